@@ -1,0 +1,50 @@
+# The two that matter: `make demo` and `make test`. Both install what they need into .venv first.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO ?= scratch/demo
+
+.PHONY: demo test lint docs benchmarks clean help
+
+help:
+	@echo "make demo        build the synthetic demo study in $(DEMO) and print where its report is"
+	@echo "make test        run the linters, type checks, import contracts and tests"
+	@echo "make docs        write every generated file anew"
+	@echo "make benchmarks  measure speed side by side with peers (minutes)"
+	@echo "make clean       remove .venv and scratch/"
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@echo "== installing into $(VENV) (three to five minutes the first time)"
+	@command -v $(PYTHON) >/dev/null || { echo "affectlake needs Python 3.11; found no $(PYTHON). Name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+demo: $(VENV)/.installed
+	@echo "== building the synthetic demo study in $(DEMO)"
+	@rm -rf $(DEMO)
+	@$(BIN)/affectlake init $(DEMO) --study demo
+	@$(BIN)/affectlake run --lake $(DEMO)
+
+lint: $(VENV)/.installed
+	@echo "== ruff, mypy, import contracts"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+test: lint
+	@echo "== tests"
+	@$(BIN)/python -m pytest
+
+docs: $(VENV)/.installed
+	$(BIN)/python -m pipelines.generated
+
+benchmarks: $(VENV)/.installed
+	$(BIN)/python benchmarks/sampling.py
+	$(BIN)/python benchmarks/tables.py
+	$(BIN)/python benchmarks/spose.py
+
+clean:
+	rm -rf $(VENV) scratch

@@ -1,0 +1,162 @@
+"""The flow ``build``: every stage of a study as a Prefect task, in order, and then one version.
+
+DVC says whether a stage is up to date, Prefect says when it runs, the runner runs it. It works offline on Prefect's
+own temporary server, and on the server that ``PREFECT_API_URL`` names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from affectlake.errors import LakeError
+from affectlake.lake import repository
+from affectlake.lake.stages import forget_stages, is_current, record_done, refuse_edited, restore_missing
+from affectlake.lake.versions import Version
+from pipelines import render
+from pipelines.graph import Stage, stage_named, stages, upstream
+from pipelines.params import Params, load
+from pipelines.runner import run_stage, workers
+
+RETRIES = 2
+GPU_TAG = "gpu"
+
+
+class Built(NamedTuple):
+    """What a build did: which stages ran, which were up to date, and the version it made (None: nothing changed)."""
+
+    ran: list[str]
+    skipped: list[str]
+    version: Version | None
+
+
+def build(lake: Path, say: Callable[[str], None]) -> Built:
+    """Bring every table of the lake up to date and publish one version.
+
+    Parameters
+    ----------
+    lake : Path
+        Root of the lake.
+    say : callable
+        Takes one line of progress.
+
+    Raises
+    ------
+    AffectlakeError
+        If a stage fails. Tables of stages that ended before it stay for the next run; the version does not move.
+    """
+    with repository.writing(lake, "affectlake run"):
+        params = load(lake)
+        refuse_edited(lake)
+        render.write(lake)
+        gone = forget_stages(lake, stages(params))
+        if gone:
+            say(f"no longer in params.yaml: {', '.join(gone)}")
+        restore_missing(lake, say)
+        ran = _run_flow(lake, params, say)
+        version = repository.publish(lake)
+    return Built(ran, [name for name in stages(params) if name not in ran], version)
+
+
+def unfinished(lake: Path) -> None:
+    """Raise :class:`LakeError` if a stage is not up to date, so that no version can be made."""
+    stale = [name for name in stages(load(lake)) if not is_current(lake, name)]
+    if stale:
+        raise LakeError("stages are not up to date", found=", ".join(stale), todo="run `dvc repro` or `affectlake run`")
+
+
+class _Stages:
+    """The stages of one build: runs each that is not up to date, and remembers which ran and which failed."""
+
+    def __init__(self, lake: Path, params: Params, say: Callable[[str], None]) -> None:
+        self.lake, self.params, self.say = lake, params, say
+        self.graph = stages(params)
+        self.ran: list[str] = []
+        self.failures: dict[str, Exception] = {}
+
+    def wants_gpu(self, stage: Stage) -> bool:
+        """Whether the stage is to have a GPU to itself."""
+        return stage.step.gpu and self.params.device == "cuda"
+
+    def run(self, name: str) -> None:
+        """Run one stage unless DVC finds it up to date."""
+        tell = _teller(self.say, f"[{list(self.graph).index(name) + 1}/{len(self.graph)}] {name}")
+        if is_current(self.lake, name):
+            tell("up to date")
+            return
+        tell("started")
+        try:
+            outcome = run_stage(self.lake, stage_named(name, self.graph), self.params, tell)
+            record_done(self.lake, name)
+        except Exception as error:
+            tell(f"failed: {error}".splitlines()[0])
+            self.failures[name] = error
+            raise
+        self.failures.pop(name, None)
+        self.ran.append(name)
+        tell(f"done in {outcome.seconds:.1f} s: {outcome}")
+
+
+def _run_flow(lake: Path, params: Params, say: Callable[[str], None]) -> list[str]:
+    """Run the stages as a Prefect flow; return the names of those that were not up to date."""
+    from prefect import flow, task
+    from prefect.futures import wait
+    from prefect.task_runners import ThreadPoolTaskRunner
+
+    building = _Stages(lake, params, say)
+    runner: Any = ThreadPoolTaskRunner(max_workers=workers())
+
+    @flow(name="build", flow_run_name=f"build-{params.study}", task_runner=runner)
+    def build_flow() -> None:
+        futures: dict[str, Any] = {}
+        for name, stage in building.graph.items():
+            run: Any = task(
+                name=stage.step.name,
+                task_run_name=name,
+                tags={GPU_TAG} if building.wants_gpu(stage) else set(),
+                retries=RETRIES,
+                retry_delay_seconds=[1, 10],
+                retry_condition_fn=_may_pass,
+            )(building.run)
+            futures[name] = run.submit(name, wait_for=[futures[other] for other in upstream(stage, building.graph)])
+        wait(list(futures.values()))
+        for future in futures.values():
+            future.result()
+
+    if any(building.wants_gpu(stage) for stage in building.graph.values()):
+        one_at_a_time_per_gpu()
+    try:
+        build_flow()
+    except Exception:
+        for error in building.failures.values():
+            raise error from None
+        raise
+    return building.ran
+
+
+def _may_pass(_task: object, _run: object, state: Any) -> bool:
+    """Whether another try can help: a file or a connection may come back, bad input stays as it is."""
+    return isinstance(state.result(raise_on_failure=False), OSError)
+
+
+def _teller(say: Callable[[str], None], place: str) -> Callable[[str], None]:
+    """Return a function that says a line on the terminal and in the task run's log."""
+    from prefect.logging import get_run_logger
+
+    logger = get_run_logger()
+
+    def tell(line: str) -> None:
+        say(f"{place}: {line}")
+        logger.info(line)
+
+    return tell
+
+
+def one_at_a_time_per_gpu() -> None:
+    """Give the tag ``gpu`` as many slots as there are GPUs."""
+    import torch
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        client.create_concurrency_limit(tag=GPU_TAG, concurrency_limit=max(torch.cuda.device_count(), 1))

@@ -1,0 +1,76 @@
+"""The stages of a study: every step for every agent it serves, in an order in which they can run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+
+from affectlake.errors import UsageError, nearest
+from pipelines.params import Params
+from pipelines.record import Step
+from pipelines.steps import STEPS
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step for one agent, or a step that runs once; its inputs and outputs by name."""
+
+    step: Step
+    agent: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The stage's name, as DVC writes it: ``embed@human-category``."""
+        return f"{self.step.name}@{self.agent}" if self.agent else self.step.name
+
+
+def agents_of(step: Step, params: Params) -> list[str]:
+    """Return the agents that `step` serves, in the order of ``params.yaml``."""
+    return [name for name, agent in params.agents.items() if agent.kind in step.kinds]
+
+
+def stages(params: Params) -> dict[str, Stage]:
+    """Return the study's stages by name, each after those whose tables it reads.
+
+    Raises
+    ------
+    UsageError
+        If two stages write one output, or a stage reads what none writes.
+    """
+    found: dict[str, Stage] = {}
+    for step in STEPS.values():
+        for agent in agents_of(step, params) if step.per_agent else [""]:
+            stage = Stage(step, agent, _named(step.reads, agent), _named(step.writes, agent))
+            found[stage.name] = stage
+    makers: dict[str, str] = {}
+    for stage in found.values():
+        for output in stage.writes:
+            if output in makers:
+                raise UsageError(f"two stages write {output}", found=f"{makers[output]} and {stage.name}")
+            makers[output] = stage.name
+    before = {stage.name: [_maker(makers, stage, output) for output in stage.reads] for stage in found.values()}
+    return {name: found[name] for name in TopologicalSorter(before).static_order()}
+
+
+def upstream(stage: Stage, among: dict[str, Stage]) -> list[str]:
+    """Return the names of the stages whose outputs `stage` reads."""
+    return [other.name for other in among.values() if set(other.writes) & set(stage.reads)]
+
+
+def stage_named(name: str, among: dict[str, Stage]) -> Stage:
+    """Return the stage called `name`; an unknown one is a :class:`UsageError` that offers the nearest."""
+    if name not in among:
+        raise UsageError(f"there is no stage {name!r}", allowed=", ".join(among), todo=nearest(name, among))
+    return among[name]
+
+
+def _named(outputs: tuple[str, ...], agent: str) -> tuple[str, ...]:
+    return tuple(output.format(agent=agent) for output in outputs)
+
+
+def _maker(makers: dict[str, str], stage: Stage, output: str) -> str:
+    if output not in makers:
+        raise UsageError(f"{stage.name} reads {output}, which no stage writes", allowed=", ".join(makers))
+    return makers[output]

@@ -1,0 +1,228 @@
+"""``params.yaml``: every knob of a study, read strictly. An unknown key or a wrong type is one clear message."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from affectlake.errors import UsageError, nearest
+from affectlake.judge.agents import Agent, parse_agent
+from affectlake.lake import layout
+from affectlake.spose import Settings
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class EmotionSources(_Section):
+    """The published ratings and captions: paths (relative ones start at the lake) and the duplicates to leave out."""
+
+    kind: Literal["emotion"]
+    ratings: str | None
+    captions: str | None
+    exclude: list[int]
+
+
+class SyntheticSources(_Section):
+    """The demo world: how many stimuli to make up."""
+
+    kind: Literal["synthetic"]
+    n_stimuli: int = Field(ge=30)
+
+
+class Triplets(_Section):
+    """How many trials of which set are drawn, and which share of the main set is held out."""
+
+    per_dyad: int = Field(ge=1)
+    test_fraction: float = Field(gt=0, lt=1)
+    prototypes_per_category: int = Field(ge=1)
+    thirds_per_pair: int = Field(ge=1)
+    noise_ceiling: int = Field(ge=1)
+    noise_ceiling_repeats: int = Field(ge=2)
+
+
+class Geometry(_Section):
+    """Settings of the analyses: smallest category that is classified, and permutations of the null."""
+
+    min_category_size: int = Field(ge=2)
+    permutations: int = Field(ge=0)
+    perplexity: float = Field(gt=1)
+
+
+class _File(_Section):
+    study: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    seed: int = Field(ge=0)
+    sources: EmotionSources | SyntheticSources = Field(discriminator="kind")
+    triplets: Triplets
+    agents: dict[str, dict[str, Any]]
+    spose: dict[str, Any]
+    geometry: Geometry
+
+
+@dataclass(frozen=True)
+class Params:
+    """A study's parameters, checked.
+
+    Parameters
+    ----------
+    raw : mapping
+        The file as it was read, for records and for :meth:`at`.
+    """
+
+    study: str
+    seed: int
+    sources: EmotionSources | SyntheticSources
+    triplets: Triplets
+    agents: Mapping[str, Agent]
+    spose: Mapping[str, Settings]
+    fit_seeds: tuple[int, ...]
+    device: str
+    geometry: Geometry
+    raw: Mapping[str, Any]
+
+    def at(self, key: str) -> Any:
+        """Return the value at a dotted `key`, or None where the file has none."""
+        value: Any = self.raw
+        for word in key.split("."):
+            value = value.get(word) if isinstance(value, Mapping) else None
+        return value
+
+
+def load(lake: Path) -> Params:
+    """Read and check the lake's ``params.yaml``."""
+    path = lake / layout.PARAMS
+    return parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def parse(text: str, name: str = "params.yaml") -> Params:
+    """Check the text of a ``params.yaml``.
+
+    Parameters
+    ----------
+    text : str
+        The YAML.
+    name : str
+        What to call it in messages.
+
+    Raises
+    ------
+    UsageError
+        If it is not YAML, a key is missing, unknown or of the wrong type, or a value is out of range.
+    """
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{name} is not YAML", found=str(error).replace("\n", " ")) from error
+    try:
+        checked = TypeAdapter(_File).validate_python(raw)
+    except ValidationError as error:
+        raise _account(name, error) from error
+    if not checked.agents:
+        raise UsageError(f"{name} has no agents", wanted="one entry or more under `agents:`")
+    shared = dict(checked.spose)
+    seeds = _seeds(name, shared.pop("seeds", None))
+    device = shared.pop("device", "cpu")
+    if device not in ("cpu", "cuda"):
+        raise UsageError(f"{name}: spose.device has no value {device!r}", allowed="cpu, cuda")
+    agents: dict[str, Agent] = {}
+    settings: dict[str, Settings] = {}
+    for agent, entry in checked.agents.items():
+        if "l1" not in entry:
+            raise UsageError(
+                f"{name}: agents.{agent} has no l1", wanted="λ of its SPoSE fit, such as l1: 0.004", found=str(entry)
+            )
+        settings[agent] = Settings.from_params({**shared, "l1": entry["l1"]})
+        agents[agent] = parse_agent(agent, {key: value for key, value in entry.items() if key != "l1"})
+    return Params(
+        study=checked.study,
+        seed=checked.seed,
+        sources=checked.sources,
+        triplets=checked.triplets,
+        agents=agents,
+        spose=settings,
+        fit_seeds=seeds,
+        device=device,
+        geometry=checked.geometry,
+        raw=raw,
+    )
+
+
+def override(text: str, assignments: tuple[str, ...]) -> str:
+    """Return the text of a ``params.yaml`` with ``key.path=value`` assignments made, comments kept.
+
+    Raises
+    ------
+    UsageError
+        If an assignment has no ``=``, or names a key that the file does not have.
+    """
+    from io import StringIO
+
+    from ruamel.yaml import YAML
+
+    editor = YAML()
+    editor.preserve_quotes = True
+    editor.width = 120
+    document = editor.load(text)
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise UsageError(f"--set wants KEY=VALUE, not {assignment!r}", todo="such as --set sources.ratings=PATH")
+        *folders, last = key.strip().split(".")
+        place = document
+        for word in folders:
+            place = place.get(word) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or last not in place:
+            keys = list(_dotted(document))
+            raise UsageError(
+                f"params.yaml has no key {key!r}", todo=nearest(key, keys) or "see params.yaml for its keys"
+            )
+        place[last] = yaml.safe_load(value)
+    out = StringIO()
+    editor.dump(document, out)
+    return out.getvalue()
+
+
+def _dotted(node: Mapping[str, Any], prefix: str = "") -> list[str]:
+    found = []
+    for key, value in node.items():
+        found.append(f"{prefix}{key}")
+        if isinstance(value, Mapping):
+            found += _dotted(value, f"{prefix}{key}.")
+    return found
+
+
+def _seeds(name: str, value: object) -> tuple[int, ...]:
+    if not isinstance(value, list) or not value or not all(type(v) is int and v >= 0 for v in value):
+        raise UsageError(f"{name}: spose.seeds is no list of seeds", wanted="such as [0, 1]", found=repr(value))
+    return tuple(value)
+
+
+def _account(name: str, error: ValidationError) -> UsageError:
+    """Turn pydantic's first complaint into one message in the project's own words."""
+    first = error.errors()[0]
+    words = [str(w) for w in first["loc"] if w not in ("emotion", "synthetic") or first["type"] == "missing"]
+    key = ".".join(words) or "the file"
+    found = repr(first["input"]) if first["type"] != "missing" else "nothing"
+    more = f"; {error.error_count() - 1} more" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(words[:-1])
+        return UsageError(
+            f"{name} has an unknown key {key!r}{more}", allowed=", ".join(known), todo=nearest(words[-1], known)
+        )
+    return UsageError(f"{name}: {key}: {first['msg'].lower()}{more}", found=found)
+
+
+def _known_keys(path: list[str]) -> list[str]:
+    sections: dict[str, list[type[BaseModel]]] = {
+        "": [_File],
+        "sources": [EmotionSources, SyntheticSources],
+        "triplets": [Triplets],
+        "geometry": [Geometry],
+    }
+    return sorted({key for model in sections.get(".".join(path), []) for key in model.model_fields})

@@ -1,0 +1,57 @@
+"""``dvc.yaml``, written from the step records and ``params.yaml``. It is never edited by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from affectlake.errors import LakeError
+from affectlake.lake import layout
+from pipelines.graph import agents_of, stages
+from pipelines.params import Params, load
+from pipelines.record import Step
+from pipelines.steps import STEPS
+
+HEAD = "# Rendered from pipelines/steps.py and params.yaml by affectlake; edit those, not this file.\n"
+
+
+def render(params: Params) -> str:
+    """Return the text of ``dvc.yaml`` for a study."""
+    stages(params)  # refuses a graph that cannot run
+    body = {step.name: _entry(step, params) for step in STEPS.values() if not step.per_agent or agents_of(step, params)}
+    return HEAD + yaml.safe_dump({"stages": body}, sort_keys=False, width=120, allow_unicode=True)
+
+
+def write(lake: Path) -> bool:
+    """Bring the lake's ``dvc.yaml`` up to date; return whether it changed."""
+    path, text = lake / layout.PIPELINE, render(load(lake))
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return False
+    path.write_text(text, encoding="utf-8")
+    return True
+
+
+def refuse_stale(lake: Path) -> None:
+    """Raise :class:`LakeError` if ``dvc.yaml`` is not what the records and ``params.yaml`` give."""
+    path = lake / layout.PIPELINE
+    if not path.exists() or path.read_text(encoding="utf-8") != render(load(lake)):
+        raise LakeError(
+            f"{path} is stale", wanted="what params.yaml and the steps give", todo="write it anew: `affectlake render`"
+        )
+
+
+def _entry(step: Step, params: Params) -> dict[str, Any]:
+    slot = "${item}" if step.per_agent else ""
+    name = f"{step.name}@{slot}" if slot else step.name
+    keys = [key.format(agent=slot) for key in step.params]
+    paths = [path for key in step.files if (path := params.at(key))]
+    deps = [str(layout.table_folder(output.format(agent=slot))) for output in step.reads]
+    body: dict[str, Any] = {"cmd": f"affectlake step {name} --step-version {step.version}"}
+    if paths or deps:
+        body["deps"] = [*paths, *deps]
+    if keys:
+        body["params"] = keys
+    body["outs"] = [{str(layout.table_folder(output.format(agent=slot))): {"persist": True}} for output in step.writes]
+    return {"foreach": agents_of(step, params), "do": body} if slot else body

@@ -1,0 +1,122 @@
+"""The report of one version: its tables, read where the cache keeps them, handed to :mod:`affectlake.report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from affectlake.lake import layout
+from affectlake.lake.contracts import contract
+from affectlake.lake.git import git
+from affectlake.lake.query import query
+from affectlake.lake.versions import Manifest, Version, resolve
+from affectlake.report import ReportInputs, VersionFacts, render
+from pipelines.params import Params, parse
+
+WHOLE = ("stimuli", "ratings", "captions", "exclusions", "metrics", "embeddings", "layouts", "learning_curves")
+
+_TRIALS = "SELECT trial_set, split, count(*) AS n_triplets FROM triplets GROUP BY ALL ORDER BY ALL"
+_CHOICES = """
+    SELECT agent, protocol, trial_set, CASE odd WHEN i THEN 1 WHEN j THEN 2 ELSE 3 END AS position,
+           count(*) AS n_choices, count(*) FILTER (WHERE tied) AS n_tied
+    FROM choices GROUP BY ALL ORDER BY ALL
+"""
+
+
+def write_report(lake: Path, at: str = "", target: Path | None = None) -> Path:
+    """Write the HTML report of a version and return its path.
+
+    Parameters
+    ----------
+    lake : Path
+        Root of the lake.
+    at : str
+        The version; the latest when empty.
+    target : Path, optional
+        Where to write it; ``storage/reports/VERSION.html`` by default.
+    """
+    version = resolve(lake, at)
+    path = target or lake / layout.REPORTS / f"{version.name}.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(render(gather(lake, version)), encoding="utf-8")
+    return path
+
+
+def gather(lake: Path, version: Version) -> ReportInputs:
+    """Return everything the report of `version` shows, from the tables of that version alone."""
+    manifest = Manifest(lake, version.commit)
+    params = params_at(lake, version)
+    present = manifest.tables()
+    whole = {name: _table(lake, version, name, present) for name in WHOLE}
+    return ReportInputs(
+        title="How do emotions differ?",
+        study=params.study,
+        synthetic=params.sources.kind == "synthetic",
+        version=VersionFacts(
+            name=version.name,
+            commit=version.commit,
+            created_iso=version.created,
+            author=version.author,
+            code_version=version.code_version,
+            message=version.changes,
+        ),
+        params=params.raw,
+        tables=table_sizes(manifest),
+        trial_counts=query(lake, _TRIALS, version.name).pl(),
+        choice_counts=query(lake, _CHOICES, version.name).pl(),
+        **whole,
+    )
+
+
+def params_at(lake: Path, version: Version) -> Params:
+    """Return the parameters that `version` was made with."""
+    return parse(git(lake, "show", f"{version.commit}:./{layout.PARAMS}"), f"{layout.PARAMS} of {version.name}")
+
+
+def table_sizes(manifest: Manifest) -> pl.DataFrame:
+    """Return ``table, partition, n_rows, n_files, n_bytes, digest`` of every output of a version."""
+    rows = []
+    for output, digest in sorted(manifest.digests.items()):
+        files = manifest.files(output)
+        table, _, partition = output.partition("/")
+        n_bytes = sum(file.cached.stat().st_size for file in files)
+        rows.append((table, partition, manifest.n_rows(output), len(files), n_bytes, digest.removesuffix(".dir")))
+    names = ["table", "partition", "n_rows", "n_files", "n_bytes", "digest"]
+    return pl.DataFrame(rows, schema=names, orient="row")
+
+
+def headlines(lake: Path, version: Version) -> list[str]:
+    """Return the version's main numbers, one line per agent."""
+    rows = query(lake, _HEADLINES, version.name).pl()
+    return [
+        f"{row['agent']}: held-out accuracy {row['accuracy']:.2%}, top-3 nearest centroid {row['top3']:.2%}, "
+        f"{row['n_labelled']} of {row['n_dimensions']} dimensions with r > 0.95 to one rating"
+        if row["top3"] is not None
+        else f"{row['agent']}: held-out accuracy {row['accuracy']:.2%}"
+        for row in rows.iter_rows(named=True)
+    ]
+
+
+# of each agent's fits, the one that its layout was drawn for: the lowest held-out loss
+_HEADLINES = """
+    WITH chosen AS (SELECT DISTINCT agent, seed FROM layouts),
+         best AS (
+             SELECT agent, dimension, max(value) AS r FROM metrics JOIN chosen USING (agent, seed)
+             WHERE analysis = 'rating_correlation' GROUP BY ALL),
+         labels AS (
+             SELECT agent, count(*) AS n_dimensions, count(*) FILTER (WHERE r > 0.95) AS n_labelled
+             FROM best GROUP BY agent)
+    SELECT agent,
+           max(value) FILTER (WHERE analysis = 'held_out' AND measure = 'accuracy') AS accuracy,
+           max(value) FILTER (WHERE analysis = 'nearest_centroid' AND measure = 'top3_accuracy') AS top3,
+           any_value(n_labelled) AS n_labelled, any_value(n_dimensions) AS n_dimensions
+    FROM metrics JOIN chosen USING (agent, seed) JOIN labels USING (agent) GROUP BY agent ORDER BY agent
+"""
+
+
+def _table(lake: Path, version: Version, name: str, present: dict[str, list[str]]) -> pl.DataFrame:
+    if name not in present:
+        return pl.DataFrame(contract(name).schema.empty_table())
+    rows: pl.DataFrame = query(lake, f"SELECT * FROM {name}", version.name).pl()
+    return rows

@@ -1,0 +1,85 @@
+"""Runs one stage: opens its inputs through their contracts, calls the step, validates and writes what it returns.
+
+It neither decides whether a stage runs (DVC does) nor when (Prefect does), so that ``affectlake run`` and
+``dvc repro`` give the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from affectlake.lake import layout
+from affectlake.lake.writing import read_output, write_outputs
+from pipelines.graph import Stage
+from pipelines.params import Params
+from pipelines.record import Work
+
+PROGRESS_EVERY_S = 5.0
+
+
+class Outcome(NamedTuple):
+    """What a stage did: rows by output, and how long it took."""
+
+    rows: dict[str, int]
+    seconds: float
+
+    def __str__(self) -> str:
+        return ", ".join(f"{output.partition('/')[0]} {n:,}" for output, n in self.rows.items()) + " rows"
+
+
+def run_stage(lake: Path, stage: Stage, params: Params, say: Callable[[str], None]) -> Outcome:
+    """Run `stage` on the lake's working tables and put its outputs in place.
+
+    Parameters
+    ----------
+    lake : Path
+        Root of the lake.
+    stage : Stage
+        What to run.
+    params : Params
+        The study's parameters.
+    say : callable
+        Takes one line of progress.
+
+    Raises
+    ------
+    AffectlakeError
+        If an input is missing or the outputs break their contract; what stood there before still stands.
+    """
+    started = time.monotonic()
+    tables = {output.partition("/")[0]: read_output(lake, output) for output in stage.reads}
+    scratch = lake / layout.SCRATCH / stage.name
+    scratch.mkdir(parents=True, exist_ok=True)
+    work = Work(stage.agent, lake, scratch, workers(), say, _now_and_then(say))
+    frames = stage.step.function(tables, params, work)
+    outputs = {output: frames[output.partition("/")[0]] for output in stage.writes}
+    write_outputs(lake, stage.name, outputs, tables)
+    if stage.step.fits:
+        from pipelines.tracking import record_fits
+
+        record_fits(lake, stage, params, frames, scratch)
+    shutil.rmtree(scratch, ignore_errors=True)
+    return Outcome({output: frame.height for output, frame in outputs.items()}, time.monotonic() - started)
+
+
+def workers() -> int:
+    """Return how many cores there are to keep busy; ``AFFECTLAKE_WORKERS`` says otherwise."""
+    return int(os.environ.get("AFFECTLAKE_WORKERS", "0")) or len(os.sched_getaffinity(0))
+
+
+def _now_and_then(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Return a function that passes on a line if the last one was some seconds ago."""
+    last = time.monotonic()
+
+    def tell(line: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PROGRESS_EVERY_S:
+            last = time.monotonic()
+            say(line)
+
+    return tell

@@ -1,0 +1,122 @@
+"""Model runs in MLflow: one run per fit, with its parameters, curve, input hashes, checkpoint and two figures.
+
+They go to the server that ``MLFLOW_TRACKING_URI`` names, or to ``storage/mlflow.db`` with files beside it. MLflow
+holds what no table may: clocks, hosts and run ids.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from affectlake.errors import LakeError
+from affectlake.lake import layout
+from affectlake.lake.versions import Manifest
+from affectlake.report.figures import embedding_figure, learning_curve_figure
+from pipelines.graph import Stage
+from pipelines.params import Params
+
+_ONE_AT_A_TIME = threading.Lock()  # SQLite takes one writer, and MLflow makes the database on first use
+
+
+def tracking_uri(lake: Path) -> str:
+    """Return where model runs go: ``MLFLOW_TRACKING_URI``, or the lake's own database."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{lake / layout.MODEL_RUNS}"
+
+
+def record_fits(lake: Path, stage: Stage, params: Params, frames: Mapping[str, pl.DataFrame], scratch: Path) -> None:
+    """Record every fit of an ``embed`` stage as an MLflow run.
+
+    Parameters
+    ----------
+    lake : Path
+        Root of the lake.
+    stage : Stage
+        The stage that made the fits; its inputs' hashes are recorded.
+    params : Params
+        The study's parameters.
+    frames : mapping of str to polars.DataFrame
+        Its ``embeddings`` and ``learning_curves``.
+    scratch : Path
+        The folder with the checkpoints, ``seed-N.npz``.
+
+    Raises
+    ------
+    LakeError
+        If MLflow does not take the runs. The checkpoints stay, so the next run does not fit again.
+    """
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    with _ONE_AT_A_TIME:
+        try:
+            client = MlflowClient(tracking_uri(lake))
+            experiment = _experiment(client, lake, params.study)
+            for (seed,), curve in frames["learning_curves"].group_by("seed", maintain_order=True):
+                weights = frames["embeddings"].filter(pl.col("seed") == seed)
+                files = _files(scratch, int(str(seed)), curve, weights)
+                _record(client, experiment, _facts(lake, stage, params, int(str(seed))), curve, files)
+        except (MlflowException, OSError) as error:
+            raise LakeError(
+                f"MLflow did not take the fits of {stage.agent}",
+                found=str(error).splitlines()[0],
+                wanted=f"a tracking store at {tracking_uri(lake)}",
+                todo="mend it or unset MLFLOW_TRACKING_URI, then run again; the fits resume from their checkpoints",
+            ) from error
+
+
+def _experiment(client: Any, lake: Path, study: str) -> str:
+    found = client.get_experiment_by_name(study)
+    if found is not None:
+        return str(found.experiment_id)
+    local = None if os.environ.get("MLFLOW_TRACKING_URI") else (lake / layout.MODEL_FILES).as_uri()
+    return str(client.create_experiment(study, artifact_location=local))
+
+
+def _facts(lake: Path, stage: Stage, params: Params, seed: int) -> dict[str, str]:
+    """Return what is logged as parameters: settings, seeds and the hashes of the tables read."""
+    digests = Manifest(lake, "").digests
+    inputs = {f"input.{output}": digests.get(output, "not recorded") for output in stage.reads}
+    settings = {f"spose.{key}": str(value) for key, value in asdict(params.spose[stage.agent]).items()}
+    run = {"agent": stage.agent, "seed": str(seed), "root_seed": str(params.seed), "device": params.device}
+    return run | settings | inputs
+
+
+def _files(scratch: Path, seed: int, curve: pl.DataFrame, weights: pl.DataFrame) -> list[tuple[Path, str]]:
+    """Return the files of a fit and the folder each goes to: its checkpoint, and two figures drawn here."""
+    found = [(scratch / f"seed-{seed}.npz", "checkpoint")]
+    figures = {"learning-curve.png": learning_curve_figure(curve), "embedding.png": embedding_figure(weights)}
+    for name, image in figures.items():
+        path = scratch / name
+        path.write_bytes(image)
+        found.append((path, "figures"))
+    return found
+
+
+def _record(
+    client: Any, experiment: str, facts: dict[str, str], curve: pl.DataFrame, files: list[tuple[Path, str]]
+) -> None:
+    from mlflow.entities import Metric, Param
+
+    agent, seed = facts["agent"], facts["seed"]
+    run = client.create_run(experiment, run_name=f"{agent} seed {seed}", tags={"agent": agent})
+    now = int(time.time() * 1000)
+    points = [
+        Metric(name, float(row[name]), now, row["epoch"])
+        for row in curve.iter_rows(named=True)
+        for name in ("train_loss", "test_loss", "test_accuracy", "n_dimensions")
+        if row[name] is not None
+    ]
+    client.log_batch(run.info.run_id, params=[Param(key, value) for key, value in facts.items()])
+    for start in range(0, len(points), 1000):
+        client.log_batch(run.info.run_id, metrics=points[start : start + 1000])
+    for path, folder in files:
+        client.log_artifact(run.info.run_id, str(path), folder)
+    client.set_terminated(run.info.run_id)

@@ -1,0 +1,1 @@
+"""What a table is: fields.yaml (each column once) and tables/*.yaml. Read through ``affectlake.lake.contracts``."""

@@ -1,0 +1,17 @@
+"""affectlake: ask models how emotions differ, keep every answer in exact versions, compare with people and brains."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from affectlake.lake.open import Lake
+
+
+def open(path: str | Path = ".") -> Lake:
+    """Return the lake that `path` is in, to be read at its versions."""
+    from affectlake.lake.open import open_lake
+
+    return open_lake(path)

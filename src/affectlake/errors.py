@@ -1,0 +1,96 @@
+"""What can go wrong, as one small tree. Nothing but exceptions belongs here.
+
+::
+
+    AffectlakeError            every message a user is meant to read
+    ├── UsageError             the command line or params.yaml asks for something that does not exist   exit 2
+    ├── SourceError            a file the user gave cannot be used as it is
+    ├── SamplingError          more triplets were asked for than exist
+    ├── ContractError          a table does not keep its contract (its rows are in quarantine)
+    ├── CheckpointError        a fit cannot be resumed from this checkpoint
+    ├── LakeError              the folder is not a lake, or not in a state to do this
+    │   └── VersionError       no such version, or its files are damaged or gone
+    └── QueryError             SQL that cannot be answered
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class AffectlakeError(Exception):
+    """A failure with an account of it: what was wanted, found and allowed, and what to do next.
+
+    Parameters
+    ----------
+    summary : str
+        One sentence: what went wrong.
+    wanted, found, allowed : str
+        What was expected, what was there instead, and which values are legal; empty when it does not apply.
+    todo : str
+        What the reader can do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, summary: str, *, wanted: str = "", found: str = "", allowed: str = "", todo: str = "") -> None:
+        super().__init__(summary)
+        self.summary = summary
+        self.wanted = wanted
+        self.found = found
+        self.allowed = allowed
+        self.todo = todo
+
+    def __str__(self) -> str:
+        parts = (("wanted", self.wanted), ("found", self.found), ("allowed", self.allowed), ("to do", self.todo))
+        return "\n".join([self.summary, *(f"  {name}: {text}" for name, text in parts if text)])
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.summary, self.wanted, self.found, self.allowed, self.todo)
+
+
+class UsageError(AffectlakeError):
+    """The command line or ``params.yaml`` asks for something that does not exist."""
+
+    exit_code = 2
+
+
+class SourceError(AffectlakeError):
+    """A file the user gave cannot be used as it is."""
+
+
+class SamplingError(AffectlakeError):
+    """More triplets were asked for than exist."""
+
+
+class ContractError(AffectlakeError):
+    """A table does not keep its contract."""
+
+
+class CheckpointError(AffectlakeError):
+    """A fit cannot be resumed from this checkpoint."""
+
+
+class LakeError(AffectlakeError):
+    """The folder is not a lake, or not in a state to do this."""
+
+
+class VersionError(LakeError):
+    """No such version, or its files are damaged or gone."""
+
+
+class QueryError(AffectlakeError):
+    """SQL that cannot be answered."""
+
+
+def _rebuild(
+    kind: type[AffectlakeError], summary: str, wanted: str, found: str, allowed: str, todo: str
+) -> AffectlakeError:
+    return kind(summary, wanted=wanted, found=found, allowed=allowed, todo=todo)
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """Return ``did you mean 'x'?`` for the closest of `choices`, or an empty string if none is close."""
+    found = get_close_matches(word, list(choices), n=1)
+    return f"did you mean {found[0]!r}?" if found else ""

@@ -1,0 +1,28 @@
+"""Where everything in a lake lies. Paths only; nothing is read or written here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+TABLES = Path("storage/tables")
+STAGING = Path("storage/staging")
+QUARANTINE = Path("storage/quarantine")
+UNRECORDED = Path("storage/staging/unrecorded")
+SCRATCH = Path("storage/scratch")
+REPORTS = Path("storage/reports")
+MODEL_RUNS = Path("storage/mlflow.db")
+MODEL_FILES = Path("storage/mlflow")
+REMOTE = Path("storage/remote")
+WRITER_LOCK = Path("storage/.writer.lock")
+
+PARAMS = Path("params.yaml")
+PIPELINE = Path("dvc.yaml")
+PIPELINE_LOCK = Path("dvc.lock")
+
+# what Git does not keep: DVC keeps the tables, the rest is made on this machine for this machine
+IGNORED = (TABLES, STAGING, QUARANTINE, SCRATCH, REPORTS, MODEL_RUNS, MODEL_FILES, REMOTE, WRITER_LOCK)
+
+
+def table_folder(output: str) -> Path:
+    """Return the folder of an output such as ``"choices/human-category"`` or ``"stimuli"``, within the lake."""
+    return TABLES / output

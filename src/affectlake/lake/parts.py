@@ -1,0 +1,144 @@
+"""Tables as files: Parquet parts of bounded size, written the same way every time. Rules are not checked here.
+
+A table's folder holds ``part-00000.parquet``, ``part-00001.parquet``, …: rows sorted by the key, zstd, at most
+:data:`ROWS_PER_PART` rows each, no clock and no host in the bytes. Same data, same files.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from affectlake.errors import ContractError
+from affectlake.lake.contracts import Contract, contract
+
+ROWS_PER_PART = 1_000_000
+ROWS_PER_GROUP = 250_000
+
+
+def sort_breaks(frame: pl.DataFrame, key: tuple[str, ...]) -> pl.Series:
+    """Return, for each row, whether it does not come strictly after the row before it in the order of `key`.
+
+    Nulls come first and equal one another. The first row never breaks the order.
+    """
+    equal_so_far, after = pl.lit(value=True), pl.lit(value=False)
+    for name in key:
+        now, before = pl.col(name), pl.col(name).shift(1)
+        after = after | (
+            equal_so_far & ((now > before) | (before.is_null() & now.is_not_null())).fill_null(value=False)
+        )
+        equal_so_far = equal_so_far & now.eq_missing(before)
+    flags = frame.lazy().select((~after).alias("breaks")).collect()["breaks"]
+    return flags if flags.is_empty() else pl.concat([pl.Series("breaks", [False]), flags.slice(1)])
+
+
+def as_arrow(frame: pl.DataFrame, table: Contract) -> pa.Table:
+    """Return `frame` in the contract's schema: its columns, order and exact types, rows sorted by the key.
+
+    Raises
+    ------
+    ContractError
+        If a column is missing or unknown, or a value does not fit its type.
+    """
+    wanted, found = [c.name for c in table.columns], frame.columns
+    if set(wanted) != set(found):
+        raise ContractError(
+            f"{table.name} does not have its contract's columns", wanted=", ".join(wanted), found=", ".join(found)
+        )
+    if sort_breaks(frame, table.key).any():
+        frame = frame.sort(table.key, nulls_last=False)
+    loose = frame.select(wanted).to_arrow()
+    try:
+        # nullability is a rule that validation reports with its rows, so the cast must let nulls through
+        fields = [field.with_nullable(True) for field in table.schema]
+        return loose.cast(pa.schema(fields, metadata=table.schema.metadata))
+    except pa.ArrowException as error:
+        raise ContractError(
+            f"a value of {table.name} does not fit its column's type", wanted=str(table.schema), found=str(error)
+        ) from error
+
+
+def write_parts(frame: pl.DataFrame, table: Contract, folder: Path) -> list[Path]:
+    """Write `frame` as the parts of `table` into the new folder `folder`, flushed to the disk.
+
+    Returns
+    -------
+    list of Path
+        The files written, in order; one part without rows when the frame is empty.
+    """
+    arrow = as_arrow(frame, table)
+    folder.mkdir(parents=True)
+    paths: list[Path] = []
+    for start in range(0, max(arrow.num_rows, 1), ROWS_PER_PART):
+        path = folder / f"part-{len(paths):05d}.parquet"
+        with path.open("wb") as sink:
+            pq.write_table(
+                arrow.slice(start, ROWS_PER_PART),
+                sink,
+                row_group_size=ROWS_PER_GROUP,
+                compression="zstd",
+                compression_level=3,
+            )
+            sink.flush()
+            os.fsync(sink.fileno())
+        path.chmod(0o444)
+        paths.append(path)
+    sync_folder(folder)
+    return paths
+
+
+def part_files(folder: Path) -> list[Path]:
+    """Return the parts in `folder`, in order."""
+    return sorted(folder.glob("part-*.parquet"))
+
+
+def scan(paths: list[Path], table: str) -> pl.LazyFrame:
+    """Open the parts of `table` lazily, refusing files of another table or contract version.
+
+    Raises
+    ------
+    ContractError
+        If a part is truncated, or was written for another table or an older contract.
+    """
+    wanted = contract(table)
+    for path in paths:
+        check_footer(path, wanted)
+    return pl.scan_parquet(paths)
+
+
+def check_footer(path: Path, table: Contract) -> None:
+    """Raise :class:`ContractError` unless the Parquet file at `path` is whole and in the contract's schema."""
+    try:
+        found = pq.read_schema(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ContractError(
+            f"{path} is not a whole Parquet file",
+            found=f"{path.stat().st_size if path.exists() else 'no'} bytes: {error}".splitlines()[0],
+            todo="restore it with `dvc checkout`, or rebuild it with `affectlake run`",
+        ) from error
+    metadata = found.metadata or {}
+    version = metadata.get(b"affectlake.version", b"none").decode()
+    if not found.equals(_nullable(table.schema)) or version != str(table.version):
+        raise ContractError(
+            f"{path} is not in the schema of {table.name}, version {table.version}",
+            wanted=", ".join(f"{f.name}: {f.type}" for f in table.schema),
+            found=", ".join(f"{f.name}: {f.type}" for f in found) + f" (version {version})",
+            todo="rebuild the table with `affectlake run`",
+        )
+
+
+def _nullable(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([field.with_nullable(True) for field in schema])
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the folder's entries to the disk, so that a rename in it survives a crash."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

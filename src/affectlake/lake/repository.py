@@ -1,0 +1,217 @@
+"""A lake as a repository: making one, finding one, locking it, and making a version.
+
+A version appears in one step: the commit is built aside, then one Git transaction moves the branch and creates the
+version's tag. A crash before it leaves the old version, a crash after it the new one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+from affectlake.errors import LakeError
+from affectlake.lake import layout
+from affectlake.lake.git import git, git_or_none, identity
+from affectlake.lake.stages import dvc_repository, sort_lock
+from affectlake.lake.versions import CODE_TRAILER, TAGS, Manifest, Version, list_versions, resolve
+
+# what a version's commit holds; the tables themselves are in DVC's cache, named by dvc.lock
+TRACKED = (
+    layout.PARAMS,
+    layout.PIPELINE,
+    layout.PIPELINE_LOCK,
+    Path(".gitignore"),
+    Path(".dvcignore"),
+    Path(".dvc/.gitignore"),
+    Path(".dvc/config"),
+    Path("storage/README.md"),
+)
+
+DVC_CONFIG = f"""\
+[core]
+    analytics = false
+    autostage = false
+    remote = storage
+[cache]
+    type = "reflink,copy"
+['remote "storage"']
+    url = ../{layout.REMOTE}
+"""
+
+README = """\
+# storage
+
+| here | what it is | who keeps it |
+|---|---|---|
+| `tables/TABLE/` or `tables/TABLE/PARTITION/` | `part-00000.parquet`, …: rows sorted by the table's key | DVC |
+| `quarantine/TIME-STEP/` | rows that broke their contract, with an account and Data Docs | this machine |
+| `reports/VERSION.html` | the report of a version | this machine; `affectlake report` rebuilds it |
+| `mlflow.db`, `mlflow/` | model runs and their files | this machine |
+| `scratch/`, `staging/` | checkpoints of running fits; tables not yet validated | this machine |
+| `remote/` | the default DVC remote (`dvc push`) | this machine |
+
+Files under `tables/` are read-only: they are shared with a cache that holds every version. Change a table by changing
+what makes it, then `affectlake run`.
+"""
+
+
+def find(start: Path) -> Path:
+    """Return the root of the lake that `start` is in.
+
+    Raises
+    ------
+    LakeError
+        If neither `start` nor a folder above it is a lake.
+    """
+    for folder in (start.resolve(), *start.resolve().parents):
+        if (folder / layout.PARAMS).is_file() and (folder / ".dvc").is_dir() and (folder / "storage").is_dir():
+            return folder
+    raise LakeError(
+        f"{start} is not a lake, nor is a folder above it",
+        wanted="a folder with params.yaml, .dvc and storage",
+        todo="make one with `affectlake init DIR --study NAME`, or name one with --lake DIR",
+    )
+
+
+def init(root: Path, params: str) -> None:
+    """Make the empty folder `root` a lake whose ``params.yaml`` holds the text `params`.
+
+    Raises
+    ------
+    LakeError
+        If `root` holds files already.
+    """
+    if root.exists() and any(root.iterdir()):
+        raise LakeError(f"{root} is not empty", todo="name a new folder, or an empty one")
+    root.mkdir(parents=True, exist_ok=True)
+    git(root, "init", "--quiet", "--initial-branch=main")
+    (root / layout.PARAMS).write_text(params, encoding="utf-8")
+    adopt(root)
+
+
+def adopt(root: Path) -> None:
+    """Give a Git repository what a lake needs besides its ``params.yaml``: DVC, ignore rules and ``storage/``."""
+    with dvc_repository(root, init=True):
+        (root / ".dvc" / "config").write_text(DVC_CONFIG, encoding="utf-8")
+    (root / ".dvc" / "cache").mkdir(mode=0o700, exist_ok=True)
+    (root / layout.TABLES).mkdir(parents=True, exist_ok=True)
+    (root / "storage/README.md").write_text(README, encoding="utf-8")
+    ignore = root / ".gitignore"
+    lines = ignore.read_text(encoding="utf-8").splitlines() if ignore.exists() else []
+    lines += [rule for path in layout.IGNORED if (rule := f"/{path}") not in lines]
+    ignore.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def writing(root: Path, what: str) -> Iterator[None]:
+    """Hold the lake's writer lock; a second writer is refused with the name of the first. A dead holder holds nothing.
+
+    Parameters
+    ----------
+    root : Path
+        Root of the lake.
+    what : str
+        What the holder is doing, for the other's message.
+    """
+    path = root / layout.WRITER_LOCK
+    try:
+        handle = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise LakeError(f"{root} cannot be written to", found=str(error), todo="check its permissions") from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            handle.seek(0)
+            raise LakeError(
+                f"{root} is being written to", found=handle.read().strip(), todo="wait until it has ended"
+            ) from error
+        handle.truncate(0)
+        handle.write(f"{what}, process {os.getpid()} on {socket.gethostname()}\n")
+        handle.flush()
+        yield
+
+
+def publish(root: Path) -> Version | None:
+    """Make the working ``params.yaml``, ``dvc.yaml`` and ``dvc.lock`` the next version.
+
+    Returns
+    -------
+    Version or None
+        The new version, or None if nothing changed since the last one.
+
+    Raises
+    ------
+    LakeError
+        If the repository is in a state in which no version can be made.
+    """
+    branch = git_or_none(root, "symbolic-ref", "HEAD")
+    if branch is None:
+        raise LakeError(f"{root} is at a detached commit", wanted="a branch", todo="go back to one: `git switch main`")
+    before = git_or_none(root, "rev-parse", "--verify", "--quiet", "HEAD") or ""
+    known = list_versions(root)
+    sort_lock(root)
+    tree = _tree(root, before)
+    if known and before and git(root, "rev-parse", f"{known[-1].commit}^{{tree}}").strip() == tree:
+        return None
+    manifest = Manifest(root, "")
+    _flush(manifest, Manifest(root, known[-1].commit) if known else None)
+    name = f"v{int(known[-1].name[1:]) + 1 if known else 1}"
+    message = _message(name, manifest, Manifest(root, known[-1].commit) if known else None)
+    parents = ("-p", before) if before else ()
+    commit = git(root, "commit-tree", tree, *parents, stdin=message, env=identity(root)).strip()
+    move = f"start\nupdate {branch} {commit} {before or '0' * 40}\ncreate {TAGS}{name} {commit}\nprepare\ncommit\n"
+    git(root, "update-ref", "--stdin", stdin=move)
+    git(root, "reset", "--quiet", "HEAD", "--", *_present(root))
+    return resolve(root, name)
+
+
+def _present(root: Path) -> list[str]:
+    return [str(path) for path in TRACKED if (root / path).exists()]
+
+
+def _tree(root: Path, before: str) -> str:
+    """Return the hash of a Git tree: the last commit's, with the lake's own files as they are now."""
+    with tempfile.TemporaryDirectory() as folder:
+        env = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+        if before:
+            git(root, "read-tree", before, env=env)
+        git(root, "add", "--force", "--", *_present(root), env=env)
+        return git(root, "write-tree", env=env).strip()
+
+
+def _flush(manifest: Manifest, old: Manifest | None) -> None:
+    """Flush to the disk every cached file that the last version did not have."""
+    had = set(old.digests.items()) if old else set()
+    for output, digest in manifest.digests.items():
+        if (output, digest) not in had:
+            for file in manifest.files(output):
+                descriptor = os.open(file.cached, os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+
+
+def _message(name: str, manifest: Manifest, old: Manifest | None) -> str:
+    changes = []
+    for output, digest in sorted(manifest.digests.items()):
+        before = old.digests.get(output) if old else None
+        if digest == before:
+            continue
+        n_before = old.n_rows(output) if old and before else 0
+        n_now = manifest.n_rows(output)
+        same = before and n_now == n_before
+        rows = f"made anew ({n_now:,} rows)" if same else f"{n_now - n_before:+,} rows ({n_now:,})"
+        changes.append(f"  {output}: {rows}")
+    gone = sorted(set(old.digests) - set(manifest.digests)) if old else []
+    changes += [f"  {output}: removed" for output in gone]
+    changes = changes or ["  parameters only"]
+    code = f"{CODE_TRAILER}: {installed_version('affectlake')}"
+    return "\n".join([f"{name}: {len(changes)} outputs changed", "", *changes, "", code, ""])

@@ -1,0 +1,146 @@
+"""What DVC knows of a lake's stages: which are up to date, what they made, which tables were changed or lost.
+
+DVC is used in the process, one repository object at a time. Running a stage and making versions are elsewhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from affectlake.errors import LakeError
+from affectlake.lake import layout
+
+_ONE_AT_A_TIME = threading.Lock()  # a DVC repository object is not made for several threads
+
+
+@contextmanager
+def dvc_repository(lake: Path, *, init: bool = False) -> Iterator[Any]:
+    """Open the lake's DVC repository, quietly; `init` makes it first if there is none."""
+    from dvc.repo import Repo
+
+    logging.getLogger("dvc").setLevel(logging.ERROR)
+    with _ONE_AT_A_TIME:
+        if init and not (lake / ".dvc").is_dir():
+            Repo.init(str(lake)).close()
+        with Repo(str(lake)) as repo:
+            yield repo
+
+
+def is_current(lake: Path, stage: str) -> bool:
+    """Return whether DVC finds the stage's inputs, parameters, version and outputs unchanged."""
+    with dvc_repository(lake) as repo:
+        found = repo.stage.load_one(path=str(lake / layout.PIPELINE), name=stage)
+        with repo.lock:
+            return not found.changed()
+
+
+def record_done(lake: Path, stage: str) -> None:
+    """Let DVC keep the stage's outputs, and write to ``dvc.lock`` what they were made from."""
+    with dvc_repository(lake) as repo:
+        repo.commit(f"{lake / layout.PIPELINE}:{stage}", force=True)
+        made = repo.stage.load_one(path=str(lake / layout.PIPELINE), name=stage)
+    for out in made.outs:
+        path = os.path.relpath(out.fs_path, lake / layout.TABLES)
+        (lake / layout.UNRECORDED / path).unlink(missing_ok=True)
+
+
+def forget_stages(lake: Path, keep: Collection[str]) -> list[str]:
+    """Drop from ``dvc.lock`` the stages that are not in `keep`, and their tables from the folder; return their names.
+
+    Older versions keep their tables: the content stays in the cache.
+    """
+    path = lake / layout.PIPELINE_LOCK
+    if not path.exists():
+        return []
+    from dvc.utils.serialize import dump_yaml, load_yaml
+
+    lock = load_yaml(str(path))
+    gone = [name for name in lock.get("stages", {}) if name not in keep]
+    for name in gone:
+        for out in lock["stages"].pop(name).get("outs", ()):
+            shutil.rmtree(lake / out["path"], ignore_errors=True)
+    if gone:
+        dump_yaml(str(path), lock)
+    return gone
+
+
+def sort_lock(lake: Path) -> None:
+    """Put the stages of ``dvc.lock`` in the order of their names: DVC appends them in the order in which they end."""
+    path = lake / layout.PIPELINE_LOCK
+    if not path.exists():
+        return
+    from dvc.utils.serialize import dump_yaml, load_yaml
+
+    lock = load_yaml(str(path))
+    names = list(lock.get("stages", {}))
+    if names != sorted(names):
+        lock["stages"] = {name: lock["stages"][name] for name in sorted(names)}
+        dump_yaml(str(path), lock)
+
+
+def refuse_edited(lake: Path) -> None:
+    """Raise :class:`LakeError` if a table is not as the stage that made it left it.
+
+    A table that differs because a run was cut off before DVC recorded it is no edit: DVC finds its stage stale, and
+    the run makes it again.
+    """
+    modified = _outputs(lake, "modified")
+    cut_off = _cut_off(lake, modified)
+    edited = [path for path in modified if path not in cut_off]
+    if edited:
+        raise LakeError(
+            "tables were changed by hand; nothing was run",
+            found=", ".join(edited),
+            todo=f"keep a copy elsewhere if you want it, then `dvc checkout --force {edited[0]}` restores the table",
+        )
+
+
+def refuse_cut_off(lake: Path) -> None:
+    """Raise :class:`LakeError` if a run was cut off between putting tables in place and recording them."""
+    cut_off = _cut_off(lake, _outputs(lake, "modified"))
+    if cut_off:
+        raise LakeError(
+            "a run was cut off before its tables were recorded",
+            found=", ".join(cut_off),
+            todo="let `affectlake run` finish it first",
+        )
+
+
+def _cut_off(lake: Path, modified: list[str]) -> list[str]:
+    """Return which of the `modified` outputs carry the mark of a run cut off; marks of others are done with."""
+    marks = lake / layout.UNRECORDED
+    marked = {str(layout.TABLES / path.relative_to(marks)): path for path in marks.rglob("*") if path.is_file()}
+    for output in set(marked) - set(modified):
+        marked[output].unlink(missing_ok=True)
+    return [output for output in modified if output in marked]
+
+
+def restore_missing(lake: Path, say: Callable[[str], None]) -> None:
+    """Bring back from DVC's cache the tables that ``dvc.lock`` names and that are not in the folder."""
+    missing = _outputs(lake, "deleted")
+    if not missing:
+        return
+    from dvc.exceptions import CheckoutError
+
+    say(f"restoring {', '.join(missing)} from the cache")
+    with dvc_repository(lake) as repo:
+        try:
+            repo.checkout(targets=[str(lake / path) for path in missing], force=True, allow_missing=True)
+        except CheckoutError as error:
+            say(f"not in the cache, to be made again: {', '.join(error.target_infos)}")
+
+
+def _outputs(lake: Path, state: Literal["modified", "deleted"]) -> list[str]:
+    """Return the outputs that are in `state` against the working ``dvc.lock``."""
+    if not (lake / layout.PIPELINE_LOCK).exists():
+        return []
+    with dvc_repository(lake) as repo, repo.lock:
+        outs = [out for stage in repo.index.stages for out in stage.outs if out.hash_info]
+        return [os.path.relpath(out.fs_path, lake) for out in outs if out.status().get(str(out)) == state]

@@ -1,0 +1,178 @@
+"""Versions: naming them, and finding the files of one without checking it out.
+
+A version is one Git commit that a tag ``lake/vN`` names. The commit's ``dvc.lock`` names every table's content by its
+hash, and DVC's cache holds that content; so an old version is read where it lies. Making a version is in
+:mod:`~affectlake.lake.repository`.
+"""
+
+from __future__ import annotations
+
+import configparser
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow.parquet as pq
+import yaml
+
+from affectlake.errors import VersionError, nearest
+from affectlake.lake import layout
+from affectlake.lake.git import git
+
+TAGS = "refs/tags/lake/"
+CODE_TRAILER = "Affectlake-Code"
+
+
+class Version(NamedTuple):
+    """One version: its name, commit, when (ISO 8601), who made it, with which affectlake, and what changed."""
+
+    name: str
+    commit: str
+    created: str
+    author: str
+    code_version: str
+    changes: str
+
+
+class File(NamedTuple):
+    """One part of an output at a version: where it belongs in the lake, its MD5, and the cached file that has it."""
+
+    path: Path
+    md5: str
+    cached: Path
+
+
+class Manifest:
+    """The files of every output at one commit.
+
+    Parameters
+    ----------
+    root : Path
+        Root of the lake.
+    commit : str
+        Hash of the commit, or an empty string for the working ``dvc.lock``.
+    """
+
+    def __init__(self, root: Path, commit: str) -> None:
+        self.root = root
+        self.commit = commit
+
+    @cached_property
+    def digests(self) -> Mapping[str, str]:
+        """The MD5 of each output, by name (``"stimuli"``, ``"choices/human-category"``).
+
+        Raises
+        ------
+        LakeError
+            If Git cannot read the commit's manifest.
+        """
+        text = self._committed() if self.commit else self._working()
+        stages = (yaml.load(text, yaml.CSafeLoader) or {}).get("stages", {})
+        outs = [out for stage in stages.values() for out in stage.get("outs", ())]
+        prefix = f"{layout.TABLES}/"
+        return {o["path"].removeprefix(prefix): o["md5"] for o in outs if o["path"].startswith(prefix)}
+
+    def _working(self) -> str:
+        path = self.root / layout.PIPELINE_LOCK
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+
+    def _committed(self) -> str:
+        """Return the commit's ``dvc.lock``, empty where it has none; one that cannot be read is not taken for none."""
+        listed = git(self.root, "ls-tree", self.commit, "--", str(layout.PIPELINE_LOCK))
+        return git(self.root, "show", f"{self.commit}:./{layout.PIPELINE_LOCK}") if listed else ""
+
+    def files(self, output: str) -> list[File]:
+        """Return the parts of `output` at this version.
+
+        Raises
+        ------
+        VersionError
+            If a file of the version is not in the cache.
+        """
+        listing = cached_object(self.root, self.digests[output])
+        if not listing.exists():
+            raise self._missing(output)
+        found = []
+        for entry in sorted(json.loads(listing.read_bytes()), key=lambda e: str(e["relpath"])):
+            cached = cached_object(self.root, entry["md5"])
+            if not cached.exists():
+                raise self._missing(output)
+            found.append(File(layout.table_folder(output) / entry["relpath"], entry["md5"], cached))
+        return found
+
+    def tables(self) -> dict[str, list[str]]:
+        """Return the outputs of each table, by table name."""
+        found: dict[str, list[str]] = {}
+        for output in sorted(self.digests):
+            found.setdefault(output.partition("/")[0], []).append(output)
+        return found
+
+    def n_rows(self, output: str) -> int:
+        """Return the number of rows of `output`, from the Parquet footers."""
+        return sum(pq.read_metadata(file.cached).num_rows for file in self.files(output))
+
+    def _missing(self, output: str) -> VersionError:
+        return VersionError(
+            f"files of {output} are not in the cache of {self.root}",
+            found=f"no content for {self.digests[output]}",
+            todo="fetch them with `affectlake pull`, or rebuild them with `affectlake run`",
+        )
+
+
+def cached_object(root: Path, md5: str) -> Path:
+    """Return where DVC's cache keeps the content with hash `md5` (directories end in ``.dir``)."""
+    return cache_folder(root) / "files" / "md5" / md5[:2] / md5[2:]
+
+
+def cache_folder(root: Path) -> Path:
+    """Return the lake's DVC cache folder."""
+    return (root / ".dvc" / dvc_config(root).get("cache", "dir", fallback="cache")).resolve()
+
+
+def dvc_config(root: Path) -> configparser.ConfigParser:
+    """Return the lake's DVC settings: ``.dvc/config``, and ``.dvc/config.local`` over it."""
+    config = configparser.ConfigParser()
+    config.read([root / ".dvc" / "config", root / ".dvc" / "config.local"])
+    return config
+
+
+def list_versions(root: Path, namespace: str = TAGS) -> list[Version]:
+    """Return the lake's versions, oldest first; `namespace` is the Git references that name them."""
+    form = "%(refname)%00%(objectname)%00%(authordate:iso-strict)%00%(authorname)%00%(contents)%01"
+    found = [
+        _parsed(entry) for entry in git(root, "for-each-ref", f"--format={form}", namespace).split("\x01\n") if entry
+    ]
+    return sorted(found, key=lambda v: int(v.name[1:]))
+
+
+def _parsed(entry: str) -> Version:
+    ref, commit, created, author, text = entry.rstrip("\x01").split("\x00")
+    lines = text.strip().splitlines()
+    code = next((line.split(": ", 1)[1] for line in lines if line.startswith(CODE_TRAILER)), "unknown")
+    changes = [line.strip() for line in lines[1:] if line.startswith("  ")]
+    return Version(ref.rpartition("/")[2], commit, created, author, code, "; ".join(changes) or lines[0])
+
+
+def resolve(root: Path, name: str = "") -> Version:
+    """Return the version called `name`: ``v3``, ``latest`` (also the empty name), or a prefix of its commit.
+
+    Raises
+    ------
+    VersionError
+        If there is no such version, or the prefix fits several.
+    """
+    known = list_versions(root)
+    if not known:
+        raise VersionError(f"{root} has no version yet", todo="make one with `affectlake run`")
+    if name in ("", "latest"):
+        return known[-1]
+    named = [v for v in known if v.name == name] or [v for v in known if len(name) >= 4 and v.commit.startswith(name)]
+    if len(named) != 1:
+        raise VersionError(
+            f"{name!r} names {'no version' if not named else 'several versions'} of {root}",
+            allowed=", ".join(v.name for v in known[-12:]),
+            todo=nearest(name, [v.name for v in known]) or "list them with `affectlake versions`",
+        )
+    return named[0]

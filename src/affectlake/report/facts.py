@@ -1,0 +1,216 @@
+"""The numbers of the page, read from the tables. Wording and drawing belong elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from affectlake.report.inputs import ReportInputs
+
+
+class Estimate(NamedTuple):
+    """One row of ``metrics``; what the row does not have is None. ``seeds`` are lowest and highest value of any fit."""
+
+    value: float
+    ci_low: float | None
+    ci_high: float | None
+    chance: float | None
+    p_value: float | None
+    n: int | None
+    seeds: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Correlations:
+    """Correlation of dimensions with ratings.
+
+    Parameters
+    ----------
+    dimensions : tuple of int
+        Dimension numbers, rising.
+    ratings : tuple of str
+        Categories, then dimensions of the ratings, each in alphabetical order.
+    n_categories : int
+        How many of the ratings are categories.
+    r, ci_low, ci_high : float array (n_dimensions, n_ratings)
+        NaN where the table has none.
+    n : int or None
+        Stimuli that they rest on.
+    """
+
+    dimensions: tuple[int, ...]
+    ratings: tuple[str, ...]
+    n_categories: int
+    r: NDArray[np.float64]
+    ci_low: NDArray[np.float64]
+    ci_high: NDArray[np.float64]
+    n: int | None
+
+    def above(self, threshold: float) -> int:
+        """Count the dimensions whose r with at least one rating is above `threshold`."""
+        return int((np.nan_to_num(self.r, nan=-1.0).max(axis=1, initial=-1.0) > threshold).sum())
+
+
+@dataclass(frozen=True)
+class AgentFacts:
+    """What the tables say of one agent.
+
+    ``seed`` is the fit that is shown: the one that was laid out, else the one with the lowest held-out loss.
+    ``unclassified`` says why there is no nearest-centroid accuracy, where the table does.
+    """
+
+    agent: str
+    kind: str
+    seed: int | None
+    n_seeds: int
+    n_dimensions: int
+    n_choices: int
+    n_tied: int
+    held_out: Estimate | None
+    top1: Estimate | None
+    top3: Estimate | None
+    unclassified: str
+    correlations: Correlations | None
+
+
+class Category(NamedTuple):
+    """A category of the stimuli, how many have it, and its mean ratings (n_ratings,)."""
+
+    name: str
+    n: int
+    profile: NDArray[np.float64]
+
+
+def agents(inputs: ReportInputs) -> list[str]:
+    """Return the agents: first those of the parameters, in their order, then any that only a table has."""
+    named = list(_settings(inputs.params))
+    frames = (inputs.choice_counts, inputs.embeddings, inputs.metrics, inputs.layouts, inputs.learning_curves)
+    present = {str(agent) for frame in frames for agent in frame["agent"].unique()}
+    return named + sorted(present - set(named))
+
+
+def agent_facts(inputs: ReportInputs, agent: str) -> AgentFacts:
+    """Read all numbers of one agent."""
+    choices = of_agent(inputs.choice_counts, agent)
+    weights = of_agent(inputs.embeddings, agent)
+    metrics = of_agent(inputs.metrics, agent)
+    curves = of_agent(inputs.learning_curves, agent).sort("test_loss", "seed")
+    fits = (of_agent(inputs.layouts, agent).sort("seed"), curves, weights.sort("seed"), metrics.sort("seed"))
+    seed = next((int(frame["seed"][0]) for frame in fits if len(frame)), None)
+    shown = of_fit(weights, seed)
+    settings = _settings(inputs.params).get(agent)
+    return AgentFacts(
+        agent=agent,
+        kind=str(settings.get("kind", "")) if isinstance(settings, Mapping) else "",
+        seed=seed,
+        n_seeds=max(frame["seed"].n_unique() for frame in fits),
+        n_dimensions=shown["dimension"].n_unique(),
+        n_choices=int(choices["n_choices"].sum()),
+        n_tied=int(choices["n_tied"].sum()),
+        held_out=_estimate(metrics, seed, "held_out", "accuracy"),
+        top1=_estimate(metrics, seed, "nearest_centroid", "top1_accuracy"),
+        top3=_estimate(metrics, seed, "nearest_centroid", "top3_accuracy"),
+        unclassified=_note(metrics, seed, "nearest_centroid", "top3_accuracy"),
+        correlations=_correlations(inputs, of_fit(metrics, seed)),
+    )
+
+
+def of_agent(frame: pl.DataFrame, agent: str) -> pl.DataFrame:
+    """Return the rows of one agent."""
+    return frame.filter(pl.col("agent") == agent)
+
+
+def of_fit(frame: pl.DataFrame, seed: int | None) -> pl.DataFrame:
+    """Return the rows of one fit; none when there is no fit."""
+    return frame.clear() if seed is None else frame.filter(pl.col("seed") == seed)
+
+
+def rating_names(inputs: ReportInputs) -> tuple[list[str], list[str]]:
+    """Return the names of the rated categories and of the rated dimensions, each in alphabetical order."""
+    pairs = inputs.ratings.select("rating", "family").unique().sort("rating")
+    return tuple(pairs.filter(pl.col("family") == family)["rating"].to_list() for family in ("category", "dimension"))  # type: ignore[return-value]
+
+
+def categories(inputs: ReportInputs) -> list[Category]:
+    """Return the categories that stimuli have, in alphabetical order."""
+    counts = inputs.stimuli.drop_nulls("category").group_by("category").len().sort("category")
+    names: list[str] = counts["category"].to_list()
+    means = (
+        inputs.stimuli.drop_nulls("category")
+        .join(inputs.ratings, on="stimulus_index")
+        .group_by("category", "rating")
+        .agg(pl.col("score").mean())
+    )
+    columns = sorted(means["rating"].unique().to_list())
+    profiles = np.zeros((len(names), len(columns)))
+    row, column = {name: at for at, name in enumerate(names)}, {name: at for at, name in enumerate(columns)}
+    for category, rating, score in means.iter_rows():
+        profiles[row[category], column[rating]] = round(score, 9)  # means may differ in their last bits
+    return [Category(name, n, profiles[at]) for at, (name, n) in enumerate(counts.iter_rows())]
+
+
+def _settings(params: Mapping[str, object]) -> Mapping[str, object]:
+    settings = params.get("agents")
+    return settings if isinstance(settings, Mapping) else {}
+
+
+def _note(metrics: pl.DataFrame, seed: int | None, analysis: str, measure: str) -> str:
+    rows = of_fit(metrics, seed).filter(pl.col("analysis") == analysis, pl.col("measure") == measure).drop_nulls("note")
+    return str(rows["note"][0]) if len(rows) else ""
+
+
+def _estimate(metrics: pl.DataFrame, seed: int | None, analysis: str, measure: str) -> Estimate | None:
+    rows = metrics.filter(
+        pl.col("analysis") == analysis, pl.col("measure") == measure, pl.col("value").is_not_null()
+    ).sort("seed")
+    shown = of_fit(rows, seed)
+    if not len(shown):
+        return None
+    row = shown.row(0, named=True)
+    values = rows["value"].to_list()
+    return Estimate(
+        value=row["value"],
+        ci_low=row["ci_low"],
+        ci_high=row["ci_high"],
+        chance=row["chance"],
+        p_value=row["p_value"],
+        n=row["n"],
+        seeds=(min(values), max(values)),
+    )
+
+
+def _correlations(inputs: ReportInputs, metrics: pl.DataFrame) -> Correlations | None:
+    rows = metrics.filter(
+        pl.col("analysis") == "rating_correlation",
+        pl.col("measure") == "pearson_r",
+        pl.col("dimension").is_not_null(),
+        pl.col("rating").is_not_null(),
+    )
+    if not len(rows):
+        return None
+    named, scales = rating_names(inputs)
+    names = [*named, *scales, *sorted(set(rows["rating"]) - set(named) - set(scales))]
+    dimensions = sorted(rows["dimension"].unique().to_list())
+    at_row = {dimension: at for at, dimension in enumerate(dimensions)}
+    at_column = {name: at for at, name in enumerate(names)}
+    where = [at_row[d] for d in rows["dimension"]], [at_column[name] for name in rows["rating"]]
+
+    def matrix(column: str) -> NDArray[np.float64]:
+        filled = np.full((len(dimensions), len(names)), np.nan)
+        filled[where] = rows[column].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+        return filled
+
+    return Correlations(
+        dimensions=tuple(dimensions),
+        ratings=tuple(names),
+        n_categories=len(named),
+        r=matrix("value"),
+        ci_low=matrix("ci_low"),
+        ci_high=matrix("ci_high"),
+        n=next(iter(rows["n"].drop_nulls().to_list()), None),
+    )

@@ -1,0 +1,79 @@
+"""What a report is made from: tables and facts as plain data. Nothing here reads a file or draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+
+@dataclass(frozen=True)
+class VersionFacts:
+    """Which version of the lake the report shows.
+
+    Parameters
+    ----------
+    name : str
+        What the lake calls the version.
+    commit : str
+        Its full Git commit.
+    created_iso : str
+        When the commit was made, ISO 8601.
+    author : str
+        Who made it.
+    code_version : str
+        Version of affectlake that built the tables.
+    message : str
+        The commit message.
+    """
+
+    name: str
+    commit: str
+    created_iso: str
+    author: str
+    code_version: str
+    message: str
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """Everything that one report shows. Tables have the columns of ``schemas/tables``; any may be without rows.
+
+    Parameters
+    ----------
+    title, study : str
+        Heading of the page and name of the study.
+    synthetic : bool
+        Whether the data were made by the demo world; the page then says so everywhere.
+    version : VersionFacts
+        Which version the tables are from.
+    params : mapping
+        ``params.yaml`` as nested dicts, in its order; ``params["agents"]`` maps agent to settings with a ``kind``.
+    tables : polars.DataFrame
+        ``table, partition, n_rows, n_files, n_bytes, digest``: one row per table and partition of the version.
+    stimuli, ratings, captions, exclusions, metrics, embeddings, layouts, learning_curves : polars.DataFrame
+        The tables of those names.
+    trial_counts : polars.DataFrame
+        ``trial_set, split, n_triplets``.
+    choice_counts : polars.DataFrame
+        ``agent, protocol, trial_set, position, n_choices, n_tied``; position 1, 2 or 3 when the odd one is i, j or k.
+    """
+
+    title: str
+    study: str
+    synthetic: bool
+    version: VersionFacts
+    params: Mapping[str, Any]
+    tables: pl.DataFrame
+    stimuli: pl.DataFrame
+    ratings: pl.DataFrame
+    captions: pl.DataFrame
+    exclusions: pl.DataFrame
+    metrics: pl.DataFrame
+    embeddings: pl.DataFrame
+    layouts: pl.DataFrame
+    learning_curves: pl.DataFrame
+    trial_counts: pl.DataFrame
+    choice_counts: pl.DataFrame

@@ -1,0 +1,188 @@
+"""The HTML page: figures and numbers put into the templates. Drawing and reading tables belong to their modules."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import polars as pl
+import yaml
+from markupsafe import Markup
+
+from affectlake.report import atlas, charts, heatmap
+from affectlake.report.facts import AgentFacts, Estimate, agent_facts, agents, rating_names
+from affectlake.report.inputs import ReportInputs
+from affectlake.report.svg import Figure
+from affectlake.report.wording import MISSING, count, counted, decimal, level, listed, percent, percent_range, size
+
+KINDS = {"ratings": "simulated from ratings", "features": "feature vectors", "chat": "language model"}
+SHOWN_IDS = 12
+DIGEST_LENGTH, COMMIT_LENGTH = 8, 10
+
+
+class _Agent(NamedTuple):
+    """One agent as the template shows it: its numbers and its titled figures."""
+
+    facts: AgentFacts
+    kind: str
+    figures: tuple[tuple[str, str, Figure], ...]  # name, title, figure
+
+
+def render(inputs: ReportInputs) -> str:
+    """Return the report as one HTML page that needs no other file and no network.
+
+    The same inputs give the same text. What a table does not have is said in words.
+
+    Parameters
+    ----------
+    inputs : ReportInputs
+        Tables and facts of one version.
+
+    Returns
+    -------
+    str
+        A complete HTML document, to be written as UTF-8.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("affectlake.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(
+        count=count, percent=percent, percent_range=percent_range, decimal=decimal, level=level, size=size
+    )
+    return environment.get_template("page.html.j2").render(_context(inputs))
+
+
+def _context(inputs: ReportInputs) -> dict[str, Any]:
+    entries = atlas.legend(inputs)
+    found = [_agent(inputs, agent, entries) for agent in agents(inputs)]
+    data = {
+        "stimuli": atlas.stimulus_data(inputs, entries),
+        "categories": [entry.name for entry in entries],
+        "heat": {one.facts.agent: heatmap.cell_data(one.facts) for one in found},
+    }
+    return {
+        "inputs": inputs,
+        "version": inputs.version,
+        "commit": inputs.version.commit[:COMMIT_LENGTH],
+        "created": inputs.version.created_iso[:16].replace("T", " "),
+        "lead": _lead(inputs, found),
+        "agents": found,
+        "legend": entries,
+        "colour_rules": atlas.colour_rules(entries),
+        "data": _embedded(data),
+        "tiles": _tiles(inputs),
+        "exclusions": _exclusions(inputs.exclusions),
+        "trials": _trials(inputs.trial_counts),
+        "choices": _choices(inputs.choice_counts, [one.facts.agent for one in found]),
+        "files": [
+            row | {"digest": str(row["digest"] or MISSING)[:DIGEST_LENGTH], "partition": row["partition"] or ""}
+            for row in inputs.tables.sort("table", "partition").to_dicts()
+        ],
+        "n_bytes": int(inputs.tables["n_bytes"].sum()),
+        "params": yaml.safe_dump(_plain(inputs.params), sort_keys=False, allow_unicode=True, width=100),
+        "strip": charts.strip,
+        "spread": _spread,
+    }
+
+
+def _agent(inputs: ReportInputs, agent: str, entries: list[atlas.LegendEntry]) -> _Agent:
+    facts = agent_facts(inputs, agent)
+    figures = (
+        ("map", "Map of the stimuli", atlas.draw(inputs, facts, entries)),
+        ("ratings", "Dimensions and ratings", heatmap.draw(facts)),
+        ("learning", "Learning curves", charts.learning_curves(inputs, facts)),
+        ("positions", "Chosen positions", charts.positions(inputs, facts)),
+    )
+    return _Agent(facts, KINDS.get(facts.kind, facts.kind or "of unknown kind"), figures)
+
+
+def _lead(inputs: ReportInputs, found: list[_Agent]) -> str:
+    """Ask the report's question and say in one sentence what answers it."""
+    n_triplets = int(inputs.trial_counts["n_triplets"].sum())
+    return (
+        f"Of three stimuli, which one feels different from the other two? From the answers of "
+        f"{counted(len(found), 'agent')} to {counted(n_triplets, 'triplet')} of "
+        f"{counted(len(inputs.stimuli), 'stimulus', 'stimuli')}, a sparse positive embedding was learned for each: "
+        f"this page shows how well it predicts choices that it never saw, and how close its dimensions come to the "
+        f"emotions that people report."
+    )
+
+
+def _tiles(inputs: ReportInputs) -> list[tuple[str, str]]:
+    """Return the counts of what went in, each with its name."""
+    named, scales = rating_names(inputs)
+    excluded = inputs.exclusions["stimulus_id"].n_unique()
+    triplets = int(inputs.trial_counts["n_triplets"].sum())
+    choices = int(inputs.choice_counts["n_choices"].sum())
+    return [
+        (count(len(inputs.stimuli)), "stimuli"),
+        (count(len(named)), "rated categories"),
+        (count(len(scales)), "rated dimensions"),
+        (count(len(inputs.captions)), "captions"),
+        (count(excluded), "left out"),
+        (count(triplets), "triplets"),
+        (count(choices), "choices"),
+    ]
+
+
+def _exclusions(exclusions: pl.DataFrame) -> list[dict[str, Any]]:
+    grouped = (
+        exclusions.sort("source", "reason", "stimulus_id")
+        .group_by("source", "reason", maintain_order=True)
+        .agg(pl.col("stimulus_id"), pl.col("n_rows").sum())
+    )
+    rows = []
+    for source, reason, ids, n_rows in grouped.iter_rows():
+        more = len(ids) - SHOWN_IDS
+        shown = ", ".join(ids[:SHOWN_IDS]) + (f" and {count(more)} more" if more > 0 else "")
+        rows.append({"source": source, "reason": reason, "n": len(ids), "n_rows": n_rows, "ids": shown})
+    return rows
+
+
+def _trials(trial_counts: pl.DataFrame) -> list[dict[str, Any]]:
+    """Return one row per trial set with its triplets in each split."""
+    rows: dict[str, dict[str, Any]] = {}
+    for trial_set, split, n in trial_counts.select("trial_set", "split", "n_triplets").sort("trial_set").iter_rows():
+        row = rows.setdefault(trial_set, {"trial_set": trial_set, "train": 0, "test": 0})
+        row[split] += n
+    return list(rows.values())
+
+
+def _choices(choice_counts: pl.DataFrame, order: list[str]) -> list[dict[str, Any]]:
+    """Return one row per agent, protocol and trial set, agents in the page's order."""
+    rows = choice_counts.group_by("agent", "protocol", "trial_set").agg(
+        pl.col("n_choices").sum(), pl.col("n_tied").sum()
+    )
+    return sorted(rows.to_dicts(), key=lambda row: (order.index(row["agent"]), row["protocol"], row["trial_set"]))
+
+
+def _spread(estimate: Estimate, n_seeds: int) -> str:
+    """Say how far the fits of other seeds differ, where there are any."""
+    if n_seeds < 2:
+        return ""
+    return f"{listed([percent(end) for end in estimate.seeds], 'to')} over {counted(n_seeds, 'seed')}"
+
+
+def _embedded(data: dict[str, Any]) -> Markup:
+    """Return JSON that cannot end the script element it stands in."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _plain(value: object) -> object:
+    """Return nested mappings and sequences as plain dicts and lists, which YAML can write."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)

@@ -1,0 +1,132 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const tip = document.getElementById("tip");
+  const row = new Map(data.stimuli.index.map((index, at) => [index, at]));
+
+  // tip: a bold first line and plain lines below; text only, never markup
+  function show(x, y, title, ...lines) {
+    const bold = document.createElement("b");
+    bold.textContent = title;
+    const rest = lines.filter(Boolean).map((line) => {
+      const part = document.createElement("div");
+      part.textContent = line;
+      return part;
+    });
+    tip.replaceChildren(bold, ...rest);
+    tip.hidden = false;
+    const box = tip.getBoundingClientRect();
+    const left = x + 16 + box.width > innerWidth ? x - box.width - 16 : x + 16;
+    const top = y + 16 + box.height > innerHeight ? y - box.height - 16 : y + 16;
+    tip.style.left = Math.max(8, Math.min(left, innerWidth - box.width - 8)) + "px";
+    tip.style.top = Math.max(8, top) + "px";
+  }
+  const hide = () => { tip.hidden = true; };
+
+  function inside(svg, event) { // pointer in the drawing's own units
+    return new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+  }
+  function outside(svg, x, y) { // drawing's units on the screen
+    return new DOMPoint(x, y).matrixTransform(svg.getScreenCTM());
+  }
+
+  // maps: one highlighted category for the whole page, so that agents can be compared
+  const maps = [...document.querySelectorAll("svg.atlas")];
+  const buttons = [...document.querySelectorAll(".legend button")];
+  let pinned = null;
+  function pick(category) {
+    for (const svg of maps) {
+      svg.classList.toggle("picking", category !== null);
+      for (const part of svg.querySelectorAll("[data-c]")) part.classList.toggle("on", part.dataset.c === category);
+    }
+  }
+  for (const button of buttons) {
+    button.addEventListener("click", () => {
+      pinned = pinned === button.dataset.c ? null : button.dataset.c;
+      for (const other of buttons) other.setAttribute("aria-pressed", String(other.dataset.c === pinned));
+      pick(pinned);
+    });
+    button.addEventListener("pointerenter", (event) => { if (event.pointerType === "mouse") pick(button.dataset.c); });
+    button.addEventListener("pointerleave", () => pick(pinned));
+  }
+  for (const svg of maps) {
+    const ring = svg.querySelector(".ring");
+    const points = [...svg.querySelectorAll("circle[data-i]")].map((dot) => ({
+      x: Number(dot.getAttribute("cx")), y: Number(dot.getAttribute("cy")), index: Number(dot.dataset.i), c: dot.parentNode.dataset.c,
+    })).sort((one, other) => one.index - other.index);
+    let current = null;
+    const choosable = () => points.filter((point) => pinned === null || point.c === pinned);
+    function at(point) {
+      current = point;
+      ring.setAttribute("cx", point.x);
+      ring.setAttribute("cy", point.y);
+      ring.classList.add("at");
+      const where = outside(svg, point.x, point.y);
+      const found = row.get(point.index);
+      show(where.x, where.y, data.stimuli.id[found], data.categories[data.stimuli.category[found]] ?? "no category", data.stimuli.caption[found]);
+    }
+    function leave() { ring.classList.remove("at"); current = null; hide(); }
+    const nearby = (event) => {
+      const here = inside(svg, event);
+      let best = null, least = 18 ** 2;
+      for (const point of choosable()) {
+        const away = (point.x - here.x) ** 2 + (point.y - here.y) ** 2;
+        if (away < least) { least = away; best = point; }
+      }
+      if (best) at(best); else leave();
+    };
+    svg.addEventListener("pointermove", nearby);
+    svg.addEventListener("pointerdown", nearby);
+    svg.addEventListener("pointerleave", leave);
+    svg.addEventListener("blur", leave);
+    svg.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+      if (event.key === "Escape") leave();
+      const some = choosable();
+      if (!step || !some.length) return;
+      event.preventDefault();
+      const place = some.indexOf(current);
+      at(some[place < 0 ? 0 : (place + step + some.length) % some.length]);
+    });
+  }
+
+  // heat maps
+  for (const svg of document.querySelectorAll("svg.heat")) {
+    const cells = data.heat[svg.closest("[data-agent]").dataset.agent];
+    const [left, top, width, height, gap] = cells.geometry;
+    const cursor = svg.querySelector(".cursor");
+    const edge = (column) => left + column * width + (column >= cells.split ? gap : 0);
+    let place = null;
+    function at(line, column) {
+      place = [line, column];
+      cursor.setAttribute("x", edge(column) - 0.5);
+      cursor.setAttribute("y", top + line * height - 0.5);
+      cursor.classList.add("at");
+      const where = outside(svg, edge(column) + width, top + (line + 1) * height);
+      const r = cells.r[line][column];
+      const text = r === null ? "no correlation: constant" : "r = " + (r < 0 ? "\u2212" : "") + Math.abs(r / 1000).toFixed(3);
+      show(where.x, where.y, cells.columns[column], "dimension " + cells.rows[line], text);
+    }
+    function leave() { cursor.classList.remove("at"); place = null; hide(); }
+    const over = (event) => {
+      const here = inside(svg, event);
+      const line = Math.floor((here.y - top) / height);
+      const column = cells.columns.findIndex((_, one) => here.x >= edge(one) && here.x < edge(one) + width);
+      if (line >= 0 && line < cells.rows.length && column >= 0) at(line, column); else leave();
+    };
+    svg.addEventListener("pointermove", over);
+    svg.addEventListener("pointerdown", over);
+    svg.addEventListener("pointerleave", leave);
+    svg.addEventListener("blur", leave);
+    svg.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] }[event.key];
+      if (event.key === "Escape") leave();
+      if (!step) return;
+      event.preventDefault();
+      const [line, column] = place ?? [0, -step[1]];
+      at(Math.max(0, Math.min(cells.rows.length - 1, line + step[0])), Math.max(0, Math.min(cells.columns.length - 1, column + step[1])));
+    });
+  }
+  addEventListener("scroll", hide, { passive: true });
+  addEventListener("beforeprint", () => { for (const part of document.querySelectorAll("details")) part.open = true; });
+})();

@@ -1,0 +1,58 @@
+"""How numbers, counts and lists are written in the report. What they mean belongs elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+NBSP = "\N{NO-BREAK SPACE}"
+MINUS = "\N{MINUS SIGN}"
+MISSING = "\N{EN DASH}"
+_SIZES = ("B", "kB", "MB", "GB", "TB")
+
+
+def count(value: int) -> str:
+    """Write a whole number with thousands apart: ``7,125,330``."""
+    return f"{value:,}"
+
+
+def counted(value: int, singular: str, plural: str = "") -> str:
+    """Write a count and its noun: ``1 choice``, ``2,181 stimuli``."""
+    return f"{value:,}{NBSP}{singular if value == 1 else plural or singular + 's'}"
+
+
+def percent(share: float | None, digits: int = 2) -> str:
+    """Write a proportion in percent: ``98.52 %``; a dash when there is none."""
+    return MISSING if share is None else f"{100 * share:.{digits}f}{NBSP}%"
+
+
+def percent_range(low: float | None, high: float | None, digits: int = 2) -> str:
+    """Write an interval of proportions in percent: ``97.9 to 99.0 %``; empty when an end is missing."""
+    if low is None or high is None:
+        return ""
+    return f"{100 * low:.{digits}f} to {100 * high:.{digits}f}{NBSP}%"
+
+
+def decimal(value: float | None, digits: int = 2) -> str:
+    """Write a number with a true minus sign: ``−0.41``; a dash when there is none."""
+    if value is None:
+        return MISSING
+    text = f"{abs(value):.{digits}f}"
+    return f"{MINUS}{text}" if value < 0 and float(text) != 0 else text
+
+
+def level(p_value: float) -> str:
+    """Write a permutation level: ``p = 0.001``, or ``p < 0.001`` when it rounds to less."""
+    return f"p{NBSP}<{NBSP}0.001" if p_value < 0.0005 else f"p{NBSP}={NBSP}{p_value:.3f}"
+
+
+def size(n_bytes: int) -> str:
+    """Write a file size in decimal units: ``65.2 MB``."""
+    value, unit = float(n_bytes), 0
+    while value >= 999.95 and unit < len(_SIZES) - 1:
+        value, unit = value / 1000, unit + 1
+    return f"{value:.{0 if unit == 0 else 1}f}{NBSP}{_SIZES[unit]}"
+
+
+def listed(words: Sequence[str], last: str = "and") -> str:
+    """Join words as prose: ``a, b and c``."""
+    return " ".join([", ".join(words[:-1]), last, words[-1]]) if len(words) > 1 else "".join(words)

@@ -1,0 +1,46 @@
+"""Sparse positive similarity embeddings (SPoSE): the choice model, its fit, and the dimensions it finds.
+
+The names below are loaded when first used: importing this package loads neither torch nor Numba.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from affectlake.spose.curve import Epoch as Epoch
+    from affectlake.spose.curve import Score as Score
+    from affectlake.spose.data import TrainingData as TrainingData
+    from affectlake.spose.data import training_data as training_data
+    from affectlake.spose.fitting import Fit as Fit
+    from affectlake.spose.fitting import fit as fit
+    from affectlake.spose.fitting import fit_seeds as fit_seeds
+    from affectlake.spose.model import choice_probabilities as choice_probabilities
+    from affectlake.spose.model import score as score
+    from affectlake.spose.pruning import Match as Match
+    from affectlake.spose.pruning import match as match
+    from affectlake.spose.settings import Settings as Settings
+
+_HOME = {
+    "Epoch": "curve",
+    "Fit": "fitting",
+    "Match": "pruning",
+    "Score": "curve",
+    "Settings": "settings",
+    "TrainingData": "data",
+    "choice_probabilities": "model",
+    "fit": "fitting",
+    "fit_seeds": "fitting",
+    "match": "pruning",
+    "score": "model",
+    "training_data": "data",
+}
+
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,0 +1,128 @@
+"""Writing and reading the state of an unfinished fit. No pickle: arrays and JSON in one .npz file.
+
+A checkpoint holds the embedding, Adam's moments, the state of the random numbers, the learning curve, the best weights
+so far, the settings, the device, and the digest of the choices. It is written beside its place, flushed to disk and
+renamed, so that a crash leaves the old one or the new one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affectlake.errors import CheckpointError
+from affectlake.spose.curve import Epoch
+from affectlake.spose.settings import Settings
+from affectlake.spose.state import Moments
+
+_FORMAT = 1
+_MAY_CHANGE = ("max_epochs", "patience", "min_delta")  # when to stop: the path up to here is the same
+
+
+class Identity(NamedTuple):
+    """What a fit must share with a checkpoint to go on from it: settings, digest of the choices, kind of device."""
+
+    settings: Settings
+    input_sha256: str
+    device: str
+
+
+class Progress(NamedTuple):
+    """Where a fit stands between two epochs.
+
+    Attributes
+    ----------
+    moments : Moments
+    best_weights : (n_stimuli, d) float32
+        Of the epoch with the lowest held-out loss so far.
+    curve : tuple of Epoch
+    rng_state : dict
+        ``bit_generator.state`` of the fit's generator.
+    """
+
+    moments: Moments
+    best_weights: NDArray[np.float32]
+    curve: tuple[Epoch, ...]
+    rng_state: dict[str, Any]
+
+
+def write(path: Path, identity: Identity, progress: Progress) -> None:
+    """Write a checkpoint in place of the one at `path`, if any; the folder is made if need be."""
+    header = {
+        "format": _FORMAT,
+        "settings": asdict(identity.settings),
+        "input_sha256": identity.input_sha256,
+        "device": identity.device,
+        "step": progress.moments.step,
+        "curve": [list(row) for row in progress.curve],
+        "rng_state": progress.rng_state,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with aside.open("wb") as file:
+            np.savez(
+                file,
+                header=np.frombuffer(json.dumps(header).encode(), np.uint8),
+                weights=progress.moments.weights,
+                first_moment=progress.moments.first_moment,
+                second_moment=progress.moments.second_moment,
+                best_weights=progress.best_weights,
+            )
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def read(path: Path, identity: Identity) -> Progress:
+    """Return what `write` wrote.
+
+    `max_epochs`, `patience` and `min_delta` may differ from the checkpoint's: they say when to stop, not what is
+    computed until then.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged or not a checkpoint, or is of a fit with other settings, choices or device.
+    """
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            header = json.loads(file["header"].tobytes())
+            if header["format"] != _FORMAT:
+                raise ValueError(f"format {header['format']}, not {_FORMAT}")
+            arrays = {name: file[name] for name in ("weights", "first_moment", "second_moment", "best_weights")}
+        curve = tuple(Epoch(*row) for row in header["curve"])
+        found = {**header["settings"], "choices": header["input_sha256"], "device": header["device"]}
+        step, rng_state = int(header["step"]), header["rng_state"]
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise CheckpointError(
+            f"The checkpoint {path} cannot be read.",
+            wanted="a checkpoint of this fit",
+            found=f"{type(error).__name__}: {error}",
+            todo=f"delete {path} to start the fit again from the beginning",
+        ) from error
+    _compare(path, found, identity)
+    best = arrays.pop("best_weights")
+    return Progress(Moments(**arrays, step=step), best, curve, rng_state)
+
+
+def _compare(path: Path, found: dict[str, Any], identity: Identity) -> None:
+    wanted = {**asdict(identity.settings), "choices": identity.input_sha256, "device": identity.device}
+    names = [name for name in {**wanted, **found} if name not in _MAY_CHANGE and found.get(name) != wanted.get(name)]
+    if names:
+        raise CheckpointError(
+            f"The checkpoint {path} is of another fit: {', '.join(names)} differ.",
+            wanted=", ".join(f"{name} = {wanted.get(name)}" for name in names),
+            found=", ".join(f"{name} = {found.get(name)}" for name in names),
+            allowed=f"only {', '.join(_MAY_CHANGE)} may change",
+            todo=f"fit with the checkpoint's settings and choices, or delete {path} to start again",
+        )

@@ -1,0 +1,69 @@
+"""Training on the CPU: holds the padded state and calls the kernels. The loop over epochs is in `fitting`."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affectlake.spose import kernels
+from affectlake.spose.curve import Score
+from affectlake.spose.data import TrainingData
+from affectlake.spose.settings import Settings
+from affectlake.spose.state import Moments, Rule, State, aligned_rows, block_size, gap_table, padded
+
+_WARM_UP = 2.0  # of Adam's second-moment memory, 1 / (1 - beta2) steps, in which bias correction still moves
+_DENSE_SHARE = 0.75  # of the rows touched by a batch: above it, stepping every row takes no longer
+_SMALLEST_L1 = 1e-16  # gradient that keeps the moments of an unused dimension clear of slow denormal numbers
+_LAZY_BETA2 = 0.99  # below it, missed steps change the second moment too fast for their closed form
+_FOREVER = 2**62
+
+
+class CpuTrainer:
+    """One fit's embedding on the CPU (see `affectlake.spose.fitting.Trainer`).
+
+    Lazy Adam (`affectlake.spose.kernels`) is used once the bias correction has settled, after ``2 / (1 - beta2)``
+    steps, and only if a batch touches less than 3/4 of the rows on average; before, and at larger batches, every row
+    takes every step. Weights are current, and no gradient is pending, between epochs.
+    """
+
+    def __init__(self, data: TrainingData, settings: Settings, start: Moments) -> None:
+        self._data, self._dimensions, self._step = data, settings.dimensions, start.step
+        c = max(settings.l1 / data.n_stimuli, _SMALLEST_L1)
+        touched = -math.expm1(-3.0 * settings.batch_size / data.n_stimuli)
+        warm_up = math.ceil(_WARM_UP / (1.0 - settings.beta2))
+        self._table = gap_table(settings.beta1, settings.beta2, c)
+        self._rule = Rule(
+            learning_rate=settings.learning_rate,
+            beta1=settings.beta1,
+            beta2=settings.beta2,
+            epsilon=settings.epsilon,
+            l1_gradient=c,
+            batch_size=settings.batch_size,
+            block_size=block_size(settings.batch_size),
+            dense_until=_FOREVER if touched >= _DENSE_SHARE or settings.beta2 < _LAZY_BETA2 else warm_up,
+        )
+        weights = padded(start.weights)
+        settled = np.full(data.n_stimuli, start.step, np.int64)
+        moments = padded(start.first_moment), padded(start.second_moment)
+        self._state = State(weights, *moments, aligned_rows(*weights.shape), settled)
+
+    def train_epoch(self, order: NDArray[np.int32]) -> float:
+        """Train on every triplet once, in the given order of blocks; return the mean cross-entropy as it went."""
+        loss, n, self._step = kernels.train_epoch(
+            self._state, self._data.train, order, self._step, self._rule, self._table
+        )
+        return float(loss / n)
+
+    def score(self) -> Score:
+        """Return the score on the held-out choices."""
+        loss, right = kernels.score(self._state.weights, self._data.test)
+        n = len(self._data.test)
+        return Score(loss / n, right / n, n)
+
+    def moments(self) -> Moments:
+        """Return a copy of the embedding and of Adam's moments."""
+        d = self._dimensions
+        weights, first, second = (rows[:, :d].copy() for rows in self._state[:3])
+        return Moments(weights, first, second, self._step)

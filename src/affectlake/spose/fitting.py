@@ -1,0 +1,217 @@
+"""Fitting SPoSE embeddings: one visible loop over epochs, for one seed or several at once. No files but checkpoints."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affectlake import seeds
+from affectlake.spose import checkpoint as checkpoints
+from affectlake.spose import pruning
+from affectlake.spose.checkpoint import Identity, Progress
+from affectlake.spose.curve import Epoch, Score, best_epoch, patience_left
+from affectlake.spose.data import TrainingData
+from affectlake.spose.settings import Settings
+from affectlake.spose.state import Moments, block_size
+
+_CHECKPOINT_EVERY = 5  # epochs: writing one takes as long as a tenth of an epoch at the paper's size
+
+
+class Fit(NamedTuple):
+    """A fitted embedding.
+
+    Attributes
+    ----------
+    weights : (n_stimuli, n_dimensions) float32
+        Weights of the epoch with the lowest held-out loss: the dimensions that the pruning rule keeps, by falling sum.
+    curve : tuple of Epoch
+        One row an epoch, from epoch 0, the start.
+    best_epoch : int
+        The epoch whose weights these are.
+    score : Score
+        Of the unpruned weights of that epoch on the held-out choices.
+    stopped : {"patience", "max_epochs"}
+        What ended the fit.
+    """
+
+    weights: NDArray[np.float32]
+    curve: tuple[Epoch, ...]
+    best_epoch: int
+    score: Score
+    stopped: str
+
+
+class Trainer(Protocol):
+    """What the loop needs of a device."""
+
+    def train_epoch(self, order: NDArray[np.int32]) -> float:
+        """Train on every triplet once, in the given order of blocks; return the mean cross-entropy as it went."""
+
+    def score(self) -> Score:
+        """Return the score on the held-out choices."""
+
+    def moments(self) -> Moments:
+        """Return a copy of the embedding and of Adam's moments."""
+
+
+def fit(
+    data: TrainingData,
+    settings: Settings,
+    rng: np.random.Generator,
+    *,
+    on_epoch: Callable[[Epoch], None] | None = None,
+    checkpoint: Path | None = None,
+    device: str = "cpu",
+) -> Fit:
+    """Fit one embedding, from its start or from a checkpoint.
+
+    Training ends after ``max_epochs`` or when the held-out loss has not fallen by ``min_delta`` in ``patience`` epochs.
+    The result is that of the epoch with the lowest held-out loss.
+
+    Parameters
+    ----------
+    data : TrainingData
+    settings : Settings
+    rng : numpy.random.Generator
+        Draws the start and the order of each epoch. The same generator, data, settings and machine give the same bytes.
+    on_epoch : callable, optional
+        Called with each new row of the learning curve, epoch 0 included. What it raises ends the fit.
+    checkpoint : Path, optional
+        Where to keep the state of the fit. If the file exists the fit goes on from it, to the bit, and only new epochs
+        reach `on_epoch`; a finished fit is returned at once.
+    device : str
+        "cpu", or a torch device such as "cuda" or "torch:cpu" (torch on the CPU, for comparison).
+
+    Raises
+    ------
+    CheckpointError
+        If the checkpoint is damaged or of another fit (`affectlake.spose.checkpoint.read`).
+    """
+    identity = Identity(settings, data.sha256 if checkpoint else "", device)
+    if checkpoint and checkpoint.exists():
+        progress = checkpoints.read(checkpoint, identity)
+        rng.bit_generator.state = progress.rng_state
+        trainer = _trainer(device, data, settings, progress.moments)
+    else:
+        start = _start(data.n_stimuli, settings, rng)
+        trainer = _trainer(device, data, settings, start)
+        first = _row(0, None, trainer.score(), start.weights, settings)
+        progress = Progress(start, start.weights, (first,), dict(rng.bit_generator.state))
+        if on_epoch:
+            on_epoch(first)
+    curve, best = list(progress.curve), progress.best_weights
+    n_blocks = -(-len(data.train) // block_size(settings.batch_size))
+
+    while not (stopped := _stopped(curve, settings)):
+        train_loss = trainer.train_epoch(rng.permutation(n_blocks).astype(np.int32))
+        moments = trainer.moments()
+        curve.append(_row(len(curve), train_loss, trainer.score(), moments.weights, settings))
+        if best_epoch(curve) == curve[-1].epoch:
+            best = moments.weights
+        if checkpoint and (curve[-1].epoch % _CHECKPOINT_EVERY == 0 or _stopped(curve, settings)):
+            progress = Progress(moments, best, tuple(curve), dict(rng.bit_generator.state))
+            checkpoints.write(checkpoint, identity, progress)
+        if on_epoch:
+            on_epoch(curve[-1])
+
+    row = curve[best_epoch(curve)]
+    weights = pruning.pruned(best, settings.pruning, settings.threshold)
+    return Fit(weights, tuple(curve), row.epoch, Score(row.test_loss, row.test_accuracy, len(data.test)), stopped)
+
+
+def fit_seeds(
+    data: TrainingData,
+    settings: Settings,
+    root_seed: int,
+    seed_numbers: Iterable[int],
+    *,
+    names: tuple[str, ...] = ("spose",),
+    workers: int = 1,
+    on_epoch: Callable[[int, Epoch], None] | None = None,
+    checkpoints_in: Path | None = None,
+    device: str = "cpu",
+) -> dict[int, Fit]:
+    """Fit several embeddings of the same choices, `workers` at a time; each is the one that it would be alone.
+
+    Parameters
+    ----------
+    data, settings, device
+        As in `fit`. The triplets are in memory once.
+    root_seed : int
+        The study's root seed.
+    seed_numbers : iterable of int
+        Which fits: fit s draws from ``seeds.generator(root_seed, *names, s)``.
+    names : tuple of str
+        What the numbers are for, such as ("spose", agent).
+    workers : int
+        How many fits run at once, each on one core (one is right for a GPU).
+    on_epoch : callable, optional
+        Called with the seed and the new row, from the thread of the fit.
+    checkpoints_in : Path, optional
+        A folder for one checkpoint a seed, ``seed-<s>.npz``.
+
+    Returns
+    -------
+    dict
+        Fit by seed, in the order asked. If one fit fails, or on Ctrl-C, the others stop after their present epoch.
+    """
+    stop = threading.Event()
+
+    def one(seed: int) -> Fit:
+        def watch(row: Epoch) -> None:
+            if on_epoch:
+                on_epoch(seed, row)
+            if stop.is_set():
+                raise _StoppedError
+
+        place = checkpoints_in / f"seed-{seed}.npz" if checkpoints_in else None
+        rng = seeds.generator(root_seed, *names, seed)
+        return fit(data, settings, rng, on_epoch=watch, checkpoint=place, device=device)
+
+    with ThreadPoolExecutor(workers, thread_name_prefix="spose") as pool:
+        futures = {seed: pool.submit(one, seed) for seed in seed_numbers}
+        try:
+            for future in as_completed(futures.values()):
+                future.result()
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return {seed: future.result() for seed, future in futures.items()}
+
+
+class _StoppedError(Exception):
+    """Another fit failed, or the user wants to stop."""
+
+
+def _start(n_stimuli: int, settings: Settings, rng: np.random.Generator) -> Moments:
+    drawn = rng.normal(settings.init_mean, settings.init_std, (n_stimuli, settings.dimensions))
+    weights = np.maximum(drawn, 0.0).astype(np.float32)
+    return Moments(weights, np.zeros_like(weights), np.zeros_like(weights), 0)
+
+
+def _trainer(device: str, data: TrainingData, settings: Settings, start: Moments) -> Trainer:
+    if device == "cpu":
+        from affectlake.spose.cpu import CpuTrainer
+
+        return CpuTrainer(data, settings, start)
+    from affectlake.spose.gpu import TorchTrainer
+
+    return TorchTrainer(data, settings, start, device.removeprefix("torch:"))
+
+
+def _row(epoch: int, train_loss: float | None, score: Score, weights: NDArray[np.float32], settings: Settings) -> Epoch:
+    n_dimensions = int(pruning.kept(weights, settings.pruning, settings.threshold).sum())
+    return Epoch(epoch, train_loss, score.loss, score.accuracy, n_dimensions)
+
+
+def _stopped(curve: list[Epoch], settings: Settings) -> str:
+    if patience_left(curve, settings.patience, settings.min_delta) == 0:
+        return "patience"
+    return "max_epochs" if curve[-1].epoch >= settings.max_epochs else ""

@@ -1,0 +1,114 @@
+"""Training on a torch device, for large batches on a GPU. Needs torch and NumPy alone; the loop is in `fitting`.
+
+The same objective, start, batches and Adam as on the CPU, every row taking every step. Data stay on the device; within
+an epoch the host waits for nothing: losses are added up on the device and read once. On CUDA, sums over a batch are
+added in no fixed order, so that two runs agree to rounding, not to the bit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from affectlake.errors import UsageError
+from affectlake.spose.curve import Score
+from affectlake.spose.data import TrainingData
+from affectlake.spose.settings import Settings
+from affectlake.spose.state import Moments, block_size
+
+_SCORE_BATCH = 1 << 18
+
+
+class TorchTrainer:
+    """One fit's embedding on a torch device (see `affectlake.spose.fitting.Trainer`).
+
+    Parameters
+    ----------
+    data : TrainingData
+    settings : Settings
+    start : Moments
+        Weights and moments to start from.
+    device : str
+        A torch device, such as "cuda" or "cpu".
+
+    Raises
+    ------
+    UsageError
+        If a CUDA device is asked for and torch sees none.
+    """
+
+    def __init__(self, data: TrainingData, settings: Settings, start: Moments, device: str) -> None:
+        if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+            raise UsageError(
+                "The fit was asked to run on a CUDA device.",
+                found=f"torch {torch.__version__} sees none",
+                todo="set spose.device to cpu, or install a CUDA build of torch and its driver",
+            )
+        self._settings, self._step, self._device = settings, start.step, torch.device(device)
+        self._train = torch.from_numpy(data.train).to(self._device)
+        self._test = torch.from_numpy(data.test).to(self._device)
+        self._x, self._m, self._v = (torch.tensor(rows, device=self._device) for rows in start[:3])
+        self._l1_gradient = settings.l1 / data.n_stimuli
+
+    def train_epoch(self, order: NDArray[np.int32]) -> float:
+        """Train on every triplet once, in the given order of blocks; return the mean cross-entropy as it went."""
+        rows, ends = self._batches(order)
+        loss = torch.zeros((), dtype=torch.float64, device=self._device)
+        with torch.no_grad():
+            for first, end in zip([0, *ends[:-1]], ends, strict=True):
+                self._batch(self._train[rows[first:end]].long(), loss)
+        return float(loss) / len(self._train)
+
+    def score(self) -> Score:
+        """Return the score on the held-out choices (defined in `affectlake.spose.model`)."""
+        loss = torch.zeros((), dtype=torch.float64, device=self._device)
+        right = torch.zeros((), dtype=torch.float64, device=self._device)
+        with torch.no_grad():
+            for first in range(0, len(self._test), _SCORE_BATCH):
+                batch = self._test[first : first + _SCORE_BATCH]
+                similarities = _similarities(*self._x[batch.long()].unbind(1))
+                loss -= torch.log_softmax(similarities, 1)[:, 0].sum(dtype=torch.float64)
+                top = similarities == similarities.amax(1, keepdim=True)
+                right += (top[:, 0] / top.sum(1)).sum(dtype=torch.float64)
+        n = len(self._test)
+        return Score(float(loss) / n, float(right) / n, n)
+
+    def moments(self) -> Moments:
+        """Return a copy of the embedding and of Adam's moments."""
+        weights, first, second = (rows.cpu().numpy().copy() for rows in (self._x, self._m, self._v))
+        return Moments(weights, first, second, self._step)
+
+    def _batches(self, order: NDArray[np.int32]) -> tuple[torch.Tensor, list[int]]:
+        """Return the training rows in the order of their blocks, and where each batch ends."""
+        size, n = block_size(self._settings.batch_size), len(self._train)
+        rows = (order[:, None].astype(np.int64) * size + np.arange(size)).ravel()
+        lengths = np.minimum(size, n - order.astype(np.int64) * size)
+        per_batch = self._settings.batch_size // size
+        ends = np.cumsum(np.add.reduceat(lengths, np.arange(0, len(order), per_batch)))
+        return torch.from_numpy(rows[rows < n]).to(self._device), ends.tolist()
+
+    def _batch(self, triplets: torch.Tensor, loss: torch.Tensor) -> None:
+        """Take one step: cross-entropy of the batch, its gradient, Adam, projection."""
+        xi, xj, xk = self._x[triplets].unbind(1)  # (b, d) each
+        logs = torch.log_softmax(_similarities(xi, xj, xk), 1)  # (b, 3)
+        loss -= logs[:, 0].sum(dtype=torch.float64)
+        ij, ik, jk = (logs.exp() / len(triplets)).unsqueeze(2).unbind(1)  # (b, 1) each
+        ij = -(ik + jk)
+        rows = torch.stack([ij * xj + ik * xk, ij * xi + jk * xk, ik * xi + jk * xj], 1)  # (b, 3, d)
+        gradient = torch.full_like(self._x, self._l1_gradient)
+        gradient.index_add_(0, triplets.reshape(-1), rows.reshape(-1, rows.shape[2]))
+        self._adam(gradient)
+
+    def _adam(self, gradient: torch.Tensor) -> None:
+        s = self._settings
+        self._step += 1
+        self._m.lerp_(gradient, 1.0 - s.beta1)
+        self._v.mul_(s.beta2).addcmul_(gradient, gradient, value=1.0 - s.beta2)
+        root = self._v.sqrt().div_((1.0 - s.beta2**self._step) ** 0.5).add_(s.epsilon)
+        self._x.addcdiv_(self._m, root, value=-s.learning_rate / (1.0 - s.beta1**self._step)).clamp_(min=0.0)
+
+
+def _similarities(xi: torch.Tensor, xj: torch.Tensor, xk: torch.Tensor) -> torch.Tensor:
+    """Return (b, 3): inner products of the pairs ij, ik, jk."""
+    return torch.stack([(xi * xj).sum(1), (xi * xk).sum(1), (xj * xk).sum(1)], 1)

@@ -1,0 +1,70 @@
+"""The choice model of SPoSE: probabilities, cross-entropy and accuracy, defined once and used everywhere.
+
+Of a triplet (i, j, k) the pair with the highest similarity x_i·x_j is left when the odd one is taken out, and
+
+    p(pair ij is most similar) = exp(x_i·x_j) / (exp(x_i·x_j) + exp(x_i·x_k) + exp(x_j·x_k))
+
+(equation 2 of the paper; Zheng et al. 2019). The logarithm is taken of the sum after its largest term is factored
+out, so that inner products of any size are safe. How embeddings are fitted is in `affectlake.spose.fitting`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affectlake.spose import kernels
+from affectlake.spose.curve import Score
+from affectlake.spose.state import padded
+
+
+def score(weights: NDArray[np.float32], pairs_first: NDArray[np.int32]) -> Score:
+    """Return the mean cross-entropy and the accuracy of an embedding on choices.
+
+    Parameters
+    ----------
+    weights : (n_stimuli, d) float32
+        The embedding.
+    pairs_first : (m, 3) int32, m >= 1
+        Stimulus indices: the two similar stimuli, then the odd one.
+
+    Raises
+    ------
+    ValueError
+        If a shape, a dtype or an index is not as above.
+    """
+    _check(weights, pairs_first)
+    loss, right = kernels.score(padded(weights), np.ascontiguousarray(pairs_first))
+    n = pairs_first.shape[0]
+    return Score(loss / n, right / n, n)
+
+
+def choice_probabilities(weights: NDArray[np.float32], triplets: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Return the probability that each of a triplet's stimuli is the odd one: (m, 3) float32, rows that sum to 1.
+
+    Parameters
+    ----------
+    weights : (n_stimuli, d) float32
+        The embedding.
+    triplets : (m, 3) int32, m >= 1
+        Stimulus indices in any order; column c of the result belongs to column c.
+
+    Raises
+    ------
+    ValueError
+        If a shape, a dtype or an index is not as above.
+    """
+    _check(weights, triplets)
+    out = np.empty(triplets.shape, np.float32)
+    kernels.probabilities(padded(weights), np.ascontiguousarray(triplets), out)
+    return out
+
+
+def _check(weights: NDArray[np.float32], triplets: NDArray[np.int32]) -> None:
+    if weights.ndim != 2 or weights.dtype != np.float32:
+        raise ValueError(f"wanted float32 weights (n_stimuli, d), found {weights.dtype} {weights.shape}")
+    if triplets.ndim != 2 or triplets.shape[1] != 3 or triplets.dtype != np.int32 or not triplets.size:
+        raise ValueError(f"wanted int32 triplets (m, 3) with m >= 1, found {triplets.dtype} {triplets.shape}")
+    low, high = int(triplets.min()), int(triplets.max())
+    if low < 0 or high >= weights.shape[0]:
+        raise ValueError(f"stimulus indices run from {low} to {high}; the embedding has {weights.shape[0]} stimuli")

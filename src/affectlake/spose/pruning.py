@@ -1,0 +1,87 @@
+"""Which dimensions of an embedding count, in which order, and which of two embeddings' dimensions are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Weights = NDArray[np.float32]
+
+
+def _max_weight(weights: Weights, threshold: float) -> NDArray[np.bool_]:
+    return np.asarray(weights.max(axis=0, initial=0.0) > threshold)
+
+
+def _none(weights: Weights, threshold: float) -> NDArray[np.bool_]:  # noqa: ARG001
+    return np.ones(weights.shape[1], dtype=bool)
+
+
+RULES: dict[str, Callable[[Weights, float], NDArray[np.bool_]]] = {"max-weight": _max_weight, "none": _none}
+
+
+def kept(weights: Weights, rule: str, threshold: float) -> NDArray[np.bool_]:
+    """Return which dimensions the pruning rule keeps.
+
+    Parameters
+    ----------
+    weights : (n_stimuli, d) float32
+    rule : {"max-weight", "none"}
+        ``max-weight`` keeps a dimension whose largest weight is above the threshold; the published SPoSE code
+        counts dimensions so, with 0.1. ``none`` keeps all.
+    threshold : float
+
+    Returns
+    -------
+    (d,) bool
+    """
+    return RULES[rule](weights, threshold)
+
+
+def order(weights: Weights) -> NDArray[np.intp]:
+    """Return the (d,) positions of the dimensions by falling sum of weights, the first of equals first."""
+    return np.argsort(-weights.sum(axis=0, dtype=np.float64), kind="stable")
+
+
+def pruned(weights: Weights, rule: str, threshold: float) -> Weights:
+    """Return the kept dimensions by falling sum: (n_stimuli, n_kept) float32, C-contiguous."""
+    sequence = order(weights)
+    keep = kept(weights, rule, threshold)
+    return np.ascontiguousarray(weights[:, sequence[keep[sequence]]])
+
+
+class Match(NamedTuple):
+    """The best match of each dimension.
+
+    Attributes
+    ----------
+    dimension : (d,) int64
+        Position, in the other embedding, of the dimension it correlates with most.
+    pearson_r : (d,) float64
+        That correlation; NaN for a constant dimension.
+    """
+
+    dimension: NDArray[np.int64]
+    pearson_r: NDArray[np.float64]
+
+
+def match(weights: Weights, other: Weights) -> Match:
+    """Return for each dimension of `weights` the dimension of `other` with the highest Pearson correlation.
+
+    Parameters
+    ----------
+    weights : (n_stimuli, d) float32
+    other : (n_stimuli, d_other) float32
+        Of the same stimuli; a dimension of it may be the best match of several.
+    """
+    correlation = _standardized(weights).T @ _standardized(other)  # (d, d_other)
+    best = np.where(np.isnan(correlation), -np.inf, correlation).argmax(axis=1)
+    return Match(best, correlation[np.arange(best.size), best])
+
+
+def _standardized(weights: Weights) -> NDArray[np.float64]:
+    centred = weights - weights.mean(axis=0, dtype=np.float64)
+    length = np.sqrt((centred**2).sum(axis=0))
+    return np.asarray(centred / np.where(length > 0, length, np.nan))

@@ -1,0 +1,62 @@
+"""The rated emotion categories and affective dimensions of Cowen & Keltner 2017, spelled as their file spells them.
+
+Tables hold these names in lower case. No code belongs here.
+"""
+
+from __future__ import annotations
+
+CATEGORIES = (
+    "Admiration",
+    "Adoration",
+    "Aesthetic Appreciation",
+    "Amusement",
+    "Anger",
+    "Anxiety",
+    "Awe",
+    "Awkwardness",
+    "Boredom",
+    "Calmness",
+    "Confusion",
+    "Contempt",
+    "Craving",
+    "Disappointment",
+    "Disgust",
+    "Empathic Pain",
+    "Entrancement",
+    "Envy",
+    "Excitement",
+    "Fear",
+    "Guilt",
+    "Horror",
+    "Interest",
+    "Joy",
+    "Nostalgia",
+    "Pride",
+    "Relief",
+    "Romance",
+    "Sadness",
+    "Satisfaction",
+    "Sexual Desire",
+    "Surprise",
+    "Sympathy",
+    "Triumph",
+)
+"""The 34 categories; a score is the proportion of raters who felt it, 0 to 1."""
+
+DIMENSIONS = (
+    "approach",
+    "arousal",
+    "attention",
+    "certainty",
+    "commitment",
+    "control",
+    "dominance",
+    "effort",
+    "fairness",
+    "identity",
+    "obstruction",
+    "safety",
+    "upswing",
+    "valence",
+)
+"""The 14 dimensions; a score is the mean of a nine-point scale, 1 to 9."""

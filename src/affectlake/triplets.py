@@ -1,0 +1,361 @@
+"""Triplets of stimuli: drawing them, splitting them, packing them, and writing down which one is odd.
+
+Arrays in, arrays out. A triplet array is int32 (m, 3); it is *canonical* when every row has i < j < k and the rows
+stand in lexicographic order without repetition. What an agent answers and how an embedding is learned do not belong
+here.
+"""
+
+from __future__ import annotations
+
+from math import comb
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affectlake.errors import SamplingError
+
+Triplets = NDArray[np.int32]
+Indices = NDArray[np.int32]
+
+MAX_STIMULI = 200_000
+"""Largest catalogue whose triplets fit a 63-bit key with two bits to spare."""
+
+_ROOMY_THIRDS = 36
+_ROOMY_RATIO = 8
+"""With this many thirds to choose from, and this many for each one wanted, at most three eighths of all triplets are
+taken, and a dyad whose thirds are all taken is less likely than 1e-14: drawing again comes to an end."""
+
+
+def pack(triplets: Triplets, n_stimuli: int) -> NDArray[np.int64]:
+    """Return one integer per triplet that sorts as the rows do: ``(i n + j) n + k``.
+
+    Parameters
+    ----------
+    triplets : int32 (m, 3)
+        Rows i < j < k.
+    n_stimuli : int
+        Size of the catalogue, at most `MAX_STIMULI`.
+
+    Returns
+    -------
+    int64 (m,)
+    """
+    i, j, k = triplets.T
+    return _key(i.astype(np.int64), j, k, n_stimuli)
+
+
+def unpack(keys: NDArray[np.int64], n_stimuli: int) -> Triplets:
+    """Return the int32 (m, 3) triplets of the keys that :func:`pack` made for the same `n_stimuli`."""
+    triplets = np.empty((len(keys), 3), dtype=np.int32)
+    rest = keys // n_stimuli
+    triplets[:, 2] = keys - rest * n_stimuli
+    triplets[:, 0] = rest // n_stimuli
+    triplets[:, 1] = rest - triplets[:, 0].astype(np.int64) * n_stimuli
+    return triplets
+
+
+def sample_dyads(n_stimuli: int, rng: np.random.Generator, per_dyad: int = 3) -> Triplets:
+    """Draw `per_dyad` random thirds for every dyad of the catalogue, no triplet twice.
+
+    Every dyad draws its thirds uniformly. Triplets that two draws share are given up by both and drawn again until all
+    are different, which treats all stimuli alike. Where so many of the existing triplets are wanted that drawing again
+    may never end, the thirds are assigned exactly instead (at ``n_stimuli == 3 per_dyad + 2`` every triplet is used).
+
+    Parameters
+    ----------
+    n_stimuli : int
+        Size of the catalogue.
+    rng : numpy.random.Generator
+    per_dyad : int
+        Thirds of each dyad, at least 1.
+
+    Returns
+    -------
+    int32 (per_dyad * C(n_stimuli, 2), 3)
+        Canonical triplets.
+
+    Raises
+    ------
+    SamplingError
+        More triplets are asked for than exist, or than can be numbered.
+
+    Notes
+    -----
+    Du et al. 2025, 'Trial sampling strategy': three thirds for each of the C(2180, 2) dyads, 7,125,330 triplets.
+    """
+    _check_dyads(n_stimuli, per_dyad)
+    first, second = (x.astype(np.int32) for x in np.triu_indices(n_stimuli, k=1))
+    if n_stimuli - 2 < max(_ROOMY_THIRDS, _ROOMY_RATIO * per_dyad):
+        dyads = np.column_stack([first, second])
+        return unpack(_assign(dyads, per_dyad, n_stimuli, np.empty(0, np.int64), rng), n_stimuli)
+    codes = _draw(np.repeat(first, per_dyad), np.repeat(second, per_dyad), n_stimuli, rng)
+    alone = _alone(codes)
+    kept, pending = codes[alone], codes[~alone]
+    while len(pending):
+        codes = _draw(*_dyads_of(pending, n_stimuli), n_stimuli, rng)
+        fresh = _alone(codes) & ~_among(codes >> 2, kept >> 2)
+        pending = codes[~fresh]
+        kept = np.sort(np.concatenate([kept, codes[fresh]]))
+    return unpack(kept >> 2, n_stimuli)
+
+
+def sample_pairs(
+    prototypes: NDArray[np.integer], n_stimuli: int, thirds: int, rng: np.random.Generator, exclude: Triplets
+) -> Triplets:
+    """Draw `thirds` random third stimuli for every pair of `prototypes`, no triplet twice and none of `exclude`.
+
+    Thirds come from the whole catalogue, other prototypes included.
+
+    Parameters
+    ----------
+    prototypes : int (p,)
+        Different stimulus indices, at least two.
+    n_stimuli : int
+        Size of the catalogue.
+    thirds : int
+        Thirds of each pair, at least 1.
+    rng : numpy.random.Generator
+    exclude : int32 (m, 3)
+        Triplets, rows i < j < k, that must not be drawn, such as those an embedding learns from.
+
+    Returns
+    -------
+    int32 (thirds * C(p, 2), 3)
+        Canonical triplets.
+
+    Raises
+    ------
+    SamplingError
+        The prototypes are not different stimuli of the catalogue, or there are not that many triplets.
+
+    Notes
+    -----
+    Du et al. 2025, 'Collecting behavioral responses from MLLMs': 66 prototypes, 100 thirds, 214,500 triplets.
+    """
+    chosen = np.unique(prototypes).astype(np.int32)
+    if thirds < 1:
+        raise SamplingError("Each pair of prototypes needs a third stimulus.", found=str(thirds), allowed="1 or more")
+    if len(chosen) < 2 or len(chosen) != len(prototypes) or chosen[0] < 0 or chosen[-1] >= n_stimuli:
+        raise SamplingError(
+            "The prototypes of the validation triplets cannot be used.",
+            wanted=f"two or more different stimulus indices from 0 to {n_stimuli - 1}",
+            found=f"{len(prototypes)} indices, {len(chosen)} of them different",
+            todo="give every prototype once, by its row in the stimuli table",
+        )
+    first, second = np.triu_indices(len(chosen), k=1)
+    is_prototype = np.zeros(n_stimuli, dtype=bool)
+    is_prototype[chosen] = True
+    near = is_prototype[exclude].sum(axis=1) >= 2  # only these can be met
+    excluded = np.sort(pack(exclude[near], n_stimuli))
+    dyads = np.column_stack([chosen[first], chosen[second]])
+    return unpack(_assign(dyads, thirds, n_stimuli, excluded, rng), n_stimuli)
+
+
+def sample_rows(triplets: Triplets, count: int, rng: np.random.Generator) -> Triplets:
+    """Return `count` of the rows, drawn without replacement, in the order they had.
+
+    Parameters
+    ----------
+    triplets : int32 (m, 3)
+    count : int
+        How many to draw, 0 to m.
+    rng : numpy.random.Generator
+
+    Raises
+    ------
+    SamplingError
+        `count` is negative or more than m.
+    """
+    if not 0 <= count <= len(triplets):
+        raise SamplingError(
+            f"Cannot draw {count:,} triplets without replacement from {len(triplets):,}.",
+            allowed=f"0 to {len(triplets):,}",
+            todo="ask for fewer triplets or draw them from a larger set",
+        )
+    return triplets[np.sort(rng.choice(len(triplets), size=count, replace=False))]
+
+
+def split(n: int, test_fraction: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return which of `n` rows are held out for testing: exactly ``round(n test_fraction)`` of them, at random.
+
+    Parameters
+    ----------
+    n : int
+        Number of rows. One row stands for one unordered triplet, so the two sides share none.
+    test_fraction : float
+        Share of the test rows, 0 to 1.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    bool (n,)
+        True where a row is for testing.
+
+    Raises
+    ------
+    SamplingError
+        `test_fraction` is not between 0 and 1.
+    """
+    if not 0 <= test_fraction <= 1:
+        raise SamplingError(
+            "The share of test triplets is not a share.", found=str(test_fraction), allowed="a number from 0 to 1"
+        )
+    test = np.zeros(n, dtype=bool)
+    test[: round(n * test_fraction)] = True
+    rng.shuffle(test)
+    return test
+
+
+def odd_last(triplets: Triplets, odd: Indices) -> Triplets:
+    """Return the triplets with the two similar stimuli first, in the order they had, and the odd one last.
+
+    Parameters
+    ----------
+    triplets : int32 (m, 3)
+    odd : int32 (m,)
+        Stimulus index of the odd one out, one of its row's three.
+
+    Returns
+    -------
+    int32 (m, 3)
+
+    Raises
+    ------
+    SamplingError
+        The lengths differ, or an odd one is none of its row's three.
+    """
+    if odd.shape != triplets.shape[:1]:
+        raise SamplingError(
+            "There must be one odd stimulus for each triplet.",
+            wanted=f"{len(triplets):,} odd stimuli",
+            found=f"{odd.size:,}",
+        )
+    i, j, k = triplets.T
+    at_i, at_j, at_k = odd == i, odd == j, odd == k
+    bad = ~(at_i | at_j | at_k)
+    if bad.any():
+        row = int(bad.argmax())
+        raise SamplingError(
+            f"{int(bad.sum()):,} of {len(odd):,} odd stimuli are none of their triplet's three.",
+            wanted=f"one of {triplets[row].tolist()} in row {row}",
+            found=str(int(odd[row])),
+            todo="pair each choice with the triplet it answers",
+        )
+    return np.column_stack([np.where(at_i, j, i), np.where(at_k, j, k), odd]).astype(np.int32, copy=False)
+
+
+def _check_dyads(n_stimuli: int, per_dyad: int) -> None:
+    if per_dyad < 1 or n_stimuli > MAX_STIMULI:
+        raise SamplingError(
+            f"Cannot draw {per_dyad} thirds for each dyad of {n_stimuli:,} stimuli.",
+            allowed=f"at least 1 third, at most {MAX_STIMULI:,} stimuli",
+        )
+    smallest = 3 * per_dyad + 2
+    if n_stimuli < smallest:
+        raise SamplingError(
+            f"More triplets were asked for than {n_stimuli} stimuli have.",
+            wanted=f"{per_dyad * comb(max(n_stimuli, 0), 2):,} different triplets, {per_dyad} for each dyad",
+            found=f"{comb(max(n_stimuli, 0), 3):,} triplets exist",
+            allowed=f"{smallest} stimuli or more at {per_dyad} thirds for each dyad",
+            todo="use a larger catalogue or fewer thirds for each dyad",
+        )
+
+
+def _key(i: NDArray[np.int64], j: Indices, k: Indices, n_stimuli: int) -> NDArray[np.int64]:
+    key = i * n_stimuli
+    key += j
+    key *= n_stimuli
+    key += k
+    return key
+
+
+def _draw(a: Indices, b: Indices, n_stimuli: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return one random triplet for each dyad a < b, as sorted codes: the key times 4 plus the place of the third."""
+    third = rng.integers(0, n_stimuli - 2, size=len(a), dtype=np.int32)
+    third += third >= a
+    third += third >= b  # uniform over all but a and b
+    low, high = np.minimum(a, third), np.maximum(b, third)
+    middle = a + b + third - low - high
+    codes = _key(low.astype(np.int64), middle, high, n_stimuli)
+    codes <<= 2
+    codes += third > a  # place 0, 1 or 2
+    codes += third > b
+    codes.sort()
+    return codes
+
+
+def _dyads_of(codes: NDArray[np.int64], n_stimuli: int) -> tuple[Indices, Indices]:
+    triplets, place = unpack(codes >> 2, n_stimuli), codes & 3
+    return np.where(place == 0, triplets[:, 1], triplets[:, 0]), np.where(place == 2, triplets[:, 1], triplets[:, 2])
+
+
+def _alone(codes: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which of the sorted codes share their triplet with no other."""
+    same = (codes[1:] ^ codes[:-1]) < 4
+    alone = np.ones(len(codes), dtype=bool)
+    alone[1:] &= ~same
+    alone[:-1] &= ~same
+    return alone
+
+
+def _among(keys: NDArray[np.int64], ordered: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which of `keys` are in `ordered`, which is sorted."""
+    if not len(ordered):
+        return np.zeros(keys.shape, dtype=bool)
+    at = np.minimum(np.searchsorted(ordered, keys), len(ordered) - 1)
+    return np.asarray(ordered[at] == keys)
+
+
+def _assign(
+    dyads: Triplets, thirds: int, n_stimuli: int, excluded: NDArray[np.int64], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return sorted keys of `thirds` triplets for each dyad, all different, none of `excluded`.
+
+    Every dyad ranks the thirds at random and takes its first ones. A triplet that several dyads took stays with the one
+    that ranked it highest; the others go on to their next. When a dyad runs out, the exact assignment decides.
+    """
+    a, b = dyads[:, :1], dyads[:, 1:]
+    third = np.arange(n_stimuli, dtype=np.int32)
+    low, high = np.minimum(a, third), np.maximum(b, third)
+    keys = _key(low.astype(np.int64), a + b + third - low - high, high, n_stimuli)  # (dyads, n)
+    legal = (third != a) & (third != b) & ~_among(keys, excluded)
+    rank = np.where(legal, rng.random(keys.shape), np.inf)
+    while np.isfinite(rank).sum(axis=1).min() >= thirds:
+        taken = np.argpartition(rank, min(thirds, n_stimuli - 1), axis=1)[:, :thirds]
+        at = (taken + np.arange(len(dyads))[:, None] * n_stimuli).ravel()
+        at = at[np.lexsort([rank.ravel()[at], keys.ravel()[at]])]
+        taken_keys = keys.ravel()[at]
+        late = at[1:][taken_keys[1:] == taken_keys[:-1]]
+        if not len(late):
+            return np.asarray(taken_keys)
+        rank.ravel()[late] = np.inf
+    return _assign_exactly(keys, legal, thirds, rng)
+
+
+def _assign_exactly(
+    keys: NDArray[np.int64], legal: NDArray[np.bool_], thirds: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Assign by maximum flow: source → dyad (`thirds`) → its legal triplets (1 each) → sink (1 each)."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import maximum_flow
+
+    row, column = np.nonzero(legal)
+    wanted, triplet = np.unique(keys[row, column], return_inverse=True)
+    n_dyads, n_triplets = len(keys), len(wanted)
+    # shuffled node numbers: source, dyads, triplets, sink
+    dyad_node = 1 + rng.permutation(n_dyads)
+    triplet_node = 1 + n_dyads + rng.permutation(n_triplets)
+    sink = 1 + n_dyads + n_triplets
+    tail = np.concatenate([np.zeros(n_dyads, int), dyad_node[row], triplet_node])
+    head = np.concatenate([dyad_node, triplet_node[triplet], np.full(n_triplets, sink)])
+    room = np.concatenate([np.full(n_dyads, thirds), np.ones(len(row) + n_triplets, int)]).astype(np.int32)
+    found = maximum_flow(csr_array((room, (tail, head)), shape=(sink + 1, sink + 1)), 0, sink)
+    if found.flow_value < n_dyads * thirds:
+        raise SamplingError(
+            "More triplets were asked for than exist.",
+            wanted=f"{n_dyads * thirds:,} triplets ({thirds:,} different thirds for each of {n_dyads:,} dyads)",
+            found=f"at most {found.flow_value:,} can be drawn without repetition or an excluded triplet",
+            todo="ask for fewer thirds, use a larger catalogue, or exclude fewer triplets",
+        )
+    to_sink = found.flow[[sink], :].toarray().ravel()[triplet_node]
+    return np.asarray(wanted[to_sink != 0])

@@ -1,0 +1,79 @@
+"""What several test files share: the real data where it is at hand, and a home of its own for every tool."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from affectlake.lake import factory, layout, repository, writing
+from affectlake.lake.stages import record_done
+from flows.process import configure_process
+
+ROOT = Path(__file__).parents[1]
+
+configure_process()
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # `dvc repro` calls affectlake
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of published data files; tests that need it are skipped where it is not at hand."""
+    folder = Path(os.environ.get("AFFECTLAKE_REAL_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "cowen_keltner_2017").is_dir():
+        pytest.skip(f"the published ratings are not in {folder}; point AFFECTLAKE_REAL_DATA at them")
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_homes(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep Prefect's, DVC's and Git's state of the tests out of the user's home."""
+    home = tmp_path_factory.mktemp("home")
+    os.environ["PREFECT_HOME"] = str(home / "prefect")
+    os.environ["DVC_GLOBAL_CONFIG_DIR"] = str(home / "dvc")
+    os.environ["DVC_SITE_CACHE_DIR"] = str(home / "dvc-site")
+    os.environ["GIT_CONFIG_GLOBAL"] = os.devnull
+    os.environ["GIT_CONFIG_SYSTEM"] = os.devnull
+    os.environ.pop("PREFECT_API_URL", None)
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
+OUTPUTS = {"stimuli": "stimuli", "triplets": "triplets", "choices/tiny": "choices"}
+
+
+def put(lake: Path, n_stimuli: int = 12) -> None:
+    """Write tiny tables into `lake` and let DVC keep them, as a build does."""
+    tables = factory.tiny_lake(n_stimuli)
+    frames = {output: tables[table] for output, table in OUTPUTS.items()}
+    writing.write_outputs(lake, "tiny", frames, {name: frame.lazy() for name, frame in tables.items()})
+    outs = [{f"{layout.TABLES}/{output}": {"persist": True}} for output in OUTPUTS]
+    (lake / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"tiny": {"cmd": "true", "outs": outs}}}))
+    record_done(lake, "tiny")
+
+
+@pytest.fixture(scope="session")
+def lakes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Lakes to copy from: ``empty``, and ``published`` with 12 stimuli in v1 and 13 in v2."""
+    folder = tmp_path_factory.mktemp("lakes")
+    repository.init(folder / "empty", "study: tiny\n")
+    shutil.copytree(folder / "empty", folder / "published")
+    for n_stimuli in (12, 13):
+        put(folder / "published", n_stimuli)
+        assert repository.publish(folder / "published") is not None
+    return {name: folder / name for name in ("empty", "published")}
+
+
+@pytest.fixture
+def lake(lakes: dict[str, Path], tmp_path: Path) -> Path:
+    """A lake without tables."""
+    return shutil.copytree(lakes["empty"], tmp_path / "lake")
+
+
+@pytest.fixture
+def published(lakes: dict[str, Path], tmp_path: Path) -> Path:
+    """A lake with two versions: 12 stimuli in v1, 13 in v2."""
+    return shutil.copytree(lakes["published"], tmp_path / "published")

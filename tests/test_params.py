@@ -1,0 +1,77 @@
+"""params.yaml: the studies are valid, and each kind of mistake is one message that names the key."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from affectlake.errors import UsageError
+from pipelines import studies
+from pipelines.params import override, parse
+
+DEMO = studies.starting_params("demo")
+
+
+@pytest.mark.parametrize("study", studies.studies())
+def test_every_study_is_valid(study: str) -> None:
+    assert parse(studies.starting_params(study)).study == study
+
+
+MISTAKES = {
+    "unknown key": ({"tripletts": {}}, "unknown key 'tripletts'", "did you mean 'triplets'"),
+    "unknown nested key": ({"geometry.permutation": 10}, "unknown key 'geometry.permutation'", "permutations"),
+    "wrong type": ({"triplets.per_dyad": "three"}, "triplets.per_dyad", "'three'"),
+    "out of range": ({"triplets.test_fraction": 1.5}, "triplets.test_fraction", "less than 1"),
+    "unknown agent kind": ({"agents.human-category.kind": "rating"}, "human-category", "ratings"),
+    "unknown agent key": ({"agents.human-category.rating": "category"}, "human-category", "ratings"),
+    "agent without l1": ({"agents.human-category": {"kind": "ratings", "ratings": "category"}}, "no l1", "0.004"),
+    "unknown spose key": ({"spose.learning_rat": 0.1}, "learning_rat", "learning_rate"),
+    "no seeds": ({"spose.seeds": []}, "seeds", "[0, 1]"),
+    "unknown device": ({"spose.device": "tpu"}, "spose.device", "cuda"),
+    "unknown source": ({"sources.kind": "movies"}, "sources", "synthetic"),
+    "no agents": ({"agents": {}}, "no agents", "agents"),
+    "negative l1": ({"agents.human-category.l1": -1}, "l1", "-1"),
+}
+
+
+@pytest.mark.parametrize("case", list(MISTAKES))
+def test_a_mistake_is_one_message(case: str) -> None:
+    changes, *expected = MISTAKES[case]
+    raw = yaml.safe_load(DEMO)
+    for key, value in changes.items():
+        *folders, last = key.split(".")
+        place = raw
+        for word in folders:
+            place = place[word]
+        place[last] = value
+    with pytest.raises(UsageError) as caught:
+        parse(yaml.safe_dump(raw))
+    assert all(words in str(caught.value) for words in expected), str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_a_missing_section_is_named() -> None:
+    raw = yaml.safe_load(DEMO)
+    del raw["triplets"]
+    with pytest.raises(UsageError, match="triplets"):
+        parse(yaml.safe_dump(raw))
+
+
+@pytest.mark.parametrize("text", ["a: [", "", "just words", "- a list"])
+def test_what_is_no_params_file_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse(text)
+
+
+def test_overrides_keep_comments_and_types() -> None:
+    text = override(DEMO, ("sources.n_stimuli=60", "spose.seeds=[3]", "agents.human-category.l1=0.01"))
+    params = parse(text)
+    assert (params.fit_seeds, params.raw["sources"]["n_stimuli"]) == ((3,), 60)
+    assert params.spose["human-category"].l1 == 0.01
+    assert "# random thirds for every pair of stimuli" in text
+
+
+@pytest.mark.parametrize("assignment", ["sources.n_stimulus=60", "nonsense", "a.b.c=1"])
+def test_an_override_of_an_unknown_key_is_refused(assignment: str) -> None:
+    with pytest.raises(UsageError):
+        override(DEMO, (assignment,))
