@@ -14,6 +14,7 @@ from affectlake.errors import LakeError
 from affectlake.lake import repository
 from affectlake.lake.stages import forget_stages, is_current, record_done, refuse_edited, restore_missing
 from affectlake.lake.versions import Version
+from flows.interrupts import told_at_the_end
 from pipelines import render
 from pipelines.graph import Stage, stage_named, stages, upstream
 from pipelines.params import Params, load
@@ -74,6 +75,7 @@ class _Stages:
         self.graph = stages(params)
         self.ran: list[str] = []
         self.failures: dict[str, Exception] = {}
+        self.flow_run = ""
 
     def wants_gpu(self, stage: Stage) -> bool:
         """Whether the stage is to have a GPU to itself."""
@@ -100,7 +102,7 @@ class _Stages:
 
 def _run_flow(lake: Path, params: Params, say: Callable[[str], None]) -> list[str]:
     """Run the stages as a Prefect flow; return the names of those that were not up to date."""
-    from prefect import flow, task
+    from prefect import flow, runtime, task
     from prefect.futures import wait
     from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -109,6 +111,7 @@ def _run_flow(lake: Path, params: Params, say: Callable[[str], None]) -> list[st
 
     @flow(name="build", flow_run_name=f"build-{params.study}", task_runner=runner)
     def build_flow() -> None:
+        building.flow_run = runtime.flow_run.id
         futures: dict[str, Any] = {}
         for name, stage in building.graph.items():
             run: Any = task(
@@ -127,7 +130,8 @@ def _run_flow(lake: Path, params: Params, say: Callable[[str], None]) -> list[st
     if any(building.wants_gpu(stage) for stage in building.graph.values()):
         one_at_a_time_per_gpu()
     try:
-        build_flow()
+        with told_at_the_end(lambda: _say_cancelled(building.flow_run)):
+            build_flow()
     except Exception:
         for error in building.failures.values():
             raise error from None
@@ -138,6 +142,19 @@ def _run_flow(lake: Path, params: Params, say: Callable[[str], None]) -> list[st
 def _may_pass(_task: object, _run: object, state: Any) -> bool:
     """Whether another try can help: a file or a connection may come back, bad input stays as it is."""
     return isinstance(state.result(raise_on_failure=False), OSError)
+
+
+def _say_cancelled(flow_run: str) -> None:
+    """Tell a lasting Prefect server that an interrupted flow run has ended; a temporary one ends with it."""
+    from uuid import UUID
+
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL
+    from prefect.states import Cancelled
+
+    if flow_run and PREFECT_API_URL.value():
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(UUID(flow_run), Cancelled(message="interrupted"), force=True)
 
 
 def _teller(say: Callable[[str], None], place: str) -> Callable[[str], None]:

@@ -64,6 +64,7 @@ def run(lake: Path, settings: tuple[str, ...]) -> None:
     """Bring every table up to date, publish one version and write its report."""
     from affectlake.lake import layout, repository, versions
     from flows.build import build
+    from flows.interrupts import ending_at_once
     from pipelines import params, reporting
 
     root = repository.find(lake)
@@ -71,7 +72,8 @@ def run(lake: Path, settings: tuple[str, ...]) -> None:
         text = params.override((root / layout.PARAMS).read_text(encoding="utf-8"), settings)
         params.parse(text)
         (root / layout.PARAMS).write_text(text, encoding="utf-8")
-    built = build(root, say)
+    with ending_at_once(say, "what had finished is kept, the version did not move; run it again to go on"):
+        built = build(root, say)
     version = built.version or versions.resolve(root)
     path = reporting.write_report(root, version.name)
     made = _published(version) if built.version else f"{version.name} is up to date"
