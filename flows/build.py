@@ -6,12 +6,15 @@ own temporary server, and on the server that ``PREFECT_API_URL`` names.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from affectlake.errors import LakeError
 from affectlake.lake import repository
+from affectlake.lake.checkout import finish_checkout
+from affectlake.lake.growing import settle
 from affectlake.lake.stages import forget_stages, is_current, record_done, refuse_edited, restore_missing
 from affectlake.lake.versions import Version
 from flows.interrupts import told_at_the_end
@@ -47,7 +50,9 @@ def build(lake: Path, say: Callable[[str], None]) -> Built:
     AffectlakeError
         If a stage fails. Tables of stages that ended before it stay for the next run; the version does not move.
     """
-    with repository.writing(lake, "affectlake run"):
+    with repository.writing(lake, "affectlake run", wait_s=math.inf, say=say):
+        finish_checkout(lake, say)
+        settle(lake)
         params = load(lake)
         refuse_edited(lake)
         render.write(lake)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,7 +93,7 @@ def publish(lake: Path) -> None:
     from pipelines import render
 
     root = repository.find(lake)
-    with repository.writing(root, "affectlake publish"):
+    with repository.writing(root, "affectlake publish", wait_s=math.inf, say=say):
         render.refuse_stale(root)
         unfinished(root)
         version = repository.publish(root)
@@ -173,7 +174,7 @@ def checkout(version: str, lake: Path) -> None:
     from affectlake.lake.versions import resolve
 
     root = repository.find(lake)
-    with repository.writing(root, "affectlake checkout"):
+    with repository.writing(root, "affectlake checkout", wait_s=math.inf, say=say):
         found = resolve(root, version)
         done = put_in_place(root, found)
     say(f"{found.name} is in {root}: {len(done.placed)} outputs placed, {len(done.kept)} the same as before")
@@ -255,7 +256,7 @@ def pull(lake: Path, remote: str) -> None:
     from affectlake.lake import repository, sharing
 
     root = repository.find(lake)
-    with repository.writing(root, "affectlake pull"):
+    with repository.writing(root, "affectlake pull", wait_s=math.inf, say=say):
         done = sharing.pull(root, remote)
     say(f"{done.n_files} files came; {', '.join(done.versions) or 'no'} new versions")
 
@@ -268,7 +269,7 @@ def gc(lake: Path, remove: bool) -> None:
     from affectlake.lake import garbage, repository
 
     root = repository.find(lake)
-    with repository.writing(root, "affectlake gc"):
+    with repository.writing(root, "affectlake gc", wait_s=math.inf, say=say):
         found = garbage.unreferred(root)
         n_bytes = garbage.remove(found) if remove else sum(one.n_bytes for one in found)
     say(f"{len(found)} files, {n_bytes / 1e6:,.1f} MB {'removed' if remove else 'could go; --remove removes them'}")

@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 from affectlake.errors import LakeError, VersionError
 from affectlake.lake import layout
 from affectlake.lake.git import git_bytes, git_or_none
-from affectlake.lake.versions import Manifest, Version, cached_object, dvc_config
+from affectlake.lake.versions import Manifest, Version, blobs, cached_object, dvc_config
 
 State = Literal["missing", "damaged", "zero-filled"]
 _READ_BYTES = 1 << 20
@@ -130,12 +130,12 @@ def _git_findings(root: Path, version: Version) -> list[Finding]:
     """Hash the files that the version's commit itself holds: its parameters, pipeline and manifest."""
     if git_or_none(root, "cat-file", "-e", version.commit) is None:
         return [Finding(version.name, "the commit", version.commit, "git", "missing", repaired=False)]
+    places = (layout.PARAMS, layout.PIPELINE, layout.PIPELINE_LOCK, layout.COLLECTED)
     found = []
-    for path in (layout.PARAMS, layout.PIPELINE, layout.PIPELINE_LOCK):
-        name = git_or_none(root, "rev-parse", "--verify", "--quiet", f"{version.commit}:./{path}")
-        state = None if name is None else _blob_state(root, name)
-        if name and state:
-            found.append(Finding(version.name, str(path), name, "git", state, repaired=False))
+    for path, name in blobs(root, version.commit, map(str, places)):
+        state = _blob_state(root, name)
+        if state:
+            found.append(Finding(version.name, path, name, "git", state, repaired=False))
     return found
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import configparser
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -66,22 +66,32 @@ class Manifest:
         Raises
         ------
         LakeError
-            If Git cannot read the commit's manifest.
+            If Git cannot read the commit's manifests.
         """
-        text = self._committed() if self.commit else self._working()
-        stages = (yaml.load(text, yaml.CSafeLoader) or {}).get("stages", {})
-        outs = [out for stage in stages.values() for out in stage.get("outs", ())]
+        texts = self._committed() if self.commit else self._working()
         prefix = f"{layout.TABLES}/"
-        return {o["path"].removeprefix(prefix): o["md5"] for o in outs if o["path"].startswith(prefix)}
+        found: dict[str, str] = {}
+        for path, text in texts.items():
+            content = yaml.load(text, yaml.CSafeLoader) or {}
+            if path == layout.PIPELINE_LOCK:
+                outs = [out for stage in content.get("stages", {}).values() for out in stage.get("outs", ())]
+                found |= {o["path"].removeprefix(prefix): o["md5"] for o in outs if o["path"].startswith(prefix)}
+            else:
+                output = str(path.relative_to(layout.COLLECTED).with_suffix(""))
+                found[output] = content["outs"][0]["md5"]
+        return found
 
-    def _working(self) -> str:
-        path = self.root / layout.PIPELINE_LOCK
-        return path.read_text(encoding="utf-8") if path.exists() else ""
+    def _working(self) -> dict[Path, str]:
+        lock = self.root / layout.PIPELINE_LOCK
+        paths = [*([lock] if lock.exists() else []), *sorted((self.root / layout.COLLECTED).rglob("*.dvc"))]
+        return {path.relative_to(self.root): path.read_text(encoding="utf-8") for path in paths}
 
-    def _committed(self) -> str:
-        """Return the commit's ``dvc.lock``, empty where it has none; one that cannot be read is not taken for none."""
-        listed = git(self.root, "ls-tree", self.commit, "--", str(layout.PIPELINE_LOCK))
-        return git(self.root, "show", f"{self.commit}:./{layout.PIPELINE_LOCK}") if listed else ""
+    def _committed(self) -> dict[Path, str]:
+        """Return the commit's manifests, none where it has none; one that cannot be read is not taken for none."""
+        places = (str(layout.PIPELINE_LOCK), str(layout.COLLECTED))
+        return {
+            Path(name): git(self.root, "cat-file", "blob", blob) for name, blob in blobs(self.root, self.commit, places)
+        }
 
     def files(self, output: str) -> list[File]:
         """Return the parts of `output` at this version.
@@ -119,6 +129,12 @@ class Manifest:
             found=f"no content for {self.digests[output]}",
             todo="fetch them with `affectlake pull`, or rebuild them with `affectlake run`",
         )
+
+
+def blobs(root: Path, commit: str, paths: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the files of a commit that are, or lie under, `paths`: each path within `root`, and its blob."""
+    listed = git(root, "ls-tree", "-r", "-z", commit, "--", *paths)
+    return [(path, entry.split()[2]) for line in listed.split("\0") if line for entry, path in [line.split("\t", 1)]]
 
 
 def cached_object(root: Path, md5: str) -> Path:

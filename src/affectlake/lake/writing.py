@@ -17,7 +17,8 @@ import polars as pl
 from affectlake.errors import ContractError
 from affectlake.lake import expectations, layout, rules
 from affectlake.lake.contracts import Contract, contract
-from affectlake.lake.parts import part_files, scan, sync_folder, write_parts
+from affectlake.lake.files import sync_folder
+from affectlake.lake.parts import part_files, scan, write_parts
 
 
 class Staged(NamedTuple):
@@ -59,8 +60,9 @@ def write_outputs(lake: Path, step: str, frames: Mapping[str, pl.DataFrame], oth
         for output, frame in frames.items():
             table = contract(output.partition("/")[0])
             staged.append(Staged(output, table, write_parts(frame, table, aside / "new" / output)))
-        _validate(lake, step, staged, others)
-        _say_unrecorded(lake, staged)
+        refuse_broken(lake, step, staged, others)
+        for one in staged:
+            mark_unrecorded(lake, one.output)
         for one in staged:
             _put_in_place(aside, one.output, lake / layout.table_folder(one.output))
     finally:
@@ -68,11 +70,21 @@ def write_outputs(lake: Path, step: str, frames: Mapping[str, pl.DataFrame], oth
     return sum(frame.height for frame in frames.values())
 
 
-def _validate(lake: Path, step: str, staged: list[Staged], others: Mapping[str, pl.LazyFrame]) -> None:
+def refuse_broken(
+    lake: Path,
+    step: str,
+    staged: list[Staged],
+    others: Mapping[str, pl.LazyFrame],
+    earlier: pl.LazyFrame | None = None,
+) -> None:
+    """Raise :class:`ContractError`, and put what is staged into quarantine, unless it keeps its contracts.
+
+    `earlier` are the rows that stand already, when what is staged is to be added to them.
+    """
     known = dict(others) | {one.table.name: scan(one.parts, one.table.name) for one in staged}
     failures: list[rules.Failure] = []
     for one in staged:
-        failures += expectations.validate(one.table, one.parts) + rules.check(one.table, one.parts, known)
+        failures += expectations.validate(one.table, one.parts) + rules.check(one.table, one.parts, known, earlier)
     if failures:
         place = _quarantine(lake, step, staged, failures)
         raise ContractError(
@@ -105,17 +117,21 @@ def _quarantine(lake: Path, step: str, staged: list[Staged], failures: list[rule
     return place
 
 
-def _say_unrecorded(lake: Path, staged: list[Staged]) -> None:
-    """Leave a mark for each output about to be replaced, until DVC has recorded the new one.
+def mark_unrecorded(lake: Path, output: str) -> None:
+    """Leave a mark for an output about to change, until what it is to be is both recorded and in place.
 
-    A crash before that leaves tables that differ from ``dvc.lock``; by the mark the next run knows that they were not
-    changed by hand and makes them again (:func:`affectlake.lake.stages.refuse_edited`).
+    A crash before that leaves tables that differ from what is recorded; by the mark the next run knows that they were
+    not changed by hand (:func:`affectlake.lake.stages.refuse_edited`).
     """
-    for one in staged:
-        mark = lake / layout.UNRECORDED / one.output
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()
-        sync_folder(mark.parent)
+    mark = lake / layout.UNRECORDED / output
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+    sync_folder(mark.parent)
+
+
+def unmark(lake: Path, output: str) -> None:
+    """Take the mark of an output away."""
+    (lake / layout.UNRECORDED / output).unlink(missing_ok=True)
 
 
 def _put_in_place(aside: Path, output: str, target: Path) -> None:

@@ -1,0 +1,151 @@
+"""Outputs that grow: rows come in as new parts, and nothing that stood there is read again, hashed or written.
+
+What no step makes, such as the answers of served models, is collected. DVC keeps such an output by a pointer,
+``storage/collected/OUTPUT.dvc``, which names a listing of the parts; both are what DVC itself would write, so that
+``dvc status``, ``dvc checkout`` and stages that read the output work as for any data file.
+
+The order of an append makes a crash harmless: new parts and their listing go into the cache, then the pointer moves in
+one step, then the parts are placed in the folder. After a crash :func:`settle` places what the pointer names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+import yaml
+
+from affectlake.errors import LakeError, UsageError
+from affectlake.lake import layout
+from affectlake.lake.contracts import contract
+from affectlake.lake.files import clone, md5_of, sync_folder, write_whole
+from affectlake.lake.parts import scan, write_parts
+from affectlake.lake.versions import Manifest, cached_object
+from affectlake.lake.writing import Staged, mark_unrecorded, refuse_broken, unmark
+
+
+class _Listed(NamedTuple):
+    """One part as a listing names it."""
+
+    relpath: str
+    md5: str
+
+
+def append(lake: Path, output: str, frame: pl.DataFrame, others: Mapping[str, pl.LazyFrame]) -> list[str]:
+    """Add rows to a collected output as new parts; the caller holds the writer lock.
+
+    Parameters
+    ----------
+    lake : Path
+        Root of the lake.
+    output : str
+        Name of the output, such as ``"responses/qwen2-vl"``.
+    frame : polars.DataFrame
+        The new rows. None of their keys may stand in the output already.
+    others : mapping of str to polars.LazyFrame
+        Tables that references point at.
+
+    Returns
+    -------
+    list of str
+        The paths of the new parts within the lake, in order; none if there are no rows.
+
+    Raises
+    ------
+    ContractError
+        If the rows break the contract. They are then in quarantine with an account of what broke.
+    UsageError
+        If a step makes the output.
+    """
+    if output in Manifest(lake, "").digests and not (lake / layout.pointer(output)).exists():
+        raise UsageError(f"{output} is made by a step, so nothing can be added to it", todo="change what makes it")
+    settle(lake)
+    if frame.is_empty():
+        return []
+    table = contract(output.partition("/")[0])
+    stood = _listed(lake, output)
+    folder = lake / layout.table_folder(output)
+    aside = lake / layout.STAGING / "append" / output
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        new = write_parts(frame, table, aside, first=len(stood))
+        earlier = scan([folder / one.relpath for one in stood], table.name) if stood else None
+        refuse_broken(lake, f"append {output}".replace("/", "-"), [Staged(output, table, new)], others, earlier)
+        listed = [_Listed(path.name, md5_of(path)) for path in new]
+        for path, one in zip(new, listed, strict=True):
+            _keep(path, cached_object(lake, one.md5))
+        _point(lake, output, stood + listed)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    _place(lake, output, listed)
+    return [str(layout.table_folder(output) / one.relpath) for one in listed]
+
+
+def settle(lake: Path) -> None:
+    """Place the parts that a pointer names and that an append cut off did not place."""
+    marks = lake / layout.UNRECORDED
+    for path in sorted((lake / layout.COLLECTED).rglob("*.dvc")):
+        output = str(path.relative_to(lake / layout.COLLECTED).with_suffix(""))
+        if (marks / output).exists():
+            folder = lake / layout.table_folder(output)
+            _place(lake, output, [one for one in _listed(lake, output) if not (folder / one.relpath).exists()])
+
+
+def _listed(lake: Path, output: str) -> list[_Listed]:
+    """Return the parts that the pointer of an output names; none where it has no pointer."""
+    if not (lake / layout.pointer(output)).exists():
+        return []
+    digest = Manifest(lake, "").digests[output]
+    listing = cached_object(lake, digest)
+    content = listing.read_bytes() if listing.exists() else b""
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != digest.removesuffix(".dir"):
+        raise LakeError(
+            f"the listing of {output} is {'damaged' if content else 'missing'}, so nothing can be added to it",
+            found=str(listing),
+            todo="mend it with `affectlake fsck --repair` or `affectlake pull`",
+        )
+    return [_Listed(entry["relpath"], entry["md5"]) for entry in json.loads(content)]
+
+
+def _keep(source: Path, target: Path) -> None:
+    """Put a copy of `source` into the cache as `target`, whole; one that is there already has the same bytes."""
+    if target.exists() and md5_of(target) == target.parent.name + target.name:
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.new")
+    clone(source, aside)
+    aside.replace(target)
+    sync_folder(target.parent)
+
+
+def _point(lake: Path, output: str, listed: list[_Listed]) -> None:
+    """Keep a listing in the cache and let the output's pointer name it, both in DVC's own form."""
+    entries = [{"md5": one.md5, "relpath": one.relpath} for one in sorted(listed)]
+    content = json.dumps(entries, sort_keys=True).encode()
+    digest = hashlib.md5(content, usedforsecurity=False).hexdigest() + ".dir"
+    write_whole(cached_object(lake, digest), content, 0o444)
+    path = layout.pointer(output)
+    folder = layout.table_folder(output)
+    up = "/".join([".."] * len(path.parent.parts))
+    entry = {"md5": digest, "nfiles": len(listed), "hash": "md5", "path": folder.name}
+    body = {"outs": [entry], "wdir": f"{up}/{folder.parent}"}
+    mark_unrecorded(lake, output)
+    write_whole(lake / path, yaml.safe_dump(body, sort_keys=False).encode())
+
+
+def _place(lake: Path, output: str, listed: list[_Listed]) -> None:
+    """Put parts from the cache into the output's folder, each by rename."""
+    folder = lake / layout.table_folder(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = lake / layout.STAGING / "append" / "place"
+    aside.mkdir(parents=True, exist_ok=True)
+    for one in listed:
+        clone(cached_object(lake, one.md5), aside / one.relpath)
+        (aside / one.relpath).rename(folder / one.relpath)
+    sync_folder(folder)
+    unmark(lake, output)
