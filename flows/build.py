@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 
 from affectlake.errors import LakeError
 from affectlake.lake import repository
-from affectlake.lake.checkout import finish_checkout
-from affectlake.lake.growing import settle
-from affectlake.lake.stages import forget_stages, is_current, record_done, refuse_edited, restore_missing
+from affectlake.lake.recovery import recover
+from affectlake.lake.stages import forget_stages, is_current, record_done
 from affectlake.lake.versions import Version
 from flows.interrupts import told_at_the_end
 from pipelines import render
@@ -51,15 +50,12 @@ def build(lake: Path, say: Callable[[str], None]) -> Built:
         If a stage fails. Tables of stages that ended before it stay for the next run; the version does not move.
     """
     with repository.writing(lake, "affectlake run", wait_s=math.inf, say=say):
-        finish_checkout(lake, say)
-        settle(lake)
+        recover(lake, say)
         params = load(lake)
-        refuse_edited(lake)
         render.write(lake)
         gone = forget_stages(lake, stages(params))
         if gone:
             say(f"no longer in params.yaml: {', '.join(gone)}")
-        restore_missing(lake, say)
         ran = _run_flow(lake, params, say)
         version = repository.publish(lake)
     return Built(ran, [name for name in stages(params) if name not in ran], version)

@@ -13,6 +13,7 @@ from pathlib import Path
 _FICLONE = 0x40049409  # ioctl of Linux file systems that share blocks: btrfs, XFS, overlayfs on them
 _CANNOT_CLONE = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS)
 _READ_BYTES = 1 << 20
+UNFINISHED = ".new-"  # in the name of a file that is still being written
 
 
 def clone(source: Path, target: Path) -> None:
@@ -35,7 +36,7 @@ def clone(source: Path, target: Path) -> None:
 def write_whole(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Make `path` hold `content`, in one step and for good: a crash leaves what was there, or all of the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}{UNFINISHED}")
     aside = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as sink:

@@ -10,30 +10,22 @@ one step, then the parts are placed in the folder. After a crash :func:`settle` 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import polars as pl
 import yaml
 
-from affectlake.errors import LakeError, UsageError
+from affectlake.errors import UsageError
 from affectlake.lake import layout
+from affectlake.lake.cache import Listed, keep_file, keep_listing, read_listing
 from affectlake.lake.contracts import contract
 from affectlake.lake.files import clone, md5_of, sync_folder, write_whole
+from affectlake.lake.marks import mark_unrecorded, marked, unmark
 from affectlake.lake.parts import scan, write_parts
 from affectlake.lake.versions import Manifest, cached_object
-from affectlake.lake.writing import Staged, mark_unrecorded, refuse_broken, unmark
-
-
-class _Listed(NamedTuple):
-    """One part as a listing names it."""
-
-    relpath: str
-    md5: str
+from affectlake.lake.writing import Staged, refuse_broken
 
 
 def append(lake: Path, output: str, frame: pl.DataFrame, others: Mapping[str, pl.LazyFrame]) -> list[str]:
@@ -76,9 +68,9 @@ def append(lake: Path, output: str, frame: pl.DataFrame, others: Mapping[str, pl
         new = write_parts(frame, table, aside, first=len(stood))
         earlier = scan([folder / one.relpath for one in stood], table.name) if stood else None
         refuse_broken(lake, f"append {output}".replace("/", "-"), [Staged(output, table, new)], others, earlier)
-        listed = [_Listed(path.name, md5_of(path)) for path in new]
+        listed = [Listed(path.name, md5_of(path)) for path in new]
         for path, one in zip(new, listed, strict=True):
-            _keep(path, cached_object(lake, one.md5))
+            keep_file(lake, path, one.md5)
         _point(lake, output, stood + listed)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -88,49 +80,22 @@ def append(lake: Path, output: str, frame: pl.DataFrame, others: Mapping[str, pl
 
 def settle(lake: Path) -> None:
     """Place the parts that a pointer names and that an append cut off did not place."""
-    marks = lake / layout.UNRECORDED
-    for path in sorted((lake / layout.COLLECTED).rglob("*.dvc")):
-        output = str(path.relative_to(lake / layout.COLLECTED).with_suffix(""))
-        if (marks / output).exists():
+    for output in marked(lake):
+        if (lake / layout.pointer(output)).exists():
             folder = lake / layout.table_folder(output)
             _place(lake, output, [one for one in _listed(lake, output) if not (folder / one.relpath).exists()])
 
 
-def _listed(lake: Path, output: str) -> list[_Listed]:
+def _listed(lake: Path, output: str) -> list[Listed]:
     """Return the parts that the pointer of an output names; none where it has no pointer."""
-    if not (lake / layout.pointer(output)).exists():
-        return []
-    digest = Manifest(lake, "").digests[output]
-    listing = cached_object(lake, digest)
-    content = listing.read_bytes() if listing.exists() else b""
-    if hashlib.md5(content, usedforsecurity=False).hexdigest() != digest.removesuffix(".dir"):
-        raise LakeError(
-            f"the listing of {output} is {'damaged' if content else 'missing'}, so nothing can be added to it",
-            found=str(listing),
-            todo="mend it with `affectlake fsck --repair` or `affectlake pull`",
-        )
-    return [_Listed(entry["relpath"], entry["md5"]) for entry in json.loads(content)]
+    stands = (lake / layout.pointer(output)).exists()
+    return read_listing(lake, Manifest(lake, "").digests[output]) if stands else []
 
 
-def _keep(source: Path, target: Path) -> None:
-    """Put a copy of `source` into the cache as `target`, whole; one that is there already has the same bytes."""
-    if target.exists() and md5_of(target) == target.parent.name + target.name:
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.new")
-    clone(source, aside)
-    aside.replace(target)
-    sync_folder(target.parent)
-
-
-def _point(lake: Path, output: str, listed: list[_Listed]) -> None:
-    """Keep a listing in the cache and let the output's pointer name it, both in DVC's own form."""
-    entries = [{"md5": one.md5, "relpath": one.relpath} for one in sorted(listed)]
-    content = json.dumps(entries, sort_keys=True).encode()
-    digest = hashlib.md5(content, usedforsecurity=False).hexdigest() + ".dir"
-    write_whole(cached_object(lake, digest), content, 0o444)
-    path = layout.pointer(output)
-    folder = layout.table_folder(output)
+def _point(lake: Path, output: str, listed: list[Listed]) -> None:
+    """Keep a listing in the cache and let the output's pointer name it, as DVC would."""
+    digest = keep_listing(lake, listed)
+    path, folder = layout.pointer(output), layout.table_folder(output)
     up = "/".join([".."] * len(path.parent.parts))
     entry = {"md5": digest, "nfiles": len(listed), "hash": "md5", "path": folder.name}
     body = {"outs": [entry], "wdir": f"{up}/{folder.parent}"}
@@ -138,7 +103,7 @@ def _point(lake: Path, output: str, listed: list[_Listed]) -> None:
     write_whole(lake / path, yaml.safe_dump(body, sort_keys=False).encode())
 
 
-def _place(lake: Path, output: str, listed: list[_Listed]) -> None:
+def _place(lake: Path, output: str, listed: list[Listed]) -> None:
     """Put parts from the cache into the output's folder, each by rename."""
     folder = lake / layout.table_folder(output)
     folder.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from affectlake.errors import LakeError
 from affectlake.lake import layout
-from affectlake.lake.files import sync_file, sync_folder
+from affectlake.lake.cache import secure
 from affectlake.lake.git import git, git_or_none, identity
 from affectlake.lake.stages import dvc_repository, sort_lock
 from affectlake.lake.versions import (
@@ -30,7 +30,6 @@ from affectlake.lake.versions import (
     File,
     Manifest,
     Version,
-    cached_object,
     list_versions,
     resolve,
 )
@@ -205,7 +204,6 @@ def publish(root: Path) -> Version | None:
     if known and before and git(root, "rev-parse", f"{known[-1].commit}^{{tree}}").strip() == tree:
         return None
     manifest, old = Manifest(root, ""), Manifest(root, known[-1].commit) if known else None
-    _flush(manifest, old)
     name = f"v{int(known[-1].name[1:]) + 1 if known else 1}"
     parents = ("-p", before) if before else ()
     message = _message(name, manifest, old)
@@ -231,24 +229,16 @@ def _tree(root: Path, before: str) -> str:
 
 
 def _changes(manifest: Manifest, old: Manifest | None) -> Iterator[tuple[str, list[File], list[File]]]:
-    """Yield each output that the old version had otherwise or not at all, with its files then and now."""
+    """Yield each output that the old version had otherwise or not at all, with its files then and now.
+
+    Its objects are made sure of first, those that the old version had excepted.
+    """
     for output, digest in sorted(manifest.digests.items()):
         before = old.digests.get(output) if old else None
         if digest != before:
-            yield output, old.files(output) if old and before else [], manifest.files(output)
-
-
-def _flush(manifest: Manifest, old: Manifest | None) -> None:
-    """Flush to the disk every cached file, listing and folder entry that the last version did not have."""
-    folders = set()
-    for output, before, now in _changes(manifest, old):
-        had = {file.md5 for file in before}
-        new = [file.cached for file in now if file.md5 not in had]
-        for path in [*new, cached_object(manifest.root, manifest.digests[output])]:
-            sync_file(path)
-            folders.add(path.parent)
-    for folder in folders:
-        sync_folder(folder)
+            had = old.files(output) if old and before else []
+            secure(manifest.root, output, digest, {file.md5 for file in had})
+            yield output, had, manifest.files(output)
 
 
 def _message(name: str, manifest: Manifest, old: Manifest | None) -> str:

@@ -18,6 +18,7 @@ from affectlake.errors import ContractError
 from affectlake.lake import expectations, layout, rules
 from affectlake.lake.contracts import Contract, contract
 from affectlake.lake.files import sync_folder
+from affectlake.lake.marks import mark_unrecorded
 from affectlake.lake.parts import part_files, scan, write_parts
 
 
@@ -115,23 +116,6 @@ def _quarantine(lake: Path, step: str, staged: list[Staged], failures: list[rule
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     (place / "account.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return place
-
-
-def mark_unrecorded(lake: Path, output: str) -> None:
-    """Leave a mark for an output about to change, until what it is to be is both recorded and in place.
-
-    A crash before that leaves tables that differ from what is recorded; by the mark the next run knows that they were
-    not changed by hand (:func:`affectlake.lake.stages.refuse_edited`).
-    """
-    mark = lake / layout.UNRECORDED / output
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    mark.touch()
-    sync_folder(mark.parent)
-
-
-def unmark(lake: Path, output: str) -> None:
-    """Take the mark of an output away."""
-    (lake / layout.UNRECORDED / output).unlink(missing_ok=True)
 
 
 def _put_in_place(aside: Path, output: str, target: Path) -> None:
