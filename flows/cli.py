@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import sys
@@ -22,6 +23,7 @@ LAKE = click.option(
 AT = click.option("--at", default="", metavar="VERSION", help="The version to read; by default, the latest.")
 SET = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change params.yaml first.")
 REMOTE = click.option("--remote", default="", metavar="NAME", help="A DVC remote; by default, the default one.")
+FULL = "affectlake: the disk is full; nothing was lost and no version moved\n  to do: make room, then run it again"
 JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 
 
@@ -348,6 +350,17 @@ def say(line: str) -> None:
     click.echo(line, err=True)
 
 
+def _is_full(error: BaseException | None) -> bool:
+    """Whether a full disk is behind an error, by its number or, of Git and SQLite, by their words."""
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left on device" in str(error) or "database or disk is full" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its status."""
     given = sys.argv[1:] if arguments is None else arguments
@@ -357,7 +370,7 @@ def main(arguments: list[str] | None = None) -> None:
     except AffectlakeError as error:
         if "--debug" in given:
             raise
-        say(f"affectlake: {error}")
+        say(FULL if _is_full(error) else f"affectlake: {error}")
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
@@ -370,5 +383,6 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         if "--debug" in given:
             raise
-        say(f"affectlake: {type(error).__name__}: {error}\n  to do: run again with --debug for the traceback")
+        unknown = f"affectlake: {type(error).__name__}: {error}\n  to do: run again with --debug for the traceback"
+        say(FULL if _is_full(error) else unknown)
         sys.exit(1)

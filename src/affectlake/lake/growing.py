@@ -17,14 +17,14 @@ from pathlib import Path
 import polars as pl
 import yaml
 
-from affectlake.errors import UsageError
+from affectlake.errors import LakeError, UsageError
 from affectlake.lake import layout
 from affectlake.lake.cache import Listed, keep_file, keep_listing, read_listing
 from affectlake.lake.contracts import contract
 from affectlake.lake.files import clone, md5_of, sync_folder, write_whole
 from affectlake.lake.marks import mark_unrecorded, marked, unmark
 from affectlake.lake.parts import scan, write_parts
-from affectlake.lake.versions import Manifest, cached_object
+from affectlake.lake.versions import Manifest, cached_object, list_versions
 from affectlake.lake.writing import Staged, refuse_broken
 
 
@@ -53,10 +53,13 @@ def append(lake: Path, output: str, frame: pl.DataFrame, others: Mapping[str, pl
         If the rows break the contract. They are then in quarantine with an account of what broke.
     UsageError
         If a step makes the output.
+    LakeError
+        If the folder does not hold all rows of the latest version, because an older one was checked out.
     """
-    if output in Manifest(lake, "").digests and not (lake / layout.pointer(output)).exists():
+    if output in Manifest(lake, "").made:
         raise UsageError(f"{output} is made by a step, so nothing can be added to it", todo="change what makes it")
     settle(lake)
+    refuse_behind(lake)
     if frame.is_empty():
         return []
     table = contract(output.partition("/")[0])
@@ -76,6 +79,27 @@ def append(lake: Path, output: str, frame: pl.DataFrame, others: Mapping[str, pl
         shutil.rmtree(aside, ignore_errors=True)
     _place(lake, output, listed)
     return [str(layout.table_folder(output) / one.relpath) for one in listed]
+
+
+def refuse_behind(lake: Path) -> None:
+    """Raise :class:`LakeError` if the latest version has collected rows that the folder does not have.
+
+    What was collected cannot be made again, so no version drops it: after the checkout of an older version nothing is
+    collected or published until the latest is back.
+    """
+    known = list_versions(lake)
+    if not known:
+        return
+    latest, now = Manifest(lake, known[-1].commit), Manifest(lake, "")
+    for output in latest.collected:
+        if now.digests.get(output) != latest.digests[output]:
+            lost = set(read_listing(lake, latest.digests[output])) - set(_listed(lake, output))
+            if lost:
+                raise LakeError(
+                    f"the folder lacks rows of {output} that {known[-1].name} has",
+                    found=f"{len(lost)} of its parts are not there: an older version is checked out",
+                    todo="bring them back with `affectlake checkout latest`, then do this again",
+                )
 
 
 def settle(lake: Path) -> None:

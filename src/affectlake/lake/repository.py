@@ -23,6 +23,7 @@ from affectlake.errors import LakeError
 from affectlake.lake import layout
 from affectlake.lake.cache import secure
 from affectlake.lake.git import git, git_or_none, identity
+from affectlake.lake.growing import refuse_behind
 from affectlake.lake.stages import dvc_repository, sort_lock
 from affectlake.lake.versions import (
     CODE_TRAILER,
@@ -199,6 +200,7 @@ def publish(root: Path) -> Version | None:
         raise LakeError(f"{root} is at a detached commit", wanted="a branch", todo="go back to one: `git switch main`")
     before = git_or_none(root, "rev-parse", "--verify", "--quiet", "HEAD") or ""
     known = list_versions(root)
+    refuse_behind(root)
     sort_lock(root)
     tree = _tree(root, before)
     if known and before and git(root, "rev-parse", f"{known[-1].commit}^{{tree}}").strip() == tree:

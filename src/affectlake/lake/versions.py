@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 import yaml
@@ -59,7 +59,7 @@ class Manifest:
         self.root = root
         self.commit = commit
 
-    @cached_property
+    @property
     def digests(self) -> Mapping[str, str]:
         """The MD5 of each output, by name (``"stimuli"``, ``"choices/human-category"``).
 
@@ -68,18 +68,29 @@ class Manifest:
         LakeError
             If Git cannot read the commit's manifests.
         """
-        texts = self._committed() if self.commit else self._working()
+        return {**self.made, **self.collected}
+
+    @property
+    def made(self) -> Mapping[str, str]:
+        """Those of :attr:`digests` that steps make."""
+        content = self._manifests.get(layout.PIPELINE_LOCK, {})
+        outs = [out for stage in content.get("stages", {}).values() for out in stage.get("outs", ())]
         prefix = f"{layout.TABLES}/"
-        found: dict[str, str] = {}
-        for path, text in texts.items():
-            content = yaml.load(text, yaml.CSafeLoader) or {}
-            if path == layout.PIPELINE_LOCK:
-                outs = [out for stage in content.get("stages", {}).values() for out in stage.get("outs", ())]
-                found |= {o["path"].removeprefix(prefix): o["md5"] for o in outs if o["path"].startswith(prefix)}
-            else:
-                output = str(path.relative_to(layout.COLLECTED).with_suffix(""))
-                found[output] = content["outs"][0]["md5"]
-        return found
+        return {o["path"].removeprefix(prefix): o["md5"] for o in outs if o["path"].startswith(prefix)}
+
+    @property
+    def collected(self) -> Mapping[str, str]:
+        """Those of :attr:`digests` that grow, part by part (:mod:`~affectlake.lake.growing`)."""
+        return {
+            str(path.relative_to(layout.COLLECTED).with_suffix("")): content["outs"][0]["md5"]
+            for path, content in self._manifests.items()
+            if path != layout.PIPELINE_LOCK
+        }
+
+    @cached_property
+    def _manifests(self) -> dict[Path, Any]:
+        texts = self._committed() if self.commit else self._working()
+        return {path: yaml.load(text, yaml.CSafeLoader) or {} for path, text in texts.items()}
 
     def _working(self) -> dict[Path, str]:
         lock = self.root / layout.PIPELINE_LOCK
