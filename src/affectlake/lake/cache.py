@@ -15,7 +15,7 @@ from affectlake.errors import LakeError
 from affectlake.lake import layout
 from affectlake.lake.files import clone, md5_of, sync_file, sync_folder, write_whole
 from affectlake.lake.integrity import examine
-from affectlake.lake.versions import cached_object
+from affectlake.lake.versions import Manifest, cached_object, list_versions
 
 
 class Listed(NamedTuple):
@@ -105,6 +105,33 @@ def secure(root: Path, output: str, digest: str, known: Collection[str]) -> None
         sync_file(path)
     for parent in {path.parent for path in places}:
         sync_folder(parent)
+
+
+def collected_parts(root: Path, output: str) -> list[Listed]:
+    """Return the parts that the pointer of a collected output names; none where it has no pointer."""
+    stands = (root / layout.pointer(output)).exists()
+    return read_listing(root, Manifest(root, "").collected[output]) if stands else []
+
+
+def refuse_behind(root: Path) -> None:
+    """Raise :class:`LakeError` if the latest version has collected rows that the folder does not have.
+
+    What was collected cannot be made again, so no version drops it: after the checkout of an older version nothing is
+    collected or published until the latest is back.
+    """
+    known = list_versions(root)
+    if not known:
+        return
+    latest, now = Manifest(root, known[-1].commit), Manifest(root, "")
+    for output in latest.collected:
+        if now.digests.get(output) != latest.digests[output]:
+            lost = set(read_listing(root, latest.digests[output])) - set(collected_parts(root, output))
+            if lost:
+                raise LakeError(
+                    f"the folder lacks rows of {output} that {known[-1].name} has",
+                    found=f"{len(lost)} of its parts are not there: an older version is checked out",
+                    todo="bring them back with `affectlake checkout latest`, then do this again",
+                )
 
 
 def _listing(listed: Iterable[Listed]) -> tuple[bytes, str]:

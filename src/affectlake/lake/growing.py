@@ -17,14 +17,14 @@ from pathlib import Path
 import polars as pl
 import yaml
 
-from affectlake.errors import LakeError, UsageError
+from affectlake.errors import UsageError
 from affectlake.lake import layout
-from affectlake.lake.cache import Listed, keep_file, keep_listing, read_listing
+from affectlake.lake.cache import Listed, collected_parts, keep_file, keep_listing, refuse_behind
 from affectlake.lake.contracts import contract
 from affectlake.lake.files import clone, md5_of, sync_folder, write_whole
 from affectlake.lake.marks import mark_unrecorded, marked, unmark
 from affectlake.lake.parts import scan, write_parts
-from affectlake.lake.versions import Manifest, cached_object, list_versions
+from affectlake.lake.versions import Manifest, cached_object
 from affectlake.lake.writing import Staged, refuse_broken
 
 
@@ -63,7 +63,7 @@ def append(lake: Path, output: str, frame: pl.DataFrame, others: Mapping[str, pl
     if frame.is_empty():
         return []
     table = contract(output.partition("/")[0])
-    stood = _listed(lake, output)
+    stood = collected_parts(lake, output)
     folder = lake / layout.table_folder(output)
     aside = lake / layout.STAGING / "append" / output
     shutil.rmtree(aside, ignore_errors=True)
@@ -81,39 +81,12 @@ def append(lake: Path, output: str, frame: pl.DataFrame, others: Mapping[str, pl
     return [str(layout.table_folder(output) / one.relpath) for one in listed]
 
 
-def refuse_behind(lake: Path) -> None:
-    """Raise :class:`LakeError` if the latest version has collected rows that the folder does not have.
-
-    What was collected cannot be made again, so no version drops it: after the checkout of an older version nothing is
-    collected or published until the latest is back.
-    """
-    known = list_versions(lake)
-    if not known:
-        return
-    latest, now = Manifest(lake, known[-1].commit), Manifest(lake, "")
-    for output in latest.collected:
-        if now.digests.get(output) != latest.digests[output]:
-            lost = set(read_listing(lake, latest.digests[output])) - set(_listed(lake, output))
-            if lost:
-                raise LakeError(
-                    f"the folder lacks rows of {output} that {known[-1].name} has",
-                    found=f"{len(lost)} of its parts are not there: an older version is checked out",
-                    todo="bring them back with `affectlake checkout latest`, then do this again",
-                )
-
-
 def settle(lake: Path) -> None:
     """Place the parts that a pointer names and that an append cut off did not place."""
     for output in marked(lake):
         if (lake / layout.pointer(output)).exists():
             folder = lake / layout.table_folder(output)
-            _place(lake, output, [one for one in _listed(lake, output) if not (folder / one.relpath).exists()])
-
-
-def _listed(lake: Path, output: str) -> list[Listed]:
-    """Return the parts that the pointer of an output names; none where it has no pointer."""
-    stands = (lake / layout.pointer(output)).exists()
-    return read_listing(lake, Manifest(lake, "").digests[output]) if stands else []
+            _place(lake, output, [one for one in collected_parts(lake, output) if not (folder / one.relpath).exists()])
 
 
 def _point(lake: Path, output: str, listed: list[Listed]) -> None:

@@ -17,13 +17,10 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TextIO
 
-import pyarrow.parquet as pq
-
 from affectlake.errors import LakeError
 from affectlake.lake import layout
-from affectlake.lake.cache import secure
+from affectlake.lake.cache import refuse_behind, secure
 from affectlake.lake.git import git, git_or_none, identity
-from affectlake.lake.growing import refuse_behind
 from affectlake.lake.stages import dvc_repository, sort_lock
 from affectlake.lake.versions import (
     CODE_TRAILER,
@@ -244,6 +241,8 @@ def _changes(manifest: Manifest, old: Manifest | None) -> Iterator[tuple[str, li
 
 
 def _message(name: str, manifest: Manifest, old: Manifest | None) -> str:
+    import pyarrow.parquet as pq  # late: looking at versions is quick without it
+
     lines = []
     for output, before, now in _changes(manifest, old):
         rows = {file.md5: pq.read_metadata(file.cached).num_rows for file in (*before, *now)}

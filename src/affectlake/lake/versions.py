@@ -14,7 +14,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow.parquet as pq
 import yaml
 
 from affectlake.errors import VersionError, nearest
@@ -132,6 +131,8 @@ class Manifest:
 
     def n_rows(self, output: str) -> int:
         """Return the number of rows of `output`, from the Parquet footers."""
+        import pyarrow.parquet as pq  # late: looking at versions is quick without it
+
         return sum(pq.read_metadata(file.cached).num_rows for file in self.files(output))
 
     def _missing(self, output: str) -> VersionError:
