@@ -153,10 +153,8 @@ def _match(port_of, state):  # type: ignore[no-untyped-def]
     for start in range(n):
         trial = start
         while True:
-            if chosen[trial] == 3:
-                out = _below(state, 3)
-            else:
-                out = (chosen[trial] + 1 + _below(state, 2)) % 3
+            unmatched = chosen[trial] == 3
+            out = _below(state, 3) if unmatched else (chosen[trial] + 1 + _below(state, 2)) % 3
             last[trial] = out
             slot = port_of[3 * trial + out] // 3
             if matched[slot] < 0:
