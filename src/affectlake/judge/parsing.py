@@ -158,7 +158,7 @@ _REFUSAL = re.compile(
     re.IGNORECASE,
 )
 _THOUGHT = re.compile(r"<think>.*?</think>|^.*?</think>", re.DOTALL)
-_MARKUP = str.maketrans({letter: " " for letter in '*_`"“”‘<>+#[]{}|~'} | {"’": "'"})
+_MARKUP = str.maketrans(dict.fromkeys('*_`"“”‘<>+#[]{}|~', " ") | {"’": "'"})
 
 
 def _without_thoughts(text: str) -> str | None:
@@ -218,11 +218,7 @@ def _subject(before: str, rest: str, following: str) -> list[int]:
         tail = ""  # "noticeably different from Video 1": of what, it does not say
     first = _MENTION.search(tail)
     if first is None and (asked or rest.rstrip().endswith((":", "?"))):
-        first = (
-            _MENTION.match(following.lstrip())
-            or re.match(r"(?:it is |it's |the )?\s*", following)
-            and (_MENTION.search(following[:40]))
-        )
+        first = _MENTION.search(following[:40])
         bare = re.fullmatch(rf"\s*(?:answer:?\s*)?({_CARDINAL})\s*[.!]?\s*", following, re.IGNORECASE)
         if first is None and bare:
             return [_number(bare.group(1))]

@@ -241,7 +241,7 @@ def neutralise(caption: str) -> str:
     return " ".join(printable.translate(_HARMLESS).split())
 
 
-_HARMLESS = str.maketrans({"<": "‹", ">": "›", "[": "(", "]": ")", "＜": "‹", "＞": "›", "［": "(", "］": ")"})
+_HARMLESS = str.maketrans("<>[]＜＞［］", "‹›()‹›()")
 
 
 class Wording:
