@@ -73,7 +73,7 @@ def balanced_orders(triplets: NDArray[np.int32], n_stimuli: int, rng: np.random.
     position = _colour(flat, n_stimuli, seed)  # (3 m,) 0, 1 or 2
     codes = 3 * position[0::3]
     codes += position[1::3]
-    return _CODE_OF_POSITIONS[codes]
+    return np.asarray(_CODE_OF_POSITIONS[codes])
 
 
 def shown(triplets: NDArray[np.int32], codes: NDArray[np.uint8]) -> NDArray[np.int32]:

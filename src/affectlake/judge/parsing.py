@@ -311,5 +311,6 @@ def probabilities(logprobs: str | None) -> Probabilities | None:
         total = math.fsum(mass)
         if total <= 0.0:
             return None
-        return Probabilities(*(m / total for m in mass), leftover=max(0.0, 1.0 - total))
+        p1, p2, p3 = (m / total for m in mass)
+        return Probabilities(p1, p2, p3, max(0.0, 1.0 - total))
     return None
