@@ -192,7 +192,7 @@ def make_plan(
     askable = (materials.n_options > 0)[trials.triplets].all(axis=1)  # (m,)
     repeats = np.where(askable, trials.n_repeats, 0).astype(np.int16)
     rows, codes = _orders(trials, repeats, n_stimuli, root, agent.name)
-    starts = np.concatenate([[0], np.cumsum([len(some) for some in rows])])
+    starts = np.cumsum([0, *(len(some) for some in rows)], dtype=np.int64)
     done = np.zeros(starts[-1], dtype=np.bool_)
     maker = KeyMaker(agent.identity(), trials.trial_set, materials)
     for frame in answered:

@@ -232,8 +232,8 @@ def neutralise(caption: str) -> str:
     """Return a caption as it is shown: data, whatever it holds.
 
     Chat templates mark turns and media with tokens in angle or square brackets (``<|im_start|>``, ``<s>``,
-    ``[INST]``, ``<start_of_turn>``, ``<video>``, ``<｜User｜>``), and a tokenizer takes them for real ones wherever they
-    stand. So ``< >`` become ``‹ ›`` and ``[ ]`` become ``( )``, which no template uses; line breaks,
+    ``[INST]``, ``<start_of_turn>``, ``<video>``, ``<｜User｜>``), and a tokenizer takes them for real ones wherever
+    they stand. So ``< >`` become ``‹ ›`` and ``[ ]`` become ``( )``, which no template uses; line breaks,
     control characters and runs of blanks become one blank, so that a caption cannot pass for a further video. Words
     stay as they are.
     """
