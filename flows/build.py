@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 from affectlake.errors import LakeError
 from affectlake.lake import repository
+from affectlake.lake.appending import finish_appends
 from affectlake.lake.stages import forget_stages, is_current, record_done, refuse_edited, restore_missing
 from affectlake.lake.versions import Version
 from pipelines import render
-from pipelines.graph import Stage, stage_named, stages, upstream
+from pipelines.graph import Stage, kept_stages, stage_named, stages, upstream, waiting_agents
 from pipelines.params import Params, load
 from pipelines.runner import run_stage, workers
 
@@ -50,7 +51,10 @@ def build(lake: Path, say: Callable[[str], None]) -> Built:
         params = load(lake)
         refuse_edited(lake)
         render.write(lake)
-        gone = forget_stages(lake, stages(params))
+        finish_appends(lake)
+        for agent in waiting_agents(params):
+            say(f"{agent} has no answers yet, so its stages wait: ask it with `affectlake collect {agent}`")
+        gone = forget_stages(lake, kept_stages(params))
         if gone:
             say(f"no longer in params.yaml: {', '.join(gone)}")
         restore_missing(lake, say)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from affectlake.errors import UsageError, nearest
 from affectlake.judge.agents import Agent, parse_agent
 from affectlake.lake import layout
+from affectlake.lake.appending import collected
 from affectlake.spose import Settings
 
 
@@ -73,6 +74,9 @@ class Params:
     ----------
     raw : mapping
         The file as it was read, for records and for :meth:`at`.
+    collected : frozenset of str
+        Agents that have stored answers in the lake, whether the file still names them or not. The file does not say
+        so; the lake does.
     """
 
     study: str
@@ -85,6 +89,7 @@ class Params:
     device: str
     geometry: Geometry
     raw: Mapping[str, Any]
+    collected: frozenset[str] = frozenset()
 
     def at(self, key: str) -> Any:
         """Return the value at a dotted `key`, or None where the file has none."""
@@ -97,7 +102,7 @@ class Params:
 def load(lake: Path) -> Params:
     """Read and check the lake's ``params.yaml``."""
     path = lake / layout.PARAMS
-    return parse(path.read_text(encoding="utf-8"), str(path))
+    return replace(parse(path.read_text(encoding="utf-8"), str(path)), collected=collected(lake))
 
 
 def parse(text: str, name: str = "params.yaml") -> Params:

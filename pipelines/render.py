@@ -9,6 +9,7 @@ import yaml
 
 from affectlake.errors import LakeError
 from affectlake.lake import layout
+from affectlake.lake.appending import FROZEN_STAGE, GROWING
 from pipelines.graph import agents_of, stages
 from pipelines.params import Params, load
 from pipelines.record import Step
@@ -20,7 +21,10 @@ HEAD = "# Rendered from pipelines/steps.py and params.yaml by affectlake; edit t
 def render(params: Params) -> str:
     """Return the text of ``dvc.yaml`` for a study."""
     stages(params)  # refuses a graph that cannot run
-    body = {step.name: _entry(step, params) for step in STEPS.values() if not step.per_agent or agents_of(step, params)}
+    frozen = {FROZEN_STAGE: _answers(params)} if params.collected else {}
+    body = frozen | {
+        step.name: _entry(step, params) for step in STEPS.values() if not step.per_agent or agents_of(step, params)
+    }
     return HEAD + yaml.safe_dump({"stages": body}, sort_keys=False, width=120, allow_unicode=True)
 
 
@@ -40,6 +44,13 @@ def refuse_stale(lake: Path) -> None:
         raise LakeError(
             f"{path} is stale", wanted="what params.yaml and the steps give", todo="write it anew: `affectlake render`"
         )
+
+
+def _answers(params: Params) -> dict[str, Any]:
+    """Return the frozen stage of the stored answers: DVC keeps them and never runs it."""
+    folder = str(layout.table_folder(f"{GROWING}/${{item}}"))
+    body = {"cmd": "affectlake collect ${item}", "frozen": True, "outs": [{folder: {"persist": True}}]}
+    return {"foreach": sorted(params.collected), "do": body}
 
 
 def _entry(step: Step, params: Params) -> dict[str, Any]:

@@ -59,8 +59,8 @@ def write_outputs(lake: Path, step: str, frames: Mapping[str, pl.DataFrame], oth
         for output, frame in frames.items():
             table = contract(output.partition("/")[0])
             staged.append(Staged(output, table, write_parts(frame, table, aside / "new" / output)))
-        _validate(lake, step, staged, others)
-        _say_unrecorded(lake, staged)
+        validate_staged(lake, step, staged, others)
+        say_unrecorded(lake, staged)
         for one in staged:
             _put_in_place(aside, one.output, lake / layout.table_folder(one.output))
     finally:
@@ -68,7 +68,8 @@ def write_outputs(lake: Path, step: str, frames: Mapping[str, pl.DataFrame], oth
     return sum(frame.height for frame in frames.values())
 
 
-def _validate(lake: Path, step: str, staged: list[Staged], others: Mapping[str, pl.LazyFrame]) -> None:
+def validate_staged(lake: Path, step: str, staged: list[Staged], others: Mapping[str, pl.LazyFrame]) -> None:
+    """Raise :class:`ContractError` if staged rows break their contract, after moving them to quarantine."""
     known = dict(others) | {one.table.name: scan(one.parts, one.table.name) for one in staged}
     failures: list[rules.Failure] = []
     for one in staged:
@@ -105,7 +106,7 @@ def _quarantine(lake: Path, step: str, staged: list[Staged], failures: list[rule
     return place
 
 
-def _say_unrecorded(lake: Path, staged: list[Staged]) -> None:
+def say_unrecorded(lake: Path, staged: list[Staged]) -> None:
     """Leave a mark for each output about to be replaced, until DVC has recorded the new one.
 
     A crash before that leaves tables that differ from ``dvc.lock``; by the mark the next run knows that they were not
