@@ -22,19 +22,21 @@ class _Section(BaseModel):
 
 
 class EmotionSources(_Section):
-    """The published ratings and captions: paths (relative ones start at the lake) and the duplicates to leave out."""
+    """The published ratings, captions and videos: paths (relative ones start at the lake); duplicates to leave out."""
 
     kind: Literal["emotion"]
     ratings: str | None
     captions: str | None
     exclude: list[int]
+    videos: str | None = None
 
 
 class SyntheticSources(_Section):
-    """The demo world: how many stimuli to make up."""
+    """The demo world: how many stimuli to make up, and whether to render a clip of each."""
 
     kind: Literal["synthetic"]
     n_stimuli: int = Field(ge=30)
+    clips: bool = False
 
 
 class Triplets(_Section):

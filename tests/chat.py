@@ -16,6 +16,7 @@ from affectlake.triplets import sample_dyads
 ENTRY: dict[str, Any] = {
     "kind": "chat",
     "model": "tiny-llama",
+    "revision": None,
     "servers": ["http://127.0.0.1:8000/v1"],
     "protocol": "describe-then-choose",
     "modality": "captions",
@@ -24,9 +25,8 @@ ENTRY: dict[str, Any] = {
 
 
 def agent(**changes: Any) -> ChatAgent:
-    """The agent ``tiny``, with keys of its entry changed; None removes one."""
-    entry = {key: value for key, value in (ENTRY | changes).items() if value is not None}
-    found = parse_agent("tiny", entry)
+    """The agent ``tiny``, with keys of its entry changed."""
+    found = parse_agent("tiny", ENTRY | changes)
     assert isinstance(found, ChatAgent)
     return found
 

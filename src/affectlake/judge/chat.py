@@ -119,10 +119,11 @@ def parse_chat_agent(name: str, entry: Mapping[str, Any]) -> ChatAgent:
     name : str
         Its key.
     entry : mapping
-        ``{kind: chat, model: NAME, servers: [URL, …], protocol: describe-then-choose, modality: captions,
-        sampling: {max_tokens: 512, temperature: 0.7, top_p: 1.0, seed: 0}}`` and, where wanted, ``revision``,
+        ``{kind: chat, model: NAME, revision: null, servers: [URL, …], protocol: describe-then-choose, modality:
+        captions, sampling: {max_tokens: 512, temperature: 0.7, top_p: 1.0, seed: 0}}`` and, where wanted,
         ``api_key_env``, ``in_flight``, ``server: {command: […], env: {…}, port: 8000, health: /health, start_limit_s:
-        900}`` and ``price: {input: 0.15, output: 0.6}``. ``forced-choice`` has no ``max_tokens``.
+        900}`` and ``price: {input: 0.15, output: 0.6}``. ``forced-choice`` has no ``max_tokens``: its sampling may be
+        ``{}``. A null ``revision`` leaves the state of the weights to the server.
 
     Raises
     ------
@@ -130,16 +131,16 @@ def parse_chat_agent(name: str, entry: Mapping[str, Any]) -> ChatAgent:
         A key or value that does not exist, is missing, or is of the wrong type.
     """
     where = f"agents.{name}"
-    optional = ("revision", "sampling", "api_key_env", "in_flight", "server", "price")
-    entries.only(where, entry, ("kind", "model", "servers", "protocol", "modality"), optional)
+    optional = ("api_key_env", "in_flight", "server", "price")
+    entries.only(where, entry, ("kind", "model", "revision", "servers", "protocol", "modality", "sampling"), optional)
     asking = _protocol(where, entry)
     return ChatAgent(
         name=name,
         model=entries.text(f"{where}.model", entry["model"], "the server's name for the model"),
-        revision=_text_or_empty(f"{where}.revision", entry.get("revision")),
+        revision=_text_or_empty(f"{where}.revision", entry["revision"]),
         servers=_servers(f"{where}.servers", entry["servers"]),
         asking=asking,
-        sampling=_sampling(f"{where}.sampling", entry.get("sampling", {}), asking),
+        sampling=_sampling(f"{where}.sampling", entry["sampling"], asking),
         api_key_env=_api_key_env(f"{where}.api_key_env", entry.get("api_key_env")),
         in_flight=entries.whole(f"{where}.in_flight", entry.get("in_flight", _IN_FLIGHT), 1, 100_000),
         server=None if entry.get("server") is None else _server(f"{where}.server", entry["server"]),
