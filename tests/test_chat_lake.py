@@ -117,12 +117,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     raw = yaml.safe_load(override(studies.starting_params("demo"), SETTINGS))
     raw["agents"] = {"human-category": raw["agents"]["human-category"], "tiny": ENTRY | {"l1": 0.004}}
     repository.init(lake, yaml.safe_dump(raw, sort_keys=False))
-    done = subprocess.run(["affectlake", "run", "--lake", lake], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return lake, done.stderr.splitlines()
+    said: list[str] = []
+    run(lake, said.append)
+    return lake, said
 
 
-def run(lake: Path) -> Built:
+def run(lake: Path, say: Callable[[str], None] = lambda _: None) -> Built:
     """Build without starting Prefect, whose part in a build is in the tests of builds."""
 
     def stage_by_stage(lake: Path, params: Params, say: Callable[[str], None]) -> list[str]:
@@ -136,7 +136,7 @@ def run(lake: Path) -> Built:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(building, "_run_flow", stage_by_stage)
-        return build(lake, lambda _: None)
+        return build(lake, say)
 
 
 @pytest.fixture
