@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import polars as pl
 
 from affectlake.judge import parse_agent
 from affectlake.judge.chat import ChatAgent
-from affectlake.judge.materials import Materials, caption_materials
+from affectlake.judge.materials import Materials, caption_materials, video_materials
 from affectlake.judge.planning import Plan, Trials
 from affectlake.triplets import sample_dyads
 
@@ -68,3 +69,10 @@ def answered(plan: Plan, n: int | None = None) -> pl.DataFrame:
     ints = ["i", "j", "k", "repeat", "shown_1", "shown_2", "shown_3", "caption_1", "caption_2", "caption_3"]
     types = {"request_key": pl.Binary, "trial_set": pl.String} | dict.fromkeys(ints, pl.Int32)
     return pl.DataFrame(rows, schema=types, orient="row")
+
+
+def video_frames(n: int) -> Materials:
+    """Two frames of each of n videos."""
+    rows = [(s, f, hashlib.sha256(bytes([s, f])).hexdigest(), bytes([s, f])) for s in range(n) for f in range(2)]
+    types = {"stimulus_index": pl.Int32, "frame_index": pl.Int16, "frame_sha256": pl.String, "jpeg": pl.Binary}
+    return video_materials(stimuli(n), pl.DataFrame(rows, schema=types, orient="row"))

@@ -10,14 +10,14 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 import pytest
-from chat import agent, answered, captions, materials, stimuli, trials
+from chat import agent, answered, captions, materials, stimuli, trials, video_frames
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from affectlake.errors import SourceError
 from affectlake.judge.draws import draw_captions
 from affectlake.judge.keys import KeyMaker, canonical
-from affectlake.judge.materials import Materials, caption_materials, video_materials
+from affectlake.judge.materials import caption_materials
 from affectlake.judge.orders import position_counts
 from affectlake.judge.planning import Trials, make_plan, valid_answers
 from affectlake.judge.questions import Question
@@ -227,12 +227,6 @@ def test_captions_must_be_numbered_without_gaps() -> None:
         caption_materials(
             stimuli(4), captions(4).filter(~((pl.col("stimulus_index") == 2) & (pl.col("caption_index") == 1)))
         )
-
-
-def video_frames(n: int) -> Materials:
-    rows = [(s, f, hashlib.sha256(bytes([s, f])).hexdigest(), bytes([s, f])) for s in range(n) for f in range(2)]
-    types = {"stimulus_index": pl.Int32, "frame_index": pl.Int16, "frame_sha256": pl.String, "jpeg": pl.Binary}
-    return video_materials(stimuli(n), pl.DataFrame(rows, schema=types, orient="row"))
 
 
 def test_videos_are_sent_as_frames_under_a_stable_name() -> None:
