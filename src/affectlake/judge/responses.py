@@ -58,7 +58,7 @@ class Answered(Protocol):
     def attempts(self) -> int: ...
 
 
-class Choices(NamedTuple):
+class Readings(NamedTuple):
     """What responses mean.
 
     Attributes
@@ -135,7 +135,7 @@ def _row(reading: Reading, answer: Answered) -> tuple[object, ...]:
     )
 
 
-def read_choices(rows: pl.DataFrame, reading: Reading) -> Choices:
+def read_choices(rows: pl.DataFrame, reading: Reading) -> Readings:
     """Parse responses: undo the order shown, and keep why an answer is no choice.
 
     Parameters
@@ -159,7 +159,7 @@ def read_choices(rows: pl.DataFrame, reading: Reading) -> Choices:
         odd=pl.coalesce(pl.when(position == p).then(f"shown_{p}") for p in (1, 2, 3)),
         code=3 * _member("shown_1") + _member("shown_2"),
     )
-    return Choices(
+    return Readings(
         choices=read.filter(pl.col("position").is_not_null()).select(*IDENTITY, "odd", "position", "code"),
         unparsed=read.filter(pl.col("position").is_null()).select(*IDENTITY, "request_key", "unparsed_reason"),
     )
