@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from affectlake.errors import LakeError
 from affectlake.lake import repository
-from affectlake.lake.appending import finish_appends
+from affectlake.lake.appending import FEWEST_ANSWERS, finish_appends
 from affectlake.lake.stages import forget_stages, is_current, record_done, refuse_edited, restore_missing
 from affectlake.lake.versions import Version
 from pipelines import render
@@ -53,7 +53,8 @@ def build(lake: Path, say: Callable[[str], None]) -> Built:
         render.write(lake)
         finish_appends(lake)
         for agent in waiting_agents(params):
-            say(f"{agent} has no answers yet, so its stages wait: ask it with `affectlake collect {agent}`")
+            few = f"fewer than {FEWEST_ANSWERS} answers to the main set" if agent in params.collected else "no answers"
+            say(f"{agent} has {few} yet, so its fit waits: ask it with `affectlake collect {agent}`")
         gone = forget_stages(lake, kept_stages(params))
         if gone:
             say(f"no longer in params.yaml: {', '.join(gone)}")

@@ -28,14 +28,22 @@ class Stage:
 
 
 def agents_of(step: Step, params: Params) -> list[str]:
-    """Return the agents that `step` serves, in the order of ``params.yaml``; a chat agent only once it has answers."""
-    waiting = waiting_agents(params)
-    return [name for name, agent in params.agents.items() if agent.kind in step.kinds and name not in waiting]
+    """Return the agents that `step` serves, in the order of ``params.yaml``.
+
+    A chat agent is served once it has answers, and by the steps that do not read the answers themselves once it has
+    enough of them to the main set.
+    """
+    ready = params.collected if any(map(_grows, step.reads)) else params.fittable
+    return [
+        name
+        for name, agent in params.agents.items()
+        if agent.kind in step.kinds and (agent.kind != "chat" or name in ready)
+    ]
 
 
 def waiting_agents(params: Params) -> list[str]:
-    """Return the chat agents that have not answered anything yet: they have no stages."""
-    return [name for name, agent in params.agents.items() if agent.kind == "chat" and name not in params.collected]
+    """Return the chat agents that have too few answers to the main set to be fitted, or none at all."""
+    return [name for name, agent in params.agents.items() if agent.kind == "chat" and name not in params.fittable]
 
 
 def kept_stages(params: Params) -> list[str]:

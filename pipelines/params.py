@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from affectlake.errors import UsageError, nearest
 from affectlake.judge.agents import Agent, parse_agent
 from affectlake.lake import layout
-from affectlake.lake.appending import collected
+from affectlake.lake.appending import collected, fittable
 from affectlake.spose import Settings
 
 
@@ -79,6 +79,8 @@ class Params:
     collected : frozenset of str
         Agents that have stored answers in the lake, whether the file still names them or not. The file does not say
         so; the lake does.
+    fittable : frozenset of str
+        Those of them with enough answers to the main set for an embedding.
     """
 
     study: str
@@ -92,6 +94,7 @@ class Params:
     geometry: Geometry
     raw: Mapping[str, Any]
     collected: frozenset[str] = frozenset()
+    fittable: frozenset[str] = frozenset()
 
     def at(self, key: str) -> Any:
         """Return the value at a dotted `key`, or None where the file has none."""
@@ -104,7 +107,8 @@ class Params:
 def load(lake: Path) -> Params:
     """Read and check the lake's ``params.yaml``."""
     path = lake / layout.PARAMS
-    return replace(parse(path.read_text(encoding="utf-8"), str(path)), collected=collected(lake))
+    checked = parse(path.read_text(encoding="utf-8"), str(path))
+    return replace(checked, collected=collected(lake), fittable=fittable(lake))
 
 
 def parse(text: str, name: str = "params.yaml") -> Params:

@@ -276,6 +276,19 @@ def test_a_crash_before_the_first_answers_are_recorded_loses_nothing(lake: Path)
     assert table(lake, "choices").height == 200
 
 
+def test_without_answers_to_the_main_set_there_are_choices_and_no_fit(lake: Path) -> None:
+    collect(lake, "noise_ceiling")
+    said: list[str] = []
+    ran = run(lake, said.append).ran
+    assert ran == ["choose_by_chat@tiny"]
+    assert any("fewer than 100 answers to the main set" in line for line in said)
+    assert table(lake, "choices").height == 40
+    collect(lake, "main", limit=99)
+    assert "embed@tiny" not in stages(load(lake))
+    collect(lake, "main", limit=1)
+    assert "embed@tiny" in stages(load(lake))
+
+
 def test_answers_outlive_the_agent_s_entry(asked: Path, tmp_path: Path) -> None:
     lake = shutil.copytree(asked, tmp_path / "lake", symlinks=True)
     text = (lake / "params.yaml").read_text()

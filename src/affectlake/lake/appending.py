@@ -29,6 +29,10 @@ FROZEN_STAGE = "collect"
 """The frozen stage that an agent's answers belong to, ``collect@AGENT``."""
 
 
+FEWEST_ANSWERS = 100
+"""Fewer answers to the main set than this are not fitted: there might be none among those held out."""
+
+
 class Appended(NamedTuple):
     """What came of adding rows: the new part (None if there was nothing new), rows added and rows known before."""
 
@@ -45,6 +49,28 @@ def stage_of(agent: str) -> str:
 def collected(lake: Path) -> frozenset[str]:
     """Return the agents that have answers: a part in the folder, or an entry in ``dvc.lock``."""
     return frozenset(_in_lock(lake) | _in_folder(lake))
+
+
+def fittable(lake: Path) -> frozenset[str]:
+    """Return the agents of :func:`collected` with `FEWEST_ANSWERS` answers or more to the main set.
+
+    One whose parts are not in the folder, only in ``dvc.lock``, is taken to have them.
+    """
+    return frozenset(agent for agent in collected(lake) if _fittable(part_files(_folder(lake, agent))))
+
+
+def _fittable(parts: list[Path]) -> bool:
+    found = 0
+    for part in parts:
+        rows = scan([part], GROWING).filter((pl.col("trial_set") == "main") & pl.col("error_kind").is_null())
+        found += int(rows.select(pl.len()).collect().item())
+        if found >= FEWEST_ANSWERS:
+            return True
+    return not parts
+
+
+def _folder(lake: Path, agent: str) -> Path:
+    return lake / layout.table_folder(f"{GROWING}/{agent}")
 
 
 def _in_lock(lake: Path) -> set[str]:
@@ -92,7 +118,7 @@ def append_answers(lake: Path, agent: str, rows: pl.DataFrame) -> Appended:
             allowed=f"{ROWS_PER_PART:,} rows",
             todo="add them in smaller pieces",
         )
-    folder = lake / layout.table_folder(output)
+    folder = _folder(lake, agent)
     parts = part_files(folder)
     new = _new(parts, rows.unique("request_key", keep="last", maintain_order=True))
     if new.is_empty():
