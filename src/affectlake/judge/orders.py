@@ -145,31 +145,39 @@ def _ports(flat, n_stimuli, state):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _match(port_of, state):  # type: ignore[no-untyped-def]
-    """Return the edge (from 0 to 2) by which each trial is matched to a slot, all slots different."""
+    """Return the edge (from 0 to 2) by which each trial is matched to a slot, all slots different.
+
+    What a walk needs of a trial lies in one row: its three slots, the edge chosen (3: not matched yet), and the edge by
+    which the walk last left it, which erases the walk's loops.
+    """
     n = len(port_of) // 3
-    chosen = np.full(n, 3, np.uint8)  # 3: not matched yet
+    trials = np.empty((n, 5), np.int32)
+    for trial in range(n):
+        for edge in range(3):
+            trials[trial, edge] = port_of[3 * trial + edge] // 3
+        trials[trial, 3] = 3
     matched = np.full(n, -1, np.int32)  # trial of each slot
-    last = np.zeros(n, np.uint8)  # the edge by which the walk last left a trial: it erases the walk's loops
     for start in range(n):
         trial = start
         while True:
-            unmatched = chosen[trial] == 3
-            out = _below(state, 3) if unmatched else (chosen[trial] + 1 + _below(state, 2)) % 3
-            last[trial] = out
-            slot = port_of[3 * trial + out] // 3
+            chosen = trials[trial, 3]
+            out = _below(state, 3) if chosen == 3 else (chosen + 1 + _below(state, 2)) % 3
+            trials[trial, 4] = out
+            slot = trials[trial, out]
             if matched[slot] < 0:
                 break
             trial = matched[slot]
         trial = start
         while True:
-            slot = port_of[3 * trial + last[trial]] // 3
+            out = trials[trial, 4]
+            slot = trials[trial, out]
             displaced = matched[slot]
             matched[slot] = trial
-            chosen[trial] = last[trial]
+            trials[trial, 3] = out
             if displaced < 0:
                 break
             trial = displaced
-    return chosen
+    return trials[:, 3].astype(np.uint8)
 
 
 @njit(nogil=True, cache=True)
