@@ -18,7 +18,8 @@ from affectlake.lake.stages import forget_stages, is_current, record_done
 from affectlake.lake.versions import Version
 from flows.interrupts import told_at_the_end
 from pipelines import render
-from pipelines.graph import Stage, stage_named, stages, upstream
+from pipelines.answers import FEWEST_ANSWERS
+from pipelines.graph import Stage, stage_named, stages, upstream, waiting_agents
 from pipelines.params import Params, load
 from pipelines.runner import run_stage, workers
 
@@ -53,6 +54,9 @@ def build(lake: Path, say: Callable[[str], None]) -> Built:
         recover(lake, say)
         params = load(lake)
         render.write(lake)
+        for agent in waiting_agents(params):
+            few = f"fewer than {FEWEST_ANSWERS} answers to the main set" if agent in params.collected else "no answers"
+            say(f"{agent} has {few} yet, so its fit waits: ask it with `affectlake collect {agent}`")
         gone = forget_stages(lake, stages(params))
         if gone:
             say(f"no longer in params.yaml: {', '.join(gone)}")

@@ -104,7 +104,7 @@ def step(
         Keys of ``params.yaml`` that the result depends on; ``{agent}`` stands for the agent.
     files : tuple of str
         Keys of ``params.yaml`` that hold paths of source files; one that is null is left out.
-    kinds : tuple of {"ratings", "features"}
+    kinds : tuple of {"ratings", "features", "chat"}
         Run once for each agent of these kinds; empty: run once.
     gpu : bool
         Whether the step wants a GPU to itself when ``spose.device`` names one.
@@ -130,5 +130,5 @@ def step(
     return register
 
 
-Kind = Literal["ratings", "features"]
-EVERY_KIND: tuple[Kind, ...] = ("ratings", "features")
+Kind = Literal["ratings", "features", "chat"]
+EVERY_KIND: tuple[Kind, ...] = ("ratings", "features", "chat")

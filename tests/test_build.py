@@ -61,7 +61,7 @@ def test_a_build_is_one_version_of_all_tables(built: Path) -> None:
     tables = Manifest(built, version.commit).tables()
     assert set(tables) == {
         "stimuli", "exclusions", "ratings", "captions", "features", "triplets", "choices", "embeddings",
-        "learning_curves", "layouts", "metrics",
+        "learning_curves", "layouts", "metrics", "videos", "frames",
     }  # fmt: skip
     assert len(tables["choices"]) == 3
 

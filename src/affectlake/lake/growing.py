@@ -70,7 +70,7 @@ def append(lake: Path, output: str, frame: pl.DataFrame, others: Mapping[str, pl
     try:
         new = write_parts(frame, table, aside, first=len(stood))
         earlier = scan([folder / one.relpath for one in stood], table.name) if stood else None
-        refuse_broken(lake, f"append {output}".replace("/", "-"), [Staged(output, table, new)], others, earlier)
+        refuse_broken(lake, f"append-{output}".replace("/", "-"), [Staged(output, table, new)], others, earlier)
         listed = [Listed(path.name, md5_of(path)) for path in new]
         for path, one in zip(new, listed, strict=True):
             keep_file(lake, path, one.md5)
@@ -79,6 +79,11 @@ def append(lake: Path, output: str, frame: pl.DataFrame, others: Mapping[str, pl
         shutil.rmtree(aside, ignore_errors=True)
     _place(lake, output, listed)
     return [str(layout.table_folder(output) / one.relpath) for one in listed]
+
+
+def next_part(lake: Path, output: str) -> int:
+    """Return the number that the next part of a collected output will have."""
+    return len(collected_parts(lake, output))
 
 
 def settle(lake: Path) -> None:
