@@ -77,7 +77,7 @@ class Reply(NamedTuple):
     model: str
 
 
-class Failure(Exception):
+class Failure(Exception):  # noqa: N818 - an outcome, not a mistake of the program
     """An attempt that brought no answer.
 
     Parameters

@@ -67,16 +67,17 @@ class Circuit:
             self._above_since = None
         elif self._above_since is None:
             self._above_since = now_s
-        self.look(now_s)
+        elif kind is not None and now_s - self._above_since >= self._threshold.patience_s:
+            self.stop(
+                f"{self._n_failed} of the latest {len(self._latest)} attempts failed, and for"
+                f" {now_s - self._above_since:.0f} s more than {self._threshold.error_rate:.0%} have:"
+                f" {self._accounts()}"
+            )
 
-    def look(self, now_s: float) -> None:
-        """Stop the run if the trouble has lasted."""
-        if self._above_since is None or self.why or now_s - self._above_since < self._threshold.patience_s:
-            return
-        self.stop(
-            f"{self._n_failed} of the latest {len(self._latest)} attempts failed, and for {now_s - self._above_since:.0f} s"
-            f" more than {self._threshold.error_rate:.0%} have: {self._accounts()}"
-        )
+    def pause(self, seconds: float) -> None:
+        """Do not count a time in which the servers asked not to be asked."""
+        if self._above_since is not None:
+            self._above_since += seconds
 
     def stop(self, why: str) -> None:
         """Stop the run, with the reason for it; the first reason stays."""

@@ -165,7 +165,9 @@ class Client:
         try:
             models = tuple(str(one["id"]) for one in orjson.loads(payload)["data"])
         except (orjson.JSONDecodeError, LookupError, TypeError) as error:
-            raise Failure("malformed", self.scrub(f"no list of models: {payload[:200].decode(errors='replace')}")) from error
+            raise Failure(
+                "malformed", self.scrub(f"no list of models: {payload[:200].decode(errors='replace')}")
+            ) from error
         return Facts(models, await self._engine(url, limit))
 
     async def _engine(self, url: str, limit: aiohttp.ClientTimeout) -> str:

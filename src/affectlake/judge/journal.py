@@ -268,4 +268,4 @@ def _as_row(answer: Answer) -> tuple[object, ...]:
 
 def _as_answer(row: Sequence[Any]) -> Answer:
     captions = None if row[7] is None else tuple(orjson.loads(row[7]))
-    return Answer(*row[:6], tuple(orjson.loads(row[6])), captions, *row[8:])
+    return Answer._make([*row[:6], tuple(orjson.loads(row[6])), captions, *row[8:]])

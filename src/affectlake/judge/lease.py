@@ -54,7 +54,7 @@ class Holder(NamedTuple):
 
     def is_dead(self, now_s: float) -> bool:
         """Whether the lease is free: silent too long, or a process of this machine that is gone."""
-        if self.host == socket.gethostname() and _process_started(self.pid) != self.started:
+        if self.host == socket.gethostname() and process_started(self.pid) != self.started:
             return True
         return now_s - self.beat_s > self.expires_s
 
@@ -101,9 +101,7 @@ class Lease:
         self._ended.set()
         self._thread.join()
         with _opened(self._path) as database:
-            database.execute(
-                "DELETE FROM leases WHERE agent = ? AND token = ?", (self.holder.agent, self.holder.token)
-            )
+            database.execute("DELETE FROM leases WHERE agent = ? AND token = ?", (self.holder.agent, self.holder.token))
 
 
 @contextmanager
@@ -126,7 +124,7 @@ def hold(path: Path, agent: str, expires_s: float = EXPIRES_S) -> Iterator[Lease
     """
     now = time.time()
     mine = Holder(
-        agent, uuid.uuid4().hex, socket.gethostname(), os.getpid(), _process_started(os.getpid()), now, now, expires_s
+        agent, uuid.uuid4().hex, socket.gethostname(), os.getpid(), process_started(os.getpid()), now, now, expires_s
     )
     with _opened(path) as database:
         other = _holder(database, agent)
@@ -177,7 +175,7 @@ def _holder(database: sqlite3.Connection, agent: str) -> Holder | None:
     return None if row is None else Holder(*row)
 
 
-def _process_started(pid: int) -> str:
+def process_started(pid: int) -> str:
     """Return when process `pid` of this machine started, in the kernel's ticks; empty if unknown, ``gone`` if none."""
     try:
         os.kill(pid, 0)
