@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Literal
+from typing import ClassVar, Literal
 
 Fault = Literal[
     "ok",
@@ -135,7 +135,7 @@ def _end(loop: asyncio.AbstractEventLoop, server: asyncio.Server) -> None:
 class _Connection(asyncio.Protocol):
     """One connection: reads requests, answers each."""
 
-    open: dict[asyncio.AbstractEventLoop, set[_Connection]] = {}
+    open: ClassVar[dict[asyncio.AbstractEventLoop, set[_Connection]]] = {}
     transport: asyncio.Transport
 
     def __init__(self, server: FaultServer, loop: asyncio.AbstractEventLoop) -> None:
@@ -146,7 +146,7 @@ class _Connection(asyncio.Protocol):
         self.transport = transport
         self.open.setdefault(self.loop, set()).add(self)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self.open[self.loop].discard(self)
 
     def data_received(self, data: bytes) -> None:

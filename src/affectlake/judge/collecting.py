@@ -32,6 +32,7 @@ from affectlake.judge.limits import Limits, Target, check_urls
 from affectlake.judge.questions import Question
 from affectlake.judge.servers import Pool, Server, Task
 
+DEFAULT = Limits()
 _TICK_S = 0.1
 _READ_AT_ONCE = 256
 
@@ -47,7 +48,7 @@ def collect(
     questions: Iterable[Question],
     journal: Journal,
     target: Target,
-    limits: Limits = Limits(),
+    limits: Limits = DEFAULT,
     *,
     n_planned: int | None = None,
     most: int | None = None,

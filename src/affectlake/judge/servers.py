@@ -24,7 +24,7 @@ TELLING: frozenset[FailureKind] = frozenset({"unreachable", "server_error", "tim
 """Failures that say something about the server's health."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Task:
     """A question on its way, and what it has met so far."""
 
