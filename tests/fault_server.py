@@ -110,26 +110,28 @@ class FaultServer:
     @contextmanager
     def running(self, port: int = 0) -> Iterator[FaultServer]:
         """Serve from a thread while the block runs."""
-        loop = asyncio.new_event_loop()
-        server = loop.run_until_complete(
-            loop.create_server(lambda: _Connection(self, loop), "127.0.0.1", port or self.port)
-        )
-        self.port = server.sockets[0].getsockname()[1]
-        thread = threading.Thread(target=loop.run_forever, daemon=True)
+        ready, ended = threading.Event(), asyncio.Event()
+        loops: list[asyncio.AbstractEventLoop] = []
+
+        async def serve() -> None:
+            loop = asyncio.get_running_loop()
+            loops.append(loop)
+            listening = await loop.create_server(lambda: _Connection(self, loop), "127.0.0.1", port or self.port)
+            self.port = listening.sockets[0].getsockname()[1]
+            ready.set()
+            await ended.wait()
+            listening.close()
+            for connection in list(_Connection.open.pop(loop, ())):
+                connection.transport.abort()
+
+        thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
         thread.start()
+        assert ready.wait(20), "the server does not start"
         try:
             yield self
         finally:
-            loop.call_soon_threadsafe(_end, loop, server)
+            loops[0].call_soon_threadsafe(ended.set)
             thread.join()
-            loop.close()
-
-
-def _end(loop: asyncio.AbstractEventLoop, server: asyncio.Server) -> None:
-    server.close()
-    for connection in list(_Connection.open.get(loop, ())):
-        connection.transport.abort()
-    loop.call_soon(loop.stop)
 
 
 class _Connection(asyncio.Protocol):
@@ -147,7 +149,7 @@ class _Connection(asyncio.Protocol):
         self.open.setdefault(self.loop, set()).add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        self.open[self.loop].discard(self)
+        self.open.get(self.loop, set()).discard(self)
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data

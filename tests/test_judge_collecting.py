@@ -356,11 +356,11 @@ def test_one_dead_server_of_two_does_not_stop_a_run(server: FaultServer, journal
 @pytest.mark.parametrize(
     ("break_it", "error", "words"),
     [
-        (lambda s: Target((closed_port(),), "tiny"), CollectionError, "unreachable"),
+        (lambda _: Target((closed_port(),), "tiny"), CollectionError, "unreachable"),
         (lambda s: Target((s.url,), "tinny"), CollectionError, "does not serve 'tinny'"),
         (lambda s: Target((s.url.replace("/v1", "/v2"),), "tiny"), CollectionError, "cannot be asked"),
         (lambda s: Target((s.url,), "tiny", "NO_SUCH_KEY"), UsageError, "NO_SUCH_KEY"),
-        (lambda s: Target((), "tiny"), UsageError, "URL"),
+        (lambda _: Target((), "tiny"), UsageError, "URL"),
     ],
 )
 def test_one_clear_message_and_nothing_asked(
@@ -383,6 +383,16 @@ def test_a_planner_that_fails_ends_the_run_and_keeps_the_answers(server: FaultSe
 
     with pytest.raises(ValueError, match="the plan is torn"):
         collect(breaks(), journal, Target((server.url,), "tiny"), QUICK)
+    assert len(journal) == server.served.total() > 0
+
+
+def test_a_progress_that_fails_ends_the_run_and_keeps_the_answers(server: FaultServer, journal: Journal) -> None:
+    def breaks(progress: Progress) -> None:
+        raise ValueError("nobody listens")
+
+    server.seconds = 0.01
+    with pytest.raises(ValueError, match="nobody listens"):
+        ask(10_000, journal, server, progress=breaks, progress_every_s=0.1)
     assert len(journal) == server.served.total() > 0
 
 

@@ -1,4 +1,4 @@
-"""What decides under bad weather: the limit of requests, the circuit, the choice of a server, the reading of refusals."""
+"""What decides under bad weather: the limit of requests, the circuit, the choice of a server, refusals."""
 
 from __future__ import annotations
 

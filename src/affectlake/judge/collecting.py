@@ -136,7 +136,7 @@ class _Collector:
                 feeding = asyncio.create_task(self._feed())
                 watching = asyncio.create_task(self._watch(stop, progress, every_s))
                 try:
-                    await self._until_over(feeding, committing)
+                    await self._until_over(feeding, watching, committing)
                 finally:
                     await self._wind_up(feeding, watching, committing)
         progress(self.tally.progress(self.pool, 0))
@@ -158,16 +158,19 @@ class _Collector:
             else:
                 server.engine = facts.engine
 
-    async def _until_over(self, feeding: asyncio.Task[None], committing: asyncio.Task[None]) -> None:
-        """Wait until all is done or the run is to end; a failure of reading or writing ends it at once."""
+    async def _until_over(
+        self, feeding: asyncio.Task[None], watching: asyncio.Task[None], committing: asyncio.Task[None]
+    ) -> None:
+        """Wait until all is done or the run is to end; a failure of reading, telling or writing ends it at once."""
         while self.ending is None and not self._all_done():
             self.changed.clear()
             waiter = asyncio.ensure_future(self.changed.wait())
-            others = {task for task in (feeding, committing) if not task.done() or task.exception()}
+            others = {task for task in (feeding, watching, committing) if not task.done() or task.exception()}
             await asyncio.wait({waiter, *others}, return_when=asyncio.FIRST_COMPLETED)
             waiter.cancel()
-            if feeding.done():
-                feeding.result()
+            for task in (feeding, watching):
+                if task.done():
+                    task.result()
             if committing.done():
                 _journal_failed(committing, self.journal)
         if self.ending is None and self.most is not None and self.n_taken >= self.most:
