@@ -262,7 +262,7 @@ def test_a_stopped_run_keeps_what_was_under_way(server: FaultServer, journal: Jo
         if progress.n_answered >= 20:
             stop.set()
 
-    account = ask(5_000, journal, server, stop=stop, progress=look, progress_every_s=0.02)
+    account = ask(5_000, journal, server, stops=[threading.Event(), stop], progress=look, progress_every_s=0.02)
     assert account.ending == "stopped"
     assert 20 <= account.n_answered < 5_000
     assert len(journal) == account.n_answered == server.served.total()

@@ -14,7 +14,7 @@ import random
 import signal
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
@@ -53,7 +53,7 @@ def collect(
     n_planned: int | None = None,
     most: int | None = None,
     retry_failed: bool = False,
-    stop: Stop | None = None,
+    stops: Sequence[Stop] = (),
     progress: Callable[[Progress], None] | None = None,
     progress_every_s: float = 1.0,
 ) -> Account:
@@ -75,9 +75,9 @@ def collect(
         Ask at most so many.
     retry_failed : bool
         Whether questions that failed for good, and are in no sealed shard, are asked again.
-    stop : Stop or None
-        When set, no more is sent; what is under way is waited for and kept. The first SIGINT or SIGTERM does the same
-        (in the main thread), a second one does not wait.
+    stops : sequence of Stop
+        When one is set (a lease's ``lost``, say), no more is sent; what is under way is waited for and kept. The first
+        SIGINT or SIGTERM does the same (in the main thread), a second one does not wait.
     progress : callable or None
         Told how far it is, every `progress_every_s` and at the end.
 
@@ -92,7 +92,7 @@ def collect(
     client = Client(api_key(target.api_key_env), limits.timeout_s, limits.concurrency * len(target.urls))
     tally = Tally(n_planned)
     collector = _Collector(iter(questions), journal, client, target, limits, tally, most, retry_failed)
-    return asyncio.run(collector.run(stop or threading.Event(), progress or (lambda _: None), progress_every_s))
+    return asyncio.run(collector.run(stops, progress or (lambda _: None), progress_every_s))
 
 
 class _Collector:
@@ -114,6 +114,7 @@ class _Collector:
         self.most, self.retry_failed = most, retry_failed
         urls = [url.rstrip("/") for url in dict.fromkeys(target.urls)]
         self.pool = Pool([Server(url, AdaptiveLimit(limits.concurrency, limits.start)) for url in urls])
+        self.read_ahead = max(limits.read_ahead, 2 * limits.concurrency * len(urls))
         self.circuit = Circuit(limits.threshold)
         self.open: set[bytes] = set()  # keys of questions that are read and not in the journal
         self.refused: list[Answer] = []  # failures for good before the first answer
@@ -125,7 +126,7 @@ class _Collector:
         self.n_taken = 0
         self.hungry: asyncio.Future[None] | None = None
 
-    async def run(self, stop: Stop, progress: Callable[[Progress], None], every_s: float) -> Account:
+    async def run(self, stops: Sequence[Stop], progress: Callable[[Progress], None], every_s: float) -> Account:
         self.loop = asyncio.get_running_loop()
         self.changed = asyncio.Event()
         self.commits = Commits(self.journal, self.limits.commit_most, self.limits.commit_wait_s, self._kept)
@@ -134,7 +135,7 @@ class _Collector:
             await self._examine()
             with _signals(self.loop, self._interrupt):
                 feeding = asyncio.create_task(self._feed())
-                watching = asyncio.create_task(self._watch(stop, progress, every_s))
+                watching = asyncio.create_task(self._watch(stops, progress, every_s))
                 try:
                     await self._until_over(feeding, watching, committing)
                 finally:
@@ -214,8 +215,8 @@ class _Collector:
         """Read questions as long as there is room for them."""
         with ThreadPoolExecutor(1, thread_name_prefix="questions") as thread:
             while self.ending is None and (self.most is None or self.n_taken < self.most):
-                room = self.limits.read_ahead - len(self.open)
-                if room < min(_READ_AT_ONCE, self.limits.read_ahead) / 2:
+                room = self.read_ahead - len(self.open)
+                if room < min(_READ_AT_ONCE, self.read_ahead) / 2:
                     self.hungry = self.loop.create_future()
                     await self.hungry
                     continue
@@ -360,9 +361,7 @@ class _Collector:
     async def _until_back(self, server: Server) -> None:
         pause_s = 0.25
         while True:
-            for other in self.pool.servers:
-                if other.up:
-                    self._fill()
+            self._fill()
             await asyncio.sleep(random.uniform(pause_s / 2, pause_s))
             pause_s = min(pause_s * 2, 15.0)
             found = (await examine_all(self.client, [server.url], self.target.model))[server.url]
@@ -376,12 +375,12 @@ class _Collector:
         del self.watched[server]
         self._fill()
 
-    async def _watch(self, stop: Stop, progress: Callable[[Progress], None], every_s: float) -> None:
+    async def _watch(self, stops: Sequence[Stop], progress: Callable[[Progress], None], every_s: float) -> None:
         """See whether the run is to end, and say how far it is."""
         told_s = self.loop.time()
         while True:
             await asyncio.sleep(min(_TICK_S, every_s))
-            if stop.is_set():
+            if any(stop.is_set() for stop in stops):
                 self._end("stopped")
             self._fill()
             if self.loop.time() - told_s >= every_s:

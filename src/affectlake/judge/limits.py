@@ -39,7 +39,8 @@ class Limits:
     start : int
         Requests under way at one server in the beginning.
     read_ahead : int
-        Questions read and not done; memory grows with it (a question with video is about a megabyte).
+        Questions read and not done, at least twice the requests that may be under way; memory grows with it (a question
+        with video is about a megabyte).
     attempts : int
         How often a question is sent until it has failed for good.
     attempts_overloaded : int
@@ -62,7 +63,7 @@ class Limits:
 
     concurrency: int = 64
     start: int = 8
-    read_ahead: int = 512
+    read_ahead: int = 256
     attempts: int = 6
     attempts_overloaded: int = 50
     timeout_s: float = 300.0
