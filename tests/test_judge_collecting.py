@@ -386,6 +386,14 @@ def test_a_planner_that_fails_ends_the_run_and_keeps_the_answers(server: FaultSe
     assert len(journal) == server.served.total() > 0
 
 
+def test_a_request_that_cannot_be_written_ends_the_run(server: FaultServer, journal: Journal) -> None:
+    planned = list(make_questions(100))
+    planned[60] = planned[60]._replace(body={"model": "tiny", "messages": object()})
+    with pytest.raises(TypeError):
+        collect(planned, journal, Target((server.url,), "tiny"), QUICK)
+    assert len(journal) == server.served.total() > 0
+
+
 def test_a_progress_that_fails_ends_the_run_and_keeps_the_answers(server: FaultServer, journal: Journal) -> None:
     def breaks(progress: Progress) -> None:
         raise ValueError("nobody listens")

@@ -117,11 +117,13 @@ class _Collector:
         self.read_ahead = max(limits.read_ahead, 2 * limits.concurrency * len(urls))
         self.circuit = Circuit(limits.threshold)
         self.open: set[bytes] = set()  # keys of questions that are read and not in the journal
+        self.kept_meanwhile: set[bytes] = set()  # keys that reached the journal while it was asked what it holds
         self.refused: list[Answer] = []  # failures for good before the first answer
         self.requests: set[asyncio.Task[None]] = set()
         self.delayed: set[asyncio.TimerHandle] = set()
         self.watched: dict[Server, asyncio.Task[None]] = {}
         self.ending: Ending | None = None
+        self.broken: BaseException | None = None
         self.read_all = False
         self.n_taken = 0
         self.hungry: asyncio.Future[None] | None = None
@@ -172,6 +174,8 @@ class _Collector:
             for task in (feeding, watching):
                 if task.done():
                     task.result()
+            if self.broken is not None:
+                raise self.broken
             if committing.done():
                 _journal_failed(committing, self.journal)
         if self.ending is None and self.most is not None and self.n_taken >= self.most:
@@ -202,7 +206,7 @@ class _Collector:
 
     def _interrupt(self) -> None:
         """End the run; the second time, without waiting."""
-        if self.ending == "stopped":
+        if self.ending is not None:
             for task in self.requests:
                 task.cancel()
         self._end("stopped")
@@ -220,6 +224,7 @@ class _Collector:
                     self.hungry = self.loop.create_future()
                     await self.hungry
                     continue
+                self.kept_meanwhile.clear()
                 read, new = await self.loop.run_in_executor(thread, self._read, min(room, _READ_AT_ONCE))
                 self._take(new)
                 self.tally.n_held += read - len(new)
@@ -238,7 +243,7 @@ class _Collector:
         for question in questions:
             if self.most is not None and self.n_taken >= self.most:
                 break
-            if question.key in self.open:
+            if question.key in self.open or question.key in self.kept_meanwhile:
                 self.tally.n_repeated += 1
                 continue
             self.open.add(question.key)
@@ -253,7 +258,17 @@ class _Collector:
         for server, task in self.pool.take(self.loop.time()):
             request = self.loop.create_task(self._ask(server, task, server.limit.send()))
             self.requests.add(request)
-            request.add_done_callback(self.requests.discard)
+            request.add_done_callback(self._request_ended)
+
+    def _request_ended(self, request: asyncio.Task[None]) -> None:
+        self.requests.discard(request)
+        self._notice(request)
+
+    def _notice(self, task: asyncio.Task[None]) -> None:
+        """Let a mistake of the program end the run: nothing may wait for ever for a task that is gone."""
+        if not task.cancelled() and task.exception() is not None:
+            self.broken = self.broken or task.exception()
+            self.changed.set()
 
     async def _ask(self, server: Server, task: Task, sent_in: int) -> None:
         """Send one question once."""
@@ -347,7 +362,9 @@ class _Collector:
     def _kept(self, rows: list[Answer]) -> None:
         """Let go of questions whose rows the disk has."""
         self.tally.kept(rows)
-        self.open.difference_update(row.key for row in rows)
+        keys = {row.key for row in rows}
+        self.open -= keys
+        self.kept_meanwhile |= keys
         if self.hungry is not None and not self.hungry.done():
             self.hungry.set_result(None)
         self.changed.set()
@@ -357,6 +374,7 @@ class _Collector:
         """Look at a server that is away until it is back; its questions go to the others meanwhile."""
         if not server.up and server not in self.watched and self.ending is None:
             self.watched[server] = self.loop.create_task(self._until_back(server))
+            self.watched[server].add_done_callback(self._notice)
 
     async def _until_back(self, server: Server) -> None:
         pause_s = 0.25
