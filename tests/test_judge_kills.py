@@ -45,7 +45,7 @@ def start(folder: Path, server: FaultServer, n: int, *more: str) -> subprocess.P
 
 def end(process: subprocess.Popen[str], wanted: int) -> tuple[str, str]:
     """Wait for a collector; return what it said."""
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=500)
     assert process.returncode == wanted, err
     return out, err
 
@@ -64,7 +64,7 @@ def kill_again_and_again(folder: Path, server: FaultServer, n: int, n_kills: int
         with Journal(folder / "answers.sqlite") as journal:
             n_open += len(journal) > 0
             n_sealed += len(journal.sealed()) > 0
-    end(start(folder, server, n), 0)
+    end(start(folder, server, n, str(n)), 0)
     rows = published(folder)
     wanted = {q.key.hex(): [expected_text(orjson.dumps(q.body))] for q in make_questions(n)}
     assert rows == wanted
