@@ -41,7 +41,7 @@ class ServerCommand:
         Where it listens, 1 to 65535.
     host : str
         Where it listens.
-    health_path : str
+    health : str
         Answers 200 once the server is ready.
     env : mapping
         Environment variables beside those of this process.
@@ -54,7 +54,7 @@ class ServerCommand:
     command: tuple[str, ...]
     port: int
     host: str = "127.0.0.1"
-    health_path: str = "/health"
+    health: str = "/health"
     env: Mapping[str, str] = field(default_factory=dict)
     start_limit_s: float = 900.0
     stop_limit_s: float = 20.0
@@ -62,7 +62,7 @@ class ServerCommand:
     @property
     def health_url(self) -> str:
         """Where to ask whether it is ready."""
-        return f"http://{self.host}:{self.port}{self.health_path}"
+        return f"http://{self.host}:{self.port}{self.health}"
 
     @property
     def url(self) -> str:
