@@ -73,6 +73,8 @@ class FaultServer:
         More requests than this at once get a 429; 0 for no bound.
     models : tuple of str
         What it lists.
+    key : str
+        The API key it wants; none if empty.
     asked, served : Counter
         Requests, and whole answers sent, by the SHA-256 of the request.
     """
@@ -85,6 +87,7 @@ class FaultServer:
     seconds: float = 0.0
     most_at_once: int = 0
     counting: bool = True
+    key: str = ""
     asked: Counter[bytes] = field(default_factory=Counter)
     served: Counter[bytes] = field(default_factory=Counter)
     met: Counter[str] = field(default_factory=Counter)
@@ -165,7 +168,9 @@ class _Connection(asyncio.Protocol):
             self.request(line, body)
 
     def request(self, line: bytes, body: bytes) -> None:
-        if line.startswith(b"GET /v1/models"):
+        if self.server.key and f"Authorization: Bearer {self.server.key}" not in self.server.headers[0]:
+            self.send(401, {"error": f"Unauthorized: {self.server.headers[0]}"})
+        elif line.startswith(b"GET /v1/models"):
             self.send(200, {"object": "list", "data": [{"id": m, "object": "model"} for m in self.server.models]})
         elif line.startswith(b"GET /version"):
             self.send(200, {"version": "fault/1"})

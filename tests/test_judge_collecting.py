@@ -439,6 +439,20 @@ def test_the_key_is_sent_and_appears_nowhere(
     assert "TOPSECRET" not in account.why
 
 
+def test_a_wrong_key_is_told_before_anything_is_asked(
+    server: FaultServer, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.key = "RIGHT-0123456789"
+    monkeypatch.setenv("JUDGE_KEY", "WRONG-0123456789")
+    target = Target((server.url,), "tiny", "JUDGE_KEY")
+    with pytest.raises(CollectionError, match="cannot be asked: unauthorised") as caught:
+        collect(make_questions(5), journal, target, QUICK)
+    assert "WRONG" not in str(caught.value)
+    assert "***" in str(caught.value)
+    monkeypatch.setenv("JUDGE_KEY", "RIGHT-0123456789")
+    assert collect(make_questions(5), journal, target, QUICK).n_answered == 5
+
+
 def test_progress_adds_up(server: FaultServer, journal: Journal) -> None:
     ask(50, journal, server)
     told: list[Progress] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from affectlake.errors import CollectionError
@@ -131,6 +132,13 @@ def test_a_batch_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
             journal.write([*rows(5), bad])
         assert len(journal) == 0
         assert journal.write(rows(5)) == 5
+
+
+def test_a_value_of_another_type_is_refused(tmp_path: Path) -> None:
+    with Journal(tmp_path / "a.sqlite") as journal:
+        with pytest.raises(sqlite3.IntegrityError):
+            journal.write([rows(1)[0]._replace(i=np.int32(5))])  # SQLite alone would keep its bytes
+        assert len(journal) == 0
 
 
 def test_commits_reach_the_disk(tmp_path: Path) -> None:

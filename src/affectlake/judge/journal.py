@@ -39,11 +39,11 @@ CREATE TABLE IF NOT EXISTS answers (
     text TEXT, finish_reason TEXT NOT NULL, logprobs TEXT,
     prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
     error_kind TEXT, error_words TEXT, attempts INTEGER NOT NULL, seconds REAL NOT NULL
-);
+) STRICT;
 CREATE TABLE IF NOT EXISTS shards (
     number INTEGER PRIMARY KEY AUTOINCREMENT, first_id INTEGER NOT NULL, last_id INTEGER NOT NULL,
     n_answers INTEGER NOT NULL, published INTEGER NOT NULL DEFAULT 0
-);
+) STRICT;
 """
 
 
