@@ -79,7 +79,7 @@ def kill_again_and_again(folder: Path, server: FaultServer, n: int, n_kills: int
 
 
 def test_ten_kills(tmp_path: Path, server: FaultServer) -> None:
-    kill_again_and_again(tmp_path, server, 3_500, 10, seed=1)
+    print("\n" + kill_again_and_again(tmp_path, server, 3_500, 10, seed=1))
 
 
 @pytest.mark.slow
