@@ -13,7 +13,6 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
-from chat import ENTRY
 
 from affectlake.errors import ContractError, UsageError
 from affectlake.judge.planning import Plan
@@ -32,6 +31,7 @@ from pipelines.asking import keep_answers, plan_questions
 from pipelines.graph import stages
 from pipelines.params import Params, load, override
 from pipelines.runner import run_stage
+from tests.chat import ENTRY
 
 SETTINGS = (
     "sources.n_stimuli=30",

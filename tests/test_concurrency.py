@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import writers
 import yaml
 
 from affectlake.errors import LakeError
@@ -18,6 +17,7 @@ from affectlake.lake.integrity import check
 from affectlake.lake.query import query
 from affectlake.lake.stages import record_done
 from affectlake.lake.versions import list_versions, resolve
+from tests import writers
 
 
 @pytest.fixture

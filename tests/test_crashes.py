@@ -13,7 +13,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 import yaml
-from power import Switch, power
 
 from affectlake.lake import factory, growing, layout, repository, writing
 from affectlake.lake.checkout import checkout
@@ -21,6 +20,7 @@ from affectlake.lake.integrity import check
 from affectlake.lake.recovery import recover
 from affectlake.lake.stages import is_current, record_done
 from affectlake.lake.versions import Manifest, list_versions, resolve
+from tests.power import Switch, power
 
 COLLECTED = "captions/model"
 

@@ -6,12 +6,13 @@ import re
 from typing import Any
 
 import pytest
-from chat import ENTRY
 
 from affectlake.errors import UsageError
 from affectlake.judge import FeaturesAgent, RatingsAgent, SentenceTransformers, TfidfSvd, parse_agent
-from affectlake.judge.chat import ChatAgent, Price, ServerCommand
+from affectlake.judge.chat import ChatAgent, Price
+from affectlake.judge.commands import ServerCommand
 from affectlake.judge.protocols import Sampling
+from tests.chat import ENTRY
 
 
 def test_every_kind() -> None:
@@ -80,7 +81,7 @@ def test_a_chat_agent() -> None:
     assert isinstance(agent, ChatAgent)
     assert agent.servers == ("http://127.0.0.1:8000/v1", "https://gpu-2:8001/v1")
     assert (agent.kind, agent.protocol) == ("chat", "describe-then-choose/caption/1")
-    assert agent.server == ServerCommand(("vllm", "serve", "m"), {"VLLM_NO_USAGE_STATS": "1"}, 8000, "/health", 900.0)
+    assert agent.server == ServerCommand(("vllm", "serve", "m"), 8000, env={"VLLM_NO_USAGE_STATS": "1"})
     assert agent.price == Price(0.15, 0.6)
     assert agent.sampling == Sampling(64, 0.7, 1.0, 11, None)
     assert set(agent.identity()) == {"model", "protocol", "revision", "sampling"}

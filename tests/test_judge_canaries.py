@@ -6,13 +6,13 @@ import re
 
 import numpy as np
 import pytest
-from chat import agent, materials, trials, video_frames
 from scipy.stats import binomtest
 
 from affectlake.errors import UsageError
 from affectlake.judge.canaries import CANARIES, canaries, canary_effect
 from affectlake.judge.planning import Plan, make_plan
 from affectlake.judge.questions import Question
+from tests.chat import agent, materials, trials, video_frames
 
 N = 20
 

@@ -10,7 +10,6 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 import pytest
-from chat import agent, answered, captions, materials, stimuli, trials, video_frames
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +20,7 @@ from affectlake.judge.materials import caption_materials
 from affectlake.judge.orders import position_counts
 from affectlake.judge.planning import Trials, make_plan, valid_answers
 from affectlake.judge.questions import Question
+from tests.chat import agent, answered, captions, materials, stimuli, trials, video_frames
 
 N = 20
 

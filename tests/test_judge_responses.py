@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import polars as pl
 import pytest
-from chat import agent
 
 from affectlake.judge.responses import latest, read_choices, response_rows
+from tests.chat import agent
 
 
 class Answer(NamedTuple):

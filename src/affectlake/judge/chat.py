@@ -14,37 +14,13 @@ from urllib.parse import urlsplit
 
 from affectlake.errors import UsageError
 from affectlake.judge import entries
+from affectlake.judge.commands import ServerCommand
 from affectlake.judge.protocols import ONE_TOKEN_LIMIT, PROTOCOLS, Modality, Protocol, Sampling
 
 _OURS = ("model", "messages", "max_tokens", "temperature", "top_p", "seed", "logprobs", "top_logprobs",
          "structured_outputs", "stream", "n")  # fmt: skip
 _IN_FLIGHT = 64
 _START_LIMIT_S = 900.0
-
-
-@dataclass(frozen=True)
-class ServerCommand:
-    """A server that a collection run starts when none is up, and stops again.
-
-    Parameters
-    ----------
-    command : tuple of str
-        Program and arguments, such as ``("vllm", "serve", "Qwen/Qwen2-VL-7B-Instruct")``.
-    env : mapping of str to str
-        Environment variables besides those of the run. No secrets: they are in ``params.yaml``.
-    port : int
-        Where it listens, on the agent's first server URL.
-    health : str
-        Path that answers 200 once it is ready.
-    start_limit_s : float
-        Longest time it may take to get there, in seconds.
-    """
-
-    command: tuple[str, ...]
-    env: Mapping[str, str]
-    port: int
-    health: str
-    start_limit_s: float
 
 
 @dataclass(frozen=True)
