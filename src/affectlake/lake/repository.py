@@ -17,6 +17,7 @@ from pathlib import Path
 
 from affectlake.errors import LakeError
 from affectlake.lake import layout
+from affectlake.lake.formats import refuse_newer, write_format
 from affectlake.lake.git import git, git_or_none, identity
 from affectlake.lake.stages import dvc_repository, sort_lock
 from affectlake.lake.versions import CODE_TRAILER, TAGS, Manifest, Version, list_versions, resolve
@@ -31,6 +32,7 @@ TRACKED = (
     Path(".dvc/.gitignore"),
     Path(".dvc/config"),
     Path("storage/README.md"),
+    layout.FORMAT,
 )
 
 DVC_CONFIG = f"""\
@@ -54,7 +56,8 @@ README = """\
 | `reports/VERSION.html` | the report of a version | this machine; `affectlake report` rebuilds it |
 | `mlflow.db`, `mlflow/` | model runs and their files | this machine |
 | `scratch/`, `staging/` | checkpoints of running fits; tables not yet validated | this machine |
-| `remote/` | the default DVC remote (`dvc push`) | this machine |
+| `remote/` | the default DVC remote (`affectlake push`) | this machine |
+| `format` | the format of the lake; an affectlake that does not know it refuses | Git |
 
 Files under `tables/` are read-only: they are shared with a cache that holds every version. Change a table by changing
 what makes it, then `affectlake run`.
@@ -67,10 +70,11 @@ def find(start: Path) -> Path:
     Raises
     ------
     LakeError
-        If neither `start` nor a folder above it is a lake.
+        If neither `start` nor a folder above it is a lake, or a newer affectlake made it.
     """
     for folder in (start.resolve(), *start.resolve().parents):
         if (folder / layout.PARAMS).is_file() and (folder / ".dvc").is_dir() and (folder / "storage").is_dir():
+            refuse_newer(folder)
             return folder
     raise LakeError(
         f"{start} is not a lake, nor is a folder above it",
@@ -102,6 +106,7 @@ def adopt(root: Path) -> None:
     (root / ".dvc" / "cache").mkdir(mode=0o700, exist_ok=True)
     (root / layout.TABLES).mkdir(parents=True, exist_ok=True)
     (root / "storage/README.md").write_text(README, encoding="utf-8")
+    write_format(root)
     ignore = root / ".gitignore"
     lines = ignore.read_text(encoding="utf-8").splitlines() if ignore.exists() else []
     lines += [rule for path in layout.IGNORED if (rule := f"/{path}") not in lines]
