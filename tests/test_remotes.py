@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -95,9 +94,11 @@ def kill_midway(store: Store, command: str, lake: Path) -> None:
         process = subprocess.Popen(
             ["affectlake", command, "--lake", lake], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        wait_until_held()
-        process.send_signal(signal.SIGKILL)
-        assert process.wait(30) == -signal.SIGKILL
+        try:
+            wait_until_held()
+        finally:
+            process.kill()
+            assert process.wait(30) == -9
 
 
 def test_a_lake_travels_whole(shared: Path, elsewhere: Callable[[], Path], store: Store) -> None:
