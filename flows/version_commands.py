@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from flows.options import AT, JSON, LAKE, REMOTE, say
+
+if TYPE_CHECKING:
+    from flows.rows import Form
 
 
 @click.command()
@@ -33,14 +37,18 @@ def versions(lake: Path, as_json: bool) -> None:
 @LAKE
 @AT
 @click.option(
-    "--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True, help="Of rows."
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json", "parquet", "arrow"]),
+    help="Of rows (JSON: one a line; Arrow: an IPC stream); by default that of FILE's ending, or a table.",
 )
-def query(sql: str, lake: Path, at: str, form: str) -> None:
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Where to write them.")
+def query(sql: str, lake: Path, at: str, form: Form | None, out: Path | None) -> None:
     """Answer one SELECT over the tables of a version; `choices@v1` names a table of another."""
     from affectlake.lake import repository
-    from flows.rows import print_rows
+    from flows.rows import give_rows
 
-    print_rows(repository.find(lake), sql, at, form)
+    give_rows(repository.find(lake), sql, at, form, out)
 
 
 @click.command()

@@ -240,7 +240,7 @@ class S3Server:
         self._released.set()
 
     def wait_until_held(self) -> None:
-        assert self._reached.wait(20), "the transfer was never held"
+        assert self._reached.wait(60), "the transfer was never held"
 
     def stop(self) -> None:
         self.client.close()
@@ -257,7 +257,7 @@ def free_port() -> int:
         return port
 
 
-def wait_for(happened: Callable[[], bool], otherwise: str, limit_s: float = 20.0) -> None:
+def wait_for(happened: Callable[[], bool], otherwise: str, limit_s: float = 60.0) -> None:
     """Return as soon as something has happened."""
     end = time.monotonic() + limit_s
     while not happened():

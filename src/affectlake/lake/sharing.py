@@ -13,7 +13,7 @@ from typing import NamedTuple
 from affectlake.errors import LakeError, VersionError
 from affectlake.lake import layout
 from affectlake.lake.checkout import checkout, refuse_unpublished
-from affectlake.lake.content import examine
+from affectlake.lake.content import State, examine
 from affectlake.lake.formats import refuse_newer_at
 from affectlake.lake.git import git, git_or_none
 from affectlake.lake.integrity import Users, users, verify
@@ -134,7 +134,7 @@ def pull(root: Path, remote: str = "", say: Say = _quiet) -> Moved:
 def _take(root: Path, wanted: dict[str, Users], away: Remote, say: Say) -> int:
     """Bring objects into the cache, whole; one that came with other bytes does not stay."""
     lacking = [md5 for md5 in wanted if examine(cached_object(root, md5), md5)]
-    bad = {}
+    bad: dict[str, State] = {}
     for start in range(0, len(lacking), _PER_ROUND):
         came = away.fetch({md5: cached_object(root, md5) for md5 in lacking[start : start + _PER_ROUND]})
         bad |= {md5: state for md5, state in came.items() if state}
