@@ -138,7 +138,7 @@ def batches(rows: duckdb.DuckDBPyRelation, n_rows: int = 100_000) -> Iterator[pa
             yield pa.RecordBatch.from_arrays(
                 [column.cast(field.type) for column, field in zip(batch.columns, schema, strict=True)], schema=schema
             )
-    except (duckdb.Error, pa.ArrowInvalid) as error:
+    except (duckdb.Error, pa.ArrowInvalid, OSError) as error:  # OSError: how Arrow passes on what DuckDB says
         raise QueryError("the query cannot be answered", found=str(error)) from error
 
 

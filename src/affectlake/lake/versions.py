@@ -188,7 +188,7 @@ def resolve(root: Path, name: str = "") -> Version:
     if len(named) != 1:
         raise VersionError(
             f"{name!r} names {'no version' if not named else 'several versions'} of {root}",
-            allowed=", ".join(v.name for v in known[-12:]),
+            allowed=", ".join([f"{v.name} ({v.commit[:10]})" for v in named] or [v.name for v in known[-12:]]),
             todo=nearest(name, [v.name for v in known]) or "list them with `affectlake versions`",
         )
     return named[0]
