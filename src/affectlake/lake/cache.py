@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from affectlake.errors import LakeError
 from affectlake.lake import layout
+from affectlake.lake.content import examine
 from affectlake.lake.files import clone, md5_of, sync_file, sync_folder, write_whole
-from affectlake.lake.integrity import examine
 from affectlake.lake.versions import Manifest, cached_object, list_versions
 
 

@@ -15,6 +15,7 @@ MODEL_RUNS = Path("storage/mlflow.db")
 MODEL_FILES = Path("storage/mlflow")
 REMOTE = Path("storage/remote")
 WRITER_LOCK = Path("storage/.writer.lock")
+FORMAT = Path("storage/format")
 
 PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")

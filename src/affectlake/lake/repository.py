@@ -20,6 +20,7 @@ from typing import TextIO
 from affectlake.errors import LakeError
 from affectlake.lake import layout
 from affectlake.lake.cache import refuse_behind, secure
+from affectlake.lake.formats import refuse_newer, write_format
 from affectlake.lake.git import git, git_or_none, identity
 from affectlake.lake.stages import dvc_repository, sort_lock
 from affectlake.lake.versions import (
@@ -43,6 +44,7 @@ TRACKED = (
     Path(".dvc/.gitignore"),
     Path(".dvc/config"),
     Path("storage/README.md"),
+    layout.FORMAT,
 )
 
 DVC_CONFIG = f"""\
@@ -67,7 +69,8 @@ README = """\
 | `reports/VERSION.html` | the report of a version | this machine; `affectlake report` rebuilds it |
 | `mlflow.db`, `mlflow/` | model runs and their files | this machine |
 | `scratch/`, `staging/` | checkpoints of running fits; tables not yet validated | this machine |
-| `remote/` | the default DVC remote (`dvc push`) | this machine |
+| `remote/` | the default DVC remote (`affectlake push`) | this machine |
+| `format` | the format of the lake; an affectlake that does not know it refuses | Git |
 
 Files under `tables/` are read-only: they are shared with a cache that holds every version. Change a table by changing
 what makes it, then `affectlake run`.
@@ -80,10 +83,11 @@ def find(start: Path) -> Path:
     Raises
     ------
     LakeError
-        If neither `start` nor a folder above it is a lake.
+        If neither `start` nor a folder above it is a lake, or a newer affectlake made it.
     """
     for folder in (start.resolve(), *start.resolve().parents):
         if (folder / layout.PARAMS).is_file() and (folder / ".dvc").is_dir() and (folder / "storage").is_dir():
+            refuse_newer(folder)
             return folder
     raise LakeError(
         f"{start} is not a lake, nor is a folder above it",
@@ -116,6 +120,7 @@ def adopt(root: Path) -> None:
     for folder in (layout.TABLES, layout.COLLECTED):
         (root / folder).mkdir(parents=True, exist_ok=True)
     (root / "storage/README.md").write_text(README, encoding="utf-8")
+    write_format(root)
     ignore = root / ".gitignore"
     lines = ignore.read_text(encoding="utf-8").splitlines() if ignore.exists() else []
     lines += [rule for path in layout.IGNORED if (rule := f"/{path}") not in lines]

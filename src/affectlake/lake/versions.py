@@ -10,7 +10,7 @@ from __future__ import annotations
 import configparser
 import json
 from collections.abc import Iterable, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from affectlake.lake.git import git
 
 TAGS = "refs/tags/lake/"
 CODE_TRAILER = "Affectlake-Code"
+_CONFIGS = ("config", "config.local")
 
 
 class Version(NamedTuple):
@@ -156,13 +157,28 @@ def cached_object(root: Path, md5: str) -> Path:
 
 def cache_folder(root: Path) -> Path:
     """Return the lake's DVC cache folder."""
+    return _cache_folder(root, *(_stamp(root / ".dvc" / name) for name in _CONFIGS))
+
+
+@lru_cache(maxsize=64)
+def _cache_folder(root: Path, *_: tuple[int, ...]) -> Path:
+    """Read the settings once for each state of their files: thousands of objects are asked for."""
     return (root / ".dvc" / dvc_config(root).get("cache", "dir", fallback="cache")).resolve()
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Return what changes when a file is written: inode, size and time in nanoseconds; nothing if there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return ()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def dvc_config(root: Path) -> configparser.ConfigParser:
     """Return the lake's DVC settings: ``.dvc/config``, and ``.dvc/config.local`` over it."""
     config = configparser.ConfigParser()
-    config.read([root / ".dvc" / "config", root / ".dvc" / "config.local"])
+    config.read([root / ".dvc" / name for name in _CONFIGS])
     return config
 
 
@@ -200,7 +216,7 @@ def resolve(root: Path, name: str = "") -> Version:
     if len(named) != 1:
         raise VersionError(
             f"{name!r} names {'no version' if not named else 'several versions'} of {root}",
-            allowed=", ".join(v.name for v in known[-12:]),
+            allowed=", ".join([f"{v.name} ({v.commit[:10]})" for v in named] or [v.name for v in known[-12:]]),
             todo=nearest(name, [v.name for v in known]) or "list them with `affectlake versions`",
         )
     return named[0]
