@@ -109,9 +109,13 @@ def matrix_correlation(
 
 
 class Reliability(NamedTuple):
-    """Mean split-half correlation of a similarity matrix over random halves of its trials; NaN if not defined."""
+    """Mean split-half correlation of a similarity matrix over random halves of its trials; NaN if not defined.
+
+    ``ends`` hold the middle 95 % of the halves' correlations.
+    """
 
     value: float
+    ends: tuple[float, float]
     n_splits: int
 
 
@@ -140,7 +144,7 @@ def split_half_reliability(
         first = rng.permutation(len(triplets)) < len(triplets) // 2
         halves = [pair_matrix(triplets[part], p_odd[part], items) for part in (first, ~first)]
         found.append(matrix_correlation(halves[0], halves[1], rng, 0, 0).value)
-    return Reliability(float(np.mean(found)), n_splits)
+    return Reliability(float(np.mean(found)), percentile_interval(np.array(found)), n_splits)
 
 
 def corrected(raw: Estimate, one: Reliability, other: Reliability) -> Estimate:
