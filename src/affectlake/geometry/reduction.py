@@ -68,7 +68,7 @@ class Saturation(NamedTuple):
 
 def saturation(settings: Sequence[float], values: NDArray[np.floating], rng: np.random.Generator,
                share: float = 0.99, n_resamples: int = 1000) -> Saturation:  # fmt: skip
-    """Return the smallest setting from which on the mean stays at `share` of the highest mean or more.
+    """Return the smallest setting whose mean is at least `share` of the highest mean.
 
     Parameters
     ----------
@@ -107,5 +107,4 @@ def saturation(settings: Sequence[float], values: NDArray[np.floating], rng: np.
 
 
 def _from(means: NDArray[np.float64], share: float) -> int:
-    enough = means >= share * means.max()
-    return int(len(enough) - np.argmin(enough[::-1])) if not enough.all() else 0
+    return int(np.argmax(means >= share * means.max()))
