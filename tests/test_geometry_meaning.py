@@ -48,6 +48,16 @@ def test_the_consensus_is_the_fit_between_the_others() -> None:
     assert consensus_seed({4: BASE, 9: BASE}) == 4
 
 
+def test_a_fit_that_lacks_a_dimension_is_not_the_consensus() -> None:
+    fits = {seed: noisy(0.1, seed) for seed in (1, 2, 3)}
+    lacking = BASE[:, :3].copy()  # each of its dimensions is the truth itself, so none could come back better
+    assert (
+        max(mean_reproducibility(fits | {0: lacking}, seed).value for seed in fits)
+        < mean_reproducibility(fits | {0: lacking}, 0).value
+    )
+    assert consensus_seed(fits | {0: lacking}) != 0
+
+
 def test_one_fit_and_constant_dimensions_are_left_out_with_a_reason() -> None:
     assert "two seeds" in reproducibility({0: BASE}, 0, RNG)[0].note
     dead = BASE.copy()
@@ -170,7 +180,7 @@ def test_saturation_is_where_the_planted_curve_bends() -> None:
     found = saturation(settings, values, RNG)
     assert found.at.value == 20 and found.at.ci_low == found.at.ci_high == 20
     rising = saturation(settings, np.array([[0.1], [0.2], [0.3], [0.4], [0.5]]), RNG)
-    assert "still rising at 40" in rising.at.note
+    assert "still rising at 40," in rising.at.note
     assert "three are needed" in saturation(settings[:2], values[:2], RNG).at.note
     falling = saturation(settings, np.array([[0.9], [0.7], [0.5], [0.4], [0.1]]), RNG)
     assert falling.at.value == 5

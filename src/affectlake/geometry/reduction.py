@@ -94,7 +94,7 @@ def saturation(settings: Sequence[float], values: NDArray[np.floating], rng: np.
     means = np.nanmean(curve, axis=1)
     at = _from(means, share)
     if at == len(settings) - 1:
-        reason = f"still rising at {settings[-1]:g}, the largest that was tried"
+        reason = f"still rising at {settings[-1]:,.0f}, the largest that was tried"
         return Saturation(left_out(reason, len(settings)), float(means.max()))
     draws = []
     for _ in range(n_resamples if curve.shape[1] > 1 else 0):

@@ -82,15 +82,29 @@ def mean_reproducibility(fits: Mapping[int, Weights], seed: int) -> Estimate:
 
 
 def consensus_seed(fits: Mapping[int, Weights]) -> int:
-    """Return the seed of the fit whose dimensions come back best in the others; the smallest seed of equals.
+    """Return the seed of the fit that agrees best with the others, both ways; the smallest seed of equals.
 
-    With fewer than three fits none is more central than another, so the smallest seed is returned.
+    A fit's score is the mean over the other fits of the Fisher-z mean of the best matches of its dimensions in the other
+    and of the other's dimensions in it. The second half keeps a fit that lacks a dimension, and so has nothing wrong in
+    it, from being the best. With fewer than three fits none is more central than another: the smallest seed.
     """
     seeds = sorted(fits)
     if len(seeds) < 3:
         return seeds[0]
-    scores = {seed: mean_reproducibility(fits, seed).value for seed in seeds}
-    return max(seeds, key=lambda seed: (scores[seed] if scores[seed] == scores[seed] else -1.0, -seed))
+    scores = {seed: _centrality(fits, seed) for seed in seeds}
+    return max(seeds, key=lambda seed: (scores[seed], -seed))
+
+
+def _centrality(fits: Mapping[int, Weights], seed: int) -> float:
+    own = fits[seed]
+    others = [weights for number, weights in fits.items() if number != seed]
+    both = [_mean_match(own, other) + _mean_match(other, own) for other in others]
+    return float(np.mean(both)) / 2
+
+
+def _mean_match(weights: Weights, other: Weights) -> float:
+    """Return the Fisher-z mean of the best matches as a correlation; a dimension that matches none counts as 0."""
+    return float(np.tanh(_z(np.nan_to_num(best_matches(weights, other))).mean()))
 
 
 def _dimension(z: NDArray[np.float64], null: NDArray[np.float64]) -> Estimate:
