@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 
+from affectlake.errors import UsageError
 from affectlake.lake import layout
 from affectlake.lake.contracts import contract
 from affectlake.lake.git import git
 from affectlake.lake.query import query
 from affectlake.lake.versions import Manifest, Version, resolve
 from affectlake.report import ReportInputs, VersionFacts, figure_files, render, render_comparison
+from affectlake.report.positions import Compared, compared, draw
+from affectlake.report.svg import Figure
 from pipelines.params import Params, parse
 
-ANALYSES = ("labels", "graph_nodes", "graph_edges", "sweeps", "positions", "comparisons", "community_overlaps")
+ANALYSES = ("labels", "graph_nodes", "graph_edges", "sweeps", "positions", "comparisons", "community_overlaps",
+            "order_effects")  # fmt: skip
 WHOLE = ("stimuli", "ratings", "captions", "exclusions", "metrics", "embeddings", "layouts", "learning_curves")
 
 _TRIALS = "SELECT trial_set, split, count(*) AS n_triplets FROM triplets GROUP BY ALL ORDER BY ALL"
@@ -73,6 +78,45 @@ def write_comparison(lake: Path, before: str, after: str, target: Path | None = 
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(render_comparison(gather(lake, old), gather(lake, new)), encoding="utf-8")
     return path
+
+
+class Positions(NamedTuple):
+    """Which positions the chat agents of a version choose.
+
+    Attributes
+    ----------
+    rows : list of Compared
+        One for each agent, protocol and trial set.
+    silent : list of str
+        Chat agents of the version's parameters that have no choices.
+    figure : Figure
+        The rows drawn.
+    """
+
+    rows: list[Compared]
+    silent: list[str]
+    figure: Figure
+
+
+def positions(lake: Path, at: str = "") -> Positions:
+    """Return which positions the chat agents of a version choose, from its table ``order_effects``.
+
+    Raises
+    ------
+    UsageError
+        No chat agent has choices in that version.
+    """
+    version = resolve(lake, at)
+    effects = _table(lake, version, "order_effects", Manifest(lake, version.commit).tables())
+    chat = [name for name, agent in params_at(lake, version).agents.items() if agent.kind == "chat"]
+    if not len(effects):
+        raise UsageError(
+            f"no chat agent has choices in {version.name}",
+            found=f"chat agents in its params.yaml: {', '.join(chat) or 'none'}",
+            todo=f"ask one: `affectlake collect {chat[0] if chat else 'AGENT'}`, then `affectlake run`",
+        )
+    rows = compared(effects, chat)
+    return Positions(rows, sorted(set(chat) - {row.agent for row in rows}), draw(rows, effects))
 
 
 def gather(lake: Path, version: Version) -> ReportInputs:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
+from affectlake.errors import UsageError
 from affectlake.report.atlas import LegendEntry
 from affectlake.report.svg import Figure
 
@@ -46,6 +47,32 @@ def write_figures(figures: Mapping[str, Figure], legend: list[LegendEntry], fold
             figure.rows.write_csv(folder / f"{name}.csv")
             written.append(folder / f"{name}.csv")
     return written
+
+
+def write_figure(figure: Figure, place: Path) -> None:
+    """Write the first drawing of a figure as one file.
+
+    Parameters
+    ----------
+    figure : Figure
+        One that is not missing.
+    place : Path
+        Ends in ``.svg`` or ``.png``; its folder is there.
+
+    Raises
+    ------
+    UsageError
+        The ending is another, or the file cannot be written.
+    """
+    if place.suffix not in (".svg", ".png"):
+        raise UsageError(f"{place.name} is no name of a figure", allowed=".svg, .png", todo=f"name it {place.stem}.svg")
+    alone = standalone(_SVG.findall(figure.body)[0], plain_style([]))
+    try:
+        place.write_bytes(alone.encode() if place.suffix == ".svg" else _png(alone))
+    except OSError as error:
+        raise UsageError(
+            f"{place} cannot be written", found=error.strerror or str(error), todo="name another file"
+        ) from error
 
 
 def standalone(text: str, style: str) -> str:

@@ -11,7 +11,7 @@ import polars as pl
 import yaml
 from markupsafe import Markup
 
-from affectlake.report import across, analyses, atlas, charts, gallery, heatmap, network
+from affectlake.report import across, analyses, atlas, charts, gallery, heatmap, network, positions
 from affectlake.report.facts import AgentFacts, Estimate, agent_facts, agents, of_agent, of_fit, rating_names
 from affectlake.report.inputs import ReportInputs
 from affectlake.report.svg import Figure
@@ -57,7 +57,8 @@ def named_figures(inputs: ReportInputs) -> dict[str, Figure]:
     entries = atlas.legend(inputs)
     found = [_agent(inputs, agent, entries) for agent in agents(inputs)]
     own = {f"{one.facts.agent}-{name}": figure for one in found for name, _, figure in one.figures}
-    return {f"all-{name}": figure for name, _, figure in _together(inputs, found)} | own
+    order = {} if (shown := _order(inputs)) is None else {"all-order": shown}
+    return {f"all-{name}": figure for name, _, figure in _together(inputs, found)} | order | own
 
 
 def environment() -> Environment:
@@ -94,6 +95,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "lead": _lead(inputs, found),
         "agents": found,
         "together": _together(inputs, found),
+        "order": _order(inputs),
         "legend": entries,
         "colour_rules": atlas.colour_rules(entries),
         "data": _embedded(data),
@@ -140,6 +142,12 @@ def _together(inputs: ReportInputs, found: list[_Agent]) -> list[tuple[str, str,
         ("agreement", "Agreement on the same triplets", across.agreement(inputs, every)),
         ("overlaps", "Communities that are alike", across.overlaps(inputs, every)),
     ]
+
+
+def _order(inputs: ReportInputs) -> Figure | None:
+    """Return what the order of showing does to chat agents' answers; None where no chat agent has answers."""
+    effects = inputs.table("order_effects")
+    return None if effects is None else positions.draw(positions.compared(effects, agents(inputs)), effects)
 
 
 def _correlation_rows(inputs: ReportInputs, facts: AgentFacts) -> pl.DataFrame:
