@@ -85,9 +85,10 @@ def stage_named(name: str, among: dict[str, Stage]) -> Stage:
 
 
 def named(output: str, agent: str, params: Params) -> list[str]:
-    """Return the outputs that a record's name stands for: one, or one for each agent where it ends in ``{agents}``."""
+    """Return the outputs that a record's name stands for: one; one per fitted agent where it ends in ``{agents}``."""
     if output.endswith("/{agents}"):
-        return [output.format(agents=every) for every in params.agents]
+        waiting = waiting_agents(params)
+        return [output.format(agents=every) for every in params.agents if every not in waiting]
     return [output.format(agent=agent)]
 
 

@@ -54,7 +54,7 @@ class Step:
     """One step: what it reads and writes, which parameters it depends on, and its code's version.
 
     Names of tables may end in ``/{agent}``: the output of the agent that a stage is for. Those that are read may also
-    end in ``/{agents}``: the outputs of all agents, which the step gets as one table.
+    end in ``/{agents}``: the outputs of all fitted agents, which the step gets as one table.
     """
 
     name: str

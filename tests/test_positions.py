@@ -18,7 +18,7 @@ from affectlake.lake.stages import is_current, record_done
 from affectlake.lake.writing import read_output
 from affectlake.report.positions import compared, draw
 from flows.cli import cli
-from pipelines import reporting, studies
+from pipelines import render, reporting, studies
 from pipelines.asking import keep_answers, plan_questions
 from pipelines.graph import stages
 from pipelines.params import load, override
@@ -65,6 +65,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def build(root: Path, names: tuple[str, ...]) -> None:
     """Run the stages of some steps; fits are not what is looked at here."""
+    render.write(root)
     params = load(root)
     for name, stage in stages(params).items():
         if stage.step.name in names and not is_current(root, name):
