@@ -136,6 +136,8 @@ def test_the_figure_is_drawn(lake: Path, tmp_path: Path, ending: str) -> None:
 
         pixels = imread(BytesIO(first))
         assert pixels.shape[1] == 2080 and pixels.std() > 0.05
+        names = pixels[120:220, :500, :3].mean(axis=2)  # the first agent's name and protocol
+        assert (names < 0.5).mean() > 0.01
     run("positions", "--lake", str(lake), "--figure", str(place))
     assert place.read_bytes() == first
 

@@ -122,6 +122,19 @@ def _resolved(body: str, values: Mapping[str, str]) -> str:
 
 
 def _png(text: str) -> bytes:
+    """Return a drawing as pixels, in a font that is there on every machine: the one that Matplotlib brings."""
     import resvg_py
+    from matplotlib import get_data_path
 
-    return bytes(resvg_py.svg_to_bytes(svg_string=text, background="#ffffff", zoom=ZOOM))
+    fonts = Path(get_data_path()) / "fonts" / "ttf"
+    drawn = resvg_py.svg_to_bytes(
+        svg_string=text,
+        background="#ffffff",
+        zoom=ZOOM,
+        skip_system_fonts=True,
+        font_files=[str(fonts / name) for name in ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf")],
+        font_family="DejaVu Sans",
+        sans_serif_family="DejaVu Sans",
+        serif_family="DejaVu Sans",
+    )
+    return bytes(drawn)

@@ -191,7 +191,7 @@ def _row(one: Compared, y: float, x: Any) -> Markup:
     ]
     parts = [
         element("line", x1=0.0, x2=WIDTH, y1=y, y2=y, class_="grid"),
-        element("text", one.agent, x=0.0, y=middle - 3, class_="value"),
+        element("text", _fitting(one.agent), x=0.0, y=middle - 3, class_="value"),
         element("text", one.protocol, x=0.0, y=middle + 14, class_="tick"),
         *(element("text", text, x=at, y=middle + 4, class_="tick", text_anchor="end") for text, at in numbers),
     ]
@@ -207,6 +207,11 @@ def _row(one: Compared, y: float, x: Any) -> Markup:
         mark = element("circle", element("title", hint), cx=x(share.value), cy=line, r=6.5, class_=f"point p{at + 1}")
         parts += [mark, element("text", str(at + 1), x=x(share.value), y=line + 3.2, class_="mark")]
     return joined(parts)
+
+
+def _fitting(name: str, longest: int = 33) -> str:
+    """Return a name that ends before the next column; the table below has all of it."""
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
 def _level(p_value: float | None) -> str:
