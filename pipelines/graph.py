@@ -37,7 +37,9 @@ def agents_of(step: Step, params: Params) -> list[str]:
     return [
         name
         for name, agent in params.agents.items()
-        if agent.kind in step.kinds and (agent.kind != "chat" or name in ready)
+        if agent.kind in step.kinds
+        and (agent.kind != "chat" or name in ready)
+        and (not step.looks_at or getattr(agent, "looks_at", "") == step.looks_at)
     ]
 
 

@@ -98,6 +98,7 @@ def _trials(name: str, rows: trials.Triplets, split: pl.Series | pl.Expr, n_repe
     writes=("features/{agent}",),
     params=("seed", "agents.{agent}.encoder"),
     kinds=("features",),
+    looks_at="captions",
     version=1,
 )
 def encode(tables: Tables, params: Params, work: Work) -> Frames:
@@ -105,9 +106,7 @@ def encode(tables: Tables, params: Params, work: Work) -> Frames:
     agent = params.agents[work.agent]
     assert isinstance(agent, FeaturesAgent)
     vectors = text_vectors(_captions(tables), agent, integer(params.seed, "features", work.agent))
-    work.say(f"{vectors.shape[0]:,} vectors of {vectors.shape[1]:,} features")
-    columns = {"agent": [work.agent] * len(vectors), "stimulus_index": np.arange(len(vectors), dtype=np.int32)}
-    return {"features": pl.DataFrame(columns | {"vector": pl.Series(vectors, dtype=pl.List(pl.Float32))})}
+    return {"features": video_steps.feature_rows(vectors, work)}
 
 
 def _captions(tables: Tables) -> list[list[str]]:

@@ -3,7 +3,15 @@
 Drawing triplets, reading sources and learning from the answers do not belong here.
 """
 
-from affectlake.judge.agents import Agent, FeaturesAgent, RatingsAgent, SentenceTransformers, TfidfSvd, parse_agent
+from affectlake.judge.agents import (
+    Agent,
+    FeaturesAgent,
+    RatingsAgent,
+    SentenceTransformers,
+    TfidfSvd,
+    VisionEncoder,
+    parse_agent,
+)
 from affectlake.judge.ratings import rating_vectors
 from affectlake.judge.similarity import Choices, choose_by_cosine
 from affectlake.judge.text import sentence_transformer, text_vectors, tfidf_svd
@@ -15,6 +23,7 @@ __all__ = [
     "RatingsAgent",
     "SentenceTransformers",
     "TfidfSvd",
+    "VisionEncoder",
     "choose_by_cosine",
     "parse_agent",
     "rating_vectors",

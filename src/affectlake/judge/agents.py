@@ -65,7 +65,28 @@ class SentenceTransformers:
     model: str
 
 
-Encoder: TypeAlias = TfidfSvd | SentenceTransformers
+Library = Literal["torchvision", "timm", "transformers"]
+
+
+@dataclass(frozen=True)
+class VisionEncoder:
+    """A vision model that looks at single frames of a video; the features of a video are the mean over its frames.
+
+    Parameters
+    ----------
+    library : {'torchvision', 'timm', 'transformers'}
+        Whose model it is.
+    model : str
+        Name of the model, or the folder that holds it.
+    """
+
+    name: ClassVar[str] = "vision"
+
+    library: Library
+    model: str
+
+
+Encoder: TypeAlias = TfidfSvd | SentenceTransformers | VisionEncoder
 
 
 @dataclass(frozen=True)
@@ -76,8 +97,8 @@ class FeaturesAgent:
     ----------
     name : str
         Key of the agent.
-    encoder : TfidfSvd or SentenceTransformers
-        What turns a stimulus's captions into a vector.
+    encoder : TfidfSvd, SentenceTransformers or VisionEncoder
+        What turns a stimulus's captions, or the frames of its video, into a vector.
     """
 
     kind: ClassVar[str] = "features"
@@ -85,6 +106,11 @@ class FeaturesAgent:
 
     name: str
     encoder: Encoder
+
+    @property
+    def looks_at(self) -> str:
+        """The table that the encoder turns into vectors: ``captions`` or ``frames``."""
+        return "frames" if isinstance(self.encoder, VisionEncoder) else "captions"
 
 
 Agent: TypeAlias = RatingsAgent | FeaturesAgent | ChatAgent
@@ -99,7 +125,8 @@ def parse_agent(name: str, entry: Mapping[str, Any]) -> Agent:
         Its key.
     entry : mapping
         ``{kind: ratings, ratings: category}``, ``{kind: features, encoder: {name: tfidf-svd, n_components: 300}}``,
-        ``{kind: features, encoder: {name: sentence-transformers, model: NAME_OR_FOLDER}}`` or ``{kind: chat, …}``
+        ``{kind: features, encoder: {name: sentence-transformers, model: NAME_OR_FOLDER}}``, ``{kind: features, encoder:
+        {name: vision, library: timm, model: NAME_OR_FOLDER}}`` or ``{kind: chat, …}``
         (:func:`affectlake.judge.chat.parse_chat_agent`).
 
     Raises
@@ -126,7 +153,8 @@ def _encoder(where: str, entry: object) -> Encoder:
             wanted="such as {name: tfidf-svd, n_components: 300}",
             found=repr(entry),
         )
-    if entries.choice(where, entry, "name", (TfidfSvd.name, SentenceTransformers.name)) == TfidfSvd.name:
+    name = entries.choice(where, entry, "name", (TfidfSvd.name, SentenceTransformers.name, VisionEncoder.name))
+    if name == TfidfSvd.name:
         entries.only(where, entry, ("name", "n_components"))
         n_components = entry["n_components"]
         if type(n_components) is not int or n_components < 1:
@@ -136,10 +164,17 @@ def _encoder(where: str, entry: object) -> Encoder:
                 allowed="a whole number, 1 or more",
             )
         return TfidfSvd(n_components)
+    if name == VisionEncoder.name:
+        entries.only(where, entry, ("name", "library", "model"))
+        library: Library = entries.choice(where, entry, "library", get_args(Library))
+        return VisionEncoder(library, _model(where, entry["model"]))
     entries.only(where, entry, ("name", "model"))
-    model = entry["model"]
+    return SentenceTransformers(_model(where, entry["model"]))
+
+
+def _model(where: str, model: object) -> str:
     if not isinstance(model, str) or not model.strip():
         raise UsageError(
             f"{where}.model names no model.", found=repr(model), wanted="the name of a model, or the folder it is in"
         )
-    return SentenceTransformers(model)
+    return model

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affectlake.errors import SourceError, UsageError
-from affectlake.judge.agents import FeaturesAgent, TfidfSvd
+from affectlake.judge.agents import FeaturesAgent, SentenceTransformers, TfidfSvd
 
 Captions = Sequence[Sequence[str]]
 FloatMatrix = NDArray[np.float32]
@@ -25,6 +25,7 @@ def text_vectors(captions: Captions, agent: FeaturesAgent, seed: int) -> FloatMa
     captions : sequence of sequences of str
         The captions of each stimulus, in the order of the catalogue; each stimulus has at least one.
     agent : FeaturesAgent
+        One that looks at captions.
     seed : int
         Seed of the encoder's start, where it has one.
 
@@ -49,6 +50,7 @@ def text_vectors(captions: Captions, agent: FeaturesAgent, seed: int) -> FloatMa
         )
     if isinstance(agent.encoder, TfidfSvd):
         return tfidf_svd(captions, agent.encoder.n_components, seed)
+    assert isinstance(agent.encoder, SentenceTransformers), agent.encoder
     return sentence_transformer(captions, agent.encoder.model)
 
 
