@@ -27,7 +27,9 @@ def _steps() -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for step in STEPS.values():
-        cells = (step.name, step.summary, f"agents of kind {', '.join(step.kinds)}" if step.kinds else "the study")
+        looking = f" that look at {step.looks_at}" if step.looks_at else ""
+        whom = f"agents of kind {', '.join(step.kinds)}{looking}" if step.kinds else "the study"
+        cells = (step.name, step.summary, whom)
         names = (", ".join(f"`{name}`" for name in names) for names in (step.reads, step.writes, step.params))
         lines.append("| " + " | ".join((*cells, *names, str(step.version))) + " |")
     return "\n".join([*lines, ""])
