@@ -158,20 +158,20 @@ def collect_answers(
         run = _Run(lake, load(lake), agent, wanted, held, say, show, left.version)
         if not run.look_ahead().n_left:
             return run.collected("complete")
-        with _served(lake, agent, key, say) as urls:
+        with served(lake, agent, key, say) as urls:
             return run.rounds(urls)
 
 
 @contextmanager
-def _served(lake: Path, agent: ChatAgent, key: str, say: Say) -> Iterator[tuple[str, ...]]:
+def served(lake: Path, agent: ChatAgent, key: str, say: Say) -> Iterator[tuple[str, ...]]:
     """Have the agent's servers: those that are up and, where it says how to, one that is started here."""
     if agent.server is None:
         yield agent.servers
         return
     say(f"{agent.name}: waiting for the server on port {agent.server.port}, at most {agent.server.start_limit_s:g} s")
-    with serve(agent.server, server_log(lake, agent.name), [key] if key else []) as served:
-        how = f"started in {served.seconds:.0f} s" if served.started_here else "was up already"
-        say(f"{agent.name}: the server at {served.url} {how}")
+    with serve(agent.server, server_log(lake, agent.name), [key] if key else []) as found:
+        how = f"started in {found.seconds:.0f} s" if found.started_here else "was up already"
+        say(f"{agent.name}: the server at {found.url} {how}")
         yield agent.servers
 
 
@@ -257,7 +257,7 @@ class _Run:
         if account.ending != "circuit":
             return _Round(account.ending, None, may_pass=False)
         hopeless = account.why.startswith(tuple(MEANING[kind] for kind in HOPELESS))
-        return _Round("circuit", _stopped_by_itself(account), may_pass=not hopeless)
+        return _Round("circuit", stopped_by_itself(account), may_pass=not hopeless)
 
     def _ask(self, plan: Plan, target: Target) -> Account:
         before = self.n_asked
@@ -279,7 +279,7 @@ class _Run:
 
     def collected(self, ending: Ending) -> Collected:
         """Return what the run did."""
-        plan = plan_questions(self.lake, self.params, self.agent.name, self.wanted.trial_set, limit=1)
+        plan = plan_questions(self.lake, load(self.lake), self.agent.name, self.wanted.trial_set, limit=1)
         return Collected(
             agent=self.agent.name,
             trial_set=self.wanted.trial_set,
@@ -293,7 +293,8 @@ class _Run:
         )
 
 
-def _stopped_by_itself(account: Account) -> CollectionError:
+def stopped_by_itself(account: Account) -> CollectionError:
+    """Return what is said of a run that its circuit stopped."""
     return CollectionError(
         "the run stopped: the servers fail too often",
         found=account.why,

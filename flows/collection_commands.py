@@ -41,7 +41,7 @@ def collect(
     root = repository.find(lake)
     wanted = Wanted(agent, trial_set, limit, until_done, retry_failed)
     kept = "every answer that came is kept; run it again to go on"
-    with ending_at_once(say, kept), _bar() as show:
+    with ending_at_once(say, kept), progress_bar() as show:
         if dry_run:
             click.echo(_estimated(root, wanted, show))
             return
@@ -132,7 +132,7 @@ def _estimated(root: Path, wanted: Wanted, show: Callable[[Shown], None]) -> str
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[[Shown], None]]:
+def progress_bar() -> Iterator[Callable[[Shown], None]]:
     """Give a function that shows how far a run is: a bar on a terminal, a line now and then elsewhere."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn

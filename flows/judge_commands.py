@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from flows.collection_commands import TRIAL_SET, progress_bar
 from flows.options import AT, JSON, LAKE, say
+
+if TYPE_CHECKING:
+    from affectlake.judge.canaries import CanaryEffect
 
 
 @click.command()
@@ -76,4 +81,52 @@ def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]], n_names: in
         click.echo("  ".join(cells).rstrip())
 
 
-COMMANDS: tuple[click.Command, ...] = (positions,)
+@click.command()
+@click.argument("agent")
+@LAKE
+@TRIAL_SET
+@click.option("--n", default=200, show_default=True, metavar="N", help="Trials; each is asked twice.")
+@JSON
+def canaries(agent: str, lake: Path, trial_set: str, n: int, as_json: bool) -> None:
+    """Ask AGENT trials with and without instructions hidden in a caption: do they change what is chosen?"""
+    from affectlake.lake import repository
+    from flows.canaries import try_canaries
+    from flows.interrupts import end_now, ending_at_once
+
+    kept = "answers to canaries are kept; run it again to go on"
+    with ending_at_once(say, kept), progress_bar() as show:
+        done = try_canaries(repository.find(lake), agent, trial_set, n, say, show)
+        if done.account.ending == "stopped":
+            say(f"affectlake: stopped as asked; {kept}")
+            end_now(130)
+    if done.account.n_failed:
+        say(f"{done.account.n_failed:,} requests failed for good; run it again to ask them anew")
+    if as_json:
+        rows = [{"canary": one.canary or None, "n_pairs": one.n_pairs, **_effect(one.effect)} for one in done.effects]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    head = ["canary", "asked", "n", "clean", "injected", "p"]
+    cells = [
+        [
+            _short(one.canary) if one.canary else "all",
+            f"{one.n_pairs:,}",
+            f"{one.effect.n:,}",
+            *(f"{share:.1%}" if one.effect.n else "-" for share in (one.effect.clean, one.effect.injected)),
+            _number(one.effect.p_value if one.effect.n else None, ".2g"),
+        ]
+        for one in done.effects
+    ]
+    _print_table(head, cells, n_names=1)
+
+
+def _effect(found: CanaryEffect) -> dict[str, float | int | None]:
+    return {key: value if found.n or key == "n" else None for key, value in found._asdict().items()}
+
+
+def _short(text: str, longest: int = 60) -> str:
+    """Return a text on one line, cut where it is long."""
+    line = json.dumps(text, ensure_ascii=False)[1:-1]
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"
+
+
+COMMANDS: tuple[click.Command, ...] = (positions, canaries)

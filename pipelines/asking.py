@@ -52,6 +52,7 @@ def plan_questions(
     *,
     limit: int | None = None,
     retry_failed: bool = False,
+    afresh: bool = False,
 ) -> Plan:
     """Plan what is still to be asked of an agent, against the answers in the lake's working tables.
 
@@ -69,6 +70,8 @@ def plan_questions(
         Plan at most so many questions.
     retry_failed : bool
         Plan what failed for good, and nothing else.
+    afresh : bool
+        Plan as if nothing were answered.
 
     Raises
     ------
@@ -93,7 +96,7 @@ def plan_questions(
             todo=f"set sources.{agent.asking.modality} in params.yaml, then `affectlake run`",
         )
     failed = pl.col("error_kind").is_not_null()
-    stored = _stored(lake, params, name, ~failed if retry_failed else pl.lit(value=True))
+    stored = () if afresh else _stored(lake, params, name, ~failed if retry_failed else pl.lit(value=True))
     again = _stored(lake, params, name, failed) if retry_failed else None
     return make_plan(agent, trials_of(triplets, trial_set), shown, params.seed, stored, limit, again)
 

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -75,6 +75,8 @@ class FaultServer:
         What it lists.
     key : str
         The API key it wants; none if empty.
+    says : callable
+        Takes a request, returns the text of its answer.
     asked, served : Counter
         Requests, and whole answers sent, by the SHA-256 of the request.
     """
@@ -94,6 +96,7 @@ class FaultServer:
     headers: list[str] = field(default_factory=list)
     asked_at_s: list[float] = field(default_factory=list)
     rng: random.Random = field(default_factory=lambda: random.Random(0))
+    says: Callable[[bytes], str] = expected_text
     port: int = 0
     now: int = 0
     most_seen: int = 0
@@ -223,7 +226,7 @@ class _Connection(asyncio.Protocol):
 
     def complete(self, fault: Fault, body: bytes) -> None:
         asked = json.loads(body)
-        text: str | None = expected_text(body)
+        text: str | None = self.server.says(body)
         if fault == "wrong choice":
             text = "Video 7"
         elif fault in ("empty text", "null text"):

@@ -14,17 +14,15 @@ from affectlake.errors import AffectlakeError, UsageError
 from affectlake.judge.positions import position_shares
 from affectlake.judge.questions import Question
 from affectlake.lake import repository
-from affectlake.lake.stages import is_current, record_done
 from affectlake.lake.writing import read_output
 from affectlake.report.positions import compared, draw
 from flows.cli import cli
-from pipelines import render, reporting, studies
+from pipelines import reporting, studies
 from pipelines.asking import keep_answers, plan_questions
-from pipelines.graph import stages
 from pipelines.params import load, override
-from pipelines.runner import run_stage
 from tests.chat import ENTRY
-from tests.test_chat_lake import SETTINGS, Answer, odd_of
+from tests.chat_lakes import SETTINGS, build_steps
+from tests.test_chat_lake import Answer, odd_of
 
 AGENTS = {  # protocol, and the share of answers that name the third position whatever is shown
     "template-1": ("naive-least-similar", 0.6),
@@ -51,26 +49,16 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     chat = {name: ENTRY | {"protocol": protocol, "l1": 0.004} for name, (protocol, _) in AGENTS.items()}
     raw["agents"] = {"human-category": raw["agents"]["human-category"]} | chat
     repository.init(root, yaml.safe_dump(raw, sort_keys=False))
-    build(root, ("ingest", "sample", "decode"))
+    build_steps(root, "ingest", "sample", "decode")
     for name, (_, share) in AGENTS.items():
         for trial_set in ("main", "noise_ceiling") if name != "never-asked" else ():
             plan = plan_questions(root, load(root), name, trial_set)
             with repository.writing(root, "test"):
                 keep_answers(root, plan.agent, [Answer(*q[:8], text=says(q, share)) for q in plan.questions()])
-    build(root, ("choose_by_chat",))
+    build_steps(root, "choose_by_chat")
     with repository.writing(root, "test"):
         assert repository.publish(root) is not None
     return root
-
-
-def build(root: Path, names: tuple[str, ...]) -> None:
-    """Run the stages of some steps; fits are not what is looked at here."""
-    render.write(root)
-    params = load(root)
-    for name, stage in stages(params).items():
-        if stage.step.name in names and not is_current(root, name):
-            run_stage(root, stage, params, lambda _: None)
-            record_done(root, name)
 
 
 def run(*words: str) -> str:

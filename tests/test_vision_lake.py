@@ -18,7 +18,7 @@ from pipelines import render, studies
 from pipelines.graph import stages
 from pipelines.params import load, override
 from pipelines.runner import run_stage
-from tests.test_chat_lake import SETTINGS
+from tests.chat_lakes import SETTINGS
 from tests.test_judge_vision import clip
 
 MODEL = {"name": "vision", "library": "transformers", "model": "models/clip"}

@@ -149,6 +149,16 @@ class Journal:
             found.update(key for (key,) in self._all(f"SELECT key FROM answers WHERE key IN ({marks}){only}", some))
         return found
 
+    def find(self, keys: Iterable[bytes]) -> dict[bytes, Answer]:
+        """Return the rows of those of `keys` that the journal holds; few keys: the rows are held in memory."""
+        wanted, found = list(keys), dict[bytes, Answer]()
+        for start in range(0, len(wanted), _KEYS_PER_LOOKUP):
+            some = wanted[start : start + _KEYS_PER_LOOKUP]
+            marks = ", ".join("?" * len(some))
+            rows = self._all(f"SELECT {_quoted()} FROM answers WHERE key IN ({marks})", some)
+            found.update((row[0], _as_answer(row)) for row in rows)
+        return found
+
     def counts(self) -> list[Count]:
         """Return how many rows there are by trial set and failure."""
         return [
