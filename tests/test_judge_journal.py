@@ -37,6 +37,16 @@ def test_answers_come_back_as_they_were_written(tmp_path: Path) -> None:
         assert everything(journal) == wanted
 
 
+def test_rows_are_found_by_their_keys_sealed_or_not(tmp_path: Path) -> None:
+    wanted = [*rows(1200), failures(1201)[1200]]
+    with Journal(tmp_path / "a.sqlite") as journal:
+        journal.write(wanted)
+        journal.seal(100)
+        asked = [row.key for row in wanted[50:]] + [b"unknown"]
+        assert journal.find(asked) == {row.key: row for row in wanted[50:]}
+        assert journal.find([]) == {}
+
+
 def test_a_key_is_answered_once(tmp_path: Path) -> None:
     with Journal(tmp_path / "a.sqlite") as journal:
         assert journal.write(rows(3)) == 3

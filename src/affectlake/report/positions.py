@@ -251,8 +251,9 @@ def _flips(found: Share) -> str:
 
 
 def _caption(shown: Sequence[Compared]) -> str:
+    first = [one for one in shown if one.trial_set == shown[0].trial_set]
     far = max(
-        ((one, at, share) for one in shown for at, share in enumerate(one.shares) if share.value is not None),
+        ((one, at, share) for one in first for at, share in enumerate(one.shares) if share.value is not None),
         key=lambda row: abs((row[2].value or 0.0) - THIRD),
     )
     one, at, share = far
