@@ -18,8 +18,7 @@ from affectlake.report.positions import Compared, compared, draw
 from affectlake.report.svg import Figure
 from pipelines.params import Params, parse
 
-ANALYSES = ("labels", "graph_nodes", "graph_edges", "sweeps", "positions", "comparisons", "community_overlaps",
-            "order_effects")  # fmt: skip
+ANALYSES = ("labels", "graph_nodes", "graph_edges", "sweeps", "comparisons", "community_overlaps", "order_effects")
 WHOLE = ("stimuli", "ratings", "captions", "exclusions", "metrics", "embeddings", "layouts", "learning_curves")
 
 _TRIALS = "SELECT trial_set, split, count(*) AS n_triplets FROM triplets GROUP BY ALL ORDER BY ALL"
