@@ -10,7 +10,7 @@ import polars as pl
 from markupsafe import Markup
 
 from affectlake.report.svg import Figure, absent, drawing, element, joined, scrolling, ticks
-from affectlake.report.wording import MISSING, count, decimal, level, percent, percent_range
+from affectlake.report.wording import MISSING, count, counted, decimal, level, percent, percent_range
 
 THIRD = 1 / 3
 POSITIONS = ("first", "second", "third")
@@ -220,8 +220,8 @@ def _level(p_value: float | None) -> str:
 
 def _table(shown: Sequence[Compared]) -> Markup:
     """Return the numbers as an HTML table."""
-    names = ("Set", "Agent", "Protocol", "Choices", "First", "Second", "Third", "χ²", "p", "Flips, order changed",
-             "Flips, order the same")  # fmt: skip
+    names = ("Set", "Agent", "Protocol", "Choices", "First", "Second", "Third", "χ²", "p", "Flips, other order",
+             "Flips, same order")  # fmt: skip
     head = element(
         "tr", *(element("th", n, scope="col", class_="num" if at > 2 else None) for at, n in enumerate(names))
     )
@@ -246,8 +246,10 @@ def _table(shown: Sequence[Compared]) -> Markup:
     return scrolling("Numbers of the chosen positions", table)
 
 
-def _flips(found: Share) -> str:
-    return MISSING if found.value is None else f"{percent(found.value, 1)} of {count(found.n)}"
+def _flips(found: Share) -> str | Markup:
+    if found.value is None:
+        return MISSING
+    return joined([Markup(percent(found.value, 1)), element("small", f" of {counted(found.n, 'triplet')}")])
 
 
 def _caption(shown: Sequence[Compared]) -> str:
