@@ -34,7 +34,7 @@ from affectlake.brain.encoding_gram import GramSolver
 from affectlake.brain.folds import Folds, nested_folds
 from affectlake.brain.reliability import leave_one_out, most_reliable
 from affectlake.brain.searchlight import search
-from affectlake.brain.spheres import Spheres, make_spheres, mask_voxels, rsatoolbox_radius, sphere_offsets
+from affectlake.brain.spheres import Spheres, make_spheres, mask_voxels, sphere_offsets
 from affectlake.rsm import correlation_rsm
 
 DIMENSIONS, AGENTS, RADIUS = 30, 5, 3
@@ -217,7 +217,7 @@ def time_searchlight(world: World, rows: NDArray[np.int64], threads: int, rounds
 def floors(world: World, rows: NDArray[np.int64]) -> list[str]:
     """Return rows that say where the time goes on one thread, and what the multiply-adds alone would take."""
     single, double = multiply_adds(np.float32), multiply_adds(np.float64)
-    n, n_voxels = world.responses.shape
+    n = len(world.responses)
     x = world.agents[0]
     solver = GramSolver(x, world.folds, PENALTIES, False)
     ranks = [fold.curves.shape[1] for fold in solver._folds]

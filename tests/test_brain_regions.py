@@ -15,7 +15,6 @@ def test_the_papers_regions_are_all_there() -> None:
     found = regions.regions()
     cortical = [key for key, region in found.items() if region.group == "cortical"]
     assert " ".join(cortical) == "VC TPJ IPL PC STS TE TF MTC MST Insula DLPFC DMPFC VLPFC VMPFC ACC OFC"
-    ]
     assert len(found) - len(cortical) == 10
     assert {region.source for region in found.values()} == {"roiInf", "area", "ours"}
 
