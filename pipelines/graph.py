@@ -42,7 +42,7 @@ def stages(params: Params) -> dict[str, Stage]:
     found: dict[str, Stage] = {}
     for step in STEPS.values():
         for agent in agents_of(step, params) if step.per_agent else [""]:
-            stage = Stage(step, agent, _named(step.reads, agent), _named(step.writes, agent))
+            stage = Stage(step, agent, _named(step.reads, agent, params), _named(step.writes, agent, params))
             found[stage.name] = stage
     makers: dict[str, str] = {}
     for stage in found.values():
@@ -66,8 +66,15 @@ def stage_named(name: str, among: dict[str, Stage]) -> Stage:
     return among[name]
 
 
-def _named(outputs: tuple[str, ...], agent: str) -> tuple[str, ...]:
-    return tuple(output.format(agent=agent) for output in outputs)
+def named(output: str, agent: str, params: Params) -> list[str]:
+    """Return the outputs that a record's name stands for: one, or one for each agent where it ends in ``{agents}``."""
+    if output.endswith("/{agents}"):
+        return [output.format(agents=every) for every in params.agents]
+    return [output.format(agent=agent)]
+
+
+def _named(outputs: tuple[str, ...], agent: str, params: Params) -> tuple[str, ...]:
+    return tuple(one for output in outputs for one in named(output, agent, params))
 
 
 def _maker(makers: dict[str, str], stage: Stage, output: str) -> str:

@@ -53,7 +53,8 @@ StepFunction = Callable[[Tables, Params, Work], Frames]
 class Step:
     """One step: what it reads and writes, which parameters it depends on, and its code's version.
 
-    Names of tables may end in ``/{agent}``: the output of the agent that a stage is for.
+    Names of tables may end in ``/{agent}``: the output of the agent that a stage is for. Those that are read may also
+    end in ``/{agents}``: the outputs of all agents, which the step gets as one table.
     """
 
     name: str
@@ -97,7 +98,8 @@ def step(
     Parameters
     ----------
     writes, reads : tuple of str
-        Tables written and read: ``"stimuli"``, or ``"choices/{agent}"`` for the stage's own agent.
+        Tables written and read: ``"stimuli"``, or ``"choices/{agent}"`` for the stage's own agent; read only,
+        ``"choices/{agents}"`` for those of every agent.
     version : int
         To be raised when the code changes what it writes; a new version makes the step's outputs stale.
     params : tuple of str

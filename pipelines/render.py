@@ -9,7 +9,7 @@ import yaml
 
 from affectlake.errors import LakeError
 from affectlake.lake import layout
-from pipelines.graph import agents_of, stages
+from pipelines.graph import agents_of, named, stages
 from pipelines.params import Params, load
 from pipelines.record import Step
 from pipelines.steps import STEPS
@@ -47,7 +47,7 @@ def _entry(step: Step, params: Params) -> dict[str, Any]:
     name = f"{step.name}@{slot}" if slot else step.name
     keys = [key.format(agent=slot) for key in step.params]
     paths = [path for key in step.files if (path := params.at(key))]
-    deps = [str(layout.table_folder(output.format(agent=slot))) for output in step.reads]
+    deps = [str(layout.table_folder(one)) for output in step.reads for one in named(output, slot, params)]
     body: dict[str, Any] = {"cmd": f"affectlake step {name} --step-version {step.version}"}
     if paths or deps:
         body["deps"] = [*paths, *deps]

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import polars as pl
+
 from affectlake.lake import layout
 from affectlake.lake.writing import read_output, write_outputs
 from pipelines.graph import Stage
@@ -52,7 +54,7 @@ def run_stage(lake: Path, stage: Stage, params: Params, say: Callable[[str], Non
         If an input is missing or the outputs break their contract; what stood there before still stands.
     """
     started = time.monotonic()
-    tables = {output.partition("/")[0]: read_output(lake, output) for output in stage.reads}
+    tables = _opened(lake, stage.reads)
     scratch = lake / layout.SCRATCH / stage.name
     scratch.mkdir(parents=True, exist_ok=True)
     work = Work(stage.agent, lake, scratch, workers(), say, _now_and_then(say))
@@ -65,6 +67,14 @@ def run_stage(lake: Path, stage: Stage, params: Params, say: Callable[[str], Non
         record_fits(lake, stage, params, frames, scratch)
     shutil.rmtree(scratch, ignore_errors=True)
     return Outcome({output: frame.height for output, frame in outputs.items()}, time.monotonic() - started)
+
+
+def _opened(lake: Path, outputs: tuple[str, ...]) -> dict[str, pl.LazyFrame]:
+    """Return the tables by name; the partitions of several agents as one table."""
+    parts: dict[str, list[pl.LazyFrame]] = {}
+    for output in outputs:
+        parts.setdefault(output.partition("/")[0], []).append(read_output(lake, output))
+    return {table: found[0] if len(found) == 1 else pl.concat(found) for table, found in parts.items()}
 
 
 def workers() -> int:
