@@ -14,6 +14,10 @@ from affectlake.errors import UsageError, nearest
 from affectlake.judge.agents import Agent, parse_agent
 from affectlake.lake import layout
 from affectlake.spose import Settings
+from pipelines.brain_params import KEYS as BRAIN_KEYS
+from pipelines.brain_params import Brain
+
+_KINDS = ("emotion", "synthetic", "bdata", "images", "fmriprep")  # pydantic names the chosen model in a path
 
 
 class _Section(BaseModel):
@@ -63,6 +67,7 @@ class _File(_Section):
     agents: dict[str, dict[str, Any]]
     spose: dict[str, Any]
     geometry: Geometry
+    brain: Brain | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,7 @@ class Params:
     device: str
     geometry: Geometry
     raw: Mapping[str, Any]
+    brain: Brain | None = None
 
     def at(self, key: str) -> Any:
         """Return the value at a dotted `key`, or None where the file has none."""
@@ -150,6 +156,7 @@ def parse(text: str, name: str = "params.yaml") -> Params:
         device=device,
         geometry=checked.geometry,
         raw=raw,
+        brain=checked.brain,
     )
 
 
@@ -206,7 +213,7 @@ def _seeds(name: str, value: object) -> tuple[int, ...]:
 def _account(name: str, error: ValidationError) -> UsageError:
     """Turn pydantic's first complaint into one message in the project's own words."""
     first = error.errors()[0]
-    words = [str(w) for w in first["loc"] if w not in ("emotion", "synthetic") or first["type"] == "missing"]
+    words = [str(w) for w in first["loc"] if w not in _KINDS or first["type"] == "missing"]
     key = ".".join(words) or "the file"
     found = repr(first["input"]) if first["type"] != "missing" else "nothing"
     more = f"; {error.error_count() - 1} more" if error.error_count() > 1 else ""
@@ -219,7 +226,8 @@ def _account(name: str, error: ValidationError) -> UsageError:
 
 
 def _known_keys(path: list[str]) -> list[str]:
-    sections: dict[str, list[type[BaseModel]]] = {
+    sections: Mapping[str, list[type[BaseModel]]] = {
+        **BRAIN_KEYS,
         "": [_File],
         "sources": [EmotionSources, SyntheticSources],
         "triplets": [Triplets],

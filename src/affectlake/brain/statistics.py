@@ -138,6 +138,21 @@ def permutation_p(value: float, null: NDArray[np.floating]) -> float:
     return float((1 + (np.abs(null) >= abs(value) - 1e-12).sum()) / (1 + len(null)))
 
 
+def map_p_values(values: NDArray[np.floating], null: NDArray[np.floating]) -> Array:
+    """Return the two-tailed permutation p of every voxel of a map; NaN where the map is, or where nothing was drawn.
+
+    Parameters
+    ----------
+    values : float (n_voxels,)
+    null : float (n_permutations, n_voxels)
+        The same map under relabelled stimuli.
+    """
+    if len(null) == 0:
+        return np.full(len(values), np.nan)
+    extreme = (np.abs(null) >= np.abs(values) - 1e-7).sum(axis=0)
+    return np.where(np.isnan(values), np.nan, (1 + extreme) / (1 + len(null)))
+
+
 class Win(NamedTuple):
     """How often a map is above another: share of the voxels where both are numbers (a tie is half), and how many."""
 

@@ -140,4 +140,13 @@ _ROWS: dict[str, Callable[[int], dict[str, object]]] = {
     "learning_curves": _learning_curves,
     "layouts": lambda n: {"stimulus_index": list(range(n)), "x": [float(s) for s in range(n)], "y": [0.0] * n},
     "metrics": _metrics,
+    "voxels": lambda _n: {"voxel_index": [0, 1], "voxel_i": [0, 1], "regions": ["VC", ""], "usable": [True, True]},
+    "betas": lambda n: {"stimulus_index": list(range(n)), "pattern": [[float(s % 2), 1.0] for s in range(n)]},
+    "stimulus_reliability": lambda n: {"stimulus_index": list(range(n)), "reliability": [0.5] * n},
+    "noise_ceilings": lambda _n: {"region": ["VC"], "ceiling_low": [0.1], "ceiling_high": [0.3], "n_subjects": [2]},
+    "encoding_maps": lambda _n: {"voxel_index": [0, 1], "encoding_r": [0.5, None]},
+    "encoding_weights": lambda _n: {"dimension": [1, 2], "voxel_weights": [[0.1, 0.2], [0.0, -0.5]]},
+    "rsa_maps": lambda _n: {"voxel_index": [0, 1], "rho": [0.2, None], "n_members": [2, 1]},
+    "roi_scores": lambda _n: {"region": ["VC"], "region_score": [0.5], "n_voxels": [1]},
+    "group_stats": lambda _n: {"region": ["VC"], "other_agent": ["other"], "n_subjects": [2]},
 }
