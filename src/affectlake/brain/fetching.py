@@ -16,6 +16,7 @@ from typing import NamedTuple
 from affectlake.errors import SourceError
 
 _PIECE = 1 << 20
+_TOLD = 50 << 20  # bytes between two lines of progress
 _ATTEMPTS = 5
 _TIMEOUT_S = 60.0
 
@@ -124,7 +125,8 @@ def _stream(remote: Remote, part: Path, start: int, say: Callable[[str], None]) 
             while piece := answer.read(_PIECE):
                 file.write(piece)
                 done += len(piece)
-                say(f"{remote.name}: {done / 1e6:,.0f} MB" + (f" of {total / 1e6:,.0f}" if total else ""))
+                if done // _TOLD > (done - len(piece)) // _TOLD:
+                    say(f"{remote.name}: {done / 1e6:,.0f} MB" + (f" of {total / 1e6:,.0f}" if total else ""))
     return total is None or done >= total
 
 
