@@ -19,7 +19,7 @@ from affectlake.brain.subjects import Recording
 Array = NDArray[np.float64]
 
 _CENTRE_MM, _RADII_MM = np.array([0.0, -18.0, 14.0]), np.array([68.0, 86.0, 60.0])
-_STIMULI_PER_RUN = 12
+_RUNS, _SHORTEST_RUN = 25, 4  # stimuli
 _NOISE = 1.5  # standard deviations of the planted signal
 
 # about where each region lies, on the right side, in mm; the left mirrors it
@@ -60,7 +60,7 @@ def make_brains(
     voxel_mm: float,
     rng: np.random.Generator,
 ) -> SyntheticBrains:
-    """Make up subjects who were shown every stimulus once, in runs of twelve.
+    """Make up subjects who were shown every stimulus once, in some 25 runs.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def make_brains(
         recordings[f"synthetic-{number}"] = Recording(
             patterns[order].astype(np.float32),
             [stimulus_ids[i] for i in order],
-            np.arange(len(c), dtype=np.int64) // _STIMULI_PER_RUN + 1,
+            np.arange(len(c), dtype=np.int64) // max(len(c) // _RUNS, _SHORTEST_RUN) + 1,
             voxels, mm, columns,
         )  # fmt: skip
     return SyntheticBrains(recordings, planted)

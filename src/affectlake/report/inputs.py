@@ -38,6 +38,30 @@ class VersionFacts:
 
 
 @dataclass(frozen=True)
+class BrainInputs:
+    """What the section on the brain shows.
+
+    Parameters
+    ----------
+    scores, stats, ceilings : polars.DataFrame
+        The tables ``roi_scores``, ``group_stats`` and ``noise_ceilings``.
+    regions : tuple of (key, group, name)
+        In the order in which they are shown; group is "cortical" or "subcortical".
+    subject : str
+        Whose maps are drawn.
+    maps : polars.DataFrame
+        ``agent, method, voxel_index, x_mm, y_mm, z_mm, value`` of that subject; value is null where there is none.
+    """
+
+    scores: pl.DataFrame
+    stats: pl.DataFrame
+    ceilings: pl.DataFrame
+    regions: tuple[tuple[str, str, str], ...]
+    subject: str
+    maps: pl.DataFrame
+
+
+@dataclass(frozen=True)
 class ReportInputs:
     """Everything that one report shows. Tables have the columns of ``schemas/tables``; any may be without rows.
 
@@ -59,6 +83,8 @@ class ReportInputs:
         ``trial_set, split, n_triplets``.
     choice_counts : polars.DataFrame
         ``agent, protocol, trial_set, position, n_choices, n_tied``; position 1, 2 or 3 when the odd one is i, j or k.
+    brain : BrainInputs, optional
+        Left out for a study without brains.
     """
 
     title: str
@@ -77,3 +103,4 @@ class ReportInputs:
     learning_curves: pl.DataFrame
     trial_counts: pl.DataFrame
     choice_counts: pl.DataFrame
+    brain: BrainInputs | None = None

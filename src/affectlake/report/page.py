@@ -10,7 +10,7 @@ import polars as pl
 import yaml
 from markupsafe import Markup
 
-from affectlake.report import atlas, charts, heatmap
+from affectlake.report import atlas, brain, charts, heatmap
 from affectlake.report.facts import AgentFacts, Estimate, agent_facts, agents, rating_names
 from affectlake.report.inputs import ReportInputs
 from affectlake.report.svg import Figure
@@ -76,7 +76,8 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "lead": _lead(inputs, found),
         "agents": found,
         "legend": entries,
-        "colour_rules": atlas.colour_rules(entries),
+        "brain": brain.figures(inputs.brain, [one.facts.agent for one in found]) if inputs.brain else [],
+        "colour_rules": atlas.colour_rules(entries) + brain.colour_rules([one.facts.agent for one in found]),
         "data": _embedded(data),
         "tiles": _tiles(inputs),
         "exclusions": _exclusions(inputs.exclusions),
