@@ -115,7 +115,8 @@ def encode(
     """
     x = np.ascontiguousarray(features, dtype=np.float64)
     _check(x, responses, folds, penalties)
-    solver = _solver(x, folds, penalties, standardise)
+    with threadpool_limits(1, "blas"):  # matrices so small that a second thread only waits
+        solver = _solver(x, folds, penalties, standardise)
     n_outer, n_voxels = len(folds.inner), responses.shape[1]
     found = Encoding(
         np.full(n_voxels, np.nan),

@@ -75,7 +75,8 @@ def leave_one_out(
             found=f"features {features.shape}, responses {responses.shape}, penalties {penalties.shape}",
         )
     x = features - features.mean(axis=0, dtype=np.float64)
-    left, roots, _ = np.linalg.svd(x, full_matrices=False)
+    with threadpool_limits(1, "blas"):
+        left, roots, _ = np.linalg.svd(x, full_matrices=False)
     left, values = left[:, roots > 1e-7 * roots[0]], roots[roots > 1e-7 * roots[0]] ** 2
     different, place = np.unique(np.where(np.isnan(penalties), 1.0, penalties), return_inverse=True)
     shrinkage = values[:, None] / (values[:, None] + different)  # (k, λ)
