@@ -55,12 +55,16 @@ class FmriprepBrains(_Section):
 
 
 class EncodingParams(_Section):
-    """Folds of voxel-wise encoding; whether features are standardised, and whether folds follow runs where known."""
+    """Folds of voxel-wise encoding; whether features are standardised, and whether folds follow runs where known.
+
+    `permutations` relabellings of the stimuli make the null of the maps.
+    """
 
     outer_folds: int = Field(ge=2)
     inner_folds: int = Field(ge=2)
     standardise: bool
     by_run: bool
+    permutations: int = Field(ge=0)
 
 
 class SearchlightParams(_Section):

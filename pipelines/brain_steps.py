@@ -178,13 +178,20 @@ def _ceilings(subjects: dict[str, Subject]) -> list[dict[str, object]]:
 def encode_brains(tables: Tables, params: Params, work: Work) -> Frames:
     """Predict every voxel from the agent's embedding (and from the rating vectors behind it)."""
     seed, bases = _bases(tables, params, work.agent)
+    wanted = _brain(params).encoding
     maps, weights = [], []
     for subject in subjects_of(tables):
         z, folds = z_scored(subject.patterns), _folds(subject, params)
         for basis, vectors in bases.items():
             features = np.asarray(vectors[subject.stimulus_index], dtype=np.float64)
-            found = encode(features, z, folds, standardise=_brain(params).encoding.standardise, workers=work.workers)
-            maps.append(_encoding_map(work.agent, subject, basis, found))
+            found = encode(features, z, folds, standardise=wanted.standardise, workers=work.workers)
+            rng = generator(params.seed, "brain", "encoding-null", work.agent, subject.name)
+            drawn = [
+                encode(rng.permutation(features), z, folds, standardise=wanted.standardise, workers=work.workers).r
+                for _ in range(wanted.permutations if basis == "embedding" else 0)
+            ]
+            null = np.stack(drawn) if drawn else np.empty((0, len(found.r)))
+            maps.append(_encoding_map(work.agent, subject, basis, found, null))
             work.say(
                 f"{subject.name}, {basis}: median r {np.nanmedian(found.r):.3f}, {int(found.usable.sum()):,} voxels"
             )
@@ -193,8 +200,9 @@ def encode_brains(tables: Tables, params: Params, work: Work) -> Frames:
     return {"encoding_maps": null_nan(pl.concat(maps)), "encoding_weights": pl.concat(weights)}
 
 
-def _encoding_map(agent: str, subject: Subject, basis: str, found: Encoding) -> pl.DataFrame:
+def _encoding_map(agent: str, subject: Subject, basis: str, found: Encoding, null: Floats) -> pl.DataFrame:
     p = statistics.correlation_p_values(found.r, len(subject.stimulus_index))
+    levels = statistics.pooled_p_values(found.r, null)
     n = len(found.r)
     return pl.DataFrame(
         {
@@ -205,6 +213,8 @@ def _encoding_map(agent: str, subject: Subject, basis: str, found: Encoding) -> 
             "encoding_r": found.r,
             "p": p,
             "p_fdr": statistics.benjamini_hochberg(p),
+            "p_null": levels,
+            "p_null_fdr": statistics.benjamini_hochberg(levels),
             "penalty": np.exp(np.log(found.penalty).mean(axis=0)),
         }
     )

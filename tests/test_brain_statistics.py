@@ -8,6 +8,8 @@ from scipy import stats
 
 from affectlake import rsm
 from affectlake.brain import statistics
+from affectlake.brain.encoding import encode
+from affectlake.brain.folds import nested_folds
 from affectlake.errors import SourceError
 
 RNG = np.random.default_rng(8)
@@ -116,3 +118,21 @@ def test_region_means_leave_nan_out() -> None:
     found = statistics.region_means(maps, member)
     assert np.array_equal(found, [[2.0, 5.0], [2.0, 2.0]])
     assert np.isnan(statistics.region_means(maps[1:], np.array([[True, True, False, False]]))).all()
+
+
+def test_a_pooled_level_counts_the_null_that_reaches_the_value() -> None:
+    null = np.array([[0.1, 0.2, np.nan], [0.3, -0.4, 0.2]])
+    found = statistics.pooled_p_values(np.array([0.2, 0.9, -1.0, np.nan]), null)
+    assert found[:3] == pytest.approx([4 / 6, 1 / 6, 1.0])  # of five draws three, none, all
+    assert np.isnan(found[3])
+    assert np.isnan(statistics.pooled_p_values(np.array([0.2]), null[:0])).all()
+
+
+def test_of_pure_noise_the_t_test_calls_too_much_significant_and_relabelling_does_not() -> None:
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(200, 10)), rng.normal(size=(200, 2000))
+    folds = nested_folds(200, 5, 6, rng)
+    r = encode(x, y, folds).r
+    null = np.stack([encode(rng.permutation(x), y, folds).r for _ in range(6)])
+    assert (statistics.correlation_p_values(r, 200) < 0.05).mean() > 0.1
+    assert 0.03 < (statistics.pooled_p_values(r, null) < 0.05).mean() < 0.07

@@ -23,6 +23,7 @@ TEXT = override(
         "sources.n_stimuli=240",
         "brain.sources.n_subjects=3",
         "brain.sources.voxel_mm=16.0",
+        "brain.encoding.permutations=1",
         "brain.searchlight.n_stimuli=90",
         "brain.searchlight.radius_voxels=1.5",
         "brain.searchlight.min_voxels=8",

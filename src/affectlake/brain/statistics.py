@@ -56,6 +56,11 @@ def correlation_p_values(r: NDArray[np.floating], n: int) -> Array:
         Pearson's r; NaN stays NaN.
     n : int
         Pairs each r rests on, at least 3. They are taken as independent.
+
+    Notes
+    -----
+    Held-out correlations of cross-validation are not: two stimuli of different folds meet twice, once in each one's
+    training set. Some 15 % of voxels of pure noise then have p < 0.05; see :func:`pooled_p_values`.
     """
     if n < 3:
         raise SourceError("a correlation of so few pairs has no p", found=f"{n} pairs", allowed="3 or more")
@@ -151,6 +156,25 @@ def map_p_values(values: NDArray[np.floating], null: NDArray[np.floating]) -> Ar
         return np.full(len(values), np.nan)
     extreme = (np.abs(null) >= np.abs(values) - 1e-7).sum(axis=0)
     return np.where(np.isnan(values), np.nan, (1 + extreme) / (1 + len(null)))
+
+
+def pooled_p_values(values: NDArray[np.floating], null: NDArray[np.floating]) -> Array:
+    """Return the share of a pooled null that reaches each value (one-tailed); NaN where the map is.
+
+    p = (1 + #{null ≥ value}) / (1 + #null), over all voxels and draws at once: a few draws of a large map give fine
+    levels. It takes the null to be the same in all voxels, which z-scored responses justify.
+
+    Parameters
+    ----------
+    values : float (n_voxels,)
+    null : float (n_permutations, n_voxels)
+        The same map under relabelled stimuli; NaN is left out.
+    """
+    pool = np.sort(null[~np.isnan(null)])
+    if len(pool) == 0:
+        return np.full(len(values), np.nan)
+    reached = len(pool) - np.searchsorted(pool, values, side="left")
+    return np.where(np.isnan(values), np.nan, (1 + reached) / (1 + len(pool)))
 
 
 class Win(NamedTuple):
