@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= scratch/demo
 
-.PHONY: demo test lint docs benchmarks clean help
+.PHONY: demo test test-vllm lint docs benchmarks clean help
 
 help:
 	@echo "make demo        build the synthetic demo study in $(DEMO) and print where its report is"
 	@echo "make test        run the linters, type checks, import contracts and tests"
+	@echo "make test-vllm   ask real vLLM servers with tiny models (CPU build, an environment of its own; minutes)"
 	@echo "make docs        write every generated file anew"
 	@echo "make benchmarks  measure speed side by side with peers (minutes)"
 	@echo "make clean       remove .venv and scratch/"
@@ -38,6 +39,15 @@ test: lint
 	@echo "== tests"
 	@$(BIN)/python -m pytest
 
+.venv-vllm/.installed: tests/vllm/requirements.lock
+	@echo "== installing vLLM's CPU build into .venv-vllm (some minutes the first time)"
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+	@touch $@
+
+test-vllm: $(VENV)/.installed .venv-vllm/.installed
+	AFFECTLAKE_VLLM_PYTHON=.venv-vllm/bin/python $(BIN)/python -m pytest -s --durations=0 tests/vllm
+
 docs: $(VENV)/.installed
 	$(BIN)/python -m pipelines.generated
 
@@ -45,6 +55,7 @@ benchmarks: $(VENV)/.installed
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/tables.py
 	$(BIN)/python benchmarks/spose.py
+	$(BIN)/python benchmarks/collection.py
 
 clean:
-	rm -rf $(VENV) scratch
+	rm -rf $(VENV) .venv-vllm scratch

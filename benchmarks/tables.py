@@ -1,15 +1,16 @@
-"""What a table of the paper's size costs: writing, validating, publishing, querying, checking out 7.1 million rows.
+"""What a table of the paper's size costs: appending, publishing, querying, checking out, comparing 7.1 million choices.
 
     python benchmarks/tables.py [--stimuli 2180] [--rounds 3]
 
-Beside the lake's own operations stands what a user without it would do on the same files: `dvc` commands and DuckDB.
-Everything happens in a temporary folder.
+In one run beside the lake stand plain `dvc` commands on the same parts, delta-rs (`pip install deltalake`) and DataLad
+(the command `datalad`, named by --datalad); a peer that is not installed is left out. All in a temporary folder.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import resource
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,15 +29,20 @@ import polars as pl
 import yaml
 
 from affectlake import seeds
-from affectlake.lake import expectations, layout, parts, repository, rules
+from affectlake.lake import expectations, growing, layout, parts, repository, rules
 from affectlake.lake.checkout import checkout
 from affectlake.lake.contracts import contract
 from affectlake.lake.diff import diff
+from affectlake.lake.recovery import recover
 from affectlake.lake.stages import record_done
 from affectlake.lake.versions import resolve
 from affectlake.triplets import sample_dyads
 
-COUNT = "SELECT odd, count(*) AS n FROM choices GROUP BY odd ORDER BY n DESC LIMIT 3"
+OUTPUT = "choices/agent"
+APPENDED = 100_000
+COUNT = "SELECT odd, count(*) AS n FROM {} GROUP BY odd ORDER BY n DESC LIMIT 3"
+DUCKDB = f'import duckdb; print(duckdb.sql("{COUNT.format(chr(39) + "{}" + chr(39))}").fetchall())'
+IDENTITY = (("git", "config", "user.email", "a@example.org"), ("git", "config", "user.name", "A"))
 
 
 def choices(n_stimuli: int, seed: int) -> pl.DataFrame:
@@ -70,66 +77,221 @@ def put(lake: Path, frame: pl.DataFrame) -> float:
     return seconds(lambda: parts.write_parts(frame, contract("choices"), folder))
 
 
-def command(*words: str, cwd: Path) -> Callable[[], object]:
-    """Return a call that runs a command, quietly."""
-    return lambda: subprocess.run(words, cwd=cwd, check=True, capture_output=True)
+def command(*words: str | Path, cwd: Path) -> float:
+    """Return how long a command takes in a process of its own."""
+    return seconds(lambda: subprocess.run(words, cwd=cwd, check=True, capture_output=True))
 
 
-def lake_with_two_versions(folder: Path, n_stimuli: int) -> Path:
-    """Return a lake whose versions v1 and v2 differ in some 2 % of their choices."""
-    lake = folder / "lake"
+def python(code: str, cwd: Path) -> float:
+    """Return how long a Python program takes, its start included."""
+    return command(sys.executable, "-c", code, cwd=cwd)
+
+
+class Peer(ABC):
+    """One way to keep a table that grows: 71 parts or so in a first version, one more in a second.
+
+    Each method returns how long it took in seconds, or None where the peer has no such thing.
+    """
+
+    name: str
+
+    def __init__(self, folder: Path, frame: pl.DataFrame) -> None:
+        self.folder = folder / self.name.split()[0].lower()
+        self.folder.mkdir()
+        self.start(frame)
+
+    @abstractmethod
+    def start(self, frame: pl.DataFrame) -> None:
+        """Make the first version."""
+
+    @abstractmethod
+    def append(self, frame: pl.DataFrame, number: int) -> float:
+        """Add rows as part `number`, and make a version."""
+
+    @abstractmethod
+    def ask(self) -> float:
+        """Answer :data:`COUNT` at the first version in a new process, from the state of the last."""
+
+    def check_out(self) -> float | None:
+        """Bring the first version's files into the folder."""
+        return None
+
+    def back(self) -> None:
+        """Bring the last version back, untimed."""
+        return
+
+
+class Lake(Peer):
+    """The lake itself."""
+
+    name = "affectlake"
+
+    def start(self, frame: pl.DataFrame) -> None:
+        self.lake = self.folder / "lake"
+        repository.init(self.lake, "study: benchmark\n")
+        self.triplets = {"triplets": frame.lazy().select("trial_set", "i", "j", "k")}
+        for at in range(0, len(frame), APPENDED):
+            growing.append(self.lake, OUTPUT, frame[at : at + APPENDED], self.triplets)
+        repository.publish(self.lake)
+
+    def append(self, frame: pl.DataFrame, number: int) -> float:
+        triplets = {"triplets": pl.concat([self.triplets["triplets"], frame.lazy().select("trial_set", "i", "j", "k")])}
+
+        def add() -> None:
+            with repository.writing(self.lake, "benchmark"):
+                recover(self.lake, lambda _line: None)
+                growing.append(self.lake, OUTPUT, frame, triplets)
+                repository.publish(self.lake)
+
+        return seconds(add)
+
+    def ask(self) -> float:
+        return command("affectlake", "query", COUNT.format("choices"), "--at", "v1", "--format", "json", cwd=self.lake)
+
+    def check_out(self) -> float:
+        return seconds(lambda: checkout(self.lake, resolve(self.lake, "v1")))
+
+    def back(self) -> None:
+        checkout(self.lake, resolve(self.lake))
+
+
+class Dvc(Peer):
+    """Plain DVC commands: the parts in a folder that `dvc add` tracks, Git tags for versions."""
+
+    name = "dvc"
+
+    def start(self, frame: pl.DataFrame) -> None:
+        for words in (("git", "init", "-q"), ("dvc", "init", "-q"), *IDENTITY):
+            command(*words, cwd=self.folder)
+        (self.folder / "choices").mkdir()
+        for number, at in enumerate(range(0, len(frame), APPENDED)):
+            frame[at : at + APPENDED].write_parquet(self.folder / f"choices/part-{number:05d}.parquet")
+        self.publish("v1")
+
+    def publish(self, tag: str) -> None:
+        """Let DVC hash the folder, and Git keep the pointer."""
+        for words in (("dvc", "add", "-q", "choices"), ("git", "add", "-A"), ("git", "commit", "-qm", tag)):
+            command(*words, cwd=self.folder)
+        command("git", "tag", tag, cwd=self.folder)
+
+    def append(self, frame: pl.DataFrame, number: int) -> float:
+        def add() -> None:
+            frame.write_parquet(self.folder / f"choices/part-{number:05d}.parquet")
+            self.publish(f"a{number}")
+
+        return seconds(add)
+
+    def ask(self) -> float:
+        return (self.check_out() or 0.0) + python(DUCKDB.format("choices/*.parquet"), self.folder)
+
+    def check_out(self) -> float | None:
+        taken = command("git", "checkout", "-q", "v1", "--", "choices.dvc", cwd=self.folder)
+        return taken + command("dvc", "checkout", "-q", "-f", cwd=self.folder)
+
+    def back(self) -> None:
+        command("git", "checkout", "-q", "HEAD", "--", "choices.dvc", cwd=self.folder)
+        command("dvc", "checkout", "-q", "-f", cwd=self.folder)
+
+
+class Delta(Peer):
+    """delta-rs; an old version is asked by its file list, which DuckDB reads."""
+
+    name = "delta-rs"
+
+    def start(self, frame: pl.DataFrame) -> None:
+        from deltalake import DeltaTable, write_deltalake
+
+        for at in range(0, len(frame), APPENDED):
+            write_deltalake(self.folder, frame[at : at + APPENDED], mode="append")
+        self.first = DeltaTable(self.folder).version()
+
+    def append(self, frame: pl.DataFrame, number: int) -> float:
+        from deltalake import write_deltalake
+
+        return seconds(lambda: write_deltalake(self.folder, frame, mode="append"))
+
+    def ask(self) -> float:
+        files = f"from deltalake import DeltaTable; f = DeltaTable('.', version={self.first}).file_uris(); "
+        count = f'print(duckdb.sql(f"{COUNT.format("read_parquet({f})")}").fetchall())'
+        return python(f"{files}import duckdb; {count}", self.folder)
+
+
+class DataLad(Peer):
+    """DataLad: the parts annexed in a dataset, Git tags for versions."""
+
+    name = "DataLad"
+    program = "datalad"
+
+    def start(self, frame: pl.DataFrame) -> None:
+        command(self.program, "create", "--force", "-c", "text2git", ".", cwd=self.folder)
+        for words in IDENTITY:
+            command(*words, cwd=self.folder)
+        (self.folder / "choices").mkdir()
+        for number, at in enumerate(range(0, len(frame), APPENDED)):
+            frame[at : at + APPENDED].write_parquet(self.folder / f"choices/part-{number:05d}.parquet")
+        command(self.program, "save", "-m", "v1", "--version-tag", "v1", cwd=self.folder)
+
+    def append(self, frame: pl.DataFrame, number: int) -> float:
+        def add() -> None:
+            frame.write_parquet(self.folder / f"choices/part-{number:05d}.parquet")
+            command(self.program, "save", "-m", "more", cwd=self.folder)
+
+        return seconds(add)
+
+    def ask(self) -> float:
+        return (self.check_out() or 0.0) + python(DUCKDB.format("choices/*.parquet"), self.folder)
+
+    def check_out(self) -> float | None:
+        return command("git", "checkout", "-q", "v1", cwd=self.folder)
+
+    def back(self) -> None:
+        command("git", "checkout", "-q", "-", cwd=self.folder)
+
+
+def compare(folder: Path, frame: pl.DataFrame, peers: list[type[Peer]], rounds: int) -> dict[str, dict[str, float]]:
+    """Return the median seconds of each operation for each peer; they take turns within a round."""
+    first = len(frame) - rounds * APPENDED
+    standing = [peer(folder, frame[:first]) for peer in peers]
+    taken: dict[str, dict[str, list[float]]] = {}
+    for n in range(rounds):
+        more = frame[first + n * APPENDED : first + (n + 1) * APPENDED]
+        for peer in standing:
+            number = -(-first // APPENDED) + n
+            found = {f"append {APPENDED:,} rows and publish": peer.append(more, number)}
+            found["grouped count at an old version, cold process"] = peer.ask()
+            peer.back()
+            found["check the old version out"] = peer.check_out()
+            peer.back()
+            for what, value in found.items():
+                if value is not None:
+                    taken.setdefault(what, {}).setdefault(peer.name, []).append(value)
+    return {what: {name: statistics.median(v) for name, v in row.items()} for what, row in taken.items()}
+
+
+def alone(folder: Path, n_stimuli: int, rounds: int) -> dict[str, float]:
+    """Return the median seconds of what only the lake does, on a table that a step makes."""
+    lake = folder / "made"
     repository.init(lake, "study: benchmark\n")
     outs = [{f"{layout.TABLES}/choices/agent": {"persist": True}}]
     (lake / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"made": {"cmd": "true", "outs": outs}}}))
-    for seed in (1, 2):
-        put(lake, choices(n_stimuli, seed))
-        record_done(lake, "made")
-        repository.publish(lake)
-    return lake
-
-
-def validate(lake: Path, triplets: pl.LazyFrame) -> None:
-    """Run every rule of the choices table."""
-    files = parts.part_files(lake / layout.table_folder("choices/agent"))
-    table = contract("choices")
-    failures = expectations.validate(table, files) + rules.check(table, files, {"triplets": triplets})
-    assert not failures, failures[0]
-
-
-def measure(lake: Path, n_stimuli: int, rounds: int) -> dict[str, float]:
-    """Return the median seconds of each operation."""
-    frame = choices(n_stimuli, 3)
-    triplets = frame.lazy().select("trial_set", "i", "j", "k")
-    v1, v2 = resolve(lake, "v1"), resolve(lake, "v2")
-    by_duckdb = (
-        "import duckdb; print(duckdb.sql(\"SELECT odd, count(*) AS n FROM 'storage/tables/choices/agent/*.parquet'"
-        ' GROUP BY odd ORDER BY n DESC LIMIT 3").fetchall())'
-    )
-    back = [
-        command("git", "checkout", "lake/v2", "--", "dvc.lock", cwd=lake),
-        command("dvc", "checkout", "-f", cwd=lake),
-    ]
     taken: dict[str, list[float]] = {}
+    for seed in (1, 2):
+        frame = choices(n_stimuli, seed)
+        taken.setdefault("write 7 million rows, flushed", []).append(put(lake, frame))
+        done = seconds(lambda: (record_done(lake, "made"), repository.publish(lake)))
+        taken.setdefault("keep them in the cache and publish", []).append(done)
+    v1, v2 = resolve(lake, "v1"), resolve(lake, "v2")
+    triplets = frame.lazy().select("trial_set", "i", "j", "k")
+    files, table = parts.part_files(lake / layout.table_folder("choices/agent")), contract("choices")
     for _ in range(rounds):
+        taken.setdefault("row diff of two versions, 2 % changed", []).append(seconds(lambda: diff(lake, v1, v2)))
+        taken.setdefault("check out an old version, verified", []).append(seconds(lambda: checkout(lake, v1)))
         checkout(lake, v2)
-        taken.setdefault("row diff of two versions", []).append(seconds(lambda: diff(lake, v1, v2)))
-        ask = command("affectlake", "query", COUNT, "--at", "v1", "--format", "json", cwd=lake)
-        taken.setdefault("grouped count at an old version, cold process", []).append(seconds(ask))
-        taken.setdefault("checkout of an old version, verified", []).append(seconds(lambda: checkout(lake, v1)))
-        checkout(lake, v2)
-        plain = seconds(command("git", "checkout", "lake/v1", "--", "dvc.lock", cwd=lake))
-        plain += seconds(command("dvc", "checkout", "-f", cwd=lake))
-        taken.setdefault("beside: `dvc checkout` of it", []).append(plain)
-        plain += seconds(command(sys.executable, "-c", by_duckdb, cwd=lake))
-        taken.setdefault("beside: `dvc checkout`, then DuckDB", []).append(plain)
-        for run in back:
-            run()
-    for _ in range(rounds):
-        taken.setdefault("write, flushed", []).append(put(lake, frame))
-        taken.setdefault("validate (Great Expectations and rules)", []).append(
-            seconds(lambda: validate(lake, triplets))
-        )
-    taken["keep in the cache and publish"] = [seconds(lambda: (record_done(lake, "made"), repository.publish(lake)))]
+
+        def validate() -> None:
+            assert not expectations.validate(table, files) + rules.check(table, files, {"triplets": triplets})
+
+        taken.setdefault("validate all of them", []).append(seconds(validate))
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
@@ -137,22 +299,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stimuli", type=int, default=2180)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--datalad", default="datalad", help="The command.")
     arguments = parser.parse_args()
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    DataLad.program = arguments.datalad
+    peers: list[type[Peer]] = [Lake, Dvc]
+    peers += [Delta] if importlib.util.find_spec("deltalake") else []
+    peers += [DataLad] if shutil.which(arguments.datalad) else []
     with tempfile.TemporaryDirectory() as folder:
-        lake = lake_with_two_versions(Path(folder), arguments.stimuli)
-        found = measure(lake, arguments.stimuli, arguments.rounds)
-    n_rows = 3 * arguments.stimuli * (arguments.stimuli - 1) // 2
-    versions = ", ".join(
-        f"{p} {importlib.metadata.version(p)}" for p in ("polars", "duckdb", "dvc", "great_expectations")
-    )
-    print(
-        f"{n_rows:,} choices; {platform.machine()}, {os.cpu_count()} cores, {datetime.now(UTC):%Y-%m-%d}; {versions}."
-    )
-    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"Median of {arguments.rounds} rounds. Peak memory {peak_gb:.1f} GB.")
-    print("\n| what | seconds |\n|---|---|")
-    for name, value in found.items():
+        frame = choices(arguments.stimuli, 1)
+        table = compare(Path(folder), frame, peers, arguments.rounds)
+        own = alone(Path(folder), arguments.stimuli, arguments.rounds)
+    packages = ("polars", "duckdb", "dvc", "great_expectations", *(["deltalake"] if Delta in peers else []))
+    versions = ", ".join(f"{p} {importlib.metadata.version(p)}" for p in packages)
+    if DataLad in peers:
+        said = subprocess.run([arguments.datalad, "--version"], check=True, capture_output=True, text=True)
+        versions += f", {said.stdout.strip()}"
+    print(f"{len(frame):,} choices in parts of {APPENDED:,}; {platform.machine()}, {os.cpu_count()} cores,")
+    print(f"{datetime.now(UTC):%Y-%m-%d}; {versions}. Median of {arguments.rounds} rounds, seconds;")
+    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB.")
+    names = [peer.name for peer in peers]
+    print(f"\n| what | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
+    for what, row in table.items():
+        print(f"| {what} | {' | '.join(f'{row[n]:.2f}' if n in row else '-' for n in names)} |")
+    print("\n| what only the lake does | seconds |\n|---|---|")
+    for name, value in own.items():
         print(f"| {name} | {value:.2f} |")
 
 

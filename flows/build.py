@@ -6,16 +6,20 @@ own temporary server, and on the server that ``PREFECT_API_URL`` names.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from affectlake.errors import LakeError
 from affectlake.lake import repository
-from affectlake.lake.stages import forget_stages, is_current, record_done, refuse_edited, restore_missing
+from affectlake.lake.recovery import recover
+from affectlake.lake.stages import forget_stages, is_current, record_done
 from affectlake.lake.versions import Version
+from flows.interrupts import told_at_the_end
 from pipelines import render
-from pipelines.graph import Stage, stage_named, stages, upstream
+from pipelines.answers import FEWEST_ANSWERS
+from pipelines.graph import Stage, stage_named, stages, upstream, waiting_agents
 from pipelines.params import Params, load
 from pipelines.runner import run_stage, workers
 
@@ -46,14 +50,16 @@ def build(lake: Path, say: Callable[[str], None]) -> Built:
     AffectlakeError
         If a stage fails. Tables of stages that ended before it stay for the next run; the version does not move.
     """
-    with repository.writing(lake, "affectlake run"):
+    with repository.writing(lake, "affectlake run", wait_s=math.inf, say=say):
+        recover(lake, say)
         params = load(lake)
-        refuse_edited(lake)
         render.write(lake)
+        for agent in waiting_agents(params):
+            few = f"fewer than {FEWEST_ANSWERS} answers to the main set" if agent in params.collected else "no answers"
+            say(f"{agent} has {few} yet, so its fit waits: ask it with `affectlake collect {agent}`")
         gone = forget_stages(lake, stages(params))
         if gone:
             say(f"no longer in params.yaml: {', '.join(gone)}")
-        restore_missing(lake, say)
         ran = _run_flow(lake, params, say)
         version = repository.publish(lake)
     return Built(ran, [name for name in stages(params) if name not in ran], version)
@@ -74,10 +80,13 @@ class _Stages:
         self.graph = stages(params)
         self.ran: list[str] = []
         self.failures: dict[str, Exception] = {}
+        self.flow_run = ""
 
     def wants_gpu(self, stage: Stage) -> bool:
         """Whether the stage is to have a GPU to itself."""
-        return stage.step.gpu and self.params.device == "cuda"
+        section = stage.step.section
+        device = self.params.at(f"{section}.device") if section else self.params.device
+        return stage.step.gpu and device == "cuda"
 
     def run(self, name: str) -> None:
         """Run one stage unless DVC finds it up to date."""
@@ -100,7 +109,7 @@ class _Stages:
 
 def _run_flow(lake: Path, params: Params, say: Callable[[str], None]) -> list[str]:
     """Run the stages as a Prefect flow; return the names of those that were not up to date."""
-    from prefect import flow, task
+    from prefect import flow, runtime, task
     from prefect.futures import wait
     from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -109,6 +118,7 @@ def _run_flow(lake: Path, params: Params, say: Callable[[str], None]) -> list[st
 
     @flow(name="build", flow_run_name=f"build-{params.study}", task_runner=runner)
     def build_flow() -> None:
+        building.flow_run = runtime.flow_run.id
         futures: dict[str, Any] = {}
         for name, stage in building.graph.items():
             run: Any = task(
@@ -127,7 +137,8 @@ def _run_flow(lake: Path, params: Params, say: Callable[[str], None]) -> list[st
     if any(building.wants_gpu(stage) for stage in building.graph.values()):
         one_at_a_time_per_gpu()
     try:
-        build_flow()
+        with told_at_the_end(lambda: _say_cancelled(building.flow_run)):
+            build_flow()
     except Exception:
         for error in building.failures.values():
             raise error from None
@@ -138,6 +149,19 @@ def _run_flow(lake: Path, params: Params, say: Callable[[str], None]) -> list[st
 def _may_pass(_task: object, _run: object, state: Any) -> bool:
     """Whether another try can help: a file or a connection may come back, bad input stays as it is."""
     return isinstance(state.result(raise_on_failure=False), OSError)
+
+
+def _say_cancelled(flow_run: str) -> None:
+    """Tell a lasting Prefect server that an interrupted flow run has ended; a temporary one ends with it."""
+    from uuid import UUID
+
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL
+    from prefect.states import Cancelled
+
+    if flow_run and PREFECT_API_URL.value():
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(UUID(flow_run), Cancelled(message="interrupted"), force=True)
 
 
 def _teller(say: Callable[[str], None], place: str) -> Callable[[str], None]:

@@ -351,11 +351,12 @@ def compare_brains(tables: Tables, params: Params, work: Work) -> Frames:
         wide = maps.pivot("agent", index=["subject", "voxel_index"], values=value).join(
             tables["voxels"].select("subject", "voxel_index", "regions").collect(), on=["subject", "voxel_index"]
         )
+        agents = sorted(scores["agent"].unique())
         found = [
             _compare(scores, wide, method, region, one, other)
             for region in sorted(scores["region"].unique())
-            for one in params.agents
-            for other in params.agents
+            for one in agents
+            for other in agents
             if one != other
         ]
         for row, level in zip(found, statistics.benjamini_hochberg(_numbers(found, "p")), strict=True):

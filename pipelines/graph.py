@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from graphlib import TopologicalSorter
 
 from affectlake.errors import UsageError, nearest
+from pipelines.answers import GROWING
 from pipelines.params import Params
 from pipelines.record import Step
 from pipelines.steps import STEPS
@@ -27,8 +28,22 @@ class Stage:
 
 
 def agents_of(step: Step, params: Params) -> list[str]:
-    """Return the agents that `step` serves, in the order of ``params.yaml``."""
-    return [name for name, agent in params.agents.items() if agent.kind in step.kinds]
+    """Return the agents that `step` serves, in the order of ``params.yaml``.
+
+    A chat agent is served once it has answers, and by the steps that do not read the answers themselves once it has
+    enough of them to the main set.
+    """
+    ready = params.collected if any(map(_grows, step.reads)) else params.fittable
+    return [
+        name
+        for name, agent in params.agents.items()
+        if agent.kind in step.kinds and (agent.kind != "chat" or name in ready)
+    ]
+
+
+def waiting_agents(params: Params) -> list[str]:
+    """Return the chat agents that have too few answers to the main set to be fitted, or none at all."""
+    return [name for name, agent in params.agents.items() if agent.kind == "chat" and name not in params.fittable]
 
 
 def steps_of(params: Params) -> list[Step]:
@@ -55,7 +70,10 @@ def stages(params: Params) -> dict[str, Stage]:
             if output in makers:
                 raise UsageError(f"two stages write {output}", found=f"{makers[output]} and {stage.name}")
             makers[output] = stage.name
-    before = {stage.name: [_maker(makers, stage, output) for output in stage.reads] for stage in found.values()}
+    before = {
+        stage.name: [_maker(makers, stage, output) for output in stage.reads if not _grows(output)]
+        for stage in found.values()
+    }
     return {name: found[name] for name in TopologicalSorter(before).static_order()}
 
 
@@ -72,14 +90,20 @@ def stage_named(name: str, among: dict[str, Stage]) -> Stage:
 
 
 def named(output: str, agent: str, params: Params) -> list[str]:
-    """Return the outputs that a record's name stands for: one, or one for each agent where it ends in ``{agents}``."""
+    """Return the outputs that a record's name stands for: one; one per fitted agent where it ends in ``{agents}``."""
     if output.endswith("/{agents}"):
-        return [output.format(agents=every) for every in params.agents]
+        waiting = waiting_agents(params)
+        return [output.format(agents=every) for every in params.agents if every not in waiting]
     return [output.format(agent=agent)]
 
 
 def _named(outputs: tuple[str, ...], agent: str, params: Params) -> tuple[str, ...]:
     return tuple(one for output in outputs for one in named(output, agent, params))
+
+
+def _grows(output: str) -> bool:
+    """Whether no stage makes the output: answers are collected."""
+    return output.partition("/")[0] == GROWING
 
 
 def _maker(makers: dict[str, str], stage: Stage, output: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from affectlake.errors import UsageError, nearest
 from affectlake.judge.agents import Agent, parse_agent
 from affectlake.lake import layout
 from affectlake.spose import Settings
+from pipelines.answers import collected, fittable
 from pipelines.brain_params import KEYS as BRAIN_KEYS
 from pipelines.brain_params import Brain
 
@@ -25,19 +26,21 @@ class _Section(BaseModel):
 
 
 class EmotionSources(_Section):
-    """The published ratings and captions: paths (relative ones start at the lake) and the duplicates to leave out."""
+    """The published ratings, captions and videos: paths (relative ones start at the lake); duplicates to leave out."""
 
     kind: Literal["emotion"]
     ratings: str | None
     captions: str | None
     exclude: list[int]
+    videos: str | None = None
 
 
 class SyntheticSources(_Section):
-    """The demo world: how many stimuli to make up."""
+    """The demo world: how many stimuli to make up, and whether to render a clip of each."""
 
     kind: Literal["synthetic"]
     n_stimuli: int = Field(ge=30)
+    clips: bool = False
 
 
 class Triplets(_Section):
@@ -78,6 +81,11 @@ class Params:
     ----------
     raw : mapping
         The file as it was read, for records and for :meth:`at`.
+    collected : frozenset of str
+        Agents that have stored answers in the lake, whether the file still names them or not. The file does not say
+        so; the lake does.
+    fittable : frozenset of str
+        Those of them with enough answers to the main set for an embedding.
     """
 
     study: str
@@ -91,6 +99,8 @@ class Params:
     geometry: Geometry
     raw: Mapping[str, Any]
     brain: Brain | None = None
+    collected: frozenset[str] = frozenset()
+    fittable: frozenset[str] = frozenset()
 
     def at(self, key: str) -> Any:
         """Return the value at a dotted `key`, or None where the file has none."""
@@ -103,7 +113,8 @@ class Params:
 def load(lake: Path) -> Params:
     """Read and check the lake's ``params.yaml``."""
     path = lake / layout.PARAMS
-    return parse(path.read_text(encoding="utf-8"), str(path))
+    checked = parse(path.read_text(encoding="utf-8"), str(path))
+    return replace(checked, collected=collected(lake), fittable=fittable(lake))
 
 
 def parse(text: str, name: str = "params.yaml") -> Params:

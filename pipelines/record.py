@@ -54,7 +54,7 @@ class Step:
     """One step: what it reads and writes, which parameters it depends on, and its code's version.
 
     Names of tables may end in ``/{agent}``: the output of the agent that a stage is for. Those that are read may also
-    end in ``/{agents}``: the outputs of all agents, which the step gets as one table.
+    end in ``/{agents}``: the outputs of all fitted agents, which the step gets as one table.
     """
 
     name: str
@@ -108,7 +108,7 @@ def step(
         Keys of ``params.yaml`` that the result depends on; ``{agent}`` stands for the agent.
     files : tuple of str
         Keys of ``params.yaml`` that hold paths of source files; one that is null is left out.
-    kinds : tuple of {"ratings", "features"}
+    kinds : tuple of {"ratings", "features", "chat"}
         Run once for each agent of these kinds; empty: run once.
     gpu : bool
         Whether the step wants a GPU to itself when ``spose.device`` names one.
@@ -136,5 +136,5 @@ def step(
     return register
 
 
-Kind = Literal["ratings", "features"]
-EVERY_KIND: tuple[Kind, ...] = ("ratings", "features")
+Kind = Literal["ratings", "features", "chat"]
+EVERY_KIND: tuple[Kind, ...] = ("ratings", "features", "chat")

@@ -21,11 +21,11 @@ from affectlake.judge import FeaturesAgent, RatingsAgent, choose_by_cosine, rati
 from affectlake.seeds import generator, integer
 from affectlake.spose import Epoch, fit_seeds, score, training_data
 from affectlake.stimuli import Study, load_emotion, make_synthetic, prototypes
-from pipelines import brain_steps
+from pipelines import brain_steps, chat_steps, video_steps
 from pipelines.params import EmotionSources, Params
 from pipelines.record import EVERY_KIND, STEPS, Frames, Tables, Work, step
 
-__all__ = ["STEPS", "brain_steps"]
+__all__ = ["STEPS", "brain_steps", "chat_steps", "video_steps"]
 
 TRIPLET = ["i", "j", "k"]
 

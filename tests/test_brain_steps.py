@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+import yaml
 
 from affectlake.brain.synthetic import CATEGORY, DIMENSION
 from affectlake.errors import SourceError, UsageError
@@ -16,6 +18,7 @@ from pipelines import brain_steps, render, steps, studies
 from pipelines.graph import stages, steps_of
 from pipelines.params import Params, override, parse
 from pipelines.record import Frames, Work
+from tests.chat import ENTRY
 
 TEXT = override(
     studies.starting_params("demo"),
@@ -192,3 +195,16 @@ def test_dvc_watches_the_recordings() -> None:
         parse(text.replace("kind: bdata", "folds: 3, kind: bdata"))
     with pytest.raises(UsageError, match="brain"):
         parse(text.replace("ranks: counted", "ranks: guessed"))
+
+
+def test_an_agent_that_still_waits_for_answers_is_not_compared() -> None:
+    raw = yaml.safe_load(TEXT)
+    raw["agents"]["tiny"] = ENTRY | {"l1": 0.004}
+    waiting = parse(yaml.safe_dump(raw))
+    compared = {"human-category", "human-dimension", "caption-tfidf"}
+    reads = {agent for output in stages(waiting)["compare_brains"].reads for _, _, agent in [output.partition("/")]}
+    assert reads == compared | {""}
+    assert not [name for name in stages(waiting) if name.startswith("encode_brains") and name.endswith("tiny")]
+    asked = replace(waiting, collected=frozenset({"tiny"}), fittable=frozenset({"tiny"}))
+    assert "rsa_maps/tiny" in stages(asked)["compare_brains"].reads
+    assert "encode_brains@tiny" in stages(asked)

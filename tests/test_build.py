@@ -21,6 +21,8 @@ SMALL = (
     "spose.max_epochs=60",
     "geometry.permutations=100",
     "geometry.perplexity=10.0",
+    "brain.sources={kind: synthetic, n_subjects: 2, voxel_mm: 24.0}",
+    "brain.searchlight={n_stimuli: 40, radius_voxels: 1.5, min_voxels: 5, ranks: counted, permutations: 3}",
 )
 
 
@@ -61,7 +63,8 @@ def test_a_build_is_one_version_of_all_tables(built: Path) -> None:
     tables = Manifest(built, version.commit).tables()
     assert set(tables) == {
         "stimuli", "exclusions", "ratings", "captions", "features", "triplets", "choices", "embeddings",
-        "learning_curves", "layouts", "metrics",
+        "learning_curves", "layouts", "metrics", "videos", "frames", "voxels", "betas", "stimulus_reliability",
+        "noise_ceilings", "encoding_maps", "encoding_weights", "rsa_maps", "roi_scores", "group_stats",
     }  # fmt: skip
     assert len(tables["choices"]) == 3
 
@@ -83,7 +86,8 @@ def test_one_agents_sparsity_stales_that_agents_fit_alone(lake: Path) -> None:
     done = affectlake("run", "--lake", lake, *sets("agents.human-category.l1=0.01"))
     assert "published v2" in done.stderr
     changed = {output for output, digest in hashes(lake).items() if digest != before[output]}
-    assert changed == {f"{t}/human-category" for t in ("embeddings", "learning_curves", "layouts", "metrics")}
+    mine = ("embeddings", "learning_curves", "layouts", "metrics", "encoding_maps", "encoding_weights", "rsa_maps")
+    assert changed == {f"{table}/human-category" for table in (*mine, "roi_scores")} | {"group_stats"}
 
 
 def test_an_agent_taken_out_leaves_the_next_version_alone(lake: Path) -> None:

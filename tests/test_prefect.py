@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -47,22 +48,25 @@ def _wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -
     raise AssertionError(log.read_text())
 
 
+SMALL = (
+    "sources.n_stimuli=60",
+    "triplets.noise_ceiling=50",
+    "triplets.thirds_per_pair=10",
+    "agents.caption-tfidf.encoder.n_components=20",
+    "geometry.permutations=10",
+    "geometry.perplexity=10.0",
+    "brain=null",
+)
+
+
+def new_lake(folder: Path, *settings: str) -> Path:
+    words = [word for setting in (*SMALL, *settings) for word in ("--set", setting)]
+    subprocess.run(["affectlake", "init", folder, "--study", "demo", *words], check=True, capture_output=True)
+    return folder
+
+
 def test_a_build_is_seen_on_the_server(server: str, tmp_path: Path) -> None:
-    lake = tmp_path / "lake"
-    sets = (
-        "sources.n_stimuli=60",
-        "triplets.noise_ceiling=50",
-        "triplets.thirds_per_pair=10",
-        "agents.caption-tfidf.encoder.n_components=20",
-        "spose.max_epochs=5",
-        "geometry.permutations=10",
-        "geometry.perplexity=10.0",
-    )
-    subprocess.run(
-        ["affectlake", "init", lake, "--study", "demo", *(w for s in sets for w in ("--set", s))],
-        check=True,
-        capture_output=True,
-    )
+    lake = new_lake(tmp_path / "lake", "spose.max_epochs=5")
     env = os.environ | {"PREFECT_API_URL": server}
     done = subprocess.run(["affectlake", "run", "--lake", lake], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -75,6 +79,31 @@ def test_a_build_is_seen_on_the_server(server: str, tmp_path: Path) -> None:
     logs = httpx.post(f"{server}/logs/filter", json={"limit": 200}).json()
     assert any("done in" in line["message"] for line in logs)
     shutil.rmtree(lake)
+
+
+def test_ctrl_c_ends_a_build_at_once_and_the_next_one_goes_on(server: str, tmp_path: Path) -> None:
+    lake = new_lake(tmp_path / "lake", "spose.max_epochs=1000000", "spose.min_delta=0.0", "spose.patience=1000000")
+    command = ["affectlake", "run", "--lake", str(lake)]
+    env = os.environ | {"PREFECT_API_URL": server}
+    # a session of its own, all of which gets the signal, as a terminal does it
+    running = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert running.stderr is not None
+    for line in running.stderr:
+        if "embed@" in line and "to learn from" in line:
+            break
+    os.killpg(running.pid, signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "interrupted; what had finished is kept" in said
+    assert "Traceback" not in said
+    latest = {"sort": "EXPECTED_START_TIME_DESC", "limit": 1}
+    (flow,) = httpx.post(f"{server}/flow_runs/filter", json=latest).json()
+    assert flow["state"]["type"] == "CANCELLED"
+    sets = ["--set", "spose.max_epochs=5"]
+    done = subprocess.run([*command, *sets], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "ingest: up to date" in done.stderr
+    assert "published v1" in done.stderr
 
 
 def test_the_gpu_tag_has_one_slot_for_each_gpu(server: str, monkeypatch: pytest.MonkeyPatch) -> None:

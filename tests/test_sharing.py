@@ -14,8 +14,9 @@ from conftest import put
 from affectlake.errors import LakeError, VersionError
 from affectlake.lake import garbage, repository
 from affectlake.lake.citing import cite
-from affectlake.lake.integrity import check, remote_folder
+from affectlake.lake.integrity import check
 from affectlake.lake.query import query
+from affectlake.lake.remotes import open_remote
 from affectlake.lake.sharing import pull, push
 from affectlake.lake.versions import Manifest, cached_object, list_versions, resolve
 
@@ -74,8 +75,7 @@ def test_a_later_version_comes_with_the_next_pull(shared: Path, tmp_path: Path) 
 
 
 def test_a_version_whose_files_do_not_arrive_is_not_announced(shared: Path) -> None:
-    remote = remote_folder(shared)
-    assert remote is not None
+    remote = Path(open_remote(shared).path)
     remote.parent.mkdir(exist_ok=True)
     remote.write_text("a file where the remote's folder should be")
     with pytest.raises(LakeError, match="no version was announced"):
@@ -95,9 +95,7 @@ def test_damaged_files_are_not_pushed(shared: Path) -> None:
 def test_a_remote_that_lies_is_caught_before_its_version_is_taken(shared: Path, tmp_path: Path, state: str) -> None:
     push(shared, list_versions(shared))
     file = Manifest(shared, resolve(shared, "v2").commit).files("triplets")[0]
-    remote = remote_folder(shared)
-    assert remote is not None
-    away = remote / "files/md5" / file.md5[:2] / file.md5[2:]
+    away = Path(open_remote(shared).at(file.md5))
     data = away.read_bytes()
     away.chmod(0o644)
     away.unlink() if state == "missing" else away.write_bytes(data[:-1] + b"?")

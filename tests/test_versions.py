@@ -13,7 +13,8 @@ from affectlake.errors import LakeError, UsageError, VersionError
 from affectlake.lake import factory, layout, repository, writing
 from affectlake.lake.checkout import checkout
 from affectlake.lake.diff import diff, diff_rows
-from affectlake.lake.integrity import check, objects, remote_folder
+from affectlake.lake.integrity import check, objects
+from affectlake.lake.remotes import open_remote
 from affectlake.lake.stages import is_current, record_done, refuse_edited
 from affectlake.lake.versions import Manifest, cached_object, resolve
 
@@ -145,8 +146,7 @@ def test_a_flipped_byte_of_the_manifest_in_git_is_found(published: Path) -> None
 
 def push(lake: Path) -> Path:
     """Fill the default remote with the cache's objects, as ``dvc push`` does."""
-    remote = remote_folder(lake)
-    assert remote is not None
+    remote = Path(open_remote(lake).path)
     shutil.copytree(lake / ".dvc/cache/files", remote / "files", dirs_exist_ok=True)
     return remote
 

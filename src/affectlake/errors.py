@@ -8,6 +8,8 @@
     ├── SamplingError          more triplets were asked for than exist
     ├── ContractError          a table does not keep its contract (its rows are in quarantine)
     ├── CheckpointError        a fit cannot be resumed from this checkpoint
+    ├── CollectionError        a server cannot be asked, or answers cannot be kept
+    │   └── LeaseError         somebody else is collecting this agent's answers
     ├── LakeError              the folder is not a lake, or not in a state to do this
     │   └── VersionError       no such version, or its files are damaged or gone
     └── QueryError             SQL that cannot be answered
@@ -70,6 +72,14 @@ class ContractError(AffectlakeError):
 
 class CheckpointError(AffectlakeError):
     """A fit cannot be resumed from this checkpoint."""
+
+
+class CollectionError(AffectlakeError):
+    """A server cannot be asked, or answers cannot be kept."""
+
+
+class LeaseError(CollectionError):
+    """Somebody else is collecting this agent's answers."""
 
 
 class LakeError(AffectlakeError):

@@ -1,4 +1,4 @@
-"""Agents that answer triplets, and how they do it without a server.
+"""Agents that answer triplets: without a server, and what is asked of those that need one.
 
 Drawing triplets, reading sources and learning from the answers do not belong here.
 """

@@ -1,4 +1,4 @@
-"""Who answers triplets without a server: the entries of ``agents`` in ``params.yaml``, read strictly.
+"""Who answers triplets: the entries of ``agents`` in ``params.yaml``, read strictly.
 
 What the agents compute does not belong here.
 """
@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
-from affectlake.errors import UsageError, nearest
+from affectlake.errors import UsageError
+from affectlake.judge import entries
+from affectlake.judge.chat import ChatAgent, parse_chat_agent
 
 Ratings = Literal["category", "dimension", "concatenated"]
 
@@ -85,7 +87,7 @@ class FeaturesAgent:
     encoder: Encoder
 
 
-Agent: TypeAlias = RatingsAgent | FeaturesAgent
+Agent: TypeAlias = RatingsAgent | FeaturesAgent | ChatAgent
 
 
 def parse_agent(name: str, entry: Mapping[str, Any]) -> Agent:
@@ -96,8 +98,9 @@ def parse_agent(name: str, entry: Mapping[str, Any]) -> Agent:
     name : str
         Its key.
     entry : mapping
-        ``{kind: ratings, ratings: category}``, ``{kind: features, encoder: {name: tfidf-svd, n_components: 300}}`` or
-        ``{kind: features, encoder: {name: sentence-transformers, model: NAME_OR_FOLDER}}``.
+        ``{kind: ratings, ratings: category}``, ``{kind: features, encoder: {name: tfidf-svd, n_components: 300}}``,
+        ``{kind: features, encoder: {name: sentence-transformers, model: NAME_OR_FOLDER}}`` or ``{kind: chat, …}``
+        (:func:`affectlake.judge.chat.parse_chat_agent`).
 
     Raises
     ------
@@ -105,12 +108,14 @@ def parse_agent(name: str, entry: Mapping[str, Any]) -> Agent:
         A kind, key or value that does not exist, is missing, or is of the wrong type.
     """
     where = f"agents.{name}"
-    kind = _choice(where, entry, "kind", ("ratings", "features"))
+    kind = entries.choice(where, entry, "kind", ("ratings", "features", "chat"))
+    if kind == "chat":
+        return parse_chat_agent(name, entry)
     if kind == "ratings":
-        _only(where, entry, ("kind", "ratings"))
-        ratings: Ratings = _choice(where, entry, "ratings", get_args(Ratings))
+        entries.only(where, entry, ("kind", "ratings"))
+        ratings: Ratings = entries.choice(where, entry, "ratings", get_args(Ratings))
         return RatingsAgent(name, ratings)
-    _only(where, entry, ("kind", "encoder"))
+    entries.only(where, entry, ("kind", "encoder"))
     return FeaturesAgent(name, _encoder(f"{where}.encoder", entry["encoder"]))
 
 
@@ -121,8 +126,8 @@ def _encoder(where: str, entry: object) -> Encoder:
             wanted="such as {name: tfidf-svd, n_components: 300}",
             found=repr(entry),
         )
-    if _choice(where, entry, "name", (TfidfSvd.name, SentenceTransformers.name)) == TfidfSvd.name:
-        _only(where, entry, ("name", "n_components"))
+    if entries.choice(where, entry, "name", (TfidfSvd.name, SentenceTransformers.name)) == TfidfSvd.name:
+        entries.only(where, entry, ("name", "n_components"))
         n_components = entry["n_components"]
         if type(n_components) is not int or n_components < 1:
             raise UsageError(
@@ -131,38 +136,10 @@ def _encoder(where: str, entry: object) -> Encoder:
                 allowed="a whole number, 1 or more",
             )
         return TfidfSvd(n_components)
-    _only(where, entry, ("name", "model"))
+    entries.only(where, entry, ("name", "model"))
     model = entry["model"]
     if not isinstance(model, str) or not model.strip():
         raise UsageError(
             f"{where}.model names no model.", found=repr(model), wanted="the name of a model, or the folder it is in"
         )
     return SentenceTransformers(model)
-
-
-def _choice(where: str, entry: Mapping[str, Any], key: str, allowed: tuple[Any, ...]) -> Any:
-    """Return the value at `key`, one of `allowed`."""
-    if key not in entry:
-        raise UsageError(
-            f"{where} has no {key}.", wanted=f"{key}: {allowed[0]}", allowed=", ".join(allowed), found=str(dict(entry))
-        )
-    value = entry[key]
-    if value not in allowed:
-        raise UsageError(
-            f"{where}.{key} has no value {value!r}.", allowed=", ".join(allowed), todo=nearest(str(value), allowed)
-        )
-    return value
-
-
-def _only(where: str, entry: Mapping[str, Any], keys: tuple[str, ...]) -> None:
-    """Refuse keys other than `keys`, and missing ones."""
-    unknown = [str(key) for key in entry if key not in keys]
-    if unknown:
-        raise UsageError(
-            f"{where} has an unknown key {unknown[0]!r}.",
-            allowed=", ".join(keys),
-            todo=nearest(unknown[0], keys) or "remove it",
-        )
-    missing = [key for key in keys if key not in entry]
-    if missing:
-        raise UsageError(f"{where} has no {missing[0]}.", wanted=", ".join(keys), found=", ".join(map(str, entry)))

@@ -8,23 +8,23 @@ the cache that holds every version.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from affectlake.errors import LakeError
 from affectlake.lake import layout
-from affectlake.lake.git import git, git_bytes, git_or_none
+from affectlake.lake.files import clone, md5_of, sync_folder, write_whole
+from affectlake.lake.git import git, git_bytes
 from affectlake.lake.integrity import verify
-from affectlake.lake.parts import sync_folder
 from affectlake.lake.stages import refuse_cut_off, refuse_edited
-from affectlake.lake.versions import File, Manifest, Version, list_versions
+from affectlake.lake.versions import File, Manifest, Version, blobs, list_versions, resolve
 
-_FICLONE = 0x40049409  # ioctl of Linux file systems that share blocks: btrfs, XFS, overlayfs on them
-_STATE = (layout.PARAMS, layout.PIPELINE, layout.PIPELINE_LOCK)
+# what says which tables a lake holds and how they are made; `_state_files` are the files of it
+STATE = (layout.PARAMS, layout.PIPELINE, layout.PIPELINE_LOCK, layout.COLLECTED)
+_UNFINISHED = layout.STAGING / "checkout-of"  # holds the name of the version while its checkout goes on
 
 
 class CheckedOut(NamedTuple):
@@ -36,7 +36,10 @@ class CheckedOut(NamedTuple):
 
 
 def checkout(root: Path, version: Version) -> CheckedOut:
-    """Make the folder hold the tables and parameters of `version`.
+    """Make the folder hold the tables and parameters of `version`; the caller holds the writer lock.
+
+    A file that stands already is kept only if its bytes have the version's hash. A checkout that was cut off is
+    finished by any other, or by :func:`finish_checkout`.
 
     Raises
     ------
@@ -48,32 +51,59 @@ def checkout(root: Path, version: Version) -> CheckedOut:
     refuse_unpublished(root)
     verify(root, version)
     wanted, now = Manifest(root, version.commit), Manifest(root, "")
+    write_whole(root / _UNFINISHED, version.name.encode())
     done = CheckedOut([], [], [])
-    for output, digest in wanted.digests.items():
-        folder = root / layout.table_folder(output)
-        if now.digests.get(output) == digest and folder.is_dir():
-            done.kept.append(output)
-            continue
-        _place(root, output, wanted.files(output))
-        done.placed.append(output)
+    for output in wanted.digests:
+        kept = _place(root, output, wanted.files(output))
+        (done.kept if kept else done.placed).append(output)
     for output in set(now.digests) - set(wanted.digests):
         shutil.rmtree(root / layout.table_folder(output), ignore_errors=True)
         done.removed.append(output)
-    for path in _STATE:
+    _restore_state(root, version)
+    (root / _UNFINISHED).unlink()
+    return done
+
+
+def finish_checkout(root: Path, say: Callable[[str], None]) -> None:
+    """Finish a checkout that was cut off, if there was one."""
+    if (root / _UNFINISHED).exists():
+        version = resolve(root, (root / _UNFINISHED).read_text(encoding="utf-8"))
+        say(f"finishing the checkout of {version.name}, which was cut off")
+        checkout(root, version)
+
+
+def _restore_state(root: Path, version: Version) -> None:
+    """Make the parameters, the pipeline and the manifests in the folder those of the version."""
+    kept = {path for path, _ in blobs(root, version.commit, map(str, STATE))}
+    for path in kept:
         content = git_bytes(root, "show", f"{version.commit}:./{path}")
         if content is not None:
-            _write(root / path, content)
-    return done
+            write_whole(root / path, content)
+    for path in set(_state_files(root)) - kept:
+        (root / path).unlink()
+
+
+def _state_files(root: Path) -> list[str]:
+    """Return the paths, within the lake, of the files that say which tables it holds and how they are made."""
+    found = [
+        p for place in STATE for p in ((root / place).rglob("*.dvc") if (root / place).is_dir() else [root / place])
+    ]
+    return [str(path.relative_to(root)) for path in found if path.exists()]
 
 
 def refuse_unpublished(root: Path) -> None:
     """Raise :class:`LakeError` if the folder's parameters, pipeline or tables are those of no version."""
-    refuse_edited(root)
-    refuse_cut_off(root)
-    now = [git(root, "hash-object", "--", str(path)).strip() if (root / path).exists() else "" for path in _STATE]
-    for version in reversed(list_versions(root)):
-        names = [git_or_none(root, "rev-parse", f"{version.commit}:./{path}") or "" for path in _STATE]
-        if names == now:
+    paths = _state_files(root)
+    hashes = git(root, "hash-object", "--stdin-paths", stdin="".join(f"{path}\n" for path in paths)).split()
+    now = dict(zip(paths, hashes, strict=True))
+    known = [dict(blobs(root, version.commit, map(str, STATE))) for version in reversed(list_versions(root))]
+    if (root / _UNFINISHED).exists():  # the folder is between two versions, each file of which must be one's
+        if all(any(one.get(path) == name for one in known) for path, name in now.items()):
+            return
+    else:
+        refuse_edited(root)
+        refuse_cut_off(root)
+        if now in known:
             return
     raise LakeError(
         "the folder holds work that is in no version",
@@ -82,14 +112,25 @@ def refuse_unpublished(root: Path) -> None:
     )
 
 
-def _place(root: Path, output: str, files: list[File]) -> None:
-    """Put the parts of an output in place: a new folder beside the old one, then by rename."""
+def _place(root: Path, output: str, files: list[File]) -> bool:
+    """Put the parts of an output in place, in a new folder beside the old one and then by rename.
+
+    Returns whether the old folder held exactly these parts, and was kept. Parts of it that are the version's, by their
+    hash, move over without a copy.
+    """
     target = root / layout.table_folder(output)
+    same = {f.path.name for f in files if (target / f.path.name).is_file() and md5_of(target / f.path.name) == f.md5}
+    if target.is_dir() and {path.name for path in target.iterdir()} == same == {f.path.name for f in files}:
+        return True
     aside = root / layout.STAGING / "checkout" / output
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     for file in files:
-        _clone(file.cached, aside / file.path.name)
+        name = file.path.name
+        if name in same:
+            os.link(target / name, aside / name)  # of one working file, for as long as the old folder lasts
+        else:
+            clone(file.cached, aside / name)
     sync_folder(aside)
     old = root / layout.STAGING / "checkout-old" / output
     shutil.rmtree(old, ignore_errors=True)
@@ -99,23 +140,4 @@ def _place(root: Path, output: str, files: list[File]) -> None:
         target.rename(old)
     aside.rename(target)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _clone(source: Path, target: Path) -> None:
-    """Copy a file, sharing its blocks where the file system can; flushed and read-only."""
-    with source.open("rb") as origin, target.open("wb") as sink:
-        try:
-            fcntl.ioctl(sink, _FICLONE, origin.fileno())
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS):
-                raise
-            shutil.copyfileobj(origin, sink, 1 << 22)
-        sink.flush()
-        os.fsync(sink.fileno())
-    target.chmod(0o444)
-
-
-def _write(path: Path, content: bytes) -> None:
-    aside = path.with_name(f".{path.name}.new")
-    aside.write_bytes(content)
-    aside.replace(path)
+    return False

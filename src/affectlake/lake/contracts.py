@@ -23,6 +23,7 @@ RuleKind = Literal["unique", "counts_up", "bounds", "same_length", "increasing",
 ARROW_TYPES: dict[str, pa.DataType] = {
     "string": pa.string(),
     "bool": pa.bool_(),
+    "binary": pa.binary(),
     "int8": pa.int8(),
     "int16": pa.int16(),
     "int32": pa.int32(),

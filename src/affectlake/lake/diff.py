@@ -83,6 +83,7 @@ def diff_rows(root: Path, before: Version, after: Version, output: str) -> Rows:
     key = list(table.key)
     shared = [c for c in right.collect_schema().names() if c not in key and c in left.collect_schema().names()]
     before_of = {c: f"{c}_before" for c in shared}
+    old_columns = [c for c in left.collect_schema().names() if c not in key]
     joined = right.with_columns(_now=True).join(
         left.with_columns(_before=True), on=key, how="full", nulls_equal=True, suffix="_before", coalesce=True
     )
@@ -93,7 +94,7 @@ def diff_rows(root: Path, before: Version, after: Version, output: str) -> Rows:
     found = joined.filter(differs).sort(key).collect(engine="streaming")
     return Rows(
         added=found.filter(is_added).select(right.collect_schema().names()),
-        removed=found.filter(is_removed).select(*key, *before_of.values()).rename(lambda c: c.removesuffix("_before")),
+        removed=found.filter(is_removed).select(*key, *(pl.col(before_of.get(c, c)).alias(c) for c in old_columns)),
         changed=found.filter(~is_added & ~is_removed).select(*key, *(c for pair in before_of.items() for c in pair)),
     )
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 import threading
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from affectlake.lake.contracts import Contract
 from affectlake.lake.rules import Failure
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _ONE_AT_A_TIME = threading.Lock()  # a Great Expectations context is process-wide state
 _NO_BOUND = 1.7976931348623157e308  # given both bounds, Great Expectations compares in one vectorised step

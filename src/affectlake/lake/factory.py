@@ -50,8 +50,8 @@ def _constant(column: Column) -> object:
         return column.values[0]
     if column.type == "string":
         return "a"
-    if column.type == "bool":
-        return False
+    if column.type in ("bool", "binary"):
+        return False if column.type == "bool" else b"\0"
     return column.minimum if column.minimum is not None else 0
 
 
@@ -128,6 +128,44 @@ def _metrics(_n: int) -> dict[str, object]:
     }
 
 
+def _responses(_n: int) -> dict[str, object]:
+    return {
+        "request_key": [bytes([31, at]) for at in range(3)],
+        "i": [0, 0, 0],
+        "j": [1, 1, 1],
+        "k": [2, 3, 4],
+        "shown_1": [0, 3, 1],
+        "shown_2": [2, 0, 4],
+        "shown_3": [1, 1, 0],
+        "answer": ["Video 2 is noticeably different from the other two.", "I cannot say.", None],
+        "sampling": ["{}"] * 3,
+        "error_kind": [None, None, "timed_out"],
+        "error_words": [None, None, "no whole answer within 300 s"],
+        "attempts": [1, 2, 5],
+    }
+
+
+def _videos(n: int) -> dict[str, object]:
+    return {
+        "stimulus_index": list(range(n)),
+        "video_path": [f"tiny-{s:04d}.mp4" for s in range(n)],
+        "video_sha256": [None if s else "0" * 64 for s in range(n)],
+        "duration_s": [None if s else 1.0 for s in range(n)],
+        "n_frames": [0 if s else 2 for s in range(n)],
+        "unreadable": ["made for a test" if s else None for s in range(n)],
+    }
+
+
+def _frames(_n: int) -> dict[str, object]:
+    return {
+        "stimulus_index": [0, 0],
+        "frame_index": [0, 1],
+        "time_s": [0.0, 0.5],
+        "frame_sha256": ["1" * 64, "2" * 64],
+        "jpeg": [b"\xff\xd8\x01", b"\xff\xd8\x02"],
+    }
+
+
 _ROWS: dict[str, Callable[[int], dict[str, object]]] = {
     "stimuli": _stimuli,
     "exclusions": lambda _n: {"stimulus_id": ["tiny-9999"], "reason": ["made for a test"], "n_rows": [1]},
@@ -135,7 +173,12 @@ _ROWS: dict[str, Callable[[int], dict[str, object]]] = {
     "captions": lambda n: {"stimulus_index": list(range(n)), "caption": [f"stimulus {s}" for s in range(n)]},
     "features": lambda n: {"stimulus_index": list(range(n)), "vector": [[float(s % 2), 1.0] for s in range(n)]},
     "triplets": _trials,
+    "videos": _videos,
+    "frames": _frames,
+    "responses": _responses,
     "choices": _choices,
+    "unparsed": lambda _n: {"i": [0], "j": [1], "k": [3], "trial_set": ["main"], "protocol": ["describe/1"]},
+    "order_effects": lambda _n: {"measure": ["chosen_first"], "value": [0.34], "n": [100], "trial_set": ["main"]},
     "embeddings": _embeddings,
     "learning_curves": _learning_curves,
     "layouts": lambda n: {"stimulus_index": list(range(n)), "x": [float(s) for s in range(n)], "y": [0.0] * n},

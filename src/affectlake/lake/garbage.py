@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from affectlake.errors import LakeError
 from affectlake.lake import layout
+from affectlake.lake.content import examine
 from affectlake.lake.git import git
-from affectlake.lake.integrity import examine
 from affectlake.lake.versions import Manifest, cache_folder, cached_object
 
 YOUNG_S = 24 * 3600.0

@@ -50,7 +50,7 @@ def _run(
 ) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
-            ["git", *arguments],
+            ["git", "-c", "core.fsync=all", *arguments],
             cwd=root,
             input=stdin,
             env=os.environ | dict(env or {}),

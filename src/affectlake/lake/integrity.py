@@ -1,26 +1,24 @@
 """Whether the files of a version are the bytes that were published, in the cache and in the remote; mending them.
 
 Every object is named by the MD5 of its content, in DVC's cache and in a remote alike, so that reading it tells whether
-it is whole. Git's own objects, which hold the manifests, are checked by Git.
+it is whole. An object that several versions have is read once. Git's own objects, which hold the manifests, are hashed
+as Git does; what is damaged there only another clone can mend.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from affectlake.errors import LakeError, VersionError
+from affectlake.errors import VersionError
 from affectlake.lake import layout
+from affectlake.lake.content import State, examine
 from affectlake.lake.git import git_bytes, git_or_none
-from affectlake.lake.versions import Manifest, Version, cached_object, dvc_config
-
-State = Literal["missing", "damaged", "zero-filled"]
-_READ_BYTES = 1 << 20
+from affectlake.lake.remotes import Remote, open_remote
+from affectlake.lake.versions import TAGS, Manifest, Version, blobs, cached_object
 
 
 class Finding(NamedTuple):
@@ -45,97 +43,143 @@ class Wanted(NamedTuple):
     md5: str
 
 
-def examine(path: Path, md5: str) -> State | None:
-    """Return what is wrong with the object at `path`, or None if its bytes have the hash `md5`."""
-    digest = hashlib.md5(usedforsecurity=False)
-    only_zeros = True
-    try:
-        with path.open("rb") as source:
-            while block := source.read(_READ_BYTES):
-                digest.update(block)
-                only_zeros = only_zeros and not any(block)
-    except OSError:
-        return "missing"
-    if digest.hexdigest() == md5.removesuffix(".dir"):
-        return None
-    return "zero-filled" if only_zeros else "damaged"
+class Users(NamedTuple):
+    """What an object is for: a path in the lake, and the names of the versions that have it."""
+
+    path: str
+    versions: list[str]
 
 
 def objects(manifest: Manifest) -> Iterator[Wanted]:
     """Yield the objects of a version, each listing before the files it names. A damaged listing ends at itself."""
     for output, digest in sorted(manifest.digests.items()):
-        folder = str(layout.table_folder(output))
-        yield Wanted(folder, digest)
-        listing = cached_object(manifest.root, digest)
-        if examine(listing, digest) is None:
-            for entry in json.loads(listing.read_bytes()):
-                yield Wanted(f"{folder}/{entry['relpath']}", entry["md5"])
+        yield Wanted(str(layout.table_folder(output)), digest)
+        yield from _named(manifest.root, output, digest)
 
 
-def verify(root: Path, version: Version) -> None:
-    """Raise :class:`VersionError` unless every object of `version` is in the cache, whole."""
-    found = [f for f in check(root, version, repair=False) if f.where != "remote"]
+def users(root: Path, versions: Iterable[Version]) -> dict[str, Users]:
+    """Return the objects of `versions` by MD5, listings before the files they name."""
+    found = _listings(root, versions)
+    return found | _files(root, found)
+
+
+def verify(root: Path, *versions: Version) -> None:
+    """Raise :class:`VersionError` unless every object of `versions` is in the cache, whole."""
+    found = check(root, *versions, repair=False, remote=None)
     if found:
+        names = ", ".join(sorted({f.version for f in found}))
         raise VersionError(
-            f"{len(found)} files of {version.name} are not as they were published",
+            f"{len(found)} files of {names} are not as they were published",
             found="\n         ".join(map(str, found[:5])),
-            todo=f"`affectlake fsck {version.name}` repairs what the remote still has",
+            todo="`affectlake fsck --repair` repairs what the remote still has",
         )
 
 
-def check(root: Path, version: Version, *, repair: bool) -> list[Finding]:
-    """Hash every object of a version in the cache, and in the remote if that is a folder.
+def check(root: Path, *versions: Version, repair: bool, remote: str | None = "") -> list[Finding]:
+    """Hash every object of `versions` in the cache, and in a remote.
 
     Parameters
     ----------
     root : Path
         Root of the lake.
-    version : Version
-        Which version.
+    *versions : Version
+        Which versions.
     repair : bool
         Replace an object that is missing or damaged by the other place's copy, where that is whole.
+    remote : str or None
+        Name of the DVC remote; the default one when empty; none, only the cache, when None.
 
     Returns
     -------
     list of Finding
-        Empty when all is well. An object that the remote does not have is no finding: it was not pushed.
+        Empty when all is well. An object that the remote does not have is a finding if the Git remote ``origin``
+        announces a version that has it, or if the remote has the listing that names it; else it was not pushed.
+
+    Raises
+    ------
+    LakeError
+        If the remote cannot be reached.
     """
-    found = _git_findings(root, version)
-    if found:
-        return found
-    remote = remote_folder(root)
-    for wanted in objects(Manifest(root, version.commit)):
-        local = cached_object(root, wanted.md5)
-        away = remote / "files" / "md5" / wanted.md5[:2] / wanted.md5[2:] if remote else None
-        here = examine(local, wanted.md5)
-        there = examine(away, wanted.md5) if away and away.exists() else "missing"
-        if here:
-            mended = repair and away is not None and there is None and _copy(away, local, wanted.md5)
-            found.append(Finding(version.name, *wanted, "cache", here, mended))
-        if away and away.exists() and there:
-            mended = repair and here is None and _copy(local, away, wanted.md5)
-            found.append(Finding(version.name, *wanted, "remote", there, mended))
+    found = [finding for version in versions for finding in _git_findings(root, version)]
+    broken = {finding.version for finding in found}
+    sound = [version for version in versions if version.name not in broken]
+    away = None if remote is None else open_remote(root, remote)
+    announced = _announced(root) if away else set()
+    listings = _listings(root, sound)
+    expected = {md5 for md5, use in listings.items() if announced & set(use.versions)}
+    found += _compare(root, listings, away, expected, repair=repair)
+    files = _files(root, listings)
+    if away:
+        pushed = set(away.sizes(listings))
+        expected = {md5 for md5, use in files.items() if announced & set(use.versions)}
+        expected |= set(_files(root, {md5: use for md5, use in listings.items() if md5 in pushed}))
+    return found + _compare(root, files, away, expected, repair=repair)
+
+
+def _compare(
+    root: Path, wanted: dict[str, Users], away: Remote | None, expected: set[str], *, repair: bool
+) -> list[Finding]:
+    """Examine objects in both places; those `expected` in the remote are found missing if they are not there."""
+    here = {md5: examine(cached_object(root, md5), md5) for md5 in wanted}
+    there: dict[str, State | None] = dict.fromkeys(wanted, "missing")
+    if away:
+        there |= away.examine(away.sizes(wanted))
+    found = []
+    for md5, use in wanted.items():
+        local, versions = cached_object(root, md5), ", ".join(use.versions)
+        state, away_state = here[md5], there[md5]
+        if state:
+            mended = repair and away is not None and away_state is None and away.fetch({md5: local})[md5] is None
+            found.append(Finding(versions, use.path, md5, "cache", state, mended))
+        if away and away_state and (away_state != "missing" or md5 in expected):
+            mended = repair and state is None
+            if mended:
+                away.send({md5: local})
+            found.append(Finding(versions, use.path, md5, "remote", away_state, mended))
     return found
 
 
-def remote_folder(root: Path) -> Path | None:
-    """Return the folder of the default remote, or None if it is not a folder on this machine."""
-    config = dvc_config(root)
-    name = config.get("core", "remote", fallback="")
-    url = config.get(f"'remote \"{name}\"'", "url", fallback="")
-    return None if not url or "://" in url else (root / ".dvc" / url).resolve()
+def _listings(root: Path, versions: Iterable[Version]) -> dict[str, Users]:
+    found: dict[str, Users] = {}
+    for version in versions:
+        for output, digest in sorted(Manifest(root, version.commit).digests.items()):
+            found.setdefault(digest, Users(str(layout.table_folder(output)), [])).versions.append(version.name)
+    return found
+
+
+def _files(root: Path, listings: dict[str, Users]) -> dict[str, Users]:
+    """Return what the listings name, as far as they are whole."""
+    found: dict[str, Users] = {}
+    for digest, use in listings.items():
+        for wanted in _named(root, str(Path(use.path).relative_to(layout.TABLES)), digest):
+            known = found.setdefault(wanted.md5, Users(wanted.path, []))
+            known.versions.extend(name for name in use.versions if name not in known.versions)
+    return found
+
+
+def _named(root: Path, output: str, digest: str) -> Iterator[Wanted]:
+    listing = cached_object(root, digest)
+    if digest.endswith(".dir") and examine(listing, digest) is None:
+        for entry in json.loads(listing.read_bytes()):
+            yield Wanted(f"{layout.table_folder(output)}/{entry['relpath']}", entry["md5"])
+
+
+def _announced(root: Path) -> set[str]:
+    """Return the names of the versions that the Git remote ``origin`` announces; none if it cannot be asked."""
+    listed = git_or_none(root, "ls-remote", "--quiet", "origin", f"{TAGS}*") or ""
+    return {line.rpartition("/")[2] for line in listed.splitlines()}
 
 
 def _git_findings(root: Path, version: Version) -> list[Finding]:
     """Hash the files that the version's commit itself holds: its parameters, pipeline and manifest."""
     if git_or_none(root, "cat-file", "-e", version.commit) is None:
         return [Finding(version.name, "the commit", version.commit, "git", "missing", repaired=False)]
+    places = (layout.PARAMS, layout.PIPELINE, layout.PIPELINE_LOCK, layout.COLLECTED)
     found = []
-    for path in (layout.PARAMS, layout.PIPELINE, layout.PIPELINE_LOCK):
-        name = git_or_none(root, "rev-parse", "--verify", "--quiet", f"{version.commit}:./{path}")
-        state = None if name is None else _blob_state(root, name)
-        if name and state:
-            found.append(Finding(version.name, str(path), name, "git", state, repaired=False))
+    for path, name in blobs(root, version.commit, map(str, places)):
+        state = _blob_state(root, name)
+        if state:
+            found.append(Finding(version.name, path, name, "git", state, repaired=False))
     return found
 
 
@@ -147,25 +191,3 @@ def _blob_state(root: Path, name: str) -> State | None:
     kind = hashlib.sha1 if len(name) == 40 else hashlib.sha256
     whole = kind(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == name
     return None if whole else "damaged"
-
-
-def _copy(source: Path, target: Path, md5: str) -> bool:
-    """Put a verified copy of `source` at `target` by rename; return whether it is whole."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".mend-")
-    aside = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as sink, source.open("rb") as origin:
-            while block := origin.read(_READ_BYTES):
-                sink.write(block)
-            sink.flush()
-            os.fsync(sink.fileno())
-        if examine(aside, md5):
-            return False
-        aside.chmod(0o444)
-        aside.replace(target)
-    except OSError as error:
-        raise LakeError(f"{target} could not be repaired", found=str(error)) from error
-    finally:
-        aside.unlink(missing_ok=True)
-    return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 TABLES = Path("storage/tables")
+COLLECTED = Path("storage/collected")
 STAGING = Path("storage/staging")
 QUARANTINE = Path("storage/quarantine")
 UNRECORDED = Path("storage/staging/unrecorded")
@@ -14,6 +15,7 @@ MODEL_RUNS = Path("storage/mlflow.db")
 MODEL_FILES = Path("storage/mlflow")
 REMOTE = Path("storage/remote")
 WRITER_LOCK = Path("storage/.writer.lock")
+FORMAT = Path("storage/format")
 
 PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
@@ -21,6 +23,11 @@ PIPELINE_LOCK = Path("dvc.lock")
 
 # what Git does not keep: DVC keeps the tables, the rest is made on this machine for this machine
 IGNORED = (TABLES, STAGING, QUARANTINE, SCRATCH, REPORTS, MODEL_RUNS, MODEL_FILES, REMOTE, WRITER_LOCK)
+
+
+def pointer(output: str) -> Path:
+    """Return the file in which DVC keeps the hash of a collected output (one that grows and that no step makes)."""
+    return COLLECTED / f"{output}.dvc"
 
 
 def table_folder(output: str) -> Path:

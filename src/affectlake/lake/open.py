@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 import polars as pl
@@ -15,8 +18,43 @@ from affectlake.lake.parts import scan
 from affectlake.lake.query import query
 from affectlake.lake.versions import Manifest, Version, list_versions, resolve
 
+T = TypeVar("T")
 
-@dataclass(frozen=True)
+
+class Listing(list[T]):
+    """Rows of one kind, shown as a table: what :meth:`Lake.versions` and :meth:`Lake.diff` return.
+
+    Parameters
+    ----------
+    rows : sequence
+        The rows, named tuples.
+    columns : tuple of str
+        Which of their fields are shown.
+    """
+
+    def __init__(self, rows: Sequence[T], columns: tuple[str, ...]) -> None:
+        super().__init__(rows)
+        self.columns = columns
+
+    def _cells(self) -> list[list[str]]:
+        return [[_cell(getattr(row, column)) for column in self.columns] for row in self]
+
+    def __repr__(self) -> str:
+        rows = [list(self.columns), *self._cells()]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(self.columns))]
+        return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{escape(column)}</th>" for column in self.columns)
+        body = "".join(f"<tr>{''.join(f'<td>{escape(c)}</td>' for c in row)}</tr>" for row in self._cells())
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cell(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+@dataclass(frozen=True, repr=False)
 class Lake:
     """A lake, read at its versions.
 
@@ -28,9 +66,15 @@ class Lake:
 
     root: Path
 
-    def versions(self) -> list[Version]:
+    def __repr__(self) -> str:
+        return f"Lake({str(self.root)!r})\n{self.versions()!r}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>Lake <code>{escape(str(self.root))}</code></p>{self.versions()._repr_html_()}"
+
+    def versions(self) -> Listing[Version]:
         """Return the versions, oldest first."""
-        return list_versions(self.root)
+        return Listing(list_versions(self.root), ("name", "created", "author", "changes"))
 
     def table(self, name: str, at: str = "") -> pl.LazyFrame:
         """Return a table of a version, opened through its contract and read where the cache keeps it.
@@ -51,9 +95,10 @@ class Lake:
             )
         return scan([file.cached for output in tables[name] for file in manifest.files(output)], name)
 
-    def diff(self, before: str, after: str, table: str = "") -> list[OutputDiff]:
+    def diff(self, before: str, after: str, table: str = "") -> Listing[OutputDiff]:
         """Return how the outputs of two versions differ: rows added, removed and changed, by key."""
-        return diff(self.root, resolve(self.root, before), resolve(self.root, after), table)
+        found = diff(self.root, resolve(self.root, before), resolve(self.root, after), table)
+        return Listing(found, OutputDiff._fields)
 
     def sql(self, sql: str, at: str = "") -> duckdb.DuckDBPyRelation:
         """Return the rows of one SELECT over a version's tables; ``table@version`` names another version's."""

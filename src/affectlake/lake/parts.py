@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from affectlake.errors import ContractError
 from affectlake.lake.contracts import Contract, contract
+from affectlake.lake.files import sync_folder
 
 ROWS_PER_PART = 1_000_000
 ROWS_PER_GROUP = 250_000
@@ -62,8 +63,19 @@ def as_arrow(frame: pl.DataFrame, table: Contract) -> pa.Table:
         ) from error
 
 
-def write_parts(frame: pl.DataFrame, table: Contract, folder: Path) -> list[Path]:
+def write_parts(frame: pl.DataFrame, table: Contract, folder: Path, first: int = 0) -> list[Path]:
     """Write `frame` as the parts of `table` into the new folder `folder`, flushed to the disk.
+
+    Parameters
+    ----------
+    frame : polars.DataFrame
+        The rows.
+    table : Contract
+        The table's contract.
+    folder : Path
+        A folder that does not exist.
+    first : int
+        Number of the first part.
 
     Returns
     -------
@@ -74,7 +86,7 @@ def write_parts(frame: pl.DataFrame, table: Contract, folder: Path) -> list[Path
     folder.mkdir(parents=True)
     paths: list[Path] = []
     for start in range(0, max(arrow.num_rows, 1), ROWS_PER_PART):
-        path = folder / f"part-{len(paths):05d}.parquet"
+        path = folder / f"part-{first + len(paths):05d}.parquet"
         with path.open("wb") as sink:
             pq.write_table(
                 arrow.slice(start, ROWS_PER_PART),
@@ -133,12 +145,3 @@ def check_footer(path: Path, table: Contract) -> None:
 
 def _nullable(schema: pa.Schema) -> pa.Schema:
     return pa.schema([field.with_nullable(True) for field in schema])
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush the folder's entries to the disk, so that a rename in it survives a crash."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -10,27 +10,41 @@ import fcntl
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from typing import TextIO
 
 from affectlake.errors import LakeError
 from affectlake.lake import layout
+from affectlake.lake.cache import refuse_behind, secure
+from affectlake.lake.formats import refuse_newer, write_format
 from affectlake.lake.git import git, git_or_none, identity
 from affectlake.lake.stages import dvc_repository, sort_lock
-from affectlake.lake.versions import CODE_TRAILER, TAGS, Manifest, Version, list_versions, resolve
+from affectlake.lake.versions import (
+    CODE_TRAILER,
+    TAGS,
+    File,
+    Manifest,
+    Version,
+    list_versions,
+    resolve,
+)
 
 # what a version's commit holds; the tables themselves are in DVC's cache, named by dvc.lock
 TRACKED = (
     layout.PARAMS,
     layout.PIPELINE,
     layout.PIPELINE_LOCK,
+    layout.COLLECTED,
     Path(".gitignore"),
     Path(".dvcignore"),
     Path(".dvc/.gitignore"),
     Path(".dvc/config"),
     Path("storage/README.md"),
+    layout.FORMAT,
 )
 
 DVC_CONFIG = f"""\
@@ -50,11 +64,13 @@ README = """\
 | here | what it is | who keeps it |
 |---|---|---|
 | `tables/TABLE/` or `tables/TABLE/PARTITION/` | `part-00000.parquet`, …: rows sorted by the table's key | DVC |
+| `collected/OUTPUT.dvc` | names the parts of an output that grows, such as the answers of a model | Git |
 | `quarantine/TIME-STEP/` | rows that broke their contract, with an account and Data Docs | this machine |
 | `reports/VERSION.html` | the report of a version | this machine; `affectlake report` rebuilds it |
 | `mlflow.db`, `mlflow/` | model runs and their files | this machine |
 | `scratch/`, `staging/` | checkpoints of running fits; tables not yet validated | this machine |
-| `remote/` | the default DVC remote (`dvc push`) | this machine |
+| `remote/` | the default DVC remote (`affectlake push`) | this machine |
+| `format` | the format of the lake; an affectlake that does not know it refuses | Git |
 
 Files under `tables/` are read-only: they are shared with a cache that holds every version. Change a table by changing
 what makes it, then `affectlake run`.
@@ -67,10 +83,11 @@ def find(start: Path) -> Path:
     Raises
     ------
     LakeError
-        If neither `start` nor a folder above it is a lake.
+        If neither `start` nor a folder above it is a lake, or a newer affectlake made it.
     """
     for folder in (start.resolve(), *start.resolve().parents):
         if (folder / layout.PARAMS).is_file() and (folder / ".dvc").is_dir() and (folder / "storage").is_dir():
+            refuse_newer(folder)
             return folder
     raise LakeError(
         f"{start} is not a lake, nor is a folder above it",
@@ -100,8 +117,10 @@ def adopt(root: Path) -> None:
     with dvc_repository(root, init=True):
         (root / ".dvc" / "config").write_text(DVC_CONFIG, encoding="utf-8")
     (root / ".dvc" / "cache").mkdir(mode=0o700, exist_ok=True)
-    (root / layout.TABLES).mkdir(parents=True, exist_ok=True)
+    for folder in (layout.TABLES, layout.COLLECTED):
+        (root / folder).mkdir(parents=True, exist_ok=True)
     (root / "storage/README.md").write_text(README, encoding="utf-8")
+    write_format(root)
     ignore = root / ".gitignore"
     lines = ignore.read_text(encoding="utf-8").splitlines() if ignore.exists() else []
     lines += [rule for path in layout.IGNORED if (rule := f"/{path}") not in lines]
@@ -109,8 +128,10 @@ def adopt(root: Path) -> None:
 
 
 @contextmanager
-def writing(root: Path, what: str) -> Iterator[None]:
-    """Hold the lake's writer lock; a second writer is refused with the name of the first. A dead holder holds nothing.
+def writing(
+    root: Path, what: str, *, wait_s: float = 0.0, say: Callable[[str], None] = lambda _line: None
+) -> Iterator[None]:
+    """Hold the lake's writer lock. The kernel takes it from a holder that dies, so a dead one holds nothing.
 
     Parameters
     ----------
@@ -118,6 +139,15 @@ def writing(root: Path, what: str) -> Iterator[None]:
         Root of the lake.
     what : str
         What the holder is doing, for the other's message.
+    wait_s : float
+        How long to wait for another holder, in seconds; may be infinite.
+    say : callable
+        Takes a line that names the holder that is waited for, whenever there is another.
+
+    Raises
+    ------
+    LakeError
+        If another still holds it after `wait_s`; the message names it.
     """
     path = root / layout.WRITER_LOCK
     try:
@@ -125,17 +155,33 @@ def writing(root: Path, what: str) -> Iterator[None]:
     except OSError as error:
         raise LakeError(f"{root} cannot be written to", found=str(error), todo="check its permissions") from error
     with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            handle.seek(0)
-            raise LakeError(
-                f"{root} is being written to", found=handle.read().strip(), todo="wait until it has ended"
-            ) from error
+        _lock(root, handle, wait_s, say)
         handle.truncate(0)
         handle.write(f"{what}, process {os.getpid()} on {socket.gethostname()}\n")
         handle.flush()
-        yield
+        try:
+            yield
+        finally:
+            handle.truncate(0)
+
+
+def _lock(root: Path, handle: TextIO, wait_s: float, say: Callable[[str], None]) -> None:
+    deadline = time.monotonic() + wait_s
+    pause_s, told = 0.01, ""
+    while True:
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            handle.seek(0)
+            holder = handle.read().strip() or "a writer that has just come"
+            if time.monotonic() >= deadline:
+                todo = "wait until it has ended"
+                raise LakeError(f"{root} is being written to", found=holder, todo=todo) from error
+        if holder != told:
+            say(f"waiting for {holder}")
+            told = holder
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, 0.5)
 
 
 def publish(root: Path) -> Version | None:
@@ -156,15 +202,15 @@ def publish(root: Path) -> Version | None:
         raise LakeError(f"{root} is at a detached commit", wanted="a branch", todo="go back to one: `git switch main`")
     before = git_or_none(root, "rev-parse", "--verify", "--quiet", "HEAD") or ""
     known = list_versions(root)
+    refuse_behind(root)
     sort_lock(root)
     tree = _tree(root, before)
     if known and before and git(root, "rev-parse", f"{known[-1].commit}^{{tree}}").strip() == tree:
         return None
-    manifest = Manifest(root, "")
-    _flush(manifest, Manifest(root, known[-1].commit) if known else None)
+    manifest, old = Manifest(root, ""), Manifest(root, known[-1].commit) if known else None
     name = f"v{int(known[-1].name[1:]) + 1 if known else 1}"
-    message = _message(name, manifest, Manifest(root, known[-1].commit) if known else None)
     parents = ("-p", before) if before else ()
+    message = _message(name, manifest, old)
     commit = git(root, "commit-tree", tree, *parents, stdin=message, env=identity(root)).strip()
     move = f"start\nupdate {branch} {commit} {before or '0' * 40}\ncreate {TAGS}{name} {commit}\nprepare\ncommit\n"
     git(root, "update-ref", "--stdin", stdin=move)
@@ -186,32 +232,30 @@ def _tree(root: Path, before: str) -> str:
         return git(root, "write-tree", env=env).strip()
 
 
-def _flush(manifest: Manifest, old: Manifest | None) -> None:
-    """Flush to the disk every cached file that the last version did not have."""
-    had = set(old.digests.items()) if old else set()
-    for output, digest in manifest.digests.items():
-        if (output, digest) not in had:
-            for file in manifest.files(output):
-                descriptor = os.open(file.cached, os.O_RDONLY)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
+def _changes(manifest: Manifest, old: Manifest | None) -> Iterator[tuple[str, list[File], list[File]]]:
+    """Yield each output that the old version had otherwise or not at all, with its files then and now.
+
+    Its objects are made sure of first, those that the old version had excepted.
+    """
+    for output, digest in sorted(manifest.digests.items()):
+        before = old.digests.get(output) if old else None
+        if digest != before:
+            had = old.files(output) if old and before else []
+            secure(manifest.root, output, digest, {file.md5 for file in had})
+            yield output, had, manifest.files(output)
 
 
 def _message(name: str, manifest: Manifest, old: Manifest | None) -> str:
-    changes = []
-    for output, digest in sorted(manifest.digests.items()):
-        before = old.digests.get(output) if old else None
-        if digest == before:
-            continue
-        n_before = old.n_rows(output) if old and before else 0
-        n_now = manifest.n_rows(output)
+    import pyarrow.parquet as pq  # late: looking at versions is quick without it
+
+    lines = []
+    for output, before, now in _changes(manifest, old):
+        rows = {file.md5: pq.read_metadata(file.cached).num_rows for file in (*before, *now)}
+        n_before, n_now = (sum(rows[file.md5] for file in files) for files in (before, now))
         same = before and n_now == n_before
-        rows = f"made anew ({n_now:,} rows)" if same else f"{n_now - n_before:+,} rows ({n_now:,})"
-        changes.append(f"  {output}: {rows}")
-    gone = sorted(set(old.digests) - set(manifest.digests)) if old else []
-    changes += [f"  {output}: removed" for output in gone]
-    changes = changes or ["  parameters only"]
+        words = f"made anew ({n_now:,} rows)" if same else f"{n_now - n_before:+,} rows ({n_now:,})"
+        lines.append(f"  {output}: {words}")
+    lines += [f"  {output}: removed" for output in sorted(set(old.digests if old else ()) - set(manifest.digests))]
+    lines = lines or ["  parameters only"]
     code = f"{CODE_TRAILER}: {installed_version('affectlake')}"
-    return "\n".join([f"{name}: {len(changes)} outputs changed", "", *changes, "", code, ""])
+    return "\n".join([f"{name}: {len(lines)} outputs changed", "", *lines, "", code, ""])

@@ -32,7 +32,9 @@ class Failure:
         return f"{self.table}/{self.part}: {', '.join(self.columns)}: {self.rule}: {self.n_failed:,} rows, e.g. {shown}"
 
 
-def check(table: Contract, parts: list[Path], others: Mapping[str, pl.LazyFrame]) -> list[Failure]:
+def check(
+    table: Contract, parts: list[Path], others: Mapping[str, pl.LazyFrame], earlier: pl.LazyFrame | None = None
+) -> list[Failure]:
     """Check every rule of `table` that a row cannot decide alone, part by part.
 
     Parameters
@@ -43,6 +45,8 @@ def check(table: Contract, parts: list[Path], others: Mapping[str, pl.LazyFrame]
         Its Parquet parts, in order.
     others : mapping of str to polars.LazyFrame
         The tables that its references name.
+    earlier : polars.LazyFrame, optional
+        The rows that stand already, when `parts` are to be added to them: no key may come twice.
 
     Returns
     -------
@@ -51,10 +55,12 @@ def check(table: Contract, parts: list[Path], others: Mapping[str, pl.LazyFrame]
     """
     failures: list[Failure] = []
     last: pl.DataFrame | None = None
-    n_before = 0
+    n_before = 0 if earlier is None else earlier.select(pl.len()).collect().item()
     for path in parts:
         frame = pl.read_parquet(path)
         failures += _keys(table, path, frame, last)
+        if earlier is not None:
+            failures += _stands_already(table, path, frame, earlier)
         for rule in table.rules:
             bad = _BROKEN[rule.kind](frame, rule, n_before) if rule.kind in _BROKEN else None
             if bad is not None and not bad.is_empty():
@@ -72,6 +78,14 @@ def _keys(table: Contract, path: Path, frame: pl.DataFrame, last: pl.DataFrame |
     joined = keys if last is None else pl.concat([last, keys])
     bad = joined.filter(sort_breaks(joined, table.key))
     return [] if bad.is_empty() else [_failure(table, path, table.key, "unique key, rows in its order", bad)]
+
+
+def _stands_already(table: Contract, path: Path, frame: pl.DataFrame, earlier: pl.LazyFrame) -> list[Failure]:
+    key = list(table.key)
+    # the new keys are few: they make the hash table, and the earlier rows stream past it
+    found = earlier.select(key).join(frame.lazy().select(key), on=key, how="semi", nulls_equal=True)
+    bad = found.collect(engine="streaming")
+    return [] if bad.is_empty() else [_failure(table, path, table.key, "unique key, against earlier parts", bad)]
 
 
 def _one_of(frame: pl.DataFrame, rule: Rule, _n_before: int) -> pl.DataFrame:

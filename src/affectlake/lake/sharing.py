@@ -1,21 +1,35 @@
 """Versions to and from elsewhere: their files through DVC remotes, their commits and tags through Git remotes.
 
 A version is announced (its tag pushed) only after its files are in the DVC remote, and taken as come (its tag fetched
-into place) only after its files are in the cache, whole.
+into place) only after its files are in the cache, whole. Both go on where they were cut off.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from affectlake.errors import LakeError, VersionError
+from affectlake.lake import layout
+from affectlake.lake.checkout import checkout, refuse_unpublished
+from affectlake.lake.content import State, examine
+from affectlake.lake.formats import refuse_newer_at
 from affectlake.lake.git import git, git_or_none
-from affectlake.lake.integrity import examine, objects, verify
-from affectlake.lake.stages import dvc_repository
-from affectlake.lake.versions import TAGS, Manifest, Version, cached_object, list_versions
+from affectlake.lake.integrity import Users, users, verify
+from affectlake.lake.remotes import Remote, open_remote
+from affectlake.lake.versions import TAGS, Version, cache_folder, cached_object, list_versions
 
 _INCOMING = "refs/affectlake/incoming/"
+_PER_ROUND = 32
+# what says which version the folder holds
+_STATE = (layout.PARAMS, layout.PIPELINE, layout.PIPELINE_LOCK, layout.COLLECTED)
+
+Say = Callable[[str], None]
+
+
+def _quiet(_: str) -> None:
+    """Say nothing."""
 
 
 class Moved(NamedTuple):
@@ -25,7 +39,7 @@ class Moved(NamedTuple):
     versions: list[str]
 
 
-def push(root: Path, versions: list[Version], remote: str = "") -> Moved:
+def push(root: Path, versions: list[Version], remote: str = "", say: Say = _quiet) -> Moved:
     """Send the files of `versions` to a DVC remote, then announce them to the Git remote ``origin``, if there is one.
 
     Parameters
@@ -36,84 +50,105 @@ def push(root: Path, versions: list[Version], remote: str = "") -> Moved:
         Which versions; all of their files must be in the cache, whole.
     remote : str
         Name of the DVC remote; the default one when empty.
+    say : callable
+        Takes one line of progress.
 
     Raises
     ------
     LakeError
         If the remote takes not all files; nothing is announced then. Running again goes on where it stopped.
     """
-    for version in versions:
-        verify(root, version)
-    wanted = {one.md5 for version in versions for one in objects(Manifest(root, version.commit))}
-    n_files, failed = _transfer(root, "push", wanted, remote)
-    if failed:
-        raise LakeError(
-            "not all files reached the remote; no version was announced",
-            found=failed,
-            todo="run `affectlake push` again: it sends what is missing",
-        )
-    if git_or_none(root, "remote", "get-url", "origin") is None:
+    has_origin = git_or_none(root, "remote", "get-url", "origin") is not None
+    branch = _branch(root) if has_origin else ""
+    verify(root, *versions)
+    n_files = _send(root, open_remote(root, remote), list(users(root, versions)), say)
+    if not has_origin:
         return Moved(n_files, [])
-    branch = git(root, "symbolic-ref", "--short", "HEAD").strip()
-    names = [f"{TAGS}{v.name}" for v in versions]
-    git(root, "push", "--quiet", "--atomic", "origin", branch, *names)
+    try:
+        git(root, "push", "--quiet", "--atomic", "origin", branch, *(f"{TAGS}{v.name}" for v in versions))
+    except LakeError as error:
+        raise LakeError(
+            "the files are in the remote, but origin did not take the versions",
+            found=error.found,
+            todo="if origin has versions that this lake lacks, `affectlake pull` first; then push again",
+        ) from error
     return Moved(n_files, [v.name for v in versions])
 
 
-def pull(root: Path, remote: str = "") -> Moved:
+def _send(root: Path, away: Remote, md5s: list[str], say: Say) -> int:
+    """Send what the remote lacks or has in another size; return how many, after seeing that all have arrived."""
+    local = {md5: cached_object(root, md5) for md5 in md5s}
+    sizes = {md5: path.stat().st_size for md5, path in local.items()}
+    try:
+        there = away.sizes(md5s)
+        lacking = [md5 for md5 in md5s if there.get(md5) != sizes[md5]]
+        # listings last: what a remote's listing names, it has
+        lacking.sort(key=lambda md5: md5.endswith(".dir"))
+        for start in range(0, len(lacking), _PER_ROUND):
+            away.send({md5: local[md5] for md5 in lacking[start : start + _PER_ROUND]})
+            say(f"{min(start + _PER_ROUND, len(lacking))} of {len(lacking)} files sent")
+        there = away.sizes(lacking)
+    except LakeError as error:
+        raise LakeError(
+            "not all files reached the remote; no version was announced",
+            found=f"{error.summary}: {error.found}",
+            todo=f"{error.todo}; then `affectlake push` again: it sends what is missing",
+        ) from error
+    short = [md5 for md5 in lacking if there.get(md5) != sizes[md5]]
+    if short:
+        raise LakeError(
+            "not all files reached the remote; no version was announced",
+            found=", ".join(f"{md5}: {there.get(md5, 'no')} of {sizes[md5]} bytes" for md5 in short[:5]),
+            todo="run `affectlake push` again: it sends what is missing",
+        )
+    return len(lacking)
+
+
+def pull(root: Path, remote: str = "", say: Say = _quiet) -> Moved:
     """Bring the versions that the Git remote ``origin`` announces, and the files of every version, into this lake.
+
+    A folder that held the last version's tables then holds those of the newest.
 
     Raises
     ------
     LakeError
-        If this lake and the remote each have versions that the other has not.
+        If this lake and the remote each have versions that the other has not, if the folder holds unpublished work,
+        or if the versions were made by a newer affectlake.
     VersionError
         If the DVC remote lacks a file of a version or has other bytes; that version's name is not taken then.
     """
     incoming = _fetch(root)
-    wanted = incoming or list_versions(root)
-    listings = {digest for version in wanted for digest in Manifest(root, version.commit).digests.values()}
-    n_listings = _take(root, listings, remote)
-    files = {one.md5 for version in wanted for one in objects(Manifest(root, version.commit))}
-    n_files = n_listings + _take(root, files, remote)
     if incoming:
-        git(root, "merge", "--quiet", "--ff-only", incoming[-1].commit)
-        moves = "".join(f"update {TAGS}{v.name} {v.commit}\ndelete {_INCOMING}{v.name}\n" for v in incoming)
-        git(root, "update-ref", "--stdin", stdin=moves)
+        refuse_newer_at(root, incoming[-1].commit)
+        _refuse_unready(root, incoming[-1])
+    wanted = incoming or list_versions(root)
+    if not wanted:
+        return Moved(0, [])
+    away = open_remote(root, remote)
+    cache_folder(root).mkdir(mode=0o700, parents=True, exist_ok=True)
+    n_files = _take(root, users(root, wanted), away, say)  # listings, and the files of those that were here
+    n_files += _take(root, users(root, wanted), away, say)
+    if incoming:
+        _advance(root, incoming)
     return Moved(n_files, [v.name for v in incoming])
 
 
-def _take(root: Path, md5s: set[str], remote: str) -> int:
+def _take(root: Path, wanted: dict[str, Users], away: Remote, say: Say) -> int:
     """Bring objects into the cache, whole; one that came with other bytes does not stay."""
-    lacking = {md5 for md5 in md5s if examine(cached_object(root, md5), md5)}
-    for md5 in lacking:
-        cached_object(root, md5).unlink(missing_ok=True)
-    n_files, failed = _transfer(root, "pull", lacking, remote) if lacking else (0, "")
-    bad = {md5: state for md5 in lacking if (state := examine(cached_object(root, md5), md5))}
-    for md5 in bad:
-        cached_object(root, md5).unlink(missing_ok=True)
-    if bad or failed:
+    lacking = [md5 for md5 in wanted if examine(cached_object(root, md5), md5)]
+    bad: dict[str, State] = {}
+    for start in range(0, len(lacking), _PER_ROUND):
+        came = away.fetch({md5: cached_object(root, md5) for md5 in lacking[start : start + _PER_ROUND]})
+        bad |= {md5: state for md5, state in came.items() if state}
+        say(f"{min(start + _PER_ROUND, len(lacking)) - len(bad)} of {len(lacking)} files came")
+    if bad:
+        lines = [f"{', '.join(wanted[md5].versions)} {wanted[md5].path}: {bad[md5]} ({md5})" for md5 in list(bad)[:5]]
         raise VersionError(
-            f"{len(bad)} of {len(lacking)} files did not come from the remote as they were published",
-            found=failed or ", ".join(f"{md5} {state}" for md5, state in sorted(bad.items())[:5]),
+            f"{len(bad)} of {len(lacking)} files did not come from the remote {away.name} as they were published",
+            found="\n         ".join(lines),
             todo="ask whoever pushed to run `affectlake fsck --repair` and push again, then pull again",
         )
-    return n_files
-
-
-def _transfer(root: Path, way: Literal["push", "pull"], md5s: set[str], remote: str) -> tuple[int, str]:
-    """Let DVC copy objects between cache and remote; return how many moved, and in words what did not."""
-    from dvc.exceptions import DvcException
-    from dvc_data.hashfile.hash_info import HashInfo
-
-    ids = [HashInfo("md5", md5) for md5 in sorted(md5s)]
-    try:
-        with dvc_repository(root) as repo:
-            move = repo.cloud.push if way == "push" else repo.cloud.pull
-            done = move(ids, remote=remote or None)
-    except (DvcException, OSError) as error:
-        return 0, str(error).splitlines()[0]
-    return len(done.transferred), ", ".join(sorted(str(one.value) for one in done.failed)[:5])
+    return len(lacking)
 
 
 def _fetch(root: Path) -> list[Version]:
@@ -131,3 +166,54 @@ def _fetch(root: Path) -> list[Version]:
             todo="keep this lake as a branch of its own (`git branch mine`), or clone the remote anew",
         )
     return [v for v in came if v.name not in have]
+
+
+def _branch(root: Path) -> str:
+    branch = git_or_none(root, "symbolic-ref", "HEAD")
+    if branch is None:
+        raise LakeError(f"{root} is at a detached commit", wanted="a branch", todo="go back to one: `git switch main`")
+    return branch
+
+
+def _refuse_unready(root: Path, newest: Version) -> None:
+    """Raise :class:`LakeError` unless the branch can move on to `newest` and nothing in the folder is lost by it."""
+    branch = _branch(root)
+    head = git(root, "rev-parse", "HEAD").strip()
+    if _is_ancestor(root, newest.commit, head):
+        return
+    if not _is_ancestor(root, head, newest.commit):
+        raise LakeError(
+            f"this lake and the remote have each gone on: {branch.removeprefix('refs/heads/')} does not lead to "
+            f"{newest.name}",
+            todo="keep this lake as a branch of its own (`git branch mine`), or clone the remote anew",
+        )
+    if git(root, "status", "--porcelain", "--", *map(str, _STATE)):
+        refuse_unpublished(root)
+        raise LakeError("the folder holds an older version", todo="`affectlake checkout latest`, then pull again")
+    done = git_or_none(root, "read-tree", "-m", "-u", "--dry-run", head, newest.commit)
+    if done is None:
+        raise LakeError(
+            "files changed in this folder stand in the way of the new versions",
+            found=git(root, "status", "--porcelain", "--untracked-files=no").strip(),
+            todo="commit them elsewhere or take them back (`git stash`), then pull again",
+        )
+
+
+def _advance(root: Path, incoming: list[Version]) -> None:
+    """Take the names of `incoming`, and move branch and folder on to the newest, unless the branch is there."""
+    newest = incoming[-1]
+    head = git(root, "rev-parse", "HEAD").strip()
+    moves = "".join(f"update {TAGS}{v.name} {v.commit}\ndelete {_INCOMING}{v.name}\n" for v in incoming)
+    if _is_ancestor(root, newest.commit, head):
+        git(root, "update-ref", "--stdin", stdin=f"start\n{moves}prepare\ncommit\n")
+        return
+    moves += f"update {_branch(root)} {newest.commit} {head}\n"
+    git(root, "update-ref", "--stdin", stdin=f"start\n{moves}prepare\ncommit\n")
+    if any((root / layout.TABLES).glob("*")):
+        checkout(root, newest)
+        git(root, "add", "--", *(str(path) for path in _STATE if (root / path).exists()))
+    git(root, "read-tree", "-m", "-u", head, newest.commit)
+
+
+def _is_ancestor(root: Path, older: str, newer: str) -> bool:
+    return git_or_none(root, "merge-base", "--is-ancestor", older, newer) is not None

@@ -14,8 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
+
 from affectlake.errors import LakeError
 from affectlake.lake import layout
+from affectlake.lake.files import write_whole
+from affectlake.lake.git import git_bytes
+from affectlake.lake.marks import mark_unrecorded, marked, unmark
 
 _ONE_AT_A_TIME = threading.Lock()  # a DVC repository object is not made for several threads
 
@@ -47,8 +52,7 @@ def record_done(lake: Path, stage: str) -> None:
         repo.commit(f"{lake / layout.PIPELINE}:{stage}", force=True)
         made = repo.stage.load_one(path=str(lake / layout.PIPELINE), name=stage)
     for out in made.outs:
-        path = os.path.relpath(out.fs_path, lake / layout.TABLES)
-        (lake / layout.UNRECORDED / path).unlink(missing_ok=True)
+        unmark(lake, os.path.relpath(out.fs_path, lake / layout.TABLES))
 
 
 def forget_stages(lake: Path, keep: Collection[str]) -> list[str]:
@@ -56,33 +60,59 @@ def forget_stages(lake: Path, keep: Collection[str]) -> list[str]:
 
     Older versions keep their tables: the content stays in the cache.
     """
-    path = lake / layout.PIPELINE_LOCK
-    if not path.exists():
-        return []
-    from dvc.utils.serialize import dump_yaml, load_yaml
-
-    lock = load_yaml(str(path))
-    gone = [name for name in lock.get("stages", {}) if name not in keep]
-    for name in gone:
-        for out in lock["stages"].pop(name).get("outs", ()):
-            shutil.rmtree(lake / out["path"], ignore_errors=True)
+    lock = _lock(lake)
+    stages = lock.get("stages", {})
+    gone = {name: stages[name].get("outs", ()) for name in stages if name not in keep}
     if gone:
-        dump_yaml(str(path), lock)
-    return gone
+        # the tables go last: those of a stage that is not in the lock are nobody's, and harmless
+        _write_lock(lake, lock | {"stages": {name: stages[name] for name in stages if name in keep}})
+        for out in (out for outs in gone.values() for out in outs):
+            shutil.rmtree(lake / out["path"], ignore_errors=True)
+    return list(gone)
 
 
 def sort_lock(lake: Path) -> None:
     """Put the stages of ``dvc.lock`` in the order of their names: DVC appends them in the order in which they end."""
-    path = lake / layout.PIPELINE_LOCK
-    if not path.exists():
-        return
-    from dvc.utils.serialize import dump_yaml, load_yaml
-
-    lock = load_yaml(str(path))
+    lock = _lock(lake)
     names = list(lock.get("stages", {}))
     if names != sorted(names):
-        lock["stages"] = {name: lock["stages"][name] for name in sorted(names)}
-        dump_yaml(str(path), lock)
+        _write_lock(lake, lock | {"stages": {name: lock["stages"][name] for name in sorted(names)}})
+
+
+def mend_lock(lake: Path, say: Callable[[str], None]) -> None:
+    """Take the last commit's ``dvc.lock`` for one that DVC was cut off in writing; its stages then run again."""
+    try:
+        _lock(lake)
+    except LakeError:
+        pass
+    else:
+        return
+    say(f"{layout.PIPELINE_LOCK} was half written; taking the last version's")
+    for path in (lake / layout.TABLES).rglob("part-*.parquet"):
+        mark_unrecorded(lake, str(path.parent.relative_to(lake / layout.TABLES)))
+    content = git_bytes(lake, "show", f"HEAD:./{layout.PIPELINE_LOCK}")
+    if content is None:
+        (lake / layout.PIPELINE_LOCK).unlink()
+    else:
+        write_whole(lake / layout.PIPELINE_LOCK, content)
+
+
+def _lock(lake: Path) -> dict[str, Any]:
+    path = lake / layout.PIPELINE_LOCK
+    if not path.exists():
+        return {}
+    try:
+        found = yaml.load(path.read_bytes(), yaml.CSafeLoader)
+    except yaml.YAMLError as error:
+        raise LakeError(f"{path} is not YAML", found=str(error), todo="`affectlake run` mends it") from error
+    if not isinstance(found, dict):
+        raise LakeError(f"{path} is not whole", found=f"{path.stat().st_size} bytes", todo="`affectlake run` mends it")
+    return found
+
+
+def _write_lock(lake: Path, lock: dict[str, Any]) -> None:
+    text = yaml.dump(lock, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True)
+    write_whole(lake / layout.PIPELINE_LOCK, text.encode())
 
 
 def refuse_edited(lake: Path) -> None:
@@ -115,11 +145,10 @@ def refuse_cut_off(lake: Path) -> None:
 
 def _cut_off(lake: Path, modified: list[str]) -> list[str]:
     """Return which of the `modified` outputs carry the mark of a run cut off; marks of others are done with."""
-    marks = lake / layout.UNRECORDED
-    marked = {str(layout.TABLES / path.relative_to(marks)): path for path in marks.rglob("*") if path.is_file()}
-    for output in set(marked) - set(modified):
-        marked[output].unlink(missing_ok=True)
-    return [output for output in modified if output in marked]
+    found = {str(layout.TABLES / output): output for output in marked(lake)}
+    for path in set(found) - set(modified):
+        unmark(lake, found[path])
+    return [path for path in modified if path in found]
 
 
 def restore_missing(lake: Path, say: Callable[[str], None]) -> None:
@@ -139,7 +168,7 @@ def restore_missing(lake: Path, say: Callable[[str], None]) -> None:
 
 def _outputs(lake: Path, state: Literal["modified", "deleted"]) -> list[str]:
     """Return the outputs that are in `state` against the working ``dvc.lock``."""
-    if not (lake / layout.PIPELINE_LOCK).exists():
+    if not (lake / layout.PIPELINE_LOCK).exists() and not any((lake / layout.COLLECTED).rglob("*.dvc")):
         return []
     with dvc_repository(lake) as repo, repo.lock:
         outs = [out for stage in repo.index.stages for out in stage.outs if out.hash_info]

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import configparser
 import json
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Iterable, Mapping
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import pyarrow.parquet as pq
 import yaml
 
 from affectlake.errors import VersionError, nearest
@@ -23,6 +22,7 @@ from affectlake.lake.git import git
 
 TAGS = "refs/tags/lake/"
 CODE_TRAILER = "Affectlake-Code"
+_CONFIGS = ("config", "config.local")
 
 
 class Version(NamedTuple):
@@ -59,29 +59,50 @@ class Manifest:
         self.root = root
         self.commit = commit
 
-    @cached_property
+    @property
     def digests(self) -> Mapping[str, str]:
         """The MD5 of each output, by name (``"stimuli"``, ``"choices/human-category"``).
 
         Raises
         ------
         LakeError
-            If Git cannot read the commit's manifest.
+            If Git cannot read the commit's manifests.
         """
-        text = self._committed() if self.commit else self._working()
-        stages = (yaml.load(text, yaml.CSafeLoader) or {}).get("stages", {})
-        outs = [out for stage in stages.values() for out in stage.get("outs", ())]
+        return {**self.made, **self.collected}
+
+    @property
+    def made(self) -> Mapping[str, str]:
+        """Those of :attr:`digests` that steps make."""
+        content = self._manifests.get(layout.PIPELINE_LOCK, {})
+        outs = [out for stage in content.get("stages", {}).values() for out in stage.get("outs", ())]
         prefix = f"{layout.TABLES}/"
         return {o["path"].removeprefix(prefix): o["md5"] for o in outs if o["path"].startswith(prefix)}
 
-    def _working(self) -> str:
-        path = self.root / layout.PIPELINE_LOCK
-        return path.read_text(encoding="utf-8") if path.exists() else ""
+    @property
+    def collected(self) -> Mapping[str, str]:
+        """Those of :attr:`digests` that grow, part by part (:mod:`~affectlake.lake.growing`)."""
+        return {
+            str(path.relative_to(layout.COLLECTED).with_suffix("")): content["outs"][0]["md5"]
+            for path, content in self._manifests.items()
+            if path != layout.PIPELINE_LOCK
+        }
 
-    def _committed(self) -> str:
-        """Return the commit's ``dvc.lock``, empty where it has none; one that cannot be read is not taken for none."""
-        listed = git(self.root, "ls-tree", self.commit, "--", str(layout.PIPELINE_LOCK))
-        return git(self.root, "show", f"{self.commit}:./{layout.PIPELINE_LOCK}") if listed else ""
+    @cached_property
+    def _manifests(self) -> dict[Path, Any]:
+        texts = self._committed() if self.commit else self._working()
+        return {path: yaml.load(text, yaml.CSafeLoader) or {} for path, text in texts.items()}
+
+    def _working(self) -> dict[Path, str]:
+        lock = self.root / layout.PIPELINE_LOCK
+        paths = [*([lock] if lock.exists() else []), *sorted((self.root / layout.COLLECTED).rglob("*.dvc"))]
+        return {path.relative_to(self.root): path.read_text(encoding="utf-8") for path in paths}
+
+    def _committed(self) -> dict[Path, str]:
+        """Return the commit's manifests, none where it has none; one that cannot be read is not taken for none."""
+        places = (str(layout.PIPELINE_LOCK), str(layout.COLLECTED))
+        return {
+            Path(name): git(self.root, "cat-file", "blob", blob) for name, blob in blobs(self.root, self.commit, places)
+        }
 
     def files(self, output: str) -> list[File]:
         """Return the parts of `output` at this version.
@@ -111,6 +132,8 @@ class Manifest:
 
     def n_rows(self, output: str) -> int:
         """Return the number of rows of `output`, from the Parquet footers."""
+        import pyarrow.parquet as pq  # late: looking at versions is quick without it
+
         return sum(pq.read_metadata(file.cached).num_rows for file in self.files(output))
 
     def _missing(self, output: str) -> VersionError:
@@ -121,6 +144,12 @@ class Manifest:
         )
 
 
+def blobs(root: Path, commit: str, paths: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the files of a commit that are, or lie under, `paths`: each path within `root`, and its blob."""
+    listed = git(root, "ls-tree", "-r", "-z", commit, "--", *paths)
+    return [(path, entry.split()[2]) for line in listed.split("\0") if line for entry, path in [line.split("\t", 1)]]
+
+
 def cached_object(root: Path, md5: str) -> Path:
     """Return where DVC's cache keeps the content with hash `md5` (directories end in ``.dir``)."""
     return cache_folder(root) / "files" / "md5" / md5[:2] / md5[2:]
@@ -128,13 +157,28 @@ def cached_object(root: Path, md5: str) -> Path:
 
 def cache_folder(root: Path) -> Path:
     """Return the lake's DVC cache folder."""
+    return _cache_folder(root, *(_stamp(root / ".dvc" / name) for name in _CONFIGS))
+
+
+@lru_cache(maxsize=64)
+def _cache_folder(root: Path, *_: tuple[int, ...]) -> Path:
+    """Read the settings once for each state of their files: thousands of objects are asked for."""
     return (root / ".dvc" / dvc_config(root).get("cache", "dir", fallback="cache")).resolve()
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Return what changes when a file is written: inode, size and time in nanoseconds; nothing if there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return ()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def dvc_config(root: Path) -> configparser.ConfigParser:
     """Return the lake's DVC settings: ``.dvc/config``, and ``.dvc/config.local`` over it."""
     config = configparser.ConfigParser()
-    config.read([root / ".dvc" / "config", root / ".dvc" / "config.local"])
+    config.read([root / ".dvc" / name for name in _CONFIGS])
     return config
 
 
@@ -172,7 +216,7 @@ def resolve(root: Path, name: str = "") -> Version:
     if len(named) != 1:
         raise VersionError(
             f"{name!r} names {'no version' if not named else 'several versions'} of {root}",
-            allowed=", ".join(v.name for v in known[-12:]),
+            allowed=", ".join([f"{v.name} ({v.commit[:10]})" for v in named] or [v.name for v in known[-12:]]),
             todo=nearest(name, [v.name for v in known]) or "list them with `affectlake versions`",
         )
     return named[0]

@@ -17,7 +17,9 @@ import polars as pl
 from affectlake.errors import ContractError
 from affectlake.lake import expectations, layout, rules
 from affectlake.lake.contracts import Contract, contract
-from affectlake.lake.parts import part_files, scan, sync_folder, write_parts
+from affectlake.lake.files import sync_folder
+from affectlake.lake.marks import mark_unrecorded
+from affectlake.lake.parts import part_files, scan, write_parts
 
 
 class Staged(NamedTuple):
@@ -59,8 +61,9 @@ def write_outputs(lake: Path, step: str, frames: Mapping[str, pl.DataFrame], oth
         for output, frame in frames.items():
             table = contract(output.partition("/")[0])
             staged.append(Staged(output, table, write_parts(frame, table, aside / "new" / output)))
-        _validate(lake, step, staged, others)
-        _say_unrecorded(lake, staged)
+        refuse_broken(lake, step, staged, others)
+        for one in staged:
+            mark_unrecorded(lake, one.output)
         for one in staged:
             _put_in_place(aside, one.output, lake / layout.table_folder(one.output))
     finally:
@@ -68,11 +71,21 @@ def write_outputs(lake: Path, step: str, frames: Mapping[str, pl.DataFrame], oth
     return sum(frame.height for frame in frames.values())
 
 
-def _validate(lake: Path, step: str, staged: list[Staged], others: Mapping[str, pl.LazyFrame]) -> None:
+def refuse_broken(
+    lake: Path,
+    step: str,
+    staged: list[Staged],
+    others: Mapping[str, pl.LazyFrame],
+    earlier: pl.LazyFrame | None = None,
+) -> None:
+    """Raise :class:`ContractError`, and put what is staged into quarantine, unless it keeps its contracts.
+
+    `earlier` are the rows that stand already, when what is staged is to be added to them.
+    """
     known = dict(others) | {one.table.name: scan(one.parts, one.table.name) for one in staged}
     failures: list[rules.Failure] = []
     for one in staged:
-        failures += expectations.validate(one.table, one.parts) + rules.check(one.table, one.parts, known)
+        failures += expectations.validate(one.table, one.parts) + rules.check(one.table, one.parts, known, earlier)
     if failures:
         place = _quarantine(lake, step, staged, failures)
         raise ContractError(
@@ -103,19 +116,6 @@ def _quarantine(lake: Path, step: str, staged: list[Staged], failures: list[rule
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     (place / "account.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return place
-
-
-def _say_unrecorded(lake: Path, staged: list[Staged]) -> None:
-    """Leave a mark for each output about to be replaced, until DVC has recorded the new one.
-
-    A crash before that leaves tables that differ from ``dvc.lock``; by the mark the next run knows that they were not
-    changed by hand and makes them again (:func:`affectlake.lake.stages.refuse_edited`).
-    """
-    for one in staged:
-        mark = lake / layout.UNRECORDED / one.output
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()
-        sync_folder(mark.parent)
 
 
 def _put_in_place(aside: Path, output: str, target: Path) -> None:

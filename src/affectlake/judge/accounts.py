@@ -1,0 +1,194 @@
+"""What a collection has done so far, and in the end: counts that add up."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from typing import Literal, NamedTuple
+
+from affectlake.judge.answers import Answer, FailureKind
+from affectlake.judge.servers import Pool
+
+RATE_OVER_S = 30.0
+Ending = Literal["complete", "limit", "stopped", "circuit"]
+
+
+class ServerAccount(NamedTuple):
+    """What one server did: attempts answered and failed, its engine's version, its present limit, whether it is up."""
+
+    url: str
+    n_answered: int
+    n_failed: int
+    engine: str
+    limit: int
+    up: bool
+
+
+class Progress(NamedTuple):
+    """How far a collection is.
+
+    Attributes
+    ----------
+    n_answered, n_failed, n_held : int
+        Questions answered, failed for good, and found in the journal.
+    n_left : int or None
+        Questions not yet looked at or answered; None where the plan's size is not known.
+    n_in_flight, n_waiting : int
+        Requests under way; questions read and not sent.
+    per_second : float
+        Questions done a second, over the latest half minute.
+    eta_s : float or None
+        Seconds left at that rate.
+    share_answered : float
+        Answered among those done, 0 to 1.
+    errors, retries : dict
+        Failed questions, and failed attempts, by kind.
+    prompt_tokens, completion_tokens, cached_tokens : int
+        Tokens read, written, and read from a prefix cache.
+    servers : tuple of ServerAccount
+        One for each server.
+    """
+
+    n_answered: int
+    n_failed: int
+    n_held: int
+    n_left: int | None
+    n_in_flight: int
+    n_waiting: int
+    per_second: float
+    eta_s: float | None
+    share_answered: float
+    errors: dict[FailureKind, int]
+    retries: dict[FailureKind, int]
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    servers: tuple[ServerAccount, ...]
+
+
+class Account(NamedTuple):
+    """What a collection did.
+
+    Attributes
+    ----------
+    ending : {'complete', 'limit', 'stopped', 'circuit'}
+        All questions done; as many as were wanted; stopped from outside; stopped by itself.
+    why : str
+        Why it stopped by itself; empty otherwise.
+    n_held, n_repeated : int
+        Questions the journal held already, and questions that came twice.
+    n_answered, n_failed : int
+        Questions whose answer, or final failure, this run put into the journal.
+    errors, retries : dict
+        Final failures, and failed attempts, by kind.
+    prompt_tokens, completion_tokens, cached_tokens : int
+        Tokens of the answers.
+    seconds : float
+        How long it took.
+    models : dict
+        Answers by the model that the server says has answered.
+    servers : tuple of ServerAccount
+        One for each server.
+    """
+
+    ending: Ending
+    why: str
+    n_held: int
+    n_repeated: int
+    n_answered: int
+    n_failed: int
+    errors: dict[FailureKind, int]
+    retries: dict[FailureKind, int]
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    seconds: float
+    models: dict[str, int]
+    servers: tuple[ServerAccount, ...]
+
+
+class Tally:
+    """Counts while a collection runs.
+
+    Parameters
+    ----------
+    n_planned : int or None
+        Questions in the plan, those in the journal included.
+    """
+
+    def __init__(self, n_planned: int | None) -> None:
+        self._n_planned = n_planned
+        self._started_s = time.monotonic()
+        self._done_at: deque[tuple[float, int]] = deque()
+        self.n_held = self.n_repeated = self.n_answered = self.n_failed = 0
+        self.errors: Counter[FailureKind] = Counter()
+        self.retries: Counter[FailureKind] = Counter()
+        self.models: Counter[str] = Counter()
+        self.prompt_tokens = self.completion_tokens = self.cached_tokens = 0
+
+    def kept(self, answers: list[Answer]) -> None:
+        """Count answers that the journal has."""
+        for answer in answers:
+            if answer.error_kind is not None:
+                self.n_failed += 1
+                self.errors[answer.error_kind] += 1
+                continue
+            self.n_answered += 1
+            self.prompt_tokens += answer.prompt_tokens
+            self.completion_tokens += answer.completion_tokens
+            self.cached_tokens += answer.cached_tokens
+
+    def progress(self, pool: Pool, n_waiting: int) -> Progress:
+        """Return how far the collection is."""
+        n_done = self.n_answered + self.n_failed
+        rate = self._rate(n_done)
+        n_left = None if self._n_planned is None else max(self._n_planned - self.n_held - self.n_repeated - n_done, 0)
+        return Progress(
+            n_answered=self.n_answered,
+            n_failed=self.n_failed,
+            n_held=self.n_held,
+            n_left=n_left,
+            n_in_flight=pool.n_in_flight,
+            n_waiting=n_waiting,
+            per_second=rate,
+            eta_s=n_left / rate if n_left is not None and rate > 0 else None,
+            share_answered=self.n_answered / n_done if n_done else 0.0,
+            errors=dict(self.errors),
+            retries=dict(self.retries),
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            cached_tokens=self.cached_tokens,
+            servers=accounts(pool),
+        )
+
+    def _rate(self, n_done: int) -> float:
+        now = time.monotonic()
+        self._done_at.append((now, n_done))
+        while len(self._done_at) > 2 and now - self._done_at[0][0] > RATE_OVER_S:
+            self._done_at.popleft()
+        since, n_then = self._done_at[0] if len(self._done_at) > 1 else (self._started_s, 0)
+        return (n_done - n_then) / (now - since) if now > since else 0.0
+
+    def account(self, ending: Ending, why: str, pool: Pool) -> Account:
+        """Return the account of a collection that has ended."""
+        return Account(
+            ending=ending,
+            why=why,
+            n_held=self.n_held,
+            n_repeated=self.n_repeated,
+            n_answered=self.n_answered,
+            n_failed=self.n_failed,
+            errors=dict(self.errors),
+            retries=dict(self.retries),
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            cached_tokens=self.cached_tokens,
+            seconds=time.monotonic() - self._started_s,
+            models=dict(self.models),
+            servers=accounts(pool),
+        )
+
+
+def accounts(pool: Pool) -> tuple[ServerAccount, ...]:
+    """Return what each server did."""
+    return tuple(ServerAccount(s.url, s.n_answered, s.n_failed, s.engine, s.limit.limit, s.up) for s in pool.servers)

@@ -1,0 +1,49 @@
+"""Which caption of a stimulus a trial shows: a seeded draw for each stimulus, trial and repeat.
+
+A draw is a hash of what it is for, so that one trial's does not depend on which others are asked, or in which order.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def draw_captions(
+    in_order: NDArray[np.int32], repeat: NDArray[np.int16], n_captions: NDArray[np.int64], seed: int
+) -> NDArray[np.int16]:
+    """Draw one caption of each stimulus shown, uniformly.
+
+    Parameters
+    ----------
+    in_order : int32 (m, 3)
+        Stimuli in the order shown; the draw does not depend on that order.
+    repeat : int16 (m,)
+        Which asking of the trial it is.
+    n_captions : int64 (n_stimuli,)
+        How many captions each stimulus has, 1 or more for those shown.
+    seed : int
+        Seed of the agent and trial set, below 2**64.
+
+    Returns
+    -------
+    int16 (m, 3)
+        ``caption_index``, in the order shown.
+    """
+    with np.errstate(over="ignore"):
+        trial = np.full(len(in_order), seed, dtype=np.uint64)
+        for column in (*np.sort(in_order, axis=1).T, repeat):
+            trial = _mix(trial + column.astype(np.uint64) + np.uint64(1))
+        drawn = _mix(trial[:, None] + in_order.astype(np.uint64) * _GOLDEN)
+    uniform = (drawn >> np.uint64(11)).astype(np.float64) * 2.0**-53  # [0, 1)
+    return np.floor(uniform * n_captions[in_order]).astype(np.int16)
+
+
+def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Scramble 64 bits (the finaliser of SplitMix64 after one step)."""
+    z = state + _GOLDEN
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(z ^ (z >> np.uint64(31)))

@@ -1,0 +1,271 @@
+"""Where every answer goes first: a file on disk that holds each answer once and survives a kill at any instant.
+
+SQLite with a write-ahead log, flushed to the disk at each commit. From here answers go in shards to Parquet parts: a
+shard is sealed (its rows no longer change), written elsewhere, and forgotten once the version that holds it exists::
+
+    for shard in journal.sealed() or journal.seal(100_000):
+        write_part(journal.read(shard))        # again after a crash: the same rows in the same order
+        publish()
+        journal.forget(shard)
+
+What is asked, and of whom, does not belong here.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import orjson
+
+from affectlake.errors import CollectionError
+from affectlake.judge.answers import Answer
+
+FORMAT = 1
+_KEYS_PER_LOOKUP = 500
+_ROWS_PER_STEP = 5_000
+_COLUMNS = ", ".join(Answer._fields)
+_MARKS = ", ".join("?" * len(Answer._fields))
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS answers (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    key BLOB NOT NULL UNIQUE, trial_set TEXT NOT NULL, i INTEGER NOT NULL, j INTEGER NOT NULL, k INTEGER NOT NULL,
+    repeat INTEGER NOT NULL, "order" TEXT NOT NULL, captions TEXT,
+    text TEXT, finish_reason TEXT NOT NULL, logprobs TEXT,
+    prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
+    error_kind TEXT, error_words TEXT, attempts INTEGER NOT NULL, seconds REAL NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS shards (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, first_id INTEGER NOT NULL, last_id INTEGER NOT NULL,
+    n_answers INTEGER NOT NULL, published INTEGER NOT NULL DEFAULT 0
+) STRICT;
+"""
+
+
+class Shard(NamedTuple):
+    """Rows that no longer change.
+
+    Attributes
+    ----------
+    number : int
+        From 1; never given twice in one journal, so it may name a part.
+    first_id, last_id : int
+        Which rows of the journal, both included.
+    n_answers : int
+        How many rows they are.
+    """
+
+    number: int
+    first_id: int
+    last_id: int
+    n_answers: int
+
+
+class Count(NamedTuple):
+    """How many rows of a trial set the journal holds, by failure (None: answered)."""
+
+    trial_set: str
+    error_kind: str | None
+    n: int
+
+
+class Journal:
+    """The answers of one agent that are in no version yet.
+
+    It may be used from several threads; a call that writes returns when the disk has it.
+
+    Parameters
+    ----------
+    path : Path
+        The file; made, with its folder, if it is not there.
+
+    Raises
+    ------
+    CollectionError
+        If the file is no journal, or is of a format this version does not know.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._database = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+        try:
+            self._open()
+        except sqlite3.DatabaseError as error:
+            self._database.close()
+            raise CollectionError(
+                f"{path} is no journal of answers",
+                found=str(error),
+                todo="move it away and collect again; what is in a version is not asked again",
+            ) from error
+        for row in self._all("SELECT number, first_id, last_id, n_answers FROM shards WHERE published"):
+            self._delete(Shard(*row))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file. Nothing is lost by not calling this."""
+        with self._lock:
+            self._database.close()
+
+    def write(self, answers: Sequence[Answer]) -> int:
+        """Keep answers, all or none of them; return how many were new.
+
+        A key that is already answered keeps its answer. One that failed takes the new row, with the attempts of both,
+        unless it is in a sealed shard.
+        """
+        rows = [_as_row(answer) for answer in answers]
+        with self._lock, self._transaction():
+            before = self._database.total_changes
+            self._database.executemany(
+                f"INSERT INTO answers ({_quoted()}) VALUES ({_MARKS})"
+                " ON CONFLICT (key) DO UPDATE SET text = excluded.text, finish_reason = excluded.finish_reason,"
+                " logprobs = excluded.logprobs, prompt_tokens = excluded.prompt_tokens,"
+                " completion_tokens = excluded.completion_tokens, cached_tokens = excluded.cached_tokens,"
+                " error_kind = excluded.error_kind, error_words = excluded.error_words,"
+                " attempts = attempts + excluded.attempts, seconds = excluded.seconds"
+                " WHERE error_kind IS NOT NULL AND id > (SELECT coalesce(max(last_id), 0) FROM shards)",
+                rows,
+            )
+            return self._database.total_changes - before
+
+    def held(self, keys: Iterable[bytes], *, failed: bool = True) -> set[bytes]:
+        """Return those of `keys` that the journal holds; without failed questions if `failed` is false."""
+        wanted, found = list(keys), set[bytes]()
+        only = "" if failed else " AND error_kind IS NULL"
+        for start in range(0, len(wanted), _KEYS_PER_LOOKUP):
+            some = wanted[start : start + _KEYS_PER_LOOKUP]
+            marks = ", ".join("?" * len(some))
+            found.update(key for (key,) in self._all(f"SELECT key FROM answers WHERE key IN ({marks}){only}", some))
+        return found
+
+    def counts(self) -> list[Count]:
+        """Return how many rows there are by trial set and failure."""
+        return [
+            Count(*row)
+            for row in self._all(
+                "SELECT trial_set, error_kind, count(*) FROM answers GROUP BY trial_set, error_kind"
+                " ORDER BY trial_set, error_kind"
+            )
+        ]
+
+    def __len__(self) -> int:
+        return int(self._all("SELECT count(*) FROM answers")[0][0])
+
+    def seal(self, limit: int) -> Shard | None:
+        """Make the oldest rows that are in no shard, at most `limit`, a new shard; None if there are none."""
+        with self._lock, self._transaction():
+            row = self._database.execute(
+                "SELECT min(id), max(id), count(*) FROM (SELECT id FROM answers"
+                " WHERE id > (SELECT coalesce(max(last_id), 0) FROM shards) ORDER BY id LIMIT ?)",
+                (limit,),
+            ).fetchone()
+            if not row[2]:
+                return None
+            number = self._database.execute(
+                "INSERT INTO shards (first_id, last_id, n_answers) VALUES (?, ?, ?)", row
+            ).lastrowid
+        assert number is not None
+        return Shard(number, *row)
+
+    def sealed(self) -> list[Shard]:
+        """Return the shards that are not forgotten, the oldest first: those a crash left are there again."""
+        return [
+            Shard(*row)
+            for row in self._all(
+                "SELECT number, first_id, last_id, n_answers FROM shards WHERE NOT published ORDER BY number"
+            )
+        ]
+
+    def read(self, shard: Shard, batch: int = 10_000) -> Iterator[list[Answer]]:
+        """Yield the answers of `shard` in the order they came, at most `batch` at a time."""
+        after = shard.first_id - 1
+        while rows := self._all(
+            f"SELECT id, {_quoted()} FROM answers WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
+            (after, shard.last_id, batch),
+        ):
+            after = rows[-1][0]
+            yield [_as_answer(row[1:]) for row in rows]
+
+    def forget(self, shard: Shard) -> None:
+        """Drop the rows of `shard`, which a published version now holds.
+
+        A crash in the middle leaves the shard neither listed nor written again; opening the journal ends the work.
+        """
+        with self._lock, self._transaction():
+            self._database.execute("UPDATE shards SET published = 1 WHERE number = ?", (shard.number,))
+        self._delete(shard)
+
+    def _delete(self, shard: Shard) -> None:
+        """Drop the rows of a published shard in small steps, so that neither memory nor the log grows with it."""
+        for start in range(shard.first_id, shard.last_id + 1, _ROWS_PER_STEP):
+            with self._lock, self._transaction():
+                self._database.execute(
+                    "DELETE FROM answers WHERE id >= ? AND id < ? AND id <= ?",
+                    (start, start + _ROWS_PER_STEP, shard.last_id),
+                )
+        with self._lock:
+            with self._transaction():
+                self._database.execute("DELETE FROM shards WHERE number = ?", (shard.number,))
+            self._database.execute("PRAGMA incremental_vacuum").fetchall()
+
+    def _open(self) -> None:
+        run = self._database.execute
+        run("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect in a new file only
+        run("PRAGMA journal_mode = WAL")
+        run("PRAGMA synchronous = FULL")
+        run("PRAGMA cache_size = -65536")  # 64 MiB
+        found = run("PRAGMA user_version").fetchone()[0]
+        if found not in (0, FORMAT):
+            raise CollectionError(
+                f"{self.path} was written by another version of affectlake",
+                found=f"format {found}",
+                wanted=f"format {FORMAT}",
+                todo="publish it with the version that wrote it",
+            )
+        self._database.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
+
+    def _all(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
+        with self._lock:
+            return self._database.execute(sql, values).fetchall()
+
+    def _transaction(self) -> _Transaction:
+        return _Transaction(self._database)
+
+
+class _Transaction:
+    """``BEGIN IMMEDIATE``, and at the end a commit that the disk has, or nothing."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+
+    def __enter__(self) -> None:
+        self._database.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._database.execute("COMMIT" if kind is None else "ROLLBACK")
+
+
+def _quoted() -> str:
+    return _COLUMNS.replace("order", '"order"')
+
+
+def _as_row(answer: Answer) -> tuple[object, ...]:
+    """Return the answer as SQLite takes it: tuples as JSON."""
+    captions = None if answer.captions is None else orjson.dumps(answer.captions).decode()
+    return (*answer[:6], orjson.dumps(answer.order).decode(), captions, *answer[8:])
+
+
+def _as_answer(row: Sequence[Any]) -> Answer:
+    captions = None if row[7] is None else tuple(orjson.loads(row[7]))
+    return Answer._make([*row[:6], tuple(orjson.loads(row[6])), captions, *row[8:]])

@@ -1,0 +1,190 @@
+"""Who is collecting an agent's answers: one process at a time, known by name, and forgotten when it is dead.
+
+A lease is a row of a small SQLite file. Its holder says every few seconds that it lives; a lease whose holder has been
+silent for the named time, or was a process of this machine that is gone, is free. Waiting in a queue does not belong
+here: whoever comes second is told who is first.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from affectlake.errors import LeaseError
+
+EXPIRES_S = 60.0
+_BEATS_PER_EXPIRY = 4
+_COLUMNS = "agent, token, host, pid, started, since_s, beat_s, expires_s"
+
+
+class Holder(NamedTuple):
+    """Who holds a lease.
+
+    Attributes
+    ----------
+    agent : str
+        Whose answers are collected.
+    token : str
+        Distinguishes this holding from every other.
+    host, pid, started : str, int, str
+        The process; `started` tells it from a later one with the same number, empty where the system does not say.
+    since_s, beat_s : float
+        When it took the lease, and when it last said that it lives; seconds since 1970.
+    expires_s : float
+        Silence after which the lease is free.
+    """
+
+    agent: str
+    token: str
+    host: str
+    pid: int
+    started: str
+    since_s: float
+    beat_s: float
+    expires_s: float
+
+    def is_dead(self, now_s: float) -> bool:
+        """Whether the lease is free: silent too long, or a process of this machine that is gone."""
+        if self.host == socket.gethostname() and process_started(self.pid) != self.started:
+            return True
+        return now_s - self.beat_s > self.expires_s
+
+    def __str__(self) -> str:
+        since = datetime.fromtimestamp(self.since_s, UTC)
+        return f"process {self.pid} on {self.host}, since {since:%Y-%m-%d %H:%M:%S} UTC"
+
+
+class Lease:
+    """A lease that is held.
+
+    Attributes
+    ----------
+    holder : Holder
+        This process, as others see it.
+    lost : threading.Event
+        Set when another took the lease, as after a suspension longer than the expiry; stop writing then.
+    """
+
+    def __init__(self, path: Path, holder: Holder) -> None:
+        self.holder = holder
+        self.lost = threading.Event()
+        self._path = path
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name=f"lease-{holder.agent}", daemon=True)
+        self._thread.start()
+
+    def _beat(self) -> None:
+        while not self._ended.wait(self.holder.expires_s / _BEATS_PER_EXPIRY):
+            try:
+                with _opened(self._path) as database:
+                    n = database.execute(
+                        "UPDATE leases SET beat_s = ? WHERE agent = ? AND token = ?",
+                        (time.time(), self.holder.agent, self.holder.token),
+                    ).rowcount
+            except sqlite3.OperationalError:
+                continue  # busy or briefly away: the next beat may come through
+            if not n:
+                self.lost.set()
+                return
+
+    def release(self) -> None:
+        """Give the lease back."""
+        self._ended.set()
+        self._thread.join()
+        with _opened(self._path) as database:
+            database.execute("DELETE FROM leases WHERE agent = ? AND token = ?", (self.holder.agent, self.holder.token))
+
+
+@contextmanager
+def hold(path: Path, agent: str, expires_s: float = EXPIRES_S) -> Iterator[Lease]:
+    """Hold the lease of `agent` while the block runs.
+
+    Parameters
+    ----------
+    path : Path
+        The file of leases, shared by all who might collect; made if it is not there.
+    agent : str
+        Whose answers are to be collected.
+    expires_s : float
+        Silence after which others may take the lease; more than 0.
+
+    Raises
+    ------
+    LeaseError
+        If another living process holds it.
+    """
+    now = time.time()
+    mine = Holder(
+        agent, uuid.uuid4().hex, socket.gethostname(), os.getpid(), process_started(os.getpid()), now, now, expires_s
+    )
+    with _opened(path) as database:
+        other = _holder(database, agent)
+        if other is not None and not other.is_dead(now):
+            raise LeaseError(
+                f"answers of {agent} are being collected already",
+                found=str(other),
+                todo=f"wait until it ends, or stop it with `kill {other.pid}` on {other.host}",
+            )
+        database.execute(f"INSERT OR REPLACE INTO leases ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", mine)
+    lease = Lease(path, mine)
+    try:
+        yield lease
+    finally:
+        lease.release()
+
+
+def holder(path: Path, agent: str) -> Holder | None:
+    """Return who holds the lease of `agent`; None if nobody living does."""
+    if not path.exists():
+        return None
+    with _opened(path) as database:
+        found = _holder(database, agent)
+    return None if found is None or found.is_dead(time.time()) else found
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open the file of leases for one transaction, alone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as database:
+        database.execute("BEGIN IMMEDIATE")
+        database.execute(
+            "CREATE TABLE IF NOT EXISTS leases (agent TEXT PRIMARY KEY, token TEXT NOT NULL, host TEXT NOT NULL,"
+            " pid INTEGER NOT NULL, started TEXT NOT NULL, since_s REAL NOT NULL, beat_s REAL NOT NULL,"
+            " expires_s REAL NOT NULL)"
+        )
+        try:
+            yield database
+        except BaseException:
+            database.execute("ROLLBACK")
+            raise
+        database.execute("COMMIT")
+
+
+def _holder(database: sqlite3.Connection, agent: str) -> Holder | None:
+    row = database.execute(f"SELECT {_COLUMNS} FROM leases WHERE agent = ?", (agent,)).fetchone()
+    return None if row is None else Holder(*row)
+
+
+def process_started(pid: int) -> str:
+    """Return when process `pid` of this machine started, in the kernel's ticks; empty if unknown, ``gone`` if none."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return "gone"
+    except PermissionError:
+        pass
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "gone" if fields[0] == "Z" else fields[19]

@@ -1,0 +1,117 @@
+"""Whether answers depend on where a stimulus is shown: shares of the positions, and answers that flip with the order.
+
+Arrays in, numbers out. If every stimulus stands equally often at each position, an agent that looks at the stimuli
+alone chooses each position a third of the time.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class PositionShares(NamedTuple):
+    """How often each position was chosen.
+
+    Attributes
+    ----------
+    counts : int64 (3,)
+        Choices of the first, second and third position.
+    chi_square : float
+        Pearson's statistic against equal shares, two degrees of freedom; NaN without choices.
+    p_value : float
+        Its level: ``exp(-chi_square / 2)``, which is the chi-square survival function for two degrees of freedom.
+    """
+
+    counts: NDArray[np.int64]
+    chi_square: float
+    p_value: float
+
+    @property
+    def n(self) -> int:
+        """Number of choices."""
+        return int(self.counts.sum())
+
+
+class FlipRate(NamedTuple):
+    """How often two answers to the same triplet differ.
+
+    Attributes
+    ----------
+    other_order, same_order : float
+        Mean over triplets of the share of a triplet's pairs of answers that name different stimuli, among pairs that
+        were shown in different orders and in the same; NaN where there is no such pair. Their difference is what the
+        order adds to the agent's own wavering; of answers given at random, both are 2/3.
+    n_other, n_same : int
+        How many triplets they rest on.
+    """
+
+    other_order: float
+    same_order: float
+    n_other: int
+    n_same: int
+
+
+def position_shares(positions: NDArray[np.int8]) -> PositionShares:
+    r"""Count the positions chosen and test them against equal shares.
+
+    :math:`\chi^2 = \sum_p (n_p - n/3)^2 / (n/3)`.
+
+    Parameters
+    ----------
+    positions : int8 (m,)
+        Position of each choice as shown: 1, 2 or 3.
+
+    Raises
+    ------
+    ValueError
+        A position that is none of the three.
+    """
+    if len(positions) and not np.isin(positions, (1, 2, 3)).all():
+        raise ValueError(f"positions are 1, 2 or 3, not {np.setdiff1d(positions, (1, 2, 3))[:5].tolist()}")
+    counts = np.bincount(positions, minlength=4)[1:].astype(np.int64)
+    n = int(counts.sum())
+    if not n:
+        return PositionShares(counts, float("nan"), float("nan"))
+    chi_square = float(((counts - n / 3) ** 2).sum() / (n / 3))
+    return PositionShares(counts, chi_square, float(np.exp(-chi_square / 2)))
+
+
+def flip_rate(triplet: NDArray[np.int64], odd: NDArray[np.int32], code: NDArray[np.int64]) -> FlipRate:
+    """Measure how often answers to the same triplet differ, with the order changed and unchanged.
+
+    Parameters
+    ----------
+    triplet : int64 (m,)
+        Which triplet each answer is to: any numbers that tell triplets apart.
+    odd : int32 (m,)
+        The stimulus chosen.
+    code : int64 (m,)
+        Which order it was shown in: any numbers that tell the orders apart.
+    """
+    _, triplet = np.unique(triplet, return_inverse=True)
+    pairs, same_odd = _pairs(triplet), _pairs(triplet, odd)
+    pairs_same, same_both = _pairs(triplet, code), _pairs(triplet, code, odd)
+    other = pairs - pairs_same
+    flips_same, flips_other = pairs_same - same_both, other - (same_odd - same_both)
+    return FlipRate(
+        other_order=_mean(flips_other, other),
+        same_order=_mean(flips_same, pairs_same),
+        n_other=int((other > 0).sum()),
+        n_same=int((pairs_same > 0).sum()),
+    )
+
+
+def _pairs(triplet: NDArray[np.int64], *same: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Return, for each triplet, how many pairs of its answers agree in all of `same`."""
+    rows = np.stack([triplet, *(np.asarray(column, dtype=np.int64) for column in same)], axis=1)
+    groups, sizes = np.unique(rows, axis=0, return_counts=True)
+    n = int(triplet.max(initial=-1)) + 1
+    return np.bincount(groups[:, 0], weights=sizes * (sizes - 1) // 2, minlength=n).astype(np.int64)
+
+
+def _mean(flips: NDArray[np.int64], pairs: NDArray[np.int64]) -> float:
+    there = pairs > 0
+    return float((flips[there] / pairs[there]).mean()) if there.any() else float("nan")

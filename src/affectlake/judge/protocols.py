@@ -1,0 +1,319 @@
+"""How a trial is put into words: the named, versioned protocols, and the request that each makes of a trial.
+
+Texts are constants; a changed text needs a new version. Answers of different protocols never mix. Which trials are
+asked, in which order, and what an answer means does not belong here.
+
+The texts are those of Du et al. 2025, 'Collecting behavioral responses from MLLMs' and '… from LLMs' and
+Supplementary Fig. 1, as far as they are printed; what had to be rebuilt is said beside each. Where the paper prints
+``/n`` a line ends here. Quotation marks that the paper opens or closes around a prompt are not part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from affectlake.errors import UsageError, nearest
+
+Modality = Literal["captions", "videos"]
+Reading = Literal["key-phrase", "location", "one-token"]
+
+CHOICES = ("1", "2", "3")
+"""What a one-token answer may be: the position, from 1."""
+
+TOP_LOGPROBS = 20
+"""How many log-probabilities a one-token protocol asks for: the most that servers give by default."""
+
+ONE_TOKEN_LIMIT = 4
+"""Room for a one-token answer: some tokenizers put an empty token before a digit."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One way of asking.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``describe-then-choose/caption``.
+    version : int
+        Rises when a text or the way it is put together changes.
+    modality : {'captions', 'videos'}
+        What is shown of a stimulus.
+    before, after : str
+        What is said before and after the three stimuli; empty: nothing.
+    reading : {'key-phrase', 'location', 'one-token'}
+        How the answer is read (:mod:`affectlake.judge.parsing`).
+    labelled : bool
+        Whether each video stands after its number.
+    """
+
+    name: str
+    version: int
+    modality: Modality
+    before: str
+    after: str
+    reading: Reading = "key-phrase"
+    labelled: bool = False
+
+    @property
+    def full_name(self) -> str:
+        """Name and version, as tables hold it: ``describe-then-choose/caption/1``."""
+        return f"{self.name}/{self.version}"
+
+
+_ROLE = (
+    "Now we need to perform a role-playing task. Your role is an expert in analyzing the emotions conveyed in videos"
+)
+
+_QUESTION = (
+    "Then, tell me Which clip evokes an emotional response that is noticeably different from the other two? "
+    '(The answer format is "Video+ID is noticeably different from the other two") '
+    "Explain the reason for this difference."
+)
+
+# 'Collecting behavioral responses from MLLMs', verbatim; this is template 4 of Supplementary Fig. 1 with two more
+# sentences about the index
+_DESCRIBE_VIDEO = Protocol(
+    name="describe-then-choose/video",
+    version=1,
+    modality="videos",
+    before=(
+        f"{_ROLE}.\n"
+        "Firstly, please describe the content and your evoked emotional response of each of these videos individually."
+    ),
+    after=(
+        f"{_QUESTION}\n"
+        "Precautions:\n"
+        "1. You should focus your judgement on the emotional tone, never be influenced by the video index or location "
+        "when making judgments. "
+        "2. Assume you are an emotional judgment expert with the ability to feel specific emotions for each video. "
+        "Do not provide ambiguous answers. Never be influenced by the video index or location when making judgments. "
+        "3. You are not given additional constraints as to the strategy you should use."
+    ),
+)
+
+# 'Collecting behavioral responses from LLMs', verbatim
+_DESCRIBE_CAPTION = Protocol(
+    name="describe-then-choose/caption",
+    version=1,
+    modality="captions",
+    before=(
+        f"{_ROLE}, each video is replaced by its corresponding textual description.\n"
+        "Firstly, please describe your evoked emotional response of each of these videos individually. "
+        "Then, tell me Which video evokes an emotional response that is noticeably different from the other two? "
+        "Never be influenced by the video index when making judgments. "
+        '(The answer format is "Video+ID is noticeably different from the other two.") '
+        "Explain the reason for this difference.\n"
+        "Precautions: 1. You should focus your judgement on the emotional tone, never be influenced by the video index "
+        "when making judgments.\n"
+        "2. Assume you are an emotional judgment expert with the ability to feel specific emotions for each video. "
+        "Do not provide ambiguous answers. Never be influenced by the video index when making judgments.\n"
+        "3. You are not given additional constraints as to the strategy you should use."
+    ),
+    after="",
+)
+
+# Supplementary Fig. 1 a-c: templates that "presented all three videos before the question". The texts are verbatim.
+# The paper tried them on videos; asked of captions, the words stay the same and the captions stand for the videos,
+# which is ours, not the paper's.
+_TEMPLATE_1 = (
+    "You are shown three object images side by side and are asked to report the image that was the least similar to "
+    "the other two. You should focus your judgement on the object, but you are not given additional constraints as to "
+    "the strategy you should use. If you did not recognize the object, you should base your judgement on your best "
+    "guess of what the object could be.\n"
+    "1. Tell me your answer.\n"
+    "2. Tell me the location of the object you have chosen.\n"
+    "3. Explain the reasons."
+)
+_TEMPLATE_2 = (
+    f"{_ROLE}.\n"
+    "Firstly, please describe the content and your evoked emotional response of each of these videos individually. "
+    f"{_QUESTION}"
+)
+_TEMPLATE_3 = (
+    f"{_TEMPLATE_2}\n"
+    "Precautions:\n"
+    "1. You should focus your judgement on the emotional tone, never be influenced by the video index or location "
+    "when making judgments.\n"
+    "2. Assume you are an emotional judgment expert with the ability to feel specific emotions for each video. "
+    "Do not provide ambiguous answers.\n"
+    "3. You are not given additional constraints as to the strategy you should use."
+)
+
+# Not in the paper: one token, of which the log-probabilities are kept. The words follow the paper's question.
+_FORCED = (
+    "Which of the three {what} evokes an emotional response that is noticeably different from the other two? "
+    "Focus on the emotional tone; never be influenced by the index of a video. "
+    "Answer with the number of the video alone: 1, 2 or 3."
+)
+
+
+def _naive(name: str, text: str, reading: Reading) -> list[Protocol]:
+    return [
+        Protocol(f"{name}/video", 1, "videos", before="", after=text, reading=reading),
+        Protocol(f"{name}/caption", 1, "captions", before="", after=text, reading=reading),
+    ]
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    one.name: one
+    for one in (
+        _DESCRIBE_VIDEO,
+        _DESCRIBE_CAPTION,
+        *_naive("naive-least-similar", _TEMPLATE_1, "location"),
+        *_naive("naive-describe", _TEMPLATE_2, "key-phrase"),
+        *_naive("naive-precautions", _TEMPLATE_3, "key-phrase"),
+        Protocol(
+            name="forced-choice/video",
+            version=1,
+            modality="videos",
+            before="You judge the emotions that three videos evoke.",
+            after=_FORCED.format(what="videos"),
+            reading="one-token",
+            labelled=True,
+        ),
+        Protocol(
+            name="forced-choice/caption",
+            version=1,
+            modality="captions",
+            before="You judge the emotions that three videos evoke. Each video is replaced by a textual description.",
+            after=_FORCED.format(what="videos"),
+            reading="one-token",
+        ),
+    )
+}
+
+
+def protocol(name: str) -> Protocol:
+    """Return the protocol called `name`; an unknown one is a :class:`UsageError` that offers the nearest."""
+    if name not in PROTOCOLS:
+        raise UsageError(f"there is no protocol {name!r}", allowed=", ".join(PROTOCOLS), todo=nearest(name, PROTOCOLS))
+    return PROTOCOLS[name]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the server draws an answer.
+
+    Parameters
+    ----------
+    max_tokens : int
+        Longest answer, in tokens; for a one-token protocol `ONE_TOKEN_LIMIT`.
+    temperature : float
+        0 takes the likeliest token each time.
+    top_p : float
+        Share of the probability that is drawn from.
+    seed : int or None
+        Base of each request's own seed, so that repeats differ and a run can be repeated; None sends no seed.
+    extra : mapping
+        Further fields of the request, such as ``{chat_template_kwargs: {enable_thinking: false}}``.
+    """
+
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    extra: Mapping[str, Any] | None = None
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Return what is part of a request's identity, ready for JSON."""
+        return {
+            "extra": dict(self.extra or {}),
+            "max_tokens": self.max_tokens,
+            "seed": self.seed,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+        }
+
+
+def neutralise(caption: str) -> str:
+    """Return a caption as it is shown: data, whatever it holds.
+
+    Chat templates mark turns and media with tokens in angle or square brackets (``<|im_start|>``, ``<s>``,
+    ``[INST]``, ``<start_of_turn>``, ``<video>``, ``<｜User｜>``), and a tokenizer takes them for real ones wherever
+    they stand. So ``< >`` become ``‹ ›`` and ``[ ]`` become ``( )``, which no template uses; line breaks,
+    control characters and runs of blanks become one blank, so that a caption cannot pass for a further video. Words
+    stay as they are.
+    """
+    printable = "".join(letter if letter.isprintable() else " " for letter in caption)
+    return " ".join(printable.translate(_HARMLESS).split())
+
+
+_HARMLESS = str.maketrans("<>[]＜＞［］", "‹›()‹›()")
+
+
+class Wording:
+    """Makes the request bodies of one model, protocol and sampling. What does not change between trials is made once.
+
+    Parameters
+    ----------
+    protocol : Protocol
+        How it is asked.
+    model : str
+        The server's name for the model.
+    sampling : Sampling
+        How the answer is drawn.
+    """
+
+    def __init__(self, protocol: Protocol, model: str, sampling: Sampling) -> None:
+        self.protocol = protocol
+        self.sampling = sampling
+        self._head = f"{protocol.before}\n" if protocol.before else ""
+        self._tail = f"\n{protocol.after}" if protocol.after else ""
+        self._fields: dict[str, Any] = {"model": model}
+        self._last: dict[str, Any] = dict(sampling.extra or {}) | {
+            "max_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+        }
+        if protocol.reading == "one-token":
+            self._last |= {
+                "logprobs": True,
+                "top_logprobs": TOP_LOGPROBS,
+                "structured_outputs": {"choice": list(CHOICES)},
+            }
+
+    def of_captions(self, captions: Sequence[str], seed: int | None) -> dict[str, Any]:
+        """Return the body that asks about three captions.
+
+        Parameters
+        ----------
+        captions : sequence of str
+            The neutralised captions, in the order shown. They stand as the paper writes them:
+            ``[Video_1: caption_1], [Video_2: caption_2], [Video_3: caption_3]``.
+        seed : int or None
+            The request's own seed.
+        """
+        first, second, third = captions
+        shown = f"[Video_1: {first}], [Video_2: {second}], [Video_3: {third}]"
+        return self._body(f"{self._head}{shown}{self._tail}", seed)
+
+    def of_videos(self, videos: Sequence[tuple[str, str]], seed: int | None) -> dict[str, Any]:
+        """Return the body that asks about three videos.
+
+        Parameters
+        ----------
+        videos : sequence of (str, str)
+            Stable name and data URI of each, in the order shown: a list of JPEG frames
+            (``data:video/jpeg;base64,FRAME,FRAME,…``), so that the server samples nothing itself.
+        seed : int or None
+            The request's own seed.
+        """
+        content: list[dict[str, Any]] = []
+        if self.protocol.before:
+            content.append({"type": "text", "text": self.protocol.before})
+        for number, (name, uri) in enumerate(videos, start=1):
+            if self.protocol.labelled:
+                content.append({"type": "text", "text": f"Video {number}:"})
+            content.append({"type": "video_url", "video_url": {"url": uri}, "uuid": name})
+        if self.protocol.after:
+            content.append({"type": "text", "text": self.protocol.after})
+        return self._body(content, seed)
+
+    def _body(self, content: str | list[dict[str, Any]], seed: int | None) -> dict[str, Any]:
+        body = self._fields | {"messages": [{"role": "user", "content": content}]} | self._last
+        if seed is not None:
+            body["seed"] = seed
+        return body

@@ -1,0 +1,183 @@
+"""Answers as rows of the ``responses`` table, and rows of that table as choices. Pure: nothing is read or written.
+
+Asking does not belong here, nor which trials are planned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import polars as pl
+
+from affectlake.judge.chat import ChatAgent
+from affectlake.judge.keys import canonical
+from affectlake.judge.parsing import parse, probabilities
+from affectlake.judge.protocols import Reading
+
+IDENTITY = ["trial_set", "i", "j", "k", "repeat"]
+
+
+class Answered(Protocol):
+    """What is known of a request that has come to an end; see :class:`affectlake.judge.questions.Question`."""
+
+    @property
+    def key(self) -> bytes: ...
+    @property
+    def trial_set(self) -> str: ...
+    @property
+    def i(self) -> int: ...
+    @property
+    def j(self) -> int: ...
+    @property
+    def k(self) -> int: ...
+    @property
+    def repeat(self) -> int: ...
+    @property
+    def order(self) -> tuple[int, int, int]: ...
+    @property
+    def captions(self) -> tuple[int, int, int] | None: ...
+    @property
+    def text(self) -> str | None: ...
+    @property
+    def finish_reason(self) -> str: ...
+    @property
+    def logprobs(self) -> str | None: ...
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def completion_tokens(self) -> int: ...
+    @property
+    def cached_tokens(self) -> int: ...
+    @property
+    def error_kind(self) -> str | None: ...
+    @property
+    def error_words(self) -> str | None: ...
+    @property
+    def attempts(self) -> int: ...
+
+
+class Readings(NamedTuple):
+    """What responses mean.
+
+    Attributes
+    ----------
+    choices : polars.DataFrame
+        ``trial_set, i, j, k, repeat, odd, position, code``: one row per response that names a position; ``position``
+        is 1, 2 or 3 as shown and ``code`` tells the six orders apart.
+    unparsed : polars.DataFrame
+        ``trial_set, i, j, k, repeat, request_key, unparsed_reason``: the others.
+    """
+
+    choices: pl.DataFrame
+    unparsed: pl.DataFrame
+
+
+_TYPES: dict[str, type[pl.DataType]] = {
+    "request_key": pl.Binary,
+    "trial_set": pl.String,
+    **dict.fromkeys(("i", "j", "k"), pl.Int32),
+    "repeat": pl.Int16,
+    **dict.fromkeys(("shown_1", "shown_2", "shown_3"), pl.Int32),
+    **dict.fromkeys(("caption_1", "caption_2", "caption_3"), pl.Int16),
+    **dict.fromkeys(("answer", "finish_reason", "logprobs"), pl.String),
+    **dict.fromkeys(("p1", "p2", "p3", "leftover"), pl.Float64),
+    **dict.fromkeys(("prompt_tokens", "completion_tokens", "cached_tokens"), pl.Int32),
+    **dict.fromkeys(("error_kind", "error_words"), pl.String),
+    "attempts": pl.Int16,
+}
+
+
+def response_rows(agent: ChatAgent, answers: Iterable[Answered]) -> pl.DataFrame:
+    """Return the rows of ``responses`` (all columns but ``shard``) for answers to an agent's questions.
+
+    Parameters
+    ----------
+    agent : ChatAgent
+        Who was asked, and how.
+    answers : iterable of Answered
+        What came of the questions, in any order.
+    """
+    rows = [_row(agent.asking.reading, answer) for answer in answers]
+    who = {
+        "agent": agent.name,
+        "protocol": agent.protocol,
+        "model": agent.model,
+        "revision": agent.revision,
+        "sampling": canonical(agent.sampling.as_mapping()),
+    }
+    return pl.DataFrame(rows, schema=_TYPES, orient="row").with_columns(
+        pl.lit(value, dtype=pl.String).alias(name) for name, value in who.items()
+    )
+
+
+def _row(reading: Reading, answer: Answered) -> tuple[object, ...]:
+    members = (answer.i, answer.j, answer.k)
+    chances = probabilities(answer.logprobs) if reading == "one-token" else None
+    return (
+        answer.key,
+        answer.trial_set,
+        *members,
+        answer.repeat,
+        *(members[member - 1] for member in answer.order),
+        *(answer.captions or (None, None, None)),
+        answer.text if answer.error_kind is None else None,
+        answer.finish_reason,
+        answer.logprobs,
+        *(chances or (None, None, None, None)),
+        answer.prompt_tokens,
+        answer.completion_tokens,
+        answer.cached_tokens,
+        answer.error_kind,
+        answer.error_words,
+        answer.attempts,
+    )
+
+
+def read_choices(rows: pl.DataFrame, reading: Reading) -> Readings:
+    """Parse responses: undo the order shown, and keep why an answer is no choice.
+
+    Parameters
+    ----------
+    rows : polars.DataFrame
+        Rows of ``responses``, one for each trial and repeat.
+    reading : {'key-phrase', 'location', 'one-token'}
+        How the protocol's answers are read.
+    """
+    found = [
+        (None, "error") if text is None else parse(text, reading, cut_off=reason == "length")
+        for text, reason in rows.select("answer", "finish_reason").iter_rows()
+    ]
+    position = pl.Series("position", [one[0] for one in found], dtype=pl.Int8)
+    reasons = pl.Series("unparsed_reason", [one[1] for one in found], dtype=pl.String)
+    read = rows.select(
+        *IDENTITY,
+        "request_key",
+        position,
+        reasons,
+        odd=pl.coalesce(pl.when(position == p).then(f"shown_{p}") for p in (1, 2, 3)),
+        code=3 * _member("shown_1") + _member("shown_2"),
+    )
+    return Readings(
+        choices=read.filter(pl.col("position").is_not_null()).select(*IDENTITY, "odd", "position", "code"),
+        unparsed=read.filter(pl.col("position").is_null()).select(*IDENTITY, "request_key", "unparsed_reason"),
+    )
+
+
+def _member(shown: str) -> pl.Expr:
+    """Return which of i, j, k (0, 1, 2) is shown there."""
+    return pl.when(pl.col(shown) == pl.col("i")).then(0).when(pl.col(shown) == pl.col("j")).then(1).otherwise(2)
+
+
+def latest(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return one response for each trial and repeat: an answer before a failure, then the last that came.
+
+    Parameters
+    ----------
+    rows : polars.DataFrame
+        `IDENTITY` columns, ``answer`` (or ``error_kind``) and rows in the order they came.
+    """
+    index = np.arange(rows.height)
+    ranked = rows.with_columns(_at=pl.Series(index), _answered=pl.col("error_kind").is_null())
+    return ranked.sort("_answered", "_at").unique(IDENTITY, keep="last", maintain_order=True).drop("_at", "_answered")

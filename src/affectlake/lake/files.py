@@ -1,0 +1,73 @@
+"""Single files put in place: whole, flushed to the disk, read-only where they are tracked."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+_FICLONE = 0x40049409  # ioctl of Linux file systems that share blocks: btrfs, XFS, overlayfs on them
+_CANNOT_CLONE = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS)
+_READ_BYTES = 1 << 20
+UNFINISHED = ".new-"  # in the name of a file that is still being written
+
+
+def clone(source: Path, target: Path) -> None:
+    """Copy a file, sharing its blocks where the file system can; the copy is flushed and read-only.
+
+    Never by hard or symbolic link: a program that writes through one would change the original.
+    """
+    with source.open("rb") as origin, target.open("wb") as sink:
+        try:
+            fcntl.ioctl(sink, _FICLONE, origin.fileno())
+        except OSError as error:
+            if error.errno not in _CANNOT_CLONE:
+                raise
+            shutil.copyfileobj(origin, sink, _READ_BYTES)
+        sink.flush()
+        os.fsync(sink.fileno())
+    target.chmod(0o444)
+
+
+def write_whole(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Make `path` hold `content`, in one step and for good: a crash leaves what was there, or all of the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}{UNFINISHED}")
+    aside = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as sink:
+            sink.write(content)
+            sink.flush()
+            os.fsync(sink.fileno())
+        aside.chmod(mode)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the folder's entries to the disk, so that a rename in it survives a crash."""
+    sync_file(folder)
+
+
+def sync_file(path: Path) -> None:
+    """Flush to the disk what was written to a file."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def md5_of(path: Path) -> str:
+    """Return the MD5 of a file's content: the name DVC gives it."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as source:
+        while block := source.read(_READ_BYTES):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,41 @@
+"""Going on after a writer that was cut off, by a kill, a full disk or a power failure. Comes before every write.
+
+What is finished here needs no step to run: a checkout, the placing of appended parts, tables lost from the folder.
+Tables that a step had put in place and DVC had not recorded are left: DVC finds the step stale, and the next run makes
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from affectlake.lake import layout
+from affectlake.lake.checkout import finish_checkout
+from affectlake.lake.files import UNFINISHED
+from affectlake.lake.growing import settle
+from affectlake.lake.stages import mend_lock, refuse_edited, restore_missing
+
+
+def recover(lake: Path, say: Callable[[str], None]) -> None:
+    """Finish what a writer that was cut off left; the caller holds the writer lock.
+
+    Parameters
+    ----------
+    lake : Path
+        Root of the lake.
+    say : callable
+        Takes one line for each thing that is finished.
+
+    Raises
+    ------
+    LakeError
+        If a table was changed by hand.
+    """
+    for path in (*lake.glob(f".*{UNFINISHED}*"), *(lake / layout.COLLECTED).rglob(f".*{UNFINISHED}*")):
+        path.unlink()
+    mend_lock(lake, say)
+    finish_checkout(lake, say)
+    settle(lake)
+    refuse_edited(lake)
+    restore_missing(lake, say)

@@ -1,0 +1,261 @@
+"""Videos as the frames that a model is shown: decoded once, at the times of the paper's equation 1, 256 x 256, JPEG.
+
+A video that cannot be read is a row with a reason, not a stop. How frames are sent to a model does not belong here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import polars as pl
+from av.video.frame import VideoFrame
+from PIL import Image
+
+from affectlake.errors import SourceError
+
+SIDE_PIXELS = 256
+JPEG_QUALITY = 90
+SUFFIXES = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".gif")
+"""Tried in this order for a stimulus whose id is no file name."""
+
+VIDEOS = {
+    "stimulus_index": pl.Int32,
+    "video_path": pl.String,
+    "video_sha256": pl.String,
+    "duration_s": pl.Float64,
+    "n_frames": pl.Int16,
+    "unreadable": pl.String,
+}
+FRAMES = {
+    "stimulus_index": pl.Int32,
+    "frame_index": pl.Int16,
+    "time_s": pl.Float64,
+    "frame_sha256": pl.String,
+    "jpeg": pl.Binary,
+}
+
+_RATES = ((5.0, 2.0), (15.0, 1.0), (20.0, 0.5))  # up to so many seconds, so many frames a second
+_SLOWEST = 0.2
+
+
+class Frame(NamedTuple):
+    """One frame: when it is asked for, in seconds from the video's start, and its JPEG."""
+
+    time_s: float
+    jpeg: bytes
+
+
+class Video(NamedTuple):
+    """What became of one stimulus's video.
+
+    Attributes
+    ----------
+    path : str
+        Where it is, within the folder of videos; empty where no file was found.
+    sha256 : str
+        Of the file; empty where there is none.
+    duration_s : float
+        From the start of its first frame to the end of its last; NaN where it cannot be read.
+    frames : tuple of Frame
+        Empty where `unreadable` says why.
+    unreadable : str
+        Why there are no frames; empty where there are.
+    """
+
+    path: str
+    sha256: str
+    duration_s: float
+    frames: tuple[Frame, ...]
+    unreadable: str
+
+
+class Decoded(NamedTuple):
+    """The tables ``videos`` and ``frames``."""
+
+    videos: pl.DataFrame
+    frames: pl.DataFrame
+
+
+class _UnreadableError(Exception):
+    """The video has no frames, for the reason given."""
+
+
+def frame_rate(duration_s: float) -> float:
+    """Return how many frames a second are taken of a video so long: equation 1 of Du et al. 2025.
+
+    2 up to 5 s, 1 up to 15 s, 0.5 up to 20 s, else 0.2.
+    """
+    return next((rate for longest, rate in _RATES if duration_s <= longest), _SLOWEST)
+
+
+def frame_times(duration_s: float) -> list[float]:
+    """Return when frames are taken, in seconds from the start: 0, 1/rate, 2/rate, … before the end.
+
+    The paper gives the rate and not where its first frame stands; here it is the video's first.
+    """
+    rate = frame_rate(duration_s)
+    n = 1
+    while n / rate < duration_s - 1e-6:
+        n += 1
+    return [at / rate for at in range(n)]
+
+
+def decode_videos(
+    folder: Path, stimulus_ids: Sequence[str], workers: int = 1, progress: Callable[[int], None] = lambda _n: None
+) -> Decoded:
+    """Decode the video of every stimulus.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The folder of videos. Nothing outside it is opened, whatever an id or a link says.
+    stimulus_ids : sequence of str
+        File names such as ``0001.mp4``, or names to which one of `SUFFIXES` is added.
+    workers : int
+        Threads.
+    progress : callable
+        Takes the number of videos done so far.
+
+    Returns
+    -------
+    Decoded
+        One row per stimulus, and one per frame. The same bytes for any number of threads.
+
+    Raises
+    ------
+    SourceError
+        There is no such folder, or it has none of the videos.
+    """
+    if not folder.is_dir():
+        raise SourceError(
+            f"There is no folder of videos at {folder}.", todo="set sources.videos to where the videos are, or to null"
+        )
+    with ThreadPoolExecutor(workers) as pool:
+        found = []
+        for video in pool.map(lambda stimulus: decode_video(folder, stimulus), stimulus_ids):
+            found.append(video)
+            progress(len(found))
+    if stimulus_ids and not any(video.path for video in found):
+        raise SourceError(
+            f"The folder {folder} has none of the {len(stimulus_ids):,} videos.",
+            wanted=f"files such as {stimulus_ids[0]}",
+            found=", ".join(sorted(entry.name for entry in folder.iterdir())[:3]) or "an empty folder",
+            todo="set sources.videos to the folder that holds the files themselves",
+        )
+    return Decoded(_videos(found), _frames(found))
+
+
+def decode_video(folder: Path, stimulus_id: str) -> Video:
+    """Decode one stimulus's video; what is wrong with it is said in `Video.unreadable`."""
+    path, problem = _find(folder, stimulus_id)
+    if path is None:
+        return Video("", "", float("nan"), (), problem)
+    name = path.relative_to(folder.resolve()).as_posix()
+    payload = path.read_bytes()
+    digest = hashlib.sha256(payload).hexdigest()
+    try:
+        if not payload:
+            raise _UnreadableError("the file is empty")
+        duration_s = _duration(payload)
+        return Video(name, digest, duration_s, tuple(_pick(payload, frame_times(duration_s))), "")
+    except _UnreadableError as error:
+        return Video(name, digest, float("nan"), (), str(error))
+    except (av.FFmpegError, ValueError, IndexError) as error:
+        words = getattr(error, "strerror", None) or type(error).__name__  # its text would name a path of this machine
+        return Video(name, digest, float("nan"), (), f"cannot be decoded: {words}")
+
+
+def _find(folder: Path, stimulus_id: str) -> tuple[Path | None, str]:
+    """Return the file of a stimulus, or why there is none."""
+    root = folder.resolve()
+    for name in (stimulus_id, *(stimulus_id + suffix for suffix in SUFFIXES)):
+        try:
+            path = (root / name).resolve()
+            if path.is_file():
+                return (path, "") if path.is_relative_to(root) else (None, "the path leads out of the folder of videos")
+        except (OSError, ValueError):
+            return None, "the id is no file name"
+    if not (root / stimulus_id).resolve().is_relative_to(root):
+        return None, "the path leads out of the folder of videos"
+    return None, "no file"
+
+
+def _duration(payload: bytes) -> float:
+    """Return how long the video stream is, measured on its packets: headers may lie, or say nothing."""
+    with av.open(io.BytesIO(payload)) as container:
+        if not container.streams.video:
+            raise _UnreadableError("no video stream")
+        stream = container.streams.video[0]
+        spans = [
+            (packet.pts, packet.pts + (packet.duration or 0))
+            for packet in container.demux(stream)
+            if packet.pts is not None and packet.time_base is not None
+        ]
+        base = stream.time_base
+    if not spans or base is None:
+        raise _UnreadableError("no frames")
+    duration_s = float((max(end for _, end in spans) - min(start for start, _ in spans)) * base)
+    if duration_s <= 0.0:
+        raise _UnreadableError("zero length")
+    return duration_s
+
+
+def _pick(payload: bytes, times: list[float]) -> Iterator[Frame]:
+    """Yield the frame that stands on the screen at each time: the last one that began by then."""
+    with av.open(io.BytesIO(payload)) as container:
+        stream = container.streams.video[0]
+        shown: VideoFrame | None = None
+        start_s: float | None = None
+        waiting = iter(times)
+        time_s = next(waiting)
+        for frame in container.decode(stream):
+            at_s = frame.time if frame.time is not None else 0.0
+            start_s = at_s if start_s is None else start_s
+            while shown is not None and at_s - start_s > time_s + 1e-6:
+                yield Frame(time_s, _jpeg(shown))
+                following = next(waiting, None)
+                if following is None:
+                    return
+                time_s = following
+            shown = frame
+    if shown is None:
+        raise _UnreadableError("no frames")
+    for left in (time_s, *waiting):
+        yield Frame(left, _jpeg(shown))
+
+
+def _jpeg(frame: VideoFrame) -> bytes:
+    small = frame.reformat(width=SIDE_PIXELS, height=SIDE_PIXELS, format="rgb24", interpolation="BICUBIC")
+    buffer = io.BytesIO()
+    Image.fromarray(small.to_ndarray()).save(buffer, format="JPEG", quality=JPEG_QUALITY)
+    return buffer.getvalue()
+
+
+def _videos(found: list[Video]) -> pl.DataFrame:
+    rows = [
+        (
+            index,
+            one.path or None,
+            one.sha256 or None,
+            None if one.unreadable else one.duration_s,
+            len(one.frames),
+            one.unreadable or None,
+        )
+        for index, one in enumerate(found)
+    ]
+    return pl.DataFrame(rows, schema=VIDEOS, orient="row")
+
+
+def _frames(found: list[Video]) -> pl.DataFrame:
+    rows = [
+        (index, at, frame.time_s, hashlib.sha256(frame.jpeg).hexdigest(), frame.jpeg)
+        for index, one in enumerate(found)
+        for at, frame in enumerate(one.frames)
+    ]
+    return pl.DataFrame(rows, schema=FRAMES, orient="row")

@@ -1,0 +1,124 @@
+"""A power switch: code runs until its nth change to a folder, and from then on nothing changes there any more.
+
+Python's audit events tell of every file opened for writing, every rename, link, removal, new folder, change of mode
+and started process, whoever makes it, DVC included; ``os.fsync`` is wrapped. At the switch the event does not happen
+and :class:`Off` is raised; every later change is refused as well, so that no ``finally`` can tidy up. With `torn`, what
+was written and not flushed is cut to half, as a power failure may leave it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+PATHS = {  # audit event -> which of its arguments are paths that change
+    "os.rename": (0, 1),
+    "os.link": (1,),
+    "os.symlink": (1,),
+    "os.remove": (0,),
+    "os.mkdir": (0,),
+    "os.rmdir": (0,),
+    "os.chmod": (0,),
+    "os.truncate": (0,),
+    "os.utime": (0,),
+}
+
+
+class Off(BaseException):
+    """The power is off."""
+
+
+class Switch:
+    """Counts the changes to `folder`, and turns the power off at one of them.
+
+    Parameters
+    ----------
+    folder : Path
+        What is watched.
+    at : int
+        The change at which the power goes, from 1; 0 for never.
+    torn : bool
+        Whether unflushed files lose their second half.
+    """
+
+    def __init__(self, folder: Path, at: int, *, torn: bool = False) -> None:
+        self.folder, self.at, self.torn = str(folder), at, torn
+        self.events: list[str] = []
+        self.off = False
+        self.unflushed: set[str] = set()
+
+    def see(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Take an audit event."""
+        if event == "open":
+            path, _mode, flags = arguments
+            if isinstance(path, str) and isinstance(flags, int) and flags & WRITING and self._within(path):
+                self._happen(f"open {path}")
+                self.unflushed.add(str(Path(path).absolute()))
+        elif event == "subprocess.Popen":
+            if self._within(str(arguments[2] or "")):
+                words = [str(word) for word in arguments[1]]
+                self._happen(f"run {' '.join(words[:1] + words[3:5])}")
+        elif event in PATHS:
+            paths = [os.fspath(arguments[n]) for n in PATHS[event] if not isinstance(arguments[n], int)]
+            texts = [os.fsdecode(path) for path in paths]
+            if any(self._within(path) for path in texts):
+                self._happen(f"{event} {' '.join(texts)}")
+                if event == "os.rename" and str(Path(texts[0]).absolute()) in self.unflushed:
+                    self.unflushed.add(str(Path(texts[1]).absolute()))
+
+    def flush(self, descriptor: int) -> None:
+        """Take a call of ``os.fsync``."""
+        path = str(Path(f"/proc/self/fd/{descriptor}").readlink())
+        if self._within(path):
+            self._happen(f"fsync {path}")
+            self.unflushed.discard(path)
+
+    def _within(self, path: str) -> bool:
+        return str(Path(path).absolute()).startswith(self.folder) and "/.dvc/tmp/" not in path
+
+    def _happen(self, what: str) -> None:
+        if not self.off:
+            self.events.append(what.replace(self.folder, "."))
+            self.off = len(self.events) == self.at
+        if self.off:
+            raise Off(self.events[-1])
+
+
+_current: Switch | None = None
+_fsync = os.fsync
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    if _current is not None and (event in PATHS or event in ("open", "subprocess.Popen")):
+        _current.see(event, arguments)
+
+
+def _watched_fsync(descriptor: int) -> None:
+    if _current is not None:
+        _current.flush(descriptor)
+    _fsync(descriptor)
+
+
+sys.addaudithook(_hook)
+
+
+@contextmanager
+def power(switch: Switch) -> Iterator[Switch]:
+    """Run what is within under the switch; swallow :class:`Off`."""
+    global _current
+    _current, os.fsync = switch, _watched_fsync
+    try:
+        yield switch
+    except Off:
+        pass
+    finally:
+        _current, os.fsync = None, _fsync
+        if switch.off and switch.torn:
+            for path in map(Path, switch.unflushed):
+                if path.is_file() and "/.git/" not in str(path):
+                    os.truncate(path, path.stat().st_size // 2)

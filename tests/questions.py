@@ -1,0 +1,23 @@
+"""Questions for the tests of asking: small, many, and each with a request of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import sha256
+from itertools import permutations
+
+import orjson
+
+from affectlake.judge.questions import Question
+
+ORDERS = tuple(permutations((1, 2, 3)))
+
+
+def make_questions(n: int, model: str = "tiny", padding: str = "") -> Iterator[Question]:
+    """Yield `n` questions; question number m is always the same."""
+    for m in range(n):
+        text = f"{padding}Which of the three is the odd one out? Question {m}."
+        body = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": 4}
+        key = sha256(orjson.dumps(body)).digest()
+        i, j, k = m // 50, m // 50 + 1 + m % 50, m // 50 + 60
+        yield Question(key, "main", i, j, k, 0, ORDERS[m % 6], (m % 20, 1, 2), i, body)  # type: ignore[arg-type]
