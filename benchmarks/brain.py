@@ -134,16 +134,28 @@ def time_encoding(world: World, threads: int, rounds: int, slice_: int) -> list[
     some = slice(0, slice_)
     mine = encode(x, y[:, some], world.folds, workers=threads)
     difference = np.abs(himalaya(world, some) - mine.r).max()
-    pair = in_turn(
-        {"ours": lambda: encode(x, y[:, some], world.folds, workers=threads), "peer": lambda: himalaya(world, some)},
+
+    def alone() -> None:
+        with threadpool_limits(1):  # on a busy machine a second BLAS thread waits more than it works
+            himalaya(world, some)
+
+    times = in_turn(
+        {
+            "ours": lambda: encode(x, y[:, some], world.folds, workers=threads),
+            f"{threads} threads": lambda: himalaya(world, some),
+            "one thread": alone,
+        },
         rounds,
     )
-    scaled = pair["peer"] * n_voxels / slice_
+    ours = times.pop("ours")
     return [
         f"| encoding, {len(x):,} stimuli × {DIMENSIONS} dimensions, 5 × 6 folds × 100 λ | affectlake | {whole:.1f} "
         f"| 1 | whole; peak memory of the run {peak:.1f} GB, {y.nbytes / 1e9:.1f} of it the responses |",
-        f"| | himalaya RidgeCV | {scaled:,.0f} | {pair['peer'] / pair['ours']:.0f} | {slice_:,} voxels, median of "
-        f"{rounds} in turn, scaled; largest difference of r {difference:.1e} |",
+        *(
+            f"| | himalaya RidgeCV, {name} | {took * n_voxels / slice_:,.0f} | {took / ours:.0f} | {slice_:,} voxels, "
+            f"median of {rounds} in turn, scaled; largest difference of r {difference:.1e} |"
+            for name, took in times.items()
+        ),
     ]
 
 
@@ -167,16 +179,16 @@ def time_searchlight(world: World, rows: NDArray[np.int64], threads: int, rounds
     whole = seconds(lambda: search(responses, world.spheres, rsms, workers=threads))
     full = np.flatnonzero(world.spheres.counts() == len(sphere_offsets(RADIUS)))
     chosen = full[:: max(1, len(full) // 40)][:40].astype(np.int32)
-    table, models = np.ascontiguousarray(responses.T), kernels.model_ranks(rsms)
+    small = 300
+    tables = {n: np.ascontiguousarray(responses[:n].T) for n in (len(rows), small)}
+    models = kernels.model_ranks(rsms)
 
     def ours(centres: NDArray[np.int32], n: int, compared: NDArray[np.float32], exact: bool) -> NDArray[np.float32]:
         found = np.empty((AGENTS, len(centres)), np.float32)
         s = world.spheres
-        mine = np.ascontiguousarray(table[:, :n])
-        kernels.run_spheres(mine, s.grid, s.places, s.offsets, centres, 20, compared, exact, found)
+        kernels.run_spheres(tables[n], s.grid, s.places, s.offsets, centres, 20, compared, exact, found)
         return found
 
-    small = 300
     few_rsms = rsms[:, :small, :small]
     few_models = kernels.model_ranks(few_rsms)
     with threadpool_limits(1):
@@ -224,11 +236,17 @@ def floors(world: World, rows: NDArray[np.int64]) -> list[str]:
     products = DIMENSIONS + DIMENSIONS * (DIMENSIONS + 1) // 2
     adds = n * DIMENSIONS + 6 * sum(ranks) * products + 30 * 2 * DIMENSIONS**2 + 100 * sum(ranks)  # a voxel
     with threadpool_limits(1):
-        took = seconds(lambda: encode(x, world.responses[:, :4096], world.folds)) / 4096 * 1e6
+        many, once = world.responses[:, :8192], seconds(lambda: GramSolver(x, world.folds, PENALTIES, False))
+        took = (seconds(lambda: encode(x, many, world.folds)) - once) / many.shape[1] * 1e6
+        chosen = np.full(many.shape[1], PENALTIES[60])
+        left_out = seconds(lambda: leave_one_out(x, many, chosen)) / many.shape[1] * 1e6
         lines = [
+            f"| encoding | preparing, once (s) | {once:.2f} | | {5 * 7} eigendecompositions, five SVDs |",
+            f"| reliability | a voxel (µs) | {left_out:.0f} | {2 * n * DIMENSIONS / double / 1e3:.1f} "
+            f"| {2 * n * DIMENSIONS:,} multiply-adds in float64 |",
             f"| encoding | a voxel (µs) | {took:.0f} | {adds / double / 1e3:.0f} "
             f"| {adds:,} multiply-adds in float64 (rank of the error curves {min(ranks)} to {max(ranks)} for 100 λ), "
-            f"at {double:.0f} G/s |"
+            f"at {double:.0f} G/s |",
         ]
         m, selected = len(sphere_offsets(RADIUS)), len(rows)
         n_pairs = selected * (selected - 1) // 2
