@@ -132,12 +132,26 @@ def steps(lake: Path, as_json: bool) -> None:
 @LAKE
 @AT
 @click.option("--output", type=click.Path(path_type=Path), help="Where to write it.")
-def report(lake: Path, at: str, output: Path | None) -> None:
+@click.option("--compare", nargs=2, default=None, metavar="V1 V2", help="Set two versions beside each other instead.")
+@click.option("--figures", is_flag=True, help="Also write every figure as SVG and PNG, and its numbers as CSV.")
+@click.option("--open", "show", is_flag=True, help="Open it in the web browser.")
+def report(
+    lake: Path, at: str, output: Path | None, compare: tuple[str, str] | None, figures: bool, show: bool
+) -> None:
     """Write the HTML report of a version and print its path."""
     from affectlake.lake import repository
-    from pipelines.reporting import write_report
+    from pipelines import reporting
 
-    click.echo(write_report(repository.find(lake), at, output))
+    root = repository.find(lake)
+    if compare and (at or figures):
+        raise UsageError("--compare names its own versions", todo="leave --at and --figures out")
+    path = reporting.write_comparison(root, *compare, output) if compare else reporting.write_report(root, at, output)
+    click.echo(path)
+    if figures:
+        folder = path.with_name(f"{path.stem}-figures")
+        say(f"{len(reporting.write_figures(root, at, folder)):,} files of figures in {folder}")
+    if show:
+        click.launch(str(path))
 
 
 @cli.command()

@@ -16,13 +16,14 @@ from affectlake.brain.reliability import leave_one_out, most_reliable
 from affectlake.brain.searchlight import search
 from affectlake.brain.spheres import make_spheres, sphere_offsets
 from affectlake.brain.subjects import Recording, align, usable_voxels, z_scored
-from affectlake.errors import SourceError
 from affectlake.judge import RatingsAgent, rating_vectors
 from affectlake.rsm import correlation_rsm
 from affectlake.seeds import generator
 from pipelines.brain_params import BDataBrains, Brain, ImageBrains, SyntheticBrains
 from pipelines.brain_tables import Subject, null_nan, subjects_of, wide_ratings
+from pipelines.metric_rows import frame
 from pipelines.params import Params
+from pipelines.reading import chosen_seed, fits
 from pipelines.record import EVERY_KIND, Frames, Tables, Work, step
 
 Floats = NDArray[np.floating]
@@ -177,7 +178,9 @@ def _ceilings(subjects: dict[str, Subject]) -> list[dict[str, object]]:
 )
 def encode_brains(tables: Tables, params: Params, work: Work) -> Frames:
     """Predict every voxel from the agent's embedding (and from the rating vectors behind it)."""
-    seed, bases = _bases(tables, params, work.agent)
+    seed, bases = _bases(tables, params, work)
+    if not bases:
+        return {"encoding_maps": frame("encoding_maps", []), "encoding_weights": frame("encoding_weights", [])}
     wanted = _brain(params).encoding
     maps, weights = [], []
     for subject in subjects_of(tables):
@@ -254,7 +257,9 @@ def _encoding_weights(agent: str, seed: int, subject: str, found: Encoding) -> p
 def search_brains(tables: Tables, params: Params, work: Work) -> Frames:
     """Compare the geometry in the sphere around every voxel with the agent's."""
     settings, device = _brain(params).searchlight, _brain(params).device
-    _, bases = _bases(tables, params, work.agent)
+    _, bases = _bases(tables, params, work)
+    if not bases:
+        return {"rsa_maps": frame("rsa_maps", [])}
     maps = []
     for subject in subjects_of(tables):
         chosen = tables["stimulus_reliability"].filter((pl.col("subject") == subject.name) & pl.col("selected"))
@@ -406,16 +411,15 @@ def _folds(subject: Subject, params: Params) -> Folds:
     return nested_folds(len(subject.stimulus_index), wanted.outer_folds, wanted.inner_folds, rng)
 
 
-def _bases(tables: Tables, params: Params, agent: str) -> tuple[int, dict[str, Floats]]:
-    """Return the seed of the fit with the lowest held-out loss, and what stands for the agent, (n_stimuli, d) each."""
-    best = tables["learning_curves"].group_by("seed").agg(pl.col("test_loss").min()).sort("test_loss", "seed")
-    seed = int(best.select("seed").head(1).collect().item())
-    rows = tables["embeddings"].filter(pl.col("seed") == seed).sort("dimension", "stimulus_index").collect()
-    n_stimuli = tables["stimuli"].select(pl.len()).collect().item()
-    if rows.is_empty():
-        raise SourceError(f"{agent} has no embedding to compare with the brain", todo="look at its learning curve")
-    found: dict[str, Floats] = {"embedding": rows["weight"].to_numpy().reshape(-1, n_stimuli).T}
-    described = params.agents[agent]
+def _bases(tables: Tables, params: Params, work: Work) -> tuple[int, dict[str, Floats]]:
+    """Return the seed of the agent's fit, and what is compared, (n_stimuli, d) each; nothing where there is no fit."""
+    every = fits(tables)
+    if not every:
+        work.say("no brain maps: no dimension of any fit survived pruning")
+        return 0, {}
+    seed = chosen_seed(tables, every)
+    found: dict[str, Floats] = {"embedding": every[seed]}
+    described, n_stimuli = params.agents[work.agent], tables["stimuli"].select(pl.len()).collect().item()
     if isinstance(described, RatingsAgent):
         found["vectors"] = rating_vectors(tables["ratings"].collect(), described.ratings, n_stimuli)
     return seed, found

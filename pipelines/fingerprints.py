@@ -19,8 +19,9 @@ from pipelines.record import Step
 from pipelines.steps import STEPS
 
 RECORD = Path(__file__).with_name("fingerprints.json")
-_SCIENCE = tuple(
-    f"affectlake.{room}" for room in ("triplets", "rsm", "seeds", "stimuli", "judge", "spose", "geometry", "brain")
+_SCIENCE = (
+    *(f"affectlake.{room}" for room in ("triplets", "rsm", "seeds", "stimuli", "judge", "spose", "geometry", "brain")),
+    *(f"pipelines.{part}" for part in ("reading", "measuring", "comparing", "sweeping", "metric_rows")),
 )
 
 

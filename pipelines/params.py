@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -55,11 +55,31 @@ class Triplets(_Section):
 
 
 class Geometry(_Section):
-    """Settings of the analyses: smallest category that is classified, and permutations of the null."""
+    """Settings of the analyses: classes, permutations and resamples, the map, the emotion graph and the labels."""
 
     min_category_size: int = Field(ge=2)
-    permutations: int = Field(ge=0)
+    permutations: int = Field(ge=1)
+    resamples: int = Field(ge=2)
     perplexity: float = Field(gt=1)
+    edge_threshold: float = Field(ge=0, lt=1)
+    absolute_edges: bool
+    label_gap: float = Field(gt=0, le=1)
+
+
+class Sweeps(_Section):
+    """Further fits: which numbers of dimensions and of judgments are tried, how often, and how they are fitted."""
+
+    dimensions: list[Annotated[int, Field(ge=1)]]
+    n_judgments: int = Field(ge=100)
+    judgments: list[Annotated[int, Field(ge=100)]]
+    replicates: int = Field(ge=1)
+    recovered_r: float = Field(gt=0, lt=1)
+    share: float = Field(gt=0, lt=1)
+    batch_size: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    max_epochs: int = Field(ge=1)
+    patience: int = Field(ge=1)
+    min_delta: float = Field(ge=0)
 
 
 class _File(_Section):
@@ -70,6 +90,7 @@ class _File(_Section):
     agents: dict[str, dict[str, Any]]
     spose: dict[str, Any]
     geometry: Geometry
+    sweeps: Sweeps
     brain: Brain | None = None
 
 
@@ -97,6 +118,7 @@ class Params:
     fit_seeds: tuple[int, ...]
     device: str
     geometry: Geometry
+    sweeps: Sweeps
     raw: Mapping[str, Any]
     brain: Brain | None = None
     collected: frozenset[str] = frozenset()
@@ -166,6 +188,7 @@ def parse(text: str, name: str = "params.yaml") -> Params:
         fit_seeds=seeds,
         device=device,
         geometry=checked.geometry,
+        sweeps=checked.sweeps,
         raw=raw,
         brain=checked.brain,
     )
@@ -243,5 +266,6 @@ def _known_keys(path: list[str]) -> list[str]:
         "sources": [EmotionSources, SyntheticSources],
         "triplets": [Triplets],
         "geometry": [Geometry],
+        "sweeps": [Sweeps],
     }
     return sorted({key for model in sections.get(".".join(path), []) for key in model.model_fields})

@@ -12,9 +12,10 @@ from affectlake.lake.contracts import contract
 from affectlake.lake.git import git
 from affectlake.lake.query import query
 from affectlake.lake.versions import Manifest, Version, resolve
-from affectlake.report import BrainInputs, ReportInputs, VersionFacts, render
+from affectlake.report import BrainInputs, ReportInputs, VersionFacts, figure_files, render, render_comparison
 from pipelines.params import Params, parse
 
+ANALYSES = ("labels", "graph_nodes", "graph_edges", "sweeps", "positions", "comparisons", "community_overlaps")
 WHOLE = ("stimuli", "ratings", "captions", "exclusions", "metrics", "embeddings", "layouts", "learning_curves")
 
 _TRIALS = "SELECT trial_set, split, count(*) AS n_triplets FROM triplets GROUP BY ALL ORDER BY ALL"
@@ -44,6 +45,37 @@ def write_report(lake: Path, at: str = "", target: Path | None = None) -> Path:
     return path
 
 
+def write_figures(lake: Path, at: str = "", target: Path | None = None) -> list[Path]:
+    """Write every figure of a version's report as SVG and PNG files, with the numbers behind each as CSV.
+
+    Parameters
+    ----------
+    lake, at
+        As in :func:`write_report`.
+    target : Path, optional
+        The folder; ``storage/reports/VERSION-figures`` by default.
+    """
+    version = resolve(lake, at)
+    return figure_files(gather(lake, version), target or lake / layout.REPORTS / f"{version.name}-figures")
+
+
+def write_comparison(lake: Path, before: str, after: str, target: Path | None = None) -> Path:
+    """Write the page that sets two versions beside each other and return its path.
+
+    Parameters
+    ----------
+    before, after : str
+        The versions.
+    target : Path, optional
+        Where to write it; ``storage/reports/BEFORE-AFTER.html`` by default.
+    """
+    old, new = resolve(lake, before), resolve(lake, after)
+    path = target or lake / layout.REPORTS / f"{old.name}-{new.name}.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(render_comparison(gather(lake, old), gather(lake, new)), encoding="utf-8")
+    return path
+
+
 def gather(lake: Path, version: Version) -> ReportInputs:
     """Return everything the report of `version` shows, from the tables of that version alone."""
     manifest = Manifest(lake, version.commit)
@@ -66,6 +98,7 @@ def gather(lake: Path, version: Version) -> ReportInputs:
         tables=table_sizes(manifest),
         trial_counts=query(lake, _TRIALS, version.name).pl(),
         choice_counts=query(lake, _CHOICES, version.name).pl(),
+        analyses={name: _table(lake, version, name, present) for name in ANALYSES if name in present},
         brain=_brain(lake, version) if "group_stats" in present else None,
         **whole,
     )
@@ -145,4 +178,6 @@ def _table(lake: Path, version: Version, name: str, present: dict[str, list[str]
     if name not in present:
         return pl.DataFrame(contract(name).schema.empty_table())
     rows: pl.DataFrame = query(lake, f"SELECT * FROM {name}", version.name).pl()
-    return rows
+    schema = pl.DataFrame(contract(name).schema.empty_table()).schema
+    older = [pl.lit(None, kind).alias(column) for column, kind in schema.items() if column not in rows.columns]
+    return rows.with_columns(older)

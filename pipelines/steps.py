@@ -13,21 +13,19 @@ from numpy.typing import NDArray
 
 from affectlake import triplets as trials
 from affectlake.errors import SourceError, UsageError
-from affectlake.geometry.classification import nearest_centroid
-from affectlake.geometry.correlations import rating_correlations
-from affectlake.geometry.intervals import wilson_interval
 from affectlake.geometry.layout import layout
 from affectlake.judge import FeaturesAgent, RatingsAgent, choose_by_cosine, rating_vectors, text_vectors
 from affectlake.seeds import generator, integer
-from affectlake.spose import Epoch, fit_seeds, score, training_data
+from affectlake.spose import Epoch, fit_seeds, training_data
 from affectlake.stimuli import Study, load_emotion, make_synthetic, prototypes
-from pipelines import brain_steps, chat_steps, video_steps
+from pipelines import analysis_steps, brain_steps, chat_steps, video_steps
+from pipelines.metric_rows import frame
 from pipelines.params import EmotionSources, Params
+from pipelines.reading import TRIPLET, chosen_seed, judged
+from pipelines.reading import fits as fits_of
 from pipelines.record import EVERY_KIND, STEPS, Frames, Tables, Work, step
 
-__all__ = ["STEPS", "brain_steps", "chat_steps", "video_steps"]
-
-TRIPLET = ["i", "j", "k"]
+__all__ = ["STEPS", "analysis_steps", "brain_steps", "chat_steps", "video_steps"]
 
 
 @step(
@@ -181,14 +179,6 @@ def _choices(tables: Tables, params: Params, work: Work, vectors: NDArray[np.flo
     )
 
 
-def _judged(tables: Tables, split: str) -> NDArray[np.int32]:
-    """Return the main set's judgments of one split as (m, 3): the similar pair first, the odd one last."""
-    rows = tables["choices"].filter(pl.col("trial_set") == "main")
-    asked = tables["triplets"].filter((pl.col("trial_set") == "main") & (pl.col("split") == split))
-    found = rows.join(asked.select(TRIPLET), on=TRIPLET, maintain_order="left").select(*TRIPLET, "odd").collect()
-    return trials.odd_last(np.ascontiguousarray(found.select(TRIPLET).to_numpy()), found["odd"].to_numpy())
-
-
 @step(
     reads=("stimuli", "triplets", "choices/{agent}"),
     writes=("embeddings/{agent}", "learning_curves/{agent}"),
@@ -201,8 +191,12 @@ def _judged(tables: Tables, split: str) -> NDArray[np.int32]:
 def embed(tables: Tables, params: Params, work: Work) -> Frames:
     """Learn the SPoSE embedding of an agent's judgments, once for each seed."""
     n_stimuli = tables["stimuli"].select(pl.len()).collect().item()
+    train, test = judged(tables, "train"), judged(tables, "test")
+    if not len(train) or not len(test):
+        work.say(f"no fit: {len(train):,} judgments to learn from, {len(test):,} held out; both are needed")
+        return {table: frame(table, []) for table in ("embeddings", "learning_curves")}
     rng = generator(params.seed, "spose", work.agent, "order")
-    data = training_data(_judged(tables, "train"), _judged(tables, "test"), n_stimuli, rng)
+    data = training_data(train, test, n_stimuli, rng)
     work.say(f"{len(data.train):,} judgments to learn from, {len(data.test):,} held out")
     fits = fit_seeds(
         data,
@@ -246,129 +240,23 @@ def _weights(agent: str, seed: int, weights: NDArray[np.float32]) -> pl.DataFram
     )
 
 
-def _embedding(tables: Tables, seed: int) -> NDArray[np.float32]:
-    """Return one fit as (n_stimuli, n_dimensions)."""
-    rows = tables["embeddings"].filter(pl.col("seed") == seed).sort("dimension", "stimulus_index").collect()
-    return np.ascontiguousarray(rows["weight"].to_numpy().reshape(rows["dimension"].n_unique(), -1).T)
-
-
 @step(
     reads=("stimuli", "embeddings/{agent}", "learning_curves/{agent}"),
     writes=("layouts/{agent}",),
     params=("seed", "geometry.perplexity"),
     kinds=EVERY_KIND,
-    version=1,
+    version=2,
 )
 def lay_out(tables: Tables, params: Params, work: Work) -> Frames:
-    """Lay the stimuli out in two dimensions by t-SNE, from the fit with the lowest held-out loss."""
-    seed = best_seed(tables["learning_curves"])
-    found = layout(_embedding(tables, seed), integer(params.seed, "layout", work.agent), params.geometry.perplexity)
+    """Lay the stimuli out by t-SNE, from the consensus fit (of one or two fits: the lowest held-out loss)."""
+    found_fits = fits_of(tables)
+    if not found_fits:
+        work.say("no map: no dimension of any fit survived pruning")
+        return {"layouts": frame("layouts", [])}
+    seed = chosen_seed(tables, found_fits)
+    found = layout(found_fits[seed], integer(params.seed, "layout", work.agent), params.geometry.perplexity)
     if found.note:
         work.say(found.note)
-    frame = pl.DataFrame(found.coordinates, schema={"x": pl.Float32, "y": pl.Float32}, orient="row")
+    placed = pl.DataFrame(found.coordinates, schema={"x": pl.Float32, "y": pl.Float32}, orient="row")
     columns = (pl.lit(work.agent).alias("agent"), pl.lit(seed, dtype=pl.Int32).alias("seed"))
-    return {"layouts": frame.with_row_index("stimulus_index").select(*columns, "stimulus_index", "x", "y")}
-
-
-def best_seed(curves: pl.LazyFrame) -> int:
-    """Return the seed of the fit with the lowest held-out loss at any epoch (the smaller seed of equals)."""
-    best = curves.group_by("seed").agg(pl.col("test_loss").min()).sort("test_loss", "seed")
-    return int(best.select("seed").head(1).collect().item())
-
-
-@step(
-    reads=("stimuli", "ratings", "triplets", "choices/{agent}", "embeddings/{agent}"),
-    writes=("metrics/{agent}",),
-    params=("seed", "geometry.min_category_size", "geometry.permutations"),
-    kinds=EVERY_KIND,
-    version=1,
-)
-def measure(tables: Tables, params: Params, work: Work) -> Frames:
-    """Measure each fit: held-out accuracy, nearest-centroid classification, correlation with every rating."""
-    held_out = _judged(tables, "test")
-    seeds = tables["embeddings"].select(pl.col("seed").unique().sort()).collect()["seed"].to_list()
-    rows: list[dict[str, object]] = []
-    for seed in seeds:
-        embedding = _embedding(tables, seed)
-        found = [
-            *_held_out(embedding, held_out),
-            *_nearest_centroid(tables, params, embedding, generator(params.seed, "permutations", work.agent, seed)),
-            *_rating_correlations(tables, embedding),
-        ]
-        rows += [{"agent": work.agent, "seed": seed} | row for row in found]
-    return {"metrics": _metrics(rows)}
-
-
-def _metrics(rows: list[dict[str, object]]) -> pl.DataFrame:
-    """Give metric rows all columns of the table; what a row does not have is null, and so is NaN."""
-    empty: dict[str, object] = {
-        "note": None,
-        "dimension": None,
-        "rating": None,
-        "ci_low": None,
-        "ci_high": None,
-        "chance": None,
-        "p_value": None,
-    }
-    types: dict[str, type[pl.DataType]] = {"seed": pl.Int32, "dimension": pl.Int16, "n": pl.Int32}
-    types |= dict.fromkeys(("rating", "note"), pl.String)
-    types |= dict.fromkeys(("value", "ci_low", "ci_high", "chance", "p_value"), pl.Float64)
-    frame = pl.DataFrame([empty | row for row in rows], schema_overrides=types, infer_schema_length=None)
-    return frame.with_columns(pl.col(pl.Float64).fill_nan(None))
-
-
-def _held_out(embedding: NDArray[np.float32], judged: NDArray[np.int32]) -> list[dict[str, object]]:
-    found = score(embedding, judged)
-    low, high = map(float, wilson_interval(found.accuracy * found.n, found.n))
-    common: dict[str, object] = {"analysis": "held_out", "n": found.n}
-    return [
-        common | {"measure": "accuracy", "value": found.accuracy, "ci_low": low, "ci_high": high, "chance": 1 / 3},
-        common | {"measure": "cross_entropy", "value": found.loss, "chance": float(np.log(3))},
-    ]
-
-
-def _nearest_centroid(
-    tables: Tables, params: Params, embedding: NDArray[np.float32], rng: np.random.Generator
-) -> list[dict[str, object]]:
-    categories = tables["stimuli"].sort("stimulus_index").select("category").collect()["category"].to_list()
-    found = nearest_centroid(
-        embedding,
-        categories,
-        rng,
-        min_category_size=params.geometry.min_category_size,
-        permutations=params.geometry.permutations,
-    )
-    common: dict[str, object] = {"analysis": "nearest_centroid", "n": found.n_stimuli}
-    sizes = common | {"measure": "n_categories", "value": float(found.n_categories)}
-    if found.reason:
-        return [sizes, common | {"measure": "top3_accuracy", "value": None, "note": found.reason}]
-    names = ("ci_low", "ci_high", "chance", "p_value")
-    return [
-        sizes,
-        *(
-            common
-            | {"measure": f"top{one.top}_accuracy", "value": one.accuracy}
-            | {name: getattr(one, name) for name in names}
-            for one in found.accuracies
-        ),
-    ]
-
-
-def _rating_correlations(tables: Tables, embedding: NDArray[np.float32]) -> list[dict[str, object]]:
-    wide = tables["ratings"].collect().pivot("rating", index="stimulus_index", values="score").sort("stimulus_index")
-    scores = wide.drop("stimulus_index")
-    found = rating_correlations(embedding, scores.to_numpy())
-    return [
-        {
-            "analysis": "rating_correlation",
-            "measure": "pearson_r",
-            "dimension": dimension + 1,
-            "rating": rating,
-            "value": float(found.r[dimension, column]),
-            "ci_low": float(found.ci_low[dimension, column]),
-            "ci_high": float(found.ci_high[dimension, column]),
-            "n": found.n,
-        }
-        for dimension in range(embedding.shape[1])
-        for column, rating in enumerate(scores.columns)
-    ]
+    return {"layouts": placed.with_row_index("stimulus_index").select(*columns, "stimulus_index", "x", "y")}

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from affectlake.brain.synthetic import CATEGORY, DIMENSION
-from affectlake.errors import SourceError, UsageError
+from affectlake.errors import UsageError
 from affectlake.lake import repository
 from affectlake.lake.writing import write_outputs
 from pipelines import brain_steps, render, steps, studies
@@ -167,11 +167,21 @@ def test_a_missing_stimulus_and_a_dead_voxel_are_null_and_spoil_nothing(world: F
         assert frame.filter(~dead, pl.col("subject") == "synthetic-1")[value].drop_nulls().len() > 100
 
 
-def test_an_agent_without_an_embedding_is_named(world: Frames, tmp_path: Path) -> None:
+def test_an_agent_without_an_embedding_has_no_maps_and_spoils_nothing(
+    world: Frames, maps: Frames, tmp_path: Path
+) -> None:
     tables = with_embedding(world, PARAMS, "human-category")
     tables["embeddings"] = tables["embeddings"].head(0)
-    with pytest.raises(SourceError, match="human-category has no embedding"):
-        brain_steps.encode_brains(lazy(tables), PARAMS, work(tmp_path, "human-category"))
+    lines: list[str] = []
+    here = work(tmp_path, "human-category", lines)
+    made = brain_steps.encode_brains(lazy(tables), PARAMS, here) | brain_steps.search_brains(lazy(tables), PARAMS, here)
+    made |= brain_steps.score_regions(lazy(tables | made), PARAMS, here)
+    assert {name: frame.height for name, frame in made.items()} == dict.fromkeys(made, 0)
+    assert lines[0].startswith("no brain maps")
+    others = {name: pl.concat([maps[name].filter(pl.col("agent") == "human-dimension"), made[name]]) for name in made}
+    compared = brain_steps.compare_brains(lazy(world | others), PARAMS, here)["group_stats"]
+    assert compared.height == 0
+    assert compared.schema == maps["group_stats"].schema
 
 
 def test_a_study_without_the_section_has_no_brain_steps() -> None:

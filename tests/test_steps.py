@@ -10,7 +10,8 @@ import pytest
 
 from affectlake.errors import SourceError
 from affectlake.lake import factory
-from pipelines import steps, studies
+from pipelines import analysis_steps, reading, steps, studies
+from pipelines.metric_rows import frame
 from pipelines.params import Params, override, parse
 from pipelines.record import Frames, Work
 
@@ -74,7 +75,7 @@ def test_a_repeated_trial_is_answered_as_often_as_asked(world: Frames, tmp_path:
 
 def test_judgments_put_the_odd_one_last_and_keep_the_split(tmp_path: Path) -> None:
     tiny = factory.tiny_lake()
-    train, test = (steps._judged(lazy(tiny), split) for split in ("train", "test"))
+    train, test = (reading.judged(lazy(tiny), split) for split in ("train", "test"))
     splits = dict(zip(tiny["triplets"].select("i", "j", "k").rows(), tiny["triplets"]["split"], strict=True))
     odd = dict(zip(tiny["choices"].select("i", "j", "k").rows(), tiny["choices"]["odd"], strict=True))
     for split, rows in (("train", train), ("test", test)):
@@ -86,12 +87,12 @@ def test_judgments_put_the_odd_one_last_and_keep_the_split(tmp_path: Path) -> No
 def test_an_embedding_survives_the_table(tmp_path: Path) -> None:
     weights = np.random.default_rng(1).random((7, 3)).astype(np.float32)
     tables = {"embeddings": steps._weights("a", 4, weights).lazy()}
-    assert np.array_equal(steps._embedding(tables, 4), weights)
+    assert np.array_equal(reading.embedding(tables, 4), weights)
 
 
 def test_the_best_seed_has_the_lowest_held_out_loss() -> None:
     curves = pl.DataFrame({"seed": [0, 0, 1, 1, 2], "test_loss": [1.0, 0.4, 0.9, 0.3, 0.3]})
-    assert steps.best_seed(curves.lazy()) == 1
+    assert reading.best_seed(curves.lazy(), [0, 1, 2]) == 1
 
 
 def test_a_stimulus_without_captions_stops_a_text_agent(world: Frames, tmp_path: Path) -> None:
@@ -105,8 +106,10 @@ def test_a_constant_dimension_has_no_correlation_and_says_nothing_else(world: Fr
     weights[:, 1] = 0.5
     choices = steps.choose_by_ratings(lazy(world), PARAMS, work(tmp_path, "human-category"))
     tables = lazy(world | choices | {"embeddings": steps._weights("human-category", 0, weights)})
-    metrics = steps.measure(tables, PARAMS, work(tmp_path, "human-category"))["metrics"]
+    tables |= {"sweeps": frame("sweeps", []).lazy()}
+    metrics = analysis_steps.measure(tables, PARAMS, work(tmp_path, "human-category"))["metrics"]
     r = metrics.filter(pl.col("analysis") == "rating_correlation")
+    assert set(r.filter(pl.col("dimension") == 2)["note"]) == {"dimension 2 is the same for every stimulus"}
     assert r.filter(pl.col("dimension") == 2)["value"].null_count() == r.filter(pl.col("dimension") == 2).height
     assert r.filter(pl.col("dimension") != 2)["value"].null_count() == 0
 

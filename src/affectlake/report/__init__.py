@@ -1,6 +1,20 @@
 """Figures and the HTML report of one version. Numbers are read from tables here, never computed anew."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
+from affectlake.report.comparison import render_comparison
 from affectlake.report.inputs import BrainInputs, ReportInputs, VersionFacts
 from affectlake.report.page import render
 
-__all__ = ["BrainInputs", "ReportInputs", "VersionFacts", "render"]
+__all__ = ["BrainInputs", "ReportInputs", "VersionFacts", "figure_files", "render", "render_comparison"]
+
+
+def figure_files(inputs: ReportInputs, folder: Path) -> list[Path]:
+    """Write every figure of the report into `folder` as SVG, PNG and CSV files and return their paths."""
+    from affectlake.report.atlas import legend
+    from affectlake.report.export import write_figures
+    from affectlake.report.page import named_figures
+
+    return write_figures(named_figures(inputs), legend(inputs), folder)

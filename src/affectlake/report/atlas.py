@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 from markupsafe import Markup
 from numpy.typing import NDArray
 
@@ -12,7 +13,7 @@ from affectlake.report.colours import Colour, circular_order, palette
 from affectlake.report.facts import AgentFacts, Category, categories, of_agent, of_fit
 from affectlake.report.inputs import ReportInputs
 from affectlake.report.svg import Figure, absent, drawing, element, joined
-from affectlake.report.wording import count, counted, listed, percent
+from affectlake.report.wording import count, counted, decimal, listed, percent
 
 WIDTH, MARGIN = 760.0, 26.0
 LEAST_HEIGHT, MOST_HEIGHT = 460.0, 680.0
@@ -59,7 +60,21 @@ def stimulus_data(inputs: ReportInputs, entries: list[LegendEntry]) -> dict[str,
         "id": rows["stimulus_id"].to_list(),
         "category": [numbers.get(name, -1) for name in rows["category"]],
         "caption": [_shortened(text) for text in rows["caption"]],
+        "rated": _rated(inputs, rows["stimulus_index"].to_list()),
     }
+
+
+def _rated(inputs: ReportInputs, order: list[int]) -> list[object]:
+    """Return the three highest category ratings and valence and arousal of each stimulus, in words."""
+    named = inputs.ratings.filter((pl.col("family") == "category") & (pl.col("score") > 0))
+    best = (
+        named.sort("score", "rating", descending=[True, False]).group_by("stimulus_index", maintain_order=True).head(3)
+    )
+    scales = inputs.ratings.filter(pl.col("rating").is_in(["valence", "arousal"])).sort("rating", descending=True)
+    words: dict[int, list[str]] = {}
+    for index, rating, score in pl.concat([best, scales]).select("stimulus_index", "rating", "score").iter_rows():
+        words.setdefault(index, []).append(f"{rating} {decimal(score)}")
+    return [" · ".join(words.get(index, [])) for index in order]
 
 
 def _shortened(text: str | None) -> str:
@@ -102,7 +117,7 @@ def draw(inputs: ReportInputs, facts: AgentFacts, entries: list[LegendEntry]) ->
         class_="atlas",
         focusable=True,
     )
-    return Figure(body, _caption(facts, len(rows), entries, len(members[-1])))
+    return Figure(body, _caption(facts, len(rows), entries, len(members[-1])), rows=rows)
 
 
 def _dot(point: NDArray[np.float64], stimulus_index: int) -> Markup:

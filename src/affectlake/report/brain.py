@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from affectlake.report.colours import palette
 from affectlake.report.inputs import BrainInputs
 from affectlake.report.svg import Figure, absent, drawing, element, joined, number, ticks
 from affectlake.report.wording import count, decimal
@@ -23,54 +21,39 @@ _BINS = 40
 _VIEWS = (("from the left", "y_mm", "z_mm"), ("from behind", "x_mm", "z_mm"), ("from above", "x_mm", "y_mm"))
 
 
-class Titled(NamedTuple):
-    """A figure with its name and title."""
-
-    name: str
-    title: str
-    figure: Figure
-
-
-def figures(inputs: BrainInputs, agents: Sequence[str]) -> list[Titled]:
-    """Return the section's figures in their order.
+def figures(inputs: BrainInputs | None, agents: Sequence[str]) -> list[tuple[str, str, Figure]]:
+    """Return the section's figures in their order, with their names and titles.
 
     Parameters
     ----------
-    inputs : BrainInputs
+    inputs : BrainInputs, optional
+        None for a version without brain maps, which has no figures.
     agents : sequence of str
         In the page's order; those without brain maps are left out.
     """
-    shown = [agent for agent in agents if agent in set(inputs.scores["agent"])]
-    if not shown:
+    shown = [agent for agent in agents if inputs and agent in set(inputs.scores["agent"])]
+    if not inputs or not shown:
         return []
     found = [
-        Titled(f"{method}-{group}", f"{title}: {GROUPS[group]}", _regions(inputs, shown, method, group))
+        (f"{method}-{group}", f"{title}: {GROUPS[group]}", _regions(inputs, shown, method, group))
         for method, title in METHODS.items()
         for group in GROUPS
     ]
     for method, title in METHODS.items():
-        found.append(Titled(f"{method}-glass", f"{title}: glass brains", _glass(inputs, shown, method)))
-        found.append(Titled(f"{method}-voxels", f"{title}: voxel by voxel", _voxels(inputs, shown, method)))
+        found.append((f"{method}-glass", f"{title}: glass brains", _glass(inputs, shown, method)))
+        found.append((f"{method}-voxels", f"{title}: voxel by voxel", _voxels(inputs, shown, method)))
     return found
-
-
-def colour_rules(agents: Sequence[str]) -> Markup:
-    """Return the CSS that gives each agent its colour on light and dark backgrounds."""
-    colours = palette(len(agents))
-    light = joined(Markup("--a{}:{};").format(at, colour.light) for at, colour in enumerate(colours))
-    dark = joined(Markup("--a{}:{};").format(at, colour.dark) for at, colour in enumerate(colours))
-    fills = joined(
-        Markup(".a{0}{{fill:var(--a{0})}}i.a{0}{{background:var(--a{0})}}").format(at) for at in range(len(agents))
-    )
-    return Markup(":root{{{}}}@media screen and (prefers-color-scheme:dark){{:root{{{}}}}}{}").format(
-        light, dark, fills
-    )
 
 
 def key(agents: Sequence[str]) -> Markup:
     """Return the line that names the agents' colours."""
-    parts = [element("span", element("i", class_=f"a{at}"), f" {agent}") for at, agent in enumerate(agents)]
+    parts = [element("span", element("i", class_=_colour(at)), f" {agent}") for at, agent in enumerate(agents)]
     return element("p", joined(parts), class_="key agents")
+
+
+def _colour(at: int) -> str:
+    """Return the class of the style sheet's colour for the agent at a position."""
+    return f"k{at % 10}"
 
 
 def _regions(inputs: BrainInputs, agents: list[str], method: str, group: str) -> Figure:
@@ -112,6 +95,7 @@ def _regions(inputs: BrainInputs, agents: list[str], method: str, group: str) ->
         element("div", body, class_="scroll") + key(agents),
         f"Mean over {count(n)} subjects with standard deviations; dots are subjects. A star: differs from the region's "
         f"best agent (paired two-tailed t-test across subjects, false discovery rate below 0.05).{ceiling}",
+        rows=scores.filter(pl.col("region").is_in([one[0] for one in regions])).sort("region", "agent", "subject"),
     )
 
 
@@ -133,7 +117,7 @@ def _bar(x: float, mine: NDArray[np.float64], y: object, column: int, star: bool
     top, bottom = min(y(mean), y(0.0)), max(y(mean), y(0.0))
     parts = [
         element("rect", element("title", f"{name}: {decimal(mean, 3)} ± {decimal(spread, 3)}"), x=x + 0.5, y=top,
-                width=_BAR - 1, height=bottom - top, class_=f"a{column}"),
+                width=_BAR - 1, height=bottom - top, class_=f"node {_colour(column)}"),
         element("line", x1=middle, x2=middle, y1=y(mean - spread), y2=y(mean + spread), class_="spread"),
         *(element("circle", cx=middle, cy=y(float(value)), r=1.5, class_="subject") for value in mine),
     ]  # fmt: skip

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from affectlake.report.facts import AgentFacts, Estimate, of_agent, of_fit
 from affectlake.report.inputs import ReportInputs
 from affectlake.report.svg import Figure, absent, drawing, element, joined, number, ticks
-from affectlake.report.wording import count, counted, decimal, listed, percent
+from affectlake.report.wording import count, counted, decimal, level, listed, percent
 
 WIDTH, HEIGHT = 470.0, 270.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 14.0, 30.0, 36.0
@@ -39,7 +39,7 @@ def learning_curves(inputs: ReportInputs, facts: AgentFacts) -> Figure:
         '<span class="swatch train"></span>training triplets, as the epoch went'
         '<span class="swatch chance"></span>chance, 1/3</p>'
     )
-    return Figure(joined([body, key]), _curves_caption(curves, facts))
+    return Figure(joined([body, key]), _curves_caption(curves, facts), rows=curves)
 
 
 def _series(curves: pl.DataFrame, shown: int | None, column: str, kind: str) -> list[Series]:
@@ -82,7 +82,7 @@ def _panel(title: str, series: Sequence[Series], y_range: tuple[float, float], c
         for tick in ticks(0, last)
         if tick == round(tick)  # whole epochs
     ]
-    level = (
+    third = (
         []
         if chance is None
         else [element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y(chance), y2=y(chance), class_="chance")]
@@ -99,7 +99,7 @@ def _panel(title: str, series: Sequence[Series], y_range: tuple[float, float], c
         element("text", title, x=0.0, y=14, class_="title"),
         element("text", "epoch", x=WIDTH - RIGHT, y=HEIGHT - 3, class_="tick", text_anchor="end"),
     ]
-    return drawing(WIDTH, HEIGHT, f"{title} by epoch", *across, *along, *level, *lines, *names, class_="chart")
+    return drawing(WIDTH, HEIGHT, f"{title} by epoch", *across, *along, *third, *lines, *names, class_="chart")
 
 
 def _curves_caption(curves: pl.DataFrame, facts: AgentFacts) -> str:
@@ -136,7 +136,10 @@ def positions(inputs: ReportInputs, facts: AgentFacts) -> Figure:
         name = str(trial_set).replace("_", " ")
         panels.append(_bars(f"{name}, {protocol}" if several else name, chosen))
     body = element("div", *panels, class_="panels")
-    return Figure(body, _positions_caption(facts, pooled))
+    tested = inputs.table("positions", facts.agent)
+    return Figure(
+        body, _positions_caption(facts, pooled) + _preference(tested), rows=counts if tested is None else tested
+    )
 
 
 def _bars(title: str, chosen: NDArray[np.int64]) -> Markup:
@@ -179,6 +182,20 @@ def _positions_caption(facts: AgentFacts, pooled: NDArray[np.int64]) -> str:
             f"order of the stimuli and are no bias of the agent."
         )
     return f"{what} Here {order}, not the order in which the stimuli were shown."
+
+
+def _preference(tested: pl.DataFrame | None) -> str:
+    """Say how far the positions of the largest set are from equal shares."""
+    if tested is None:
+        return ""
+    sets = tested.group_by("protocol", "trial_set").agg(
+        pl.col("n_choices").sum(), pl.col("chi_square").first(), pl.col("p_value").first()
+    )
+    row = sets.sort("n_choices", "protocol", "trial_set", descending=[True, False, False]).row(0, named=True)
+    return (
+        f" Against equal shares, the {row['trial_set'].replace('_', ' ')} set has χ² = {decimal(row['chi_square'], 1)} "
+        f"(2 degrees of freedom, {level(row['p_value'])})."
+    )
 
 
 def strip(estimate: Estimate) -> Markup:

@@ -100,7 +100,12 @@ def agent_facts(inputs: ReportInputs, agent: str) -> AgentFacts:
     weights = of_agent(inputs.embeddings, agent)
     metrics = of_agent(inputs.metrics, agent)
     curves = of_agent(inputs.learning_curves, agent).sort("test_loss", "seed")
-    fits = (of_agent(inputs.layouts, agent).sort("seed"), curves, weights.sort("seed"), metrics.sort("seed"))
+    fits = (
+        of_agent(inputs.layouts, agent).sort("seed"),
+        curves,
+        weights.sort("seed"),
+        metrics.drop_nulls("seed").sort("seed"),
+    )
     seed = next((int(frame["seed"][0]) for frame in fits if len(frame)), None)
     shown = of_fit(weights, seed)
     settings = _settings(inputs.params).get(agent)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
@@ -83,6 +83,9 @@ class ReportInputs:
         ``trial_set, split, n_triplets``.
     choice_counts : polars.DataFrame
         ``agent, protocol, trial_set, position, n_choices, n_tied``; position 1, 2 or 3 when the odd one is i, j or k.
+    analyses : mapping of str to polars.DataFrame
+        The tables ``labels, graph_nodes, graph_edges, sweeps, positions, comparisons, community_overlaps`` by name; one
+        that the version does not have may be missing.
     brain : BrainInputs, optional
         Left out for a study without brains.
     """
@@ -103,4 +106,14 @@ class ReportInputs:
     learning_curves: pl.DataFrame
     trial_counts: pl.DataFrame
     choice_counts: pl.DataFrame
+    analyses: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+
+    def table(self, name: str, agent: str = "") -> pl.DataFrame | None:
+        """Return a table of the analyses, or an agent's rows of it; None when the version has none."""
+        rows = self.analyses.get(name)
+        if rows is None:
+            return None
+        own = rows.filter(pl.col("agent") == agent) if agent else rows
+        return own if len(own) else None
+
     brain: BrainInputs | None = None

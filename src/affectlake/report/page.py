@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 import yaml
 from markupsafe import Markup
 
-from affectlake.report import atlas, brain, charts, heatmap
-from affectlake.report.facts import AgentFacts, Estimate, agent_facts, agents, rating_names
+from affectlake.report import across, analyses, atlas, brain, charts, gallery, heatmap, network
+from affectlake.report.facts import AgentFacts, Estimate, agent_facts, agents, of_agent, of_fit, rating_names
 from affectlake.report.inputs import ReportInputs
 from affectlake.report.svg import Figure
 from affectlake.report.wording import MISSING, count, counted, decimal, level, listed, percent, percent_range, size
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 KINDS = {"ratings": "simulated from ratings", "features": "feature vectors", "chat": "language model"}
 SHOWN_IDS = 12
@@ -27,6 +31,7 @@ class _Agent(NamedTuple):
     facts: AgentFacts
     kind: str
     figures: tuple[tuple[str, str, Figure], ...]  # name, title, figure
+    summary: list[dict[str, object]]
 
 
 def render(inputs: ReportInputs) -> str:
@@ -44,9 +49,24 @@ def render(inputs: ReportInputs) -> str:
     str
         A complete HTML document, to be written as UTF-8.
     """
+    return environment().get_template("page.html.j2").render(_context(inputs))
+
+
+def named_figures(inputs: ReportInputs) -> dict[str, Figure]:
+    """Return every figure by the name of its files: ``AGENT-NAME``; of all agents ``all-NAME`` or ``brain-NAME``."""
+    entries = atlas.legend(inputs)
+    found = [_agent(inputs, agent, entries) for agent in agents(inputs)]
+    own = {f"{one.facts.agent}-{name}": figure for one in found for name, _, figure in one.figures}
+    brains = brain.figures(inputs.brain, [one.facts.agent for one in found])
+    together = {f"all-{name}": figure for name, _, figure in _together(inputs, found)}
+    return together | own | {f"brain-{name}": figure for name, _, figure in brains}
+
+
+def environment() -> Environment:
+    """Return where the templates are, with the filters that they use."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(
+    made = Environment(
         loader=PackageLoader("affectlake.report"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -54,10 +74,10 @@ def render(inputs: ReportInputs) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(
-        count=count, percent=percent, percent_range=percent_range, decimal=decimal, level=level, size=size
+    made.filters.update(
+        count=count, percent=percent, percent_range=percent_range, decimal=decimal, level=level, size=size, rows=_rows
     )
-    return environment.get_template("page.html.j2").render(_context(inputs))
+    return made
 
 
 def _context(inputs: ReportInputs) -> dict[str, Any]:
@@ -75,9 +95,10 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "created": inputs.version.created_iso[:16].replace("T", " "),
         "lead": _lead(inputs, found),
         "agents": found,
+        "together": _together(inputs, found),
         "legend": entries,
-        "brain": brain.figures(inputs.brain, [one.facts.agent for one in found]) if inputs.brain else [],
-        "colour_rules": atlas.colour_rules(entries) + brain.colour_rules([one.facts.agent for one in found]),
+        "brain": brain.figures(inputs.brain, [one.facts.agent for one in found]),
+        "colour_rules": atlas.colour_rules(entries),
         "data": _embedded(data),
         "tiles": _tiles(inputs),
         "exclusions": _exclusions(inputs.exclusions),
@@ -98,11 +119,44 @@ def _agent(inputs: ReportInputs, agent: str, entries: list[atlas.LegendEntry]) -
     facts = agent_facts(inputs, agent)
     figures = (
         ("map", "Map of the stimuli", atlas.draw(inputs, facts, entries)),
-        ("ratings", "Dimensions and ratings", heatmap.draw(facts)),
+        ("ratings", "Dimensions and ratings", heatmap.draw(facts)._replace(rows=_correlation_rows(inputs, facts))),
+        ("gallery", "Components one by one", gallery.draw(inputs, facts)),
+        ("roses", "What single stimuli are made of", gallery.roses(inputs, facts)),
+        ("graph", "Emotion graph", network.draw(inputs, facts)),
+        ("reproducibility", "Reproducibility", analyses.reproducibility(inputs, facts)),
+        ("components", "Necessary components", analyses.components(inputs, facts)),
+        ("sweeps", "Where it saturates", analyses.sweeps(inputs, facts)),
         ("learning", "Learning curves", charts.learning_curves(inputs, facts)),
         ("positions", "Chosen positions", charts.positions(inputs, facts)),
     )
-    return _Agent(facts, KINDS.get(facts.kind, facts.kind or "of unknown kind"), figures)
+    return _Agent(
+        facts, KINDS.get(facts.kind, facts.kind or "of unknown kind"), figures, analyses.summary(inputs, facts)
+    )
+
+
+def _together(inputs: ReportInputs, found: list[_Agent]) -> list[tuple[str, str, Figure]]:
+    """Return the titled figures that set all agents beside one another."""
+    every = [one.facts for one in found]
+    return [
+        ("accuracy", "How well choices are predicted", across.accuracy(inputs, every)),
+        ("consistency", "Consistency with human ratings", across.human_consistency(inputs, every)),
+        ("agreement", "Agreement on the same triplets", across.agreement(inputs, every)),
+        ("overlaps", "Communities that are alike", across.overlaps(inputs, every)),
+    ]
+
+
+def _correlation_rows(inputs: ReportInputs, facts: AgentFacts) -> pl.DataFrame:
+    own = of_fit(of_agent(inputs.metrics, facts.agent), facts.seed)
+    return own.filter(pl.col("analysis") == "rating_correlation")
+
+
+def _rows(figure: Figure) -> str:
+    """Return the rows behind a figure as the address of a CSV file that the page itself holds."""
+    if figure.rows is None or not len(figure.rows):
+        return ""
+    kept = figure.rows.select(name for name in figure.rows.columns if figure.rows[name].null_count() < len(figure.rows))
+    text = kept.sort(kept.columns, nulls_last=True).write_csv(float_precision=6)
+    return "data:text/csv;charset=utf-8;base64," + base64.b64encode(text.encode()).decode()
 
 
 def _lead(inputs: ReportInputs, found: list[_Agent]) -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import polars as pl
 from markupsafe import Markup, escape
 
 
@@ -13,11 +14,13 @@ class Figure(NamedTuple):
     """One drawn figure, or the reason why there is none.
 
     ``body`` is HTML and SVG, ``caption`` plain text; both are empty when ``missing`` says in words what is not there.
+    ``rows`` are the numbers behind it, as their table has them.
     """
 
     body: Markup
     caption: str
     missing: str = ""
+    rows: pl.DataFrame | None = None
 
 
 def absent(reason: str) -> Figure:
@@ -65,6 +68,13 @@ def drawing(width: float, height: float, label: str, *children: Markup, class_: 
         '<svg viewBox="0 0 {0} {1}" style="--natural:{0}px" class="{2}" role="img" aria-label="{3}"{4}>{5}</svg>'
     ).format(
         number(width), number(height), class_, label, Markup(' tabindex="0"') if focusable else "", joined(children)
+    )
+
+
+def scrolling(label: str, *children: Markup, class_: str = "scroll") -> Markup:
+    """Return a region that scrolls sideways where there is no room, also by keyboard."""
+    return element(
+        "div", *children, class_=class_, role="region", aria_label=f"{label}, scrolls sideways", tabindex="0"
     )
 
 

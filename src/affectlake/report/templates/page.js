@@ -63,7 +63,7 @@
       ring.classList.add("at");
       const where = outside(svg, point.x, point.y);
       const found = row.get(point.index);
-      show(where.x, where.y, data.stimuli.id[found], data.categories[data.stimuli.category[found]] ?? "no category", data.stimuli.caption[found]);
+      show(where.x, where.y, data.stimuli.id[found], data.categories[data.stimuli.category[found]] ?? "no category", data.stimuli.caption[found], data.stimuli.rated?.[found]);
     }
     function leave() { ring.classList.remove("at"); current = null; hide(); }
     const nearby = (event) => {
@@ -127,6 +127,36 @@
       at(Math.max(0, Math.min(cells.rows.length - 1, line + step[0])), Math.max(0, Math.min(cells.columns.length - 1, column + step[1])));
     });
   }
+  // galleries: cards in another order; agents: one or all
+  const press = (buttons, one) => { for (const other of buttons) other.setAttribute("aria-pressed", String(other === one)); };
+  for (const figure of document.querySelectorAll(".figure-gallery")) {
+    const list = figure.querySelector(".gallery");
+    const choices = [...figure.querySelectorAll("[data-sort]")];
+    for (const button of choices) {
+      button.addEventListener("click", () => {
+        const key = button.dataset.sort;
+        const number = (card) => Number(card.dataset[key]);
+        const order = {
+          d: (a, b) => number(a) - number(b),
+          name: (a, b) => a.dataset.name.localeCompare(b.dataset.name) || a.dataset.d - b.dataset.d,
+        }[key] ?? ((a, b) => number(b) - number(a));
+        list.append(...[...list.children].sort(order));
+        list.scrollTop = 0;
+        press(choices, button);
+      });
+    }
+  }
+  const shows = [...document.querySelectorAll("[data-show]")];
+  const sections = [...document.querySelectorAll("section.agent")];
+  const showing = (agent) => {
+    for (const section of sections) section.hidden = agent !== "" && section.dataset.agent !== agent;
+    press(shows, shows.find((button) => button.dataset.show === agent));
+  };
+  for (const button of shows) button.addEventListener("click", () => showing(button.dataset.show));
+  addEventListener("hashchange", () => { // a link to a hidden agent shows it
+    const target = sections.find((section) => "#" + section.id === location.hash);
+    if (target?.hidden) { showing(""); target.scrollIntoView(); }
+  });
   addEventListener("scroll", hide, { passive: true });
   addEventListener("beforeprint", () => { for (const part of document.querySelectorAll("details")) part.open = true; });
 })();

@@ -1,0 +1,89 @@
+"""Agreement of two judges on the same triplets, and bias towards a position. Similarity matrices are elsewhere."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affectlake.errors import AffectlakeError
+from affectlake.geometry.estimates import Estimate, left_out
+from affectlake.geometry.intervals import Interval, wilson_interval
+
+Z = 1.959963984540054  # normal quantile of 97.5 %
+
+
+def cohen_kappa(counts: NDArray[np.integer]) -> Estimate:
+    """Return Cohen's κ of two judges with its asymptotic interval.
+
+    κ = (p_o − p_e) / (1 − p_e) with p_o = Σ p_cc and p_e = Σ p_c. p_.c (Cohen 1960, Educ. Psychol. Meas. 20, 37-46);
+    the standard error is that of Fleiss, Cohen & Everitt 1969 (Psychol. Bull. 72, 323-327, equation 13), which holds
+    for any κ.
+
+    Parameters
+    ----------
+    counts : int array (n_answers, n_answers)
+        How often the first judge gave the row's answer and the second the column's.
+
+    Returns
+    -------
+    Estimate
+        ``chance`` is 0. Left out when there are no common trials, or both always give the same single answer.
+
+    Raises
+    ------
+    AffectlakeError
+        If the table is not square or a count is negative.
+    """
+    table = np.asarray(counts, np.float64)
+    if table.ndim != 2 or table.shape[0] != table.shape[1] or np.any(table < 0):
+        raise AffectlakeError("A table of answers is not square with counts.", found=f"shape {table.shape}")
+    n = int(table.sum())
+    if n == 0:
+        return left_out("the two have no triplet in common")
+    p = table / n
+    first, second = p.sum(axis=1), p.sum(axis=0)
+    observed, expected = float(np.trace(p)), float(first @ second)
+    if expected >= 1:
+        return left_out("both give one and the same answer to every triplet, so agreement means nothing", n)
+    kappa = (observed - expected) / (1 - expected)
+    own = first + second  # (n_answers,)
+    diagonal = float(np.diag(p) @ (1 - own * (1 - kappa)) ** 2)
+    cross = (second[:, None] + first[None, :]) ** 2 * p  # p_.i + p_j. of cell (i, j)
+    rest = (1 - kappa) ** 2 * float(cross.sum() - np.trace(cross))
+    variance = (diagonal + rest - (kappa - expected * (1 - kappa)) ** 2) / (n * (1 - expected) ** 2)
+    half = Z * max(variance, 0.0) ** 0.5
+    return Estimate(kappa, max(-1.0, kappa - half), min(1.0, kappa + half), chance=0.0, n=n)
+
+
+class Positions(NamedTuple):
+    """How often each position was chosen: shares (3,), Wilson intervals, χ² against equal shares and its level."""
+
+    shares: NDArray[np.float64]
+    interval: Interval
+    chi_square: float
+    p_value: float
+
+
+def chosen_positions(counts: NDArray[np.integer]) -> Positions:
+    """Return the shares of the chosen positions and Pearson's χ² test of equal shares.
+
+    With three positions and two degrees of freedom the level is exp(−χ²/2), exactly.
+
+    Parameters
+    ----------
+    counts : int array (3,)
+        Choices of the first, second and third position, at least one choice in all.
+
+    Raises
+    ------
+    AffectlakeError
+        If there are not three counts, one is negative or all are 0.
+    """
+    chosen = np.asarray(counts, np.float64)
+    n = float(chosen.sum())
+    if chosen.shape != (3,) or np.any(chosen < 0) or n == 0:
+        raise AffectlakeError("Positions cannot be tested.", wanted="three counts, not all 0", found=str(counts))
+    chi_square = float(((chosen - n / 3) ** 2).sum() / (n / 3))
+    return Positions(chosen / n, wilson_interval(chosen, n), chi_square, float(np.exp(-chi_square / 2)))

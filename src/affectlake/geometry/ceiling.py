@@ -1,0 +1,94 @@
+"""How well choices could be predicted at best: the noise ceiling from repeated answers, and what share is reached."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affectlake.geometry.estimates import Estimate, left_out
+
+Z = 1.959963984540054  # normal quantile of 97.5 %
+CHANCE = 1 / 3
+
+
+class Ceiling(NamedTuple):
+    """Two ceilings of prediction from repeated answers to the same triplets.
+
+    ``consistency`` is the mean share of a triplet's answers that are its most frequent one: the paper's ceiling, which
+    no prediction of one answer per triplet can beat on these very answers, and which is above 1/3 by luck alone.
+    ``agreement`` is the probability that two answers to one triplet are the same, free of that luck.
+    """
+
+    consistency: Estimate
+    agreement: Estimate
+
+
+def noise_ceiling(answers: NDArray[np.integer]) -> Ceiling:
+    """Return the ceilings of a judge who answered each triplet several times.
+
+    consistency = mean over triplets of max_c n_c / R; agreement = mean of Σ_c n_c (n_c − 1) / (R (R − 1)), with n_c
+    answers "c is odd" of R. (Du et al. 2025, 'Predictive power'; the mean choice consistency.) Intervals are
+    normal, over triplets.
+
+    Parameters
+    ----------
+    answers : int array (n_triplets, 3)
+        How often each of the three stimuli was the odd one; triplets with fewer than two answers are left out.
+
+    Returns
+    -------
+    Ceiling
+        ``chance`` is what a judge without preference would reach: 1/3 for the agreement and, for the consistency, the
+        mean over triplets of E[max] under equal shares (drawn 100,000 times under a fixed seed for each R).
+    """
+    counts = np.asarray(answers, np.int64)
+    counts = counts[counts.sum(axis=1) >= 2]
+    if len(counts) < 2:
+        reason = f"{len(counts)} triplets were answered twice or more; two are needed"
+        return Ceiling(left_out(reason, len(counts)), left_out(reason, len(counts)))
+    repeats = counts.sum(axis=1)
+    modal = counts.max(axis=1) / repeats
+    same = (counts * (counts - 1)).sum(axis=1) / (repeats * (repeats - 1))
+    sizes, times = np.unique(repeats, return_counts=True)
+    lucky = float(np.average([_luck(int(size)) for size in sizes], weights=times))
+    return Ceiling(_mean(modal)._replace(chance=lucky), _mean(same)._replace(chance=CHANCE))
+
+
+def explained_share(accuracy: Estimate, ceiling: Estimate, chance: float = CHANCE) -> Estimate:
+    """Return which share of what can be predicted is predicted: (accuracy − chance) / (ceiling − chance).
+
+    The interval combines the two half-widths by the delta method, the accuracy and the ceiling resting on different
+    triplets: σ² = (σ_a² + share² σ_c²) / (ceiling − chance)².
+
+    Parameters
+    ----------
+    accuracy, ceiling : Estimate
+        Both as proportions with their 95 % intervals.
+    chance : float
+        Accuracy of a guess.
+
+    Returns
+    -------
+    Estimate
+        Left out when either is, or the ceiling is not above chance.
+    """
+    if accuracy.note or ceiling.note:
+        return left_out(accuracy.note or ceiling.note, accuracy.n)
+    room = ceiling.value - chance
+    if not room > 0:
+        return left_out("the noise ceiling is not above chance: the answers to one triplet do not agree", accuracy.n)
+    share = (accuracy.value - chance) / room
+    half = np.hypot(accuracy.ci_high - accuracy.ci_low, share * (ceiling.ci_high - ceiling.ci_low)) / (2 * room)
+    return Estimate(float(share), float(share - half), float(share + half), chance=0.0, n=accuracy.n)
+
+
+def _mean(shares: NDArray[np.float64]) -> Estimate:
+    centre, half = float(shares.mean()), Z * float(shares.std(ddof=1)) / len(shares) ** 0.5
+    return Estimate(centre, max(0.0, centre - half), min(1.0, centre + half), n=len(shares))
+
+
+def _luck(repeats: int) -> float:
+    drawn = np.random.default_rng(repeats).multinomial(repeats, [CHANCE] * 3, size=100_000)
+    return float(drawn.max(axis=1).mean() / repeats)

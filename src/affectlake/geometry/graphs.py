@@ -1,0 +1,199 @@
+"""The graph of correlated dimensions: edges, communities, centralities, and how two agents' communities overlap."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affectlake.errors import AffectlakeError
+from affectlake.geometry.correlations import rating_correlations
+from affectlake.geometry.estimates import Estimate, left_out, percentile_interval, permutation_level
+
+Weights = NDArray[np.floating]
+
+
+class EmotionGraph(NamedTuple):
+    """A graph whose nodes are dimensions.
+
+    ``r`` is the correlation of all dimensions (d, d); ``edges`` holds the pairs (n_edges, 2), rising;
+    ``community`` (d,) counts from 0 by falling size and is −1 for an isolated node; ``pagerank`` (d,) sums to 1 and is
+    NaN for an isolated node; ``modularity`` is NaN without edges.
+    """
+
+    r: NDArray[np.float64]
+    edges: NDArray[np.int64]
+    community: NDArray[np.int64]
+    pagerank: NDArray[np.float64]
+    modularity: float
+
+    @property
+    def n_isolated(self) -> int:
+        """How many dimensions have no edge."""
+        return int((self.community < 0).sum())
+
+    @property
+    def n_communities(self) -> int:
+        """How many communities there are, isolated nodes not counted."""
+        return int(self.community.max(initial=-1)) + 1
+
+
+def emotion_graph(weights: Weights, seed: int, *, threshold: float = 0.2, absolute: bool = True) -> EmotionGraph:
+    """Join dimensions that correlate, and find communities by Louvain and centralities by PageRank.
+
+    Du et al. 2025, 'Emotion graph construction and analysis'; Blondel et al. 2008, J. Stat. Mech. P10008; Page & Brin
+    1998. The weight of an edge is |r|: neither algorithm knows negative weights. Isolated nodes are left out of both.
+
+    Parameters
+    ----------
+    weights : float array (n_stimuli, d)
+    seed : int
+        Of the order in which Louvain visits the nodes.
+    threshold : float
+        An edge needs a correlation above it.
+    absolute : bool
+        Whether |r| is compared with the threshold (the paper's methods) or r (its figure's caption).
+
+    Raises
+    ------
+    AffectlakeError
+        If the threshold is not in [0, 1).
+    """
+    if not 0 <= threshold < 1:
+        raise AffectlakeError("The threshold of an edge is no correlation.", wanted="0 <= t < 1", found=str(threshold))
+    r = rating_correlations(weights, weights).r
+    size = np.nan_to_num(np.abs(r) if absolute else r, nan=-1.0)
+    edges = np.argwhere(np.triu(size > threshold, 1))
+    d = weights.shape[1]
+    community, pagerank = np.full(d, -1), np.full(d, np.nan)
+    if not len(edges):
+        return EmotionGraph(r, edges, community, pagerank, float("nan"))
+    return _partitioned(r, edges, size, community, pagerank, seed)
+
+
+def _partitioned(
+    r: NDArray[np.float64],
+    edges: NDArray[np.int64],
+    size: NDArray[np.float64],
+    community: NDArray[np.int64],
+    pagerank: NDArray[np.float64],
+    seed: int,
+) -> EmotionGraph:
+    import networkx as nx
+
+    graph = nx.Graph()
+    graph.add_nodes_from(sorted({int(node) for node in edges.ravel()}))
+    graph.add_weighted_edges_from((a, b, float(size[a, b])) for a, b in edges.tolist())
+    found = nx.community.louvain_communities(graph, weight="weight", seed=seed)
+    for number, nodes in enumerate(sorted(found, key=lambda nodes: (-len(nodes), min(nodes)))):
+        community[list(nodes)] = number
+    for node, rank in nx.pagerank(graph, weight="weight").items():
+        pagerank[node] = rank
+    return EmotionGraph(r, edges, community, pagerank, float(nx.community.modularity(graph, found, weight="weight")))
+
+
+class GraphEstimates(NamedTuple):
+    """Counts and modularity of a graph, with percentile intervals over resampled stimuli."""
+
+    n_isolated: Estimate
+    n_communities: Estimate
+    modularity: Estimate
+    n_edges: Estimate
+
+
+def graph_estimates(
+    weights: Weights,
+    seed: int,
+    rng: np.random.Generator,
+    *,
+    threshold: float = 0.2,
+    absolute: bool = True,
+    n_resamples: int = 100,
+) -> GraphEstimates:
+    """Return how many nodes are isolated, how many communities there are, and the modularity, with intervals.
+
+    The interval is the range of the middle 95 % of graphs of bootstrap resamples of the stimuli. Resampling adds noise
+    to every correlation, so an interval of a count need not hold the count itself in its middle.
+
+    Parameters
+    ----------
+    weights, seed, threshold, absolute
+        As in :func:`emotion_graph`.
+    rng : numpy.random.Generator
+    n_resamples : int
+        At least 2 for an interval.
+    """
+    n, d = weights.shape
+    whole = emotion_graph(weights, seed, threshold=threshold, absolute=absolute)
+    drawn = np.array(
+        [
+            _numbers(emotion_graph(weights[rng.integers(0, n, n)], seed, threshold=threshold, absolute=absolute))
+            for _ in range(n_resamples)
+        ]
+    ).reshape(n_resamples, 4)
+    found = []
+    for at, value in enumerate(_numbers(whole)):
+        if np.isnan(value):
+            found.append(left_out("no two dimensions correlate above the threshold, so there are no communities", d))
+        else:
+            found.append(Estimate(value, *percentile_interval(drawn[:, at]), n=d))
+    return GraphEstimates(*found)
+
+
+def _numbers(graph: EmotionGraph) -> tuple[float, float, float, float]:
+    return float(graph.n_isolated), float(graph.n_communities), graph.modularity, float(len(graph.edges))
+
+
+def community_overlap(
+    one: Weights,
+    one_community: NDArray[np.integer],
+    other: Weights,
+    other_community: NDArray[np.integer],
+    rng: np.random.Generator,
+    n_permutations: int = 200,
+) -> dict[tuple[int, int], Estimate]:
+    """Return how alike the communities of two agents are: the correlation of their profiles over the stimuli.
+
+    A community's profile is the sum of its dimensions' weights, each dimension scaled to a sum of 1, so that a wide one
+    does not drown the others. Agents of different numbers of dimensions can be compared. Intervals are Fisher's, levels
+    come from shuffled stimuli.
+
+    Parameters
+    ----------
+    one, other : float array (n_stimuli, d), (n_stimuli, d_other)
+        Embeddings of the same stimuli.
+    one_community, other_community : int array (d,), (d_other,)
+        Community of each dimension, −1 for none.
+    rng : numpy.random.Generator
+    n_permutations : int
+
+    Returns
+    -------
+    dict
+        Estimate by (community, other community).
+    """
+    a, b = _profiles(one, one_community), _profiles(other, other_community)
+    if not a.shape[1] or not b.shape[1]:
+        return {}
+    found = rating_correlations(a, b)
+    null = np.array([rating_correlations(a, b[rng.permutation(len(b))]).r for _ in range(n_permutations)])
+    return {
+        (row, column): Estimate(
+            float(found.r[row, column]),
+            float(found.ci_low[row, column]),
+            float(found.ci_high[row, column]),
+            float(null[:, row, column].mean()) if len(null) else float("nan"),
+            permutation_level(float(found.r[row, column]), null[:, row, column]) if len(null) else float("nan"),
+            found.n,
+        )
+        for row, column in np.ndindex(found.r.shape)
+    }
+
+
+def _profiles(weights: Weights, community: NDArray[np.integer]) -> NDArray[np.float64]:
+    values = np.asarray(weights, np.float64)
+    total = values.sum(axis=0)
+    scaled = values / np.where(total > 0, total, 1)
+    n = int(community.max(initial=-1)) + 1
+    return np.stack([scaled[:, community == at].sum(axis=1) for at in range(n)], axis=1) if n else values[:, :0]

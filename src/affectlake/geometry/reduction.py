@@ -1,0 +1,110 @@
+"""How few components of each stimulus are enough, and where a curve stops rising. Scoring choices is elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affectlake.errors import AffectlakeError
+from affectlake.geometry.estimates import Estimate, left_out, percentile_interval
+from affectlake.geometry.intervals import wilson_interval
+
+
+def strongest(weights: NDArray[np.float32], k: int) -> NDArray[np.float32]:
+    """Return the embedding with only the `k` largest weights of each stimulus; of equal ones the first are kept.
+
+    Parameters
+    ----------
+    weights : float32 (n_stimuli, d)
+    k : int
+        0 to d.
+    """
+    if not 0 <= k <= weights.shape[1]:
+        raise AffectlakeError(
+            "An embedding does not have so many components.", wanted=f"0 to {weights.shape[1]}", found=str(k)
+        )
+    order = np.argsort(-weights, axis=1, kind="stable")[:, :k]
+    reduced = np.zeros_like(weights)
+    np.put_along_axis(reduced, order, np.take_along_axis(weights, order, axis=1), axis=1)
+    return reduced
+
+
+def necessary_components(accuracies: Sequence[float], n: int, share: float) -> Estimate:
+    """Return the smallest number of components whose accuracy is at least `share` of the full embedding's.
+
+    (Du et al. 2025, Fig. 7f.) The ends of the interval are the numbers found at the ends of the accuracies' Wilson
+    intervals, the full accuracy being held.
+
+    Parameters
+    ----------
+    accuracies : sequence of float
+        Held-out accuracy with 1, 2, … components of each stimulus; the last is the full embedding's.
+    n : int
+        Triplets scored.
+    share : float
+        Above 0, at most 1; 0.95 to 0.99 in the paper.
+    """
+    if not 0 < share <= 1:
+        raise AffectlakeError("A share of the accuracy is no proportion.", wanted="0 < share <= 1", found=str(share))
+    if not len(accuracies):
+        return left_out("the embedding has no dimension", n)
+    found = np.asarray(accuracies, np.float64)
+    low, high = wilson_interval(found * n, n)
+    wanted = share * found[-1]
+    needed, best, worst = (int(np.argmax(curve >= wanted)) + 1 if (curve >= wanted).any() else len(found)
+                           for curve in (found, high, low))  # fmt: skip
+    return Estimate(float(needed), float(best), float(worst), n=n)
+
+
+class Saturation(NamedTuple):
+    """Where a curve saturates, and the best mean it reaches."""
+
+    at: Estimate
+    best: float
+
+
+def saturation(settings: Sequence[float], values: NDArray[np.floating], rng: np.random.Generator,
+               share: float = 0.99, n_resamples: int = 1000) -> Saturation:  # fmt: skip
+    """Return the smallest setting whose mean is at least `share` of the highest mean.
+
+    Parameters
+    ----------
+    settings : sequence of float (n_settings,)
+        Rising: numbers of dimensions, or of judgments.
+    values : float array (n_settings, n_replicates)
+        What was reached, NaN for a replicate that does not exist.
+    rng : numpy.random.Generator
+        Resamples the replicates of each setting for the interval.
+    share : float
+        Above 0, at most 1.
+    n_resamples : int
+
+    Returns
+    -------
+    Saturation
+        Left out when there are fewer than three settings. If only the largest setting is high enough, the curve has not
+        been seen to saturate, and the estimate is left out with that reason.
+    """
+    curve = np.asarray(values, np.float64)
+    if len(settings) < 3:
+        return Saturation(left_out(f"{len(settings)} settings were tried; three are needed"), float("nan"))
+    means = np.nanmean(curve, axis=1)
+    at = _from(means, share)
+    if at == len(settings) - 1:
+        reason = f"still rising at {settings[-1]:,.0f}, the largest that was tried"
+        return Saturation(left_out(reason, len(settings)), float(means.max()))
+    draws = []
+    for _ in range(n_resamples if curve.shape[1] > 1 else 0):
+        columns = rng.integers(0, curve.shape[1], curve.shape)
+        drawn = np.take_along_axis(curve, columns, axis=1)
+        if not np.isnan(drawn).all(axis=1).any():
+            draws.append(settings[_from(np.nanmean(drawn, axis=1), share)])
+    low, high = percentile_interval(np.array(draws, np.float64))
+    return Saturation(Estimate(float(settings[at]), low, high, n=len(settings)), float(means.max()))
+
+
+def _from(means: NDArray[np.float64], share: float) -> int:
+    return int(np.argmax(means >= share * means.max()))

@@ -1,0 +1,131 @@
+"""How well the dimensions of one fit come back in fits from other starts. Fitting does not belong here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affectlake.geometry.estimates import Estimate, left_out, permutation_level
+
+Weights = NDArray[np.floating]
+_Z_MOST = float(np.arctanh(1 - 1e-12))  # a perfect match would be infinite
+
+
+def best_matches(weights: Weights, other: Weights) -> NDArray[np.float64]:
+    """Return for each dimension its highest Pearson correlation with any dimension of `other`.
+
+    Parameters
+    ----------
+    weights : float array (n_stimuli, d)
+    other : float array (n_stimuli, d_other)
+        Of the same stimuli.
+
+    Returns
+    -------
+    float64 (d,)
+        NaN for a constant dimension, or when `other` has none that varies.
+    """
+    one, two = _unit(weights), _unit(other)
+    two = two[:, ~np.isnan(two).any(axis=0)]
+    if not two.shape[1]:
+        return np.full(one.shape[1], np.nan)
+    return np.asarray(np.clip((one.T @ two).max(axis=1), -1, 1))
+
+
+def reproducibility(
+    fits: Mapping[int, Weights], seed: int, rng: np.random.Generator, n_permutations: int = 100
+) -> list[Estimate]:
+    """Return how reproducible each dimension of one fit is over the other fits.
+
+    For each other fit the best match is taken; the scores are averaged as Fisher z and turned back. The interval is
+    Student's, over the other fits, in z. (Du et al. 2025, 'Reproducibility of embedding dimensions'; Hebart et al.
+    2020.) Under the null the stimuli of the other fits are shuffled: the best of d chance correlations.
+
+    Parameters
+    ----------
+    fits : mapping of int to float array (n_stimuli, d_seed)
+        Every fit by its seed.
+    seed : int
+        The fit whose dimensions are scored.
+    rng : numpy.random.Generator
+    n_permutations : int
+        0 leaves the level out.
+
+    Returns
+    -------
+    list of Estimate
+        One per dimension; ``n`` counts the other fits. The interval needs two of them.
+    """
+    own = fits[seed]
+    others = [weights for number, weights in fits.items() if number != seed]
+    if not others:
+        return [left_out("there is one fit: reproducibility needs two seeds or more")] * own.shape[1]
+    z = _z(np.array([best_matches(own, other) for other in others]))  # (n_others, d)
+    null = np.array(
+        [
+            np.tanh(np.mean([_z(best_matches(own, other[rng.permutation(len(own))])) for other in others], axis=0))
+            for _ in range(n_permutations)
+        ]
+    ).reshape(n_permutations, own.shape[1])
+    return [_dimension(z[:, at], null[:, at]) for at in range(own.shape[1])]
+
+
+def mean_reproducibility(fits: Mapping[int, Weights], seed: int) -> Estimate:
+    """Return the Fisher-z mean over a fit's dimensions, with Student's interval over the other fits."""
+    others = [weights for number, weights in fits.items() if number != seed]
+    if not others:
+        return left_out("there is one fit: reproducibility needs two seeds or more")
+    z = np.array([np.nanmean(_z(best_matches(fits[seed], other))) for other in others])
+    return _dimension(z, np.empty(0))
+
+
+def consensus_seed(fits: Mapping[int, Weights]) -> int:
+    """Return the seed of the fit that agrees best with the others, both ways; the smallest seed of equals.
+
+    A fit's score is the mean over the other fits of the Fisher-z mean of the best matches of its dimensions in the
+    other and of the other's dimensions in it. The second half keeps a fit that lacks a dimension, and so has nothing
+    wrong in it, from being the best. With fewer than three fits none is more central than another: the smallest seed.
+    """
+    seeds = sorted(fits)
+    if len(seeds) < 3:
+        return seeds[0]
+    scores = {seed: _centrality(fits, seed) for seed in seeds}
+    return max(seeds, key=lambda seed: (scores[seed], -seed))
+
+
+def _centrality(fits: Mapping[int, Weights], seed: int) -> float:
+    own = fits[seed]
+    others = [weights for number, weights in fits.items() if number != seed]
+    both = [_mean_match(own, other) + _mean_match(other, own) for other in others]
+    return float(np.mean(both)) / 2
+
+
+def _mean_match(weights: Weights, other: Weights) -> float:
+    """Return the Fisher-z mean of the best matches as a correlation; a dimension that matches none counts as 0."""
+    return float(np.tanh(_z(np.nan_to_num(best_matches(weights, other))).mean()))
+
+
+def _dimension(z: NDArray[np.float64], null: NDArray[np.float64]) -> Estimate:
+    from scipy.stats import t
+
+    if np.isnan(z).any():
+        return left_out("the dimension is the same for every stimulus, so it matches none", len(z))
+    centre = float(z.mean())
+    half = float(t.ppf(0.975, len(z) - 1) * z.std(ddof=1) / len(z) ** 0.5) if len(z) > 1 else float("nan")
+    value = float(np.tanh(centre))
+    chance = float(null.mean()) if len(null) else float("nan")
+    low, high = float(np.tanh(centre - half)), float(np.tanh(centre + half))
+    return Estimate(value, low, high, chance, permutation_level(value, null), len(z))
+
+
+def _z(r: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.clip(np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12)), -_Z_MOST, _Z_MOST)
+
+
+def _unit(weights: Weights) -> NDArray[np.float64]:
+    columns = np.asarray(weights, np.float64)
+    centred = columns - columns.mean(axis=0)
+    constant = columns.max(axis=0) == columns.min(axis=0)
+    return np.asarray(centred / np.where(constant, np.nan, np.linalg.norm(centred, axis=0)))
