@@ -158,12 +158,13 @@ def report(
 @click.argument("folder", type=click.Path(path_type=Path))
 @LAKE
 @AT
-def maps(folder: Path, lake: Path, at: str) -> None:
+@click.option("--surfaces", is_flag=True, help="Draw each map on fsaverage5 too (brains in MNI space).")
+def maps(folder: Path, lake: Path, at: str, surfaces: bool) -> None:
     """Write a version's brain maps into FOLDER as NIfTI images and print their paths."""
     from affectlake.lake import repository
     from pipelines.exporting import write_maps
 
-    for path in write_maps(repository.find(lake), folder, at):
+    for path in write_maps(repository.find(lake), folder, at, surfaces):
         click.echo(path)
 
 

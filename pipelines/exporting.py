@@ -11,11 +11,12 @@ from affectlake.brain.volumes import fitted_affine, write_map
 from affectlake.errors import LakeError
 from affectlake.lake.query import query
 from affectlake.lake.versions import Manifest, resolve
+from pipelines.surfaces import draw_surfaces
 
 MAPS = (("encoding", "encoding_maps", "encoding_r"), ("searchlight", "rsa_maps", "rho"))
 
 
-def write_maps(lake: Path, folder: Path, at: str = "") -> list[Path]:
+def write_maps(lake: Path, folder: Path, at: str = "", surfaces: bool = False) -> list[Path]:
     """Write every agent's maps and dimension weights and return the files' paths.
 
     ``SUBJECT/AGENT_searchlight_embedding.nii.gz`` and the like hold ρ or r, NaN where a voxel has none;
@@ -29,6 +30,9 @@ def write_maps(lake: Path, folder: Path, at: str = "") -> list[Path]:
         Made if need be.
     at : str
         The version; the latest when empty.
+    surfaces : bool
+        Whether each map of an embedding is also drawn on the cortex (see :mod:`pipelines.surfaces`): for brains in
+        MNI space.
 
     Raises
     ------
@@ -52,7 +56,7 @@ def write_maps(lake: Path, folder: Path, at: str = "") -> list[Path]:
                 path = folder / str(subject) / f"{agent}_{method}_{basis}.nii.gz"
                 values = one.sort("voxel_index")[value].cast(pl.Float64).fill_null(float("nan")).to_numpy()
                 write_map(values, voxels, affine, path)
-                found.append(path)
+                found += [path, *(draw_surfaces(path) if surfaces and basis == "embedding" else ())]
         for row in _rows(lake, f"encoding_weights {only}", version.name).iter_rows(named=True):
             path = folder / str(subject) / f"{row['agent']}_weights_{row['dimension']:02d}.nii.gz"
             write_map(np.array(row["voxel_weights"], dtype=np.float32), voxels, affine, path)

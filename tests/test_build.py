@@ -7,10 +7,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import polars as pl
 import pytest
 import yaml
 
+from affectlake.lake.query import query
 from affectlake.lake.versions import Manifest, list_versions, resolve
 
 SMALL = (
@@ -73,6 +76,21 @@ def test_the_report_is_where_the_build_says(built: Path) -> None:
     page = (built / "storage/reports/v1.html").read_text()
     assert "synthetic" in page.lower()
     assert "human-category" in page
+
+
+def test_brain_maps_are_images_of_the_tables(built: Path, tmp_path: Path) -> None:
+    printed = affectlake("maps", tmp_path / "maps", "--lake", built).stdout.split()
+    assert len(printed) == len(set(printed)) and all(Path(path).is_file() for path in printed)
+    image = nib.load(tmp_path / "maps/synthetic-2/human-category_encoding_embedding.nii.gz")
+    sql = """SELECT voxel_i, voxel_j, voxel_k, x_mm, y_mm, z_mm, encoding_r
+             FROM encoding_maps JOIN voxels USING (subject, voxel_index)
+             WHERE subject = 'synthetic-2' AND agent = 'human-category' AND basis = 'embedding'"""
+    rows = query(built, sql).pl()
+    places = rows.select("voxel_i", "voxel_j", "voxel_k").to_numpy()
+    values = np.asarray(image.dataobj)
+    assert np.isfinite(values).sum() == rows.height
+    assert np.allclose(values[tuple(places.T)], rows["encoding_r"], atol=1e-6)
+    assert np.allclose(nib.affines.apply_affine(image.affine, places), rows.select("x_mm", "y_mm", "z_mm"), atol=1e-3)
 
 
 def test_a_second_run_does_nothing(lake: Path) -> None:
