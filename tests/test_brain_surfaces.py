@@ -14,10 +14,10 @@ from pipelines.surfaces import draw_surfaces, sample
 
 def box(folder: Path, step_mm: float, right_mm: float = 0.0) -> Path:
     """A map of how far forward each voxel lies, in a box around the brain; NaN to the right of `right_mm`."""
-    voxels = np.argwhere(np.ones([int(200 / step_mm)] * 3))
+    voxels = np.argwhere(np.ones([int(240 / step_mm)] * 3))
     affine = np.diag([step_mm] * 3 + [1.0])
-    affine[:3, 3] = -100
-    mm = voxels * step_mm - 100
+    affine[:3, 3] = -120
+    mm = voxels * step_mm - 120
     path = folder / "map.nii.gz"
     write_map(np.where(mm[:, 0] <= right_mm, mm[:, 1] / 100, np.nan), voxels, affine, path)
     return path
@@ -27,7 +27,7 @@ def box(folder: Path, step_mm: float, right_mm: float = 0.0) -> Path:
 def test_vertices_have_the_values_that_nilearn_gives(tmp_path: Path) -> None:
     from nilearn import datasets, surface
 
-    image = box(tmp_path, 4.0, right_mm=100.0)
+    image = box(tmp_path, 4.0, right_mm=120.0)
     white, pial = (datasets.load_fsaverage("fsaverage5")[name].parts["left"] for name in ("white_matter", "pial"))
     found = sample(image, white.coordinates, pial.coordinates)
     theirs = surface.vol_to_surf(image, surf_mesh=pial, inner_mesh=white, n_samples=5, interpolation="linear")
