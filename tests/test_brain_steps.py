@@ -195,6 +195,15 @@ def test_a_study_without_the_section_has_no_brain_steps() -> None:
     }  # fmt: skip
 
 
+def test_the_section_in_the_real_study_can_be_switched_on() -> None:
+    head, _, commented = studies.starting_params("emotion").partition("# With recordings")
+    section = "\n".join(line.removeprefix("# ") for line in commented.splitlines()[1:])
+    found = parse(f"{head}{section}\n").brain
+    assert found is not None
+    assert found.searchlight.n_stimuli == 1000
+    assert found.searchlight.radius_voxels == 3
+
+
 def test_dvc_watches_the_recordings() -> None:
     source = "sources: {kind: bdata, subjects: {S1: data/s1.h5, S2: data/s2.h5}}"
     head, _, rest = TEXT.partition("brain:")
