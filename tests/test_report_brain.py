@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from PIL import Image
 from test_report import Page, make_inputs
 
 from affectlake.report import BrainInputs, figure_files, render
@@ -119,5 +120,8 @@ def test_figures_are_files_with_their_rows(tmp_path: Path) -> None:
     assert rows.filter(pl.col("region") == "VC", pl.col("agent") == AGENTS[0])["region_score"].sort().to_list() == [
         0.30, 0.31, 0.32,
     ]  # fmt: skip
+    with Image.open(tmp_path / "brain-searchlight-cortical.png") as image:
+        below = np.asarray(image.convert("L"))[430:]  # where the regions' names stand
+    assert (below < 200).sum() > 100
     assert "node k0" in (tmp_path / "brain-searchlight-cortical.svg").read_text()
     assert ".node.k0{fill: #1f77b4" in (tmp_path / "brain-searchlight-cortical.svg").read_text().replace("; }", "}")
