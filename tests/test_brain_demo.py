@@ -14,10 +14,11 @@ import pytest
 from affectlake.brain.spheres import make_spheres, sphere_offsets
 from affectlake.brain.synthetic import CATEGORY, DIMENSION, make_brains
 from affectlake.seeds import generator
-from pipelines import brain_steps, steps, studies
+from pipelines import steps, studies
 from pipelines.brain_tables import wide_ratings
 from pipelines.params import override, parse
 from pipelines.record import Frames, Work
+from pipelines.steps import brain_steps
 
 TEXT = override(studies.starting_params("demo"), ("spose.seeds=[0]",))
 PARAMS = parse(TEXT.replace("  caption-tfidf:", "  # caption-tfidf:"))

@@ -14,10 +14,11 @@ from affectlake.brain.synthetic import CATEGORY, DIMENSION
 from affectlake.errors import UsageError
 from affectlake.lake import repository
 from affectlake.lake.writing import write_outputs
-from pipelines import brain_steps, render, steps, studies
+from pipelines import render, steps, studies
 from pipelines.graph import stages, steps_of
 from pipelines.params import Params, override, parse
 from pipelines.record import Frames, Work
+from pipelines.steps import brain_steps
 from tests.chat import ENTRY
 
 TEXT = override(
