@@ -92,7 +92,8 @@ def _regions(inputs: BrainInputs, agents: list[str], method: str, group: str) ->
     body = drawing(width, _TOP + _HEIGHT + _BOTTOM, f"{METHODS[method]} by region", *marks, class_="chart brain")
     ceiling = " Grey bands: noise ceilings, where they reach into the scale." if method == "searchlight" else ""
     return Figure(
-        element("div", body, class_="scroll") + key(agents),
+        element("div", body, class_="scroll", role="region", tabindex="0", aria_label=f"{METHODS[method]}, {group}")
+        + key(agents),
         f"Mean over {count(n)} subjects with standard deviations; dots are subjects. A star: differs from the region's "
         f"best agent (paired two-tailed t-test across subjects, false discovery rate below 0.05).{ceiling}",
         rows=scores.filter(pl.col("region").is_in([one[0] for one in regions])).sort("region", "agent", "subject"),
