@@ -67,6 +67,7 @@ class Step:
     gpu: bool
     fits: bool
     version: int
+    section: str = ""
     looks_at: str = ""
 
     @property
@@ -93,6 +94,7 @@ def step(
     kinds: tuple[str, ...] = (),
     gpu: bool = False,
     fits: bool = False,
+    section: str = "",
     looks_at: str = "",
 ) -> Callable[[StepFunction], StepFunction]:
     """Declare the function below as a step.
@@ -114,6 +116,8 @@ def step(
         Whether the step wants a GPU to itself when ``spose.device`` names one.
     fits : bool
         Whether its outputs are model fits, to be recorded in MLflow.
+    section : str
+        A section of ``params.yaml`` without which the study has no such step; empty: every study has it.
     looks_at : {"", "captions", "frames"}
         Of agents of kind features, only those whose encoder looks at this; empty: all.
 
@@ -130,7 +134,7 @@ def step(
             for reference in contract(output.partition("/")[0]).references:
                 if reference.table not in touched:
                     raise ValueError(f"{name} writes {output}, which refers to {reference.table}: read it")
-        STEPS[name] = Step(name, function, reads, writes, params, files, kinds, gpu, fits, version, looks_at)
+        STEPS[name] = Step(name, function, reads, writes, params, files, kinds, gpu, fits, version, section, looks_at)
         return function
 
     return register

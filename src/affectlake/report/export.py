@@ -97,7 +97,7 @@ def plain_style(legend: list[LegendEntry]) -> str:
         and re.search(r"\b(fill|stroke|font|text-anchor|display|visibility)", body)
     ]
     colours = [f".cat.c{one.number}{{fill:{one.colour.light}}}" for one in legend]
-    return "".join([*drawn, *colours, "text{font-family:'DejaVu Sans',Arial,sans-serif}"])
+    return "".join([*drawn, *colours, "svg text{font-family:'DejaVu Sans',Arial,sans-serif}"])
 
 
 def _without_media(text: str) -> str:
