@@ -11,6 +11,7 @@ import yaml
 from click.testing import CliRunner
 
 from affectlake.errors import AffectlakeError, UsageError
+from affectlake.judge.answers import Answer, Reply, answered
 from affectlake.judge.positions import position_shares
 from affectlake.judge.questions import Question
 from affectlake.lake import repository
@@ -22,7 +23,7 @@ from pipelines.asking import keep_answers, plan_questions
 from pipelines.params import load, override
 from tests.chat import ENTRY
 from tests.chat_lakes import SETTINGS, build_steps
-from tests.test_chat_lake import Answer, odd_of
+from tests.test_chat_lake import odd_of
 
 AGENTS = {  # protocol, and the share of answers that name the third position whatever is shown
     "template-1": ("naive-least-similar", 0.6),
@@ -41,6 +42,10 @@ def says(question: Question, share_third: float) -> str:
     return f"1. Video {position} is noticeably different from the other two. 2. The location is Video {position}."
 
 
+def answer(question: Question, share_third: float) -> Answer:
+    return answered(question, Reply(says(question, share_third), "stop", None, 90, 20, 0, "tiny-llama"), 1, 0.5)
+
+
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A published lake with three agents that answered, each asked by a protocol of its own, and one that did not."""
@@ -54,7 +59,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for trial_set in ("main", "noise_ceiling") if name != "never-asked" else ():
             plan = plan_questions(root, load(root), name, trial_set)
             with repository.writing(root, "test"):
-                keep_answers(root, plan.agent, [Answer(*q[:8], text=says(q, share)) for q in plan.questions()])
+                keep_answers(root, plan.agent, [answer(q, share) for q in plan.questions()])
     build_steps(root, "choose_by_chat")
     with repository.writing(root, "test"):
         assert repository.publish(root) is not None
