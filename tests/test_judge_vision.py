@@ -231,6 +231,17 @@ def test_a_missing_package_is_named(library: Any, missing: str, monkeypatch: pyt
     assert f"The {library} package cannot be imported" in told and "affectlake[vision]" in told
 
 
+@pytest.mark.parametrize("library", ["torchvision", "timm"])
+def test_a_torchvision_of_another_build_is_told(library: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a one fails when it registers what its compiled part should have brought."""
+    (tmp_path / "torchvision").mkdir()
+    register = 'import torch\ntorch.library.register_fake("torchvision_of_another_build::nms")(lambda: None)\n'
+    (tmp_path / "torchvision" / "__init__.py").write_text(register)
+    monkeypatch.delitem(sys.modules, "torchvision", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "was built for another torch" in refusal(library, "resnet18")
+
+
 def test_entries_are_read_strictly() -> None:
     encoder = {"name": "vision", "library": "timm", "model": "resnet50.a1_in1k"}
     agent = parse_agent("resnet", {"kind": "features", "encoder": encoder})

@@ -263,11 +263,16 @@ def _torchvision(model: str, folder: Path | None) -> Loaded:
 
 
 def _import_torchvision() -> Any:
-    """Import torchvision; one that was built for another torch is a missing one."""
+    """Import torchvision; one that was built for another torch is told."""
     try:
         import torchvision
     except RuntimeError as error:  # its compiled part did not load
-        raise ImportError(f"torchvision is there but built for another torch ({_first_line(error)})") from error
+        raise UsageError(
+            "The torchvision package was built for another torch.",
+            found=_first_line(error),
+            wanted="both for the CPU, or both for one CUDA",
+            todo="install torch and torchvision from one index: https://pytorch.org/get-started",
+        ) from error
     return torchvision
 
 
