@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +15,7 @@ from affectlake.judge.agents import Agent, parse_agent
 from affectlake.lake import layout
 from affectlake.spose import Settings
 from pipelines.answers import collected, fittable
+from pipelines.schedules import Notify, Schedule, parse_notify, parse_schedules
 
 
 class _Section(BaseModel):
@@ -87,6 +88,8 @@ class _File(_Section):
     spose: dict[str, Any]
     geometry: Geometry
     sweeps: Sweeps
+    schedules: Any = None
+    notify: Any = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,10 @@ class Params:
         so; the lake does.
     fittable : frozenset of str
         Those of them with enough answers to the main set for an embedding.
+    schedules : mapping of str to Schedule
+        Collections that recur, by name.
+    notify : Notify
+        Whom to tell of one that failed.
     """
 
     study: str
@@ -117,6 +124,8 @@ class Params:
     raw: Mapping[str, Any]
     collected: frozenset[str] = frozenset()
     fittable: frozenset[str] = frozenset()
+    schedules: Mapping[str, Schedule] = field(default_factory=dict)
+    notify: Notify = field(default_factory=Notify)
 
     def at(self, key: str) -> Any:
         """Return the value at a dotted `key`, or None where the file has none."""
@@ -184,6 +193,8 @@ def parse(text: str, name: str = "params.yaml") -> Params:
         geometry=checked.geometry,
         sweeps=checked.sweeps,
         raw=raw,
+        schedules=parse_schedules(name, checked.schedules, agents),
+        notify=parse_notify(name, checked.notify),
     )
 
 
