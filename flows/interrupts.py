@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 TELL_S = 5.0  # how long those to be told may take, in seconds
 
@@ -32,11 +34,7 @@ def ending_at_once(say: Callable[[str], None], last_words: str) -> Iterator[None
 
     def end(number: int, _frame: FrameType | None) -> None:
         say(f"affectlake: interrupted; {last_words}")
-        telling = threading.Thread(target=lambda: [tell() for tell in _to_tell], daemon=True)
-        telling.start()
-        telling.join(TELL_S)
-        _kill_children()
-        os._exit(128 + number)
+        end_now(128 + number)
 
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -44,6 +42,16 @@ def ending_at_once(say: Callable[[str], None], last_words: str) -> Iterator[None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def end_now(status: int) -> NoReturn:
+    """End the process and its children with an exit status, after those to be told have been."""
+    telling = threading.Thread(target=lambda: [tell() for tell in _to_tell], daemon=True)
+    telling.start()
+    telling.join(TELL_S)
+    _kill_children()
+    sys.stdout.flush()
+    os._exit(status)
 
 
 @contextmanager

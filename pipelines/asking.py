@@ -68,7 +68,7 @@ def plan_questions(
     limit : int, optional
         Plan at most so many questions.
     retry_failed : bool
-        Whether a question that failed for good is asked again.
+        Plan what failed for good, and nothing else.
 
     Raises
     ------
@@ -92,17 +92,17 @@ def plan_questions(
             f"{name} is to be shown {agent.asking.modality}, and no stimulus has any",
             todo=f"set sources.{agent.asking.modality} in params.yaml, then `affectlake run`",
         )
-    batches = _stored(lake, params, name, retry_failed=retry_failed)
-    return make_plan(agent, trials_of(triplets, trial_set), shown, params.seed, batches, limit)
+    failed = pl.col("error_kind").is_not_null()
+    stored = _stored(lake, params, name, ~failed if retry_failed else pl.lit(value=True))
+    again = _stored(lake, params, name, failed) if retry_failed else None
+    return make_plan(agent, trials_of(triplets, trial_set), shown, params.seed, stored, limit, again)
 
 
-def _stored(lake: Path, params: Params, name: str, *, retry_failed: bool) -> Iterator[pl.DataFrame]:
-    """Yield the agent's stored responses that are not to be asked again."""
+def _stored(lake: Path, params: Params, name: str, which: pl.Expr) -> Iterator[pl.DataFrame]:
+    """Yield the agent's stored responses, those that `which` picks."""
     if name not in params.collected:
         return
-    rows = read_output(lake, f"{GROWING}/{name}")
-    if retry_failed:
-        rows = rows.filter(pl.col("error_kind").is_null())
+    rows = read_output(lake, f"{GROWING}/{name}").filter(which)
     yield from response_batches(rows, "request_key", *IDENTITY, *SHOWN, *CAPTIONS)
 
 

@@ -1,4 +1,5 @@
-"""Model runs in MLflow: one run per fit, with its parameters, curve, input hashes, checkpoint and two figures.
+"""Model runs in MLflow: one run per fit, with its parameters, curve, input hashes, checkpoint and two figures, and one
+per round of collecting answers.
 
 They go to the server that ``MLFLOW_TRACKING_URI`` names, or to ``storage/mlflow.db`` with files beside it. MLflow
 holds what no table may: clocks, hosts and run ids.
@@ -12,17 +13,20 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from affectlake.errors import LakeError
+from affectlake.judge.accounts import Account
+from affectlake.judge.chat import ChatAgent
 from affectlake.lake import layout
 from affectlake.lake.versions import Manifest
 from affectlake.report.figures import embedding_figure, learning_curve_figure
 from pipelines.graph import Stage
 from pipelines.params import Params
 
+COLLECTION = " collection"  # ends the name of the experiment that holds a study's rounds of collecting
 _ONE_AT_A_TIME = threading.Lock()  # SQLite takes one writer, and MLflow makes the database on first use
 
 
@@ -70,6 +74,89 @@ def record_fits(lake: Path, stage: Stage, params: Params, frames: Mapping[str, p
                 wanted=f"a tracking store at {tracking_uri(lake)}",
                 todo="mend it or unset MLFLOW_TRACKING_URI, then run again; the fits resume from their checkpoints",
             ) from error
+
+
+def record_collection(lake: Path, params: Params, agent: ChatAgent, trial_set: str, account: Account) -> None:
+    """Record a round of collecting as an MLflow run: who was asked how, which engine, which rate, what errors.
+
+    Raises
+    ------
+    LakeError
+        If MLflow does not take it. The answers are published by then.
+    """
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Param
+    from mlflow.exceptions import MlflowException
+
+    facts = {"agent": agent.name, "trial_set": trial_set, "protocol": agent.protocol, "model": agent.model}
+    facts |= {"revision": agent.revision, "ending": account.ending, "why": account.why[:500]}
+    facts |= {f"sampling.{key}": str(value) for key, value in agent.sampling.as_mapping().items()}
+    for n, server in enumerate(account.servers):
+        facts |= {f"server.{n}.url": server.url, f"server.{n}.engine": server.engine}
+    now = int(time.time() * 1000)
+    with _ONE_AT_A_TIME:
+        try:
+            client = MlflowClient(tracking_uri(lake))
+            experiment = _experiment(client, lake, f"{params.study}{COLLECTION}")
+            tags = {"agent": agent.name, "trial_set": trial_set}
+            run = client.create_run(experiment, run_name=f"{agent.name} {trial_set}", tags=tags)
+            metrics = [Metric(name, float(value), now, 0) for name, value in _measures(account).items()]
+            client.log_batch(run.info.run_id, metrics, [Param(key, value) for key, value in facts.items() if value])
+            client.set_terminated(run.info.run_id)
+        except (MlflowException, OSError) as error:
+            raise LakeError(
+                f"MLflow did not take the record of collecting {agent.name}; the answers are published",
+                found=str(error).splitlines()[0],
+                wanted=f"a tracking store at {tracking_uri(lake)}",
+                todo="mend it or unset MLFLOW_TRACKING_URI",
+            ) from error
+
+
+def _measures(account: Account) -> dict[str, float]:
+    """Return what is logged as metrics."""
+    n_done = account.n_answered + account.n_failed
+    found: dict[str, float] = {
+        "answered": account.n_answered,
+        "failed": account.n_failed,
+        "parsed": account.n_read,
+        "seconds": account.seconds,
+        "per_second": n_done / account.seconds if account.seconds else 0.0,
+        "prompt_tokens": account.prompt_tokens,
+        "completion_tokens": account.completion_tokens,
+        "cached_tokens": account.cached_tokens,
+    }
+    found |= {f"failed_{kind}": n for kind, n in account.errors.items()}
+    return found | {f"retried_{kind}": n for kind, n in account.retries.items()}
+
+
+class Pace(NamedTuple):
+    """How fast an agent has been asked: rounds, questions done and seconds, over all its records of a trial set."""
+
+    n_rounds: int
+    n_done: int
+    seconds: float
+
+
+def collection_pace(lake: Path, study: str, agent: str, trial_set: str) -> Pace:
+    """Return how fast an agent has been asked; zeros where nothing is recorded."""
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not (lake / layout.MODEL_RUNS).exists():
+        return Pace(0, 0, 0.0)
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri(lake))
+    experiment = client.get_experiment_by_name(f"{study}{COLLECTION}")
+    if experiment is None:
+        return Pace(0, 0, 0.0)
+    wanted = f"tags.agent = '{agent}' and tags.trial_set = '{trial_set}'"
+    found, token = [], None
+    while True:
+        page = client.search_runs([experiment.experiment_id], wanted, page_token=token)
+        found += [run.data.metrics for run in page]
+        token = page.token
+        if not token:
+            break
+    n_done = sum(int(one["answered"] + one["failed"]) for one in found)
+    return Pace(len(found), n_done, sum(one["seconds"] for one in found))
 
 
 def _experiment(client: Any, lake: Path, study: str) -> str:

@@ -459,7 +459,7 @@ def test_progress_adds_up(server: FaultServer, journal: Journal) -> None:
     server.seconds = 0.005
     ask(400, journal, server, progress=told.append, progress_every_s=0.02)
     assert told[-1].n_left == 0
-    assert (told[-1].n_held, told[-1].n_answered, told[-1].share_answered) == (50, 350, 1.0)
+    assert (told[-1].n_held, told[-1].n_answered, told[-1].n_read) == (50, 350, 350)
     assert all(p.n_left is None or p.n_left + p.n_answered + p.n_held <= 400 for p in told)
     assert any(p.eta_s for p in told)
     assert [p.n_answered for p in told] == sorted(p.n_answered for p in told)

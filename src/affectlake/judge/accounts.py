@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from affectlake.judge.answers import Answer, FailureKind
@@ -39,8 +40,8 @@ class Progress(NamedTuple):
         Questions done a second, over the latest half minute.
     eta_s : float or None
         Seconds left at that rate.
-    share_answered : float
-        Answered among those done, 0 to 1.
+    n_read : int
+        Answers that say something, as the caller reads them; all of them if it does not read.
     errors, retries : dict
         Failed questions, and failed attempts, by kind.
     prompt_tokens, completion_tokens, cached_tokens : int
@@ -57,7 +58,7 @@ class Progress(NamedTuple):
     n_waiting: int
     per_second: float
     eta_s: float | None
-    share_answered: float
+    n_read: int
     errors: dict[FailureKind, int]
     retries: dict[FailureKind, int]
     prompt_tokens: int
@@ -79,6 +80,8 @@ class Account(NamedTuple):
         Questions the journal held already, and questions that came twice.
     n_answered, n_failed : int
         Questions whose answer, or final failure, this run put into the journal.
+    n_read : int
+        Answers that say something, as in :class:`Progress`.
     errors, retries : dict
         Final failures, and failed attempts, by kind.
     prompt_tokens, completion_tokens, cached_tokens : int
@@ -97,6 +100,7 @@ class Account(NamedTuple):
     n_repeated: int
     n_answered: int
     n_failed: int
+    n_read: int
     errors: dict[FailureKind, int]
     retries: dict[FailureKind, int]
     prompt_tokens: int
@@ -114,13 +118,16 @@ class Tally:
     ----------
     n_planned : int or None
         Questions in the plan, those in the journal included.
+    reads : callable
+        Whether an answer says something.
     """
 
-    def __init__(self, n_planned: int | None) -> None:
+    def __init__(self, n_planned: int | None, reads: Callable[[Answer], bool]) -> None:
         self._n_planned = n_planned
+        self._reads = reads
         self._started_s = time.monotonic()
         self._done_at: deque[tuple[float, int]] = deque()
-        self.n_held = self.n_repeated = self.n_answered = self.n_failed = 0
+        self.n_held = self.n_repeated = self.n_answered = self.n_failed = self.n_read = 0
         self.errors: Counter[FailureKind] = Counter()
         self.retries: Counter[FailureKind] = Counter()
         self.models: Counter[str] = Counter()
@@ -134,6 +141,7 @@ class Tally:
                 self.errors[answer.error_kind] += 1
                 continue
             self.n_answered += 1
+            self.n_read += self._reads(answer)
             self.prompt_tokens += answer.prompt_tokens
             self.completion_tokens += answer.completion_tokens
             self.cached_tokens += answer.cached_tokens
@@ -152,7 +160,7 @@ class Tally:
             n_waiting=n_waiting,
             per_second=rate,
             eta_s=n_left / rate if n_left is not None and rate > 0 else None,
-            share_answered=self.n_answered / n_done if n_done else 0.0,
+            n_read=self.n_read,
             errors=dict(self.errors),
             retries=dict(self.retries),
             prompt_tokens=self.prompt_tokens,
@@ -178,6 +186,7 @@ class Tally:
             n_repeated=self.n_repeated,
             n_answered=self.n_answered,
             n_failed=self.n_failed,
+            n_read=self.n_read,
             errors=dict(self.errors),
             retries=dict(self.retries),
             prompt_tokens=self.prompt_tokens,

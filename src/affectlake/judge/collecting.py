@@ -56,6 +56,7 @@ def collect(
     stops: Sequence[Stop] = (),
     progress: Callable[[Progress], None] | None = None,
     progress_every_s: float = 1.0,
+    reads: Callable[[Answer], bool] = lambda _: True,
 ) -> Account:
     """Ask the questions that the journal does not hold.
 
@@ -80,6 +81,8 @@ def collect(
         SIGINT or SIGTERM does the same (in the main thread), a second one does not wait.
     progress : callable or None
         Told how far it is, every `progress_every_s` and at the end.
+    reads : callable
+        Whether an answer says something; only counted.
 
     Raises
     ------
@@ -90,7 +93,7 @@ def collect(
     """
     check_urls(target)
     client = Client(api_key(target.api_key_env), limits.timeout_s, limits.concurrency * len(target.urls))
-    tally = Tally(n_planned)
+    tally = Tally(n_planned, reads)
     collector = _Collector(iter(questions), journal, client, target, limits, tally, most, retry_failed)
     return asyncio.run(collector.run(stops, progress or (lambda _: None), progress_every_s))
 

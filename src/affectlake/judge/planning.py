@@ -78,6 +78,8 @@ class Plan:
         Those of them for which a stimulus has no caption or no frames.
     n_answered : int
         Those that are there already.
+    n_open : int
+        Those that may be asked now, whether this plan holds them or its limit leaves them out.
     row : int32 (n_left,)
         Row of the triplet of each question left, in the order of asking.
     repeat : int16 (n_left,)
@@ -94,6 +96,7 @@ class Plan:
     n_planned: int
     n_unaskable: int
     n_answered: int
+    n_open: int
     row: NDArray[np.int32]
     repeat: NDArray[np.int16]
     code: NDArray[np.uint8]
@@ -164,6 +167,7 @@ def make_plan(
     root: int,
     answered: Iterable[pl.DataFrame] = (),
     limit: int | None = None,
+    among: Iterable[pl.DataFrame] | None = None,
 ) -> Plan:
     """Plan what is still to be asked.
 
@@ -183,6 +187,8 @@ def make_plan(
         i, j, k, repeat, shown_1 … shown_3, caption_1 … caption_3``. Those that do not fit are passed over.
     limit : int, optional
         Plan at most so many questions: a random part of those left.
+    among : iterable of polars.DataFrame, optional
+        Plan only what these rows of the agent's responses were to, such as those that failed.
 
     Returns
     -------
@@ -193,21 +199,27 @@ def make_plan(
     repeats = np.where(askable, trials.n_repeats, 0).astype(np.int16)
     rows, codes = _orders(trials, repeats, n_stimuli, root, agent.name)
     starts = np.cumsum([0, *(len(some) for some in rows)], dtype=np.int64)
-    done = np.zeros(starts[-1], dtype=np.bool_)
     maker = KeyMaker(agent.identity(), trials.trial_set, materials)
-    for frame in answered:
-        valid = valid_answers(frame, maker, trials.trial_set)
-        done[_places(valid, trials, n_stimuli, rows, starts)] = True
-    n_answered = int(done.sum())
+
+    def marked(frames: Iterable[pl.DataFrame]) -> NDArray[np.bool_]:
+        found = np.zeros(starts[-1], dtype=np.bool_)
+        for frame in frames:
+            valid = valid_answers(frame, maker, trials.trial_set)
+            found[_places(valid, trials, n_stimuli, rows, starts)] = True
+        return found
+
+    done = marked(answered)
+    open_ = ~done if among is None else ~done & marked(among)
     left = generator(root, "schedule", agent.name, trials.trial_set).permutation(np.arange(len(done), dtype=np.int32))
-    left = left[~done[left]][:limit]
+    left = left[open_[left]][:limit]
     return Plan(
         agent=agent,
         trials=trials,
         materials=materials,
         n_planned=int(trials.n_repeats.sum()),
         n_unaskable=int(trials.n_repeats.sum()) - len(done),
-        n_answered=n_answered,
+        n_answered=int(done.sum()),
+        n_open=int(open_.sum()),
         row=np.concatenate(rows)[left] if rows else np.empty(0, np.int32),
         repeat=(np.searchsorted(starts, left, side="right") - 1).astype(np.int16),
         code=np.concatenate(codes)[left] if codes else np.empty(0, np.uint8),

@@ -170,6 +170,13 @@ def _member(shown: str) -> pl.Expr:
     return pl.when(pl.col(shown) == pl.col("i")).then(0).when(pl.col(shown) == pl.col("j")).then(1).otherwise(2)
 
 
+def names_position(reading: Reading, answer: Answered) -> bool:
+    """Whether an answer says one position."""
+    if answer.text is None:
+        return False
+    return parse(answer.text, reading, cut_off=answer.finish_reason == "length").position is not None
+
+
 def latest(rows: pl.DataFrame) -> pl.DataFrame:
     """Return one response for each trial and repeat: an answer before a failure, then the last that came.
 

@@ -11,6 +11,7 @@ QUARANTINE = Path("storage/quarantine")
 UNRECORDED = Path("storage/staging/unrecorded")
 SCRATCH = Path("storage/scratch")
 REPORTS = Path("storage/reports")
+COLLECTING = Path("storage/collecting")
 MODEL_RUNS = Path("storage/mlflow.db")
 MODEL_FILES = Path("storage/mlflow")
 REMOTE = Path("storage/remote")
@@ -22,7 +23,7 @@ PIPELINE = Path("dvc.yaml")
 PIPELINE_LOCK = Path("dvc.lock")
 
 # what Git does not keep: DVC keeps the tables, the rest is made on this machine for this machine
-IGNORED = (TABLES, STAGING, QUARANTINE, SCRATCH, REPORTS, MODEL_RUNS, MODEL_FILES, REMOTE, WRITER_LOCK)
+IGNORED = (TABLES, STAGING, QUARANTINE, SCRATCH, REPORTS, COLLECTING, MODEL_RUNS, MODEL_FILES, REMOTE, WRITER_LOCK)
 
 
 def pointer(output: str) -> Path:

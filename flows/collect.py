@@ -1,0 +1,381 @@
+"""The flow ``collect``: asks an agent's servers what is left of a trial set, and publishes the answers.
+
+Every answer is in a journal on disk before it counts; every hundred thousand become a version. Whatever ends a run, the
+next one first publishes what waits and then asks only what no version and no journal holds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from affectlake.errors import CollectionError, LeaseError, UsageError
+from affectlake.judge import lease
+from affectlake.judge.accounts import Account, Ending, Progress
+from affectlake.judge.answers import HOPELESS, MEANING, PASSING, Failure
+from affectlake.judge.chat import ChatAgent
+from affectlake.judge.client import api_key
+from affectlake.judge.collecting import collect
+from affectlake.judge.limits import Limits, Target
+from affectlake.judge.planning import Plan
+from affectlake.judge.responses import names_position
+from affectlake.judge.serving import serve
+from affectlake.lake.versions import Version
+from flows.build import GPU_TAG, one_at_a_time_per_gpu
+from pipelines.asking import chat_agent, plan_questions
+from pipelines.collection import Estimate, estimate
+from pipelines.journals import Say, leases, open_journal, publish_waiting, server_log
+from pipelines.params import Params, load
+from pipelines.tracking import record_collection
+
+PER_VERSION = 100_000
+SAMPLE = 40
+"""Questions asked to measure tokens and the rate, where nothing is measured yet."""
+
+_PAUSE_S = 60.0
+_LONGEST_PAUSE_S = 900.0
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a run is asked for.
+
+    Parameters
+    ----------
+    agent : str
+        Whose answers.
+    trial_set : str
+        ``main``, ``validation`` or ``noise_ceiling``.
+    limit : int or None
+        Ask at most so many questions; None: all that are left.
+    until_done : bool
+        Come back after a pause when the servers are away or fail too often, instead of ending.
+    retry_failed : bool
+        Ask only what failed for good before.
+    """
+
+    agent: str
+    trial_set: str = "main"
+    limit: int | None = None
+    until_done: bool = False
+    retry_failed: bool = False
+
+
+class Shown(NamedTuple):
+    """How far a run is: questions done in it, how many it is to do, and what the present round says."""
+
+    n_done: int
+    n_wanted: int
+    progress: Progress
+
+
+class Collected(NamedTuple):
+    """What a run did.
+
+    Attributes
+    ----------
+    agent, trial_set : str
+        Whose answers, to which trials.
+    n_added : int
+        Answers that this run asked for, all published.
+    n_failed : int
+        Questions that failed for good in it; each is a published row as well.
+    n_done, n_planned : int
+        Questions of the trial set that have an answer or have failed for good, and all of them.
+    n_unaskable : int
+        Those among all that cannot be asked: a stimulus has no caption or no frames.
+    ending : {'complete', 'limit', 'stopped', 'circuit'}
+        Why it ended.
+    version : Version or None
+        The last version it made; None if there was nothing to publish.
+    """
+
+    agent: str
+    trial_set: str
+    n_added: int
+    n_failed: int
+    n_done: int
+    n_planned: int
+    n_unaskable: int
+    ending: Ending
+    version: Version | None
+
+    def __str__(self) -> str:
+        """Return the headline: ``qwen2-vl · main: +100,000 (2,100,000 of 7,125,330)``."""
+        extras = [f"{self.n_failed:,} failed for good"] if self.n_failed else []
+        extras += [f"{self.n_unaskable:,} cannot be asked"] if self.n_unaskable else []
+        line = f"{self.agent} · {self.trial_set}: +{self.n_added:,} ({self.n_done:,} of {self.n_planned:,})"
+        return "; ".join([line, *extras])
+
+
+class _Round(NamedTuple):
+    """How a round ended: as an account says or with an error, and whether it can help to come back later."""
+
+    ending: Ending | None
+    error: CollectionError | None
+    may_pass: bool
+
+
+def collect_answers(
+    lake: Path, wanted: Wanted, say: Say, show: Callable[[Shown], None] = lambda _shown: None
+) -> Collected:
+    """Ask what is left of a trial set, up to a limit, and publish the answers.
+
+    Parameters
+    ----------
+    lake : Path
+        Root of the lake.
+    wanted : Wanted
+        What to ask.
+    say : callable
+        Takes one line of progress.
+    show : callable
+        Told every second how far it is.
+
+    Raises
+    ------
+    UsageError
+        No such agent or trial set, nothing to show, no API key, or a limit that is no number of questions.
+    LeaseError
+        If another run collects this agent's answers.
+    CollectionError
+        If the servers cannot be asked, or failed too often. What was answered until then is published.
+    """
+    if wanted.limit is not None and wanted.limit < 1:
+        raise UsageError(f"--limit {wanted.limit} asks nothing", wanted="1 or more")
+    params = load(lake)
+    agent = chat_agent(params, wanted.agent)
+    key = api_key(agent.api_key_env)
+    with lease.hold(leases(lake), agent.name) as held:
+        left = publish_waiting(lake, agent.name, say)
+        if left.n_added:
+            say(f"{agent.name}: {left.n_added:,} answers of a run that was cut off are published")
+        run = _Run(lake, load(lake), agent, wanted, held, say, show, left.version)
+        if not run.look_ahead().n_left:
+            return run.collected("complete")
+        with _served(lake, agent, key, say) as urls:
+            return run.rounds(urls)
+
+
+@contextmanager
+def _served(lake: Path, agent: ChatAgent, key: str, say: Say) -> Iterator[tuple[str, ...]]:
+    """Have the agent's servers: those that are up and, where it says how to, one that is started here."""
+    if agent.server is None:
+        yield agent.servers
+        return
+    say(f"{agent.name}: waiting for the server on port {agent.server.port}, at most {agent.server.start_limit_s:g} s")
+    with serve(agent.server, server_log(lake, agent.name), [key] if key else []) as served:
+        how = f"started in {served.seconds:.0f} s" if served.started_here else "was up already"
+        say(f"{agent.name}: the server at {served.url} {how}")
+        yield agent.servers
+
+
+class _Run:
+    """One run: rounds of asking and publishing."""
+
+    def __init__(
+        self,
+        lake: Path,
+        params: Params,
+        agent: ChatAgent,
+        wanted: Wanted,
+        held: lease.Lease,
+        say: Say,
+        show: Callable[[Shown], None],
+        version: Version | None,
+    ) -> None:
+        self.lake, self.params, self.agent, self.wanted = lake, params, agent, wanted
+        self.held, self.say, self.show, self.version = held, say, show, version
+        self.n_answered = self.n_failed = self.n_wanted = 0
+        self.plan: Plan | None = None
+
+    @property
+    def n_asked(self) -> int:
+        """Questions of this run that have come to an end."""
+        return self.n_answered + self.n_failed
+
+    def look_ahead(self) -> Plan:
+        """Plan the next round."""
+        self.params = load(self.lake)
+        wanted = self.wanted
+        most = PER_VERSION if wanted.limit is None else min(wanted.limit - self.n_asked, PER_VERSION)
+        self.plan = plan_questions(
+            self.lake,
+            self.params,
+            self.agent.name,
+            wanted.trial_set,
+            limit=wanted.limit if wanted.retry_failed else most,
+            retry_failed=wanted.retry_failed,
+        )
+        if not self.n_wanted:
+            self.n_wanted = min(self.plan.n_open, wanted.limit or self.plan.n_open)
+        return self.plan
+
+    def rounds(self, urls: tuple[str, ...]) -> Collected:
+        """Ask and publish until there is nothing left, the limit is reached, or it is stopped."""
+        pause_s = _PAUSE_S
+        while True:
+            done = self._round(urls)
+            if done.ending == "stopped":
+                return self.collected("stopped")
+            if done.error is not None:
+                if not (self.wanted.until_done and done.may_pass):
+                    raise done.error
+                self.say(f"{done.error.summary}: {done.error.found}; asking again in {pause_s:.0f} s")
+                time.sleep(pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            else:
+                pause_s = _PAUSE_S
+            if self.wanted.limit is not None and self.n_asked >= self.wanted.limit:
+                return self.collected("limit")
+            if self.wanted.retry_failed or not self.look_ahead().n_left:
+                return self.collected("complete")
+
+    def _round(self, urls: tuple[str, ...]) -> _Round:
+        """Ask what is planned, and publish it whatever comes of it."""
+        assert self.plan is not None
+        try:
+            account = self._ask(self.plan, Target(urls, self.agent.model, self.agent.api_key_env))
+        except CollectionError as error:
+            self._publish()
+            cause = error.__cause__
+            return _Round(None, error, may_pass=isinstance(cause, Failure) and cause.kind in PASSING)
+        if self.held.lost.is_set():
+            raise LeaseError(
+                f"another run has taken over the collection of {self.agent.name}",
+                todo="let it go on; what this one asked waits in the journal and is published by it or by the next",
+            )
+        self.n_answered += account.n_answered
+        self.n_failed += account.n_failed
+        self._publish()
+        record_collection(self.lake, self.params, self.agent, self.wanted.trial_set, account)
+        if account.ending != "circuit":
+            return _Round(account.ending, None, may_pass=False)
+        hopeless = account.why.startswith(tuple(MEANING[kind] for kind in HOPELESS))
+        return _Round("circuit", _stopped_by_itself(account), may_pass=not hopeless)
+
+    def _ask(self, plan: Plan, target: Target) -> Account:
+        before = self.n_asked
+        with open_journal(self.lake, self.params, self.agent) as journal:
+            return collect(
+                plan.questions(),
+                journal,
+                target,
+                Limits(concurrency=self.agent.in_flight),
+                n_planned=plan.n_left,
+                retry_failed=self.wanted.retry_failed,
+                stops=[self.held.lost],
+                progress=lambda now: self.show(Shown(before + now.n_answered + now.n_failed, self.n_wanted, now)),
+                reads=partial(names_position, self.agent.asking.reading),
+            )
+
+    def _publish(self) -> None:
+        self.version = publish_waiting(self.lake, self.agent.name, self.say).version or self.version
+
+    def collected(self, ending: Ending) -> Collected:
+        """Return what the run did."""
+        plan = plan_questions(self.lake, self.params, self.agent.name, self.wanted.trial_set, limit=1)
+        return Collected(
+            agent=self.agent.name,
+            trial_set=self.wanted.trial_set,
+            n_added=self.n_answered,
+            n_failed=self.n_failed,
+            n_done=plan.n_answered,
+            n_planned=plan.n_planned,
+            n_unaskable=plan.n_unaskable,
+            ending=ending,
+            version=self.version,
+        )
+
+
+def _stopped_by_itself(account: Account) -> CollectionError:
+    return CollectionError(
+        "the run stopped: the servers fail too often",
+        found=account.why,
+        todo="see the servers' logs, then run it again; --until-done comes back by itself after a pause",
+    )
+
+
+def estimated(lake: Path, wanted: Wanted, say: Say, show: Callable[[Shown], None]) -> Estimate:
+    """Say what asking the rest takes; where too little is known, a sample is asked first, and published.
+
+    Raises
+    ------
+    AffectlakeError
+        As :func:`collect_answers`.
+    """
+    params = load(lake)
+    agent = chat_agent(params, wanted.agent)
+
+    def look() -> Estimate | None:
+        plan = plan_questions(lake, load(lake), agent.name, wanted.trial_set, retry_failed=wanted.retry_failed, limit=1)
+        n_left = min(plan.n_open, wanted.limit or plan.n_open)
+        return estimate(lake, load(lake), agent, wanted.trial_set, n_left)
+
+    found = look()
+    if found is None:
+        say(f"{agent.name}: nothing measured yet; {SAMPLE} questions are asked (their answers count)")
+        collect_answers(lake, Wanted(agent.name, wanted.trial_set, limit=SAMPLE), say, show)
+        found = look()
+    if found is None:
+        raise CollectionError(
+            f"{agent.name} cannot be measured",
+            found="too few of its questions were answered",
+            todo="see its failures: `affectlake collection status`",
+        )
+    return found
+
+
+def run_collection(
+    lake: Path,
+    wanted: Wanted,
+    say: Say,
+    show: Callable[[Shown], None] = lambda _shown: None,
+    ended: Callable[[Collected], None] = lambda _done: None,
+) -> Collected:
+    """Do :func:`collect_answers` as the Prefect flow ``collect``; one that starts a server has a GPU to itself.
+
+    Parameters
+    ----------
+    lake, wanted, say, show
+        As there.
+    ended : callable
+        Told what was done as soon as it is, before Prefect is.
+    """
+    from prefect import flow, task
+
+    agent = chat_agent(load(lake), wanted.agent)
+    api_key(agent.api_key_env)
+    failures: list[Exception] = []
+
+    def ask() -> Collected:
+        try:
+            done = collect_answers(lake, wanted, say, show)
+        except Exception as error:
+            failures.append(error)
+            raise
+        ended(done)
+        return done
+
+    tags = {GPU_TAG} if agent.server is not None else set[str]()
+    asking: Any = task(name="ask", task_run_name=f"ask-{wanted.agent}-{wanted.trial_set}", tags=tags)(ask)
+
+    @flow(name="collect", flow_run_name=f"collect-{wanted.agent}-{wanted.trial_set}")
+    def collecting() -> Any:
+        return asking()
+
+    if tags:
+        one_at_a_time_per_gpu()
+    try:
+        found: Any = collecting()
+    except Exception:
+        for error in failures:
+            raise error from error.__cause__
+        raise
+    done: Collected = found
+    return done
