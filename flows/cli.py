@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from affectlake.errors import AffectlakeError, UsageError, nearest
-from flows import collection_commands, version_commands
+from flows import collection_commands, schedule_commands, version_commands
 from flows.options import AT, JSON, LAKE, SET, say
 from flows.process import configure_process
 
@@ -189,7 +189,7 @@ def step(name: str, lake: Path, step_version: int) -> None:
     say(f"{name}: done in {outcome.seconds:.1f} s: {outcome}")
 
 
-for _command in (*version_commands.COMMANDS, *collection_commands.COMMANDS):
+for _command in (*version_commands.COMMANDS, *collection_commands.COMMANDS, *schedule_commands.COMMANDS):
     cli.add_command(_command)
 
 

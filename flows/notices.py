@@ -76,13 +76,13 @@ def tell(failed: Failed, secrets: list[str], say: Callable[[str], None], pause_s
         return False
     scrub = Scrubber([*secrets, url])
     body = failed._replace(error=scrub(failed.error)).as_json()
-    request = Request(url, body, {"Content-Type": "application/json", "User-Agent": "affectlake"}, method="POST")  # noqa: S310
+    request = Request(url, body, {"Content-Type": "application/json", "User-Agent": "affectlake"}, method="POST")
     words = ""
     for at in range(TRIES):
         if at:
             time.sleep(pause_s * 2 ** (at - 1))
         try:
-            with urlopen(request, timeout=TIMEOUT_S):  # noqa: S310
+            with urlopen(request, timeout=TIMEOUT_S):
                 say("the webhook was told of the failure")
                 return True
         except (OSError, HTTPException) as error:

@@ -6,10 +6,11 @@ finds the agent's answers being collected already end as ``Skipped`` and say why
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import monotonic
 from typing import Any
-from uuid import UUID
 
 from prefect import flow, runtime, task
 from prefect.client.schemas.objects import FlowRun, State
@@ -22,7 +23,7 @@ from affectlake.errors import LeaseError, UsageError, nearest
 from affectlake.judge import lease
 from affectlake.judge.chat import ChatAgent
 from flows.build import GPU_TAG, one_at_a_time_per_gpu
-from flows.collect import Collected, Wanted, collect_answers
+from flows.collect import Collected, Shown, Wanted, collect_answers
 from flows.notices import Failed, tell
 from flows.options import say
 from flows.slots import Slots, grace
@@ -33,6 +34,7 @@ from pipelines.schedules import Schedule
 
 FLOW = "collect-slot"
 SKIPPED = "Skipped"
+_LINE_EVERY_S = 60.0
 
 
 def schedule_named(params: Params, name: str) -> Schedule:
@@ -56,7 +58,7 @@ def _run_name() -> str:
     return named(given["schedule"], given.get("slot") or runtime.flow_run.scheduled_start_time)
 
 
-def tell_failed(_flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
+def tell_failed(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
     """Tell the lake's webhook that a run failed or crashed; Prefect calls it."""
     given = flow_run.parameters
     lake, schedule = Path(given["lake"]), str(given["schedule"])
@@ -124,10 +126,12 @@ class _SlotRun:
         self.slots = Slots(lake)
         self.name = named(schedule.name, slot)
         self.logger = get_run_logger()
+        self.told_s = monotonic()
 
     def tell(self, line: str) -> None:
         """Say a line on the terminal and in the run's log."""
-        say(f"{self.name}: {line}")
+        with suppress(OSError):  # who served it may be gone; the run is not
+            say(f"{self.name}: {line}")
         self.logger.info(line)
 
     def why_not(self, *, on_purpose: bool, again: bool) -> str:
@@ -137,8 +141,9 @@ class _SlotRun:
             return f"the slot is done: {known.words}"
         late, most = datetime.now(UTC) - self.slot, grace(self.schedule, self.slot)
         if late > most and not on_purpose:
-            self.slots.record(self.schedule.name, self.slot, "missed", f"came {late} late")
-            return f"missed: it comes {_span(late.total_seconds())} after its slot, at most {_span(most.total_seconds())} are allowed"
+            why = f"missed: {_span(late)} after its slot, and {_span(most)} are allowed"
+            self.slots.record(self.schedule.name, self.slot, "missed", why)
+            return why
         return ""
 
     def skipped(self, why: str) -> State[Any]:
@@ -174,14 +179,22 @@ class _SlotRun:
     def _ask(self) -> Collected | LeaseError:
         wanted = Wanted(self.schedule.agent, self.schedule.trial_set, self.schedule.limit)
         try:
-            return collect_answers(self.lake, wanted, self.tell)
+            return collect_answers(self.lake, wanted, self.tell, self._show)
         except LeaseError as error:
             return error
 
+    def _show(self, shown: Shown) -> None:
+        if monotonic() - self.told_s < _LINE_EVERY_S:
+            return
+        self.told_s = monotonic()
+        failed = f", {shown.progress.n_failed:,} failed for good" if shown.progress.n_failed else ""
+        self.tell(f"{shown.n_done:,} of {shown.n_wanted:,}: {shown.progress.per_second:,.1f}/s{failed}")
 
-def _span(seconds: float) -> str:
+
+def _span(length: timedelta) -> str:
     """Return a length of time as people say it."""
-    for unit, length in (("days", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
+    seconds = length.total_seconds()
+    for unit, unit_s in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * unit_s:
+            return f"{seconds / unit_s:.0f} {unit}"
     return f"{seconds:.0f} s"
