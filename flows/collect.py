@@ -279,7 +279,7 @@ class _Run:
 
     def collected(self, ending: Ending) -> Collected:
         """Return what the run did."""
-        plan = plan_questions(self.lake, self.params, self.agent.name, self.wanted.trial_set, limit=1)
+        plan = plan_questions(self.lake, load(self.lake), self.agent.name, self.wanted.trial_set, limit=1)
         return Collected(
             agent=self.agent.name,
             trial_set=self.wanted.trial_set,

@@ -211,7 +211,7 @@ def count_positions(tables: Tables, params: Params, work: Work) -> Frames:
 def compare(tables: Tables, params: Params, work: Work) -> Frames:
     """Set every agent beside every other: human consistency, agreement on the same triplets, alike communities."""
     chosen = prototypes(tables["ratings"].collect(), params.triplets.prototypes_per_category)
-    choices = {agent: tables["choices"].filter(pl.col("agent") == agent) for agent in params.agents}
+    choices = {agent: tables["choices"].filter(pl.col("agent") == agent) for agent in params.fitted}
     sides = {
         agent: side(reading.answers(own, "validation"), chosen, generator(params.seed, "split-half", agent))
         for agent, own in choices.items()
@@ -219,7 +219,7 @@ def compare(tables: Tables, params: Params, work: Work) -> Frames:
     rows = [*consistency(sides, params), *agreement(choices)]
     fits: dict[str, reading.Embedding] = {}
     communities: dict[str, NDArray[np.int64]] = {}
-    for agent in params.agents:
+    for agent in params.fitted:
         own = {name: tables[name].filter(pl.col("agent") == agent) for name in ("embeddings", "graph_nodes")}
         found = reading.fits(own)
         if found:

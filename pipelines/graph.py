@@ -33,7 +33,7 @@ def agents_of(step: Step, params: Params) -> list[str]:
     A chat agent is served once it has answers, and by the steps that do not read the answers themselves once it has
     enough of them to the main set.
     """
-    ready = params.collected if any(map(_grows, step.reads)) else params.fittable
+    ready = params.collected if any(map(_grows, step.reads)) else params.fitted
     return [
         name
         for name, agent in params.agents.items()
@@ -43,7 +43,7 @@ def agents_of(step: Step, params: Params) -> list[str]:
 
 def waiting_agents(params: Params) -> list[str]:
     """Return the chat agents that have too few answers to the main set to be fitted, or none at all."""
-    return [name for name, agent in params.agents.items() if agent.kind == "chat" and name not in params.fittable]
+    return [name for name in params.agents if name not in params.fitted]
 
 
 def stages(params: Params) -> dict[str, Stage]:
@@ -85,9 +85,9 @@ def stage_named(name: str, among: dict[str, Stage]) -> Stage:
 
 
 def named(output: str, agent: str, params: Params) -> list[str]:
-    """Return the outputs that a record's name stands for: one, or one for each agent where it ends in ``{agents}``."""
+    """Return the outputs that a record's name stands for: one, or one for each fitted agent for ``{agents}``."""
     if output.endswith("/{agents}"):
-        return [output.format(agents=every) for every in params.agents]
+        return [output.format(agents=every) for every in params.fitted]
     return [output.format(agent=agent)]
 
 

@@ -127,6 +127,11 @@ class Params:
     schedules: Mapping[str, Schedule] = field(default_factory=dict)
     notify: Notify = field(default_factory=Notify)
 
+    @property
+    def fitted(self) -> list[str]:
+        """Agents that have an embedding, in the file's order: those that need no server, or have enough answers."""
+        return [name for name, agent in self.agents.items() if agent.kind != "chat" or name in self.fittable]
+
     def at(self, key: str) -> Any:
         """Return the value at a dotted `key`, or None where the file has none."""
         value: Any = self.raw

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -21,33 +21,16 @@ from affectlake.lake import growing, layout, repository
 from affectlake.lake.checkout import checkout
 from affectlake.lake.open import open_lake
 from affectlake.lake.recovery import recover
-from affectlake.lake.stages import is_current, record_done
+from affectlake.lake.stages import is_current
 from affectlake.lake.versions import resolve
 from affectlake.lake.writing import read_output
-from flows import build as building
-from flows.build import Built, build, unfinished
-from pipelines import render, studies
+from flows.build import unfinished
+from pipelines import render
 from pipelines.asking import keep_answers, plan_questions
 from pipelines.graph import stages
-from pipelines.params import Params, load, override
-from pipelines.runner import run_stage
+from pipelines.params import load
 from tests.chat import ENTRY
-
-SETTINGS = (
-    "sources.n_stimuli=30",
-    "sources.clips=false",
-    "triplets.per_dyad=1",
-    "triplets.prototypes_per_category=1",
-    "triplets.thirds_per_pair=4",
-    "triplets.noise_ceiling=10",
-    "triplets.noise_ceiling_repeats=4",
-    "spose.max_epochs=2",
-    "spose.dimensions=4",
-    "spose.seeds=[0]",
-    "geometry.permutations=5",
-    "geometry.min_category_size=3",
-    "geometry.perplexity=5.0",
-)
+from tests.chat_lakes import make_lake, run
 
 
 class Answer(NamedTuple):
@@ -115,29 +98,9 @@ def table(lake: Path, name: str) -> pl.DataFrame:
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """A lake with a chat agent that has answered nothing, and what its first run said."""
     lake = tmp_path_factory.mktemp("chat") / "lake"
-    raw = yaml.safe_load(override(studies.starting_params("demo"), SETTINGS))
-    raw["agents"] = {"human-category": raw["agents"]["human-category"], "tiny": ENTRY | {"l1": 0.004}}
-    repository.init(lake, yaml.safe_dump(raw, sort_keys=False))
     said: list[str] = []
-    run(lake, said.append)
+    make_lake(lake, ENTRY, said.append)
     return lake, said
-
-
-def run(lake: Path, say: Callable[[str], None] = lambda _: None) -> Built:
-    """Build without starting Prefect, whose part in a build is in the tests of builds."""
-
-    def stage_by_stage(lake: Path, params: Params, say: Callable[[str], None]) -> list[str]:
-        ran = []
-        for name, stage in stages(params).items():
-            if not is_current(lake, name):
-                run_stage(lake, stage, params, say)
-                record_done(lake, name)
-                ran.append(name)
-        return ran
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(building, "_run_flow", stage_by_stage)
-        return build(lake, say)
 
 
 @pytest.fixture

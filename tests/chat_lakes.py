@@ -1,0 +1,60 @@
+"""Small lakes of the demo study with a chat agent, built without Prefect, whose part is in the tests of builds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from affectlake.lake import repository
+from affectlake.lake.stages import is_current, record_done
+from flows import build as building
+from flows.build import Built, build
+from pipelines import studies
+from pipelines.graph import stages
+from pipelines.params import Params, override
+from pipelines.runner import run_stage
+
+SETTINGS = (
+    "sources.n_stimuli=30",
+    "sources.clips=false",
+    "triplets.per_dyad=1",
+    "triplets.prototypes_per_category=1",
+    "triplets.thirds_per_pair=4",
+    "triplets.noise_ceiling=10",
+    "triplets.noise_ceiling_repeats=4",
+    "spose.max_epochs=2",
+    "spose.dimensions=4",
+    "spose.seeds=[0]",
+    "geometry.permutations=5",
+    "geometry.min_category_size=3",
+    "geometry.perplexity=5.0",
+)
+
+
+def make_lake(lake: Path, entry: Mapping[str, Any], say: Callable[[str], None] = lambda _: None) -> None:
+    """Make a lake of 30 stimuli whose agent ``tiny`` has the given entry, and build it."""
+    raw = yaml.safe_load(override(studies.starting_params("demo"), SETTINGS))
+    raw["agents"] = {"human-category": raw["agents"]["human-category"], "tiny": {**entry, "l1": 0.004}}
+    repository.init(lake, yaml.safe_dump(raw, sort_keys=False))
+    run(lake, say)
+
+
+def run(lake: Path, say: Callable[[str], None] = lambda _: None) -> Built:
+    """Build without starting Prefect."""
+
+    def stage_by_stage(lake: Path, params: Params, say: Callable[[str], None]) -> list[str]:
+        ran = []
+        for name, stage in stages(params).items():
+            if not is_current(lake, name):
+                run_stage(lake, stage, params, say)
+                record_done(lake, name)
+                ran.append(name)
+        return ran
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(building, "_run_flow", stage_by_stage)
+        return build(lake, say)
