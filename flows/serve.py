@@ -10,10 +10,11 @@ import asyncio
 import fcntl
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import monotonic
 from typing import Any
 from uuid import UUID
 
@@ -45,6 +46,7 @@ from pipelines.params import load
 from pipelines.schedules import Schedule
 
 TAG = "affectlake"
+SCHEDULED_WITHIN_S = 150.0  # Prefect looks at new deployments every 5 s, at all of them every minute
 Say = Callable[[str], None]
 
 
@@ -76,10 +78,9 @@ def serve(lake: Path, say: Say) -> None:
         served = _Served(lake, say)
         with get_client(sync_client=True) as client:
             served.forget_gone(client, schedules)
-            for schedule in schedules.values():
-                served.register(client, runner, schedule)
+            deployments = {name: served.register(client, runner, one) for name, one in schedules.items()}
         say(f"serving {len(schedules)} schedules; their runs are at {server.ui} (Ctrl-C ends)")
-        asyncio.run(_run(runner, say))
+        asyncio.run(_run(runner, deployments, say))
 
 
 def deployment_name(lake: Path, schedule: str) -> str:
@@ -94,7 +95,7 @@ class _Served:
         self.lake, self.say = lake, say
         self.slots = Slots(lake)
 
-    def forget_gone(self, client: SyncPrefectClient, schedules: dict[str, Schedule] | Any) -> None:
+    def forget_gone(self, client: SyncPrefectClient, schedules: Mapping[str, Schedule]) -> None:
         """Delete the deployments of schedules that ``params.yaml`` no longer has."""
         tagged = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
         for found in client.read_deployments(deployment_filter=tagged):
@@ -103,8 +104,8 @@ class _Served:
                 client.delete_deployment(found.id)
                 self.say(f"{found.parameters.get('schedule')}: no longer in params.yaml, no longer served")
 
-    def register(self, client: SyncPrefectClient, runner: Runner, schedule: Schedule) -> None:
-        """Make a schedule a deployment, and settle what happened while nobody served it."""
+    def register(self, client: SyncPrefectClient, runner: Runner, schedule: Schedule) -> UUID:
+        """Make a schedule a deployment, settle what happened while nobody served it, and return its id."""
         self._refuse_other_lake(client, schedule)
         flow: Flow[..., Any] = collect_slot
         deployment: Any = flow.to_deployment(
@@ -117,11 +118,13 @@ class _Served:
             entrypoint_type=EntrypointType.MODULE_PATH,
         )
         found: Any = runner.add_deployment(deployment)
+        assert isinstance(found, UUID)
         self._end_orphans(client, found, schedule)
         self._settle_past(client, found, schedule)
         (coming,) = next_slots(schedule, datetime.now(UTC))
         what = f"{schedule.agent} · {schedule.trial_set}, {_most(schedule)}"
         self.say(f"{schedule.name}: {what}; next {coming:%Y-%m-%d %H:%M} UTC")
+        return found
 
     def _refuse_other_lake(self, client: SyncPrefectClient, schedule: Schedule) -> None:
         name = deployment_name(self.lake, schedule.name)
@@ -178,7 +181,7 @@ def _most(schedule: Schedule) -> str:
     return "all that is left" if schedule.limit is None else f"at most {schedule.limit:,} questions"
 
 
-async def _run(runner: Runner, say: Say) -> None:
+async def _run(runner: Runner, deployments: dict[str, UUID], say: Say) -> None:
     """Run what is due until a signal; then let runs under way keep what they have."""
     ended = asyncio.Event()
     running = asyncio.create_task(runner.start())
@@ -188,13 +191,41 @@ async def _run(runner: Runner, say: Say) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
     waiting = asyncio.create_task(ended.wait())
-    await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
+    looking = asyncio.create_task(_see_scheduled(deployments))
+    await asyncio.wait({looking, waiting, running}, return_when=asyncio.FIRST_COMPLETED)
+    if not looking.done() or looking.exception() is None:
+        await asyncio.wait({waiting, running}, return_when=asyncio.FIRST_COMPLETED)
     if not running.done():
         say("stopping; runs under way keep what was answered, and the next run goes on")
         await runner.astop()
-    with suppress(asyncio.CancelledError):
-        await running
+    for task in (waiting, looking):
+        task.cancel()
+    for task in (running, looking):
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _see_scheduled(deployments: dict[str, UUID]) -> None:
+    """Raise if the Prefect server does not schedule runs: nothing else would say so."""
+    unseen, until_s = dict(deployments), monotonic() + SCHEDULED_WITHIN_S
+    async with get_client() as client:
+        while unseen:
+            name, deployment = next(iter(unseen.items()))
+            to_come = FlowRunFilter(
+                deployment_id=FlowRunFilterDeploymentId(any_=[deployment]),
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+            )
+            if any(run.auto_scheduled for run in await client.read_flow_runs(flow_run_filter=to_come)):
+                del unseen[name]
+            elif monotonic() > until_s:
+                raise LakeError(
+                    "the Prefect server does not schedule runs",
+                    wanted=f"a coming run of {name} within {SCHEDULED_WITHIN_S:.0f} s",
+                    found="none; its scheduler is off, or ends in errors (as under SQLAlchemy 2.1 with Prefect 3.8)",
+                    todo="see the server's log",
+                )
+            else:
+                await asyncio.sleep(2)
 
 
 @contextmanager
