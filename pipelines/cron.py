@@ -56,10 +56,8 @@ def check_cron(where: str, text: str) -> None:
         raise UsageError(f"{where} is no cron expression", wanted=f"five fields: {_EXAMPLE}", found=repr(text))
     values = [_values(where, field, words) for field, words in zip(_FIELDS, fields, strict=True)]
     _, _, days, months, _ = values
-    if fields[4] == "*" and all(min(days) > _LONGEST_MONTH[month - 1] for month in months):
-        raise UsageError(
-            f"{where} never comes: no such month has {min(days)} days", found=repr(text), wanted=f"{_EXAMPLE}"
-        )
+    if all(min(days) > _LONGEST_MONTH[month - 1] for month in months):
+        raise UsageError(f"{where} never comes: no such month has {min(days)} days", found=repr(text), wanted=_EXAMPLE)
 
 
 def _values(where: str, field: _Field, words: str) -> set[int]:
