@@ -46,6 +46,7 @@ from pipelines.params import load
 from pipelines.schedules import Schedule
 
 TAG = "affectlake"
+STOPPED_WITHIN_S = 90.0  # half a minute for answers on their way, and time to publish
 SCHEDULED_WITHIN_S = 150.0  # Prefect looks at new deployments every 5 s, at all of them every minute
 Say = Callable[[str], None]
 
@@ -183,26 +184,57 @@ def _most(schedule: Schedule) -> str:
 
 async def _run(runner: Runner, deployments: dict[str, UUID], say: Say) -> None:
     """Run what is due until a signal; then let runs under way keep what they have."""
-    ended = asyncio.Event()
+    ended, by = asyncio.Event(), list[signal.Signals]()
     running = asyncio.create_task(runner.start())
     while not runner.started and not running.done():
         await asyncio.sleep(0.02)
     loop = asyncio.get_running_loop()
+
+    def end(number: signal.Signals) -> None:
+        by.append(number)
+        ended.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, ended.set)
+        loop.add_signal_handler(number, end, number)
     waiting = asyncio.create_task(ended.wait())
     looking = asyncio.create_task(_see_scheduled(deployments))
     await asyncio.wait({looking, waiting, running}, return_when=asyncio.FIRST_COMPLETED)
     if not looking.done() or looking.exception() is None:
         await asyncio.wait({waiting, running}, return_when=asyncio.FIRST_COMPLETED)
     if not running.done():
-        say("stopping; runs under way keep what was answered, and the next run goes on")
+        say("stopping; runs under way publish what was answered (a second signal does not wait)")
+        await _end_runs(by)
         await runner.astop()
     for task in (waiting, looking):
         task.cancel()
     for task in (running, looking):
         with suppress(asyncio.CancelledError):
             await task
+
+
+async def _end_runs(by: list[signal.Signals]) -> None:
+    """Let the runs stop asking and publish: Prefect alone would kill them while answers are still on their way."""
+    import psutil
+
+    runs = [child for child in psutil.Process().children() if "prefect.engine" in _command(child)]
+    if by[:1] != [signal.SIGINT]:  # Ctrl-C has reached them already, and a second signal makes them hurry
+        for run in runs:
+            with suppress(psutil.NoSuchProcess):
+                run.terminate()
+    until_s = monotonic() + STOPPED_WITHIN_S
+    while len(by) < 2 and monotonic() < until_s and any(_command(run) for run in runs):
+        await asyncio.sleep(0.1)
+
+
+def _command(process: Any) -> list[str]:
+    """Return a process's command; nothing if it has ended."""
+    import psutil
+
+    try:
+        found: list[str] = process.cmdline()
+    except psutil.Error:
+        return []
+    return found
 
 
 async def _see_scheduled(deployments: dict[str, UUID]) -> None:
