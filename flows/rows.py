@@ -9,18 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import IO, Any, Literal, get_args
+from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 
 import click
-import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from affectlake.errors import UsageError
 from affectlake.lake import layout
-from affectlake.lake.diff import changed_outputs, diff_rows
 from affectlake.lake.query import batches, query
 from affectlake.lake.versions import Version, cache_folder
+
+if TYPE_CHECKING:  # imported late: they take longer than a query does
+    import polars as pl
 
 Form = Literal["table", "csv", "json", "parquet", "arrow"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -34,6 +34,8 @@ _ROWS_PER_GROUP = 250_000
 
 def print_changed_rows(root: Path, before: Version, after: Version, table: str) -> None:
     """Print the rows that differ between two versions as JSON lines: the output, what happened, and the row."""
+    from affectlake.lake.diff import changed_outputs, diff_rows
+
     for output in changed_outputs(root, before, after, table):
         rows = diff_rows(root, before, after, output)
         for change, frame in zip(rows._fields, rows, strict=True):
@@ -67,6 +69,8 @@ def give_rows(root: Path, sql: str, at: str, form: Form | None, out: Path | None
         raise UsageError(f"{form} is not for a terminal", todo=f"name a file: --out rows.{form}, or a pipe")
     rows = query(root, sql, at)
     if form == "table" and out is None:
+        import polars as pl
+
         shown = _limited(rows)
         with pl.Config(tbl_rows=ROWS_SHOWN, tbl_cols=-1, fmt_str_lengths=80, tbl_hide_dataframe_shape=True):
             click.echo(shown.head(ROWS_SHOWN))
@@ -78,6 +82,8 @@ def give_rows(root: Path, sql: str, at: str, form: Form | None, out: Path | None
 
 
 def _limited(rows: Any) -> pl.DataFrame:
+    import polars as pl
+
     return pl.DataFrame(pl.from_arrow(pa.Table.from_batches(list(batches(rows.limit(ROWS_SHOWN + 1))))))
 
 
@@ -113,6 +119,8 @@ def _sink(root: Path, out: Path | None) -> Iterator[IO[bytes]]:
 def _write(pieces: Iterator[pa.RecordBatch], form: Form, sink: IO[bytes]) -> None:
     first = next(pieces)
     if form == "parquet":
+        import pyarrow.parquet as pq
+
         with pq.ParquetWriter(sink, first.schema, compression="zstd") as writer:
             for piece in pieces:
                 writer.write_batch(piece, row_group_size=_ROWS_PER_GROUP)
@@ -132,6 +140,8 @@ def _write(pieces: Iterator[pa.RecordBatch], form: Form, sink: IO[bytes]) -> Non
 
 def _flat(piece: pa.RecordBatch) -> pl.DataFrame:
     """Return a piece for CSV, which holds no lists: those become JSON."""
+    import polars as pl
+
     frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([piece])))
     nested = [name for name, kind in frame.schema.items() if kind.is_nested() or kind == pl.Binary]
     texts = [

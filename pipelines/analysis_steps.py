@@ -11,7 +11,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from affectlake.geometry.agreement import chosen_positions
 from affectlake.geometry.correlations import rating_correlations
 from affectlake.geometry.graphs import EmotionGraph, emotion_graph
 from affectlake.geometry.labels import character, label_stability, labels
@@ -167,39 +166,6 @@ def _edges(weights: reading.Embedding, params: Params, agent: str) -> Iterator[R
 def _graph(weights: reading.Embedding, params: Params, agent: str) -> EmotionGraph:
     wanted, seed = params.geometry, integer(params.seed, "louvain", agent)
     return emotion_graph(weights, seed, threshold=wanted.edge_threshold, absolute=wanted.absolute_edges)
-
-
-@step(
-    reads=("triplets", "choices/{agent}"),
-    writes=("positions/{agent}",),
-    kinds=EVERY_KIND,
-    version=1,
-)
-def count_positions(tables: Tables, params: Params, work: Work) -> Frames:
-    """Count how often the first, second and third stimulus of a triplet was odd, and test for a preference."""
-    place = pl.when(pl.col("odd") == pl.col("i")).then(1).when(pl.col("odd") == pl.col("j")).then(2).otherwise(3)
-    counted = tables["choices"].group_by("protocol", "trial_set", place.alias("position")).len().collect()
-    rows: list[Row] = []
-    for (protocol, trial_set), own in counted.group_by("protocol", "trial_set"):
-        by_position = dict(own.select("position", "len").iter_rows())
-        counts = np.array([by_position.get(position, 0) for position in (1, 2, 3)], np.int64)
-        found = chosen_positions(counts)
-        rows += [
-            {
-                "agent": work.agent,
-                "protocol": protocol,
-                "trial_set": trial_set,
-                "position": at + 1,
-                "n_choices": int(counts[at]),
-                "share": float(found.shares[at]),
-                "ci_low": float(found.interval.low[at]),
-                "ci_high": float(found.interval.high[at]),
-                "chi_square": found.chi_square,
-                "p_value": found.p_value,
-            }
-            for at in range(3)
-        ]
-    return {"positions": frame("positions", rows)}
 
 
 @step(

@@ -14,7 +14,7 @@ from affectlake.lake.versions import Manifest, Version, resolve
 from affectlake.report import ReportInputs, VersionFacts, figure_files, render, render_comparison
 from pipelines.params import Params, parse
 
-ANALYSES = ("labels", "graph_nodes", "graph_edges", "sweeps", "positions", "comparisons", "community_overlaps")
+ANALYSES = ("labels", "graph_nodes", "graph_edges", "sweeps", "comparisons", "community_overlaps")
 WHOLE = ("stimuli", "ratings", "captions", "exclusions", "metrics", "embeddings", "layouts", "learning_curves")
 
 _TRIALS = "SELECT trial_set, split, count(*) AS n_triplets FROM triplets GROUP BY ALL ORDER BY ALL"

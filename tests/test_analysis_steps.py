@@ -71,7 +71,6 @@ def analysed(world: dict[str, Frames]) -> dict[str, Frames]:
     for agent in AGENTS:
         own = dict(world[agent])
         own |= analysis_steps.describe(lazy(own), PARAMS, work(agent))
-        own |= analysis_steps.count_positions(lazy(own), PARAMS, work(agent))
         own |= analysis_steps.sweep(lazy(own), PARAMS, work(agent))
         found[agent] = own | analysis_steps.measure(lazy(own), PARAMS, work(agent))
     return found
@@ -139,13 +138,6 @@ def test_the_extended_data_table_comes_out_of_a_query(analysed: dict[str, Frames
     )
     first = labels.filter(pl.col("label_rank") == 1, pl.col("seed") == 0).join(strongest, on="dimension")
     assert (first["r"] == first["value"]).all() and (first["rating"] == first["rating_right"]).all()
-
-
-def test_positions_count_every_choice(analysed: dict[str, Frames]) -> None:
-    own = analysed["human-category"]
-    assert own["positions"]["n_choices"].sum() == own["choices"].height
-    shares = own["positions"].group_by("trial_set").agg(pl.col("share").sum())
-    assert shares["share"].to_list() == pytest.approx([1.0] * 3)
 
 
 def test_sweeps_have_every_fit_and_more_judgments_predict_better(analysed: dict[str, Frames]) -> None:

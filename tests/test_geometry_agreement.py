@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 
 from affectlake.errors import AffectlakeError
-from affectlake.geometry.agreement import chosen_positions, cohen_kappa
+from affectlake.geometry.agreement import cohen_kappa
 from affectlake.geometry.ceiling import explained_share, noise_ceiling
 from affectlake.geometry.estimates import Estimate, percentile_interval, permutation_level
 
@@ -43,16 +42,6 @@ def test_kappa_at_its_limits() -> None:
     assert "one and the same" in cohen_kappa(np.diag([5, 0, 0])).note
     with pytest.raises(AffectlakeError, match="not square"):
         cohen_kappa(np.ones((2, 3), int))
-
-
-def test_positions_are_tested_as_scipy_does() -> None:
-    counts = np.array([420, 350, 230])
-    found, reference = chosen_positions(counts), stats.chisquare(counts)
-    assert (found.chi_square, found.p_value) == pytest.approx((reference.statistic, reference.pvalue))
-    assert found.shares == pytest.approx(counts / 1000)
-    assert chosen_positions(np.array([5, 5, 5])).p_value == 1
-    with pytest.raises(AffectlakeError, match="not all 0"):
-        chosen_positions(np.zeros(3, int))
 
 
 def test_a_certain_judge_has_a_ceiling_of_one_and_a_guessing_one_that_of_luck() -> None:

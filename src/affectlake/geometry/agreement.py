@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
 from affectlake.errors import AffectlakeError
 from affectlake.geometry.estimates import Estimate, left_out
-from affectlake.geometry.intervals import Interval, wilson_interval
 
 Z = 1.959963984540054  # normal quantile of 97.5 %
 
@@ -55,35 +52,3 @@ def cohen_kappa(counts: NDArray[np.integer]) -> Estimate:
     variance = (diagonal + rest - (kappa - expected * (1 - kappa)) ** 2) / (n * (1 - expected) ** 2)
     half = Z * max(variance, 0.0) ** 0.5
     return Estimate(kappa, max(-1.0, kappa - half), min(1.0, kappa + half), chance=0.0, n=n)
-
-
-class Positions(NamedTuple):
-    """How often each position was chosen: shares (3,), Wilson intervals, χ² against equal shares and its level."""
-
-    shares: NDArray[np.float64]
-    interval: Interval
-    chi_square: float
-    p_value: float
-
-
-def chosen_positions(counts: NDArray[np.integer]) -> Positions:
-    """Return the shares of the chosen positions and Pearson's χ² test of equal shares.
-
-    With three positions and two degrees of freedom the level is exp(−χ²/2), exactly.
-
-    Parameters
-    ----------
-    counts : int array (3,)
-        Choices of the first, second and third position, at least one choice in all.
-
-    Raises
-    ------
-    AffectlakeError
-        If there are not three counts, one is negative or all are 0.
-    """
-    chosen = np.asarray(counts, np.float64)
-    n = float(chosen.sum())
-    if chosen.shape != (3,) or np.any(chosen < 0) or n == 0:
-        raise AffectlakeError("Positions cannot be tested.", wanted="three counts, not all 0", found=str(counts))
-    chi_square = float(((chosen - n / 3) ** 2).sum() / (n / 3))
-    return Positions(chosen / n, wilson_interval(chosen, n), chi_square, float(np.exp(-chi_square / 2)))

@@ -187,7 +187,6 @@ _ROWS: dict[str, Callable[[int], dict[str, object]]] = {
     "graph_nodes": lambda _n: {"dimension": [1, 2], "community": [1, 1], "pagerank": [0.5, 0.5], "degree": [1, 1]},
     "graph_edges": lambda _n: {"dimension": [1], "other_dimension": [2], "r": [0.3]},
     "sweeps": lambda _n: {"setting": [1.0, 2.0], "test_loss": [1.0, 0.5], "test_accuracy": [0.5, 0.9]},
-    "positions": lambda _n: {"protocol": ["cosine-similarity/1"] * 3, "position": [1, 2, 3], "share": [0.5, 0.3, 0.2]},
     "comparisons": lambda _n: {"against": ["other"], "analysis": ["agreement"], "measure": ["kappa"], "value": [0.5]},
     "community_overlaps": lambda _n: {"against": ["other"], "community": [1], "other_community": [1], "r": [0.5]},
 }

@@ -133,7 +133,8 @@ def batches(rows: duckdb.DuckDBPyRelation, n_rows: int = 100_000) -> Iterator[pa
     try:
         reader = rows.to_arrow_reader(n_rows)
         schema = _plain(reader.schema)
-        yield pa.RecordBatch.from_pylist([], schema=schema)
+        nothing = [pa.nulls(0, field.type) for field in schema]  # `pa.array` would import pandas
+        yield pa.RecordBatch.from_arrays(nothing, schema=schema)
         for batch in reader:
             yield pa.RecordBatch.from_arrays(
                 [column.cast(field.type) for column, field in zip(batch.columns, schema, strict=True)], schema=schema

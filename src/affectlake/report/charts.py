@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from affectlake.report.facts import AgentFacts, Estimate, of_agent, of_fit
 from affectlake.report.inputs import ReportInputs
 from affectlake.report.svg import Figure, absent, drawing, element, joined, number, ticks
-from affectlake.report.wording import count, counted, decimal, level, listed, percent
+from affectlake.report.wording import count, counted, decimal, listed, percent
 
 WIDTH, HEIGHT = 470.0, 270.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 14.0, 30.0, 36.0
@@ -136,10 +136,7 @@ def positions(inputs: ReportInputs, facts: AgentFacts) -> Figure:
         name = str(trial_set).replace("_", " ")
         panels.append(_bars(f"{name}, {protocol}" if several else name, chosen))
     body = element("div", *panels, class_="panels")
-    tested = inputs.table("positions", facts.agent)
-    return Figure(
-        body, _positions_caption(facts, pooled) + _preference(tested), rows=counts if tested is None else tested
-    )
+    return Figure(body, _positions_caption(facts, pooled), rows=counts)
 
 
 def _bars(title: str, chosen: NDArray[np.int64]) -> Markup:
@@ -175,26 +172,9 @@ def _positions_caption(facts: AgentFacts, pooled: NDArray[np.int64]) -> str:
         f"Over {counted(int(pooled.sum()), 'choice')} the first, second and third stimulus of the triplet was the odd "
         f"one in {shares}; {count(facts.n_tied)} were ties that chance decided."
     )
-    order = "position is the order within the triplet, that of the rows of the stimuli table"
-    if facts.kind in ("ratings", "features"):
-        return (
-            f"{what} This agent is simulated and was shown nothing, so {order}: shares other than 1/3 describe the "
-            f"order of the stimuli and are no bias of the agent."
-        )
-    return f"{what} Here {order}, not the order in which the stimuli were shown."
-
-
-def _preference(tested: pl.DataFrame | None) -> str:
-    """Say how far the positions of the largest set are from equal shares."""
-    if tested is None:
-        return ""
-    sets = tested.group_by("protocol", "trial_set").agg(
-        pl.col("n_choices").sum(), pl.col("chi_square").first(), pl.col("p_value").first()
-    )
-    row = sets.sort("n_choices", "protocol", "trial_set", descending=[True, False, False]).row(0, named=True)
     return (
-        f" Against equal shares, the {row['trial_set'].replace('_', ' ')} set has χ² = {decimal(row['chi_square'], 1)} "
-        f"(2 degrees of freedom, {level(row['p_value'])})."
+        f"{what} This agent is simulated and was shown nothing, so position is the order within the triplet, that of "
+        f"the rows of the stimuli table: shares other than 1/3 describe that order and are no bias of the agent."
     )
 
 

@@ -60,7 +60,7 @@ class ReportInputs:
     choice_counts : polars.DataFrame
         ``agent, protocol, trial_set, position, n_choices, n_tied``; position 1, 2 or 3 when the odd one is i, j or k.
     analyses : mapping of str to polars.DataFrame
-        The tables ``labels, graph_nodes, graph_edges, sweeps, positions, comparisons, community_overlaps`` by name; one
+        The tables ``labels, graph_nodes, graph_edges, sweeps, comparisons, community_overlaps`` by name; one
         that the version does not have may be missing.
     """
 

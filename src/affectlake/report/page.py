@@ -114,7 +114,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
 
 def _agent(inputs: ReportInputs, agent: str, entries: list[atlas.LegendEntry]) -> _Agent:
     facts = agent_facts(inputs, agent)
-    figures = (
+    figures = [
         ("map", "Map of the stimuli", atlas.draw(inputs, facts, entries)),
         ("ratings", "Dimensions and ratings", heatmap.draw(facts)._replace(rows=_correlation_rows(inputs, facts))),
         ("gallery", "Components one by one", gallery.draw(inputs, facts)),
@@ -124,10 +124,11 @@ def _agent(inputs: ReportInputs, agent: str, entries: list[atlas.LegendEntry]) -
         ("components", "Necessary components", analyses.components(inputs, facts)),
         ("sweeps", "Where it saturates", analyses.sweeps(inputs, facts)),
         ("learning", "Learning curves", charts.learning_curves(inputs, facts)),
-        ("positions", "Chosen positions", charts.positions(inputs, facts)),
-    )
+    ]
+    if facts.kind in ("ratings", "features"):  # where somebody is shown stimuli, `order_effects` has the order shown
+        figures.append(("positions", "Chosen positions", charts.positions(inputs, facts)))
     return _Agent(
-        facts, KINDS.get(facts.kind, facts.kind or "of unknown kind"), figures, analyses.summary(inputs, facts)
+        facts, KINDS.get(facts.kind, facts.kind or "of unknown kind"), tuple(figures), analyses.summary(inputs, facts)
     )
 
 
