@@ -355,6 +355,7 @@ def state_of(api: str, run: str) -> dict[str, Any]:
     return dict(httpx.get(f"{api}/flow_runs/{run}").json()["state"])
 
 
+@pytest.mark.slow
 def test_serving_runs_what_is_due_and_says_what_was_missed(
     lake: Path, api: str, model: FaultServer, served: Callable[[], Serving]
 ) -> None:
@@ -387,6 +388,7 @@ def _coming(api: str, lake: Path) -> set[datetime]:
     }
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_told_and_a_stopped_one_keeps_its_answers(
     lake: Path, api: str, model: FaultServer, hook: Webhook, served: Callable[[], Serving]
 ) -> None:
@@ -415,6 +417,7 @@ def test_a_killed_run_is_told_and_a_stopped_one_keeps_its_answers(
     assert len(hook.told) == 1
 
 
+@pytest.mark.slow
 def test_a_worker_runs_what_prefect_yaml_deploys(
     lake: Path, api: str, model: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
