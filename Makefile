@@ -3,12 +3,14 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= scratch/demo
+WORKERS ?= 2
 
-.PHONY: demo test test-vllm lint docs benchmarks clean help
+.PHONY: demo test test-soak test-vllm lint docs benchmarks clean help
 
 help:
 	@echo "make demo        build the synthetic demo study in $(DEMO) and print where its report is"
 	@echo "make test        run the linters, type checks, import contracts and tests"
+	@echo "make test-soak   kill a collection two hundred times"
 	@echo "make test-vllm   ask real vLLM servers with tiny models (CPU build, an environment of its own; minutes)"
 	@echo "make docs        write every generated file anew"
 	@echo "make benchmarks  measure speed side by side with peers (minutes)"
@@ -37,7 +39,11 @@ lint: $(VENV)/.installed
 
 test: lint
 	@echo "== tests"
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+test-soak: $(VENV)/.installed
+	@echo "== two hundred kills (some fifteen minutes)"
+	@$(BIN)/python -m pytest -s -m soak
 
 .venv-vllm/.installed: tests/vllm/requirements.lock
 	@echo "== installing vLLM's CPU build into .venv-vllm (some minutes the first time)"

@@ -84,7 +84,9 @@ class _Stages:
 
     def wants_gpu(self, stage: Stage) -> bool:
         """Whether the stage is to have a GPU to itself."""
-        return stage.step.gpu and self.params.device == "cuda"
+        section = stage.step.section
+        device = self.params.at(f"{section}.device") if section else self.params.device
+        return stage.step.gpu and device == "cuda"
 
     def run(self, name: str) -> None:
         """Run one stage unless DVC finds it up to date."""

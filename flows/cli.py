@@ -155,6 +155,38 @@ def report(
 
 
 @cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@LAKE
+@AT
+@click.option("--surfaces", is_flag=True, help="Draw each map on fsaverage5 too (brains in MNI space).")
+def maps(folder: Path, lake: Path, at: str, surfaces: bool) -> None:
+    """Write a version's brain maps into FOLDER as NIfTI images and print their paths."""
+    from affectlake.lake import repository
+    from pipelines.exporting import write_maps
+
+    for path in write_maps(repository.find(lake), folder, at, surfaces):
+        click.echo(path)
+
+
+@cli.command()
+@click.argument("collection")
+@click.option("--to", "folder", type=click.Path(path_type=Path), default=Path("data"), show_default=True, help="Where.")
+def fetch(collection: str, folder: Path) -> None:
+    """Fetch published recordings (horikawa2020: 5 subjects); goes on where it stopped, and verifies every file."""
+    from affectlake.brain.fetching import COLLECTIONS
+    from affectlake.brain.fetching import fetch as fetch_file
+
+    if collection not in COLLECTIONS:
+        raise UsageError(
+            f"there is no collection {collection!r}",
+            allowed=", ".join(COLLECTIONS),
+            todo=nearest(collection, COLLECTIONS),
+        )
+    for remote in COLLECTIONS[collection]:
+        click.echo(fetch_file(remote, folder, say))
+
+
+@cli.command()
 @LAKE
 def render(lake: Path) -> None:
     """Write dvc.yaml anew from params.yaml and the steps."""

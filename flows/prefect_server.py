@@ -158,6 +158,7 @@ def _free_port() -> int:
     """Return Prefect's own port, or any other if that is taken."""
     for port in (_PORT, 0):
         with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:

@@ -202,7 +202,8 @@ async def _run(runner: Runner, deployments: dict[str, UUID], say: Say) -> None:
     if not looking.done() or looking.exception() is None:
         await asyncio.wait({waiting, running}, return_when=asyncio.FIRST_COMPLETED)
     if not running.done():
-        say("stopping; runs under way publish what was answered (a second signal does not wait)")
+        if by:
+            say("stopping; runs under way publish what was answered (a second signal does not wait)")
         await _end_runs(by)
         await runner.astop()
     for task in (waiting, looking):

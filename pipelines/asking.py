@@ -18,9 +18,10 @@ from typing import NamedTuple
 import polars as pl
 
 from affectlake.errors import ContractError, UsageError, nearest
+from affectlake.judge.answers import Answer
 from affectlake.judge.chat import ChatAgent
 from affectlake.judge.planning import CAPTIONS, SHOWN, Plan, make_plan
-from affectlake.judge.responses import IDENTITY, Answered, response_rows
+from affectlake.judge.responses import IDENTITY, response_rows
 from affectlake.lake import growing
 from affectlake.lake.parts import ROWS_PER_PART
 from affectlake.lake.writing import read_output
@@ -113,7 +114,7 @@ class Kept(NamedTuple):
     n_known: int
 
 
-def keep_answers(lake: Path, agent: ChatAgent, answers: Iterable[Answered]) -> Kept:
+def keep_answers(lake: Path, agent: ChatAgent, answers: Iterable[Answer]) -> Kept:
     """Add answers to the agent's table as one part; the caller publishes the version.
 
     To be called with the lake's writer lock held and the lake recovered. A row is left out if its question is answered

@@ -46,6 +46,11 @@ def waiting_agents(params: Params) -> list[str]:
     return [name for name in params.agents if name not in params.fitted]
 
 
+def steps_of(params: Params) -> list[Step]:
+    """Return the steps that the study has: those whose section stands in ``params.yaml``, or that need none."""
+    return [step for step in STEPS.values() if not step.section or params.at(step.section) is not None]
+
+
 def stages(params: Params) -> dict[str, Stage]:
     """Return the study's stages by name, each after those whose tables it reads.
 
@@ -55,7 +60,7 @@ def stages(params: Params) -> dict[str, Stage]:
         If two stages write one output, or a stage reads what none writes.
     """
     found: dict[str, Stage] = {}
-    for step in STEPS.values():
+    for step in steps_of(params):
         for agent in agents_of(step, params) if step.per_agent else [""]:
             stage = Stage(step, agent, _named(step.reads, agent, params), _named(step.writes, agent, params))
             found[stage.name] = stage

@@ -15,7 +15,11 @@ from affectlake.judge.agents import Agent, parse_agent
 from affectlake.lake import layout
 from affectlake.spose import Settings
 from pipelines.answers import collected, fittable
+from pipelines.brain_params import KEYS as BRAIN_KEYS
+from pipelines.brain_params import Brain
 from pipelines.schedules import Notify, Schedule, parse_notify, parse_schedules
+
+_KINDS = ("emotion", "synthetic", "bdata", "images", "fmriprep")  # pydantic names the chosen model in a path
 
 
 class _Section(BaseModel):
@@ -88,6 +92,7 @@ class _File(_Section):
     spose: dict[str, Any]
     geometry: Geometry
     sweeps: Sweeps
+    brain: Brain | None = None
     schedules: Any = None
     notify: Any = None
 
@@ -122,6 +127,7 @@ class Params:
     geometry: Geometry
     sweeps: Sweeps
     raw: Mapping[str, Any]
+    brain: Brain | None = None
     collected: frozenset[str] = frozenset()
     fittable: frozenset[str] = frozenset()
     schedules: Mapping[str, Schedule] = field(default_factory=dict)
@@ -198,6 +204,7 @@ def parse(text: str, name: str = "params.yaml") -> Params:
         geometry=checked.geometry,
         sweeps=checked.sweeps,
         raw=raw,
+        brain=checked.brain,
         schedules=parse_schedules(name, checked.schedules, agents),
         notify=parse_notify(name, checked.notify),
     )
@@ -256,7 +263,7 @@ def _seeds(name: str, value: object) -> tuple[int, ...]:
 def _account(name: str, error: ValidationError) -> UsageError:
     """Turn pydantic's first complaint into one message in the project's own words."""
     first = error.errors()[0]
-    words = [str(w) for w in first["loc"] if w not in ("emotion", "synthetic") or first["type"] == "missing"]
+    words = [str(w) for w in first["loc"] if w not in _KINDS or first["type"] == "missing"]
     key = ".".join(words) or "the file"
     found = repr(first["input"]) if first["type"] != "missing" else "nothing"
     more = f"; {error.error_count() - 1} more" if error.error_count() > 1 else ""
@@ -269,7 +276,8 @@ def _account(name: str, error: ValidationError) -> UsageError:
 
 
 def _known_keys(path: list[str]) -> list[str]:
-    sections: dict[str, list[type[BaseModel]]] = {
+    sections: Mapping[str, list[type[BaseModel]]] = {
+        **BRAIN_KEYS,
         "": [_File],
         "sources": [EmotionSources, SyntheticSources],
         "triplets": [Triplets],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from affectlake import triplets as trials
+from affectlake.geometry.reproducibility import consensus_seed
 from pipelines.record import Tables
 
 TRIPLET = ["i", "j", "k"]
@@ -75,6 +76,11 @@ def best_seed(curves: pl.LazyFrame, among: Collection[int]) -> int:
     own = curves.filter(pl.col("seed").is_in(list(among)))
     best = own.group_by("seed").agg(pl.col("test_loss").min()).sort("test_loss", "seed")
     return int(best.select("seed").head(1).collect().item())
+
+
+def chosen_seed(tables: Tables, among: Mapping[int, Embedding]) -> int:
+    """Return the seed of the fit that stands for the agent: the consensus; of one or two the lowest held-out loss."""
+    return consensus_seed(among) if len(among) > 2 else best_seed(tables["learning_curves"], among)
 
 
 def ratings(tables: Tables) -> Ratings:

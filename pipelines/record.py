@@ -54,7 +54,7 @@ class Step:
     """One step: what it reads and writes, which parameters it depends on, and its code's version.
 
     Names of tables may end in ``/{agent}``: the output of the agent that a stage is for. Those that are read may also
-    end in ``/{agents}``: the outputs of all agents, which the step gets as one table.
+    end in ``/{agents}``: the outputs of all fitted agents, which the step gets as one table.
     """
 
     name: str
@@ -67,6 +67,7 @@ class Step:
     gpu: bool
     fits: bool
     version: int
+    section: str = ""
 
     @property
     def per_agent(self) -> bool:
@@ -92,6 +93,7 @@ def step(
     kinds: tuple[str, ...] = (),
     gpu: bool = False,
     fits: bool = False,
+    section: str = "",
 ) -> Callable[[StepFunction], StepFunction]:
     """Declare the function below as a step.
 
@@ -112,6 +114,8 @@ def step(
         Whether the step wants a GPU to itself when ``spose.device`` names one.
     fits : bool
         Whether its outputs are model fits, to be recorded in MLflow.
+    section : str
+        A section of ``params.yaml`` without which the study has no such step; empty: every study has it.
 
     Raises
     ------
@@ -126,7 +130,7 @@ def step(
             for reference in contract(output.partition("/")[0]).references:
                 if reference.table not in touched:
                     raise ValueError(f"{name} writes {output}, which refers to {reference.table}: read it")
-        STEPS[name] = Step(name, function, reads, writes, params, files, kinds, gpu, fits, version)
+        STEPS[name] = Step(name, function, reads, writes, params, files, kinds, gpu, fits, version, section)
         return function
 
     return register

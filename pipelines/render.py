@@ -9,10 +9,9 @@ import yaml
 
 from affectlake.errors import LakeError
 from affectlake.lake import layout
-from pipelines.graph import agents_of, named, stages
+from pipelines.graph import agents_of, named, stages, steps_of
 from pipelines.params import Params, load
 from pipelines.record import Step
-from pipelines.steps import STEPS
 
 HEAD = "# Rendered from pipelines/steps.py and params.yaml by affectlake; edit those, not this file.\n"
 
@@ -20,7 +19,9 @@ HEAD = "# Rendered from pipelines/steps.py and params.yaml by affectlake; edit t
 def render(params: Params) -> str:
     """Return the text of ``dvc.yaml`` for a study."""
     stages(params)  # refuses a graph that cannot run
-    body = {step.name: _entry(step, params) for step in STEPS.values() if not step.per_agent or agents_of(step, params)}
+    body = {
+        step.name: _entry(step, params) for step in steps_of(params) if not step.per_agent or agents_of(step, params)
+    }
     return HEAD + yaml.safe_dump({"stages": body}, sort_keys=False, width=120, allow_unicode=True)
 
 
@@ -42,11 +43,18 @@ def refuse_stale(lake: Path) -> None:
         )
 
 
+def _paths(value: object) -> list[str]:
+    """Return the paths in a value of ``params.yaml``: none, one, or those of a mapping."""
+    if isinstance(value, dict):
+        return [path for one in value.values() for path in _paths(one)]
+    return [value] if isinstance(value, str) and value else []
+
+
 def _entry(step: Step, params: Params) -> dict[str, Any]:
     slot = "${item}" if step.per_agent else ""
     name = f"{step.name}@{slot}" if slot else step.name
     keys = [key.format(agent=slot) for key in step.params]
-    paths = [path for key in step.files if (path := params.at(key))]
+    paths = [path for key in step.files for path in _paths(params.at(key))]
     deps = [str(layout.table_folder(one)) for output in step.reads for one in named(output, slot, params)]
     body: dict[str, Any] = {"cmd": f"affectlake step {name} --step-version {step.version}"}
     if paths or deps:

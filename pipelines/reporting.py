@@ -6,12 +6,13 @@ from pathlib import Path
 
 import polars as pl
 
+from affectlake.brain.regions import regions
 from affectlake.lake import layout
 from affectlake.lake.contracts import contract
 from affectlake.lake.git import git
 from affectlake.lake.query import query
 from affectlake.lake.versions import Manifest, Version, resolve
-from affectlake.report import ReportInputs, VersionFacts, figure_files, render, render_comparison
+from affectlake.report import BrainInputs, ReportInputs, VersionFacts, figure_files, render, render_comparison
 from pipelines.params import Params, parse
 
 ANALYSES = ("labels", "graph_nodes", "graph_edges", "sweeps", "comparisons", "community_overlaps")
@@ -98,7 +99,32 @@ def gather(lake: Path, version: Version) -> ReportInputs:
         trial_counts=query(lake, _TRIALS, version.name).pl(),
         choice_counts=query(lake, _CHOICES, version.name).pl(),
         analyses={name: _table(lake, version, name, present) for name in ANALYSES if name in present},
+        brain=_brain(lake, version) if "group_stats" in present else None,
         **whole,
+    )
+
+
+_MAPS = """
+    SELECT agent, method, voxel_index, x_mm, y_mm, z_mm, value FROM (
+        SELECT agent, subject, basis, voxel_index, 'encoding' AS method, encoding_r AS value FROM encoding_maps
+        UNION ALL SELECT agent, subject, basis, voxel_index, 'searchlight', rho FROM rsa_maps
+    ) JOIN voxels USING (subject, voxel_index)
+    WHERE basis = 'embedding' AND subject = (SELECT min(subject) FROM voxels) ORDER BY ALL
+"""
+
+
+def _brain(lake: Path, version: Version) -> BrainInputs:
+    def rows(sql: str) -> pl.DataFrame:
+        found: pl.DataFrame = query(lake, sql, version.name).pl()
+        return found
+
+    return BrainInputs(
+        scores=rows("SELECT * FROM roi_scores ORDER BY ALL"),
+        stats=rows("SELECT * FROM group_stats ORDER BY ALL"),
+        ceilings=rows("SELECT * FROM noise_ceilings ORDER BY ALL"),
+        regions=tuple((one.key, one.group, one.name) for one in regions().values()),
+        subject=str(rows("SELECT min(subject) AS subject FROM voxels")["subject"][0]),
+        maps=rows(_MAPS),
     )
 
 

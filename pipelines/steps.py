@@ -14,19 +14,18 @@ from numpy.typing import NDArray
 from affectlake import triplets as trials
 from affectlake.errors import SourceError, UsageError
 from affectlake.geometry.layout import layout
-from affectlake.geometry.reproducibility import consensus_seed
 from affectlake.judge import FeaturesAgent, RatingsAgent, choose_by_cosine, rating_vectors, text_vectors
 from affectlake.seeds import generator, integer
 from affectlake.spose import Epoch, fit_seeds, training_data
 from affectlake.stimuli import Study, load_emotion, make_synthetic, prototypes
-from pipelines import analysis_steps, chat_steps, video_steps
+from pipelines import analysis_steps, brain_steps, chat_steps, video_steps
 from pipelines.metric_rows import frame
 from pipelines.params import EmotionSources, Params
-from pipelines.reading import TRIPLET, best_seed, judged
+from pipelines.reading import TRIPLET, chosen_seed, judged
 from pipelines.reading import fits as fits_of
 from pipelines.record import EVERY_KIND, STEPS, Frames, Tables, Work, step
 
-__all__ = ["STEPS", "analysis_steps", "chat_steps", "video_steps"]
+__all__ = ["STEPS", "analysis_steps", "brain_steps", "chat_steps", "video_steps"]
 
 
 @step(
@@ -254,7 +253,7 @@ def lay_out(tables: Tables, params: Params, work: Work) -> Frames:
     if not found_fits:
         work.say("no map: no dimension of any fit survived pruning")
         return {"layouts": frame("layouts", [])}
-    seed = consensus_seed(found_fits) if len(found_fits) > 2 else best_seed(tables["learning_curves"], found_fits)
+    seed = chosen_seed(tables, found_fits)
     found = layout(found_fits[seed], integer(params.seed, "layout", work.agent), params.geometry.perplexity)
     if found.note:
         work.say(found.note)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,24 +57,12 @@ def record_fits(lake: Path, stage: Stage, params: Params, frames: Mapping[str, p
     LakeError
         If MLflow does not take the runs. The checkpoints stay, so the next run does not fit again.
     """
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-
-    with _ONE_AT_A_TIME:
-        try:
-            client = MlflowClient(tracking_uri(lake))
-            experiment = _experiment(client, lake, params.study)
-            for (seed,), curve in frames["learning_curves"].group_by("seed", maintain_order=True):
-                weights = frames["embeddings"].filter(pl.col("seed") == seed)
-                files = _files(scratch, int(str(seed)), curve, weights)
-                _record(client, experiment, _facts(lake, stage, params, int(str(seed))), curve, files)
-        except (MlflowException, OSError) as error:
-            raise LakeError(
-                f"MLflow did not take the fits of {stage.agent}",
-                found=str(error).splitlines()[0],
-                wanted=f"a tracking store at {tracking_uri(lake)}",
-                todo="mend it or unset MLFLOW_TRACKING_URI, then run again; the fits resume from their checkpoints",
-            ) from error
+    todo = "then run again; the fits resume from their checkpoints"
+    with _recording(lake, params.study, f"the fits of {stage.agent}", todo) as (client, experiment):
+        for (seed,), curve in frames["learning_curves"].group_by("seed", maintain_order=True):
+            weights = frames["embeddings"].filter(pl.col("seed") == seed)
+            files = _files(scratch, int(str(seed)), curve, weights)
+            _record(client, experiment, _facts(lake, stage, params, int(str(seed))), curve, files)
 
 
 def record_collection(lake: Path, params: Params, agent: ChatAgent, trial_set: str, account: Account) -> None:
@@ -84,9 +73,7 @@ def record_collection(lake: Path, params: Params, agent: ChatAgent, trial_set: s
     LakeError
         If MLflow does not take it. The answers are published by then.
     """
-    from mlflow import MlflowClient
     from mlflow.entities import Metric, Param
-    from mlflow.exceptions import MlflowException
 
     facts = {"agent": agent.name, "trial_set": trial_set, "protocol": agent.protocol, "model": agent.model}
     facts |= {"revision": agent.revision, "ending": account.ending, "why": account.why[:500]}
@@ -94,22 +81,13 @@ def record_collection(lake: Path, params: Params, agent: ChatAgent, trial_set: s
     for n, server in enumerate(account.servers):
         facts |= {f"server.{n}.url": server.url, f"server.{n}.engine": server.engine}
     now = int(time.time() * 1000)
-    with _ONE_AT_A_TIME:
-        try:
-            client = MlflowClient(tracking_uri(lake))
-            experiment = _experiment(client, lake, f"{params.study}{COLLECTION}")
-            tags = {"agent": agent.name, "trial_set": trial_set}
-            run = client.create_run(experiment, run_name=f"{agent.name} {trial_set}", tags=tags)
-            metrics = [Metric(name, float(value), now, 0) for name, value in _measures(account).items()]
-            client.log_batch(run.info.run_id, metrics, [Param(key, value) for key, value in facts.items() if value])
-            client.set_terminated(run.info.run_id)
-        except (MlflowException, OSError) as error:
-            raise LakeError(
-                f"MLflow did not take the record of collecting {agent.name}; the answers are published",
-                found=str(error).splitlines()[0],
-                wanted=f"a tracking store at {tracking_uri(lake)}",
-                todo="mend it or unset MLFLOW_TRACKING_URI",
-            ) from error
+    tags = {"agent": agent.name, "trial_set": trial_set}
+    metrics = [Metric(name, float(value), now, 0) for name, value in _measures(account).items()]
+    study, what = f"{params.study}{COLLECTION}", f"the record of collecting {agent.name}"
+    with _recording(lake, study, what, "the answers are published") as (client, experiment):
+        run = client.create_run(experiment, run_name=f"{agent.name} {trial_set}", tags=tags)
+        client.log_batch(run.info.run_id, metrics, [Param(key, value) for key, value in facts.items() if value])
+        client.set_terminated(run.info.run_id)
 
 
 def _measures(account: Account) -> dict[str, float]:
@@ -157,6 +135,25 @@ def collection_pace(lake: Path, study: str, agent: str, trial_set: str) -> Pace:
             break
     n_done = sum(int(one["answered"] + one["failed"]) for one in found)
     return Pace(len(found), n_done, sum(one["seconds"] for one in found))
+
+
+@contextmanager
+def _recording(lake: Path, experiment: str, what: str, todo: str) -> Iterator[tuple[Any, str]]:
+    """Give a client and an experiment's id to one thread at a time, and account for what MLflow does not take."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    with _ONE_AT_A_TIME:
+        try:
+            client = MlflowClient(tracking_uri(lake))
+            yield client, _experiment(client, lake, experiment)
+        except (MlflowException, OSError) as error:
+            raise LakeError(
+                f"MLflow did not take {what}",
+                found=str(error).splitlines()[0],
+                wanted=f"a tracking store at {tracking_uri(lake)}",
+                todo=f"mend it or unset MLFLOW_TRACKING_URI; {todo}",
+            ) from error
 
 
 def _experiment(client: Any, lake: Path, study: str) -> str:

@@ -31,6 +31,7 @@ SETTINGS = (
     "spose.seeds=[0]",
     "geometry.permutations=5",
     "geometry.min_category_size=3",
+    "brain=null",
     "geometry.perplexity=5.0",
 )
 

@@ -7,10 +7,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import polars as pl
 import pytest
 import yaml
 
+from affectlake.lake.query import query
 from affectlake.lake.versions import Manifest, list_versions, resolve
 
 SMALL = (
@@ -21,6 +24,8 @@ SMALL = (
     "spose.max_epochs=60",
     "geometry.permutations=100",
     "geometry.perplexity=10.0",
+    "brain.sources={kind: synthetic, n_subjects: 2, voxel_mm: 24.0}",
+    "brain.searchlight={n_stimuli: 40, radius_voxels: 1.5, min_voxels: 5, ranks: counted, permutations: 3}",
 )
 
 
@@ -61,7 +66,9 @@ def test_a_build_is_one_version_of_all_tables(built: Path) -> None:
     tables = Manifest(built, version.commit).tables()
     assert set(tables) == {
         "stimuli", "exclusions", "ratings", "captions", "features", "triplets", "choices", "embeddings",
-        "learning_curves", "layouts", "metrics", "videos", "frames",
+        "learning_curves", "layouts", "metrics", "videos", "frames", "voxels", "betas", "stimulus_reliability",
+        "noise_ceilings", "encoding_maps", "encoding_weights", "rsa_maps", "roi_scores", "group_stats", "labels",
+        "graph_nodes", "graph_edges", "sweeps", "comparisons", "community_overlaps",
     }  # fmt: skip
     assert len(tables["choices"]) == 3
 
@@ -70,6 +77,21 @@ def test_the_report_is_where_the_build_says(built: Path) -> None:
     page = (built / "storage/reports/v1.html").read_text()
     assert "synthetic" in page.lower()
     assert "human-category" in page
+
+
+def test_brain_maps_are_images_of_the_tables(built: Path, tmp_path: Path) -> None:
+    printed = affectlake("maps", tmp_path / "maps", "--lake", built).stdout.split()
+    assert len(printed) == len(set(printed)) and all(Path(path).is_file() for path in printed)
+    image = nib.load(tmp_path / "maps/synthetic-2/human-category_encoding_embedding.nii.gz")
+    sql = """SELECT voxel_i, voxel_j, voxel_k, x_mm, y_mm, z_mm, encoding_r
+             FROM encoding_maps JOIN voxels USING (subject, voxel_index)
+             WHERE subject = 'synthetic-2' AND agent = 'human-category' AND basis = 'embedding'"""
+    rows = query(built, sql).pl()
+    places = rows.select("voxel_i", "voxel_j", "voxel_k").to_numpy()
+    values = np.asarray(image.dataobj)
+    assert np.isfinite(values).sum() == rows.height
+    assert np.allclose(values[tuple(places.T)], rows["encoding_r"], atol=1e-6)
+    assert np.allclose(nib.affines.apply_affine(image.affine, places), rows.select("x_mm", "y_mm", "z_mm"), atol=1e-3)
 
 
 def test_a_second_run_does_nothing(lake: Path) -> None:
@@ -83,7 +105,10 @@ def test_one_agents_sparsity_stales_that_agents_fit_alone(lake: Path) -> None:
     done = affectlake("run", "--lake", lake, *sets("agents.human-category.l1=0.01"))
     assert "published v2" in done.stderr
     changed = {output for output, digest in hashes(lake).items() if digest != before[output]}
-    assert changed == {f"{t}/human-category" for t in ("embeddings", "learning_curves", "layouts", "metrics")}
+    mine = ("embeddings", "learning_curves", "layouts", "metrics", "encoding_maps", "encoding_weights", "rsa_maps")
+    assert {f"{table}/human-category" for table in (*mine, "roi_scores")} | {"group_stats"} <= changed
+    between = ("group_stats", "comparisons", "community_overlaps")  # tables that set agents beside one another
+    assert not [name for name in changed if not name.endswith("/human-category") and name.split("/")[0] not in between]
 
 
 def test_an_agent_taken_out_leaves_the_next_version_alone(lake: Path) -> None:
@@ -185,7 +210,7 @@ def test_every_fit_is_in_mlflow(built: Path) -> None:
 
 def test_planted_structure_is_found(built: Path) -> None:
     metrics = pl.read_parquet(built / "storage/tables/metrics/human-category/*.parquet")
-    held_out = metrics.filter(pl.col("measure") == "accuracy")["value"]
+    held_out = metrics.filter(pl.col("analysis") == "held_out", pl.col("measure") == "accuracy")["value"]
     assert held_out.min() > 0.8
     top1 = metrics.filter(pl.col("measure") == "top1_accuracy")
     assert (top1["value"] > 2 * top1["chance"]).all()

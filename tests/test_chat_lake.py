@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -15,6 +14,7 @@ import pytest
 import yaml
 
 from affectlake.errors import ContractError, UsageError
+from affectlake.judge.answers import Answer, Failure, Reply, answered, failed
 from affectlake.judge.planning import Plan
 from affectlake.judge.questions import Question
 from affectlake.lake import growing, layout, repository
@@ -31,28 +31,6 @@ from pipelines.graph import stages
 from pipelines.params import load
 from tests.chat import ENTRY
 from tests.chat_lakes import make_lake, run
-
-
-class Answer(NamedTuple):
-    """What a collection hands over."""
-
-    key: bytes
-    trial_set: str
-    i: int
-    j: int
-    k: int
-    repeat: int
-    order: tuple[int, int, int]
-    captions: tuple[int, int, int] | None
-    text: str | None
-    finish_reason: str = "stop"
-    logprobs: str | None = None
-    prompt_tokens: int = 90
-    completion_tokens: int = 20
-    cached_tokens: int = 0
-    error_kind: str | None = None
-    error_words: str | None = None
-    attempts: int = 1
 
 
 def odd_of(question: Question) -> int:
@@ -73,10 +51,10 @@ def answers(plan: Plan, failing: Iterable[int] = (), dumb: Iterable[int] = ()) -
     found = []
     for at, question in enumerate(plan.questions()):
         if at in failing:
-            words = {"error_kind": "timed_out", "error_words": "no whole answer within 300 s", "attempts": 5}
-            found.append(Answer(*question[:8], text=None, finish_reason="", **words))  # type: ignore[arg-type]
+            found.append(failed(question, Failure("timed_out", "no whole answer within 300 s"), 5, 300.0))
         else:
-            found.append(Answer(*question[:8], text="I like all of them." if at in dumb else says(question)))
+            text = "I like all of them." if at in dumb else says(question)
+            found.append(answered(question, Reply(text, "stop", None, 90, 20, 0, "tiny-llama"), 1, 0.5))
     return found
 
 

@@ -82,7 +82,7 @@ def test_ten_kills(tmp_path: Path, server: FaultServer) -> None:
     print("\n" + kill_again_and_again(tmp_path, server, 3_500, 10, seed=1))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_two_hundred_kills(tmp_path: Path, server: FaultServer) -> None:
     print("\n" + kill_again_and_again(tmp_path, server, 60_000, 200, seed=2))
 

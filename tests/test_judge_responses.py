@@ -5,42 +5,42 @@ from __future__ import annotations
 import json
 import math
 from itertools import permutations
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 import pytest
 
+from affectlake.judge.answers import Answer
 from affectlake.judge.responses import latest, read_choices, response_rows
 from tests.chat import agent
 
-
-class Answer(NamedTuple):
-    """What came of one request."""
-
-    key: bytes = b"k" * 32
-    trial_set: str = "main"
-    i: int = 10
-    j: int = 20
-    k: int = 30
-    repeat: int = 0
-    order: tuple[int, int, int] = (1, 2, 3)
-    captions: tuple[int, int, int] | None = (4, 5, 6)
-    text: str | None = "Video 1 is noticeably different from the other two."
-    finish_reason: str = "stop"
-    logprobs: str | None = None
-    prompt_tokens: int = 100
-    completion_tokens: int = 12
-    cached_tokens: int = 64
-    error_kind: str | None = None
-    error_words: str | None = None
-    attempts: int = 1
+ANSWER = Answer(
+    key=b"k" * 32,
+    trial_set="main",
+    i=10,
+    j=20,
+    k=30,
+    repeat=0,
+    order=(1, 2, 3),
+    captions=(4, 5, 6),
+    text="Video 1 is noticeably different from the other two.",
+    finish_reason="stop",
+    logprobs=None,
+    prompt_tokens=100,
+    completion_tokens=12,
+    cached_tokens=64,
+    error_kind=None,
+    error_words=None,
+    attempts=1,
+    seconds=0.5,
+)
 
 
 def test_the_order_shown_is_undone() -> None:
     """Whatever the order, an answer "Video p" is the stimulus that stood at p."""
     orders = list(permutations((1, 2, 3)))
     given = [
-        Answer(repeat=3 * at + p, order=order, text=f"Video {p + 1} is noticeably different.")
+        ANSWER._replace(repeat=3 * at + p, order=order, text=f"Video {p + 1} is noticeably different.")
         for at, order in enumerate(orders)
         for p in range(3)
     ]
@@ -54,7 +54,7 @@ def test_the_order_shown_is_undone() -> None:
 
 
 def test_a_row_keeps_what_was_said_and_by_whom() -> None:
-    (row,) = response_rows(agent(revision="abc"), [Answer(text=" Vidéo 2?\n\x07")]).iter_rows(named=True)
+    (row,) = response_rows(agent(revision="abc"), [ANSWER._replace(text=" Vidéo 2?\n\x07")]).iter_rows(named=True)
     assert row["answer"] == " Vidéo 2?\n\x07"
     assert (row["model"], row["revision"], row["protocol"]) == ("tiny-llama", "abc", "describe-then-choose/caption/1")
     assert json.loads(row["sampling"]) == {"extra": {}, "max_tokens": 64, "seed": 11, "temperature": 0.7, "top_p": 1.0}
@@ -65,20 +65,20 @@ def test_one_token_keeps_its_probabilities() -> None:
     top = [{"token": t, "logprob": math.log(p)} for t, p in (("1", 0.2), ("2", 0.6), ("The", 0.2))]
     logprobs = json.dumps({"content": [{"token": "2", "logprob": math.log(0.6), "top_logprobs": top}]})
     who = agent(protocol="forced-choice", modality="videos", sampling={})
-    rows = response_rows(who, [Answer(text="2", captions=None, logprobs=logprobs, order=(3, 1, 2))])
+    rows = response_rows(who, [ANSWER._replace(text="2", captions=None, logprobs=logprobs, order=(3, 1, 2))])
     (row,) = rows.iter_rows(named=True)
     assert [row[name] for name in ("p1", "p2", "p3", "leftover")] == pytest.approx([0.25, 0.75, 0.0, 0.2])
     assert row["caption_1"] is None
     assert read_choices(rows, "one-token").choices["odd"].to_list() == [10]  # the second shown is i
-    free = response_rows(agent(), [Answer(logprobs=logprobs)])
+    free = response_rows(agent(), [ANSWER._replace(logprobs=logprobs)])
     assert free["p1"].null_count() == 1
 
 
 def test_what_is_no_choice_has_a_reason() -> None:
     given = [
-        Answer(repeat=0, text="I'm sorry, I can't help with that."),
-        Answer(repeat=1, text="Video 1 shows", finish_reason="length"),
-        Answer(repeat=2, text=None, error_kind="rejected", error_words="too long", attempts=3),
+        ANSWER._replace(repeat=0, text="I'm sorry, I can't help with that."),
+        ANSWER._replace(repeat=1, text="Video 1 shows", finish_reason="length"),
+        ANSWER._replace(repeat=2, text=None, error_kind="rejected", error_words="too long", attempts=3),
     ]
     found = read_choices(response_rows(agent(), given), "key-phrase")
     assert found.choices.is_empty()

@@ -55,6 +55,7 @@ SMALL = (
     "agents.caption-tfidf.encoder.n_components=20",
     "geometry.permutations=10",
     "geometry.perplexity=10.0",
+    "brain=null",
 )
 
 

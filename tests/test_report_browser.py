@@ -40,6 +40,8 @@ SMALL = (
     "sweeps.n_judgments=3000",
     "sweeps.max_epochs=10",
     "agents.caption-tfidf.encoder.n_components=20",
+    "brain.sources={kind: synthetic, n_subjects: 2, voxel_mm: 24.0}",
+    "brain.searchlight={n_stimuli: 40, radius_voxels: 1.5, min_voxels: 5, ranks: counted, permutations: 3}",
 )
 
 

@@ -6,56 +6,18 @@ Asking does not belong here, nor which trials are planned.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
+from affectlake.judge.answers import Answer
 from affectlake.judge.chat import ChatAgent
 from affectlake.judge.keys import canonical
 from affectlake.judge.parsing import parse, probabilities
 from affectlake.judge.protocols import Reading
 
 IDENTITY = ["trial_set", "i", "j", "k", "repeat"]
-
-
-class Answered(Protocol):
-    """What is known of a request that has come to an end; see :class:`affectlake.judge.questions.Question`."""
-
-    @property
-    def key(self) -> bytes: ...
-    @property
-    def trial_set(self) -> str: ...
-    @property
-    def i(self) -> int: ...
-    @property
-    def j(self) -> int: ...
-    @property
-    def k(self) -> int: ...
-    @property
-    def repeat(self) -> int: ...
-    @property
-    def order(self) -> tuple[int, int, int]: ...
-    @property
-    def captions(self) -> tuple[int, int, int] | None: ...
-    @property
-    def text(self) -> str | None: ...
-    @property
-    def finish_reason(self) -> str: ...
-    @property
-    def logprobs(self) -> str | None: ...
-    @property
-    def prompt_tokens(self) -> int: ...
-    @property
-    def completion_tokens(self) -> int: ...
-    @property
-    def cached_tokens(self) -> int: ...
-    @property
-    def error_kind(self) -> str | None: ...
-    @property
-    def error_words(self) -> str | None: ...
-    @property
-    def attempts(self) -> int: ...
 
 
 class Readings(NamedTuple):
@@ -89,14 +51,14 @@ _TYPES: dict[str, type[pl.DataType]] = {
 }
 
 
-def response_rows(agent: ChatAgent, answers: Iterable[Answered]) -> pl.DataFrame:
+def response_rows(agent: ChatAgent, answers: Iterable[Answer]) -> pl.DataFrame:
     """Return the rows of ``responses`` (all columns but ``shard``) for answers to an agent's questions.
 
     Parameters
     ----------
     agent : ChatAgent
         Who was asked, and how.
-    answers : iterable of Answered
+    answers : iterable of Answer
         What came of the questions, in any order.
     """
     rows = [_row(agent.asking.reading, answer) for answer in answers]
@@ -112,7 +74,7 @@ def response_rows(agent: ChatAgent, answers: Iterable[Answered]) -> pl.DataFrame
     )
 
 
-def _row(reading: Reading, answer: Answered) -> tuple[object, ...]:
+def _row(reading: Reading, answer: Answer) -> tuple[object, ...]:
     members = (answer.i, answer.j, answer.k)
     chances = probabilities(answer.logprobs) if reading == "one-token" else None
     return (
@@ -170,7 +132,7 @@ def _member(shown: str) -> pl.Expr:
     return pl.when(pl.col(shown) == pl.col("i")).then(0).when(pl.col(shown) == pl.col("j")).then(1).otherwise(2)
 
 
-def names_position(reading: Reading, answer: Answered) -> bool:
+def names_position(reading: Reading, answer: Answer) -> bool:
     """Whether an answer says one position."""
     if answer.text is None:
         return False

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from affectlake.report.comparison import render_comparison
-from affectlake.report.inputs import ReportInputs, VersionFacts
+from affectlake.report.inputs import BrainInputs, ReportInputs, VersionFacts
 from affectlake.report.page import render
 
-__all__ = ["ReportInputs", "VersionFacts", "figure_files", "render", "render_comparison"]
+__all__ = ["BrainInputs", "ReportInputs", "VersionFacts", "figure_files", "render", "render_comparison"]
 
 
 def figure_files(inputs: ReportInputs, folder: Path) -> list[Path]:

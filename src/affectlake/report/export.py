@@ -70,7 +70,7 @@ def plain_style(legend: list[LegendEntry]) -> str:
         and re.search(r"\b(fill|stroke|font|text-anchor|display|visibility)", body)
     ]
     colours = [f".cat.c{one.number}{{fill:{one.colour.light}}}" for one in legend]
-    return "".join([*drawn, *colours, "text{font-family:'DejaVu Sans',Arial,sans-serif}"])
+    return "".join([*drawn, *colours, "svg text{font-family:'DejaVu Sans',Arial,sans-serif}"])
 
 
 def _without_media(text: str) -> str:
@@ -95,6 +95,8 @@ def _resolved(body: str, values: Mapping[str, str]) -> str:
 
 
 def _png(text: str) -> bytes:
+    import matplotlib
     import resvg_py
 
-    return bytes(resvg_py.svg_to_bytes(svg_string=text, background="#ffffff", zoom=ZOOM))
+    font = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"  # a machine may have none
+    return bytes(resvg_py.svg_to_bytes(svg_string=text, background="#ffffff", zoom=ZOOM, font_files=[str(font)]))

@@ -38,6 +38,30 @@ class VersionFacts:
 
 
 @dataclass(frozen=True)
+class BrainInputs:
+    """What the section on the brain shows.
+
+    Parameters
+    ----------
+    scores, stats, ceilings : polars.DataFrame
+        The tables ``roi_scores``, ``group_stats`` and ``noise_ceilings``.
+    regions : tuple of (key, group, name)
+        In the order in which they are shown; group is "cortical" or "subcortical".
+    subject : str
+        Whose maps are drawn.
+    maps : polars.DataFrame
+        ``agent, method, voxel_index, x_mm, y_mm, z_mm, value`` of that subject; value is null where there is none.
+    """
+
+    scores: pl.DataFrame
+    stats: pl.DataFrame
+    ceilings: pl.DataFrame
+    regions: tuple[tuple[str, str, str], ...]
+    subject: str
+    maps: pl.DataFrame
+
+
+@dataclass(frozen=True)
 class ReportInputs:
     """Everything that one report shows. Tables have the columns of ``schemas/tables``; any may be without rows.
 
@@ -62,6 +86,8 @@ class ReportInputs:
     analyses : mapping of str to polars.DataFrame
         The tables ``labels, graph_nodes, graph_edges, sweeps, comparisons, community_overlaps`` by name; one
         that the version does not have may be missing.
+    brain : BrainInputs, optional
+        Left out for a study without brains.
     """
 
     title: str
@@ -89,3 +115,5 @@ class ReportInputs:
             return None
         own = rows.filter(pl.col("agent") == agent) if agent else rows
         return own if len(own) else None
+
+    brain: BrainInputs | None = None

@@ -11,7 +11,7 @@ import polars as pl
 import yaml
 from markupsafe import Markup
 
-from affectlake.report import across, analyses, atlas, charts, gallery, heatmap, network
+from affectlake.report import across, analyses, atlas, brain, charts, gallery, heatmap, network
 from affectlake.report.facts import AgentFacts, Estimate, agent_facts, agents, of_agent, of_fit, rating_names
 from affectlake.report.inputs import ReportInputs
 from affectlake.report.svg import Figure
@@ -53,11 +53,13 @@ def render(inputs: ReportInputs) -> str:
 
 
 def named_figures(inputs: ReportInputs) -> dict[str, Figure]:
-    """Return every figure by the name of its files: ``AGENT-NAME``, or ``all-NAME`` for those of all agents."""
+    """Return every figure by the name of its files: ``AGENT-NAME``; of all agents ``all-NAME`` or ``brain-NAME``."""
     entries = atlas.legend(inputs)
     found = [_agent(inputs, agent, entries) for agent in agents(inputs)]
     own = {f"{one.facts.agent}-{name}": figure for one in found for name, _, figure in one.figures}
-    return {f"all-{name}": figure for name, _, figure in _together(inputs, found)} | own
+    brains = brain.figures(inputs.brain, [one.facts.agent for one in found])
+    together = {f"all-{name}": figure for name, _, figure in _together(inputs, found)}
+    return together | own | {f"brain-{name}": figure for name, _, figure in brains}
 
 
 def environment() -> Environment:
@@ -95,6 +97,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "agents": found,
         "together": _together(inputs, found),
         "legend": entries,
+        "brain": brain.figures(inputs.brain, [one.facts.agent for one in found]),
         "colour_rules": atlas.colour_rules(entries),
         "data": _embedded(data),
         "tiles": _tiles(inputs),

@@ -1,0 +1,95 @@
+"""The section `brain:` of ``params.yaml``, which a study may leave out: recordings, encoding, searchlight."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class SyntheticBrains(_Section):
+    """Made-up subjects on a coarse grid with planted encoding weights."""
+
+    kind: Literal["synthetic"]
+    n_subjects: int = Field(ge=1)
+    voxel_mm: float = Field(ge=4)
+
+
+class BDataBrains(_Section):
+    """BData files of the Kamitani laboratory: subject and path (relative ones start at the lake)."""
+
+    kind: Literal["bdata"]
+    subjects: dict[Name, str] = Field(min_length=1)
+
+
+class ImageSet(_Section):
+    """One subject's 4-D image of one volume per presentation, its mask, and its label-and-run file."""
+
+    bold: str
+    mask: str
+    attributes: str
+
+
+class ImageBrains(_Section):
+    """4-D NIfTI images: subject and files."""
+
+    kind: Literal["images"]
+    subjects: dict[Name, ImageSet] = Field(min_length=1)
+
+
+class FmriprepBrains(_Section):
+    """fMRIPrep's derivatives of a BIDS data set: their folders, the output space, a mask, and the participants."""
+
+    kind: Literal["fmriprep"]
+    derivatives: str
+    raw: str
+    mask: str
+    space: str
+    participants: list[Name] = Field(min_length=1)
+
+
+class EncodingParams(_Section):
+    """Folds of voxel-wise encoding; whether features are standardised, and whether folds follow runs where known.
+
+    `permutations` relabellings of the stimuli make the null of the maps.
+    """
+
+    outer_folds: int = Field(ge=2)
+    inner_folds: int = Field(ge=2)
+    standardise: bool
+    by_run: bool
+    permutations: int = Field(ge=0)
+
+
+class SearchlightParams(_Section):
+    """How many of the most reliable stimuli, the spheres, the ranks, and the permutations of the null."""
+
+    n_stimuli: int = Field(ge=4)
+    radius_voxels: float = Field(ge=1)
+    min_voxels: int = Field(ge=3)
+    ranks: Literal["counted", "exact"]
+    permutations: int = Field(ge=0)
+
+
+class Brain(_Section):
+    """The whole section."""
+
+    sources: SyntheticBrains | BDataBrains | ImageBrains | FmriprepBrains = Field(discriminator="kind")
+    encoding: EncodingParams
+    searchlight: SearchlightParams
+    device: Literal["cpu", "cuda"]
+
+
+KEYS: dict[str, list[type[BaseModel]]] = {
+    "brain": [Brain],
+    "brain.sources": [SyntheticBrains, BDataBrains, ImageBrains, FmriprepBrains],
+    "brain.encoding": [EncodingParams],
+    "brain.searchlight": [SearchlightParams],
+}
+"""The models of each dotted section, for messages that name the legal keys."""

@@ -1,0 +1,103 @@
+"""Brain maps on the inflated cortex of fsaverage5, as a picture and as a page to turn. For maps in MNI space only."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affectlake.errors import LakeError
+
+Array = NDArray[np.floating]
+
+DEPTHS = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""From the white matter (0) to the pia (1)."""
+
+VIEWS = (("left", "lateral"), ("left", "medial"), ("right", "lateral"), ("right", "medial"))
+
+
+def draw_surfaces(image: Path) -> list[Path]:
+    """Write ``NAME.png`` (four views) and ``NAME.html`` (to turn, without a network) beside a map; return their paths.
+
+    What a vertex shows: :func:`sample`; one without a value is grey.
+
+    Parameters
+    ----------
+    image : Path
+        ``NAME.nii.gz``, a 3-D image in MNI space, NaN where it has no value.
+
+    Raises
+    ------
+    LakeError
+        If nilearn or plotly is not installed.
+    """
+    try:
+        import plotly  # noqa: F401  # nilearn's pages to turn
+        from nilearn import datasets, plotting
+        from nilearn.surface import SurfaceImage
+    except ImportError as error:
+        raise LakeError(
+            "surfaces are drawn by nilearn and plotly", todo="pip install 'affectlake[surfaces]'"
+        ) from error
+    import matplotlib.pyplot as plt
+
+    values = _on_surface(image)
+    inflated = datasets.load_fsaverage("fsaverage5")["inflated"]
+    found = SurfaceImage(mesh=inflated, data=values)
+    folds = datasets.load_fsaverage_data(mesh="fsaverage5", data_type="sulcal", mesh_type="inflated")
+    highest = float(np.nanmax(np.abs(np.concatenate(list(values.values())))))
+    name = image.name.removesuffix(".nii.gz")
+    shown = {"bg_map": folds, "vmax": highest, "cmap": "RdBu_r"}
+    figure, axes = plt.subplots(1, 4, figsize=(14, 4), subplot_kw={"projection": "3d"})
+    for (side, view), place in zip(VIEWS, axes, strict=True):
+        last = view == "medial" and side == "right"
+        plotting.plot_surf_stat_map(
+            stat_map=found, hemi=side, view=view, axes=place, figure=figure, colorbar=last, title=f"{side}, {view}",
+            **shown,
+        )  # fmt: skip
+    figure.suptitle(name)
+    picture, page = image.with_name(f"{name}.png"), image.with_name(f"{name}.html")
+    figure.savefig(picture, dpi=110)
+    plt.close(figure)
+    plotting.view_surf(surf_map=found, hemi="both", symmetric_cmap=True, title=name, **shown).save_as_html(page)
+    return [picture, page]
+
+
+def sample(image: Path, white: Array, pial: Array) -> Array:
+    """Return the map's value at every vertex of a cortex: the mean over five depths of the nearest voxel's value.
+
+    Parameters
+    ----------
+    image : Path
+        A 3-D image, NaN where it has no value.
+    white, pial : float (n_vertices, 3)
+        Where the vertices lie, in the image's mm.
+
+    Returns
+    -------
+    float32 (n_vertices,)
+        NaN where no voxel with a value is within a voxel's diagonal of any depth.
+    """
+    import nibabel as nib
+    from scipy.spatial import cKDTree
+
+    volume = nib.load(image)
+    values = np.asarray(volume.dataobj, dtype=np.float32)
+    inside = np.argwhere(np.isfinite(values))
+    affine = np.asarray(volume.affine, dtype=np.float64)
+    tree = cKDTree(inside @ affine[:3, :3].T + affine[:3, 3])
+    limit = float(np.linalg.norm(affine[:3, :3].sum(axis=1)))
+    known = np.append(values[tuple(inside.T)], np.float32(np.nan))  # the tree gives the last place to what is too far
+    found = [known[tree.query(white + depth * (pial - white), distance_upper_bound=limit)[1]] for depth in DEPTHS]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a vertex without any value
+        return np.asarray(np.nanmean(np.stack(found), axis=0), dtype=np.float32)
+
+
+def _on_surface(image: Path) -> dict[str, Array]:
+    from nilearn import datasets
+
+    meshes = [datasets.load_fsaverage("fsaverage5")[name].parts for name in ("white_matter", "pial")]
+    return {side: sample(image, *(mesh[side].coordinates for mesh in meshes)) for side in ("left", "right")}

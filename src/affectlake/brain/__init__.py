@@ -1,0 +1,1 @@
+"""The brain: voxel-wise encoding, stimulus reliability, searchlight RSA, regions, and statistics across subjects."""

@@ -1,0 +1,230 @@
+"""Statistics over subjects and voxels: t-tests, false discovery rate, noise ceilings, nulls, and who wins where.
+
+Arrays in, arrays out; NaN marks what is not defined and never counts as a number.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from affectlake.errors import SourceError
+from affectlake.rsm import pairs, pearson, ranks
+
+Array = NDArray[np.float64]
+
+
+class PairedTest(NamedTuple):
+    """A paired two-tailed t-test across subjects: mean difference, t, p and how many subjects; NaN where undefined."""
+
+    difference: float
+    t: float
+    p: float
+    n: int
+
+
+def paired_t_test(a: NDArray[np.floating], b: NDArray[np.floating]) -> PairedTest:
+    """Test whether a - b differs from zero across subjects; subjects with a NaN are left out.
+
+    Parameters
+    ----------
+    a, b : float (n_subjects,)
+        One value of each subject.
+    """
+    both = ~(np.isnan(a) | np.isnan(b))
+    difference = np.asarray(a[both] - b[both], dtype=np.float64)
+    n = len(difference)
+    if n < 2:
+        return PairedTest(float(difference.mean()) if n else float("nan"), float("nan"), float("nan"), n)
+    spread = float(difference.std(ddof=1))
+    mean = float(difference.mean())
+    if spread == 0:
+        return PairedTest(mean, float("nan"), float("nan"), n)
+    t = mean / (spread / np.sqrt(n))
+    return PairedTest(mean, float(t), float(2.0 * stats.t.sf(abs(t), n - 1)), n)
+
+
+def correlation_p_values(r: NDArray[np.floating], n: int) -> Array:
+    """Return two-tailed p of correlations of n pairs under the t-distribution with n - 2 degrees of freedom.
+
+    Parameters
+    ----------
+    r : float, any shape
+        Pearson's r; NaN stays NaN.
+    n : int
+        Pairs each r rests on, at least 3. They are taken as independent.
+
+    Notes
+    -----
+    Held-out correlations of cross-validation are not: two stimuli of different folds meet twice, once in each one's
+    training set. Some 15 % of voxels of pure noise then have p < 0.05; see :func:`pooled_p_values`.
+    """
+    if n < 3:
+        raise SourceError("a correlation of so few pairs has no p", found=f"{n} pairs", allowed="3 or more")
+    x = np.asarray(r, dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = x * np.sqrt((n - 2) / ((1.0 - x) * (1.0 + x)))
+    return np.where(np.isnan(x), np.nan, 2.0 * stats.t.sf(np.abs(t), n - 2))
+
+
+def benjamini_hochberg(p: NDArray[np.floating]) -> Array:
+    """Return p adjusted for the false discovery rate (Benjamini & Hochberg 1995); NaN is left out and stays.
+
+    Parameters
+    ----------
+    p : float (m,)
+
+    Returns
+    -------
+    float64 (m,)
+        The smallest rate at which each would be called significant.
+    """
+    found = np.full(len(p), np.nan)
+    tested = np.flatnonzero(~np.isnan(p))
+    order = tested[np.argsort(p[tested], kind="stable")]
+    m = len(order)
+    scaled = p[order] * m / np.arange(1, m + 1)
+    found[order] = np.minimum.accumulate(scaled[::-1])[::-1].clip(max=1.0)
+    return found
+
+
+class Ceiling(NamedTuple):
+    """The range in which the best possible model's mean correlation with the subjects lies."""
+
+    lower: float
+    upper: float
+
+
+def noise_ceiling(rsms: NDArray[np.floating]) -> Ceiling:
+    """Return the noise ceiling of several subjects' RSMs of the same stimuli, for Spearman's correlation.
+
+    Upper: each subject against the mean of all; lower: against the mean of the others. RSMs are averaged as ranks.
+
+    Parameters
+    ----------
+    rsms : float (n_subjects, n, n)
+        Two subjects or more.
+
+    Raises
+    ------
+    SourceError
+        If there are fewer than two subjects.
+
+    Notes
+    -----
+    Nili et al. 2014, 'A toolbox for representational similarity analysis'.
+    """
+    if len(rsms) < 2:
+        raise SourceError("a noise ceiling needs two subjects or more", found=f"{len(rsms)}")
+    ranked = np.stack([ranks(pairs(rsm)) for rsm in rsms])
+    total = ranked.sum(axis=0)
+    upper = [pearson(row, ranks(total)) for row in ranked]
+    lower = [pearson(row, ranks(total - row)) for row in ranked]
+    return Ceiling(float(np.mean(lower)), float(np.mean(upper)))
+
+
+def relabelled(rsm: NDArray[np.floating], rng: np.random.Generator, count: int) -> Array:
+    """Return `count` copies of an RSM with its stimuli's labels exchanged at random: float64 (count, n, n).
+
+    The null of 'which stimulus is which does not matter': rows and columns move together, so that the
+    dependence between pairs stays.
+    """
+    orders = np.stack([rng.permutation(len(rsm)) for _ in range(count)])
+    return np.stack([rsm[np.ix_(order, order)] for order in orders]).astype(np.float64)
+
+
+def permutation_p(value: float, null: NDArray[np.floating]) -> float:
+    """Return the two-tailed p of a value under its null: (1 + as extreme) / (1 + drawn)."""
+    if np.isnan(value):
+        return float("nan")
+    return float((1 + (np.abs(null) >= abs(value) - 1e-12).sum()) / (1 + len(null)))
+
+
+def map_p_values(values: NDArray[np.floating], null: NDArray[np.floating]) -> Array:
+    """Return the two-tailed permutation p of every voxel of a map; NaN where the map is, or where nothing was drawn.
+
+    Parameters
+    ----------
+    values : float (n_voxels,)
+    null : float (n_permutations, n_voxels)
+        The same map under relabelled stimuli.
+    """
+    if len(null) == 0:
+        return np.full(len(values), np.nan)
+    extreme = (np.abs(null) >= np.abs(values) - 1e-7).sum(axis=0)
+    return np.where(np.isnan(values), np.nan, (1 + extreme) / (1 + len(null)))
+
+
+def pooled_p_values(values: NDArray[np.floating], null: NDArray[np.floating]) -> Array:
+    """Return the share of a pooled null that reaches each value (one-tailed); NaN where the map is.
+
+    p = (1 + #{null ≥ value}) / (1 + #null), over all voxels and draws at once: a few draws of a large map give fine
+    levels. It takes the null to be the same in all voxels, which z-scored responses justify.
+
+    Parameters
+    ----------
+    values : float (n_voxels,)
+    null : float (n_permutations, n_voxels)
+        The same map under relabelled stimuli; NaN is left out.
+    """
+    pool = np.sort(null[~np.isnan(null)])
+    if len(pool) == 0:
+        return np.full(len(values), np.nan)
+    reached = len(pool) - np.searchsorted(pool, values, side="left")
+    return np.where(np.isnan(values), np.nan, (1 + reached) / (1 + len(pool)))
+
+
+class Win(NamedTuple):
+    """How often a map is above another: share of the voxels where both are numbers (a tie is half), and how many."""
+
+    share: float
+    n: int
+
+
+def share_won(a: NDArray[np.floating], b: NDArray[np.floating]) -> Win:
+    """Return the share of voxels at which map `a` is above map `b`."""
+    both = ~(np.isnan(a) | np.isnan(b))
+    n = int(both.sum())
+    if n == 0:
+        return Win(float("nan"), 0)
+    return Win(float(((a[both] > b[both]) + 0.5 * (a[both] == b[both])).mean()), n)
+
+
+class Histogram(NamedTuple):
+    """Voxels of two maps, counted: counts int64 (bins, bins), first axis `a`; `edges` float64 (bins + 1,) of both."""
+
+    counts: NDArray[np.int64]
+    edges: Array
+
+
+def joint_histogram(a: NDArray[np.floating], b: NDArray[np.floating], bins: int = 50) -> Histogram:
+    """Count the voxels of two maps in the squares of one grid that holds both; NaN is left out."""
+    both = ~(np.isnan(a) | np.isnan(b))
+    values = np.concatenate([a[both], b[both]]).astype(np.float64)
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
+    edges = np.linspace(low, high if high > low else low + 1e-6, bins + 1)
+    counts, _, _ = np.histogram2d(a[both], b[both], bins=(edges, edges))
+    return Histogram(counts.astype(np.int64), edges)
+
+
+def region_means(maps: NDArray[np.floating], membership: NDArray[np.bool_]) -> Array:
+    """Return the mean of each map over each region's voxels, NaN left out.
+
+    Parameters
+    ----------
+    maps : float (n_maps, n_voxels)
+    membership : bool (n_regions, n_voxels)
+
+    Returns
+    -------
+    float64 (n_maps, n_regions)
+        NaN where a region has no voxel with a number.
+    """
+    numbers = ~np.isnan(maps)
+    sums = np.where(numbers, maps, 0.0).astype(np.float64) @ membership.T
+    counts = numbers.astype(np.float64) @ membership.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(counts > 0, sums / counts, np.nan)

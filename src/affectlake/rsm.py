@@ -1,0 +1,97 @@
+"""Representational similarity matrices: making one, taking its pairs, and comparing two. Arrays in, arrays out.
+
+A similarity matrix (RSM) is symmetric, (n, n), with one row per stimulus. Its *pairs* are the entries above the
+diagonal, row by row. Which matrix stands for what does not belong here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affectlake.errors import SourceError
+
+Rows = NDArray[np.floating]
+
+
+def correlation_rsm(rows: Rows) -> NDArray[np.float64]:
+    """Return the Pearson correlations of every two rows.
+
+    Parameters
+    ----------
+    rows : float (n, m)
+        One row per stimulus: a pattern, an embedding, a vector of ratings.
+
+    Returns
+    -------
+    float64 (n, n)
+        Ones on the diagonal. A constant row has no correlation: its row and column are NaN.
+
+    Raises
+    ------
+    SourceError
+        If a row has fewer than two numbers.
+    """
+    if rows.ndim != 2 or rows.shape[1] < 2:
+        raise SourceError(
+            "correlations need rows of two numbers or more", wanted="an array (n, m) with m ≥ 2", found=str(rows.shape)
+        )
+    centred = rows - rows.mean(axis=1, keepdims=True, dtype=np.float64)
+    constant = rows.max(axis=1) == rows.min(axis=1)
+    norms = np.where(constant, np.nan, np.sqrt((centred**2).sum(axis=1)))
+    unit = centred / norms[:, None]
+    found = np.clip(unit @ unit.T, -1.0, 1.0)
+    np.fill_diagonal(found, np.where(constant, np.nan, 1.0))
+    return np.asarray(found)
+
+
+def pairs(rsm: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the entries above the diagonal of an (n, n) matrix, row by row: float64 (n (n - 1) / 2,)."""
+    return np.asarray(rsm[np.triu_indices(len(rsm), k=1)], dtype=np.float64)
+
+
+def pearson(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
+    """Return the Pearson correlation of two vectors; NaN when one is constant or holds a NaN."""
+    x, y = a - a.mean(dtype=np.float64), b - b.mean(dtype=np.float64)
+    scale = float(np.sqrt((x @ x) * (y @ y)))
+    constant = a.max() == a.min() or b.max() == b.min()
+    return float("nan") if constant or not scale > 0 else float(np.clip(x @ y / scale, -1.0, 1.0))
+
+
+def spearman(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
+    """Return Spearman's rank correlation of two vectors, equal values sharing their mean rank."""
+    if np.isnan(a).any() or np.isnan(b).any():
+        return float("nan")
+    return pearson(ranks(a), ranks(b))
+
+
+def ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the ranks of a vector from 1, equal values sharing their mean rank: float64, as long as `values`."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    return np.asarray((ends - (counts - 1) / 2)[place], dtype=np.float64)
+
+
+def compare(a: NDArray[np.floating], b: NDArray[np.floating], measure: str = "spearman") -> float:
+    """Return how alike two similarity matrices of the same stimuli are.
+
+    Parameters
+    ----------
+    a, b : float (n, n)
+    measure : {"spearman", "pearson"}
+
+    Raises
+    ------
+    SourceError
+        If they are not square matrices of one size, of three stimuli or more.
+    """
+    if a.shape != b.shape or a.ndim != 2 or a.shape[0] != a.shape[1] or len(a) < 3:
+        raise SourceError(
+            "these are no two similarity matrices of the same stimuli",
+            wanted="two square matrices of one size, three stimuli or more",
+            found=f"{a.shape} and {b.shape}",
+        )
+    return MEASURES[measure](pairs(a), pairs(b))
+
+
+MEASURES = {"pearson": pearson, "spearman": spearman}
