@@ -115,7 +115,7 @@ def hook() -> Iterator[Webhook]:
 @pytest.fixture
 def lake(origin: Path, tmp_path: Path, model: FaultServer, hook: Webhook, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The lake with the schedule ``nightly`` of 20 questions, whose agent has a secret key."""
-    lake = shutil.copytree(origin, tmp_path / "lake", symlinks=True)
+    lake = shutil.copytree(origin, tmp_path / tmp_path.name, symlinks=True)  # its name is its name on the server
     monkeypatch.setenv("TINY_KEY", KEY)
     monkeypatch.setenv("HOOK", hook.url)
     model.key = KEY
@@ -357,7 +357,7 @@ def state_of(api: str, run: str) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_serving_runs_what_is_due_and_says_what_was_missed(
-    lake: Path, api: str, model: FaultServer, served: Callable[[], Serving]
+    lake: Path, tmp_path: Path, api: str, model: FaultServer, served: Callable[[], Serving]
 ) -> None:
     slot = slot_just_passed(lake)
     now = served()
@@ -373,6 +373,9 @@ def test_serving_runs_what_is_due_and_says_what_was_missed(
     with pytest.raises(LakeError, match="are being served") as caught:
         serving.serve(lake, quiet)
     assert caught.value.found == f"process {now.process.pid}"
+    other = shutil.copytree(lake, tmp_path / "other" / lake.name, symlinks=True)
+    with pytest.raises(LakeError, match="as a schedule of another lake"):
+        serving.serve(other, quiet)
     assert now.end() == 0
     assert days(slot, "done", "missed", "missed", "done").items() <= fates(lake).items()
     assert n_answers(lake) == sum(model.asked.values()) == 20
