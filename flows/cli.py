@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from affectlake.errors import AffectlakeError, UsageError, nearest
-from flows import collection_commands, judge_commands, version_commands
+from flows import collection_commands, judge_commands, schedule_commands, version_commands
 from flows.options import AT, JSON, LAKE, SET, say
 from flows.process import configure_process
 
@@ -221,8 +221,9 @@ def step(name: str, lake: Path, step_version: int) -> None:
     say(f"{name}: done in {outcome.seconds:.1f} s: {outcome}")
 
 
-for _command in (*version_commands.COMMANDS, *collection_commands.COMMANDS, *judge_commands.COMMANDS):
-    cli.add_command(_command)
+for _module in (version_commands, collection_commands, judge_commands, schedule_commands):
+    for _command in _module.COMMANDS:
+        cli.add_command(_command)
 
 
 def _published(version: Version) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +17,7 @@ from affectlake.spose import Settings
 from pipelines.answers import collected, fittable
 from pipelines.brain_params import KEYS as BRAIN_KEYS
 from pipelines.brain_params import Brain
+from pipelines.schedules import Notify, Schedule, parse_notify, parse_schedules
 
 _KINDS = ("emotion", "synthetic", "bdata", "images", "fmriprep")  # pydantic names the chosen model in a path
 
@@ -92,6 +93,8 @@ class _File(_Section):
     geometry: Geometry
     sweeps: Sweeps
     brain: Brain | None = None
+    schedules: Any = None
+    notify: Any = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,10 @@ class Params:
         so; the lake does.
     fittable : frozenset of str
         Those of them with enough answers to the main set for an embedding.
+    schedules : mapping of str to Schedule
+        Collections that recur, by name.
+    notify : Notify
+        Whom to tell of one that failed.
     """
 
     study: str
@@ -123,6 +130,8 @@ class Params:
     brain: Brain | None = None
     collected: frozenset[str] = frozenset()
     fittable: frozenset[str] = frozenset()
+    schedules: Mapping[str, Schedule] = field(default_factory=dict)
+    notify: Notify = field(default_factory=Notify)
 
     @property
     def fitted(self) -> list[str]:
@@ -196,6 +205,8 @@ def parse(text: str, name: str = "params.yaml") -> Params:
         sweeps=checked.sweeps,
         raw=raw,
         brain=checked.brain,
+        schedules=parse_schedules(name, checked.schedules, agents),
+        notify=parse_notify(name, checked.notify),
     )
 
 

@@ -67,7 +67,8 @@ README = """\
 | `collected/OUTPUT.dvc` | names the parts of an output that grows, such as the answers of a model | Git |
 | `quarantine/TIME-STEP/` | rows that broke their contract, with an account and Data Docs | this machine |
 | `reports/VERSION.html` | the report of a version | this machine; `affectlake report` rebuilds it |
-| `collecting/AGENT/` | answers that are in no version yet, each on disk before it counts; leases | this machine |
+| `collecting/AGENT/` | answers that are in no version yet, each on disk before it counts | this machine |
+| `collecting/` | who collects (leases), the slots of schedules, the scheduler's own files | this machine |
 | `mlflow.db`, `mlflow/` | model runs and their files | this machine |
 | `scratch/`, `staging/` | checkpoints of running fits; tables not yet validated | this machine |
 | `remote/` | the default DVC remote (`affectlake push`) | this machine |
