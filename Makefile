@@ -42,7 +42,7 @@ test: lint
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-soak: $(VENV)/.installed
-	@echo "== two hundred kills (some fifteen minutes)"
+	@echo "== two hundred kills (some ten minutes)"
 	@$(BIN)/python -m pytest -s -m soak
 
 .venv-vllm/.installed: tests/vllm/requirements.lock
