@@ -94,6 +94,8 @@ def test_every_figure_is_drawn_inside_the_page(page: Any) -> None:
     for drawing in page.query_selector_all("figure svg"):
         box = drawing.bounding_box()
         assert box["width"] > 50 and box["height"] > 50
+    for key in page.query_selector_all(".key"):
+        assert key.bounding_box()["x"] + key.bounding_box()["width"] <= page.viewport_size["width"]
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
 
 
