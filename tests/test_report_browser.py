@@ -88,8 +88,9 @@ def page(request: pytest.FixtureRequest, browser: Any, lake: Path) -> Iterator[A
 
 
 def test_every_figure_is_drawn_inside_the_page(page: Any) -> None:
-    figures = page.query_selector_all("figure")
-    assert len(figures) == 4 + 3 * 10
+    assert len(page.query_selector_all("#together figure")) == 4
+    assert len(page.query_selector_all("section.agent figure")) == 3 * 10
+    assert page.query_selector("#brain figure svg") is not None
     assert page.query_selector(".absent") is None
     for drawing in page.query_selector_all("figure svg"):
         box = drawing.bounding_box()

@@ -67,7 +67,7 @@ def test_names_at_the_rim_of_a_rose_never_cover_one_another(petals: list[int]) -
     boxes = [(y, x - 154 * {"start": 0, "middle": 0.5, "end": 1}[str(anchor)]) for y, anchor, x in lines]
     for (above, left), (below, other) in combinations(boxes, 2):
         assert below - above > 13 or abs(left - other) >= 153.9
-    assert all(20 < y < 310 for y, _ in boxes)
+    assert all(20 < y < 300 for y, _ in boxes)
 
 
 def test_elements_escape_text_and_attributes() -> None:

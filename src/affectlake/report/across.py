@@ -24,7 +24,7 @@ def accuracy(inputs: ReportInputs, found: list[AgentFacts]) -> Figure:
     ceilings = _metric(inputs, "noise_ceiling", "consistency")
     steps = [(float(at), one.agent) for at, one in enumerate(shown)]
     width = max(420.0, 150.0 * len(shown))
-    axes = Axes("Held-out accuracy", "", (-0.6, len(shown) - 0.4), (0.0, 1.0), width, 300.0, steps)
+    axes = Axes("Held-out accuracy", "", (-0.6, len(shown) - 0.1), (0.0, 1.0), width, 300.0, steps)
     parts = [axes.level(1 / 3, "chance")]
     for at, one in enumerate(shown):
         assert one.held_out is not None

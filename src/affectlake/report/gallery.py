@@ -221,7 +221,7 @@ def _rose(title: str, caption: str, rows: pl.DataFrame, most: float, names: dict
             named.append(((start + end) / 2, name))
     parts += _petal_names(centre, radius, named)
     told_of = f"{title}: {caption}" if caption else title
-    return drawing(size, 312.0, f"Rose diagram of {told_of}", *parts, class_="chart rose")
+    return drawing(size, 300.0, f"Rose diagram of {told_of}", *parts, class_="chart rose")
 
 
 def _petal_names(centre: tuple[float, float], radius: float, named: list[tuple[float, str]]) -> list[Markup]:
@@ -236,8 +236,9 @@ def _petal_names(centre: tuple[float, float], radius: float, named: list[tuple[f
         before, after = {"start": (0.0, room), "middle": (room / 2, room / 2), "end": (room, 0.0)}[anchor]
         x = min(max(x, before), 300 - after)
         left, right = x - before, x + after
-        while any(left < end and start < right and abs(y - other) < LINE for start, end, other in placed):
-            y += LINE if y > centre[1] else -LINE
+        beside = [other for start, end, other in placed if left < end and start < right]
+        while covered := [other for other in beside if abs(y - other) < LINE - 1e-6]:
+            y = max(covered) + LINE if y > centre[1] else min(covered) - LINE
         placed.append((left, right, y))
         parts.append(element("text", name, x=x, y=y + 4, class_="tick", text_anchor=anchor))
     return parts
