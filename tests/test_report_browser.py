@@ -88,12 +88,15 @@ def page(request: pytest.FixtureRequest, browser: Any, lake: Path) -> Iterator[A
 
 
 def test_every_figure_is_drawn_inside_the_page(page: Any) -> None:
-    figures = page.query_selector_all("figure")
-    assert len(figures) == 4 + 3 * 10
+    assert len(page.query_selector_all("#together figure")) == 4
+    assert len(page.query_selector_all("section.agent figure")) == 3 * 10
+    assert page.query_selector("#brain figure svg") is not None
     assert page.query_selector(".absent") is None
     for drawing in page.query_selector_all("figure svg"):
         box = drawing.bounding_box()
         assert box["width"] > 50 and box["height"] > 50
+    for key in page.query_selector_all(".key"):
+        assert key.bounding_box()["x"] + key.bounding_box()["width"] <= page.viewport_size["width"]
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from io import BytesIO
+from itertools import combinations
+from xml.etree.ElementTree import fromstring
 
 import numpy as np
 import polars as pl
@@ -13,9 +15,11 @@ from markupsafe import Markup
 from matplotlib.image import imread
 
 from affectlake.report import wording
+from affectlake.report.analyses import communities_named
 from affectlake.report.colours import circular_order, palette
 from affectlake.report.facts import Correlations
 from affectlake.report.figures import embedding_figure, learning_curve_figure
+from affectlake.report.gallery import _petal_names
 from affectlake.report.heatmap import row_order
 from affectlake.report.svg import element, number, ticks
 from affectlake.report.wording import NBSP
@@ -32,6 +36,10 @@ from affectlake.report.wording import NBSP
         (wording.percent_range(0.979, 0.9902), "97.90 to 99.02 %"),
         (wording.decimal(-0.411), "−0.41"),
         (wording.decimal(-0.001), "0.00"),
+        (wording.decimal(0.99957, 3), "0.9996"),
+        (wording.decimal(-0.9999999, 3), "−1.000000"),
+        (wording.decimal(1.0, 3), "1.000"),
+        (wording.decimal(0.6, 0), "1"),
         (wording.level(1 / 1001), "p = 0.001"),
         (wording.level(1e-5), "p < 0.001"),
         (wording.size(999), "999 B"),
@@ -43,6 +51,23 @@ from affectlake.report.wording import NBSP
 )
 def test_wording(written: str, expected: str) -> None:
     assert written.replace(NBSP, " ") == expected
+
+
+def test_long_communities_are_named_by_four_and_a_count() -> None:
+    assert communities_named(["a", "b"]) == "a and b"
+    assert communities_named(list("abcde")) == "a, b, c, d and e"
+    assert communities_named(list("abcdef")) == "a, b, c, d and 2 more"
+
+
+@given(st.lists(st.integers(0, 29), min_size=3, max_size=3, unique=True))
+def test_names_at_the_rim_of_a_rose_never_cover_one_another(petals: list[int]) -> None:
+    named = [(at * 2 * np.pi / 30 - np.pi / 2, "aesthetic appreciation") for at in sorted(petals)]
+    drawn = [fromstring(part) for part in _petal_names((150.0, 168.0), 88.0, named)]
+    lines = sorted((float(text.get("y", "")), text.get("text-anchor"), float(text.get("x", ""))) for text in drawn)
+    boxes = [(y, x - 154 * {"start": 0, "middle": 0.5, "end": 1}[str(anchor)]) for y, anchor, x in lines]
+    for (above, left), (below, other) in combinations(boxes, 2):
+        assert below - above > 13 or abs(left - other) >= 153.9
+    assert all(20 < y < 300 for y, _ in boxes)
 
 
 def test_elements_escape_text_and_attributes() -> None:

@@ -24,7 +24,7 @@ def accuracy(inputs: ReportInputs, found: list[AgentFacts]) -> Figure:
     ceilings = _metric(inputs, "noise_ceiling", "consistency")
     steps = [(float(at), one.agent) for at, one in enumerate(shown)]
     width = max(420.0, 150.0 * len(shown))
-    axes = Axes("Held-out accuracy", "", (-0.6, len(shown) - 0.4), (0.0, 1.0), width, 300.0, steps)
+    axes = Axes("Held-out accuracy", "", (-0.6, len(shown) - 0.1), (0.0, 1.0), width, 300.0, steps)
     parts = [axes.level(1 / 3, "chance")]
     for at, one in enumerate(shown):
         assert one.held_out is not None
@@ -104,7 +104,7 @@ def human_consistency(inputs: ReportInputs, found: list[AgentFacts]) -> Figure:
         f"({decimal(best['ci_low'], 3)} to {decimal(best['ci_high'], 3)}).{missing}"
     )
     return Figure(
-        scrolling("Human consistency", axes.drawn("Human consistency of every agent", *parts), key),
+        joined([scrolling("Human consistency", axes.drawn("Human consistency of every agent", *parts)), key]),
         caption,
         rows=every,
     )
@@ -140,8 +140,9 @@ def agreement(inputs: ReportInputs, found: list[AgentFacts]) -> Figure:
     body = drawing(width, height, "Cohen's kappa of every two agents", *parts, class_="chart kappa")
     known = rows.drop_nulls("value").filter(pl.col("agent") < pl.col("against")).sort("value", descending=True)
     first = known.row(0, named=True) if len(known) else None
+    most = "most: " if len(known) > 1 else "with "
     said = (
-        f"{first['agent']} and {first['against']} agree most: κ = {decimal(first['value'], 3)} "
+        f"{first['agent']} and {first['against']} agree {most}κ = {decimal(first['value'], 3)} "
         f"({decimal(first['ci_low'], 3)} to {decimal(first['ci_high'], 3)}) on {counted(first['n'], 'triplet')}."
         if first
         else "No two agents have a triplet in common."

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import polars as pl
 from markupsafe import Markup
 
@@ -108,7 +111,7 @@ def sweeps(inputs: ReportInputs, facts: AgentFacts) -> Figure:
         rows = every.filter(pl.col("sweep") == sweep)
         if len(rows):
             panels.append(_sweep(rows, sweep, column, title, facts.agent))
-            sentences.append(_saturation(sweep, at, rows, column))
+            sentences.append(_saturation(sweep, at, rows, column, inputs.params.get("sweeps") or {}))
     return Figure(element("div", *panels, class_="panels two"), " ".join(sentences), rows=every)
 
 
@@ -128,17 +131,19 @@ def _sweep(rows: pl.DataFrame, sweep: str, column: str, title: str, agent: str) 
     return axes.drawn(f"{title} by {sweep}, {agent}", *floor, axes.line(points, "test"), *dots)
 
 
-def _saturation(sweep: str, found: pl.DataFrame, rows: pl.DataFrame, column: str) -> str:
+def _saturation(sweep: str, found: pl.DataFrame, rows: pl.DataFrame, column: str, settings: Mapping[str, Any]) -> str:
     best = rows.group_by("setting").agg(pl.col(column).mean())[column].max()
     most = percent(float(best)) if column == "test_accuracy" else decimal(float(best), 1)  # type: ignore[arg-type]
     what = "accuracy" if column == "test_accuracy" else "the number of recovered dimensions"
     value = found.drop_nulls("value")
-    n = rows["replicate"].n_unique()
+    size = f"at most {settings['n_judgments']:,} " if sweep == "dimensions" and "n_judgments" in settings else ""
+    several = f"fits to {counted(rows['replicate'].n_unique(), 'subset')} of {size}judgments each"
+    share = f", {settings['share']:.0%} of the most" if "share" in settings else ""
     if not len(value):
         why = note_of(found, "no saturation point was found.").removeprefix("Left out: ")
-        return f"Over {sweep}, {what} reaches {most} ({counted(n, 'subset')} of judgments each): {why}"
+        return f"Over {sweep}, {what} reaches {most} ({several}): {why}"
     enough = count(int(value["value"][0]))
-    return f"With {enough} {sweep}, {what} is saturated; the most is {most} ({counted(n, 'subset')} each)."
+    return f"With {enough} {sweep}, {what} is saturated{share}; the most is {most} ({several})."
 
 
 def _short(value: float) -> str:
@@ -187,6 +192,6 @@ def _written(row: dict[str, object], share: bool | None) -> dict[str, object]:
     }
 
 
-def communities_named(labels: list[str]) -> str:
-    """Write the names of a community's dimensions, at most four."""
-    return listed(labels[:4]) + (f" and {len(labels) - 4} more" if len(labels) > 4 else "")
+def communities_named(labels: list[str], most: int = 4) -> str:
+    """Write the names of a community's dimensions: `most` and the count of the others, which is never one."""
+    return listed(labels if len(labels) <= most + 1 else [*labels[:most], f"{len(labels) - most} more"])

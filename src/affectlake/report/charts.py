@@ -152,16 +152,16 @@ def _bars(title: str, chosen: NDArray[np.int64]) -> Markup:
         element("text", f"{counted(int(chosen.sum()), 'choice')}", x=left, y=32, class_="tick"),
     ]
     for at, (name, share) in enumerate(zip(("first", "second", "third"), shares, strict=True)):
-        x = left + 12 + at * 90
+        x = left + 10 + at * 88
         parts += [
             element("rect", x=x, y=y(share), width=62, height=base - y(share), class_="bar"),
             element("text", percent(share, 1), x=x + 31, y=base - 12, class_="value in", text_anchor="middle"),
             element("text", name, x=x + 31, y=base + 18, class_="tick", text_anchor="middle"),
         ]
     parts += [
-        element("line", x1=left, x2=width - 14, y1=base, y2=base, class_="axis"),
-        element("line", x1=left, x2=width - 14, y1=y(THIRD), y2=y(THIRD), class_="chance over"),
-        element("text", "1/3", x=width - 11, y=y(THIRD) + 4, class_="tick"),
+        element("line", x1=left, x2=width - 24, y1=base, y2=base, class_="axis"),
+        element("line", x1=left, x2=width - 24, y1=y(THIRD), y2=y(THIRD), class_="chance over"),
+        element("text", "1/3", x=width - 20, y=y(THIRD) + 4, class_="tick"),
     ]
     return drawing(width, height, f"Chosen positions, {title}", *parts, class_="chart bars")
 

@@ -20,7 +20,7 @@ from affectlake.report.svg import Figure, absent, drawing, element, number
 from affectlake.report.wording import counted, decimal, listed
 
 TOP, WORDS, LEAST_LENGTH = 6, 14, 3
-ROSES = 6
+ROSES, LINE = 6, 14.0
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
 _COMMON = (
     "the and with his her their she him they are was for from into onto out that this there then who while what when "
@@ -204,6 +204,7 @@ def _rose(title: str, caption: str, rows: pl.DataFrame, most: float, names: dict
         element("text", title, x=0.0, y=15, class_="title"),
         element("circle", cx=centre[0], cy=centre[1], r=radius, class_="ringed"),
     ]
+    named: list[tuple[float, str]] = []  # angle and name of the longest petals
     for at, (dimension, weight) in enumerate(own.select("dimension", "weight").iter_rows()):
         reach = radius * min(weight / most, 1.0)
         start, end = at * step - math.pi / 2, (at + 0.86) * step - math.pi / 2
@@ -217,16 +218,27 @@ def _rose(title: str, caption: str, rows: pl.DataFrame, most: float, names: dict
         if reach > 0.3:
             parts.append(element("path", told, d=path, class_="petal on" if dimension in longest else "petal"))
         if dimension in longest and weight > 0:
-            parts.append(_petal_name(centre, radius, (start + end) / 2, name))
+            named.append(((start + end) / 2, name))
+    parts += _petal_names(centre, radius, named)
     told_of = f"{title}: {caption}" if caption else title
     return drawing(size, 300.0, f"Rose diagram of {told_of}", *parts, class_="chart rose")
 
 
-def _petal_name(centre: tuple[float, float], radius: float, angle: float, name: str) -> Markup:
-    x, y = centre[0] + (radius + 10) * math.cos(angle), centre[1] + (radius + 10) * math.sin(angle)
-    across = math.cos(angle)
-    anchor = "middle" if abs(across) < 0.3 else "start" if across > 0 else "end"
-    room = len(name) * 7.0
-    before, after = {"start": (0.0, room), "middle": (room / 2, room / 2), "end": (room, 0.0)}[anchor]
-    x = min(max(x, before), 300 - after)
-    return element("text", name, x=x, y=y + 4, class_="tick", text_anchor=anchor)
+def _petal_names(centre: tuple[float, float], radius: float, named: list[tuple[float, str]]) -> list[Markup]:
+    """Write names at the rim, each moved up or down, away from the middle, until it covers none before it."""
+    placed: list[tuple[float, float, float]] = []  # left, right, y
+    parts = []
+    for angle, name in named:
+        across = math.cos(angle)
+        x, y = centre[0] + (radius + 10) * across, centre[1] + (radius + 10) * math.sin(angle)
+        anchor = "middle" if abs(across) < 0.3 else "start" if across > 0 else "end"
+        room = len(name) * 7.0
+        before, after = {"start": (0.0, room), "middle": (room / 2, room / 2), "end": (room, 0.0)}[anchor]
+        x = min(max(x, before), 300 - after)
+        left, right = x - before, x + after
+        beside = [other for start, end, other in placed if left < end and start < right]
+        while covered := [other for other in beside if abs(y - other) < LINE - 1e-6]:
+            y = max(covered) + LINE if y > centre[1] else min(covered) - LINE
+        placed.append((left, right, y))
+        parts.append(element("text", name, x=x, y=y + 4, class_="tick", text_anchor=anchor))
+    return parts

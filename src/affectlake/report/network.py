@@ -10,7 +10,7 @@ from markupsafe import Markup
 from affectlake.report.analyses import communities_named
 from affectlake.report.facts import AgentFacts, of_fit
 from affectlake.report.inputs import ReportInputs
-from affectlake.report.svg import Figure, absent, drawing, element, joined, number
+from affectlake.report.svg import Figure, absent, drawing, element, joined, number, scrolling
 from affectlake.report.wording import count, counted, decimal
 
 SIZE, RADIUS = 680.0, 180.0
@@ -38,14 +38,22 @@ def draw(inputs: ReportInputs, facts: AgentFacts) -> Figure:
         for _, own in joined_nodes.group_by("community", maintain_order=True)
     ]
     text = _key(groups)
+    left_out = _isolated([names.get(d, str(d)) for d in alone])
     central = joined_nodes.sort("pagerank", descending=True)["dimension"][0]
     caption = (
         f"{counted(len(edges), 'pair')} of dimensions correlate above the threshold and fall into "
-        f"{counted(len(groups), 'community', 'communities')} (Louvain); {counted(len(alone), 'dimension')} "
-        f"{'is' if len(alone) == 1 else 'are'} isolated and left out. The most central (PageRank, size of the dots) is "
-        f"{names.get(central, str(central))}; the strongest edge has r = {decimal(edges.sort('r')['r'][-1])}."
+        f"{counted(len(groups), 'community', 'communities')} (Louvain); {left_out}. "
+        f"The most central (PageRank, size of the dots) is {names.get(central, str(central))}; the strongest edge has "
+        f"r = {decimal(edges.sort('r')['r'][-1])}."
     )
-    return Figure(element("div", body, text, class_="graph"), caption, rows=edges)
+    return Figure(element("div", scrolling(label, body), text, class_="graph"), caption, rows=edges)
+
+
+def _isolated(names: list[str]) -> str:
+    if not names:
+        return "no dimension is isolated"
+    is_or_are = "is" if len(names) == 1 else "are"
+    return f"{counted(len(names), 'dimension')} {is_or_are} isolated and left out ({communities_named(names, 8)})"
 
 
 def first_labels(inputs: ReportInputs, facts: AgentFacts) -> dict[int, str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 NBSP = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
 MISSING = "\N{EN DASH}"
+MOST_DIGITS = 6
 _SIZES = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -33,10 +34,16 @@ def percent_range(low: float | None, high: float | None, digits: int = 2) -> str
 
 
 def decimal(value: float | None, digits: int = 2) -> str:
-    """Write a number with a true minus sign: ``−0.41``; a dash when there is none."""
+    """Write a number with a true minus sign: ``−0.41``; a dash when there is none.
+
+    What is below 1 is not rounded to 1: a correlation of 0.99957 is written ``0.9996``.
+    """
     if value is None:
         return MISSING
     text = f"{abs(value):.{digits}f}"
+    while digits and digits < MOST_DIGITS and abs(value) < 1 and float(text) == 1:
+        digits += 1
+        text = f"{abs(value):.{digits}f}"
     return f"{MINUS}{text}" if value < 0 and float(text) != 0 else text
 
 
