@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -33,8 +33,10 @@ def ending_at_once(say: Callable[[str], None], last_words: str) -> Iterator[None
     """
 
     def end(number: int, _frame: FrameType | None) -> None:
-        say(f"affectlake: interrupted; {last_words}")
-        end_now(128 + number)
+        try:
+            say(f"affectlake: interrupted; {last_words}")
+        finally:
+            end_now(128 + number)
 
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -46,12 +48,14 @@ def ending_at_once(say: Callable[[str], None], last_words: str) -> Iterator[None
 
 def end_now(status: int) -> NoReturn:
     """End the process and its children with an exit status, after those to be told have been."""
-    telling = threading.Thread(target=lambda: [tell() for tell in _to_tell], daemon=True)
-    telling.start()
-    telling.join(TELL_S)
-    _kill_children()
-    sys.stdout.flush()
-    os._exit(status)
+    try:
+        telling = threading.Thread(target=lambda: [tell() for tell in _to_tell], daemon=True)
+        telling.start()
+        telling.join(TELL_S)
+        _kill_children()
+        sys.stdout.flush()
+    finally:  # whatever goes wrong here, this is the end
+        os._exit(status)
 
 
 @contextmanager
@@ -68,4 +72,5 @@ def _kill_children() -> None:
     import psutil
 
     for child in psutil.Process().children(recursive=True):
-        child.kill()
+        with suppress(psutil.Error):  # the signal has reached it as well
+            child.kill()
