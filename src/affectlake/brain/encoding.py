@@ -15,16 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from affectlake.brain.folds import Folds
+from affectlake.brain.solving import Array, Solver
 from affectlake.errors import SourceError, UsageError
-
-Array = NDArray[np.float64]
 
 PENALTIES: Array = np.logspace(-3, 3, 100)
 """Du et al. 2025: 100 values from 10⁻³ to 10³, evenly spaced on a logarithmic scale."""
@@ -56,22 +55,6 @@ class Encoding(NamedTuple):
     penalty: Array
     weights: Array
     usable: NDArray[np.bool_]
-
-
-class Block(NamedTuple):
-    """What a solver finds for some voxels: as in :class:`Encoding`, without the mean over folds."""
-
-    fold_r: Array
-    penalty: Array
-    weights: Array
-
-
-class Solver(Protocol):
-    """Encodes a block of voxels; holds what all blocks share."""
-
-    def solve(self, responses: Array) -> Block:
-        """Return what is found for responses float64 (n_stimuli, n_voxels), centred and free of NaN."""
-        ...  # pragma: no cover
 
 
 def encode(

@@ -22,8 +22,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from affectlake.brain.encoding import Array, Block
 from affectlake.brain.folds import Folds
+from affectlake.brain.solving import Array, Block
 
 _SAME = 1e-13  # singular values below this share of the largest change no error at double precision
 _RANK = 1e-10  # eigenvalues below this share of the largest are directions the features do not have

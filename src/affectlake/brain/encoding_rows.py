@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from affectlake.brain.encoding import Array, Block
 from affectlake.brain.folds import Folds
+from affectlake.brain.solving import Array, Block
 
 _SAME = 1e-12
 _RANK = 1e-10

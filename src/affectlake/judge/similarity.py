@@ -164,3 +164,22 @@ def _settle(best: NDArray[np.uint8], triplets: NDArray[np.int32], rng: np.random
     column[at] = table[best[at], rng.integers(0, how_many[best[at]])]
     odd = np.take_along_axis(triplets, column[:, None].astype(np.int64), axis=1)[:, 0]
     return Choices(odd.astype(np.int32, copy=False), tied)
+
+
+def unit_vectors(vectors: NDArray[np.float64], lost_for: str, todo: str) -> NDArray[np.float32]:
+    """Return the rows of `vectors` (n_stimuli, n_features) at length 1.
+
+    Raises
+    ------
+    SourceError
+        If rows are zero or not finite; `lost_for` says what such stimuli have, and `todo` what helps.
+    """
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    lost = np.flatnonzero(~(np.isfinite(length) & (length > 1e-10)))
+    if len(lost):
+        raise SourceError(
+            f"{len(lost):,} of {len(vectors):,} stimuli have {lost_for}.",
+            found=f"stimulus_index {', '.join(map(str, lost[:5]))}",
+            todo=todo,
+        )
+    return np.asarray(vectors / length, dtype=np.float32)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from affectlake.errors import SourceError, UsageError
 from affectlake.judge.agents import FeaturesAgent, SentenceTransformers, TfidfSvd
+from affectlake.judge.similarity import unit_vectors
 
 Captions = Sequence[Sequence[str]]
 FloatMatrix = NDArray[np.float32]
@@ -104,7 +105,7 @@ def tfidf_svd(captions: Captions, n_components: int, seed: int) -> FloatMatrix:
         )
     svd = TruncatedSVD(n_components, algorithm="arpack", random_state=seed)
     with threadpool_limits(1):  # sums in one order, whatever the number of cores
-        return _unit(svd.fit_transform(weights))
+        return _at_length_one(svd.fit_transform(weights))
 
 
 def sentence_transformer(captions: Captions, model: str, device: str = "cpu", batch_size: int = 64) -> FloatMatrix:
@@ -152,17 +153,9 @@ def sentence_transformer(captions: Captions, model: str, device: str = "cpu", ba
     counts = [len(of_stimulus) for of_stimulus in captions]
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     sums = np.add.reduceat(np.asarray(encoded, dtype=np.float64), starts, axis=0)  # (n_stimuli, n_features)
-    return _unit(sums / np.array(counts)[:, None])
+    return _at_length_one(sums / np.array(counts)[:, None])
 
 
-def _unit(vectors: NDArray[np.float64]) -> FloatMatrix:
-    """Return the vectors at length 1."""
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    lost = np.flatnonzero(length < 1e-10)
-    if len(lost):
-        raise SourceError(
-            f"{len(lost):,} of {len(vectors):,} stimuli have captions that say nothing to this encoder.",
-            found=f"stimulus_index {', '.join(map(str, lost[:5]))}",
-            todo="give them other captions, raise n_components, or exclude them",
-        )
-    return np.asarray(vectors / length, dtype=np.float32)
+def _at_length_one(vectors: NDArray[np.float64]) -> FloatMatrix:
+    lost, todo = "captions that say nothing to this encoder", "give them other captions, raise n_components, or"
+    return unit_vectors(vectors, lost, f"{todo} exclude them")

@@ -22,6 +22,7 @@ from PIL import Image
 
 from affectlake.errors import SourceError, UsageError
 from affectlake.judge.agents import Library, VisionEncoder
+from affectlake.judge.similarity import unit_vectors
 
 if TYPE_CHECKING:
     import torch
@@ -175,15 +176,7 @@ def frame_vectors(
             found.append(mean)
             progress(len(found))
     means = np.stack(found)  # (n_stimuli, n_features)
-    length = np.linalg.norm(means, axis=1, keepdims=True)
-    lost = np.flatnonzero(~(np.isfinite(length) & (length > 1e-10)))
-    if len(lost):
-        raise SourceError(
-            f"{len(lost):,} of {len(means):,} stimuli have features that are zero or not finite.",
-            found=f"stimulus_index {', '.join(map(str, lost[:5]))}",
-            todo="choose another model, or exclude those stimuli",
-        )
-    return np.asarray(means / length, dtype=np.float32)
+    return unit_vectors(means, "features that are zero or not finite", "choose another model, or exclude those stimuli")
 
 
 def _mean(jpegs: Sequence[bytes], model: VisionModel) -> NDArray[np.float64]:
