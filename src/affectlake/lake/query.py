@@ -136,9 +136,10 @@ def batches(rows: duckdb.DuckDBPyRelation, n_rows: int = 100_000) -> Iterator[pa
         nothing = [pa.nulls(0, field.type) for field in schema]  # `pa.array` would import pandas
         yield pa.RecordBatch.from_arrays(nothing, schema=schema)
         for batch in reader:
-            yield pa.RecordBatch.from_arrays(
-                [column.cast(field.type) for column, field in zip(batch.columns, schema, strict=True)], schema=schema
-            )
+            columns = zip(batch.columns, schema, strict=True)
+            # Arrow's casts are imported with the first one
+            cast = [column if column.type == field.type else column.cast(field.type) for column, field in columns]
+            yield pa.RecordBatch.from_arrays(cast, schema=schema)
     except (duckdb.Error, pa.ArrowInvalid, OSError) as error:  # OSError: how Arrow passes on what DuckDB says
         raise QueryError("the query cannot be answered", found=str(error)) from error
 
