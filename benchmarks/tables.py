@@ -277,7 +277,7 @@ def alone(folder: Path, n_stimuli: int, rounds: int) -> dict[str, float]:
     taken: dict[str, list[float]] = {}
     for seed in (1, 2):
         frame = choices(n_stimuli, seed)
-        taken.setdefault("write 7 million rows, flushed", []).append(put(lake, frame))
+        taken.setdefault("write all of them, flushed", []).append(put(lake, frame))
         done = seconds(lambda: (record_done(lake, "made"), repository.publish(lake)))
         taken.setdefault("keep them in the cache and publish", []).append(done)
     v1, v2 = resolve(lake, "v1"), resolve(lake, "v2")
