@@ -103,8 +103,8 @@ def compare_clients(folder: Path, rounds: int, n: int, concurrency: int) -> None
 
 
 def triplet_questions(n_stimuli: int, n: int) -> list[Question]:
-    """Return questions whose prompts are three long captions, ordered by first, then second stimulus."""
-    captions = prompts(n_stimuli, "clip")
+    """Return questions that show three stimuli in some 200 tokens each, ordered by first, then second stimulus."""
+    captions = list(map(" ".join, zip(prompts(n_stimuli, "clip"), prompts(n_stimuli, "goes on"), strict=True)))
     triplets = random.Random(0).sample(list(combinations(range(n_stimuli), 3)), n)
     shown = sorted(tuple(random.Random(str(t)).sample(t, 3)) for t in triplets)
     return [
