@@ -9,12 +9,18 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, settings
 
 from affectlake.lake import factory, layout, repository, writing
 from affectlake.lake.stages import record_done
 from flows.process import configure_process
 
 ROOT = Path(__file__).parents[1]
+
+# the same examples on every machine, however slow; `pytest --hypothesis-profile=explore` tries new ones
+settings.register_profile("repeat", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("repeat")
 
 configure_process()
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # `dvc repro` calls affectlake

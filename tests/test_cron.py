@@ -129,7 +129,7 @@ def _field(least: int, most: int) -> st.SearchStrategy[str]:
     return st.lists(st.just("*") | number.map(str) | span | step, min_size=1, max_size=3).map(",".join)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(_field(0, 59), _field(0, 23), _field(1, 31), _field(1, 12), _field(0, 7))
 def test_prefect_takes_whatever_is_legal_here(minute: str, hour: str, day: str, month: str, weekday: str) -> None:
     cron = f"{minute} {hour} {day} {month} {weekday}"

@@ -28,7 +28,7 @@ def trials(draw: st.DrawFn) -> tuple[Trials, int]:
     return np.array(chosen, dtype=np.int32).reshape(-1, 3), n_stimuli
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(trials(), st.integers(0, 2**32 - 1))
 def test_every_stimulus_stands_equally_often_at_each_position(case: tuple[Trials, int], seed: int) -> None:
     triplets, n_stimuli = case

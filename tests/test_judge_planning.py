@@ -60,7 +60,7 @@ def test_a_plan_is_the_same_each_time_and_differs_by_agent_set_and_seed() -> Non
     assert not set(keys()) & set(keys(trial_set="validation"))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 190), st.integers(0, 190))
 def test_what_is_answered_is_left_out_and_nothing_else(n_first: int, n_second: int) -> None:
     wanted, shown = trials(N), materials(N)

@@ -57,7 +57,7 @@ WORDS = ["SELECT", "*", "FROM", "stimuli", "stimuli@v1", "(", ")", ";", "'", '"'
          "\\", "E'", "\n", "glob"]  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join) | st.text(max_size=20))
 def test_whatever_is_asked_is_answered_or_refused(published: Path, sql: str) -> None:
     with contextlib.suppress(AffectlakeError):
