@@ -29,7 +29,7 @@ from affectlake.lake.versions import Version
 from flows.build import GPU_TAG, one_at_a_time_per_gpu
 from pipelines.asking import chat_agent, plan_questions
 from pipelines.collection import Estimate, estimate
-from pipelines.journals import Say, leases, open_journal, publish_waiting, server_log
+from pipelines.journals import Say, leases, make_ready, open_journal, publish_waiting, server_log
 from pipelines.params import Params, load
 from pipelines.tracking import record_collection
 
@@ -145,6 +145,8 @@ def collect_answers(
         If another run collects this agent's answers.
     CollectionError
         If the servers cannot be asked, or failed too often. What was answered until then is published.
+    LakeError
+        If an older version is checked out, or a table was changed by hand; nothing is asked then.
     """
     if wanted.limit is not None and wanted.limit < 1:
         raise UsageError(f"--limit {wanted.limit} asks nothing", wanted="1 or more")
@@ -152,14 +154,11 @@ def collect_answers(
     agent = chat_agent(params, wanted.agent)
     key = api_key(agent.api_key_env)
     with lease.hold(leases(lake), agent.name) as held:
+        make_ready(lake, agent.name, say)
         left = publish_waiting(lake, agent.name, say)
         if left.n_added:
             say(f"{agent.name}: {left.n_added:,} answers of a run that was cut off are published")
-        run = _Run(lake, load(lake), agent, wanted, held, say, show, left.version)
-        if not run.look_ahead().n_left:
-            return run.collected("complete")
-        with served(lake, agent, key, say) as urls:
-            return run.rounds(urls)
+        return _Run(lake, params, agent, wanted, held, say, show, left.version).to_the_end(key)
 
 
 @contextmanager
@@ -176,7 +175,7 @@ def served(lake: Path, agent: ChatAgent, key: str, say: Say) -> Iterator[tuple[s
 
 
 class _Run:
-    """One run: rounds of asking and publishing."""
+    """One run: a plan, and rounds of asking and publishing. It keeps to the parameters it began with."""
 
     def __init__(
         self,
@@ -191,56 +190,61 @@ class _Run:
     ) -> None:
         self.lake, self.params, self.agent, self.wanted = lake, params, agent, wanted
         self.held, self.say, self.show, self.version = held, say, show, version
-        self.n_answered = self.n_failed = self.n_wanted = 0
-        self.plan: Plan | None = None
+        self.n_answered = self.n_failed = 0
+        self.plan = self._planned()
+        self.n_wanted = self.plan.n_left
 
     @property
     def n_asked(self) -> int:
         """Questions of this run that have come to an end."""
         return self.n_answered + self.n_failed
 
-    def look_ahead(self) -> Plan:
-        """Plan the next round."""
-        self.params = load(self.lake)
-        wanted = self.wanted
-        most = PER_VERSION if wanted.limit is None else min(wanted.limit - self.n_asked, PER_VERSION)
-        self.plan = plan_questions(
+    def _planned(self) -> Plan:
+        """Plan what is left to ask, against what is published."""
+        wanted, self.n_asked_before = self.wanted, self.n_asked
+        return plan_questions(
             self.lake,
             self.params,
             self.agent.name,
             wanted.trial_set,
-            limit=wanted.limit if wanted.retry_failed else most,
+            limit=None if wanted.limit is None else wanted.limit - self.n_asked,
             retry_failed=wanted.retry_failed,
         )
-        if not self.n_wanted:
-            self.n_wanted = min(self.plan.n_open, wanted.limit or self.plan.n_open)
-        return self.plan
 
-    def rounds(self, urls: tuple[str, ...]) -> Collected:
+    def to_the_end(self, key: str) -> Collected:
         """Ask and publish until there is nothing left, the limit is reached, or it is stopped."""
         pause_s = _PAUSE_S
-        while True:
-            done = self._round(urls)
+        while self.plan.n_left:
+            with served(self.lake, self.agent, key, self.say) as urls:
+                done = self._rounds(urls)
             if done.ending == "stopped":
-                return self.collected("stopped")
-            if done.error is not None:
-                if not (self.wanted.until_done and done.may_pass):
-                    raise done.error
-                self.say(f"{done.error.summary}: {done.error.found}; asking again in {pause_s:.0f} s")
-                time.sleep(pause_s)
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-            else:
-                pause_s = _PAUSE_S
+                return self._collected("stopped")
+            if done.error is None:
+                break
+            if not (self.wanted.until_done and done.may_pass):
+                raise done.error
+            pause_s = _PAUSE_S if self.n_asked > self.n_asked_before else pause_s
+            self.say(f"{done.error.summary}: {done.error.found}; asking again in {pause_s:.0f} s")
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             if self.wanted.limit is not None and self.n_asked >= self.wanted.limit:
-                return self.collected("limit")
-            if self.wanted.retry_failed or not self.look_ahead().n_left:
-                return self.collected("complete")
+                break
+            self.plan = self._planned()
+        return self._collected("complete" if self.wanted.limit is None or self.n_asked < self.wanted.limit else "limit")
 
-    def _round(self, urls: tuple[str, ...]) -> _Round:
-        """Ask what is planned, and publish it whatever comes of it."""
-        assert self.plan is not None
+    def _rounds(self, urls: tuple[str, ...]) -> _Round:
+        """Ask the plan, a version's worth at a time; return how the last round ended."""
+        done = _Round("complete", None, may_pass=False)
+        for start in range(0, self.plan.n_left, PER_VERSION):
+            done = self._round(self.plan.part(start, start + PER_VERSION), urls)
+            if done.ending != "complete":
+                break
+        return done
+
+    def _round(self, plan: Plan, urls: tuple[str, ...]) -> _Round:
+        """Ask a part of the plan, and publish it whatever comes of it."""
         try:
-            account = self._ask(self.plan, Target(urls, self.agent.model, self.agent.api_key_env))
+            account = self._ask(plan, Target(urls, self.agent.model, self.agent.api_key_env))
         except CollectionError as error:
             self._publish()
             cause = error.__cause__
@@ -277,17 +281,17 @@ class _Run:
     def _publish(self) -> None:
         self.version = publish_waiting(self.lake, self.agent.name, self.say).version or self.version
 
-    def collected(self, ending: Ending) -> Collected:
-        """Return what the run did."""
-        plan = plan_questions(self.lake, load(self.lake), self.agent.name, self.wanted.trial_set, limit=1)
+    def _collected(self, ending: Ending) -> Collected:
+        """Return what the run did. What failed for good counts as done, also while it is asked again."""
+        since = self.plan.n_open if self.wanted.retry_failed else self.n_asked - self.n_asked_before
         return Collected(
             agent=self.agent.name,
             trial_set=self.wanted.trial_set,
             n_added=self.n_answered,
             n_failed=self.n_failed,
-            n_done=plan.n_answered,
-            n_planned=plan.n_planned,
-            n_unaskable=plan.n_unaskable,
+            n_done=self.plan.n_answered + since,
+            n_planned=self.plan.n_planned,
+            n_unaskable=self.plan.n_unaskable,
             ending=ending,
             version=self.version,
         )
@@ -314,9 +318,9 @@ def estimated(lake: Path, wanted: Wanted, say: Say, show: Callable[[Shown], None
     agent = chat_agent(params, wanted.agent)
 
     def look() -> Estimate | None:
-        plan = plan_questions(lake, load(lake), agent.name, wanted.trial_set, retry_failed=wanted.retry_failed, limit=1)
-        n_left = min(plan.n_open, wanted.limit or plan.n_open)
-        return estimate(lake, load(lake), agent, wanted.trial_set, n_left)
+        retry = wanted.retry_failed
+        plan = plan_questions(lake, params, agent.name, wanted.trial_set, limit=wanted.limit, retry_failed=retry)
+        return estimate(lake, params, agent, wanted.trial_set, plan.n_left)
 
     found = look()
     if found is None:
@@ -330,6 +334,16 @@ def estimated(lake: Path, wanted: Wanted, say: Say, show: Callable[[Shown], None
             todo="see its failures: `affectlake collection status`",
         )
     return found
+
+
+def ask_task(agent: ChatAgent, trial_set: str, ask: Callable[[], object]) -> Any:
+    """Return `ask` as a Prefect task; where the agent's server is started by it, it has a GPU to itself."""
+    from prefect import task
+
+    tags = {GPU_TAG} if agent.server is not None else set[str]()
+    if tags:
+        one_at_a_time_per_gpu()
+    return task(name="ask", task_run_name=f"ask-{agent.name}-{trial_set}", tags=tags)(ask)
 
 
 def run_collection(
@@ -348,7 +362,7 @@ def run_collection(
     ended : callable
         Told what was done as soon as it is, before Prefect is.
     """
-    from prefect import flow, task
+    from prefect import flow
 
     agent = chat_agent(load(lake), wanted.agent)
     api_key(agent.api_key_env)
@@ -363,15 +377,12 @@ def run_collection(
         ended(done)
         return done
 
-    tags = {GPU_TAG} if agent.server is not None else set[str]()
-    asking: Any = task(name="ask", task_run_name=f"ask-{wanted.agent}-{wanted.trial_set}", tags=tags)(ask)
+    asking = ask_task(agent, wanted.trial_set, ask)
 
     @flow(name="collect", flow_run_name=f"collect-{wanted.agent}-{wanted.trial_set}")
     def collecting() -> Any:
         return asking()
 
-    if tags:
-        one_at_a_time_per_gpu()
     try:
         found: Any = collecting()
     except Exception:

@@ -12,7 +12,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from prefect import flow, runtime, task
+from prefect import flow, runtime
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
 from prefect.logging import get_run_logger
@@ -22,8 +22,7 @@ from prefect.states import Cancelled, Completed
 from affectlake.errors import LeaseError, UsageError, nearest
 from affectlake.judge import lease
 from affectlake.judge.chat import ChatAgent
-from flows.build import GPU_TAG, one_at_a_time_per_gpu
-from flows.collect import Collected, Shown, Wanted, collect_answers
+from flows.collect import Collected, Shown, Wanted, ask_task, collect_answers
 from flows.notices import Failed, tell
 from flows.options import say
 from flows.slots import Slots, grace
@@ -158,13 +157,7 @@ class _SlotRun:
         if holder is not None:
             return self._held(f"answers of {agent.name} are being collected already by {holder}")
         self.slots.record(self.schedule.name, self.slot, "running")
-        tags = {GPU_TAG} if agent.server is not None else set[str]()
-        if tags:
-            one_at_a_time_per_gpu()
-        asking: Any = task(name="ask", task_run_name=f"ask-{agent.name}-{self.schedule.trial_set}", tags=tags)(
-            self._ask
-        )
-        done: Collected | LeaseError = asking()
+        done: Collected | LeaseError = ask_task(agent, self.schedule.trial_set, self._ask)()
         if isinstance(done, LeaseError):
             return self._held(f"{done.summary} by {done.found}")
         self.tell(str(done))

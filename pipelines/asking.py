@@ -97,17 +97,16 @@ def plan_questions(
             todo=f"set sources.{agent.asking.modality} in params.yaml, then `affectlake run`",
         )
     failed = pl.col("error_kind").is_not_null()
-    stored = () if afresh else _stored(lake, params, name, ~failed if retry_failed else pl.lit(value=True))
-    again = _stored(lake, params, name, failed) if retry_failed else None
+    stored = () if afresh else _stored(lake, name, ~failed if retry_failed else pl.lit(value=True))
+    again = _stored(lake, name, failed) if retry_failed else None
     return make_plan(agent, trials_of(triplets, trial_set), shown, params.seed, stored, limit, again)
 
 
-def _stored(lake: Path, params: Params, name: str, which: pl.Expr) -> Iterator[pl.DataFrame]:
+def _stored(lake: Path, name: str, which: pl.Expr) -> Iterator[pl.DataFrame]:
     """Yield the agent's stored responses, those that `which` picks."""
-    if name not in params.collected:
-        return
-    rows = read_output(lake, f"{GROWING}/{name}").filter(which)
-    yield from response_batches(rows, "request_key", *IDENTITY, *SHOWN, *CAPTIONS)
+    known = known_answers(lake, name)
+    if known is not None:
+        yield from response_batches(known.filter(which), "request_key", *IDENTITY, *SHOWN, *CAPTIONS)
 
 
 class Kept(NamedTuple):

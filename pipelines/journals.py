@@ -21,6 +21,7 @@ from affectlake.judge.chat import ChatAgent
 from affectlake.judge.journal import Count, Journal
 from affectlake.judge.keys import canonical
 from affectlake.lake import layout, repository
+from affectlake.lake.cache import refuse_behind
 from affectlake.lake.files import write_whole
 from affectlake.lake.recovery import recover
 from affectlake.lake.versions import Version
@@ -69,6 +70,19 @@ def waiting(lake: Path, agent: str) -> list[Count]:
         with Journal(folder / _ANSWERS) as journal:
             found += journal.counts()
     return found
+
+
+def make_ready(lake: Path, agent: str, say: Say) -> None:
+    """See that the folder holds every answer that is published, so that none is asked for again.
+
+    Raises
+    ------
+    LakeError
+        If an older version is checked out, or a table was changed by hand.
+    """
+    with repository.writing(lake, f"affectlake collect {agent}", wait_s=float("inf"), say=say):
+        recover(lake, say)
+        refuse_behind(lake)
 
 
 def publish_waiting(lake: Path, agent: str, say: Say) -> Published:

@@ -15,10 +15,12 @@ import polars as pl
 import pytest
 import yaml
 
-from affectlake.errors import CollectionError, LeaseError, UsageError
+from affectlake.errors import CollectionError, LakeError, LeaseError, UsageError
 from affectlake.judge import lease
 from affectlake.judge.collecting import collect
 from affectlake.judge.limits import Target
+from affectlake.lake import layout
+from affectlake.lake.checkout import checkout
 from affectlake.lake.versions import list_versions
 from affectlake.lake.writing import read_output
 from flows.collect import Wanted, collect_answers, estimated
@@ -153,6 +155,40 @@ def test_answers_of_a_run_cut_off_keep_the_entry_they_were_asked_under(lake: Pat
     assert sampling["count"].to_list() == [10, 30]
     assert '"max_tokens":32' in sampling["sampling"][0]
     assert of(lake).n_other == 30
+
+
+def test_what_is_published_is_not_asked_again_from_an_older_version_or_an_empty_folder(
+    lake: Path, server: FaultServer
+) -> None:
+    collect_answers(lake, Wanted("tiny", limit=50), quiet)
+    collect_answers(lake, Wanted("tiny", limit=50), quiet)
+    checkout(lake, list_versions(lake)[-2])
+    with pytest.raises(LakeError, match="the folder lacks rows of responses/tiny"):
+        collect_answers(lake, MAIN, quiet)
+    checkout(lake, list_versions(lake)[-1])
+    assert sum(server.asked.values()) == 100
+    shutil.rmtree(lake / layout.table_folder("responses/tiny"))
+    assert str(collect_answers(lake, MAIN, quiet)) == "tiny · main: +335 (435 of 435)"
+    assert sum(server.asked.values()) == N_MAIN
+
+
+def test_a_run_keeps_to_the_entry_it_began_with(
+    lake: Path, server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.collect.PER_VERSION", 100)
+    changed = []
+
+    def change_once(_shown: object) -> None:
+        if not changed:
+            changed.append(change(lake, sampling={"max_tokens": 32}))
+
+    assert collect_answers(lake, Wanted("tiny", limit=250), quiet, change_once).n_done == 250
+    rows = responses(lake)
+    assert rows.height == 250
+    assert (
+        rows["sampling"].n_unique() == rows["sampling"].str.contains('"max_tokens":64', literal=True).sum() / 250 == 1
+    )
+    assert of(lake).n_other == 250
 
 
 def test_a_server_that_is_away_is_one_message(lake: Path) -> None:

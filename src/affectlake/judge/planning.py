@@ -12,7 +12,7 @@ taken for an answer.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -106,6 +106,11 @@ class Plan:
     def n_left(self) -> int:
         """How many questions :meth:`questions` yields."""
         return len(self.row)
+
+    def part(self, start: int, end: int) -> Plan:
+        """Return the plan of the questions from `start` to before `end`, in the order of asking."""
+        some = slice(start, end)
+        return replace(self, row=self.row[some], repeat=self.repeat[some], code=self.code[some])
 
     def questions(self, block: int = BLOCK) -> Iterator[Question]:
         """Yield the questions left, block by block, neighbours in a block sharing the first stimuli shown.
