@@ -1,86 +1,152 @@
-"""How long planning takes and how much memory it needs, at the paper's size and at ten million trials.
+"""How many judgments a map needs: asked at random, and as `affectlake plan` proposes them.
 
-Run ``python -m benchmarks.planning [N_STIMULI] [PER_DYAD]``; a table goes to stdout.
+    python benchmarks/planning.py RATINGS.csv [--agent human-category] [--rounds 13] [--noise 0.1]
+
+The agent is simulated from the published ratings, so that any triplet can be asked. Every row is one set of judgments;
+its held-out accuracy is that on the study's own test split, which nothing here learns from, stops by or chooses by:
+fits stop by 5,000 judgments of the training split. Random judgments are fitted in both ways, as the study fits and as
+`affectlake plan` does, because the second alone saves judgments; only the difference that is left is the choosing's.
 """
 
 from __future__ import annotations
 
-import resource
-import sys
+import argparse
+import os
+import statistics
 import time
-from itertools import islice
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import polars as pl
+from numpy.typing import NDArray
 
-from affectlake.judge import parse_agent
-from affectlake.judge.chat import ChatAgent
-from affectlake.judge.materials import caption_materials
-from affectlake.judge.orders import position_counts, shown
-from affectlake.judge.planning import Trials, make_plan
-from affectlake.triplets import sample_dyads
+from affectlake import triplets as trials
+from affectlake.judge import choose_by_cosine, rating_vectors
+from affectlake.seeds import generator
+from affectlake.spose import (
+    FewJudgments,
+    Settings,
+    draw_informative,
+    expected_information,
+    fit,
+    fit_members,
+    score,
+    training_data,
+)
+from affectlake.stimuli import load_emotion
+from pipelines import params
 
-N_QUESTIONS = 200_000
-
-
-def main(n_stimuli: int = 2180, per_dyad: int = 3) -> None:
-    """Plan a main set, put some questions into words, and print what it took."""
-    agent = parse_agent(
-        "bench",
-        {
-            "kind": "chat",
-            "model": "m",
-            "revision": None,
-            "servers": ["http://127.0.0.1:1/v1"],
-            "protocol": "describe-then-choose",
-            "modality": "captions",
-            "sampling": {"max_tokens": 256, "seed": 0},
-        },
-    )
-    assert isinstance(agent, ChatAgent)
-    index = np.arange(n_stimuli, dtype=np.int32)
-    stimuli = pl.DataFrame({"stimulus_index": index, "stimulus_id": [f"{s:04d}.mp4" for s in index]})
-    rows = [
-        (s, c, f"a person {c} does something that takes about twelve words to say, {s}")
-        for s in index
-        for c in range(20)
-    ]
-    types = {"stimulus_index": pl.Int32, "caption_index": pl.Int16, "caption": pl.String}
-    shown_as = caption_materials(stimuli, pl.DataFrame(rows, schema=types, orient="row"))
-    triplets = sample_dyads(n_stimuli, np.random.default_rng(0), per_dyad)
-    trials = Trials("main", triplets, np.ones(len(triplets), dtype=np.int16))
-    report(f"{len(triplets):,} trials drawn", 0.0)
-    started = time.perf_counter()
-    plan = make_plan(agent, trials, shown_as, 1)
-    report("planned", time.perf_counter() - started)
-    balance = position_counts(shown(triplets[plan.row], plan.code), n_stimuli)
-    report(f"largest difference between a stimulus's positions: {balance.imbalance}", 0.0)
-    started = time.perf_counter()
-    asked = list(
-        islice(((q.key, q.repeat, q.order, q.captions, (q.i, q.j, q.k)) for q in plan.questions()), N_QUESTIONS)
-    )
-    seconds = time.perf_counter() - started
-    report(f"{N_QUESTIONS:,} questions in words, {N_QUESTIONS / seconds:,.0f}/s", seconds)
-    members = np.array([one[4] for one in asked], dtype=np.int32)
-    in_order = np.take_along_axis(members, np.array([one[2] for one in asked]) - 1, axis=1)
-    captions = np.array([one[3] for one in asked], dtype=np.int16)
-    names = [f"{p}_{n}" for p in ("shown", "caption") for n in (1, 2, 3)]
-    answers = pl.DataFrame(np.hstack([in_order, captions]), schema=names).with_columns(
-        pl.Series("request_key", [one[0] for one in asked]),
-        pl.lit("main").alias("trial_set"),
-        pl.lit(0, dtype=pl.Int16).alias("repeat"),
-        *(pl.Series(name, members[:, at]) for at, name in enumerate("ijk")),
-    )
-    started = time.perf_counter()
-    again = make_plan(agent, trials, shown_as, 1, [answers])
-    report(f"planned again with {again.n_answered:,} answered", time.perf_counter() - started)
+N_HELD_OUT = 5_000
+N_SCORED = 200_000
 
 
-def report(what: str, seconds: float) -> None:
-    """Print one row: what was done, how long it took, and the largest memory so far."""
-    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"| {what} | {seconds:.1f} s | {peak_gb:.2f} GB |", flush=True)
+class World(NamedTuple):
+    """Trials of the study by split, and the vectors that answer them; a share `noise` of answers is by chance."""
+
+    n_stimuli: int
+    train: NDArray[np.int32]
+    test: NDArray[np.int32]
+    vectors: NDArray[np.float64]
+    noise: float
+
+    def answer(self, rows: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.int32]:
+        """Return judgments of the rows: the similar pair, then the odd one."""
+        odd = choose_by_cosine(self.vectors, rows, rng).odd
+        by_chance = rng.random(len(rows)) < self.noise
+        some = rows[by_chance]
+        odd[by_chance] = some[np.arange(len(some)), rng.integers(0, 3, len(some))]
+        return trials.odd_last(rows, odd)
+
+
+def world(ratings: Path, agent: str, study: params.Params, noise: float) -> World:
+    """Return the study's trials and agent, made as its steps make them."""
+    sources = study.sources
+    assert isinstance(sources, params.EmotionSources)
+    found = load_emotion(ratings, None, sources.exclude)
+    n_stimuli = found.stimuli.height
+    main = trials.sample_dyads(n_stimuli, generator(study.seed, "triplets", "main"), study.triplets.per_dyad)
+    rng = generator(study.seed, "triplets", "split")
+    held_out = trials.split(len(main), study.triplets.test_fraction, rng)
+    rated = study.agents[agent].ratings  # type: ignore[union-attr]
+    return World(n_stimuli, main[~held_out], main[held_out], rating_vectors(found.ratings, rated, n_stimuli), noise)
+
+
+class Found(NamedTuple):
+    """Accuracy of one set of judgments: median and range of its fits, and the seconds that one took."""
+
+    judgments: int
+    accuracies: list[float]
+    seconds: float
+
+    def __str__(self) -> str:
+        low, high = min(self.accuracies), max(self.accuracies)
+        spread = f" ({low:.2%} to {high:.2%})" if high > low else ""
+        return f"{self.judgments:,} | {statistics.median(self.accuracies):.2%}{spread} | {self.seconds:.0f} |"
+
+
+def at_random(
+    here: World, study: Settings, how: FewJudgments, sizes: list[int], root: int
+) -> Iterator[tuple[str, Found]]:
+    """Yield what random judgments give, fitted in both ways."""
+    rng = generator(root, "benchmark", "random")
+    order = rng.permutation(len(here.train))
+    held = here.answer(here.train[order[:N_HELD_OUT]], rng)
+    test = here._replace(noise=0.0).answer(here.test[:: len(here.test) // N_SCORED], rng)
+    for size in sizes:
+        train = here.answer(here.train[order[N_HELD_OUT : N_HELD_OUT + size]], rng)
+        data = training_data(train, held, here.n_stimuli, rng)
+        ways = {"as the study": study, "as plan": how.settings(size, here.n_stimuli)}
+        for name, settings in ways.items():
+            started = time.perf_counter()
+            weights = fit(data, settings, generator(root, "benchmark", name, size)).weights
+            yield f"random, fitted {name}", Found(size, [score(weights, test).accuracy], time.perf_counter() - started)
+
+
+def as_proposed(
+    here: World, how: FewJudgments, knobs: params.Proposals, batch: int, rounds: int, root: int
+) -> Iterator[tuple[str, Found]]:
+    """Yield what judgments asked as proposed give, round by round."""
+    rng = generator(root, "benchmark", "proposed")
+    test = here._replace(noise=0.0).answer(here.test[:: len(here.test) // N_SCORED], rng)
+    still = rng.permutation(len(here.train))
+    held, still = here.answer(here.train[still[:N_HELD_OUT]], rng), still[N_HELD_OUT:]
+    chosen = np.arange(max(batch, knobs.random_per_stimulus * here.n_stimuli))
+    train = np.empty((0, 3), np.int32)
+    for done in range(rounds + 1):
+        train = np.concatenate([train, here.answer(here.train[still[chosen]], rng)])
+        still = np.delete(still, chosen)
+        started = time.perf_counter()
+        fits = fit_members(train, held, here.n_stimuli, how, rng, knobs.n_members, os.cpu_count() or 1)
+        seconds = (time.perf_counter() - started) / len(fits)
+        members = [one.weights for one in fits]
+        yield "as proposed", Found(len(train), [score(one, test).accuracy for one in members], seconds)
+        if done < rounds:
+            information = expected_information(members, here.train[still])
+            chosen = draw_informative(information, batch, knobs.share, rng)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("ratings", type=Path, help="CowenKeltnerEmotionalVideos.csv")
+    parser.add_argument("--agent", default="human-category")
+    parser.add_argument("--noise", type=float, default=0.0, help="Share of judgments made by chance.")
+    parser.add_argument("--batch", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--sizes", type=int, nargs="*", default=[100_000, 200_000, 500_000, 1_000_000])
+    wanted = parser.parse_args()
+    study = params.parse((Path(__file__).parents[1] / "pipelines/studies/emotion.yaml").read_text(encoding="utf-8"))
+    knobs = study.proposals
+    settings = study.spose[wanted.agent]
+    how = knobs.few_judgments(settings.dimensions)
+    here = world(wanted.ratings, wanted.agent, study, wanted.noise)
+    print(f"{wanted.agent}, {here.n_stimuli:,} stimuli, {wanted.noise:.0%} of judgments by chance\n")
+    print("| how asked | judgments | held-out accuracy | seconds a fit |\n|---|---|---|---|")
+    for name, found in at_random(here, settings, how, wanted.sizes, study.seed):
+        print(f"| {name} | {found}", flush=True)
+    for name, found in as_proposed(here, how, knobs, wanted.batch, wanted.rounds, study.seed):
+        print(f"| {name} | {found}", flush=True)
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from affectlake.errors import AffectlakeError, UsageError, nearest
-from flows import collection_commands, judge_commands, schedule_commands, version_commands
+from flows import collection_commands, judge_commands, planning_commands, schedule_commands, version_commands
 from flows.options import AT, JSON, LAKE, SET, say
 from flows.process import configure_process
 
@@ -221,7 +221,7 @@ def step(name: str, lake: Path, step_version: int) -> None:
     say(f"{name}: done in {outcome.seconds:.1f} s: {outcome}")
 
 
-for _module in (version_commands, collection_commands, judge_commands, schedule_commands):
+for _module in (version_commands, planning_commands, collection_commands, judge_commands, schedule_commands):
     for _command in _module.COMMANDS:
         cli.add_command(_command)
 

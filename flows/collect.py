@@ -57,6 +57,8 @@ class Wanted:
         Come back after a pause when the servers are away or fail too often, instead of ending.
     retry_failed : bool
         Ask only what failed for good before.
+    proposed : bool
+        Ask only what `affectlake plan` proposed last.
     """
 
     agent: str
@@ -64,6 +66,7 @@ class Wanted:
     limit: int | None = None
     until_done: bool = False
     retry_failed: bool = False
+    proposed: bool = False
 
 
 class Shown(NamedTuple):
@@ -209,6 +212,7 @@ class _Run:
             wanted.trial_set,
             limit=None if wanted.limit is None else wanted.limit - self.n_asked,
             retry_failed=wanted.retry_failed,
+            proposed=wanted.proposed,
         )
 
     def to_the_end(self, key: str) -> Collected:
@@ -318,8 +322,15 @@ def estimated(lake: Path, wanted: Wanted, say: Say, show: Callable[[Shown], None
     agent = chat_agent(params, wanted.agent)
 
     def look() -> Estimate | None:
-        retry = wanted.retry_failed
-        plan = plan_questions(lake, params, agent.name, wanted.trial_set, limit=wanted.limit, retry_failed=retry)
+        plan = plan_questions(
+            lake,
+            params,
+            agent.name,
+            wanted.trial_set,
+            limit=wanted.limit,
+            retry_failed=wanted.retry_failed,
+            proposed=wanted.proposed,
+        )
         return estimate(lake, params, agent, wanted.trial_set, plan.n_left)
 
     found = look()

@@ -29,9 +29,17 @@ _LINE_EVERY_S = 15.0
 @click.option("--limit", type=int, metavar="N", help="Ask at most N questions; by default, all that are left.")
 @click.option("--until-done", is_flag=True, help="When servers are away or fail too often, come back after a pause.")
 @click.option("--retry-failed", is_flag=True, help="Ask only what failed for good before.")
+@click.option("--proposed", is_flag=True, help="Ask only what `affectlake plan` proposed last.")
 @click.option("--dry-run", is_flag=True, help="Only say what it would take: requests, tokens, hours, money.")
 def collect(
-    agent: str, lake: Path, trial_set: str, limit: int | None, until_done: bool, retry_failed: bool, dry_run: bool
+    agent: str,
+    lake: Path,
+    trial_set: str,
+    limit: int | None,
+    until_done: bool,
+    retry_failed: bool,
+    proposed: bool,
+    dry_run: bool,
 ) -> None:
     """Ask the servers of AGENT what is left of a trial set, and publish the answers."""
     from affectlake.lake import repository
@@ -39,7 +47,7 @@ def collect(
     from flows.interrupts import end_now, ending_at_once
 
     root = repository.find(lake)
-    wanted = Wanted(agent, trial_set, limit, until_done, retry_failed)
+    wanted = Wanted(agent, trial_set, limit, until_done, retry_failed, proposed)
     kept = "every answer that came is kept; run it again to go on"
     with ending_at_once(say, kept), progress_bar() as show:
         if dry_run:

@@ -1,4 +1,4 @@
-"""Which agents have stored answers in a lake, and enough of them to be fitted. Answers are not read here."""
+"""What was collected in a lake: which agents have answers, or enough to be fitted, and what was proposed to ask."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from pathlib import Path
 
 import polars as pl
 
+from affectlake.errors import UsageError
 from affectlake.lake import layout
 from affectlake.lake.parts import part_files, scan
 from affectlake.lake.versions import Manifest
 
 GROWING = "responses"
 """The table that grows; each agent's is one output, ``responses/AGENT``."""
+
+PROPOSED = "proposals"
+"""The table of what `affectlake plan` proposes; it grows as well, by one round at a time."""
 
 FEWEST_ANSWERS = 100
 """Fewer answers to the main set than this are not fitted: there might be none among those held out."""
@@ -37,8 +41,33 @@ def known_answers(lake: Path, agent: str) -> pl.LazyFrame | None:
     return scan(parts, GROWING) if parts else None
 
 
-def _parts(lake: Path, agent: str) -> list[Path]:
-    return part_files(lake / layout.table_folder(f"{GROWING}/{agent}"))
+def known_proposals(lake: Path, agent: str) -> pl.LazyFrame | None:
+    """Return what was proposed to ask the agent, in every round, or None if nothing was."""
+    parts = _parts(lake, agent, PROPOSED)
+    return scan(parts, PROPOSED) if parts else None
+
+
+def last_proposed(lake: Path, agent: str, trial_set: str) -> pl.DataFrame:
+    """Return the triplets of the last round of proposals, columns ``i, j, k``.
+
+    Raises
+    ------
+    UsageError
+        If nothing was proposed from this trial set.
+    """
+    known = known_proposals(lake, agent)
+    rows = None if known is None else known.filter(pl.col("round") == pl.col("round").max()).collect()
+    if rows is None or trial_set not in rows["trial_set"]:
+        raise UsageError(
+            f"nothing of the trial set {trial_set} is proposed for {agent}",
+            allowed="main" if rows is not None else "",
+            todo=f"let triplets be proposed: `affectlake plan {agent}`, or collect without --proposed",
+        )
+    return rows.select("i", "j", "k")
+
+
+def _parts(lake: Path, agent: str, table: str = GROWING) -> list[Path]:
+    return part_files(lake / layout.table_folder(f"{table}/{agent}"))
 
 
 def _fittable(parts: list[Path]) -> bool:

@@ -26,7 +26,7 @@ from affectlake.lake import growing
 from affectlake.lake.parts import ROWS_PER_PART
 from affectlake.lake.writing import read_output
 from pipelines import render
-from pipelines.answers import GROWING, known_answers
+from pipelines.answers import GROWING, known_answers, last_proposed
 from pipelines.chat_steps import materials, response_batches, trials_of
 from pipelines.params import Params
 
@@ -54,6 +54,7 @@ def plan_questions(
     limit: int | None = None,
     retry_failed: bool = False,
     afresh: bool = False,
+    proposed: bool = False,
 ) -> Plan:
     """Plan what is still to be asked of an agent, against the answers in the lake's working tables.
 
@@ -73,11 +74,13 @@ def plan_questions(
         Plan what failed for good, and nothing else.
     afresh : bool
         Plan as if nothing were answered.
+    proposed : bool
+        Plan only what `affectlake plan` proposed last.
 
     Raises
     ------
     UsageError
-        No such agent or trial set, or it is to be shown videos and there are none.
+        No such agent or trial set, or it is to be shown videos and there are none, or nothing was proposed.
     ContractError
         A table is not there yet.
     """
@@ -99,7 +102,8 @@ def plan_questions(
     failed = pl.col("error_kind").is_not_null()
     stored = () if afresh else _stored(lake, name, ~failed if retry_failed else pl.lit(value=True))
     again = _stored(lake, name, failed) if retry_failed else None
-    return make_plan(agent, trials_of(triplets, trial_set), shown, params.seed, stored, limit, again)
+    only = last_proposed(lake, name, trial_set) if proposed else None
+    return make_plan(agent, trials_of(triplets, trial_set), shown, params.seed, stored, limit, again, only)
 
 
 def _stored(lake: Path, name: str, which: pl.Expr) -> Iterator[pl.DataFrame]:

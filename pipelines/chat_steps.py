@@ -6,7 +6,7 @@ without asking anybody.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import polars as pl
@@ -69,20 +69,8 @@ def choose_by_chat(tables: Tables, params: Params, work: Work) -> Frames:
     """Read the stored answers: which stimulus each names, and why some name none."""
     agent = params.agents[work.agent]
     assert isinstance(agent, ChatAgent)
-    shown = materials(tables, agent, with_frames=False)
-    names = tables["triplets"].select(pl.col("trial_set").unique().sort()).collect()["trial_set"]
-    makers = {name: KeyMaker(agent.identity(), name, shown) for name in names}
-    pieces, n_rows = [], 0
-    for batch in response_batches(tables["responses"]):
-        n_rows += batch.height
-        for name, maker in makers.items():
-            rows = _wanted(valid_answers(batch, maker, name), tables["triplets"])
-            read = read_choices(rows, agent.asking.reading)
-            failed = rows.select(*IDENTITY, "error_kind", "request_key")
-            read_rows = pl.concat([read.choices, read.unparsed], how="diagonal")
-            pieces.append(failed.join(read_rows.drop("request_key"), on=IDENTITY, how="left", maintain_order="left"))
-            work.progress(f"{n_rows:,} responses read")
-    found = latest(pl.concat(pieces)) if pieces else _nothing()
+    names = tables["triplets"].select(pl.col("trial_set").unique().sort()).collect()["trial_set"].to_list()
+    found, n_rows = read_responses(tables, agent, names, work.progress)
     choices = found.filter(pl.col("odd").is_not_null())
     unparsed = found.filter(pl.col("odd").is_null())
     work.say(
@@ -95,6 +83,43 @@ def choose_by_chat(tables: Tables, params: Params, work: Work) -> Frames:
         "unparsed": unparsed.select(*who, *IDENTITY, "request_key", "unparsed_reason"),
         "order_effects": _order_effects(choices).select(*who, pl.all()),
     }
+
+
+def read_responses(
+    tables: Tables, agent: ChatAgent, trial_sets: list[str], progress: Callable[[str], None]
+) -> tuple[pl.DataFrame, int]:
+    """Return what each trial's response says, and how many responses there are, those passed over included.
+
+    Parameters
+    ----------
+    tables : mapping
+        ``responses`` of the agent, ``triplets``, ``stimuli``, and ``captions`` or ``frames``.
+    agent : ChatAgent
+        Responses to questions that it would not be asked today are passed over.
+    trial_sets : list of str
+        Which to read.
+    progress : callable
+        Told how far it is.
+
+    Returns
+    -------
+    found : polars.DataFrame
+        One row for each trial and repeat; ``odd`` is null where the response names none.
+    n_rows : int
+    """
+    shown = materials(tables, agent, with_frames=False)
+    makers = {name: KeyMaker(agent.identity(), name, shown) for name in trial_sets}
+    pieces, n_rows = [], 0
+    for batch in response_batches(tables["responses"]):
+        n_rows += batch.height
+        for name, maker in makers.items():
+            rows = _wanted(valid_answers(batch, maker, name), tables["triplets"])
+            read = read_choices(rows, agent.asking.reading)
+            failed = rows.select(*IDENTITY, "error_kind", "request_key")
+            read_rows = pl.concat([read.choices, read.unparsed], how="diagonal")
+            pieces.append(failed.join(read_rows.drop("request_key"), on=IDENTITY, how="left", maintain_order="left"))
+            progress(f"{n_rows:,} responses read")
+    return latest(pl.concat(pieces)) if pieces else _nothing(), n_rows
 
 
 def _nothing() -> pl.DataFrame:

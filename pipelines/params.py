@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from affectlake.errors import UsageError, nearest
 from affectlake.judge.agents import Agent, parse_agent
 from affectlake.lake import layout
-from affectlake.spose import Settings
+from affectlake.spose import FewJudgments, Settings
 from pipelines.answers import collected, fittable
 from pipelines.brain_params import KEYS as BRAIN_KEYS
 from pipelines.brain_params import Brain
@@ -83,6 +83,31 @@ class Sweeps(_Section):
     min_delta: float = Field(ge=0)
 
 
+class Proposals(_Section):
+    """How `affectlake plan` chooses what to ask next, and how it fits the few judgments that are there."""
+
+    n_members: int = Field(default=4, ge=2)
+    share: float = Field(default=0.06, gt=0, le=1)
+    prior: float = Field(default=1.4, gt=0)
+    random_per_stimulus: int = Field(default=10, ge=1)
+    held_out: int = Field(default=5000, ge=100)
+    learning_rate: float = Field(default=0.01, gt=0)
+    max_epochs: int = Field(default=500, ge=1)
+    patience: int = Field(default=60, ge=1)
+    min_delta: float = Field(default=0.00001, ge=0)
+
+    def few_judgments(self, dimensions: int) -> FewJudgments:
+        """Return how embeddings of so many dimensions are fitted."""
+        return FewJudgments(
+            prior=self.prior,
+            dimensions=dimensions,
+            learning_rate=self.learning_rate,
+            max_epochs=self.max_epochs,
+            patience=self.patience,
+            min_delta=self.min_delta,
+        )
+
+
 class _File(_Section):
     study: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     seed: int = Field(ge=0)
@@ -92,6 +117,7 @@ class _File(_Section):
     spose: dict[str, Any]
     geometry: Geometry
     sweeps: Sweeps
+    proposals: Proposals = Proposals()
     brain: Brain | None = None
     schedules: Any = None
     notify: Any = None
@@ -126,6 +152,7 @@ class Params:
     device: str
     geometry: Geometry
     sweeps: Sweeps
+    proposals: Proposals
     raw: Mapping[str, Any]
     brain: Brain | None = None
     collected: frozenset[str] = frozenset()
@@ -204,6 +231,7 @@ def parse(text: str, name: str = "params.yaml") -> Params:
         geometry=checked.geometry,
         sweeps=checked.sweeps,
         raw=raw,
+        proposals=checked.proposals,
         brain=checked.brain,
         schedules=parse_schedules(name, checked.schedules, agents),
         notify=parse_notify(name, checked.notify),
@@ -283,5 +311,6 @@ def _known_keys(path: list[str]) -> list[str]:
         "triplets": [Triplets],
         "geometry": [Geometry],
         "sweeps": [Sweeps],
+        "proposals": [Proposals],
     }
     return sorted({key for model in sections.get(".".join(path), []) for key in model.model_fields})

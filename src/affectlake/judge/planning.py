@@ -173,6 +173,7 @@ def make_plan(
     answered: Iterable[pl.DataFrame] = (),
     limit: int | None = None,
     among: Iterable[pl.DataFrame] | None = None,
+    proposed: pl.DataFrame | None = None,
 ) -> Plan:
     """Plan what is still to be asked.
 
@@ -194,6 +195,8 @@ def make_plan(
         Plan at most so many questions: a random part of those left.
     among : iterable of polars.DataFrame, optional
         Plan only what these rows of the agent's responses were to, such as those that failed.
+    proposed : polars.DataFrame, optional
+        Plan only the first asking of these triplets, columns ``i, j, k``.
 
     Returns
     -------
@@ -215,6 +218,11 @@ def make_plan(
 
     done = marked(answered)
     open_ = ~done if among is None else ~done & marked(among)
+    if proposed is not None:
+        first = proposed.select("i", "j", "k", repeat=pl.lit(0, dtype=pl.Int16))
+        chosen = np.zeros(len(done), dtype=np.bool_)
+        chosen[_places(first, trials, n_stimuli, rows, starts)] = True
+        open_ &= chosen
     left = generator(root, "schedule", agent.name, trials.trial_set).permutation(np.arange(len(done), dtype=np.int32))
     left = left[open_[left]][:limit]
     return Plan(

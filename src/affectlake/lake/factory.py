@@ -145,6 +145,17 @@ def _responses(_n: int) -> dict[str, object]:
     }
 
 
+def _proposals(_n: int) -> dict[str, object]:
+    return {
+        "i": [0, 0, 1],
+        "j": [1, 1, 2],
+        "k": [2, 3, 3],
+        "split": ["train", "train", "test"],
+        "purpose": ["informative", "informative", "held_out"],
+        "information": [0.3, 0.1, None],
+    }
+
+
 def _videos(n: int) -> dict[str, object]:
     return {
         "stimulus_index": list(range(n)),
@@ -176,6 +187,7 @@ _ROWS: dict[str, Callable[[int], dict[str, object]]] = {
     "videos": _videos,
     "frames": _frames,
     "responses": _responses,
+    "proposals": _proposals,
     "choices": _choices,
     "unparsed": lambda _n: {"i": [0], "j": [1], "k": [3], "trial_set": ["main"], "protocol": ["describe/1"]},
     "order_effects": lambda _n: {"measure": ["chosen_first"], "value": [0.34], "n": [100], "trial_set": ["main"]},

@@ -322,6 +322,28 @@ def probabilities(x: NDArray[np.float32], triplets: NDArray[np.int32], out: NDAr
 
 
 @njit(**_COMPILE)
+def information(members: NDArray[np.float32], triplets: NDArray[np.int32], out: NDArray[np.float32]) -> None:
+    """Write to (m,) `out` the entropy of the mean of (s, n, width) `members`' probabilities less their mean entropy."""
+    n_members = members.shape[0]
+    shares = np.empty((n_members, 3, _CHUNK), np.float32)
+    for first in range(0, triplets.shape[0], _CHUNK):
+        n = min(_CHUNK, triplets.shape[0] - first)
+        for s in range(n_members):
+            _similarities(members[s], triplets, first, n, shares[s])
+            _softmax(shares[s], n, 1.0)
+        for t in range(n):
+            difference = 0.0
+            for r in range(3):
+                total = 0.0
+                for s in range(n_members):
+                    share = shares[s, r, t]
+                    total += share
+                    difference += share * math.log(max(share, 1e-30))
+                difference -= total * math.log(max(total / n_members, 1e-30))
+            out[first + t] = max(difference / n_members, 0.0)
+
+
+@njit(**_COMPILE)
 def add_gradients(x: Any, triplets: Any, first: int, n: int, scale: float, gradient: Any) -> float:
     """Add to `gradient` that of the cross-entropy of `n` triplets, times `scale`; return their summed loss."""
     shares = np.empty((3, _CHUNK), np.float32)

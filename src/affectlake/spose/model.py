@@ -33,7 +33,7 @@ def score(weights: NDArray[np.float32], pairs_first: NDArray[np.int32]) -> Score
     ValueError
         If a shape, a dtype or an index is not as above.
     """
-    _check(weights, pairs_first)
+    check(weights, pairs_first)
     loss, right = kernels.score(padded(weights), np.ascontiguousarray(pairs_first))
     n = pairs_first.shape[0]
     return Score(loss / n, right / n, n)
@@ -54,13 +54,14 @@ def choice_probabilities(weights: NDArray[np.float32], triplets: NDArray[np.int3
     ValueError
         If a shape, a dtype or an index is not as above.
     """
-    _check(weights, triplets)
+    check(weights, triplets)
     out = np.empty(triplets.shape, np.float32)
     kernels.probabilities(padded(weights), np.ascontiguousarray(triplets), out)
     return out
 
 
-def _check(weights: NDArray[np.float32], triplets: NDArray[np.int32]) -> None:
+def check(weights: NDArray[np.float32], triplets: NDArray[np.int32]) -> None:
+    """Raise ValueError unless `weights` are float32 (n, d), `triplets` int32 (m >= 1, 3) and every index below n."""
     if weights.ndim != 2 or weights.dtype != np.float32:
         raise ValueError(f"wanted float32 weights (n_stimuli, d), found {weights.dtype} {weights.shape}")
     if triplets.ndim != 2 or triplets.shape[1] != 3 or triplets.dtype != np.int32 or not triplets.size:

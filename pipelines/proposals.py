@@ -1,0 +1,239 @@
+"""Which triplets an agent is asked next: from its answers and the open trials to a new round of ``proposals``.
+
+The arithmetic is in :mod:`affectlake.spose.proposing`. Asking does not belong here: ``affectlake collect --proposed``
+does that. Proposals are trials of the main set, so what is collected so and otherwise is one set of judgments, and the
+held-out trials stay a random part of all trials.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from affectlake import triplets as trials
+from affectlake.errors import UsageError
+from affectlake.judge.chat import ChatAgent
+from affectlake.lake import growing, repository
+from affectlake.lake.contracts import contract
+from affectlake.lake.recovery import recover
+from affectlake.lake.versions import Version
+from affectlake.lake.writing import read_output
+from affectlake.seeds import generator
+from affectlake.spose import Epoch, draw_informative, expected_information, fit_members, score
+from pipelines.answers import PROPOSED, known_answers, known_proposals
+from pipelines.asking import chat_agent, plan_questions
+from pipelines.chat_steps import read_responses
+from pipelines.journals import Say, make_ready
+from pipelines.params import Params
+from pipelines.reading import TRIPLET, judged
+
+FEWEST_HELD_OUT = 100
+"""With fewer held-out judgments a fit cannot tell when to stop, and proposals are drawn at random."""
+
+Rows = NDArray[np.int32]
+
+
+class _Chosen(NamedTuple):
+    """Triplets of one purpose with the split they are of, and what is expected of each (None: not computed)."""
+
+    purpose: str
+    split: str
+    triplets: Rows
+    information: NDArray[np.float32] | None
+
+
+class Fits(NamedTuple):
+    """What the embeddings of the judgments so far say.
+
+    Attributes
+    ----------
+    information, information_of_open : float
+        Mean expected information (nats) of the triplets proposed, and of all that are open.
+    accuracies : tuple of float
+        Held-out accuracy of each embedding.
+    l1 : float
+        What they were fitted with: what suits so few judgments.
+    """
+
+    information: float
+    information_of_open: float
+    accuracies: tuple[float, ...]
+    l1: float
+
+
+class Proposal(NamedTuple):
+    """A round of proposals.
+
+    Attributes
+    ----------
+    agent : str
+        Who is to be asked.
+    round : int
+        Which round, from 0.
+    n_judgments, n_test : int
+        Judgments that there were to learn from, and held out.
+    n_open : int
+        Trials of the main set that could still be asked.
+    n_to_learn, n_held_out : int
+        Triplets proposed to learn from, and to test by.
+    fits : Fits or None
+        What chose the former; None where they were drawn at random.
+    version : Version or None
+        The version that holds the round.
+    """
+
+    agent: str
+    round: int
+    n_judgments: int
+    n_test: int
+    n_open: int
+    n_to_learn: int
+    n_held_out: int
+    fits: Fits | None
+    version: Version | None
+
+
+class _Known(NamedTuple):
+    """What is known of an agent: judgments by split, and the open trials by split, rows i < j < k."""
+
+    n_stimuli: int
+    train: Rows
+    test: Rows
+    open_train: Rows
+    open_test: Rows
+
+
+def propose(
+    lake: Path, params: Params, name: str, n: int, say: Say, progress: Callable[[str], None] = lambda _line: None
+) -> Proposal:
+    """Propose `n` triplets of the main set to ask a chat agent next, and publish them as a round of ``proposals``.
+
+    Until each stimulus has been judged a few times they are drawn at random, so that there is something to fit.
+
+    Parameters
+    ----------
+    lake : Path
+        Root of the lake.
+    params : Params
+        Its parameters; section ``proposals``.
+    name : str
+        The agent.
+    n : int
+        How many, at least 1; fewer if fewer are open.
+    say, progress : callable
+        Take a line each: what is worth keeping, and how far it is.
+
+    Raises
+    ------
+    UsageError
+        No such agent, `n` is no number of triplets, or every trial is answered.
+    LakeError
+        If an older version is checked out, or a table was changed by hand.
+    """
+    agent = chat_agent(params, name)
+    if n < 1:
+        raise UsageError(f"{n} triplets cannot be proposed", wanted="1 or more")
+    make_ready(lake, name, say)
+    known = _known(lake, params, agent, progress)
+    n_open = len(known.open_train) + len(known.open_test)
+    if not n_open:
+        raise UsageError(
+            f"there is nothing left to propose for {name}",
+            found="every trial of the main set that can be asked is answered or failed for good",
+            todo="ask failed ones again with `affectlake collect --retry-failed`, or draw more triplets (params.yaml)",
+        )
+    earlier = known_proposals(lake, name)
+    last = None if earlier is None else earlier.select(pl.col("round").max()).collect().item()
+    number = 0 if last is None else last + 1
+    rng = generator(params.seed, "proposals", name, number)
+    wanted, n_test = params.proposals, len(known.test)
+    n_held_out = min(max(0, wanted.held_out - n_test), -(-n // 10), len(known.open_test))
+    held_out = _Chosen("held_out", "test", trials.sample_rows(known.open_test, n_held_out, rng), None)
+    n_left = min(n - n_held_out, len(known.open_train))
+    enough = len(known.train) >= wanted.random_per_stimulus * known.n_stimuli and n_test >= FEWEST_HELD_OUT
+    if enough and n_left:
+        chosen, fits = _informative(params, name, known, n_left, rng, progress)
+    else:
+        chosen, fits = _Chosen("random", "train", trials.sample_rows(known.open_train, n_left, rng), None), None
+    frame = pl.concat([_frame(chosen), _frame(held_out)]).select(
+        pl.lit(name).alias("agent"),
+        pl.lit(number, dtype=pl.Int32).alias("round"),
+        pl.lit("main").alias("trial_set"),
+        pl.all(),
+        pl.lit(len(known.train), dtype=pl.Int32).alias("n_judgments"),
+    )
+    version = _publish(lake, name, frame.sort(contract(PROPOSED).key), say)
+    return Proposal(name, number, len(known.train), n_test, n_open, n_left, n_held_out, fits, version)
+
+
+def _known(lake: Path, params: Params, agent: ChatAgent, progress: Callable[[str], None]) -> _Known:
+    """Read what the agent has answered of the main set, and what of it is open."""
+    plan = plan_questions(lake, params, agent.name, "main")
+    every = plan.trials.triplets
+    triplets = read_output(lake, "triplets")
+    split = triplets.filter(pl.col("trial_set") == "main").select(*TRIPLET, "split").sort(TRIPLET).collect()["split"]
+    is_test = (split == "test").to_numpy()
+    n_stimuli = len(plan.materials.stimulus_ids)
+    open_rows = np.sort(plan.row)
+    train, test = _judged(lake, agent, triplets, progress)
+    return _Known(n_stimuli, train, test, every[open_rows[~is_test[open_rows]]], every[open_rows[is_test[open_rows]]])
+
+
+def _judged(lake: Path, agent: ChatAgent, triplets: pl.LazyFrame, progress: Callable[[str], None]) -> tuple[Rows, Rows]:
+    """Return the agent's judgments of the main set to learn from and held out: the similar pair, then the odd one."""
+    answers = known_answers(lake, agent.name)
+    if answers is None:
+        return np.empty((0, 3), np.int32), np.empty((0, 3), np.int32)
+    shown_as = "captions" if agent.asking.modality == "captions" else "frames"
+    tables = {"responses": answers, "triplets": triplets}
+    tables |= {table: read_output(lake, table) for table in ("stimuli", shown_as)}
+    found, _ = read_responses(tables, agent, ["main"], progress)
+    choices = {"choices": found.lazy().filter(pl.col("odd").is_not_null()), "triplets": triplets}
+    return judged(choices, "train"), judged(choices, "test")
+
+
+def _informative(
+    params: Params, name: str, known: _Known, n: int, rng: np.random.Generator, progress: Callable[[str], None]
+) -> tuple[_Chosen, Fits]:
+    """Fit embeddings to the judgments, and choose of the open trials those whose answers tell most."""
+    wanted = params.proposals
+    how = wanted.few_judgments(params.spose[name].dimensions)
+
+    def watch(member: int, row: Epoch) -> None:
+        progress(f"embedding {member + 1} of {wanted.n_members}: epoch {row.epoch} of at most {wanted.max_epochs}")
+
+    found = fit_members(
+        known.train, known.test, known.n_stimuli, how, rng, wanted.n_members, os.cpu_count() or 1, watch
+    )
+    members = [fit.weights for fit in found]
+    progress(f"weighing {len(known.open_train):,} open trials")
+    information = expected_information(members, known.open_train)
+    at = draw_informative(information, n, wanted.share, rng)
+    fits = Fits(
+        information=float(information[at].mean()),
+        information_of_open=float(information.mean()),
+        accuracies=tuple(score(one, known.test).accuracy for one in members),
+        l1=how.settings(len(known.train), known.n_stimuli).l1,
+    )
+    return _Chosen("informative", "train", known.open_train[at], information[at]), fits
+
+
+def _frame(chosen: _Chosen) -> pl.DataFrame:
+    rows = pl.DataFrame(chosen.triplets, schema=dict.fromkeys(TRIPLET, pl.Int32), orient="row")
+    information = pl.lit(None) if chosen.information is None else pl.Series(chosen.information)
+    return rows.with_columns(
+        split=pl.lit(chosen.split), purpose=pl.lit(chosen.purpose), information=information.cast(pl.Float32)
+    )
+
+
+def _publish(lake: Path, name: str, frame: pl.DataFrame, say: Say) -> Version | None:
+    with repository.writing(lake, f"affectlake plan {name}", wait_s=float("inf"), say=say):
+        recover(lake, say)
+        growing.append(lake, f"{PROPOSED}/{name}", frame, {})
+        return repository.publish(lake)

@@ -1,0 +1,167 @@
+"""Which triplets to ask next: those about whose answer the judgments so far say least.
+
+Arrays in, arrays out. Several embeddings are fitted to the judgments at hand, which differ where these leave room. The
+*expected information* of a triplet is what its answer is expected to tell about which of them is right: with p_s the
+choice probabilities under embedding s,
+
+    I = H(mean_s p_s) - mean_s H(p_s)    (nats, 0 to log 3)
+
+(mutual information of answer and embedding: Houlsby et al. 2011, 'Bayesian active learning by disagreement'). A triplet
+that all embeddings find a toss-up tells nothing, so that an agent who answers by chance is not asked the same thing
+for ever. Which triplets there are, and who is asked, does not belong here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affectlake.errors import SamplingError
+from affectlake.spose import kernels
+from affectlake.spose.curve import Epoch
+from affectlake.spose.data import training_data
+from affectlake.spose.fitting import Fit, fit_seeds
+from affectlake.spose.model import check
+from affectlake.spose.settings import Settings
+from affectlake.spose.state import LANES, aligned_rows
+
+_SMALLEST_BATCH, _LARGEST_BATCH, _BATCHES_AN_EPOCH = 512, 8192, 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewJudgments:
+    """How embeddings are fitted to few judgments.
+
+    Attributes
+    ----------
+    prior : float
+        Nats that a unit of weight costs, above 0: the rate of an exponential prior on each weight. The l1 of a fit to
+        m judgments of n stimuli is ``prior n / m``, so that the prior counts the same however many judgments there are.
+    dimensions, learning_rate, max_epochs, patience, min_delta
+        As in :class:`~affectlake.spose.settings.Settings`.
+    """
+
+    prior: float
+    dimensions: int
+    learning_rate: float
+    max_epochs: int
+    patience: int
+    min_delta: float
+
+    def settings(self, n_judgments: int, n_stimuli: int) -> Settings:
+        """Return the settings of a fit to `n_judgments` of `n_stimuli`: some 24 batches an epoch."""
+        batch = min(max(n_judgments // _BATCHES_AN_EPOCH, _SMALLEST_BATCH), _LARGEST_BATCH)
+        return Settings(
+            l1=self.prior * n_stimuli / n_judgments,
+            dimensions=self.dimensions,
+            batch_size=batch // 64 * 64,
+            learning_rate=self.learning_rate,
+            max_epochs=self.max_epochs,
+            patience=self.patience,
+            min_delta=self.min_delta,
+            pruning="none",
+        )
+
+
+def fit_members(
+    train: NDArray[np.int32],
+    held_out: NDArray[np.int32],
+    n_stimuli: int,
+    how: FewJudgments,
+    rng: np.random.Generator,
+    n_members: int,
+    workers: int = 1,
+    on_epoch: Callable[[int, Epoch], None] | None = None,
+) -> list[Fit]:
+    """Fit several embeddings to the same judgments, from different starts.
+
+    Parameters
+    ----------
+    train, held_out : (m, 3) int32
+        Judgments to learn from and to stop by: the two similar stimuli, then the odd one.
+    n_stimuli : int
+    how : FewJudgments
+    rng : numpy.random.Generator
+        Orders the judgments and draws the starts.
+    n_members : int
+        How many, at least 2.
+    workers : int
+        How many are fitted at once.
+    on_epoch : callable, optional
+        Called with the member's number and each row of its learning curve, from the thread of the fit.
+
+    Returns
+    -------
+    list of Fit
+        Unpruned: all of a shape.
+    """
+    data = training_data(train, held_out, n_stimuli, rng)
+    root = int(rng.integers(2**31))
+    settings = how.settings(len(train), n_stimuli)
+    names = ("proposals",)
+    found = fit_seeds(data, settings, root, range(n_members), names=names, workers=workers, on_epoch=on_epoch)
+    return list(found.values())
+
+
+def expected_information(members: list[NDArray[np.float32]], triplets: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Return what the answer to each triplet is expected to tell about which embedding is right: (m,) float32, nats.
+
+    Parameters
+    ----------
+    members : list of (n_stimuli, d) float32
+        Two embeddings or more, all of one shape.
+    triplets : (m, 3) int32, m >= 1
+        Stimulus indices in any order.
+
+    Raises
+    ------
+    ValueError
+        If a shape, a dtype or an index is not as above.
+    """
+    if len(members) < 2 or len({one.shape for one in members}) != 1:
+        raise ValueError(f"wanted two embeddings or more of one shape, found {[one.shape for one in members]}")
+    for one in members:
+        check(one, triplets)
+    n_stimuli, d = members[0].shape
+    rows = aligned_rows(len(members) * n_stimuli, -(-d // LANES) * LANES)
+    stacked = rows.reshape(len(members), n_stimuli, -1)
+    stacked[:, :, :d] = members
+    out = np.empty(len(triplets), np.float32)
+    kernels.information(stacked, np.ascontiguousarray(triplets), out)
+    return out
+
+
+def draw_informative(
+    information: NDArray[np.float32], n: int, share: float, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return which `n` triplets to ask: a random part of the `share` that tells most, in the order they had.
+
+    The very first in line tell much the same thing over and over; a random part of the best is nearly as informative
+    one by one, and far more so together.
+
+    Parameters
+    ----------
+    information : (m,) float32
+        From :func:`expected_information`.
+    n : int
+        How many, 0 to m.
+    share : float
+        Above 0, at most 1. Where that is fewer than `n`, the `n` best are taken.
+    rng : numpy.random.Generator
+
+    Raises
+    ------
+    SamplingError
+        `n` is negative or more than m, or `share` is no share.
+    """
+    if not 0 <= n <= len(information) or not 0 < share <= 1:
+        raise SamplingError(
+            f"Cannot draw {n:,} of the best {share:g} of {len(information):,} triplets.",
+            allowed=f"0 to {len(information):,} triplets, a share above 0 and at most 1",
+        )
+    n_best = max(n, int(share * len(information)))
+    best = np.argpartition(-information, min(n_best, len(information) - 1))[:n_best] if n_best else np.empty(0, int)
+    return np.sort(rng.choice(best, n, replace=False)).astype(np.int64)

@@ -1,0 +1,126 @@
+"""Expected information and what is proposed by it: the formula, its limits, and fewer judgments for the same map."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from affectlake.errors import SamplingError
+from affectlake.spose import (
+    FewJudgments,
+    choice_probabilities,
+    draw_informative,
+    expected_information,
+    fit_members,
+    score,
+)
+from affectlake.triplets import odd_last, sample_dyads
+
+N = 40
+HOW = FewJudgments(prior=1.4, dimensions=6, learning_rate=0.02, max_epochs=300, patience=40, min_delta=1e-5)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(3)
+
+
+def embeddings(n_members: int, rng: np.random.Generator, d: int = 5) -> list[NDArray[np.float32]]:
+    return [rng.gamma(1.0, 1.0, (N, d)).astype(np.float32) for _ in range(n_members)]
+
+
+def entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    return -(p * np.log(np.maximum(p, 1e-30))).sum(axis=1)
+
+
+@pytest.mark.parametrize("n_members", [2, 3, 7])
+@pytest.mark.parametrize("m", [1, 63, 200])
+def test_it_is_the_entropy_of_the_mean_less_the_mean_entropy(n_members: int, m: int, rng: np.random.Generator) -> None:
+    members = embeddings(n_members, rng)
+    triplets = sample_dyads(N, rng, 1)[:m]
+    each = [choice_probabilities(one, triplets).astype(np.float64) for one in members]
+    wanted = entropy(np.mean(each, axis=0)) - np.mean([entropy(p) for p in each], axis=0)
+    found = expected_information(members, triplets)
+    np.testing.assert_allclose(found, wanted, atol=2e-6)
+    np.testing.assert_allclose(expected_information(members[::-1], triplets[:, ::-1]), found, atol=1e-6)
+
+
+def test_embeddings_that_agree_leave_nothing_to_learn_and_sure_ones_that_differ_the_most(
+    rng: np.random.Generator,
+) -> None:
+    triplets = sample_dyads(N, rng, 1)
+    one = embeddings(1, rng)[0]
+    assert expected_information([one, one, one], triplets).max() < 1e-6
+    certain = np.zeros((3, 3, 3), np.float32)  # member s is sure that s is odd
+    for s in range(3):
+        certain[s, [at for at in range(3) if at != s], s] = 30.0
+    found = expected_information(list(certain), np.array([[0, 1, 2]], np.int32))
+    assert found[0] == pytest.approx(np.log(3), abs=1e-5)
+
+
+def test_embeddings_of_different_shapes_or_indices_outside_are_refused(rng: np.random.Generator) -> None:
+    members = embeddings(2, rng)
+    with pytest.raises(ValueError, match="of one shape"):
+        expected_information([members[0], members[1][:, :3]], np.array([[0, 1, 2]], np.int32))
+    with pytest.raises(ValueError, match="of one shape"):
+        expected_information(members[:1], np.array([[0, 1, 2]], np.int32))
+    with pytest.raises(ValueError, match="run from 0 to 40"):
+        expected_information(members, np.array([[0, 1, N]], np.int32))
+
+
+def test_drawn_are_different_ones_of_the_best(rng: np.random.Generator) -> None:
+    information = rng.permutation(1000).astype(np.float32)
+    drawn = draw_informative(information, 50, 0.1, rng)
+    assert len(np.unique(drawn)) == 50
+    assert (np.diff(drawn) > 0).all()
+    assert information[drawn].min() >= 900
+    assert information[drawn].mean() < 980  # not just the 50 best
+    np.testing.assert_array_equal(
+        np.sort(information[draw_informative(information, 50, 0.01, rng)]), np.arange(950, 1000)
+    )
+    assert len(draw_informative(information, 1000, 0.1, rng)) == 1000
+    assert len(draw_informative(information, 0, 0.1, rng)) == 0
+    with pytest.raises(SamplingError, match="Cannot draw 1,001"):
+        draw_informative(information, 1001, 0.1, rng)
+    with pytest.raises(SamplingError, match="a share above 0"):
+        draw_informative(information, 10, 0.0, rng)
+
+
+def test_the_prior_counts_the_same_however_many_judgments_there_are() -> None:
+    few, many = HOW.settings(1000, N), HOW.settings(100_000, N)
+    assert few.l1 * 1000 == pytest.approx(many.l1 * 100_000) == pytest.approx(1.4 * N)
+    assert (few.batch_size, many.batch_size, HOW.settings(10**7, N).batch_size) == (512, 4160, 8192)
+
+
+def world(rng: np.random.Generator, n_stimuli: int = 120) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """A planted embedding of six dimensions, and every trial of three thirds a dyad."""
+    truth = np.where(rng.random((n_stimuli, 6)) < 0.35, rng.gamma(2.0, 1.0, (n_stimuli, 6)), 0.05)
+    return truth.astype(np.float32), sample_dyads(n_stimuli, rng, 3)
+
+
+def judge(truth: NDArray[np.float32], rows: NDArray[np.int32]) -> NDArray[np.int32]:
+    """The agent's judgments, without noise: the most probable odd one."""
+    odd = choice_probabilities(truth, rows).argmax(axis=1)
+    return odd_last(rows, rows[np.arange(len(rows)), odd])
+
+
+def test_what_is_proposed_teaches_more_than_what_is_drawn_at_random() -> None:
+    """2,400 proposed judgments give a better map than 2,400 random ones, by far more than fits differ."""
+    rng = np.random.default_rng(11)
+    truth, every = world(rng)
+    every = every[rng.permutation(len(every))]
+    test, held, pool = judge(truth, every[:4000]), judge(truth, every[4000:4400]), every[4400:]
+    chosen = np.arange(1200)
+    proposed = np.empty((0, 3), np.int32)
+    still = pool
+    for _ in range(3):
+        proposed = np.concatenate([proposed, judge(truth, still[chosen])])
+        still = np.delete(still, chosen, axis=0)
+        members = [one.weights for one in fit_members(proposed, held, len(truth), HOW, rng, 3)]
+        chosen = draw_informative(expected_information(members, still), 600, 0.15, rng)
+    random = judge(truth, pool[: len(proposed)])
+    by_chance = [one.weights for one in fit_members(random, held, len(truth), HOW, rng, 3)]
+    accuracy = [score(one, test).accuracy for one in members]
+    other = [score(one, test).accuracy for one in by_chance]
+    assert min(accuracy) > max(other) + 0.01
