@@ -25,8 +25,6 @@ from affectlake import triplets as trials
 from affectlake.judge import choose_by_cosine, rating_vectors
 from affectlake.seeds import generator
 from affectlake.spose import (
-    FewJudgments,
-    Settings,
     draw_informative,
     expected_information,
     fit,
@@ -73,22 +71,31 @@ def world(ratings: Path, agent: str, study: params.Params, noise: float) -> Worl
 
 
 class Found(NamedTuple):
-    """Accuracy of one set of judgments: median and range of its fits, and the seconds that one took."""
+    """One set of judgments: accuracy and likeness to the truth of each fit, and the seconds that one took."""
 
     judgments: int
     accuracies: list[float]
+    likeness: list[float]
     seconds: float
 
     def __str__(self) -> str:
-        low, high = min(self.accuracies), max(self.accuracies)
+        low, high, middle = min(self.accuracies), max(self.accuracies), statistics.median(self.accuracies)
         spread = f" ({low:.2%} to {high:.2%})" if high > low else ""
-        return f"{self.judgments:,} | {statistics.median(self.accuracies):.2%}{spread} | {self.seconds:.0f} |"
+        return (
+            f"{self.judgments:,} | {middle:.2%}{spread} | {statistics.median(self.likeness):.4f} | {self.seconds:.0f} |"
+        )
 
 
-def at_random(
-    here: World, study: Settings, how: FewJudgments, sizes: list[int], root: int
-) -> Iterator[tuple[str, Found]]:
+def likeness(here: World, weights: NDArray[np.float32]) -> float:
+    """Return the Pearson correlation of an embedding's similarities of all pairs with the agent's own."""
+    unit = here.vectors / np.linalg.norm(here.vectors, axis=1, keepdims=True)
+    pairs = np.triu_indices(here.n_stimuli, k=1)
+    return float(np.corrcoef((weights @ weights.T)[pairs], (unit @ unit.T)[pairs])[0, 1])
+
+
+def at_random(here: World, study: params.Params, agent: str, sizes: list[int]) -> Iterator[tuple[str, Found]]:
     """Yield what random judgments give, fitted in both ways."""
+    root = study.seed
     rng = generator(root, "benchmark", "random")
     order = rng.permutation(len(here.train))
     held = here.answer(here.train[order[:N_HELD_OUT]], rng)
@@ -96,18 +103,19 @@ def at_random(
     for size in sizes:
         train = here.answer(here.train[order[N_HELD_OUT : N_HELD_OUT + size]], rng)
         data = training_data(train, held, here.n_stimuli, rng)
-        ways = {"as the study": study, "as plan": how.settings(size, here.n_stimuli)}
+        base = study.spose[agent]
+        ways = {"as the study": base, "as plan": study.few.settings(base, size, here.n_stimuli)}
         for name, settings in ways.items():
             started = time.perf_counter()
             weights = fit(data, settings, generator(root, "benchmark", name, size)).weights
-            yield f"random, fitted {name}", Found(size, [score(weights, test).accuracy], time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            accuracy = score(weights, test).accuracy
+            yield f"random, fitted {name}", Found(size, [accuracy], [likeness(here, weights)], seconds)
 
 
-def as_proposed(
-    here: World, how: FewJudgments, knobs: params.Proposals, batch: int, rounds: int, root: int
-) -> Iterator[tuple[str, Found]]:
+def as_proposed(here: World, study: params.Params, agent: str, batch: int, rounds: int) -> Iterator[tuple[str, Found]]:
     """Yield what judgments asked as proposed give, round by round."""
-    rng = generator(root, "benchmark", "proposed")
+    knobs, rng = study.proposals, generator(study.seed, "benchmark", "proposed")
     test = here._replace(noise=0.0).answer(here.test[:: len(here.test) // N_SCORED], rng)
     still = rng.permutation(len(here.train))
     held, still = here.answer(here.train[still[:N_HELD_OUT]], rng), still[N_HELD_OUT:]
@@ -117,10 +125,12 @@ def as_proposed(
         train = np.concatenate([train, here.answer(here.train[still[chosen]], rng)])
         still = np.delete(still, chosen)
         started = time.perf_counter()
-        fits = fit_members(train, held, here.n_stimuli, how, rng, knobs.n_members, os.cpu_count() or 1)
+        settings = study.few.settings(study.spose[agent], len(train), here.n_stimuli)
+        fits = fit_members(train, held, here.n_stimuli, settings, rng, knobs.n_members, os.cpu_count() or 1)
         seconds = (time.perf_counter() - started) / len(fits)
         members = [one.weights for one in fits]
-        yield "as proposed", Found(len(train), [score(one, test).accuracy for one in members], seconds)
+        accuracies = [score(one, test).accuracy for one in members]
+        yield "as proposed", Found(len(train), accuracies, [likeness(here, one) for one in members], seconds)
         if done < rounds:
             information = expected_information(members, here.train[still])
             chosen = draw_informative(information, batch, knobs.share, rng)
@@ -136,15 +146,12 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="*", default=[100_000, 200_000, 500_000, 1_000_000])
     wanted = parser.parse_args()
     study = params.parse((Path(__file__).parents[1] / "pipelines/studies/emotion.yaml").read_text(encoding="utf-8"))
-    knobs = study.proposals
-    settings = study.spose[wanted.agent]
-    how = knobs.few_judgments(settings.dimensions)
     here = world(wanted.ratings, wanted.agent, study, wanted.noise)
     print(f"{wanted.agent}, {here.n_stimuli:,} stimuli, {wanted.noise:.0%} of judgments by chance\n")
-    print("| how asked | judgments | held-out accuracy | seconds a fit |\n|---|---|---|---|")
-    for name, found in at_random(here, settings, how, wanted.sizes, study.seed):
+    print("| how asked | judgments | held-out accuracy | r with the truth | seconds a fit |\n|---|---|---|---|---|")
+    for name, found in at_random(here, study, wanted.agent, wanted.sizes):
         print(f"| {name} | {found}", flush=True)
-    for name, found in as_proposed(here, how, knobs, wanted.batch, wanted.rounds, study.seed):
+    for name, found in as_proposed(here, study, wanted.agent, wanted.batch, wanted.rounds):
         print(f"| {name} | {found}", flush=True)
 
 

@@ -44,14 +44,14 @@ def sweep(tables: Tables, params: Params, work: Work) -> Frames:
     if min(len(train), len(test)) < LEAST_JUDGMENTS or not fits:
         work.say(f"no sweep: {len(train):,} judgments to learn from, {len(test):,} held out")
         return {"sweeps": frame("sweeps", [])}
-    settings = params.spose[work.agent]
     reference = fits[min(fits)]
 
     def one(trial: Trial) -> Row:
         names = ("sweeps", work.agent, trial.sweep, trial.setting, trial.replicate)
         rng = generator(params.seed, *names)
         chosen = train[rng.choice(len(train), trial.n_judgments, replace=False, shuffle=False)]
-        found = fit(training_data(chosen, test, n_stimuli, rng), settings_of(settings, wanted, trial.dimensions), rng)
+        own = params.settings(work.agent, trial.n_judgments, n_stimuli)
+        found = fit(training_data(chosen, test, n_stimuli, rng), settings_of(own, wanted, trial.dimensions), rng)
         matches = best_matches(reference, found.weights) if found.weights.shape[1] else np.empty(0)
         return {
             "agent": work.agent,
@@ -64,7 +64,7 @@ def sweep(tables: Tables, params: Params, work: Work) -> Frames:
             "n_recovered": int((matches >= wanted.recovered_r).sum()),
         }
 
-    asked = list(trials(wanted, len(train), settings.dimensions))
+    asked = list(trials(wanted, len(train), params.spose[work.agent].dimensions))
     return {"sweeps": frame("sweeps", run_trials(one, asked, work))}
 
 

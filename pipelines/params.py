@@ -83,29 +83,23 @@ class Sweeps(_Section):
     min_delta: float = Field(ge=0)
 
 
-class Proposals(_Section):
-    """How `affectlake plan` chooses what to ask next, and how it fits the few judgments that are there."""
+class Few(_Section):
+    """How agents whose l1 is ``auto`` are fitted, and what `affectlake plan` fits: to few judgments."""
 
-    n_members: int = Field(default=4, ge=2)
-    share: float = Field(default=0.06, gt=0, le=1)
     prior: float = Field(default=1.4, gt=0)
-    random_per_stimulus: int = Field(default=10, ge=1)
-    held_out: int = Field(default=5000, ge=100)
     learning_rate: float = Field(default=0.01, gt=0)
     max_epochs: int = Field(default=500, ge=1)
     patience: int = Field(default=60, ge=1)
     min_delta: float = Field(default=0.00001, ge=0)
 
-    def few_judgments(self, dimensions: int) -> FewJudgments:
-        """Return how embeddings of so many dimensions are fitted."""
-        return FewJudgments(
-            prior=self.prior,
-            dimensions=dimensions,
-            learning_rate=self.learning_rate,
-            max_epochs=self.max_epochs,
-            patience=self.patience,
-            min_delta=self.min_delta,
-        )
+
+class Proposals(_Section):
+    """How `affectlake plan` chooses what to ask next."""
+
+    n_members: int = Field(default=4, ge=2)
+    share: float = Field(default=0.06, gt=0, le=1)
+    random_per_stimulus: int = Field(default=10, ge=1)
+    held_out: int = Field(default=5000, ge=100)
 
 
 class _File(_Section):
@@ -136,6 +130,12 @@ class Params:
         so; the lake does.
     fittable : frozenset of str
         Those of them with enough answers to the main set for an embedding.
+    spose : mapping of str to Settings
+        How each agent is fitted; of one whose l1 is ``auto`` all but what :meth:`settings` adds.
+    few : FewJudgments
+        How embeddings are fitted to few judgments.
+    auto : frozenset of str
+        Agents whose l1 is ``auto``: fitted as to few judgments.
     schedules : mapping of str to Schedule
         Collections that recur, by name.
     notify : Notify
@@ -153,6 +153,8 @@ class Params:
     geometry: Geometry
     sweeps: Sweeps
     proposals: Proposals
+    few: FewJudgments
+    auto: frozenset[str]
     raw: Mapping[str, Any]
     brain: Brain | None = None
     collected: frozenset[str] = frozenset()
@@ -164,6 +166,11 @@ class Params:
     def fitted(self) -> list[str]:
         """Agents that have an embedding, in the file's order: those that need no server, or have enough answers."""
         return [name for name, agent in self.agents.items() if agent.kind != "chat" or name in self.fittable]
+
+    def settings(self, agent: str, n_judgments: int, n_stimuli: int) -> Settings:
+        """Return how an agent's embedding is fitted to so many judgments."""
+        base = self.spose[agent]
+        return self.few.settings(base, n_judgments, n_stimuli) if agent in self.auto else base
 
     def at(self, key: str) -> Any:
         """Return the value at a dotted `key`, or None where the file has none."""
@@ -208,6 +215,7 @@ def parse(text: str, name: str = "params.yaml") -> Params:
     shared = dict(checked.spose)
     seeds = _seeds(name, shared.pop("seeds", None))
     device = shared.pop("device", "cpu")
+    few = _few(name, shared.pop("few", {}))
     if device not in ("cpu", "cuda"):
         raise UsageError(f"{name}: spose.device has no value {device!r}", allowed="cpu, cuda")
     agents: dict[str, Agent] = {}
@@ -215,9 +223,11 @@ def parse(text: str, name: str = "params.yaml") -> Params:
     for agent, entry in checked.agents.items():
         if "l1" not in entry:
             raise UsageError(
-                f"{name}: agents.{agent} has no l1", wanted="λ of its SPoSE fit, such as l1: 0.004", found=str(entry)
+                f"{name}: agents.{agent} has no l1",
+                wanted="λ of its SPoSE fit, such as l1: 0.004, or l1: auto",
+                found=str(entry),
             )
-        settings[agent] = Settings.from_params({**shared, "l1": entry["l1"]})
+        settings[agent] = Settings.from_params({**shared, "l1": 0.0 if entry["l1"] == "auto" else entry["l1"]})
         agents[agent] = parse_agent(agent, {key: value for key, value in entry.items() if key != "l1"})
     return Params(
         study=checked.study,
@@ -232,6 +242,8 @@ def parse(text: str, name: str = "params.yaml") -> Params:
         sweeps=checked.sweeps,
         raw=raw,
         proposals=checked.proposals,
+        few=few,
+        auto=frozenset(agent for agent, entry in checked.agents.items() if entry["l1"] == "auto"),
         brain=checked.brain,
         schedules=parse_schedules(name, checked.schedules, agents),
         notify=parse_notify(name, checked.notify),
@@ -288,10 +300,18 @@ def _seeds(name: str, value: object) -> tuple[int, ...]:
     return tuple(value)
 
 
-def _account(name: str, error: ValidationError) -> UsageError:
+def _few(name: str, section: object) -> FewJudgments:
+    """Check the section ``spose.few``."""
+    try:
+        return FewJudgments(**Few.model_validate(section).model_dump())
+    except ValidationError as error:
+        raise _account(name, error, ("spose", "few")) from error
+
+
+def _account(name: str, error: ValidationError, within: tuple[str, ...] = ()) -> UsageError:
     """Turn pydantic's first complaint into one message in the project's own words."""
     first = error.errors()[0]
-    words = [str(w) for w in first["loc"] if w not in _KINDS or first["type"] == "missing"]
+    words = [str(w) for w in (*within, *first["loc"]) if w not in _KINDS or first["type"] == "missing"]
     key = ".".join(words) or "the file"
     found = repr(first["input"]) if first["type"] != "missing" else "nothing"
     more = f"; {error.error_count() - 1} more" if error.error_count() > 1 else ""
@@ -312,5 +332,6 @@ def _known_keys(path: list[str]) -> list[str]:
         "geometry": [Geometry],
         "sweeps": [Sweeps],
         "proposals": [Proposals],
+        "spose.few": [Few],
     }
     return sorted({key for model in sections.get(".".join(path), []) for key in model.model_fields})

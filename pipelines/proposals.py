@@ -203,13 +203,13 @@ def _informative(
 ) -> tuple[_Chosen, Fits]:
     """Fit embeddings to the judgments, and choose of the open trials those whose answers tell most."""
     wanted = params.proposals
-    how = wanted.few_judgments(params.spose[name].dimensions)
+    settings = params.few.settings(params.spose[name], len(known.train), known.n_stimuli)
 
     def watch(member: int, row: Epoch) -> None:
-        progress(f"embedding {member + 1} of {wanted.n_members}: epoch {row.epoch} of at most {wanted.max_epochs}")
+        progress(f"embedding {member + 1} of {wanted.n_members}: epoch {row.epoch} of at most {settings.max_epochs}")
 
     found = fit_members(
-        known.train, known.test, known.n_stimuli, how, rng, wanted.n_members, os.cpu_count() or 1, watch
+        known.train, known.test, known.n_stimuli, settings, rng, wanted.n_members, os.cpu_count() or 1, watch
     )
     members = [fit.weights for fit in found]
     progress(f"weighing {len(known.open_train):,} open trials")
@@ -219,7 +219,7 @@ def _informative(
         information=float(information[at].mean()),
         information_of_open=float(information.mean()),
         accuracies=tuple(score(one, known.test).accuracy for one in members),
-        l1=how.settings(len(known.train), known.n_stimuli).l1,
+        l1=settings.l1,
     )
     return _Chosen("informative", "train", known.open_train[at], information[at]), fits
 

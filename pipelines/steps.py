@@ -197,14 +197,15 @@ def embed(tables: Tables, params: Params, work: Work) -> Frames:
     rng = generator(params.seed, "spose", work.agent, "order")
     data = training_data(train, test, n_stimuli, rng)
     work.say(f"{len(data.train):,} judgments to learn from, {len(data.test):,} held out")
+    settings = params.settings(work.agent, len(data.train), n_stimuli)
     fits = fit_seeds(
         data,
-        params.spose[work.agent],
+        settings,
         params.seed,
         params.fit_seeds,
         names=("spose", work.agent),
         workers=work.workers if params.device == "cpu" else 1,
-        on_epoch=lambda seed, row: work.progress(_progress(seed, row, params.spose[work.agent].max_epochs)),
+        on_epoch=lambda seed, row: work.progress(_progress(seed, row, settings.max_epochs)),
         checkpoints_in=work.scratch,
         device=params.device,
     )

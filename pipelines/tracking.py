@@ -168,7 +168,9 @@ def _facts(lake: Path, stage: Stage, params: Params, seed: int) -> dict[str, str
     """Return what is logged as parameters: settings, seeds and the hashes of the tables read."""
     digests = Manifest(lake, "").digests
     inputs = {f"input.{output}": digests.get(output, "not recorded") for output in stage.reads}
-    settings = {f"spose.{key}": str(value) for key, value in asdict(params.spose[stage.agent]).items()}
+    own = asdict(params.spose[stage.agent])
+    own |= asdict(params.few) | {"l1": "auto"} if stage.agent in params.auto else {}
+    settings = {f"spose.{key}": str(value) for key, value in own.items()}
     run = {"agent": stage.agent, "seed": str(seed), "root_seed": str(params.seed), "device": params.device}
     return run | settings | inputs
 

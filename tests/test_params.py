@@ -30,6 +30,8 @@ MISTAKES = {
     "unknown device": ({"spose.device": "tpu"}, "spose.device", "cuda"),
     "unknown source": ({"sources.kind": "movies"}, "sources", "synthetic"),
     "no agents": ({"agents": {}}, "no agents", "agents"),
+    "unknown key of few": ({"spose.few.priors": 2.0}, "spose.few.priors", "did you mean 'prior'"),
+    "l1 in words": ({"agents.human-category.l1": "automatic"}, "l1", "automatic"),
     "negative l1": ({"agents.human-category.l1": -1}, "l1", "-1"),
 }
 
@@ -61,6 +63,15 @@ def test_a_missing_section_is_named() -> None:
 def test_what_is_no_params_file_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse(text)
+
+
+def test_an_l1_may_follow_the_number_of_judgments() -> None:
+    params = parse(override(DEMO, ("agents.human-category.l1=auto", "spose.few.prior=2.0")))
+    own = params.settings("human-category", 1000, 50)
+    assert (own.l1, own.dimensions) == (2.0 * 50 / 1000, params.spose["human-category"].dimensions)
+    assert (own.learning_rate, own.max_epochs) == (0.01, 500)
+    fixed = parse(DEMO)
+    assert fixed.settings("human-category", 1000, 50) == fixed.spose["human-category"]
 
 
 def test_overrides_keep_comments_and_types() -> None:

@@ -35,7 +35,9 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lake = tmp_path_factory.mktemp("proposals") / "lake"
     make_lake(lake, ENTRY | {"protocol": "naive-least-similar"})
     raw = yaml.safe_load((lake / "params.yaml").read_text())
-    raw["proposals"] |= {"random_per_stimulus": 4, "held_out": 100, "max_epochs": 60}
+    raw["proposals"] |= {"random_per_stimulus": 4, "held_out": 100}
+    raw["spose"]["few"]["max_epochs"] = 60
+    raw["agents"]["tiny"]["l1"] = "auto"
     (lake / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     return lake
 
@@ -104,6 +106,8 @@ def test_the_first_round_is_random_and_the_next_ones_tell_most(lake: Path, monke
     assert answer(lake, proposed=True) == 0
     run(lake)
     assert read_output(lake, "choices/tiny").filter(pl.col("trial_set") == "main").collect().height == 210
+    curve = read_output(lake, "learning_curves/tiny").collect()
+    assert 2 < curve["epoch"].max() <= 60  # as to few judgments, not as the study's two epochs
 
 
 def test_the_same_answers_give_the_same_proposals(lake: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from affectlake.errors import SamplingError
 from affectlake.spose import (
     FewJudgments,
+    Settings,
     choice_probabilities,
     draw_informative,
     expected_information,
@@ -18,7 +19,8 @@ from affectlake.spose import (
 from affectlake.triplets import odd_last, sample_dyads
 
 N = 40
-HOW = FewJudgments(prior=1.4, dimensions=6, learning_rate=0.02, max_epochs=300, patience=40, min_delta=1e-5)
+BASE = Settings(l1=0.004, dimensions=6)
+HOW = FewJudgments(learning_rate=0.02, max_epochs=300, patience=40)
 
 
 @pytest.fixture
@@ -88,9 +90,10 @@ def test_drawn_are_different_ones_of_the_best(rng: np.random.Generator) -> None:
 
 
 def test_the_prior_counts_the_same_however_many_judgments_there_are() -> None:
-    few, many = HOW.settings(1000, N), HOW.settings(100_000, N)
+    few, many, most = (HOW.settings(BASE, n, N) for n in (1000, 100_000, 10**7))
     assert few.l1 * 1000 == pytest.approx(many.l1 * 100_000) == pytest.approx(1.4 * N)
-    assert (few.batch_size, many.batch_size, HOW.settings(10**7, N).batch_size) == (512, 4160, 8192)
+    assert (few.dimensions, few.learning_rate, few.pruning) == (6, 0.02, "max-weight")
+    assert (few.batch_size, many.batch_size, most.batch_size) == (512, 4160, 8192)
 
 
 def world(rng: np.random.Generator, n_stimuli: int = 120) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
@@ -117,10 +120,16 @@ def test_what_is_proposed_teaches_more_than_what_is_drawn_at_random() -> None:
     for _ in range(3):
         proposed = np.concatenate([proposed, judge(truth, still[chosen])])
         still = np.delete(still, chosen, axis=0)
-        members = [one.weights for one in fit_members(proposed, held, len(truth), HOW, rng, 3)]
+        members = [
+            one.weights
+            for one in fit_members(proposed, held, len(truth), HOW.settings(BASE, len(proposed), len(truth)), rng, 3)
+        ]
         chosen = draw_informative(expected_information(members, still), 600, 0.15, rng)
     random = judge(truth, pool[: len(proposed)])
-    by_chance = [one.weights for one in fit_members(random, held, len(truth), HOW, rng, 3)]
+    by_chance = [
+        one.weights
+        for one in fit_members(random, held, len(truth), HOW.settings(BASE, len(random), len(truth)), rng, 3)
+    ]
     accuracy = [score(one, test).accuracy for one in members]
     other = [score(one, test).accuracy for one in by_chance]
     assert min(accuracy) > max(other) + 0.01

@@ -14,7 +14,7 @@ for ever. Which triplets there are, and who is asked, does not belong here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,36 +33,34 @@ _SMALLEST_BATCH, _LARGEST_BATCH, _BATCHES_AN_EPOCH = 512, 8192, 24
 
 @dataclass(frozen=True, kw_only=True)
 class FewJudgments:
-    """How embeddings are fitted to few judgments.
+    """How embeddings are fitted to few judgments, or to judgments that were chosen for what they tell.
 
     Attributes
     ----------
     prior : float
         Nats that a unit of weight costs, above 0: the rate of an exponential prior on each weight. The l1 of a fit to
         m judgments of n stimuli is ``prior n / m``, so that the prior counts the same however many judgments there are.
-    dimensions, learning_rate, max_epochs, patience, min_delta
+    learning_rate, max_epochs, patience, min_delta
         As in :class:`~affectlake.spose.settings.Settings`.
     """
 
-    prior: float
-    dimensions: int
-    learning_rate: float
-    max_epochs: int
-    patience: int
-    min_delta: float
+    prior: float = 1.4
+    learning_rate: float = 0.01
+    max_epochs: int = 500
+    patience: int = 60
+    min_delta: float = 1e-5
 
-    def settings(self, n_judgments: int, n_stimuli: int) -> Settings:
-        """Return the settings of a fit to `n_judgments` of `n_stimuli`: some 24 batches an epoch."""
+    def settings(self, base: Settings, n_judgments: int, n_stimuli: int) -> Settings:
+        """Return `base` with these in place of its own, and some 24 batches an epoch."""
         batch = min(max(n_judgments // _BATCHES_AN_EPOCH, _SMALLEST_BATCH), _LARGEST_BATCH)
-        return Settings(
+        return replace(
+            base,
             l1=self.prior * n_stimuli / n_judgments,
-            dimensions=self.dimensions,
             batch_size=batch // 64 * 64,
             learning_rate=self.learning_rate,
             max_epochs=self.max_epochs,
             patience=self.patience,
             min_delta=self.min_delta,
-            pruning="none",
         )
 
 
@@ -70,7 +68,7 @@ def fit_members(
     train: NDArray[np.int32],
     held_out: NDArray[np.int32],
     n_stimuli: int,
-    how: FewJudgments,
+    settings: Settings,
     rng: np.random.Generator,
     n_members: int,
     workers: int = 1,
@@ -83,7 +81,8 @@ def fit_members(
     train, held_out : (m, 3) int32
         Judgments to learn from and to stop by: the two similar stimuli, then the odd one.
     n_stimuli : int
-    how : FewJudgments
+    settings : Settings
+        Such as :meth:`FewJudgments.settings` gives. No dimension is pruned.
     rng : numpy.random.Generator
         Orders the judgments and draws the starts.
     n_members : int
@@ -100,9 +99,9 @@ def fit_members(
     """
     data = training_data(train, held_out, n_stimuli, rng)
     root = int(rng.integers(2**31))
-    settings = how.settings(len(train), n_stimuli)
+    whole = replace(settings, pruning="none")
     names = ("proposals",)
-    found = fit_seeds(data, settings, root, range(n_members), names=names, workers=workers, on_epoch=on_epoch)
+    found = fit_seeds(data, whole, root, range(n_members), names=names, workers=workers, on_epoch=on_epoch)
     return list(found.values())
 
 
