@@ -134,9 +134,16 @@ def steps(lake: Path, as_json: bool) -> None:
 @click.option("--output", type=click.Path(path_type=Path), help="Where to write it.")
 @click.option("--compare", nargs=2, default=None, metavar="V1 V2", help="Set two versions beside each other instead.")
 @click.option("--figures", is_flag=True, help="Also write every figure as SVG and PNG, and its numbers as CSV.")
+@click.option("--no-pictures", is_flag=True, help="Leave frames of videos out, captions in their place.")
 @click.option("--open", "show", is_flag=True, help="Open it in the web browser.")
 def report(
-    lake: Path, at: str, output: Path | None, compare: tuple[str, str] | None, figures: bool, show: bool
+    lake: Path,
+    at: str,
+    output: Path | None,
+    compare: tuple[str, str] | None,
+    figures: bool,
+    no_pictures: bool,
+    show: bool,
 ) -> None:
     """Write the HTML report of a version and print its path."""
     from affectlake.lake import repository
@@ -145,7 +152,10 @@ def report(
     root = repository.find(lake)
     if compare and (at or figures):
         raise UsageError("--compare names its own versions", todo="leave --at and --figures out")
-    path = reporting.write_comparison(root, *compare, output) if compare else reporting.write_report(root, at, output)
+    if compare:
+        path = reporting.write_comparison(root, *compare, output)
+    else:
+        path = reporting.write_report(root, at, output, pictures=not no_pictures)
     click.echo(path)
     if figures:
         folder = path.with_name(f"{path.stem}-figures")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,12 +17,15 @@ from affectlake.lake.git import git
 from affectlake.lake.query import query
 from affectlake.lake.versions import Manifest, Version, resolve
 from affectlake.report import BrainInputs, ReportInputs, VersionFacts, figure_files, render, render_comparison
+from affectlake.report.gallery import TOP
 from affectlake.report.positions import Compared, compared, draw
 from affectlake.report.svg import Figure
 from pipelines.params import Params, parse
 
 ANALYSES = ("labels", "graph_nodes", "graph_edges", "sweeps", "comparisons", "community_overlaps", "order_effects")
 WHOLE = ("stimuli", "ratings", "captions", "exclusions", "metrics", "embeddings", "layouts", "learning_curves")
+
+THUMBNAIL_PIXELS = 128
 
 _TRIALS = "SELECT trial_set, split, count(*) AS n_triplets FROM triplets GROUP BY ALL ORDER BY ALL"
 _CHOICES = """
@@ -30,7 +35,7 @@ _CHOICES = """
 """
 
 
-def write_report(lake: Path, at: str = "", target: Path | None = None) -> Path:
+def write_report(lake: Path, at: str = "", target: Path | None = None, *, pictures: bool = True) -> Path:
     """Write the HTML report of a version and return its path.
 
     Parameters
@@ -41,11 +46,14 @@ def write_report(lake: Path, at: str = "", target: Path | None = None) -> Path:
         The version; the latest when empty.
     target : Path, optional
         Where to write it; ``storage/reports/VERSION.html`` by default.
+    pictures : bool
+        Whether frames of videos may be in it; without, captions stand in their place.
     """
     version = resolve(lake, at)
     path = target or lake / layout.REPORTS / f"{version.name}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render(gather(lake, version)), encoding="utf-8")
+    found = gather(lake, version)
+    path.write_text(render(found if pictures else replace(found, thumbnails={})), encoding="utf-8")
     return path
 
 
@@ -142,9 +150,36 @@ def gather(lake: Path, version: Version) -> ReportInputs:
         trial_counts=query(lake, _TRIALS, version.name).pl(),
         choice_counts=query(lake, _CHOICES, version.name).pl(),
         analyses={name: _table(lake, version, name, present) for name in ANALYSES if name in present},
+        thumbnails=_thumbnails(lake, version) if {"frames", "layouts"} <= set(present) else {},
         brain=_brain(lake, version) if "group_stats" in present else None,
         **whole,
     )
+
+
+# the middle frame of each stimulus that is among the strongest of a dimension of a fit that is shown
+_FRAMES = """
+    WITH shown AS (SELECT DISTINCT agent, seed FROM layouts),
+         ranked AS (
+             SELECT stimulus_index,
+                    row_number() OVER (PARTITION BY agent, dimension ORDER BY weight DESC, stimulus_index) AS place
+             FROM embeddings JOIN shown USING (agent, seed))
+    SELECT stimulus_index, jpeg FROM frames JOIN videos USING (stimulus_index)
+    WHERE frame_index = n_frames // 2 AND stimulus_index IN (SELECT stimulus_index FROM ranked WHERE place <= {top})
+    ORDER BY ALL
+"""
+
+
+def _thumbnails(lake: Path, version: Version) -> dict[int, bytes]:
+    from PIL import Image
+
+    found = {}
+    for index, jpeg in query(lake, _FRAMES.format(top=TOP), version.name).fetchall():
+        image = Image.open(BytesIO(jpeg))
+        image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+        small = BytesIO()
+        image.save(small, "JPEG", quality=75)
+        found[index] = small.getvalue()
+    return found
 
 
 _MAPS = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import replace
 from html import unescape
@@ -13,6 +14,7 @@ from importlib import resources
 import numpy as np
 import polars as pl
 import pytest
+from markupsafe import escape
 
 from affectlake.report import ReportInputs, VersionFacts, render
 from affectlake.report.wording import NBSP
@@ -265,6 +267,17 @@ def test_text_from_data_cannot_become_markup(html: str) -> None:
     assert set("<>&").isdisjoint(page.data)
     assert json.loads(page.data)["stimuli"]["caption"][0] == NASTY
     assert NASTY in unescape(written)
+
+
+def test_the_strongest_stimuli_are_pictures_where_there_are_frames() -> None:
+    inputs = make_inputs(embeddings=make_inputs().embeddings.filter(pl.col("agent") == "human-category"))
+    strongest = inputs.embeddings.filter(pl.col("dimension") == 1).sort("weight", descending=True)["stimulus_index"][0]
+    page = render(replace(inputs, thumbnails={strongest: b"\xff\xd8pixels"}))
+    caption = inputs.captions.filter(pl.col("stimulus_index") == strongest).sort("caption_index")["caption"][0]
+    data = b64encode(b"\xff\xd8pixels").decode()
+    assert f'<img src="data:image/jpeg;base64,{data}" alt="{escape(caption)}"' in page
+    assert "<img" not in render(inputs)
+    Page(page)
 
 
 def test_long_captions_are_shortened() -> None:

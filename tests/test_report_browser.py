@@ -119,6 +119,16 @@ def test_the_gallery_is_sorted(page: Any) -> None:
         assert found == sorted(found, reverse=falling) and len(found) >= 3
 
 
+def test_the_strongest_stimuli_are_seen_unless_pictures_are_left_out(page: Any, lake: Path, tmp_path: Path) -> None:
+    widths = "[...document.querySelectorAll('#agent-human-category .strongest img')].map(i => i.naturalWidth)"
+    found = page.evaluate(widths)
+    assert len(found) >= 6
+    assert set(found) == {reporting.THUMBNAIL_PIXELS}
+    plain = reporting.write_report(lake, target=tmp_path / "plain.html", pictures=False).read_text()
+    assert "<img" not in plain
+    assert "In a synthetic clip" in plain
+
+
 def test_the_map_tells_of_a_stimulus_by_keyboard(page: Any) -> None:
     page.focus("#agent-human-category svg.atlas")
     page.keyboard.press("ArrowRight")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from base64 import b64encode
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -45,8 +47,17 @@ def draw(inputs: ReportInputs, facts: AgentFacts) -> Figure:
     own = rows_of(inputs, facts, "reproducibility", "pearson_r").drop_nulls("value")
     again = dict(own.select("dimension", "value").iter_rows())
     labels = _labels(inputs, facts)
+    pictures = inputs.thumbnails
     cards = [
-        _card(dimension, rows, labels.get(dimension, []), captions, words.get(dimension, []), again.get(dimension))
+        _card(
+            dimension,
+            rows,
+            labels.get(dimension, []),
+            captions,
+            pictures,
+            words.get(dimension, []),
+            again.get(dimension),
+        )
         for (dimension,), rows in top.group_by("dimension", maintain_order=True)
     ]
     first = [name for _, name in sorted(first_labels(inputs, facts).items())][:3]
@@ -78,6 +89,7 @@ def _card(
     rows: pl.DataFrame,
     labels: list[dict[str, Any]],
     captions: dict[int, str],
+    pictures: Mapping[int, bytes],
     words: list[tuple[str, float]],
     again: float | None,
 ) -> Markup:
@@ -93,7 +105,7 @@ def _card(
     stimuli = [
         element(
             "li",
-            element("span", captions.get(row["stimulus_index"]) or row["stimulus_id"]),
+            _shown(captions.get(row["stimulus_index"]) or row["stimulus_id"], pictures.get(row["stimulus_index"])),
             element("small", f"{row['stimulus_id']} · {row['category'] or 'no category'} · {decimal(row['weight'])}"),
         )
         for row in rows.iter_rows(named=True)
@@ -111,6 +123,14 @@ def _card(
         data_again=f"{again if again is not None else -1:.4f}",
         data_name=labels[0]["rating"] if labels else "~",
     )
+
+
+def _shown(text: str, picture: bytes | None) -> Markup:
+    """Return a stimulus's frame, or its caption where it has none."""
+    if picture is None:
+        return element("span", text)
+    data = b64encode(picture).decode()
+    return Markup('<img src="data:image/jpeg;base64,{}" alt="{}" title="{}">').format(data, text, text)
 
 
 def characteristic_words(weights: pl.DataFrame, captions: pl.DataFrame) -> dict[int, list[tuple[str, float]]]:

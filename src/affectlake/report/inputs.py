@@ -86,6 +86,8 @@ class ReportInputs:
     analyses : mapping of str to polars.DataFrame
         The tables ``labels, graph_nodes, graph_edges, sweeps, comparisons, community_overlaps, order_effects`` by name;
         one that the version does not have may be missing.
+    thumbnails : mapping of int to bytes
+        A small JPEG of stimuli with large weights, by ``stimulus_index``; empty where there are no videos.
     brain : BrainInputs, optional
         Left out for a study without brains.
     """
@@ -107,6 +109,7 @@ class ReportInputs:
     trial_counts: pl.DataFrame
     choice_counts: pl.DataFrame
     analyses: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    thumbnails: Mapping[int, bytes] = field(default_factory=dict)
 
     def table(self, name: str, agent: str = "") -> pl.DataFrame | None:
         """Return a table of the analyses, or an agent's rows of it; None when the version has none."""
