@@ -148,9 +148,7 @@ def propose(
             found="every trial of the main set that can be asked is answered or failed for good",
             todo="ask failed ones again with `affectlake collect --retry-failed`, or draw more triplets (params.yaml)",
         )
-    earlier = known_proposals(lake, name)
-    last = None if earlier is None else earlier.select(pl.col("round").max()).collect().item()
-    number = 0 if last is None else last + 1
+    number = _next_round(lake, name)
     rng = generator(params.seed, "proposals", name, number)
     wanted, n_test = params.proposals, len(known.test)
     n_held_out = min(max(0, wanted.held_out - n_test), -(-n // 10), len(known.open_test))
@@ -161,15 +159,15 @@ def propose(
         chosen, fits = _informative(params, name, known, n_left, rng, progress)
     else:
         chosen, fits = _Chosen("random", "train", trials.sample_rows(known.open_train, n_left, rng), None), None
-    frame = pl.concat([_frame(chosen), _frame(held_out)]).select(
-        pl.lit(name).alias("agent"),
-        pl.lit(number, dtype=pl.Int32).alias("round"),
-        pl.lit("main").alias("trial_set"),
-        pl.all(),
-        pl.lit(len(known.train), dtype=pl.Int32).alias("n_judgments"),
-    )
-    version = _publish(lake, name, frame.sort(contract(PROPOSED).key), say)
+    frame = pl.concat([_frame(chosen), _frame(held_out)])
+    version = _publish(lake, name, number, len(known.train), frame, say)
     return Proposal(name, number, len(known.train), n_test, n_open, n_left, n_held_out, fits, version)
+
+
+def _next_round(lake: Path, name: str) -> int:
+    earlier = known_proposals(lake, name)
+    last = None if earlier is None else earlier.select(pl.col("round").max()).collect().item()
+    return 0 if last is None else int(last) + 1
 
 
 def _known(lake: Path, params: Params, agent: ChatAgent, progress: Callable[[str], None]) -> _Known:
@@ -180,9 +178,10 @@ def _known(lake: Path, params: Params, agent: ChatAgent, progress: Callable[[str
     split = triplets.filter(pl.col("trial_set") == "main").select(*TRIPLET, "split").sort(TRIPLET).collect()["split"]
     is_test = (split == "test").to_numpy()
     n_stimuli = len(plan.materials.stimulus_ids)
-    open_rows = np.sort(plan.row)
+    is_open = np.zeros(len(every), dtype=np.bool_)
+    is_open[plan.row] = True
     train, test = _judged(lake, agent, triplets, progress)
-    return _Known(n_stimuli, train, test, every[open_rows[~is_test[open_rows]]], every[open_rows[is_test[open_rows]]])
+    return _Known(n_stimuli, train, test, every[is_open & ~is_test], every[is_open & is_test])
 
 
 def _judged(lake: Path, agent: ChatAgent, triplets: pl.LazyFrame, progress: Callable[[str], None]) -> tuple[Rows, Rows]:
@@ -232,8 +231,15 @@ def _frame(chosen: _Chosen) -> pl.DataFrame:
     )
 
 
-def _publish(lake: Path, name: str, frame: pl.DataFrame, say: Say) -> Version | None:
+def _publish(lake: Path, name: str, number: int, n_judgments: int, chosen: pl.DataFrame, say: Say) -> Version | None:
+    frame = chosen.select(
+        pl.lit(name).alias("agent"),
+        pl.lit(number, dtype=pl.Int32).alias("round"),
+        pl.lit("main").alias("trial_set"),
+        pl.all(),
+        pl.lit(n_judgments, dtype=pl.Int32).alias("n_judgments"),
+    )
     with repository.writing(lake, f"affectlake plan {name}", wait_s=float("inf"), say=say):
         recover(lake, say)
-        growing.append(lake, f"{PROPOSED}/{name}", frame, {})
+        growing.append(lake, f"{PROPOSED}/{name}", frame.sort(contract(PROPOSED).key), {})
         return repository.publish(lake)

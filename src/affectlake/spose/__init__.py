@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from affectlake.spose.fitting import fit_seeds as fit_seeds
     from affectlake.spose.model import choice_probabilities as choice_probabilities
     from affectlake.spose.model import score as score
-    from affectlake.spose.proposing import FewJudgments as FewJudgments
     from affectlake.spose.proposing import draw_informative as draw_informative
     from affectlake.spose.proposing import expected_information as expected_information
     from affectlake.spose.proposing import fit_members as fit_members
     from affectlake.spose.pruning import Match as Match
     from affectlake.spose.pruning import match as match
+    from affectlake.spose.settings import FewJudgments as FewJudgments
     from affectlake.spose.settings import Settings as Settings
 
 _HOME = {
     "Epoch": "curve",
-    "FewJudgments": "proposing",
+    "FewJudgments": "settings",
     "Fit": "fitting",
     "Match": "pruning",
     "Score": "curve",

@@ -14,7 +14,7 @@ for ever. Which triplets there are, and who is asked, does not belong here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,41 +27,6 @@ from affectlake.spose.fitting import Fit, fit_seeds
 from affectlake.spose.model import check
 from affectlake.spose.settings import Settings
 from affectlake.spose.state import LANES, aligned_rows
-
-_SMALLEST_BATCH, _LARGEST_BATCH, _BATCHES_AN_EPOCH = 512, 8192, 24
-
-
-@dataclass(frozen=True, kw_only=True)
-class FewJudgments:
-    """How embeddings are fitted to few judgments, or to judgments that were chosen for what they tell.
-
-    Attributes
-    ----------
-    prior : float
-        Nats that a unit of weight costs, above 0: the rate of an exponential prior on each weight. The l1 of a fit to
-        m judgments of n stimuli is ``prior n / m``, so that the prior counts the same however many judgments there are.
-    learning_rate, max_epochs, patience, min_delta
-        As in :class:`~affectlake.spose.settings.Settings`.
-    """
-
-    prior: float = 1.4
-    learning_rate: float = 0.01
-    max_epochs: int = 500
-    patience: int = 60
-    min_delta: float = 1e-5
-
-    def settings(self, base: Settings, n_judgments: int, n_stimuli: int) -> Settings:
-        """Return `base` with these in place of its own, and some 24 batches an epoch."""
-        batch = min(max(n_judgments // _BATCHES_AN_EPOCH, _SMALLEST_BATCH), _LARGEST_BATCH)
-        return replace(
-            base,
-            l1=self.prior * n_stimuli / n_judgments,
-            batch_size=batch // 64 * 64,
-            learning_rate=self.learning_rate,
-            max_epochs=self.max_epochs,
-            patience=self.patience,
-            min_delta=self.min_delta,
-        )
 
 
 def fit_members(
@@ -82,7 +47,7 @@ def fit_members(
         Judgments to learn from and to stop by: the two similar stimuli, then the odd one.
     n_stimuli : int
     settings : Settings
-        Such as :meth:`FewJudgments.settings` gives. No dimension is pruned.
+        Such as :meth:`~affectlake.spose.settings.FewJudgments.settings` gives. No dimension is pruned.
     rng : numpy.random.Generator
         Orders the judgments and draws the starts.
     n_members : int

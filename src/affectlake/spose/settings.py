@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any
 
 from affectlake.errors import UsageError, nearest
 from affectlake.spose.pruning import RULES
+
+_SMALLEST_BATCH, _LARGEST_BATCH, _BATCHES_AN_EPOCH = 512, 8192, 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +97,39 @@ class Settings:
                     todo=f"add `{field.name}`; the paper used l1 = 0.004, 0.005 and 0.0025",
                 )
         return cls(**params)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewJudgments:
+    """How embeddings are fitted to few judgments, or to judgments that were chosen for what they tell.
+
+    Attributes
+    ----------
+    prior : float
+        Nats that a unit of weight costs, above 0: the rate of an exponential prior on each weight. The l1 of a fit to
+        m judgments of n stimuli is ``prior n / m``, so that the prior counts the same however many judgments there are.
+    learning_rate, max_epochs, patience, min_delta
+        As in :class:`Settings`.
+    """
+
+    prior: float = 1.4
+    learning_rate: float = 0.01
+    max_epochs: int = 500
+    patience: int = 60
+    min_delta: float = 1e-5
+
+    def settings(self, base: Settings, n_judgments: int, n_stimuli: int) -> Settings:
+        """Return `base` with these in place of its own, and some 24 batches an epoch."""
+        batch = min(max(n_judgments // _BATCHES_AN_EPOCH, _SMALLEST_BATCH), _LARGEST_BATCH)
+        return replace(
+            base,
+            l1=self.prior * n_stimuli / n_judgments,
+            batch_size=batch // 64 * 64,
+            learning_rate=self.learning_rate,
+            max_epochs=self.max_epochs,
+            patience=self.patience,
+            min_delta=self.min_delta,
+        )
 
 
 def _is(value: object, kind: str) -> bool:
