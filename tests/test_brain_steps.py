@@ -12,7 +12,8 @@ import yaml
 
 from affectlake.brain.synthetic import CATEGORY, DIMENSION
 from affectlake.errors import UsageError
-from affectlake.lake import repository
+from affectlake.lake import layout, mapping, repository
+from affectlake.lake.parts import part_files
 from affectlake.lake.writing import write_outputs
 from pipelines import render, steps, studies
 from pipelines.graph import stages, steps_of
@@ -94,6 +95,20 @@ def test_every_table_keeps_its_contract(world: Frames, maps: Frames, tmp_path: P
             mine if name == "group_stats" else mine.filter(pl.col("agent") == "human-category")
         )
     assert write_outputs(lake, "brains", outputs, {"stimuli": world["stimuli"].lazy()}) > 0
+
+
+def test_patterns_mapped_from_files_give_the_same_maps(world: Frames, maps: Frames, tmp_path: Path) -> None:
+    repository.init(tmp_path / "lake", TEXT)
+    write_outputs(tmp_path / "lake", "brains", {"betas": world["betas"]}, {"stimuli": world["stimuli"].lazy()})
+    files = tuple(part_files(tmp_path / "lake" / layout.table_folder("betas")))
+    here = replace(work(tmp_path / "lake", AGENTS[0]), parts={"betas": files})
+    tables = lazy(with_embedding(world, PARAMS, AGENTS[0]))
+    chosen = brain_steps.select_stimuli(tables, PARAMS, here)
+    assert all(chosen[name].equals(world[name]) for name in chosen)
+    for found in (brain_steps.encode_brains(tables, PARAMS, here), brain_steps.search_brains(tables, PARAMS, here)):
+        for name, frame in found.items():
+            assert frame.equals(maps[name].filter(pl.col("agent") == AGENTS[0]))
+    assert len(list(mapping.mapped_files(tmp_path / "lake"))) == 3
 
 
 def test_planted_voxels_are_won_by_their_agent(world: Frames, maps: Frames) -> None:
