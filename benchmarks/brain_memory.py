@@ -76,7 +76,7 @@ def _measured(pipe: Any, run: Callable[..., None], given: tuple[Any, ...]) -> No
                 if name in most:
                     most[name] = max(most[name], int(rest.split()[0]))
 
-    watcher = threading.Thread(target=watch)
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     began = time.perf_counter()
     run(*given)

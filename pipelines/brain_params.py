@@ -77,13 +77,26 @@ class SearchlightParams(_Section):
     permutations: int = Field(ge=0)
 
 
+class PycortexSurfaces(_Section):
+    """A subject's own cortex in pycortex, for flat maps.
+
+    `subject` is its name there. `transform` takes its anatomy to the images; without one they share their mm.
+    `filestore` is a folder (relative ones start at the lake); without one pycortex's own.
+    """
+
+    subject: str
+    transform: str = ""
+    filestore: str = ""
+
+
 class Brain(_Section):
-    """The whole section."""
+    """The whole section. No step depends on `surfaces`: they are for ``affectlake maps --surfaces``."""
 
     sources: SyntheticBrains | BDataBrains | ImageBrains | FmriprepBrains = Field(discriminator="kind")
     encoding: EncodingParams
     searchlight: SearchlightParams
     device: Literal["cpu", "cuda"]
+    surfaces: dict[Name, PycortexSurfaces] = Field(default_factory=dict)
 
 
 KEYS: dict[str, list[type[BaseModel]]] = {
@@ -91,5 +104,6 @@ KEYS: dict[str, list[type[BaseModel]]] = {
     "brain.sources": [SyntheticBrains, BDataBrains, ImageBrains, FmriprepBrains],
     "brain.encoding": [EncodingParams],
     "brain.searchlight": [SearchlightParams],
+    "brain.surfaces": [PycortexSurfaces],
 }
 """The models of each dotted section, for messages that name the legal keys."""

@@ -68,7 +68,11 @@ def viewer_data(
     shown = [agent for agent in agents if any(agent == name for one in volumes for _, name in one.values)]
     return {
         "agents": shown,
-        "methods": {name: {"title": methods[name], "low": s.low, "high": s.high} for name, s in ranges.items()},
+        "methods": {
+            name: {"title": title, "low": ranges[name].low, "high": ranges[name].high}
+            for name, title in methods.items()
+            if name in ranges
+        },
         "regions": [regions[key] for key in keys],
         "subjects": [
             {
@@ -119,13 +123,13 @@ def draw(volumes: Sequence[Volume], agents: Sequence[str], methods: Mapping[str,
                 *(_slice(first, first.values[method, agent], axis, at, scale, agent) for axis in PANELS), class_="cut")
         for agent in shown
     ]  # fmt: skip
-    x, y, z = first.mm(at[None])[0]
+    x, y, z = (decimal(float(one), 0) for one in first.mm(at[None])[0])
     live = element("div", class_="live")
     n = sum(len(one.values) for one in volumes)
     size = "" if first.block == 1 else f" A cell is the mean of {first.block} × {first.block} × {first.block} voxels."
     caption = (
         f"{counted(n, 'map')} of {counted(len(volumes), 'subject')}. On paper: {methods[method]} of {first.subject}, "
-        f"through x {x:.0f}, y {y:.0f}, z {z:.0f} mm, where its maps are highest; full colour at "
+        f"through x {x}, y {y}, z {z} mm, where its maps are highest; full colour at "
         f"{decimal(scale.high, 3)}, blank at or below 0, left is left.{size}"
     )
     return Figure(live + element("div", joined(panels), class_="cuts"), caption)

@@ -171,13 +171,13 @@
   }
   function drawTurned() {
     const sizes = [0, 1, 2].map((axis) => subject.shape[axis] * edge(axis));
-    const reach = Math.hypot(...sizes) * 0.9;
+    const reach = Math.max(...sizes) * 1.12;
     turned.style.aspectRatio = "1";
     const scale = prepare(turned, reach, reach);
     const context = turned.getContext("2d");
     const [c, s] = [Math.cos(angles[0]), Math.sin(angles[0])], [d, t] = [Math.cos(angles[1]), Math.sin(angles[1])];
     const some = [];
-    const dot = Math.max(1, Math.max(edge(0), edge(1), edge(2)) * scale);
+    const dot = Math.max(1, Math.max(edge(0), edge(1), edge(2)) * scale * 1.1);
     context.fillStyle = colours.rule;
     const middle = subject.shape.map((n) => (n - 1) / 2);
     for (let i = 0; i < subject.shape[0]; i++) for (let j = 0; j < subject.shape[1]; j++) for (let k = 0; k < subject.shape[2]; k++) {
@@ -201,6 +201,8 @@
   }
   function drawAll() {
     readColours();
+    const wide = panels.map((one) => subject.shape[one.across] * edge(one.across)); // all slices at one scale
+    grid.style.setProperty("--columns", [...wide, Math.max(...wide)].map((one) => `minmax(0, ${one}fr)`).join(" "));
     for (const panel of panels) drawSlice(panel);
     drawTurned();
     const signed = minus.value !== "";
@@ -228,7 +230,8 @@
   function toPeak() {
     let best = -1;
     shown.forEach((value, at) => {
-      if (!Number.isNaN(value) && (best < 0 || Math.abs(value) > Math.abs(shown[best]))) best = at;
+      const height = (one) => (minus.value === "" ? one : Math.abs(one)); // of a difference, whichever side it is on
+      if (!Number.isNaN(value) && (best < 0 || height(value) > height(shown[best]))) best = at;
     });
     if (best < 0) return;
     const [, ny, nz] = subject.shape;
