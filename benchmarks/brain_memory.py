@@ -93,7 +93,7 @@ def stage(lake: Path, name: str, agent: str, size: Size) -> None:
     from pipelines.params import load
 
     if name == "ingest_brains":
-        brain_steps._recordings = functools.partial(recordings, size)  # type: ignore[assignment]
+        brain_steps.recordings = functools.partial(recordings, size)  # type: ignore[assignment]
     params = load(lake)
     one = next(s for s in stages(params).values() if s.step.name == name and s.agent == agent)
     runner.run_stage(lake, one, params, lambda _: None)

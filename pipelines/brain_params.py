@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
@@ -36,11 +36,33 @@ class ImageSet(_Section):
     attributes: str
 
 
+class TimeSeries(_Section):
+    """One run: its 4-D image, its events, and the motion parameters where there are any."""
+
+    bold: str
+    events: str
+    confounds: str = ""
+
+
+class SeriesSet(_Section):
+    """One subject's time series, in the order of the runs, and its mask."""
+
+    mask: str
+    runs: list[TimeSeries] = Field(min_length=1)
+
+
+def _which(value: object) -> str:
+    return "series" if isinstance(value, SeriesSet) or (isinstance(value, dict) and "runs" in value) else "patterns"
+
+
+Images = Annotated[Annotated[ImageSet, Tag("patterns")] | Annotated[SeriesSet, Tag("series")], Discriminator(_which)]
+
+
 class ImageBrains(_Section):
     """4-D NIfTI images: subject and files."""
 
     kind: Literal["images"]
-    subjects: dict[Name, ImageSet] = Field(min_length=1)
+    subjects: dict[Name, Images] = Field(min_length=1)
 
 
 class FmriprepBrains(_Section):

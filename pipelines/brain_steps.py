@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,11 +14,13 @@ from affectlake.brain.folds import Folds, folds_by_run, nested_folds
 from affectlake.brain.reliability import leave_one_out, most_reliable
 from affectlake.brain.searchlight import search
 from affectlake.brain.spheres import make_spheres, sphere_offsets
-from affectlake.brain.subjects import Recording, align, usable_voxels, z_scored
+from affectlake.brain.subjects import align, usable_voxels, z_scored
+from affectlake.errors import UsageError
 from affectlake.judge import RatingsAgent, rating_vectors
 from affectlake.rsm import correlation_rsm
 from affectlake.seeds import generator
-from pipelines.brain_params import BDataBrains, Brain, ImageBrains, SyntheticBrains
+from pipelines.brain_params import Brain
+from pipelines.brain_sources import recordings
 from pipelines.brain_tables import Subject, beta_rows, null_nan, subjects_of, wide_ratings
 from pipelines.metric_rows import frame
 from pipelines.params import Params
@@ -47,7 +47,7 @@ def ingest_brains(tables: Tables, params: Params, work: Work) -> Frames:
     """Read the recordings: every voxel with its regions, and one pattern per subject and stimulus."""
     ids = tables["stimuli"].sort("stimulus_index").select("stimulus_id").collect()["stimulus_id"].to_list()
     voxels, betas = [], []
-    for name, recording in _recordings(tables, params, work.lake, ids):  # by name: the order of the tables' rows
+    for name, recording in recordings(tables, params, work.lake, ids):  # by name: the order of the tables' rows
         found = align(recording, ids)
         work.say(found.account(name))
         member = regions.membership(recording.columns, len(recording.voxels))
@@ -64,34 +64,6 @@ def ingest_brains(tables: Tables, params: Params, work: Work) -> Frames:
         )  # fmt: skip
         betas.append(beta_rows(name, found, work.scratch / f"{name}.arrow"))
     return {"voxels": pl.concat(voxels), "betas": pl.concat(betas)}
-
-
-def _recordings(tables: Tables, params: Params, lake: Path, ids: list[str]) -> Iterator[tuple[str, Recording]]:
-    assert params.brain is not None
-    sources = params.brain.sources
-    if isinstance(sources, SyntheticBrains):
-        from affectlake.brain.synthetic import make_brains
-
-        rated = [wide_ratings(tables["ratings"], family) for family in ("category", "dimension")]
-        rng = generator(params.seed, "brain", "synthetic")
-        made = make_brains(rated[0], rated[1], ids, sources.n_subjects, sources.voxel_mm, rng)
-        yield from sorted(made.recordings.items())
-    elif isinstance(sources, BDataBrains):
-        from affectlake.brain.bdata import read_bdata
-
-        for name, path in sorted(sources.subjects.items()):
-            yield name, read_bdata(lake / path, regions.needed_columns())
-    elif isinstance(sources, ImageBrains):
-        from affectlake.brain.volumes import read_patterns
-
-        for name, files in sorted(sources.subjects.items()):
-            yield name, read_patterns(lake / files.bold, lake / files.mask, lake / files.attributes)
-    else:
-        from affectlake.brain.volumes import find_fmriprep, read_runs
-
-        for name in sorted(sources.participants):
-            runs = find_fmriprep(lake / sources.derivatives, lake / sources.raw, name, sources.space)
-            yield name, read_runs(runs, lake / sources.mask)
 
 
 @step(
@@ -285,9 +257,14 @@ def search_brains(tables: Tables, params: Params, work: Work) -> Frames:
             maps.append(_rsa_map(work.agent, subject.name, basis, found.rho[at], levels if at == 0 else None))
             maps[-1] = maps[-1].with_columns(n_members=pl.Series(found.n_members))
             work.say(
-                f"{subject.name}, {basis}: median ρ {np.nanmedian(found.rho[at]):.4f}, {int(rows.sum()):,} stimuli"
+                f"{subject.name}, {basis}: {_middle(found.rho[at], settings.min_voxels)}, {int(rows.sum()):,} stimuli"
             )
     return {"rsa_maps": null_nan(pl.concat(maps))}
+
+
+def _middle(rho: Floats, min_voxels: int) -> str:
+    found = rho[~np.isnan(rho)]
+    return f"median ρ {np.median(found):.4f}" if len(found) else f"no sphere has {min_voxels:,} usable voxels: no map"
 
 
 def _rsa_map(agent: str, subject: str, basis: str, rho: Floats, levels: Floats | None) -> pl.DataFrame:
@@ -402,10 +379,16 @@ def _standard(x: Floats) -> NDArray[np.float64]:
 
 def _folds(subject: Subject, params: Params) -> Folds:
     wanted = _brain(params).encoding
-    if wanted.by_run and subject.runs is not None:
-        return folds_by_run(subject.runs, wanted.outer_folds, wanted.inner_folds)
-    rng = generator(params.seed, "brain", "folds", subject.name)
-    return nested_folds(len(subject.stimulus_index), wanted.outer_folds, wanted.inner_folds, rng)
+    try:
+        if wanted.by_run and subject.runs is not None:
+            return folds_by_run(subject.runs, wanted.outer_folds, wanted.inner_folds)
+        rng = generator(params.seed, "brain", "folds", subject.name)
+        return nested_folds(len(subject.stimulus_index), wanted.outer_folds, wanted.inner_folds, rng)
+    except UsageError as error:
+        raise UsageError(
+            f"{subject.name}: {error.summary}", wanted=error.wanted, found=error.found, allowed=error.allowed,
+            todo="ask for fewer folds in brain.encoding, or leave the subject out",
+        ) from error  # fmt: skip
 
 
 def _bases(tables: Tables, params: Params, work: Work) -> tuple[int, dict[str, Floats]]:

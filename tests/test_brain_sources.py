@@ -59,6 +59,32 @@ def test_bdata_round_trip(tmp_path: Path) -> None:
     assert dict(zip(member.keys, member.voxels.sum(axis=1).tolist(), strict=True)) == {"TF": 4, "thalamus": 1}
 
 
+@pytest.mark.parametrize(
+    ("key", "column", "message"),
+    [
+        ("Run", "dataset", "2 samples of the recording .* have no run"),
+        ("voxel_j", "metadata/value", "2 voxels of the recording .* have no place"),
+        ("stimulus_name", "mark", "cannot be read as BData"),
+    ],
+)
+def test_bdata_with_holes_is_refused(tmp_path: Path, key: str, column: str, message: str) -> None:
+    import h5py
+
+    write_bdata(tmp_path / "s1.h5")
+    with h5py.File(tmp_path / "s1.h5", "r+") as file:
+        row = [name.decode() for name in file["metadata/key"][:]].index(key)
+        values = file["metadata/value"][:]
+        if column == "dataset":
+            at = int(np.flatnonzero(values[row] == 1)[0])
+            file["dataset"][[1, 3], at] = np.nan
+        elif column == "mark":
+            file["metadata/value"][row] = np.nan
+        else:
+            file["metadata/value"][row, [2, 5]] = np.nan
+    with pytest.raises(SourceError, match=message):
+        read_bdata(tmp_path / "s1.h5", regions.needed_columns())
+
+
 @pytest.mark.reference
 def test_what_is_read_is_what_bdpy_reads(tmp_path: Path) -> None:
     from bdpy import BData
@@ -219,6 +245,23 @@ def test_fmriprep_time_series_give_back_what_was_planted(tmp_path: Path) -> None
         assert np.median(r) > 0.9
     with pytest.raises(SourceError, match="there are no runs of sub-02"):
         find_fmriprep(tmp_path / "prep", tmp_path / "raw", "02")
+
+
+def test_runs_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for number in (10, 9, 2, 1):
+        stem = f"sub-01_ses-2_task-video_run-{number}"
+        for folder, name in (("prep", f"{stem}_space-T1w_desc-preproc_bold.nii.gz"), ("raw", f"{stem}_events.tsv")):
+            path = tmp_path / folder / "sub-01" / "func" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    runs = find_fmriprep(tmp_path / "prep", tmp_path / "raw", "01", "T1w")
+    assert [run.bold.name.split("run-")[1].split("_")[0] for run in runs] == ["1", "2", "9", "10"]
+    assert all(run.confounds is None for run in runs)
+
+
+def test_a_map_of_negative_voxels_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="negative"):
+        write_map(np.ones(2), np.array([[0, 0, -1], [0, 0, 1]]), np.eye(4), tmp_path / "map.nii.gz")
 
 
 def test_preparation_step_by_step() -> None:

@@ -174,10 +174,10 @@ def test_another_map_of_the_brain_is_shown(page: Any, lake: Path) -> None:
     page.select_option("[data-control='minus']", "human-dimension")
     assert page.inner_text(".said").endswith("· 0.000")
     page.select_option("[data-control='minus']", "human-category")
-    assert page.inner_text(".bar").startswith("−") and canvases(page) != plain
+    assert page.inner_text(".ramp").startswith("−") and canvases(page) != plain
     page.locator("[data-control='threshold']").focus()
     page.keyboard.press("End")
-    assert page.inner_text(".controls output") == page.inner_text(".bar span:last-child")
+    assert page.inner_text(".controls output") == page.inner_text(".ramp span:last-child")
     blank = canvases(page)
     page.keyboard.press("Home")
     assert canvases(page) != blank

@@ -7,6 +7,7 @@ file (BIDS: onset, duration, trial_type). What is done to a time series is in :m
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -115,7 +116,7 @@ def find_fmriprep(derivatives: Path, raw: Path, subject: str, space: str = "MNI1
         If there is no run of that space, or one lacks its events.
     """
     pattern = f"sub-{subject}/**/func/*space-{space}*_desc-preproc_bold.nii.gz"
-    images = sorted(derivatives.glob(pattern))
+    images = sorted(derivatives.glob(pattern), key=_by_number)
     if not images:
         raise SourceError(f"there are no runs of sub-{subject} in {derivatives}", wanted=pattern)
     found = []
@@ -127,6 +128,11 @@ def find_fmriprep(derivatives: Path, raw: Path, subject: str, space: str = "MNI1
         confounds = bold.with_name(f"{stem}_desc-confounds_timeseries.tsv")
         found.append(Run(bold, events[0], confounds if confounds.exists() else None))
     return found
+
+
+def _by_number(path: Path) -> list[str | int]:
+    """Return what sorts ``run-2`` before ``run-10``."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(path))]
 
 
 def write_map(
@@ -141,9 +147,16 @@ def write_map(
         i, j, k, at least 0.
     affine : float (4, 4)
     to : Path
+
+    Raises
+    ------
+    SourceError
+        If a voxel's i, j or k is negative.
     """
     import nibabel as nib
 
+    if np.asarray(voxels).min() < 0:
+        raise SourceError("a voxel of a map has a negative i, j or k", found=str(np.asarray(voxels).min(axis=0)))
     volume = np.full(np.asarray(voxels).max(axis=0) + 1, np.nan, dtype=np.float32)
     volume[tuple(np.asarray(voxels).T)] = values
     to.parent.mkdir(parents=True, exist_ok=True)

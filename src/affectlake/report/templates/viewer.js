@@ -71,7 +71,7 @@
     made("label", {}, made("span", {}, "Blank up to ", leastText), least), peak);
   const said = made("p", { className: "said" });
   said.setAttribute("aria-live", "polite");
-  const bar = made("div", { className: "bar" });
+  const bar = made("div", { className: "ramp" });
 
   const names = ["x", "y", "z"];
   const planes = [["sagittal", 0, 1, 2], ["coronal", 1, 0, 2], ["axial", 2, 0, 1]];
