@@ -27,7 +27,7 @@ from affectlake.lake import layout
 from affectlake.lake.cache import Listed, listing_digest
 from affectlake.lake.files import UNFINISHED, md5_of, sync_folder, write_whole
 
-_ROWS = 32  # of a list column, decoded at a time
+_ROWS = 64  # of a list column, decoded at a time
 _KNOWN = "known.json"
 
 
@@ -123,7 +123,8 @@ def _blocks(parts: Sequence[Path], column: str, by: str, value: str) -> Iterator
             if not groups:
                 continue
             for batch in file.iter_batches(batch_size=_ROWS, row_groups=groups, columns=[by, column]):
-                kept = batch.filter(pc.equal(batch[by], value))
+                mine = pc.equal(batch[by], value)
+                kept = batch if pc.all(mine).as_py() else batch.filter(mine)
                 if not kept.num_rows:
                     continue
                 lengths = pc.list_value_length(kept[column])
