@@ -28,12 +28,20 @@ class BDataBrains(_Section):
     subjects: dict[Name, str] = Field(min_length=1)
 
 
+class AtlasFiles(_Section):
+    """Regions: an image of whole numbers, and a table (BIDS's dseg.tsv) of their names."""
+
+    image: str
+    labels: str
+
+
 class ImageSet(_Section):
-    """One subject's 4-D image of one volume per presentation, its mask, and its label-and-run file."""
+    """One subject's 4-D image of one volume per presentation, its mask, its label-and-run file, and its regions."""
 
     bold: str
     mask: str
     attributes: str
+    atlas: AtlasFiles | None = None
 
 
 class TimeSeries(_Section):
@@ -45,10 +53,11 @@ class TimeSeries(_Section):
 
 
 class SeriesSet(_Section):
-    """One subject's time series, in the order of the runs, and its mask."""
+    """One subject's time series, in the order of the runs, its mask, and its regions."""
 
     mask: str
     runs: list[TimeSeries] = Field(min_length=1)
+    atlas: AtlasFiles | None = None
 
 
 def _which(value: object) -> str:
@@ -66,7 +75,7 @@ class ImageBrains(_Section):
 
 
 class FmriprepBrains(_Section):
-    """fMRIPrep's derivatives of a BIDS data set: their folders, the output space, a mask, and the participants."""
+    """fMRIPrep's derivatives of a BIDS data set: their folders, the output space, a mask, regions, participants."""
 
     kind: Literal["fmriprep"]
     derivatives: str
@@ -74,6 +83,7 @@ class FmriprepBrains(_Section):
     mask: str
     space: str
     participants: list[Name] = Field(min_length=1)
+    atlas: AtlasFiles | None = None
 
 
 class EncodingParams(_Section):

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from affectlake.brain import regions
 from affectlake.brain.subjects import Recording
 from affectlake.seeds import generator
-from pipelines.brain_params import BDataBrains, ImageBrains, SeriesSet, SyntheticBrains
+from pipelines.brain_params import AtlasFiles, BDataBrains, ImageBrains, SeriesSet, SyntheticBrains
 from pipelines.brain_tables import wide_ratings
 from pipelines.params import Params
 from pipelines.record import Tables
+
+if TYPE_CHECKING:
+    from affectlake.brain.volumes import Atlas
 
 
 def recordings(tables: Tables, params: Params, lake: Path, ids: list[str]) -> Iterator[tuple[str, Recording]]:
@@ -50,12 +54,19 @@ def recordings(tables: Tables, params: Params, lake: Path, ids: list[str]) -> It
                     Run(lake / one.bold, lake / one.events, lake / one.confounds if one.confounds else None)
                     for one in files.runs
                 ]
-                yield name, read_runs(runs, lake / files.mask)
+                yield name, read_runs(runs, lake / files.mask, _atlas(lake, files.atlas))
             else:
-                yield name, read_patterns(lake / files.bold, lake / files.mask, lake / files.attributes)
+                paths = lake / files.bold, lake / files.mask, lake / files.attributes
+                yield name, read_patterns(*paths, _atlas(lake, files.atlas))
     else:
         from affectlake.brain.volumes import find_fmriprep, read_runs
 
         for name in sorted(sources.participants):
             runs = find_fmriprep(lake / sources.derivatives, lake / sources.raw, name, sources.space)
-            yield name, read_runs(runs, lake / sources.mask)
+            yield name, read_runs(runs, lake / sources.mask, _atlas(lake, sources.atlas))
+
+
+def _atlas(lake: Path, files: AtlasFiles | None) -> Atlas | None:
+    from affectlake.brain.volumes import Atlas
+
+    return Atlas(lake / files.image, lake / files.labels) if files else None

@@ -39,6 +39,7 @@ Floats = NDArray[np.floating]
         "brain.sources.derivatives",
         "brain.sources.raw",
         "brain.sources.mask",
+        "brain.sources.atlas",
     ),
     section="brain",
     version=1,

@@ -13,7 +13,7 @@ from affectlake.brain import preparation, regions
 from affectlake.brain.bdata import read_bdata
 from affectlake.brain.preparation import Block
 from affectlake.brain.subjects import Recording, align, z_scored
-from affectlake.brain.volumes import find_fmriprep, fitted_affine, read_patterns, read_runs, write_map
+from affectlake.brain.volumes import Atlas, find_fmriprep, fitted_affine, read_patterns, read_runs, write_map
 from affectlake.errors import SourceError
 
 RNG = np.random.default_rng(6)
@@ -199,6 +199,26 @@ def test_images_with_an_attributes_file(tmp_path: Path) -> None:
     moved[0, 3] += 2
     with pytest.raises(SourceError, match="another affine"):
         read_patterns(bold, write_image(tmp_path / "moved.nii.gz", mask, moved), lines)
+
+
+def test_an_atlas_gives_images_their_regions(tmp_path: Path) -> None:
+    values, numbers = RNG.normal(size=(4, 3, 2, 3)), RNG.integers(0, 4, (4, 3, 2))
+    brain = write_image(tmp_path / "mask.nii.gz", np.ones((4, 3, 2)))
+    bold, atlas = write_image(tmp_path / "bold.nii.gz", values), write_image(tmp_path / "atlas.nii.gz", numbers)
+    lines, labels = tmp_path / "attributes.txt", tmp_path / "dseg.tsv"
+    lines.write_text("1 0\n2 0\n3 1\n")
+    labels.write_text("index\tname\n1\tL_V1_ROI\n2\tRight-Amygdala\n3\tCSF\n")
+    found = read_patterns(bold, brain, lines, Atlas(atlas, labels))
+    inside = numbers[tuple(found.voxels.T)]
+    member = regions.membership(found.columns, len(inside))
+    assert member.keys == ("VC", "amygdala")
+    assert np.array_equal(member.voxels, [inside == 1, inside == 2])
+    labels.write_text("index\tname\n3\tCSF\n")
+    with pytest.raises(SourceError, match=r"no label of .* belongs to a region"):
+        read_patterns(bold, brain, lines, Atlas(atlas, labels))
+    moved = write_image(tmp_path / "moved.nii.gz", numbers, np.diag([3.0, 3, 3, 1]))
+    with pytest.raises(SourceError, match="another shape or affine than the mask"):
+        read_patterns(bold, brain, lines, Atlas(moved, labels))
 
 
 def test_a_truncated_image_is_named(tmp_path: Path) -> None:

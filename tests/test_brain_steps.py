@@ -211,7 +211,10 @@ def test_time_series_are_read_with_their_events(tmp_path: Path) -> None:
         runs.append({"bold": f"run{run}.nii.gz", "events": f"run{run}.tsv"})
     nib.save(nib.Nifti1Image(np.ones((2, 2, 2), np.uint8), np.diag([3.0, 3, 3, 1])), tmp_path / "mask.nii.gz")
     raw = yaml.safe_load(TEXT)
-    raw["brain"]["sources"] = {"kind": "images", "subjects": {"S1": {"mask": "mask.nii.gz", "runs": runs}}}
+    nib.save(nib.Nifti1Image(np.full((2, 2, 2), 7, np.uint8), np.diag([3.0, 3, 3, 1])), tmp_path / "atlas.nii.gz")
+    (tmp_path / "dseg.tsv").write_text("index\tname\n7\tBrain-Stem\n")
+    subject = {"mask": "mask.nii.gz", "runs": runs, "atlas": {"image": "atlas.nii.gz", "labels": "dseg.tsv"}}
+    raw["brain"]["sources"] = {"kind": "images", "subjects": {"S1": subject}}
     text = yaml.safe_dump(raw)
     stimuli = pl.DataFrame({"stimulus_index": np.arange(16, dtype=np.int32), "stimulus_id": ids})
     found = brain_steps.ingest_brains({"stimuli": stimuli.lazy()}, parse(text), work(tmp_path))
@@ -219,8 +222,9 @@ def test_time_series_are_read_with_their_events(tmp_path: Path) -> None:
     assert found["betas"]["run"].to_list() == [1] * 8 + [2] * 8
     for half in (slice(0, 8), slice(8, 16)):  # within a run, as baseline and trend are taken out of each
         assert np.corrcoef(patterns[half].ravel(), (planted[half] - planted[half].mean(0)).ravel())[0, 1] > 0.9
+    assert set(found["voxels"]["regions"]) == {"brainstem"}
     watched = render.render(parse(text))
-    assert all(f"- {name}" in watched for name in ("run0.nii.gz", "run1.tsv", "mask.nii.gz"))
+    assert all(f"- {name}" in watched for name in ("run0.nii.gz", "run1.tsv", "mask.nii.gz", "dseg.tsv"))
     raw["brain"]["sources"]["subjects"]["S1"]["runs"][0]["tr"] = 2
     with pytest.raises(UsageError, match=r"unknown key .*tr"):
         parse(yaml.safe_dump(raw))
