@@ -169,8 +169,8 @@ def _glass(inputs: BrainInputs, agents: list[str], method: str) -> Figure:
     ]  # fmt: skip
     return Figure(
         joined(panels),
-        f"Subject {volume.subject}: the largest value along each line of sight; full colour from {decimal(highest, 3)} "
-        f"(99th percentile). Voxels at or below 0 are blank.",
+        f"Subject {volume.subject} from the right, from behind and from above: the largest value along each line of "
+        f"sight; full colour from {decimal(highest, 3)} (99th percentile). Voxels at or below 0 are blank.",
     )
 
 
