@@ -110,6 +110,18 @@ def test_a_half_made_map_is_never_seen(lake: Path, monkeypatch: pytest.MonkeyPat
     assert [path for _, path in mapping.mapped_files(lake)] == []
 
 
+def test_a_map_that_was_cut_short_is_made_again(lake: Path, patterns: dict[str, Array]) -> None:
+    path = Path(map_lists(lake, files(lake), "pattern", "subject", "S1").filename)
+    whole = path.read_bytes()
+    known = path.parent.parent / "known.json"
+    for cut in (0, 40, len(whole) - 4):
+        path.chmod(0o644)
+        path.write_bytes(whole[:cut])
+        known.write_text("{")
+        np.testing.assert_array_equal(map_lists(lake, files(lake), "pattern", "subject", "S1"), patterns["S1"])
+        assert path.read_bytes() == whole
+
+
 def test_what_cannot_be_mapped_is_refused(lake: Path, patterns: dict[str, Array]) -> None:
     with pytest.raises(ContractError, match="no row in which subject is 'S3'"):
         map_lists(lake, files(lake), "pattern", "subject", "S3")

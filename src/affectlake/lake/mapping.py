@@ -60,10 +60,11 @@ def map_lists(
     """
     folder = root / layout.MAPPED / (digest or _digest(root, parts)).removesuffix(".dir")
     path = folder / f"{column}-{value}.npy"
-    if not path.exists():
+    found = _opened(path)
+    if found is None:
         folder.mkdir(parents=True, exist_ok=True)
         _make(path, parts, column, by, value)
-    found: NDArray[np.float32] = np.load(path, mmap_mode="r")
+        found = np.load(path, mmap_mode="r")
     return found
 
 
@@ -71,6 +72,15 @@ def mapped_files(root: Path) -> Iterator[tuple[str, Path]]:
     """Return the listing's MD5 and the path of every mapped file that the lake keeps."""
     for path in sorted((root / layout.MAPPED).glob("*/*")):
         yield path.parent.name, path
+
+
+def _opened(path: Path) -> NDArray[np.float32] | None:
+    """Return the file mapped, or None if it is not there or somebody cut it short: it is then made again."""
+    try:
+        found: NDArray[np.float32] = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None
+    return found
 
 
 def _make(path: Path, parts: Sequence[Path], column: str, by: str, value: str) -> None:
@@ -143,7 +153,10 @@ def _may_hold(file: pq.ParquetFile, group: int, by: str, value: str) -> bool:
 def _digest(root: Path, parts: Sequence[Path]) -> str:
     """Return the name that DVC gives to these parts; each is hashed once, and again when it is another file."""
     place = root / layout.MAPPED / _KNOWN
-    known: dict[str, list[object]] = json.loads(place.read_text(encoding="utf-8")) if place.exists() else {}
+    try:
+        known: dict[str, list[object]] = json.loads(place.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        known = {}
     listed, new = [], dict(known)
     for part in parts:
         about = part.stat()
