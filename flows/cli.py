@@ -168,7 +168,7 @@ def report(
 @click.argument("folder", type=click.Path(path_type=Path))
 @LAKE
 @AT
-@click.option("--surfaces", is_flag=True, help="Draw each map on fsaverage5 too (brains in MNI space).")
+@click.option("--surfaces", is_flag=True, help="Draw each map on the cortex too: fsaverage5, or the subject's own.")
 def maps(folder: Path, lake: Path, at: str, surfaces: bool) -> None:
     """Write a version's brain maps into FOLDER as NIfTI images and print their paths."""
     from affectlake.lake import repository

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
@@ -28,23 +28,54 @@ class BDataBrains(_Section):
     subjects: dict[Name, str] = Field(min_length=1)
 
 
+class AtlasFiles(_Section):
+    """Regions: an image of whole numbers, and a table (BIDS's dseg.tsv) of their names."""
+
+    image: str
+    labels: str
+
+
 class ImageSet(_Section):
-    """One subject's 4-D image of one volume per presentation, its mask, and its label-and-run file."""
+    """One subject's 4-D image of one volume per presentation, its mask, its label-and-run file, and its regions."""
 
     bold: str
     mask: str
     attributes: str
+    atlas: AtlasFiles | None = None
+
+
+class TimeSeries(_Section):
+    """One run: its 4-D image, its events, and the motion parameters where there are any."""
+
+    bold: str
+    events: str
+    confounds: str = ""
+
+
+class SeriesSet(_Section):
+    """One subject's time series, in the order of the runs, its mask, and its regions."""
+
+    mask: str
+    runs: list[TimeSeries] = Field(min_length=1)
+    atlas: AtlasFiles | None = None
+
+
+def _which(value: object) -> str:
+    return "series" if isinstance(value, SeriesSet) or (isinstance(value, dict) and "runs" in value) else "patterns"
+
+
+Images = Annotated[Annotated[ImageSet, Tag("patterns")] | Annotated[SeriesSet, Tag("series")], Discriminator(_which)]
 
 
 class ImageBrains(_Section):
     """4-D NIfTI images: subject and files."""
 
     kind: Literal["images"]
-    subjects: dict[Name, ImageSet] = Field(min_length=1)
+    subjects: dict[Name, Images] = Field(min_length=1)
 
 
 class FmriprepBrains(_Section):
-    """fMRIPrep's derivatives of a BIDS data set: their folders, the output space, a mask, and the participants."""
+    """fMRIPrep's derivatives of a BIDS data set: their folders, the output space, a mask, regions, participants."""
 
     kind: Literal["fmriprep"]
     derivatives: str
@@ -52,6 +83,7 @@ class FmriprepBrains(_Section):
     mask: str
     space: str
     participants: list[Name] = Field(min_length=1)
+    atlas: AtlasFiles | None = None
 
 
 class EncodingParams(_Section):
@@ -77,13 +109,26 @@ class SearchlightParams(_Section):
     permutations: int = Field(ge=0)
 
 
+class PycortexSurfaces(_Section):
+    """A subject's own cortex in pycortex, for flat maps.
+
+    `subject` is its name there. `transform` takes its anatomy to the images; without one they share their mm.
+    `filestore` is a folder (relative ones start at the lake); without one pycortex's own.
+    """
+
+    subject: str
+    transform: str = ""
+    filestore: str = ""
+
+
 class Brain(_Section):
-    """The whole section."""
+    """The whole section. No step depends on `surfaces`: they are for ``affectlake maps --surfaces``."""
 
     sources: SyntheticBrains | BDataBrains | ImageBrains | FmriprepBrains = Field(discriminator="kind")
     encoding: EncodingParams
     searchlight: SearchlightParams
     device: Literal["cpu", "cuda"]
+    surfaces: dict[Name, PycortexSurfaces] = Field(default_factory=dict)
 
 
 KEYS: dict[str, list[type[BaseModel]]] = {
@@ -91,5 +136,6 @@ KEYS: dict[str, list[type[BaseModel]]] = {
     "brain.sources": [SyntheticBrains, BDataBrains, ImageBrains, FmriprepBrains],
     "brain.encoding": [EncodingParams],
     "brain.searchlight": [SearchlightParams],
+    "brain.surfaces": [PycortexSurfaces],
 }
 """The models of each dotted section, for messages that name the legal keys."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -15,12 +14,14 @@ from affectlake.brain.folds import Folds, folds_by_run, nested_folds
 from affectlake.brain.reliability import leave_one_out, most_reliable
 from affectlake.brain.searchlight import search
 from affectlake.brain.spheres import make_spheres, sphere_offsets
-from affectlake.brain.subjects import Recording, align, usable_voxels, z_scored
+from affectlake.brain.subjects import align, usable_voxels, z_scored
+from affectlake.errors import UsageError
 from affectlake.judge import RatingsAgent, rating_vectors
 from affectlake.rsm import correlation_rsm
 from affectlake.seeds import generator
-from pipelines.brain_params import BDataBrains, Brain, ImageBrains, SyntheticBrains
-from pipelines.brain_tables import Subject, null_nan, subjects_of, wide_ratings
+from pipelines.brain_params import Brain
+from pipelines.brain_sources import recordings
+from pipelines.brain_tables import Subject, beta_rows, null_nan, subjects_of, wide_ratings
 from pipelines.metric_rows import frame
 from pipelines.params import Params
 from pipelines.reading import chosen_seed, fits
@@ -38,6 +39,7 @@ Floats = NDArray[np.floating]
         "brain.sources.derivatives",
         "brain.sources.raw",
         "brain.sources.mask",
+        "brain.sources.atlas",
     ),
     section="brain",
     version=1,
@@ -46,7 +48,7 @@ def ingest_brains(tables: Tables, params: Params, work: Work) -> Frames:
     """Read the recordings: every voxel with its regions, and one pattern per subject and stimulus."""
     ids = tables["stimuli"].sort("stimulus_index").select("stimulus_id").collect()["stimulus_id"].to_list()
     voxels, betas = [], []
-    for name, recording in _recordings(tables, params, work.lake, ids):
+    for name, recording in recordings(tables, params, work.lake, ids):  # by name: the order of the tables' rows
         found = align(recording, ids)
         work.say(found.account(name))
         member = regions.membership(recording.columns, len(recording.voxels))
@@ -61,47 +63,8 @@ def ingest_brains(tables: Tables, params: Params, work: Work) -> Frames:
                 | axes | places | {"regions": regions.words(member), "usable": usable_voxels(found.patterns)}
             )
         )  # fmt: skip
-        betas.append(
-            pl.DataFrame(
-                {
-                    "subject": [name] * len(found.stimulus_index),
-                    "stimulus_index": found.stimulus_index,
-                    "run": found.runs,
-                    "n_presentations": found.n_presentations,
-                    "pattern": pl.Series(found.patterns, dtype=pl.Array(pl.Float32, n_voxels)).cast(
-                        pl.List(pl.Float32)
-                    ),
-                }
-            ).with_columns(run=pl.when(pl.col("run") >= 0).then(pl.col("run")).cast(pl.Int32))
-        )
+        betas.append(beta_rows(name, found, work.scratch / f"{name}.arrow"))
     return {"voxels": pl.concat(voxels), "betas": pl.concat(betas)}
-
-
-def _recordings(tables: Tables, params: Params, lake: Path, ids: list[str]) -> Iterator[tuple[str, Recording]]:
-    assert params.brain is not None
-    sources = params.brain.sources
-    if isinstance(sources, SyntheticBrains):
-        from affectlake.brain.synthetic import make_brains
-
-        rated = [wide_ratings(tables["ratings"], family) for family in ("category", "dimension")]
-        rng = generator(params.seed, "brain", "synthetic")
-        yield from make_brains(rated[0], rated[1], ids, sources.n_subjects, sources.voxel_mm, rng).recordings.items()
-    elif isinstance(sources, BDataBrains):
-        from affectlake.brain.bdata import read_bdata
-
-        for name, path in sources.subjects.items():
-            yield name, read_bdata(lake / path, regions.needed_columns())
-    elif isinstance(sources, ImageBrains):
-        from affectlake.brain.volumes import read_patterns
-
-        for name, files in sources.subjects.items():
-            yield name, read_patterns(lake / files.bold, lake / files.mask, lake / files.attributes)
-    else:
-        from affectlake.brain.volumes import find_fmriprep, read_runs
-
-        for name in sources.participants:
-            runs = find_fmriprep(lake / sources.derivatives, lake / sources.raw, name, sources.space)
-            yield name, read_runs(runs, lake / sources.mask)
 
 
 @step(
@@ -115,10 +78,10 @@ def select_stimuli(tables: Tables, params: Params, work: Work) -> Frames:
     """Predict each stimulus's pattern from the others by all ratings; keep the most reliable; bound the regions."""
     brain = _brain(params)
     rated = np.column_stack([wide_ratings(tables["ratings"], family) for family in ("category", "dimension")])
-    parts, kept = [], dict[str, Subject]()
-    for subject in subjects_of(tables):
+    parts, kept = [], list[Kept]()
+    for subject in subjects_of(tables, work):
         features = _standard(rated[subject.stimulus_index])
-        z = z_scored(subject.patterns)
+        z = subject.z_scored
         fitted = encode(features, z, _folds(subject, params), workers=work.workers)
         penalties = np.exp(np.log(fitted.penalty).mean(axis=0))
         found = leave_one_out(features, z, _on_grid(penalties), workers=work.workers)
@@ -129,7 +92,7 @@ def select_stimuli(tables: Tables, params: Params, work: Work) -> Frames:
                  f"{np.median(found.r[rows]):.3f}")  # fmt: skip
         columns = {"subject": [subject.name] * len(selected), "stimulus_index": subject.stimulus_index}
         parts.append(pl.DataFrame(columns | {"reliability": found.r, "selected": selected}))
-        kept[subject.name] = subject.only(selected)
+        kept.append(Kept(subject, selected))
     return {
         "stimulus_reliability": null_nan(pl.concat(parts)),
         "noise_ceilings": null_nan(pl.DataFrame(_ceilings(kept), infer_schema_length=None)),
@@ -144,15 +107,22 @@ def _on_grid(penalties: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(np.isnan(penalties), np.nan, PENALTIES[at])
 
 
-def _ceilings(subjects: dict[str, Subject]) -> list[dict[str, object]]:
+class Kept(NamedTuple):
+    """A subject, and which of its rows are the most reliable stimuli."""
+
+    subject: Subject
+    rows: NDArray[np.bool_]
+
+
+def _ceilings(kept: list[Kept]) -> list[dict[str, object]]:
     """Return a row per region: the noise ceiling over the stimuli that all subjects keep."""
-    shared = sorted(set.intersection(*(set(one.stimulus_index.tolist()) for one in subjects.values())))
+    shared = sorted(set.intersection(*(set(one.stimulus_index[rows].tolist()) for one, rows in kept)))
     found: list[dict[str, object]] = []
     for region in [*regions.regions(), "all"]:
         rsms = []
-        for one in subjects.values():
-            rows = np.isin(one.stimulus_index, shared)
-            patterns = z_scored(one.patterns[rows])[:, one.usable & one.inside(region)]
+        for one, _ in kept:
+            at = np.ix_(np.isin(one.stimulus_index, shared), one.usable & one.inside(region))
+            patterns = z_scored(one.patterns[at])
             if patterns.shape[1] >= 3 and np.isfinite(patterns).all():
                 rsms.append(correlation_rsm(patterns))
         bound = statistics.noise_ceiling(np.stack(rsms)) if len(rsms) > 1 and len(shared) > 3 else None
@@ -183,8 +153,8 @@ def encode_brains(tables: Tables, params: Params, work: Work) -> Frames:
         return {"encoding_maps": frame("encoding_maps", []), "encoding_weights": frame("encoding_weights", [])}
     wanted = _brain(params).encoding
     maps, weights = [], []
-    for subject in subjects_of(tables):
-        z, folds = z_scored(subject.patterns), _folds(subject, params)
+    for subject in subjects_of(tables, work):
+        z, folds = subject.z_scored, _folds(subject, params)
         for basis, vectors in bases.items():
             features = np.asarray(vectors[subject.stimulus_index], dtype=np.float64)
             found = encode(features, z, folds, standardise=wanted.standardise, workers=work.workers)
@@ -261,7 +231,7 @@ def search_brains(tables: Tables, params: Params, work: Work) -> Frames:
     if not bases:
         return {"rsa_maps": frame("rsa_maps", [])}
     maps = []
-    for subject in subjects_of(tables):
+    for subject in subjects_of(tables, work):
         chosen = tables["stimulus_reliability"].filter((pl.col("subject") == subject.name) & pl.col("selected"))
         rows = np.isin(subject.stimulus_index, chosen.select("stimulus_index").collect()["stimulus_index"].to_numpy())
         vectors = {basis: v[subject.stimulus_index] for basis, v in bases.items()}
@@ -273,7 +243,7 @@ def search_brains(tables: Tables, params: Params, work: Work) -> Frames:
         rng = generator(params.seed, "brain", "null", work.agent, subject.name)
         null = statistics.relabelled(models[0], rng, settings.permutations) if settings.permutations else models[:0]
         found = search(
-            z_scored(subject.patterns)[rows],
+            subject.z_scored.of_stimuli(rows),
             make_spheres(subject.voxels, sphere_offsets(settings.radius_voxels), subject.usable),
             np.stack([*models, *null]),
             min_voxels=settings.min_voxels,
@@ -288,9 +258,14 @@ def search_brains(tables: Tables, params: Params, work: Work) -> Frames:
             maps.append(_rsa_map(work.agent, subject.name, basis, found.rho[at], levels if at == 0 else None))
             maps[-1] = maps[-1].with_columns(n_members=pl.Series(found.n_members))
             work.say(
-                f"{subject.name}, {basis}: median ρ {np.nanmedian(found.rho[at]):.4f}, {int(rows.sum()):,} stimuli"
+                f"{subject.name}, {basis}: {_middle(found.rho[at], settings.min_voxels)}, {int(rows.sum()):,} stimuli"
             )
     return {"rsa_maps": null_nan(pl.concat(maps))}
+
+
+def _middle(rho: Floats, min_voxels: int) -> str:
+    found = rho[~np.isnan(rho)]
+    return f"median ρ {np.median(found):.4f}" if len(found) else f"no sphere has {min_voxels:,} usable voxels: no map"
 
 
 def _rsa_map(agent: str, subject: str, basis: str, rho: Floats, levels: Floats | None) -> pl.DataFrame:
@@ -405,10 +380,16 @@ def _standard(x: Floats) -> NDArray[np.float64]:
 
 def _folds(subject: Subject, params: Params) -> Folds:
     wanted = _brain(params).encoding
-    if wanted.by_run and subject.runs is not None:
-        return folds_by_run(subject.runs, wanted.outer_folds, wanted.inner_folds)
-    rng = generator(params.seed, "brain", "folds", subject.name)
-    return nested_folds(len(subject.stimulus_index), wanted.outer_folds, wanted.inner_folds, rng)
+    try:
+        if wanted.by_run and subject.runs is not None:
+            return folds_by_run(subject.runs, wanted.outer_folds, wanted.inner_folds)
+        rng = generator(params.seed, "brain", "folds", subject.name)
+        return nested_folds(len(subject.stimulus_index), wanted.outer_folds, wanted.inner_folds, rng)
+    except UsageError as error:
+        raise UsageError(
+            f"{subject.name}: {error.summary}", wanted=error.wanted, found=error.found, allowed=error.allowed,
+            todo="ask for fewer folds in brain.encoding, or leave the subject out",
+        ) from error  # fmt: skip
 
 
 def _bases(tables: Tables, params: Params, work: Work) -> tuple[int, dict[str, Floats]]:

@@ -11,6 +11,8 @@ from affectlake.brain.volumes import fitted_affine, write_map
 from affectlake.errors import LakeError
 from affectlake.lake.query import query
 from affectlake.lake.versions import Manifest, resolve
+from pipelines.flatmaps import draw_flatmap
+from pipelines.reporting import params_at
 from pipelines.surfaces import draw_surfaces
 
 MAPS = (("encoding", "encoding_maps", "encoding_r"), ("searchlight", "rsa_maps", "rho"))
@@ -31,8 +33,9 @@ def write_maps(lake: Path, folder: Path, at: str = "", surfaces: bool = False) -
     at : str
         The version; the latest when empty.
     surfaces : bool
-        Whether each map of an embedding is also drawn on the cortex (see :mod:`pipelines.surfaces`): for brains in
-        MNI space.
+        Whether each map of an embedding is also drawn on the cortex: on the subject's own, flattened, where
+        ``brain.surfaces`` of the version's parameters names it (:mod:`pipelines.flatmaps`), else on fsaverage5, for
+        brains in MNI space (:mod:`pipelines.surfaces`).
 
     Raises
     ------
@@ -44,6 +47,8 @@ def write_maps(lake: Path, folder: Path, at: str = "", surfaces: bool = False) -
         raise LakeError(
             f"{version.name} has no brain maps", todo="add a section `brain:` to params.yaml and run the study"
         )
+    brain = params_at(lake, version).brain
+    own = brain.surfaces if brain else {}
     found: list[Path] = []
     for (subject,), rows in _rows(lake, "voxels", version.name).group_by("subject", maintain_order=True):
         grid = rows.sort("voxel_index")
@@ -56,7 +61,10 @@ def write_maps(lake: Path, folder: Path, at: str = "", surfaces: bool = False) -
                 path = folder / str(subject) / f"{agent}_{method}_{basis}.nii.gz"
                 values = one.sort("voxel_index")[value].cast(pl.Float64).fill_null(float("nan")).to_numpy()
                 write_map(values, voxels, affine, path)
-                found += [path, *(draw_surfaces(path) if surfaces and basis == "embedding" else ())]
+                found.append(path)
+                if surfaces and basis == "embedding":
+                    mine = own.get(str(subject))
+                    found += draw_flatmap(path, mine, lake) if mine else draw_surfaces(path)
         for row in _rows(lake, f"encoding_weights {only}", version.name).iter_rows(named=True):
             path = folder / str(subject) / f"{row['agent']}_weights_{row['dimension']:02d}.nii.gz"
             write_map(np.array(row["voxel_weights"], dtype=np.float32), voxels, affine, path)

@@ -7,7 +7,7 @@ and the check that a changed step has a new version (:mod:`pipelines.fingerprint
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +36,8 @@ class Work:
         How many cores it may keep busy.
     say, progress : callable
         Take one line each: what is worth keeping, and how far it is (most of those are not shown).
+    parts : mapping of str to tuple of Path
+        The files behind the tables that it reads; none for tables that are not files.
     """
 
     agent: str
@@ -44,6 +46,7 @@ class Work:
     workers: int
     say: Callable[[str], None]
     progress: Callable[[str], None]
+    parts: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
 
 
 StepFunction = Callable[[Tables, Params, Work], Frames]

@@ -44,9 +44,9 @@ def refuse_stale(lake: Path) -> None:
 
 
 def _paths(value: object) -> list[str]:
-    """Return the paths in a value of ``params.yaml``: none, one, or those of a mapping."""
-    if isinstance(value, dict):
-        return [path for one in value.values() for path in _paths(one)]
+    """Return the paths in a value of ``params.yaml``: none, one, or those of a mapping or a list."""
+    if isinstance(value, (dict, list)):
+        return [path for one in (value.values() if isinstance(value, dict) else value) for path in _paths(one)]
     return [value] if isinstance(value, str) and value else []
 
 

@@ -16,7 +16,17 @@ from affectlake.lake.contracts import contract
 from affectlake.lake.git import git
 from affectlake.lake.query import query
 from affectlake.lake.versions import Manifest, Version, resolve
-from affectlake.report import BrainInputs, ReportInputs, VersionFacts, figure_files, render, render_comparison
+from affectlake.report import (
+    BrainInputs,
+    ReportInputs,
+    VersionFacts,
+    block_of,
+    figure_files,
+    make_volume,
+    on_one_grid,
+    render,
+    render_comparison,
+)
 from affectlake.report.gallery import TOP
 from affectlake.report.positions import Compared, compared, draw
 from affectlake.report.svg import Figure
@@ -183,11 +193,14 @@ def _thumbnails(lake: Path, version: Version) -> dict[int, bytes]:
 
 
 _MAPS = """
-    SELECT agent, method, voxel_index, x_mm, y_mm, z_mm, value FROM (
+    SELECT agent, method, voxel_index, value FROM (
         SELECT agent, subject, basis, voxel_index, 'encoding' AS method, encoding_r AS value FROM encoding_maps
         UNION ALL SELECT agent, subject, basis, voxel_index, 'searchlight', rho FROM rsa_maps
-    ) JOIN voxels USING (subject, voxel_index)
-    WHERE basis = 'embedding' AND subject = (SELECT min(subject) FROM voxels) ORDER BY ALL
+    ) WHERE basis = 'embedding' AND subject = '{subject}' ORDER BY ALL
+"""  # a subject's name is letters, digits, - and _
+_N_MAPS = """
+    SELECT (SELECT count(DISTINCT agent) FROM encoding_maps WHERE basis = 'embedding')
+         + (SELECT count(DISTINCT agent) FROM rsa_maps WHERE basis = 'embedding') AS n
 """
 
 
@@ -196,13 +209,21 @@ def _brain(lake: Path, version: Version) -> BrainInputs:
         found: pl.DataFrame = query(lake, sql, version.name).pl()
         return found
 
+    subjects = rows("SELECT subject, count(*) AS n FROM voxels GROUP BY subject ORDER BY subject")
+    block = block_of(int(subjects["n"].sum()) * int(rows(_N_MAPS)["n"][0]))
+    maps, volumes = pl.DataFrame(), []
+    for at, name in enumerate(subjects["subject"]):
+        own = rows(_MAPS.format(subject=name))
+        maps = own if at == 0 else maps
+        volumes.append(make_volume(name, rows(f"SELECT * FROM voxels WHERE subject = '{name}'"), own, block))
     return BrainInputs(
         scores=rows("SELECT * FROM roi_scores ORDER BY ALL"),
         stats=rows("SELECT * FROM group_stats ORDER BY ALL"),
         ceilings=rows("SELECT * FROM noise_ceilings ORDER BY ALL"),
         regions=tuple((one.key, one.group, one.name) for one in regions().values()),
-        subject=str(rows("SELECT min(subject) AS subject FROM voxels")["subject"][0]),
-        maps=rows(_MAPS),
+        subject=str(subjects["subject"][0]),
+        maps=maps,
+        volumes=on_one_grid(volumes),
     )
 
 

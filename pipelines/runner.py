@@ -16,6 +16,7 @@ from typing import NamedTuple
 import polars as pl
 
 from affectlake.lake import layout
+from affectlake.lake.parts import part_files
 from affectlake.lake.writing import read_output, write_outputs
 from pipelines.graph import Stage
 from pipelines.params import Params
@@ -57,7 +58,7 @@ def run_stage(lake: Path, stage: Stage, params: Params, say: Callable[[str], Non
     tables = _opened(lake, stage.reads)
     scratch = lake / layout.SCRATCH / stage.name
     scratch.mkdir(parents=True, exist_ok=True)
-    work = Work(stage.agent, lake, scratch, workers(), say, _now_and_then(say))
+    work = Work(stage.agent, lake, scratch, workers(), say, _now_and_then(say), _parts(lake, stage.reads))
     frames = stage.step.function(tables, params, work)
     outputs = {output: frames[output.partition("/")[0]] for output in stage.writes}
     write_outputs(lake, stage.name, outputs, tables)
@@ -75,6 +76,14 @@ def _opened(lake: Path, outputs: tuple[str, ...]) -> dict[str, pl.LazyFrame]:
     for output in outputs:
         parts.setdefault(output.partition("/")[0], []).append(read_output(lake, output))
     return {table: found[0] if len(found) == 1 else pl.concat(found) for table, found in parts.items()}
+
+
+def _parts(lake: Path, outputs: tuple[str, ...]) -> dict[str, tuple[Path, ...]]:
+    found: dict[str, tuple[Path, ...]] = {}
+    for output in outputs:
+        table = output.partition("/")[0]
+        found[table] = (*found.get(table, ()), *part_files(lake / layout.table_folder(output)))
+    return found
 
 
 def workers() -> int:

@@ -37,6 +37,29 @@ def test_columns_are_the_published_ones(real_data: Path) -> None:
     assert "hcp180_r_rh.R_AAIC_ROI" in regions.regions()["Insula"].columns
 
 
+@pytest.mark.parametrize(
+    ("label", "region"),
+    [
+        ("hcp180_r_rh.R_V1_ROI", "VC"),
+        ("L_TF_ROI", "TF"),
+        ("VC", "VC"),
+        ("Left-Thalamus-Proper", "thalamus"),
+        ("Right-Accumbens-area", "accumbens"),
+        ("Brain-Stem", "brainstem"),
+        ("Left-Cerebellum-Cortex", "cerebellum"),
+        ("Left-Cerebellum-White-Matter", None),
+        ("L_???_ROI", None),
+        ("", None),
+    ],
+)
+def test_labels_of_an_atlas_find_their_region(label: str, region: str | None) -> None:
+    column = regions.column_of(label)
+    assert (column is None) == (region is None)
+    if column and region:
+        member = regions.membership({column: np.array([True])}, 1)
+        assert region in member.keys
+
+
 def test_membership_is_any_of_the_columns() -> None:
     left, right = (np.arange(6) == i for i in (0, 1))
     columns = {"hcp180_r_lh.L_TF_ROI": left, "hcp180_r_rh.R_TF_ROI": right, "amygdala": np.arange(6) > 3, "x": left}

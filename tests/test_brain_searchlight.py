@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+from affectlake.brain import searchlight_torch
 from affectlake.brain.searchlight import search
 from affectlake.brain.searchlight_kernels import model_ranks
 from affectlake.brain.searchlight_torch import TorchSpheres
@@ -118,6 +119,30 @@ def test_torch_gives_the_same_maps(exact: bool) -> None:
     found = there.run(np.arange(spheres.n_voxels, dtype=np.int32))
     assert np.isnan(ours).any()
     assert np.allclose(found, ours, atol=1e-5, equal_nan=True)
+
+
+def test_batches_of_spheres_on_torch_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    responses, spheres, rsms = world()
+    rows, models = np.ascontiguousarray(responses.T), model_ranks(rsms)
+    centres = np.arange(spheres.n_voxels, dtype=np.int32)
+    whole = TorchSpheres(rows, spheres, models, 10, False, "cpu").run(centres)
+    monkeypatch.setattr(searchlight_torch, "_PAIRS_AT_ONCE", 7 * models.shape[1])  # and a last batch that is not full
+    found = TorchSpheres(rows, spheres, models, 10, False, "cpu").run(centres)
+    assert np.allclose(found, whole, atol=1e-6, equal_nan=True)
+
+
+def test_the_gpu_s_part_needs_torch_and_numpy_alone() -> None:
+    code = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"numba", "scipy", "polars", "pyarrow", "threadpoolctl", "nibabel", "h5py"}:
+            raise ImportError(name)
+sys.meta_path.insert(0, Refuse())
+import affectlake.brain.searchlight_torch
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_missing_gpu_is_named() -> None:

@@ -13,7 +13,7 @@ from affectlake.brain import preparation, regions
 from affectlake.brain.bdata import read_bdata
 from affectlake.brain.preparation import Block
 from affectlake.brain.subjects import Recording, align, z_scored
-from affectlake.brain.volumes import find_fmriprep, fitted_affine, read_patterns, read_runs, write_map
+from affectlake.brain.volumes import Atlas, find_fmriprep, fitted_affine, read_patterns, read_runs, write_map
 from affectlake.errors import SourceError
 
 RNG = np.random.default_rng(6)
@@ -57,6 +57,32 @@ def test_bdata_round_trip(tmp_path: Path) -> None:
     assert set(found.columns) == {"hcp180_r_lh.L_TF_ROI", "thalamus"}
     member = regions.membership(found.columns, 11)
     assert dict(zip(member.keys, member.voxels.sum(axis=1).tolist(), strict=True)) == {"TF": 4, "thalamus": 1}
+
+
+@pytest.mark.parametrize(
+    ("key", "column", "message"),
+    [
+        ("Run", "dataset", "2 samples of the recording .* have no run"),
+        ("voxel_j", "metadata/value", "2 voxels of the recording .* have no place"),
+        ("stimulus_name", "mark", "cannot be read as BData"),
+    ],
+)
+def test_bdata_with_holes_is_refused(tmp_path: Path, key: str, column: str, message: str) -> None:
+    import h5py
+
+    write_bdata(tmp_path / "s1.h5")
+    with h5py.File(tmp_path / "s1.h5", "r+") as file:
+        row = [name.decode() for name in file["metadata/key"][:]].index(key)
+        values = file["metadata/value"][:]
+        if column == "dataset":
+            at = int(np.flatnonzero(values[row] == 1)[0])
+            file["dataset"][[1, 3], at] = np.nan
+        elif column == "mark":
+            file["metadata/value"][row] = np.nan
+        else:
+            file["metadata/value"][row, [2, 5]] = np.nan
+    with pytest.raises(SourceError, match=message):
+        read_bdata(tmp_path / "s1.h5", regions.needed_columns())
 
 
 @pytest.mark.reference
@@ -175,6 +201,26 @@ def test_images_with_an_attributes_file(tmp_path: Path) -> None:
         read_patterns(bold, write_image(tmp_path / "moved.nii.gz", mask, moved), lines)
 
 
+def test_an_atlas_gives_images_their_regions(tmp_path: Path) -> None:
+    values, numbers = RNG.normal(size=(4, 3, 2, 3)), RNG.integers(0, 4, (4, 3, 2))
+    brain = write_image(tmp_path / "mask.nii.gz", np.ones((4, 3, 2)))
+    bold, atlas = write_image(tmp_path / "bold.nii.gz", values), write_image(tmp_path / "atlas.nii.gz", numbers)
+    lines, labels = tmp_path / "attributes.txt", tmp_path / "dseg.tsv"
+    lines.write_text("1 0\n2 0\n3 1\n")
+    labels.write_text("index\tname\n1\tL_V1_ROI\n2\tRight-Amygdala\n3\tCSF\n")
+    found = read_patterns(bold, brain, lines, Atlas(atlas, labels))
+    inside = numbers[tuple(found.voxels.T)]
+    member = regions.membership(found.columns, len(inside))
+    assert member.keys == ("VC", "amygdala")
+    assert np.array_equal(member.voxels, [inside == 1, inside == 2])
+    labels.write_text("index\tname\n3\tCSF\n")
+    with pytest.raises(SourceError, match=r"no label of .* belongs to a region"):
+        read_patterns(bold, brain, lines, Atlas(atlas, labels))
+    moved = write_image(tmp_path / "moved.nii.gz", numbers, np.diag([3.0, 3, 3, 1]))
+    with pytest.raises(SourceError, match="another shape or affine than the mask"):
+        read_patterns(bold, brain, lines, Atlas(moved, labels))
+
+
 def test_a_truncated_image_is_named(tmp_path: Path) -> None:
     mask = write_image(tmp_path / "mask.nii", np.ones((4, 4, 4)))
     bold = write_image(tmp_path / "bold.nii", RNG.normal(size=(4, 4, 4, 30)))
@@ -219,6 +265,23 @@ def test_fmriprep_time_series_give_back_what_was_planted(tmp_path: Path) -> None
         assert np.median(r) > 0.9
     with pytest.raises(SourceError, match="there are no runs of sub-02"):
         find_fmriprep(tmp_path / "prep", tmp_path / "raw", "02")
+
+
+def test_runs_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for number in (10, 9, 2, 1):
+        stem = f"sub-01_ses-2_task-video_run-{number}"
+        for folder, name in (("prep", f"{stem}_space-T1w_desc-preproc_bold.nii.gz"), ("raw", f"{stem}_events.tsv")):
+            path = tmp_path / folder / "sub-01" / "func" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    runs = find_fmriprep(tmp_path / "prep", tmp_path / "raw", "01", "T1w")
+    assert [run.bold.name.split("run-")[1].split("_")[0] for run in runs] == ["1", "2", "9", "10"]
+    assert all(run.confounds is None for run in runs)
+
+
+def test_a_map_of_negative_voxels_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="negative"):
+        write_map(np.ones(2), np.array([[0, 0, -1], [0, 0, 1]]), np.eye(4), tmp_path / "map.nii.gz")
 
 
 def test_preparation_step_by_step() -> None:

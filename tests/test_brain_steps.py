@@ -12,7 +12,8 @@ import yaml
 
 from affectlake.brain.synthetic import CATEGORY, DIMENSION
 from affectlake.errors import UsageError
-from affectlake.lake import repository
+from affectlake.lake import layout, mapping, repository
+from affectlake.lake.parts import part_files
 from affectlake.lake.writing import write_outputs
 from pipelines import render, steps, studies
 from pipelines.graph import stages, steps_of
@@ -96,6 +97,20 @@ def test_every_table_keeps_its_contract(world: Frames, maps: Frames, tmp_path: P
     assert write_outputs(lake, "brains", outputs, {"stimuli": world["stimuli"].lazy()}) > 0
 
 
+def test_patterns_mapped_from_files_give_the_same_maps(world: Frames, maps: Frames, tmp_path: Path) -> None:
+    repository.init(tmp_path / "lake", TEXT)
+    write_outputs(tmp_path / "lake", "brains", {"betas": world["betas"]}, {"stimuli": world["stimuli"].lazy()})
+    files = tuple(part_files(tmp_path / "lake" / layout.table_folder("betas")))
+    here = replace(work(tmp_path / "lake", AGENTS[0]), parts={"betas": files})
+    tables = lazy(with_embedding(world, PARAMS, AGENTS[0]))
+    chosen = brain_steps.select_stimuli(tables, PARAMS, here)
+    assert all(chosen[name].equals(world[name]) for name in chosen)
+    for found in (brain_steps.encode_brains(tables, PARAMS, here), brain_steps.search_brains(tables, PARAMS, here)):
+        for name, frame in found.items():
+            assert frame.equals(maps[name].filter(pl.col("agent") == AGENTS[0]))
+    assert len(list(mapping.mapped_files(tmp_path / "lake"))) == 3
+
+
 def test_planted_voxels_are_won_by_their_agent(world: Frames, maps: Frames) -> None:
     for table, value, least in (("encoding_maps", "encoding_r", 0.9), ("rsa_maps", "rho", 0.65)):
         rows = maps[table].filter(pl.col("basis") == "embedding").drop_nulls(value)
@@ -166,6 +181,53 @@ def test_a_missing_stimulus_and_a_dead_voxel_are_null_and_spoil_nothing(world: F
         lost = frame.filter(pl.col("basis") == "embedding", pl.col(value).is_null() & dead)
         assert sorted(lost["voxel_index"].to_list()) == [3, 5]
         assert frame.filter(~dead, pl.col("subject") == "synthetic-1")[value].drop_nulls().len() > 100
+
+
+def test_too_few_runs_name_the_subject_and_spheres_that_are_too_small_are_said(world: Frames, tmp_path: Path) -> None:
+    text = override(TEXT, ("brain.encoding.outer_folds=90", "brain.searchlight.min_voxels=500"))
+    tables, lines = with_embedding(world, PARAMS, "human-category"), list[str]()
+    with pytest.raises(UsageError, match="synthetic-1: there are too few runs for the folds"):
+        brain_steps.encode_brains(lazy(tables), parse(text), work(tmp_path, "human-category"))
+    found = brain_steps.search_brains(lazy(tables), parse(text), work(tmp_path, "human-category", lines))["rsa_maps"]
+    assert found["rho"].null_count() == found.height
+    assert "synthetic-1, embedding: no sphere has 500 usable voxels: no map" in lines[0]
+
+
+def test_time_series_are_read_with_their_events(tmp_path: Path) -> None:
+    import nibabel as nib
+
+    rng, planted = np.random.default_rng(0), np.random.default_rng(1).normal(size=(16, 8))
+    ids = [f"v{at:02d}" for at in range(16)]
+    runs = []
+    for run in range(2):
+        series = rng.normal(size=(40, 8)) * 0.01
+        for row in range(8):
+            series[row * 4 + 6 : row * 4 + 8] += planted[run * 8 + row]  # 4 s late, at a volume each 2 s
+        image = nib.Nifti1Image(series.T.reshape(2, 2, 2, 40).astype(np.float32), np.diag([3.0, 3, 3, 1]))
+        image.header.set_zooms((3, 3, 3, 2.0))
+        nib.save(image, tmp_path / f"run{run}.nii.gz")
+        lines = [f"{row * 8 + 8}\t4\t{ids[run * 8 + row]}" for row in range(8)]
+        (tmp_path / f"run{run}.tsv").write_text("\n".join(["onset\tduration\ttrial_type", *lines]) + "\n")
+        runs.append({"bold": f"run{run}.nii.gz", "events": f"run{run}.tsv"})
+    nib.save(nib.Nifti1Image(np.ones((2, 2, 2), np.uint8), np.diag([3.0, 3, 3, 1])), tmp_path / "mask.nii.gz")
+    raw = yaml.safe_load(TEXT)
+    nib.save(nib.Nifti1Image(np.full((2, 2, 2), 7, np.uint8), np.diag([3.0, 3, 3, 1])), tmp_path / "atlas.nii.gz")
+    (tmp_path / "dseg.tsv").write_text("index\tname\n7\tBrain-Stem\n")
+    subject = {"mask": "mask.nii.gz", "runs": runs, "atlas": {"image": "atlas.nii.gz", "labels": "dseg.tsv"}}
+    raw["brain"]["sources"] = {"kind": "images", "subjects": {"S1": subject}}
+    text = yaml.safe_dump(raw)
+    stimuli = pl.DataFrame({"stimulus_index": np.arange(16, dtype=np.int32), "stimulus_id": ids})
+    found = brain_steps.ingest_brains({"stimuli": stimuli.lazy()}, parse(text), work(tmp_path))
+    patterns = np.array(found["betas"]["pattern"].to_list())
+    assert found["betas"]["run"].to_list() == [1] * 8 + [2] * 8
+    for half in (slice(0, 8), slice(8, 16)):  # within a run, as baseline and trend are taken out of each
+        assert np.corrcoef(patterns[half].ravel(), (planted[half] - planted[half].mean(0)).ravel())[0, 1] > 0.9
+    assert set(found["voxels"]["regions"]) == {"brainstem"}
+    watched = render.render(parse(text))
+    assert all(f"- {name}" in watched for name in ("run0.nii.gz", "run1.tsv", "mask.nii.gz", "dseg.tsv"))
+    raw["brain"]["sources"]["subjects"]["S1"]["runs"][0]["tr"] = 2
+    with pytest.raises(UsageError, match=r"unknown key .*tr"):
+        parse(yaml.safe_dump(raw))
 
 
 def test_an_agent_without_an_embedding_has_no_maps_and_spoils_nothing(

@@ -358,10 +358,11 @@ def test_print_hides_no_part_of_a_figure(html: str) -> None:
         for name in re.findall(r'class="([^"]+)"', drawn)
     }
     classes = {name for names in used for name in names.split()}
-    assert hidden == [".sections", ".skip", "#tip", ".chooser", ".rows"] and "bar" in classes
+    assert hidden == [".sections", ".skip", "#tip", ".chooser", ".rows", ".live"] and "bar" in classes
     assert classes.isdisjoint(rule.removeprefix(".") for rule in hidden)
 
 
 def test_templates_are_package_data() -> None:
     folder = resources.files("affectlake.report") / "templates"
-    assert {one.name for one in folder.iterdir()} == {"comparison.html.j2", "page.html.j2", "page.js", "style.css"}
+    wanted = {"comparison.html.j2", "page.html.j2", "page.js", "style.css", "viewer.js"}
+    assert {one.name for one in folder.iterdir()} == wanted

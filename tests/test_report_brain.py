@@ -11,7 +11,7 @@ import polars as pl
 from PIL import Image
 from test_report import Page, make_inputs
 
-from affectlake.report import BrainInputs, figure_files, render
+from affectlake.report import BrainInputs, figure_files, make_volume, render
 from affectlake.report.brain import figures
 
 AGENTS = ("human-category", "caption-tfidf")
@@ -37,10 +37,14 @@ def brains() -> BrainInputs:
     ]
     grid = np.argwhere(np.ones((5, 5, 5))) * 10.0 - 20
     rng = np.random.default_rng(0)
+    voxels = pl.DataFrame(
+        {"voxel_index": np.arange(125), "regions": ["VC" if at < 50 else "" for at in range(125)]}
+        | dict(zip(("voxel_i", "voxel_j", "voxel_k"), np.argwhere(np.ones((5, 5, 5))).T, strict=True))
+        | dict(zip(("x_mm", "y_mm", "z_mm"), grid.T, strict=True))
+    )
     maps = pl.concat(
         pl.DataFrame(
             {"agent": agent, "method": method, "voxel_index": np.arange(125)}
-            | dict(zip(("x_mm", "y_mm", "z_mm"), grid.T, strict=True))
             | {"value": np.where(np.arange(125) == 7, np.nan, rng.random(125) * (at + 1))}
         ).with_columns(pl.col("value").fill_nan(None))
         for at, agent in enumerate(AGENTS)
@@ -55,6 +59,7 @@ def brains() -> BrainInputs:
         regions=REGIONS,
         subject="S1",
         maps=maps,
+        volumes=(make_volume("S1", voxels, maps), make_volume("S2", voxels, maps)),
     )
 
 
@@ -81,8 +86,10 @@ def test_what_is_missing_is_said() -> None:
     )
     alone = replace(brains(), maps=brains().maps.filter(pl.col("agent") == AGENTS[0]))
     assert bodies(alone)["encoding-voxels"] == "There is only one agent with a brain map."
-    below = replace(brains(), maps=brains().maps.with_columns(value=-pl.col("value")))
+    one = brains().volumes[0]
+    below = replace(brains(), volumes=(replace(one, values={key: -values for key, values in one.values.items()}),))
     assert bodies(below)["encoding-glass"] == "No voxel of this version has a value above 0."
+    assert bodies(below)["explore"] == "No voxel of this version has a value above 0."
     assert figures(None, AGENTS) == []
     assert figures(brains(), ["an-agent-without-maps"]) == []
 
@@ -99,7 +106,13 @@ def test_glass_brains_show_every_line_of_sight_and_no_voxel_without_a_value() ->
     assert drawn.count("<svg") == 2 * 3
     assert drawn.count('class="inside"') == 6
     first = drawn[: drawn.index("</svg>")]
-    assert first.count("<rect") == 25 + 25  # the outline of 5 × 5 and a value in every line of sight
+    inside, hot = first[: first.index("<g")], first[first.index("<g") :]
+    assert covered(inside) == covered(hot) == 25  # the outline of 5 × 5 and a value in every line of sight
+
+
+def covered(drawn: str) -> int:
+    """Return how many cells the runs of a drawing's paths cover."""
+    return sum(int(run) for run in re.findall(r"h(\d+)v1", drawn))
 
 
 def test_the_page_has_the_section_and_stays_well_formed() -> None:

@@ -92,7 +92,7 @@ def test_every_figure_is_drawn_inside_the_page(page: Any) -> None:
     assert len(page.query_selector_all("section.agent figure")) == 3 * 10
     assert page.query_selector("#brain figure svg") is not None
     assert page.query_selector(".absent") is None
-    for drawing in page.query_selector_all("figure svg"):
+    for drawing in page.query_selector_all("figure svg:not(.cuts svg)"):
         box = drawing.bounding_box()
         assert box["width"] > 50 and box["height"] > 50
     for key in page.query_selector_all(".key"):
@@ -136,6 +136,79 @@ def test_the_map_tells_of_a_stimulus_by_keyboard(page: Any) -> None:
     assert "synthetic-" in told and "In a synthetic clip" in told and "valence" in told
     page.keyboard.press("Escape")
     assert page.is_hidden("#tip")
+
+
+PAINTED = """selector => [...document.querySelectorAll(selector)].map(canvas => {
+    const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext('2d', {willReadFrequently: true});
+    copy.drawImage(canvas, 0, 0);
+    const {data} = copy.getImageData(0, 0, canvas.width, canvas.height);
+    let sum = 0, n = 0;
+    for (let at = 0; at < data.length; at += 4) if (data[at + 3]) { n++; sum += data[at] * (at % 9973 + 1); }
+    return [n / (canvas.width * canvas.height), sum];
+})"""  # share of the canvas that is painted, and a sum that changes with the picture
+
+
+def canvases(page: Any) -> list[list[float]]:
+    found: list[list[float]] = page.evaluate(PAINTED, ".figure-explore canvas")
+    return found
+
+
+def test_the_brain_s_slices_are_drawn_and_move_by_keyboard(page: Any) -> None:
+    drawn = canvases(page)
+    assert len(drawn) == 4 and all(share > 0.2 for share, _ in drawn)
+    assert page.is_hidden(".figure-explore .cuts")
+    slider = page.locator("[data-control='x']")
+    before, said = slider.input_value(), page.inner_text(".said")
+    slider.focus()
+    page.keyboard.press("ArrowRight" if int(before) < int(slider.get_attribute("max")) else "ArrowLeft")
+    assert slider.input_value() != before and page.inner_text(".said") != said
+    assert canvases(page)[0] != drawn[0]
+    for at, key in ((0, "ArrowLeft"), (1, "ArrowDown"), (2, "ArrowUp"), (3, "ArrowRight")):
+        earlier = canvases(page)
+        page.locator(".figure-explore canvas").nth(at).focus()
+        page.keyboard.press(key)
+        assert canvases(page)[at] != earlier[at], at
+
+
+def test_another_map_of_the_brain_is_shown(page: Any, lake: Path) -> None:
+    page.select_option("[data-control='Map']", "encoding")
+    page.select_option("[data-control='Subject']", "1")
+    page.select_option("[data-control='Agent']", "human-dimension")
+    page.click(".controls button")
+    highest = reporting.query(
+        lake, "SELECT max(encoding_r) FROM encoding_maps WHERE agent = 'human-dimension' AND basis = 'embedding' "
+        "AND subject = 'synthetic-2'"
+    ).fetchall()[0]  # fmt: skip
+    assert float(page.inner_text(".said").rsplit("· ", 1)[1]) == pytest.approx(highest[0], abs=0.003)
+    plain = canvases(page)
+    page.select_option("[data-control='minus']", "human-dimension")
+    assert page.inner_text(".said").endswith("· 0.000")
+    page.select_option("[data-control='minus']", "human-category")
+    assert page.inner_text(".ramp").startswith("−") and canvases(page) != plain
+    page.locator("[data-control='threshold']").focus()
+    page.keyboard.press("End")
+    assert page.inner_text(".controls output") == page.inner_text(".ramp span:last-child")
+    blank = canvases(page)
+    page.keyboard.press("Home")
+    assert canvases(page) != blank
+
+
+def test_hovering_a_slice_tells_place_region_and_value(page: Any) -> None:
+    page.locator(".figure-explore canvas").nth(2).scroll_into_view_if_needed()
+    page.locator(".figure-explore canvas").nth(2).hover()
+    told = page.inner_text("#tip")
+    assert "mm" in told and "x " in told and len(told.splitlines()) == 3
+
+
+def test_paper_and_a_page_without_script_have_the_slices_too(page: Any, browser: Any) -> None:
+    page.emulate_media(media="print")
+    assert page.is_hidden(".figure-explore .live")
+    assert page.locator(".figure-explore .cuts svg").first.bounding_box()["width"] > 50
+    plain = browser.new_context(java_script_enabled=False).new_page()
+    plain.goto(page.url)
+    assert plain.locator(".figure-explore .cuts svg").count() == 3 * 3
+    assert plain.locator(".figure-explore .cuts svg").first.bounding_box()["width"] > 50
+    plain.context.close()
 
 
 def test_the_rows_behind_a_figure_come_with_the_page(page: Any, lake: Path) -> None:

@@ -13,6 +13,8 @@ from affectlake.errors import SourceError
 
 Rows = NDArray[np.floating]
 
+_COLUMNS = 16_384  # made float64 at a time
+
 
 def correlation_rsm(rows: Rows) -> NDArray[np.float64]:
     """Return the Pearson correlations of every two rows.
@@ -36,11 +38,16 @@ def correlation_rsm(rows: Rows) -> NDArray[np.float64]:
         raise SourceError(
             "correlations need rows of two numbers or more", wanted="an array (n, m) with m ≥ 2", found=str(rows.shape)
         )
-    centred = rows - rows.mean(axis=1, keepdims=True, dtype=np.float64)
+    mean = rows.mean(axis=1, keepdims=True, dtype=np.float64)
     constant = rows.max(axis=1) == rows.min(axis=1)
-    norms = np.where(constant, np.nan, np.sqrt((centred**2).sum(axis=1)))
-    unit = centred / norms[:, None]
-    found = np.clip(unit @ unit.T, -1.0, 1.0)
+    blocks = [slice(first, first + _COLUMNS) for first in range(0, rows.shape[1], _COLUMNS)]
+    squares = sum(((rows[:, block] - mean) ** 2).sum(axis=1) for block in blocks)
+    norms = np.where(constant, np.nan, np.sqrt(squares))[:, None]
+    product = np.zeros((len(rows), len(rows)))
+    for block in blocks:  # in float64 the rows of a whole brain would take gigabytes
+        unit = (rows[:, block] - mean) / norms
+        product += unit @ unit.T
+    found = np.clip(product, -1.0, 1.0)
     np.fill_diagonal(found, np.where(constant, np.nan, 1.0))
     return np.asarray(found)
 

@@ -50,7 +50,7 @@ def read_bdata(
     try:
         with h5py.File(path, "r") as file:
             return _read(path, file, wanted, (label, run, voxels))
-    except (OSError, KeyError, RuntimeError) as error:
+    except (OSError, KeyError, IndexError, RuntimeError) as error:
         raise SourceError(
             f"the recording {path} cannot be read as BData",
             wanted="an HDF5 file with /dataset, /metadata/key and /metadata/value",
@@ -78,11 +78,16 @@ def _read(path: Path, file: Any, wanted: Collection[str], names: tuple[str, str,
         raise SourceError(f"the recording {path} has no column with {voxels} = 1", todo="name another key")
     patterns = _columns(data, brain)
     places = np.stack([np.asarray(values[at[f"voxel_{axis}"]])[brain] for axis in "ijk"], axis=1)
+    lost = int((~np.isfinite(places)).any(axis=1).sum())
+    if lost:
+        raise SourceError(
+            f"{lost:,} voxels of the recording {path} have no place", wanted="voxel_i, voxel_j and voxel_k of each"
+        )
     mm = [np.asarray(values[at[f"voxel_{axis}"]])[brain] if f"voxel_{axis}" in at else None for axis in "xyz"]
     return Recording(
         patterns=patterns,
         labels=_labels(file, data, values, at, label),
-        runs=_runs(data, values, at, run),
+        runs=_runs(path, data, values, at, run),
         voxels=np.rint(places).astype(np.int32),
         mm=np.asarray(np.stack([places[:, i] if x is None else x for i, x in enumerate(mm)], axis=1), np.float32),
         columns={
@@ -117,7 +122,13 @@ def _labels(file: Any, data: Any, values: Any, at: dict[str, int], label: str) -
     ]
 
 
-def _runs(data: Any, values: Any, at: dict[str, int], run: str) -> NDArray[np.int64] | None:
+def _runs(path: Path, data: Any, values: Any, at: dict[str, int], run: str) -> NDArray[np.int64] | None:
     if run not in at:
         return None
-    return np.asarray(data[:, _marked(values, at[run])]).astype(np.int64)
+    numbers = np.asarray(data[:, _marked(values, at[run])], dtype=np.float64)
+    lost = int((~np.isfinite(numbers)).sum())
+    if lost:
+        raise SourceError(
+            f"{lost:,} samples of the recording {path} have no run", wanted=f"a number in {run!r} of each"
+        )
+    return numbers.astype(np.int64)

@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_limits
 
 from affectlake.brain.folds import Folds
 from affectlake.brain.solving import Array, Solver
+from affectlake.brain.subjects import ZScored
 from affectlake.errors import SourceError, UsageError
 
 PENALTIES: Array = np.logspace(-3, 3, 100)
@@ -59,7 +60,7 @@ class Encoding(NamedTuple):
 
 def encode(
     features: NDArray[np.floating],
-    responses: NDArray[np.floating],
+    responses: NDArray[np.floating] | ZScored,
     folds: Folds,
     *,
     penalties: Array = PENALTIES,
@@ -74,7 +75,7 @@ def encode(
     features : float (n_stimuli, n_features)
         Any number of features.
     responses : float (n_stimuli, n_voxels)
-        Responses, or a memory map of them; read block by block.
+        Responses, a memory map of them, or :class:`~affectlake.brain.subjects.ZScored`; read block by block.
     folds : Folds
     penalties : float64 (n_penalties,)
         The λ to choose from, above 0.
@@ -143,7 +144,7 @@ def _solver(x: Array, folds: Folds, penalties: Array, standardise: bool) -> Solv
     return RowSolver(x, folds, penalties, standardise)
 
 
-def _check(x: Array, responses: NDArray[np.floating], folds: Folds, penalties: Array) -> None:
+def _check(x: Array, responses: NDArray[np.floating] | ZScored, folds: Folds, penalties: Array) -> None:
     if x.ndim != 2 or responses.ndim != 2 or not len(x) == len(responses) == len(folds.outer):
         raise SourceError(
             "features, responses and folds are not of the same stimuli",

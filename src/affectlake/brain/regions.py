@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
@@ -87,6 +88,20 @@ def membership(columns: Mapping[str, NDArray[np.bool_]], n_voxels: int) -> Membe
 def needed_columns() -> frozenset[str]:
     """Return the names of all columns that any region is made of."""
     return frozenset(column for region in regions().values() for column in region.columns)
+
+
+def column_of(label: str) -> str | None:
+    """Return the column that a label of an atlas stands for; None for one that no region is made of.
+
+    A label may be a column's own name (``hcp180_r_lh.L_V1_ROI``, ``thalamus``), an HCP area as its surface atlas writes
+    it (``L_V1_ROI``), a region's short name (``VC``), or a subcortical structure of FreeSurfer (``Left-Thalamus``).
+    """
+    side = {"L": "lh", "R": "rh"}.get(label[:1])
+    plain = re.sub(r"^(left|right)-|-(proper|area|cortex)$", "", label.lower()).replace("brain-stem", "brainstem")
+    for name in (label, f"hcp180_r_{side}.{label}"):
+        if name in needed_columns():
+            return name
+    return next((regions()[key].columns[0] for key in (label, plain) if key in regions()), None)
 
 
 def words(member: Membership) -> list[str]:

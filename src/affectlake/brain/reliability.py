@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from affectlake.brain.encoding import voxel_blocks
+from affectlake.brain.subjects import ZScored
 from affectlake.errors import SourceError
 
 Array = NDArray[np.float64]
@@ -41,7 +42,7 @@ class Reliability(NamedTuple):
 
 def leave_one_out(
     features: NDArray[np.floating],
-    responses: NDArray[np.floating],
+    responses: NDArray[np.floating] | ZScored,
     penalties: NDArray[np.floating],
     *,
     workers: int = 1,

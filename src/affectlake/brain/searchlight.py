@@ -216,7 +216,7 @@ def _check(responses: NDArray[np.floating], spheres: Spheres, rsms: NDArray[np.f
             "a sphere of so few voxels has no correlations", found=f"min_voxels = {min_voxels}", allowed="3 or more"
         )
     members = spheres.grid[spheres.grid >= 0]
-    bad = int((~np.isfinite(responses[:, members]).all(axis=0)).sum())
+    bad = int((~np.isfinite(responses).all(axis=0)[members]).sum())
     if bad:
         raise SourceError(
             f"{bad:,} voxels of the spheres hold values that are no numbers", todo="leave them out of the spheres"

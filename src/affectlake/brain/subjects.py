@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from affectlake.errors import SourceError
 
+_VOXELS = 1024  # standardised at a time: in float64 they would take twice the patterns' memory
+
 
 class Recording(NamedTuple):
     """What was measured in one subject.
@@ -132,10 +134,50 @@ def usable_voxels(patterns: NDArray[np.floating]) -> NDArray[np.bool_]:
 
 def z_scored(patterns: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return each voxel with mean 0 and standard deviation 1 over the stimuli; NaN where it has none."""
-    mean = patterns.mean(axis=0, dtype=np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        spread = np.where(usable_voxels(patterns), patterns.std(axis=0, dtype=np.float64), np.nan)
-        return np.asarray((patterns - mean) / spread, dtype=np.float32)
+    found = np.empty(patterns.shape, dtype=np.float32)
+    for first in range(0, patterns.shape[1], _VOXELS):
+        block = patterns[:, first : first + _VOXELS]
+        mean = block.mean(axis=0, dtype=np.float64)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            spread = np.where(usable_voxels(block), block.std(axis=0, dtype=np.float64), np.nan)
+            found[:, first : first + _VOXELS] = (block - mean) / spread
+    return found
+
+
+class ZScored:
+    """Patterns with mean 0 and standard deviation 1 per voxel, made only for the voxels that are asked for.
+
+    It stands for ``z_scored(patterns)`` where patterns are mapped from a file: ``len``, ``shape`` and two slices in
+    ``[rows, voxels]``.
+
+    Parameters
+    ----------
+    patterns : float32 (n_stimuli, n_voxels)
+    """
+
+    ndim = 2
+
+    def __init__(self, patterns: NDArray[np.floating]) -> None:
+        self._patterns = patterns
+        self.shape = patterns.shape
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, at: tuple[slice, slice]) -> NDArray[np.float32]:
+        rows, voxels = at
+        return z_scored(np.asarray(self._patterns[:, voxels]))[rows]
+
+    def of_stimuli(self, rows: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Return all voxels of some stimuli, float32 (n_rows, n_voxels), each voxel's numbers side by side in memory.
+
+        Standardised over all stimuli, not over `rows`.
+        """
+        found = np.empty((self.shape[1], int(rows.sum())), dtype=np.float32)
+        for first in range(0, self.shape[1], _VOXELS):
+            voxels = slice(first, first + _VOXELS)
+            found[voxels] = self[:, voxels][rows].T
+        return found.T
 
 
 def _number(name: str) -> int | None:

@@ -7,6 +7,7 @@ file (BIDS: onset, duration, trial_type). What is done to a time series is in :m
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affectlake.brain.preparation import Block, prepare_run
+from affectlake.brain.regions import column_of
 from affectlake.brain.subjects import Recording
 from affectlake.errors import SourceError
 
@@ -47,7 +49,51 @@ def read_mask(path: Path) -> Mask:
     return Mask(values > 0, np.asarray(image.affine, dtype=np.float64))
 
 
-def read_patterns(bold: Path, mask: Path, attributes: Path) -> Recording:
+class Atlas(NamedTuple):
+    """Regions: an image of whole numbers, and a table (BIDS's ``dseg.tsv``) with their `index` and `name`."""
+
+    image: Path
+    labels: Path
+
+
+def read_atlas(atlas: Atlas, brain: Mask) -> dict[str, NDArray[np.bool_]]:
+    """Return which voxels of a mask lie in what the regions are made of, by column name, bool (n_voxels,).
+
+    Raises
+    ------
+    SourceError
+        If the image is not of the mask's shape and affine, or no label belongs to a region
+        (:func:`affectlake.brain.regions.column_of`).
+    """
+    image = _image(atlas.image)
+    if image.shape[:3] != brain.inside.shape or not np.allclose(image.affine, brain.affine, atol=1e-3):
+        raise SourceError(
+            f"the atlas {atlas.image} has another shape or affine than the mask",
+            wanted=f"{brain.inside.shape}, {np.round(brain.affine, 3).tolist()}",
+            found=f"{image.shape}, {np.round(image.affine, 3).tolist()}",
+            todo="resample the atlas to the mask, nearest neighbour",
+        )
+    numbers = np.asarray(image.dataobj).reshape(brain.inside.shape)[brain.inside]
+    rows = _table(atlas.labels, ("index", "name"))
+    found: dict[str, NDArray[np.bool_]] = {}
+    for row in rows:
+        column = column_of(row["name"].strip())
+        if column:
+            try:
+                inside = numbers == int(row["index"])
+            except ValueError as error:
+                raise SourceError(f"an index of {atlas.labels} is no whole number", found=row["index"]) from error
+            found[column] = found.get(column, np.zeros(len(numbers), dtype=bool)) | inside
+    if not found:
+        raise SourceError(
+            f"no label of {atlas.labels} belongs to a region",
+            wanted="such as L_V1_ROI, thalamus or VC",
+            found=", ".join(row["name"] for row in rows[:5]) or "no labels",
+        )
+    return found
+
+
+def read_patterns(bold: Path, mask: Path, attributes: Path, atlas: Atlas | None = None) -> Recording:
     """Read an image that holds one pattern per volume.
 
     Parameters
@@ -58,6 +104,8 @@ def read_patterns(bold: Path, mask: Path, attributes: Path) -> Recording:
         Brain mask of the same shape and affine.
     attributes : Path
         One line per volume: label, then run (a whole number), separated by white space.
+    atlas : Atlas, optional
+        Without one, no voxel is in a named region.
 
     Raises
     ------
@@ -67,10 +115,10 @@ def read_patterns(bold: Path, mask: Path, attributes: Path) -> Recording:
     brain = read_mask(mask)
     patterns = _series(bold, brain, mask)
     labels, runs = _attributes(attributes, len(patterns), bold)
-    return _recording(patterns, labels, runs, brain)
+    return _recording(patterns, labels, runs, brain, atlas)
 
 
-def read_runs(runs: Sequence[Run], mask: Path) -> Recording:
+def read_runs(runs: Sequence[Run], mask: Path, atlas: Atlas | None = None) -> Recording:
     """Read time series and prepare them as the paper does, one pattern per event.
 
     Parameters
@@ -78,6 +126,7 @@ def read_runs(runs: Sequence[Run], mask: Path) -> Recording:
     runs : sequence of Run
         In the order of their numbers, from 1.
     mask : Path
+    atlas : Atlas, optional
 
     Raises
     ------
@@ -94,7 +143,7 @@ def read_runs(runs: Sequence[Run], mask: Path) -> Recording:
         numbers += [number] * len(blocks)
     if not parts:
         raise SourceError("there are no runs to read", todo="name the folder that holds them")
-    return _recording(np.concatenate(parts), labels, np.array(numbers, dtype=np.int64), brain)
+    return _recording(np.concatenate(parts), labels, np.array(numbers, dtype=np.int64), brain, atlas)
 
 
 def find_fmriprep(derivatives: Path, raw: Path, subject: str, space: str = "MNI152NLin2009cAsym") -> list[Run]:
@@ -115,7 +164,7 @@ def find_fmriprep(derivatives: Path, raw: Path, subject: str, space: str = "MNI1
         If there is no run of that space, or one lacks its events.
     """
     pattern = f"sub-{subject}/**/func/*space-{space}*_desc-preproc_bold.nii.gz"
-    images = sorted(derivatives.glob(pattern))
+    images = sorted(derivatives.glob(pattern), key=_by_number)
     if not images:
         raise SourceError(f"there are no runs of sub-{subject} in {derivatives}", wanted=pattern)
     found = []
@@ -127,6 +176,11 @@ def find_fmriprep(derivatives: Path, raw: Path, subject: str, space: str = "MNI1
         confounds = bold.with_name(f"{stem}_desc-confounds_timeseries.tsv")
         found.append(Run(bold, events[0], confounds if confounds.exists() else None))
     return found
+
+
+def _by_number(path: Path) -> list[str | int]:
+    """Return what sorts ``run-2`` before ``run-10``."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(path))]
 
 
 def write_map(
@@ -141,9 +195,16 @@ def write_map(
         i, j, k, at least 0.
     affine : float (4, 4)
     to : Path
+
+    Raises
+    ------
+    SourceError
+        If a voxel's i, j or k is negative.
     """
     import nibabel as nib
 
+    if np.asarray(voxels).min() < 0:
+        raise SourceError("a voxel of a map has a negative i, j or k", found=str(np.asarray(voxels).min(axis=0)))
     volume = np.full(np.asarray(voxels).max(axis=0) + 1, np.nan, dtype=np.float32)
     volume[tuple(np.asarray(voxels).T)] = values
     to.parent.mkdir(parents=True, exist_ok=True)
@@ -166,11 +227,16 @@ def fitted_affine(voxels: NDArray[np.integer], mm: NDArray[np.floating]) -> NDAr
 
 
 def _recording(
-    patterns: NDArray[np.float32], labels: list[str], runs: NDArray[np.int64] | None, brain: Mask
+    patterns: NDArray[np.float32],
+    labels: list[str],
+    runs: NDArray[np.int64] | None,
+    brain: Mask,
+    atlas: Atlas | None,
 ) -> Recording:
     voxels = np.argwhere(brain.inside).astype(np.int32)
     mm = voxels @ brain.affine[:3, :3].T + brain.affine[:3, 3]
-    return Recording(patterns, labels, runs, voxels, mm.astype(np.float32), {})
+    columns = read_atlas(atlas, brain) if atlas else {}
+    return Recording(patterns, labels, runs, voxels, mm.astype(np.float32), columns)
 
 
 def _image(path: Path) -> Any:

@@ -107,6 +107,11 @@ def secure(root: Path, output: str, digest: str, known: Collection[str]) -> None
         sync_folder(parent)
 
 
+def listing_digest(listed: Iterable[Listed]) -> str:
+    """Return the name that DVC gives to a folder of such files."""
+    return _listing(listed)[1]
+
+
 def collected_parts(root: Path, output: str) -> list[Listed]:
     """Return the parts that the pointer of a collected output names; none where it has no pointer."""
     stands = (root / layout.pointer(output)).exists()

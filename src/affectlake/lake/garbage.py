@@ -1,7 +1,8 @@
 """Cached objects that nothing refers to any more. Found first; removed only on request; in doubt, kept.
 
 An object stays if any commit of any branch, tag or stash names it, if the working ``dvc.lock`` does, if an MLflow run
-was fitted on it, or if it is younger than a day (a writer may be about to name it).
+was fitted on it, or if it is younger than a day (a writer may be about to name it). Mapped arrays
+(:mod:`~affectlake.lake.mapping`) stay as long as the listing that they were made from.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from affectlake.errors import LakeError
 from affectlake.lake import layout
 from affectlake.lake.content import examine
 from affectlake.lake.git import git
+from affectlake.lake.mapping import mapped_files
 from affectlake.lake.versions import Manifest, cache_folder, cached_object
 
 YOUNG_S = 24 * 3600.0
@@ -44,6 +46,10 @@ def unreferred(root: Path, *, now_s: float | None = None) -> list[Unreferred]:
         md5 = path.parent.name + path.name
         status = path.stat()
         if md5 not in keep and now_s - status.st_mtime > YOUNG_S:
+            found.append(Unreferred(md5, path, status.st_size))
+    for md5, path in mapped_files(root):
+        status = path.stat()
+        if f"{md5}.dir" not in keep and now_s - status.st_mtime > YOUNG_S:
             found.append(Unreferred(md5, path, status.st_size))
     return found
 

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import TypeVar
 
 import duckdb
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from affectlake.errors import VersionError, nearest
 from affectlake.lake import repository
 from affectlake.lake.diff import OutputDiff, diff
+from affectlake.lake.mapping import map_lists
 from affectlake.lake.parts import scan
 from affectlake.lake.query import query
 from affectlake.lake.versions import Manifest, Version, list_versions, resolve
@@ -94,6 +97,32 @@ class Lake:
                 f"{version.name} has no table {name!r}", allowed=", ".join(tables), todo=nearest(name, tables)
             )
         return scan([file.cached for output in tables[name] for file in manifest.files(output)], name)
+
+    def patterns(self, subject: str, at: str = "") -> NDArray[np.float32]:
+        """Return a subject's brain patterns of a version as a memory-mapped array, never read as a whole.
+
+        Parameters
+        ----------
+        subject : str
+            As in the tables ``voxels`` and ``betas``.
+        at : str
+            The version; the latest when empty.
+
+        Returns
+        -------
+        float32 (n_stimuli, n_voxels)
+            Read-only. Rows are the subject's rows of ``betas`` by rising ``stimulus_index``, columns its rows of
+            ``voxels`` by rising ``voxel_index``.
+        """
+        version = resolve(self.root, at)
+        manifest = Manifest(self.root, version.commit)
+        known = self.table("betas", at).select(pl.col("subject").unique().sort()).collect()["subject"].to_list()
+        if subject not in known:
+            raise VersionError(
+                f"{version.name} has no subject {subject!r}", allowed=", ".join(known), todo=nearest(subject, known)
+            )
+        parts = [file.cached for file in manifest.files("betas")]
+        return map_lists(self.root, parts, "pattern", "subject", subject, manifest.digests["betas"])
 
     def diff(self, before: str, after: str, table: str = "") -> Listing[OutputDiff]:
         """Return how the outputs of two versions differ: rows added, removed and changed, by key."""

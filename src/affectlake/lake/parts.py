@@ -1,7 +1,8 @@
 """Tables as files: Parquet parts of bounded size, written the same way every time. Rules are not checked here.
 
 A table's folder holds ``part-00000.parquet``, ``part-00001.parquet``, …: rows sorted by the key, zstd, at most
-:data:`ROWS_PER_PART` rows each, no clock and no host in the bytes. Same data, same files.
+:data:`ROWS_PER_PART` rows each, and of lists at most :data:`VALUES_PER_PART` values; no clock and no host in the bytes.
+Same data, same files.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from affectlake.errors import ContractError
@@ -19,6 +21,8 @@ from affectlake.lake.files import sync_folder
 
 ROWS_PER_PART = 1_000_000
 ROWS_PER_GROUP = 250_000
+VALUES_PER_PART = 64_000_000  # of float32: 256 MB, which is what validating a part holds
+VALUES_PER_GROUP = 8_000_000
 
 
 def sort_breaks(frame: pl.DataFrame, key: tuple[str, ...]) -> pl.Series:
@@ -85,13 +89,16 @@ def write_parts(frame: pl.DataFrame, table: Contract, folder: Path, first: int =
     arrow = as_arrow(frame, table)
     folder.mkdir(parents=True)
     paths: list[Path] = []
-    for start in range(0, max(arrow.num_rows, 1), ROWS_PER_PART):
+    longest = _longest_list(arrow)
+    rows_per_part = min(ROWS_PER_PART, max(VALUES_PER_PART // longest, 1))
+    rows_per_group = min(ROWS_PER_GROUP, max(VALUES_PER_GROUP // longest, 1))
+    for start in range(0, max(arrow.num_rows, 1), rows_per_part):
         path = folder / f"part-{first + len(paths):05d}.parquet"
         with path.open("wb") as sink:
             pq.write_table(
-                arrow.slice(start, ROWS_PER_PART),
+                arrow.slice(start, rows_per_part),
                 sink,
-                row_group_size=ROWS_PER_GROUP,
+                row_group_size=rows_per_group,
                 compression="zstd",
                 compression_level=3,
             )
@@ -101,6 +108,12 @@ def write_parts(frame: pl.DataFrame, table: Contract, folder: Path, first: int =
         paths.append(path)
     sync_folder(folder)
     return paths
+
+
+def _longest_list(arrow: pa.Table) -> int:
+    """Return the number of values in the table's longest list; 1 where it has no lists."""
+    lists = [column for column in arrow.columns if pa.types.is_list(column.type)]
+    return max((pc.max(pc.list_value_length(column)).as_py() or 1 for column in lists), default=1) or 1
 
 
 def part_files(folder: Path) -> list[Path]:

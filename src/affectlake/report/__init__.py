@@ -7,8 +7,20 @@ from pathlib import Path
 from affectlake.report.comparison import render_comparison
 from affectlake.report.inputs import BrainInputs, ReportInputs, VersionFacts
 from affectlake.report.page import render
+from affectlake.report.volumes import Volume, block_of, make_volume, on_one_grid
 
-__all__ = ["BrainInputs", "ReportInputs", "VersionFacts", "figure_files", "render", "render_comparison"]
+__all__ = [
+    "BrainInputs",
+    "ReportInputs",
+    "VersionFacts",
+    "Volume",
+    "block_of",
+    "figure_files",
+    "make_volume",
+    "on_one_grid",
+    "render",
+    "render_comparison",
+]
 
 
 def figure_files(inputs: ReportInputs, folder: Path) -> list[Path]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from affectlake.report import viewer
 from affectlake.report.inputs import BrainInputs
 from affectlake.report.svg import Figure, absent, drawing, element, joined, number, ticks
+from affectlake.report.viewer import SHADES, painted
+from affectlake.report.volumes import Volume
 from affectlake.report.wording import count, decimal
 
 METHODS = {"searchlight": "Searchlight RSA (ρ)", "encoding": "Voxel-wise encoding (r)"}
@@ -18,7 +22,7 @@ GROUPS = {"subcortical": "subcortical regions", "cortical": "cortical regions"}
 
 _LEFT, _TOP, _HEIGHT, _BOTTOM, _BAR, _GAP = 44.0, 12.0, 190.0, 74.0, 9.0, 12.0
 _BINS = 40
-_VIEWS = (("from the left", "y_mm", "z_mm"), ("from behind", "x_mm", "z_mm"), ("from above", "x_mm", "y_mm"))
+_VIEWS = (("from the right", 1, 2), ("from behind", 0, 2), ("from above", 0, 1))  # name, axis across, axis up
 
 
 def figures(inputs: BrainInputs | None, agents: Sequence[str]) -> list[tuple[str, str, Figure]]:
@@ -39,10 +43,18 @@ def figures(inputs: BrainInputs | None, agents: Sequence[str]) -> list[tuple[str
         for method, title in METHODS.items()
         for group in GROUPS
     ]
+    found.append(("explore", "The maps, to explore", viewer.draw(inputs.volumes, shown, METHODS)))
     for method, title in METHODS.items():
         found.append((f"{method}-glass", f"{title}: glass brains", _glass(inputs, shown, method)))
         found.append((f"{method}-voxels", f"{title}: voxel by voxel", _voxels(inputs, shown, method)))
     return found
+
+
+def data(inputs: BrainInputs | None, agents: Sequence[str]) -> dict[str, Any] | None:
+    """Return what the page's script draws the maps from; None for a version without brain maps."""
+    if not inputs or not viewer.scales(inputs.volumes):
+        return None
+    return viewer.viewer_data(inputs.volumes, agents, METHODS, {one[0]: one[2] for one in inputs.regions})
 
 
 def key(agents: Sequence[str]) -> Markup:
@@ -144,42 +156,33 @@ def _differs(inputs: BrainInputs, method: str, region: str, one: str, other: str
 
 def _glass(inputs: BrainInputs, agents: list[str], method: str) -> Figure:
     """Draw each agent's map of one subject from three sides: the largest value along the line of sight."""
-    rows = inputs.maps.filter((pl.col("method") == method) & (pl.col("value") > 0))
-    if rows.is_empty():
+    volume = inputs.volumes[0]
+    shown = {agent: volume.values[method, agent] for agent in agents if (method, agent) in volume.values}
+    above = np.concatenate([values[values > 0] for values in shown.values()]) if shown else np.empty(0)
+    if not len(above):
         return absent("No voxel of this version has a value above 0.")
-    highest = float(rows["value"].quantile(0.99) or 1.0)
-    panels = []
-    for agent in agents:
-        mine = rows.filter(pl.col("agent") == agent)
-        views = [element("figcaption", agent), *(_view(mine, inputs.maps, view, highest) for view in _VIEWS)]
-        panels.append(element("div", *views, class_="glass"))
+    highest = float(np.quantile(above, 0.99))
+    panels = [
+        element("div", element("p", agent, class_="who"), *(_view(volume, values, view, highest) for view in _VIEWS),
+                class_="glass")
+        for agent, values in shown.items()
+    ]  # fmt: skip
     return Figure(
         joined(panels),
-        f"Subject {inputs.subject}: the largest value along each line of sight; full colour from {decimal(highest, 3)} "
-        f"(99th percentile). Voxels at or below 0 are blank.",
+        f"Subject {volume.subject} from the right, from behind and from above: the largest value along each line of "
+        f"sight; full colour from {decimal(highest, 3)} (99th percentile). Voxels at or below 0 are blank.",
     )
 
 
-def _view(rows: pl.DataFrame, every: pl.DataFrame, view: tuple[str, str, str], highest: float) -> Markup:
+def _view(volume: Volume, values: NDArray[np.float32], view: tuple[str, int, int], highest: float) -> Markup:
     name, across, up = view
-    step = _step(every[across])
-    left, top = float(every[across].min()), float(every[up].max())  # type: ignore[arg-type]
-    width = float(every[across].max()) - left + step  # type: ignore[arg-type]
-    height = top - float(every[up].min()) + step  # type: ignore[arg-type]
-    seen = rows.group_by(across, up).agg(pl.col("value").max()).sort(across, up)
-    outline = every.select(across, up).unique().sort(across, up)
-    grey = [element("rect", x=x - left, y=top - z, width=step, height=step) for x, z in outline.iter_rows()]
-    hot = [
-        element("rect", x=x - left, y=top - z, width=step, height=step, fill_opacity=min(1.0, v / highest))
-        for x, z, v in seen.iter_rows()
-    ]
-    parts = (element("g", joined(grey), class_="inside"), element("g", joined(hot), class_="hot"))
-    return drawing(width, height, f"glass brain {name}", *parts, class_="view")
-
-
-def _step(values: pl.Series) -> float:
-    places = np.unique(values.to_numpy().round(2))
-    return float(np.diff(places).min()) if len(places) > 1 else 1.0
+    width, height = volume.shape[across], volume.shape[up]
+    line, seen = np.unique(volume.cells[:, across] * height + volume.cells[:, up], return_inverse=True)
+    largest = np.zeros(len(line))
+    np.fmax.at(largest, seen, values)
+    shade = np.ceil(largest / highest * SHADES).clip(0, SHADES).astype(int)
+    x, y = line // height, height - 1 - line % height
+    return painted(x, y, shade, (width, height), volume.cell_mm[[across, up]], f"glass brain {name}", class_="view")
 
 
 def _voxels(inputs: BrainInputs, agents: list[str], method: str) -> Figure:

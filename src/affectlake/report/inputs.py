@@ -8,6 +8,8 @@ from typing import Any
 
 import polars as pl
 
+from affectlake.report.volumes import Volume
+
 
 @dataclass(frozen=True)
 class VersionFacts:
@@ -50,7 +52,9 @@ class BrainInputs:
     subject : str
         Whose maps are drawn.
     maps : polars.DataFrame
-        ``agent, method, voxel_index, x_mm, y_mm, z_mm, value`` of that subject; value is null where there is none.
+        ``agent, method, voxel_index, value`` of that subject; value is null where there is none.
+    volumes : tuple of Volume
+        The maps of every subject, `subject` first.
     """
 
     scores: pl.DataFrame
@@ -59,6 +63,7 @@ class BrainInputs:
     regions: tuple[tuple[str, str, str], ...]
     subject: str
     maps: pl.DataFrame
+    volumes: tuple[Volume, ...]
 
 
 @dataclass(frozen=True)

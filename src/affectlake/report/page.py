@@ -88,6 +88,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "stimuli": atlas.stimulus_data(inputs, entries),
         "categories": [entry.name for entry in entries],
         "heat": {one.facts.agent: heatmap.cell_data(one.facts) for one in found},
+        "brain": brain.data(inputs.brain, [one.facts.agent for one in found]),
     }
     return {
         "inputs": inputs,

@@ -22,6 +22,7 @@
     tip.style.top = Math.max(8, top) + "px";
   }
   const hide = () => { tip.hidden = true; };
+  window.tips = { show, hide };
 
   function inside(svg, event) { // pointer in the drawing's own units
     return new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
