@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from affectlake.errors import UsageError, nearest
@@ -202,10 +201,7 @@ def parse(text: str, name: str = "params.yaml") -> Params:
     UsageError
         If it is not YAML, a key is missing, unknown or of the wrong type, or a value is out of range.
     """
-    try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{name} is not YAML", found=str(error).replace("\n", " ")) from error
+    raw = _read(text, name)
     try:
         checked = TypeAdapter(_File).validate_python(raw)
     except ValidationError as error:
@@ -279,10 +275,25 @@ def override(text: str, assignments: tuple[str, ...]) -> str:
             raise UsageError(
                 f"params.yaml has no key {key!r}", todo=nearest(key, keys) or "see params.yaml for its keys"
             )
-        place[last] = yaml.safe_load(value)
+        place[last] = _read(value, f"the value of --set {key.strip()}")
     out = StringIO()
     editor.dump(document, out)
     return out.getvalue()
+
+
+def _read(text: str, name: str) -> Any:
+    """Read YAML as DVC does, so that both find the same in it."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe").load(text)
+    except YAMLError as error:
+        found = str(error).replace("\n", " ")
+        quotes = "put quotes around texts with a colon inside brackets, such as addresses of servers"
+        raise UsageError(
+            f"{name} is not YAML", found=found, todo=quotes if "unexpected ':'" in found else ""
+        ) from error
 
 
 def _dotted(node: Mapping[str, Any], prefix: str = "") -> list[str]:

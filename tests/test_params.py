@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import yaml
+from dvc.utils.serialize import YAMLFileCorruptedError, parse_yaml
 
 from affectlake.errors import UsageError
 from pipelines import studies
 from pipelines.params import override, parse
 
+ROOT = Path(__file__).parents[1]
 DEMO = studies.starting_params("demo")
 
 
@@ -72,6 +77,20 @@ def test_an_l1_may_follow_the_number_of_judgments() -> None:
     assert (own.learning_rate, own.max_epochs) == (0.01, 500)
     fixed = parse(DEMO)
     assert fixed.settings("human-category", 1000, 50) == fixed.spose["human-category"]
+
+
+def test_addresses_in_brackets_want_quotes_as_they_do_for_dvc() -> None:
+    text = DEMO.replace("\nspose:", "\n  asked: {kind: chat, servers: [http://127.0.0.1:8000/v1]}\n\nspose:")
+    with pytest.raises(UsageError, match="put quotes around texts with a colon"):
+        parse(text)
+    with pytest.raises(YAMLFileCorruptedError):
+        parse_yaml(text, "params.yaml")
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
+def test_yaml_in_the_documents_can_be_read_by_dvc(page: Path) -> None:
+    for block in re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        assert isinstance(parse_yaml(block, page.name), dict)
 
 
 def test_overrides_keep_comments_and_types() -> None:
