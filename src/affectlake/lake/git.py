@@ -32,9 +32,9 @@ def git_or_none(root: Path, *arguments: str) -> str | None:
     return None if done.returncode else done.stdout.strip()
 
 
-def git_bytes(root: Path, *arguments: str) -> bytes | None:
+def git_bytes(root: Path, *arguments: str, stdin: bytes | None = None) -> bytes | None:
     """Run ``git`` in `root`; return exactly what it printed, or None if it failed."""
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=False)
+    done = subprocess.run(["git", *arguments], cwd=root, input=stdin, capture_output=True, check=False)
     return None if done.returncode else done.stdout
 
 

@@ -12,10 +12,10 @@ import duckdb
 import polars as pl
 
 from affectlake.errors import VersionError, nearest
-from affectlake.lake import repository
 from affectlake.lake.diff import OutputDiff, diff
 from affectlake.lake.parts import scan
 from affectlake.lake.query import query
+from affectlake.lake.root import find
 from affectlake.lake.versions import Manifest, Version, list_versions, resolve
 
 T = TypeVar("T")
@@ -107,4 +107,4 @@ class Lake:
 
 def open_lake(path: str | Path = ".") -> Lake:
     """Return the lake that `path` is in."""
-    return Lake(repository.find(Path(path)))
+    return Lake(find(Path(path)))
