@@ -38,6 +38,20 @@ def git_bytes(root: Path, *arguments: str, stdin: bytes | None = None) -> bytes 
     return None if done.returncode else done.stdout
 
 
+def branch_of(root: Path) -> str:
+    """Return the Git reference of the branch that the lake is on.
+
+    Raises
+    ------
+    LakeError
+        If it is on none, so that no version can be made.
+    """
+    branch = git_or_none(root, "symbolic-ref", "HEAD")
+    if branch is None:
+        raise LakeError(f"{root} is at a detached commit", wanted="a branch", todo="go back to one: `git switch main`")
+    return branch
+
+
 def identity(root: Path) -> dict[str, str]:
     """Return the environment that signs a commit as the tool itself; empty when the user has an identity."""
     if git_or_none(root, "config", "user.email") or os.environ.get("GIT_AUTHOR_EMAIL"):

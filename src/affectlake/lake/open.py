@@ -19,6 +19,7 @@ from affectlake.lake.root import find
 from affectlake.lake.versions import Manifest, Version, list_versions, resolve
 
 T = TypeVar("T")
+_PARTS_SHOWN = 2
 
 
 class Listing(list[T]):
@@ -51,7 +52,11 @@ class Listing(list[T]):
 
 
 def _cell(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    parts = str(value).split("; ")  # of a version's changes, as many as fit on a line; all are in `changes`
+    more = [f"and {len(parts) - _PARTS_SHOWN} more"] if len(parts) > _PARTS_SHOWN else []
+    return "; ".join(parts[:_PARTS_SHOWN] + more)
 
 
 @dataclass(frozen=True, repr=False)

@@ -9,11 +9,11 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import duckdb
 
-from affectlake.errors import QueryError, nearest
+from affectlake.errors import QueryError, VersionError, nearest
 from affectlake.lake.versions import Manifest, Version, resolve
 
 if TYPE_CHECKING:  # imported late: it takes longer than most queries do
@@ -42,7 +42,15 @@ _UNSAFE = re.compile(
 )
 
 
-def connect(root: Path, at: str = "", sql: str = "") -> tuple[duckdb.DuckDBPyConnection, str]:
+class Connected(NamedTuple):
+    """A closed connection, the query as DuckDB wants it, and why a table has no view, where its files are missing."""
+
+    connection: duckdb.DuckDBPyConnection
+    sql: str
+    missing: dict[str, VersionError]
+
+
+def connect(root: Path, at: str = "", sql: str = "") -> Connected:
     """Open an in-memory DuckDB in which every table of a version is a view, closed to everything else.
 
     Parameters
@@ -56,10 +64,9 @@ def connect(root: Path, at: str = "", sql: str = "") -> tuple[duckdb.DuckDBPyCon
 
     Returns
     -------
-    connection : duckdb.DuckDBPyConnection
-        With external access off but for the versions' own files, and its configuration locked.
-    sql : str
-        The query with ``table@version`` quoted as DuckDB wants it.
+    Connected
+        The connection, with external access off but for the versions' own files, and its configuration locked; the
+        query with ``table@version`` quoted.
     """
     versions: dict[str, Version] = {"": resolve(root, at)}
     for match in _AT.finditer(sql):
@@ -69,12 +76,17 @@ def connect(root: Path, at: str = "", sql: str = "") -> tuple[duckdb.DuckDBPyCon
     connection = duckdb.connect(":memory:")
     paths: list[str] = []
     views: list[str] = []
+    missing: dict[str, VersionError] = {}
     for suffix, version in versions.items():
         manifest = Manifest(root, version.commit)
         for table, outputs in manifest.tables().items():
-            files = [str(file.cached) for output in outputs for file in manifest.files(output)]
-            paths += files
             name = f"{table}@{suffix}" if suffix else table
+            try:
+                files = [str(file.cached) for output in outputs for file in manifest.files(output)]
+            except VersionError as error:  # one table's files are no reason to refuse a question about others
+                missing[name.lower()] = error
+                continue
+            paths += files
             views.append(f'CREATE VIEW "{name}" AS SELECT * FROM read_parquet({_texts(files)})')
     # results larger than memory go here and are removed by DuckDB; the usual place is the folder the user stands in
     spill = Path(tempfile.gettempdir()) / f"affectlake-{os.getpid()}-{secrets.token_hex(4)}"
@@ -86,7 +98,7 @@ def connect(root: Path, at: str = "", sql: str = "") -> tuple[duckdb.DuckDBPyCon
     for view in views:
         connection.execute(view)
     connection.execute("SET lock_configuration = true")
-    return connection, _AT.sub(_quoted, sql)
+    return Connected(connection, _AT.sub(_quoted, sql), missing)
 
 
 def _quoted(match: re.Match[str]) -> str:
@@ -185,7 +197,7 @@ def _asked(root: Path, sql: str, at: str) -> Iterator[tuple[duckdb.DuckDBPyConne
     unsafe = _UNSAFE.search(sql)
     if unsafe:
         raise QueryError(f"{unsafe[1]}() is closed to queries", todo="name tables, such as choices or choices@v1")
-    connection, ready = connect(root, at, sql)
+    connection, ready, missing = connect(root, at, sql)
     try:
         statements = connection.extract_statements(ready)
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
@@ -199,8 +211,10 @@ def _asked(root: Path, sql: str, at: str) -> Iterator[tuple[duckdb.DuckDBPyConne
         tables = [
             row[0] for row in connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
         ]
-        missing = re.search(r"Table with name ([\w@]+)", str(error))
-        todo = nearest(missing[1], tables) if missing else ""
+        named = re.search(r"Table with name ([\w@]+)", str(error))
+        if named and named[1].lower() in missing:
+            raise missing[named[1].lower()] from error
+        todo = nearest(named[1], tables) if named else ""
         raise QueryError(
             "the query cannot be answered", found=str(error), allowed=", ".join(tables), todo=todo
         ) from error

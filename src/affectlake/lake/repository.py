@@ -21,7 +21,7 @@ from affectlake.errors import LakeError
 from affectlake.lake import layout
 from affectlake.lake.cache import refuse_behind, secure
 from affectlake.lake.formats import write_format
-from affectlake.lake.git import git, git_or_none, identity
+from affectlake.lake.git import branch_of, git, git_or_none, identity
 from affectlake.lake.root import find as find  # noqa: PLC0414 (those who write ask for it here)
 from affectlake.lake.stages import dvc_repository, sort_lock
 from affectlake.lake.versions import (
@@ -181,9 +181,7 @@ def publish(root: Path) -> Version | None:
     LakeError
         If the repository is in a state in which no version can be made.
     """
-    branch = git_or_none(root, "symbolic-ref", "HEAD")
-    if branch is None:
-        raise LakeError(f"{root} is at a detached commit", wanted="a branch", todo="go back to one: `git switch main`")
+    branch = branch_of(root)
     before = git_or_none(root, "rev-parse", "--verify", "--quiet", "HEAD") or ""
     known = list_versions(root)
     refuse_behind(root)
