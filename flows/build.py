@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from affectlake.errors import LakeError
 from affectlake.lake import repository
+from affectlake.lake.git import branch_of
 from affectlake.lake.recovery import recover
 from affectlake.lake.stages import forget_stages, is_current, record_done
 from affectlake.lake.versions import Version
@@ -48,9 +49,11 @@ def build(lake: Path, say: Callable[[str], None]) -> Built:
     Raises
     ------
     AffectlakeError
-        If a stage fails. Tables of stages that ended before it stay for the next run; the version does not move.
+        If a stage fails, or the lake is at a detached commit.
+        Tables of stages that ended before it stay for the next run; the version does not move.
     """
     with repository.writing(lake, "affectlake run", wait_s=math.inf, say=say):
+        branch_of(lake)  # before hours of work, not after
         recover(lake, say)
         params = load(lake)
         render.write(lake)

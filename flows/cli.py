@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import json
 import math
+import os
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from affectlake.errors import AffectlakeError, UsageError, nearest
-from flows import collection_commands, judge_commands, planning_commands, schedule_commands, version_commands
 from flows.options import AT, JSON, LAKE, SET, say
 from flows.process import configure_process
 
@@ -22,8 +23,29 @@ if TYPE_CHECKING:
 FULL = "affectlake: the disk is full; nothing was lost and no version moved\n  to do: make room, then run it again"
 
 
+# the module of each command that is not here; it is imported when the command is asked for
+MODULES = {
+    **dict.fromkeys(
+        ("versions", "query", "checkout", "diff", "fsck", "push", "pull", "gc", "cite"), "flows.version_commands"
+    ),
+    "plan": "flows.planning_commands",
+    **dict.fromkeys(("collect", "collection"), "flows.collection_commands"),
+    **dict.fromkeys(("positions", "canaries"), "flows.judge_commands"),
+    "serve": "flows.schedule_commands",
+}
+
+
 class _Commands(click.Group):
-    """A group that offers the nearest command for one it does not know."""
+    """A group that imports its commands late, and offers the nearest for one it does not know."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *MODULES])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in MODULES:
+            return super().get_command(ctx, cmd_name)
+        commands: tuple[click.Command, ...] = import_module(MODULES[cmd_name]).COMMANDS
+        return next(command for command in commands if command.name == cmd_name)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and self.get_command(ctx, args[0]) is None:
@@ -231,11 +253,6 @@ def step(name: str, lake: Path, step_version: int) -> None:
     say(f"{name}: done in {outcome.seconds:.1f} s: {outcome}")
 
 
-for _module in (version_commands, planning_commands, collection_commands, judge_commands, schedule_commands):
-    for _command in _module.COMMANDS:
-        cli.add_command(_command)
-
-
 def _published(version: Version) -> str:
     changes = version.changes.split("; ")
     more = f"; and {len(changes) - 3} more outputs" if len(changes) > 3 else ""
@@ -259,6 +276,9 @@ def main(arguments: list[str] | None = None) -> None:
     configure_process()
     try:
         cli.main(given, standalone_mode=False)
+        sys.stdout.flush()
+        if arguments is None and given[:1] == ["query"]:
+            os._exit(0)  # the rows are out and DuckDB is closed; unloading Python's modules is a tenth of the wait
     except AffectlakeError as error:
         if "--debug" in given:
             raise

@@ -6,21 +6,22 @@ import json
 import math
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 
 import click
-import pyarrow as pa
 
 from affectlake.errors import UsageError
 from affectlake.lake import layout
-from affectlake.lake.query import batches, query
+from affectlake.lake.query import batches, names, query, stream, tuples
 from affectlake.lake.versions import Version, cache_folder
 
 if TYPE_CHECKING:  # imported late: they take longer than a query does
+    import duckdb
     import polars as pl
+    import pyarrow as pa
 
 Form = Literal["table", "csv", "json", "parquet", "arrow"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -29,7 +30,12 @@ ENDINGS: dict[str, Form] = {
     ".arrows": "arrow",
 }  # fmt: skip
 ROWS_SHOWN = 40
+CHARACTERS_SHOWN = 80
 _ROWS_PER_GROUP = 250_000
+_NUMBERS = (
+    "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT",
+    "FLOAT", "DOUBLE", "DECIMAL",
+)  # fmt: skip
 
 
 def print_changed_rows(root: Path, before: Version, after: Version, table: str) -> None:
@@ -67,24 +73,14 @@ def give_rows(root: Path, sql: str, at: str, form: Form | None, out: Path | None
     form = form or (_by_ending(out) if out else "table")
     if form in ("parquet", "arrow") and out is None and sys.stdout.isatty():
         raise UsageError(f"{form} is not for a terminal", todo=f"name a file: --out rows.{form}, or a pipe")
-    rows = query(root, sql, at)
-    if form == "table" and out is None:
-        import polars as pl
-
-        shown = _limited(rows)
-        with pl.Config(tbl_rows=ROWS_SHOWN, tbl_cols=-1, fmt_str_lengths=80, tbl_hide_dataframe_shape=True):
-            click.echo(shown.head(ROWS_SHOWN))
-        if shown.height > ROWS_SHOWN:
-            click.echo(f"the first {ROWS_SHOWN} rows; --format csv gives all", err=True)
+    if form in ("table", "json"):
+        limit, write = (ROWS_SHOWN + 1, _draw) if form == "table" else (-1, _write_json)
+        with closing(stream(root, sql, at, limit=limit)) as found, _sink(root, out) as sink:
+            write(found, sink)
         return
+    rows = query(root, sql, at, words_for="times" if form == "csv" else "intervals")
     with _sink(root, out) as sink:
         _write(batches(rows), form, sink)
-
-
-def _limited(rows: Any) -> pl.DataFrame:
-    import polars as pl
-
-    return pl.DataFrame(pl.from_arrow(pa.Table.from_batches(list(batches(rows.limit(ROWS_SHOWN + 1))))))
 
 
 def _by_ending(out: Path) -> Form:
@@ -116,6 +112,21 @@ def _sink(root: Path, out: Path | None) -> Iterator[IO[bytes]]:
         aside.unlink(missing_ok=True)
 
 
+def _draw(found: duckdb.DuckDBPyConnection, sink: IO[bytes]) -> None:
+    rows = [row for piece in tuples(found) for row in piece]
+    kinds = [str(column[1]) for column in found.description]
+    sink.write(_drawn(names(found), kinds, rows[:ROWS_SHOWN]).encode())
+    if len(rows) > ROWS_SHOWN:
+        click.echo(f"the first {ROWS_SHOWN} rows; --format csv gives all", err=True)
+
+
+def _write_json(found: duckdb.DuckDBPyConnection, sink: IO[bytes]) -> None:
+    heads, kinds = names(found), [column[1] for column in found.description]
+    for piece in tuples(found):
+        rows = (dict(zip(heads, map(_sayable, row, kinds), strict=True)) for row in piece)
+        sink.write("".join(f"{json.dumps(row, default=_as_json)}\n" for row in rows).encode())
+
+
 def _write(pieces: Iterator[pa.RecordBatch], form: Form, sink: IO[bytes]) -> None:
     first = next(pieces)
     if form == "parquet":
@@ -125,46 +136,80 @@ def _write(pieces: Iterator[pa.RecordBatch], form: Form, sink: IO[bytes]) -> Non
             for piece in pieces:
                 writer.write_batch(piece, row_group_size=_ROWS_PER_GROUP)
     elif form == "arrow":
+        import pyarrow as pa
+
         with pa.ipc.new_stream(sink, first.schema) as writer:
             for piece in pieces:
                 writer.write_batch(piece)
-    elif form == "csv":
+    else:
         sink.write(_flat(first).write_csv(include_header=True).encode())
         for piece in pieces:
             sink.write(_flat(piece).write_csv(include_header=False).encode())
+
+
+def _drawn(heads: list[str], kinds: list[str], rows: list[tuple[Any, ...]]) -> str:
+    """Return rows as a table for a person: names, types, and values, numbers to the right."""
+    cells = [[_shown(value) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(heads, kinds, *cells, strict=True)]
+    right = [kind.partition("(")[0] in _NUMBERS and not kind.endswith("]") for kind in kinds]
+
+    def line(texts: list[str]) -> str:
+        placed = (
+            text.rjust(width) if to_right else text.ljust(width)
+            for text, width, to_right in zip(texts, widths, right, strict=True)
+        )
+        return "  ".join(placed).rstrip() + "\n"
+
+    rule = "  ".join("─" * width for width in widths) + "\n"
+    return line(heads) + line(kinds) + rule + "".join(map(line, cells))
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool | list | tuple | dict):
+        text = json.dumps(_sayable(value), default=_as_json, ensure_ascii=False)
     else:
-        for piece in pieces:
-            lines = (json.dumps(_sayable(row), default=_as_json, allow_nan=False) for row in piece.to_pylist())
-            sink.write("".join(f"{line}\n" for line in lines).encode())
+        text = "null" if value is None else str(_as_json(value) if isinstance(value, bytes) else value)
+    text = " ".join(text.splitlines())
+    return text if len(text) <= CHARACTERS_SHOWN else f"{text[: CHARACTERS_SHOWN - 1]}…"
 
 
 def _flat(piece: pa.RecordBatch) -> pl.DataFrame:
-    """Return a piece for CSV, which holds no lists: those become JSON."""
+    """Return a piece for CSV, which holds no lists and no bytes: lists become JSON, bytes hexadecimal digits."""
     import polars as pl
+    import pyarrow as pa
 
     frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([piece])))
-    nested = [name for name, kind in frame.schema.items() if kind.is_nested() or kind == pl.Binary]
     texts = [
-        pl.Series(
-            name,
-            [None if v is None else json.dumps(_sayable(v), default=_as_json) for v in piece.column(name).to_pylist()],
-            dtype=pl.String,
-        )
-        for name in nested
+        pl.Series(name, [_csv_text(value) for value in piece.column(name).to_pylist()], dtype=pl.String)
+        for name, kind in frame.schema.items()
+        if kind.is_nested() or kind == pl.Binary
     ]
     return frame.with_columns(texts)
 
 
-def _sayable(value: Any) -> Any:
-    """Return `value` with what JSON has no word for, NaN and the infinities, as null."""
+def _csv_text(value: Any) -> str | None:
+    if value is None or isinstance(value, bytes):
+        return None if value is None else value.hex()
+    return json.dumps(_sayable(value), default=_as_json)
+
+
+def _sayable(value: Any, kind: Any = None) -> Any:
+    """Return `value`, of DuckDB's type `kind`, as JSON says it: NaN and the infinities as null, maps as pairs."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _sayable(one) for key, one in value.items()}
-    return [_sayable(one) for one in value] if isinstance(value, list) else value
+        if kind is not None and kind.id == "map":
+            (_, keys), (_, values) = kind.children
+            return [[_sayable(key, keys), _sayable(one, values)] for key, one in value.items()]
+        kinds = dict(kind.children) if kind is not None else {}
+        return {key: _sayable(one, kinds.get(key)) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        inner = kind.children[0][1] if kind is not None else None
+        return [_sayable(one, inner) for one in value]
+    return value
 
 
 def _as_json(value: object) -> object:
     if isinstance(value, Decimal):
-        return float(value)
+        return int(value) if value.as_tuple().exponent == 0 else float(value)
     return value.hex() if isinstance(value, bytes) else str(value)

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 @JSON
 def versions(lake: Path, as_json: bool) -> None:
     """List every version: its name, time, author and what changed."""
-    from affectlake.lake import repository
+    from affectlake.lake.root import find
     from affectlake.lake.versions import list_versions
 
-    found = list_versions(repository.find(lake))
+    found = list_versions(find(lake))
     if as_json:
         click.echo(json.dumps([v._asdict() for v in found], indent=2))
         return
@@ -46,10 +46,10 @@ def versions(lake: Path, as_json: bool) -> None:
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Where to write them.")
 def query(sql: str, lake: Path, at: str, form: Form | None, out: Path | None) -> None:
     """Answer one SELECT over the tables of a version; `choices@v1` names a table of another."""
-    from affectlake.lake import repository
+    from affectlake.lake.root import find
     from flows.rows import give_rows
 
-    give_rows(repository.find(lake), sql, at, form, out)
+    give_rows(find(lake), sql, at, form, out)
 
 
 @click.command()

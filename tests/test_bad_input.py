@@ -14,8 +14,12 @@ import affectlake
 from affectlake.errors import LakeError, VersionError
 from affectlake.lake import formats, layout, repository, versions
 from affectlake.lake.checkout import checkout
+from affectlake.lake.integrity import check
+from affectlake.lake.open import Listing
+from affectlake.lake.query import query
 from affectlake.lake.sharing import pull, push
-from affectlake.lake.versions import cache_folder, cached_object, list_versions, resolve
+from affectlake.lake.versions import Manifest, cache_folder, cached_object, list_versions, resolve
+from flows.build import build
 
 
 def git(root: Path, *arguments: str | Path) -> str:
@@ -102,6 +106,50 @@ def test_a_detached_lake_is_not_pushed(shared: tuple[Path, Path]) -> None:
         push(lake, list_versions(lake))
 
 
+def test_a_detached_lake_is_not_built(published: Path) -> None:
+    git(published, "switch", "--quiet", "--detach")
+    lines: list[str] = []
+    with pytest.raises(LakeError, match="detached commit"):
+        build(published, lines.append)
+    assert lines == [], "hours of work would have come before the refusal"
+
+
+def lose(lake: Path, output: str, version: str = "v1") -> Path:
+    """Remove an output's first part from the cache; return where it was."""
+    (file, *_) = Manifest(lake, resolve(lake, version).commit).files(output)
+    file.cached.unlink()
+    return file.cached
+
+
+def test_a_file_missing_from_one_table_closes_no_other(published: Path) -> None:
+    lose(published, "stimuli")
+    assert query(published, "SELECT count(*) > 0 FROM triplets@v1").fetchall() == [(True,)]
+    assert query(published, "SELECT count(*) FROM stimuli").fetchall() == [(13,)]
+    for sql in ("SELECT * FROM stimuli@v1", "SELECT * FROM STIMULI@v1 JOIN stimuli USING (stimulus_index)"):
+        with pytest.raises(VersionError, match=r"files of stimuli are not in the cache(.|\n)*affectlake pull"):
+            query(published, sql)
+
+
+def test_what_cache_and_remote_lost_comes_back_from_the_folder(published: Path) -> None:
+    checkout(published, resolve(published, "v1"))
+    push(published, list_versions(published))
+    gone = lose(published, "stimuli")
+    for path in (published / "storage/remote").rglob(gone.name):
+        path.unlink()
+    v1 = resolve(published, "v1")
+    assert [f.repaired for f in check(published, v1, repair=False)] == [False, False]
+    assert [f.repaired for f in check(published, v1, repair=True)] == [True, True]
+    assert check(published, v1, repair=False) == []
+    lose(published, "stimuli")
+    part = published / "storage/tables/stimuli/part-00000.parquet"
+    part.chmod(0o644)
+    part.write_bytes(part.read_bytes() + b"x")
+    for path in (published / "storage/remote").rglob(gone.name):
+        path.unlink()
+    assert [f.repaired for f in check(published, v1, repair=True)] == [False, False], "an edited table is no other copy"
+    assert not gone.exists()
+
+
 def test_an_ambiguous_prefix_names_its_candidates(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     twins = [v._replace(commit=f"abcd{i}{v.commit[5:]}") for i, v in enumerate(list_versions(published))]
     monkeypatch.setattr(versions, "list_versions", lambda _: twins)
@@ -147,6 +195,10 @@ def test_the_twin_shows_itself(published: Path) -> None:
     lake = affectlake.open(published)
     assert "v2" in repr(lake)
     assert "<td>v1</td>" in lake._repr_html_()
+    long = Listing(
+        [list_versions(published)[0]._replace(changes="; ".join(f"t{n}: +1 rows" for n in range(50)))], ("changes",)
+    )
+    assert repr(long).splitlines()[1] == "t0: +1 rows; t1: +1 rows; and 48 more"
     found = lake.diff("v1", "v2")
     assert "<th>added</th>" in found._repr_html_()
     assert repr(found).splitlines()[0].split() == ["output", "added", "removed", "changed", "schema"]

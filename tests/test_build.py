@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import subprocess
 from pathlib import Path
 
+import click
 import nibabel as nib
 import numpy as np
 import polars as pl
@@ -262,8 +264,14 @@ def test_sources_that_are_not_set_are_asked_for(tmp_path: Path) -> None:
 def test_every_command_is_in_the_readme() -> None:
     from conftest import ROOT
 
-    from flows.cli import cli
+    from flows.cli import MODULES, cli
 
     readme = (ROOT / "README.md").read_text()
-    for name, command in cli.commands.items():
+    context = click.Context(cli)
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
         assert command.hidden or f"affectlake {name}" in readme, name
+    for module in set(MODULES.values()):
+        named = {command.name for command in importlib.import_module(module).COMMANDS}
+        assert named == {name for name, place in MODULES.items() if place == module}

@@ -121,7 +121,7 @@ def test_a_missing_cache_file_is_named(published: Path) -> None:
     manifest = Manifest(published, resolve(published, "v1").commit)
     manifest.files("stimuli")[0].cached.unlink()
     with pytest.raises(VersionError, match="files of stimuli are not in the cache"):
-        query(published, "SELECT 1", "v1")
+        query(published, "SELECT * FROM stimuli", "v1")
 
 
 def test_not_a_lake(tmp_path: Path) -> None:

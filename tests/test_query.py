@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from affectlake.errors import AffectlakeError, QueryError, VersionError
 from affectlake.lake.diff import diff_rows
-from affectlake.lake.query import batches, query
+from affectlake.lake.query import batches, query, stream, tuples
 from affectlake.lake.versions import Manifest, cached_object, resolve
+from flows.rows import FORMS, Form, give_rows
 
 ROWS = "SELECT stimulus_index, stimulus_id, n_captions FROM stimuli ORDER BY ALL"
 CLOSED = [
@@ -49,6 +50,9 @@ def test_everything_but_one_select_is_closed(published: Path, sql: str, monkeypa
     before = sorted(published.rglob("*"))
     with pytest.raises(QueryError):
         list(batches(query(published, sql)))
+    for limit in (-1, 41):  # as a table is given, within a query of ours
+        with pytest.raises(QueryError):
+            list(tuples(stream(published, sql, limit=limit)))
     assert sorted(published.rglob("*")) == before
 
 
@@ -62,6 +66,8 @@ WORDS = ["SELECT", "*", "FROM", "stimuli", "stimuli@v1", "(", ")", ";", "'", '"'
 def test_whatever_is_asked_is_answered_or_refused(published: Path, sql: str) -> None:
     with contextlib.suppress(AffectlakeError):
         list(batches(query(published, sql)))
+    with contextlib.suppress(AffectlakeError):
+        list(tuples(stream(published, sql, limit=41)))
     assert not Path("/tmp/affectlake-fuzz").exists()
 
 
@@ -152,25 +158,101 @@ def test_a_row_that_cannot_be_computed_leaves_no_file(published: Path, tmp_path:
     assert list(tmp_path.glob("*x.parquet*")) == []
 
 
+# a value of each of DuckDB's types; its words as JSON; its words in CSV where they differ
+VALUES = [
+    ("true", True, "true"), ("-5::TINYINT", -5, ""), ("7::UTINYINT", 7, ""),
+    ("9007199254740993::BIGINT", 9007199254740993, ""),
+    ("18446744073709551615::UBIGINT", 18446744073709551615, ""), ("12::HUGEINT", 12, ""), ("5::DECIMAL(9,0)", 5, ""),
+    ("2.50::DECIMAL(9,2)", 2.5, "2.50"), ("0.1::FLOAT", 0.10000000149011612, "0.1"), ("0.1::DOUBLE", 0.1, ""),
+    ("'nan'::DOUBLE", None, "NaN"), ("'-inf'::FLOAT", None, "-inf"), ("1e300", 1e300, "1e+300"), ("NULL", None, ""),
+    ("'a \"b\",é'", 'a "b",é', ""), ("'a'::BLOB || '\\xFF'::BLOB", "61ff", ""), ("'x'::ENUM('x', 'y')", "x", ""),
+
+    ("UUID '00000000-0000-0000-0000-000000000001'", "00000000-0000-0000-0000-000000000001", ""),
+    ("'101'::BIT", "101", ""),
+    ("123456789012345678901234567890::BIGNUM", "123456789012345678901234567890", ""), ("union_value(n := 2)", "2", ""),
+    ("DATE '2020-01-02'", "2020-01-02", ""), ("DATE '10000-01-01'", "10000-01-01", ""),
+    ("DATE 'infinity'", "infinity", ""),
+    ("TIMESTAMP '2020-01-01 01:02:03.004'", "2020-01-01 01:02:03.004", ""), ("TIMESTAMP 'infinity'", "infinity", ""),
+    ("TIMESTAMP_NS '2020-01-01 01:02:03.123456789'", "2020-01-01 01:02:03.123456789", ""),
+    ("TIME '01:02:03'", "01:02:03", ""),
+    ("TIMETZ '01:02:03+01'", "01:02:03+01", ""), ("INTERVAL '2 months 3 days'", "2 months 3 days", ""),
+    ("[1, NULL]", [1, None], "[1, null]"), ("[0.5::FLOAT, 'nan']", [0.5, None], "[0.5, null]"),
+    ("[1, 2]::INTEGER[2]", [1, 2], "[1, 2]"), ("[DATE '2020-01-02']", ["2020-01-02"], '["2020-01-02"]'),
+    ("[5::DECIMAL(9,0)]", [5], "[5]"), ("{'size': 1, 'b c': INTERVAL '1 day'}", {"size": 1, "b c": "1 day"}, None),
+    ("[{'a': [TIME '01:02:03']}]", [{"a": ["01:02:03"]}], None), ("MAP {'x': 1, 'y': 2}", [["x", 1], ["y", 2]], None),
+    ("MAP {DATE '2020-01-02': [1.5]}", [["2020-01-02", [1.5]]], None), ("row(1, 'x')", "(1, x)", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("sql", "said", "in_csv"), VALUES)
+def test_every_type_is_said_exactly_and_alike(
+    published: Path, tmp_path: Path, sql: str, said: object, in_csv: str | None
+) -> None:
+    def given(form: Form) -> bytes:
+        give_rows(published, f"SELECT {sql} AS x, 1 AS one;  -- a comment", "", form, tmp_path / "rows")
+        return (tmp_path / "rows").read_bytes()
+
+    for form in FORMS:
+        assert given(form), form
+    found = json.loads(given("json"))
+    assert found == {"x": said, "one": 1}
+    (row,) = csv.DictReader(io.StringIO(given("csv").decode()))
+    alike = ("" if said is None else str(said)) if in_csv == "" else json.dumps(said) if in_csv is None else in_csv
+    assert row == {"x": alike, "one": "1"}
+    assert pl.read_parquet(given("parquet"))["one"].to_list() == [1]
+    assert pa.ipc.open_stream(given("arrow")).read_all()["one"].to_pylist() == [1]
+
+
+def test_a_whole_number_beyond_64_bits_is_exact_in_text(published: Path, tmp_path: Path) -> None:
+    give_rows(published, "SELECT 2::HUGEINT ** 100 AS x, (2::HUGEINT << 99) AS y", "", "json", tmp_path / "rows")
+    assert json.loads((tmp_path / "rows").read_bytes())["y"] == 2**100
+
+
+def test_a_table_is_drawn_for_a_person(published: Path) -> None:
+    sql = "SELECT 'a' || i AS name, i / 3 AS x, NULL AS none, [1.5, NULL] AS v, i AS i FROM range(100) t(i)"
+    done = affectlake("query", f"{sql} ORDER BY i DESC", "--lake", published)
+    lines = done.stdout.decode().splitlines()
+    assert lines[0].split() == ["name", "x", "none", "v", "i"]
+    assert lines[1].split() == ["VARCHAR", "DOUBLE", '"NULL"', "DECIMAL(2,1)[]", "BIGINT"]
+    assert lines[3].split() == ["a99", "33.0", "null", "[1.5,", "null]", "99"]
+    assert lines[4].endswith(" 98") and len(lines) == 3 + 40
+    assert b"the first 40 rows" in done.stderr
+    assert affectlake("query", "SELECT 1 AS x WHERE false", "--lake", published).stdout.decode().split()[0] == "x"
+
+
+def test_a_query_imports_no_more_than_it_needs(published: Path) -> None:
+    code = (
+        "import sys; from flows.cli import main; main(['query', 'SELECT * FROM stimuli', '--format', sys.argv[1]]);"
+        "print([m for m in ('numpy', 'pandas', 'polars', 'pyarrow', 'dvc', 'torch') if m in sys.modules])"
+    )
+    for form in ("table", "json"):
+        words = [sys.executable, "-c", code, form]
+        done = subprocess.run(words, cwd=published, capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "[]"
+
+
 STREAM = """
 import resource, sys
 from pathlib import Path
-from affectlake.lake.query import batches, query
+from affectlake.lake.query import batches, query, stream, tuples
 started = None
 n = 0
-for batch in batches(query(Path(sys.argv[1]), sys.argv[2])):
-    n += batch.num_rows
+lake, sql, form = sys.argv[1:]
+for batch in batches(query(Path(lake), sql)) if form == "arrow" else tuples(stream(Path(lake), sql)):
+    n += len(batch)
     started = started or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - started)
 """
 
 
-def test_results_stream(published: Path) -> None:
-    sql = "SELECT i, hash(i) AS h, hash(i + 1) AS k FROM range(20000000) t(i)"
-    done = subprocess.run([sys.executable, "-c", STREAM, published, sql], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize(("by", "n_rows"), [("arrow", 20_000_000), ("tuples", 5_000_000)])
+def test_results_stream(published: Path, by: str, n_rows: int) -> None:
+    sql = f"SELECT i, hash(i) AS h, hash(i + 1) AS k, INTERVAL '1 day' AS words FROM range({n_rows}) t(i)"
+    words = [sys.executable, "-c", STREAM, published, sql, by]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
     n, grown_kb = map(int, done.stdout.split())
-    assert n == 20_000_000
-    assert grown_kb < 200_000, "480 MB of rows did not stream"
+    assert n == n_rows
+    assert grown_kb < 6 * n_rows // 1000 + 80_000, "the rows did not stream"
 
 
 def test_removed_rows_keep_the_columns_that_a_schema_change_took_away(published: Path) -> None:

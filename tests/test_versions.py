@@ -176,12 +176,13 @@ def test_a_remote_that_lies_is_caught_and_mended(published: Path) -> None:
     assert away.read_bytes() == file.cached.read_bytes()
 
 
-def test_damage_in_both_copies_is_not_called_repaired(published: Path) -> None:
+def test_damage_in_all_copies_is_not_called_repaired(published: Path) -> None:
     remote = push(published)
     version = resolve(published, "v2")
     file = Manifest(published, version.commit).files("stimuli")[0]
     damage(file.cached)
     damage(remote / "files/md5" / file.md5[:2] / file.md5[2:])
+    damage(published / file.path)
     assert [f.repaired for f in check(published, version, repair=True)] == [False, False]
 
 

@@ -18,7 +18,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 
 class AffectlakeError(Exception):
@@ -102,5 +101,7 @@ def _rebuild(
 
 def nearest(word: str, choices: Iterable[str]) -> str:
     """Return ``did you mean 'x'?`` for the closest of `choices`, or an empty string if none is close."""
+    from difflib import get_close_matches  # late: only mistakes need it
+
     found = get_close_matches(word, list(choices), n=1)
     return f"did you mean {found[0]!r}?" if found else ""

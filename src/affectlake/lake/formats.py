@@ -6,7 +6,6 @@ format 1, the first.
 
 from __future__ import annotations
 
-from importlib.metadata import version as installed_version
 from pathlib import Path
 
 from affectlake.errors import LakeError
@@ -42,6 +41,8 @@ def _refuse(root: Path, text: str) -> None:
             todo=f"take it back from Git: `git checkout -- {layout.FORMAT}`",
         )
     if int(found) > FORMAT:
+        from importlib.metadata import version as installed_version  # late: it is slow, and read by few
+
         raise LakeError(
             f"{root} was made by a newer affectlake",
             wanted=f"lake format {FORMAT}, which affectlake {installed_version('affectlake')} knows",

@@ -32,10 +32,24 @@ def git_or_none(root: Path, *arguments: str) -> str | None:
     return None if done.returncode else done.stdout.strip()
 
 
-def git_bytes(root: Path, *arguments: str) -> bytes | None:
+def git_bytes(root: Path, *arguments: str, stdin: bytes | None = None) -> bytes | None:
     """Run ``git`` in `root`; return exactly what it printed, or None if it failed."""
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=False)
+    done = subprocess.run(["git", *arguments], cwd=root, input=stdin, capture_output=True, check=False)
     return None if done.returncode else done.stdout
+
+
+def branch_of(root: Path) -> str:
+    """Return the Git reference of the branch that the lake is on.
+
+    Raises
+    ------
+    LakeError
+        If it is on none, so that no version can be made.
+    """
+    branch = git_or_none(root, "symbolic-ref", "HEAD")
+    if branch is None:
+        raise LakeError(f"{root} is at a detached commit", wanted="a branch", todo="go back to one: `git switch main`")
+    return branch
 
 
 def identity(root: Path) -> dict[str, str]:

@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 
 from affectlake.errors import VersionError
 from affectlake.lake import layout
+from affectlake.lake.cache import keep_file
 from affectlake.lake.content import State, examine
 from affectlake.lake.git import git_bytes, git_or_none
 from affectlake.lake.remotes import Remote, open_remote
@@ -32,7 +33,7 @@ class Finding(NamedTuple):
     repaired: bool
 
     def __str__(self) -> str:
-        end = "repaired from the other copy" if self.repaired else "not repaired"
+        end = "repaired from another copy" if self.repaired else "not repaired"
         return f"{self.version} {self.path}: {self.state} in the {self.where} ({self.md5}): {end}"
 
 
@@ -85,7 +86,8 @@ def check(root: Path, *versions: Version, repair: bool, remote: str | None = "")
     *versions : Version
         Which versions.
     repair : bool
-        Replace an object that is missing or damaged by the other place's copy, where that is whole.
+        Replace an object that is missing or damaged by the other place's copy, where that is whole; else one in the
+        cache by the folder's own table, where that has the same bytes.
     remote : str or None
         Name of the DVC remote; the default one when empty; none, only the cache, when None.
 
@@ -128,15 +130,25 @@ def _compare(
     for md5, use in wanted.items():
         local, versions = cached_object(root, md5), ", ".join(use.versions)
         state, away_state = here[md5], there[md5]
+        mended = False
         if state:
-            mended = repair and away is not None and away_state is None and away.fetch({md5: local})[md5] is None
+            came = repair and away is not None and away_state is None and away.fetch({md5: local})[md5] is None
+            mended = came or (repair and _mend_from_folder(root, use.path, md5))
             found.append(Finding(versions, use.path, md5, "cache", state, mended))
         if away and away_state and (away_state != "missing" or md5 in expected):
-            mended = repair and state is None
-            if mended:
+            sent = repair and (mended or state is None)
+            if sent:
                 away.send({md5: local})
-            found.append(Finding(versions, use.path, md5, "remote", away_state, mended))
+            found.append(Finding(versions, use.path, md5, "remote", away_state, sent))
     return found
+
+
+def _mend_from_folder(root: Path, path: str, md5: str) -> bool:
+    """Put the working table's file into the cache if it has the bytes that an object should have."""
+    whole = examine(root / path, md5) is None
+    if whole:
+        keep_file(root, root / path, md5)
+    return whole
 
 
 def _listings(root: Path, versions: Iterable[Version]) -> dict[str, Users]:

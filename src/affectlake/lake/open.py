@@ -14,14 +14,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from affectlake.errors import VersionError, nearest
-from affectlake.lake import repository
 from affectlake.lake.diff import OutputDiff, diff
 from affectlake.lake.mapping import map_lists
 from affectlake.lake.parts import scan
 from affectlake.lake.query import query
+from affectlake.lake.root import find
 from affectlake.lake.versions import Manifest, Version, list_versions, resolve
 
 T = TypeVar("T")
+_PARTS_SHOWN = 2
 
 
 class Listing(list[T]):
@@ -54,7 +55,11 @@ class Listing(list[T]):
 
 
 def _cell(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    parts = str(value).split("; ")  # of a version's changes, as many as fit on a line; all are in `changes`
+    more = [f"and {len(parts) - _PARTS_SHOWN} more"] if len(parts) > _PARTS_SHOWN else []
+    return "; ".join(parts[:_PARTS_SHOWN] + more)
 
 
 @dataclass(frozen=True, repr=False)
@@ -136,4 +141,4 @@ class Lake:
 
 def open_lake(path: str | Path = ".") -> Lake:
     """Return the lake that `path` is in."""
-    return Lake(repository.find(Path(path)))
+    return Lake(find(Path(path)))

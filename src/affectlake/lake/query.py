@@ -6,21 +6,35 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import duckdb
-import pyarrow as pa
 
-from affectlake.errors import QueryError, nearest
+from affectlake.errors import QueryError, VersionError, nearest
 from affectlake.lake.versions import Manifest, Version, resolve
 
+if TYPE_CHECKING:  # imported late: it takes longer than most queries do
+    import pyarrow as pa
+
+_QUOTED = r"""[Ee]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|\$(\w*)\$.*?\$\2\$|--[^\n]*|/\*.*?\*/"""  # strings and comments
 # what is no table@version: strings, other quoted names and comments; then table@version, bare or in quotes
 _AT = re.compile(
-    r"""([Ee]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|\$(\w*)\$.*?\$\2\$|--[^\n]*|/\*.*?\*/)"""
-    r"""|"([A-Za-z_]\w*)@(\w+)"|("(?:[^"]|"")*")|\b([A-Za-z_]\w*)@(\w+)""",
+    rf"""({_QUOTED})|"([A-Za-z_]\w*)@(\w+)"|("(?:[^"]|"")*")|\b([A-Za-z_]\w*)@(\w+)""",
     re.DOTALL,
 )
+_END = re.compile(rf"""({_QUOTED}|"(?:[^"]|"")*")|;""", re.DOTALL)
+_NUMBERS = {f"{sign}{name}" for name in ("tinyint", "smallint", "integer", "bigint", "hugeint") for sign in ("", "u")}
+_VALUES = _NUMBERS | {"boolean", "float", "double", "decimal", "varchar", "enum", "uuid", "blob", "null"}
+_TIMES = {"date", "time", "timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns", "timestamp with time zone"}
+
+Words = Literal["nothing", "intervals", "times"]
+# the types of values that come as they are, for each choice of what comes in words; all when None
+_PLAIN: dict[Words, frozenset[str] | None] = {
+    "nothing": None, "intervals": frozenset(_VALUES | _TIMES), "times": frozenset(_VALUES),
+}  # fmt: skip
 # functions of DuckDB that take an address in memory, or SQL in a string in which such a one could hide
 _UNSAFE = re.compile(
     r"""\b(arrow_scan\w*|pandas_scan|python_map_function|query|query_table|json_execute_serialized_sql|write_log)"?\s*\(""",
@@ -28,7 +42,15 @@ _UNSAFE = re.compile(
 )
 
 
-def connect(root: Path, at: str = "", sql: str = "") -> tuple[duckdb.DuckDBPyConnection, str]:
+class Connected(NamedTuple):
+    """A closed connection, the query as DuckDB wants it, and why a table has no view, where its files are missing."""
+
+    connection: duckdb.DuckDBPyConnection
+    sql: str
+    missing: dict[str, VersionError]
+
+
+def connect(root: Path, at: str = "", sql: str = "") -> Connected:
     """Open an in-memory DuckDB in which every table of a version is a view, closed to everything else.
 
     Parameters
@@ -42,10 +64,9 @@ def connect(root: Path, at: str = "", sql: str = "") -> tuple[duckdb.DuckDBPyCon
 
     Returns
     -------
-    connection : duckdb.DuckDBPyConnection
-        With external access off but for the versions' own files, and its configuration locked.
-    sql : str
-        The query with ``table@version`` quoted as DuckDB wants it.
+    Connected
+        The connection, with external access off but for the versions' own files, and its configuration locked; the
+        query with ``table@version`` quoted.
     """
     versions: dict[str, Version] = {"": resolve(root, at)}
     for match in _AT.finditer(sql):
@@ -55,23 +76,29 @@ def connect(root: Path, at: str = "", sql: str = "") -> tuple[duckdb.DuckDBPyCon
     connection = duckdb.connect(":memory:")
     paths: list[str] = []
     views: list[str] = []
+    missing: dict[str, VersionError] = {}
     for suffix, version in versions.items():
         manifest = Manifest(root, version.commit)
         for table, outputs in manifest.tables().items():
-            files = [str(file.cached) for output in outputs for file in manifest.files(output)]
-            paths += files
             name = f"{table}@{suffix}" if suffix else table
+            try:
+                files = [str(file.cached) for output in outputs for file in manifest.files(output)]
+            except VersionError as error:  # one table's files are no reason to refuse a question about others
+                missing[name.lower()] = error
+                continue
+            paths += files
             views.append(f'CREATE VIEW "{name}" AS SELECT * FROM read_parquet({_texts(files)})')
     # results larger than memory go here and are removed by DuckDB; the usual place is the folder the user stands in
     spill = Path(tempfile.gettempdir()) / f"affectlake-{os.getpid()}-{secrets.token_hex(4)}"
     connection.execute(f"SET temp_directory = {_text(str(spill))}")
     connection.execute(f"SET allowed_paths = {_texts(sorted(set(paths)))}")
     connection.execute("SET python_enable_replacements = false")  # a name means a table, never a variable of ours
+    connection.execute("SET enable_progress_bar = false")  # it would be drawn among the rows
     connection.execute("SET enable_external_access = false")
     for view in views:
         connection.execute(view)
     connection.execute("SET lock_configuration = true")
-    return connection, _AT.sub(_quoted, sql)
+    return Connected(connection, _AT.sub(_quoted, sql), missing)
 
 
 def _quoted(match: re.Match[str]) -> str:
@@ -80,43 +107,147 @@ def _quoted(match: re.Match[str]) -> str:
     return f'"{match[3] or match[6]}@{match[4] or match[7]}"'
 
 
-def query(root: Path, sql: str, at: str = "") -> duckdb.DuckDBPyRelation:
+def query(root: Path, sql: str, at: str = "", *, words_for: Words = "nothing") -> duckdb.DuckDBPyRelation:
     """Answer one SELECT over the tables of a version.
+
+    Parameters
+    ----------
+    root : Path
+        Root of the lake.
+    sql, at : str
+        The query, and the version that plain table names mean.
+    words_for : {"nothing", "intervals", "times"}
+        Which values come in DuckDB's words: none; those that Arrow or Parquet cannot hold, such as intervals; or
+        dates and times too, of which Python cannot hold all.
 
     Returns
     -------
     duckdb.DuckDBPyRelation
-        The rows, not yet computed: stream them with ``to_arrow_reader``, or take ``.pl()``, ``.df()``, ``.show()``.
+        The rows, not yet computed: take ``.pl()``, ``.df()``, ``.show()``, or :func:`batches`.
 
     Raises
     ------
     QueryError
         If the SQL is not one SELECT, or cannot be answered; an unknown table is answered with the nearest name.
     """
+    with _asked(root, sql, at) as (connection, ready):
+        found = connection.sql(ready)
+        worded = _worded(ready, found.columns, found.types, _PLAIN[words_for])
+        return connection.sql(worded) if worded else found
+
+
+def stream(root: Path, sql: str, at: str = "", *, limit: int = -1) -> duckdb.DuckDBPyConnection:
+    """Start to answer one SELECT as :func:`query` does, with words for times; all rows, or the first `limit`.
+
+    Returns
+    -------
+    duckdb.DuckDBPyConnection
+        To be read once, by :func:`tuples`; its ``description`` has the names and types of the columns.
+    """
+    with _asked(root, sql, at) as (connection, statement):
+        ready = statement if limit < 0 else f"SELECT * FROM (\n{_unended(statement)}\n) LIMIT {limit}"
+        found = connection.execute(ready)
+        kinds = [column[1] for column in found.description]
+        worded = _worded(ready, [column[0] for column in found.description], kinds, _PLAIN["times"])
+        return connection.execute(worded) if worded else found
+
+
+def _worded(statement: str, columns: Sequence[str], kinds: Sequence[Any], plain: frozenset[str] | None) -> str:
+    """Return `statement` with the values cast to text that are not `plain`; nothing where all are."""
+    casts = [_holdable(kind, plain) if plain else "" for kind in kinds]
+    if not any(casts):
+        return ""
+    given = [f"c{i}" for i in range(len(casts))]
+    chosen = [
+        f"{value}::{cast or kind} AS {_name(name)}"
+        for value, cast, kind, name in zip(given, casts, kinds, _apart(columns), strict=True)
+    ]
+    return f"SELECT {', '.join(chosen)} FROM (\n{_unended(statement)}\n) t({', '.join(given)})"
+
+
+def _unended(statement: str) -> str:
+    """Return one statement without the semicolon that ends it and what comes after."""
+    end = next((match.start() for match in _END.finditer(statement) if match[1] is None), len(statement))
+    return statement[:end]
+
+
+def _holdable(kind: Any, plain: frozenset[str]) -> str:
+    """Return the type, in SQL, that `kind` is to be cast to: text in place of what is not `plain`; else nothing."""
+    if kind.id in plain:
+        return ""
+    if kind.id not in ("list", "array", "map", "struct"):
+        return "VARCHAR"
+    parts = kind.children[:1] if kind.id == "array" else kind.children
+    inner = [_holdable(child, plain) for _, child in parts]
+    if not any(inner):
+        return ""
+    types = [cast or str(child) for cast, (_, child) in zip(inner, parts, strict=True)]
+    if kind.id == "map":
+        return f"MAP({', '.join(types)})"
+    if kind.id == "struct":
+        named = [f"{_name(name)} {one}" if name else one for one, (name, _) in zip(types, parts, strict=True)]
+        return f"STRUCT({', '.join(named)})"
+    size = kind.children[1][1] if kind.id == "array" else ""
+    return f"{types[0]}[{size}]"
+
+
+@contextmanager
+def _asked(root: Path, sql: str, at: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
+    """Yield a closed connection and the query for it, seen to be one SELECT; give what DuckDB says as QueryError."""
     unsafe = _UNSAFE.search(sql)
     if unsafe:
         raise QueryError(f"{unsafe[1]}() is closed to queries", todo="name tables, such as choices or choices@v1")
-    connection, ready = connect(root, at, sql)
+    connection, ready, missing = connect(root, at, sql)
     try:
-        statements = duckdb.extract_statements(ready)
+        statements = connection.extract_statements(ready)
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             raise QueryError(
                 "a query is one SELECT",
                 found=", ".join(str(s.type).rpartition(".")[2] for s in statements) or "nothing",
                 todo="ask one question at a time; tables are changed by `affectlake run`",
             )
-        return connection.sql(ready)
+        yield connection, statements[0].query
     except duckdb.CatalogException as error:
         tables = [
             row[0] for row in connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
         ]
-        missing = re.search(r"Table with name ([\w@]+)", str(error))
-        todo = nearest(missing[1], tables) if missing else ""
+        named = re.search(r"Table with name ([\w@]+)", str(error))
+        if named and named[1].lower() in missing:
+            raise missing[named[1].lower()] from error
+        todo = nearest(named[1], tables) if named else ""
         raise QueryError(
             "the query cannot be answered", found=str(error), allowed=", ".join(tables), todo=todo
         ) from error
     except (duckdb.Error, UnicodeError) as error:
         raise QueryError("the query cannot be answered", found=str(error)) from error
+
+
+def tuples(found: duckdb.DuckDBPyConnection, n_rows: int = 10_000) -> Iterator[list[tuple[Any, ...]]]:
+    """Compute the rows of :func:`stream` piece by piece, at most `n_rows` at a time, as Python's own values.
+
+    Raises
+    ------
+    QueryError
+        If a row cannot be computed.
+    """
+    try:
+        while piece := found.fetchmany(n_rows):
+            yield piece
+    except (duckdb.Error, OSError) as error:
+        raise QueryError("the query cannot be answered", found=str(error)) from error
+
+
+def names(found: duckdb.DuckDBPyConnection) -> list[str]:
+    """Return the names of the columns of :func:`stream`; those of one name are told apart (``x``, ``x_1``)."""
+    return _apart([column[0] for column in found.description])
+
+
+def _apart(given: Sequence[str]) -> list[str]:
+    found: list[str] = []
+    for name in given:
+        choices = (name, *(f"{name}_{i}" for i in range(1, len(given) + 1)))
+        found.append(next(choice for choice in choices if choice not in found))
+    return found
 
 
 def batches(rows: duckdb.DuckDBPyRelation, n_rows: int = 100_000) -> Iterator[pa.RecordBatch]:
@@ -130,6 +261,8 @@ def batches(rows: duckdb.DuckDBPyRelation, n_rows: int = 100_000) -> Iterator[pa
     QueryError
         If a row cannot be computed.
     """
+    import pyarrow as pa
+
     try:
         reader = rows.to_arrow_reader(n_rows)
         schema = _plain(reader.schema)
@@ -145,12 +278,10 @@ def batches(rows: duckdb.DuckDBPyRelation, n_rows: int = 100_000) -> Iterator[pa
 
 
 def _plain(schema: pa.Schema) -> pa.Schema:
-    fields: list[pa.Field] = []
-    for field in schema:
-        taken = {other.name for other in fields}
-        name = next(
-            n for n in (field.name, *(f"{field.name}_{i}" for i in range(1, len(schema) + 1))) if n not in taken
-        )
+    import pyarrow as pa
+
+    fields = []
+    for field, name in zip(schema, _apart(schema.names), strict=True):
         whole = pa.types.is_decimal(field.type) and field.type.scale == 0
         fields.append(pa.field(name, pa.int64() if whole else field.type))
     return pa.schema(fields)
@@ -162,3 +293,7 @@ def _texts(values: list[str]) -> str:
 
 def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
+
+
+def _name(value: str) -> str:
+    return '"' + value.replace('"', '""') + '"'

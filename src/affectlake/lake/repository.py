@@ -1,4 +1,4 @@
-"""A lake as a repository: making one, finding one, locking it, and making a version.
+"""A lake as a repository: making one, locking it, and making a version.
 
 A version appears in one step: the commit is built aside, then one Git transaction moves the branch and creates the
 version's tag. A crash before it leaves the old version, a crash after it the new one.
@@ -20,8 +20,9 @@ from typing import TextIO
 from affectlake.errors import LakeError
 from affectlake.lake import layout
 from affectlake.lake.cache import refuse_behind, secure
-from affectlake.lake.formats import refuse_newer, write_format
-from affectlake.lake.git import git, git_or_none, identity
+from affectlake.lake.formats import write_format
+from affectlake.lake.git import branch_of, git, git_or_none, identity
+from affectlake.lake.root import find as find  # noqa: PLC0414 (those who write ask for it here)
 from affectlake.lake.stages import dvc_repository, sort_lock
 from affectlake.lake.versions import (
     CODE_TRAILER,
@@ -77,25 +78,6 @@ README = """\
 Files under `tables/` are read-only: they are shared with a cache that holds every version. Change a table by changing
 what makes it, then `affectlake run`.
 """
-
-
-def find(start: Path) -> Path:
-    """Return the root of the lake that `start` is in.
-
-    Raises
-    ------
-    LakeError
-        If neither `start` nor a folder above it is a lake, or a newer affectlake made it.
-    """
-    for folder in (start.resolve(), *start.resolve().parents):
-        if (folder / layout.PARAMS).is_file() and (folder / ".dvc").is_dir() and (folder / "storage").is_dir():
-            refuse_newer(folder)
-            return folder
-    raise LakeError(
-        f"{start} is not a lake, nor is a folder above it",
-        wanted="a folder with params.yaml, .dvc and storage",
-        todo="make one with `affectlake init DIR --study NAME`, or name one with --lake DIR",
-    )
 
 
 def init(root: Path, params: str) -> None:
@@ -199,9 +181,7 @@ def publish(root: Path) -> Version | None:
     LakeError
         If the repository is in a state in which no version can be made.
     """
-    branch = git_or_none(root, "symbolic-ref", "HEAD")
-    if branch is None:
-        raise LakeError(f"{root} is at a detached commit", wanted="a branch", todo="go back to one: `git switch main`")
+    branch = branch_of(root)
     before = git_or_none(root, "rev-parse", "--verify", "--quiet", "HEAD") or ""
     known = list_versions(root)
     refuse_behind(root)

@@ -15,7 +15,7 @@ from affectlake.lake import layout
 from affectlake.lake.checkout import checkout, refuse_unpublished
 from affectlake.lake.content import State, examine
 from affectlake.lake.formats import refuse_newer_at
-from affectlake.lake.git import git, git_or_none
+from affectlake.lake.git import branch_of, git, git_or_none
 from affectlake.lake.integrity import Users, users, verify
 from affectlake.lake.remotes import Remote, open_remote
 from affectlake.lake.versions import TAGS, Version, cache_folder, cached_object, list_versions
@@ -59,7 +59,7 @@ def push(root: Path, versions: list[Version], remote: str = "", say: Say = _quie
         If the remote takes not all files; nothing is announced then. Running again goes on where it stopped.
     """
     has_origin = git_or_none(root, "remote", "get-url", "origin") is not None
-    branch = _branch(root) if has_origin else ""
+    branch = branch_of(root) if has_origin else ""
     verify(root, *versions)
     n_files = _send(root, open_remote(root, remote), list(users(root, versions)), say)
     if not has_origin:
@@ -168,16 +168,9 @@ def _fetch(root: Path) -> list[Version]:
     return [v for v in came if v.name not in have]
 
 
-def _branch(root: Path) -> str:
-    branch = git_or_none(root, "symbolic-ref", "HEAD")
-    if branch is None:
-        raise LakeError(f"{root} is at a detached commit", wanted="a branch", todo="go back to one: `git switch main`")
-    return branch
-
-
 def _refuse_unready(root: Path, newest: Version) -> None:
     """Raise :class:`LakeError` unless the branch can move on to `newest` and nothing in the folder is lost by it."""
-    branch = _branch(root)
+    branch = branch_of(root)
     head = git(root, "rev-parse", "HEAD").strip()
     if _is_ancestor(root, newest.commit, head):
         return
@@ -207,7 +200,7 @@ def _advance(root: Path, incoming: list[Version]) -> None:
     if _is_ancestor(root, newest.commit, head):
         git(root, "update-ref", "--stdin", stdin=f"start\n{moves}prepare\ncommit\n")
         return
-    moves += f"update {_branch(root)} {newest.commit} {head}\n"
+    moves += f"update {branch_of(root)} {newest.commit} {head}\n"
     git(root, "update-ref", "--stdin", stdin=f"start\n{moves}prepare\ncommit\n")
     if any((root / layout.TABLES).glob("*")):
         checkout(root, newest)

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import configparser
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-from affectlake.errors import VersionError, nearest
+from affectlake.errors import LakeError, VersionError, nearest
 from affectlake.lake import layout
-from affectlake.lake.git import git
+from affectlake.lake.git import git, git_bytes
 
 TAGS = "refs/tags/lake/"
 CODE_TRAILER = "Affectlake-Code"
@@ -100,9 +100,9 @@ class Manifest:
     def _committed(self) -> dict[Path, str]:
         """Return the commit's manifests, none where it has none; one that cannot be read is not taken for none."""
         places = (str(layout.PIPELINE_LOCK), str(layout.COLLECTED))
-        return {
-            Path(name): git(self.root, "cat-file", "blob", blob) for name, blob in blobs(self.root, self.commit, places)
-        }
+        found = blobs(self.root, self.commit, places)
+        contents = read_blobs(self.root, [blob for _, blob in found])
+        return {Path(name): content.decode() for (name, _), content in zip(found, contents, strict=True)}
 
     def files(self, output: str) -> list[File]:
         """Return the parts of `output` at this version.
@@ -148,6 +148,30 @@ def blobs(root: Path, commit: str, paths: Iterable[str]) -> list[tuple[str, str]
     """Return the files of a commit that are, or lie under, `paths`: each path within `root`, and its blob."""
     listed = git(root, "ls-tree", "-r", "-z", commit, "--", *paths)
     return [(path, entry.split()[2]) for line in listed.split("\0") if line for entry, path in [line.split("\t", 1)]]
+
+
+def read_blobs(root: Path, names: Sequence[str]) -> list[bytes]:
+    """Return the contents of Git blobs, read by one command.
+
+    Raises
+    ------
+    LakeError
+        If Git cannot read one of them.
+    """
+    answer = git_bytes(root, "cat-file", "--batch", stdin="".join(f"{name}\n" for name in names).encode())
+    contents, rest = [], answer or b""
+    for name in names:
+        head, _, rest = rest.partition(b"\n")  # NAME blob SIZE, or NAME missing
+        if head.split()[1:2] != [b"blob"]:
+            raise LakeError(
+                f"Git cannot read {name}, which a version needs",
+                found=head.decode() or "nothing",
+                todo="`affectlake fsck` says what is damaged; another clone of the lake may have it whole",
+            )
+        size = int(head.split()[2])
+        contents.append(rest[:size])
+        rest = rest[size + 1 :]
+    return contents
 
 
 def cached_object(root: Path, md5: str) -> Path:
