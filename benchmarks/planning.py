@@ -25,6 +25,7 @@ from affectlake import triplets as trials
 from affectlake.judge import choose_by_cosine, rating_vectors
 from affectlake.seeds import generator
 from affectlake.spose import (
+    choose_settings,
     draw_informative,
     expected_information,
     fit,
@@ -104,9 +105,10 @@ def at_random(here: World, study: params.Params, agent: str, sizes: list[int]) -
         train = here.answer(here.train[order[N_HELD_OUT : N_HELD_OUT + size]], rng)
         data = training_data(train, held, here.n_stimuli, rng)
         base = study.spose[agent]
-        ways = {"as the study": base, "as plan": study.few.settings(base, size, here.n_stimuli)}
-        for name, settings in ways.items():
+        ways = {"as the study": [base], "as plan": study.few.candidates(base, size, here.n_stimuli)}
+        for name, candidates in ways.items():
             started = time.perf_counter()
+            settings = choose_settings(data, candidates, generator(root, "benchmark", "prior", size))
             weights = fit(data, settings, generator(root, "benchmark", name, size)).weights
             seconds = time.perf_counter() - started
             accuracy = score(weights, test).accuracy
@@ -125,8 +127,8 @@ def as_proposed(here: World, study: params.Params, agent: str, batch: int, round
         train = np.concatenate([train, here.answer(here.train[still[chosen]], rng)])
         still = np.delete(still, chosen)
         started = time.perf_counter()
-        settings = study.few.settings(study.spose[agent], len(train), here.n_stimuli)
-        fits = fit_members(train, held, here.n_stimuli, settings, rng, knobs.n_members, os.cpu_count() or 1)
+        candidates = study.few.candidates(study.spose[agent], len(train), here.n_stimuli)
+        fits, _ = fit_members(train, held, here.n_stimuli, candidates, rng, knobs.n_members, os.cpu_count() or 1)
         seconds = (time.perf_counter() - started) / len(fits)
         members = [one.weights for one in fits]
         accuracies = [score(one, test).accuracy for one in members]

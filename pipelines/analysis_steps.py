@@ -16,7 +16,7 @@ from affectlake.geometry.graphs import EmotionGraph, emotion_graph
 from affectlake.geometry.labels import character, label_stability, labels
 from affectlake.geometry.reproducibility import best_matches, consensus_seed
 from affectlake.seeds import generator, integer
-from affectlake.spose import fit, training_data
+from affectlake.spose import choose_settings, fit, training_data
 from affectlake.stimuli import prototypes
 from pipelines import reading
 from pipelines.comparing import agreement, consistency, overlaps, side
@@ -50,8 +50,14 @@ def sweep(tables: Tables, params: Params, work: Work) -> Frames:
         names = ("sweeps", work.agent, trial.sweep, trial.setting, trial.replicate)
         rng = generator(params.seed, *names)
         chosen = train[rng.choice(len(train), trial.n_judgments, replace=False, shuffle=False)]
-        own = params.settings(work.agent, trial.n_judgments, n_stimuli)
-        found = fit(training_data(chosen, test, n_stimuli, rng), settings_of(own, wanted, trial.dimensions), rng)
+        data = training_data(chosen, test, n_stimuli, rng)
+        candidates = params.candidates(work.agent, trial.n_judgments, n_stimuli)
+        own = choose_settings(
+            data,
+            [settings_of(one, wanted, trial.dimensions) for one in candidates],
+            generator(params.seed, *names, "prior"),
+        )
+        found = fit(data, own, rng)
         matches = best_matches(reference, found.weights) if found.weights.shape[1] else np.empty(0)
         return {
             "agent": work.agent,

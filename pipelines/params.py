@@ -85,7 +85,7 @@ class Sweeps(_Section):
 class Few(_Section):
     """How agents whose l1 is ``auto`` are fitted, and what `affectlake plan` fits: to few judgments."""
 
-    prior: float = Field(default=1.4, gt=0)
+    priors: list[Annotated[float, Field(gt=0)]] = Field(default=[0.14, 1.4, 4.0], min_length=1)
     learning_rate: float = Field(default=0.01, gt=0)
     max_epochs: int = Field(default=500, ge=1)
     patience: int = Field(default=60, ge=1)
@@ -130,7 +130,7 @@ class Params:
     fittable : frozenset of str
         Those of them with enough answers to the main set for an embedding.
     spose : mapping of str to Settings
-        How each agent is fitted; of one whose l1 is ``auto`` all but what :meth:`settings` adds.
+        How each agent is fitted; of one whose l1 is ``auto`` all but what :meth:`candidates` adds.
     few : FewJudgments
         How embeddings are fitted to few judgments.
     auto : frozenset of str
@@ -166,10 +166,10 @@ class Params:
         """Agents that have an embedding, in the file's order: those that need no server, or have enough answers."""
         return [name for name, agent in self.agents.items() if agent.kind != "chat" or name in self.fittable]
 
-    def settings(self, agent: str, n_judgments: int, n_stimuli: int) -> Settings:
-        """Return how an agent's embedding is fitted to so many judgments."""
+    def candidates(self, agent: str, n_judgments: int, n_stimuli: int) -> list[Settings]:
+        """Return how an agent's embedding may be fitted to so many judgments: in one way, unless its l1 is ``auto``."""
         base = self.spose[agent]
-        return self.few.settings(base, n_judgments, n_stimuli) if agent in self.auto else base
+        return self.few.candidates(base, n_judgments, n_stimuli) if agent in self.auto else [base]
 
     def at(self, key: str) -> Any:
         """Return the value at a dotted `key`, or None where the file has none."""
@@ -314,7 +314,8 @@ def _seeds(name: str, value: object) -> tuple[int, ...]:
 def _few(name: str, section: object) -> FewJudgments:
     """Check the section ``spose.few``."""
     try:
-        return FewJudgments(**Few.model_validate(section).model_dump())
+        checked = Few.model_validate(section).model_dump()
+        return FewJudgments(**checked | {"priors": tuple(checked["priors"])})
     except ValidationError as error:
         raise _account(name, error, ("spose", "few")) from error
 

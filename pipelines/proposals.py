@@ -202,13 +202,13 @@ def _informative(
 ) -> tuple[_Chosen, Fits]:
     """Fit embeddings to the judgments, and choose of the open trials those whose answers tell most."""
     wanted = params.proposals
-    settings = params.few.settings(params.spose[name], len(known.train), known.n_stimuli)
+    candidates = params.few.candidates(params.spose[name], len(known.train), known.n_stimuli)
 
     def watch(member: int, row: Epoch) -> None:
-        progress(f"embedding {member + 1} of {wanted.n_members}: epoch {row.epoch} of at most {settings.max_epochs}")
+        progress(f"embedding {member + 1} of {wanted.n_members}: epoch {row.epoch} of at most {params.few.max_epochs}")
 
-    found = fit_members(
-        known.train, known.test, known.n_stimuli, settings, rng, wanted.n_members, os.cpu_count() or 1, watch
+    found, settings = fit_members(
+        known.train, known.test, known.n_stimuli, candidates, rng, wanted.n_members, os.cpu_count() or 1, watch
     )
     members = [fit.weights for fit in found]
     progress(f"weighing {len(known.open_train):,} open trials")

@@ -16,7 +16,7 @@ from affectlake.errors import SourceError, UsageError
 from affectlake.geometry.layout import layout
 from affectlake.judge import FeaturesAgent, RatingsAgent, choose_by_cosine, rating_vectors, text_vectors
 from affectlake.seeds import generator, integer
-from affectlake.spose import Epoch, fit_seeds, training_data
+from affectlake.spose import Epoch, choose_settings, fit_seeds, training_data
 from affectlake.stimuli import Study, load_emotion, make_synthetic, prototypes
 from pipelines import analysis_steps, brain_steps, chat_steps, video_steps
 from pipelines.metric_rows import frame
@@ -197,7 +197,10 @@ def embed(tables: Tables, params: Params, work: Work) -> Frames:
     rng = generator(params.seed, "spose", work.agent, "order")
     data = training_data(train, test, n_stimuli, rng)
     work.say(f"{len(data.train):,} judgments to learn from, {len(data.test):,} held out")
-    settings = params.settings(work.agent, len(data.train), n_stimuli)
+    candidates = params.candidates(work.agent, len(data.train), n_stimuli)
+    settings = choose_settings(data, candidates, generator(params.seed, "spose", work.agent, "prior"))
+    if len(candidates) > 1:
+        work.say(f"of {len(candidates)} strengths of the prior, l1 = {settings.l1:.2g} predicts best")
     fits = fit_seeds(
         data,
         settings,

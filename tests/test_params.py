@@ -35,7 +35,7 @@ MISTAKES = {
     "unknown device": ({"spose.device": "tpu"}, "spose.device", "cuda"),
     "unknown source": ({"sources.kind": "movies"}, "sources", "synthetic"),
     "no agents": ({"agents": {}}, "no agents", "agents"),
-    "unknown key of few": ({"spose.few.priors": 2.0}, "spose.few.priors", "did you mean 'prior'"),
+    "unknown key of few": ({"spose.few.prior": 2.0}, "spose.few.prior", "did you mean 'priors'"),
     "l1 in words": ({"agents.human-category.l1": "automatic"}, "l1", "automatic"),
     "negative l1": ({"agents.human-category.l1": -1}, "l1", "-1"),
 }
@@ -71,12 +71,12 @@ def test_what_is_no_params_file_is_refused(text: str) -> None:
 
 
 def test_an_l1_may_follow_the_number_of_judgments() -> None:
-    params = parse(override(DEMO, ("agents.human-category.l1=auto", "spose.few.prior=2.0")))
-    own = params.settings("human-category", 1000, 50)
-    assert (own.l1, own.dimensions) == (2.0 * 50 / 1000, params.spose["human-category"].dimensions)
-    assert (own.learning_rate, own.max_epochs) == (0.01, 500)
+    params = parse(override(DEMO, ("agents.human-category.l1=auto", "spose.few.priors=[2.0, 1.0]")))
+    low, high = params.candidates("human-category", 5000, 50)
+    assert (low.l1, high.l1) == (1.0 * 50 / 5000, 2.0 * 50 / 5000)
+    assert (low.learning_rate, low.max_epochs) == (0.01, 500)
     fixed = parse(DEMO)
-    assert fixed.settings("human-category", 1000, 50) == fixed.spose["human-category"]
+    assert fixed.candidates("human-category", 5000, 50) == [fixed.spose["human-category"]]
 
 
 def test_addresses_in_brackets_want_quotes_as_they_do_for_dvc() -> None:

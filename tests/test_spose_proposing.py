@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -11,11 +13,14 @@ from affectlake.spose import (
     FewJudgments,
     Settings,
     choice_probabilities,
+    choose_settings,
     draw_informative,
     expected_information,
     fit_members,
     score,
+    training_data,
 )
+from affectlake.spose.settings import LARGEST_L1
 from affectlake.triplets import odd_last, sample_dyads
 
 N = 40
@@ -83,17 +88,36 @@ def test_drawn_are_different_ones_of_the_best(rng: np.random.Generator) -> None:
     )
     assert len(draw_informative(information, 1000, 0.1, rng)) == 1000
     assert len(draw_informative(information, 0, 0.1, rng)) == 0
+    equal = draw_informative(np.zeros(1000, np.float32), 200, 0.3, rng)
+    assert 400 < equal.mean() < 600  # chance decides, not the place
     with pytest.raises(SamplingError, match="Cannot draw 1,001"):
         draw_informative(information, 1001, 0.1, rng)
     with pytest.raises(SamplingError, match="a share above 0"):
         draw_informative(information, 10, 0.0, rng)
 
 
-def test_the_prior_counts_the_same_however_many_judgments_there_are() -> None:
-    few, many, most = (HOW.settings(BASE, n, N) for n in (1000, 100_000, 10**7))
-    assert few.l1 * 1000 == pytest.approx(many.l1 * 100_000) == pytest.approx(1.4 * N)
-    assert (few.dimensions, few.learning_rate, few.pruning) == (6, 0.02, "max-weight")
-    assert (few.batch_size, many.batch_size, most.batch_size) == (512, 4160, 8192)
+def test_a_prior_counts_the_same_however_many_judgments_there_are() -> None:
+    few, many = HOW.candidates(BASE, 40_000, N), HOW.candidates(BASE, 400_000, N)
+    assert [one.l1 * 40_000 for one in few] == pytest.approx([prior * N for prior in HOW.priors])
+    assert [one.l1 * 400_000 for one in many] == pytest.approx([prior * N for prior in HOW.priors])
+    assert {one.l1 for one in HOW.candidates(BASE, 10, N)} == {LARGEST_L1}
+    assert (few[0].dimensions, few[0].learning_rate, few[0].pruning) == (6, 0.02, "max-weight")
+    sizes = [HOW.candidates(BASE, n, N)[0].batch_size for n in (1000, 100_000, 10**7)]
+    assert sizes == [512, 4160, 8192]
+
+
+def test_the_held_out_judgments_choose_the_prior() -> None:
+    rng = np.random.default_rng(5)
+    truth, every = world(rng)
+    every = every[rng.permutation(len(every))]
+    held, train = judge(truth, every[:2000]), judge(truth, every[2000:6000])
+    data = training_data(train, held, len(truth), rng)
+    weak, strong = HOW.candidates(BASE, len(train), len(truth))
+    deadly = replace(strong, l1=5.0)
+    for order in ([weak, strong, deadly], [deadly, weak, strong]):
+        assert choose_settings(data, order, rng) is strong
+    assert choose_settings(data, [deadly, weak], rng) is weak
+    assert choose_settings(data, [deadly], rng) is deadly
 
 
 def world(rng: np.random.Generator, n_stimuli: int = 120) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
@@ -108,28 +132,26 @@ def judge(truth: NDArray[np.float32], rows: NDArray[np.int32]) -> NDArray[np.int
     return odd_last(rows, rows[np.arange(len(rows)), odd])
 
 
+def fitted(
+    train: NDArray[np.int32], held: NDArray[np.int32], n_stimuli: int, rng: np.random.Generator
+) -> list[NDArray[np.float32]]:
+    fits, _ = fit_members(train, held, n_stimuli, HOW.candidates(BASE, len(train), n_stimuli), rng, 3)
+    return [one.weights for one in fits]
+
+
 def test_what_is_proposed_teaches_more_than_what_is_drawn_at_random() -> None:
-    """2,400 proposed judgments give a better map than 2,400 random ones, by far more than fits differ."""
+    """4,300 proposed judgments give a better map than 4,300 random ones, by more than fits differ."""
     rng = np.random.default_rng(11)
-    truth, every = world(rng)
+    truth, every = world(rng, 150)
     every = every[rng.permutation(len(every))]
-    test, held, pool = judge(truth, every[:4000]), judge(truth, every[4000:4400]), every[4400:]
-    chosen = np.arange(1200)
+    test, held, pool = judge(truth, every[:6000]), judge(truth, every[6000:6600]), every[6600:]
+    chosen, still = np.arange(1500), pool
     proposed = np.empty((0, 3), np.int32)
-    still = pool
-    for _ in range(3):
+    for _ in range(8):
         proposed = np.concatenate([proposed, judge(truth, still[chosen])])
         still = np.delete(still, chosen, axis=0)
-        members = [
-            one.weights
-            for one in fit_members(proposed, held, len(truth), HOW.settings(BASE, len(proposed), len(truth)), rng, 3)
-        ]
-        chosen = draw_informative(expected_information(members, still), 600, 0.15, rng)
-    random = judge(truth, pool[: len(proposed)])
-    by_chance = [
-        one.weights
-        for one in fit_members(random, held, len(truth), HOW.settings(BASE, len(random), len(truth)), rng, 3)
-    ]
-    accuracy = [score(one, test).accuracy for one in members]
-    other = [score(one, test).accuracy for one in by_chance]
-    assert min(accuracy) > max(other) + 0.01
+        members = fitted(proposed, held, len(truth), rng)
+        chosen = draw_informative(expected_information(members, still), 400, 0.1, rng)
+    by_chance = fitted(judge(truth, pool[: len(proposed)]), held, len(truth), rng)
+    own, other = ([score(one, test).accuracy for one in some] for some in (members, by_chance))
+    assert min(own) > max(other) + 0.01

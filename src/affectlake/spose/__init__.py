@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from affectlake.spose.fitting import fit_seeds as fit_seeds
     from affectlake.spose.model import choice_probabilities as choice_probabilities
     from affectlake.spose.model import score as score
+    from affectlake.spose.proposing import choose_settings as choose_settings
     from affectlake.spose.proposing import draw_informative as draw_informative
     from affectlake.spose.proposing import expected_information as expected_information
     from affectlake.spose.proposing import fit_members as fit_members
@@ -35,6 +36,7 @@ _HOME = {
     "Settings": "settings",
     "TrainingData": "data",
     "choice_probabilities": "model",
+    "choose_settings": "proposing",
     "draw_informative": "proposing",
     "expected_information": "proposing",
     "fit": "fitting",

@@ -22,23 +22,41 @@ from numpy.typing import NDArray
 from affectlake.errors import SamplingError
 from affectlake.spose import kernels
 from affectlake.spose.curve import Epoch
-from affectlake.spose.data import training_data
-from affectlake.spose.fitting import Fit, fit_seeds
+from affectlake.spose.data import TrainingData, training_data
+from affectlake.spose.fitting import Fit, fit, fit_seeds
 from affectlake.spose.model import check
 from affectlake.spose.settings import Settings
 from affectlake.spose.state import LANES, aligned_rows
+
+
+def choose_settings(data: TrainingData, candidates: list[Settings], rng: np.random.Generator) -> Settings:
+    """Return the settings whose fit has the lowest held-out loss; of one candidate that one, without a fit.
+
+    Parameters
+    ----------
+    data : TrainingData
+    candidates : list of Settings
+        One or more, such as `affectlake.spose.settings.FewJudgments.candidates` gives.
+    rng : numpy.random.Generator
+        Draws the start, the same for all.
+    """
+    if len(candidates) == 1:
+        return candidates[0]
+    root = int(rng.integers(2**31))
+    losses = [fit(data, one, np.random.default_rng(root)).score.loss for one in candidates]
+    return candidates[int(np.argmin(losses))]
 
 
 def fit_members(
     train: NDArray[np.int32],
     held_out: NDArray[np.int32],
     n_stimuli: int,
-    settings: Settings,
+    candidates: list[Settings],
     rng: np.random.Generator,
     n_members: int,
     workers: int = 1,
     on_epoch: Callable[[int, Epoch], None] | None = None,
-) -> list[Fit]:
+) -> tuple[list[Fit], Settings]:
     """Fit several embeddings to the same judgments, from different starts.
 
     Parameters
@@ -46,8 +64,9 @@ def fit_members(
     train, held_out : (m, 3) int32
         Judgments to learn from and to stop by: the two similar stimuli, then the odd one.
     n_stimuli : int
-    settings : Settings
-        Such as :meth:`~affectlake.spose.settings.FewJudgments.settings` gives. No dimension is pruned.
+    candidates : list of Settings
+        Such as :meth:`~affectlake.spose.settings.FewJudgments.candidates` gives, of which :func:`choose_settings` takes
+        one. No dimension is pruned.
     rng : numpy.random.Generator
         Orders the judgments and draws the starts.
     n_members : int
@@ -59,15 +78,17 @@ def fit_members(
 
     Returns
     -------
-    list of Fit
+    fits : list of Fit
         Unpruned: all of a shape.
+    settings : Settings
+        What they were fitted with.
     """
     data = training_data(train, held_out, n_stimuli, rng)
     root = int(rng.integers(2**31))
-    whole = replace(settings, pruning="none")
+    settings = replace(choose_settings(data, candidates, rng), pruning="none")
     names = ("proposals",)
-    found = fit_seeds(data, whole, root, range(n_members), names=names, workers=workers, on_epoch=on_epoch)
-    return list(found.values())
+    found = fit_seeds(data, settings, root, range(n_members), names=names, workers=workers, on_epoch=on_epoch)
+    return list(found.values()), settings
 
 
 def expected_information(members: list[NDArray[np.float32]], triplets: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -127,5 +148,7 @@ def draw_informative(
             allowed=f"0 to {len(information):,} triplets, a share above 0 and at most 1",
         )
     n_best = max(n, int(share * len(information)))
-    best = np.argpartition(-information, min(n_best, len(information) - 1))[:n_best] if n_best else np.empty(0, int)
-    return np.sort(rng.choice(best, n, replace=False)).astype(np.int64)
+    mixed = rng.permutation(len(information))  # so that chance decides among equals
+    if n_best < len(information):
+        mixed = mixed[np.argpartition(-information[mixed], n_best)[:n_best]]
+    return np.sort(rng.choice(mixed, n, replace=False)).astype(np.int64)
