@@ -93,7 +93,7 @@ def test_the_first_round_is_random_and_the_next_ones_tell_most(lake: Path, monke
     assert second.fits is not None
     assert len(second.fits.accuracies) == 4
     assert second.fits.information > 1.2 * second.fits.information_of_open > 0
-    assert second.fits.l1 in (0.14 * 30 / 144, 0.03)
+    assert second.fits.l1 in (0.14 * 30 / 144, 0.06)
     new = table(lake).filter(pl.col("round") == 1)
     assert new["purpose"].value_counts().sort("purpose").rows() == [("held_out", 5), ("informative", 45)]
     told = new.filter(pl.col("purpose") == "informative")["information"]

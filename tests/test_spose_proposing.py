@@ -112,7 +112,7 @@ def test_the_held_out_judgments_choose_the_prior() -> None:
     every = every[rng.permutation(len(every))]
     held, train = judge(truth, every[:2000]), judge(truth, every[2000:6000])
     data = training_data(train, held, len(truth), rng)
-    weak, strong = HOW.candidates(BASE, len(train), len(truth))
+    weak, strong, _ = HOW.candidates(BASE, len(train), len(truth))
     deadly = replace(strong, l1=5.0)
     for order in ([weak, strong, deadly], [deadly, weak, strong]):
         assert choose_settings(data, order, rng) is strong
