@@ -85,11 +85,11 @@ class Sweeps(_Section):
 class Few(_Section):
     """How agents whose l1 is ``auto`` are fitted, and what `affectlake plan` fits: to few judgments."""
 
-    priors: list[Annotated[float, Field(gt=0)]] = Field(default=[0.14, 1.4, 4.0], min_length=1)
-    learning_rate: float = Field(default=0.01, gt=0)
-    max_epochs: int = Field(default=500, ge=1)
-    patience: int = Field(default=60, ge=1)
-    min_delta: float = Field(default=0.00001, ge=0)
+    priors: list[Annotated[float, Field(gt=0)]] = Field(default=[*FewJudgments.priors], min_length=1)
+    learning_rate: float = Field(default=FewJudgments.learning_rate, gt=0)
+    max_epochs: int = Field(default=FewJudgments.max_epochs, ge=1)
+    patience: int = Field(default=FewJudgments.patience, ge=1)
+    min_delta: float = Field(default=FewJudgments.min_delta, ge=0)
 
 
 class Proposals(_Section):

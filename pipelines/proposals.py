@@ -27,8 +27,8 @@ from affectlake.lake.writing import read_output
 from affectlake.seeds import generator
 from affectlake.spose import Epoch, draw_informative, expected_information, fit_members, score
 from pipelines.answers import PROPOSED, known_answers, known_proposals
-from pipelines.asking import chat_agent, plan_questions
-from pipelines.chat_steps import read_responses
+from pipelines.asking import chat_agent
+from pipelines.chat_steps import materials, read_responses
 from pipelines.journals import Say, make_ready
 from pipelines.params import Params
 from pipelines.reading import TRIPLET, judged
@@ -140,7 +140,7 @@ def propose(
     if n < 1:
         raise UsageError(f"{n} triplets cannot be proposed", wanted="1 or more")
     make_ready(lake, name, say)
-    known = _known(lake, params, agent, progress)
+    known = _known(lake, agent, progress)
     n_open = len(known.open_train) + len(known.open_test)
     if not n_open:
         raise UsageError(
@@ -170,31 +170,25 @@ def _next_round(lake: Path, name: str) -> int:
     return 0 if last is None else int(last) + 1
 
 
-def _known(lake: Path, params: Params, agent: ChatAgent, progress: Callable[[str], None]) -> _Known:
-    """Read what the agent has answered of the main set, and what of it is open."""
-    plan = plan_questions(lake, params, agent.name, "main")
-    every = plan.trials.triplets
-    triplets = read_output(lake, "triplets")
-    split = triplets.filter(pl.col("trial_set") == "main").select(*TRIPLET, "split").sort(TRIPLET).collect()["split"]
-    is_test = (split == "test").to_numpy()
-    n_stimuli = len(plan.materials.stimulus_ids)
-    is_open = np.zeros(len(every), dtype=np.bool_)
-    is_open[plan.row] = True
-    train, test = _judged(lake, agent, triplets, progress)
-    return _Known(n_stimuli, train, test, every[is_open & ~is_test], every[is_open & is_test])
-
-
-def _judged(lake: Path, agent: ChatAgent, triplets: pl.LazyFrame, progress: Callable[[str], None]) -> tuple[Rows, Rows]:
-    """Return the agent's judgments of the main set to learn from and held out: the similar pair, then the odd one."""
-    answers = known_answers(lake, agent.name)
-    if answers is None:
-        return np.empty((0, 3), np.int32), np.empty((0, 3), np.int32)
+def _known(lake: Path, agent: ChatAgent, progress: Callable[[str], None]) -> _Known:
+    """Read what the agent has answered of the main set, and what of it is open: askable, and without a response."""
     shown_as = "captions" if agent.asking.modality == "captions" else "frames"
-    tables = {"responses": answers, "triplets": triplets}
-    tables |= {table: read_output(lake, table) for table in ("stimuli", shown_as)}
-    found, _ = read_responses(tables, agent, ["main"], progress)
-    choices = {"choices": found.lazy().filter(pl.col("odd").is_not_null()), "triplets": triplets}
-    return judged(choices, "train"), judged(choices, "test")
+    tables = {table: read_output(lake, table) for table in ("stimuli", "triplets", shown_as)}
+    main = tables["triplets"].filter(pl.col("trial_set") == "main").select(*TRIPLET, "split").sort(TRIPLET).collect()
+    every = np.ascontiguousarray(main.select(TRIPLET).to_numpy().astype(np.int32))
+    is_test = (main["split"] == "test").to_numpy()
+    shown = materials(tables, agent, with_frames=False)
+    n_stimuli = len(shown.stimulus_ids)
+    is_open: NDArray[np.bool_] = np.all((shown.n_options > 0)[every], axis=1)
+    train = test = np.empty((0, 3), np.int32)
+    answers = known_answers(lake, agent.name)
+    if answers is not None:
+        found, _ = read_responses(tables | {"responses": answers}, agent, ["main"], progress)
+        asked = np.ascontiguousarray(found.select(TRIPLET).to_numpy().astype(np.int32).reshape(-1, 3))
+        is_open[np.searchsorted(trials.pack(every, n_stimuli), trials.pack(asked, n_stimuli))] = False
+        choices = {"choices": found.lazy().filter(pl.col("odd").is_not_null()), "triplets": tables["triplets"]}
+        train, test = judged(choices, "train"), judged(choices, "test")
+    return _Known(n_stimuli, train, test, every[is_open & ~is_test], every[is_open & is_test])
 
 
 def _informative(
