@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -24,6 +25,9 @@ _to_tell: list[Callable[[], None]] = []
 def ending_at_once(say: Callable[[str], None], last_words: str) -> Iterator[None]:
     """Within it, SIGINT and SIGTERM end the process and its children, with 128 plus the signal's number.
 
+    The kernel gives a signal to any thread, and Python's handlers wait for the main one, which may sleep on a lock for
+    hours. So the handler does nothing, and a thread waits for the number that Python writes whoever got the signal.
+
     Parameters
     ----------
     say : callable
@@ -31,19 +35,35 @@ def ending_at_once(say: Callable[[str], None], last_words: str) -> Iterator[None
     last_words : str
         What is kept and how to go on.
     """
+    signals = (signal.SIGINT, signal.SIGTERM)
+    told, telling = socket.socketpair()
+    telling.setblocking(False)
 
-    def end(number: int, _frame: FrameType | None) -> None:
-        try:
-            say(f"affectlake: interrupted; {last_words}")
-        finally:
-            end_now(128 + number)
+    def wait() -> None:
+        while number := told.recv(1):  # nothing: the other end is closed
+            if number[0] in signals:
+                try:
+                    say(f"affectlake: interrupted; {last_words}")
+                finally:
+                    end_now(128 + number[0])
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    waiting = threading.Thread(target=wait, name="interrupts", daemon=True)
+    waiting.start()
+    before = {number: signal.signal(number, _nothing) for number in signals}
+    told_before = signal.set_wakeup_fd(telling.fileno(), warn_on_full_buffer=False)
     try:
         yield
     finally:
+        signal.set_wakeup_fd(told_before)
         for number, handler in before.items():
             signal.signal(number, handler)
+        telling.close()
+        waiting.join()
+        told.close()
+
+
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    """Handle a signal: Python writes its number to the wakeup descriptor only where there is a handler."""
 
 
 def end_now(status: int) -> NoReturn:

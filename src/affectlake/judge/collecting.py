@@ -434,8 +434,12 @@ def _journal_failed(committing: asyncio.Task[None], journal: Journal) -> None:
 @contextmanager
 def _signals(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> Iterator[None]:
     """Let SIGINT and SIGTERM call `call` meanwhile, where this is the main thread."""
-    signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signals = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.getsignal(number) for number in signals}
+    told_before = signal.set_wakeup_fd(-1)  # the loop sets its own, and leaves none
     for number in signals:
         loop.add_signal_handler(number, call)
     try:
@@ -444,3 +448,4 @@ def _signals(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> Itera
         for number in signals:
             loop.remove_signal_handler(number)
             signal.signal(number, before[number])
+        signal.set_wakeup_fd(told_before)
