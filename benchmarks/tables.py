@@ -40,6 +40,7 @@ from affectlake.triplets import sample_dyads
 
 OUTPUT = "choices/agent"
 APPENDED = 100_000
+N_VERSIONS = 10  # of a table whose history is asked
 COLD_ROUNDS = 11  # a cold process takes parts of a second, so more of them than of what takes minutes
 COUNT = "SELECT odd, count(*) AS n FROM {} GROUP BY odd ORDER BY n DESC LIMIT 3"
 DUCKDB = f'import duckdb; print(duckdb.sql("{COUNT.format(chr(39) + "{}" + chr(39))}").fetchall())'
@@ -299,11 +300,14 @@ def alone(folder: Path, n_stimuli: int, rounds: int) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
-DVC_FILES = (  # a script for one who knows DVC's cache: no file is put anywhere
-    "from dvc.api import DVCFileSystem; fs = DVCFileSystem('.', rev='v1'); "
-    "m = [fs.info(p)['dvc_info']['md5'] for p in fs.find('choices')]; "
-    "f = [f'.dvc/cache/files/md5/{x[:2]}/{x[2:]}' for x in m]; "
-)
+def dvc_ask(rev: str) -> str:
+    """Return a script's lines for one who knows DVC's cache: it asks :data:`COUNT` at `rev`, no file put anywhere."""
+    names = f"fs = DVCFileSystem('.', rev='{rev}'); m = [fs.info(p)['dvc_info']['md5'] for p in fs.find('choices')]; "
+    count = f'print(duckdb.sql(f"{COUNT.format("read_parquet({f})")}").fetchall())'
+    return names + "f = [f'.dvc/cache/files/md5/{x[:2]}/{x[2:]}' for x in m]; " + count + "; "
+
+
+DVC_SCRIPT = "from dvc.api import DVCFileSystem; import duckdb; "
 
 
 class Remade:
@@ -347,8 +351,7 @@ class Remade:
         return command("affectlake", "query", COUNT.format("choices"), "--at", "v1", "--format", "json", cwd=self.lake)
 
     def _found(self) -> float:
-        count = f'print(duckdb.sql(f"{COUNT.format("read_parquet({f})")}").fetchall())'
-        return python(f"{DVC_FILES}import duckdb; {count}", self.folder)
+        return python(DVC_SCRIPT + dvc_ask("v1"), self.folder)
 
     def _in_place(self) -> float:
         taken = self._switch("v1") + python(DUCKDB.format("choices/*.parquet"), self.folder)
@@ -370,6 +373,45 @@ class Remade:
         clone = ("git", "clone", "-q", "--branch", "v1", self.folder, self.beside)
         taken = command(*clone, cwd=self.folder) + command("dvc", "pull", "-q", cwd=self.beside)
         return taken + python(DUCKDB.format("choices/*.parquet"), self.beside)
+
+
+def ask_history(folder: Path, frame: pl.DataFrame, rounds: int) -> dict[str, float]:
+    """Return the median seconds of the same count at each of :data:`N_VERSIONS`, each one part longer than the last."""
+    folder.mkdir()
+    n_first = len(frame) - (N_VERSIONS - 1) * APPENDED
+    lake, dvc = Lake(folder, frame[:n_first]), Dvc(folder, frame[:n_first])
+    tags = ["v1"]
+    for n in range(N_VERSIONS - 1):
+        more = frame[n_first + n * APPENDED : n_first + (n + 1) * APPENDED]
+        number = -(-n_first // APPENDED) + n
+        lake.append(more, number)
+        dvc.append(more, number)
+        tags.append(f"a{number}")
+    one = "SELECT '{0}' AS version, odd, n FROM (" + COUNT.format('"choices@{0}"') + ")"
+    counts = " UNION ALL ".join(one.format(f"v{n + 1}") for n in range(N_VERSIONS))
+
+    def checked_out() -> float:
+        taken = 0.0
+        for tag in tags:
+            taken += command("git", "checkout", "-q", tag, "--", "choices.dvc", cwd=dvc.folder)
+            taken += command("dvc", "checkout", "-q", "-f", cwd=dvc.folder)
+            taken += python(DUCKDB.format("choices/*.parquet"), dvc.folder)
+        return taken
+
+    ways = {
+        f"affectlake query, {N_VERSIONS} versions in one question": lambda: command(
+            "affectlake", "query", counts, "--format", "json", cwd=lake.lake
+        ),
+        "a script: DVCFileSystem names the cached files of each, DuckDB reads them": lambda: python(
+            DVC_SCRIPT + "".join(dvc_ask(tag) for tag in tags), dvc.folder
+        ),
+        "dvc checkout in place, then DuckDB, version by version": checked_out,
+    }
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            taken[name].append(way())
+    return {name: statistics.median(values) for name, values in taken.items()}
 
 
 def ask_remade(folder: Path, lake: Path, rounds: int) -> dict[str, float]:
@@ -408,6 +450,7 @@ def main() -> None:
         table = compare(Path(folder), frame, peers, arguments.rounds)
         own = alone(Path(folder), arguments.stimuli, arguments.rounds)
         remade = ask_remade(Path(folder), Path(folder) / "made", max(arguments.rounds, COLD_ROUNDS))
+        history = ask_history(Path(folder) / "history", frame, arguments.rounds)
         bare = floor(Path(folder), max(arguments.rounds, COLD_ROUNDS))
     packages = ("polars", "duckdb", "dvc", "great_expectations", *(["deltalake"] if Delta in peers else []))
     versions = ", ".join(f"{p} {importlib.metadata.version(p)}" for p in packages)
@@ -425,10 +468,16 @@ def main() -> None:
     for name, value in own.items():
         print(f"| {name} | {value:.2f} |")
     print(f"\nMedian of {max(arguments.rounds, COLD_ROUNDS)} cold processes in turn:")
-    print("\n| a grouped count at an old version that shares no part | seconds | times as long |\n|---|---|---|")
-    lake_s = remade["affectlake query --at v1"]
-    for name, value in (remade | bare).items():
-        print(f"| {name} | {value:.2f} | {value / lake_s:.1f} |")
+    against("a grouped count at an old version that shares no part", remade | bare)
+    against(f"the same count at each of {N_VERSIONS} versions", history)
+
+
+def against(what: str, taken: dict[str, float]) -> None:
+    """Print the ways to do one thing, and how many times as long as the first each takes."""
+    first = next(iter(taken.values()))
+    print(f"\n| {what} | seconds | times as long |\n|---|---|---|")
+    for name, value in taken.items():
+        print(f"| {name} | {value:.2f} | {value / first:.1f} |")
 
 
 if __name__ == "__main__":

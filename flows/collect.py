@@ -27,6 +27,7 @@ from affectlake.judge.responses import names_position
 from affectlake.judge.serving import serve
 from affectlake.lake.versions import Version
 from flows.build import GPU_TAG, one_at_a_time_per_gpu
+from pipelines.answers import known_proposals
 from pipelines.asking import chat_agent, plan_questions
 from pipelines.collection import Estimate, estimate
 from pipelines.journals import Say, leases, make_ready, open_journal, publish_waiting, server_log
@@ -108,6 +109,11 @@ class Collected(NamedTuple):
     ending: Ending
     version: Version | None
 
+    @property
+    def n_asked(self) -> int:
+        """Questions that came to an end in it."""
+        return self.n_added + self.n_failed
+
     def __str__(self) -> str:
         """Return the headline: ``qwen2-vl · main: +100,000 (2,100,000 of 7,125,330)``."""
         extras = [f"{self.n_failed:,} failed for good"] if self.n_failed else []
@@ -162,6 +168,30 @@ def collect_answers(
         if left.n_added:
             say(f"{agent.name}: {left.n_added:,} answers of a run that was cut off are published")
         return _Run(lake, params, agent, wanted, held, say, show, left.version).to_the_end(key)
+
+
+def collect_proposed(
+    lake: Path, wanted: Wanted, say: Say, show: Callable[[Shown], None] = lambda _shown: None
+) -> Collected:
+    """Ask what is left of the last round of proposals; if nothing is, have as many as the limit proposed, and ask them.
+
+    Raises
+    ------
+    AffectlakeError
+        As :func:`collect_answers`, and :func:`pipelines.proposals.propose`.
+    """
+    from pipelines.proposals import propose
+
+    params = load(lake)
+    assert wanted.proposed, wanted
+    assert wanted.limit is not None, wanted
+    if known_proposals(lake, wanted.agent) is not None:
+        left = collect_answers(lake, wanted, say, show)
+        if left.n_asked or left.ending == "stopped" or left.n_done + left.n_unaskable == left.n_planned:
+            return left
+    done = propose(lake, params, wanted.agent, wanted.limit, say)
+    say(f"{done.agent}: round {done.round} proposes {done.n_to_learn + done.n_held_out:,} of {done.n_open:,} triplets")
+    return collect_answers(lake, wanted, say, show)
 
 
 @contextmanager

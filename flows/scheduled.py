@@ -22,7 +22,7 @@ from prefect.states import Cancelled, Completed
 from affectlake.errors import LeaseError, UsageError, nearest
 from affectlake.judge import lease
 from affectlake.judge.chat import ChatAgent
-from flows.collect import Collected, Shown, Wanted, ask_task, collect_answers
+from flows.collect import Collected, Shown, Wanted, ask_task, collect_answers, collect_proposed
 from flows.notices import Failed, tell
 from flows.options import say
 from flows.slots import Slots, grace
@@ -170,9 +170,11 @@ class _SlotRun:
         return self.skipped(why)
 
     def _ask(self) -> Collected | LeaseError:
-        wanted = Wanted(self.schedule.agent, self.schedule.trial_set, self.schedule.limit)
+        planned = self.schedule
+        wanted = Wanted(planned.agent, planned.trial_set, planned.limit, proposed=planned.proposed)
+        asking = collect_proposed if planned.proposed else collect_answers
         try:
-            return collect_answers(self.lake, wanted, self.tell, self._show)
+            return asking(self.lake, wanted, self.tell, self._show)
         except LeaseError as error:
             return error
 

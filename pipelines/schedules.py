@@ -47,6 +47,8 @@ class Schedule:
         Which trials are asked.
     timezone : str
         Where the cron's clock hangs, as IANA names it: ``UTC``, ``Europe/Berlin``.
+    proposed : bool
+        Ask what tells most: each run has `limit` triplets of the main set proposed, and asks these.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Schedule:
     limit: int | None
     trial_set: str = "main"
     timezone: str = "UTC"
+    proposed: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,22 +119,30 @@ def parse_schedules(name: str, found: object, agents: Mapping[str, Agent]) -> di
     return {key: _schedule(f"{name}: schedules.{key}", key, entry, agents) for key, entry in every.items()}
 
 
-def _schedule(where: str, name: str, found: object, agents: Mapping[str, Agent]) -> Schedule:
+def _schedule(where: str, name: str, given: object, agents: Mapping[str, Agent]) -> Schedule:
     if not _NAME.fullmatch(name):
         raise UsageError(f"{where} is no name for a schedule", allowed="small letters, digits and dashes")
-    entry = entries.mapping(where, found, _EXAMPLE)
-    entries.only(where, entry, ("agent", "cron", "limit"), ("trial_set", "timezone"))
+    entry = entries.mapping(where, given, _EXAMPLE)
+    entries.only(where, entry, ("agent", "cron", "limit"), ("trial_set", "timezone", "proposed"))
     cron = entries.text(f"{where}.cron", entry["cron"], "such as '0 2 * * *'")
     check_cron(f"{where}.cron", cron)
     limit = entry["limit"]
-    return Schedule(
+    found = Schedule(
         name=name,
         agent=_chat_agent(f"{where}.agent", entry["agent"], agents),
         cron=cron,
         limit=None if limit is None else entries.whole(f"{where}.limit", limit, 1),
         trial_set=entries.choice(where, {"trial_set": "main", **entry}, "trial_set", TRIAL_SETS),
         timezone=_timezone(f"{where}.timezone", entry.get("timezone", "UTC")),
+        proposed=entries.flag(f"{where}.proposed", entry.get("proposed", False)),
     )
+    if found.proposed and (found.limit is None or found.trial_set != "main"):
+        raise UsageError(
+            f"{where} cannot have triplets proposed",
+            wanted="with proposed: true, a limit (how many to propose each time) and the trial set main",
+            found=f"limit: {'null' if found.limit is None else found.limit}, trial_set: {found.trial_set}",
+        )
+    return found
 
 
 def _chat_agent(where: str, name: object, agents: Mapping[str, Agent]) -> str:

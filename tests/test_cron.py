@@ -36,6 +36,8 @@ def test_schedules_are_read() -> None:
     params = with_keys(schedules={"nightly": NIGHTLY, "more": more}, notify={"webhook_env": "HOOK"})
     assert params.schedules["nightly"] == Schedule("nightly", "tiny", "0 2 * * *", 100, "main", "UTC")
     assert params.schedules["more"] == Schedule("more", "tiny", "0 2 * * *", None, "noise_ceiling", "Europe/Berlin")
+    asked = with_keys(schedules={"n": NIGHTLY | {"proposed": True}}).schedules["n"]
+    assert asked == Schedule("n", "tiny", "0 2 * * *", 100, proposed=True)
     assert params.notify == Notify(webhook_env="HOOK")
 
 
@@ -54,6 +56,12 @@ MISTAKES = {
     "other kind": ({"schedules": {"n": NIGHTLY | {"agent": "human-category"}}}, "an agent of kind ratings"),
     "limit 0": ({"schedules": {"n": NIGHTLY | {"limit": 0}}}, "schedules.n.limit is no legal number"),
     "trial set": ({"schedules": {"n": NIGHTLY | {"trial_set": "mian"}}}, "did you mean 'main'"),
+    "proposed": ({"schedules": {"n": NIGHTLY | {"proposed": "yes"}}}, "proposed is neither true nor false"),
+    "proposed, all": ({"schedules": {"n": NIGHTLY | {"proposed": True, "limit": None}}}, "found: limit: null"),
+    "proposed of another set": (
+        {"schedules": {"n": NIGHTLY | {"proposed": True, "trial_set": "validation"}}},
+        "cannot have triplets proposed",
+    ),
     "time zone": ({"schedules": {"n": NIGHTLY | {"timezone": "Berlin"}}}, "no time zone 'Berlin'"),
     "time zone path": ({"schedules": {"n": NIGHTLY | {"timezone": "../../etc/passwd"}}}, "no time zone"),
     "cron": ({"schedules": {"n": NIGHTLY | {"cron": "0 25 * * *"}}}, "schedules.n.cron: hour"),

@@ -173,6 +173,29 @@ def test_a_backfill_runs_each_slot_once(lake: Path, api: str, model: FaultServer
     assert (first["type"], first["message"]) == ("COMPLETED", "tiny · main: +20 (60 of 435)")
 
 
+def test_a_schedule_proposes_and_asks_in_turn(lake: Path, api: str, model: FaultServer) -> None:
+    change(lake, proposed=True, limit=40)
+    said: list[str] = []
+    assert fill(lake, "2026-03-01", "2026-03-02", say=said.append) == (2, 0, False)
+    asked = read_output(lake, "responses/tiny").select("i", "j", "k").sort("i", "j", "k").collect()
+    rounds = read_output(lake, "proposals/tiny").collect()
+    assert rounds["round"].value_counts().sort("round").rows() == [(0, 40), (1, 40)]
+    assert asked.equals(rounds.select("i", "j", "k").sort("i", "j", "k"))
+    change(lake, limit=30)
+    model.script.extend(["400"] * 20)
+    with pytest.raises(CollectionError):  # a round that is not asked to its end…
+        fill(lake, "2026-03-03", "2026-03-03")
+    n_failed = n_answers(lake) - 80
+    assert fill(lake, "2026-03-03", "2026-03-03") == (1, 0, False)  # …is gone on with before another is proposed
+    assert n_answers(lake) == 110
+    assert 0 < n_failed < 30
+    assert read_output(lake, "proposals/tiny").collect().height == 110
+    change(lake, limit=1000)
+    assert fill(lake, "2026-03-04", "2026-03-05") == (2, 0, False)  # the second finds nothing left, which is no failure
+    assert n_answers(lake) == read_output(lake, "proposals/tiny").collect().height == 435
+    assert fates(lake)["03-05"] == "done"
+
+
 def test_a_failure_is_told_without_secrets_and_the_backfill_goes_on_from_there(
     lake: Path, api: str, model: FaultServer, hook: Webhook
 ) -> None:

@@ -51,6 +51,13 @@ def text(where: str, value: object, wanted: str) -> str:
     return value
 
 
+def flag(where: str, value: object) -> bool:
+    """Return `value` as true or false."""
+    if not isinstance(value, bool):
+        raise UsageError(f"{where} is neither true nor false.", found=repr(value), allowed="true, false")
+    return value
+
+
 def whole(where: str, value: object, minimum: int, maximum: int | None = None) -> int:
     """Return `value` as a whole number within bounds."""
     if type(value) is not int or value < minimum or (maximum is not None and value > maximum):
