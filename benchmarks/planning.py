@@ -134,7 +134,8 @@ def as_proposed(here: World, study: params.Params, agent: str, batch: int, round
         accuracies = [score(one, test).accuracy for one in members]
         yield "as proposed", Found(len(train), accuracies, [likeness(here, one) for one in members], seconds)
         if done < rounds:
-            information = expected_information(members, here.train[still])
+            lapse = float(np.mean([one.lapse for one in fits]))
+            information = expected_information(members, here.train[still], lapse)
             chosen = draw_informative(information, batch, knobs.share, rng)
 
 

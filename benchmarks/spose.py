@@ -114,14 +114,16 @@ def time_case(case: Case, rounds: int) -> dict[str, float]:
     }
     trainer = CpuTrainer(case.data, Settings(l1=L1, dimensions=d, batch_size=size), start(case.data.n_stimuli, d))
     n_blocks = -(-m // block_size(size))
-    trainer.train_epoch(np.arange(n_blocks, dtype=np.int32))  # compiles, and passes the steps of warm-up
+    trainer.train_epoch(np.arange(n_blocks, dtype=np.int32), 0.0)  # compiles, and passes the steps of warm-up
     times: dict[str, list[float]] = {name: [] for name in [*loops, "affectlake"]}
     for turn in range(rounds + 1):
         for name, (loop, n) in loops.items():
             batches = torch.from_numpy(case.data.train[rng.integers(0, m, (n, size))]).long()
             took = seconds(lambda loop=loop, batches=batches: [loop.step(batch) for batch in batches])
             times[name].append(took / n * m / size)
-        times["affectlake"].append(seconds(lambda: trainer.train_epoch(rng.permutation(n_blocks).astype(np.int32))))
+        times["affectlake"].append(
+            seconds(lambda: trainer.train_epoch(rng.permutation(n_blocks).astype(np.int32), 0.0))
+        )
         if turn == 0:
             for values in times.values():
                 values.clear()
@@ -163,7 +165,7 @@ def print_accuracy(quick: bool) -> None:
     train, rng = torch.from_numpy(data.train).long(), seeds.generator(0, "epochs")
     for _ in range(n_epochs):
         order = rng.permutation(-(-n // block)).astype(np.int32)
-        trainer.train_epoch(order)
+        trainer.train_epoch(order, 0.0)
         blocks = (order[:, None] * block + np.arange(block)).ravel()
         for loop, rows in zip(loops.values(), (blocks[blocks < n], rng.permutation(n)), strict=True):
             for batch in train[torch.from_numpy(rows)].split(size):
@@ -171,7 +173,7 @@ def print_accuracy(quick: bool) -> None:
     print(f"\nHeld out after {n_epochs} epochs at batch {size}, {n:,} triplets, {n_stimuli} stimuli:\n")
     print("| | loss (nats) | accuracy |")
     print("|---|---|---|")
-    ours = trainer.score()
+    ours, _ = trainer.score(0.0)
     print(f"| affectlake | {ours.loss:.4f} | {ours.accuracy:.4f} |")
     for name, loop in loops.items():
         found = score(loop.weights.detach().numpy(), data.test)
@@ -186,8 +188,10 @@ def print_floor(data: TrainingData, dimensions: int, rounds: int) -> None:
     rng = seeds.generator(0, "floor")
     parts = {
         "shuffling (permutation of the blocks)": lambda: rng.permutation(-(-m // 64)).astype(np.int32),
-        "similarities and softmax only": lambda: kernels.score(x, data.train),
-        "gradients (similarities, softmax, sums)": lambda: kernels.add_gradients(x, data.train, 0, m, 1e-30, gradient),
+        "similarities and softmax only": lambda: kernels.score(x, data.train, 0.0),
+        "gradients (similarities, softmax, sums)": lambda: kernels.add_gradients(
+            x, data.train, 0, m, 1e-30, 0.0, gradient
+        ),
     }
     print(f"\nWhere {m:,} triplets × {dimensions} dimensions (rows of {width}) go, one thread, medians:\n")
     print("| part | seconds |")

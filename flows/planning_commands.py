@@ -50,6 +50,7 @@ def _told(done: Proposal) -> str:
         one, rights = done.fits, done.fits.accuracies
         lines.append(f"{known}; {len(rights)} embeddings get {sum(rights) / len(rights):.2%} of the latter right")
         lines.append(f"information  {one.information:.3f} nats an answer; {one.information_of_open:.3f} at random")
+        lines.append(f"by chance    {one.lapse:.1%} of the judgments, as far as these tell")
         lines.append(f"fitted with  l1 {one.l1:.2g}; `l1: auto` under the agent lets `affectlake run` fit so too")
     if done.n_held_out:
         lines.append(f"held out     {done.n_held_out:,} of those proposed, drawn at random, to test by")

@@ -90,6 +90,7 @@ class Few(_Section):
     max_epochs: int = Field(default=FewJudgments.max_epochs, ge=1)
     patience: int = Field(default=FewJudgments.patience, ge=1)
     min_delta: float = Field(default=FewJudgments.min_delta, ge=0)
+    learn_lapses: bool = FewJudgments.learn_lapses
 
 
 class Proposals(_Section):

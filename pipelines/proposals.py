@@ -59,12 +59,15 @@ class Fits(NamedTuple):
         Held-out accuracy of each embedding.
     l1 : float
         What they were fitted with: what suits so few judgments.
+    lapse : float
+        Share of the judgments that they take for made by chance.
     """
 
     information: float
     information_of_open: float
     accuracies: tuple[float, ...]
     l1: float
+    lapse: float
 
 
 class Proposal(NamedTuple):
@@ -206,13 +209,15 @@ def _informative(
     )
     members = [fit.weights for fit in found]
     progress(f"weighing {len(known.open_train):,} open trials")
-    information = expected_information(members, known.open_train)
+    lapse = float(np.mean([fit.lapse for fit in found]))
+    information = expected_information(members, known.open_train, lapse)
     at = draw_informative(information, n, wanted.share, rng)
     fits = Fits(
         information=float(information[at].mean()),
         information_of_open=float(information.mean()),
         accuracies=tuple(score(one, known.test).accuracy for one in members),
         l1=settings.l1,
+        lapse=lapse,
     )
     return _Chosen("informative", "train", known.open_train[at], information[at]), fits
 

@@ -185,7 +185,7 @@ def _choices(tables: Tables, params: Params, work: Work, vectors: NDArray[np.flo
     kinds=EVERY_KIND,
     gpu=True,
     fits=True,
-    version=1,
+    version=2,
 )
 def embed(tables: Tables, params: Params, work: Work) -> Frames:
     """Learn the SPoSE embedding of an agent's judgments, once for each seed."""
@@ -214,7 +214,8 @@ def embed(tables: Tables, params: Params, work: Work) -> Frames:
     )
     for seed, fit in fits.items():
         epochs, accuracy = fit.curve[-1].epoch, fit.score.accuracy
-        work.say(f"seed {seed}: best of {epochs} epochs is {fit.best_epoch}, held-out accuracy {accuracy:.4f}")
+        said = f"seed {seed}: best of {epochs} epochs is {fit.best_epoch}, held-out accuracy {accuracy:.4f}"
+        work.say(f"{said}, {fit.lapse:.1%} of judgments by chance" if settings.learn_lapses else said)
     weights = [_weights(work.agent, seed, fit.weights) for seed, fit in fits.items()]
     curves = [
         pl.DataFrame(fit.curve, schema=list(fit.curve[0]._fields), orient="row").select(

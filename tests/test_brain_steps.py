@@ -55,7 +55,9 @@ def with_embedding(tables: Frames, params: Params, agent: str) -> Frames:
     curves = {"agent": [agent], "seed": [0], "epoch": [1], "train_loss": [1.0], "test_loss": [1.0]}
     return tables | {
         "embeddings": steps._weights(agent, 0, weights),
-        "learning_curves": pl.DataFrame(curves | {"test_accuracy": [0.5], "n_dimensions": [weights.shape[1]]}),
+        "learning_curves": pl.DataFrame(
+            curves | {"test_accuracy": [0.5], "n_dimensions": [weights.shape[1]], "lapse": [0.0]}
+        ),
     }
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,12 @@ DEMO = studies.starting_params("demo")
 @pytest.mark.parametrize("study", studies.studies())
 def test_every_study_is_valid(study: str) -> None:
     assert parse(studies.starting_params(study)).study == study
+
+
+def test_reading_params_is_cheap() -> None:
+    """Most commands do: none of them is to wait for what it may never use."""
+    code = "import sys, pipelines.params; print({'torch', 'numba', 'scipy', 'sklearn'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout == b"set()\n"
 
 
 MISTAKES = {

@@ -69,7 +69,7 @@ def fit_tables(agents: tuple[str, ...], n: int, n_dimensions: int) -> dict[str, 
             pl.DataFrame(key | {"stimulus_index": np.arange(n), "x": rng.normal(size=n), "y": rng.normal(size=n)})
         )
         curve = {"train_loss": [None, 0.5, 0.2], "test_loss": [1.0986, 0.4321, 0.1357]}
-        accuracy = {"test_accuracy": [0.3339, 0.9, 0.98714], "n_dimensions": [4, 4, 4]}
+        accuracy = {"test_accuracy": [0.3339, 0.9, 0.98714], "n_dimensions": [4, 4, 4], "lapse": [0.0, 0.0, 0.0]}
         parts["learning_curves"].append(pl.DataFrame(key | {"epoch": [0, 1, 2]} | curve | accuracy))
     return {
         "metrics": pl.DataFrame(metrics, infer_schema_length=None).cast({"note": pl.String, "setting": pl.Float64}),

@@ -30,15 +30,17 @@ def data() -> TrainingData:
 
 
 @pytest.mark.parametrize("device", ["torch:cpu", pytest.param("cuda", marks=needs_cuda)])
-@pytest.mark.parametrize("batch_size", [16, 192, 4096])
-def test_both_devices_learn_the_same(device: str, batch_size: int, data: TrainingData) -> None:
+@pytest.mark.parametrize(("batch_size", "lapses"), [(16, False), (192, False), (4096, False), (192, True)])
+def test_both_devices_learn_the_same(device: str, batch_size: int, lapses: bool, data: TrainingData) -> None:
     """Same start, same batches: 5437 triplets are no multiple of any batch or block."""
-    settings = Settings(l1=0.004, dimensions=7, batch_size=batch_size, max_epochs=12, pruning="none", patience=99)
+    how = {"batch_size": batch_size, "learn_lapses": lapses}
+    settings = Settings(l1=0.004, dimensions=7, max_epochs=12, pruning="none", patience=99, **how)
     here = fit(data, settings, seeds.generator(0, "fit"))
     there = fit(data, settings, seeds.generator(0, "fit"), device=device)
     for a, b in zip(here.curve, there.curve, strict=True):
         assert b.test_loss == pytest.approx(a.test_loss, rel=2e-4)
         assert b.test_accuracy == pytest.approx(a.test_accuracy, abs=0.01)
+        assert b.lapse == (pytest.approx(a.lapse, rel=2e-3) if lapses else 0.0)
         assert b.train_loss == (a.train_loss and pytest.approx(a.train_loss, rel=2e-4))
     np.testing.assert_allclose(there.weights, here.weights, atol=5e-3)
 

@@ -79,7 +79,7 @@ def test_gradient_equals_finite_differences_and_autograd(d: int) -> None:
     _, triplets = planted(12, d, 150, rng)
     x = padded((0.5 * np.abs(rng.normal(size=(12, d)))).astype(np.float32))
     gradient = aligned_rows(*x.shape)
-    loss = kernels.add_gradients(x, triplets, 0, len(triplets), 1.0, gradient)
+    loss = kernels.add_gradients(x, triplets, 0, len(triplets), 1.0, 0.0, gradient)
     found, x64 = gradient[:, :d], x[:, :d].astype(np.float64)
 
     assert loss == pytest.approx(loss_of(x64, triplets), rel=1e-5)
@@ -98,6 +98,28 @@ def test_gradient_equals_finite_differences_and_autograd(d: int) -> None:
     np.testing.assert_allclose(found, weights.grad, rtol=1e-4, atol=1e-4)
 
 
+def test_with_lapses_the_gradient_equals_autograd() -> None:
+    rng = np.random.default_rng(0)
+    _, triplets = planted(12, 5, 150, rng)
+    x = padded(np.abs(rng.normal(size=(12, 5))).astype(np.float32))
+    gradient, scale, lapse = aligned_rows(*x.shape), 1 / 150, 0.2
+    loss = kernels.add_gradients(x, triplets, 0, len(triplets), scale, lapse, gradient)
+    weights = torch.tensor(x[:, :5].astype(np.float64), requires_grad=True)
+    i, j, k = weights[torch.from_numpy(triplets).long()].unbind(1)
+    meant = torch.softmax(torch.stack([(i * j).sum(1), (i * k).sum(1), (j * k).sum(1)], 1), 1)[:, 0]
+    said = (1 - lapse) * meant + lapse / 3
+    (-scale * said.log().sum()).backward()
+    np.testing.assert_allclose(gradient[:, :5], weights.grad, rtol=1e-4, atol=1e-6)
+    said = said.detach()
+    assert loss == pytest.approx(float(-said.log().sum()), rel=1e-5)
+    scored, right, by_chance = kernels.score(x, triplets, lapse)
+    assert scored == pytest.approx(loss, rel=1e-6)
+    assert by_chance == pytest.approx(float((lapse / 3 / said).sum()), rel=1e-5)
+    certain, same, none = kernels.score(x, triplets, 0.0)
+    assert (same, none) == (right, 0.0)
+    assert certain == pytest.approx(loss_of(x[:, :5].astype(np.float64), triplets), rel=1e-5)
+
+
 @pytest.mark.parametrize("batch_size", [7, 32, 96, 128, 5000])
 def test_every_triplet_is_trained_on_the_last_batch_included(batch_size: int) -> None:
     _, triplets = planted(40, 4, 1100, np.random.default_rng(1))
@@ -105,7 +127,7 @@ def test_every_triplet_is_trained_on_the_last_batch_included(batch_size: int) ->
     n_blocks = -(-len(triplets) // rule.block_size)
     order = np.random.default_rng(2).permutation(n_blocks).astype(np.int32)
     table = gap_table(0.9, 0.999, rule.l1_gradient)
-    start = kernels.score(state.weights, triplets)[0]
+    start = kernels.score(state.weights, triplets, 0.0)[0]
     loss, n, step = kernels.train_epoch(state, triplets, order, 0, rule, table)
     assert n == len(triplets)
     assert step == -(-n_blocks // (batch_size // rule.block_size))

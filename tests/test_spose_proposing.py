@@ -16,6 +16,7 @@ from affectlake.spose import (
     choose_settings,
     draw_informative,
     expected_information,
+    fit,
     fit_members,
     score,
     training_data,
@@ -51,6 +52,15 @@ def test_it_is_the_entropy_of_the_mean_less_the_mean_entropy(n_members: int, m: 
     found = expected_information(members, triplets)
     np.testing.assert_allclose(found, wanted, atol=2e-6)
     np.testing.assert_allclose(expected_information(members[::-1], triplets[:, ::-1]), found, atol=1e-6)
+
+
+def test_an_answer_by_chance_tells_nothing(rng: np.random.Generator) -> None:
+    members, triplets, lapse = embeddings(3, rng), sample_dyads(N, rng, 1), 0.3
+    each = [(1 - lapse) * choice_probabilities(one, triplets).astype(np.float64) + lapse / 3 for one in members]
+    wanted = entropy(np.mean(each, axis=0)) - np.mean([entropy(p) for p in each], axis=0)
+    found = expected_information(members, triplets, lapse)
+    np.testing.assert_allclose(found, wanted, atol=2e-6)
+    assert found.sum() < 0.7 * expected_information(members, triplets).sum()
 
 
 def test_embeddings_that_agree_leave_nothing_to_learn_and_sure_ones_that_differ_the_most(
@@ -137,6 +147,23 @@ def fitted(
 ) -> list[NDArray[np.float32]]:
     fits, _ = fit_members(train, held, n_stimuli, HOW.candidates(BASE, len(train), n_stimuli), rng, 3)
     return [one.weights for one in fits]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25])
+def test_a_fit_learns_which_share_is_by_chance_and_is_not_bent_by_it(share: float) -> None:
+    rng = np.random.default_rng(7)
+    truth, every = world(rng)
+    every = every[rng.permutation(len(every))]
+    test, rest = judge(truth, every[:4000]), judge(truth, every[4000:12000])
+    by_chance = rng.random(len(rest)) < share
+    rest[by_chance] = rng.permuted(rest[by_chance], axis=1)
+    data = training_data(rest[1500:], rest[:1500], len(truth), rng)
+    (how,) = replace(HOW, priors=(1.4,)).candidates(BASE, len(data.train), len(truth))
+    blind, aware = (fit(data, replace(how, learn_lapses=learn), np.random.default_rng(1)) for learn in (False, True))
+    assert (blind.lapse, {row.lapse for row in blind.curve}) == (0.0, {0.0})
+    assert aware.lapse == pytest.approx(share, abs=0.05)
+    right, unaware = score(aware.weights, test).accuracy, score(blind.weights, test).accuracy
+    assert right > unaware + (0.01 if share else -0.01)
 
 
 def test_what_is_proposed_teaches_more_than_what_is_drawn_at_random() -> None:

@@ -114,6 +114,7 @@ def _learning_curves(_n: int) -> dict[str, object]:
         "test_loss": [1.1, 1.0, 0.6],
         "test_accuracy": [0.4, 0.6, 0.9],
         "n_dimensions": [2, 2, 2],
+        "lapse": [0.1, 0.08, 0.05],
     }
 
 

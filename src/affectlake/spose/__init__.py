@@ -5,8 +5,9 @@ The names below are loaded when first used: importing this package loads neither
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from affectlake.lazily import loaded_when_used
 
 if TYPE_CHECKING:
     from affectlake.spose.curve import Epoch as Epoch
@@ -48,9 +49,4 @@ _HOME = {
 }
 
 __all__ = list(_HOME)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = loaded_when_used(__name__, _HOME)

@@ -23,7 +23,7 @@ _FOREVER = 2**62
 class CpuTrainer:
     """One fit's embedding on the CPU (see `affectlake.spose.fitting.Trainer`).
 
-    Lazy Adam (`affectlake.spose.kernels`) is used once the bias correction has settled, after ``2 / (1 - beta2)``
+    Lazy Adam (`affectlake.spose.state`) is used once the bias correction has settled, after ``2 / (1 - beta2)``
     steps, and only if a batch touches less than 3/4 of the rows on average; before, and at larger batches, every row
     takes every step. Weights are current, and no gradient is pending, between epochs.
     """
@@ -49,18 +49,17 @@ class CpuTrainer:
         moments = padded(start.first_moment), padded(start.second_moment)
         self._state = State(weights, *moments, aligned_rows(*weights.shape), settled)
 
-    def train_epoch(self, order: NDArray[np.int32]) -> float:
+    def train_epoch(self, order: NDArray[np.int32], lapse: float) -> float:
         """Train on every triplet once, in the given order of blocks; return the mean cross-entropy as it went."""
-        loss, n, self._step = kernels.train_epoch(
-            self._state, self._data.train, order, self._step, self._rule, self._table
-        )
+        rule = self._rule._replace(lapse=lapse)
+        loss, n, self._step = kernels.train_epoch(self._state, self._data.train, order, self._step, rule, self._table)
         return float(loss / n)
 
-    def score(self) -> Score:
-        """Return the score on the held-out choices."""
-        loss, right = kernels.score(self._state.weights, self._data.test)
+    def score(self, lapse: float) -> tuple[Score, float]:
+        """Return the score on the held-out choices, and the share of them expected to be made by chance."""
+        loss, right, by_chance = kernels.score(self._state.weights, self._data.test, lapse)
         n = len(self._data.test)
-        return Score(loss / n, right / n, n)
+        return Score(loss / n, right / n, n), by_chance / n
 
     def moments(self) -> Moments:
         """Return a copy of the embedding and of Adam's moments."""

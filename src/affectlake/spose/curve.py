@@ -38,6 +38,9 @@ class Epoch(NamedTuple):
         `Score` on the held-out triplets after the epoch.
     n_dimensions : int
         Dimensions that the pruning rule keeps after the epoch.
+    lapse : float
+        Share of the held-out judgments that is expected to be made by chance; the next epoch counts on it. 0 if the fit
+        does not learn it. The losses of an epoch are those under the row before.
     """
 
     epoch: int
@@ -45,6 +48,7 @@ class Epoch(NamedTuple):
     test_loss: float
     test_accuracy: float
     n_dimensions: int
+    lapse: float = 0.0
 
 
 def best_epoch(curve: Sequence[Epoch]) -> int:

@@ -20,6 +20,7 @@ from affectlake.spose.data import TrainingData
 from affectlake.spose.settings import Settings
 from affectlake.spose.state import Moments, block_size
 
+_FIRST_LAPSE = 0.1  # where learning the share of judgments made by chance begins
 _CHECKPOINT_EVERY = 5  # epochs: writing one takes as long as a tenth of an epoch at the paper's size
 
 
@@ -38,6 +39,8 @@ class Fit(NamedTuple):
         Of the unpruned weights of that epoch on the held-out choices.
     stopped : {"patience", "max_epochs"}
         What ended the fit.
+    lapse : float
+        Share of judgments made by chance, as learned by that epoch; 0 if it was not to be learned.
     """
 
     weights: NDArray[np.float32]
@@ -45,16 +48,17 @@ class Fit(NamedTuple):
     best_epoch: int
     score: Score
     stopped: str
+    lapse: float
 
 
 class Trainer(Protocol):
     """What the loop needs of a device."""
 
-    def train_epoch(self, order: NDArray[np.int32]) -> float:
+    def train_epoch(self, order: NDArray[np.int32], lapse: float) -> float:
         """Train on every triplet once, in the given order of blocks; return the mean cross-entropy as it went."""
 
-    def score(self) -> Score:
-        """Return the score on the held-out choices."""
+    def score(self, lapse: float) -> tuple[Score, float]:
+        """Return the score on the held-out choices, and the share of them expected to be made by chance."""
 
     def moments(self) -> Moments:
         """Return a copy of the embedding and of Adam's moments."""
@@ -101,7 +105,8 @@ def fit(
     else:
         start = _start(data.n_stimuli, settings, rng)
         trainer = _trainer(device, data, settings, start)
-        first = _row(0, None, trainer.score(), start.weights, settings)
+        scored = trainer.score(_FIRST_LAPSE if settings.learn_lapses else 0.0)
+        first = _row(0, None, scored, start.weights, settings)
         progress = Progress(start, start.weights, (first,), dict(rng.bit_generator.state))
         if on_epoch:
             on_epoch(first)
@@ -109,9 +114,10 @@ def fit(
     n_blocks = -(-len(data.train) // block_size(settings.batch_size))
 
     while not (stopped := _stopped(curve, settings)):
-        train_loss = trainer.train_epoch(rng.permutation(n_blocks).astype(np.int32))
+        lapse = curve[-1].lapse
+        train_loss = trainer.train_epoch(rng.permutation(n_blocks).astype(np.int32), lapse)
         moments = trainer.moments()
-        curve.append(_row(len(curve), train_loss, trainer.score(), moments.weights, settings))
+        curve.append(_row(len(curve), train_loss, trainer.score(lapse), moments.weights, settings))
         if best_epoch(curve) == curve[-1].epoch:
             best = moments.weights
         if checkpoint and (curve[-1].epoch % _CHECKPOINT_EVERY == 0 or _stopped(curve, settings)):
@@ -122,7 +128,8 @@ def fit(
 
     row = curve[best_epoch(curve)]
     weights = pruning.pruned(best, settings.pruning, settings.threshold)
-    return Fit(weights, tuple(curve), row.epoch, Score(row.test_loss, row.test_accuracy, len(data.test)), stopped)
+    score = Score(row.test_loss, row.test_accuracy, len(data.test))
+    return Fit(weights, tuple(curve), row.epoch, score, stopped, row.lapse)
 
 
 def fit_seeds(
@@ -206,9 +213,16 @@ def _trainer(device: str, data: TrainingData, settings: Settings, start: Moments
     return TorchTrainer(data, settings, start, device.removeprefix("torch:"))
 
 
-def _row(epoch: int, train_loss: float | None, score: Score, weights: NDArray[np.float32], settings: Settings) -> Epoch:
+def _row(
+    epoch: int,
+    train_loss: float | None,
+    scored: tuple[Score, float],
+    weights: NDArray[np.float32],
+    settings: Settings,
+) -> Epoch:
     n_dimensions = int(pruning.kept(weights, settings.pruning, settings.threshold).sum())
-    return Epoch(epoch, train_loss, score.loss, score.accuracy, n_dimensions)
+    score, lapse = scored
+    return Epoch(epoch, train_loss, score.loss, score.accuracy, n_dimensions, lapse)
 
 
 def _stopped(curve: list[Epoch], settings: Settings) -> str:

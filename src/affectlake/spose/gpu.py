@@ -51,28 +51,29 @@ class TorchTrainer:
         self._x, self._m, self._v = (torch.tensor(rows, device=self._device) for rows in start[:3])
         self._l1_gradient = settings.l1 / data.n_stimuli
 
-    def train_epoch(self, order: NDArray[np.int32]) -> float:
+    def train_epoch(self, order: NDArray[np.int32], lapse: float) -> float:
         """Train on every triplet once, in the given order of blocks; return the mean cross-entropy as it went."""
         rows, ends = self._batches(order)
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
         with torch.no_grad():
             for first, end in zip([0, *ends[:-1]], ends, strict=True):
-                self._batch(self._train[rows[first:end]].long(), loss)
+                self._batch(self._train[rows[first:end]].long(), lapse, loss)
         return float(loss) / len(self._train)
 
-    def score(self) -> Score:
-        """Return the score on the held-out choices (defined in `affectlake.spose.model`)."""
-        loss = torch.zeros((), dtype=torch.float64, device=self._device)
-        right = torch.zeros((), dtype=torch.float64, device=self._device)
+    def score(self, lapse: float) -> tuple[Score, float]:
+        """Return the score on the held-out choices, and the share of them expected to be made by chance."""
+        loss, right, by_chance = torch.zeros((3,), dtype=torch.float64, device=self._device).unbind()
         with torch.no_grad():
             for first in range(0, len(self._test), _SCORE_BATCH):
                 batch = self._test[first : first + _SCORE_BATCH]
                 similarities = _similarities(*self._x[batch.long()].unbind(1))
-                loss -= torch.log_softmax(similarities, 1)[:, 0].sum(dtype=torch.float64)
+                said, meant = _said(torch.log_softmax(similarities, 1)[:, 0], lapse)
+                loss -= said.sum(dtype=torch.float64)
+                by_chance += (1.0 - meant).sum(dtype=torch.float64)
                 top = similarities == similarities.amax(1, keepdim=True)
                 right += (top[:, 0] / top.sum(1)).sum(dtype=torch.float64)
         n = len(self._test)
-        return Score(float(loss) / n, float(right) / n, n)
+        return Score(float(loss) / n, float(right) / n, n), float(by_chance) / n
 
     def moments(self) -> Moments:
         """Return a copy of the embedding and of Adam's moments."""
@@ -88,12 +89,13 @@ class TorchTrainer:
         ends = np.cumsum(np.add.reduceat(lengths, np.arange(0, len(order), per_batch)))
         return torch.from_numpy(rows[rows < n]).to(self._device), ends.tolist()
 
-    def _batch(self, triplets: torch.Tensor, loss: torch.Tensor) -> None:
+    def _batch(self, triplets: torch.Tensor, lapse: float, loss: torch.Tensor) -> None:
         """Take one step: cross-entropy of the batch, its gradient, Adam, projection."""
         xi, xj, xk = self._x[triplets].unbind(1)  # (b, d) each
         logs = torch.log_softmax(_similarities(xi, xj, xk), 1)  # (b, 3)
-        loss -= logs[:, 0].sum(dtype=torch.float64)
-        ij, ik, jk = (logs.exp() / len(triplets)).unsqueeze(2).unbind(1)  # (b, 1) each
+        said, meant = _said(logs[:, 0], lapse)
+        loss -= said.sum(dtype=torch.float64)
+        _, ik, jk = (logs.exp() * (meant / len(triplets)).unsqueeze(1)).unsqueeze(2).unbind(1)  # (b, 1) each
         ij = -(ik + jk)
         rows = torch.stack([ij * xj + ik * xk, ij * xi + jk * xk, ik * xi + jk * xj], 1)  # (b, 3, d)
         gradient = torch.full_like(self._x, self._l1_gradient)
@@ -107,6 +109,15 @@ class TorchTrainer:
         self._v.mul_(s.beta2).addcmul_(gradient, gradient, value=1.0 - s.beta2)
         root = self._v.sqrt().div_((1.0 - s.beta2**self._step) ** 0.5).add_(s.epsilon)
         self._x.addcdiv_(self._m, root, value=-s.learning_rate / (1.0 - s.beta1**self._step)).clamp_(min=0.0)
+
+
+def _said(logs: torch.Tensor, lapse: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the logarithm of how probable each judgment is, and how probable it is that it was meant: (b,) both."""
+    if lapse == 0.0:
+        return logs, torch.ones_like(logs)
+    meant = (1.0 - lapse) * logs.exp()
+    said = meant + lapse / 3.0
+    return said.log(), meant / said
 
 
 def _similarities(xi: torch.Tensor, xj: torch.Tensor, xk: torch.Tensor) -> torch.Tensor:

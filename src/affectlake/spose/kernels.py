@@ -1,30 +1,12 @@
 """The compiled arithmetic of SPoSE: similarities and softmax of sixteen triplets at once, gradients, and lazy Adam.
 
-Belongs here: what Numba compiles. Not here: which triplets to train on and when to stop (`fitting`), settings, files.
-Vector operations and the functions that use them share one file because Numba's cache looks only at the file of
-the function it compiled: in two files, a change to the first would leave the second's old machine code in use.
+Which triplets to train on and when to stop does not belong here (`fitting`). Vector operations and the functions that
+use them share one file because Numba's cache looks only at the file of the function it compiled: in two files, a change
+to the first would leave the second's old machine code in use.
 
 Rows are float32, padded with zero columns to a multiple of `LANES` and aligned to 64 bytes, so that a row of 30
-dimensions is two full AVX-512 registers (LLVM splits them where registers are narrower).
-
-**Lazy Adam.** A small batch touches few rows. The gradient of an untouched row is the constant
-``c = l1 / n_stimuli``, so its missed steps have a closed form and cost nothing until the row is needed. The rule is
-one invariant: *row r has taken every step up to* ``settled[r]``; ``gradient[r]`` *is its data gradient of the step
-after that; in the steps since then it has none*. `settle_row` takes the step with the gradient and ``k`` without one
-at once. With m, v the moments after the first of them, the missed ones have
-
-    m_j = c + b1**j (m - c),    v_j = c**2 + b2**j (v - c**2),    j = 0 … k
-
-and as v_j is close to b2**j v over a short gap, the k + 1 updates sum to (c A_k + (m - c) B_k) / (sqrt(v) + eps) with
-
-    A_k = sum_j b2**(-j/2),    B_k = sum_j (b1 / sqrt(b2))**j.
-
-m_j moves monotonely towards c >= 0, so a weight first rises, if at all, and then falls: clipping once at zero after the
-last step equals clipping after each. Gaps longer than `LONGEST_GAP`, 64, are taken in pieces. With k = 0 this is Adam.
-
-The approximation of v_j costs at most b2**(-k/2) - 1 of an update (0.3 % over a gap of 6 steps, the mean at the
-paper's size and batch 128; 3 % over 64), and that only where v is hardly above c**2. Against dense Adam in float64 the
-mean error of a weight is below 0.1 % of its mean way (tests); held-out losses agree to 1e-4 nats (benchmarks).
+dimensions is two full AVX-512 registers (LLVM splits them where registers are narrower). Why rows may be stepped
+lazily, and what the terms of `_settle_row` are, stands in `affectlake.spose.state`.
 """
 
 # mypy: disable-error-code="untyped-decorator"
@@ -212,7 +194,7 @@ def _add_gradients(_typing: Any, x: Any, g: Any, i: Any, j: Any, k: Any, ik: Any
 
 @intrinsic
 def _settle_row(_typing: Any, x: Any, m: Any, v: Any, g: Any, row: Any, table: Any, gap: Any, constants: Any) -> Any:
-    """Take one Adam step with the row's gradient and `gap` without (module's text); leave the gradient zero.
+    """Take one Adam step with the row's gradient and `gap` without (`affectlake.spose.state`); leave the gradient zero.
 
     `constants` are b1, b2, 1 - b1, -b1 c, sqrt(1 - b2), sqrt(1 - b2) c, c, eps and step size (bias-corrected).
     """
@@ -291,13 +273,31 @@ def _softmax(similarities: Any, n: int, scale: float) -> float:
 
 
 @njit(**_COMPILE)
-def score(x: NDArray[np.float32], triplets: NDArray[np.int32]) -> tuple[float, float]:
-    """Return the summed cross-entropy (nats) and the number of triplets whose first pair is the most similar.
+def _lapsing(shares: Any, n: int, scale: float, lapse: float) -> tuple[float, float]:
+    """Weigh the wrong pairs' shares (probabilities times `scale`) by how probable it is that each judgment was meant.
 
-    A triplet whose first pair ties with one or two others counts as 1/2 or 1/3.
+    Returns the summed cross-entropy (nats) and the expected number of judgments made by chance.
+    """
+    loss = by_chance = 0.0
+    for t in range(n):
+        meant = (1.0 - lapse) * shares[0, t] / scale
+        said = meant + lapse / 3.0
+        shares[1, t] *= meant / said
+        shares[2, t] *= meant / said
+        loss -= math.log(said)
+        by_chance += 1.0 - meant / said
+    return loss, by_chance
+
+
+@njit(**_COMPILE)
+def score(x: NDArray[np.float32], triplets: NDArray[np.int32], lapse: float) -> tuple[float, float, float]:
+    """Return the summed cross-entropy (nats), how many first pairs are the most similar, and judgments by chance.
+
+    A triplet whose first pair ties with one or two others counts as 1/2 or 1/3. The last is what is expected of an
+    agent who makes a share `lapse` of judgments by chance.
     """
     similarities = np.empty((3, _CHUNK), np.float32)
-    loss = right = 0.0
+    loss = right = by_chance = 0.0
     for first in range(0, triplets.shape[0], _CHUNK):
         n = min(_CHUNK, triplets.shape[0] - first)
         _similarities(x, triplets, first, n, similarities)
@@ -305,8 +305,12 @@ def score(x: NDArray[np.float32], triplets: NDArray[np.int32]) -> tuple[float, f
             ij, ik, jk = similarities[0, t], similarities[1, t], similarities[2, t]
             if ij >= ik and ij >= jk:
                 right += 1.0 / (1 + (ij == ik) + (ij == jk))
-        loss += _softmax(similarities, n, 1.0)
-    return loss, right
+        added, chance = _softmax(similarities, n, 1.0), 0.0
+        if lapse > 0.0:
+            added, chance = _lapsing(similarities, n, 1.0, lapse)
+        loss += added
+        by_chance += chance
+    return loss, right, by_chance
 
 
 @njit(**_COMPILE)
@@ -322,7 +326,7 @@ def probabilities(x: NDArray[np.float32], triplets: NDArray[np.int32], out: NDAr
 
 
 @njit(**_COMPILE)
-def information(members: NDArray[np.float32], triplets: NDArray[np.int32], out: NDArray[np.float32]) -> None:
+def information(members: Any, triplets: Any, lapse: float, out: Any) -> None:
     """Write to (m,) `out` the entropy of the mean of (s, n, width) `members`' probabilities less their mean entropy."""
     n_members = members.shape[0]
     shares = np.empty((n_members, 3, _CHUNK), np.float32)
@@ -336,7 +340,7 @@ def information(members: NDArray[np.float32], triplets: NDArray[np.int32], out: 
             for r in range(3):
                 total = 0.0
                 for s in range(n_members):
-                    share = shares[s, r, t]
+                    share = (1.0 - lapse) * shares[s, r, t] + lapse / 3.0
                     total += share
                     difference += share * math.log(max(share, 1e-30))
                 difference -= total * math.log(max(total / n_members, 1e-30))
@@ -344,14 +348,17 @@ def information(members: NDArray[np.float32], triplets: NDArray[np.int32], out: 
 
 
 @njit(**_COMPILE)
-def add_gradients(x: Any, triplets: Any, first: int, n: int, scale: float, gradient: Any) -> float:
+def add_gradients(x: Any, triplets: Any, first: int, n: int, scale: float, lapse: float, gradient: Any) -> float:
     """Add to `gradient` that of the cross-entropy of `n` triplets, times `scale`; return their summed loss."""
     shares = np.empty((3, _CHUNK), np.float32)
     loss = 0.0
     for start in range(first, first + n, _CHUNK):
         size = min(_CHUNK, first + n - start)
         _similarities(x, triplets, start, size, shares)
-        loss += _softmax(shares, size, scale)
+        added = _softmax(shares, size, scale)
+        if lapse > 0.0:
+            added, _ = _lapsing(shares, size, scale, lapse)
+        loss += added
         for t in range(size):
             row = triplets[start + t]
             i, j, k = np.intp(row[0]), np.intp(row[1]), np.intp(row[2])
@@ -418,12 +425,8 @@ def train_epoch(
 
     Returns
     -------
-    loss : float
-        Summed cross-entropy, each triplet's under the weights its batch found.
-    n_triplets : int
-        How many were trained on: all of them.
-    step : int
-        Steps taken after.
+    loss, n_triplets, step : float, int, int
+        Summed cross-entropy, each triplet's under the weights its batch found; all triplets; steps taken after.
     """
     n_stimuli, n_blocks = state.weights.shape[0], rule.batch_size // rule.block_size
     everything, rows = np.arange(n_stimuli), np.empty(n_stimuli + 1, np.int64)
@@ -438,7 +441,7 @@ def train_epoch(
         for block in blocks:
             first = block * rule.block_size
             size = min(rule.block_size, triplets.shape[0] - first)
-            loss += add_gradients(state.weights, triplets, first, size, 1.0 / n, state.gradient)
+            loss += add_gradients(state.weights, triplets, first, size, 1.0 / n, rule.lapse, state.gradient)
         n_triplets += n
         step += 1
         if step <= rule.dense_until:

@@ -6,6 +6,14 @@ Of a triplet (i, j, k) the pair with the highest similarity x_i·x_j is left whe
 
 (equation 2 of the paper; Zheng et al. 2019). The logarithm is taken of the sum after its largest term is factored
 out, so that inner products of any size are safe. How embeddings are fitted is in `affectlake.spose.fitting`.
+
+An agent who makes a share ``lapse`` of judgments by chance (Wichmann & Hill 2001) says so with probability
+``(1 - lapse) p + lapse / 3``; a fit that counts on it is not bent by single wrong answers. The gradient of a judgment's
+cross-entropy is then that of p times the probability that it was meant,
+
+    w = (1 - lapse) p / ((1 - lapse) p + lapse / 3),
+
+and the mean of 1 - w over held-out judgments is the next estimate of ``lapse`` (expectation maximisation).
 """
 
 from __future__ import annotations
@@ -34,7 +42,7 @@ def score(weights: NDArray[np.float32], pairs_first: NDArray[np.int32]) -> Score
         If a shape, a dtype or an index is not as above.
     """
     check(weights, pairs_first)
-    loss, right = kernels.score(padded(weights), np.ascontiguousarray(pairs_first))
+    loss, right, _ = kernels.score(padded(weights), np.ascontiguousarray(pairs_first), 0.0)
     n = pairs_first.shape[0]
     return Score(loss / n, right / n, n)
 

@@ -91,7 +91,9 @@ def fit_members(
     return list(found.values()), settings
 
 
-def expected_information(members: list[NDArray[np.float32]], triplets: NDArray[np.int32]) -> NDArray[np.float32]:
+def expected_information(
+    members: list[NDArray[np.float32]], triplets: NDArray[np.int32], lapse: float = 0.0
+) -> NDArray[np.float32]:
     """Return what the answer to each triplet is expected to tell about which embedding is right: (m,) float32, nats.
 
     Parameters
@@ -100,6 +102,8 @@ def expected_information(members: list[NDArray[np.float32]], triplets: NDArray[n
         Two embeddings or more, all of one shape.
     triplets : (m, 3) int32, m >= 1
         Stimulus indices in any order.
+    lapse : float
+        Share of judgments that the agent makes by chance, 0 to below 1: such an answer tells nothing.
 
     Raises
     ------
@@ -115,7 +119,7 @@ def expected_information(members: list[NDArray[np.float32]], triplets: NDArray[n
     stacked = rows.reshape(len(members), n_stimuli, -1)
     stacked[:, :, :d] = members
     out = np.empty(len(triplets), np.float32)
-    kernels.information(stacked, np.ascontiguousarray(triplets), out)
+    kernels.information(stacked, np.ascontiguousarray(triplets), lapse, out)
     return out
 
 

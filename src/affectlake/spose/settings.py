@@ -49,6 +49,9 @@ class Settings:
         Which dimensions the result keeps: a key of `affectlake.spose.pruning.RULES`.
     threshold : float
         The rule's threshold, at least 0.
+    learn_lapses : bool
+        Whether the fit takes some judgments for made by chance, and learns which share (`affectlake.spose.model`). The
+        published fits do not.
     """
 
     l1: float
@@ -65,6 +68,7 @@ class Settings:
     init_std: float = 0.01
     pruning: str = "max-weight"
     threshold: float = 0.1
+    learn_lapses: bool = False
 
     def __post_init__(self) -> None:
         for name, (kind, allowed, holds) in _LEGAL.items():
@@ -114,7 +118,7 @@ class FewJudgments:
         to m judgments of n stimuli is ``prior n / m``, so that the prior counts the same however many judgments there
         are, and at most `LARGEST_L1`. Which of them suits, the held-out judgments tell
         (`affectlake.spose.proposing.choose_settings`): noisy judgments want a high one, very few a low one.
-    learning_rate, max_epochs, patience, min_delta
+    learning_rate, max_epochs, patience, min_delta, learn_lapses
         As in :class:`Settings`.
     """
 
@@ -123,6 +127,7 @@ class FewJudgments:
     max_epochs: int = 500
     patience: int = 60
     min_delta: float = 1e-5
+    learn_lapses: bool = True
 
     def candidates(self, base: Settings, n_judgments: int, n_stimuli: int) -> list[Settings]:
         """Return `base` with these in place of its own, once for each different l1, and some 24 batches an epoch."""
@@ -137,6 +142,7 @@ class FewJudgments:
                 max_epochs=self.max_epochs,
                 patience=self.patience,
                 min_delta=self.min_delta,
+                learn_lapses=self.learn_lapses,
             )
             for l1 in strengths
         ]
@@ -145,8 +151,8 @@ class FewJudgments:
 def _is(value: object, kind: str) -> bool:
     if kind == "text":
         return isinstance(value, str)
-    if isinstance(value, bool):
-        return False
+    if isinstance(value, bool) or kind == "flag":
+        return isinstance(value, bool) and kind == "flag"
     if kind == "integer":
         return isinstance(value, int)
     return isinstance(value, int | float) and math.isfinite(value)
@@ -181,4 +187,5 @@ _LEGAL: dict[str, tuple[str, str, Any]] = {
     "init_std": _AMOUNT,
     "pruning": ("text", ", ".join(RULES), lambda value: value in RULES),
     "threshold": _AMOUNT,
+    "learn_lapses": ("flag", "true, false", lambda _: True),
 }

@@ -1,4 +1,24 @@
-"""What an embedding in training consists of, laid out as the kernels want it. No arithmetic on choices here."""
+"""What an embedding in training consists of, laid out as the kernels want it. No arithmetic on choices here.
+
+**Lazy Adam.** A small batch touches few rows. The gradient of an untouched row is the constant
+``c = l1 / n_stimuli``, so its missed steps have a closed form and cost nothing until the row is needed. The rule is
+one invariant: *row r has taken every step up to* ``settled[r]``; ``gradient[r]`` *is its data gradient of the step
+after that; in the steps since then it has none*. The kernel `_settle_row` takes the step with the gradient and ``k``
+without one at once. With m, v the moments after the first of them, the missed ones have
+
+    m_j = c + b1**j (m - c),    v_j = c**2 + b2**j (v - c**2),    j = 0 … k
+
+and as v_j is close to b2**j v over a short gap, the k + 1 updates sum to (c A_k + (m - c) B_k) / (sqrt(v) + eps) with
+
+    A_k = sum_j b2**(-j/2),    B_k = sum_j (b1 / sqrt(b2))**j.
+
+m_j moves monotonely towards c >= 0, so a weight first rises, if at all, and then falls: clipping once at zero after the
+last step equals clipping after each. Gaps longer than `LONGEST_GAP`, 64, are taken in pieces. With k = 0 this is Adam.
+
+The approximation of v_j costs at most b2**(-k/2) - 1 of an update (0.3 % over a gap of 6 steps, the mean at the
+paper's size and batch 128; 3 % over 64), and that only where v is hardly above c**2. Against dense Adam in float64 the
+mean error of a weight is below 0.1 % of its mean way (tests); held-out losses agree to 1e-4 nats (benchmarks).
+"""
 
 from __future__ import annotations
 
@@ -32,7 +52,7 @@ class State(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """How to step: the constants of Adam, and until which step every row takes every step."""
+    """How to step: the constants of Adam, until which step every row takes every step, and the agent's lapse rate."""
 
     learning_rate: float
     beta1: float
@@ -42,6 +62,7 @@ class Rule(NamedTuple):
     batch_size: int
     block_size: int
     dense_until: int
+    lapse: float = 0.0
 
 
 def aligned_rows(n_rows: int, width: int) -> NDArray[np.float32]:
@@ -67,7 +88,7 @@ def block_size(batch_size: int) -> int:
 def gap_table(beta1: float, beta2: float, l1_gradient: float) -> NDArray[np.float32]:
     """Return (LONGEST_GAP, 5) float32: for k missed steps c A_k, B_k, b1**k, b2**k and (1 - b2**k) c**2.
 
-    The letters are those of `affectlake.spose.kernels`.
+    The letters are those of the module's text.
     """
     k = np.arange(LONGEST_GAP, dtype=float)
     a, b = np.cumsum(beta2 ** (-k / 2)), np.cumsum((beta1 / math.sqrt(beta2)) ** k)
