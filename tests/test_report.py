@@ -339,6 +339,15 @@ def test_the_fit_that_was_laid_out_is_shown_and_others_are_its_range() -> None:
     assert "seed 1 of 2 fits" in prose
 
 
+def test_what_a_fit_takes_for_chance_is_said_where_it_was_learned() -> None:
+    inputs = make_inputs()
+    mine = pl.col("agent") == "human-category"
+    learned = inputs.learning_curves.with_columns(lapse=pl.when(mine).then(0.0987).otherwise("lapse"))
+    for curves, n in ((learned, 1), (inputs.learning_curves, 0), (inputs.learning_curves.drop("lapse"), 0)):
+        prose = Page(render(replace(inputs, learning_curves=curves))).prose
+        assert prose.count("takes 9.87 % of the judgments for made by chance") == n
+
+
 def test_choices_of_agents_that_were_asked_are_not_called_simulated() -> None:
     prose = Page(
         render(make_inputs(params={"agents": {"human-category": {"kind": "chat"}, "caption-tfidf": {}}}))

@@ -110,12 +110,14 @@ def _curves_caption(curves: pl.DataFrame, facts: AgentFacts) -> str:
     best = own.row(int(own["test_loss"].arg_min() or 0), named=True)
     seeds = "" if curves["seed"].n_unique() == 1 else f" (thick line: seed {facts.seed}, thin: the others)"
     what = f"Learning curves of {counted(curves['seed'].n_unique(), 'fit')}{seeds}."
+    lapse = best.get("lapse") or 0.0  # versions made before fits could learn it have no such column
+    by_chance = f" The fit takes {percent(lapse)} of the judgments for made by chance." if lapse else ""
     return (
         f"{what} In {counted(last['epoch'] - first['epoch'], 'epoch')} the loss on held-out triplets goes "
         f"from {decimal(first['test_loss'], 3)} to {decimal(last['test_loss'], 3)} nats and its accuracy from "
         f"{percent(first['test_accuracy'])} to {percent(last['test_accuracy'])}; the loss is lowest "
         f"({decimal(best['test_loss'], 3)}) after epoch {best['epoch']}, and "
-        f"{counted(last['n_dimensions'], 'dimension')} are kept at the end."
+        f"{counted(last['n_dimensions'], 'dimension')} are kept at the end.{by_chance}"
     )
 
 
