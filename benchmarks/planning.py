@@ -108,7 +108,8 @@ def at_random(here: World, study: params.Params, agent: str, sizes: list[int]) -
         ways = {"as the study": [base], "as plan": study.few.candidates(base, size, here.n_stimuli)}
         for name, candidates in ways.items():
             started = time.perf_counter()
-            settings = choose_settings(data, candidates, generator(root, "benchmark", "prior", size))
+            prior = generator(root, "benchmark", "prior", size)
+            settings = choose_settings(data, candidates, prior, os.cpu_count() or 1)
             weights = fit(data, settings, generator(root, "benchmark", name, size)).weights
             seconds = time.perf_counter() - started
             accuracy = score(weights, test).accuracy

@@ -198,7 +198,7 @@ def embed(tables: Tables, params: Params, work: Work) -> Frames:
     data = training_data(train, test, n_stimuli, rng)
     work.say(f"{len(data.train):,} judgments to learn from, {len(data.test):,} held out")
     candidates = params.candidates(work.agent, len(data.train), n_stimuli)
-    settings = choose_settings(data, candidates, generator(params.seed, "spose", work.agent, "prior"))
+    settings = choose_settings(data, candidates, generator(params.seed, "spose", work.agent, "prior"), work.workers)
     if len(candidates) > 1:
         work.say(f"of {len(candidates)} strengths of the prior, l1 = {settings.l1:.2g} predicts best")
     fits = fit_seeds(

@@ -14,6 +14,7 @@ for ever. Which triplets there are, and who is asked, does not belong here.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -29,7 +30,9 @@ from affectlake.spose.settings import Settings
 from affectlake.spose.state import LANES, aligned_rows
 
 
-def choose_settings(data: TrainingData, candidates: list[Settings], rng: np.random.Generator) -> Settings:
+def choose_settings(
+    data: TrainingData, candidates: list[Settings], rng: np.random.Generator, workers: int = 1
+) -> Settings:
     """Return the settings whose fit has the lowest held-out loss; of one candidate that one, without a fit.
 
     Parameters
@@ -39,11 +42,14 @@ def choose_settings(data: TrainingData, candidates: list[Settings], rng: np.rand
         One or more, such as `affectlake.spose.settings.FewJudgments.candidates` gives.
     rng : numpy.random.Generator
         Draws the start, the same for all.
+    workers : int
+        How many are fitted at once.
     """
     if len(candidates) == 1:
         return candidates[0]
     root = int(rng.integers(2**31))
-    losses = [fit(data, one, np.random.default_rng(root)).score.loss for one in candidates]
+    with ThreadPoolExecutor(workers, thread_name_prefix="candidates") as pool:
+        losses = list(pool.map(lambda one: fit(data, one, np.random.default_rng(root)).score.loss, candidates))
     return candidates[int(np.argmin(losses))]
 
 
@@ -85,7 +91,7 @@ def fit_members(
     """
     data = training_data(train, held_out, n_stimuli, rng)
     root = int(rng.integers(2**31))
-    settings = replace(choose_settings(data, candidates, rng), pruning="none")
+    settings = replace(choose_settings(data, candidates, rng, workers), pruning="none")
     names = ("proposals",)
     found = fit_seeds(data, settings, root, range(n_members), names=names, workers=workers, on_epoch=on_epoch)
     return list(found.values()), settings
