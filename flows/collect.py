@@ -171,9 +171,18 @@ def collect_answers(
 
 
 def collect_proposed(
-    lake: Path, wanted: Wanted, say: Say, show: Callable[[Shown], None] = lambda _shown: None
+    lake: Path, agent: str, n: int, say: Say, show: Callable[[Shown], None] = lambda _shown: None
 ) -> Collected:
-    """Ask what is left of the last round of proposals; if nothing is, have as many as the limit proposed, and ask them.
+    """Ask what is left of the last round of proposals; if nothing is, have `n` triplets proposed, and ask these.
+
+    Parameters
+    ----------
+    lake, say, show
+        As for :func:`collect_answers`.
+    agent : str
+        Whose answers.
+    n : int
+        Ask at most so many questions, and have so many proposed.
 
     Raises
     ------
@@ -182,14 +191,12 @@ def collect_proposed(
     """
     from pipelines.proposals import propose
 
-    params = load(lake)
-    assert wanted.proposed, wanted
-    assert wanted.limit is not None, wanted
-    if known_proposals(lake, wanted.agent) is not None:
+    wanted = Wanted(agent, limit=n, proposed=True)
+    if known_proposals(lake, agent) is not None:
         left = collect_answers(lake, wanted, say, show)
         if left.n_asked or left.ending == "stopped" or left.n_done + left.n_unaskable == left.n_planned:
             return left
-    done = propose(lake, params, wanted.agent, wanted.limit, say)
+    done = propose(lake, load(lake), agent, n, say)
     say(f"{done.agent}: round {done.round} proposes {done.n_to_learn + done.n_held_out:,} of {done.n_open:,} triplets")
     return collect_answers(lake, wanted, say, show)
 

@@ -171,10 +171,11 @@ class _SlotRun:
 
     def _ask(self) -> Collected | LeaseError:
         planned = self.schedule
-        wanted = Wanted(planned.agent, planned.trial_set, planned.limit, proposed=planned.proposed)
-        asking = collect_proposed if planned.proposed else collect_answers
         try:
-            return asking(self.lake, wanted, self.tell, self._show)
+            if planned.proposed and planned.limit is not None:
+                return collect_proposed(self.lake, planned.agent, planned.limit, self.tell, self._show)
+            wanted = Wanted(planned.agent, planned.trial_set, planned.limit)
+            return collect_answers(self.lake, wanted, self.tell, self._show)
         except LeaseError as error:
             return error
 

@@ -34,7 +34,7 @@ LEAST_JUDGMENTS = 100  # a fit to fewer says nothing
     writes=("sweeps/{agent}",),
     params=("seed", "spose", "sweeps", "agents.{agent}.l1"),
     kinds=EVERY_KIND,
-    version=1,
+    version=2,
 )
 def sweep(tables: Tables, params: Params, work: Work) -> Frames:
     """Fit again with other numbers of dimensions and of judgments: where accuracy and dimensions saturate."""
