@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,10 +48,21 @@ def is_current(lake: Path, stage: str) -> bool:
 
 
 def record_done(lake: Path, stage: str) -> None:
-    """Let DVC keep the stage's outputs, and write to ``dvc.lock`` what they were made from."""
-    with dvc_repository(lake) as repo:
-        repo.commit(f"{lake / layout.PIPELINE}:{stage}", force=True)
+    """Let DVC keep the stage's outputs, and write to ``dvc.lock`` what they were made from.
+
+    As ``dvc commit --force``, but for how the file is written: DVC reads and writes all of it so that comments would
+    stay, which takes a second a stage where there are thirty.
+    """
+    from dvc.repo import lock_repo
+    from dvc.stage.serialize import to_single_stage_lockfile
+
+    with dvc_repository(lake) as repo, lock_repo(repo):
         made = repo.stage.load_one(path=str(lake / layout.PIPELINE), name=stage)
+        made.save()
+        made.commit()
+        lock = _lock(lake)
+        stages = lock.get("stages", {}) | {stage: to_single_stage_lockfile(made)}
+        _write_lock(lake, {"schema": "2.0"} | lock | {"stages": stages})
     for out in made.outs:
         unmark(lake, os.path.relpath(out.fs_path, lake / layout.TABLES))
 
@@ -110,8 +122,19 @@ def _lock(lake: Path) -> dict[str, Any]:
     return found
 
 
+class _LockDumper(yaml.CSafeDumper):
+    """Writes DVC's ordered mappings as mappings, and what occurs twice twice."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
+        """Return that nothing is to be a reference to what stands elsewhere."""
+        return True
+
+
+_LockDumper.add_representer(OrderedDict, lambda dumper, found: dumper.represent_dict(found.items()))
+
+
 def _write_lock(lake: Path, lock: dict[str, Any]) -> None:
-    text = yaml.dump(lock, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True)
+    text = yaml.dump(lock, Dumper=_LockDumper, sort_keys=False, allow_unicode=True)
     write_whole(lake / layout.PIPELINE_LOCK, text.encode())
 
 
