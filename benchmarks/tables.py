@@ -23,6 +23,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -374,6 +375,37 @@ class Remade:
         taken = command(*clone, cwd=self.folder) + command("dvc", "pull", "-q", cwd=self.beside)
         return taken + python(DUCKDB.format("choices/*.parquet"), self.beside)
 
+    def in_session(self) -> dict[str, Callable[[], float]]:
+        """Return the ways to ask version 1 in a Python session that has imported what it needs, such as a notebook."""
+        import duckdb
+        from dvc.repo import Repo
+
+        import affectlake
+
+        def count() -> object:
+            return duckdb.sql(COUNT.format(f"'{self.folder}/choices/*.parquet'")).fetchall()
+
+        def by_commands() -> float:
+            taken = self._switch("v1") + seconds(count)
+            self._switch("v2")
+            return taken
+
+        def by_objects() -> float:
+            taken = command("git", "checkout", "-q", "v1", "--", "choices.dvc", cwd=self.folder)
+            with Repo(str(self.folder)) as repo:
+                taken += seconds(lambda: repo.checkout(force=True))
+            taken += seconds(count)
+            self._switch("v2")
+            return taken
+
+        return {
+            'affectlake.open(".").sql(…, at="v1")': lambda: seconds(
+                lambda: affectlake.open(self.lake).sql(COUNT.format("choices"), at="v1").fetchall()
+            ),
+            "git checkout and dvc checkout as commands, then DuckDB": by_commands,
+            "git checkout, DVC's own Repo.checkout (no public interface), then DuckDB": by_objects,
+        }
+
 
 def ask_history(folder: Path, frame: pl.DataFrame, rounds: int) -> dict[str, float]:
     """Return the median seconds of the same count at each of :data:`N_VERSIONS`, each one part longer than the last."""
@@ -407,16 +439,11 @@ def ask_history(folder: Path, frame: pl.DataFrame, rounds: int) -> dict[str, flo
         ),
         "dvc checkout in place, then DuckDB, version by version": checked_out,
     }
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, way in ways.items():
-            taken[name].append(way())
-    return {name: statistics.median(values) for name, values in taken.items()}
+    return ask(ways, rounds)
 
 
-def ask_remade(folder: Path, lake: Path, rounds: int) -> dict[str, float]:
-    """Return the median seconds of each way to ask an old version that shares no part with the present one."""
-    ways = Remade(folder / "remade", lake).ways()
+def ask(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    """Return the median seconds of each way; they take turns."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
@@ -427,11 +454,7 @@ def ask_remade(folder: Path, lake: Path, rounds: int) -> dict[str, float]:
 def floor(folder: Path, rounds: int) -> dict[str, float]:
     """Return the median seconds of what every answer from a cold Python process holds."""
     codes = {"Python alone": "pass", "and import duckdb": "import duckdb"}
-    taken: dict[str, list[float]] = {name: [] for name in codes}
-    for _ in range(rounds):
-        for name, code in codes.items():
-            taken[name].append(python(code, folder))
-    return {name: statistics.median(values) for name, values in taken.items()}
+    return ask({name: partial(python, code, folder) for name, code in codes.items()}, rounds)
 
 
 def main() -> None:
@@ -449,7 +472,9 @@ def main() -> None:
         frame = choices(arguments.stimuli, 1)
         table = compare(Path(folder), frame, peers, arguments.rounds)
         own = alone(Path(folder), arguments.stimuli, arguments.rounds)
-        remade = ask_remade(Path(folder), Path(folder) / "made", max(arguments.rounds, COLD_ROUNDS))
+        standing = Remade(Path(folder) / "remade", Path(folder) / "made")
+        remade = ask(standing.ways(), max(arguments.rounds, COLD_ROUNDS))
+        session = ask(standing.in_session(), max(arguments.rounds, COLD_ROUNDS))
         history = ask_history(Path(folder) / "history", frame, arguments.rounds)
         bare = floor(Path(folder), max(arguments.rounds, COLD_ROUNDS))
     packages = ("polars", "duckdb", "dvc", "great_expectations", *(["deltalake"] if Delta in peers else []))
@@ -469,6 +494,7 @@ def main() -> None:
         print(f"| {name} | {value:.2f} |")
     print(f"\nMedian of {max(arguments.rounds, COLD_ROUNDS)} cold processes in turn:")
     against("a grouped count at an old version that shares no part", remade | bare)
+    against("the same in a Python session that runs", session)
     against(f"the same count at each of {N_VERSIONS} versions", history)
 
 
