@@ -48,11 +48,11 @@ def test_a_signal_that_another_thread_gets_ends_a_main_thread_asleep(number: sig
 def test_a_signal_after_a_collection_still_ends_the_command() -> None:
     done = _ended(
         """
-        from affectlake.judge.collecting import _signals
+        from affectlake.judge.signals import calling_on_signals
 
         async def collected():
             stopped = asyncio.Event()
-            with _signals(asyncio.get_running_loop(), stopped.set):
+            with calling_on_signals(asyncio.get_running_loop(), stopped.set):
                 signalled(signal.SIGINT)
                 await stopped.wait()
 

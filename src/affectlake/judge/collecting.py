@@ -11,12 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-import signal
 import sqlite3
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import islice
 from typing import Protocol
 
@@ -31,6 +28,7 @@ from affectlake.judge.journal import Journal
 from affectlake.judge.limits import Limits, Target, check_urls
 from affectlake.judge.questions import Question
 from affectlake.judge.servers import Pool, Server, Task
+from affectlake.judge.signals import calling_on_signals
 
 DEFAULT = Limits()
 _TICK_S = 0.1
@@ -138,7 +136,7 @@ class _Collector:
         committing = asyncio.create_task(self.commits.run())
         async with self.client:
             await self._examine()
-            with _signals(self.loop, self._interrupt):
+            with calling_on_signals(self.loop, self._interrupt):
                 feeding = asyncio.create_task(self._feed())
                 watching = asyncio.create_task(self._watch(stops, progress, every_s))
                 try:
@@ -429,23 +427,3 @@ def _journal_failed(committing: asyncio.Task[None], journal: Journal) -> None:
             found=str(error),
             todo="make room on the disk or mend its rights, and run again: what is written stays",
         ) from error
-
-
-@contextmanager
-def _signals(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> Iterator[None]:
-    """Let SIGINT and SIGTERM call `call` meanwhile, where this is the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in signals}
-    told_before = signal.set_wakeup_fd(-1)  # the loop sets its own, and leaves none
-    for number in signals:
-        loop.add_signal_handler(number, call)
-    try:
-        yield
-    finally:
-        for number in signals:
-            loop.remove_signal_handler(number)
-            signal.signal(number, before[number])
-        signal.set_wakeup_fd(told_before)
