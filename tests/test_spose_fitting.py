@@ -147,13 +147,17 @@ class StopHereError(Exception):
     """Ends a fit from outside."""
 
 
-@pytest.mark.parametrize(("batch_size", "device"), [(8, "cpu"), (64, "cpu"), (64, "torch:cpu")])
+@pytest.mark.parametrize(
+    ("batch_size", "device", "lapses"),
+    [(8, "cpu", False), (64, "cpu", False), (64, "torch:cpu", False), (64, "cpu", True), (64, "torch:cpu", True)],
+)
 def test_resuming_is_a_straight_run_to_the_bit(
-    batch_size: int, device: str, data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    batch_size: int, device: str, lapses: bool, data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("affectlake.spose.fitting._CHECKPOINT_EVERY", 1)
-    settings = replace(QUICK, batch_size=batch_size)
+    settings = replace(QUICK, batch_size=batch_size, learn_lapses=lapses)
     straight = fit(data, settings, seeds.generator(0, "fit"), device=device)
+    assert (straight.lapse > 0) is lapses
     place = tmp_path / "folder" / "fit.npz"
 
     def stop(row: Epoch) -> None:

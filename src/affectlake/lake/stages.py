@@ -51,7 +51,7 @@ def record_done(lake: Path, stage: str) -> None:
     """Let DVC keep the stage's outputs, and write to ``dvc.lock`` what they were made from.
 
     As ``dvc commit --force``, but for how the file is written: DVC reads and writes all of it so that comments would
-    stay, which takes a second a stage where there are thirty.
+    stay, which takes half a second a stage where there are thirty.
     """
     from dvc.repo import lock_repo
     from dvc.stage.serialize import to_single_stage_lockfile
