@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from affectlake.errors import LakeError
-from affectlake.lake import repository
+from affectlake.lake import layout, repository
 from affectlake.lake.git import branch_of
+from affectlake.lake.pinning import NOTHING, Pinned
 from affectlake.lake.recovery import recover
 from affectlake.lake.stages import forget_stages, is_current, record_done
 from affectlake.lake.versions import Version
@@ -23,6 +24,7 @@ from pipelines.answers import FEWEST_ANSWERS
 from pipelines.graph import Stage, stage_named, stages, upstream, waiting_agents
 from pipelines.params import Params, load
 from pipelines.runner import run_stage, workers
+from pipelines.sources import SourceFiles
 
 RETRIES = 2
 GPU_TAG = "gpu"
@@ -56,21 +58,27 @@ def build(lake: Path, say: Callable[[str], None]) -> Built:
         branch_of(lake)  # before hours of work, not after
         recover(lake, say)
         params = load(lake)
-        render.write(lake)
+        render.write(lake, params)
+        pinned = {layout.PARAMS: params.text, layout.PIPELINE: (lake / layout.PIPELINE).read_bytes()}
         for agent in waiting_agents(params):
             few = f"fewer than {FEWEST_ANSWERS} answers to the main set" if agent in params.collected else "no answers"
             say(f"{agent} has {few} yet, so its fit waits: ask it with `affectlake collect {agent}`")
         gone = forget_stages(lake, stages(params))
         if gone:
             say(f"no longer in params.yaml: {', '.join(gone)}")
-        ran = _run_flow(lake, params, say)
-        version = repository.publish(lake)
+        ran = _run_flow(lake, params, pinned, say)
+        version = repository.publish(lake, pinned)
+        if (lake / layout.PARAMS).read_bytes() != params.text:
+            say(
+                f"{layout.PARAMS} was changed while this ran: {'the version' if version else 'the result'} has it as it"
+                " was at the beginning; run it again for the change"
+            )
     return Built(ran, [name for name in stages(params) if name not in ran], version)
 
 
-def unfinished(lake: Path) -> None:
+def unfinished(lake: Path, params: Params, pinned: Pinned = NOTHING) -> None:
     """Raise :class:`LakeError` if a stage is not up to date, so that no version can be made."""
-    stale = [name for name in stages(load(lake)) if not is_current(lake, name)]
+    stale = [name for name in stages(params) if not is_current(lake, name, pinned)]
     if stale:
         raise LakeError("stages are not up to date", found=", ".join(stale), todo="run `dvc repro` or `affectlake run`")
 
@@ -78,8 +86,8 @@ def unfinished(lake: Path) -> None:
 class _Stages:
     """The stages of one build: runs each that is not up to date, and remembers which ran and which failed."""
 
-    def __init__(self, lake: Path, params: Params, say: Callable[[str], None]) -> None:
-        self.lake, self.params, self.say = lake, params, say
+    def __init__(self, lake: Path, params: Params, pinned: Pinned, say: Callable[[str], None]) -> None:
+        self.lake, self.params, self.pinned, self.say = lake, params, pinned, say
         self.graph = stages(params)
         self.ran: list[str] = []
         self.failures: dict[str, Exception] = {}
@@ -94,13 +102,15 @@ class _Stages:
     def run(self, name: str) -> None:
         """Run one stage unless DVC finds it up to date."""
         tell = _teller(self.say, f"[{list(self.graph).index(name) + 1}/{len(self.graph)}] {name}")
-        if is_current(self.lake, name):
+        if is_current(self.lake, name, self.pinned):
             tell("up to date")
             return
         tell("started")
         try:
-            outcome = run_stage(self.lake, stage_named(name, self.graph), self.params, tell)
-            record_done(self.lake, name)
+            stage = stage_named(name, self.graph)
+            sources = SourceFiles(self.lake, stage, self.params)
+            outcome = run_stage(self.lake, stage, self.params, tell)
+            record_done(self.lake, name, self.pinned, sources.refuse_changed)
         except Exception as error:
             tell(f"failed: {error}".splitlines()[0])
             self.failures[name] = error
@@ -110,13 +120,13 @@ class _Stages:
         tell(f"done in {outcome.seconds:.1f} s: {outcome}")
 
 
-def _run_flow(lake: Path, params: Params, say: Callable[[str], None]) -> list[str]:
+def _run_flow(lake: Path, params: Params, pinned: Pinned, say: Callable[[str], None]) -> list[str]:
     """Run the stages as a Prefect flow; return the names of those that were not up to date."""
     from prefect import flow, runtime, task
     from prefect.futures import wait
     from prefect.task_runners import ThreadPoolTaskRunner
 
-    building = _Stages(lake, params, say)
+    building = _Stages(lake, params, pinned, say)
     runner: Any = ThreadPoolTaskRunner(max_workers=workers())
 
     @flow(name="build", flow_run_name=f"build-{params.study}", task_runner=runner)

@@ -83,6 +83,7 @@ def init(folder: Path, study: str, settings: tuple[str, ...]) -> None:
 def run(lake: Path, settings: tuple[str, ...]) -> None:
     """Bring every table up to date, publish one version and write its report."""
     from affectlake.lake import layout, repository, versions
+    from affectlake.lake.files import write_whole
     from flows.build import build
     from flows.interrupts import ending_at_once
     from pipelines import params, reporting
@@ -91,7 +92,7 @@ def run(lake: Path, settings: tuple[str, ...]) -> None:
     if settings:
         text = params.override((root / layout.PARAMS).read_text(encoding="utf-8"), settings)
         params.parse(text)
-        (root / layout.PARAMS).write_text(text, encoding="utf-8")
+        write_whole(root / layout.PARAMS, text.encode())
     with ending_at_once(say, "what had finished is kept, the version did not move; run it again to go on"):
         built = build(root, say)
     version = built.version or versions.resolve(root)
@@ -107,15 +108,18 @@ def run(lake: Path, settings: tuple[str, ...]) -> None:
 @LAKE
 def publish(lake: Path) -> None:
     """Make what `dvc repro` built the next version."""
-    from affectlake.lake import repository
+    from affectlake.lake import layout, repository
     from flows.build import unfinished
     from pipelines import render
+    from pipelines.params import load
 
     root = repository.find(lake)
     with repository.writing(root, "affectlake publish", wait_s=math.inf, say=say):
         render.refuse_stale(root)
-        unfinished(root)
-        version = repository.publish(root)
+        params = load(root)
+        pinned = {layout.PARAMS: params.text, layout.PIPELINE: (root / layout.PIPELINE).read_bytes()}
+        unfinished(root, params, pinned)
+        version = repository.publish(root, pinned)
     say(_published(version) if version else "nothing changed since the last version")
 
 
@@ -239,6 +243,7 @@ def step(name: str, lake: Path, step_version: int) -> None:
     from pipelines.graph import stage_named, stages
     from pipelines.params import load
     from pipelines.runner import run_stage
+    from pipelines.sources import SourceFiles
 
     root = repository.find(lake)
     params = load(root)
@@ -249,7 +254,17 @@ def step(name: str, lake: Path, step_version: int) -> None:
             found=f"version {stage.step.version}",
             todo="write dvc.yaml anew: `affectlake render`",
         )
+    sources = SourceFiles(root, stage, params)
     outcome = run_stage(root, stage, params, lambda line: say(f"{name}: {line}"))
+    sources.refuse_changed()
+    now = load(root)
+    edited = [key for one in stage.step.params if now.at(key := one.format(agent=stage.agent)) != params.at(key)]
+    if edited:  # DVC would record the values that the file has by now
+        raise LakeError(
+            f"params.yaml was changed while {name} ran; what it made is not recorded",
+            found=", ".join(edited),
+            todo="run `dvc repro` again",
+        )
     say(f"{name}: done in {outcome.seconds:.1f} s: {outcome}")
 
 

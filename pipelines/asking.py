@@ -6,7 +6,7 @@ Talking to servers does not belong here. A collection is, in this order::
     ...                                     # ask plan.questions(), keep what comes in the journal
     with repository.writing(lake, "affectlake collect"):
         keep_answers(lake, agent, answers)  # one part; harmless when it is done twice
-        version = repository.publish(lake)
+        version = publish_grown(lake, say)  # of pipelines.journals
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from affectlake.judge.responses import IDENTITY, response_rows
 from affectlake.lake import growing
 from affectlake.lake.parts import ROWS_PER_PART
 from affectlake.lake.writing import read_output
-from pipelines import render
 from pipelines.answers import GROWING, known_answers, last_proposed
 from pipelines.chat_steps import materials, response_batches, trials_of
 from pipelines.params import Params
@@ -142,7 +141,6 @@ def keep_answers(lake: Path, agent: ChatAgent, answers: Iterable[Answer]) -> Kep
     new = _new(known_answers(lake, agent.name), rows)
     shard = growing.next_part(lake, output)
     growing.append(lake, output, new.with_columns(shard=pl.lit(shard, dtype=pl.Int32)), {})
-    render.write(lake)
     return Kept(new.height, rows.height - new.height)
 
 

@@ -140,6 +140,8 @@ class Params:
         Collections that recur, by name.
     notify : Notify
         Whom to tell of one that failed.
+    text : bytes
+        The file's content, from which all this was read.
     """
 
     study: str
@@ -161,6 +163,7 @@ class Params:
     fittable: frozenset[str] = frozenset()
     schedules: Mapping[str, Schedule] = field(default_factory=dict)
     notify: Notify = field(default_factory=Notify)
+    text: bytes = b""
 
     @property
     def fitted(self) -> list[str]:
@@ -183,8 +186,14 @@ class Params:
 def load(lake: Path) -> Params:
     """Read and check the lake's ``params.yaml``."""
     path = lake / layout.PARAMS
-    checked = parse(path.read_text(encoding="utf-8"), str(path))
-    return replace(checked, collected=collected(lake), fittable=fittable(lake))
+    content = path.read_bytes()
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{path} is not UTF-8 text", found=str(error), todo="save it with the encoding UTF-8"
+        ) from error
+    return replace(parse(text, str(path)), collected=collected(lake), fittable=fittable(lake), text=content)
 
 
 def parse(text: str, name: str = "params.yaml") -> Params:

@@ -29,7 +29,7 @@ from affectlake.spose import Epoch, draw_informative, expected_information, fit_
 from pipelines.answers import PROPOSED, known_answers, known_proposals
 from pipelines.asking import chat_agent
 from pipelines.chat_steps import materials, read_responses
-from pipelines.journals import Say, make_ready
+from pipelines.journals import Say, make_ready, publish_grown
 from pipelines.params import Params
 from pipelines.reading import TRIPLET, judged
 
@@ -241,4 +241,4 @@ def _publish(lake: Path, name: str, number: int, n_judgments: int, chosen: pl.Da
     with repository.writing(lake, f"affectlake plan {name}", wait_s=float("inf"), say=say):
         recover(lake, say)
         growing.append(lake, f"{PROPOSED}/{name}", frame.sort(contract(PROPOSED).key), {})
-        return repository.publish(lake)
+        return publish_grown(lake, say)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from affectlake.errors import LakeError
+from affectlake.errors import LakeError, UsageError
 from affectlake.lake import layout
+from affectlake.lake.files import write_whole
+from affectlake.lake.git import git_bytes
+from pipelines.answers import collected, fittable
 from pipelines.graph import agents_of, named, stages, steps_of
-from pipelines.params import Params, load
+from pipelines.params import Params, load, parse
 from pipelines.record import Step
+from pipelines.sources import source_paths
 
 HEAD = "# Rendered from pipelines/steps.py and params.yaml by affectlake; edit those, not this file.\n"
 
@@ -25,13 +30,28 @@ def render(params: Params) -> str:
     return HEAD + yaml.safe_dump({"stages": body}, sort_keys=False, width=120, allow_unicode=True)
 
 
-def write(lake: Path) -> bool:
-    """Bring the lake's ``dvc.yaml`` up to date; return whether it changed."""
-    path, text = lake / layout.PIPELINE, render(load(lake))
+def write(lake: Path, params: Params | None = None) -> bool:
+    """Bring ``dvc.yaml`` up to date with the lake's ``params.yaml``, or with `params`; return whether it changed."""
+    path, text = lake / layout.PIPELINE, render(params or load(lake))
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return False
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, text.encode())
     return True
+
+
+def render_at(lake: Path, commit: str) -> bytes | None:
+    """Return the ``dvc.yaml`` for the parameters of a commit and the answers that the folder holds by now.
+
+    None where the commit has no parameters, or such that today's code cannot run.
+    """
+    text = git_bytes(lake, "show", f"{commit}:./{layout.PARAMS}")
+    if text is None:
+        return None
+    try:
+        params = parse(text.decode())
+        return render(replace(params, collected=collected(lake), fittable=fittable(lake))).encode()
+    except (UsageError, UnicodeDecodeError):
+        return None
 
 
 def refuse_stale(lake: Path) -> None:
@@ -43,18 +63,11 @@ def refuse_stale(lake: Path) -> None:
         )
 
 
-def _paths(value: object) -> list[str]:
-    """Return the paths in a value of ``params.yaml``: none, one, or those of a mapping or a list."""
-    if isinstance(value, (dict, list)):
-        return [path for one in (value.values() if isinstance(value, dict) else value) for path in _paths(one)]
-    return [value] if isinstance(value, str) and value else []
-
-
 def _entry(step: Step, params: Params) -> dict[str, Any]:
     slot = "${item}" if step.per_agent else ""
     name = f"{step.name}@{slot}" if slot else step.name
     keys = [key.format(agent=slot) for key in step.params]
-    paths = [path for key in step.files for path in _paths(params.at(key))]
+    paths = source_paths(step, params)
     deps = [str(layout.table_folder(one)) for output in step.reads for one in named(output, slot, params)]
     body: dict[str, Any] = {"cmd": f"affectlake step {name} --step-version {step.version}"}
     if paths or deps:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from affectlake.lake import repository
+from affectlake.lake.pinning import Pinned
 from affectlake.lake.stages import is_current, record_done
 from flows import build as building
 from flows.build import Built, build
@@ -57,12 +58,12 @@ def build_steps(lake: Path, *names: str) -> None:
 def run(lake: Path, say: Callable[[str], None] = lambda _: None) -> Built:
     """Build without starting Prefect."""
 
-    def stage_by_stage(lake: Path, params: Params, say: Callable[[str], None]) -> list[str]:
+    def stage_by_stage(lake: Path, params: Params, pinned: Pinned, say: Callable[[str], None]) -> list[str]:
         ran = []
         for name, stage in stages(params).items():
-            if not is_current(lake, name):
+            if not is_current(lake, name, pinned):
                 run_stage(lake, stage, params, say)
-                record_done(lake, name)
+                record_done(lake, name, pinned)
                 ran.append(name)
         return ran
 

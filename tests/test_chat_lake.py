@@ -103,7 +103,7 @@ def test_an_agent_without_answers_waits_and_the_others_go_on(built: tuple[Path, 
     names = stages(load(lake))
     assert "embed@human-category" in names
     assert not any("tiny" in name for name in names)
-    unfinished(lake)
+    unfinished(lake, load(lake))
     body = yaml.safe_load((lake / "dvc.yaml").read_text())["stages"]
     assert not {"collect", "choose_by_chat"} & set(body)
 

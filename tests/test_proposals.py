@@ -15,6 +15,7 @@ from affectlake.errors import LakeError, UsageError
 from affectlake.judge.answers import Reply, answered
 from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
+from affectlake.lake.git import git
 from affectlake.lake.versions import list_versions, resolve
 from affectlake.lake.writing import read_output
 from flows.cli import cli
@@ -164,6 +165,7 @@ def test_what_cannot_be_proposed(lake: Path) -> None:
 
 def test_nothing_is_proposed_from_an_older_version(lake: Path) -> None:
     plan(lake, 20)
+    git(lake, "checkout", "--", "params.yaml", "dvc.yaml")  # an edit that no version has would be refused
     checkout(lake, resolve(lake, "v1"))
     with pytest.raises(LakeError):
         plan(lake, 20)

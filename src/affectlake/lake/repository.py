@@ -22,6 +22,7 @@ from affectlake.lake import layout
 from affectlake.lake.cache import refuse_behind, secure
 from affectlake.lake.formats import write_format
 from affectlake.lake.git import branch_of, git, git_or_none, identity
+from affectlake.lake.pinning import NOTHING, Pinned
 from affectlake.lake.root import find as find  # noqa: PLC0414 (those who write ask for it here)
 from affectlake.lake.stages import dvc_repository, sort_lock
 from affectlake.lake.versions import (
@@ -168,8 +169,15 @@ def _lock(root: Path, handle: TextIO, wait_s: float, say: Callable[[str], None])
         pause_s = min(2 * pause_s, 0.5)
 
 
-def publish(root: Path) -> Version | None:
+def publish(root: Path, pinned: Pinned = NOTHING) -> Version | None:
     """Make the working ``params.yaml``, ``dvc.yaml`` and ``dvc.lock`` the next version.
+
+    Parameters
+    ----------
+    root : Path
+        Root of the lake.
+    pinned : mapping of Path to bytes
+        What the version holds of these files instead of what they contain by now: what its tables were made with.
 
     Returns
     -------
@@ -181,22 +189,54 @@ def publish(root: Path) -> Version | None:
     LakeError
         If the repository is in a state in which no version can be made.
     """
-    branch = branch_of(root)
-    before = git_or_none(root, "rev-parse", "--verify", "--quiet", "HEAD") or ""
-    known = list_versions(root)
+    branch_of(root)
     refuse_behind(root)
     sort_lock(root)
-    tree = _tree(root, before)
+    return _publish(root, _present(root), pinned)
+
+
+def publish_collected(root: Path, pinned: Pinned = NOTHING) -> Version | None:
+    """Make what was collected, and nothing else that the folder holds, part of the next version.
+
+    Its parameters and the tables that steps made are those of the last commit: an edit that nobody has run, or a run
+    that was cut off, is not published by the way. Where there is no commit yet, all that the folder holds is.
+
+    Parameters
+    ----------
+    root, pinned
+        As for :func:`publish`.
+
+    Returns
+    -------
+    Version or None
+        As for :func:`publish`.
+    """
+    branch_of(root)
+    refuse_behind(root)
+    if not _head(root):
+        return publish(root, pinned)
+    return _publish(root, [str(layout.COLLECTED)], pinned)
+
+
+def _head(root: Path) -> str:
+    return git_or_none(root, "rev-parse", "--verify", "--quiet", "HEAD") or ""
+
+
+def _publish(root: Path, paths: list[str], pinned: Pinned) -> Version | None:
+    """Make the last commit with `paths` as they are in the folder, and the `pinned` contents, the next version."""
+    branch, before = branch_of(root), _head(root)
+    known = list_versions(root)
+    tree = _tree(root, before, paths, pinned)
     if known and before and git(root, "rev-parse", f"{known[-1].commit}^{{tree}}").strip() == tree:
         return None
-    manifest, old = Manifest(root, ""), Manifest(root, known[-1].commit) if known else None
+    manifest, old = Manifest(root, tree), Manifest(root, known[-1].commit) if known else None
     name = f"v{int(known[-1].name[1:]) + 1 if known else 1}"
     parents = ("-p", before) if before else ()
     message = _message(name, manifest, old)
     commit = git(root, "commit-tree", tree, *parents, stdin=message, env=identity(root)).strip()
     move = f"start\nupdate {branch} {commit} {before or '0' * 40}\ncreate {TAGS}{name} {commit}\nprepare\ncommit\n"
     git(root, "update-ref", "--stdin", stdin=move)
-    git(root, "reset", "--quiet", "HEAD", "--", *_present(root))
+    git(root, "reset", "--quiet", "HEAD", "--", *dict.fromkeys([*paths, *map(str, pinned)]))
     return resolve(root, name)
 
 
@@ -204,13 +244,17 @@ def _present(root: Path) -> list[str]:
     return [str(path) for path in TRACKED if (root / path).exists()]
 
 
-def _tree(root: Path, before: str) -> str:
-    """Return the hash of a Git tree: the last commit's, with the lake's own files as they are now."""
+def _tree(root: Path, before: str, paths: list[str], pinned: Pinned) -> str:
+    """Return the hash of a Git tree: the last commit's, with `paths` as they are now and the `pinned` contents."""
     with tempfile.TemporaryDirectory() as folder:
         env = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
         if before:
             git(root, "read-tree", before, env=env)
-        git(root, "add", "--force", "--", *_present(root), env=env)
+        git(root, "add", "--force", "--", *(path for path in paths if Path(path) not in pinned), env=env)
+        prefix = git(root, "rev-parse", "--show-prefix").strip()
+        for path, content in pinned.items():
+            blob = git(root, "hash-object", "-w", "--stdin", stdin=content.decode()).strip()
+            git(root, "update-index", "--add", "--cacheinfo", f"100644,{blob},{prefix}{path}", env=env)
         return git(root, "write-tree", env=env).strip()
 
 

@@ -22,13 +22,17 @@ from affectlake.lake import layout
 from affectlake.lake.files import write_whole
 from affectlake.lake.git import git_bytes
 from affectlake.lake.marks import mark_unrecorded, marked, unmark
+from affectlake.lake.pinning import NOTHING, Pinned, show_pinned
 
 _ONE_AT_A_TIME = threading.Lock()  # a DVC repository object is not made for several threads
 
 
 @contextmanager
-def dvc_repository(lake: Path, *, init: bool = False) -> Iterator[Any]:
-    """Open the lake's DVC repository, quietly; `init` makes it first if there is none."""
+def dvc_repository(lake: Path, *, init: bool = False, pinned: Pinned = NOTHING) -> Iterator[Any]:
+    """Open the lake's DVC repository, quietly; `init` makes it first if there is none.
+
+    It reads the `pinned` contents in place of what the files hold by now.
+    """
     from dvc.repo import Repo
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
@@ -36,29 +40,44 @@ def dvc_repository(lake: Path, *, init: bool = False) -> Iterator[Any]:
         if init and not (lake / ".dvc").is_dir():
             Repo.init(str(lake)).close()
         with Repo(str(lake)) as repo:
+            show_pinned(repo.fs, lake, pinned)
             yield repo
 
 
-def is_current(lake: Path, stage: str) -> bool:
+def is_current(lake: Path, stage: str, pinned: Pinned = NOTHING) -> bool:
     """Return whether DVC finds the stage's inputs, parameters, version and outputs unchanged."""
-    with dvc_repository(lake) as repo:
+    with dvc_repository(lake, pinned=pinned) as repo:
         found = repo.stage.load_one(path=str(lake / layout.PIPELINE), name=stage)
         with repo.lock:
             return not found.changed()
 
 
-def record_done(lake: Path, stage: str) -> None:
+def record_done(
+    lake: Path, stage: str, pinned: Pinned = NOTHING, refuse_changed: Callable[[], None] = lambda: None
+) -> None:
     """Let DVC keep the stage's outputs, and write to ``dvc.lock`` what they were made from.
 
     As ``dvc commit --force``, but for how the file is written: DVC reads and writes all of it so that comments would
     stay, which takes half a second a stage where there are thirty.
+
+    Parameters
+    ----------
+    lake : Path
+        Root of the lake.
+    stage : str
+        Its name.
+    pinned : mapping of Path to bytes
+        The parameters and the pipeline that the stage ran with, where they are not those in the folder.
+    refuse_changed : callable
+        Called when its inputs are hashed and nothing is written yet; raises if they are not those that it read.
     """
     from dvc.repo import lock_repo
     from dvc.stage.serialize import to_single_stage_lockfile
 
-    with dvc_repository(lake) as repo, lock_repo(repo):
+    with dvc_repository(lake, pinned=pinned) as repo, lock_repo(repo):
         made = repo.stage.load_one(path=str(lake / layout.PIPELINE), name=stage)
         made.save()
+        refuse_changed()
         made.commit()
         lock = _lock(lake)
         stages = lock.get("stages", {}) | {stage: to_single_stage_lockfile(made)}
@@ -182,7 +201,7 @@ def restore_missing(lake: Path, say: Callable[[str], None]) -> None:
     from dvc.exceptions import CheckoutError
 
     say(f"restoring {', '.join(missing)} from the cache")
-    with dvc_repository(lake) as repo:
+    with dvc_repository(lake, pinned=_readable(lake)) as repo:
         try:
             repo.checkout(targets=[str(lake / path) for path in missing], force=True, allow_missing=True)
         except CheckoutError as error:
@@ -193,6 +212,25 @@ def _outputs(lake: Path, state: Literal["modified", "deleted"]) -> list[str]:
     """Return the outputs that are in `state` against the working ``dvc.lock``."""
     if not (lake / layout.PIPELINE_LOCK).exists() and not any((lake / layout.COLLECTED).rglob("*.dvc")):
         return []
-    with dvc_repository(lake) as repo, repo.lock:
+    with dvc_repository(lake, pinned=_readable(lake)) as repo, repo.lock:
         outs = [out for stage in repo.index.stages for out in stage.outs if out.hash_info]
         return [os.path.relpath(out.fs_path, lake) for out in outs if out.status().get(str(out)) == state]
+
+
+def _readable(lake: Path) -> Pinned:
+    """Return the last commit's parameters and pipeline, where those in the folder are not YAML: an edit half done.
+
+    DVC reads both whatever it is asked; what it is asked here is about tables.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.utils.serialize import load_yaml
+
+    found = {}
+    for path in (layout.PARAMS, layout.PIPELINE):
+        try:
+            load_yaml(str(lake / path))
+        except FileNotFoundError:
+            continue
+        except DvcException:
+            found[path] = git_bytes(lake, "show", f"HEAD:./{path}") or b"{}"
+    return found
