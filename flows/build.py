@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from affectlake.errors import LakeError
 from affectlake.lake import layout, repository
+from affectlake.lake.cache import refuse_behind
 from affectlake.lake.git import branch_of
 from affectlake.lake.pinning import NOTHING, Pinned
 from affectlake.lake.recovery import recover
@@ -57,6 +58,7 @@ def build(lake: Path, say: Callable[[str], None]) -> Built:
     with repository.writing(lake, "affectlake run", wait_s=math.inf, say=say):
         branch_of(lake)  # before hours of work, not after
         recover(lake, say)
+        refuse_behind(lake)
         params = load(lake)
         render.write(lake, params)
         pinned = {layout.PARAMS: params.text, layout.PIPELINE: (lake / layout.PIPELINE).read_bytes()}

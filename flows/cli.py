@@ -26,7 +26,8 @@ FULL = "affectlake: the disk is full; nothing was lost and no version moved\n  t
 # the module of each command that is not here; it is imported when the command is asked for
 MODULES = {
     **dict.fromkeys(
-        ("versions", "query", "checkout", "diff", "fsck", "push", "pull", "gc", "cite"), "flows.version_commands"
+        ("versions", "query", "checkout", "restore", "diff", "fsck", "push", "pull", "gc", "cite"),
+        "flows.version_commands",
     ),
     "plan": "flows.planning_commands",
     **dict.fromkeys(("collect", "collection"), "flows.collection_commands"),
@@ -109,12 +110,16 @@ def run(lake: Path, settings: tuple[str, ...]) -> None:
 def publish(lake: Path) -> None:
     """Make what `dvc repro` built the next version."""
     from affectlake.lake import layout, repository
+    from affectlake.lake.cache import refuse_behind
+    from affectlake.lake.git import branch_of
     from flows.build import unfinished
     from pipelines import render
     from pipelines.params import load
 
     root = repository.find(lake)
     with repository.writing(root, "affectlake publish", wait_s=math.inf, say=say):
+        branch_of(root)
+        refuse_behind(root)
         render.refuse_stale(root)
         params = load(root)
         pinned = {layout.PARAMS: params.text, layout.PIPELINE: (root / layout.PIPELINE).read_bytes()}
@@ -128,7 +133,7 @@ def publish(lake: Path) -> None:
 @JSON
 def steps(lake: Path, as_json: bool) -> None:
     """List the stages of the lake's study, and whether each is up to date."""
-    from affectlake.lake import repository
+    from affectlake.lake import layout, repository
     from affectlake.lake.stages import is_current
     from pipelines import render
     from pipelines.graph import stages
@@ -136,11 +141,11 @@ def steps(lake: Path, as_json: bool) -> None:
 
     root = repository.find(lake)
     params = load(root)
-    render.refuse_stale(root)
+    pinned = {layout.PIPELINE: render.render(params).encode()}  # as the next run writes it
     rows = [
         {
             "stage": stage.name,
-            "state": "up to date" if is_current(root, stage.name) else "to run",
+            "state": "up to date" if is_current(root, stage.name, pinned) else "to run",
             "reads": list(stage.reads),
             "writes": list(stage.writes),
             "does": stage.step.summary,

@@ -69,6 +69,21 @@ def checkout(version: str, lake: Path) -> None:
 
 
 @click.command()
+@LAKE
+def restore(lake: Path) -> None:
+    """Bring the folder back to the latest version, whatever state it is in; what is in no version is kept aside."""
+    from affectlake.lake import repository
+    from affectlake.lake.restoring import restore as bring_back
+
+    root = repository.find(lake)
+    with repository.writing(root, "affectlake restore", wait_s=math.inf, say=say):
+        done = bring_back(root, say)
+    if done.branch:
+        say(f"back on the branch {done.branch}")
+    say(f"{done.version.name} is in {root}; {f'kept aside in {done.aside}' if done.aside else 'nothing was put aside'}")
+
+
+@click.command()
 @click.argument("before")
 @click.argument("after")
 @click.argument("table", default="")
@@ -184,4 +199,4 @@ def cite(version: str, lake: Path) -> None:
     click.echo(citation(root, found, params_at(root, found).sources.kind))
 
 
-COMMANDS = (versions, query, checkout, diff, fsck, push, pull, gc, cite)
+COMMANDS = (versions, query, checkout, restore, diff, fsck, push, pull, gc, cite)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import yaml
 
-from affectlake.errors import CollectionError, UsageError
+from affectlake.errors import CollectionError
 from affectlake.judge.agents import parse_agent
 from affectlake.judge.chat import ChatAgent
 from affectlake.judge.journal import Count, Journal
@@ -26,7 +26,6 @@ from affectlake.lake.files import write_whole
 from affectlake.lake.git import git_bytes
 from affectlake.lake.recovery import recover
 from affectlake.lake.versions import Version
-from pipelines import render
 from pipelines.asking import keep_answers
 from pipelines.params import Params
 
@@ -125,15 +124,9 @@ def _publish(lake: Path, agent: ChatAgent, journal: Journal, say: Say) -> Publis
 def publish_grown(lake: Path, say: Say) -> Version | None:
     """Publish what was added to outputs that grow, and no edit of ``params.yaml``; the caller holds the writer lock.
 
-    The parameters of the version are the last commit's, and its pipeline is made of them. The folder's own pipeline
-    follows the folder's parameters, where these can be read.
+    The parameters and the pipeline of the version are the last commit's: those that its tables were made with.
     """
-    pipeline = render.render_at(lake, "HEAD")
-    version = repository.publish_collected(lake, {} if pipeline is None else {layout.PIPELINE: pipeline})
-    try:
-        render.write(lake)
-    except UsageError as error:
-        say(f"{layout.PARAMS} cannot be used as it is: {error.summary}")
+    version = repository.publish_collected(lake)
     if version and git_bytes(lake, "show", f"HEAD:./{layout.PARAMS}") != (lake / layout.PARAMS).read_bytes():
         say(f"{layout.PARAMS} has changes that are in no version; `affectlake run` publishes them")
     return version

@@ -193,7 +193,14 @@ def load(lake: Path) -> Params:
         raise UsageError(
             f"{path} is not UTF-8 text", found=str(error), todo="save it with the encoding UTF-8"
         ) from error
-    return replace(parse(text, str(path)), collected=collected(lake), fittable=fittable(lake), text=content)
+    try:
+        checked = parse(text, str(path))
+    except UsageError as error:
+        error.todo = (
+            error.todo or "correct it; `affectlake restore` brings the latest version's back and keeps it aside"
+        )
+        raise
+    return replace(checked, collected=collected(lake), fittable=fittable(lake), text=content)
 
 
 def parse(text: str, name: str = "params.yaml") -> Params:

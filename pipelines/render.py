@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from affectlake.errors import LakeError, UsageError
+from affectlake.errors import LakeError
 from affectlake.lake import layout
 from affectlake.lake.files import write_whole
-from affectlake.lake.git import git_bytes
-from pipelines.answers import collected, fittable
 from pipelines.graph import agents_of, named, stages, steps_of
-from pipelines.params import Params, load, parse
+from pipelines.params import Params, load
 from pipelines.record import Step
 from pipelines.sources import source_paths
 
@@ -37,21 +34,6 @@ def write(lake: Path, params: Params | None = None) -> bool:
         return False
     write_whole(path, text.encode())
     return True
-
-
-def render_at(lake: Path, commit: str) -> bytes | None:
-    """Return the ``dvc.yaml`` for the parameters of a commit and the answers that the folder holds by now.
-
-    None where the commit has no parameters, or such that today's code cannot run.
-    """
-    text = git_bytes(lake, "show", f"{commit}:./{layout.PARAMS}")
-    if text is None:
-        return None
-    try:
-        params = parse(text.decode())
-        return render(replace(params, collected=collected(lake), fittable=fittable(lake))).encode()
-    except (UsageError, UnicodeDecodeError):
-        return None
 
 
 def refuse_stale(lake: Path) -> None:

@@ -55,18 +55,19 @@ def build_steps(lake: Path, *names: str) -> None:
             record_done(lake, name)
 
 
+def stage_by_stage(lake: Path, params: Params, pinned: Pinned, say: Callable[[str], None]) -> list[str]:
+    """Do what `flows.build` does with Prefect without it: run every stage that is not up to date."""
+    ran = []
+    for name, stage in stages(params).items():
+        if not is_current(lake, name, pinned):
+            run_stage(lake, stage, params, say)
+            record_done(lake, name, pinned)
+            ran.append(name)
+    return ran
+
+
 def run(lake: Path, say: Callable[[str], None] = lambda _: None) -> Built:
     """Build without starting Prefect."""
-
-    def stage_by_stage(lake: Path, params: Params, pinned: Pinned, say: Callable[[str], None]) -> list[str]:
-        ran = []
-        for name, stage in stages(params).items():
-            if not is_current(lake, name, pinned):
-                run_stage(lake, stage, params, say)
-                record_done(lake, name, pinned)
-                ran.append(name)
-        return ran
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(building, "_run_flow", stage_by_stage)
         return build(lake, say)

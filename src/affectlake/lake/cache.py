@@ -135,7 +135,7 @@ def refuse_behind(root: Path) -> None:
                 raise LakeError(
                     f"the folder lacks rows of {output} that {known[-1].name} has",
                     found=f"{len(lost)} of its parts are not there: an older version is checked out",
-                    todo="bring them back with `affectlake checkout latest`, then do this again",
+                    todo="bring them back with `affectlake restore` (edits are kept aside), then do this again",
                 )
 
 

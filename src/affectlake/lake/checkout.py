@@ -10,20 +10,22 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from affectlake.errors import LakeError
+from affectlake.errors import LakeError, VersionError
 from affectlake.lake import layout
 from affectlake.lake.files import clone, md5_of, sync_folder, write_whole
 from affectlake.lake.git import git, git_bytes
 from affectlake.lake.integrity import verify
 from affectlake.lake.stages import refuse_cut_off, refuse_edited
-from affectlake.lake.versions import File, Manifest, Version, blobs, list_versions, resolve
+from affectlake.lake.versions import File, Manifest, Version, blobs, cached_object, list_versions, resolve
 
-# what says which tables a lake holds and how they are made; `_state_files` are the files of it
+# what says which tables a lake holds and how they are made; `state_files` are the files of it
 STATE = (layout.PARAMS, layout.PIPELINE, layout.PIPELINE_LOCK, layout.COLLECTED)
+_SHOWN = 5  # of the files that were put aside
 _UNFINISHED = layout.STAGING / "checkout-of"  # holds the name of the version while its checkout goes on
 
 
@@ -50,24 +52,45 @@ def checkout(root: Path, version: Version) -> CheckedOut:
     """
     refuse_unpublished(root)
     verify(root, version)
-    wanted, now = Manifest(root, version.commit), Manifest(root, "")
+    return put_in_place(root, version)
+
+
+def put_in_place(root: Path, version: Version) -> CheckedOut:
+    """Make the folder hold a version whatever it holds; the caller has made sure of the version and of the folder."""
+    wanted = Manifest(root, version.commit)
     write_whole(root / _UNFINISHED, version.name.encode())
     done = CheckedOut([], [], [])
     for output in wanted.digests:
         kept = _place(root, output, wanted.files(output))
         (done.kept if kept else done.placed).append(output)
-    for output in set(now.digests) - set(wanted.digests):
-        shutil.rmtree(root / layout.table_folder(output), ignore_errors=True)
-        done.removed.append(output)
+    for output in sorted(_present(root) - set(wanted.digests)):
+        folder = root / layout.table_folder(output)
+        if all(is_cached(root, path) for path in folder.iterdir()):  # else it is not the lake's own
+            shutil.rmtree(folder)
+            done.removed.append(output)
     _restore_state(root, version)
     (root / _UNFINISHED).unlink()
     return done
 
 
+def _present(root: Path) -> set[str]:
+    """Return the outputs that have parts in the folder."""
+    tables = root / layout.TABLES
+    return {str(part.parent.relative_to(tables)) for part in tables.rglob("part-*.parquet")}
+
+
 def finish_checkout(root: Path, say: Callable[[str], None]) -> None:
     """Finish a checkout that was cut off, if there was one."""
     if (root / _UNFINISHED).exists():
-        version = resolve(root, (root / _UNFINISHED).read_text(encoding="utf-8"))
+        name = (root / _UNFINISHED).read_text(encoding="utf-8")
+        try:
+            version = resolve(root, name)
+        except VersionError as error:
+            raise LakeError(
+                f"the checkout of {name!r} was cut off, and there is no such version any more",
+                todo="`affectlake restore` brings the latest version back and keeps aside what is in none",
+            ) from error
+        set_aside(root, edited_tables(root), "checkout", say)  # put there since
         say(f"finishing the checkout of {version.name}, which was cut off")
         checkout(root, version)
 
@@ -79,11 +102,11 @@ def _restore_state(root: Path, version: Version) -> None:
         content = git_bytes(root, "show", f"{version.commit}:./{path}")
         if content is not None:
             write_whole(root / path, content)
-    for path in set(_state_files(root)) - kept:
+    for path in set(state_files(root)) - kept:
         (root / path).unlink()
 
 
-def _state_files(root: Path) -> list[str]:
+def state_files(root: Path) -> list[str]:
     """Return the paths, within the lake, of the files that say which tables it holds and how they are made."""
     found = [
         p for place in STATE for p in ((root / place).rglob("*.dvc") if (root / place).is_dir() else [root / place])
@@ -91,9 +114,34 @@ def _state_files(root: Path) -> list[str]:
     return [str(path.relative_to(root)) for path in found if path.exists()]
 
 
+def edited_tables(root: Path) -> list[str]:
+    """Return the files among the tables, as paths within the lake, that are not copies of a cached object."""
+    files = [path for path in sorted((root / layout.TABLES).rglob("*")) if path.is_symlink() or path.is_file()]
+    return [str(path.relative_to(root)) for path in files if not is_cached(root, path)]
+
+
+def is_cached(root: Path, path: Path) -> bool:
+    """Return whether `path` is a file with the bytes of a cached object."""
+    return path.is_file() and not path.is_symlink() and cached_object(root, md5_of(path)).exists()
+
+
+def set_aside(root: Path, paths: Sequence[str], what: str, say: Callable[[str], None]) -> Path | None:
+    """Move files of the lake to a new folder in ``storage/quarantine``; return it, or None if there are no files."""
+    if not paths:
+        return None
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    aside = root / layout.QUARANTINE / f"{stamp}-{what}"
+    for path in paths:
+        (aside / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(root / path, aside / path)
+    more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+    say(f"put aside into {aside.relative_to(root)}: {', '.join(paths[:_SHOWN])}{more}")
+    return aside
+
+
 def refuse_unpublished(root: Path) -> None:
     """Raise :class:`LakeError` if the folder's parameters, pipeline or tables are those of no version."""
-    paths = _state_files(root)
+    paths = state_files(root)
     hashes = git(root, "hash-object", "--stdin-paths", stdin="".join(f"{path}\n" for path in paths)).split()
     now = dict(zip(paths, hashes, strict=True))
     known = [dict(blobs(root, version.commit, map(str, STATE))) for version in reversed(list_versions(root))]
@@ -105,10 +153,13 @@ def refuse_unpublished(root: Path) -> None:
         refuse_cut_off(root)
         if now in known:
             return
+    cut_off = (root / _UNFINISHED).exists()
+    aside = "put it aside and go back to the latest version with `affectlake restore`"
     raise LakeError(
         "the folder holds work that is in no version",
-        found="params.yaml, dvc.yaml or dvc.lock differ from every version's",
-        todo="publish it with `affectlake run`, or give it up with `git checkout -- params.yaml dvc.yaml dvc.lock`",
+        found="params.yaml, dvc.yaml or dvc.lock differ from every version's"
+        + (", and a checkout was cut off" if cut_off else ""),
+        todo=aside if cut_off else f"publish it with `affectlake run`, or {aside}",
     )
 
 

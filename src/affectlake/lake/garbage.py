@@ -63,7 +63,9 @@ def remove(found: list[Unreferred]) -> int:
 
 def _referred(root: Path) -> set[str]:
     commits = git(root, "rev-list", "--all", "--reflog").split()
-    listings = {digest for commit in ["", *commits] for digest in Manifest(root, commit).digests.values()}
+    aside = [Manifest(folder, "") for folder in (root / layout.QUARANTINE).glob("*-restore")]  # kept on purpose
+    manifests = [*(Manifest(root, commit) for commit in ["", *commits]), *aside]
+    listings = {digest for manifest in manifests for digest in manifest.digests.values()}
     listings |= _fitted_on(root)
     keep = set(listings)
     for digest in listings:

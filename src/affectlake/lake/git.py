@@ -48,7 +48,11 @@ def branch_of(root: Path) -> str:
     """
     branch = git_or_none(root, "symbolic-ref", "HEAD")
     if branch is None:
-        raise LakeError(f"{root} is at a detached commit", wanted="a branch", todo="go back to one: `git switch main`")
+        raise LakeError(
+            f"{root} is at a detached commit",
+            wanted="a branch",
+            todo="go back to one: `git switch main`, or `affectlake restore`",
+        )
     return branch
 
 

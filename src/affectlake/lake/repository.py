@@ -68,6 +68,7 @@ README = """\
 | `tables/TABLE/` or `tables/TABLE/PARTITION/` | `part-00000.parquet`, …: rows sorted by the table's key | DVC |
 | `collected/OUTPUT.dvc` | names the parts of an output that grows, such as the answers of a model | Git |
 | `quarantine/TIME-STEP/` | rows that broke their contract, with an account and Data Docs | this machine |
+| `quarantine/TIME-restore/` | what `affectlake restore` put aside: edits that are in no version | this machine |
 | `reports/VERSION.html` | the report of a version | this machine; `affectlake report` rebuilds it |
 | `collecting/AGENT/` | answers that are in no version yet, each on disk before it counts | this machine |
 | `collecting/` | who collects (leases), the slots of schedules, the scheduler's own files | this machine |
@@ -195,16 +196,11 @@ def publish(root: Path, pinned: Pinned = NOTHING) -> Version | None:
     return _publish(root, _present(root), pinned)
 
 
-def publish_collected(root: Path, pinned: Pinned = NOTHING) -> Version | None:
+def publish_collected(root: Path) -> Version | None:
     """Make what was collected, and nothing else that the folder holds, part of the next version.
 
     Its parameters and the tables that steps made are those of the last commit: an edit that nobody has run, or a run
     that was cut off, is not published by the way. Where there is no commit yet, all that the folder holds is.
-
-    Parameters
-    ----------
-    root, pinned
-        As for :func:`publish`.
 
     Returns
     -------
@@ -213,9 +209,7 @@ def publish_collected(root: Path, pinned: Pinned = NOTHING) -> Version | None:
     """
     branch_of(root)
     refuse_behind(root)
-    if not _head(root):
-        return publish(root, pinned)
-    return _publish(root, [str(layout.COLLECTED)], pinned)
+    return _publish(root, [str(layout.COLLECTED)], NOTHING) if _head(root) else publish(root)
 
 
 def _head(root: Path) -> str:

@@ -170,7 +170,8 @@ def refuse_edited(lake: Path) -> None:
         raise LakeError(
             "tables were changed by hand; nothing was run",
             found=", ".join(edited),
-            todo=f"keep a copy elsewhere if you want it, then `dvc checkout --force {edited[0]}` restores the table",
+            todo=f"put them back with `affectlake restore` (it keeps the changed ones aside), or one with"
+            f" `dvc checkout --force {edited[0]}` (it does not)",
         )
 
 
