@@ -26,6 +26,7 @@ from affectlake.errors import ContractError
 from affectlake.lake import layout
 from affectlake.lake.cache import Listed, listing_digest
 from affectlake.lake.files import UNFINISHED, md5_of, sync_folder, write_whole
+from affectlake.lake.scanning import scan_files
 
 _ROWS = 64  # of a list column, decoded at a time
 _KNOWN = "known.json"
@@ -85,7 +86,7 @@ def _opened(path: Path) -> NDArray[np.float32] | None:
 
 def _make(path: Path, parts: Sequence[Path], column: str, by: str, value: str) -> None:
     """Write the file aside and put it in place whole; two processes that do so at once write the same."""
-    n_rows = pl.scan_parquet(list(parts)).filter(pl.col(by) == value).select(pl.len()).collect().item()
+    n_rows = scan_files(parts).filter(pl.col(by) == value).select(pl.len()).collect().item()
     blocks = _blocks(parts, column, by, value)
     first = next(blocks, None)
     if first is None:

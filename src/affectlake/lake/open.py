@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from affectlake.errors import VersionError, nearest
 from affectlake.lake.diff import OutputDiff, diff
 from affectlake.lake.mapping import map_lists
-from affectlake.lake.parts import scan
 from affectlake.lake.query import query
 from affectlake.lake.root import find
+from affectlake.lake.scanning import scan_published
 from affectlake.lake.versions import Manifest, Version, list_versions, resolve
 
 T = TypeVar("T")
@@ -85,7 +85,9 @@ class Lake:
         return Listing(list_versions(self.root), ("name", "created", "author", "changes"))
 
     def table(self, name: str, at: str = "") -> pl.LazyFrame:
-        """Return a table of a version, opened through its contract and read where the cache keeps it.
+        """Return a table of a version, read where the cache keeps it, as it was published.
+
+        The contract of today is not asked. Columns that only some of its files have are null in the rows of the others.
 
         Parameters
         ----------
@@ -101,7 +103,7 @@ class Lake:
             raise VersionError(
                 f"{version.name} has no table {name!r}", allowed=", ".join(tables), todo=nearest(name, tables)
             )
-        return scan([file.cached for output in tables[name] for file in manifest.files(output)], name)
+        return scan_published([file for output in tables[name] for file in manifest.files(output)])
 
     def patterns(self, subject: str, at: str = "") -> NDArray[np.float32]:
         """Return a subject's brain patterns of a version as a memory-mapped array, never read as a whole.

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import secrets
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import duckdb
 
 from affectlake.errors import QueryError, VersionError, nearest
-from affectlake.lake.versions import Manifest, Version, resolve
+from affectlake.lake.versions import Version, resolve
+from affectlake.lake.views import in_quotes, open_views
 
 if TYPE_CHECKING:  # imported late: it takes longer than most queries do
     import pyarrow as pa
@@ -73,31 +71,7 @@ def connect(root: Path, at: str = "", sql: str = "") -> Connected:
         suffix = match[4] or match[7]
         if suffix:
             versions[suffix] = resolve(root, suffix)
-    connection = duckdb.connect(":memory:")
-    paths: list[str] = []
-    views: list[str] = []
-    missing: dict[str, VersionError] = {}
-    for suffix, version in versions.items():
-        manifest = Manifest(root, version.commit)
-        for table, outputs in manifest.tables().items():
-            name = f"{table}@{suffix}" if suffix else table
-            try:
-                files = [str(file.cached) for output in outputs for file in manifest.files(output)]
-            except VersionError as error:  # one table's files are no reason to refuse a question about others
-                missing[name.lower()] = error
-                continue
-            paths += files
-            views.append(f'CREATE VIEW "{name}" AS SELECT * FROM read_parquet({_texts(files)})')
-    # results larger than memory go here and are removed by DuckDB; the usual place is the folder the user stands in
-    spill = Path(tempfile.gettempdir()) / f"affectlake-{os.getpid()}-{secrets.token_hex(4)}"
-    connection.execute(f"SET temp_directory = {_text(str(spill))}")
-    connection.execute(f"SET allowed_paths = {_texts(sorted(set(paths)))}")
-    connection.execute("SET python_enable_replacements = false")  # a name means a table, never a variable of ours
-    connection.execute("SET enable_progress_bar = false")  # it would be drawn among the rows
-    connection.execute("SET enable_external_access = false")
-    for view in views:
-        connection.execute(view)
-    connection.execute("SET lock_configuration = true")
+    connection, missing = open_views(root, versions)
     return Connected(connection, _AT.sub(_quoted, sql), missing)
 
 
@@ -159,7 +133,7 @@ def _worded(statement: str, columns: Sequence[str], kinds: Sequence[Any], plain:
         return ""
     given = [f"c{i}" for i in range(len(casts))]
     chosen = [
-        f"{value}::{cast or kind} AS {_name(name)}"
+        f"{value}::{cast or kind} AS {in_quotes(name)}"
         for value, cast, kind, name in zip(given, casts, kinds, _apart(columns), strict=True)
     ]
     return f"SELECT {', '.join(chosen)} FROM (\n{_unended(statement)}\n) t({', '.join(given)})"
@@ -185,7 +159,7 @@ def _holdable(kind: Any, plain: frozenset[str]) -> str:
     if kind.id == "map":
         return f"MAP({', '.join(types)})"
     if kind.id == "struct":
-        named = [f"{_name(name)} {one}" if name else one for one, (name, _) in zip(types, parts, strict=True)]
+        named = [f"{in_quotes(name)} {one}" if name else one for one, (name, _) in zip(types, parts, strict=True)]
         return f"STRUCT({', '.join(named)})"
     size = kind.children[1][1] if kind.id == "array" else ""
     return f"{types[0]}[{size}]"
@@ -285,15 +259,3 @@ def _plain(schema: pa.Schema) -> pa.Schema:
         whole = pa.types.is_decimal(field.type) and field.type.scale == 0
         fields.append(pa.field(name, pa.int64() if whole else field.type))
     return pa.schema(fields)
-
-
-def _texts(values: list[str]) -> str:
-    return "[" + ", ".join(map(_text, values)) + "]"
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
-
-
-def _name(value: str) -> str:
-    return '"' + value.replace('"', '""') + '"'
