@@ -56,8 +56,8 @@ class Published(NamedTuple):
     n_set_aside: int = 0
     n_taken_back: int = 0
 
-    def __add__(self, other: Published) -> Published:  # type: ignore[override]
-        """Return what came of both, `other` being the later one."""
+    def then(self, other: Published) -> Published:
+        """Return what came of this, and of `other` after it."""
         return Published(
             self.n_added + other.n_added,
             other.version or self.version,
@@ -133,7 +133,7 @@ def publish_waiting(lake: Path, agent: str, say: Say) -> Published:
     done = Published()
     for folder in _folders(lake, agent):
         with Journal(folder / _ANSWERS) as journal:
-            done += _publish(lake, _agent_of(folder, agent), journal, say)
+            done = done.then(_publish(lake, _agent_of(folder, agent), journal, say))
     return done
 
 

@@ -42,7 +42,7 @@ def with_thoughts(known: Contract) -> Contract:
     if known.name != "responses":
         return known
     at = [column.name for column in known.columns].index("answer") + 1
-    new = replace(known.column("answer"), name="thinking", nullable=True)
+    new = replace(known.column("answer"), name="musings", nullable=True)
     size = replace(known.column("prompt_tokens"), name="n_thoughts", nullable=True)
     return replace(known, columns=(*known.columns[:at], new, *known.columns[at:], size))
 
@@ -153,7 +153,7 @@ def test_what_was_collected_stays_and_grows_under_a_contract_with_more_columns(
     growing.append(lake, OUTPUT, second, {})
     found = read_output(lake, OUTPUT).collect()
     assert found.columns == columns
-    assert found["thinking"].to_list() == [None] * first.height + ["it differs"] * first.height
+    assert found["musings"].to_list() == [None] * first.height + ["it differs"] * first.height
     assert_frame_equal(found.head(first.height).select(first.columns), first)
     with pytest.raises(ContractError, match="unique key, against earlier parts"):
         growing.append(lake, OUTPUT, answers(0).with_columns(thinking=None, n_thoughts=None), {})
@@ -177,7 +177,7 @@ def test_a_contract_that_does_more_than_add_columns_is_refused(lake: Path, monke
     }
     for words, changed in changes.items():
         raise_contracts(monkeypatch, lambda one, changed=changed: changed if one.name == "responses" else one)
-        with pytest.raises(ContractError, match="was written under version 1 of responses") as refused:
+        with pytest.raises(ContractError, match=f"was written under version {known.version} of responses") as refused:
             read_output(lake, OUTPUT)
         assert words in refused.value.found
         assert "cannot be made again" in refused.value.todo

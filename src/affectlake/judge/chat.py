@@ -19,6 +19,7 @@ from affectlake.judge.protocols import ONE_TOKEN_LIMIT, PROTOCOLS, Modality, Pro
 
 _OURS = ("model", "messages", "max_tokens", "temperature", "top_p", "seed", "logprobs", "top_logprobs",
          "structured_outputs", "stream", "n")  # fmt: skip
+_SAMPLING = ("max_tokens", "max_completion_tokens", "temperature", "top_p", "seed", "extra")
 _IN_FLIGHT = 64
 _START_LIMIT_S = 900.0
 
@@ -135,11 +136,9 @@ def _protocol(where: str, entry: Mapping[str, Any]) -> Protocol:
 
 def _sampling(where: str, value: object, asking: Protocol) -> Sampling:
     entry = entries.mapping(where, value, "{max_tokens: 512, temperature: 0.7}")
-    optional = ("max_completion_tokens", "temperature", "top_p", "seed", "extra")
     has_limit = asking.reading == "one-token" or entry.get("max_completion_tokens") is not None
-    entries.only(
-        where, entry, () if has_limit else ("max_tokens",), ("max_tokens", *optional) if has_limit else optional
-    )
+    needed = () if has_limit else ("max_tokens",)
+    entries.only(where, entry, needed, tuple(key for key in _SAMPLING if key not in needed))
     max_tokens, max_completion_tokens = _longest(where, entry, asking)
     seed = entry.get("seed")
     extra = entries.mapping(f"{where}.extra", entry.get("extra") or {}, "{chat_template_kwargs: {…}}")

@@ -45,16 +45,16 @@ def load(payload: bytes) -> Loaded:
     except orjson.JSONDecodeError as strict:
         oddities: list[str] = []
 
-        def null(name: str) -> None:
-            oddities.append(f"the JSON holds {name}, read as null")
-
         def finite(digits: str) -> float | None:
             number = float(digits)
-            return number if math.isfinite(number) else null(f"{digits[:20]}")
+            if math.isfinite(number):
+                return number
+            oddities.append(f"the JSON holds {digits[:20]}, read as null")
+            return None
 
         text = payload.decode("utf-8-sig", errors="replace")
         try:
-            value = json.loads(text, strict=False, parse_constant=null, parse_float=finite)
+            value = json.loads(text, strict=False, parse_constant=finite, parse_float=finite)
         except (ValueError, RecursionError):
             raise ValueError(str(strict)) from strict
         if _is_utf8(payload):

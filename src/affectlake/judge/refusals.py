@@ -35,7 +35,7 @@ STATUS_OF: dict[str, int] = {
 
 ADVICE: dict[str, str] = {
     "logprobs": "forced-choice needs log-probabilities, which this model does not give: use another protocol",
-    "structured_outputs": "forced-choice needs structured outputs, which this server does not take: use another protocol",
+    "structured_outputs": "forced-choice needs structured outputs, which this server lacks: use another protocol",
     "max_tokens": "this model wants sampling: {max_completion_tokens: N} in place of max_tokens",
     "temperature": "this model wants sampling: {temperature: null}, so that none is sent",
     "top_p": "this model wants sampling: {top_p: null}, so that none is sent",
@@ -66,9 +66,8 @@ def refusal(status: int, payload: bytes, rest_s: float) -> Failure:
     try:
         found: Any = load(payload).value
     except ValueError:
-        return Failure(
-            kind_of(status, ""), f"{status}: {payload[:_LONGEST].decode(errors='replace') or 'no words'}", rest_s
-        )
+        words = payload[:_LONGEST].decode(errors="replace") or "no words"
+        return Failure(kind_of(status, ""), f"{status}: {words}", rest_s)
     error = found.get("error", found) if isinstance(found, Mapping) else found
     return Failure(kind_of(status, _code(error)), f"{status}: {_words(error)}", rest_s)
 

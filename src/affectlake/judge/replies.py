@@ -23,6 +23,7 @@ BROKEN_OFF: dict[str, FailureKind] = {
 
 _TEXTS = ("text", "output_text")
 _THOUGHTS = ("thinking", "reasoning", "reasoning_content", "reasoning_text", "summary_text")
+_PLACES = ("text", "value", "content", *_THOUGHTS)
 _THOUGHTS_OF_MESSAGE = ("reasoning_content", "reasoning", "thinking")
 
 
@@ -114,11 +115,8 @@ def _plain(value: object) -> str:
         return value
     if isinstance(value, list):
         return "".join(map(_plain, value))
-    if isinstance(value, Mapping):
-        return next(
-            (words for key in ("text", "value", "content", *_THOUGHTS) if (words := _plain(value.get(key)))), ""
-        )
-    return ""
+    places = [value.get(key) for key in _PLACES] if isinstance(value, Mapping) else []
+    return next((words for words in map(_plain, places) if words), "")
 
 
 def _tokens(usage: object, odd: list[str]) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""Which rows of a frame break what a row decides alone, and why: for what takes the good rows and keeps the others back.
+"""Which rows of a frame break what a row decides alone, and why: so that the good ones can be taken.
 
 The same rules, from the same contract, as the suite of :mod:`~affectlake.lake.expectations`, which refuses a part as a
 whole.
