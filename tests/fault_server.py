@@ -81,8 +81,8 @@ class FaultServer:
     says : callable
         Takes a request, returns the text of its answer.
     odd : callable
-        Takes a request and its ordinary completion, returns what is sent: an object as JSON, bytes as they are, a status
-        and an object as a refusal.
+        Takes a request and its ordinary completion, returns what is sent: an object as JSON, bytes as they are, a
+        status and an object as a refusal.
     more_headers : str
         Further lines in the head of a completion, each with its end.
     n_endless : int

@@ -149,14 +149,14 @@ def test_what_was_collected_stays_and_grows_under_a_contract_with_more_columns(
     raise_contracts(monkeypatch, with_thoughts)
     columns = [column.name for column in contracts.contract("responses").columns]
     assert read_output(lake, OUTPUT).collect().columns == columns
-    second = answers(1).with_columns(thinking=pl.lit("it differs"), n_thoughts=pl.lit(3, pl.Int32))
+    second = answers(1).with_columns(musings=pl.lit("it differs"), n_thoughts=pl.lit(3, pl.Int32))
     growing.append(lake, OUTPUT, second, {})
     found = read_output(lake, OUTPUT).collect()
     assert found.columns == columns
     assert found["musings"].to_list() == [None] * first.height + ["it differs"] * first.height
     assert_frame_equal(found.head(first.height).select(first.columns), first)
     with pytest.raises(ContractError, match="unique key, against earlier parts"):
-        growing.append(lake, OUTPUT, answers(0).with_columns(thinking=None, n_thoughts=None), {})
+        growing.append(lake, OUTPUT, answers(0).with_columns(musings=None, n_thoughts=None), {})
     after = repository.publish(lake)
     assert after is not None
     assert_frame_equal(open_lake(lake).table("responses", after.name).collect(), found)
