@@ -58,7 +58,7 @@ CREATE TABLE shards (
 ) STRICT;
 PRAGMA user_version = 1;
 """
-"""What made a journal in affectlake 0.x before quarantine."""
+"""The tables of a journal of format 1, as the version before quarantine made them."""
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +171,24 @@ def test_one_bad_answer_of_435_waits_alone_until_the_parser_is_mended(
     assert sum(server.asked.values()) == N_MAIN
     run(lake)
     assert read_output(lake, "choices/tiny").collect().height == N_MAIN
+
+
+def test_odd_numbers_are_published_with_what_was_odd(lake: Path, server: FaultServer) -> None:
+    nothing = {"content": [{"token": "2", "logprob": None, "top_logprobs": []}]}
+    odd: list[dict[str, Any]] = [
+        {"usage": {"prompt_tokens": -1}},
+        {"usage": {"completion_tokens": 3_000_000_000}},
+        {"choices": [{"message": {"content": "2"}, "finish_reason": "stop", "logprobs": nothing}]},
+    ]
+    server.odd = lambda asked, ordinary: ordinary | odd.pop() if odd else logprobs(asked, ordinary)
+    done = collect_answers(lake, Wanted("tiny", limit=40), quiet)
+    assert str(done) == "tiny · main: +40 (40 of 435)"
+    said = rows(lake)["oddities"].drop_nulls().sort().to_list()
+    assert said == [
+        "completion_tokens was 3000000000, read as 0",
+        "prompt_tokens was -1, read as 0",
+        "the log-probability of 2 was None, p1 to p3 are null",
+    ]
 
 
 BROKEN = {
