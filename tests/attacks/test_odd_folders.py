@@ -95,6 +95,7 @@ def test_patterns_are_mapped(odd: Path) -> None:
     assert found.tolist() == rows.filter(subject=subject)["pattern"].to_list()
 
 
+@pytest.mark.parametrize("odd", ["seed=1", "a[1]b", "ünï çödé", "agent=a*[b]?"], indirect=True)
 def test_versions_go_to_a_remote_and_come_back(odd: Path) -> None:
     subprocess.run(["git", "init", "--quiet", "--bare", odd.parent / "origin.git"], check=True)
     subprocess.run(["git", "remote", "add", "origin", odd.parent / "origin.git"], cwd=odd, check=True)

@@ -41,7 +41,8 @@ class Views(NamedTuple):
 
 
 class _View(NamedTuple):
-    sql: str
+    name: str
+    select: str
     files: Sequence[File]
 
 
@@ -72,12 +73,16 @@ def open_views(root: Path, versions: Sequence[Named], sql: str) -> Views:
             names.append(name)
             try:
                 if table.lower() in words:
-                    views.append(_view(connection, name, whole_files(manifest, *outputs)))
+                    files = whole_files(manifest, *outputs)
+                    views.append(_View(name, _rows(connection, files), files))
                 elif ask_all:
                     files = [file for output in outputs for file in manifest.files(output)]
-                    views.append(_view(connection, name, files, " WHERE error('the files were not examined')"))
+                    unseen = f"{_rows(connection, files)} WHERE error('the files were not examined')"
+                    views.append(_View(name, unseen, files))
             except VersionError as error:  # one table's files are no reason to refuse a question about others
                 missing[name.lower()] = error
+            except duckdb.Error as error:
+                missing[name.lower()] = _unreadable(name, error)
     # results larger than memory go here and are removed by DuckDB; the usual place is the folder the user stands in
     spill = Path(tempfile.gettempdir()) / f"affectlake-{os.getpid()}-{secrets.token_hex(4)}"
     paths = {path for view in views for file in view.files for path in (str(file.cached), _pattern(file.cached))}
@@ -87,27 +92,17 @@ def open_views(root: Path, versions: Sequence[Named], sql: str) -> Views:
     connection.execute("SET enable_progress_bar = false")  # it would be drawn among the rows
     connection.execute("SET enable_external_access = false")
     for view in views:
-        connection.execute(view.sql)
+        try:
+            connection.execute(f"CREATE VIEW {in_quotes(view.name)} AS {view.select}")
+        except duckdb.Error as error:
+            missing[view.name.lower()] = _unreadable(view.name, error)
     connection.execute("SET lock_configuration = true")
     return Views(connection, names, missing)
 
 
-def _view(connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[File], where: str = "") -> _View:
-    """Return the statement that makes a view of the rows of `files`.
-
-    Raises
-    ------
-    VersionError
-        If DuckDB cannot read one of the files, or they cannot be united.
-    """
-    try:
-        return _View(f"CREATE VIEW {in_quotes(name)} AS {_rows(connection, files)}{where}", files)
-    except duckdb.Error as error:
-        raise VersionError(
-            f"a file of {name} is not a Parquet file that can be read",
-            found=str(error),
-            todo="`affectlake fsck` examines every file",
-        ) from error
+def _unreadable(name: str, error: duckdb.Error) -> VersionError:
+    what = f"a file of {name} is not a Parquet file that can be read"
+    return VersionError(what, found=str(error), todo="`affectlake fsck` examines every file")
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, files: Sequence[File]) -> str:
