@@ -9,6 +9,7 @@ import polars as pl
 
 from affectlake.errors import UsageError, VersionError, nearest
 from affectlake.lake import contracts
+from affectlake.lake.known_hashes import whole_files
 from affectlake.lake.scanning import scan_files, schema_of
 from affectlake.lake.uniting import POLARS, wider
 from affectlake.lake.versions import File, Manifest, Version
@@ -116,7 +117,7 @@ def diff_rows(root: Path, before: Version, after: Version, output: str) -> Rows:
 
 def _files(root: Path, version: Version, output: str) -> list[File]:
     manifest = Manifest(root, version.commit)
-    return manifest.files(output) if output in manifest.digests else []
+    return whole_files(manifest, output) if output in manifest.digests else []
 
 
 def _schemas(old: list[File], new: list[File]) -> tuple[pl.Schema, pl.Schema]:

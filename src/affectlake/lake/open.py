@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from affectlake.errors import VersionError, nearest
 from affectlake.lake.diff import OutputDiff, diff
+from affectlake.lake.known_hashes import whole_files
 from affectlake.lake.mapping import map_lists
 from affectlake.lake.query import query
 from affectlake.lake.root import find
@@ -103,7 +104,7 @@ class Lake:
             raise VersionError(
                 f"{version.name} has no table {name!r}", allowed=", ".join(tables), todo=nearest(name, tables)
             )
-        return scan_published([file for output in tables[name] for file in manifest.files(output)])
+        return scan_published(whole_files(manifest, *tables[name]))
 
     def patterns(self, subject: str, at: str = "") -> NDArray[np.float32]:
         """Return a subject's brain patterns of a version as a memory-mapped array, never read as a whole.
@@ -128,7 +129,7 @@ class Lake:
             raise VersionError(
                 f"{version.name} has no subject {subject!r}", allowed=", ".join(known), todo=nearest(subject, known)
             )
-        parts = [file.cached for file in manifest.files("betas")]
+        parts = [file.cached for file in whole_files(manifest, "betas")]
         return map_lists(self.root, parts, "pattern", "subject", subject, manifest.digests["betas"])
 
     def diff(self, before: str, after: str, table: str = "") -> Listing[OutputDiff]:

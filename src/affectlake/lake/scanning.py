@@ -59,7 +59,7 @@ def schema_of(files: Sequence[File]) -> pl.Schema:
     VersionError
         If their columns cannot be united.
     """
-    found = [(str(file.path), pl.read_parquet_schema(file.cached)) for file in files]
+    found = [(str(file.path), scan_files([file.cached]).collect_schema()) for file in files]
     types = {str(kind): kind for _, schema in found for kind in schema.values()} | {"Float64": pl.Float64()}
     named = [(name, {column: str(kind) for column, kind in schema.items()}) for name, schema in found]
     return pl.Schema({column: types[kind] for column, kind in unite(named, POLARS).items()})

@@ -13,55 +13,96 @@ from typing import NamedTuple
 import duckdb
 
 from affectlake.errors import VersionError
+from affectlake.lake.known_hashes import whole_files
 from affectlake.lake.uniting import DUCKDB, unite
 from affectlake.lake.versions import File, Manifest, Version
 
 _PATTERN = re.compile(r"[\[*?]")  # what makes DuckDB take a path for a pattern; each stands for itself in brackets
 
 
+# words of questions about the tables there are, which want every name and its columns
+_CATALOGUE = re.compile(r"\b(information_schema|(duckdb|pragma|sqlite|pg)_\w+|show|describe)\b", re.IGNORECASE)
+
+
+class Named(NamedTuple):
+    """A version whose tables a query may name, the end of their names in it, and the words that may be such names."""
+
+    version: Version
+    suffix: str
+    words: frozenset[str]
+
+
 class Views(NamedTuple):
-    """A closed connection, and why a table has no view, where its files cannot be read."""
+    """A closed connection, the names that it has or could have, and why one has no view: its files cannot be read."""
 
     connection: duckdb.DuckDBPyConnection
+    names: list[str]
     missing: dict[str, VersionError]
 
 
-def open_views(root: Path, versions: dict[str, Version]) -> Views:
-    """Open an in-memory DuckDB in which every table of some versions is a view, closed to everything else.
+class _View(NamedTuple):
+    name: str
+    select: str
+    files: Sequence[File]
+
+
+def open_views(root: Path, versions: Sequence[Named], sql: str) -> Views:
+    """Open an in-memory DuckDB in which the tables that a query names are views, closed to everything else.
+
+    Only the files of these tables are opened, and seen to be as they were published. A question about the tables that
+    there are gets all of their names and columns, but the rows of none besides.
 
     Parameters
     ----------
     root : Path
         Root of the lake.
-    versions : dict of str to Version
-        The versions: the tables of one are called ``TABLE@KEY``, or plainly by their names where the key is empty.
+    versions : sequence of Named
+        The versions.
+    sql : str
+        The query.
     """
     connection = duckdb.connect(":memory:")
-    paths: set[str] = set()
-    views: list[str] = []
+    views: list[_View] = []
+    names: list[str] = []
     missing: dict[str, VersionError] = {}
-    for suffix, version in versions.items():
+    ask_all = _CATALOGUE.search(sql) is not None
+    for version, suffix, words in versions:
         manifest = Manifest(root, version.commit)
         for table, outputs in manifest.tables().items():
-            name = f"{table}@{suffix}" if suffix else table
+            name = f"{table}{suffix}"
+            names.append(name)
             try:
-                files = [file for output in outputs for file in manifest.files(output)]
-                views.append(f"CREATE VIEW {in_quotes(name)} AS {_rows(connection, files)}")
+                if table.lower() in words:
+                    files = whole_files(manifest, *outputs)
+                    views.append(_View(name, _rows(connection, files), files))
+                elif ask_all:
+                    files = [file for output in outputs for file in manifest.files(output)]
+                    unseen = f"{_rows(connection, files)} WHERE error('the files were not examined')"
+                    views.append(_View(name, unseen, files))
             except VersionError as error:  # one table's files are no reason to refuse a question about others
                 missing[name.lower()] = error
-                continue
-            paths |= {text for file in files for text in (str(file.cached), _pattern(file.cached))}
+            except duckdb.Error as error:
+                missing[name.lower()] = _unreadable(name, error)
     # results larger than memory go here and are removed by DuckDB; the usual place is the folder the user stands in
     spill = Path(tempfile.gettempdir()) / f"affectlake-{os.getpid()}-{secrets.token_hex(4)}"
+    paths = {path for view in views for file in view.files for path in (str(file.cached), _pattern(file.cached))}
     connection.execute(f"SET temp_directory = {_text(str(spill))}")
     connection.execute(f"SET allowed_paths = {_texts(sorted(paths))}")
     connection.execute("SET python_enable_replacements = false")  # a name means a table, never a variable of ours
     connection.execute("SET enable_progress_bar = false")  # it would be drawn among the rows
     connection.execute("SET enable_external_access = false")
     for view in views:
-        connection.execute(view)
+        try:
+            connection.execute(f"CREATE VIEW {in_quotes(view.name)} AS {view.select}")
+        except duckdb.Error as error:
+            missing[view.name.lower()] = _unreadable(view.name, error)
     connection.execute("SET lock_configuration = true")
-    return Views(connection, missing)
+    return Views(connection, names, missing)
+
+
+def _unreadable(name: str, error: duckdb.Error) -> VersionError:
+    what = f"a file of {name} is not a Parquet file that can be read"
+    return VersionError(what, found=str(error), todo="`affectlake fsck` examines every file")
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, files: Sequence[File]) -> str:
