@@ -93,6 +93,8 @@ class Collected(NamedTuple):
         Questions of the trial set that have an answer or have failed for good, and all of them.
     n_unaskable : int
         Those among all that cannot be asked: a stimulus has no caption or no frames.
+    n_set_aside : int
+        Answers of this run that cannot be published and are in quarantine; not among `n_added` and `n_done`.
     ending : {'complete', 'limit', 'stopped', 'circuit'}
         Why it ended.
     version : Version or None
@@ -106,18 +108,20 @@ class Collected(NamedTuple):
     n_done: int
     n_planned: int
     n_unaskable: int
+    n_set_aside: int
     ending: Ending
     version: Version | None
 
     @property
     def n_asked(self) -> int:
         """Questions that came to an end in it."""
-        return self.n_added + self.n_failed
+        return self.n_added + self.n_failed + self.n_set_aside
 
     def __str__(self) -> str:
         """Return the headline: ``qwen2-vl · main: +100,000 (2,100,000 of 7,125,330)``."""
         extras = [f"{self.n_failed:,} failed for good"] if self.n_failed else []
         extras += [f"{self.n_unaskable:,} cannot be asked"] if self.n_unaskable else []
+        extras += [f"{self.n_set_aside:,} in quarantine"] if self.n_set_aside else []
         line = f"{self.agent} · {self.trial_set}: +{self.n_added:,} ({self.n_done:,} of {self.n_planned:,})"
         return "; ".join([line, *extras])
 
@@ -165,8 +169,9 @@ def collect_answers(
     with lease.hold(leases(lake), agent.name) as held:
         make_ready(lake, agent.name, say)
         left = publish_waiting(lake, agent.name, say)
-        if left.n_added:
-            say(f"{agent.name}: {left.n_added:,} answers of a run that was cut off are published")
+        if left.n_added > left.n_taken_back:
+            n = left.n_added - left.n_taken_back
+            say(f"{agent.name}: {n:,} answers of a run that was cut off are published")
         return _Run(lake, params, agent, wanted, held, say, show, left.version).to_the_end(key)
 
 
@@ -230,7 +235,7 @@ class _Run:
     ) -> None:
         self.lake, self.params, self.agent, self.wanted = lake, params, agent, wanted
         self.held, self.say, self.show, self.version = held, say, show, version
-        self.n_answered = self.n_failed = 0
+        self.n_answered = self.n_failed = self.n_set_aside = 0
         self.plan = self._planned()
         self.n_wanted = self.plan.n_left
 
@@ -242,6 +247,7 @@ class _Run:
     def _planned(self) -> Plan:
         """Plan what is left to ask, against what is published."""
         wanted, self.n_asked_before = self.wanted, self.n_asked
+        self.n_done_before = self.n_asked - self.n_set_aside
         return plan_questions(
             self.lake,
             self.params,
@@ -320,19 +326,22 @@ class _Run:
             )
 
     def _publish(self) -> None:
-        self.version = publish_waiting(self.lake, self.agent.name, self.say).version or self.version
+        done = publish_waiting(self.lake, self.agent.name, self.say)
+        self.version = done.version or self.version
+        self.n_set_aside += done.n_set_aside
 
     def _collected(self, ending: Ending) -> Collected:
         """Return what the run did. What failed for good counts as done, also while it is asked again."""
-        since = self.plan.n_open if self.wanted.retry_failed else self.n_asked - self.n_asked_before
+        since = self.plan.n_open if self.wanted.retry_failed else self.n_asked - self.n_set_aside - self.n_done_before
         return Collected(
             agent=self.agent.name,
             trial_set=self.wanted.trial_set,
-            n_added=self.n_answered,
+            n_added=self.n_answered - self.n_set_aside,
             n_failed=self.n_failed,
             n_done=self.plan.n_answered + since,
             n_planned=self.plan.n_planned,
             n_unaskable=self.plan.n_unaskable,
+            n_set_aside=self.n_set_aside,
             ending=ending,
             version=self.version,
         )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 TRIAL_SET = click.option("--trial-set", default="main", show_default=True, help="main, validation or noise_ceiling.")
 _LINE_EVERY_S = 15.0
+_REASONS_SHOWN = 5
 
 
 @click.command()
@@ -98,11 +99,22 @@ def _plain(value: object) -> object:
     return [_plain(one) for one in value] if isinstance(value, tuple) else value
 
 
+def _most(reasons: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Return the most frequent reasons, and how many rows have another one."""
+    some = list(reasons.items())[:_REASONS_SHOWN]
+    rest = sum(reasons.values()) - sum(n for _, n in some)
+    return [*some, ("for other reasons; --json has all", rest)] if rest else some
+
+
 def _told(one: Status) -> str:
     share = one.n_answered / one.n_planned if one.n_planned else 0.0
     lines = [f"{one.agent} · {one.trial_set}: {one.n_answered:,} of {one.n_planned:,} answered ({share:.1%})"]
     if one.n_waiting:
         lines.append(f"in no version yet  {one.n_waiting:,}; the next `affectlake collect {one.agent}` publishes them")
+    if one.quarantined:
+        n = sum(one.quarantined.values())
+        lines.append(f"in quarantine      {n:,}; each `affectlake collect {one.agent}` tries again to publish them")
+        lines += [f"                   {count:,}: {reason}" for reason, count in _most(one.quarantined)]
     if one.n_looked_at:
         of = f" of the latest {one.n_looked_at:,}" if one.n_looked_at < one.n_answered else ""
         first, second, third = one.positions

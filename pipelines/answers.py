@@ -8,7 +8,7 @@ import polars as pl
 
 from affectlake.errors import UsageError
 from affectlake.lake import layout
-from affectlake.lake.parts import part_files, scan
+from affectlake.lake.parts import part_files, scan_grown
 from affectlake.lake.versions import Manifest
 
 GROWING = "responses"
@@ -38,13 +38,13 @@ def fittable(lake: Path) -> frozenset[str]:
 def known_answers(lake: Path, agent: str) -> pl.LazyFrame | None:
     """Return the agent's stored rows, or None if there are none."""
     parts = _parts(lake, agent)
-    return scan(parts, GROWING) if parts else None
+    return scan_grown(parts, GROWING) if parts else None
 
 
 def known_proposals(lake: Path, agent: str) -> pl.LazyFrame | None:
     """Return what was proposed to ask the agent, in every round, or None if nothing was."""
     parts = _parts(lake, agent, PROPOSED)
-    return scan(parts, PROPOSED) if parts else None
+    return scan_grown(parts, PROPOSED) if parts else None
 
 
 def last_proposed(lake: Path, agent: str, trial_set: str) -> pl.DataFrame:
@@ -73,7 +73,7 @@ def _parts(lake: Path, agent: str, table: str = GROWING) -> list[Path]:
 def _fittable(parts: list[Path]) -> bool:
     found = 0
     for part in parts:
-        rows = scan([part], GROWING).filter((pl.col("trial_set") == "main") & pl.col("error_kind").is_null())
+        rows = scan_grown([part], GROWING).filter((pl.col("trial_set") == "main") & pl.col("error_kind").is_null())
         found += int(rows.select(pl.len()).collect().item())
         if found >= FEWEST_ANSWERS:
             return True

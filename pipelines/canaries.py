@@ -16,10 +16,10 @@ from affectlake.errors import UsageError
 from affectlake.judge.answers import Answer
 from affectlake.judge.canaries import CANARIES, Canary, CanaryEffect, canaries, canary_effect
 from affectlake.judge.journal import Journal
-from affectlake.judge.parsing import parse
 from affectlake.judge.planning import Plan
 from affectlake.judge.protocols import Reading
 from affectlake.judge.questions import Question
+from affectlake.judge.responses import read_answer
 from affectlake.lake import layout
 from pipelines.asking import chat_agent, plan_questions
 from pipelines.params import Params
@@ -98,6 +98,7 @@ def _read(pairs: list[Canary], journal: Journal, reading: Reading) -> list[tuple
         answer: Answer | None = held.get(question.key)
         if answer is None or answer.text is None:
             return 0
-        return parse(answer.text, reading, cut_off=answer.finish_reason == "length").position or 0
+        found = read_answer(reading, answer.text, answer.finish_reason, answer.refusal, answer.thinking)
+        return found.position or 0
 
     return [(pair.canary, pair.target, position(pair.clean), position(pair.injected)) for pair in pairs]

@@ -5,6 +5,7 @@ Nothing is asked here.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from affectlake.judge.responses import read_choices
 from affectlake.lake.contracts import contract
 from affectlake.lake.writing import read_output
 from pipelines.answers import known_answers
-from pipelines.journals import leases, waiting
+from pipelines.journals import in_quarantine, leases, waiting
 from pipelines.params import Params
 from pipelines.tracking import Pace, collection_pace
 
@@ -43,6 +44,8 @@ class Status(NamedTuple):
         Published rows asked for under another entry.
     n_waiting : int
         Rows in the journals, in no version yet.
+    quarantined : dict of str to int
+        Rows in the journals that cannot be published, by the reason; they are tried again with each publishing.
     n_looked_at : int
         How many of the latest answers the next two rest on.
     share_parsed : float
@@ -65,6 +68,7 @@ class Status(NamedTuple):
     n_failed: dict[str, int]
     n_other: int
     n_waiting: int
+    quarantined: dict[str, int]
     n_looked_at: int
     share_parsed: float
     positions: tuple[float, float, float]
@@ -110,6 +114,7 @@ def _status(lake: Path, params: Params, agent: ChatAgent, trial_set: str, n_plan
         n_failed=failures,
         n_other=n_rows - n_own,
         n_waiting=sum(count.n for count in waiting(lake, agent.name) if count.trial_set == trial_set),
+        quarantined=_quarantined(lake, agent.name, trial_set),
         n_looked_at=latest.height,
         share_parsed=len(chosen) / latest.height if latest.height else float("nan"),
         positions=(shares[0], shares[1], shares[2]),
@@ -119,6 +124,14 @@ def _status(lake: Path, params: Params, agent: ChatAgent, trial_set: str, n_plan
         hours=pace.seconds / 3600,
         holder=str(holder) if holder else "",
     )
+
+
+def _quarantined(lake: Path, agent: str, trial_set: str) -> dict[str, int]:
+    found = Counter[str]()
+    for count in in_quarantine(lake, agent):
+        if count.trial_set == trial_set:
+            found[count.reason] += count.n
+    return dict(found.most_common())
 
 
 def _none() -> pl.LazyFrame:

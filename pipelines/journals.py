@@ -18,7 +18,7 @@ import yaml
 from affectlake.errors import CollectionError
 from affectlake.judge.agents import parse_agent
 from affectlake.judge.chat import ChatAgent
-from affectlake.judge.journal import Count, Journal
+from affectlake.judge.journal import Count, Journal, QuarantineCount
 from affectlake.judge.keys import canonical
 from affectlake.lake import layout, repository
 from affectlake.lake.cache import refuse_behind
@@ -28,6 +28,7 @@ from affectlake.lake.recovery import recover
 from affectlake.lake.versions import Version
 from pipelines.asking import keep_answers
 from pipelines.params import Params
+from pipelines.quarantine import look_again, set_aside_faulty
 
 PER_SHARD = 50_000
 _ENTRY = "agent.yaml"
@@ -37,10 +38,33 @@ Say = Callable[[str], None]
 
 
 class Published(NamedTuple):
-    """What came of publishing: rows added, and the version that has them (None: there was nothing new)."""
+    """What came of publishing.
 
-    n_added: int
-    version: Version | None
+    Attributes
+    ----------
+    n_added : int
+        Rows added.
+    version : Version or None
+        The version that has them; None if there was nothing new.
+    n_set_aside : int
+        Answers that were put into quarantine.
+    n_taken_back : int
+        Rows that were in quarantine, and can be published now.
+    """
+
+    n_added: int = 0
+    version: Version | None = None
+    n_set_aside: int = 0
+    n_taken_back: int = 0
+
+    def then(self, other: Published) -> Published:
+        """Return what came of this, and of `other` after it."""
+        return Published(
+            self.n_added + other.n_added,
+            other.version or self.version,
+            self.n_set_aside + other.n_set_aside,
+            self.n_taken_back + other.n_taken_back,
+        )
 
 
 def leases(lake: Path) -> Path:
@@ -73,6 +97,15 @@ def waiting(lake: Path, agent: str) -> list[Count]:
     return found
 
 
+def in_quarantine(lake: Path, agent: str) -> list[QuarantineCount]:
+    """Return how many rows of each trial set are in quarantine and why, over all journals of an agent."""
+    found: list[QuarantineCount] = []
+    for folder in _folders(lake, agent):
+        with Journal(folder / _ANSWERS) as journal:
+            found += journal.quarantine_counts()
+    return found
+
+
 def make_ready(lake: Path, agent: str, say: Say) -> None:
     """See that the folder holds every answer that is published, so that none is asked for again.
 
@@ -89,27 +122,37 @@ def make_ready(lake: Path, agent: str, say: Say) -> None:
 def publish_waiting(lake: Path, agent: str, say: Say) -> Published:
     """Publish what waits in an agent's journals as one version, and then let the journals forget it.
 
-    Safe to be cut off anywhere: what a version has already is not added again. The caller holds the agent's lease.
+    Answers that break the contract of ``responses`` go into quarantine, each alone, and those that are there are tried
+    again. Safe to be cut off anywhere: what a version has already is not added again. The caller holds the agent's
+    lease.
 
     Raises
     ------
     ContractError
-        If answers break the contract of ``responses``; they stay in the journal, and a copy is in quarantine.
+        If it is not the answers that break the contract, but what is said of the agent in each of them.
     """
-    n_added, version = 0, None
+    done = Published()
     for folder in _folders(lake, agent):
         with Journal(folder / _ANSWERS) as journal:
-            done = _publish(lake, _agent_of(folder, agent), journal, say)
-        n_added, version = n_added + done.n_added, done.version or version
-    return Published(n_added, version)
+            done = done.then(_publish(lake, _agent_of(folder, agent), journal, say))
+    return done
 
 
 def _publish(lake: Path, agent: ChatAgent, journal: Journal, say: Say) -> Published:
+    n_taken_back = look_again(agent, journal)
+    if n_taken_back:
+        say(f"{agent.name}: {n_taken_back:,} rows that were in quarantine can be published now")
     while journal.seal(PER_SHARD):
         pass
     shards = journal.sealed()
     if not shards:
-        return Published(0, None)
+        return Published()
+    n_set_aside = sum(set_aside_faulty(agent, journal, shard) for shard in shards)
+    if n_set_aside:
+        say(
+            f"{agent.name}: {n_set_aside:,} answers cannot be published and are kept in quarantine; "
+            "`affectlake collection status` says why"
+        )
     n_added = 0
     with repository.writing(lake, f"affectlake collect {agent.name}", wait_s=float("inf"), say=say):
         recover(lake, say)
@@ -118,7 +161,7 @@ def _publish(lake: Path, agent: ChatAgent, journal: Journal, say: Say) -> Publis
         version = publish_grown(lake, say)
     for shard in shards:
         journal.forget(shard)
-    return Published(n_added, version)
+    return Published(n_added, version, n_set_aside, n_taken_back)
 
 
 def publish_grown(lake: Path, say: Say) -> Version | None:

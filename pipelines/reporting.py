@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
+import pyarrow.parquet as pq
 
 from affectlake.brain.regions import regions
 from affectlake.errors import UsageError
 from affectlake.lake import layout
 from affectlake.lake.contracts import contract
 from affectlake.lake.git import git
+from affectlake.lake.known_hashes import whole_files
 from affectlake.lake.query import query
 from affectlake.lake.versions import Manifest, Version, resolve
 from affectlake.report import (
@@ -236,10 +238,11 @@ def table_sizes(manifest: Manifest) -> pl.DataFrame:
     """Return ``table, partition, n_rows, n_files, n_bytes, digest`` of every output of a version."""
     rows = []
     for output, digest in sorted(manifest.digests.items()):
-        files = manifest.files(output)
+        files = whole_files(manifest, output)
         table, _, partition = output.partition("/")
         n_bytes = sum(file.cached.stat().st_size for file in files)
-        rows.append((table, partition, manifest.n_rows(output), len(files), n_bytes, digest.removesuffix(".dir")))
+        n_rows = sum(pq.read_metadata(file.cached).num_rows for file in files)
+        rows.append((table, partition, n_rows, len(files), n_bytes, digest.removesuffix(".dir")))
     names = ["table", "partition", "n_rows", "n_files", "n_bytes", "digest"]
     return pl.DataFrame(rows, schema=names, orient="row")
 

@@ -14,12 +14,13 @@ import random
 import sys
 import threading
 import time
+import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 Fault = Literal[
     "ok",
@@ -42,6 +43,8 @@ Fault = Literal[
     "slow",
     "other model",
     "echo key",
+    "endless",
+    "bomb",
 ]
 
 _STATUS = {"429": 429, "429 after 1": 429, "500": 500, "503": 503, "400": 400, "401": 401, "402": 402, "404": 404}
@@ -77,6 +80,13 @@ class FaultServer:
         The API key it wants; none if empty.
     says : callable
         Takes a request, returns the text of its answer.
+    odd : callable
+        Takes a request and its ordinary completion, returns what is sent: an object as JSON, bytes as they are, a
+        status and an object as a refusal.
+    more_headers : str
+        Further lines in the head of a completion, each with its end.
+    n_endless : int
+        Bytes of endless answers that the system has taken.
     asked, served : Counter
         Requests, and whole answers sent, by the SHA-256 of the request.
     """
@@ -97,6 +107,9 @@ class FaultServer:
     asked_at_s: list[float] = field(default_factory=list)
     rng: random.Random = field(default_factory=lambda: random.Random(0))
     says: Callable[[bytes], str] = expected_text
+    odd: Callable[[bytes, dict[str, Any]], Any] = lambda _asked, ordinary: ordinary
+    more_headers: str = ""
+    n_endless: int = 0
     port: int = 0
     now: int = 0
     most_seen: int = 0
@@ -241,19 +254,51 @@ class _Connection(asyncio.Protocol):
         }
         if fault == "no choices":
             found["choices"] = []
-        payload = json.dumps(found).encode()
+        if fault in ("endless", "bomb"):
+            self.flood(json.dumps(found).encode()[:-1], fault)
+            return
+        odd = self.server.odd(body, found)
+        if isinstance(odd, tuple):
+            self.send(*odd)
+            return
+        payload = odd if isinstance(odd, bytes) else json.dumps(odd).encode()
         if fault == "truncated":
             self.transport.write(_head(200, len(payload)) + payload[:-20])
             self.transport.close()
             return
         payload = payload[:-20] if fault == "cut JSON" else payload
-        self.transport.write(_head(200, len(payload)) + payload)
+        self.transport.write(_head(200, len(payload), self.server.more_headers) + payload)
         if self.server.counting:
             self.server.served[sha256(body).digest()] += 1
+
+    def flood(self, start: bytes, fault: Fault) -> None:
+        """Send an answer that has no end, or a gigabyte of blanks in a megabyte of gzip."""
+        if fault == "bomb":
+            squeezed = _gzipped(start, 2**30)
+            self.transport.write(_head(200, len(squeezed), "content-encoding: gzip\r\n") + squeezed)
+            return
+        self.transport.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n" + start)
+
+        def more() -> None:
+            if self.transport.is_closing():
+                return
+            if self.transport.get_write_buffer_size() < 2**20:
+                self.transport.write(b" " * 2**20)
+                self.server.n_endless += 2**20
+            self.loop.call_later(0.001, more)
+
+        more()
 
     def send(self, status: int, content: object, more: str = "") -> None:
         payload = json.dumps(content).encode()
         self.transport.write(_head(status, len(payload), more) + payload)
+
+
+def _gzipped(start: bytes, n_blanks: int) -> bytes:
+    squeezing = zlib.compressobj(wbits=31)
+    block = b" " * 2**20
+    blocks = [squeezing.compress(start), *(squeezing.compress(block) for _ in range(n_blanks // 2**20))]
+    return b"".join((*blocks, squeezing.compress(b"}"), squeezing.flush()))
 
 
 def _head(status: int, length: int, more: str = "") -> bytes:

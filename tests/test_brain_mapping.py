@@ -14,7 +14,7 @@ from affectlake.brain.folds import nested_folds
 from affectlake.brain.reliability import leave_one_out
 from affectlake.brain.subjects import Aligned, ZScored, z_scored
 from affectlake.errors import ContractError
-from affectlake.lake import garbage, layout, mapping, parts, repository
+from affectlake.lake import garbage, known_hashes, layout, mapping, parts, repository
 from affectlake.lake.contracts import contract
 from affectlake.lake.mapping import map_lists
 from affectlake.lake.parts import write_parts
@@ -86,7 +86,10 @@ def test_a_map_is_made_once_and_is_never_stale(
 ) -> None:
     first = map_lists(lake, files(lake), "pattern", "subject", "S1")
     hashed: list[Path] = []
-    monkeypatch.setattr(mapping, "md5_of", lambda path: hashed.append(path) or "0" * 32)
+    monkeypatch.setattr(known_hashes, "_SETTLED_NS", 0)
+    known_hashes.known_md5s(lake, files(lake))
+    real = known_hashes._hash
+    monkeypatch.setattr(known_hashes, "_hash", lambda path: hashed.append(path) or real(path))
     monkeypatch.setattr(mapping, "_make", lambda *_: pytest.fail("it was made twice"))
     again = map_lists(lake, files(lake), "pattern", "subject", "S1")
     assert Path(again.filename) == Path(first.filename) and not hashed
@@ -113,7 +116,7 @@ def test_a_half_made_map_is_never_seen(lake: Path, monkeypatch: pytest.MonkeyPat
 def test_a_map_that_was_cut_short_is_made_again(lake: Path, patterns: dict[str, Array]) -> None:
     path = Path(map_lists(lake, files(lake), "pattern", "subject", "S1").filename)
     whole = path.read_bytes()
-    known = path.parent.parent / "known.json"
+    known = lake / layout.KNOWN_HASHES
     for cut in (0, 40, len(whole) - 4):
         path.chmod(0o644)
         path.write_bytes(whole[:cut])

@@ -119,7 +119,7 @@ SERVER = {"command": ["vllm"], "port": 8000}
         (chat(sampling={"max_tokens": 9, "extra": {"messages": []}}), "may not set messages"),
         (chat(sampling={"max_tokens": 9, "extra": {"x": float("nan")}}), "cannot be sent as JSON"),
         (chat(sampling=[1]), "agents.x.sampling is no mapping"),
-        (chat(protocol="forced-choice", sampling={"max_tokens": 9}), "unknown key 'max_tokens'"),
+        (chat(sampling={"max_tokens": 9, "max_completion_tokens": 9}), "both max_tokens and max_completion_tokens"),
         (chat(in_flight=0), "agents.x.in_flight"),
         (chat(server="vllm serve m"), "agents.x.server is no mapping"),
         (chat(server={**SERVER, "command": "vllm serve m"}), "no list of words"),

@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 import pytest
 
 from affectlake.errors import UsageError
-from affectlake.judge.answers import Failure, read_reply
+from affectlake.judge.answers import Failure
 from affectlake.judge.circuit import Circuit, Threshold
-from affectlake.judge.client import Scrubber, api_key, kind_of, retry_after
+from affectlake.judge.client import Scrubber, api_key
 from affectlake.judge.concurrency import AdaptiveLimit
 from affectlake.judge.limits import Target, check_urls
 from affectlake.judge.questions import Question
+from affectlake.judge.refusals import kind_of, retry_after
+from affectlake.judge.replies import read_reply
 from affectlake.judge.servers import FAILURES_UNTIL_DOWN, Pool, Server, Task
 
 # the limit of requests
@@ -263,7 +265,7 @@ def test_ordinary_words_stay_and_long_ones_are_cut() -> None:
         (b'{"choices": [{"message": {"cont', "truncated"),
         (b"<html>Bad gateway</html>", "truncated"),
         (b'{"choices": []}', "malformed"),
-        (b'{"error": "no"}', "malformed"),
+        (b'{"error": "no"}', "server_error"),
         (b'{"choices": [{"message": null}]}', "malformed"),
         (b"[]", "malformed"),
     ],
@@ -282,7 +284,7 @@ def test_an_answer_is_read_whole() -> None:
     )
     assert reply.text == " Video 2\n"
     assert reply.logprobs == '{"content":[{"token":"2","logprob":-0.5}]}'
-    assert reply[3:] == (9, 3, 0, "m")
+    assert reply[3:7] == (9, 3, 0, "m")
     assert reply.finish_reason == "length"
 
 

@@ -5,10 +5,7 @@ What an answer means is not decided here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
-
-import orjson
+from typing import Literal, NamedTuple
 
 from affectlake.judge.questions import Question
 
@@ -20,6 +17,7 @@ FailureKind = Literal[
     "reset",
     "truncated",
     "malformed",
+    "too_long",
     "rejected",
     "unauthorised",
     "no_such_model",
@@ -30,11 +28,12 @@ FailureKind = Literal[
 MEANING: dict[FailureKind, str] = {
     "unreachable": "no connection to the server",
     "overloaded": "the server has too much to do (429, 503, 529)",
-    "server_error": "the server failed (another 5xx)",
+    "server_error": "the server failed (another 5xx), or gave up an answer that it had begun",
     "timed_out": "no whole answer within the time limit",
     "reset": "the connection broke before the answer was whole",
     "truncated": "the answer's JSON is cut short",
     "malformed": "JSON, but no chat completion",
+    "too_long": "the answer is longer than a chat completion can be",
     "rejected": "the server refuses this request (4xx)",
     "unauthorised": "the server does not accept the API key",
     "no_such_model": "the server does not serve this model, or nothing at this path",
@@ -57,7 +56,7 @@ class Reply(NamedTuple):
     Attributes
     ----------
     text : str
-        The answer, verbatim; empty where the server sent none.
+        The answer, verbatim; empty where the server sent none. Neither what the model thought nor what it declined.
     finish_reason : str
         Why it ended, in the server's word.
     logprobs : str or None
@@ -65,7 +64,13 @@ class Reply(NamedTuple):
     prompt_tokens, completion_tokens, cached_tokens : int
         Tokens read, written, and read from the server's prefix cache; 0 where the server does not say.
     model : str
-        The model that the server says has answered.
+        The model that the server says has answered; empty where it does not say.
+    thinking : str or None
+        What the model thought, where the server keeps it apart from the answer.
+    refusal : str or None
+        The words in which the model declines, where the server keeps them apart from the answer.
+    oddities : str or None
+        What was odd in the server's reply and how it was read, on one line.
     """
 
     text: str
@@ -75,6 +80,9 @@ class Reply(NamedTuple):
     completion_tokens: int
     cached_tokens: int
     model: str
+    thinking: str | None = None
+    refusal: str | None = None
+    oddities: str | None = None
 
 
 class Failure(Exception):  # noqa: N818 - an outcome, not a mistake of the program
@@ -114,6 +122,10 @@ class Answer(NamedTuple):
         How often the question was sent, 1 or more.
     seconds : float
         How long the last attempt took.
+    served_model : str or None
+        The model that the server says has answered; None where it does not say.
+    thinking, refusal, oddities : str or None
+        As in :class:`Reply`; of a failed question None.
     """
 
     key: bytes
@@ -134,49 +146,18 @@ class Answer(NamedTuple):
     error_words: str | None
     attempts: int
     seconds: float
+    served_model: str | None = None
+    thinking: str | None = None
+    refusal: str | None = None
+    oddities: str | None = None
 
 
 def answered(question: Question, reply: Reply, attempts: int, seconds: float) -> Answer:
     """Return the row of a question that was answered."""
-    return Answer(*question[:8], *reply[:6], None, None, attempts, seconds)
+    served = (reply.model or None, reply.thinking, reply.refusal, reply.oddities)
+    return Answer(*question[:8], *reply[:6], None, None, attempts, seconds, *served)
 
 
 def failed(question: Question, failure: Failure, attempts: int, seconds: float) -> Answer:
     """Return the row of a question that failed for good."""
     return Answer(*question[:8], None, "", None, 0, 0, 0, failure.kind, failure.words, attempts, seconds)
-
-
-def read_reply(payload: bytes) -> Reply:
-    """Return what a chat completion says.
-
-    Parameters
-    ----------
-    payload : bytes
-        The body of the server's response.
-
-    Raises
-    ------
-    Failure
-        ``truncated`` if it is no whole JSON, ``malformed`` if it is not a chat completion.
-    """
-    try:
-        found = orjson.loads(payload)
-    except orjson.JSONDecodeError as error:
-        raise Failure("truncated", f"{error}; {len(payload)} bytes came") from error
-    try:
-        choice = found["choices"][0]
-        text, logprobs = choice["message"].get("content"), choice.get("logprobs")
-        usage: Mapping[str, Any] = found.get("usage") or {}
-        details: Mapping[str, Any] = usage.get("prompt_tokens_details") or {}
-        return Reply(
-            text="" if text is None else str(text),
-            finish_reason=str(choice.get("finish_reason") or ""),
-            logprobs=orjson.dumps(logprobs).decode() if logprobs else None,
-            prompt_tokens=int(usage.get("prompt_tokens") or 0),
-            completion_tokens=int(usage.get("completion_tokens") or 0),
-            cached_tokens=int(details.get("cached_tokens") or 0),
-            model=str(found.get("model") or ""),
-        )
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
-        words = payload[:300].decode(errors="replace")
-        raise Failure("malformed", f"no chat completion ({type(error).__name__}): {words}") from error

@@ -19,6 +19,7 @@ from affectlake.judge.protocols import ONE_TOKEN_LIMIT, PROTOCOLS, Modality, Pro
 
 _OURS = ("model", "messages", "max_tokens", "temperature", "top_p", "seed", "logprobs", "top_logprobs",
          "structured_outputs", "stream", "n")  # fmt: skip
+_SAMPLING = ("max_tokens", "max_completion_tokens", "temperature", "top_p", "seed", "extra")
 _IN_FLIGHT = 64
 _START_LIMIT_S = 900.0
 
@@ -98,8 +99,10 @@ def parse_chat_agent(name: str, entry: Mapping[str, Any]) -> ChatAgent:
         ``{kind: chat, model: NAME, revision: null, servers: [URL, …], protocol: describe-then-choose, modality:
         captions, sampling: {max_tokens: 512, temperature: 0.7, top_p: 1.0, seed: 0}}`` and, where wanted,
         ``api_key_env``, ``in_flight``, ``server: {command: […], env: {…}, port: 8000, health: /health, start_limit_s:
-        900}`` and ``price: {input: 0.15, output: 0.6}``. ``forced-choice`` has no ``max_tokens``: its sampling may be
-        ``{}``. A null ``revision`` leaves the state of the weights to the server.
+        900}`` and ``price: {input: 0.15, output: 0.6}``. The sampling of ``forced-choice`` may be
+        ``{}``: it has a limit of its own. A null ``max_tokens``, ``temperature`` or ``top_p`` is not sent, and
+        ``max_completion_tokens`` is sent instead of ``max_tokens``: GPT-5 and the o-series want it so. A null
+        ``revision`` leaves the state of the weights to the server.
 
     Raises
     ------
@@ -133,12 +136,13 @@ def _protocol(where: str, entry: Mapping[str, Any]) -> Protocol:
 
 def _sampling(where: str, value: object, asking: Protocol) -> Sampling:
     entry = entries.mapping(where, value, "{max_tokens: 512, temperature: 0.7}")
-    optional = ("temperature", "top_p", "seed", "extra")
-    one_token = asking.reading == "one-token"
-    entries.only(where, entry, () if one_token else ("max_tokens",), optional)
+    has_limit = asking.reading == "one-token" or entry.get("max_completion_tokens") is not None
+    needed = () if has_limit else ("max_tokens",)
+    entries.only(where, entry, needed, tuple(key for key in _SAMPLING if key not in needed))
+    max_tokens, max_completion_tokens = _longest(where, entry, asking)
     seed = entry.get("seed")
     extra = entries.mapping(f"{where}.extra", entry.get("extra") or {}, "{chat_template_kwargs: {…}}")
-    taken = [key for key in extra if key in _OURS]
+    taken = [key for key in extra if key in _OURS or (key == "max_completion_tokens" and key in entry)]
     if taken:
         raise UsageError(f"{where}.extra may not set {taken[0]}.", todo="affectlake sets it itself")
     try:
@@ -146,12 +150,31 @@ def _sampling(where: str, value: object, asking: Protocol) -> Sampling:
     except (TypeError, ValueError) as error:
         raise UsageError(f"{where}.extra cannot be sent as JSON.", found=str(error)) from error
     return Sampling(
-        max_tokens=ONE_TOKEN_LIMIT if one_token else entries.whole(f"{where}.max_tokens", entry["max_tokens"], 1),
-        temperature=entries.number(f"{where}.temperature", entry.get("temperature", 0.0), 0.0, 2.0),
-        top_p=entries.number(f"{where}.top_p", entry.get("top_p", 1.0), 1e-6, 1.0),
+        max_tokens=max_tokens,
+        temperature=_number_or_none(f"{where}.temperature", entry.get("temperature", 0.0), 0.0, 2.0),
+        top_p=_number_or_none(f"{where}.top_p", entry.get("top_p", 1.0), 1e-6, 1.0),
         seed=None if seed is None else entries.whole(f"{where}.seed", seed, 0, 2**31 - 1),
         extra=extra or None,
+        max_completion_tokens=max_completion_tokens,
     )
+
+
+def _longest(where: str, entry: Mapping[str, Any], asking: Protocol) -> tuple[int | None, int | None]:
+    """Return ``max_tokens`` and ``max_completion_tokens``; at most one of them is a number."""
+    own = ONE_TOKEN_LIMIT if asking.reading == "one-token" else None
+    names = ("max_tokens", "max_completion_tokens")
+    old, new = (None if entry.get(n) is None else entries.whole(f"{where}.{n}", entry[n], 1) for n in names)
+    if old is not None and new is not None:
+        raise UsageError(
+            f"{where} has both max_tokens and max_completion_tokens.",
+            found=f"max_tokens: {old}, max_completion_tokens: {new}",
+            todo="keep max_completion_tokens for GPT-5 and the o-series, max_tokens for other models",
+        )
+    return (old if "max_tokens" in entry or new is not None else own), new
+
+
+def _number_or_none(where: str, value: object, minimum: float, maximum: float) -> float | None:
+    return None if value is None else entries.number(where, value, minimum, maximum)
 
 
 def _servers(where: str, value: object) -> tuple[str, ...]:

@@ -11,7 +11,6 @@ import re
 import socket
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
@@ -21,7 +20,11 @@ import aiohttp
 import orjson
 
 from affectlake.errors import CollectionError, UsageError
-from affectlake.judge.answers import Failure, FailureKind, Reply, read_reply
+from affectlake.judge.answers import Failure, Reply
+from affectlake.judge.model_names import same_model
+from affectlake.judge.payloads import LONGEST_BODY, load, storable
+from affectlake.judge.refusals import refusal, retry_after
+from affectlake.judge.replies import read_reply
 
 LONGEST_WORDS = 500
 CONNECT_S = 10.0
@@ -57,7 +60,7 @@ class Scrubber:
         for secret in self._secrets:
             words = words.replace(secret, _HIDDEN)
         words = _LOOKS_SECRET.sub(lambda m: f"{m.group(1) or ''}{_HIDDEN}", words)
-        return " ".join(words.split())[:LONGEST_WORDS]
+        return storable(" ".join(words.split())[:LONGEST_WORDS])
 
 
 def api_key(variable: str) -> str:
@@ -144,9 +147,10 @@ class Client:
         try:
             reply = read_reply(payload)
         except Failure as failure:
-            raise Failure(failure.kind, self.scrub(failure.words)) from None
+            rest_s = max(failure.retry_after_s, _rest_s(headers))
+            raise Failure(failure.kind, self.scrub(failure.words), rest_s) from None
         asked = str(body.get("model", ""))
-        if reply.model and asked and not _same_model(asked, reply.model):
+        if reply.model and asked and not same_model(asked, reply.model):
             raise Failure("wrong_model", self.scrub(f"asked {asked!r}, and {reply.model!r} answered"))
         return reply
 
@@ -163,8 +167,8 @@ class Client:
         if status != 200:
             raise self._refusal(status, headers, payload)
         try:
-            models = tuple(str(one["id"]) for one in orjson.loads(payload)["data"])
-        except (orjson.JSONDecodeError, LookupError, TypeError) as error:
+            models = tuple(str(one["id"]) for one in load(payload).value["data"])
+        except (ValueError, LookupError, TypeError) as error:
             raise Failure(
                 "malformed", self.scrub(f"no list of models: {payload[:200].decode(errors='replace')}")
             ) from error
@@ -173,8 +177,8 @@ class Client:
     async def _engine(self, url: str, limit: aiohttp.ClientTimeout) -> str:
         try:
             status, _, payload = await self._send("GET", f"{url.removesuffix('/v1')}/version", limit)
-            return str(orjson.loads(payload)["version"]) if status == 200 else ""
-        except (Failure, orjson.JSONDecodeError, LookupError, TypeError):
+            return storable(str(load(payload).value["version"])) if status == 200 else ""
+        except (Failure, ValueError, LookupError, TypeError):
             return ""
 
     async def _send(
@@ -185,7 +189,7 @@ class Client:
             async with self._session.request(
                 method, url, data=data, timeout=limit, allow_redirects=False, proxy=self._proxy(url)
             ) as response:
-                return response.status, response.headers, await response.read()
+                return response.status, response.headers, await _body(response)
         except aiohttp.ConnectionTimeoutError as error:
             raise Failure("unreachable", self.scrub(f"no connection within {CONNECT_S:.0f} s")) from error
         except TimeoutError as error:
@@ -207,9 +211,8 @@ class Client:
         return self._proxies[origin]
 
     def _refusal(self, status: int, headers: Mapping[str, str], payload: bytes) -> Failure:
-        words, code = _server_words(payload)
-        said = self.scrub(f"{status}: {words}")
-        return Failure(kind_of(status, code), said, retry_after(headers.get("Retry-After"), datetime.now(UTC)))
+        found = refusal(status, payload, _rest_s(headers))
+        return Failure(found.kind, self.scrub(found.words), found.retry_after_s)
 
 
 async def examine(client: Client, url: str, model: str) -> Facts:
@@ -229,7 +232,7 @@ async def examine(client: Client, url: str, model: str) -> Facts:
             wanted=f"an OpenAI-compatible server that lists its models at {shown(url)}/models",
             todo="start the server, or mend the URL or the key of the agent in params.yaml",
         ) from failure
-    if model not in facts.models:
+    if not any(same_model(model, one) for one in facts.models):
         raise CollectionError(
             f"the server at {shown(url)} does not serve {model!r}",
             allowed=", ".join(facts.models) or "it lists no model",
@@ -243,52 +246,27 @@ def shown(url: str) -> str:
     return re.sub(r"(?<=://)[^/@]*@", "", url)
 
 
-def kind_of(status: int, code: str) -> FailureKind:
-    """Return the kind of failure that an HTTP status and the server's error code mean."""
-    if code in ("insufficient_quota", "billing_hard_limit_reached") or status == 402:
-        return "out_of_credit"
-    if status in (429, 503, 529):
-        return "overloaded"
-    if status == 408:
-        return "timed_out"
-    if status >= 500:
-        return "server_error"
-    by_status: dict[int, FailureKind] = {401: "unauthorised", 404: "no_such_model"}
-    return by_status.get(status, "rejected")
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    """Return a response's body, decompressed; beyond `LONGEST_BODY` it is not read, and of a refusal the start is kept.
+
+    Raises
+    ------
+    Failure
+        ``too_long``, if an answer is longer.
+    """
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > LONGEST_BODY:
+            response.close()
+            if response.status == 200:
+                raise Failure("too_long", f"more than {LONGEST_BODY:,} bytes came for one answer")
+            break
+    return bytes(body)
 
 
-def retry_after(value: str | None, now: datetime) -> float:
-    """Return the seconds that a ``Retry-After`` header asks for (RFC 9110, 10.2.3): a number, or a date; 0 if none."""
-    if not value:
-        return 0.0
-    try:
-        return max(float(value), 0.0)
-    except ValueError:
-        pass
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
-        return 0.0
-    return max((moment - now).total_seconds(), 0.0) if moment.tzinfo else 0.0
-
-
-def _server_words(payload: bytes) -> tuple[str, str]:
-    """Return the message and the code of an error response, whatever its shape."""
-    try:
-        found: Any = orjson.loads(payload)
-    except orjson.JSONDecodeError:
-        return payload[:LONGEST_WORDS].decode(errors="replace") or "no words", ""
-    error = found.get("error", found) if isinstance(found, Mapping) else found
-    if isinstance(error, Mapping):
-        words = error.get("message") or error.get("detail") or orjson.dumps(error).decode()
-        return str(words), str(error.get("code") or error.get("type") or "")
-    return str(error), ""
-
-
-def _same_model(asked: str, answered: str) -> bool:
-    """Whether the names may mean one model: servers add a date or a provider, and drop a folder."""
-    one, other = asked.rstrip("/").rpartition("/")[2].lower(), answered.rstrip("/").rpartition("/")[2].lower()
-    return one.startswith(other) or other.startswith(one)
+def _rest_s(headers: Mapping[str, str]) -> float:
+    return retry_after(headers.get("Retry-After"), datetime.now(UTC))
 
 
 async def examine_all(client: Client, urls: list[str], model: str) -> dict[str, Facts | CollectionError]:

@@ -27,6 +27,7 @@ from affectlake.judge.concurrency import AdaptiveLimit
 from affectlake.judge.journal import Journal
 from affectlake.judge.limits import Limits, Target, check_urls
 from affectlake.judge.questions import Question
+from affectlake.judge.refusals import advice
 from affectlake.judge.servers import Pool, Server, Task
 from affectlake.judge.signals import calling_on_signals
 
@@ -414,7 +415,8 @@ def _why_refused(server: Server, question: Question, failure: Failure, n: int) -
     named = any(word in failure.words.lower() for word in ("multimodal", "multi-modal", "video", "image"))
     if media and named and failure.kind == "rejected":
         return f"the server takes no such video: {said}. Serve a model that takes video, or use captions"
-    return said
+    hint = advice(failure.words, question.body) if failure.kind == "rejected" else ""
+    return f"{said}. {hint}" if hint else said
 
 
 def _journal_failed(committing: asyncio.Task[None], journal: Journal) -> None:

@@ -8,14 +8,17 @@ shard is sealed (its rows no longer change), written elsewhere, and forgotten on
         publish()
         journal.forget(shard)
 
-What is asked, and of whom, does not belong here.
+An answer that cannot be published can be put into quarantine, and be taken back: it stays in the file, and its question
+is not asked again.
+
+What is asked, and of whom, does not belong here, nor why an answer cannot be published.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -24,27 +27,11 @@ import orjson
 
 from affectlake.errors import CollectionError
 from affectlake.judge.answers import Answer
+from affectlake.judge.journal_format import COLUMNS, FORMAT, OUTCOME, TO_TODAY
 
-FORMAT = 1
 _KEYS_PER_LOOKUP = 500
 _ROWS_PER_STEP = 5_000
-_COLUMNS = ", ".join(Answer._fields)
 _MARKS = ", ".join("?" * len(Answer._fields))
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS answers (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    key BLOB NOT NULL UNIQUE, trial_set TEXT NOT NULL, i INTEGER NOT NULL, j INTEGER NOT NULL, k INTEGER NOT NULL,
-    repeat INTEGER NOT NULL, "order" TEXT NOT NULL, captions TEXT,
-    text TEXT, finish_reason TEXT NOT NULL, logprobs TEXT,
-    prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
-    error_kind TEXT, error_words TEXT, attempts INTEGER NOT NULL, seconds REAL NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS shards (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, first_id INTEGER NOT NULL, last_id INTEGER NOT NULL,
-    n_answers INTEGER NOT NULL, published INTEGER NOT NULL DEFAULT 0
-) STRICT;
-"""
 
 
 class Shard(NamedTuple):
@@ -57,7 +44,7 @@ class Shard(NamedTuple):
     first_id, last_id : int
         Which rows of the journal, both included.
     n_answers : int
-        How many rows they are.
+        How many rows they are, those included that have gone into quarantine since.
     """
 
     number: int
@@ -72,6 +59,23 @@ class Count(NamedTuple):
     trial_set: str
     error_kind: str | None
     n: int
+
+
+class Quarantined(NamedTuple):
+    """An answer that cannot be published, and why; `id` is its row."""
+
+    id: int
+    answer: Answer
+    reason: str
+
+
+class QuarantineCount(NamedTuple):
+    """How many rows of a trial set are in quarantine, by the reason, and how many of them are answers."""
+
+    trial_set: str
+    reason: str
+    n: int
+    n_answers: int
 
 
 class Journal:
@@ -128,25 +132,27 @@ class Journal:
         with self._lock, self._transaction():
             before = self._database.total_changes
             self._database.executemany(
-                f"INSERT INTO answers ({_quoted()}) VALUES ({_MARKS})"
-                " ON CONFLICT (key) DO UPDATE SET text = excluded.text, finish_reason = excluded.finish_reason,"
-                " logprobs = excluded.logprobs, prompt_tokens = excluded.prompt_tokens,"
-                " completion_tokens = excluded.completion_tokens, cached_tokens = excluded.cached_tokens,"
-                " error_kind = excluded.error_kind, error_words = excluded.error_words,"
-                " attempts = attempts + excluded.attempts, seconds = excluded.seconds"
+                f"INSERT INTO answers ({COLUMNS}) VALUES ({_MARKS})"
+                f" ON CONFLICT (key) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in OUTCOME)},"
+                " attempts = attempts + excluded.attempts"
                 " WHERE error_kind IS NOT NULL AND id > (SELECT coalesce(max(last_id), 0) FROM shards)",
                 rows,
             )
             return self._database.total_changes - before
 
     def held(self, keys: Iterable[bytes], *, failed: bool = True) -> set[bytes]:
-        """Return those of `keys` that the journal holds; without failed questions if `failed` is false."""
+        """Return those of `keys` that the journal holds; without failed questions if `failed` is false.
+
+        What is in quarantine is held, whatever it is.
+        """
         wanted, found = list(keys), set[bytes]()
         only = "" if failed else " AND error_kind IS NULL"
         for start in range(0, len(wanted), _KEYS_PER_LOOKUP):
             some = wanted[start : start + _KEYS_PER_LOOKUP]
             marks = ", ".join("?" * len(some))
-            found.update(key for (key,) in self._all(f"SELECT key FROM answers WHERE key IN ({marks}){only}", some))
+            sql = f"SELECT key FROM answers WHERE key IN ({marks}){only}"
+            sql += f" UNION ALL SELECT key FROM quarantined WHERE key IN ({marks})"
+            found.update(key for (key,) in self._all(sql, [*some, *some]))
         return found
 
     def find(self, keys: Iterable[bytes]) -> dict[bytes, Answer]:
@@ -155,7 +161,7 @@ class Journal:
         for start in range(0, len(wanted), _KEYS_PER_LOOKUP):
             some = wanted[start : start + _KEYS_PER_LOOKUP]
             marks = ", ".join("?" * len(some))
-            rows = self._all(f"SELECT {_quoted()} FROM answers WHERE key IN ({marks})", some)
+            rows = self._all(f"SELECT {COLUMNS} FROM answers WHERE key IN ({marks})", some)
             found.update((row[0], _as_answer(row)) for row in rows)
         return found
 
@@ -201,11 +207,67 @@ class Journal:
         """Yield the answers of `shard` in the order they came, at most `batch` at a time."""
         after = shard.first_id - 1
         while rows := self._all(
-            f"SELECT id, {_quoted()} FROM answers WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
+            f"SELECT id, {COLUMNS} FROM answers WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
             (after, shard.last_id, batch),
         ):
             after = rows[-1][0]
             yield [_as_answer(row[1:]) for row in rows]
+
+    def set_aside(self, shard: Shard, reasons: Mapping[bytes, str]) -> None:
+        """Put the answers of `shard` whose keys `reasons` has into quarantine: all of them or none."""
+        with self._lock, self._transaction():
+            for key, reason in reasons.items():
+                where = (key, shard.first_id, shard.last_id)
+                self._database.execute(
+                    f"INSERT INTO quarantined ({COLUMNS}, reason, shard) SELECT {COLUMNS}, ?, ? FROM answers"
+                    " WHERE key = ? AND id BETWEEN ? AND ?",
+                    (reason, shard.number, *where),
+                )
+                self._database.execute("DELETE FROM answers WHERE key = ? AND id BETWEEN ? AND ?", where)
+
+    def review(self, verdicts: Mapping[int, str | None]) -> int:
+        """Let rows in quarantine be answers again, in no shard, or give them another reason: all of this or nothing.
+
+        Returns how many are answers again.
+
+        Parameters
+        ----------
+        verdicts : mapping of int to str or None
+            The reason by the row's `id`; None lets it go.
+        """
+        run, n = self._database.execute, 0
+        with self._lock, self._transaction():
+            for row, reason in verdicts.items():
+                if reason is not None:
+                    run("UPDATE quarantined SET reason = ? WHERE id = ?", (reason, row))
+                    continue
+                moved = run(  # one that was answered again meanwhile stays until that answer is published
+                    f"INSERT INTO answers ({COLUMNS}) SELECT {COLUMNS} FROM quarantined"
+                    " WHERE id = ? AND NOT EXISTS (SELECT 1 FROM answers WHERE answers.key = quarantined.key)",
+                    (row,),
+                ).rowcount
+                if moved:
+                    run("DELETE FROM quarantined WHERE id = ?", (row,))
+                n += moved
+        return n
+
+    def quarantined(self, batch: int = 10_000) -> Iterator[list[Quarantined]]:
+        """Yield what is in quarantine in the order it came there, at most `batch` at a time."""
+        after = 0
+        sql = f"SELECT id, reason, {COLUMNS} FROM quarantined WHERE id > ? ORDER BY id LIMIT ?"
+        while rows := self._all(sql, (after, batch)):
+            after = rows[-1][0]
+            yield [Quarantined(row[0], _as_answer(row[2:]), row[1]) for row in rows]
+
+    def quarantine_counts(self) -> list[QuarantineCount]:
+        """Return how many rows are in quarantine by trial set and reason."""
+        return [
+            QuarantineCount(*row)
+            for row in self._all(
+                "SELECT trial_set, reason, count(*), sum(error_kind IS NULL) FROM quarantined"
+                " GROUP BY trial_set, reason ORDER BY trial_set, count(*) DESC, reason"
+            )
+        ]
 
     def forget(self, shard: Shard) -> None:
         """Drop the rows of `shard`, which a published version now holds.
@@ -235,15 +297,19 @@ class Journal:
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = FULL")
         run("PRAGMA cache_size = -65536")  # 64 MiB
-        found = run("PRAGMA user_version").fetchone()[0]
-        if found not in (0, FORMAT):
-            raise CollectionError(
-                f"{self.path} was written by another version of affectlake",
-                found=f"format {found}",
-                wanted=f"format {FORMAT}",
-                todo="publish it with the version that wrote it",
-            )
-        self._database.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
+        if run("PRAGMA user_version").fetchone()[0] == FORMAT:
+            return
+        with self._transaction():
+            found = run("PRAGMA user_version").fetchone()[0]  # another process may have been first
+            if found > FORMAT:
+                raise CollectionError(
+                    f"{self.path} was written by another version of affectlake",
+                    found=f"format {found}",
+                    wanted=f"format {FORMAT}",
+                    todo="publish it with the version that wrote it",
+                )
+            for statement in TO_TODAY if found < FORMAT else ():
+                run(statement)
 
     def _all(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
         with self._lock:
@@ -264,10 +330,6 @@ class _Transaction:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._database.execute("COMMIT" if kind is None else "ROLLBACK")
-
-
-def _quoted() -> str:
-    return _COLUMNS.replace("order", '"order"')
 
 
 def _as_row(answer: Answer) -> tuple[object, ...]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, NamedTuple
 
 from affectlake.judge.protocols import CHOICES, Reading
 
@@ -299,18 +299,54 @@ def probabilities(logprobs: str | None) -> Probabilities | None:
     Returns
     -------
     Probabilities or None
-        None where the server gave no log-probabilities, or none of the three choices has any.
+        None where the server gave no log-probabilities, none of the three choices has any, or one is odd.
     """
-    content = (json.loads(logprobs) or {}).get("content") if logprobs else None
-    for place in content or ():
-        if place["token"].strip() not in CHOICES:
-            continue
-        tokens = {one["token"]: one["logprob"] for one in place.get("top_logprobs") or ()}
-        tokens.setdefault(place["token"], place["logprob"])
-        mass = [math.fsum(math.exp(lp) for token, lp in tokens.items() if token.strip() == c) for c in CHOICES]
-        total = math.fsum(mass)
-        if total <= 0.0:
-            return None
-        p1, p2, p3 = (m / total for m in mass)
-        return Probabilities(p1, p2, p3, max(0.0, 1.0 - total))
-    return None
+    return weigh(logprobs).probabilities
+
+
+class Weighed(NamedTuple):
+    """What log-probabilities say, and why they say nothing where they are odd."""
+
+    probabilities: Probabilities | None
+    oddity: str | None
+
+
+def weigh(logprobs: str | None) -> Weighed:
+    """Return what :func:`probabilities` does and, where a number that it rests on is none, what is wrong with it."""
+    try:
+        found = json.loads(logprobs) if logprobs else None
+        for place in (found or {}).get("content") or ():
+            if place["token"].strip() in CHOICES:
+                return Weighed(_weigh(place), None)
+    except _OddError as odd:
+        return Weighed(None, str(odd))
+    except (LookupError, TypeError, AttributeError, ValueError):
+        return Weighed(None, "the log-probabilities are not in the form of a chat completion's, p1 to p3 are null")
+    return Weighed(None, None)
+
+
+class _OddError(Exception):
+    """A number that is not a log-probability."""
+
+
+def _weigh(place: Mapping[str, Any]) -> Probabilities | None:
+    tokens = {one["token"]: one["logprob"] for one in place.get("top_logprobs") or ()}
+    tokens.setdefault(place["token"], place.get("logprob"))
+    mass = [math.fsum(_probability(c, lp) for token, lp in tokens.items() if token.strip() == c) for c in CHOICES]
+    total = math.fsum(mass)
+    if total > _MOST_MASS:
+        raise _OddError(f"the probabilities of the choices sum to {total:.3g}, p1 to p3 are null")
+    if total <= 0.0:
+        return None
+    p1, p2, p3 = (m / total for m in mass)
+    return Probabilities(p1, p2, p3, max(0.0, 1.0 - total))
+
+
+def _probability(choice: str, logprob: object) -> float:
+    if isinstance(logprob, bool) or not isinstance(logprob, int | float) or not logprob <= _LARGEST_LOGPROB:
+        raise _OddError(f"the log-probability of {choice} was {repr(logprob)[:40]}, p1 to p3 are null")
+    return math.exp(logprob)
+
+
+_LARGEST_LOGPROB = 1e-3  # above 0 by rounding alone
+_MOST_MASS = 1.05

@@ -199,33 +199,52 @@ class Sampling:
 
     Parameters
     ----------
-    max_tokens : int
-        Longest answer, in tokens; for a one-token protocol `ONE_TOKEN_LIMIT`.
-    temperature : float
+    max_tokens : int or None
+        Longest answer, in tokens; for a one-token protocol `ONE_TOKEN_LIMIT` where nothing else is said.
+    temperature : float or None
         0 takes the likeliest token each time.
-    top_p : float
+    top_p : float or None
         Share of the probability that is drawn from.
     seed : int or None
         Base of each request's own seed, so that repeats differ and a run can be repeated; None sends no seed.
     extra : mapping
         Further fields of the request, such as ``{chat_template_kwargs: {enable_thinking: false}}``.
+    max_completion_tokens : int or None
+        The newer name of `max_tokens`, which counts a model's thoughts as well.
+
+    What is None is not sent.
     """
 
-    max_tokens: int
-    temperature: float = 0.0
-    top_p: float = 1.0
+    max_tokens: int | None
+    temperature: float | None = 0.0
+    top_p: float | None = 1.0
     seed: int | None = None
     extra: Mapping[str, Any] | None = None
+    max_completion_tokens: int | None = None
 
     def as_mapping(self) -> dict[str, Any]:
-        """Return what is part of a request's identity, ready for JSON."""
-        return {
+        """Return what is part of a request's identity, ready for JSON.
+
+        A setting that came later is in it only where it is set, so that keys of before stay what they were.
+        """
+        later = {} if self.max_completion_tokens is None else {"max_completion_tokens": self.max_completion_tokens}
+        return later | {
             "extra": dict(self.extra or {}),
             "max_tokens": self.max_tokens,
             "seed": self.seed,
             "temperature": self.temperature,
             "top_p": self.top_p,
         }
+
+    def as_fields(self) -> dict[str, Any]:
+        """Return the fields of a request that are the same for every request; the seed is not."""
+        named = {
+            "max_tokens": self.max_tokens,
+            "max_completion_tokens": self.max_completion_tokens,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+        }
+        return dict(self.extra or {}) | {name: value for name, value in named.items() if value is not None}
 
 
 def neutralise(caption: str) -> str:
@@ -263,11 +282,7 @@ class Wording:
         self._head = f"{protocol.before}\n" if protocol.before else ""
         self._tail = f"\n{protocol.after}" if protocol.after else ""
         self._fields: dict[str, Any] = {"model": model}
-        self._last: dict[str, Any] = dict(sampling.extra or {}) | {
-            "max_tokens": sampling.max_tokens,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-        }
+        self._last = sampling.as_fields()
         if protocol.reading == "one-token":
             self._last |= {
                 "logprobs": True,

@@ -14,10 +14,19 @@ import polars as pl
 from affectlake.judge.answers import Answer
 from affectlake.judge.chat import ChatAgent
 from affectlake.judge.keys import canonical
-from affectlake.judge.parsing import parse, probabilities
+from affectlake.judge.parsing import Parsed, parse, weigh
+from affectlake.judge.payloads import token_count
 from affectlake.judge.protocols import Reading
 
 IDENTITY = ["trial_set", "i", "j", "k", "repeat"]
+
+OF_AGENT = ("agent", "protocol", "model", "revision", "sampling")
+"""Columns of ``responses`` that say who was asked and how: the same in every row of an agent's entry."""
+
+DECLINED = frozenset(
+    ("refusal", "content_filter", "content-filter", "safety", "prohibited_content", "blocklist", "sensitive")
+)
+"""``finish_reason`` of an answer that the model or its provider declines; what came before a filter is no choice."""
 
 
 class Readings(NamedTuple):
@@ -48,6 +57,7 @@ _TYPES: dict[str, type[pl.DataType]] = {
     **dict.fromkeys(("prompt_tokens", "completion_tokens", "cached_tokens"), pl.Int32),
     **dict.fromkeys(("error_kind", "error_words"), pl.String),
     "attempts": pl.Int16,
+    **dict.fromkeys(("served_model", "thinking", "refusal", "oddities"), pl.String),
 }
 
 
@@ -62,21 +72,19 @@ def response_rows(agent: ChatAgent, answers: Iterable[Answer]) -> pl.DataFrame:
         What came of the questions, in any order.
     """
     rows = [_row(agent.asking.reading, answer) for answer in answers]
-    who = {
-        "agent": agent.name,
-        "protocol": agent.protocol,
-        "model": agent.model,
-        "revision": agent.revision,
-        "sampling": canonical(agent.sampling.as_mapping()),
-    }
+    who = (agent.name, agent.protocol, agent.model, agent.revision, canonical(agent.sampling.as_mapping()))
     return pl.DataFrame(rows, schema=_TYPES, orient="row").with_columns(
-        pl.lit(value, dtype=pl.String).alias(name) for name, value in who.items()
+        pl.lit(value, dtype=pl.String).alias(name) for name, value in zip(OF_AGENT, who, strict=True)
     )
 
 
 def _row(reading: Reading, answer: Answer) -> tuple[object, ...]:
     members = (answer.i, answer.j, answer.k)
-    chances = probabilities(answer.logprobs) if reading == "one-token" else None
+    chances, oddity = weigh(answer.logprobs) if reading == "one-token" else (None, None)
+    tokens, odd = zip(  # what a journal of before may hold
+        *(token_count(name, getattr(answer, name)) for name in ("prompt_tokens", "completion_tokens", "cached_tokens")),
+        strict=True,
+    )
     return (
         answer.key,
         answer.trial_set,
@@ -88,12 +96,14 @@ def _row(reading: Reading, answer: Answer) -> tuple[object, ...]:
         answer.finish_reason,
         answer.logprobs,
         *(chances or (None, None, None, None)),
-        answer.prompt_tokens,
-        answer.completion_tokens,
-        answer.cached_tokens,
+        *tokens,
         answer.error_kind,
         answer.error_words,
         answer.attempts,
+        answer.served_model,
+        answer.thinking,
+        answer.refusal,
+        "; ".join(filter(None, (answer.oddities, *odd, oddity))) or None,
     )
 
 
@@ -108,8 +118,8 @@ def read_choices(rows: pl.DataFrame, reading: Reading) -> Readings:
         How the protocol's answers are read.
     """
     found = [
-        (None, "error") if text is None else parse(text, reading, cut_off=reason == "length")
-        for text, reason in rows.select("answer", "finish_reason").iter_rows()
+        (None, "error") if text is None else read_answer(reading, text, *said)
+        for text, *said in rows.select("answer", "finish_reason", "refusal", "thinking").iter_rows()
     ]
     position = pl.Series("position", [one[0] for one in found], dtype=pl.Int8)
     reasons = pl.Series("unparsed_reason", [one[1] for one in found], dtype=pl.String)
@@ -132,11 +142,28 @@ def _member(shown: str) -> pl.Expr:
     return pl.when(pl.col(shown) == pl.col("i")).then(0).when(pl.col(shown) == pl.col("j")).then(1).otherwise(2)
 
 
+def read_answer(
+    reading: Reading, text: str, finish_reason: str, refusal: str | None = None, thinking: str | None = None
+) -> Parsed:
+    """Return the position that an answer names, or why it names none.
+
+    The position is read from `text` alone. An answer with a refusal beside it, or one of `DECLINED`, names none
+    whatever its text says; one without text that was still thinking when it was cut off is ``truncated``.
+    """
+    if (refusal or "").strip() or finish_reason.partition(":")[0].strip().lower() in DECLINED:
+        return Parsed(None, "refusal")
+    cut_off = finish_reason == "length"
+    if cut_off and not text.strip() and (thinking or "").strip():
+        return Parsed(None, "truncated")
+    return parse(text, reading, cut_off=cut_off)
+
+
 def names_position(reading: Reading, answer: Answer) -> bool:
     """Whether an answer says one position."""
     if answer.text is None:
         return False
-    return parse(answer.text, reading, cut_off=answer.finish_reason == "length").position is not None
+    found = read_answer(reading, answer.text, answer.finish_reason, answer.refusal, answer.thinking)
+    return found.position is not None
 
 
 def latest(rows: pl.DataFrame) -> pl.DataFrame:

@@ -115,7 +115,7 @@ def _bounds(minimum: float | None, maximum: float | None) -> dict[str, float]:
 def _frame(path: Path, table: Contract) -> pd.DataFrame:
     """Read a part for Great Expectations: numbers as 64-bit (its fast path), text as categories."""
     texts = [c.name for c in table.columns if c.type == "string"]
-    arrow = pq.read_table(path, read_dictionary=texts)
+    arrow = pq.read_table(path, read_dictionary=texts, partitioning=None)
     wide = [
         column.cast(pa.float64() if pa.types.is_floating(column.type) else pa.int64())
         if pa.types.is_integer(column.type) or pa.types.is_floating(column.type)

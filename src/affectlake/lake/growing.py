@@ -23,7 +23,7 @@ from affectlake.lake.cache import Listed, collected_parts, keep_file, keep_listi
 from affectlake.lake.contracts import contract
 from affectlake.lake.files import clone, md5_of, sync_folder, write_whole
 from affectlake.lake.marks import mark_unrecorded, marked, unmark
-from affectlake.lake.parts import scan, write_parts
+from affectlake.lake.parts import scan_grown, write_parts
 from affectlake.lake.versions import Manifest, cached_object
 from affectlake.lake.writing import Staged, refuse_broken
 
@@ -69,7 +69,7 @@ def append(lake: Path, output: str, frame: pl.DataFrame, others: Mapping[str, pl
     shutil.rmtree(aside, ignore_errors=True)
     try:
         new = write_parts(frame, table, aside, first=len(stood))
-        earlier = scan([folder / one.relpath for one in stood], table.name) if stood else None
+        earlier = scan_grown([folder / one.relpath for one in stood], table.name) if stood else None
         refuse_broken(lake, f"append-{output}".replace("/", "-"), [Staged(output, table, new)], others, earlier)
         listed = [Listed(path.name, md5_of(path)) for path in new]
         for path, one in zip(new, listed, strict=True):

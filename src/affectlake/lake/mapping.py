@@ -8,7 +8,6 @@ from, so that they are never stale and every process maps the same pages. They a
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -25,10 +24,11 @@ from numpy.typing import NDArray
 from affectlake.errors import ContractError
 from affectlake.lake import layout
 from affectlake.lake.cache import Listed, listing_digest
-from affectlake.lake.files import UNFINISHED, md5_of, sync_folder, write_whole
+from affectlake.lake.files import UNFINISHED, sync_folder
+from affectlake.lake.known_hashes import known_md5s
+from affectlake.lake.scanning import scan_files
 
 _ROWS = 64  # of a list column, decoded at a time
-_KNOWN = "known.json"
 
 
 def map_lists(
@@ -85,7 +85,7 @@ def _opened(path: Path) -> NDArray[np.float32] | None:
 
 def _make(path: Path, parts: Sequence[Path], column: str, by: str, value: str) -> None:
     """Write the file aside and put it in place whole; two processes that do so at once write the same."""
-    n_rows = pl.scan_parquet(list(parts)).filter(pl.col(by) == value).select(pl.len()).collect().item()
+    n_rows = scan_files(parts).filter(pl.col(by) == value).select(pl.len()).collect().item()
     blocks = _blocks(parts, column, by, value)
     first = next(blocks, None)
     if first is None:
@@ -152,19 +152,4 @@ def _may_hold(file: pq.ParquetFile, group: int, by: str, value: str) -> bool:
 
 def _digest(root: Path, parts: Sequence[Path]) -> str:
     """Return the name that DVC gives to these parts; each is hashed once, and again when it is another file."""
-    place = root / layout.MAPPED / _KNOWN
-    try:
-        known: dict[str, list[object]] = json.loads(place.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        known = {}
-    listed, new = [], dict(known)
-    for part in parts:
-        about = part.stat()
-        mark = [about.st_ino, about.st_size, about.st_mtime_ns]
-        found = known.get(str(part.relative_to(root)), [])
-        md5 = str(found[-1]) if found[:-1] == mark else md5_of(part)
-        new[str(part.relative_to(root))] = [*mark, md5]
-        listed.append(Listed(part.name, md5))
-    if new != known:
-        write_whole(place, json.dumps(new, sort_keys=True).encode())
-    return listing_digest(listed)
+    return listing_digest(map(Listed, (part.name for part in parts), known_md5s(root, parts)))

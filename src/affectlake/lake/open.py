@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from affectlake.errors import VersionError, nearest
 from affectlake.lake.diff import OutputDiff, diff
+from affectlake.lake.known_hashes import whole_files
 from affectlake.lake.mapping import map_lists
-from affectlake.lake.parts import scan
 from affectlake.lake.query import query
 from affectlake.lake.root import find
+from affectlake.lake.scanning import scan_published
 from affectlake.lake.versions import Manifest, Version, list_versions, resolve
 
 T = TypeVar("T")
@@ -85,7 +86,9 @@ class Lake:
         return Listing(list_versions(self.root), ("name", "created", "author", "changes"))
 
     def table(self, name: str, at: str = "") -> pl.LazyFrame:
-        """Return a table of a version, opened through its contract and read where the cache keeps it.
+        """Return a table of a version, read where the cache keeps it, as it was published.
+
+        The contract of today is not asked. Columns that only some of its files have are null in the rows of the others.
 
         Parameters
         ----------
@@ -101,7 +104,7 @@ class Lake:
             raise VersionError(
                 f"{version.name} has no table {name!r}", allowed=", ".join(tables), todo=nearest(name, tables)
             )
-        return scan([file.cached for output in tables[name] for file in manifest.files(output)], name)
+        return scan_published(whole_files(manifest, *tables[name]))
 
     def patterns(self, subject: str, at: str = "") -> NDArray[np.float32]:
         """Return a subject's brain patterns of a version as a memory-mapped array, never read as a whole.
@@ -126,7 +129,7 @@ class Lake:
             raise VersionError(
                 f"{version.name} has no subject {subject!r}", allowed=", ".join(known), todo=nearest(subject, known)
             )
-        parts = [file.cached for file in manifest.files("betas")]
+        parts = [file.cached for file in whole_files(manifest, "betas")]
         return map_lists(self.root, parts, "pattern", "subject", subject, manifest.digests["betas"])
 
     def diff(self, before: str, after: str, table: str = "") -> Listing[OutputDiff]:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from affectlake.errors import ContractError
 from affectlake.lake.contracts import Contract, contract
 from affectlake.lake.files import sync_folder
+from affectlake.lake.scanning import scan_files
 
 ROWS_PER_PART = 1_000_000
 ROWS_PER_GROUP = 250_000
@@ -132,11 +133,63 @@ def scan(paths: list[Path], table: str) -> pl.LazyFrame:
     wanted = contract(table)
     for path in paths:
         check_footer(path, wanted)
-    return pl.scan_parquet(paths)
+    return scan_files(paths)
+
+
+def scan_grown(paths: list[Path], table: str) -> pl.LazyFrame:
+    """Open the parts of an output that grows, which cannot be made again: those of older contracts too.
+
+    Their columns must stand in today's contract with the same type; those that came later are null in their rows.
+
+    Raises
+    ------
+    ContractError
+        If a part is truncated, was written for another table, or does not fit today's contract in that way.
+    """
+    wanted = contract(table)
+    for path in paths:
+        _check_older(path, wanted)
+    return scan_files(paths, pl.DataFrame(wanted.schema.empty_table()).schema)
 
 
 def check_footer(path: Path, table: Contract) -> None:
     """Raise :class:`ContractError` unless the Parquet file at `path` is whole and in the contract's schema."""
+    found, version = _footer(path)
+    if not found.equals(_nullable(table.schema)) or version != str(table.version):
+        raise ContractError(
+            f"{path} is not in the schema of {table.name}, version {table.version}",
+            wanted=", ".join(f"{f.name}: {f.type}" for f in table.schema),
+            found=", ".join(f"{f.name}: {f.type}" for f in found) + f" (version {version})",
+            todo="rebuild the table with `affectlake run`",
+        )
+
+
+def _check_older(path: Path, table: Contract) -> None:
+    """Raise :class:`ContractError` unless the contract, or an older one that it only added to, is that of `path`."""
+    found, version = _footer(path)
+    if version == str(table.version) or (found.metadata or {}).get(b"affectlake.table") != table.name.encode():
+        check_footer(path, table)
+        return
+    types = {column.name: column.arrow_type for column in table.columns}
+    unlike = [
+        f"{field.name}: {field.type} is {types.get(field.name, 'missing')}"
+        for field in found
+        if field.type != types.get(field.name)
+    ]
+    unlike += [f"{c.name} may not be null" for c in table.columns if c.name not in found.names and not c.nullable]
+    if not version.isdecimal() or int(version) > table.version:
+        unlike = [f"the contract is newer than this affectlake's, or has no version: {version}"]
+    if unlike:
+        raise ContractError(
+            f"{path} was written under version {version} of {table.name}, which version {table.version} does not hold",
+            wanted="a contract that adds only columns that may be null",
+            found="; ".join(unlike),
+            todo="install the affectlake that wrote it, or a newer one: what was collected cannot be made again",
+        )
+
+
+def _footer(path: Path) -> tuple[pa.Schema, str]:
+    """Return the schema of a Parquet file, and the version of the contract that it was written under."""
     try:
         found = pq.read_schema(path)
     except (pa.ArrowInvalid, OSError) as error:
@@ -145,15 +198,7 @@ def check_footer(path: Path, table: Contract) -> None:
             found=f"{path.stat().st_size if path.exists() else 'no'} bytes: {error}".splitlines()[0],
             todo="restore it with `dvc checkout`, or rebuild it with `affectlake run`",
         ) from error
-    metadata = found.metadata or {}
-    version = metadata.get(b"affectlake.version", b"none").decode()
-    if not found.equals(_nullable(table.schema)) or version != str(table.version):
-        raise ContractError(
-            f"{path} is not in the schema of {table.name}, version {table.version}",
-            wanted=", ".join(f"{f.name}: {f.type}" for f in table.schema),
-            found=", ".join(f"{f.name}: {f.type}" for f in found) + f" (version {version})",
-            todo="rebuild the table with `affectlake run`",
-        )
+    return found, (found.metadata or {}).get(b"affectlake.version", b"none").decode()
 
 
 def _nullable(schema: pa.Schema) -> pa.Schema:

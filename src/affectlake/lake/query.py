@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import secrets
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import duckdb
 
 from affectlake.errors import QueryError, VersionError, nearest
-from affectlake.lake.versions import Manifest, Version, resolve
+from affectlake.lake.versions import resolve
+from affectlake.lake.views import Named, in_quotes, open_views
 
 if TYPE_CHECKING:  # imported late: it takes longer than most queries do
     import pyarrow as pa
@@ -25,6 +23,7 @@ _AT = re.compile(
     rf"""({_QUOTED})|"([A-Za-z_]\w*)@(\w+)"|("(?:[^"]|"")*")|\b([A-Za-z_]\w*)@(\w+)""",
     re.DOTALL,
 )
+_WORD = re.compile(r"\w+")
 _END = re.compile(rf"""({_QUOTED}|"(?:[^"]|"")*")|;""", re.DOTALL)
 _NUMBERS = {f"{sign}{name}" for name in ("tinyint", "smallint", "integer", "bigint", "hugeint") for sign in ("", "u")}
 _VALUES = _NUMBERS | {"boolean", "float", "double", "decimal", "varchar", "enum", "uuid", "blob", "null"}
@@ -43,15 +42,16 @@ _UNSAFE = re.compile(
 
 
 class Connected(NamedTuple):
-    """A closed connection, the query as DuckDB wants it, and why a table has no view, where its files are missing."""
+    """A closed connection, the query as DuckDB wants it, the tables there are, and why one's files cannot be read."""
 
     connection: duckdb.DuckDBPyConnection
     sql: str
+    tables: list[str]
     missing: dict[str, VersionError]
 
 
-def connect(root: Path, at: str = "", sql: str = "") -> Connected:
-    """Open an in-memory DuckDB in which every table of a version is a view, closed to everything else.
+def connect(root: Path, at: str, sql: str) -> Connected:
+    """Open an in-memory DuckDB in which the tables that a query names are views, closed to everything else.
 
     Parameters
     ----------
@@ -65,40 +65,19 @@ def connect(root: Path, at: str = "", sql: str = "") -> Connected:
     Returns
     -------
     Connected
-        The connection, with external access off but for the versions' own files, and its configuration locked; the
+        The connection, with external access off but for the files of these tables, and its configuration locked; the
         query with ``table@version`` quoted.
     """
-    versions: dict[str, Version] = {"": resolve(root, at)}
+    named: dict[str, set[str]] = {}
     for match in _AT.finditer(sql):
-        suffix = match[4] or match[7]
-        if suffix:
-            versions[suffix] = resolve(root, suffix)
-    connection = duckdb.connect(":memory:")
-    paths: list[str] = []
-    views: list[str] = []
-    missing: dict[str, VersionError] = {}
-    for suffix, version in versions.items():
-        manifest = Manifest(root, version.commit)
-        for table, outputs in manifest.tables().items():
-            name = f"{table}@{suffix}" if suffix else table
-            try:
-                files = [str(file.cached) for output in outputs for file in manifest.files(output)]
-            except VersionError as error:  # one table's files are no reason to refuse a question about others
-                missing[name.lower()] = error
-                continue
-            paths += files
-            views.append(f'CREATE VIEW "{name}" AS SELECT * FROM read_parquet({_texts(files)})')
-    # results larger than memory go here and are removed by DuckDB; the usual place is the folder the user stands in
-    spill = Path(tempfile.gettempdir()) / f"affectlake-{os.getpid()}-{secrets.token_hex(4)}"
-    connection.execute(f"SET temp_directory = {_text(str(spill))}")
-    connection.execute(f"SET allowed_paths = {_texts(sorted(set(paths)))}")
-    connection.execute("SET python_enable_replacements = false")  # a name means a table, never a variable of ours
-    connection.execute("SET enable_progress_bar = false")  # it would be drawn among the rows
-    connection.execute("SET enable_external_access = false")
-    for view in views:
-        connection.execute(view)
-    connection.execute("SET lock_configuration = true")
-    return Connected(connection, _AT.sub(_quoted, sql), missing)
+        if match[4] or match[7]:
+            named.setdefault(match[4] or match[7], set()).add((match[3] or match[6]).lower())
+    # a table cannot be named without its name: words in strings and comments are taken for names as well
+    plain = _AT.sub(lambda match: match[0] if match[1] or match[5] else " ", sql).lower()
+    versions = [Named(resolve(root, at), "", frozenset(_WORD.findall(plain)))]
+    versions += [Named(resolve(root, name), f"@{name}", frozenset(words)) for name, words in named.items()]
+    connection, tables, missing = open_views(root, versions, sql)
+    return Connected(connection, _AT.sub(_quoted, sql), tables, missing)
 
 
 def _quoted(match: re.Match[str]) -> str:
@@ -159,7 +138,7 @@ def _worded(statement: str, columns: Sequence[str], kinds: Sequence[Any], plain:
         return ""
     given = [f"c{i}" for i in range(len(casts))]
     chosen = [
-        f"{value}::{cast or kind} AS {_name(name)}"
+        f"{value}::{cast or kind} AS {in_quotes(name)}"
         for value, cast, kind, name in zip(given, casts, kinds, _apart(columns), strict=True)
     ]
     return f"SELECT {', '.join(chosen)} FROM (\n{_unended(statement)}\n) t({', '.join(given)})"
@@ -185,7 +164,7 @@ def _holdable(kind: Any, plain: frozenset[str]) -> str:
     if kind.id == "map":
         return f"MAP({', '.join(types)})"
     if kind.id == "struct":
-        named = [f"{_name(name)} {one}" if name else one for one, (name, _) in zip(types, parts, strict=True)]
+        named = [f"{in_quotes(name)} {one}" if name else one for one, (name, _) in zip(types, parts, strict=True)]
         return f"STRUCT({', '.join(named)})"
     size = kind.children[1][1] if kind.id == "array" else ""
     return f"{types[0]}[{size}]"
@@ -197,7 +176,7 @@ def _asked(root: Path, sql: str, at: str) -> Iterator[tuple[duckdb.DuckDBPyConne
     unsafe = _UNSAFE.search(sql)
     if unsafe:
         raise QueryError(f"{unsafe[1]}() is closed to queries", todo="name tables, such as choices or choices@v1")
-    connection, ready, missing = connect(root, at, sql)
+    connection, ready, tables, missing = connect(root, at, sql)
     try:
         statements = connection.extract_statements(ready)
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
@@ -208,9 +187,6 @@ def _asked(root: Path, sql: str, at: str) -> Iterator[tuple[duckdb.DuckDBPyConne
             )
         yield connection, statements[0].query
     except duckdb.CatalogException as error:
-        tables = [
-            row[0] for row in connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
-        ]
         named = re.search(r"Table with name ([\w@]+)", str(error))
         if named and named[1].lower() in missing:
             raise missing[named[1].lower()] from error
@@ -285,15 +261,3 @@ def _plain(schema: pa.Schema) -> pa.Schema:
         whole = pa.types.is_decimal(field.type) and field.type.scale == 0
         fields.append(pa.field(name, pa.int64() if whole else field.type))
     return pa.schema(fields)
-
-
-def _texts(values: list[str]) -> str:
-    return "[" + ", ".join(map(_text, values)) + "]"
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
-
-
-def _name(value: str) -> str:
-    return '"' + value.replace('"', '""') + '"'

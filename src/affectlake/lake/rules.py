@@ -14,6 +14,7 @@ import polars as pl
 
 from affectlake.lake.contracts import Contract, Reference, Rule
 from affectlake.lake.parts import sort_breaks
+from affectlake.lake.scanning import scan_files
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def check(
     last: pl.DataFrame | None = None
     n_before = 0 if earlier is None else earlier.select(pl.len()).collect().item()
     for path in parts:
-        frame = pl.read_parquet(path)
+        frame = scan_files([path]).collect()
         failures += _keys(table, path, frame, last)
         if earlier is not None:
             failures += _stands_already(table, path, frame, earlier)

@@ -8,6 +8,7 @@ hash, and DVC's cache holds that content; so an old version is read where it lie
 from __future__ import annotations
 
 import configparser
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
@@ -105,18 +106,22 @@ class Manifest:
         return {Path(name): content.decode() for (name, _), content in zip(found, contents, strict=True)}
 
     def files(self, output: str) -> list[File]:
-        """Return the parts of `output` at this version.
+        """Return the parts of `output` at this version; their bytes are not looked at.
 
         Raises
         ------
         VersionError
-            If a file of the version is not in the cache.
+            If a file of the version is not in the cache, or the listing of its files is damaged.
         """
-        listing = cached_object(self.root, self.digests[output])
+        digest = self.digests[output]
+        listing = cached_object(self.root, digest)
         if not listing.exists():
             raise self._missing(output)
+        content = listing.read_bytes()
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() != digest.removesuffix(".dir"):
+            raise self.damaged(output, "the listing of its files", listing)
         found = []
-        for entry in sorted(json.loads(listing.read_bytes()), key=lambda e: str(e["relpath"])):
+        for entry in sorted(json.loads(content), key=lambda e: str(e["relpath"])):
             cached = cached_object(self.root, entry["md5"])
             if not cached.exists():
                 raise self._missing(output)
@@ -130,11 +135,14 @@ class Manifest:
             found.setdefault(output.partition("/")[0], []).append(output)
         return found
 
-    def n_rows(self, output: str) -> int:
-        """Return the number of rows of `output`, from the Parquet footers."""
-        import pyarrow.parquet as pq  # late: looking at versions is quick without it
-
-        return sum(pq.read_metadata(file.cached).num_rows for file in self.files(output))
+    def damaged(self, output: str, what: str, cached: Path) -> VersionError:
+        """Return the error that a file in the cache is not what this version of `output` has."""
+        name = next((v.name for v in list_versions(self.root) if v.commit == self.commit), "the working version")
+        return VersionError(
+            f"{output} of {name} cannot be read: {what} is damaged",
+            found=f"other bytes than were published in {cached}",
+            todo="mend it with `affectlake fsck --repair`",
+        )
 
     def _missing(self, output: str) -> VersionError:
         return VersionError(

@@ -19,7 +19,7 @@ from affectlake.lake import expectations, layout, rules
 from affectlake.lake.contracts import Contract, contract
 from affectlake.lake.files import sync_folder
 from affectlake.lake.marks import mark_unrecorded
-from affectlake.lake.parts import part_files, scan, write_parts
+from affectlake.lake.parts import part_files, scan, scan_grown, write_parts
 
 
 class Staged(NamedTuple):
@@ -130,7 +130,7 @@ def _put_in_place(aside: Path, output: str, target: Path) -> None:
 
 
 def read_output(lake: Path, output: str) -> pl.LazyFrame:
-    """Open an output of the lake's working tables through its contract.
+    """Open an output of the lake's working tables through its contract; one that grows may have parts of older ones.
 
     Raises
     ------
@@ -142,4 +142,5 @@ def read_output(lake: Path, output: str) -> pl.LazyFrame:
         raise ContractError(
             f"{output} is not there", found=f"no parts in {layout.table_folder(output)}", todo="run `affectlake run`"
         )
-    return scan(paths, output.partition("/")[0])
+    opened = scan_grown if (lake / layout.pointer(output)).exists() else scan
+    return opened(paths, output.partition("/")[0])

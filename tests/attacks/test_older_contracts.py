@@ -1,0 +1,195 @@
+"""Versions written under other contracts than today's are read as they were published, and what was collected stays."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+from planting import plant
+from polars.testing import assert_frame_equal
+
+from affectlake.errors import ContractError, VersionError
+from affectlake.lake import contracts, factory, growing, layout, repository
+from affectlake.lake.contracts import Contract
+from affectlake.lake.diff import diff, diff_rows
+from affectlake.lake.open import open_lake
+from affectlake.lake.query import query
+from affectlake.lake.versions import resolve
+from affectlake.lake.writing import read_output
+
+OUTPUT = "responses/tiny"
+Change = Callable[[Contract], Contract]
+
+
+def all_contracts(change: Change) -> dict[str, Contract]:
+    return {name: change(known) for name, known in contracts.contracts.__wrapped__().items()}
+
+
+def raise_contracts(monkeypatch: pytest.MonkeyPatch, change: Change) -> None:
+    """Let every table's contract be what `change` makes of it, in its next version."""
+    changed = all_contracts(lambda known: replace(change(known), version=known.version + 1))
+    monkeypatch.setattr(contracts, "contracts", lambda: changed)
+
+
+def with_thoughts(known: Contract) -> Contract:
+    """Return a contract of answers with two more columns, one of them in the middle."""
+    if known.name != "responses":
+        return known
+    at = [column.name for column in known.columns].index("answer") + 1
+    new = replace(known.column("answer"), name="musings", nullable=True)
+    size = replace(known.column("prompt_tokens"), name="n_thoughts", nullable=True)
+    return replace(known, columns=(*known.columns[:at], new, *known.columns[at:], size))
+
+
+def answers(shard: int) -> pl.DataFrame:
+    rows = factory.tiny_lake(12)["responses"]
+    return rows.with_columns(agent=pl.lit("tiny"), shard=pl.lit(shard, rows.schema["shard"]))
+
+
+def test_every_table_of_a_version_is_read_whatever_the_contracts_of_today(
+    published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = open_lake(published)
+    tables = ("stimuli", "triplets", "choices")
+    before = {name: lake.table(name, "v1").collect() for name in tables}
+    differences = str(lake.diff("v1", "v2"))
+
+    def changed(known: Contract) -> Contract:
+        """Another type, another nullability, a column less and one more."""
+        first, *rest = known.columns
+        more = replace(first, name="later", nullable=False)
+        return replace(known, columns=(more, first, *(replace(c, nullable=True) for c in rest[:-1])))
+
+    raise_contracts(monkeypatch, changed)
+    for name, rows in before.items():
+        assert_frame_equal(lake.table(name, "v1").collect(), rows)
+        assert_frame_equal(lake.sql(f"SELECT * FROM {name}", "v1").pl(), rows)
+    assert str(lake.diff("v1", "v2")) == differences
+
+
+def test_parts_of_one_table_are_united_by_name(published: Path) -> None:
+    rows = open_lake(published).table("choices", "v2").collect().to_arrow()
+    n = rows.num_rows
+    wide = rows.set_column(rows.column_names.index("i"), "i", rows["i"].cast(pa.int64()))
+    more = wide.append_column("certainty", pa.array(np.linspace(0, 1, n), pa.float32()))
+    fewer = rows.drop_columns(["repeat"]).append_column("certainty", pa.array([0.5] * n, pa.float64()))
+    names = list(reversed(fewer.column_names))
+    version = plant(published, {"choices/a": [rows, more], "choices/b": [fewer.select(names)]})
+    lake = open_lake(published)
+    found = lake.table("choices", version.name).collect()
+    assert found.height == 4 * n  # with those of choices/tiny
+    assert found.columns == more.column_names
+    assert (found.schema["i"], found.schema["certainty"]) == (pl.Int64, pl.Float64)
+    assert found["certainty"].null_count() == 2 * n
+    assert found["repeat"].null_count() == n
+    assert found["i"].to_list() == rows["i"].to_pylist() * 4
+    assert_frame_equal(query(published, "SELECT * FROM choices", version.name).pl(), found)
+    counted = query(published, "SELECT count(*), count(certainty), sum(i) FROM choices WHERE repeat IS NULL").fetchall()
+    assert counted == [(n, n, sum(rows["i"].to_pylist()))]
+    # the same parts in the other order, and what changed between the two
+    again = plant(published, {"choices/a": [more, rows]})
+    assert_frame_equal(lake.table("choices", again.name).collect(), found, check_row_order=False)
+
+
+def test_columns_that_cannot_be_united_are_named_with_both_types_and_files(published: Path) -> None:
+    rows = open_lake(published).table("choices", "v2").collect().to_arrow()
+    text = rows.set_column(rows.column_names.index("odd"), "odd", rows["odd"].cast(pa.string()))
+    version = plant(published, {"choices/a": [text]})
+    lake = open_lake(published)
+    for ask in (
+        lambda: lake.table("choices", version.name),
+        lambda: lake.sql("SELECT count(*) FROM choices", version.name),
+        lambda: lake.sql(f"SELECT count(*) FROM choices@{version.name}", "v1"),
+    ):
+        with pytest.raises(VersionError, match="column odd has types that cannot be read as one") as refused:
+            ask()
+        assert "choices/a/part-00000.parquet" in refused.value.found
+        assert "choices/tiny/part-00000.parquet" in refused.value.found
+    assert lake.sql("SELECT count(*) FROM stimuli", version.name).fetchall() == [(13,)]  # the others are read
+    words = ["affectlake", "query", "SELECT * FROM choices", "--lake", str(published)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "column odd has types that cannot be read as one" in done.stderr
+
+
+def test_versions_with_other_columns_are_compared(published: Path) -> None:
+    rows = open_lake(published).table("stimuli", "v2").collect().to_arrow()
+    keyed = rows.column_names.index("stimulus_index")
+    wide = rows.set_column(keyed, "stimulus_index", rows["stimulus_index"].cast(pa.int64()))
+    wide = wide.append_column("mood", pa.array(["calm"] * rows.num_rows)).drop_columns(["n_captions"])
+    version = plant(published, {"stimuli": [wide.slice(0, 5), wide.slice(5)]})
+    before = resolve(published, "v2")
+    (found,) = diff(published, before, version)
+    assert (found.added, found.removed, found.changed) == (0, 0, 0)
+    for words in ("column mood added", "column n_captions removed", "column stimulus_index: "):
+        assert words in found.schema
+    less = plant(published, {"stimuli": [wide.slice(0, 5), rows.slice(5, 6)]})
+    removed = diff_rows(published, version, less, "stimuli").removed
+    assert removed["stimulus_index"].to_list() == [11, 12]
+    assert removed["mood"].to_list() == ["calm", "calm"]
+    renamed = rows.rename_columns(["identity" if c == "stimulus_index" else c for c in rows.column_names])
+    other = plant(published, {"stimuli": [renamed]})
+    with pytest.raises(VersionError, match="the rows of stimuli cannot be compared"):
+        diff(published, before, other)
+
+
+def test_what_was_collected_stays_and_grows_under_a_contract_with_more_columns(
+    lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = answers(0)
+    growing.append(lake, OUTPUT, first, {})
+    made = repository.publish(lake)
+    assert made is not None
+    raise_contracts(monkeypatch, with_thoughts)
+    columns = [column.name for column in contracts.contract("responses").columns]
+    assert read_output(lake, OUTPUT).collect().columns == columns
+    second = answers(1).with_columns(musings=pl.lit("it differs"), n_thoughts=pl.lit(3, pl.Int32))
+    growing.append(lake, OUTPUT, second, {})
+    found = read_output(lake, OUTPUT).collect()
+    assert found.columns == columns
+    assert found["musings"].to_list() == [None] * first.height + ["it differs"] * first.height
+    assert_frame_equal(found.head(first.height).select(first.columns), first)
+    with pytest.raises(ContractError, match="unique key, against earlier parts"):
+        growing.append(lake, OUTPUT, answers(0).with_columns(musings=None, n_thoughts=None), {})
+    after = repository.publish(lake)
+    assert after is not None
+    assert_frame_equal(open_lake(lake).table("responses", after.name).collect(), found)
+    assert_frame_equal(query(lake, "SELECT * FROM responses").pl(), found)
+    assert_frame_equal(open_lake(lake).table("responses", made.name).collect(), first)
+    (difference,) = diff(lake, made, after)
+    assert (difference.added, difference.removed, difference.changed) == (first.height, 0, 0)
+
+
+def test_a_contract_that_does_more_than_add_columns_is_refused(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    growing.append(lake, OUTPUT, answers(0), {})
+    known = contracts.contract("responses")
+    kept = known.columns
+    changes = {
+        "model: string is missing": replace(known, columns=tuple(c for c in kept if c.name != "model")),
+        "repeat: ": replace(known, columns=tuple(replace(c, type="int64") if c.name == "repeat" else c for c in kept)),
+        "later may not be null": replace(known, columns=(*kept, replace(kept[0], name="later"))),
+    }
+    for words, changed in changes.items():
+        raise_contracts(monkeypatch, lambda one, changed=changed: changed if one.name == "responses" else one)
+        with pytest.raises(ContractError, match=f"was written under version {known.version} of responses") as refused:
+            read_output(lake, OUTPUT)
+        assert words in refused.value.found
+        assert "cannot be made again" in refused.value.todo
+        monkeypatch.undo()
+    older = replace(known, version=known.version - 1)
+    monkeypatch.setattr(contracts, "contracts", lambda: {"responses": older})
+    with pytest.raises(ContractError, match="newer than this affectlake"):
+        read_output(lake, OUTPUT)
+
+
+def test_tables_that_steps_make_stay_strict(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not (published / layout.pointer("stimuli")).exists()
+    raise_contracts(monkeypatch, lambda known: known)
+    with pytest.raises(ContractError, match="not in the schema of stimuli, version 2"):
+        read_output(published, "stimuli")
