@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import polars as pl
 
@@ -33,7 +34,10 @@ _ONE_AT_A_TIME = threading.Lock()  # SQLite takes one writer, and MLflow makes t
 
 def tracking_uri(lake: Path) -> str:
     """Return where model runs go: ``MLFLOW_TRACKING_URI``, or the lake's own database."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{lake / layout.MODEL_RUNS}"
+    place = str(lake / layout.MODEL_RUNS)
+    if "?" in place:  # it would end the path
+        place = f"file:{quote(place)}?uri=true"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{place}"
 
 
 def record_fits(lake: Path, stage: Stage, params: Params, frames: Mapping[str, pl.DataFrame], scratch: Path) -> None:

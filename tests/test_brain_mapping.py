@@ -87,7 +87,7 @@ def test_a_map_is_made_once_and_is_never_stale(
     first = map_lists(lake, files(lake), "pattern", "subject", "S1")
     hashed: list[Path] = []
     monkeypatch.setattr(known_hashes, "_SETTLED_NS", 0)
-    known_hashes.known_md5s(lake, files(lake))
+    known_hashes.known_md5s(lake, [*files(lake), Path(first.filename)])
     real = known_hashes._hash
     monkeypatch.setattr(known_hashes, "_hash", lambda path: hashed.append(path) or real(path))
     monkeypatch.setattr(mapping, "_make", lambda *_: pytest.fail("it was made twice"))

@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from planting import plant
 
 from affectlake.errors import AffectlakeError, QueryError, VersionError
+from affectlake.lake import factory
 from affectlake.lake.diff import diff
 from affectlake.lake.open import open_lake
 from affectlake.lake.query import query, stream, tuples
@@ -27,15 +29,18 @@ def part(lake: Path, output: str, at: str) -> Path:
 @contextmanager
 def flipped(path: Path, bit: int) -> Iterator[None]:
     """Flip one bit of a file in place, and flip it back."""
+    flip(path, bit)
+    yield
+    flip(path, bit)
+
+
+def flip(path: Path, bit: int) -> None:
     path.chmod(0o644)
-    for _ in ("there", "back"):
-        with path.open("r+b") as file:
-            file.seek(bit // 8)
-            (byte,) = file.read(1)
-            file.seek(bit // 8)
-            file.write(bytes([byte ^ 1 << bit % 8]))
-        if _ == "there":
-            yield
+    with path.open("r+b") as file:
+        file.seek(bit // 8)
+        (byte,) = file.read(1)
+        file.seek(bit // 8)
+        file.write(bytes([byte ^ 1 << bit % 8]))
 
 
 def bits(path: Path) -> list[int]:
@@ -127,6 +132,23 @@ def test_the_tables_there_are_can_be_asked_for_though_one_is_damaged(published: 
     assert query(published, sql).fetchall() == [("choices", 9), ("triplets", 6)]
     assert [name for (name,) in query(published, "SHOW TABLES").fetchall()] == ["choices", "triplets"]
     assert query(published, "SELECT 1").fetchall() == [(1,)]
+
+
+def test_no_flipped_bit_reaches_the_patterns_of_a_subject(published: Path) -> None:
+    rows = factory.tiny_lake(12)["betas"]
+    version = plant(published, {"betas": [rows.to_arrow()]})
+    lake, subject = open_lake(published), rows["subject"][0]
+    wanted = rows.filter(subject=subject)["pattern"].to_list()
+    found = lake.patterns(subject)
+    assert found.tolist() == wanted
+    path = Path(str(found.filename))
+    for bit in bits(path)[::10]:  # of the file that is mapped, which is made again
+        flip(path, bit)
+        assert lake.patterns(subject).tolist() == wanted
+    for bit in bits(part(published, "betas", version.name))[::10]:  # of the part that it is made from
+        with flipped(part(published, "betas", version.name), bit), pytest.raises(VersionError, match="betas of v3"):
+            lake.patterns(subject)
+    assert lake.patterns(subject).tolist() == wanted
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import sqlalchemy
 from polars.testing import assert_frame_equal
 
 from affectlake.lake import factory, growing, layout, repository
@@ -21,6 +22,7 @@ from affectlake.lake.parts import part_files, write_parts
 from affectlake.lake.query import query
 from affectlake.lake.versions import resolve
 from affectlake.lake.writing import read_output
+from pipelines.tracking import tracking_uri
 
 # each with the name of a folder beside it, that it fits as a pattern
 NAMES = {
@@ -93,6 +95,17 @@ def test_patterns_are_mapped(odd: Path) -> None:
     subject = rows["subject"][0]
     found = map_lists(odd, part_files(odd / layout.table_folder("betas")), "pattern", "subject", subject)
     assert found.tolist() == rows.filter(subject=subject)["pattern"].to_list()
+
+
+def test_model_runs_are_kept_in_the_lake(odd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    beside = sorted(odd.parent.parent.iterdir())
+    engine = sqlalchemy.create_engine(tracking_uri(odd))  # as MLflow opens it
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("CREATE TABLE runs (name TEXT)"))
+    engine.dispose()
+    assert (odd / layout.MODEL_RUNS).stat().st_size > 0
+    assert sorted(odd.parent.parent.iterdir()) == beside
 
 
 @pytest.mark.parametrize("odd", ["seed=1", "a[1]b", "ünï çödé", "agent=a*[b]?"], indirect=True)

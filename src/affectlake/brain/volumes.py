@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Sequence
+from glob import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -163,14 +164,14 @@ def find_fmriprep(derivatives: Path, raw: Path, subject: str, space: str = "MNI1
     SourceError
         If there is no run of that space, or one lacks its events.
     """
-    pattern = f"sub-{subject}/**/func/*space-{space}*_desc-preproc_bold.nii.gz"
+    pattern = f"sub-{escape(subject)}/**/func/*space-{escape(space)}*_desc-preproc_bold.nii.gz"
     images = sorted(derivatives.glob(pattern), key=_by_number)
     if not images:
         raise SourceError(f"there are no runs of sub-{subject} in {derivatives}", wanted=pattern)
     found = []
     for bold in images:
         stem = bold.name.split("_space-")[0]
-        events = sorted(raw.glob(f"sub-{subject}/**/func/{stem}_events.tsv"))
+        events = sorted(raw.glob(f"sub-{escape(subject)}/**/func/{escape(stem)}_events.tsv"))
         if not events:
             raise SourceError(f"{bold.name} has no events", wanted=f"{stem}_events.tsv in {raw}")
         confounds = bold.with_name(f"{stem}_desc-confounds_timeseries.tsv")

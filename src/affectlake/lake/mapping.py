@@ -2,8 +2,9 @@
 
 For each value of a grouping column one ``.npy`` file of float32 (n_rows, n_values), rows in the table's order. Files
 are made from the parts on first reading, a few rows at a time, and lie in a folder named by the content they were made
-from, so that they are never stale and every process maps the same pages. They are derived: no version names them,
-``affectlake gc`` removes those that no version or working table can use, and who removes one by hand loses only time.
+from, so that they are never stale and every process maps the same pages. Beside each lies its own MD5: a file that does
+not have it is made again. They are derived: no version names them, ``affectlake gc`` removes those that no version or
+working table can use, and who removes one by hand loses only time.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from affectlake.errors import ContractError
 from affectlake.lake import layout
 from affectlake.lake.cache import Listed, listing_digest
-from affectlake.lake.files import UNFINISHED, sync_folder
+from affectlake.lake.files import UNFINISHED, md5_of, write_whole
 from affectlake.lake.known_hashes import known_md5s
 from affectlake.lake.scanning import scan_files
 
@@ -60,7 +61,7 @@ def map_lists(
     """
     folder = root / layout.MAPPED / (digest or _digest(root, parts)).removesuffix(".dir")
     path = folder / f"{column}-{value}.npy"
-    found = _opened(path)
+    found = _opened(root, path)
     if found is None:
         folder.mkdir(parents=True, exist_ok=True)
         _make(path, parts, column, by, value)
@@ -74,13 +75,19 @@ def mapped_files(root: Path) -> Iterator[tuple[str, Path]]:
         yield path.parent.name, path
 
 
-def _opened(path: Path) -> NDArray[np.float32] | None:
-    """Return the file mapped, or None if it is not there or somebody cut it short: it is then made again."""
+def _opened(root: Path, path: Path) -> NDArray[np.float32] | None:
+    """Return the file mapped, or None if it is not there or not as it was made: it is then made again."""
     try:
+        if known_md5s(root, [path]) != [_md5_file(path).read_text(encoding="ascii")]:
+            return None
         found: NDArray[np.float32] = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError):
         return None
     return found
+
+
+def _md5_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.md5")
 
 
 def _make(path: Path, parts: Sequence[Path], column: str, by: str, value: str) -> None:
@@ -100,10 +107,11 @@ def _make(path: Path, parts: Sequence[Path], column: str, by: str, value: str) -
             sink.flush()
             os.fsync(sink.fileno())
         aside.chmod(0o444)
+        md5 = md5_of(aside)
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    write_whole(_md5_file(path), md5.encode())
 
 
 def _fill(
