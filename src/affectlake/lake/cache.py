@@ -9,20 +9,14 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from affectlake.errors import LakeError
 from affectlake.lake import layout
 from affectlake.lake.content import examine
 from affectlake.lake.files import clone, md5_of, sync_file, sync_folder, write_whole
+from affectlake.lake.listings import Listed as Listed  # noqa: PLC0414 (asked for here)
+from affectlake.lake.listings import parse_listing
 from affectlake.lake.versions import Manifest, cached_object, list_versions
-
-
-class Listed(NamedTuple):
-    """One file as a listing names it: its path within the output's folder, and its MD5."""
-
-    relpath: str
-    md5: str
 
 
 def read_listing(root: Path, digest: str) -> list[Listed]:
@@ -31,7 +25,7 @@ def read_listing(root: Path, digest: str) -> list[Listed]:
     Raises
     ------
     LakeError
-        If the listing is missing or damaged.
+        If the listing is missing or damaged, or not one of a table.
     """
     path = cached_object(root, digest)
     state = examine(path, digest)
@@ -41,7 +35,7 @@ def read_listing(root: Path, digest: str) -> list[Listed]:
             found=str(path),
             todo="mend it with `affectlake fsck --repair` or `affectlake pull`",
         )
-    return [Listed(entry["relpath"], entry["md5"]) for entry in json.loads(path.read_bytes())]
+    return parse_listing(path.read_bytes(), digest)
 
 
 def keep_file(root: Path, source: Path, md5: str) -> None:

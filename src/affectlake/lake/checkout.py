@@ -14,13 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from affectlake.errors import LakeError
+from affectlake.errors import LakeError, VersionError
 from affectlake.lake import layout
 from affectlake.lake.files import clone, md5_of, sync_folder, write_whole
 from affectlake.lake.git import git, git_bytes
 from affectlake.lake.integrity import verify
+from affectlake.lake.names import own_path
 from affectlake.lake.stages import refuse_cut_off, refuse_edited
-from affectlake.lake.versions import File, Manifest, Version, blobs, list_versions, resolve
+from affectlake.lake.versions import File, Manifest, Version, blobs, list_versions
 
 # what says which tables a lake holds and how they are made; `_state_files` are the files of it
 STATE = (layout.PARAMS, layout.PIPELINE, layout.PIPELINE_LOCK, layout.COLLECTED)
@@ -51,13 +52,15 @@ def checkout(root: Path, version: Version) -> CheckedOut:
     refuse_unpublished(root)
     verify(root, version)
     wanted, now = Manifest(root, version.commit), Manifest(root, "")
-    write_whole(root / _UNFINISHED, version.name.encode())
+    for output in {*wanted.digests, *now.digests}:
+        own_path(root, layout.table_folder(output))  # before anything is changed
+    write_whole(own_path(root, _UNFINISHED), version.name.encode())
     done = CheckedOut([], [], [])
     for output in wanted.digests:
         kept = _place(root, output, wanted.files(output))
         (done.kept if kept else done.placed).append(output)
     for output in set(now.digests) - set(wanted.digests):
-        shutil.rmtree(root / layout.table_folder(output), ignore_errors=True)
+        shutil.rmtree(own_path(root, layout.table_folder(output)), ignore_errors=True)
         done.removed.append(output)
     _restore_state(root, version)
     (root / _UNFINISHED).unlink()
@@ -65,9 +68,22 @@ def checkout(root: Path, version: Version) -> CheckedOut:
 
 
 def finish_checkout(root: Path, say: Callable[[str], None]) -> None:
-    """Finish a checkout that was cut off, if there was one."""
+    """Finish a checkout that was cut off, if there was one.
+
+    Raises
+    ------
+    VersionError
+        If the mark that it left names no version.
+    """
     if (root / _UNFINISHED).exists():
-        version = resolve(root, (root / _UNFINISHED).read_text(encoding="utf-8"))
+        name = own_path(root, _UNFINISHED).read_text(encoding="utf-8", errors="replace")
+        version = next((one for one in list_versions(root) if one.name == name), None)
+        if version is None:
+            raise VersionError(
+                f"a checkout was cut off, and {_UNFINISHED} does not say of which version",
+                found=repr(name[:80]),
+                todo="finish it with another: `affectlake checkout latest`",
+            )
         say(f"finishing the checkout of {version.name}, which was cut off")
         checkout(root, version)
 
@@ -78,9 +94,14 @@ def _restore_state(root: Path, version: Version) -> None:
     for path in kept:
         content = git_bytes(root, "show", f"{version.commit}:./{path}")
         if content is not None:
-            write_whole(root / path, content)
+            write_whole(_own_file(root, path), content)
     for path in set(_state_files(root)) - kept:
-        (root / path).unlink()
+        _own_file(root, path).unlink()
+
+
+def _own_file(root: Path, path: str) -> Path:
+    """Return where a file of the state lies; it may itself be a symbolic link, which is then replaced or removed."""
+    return own_path(root, Path(path).parent) / Path(path).name
 
 
 def _state_files(root: Path) -> list[str]:
@@ -118,11 +139,11 @@ def _place(root: Path, output: str, files: list[File]) -> bool:
     Returns whether the old folder held exactly these parts, and was kept. Parts of it that are the version's, by their
     hash, move over without a copy.
     """
-    target = root / layout.table_folder(output)
+    target = own_path(root, layout.table_folder(output))
     same = {f.path.name for f in files if (target / f.path.name).is_file() and md5_of(target / f.path.name) == f.md5}
     if target.is_dir() and {path.name for path in target.iterdir()} == same == {f.path.name for f in files}:
         return True
-    aside = root / layout.STAGING / "checkout" / output
+    aside = own_path(root, layout.STAGING / "checkout" / output)
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     for file in files:
@@ -132,7 +153,7 @@ def _place(root: Path, output: str, files: list[File]) -> bool:
         else:
             clone(file.cached, aside / name)
     sync_folder(aside)
-    old = root / layout.STAGING / "checkout-old" / output
+    old = own_path(root, layout.STAGING / "checkout-old" / output)
     shutil.rmtree(old, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import quote
 
 import numpy as np
 import polars as pl
@@ -23,9 +24,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from affectlake.errors import ContractError
-from affectlake.lake import layout
+from affectlake.lake import layout, names
 from affectlake.lake.cache import Listed, listing_digest
 from affectlake.lake.files import UNFINISHED, md5_of, sync_folder, write_whole
+from affectlake.lake.names import own_path
 
 _ROWS = 64  # of a list column, decoded at a time
 _KNOWN = "known.json"
@@ -58,8 +60,8 @@ def map_lists(
     ContractError
         If there is no such row, a list is null, or the lists are not equally long.
     """
-    folder = root / layout.MAPPED / (digest or _digest(root, parts)).removesuffix(".dir")
-    path = folder / f"{column}-{value}.npy"
+    folder = own_path(root, layout.MAPPED / names.digest(digest or _digest(root, parts)).removesuffix(".dir"))
+    path = folder / f"{column}-{quote(value, safe='')}.npy"
     found = _opened(path)
     if found is None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,8 +72,9 @@ def map_lists(
 
 def mapped_files(root: Path) -> Iterator[tuple[str, Path]]:
     """Return the listing's MD5 and the path of every mapped file that the lake keeps."""
-    for path in sorted((root / layout.MAPPED).glob("*/*")):
-        yield path.parent.name, path
+    for path in sorted(own_path(root, layout.MAPPED).glob("*/*")):
+        if names.is_digest(path.parent.name) and not path.parent.is_symlink():
+            yield path.parent.name, path
 
 
 def _opened(path: Path) -> NDArray[np.float32] | None:
@@ -152,7 +155,7 @@ def _may_hold(file: pq.ParquetFile, group: int, by: str, value: str) -> bool:
 
 def _digest(root: Path, parts: Sequence[Path]) -> str:
     """Return the name that DVC gives to these parts; each is hashed once, and again when it is another file."""
-    place = root / layout.MAPPED / _KNOWN
+    place = own_path(root, layout.MAPPED) / _KNOWN
     try:
         known: dict[str, list[object]] = json.loads(place.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):

@@ -24,6 +24,7 @@ from affectlake.lake.formats import write_format
 from affectlake.lake.git import branch_of, git, git_or_none, identity
 from affectlake.lake.root import find as find  # noqa: PLC0414 (those who write ask for it here)
 from affectlake.lake.stages import dvc_repository, sort_lock
+from affectlake.lake.tracked import tracked
 from affectlake.lake.versions import (
     CODE_TRAILER,
     TAGS,
@@ -238,6 +239,8 @@ def _message(name: str, manifest: Manifest, old: Manifest | None) -> str:
         words = f"made anew ({n_now:,} rows)" if same else f"{n_now - n_before:+,} rows ({n_now:,})"
         lines.append(f"  {output}: {words}")
     lines += [f"  {output}: removed" for output in sorted(set(old.digests if old else ()) - set(manifest.digests))]
+    others, known = tracked(manifest), tracked(old) if old else {}
+    lines += [f"  {path}: changed (not a table)" for path in sorted(others) if others[path] != known.get(path)]
     lines = lines or ["  parameters only"]
     code = f"{CODE_TRAILER}: {installed_version('affectlake')}"
     return "\n".join([f"{name}: {len(lines)} outputs changed", "", *lines, "", code, ""])
