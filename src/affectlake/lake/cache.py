@@ -16,7 +16,7 @@ from affectlake.lake.content import examine
 from affectlake.lake.files import clone, md5_of, sync_file, sync_folder, write_whole
 from affectlake.lake.listings import Listed as Listed  # noqa: PLC0414 (asked for here)
 from affectlake.lake.listings import parse_listing
-from affectlake.lake.versions import Manifest, cached_object, list_versions
+from affectlake.lake.versions import Manifest, cached_object, last_sound, list_versions
 
 
 def read_listing(root: Path, digest: str) -> list[Listed]:
@@ -119,17 +119,19 @@ def refuse_behind(root: Path) -> None:
     collected or published until the latest is back.
     """
     known = list_versions(root)
-    if not known:
+    latest, now = last_sound(root, known), Manifest(root, "")
+    if latest is None:
         return
-    latest, now = Manifest(root, known[-1].commit), Manifest(root, "")
+    name = next(version.name for version in known if version.commit == latest.commit)
     for output in latest.collected:
         if now.digests.get(output) != latest.digests[output]:
             lost = set(read_listing(root, latest.digests[output])) - set(collected_parts(root, output))
             if lost:
                 raise LakeError(
-                    f"the folder lacks rows of {output} that {known[-1].name} has",
+                    f"the folder lacks rows of {output} that {name} has",
                     found=f"{len(lost)} of its parts are not there: an older version is checked out",
-                    todo="bring them back with `affectlake checkout latest`, then do this again",
+                    todo=f"bring them back with `affectlake checkout {'latest' if name == known[-1].name else name}`,"
+                    " then do this again",
                 )
 
 

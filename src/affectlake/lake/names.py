@@ -66,6 +66,23 @@ def is_file_name(text: object) -> bool:
     return isinstance(text, str) and text not in ("", ".", "..") and "/" not in text and "\0" not in text
 
 
+def file_name(text: str) -> str:
+    """Return `text`, seen to be a plain file name.
+
+    Raises
+    ------
+    LakeError
+        If it is not.
+    """
+    if not is_file_name(text):
+        raise LakeError(
+            f"{text!r} is not a plain file name; nothing was written",
+            wanted="a name without '/'",
+            todo="ask whoever published the version that has it",
+        )
+    return text
+
+
 def is_step(stage: str, command: object) -> bool:
     """Return whether a stage of ``dvc.yaml`` or ``dvc.lock`` is one of affectlake's own.
 

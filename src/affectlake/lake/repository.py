@@ -31,6 +31,7 @@ from affectlake.lake.versions import (
     File,
     Manifest,
     Version,
+    last_sound,
     list_versions,
     resolve,
 )
@@ -190,7 +191,7 @@ def publish(root: Path) -> Version | None:
     tree = _tree(root, before)
     if known and before and git(root, "rev-parse", f"{known[-1].commit}^{{tree}}").strip() == tree:
         return None
-    manifest, old = Manifest(root, ""), Manifest(root, known[-1].commit) if known else None
+    manifest, old = Manifest(root, ""), last_sound(root, known)
     name = f"v{int(known[-1].name[1:]) + 1 if known else 1}"
     parents = ("-p", before) if before else ()
     message = _message(name, manifest, old)

@@ -83,12 +83,13 @@ def forget_stages(lake: Path, keep: Collection[str]) -> list[str]:
         If a manifest names what is not a table; nothing is dropped then.
     """
     manifest = Manifest(lake, "")
+    made = set(manifest.made)
     lock = _lock(lake)
     stages = lock.get("stages") or {}
     gone = [name for name, entry in manifest.stages.items() if name not in keep and is_step(name, entry.get("cmd"))]
     if gone:
         kept = {name: stages[name] for name in stages if name not in gone}
-        lost = set(manifest.made) - {layout.output_at(out["path"]) for entry in kept.values() for out in outs_of(entry)}
+        lost = made - {layout.output_at(out["path"]) for entry in kept.values() for out in outs_of(entry)}
         folders = [own_path(lake, layout.table_folder(output)) for output in lost]
         # the tables go last: those of a stage that is not in the lock are nobody's, and harmless
         _write_lock(lake, lock | {"stages": kept})

@@ -202,6 +202,18 @@ class Manifest:
         )
 
 
+def last_sound(root: Path, versions: Sequence[Version]) -> Manifest | None:
+    """Return the manifest of the latest of `versions` (oldest first) that names tables and nothing else."""
+    for version in reversed(versions):
+        manifest = Manifest(root, version.commit)
+        try:
+            _ = manifest.digests
+        except VersionError:
+            continue
+        return manifest
+    return None
+
+
 def blobs(root: Path, commit: str, paths: Iterable[str]) -> list[tuple[str, str]]:
     """Return the files of a commit that are, or lie under, `paths`: each path within `root`, and its blob."""
     listed = git(root, "ls-tree", "-r", "-z", commit, "--", *paths)
