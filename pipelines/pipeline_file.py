@@ -7,10 +7,9 @@ its comments; where the file is laid out in another way than DVC's (in braces, s
 from __future__ import annotations
 
 import posixpath
-import textwrap
 from collections.abc import Iterator, Mapping
 from io import StringIO
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -117,6 +116,19 @@ def _same(text: str, wanted: Mapping[str, Any]) -> bool:
         return False
 
 
+class _Block(NamedTuple):
+    """A key of a mapping as text: its name, how deep it stands in spaces, and its lines with the comments above it."""
+
+    name: str
+    depth: int
+    lines: list[str]
+
+    def at(self, depth: int) -> str:
+        """Return the lines with the key so many spaces deep, and the rest by as much deeper as it was."""
+        kept = (line[min(self.depth, len(line) - len(line.lstrip(" "))) :] for line in self.lines)
+        return "".join(" " * depth + line if line.strip() else line for line in kept)
+
+
 def _kept_text(text: str, theirs: set[str], others: set[str]) -> tuple[str, str]:
     """Return the comments above ``stages``, and the user's stages, two spaces deep, with the user's other keys."""
     lines = text.splitlines(keepends=True)
@@ -126,21 +138,26 @@ def _kept_text(text: str, theirs: set[str], others: set[str]) -> tuple[str, str]
     for key, value in top.value:
         if key.value == "stages":
             start = key.start_mark.line
-            above = "".join(line for line in lines[_above(lines, start) : start] if line not in (HEAD, SHARED))
+            above = "".join(_not_heads(lines[_above(lines, start) : start]))
             blocks = _blocks(value, lines) if isinstance(value, yaml.MappingNode) else ()
-            below += "".join(textwrap.indent(textwrap.dedent(block), "  ") for name, block in blocks if name in theirs)
-    return above, below + "".join(block for name, block in _blocks(top, lines) if name in others)
+            below += "".join(block.at(2) for block in blocks if block.name in theirs)
+    return above, below + "".join(block.at(0) for block in _blocks(top, lines) if block.name in others)
 
 
-def _blocks(mapping: yaml.MappingNode, lines: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield each key of a mapping with its lines, those of comments above it among them."""
-    starts = [_above(lines, key.start_mark.line) for key, _ in mapping.value]
+def _blocks(mapping: yaml.MappingNode, lines: list[str]) -> Iterator[_Block]:
+    marks = [key.start_mark for key, _ in mapping.value]
+    starts = [_above(lines, mark.line) for mark in marks]
     end = mapping.end_mark.line
     # comments at the end of the file are the last key's, others belong to what comes below them
-    ends = [*starts[1:], len(lines) if end >= len(lines) else _above(lines, end)][: len(starts)]
-    for (key, _), start, stop in zip(mapping.value, starts, ends, strict=True):
-        block = "".join(line for line in lines[start:stop] if line not in (HEAD, SHARED))
-        yield str(key.value), block if block.endswith("\n") else f"{block}\n"
+    ends = [*starts[1:], len(lines) if end >= len(lines) else _above(lines, end)]
+    for at, (key, _) in enumerate(mapping.value):
+        block = _not_heads(lines[starts[at] : ends[at]])
+        ended = [*block[:-1], block[-1].removesuffix("\n") + "\n"] if block else []
+        yield _Block(str(key.value), marks[at].column, ended)
+
+
+def _not_heads(lines: list[str]) -> list[str]:
+    return [line for line in lines if line not in (HEAD, SHARED)]
 
 
 def _above(lines: list[str], start: int) -> int:
