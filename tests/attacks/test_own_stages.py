@@ -69,7 +69,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dvc(lake, "add", "--quiet", "survey.csv")
     git(lake, "add", "draw.py", "own.yaml", "survey.csv.dvc", ".gitignore", "figures")
     git(lake, "commit", "--quiet", "--message", "what the paper shows")
-    affectlake("publish", "--lake", lake)
+    assert repository.publish(lake) is not None
     return lake
 
 
@@ -144,6 +144,7 @@ def test_collecting_leaves_them_as_they_are(lake: Path, server: FaultServer) -> 
 
 
 def test_a_version_has_them_and_says_so(lake: Path) -> None:
+    assert "nothing changed" in affectlake("publish", "--lake", lake)
     version = resolve(lake)
     assert "figures/all: changed (not a table)" in version.changes
     assert "draw" in yaml.safe_load(git(lake, "show", f"{version.commit}:dvc.lock"))["stages"]
@@ -315,7 +316,7 @@ def test_a_stale_stage_of_ours_is_told_and_theirs_is_not(lake: Path) -> None:
     "text",
     [
         "{stages: {draw: {cmd: echo 1, outs: [out]}}, vars: [{x: 1}]}",
-        "vars:\n- x: 1\n\n# mine\n\nstages:\n    draw:   # it draws\n        cmd: |\n            echo 1\n            # 2\n",
+        "vars:\n- x: 1\n\n# mine\n\nstages:\n    draw:   # it draws\n        cmd: |\n          echo 1\n          # 2\n",
         "# all mine\nstages:\n  draw:\n    cmd: echo 1\n    desc: '1e-3'\n# the end\n",
         "stages:\n  a: &a\n    cmd: echo 1\n  b: *a\nplots:\n- p.json\n",
         "vars: []\nstages: {}\n",

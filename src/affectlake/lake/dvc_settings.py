@@ -78,11 +78,10 @@ def _cache_dir(path: Path) -> str:
     from configobj import ConfigObj, ConfigObjError  # comes with DVC
 
     try:
-        sections = {name.lower(): section for name, section in ConfigObj(text.splitlines()).items()}
+        sections = {name.lower(): section for name, section in ConfigObj(text.splitlines()).dict().items()}
     except ConfigObjError as error:
         raise LakeError(f"DVC's settings in {path} cannot be read", found=str(error)) from error
-    cache = sections.get("cache", {})
-    named = next((value for key, value in cache.items() if key.lower() == "dir"), "")
+    named = next((value for key, value in sections.get("cache", {}).items() if key.lower() == "dir"), "")
     if not isinstance(named, str):
         raise LakeError(f"cache.dir in {path} is not a path", found=str(named), todo="put quotes around it")
     return named
