@@ -291,7 +291,9 @@ def alone(folder: Path, n_stimuli: int, rounds: int) -> dict[str, float]:
     lake = folder / "made"
     repository.init(lake, "study: benchmark\n")
     outs = [{f"{layout.TABLES}/choices/agent": {"persist": True}}]
-    (lake / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"made": {"cmd": "true", "outs": outs}}}))
+    (lake / "dvc.yaml").write_text(
+        yaml.safe_dump({"stages": {"made": {"cmd": "affectlake step made --step-version 1", "outs": outs}}})
+    )
     taken: dict[str, list[float]] = {}
     for seed in (1, 2):
         frame = choices(n_stimuli, seed)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from affectlake.errors import UsageError
 from flows.options import AT, JSON, LAKE, REMOTE, say
 
 if TYPE_CHECKING:
@@ -59,13 +60,16 @@ def checkout(version: str, lake: Path) -> None:
     """Put the tables and parameters of VERSION into the folder, verified; `latest` brings the last one back."""
     from affectlake.lake import repository
     from affectlake.lake.checkout import checkout as put_in_place
-    from affectlake.lake.versions import resolve
+    from affectlake.lake.tracked import tracked
+    from affectlake.lake.versions import Manifest, resolve
 
     root = repository.find(lake)
     with repository.writing(root, "affectlake checkout", wait_s=math.inf, say=say):
         found = resolve(root, version)
         done = put_in_place(root, found)
     say(f"{found.name} is in {root}: {len(done.placed)} outputs placed, {len(done.kept)} the same as before")
+    if tracked(Manifest(root, found.commit)):
+        say("outputs of stages of your own are left as they are; `dvc checkout` brings those of this version")
 
 
 @click.command()
@@ -173,15 +177,35 @@ def pull(lake: Path, remote: str) -> None:
 @click.command()
 @LAKE
 @click.option("--remove", is_flag=True, help="Remove them; without it, only say what would go.")
-def gc(lake: Path, remove: bool) -> None:
-    """Find cached files that no commit, working table or model run refers to."""
+@click.option("--days", type=click.FloatRange(min=0), help="Keep what is younger; default 1, of a shared cache 14.")
+@click.option(
+    "--shared-with",
+    "others",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    multiple=True,
+    metavar="DIR",
+    help="Another repository that uses the same cache; what it refers to stays. Repeat for each.",
+)
+@click.option("--not-shared", is_flag=True, help="Nobody else uses the cache, though it lies outside the lake.")
+def gc(lake: Path, remove: bool, days: float | None, others: tuple[Path, ...], not_shared: bool) -> None:
+    """Find cached files that no commit, .dvc file, working table or model run refers to."""
     from affectlake.lake import garbage, repository
+    from affectlake.lake.dvc_settings import is_shared
 
     root = repository.find(lake)
+    if others and not_shared:
+        raise UsageError("--shared-with and --not-shared contradict each other", todo="leave one of them out")
+    users = garbage.users_of_cache(root, others)
+    shared = bool(users) or (is_shared(root) and not not_shared)
+    if remove and shared:
+        garbage.refuse_shared(root, users)
+    young_s = 24 * 3600.0 * days if days is not None else garbage.YOUNG_SHARED_S if shared else garbage.YOUNG_S
     with repository.writing(root, "affectlake gc", wait_s=math.inf, say=say):
-        found = garbage.unreferred(root)
+        found = garbage.unreferred(root, young_s=young_s, others=users)
         n_bytes = garbage.remove(found) if remove else sum(one.n_bytes for one in found)
     say(f"{len(found)} files, {n_bytes / 1e6:,.1f} MB {'removed' if remove else 'could go; --remove removes them'}")
+    if shared and not users:
+        say("the cache lies outside the lake: files of others who use it are among them; name those with --shared-with")
 
 
 @click.command()

@@ -9,6 +9,7 @@ import polars as pl
 
 from affectlake.brain.volumes import fitted_affine, write_map
 from affectlake.errors import LakeError
+from affectlake.lake.names import file_name
 from affectlake.lake.query import query
 from affectlake.lake.versions import Manifest, resolve
 from pipelines.flatmaps import draw_flatmap
@@ -54,11 +55,13 @@ def write_maps(lake: Path, folder: Path, at: str = "", surfaces: bool = False) -
         grid = rows.sort("voxel_index")
         voxels = grid.select("voxel_i", "voxel_j", "voxel_k").to_numpy()
         affine = fitted_affine(voxels, grid.select("x_mm", "y_mm", "z_mm").to_numpy())
-        only = f"WHERE subject = '{subject}'"  # a subject's name is letters, digits, - and _
+        own_folder = folder / file_name(str(subject))
+        quoted = str(subject).replace("'", "''")
+        only = f"WHERE subject = '{quoted}'"
         for method, table, value in MAPS:
             maps = _rows(lake, f"{table} {only}", version.name)
             for (agent, basis), one in maps.group_by("agent", "basis", maintain_order=True):
-                path = folder / str(subject) / f"{agent}_{method}_{basis}.nii.gz"
+                path = own_folder / file_name(f"{agent}_{method}_{basis}.nii.gz")
                 values = one.sort("voxel_index")[value].cast(pl.Float64).fill_null(float("nan")).to_numpy()
                 write_map(values, voxels, affine, path)
                 found.append(path)
@@ -66,7 +69,7 @@ def write_maps(lake: Path, folder: Path, at: str = "", surfaces: bool = False) -
                     mine = own.get(str(subject))
                     found += draw_flatmap(path, mine, lake) if mine else draw_surfaces(path)
         for row in _rows(lake, f"encoding_weights {only}", version.name).iter_rows(named=True):
-            path = folder / str(subject) / f"{row['agent']}_weights_{row['dimension']:02d}.nii.gz"
+            path = own_folder / file_name(f"{row['agent']}_weights_{row['dimension']:02d}.nii.gz")
             write_map(np.array(row["voxel_weights"], dtype=np.float32), voxels, affine, path)
             found.append(path)
     return found

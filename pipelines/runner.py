@@ -16,6 +16,7 @@ from typing import NamedTuple
 import polars as pl
 
 from affectlake.lake import layout
+from affectlake.lake.names import own_path
 from affectlake.lake.parts import part_files
 from affectlake.lake.writing import read_output, write_outputs
 from pipelines.graph import Stage
@@ -56,7 +57,7 @@ def run_stage(lake: Path, stage: Stage, params: Params, say: Callable[[str], Non
     """
     started = time.monotonic()
     tables = _opened(lake, stage.reads)
-    scratch = lake / layout.SCRATCH / stage.name
+    scratch = own_path(lake, layout.SCRATCH / stage.name)
     scratch.mkdir(parents=True, exist_ok=True)
     work = Work(stage.agent, lake, scratch, workers(), say, _now_and_then(say), _parts(lake, stage.reads))
     frames = stage.step.function(tables, params, work)

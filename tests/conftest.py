@@ -57,7 +57,9 @@ def put(lake: Path, n_stimuli: int = 12) -> None:
     frames = {output: tables[table] for output, table in OUTPUTS.items()}
     writing.write_outputs(lake, "tiny", frames, {name: frame.lazy() for name, frame in tables.items()})
     outs = [{f"{layout.TABLES}/{output}": {"persist": True}} for output in OUTPUTS]
-    (lake / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"tiny": {"cmd": "true", "outs": outs}}}))
+    (lake / "dvc.yaml").write_text(
+        yaml.safe_dump({"stages": {"tiny": {"cmd": "affectlake step tiny --step-version 1", "outs": outs}}})
+    )
     record_done(lake, "tiny")
 
 

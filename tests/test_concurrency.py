@@ -23,7 +23,9 @@ from tests import writers
 @pytest.fixture
 def small(lake: Path) -> Path:
     outs = [{f"{layout.TABLES}/stimuli": {"persist": True}}]
-    (lake / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"made": {"cmd": "true", "outs": outs}}}))
+    (lake / "dvc.yaml").write_text(
+        yaml.safe_dump({"stages": {"made": {"cmd": "affectlake step made --step-version 1", "outs": outs}}})
+    )
     writing.write_outputs(lake, "made", {"stimuli": writers.TINY["stimuli"]}, {})
     record_done(lake, "made")
     repository.publish(lake)

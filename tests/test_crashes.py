@@ -55,7 +55,9 @@ def two_versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lake = tmp_path_factory.mktemp("crashes") / "lake"
     repository.init(lake, "study: tiny\n")
     outs = [{f"{layout.TABLES}/stimuli": {"persist": True}}]
-    (lake / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"made": {"cmd": "true", "outs": outs}}}))
+    (lake / "dvc.yaml").write_text(
+        yaml.safe_dump({"stages": {"made": {"cmd": "affectlake step made --step-version 1", "outs": outs}}})
+    )
     build(lake, 12)
     repository.publish(lake)
     collect(lake, captions(0, 5))

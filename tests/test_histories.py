@@ -32,7 +32,9 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> None:
     lake = tmp_path_factory.mktemp("histories") / "lake"
     repository.init(lake, "study: tiny\n")
     outs = [{f"{layout.TABLES}/stimuli": {"persist": True}}]
-    (lake / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"made": {"cmd": "true", "outs": outs}}}))
+    (lake / "dvc.yaml").write_text(
+        yaml.safe_dump({"stages": {"made": {"cmd": "affectlake step made --step-version 1", "outs": outs}}})
+    )
     Histories.origin = lake
 
 

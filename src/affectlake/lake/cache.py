@@ -9,20 +9,14 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from affectlake.errors import LakeError
 from affectlake.lake import layout
 from affectlake.lake.content import examine
 from affectlake.lake.files import clone, md5_of, sync_file, sync_folder, write_whole
-from affectlake.lake.versions import Manifest, cached_object, list_versions
-
-
-class Listed(NamedTuple):
-    """One file as a listing names it: its path within the output's folder, and its MD5."""
-
-    relpath: str
-    md5: str
+from affectlake.lake.listings import Listed as Listed  # noqa: PLC0414 (asked for here)
+from affectlake.lake.listings import parse_listing
+from affectlake.lake.versions import Manifest, cached_object, last_sound, list_versions
 
 
 def read_listing(root: Path, digest: str) -> list[Listed]:
@@ -31,7 +25,7 @@ def read_listing(root: Path, digest: str) -> list[Listed]:
     Raises
     ------
     LakeError
-        If the listing is missing or damaged.
+        If the listing is missing or damaged, or not one of a table.
     """
     path = cached_object(root, digest)
     state = examine(path, digest)
@@ -41,7 +35,7 @@ def read_listing(root: Path, digest: str) -> list[Listed]:
             found=str(path),
             todo="mend it with `affectlake fsck --repair` or `affectlake pull`",
         )
-    return [Listed(entry["relpath"], entry["md5"]) for entry in json.loads(path.read_bytes())]
+    return parse_listing(path.read_bytes(), digest)
 
 
 def keep_file(root: Path, source: Path, md5: str) -> None:
@@ -125,17 +119,20 @@ def refuse_behind(root: Path) -> None:
     collected or published until the latest is back.
     """
     known = list_versions(root)
-    if not known:
+    latest, now = last_sound(root, known), Manifest(root, "")
+    if latest is None:
         return
-    latest, now = Manifest(root, known[-1].commit), Manifest(root, "")
+    name = next(version.name for version in known if version.commit == latest.commit)
     for output in latest.collected:
         if now.digests.get(output) != latest.digests[output]:
             lost = set(read_listing(root, latest.digests[output])) - set(collected_parts(root, output))
             if lost:
                 raise LakeError(
-                    f"the folder lacks rows of {output} that {known[-1].name} has",
+                    f"the folder lacks rows of {output} that {name} has",
                     found=f"{len(lost)} of its parts are not there: an older version is checked out",
-                    todo="bring them back with `affectlake restore` (edits are kept aside), then do this again",
+                    todo="bring them back with `affectlake restore` (edits are kept aside), then do this again"
+                    if name == known[-1].name
+                    else f"bring them back with `affectlake checkout {name}`, then do this again",
                 )
 
 

@@ -20,8 +20,9 @@ from affectlake.lake import layout
 from affectlake.lake.files import clone, md5_of, sync_folder, write_whole
 from affectlake.lake.git import git, git_bytes
 from affectlake.lake.integrity import verify
+from affectlake.lake.names import is_output, own_path
 from affectlake.lake.stages import refuse_cut_off, refuse_edited
-from affectlake.lake.versions import File, Manifest, Version, blobs, cached_object, list_versions, resolve
+from affectlake.lake.versions import File, Manifest, Version, blobs, cached_object, list_versions
 
 # what says which tables a lake holds and how they are made; `state_files` are the files of it
 STATE = (layout.PARAMS, layout.PIPELINE, layout.PIPELINE_LOCK, layout.COLLECTED)
@@ -57,14 +58,16 @@ def checkout(root: Path, version: Version) -> CheckedOut:
 
 def put_in_place(root: Path, version: Version) -> CheckedOut:
     """Make the folder hold a version whatever it holds; the caller has made sure of the version and of the folder."""
-    wanted = Manifest(root, version.commit)
-    write_whole(root / _UNFINISHED, version.name.encode())
+    wanted, present = Manifest(root, version.commit), _present(root)
+    for output in {*wanted.digests, *present}:
+        own_path(root, layout.table_folder(output))  # before anything is changed
+    write_whole(own_path(root, _UNFINISHED), version.name.encode())
     done = CheckedOut([], [], [])
     for output in wanted.digests:
         kept = _place(root, output, wanted.files(output))
         (done.kept if kept else done.placed).append(output)
-    for output in sorted(_present(root) - set(wanted.digests)):
-        folder = root / layout.table_folder(output)
+    for output in sorted(present - set(wanted.digests)):
+        folder = own_path(root, layout.table_folder(output))
         if all(is_cached(root, path) for path in folder.iterdir()):  # else it is not the lake's own
             shutil.rmtree(folder)
             done.removed.append(output)
@@ -76,20 +79,27 @@ def put_in_place(root: Path, version: Version) -> CheckedOut:
 def _present(root: Path) -> set[str]:
     """Return the outputs that have parts in the folder."""
     tables = root / layout.TABLES
-    return {str(part.parent.relative_to(tables)) for part in tables.rglob("part-*.parquet")}
+    found = {str(part.parent.relative_to(tables)) for part in tables.rglob("part-*.parquet")}
+    return {output for output in found if is_output(output)}
 
 
 def finish_checkout(root: Path, say: Callable[[str], None]) -> None:
-    """Finish a checkout that was cut off, if there was one."""
+    """Finish a checkout that was cut off, if there was one.
+
+    Raises
+    ------
+    VersionError
+        If the mark that it left names no version.
+    """
     if (root / _UNFINISHED).exists():
-        name = (root / _UNFINISHED).read_text(encoding="utf-8")
-        try:
-            version = resolve(root, name)
-        except VersionError as error:
-            raise LakeError(
-                f"the checkout of {name!r} was cut off, and there is no such version any more",
+        name = own_path(root, _UNFINISHED).read_text(encoding="utf-8", errors="replace")
+        version = next((one for one in list_versions(root) if one.name == name), None)
+        if version is None:
+            raise VersionError(
+                f"a checkout was cut off, and {_UNFINISHED} does not say of which version",
+                found=repr(name[:80]),
                 todo="`affectlake restore` brings the latest version back and keeps aside what is in none",
-            ) from error
+            )
         set_aside(root, edited_tables(root), "checkout", say)  # put there since
         say(f"finishing the checkout of {version.name}, which was cut off")
         checkout(root, version)
@@ -101,9 +111,14 @@ def _restore_state(root: Path, version: Version) -> None:
     for path in kept:
         content = git_bytes(root, "show", f"{version.commit}:./{path}")
         if content is not None:
-            write_whole(root / path, content)
+            write_whole(_own_file(root, path), content)
     for path in set(state_files(root)) - kept:
-        (root / path).unlink()
+        _own_file(root, path).unlink()
+
+
+def _own_file(root: Path, path: str) -> Path:
+    """Return where a file of the state lies; it may itself be a symbolic link, which is then replaced or removed."""
+    return own_path(root, Path(path).parent) / Path(path).name
 
 
 def state_files(root: Path) -> list[str]:
@@ -169,11 +184,11 @@ def _place(root: Path, output: str, files: list[File]) -> bool:
     Returns whether the old folder held exactly these parts, and was kept. Parts of it that are the version's, by their
     hash, move over without a copy.
     """
-    target = root / layout.table_folder(output)
+    target = own_path(root, layout.table_folder(output))
     same = {f.path.name for f in files if (target / f.path.name).is_file() and md5_of(target / f.path.name) == f.md5}
     if target.is_dir() and {path.name for path in target.iterdir()} == same == {f.path.name for f in files}:
         return True
-    aside = root / layout.STAGING / "checkout" / output
+    aside = own_path(root, layout.STAGING / "checkout" / output)
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     for file in files:
@@ -183,7 +198,7 @@ def _place(root: Path, output: str, files: list[File]) -> bool:
         else:
             clone(file.cached, aside / name)
     sync_folder(aside)
-    old = root / layout.STAGING / "checkout-old" / output
+    old = own_path(root, layout.STAGING / "checkout-old" / output)
     shutil.rmtree(old, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():

@@ -1,26 +1,26 @@
 """Cached objects that nothing refers to any more. Found first; removed only on request; in doubt, kept.
 
-An object stays if any commit of any branch, tag or stash names it, if the working ``dvc.lock`` does, if an MLflow run
-was fitted on it, or if it is younger than a day (a writer may be about to name it). Mapped arrays
+An object stays if any commit of any branch, tag or stash names it, if the working ``dvc.lock`` or any ``.dvc`` file
+does, if an MLflow run was fitted on it, or if it is young (a writer may be about to name it). Where the cache lies
+outside the lake, others may use it: they are named, and what they refer to stays too. Mapped arrays
 (:mod:`~affectlake.lake.mapping`) stay as long as the listing that they were made from.
 """
 
 from __future__ import annotations
 
-import json
-import sqlite3
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from affectlake.errors import LakeError
-from affectlake.lake import layout
-from affectlake.lake.content import examine
-from affectlake.lake.git import git
+from affectlake.errors import UsageError
+from affectlake.lake.dvc_settings import cache_folder, is_shared
 from affectlake.lake.mapping import mapped_files
-from affectlake.lake.versions import Manifest, cache_folder, cached_object
+from affectlake.lake.names import is_digest
+from affectlake.lake.references import referred
 
 YOUNG_S = 24 * 3600.0
+YOUNG_SHARED_S = 14 * YOUNG_S
 
 
 class Unreferred(NamedTuple):
@@ -31,27 +31,72 @@ class Unreferred(NamedTuple):
     n_bytes: int
 
 
-def unreferred(root: Path, *, now_s: float | None = None) -> list[Unreferred]:
+def unreferred(
+    root: Path, *, now_s: float | None = None, young_s: float = YOUNG_S, others: Sequence[Path] = ()
+) -> list[Unreferred]:
     """Return the objects that may go.
+
+    Parameters
+    ----------
+    root : Path
+        Root of the lake.
+    now_s : float, optional
+        The time, in seconds since 1970.
+    young_s : float
+        What is younger than this stays, in seconds.
+    others : sequence of Path
+        Roots of other DVC repositories that use the same cache.
 
     Raises
     ------
     LakeError
         If a listing that some commit names is missing or damaged: what it names cannot be known, so nothing may go.
     """
-    keep = _referred(root)
+    keep = set[str]().union(*(referred(one, root) for one in (root, *others)))
     now_s = time.time() if now_s is None else now_s
     found = []
     for path in sorted((cache_folder(root) / "files" / "md5").glob("??/*")):
         md5 = path.parent.name + path.name
-        status = path.stat()
-        if md5 not in keep and now_s - status.st_mtime > YOUNG_S:
-            found.append(Unreferred(md5, path, status.st_size))
+        # besides objects there are files that a write cut off left, which begin with a dot
+        if path.is_file() and (path.name.startswith(".") or is_digest(md5)) and md5 not in keep:
+            found.append(Unreferred(md5, path, path.stat().st_size))
     for md5, path in mapped_files(root):
-        status = path.stat()
-        if f"{md5}.dir" not in keep and now_s - status.st_mtime > YOUNG_S:
-            found.append(Unreferred(md5, path, status.st_size))
+        if path.is_file() and f"{md5}.dir" not in keep:
+            found.append(Unreferred(md5, path, path.stat().st_size))
+    return [one for one in found if now_s - one.path.stat().st_mtime > young_s]
+
+
+def users_of_cache(root: Path, named: Sequence[Path]) -> list[Path]:
+    """Return the roots of the DVC repositories that `named` are, each seen to use the lake's cache.
+
+    Raises
+    ------
+    UsageError
+        If one is not a DVC repository, or uses another cache.
+    """
+    found = []
+    for folder in (one.resolve() for one in named):
+        if not (folder / ".dvc").is_dir():
+            raise UsageError(f"{folder} is not a DVC repository", wanted="a folder with .dvc in it")
+        if cache_folder(folder) != cache_folder(root):
+            raise UsageError(
+                f"{folder} does not use the cache of {root}",
+                wanted=str(cache_folder(root)),
+                found=str(cache_folder(folder)),
+                todo="leave it out",
+            )
+        found.append(folder)
     return found
+
+
+def refuse_shared(root: Path, named: Sequence[Path]) -> None:
+    """Raise :class:`UsageError` if others may use the lake's cache, and none of them is named."""
+    if is_shared(root) and not named:
+        raise UsageError(
+            f"the cache lies outside {root}, so others may use it; nothing was removed",
+            found=str(cache_folder(root)),
+            todo="name every other repository that uses it (--shared-with DIR, repeatable), or say --not-shared",
+        )
 
 
 def remove(found: list[Unreferred]) -> int:
@@ -59,33 +104,3 @@ def remove(found: list[Unreferred]) -> int:
     for one in found:
         one.path.unlink()
     return sum(one.n_bytes for one in found)
-
-
-def _referred(root: Path) -> set[str]:
-    commits = git(root, "rev-list", "--all", "--reflog").split()
-    aside = [Manifest(folder, "") for folder in (root / layout.QUARANTINE).glob("*-restore")]  # kept on purpose
-    manifests = [*(Manifest(root, commit) for commit in ["", *commits]), *aside]
-    listings = {digest for manifest in manifests for digest in manifest.digests.values()}
-    listings |= _fitted_on(root)
-    keep = set(listings)
-    for digest in listings:
-        listing = cached_object(root, digest)
-        state = examine(listing, digest)
-        if state:
-            raise LakeError(
-                f"the listing {digest} is {state}, so what it names cannot be known; nothing was removed",
-                todo="mend it with `affectlake fsck --repair` or `affectlake pull`, then run again",
-            )
-        if digest.endswith(".dir"):
-            keep |= {entry["md5"] for entry in json.loads(listing.read_bytes())}
-    return keep
-
-
-def _fitted_on(root: Path) -> set[str]:
-    """Return the hashes of the tables that the lake's own MLflow runs read, as far as the cache has them."""
-    database = root / layout.MODEL_RUNS
-    if not database.exists():
-        return set()
-    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
-        rows = connection.execute("SELECT DISTINCT value FROM params WHERE key LIKE 'input.%'").fetchall()
-    return {value for (value,) in rows if cached_object(root, value).exists()}

@@ -23,6 +23,7 @@ from affectlake.lake.cache import Listed, collected_parts, keep_file, keep_listi
 from affectlake.lake.contracts import contract
 from affectlake.lake.files import clone, md5_of, sync_folder, write_whole
 from affectlake.lake.marks import mark_unrecorded, marked, unmark
+from affectlake.lake.names import own_path
 from affectlake.lake.parts import scan_grown, write_parts
 from affectlake.lake.versions import Manifest, cached_object
 from affectlake.lake.writing import Staged, refuse_broken
@@ -64,8 +65,8 @@ def append(lake: Path, output: str, frame: pl.DataFrame, others: Mapping[str, pl
         return []
     table = contract(output.partition("/")[0])
     stood = collected_parts(lake, output)
-    folder = lake / layout.table_folder(output)
-    aside = lake / layout.STAGING / "append" / output
+    folder = own_path(lake, layout.table_folder(output))
+    aside = own_path(lake, layout.STAGING / "append" / output)
     shutil.rmtree(aside, ignore_errors=True)
     try:
         new = write_parts(frame, table, aside, first=len(stood))
@@ -102,14 +103,14 @@ def _point(lake: Path, output: str, listed: list[Listed]) -> None:
     entry = {"md5": digest, "nfiles": len(listed), "hash": "md5", "path": folder.name}
     body = {"outs": [entry], "wdir": f"{up}/{folder.parent}"}
     mark_unrecorded(lake, output)
-    write_whole(lake / path, yaml.safe_dump(body, sort_keys=False).encode())
+    write_whole(own_path(lake, path.parent) / path.name, yaml.safe_dump(body, sort_keys=False).encode())
 
 
 def _place(lake: Path, output: str, listed: list[Listed]) -> None:
     """Put parts from the cache into the output's folder, each by rename."""
-    folder = lake / layout.table_folder(output)
+    folder = own_path(lake, layout.table_folder(output))
     folder.mkdir(parents=True, exist_ok=True)
-    aside = lake / layout.STAGING / "append" / "place"
+    aside = own_path(lake, layout.STAGING / "append" / "place")
     aside.mkdir(parents=True, exist_ok=True)
     for one in listed:
         clone(cached_object(lake, one.md5), aside / one.relpath)

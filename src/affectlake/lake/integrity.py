@@ -8,7 +8,6 @@ as Git does; what is damaged there only another clone can mend.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -18,7 +17,9 @@ from affectlake.lake import layout
 from affectlake.lake.cache import keep_file
 from affectlake.lake.content import State, examine
 from affectlake.lake.git import git_bytes, git_or_none
+from affectlake.lake.listings import parse_listing
 from affectlake.lake.remotes import Remote, open_remote
+from affectlake.lake.tracked import tracked
 from affectlake.lake.versions import TAGS, Manifest, Version, blobs, cached_object
 
 
@@ -38,7 +39,7 @@ class Finding(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """One object of a version: the lake's path it belongs to, and its MD5 (of a listing: ending in ``.dir``)."""
+    """One object of a table: the lake's path it belongs to, and its MD5 (of a listing: ending in ``.dir``)."""
 
     path: str
     md5: str
@@ -50,23 +51,38 @@ class Users(NamedTuple):
     path: str
     versions: list[str]
 
+    @property
+    def is_table(self) -> bool:
+        """Whether it is of a table; else it is of an output that a stage of the user's own made."""
+        return layout.leads_to_tables(self.path)
+
 
 def objects(manifest: Manifest) -> Iterator[Wanted]:
-    """Yield the objects of a version, each listing before the files it names. A damaged listing ends at itself."""
+    """Yield the objects of a version's tables, each listing before the files it names.
+
+    A damaged listing ends at itself.
+    """
     for output, digest in sorted(manifest.digests.items()):
-        yield Wanted(str(layout.table_folder(output)), digest)
-        yield from _named(manifest.root, output, digest)
+        path = str(layout.table_folder(output))
+        yield Wanted(path, digest)
+        yield from _named(manifest.root, path, digest)
 
 
 def users(root: Path, versions: Iterable[Version]) -> dict[str, Users]:
-    """Return the objects of `versions` by MD5, listings before the files they name."""
+    """Return the objects of `versions` by MD5, listings before the files they name; tables before what else they name.
+
+    Raises
+    ------
+    LakeError
+        If a manifest or a listing names what is not a table.
+    """
     found = _listings(root, versions)
     return found | _files(root, found)
 
 
 def verify(root: Path, *versions: Version) -> None:
-    """Raise :class:`VersionError` unless every object of `versions` is in the cache, whole."""
-    found = check(root, *versions, repair=False, remote=None)
+    """Raise :class:`VersionError` unless every object of the tables of `versions` is in the cache, whole."""
+    found = [one for one in check(root, *versions, repair=False, remote=None) if _of_a_table(one)]
     if found:
         names = ", ".join(sorted({f.version for f in found}))
         raise VersionError(
@@ -76,8 +92,12 @@ def verify(root: Path, *versions: Version) -> None:
         )
 
 
+def _of_a_table(finding: Finding) -> bool:
+    return finding.where == "git" or layout.leads_to_tables(finding.path)
+
+
 def check(root: Path, *versions: Version, repair: bool, remote: str | None = "") -> list[Finding]:
-    """Hash every object of `versions` in the cache, and in a remote.
+    """Hash every object of `versions`, of tables and of outputs of a user's own stages, in the cache and in a remote.
 
     Parameters
     ----------
@@ -133,7 +153,7 @@ def _compare(
         mended = False
         if state:
             came = repair and away is not None and away_state is None and away.fetch({md5: local})[md5] is None
-            mended = came or (repair and _mend_from_folder(root, use.path, md5))
+            mended = came or (repair and use.is_table and _mend_from_folder(root, use.path, md5))
             found.append(Finding(versions, use.path, md5, "cache", state, mended))
         if away and away_state and (away_state != "missing" or md5 in expected):
             sent = repair and (mended or state is None)
@@ -152,28 +172,39 @@ def _mend_from_folder(root: Path, path: str, md5: str) -> bool:
 
 
 def _listings(root: Path, versions: Iterable[Version]) -> dict[str, Users]:
-    found: dict[str, Users] = {}
+    """Return the listings of tables, and then the listings and single files of what else DVC tracks."""
+    tables: dict[str, Users] = {}
+    others: dict[str, Users] = {}
     for version in versions:
-        for output, digest in sorted(Manifest(root, version.commit).digests.items()):
-            found.setdefault(digest, Users(str(layout.table_folder(output)), [])).versions.append(version.name)
-    return found
+        manifest = Manifest(root, version.commit)
+        for output, digest in sorted(manifest.digests.items()):
+            _add(tables, str(layout.table_folder(output)), digest, version.name)
+        for path, digest in sorted(tracked(manifest).items()):
+            _add(others, path, digest, version.name)
+    return tables | {md5: use for md5, use in others.items() if md5 not in tables}
+
+
+def _add(found: dict[str, Users], path: str, md5: str, version: str) -> None:
+    known = found.setdefault(md5, Users(path, [])).versions
+    if version not in known:
+        known.append(version)
 
 
 def _files(root: Path, listings: dict[str, Users]) -> dict[str, Users]:
     """Return what the listings name, as far as they are whole."""
     found: dict[str, Users] = {}
     for digest, use in listings.items():
-        for wanted in _named(root, str(Path(use.path).relative_to(layout.TABLES)), digest):
-            known = found.setdefault(wanted.md5, Users(wanted.path, []))
-            known.versions.extend(name for name in use.versions if name not in known.versions)
+        for wanted in _named(root, use.path, digest):
+            for name in use.versions:
+                _add(found, wanted.path, wanted.md5, name)
     return found
 
 
-def _named(root: Path, output: str, digest: str) -> Iterator[Wanted]:
+def _named(root: Path, path: str, digest: str) -> Iterator[Wanted]:
     listing = cached_object(root, digest)
     if digest.endswith(".dir") and examine(listing, digest) is None:
-        for entry in json.loads(listing.read_bytes()):
-            yield Wanted(f"{layout.table_folder(output)}/{entry['relpath']}", entry["md5"])
+        for entry in parse_listing(listing.read_bytes(), digest, nested=not layout.leads_to_tables(path)):
+            yield Wanted(f"{path}/{entry.relpath}", entry.md5)
 
 
 def _announced(root: Path) -> set[str]:

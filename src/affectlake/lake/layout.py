@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import posixpath
 from pathlib import Path
+
+from affectlake.lake import names
 
 TABLES = Path("storage/tables")
 COLLECTED = Path("storage/collected")
@@ -30,9 +33,21 @@ IGNORED = (TABLES, STAGING, QUARANTINE, SCRATCH, REPORTS, COLLECTING, MODEL_RUNS
 
 def pointer(output: str) -> Path:
     """Return the file in which DVC keeps the hash of a collected output (one that grows and that no step makes)."""
-    return COLLECTED / f"{output}.dvc"
+    return COLLECTED / f"{names.output(output)}.dvc"
 
 
 def table_folder(output: str) -> Path:
     """Return the folder of an output such as ``"choices/human-category"`` or ``"stimuli"``, within the lake."""
-    return TABLES / output
+    return TABLES / names.output(output)
+
+
+def output_at(path: str) -> str | None:
+    """Return the output whose folder a manifest calls `path`; None where that is not one."""
+    name = path.removeprefix(f"{TABLES}/")
+    return name if name != path and names.is_output(name) else None
+
+
+def leads_to_tables(path: str) -> bool:
+    """Return whether a path that a manifest names begins or ends up in the folder of tables."""
+    places = (path, posixpath.normpath(path))
+    return any(place == str(TABLES) or place.startswith(f"{TABLES}/") for place in places)

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import quote
 
 import numpy as np
 import polars as pl
@@ -23,10 +24,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from affectlake.errors import ContractError
-from affectlake.lake import layout
+from affectlake.lake import layout, names
 from affectlake.lake.cache import Listed, listing_digest
 from affectlake.lake.files import UNFINISHED, md5_of, write_whole
 from affectlake.lake.known_hashes import known_md5s
+from affectlake.lake.names import own_path
 from affectlake.lake.scanning import scan_files
 
 _ROWS = 64  # of a list column, decoded at a time
@@ -59,8 +61,8 @@ def map_lists(
     ContractError
         If there is no such row, a list is null, or the lists are not equally long.
     """
-    folder = root / layout.MAPPED / (digest or _digest(root, parts)).removesuffix(".dir")
-    path = folder / f"{column}-{value}.npy"
+    folder = own_path(root, layout.MAPPED / names.digest(digest or _digest(root, parts)).removesuffix(".dir"))
+    path = folder / f"{column}-{quote(value, safe='')}.npy"
     found = _opened(root, path)
     if found is None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -71,8 +73,9 @@ def map_lists(
 
 def mapped_files(root: Path) -> Iterator[tuple[str, Path]]:
     """Return the listing's MD5 and the path of every mapped file that the lake keeps."""
-    for path in sorted((root / layout.MAPPED).glob("*/*")):
-        yield path.parent.name, path
+    for path in sorted(own_path(root, layout.MAPPED).glob("*/*")):
+        if names.is_digest(path.parent.name) and not path.parent.is_symlink():
+            yield path.parent.name, path
 
 
 def _opened(root: Path, path: Path) -> NDArray[np.float32] | None:

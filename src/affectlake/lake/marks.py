@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from affectlake.lake import layout
+from affectlake.lake import layout, names
 from affectlake.lake.files import sync_folder
+from affectlake.lake.names import own_path
 
 
 def mark_unrecorded(lake: Path, output: str) -> None:
     """Mark an output, for good: the mark survives a power failure."""
-    path = lake / layout.UNRECORDED / output
+    path = own_path(lake, layout.UNRECORDED / names.output(output))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     sync_folder(path.parent)
@@ -22,10 +23,11 @@ def mark_unrecorded(lake: Path, output: str) -> None:
 
 def unmark(lake: Path, output: str) -> None:
     """Take the mark of an output away, if it has one."""
-    (lake / layout.UNRECORDED / output).unlink(missing_ok=True)
+    own_path(lake, layout.UNRECORDED / names.output(output)).unlink(missing_ok=True)
 
 
 def marked(lake: Path) -> set[str]:
-    """Return the outputs that have a mark."""
-    folder = lake / layout.UNRECORDED
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    """Return the outputs that have a mark; files that are not called as an output are not marks."""
+    folder = own_path(lake, layout.UNRECORDED)
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and not path.is_symlink()}
+    return {name for name in found if names.is_output(name)}

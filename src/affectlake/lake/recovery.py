@@ -7,13 +7,14 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from affectlake.lake import layout
 from affectlake.lake.checkout import finish_checkout
 from affectlake.lake.files import UNFINISHED
 from affectlake.lake.growing import settle
+from affectlake.lake.names import own_path
 from affectlake.lake.stages import mend_lock, refuse_edited, restore_missing
 
 
@@ -32,10 +33,18 @@ def recover(lake: Path, say: Callable[[str], None]) -> None:
     LakeError
         If a table was changed by hand.
     """
-    for path in (*lake.glob(f".*{UNFINISHED}*"), *(lake / layout.COLLECTED).rglob(f".*{UNFINISHED}*")):
-        path.unlink()
+    for name in (layout.PARAMS, layout.PIPELINE, layout.PIPELINE_LOCK):
+        _remove_unfinished(lake.glob(f".{name}{UNFINISHED}*"))
+    _remove_unfinished(own_path(lake, layout.COLLECTED).rglob(f".*.dvc{UNFINISHED}*"))
     mend_lock(lake, say)
     finish_checkout(lake, say)
     settle(lake)
     refuse_edited(lake)
     restore_missing(lake, say)
+
+
+def _remove_unfinished(paths: Iterable[Path]) -> None:
+    """Remove what a write that was cut off left; its names are those of `write_whole` and of nothing else."""
+    for path in paths:
+        if path.is_file():
+            path.unlink()

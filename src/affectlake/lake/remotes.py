@@ -8,6 +8,7 @@ remembered on this machine stands for a look at the remote. Versions and Git are
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,9 +19,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from affectlake.errors import AffectlakeError, LakeError, UsageError, nearest
+from affectlake.lake import names
 from affectlake.lake.content import State, examine, examine_stream
 
 _LEFT_OVER = timedelta(days=1)
+_ASIDE = re.compile(r"[0-9a-f]{32}(\.dir)?-[0-9a-f]{8}")
 _AT_ONCE = 16
 
 T = TypeVar("T")
@@ -50,6 +53,7 @@ class Remote:
 
     def at(self, md5: str) -> str:
         """Return where the remote keeps the object `md5`."""
+        names.digest(md5)
         return str(self._fs.join(self.path, "files", "md5", md5[:2], md5[2:]))
 
     def sizes(self, md5s: Iterable[str]) -> dict[str, int]:
@@ -80,10 +84,10 @@ class Remote:
 
     def _each(self, act: Callable[[str], T], md5s: Iterable[str]) -> dict[str, T]:
         """Do something with every object, several at a time; the first failure ends it."""
-        names = list(dict.fromkeys(md5s))
+        wanted = list(dict.fromkeys(md5s))
         with self._reaching(), ThreadPoolExecutor(min(_AT_ONCE, self._fs.jobs)) as pool:
             try:
-                return dict(zip(names, pool.map(act, names), strict=True))
+                return dict(zip(wanted, pool.map(act, wanted), strict=True))
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
@@ -142,17 +146,18 @@ class Remote:
         return str(self._fs.join(self.path, "incoming"))
 
     def _sweep(self) -> None:
-        """Remove what was left aside by pushes that were killed more than a day ago."""
+        """Remove what was left aside by pushes that were killed more than a day ago, known by its names."""
         if not self._shows_parts:
             return
         with self._reaching():
             try:
-                names = self._fs.ls(self._aside(), detail=False)
+                found = self._fs.ls(self._aside(), detail=False)
             except FileNotFoundError:
                 return
-            for name in names:
-                if datetime.now(UTC) - self._fs.modified(name) > _LEFT_OVER:
-                    self._fs.rm_file(name)
+            for path in found:
+                ours = _ASIDE.fullmatch(self._fs.name(path)) is not None
+                if ours and datetime.now(UTC) - self._fs.modified(path) > _LEFT_OVER:
+                    self._fs.rm_file(path)
 
 
 def open_remote(root: Path, name: str = "") -> Remote:

@@ -25,12 +25,14 @@ from affectlake.lake.git import branch_of, git, git_or_none, identity
 from affectlake.lake.pinning import NOTHING, Pinned
 from affectlake.lake.root import find as find  # noqa: PLC0414 (those who write ask for it here)
 from affectlake.lake.stages import dvc_repository, sort_lock
+from affectlake.lake.tracked import tracked
 from affectlake.lake.versions import (
     CODE_TRAILER,
     TAGS,
     File,
     Manifest,
     Version,
+    last_sound,
     list_versions,
     resolve,
 )
@@ -223,7 +225,7 @@ def _publish(root: Path, paths: list[str], pinned: Pinned) -> Version | None:
     tree = _tree(root, before, paths, pinned)
     if known and before and git(root, "rev-parse", f"{known[-1].commit}^{{tree}}").strip() == tree:
         return None
-    manifest, old = Manifest(root, tree), Manifest(root, known[-1].commit) if known else None
+    manifest, old = Manifest(root, tree), last_sound(root, known)
     name = f"v{int(known[-1].name[1:]) + 1 if known else 1}"
     parents = ("-p", before) if before else ()
     message = _message(name, manifest, old)
@@ -276,6 +278,8 @@ def _message(name: str, manifest: Manifest, old: Manifest | None) -> str:
         words = f"made anew ({n_now:,} rows)" if same else f"{n_now - n_before:+,} rows ({n_now:,})"
         lines.append(f"  {output}: {words}")
     lines += [f"  {output}: removed" for output in sorted(set(old.digests if old else ()) - set(manifest.digests))]
+    others, known = tracked(manifest), tracked(old) if old else {}
+    lines += [f"  {path}: changed (not a table)" for path in sorted(others) if others[path] != known.get(path)]
     lines = lines or ["  parameters only"]
     code = f"{CODE_TRAILER}: {installed_version('affectlake')}"
     return "\n".join([f"{name}: {len(lines)} outputs changed", "", *lines, "", code, ""])

@@ -47,7 +47,8 @@ def push(root: Path, versions: list[Version], remote: str = "", say: Say = _quie
     root : Path
         Root of the lake.
     versions : list of Version
-        Which versions; all of their files must be in the cache, whole.
+        Which versions; all files of their tables must be in the cache, whole. Outputs of a user's own stages go along,
+        as far as the cache has them.
     remote : str
         Name of the DVC remote; the default one when empty.
     say : callable
@@ -61,7 +62,11 @@ def push(root: Path, versions: list[Version], remote: str = "", say: Say = _quie
     has_origin = git_or_none(root, "remote", "get-url", "origin") is not None
     branch = branch_of(root) if has_origin else ""
     verify(root, *versions)
-    n_files = _send(root, open_remote(root, remote), list(users(root, versions)), say)
+    wanted = users(root, versions)
+    absent = [md5 for md5, use in wanted.items() if not use.is_table and examine(cached_object(root, md5), md5)]
+    if absent:
+        say(f"{_not_tables(wanted, absent)} not whole in the cache, and stay here")
+    n_files = _send(root, open_remote(root, remote), [md5 for md5 in wanted if md5 not in set(absent)], say)
     if not has_origin:
         return Moved(n_files, [])
     try:
@@ -73,6 +78,12 @@ def push(root: Path, versions: list[Version], remote: str = "", say: Say = _quie
             todo="if origin has versions that this lake lacks, `affectlake pull` first; then push again",
         ) from error
     return Moved(n_files, [v.name for v in versions])
+
+
+def _not_tables(wanted: dict[str, Users], md5s: list[str]) -> str:
+    paths = sorted({wanted[md5].path for md5 in md5s})
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    return f"{', '.join(paths[:3])}{more}, of stages of your own: {len(md5s)} files are"
 
 
 def _send(root: Path, away: Remote, md5s: list[str], say: Say) -> int:
@@ -115,7 +126,8 @@ def pull(root: Path, remote: str = "", say: Say = _quiet) -> Moved:
         If this lake and the remote each have versions that the other has not, if the folder holds unpublished work,
         or if the versions were made by a newer affectlake.
     VersionError
-        If the DVC remote lacks a file of a version or has other bytes; that version's name is not taken then.
+        If the DVC remote lacks a file of a version's tables or has other bytes, or the version names what is not a
+        table; that version's name is not taken then.
     """
     incoming = _fetch(root)
     if incoming:
@@ -126,8 +138,9 @@ def pull(root: Path, remote: str = "", say: Say = _quiet) -> Moved:
         return Moved(0, [])
     away = open_remote(root, remote)
     cache_folder(root).mkdir(mode=0o700, parents=True, exist_ok=True)
-    n_files = _take(root, users(root, wanted), away, say)  # listings, and the files of those that were here
-    n_files += _take(root, users(root, wanted), away, say)
+    first = users(root, wanted)  # listings, and the files of those that were here
+    n_files = _take(root, first, away, say)
+    n_files += _take(root, {md5: use for md5, use in users(root, wanted).items() if md5 not in first}, away, say)
     if incoming:
         _advance(root, incoming)
     return Moved(n_files, [v.name for v in incoming])
@@ -141,6 +154,10 @@ def _take(root: Path, wanted: dict[str, Users], away: Remote, say: Say) -> int:
         came = away.fetch({md5: cached_object(root, md5) for md5 in lacking[start : start + _PER_ROUND]})
         bad |= {md5: state for md5, state in came.items() if state}
         say(f"{min(start + _PER_ROUND, len(lacking)) - len(bad)} of {len(lacking)} files came")
+    theirs = [md5 for md5 in bad if not wanted[md5].is_table]
+    if theirs:  # made by stages of somebody's own, who may not have had them either
+        say(f"{_not_tables(wanted, theirs)} not in the remote {away.name}, whole")
+        bad = {md5: state for md5, state in bad.items() if md5 not in theirs}
     if bad:
         lines = [f"{', '.join(wanted[md5].versions)} {wanted[md5].path}: {bad[md5]} ({md5})" for md5 in list(bad)[:5]]
         raise VersionError(
@@ -148,7 +165,7 @@ def _take(root: Path, wanted: dict[str, Users], away: Remote, say: Say) -> int:
             found="\n         ".join(lines),
             todo="ask whoever pushed to run `affectlake fsck --repair` and push again, then pull again",
         )
-    return len(lacking)
+    return len(lacking) - len(theirs)
 
 
 def _fetch(root: Path) -> list[Version]:

@@ -1,12 +1,14 @@
 """What DVC knows of a lake's stages: which are up to date, what they made, which tables were changed or lost.
 
-DVC is used in the process, one repository object at a time. Running a stage and making versions are elsewhere.
+DVC is used in the process, one repository object at a time. Running a stage and making versions are elsewhere. A lake
+may hold stages of the user's own (:func:`affectlake.lake.names.is_step` tells them): they are left as they are.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import threading
 from collections import OrderedDict
@@ -22,7 +24,9 @@ from affectlake.lake import layout
 from affectlake.lake.files import write_whole
 from affectlake.lake.git import git_bytes
 from affectlake.lake.marks import mark_unrecorded, marked, unmark
+from affectlake.lake.names import is_step, own_path
 from affectlake.lake.pinning import NOTHING, Pinned, show_pinned
+from affectlake.lake.versions import Manifest, outs_of
 
 _ONE_AT_A_TIME = threading.Lock()  # a DVC repository object is not made for several threads
 
@@ -82,24 +86,35 @@ def record_done(
         lock = _lock(lake)
         stages = lock.get("stages", {}) | {stage: to_single_stage_lockfile(made)}
         _write_lock(lake, {"schema": "2.0"} | lock | {"stages": stages})
-    for out in made.outs:
-        unmark(lake, os.path.relpath(out.fs_path, lake / layout.TABLES))
+        written = [layout.output_at(os.path.relpath(out.fs_path, repo.root_dir)) for out in made.outs]
+    for output in filter(None, written):
+        unmark(lake, output)
 
 
 def forget_stages(lake: Path, keep: Collection[str]) -> list[str]:
-    """Drop from ``dvc.lock`` the stages that are not in `keep`, and their tables from the folder; return their names.
+    """Drop from ``dvc.lock`` the steps that are not in `keep`, and their tables from the folder; return their names.
 
-    Older versions keep their tables: the content stays in the cache.
+    Older versions keep their tables: the content stays in the cache. A user's own stages stay.
+
+    Raises
+    ------
+    LakeError
+        If a manifest names what is not a table; nothing is dropped then.
     """
+    manifest = Manifest(lake, "")
+    made = set(manifest.made)
     lock = _lock(lake)
-    stages = lock.get("stages", {})
-    gone = {name: stages[name].get("outs", ()) for name in stages if name not in keep}
+    stages = lock.get("stages") or {}
+    gone = [name for name, entry in manifest.stages.items() if name not in keep and is_step(name, entry.get("cmd"))]
     if gone:
+        kept = {name: stages[name] for name in stages if name not in gone}
+        lost = made - {layout.output_at(out["path"]) for entry in kept.values() for out in outs_of(entry)}
+        folders = [own_path(lake, layout.table_folder(output)) for output in lost]
         # the tables go last: those of a stage that is not in the lock are nobody's, and harmless
-        _write_lock(lake, lock | {"stages": {name: stages[name] for name in stages if name in keep}})
-        for out in (out for outs in gone.values() for out in outs):
-            shutil.rmtree(lake / out["path"], ignore_errors=True)
-    return list(gone)
+        _write_lock(lake, lock | {"stages": kept})
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+    return gone
 
 
 def sort_lock(lake: Path) -> None:
@@ -119,8 +134,9 @@ def mend_lock(lake: Path, say: Callable[[str], None]) -> None:
     else:
         return
     say(f"{layout.PIPELINE_LOCK} was half written; taking the last version's")
-    for path in (lake / layout.TABLES).rglob("part-*.parquet"):
-        mark_unrecorded(lake, str(path.parent.relative_to(lake / layout.TABLES)))
+    folders = {path.parent for path in (lake / layout.TABLES).rglob("part-*.parquet")}
+    for output in filter(None, (layout.output_at(str(folder.relative_to(lake))) for folder in folders)):
+        mark_unrecorded(lake, output)
     content = git_bytes(lake, "show", f"HEAD:./{layout.PIPELINE_LOCK}")
     if content is None:
         (lake / layout.PIPELINE_LOCK).unlink()
@@ -129,12 +145,16 @@ def mend_lock(lake: Path, say: Callable[[str], None]) -> None:
 
 
 def _lock(lake: Path) -> dict[str, Any]:
+    """Read ``dvc.lock`` as DVC does: in YAML 1.2, in which ``1e-3`` is a number and ``yes`` a text."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
     path = lake / layout.PIPELINE_LOCK
     if not path.exists():
         return {}
     try:
-        found = yaml.load(path.read_bytes(), yaml.CSafeLoader)
-    except yaml.YAMLError as error:
+        found = YAML(typ="safe").load(path.read_bytes())
+    except (YAMLError, UnicodeError) as error:
         raise LakeError(f"{path} is not YAML", found=str(error), todo="`affectlake run` mends it") from error
     if not isinstance(found, dict):
         raise LakeError(f"{path} is not whole", found=f"{path.stat().st_size} bytes", todo="`affectlake run` mends it")
@@ -150,6 +170,9 @@ class _LockDumper(yaml.CSafeDumper):
 
 
 _LockDumper.add_representer(OrderedDict, lambda dumper, found: dumper.represent_dict(found.items()))
+# texts that are numbers in YAML 1.2, as DVC reads it, and not in 1.1, are quoted too
+_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+|0o[0-7]+")
+_LockDumper.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+.0123456789"))
 
 
 def _write_lock(lake: Path, lock: dict[str, Any]) -> None:
@@ -210,12 +233,16 @@ def restore_missing(lake: Path, say: Callable[[str], None]) -> None:
 
 
 def _outputs(lake: Path, state: Literal["modified", "deleted"]) -> list[str]:
-    """Return the outputs that are in `state` against the working ``dvc.lock``."""
-    if not (lake / layout.PIPELINE_LOCK).exists() and not any((lake / layout.COLLECTED).rglob("*.dvc")):
+    """Return the tables that are in `state` against the working ``dvc.lock``; what else DVC tracks is the user's."""
+    tables = {str(layout.table_folder(output)) for output in Manifest(lake, "").digests}
+    if not tables:
         return []
+    for table in tables:
+        own_path(lake, Path(table))
     with dvc_repository(lake, pinned=_readable(lake)) as repo, repo.lock:
         outs = [out for stage in repo.index.stages for out in stage.outs if out.hash_info]
-        return [os.path.relpath(out.fs_path, lake) for out in outs if out.status().get(str(out)) == state]
+        found = [(os.path.relpath(out.fs_path, repo.root_dir), out) for out in outs]
+        return [path for path, out in found if path in tables and out.status().get(str(out)) == state]
 
 
 def _readable(lake: Path) -> Pinned:

@@ -7,23 +7,23 @@ hash, and DVC's cache holds that content; so an old version is read where it lie
 
 from __future__ import annotations
 
-import configparser
 import hashlib
-import json
+import posixpath
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
 from affectlake.errors import LakeError, VersionError, nearest
-from affectlake.lake import layout
+from affectlake.lake import layout, names
+from affectlake.lake.dvc_settings import cache_folder as cache_folder  # noqa: PLC0414 (asked for here)
 from affectlake.lake.git import git, git_bytes
+from affectlake.lake.listings import parse_listing
 
 TAGS = "refs/tags/lake/"
 CODE_TRAILER = "Affectlake-Code"
-_CONFIGS = ("config", "config.local")
 
 
 class Version(NamedTuple):
@@ -48,17 +48,22 @@ class File(NamedTuple):
 class Manifest:
     """The files of every output at one commit.
 
+    Whatever a manifest names is checked before any path is made of it (:mod:`~affectlake.lake.names`).
+
     Parameters
     ----------
     root : Path
         Root of the lake.
     commit : str
         Hash of the commit, or an empty string for the working ``dvc.lock``.
+    texts : mapping of Path to bytes, optional
+        The manifests, where they have been read already.
     """
 
-    def __init__(self, root: Path, commit: str) -> None:
+    def __init__(self, root: Path, commit: str, texts: Mapping[Path, bytes] | None = None) -> None:
         self.root = root
         self.commit = commit
+        self._texts = texts
 
     @property
     def digests(self) -> Mapping[str, str]:
@@ -67,43 +72,94 @@ class Manifest:
         Raises
         ------
         LakeError
-            If Git cannot read the commit's manifests.
+            If Git cannot read the commit's manifests, or one of them names what is not a table.
         """
         return {**self.made, **self.collected}
 
-    @property
-    def made(self) -> Mapping[str, str]:
-        """Those of :attr:`digests` that steps make."""
-        content = self._manifests.get(layout.PIPELINE_LOCK, {})
-        outs = [out for stage in content.get("stages", {}).values() for out in stage.get("outs", ())]
-        prefix = f"{layout.TABLES}/"
-        return {o["path"].removeprefix(prefix): o["md5"] for o in outs if o["path"].startswith(prefix)}
-
-    @property
-    def collected(self) -> Mapping[str, str]:
-        """Those of :attr:`digests` that grow, part by part (:mod:`~affectlake.lake.growing`)."""
-        return {
-            str(path.relative_to(layout.COLLECTED).with_suffix("")): content["outs"][0]["md5"]
-            for path, content in self._manifests.items()
-            if path != layout.PIPELINE_LOCK
-        }
+    @cached_property
+    def stages(self) -> Mapping[str, Mapping[str, Any]]:
+        """What ``dvc.lock`` says of each stage, the user's own among them."""
+        found = self._manifests.get(layout.PIPELINE_LOCK, {}).get("stages") or {}
+        if not isinstance(found, dict) or not all(isinstance(entry, dict) for entry in found.values()):
+            raise self._refused(layout.PIPELINE_LOCK, "its stages are not mappings")
+        return found
 
     @cached_property
-    def _manifests(self) -> dict[Path, Any]:
-        texts = self._committed() if self.commit else self._working()
-        return {path: yaml.load(text, yaml.CSafeLoader) or {} for path, text in texts.items()}
+    def made(self) -> Mapping[str, str]:
+        """Those of :attr:`digests` that steps make. Outputs elsewhere are those of a user's own stages."""
+        found = {}
+        for stage, entry in self.stages.items():
+            for out in outs_of(entry):
+                path = str(out.get("path"))
+                output = layout.output_at(path)
+                if output is None and (names.is_step(stage, entry.get("cmd")) or layout.leads_to_tables(path)):
+                    raise self._refused(layout.PIPELINE_LOCK, f"{path!r} as an output of the stage {stage!r}")
+                if output is not None:
+                    found[output] = self._digest(layout.PIPELINE_LOCK, out)
+        return found
 
-    def _working(self) -> dict[Path, str]:
+    @cached_property
+    def collected(self) -> Mapping[str, str]:
+        """Those of :attr:`digests` that grow, part by part (:mod:`~affectlake.lake.growing`)."""
+        found = {}
+        for path, content in self._manifests.items():
+            if path == layout.PIPELINE_LOCK:
+                continue
+            output, outs = str(path.relative_to(layout.COLLECTED).with_suffix("")), outs_of(content)
+            wdir = posixpath.join(path.parent, str(content.get("wdir", ".")))
+            places = [posixpath.normpath(posixpath.join(wdir, str(out.get("path")))) for out in outs]
+            if not names.is_output(output) or places != [str(layout.table_folder(output))]:
+                raise self._refused(path, ", ".join(map(repr, places)) or "nothing")
+            found[output] = self._digest(path, outs[0])
+        return found
+
+    def _digest(self, manifest: Path, out: Mapping[str, Any]) -> str:
+        if not names.is_digest(out.get("md5")):
+            raise self._refused(manifest, f"the hash {out.get('md5')!r} for {out.get('path')!r}")
+        return str(out["md5"])
+
+    def _refused(self, manifest: Path, found: str) -> LakeError:
+        if not self.commit:
+            return LakeError(
+                f"{manifest} names what is not a table of this lake; nothing was removed or written",
+                wanted=f"{layout.TABLES}/TABLE or {layout.TABLES}/TABLE/PARTITION, and its MD5",
+                found=found,
+                todo=f"take that out of {self.root / manifest}, then do this again",
+            )
+        return VersionError(
+            f"{manifest} of {self.commit[:10]} names what is not a table of a lake; nothing was removed or written",
+            wanted=f"{layout.TABLES}/TABLE or {layout.TABLES}/TABLE/PARTITION, and its MD5",
+            found=found,
+            todo="read another version (`affectlake versions`), and ask whoever published this one",
+        )
+
+    @cached_property
+    def _manifests(self) -> dict[Path, dict[str, Any]]:
+        texts = self._texts
+        if texts is None:
+            texts = self._committed() if self.commit else self._working()
+        return {path: self._parsed(path, text) for path, text in texts.items()}
+
+    def _parsed(self, path: Path, text: bytes) -> dict[str, Any]:
+        try:
+            found = yaml.load(text, yaml.CSafeLoader) or {}
+        except (yaml.YAMLError, UnicodeError) as error:
+            raise self._refused(path, f"not YAML: {error}") from error
+        if not isinstance(found, dict):
+            raise self._refused(path, "not a mapping")
+        return found
+
+    def _working(self) -> dict[Path, bytes]:
         lock = self.root / layout.PIPELINE_LOCK
         paths = [*([lock] if lock.exists() else []), *sorted((self.root / layout.COLLECTED).rglob("*.dvc"))]
-        return {path.relative_to(self.root): path.read_text(encoding="utf-8") for path in paths}
+        return {path.relative_to(self.root): path.read_bytes() for path in paths}
 
-    def _committed(self) -> dict[Path, str]:
+    def _committed(self) -> dict[Path, bytes]:
         """Return the commit's manifests, none where it has none; one that cannot be read is not taken for none."""
         places = (str(layout.PIPELINE_LOCK), str(layout.COLLECTED))
-        found = blobs(self.root, self.commit, places)
+        found = [one for one in blobs(self.root, self.commit, places) if one[0].endswith((".lock", ".dvc"))]
         contents = read_blobs(self.root, [blob for _, blob in found])
-        return {Path(name): content.decode() for (name, _), content in zip(found, contents, strict=True)}
+        return {Path(name): content for (name, _), content in zip(found, contents, strict=True)}
 
     def files(self, output: str) -> list[File]:
         """Return the parts of `output` at this version; their bytes are not looked at.
@@ -112,6 +168,8 @@ class Manifest:
         ------
         VersionError
             If a file of the version is not in the cache, or the listing of its files is damaged.
+        LakeError
+            If the listing of the parts is not one of a table.
         """
         digest = self.digests[output]
         listing = cached_object(self.root, digest)
@@ -121,11 +179,11 @@ class Manifest:
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != digest.removesuffix(".dir"):
             raise self.damaged(output, "the listing of its files", listing)
         found = []
-        for entry in sorted(json.loads(content), key=lambda e: str(e["relpath"])):
-            cached = cached_object(self.root, entry["md5"])
+        for entry in parse_listing(content, digest):
+            cached = cached_object(self.root, entry.md5)
             if not cached.exists():
                 raise self._missing(output)
-            found.append(File(layout.table_folder(output) / entry["relpath"], entry["md5"], cached))
+            found.append(File(layout.table_folder(output) / entry.relpath, entry.md5, cached))
         return found
 
     def tables(self) -> dict[str, list[str]]:
@@ -150,6 +208,18 @@ class Manifest:
             found=f"no content for {self.digests[output]}",
             todo="fetch them with `affectlake pull`, or rebuild them with `affectlake run`",
         )
+
+
+def last_sound(root: Path, versions: Sequence[Version]) -> Manifest | None:
+    """Return the manifest of the latest of `versions` (oldest first) that names tables and nothing else."""
+    for version in reversed(versions):
+        manifest = Manifest(root, version.commit)
+        try:
+            _ = manifest.digests
+        except VersionError:
+            continue
+        return manifest
+    return None
 
 
 def blobs(root: Path, commit: str, paths: Iterable[str]) -> list[tuple[str, str]]:
@@ -182,36 +252,22 @@ def read_blobs(root: Path, names: Sequence[str]) -> list[bytes]:
     return contents
 
 
+def outs_of(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the outputs that a stage of ``dvc.lock``, or a ``.dvc`` file, names."""
+    found = entry.get("outs")
+    return [out for out in found if isinstance(out, dict)] if isinstance(found, list) else []
+
+
 def cached_object(root: Path, md5: str) -> Path:
-    """Return where DVC's cache keeps the content with hash `md5` (directories end in ``.dir``)."""
+    """Return where DVC's cache keeps the content with hash `md5` (directories end in ``.dir``).
+
+    Raises
+    ------
+    LakeError
+        If `md5` is not a hash.
+    """
+    names.digest(md5)
     return cache_folder(root) / "files" / "md5" / md5[:2] / md5[2:]
-
-
-def cache_folder(root: Path) -> Path:
-    """Return the lake's DVC cache folder."""
-    return _cache_folder(root, *(_stamp(root / ".dvc" / name) for name in _CONFIGS))
-
-
-@lru_cache(maxsize=64)
-def _cache_folder(root: Path, *_: tuple[int, ...]) -> Path:
-    """Read the settings once for each state of their files: thousands of objects are asked for."""
-    return (root / ".dvc" / dvc_config(root).get("cache", "dir", fallback="cache")).resolve()
-
-
-def _stamp(path: Path) -> tuple[int, ...]:
-    """Return what changes when a file is written: inode, size and time in nanoseconds; nothing if there is none."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return ()
-    return status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def dvc_config(root: Path) -> configparser.ConfigParser:
-    """Return the lake's DVC settings: ``.dvc/config``, and ``.dvc/config.local`` over it."""
-    config = configparser.ConfigParser()
-    config.read([root / ".dvc" / name for name in _CONFIGS])
-    return config
 
 
 def list_versions(root: Path, namespace: str = TAGS) -> list[Version]:

@@ -19,6 +19,7 @@ from affectlake.lake import expectations, layout, rules
 from affectlake.lake.contracts import Contract, contract
 from affectlake.lake.files import sync_folder
 from affectlake.lake.marks import mark_unrecorded
+from affectlake.lake.names import own_path
 from affectlake.lake.parts import part_files, scan, scan_grown, write_parts
 
 
@@ -53,8 +54,11 @@ def write_outputs(lake: Path, step: str, frames: Mapping[str, pl.DataFrame], oth
     ------
     ContractError
         If a table breaks its contract. Its rows are then in quarantine with an account of what broke.
+    LakeError
+        If a symbolic link leads out of the folder of tables, or an output has no legal name.
     """
-    aside = lake / layout.STAGING / step
+    aside = own_path(lake, layout.STAGING / step)
+    targets = {output: own_path(lake, layout.table_folder(output)) for output in frames}
     shutil.rmtree(aside, ignore_errors=True)
     staged: list[Staged] = []
     try:
@@ -65,7 +69,7 @@ def write_outputs(lake: Path, step: str, frames: Mapping[str, pl.DataFrame], oth
         for one in staged:
             mark_unrecorded(lake, one.output)
         for one in staged:
-            _put_in_place(aside, one.output, lake / layout.table_folder(one.output))
+            _put_in_place(aside, one.output, targets[one.output])
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return sum(frame.height for frame in frames.values())

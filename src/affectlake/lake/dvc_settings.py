@@ -1,0 +1,96 @@
+"""Where DVC's cache lies, found as DVC finds it but without the second that importing DVC takes.
+
+DVC reads four files, each over the one before: the system's, the user's, ``.dvc/config`` and ``.dvc/config.local``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+from affectlake.errors import LakeError
+
+
+def cache_folder(root: Path) -> Path:
+    """Return the lake's DVC cache folder.
+
+    Raises
+    ------
+    LakeError
+        If a file of DVC's settings cannot be read.
+    """
+    files = _files(root, *map(os.environ.get, _VARIABLES))
+    return _cache_folder(root, files, tuple(map(_stamp, files)))
+
+
+def is_shared(root: Path) -> bool:
+    """Return whether the cache lies outside the lake's own ``.dvc``, so that others may use it too."""
+    return not cache_folder(root).is_relative_to((root / ".dvc").resolve())
+
+
+_VARIABLES = ("DVC_SYSTEM_CONFIG_DIR", "DVC_GLOBAL_CONFIG_DIR", "XDG_CONFIG_DIRS", "XDG_CONFIG_HOME", "HOME")
+
+
+@lru_cache(maxsize=64)
+def _files(root: Path, system: str | None, user: str | None, *_: str | None) -> tuple[Path, ...]:
+    own = root / ".dvc"
+    system_folder = Path(system or _usual("site_config_dir"))
+    user_folder = Path(user or _usual("user_config_dir"))
+    return system_folder / "config", user_folder / "config", own / "config", own / "config.local"
+
+
+def _usual(kind: str) -> str:
+    """Return what platformdirs, which DVC asks, says; on Linux without the time its import takes."""
+    if sys.platform != "linux":
+        import platformdirs
+
+        return str(getattr(platformdirs, kind)("dvc", "iterative"))
+    if kind == "site_config_dir":
+        named, usual = os.environ.get("XDG_CONFIG_DIRS", "").split(os.pathsep), "/etc/xdg"
+    else:
+        named, usual = [os.environ.get("XDG_CONFIG_HOME", "")], str(Path.home() / ".config")
+    return f"{next((one for one in named if one.startswith('/')), usual)}/dvc"
+
+
+@lru_cache(maxsize=64)
+def _cache_folder(root: Path, files: tuple[Path, ...], _: tuple[tuple[int, ...], ...]) -> Path:
+    """Read the settings once for each state of their files: thousands of objects are asked for."""
+    found = root / ".dvc" / "cache"
+    for path in files:
+        named = _cache_dir(path)
+        if named:
+            found = path.parent / os.path.expanduser(named)  # noqa: PTH111 (as DVC: ~ of nobody stays)
+    return found.resolve()
+
+
+def _cache_dir(path: Path) -> str:
+    """Return what one file of settings says of the cache's place; nothing where it says nothing."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except (OSError, UnicodeError) as error:
+        raise LakeError(f"DVC's settings in {path} cannot be read", found=str(error)) from error
+    if "dir" not in text.lower():
+        return ""  # most files say nothing of it, and importing the parser takes a while
+    from configobj import ConfigObj, ConfigObjError  # comes with DVC
+
+    try:
+        sections = {name.lower(): section for name, section in ConfigObj(text.splitlines()).dict().items()}
+    except ConfigObjError as error:
+        raise LakeError(f"DVC's settings in {path} cannot be read", found=str(error)) from error
+    named = next((value for key, value in sections.get("cache", {}).items() if key.lower() == "dir"), "")
+    if not isinstance(named, str):
+        raise LakeError(f"cache.dir in {path} is not a path", found=str(named), todo="put quotes around it")
+    return named
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Return what changes when a file is written: inode, size and time in nanoseconds; nothing if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_ino, status.st_size, status.st_mtime_ns
