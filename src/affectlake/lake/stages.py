@@ -20,8 +20,9 @@ import yaml
 from affectlake.errors import LakeError
 from affectlake.lake import layout
 from affectlake.lake.files import write_whole
-from affectlake.lake.git import git_bytes
+from affectlake.lake.git import git_or_none, without_caller
 from affectlake.lake.marks import mark_unrecorded, marked, unmark
+from affectlake.lake.versions import blobs, read_blobs
 
 _ONE_AT_A_TIME = threading.Lock()  # a DVC repository object is not made for several threads
 
@@ -32,7 +33,7 @@ def dvc_repository(lake: Path, *, init: bool = False) -> Iterator[Any]:
     from dvc.repo import Repo
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
-    with _ONE_AT_A_TIME:
+    with _ONE_AT_A_TIME, without_caller():
         if init and not (lake / ".dvc").is_dir():
             Repo.init(str(lake)).close()
         with Repo(str(lake)) as repo:
@@ -102,11 +103,12 @@ def mend_lock(lake: Path, say: Callable[[str], None]) -> None:
     say(f"{layout.PIPELINE_LOCK} was half written; taking the last version's")
     for path in (lake / layout.TABLES).rglob("part-*.parquet"):
         mark_unrecorded(lake, str(path.parent.relative_to(lake / layout.TABLES)))
-    content = git_bytes(lake, "show", f"HEAD:./{layout.PIPELINE_LOCK}")
-    if content is None:
-        (lake / layout.PIPELINE_LOCK).unlink()
+    commit = git_or_none(lake, "rev-parse", "--verify", "--quiet", "HEAD")
+    found = [name for _, name in blobs(lake, commit, [str(layout.PIPELINE_LOCK)])] if commit else []
+    if found:
+        write_whole(lake / layout.PIPELINE_LOCK, read_blobs(lake, found)[0])
     else:
-        write_whole(lake / layout.PIPELINE_LOCK, content)
+        (lake / layout.PIPELINE_LOCK).unlink()
 
 
 def _lock(lake: Path) -> dict[str, Any]:
