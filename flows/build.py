@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from affectlake.errors import LakeError
 from affectlake.lake import repository
-from affectlake.lake.git import branch_of
+from affectlake.lake.cache import refuse_behind
+from affectlake.lake.preflight import refuse_unpublishable
 from affectlake.lake.recovery import recover
 from affectlake.lake.stages import forget_stages, is_current, record_done
 from affectlake.lake.versions import Version
@@ -49,12 +50,13 @@ def build(lake: Path, say: Callable[[str], None]) -> Built:
     Raises
     ------
     AffectlakeError
-        If a stage fails, or the lake is at a detached commit.
+        If a stage fails, or no version could be made of the lake.
         Tables of stages that ended before it stay for the next run; the version does not move.
     """
     with repository.writing(lake, "affectlake run", wait_s=math.inf, say=say):
-        branch_of(lake)  # before hours of work, not after
+        refuse_unpublishable(lake)  # before hours of work, not after
         recover(lake, say)
+        refuse_behind(lake)
         params = load(lake)
         render.write(lake)
         for agent in waiting_agents(params):
@@ -64,7 +66,7 @@ def build(lake: Path, say: Callable[[str], None]) -> Built:
         if gone:
             say(f"no longer in params.yaml: {', '.join(gone)}")
         ran = _run_flow(lake, params, say)
-        version = repository.publish(lake)
+        version = repository.publish(lake, say)
     return Built(ran, [name for name in stages(params) if name not in ran], version)
 
 

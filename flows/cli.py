@@ -115,7 +115,7 @@ def publish(lake: Path) -> None:
     with repository.writing(root, "affectlake publish", wait_s=math.inf, say=say):
         render.refuse_stale(root)
         unfinished(root)
-        version = repository.publish(root)
+        version = repository.publish(root, say)
     say(_published(version) if version else "nothing changed since the last version")
 
 

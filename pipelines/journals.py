@@ -23,6 +23,7 @@ from affectlake.judge.keys import canonical
 from affectlake.lake import layout, repository
 from affectlake.lake.cache import refuse_behind
 from affectlake.lake.files import write_whole
+from affectlake.lake.preflight import refuse_unpublishable
 from affectlake.lake.recovery import recover
 from affectlake.lake.versions import Version
 from pipelines.asking import keep_answers
@@ -73,14 +74,15 @@ def waiting(lake: Path, agent: str) -> list[Count]:
 
 
 def make_ready(lake: Path, agent: str, say: Say) -> None:
-    """See that the folder holds every answer that is published, so that none is asked for again.
+    """See that answers can be published, and that the folder holds every published one, so that none is asked again.
 
     Raises
     ------
     LakeError
-        If an older version is checked out, or a table was changed by hand.
+        If no version could be made, an older one is checked out, or a table was changed by hand.
     """
     with repository.writing(lake, f"affectlake collect {agent}", wait_s=float("inf"), say=say):
+        refuse_unpublishable(lake)
         recover(lake, say)
         refuse_behind(lake)
 
@@ -114,7 +116,7 @@ def _publish(lake: Path, agent: ChatAgent, journal: Journal, say: Say) -> Publis
         recover(lake, say)
         for shard in shards:
             n_added += keep_answers(lake, agent, chain.from_iterable(journal.read(shard))).n_added
-        version = repository.publish(lake)
+        version = repository.publish(lake, say)
     for shard in shards:
         journal.forget(shard)
     return Published(n_added, version)

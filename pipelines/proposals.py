@@ -241,4 +241,4 @@ def _publish(lake: Path, name: str, number: int, n_judgments: int, chosen: pl.Da
     with repository.writing(lake, f"affectlake plan {name}", wait_s=float("inf"), say=say):
         recover(lake, say)
         growing.append(lake, f"{PROPOSED}/{name}", frame.sort(contract(PROPOSED).key), {})
-        return repository.publish(lake)
+        return repository.publish(lake, say)

@@ -67,7 +67,7 @@ _SETTINGS = {
 _OPTIONS = tuple(word for name, value in _SETTINGS.items() for word in ("-c", f"{name}={value}"))
 
 _PATIENCE_S = 3.0
-"""How long another program's lock on the index is waited for."""
+"""How long the locks of other programs on the index and on references are waited for."""
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -103,7 +103,9 @@ def without_caller() -> Iterator[None]:
 
 def _callers(env: Mapping[str, str]) -> list[str]:
     """Return the variables in `env` that belong to a caller's repository."""
-    found = [name for name in env if name in _OF_A_REPOSITORY or name.startswith(("GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_"))]
+    found = [
+        name for name in env if name in _OF_A_REPOSITORY or name.startswith(("GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_"))
+    ]
     if found:  # a Git command calls, or somebody who speaks for one: then author and dates are those of its commit
         found += [name for name in (*_OF_A_COMMIT, *_OF_AN_AUTHOR) if name in env]
     return found
@@ -178,6 +180,15 @@ def git_path(root: Path, name: str) -> Path:
     return root / git(root, "rev-parse", "--git-path", name).rstrip("\n")
 
 
+def refuse_locked_index(root: Path) -> None:
+    """Raise :class:`LakeError` if another program, or one that has died, keeps the index locked."""
+    path, until_s = git_path(root, "index.lock"), time.monotonic() + _PATIENCE_S
+    while path.exists():
+        if time.monotonic() > until_s:
+            raise _failure(root, "status", f"Unable to create '{path}': File exists")
+        time.sleep(0.1)
+
+
 def is_shallow(root: Path) -> bool:
     """Return whether the repository was cloned with a part of its history."""
     return git(root, "rev-parse", "--is-shallow-repository").strip() == "true"
@@ -193,21 +204,21 @@ def identity(root: Path) -> dict[str, str]:
 def _checked(
     root: Path, arguments: tuple[str, ...], stdin: bytes | None, env: Mapping[str, str] | None, says_no: int = 0
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run Git; another program's lock on the index is waited for, any other failure raised."""
+    """Run Git; locks of other programs are waited for, any other failure raised."""
     until_s, pause_s = time.monotonic() + _PATIENCE_S, 0.02
     while True:
         done = _run(root, arguments, stdin, env)
         if done.returncode in (0, says_no):
             return done
         words = _text(done.stderr or done.stdout).strip()
-        if not _index_is_locked(words) or time.monotonic() > until_s:
+        if not _is_locked(words) or time.monotonic() > until_s:
             raise _failure(root, arguments[0], words)
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, 0.5)
 
 
-def _index_is_locked(words: str) -> bool:
-    return "index.lock'" in words and "File exists" in words
+def _is_locked(words: str) -> bool:
+    return ".lock'" in words and "File exists" in words
 
 
 def _failure(root: Path, command: str, words: str) -> LakeError:
@@ -219,11 +230,11 @@ def _failure(root: Path, command: str, words: str) -> LakeError:
             found=words.splitlines()[0],
             todo=f"if you trust it: `{remedy or f'git config --global --add safe.directory {root}'}`",
         )
-    if _index_is_locked(words):
+    if _is_locked(words):
         return LakeError(
-            f"another program has the Git index of {root} locked",
+            f"another program holds a lock of Git in {root}",
             found=words.splitlines()[0],
-            todo="end it, or remove the file index.lock if none runs, then do this again",
+            todo="end it, or remove that file if no program runs there, then do this again",
         )
     return LakeError(f"git {command} failed in {root}", found=words)
 
@@ -232,9 +243,10 @@ def _run(
     root: Path, arguments: tuple[str, ...], stdin: bytes | None, env: Mapping[str, str] | None
 ) -> subprocess.CompletedProcess[bytes]:
     command = ["git", *_OPTIONS, *arguments]
-    given = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
     try:
-        return subprocess.run(command, cwd=root, env=environment(env), capture_output=True, check=False, **given)
+        return subprocess.run(
+            command, cwd=root, env=environment(env), input=stdin or b"", capture_output=True, check=False
+        )
     except FileNotFoundError as error:
         raise LakeError("git is not installed", todo="install Git 2.30 or later") from error
 

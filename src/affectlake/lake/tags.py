@@ -1,4 +1,4 @@
-"""The tags that name versions: ``lake/vN``, here and at the Git remote ``origin``. Other tags are nobody's business here.
+"""The tags that name versions: ``lake/vN``, here and at the Git remote ``origin``. Other tags are left alone.
 
 A tag may be an object of its own (``git tag -a``); the version is the commit that it leads to.
 """
@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from affectlake.errors import LakeError
 from affectlake.lake.git import git, git_bytes, git_or_none
 
 TAGS = "refs/tags/lake/"
@@ -71,7 +72,13 @@ def announced(root: Path) -> dict[str, str]:
     """
     if not has_origin(root):
         return {}
-    listed = git(root, "ls-remote", "--quiet", "origin", f"{TAGS}*").splitlines()
+    try:
+        listed = git(root, "ls-remote", "--quiet", "origin", f"{TAGS}*").splitlines()
+    except LakeError as error:
+        todo = error.todo or "check `git remote get-url origin`, the network and your credentials"
+        raise LakeError(
+            "the Git remote origin does not say which versions it has", found=error.found, todo=todo
+        ) from error
     found = {ref.removeprefix(TAGS): commit for commit, ref in (line.split("\t") for line in listed)}
     led_to = {name.removesuffix("^{}"): commit for name, commit in found.items() if name.endswith("^{}")}
     return {name: commit for name, commit in (found | led_to).items() if is_version_name(name)}
