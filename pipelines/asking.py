@@ -25,7 +25,6 @@ from affectlake.judge.responses import IDENTITY, response_rows
 from affectlake.lake import growing
 from affectlake.lake.parts import ROWS_PER_PART
 from affectlake.lake.writing import read_output
-from pipelines import render
 from pipelines.answers import GROWING, known_answers, last_proposed
 from pipelines.chat_steps import materials, response_batches, trials_of
 from pipelines.params import Params
@@ -126,6 +125,9 @@ def keep_answers(lake: Path, agent: ChatAgent, answers: Iterable[Answer]) -> Kep
     To be called with the lake's writer lock held and the lake recovered. A row is left out if its question is answered
     already, or if it tells of the same failure again, so that the same answers may be handed over again after a crash.
 
+    ``dvc.yaml`` stays as it is: a version's pipeline names no tables that are yet to be made, so that ``dvc pull``
+    finds all that it looks for.
+
     Raises
     ------
     ContractError
@@ -142,7 +144,6 @@ def keep_answers(lake: Path, agent: ChatAgent, answers: Iterable[Answer]) -> Kep
     new = _new(known_answers(lake, agent.name), rows)
     shard = growing.next_part(lake, output)
     growing.append(lake, output, new.with_columns(shard=pl.lit(shard, dtype=pl.Int32)), {})
-    render.write(lake)
     return Kept(new.height, rows.height - new.height)
 
 
