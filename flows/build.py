@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from affectlake.errors import LakeError
 from affectlake.lake import layout, repository
 from affectlake.lake.cache import refuse_behind
-from affectlake.lake.git import branch_of
 from affectlake.lake.pinning import NOTHING, Pinned
+from affectlake.lake.preflight import refuse_unpublishable
 from affectlake.lake.recovery import recover
 from affectlake.lake.stages import forget_stages, is_current, record_done
 from affectlake.lake.versions import Version
@@ -52,11 +52,11 @@ def build(lake: Path, say: Callable[[str], None]) -> Built:
     Raises
     ------
     AffectlakeError
-        If a stage fails, or the lake is at a detached commit.
+        If a stage fails, or no version could be made of the lake.
         Tables of stages that ended before it stay for the next run; the version does not move.
     """
     with repository.writing(lake, "affectlake run", wait_s=math.inf, say=say):
-        branch_of(lake)  # before hours of work, not after
+        refuse_unpublishable(lake)  # before hours of work, not after
         recover(lake, say)
         refuse_behind(lake)
         params = load(lake)
@@ -69,7 +69,7 @@ def build(lake: Path, say: Callable[[str], None]) -> Built:
         if gone:
             say(f"no longer in params.yaml: {', '.join(gone)}")
         ran = _run_flow(lake, params, pinned, say)
-        version = repository.publish(lake, pinned)
+        version = repository.publish(lake, say, pinned)
         if (lake / layout.PARAMS).read_bytes() != params.text:
             say(
                 f"{layout.PARAMS} was changed while this ran: {'the version' if version else 'the result'} has it as it"

@@ -124,7 +124,7 @@ def publish(lake: Path) -> None:
         params = load(root)
         pinned = {layout.PARAMS: params.text, layout.PIPELINE: (root / layout.PIPELINE).read_bytes()}
         unfinished(root, params, pinned)
-        version = repository.publish(root, pinned)
+        version = repository.publish(root, say, pinned)
     say(_published(version) if version else "nothing changed since the last version")
 
 

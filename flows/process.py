@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from affectlake.lake.git import leave_caller
+
 SETTINGS = {
     # stages run side by side, one core each; a sum over one thread also has one order, so the bytes repeat
     "OMP_NUM_THREADS": "1",
@@ -23,6 +25,7 @@ SETTINGS = {
 
 
 def configure_process() -> None:
-    """Set the environment variables that the user has not set."""
+    """Set the environment variables that the user has not set; remove those of a Git command that calls."""
+    leave_caller()
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)

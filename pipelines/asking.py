@@ -125,6 +125,9 @@ def keep_answers(lake: Path, agent: ChatAgent, answers: Iterable[Answer]) -> Kep
     To be called with the lake's writer lock held and the lake recovered. A row is left out if its question is answered
     already, or if it tells of the same failure again, so that the same answers may be handed over again after a crash.
 
+    ``dvc.yaml`` stays as it is: a version's pipeline names no tables that are yet to be made, so that ``dvc pull``
+    finds all that it looks for.
+
     Raises
     ------
     ContractError

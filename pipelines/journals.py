@@ -23,9 +23,9 @@ from affectlake.judge.keys import canonical
 from affectlake.lake import layout, repository
 from affectlake.lake.cache import refuse_behind
 from affectlake.lake.files import write_whole
-from affectlake.lake.git import git_bytes
+from affectlake.lake.preflight import refuse_unpublishable
 from affectlake.lake.recovery import recover
-from affectlake.lake.versions import Version
+from affectlake.lake.versions import Version, content_at
 from pipelines.asking import keep_answers
 from pipelines.params import Params
 from pipelines.quarantine import look_again, set_aside_faulty
@@ -107,14 +107,15 @@ def in_quarantine(lake: Path, agent: str) -> list[QuarantineCount]:
 
 
 def make_ready(lake: Path, agent: str, say: Say) -> None:
-    """See that the folder holds every answer that is published, so that none is asked for again.
+    """See that answers can be published, and that the folder holds every published one, so that none is asked again.
 
     Raises
     ------
     LakeError
-        If an older version is checked out, or a table was changed by hand.
+        If no version could be made, an older one is checked out, or a table was changed by hand.
     """
     with repository.writing(lake, f"affectlake collect {agent}", wait_s=float("inf"), say=say):
+        refuse_unpublishable(lake)
         recover(lake, say)
         refuse_behind(lake)
 
@@ -169,8 +170,8 @@ def publish_grown(lake: Path, say: Say) -> Version | None:
 
     The parameters and the pipeline of the version are the last commit's: those that its tables were made with.
     """
-    version = repository.publish_collected(lake)
-    if version and git_bytes(lake, "show", f"HEAD:./{layout.PARAMS}") != (lake / layout.PARAMS).read_bytes():
+    version = repository.publish_collected(lake, say)
+    if version and content_at(lake, "HEAD", layout.PARAMS) != (lake / layout.PARAMS).read_bytes():
         say(f"{layout.PARAMS} has changes that are in no version; `affectlake run` publishes them")
     return version
 

@@ -231,7 +231,9 @@ def _brain(lake: Path, version: Version) -> BrainInputs:
 
 def params_at(lake: Path, version: Version) -> Params:
     """Return the parameters that `version` was made with."""
-    return parse(git(lake, "show", f"{version.commit}:./{layout.PARAMS}"), f"{layout.PARAMS} of {version.name}")
+    return parse(
+        git(lake, "cat-file", "blob", f"{version.commit}:./{layout.PARAMS}"), f"{layout.PARAMS} of {version.name}"
+    )
 
 
 def table_sizes(manifest: Manifest) -> pl.DataFrame:

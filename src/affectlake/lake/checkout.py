@@ -18,11 +18,11 @@ from typing import NamedTuple
 from affectlake.errors import LakeError, VersionError
 from affectlake.lake import layout
 from affectlake.lake.files import clone, md5_of, sync_folder, write_whole
-from affectlake.lake.git import git, git_bytes
+from affectlake.lake.git import git
 from affectlake.lake.integrity import verify
 from affectlake.lake.names import is_output, own_path
 from affectlake.lake.stages import refuse_cut_off, refuse_edited
-from affectlake.lake.versions import File, Manifest, Version, blobs, cached_object, list_versions
+from affectlake.lake.versions import File, Manifest, Version, blobs, cached_object, list_versions, read_blobs
 
 # what says which tables a lake holds and how they are made; `state_files` are the files of it
 STATE = (layout.PARAMS, layout.PIPELINE, layout.PIPELINE_LOCK, layout.COLLECTED)
@@ -107,12 +107,10 @@ def finish_checkout(root: Path, say: Callable[[str], None]) -> None:
 
 def _restore_state(root: Path, version: Version) -> None:
     """Make the parameters, the pipeline and the manifests in the folder those of the version."""
-    kept = {path for path, _ in blobs(root, version.commit, map(str, STATE))}
-    for path in kept:
-        content = git_bytes(root, "show", f"{version.commit}:./{path}")
-        if content is not None:
-            write_whole(_own_file(root, path), content)
-    for path in set(state_files(root)) - kept:
+    kept = dict(blobs(root, version.commit, map(str, STATE)))
+    for path, content in zip(kept, read_blobs(root, list(kept.values())), strict=True):
+        write_whole(_own_file(root, path), content)
+    for path in set(state_files(root)) - set(kept):
         _own_file(root, path).unlink()
 
 

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from affectlake.lake import layout
-from affectlake.lake.git import git
+from affectlake.lake.git import git_bytes
 from affectlake.lake.versions import Manifest, Version
 
 SOURCES = {
@@ -35,8 +35,8 @@ def cite(root: Path, version: Version, kind: str) -> str:
         The ``sources.kind`` of its parameters.
     """
     digests = Manifest(root, version.commit).digests
-    params = git(root, "show", f"{version.commit}:./{layout.PARAMS}")
-    fingerprint = hashlib.sha256(params.encode()).hexdigest()
+    params = git_bytes(root, "cat-file", "blob", f"{version.commit}:./{layout.PARAMS}")
+    fingerprint = hashlib.sha256(params).hexdigest()
     lines = [
         f"affectlake data, version {version.name}, commit {version.commit}, {version.created}.",
         f"Made with affectlake {version.code_version}. Parameters: SHA-256 {fingerprint}.",

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from affectlake.errors import LakeError
 from affectlake.lake import layout
-from affectlake.lake.git import git_or_none
 
 FORMAT = 1
 
@@ -28,7 +27,10 @@ def refuse_newer(root: Path) -> None:
 
 def refuse_newer_at(root: Path, commit: str) -> None:
     """Raise :class:`LakeError` if the lake's `commit` was made by a newer affectlake than this one."""
-    _refuse(root, git_or_none(root, "show", f"{commit}:./{layout.FORMAT}") or "1")
+    from affectlake.lake.versions import blobs, read_blobs  # late: of a lake's own format, the folder tells
+
+    found = [name for _, name in blobs(root, commit, [str(layout.FORMAT)])]
+    _refuse(root, read_blobs(root, found)[0].decode(errors="replace") if found else "1")
 
 
 def _refuse(root: Path, text: str) -> None:

@@ -1,15 +1,114 @@
-"""Git, run as a command. What a lake asks of Git is here and nothing more."""
+"""Git, run as a command. What a lake asks of Git is here and nothing more.
+
+A lake is the repository that its folder is in, whoever calls: what a Git hook or another caller has in its environment
+about a repository of its own is removed first (:func:`environment`, :func:`without_caller`).
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from affectlake.errors import LakeError
 
+UNSHALLOW = "this clone has a part of the history only: `git fetch --unshallow --tags`, then do this again"
 SELF = {"NAME": "affectlake", "EMAIL": "affectlake@localhost"}
+
+# what names or changes the repository of a caller: `git rev-parse --local-env-vars` of Git 2.30 to 2.52, and the rest
+# that Git sets for its hooks or that changes what a path means
+_OF_A_REPOSITORY = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_CONFIG",
+    "GIT_CONFIG_COUNT",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_INTERNAL_SUPER_PREFIX",
+    "GIT_NAMESPACE",
+    "GIT_NO_REPLACE_OBJECTS",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_QUARANTINE_PATH",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+    "GIT_ATTR_SOURCE",
+    "GIT_REFLOG_ACTION",
+    "GIT_GLOB_PATHSPECS",
+    "GIT_ICASE_PATHSPECS",
+    "GIT_NOGLOB_PATHSPECS",
+)
+# whose commit it is, and when: Git sets these for the hooks of a commit, and users set the names for all of theirs
+_OF_A_COMMIT = ("GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE")
+_OF_AN_AUTHOR = ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL")
+
+# what Git prints has one form, whatever the user's language and settings
+_STEADY = {
+    "LC_ALL": "C",
+    "GIT_LITERAL_PATHSPECS": "1",
+    "GIT_NO_REPLACE_OBJECTS": "1",  # a version is the commit that its tag names, not what a clone puts in its place
+    "GIT_OPTIONAL_LOCKS": "0",
+}
+_SETTINGS = {
+    "core.fsync": "all",
+    "core.quotePath": "false",
+    "core.safecrlf": "false",
+    "i18n.commitEncoding": "UTF-8",
+    "i18n.logOutputEncoding": "UTF-8",
+}
+_OPTIONS = tuple(word for name, value in _SETTINGS.items() for word in ("-c", f"{name}={value}"))
+
+_PATIENCE_S = 3.0
+"""How long the locks of other programs on the index and on references are waited for."""
+
+
+def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment that Git is called with: the user's, without what belongs to a caller's repository.
+
+    Parameters
+    ----------
+    more : mapping of str to str, optional
+        Variables on top.
+    """
+    callers = _callers(os.environ)
+    own = {name: value for name, value in os.environ.items() if name not in callers}
+    can_answer = sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
+    return own | ({} if can_answer else {"GIT_TERMINAL_PROMPT": "0"}) | _STEADY | dict(more or {})
+
+
+def leave_caller() -> None:
+    """Remove from this process's environment what belongs to a caller's repository: for a program of its own."""
+    for name in _callers(os.environ):
+        del os.environ[name]
+
+
+@contextmanager
+def without_caller() -> Iterator[None]:
+    """Have it removed for a while: for libraries that look for a repository in a process that is somebody else's."""
+    kept = {name: os.environ[name] for name in _callers(os.environ)}
+    leave_caller()
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
+
+
+def _callers(env: Mapping[str, str]) -> list[str]:
+    """Return the variables in `env` that belong to a caller's repository."""
+    found = [
+        name for name in env if name in _OF_A_REPOSITORY or name.startswith(("GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_"))
+    ]
+    if found:  # a Git command calls, or somebody who speaks for one: then author and dates are those of its commit
+        found += [name for name in (*_OF_A_COMMIT, *_OF_AN_AUTHOR) if name in env]
+    return found
 
 
 def git(root: Path, *arguments: str, stdin: str | None = None, env: Mapping[str, str] | None = None) -> str:
@@ -20,22 +119,39 @@ def git(root: Path, *arguments: str, stdin: str | None = None, env: Mapping[str,
     LakeError
         If Git fails; the message carries its words.
     """
-    done = _run(root, arguments, stdin, env)
-    if done.returncode:
-        raise LakeError(f"git {arguments[0]} failed in {root}", found=done.stderr.strip() or done.stdout.strip())
-    return done.stdout
+    return _text(_checked(root, arguments, _bytes(stdin), env).stdout)
 
 
-def git_or_none(root: Path, *arguments: str) -> str | None:
-    """Run ``git`` in `root`; return what it printed, stripped, or None if it failed."""
-    done = _run(root, arguments, None, None)
-    return None if done.returncode else done.stdout.strip()
+def git_bytes(root: Path, *arguments: str, stdin: bytes | None = None) -> bytes:
+    """Run ``git`` in `root` and return exactly what it printed.
+
+    Raises
+    ------
+    LakeError
+        If Git fails; the message carries its words.
+    """
+    return _checked(root, arguments, stdin, None).stdout
 
 
-def git_bytes(root: Path, *arguments: str, stdin: bytes | None = None) -> bytes | None:
-    """Run ``git`` in `root`; return exactly what it printed, or None if it failed."""
-    done = subprocess.run(["git", *arguments], cwd=root, input=stdin, capture_output=True, check=False)
-    return None if done.returncode else done.stdout
+def git_or_none(root: Path, *arguments: str, says_no: int = 1) -> str | None:
+    """Run ``git`` in `root`; return what it printed, stripped, or None if it answered no.
+
+    Parameters
+    ----------
+    root : Path
+        Where.
+    *arguments : str
+        The command.
+    says_no : int
+        The exit status by which this command answers no.
+
+    Raises
+    ------
+    LakeError
+        If Git fails in any other way: it could not answer.
+    """
+    done = _checked(root, arguments, None, None, says_no)
+    return None if done.returncode else _text(done.stdout).strip()
 
 
 def branch_of(root: Path) -> str:
@@ -46,35 +162,99 @@ def branch_of(root: Path) -> str:
     LakeError
         If it is on none, so that no version can be made.
     """
-    branch = git_or_none(root, "symbolic-ref", "HEAD")
-    if branch is None:
-        raise LakeError(
-            f"{root} is at a detached commit",
-            wanted="a branch",
-            todo="go back to one: `git switch main`, or `affectlake restore`",
-        )
-    return branch
+    branch = git_or_none(root, "symbolic-ref", "--quiet", "HEAD")
+    if branch is not None:
+        return branch
+    doing = next((word for word, path in _REBASES if git_path(root, path).exists()), "")
+    if doing:
+        todo = f"`git {doing} --continue` or `git {doing} --abort`, then again"
+        raise LakeError(f"{root} is at a detached commit", wanted="a branch", found=f"a {doing} goes on", todo=todo)
+    raise LakeError(f"{root} is at a detached commit", wanted="a branch", todo=_BACK)
+
+
+_BACK = "go back to one: `git switch main`, or `affectlake restore`"
+_REBASES = (("rebase", "rebase-merge"), ("am", "rebase-apply/applying"), ("rebase", "rebase-apply"))
+
+
+def git_path(root: Path, name: str) -> Path:
+    """Return where Git keeps a file of the lake's repository, such as ``index.lock``."""
+    return root / git(root, "rev-parse", "--git-path", name).rstrip("\n")
+
+
+def refuse_locked_index(root: Path) -> None:
+    """Raise :class:`LakeError` if another program, or one that has died, keeps the index locked."""
+    path, until_s = git_path(root, "index.lock"), time.monotonic() + _PATIENCE_S
+    while path.exists():
+        if time.monotonic() > until_s:
+            raise _failure(root, "status", f"Unable to create '{path}': File exists")
+        time.sleep(0.1)
+
+
+def is_shallow(root: Path) -> bool:
+    """Return whether the repository was cloned with a part of its history."""
+    return git(root, "rev-parse", "--is-shallow-repository").strip() == "true"
 
 
 def identity(root: Path) -> dict[str, str]:
     """Return the environment that signs a commit as the tool itself; empty when the user has an identity."""
-    if git_or_none(root, "config", "user.email") or os.environ.get("GIT_AUTHOR_EMAIL"):
+    if environment().get("GIT_AUTHOR_EMAIL") or git_or_none(root, "config", "user.email"):
         return {}
     return {f"GIT_{role}_{field}": value for role in ("AUTHOR", "COMMITTER") for field, value in SELF.items()}
 
 
+def _checked(
+    root: Path, arguments: tuple[str, ...], stdin: bytes | None, env: Mapping[str, str] | None, says_no: int = 0
+) -> subprocess.CompletedProcess[bytes]:
+    """Run Git; locks of other programs are waited for, any other failure raised."""
+    until_s, pause_s = time.monotonic() + _PATIENCE_S, 0.02
+    while True:
+        done = _run(root, arguments, stdin, env)
+        if done.returncode in (0, says_no):
+            return done
+        words = _text(done.stderr or done.stdout).strip()
+        if not _is_locked(words) or time.monotonic() > until_s:
+            raise _failure(root, arguments[0], words)
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, 0.5)
+
+
+def _is_locked(words: str) -> bool:
+    return ".lock'" in words and "File exists" in words
+
+
+def _failure(root: Path, command: str, words: str) -> LakeError:
+    """Return the error for Git's `words`."""
+    if "dubious ownership" in words:
+        remedy = next((line.strip() for line in words.splitlines() if "safe.directory" in line and "git " in line), "")
+        return LakeError(
+            "Git does not trust a repository that belongs to another user",
+            found=words.splitlines()[0],
+            todo=f"if you trust it: `{remedy or f'git config --global --add safe.directory {root}'}`",
+        )
+    if _is_locked(words):
+        return LakeError(
+            f"another program holds a lock of Git in {root}",
+            found=words.splitlines()[0],
+            todo="end it, or remove that file if no program runs there, then do this again",
+        )
+    return LakeError(f"git {command} failed in {root}", found=words)
+
+
 def _run(
-    root: Path, arguments: tuple[str, ...], stdin: str | None, env: Mapping[str, str] | None
-) -> subprocess.CompletedProcess[str]:
+    root: Path, arguments: tuple[str, ...], stdin: bytes | None, env: Mapping[str, str] | None
+) -> subprocess.CompletedProcess[bytes]:
+    command = ["git", *_OPTIONS, *arguments]
     try:
         return subprocess.run(
-            ["git", "-c", "core.fsync=all", *arguments],
-            cwd=root,
-            input=stdin,
-            env=os.environ | dict(env or {}),
-            capture_output=True,
-            text=True,
-            check=False,
+            command, cwd=root, env=environment(env), input=stdin or b"", capture_output=True, check=False
         )
     except FileNotFoundError as error:
         raise LakeError("git is not installed", todo="install Git 2.30 or later") from error
+
+
+def _text(printed: bytes) -> str:
+    return printed.decode("utf-8", "surrogateescape")
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else text.encode("utf-8", "surrogateescape")

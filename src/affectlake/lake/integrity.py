@@ -12,15 +12,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from affectlake.errors import VersionError
+from affectlake.errors import LakeError, VersionError
 from affectlake.lake import layout
 from affectlake.lake.cache import keep_file
 from affectlake.lake.content import State, examine
 from affectlake.lake.git import git_bytes, git_or_none
 from affectlake.lake.listings import parse_listing
 from affectlake.lake.remotes import Remote, open_remote
+from affectlake.lake.tags import announced as announced_versions
 from affectlake.lake.tracked import tracked
-from affectlake.lake.versions import TAGS, Manifest, Version, blobs, cached_object
+from affectlake.lake.versions import Manifest, Version, blobs, cached_object
 
 
 class Finding(NamedTuple):
@@ -126,7 +127,7 @@ def check(root: Path, *versions: Version, repair: bool, remote: str | None = "")
     broken = {finding.version for finding in found}
     sound = [version for version in versions if version.name not in broken]
     away = None if remote is None else open_remote(root, remote)
-    announced = _announced(root) if away else set()
+    announced = set(announced_versions(root)) if away else set()
     listings = _listings(root, sound)
     expected = {md5 for md5, use in listings.items() if announced & set(use.versions)}
     found += _compare(root, listings, away, expected, repair=repair)
@@ -207,12 +208,6 @@ def _named(root: Path, path: str, digest: str) -> Iterator[Wanted]:
             yield Wanted(f"{path}/{entry.relpath}", entry.md5)
 
 
-def _announced(root: Path) -> set[str]:
-    """Return the names of the versions that the Git remote ``origin`` announces; none if it cannot be asked."""
-    listed = git_or_none(root, "ls-remote", "--quiet", "origin", f"{TAGS}*") or ""
-    return {line.rpartition("/")[2] for line in listed.splitlines()}
-
-
 def _git_findings(root: Path, version: Version) -> list[Finding]:
     """Hash the files that the version's commit itself holds: its parameters, pipeline and manifest."""
     if git_or_none(root, "cat-file", "-e", version.commit) is None:
@@ -228,8 +223,9 @@ def _git_findings(root: Path, version: Version) -> list[Finding]:
 
 def _blob_state(root: Path, name: str) -> State | None:
     """Return what is wrong with a Git blob: its name is the hash of ``blob SIZE``, a zero byte and its content."""
-    content = git_bytes(root, "cat-file", "blob", name)
-    if content is None:
+    try:
+        content = git_bytes(root, "cat-file", "blob", name)
+    except LakeError:
         return "missing"
     kind = hashlib.sha1 if len(name) == 40 else hashlib.sha256
     whole = kind(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == name

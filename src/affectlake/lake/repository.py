@@ -15,20 +15,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import TextIO
+from typing import Literal, TextIO
 
 from affectlake.errors import LakeError
 from affectlake.lake import layout
 from affectlake.lake.cache import refuse_behind, secure
+from affectlake.lake.dvc_secrets import refuse_secrets
 from affectlake.lake.formats import write_format
-from affectlake.lake.git import branch_of, git, git_or_none, identity
+from affectlake.lake.git import UNSHALLOW, branch_of, git, git_or_none, identity, is_shallow
+from affectlake.lake.git_filters import refuse_altered
 from affectlake.lake.pinning import NOTHING, Pinned
 from affectlake.lake.root import find as find  # noqa: PLC0414 (those who write ask for it here)
 from affectlake.lake.stages import dvc_repository, sort_lock
+from affectlake.lake.tags import TAGS, next_name
 from affectlake.lake.tracked import tracked
 from affectlake.lake.versions import (
     CODE_TRAILER,
-    TAGS,
     File,
     Manifest,
     Version,
@@ -95,13 +97,28 @@ def init(root: Path, params: str) -> None:
     if root.exists() and any(root.iterdir()):
         raise LakeError(f"{root} is not empty", todo="name a new folder, or an empty one")
     root.mkdir(parents=True, exist_ok=True)
-    git(root, "init", "--quiet", "--initial-branch=main")
+    files = {"GIT_DEFAULT_REF_FORMAT": "files"}  # what DVC reads, as SHA-1
+    git(root, "init", "--quiet", "--initial-branch=main", "--object-format=sha1", env=files)
     (root / layout.PARAMS).write_text(params, encoding="utf-8")
     adopt(root)
 
 
 def adopt(root: Path) -> None:
-    """Give a Git repository what a lake needs besides its ``params.yaml``: DVC, ignore rules and ``storage/``."""
+    """Give a Git repository what a lake needs besides its ``params.yaml``: DVC, ignore rules and ``storage/``.
+
+    Raises
+    ------
+    LakeError
+        If DVC cannot work with a repository of its kind.
+    """
+    hashes = git(root, "rev-parse", "--show-object-format").strip()
+    if hashes != "sha1":
+        raise LakeError(
+            f"{root} is a Git repository that DVC cannot read",
+            wanted="SHA-1 as its object format",
+            found=hashes,
+            todo="make a lake in a folder of its own: `affectlake init DIR`",
+        )
     with dvc_repository(root, init=True):
         (root / ".dvc" / "config").write_text(DVC_CONFIG, encoding="utf-8")
     (root / ".dvc" / "cache").mkdir(mode=0o700, exist_ok=True)
@@ -172,13 +189,15 @@ def _lock(root: Path, handle: TextIO, wait_s: float, say: Callable[[str], None])
         pause_s = min(2 * pause_s, 0.5)
 
 
-def publish(root: Path, pinned: Pinned = NOTHING) -> Version | None:
+def publish(root: Path, say: Callable[[str], None] = lambda _line: None, pinned: Pinned = NOTHING) -> Version | None:
     """Make the working ``params.yaml``, ``dvc.yaml`` and ``dvc.lock`` the next version.
 
     Parameters
     ----------
     root : Path
         Root of the lake.
+    say : callable
+        Takes a line if the version stands and something else is left to do.
     pinned : mapping of Path to bytes
         What the version holds of these files instead of what they contain by now: what its tables were made with.
 
@@ -193,47 +212,91 @@ def publish(root: Path, pinned: Pinned = NOTHING) -> Version | None:
         If the repository is in a state in which no version can be made.
     """
     branch_of(root)
+    refuse_secrets(root)
     refuse_behind(root)
     sort_lock(root)
-    return _publish(root, _present(root), pinned)
+    return _publish(root, _present(root), pinned, say)
 
 
-def publish_collected(root: Path) -> Version | None:
+def publish_collected(root: Path, say: Callable[[str], None] = lambda _line: None) -> Version | None:
     """Make what was collected, and nothing else that the folder holds, part of the next version.
 
     Its parameters and the tables that steps made are those of the last commit: an edit that nobody has run, or a run
     that was cut off, is not published by the way. Where there is no commit yet, all that the folder holds is.
+
+    Parameters
+    ----------
+    root, say
+        As for :func:`publish`.
 
     Returns
     -------
     Version or None
         As for :func:`publish`.
     """
+    if not _head(root):
+        return publish(root, say)
     branch_of(root)
+    refuse_secrets(root)
     refuse_behind(root)
-    return _publish(root, [str(layout.COLLECTED)], NOTHING) if _head(root) else publish(root)
+    return _publish(root, [str(layout.COLLECTED)], NOTHING, say)
 
 
-def _head(root: Path) -> str:
-    return git_or_none(root, "rev-parse", "--verify", "--quiet", "HEAD") or ""
-
-
-def _publish(root: Path, paths: list[str], pinned: Pinned) -> Version | None:
+def _publish(root: Path, paths: list[str], pinned: Pinned, say: Callable[[str], None]) -> Version | None:
     """Make the last commit with `paths` as they are in the folder, and the `pinned` contents, the next version."""
     branch, before = branch_of(root), _head(root)
     known = list_versions(root)
+    _refuse_cut_history(root, known, before)
     tree = _tree(root, before, paths, pinned)
     if known and before and git(root, "rev-parse", f"{known[-1].commit}^{{tree}}").strip() == tree:
         return None
     manifest, old = Manifest(root, tree), last_sound(root, known)
-    name = f"v{int(known[-1].name[1:]) + 1 if known else 1}"
-    parents = ("-p", before) if before else ()
-    message = _message(name, manifest, old)
-    commit = git(root, "commit-tree", tree, *parents, stdin=message, env=identity(root)).strip()
-    move = f"start\nupdate {branch} {commit} {before or '0' * 40}\ncreate {TAGS}{name} {commit}\nprepare\ncommit\n"
-    git(root, "update-ref", "--stdin", stdin=move)
-    git(root, "reset", "--quiet", "HEAD", "--", *dict.fromkeys([*paths, *map(str, pinned)]))
+    name = next_name(root)
+    commit = _commit(root, tree, before, _message(name, manifest, old))
+    git(root, "update-ref", "--stdin", stdin=_move(branch, before, name, commit, "commit"))
+    try:
+        git(root, "reset", "--quiet", "HEAD", "--", *dict.fromkeys([*paths, *map(str, pinned)]))
+    except LakeError as error:
+        say(f"{name} stands, but Git's index is behind it ({error.summary}); `git reset` brings it up to date")
     return resolve(root, name)
+
+
+def rehearse(root: Path) -> None:
+    """Do all that Git does when a version is made, but for the move of the branch.
+
+    Raises
+    ------
+    LakeError
+        If publishing would fail.
+    """
+    branch = branch_of(root)
+    refuse_secrets(root)
+    before = _head(root)
+    _refuse_cut_history(root, list_versions(root), before)
+    commit = _commit(root, _tree(root, before, _present(root), NOTHING), before, "a version could be made here\n")
+    git(root, "update-ref", "--stdin", stdin=_move(branch, before, next_name(root), commit, "abort"))
+
+
+def _head(root: Path) -> str:
+    """Return the last commit of the branch; an empty string if it has none."""
+    return git_or_none(root, "rev-parse", "--verify", "--quiet", "HEAD") or ""
+
+
+def _refuse_cut_history(root: Path, known: list[Version], before: str) -> None:
+    """Raise :class:`LakeError` in a shallow clone without versions: the next one would be called as the first."""
+    if before and not known and is_shallow(root):
+        raise LakeError(f"the versions of {root} are not known", found="a shallow clone without tags", todo=UNSHALLOW)
+
+
+def _commit(root: Path, tree: str, before: str, message: str) -> str:
+    parents = ("-p", before) if before else ()
+    return git(root, "commit-tree", tree, *parents, stdin=message, env=identity(root)).strip()
+
+
+def _move(branch: str, before: str, name: str, commit: str, end: Literal["commit", "abort"]) -> str:
+    """Return the transaction by which the branch moves on and the version gets its tag, up to its end."""
+    nothing = "0" * len(commit)
+    return f"start\nupdate {branch} {commit} {before or nothing}\ncreate {TAGS}{name} {commit}\nprepare\n{end}\n"
 
 
 def _present(root: Path) -> list[str]:
@@ -241,13 +304,23 @@ def _present(root: Path) -> list[str]:
 
 
 def _tree(root: Path, before: str, paths: list[str], pinned: Pinned) -> str:
-    """Return the hash of a Git tree: the last commit's, with `paths` as they are now and the `pinned` contents."""
+    """Return the hash of a Git tree: the last commit's, with `paths` as they are now and the `pinned` contents.
+
+    Raises
+    ------
+    LakeError
+        If Git would keep something else than the bytes of the files.
+    """
+    added = [path for path in paths if Path(path) not in pinned]
     with tempfile.TemporaryDirectory() as folder:
         env = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+        whole = ("-c", "core.sparseCheckout=false")  # also what a sparse checkout leaves out of the folder
         if before:
-            git(root, "read-tree", before, env=env)
-        git(root, "add", "--force", "--", *(path for path in paths if Path(path) not in pinned), env=env)
-        prefix = git(root, "rev-parse", "--show-prefix").strip()
+            git(root, *whole, "read-tree", before, env=env)
+        if added:
+            git(root, *whole, "add", "--force", "--", *added, env=env)
+            refuse_altered(root, git(root, "ls-files", "--stage", "-z", "--", *added, env=env))
+        prefix = git(root, "rev-parse", "--show-prefix").rstrip("\n")
         for path, content in pinned.items():
             blob = git(root, "hash-object", "-w", "--stdin", stdin=content.decode()).strip()
             git(root, "update-index", "--add", "--cacheinfo", f"100644,{blob},{prefix}{path}", env=env)

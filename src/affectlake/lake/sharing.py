@@ -15,10 +15,11 @@ from affectlake.lake import layout
 from affectlake.lake.checkout import checkout, refuse_unpublished
 from affectlake.lake.content import State, examine
 from affectlake.lake.formats import refuse_newer_at
-from affectlake.lake.git import branch_of, git, git_or_none
+from affectlake.lake.git import UNSHALLOW, branch_of, git, git_or_none, is_shallow, refuse_locked_index
 from affectlake.lake.integrity import Users, users, verify
 from affectlake.lake.remotes import Remote, open_remote
-from affectlake.lake.versions import TAGS, Version, cache_folder, cached_object, list_versions
+from affectlake.lake.tags import TAGS, announced, has_origin, number
+from affectlake.lake.versions import Version, cache_folder, cached_object, list_versions
 
 _INCOMING = "refs/affectlake/incoming/"
 _PER_ROUND = 32
@@ -59,18 +60,20 @@ def push(root: Path, versions: list[Version], remote: str = "", say: Say = _quie
     LakeError
         If the remote takes not all files; nothing is announced then. Running again goes on where it stopped.
     """
-    has_origin = git_or_none(root, "remote", "get-url", "origin") is not None
-    branch = branch_of(root) if has_origin else ""
+    to_origin = has_origin(root)
+    branch = branch_of(root) if to_origin else ""
     verify(root, *versions)
     wanted = users(root, versions)
     absent = [md5 for md5, use in wanted.items() if not use.is_table and examine(cached_object(root, md5), md5)]
     if absent:
         say(f"{_not_tables(wanted, absent)} not whole in the cache, and stay here")
     n_files = _send(root, open_remote(root, remote), [md5 for md5 in wanted if md5 not in set(absent)], say)
-    if not has_origin:
+    if not to_origin:
         return Moved(n_files, [])
     try:
-        git(root, "push", "--quiet", "--atomic", "origin", branch, *(f"{TAGS}{v.name}" for v in versions))
+        there = announced(root)  # whoever tags a version again by an object of its own names the same commit
+        new = [f"{TAGS}{v.name}" for v in versions if there.get(v.name) != v.commit]
+        git(root, "push", "--quiet", "--atomic", "origin", branch, *new)
     except LakeError as error:
         raise LakeError(
             "the files are in the remote, but origin did not take the versions",
@@ -170,19 +173,20 @@ def _take(root: Path, wanted: dict[str, Users], away: Remote, say: Say) -> int:
 
 def _fetch(root: Path) -> list[Version]:
     """Fetch the versions this lake does not have under a name of their own; refuse if the histories part."""
-    if git_or_none(root, "remote", "get-url", "origin") is None:
-        return []
-    git(root, "fetch", "--quiet", "--no-tags", "--force", "origin", f"+{TAGS}*:{_INCOMING}*")
     have = {v.name: v.commit for v in list_versions(root)}
-    came = list_versions(root, _INCOMING)
-    parted = [v.name for v in came if have.get(v.name, v.commit) != v.commit]
+    there = announced(root)
+    parted = [name for name in sorted(there, key=number) if have.get(name, there[name]) != there[name]]
     if parted:
         raise LakeError(
             f"{parted[0]} is another version here than at the remote",
-            found=f"{have[parted[0]][:10]} here, {next(v.commit for v in came if v.name == parted[0])[:10]} there",
+            found=f"{have[parted[0]][:10]} here, {there[parted[0]][:10]} there",
             todo="keep this lake as a branch of its own (`git branch mine`), or clone the remote anew",
         )
-    return [v for v in came if v.name not in have]
+    new = there.keys() - have.keys()
+    if new:
+        asked = "".join(f"+{TAGS}{name}:{_INCOMING}{name}\n" for name in new)
+        git(root, "fetch", "--quiet", "--no-tags", "--force", "--stdin", "origin", stdin=asked)
+    return [v for v in list_versions(root, _INCOMING) if v.name in new]
 
 
 def _refuse_unready(root: Path, newest: Version) -> None:
@@ -192,21 +196,30 @@ def _refuse_unready(root: Path, newest: Version) -> None:
     if _is_ancestor(root, newest.commit, head):
         return
     if not _is_ancestor(root, head, newest.commit):
+        if is_shallow(root):
+            raise LakeError(
+                f"whether {branch.removeprefix('refs/heads/')} leads to {newest.name} cannot be told",
+                found="a shallow clone",
+                todo=UNSHALLOW,
+            )
         raise LakeError(
             f"this lake and the remote have each gone on: {branch.removeprefix('refs/heads/')} does not lead to "
             f"{newest.name}",
             todo="keep this lake as a branch of its own (`git branch mine`), or clone the remote anew",
         )
-    if git(root, "status", "--porcelain", "--", *map(str, _STATE)):
+    refuse_locked_index(root)
+    git_or_none(root, "update-index", "-q", "--refresh")  # files written anew with the same bytes are not changes
+    if git(root, "status", "--porcelain", "--untracked-files=normal", "--", *map(str, _STATE)):
         refuse_unpublished(root)
         raise LakeError("the folder holds an older version", todo="`affectlake checkout latest`, then pull again")
-    done = git_or_none(root, "read-tree", "-m", "-u", "--dry-run", head, newest.commit)
-    if done is None:
+    try:
+        git(root, "read-tree", "-m", "-u", "--dry-run", head, newest.commit)
+    except LakeError as error:
         raise LakeError(
             "files changed in this folder stand in the way of the new versions",
-            found=git(root, "status", "--porcelain", "--untracked-files=no").strip(),
+            found=error.found,
             todo="commit them elsewhere or take them back (`git stash`), then pull again",
-        )
+        ) from error
 
 
 def _advance(root: Path, incoming: list[Version]) -> None:
@@ -217,12 +230,21 @@ def _advance(root: Path, incoming: list[Version]) -> None:
     if _is_ancestor(root, newest.commit, head):
         git(root, "update-ref", "--stdin", stdin=f"start\n{moves}prepare\ncommit\n")
         return
+    refuse_locked_index(root)
     moves += f"update {branch_of(root)} {newest.commit} {head}\n"
     git(root, "update-ref", "--stdin", stdin=f"start\n{moves}prepare\ncommit\n")
     if any((root / layout.TABLES).glob("*")):
         checkout(root, newest)
-        git(root, "add", "--", *(str(path) for path in _STATE if (root / path).exists()))
-    git(root, "read-tree", "-m", "-u", head, newest.commit)
+    try:
+        if any((root / layout.TABLES).glob("*")):
+            git(root, "add", "--force", "--", *(str(path) for path in _STATE if (root / path).exists()))
+        git(root, "read-tree", "-m", "-u", head, newest.commit)
+    except LakeError as error:
+        raise LakeError(
+            f"{newest.name} has come, but Git's index is behind it",
+            found=f"{error.summary}: {error.found}",
+            todo="`git reset` brings it up to date; `git status` then shows files that are still the old ones",
+        ) from error
 
 
 def _is_ancestor(root: Path, older: str, newer: str) -> bool:

@@ -22,11 +22,11 @@ import yaml
 from affectlake.errors import LakeError
 from affectlake.lake import layout
 from affectlake.lake.files import write_whole
-from affectlake.lake.git import git_bytes
+from affectlake.lake.git import without_caller
 from affectlake.lake.marks import mark_unrecorded, marked, unmark
 from affectlake.lake.names import is_step, own_path
 from affectlake.lake.pinning import NOTHING, Pinned, show_pinned
-from affectlake.lake.versions import Manifest, outs_of
+from affectlake.lake.versions import Manifest, content_at, outs_of
 
 _ONE_AT_A_TIME = threading.Lock()  # a DVC repository object is not made for several threads
 
@@ -40,7 +40,7 @@ def dvc_repository(lake: Path, *, init: bool = False, pinned: Pinned = NOTHING) 
     from dvc.repo import Repo
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
-    with _ONE_AT_A_TIME:
+    with _ONE_AT_A_TIME, without_caller():
         if init and not (lake / ".dvc").is_dir():
             Repo.init(str(lake)).close()
         with Repo(str(lake)) as repo:
@@ -137,11 +137,11 @@ def mend_lock(lake: Path, say: Callable[[str], None]) -> None:
     folders = {path.parent for path in (lake / layout.TABLES).rglob("part-*.parquet")}
     for output in filter(None, (layout.output_at(str(folder.relative_to(lake))) for folder in folders)):
         mark_unrecorded(lake, output)
-    content = git_bytes(lake, "show", f"HEAD:./{layout.PIPELINE_LOCK}")
-    if content is None:
-        (lake / layout.PIPELINE_LOCK).unlink()
-    else:
+    content = content_at(lake, "HEAD", layout.PIPELINE_LOCK)
+    if content is not None:
         write_whole(lake / layout.PIPELINE_LOCK, content)
+    else:
+        (lake / layout.PIPELINE_LOCK).unlink()
 
 
 def _lock(lake: Path) -> dict[str, Any]:
@@ -260,5 +260,5 @@ def _readable(lake: Path) -> Pinned:
         except FileNotFoundError:
             continue
         except DvcException:
-            found[path] = git_bytes(lake, "show", f"HEAD:./{path}") or b"{}"
+            found[path] = content_at(lake, "HEAD", path) or b"{}"
     return found

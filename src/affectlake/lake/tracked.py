@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from affectlake.lake import layout
-from affectlake.lake.git import git_bytes
 from affectlake.lake.names import is_digest, is_step
-from affectlake.lake.versions import Manifest, outs_of
+from affectlake.lake.versions import Manifest, content_at, outs_of
 
 _KINDS = ("outs", "metrics", "plots")
 
@@ -44,7 +43,7 @@ def _declared(manifest: Manifest) -> Mapping[str, Any]:
     from ruamel.yaml.error import YAMLError
 
     if manifest.commit:
-        text = git_bytes(manifest.root, "show", f"{manifest.commit}:./{layout.PIPELINE}")
+        text = content_at(manifest.root, manifest.commit, layout.PIPELINE)
     else:
         path = manifest.root / layout.PIPELINE
         text = path.read_bytes() if path.exists() else None

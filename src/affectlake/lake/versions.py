@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,10 +21,12 @@ import yaml
 from affectlake.errors import LakeError, VersionError, nearest
 from affectlake.lake import layout, names
 from affectlake.lake.dvc_settings import cache_folder as cache_folder  # noqa: PLC0414 (asked for here)
-from affectlake.lake.git import git, git_bytes
+from affectlake.lake.git import UNSHALLOW, git, git_bytes, git_or_none, is_shallow
 from affectlake.lake.listings import parse_listing
+from affectlake.lake.tags import TAGS as TAGS  # noqa: PLC0414 (those who name versions ask for it here)
+from affectlake.lake.tags import commits_of, is_version_name, number, references
 
-TAGS = "refs/tags/lake/"
+_AUTHOR = re.compile(r"^author (.*?) ?<[^>\n]*> (\d{1,11}) ([+-][01]\d[0-5]\d)$", re.MULTILINE)
 CODE_TRAILER = "Affectlake-Code"
 
 
@@ -228,6 +232,14 @@ def blobs(root: Path, commit: str, paths: Iterable[str]) -> list[tuple[str, str]
     return [(path, entry.split()[2]) for line in listed.split("\0") if line for entry, path in [line.split("\t", 1)]]
 
 
+def content_at(root: Path, commit: str, path: Path) -> bytes | None:
+    """Return the content of a file of a commit or tree; None where there is no such commit, or no such file in it."""
+    if git_or_none(root, "rev-parse", "--verify", "--quiet", f"{commit}^{{tree}}") is None:
+        return None
+    found = [name for at, name in blobs(root, commit, [str(path)]) if at == str(path)]
+    return read_blobs(root, found)[0] if found else None
+
+
 def read_blobs(root: Path, names: Sequence[str]) -> list[bytes]:
     """Return the contents of Git blobs, read by one command.
 
@@ -236,8 +248,8 @@ def read_blobs(root: Path, names: Sequence[str]) -> list[bytes]:
     LakeError
         If Git cannot read one of them.
     """
-    answer = git_bytes(root, "cat-file", "--batch", stdin="".join(f"{name}\n" for name in names).encode())
-    contents, rest = [], answer or b""
+    rest = git_bytes(root, "cat-file", "--batch", stdin="".join(f"{name}\n" for name in names).encode())
+    contents = []
     for name in names:
         head, _, rest = rest.partition(b"\n")  # NAME blob SIZE, or NAME missing
         if head.split()[1:2] != [b"blob"]:
@@ -271,20 +283,31 @@ def cached_object(root: Path, md5: str) -> Path:
 
 
 def list_versions(root: Path, namespace: str = TAGS) -> list[Version]:
-    """Return the lake's versions, oldest first; `namespace` is the Git references that name them."""
-    form = "%(refname)%00%(objectname)%00%(authordate:iso-strict)%00%(authorname)%00%(contents)%01"
-    found = [
-        _parsed(entry) for entry in git(root, "for-each-ref", f"--format={form}", namespace).split("\x01\n") if entry
-    ]
-    return sorted(found, key=lambda v: int(v.name[1:]))
+    """Return the lake's versions, oldest first; `namespace` is the Git references that name them.
+
+    References that are not called ``vN``, or that name no commit, are not versions. One whose commit Git does not have
+    is a version without a time and an author, so that it is missed where it is needed and nowhere else.
+    """
+    named = {name: found for name, found in references(root, namespace).items() if is_version_name(name)}
+    commits = commits_of(root, list(named.values()))
+    return [_version(name, *commits[named[name]]) for name in sorted(named, key=number) if named[name] in commits]
 
 
-def _parsed(entry: str) -> Version:
-    ref, commit, created, author, text = entry.rstrip("\x01").split("\x00")
-    lines = text.strip().splitlines()
-    code = next((line.split(": ", 1)[1] for line in lines if line.startswith(CODE_TRAILER)), "unknown")
+def _version(name: str, commit: str, text: str) -> Version:
+    """Return the version that a commit's text describes."""
+    heads, _, message = text.partition("\n\n")
+    signed = _AUTHOR.search(heads)
+    lines = message.strip().splitlines() or ["its commit cannot be read"]
+    code = next((line.split(": ", 1)[1] for line in lines if line.startswith(f"{CODE_TRAILER}: ")), "unknown")
     changes = [line.strip() for line in lines[1:] if line.startswith("  ")]
-    return Version(ref.rpartition("/")[2], commit, created, author, code, "; ".join(changes) or lines[0])
+    author, created = (signed[1], _iso(int(signed[2]), signed[3])) if signed else ("", "")
+    return Version(name, commit, created, author, code, "; ".join(changes) or lines[0])
+
+
+def _iso(seconds: int, zone: str) -> str:
+    """Return a time that Git keeps as ``1790000000 +0130`` in ISO 8601."""
+    minutes = int(f"{zone[0]}1") * (int(zone[1:3]) * 60 + int(zone[3:5]))
+    return datetime.fromtimestamp(seconds, timezone(timedelta(minutes=minutes))).isoformat()
 
 
 def resolve(root: Path, name: str = "") -> Version:
@@ -296,8 +319,10 @@ def resolve(root: Path, name: str = "") -> Version:
         If there is no such version, or the prefix fits several.
     """
     known = list_versions(root)
+    _refuse_odd(root, name, known)
     if not known:
-        raise VersionError(f"{root} has no version yet", todo="make one with `affectlake run`")
+        todo = UNSHALLOW if is_shallow(root) else "make one with `affectlake run`"
+        raise VersionError(f"{root} has no version yet", todo=todo)
     if name in ("", "latest"):
         return known[-1]
     named = [v for v in known if v.name == name] or [v for v in known if len(name) >= 4 and v.commit.startswith(name)]
@@ -305,6 +330,20 @@ def resolve(root: Path, name: str = "") -> Version:
         raise VersionError(
             f"{name!r} names {'no version' if not named else 'several versions'} of {root}",
             allowed=", ".join([f"{v.name} ({v.commit[:10]})" for v in named] or [v.name for v in known[-12:]]),
-            todo=nearest(name, [v.name for v in known]) or "list them with `affectlake versions`",
+            todo=(UNSHALLOW if not named and is_shallow(root) else "")
+            or nearest(name, [v.name for v in known])
+            or "list them with `affectlake versions`",
         )
     return named[0]
+
+
+def _refuse_odd(root: Path, name: str, known: list[Version]) -> None:
+    """Raise :class:`VersionError` if `name` is a version's and a tag has it that names no commit."""
+    if is_version_name(name) and name not in {v.name for v in known} and name in references(root, TAGS):
+        kind = git(root, "cat-file", "-t", f"{TAGS}{name}^{{}}").strip()
+        raise VersionError(
+            f"{name} is not a version of {root}",
+            found=f"the tag lake/{name} names a {kind}",
+            wanted="a commit",
+            todo=f"if the tag is a mistake: `git tag --delete lake/{name}`",
+        )

@@ -1,0 +1,47 @@
+"""Secrets in ``.dvc/config``, which every version holds and a push spreads. Their place is ``.dvc/config.local``."""
+
+from __future__ import annotations
+
+import configparser
+import re
+from pathlib import Path
+
+from affectlake.errors import LakeError
+
+_NAMES = re.compile(r"(?!ask_).*(password|passphrase|secret|token|_key|connection_string)")
+_URL = re.compile(r"://[^/\s]*:[^/\s]*@|[?&;](sig|sas|token|key|password)=", re.IGNORECASE)
+_REMOTE = re.compile(r"remote \"(.*)\"")
+
+
+def secret_keys(root: Path) -> list[tuple[str, str]]:
+    """Return the section and name of every setting in ``.dvc/config`` that holds a secret.
+
+    A secret is what DVC takes as a password, key or token, or a URL that carries one.
+    """
+    config = configparser.RawConfigParser(strict=False)
+    config.read(root / ".dvc" / "config", encoding="utf-8")
+    return [
+        (section.strip("'"), name)
+        for section in config.sections()
+        for name, value in config.items(section)
+        if value and (_NAMES.fullmatch(name) or _URL.search(value))
+    ]
+
+
+def refuse_secrets(root: Path) -> None:
+    """Raise :class:`LakeError` if ``.dvc/config`` holds secrets; the message names their settings, not the secrets."""
+    found = secret_keys(root)
+    if not found:
+        return
+    section, name = found[0]
+    remote = _REMOTE.fullmatch(section)
+    if remote:
+        move = f"`dvc remote modify --local {remote[1]} {name} …`"
+        clear = "set the URL without it" if name == "url" else f"`dvc remote modify --unset {remote[1]} {name}`"
+    else:
+        move, clear = f"`dvc config --local {section}.{name} …`", f"`dvc config --unset {section}.{name}`"
+    raise LakeError(
+        ".dvc/config holds secrets, and a version would hold them for ever",
+        found=", ".join(f"[{section}] {name}" for section, name in found),
+        todo=f"{clear}, and give it to this machine alone: {move}",
+    )

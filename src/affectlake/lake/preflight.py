@@ -1,0 +1,67 @@
+"""What publishing will need, looked at before anything is paid for: answers asked, or hours of work.
+
+The caller holds the writer lock, which publishing needs as well. What is refused here is refused with nothing changed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from pathlib import Path
+
+from affectlake.errors import LakeError
+from affectlake.lake import layout
+from affectlake.lake.git import branch_of, git_path
+from affectlake.lake.repository import rehearse
+from affectlake.lake.versions import cache_folder
+
+ROOM_BYTES = 64 << 20
+"""Room that must be left on the disk for a version to be begun."""
+
+_GOES_ON = {"MERGE_HEAD": "merge", "CHERRY_PICK_HEAD": "cherry-pick", "REVERT_HEAD": "revert"}
+_CANNOT_RESERVE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ENODEV)
+
+
+def refuse_unpublishable(root: Path) -> None:
+    """Raise :class:`LakeError` if a version could not be made of this folder, whatever its tables will be.
+
+    Looked at are: the branch, and merges that go on; secrets in ``.dvc/config``; that Git takes the files of a
+    version as they are, a commit signed with the user's name, and the move of branch and tag; that the folders that
+    are written to can be, and that there is room.
+    """
+    branch_of(root)
+    _refuse_merge(root)
+    folders = [root, *(root / path for path in (layout.TABLES, layout.COLLECTED, layout.STAGING, ".dvc/tmp"))]
+    for folder in [*folders, cache_folder(root) / "files" / "md5", git_path(root, "objects")]:
+        _refuse_unwritable(root, folder)
+    rehearse(root)
+
+
+def _refuse_merge(root: Path) -> None:
+    for name, doing in _GOES_ON.items():
+        if git_path(root, name).exists():
+            raise LakeError(
+                f"a {doing} goes on in {root}",
+                wanted="a branch with nothing half done",
+                todo=f"`git {doing} --continue` or `git {doing} --abort`, then do this again",
+            )
+
+
+def _refuse_unwritable(root: Path, folder: Path) -> None:
+    """Raise :class:`LakeError` unless a file of some size can be made in a folder that is there or can be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            os.posix_fallocate(probe.fileno(), 0, ROOM_BYTES)
+    except OSError as error:
+        if error.errno in _CANNOT_RESERVE:
+            return  # a file system that reserves no room: it was written to, and has to do
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise LakeError(
+                f"there is not enough room in {folder}",
+                wanted=f"{ROOM_BYTES >> 20} MiB",
+                found=str(error),
+                todo="make room, then do this again",
+            ) from error
+        raise LakeError(f"{root} cannot be written to", found=str(error), todo="check its permissions") from error
