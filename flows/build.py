@@ -17,7 +17,9 @@ from affectlake.lake.git import branch_of
 from affectlake.lake.recovery import recover
 from affectlake.lake.stages import forget_stages, is_current, record_done
 from affectlake.lake.versions import Version
+from affectlake.secrets import hide
 from flows.interrupts import told_at_the_end
+from flows.prefect_server import start_temporary_server
 from pipelines import render
 from pipelines.answers import FEWEST_ANSWERS
 from pipelines.graph import Stage, stage_named, stages, upstream, waiting_agents
@@ -137,6 +139,7 @@ def _run_flow(lake: Path, params: Params, say: Callable[[str], None]) -> list[st
         for future in futures.values():
             future.result()
 
+    start_temporary_server(say)
     if any(building.wants_gpu(stage) for stage in building.graph.values()):
         one_at_a_time_per_gpu()
     try:
@@ -175,7 +178,7 @@ def _teller(say: Callable[[str], None], place: str) -> Callable[[str], None]:
 
     def tell(line: str) -> None:
         say(f"{place}: {line}")
-        logger.info(line)
+        logger.info(hide(line))
 
     return tell
 

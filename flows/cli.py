@@ -7,6 +7,7 @@ import json
 import math
 import os
 import sys
+import traceback
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from affectlake.errors import AffectlakeError, UsageError, nearest
+from affectlake.secrets import hide
 from flows.options import AT, JSON, LAKE, SET, say
 from flows.process import configure_process
+from flows.streams import open_closed_streams
 
 if TYPE_CHECKING:
     from affectlake.lake.versions import Version
@@ -86,8 +89,10 @@ def run(lake: Path, settings: tuple[str, ...]) -> None:
     from flows.build import build
     from flows.interrupts import ending_at_once
     from pipelines import params, reporting
+    from pipelines.runner import workers
 
     root = repository.find(lake)
+    workers()  # a wrong number is refused before anything is written
     if settings:
         text = params.override((root / layout.PARAMS).read_text(encoding="utf-8"), settings)
         params.parse(text)
@@ -273,18 +278,15 @@ def _is_full(error: BaseException | None) -> bool:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its status."""
     given = sys.argv[1:] if arguments is None else arguments
+    open_closed_streams()
     configure_process()
     try:
         cli.main(given, standalone_mode=False)
         sys.stdout.flush()
         if arguments is None and given[:1] == ["query"]:
             os._exit(0)  # the rows are out and DuckDB is closed; unloading Python's modules is a tenth of the wait
-    except AffectlakeError as error:
-        if "--debug" in given:
-            raise
-        say(FULL if _is_full(error) else f"affectlake: {error}")
-        sys.exit(error.exit_code)
     except click.ClickException as error:
+        error.message = hide(error.message)
         error.show()
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
@@ -294,7 +296,12 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(1)
     except Exception as error:
         if "--debug" in given:
-            raise
-        unknown = f"affectlake: {type(error).__name__}: {error}\n  to do: run again with --debug for the traceback"
-        say(FULL if _is_full(error) else unknown)
-        sys.exit(1)
+            say(traceback.format_exc())
+        elif _is_full(error):
+            say(FULL)
+        elif isinstance(error, AffectlakeError):
+            say(f"affectlake: {error}")
+        else:
+            what = f"{type(error).__name__}: {error}"
+            say(f"affectlake: {what}\n  to do: run again with --debug for the traceback")
+        sys.exit(error.exit_code if isinstance(error, AffectlakeError) else 1)

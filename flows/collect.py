@@ -27,6 +27,7 @@ from affectlake.judge.responses import names_position
 from affectlake.judge.serving import serve
 from affectlake.lake.versions import Version
 from flows.build import GPU_TAG, one_at_a_time_per_gpu
+from flows.prefect_server import start_temporary_server
 from pipelines.answers import known_proposals
 from pipelines.asking import chat_agent, plan_questions
 from pipelines.collection import Estimate, estimate
@@ -414,6 +415,7 @@ def run_collection(
 
     agent = chat_agent(load(lake), wanted.agent)
     api_key(agent.api_key_env)
+    start_temporary_server(say)
     failures: list[Exception] = []
 
     def ask() -> Collected:

@@ -22,15 +22,13 @@ import orjson
 
 from affectlake.errors import CollectionError, UsageError
 from affectlake.judge.answers import Failure, FailureKind, Reply, read_reply
+from affectlake.secrets import HIDDEN, hide
 
 LONGEST_WORDS = 500
 CONNECT_S = 10.0
 PROBE_S = 10.0
 KEEP_ALIVE_S = 4.0  # vLLM's server closes idle connections after five
-_HIDDEN = "***"
-_LOOKS_SECRET = re.compile(
-    r"(?i)(bearer\s+|api[-_ ]?key\W{1,4}|\b)((?:sk|pk|hf|gsk|xai)[-_][\w-]{8,}|(?<=bearer )\S+)|(?<=://)[^/@\s]+(?=@)"
-)
+_LOOKS_SECRET = re.compile(r"(?i)(bearer\s+|api[-_ ]?key\W{1,4}|\b)((?:sk|pk|hf|gsk|xai)[-_][\w-]{8,}|(?<=bearer )\S+)")
 
 
 class Facts(NamedTuple):
@@ -55,8 +53,8 @@ class Scrubber:
     def __call__(self, words: str) -> str:
         """Return `words` on one line, short, and without secrets."""
         for secret in self._secrets:
-            words = words.replace(secret, _HIDDEN)
-        words = _LOOKS_SECRET.sub(lambda m: f"{m.group(1) or ''}{_HIDDEN}", words)
+            words = words.replace(secret, HIDDEN)
+        words = _LOOKS_SECRET.sub(lambda m: f"{m.group(1) or ''}{HIDDEN}", hide(words))
         return " ".join(words.split())[:LONGEST_WORDS]
 
 
