@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from urllib.request import ProxyHandler, build_opener
 
 from affectlake.errors import LakeError
-from affectlake.judge.lease import process_started
+from affectlake.judge.lease import place, process_started
 from affectlake.lake import layout
 
 START_LIMIT_S = 180.0
@@ -94,7 +94,8 @@ def _own_server(lake: Path, say: Callable[[str], None]) -> Iterator[str]:
     settings = {"PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}"}
     # in a session of its own, so that Ctrl-C does not reach it before the runs have ended
     process = _start(command, settings, log, own_session=True)
-    note.write_text(json.dumps({"api": api, "pid": process.pid, "started": process_started(process.pid)}))
+    noted = {"api": api, "pid": process.pid, "started": process_started(process.pid), "place": place()}
+    note.write_text(json.dumps(noted))
     try:
         _wait_until_healthy(api, process, log, START_LIMIT_S, say)
         yield api
@@ -214,10 +215,10 @@ def _note(lake: Path) -> Path:
 
 
 def _noted(note: Path) -> dict[str, Any] | None:
-    """Return what is noted of a server that is alive; None if there is none."""
+    """Return what is noted of a server that is alive, as far as can be told from here; None if there is none."""
     try:
         found = json.loads(note.read_text())
-        alive = process_started(int(found["pid"])) == str(found["started"]) != "gone"
+        alive = found["place"] == place() and process_started(int(found["pid"])) == str(found["started"]) != "gone"
     except (OSError, ValueError, LookupError, TypeError):
         return None
     return found if alive and isinstance(found.get("api"), str) else None
