@@ -9,13 +9,13 @@ import os
 import sys
 import traceback
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from affectlake.errors import AffectlakeError, UsageError, nearest
-from affectlake.secrets import hide
 from flows.options import AT, JSON, LAKE, SET, say
 from flows.process import configure_process
 from flows.streams import open_closed_streams
@@ -286,8 +286,9 @@ def main(arguments: list[str] | None = None) -> None:
         if arguments is None and given[:1] == ["query"]:
             os._exit(0)  # the rows are out and DuckDB is closed; unloading Python's modules is a tenth of the wait
     except click.ClickException as error:
-        error.message = hide(error.message)
-        error.show()
+        shown = StringIO()
+        error.show(shown)
+        say(shown.getvalue().rstrip())
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         say("affectlake: interrupted; what had finished is kept, the version did not move")

@@ -299,7 +299,7 @@ class _Run:
         self.n_answered += account.n_answered
         self.n_failed += account.n_failed
         self._publish()
-        record_collection(self.lake, self.params, self.agent, self.wanted.trial_set, account)
+        record_collection(self.lake, self.params, self.agent, self.wanted.trial_set, account, self.say)
         if account.ending != "circuit":
             return _Round(account.ending, None, may_pass=False)
         hopeless = account.why.startswith(tuple(MEANING[kind] for kind in HOPELESS))

@@ -20,6 +20,9 @@ SETTINGS = {
     "PREFECT_SERVER_EPHEMERAL_ENABLED": "true",  # a profile need not say so
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
     "DVC_NO_ANALYTICS": "1",
+    # a tracking server that is dead or hangs is given up soon; MLflow's own limits add up to many minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "8",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "GX_ANALYTICS_ENABLED": "false",

@@ -68,7 +68,7 @@ def run_stage(lake: Path, stage: Stage, params: Params, say: Callable[[str], Non
     if stage.step.fits:
         from pipelines.tracking import record_fits
 
-        record_fits(lake, stage, params, frames, scratch)
+        record_fits(lake, stage, params, frames, scratch, say)
     shutil.rmtree(scratch, ignore_errors=True)
     return Outcome({output: frame.height for output, frame in outputs.items()}, time.monotonic() - started)
 

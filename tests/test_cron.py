@@ -49,7 +49,7 @@ def test_a_file_without_them_has_none_and_a_change_makes_nothing_stale() -> None
 
 MISTAKES = {
     "no mapping": ({"schedules": [1]}, "schedules is no mapping"),
-    "name": ({"schedules": {"a b": NIGHTLY}}, "no name for a schedule"),
+    "name": ({"schedules": {"a b": NIGHTLY}}, "not a name for a schedule"),
     "unknown key": ({"schedules": {"n": NIGHTLY | {"limits": 1}}}, "did you mean 'limit'"),
     "missing key": ({"schedules": {"n": {"agent": "tiny", "cron": "* * * * *"}}}, "has no limit"),
     "unknown agent": ({"schedules": {"n": NIGHTLY | {"agent": "tinny"}}}, "did you mean 'tiny'"),
