@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from affectlake.errors import LeaseError, UsageError
-from flows.prefect_server import running_server
+from flows.prefect_server import running_server, start_temporary_server
 from flows.scheduled import SKIPPED, collect_slot, schedule_named
 from flows.slots import MOST_SLOTS, Slots, slots_between
 from pipelines.params import load
@@ -60,7 +60,7 @@ def backfill(lake: Path, name: str, start: str, end: str, say: Callable[[str], N
     to_run = [slot for slot in slots if slot not in known]
     done_before = f"; {len(known):,} of them are done (--again runs them again)" if known else ""
     say(f"{name}: {len(slots):,} slots from {slots[0]:%Y-%m-%d %H:%M} to {slots[-1]:%Y-%m-%d %H:%M} UTC{done_before}")
-    with _server(lake):
+    with _server(lake, say):
         for at, slot in enumerate(to_run):
             flow: Any = collect_slot
             state = flow(str(lake), name, slot, again, return_state=True)
@@ -113,10 +113,11 @@ def moment(option: str, text: str, timezone: str, *, end_of_day: bool) -> dateti
 
 
 @contextmanager
-def _server(lake: Path) -> Iterator[None]:
-    """Let the runs be seen on the server that serves this lake, if one was started for it."""
+def _server(lake: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Let the runs be seen on the server that serves this lake, if one was started for it; else on a temporary one."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     api = "" if PREFECT_API_URL.value() else running_server(lake)
     with temporary_settings({PREFECT_API_URL: api} if api else {}):
+        start_temporary_server(say)
         yield

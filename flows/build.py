@@ -19,7 +19,9 @@ from affectlake.lake.preflight import refuse_unpublishable
 from affectlake.lake.recovery import recover
 from affectlake.lake.stages import forget_stages, is_current, record_done
 from affectlake.lake.versions import Version
+from affectlake.secrets import hide
 from flows.interrupts import told_at_the_end
+from flows.prefect_server import start_temporary_server
 from pipelines import render
 from pipelines.answers import FEWEST_ANSWERS
 from pipelines.graph import Stage, stage_named, stages, upstream, waiting_agents
@@ -149,6 +151,7 @@ def _run_flow(lake: Path, params: Params, pinned: Pinned, say: Callable[[str], N
         for future in futures.values():
             future.result()
 
+    start_temporary_server(say)
     if any(building.wants_gpu(stage) for stage in building.graph.values()):
         one_at_a_time_per_gpu()
     try:
@@ -187,7 +190,7 @@ def _teller(say: Callable[[str], None], place: str) -> Callable[[str], None]:
 
     def tell(line: str) -> None:
         say(f"{place}: {line}")
-        logger.info(line)
+        logger.info(hide(line))
 
     return tell
 

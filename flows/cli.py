@@ -7,7 +7,9 @@ import json
 import math
 import os
 import sys
+import traceback
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ import click
 from affectlake.errors import AffectlakeError, UsageError, nearest
 from flows.options import AT, JSON, LAKE, SET, say
 from flows.process import configure_process
+from flows.streams import open_closed_streams
 
 if TYPE_CHECKING:
     from affectlake.lake.versions import Version
@@ -88,8 +91,10 @@ def run(lake: Path, settings: tuple[str, ...]) -> None:
     from flows.build import build
     from flows.interrupts import ending_at_once
     from pipelines import params, reporting
+    from pipelines.runner import workers
 
     root = repository.find(lake)
+    workers()  # a wrong number is refused before anything is written
     if settings:
         text = params.override((root / layout.PARAMS).read_text(encoding="utf-8"), settings)
         params.parse(text)
@@ -293,19 +298,17 @@ def _is_full(error: BaseException | None) -> bool:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its status."""
     given = sys.argv[1:] if arguments is None else arguments
+    open_closed_streams()
     configure_process()
     try:
         cli.main(given, standalone_mode=False)
         sys.stdout.flush()
         if arguments is None and given[:1] == ["query"]:
             os._exit(0)  # the rows are out and DuckDB is closed; unloading Python's modules is a tenth of the wait
-    except AffectlakeError as error:
-        if "--debug" in given:
-            raise
-        say(FULL if _is_full(error) else f"affectlake: {error}")
-        sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.show()
+        shown = StringIO()
+        error.show(shown)
+        say(shown.getvalue().rstrip())
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         say("affectlake: interrupted; what had finished is kept, the version did not move")
@@ -314,7 +317,12 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(1)
     except Exception as error:
         if "--debug" in given:
-            raise
-        unknown = f"affectlake: {type(error).__name__}: {error}\n  to do: run again with --debug for the traceback"
-        say(FULL if _is_full(error) else unknown)
-        sys.exit(1)
+            say(traceback.format_exc())
+        elif _is_full(error):
+            say(FULL)
+        elif isinstance(error, AffectlakeError):
+            say(f"affectlake: {error}")
+        else:
+            what = f"{type(error).__name__}: {error}"
+            say(f"affectlake: {what}\n  to do: run again with --debug for the traceback")
+        sys.exit(error.exit_code if isinstance(error, AffectlakeError) else 1)

@@ -27,6 +27,7 @@ from affectlake.judge.responses import names_position
 from affectlake.judge.serving import serve
 from affectlake.lake.versions import Version
 from flows.build import GPU_TAG, one_at_a_time_per_gpu
+from flows.prefect_server import start_temporary_server
 from pipelines.answers import known_proposals
 from pipelines.asking import chat_agent, plan_questions
 from pipelines.collection import Estimate, estimate
@@ -304,7 +305,7 @@ class _Run:
         self.n_answered += account.n_answered
         self.n_failed += account.n_failed
         self._publish()
-        record_collection(self.lake, self.params, self.agent, self.wanted.trial_set, account)
+        record_collection(self.lake, self.params, self.agent, self.wanted.trial_set, account, self.say)
         if account.ending != "circuit":
             return _Round(account.ending, None, may_pass=False)
         hopeless = account.why.startswith(tuple(MEANING[kind] for kind in HOPELESS))
@@ -423,6 +424,7 @@ def run_collection(
 
     agent = chat_agent(load(lake), wanted.agent)
     api_key(agent.api_key_env)
+    start_temporary_server(say)
     failures: list[Exception] = []
 
     def ask() -> Collected:

@@ -130,7 +130,9 @@ def _told(one: Status) -> str:
             f"tokens             {one.prompt_tokens:,} read ({one.cached_tokens:,} of them cached),"
             f" {one.completion_tokens:,} written"
         )
-    if one.hours:
+    if math.isnan(one.hours):
+        lines.append("hours of asking    unknown: MLflow does not answer")
+    elif one.hours:
         lines.append(f"hours of asking    {one.hours:.2f}")
     if one.holder:
         lines.append(f"collecting now     {one.holder}")
@@ -145,7 +147,8 @@ def _estimated(root: Path, wanted: Wanted, show: Callable[[Shown], None]) -> str
     if one.n_left:
         n = f"{one.n_sample:,} answers"
         lines.append(f"tokens   {one.prompt_tokens:,.1f} read and {one.completion_tokens:,.1f} written a request ({n})")
-        lines.append(f"hours    {one.hours:,.2f} at {one.per_second:,.1f} a second ({one.measured_on})")
+        at = f"{one.hours:,.2f} at {one.per_second:,.1f} a second" if one.per_second else "unknown"
+        lines.append(f"hours    {at} ({one.measured_on})")
         price = "params.yaml has no price for this agent" if one.money is None else f"{one.money:,.2f}"
         lines.append(f"money    {price}")
     return "\n    ".join(lines)

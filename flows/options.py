@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
+
+from affectlake.secrets import hide
 
 LAKE = click.option(
     "--lake", "lake", type=click.Path(path_type=Path), default=Path(), help="A folder in the lake; by default, here."
@@ -16,5 +19,6 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable ou
 
 
 def say(line: str) -> None:
-    """Print a line of progress on stderr."""
-    click.echo(line, err=True)
+    """Print a line of progress on stderr, passwords of addresses hidden; if nobody can read it any more, do nothing."""
+    with suppress(OSError):
+        click.echo(hide(line), err=True)

@@ -6,7 +6,6 @@ finds the agent's answers being collected already end as ``Skipped`` and say why
 
 from __future__ import annotations
 
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
@@ -22,6 +21,7 @@ from prefect.states import Cancelled, Completed
 from affectlake.errors import LeaseError, UsageError, nearest
 from affectlake.judge import lease
 from affectlake.judge.chat import ChatAgent
+from affectlake.secrets import hide
 from flows.collect import Collected, Shown, Wanted, ask_task, collect_answers, collect_proposed
 from flows.notices import Failed, tell
 from flows.options import say
@@ -63,11 +63,11 @@ def tell_failed(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> N
     lake, schedule = Path(given["lake"]), str(given["schedule"])
     slot = _moment(given.get("slot")) or flow_run.expected_start_time or datetime.now(UTC)
     agent, secrets = "unknown", list[str]()
-    words = " ".join((state.message or "no account of it").split())
+    words = hide(" ".join((state.message or "no account of it").split()))
     logger = flow_run_logger(flow_run)
 
     def log(line: str) -> None:
-        logger.info(line)
+        logger.info(hide(line))
         say(f"{named(schedule, slot)}: {line}")
 
     try:
@@ -129,9 +129,8 @@ class _SlotRun:
 
     def tell(self, line: str) -> None:
         """Say a line on the terminal and in the run's log."""
-        with suppress(OSError):  # who served it may be gone; the run is not
-            say(f"{self.name}: {line}")
-        self.logger.info(line)
+        say(f"{self.name}: {line}")  # who served it may be gone; the run is not
+        self.logger.info(hide(line))
 
     def why_not(self, *, on_purpose: bool, again: bool) -> str:
         """Return why the slot is not to be run now; empty if it is."""

@@ -1,18 +1,27 @@
 """The slots of a schedule: when they are, how late a run may begin, and what became of each.
 
-Slots are computed by the code with which Prefect's server schedules runs, so both always mean the same moments. What
-became of them is kept in a small SQLite file of the lake, whichever Prefect server ran them.
+The times of day are computed by the code with which Prefect's server schedules runs, so both always mean the same ones.
+Which moments these are in a time zone is computed here: around a change of the clocks, Prefect's answer depends on when
+it is asked, and may lie in the past. What became of slots is kept in a small SQLite file of the lake, whichever Prefect
+server ran them.
+
+A time of day that comes twice is a slot the first time. One that the clocks skip is a slot earlier by as much as they
+are put forward (01:30 for 02:30) or, under Python 3.13, so much later (03:30); if another slot is there, they are one.
 """
 
 from __future__ import annotations
 
 import sqlite3
+import sys
 import time
+from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Literal, NamedTuple
+from zoneinfo import ZoneInfo
 
 from affectlake.lake import layout
 from pipelines.schedules import Schedule
@@ -22,6 +31,9 @@ LONGEST_GRACE = timedelta(hours=1)
 
 MOST_SLOTS = 1000
 """So many slots are looked at in one go; what Prefect computes at once."""
+
+_LONGEST_CHANGE = timedelta(days=2)  # of a clock; Samoa once left out a day
+_SKIPPED_GO_BACK = sys.version_info < (3, 13)  # from there on Prefect reads time zones with another package
 
 SlotState = Literal["running", "done", "failed", "stopped", "skipped", "missed"]
 
@@ -50,12 +62,12 @@ class Fate(NamedTuple):
 
 def slots_between(schedule: Schedule, start: datetime, end: datetime) -> list[datetime]:
     """Return the slots from `start` to `end`, both included, in UTC; the first `MOST_SLOTS` of them."""
-    return _dates(schedule, MOST_SLOTS, start, end)
+    return list(islice(takewhile(lambda slot: slot <= end, _slots(schedule, start, end)), MOST_SLOTS))
 
 
 def next_slots(schedule: Schedule, after: datetime, n: int = 1) -> list[datetime]:
     """Return the next `n` slots after a moment, in UTC."""
-    return _dates(schedule, n, after + timedelta(seconds=1), None)
+    return list(islice((slot for slot in _slots(schedule, after) if slot > after), n))
 
 
 def grace(schedule: Schedule, slot: datetime) -> timedelta:
@@ -63,14 +75,51 @@ def grace(schedule: Schedule, slot: datetime) -> timedelta:
     return min((next_slots(schedule, slot)[0] - slot) / 2, LONGEST_GRACE)
 
 
-def _dates(schedule: Schedule, n: int, start: datetime, end: datetime | None) -> list[datetime]:
+def _slots(schedule: Schedule, start: datetime, end: datetime | None = None) -> Iterator[datetime]:
+    """Give the slots from `start` on, in UTC, each once and in order; where there is an `end`, up to days after it."""
+    zone = ZoneInfo(schedule.timezone)
+    naive = start.astimezone(UTC).replace(tzinfo=None)
+    first = naive + min(_offset(start, zone), _offset(start - _LONGEST_CHANGE, zone))
+    last = None if end is None else end.astimezone(UTC).replace(tzinfo=None) + _LONGEST_CHANGE
+    waiting: list[datetime] = []  # a later time of day may be an earlier moment, if the clocks skip it
+    for time_of_day in _times_of_day(schedule.cron, first, last):
+        slot = _moment(time_of_day, zone)
+        ahead = max(_offset(slot, zone), _offset(slot + _LONGEST_CHANGE, zone))
+        n_ready = bisect_left(waiting, (time_of_day - ahead).replace(tzinfo=UTC))
+        yield from waiting[:n_ready]
+        del waiting[:n_ready]
+        if slot >= start and slot not in waiting:
+            insort(waiting, slot)
+    yield from waiting
+
+
+def _moment(time_of_day: datetime, zone: ZoneInfo) -> datetime:
+    """Return the moment at which Prefect's server runs what is scheduled for a date and time of day of a zone."""
+    moment = time_of_day.replace(tzinfo=zone).astimezone(UTC)
+    if _SKIPPED_GO_BACK and moment.astimezone(zone).replace(tzinfo=None) != time_of_day:
+        return time_of_day.replace(tzinfo=zone, fold=1).astimezone(UTC)
+    return moment
+
+
+def _offset(moment: datetime, zone: ZoneInfo) -> timedelta:
+    return moment.astimezone(zone).utcoffset() or timedelta()
+
+
+def _times_of_day(cron: str, start: datetime, end: datetime | None) -> Iterator[datetime]:
+    """Give the dates and times that a cron expression names, without a time zone, from `start` to `end`."""
     import asyncio
 
     from prefect.server.schemas.schedules import CronSchedule
 
-    cron = CronSchedule(cron=schedule.cron, timezone=schedule.timezone)
-    found = asyncio.run(cron.get_dates(n, start, end))
-    return [datetime.fromtimestamp(date.timestamp(), UTC) for date in found]
+    clock, after = CronSchedule(cron=cron, timezone="UTC"), start.replace(tzinfo=UTC)
+    last = None if end is None else end.replace(tzinfo=UTC)
+    n = 10
+    while True:
+        found = [datetime.fromtimestamp(date.timestamp(), UTC) for date in asyncio.run(clock.get_dates(n, after, last))]
+        yield from (date.replace(tzinfo=None) for date in found)
+        if len(found) < n:
+            return
+        after, n = found[-1] + timedelta(seconds=1), min(4 * n, 640)
 
 
 class Slots:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
-
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 
 class _Section(BaseModel):
@@ -25,7 +23,7 @@ class BDataBrains(_Section):
     """BData files of the Kamitani laboratory: subject and path (relative ones start at the lake)."""
 
     kind: Literal["bdata"]
-    subjects: dict[Name, str] = Field(min_length=1)
+    subjects: dict[str, str] = Field(min_length=1)
 
 
 class AtlasFiles(_Section):
@@ -71,7 +69,7 @@ class ImageBrains(_Section):
     """4-D NIfTI images: subject and files."""
 
     kind: Literal["images"]
-    subjects: dict[Name, Images] = Field(min_length=1)
+    subjects: dict[str, Images] = Field(min_length=1)
 
 
 class FmriprepBrains(_Section):
@@ -82,7 +80,7 @@ class FmriprepBrains(_Section):
     raw: str
     mask: str
     space: str
-    participants: list[Name] = Field(min_length=1)
+    participants: list[str] = Field(min_length=1)
     atlas: AtlasFiles | None = None
 
 
@@ -128,7 +126,7 @@ class Brain(_Section):
     encoding: EncodingParams
     searchlight: SearchlightParams
     device: Literal["cpu", "cuda"]
-    surfaces: dict[Name, PycortexSurfaces] = Field(default_factory=dict)
+    surfaces: dict[str, PycortexSurfaces] = Field(default_factory=dict)
 
 
 KEYS: dict[str, list[type[BaseModel]]] = {

@@ -55,7 +55,7 @@ class Status(NamedTuple):
     prompt_tokens, completion_tokens, cached_tokens : int
         Tokens of the published answers.
     hours : float
-        Time spent asking, as the records of the rounds have it.
+        Time spent asking, as the records of the rounds have it; NaN where MLflow does not answer.
     holder : str
         Who is collecting now; empty if nobody is.
     """
@@ -121,7 +121,7 @@ def _status(lake: Path, params: Params, agent: ChatAgent, trial_set: str, n_plan
         prompt_tokens=sums[1],
         completion_tokens=sums[2],
         cached_tokens=sums[3],
-        hours=pace.seconds / 3600,
+        hours=pace.seconds / 3600 if pace.is_known else float("nan"),
         holder=str(holder) if holder else "",
     )
 
@@ -199,14 +199,14 @@ def estimate(lake: Path, params: Params, agent: ChatAgent, trial_set: str, n_lef
     """Estimate what `n_left` requests take, from what is stored; None if too little is, and a sample must be asked."""
     known = known_answers(lake, agent.name)
     pace: Pace = collection_pace(lake, params.study, agent.name, trial_set)
-    if known is None or not pace.n_done:
+    if known is None or (pace.is_known and not pace.n_done):
         return None
     rows = known.filter(_asked_as(agent), pl.col("error_kind").is_null(), pl.col("trial_set") == trial_set)
     sample = rows.select("prompt_tokens", "completion_tokens").tail(LOOKED_AT).collect()
     if sample.height < 20:
         return None
     means = sample.mean().row(0)
-    rounds = f"{pace.n_done:,} questions in {pace.n_rounds} rounds"
+    rounds = f"{pace.n_done:,} questions in {pace.n_rounds} rounds" if pace.is_known else "MLflow does not answer"
     return Estimate(
         agent.name,
         trial_set,
@@ -214,7 +214,7 @@ def estimate(lake: Path, params: Params, agent: ChatAgent, trial_set: str, n_lef
         sample.height,
         means[0],
         means[1],
-        pace.n_done / pace.seconds,
+        pace.n_done / pace.seconds if pace.seconds else 0.0,
         rounds,
         agent.price,
     )

@@ -71,7 +71,7 @@ def _values(where: str, field: _Field, words: str) -> set[int]:
         last = first if match["first"] else field.most
         last = last if match["last"] is None else _value(where, field, words, match["last"])
         step = int(match["step"] or 1)
-        if last < first or step < 1:
+        if last < first or step < 1 or (match["last"] and last == first):  # to Prefect's reader 6-6 is every one
             raise _refused(where, field, words, "a range from the smaller to the larger, a step of 1 or more")
         found.update(range(first, last + 1, step))
     return found

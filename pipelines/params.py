@@ -16,6 +16,7 @@ from affectlake.spose import FewJudgments, Settings
 from pipelines.answers import collected, fittable
 from pipelines.brain_params import KEYS as BRAIN_KEYS
 from pipelines.brain_params import Brain
+from pipelines.names import check_names
 from pipelines.schedules import Notify, Schedule, parse_notify, parse_schedules
 
 _KINDS = ("emotion", "synthetic", "bdata", "images", "fmriprep")  # pydantic names the chosen model in a path
@@ -103,7 +104,7 @@ class Proposals(_Section):
 
 
 class _File(_Section):
-    study: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    study: str
     seed: int = Field(ge=0)
     sources: EmotionSources | SyntheticSources = Field(discriminator="kind")
     triplets: Triplets
@@ -216,9 +217,11 @@ def parse(text: str, name: str = "params.yaml") -> Params:
     Raises
     ------
     UsageError
-        If it is not YAML, a key is missing, unknown or of the wrong type, or a value is out of range.
+        If it is not YAML, a name cannot be used, a key is missing, unknown or of the wrong type, or a value is out of
+        range.
     """
     raw = _read(text, name)
+    check_names(name, raw)
     try:
         checked = TypeAdapter(_File).validate_python(raw)
     except ValidationError as error:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from affectlake.errors import UsageError
 from affectlake.lake import layout
 from affectlake.lake.names import own_path
 from affectlake.lake.parts import part_files
@@ -24,6 +25,7 @@ from pipelines.params import Params
 from pipelines.record import Work
 
 PROGRESS_EVERY_S = 5.0
+MOST_WORKERS = 1024
 
 
 class Outcome(NamedTuple):
@@ -53,20 +55,21 @@ def run_stage(lake: Path, stage: Stage, params: Params, say: Callable[[str], Non
     Raises
     ------
     AffectlakeError
-        If an input is missing or the outputs break their contract; what stood there before still stands.
+        If ``AFFECTLAKE_WORKERS`` is not a number of workers, an input is missing, or the outputs break their contract;
+        what stood there before still stands.
     """
-    started = time.monotonic()
+    started, n_workers = time.monotonic(), workers()
     tables = _opened(lake, stage.reads)
     scratch = own_path(lake, layout.SCRATCH / stage.name)
     scratch.mkdir(parents=True, exist_ok=True)
-    work = Work(stage.agent, lake, scratch, workers(), say, _now_and_then(say), _parts(lake, stage.reads))
+    work = Work(stage.agent, lake, scratch, n_workers, say, _now_and_then(say), _parts(lake, stage.reads))
     frames = stage.step.function(tables, params, work)
     outputs = {output: frames[output.partition("/")[0]] for output in stage.writes}
     write_outputs(lake, stage.name, outputs, tables)
     if stage.step.fits:
         from pipelines.tracking import record_fits
 
-        record_fits(lake, stage, params, frames, scratch)
+        record_fits(lake, stage, params, frames, scratch, say)
     shutil.rmtree(scratch, ignore_errors=True)
     return Outcome({output: frame.height for output, frame in outputs.items()}, time.monotonic() - started)
 
@@ -88,8 +91,23 @@ def _parts(lake: Path, outputs: tuple[str, ...]) -> dict[str, tuple[Path, ...]]:
 
 
 def workers() -> int:
-    """Return how many cores there are to keep busy; ``AFFECTLAKE_WORKERS`` says otherwise."""
-    return int(os.environ.get("AFFECTLAKE_WORKERS", "0")) or len(os.sched_getaffinity(0))
+    """Return how many cores there are to keep busy; ``AFFECTLAKE_WORKERS`` says otherwise.
+
+    Raises
+    ------
+    UsageError
+        If it does not hold a number of workers.
+    """
+    given, n_cores = os.environ.get("AFFECTLAKE_WORKERS", "").strip(), len(os.sched_getaffinity(0))
+    if not given:
+        return n_cores
+    if not (given.isascii() and given.isdecimal() and 1 <= int(given) <= MOST_WORKERS):
+        raise UsageError(
+            f"AFFECTLAKE_WORKERS={given} is not a number of workers",
+            allowed=f"1 to {MOST_WORKERS}",
+            todo=f"unset it to keep every core busy ({n_cores} here)",
+        )
+    return int(given)
 
 
 def _now_and_then(say: Callable[[str], None]) -> Callable[[str], None]:

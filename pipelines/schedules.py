@@ -24,7 +24,6 @@ from affectlake.lake import layout
 from pipelines.cron import check_cron
 
 TRIAL_SETS = ("main", "validation", "noise_ceiling")
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _EXAMPLE = "nightly: {agent: qwen2-vl, cron: '0 2 * * *', limit: 100000}"
 
@@ -120,8 +119,6 @@ def parse_schedules(name: str, found: object, agents: Mapping[str, Agent]) -> di
 
 
 def _schedule(where: str, name: str, given: object, agents: Mapping[str, Agent]) -> Schedule:
-    if not _NAME.fullmatch(name):
-        raise UsageError(f"{where} is no name for a schedule", allowed="small letters, digits and dashes")
     entry = entries.mapping(where, given, _EXAMPLE)
     entries.only(where, entry, ("agent", "cron", "limit"), ("trial_set", "timezone", "proposed"))
     cron = entries.text(f"{where}.cron", entry["cron"], "such as '0 2 * * *'")

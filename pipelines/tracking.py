@@ -2,7 +2,8 @@
 per round of collecting answers.
 
 They go to the server that ``MLFLOW_TRACKING_URI`` names, or to ``storage/mlflow.db`` with files beside it. MLflow
-holds what no table may: clocks, hosts and run ids.
+holds what no table may: clocks, hosts and run ids. It never fails what it records: what a server does not take goes to
+``storage/mlflow.db``, and one that has failed is not waited for again in the same process.
 """
 
 from __future__ import annotations
@@ -10,37 +11,39 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import polars as pl
 
-from affectlake.errors import LakeError
 from affectlake.judge.accounts import Account
 from affectlake.judge.chat import ChatAgent
 from affectlake.lake import layout
 from affectlake.lake.versions import Manifest
 from affectlake.report.figures import embedding_figure, learning_curve_figure
+from affectlake.secrets import hide
 from pipelines.graph import Stage
 from pipelines.params import Params
+from pipelines.tracking_server import RUN_LIMIT_S, ServerError, ask
 
 COLLECTION = " collection"  # ends the name of the experiment that holds a study's rounds of collecting
 _ONE_AT_A_TIME = threading.Lock()  # SQLite takes one writer, and MLflow makes the database on first use
+Say = Callable[[str], None]
+_Write = Callable[[Any, str], None]  # given a client and an experiment's id, writes one run
 
 
 def tracking_uri(lake: Path) -> str:
     """Return where model runs go: ``MLFLOW_TRACKING_URI``, or the lake's own database."""
-    place = str(lake / layout.MODEL_RUNS)
-    if "?" in place:  # it would end the path
-        place = f"file:{quote(place)}?uri=true"
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{place}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or _own_uri(lake)
 
 
-def record_fits(lake: Path, stage: Stage, params: Params, frames: Mapping[str, pl.DataFrame], scratch: Path) -> None:
+def record_fits(
+    lake: Path, stage: Stage, params: Params, frames: Mapping[str, pl.DataFrame], scratch: Path, say: Say
+) -> None:
     """Record every fit of an ``embed`` stage as an MLflow run.
 
     Parameters
@@ -55,43 +58,50 @@ def record_fits(lake: Path, stage: Stage, params: Params, frames: Mapping[str, p
         Its ``embeddings`` and ``learning_curves``.
     scratch : Path
         The folder with the checkpoints, ``seed-N.npz``.
-
-    Raises
-    ------
-    LakeError
-        If MLflow does not take the runs. The checkpoints stay, so the next run does not fit again.
+    say : callable
+        Takes a line if the runs are recorded elsewhere, or not at all.
     """
-    todo = "then run again; the fits resume from their checkpoints"
-    with _recording(lake, params.study, f"the fits of {stage.agent}", todo) as (client, experiment):
-        for (seed,), curve in frames["learning_curves"].group_by("seed", maintain_order=True):
-            weights = frames["embeddings"].filter(pl.col("seed") == seed)
-            files = _files(scratch, int(str(seed)), curve, weights)
-            _record(client, experiment, _facts(lake, stage, params, int(str(seed))), curve, files)
+
+    def write(seed: int, curve: pl.DataFrame, client: Any, experiment: str) -> None:
+        files = _files(scratch, seed, curve, frames["embeddings"].filter(pl.col("seed") == seed))
+        _record(client, experiment, _facts(lake, stage, params, seed), curve, files)
+
+    curves = frames["learning_curves"].group_by("seed", maintain_order=True)
+    runs: list[_Write] = [partial(write, int(str(seed)), curve) for (seed,), curve in curves]
+    _record_runs(lake, params.study, f"the fits of {stage.agent}", runs, say)
 
 
-def record_collection(lake: Path, params: Params, agent: ChatAgent, trial_set: str, account: Account) -> None:
+def record_collection(lake: Path, params: Params, agent: ChatAgent, trial_set: str, account: Account, say: Say) -> None:
     """Record a round of collecting as an MLflow run: who was asked how, which engine, which rate, what errors.
 
-    Raises
-    ------
-    LakeError
-        If MLflow does not take it. The answers are published by then.
+    Parameters
+    ----------
+    lake, params, say
+        As for :func:`record_fits`.
+    agent : ChatAgent
+        Whose answers.
+    trial_set : str
+        To which trials.
+    account : Account
+        How it went.
     """
-    from mlflow.entities import Metric, Param
-
     facts = {"agent": agent.name, "trial_set": trial_set, "protocol": agent.protocol, "model": agent.model}
     facts |= {"revision": agent.revision, "ending": account.ending, "why": account.why[:500]}
     facts |= {f"sampling.{key}": str(value) for key, value in agent.sampling.as_mapping().items()}
     for n, server in enumerate(account.servers):
         facts |= {f"server.{n}.url": server.url, f"server.{n}.engine": server.engine}
-    now = int(time.time() * 1000)
     tags = {"agent": agent.name, "trial_set": trial_set}
-    metrics = [Metric(name, float(value), now, 0) for name, value in _measures(account).items()]
-    study, what = f"{params.study}{COLLECTION}", f"the record of collecting {agent.name}"
-    with _recording(lake, study, what, "the answers are published") as (client, experiment):
+
+    def write(client: Any, experiment: str) -> None:
+        from mlflow.entities import Metric, Param
+
+        now = int(time.time() * 1000)
+        metrics = [Metric(name, float(value), now, 0) for name, value in _measures(account).items()]
         run = client.create_run(experiment, run_name=f"{agent.name} {trial_set}", tags=tags)
-        client.log_batch(run.info.run_id, metrics, [Param(key, value) for key, value in facts.items() if value])
+        client.log_batch(run.info.run_id, metrics, [Param(key, hide(value)) for key, value in facts.items() if value])
         client.set_terminated(run.info.run_id)
+
+    _record_runs(lake, f"{params.study}{COLLECTION}", f"the collection of {agent.name}'s answers", [write], say)
 
 
 def _measures(account: Account) -> dict[str, float]:
@@ -112,20 +122,33 @@ def _measures(account: Account) -> dict[str, float]:
 
 
 class Pace(NamedTuple):
-    """How fast an agent has been asked: rounds, questions done and seconds, over all its records of a trial set."""
+    """How fast an agent has been asked: rounds, questions done and seconds, over all its records of a trial set.
+
+    `is_known` says whether the records could be read.
+    """
 
     n_rounds: int
     n_done: int
     seconds: float
+    is_known: bool = True
 
 
 def collection_pace(lake: Path, study: str, agent: str, trial_set: str) -> Pace:
-    """Return how fast an agent has been asked; zeros where nothing is recorded."""
-    if not os.environ.get("MLFLOW_TRACKING_URI") and not (lake / layout.MODEL_RUNS).exists():
+    """Return how fast an agent has been asked; zeros where nothing is recorded, or where MLflow does not answer."""
+    uri = tracking_uri(lake)
+    if uri == _own_uri(lake) and not (lake / layout.MODEL_RUNS).exists():
         return Pace(0, 0, 0.0)
+    look = partial(_pace, uri, study, agent, trial_set)
+    try:
+        return look() if uri == _own_uri(lake) else ask(uri, look)
+    except Exception:  # whatever the store's own exceptions are, how long it took is not worth failing for
+        return Pace(0, 0, 0.0, is_known=False)
+
+
+def _pace(uri: str, study: str, agent: str, trial_set: str) -> Pace:
     from mlflow import MlflowClient
 
-    client = MlflowClient(tracking_uri(lake))
+    client = MlflowClient(uri)
     experiment = client.get_experiment_by_name(f"{study}{COLLECTION}")
     if experiment is None:
         return Pace(0, 0, 0.0)
@@ -141,31 +164,49 @@ def collection_pace(lake: Path, study: str, agent: str, trial_set: str) -> Pace:
     return Pace(len(found), n_done, sum(one["seconds"] for one in found))
 
 
-@contextmanager
-def _recording(lake: Path, experiment: str, what: str, todo: str) -> Iterator[tuple[Any, str]]:
-    """Give a client and an experiment's id to one thread at a time, and account for what MLflow does not take."""
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-
+def _record_runs(lake: Path, experiment: str, what: str, runs: Sequence[_Write], say: Say) -> None:
+    """Write runs to the server or, if that fails, to the lake's own database; say so, or that neither took them."""
+    given, own = tracking_uri(lake), _own_uri(lake)
+    instead = ""
     with _ONE_AT_A_TIME:
+        if given != own:
+            try:
+                client, found = ask(given, partial(_opened, given, lake, experiment))
+                for write in runs:
+                    ask(given, partial(write, client, found), lambda: RUN_LIMIT_S)
+            except ServerError as error:
+                instead = f"MLflow at {given} failed ({error})"
+            else:
+                return
         try:
-            client = MlflowClient(tracking_uri(lake))
-            yield client, _experiment(client, lake, experiment)
-        except (MlflowException, OSError) as error:
-            raise LakeError(
-                f"MLflow did not take {what}",
-                found=str(error).splitlines()[0],
-                wanted=f"a tracking store at {tracking_uri(lake)}",
-                todo=f"mend it or unset MLFLOW_TRACKING_URI; {todo}",
-            ) from error
+            client, found = _opened(own, lake, experiment)
+            for write in runs:
+                write(client, found)
+        except Exception as error:  # a record is not worth failing for what it is of
+            why = " ".join(str(error).split())[:300]
+            say(f"{instead or 'MLflow failed'}; {what} are not recorded, and no table lacks anything for that: {why}")
+        else:
+            if instead:
+                say(f"{instead}; {what} are recorded in {layout.MODEL_RUNS} instead")
 
 
-def _experiment(client: Any, lake: Path, study: str) -> str:
-    found = client.get_experiment_by_name(study)
+def _own_uri(lake: Path) -> str:
+    place = str(lake / layout.MODEL_RUNS)
+    if "?" in place:  # it would end the path
+        place = f"file:{quote(place)}?uri=true"
+    return f"sqlite:///{place}"
+
+
+def _opened(uri: str, lake: Path, experiment: str) -> tuple[Any, str]:
+    """Return a client of a store, and the id of an experiment there."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    found = client.get_experiment_by_name(experiment)
     if found is not None:
-        return str(found.experiment_id)
-    local = None if os.environ.get("MLFLOW_TRACKING_URI") else (lake / layout.MODEL_FILES).as_uri()
-    return str(client.create_experiment(study, artifact_location=local))
+        return client, str(found.experiment_id)
+    files = (lake / layout.MODEL_FILES).as_uri() if uri == _own_uri(lake) else None
+    return client, str(client.create_experiment(experiment, artifact_location=files))
 
 
 def _facts(lake: Path, stage: Stage, params: Params, seed: int) -> dict[str, str]:
@@ -204,7 +245,7 @@ def _record(
         for name in ("train_loss", "test_loss", "test_accuracy", "n_dimensions")
         if row[name] is not None
     ]
-    client.log_batch(run.info.run_id, params=[Param(key, value) for key, value in facts.items()])
+    client.log_batch(run.info.run_id, params=[Param(key, hide(value)) for key, value in facts.items()])
     for start in range(0, len(points), 1000):
         client.log_batch(run.info.run_id, metrics=points[start : start + 1000])
     for path, folder in files:

@@ -39,7 +39,8 @@ def real_data() -> Path:
 def own_homes(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep Prefect's, DVC's and Git's state of the tests out of the user's home."""
     home = tmp_path_factory.mktemp("home")
-    os.environ["PREFECT_HOME"] = str(home / "prefect")
+    os.environ["PREFECT_HOME"] = str(home / "affectlake" / "prefect-of-tests")  # one that is taken as it is
+    os.environ.pop("PREFECT_PROFILES_PATH", None)
     os.environ["DVC_GLOBAL_CONFIG_DIR"] = str(home / "dvc")
     os.environ["DVC_SITE_CACHE_DIR"] = str(home / "dvc-site")
     os.environ["GIT_CONFIG_GLOBAL"] = os.devnull

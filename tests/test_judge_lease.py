@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 
 from affectlake.errors import LeaseError
-from affectlake.judge.lease import Holder, hold, holder, process_started
+from affectlake.judge.lease import Holder, hold, holder, place, process_started
 
 
 def put(path: Path, **changes: object) -> None:
     """Write a lease as another process would have."""
     now = time.time()
-    mine = Holder("a", "t", socket.gethostname(), os.getpid(), process_started(os.getpid()), now, now, 60.0)
+    mine = Holder("a", "t", socket.gethostname(), os.getpid(), process_started(os.getpid()), now, now, 60.0, place())
     other = mine._replace(**changes)
     with hold(path, "nobody"), sqlite3.connect(path, timeout=30) as database:
-        database.execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?, ?, ?, ?, ?)", other)
+        database.execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", other)
     database.close()
 
 
@@ -63,10 +63,10 @@ def test_a_later_process_with_the_same_number_is_not_the_holder(tmp_path: Path) 
 
 
 def test_another_machine_is_believed_until_it_has_been_silent(tmp_path: Path) -> None:
-    put(tmp_path / "l", host="elsewhere", pid=1)
+    put(tmp_path / "l", host="elsewhere", place="another", pid=1)
     with pytest.raises(LeaseError, match="process 1 on elsewhere"), hold(tmp_path / "l", "a"):
         raise AssertionError("two hold it")
-    put(tmp_path / "l", host="elsewhere", pid=1, beat_s=time.time() - 61)
+    put(tmp_path / "l", host="elsewhere", place="another", pid=1, beat_s=time.time() - 61)
     with hold(tmp_path / "l", "a"):
         pass
 
@@ -87,7 +87,7 @@ def test_the_holder_says_that_it_lives(tmp_path: Path) -> None:
 def test_a_holder_that_was_replaced_learns_it(tmp_path: Path) -> None:
     path = tmp_path / "l"
     with hold(path, "a", expires_s=0.2) as lease:
-        put(path, token="other", host="elsewhere")
+        put(path, token="other", host="elsewhere", place="another")
         assert lease.lost.wait(20)
     found = holder(path, "a")
     assert found is not None

@@ -19,6 +19,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from affectlake.secrets import hide
+
 
 class AffectlakeError(Exception):
     """A failure with an account of it: what was wanted, found and allowed, and what to do next.
@@ -31,17 +33,19 @@ class AffectlakeError(Exception):
         What was expected, what was there instead, and which values are legal; empty when it does not apply.
     todo : str
         What the reader can do about it.
+
+    Passwords in the addresses that any of these names are hidden.
     """
 
     exit_code = 1
 
     def __init__(self, summary: str, *, wanted: str = "", found: str = "", allowed: str = "", todo: str = "") -> None:
-        super().__init__(summary)
-        self.summary = summary
-        self.wanted = wanted
-        self.found = found
-        self.allowed = allowed
-        self.todo = todo
+        super().__init__(hide(summary))
+        self.summary = hide(summary)
+        self.wanted = hide(wanted)
+        self.found = hide(found)
+        self.allowed = hide(allowed)
+        self.todo = hide(todo)
 
     def __str__(self) -> str:
         parts = (("wanted", self.wanted), ("found", self.found), ("allowed", self.allowed), ("to do", self.todo))

@@ -25,15 +25,13 @@ from affectlake.judge.model_names import same_model
 from affectlake.judge.payloads import LONGEST_BODY, load, storable
 from affectlake.judge.refusals import refusal, retry_after
 from affectlake.judge.replies import read_reply
+from affectlake.secrets import HIDDEN, hide
 
 LONGEST_WORDS = 500
 CONNECT_S = 10.0
 PROBE_S = 10.0
 KEEP_ALIVE_S = 4.0  # vLLM's server closes idle connections after five
-_HIDDEN = "***"
-_LOOKS_SECRET = re.compile(
-    r"(?i)(bearer\s+|api[-_ ]?key\W{1,4}|\b)((?:sk|pk|hf|gsk|xai)[-_][\w-]{8,}|(?<=bearer )\S+)|(?<=://)[^/@\s]+(?=@)"
-)
+_LOOKS_SECRET = re.compile(r"(?i)(bearer\s+|api[-_ ]?key\W{1,4}|\b)((?:sk|pk|hf|gsk|xai)[-_][\w-]{8,}|(?<=bearer )\S+)")
 
 
 class Facts(NamedTuple):
@@ -58,8 +56,8 @@ class Scrubber:
     def __call__(self, words: str) -> str:
         """Return `words` on one line, short, and without secrets."""
         for secret in self._secrets:
-            words = words.replace(secret, _HIDDEN)
-        words = _LOOKS_SECRET.sub(lambda m: f"{m.group(1) or ''}{_HIDDEN}", words)
+            words = words.replace(secret, HIDDEN)
+        words = _LOOKS_SECRET.sub(lambda m: f"{m.group(1) or ''}{HIDDEN}", hide(words))
         return storable(" ".join(words.split())[:LONGEST_WORDS])
 
 

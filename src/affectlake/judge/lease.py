@@ -1,8 +1,9 @@
 """Who is collecting an agent's answers: one process at a time, known by name, and forgotten when it is dead.
 
 A lease is a row of a small SQLite file. Its holder says every few seconds that it lives; a lease whose holder has been
-silent for the named time, or was a process of this machine that is gone, is free. Waiting in a queue does not belong
-here: whoever comes second is told who is first.
+silent for the named time is free, and so is one of a process that is gone. That can be told only of processes whose
+numbers mean the same here: a container numbers its own, and so does every start of a machine. Waiting in a queue does
+not belong here: whoever comes second is told who is first.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from affectlake.errors import LeaseError
 
 EXPIRES_S = 60.0
 _BEATS_PER_EXPIRY = 4
-_COLUMNS = "agent, token, host, pid, started, since_s, beat_s, expires_s"
+_COLUMNS = "agent, token, host, pid, started, since_s, beat_s, expires_s, place"
 
 
 class Holder(NamedTuple):
@@ -41,6 +42,8 @@ class Holder(NamedTuple):
         When it took the lease, and when it last said that it lives; seconds since 1970.
     expires_s : float
         Silence after which the lease is free.
+    place : str
+        Where `pid` is its number, as :func:`place` says; empty in what older versions wrote.
     """
 
     agent: str
@@ -51,16 +54,22 @@ class Holder(NamedTuple):
     since_s: float
     beat_s: float
     expires_s: float
+    place: str = ""
 
     def is_dead(self, now_s: float) -> bool:
-        """Whether the lease is free: silent too long, or a process of this machine that is gone."""
-        if self.host == socket.gethostname() and process_started(self.pid) != self.started:
+        """Whether the lease is free: silent too long, or a process that can be seen from here to be gone."""
+        if self.place == place() and process_started(self.pid) != self.started:
             return True
         return now_s - self.beat_s > self.expires_s
 
     def __str__(self) -> str:
         since = datetime.fromtimestamp(self.since_s, UTC)
-        return f"process {self.pid} on {self.host}, since {since:%Y-%m-%d %H:%M:%S} UTC"
+        inside = " (in a container, or before a restart)" if self.is_elsewhere_on_this_host() else ""
+        return f"process {self.pid} on {self.host}{inside}, since {since:%Y-%m-%d %H:%M:%S} UTC"
+
+    def is_elsewhere_on_this_host(self) -> bool:
+        """Whether its number means another process here: it runs in a container of this machine, or ran in one."""
+        return self.host == socket.gethostname() and self.place not in ("", place())
 
 
 class Lease:
@@ -124,17 +133,26 @@ def hold(path: Path, agent: str, expires_s: float = EXPIRES_S) -> Iterator[Lease
     """
     now = time.time()
     mine = Holder(
-        agent, uuid.uuid4().hex, socket.gethostname(), os.getpid(), process_started(os.getpid()), now, now, expires_s
+        agent,
+        uuid.uuid4().hex,
+        socket.gethostname(),
+        os.getpid(),
+        process_started(os.getpid()),
+        now,
+        now,
+        expires_s,
+        place(),
     )
     with _opened(path) as database:
         other = _holder(database, agent)
         if other is not None and not other.is_dead(now):
+            how = "where it runs" if other.is_elsewhere_on_this_host() else f"with `kill {other.pid}` on {other.host}"
             raise LeaseError(
                 f"answers of {agent} are being collected already",
                 found=str(other),
-                todo=f"wait until it ends, or stop it with `kill {other.pid}` on {other.host}",
+                todo=f"wait until it ends, or stop it {how}",
             )
-        database.execute(f"INSERT OR REPLACE INTO leases ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", mine)
+        database.execute(f"INSERT OR REPLACE INTO leases ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", mine)
     lease = Lease(path, mine)
     try:
         yield lease
@@ -160,8 +178,10 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
         database.execute(
             "CREATE TABLE IF NOT EXISTS leases (agent TEXT PRIMARY KEY, token TEXT NOT NULL, host TEXT NOT NULL,"
             " pid INTEGER NOT NULL, started TEXT NOT NULL, since_s REAL NOT NULL, beat_s REAL NOT NULL,"
-            " expires_s REAL NOT NULL)"
+            " expires_s REAL NOT NULL, place TEXT NOT NULL DEFAULT '')"
         )
+        if "place" not in [column[1] for column in database.execute("PRAGMA table_info(leases)")]:
+            database.execute("ALTER TABLE leases ADD COLUMN place TEXT NOT NULL DEFAULT ''")  # made by an older version
         try:
             yield database
         except BaseException:
@@ -175,8 +195,20 @@ def _holder(database: sqlite3.Connection, agent: str) -> Holder | None:
     return None if row is None else Holder(*row)
 
 
+def place() -> str:
+    """Return where the numbers of processes mean what they mean here: this start of this machine, this PID namespace.
+
+    Where the system does not say, it is the machine's name.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return socket.gethostname()
+
+
 def process_started(pid: int) -> str:
-    """Return when process `pid` of this machine started, in the kernel's ticks; empty if unknown, ``gone`` if none."""
+    """Return when process `pid` of this place started, in the kernel's ticks; empty if unknown, ``gone`` if none."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -184,6 +216,8 @@ def process_started(pid: int) -> str:
     except PermissionError:
         pass
     try:
+        if str(Path("/proc/self").readlink()) != str(os.getpid()):
+            return ""  # /proc is that of another PID namespace: its numbers are other processes
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""

@@ -21,7 +21,7 @@ from urllib.request import ProxyHandler, build_opener
 from affectlake.errors import CollectionError
 from affectlake.judge.client import Scrubber
 from affectlake.judge.commands import ServerCommand
-from affectlake.judge.lease import process_started
+from affectlake.judge.lease import place, process_started
 
 _POLL_S = 0.25
 _LOOK_S = 5.0
@@ -66,7 +66,8 @@ def serve(server: ServerCommand, log: Path, secrets: Sequence[str] = ()) -> Iter
     scrub = Scrubber(secrets)
     process = None if orphan is not None else _start(server, log, scrub)
     pid = orphan or (process.pid if process is not None else 0)
-    note.write_text(json.dumps({"pid": pid, "started": process_started(pid), "starter": os.getpid()}))
+    noted = {"pid": pid, "started": process_started(pid), "starter": os.getpid(), "place": place()}
+    note.write_text(json.dumps(noted))
     try:
         _wait_until_healthy(server, process, log, scrub)
         yield Served(server.url, started_here=True, seconds=time.monotonic() - started_s)
@@ -153,9 +154,11 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
 
 
 def _orphan(note: Path) -> int | None:
-    """Return the process that a run which no longer lives has started and left; None if there is none."""
+    """Return the process that a run which no longer lives has started here and left; None if there is none."""
     try:
         found = json.loads(note.read_text())
+        if found["place"] != place():
+            return None  # neither number means anything here
         pid, started, starter = int(found["pid"]), str(found["started"]), int(found["starter"])
     except (OSError, ValueError, LookupError, TypeError):
         return None
