@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from affectlake.errors import UsageError, nearest
 from affectlake.judge.agents import Agent, parse_agent
 from affectlake.lake import layout
+from affectlake.lake.names import is_output
 from affectlake.spose import FewJudgments, Settings
 from pipelines.answers import collected, fittable
 from pipelines.brain_params import KEYS as BRAIN_KEYS
@@ -218,6 +219,11 @@ def parse(text: str, name: str = "params.yaml") -> Params:
     agents: dict[str, Agent] = {}
     settings: dict[str, Settings] = {}
     for agent, entry in checked.agents.items():
+        if not is_output(f"choices/{agent}"):
+            raise UsageError(
+                f"{name}: {agent!r} is not a name for an agent: folders are called by it",
+                wanted="letters, digits, '.', '_' and '-', a letter or digit first",
+            )
         if "l1" not in entry:
             raise UsageError(
                 f"{name}: agents.{agent} has no l1",
