@@ -75,16 +75,22 @@ def refuse_clashes(theirs: Stages, ours: Stages) -> None:
 
 
 def _written(entry: Any) -> Iterator[str]:
-    body = entry.get("do", entry) if isinstance(entry, dict) else {}
+    body = _body(entry)
     for kind in ("outs", "metrics", "plots"):
-        for one in body.get(kind) or ():
+        outs = body.get(kind)
+        for one in outs if isinstance(outs, list) else ():
             for path in one if isinstance(one, dict) else [one]:
                 yield posixpath.normpath(posixpath.join(str(body.get("wdir", ".")), str(path)))
 
 
 def _is_ours(name: str, entry: Any) -> bool:
-    body = entry.get("do", entry) if isinstance(entry, dict) else {}
-    return isinstance(body, dict) and is_step(name, body.get("cmd"))
+    return is_step(name, _body(entry).get("cmd"))
+
+
+def _body(entry: Any) -> dict[str, Any]:
+    """Return what a stage is: of one that runs for each of several, what stands under ``do``."""
+    found = entry.get("do", entry) if isinstance(entry, dict) else {}
+    return found if isinstance(found, dict) else {}
 
 
 def _read(text: str) -> dict[str, Any]:

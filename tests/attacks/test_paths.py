@@ -282,6 +282,21 @@ def test_a_pointer_that_leads_elsewhere_is_refused(published: Path, victim: Path
     assert f"{layout.pointer(OUTPUT)}" in words
 
 
+@pytest.mark.parametrize("agent", ["../../../victim", "/victim", "a/b", "..", ".hidden", "a b", ""])
+def test_an_agent_whose_name_leads_elsewhere_is_refused_before_a_path_is_made_of_it(
+    tmp_path: Path, victim: Path, agent: str
+) -> None:
+    lake = tmp_path / "lake"
+    affectlake("init", lake, "--study", "demo")
+    raw = yaml.safe_load((lake / "params.yaml").read_text())
+    raw["agents"][agent] = raw["agents"].pop("human-category")
+    (lake / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    before = contents(victim)
+    done = affectlake("render", "--lake", lake, ok=2)
+    assert f"{agent!r} is not a name for an agent" in done.stderr
+    assert contents(victim) == before
+
+
 def test_a_mark_that_names_no_version_is_finished_by_another_checkout(published: Path) -> None:
     mark = published / layout.STAGING / "checkout-of"
     mark.parent.mkdir(parents=True, exist_ok=True)

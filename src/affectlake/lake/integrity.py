@@ -83,7 +83,7 @@ def users(root: Path, versions: Iterable[Version]) -> dict[str, Users]:
 
 def verify(root: Path, *versions: Version) -> None:
     """Raise :class:`VersionError` unless every object of the tables of `versions` is in the cache, whole."""
-    found = [one for one in check(root, *versions, repair=False, remote=None) if _of_a_table(one)]
+    found = check(root, *versions, repair=False, remote=None, tables_only=True)
     if found:
         names = ", ".join(sorted({f.version for f in found}))
         raise VersionError(
@@ -93,11 +93,9 @@ def verify(root: Path, *versions: Version) -> None:
         )
 
 
-def _of_a_table(finding: Finding) -> bool:
-    return finding.where == "git" or layout.leads_to_tables(finding.path)
-
-
-def check(root: Path, *versions: Version, repair: bool, remote: str | None = "") -> list[Finding]:
+def check(
+    root: Path, *versions: Version, repair: bool, remote: str | None = "", tables_only: bool = False
+) -> list[Finding]:
     """Hash every object of `versions`, of tables and of outputs of a user's own stages, in the cache and in a remote.
 
     Parameters
@@ -111,6 +109,8 @@ def check(root: Path, *versions: Version, repair: bool, remote: str | None = "")
         cache by the folder's own table, where that has the same bytes.
     remote : str or None
         Name of the DVC remote; the default one when empty; none, only the cache, when None.
+    tables_only : bool
+        Leave out the outputs of a user's own stages.
 
     Returns
     -------
@@ -128,7 +128,7 @@ def check(root: Path, *versions: Version, repair: bool, remote: str | None = "")
     sound = [version for version in versions if version.name not in broken]
     away = None if remote is None else open_remote(root, remote)
     announced = set(announced_versions(root)) if away else set()
-    listings = _listings(root, sound)
+    listings = {md5: use for md5, use in _listings(root, sound).items() if use.is_table or not tables_only}
     expected = {md5 for md5, use in listings.items() if announced & set(use.versions)}
     found += _compare(root, listings, away, expected, repair=repair)
     files = _files(root, listings)
