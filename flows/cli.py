@@ -32,6 +32,7 @@ MODULES = {
     **dict.fromkeys(("collect", "collection"), "flows.collection_commands"),
     **dict.fromkeys(("positions", "canaries"), "flows.judge_commands"),
     "serve": "flows.schedule_commands",
+    "join": "flows.joining_commands",
 }
 
 
@@ -108,11 +109,13 @@ def run(lake: Path, settings: tuple[str, ...]) -> None:
 def publish(lake: Path) -> None:
     """Make what `dvc repro` built the next version."""
     from affectlake.lake import repository
+    from affectlake.lake.merges import refuse_merging
     from flows.build import unfinished
     from pipelines import render
 
     root = repository.find(lake)
     with repository.writing(root, "affectlake publish", wait_s=math.inf, say=say):
+        refuse_merging(root)
         render.refuse_stale(root)
         unfinished(root)
         version = repository.publish(root)

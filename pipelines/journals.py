@@ -72,6 +72,11 @@ def waiting(lake: Path, agent: str) -> list[Count]:
     return found
 
 
+def journaled(lake: Path) -> list[str]:
+    """Return the agents that have a journal, whether anything waits in it or not."""
+    return sorted({path.parents[1].name for path in (lake / layout.COLLECTING).glob(f"*/*/{_ANSWERS}")})
+
+
 def make_ready(lake: Path, agent: str, say: Say) -> None:
     """See that the folder holds every answer that is published, so that none is asked for again.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from affectlake.errors import UsageError, nearest
 from affectlake.judge.agents import Agent, parse_agent
 from affectlake.lake import layout
+from affectlake.lake.merges import refuse_merging
 from affectlake.spose import FewJudgments, Settings
 from pipelines.answers import collected, fittable
 from pipelines.brain_params import KEYS as BRAIN_KEYS
@@ -183,7 +185,11 @@ class Params:
 def load(lake: Path) -> Params:
     """Read and check the lake's ``params.yaml``."""
     path = lake / layout.PARAMS
-    checked = parse(path.read_text(encoding="utf-8"), str(path))
+    try:
+        checked = parse(path.read_text(encoding="utf-8"), str(path))
+    except UsageError:
+        refuse_merging(lake)  # conflicts that Git has left in it have a remedy of their own
+        raise
     return replace(checked, collected=collected(lake), fittable=fittable(lake))
 
 
@@ -255,13 +261,7 @@ def override(text: str, assignments: tuple[str, ...]) -> str:
     UsageError
         If an assignment has no ``=``, or names a key that the file does not have.
     """
-    from io import StringIO
-
-    from ruamel.yaml import YAML
-
-    editor = YAML()
-    editor.preserve_quotes = True
-    editor.width = 120
+    editor = text_editor()
     document = editor.load(text)
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
@@ -280,6 +280,16 @@ def override(text: str, assignments: tuple[str, ...]) -> str:
     out = StringIO()
     editor.dump(document, out)
     return out.getvalue()
+
+
+def text_editor() -> Any:
+    """Return what loads a ``params.yaml`` and writes it with its comments and quotes."""
+    from ruamel.yaml import YAML
+
+    editor = YAML()
+    editor.preserve_quotes = True
+    editor.width = 120
+    return editor
 
 
 def _read(text: str, name: str) -> Any:

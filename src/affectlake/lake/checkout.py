@@ -19,11 +19,11 @@ from affectlake.lake import layout
 from affectlake.lake.files import clone, md5_of, sync_folder, write_whole
 from affectlake.lake.git import git, git_bytes
 from affectlake.lake.integrity import verify
+from affectlake.lake.layout import STATE
+from affectlake.lake.merges import refuse_merging
 from affectlake.lake.stages import refuse_cut_off, refuse_edited
 from affectlake.lake.versions import File, Manifest, Version, blobs, list_versions, resolve
 
-# what says which tables a lake holds and how they are made; `_state_files` are the files of it
-STATE = (layout.PARAMS, layout.PIPELINE, layout.PIPELINE_LOCK, layout.COLLECTED)
 _UNFINISHED = layout.STAGING / "checkout-of"  # holds the name of the version while its checkout goes on
 
 
@@ -48,6 +48,7 @@ def checkout(root: Path, version: Version) -> CheckedOut:
     VersionError
         If a file of the version is missing or damaged; nothing is changed then.
     """
+    refuse_merging(root)
     refuse_unpublished(root)
     verify(root, version)
     wanted, now = Manifest(root, version.commit), Manifest(root, "")
@@ -62,6 +63,13 @@ def checkout(root: Path, version: Version) -> CheckedOut:
     _restore_state(root, version)
     (root / _UNFINISHED).unlink()
     return done
+
+
+def put_over(root: Path, version: Version) -> None:
+    """Do :func:`checkout` over parameters and manifests in the folder that need not be kept."""
+    write_whole(root / _UNFINISHED, version.name.encode())
+    _restore_state(root, version)
+    checkout(root, version)
 
 
 def finish_checkout(root: Path, say: Callable[[str], None]) -> None:

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from affectlake.lake import layout
+from affectlake.lake.advancing import finish_advance
 from affectlake.lake.checkout import finish_checkout
 from affectlake.lake.files import UNFINISHED
 from affectlake.lake.growing import settle
+from affectlake.lake.merges import refuse_merging
 from affectlake.lake.stages import mend_lock, refuse_edited, restore_missing
 
 
@@ -30,10 +32,12 @@ def recover(lake: Path, say: Callable[[str], None]) -> None:
     Raises
     ------
     LakeError
-        If a table was changed by hand.
+        If a table was changed by hand, or Git merged another lake's history into this one.
     """
     for path in (*lake.glob(f".*{UNFINISHED}*"), *(lake / layout.COLLECTED).rglob(f".*{UNFINISHED}*")):
         path.unlink()
+    finish_advance(lake, say)
+    refuse_merging(lake)
     mend_lock(lake, say)
     finish_checkout(lake, say)
     settle(lake)

@@ -22,6 +22,7 @@ from affectlake.lake import layout
 from affectlake.lake.cache import refuse_behind, secure
 from affectlake.lake.formats import write_format
 from affectlake.lake.git import branch_of, git, git_or_none, identity
+from affectlake.lake.merges import refuse_merging
 from affectlake.lake.root import find as find  # noqa: PLC0414 (those who write ask for it here)
 from affectlake.lake.stages import dvc_repository, sort_lock
 from affectlake.lake.versions import (
@@ -182,6 +183,7 @@ def publish(root: Path) -> Version | None:
         If the repository is in a state in which no version can be made.
     """
     branch = branch_of(root)
+    refuse_merging(root)
     before = git_or_none(root, "rev-parse", "--verify", "--quiet", "HEAD") or ""
     known = list_versions(root)
     refuse_behind(root)
@@ -192,7 +194,7 @@ def publish(root: Path) -> Version | None:
     manifest, old = Manifest(root, ""), Manifest(root, known[-1].commit) if known else None
     name = f"v{int(known[-1].name[1:]) + 1 if known else 1}"
     parents = ("-p", before) if before else ()
-    message = _message(name, manifest, old)
+    message = describe(name, manifest, old)
     commit = git(root, "commit-tree", tree, *parents, stdin=message, env=identity(root)).strip()
     move = f"start\nupdate {branch} {commit} {before or '0' * 40}\ncreate {TAGS}{name} {commit}\nprepare\ncommit\n"
     git(root, "update-ref", "--stdin", stdin=move)
@@ -227,7 +229,8 @@ def _changes(manifest: Manifest, old: Manifest | None) -> Iterator[tuple[str, li
             yield output, had, manifest.files(output)
 
 
-def _message(name: str, manifest: Manifest, old: Manifest | None) -> str:
+def describe(name: str, manifest: Manifest, old: Manifest | None, how: str = "") -> str:
+    """Return the message of a version's commit: what changed since `old`; its new objects are made sure of."""
     import pyarrow.parquet as pq  # late: looking at versions is quick without it
 
     lines = []
@@ -238,6 +241,7 @@ def _message(name: str, manifest: Manifest, old: Manifest | None) -> str:
         words = f"made anew ({n_now:,} rows)" if same else f"{n_now - n_before:+,} rows ({n_now:,})"
         lines.append(f"  {output}: {words}")
     lines += [f"  {output}: removed" for output in sorted(set(old.digests if old else ()) - set(manifest.digests))]
+    how = how or f"{len(lines) or 1} outputs changed"
     lines = lines or ["  parameters only"]
     code = f"{CODE_TRAILER}: {installed_version('affectlake')}"
-    return "\n".join([f"{name}: {len(lines)} outputs changed", "", *lines, "", code, ""])
+    return "\n".join([f"{name}: {how}", "", *lines, "", code, ""])
