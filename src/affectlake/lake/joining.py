@@ -25,10 +25,10 @@ from affectlake.lake.integrity import verify
 from affectlake.lake.joined_files import bring_parts, bring_versions
 from affectlake.lake.joined_rows import Gained, unite
 from affectlake.lake.joined_tree import file_at, merged_tree
-from affectlake.lake.merges import merging, ours_of, pointers, refuse_changed, refuse_conflicts, torn, uncovered
+from affectlake.lake.merges import merging, ours_of, pointers, refuse_changed, refuse_conflicts, strays, torn, uncovered
 from affectlake.lake.recovery import recover
 from affectlake.lake.repository import describe
-from affectlake.lake.theirs import NOBODY, Theirs, forget, look, named, no_common_version, number, strays
+from affectlake.lake.theirs import NOBODY, Theirs, forget, look, named, no_common_version, number
 from affectlake.lake.versions import TAGS, Manifest, Version, blobs, list_versions
 
 Say = Callable[[str], None]
@@ -163,7 +163,11 @@ class _Join:
         self.commits, self.renamed = named(self.known, theirs, lost)
         self.last = max(self.commits, key=number)
         here = {version.commit for version in self.known}
-        self.new = [_version(name, self.commits[name]) for name in self.commits if self.commits[name] not in here]
+        had = set(git(root, "rev-list", self.head).split())
+        every = [Version(name, commit, "", "", "", "") for name, commit in self.commits.items()]
+        self.new = [version for version in every if version.commit not in here]
+        # those that Git brought have names here, and their files may be elsewhere
+        self.apart = [version for version in every if version.commit not in here & had]
 
     def _heads(self) -> list[str]:
         latest = [self.known[-1].commit] if self.known else []
@@ -180,14 +184,14 @@ class _Join:
         if self.heads == [self.head] and not self.mending:
             if self.commits == {version.name: version.commit for version in self.known}:
                 return self._nothing()
-            bring_versions(self.root, self.new, self.theirs, self.remote, self.say)
+            bring_versions(self.root, self.apart, self.theirs, self.remote, self.say)
             if not self.known or self.commits[self.last] == self.known[-1].commit:
                 return self._moved()
         if not self.mending:
             refuse_unready(self.root)
             if self.known:
                 refuse_unpublished(self.root)
-        bring_versions(self.root, self.new, self.theirs, self.remote, self.say)
+        bring_versions(self.root, self.apart, self.theirs, self.remote, self.say)
         if self.heads == [self.base] and not self.mending and self._is_last_version(self.base):
             refuse_in_the_way(self.root, self.base)
             return self._moved()
@@ -242,7 +246,7 @@ class _Join:
         message = describe(name, Manifest(self.root, tree), Manifest(self.root, self.ours), f"joins {self.theirs.name}")
         parents = [word for parent in (self.base, *others) for word in ("-p", parent)]
         commit = git(self.root, "commit-tree", tree, *parents, stdin=message, env=identity(self.root)).strip()
-        verify(self.root, _version(name, commit))
+        verify(self.root, Version(name, commit, "", "", "", ""))
         if not self.mending:
             refuse_in_the_way(self.root, commit)
         self._advance(self.commits | {name: commit}, commit)
@@ -286,10 +290,6 @@ class _Join:
     def _joined(self, gained: Mapping[str, Gained], notes: list[str], *, made: bool) -> Joined:
         names = [version.name for version in self.new]
         return Joined(list_versions(self.root)[-1], made, names, self.renamed, gained, notes)
-
-
-def _version(name: str, commit: str) -> Version:
-    return Version(name, commit, "", "", "", "")
 
 
 def _whole(found: Mapping[str, str | None]) -> dict[str, str]:

@@ -6,6 +6,7 @@ manifests, are joined by ``affectlake join``. Until then nothing is run, collect
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +21,15 @@ from affectlake.lake.content import examine
 from affectlake.lake.files import md5_of
 from affectlake.lake.git import git, git_or_none
 from affectlake.lake.marks import marked
-from affectlake.lake.versions import Manifest, blobs, cached_object, list_versions, read_blobs
+from affectlake.lake.versions import (
+    CODE_TRAILER,
+    Manifest,
+    Version,
+    blobs,
+    cached_object,
+    list_versions,
+    read_blobs,
+)
 
 
 def refuse_merging(root: Path) -> None:
@@ -45,20 +54,23 @@ def merging(root: Path) -> list[str]:
 
 
 def torn(root: Path) -> bool:
-    """Whether a merge commit since the last version lost parts of an output that grows, or mixed two manifests."""
+    """Whether merge commits since the last version leave something undone.
+
+    A merge by Git may lose parts of an output that grows, take another manifest than that of the folder's tables, or
+    bring versions without names or without their answers.
+    """
     merges = uncovered(root, "HEAD", "--merges")
     if not merges:
         return False
-    now = pointers(root, "HEAD")
-    for merge in merges:
-        parents = git(root, "rev-parse", f"{merge}^@").split()
-        if _lock(root, merge) != _lock(root, parents[0]):
-            return True
-        if any(
-            not _holds(root, now.get(output), digest) for p in parents for output, digest in pointers(root, p).items()
-        ):
-            return True
-    return False
+    now, ours = pointers(root, "HEAD"), ours_of(root)
+    before = pointers(root, ours)
+    if any(digest != before.get(output) and not _is_here(root, digest) for output, digest in now.items()):
+        return True
+    if _lock(root, "HEAD") != _lock(root, ours) or strays(root, ["HEAD"], list_versions(root)):
+        return True
+    parents = {parent for merge in merges for parent in git(root, "rev-parse", f"{merge}^@").split()}
+    named = [item for parent in parents for item in pointers(root, parent).items()]
+    return any(not _holds(root, now.get(output), digest) for output, digest in named)
 
 
 def ours_of(root: Path) -> str:
@@ -124,6 +136,18 @@ def is_state(path: str) -> bool:
     return any(Path(path).is_relative_to(place) for place in layout.STATE)
 
 
+def strays(root: Path, heads: Iterable[str], known: Iterable[Version]) -> list[Version]:
+    """Return the versions that lead to `heads` and have no name: Git brought their commits and not their tags."""
+    done = [version.commit for version in known]
+    found = []
+    for commit in dict.fromkeys(commit for head in heads for commit in uncovered(root, head, known=done)):
+        created, author, message = git(root, "show", "--no-patch", "--format=%aI%x00%an%x00%B", commit).split("\0")
+        named = re.match(r"(v[1-9][0-9]*): ", message)
+        if named and f"\n{CODE_TRAILER}: " in message:
+            found.append(Version(named[1], commit, created, author, "", ""))
+    return sorted(found, key=lambda version: (int(version.name[1:]), version.commit))
+
+
 def pointers(root: Path, commit: str) -> dict[str, str | None]:
     """Return the listing that each pointer of a commit (of the folder, if empty) names; None for one that is torn."""
     if commit:
@@ -141,6 +165,13 @@ def _digest(text: bytes) -> str | None:
         return str(body["outs"][0]["md5"])
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, IndexError):
         return None
+
+
+def _is_here(root: Path, digest: str | None) -> bool:
+    """Whether the cache has a listing and every part that it names."""
+    if digest is None or examine(cached_object(root, digest), digest):
+        return False
+    return all(cached_object(root, one.md5).exists() for one in read_listing(root, digest))
 
 
 def _holds(root: Path, digest: str | None, other: str | None) -> bool:

@@ -5,17 +5,15 @@ Git references only; files and rows come in :mod:`~affectlake.lake.joining`.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from affectlake.errors import LakeError, UsageError, nearest
 from affectlake.lake.git import branch_of, git, git_or_none
-from affectlake.lake.merges import uncovered
 from affectlake.lake.remotes import Remote, open_remote
 from affectlake.lake.root import find
-from affectlake.lake.versions import CODE_TRAILER, TAGS, Version, cache_folder, list_versions
+from affectlake.lake.versions import TAGS, Version, cache_folder, list_versions
 
 REFS = "refs/affectlake/joining/"
 _VERSIONS, _TIP = f"{REFS}versions/", f"{REFS}tip"
@@ -109,19 +107,6 @@ def forget(root: Path) -> None:
         git(root, "update-ref", "--stdin", stdin=found)
 
 
-def strays(root: Path, heads: Iterable[str], known: Sequence[Version]) -> list[Version]:
-    """Return the versions that lead to `heads` and have no name: Git brought their commits and not their tags."""
-    lost = dict.fromkeys(c for head in heads for c in uncovered(root, head, known=[v.commit for v in known]))
-    found = []
-    for commit in lost:
-        text = git(root, "show", "--no-patch", "--format=%aI%x00%an%x00%B", commit)
-        created, author, message = text.split("\0")
-        named = re.match(r"(v[1-9][0-9]*): ", message)
-        if named and f"\n{CODE_TRAILER}: " in message:
-            found.append(Version(named[1], commit, created, author, "", ""))
-    return sorted(found, key=lambda v: (number(v.name), v.commit))
-
-
 class Names(NamedTuple):
     """The name of every version here, once the lakes are joined, and a line for each that is not what it was."""
 
@@ -142,7 +127,7 @@ def named(ours: Sequence[Version], theirs: Theirs, lost: Sequence[Version]) -> N
     theirs : Theirs
         The other one.
     lost : sequence of Version
-        Versions that have no name on either side (:func:`strays`), under the name that they were published by.
+        Versions without a name on either side (:func:`affectlake.lake.merges.strays`), as they were called when made.
     """
     first, second = (theirs.versions, ours) if theirs.announced else (ours, theirs.versions)
     commits = {version.name: version.commit for version in first}
