@@ -25,6 +25,7 @@ from tests.attacks.two_lakes import (
     propose,
     row,
     rows,
+    share,
 )
 
 
@@ -121,21 +122,9 @@ def test_names_of_a_folder_give_way_to_ours_and_each_is_said(pair: tuple[Path, P
     assert list(names(ours)) == ["v1", "v2", "v3", "v4", "v5", "v6"]
 
 
-def remote(ours: Path, theirs: Path) -> None:
-    """Give both a Git remote and a DVC remote, and announce the two versions that they have."""
-    folder = ours.parent
-    git(folder, "init", "--quiet", "--bare", "--initial-branch=main", folder / "origin.git")
-    for lake in (ours, theirs):
-        git(lake, "remote", "remove", "origin", ok=False)
-        git(lake, "remote", "add", "origin", folder / "origin.git")
-        local = f"['remote \"storage\"']\n    url = {folder / 'files'}\n"
-        (lake / ".dvc/config.local").write_text(local)
-    push(ours, list_versions(ours))
-
-
 def test_names_that_origin_announced_stand_and_ours_give_way(pair: tuple[Path, Path]) -> None:
     ours, theirs = pair
-    remote(ours, theirs)
+    share(ours, theirs)
     add(ours, "tiny", row(2))
     push(ours, list_versions(ours))
     add(theirs, "tiny", row(3))
@@ -217,7 +206,7 @@ def test_other_files_are_merged_and_where_both_changed_ours_stays_and_is_said(pa
 
 def test_commits_that_are_no_versions_come_too(pair: tuple[Path, Path]) -> None:
     ours, theirs = pair
-    remote(ours, theirs)
+    share(ours, theirs)
     (ours / "notes.txt").write_text("read me")
     git(ours, "add", "notes.txt")
     git(ours, "commit", "--quiet", "--message", "notes")

@@ -12,6 +12,7 @@ import yaml
 from affectlake.lake import factory, growing, joining, layout, repository, writing
 from affectlake.lake.joining import Joined, Parting, Settled
 from affectlake.lake.recovery import recover
+from affectlake.lake.sharing import push
 from affectlake.lake.stages import record_done
 from affectlake.lake.versions import Manifest, list_versions
 
@@ -60,6 +61,17 @@ def clone(lake: Path, target: Path, *options: str) -> Path:
         subprocess.run(["cp", "-r", lake / ".dvc/cache", target / ".dvc/cache"], check=True)
     recover(target, quiet)
     return target
+
+
+def share(ours: Path, theirs: Path) -> None:
+    """Give both a Git remote and a DVC remote, and announce the versions that they have."""
+    folder = ours.parent
+    git(folder, "init", "--quiet", "--bare", "--initial-branch=main", folder / "origin.git")
+    for lake in (ours, theirs):
+        git(lake, "remote", "remove", "origin", ok=False)
+        git(lake, "remote", "add", "origin", folder / "origin.git")
+        (lake / ".dvc/config.local").write_text(f"['remote \"storage\"']\n    url = {folder / 'files'}\n")
+    push(ours, list_versions(ours))
 
 
 def row(n: int, text: str = "Video 1", *, failed: bool = False) -> Row:

@@ -17,7 +17,7 @@ from affectlake.lake.files import write_whole
 from affectlake.lake.git import git, git_or_none
 from affectlake.lake.layout import STATE
 from affectlake.lake.merges import merging
-from affectlake.lake.versions import list_versions
+from affectlake.lake.versions import blobs, list_versions
 
 _MARK = layout.STAGING / "moving-on"
 
@@ -92,7 +92,7 @@ def _follow(root: Path, before: str, target: str, params: str, say: Callable[[st
     if merging or any((root / layout.TABLES).glob("*")):
         _keep_edit(root, target, params, say)
         put_over(root, version)
-        git(root, "add", "--force", "--", *(str(path) for path in STATE if (root / path).exists()))
+        git(root, "add", "--force", "--", *(path for path, _ in blobs(root, target, map(str, STATE))))
     if merging:
         git(root, "read-tree", target)
         git_or_none(root, "update-index", "-q", "--refresh")

@@ -26,7 +26,7 @@ from affectlake.lake.joined_files import bring_parts, bring_versions
 from affectlake.lake.joined_rows import Gained, unite
 from affectlake.lake.joined_tree import file_at, merged_tree
 from affectlake.lake.merges import merging, ours_of, pointers, refuse_changed, refuse_conflicts, strays, torn, uncovered
-from affectlake.lake.recovery import recover
+from affectlake.lake.recovery import recover, sweep
 from affectlake.lake.repository import describe
 from affectlake.lake.theirs import NOBODY, Theirs, forget, look, named, no_common_version, number
 from affectlake.lake.versions import TAGS, Manifest, Version, blobs, list_versions
@@ -119,6 +119,7 @@ def join(root: Path, source: str, remote: str, settle: Settle, say: Say) -> Join
     VersionError
         If a file of the other side is missing or damaged; no name is taken then.
     """
+    sweep(root)
     finish_advance(root, say)
     mending = bool(merging(root)) or torn(root)
     if mending:

@@ -34,8 +34,7 @@ def recover(lake: Path, say: Callable[[str], None]) -> None:
     LakeError
         If a table was changed by hand, or Git merged another lake's history into this one.
     """
-    for path in (*lake.glob(f".*{UNFINISHED}*"), *(lake / layout.COLLECTED).rglob(f".*{UNFINISHED}*")):
-        path.unlink()
+    sweep(lake)
     finish_advance(lake, say)
     refuse_merging(lake)
     mend_lock(lake, say)
@@ -43,3 +42,9 @@ def recover(lake: Path, say: Callable[[str], None]) -> None:
     settle(lake)
     refuse_edited(lake)
     restore_missing(lake, say)
+
+
+def sweep(lake: Path) -> None:
+    """Remove files that were still being written, of those that Git would see."""
+    for path in (*lake.glob(f".*{UNFINISHED}*"), *(lake / layout.COLLECTED).rglob(f".*{UNFINISHED}*")):
+        path.unlink()

@@ -17,6 +17,7 @@ from affectlake.lake.formats import refuse_newer_at
 from affectlake.lake.git import branch_of, git, git_or_none
 from affectlake.lake.integrity import Users, users, verify
 from affectlake.lake.merges import refuse_merging
+from affectlake.lake.recovery import sweep
 from affectlake.lake.remotes import Remote, open_remote
 from affectlake.lake.versions import TAGS, Version, cache_folder, cached_object, list_versions
 
@@ -116,6 +117,7 @@ def pull(root: Path, remote: str = "", say: Say = _quiet) -> Moved:
     VersionError
         If the DVC remote lacks a file of a version or has other bytes; that version's name is not taken then.
     """
+    sweep(root)
     finish_advance(root, say)
     refuse_merging(root)
     incoming = _fetch(root)
