@@ -13,10 +13,8 @@ from typing import Any, NamedTuple
 
 from affectlake.errors import LakeError
 from affectlake.lake import layout, repository
-from affectlake.lake.cache import refuse_behind
 from affectlake.lake.pinning import NOTHING, Pinned
-from affectlake.lake.preflight import refuse_unpublishable
-from affectlake.lake.recovery import recover
+from affectlake.lake.preflight import prepare
 from affectlake.lake.stages import forget_stages, is_current, record_done
 from affectlake.lake.versions import Version
 from affectlake.secrets import hide
@@ -58,9 +56,7 @@ def build(lake: Path, say: Callable[[str], None]) -> Built:
         Tables of stages that ended before it stay for the next run; the version does not move.
     """
     with repository.writing(lake, "affectlake run", wait_s=math.inf, say=say):
-        refuse_unpublishable(lake)  # before hours of work, not after
-        recover(lake, say)
-        refuse_behind(lake)
+        prepare(lake, say)  # before hours of work, not after
         params = load(lake)
         render.write(lake, params)
         pinned = {layout.PARAMS: params.text, layout.PIPELINE: (lake / layout.PIPELINE).read_bytes()}

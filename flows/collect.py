@@ -25,6 +25,7 @@ from affectlake.judge.limits import Limits, Target
 from affectlake.judge.planning import Plan
 from affectlake.judge.responses import names_position
 from affectlake.judge.serving import serve
+from affectlake.judge.shares import Share
 from affectlake.lake.versions import Version
 from flows.build import GPU_TAG, one_at_a_time_per_gpu
 from flows.prefect_server import start_temporary_server
@@ -61,6 +62,8 @@ class Wanted:
         Ask only what failed for good before.
     proposed : bool
         Ask only what `affectlake plan` proposed last.
+    share : Share or None
+        Ask only this share of the questions; None: every one.
     """
 
     agent: str
@@ -69,6 +72,12 @@ class Wanted:
     until_done: bool = False
     retry_failed: bool = False
     proposed: bool = False
+    share: Share | None = None
+
+    @property
+    def of(self) -> str:
+        """What it is of: ``qwen2-vl · main · share 1 of 2``."""
+        return " · ".join([self.agent, self.trial_set, *([str(self.share)] if self.share else [])])
 
 
 class Shown(NamedTuple):
@@ -84,14 +93,14 @@ class Collected(NamedTuple):
 
     Attributes
     ----------
-    agent, trial_set : str
-        Whose answers, to which trials.
+    wanted : Wanted
+        What was asked for.
     n_added : int
         Answers that this run asked for, all published.
     n_failed : int
         Questions that failed for good in it; each is a published row as well.
     n_done, n_planned : int
-        Questions of the trial set that have an answer or have failed for good, and all of them.
+        Questions of the trial set, or of the share of it, that have an answer or have failed for good, and all of them.
     n_unaskable : int
         Those among all that cannot be asked: a stimulus has no caption or no frames.
     n_set_aside : int
@@ -102,8 +111,7 @@ class Collected(NamedTuple):
         The last version it made; None if there was nothing to publish.
     """
 
-    agent: str
-    trial_set: str
+    wanted: Wanted
     n_added: int
     n_failed: int
     n_done: int
@@ -123,7 +131,7 @@ class Collected(NamedTuple):
         extras = [f"{self.n_failed:,} failed for good"] if self.n_failed else []
         extras += [f"{self.n_unaskable:,} cannot be asked"] if self.n_unaskable else []
         extras += [f"{self.n_set_aside:,} in quarantine"] if self.n_set_aside else []
-        line = f"{self.agent} · {self.trial_set}: +{self.n_added:,} ({self.n_done:,} of {self.n_planned:,})"
+        line = f"{self.wanted.of}: +{self.n_added:,} ({self.n_done:,} of {self.n_planned:,})"
         return "; ".join([line, *extras])
 
 
@@ -257,6 +265,7 @@ class _Run:
             limit=None if wanted.limit is None else wanted.limit - self.n_asked,
             retry_failed=wanted.retry_failed,
             proposed=wanted.proposed,
+            share=wanted.share,
         )
 
     def to_the_end(self, key: str) -> Collected:
@@ -335,8 +344,7 @@ class _Run:
         """Return what the run did. What failed for good counts as done, also while it is asked again."""
         since = self.plan.n_open if self.wanted.retry_failed else self.n_asked - self.n_set_aside - self.n_done_before
         return Collected(
-            agent=self.agent.name,
-            trial_set=self.wanted.trial_set,
+            wanted=self.wanted,
             n_added=self.n_answered - self.n_set_aside,
             n_failed=self.n_failed,
             n_done=self.plan.n_answered + since,
@@ -377,13 +385,14 @@ def estimated(lake: Path, wanted: Wanted, say: Say, show: Callable[[Shown], None
             limit=wanted.limit,
             retry_failed=wanted.retry_failed,
             proposed=wanted.proposed,
+            share=wanted.share,
         )
         return estimate(lake, params, agent, wanted.trial_set, plan.n_left)
 
     found = look()
     if found is None:
         say(f"{agent.name}: nothing measured yet; {SAMPLE} questions are asked (their answers count)")
-        collect_answers(lake, Wanted(agent.name, wanted.trial_set, limit=SAMPLE), say, show)
+        collect_answers(lake, Wanted(agent.name, wanted.trial_set, limit=SAMPLE, share=wanted.share), say, show)
         found = look()
     if found is None:
         raise CollectionError(

@@ -31,6 +31,7 @@ _REASONS_SHOWN = 5
 @click.option("--until-done", is_flag=True, help="When servers are away or fail too often, come back after a pause.")
 @click.option("--retry-failed", is_flag=True, help="Ask only what failed for good before.")
 @click.option("--proposed", is_flag=True, help="Ask only what `affectlake plan` proposed last.")
+@click.option("--share", metavar="K/N", help="Ask only share K of N; each clone of the lake takes another.")
 @click.option("--dry-run", is_flag=True, help="Only say what it would take: requests, tokens, hours, money.")
 def collect(
     agent: str,
@@ -40,15 +41,18 @@ def collect(
     until_done: bool,
     retry_failed: bool,
     proposed: bool,
+    share: str | None,
     dry_run: bool,
 ) -> None:
     """Ask the servers of AGENT what is left of a trial set, and publish the answers."""
+    from affectlake.judge.shares import parse_share
     from affectlake.lake import repository
     from flows.collect import Wanted, run_collection
     from flows.interrupts import end_now, ending_at_once
 
+    part = None if share is None else parse_share(share)
     root = repository.find(lake)
-    wanted = Wanted(agent, trial_set, limit, until_done, retry_failed, proposed)
+    wanted = Wanted(agent, trial_set, limit, until_done, retry_failed, proposed, part)
     kept = "every answer that came is kept; run it again to go on"
     with ending_at_once(say, kept), progress_bar() as show:
         if dry_run:
@@ -143,7 +147,7 @@ def _estimated(root: Path, wanted: Wanted, show: Callable[[Shown], None]) -> str
     from flows.collect import estimated
 
     one: Estimate = estimated(root, wanted, say, show)
-    lines = [f"{one.agent} · {one.trial_set}: {one.n_left:,} requests left"]
+    lines = [f"{wanted.of}: {one.n_left:,} requests left"]
     if one.n_left:
         n = f"{one.n_sample:,} answers"
         lines.append(f"tokens   {one.prompt_tokens:,.1f} read and {one.completion_tokens:,.1f} written a request ({n})")

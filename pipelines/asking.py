@@ -22,6 +22,7 @@ from affectlake.judge.answers import Answer
 from affectlake.judge.chat import ChatAgent
 from affectlake.judge.planning import CAPTIONS, SHOWN, Plan, make_plan
 from affectlake.judge.responses import IDENTITY, response_rows
+from affectlake.judge.shares import Share
 from affectlake.lake import growing
 from affectlake.lake.parts import ROWS_PER_PART
 from affectlake.lake.writing import read_output
@@ -54,6 +55,7 @@ def plan_questions(
     retry_failed: bool = False,
     afresh: bool = False,
     proposed: bool = False,
+    share: Share | None = None,
 ) -> Plan:
     """Plan what is still to be asked of an agent, against the answers in the lake's working tables.
 
@@ -75,6 +77,8 @@ def plan_questions(
         Plan as if nothing were answered.
     proposed : bool
         Plan only what `affectlake plan` proposed last.
+    share : Share, optional
+        Plan, and count, only this share of the questions.
 
     Raises
     ------
@@ -102,7 +106,7 @@ def plan_questions(
     stored = () if afresh else _stored(lake, name, ~failed if retry_failed else pl.lit(value=True))
     again = _stored(lake, name, failed) if retry_failed else None
     only = last_proposed(lake, name, trial_set) if proposed else None
-    return make_plan(agent, trials_of(triplets, trial_set), shown, params.seed, stored, limit, again, only)
+    return make_plan(agent, trials_of(triplets, trial_set), shown, params.seed, stored, limit, again, only, share)
 
 
 def _stored(lake: Path, name: str, which: pl.Expr) -> Iterator[pl.DataFrame]:

@@ -21,9 +21,8 @@ from affectlake.judge.chat import ChatAgent
 from affectlake.judge.journal import Count, Journal, QuarantineCount
 from affectlake.judge.keys import canonical
 from affectlake.lake import layout, repository
-from affectlake.lake.cache import refuse_behind
 from affectlake.lake.files import write_whole
-from affectlake.lake.preflight import refuse_unpublishable
+from affectlake.lake.preflight import prepare
 from affectlake.lake.recovery import recover
 from affectlake.lake.versions import Version, content_at
 from pipelines.asking import keep_answers
@@ -106,6 +105,11 @@ def in_quarantine(lake: Path, agent: str) -> list[QuarantineCount]:
     return found
 
 
+def journaled(lake: Path) -> list[str]:
+    """Return the agents that have a journal, whether anything waits in it or not."""
+    return sorted({path.parents[1].name for path in (lake / layout.COLLECTING).glob(f"*/*/{_ANSWERS}")})
+
+
 def make_ready(lake: Path, agent: str, say: Say) -> None:
     """See that answers can be published, and that the folder holds every published one, so that none is asked again.
 
@@ -115,9 +119,7 @@ def make_ready(lake: Path, agent: str, say: Say) -> None:
         If no version could be made, an older one is checked out, or a table was changed by hand.
     """
     with repository.writing(lake, f"affectlake collect {agent}", wait_s=float("inf"), say=say):
-        refuse_unpublishable(lake)
-        recover(lake, say)
-        refuse_behind(lake)
+        prepare(lake, say)
 
 
 def publish_waiting(lake: Path, agent: str, say: Say) -> Published:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from affectlake.errors import UsageError, nearest
 from affectlake.judge.agents import Agent, parse_agent
 from affectlake.lake import layout
+from affectlake.lake.merges import refuse_merging
 from affectlake.spose import FewJudgments, Settings
 from pipelines.answers import collected, fittable
 from pipelines.brain_params import KEYS as BRAIN_KEYS
@@ -191,15 +193,13 @@ def load(lake: Path) -> Params:
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
-        raise UsageError(
-            f"{path} is not UTF-8 text", found=str(error), todo="save it with the encoding UTF-8"
-        ) from error
+        raise UsageError(f"{path} is not UTF-8 text", found=str(error), todo="save it as UTF-8") from error
     try:
         checked = parse(text, str(path))
     except UsageError as error:
-        error.todo = (
-            error.todo or "correct it; `affectlake restore` brings the latest version's back and keeps it aside"
-        )
+        refuse_merging(lake)  # conflicts that Git has left in it have a remedy of their own
+        restored = "correct it; `affectlake restore` brings the latest version's back and keeps it aside"
+        error.todo = error.todo or restored
         raise
     return replace(checked, collected=collected(lake), fittable=fittable(lake), text=content)
 
@@ -274,13 +274,7 @@ def override(text: str, assignments: tuple[str, ...]) -> str:
     UsageError
         If an assignment has no ``=``, or names a key that the file does not have.
     """
-    from io import StringIO
-
-    from ruamel.yaml import YAML
-
-    editor = YAML()
-    editor.preserve_quotes = True
-    editor.width = 120
+    editor = text_editor()
     document = editor.load(text)
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
@@ -299,6 +293,16 @@ def override(text: str, assignments: tuple[str, ...]) -> str:
     out = StringIO()
     editor.dump(document, out)
     return out.getvalue()
+
+
+def text_editor() -> Any:
+    """Return what loads a ``params.yaml`` and writes it with its comments and quotes."""
+    from ruamel.yaml import YAML
+
+    editor = YAML()
+    editor.preserve_quotes = True
+    editor.width = 120
+    return editor
 
 
 def _read(text: str, name: str) -> Any:

@@ -11,7 +11,7 @@ taken for an answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ from affectlake.judge.materials import Materials
 from affectlake.judge.orders import ORDERS, balanced_orders, shown
 from affectlake.judge.protocols import Wording
 from affectlake.judge.questions import Question
+from affectlake.judge.shares import Share
 from affectlake.seeds import generator
 from affectlake.triplets import pack
 
@@ -174,6 +175,7 @@ def make_plan(
     limit: int | None = None,
     among: Iterable[pl.DataFrame] | None = None,
     proposed: pl.DataFrame | None = None,
+    share: Share | None = None,
 ) -> Plan:
     """Plan what is still to be asked.
 
@@ -197,6 +199,8 @@ def make_plan(
         Plan only what these rows of the agent's responses were to, such as those that failed.
     proposed : polars.DataFrame, optional
         Plan only the first asking of these triplets, columns ``i, j, k``.
+    share : Share, optional
+        Plan, and count, only the questions of this share.
 
     Returns
     -------
@@ -216,21 +220,24 @@ def make_plan(
             found[_places(valid, trials, n_stimuli, rows, starts)] = True
         return found
 
-    done = marked(answered)
-    open_ = ~done if among is None else ~done & marked(among)
+    own = _of_share(share, trials.triplets, rows)
+    done = marked(answered) & own
+    open_ = ~done & own if among is None else ~done & own & marked(among)
     if proposed is not None:
         first = proposed.select("i", "j", "k", repeat=pl.lit(0, dtype=pl.Int16))
         chosen = np.zeros(len(done), dtype=np.bool_)
         chosen[_places(first, trials, n_stimuli, rows, starts)] = True
         open_ &= chosen
+    wanted = [np.flatnonzero(trials.n_repeats > repeat) for repeat in range(int(trials.n_repeats.max(initial=0)))]
+    n_planned = int(_of_share(share, trials.triplets, wanted).sum())
     left = generator(root, "schedule", agent.name, trials.trial_set).permutation(np.arange(len(done), dtype=np.int32))
     left = left[open_[left]][:limit]
     return Plan(
         agent=agent,
         trials=trials,
         materials=materials,
-        n_planned=int(trials.n_repeats.sum()),
-        n_unaskable=int(trials.n_repeats.sum()) - len(done),
+        n_planned=n_planned,
+        n_unaskable=n_planned - int(own.sum()),
         n_answered=int(done.sum()),
         n_open=int(open_.sum()),
         row=np.concatenate(rows)[left] if rows else np.empty(0, np.int32),
@@ -274,6 +281,15 @@ def _orders(
         rows.append(asked)
         codes.append(balanced_orders(trials.triplets[asked], n_stimuli, rng))
     return rows, codes
+
+
+def _of_share(
+    share: Share | None, triplets: NDArray[np.int32], rows: Sequence[NDArray[np.integer]]
+) -> NDArray[np.bool_]:
+    """Return which questions fall to a share (every one without): `rows` of `triplets` for each repeat, one by one."""
+    if share is None or not rows:
+        return np.ones(sum(len(some) for some in rows), dtype=np.bool_)
+    return np.concatenate([share.takes(triplets[some], repeat) for repeat, some in enumerate(rows)])
 
 
 def _places(

@@ -20,12 +20,12 @@ from affectlake.lake import layout
 from affectlake.lake.files import clone, md5_of, sync_folder, write_whole
 from affectlake.lake.git import git
 from affectlake.lake.integrity import verify
+from affectlake.lake.layout import STATE
+from affectlake.lake.merges import refuse_merging
 from affectlake.lake.names import is_output, own_path
 from affectlake.lake.stages import refuse_cut_off, refuse_edited
 from affectlake.lake.versions import File, Manifest, Version, blobs, cached_object, list_versions, read_blobs
 
-# what says which tables a lake holds and how they are made; `state_files` are the files of it
-STATE = (layout.PARAMS, layout.PIPELINE, layout.PIPELINE_LOCK, layout.COLLECTED)
 _SHOWN = 5  # of the files that were put aside
 _UNFINISHED = layout.STAGING / "checkout-of"  # holds the name of the version while its checkout goes on
 
@@ -51,6 +51,7 @@ def checkout(root: Path, version: Version) -> CheckedOut:
     VersionError
         If a file of the version is missing or damaged; nothing is changed then.
     """
+    refuse_merging(root)
     refuse_unpublished(root)
     verify(root, version)
     return put_in_place(root, version)
@@ -74,6 +75,13 @@ def put_in_place(root: Path, version: Version) -> CheckedOut:
     _restore_state(root, version)
     (root / _UNFINISHED).unlink()
     return done
+
+
+def put_over(root: Path, version: Version, say: Callable[[str], None]) -> None:
+    """Do :func:`checkout` over parameters and manifests in the folder that need not be kept."""
+    verify(root, version)
+    set_aside(root, edited_tables(root), "join", say)
+    put_in_place(root, version)
 
 
 def _present(root: Path) -> set[str]:

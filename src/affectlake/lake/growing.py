@@ -96,14 +96,19 @@ def settle(lake: Path) -> None:
 
 
 def _point(lake: Path, output: str, listed: list[Listed]) -> None:
-    """Keep a listing in the cache and let the output's pointer name it, as DVC would."""
+    """Keep a listing in the cache and let the output's pointer name it."""
     digest = keep_listing(lake, listed)
+    path = layout.pointer(output)
+    mark_unrecorded(lake, output)
+    write_whole(own_path(lake, path.parent) / path.name, pointer_text(output, digest, len(listed)).encode())
+
+
+def pointer_text(output: str, digest: str, n_parts: int) -> str:
+    """Return what the pointer of an output holds, as DVC would write it, when it names a listing of so many parts."""
     path, folder = layout.pointer(output), layout.table_folder(output)
     up = "/".join([".."] * len(path.parent.parts))
-    entry = {"md5": digest, "nfiles": len(listed), "hash": "md5", "path": folder.name}
-    body = {"outs": [entry], "wdir": f"{up}/{folder.parent}"}
-    mark_unrecorded(lake, output)
-    write_whole(own_path(lake, path.parent) / path.name, yaml.safe_dump(body, sort_keys=False).encode())
+    entry = {"md5": digest, "nfiles": n_parts, "hash": "md5", "path": folder.name}
+    return yaml.safe_dump({"outs": [entry], "wdir": f"{up}/{folder.parent}"}, sort_keys=False)
 
 
 def _place(lake: Path, output: str, listed: list[Listed]) -> None:

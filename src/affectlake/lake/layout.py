@@ -27,6 +27,9 @@ PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
 PIPELINE_LOCK = Path("dvc.lock")
 
+# what says which tables a lake holds and how they are made
+STATE = (PARAMS, PIPELINE, PIPELINE_LOCK, COLLECTED)
+
 # what Git does not keep: DVC keeps the tables, the rest is made on this machine for this machine
 IGNORED = (TABLES, STAGING, QUARANTINE, SCRATCH, REPORTS, COLLECTING, MODEL_RUNS, MODEL_FILES, REMOTE, WRITER_LOCK)
 

@@ -8,19 +8,45 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from affectlake.errors import LakeError
 from affectlake.lake import layout
+from affectlake.lake.cache import refuse_behind
 from affectlake.lake.git import branch_of, git_path
+from affectlake.lake.merges import refuse_merging
+from affectlake.lake.recovery import recover
 from affectlake.lake.repository import rehearse
 from affectlake.lake.versions import cache_folder
 
 ROOM_BYTES = 64 << 20
 """Room that must be left on the disk for a version to be begun."""
 
-_GOES_ON = {"MERGE_HEAD": "merge", "CHERRY_PICK_HEAD": "cherry-pick", "REVERT_HEAD": "revert"}
+_GOES_ON = {"CHERRY_PICK_HEAD": "cherry-pick", "REVERT_HEAD": "revert"}
 _CANNOT_RESERVE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ENODEV)
+
+
+def prepare(root: Path, say: Callable[[str], None]) -> None:
+    """Go on after a writer that was cut off, and see that a version could be made and would lose nothing.
+
+    Parameters
+    ----------
+    root : Path
+        Root of the lake.
+    say : callable
+        Takes one line for each thing that is finished.
+
+    Raises
+    ------
+    LakeError
+        If a table was changed by hand, an older version is checked out that lacks collected rows, or for what
+        :func:`refuse_unpublishable` looks at.
+    """
+    branch_of(root)
+    recover(root, say)
+    refuse_unpublishable(root)
+    refuse_behind(root)
 
 
 def refuse_unpublishable(root: Path) -> None:
@@ -31,14 +57,15 @@ def refuse_unpublishable(root: Path) -> None:
     are written to can be, and that there is room.
     """
     branch_of(root)
-    _refuse_merge(root)
+    refuse_merging(root)
+    _refuse_half_done(root)
     folders = [root, *(root / path for path in (layout.TABLES, layout.COLLECTED, layout.STAGING, ".dvc/tmp"))]
     for folder in [*folders, cache_folder(root) / "files" / "md5", git_path(root, "objects")]:
         _refuse_unwritable(root, folder)
     rehearse(root)
 
 
-def _refuse_merge(root: Path) -> None:
+def _refuse_half_done(root: Path) -> None:
     for name, doing in _GOES_ON.items():
         if git_path(root, name).exists():
             raise LakeError(

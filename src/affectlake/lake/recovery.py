@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from affectlake.lake import layout
+from affectlake.lake.advancing import finish_advance
 from affectlake.lake.checkout import finish_checkout
 from affectlake.lake.files import UNFINISHED
 from affectlake.lake.growing import settle
+from affectlake.lake.merges import refuse_merging
 from affectlake.lake.names import own_path
 from affectlake.lake.stages import mend_lock, refuse_edited, restore_missing
 
@@ -31,11 +33,11 @@ def recover(lake: Path, say: Callable[[str], None]) -> None:
     Raises
     ------
     LakeError
-        If a table was changed by hand.
+        If a table was changed by hand, or Git merged another lake's history into this one.
     """
-    for name in (layout.PARAMS, layout.PIPELINE, layout.PIPELINE_LOCK):
-        _remove_unfinished(lake.glob(f".{name}{UNFINISHED}*"))
-    _remove_unfinished(own_path(lake, layout.COLLECTED).rglob(f".*.dvc{UNFINISHED}*"))
+    sweep(lake)
+    finish_advance(lake, say)
+    refuse_merging(lake)
     mend_lock(lake, say)
     finish_checkout(lake, say)
     settle(lake)
@@ -43,8 +45,14 @@ def recover(lake: Path, say: Callable[[str], None]) -> None:
     restore_missing(lake, say)
 
 
+def sweep(lake: Path) -> None:
+    """Remove files that a write that was cut off left, of those that Git would see: of no other names."""
+    for name in (layout.PARAMS, layout.PIPELINE, layout.PIPELINE_LOCK):
+        _remove_unfinished(lake.glob(f".{name}{UNFINISHED}*"))
+    _remove_unfinished(own_path(lake, layout.COLLECTED).rglob(f".*.dvc{UNFINISHED}*"))
+
+
 def _remove_unfinished(paths: Iterable[Path]) -> None:
-    """Remove what a write that was cut off left; its names are those of `write_whole` and of nothing else."""
     for path in paths:
         if path.is_file():
             path.unlink()

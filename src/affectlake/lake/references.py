@@ -82,7 +82,7 @@ def _tables(root: Path, commit: str, texts: Mapping[Path, bytes]) -> set[str]:
 def _manifests(root: Path) -> Iterator[tuple[str, dict[Path, bytes]]]:
     """Yield the manifests of every commit, of the index and of the folder (both: an empty name)."""
     yield "", _in_folder(root)
-    if git_or_none(root, "rev-parse", "--git-dir") is None:
+    if git_or_none(root, "rev-parse", "--git-dir", says_no=128) is None:
         return
     commits = git(root, "rev-list", "--all", "--reflog").split()
     listed = {commit: _in_commit(root, commit) for commit in commits}

@@ -24,6 +24,7 @@ from affectlake.lake.dvc_secrets import refuse_secrets
 from affectlake.lake.formats import write_format
 from affectlake.lake.git import UNSHALLOW, branch_of, git, git_or_none, identity, is_shallow
 from affectlake.lake.git_filters import refuse_altered
+from affectlake.lake.merges import refuse_merging
 from affectlake.lake.pinning import NOTHING, Pinned
 from affectlake.lake.root import find as find  # noqa: PLC0414 (those who write ask for it here)
 from affectlake.lake.stages import dvc_repository, sort_lock
@@ -212,6 +213,7 @@ def publish(root: Path, say: Callable[[str], None] = lambda _line: None, pinned:
         If the repository is in a state in which no version can be made.
     """
     branch_of(root)
+    refuse_merging(root)
     refuse_secrets(root)
     refuse_behind(root)
     sort_lock(root)
@@ -237,6 +239,7 @@ def publish_collected(root: Path, say: Callable[[str], None] = lambda _line: Non
     if not _head(root):
         return publish(root, say)
     branch_of(root)
+    refuse_merging(root)
     refuse_secrets(root)
     refuse_behind(root)
     return _publish(root, [str(layout.COLLECTED)], NOTHING, say)
@@ -252,7 +255,7 @@ def _publish(root: Path, paths: list[str], pinned: Pinned, say: Callable[[str], 
         return None
     manifest, old = Manifest(root, tree), last_sound(root, known)
     name = next_name(root)
-    commit = _commit(root, tree, before, _message(name, manifest, old))
+    commit = _commit(root, tree, before, describe(name, manifest, old))
     git(root, "update-ref", "--stdin", stdin=_move(branch, before, name, commit, "commit"))
     try:
         git(root, "reset", "--quiet", "HEAD", "--", *dict.fromkeys([*paths, *map(str, pinned)]))
@@ -340,7 +343,8 @@ def _changes(manifest: Manifest, old: Manifest | None) -> Iterator[tuple[str, li
             yield output, had, manifest.files(output)
 
 
-def _message(name: str, manifest: Manifest, old: Manifest | None) -> str:
+def describe(name: str, manifest: Manifest, old: Manifest | None, how: str = "") -> str:
+    """Return the message of a version's commit: what changed since `old`; its new objects are made sure of."""
     import pyarrow.parquet as pq  # late: looking at versions is quick without it
 
     lines = []
@@ -353,6 +357,7 @@ def _message(name: str, manifest: Manifest, old: Manifest | None) -> str:
     lines += [f"  {output}: removed" for output in sorted(set(old.digests if old else ()) - set(manifest.digests))]
     others, known = tracked(manifest), tracked(old) if old else {}
     lines += [f"  {path}: changed (not a table)" for path in sorted(others) if others[path] != known.get(path)]
+    how = how or f"{len(lines) or 1} outputs changed"
     lines = lines or ["  parameters only"]
     code = f"{CODE_TRAILER}: {installed_version('affectlake')}"
-    return "\n".join([f"{name}: {len(lines)} outputs changed", "", *lines, "", code, ""])
+    return "\n".join([f"{name}: {how}", "", *lines, "", code, ""])

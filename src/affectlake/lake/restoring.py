@@ -7,13 +7,16 @@ checkout that was cut off, after tables were changed by hand, at a detached comm
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from affectlake.errors import LakeError
-from affectlake.lake.checkout import STATE, edited_tables, put_in_place, set_aside, state_files
+from affectlake.lake.checkout import edited_tables, put_in_place, set_aside, state_files
 from affectlake.lake.git import git, git_or_none
 from affectlake.lake.integrity import verify
+from affectlake.lake.layout import STATE
+from affectlake.lake.merges import refuse_merging
 from affectlake.lake.versions import Version, blobs, list_versions, resolve
 
 
@@ -53,15 +56,17 @@ def restore(root: Path, say: Callable[[str], None]) -> Restored:
     VersionError
         If there is no version, or a file of the latest one is missing or damaged; nothing is changed then.
     LakeError
-        If Git cannot go back to a branch.
+        If Git merged another lake's history into this one, or cannot go back to a branch.
     """
+    refuse_merging(root)
     latest = resolve(root)
     verify(root, latest)
     edited = [*_edited_state(root), *edited_tables(root)]
     aside = set_aside(root, edited, "restore", say)
     branch = _back_to_branch(root, latest)
     put_in_place(root, latest)
-    git_or_none(root, "reset", "--quiet", "HEAD", "--", *map(str, STATE))  # the index: as convenient, not needed
+    with suppress(LakeError):  # the index is a convenience: another program may hold it
+        git(root, "reset", "--quiet", "HEAD", "--", *_committed_state(root))
     return Restored(latest, aside, edited, branch)
 
 

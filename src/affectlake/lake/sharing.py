@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from affectlake.errors import LakeError, VersionError
-from affectlake.lake import layout
-from affectlake.lake.checkout import checkout, refuse_unpublished
+from affectlake.lake.advancing import advance, finish_advance, is_ancestor, refuse_in_the_way, refuse_unready
 from affectlake.lake.content import State, examine
 from affectlake.lake.formats import refuse_newer_at
-from affectlake.lake.git import UNSHALLOW, branch_of, git, git_or_none, is_shallow, refuse_locked_index
+from affectlake.lake.git import UNSHALLOW, branch_of, git, is_shallow
 from affectlake.lake.integrity import Users, users, verify
+from affectlake.lake.merges import refuse_merging
+from affectlake.lake.recovery import sweep
 from affectlake.lake.remotes import Remote, open_remote
 from affectlake.lake.tags import TAGS, announced, has_origin, number
 from affectlake.lake.versions import Version, cache_folder, cached_object, list_versions
 
 _INCOMING = "refs/affectlake/incoming/"
 _PER_ROUND = 32
-# what says which version the folder holds
-_STATE = (layout.PARAMS, layout.PIPELINE, layout.PIPELINE_LOCK, layout.COLLECTED)
+_JOIN = "unite the two with `affectlake join origin`: no answer and no version is lost"
 
 Say = Callable[[str], None]
 
@@ -78,7 +78,7 @@ def push(root: Path, versions: list[Version], remote: str = "", say: Say = _quie
         raise LakeError(
             "the files are in the remote, but origin did not take the versions",
             found=error.found,
-            todo="if origin has versions that this lake lacks, `affectlake pull` first; then push again",
+            todo="if origin has gone on, take what it has with `affectlake join origin`; then push again",
         ) from error
     return Moved(n_files, [v.name for v in versions])
 
@@ -132,6 +132,9 @@ def pull(root: Path, remote: str = "", say: Say = _quiet) -> Moved:
         If the DVC remote lacks a file of a version's tables or has other bytes, or the version names what is not a
         table; that version's name is not taken then.
     """
+    sweep(root)
+    finish_advance(root, say)
+    refuse_merging(root)
     incoming = _fetch(root)
     if incoming:
         refuse_newer_at(root, incoming[-1].commit)
@@ -142,14 +145,14 @@ def pull(root: Path, remote: str = "", say: Say = _quiet) -> Moved:
     away = open_remote(root, remote)
     cache_folder(root).mkdir(mode=0o700, parents=True, exist_ok=True)
     first = users(root, wanted)  # listings, and the files of those that were here
-    n_files = _take(root, first, away, say)
-    n_files += _take(root, {md5: use for md5, use in users(root, wanted).items() if md5 not in first}, away, say)
+    n_files = take(root, first, away, say)
+    n_files += take(root, {md5: use for md5, use in users(root, wanted).items() if md5 not in first}, away, say)
     if incoming:
-        _advance(root, incoming)
+        _advance(root, incoming, say)
     return Moved(n_files, [v.name for v in incoming])
 
 
-def _take(root: Path, wanted: dict[str, Users], away: Remote, say: Say) -> int:
+def take(root: Path, wanted: dict[str, Users], away: Remote, say: Say) -> int:
     """Bring objects into the cache, whole; one that came with other bytes does not stay."""
     lacking = [md5 for md5 in wanted if examine(cached_object(root, md5), md5)]
     bad: dict[str, State] = {}
@@ -180,7 +183,7 @@ def _fetch(root: Path) -> list[Version]:
         raise LakeError(
             f"{parted[0]} is another version here than at the remote",
             found=f"{have[parted[0]][:10]} here, {there[parted[0]][:10]} there",
-            todo="keep this lake as a branch of its own (`git branch mine`), or clone the remote anew",
+            todo=_JOIN,
         )
     new = there.keys() - have.keys()
     if new:
@@ -193,9 +196,9 @@ def _refuse_unready(root: Path, newest: Version) -> None:
     """Raise :class:`LakeError` unless the branch can move on to `newest` and nothing in the folder is lost by it."""
     branch = branch_of(root)
     head = git(root, "rev-parse", "HEAD").strip()
-    if _is_ancestor(root, newest.commit, head):
+    if is_ancestor(root, newest.commit, head):
         return
-    if not _is_ancestor(root, head, newest.commit):
+    if not is_ancestor(root, head, newest.commit):
         if is_shallow(root):
             raise LakeError(
                 f"whether {branch.removeprefix('refs/heads/')} leads to {newest.name} cannot be told",
@@ -205,47 +208,18 @@ def _refuse_unready(root: Path, newest: Version) -> None:
         raise LakeError(
             f"this lake and the remote have each gone on: {branch.removeprefix('refs/heads/')} does not lead to "
             f"{newest.name}",
-            todo="keep this lake as a branch of its own (`git branch mine`), or clone the remote anew",
+            todo=_JOIN,
         )
-    refuse_locked_index(root)
-    git_or_none(root, "update-index", "-q", "--refresh")  # files written anew with the same bytes are not changes
-    if git(root, "status", "--porcelain", "--untracked-files=normal", "--", *map(str, _STATE)):
-        refuse_unpublished(root)
-        raise LakeError("the folder holds an older version", todo="`affectlake checkout latest`, then pull again")
-    try:
-        git(root, "read-tree", "-m", "-u", "--dry-run", head, newest.commit)
-    except LakeError as error:
-        raise LakeError(
-            "files changed in this folder stand in the way of the new versions",
-            found=error.found,
-            todo="commit them elsewhere or take them back (`git stash`), then pull again",
-        ) from error
+    refuse_unready(root)
+    refuse_in_the_way(root, newest.commit)
 
 
-def _advance(root: Path, incoming: list[Version]) -> None:
+def _advance(root: Path, incoming: list[Version], say: Say) -> None:
     """Take the names of `incoming`, and move branch and folder on to the newest, unless the branch is there."""
     newest = incoming[-1]
     head = git(root, "rev-parse", "HEAD").strip()
     moves = "".join(f"update {TAGS}{v.name} {v.commit}\ndelete {_INCOMING}{v.name}\n" for v in incoming)
-    if _is_ancestor(root, newest.commit, head):
-        git(root, "update-ref", "--stdin", stdin=f"start\n{moves}prepare\ncommit\n")
-        return
-    refuse_locked_index(root)
-    moves += f"update {branch_of(root)} {newest.commit} {head}\n"
-    git(root, "update-ref", "--stdin", stdin=f"start\n{moves}prepare\ncommit\n")
-    if any((root / layout.TABLES).glob("*")):
-        checkout(root, newest)
-    try:
-        if any((root / layout.TABLES).glob("*")):
-            git(root, "add", "--force", "--", *(str(path) for path in _STATE if (root / path).exists()))
-        git(root, "read-tree", "-m", "-u", head, newest.commit)
-    except LakeError as error:
-        raise LakeError(
-            f"{newest.name} has come, but Git's index is behind it",
-            found=f"{error.summary}: {error.found}",
-            todo="`git reset` brings it up to date; `git status` then shows files that are still the old ones",
-        ) from error
-
-
-def _is_ancestor(root: Path, older: str, newer: str) -> bool:
-    return git_or_none(root, "merge-base", "--is-ancestor", older, newer) is not None
+    if is_ancestor(root, newest.commit, head):
+        advance(root, moves, head, say)
+    else:
+        advance(root, f"{moves}update {branch_of(root)} {newest.commit} {head}\n", newest.commit, say)

@@ -1,0 +1,152 @@
+"""Joining a lake with another: what waits is published first, and what becomes of parameters and pipeline.
+
+Rows, versions and names are the lake's (:mod:`affectlake.lake.joining`).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from functools import partial
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from affectlake.errors import LeaseError, UsageError
+from affectlake.judge import lease
+from affectlake.judge.keys import canonical
+from affectlake.lake import joining, layout, repository
+from affectlake.lake.cache import read_listing
+from affectlake.lake.growing import pointer_text
+from affectlake.lake.joining import Joined, Parting, Settled
+from affectlake.lake.merges import merging, torn
+from affectlake.lake.versions import cached_object
+from pipelines import params, render
+from pipelines.answers import GROWING
+from pipelines.journals import Say, journaled, leases, publish_waiting
+
+_LONGEST = 40
+_MOST = 8
+
+
+def join(lake: Path, source: str, remote: str, say: Say) -> Joined:
+    """Publish what waits in this lake's journals, then unite it with another lake.
+
+    Parameters
+    ----------
+    lake, source, remote, say
+        As for :func:`affectlake.lake.joining.join`.
+
+    Raises
+    ------
+    AffectlakeError
+        As there, and :func:`pipelines.journals.publish_waiting`.
+    """
+    _publish_first(lake, say)
+    with repository.writing(lake, "affectlake join", wait_s=float("inf"), say=say):
+        return joining.join(lake, source, remote, partial(settled, lake), say)
+
+
+def _publish_first(lake: Path, say: Say) -> None:
+    agents = journaled(lake)
+    if agents and (merging(lake) or torn(lake)):
+        say(f"answers of {', '.join(agents)} that are in no version yet are published by the next `affectlake collect`")
+        return
+    for agent in agents:
+        try:
+            with lease.hold(leases(lake), agent):
+                done = publish_waiting(lake, agent, say)
+        except LeaseError as error:
+            say(f"{error.summary} ({error.found}): what it has not published yet comes with its next version")
+            continue
+        if done.n_added:
+            say(f"{agent}: {done.n_added:,} answers that were in no version are published")
+
+
+def settled(lake: Path, parting: Parting) -> Settled:
+    """Return the parameters of a joined version: ours, with the agents that only the other side has, and its pipeline.
+
+    Where a merge by Git is in progress, ours are those in the folder, if they can be read.
+    """
+    try:
+        text = parting.folder.decode()
+        params.parse(text)
+    except (UsageError, UnicodeDecodeError):
+        text = parting.ours.decode()
+    notes: dict[str, None] = {}
+    for theirs in parting.theirs:
+        try:
+            raw = params.parse(theirs.decode()).raw
+        except UsageError as error:
+            notes[f"their params.yaml is left: {error.summary}"] = None
+            continue
+        base = params.parse(parting.base.decode()).raw if parting.base else {"agents": {}}
+        for name in raw["agents"]:
+            if name not in params.parse(text).agents and name not in base["agents"]:
+                text, note = _with_agent(text, theirs.decode(), name)
+                notes[note] = None
+        notes |= dict.fromkeys(_differences(params.parse(text).raw, raw))
+    return Settled(text.encode(), _pipeline(lake, text, parting.collected).encode(), list(notes))
+
+
+def _with_agent(text: str, theirs: str, name: str) -> tuple[str, str]:
+    """Add an agent's entry; one that cannot stand beside ours is left out."""
+    editor, out = params.text_editor(), StringIO()
+    document = editor.load(text)
+    document["agents"][name] = editor.load(theirs)["agents"][name]
+    editor.dump(document, out)
+    try:
+        params.parse(out.getvalue())
+    except UsageError as error:
+        return text, f"params.yaml: their agent {name} is left out: {error.summary}"
+    return out.getvalue(), f"params.yaml: their agent {name} is added"
+
+
+def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    mine, other = dict(_leaves(ours)), dict(_leaves(theirs))
+    found = [
+        f"{key} (ours {_shown(mine, key)}, theirs {_shown(other, key)})"
+        for key in dict.fromkeys([*mine, *other])
+        if (key in mine, mine.get(key)) != (key in other, other.get(key))
+    ]
+    more = f" and {len(found) - _MOST} more" if len(found) > _MOST else ""
+    return [f"params.yaml differs in: {', '.join(found[:_MOST])}{more}"] if found else []
+
+
+def _leaves(node: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key, value in node.items():
+        inner = isinstance(value, Mapping) and value
+        found += _leaves(value, f"{prefix}{key}.") if inner else [(f"{prefix}{key}", value)]
+    return found
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    """Return a value in few words; an address may hold a password, and is not shown."""
+    if key not in values:
+        return "nothing"
+    text = canonical(values[key])
+    if "://" in text:
+        return "an address"
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def _pipeline(lake: Path, text: str, collected: Mapping[str, str]) -> str:
+    """Return the ``dvc.yaml`` of a lake with these parameters and answers, made in a folder that has both."""
+    aside = lake / layout.STAGING / "join" / "lake"
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        aside.mkdir(parents=True)
+        (aside / layout.PARAMS).write_text(text, encoding="utf-8")
+        for output, digest in collected.items():
+            parts = read_listing(lake, digest)
+            pointer, folder = aside / layout.pointer(output), aside / layout.table_folder(output)
+            pointer.parent.mkdir(parents=True, exist_ok=True)
+            pointer.write_text(pointer_text(output, digest, len(parts)), encoding="utf-8")
+            if output.startswith(f"{GROWING}/"):
+                folder.mkdir(parents=True)
+                for part in parts:
+                    (folder / part.relpath).symlink_to(cached_object(lake, part.md5))
+        return render.render(params.load(aside))
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
