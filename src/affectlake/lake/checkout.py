@@ -165,7 +165,8 @@ def refuse_unpublished(root: Path) -> None:
     paths = state_files(root)
     hashes = git(root, "hash-object", "--stdin-paths", stdin="".join(f"{path}\n" for path in paths)).split()
     now = dict(zip(paths, hashes, strict=True))
-    known = [dict(blobs(root, version.commit, map(str, STATE))) for version in reversed(list_versions(root))]
+    versions = [version for version in reversed(list_versions(root)) if not version.is_lost]
+    known = [dict(blobs(root, version.commit, map(str, STATE))) for version in versions]
     if (root / _UNFINISHED).exists():  # the folder is between two versions, each file of which must be one's
         if all(any(one.get(path) == name for one in known) for path, name in now.items()):
             return

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import count
 from pathlib import Path
 
 from affectlake.errors import LakeError
@@ -27,9 +28,11 @@ def number(name: str) -> int:
 
 
 def next_name(root: Path) -> str:
-    """Return the name of the version to come: after every ``vN`` that is taken, whatever it names."""
-    taken = {name.partition("/")[0] for name in references(root, TAGS)}
-    return f"v{max((number(name) for name in taken if is_version_name(name)), default=0) + 1}"
+    """Return the name of the version to come: the first after every ``vN`` that is taken, whatever it names."""
+    taken = references(root, TAGS)
+    folders = {name.partition("/")[0] for name in taken if "/" in name}  # beside lake/v4/x there can be no lake/v4
+    last = max((number(name) for name in taken if is_version_name(name)), default=0)
+    return next(name for name in (f"v{n}" for n in count(last + 1)) if name not in folders)
 
 
 def references(root: Path, namespace: str) -> dict[str, str]:

@@ -40,6 +40,11 @@ class Version(NamedTuple):
     code_version: str
     changes: str
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether Git does not have its commit."""
+        return not self.created
+
 
 class File(NamedTuple):
     """One part of an output at a version: where it belongs in the lake, its MD5, and the cached file that has it."""
@@ -316,7 +321,7 @@ def resolve(root: Path, name: str = "") -> Version:
     Raises
     ------
     VersionError
-        If there is no such version, or the prefix fits several.
+        If there is no such version, the prefix fits several, or Git does not have its commit.
     """
     known = list_versions(root)
     _refuse_odd(root, name, known)
@@ -324,7 +329,7 @@ def resolve(root: Path, name: str = "") -> Version:
         todo = UNSHALLOW if is_shallow(root) else "make one with `affectlake run`"
         raise VersionError(f"{root} has no version yet", todo=todo)
     if name in ("", "latest"):
-        return known[-1]
+        return _found(root, known[-1])
     named = [v for v in known if v.name == name] or [v for v in known if len(name) >= 4 and v.commit.startswith(name)]
     if len(named) != 1:
         raise VersionError(
@@ -334,7 +339,17 @@ def resolve(root: Path, name: str = "") -> Version:
             or nearest(name, [v.name for v in known])
             or "list them with `affectlake versions`",
         )
-    return named[0]
+    return _found(root, named[0])
+
+
+def _found(root: Path, version: Version) -> Version:
+    if version.is_lost:
+        raise VersionError(
+            f"the commit of {version.name} is not in the Git repository of {root}",
+            found=version.commit,
+            todo="another clone may have it: `git fetch --refetch REMOTE`",
+        )
+    return version
 
 
 def _refuse_odd(root: Path, name: str, known: list[Version]) -> None:
