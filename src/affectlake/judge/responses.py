@@ -24,8 +24,7 @@ OF_AGENT = ("agent", "protocol", "model", "revision", "sampling")
 """Columns of ``responses`` that say who was asked and how: the same in every row of an agent's entry."""
 
 DECLINED = frozenset(
-    ("refusal", "content_filter", "content-filter", "safety", "prohibited_content")
-    + ("blocklist", "recitation", "sensitive")
+    "refusal content_filter content-filter safety prohibited_content blocklist recitation sensitive".split()
 )
 """``finish_reason`` of an answer that the model or its provider declines; what came before a filter is no choice."""
 
