@@ -23,9 +23,10 @@ IDENTITY = ["trial_set", "i", "j", "k", "repeat"]
 OF_AGENT = ("agent", "protocol", "model", "revision", "sampling")
 """Columns of ``responses`` that say who was asked and how: the same in every row of an agent's entry."""
 
-DECLINED = frozenset(
-    ("refusal", "content_filter", "content-filter", "safety", "prohibited_content", "blocklist", "sensitive")
-)
+DECLINED = frozenset({
+    "refusal", "content_filter", "content-filter", "safety", "prohibited_content", "blocklist", "recitation",
+    "sensitive",
+})  # fmt: skip
 """``finish_reason`` of an answer that the model or its provider declines; what came before a filter is no choice."""
 
 
