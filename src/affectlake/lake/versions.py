@@ -30,7 +30,10 @@ _CONFIGS = ("config", "config.local")
 
 
 class Version(NamedTuple):
-    """One version: its name, commit, when (ISO 8601), who made it, with which affectlake, and what changed."""
+    """One version: its name, commit, when (ISO 8601), who made it, with which affectlake, and what changed.
+
+    Time and author are empty if Git does not have its commit.
+    """
 
     name: str
     commit: str
