@@ -130,6 +130,11 @@ def test_no_variable_of_a_repository_reaches_git(monkeypatch: pytest.MonkeyPatch
     left = environment()
     assert {name for name in names if left.get(name) == "x"} == set()
     assert environment({"GIT_INDEX_FILE": "mine"})["GIT_INDEX_FILE"] == "mine"
+    monkeypatch.setenv("GIT_AUTHOR_NAME", "of the caller's commit")
+    assert "GIT_AUTHOR_NAME" not in environment()
+    for name in names:
+        monkeypatch.delenv(name)
+    assert environment()["GIT_AUTHOR_NAME"], "a user's own"
 
 
 def test_the_library_in_a_hook_leaves_the_process_as_it_was(

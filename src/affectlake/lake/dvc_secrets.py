@@ -17,9 +17,19 @@ def secret_keys(root: Path) -> list[tuple[str, str]]:
     """Return the section and name of every setting in ``.dvc/config`` that holds a secret.
 
     A secret is what DVC takes as a password, key or token, or a URL that carries one.
+
+    Raises
+    ------
+    LakeError
+        If the file cannot be read.
     """
     config = configparser.RawConfigParser(strict=False)
-    config.read(root / ".dvc" / "config", encoding="utf-8")
+    try:
+        config.read(root / ".dvc" / "config", encoding="utf-8")
+    except (configparser.Error, UnicodeDecodeError) as error:
+        raise LakeError(
+            ".dvc/config cannot be read", found=type(error).__name__, todo="mend it: `dvc config --list`"
+        ) from error
     return [
         (section.strip("'"), name)
         for section in config.sections()

@@ -106,7 +106,9 @@ def _callers(env: Mapping[str, str]) -> list[str]:
     found = [
         name for name in env if name in _OF_A_REPOSITORY or name.startswith(("GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_"))
     ]
-    if found:  # a Git command calls, or somebody who speaks for one: then author and dates are those of its commit
+    if any(
+        not name.startswith("GIT_CONFIG") for name in found
+    ):  # a Git command calls: author and dates are of its commit
         found += [name for name in (*_OF_A_COMMIT, *_OF_AN_AUTHOR) if name in env]
     return found
 

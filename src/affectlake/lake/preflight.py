@@ -21,7 +21,7 @@ from affectlake.lake.repository import rehearse
 from affectlake.lake.versions import cache_folder
 
 ROOM_BYTES = 64 << 20
-"""Room that must be left on the disk for a version to be begun."""
+"""Room that must be left on each disk for a version to be begun."""
 
 _GOES_ON = {"CHERRY_PICK_HEAD": "cherry-pick", "REVERT_HEAD": "revert"}
 _CANNOT_RESERVE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ENODEV)
@@ -59,9 +59,11 @@ def refuse_unpublishable(root: Path) -> None:
     branch_of(root)
     refuse_merging(root)
     _refuse_half_done(root)
-    folders = [root, *(root / path for path in (layout.TABLES, layout.COLLECTED, layout.STAGING, ".dvc/tmp"))]
-    for folder in [*folders, cache_folder(root) / "files" / "md5", git_path(root, "objects")]:
-        _refuse_unwritable(root, folder)
+    places = (layout.TABLES, layout.COLLECTED, layout.STAGING, Path(".dvc/tmp"))
+    folders = [root, *(root / path for path in places), cache_folder(root) / "files/md5", git_path(root, "objects")]
+    disks: set[int] = set()
+    for folder in folders:
+        _refuse_unwritable(root, folder, disks)
     rehearse(root)
 
 
@@ -75,12 +77,15 @@ def _refuse_half_done(root: Path) -> None:
             )
 
 
-def _refuse_unwritable(root: Path, folder: Path) -> None:
-    """Raise :class:`LakeError` unless a file of some size can be made in a folder that is there or can be made."""
+def _refuse_unwritable(root: Path, folder: Path, disks: set[int]) -> None:
+    """Raise :class:`LakeError` unless a file can be made in a folder; on a disk not among `disks`, one of some size."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as probe:
-            os.posix_fallocate(probe.fileno(), 0, ROOM_BYTES)
+            disk = os.fstat(probe.fileno()).st_dev
+            if disk not in disks:
+                os.posix_fallocate(probe.fileno(), 0, ROOM_BYTES)
+                disks.add(disk)
     except OSError as error:
         if error.errno in _CANNOT_RESERVE:
             return  # a file system that reserves no room: it was written to, and has to do

@@ -31,7 +31,10 @@ CODE_TRAILER = "Affectlake-Code"
 
 
 class Version(NamedTuple):
-    """One version: its name, commit, when (ISO 8601), who made it, with which affectlake, and what changed."""
+    """One version: its name, commit, when (ISO 8601), who made it, with which affectlake, and what changed.
+
+    Time and author are empty if Git does not have its commit.
+    """
 
     name: str
     commit: str
