@@ -146,7 +146,10 @@ def pull(root: Path, remote: str = "", say: Say = _quiet) -> Moved:
     cache_folder(root).mkdir(mode=0o700, parents=True, exist_ok=True)
     first = users(root, wanted)  # listings, and the files of those that were here
     n_files = take(root, first, away, say)
-    n_files += take(root, {md5: use for md5, use in users(root, wanted).items() if md5 not in first}, away, say)
+    # what a table needs is asked for again where it came only as something else, which may be missing
+    tried = {md5 for md5, use in first.items() if use.is_table}
+    rest = {md5: use for md5, use in users(root, wanted).items() if md5 not in tried}
+    n_files += take(root, {md5: use for md5, use in rest.items() if use.is_table or md5 not in first}, away, say)
     if incoming:
         _advance(root, incoming, say)
     return Moved(n_files, [v.name for v in incoming])
