@@ -47,17 +47,18 @@ def _use_own_prefect_home() -> None:
     """
     from importlib.metadata import version
 
-    given, users_home = os.environ.get("PREFECT_HOME"), os.path.expanduser("~")  # noqa: PTH111 - Path raises where there is no home
-    if given and Path(given).match("affectlake/prefect-*"):
-        return  # set so by a process that this one was started by
+    given, users_home = os.environ.get("PREFECT_HOME"), os.path.expanduser("~")  # noqa: PTH111
     if users_home == "~":
         return  # a user without a home: Prefect says so, to whom it matters
-    users = Path(given).expanduser() if given else Path(users_home) / ".prefect"
-    state = users if given else Path(os.environ.get("XDG_STATE_HOME") or Path(users_home) / ".local/state")
-    home = state / "affectlake" / f"prefect-{version('prefect')}"
+    if given and Path(given).match("affectlake/prefect-*"):  # set so by a process that this one was started by
+        home = Path(given)
+    else:
+        users = Path(given).expanduser() if given else Path(users_home) / ".prefect"
+        state = users if given else Path(os.environ.get("XDG_STATE_HOME") or Path(users_home) / ".local/state")
+        home = state / "affectlake" / f"prefect-{version('prefect')}"
+        os.environ["PREFECT_HOME"] = str(home)
+        os.environ.setdefault("PREFECT_PROFILES_PATH", str(users / "profiles.toml"))
+        if (users / "logging.yml").exists():
+            os.environ.setdefault("PREFECT_LOGGING_CONFIG_PATH", str(users / "logging.yml"))
     with suppress(OSError):  # what cannot be written is said by the server that wants to
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.environ["PREFECT_HOME"] = str(home)
-    os.environ.setdefault("PREFECT_PROFILES_PATH", str(users / "profiles.toml"))
-    if (users / "logging.yml").exists():
-        os.environ.setdefault("PREFECT_LOGGING_CONFIG_PATH", str(users / "logging.yml"))

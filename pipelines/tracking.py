@@ -9,9 +9,11 @@ holds what no table may: clocks, hosts and run ids. It never fails what it recor
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -101,7 +103,7 @@ def record_collection(lake: Path, params: Params, agent: ChatAgent, trial_set: s
         client.log_batch(run.info.run_id, metrics, [Param(key, hide(value)) for key, value in facts.items() if value])
         client.set_terminated(run.info.run_id)
 
-    _record_runs(lake, f"{params.study}{COLLECTION}", f"the collection of {agent.name}'s answers", [write], say)
+    _record_runs(lake, f"{params.study}{COLLECTION}", f"the rounds of asking {agent.name}", [write], say)
 
 
 def _measures(account: Account) -> dict[str, float]:
@@ -140,7 +142,10 @@ def collection_pace(lake: Path, study: str, agent: str, trial_set: str) -> Pace:
         return Pace(0, 0, 0.0)
     look = partial(_pace, uri, study, agent, trial_set)
     try:
-        return look() if uri == _own_uri(lake) else ask(uri, look)
+        if uri != _own_uri(lake):
+            return ask(uri, look)
+        _look_into(lake / layout.MODEL_RUNS)
+        return look()
     except Exception:  # whatever the store's own exceptions are, how long it took is not worth failing for
         return Pace(0, 0, 0.0, is_known=False)
 
@@ -201,12 +206,20 @@ def _opened(uri: str, lake: Path, experiment: str) -> tuple[Any, str]:
     """Return a client of a store, and the id of an experiment there."""
     from mlflow import MlflowClient
 
+    if uri == _own_uri(lake):
+        _look_into(lake / layout.MODEL_RUNS)
     client = MlflowClient(uri)
     found = client.get_experiment_by_name(experiment)
     if found is not None:
         return client, str(found.experiment_id)
     files = (lake / layout.MODEL_FILES).as_uri() if uri == _own_uri(lake) else None
     return client, str(client.create_experiment(experiment, artifact_location=files))
+
+
+def _look_into(database: Path) -> None:
+    """Raise at once if a database cannot be read; MLflow tries ten times, for two minutes."""
+    with closing(sqlite3.connect(database)) as opened:
+        opened.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
 
 def _facts(lake: Path, stage: Stage, params: Params, seed: int) -> dict[str, str]:

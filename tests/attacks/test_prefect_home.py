@@ -1,0 +1,155 @@
+"""The temporary Prefect server's own home: the user's ~/.prefect is neither written nor a reason to stop."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from affectlake.errors import LakeError
+from tests.chat import ENTRY
+from tests.chat_lakes import make_lake
+
+PREFECTS = ("PREFECT_HOME", "PREFECT_PROFILES_PATH", "PREFECT_API_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
+NEWER = "27d8f4e1a6c9"  # a migration that the Prefect installed here does not know
+PROFILES = """active = "mine"
+
+[profiles.mine]
+PREFECT_LOGGING_LEVEL = "INFO"
+"""
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake that is up to date: a run of it starts Prefect, and has nothing else to do."""
+    lake = tmp_path_factory.mktemp("home-of") / "lake"
+    make_lake(lake, ENTRY)
+    return lake
+
+
+@pytest.fixture
+def lake(origin: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(origin, tmp_path / "lake", symlinks=True)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home whose Prefect database a newer Prefect has migrated."""
+    folder = tmp_path / "home" / ".prefect"
+    folder.mkdir(parents=True)
+    (folder / "profiles.toml").write_text(PROFILES)
+    with sqlite3.connect(folder / "prefect.db") as database:
+        database.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+        database.execute("INSERT INTO alembic_version VALUES (?)", (NEWER,))
+        database.execute("CREATE TABLE flow_run (id TEXT)")
+    database.close()
+    return folder.parent
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """Return what a process of the user has: this home, and nothing of the tests' own."""
+    env = {name: value for name, value in os.environ.items() if name not in PREFECTS and name != "XDG_STATE_HOME"}
+    return env | {"HOME": str(home)} | more
+
+
+def run(lake: Path, env: dict[str, str], ok: int = 0) -> str:
+    command = ["affectlake", "run", "--lake", str(lake)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == ok, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_a_newer_database_in_the_user_s_home_stays_as_it_is(lake: Path, home: Path) -> None:
+    before = files(home / ".prefect")
+    assert "is up to date" in run(lake, environment(home))
+    assert files(home / ".prefect") == before
+    (state,) = (home / ".local/state/affectlake").iterdir()
+    assert state.name.startswith("prefect-3.")
+    assert (state / "prefect.db").is_file()
+    assert not list(state.glob("*.log"))
+
+
+def test_two_runs_at_once_in_a_home_that_the_user_names(lake: Path, home: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(lake, tmp_path / "other", symlinks=True)
+    (home / ".prefect").rename(home / "mine")
+    before = files(home / "mine")
+    env = environment(home, PREFECT_HOME=str(home / "mine"))
+    commands = [["affectlake", "run", "--lake", str(one)] for one in (lake, other)]
+    running = [subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) for command in commands]
+    said = [one.communicate(timeout=300)[1] for one in running]
+    assert [one.returncode for one in running] == [0, 0], said
+    after = files(home / "mine")
+    assert {name: after[name] for name in before} == before
+    assert all(name.startswith("affectlake/prefect-3.") for name in after.keys() - before.keys())
+    assert not (home / ".prefect").exists()
+    assert not (home / ".local").exists()
+
+
+def settings_of(env: dict[str, str]) -> tuple[str, str, str, str]:
+    """Return Prefect's API, key, level of logging and database in a process of this tool."""
+    program = (
+        "from flows.process import configure_process as c; c()\n"
+        "from prefect.settings import get_current_settings\n"
+        "s = get_current_settings()\n"
+        "database = s.server.database.connection_url.get_secret_value()\n"
+        "print(s.api.url, s.api.key and s.api.key.get_secret_value(), s.logging.level, database)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    api, key, level, database = done.stdout.split()
+    return api, key, level, database
+
+
+def test_what_the_user_has_set_counts(home: Path) -> None:
+    own, before = f"{home}/.local/state/affectlake/prefect-3.", files(home / ".prefect")
+    api, key, level, database = settings_of(environment(home))
+    assert (api, key, level) == ("None", "None", "INFO")
+    assert database.startswith(f"sqlite+aiosqlite:///{own}")
+    assert files(home / ".prefect") == before
+    cloud = 'PREFECT_API_URL = "http://127.0.0.1:4299/api"\nPREFECT_API_KEY = "pnu_x"\n'
+    (home / ".prefect/profiles.toml").write_text(f"{PROFILES}{cloud}")
+    assert settings_of(environment(home))[:3] == ("http://127.0.0.1:4299/api", "pnu_x", "INFO")
+    given = {"PREFECT_API_URL": "http://127.0.0.1:4300/api"}
+    given |= {"PREFECT_API_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:////elsewhere/prefect.db"}
+    found = settings_of(environment(home, **given))
+    assert (found[0], found[3]) == tuple(given.values())
+
+
+def test_a_server_that_does_not_start_is_told_with_its_cause(lake: Path, home: Path) -> None:
+    url = f"sqlite+aiosqlite:///{home}/.prefect/prefect.db"
+    began = time.monotonic()
+    said = run(lake, environment(home, PREFECT_API_DATABASE_CONNECTION_URL=url), ok=1)
+    assert time.monotonic() - began < 120
+    assert "the Prefect server ended with status 3" in said
+    assert f"Can't locate revision identified by '{NEWER}'" in said
+    assert "`dvc repro` and then `affectlake publish` need no server" in said
+
+
+def test_a_server_that_takes_too_long_is_told_with_the_limit(lake: Path, home: Path) -> None:
+    said = run(lake, environment(home, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="1"), ok=1)
+    assert "the Prefect server did not start within 1 s" in said
+    assert "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS=2 waits longer" in said
+
+
+def test_waiting_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows import prefect_server
+
+    monkeypatch.setattr(prefect_server, "SAID_AFTER_S", 0.2)
+    said: list[str] = []
+    with subprocess.Popen(["sleep", "60"]) as process:
+        (tmp_path / "log").write_text("busy\n")
+        with pytest.raises(LakeError, match="did not start within 1 s"):
+            prefect_server._wait_until_healthy("http://127.0.0.1:9", process, tmp_path / "log", 1, said.append)
+        process.kill()
+    assert said == [f"waiting for the Prefect server, at most 1 s; its log is {tmp_path / 'log'}"]
