@@ -297,13 +297,13 @@ def test_an_agent_whose_name_leads_elsewhere_is_refused_before_a_path_is_made_of
     assert contents(victim) == before
 
 
-def test_a_mark_that_names_no_version_is_finished_by_another_checkout(published: Path) -> None:
+def test_a_mark_that_names_no_version_is_finished_by_a_restoration(published: Path) -> None:
     mark = published / layout.STAGING / "checkout-of"
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.write_text("../../../victim")
-    with pytest.raises(LakeError, match="affectlake checkout latest"):
+    with pytest.raises(LakeError, match="affectlake restore"):
         recover(published, quiet)
-    affectlake("checkout", "latest", "--lake", published)
+    affectlake("restore", "--lake", published)
     recover(published, quiet)
     assert not mark.exists()
 

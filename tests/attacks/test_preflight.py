@@ -116,7 +116,7 @@ def fill_staging(lake: Path) -> None:
 
 STATES: dict[str, tuple[Callable[[Path], None], str]] = {
     "detached": (detach, r"at a detached commit"),
-    "merge": (merge, r"(?s)a merge goes on.*git merge --continue"),
+    "merge": (merge, r"(?s)not joined yet.*affectlake join.*git merge --abort"),
     "rebase": (rebase, r"(?s)at a detached commit.*git rebase --continue"),
     "a link": (link_params, r"params\.yaml is a symbolic link"),
     "a link in the way": (link_storage, r"beyond a symbolic link"),

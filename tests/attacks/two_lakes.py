@@ -14,7 +14,7 @@ from affectlake.lake.joining import Joined, Parting, Settled
 from affectlake.lake.recovery import recover
 from affectlake.lake.sharing import push
 from affectlake.lake.stages import record_done
-from affectlake.lake.versions import Manifest, list_versions
+from affectlake.lake.versions import Manifest, content_at, list_versions
 
 Row = tuple[bytes, str | None, str | None]
 """An answer as a test thinks of it: key, text, and kind of failure."""
@@ -122,7 +122,7 @@ def settle_in(lake: Path) -> joining.Settle:
 
     def settle(parting: Parting) -> Settled:
         text = parting.ours if b"<<<<" in parting.folder else parting.folder
-        return Settled(text, joining.file_at(lake, "HEAD", layout.PIPELINE) or b"", [])
+        return Settled(text, content_at(lake, "HEAD", layout.PIPELINE) or b"", [])
 
     return settle
 

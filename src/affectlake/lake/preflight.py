@@ -15,7 +15,6 @@ from affectlake.errors import LakeError
 from affectlake.lake import layout
 from affectlake.lake.cache import refuse_behind
 from affectlake.lake.git import branch_of, git_path
-from affectlake.lake.merges import refuse_merging
 from affectlake.lake.recovery import recover
 from affectlake.lake.repository import rehearse
 from affectlake.lake.versions import cache_folder
@@ -43,9 +42,8 @@ def prepare(root: Path, say: Callable[[str], None]) -> None:
         If a table was changed by hand, an older version is checked out that lacks collected rows, or for what
         :func:`refuse_unpublishable` looks at.
     """
-    branch_of(root)
-    recover(root, say)
     refuse_unpublishable(root)
+    recover(root, say)
     refuse_behind(root)
 
 
@@ -57,7 +55,6 @@ def refuse_unpublishable(root: Path) -> None:
     are written to can be, and that there is room.
     """
     branch_of(root)
-    refuse_merging(root)
     _refuse_half_done(root)
     places = (layout.TABLES, layout.COLLECTED, layout.STAGING, Path(".dvc/tmp"))
     folders = [root, *(root / path for path in places), cache_folder(root) / "files/md5", git_path(root, "objects")]
