@@ -61,6 +61,10 @@ def assert_whole(*lakes: Path) -> None:
 def test_nothing_is_removed_from_a_shared_cache_until_its_users_are_named(both: tuple[Path, Path]) -> None:
     mine, theirs = both
     before = names(mine)
+    for path in before:
+        os.utime(path, (path.stat().st_atime, path.stat().st_mtime - 30 * 24 * 3600))
+    subprocess.run(["affectlake", "gc", "--lake", mine, "--remove"], check=False, capture_output=True)
+    assert names(mine) == before
     for options in (["--remove"], ["--remove", "--days", "0"], ["--remove", "--days", "30"]):
         said = gc(mine, *options, ok=2)
         assert "lies outside" in said
