@@ -109,13 +109,13 @@ def run(lake: Path, settings: tuple[str, ...]) -> None:
 def publish(lake: Path) -> None:
     """Make what `dvc repro` built the next version."""
     from affectlake.lake import repository
-    from affectlake.lake.merges import refuse_merging
+    from affectlake.lake.merges import refuse_unjoined
     from flows.build import unfinished
     from pipelines import render
 
     root = repository.find(lake)
     with repository.writing(root, "affectlake publish", wait_s=math.inf, say=say):
-        refuse_merging(root)
+        refuse_unjoined(root)
         render.refuse_stale(root)
         unfinished(root)
         version = repository.publish(root)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from affectlake.errors import UsageError, nearest
 from affectlake.judge.agents import Agent, parse_agent
 from affectlake.lake import layout
-from affectlake.lake.merges import refuse_merging
+from affectlake.lake.merges import refuse_unjoined
 from affectlake.spose import FewJudgments, Settings
 from pipelines.answers import collected, fittable
 from pipelines.brain_params import KEYS as BRAIN_KEYS
@@ -188,7 +188,7 @@ def load(lake: Path) -> Params:
     try:
         checked = parse(path.read_text(encoding="utf-8"), str(path))
     except UsageError:
-        refuse_merging(lake)  # conflicts that Git has left in it have a remedy of their own
+        refuse_unjoined(lake)  # conflicts that Git has left in it have a remedy of their own
         raise
     return replace(checked, collected=collected(lake), fittable=fittable(lake))
 

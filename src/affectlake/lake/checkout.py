@@ -20,7 +20,7 @@ from affectlake.lake.files import clone, md5_of, sync_folder, write_whole
 from affectlake.lake.git import git, git_bytes
 from affectlake.lake.integrity import verify
 from affectlake.lake.layout import STATE
-from affectlake.lake.merges import refuse_merging
+from affectlake.lake.merges import refuse_unjoined
 from affectlake.lake.stages import refuse_cut_off, refuse_edited
 from affectlake.lake.versions import File, Manifest, Version, blobs, list_versions, resolve
 
@@ -48,7 +48,7 @@ def checkout(root: Path, version: Version) -> CheckedOut:
     VersionError
         If a file of the version is missing or damaged; nothing is changed then.
     """
-    refuse_merging(root)
+    refuse_unjoined(root)
     refuse_unpublished(root)
     verify(root, version)
     wanted, now = Manifest(root, version.commit), Manifest(root, "")

@@ -22,7 +22,7 @@ from affectlake.lake import layout
 from affectlake.lake.cache import refuse_behind, secure
 from affectlake.lake.formats import write_format
 from affectlake.lake.git import branch_of, git, git_or_none, identity
-from affectlake.lake.merges import refuse_merging
+from affectlake.lake.merges import refuse_unjoined
 from affectlake.lake.root import find as find  # noqa: PLC0414 (those who write ask for it here)
 from affectlake.lake.stages import dvc_repository, sort_lock
 from affectlake.lake.versions import (
@@ -183,7 +183,7 @@ def publish(root: Path) -> Version | None:
         If the repository is in a state in which no version can be made.
     """
     branch = branch_of(root)
-    refuse_merging(root)
+    refuse_unjoined(root)
     before = git_or_none(root, "rev-parse", "--verify", "--quiet", "HEAD") or ""
     known = list_versions(root)
     refuse_behind(root)
