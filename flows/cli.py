@@ -118,7 +118,7 @@ def publish(lake: Path) -> None:
     from affectlake.lake import layout, repository
     from affectlake.lake.cache import refuse_behind
     from affectlake.lake.git import branch_of
-    from affectlake.lake.merges import refuse_merging
+    from affectlake.lake.merges import refuse_unjoined
     from flows.build import unfinished
     from pipelines import render
     from pipelines.params import load
@@ -126,7 +126,7 @@ def publish(lake: Path) -> None:
     root = repository.find(lake)
     with repository.writing(root, "affectlake publish", wait_s=math.inf, say=say):
         branch_of(root)
-        refuse_merging(root)
+        refuse_unjoined(root)
         refuse_behind(root)
         render.refuse_stale(root)
         params = load(root)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from affectlake.errors import UsageError, nearest
 from affectlake.judge.agents import Agent, parse_agent
 from affectlake.lake import layout
-from affectlake.lake.merges import refuse_merging
+from affectlake.lake.merges import refuse_unjoined
 from affectlake.spose import FewJudgments, Settings
 from pipelines.answers import collected, fittable
 from pipelines.brain_params import KEYS as BRAIN_KEYS
@@ -197,7 +197,7 @@ def load(lake: Path) -> Params:
     try:
         checked = parse(text, str(path))
     except UsageError as error:
-        refuse_merging(lake)  # conflicts that Git has left in it have a remedy of their own
+        refuse_unjoined(lake)  # conflicts that Git has left in it have a remedy of their own
         restored = "correct it; `affectlake restore` brings the latest version's back and keeps it aside"
         error.todo = error.todo or restored
         raise

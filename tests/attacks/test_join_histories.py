@@ -156,6 +156,22 @@ def test_a_clean_merge_by_git_of_different_agents_is_mended(pair: tuple[Path, Pa
     sound(ours)
 
 
+def test_a_fast_forward_by_git_is_followed(pair: tuple[Path, Path]) -> None:
+    ours, theirs = pair
+    add(theirs, "two", row(3))
+    build(theirs, 8)
+    merge(ours, theirs, "--no-tags")
+    assert git(ours, "rev-parse", "HEAD") == git(theirs, "rev-parse", "HEAD")
+    with pytest.raises(LakeError, match="`affectlake join` brings them"):
+        recover(ours, quiet)
+    with pytest.raises(LakeError, match="affectlake join FOLDER"):
+        join(ours)
+    done = join(ours, theirs)
+    assert (done.made, done.taken) == (False, ["v3", "v4"])
+    assert contents(ours) == contents(theirs)
+    sound(ours)
+
+
 def test_a_merge_of_what_the_lake_does_not_keep_is_left_alone(pair: tuple[Path, Path]) -> None:
     ours, _ = pair
     git(ours, "switch", "--quiet", "--create", "side")
@@ -262,8 +278,9 @@ class Histories(RuleBasedStateMachine):
         self.origin = ({agent: set(found) for agent, found in answers.items()}, set(self.published))
 
     def teardown(self) -> None:
-        for lake in self.lakes.values():
-            sound(lake)
+        for name, lake in self.lakes.items():
+            if not self.waiting[name]:
+                sound(lake)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @rule(
@@ -286,6 +303,11 @@ class Histories(RuleBasedStateMachine):
             self.answers[name] = {output: found for output, found in self.answers[name].items() if found}
         if publish:
             self.publish(name)
+
+    @rule(agent=st.sampled_from(["tiny", "other"]), first=st.integers(0, 9), second=st.integers(0, 9))
+    def collect_on_both_sides(self, agent: str, first: int, second: int) -> None:
+        self.collect("ours", agent, {first}, "Video 1", publish=True)
+        self.collect("theirs", agent, {second}, "Video 3", publish=True)
 
     @rule(name=st.sampled_from(["ours", "theirs"]), n_stimuli=st.integers(4, 7))
     def build(self, name: str, n_stimuli: int) -> None:

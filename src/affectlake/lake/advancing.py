@@ -36,6 +36,17 @@ def refuse_unready(root: Path) -> None:
         raise LakeError("the folder holds an older version", todo="`affectlake checkout latest`, then do this again")
 
 
+def refuse_dirty(root: Path) -> None:
+    """Raise :class:`LakeError` if the parameters or manifests in the folder are not those of the branch."""
+    found = git(root, "status", "--porcelain", "--", *map(str, STATE)).strip()
+    if found:
+        raise LakeError(
+            "the folder holds work that is in no version",
+            found=found,
+            todo="put it aside (`git stash`), then do this again; `git stash pop` brings it back",
+        )
+
+
 def refuse_in_the_way(root: Path, target: str) -> None:
     """Raise :class:`LakeError` if other files that were changed in the folder stand in the way of a commit."""
     try:
@@ -48,7 +59,7 @@ def refuse_in_the_way(root: Path, target: str) -> None:
         ) from error
 
 
-def advance(root: Path, moves: str, target: str, say: Callable[[str], None]) -> None:
+def advance(root: Path, moves: str, target: str, say: Callable[[str], None], *, anew: bool = False) -> None:
     """Make `moves` of Git references in one transaction, then let the folder hold the commit `target`.
 
     Parameters
@@ -61,9 +72,11 @@ def advance(root: Path, moves: str, target: str, say: Callable[[str], None]) -> 
         A version's commit, or one whose tables are a version's; the branch's when `moves` are made.
     say : callable
         Takes one line of progress.
+    anew : bool
+        Whether the folder has to follow although the branch is there already.
     """
     head = git(root, "rev-parse", "HEAD").strip()
-    if target != head:
+    if anew or target != head:
         params = root / layout.PARAMS
         body = {
             "from": head,

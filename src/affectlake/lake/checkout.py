@@ -21,7 +21,7 @@ from affectlake.lake.files import clone, md5_of, sync_folder, write_whole
 from affectlake.lake.git import git
 from affectlake.lake.integrity import verify
 from affectlake.lake.layout import STATE
-from affectlake.lake.merges import refuse_merging
+from affectlake.lake.merges import refuse_unjoined
 from affectlake.lake.names import is_output, own_path
 from affectlake.lake.stages import refuse_cut_off, refuse_edited
 from affectlake.lake.versions import File, Manifest, Version, blobs, cached_object, list_versions, read_blobs
@@ -51,7 +51,7 @@ def checkout(root: Path, version: Version) -> CheckedOut:
     VersionError
         If a file of the version is missing or damaged; nothing is changed then.
     """
-    refuse_merging(root)
+    refuse_unjoined(root)
     refuse_unpublished(root)
     verify(root, version)
     return put_in_place(root, version)

@@ -15,7 +15,14 @@ from typing import NamedTuple
 
 from affectlake.errors import UsageError
 from affectlake.lake import layout
-from affectlake.lake.advancing import advance, finish_advance, is_ancestor, refuse_in_the_way, refuse_unready
+from affectlake.lake.advancing import (
+    advance,
+    finish_advance,
+    is_ancestor,
+    refuse_dirty,
+    refuse_in_the_way,
+    refuse_unready,
+)
 from affectlake.lake.cache import read_listing
 from affectlake.lake.checkout import refuse_unpublished
 from affectlake.lake.formats import refuse_newer_at
@@ -25,7 +32,17 @@ from affectlake.lake.integrity import verify
 from affectlake.lake.joined_files import bring_parts, bring_versions
 from affectlake.lake.joined_rows import Gained, unite
 from affectlake.lake.joined_tree import merged_tree
-from affectlake.lake.merges import merging, ours_of, pointers, refuse_changed, refuse_conflicts, strays, torn, uncovered
+from affectlake.lake.merges import (
+    forwarded,
+    merging,
+    ours_of,
+    pointers,
+    refuse_changed,
+    refuse_conflicts,
+    strays,
+    torn,
+    uncovered,
+)
 from affectlake.lake.recovery import recover, sweep
 from affectlake.lake.repository import describe
 from affectlake.lake.tags import TAGS, number, references
@@ -126,6 +143,9 @@ def join(root: Path, source: str, remote: str, settle: Settle, say: Say) -> Join
     if mending:
         refuse_conflicts(root)
         refuse_changed(root)
+    elif forwarded(root):
+        refuse_dirty(root)
+        refuse_changed(root)
     else:
         recover(root, say)
     theirs = look(root, source) if source else NOBODY
@@ -154,7 +174,7 @@ class _Join:
 
     def __init__(self, root: Path, theirs: Theirs, remote: str, settle: Settle, say: Say, *, mending: bool) -> None:
         self.root, self.theirs, self.remote, self.settle, self.say = root, theirs, remote, settle, say
-        self.mending = mending
+        self.mending, self.forwarded = mending, not mending and forwarded(root)
         self.known = list_versions(root)
         self.head = git(root, "rev-parse", "HEAD").strip()
         self.heads = self._heads()
@@ -189,7 +209,7 @@ class _Join:
             bring_versions(self.root, self.apart, self.theirs, self.remote, self.say)
             if not self.known or self.commits[self.last] == self.known[-1].commit:
                 return self._moved()
-        if not self.mending:
+        if not self.mending and not self.forwarded:
             refuse_unready(self.root)
             if self.known:
                 refuse_unpublished(self.root)
@@ -288,7 +308,7 @@ class _Join:
         lines += [f"delete {TAGS}{name} {tags[name]}" for name in have if name not in commits]
         if target != self.head:
             lines.append(f"update {branch_of(self.root)} {target} {self.head}")
-        advance(self.root, "".join(f"{line}\n" for line in lines), target, self.say)
+        advance(self.root, "".join(f"{line}\n" for line in lines), target, self.say, anew=self.forwarded)
 
     def _joined(self, gained: Mapping[str, Gained], notes: list[str], *, made: bool) -> Joined:
         names = [version.name for version in self.new]

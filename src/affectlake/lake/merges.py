@@ -1,7 +1,7 @@
 """Merges that Git made, or began, of the histories of two lakes: Git joins text, and does not join tables.
 
-A merge in progress (MERGE_HEAD), and one that is committed and lost parts of an output that grows, or mixed two
-manifests, are joined by ``affectlake join``. Until then nothing is run, collected, published or checked out.
+A merge in progress (MERGE_HEAD), one that is committed and lost parts of an output that grows or mixed two manifests,
+and a fast-forward are mended by ``affectlake join``. Until then nothing is run, collected, published or checked out.
 """
 
 from __future__ import annotations
@@ -32,8 +32,19 @@ from affectlake.lake.versions import (
 )
 
 
+def refuse_unjoined(root: Path) -> None:
+    """Raise :class:`LakeError` if Git brought the history of another lake, and the lakes are not joined."""
+    refuse_merging(root)
+    if forwarded(root):
+        raise LakeError(
+            "Git moved the branch on to versions of another lake, and neither names nor tables of them are here",
+            found=", ".join(f"{v.commit[:10]} ({v.name} there)" for v in strays(root, ["HEAD"], list_versions(root))),
+            todo="`affectlake join` brings them",
+        )
+
+
 def refuse_merging(root: Path) -> None:
-    """Raise :class:`LakeError` if two lakes' histories were merged by Git and the lakes are not joined."""
+    """Raise :class:`LakeError` if Git merged two lakes' histories, or is at it, and the lakes are not joined."""
     heads = merging(root)
     if heads or torn(root):
         give_up = " (or give the merge up: `git merge --abort`)" if heads else ""
@@ -70,6 +81,12 @@ def torn(root: Path) -> bool:
     parents = {parent for merge in merges for parent in git(root, "rev-parse", f"{merge}^@").split()}
     named = [item for parent in parents for item in pointers(root, parent).items()]
     return any(not _holds(root, now.get(output), digest) for output, digest in named)
+
+
+def forwarded(root: Path) -> bool:
+    """Whether the branch leads to versions that have no name here, as after a fast-forward by Git."""
+    known = list_versions(root)
+    return bool(known) and bool(strays(root, ["HEAD"], known))
 
 
 def ours_of(root: Path) -> str:

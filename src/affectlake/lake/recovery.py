@@ -15,7 +15,7 @@ from affectlake.lake.advancing import finish_advance
 from affectlake.lake.checkout import finish_checkout
 from affectlake.lake.files import UNFINISHED
 from affectlake.lake.growing import settle
-from affectlake.lake.merges import refuse_merging
+from affectlake.lake.merges import refuse_unjoined
 from affectlake.lake.names import own_path
 from affectlake.lake.stages import mend_lock, refuse_edited, restore_missing
 
@@ -37,7 +37,7 @@ def recover(lake: Path, say: Callable[[str], None]) -> None:
     """
     sweep(lake)
     finish_advance(lake, say)
-    refuse_merging(lake)
+    refuse_unjoined(lake)
     mend_lock(lake, say)
     finish_checkout(lake, say)
     settle(lake)

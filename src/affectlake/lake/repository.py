@@ -24,7 +24,7 @@ from affectlake.lake.dvc_secrets import refuse_secrets
 from affectlake.lake.formats import write_format
 from affectlake.lake.git import UNSHALLOW, branch_of, git, git_or_none, identity, is_shallow
 from affectlake.lake.git_filters import refuse_altered
-from affectlake.lake.merges import refuse_merging
+from affectlake.lake.merges import refuse_unjoined
 from affectlake.lake.pinning import NOTHING, Pinned
 from affectlake.lake.root import find as find  # noqa: PLC0414 (those who write ask for it here)
 from affectlake.lake.stages import dvc_repository, sort_lock
@@ -213,7 +213,7 @@ def publish(root: Path, say: Callable[[str], None] = lambda _line: None, pinned:
         If the repository is in a state in which no version can be made.
     """
     branch_of(root)
-    refuse_merging(root)
+    refuse_unjoined(root)
     refuse_secrets(root)
     refuse_behind(root)
     sort_lock(root)
@@ -239,7 +239,7 @@ def publish_collected(root: Path, say: Callable[[str], None] = lambda _line: Non
     if not _head(root):
         return publish(root, say)
     branch_of(root)
-    refuse_merging(root)
+    refuse_unjoined(root)
     refuse_secrets(root)
     refuse_behind(root)
     return _publish(root, [str(layout.COLLECTED)], NOTHING, say)

@@ -16,7 +16,7 @@ from affectlake.lake.checkout import edited_tables, put_in_place, set_aside, sta
 from affectlake.lake.git import git, git_or_none
 from affectlake.lake.integrity import verify
 from affectlake.lake.layout import STATE
-from affectlake.lake.merges import refuse_merging
+from affectlake.lake.merges import refuse_unjoined
 from affectlake.lake.versions import Version, blobs, list_versions, resolve
 
 
@@ -58,7 +58,7 @@ def restore(root: Path, say: Callable[[str], None]) -> Restored:
     LakeError
         If Git merged another lake's history into this one, or cannot go back to a branch.
     """
-    refuse_merging(root)
+    refuse_unjoined(root)
     latest = resolve(root)
     verify(root, latest)
     edited = [*_edited_state(root), *edited_tables(root)]

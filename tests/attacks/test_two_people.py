@@ -1,0 +1,146 @@
+"""Two people, one agent: each collects a share in a clone, and both end with the same lake, by real commands."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+
+from affectlake.lake import repository
+from affectlake.lake.versions import list_versions
+from affectlake.lake.writing import read_output
+from flows.collect import Wanted, collect_answers
+from pipelines.joining import join
+from pipelines.params import load
+from tests.attacks.two_lakes import contents, git, quiet
+from tests.chat import ENTRY
+from tests.chat_lakes import make_lake
+from tests.fault_server import FaultServer
+
+AFFECTLAKE = Path(sys.executable).with_name("affectlake")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    lake = tmp_path_factory.mktemp("two") / "lake"
+    make_lake(lake, ENTRY | {"protocol": "naive-least-similar"})
+    return lake
+
+
+@pytest.fixture
+def server() -> Iterator[FaultServer]:
+    with FaultServer(models=("tiny-llama",)).running() as running:
+        yield running
+
+
+class Person:
+    """Somebody with a home and a clone of the lake."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.lake, self.home = folder / name / "lake", folder / name
+        self.home.mkdir(exist_ok=True)
+        names = {f"GIT_{role}_{k}": name for role in ("AUTHOR", "COMMITTER") for k in ("NAME", "EMAIL")}
+        self.env = {**os.environ, **names, "HOME": str(self.home), "PREFECT_HOME": str(self.home / "prefect")}
+
+    def says(self, *words: str, ok: int = 0) -> str:
+        """Run affectlake in the lake; return what it printed."""
+        command = [str(AFFECTLAKE), *words]
+        done = subprocess.run(command, cwd=self.lake, env=self.env, check=False, capture_output=True, text=True)
+        assert done.returncode == ok, done.stderr
+        return done.stdout + done.stderr
+
+
+def use(lake: Path, **entry: object) -> None:
+    """Change keys of the agent's entry in params.yaml."""
+    raw = yaml.safe_load((lake / "params.yaml").read_text())
+    raw["agents"]["tiny"] |= entry
+    (lake / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+
+
+def test_two_people_collect_each_a_share_and_both_have_all(made: Path, tmp_path: Path, server: FaultServer) -> None:
+    ann, bob = Person(tmp_path, "ann"), Person(tmp_path, "bob")
+    shutil.copytree(made, ann.lake, symlinks=True)
+    use(ann.lake, servers=[server.url])
+    git(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", tmp_path / "origin.git")
+    git(ann.lake, "remote", "add", "origin", tmp_path / "origin.git")
+    config = ann.lake / ".dvc/config"
+    config.write_text(config.read_text().replace("../storage/remote", str(tmp_path / "files")))
+    repository.publish(ann.lake)
+    ann.says("push")
+    git(tmp_path, "clone", "--quiet", tmp_path / "origin.git", bob.lake)
+    bob.says("pull")
+    old = contents(ann.lake)
+
+    first = ann.says("collect", "tiny", "--share", "1/2")
+    second = bob.says("collect", "tiny", "--share", "2/2")
+    assert "tiny · main · share 1 of 2: +" in first
+    assert "tiny · main · share 2 of 2: +" in second
+    assert sum(server.asked.values()) == len(server.asked) == 435
+    parted = contents(ann.lake) | contents(bob.lake)
+    ann.says("push")
+    refused = bob.says("push", ok=1)
+    assert "affectlake join origin" in refused
+    said = bob.says("join", "origin")
+    name = list_versions(ann.lake)[-1].name
+    assert f"your {name} is v{int(name[1:]) + 1} now: origin announced a {name}" in said
+    assert "responses/tiny: +" not in said
+    bob.says("push")
+    ann.says("pull")
+
+    assert list_versions(ann.lake) == list_versions(bob.lake)
+    assert contents(ann.lake) == contents(bob.lake)
+    assert parted.items() <= contents(ann.lake).items()
+    assert old.items() <= parted.items()
+    for person in (ann, bob):
+        rows = read_output(person.lake, "responses/tiny").select(pl.col("request_key").n_unique(), n=pl.len()).collect()
+        assert rows.row(0) == (435, 435)
+        assert "tiny · main: 0 requests left" in person.says("collect", "tiny", "--dry-run")
+        assert "every file is as it was published" in person.says("fsck", "--local")
+
+
+def clone_of(lake: Path, target: Path) -> Path:
+    git(lake.parent, "clone", "--quiet", lake, target)
+    shutil.copytree(lake / ".dvc/cache", target / ".dvc/cache", dirs_exist_ok=True)
+    return target
+
+
+def test_what_waits_here_is_published_first_and_parameters_are_said(
+    made: Path, tmp_path: Path, server: FaultServer
+) -> None:
+    ours = shutil.copytree(made, tmp_path / "ours", symlinks=True)
+    use(ours, servers=[server.url])
+    collect_answers(ours, Wanted("tiny", limit=20), quiet)
+    theirs = clone_of(ours, tmp_path / "theirs")
+    raw = yaml.safe_load((theirs / "params.yaml").read_text())
+    raw["agents"]["second"] = raw["agents"]["tiny"] | {"model": "tiny-llama", "l1": 0.01}
+    raw["spose"]["dimensions"] = 5
+    (theirs / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    collect_answers(theirs, Wanted("second", limit=150), quiet)
+    collect_answers(theirs, Wanted("tiny", limit=120), quiet)
+    waiting = Wanted("tiny", limit=30)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flows.collect.publish_waiting", lambda *_: type("Kept", (), {"n_added": 0, "version": None}))
+        collect_answers(ours, waiting, quiet)
+
+    said: list[str] = []
+    done = join(ours, str(theirs), "", said.append)
+    assert "tiny: 30 answers that were in no version are published" in said
+    assert done.notes == [
+        "params.yaml: their agent second is added",
+        "params.yaml differs in: spose.dimensions (ours 4, theirs 5)",
+    ]
+    params = load(ours)
+    assert set(params.fittable) == {"tiny", "second"}
+    assert list(params.agents) == ["human-category", "tiny", "second"]
+    assert "second" in (ours / "dvc.yaml").read_text()
+    tiny = read_output(ours, "responses/tiny").collect()
+    assert tiny.height == tiny["request_key"].n_unique() == 20 + 120  # the 30 that waited are among the 120
+    assert done.gained == {"responses/second": (150, 0), "responses/tiny": (90, 0)}
+    assert join(ours, str(theirs), "", quiet).version is None
