@@ -116,18 +116,14 @@ def run(lake: Path, settings: tuple[str, ...]) -> None:
 def publish(lake: Path) -> None:
     """Make what `dvc repro` built the next version."""
     from affectlake.lake import layout, repository
-    from affectlake.lake.cache import refuse_behind
-    from affectlake.lake.git import branch_of
-    from affectlake.lake.merges import refuse_unjoined
+    from affectlake.lake.preflight import prepare
     from flows.build import unfinished
     from pipelines import render
     from pipelines.params import load
 
     root = repository.find(lake)
     with repository.writing(root, "affectlake publish", wait_s=math.inf, say=say):
-        branch_of(root)
-        refuse_unjoined(root)
-        refuse_behind(root)
+        prepare(root, say)
         render.refuse_stale(root)
         params = load(root)
         pinned = {layout.PARAMS: params.text, layout.PIPELINE: (root / layout.PIPELINE).read_bytes()}
