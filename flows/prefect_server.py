@@ -13,12 +13,14 @@ import socket
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.request import ProxyHandler, build_opener
+from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.request import ProxyHandler, Request, build_opener
 
 from affectlake.errors import LakeError
 from affectlake.judge.lease import place, process_started
@@ -204,7 +206,12 @@ def _end(pid: int, process: subprocess.Popen[bytes] | None) -> None:
 
 def _is_healthy(api: str) -> bool:
     try:
-        with _DIRECT.open(f"{api.rstrip('/')}/health", timeout=5) as response:
+        parts = urlsplit(f"{api.rstrip('/')}/health")
+        request = Request(urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])))
+        if parts.username:
+            user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            request.add_header("Authorization", f"Basic {b64encode(user.encode()).decode()}")
+        with _DIRECT.open(request, timeout=5) as response:
             return bool(response.status == 200)
     except (OSError, ValueError):
         return False

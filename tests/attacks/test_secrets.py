@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import pickle
 import subprocess
+from base64 import b64encode
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from conftest import put
@@ -14,6 +17,7 @@ from affectlake.errors import AffectlakeError, LakeError, UsageError
 from affectlake.lake import repository
 from affectlake.lake.git import git
 from affectlake.secrets import hide
+from flows import prefect_server
 from flows.options import say
 
 PASSWORD = "hunter2"
@@ -85,6 +89,26 @@ def test_mistaken_options_are_shown_without_it(published: Path) -> None:
     with pytest.raises(UsageError) as caught:
         raise UsageError("no server", found="https://me:hunter2@host/x")
     assert PASSWORD not in repr(caught.value)
+
+
+class _Guarded(BaseHTTPRequestHandler):
+    """Answers 200 to whoever knows the password."""
+
+    def do_GET(self) -> None:
+        known = self.headers["Authorization"] == f"Basic {b64encode(b'me:hunter2').decode()}"
+        self.send_response(200 if known else 401)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_a_prefect_server_with_a_password_is_found() -> None:
+    with HTTPServer(("127.0.0.1", 0), _Guarded) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        assert prefect_server._is_healthy(f"http://me:hunter2@127.0.0.1:{server.server_port}/api")
+        assert not prefect_server._is_healthy(f"http://127.0.0.1:{server.server_port}/api")
+        server.shutdown()
 
 
 def test_a_prefect_server_s_password_is_not_shown(tmp_path: Path) -> None:
