@@ -242,7 +242,8 @@ def publish_collected(root: Path, say: Callable[[str], None] = lambda _line: Non
     refuse_unjoined(root)
     refuse_secrets(root)
     refuse_behind(root)
-    return _publish(root, [str(layout.COLLECTED)], NOTHING, say)
+    grown = [str(layout.COLLECTED)] if (root / layout.COLLECTED).exists() else []  # Git keeps no empty folder
+    return _publish(root, grown, NOTHING, say)
 
 
 def _publish(root: Path, paths: list[str], pinned: Pinned, say: Callable[[str], None]) -> Version | None:
