@@ -86,7 +86,7 @@ def settled(lake: Path, parting: Parting) -> Settled:
                 text, note = _with_agent(text, theirs.decode(), name)
                 notes[note] = None
         notes |= dict.fromkeys(_differences(params.parse(text).raw, raw))
-    return Settled(text.encode(), _pipeline(lake, text, parting.collected).encode(), list(notes))
+    return Settled(text.encode(), _pipeline(lake, text, parting), list(notes))
 
 
 def _with_agent(text: str, theirs: str, name: str) -> tuple[str, str]:
@@ -131,14 +131,15 @@ def _shown(values: Mapping[str, Any], key: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
-def _pipeline(lake: Path, text: str, collected: Mapping[str, str]) -> str:
-    """Return the ``dvc.yaml`` of a lake with these parameters and answers, made in a folder that has both."""
+def _pipeline(lake: Path, text: str, parting: Parting) -> bytes:
+    """Return our ``dvc.yaml`` as it is with these parameters and the answers of both, written in a folder with both."""
     aside = lake / layout.STAGING / "join" / "lake"
     shutil.rmtree(aside, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
         (aside / layout.PARAMS).write_text(text, encoding="utf-8")
-        for output, digest in collected.items():
+        (aside / layout.PIPELINE).write_bytes(parting.pipeline)
+        for output, digest in parting.collected.items():
             parts = read_listing(lake, digest)
             pointer, folder = aside / layout.pointer(output), aside / layout.table_folder(output)
             pointer.parent.mkdir(parents=True, exist_ok=True)
@@ -147,6 +148,7 @@ def _pipeline(lake: Path, text: str, collected: Mapping[str, str]) -> str:
                 folder.mkdir(parents=True)
                 for part in parts:
                     (folder / part.relpath).symlink_to(cached_object(lake, part.md5))
-        return render.render(params.load(aside))
+        render.write(aside)
+        return (aside / layout.PIPELINE).read_bytes()
     finally:
         shutil.rmtree(aside, ignore_errors=True)

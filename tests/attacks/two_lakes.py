@@ -117,20 +117,15 @@ def propose(lake: Path, agent: str, n: int) -> None:
     repository.publish(lake)
 
 
-def settle_in(lake: Path) -> joining.Settle:
+def settled(parting: Parting) -> Settled:
     """Keep what the lake has for parameters and pipeline."""
-
-    def settle(parting: Parting) -> Settled:
-        text = parting.ours if b"<<<<" in parting.folder else parting.folder
-        return Settled(text, joining.file_at(lake, "HEAD", layout.PIPELINE) or b"", [])
-
-    return settle
+    return Settled(parting.ours if b"<<<<" in parting.folder else parting.folder, parting.pipeline, [])
 
 
 def join(lake: Path, source: Path | str = "") -> Joined:
     """Join as the command does."""
     with repository.writing(lake, "join"):
-        return joining.join(lake, str(source), "", settle_in(lake), quiet)
+        return joining.join(lake, str(source), "", settled, quiet)
 
 
 def rows(lake: Path, commit: str = "") -> dict[str, list[Row]]:

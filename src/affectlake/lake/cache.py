@@ -15,6 +15,7 @@ from affectlake.errors import LakeError
 from affectlake.lake import layout
 from affectlake.lake.content import examine
 from affectlake.lake.files import clone, md5_of, sync_file, sync_folder, write_whole
+from affectlake.lake.git import git_or_none
 from affectlake.lake.versions import Manifest, cached_object, list_versions
 
 
@@ -129,14 +130,21 @@ def refuse_behind(root: Path) -> None:
         return
     latest, now = Manifest(root, known[-1].commit), Manifest(root, "")
     for output in latest.collected:
-        if now.digests.get(output) != latest.digests[output]:
-            lost = set(read_listing(root, latest.digests[output])) - set(collected_parts(root, output))
-            if lost:
-                raise LakeError(
-                    f"the folder lacks rows of {output} that {known[-1].name} has",
-                    found=f"{len(lost)} of its parts are not there: an older version is checked out",
-                    todo="bring them back with `affectlake checkout latest`, then do this again",
-                )
+        digest = latest.digests[output]
+        if now.digests.get(output) == digest:
+            continue
+        apart = git_or_none(root, "merge-base", "--is-ancestor", known[-1].commit, "HEAD") is None
+        unknown = apart and bool(examine(cached_object(root, digest), digest))  # Git brought its name and no files
+        lost = [] if unknown else set(read_listing(root, digest)) - set(collected_parts(root, output))
+        if lost or unknown:
+            why = "that version is of another history" if apart else "an older version is checked out"
+            raise LakeError(
+                f"the folder lacks rows of {output} that {known[-1].name} has",
+                found=f"{len(lost) or 'some'} of its parts are not there: {why}",
+                todo="unite the two with `affectlake join`, then do this again"
+                if apart
+                else "bring them back with `affectlake checkout latest`, then do this again",
+            )
 
 
 def _listing(listed: Iterable[Listed]) -> tuple[bytes, str]:

@@ -58,8 +58,10 @@ class Parting(NamedTuple):
     ----------
     folder, ours : bytes
         The ``params.yaml`` in the folder, and ours; they differ while a merge by Git is in progress.
+    pipeline : bytes
+        Our ``dvc.yaml``.
     theirs : list of bytes
-        That of each other side.
+        The ``params.yaml`` of each other side.
     base : bytes
         That of the last commit that both sides have.
     collected : mapping of str to str
@@ -68,6 +70,7 @@ class Parting(NamedTuple):
 
     folder: bytes
     ours: bytes
+    pipeline: bytes
     theirs: list[bytes]
     base: bytes
     collected: Mapping[str, str]
@@ -293,7 +296,8 @@ class _Join:
         common = git_or_none(self.root, "merge-base", self.ours, *apart[:1]) if apart else None
         base = file_at(self.root, common.split()[0], layout.PARAMS) if common else None
         theirs = [text for commit in apart if (text := file_at(self.root, commit, layout.PARAMS))]
-        return Parting(folder, ours, theirs, base or b"", collected)
+        pipeline = file_at(self.root, self.ours, layout.PIPELINE) or b""
+        return Parting(folder, ours, pipeline, theirs, base or b"", collected)
 
     def _advance(self, commits: Mapping[str, str], target: str) -> None:
         have = {version.name: version.commit for version in self.known}
