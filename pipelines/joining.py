@@ -1,13 +1,11 @@
-"""Joining a lake with another: what waits is published first, and what becomes of parameters and pipeline.
+"""Joining a lake with another: what waits is published first, and what becomes of parameters.
 
 Rows, versions and names are the lake's (:mod:`affectlake.lake.joining`).
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
-from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -15,14 +13,10 @@ from typing import Any
 from affectlake.errors import LeaseError, UsageError
 from affectlake.judge import lease
 from affectlake.judge.keys import canonical
-from affectlake.lake import joining, layout, repository
-from affectlake.lake.cache import read_listing
-from affectlake.lake.growing import pointer_text
+from affectlake.lake import joining, repository
 from affectlake.lake.joining import Joined, Parting, Settled
 from affectlake.lake.merges import merging, torn
-from affectlake.lake.versions import cached_object
-from pipelines import params, render
-from pipelines.answers import GROWING
+from pipelines import params
 from pipelines.journals import Say, journaled, leases, publish_waiting
 
 _LONGEST = 40
@@ -44,7 +38,7 @@ def join(lake: Path, source: str, remote: str, say: Say) -> Joined:
     """
     _publish_first(lake, say)
     with repository.writing(lake, "affectlake join", wait_s=float("inf"), say=say):
-        return joining.join(lake, source, remote, partial(settled, lake), say)
+        return joining.join(lake, source, remote, settled, say)
 
 
 def _publish_first(lake: Path, say: Say) -> None:
@@ -63,8 +57,8 @@ def _publish_first(lake: Path, say: Say) -> None:
             say(f"{agent}: {done.n_added:,} answers that were in no version are published")
 
 
-def settled(lake: Path, parting: Parting) -> Settled:
-    """Return the parameters of a joined version: ours, with the agents that only the other side has, and its pipeline.
+def settled(parting: Parting) -> Settled:
+    """Return the parameters of a joined version: ours, with the agents that only the other side has.
 
     Where a merge by Git is in progress, ours are those in the folder, if they can be read.
     """
@@ -86,7 +80,7 @@ def settled(lake: Path, parting: Parting) -> Settled:
                 text, note = _with_agent(text, theirs.decode(), name)
                 notes[note] = None
         notes |= dict.fromkeys(_differences(params.parse(text).raw, raw))
-    return Settled(text.encode(), _pipeline(lake, text, parting.collected).encode(), list(notes))
+    return Settled(text.encode(), list(notes))
 
 
 def _with_agent(text: str, theirs: str, name: str) -> tuple[str, str]:
@@ -129,24 +123,3 @@ def _shown(values: Mapping[str, Any], key: str) -> str:
     if "://" in text:
         return "an address"
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
-
-
-def _pipeline(lake: Path, text: str, collected: Mapping[str, str]) -> str:
-    """Return the ``dvc.yaml`` of a lake with these parameters and answers, made in a folder that has both."""
-    aside = lake / layout.STAGING / "join" / "lake"
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        aside.mkdir(parents=True)
-        (aside / layout.PARAMS).write_text(text, encoding="utf-8")
-        for output, digest in collected.items():
-            parts = read_listing(lake, digest)
-            pointer, folder = aside / layout.pointer(output), aside / layout.table_folder(output)
-            pointer.parent.mkdir(parents=True, exist_ok=True)
-            pointer.write_text(pointer_text(output, digest, len(parts)), encoding="utf-8")
-            if output.startswith(f"{GROWING}/"):
-                folder.mkdir(parents=True)
-                for part in parts:
-                    (folder / part.relpath).symlink_to(cached_object(lake, part.md5))
-        return render.render(params.load(aside))
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)

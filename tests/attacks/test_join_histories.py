@@ -172,6 +172,23 @@ def test_a_fast_forward_by_git_is_followed(pair: tuple[Path, Path]) -> None:
     sound(ours)
 
 
+def test_tags_that_git_fetched_without_a_merge_lead_to_a_join(pair: tuple[Path, Path]) -> None:
+    ours, theirs = pair
+    add(ours, "tiny", row(2))
+    add(theirs, "tiny", row(3))
+    add(theirs, "tiny", row(4))
+    git(ours, "fetch", "--quiet", "--tags", theirs, ok=False)
+    assert resolve(ours).name == "v4"
+    with pytest.raises(LakeError, match="unite the two with `affectlake join`"):
+        add(ours, "tiny", row(5))
+    with pytest.raises(LakeError, match="affectlake join FOLDER"):
+        join(ours)
+    join(ours, theirs)
+    add(ours, "tiny", row(5))
+    assert rows(ours)["responses/tiny"] == sorted([row(0), row(1, failed=True), *map(row, (2, 3, 4, 5))], key=repr)
+    sound(ours)
+
+
 def test_a_merge_of_what_the_lake_does_not_keep_is_left_alone(pair: tuple[Path, Path]) -> None:
     ours, _ = pair
     git(ours, "switch", "--quiet", "--create", "side")

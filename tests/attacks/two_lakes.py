@@ -14,7 +14,7 @@ from affectlake.lake.joining import Joined, Parting, Settled
 from affectlake.lake.recovery import recover
 from affectlake.lake.sharing import push
 from affectlake.lake.stages import record_done
-from affectlake.lake.versions import Manifest, content_at, list_versions
+from affectlake.lake.versions import Manifest, list_versions
 
 Row = tuple[bytes, str | None, str | None]
 """An answer as a test thinks of it: key, text, and kind of failure."""
@@ -117,20 +117,15 @@ def propose(lake: Path, agent: str, n: int) -> None:
     repository.publish(lake)
 
 
-def settle_in(lake: Path) -> joining.Settle:
-    """Keep what the lake has for parameters and pipeline."""
-
-    def settle(parting: Parting) -> Settled:
-        text = parting.ours if b"<<<<" in parting.folder else parting.folder
-        return Settled(text, content_at(lake, "HEAD", layout.PIPELINE) or b"", [])
-
-    return settle
+def settled(parting: Parting) -> Settled:
+    """Keep what the lake has for parameters."""
+    return Settled(parting.ours if b"<<<<" in parting.folder else parting.folder, [])
 
 
 def join(lake: Path, source: Path | str = "") -> Joined:
     """Join as the command does."""
     with repository.writing(lake, "join"):
-        return joining.join(lake, str(source), "", settle_in(lake), quiet)
+        return joining.join(lake, str(source), "", settled, quiet)
 
 
 def rows(lake: Path, commit: str = "") -> dict[str, list[Row]]:

@@ -14,6 +14,7 @@ from affectlake.errors import LakeError
 from affectlake.lake import layout
 from affectlake.lake.content import examine
 from affectlake.lake.files import clone, md5_of, sync_file, sync_folder, write_whole
+from affectlake.lake.git import git_or_none
 from affectlake.lake.listings import Listed as Listed  # noqa: PLC0414 (asked for here)
 from affectlake.lake.listings import parse_listing
 from affectlake.lake.versions import Manifest, cached_object, last_sound, list_versions
@@ -124,16 +125,24 @@ def refuse_behind(root: Path) -> None:
         return
     name = next(version.name for version in known if version.commit == latest.commit)
     for output in latest.collected:
-        if now.digests.get(output) != latest.digests[output]:
-            lost = set(read_listing(root, latest.digests[output])) - set(collected_parts(root, output))
-            if lost:
-                raise LakeError(
-                    f"the folder lacks rows of {output} that {name} has",
-                    found=f"{len(lost)} of its parts are not there: an older version is checked out",
-                    todo="bring them back with `affectlake restore` (edits are kept aside), then do this again"
-                    if name == known[-1].name
-                    else f"bring them back with `affectlake checkout {name}`, then do this again",
-                )
+        digest = latest.digests[output]
+        if now.digests.get(output) == digest:
+            continue
+        apart = git_or_none(root, "merge-base", "--is-ancestor", latest.commit, "HEAD") is None
+        unknown = apart and bool(examine(cached_object(root, digest), digest))  # Git brought its name and no files
+        lost = [] if unknown else set(read_listing(root, digest)) - set(collected_parts(root, output))
+        if lost or unknown:
+            why = "that version is of another history" if apart else "an older version is checked out"
+            back = "affectlake restore` (edits are kept aside)"
+            if name != known[-1].name:
+                back = f"affectlake checkout {name}`"
+            raise LakeError(
+                f"the folder lacks rows of {output} that {name} has",
+                found=f"{len(lost) or 'some'} of its parts are not there: {why}",
+                todo="unite the two with `affectlake join`, then do this again"
+                if apart
+                else f"bring them back with `{back}, then do this again",
+            )
 
 
 def _listing(listed: Iterable[Listed]) -> tuple[bytes, str]:

@@ -4,7 +4,7 @@ Everything is made ready aside: the other side's objects come into the cache and
 and the commit is built. Then one Git transaction gives the names and moves the branch, and the folder follows. A kill
 before it leaves the old state, a kill after it the new one, and joining again goes on.
 
-Parameters and the pipeline are decided by the caller (:data:`Settle`): the lake does not know what they mean.
+Parameters are decided by the caller (:data:`Settle`): the lake does not know what they mean.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Parting(NamedTuple):
     folder, ours : bytes
         The ``params.yaml`` in the folder, and ours; they differ while a merge by Git is in progress.
     theirs : list of bytes
-        That of each other side.
+        The ``params.yaml`` of each other side.
     base : bytes
         That of the last commit that both sides have.
     collected : mapping of str to str
@@ -75,10 +75,9 @@ class Parting(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """The parameters and the pipeline of a joined version, and a line for each thing to be said of them."""
+    """The parameters of a joined version, and a line for each thing to be said of them."""
 
     params: bytes
-    pipeline: bytes
     notes: list[str]
 
 
@@ -124,7 +123,7 @@ def join(root: Path, source: str, remote: str, settle: Settle, say: Say) -> Join
     remote : str
         Name of the DVC remote that files come from, where they do not come from a folder; the default one when empty.
     settle : callable
-        Decides on the parameters and the pipeline of the joined version.
+        Decides on the parameters of the joined version.
     say : callable
         Takes one line of progress.
 
@@ -256,13 +255,14 @@ class _Join:
         bring_parts(self.root, sides, self.theirs, self.remote, self.say)
         united = unite(self.root, _whole(pointers(self.root, self.ours)), sides)
         settled = self.settle(self._parting(sources, united.digests))
-        files = {layout.PARAMS: settled.params, layout.PIPELINE: settled.pipeline}
+        files = {layout.PARAMS: settled.params}
         for output, digest in united.digests.items():
             text = pointer_text(output, digest, len(read_listing(self.root, digest)))
             files[layout.pointer(output)] = text.encode()
-        lock = content_at(self.root, self.ours, layout.PIPELINE_LOCK)
-        if lock is not None:
-            files[layout.PIPELINE_LOCK] = lock
+        for path in (layout.PIPELINE, layout.PIPELINE_LOCK):  # as the tables were made; a run makes those of all
+            content = content_at(self.root, self.ours, path)
+            if content is not None:
+                files[path] = content
         tree, kept = merged_tree(self.root, self.base, others, files)
         name = f"v{number(self.last) + 1}"
         message = describe(name, Manifest(self.root, tree), Manifest(self.root, self.ours), f"joins {self.theirs.name}")

@@ -85,6 +85,8 @@ def torn(root: Path) -> bool:
 
 def forwarded(root: Path) -> bool:
     """Whether the branch leads to versions that have no name here, as after a fast-forward by Git."""
+    if git_or_none(root, "rev-parse", "--verify", "--quiet", "HEAD") is None:
+        return False
     known = list_versions(root)
     return bool(known) and bool(strays(root, ["HEAD"], known))
 

@@ -59,7 +59,7 @@ def restore(root: Path, say: Callable[[str], None]) -> Restored:
         If Git merged another lake's history into this one, or cannot go back to a branch.
     """
     refuse_unjoined(root)
-    latest = resolve(root)
+    latest = _latest(root)
     verify(root, latest)
     edited = [*_edited_state(root), *edited_tables(root)]
     aside = set_aside(root, edited, "restore", say)
@@ -68,6 +68,15 @@ def restore(root: Path, say: Callable[[str], None]) -> Restored:
     with suppress(LakeError):  # the index is a convenience: another program may hold it
         git(root, "reset", "--quiet", "HEAD", "--", *_committed_state(root))
     return Restored(latest, aside, edited, branch)
+
+
+def _latest(root: Path) -> Version:
+    """Return the latest version of the branch's history, or of all where there is none: another lake's may be later."""
+    known = list_versions(root)
+    if known and git_or_none(root, "symbolic-ref", "--quiet", "HEAD") is not None:
+        history = set(git(root, "rev-list", "HEAD").split())
+        known = [version for version in known if version.commit in history]
+    return known[-1] if known else resolve(root)
 
 
 def _edited_state(root: Path) -> list[str]:
