@@ -18,6 +18,7 @@ from affectlake.lake.versions import list_versions
 from affectlake.lake.writing import read_output
 from flows.collect import Wanted, collect_answers
 from pipelines.joining import join
+from pipelines.journals import Published
 from pipelines.params import load
 from tests.attacks.two_lakes import contents, git, quiet
 from tests.chat import ENTRY
@@ -128,7 +129,7 @@ def test_what_waits_here_is_published_first_and_parameters_are_said(
     collect_answers(theirs, Wanted("tiny", limit=120), quiet)
     waiting = Wanted("tiny", limit=30)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("flows.collect.publish_waiting", lambda *_: type("Kept", (), {"n_added": 0, "version": None}))
+        patch.setattr("flows.collect.publish_waiting", lambda *_: Published(0, None))
         collect_answers(ours, waiting, quiet)
 
     said: list[str] = []
