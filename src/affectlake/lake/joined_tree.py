@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from affectlake.lake.git import git, git_or_none
+from affectlake.lake.git import git, git_bytes
 from affectlake.lake.layout import STATE
 from affectlake.lake.merges import is_state, merging
 
@@ -76,5 +76,4 @@ def _merge(root: Path, ours: str, theirs: str, env: Mapping[str, str]) -> list[s
 
 def file_at(root: Path, commit: str, path: Path) -> bytes | None:
     """Return what a file of the lake holds at a commit; None where it is not there."""
-    found = git_or_none(root, "rev-parse", "--verify", "--quiet", f"{commit}:./{path}")
-    return None if found is None else git(root, "cat-file", "blob", found).encode()
+    return git_bytes(root, "cat-file", "blob", f"{commit}:./{path}")
