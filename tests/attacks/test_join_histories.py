@@ -227,14 +227,15 @@ def lasting(event: str) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("by_git", [False, True], ids=["join", "after a merge by Git"])
-def test_a_kill_at_any_step_leaves_the_old_state_or_the_new_one(origin: Path, tmp_path: Path, by_git: bool) -> None:
+@pytest.mark.parametrize("how", ["join", "merged by Git", "forwarded by Git", "behind"])
+def test_a_kill_at_any_step_leaves_the_old_state_or_the_new_one(origin: Path, tmp_path: Path, how: str) -> None:
     ours = shutil.copytree(origin, tmp_path / "ours", symlinks=True)
     theirs = clone(ours, tmp_path / "theirs")
-    add(ours, "tiny", row(2), row(3))
+    if how in ("join", "merged by Git"):
+        add(ours, "tiny", row(2), row(3))
     add(theirs, "tiny", row(3), row(4))
-    if by_git:
-        merge(ours, theirs)
+    if how.endswith("by Git"):
+        merge(ours, theirs, "--no-tags")
     lake = shutil.copytree(ours, tmp_path / "lake", symlinks=True)
     with power(Switch(lake, 0)) as switch:
         join(lake, theirs)

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 import yaml
 
+from affectlake.judge.shares import Share
 from affectlake.lake import repository
 from affectlake.lake.versions import list_versions
 from affectlake.lake.writing import read_output
@@ -110,6 +111,43 @@ def clone_of(lake: Path, target: Path) -> Path:
     git(lake.parent, "clone", "--quiet", lake, target)
     shutil.copytree(lake / ".dvc/cache", target / ".dvc/cache", dirs_exist_ok=True)
     return target
+
+
+@pytest.mark.parametrize("command", ["run", "collect tiny", "publish", "checkout v1", "pull", "plan tiny"])
+def test_commands_refuse_a_merge_by_git_until_it_is_joined(merged: tuple[Person, Person], command: str) -> None:
+    assert "`affectlake join` joins them" in merged[0].says(*command.split(), ok=1)
+
+
+def test_a_merge_by_git_in_conflict_is_joined(merged: tuple[Person, Person]) -> None:
+    ann, bob = merged
+    before = contents(ann.lake) | contents(bob.lake)
+    assert "v1  " in ann.says("versions")
+    assert "affectlake join FOLDER" in ann.says("join", ok=1)
+    said = ann.says("join", str(bob.lake))
+    assert "params.yaml differs in: agents.tiny.in_flight (ours 3, theirs 5)" in said
+    assert "responses/tiny: " in said
+    assert before.items() <= contents(ann.lake).items()
+    assert "tiny · main" in ann.says("collection", "status")
+    assert "up to date" in ann.says("steps")
+    assert git(ann.lake, "status", "--porcelain") == ""
+
+
+@pytest.fixture(scope="module")
+def merged(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Person, Person]:
+    """Two people who have gone on, and one of whom has merged the other's branch with Git, in conflict."""
+    folder = tmp_path_factory.mktemp("merged")
+    ann, bob = Person(folder, "ann"), Person(folder, "bob")
+    shutil.copytree(made, ann.lake, symlinks=True)
+    clone_of(ann.lake, bob.lake)
+    with FaultServer(models=("tiny-llama",)).running() as server:
+        for n, (person, in_flight) in enumerate([(ann, 3), (bob, 5)], start=1):
+            use(person.lake, servers=[server.url], in_flight=in_flight)
+            collect_answers(person.lake, Wanted("tiny", limit=30, share=Share(n, 2)), quiet)
+    git(ann.lake, "fetch", "--quiet", "--no-tags", bob.lake, "main")
+    env = ("-c", "user.name=ann", "-c", "user.email=ann@localhost")
+    assert "CONFLICT" in git(ann.lake, *env, "merge", "FETCH_HEAD", ok=False)
+    assert "<<<<<<<" in (ann.lake / "params.yaml").read_text()
+    return ann, bob
 
 
 def test_what_waits_here_is_published_first_and_parameters_are_said(

@@ -16,7 +16,7 @@ from affectlake.lake.checkout import put_over, refuse_unpublished
 from affectlake.lake.files import write_whole
 from affectlake.lake.git import git, git_or_none, refuse_locked_index
 from affectlake.lake.layout import STATE
-from affectlake.lake.merges import merging
+from affectlake.lake.merges import forwarded, merging
 from affectlake.lake.versions import blobs, list_versions
 
 _MARK = layout.STAGING / "moving-on"
@@ -94,7 +94,8 @@ def finish_advance(root: Path, say: Callable[[str], None]) -> None:
     if not (root / _MARK).exists():
         return
     mark = json.loads((root / _MARK).read_text(encoding="utf-8"))
-    if git(root, "rev-parse", "HEAD").strip() == mark["to"]:
+    named = mark["from"] != mark["to"] or not forwarded(root)  # else it was cut off before the names were taken
+    if named and git(root, "rev-parse", "HEAD").strip() == mark["to"]:
         _follow(root, mark["from"], mark["to"], mark["params"], say, merging=mark["merging"])
     (root / _MARK).unlink()
 
