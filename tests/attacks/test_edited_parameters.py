@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -90,12 +90,6 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lake = tmp_path_factory.mktemp("edited") / "lake"
     make_lake(lake, ENTRY | {"protocol": "naive-least-similar"})
     return lake
-
-
-@pytest.fixture
-def server() -> Iterator[FaultServer]:
-    with FaultServer(models=("tiny-llama",)).running() as running:
-        yield running
 
 
 @pytest.fixture

@@ -22,19 +22,6 @@ from tests.attacks.asking_lakes import called, git, make_asking_lake
 SAFE = "git config --global --add safe.directory"
 
 
-@pytest.fixture
-def shared(published: Path, tmp_path: Path) -> Path:
-    """The published lake with a Git remote ``origin`` and a DVC remote, both folders; v1 to v3 are pushed."""
-    git(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", tmp_path / "origin.git")
-    git(published, "remote", "add", "origin", tmp_path / "origin.git")
-    config = (published / ".dvc/config").read_text().replace("../storage/remote", str(tmp_path / "files"))
-    (published / ".dvc/config").write_text(config)
-    put(published, 14)
-    repository.publish(published)
-    push(published, list_versions(published))
-    return published
-
-
 def cloned(shared: Path, target: Path, *options: str) -> Path:
     git(shared.parent, "clone", "--quiet", *options, f"file://{shared.parent}/origin.git", target)
     return target

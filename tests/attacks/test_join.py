@@ -16,7 +16,6 @@ from affectlake.lake.versions import Manifest, cached_object, list_versions, res
 from tests.attacks.two_lakes import (
     add,
     build,
-    clone,
     contents,
     git,
     in_folder,
@@ -27,18 +26,6 @@ from tests.attacks.two_lakes import (
     rows,
     share,
 )
-
-
-@pytest.fixture(scope="module")
-def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(tmp_path_factory.mktemp("join") / "lake")
-
-
-@pytest.fixture
-def pair(origin: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """Two clones that have the same two versions."""
-    ours = shutil.copytree(origin, tmp_path / "ours", symlinks=True)
-    return ours, clone(ours, tmp_path / "theirs")
 
 
 def names(lake: Path) -> dict[str, str]:

@@ -27,25 +27,12 @@ from tests.attacks.two_lakes import (
     git,
     in_folder,
     join,
-    make,
     quiet,
     row,
     rows,
     share,
 )
 from tests.power import Switch, power
-
-
-@pytest.fixture(scope="module")
-def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(tmp_path_factory.mktemp("histories") / "lake")
-
-
-@pytest.fixture
-def pair(origin: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """Two clones that have the same two versions."""
-    ours = shutil.copytree(origin, tmp_path / "ours", symlinks=True)
-    return ours, clone(ours, tmp_path / "theirs")
 
 
 def sound(lake: Path) -> None:
@@ -228,8 +215,8 @@ def lasting(event: str) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["join", "merged by Git", "forwarded by Git", "behind"])
-def test_a_kill_at_any_step_leaves_the_old_state_or_the_new_one(origin: Path, tmp_path: Path, how: str) -> None:
-    ours = shutil.copytree(origin, tmp_path / "ours", symlinks=True)
+def test_a_kill_at_any_step_leaves_the_old_state_or_the_new_one(parting: Path, tmp_path: Path, how: str) -> None:
+    ours = shutil.copytree(parting, tmp_path / "ours", symlinks=True)
     theirs = clone(ours, tmp_path / "theirs")
     if how in ("join", "merged by Git"):
         add(ours, "tiny", row(2), row(3))
@@ -415,9 +402,9 @@ class Histories(RuleBasedStateMachine):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def template(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def template(parting: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("template")
-    clone(shutil.copytree(origin, folder / "ours", symlinks=True), folder / "theirs")
+    clone(shutil.copytree(parting, folder / "ours", symlinks=True), folder / "theirs")
     Histories.template = folder
 
 

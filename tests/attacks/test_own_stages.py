@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -121,12 +120,6 @@ def test_a_run_leaves_them_as_they_are(lake: Path) -> None:
 def test_the_command_run_leaves_them_as_they_are(lake: Path) -> None:
     affectlake("run", "--lake", lake)
     assert_theirs_stand(lake)
-
-
-@pytest.fixture
-def server() -> Iterator[FaultServer]:
-    with FaultServer(models=("tiny-llama",)).running() as running:
-        yield running
 
 
 def test_collecting_leaves_them_as_they_are(lake: Path, server: FaultServer) -> None:

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,12 +32,6 @@ def quiet(_line: str) -> None:
 @pytest.fixture(scope="module")
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_asking_lake(tmp_path_factory.mktemp("preflight") / "lake")
-
-
-@pytest.fixture
-def server() -> Iterator[FaultServer]:
-    with FaultServer(models=("tiny-llama",)).running() as running:
-        yield running
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -34,12 +33,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lake = tmp_path_factory.mktemp("two") / "lake"
     make_lake(lake, ENTRY | {"protocol": "naive-least-similar"})
     return lake
-
-
-@pytest.fixture
-def server() -> Iterator[FaultServer]:
-    with FaultServer(models=("tiny-llama",)).running() as running:
-        yield running
 
 
 class Person:
