@@ -1,16 +1,20 @@
-"""Versions whose files are planted byte by byte, as another affectlake, or a hand, might have written them."""
+"""Versions and contracts as another affectlake, or a hand, might have written them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import yaml
 
-from affectlake.lake import repository
+from affectlake.lake import contracts, repository
+from affectlake.lake.contracts import Contract
 from affectlake.lake.versions import Version, cached_object
 
 
@@ -42,3 +46,26 @@ def plant(lake: Path, outputs: dict[str, list[pa.Table]]) -> Version:
     version = repository.publish(lake)
     assert version is not None
     return version
+
+
+Change = Callable[[Contract], Contract]
+
+
+def all_contracts(change: Change) -> dict[str, Contract]:
+    return {name: change(known) for name, known in contracts.contracts.__wrapped__().items()}
+
+
+def raise_contracts(monkeypatch: pytest.MonkeyPatch, change: Change) -> None:
+    """Let every table's contract be what `change` makes of it, in its next version."""
+    changed = all_contracts(lambda known: replace(change(known), version=known.version + 1))
+    monkeypatch.setattr(contracts, "contracts", lambda: changed)
+
+
+def with_thoughts(known: Contract) -> Contract:
+    """Return a contract of answers with two more columns, one of them in the middle."""
+    if known.name != "responses":
+        return known
+    at = [column.name for column in known.columns].index("answer") + 1
+    new = replace(known.column("answer"), name="musings", nullable=True)
+    size = replace(known.column("prompt_tokens"), name="n_thoughts", nullable=True)
+    return replace(known, columns=(*known.columns[:at], new, *known.columns[at:], size))

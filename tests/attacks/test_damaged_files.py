@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from planting import plant
 
 from affectlake.errors import AffectlakeError, QueryError, VersionError
 from affectlake.lake import factory
@@ -17,6 +16,7 @@ from affectlake.lake.diff import diff
 from affectlake.lake.open import open_lake
 from affectlake.lake.query import query, stream, tuples
 from affectlake.lake.versions import Manifest, cached_object, resolve
+from tests.attacks.planting import plant
 
 N_FLIPS = 120
 

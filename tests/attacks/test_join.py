@@ -13,6 +13,7 @@ from affectlake.lake import layout
 from affectlake.lake.integrity import check
 from affectlake.lake.sharing import pull, push
 from affectlake.lake.versions import Manifest, cached_object, list_versions, resolve
+from tests.attacks.planting import raise_contracts, with_thoughts
 from tests.attacks.two_lakes import (
     add,
     build,
@@ -56,6 +57,16 @@ def test_answers_of_both_are_kept_each_once(pair: tuple[Path, Path]) -> None:
         "responses/tiny": sorted(tiny, key=repr),
         "responses/other": sorted([row(2), row(9)], key=repr),
     }
+    sound(ours)
+
+
+def test_answers_of_an_older_contract_are_joined(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pair
+    add(ours, "tiny", row(2), row(4))
+    add(theirs, "tiny", row(3), row(4))
+    raise_contracts(monkeypatch, with_thoughts)
+    assert join(ours, theirs).gained["responses/tiny"] == (1, 0)
+    assert rows(ours)["responses/tiny"] == sorted([row(0), row(1, failed=True), *map(row, (2, 3, 4))], key=repr)
     sound(ours)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
-from planting import plant
 from polars.testing import assert_frame_equal
 
 from affectlake.errors import ContractError, VersionError
@@ -22,29 +20,9 @@ from affectlake.lake.open import open_lake
 from affectlake.lake.query import query
 from affectlake.lake.versions import resolve
 from affectlake.lake.writing import read_output
+from tests.attacks.planting import plant, raise_contracts, with_thoughts
 
 OUTPUT = "responses/tiny"
-Change = Callable[[Contract], Contract]
-
-
-def all_contracts(change: Change) -> dict[str, Contract]:
-    return {name: change(known) for name, known in contracts.contracts.__wrapped__().items()}
-
-
-def raise_contracts(monkeypatch: pytest.MonkeyPatch, change: Change) -> None:
-    """Let every table's contract be what `change` makes of it, in its next version."""
-    changed = all_contracts(lambda known: replace(change(known), version=known.version + 1))
-    monkeypatch.setattr(contracts, "contracts", lambda: changed)
-
-
-def with_thoughts(known: Contract) -> Contract:
-    """Return a contract of answers with two more columns, one of them in the middle."""
-    if known.name != "responses":
-        return known
-    at = [column.name for column in known.columns].index("answer") + 1
-    new = replace(known.column("answer"), name="musings", nullable=True)
-    size = replace(known.column("prompt_tokens"), name="n_thoughts", nullable=True)
-    return replace(known, columns=(*known.columns[:at], new, *known.columns[at:], size))
 
 
 def answers(shard: int) -> pl.DataFrame:

@@ -134,7 +134,7 @@ def rows(lake: Path, commit: str = "") -> dict[str, list[Row]]:
     found = {}
     for output in manifest.collected:
         if output.startswith("responses/"):
-            frame = pl.concat([pl.read_parquet(file.cached) for file in manifest.files(output)])
+            frame = pl.concat([pl.read_parquet(file.cached) for file in manifest.files(output)], how="diagonal")
             assert frame["shard"].to_list() == sorted(frame["shard"].to_list())
             found[output] = sorted(frame.select("request_key", "answer", "error_kind").iter_rows(), key=repr)
     return found
@@ -144,7 +144,7 @@ def in_folder(lake: Path) -> dict[str, list[Row]]:
     """Return the answers of every agent in the folder's tables."""
     found: dict[str, list[Row]] = {}
     for folder in sorted((lake / layout.TABLES / "responses").iterdir()):
-        frame = pl.concat([pl.read_parquet(part) for part in sorted(folder.glob("*.parquet"))])
+        frame = pl.concat([pl.read_parquet(part) for part in sorted(folder.glob("*.parquet"))], how="diagonal")
         found[f"responses/{folder.name}"] = sorted(
             frame.select("request_key", "answer", "error_kind").iter_rows(), key=repr
         )

@@ -18,7 +18,7 @@ from affectlake.lake import layout
 from affectlake.lake.cache import Listed, keep_file, keep_listing, read_listing
 from affectlake.lake.contracts import Contract, contract
 from affectlake.lake.files import md5_of
-from affectlake.lake.parts import scan, write_parts
+from affectlake.lake.parts import scan_grown, write_parts
 from affectlake.lake.versions import cached_object
 from affectlake.lake.writing import Staged, refuse_broken
 
@@ -151,4 +151,4 @@ def _numbered(rows: pl.DataFrame, column: str, number: int) -> pl.DataFrame:
 
 
 def _scan(root: Path, listed: list[Listed], table: Contract) -> pl.LazyFrame:
-    return scan([cached_object(root, one.md5) for one in listed], table.name)
+    return scan_grown([cached_object(root, one.md5) for one in listed], table.name)
