@@ -103,7 +103,12 @@ def uncovered(root: Path, commit: str, *options: str, known: Iterable[str] | Non
         return []
     done = [version.commit for version in list_versions(root)] if known is None else known
     return git(
-        root, "rev-list", *options, "--stdin", stdin="".join(f"{c}\n" for c in [commit, *(f"^{d}" for d in done)])
+        root,
+        "rev-list",
+        "--ignore-missing",
+        *options,
+        "--stdin",
+        stdin="".join(f"{c}\n" for c in [commit, *(f"^{d}" for d in done)]),
     ).split()
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from affectlake.errors import LakeError
+from affectlake.lake.advancing import is_ancestor
 from affectlake.lake.checkout import edited_tables, put_in_place, set_aside, state_files
 from affectlake.lake.git import git, git_or_none
 from affectlake.lake.integrity import verify
@@ -72,11 +73,13 @@ def restore(root: Path, say: Callable[[str], None]) -> Restored:
 
 def _latest(root: Path) -> Version:
     """Return the latest version of the branch's history, or of all where there is none: another lake's may be later."""
-    known = list_versions(root)
-    if known and git_or_none(root, "symbolic-ref", "--quiet", "HEAD") is not None:
-        history = set(git(root, "rev-list", "HEAD").split())
-        known = [version for version in known if version.commit in history]
-    return known[-1] if known else resolve(root)
+    if git_or_none(root, "symbolic-ref", "--quiet", "HEAD") is None:
+        return resolve(root)
+    head = git_or_none(root, "rev-parse", "--verify", "--quiet", "HEAD") or ""
+    for version in reversed(list_versions(root)):
+        if version.commit == head or is_ancestor(root, version.commit, head):
+            return version
+    return resolve(root)
 
 
 def _edited_state(root: Path) -> list[str]:
