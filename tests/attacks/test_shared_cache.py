@@ -249,3 +249,11 @@ def test_stages_of_others_in_a_lake_that_shares_its_cache_count(both: tuple[Path
     assert cached_object(theirs, md5).exists()
     garbage.remove(garbage.unreferred(theirs, now_s=4e9, others=[mine]))
     assert cached_object(theirs, md5).exists()
+
+
+def test_a_repository_that_git_cannot_open_is_not_taken_for_one_without_history(both: tuple[Path, Path]) -> None:
+    mine, theirs = both
+    before = names(mine)
+    (theirs / ".git/HEAD").write_text("damaged\n")
+    gc(mine, "--remove", "--days", "0", "--shared-with", theirs, ok=1)
+    assert names(mine) == before

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from affectlake.errors import LakeError
 from affectlake.lake import layout
 from affectlake.lake.content import examine
-from affectlake.lake.git import git, git_or_none
+from affectlake.lake.git import git
 from affectlake.lake.listings import parse_listing
 from affectlake.lake.names import is_digest
 from affectlake.lake.versions import Manifest, cached_object, read_blobs
@@ -82,7 +82,7 @@ def _tables(root: Path, commit: str, texts: Mapping[Path, bytes]) -> set[str]:
 def _manifests(root: Path) -> Iterator[tuple[str, dict[Path, bytes]]]:
     """Yield the manifests of every commit, of the index and of the folder (both: an empty name)."""
     yield "", _in_folder(root)
-    if git_or_none(root, "rev-parse", "--git-dir", says_no=128) is None:
+    if not _has_history(root):
         return
     commits = git(root, "rev-list", "--all", "--reflog").split()
     listed = {commit: _in_commit(root, commit) for commit in commits}
@@ -92,6 +92,14 @@ def _manifests(root: Path) -> Iterator[tuple[str, dict[Path, bytes]]]:
     contents = dict(zip(wanted, read_blobs(root, wanted), strict=True))
     for commit, blobs in listed.items():
         yield commit, {path: contents[blob] for path, blob in blobs.items()}
+
+
+def _has_history(root: Path) -> bool:
+    """Return whether Git keeps the folder; a repository that Git cannot open is not taken for none."""
+    if not any((folder / ".git").exists() for folder in (root, *root.parents)):
+        return False
+    git(root, "rev-parse", "--git-dir")
+    return True
 
 
 def _in_commit(root: Path, commit: str) -> dict[Path, str]:
