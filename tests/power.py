@@ -62,7 +62,7 @@ class Switch:
         elif event == "subprocess.Popen":
             if self._within(str(arguments[2] or "")):
                 words = [str(word) for word in arguments[1]]
-                self._happen(f"run {' '.join(words[:1] + words[3:5])}")
+                self._happen(f"run {' '.join(words[:1] + _command(words[1:])[:2])}")
         elif event in PATHS:
             paths = [os.fspath(arguments[n]) for n in PATHS[event] if not isinstance(arguments[n], int)]
             texts = [os.fsdecode(path) for path in paths]
@@ -122,3 +122,8 @@ def power(switch: Switch) -> Iterator[Switch]:
             for path in map(Path, switch.unflushed):
                 if path.is_file() and "/.git/" not in str(path):
                     os.truncate(path, path.stat().st_size // 2)
+
+
+def _command(words: list[str]) -> list[str]:
+    """Return the words of a Git command without the settings before it."""
+    return _command(words[2:]) if words[:1] == ["-c"] else words
