@@ -60,7 +60,7 @@ def test_rows_collected_since_are_never_dropped(small: Path) -> None:
     with pytest.raises(LakeError, match="lacks rows of captions/a that v2 has"):
         growing.append(small, "captions/b", writers.TINY["captions"][:3], others)
     (small / "params.yaml").write_text("study: other\n")
-    with pytest.raises(LakeError, match="affectlake checkout latest"):
+    with pytest.raises(LakeError, match="affectlake restore"):
         repository.publish(small)
     assert len(list_versions(small)) == 2
 

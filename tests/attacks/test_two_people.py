@@ -135,6 +135,7 @@ def merged(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Person
     with FaultServer(models=("tiny-llama",)).running() as server:
         for n, (person, in_flight) in enumerate([(ann, 3), (bob, 5)], start=1):
             use(person.lake, servers=[server.url], in_flight=in_flight)
+            repository.publish(person.lake)
             collect_answers(person.lake, Wanted("tiny", limit=30, share=Share(n, 2)), quiet)
     git(ann.lake, "fetch", "--quiet", "--no-tags", bob.lake, "main")
     env = ("-c", "user.name=ann", "-c", "user.email=ann@localhost")

@@ -221,10 +221,10 @@ def publish(root: Path, say: Callable[[str], None] = lambda _line: None, pinned:
 
 
 def publish_collected(root: Path, say: Callable[[str], None] = lambda _line: None) -> Version | None:
-    """Make what was collected, and nothing else that the folder holds, part of the next version.
+    """Make what was collected, and no parameters and no table that a step made, part of the next version.
 
-    Its parameters and the tables that steps made are those of the last commit: an edit that nobody has run, or a run
-    that was cut off, is not published by the way. Where there is no commit yet, all that the folder holds is.
+    Those are the last commit's: an edit that nobody has run, or a run that was cut off, is not published by the way.
+    Where there is no commit yet, all that the folder holds is.
 
     Parameters
     ----------
@@ -242,8 +242,8 @@ def publish_collected(root: Path, say: Callable[[str], None] = lambda _line: Non
     refuse_unjoined(root)
     refuse_secrets(root)
     refuse_behind(root)
-    grown = [str(layout.COLLECTED)] if (root / layout.COLLECTED).exists() else []  # Git keeps no empty folder
-    return _publish(root, grown, NOTHING, say)
+    of_runs = {str(path) for path in (layout.PARAMS, layout.PIPELINE, layout.PIPELINE_LOCK)}
+    return _publish(root, [path for path in _present(root) if path not in of_runs], NOTHING, say)
 
 
 def _publish(root: Path, paths: list[str], pinned: Pinned, say: Callable[[str], None]) -> Version | None:
