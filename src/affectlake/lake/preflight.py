@@ -50,7 +50,7 @@ def prepare(root: Path, say: Callable[[str], None]) -> None:
 def refuse_unpublishable(root: Path) -> None:
     """Raise :class:`LakeError` if a version could not be made of this folder, whatever its tables will be.
 
-    Looked at are: the branch, and merges that go on; secrets in ``.dvc/config``; that Git takes the files of a
+    Looked at are: the branch; picks and reverts that go on; secrets in ``.dvc/config``; that Git takes the files of a
     version as they are, a commit signed with the user's name, and the move of branch and tag; that the folders that
     are written to can be, and that there is room.
     """
