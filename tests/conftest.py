@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
@@ -14,6 +16,9 @@ from hypothesis import HealthCheck, settings
 from affectlake.lake import factory, layout, repository, writing
 from affectlake.lake.stages import record_done
 from flows.process import configure_process
+
+if TYPE_CHECKING:
+    from tests.fault_server import FaultServer
 
 ROOT = Path(__file__).parents[1]
 
@@ -86,3 +91,46 @@ def lake(lakes: dict[str, Path], tmp_path: Path) -> Path:
 def published(lakes: dict[str, Path], tmp_path: Path) -> Path:
     """A lake with two versions: 12 stimuli in v1, 13 in v2."""
     return shutil.copytree(lakes["published"], tmp_path / "published")
+
+
+@pytest.fixture
+def server() -> Iterator[FaultServer]:
+    """A real HTTP server that serves the model of the agent ``tiny``."""
+    from tests.fault_server import FaultServer
+
+    with FaultServer(models=("tiny-llama",)).running() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def parting(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake with two versions, to be cloned."""
+    from tests.attacks.two_lakes import make
+
+    return make(tmp_path_factory.mktemp("parting") / "lake")
+
+
+@pytest.fixture
+def pair(parting: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """Two clones that have the same two versions."""
+    from tests.attacks.two_lakes import clone
+
+    ours = shutil.copytree(parting, tmp_path / "ours", symlinks=True)
+    return ours, clone(ours, tmp_path / "theirs")
+
+
+@pytest.fixture
+def shared(published: Path, tmp_path: Path) -> Path:
+    """The published lake with a Git remote ``origin`` and a DVC remote, both folders; v1 to v3 are pushed."""
+    from affectlake.lake.sharing import push
+    from affectlake.lake.versions import list_versions
+    from tests.attacks.asking_lakes import git
+
+    git(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", tmp_path / "origin.git")
+    git(published, "remote", "add", "origin", tmp_path / "origin.git")
+    config = (published / ".dvc/config").read_text().replace("../storage/remote", str(tmp_path / "files"))
+    (published / ".dvc/config").write_text(config)
+    put(published, 14)
+    repository.publish(published)
+    push(published, list_versions(published))
+    return published

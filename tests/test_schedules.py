@@ -371,7 +371,12 @@ def ask_for(api: str, lake: Path, at: datetime) -> str:
     name = f"{serving.FLOW}/{serving.deployment_name(lake, 'nightly')}"
     deployment = httpx.get(f"{api}/deployments/name/{name}").json()["id"]
     state = {"type": "SCHEDULED", "state_details": {"scheduled_time": at.isoformat()}}
-    return str(httpx.post(f"{api}/deployments/{deployment}/create_flow_run", json={"state": state}).json()["id"])
+    body, until_s = {"state": state, "idempotency_key": f"asked for {at.isoformat()}"}, time.monotonic() + 60
+    while True:  # the server's database may be locked for a moment
+        found = httpx.post(f"{api}/deployments/{deployment}/create_flow_run", json=body, timeout=60)
+        if found.is_success or time.monotonic() > until_s:
+            return str(found.raise_for_status().json()["id"])
+        time.sleep(0.2)
 
 
 def state_of(api: str, run: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,13 @@ REFUSES = {
     "logprobs": "You are not allowed to request logprobs from this model.",
 }
 """What GPT-5 and the o-series say of fields that they do not take."""
+
+
+@pytest.fixture
+def server() -> Iterator[FaultServer]:
+    with FaultServer(models=("tiny-llama",)).running() as running:
+        running.odd = lambda asked, ordinary: _refused(json.loads(asked)) or ordinary
+        yield running
 
 
 def _refused(body: dict[str, Any]) -> tuple[int, Any] | None:
