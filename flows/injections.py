@@ -7,17 +7,23 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from affectlake.judge import lease
-from affectlake.judge.accounts import Account
-from affectlake.judge.client import api_key
-from affectlake.judge.collecting import collect
-from affectlake.judge.limits import Limits, Target
-from affectlake.judge.responses import names_position
-from flows.collect import Shown, served, stopped_by_itself
-from pipelines.asking import chat_agent
-from pipelines.canaries import Tried, canary_effects, open_canary_journal, plan_canaries, questions
-from pipelines.journals import Say, leases
-from pipelines.params import load
+from affectlake.flows.collect import Shown, served, stopped_by_itself
+from affectlake.judge.requests.client import api_key
+from affectlake.judge.requests.collector import collect
+from affectlake.judge.requests.request_limits import Limits, Target
+from affectlake.judge.requests.run_statistics import Account
+from affectlake.judge.responses.tables import names_position
+from affectlake.pipelines.collection.injections import (
+    Tried,
+    canary_effects,
+    open_canary_journal,
+    plan_canaries,
+    questions,
+)
+from affectlake.pipelines.collection.planning import chat_agent
+from affectlake.pipelines.collection.publishing import Say, leases
+from affectlake.pipelines.params.study import load
+from affectlake.process import lease
 
 
 class Tries(NamedTuple):

@@ -1,7 +1,8 @@
 """What a step is: a plain function with a declaration above it. Everything else is derived from that record.
 
-The graph of stages (:mod:`pipelines.graph`), ``dvc.yaml`` (:mod:`pipelines.render`), the Prefect flow, the documents
-and the check that a changed step has a new version (:mod:`pipelines.fingerprints`) all read these records.
+The graph of stages (:mod:`affectlake.pipelines.engine.graph`), ``dvc.yaml``
+(:mod:`affectlake.pipelines.engine.dvcfile`), the Prefect flow, the documents and the check that a changed step has a
+new version (:mod:`affectlake.pipelines.engine.fingerprints`) all read these records.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Literal
 
 import polars as pl
 
-from affectlake.lake.contracts import contract
-from pipelines.params import Params
+from affectlake.lake.tables.contracts import contract
+from affectlake.pipelines.params.study import Params
 
 Tables = Mapping[str, pl.LazyFrame]
 Frames = dict[str, pl.DataFrame]
@@ -73,6 +74,10 @@ class Step:
     section: str = ""
     looks_at: str = ""
 
+    def __call__(self, tables: Tables, params: Params, work: Work) -> Frames:
+        """Call the step's function."""
+        return self.function(tables, params, work)
+
     @property
     def per_agent(self) -> bool:
         """Whether the step runs once for each agent of its `kinds`."""
@@ -82,9 +87,6 @@ class Step:
     def summary(self) -> str:
         """The first line of the function's docstring."""
         return (self.function.__doc__ or "").strip().splitlines()[0]
-
-
-STEPS: dict[str, Step] = {}
 
 
 def step(
@@ -99,7 +101,7 @@ def step(
     fits: bool = False,
     section: str = "",
     looks_at: str = "",
-) -> Callable[[StepFunction], StepFunction]:
+) -> Callable[[StepFunction], Step]:
     """Declare the function below as a step.
 
     Parameters
@@ -130,17 +132,16 @@ def step(
         If a written table refers to one that the step neither reads nor writes: it could not be validated.
     """
 
-    def register(function: StepFunction) -> StepFunction:
+    def declare(function: StepFunction) -> Step:
         name = function.__name__
         touched = {output.partition("/")[0] for output in (*reads, *writes)}
         for output in writes:
             for reference in contract(output.partition("/")[0]).references:
                 if reference.table not in touched:
                     raise ValueError(f"{name} writes {output}, which refers to {reference.table}: read it")
-        STEPS[name] = Step(name, function, reads, writes, params, files, kinds, gpu, fits, version, section, looks_at)
-        return function
+        return Step(name, function, reads, writes, params, files, kinds, gpu, fits, version, section, looks_at)
 
-    return register
+    return declare
 
 
 Kind = Literal["ratings", "features", "chat"]

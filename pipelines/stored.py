@@ -7,9 +7,9 @@ from pathlib import Path
 import polars as pl
 
 from affectlake.errors import UsageError
-from affectlake.lake import layout
-from affectlake.lake.parts import part_files, scan_grown
-from affectlake.lake.versions import Manifest
+from affectlake.lake.files import layout
+from affectlake.lake.store.versions import Manifest
+from affectlake.lake.tables.parts import part_files, scan_grown
 
 GROWING = "responses"
 """The table that grows; each agent's is one output, ``responses/AGENT``."""

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from affectlake.errors import LeaseError, UsageError
-from flows.prefect_server import running_server, start_temporary_server
-from flows.scheduled import SKIPPED, collect_slot, schedule_named
-from flows.slots import MOST_SLOTS, Slots, slots_between
-from pipelines.params import load
-from pipelines.schedules import Schedule
+from affectlake.flows.prefect_server import running_server, start_temporary_server
+from affectlake.flows.schedules.slot_flow import SKIPPED, collect_slot, schedule_named
+from affectlake.flows.schedules.slots import MOST_SLOTS, Slots, slots_between
+from affectlake.pipelines.params.schedules import Schedule
+from affectlake.pipelines.params.study import load
 
 
 class Backfilled(NamedTuple):

@@ -36,14 +36,14 @@ from prefect.states import Crashed, Scheduled
 from prefect.types.entrypoint import EntrypointType
 
 from affectlake.errors import LakeError, UsageError
-from affectlake.judge import lease
-from affectlake.lake import layout
-from flows.prefect_server import prefect_server
-from flows.scheduled import FLOW, collect_slot, tell_failed
-from flows.slots import Slots, grace, next_slots, slots_between
-from pipelines.journals import leases
-from pipelines.params import load
-from pipelines.schedules import Schedule
+from affectlake.flows.prefect_server import prefect_server
+from affectlake.flows.schedules.slot_flow import FLOW, collect_slot, tell_failed
+from affectlake.flows.schedules.slots import Slots, grace, next_slots, slots_between
+from affectlake.lake.files import layout
+from affectlake.pipelines.collection.publishing import leases
+from affectlake.pipelines.params.schedules import Schedule
+from affectlake.pipelines.params.study import load
+from affectlake.process import lease
 
 TAG = "affectlake"
 STOPPED_WITHIN_S = 90.0  # half a minute for answers on their way, and time to publish

@@ -19,17 +19,17 @@ from prefect.logging.loggers import flow_run_logger
 from prefect.states import Cancelled, Completed
 
 from affectlake.errors import LeaseError, UsageError, nearest
-from affectlake.judge import lease
+from affectlake.flows.collect import Collected, Shown, Wanted, ask_task, collect_answers, collect_proposed
+from affectlake.flows.schedules.slots import Slots, grace
+from affectlake.flows.schedules.webhook import Failed, tell
 from affectlake.judge.chat import ChatAgent
+from affectlake.pipelines.collection.planning import chat_agent
+from affectlake.pipelines.collection.publishing import leases
+from affectlake.pipelines.params.schedules import Schedule
+from affectlake.pipelines.params.study import Params, load
+from affectlake.process import lease
+from affectlake.process.terminal import say
 from affectlake.secrets import hide
-from flows.collect import Collected, Shown, Wanted, ask_task, collect_answers, collect_proposed
-from flows.notices import Failed, tell
-from flows.options import say
-from flows.slots import Slots, grace
-from pipelines.asking import chat_agent
-from pipelines.journals import leases
-from pipelines.params import Params, load
-from pipelines.schedules import Schedule
 
 FLOW = "collect-slot"
 SKIPPED = "Skipped"

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
-from affectlake.lake import layout
-from pipelines.schedules import Schedule
+from affectlake.lake.files import layout
+from affectlake.pipelines.params.schedules import Schedule
 
 LONGEST_GRACE = timedelta(hours=1)
 """A run never begins later than this after its slot, or than half of the time to the next slot."""

@@ -13,8 +13,8 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from affectlake.errors import UsageError
-from affectlake.judge.client import Scrubber
-from pipelines.schedules import notify_of
+from affectlake.judge.requests.client import Scrubber
+from affectlake.pipelines.params.schedules import notify_of
 
 TRIES = 3
 TIMEOUT_S = 10.0

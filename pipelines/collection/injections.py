@@ -13,16 +13,16 @@ from typing import NamedTuple
 import numpy as np
 
 from affectlake.errors import UsageError
-from affectlake.judge.answers import Answer
-from affectlake.judge.canaries import CANARIES, Canary, CanaryEffect, canaries, canary_effect
-from affectlake.judge.journal import Journal
-from affectlake.judge.planning import Plan
 from affectlake.judge.protocols import Reading
-from affectlake.judge.questions import Question
-from affectlake.judge.responses import read_answer
-from affectlake.lake import layout
-from pipelines.asking import chat_agent, plan_questions
-from pipelines.params import Params
+from affectlake.judge.requests.answers import Answer
+from affectlake.judge.requests.journal import Journal
+from affectlake.judge.responses.tables import read_answer
+from affectlake.judge.trials.injections import CANARIES, Canary, CanaryEffect, canaries, canary_effect
+from affectlake.judge.trials.plan import Plan
+from affectlake.judge.trials.questions import Question
+from affectlake.lake.files import layout
+from affectlake.pipelines.collection.planning import chat_agent, plan_questions
+from affectlake.pipelines.params.study import Params
 
 _AT_ONCE = 500
 

@@ -1,6 +1,6 @@
 """Joining a lake with another: what waits is published first, and what becomes of parameters.
 
-Rows, versions and names are the lake's (:mod:`affectlake.lake.joining`).
+Rows, versions and names are the lake's (:mod:`affectlake.lake.joining.join`).
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from affectlake.errors import LeaseError, UsageError
-from affectlake.judge import lease
-from affectlake.judge.keys import canonical
-from affectlake.lake import joining, repository
-from affectlake.lake.joining import Joined, Parting, Settled
-from affectlake.lake.merges import merging, torn
-from pipelines import params
-from pipelines.journals import Say, journaled, leases, publish_waiting
+from affectlake.judge.trials.request_keys import canonical
+from affectlake.lake import repository
+from affectlake.lake.joining import join as joining
+from affectlake.lake.joining.join import Joined, Parting, Settled
+from affectlake.lake.store.merges import merging, torn
+from affectlake.pipelines.collection.publishing import Say, journaled, leases, publish_waiting
+from affectlake.pipelines.params import study
+from affectlake.process import lease
 
 _LONGEST = 40
 _MOST = 8
@@ -34,7 +35,7 @@ def join(lake: Path, source: str, remote: str, say: Say) -> Joined:
     Raises
     ------
     AffectlakeError
-        As there, and :func:`pipelines.journals.publish_waiting`.
+        As there, and :func:`affectlake.pipelines.collection.publishing.publish_waiting`.
     """
     _publish_first(lake, say)
     with repository.writing(lake, "affectlake join", wait_s=float("inf"), say=say):
@@ -64,33 +65,33 @@ def settled(parting: Parting) -> Settled:
     """
     try:
         text = parting.folder.decode()
-        params.parse(text)
+        study.parse(text)
     except (UsageError, UnicodeDecodeError):
         text = parting.ours.decode()
     notes: dict[str, None] = {}
     for theirs in parting.theirs:
         try:
-            raw = params.parse(theirs.decode()).raw
+            raw = study.parse(theirs.decode()).raw
         except UsageError as error:
             notes[f"their params.yaml is left: {error.summary}"] = None
             continue
-        base = params.parse(parting.base.decode()).raw if parting.base else {"agents": {}}
+        base = study.parse(parting.base.decode()).raw if parting.base else {"agents": {}}
         for name in raw["agents"]:
-            if name not in params.parse(text).agents and name not in base["agents"]:
+            if name not in study.parse(text).agents and name not in base["agents"]:
                 text, note = _with_agent(text, theirs.decode(), name)
                 notes[note] = None
-        notes |= dict.fromkeys(_differences(params.parse(text).raw, raw))
+        notes |= dict.fromkeys(_differences(study.parse(text).raw, raw))
     return Settled(text.encode(), list(notes))
 
 
 def _with_agent(text: str, theirs: str, name: str) -> tuple[str, str]:
     """Add an agent's entry; one that cannot stand beside ours is left out."""
-    editor, out = params.text_editor(), StringIO()
+    editor, out = study.text_editor(), StringIO()
     document = editor.load(text)
     document["agents"][name] = editor.load(theirs)["agents"][name]
     editor.dump(document, out)
     try:
-        params.parse(out.getvalue())
+        study.parse(out.getvalue())
     except UsageError as error:
         return text, f"params.yaml: their agent {name} is left out: {error.summary}"
     return out.getvalue(), f"params.yaml: their agent {name} is added"

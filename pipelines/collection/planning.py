@@ -6,7 +6,7 @@ Talking to servers does not belong here. A collection is, in this order::
     ...                                     # ask plan.questions(), keep what comes in the journal
     with repository.writing(lake, "affectlake collect"):
         keep_answers(lake, agent, answers)  # one part; harmless when it is done twice
-        version = publish_grown(lake, say)  # of pipelines.journals
+        version = publish_grown(lake, say)  # of affectlake.pipelines.collection.publishing
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from typing import NamedTuple
 import polars as pl
 
 from affectlake.errors import ContractError, UsageError, nearest
-from affectlake.judge.answers import Answer
 from affectlake.judge.chat import ChatAgent
-from affectlake.judge.planning import CAPTIONS, SHOWN, Plan, make_plan
-from affectlake.judge.responses import IDENTITY, response_rows
-from affectlake.judge.shares import Share
-from affectlake.lake import growing
-from affectlake.lake.parts import ROWS_PER_PART
-from affectlake.lake.writing import read_output
-from pipelines.answers import GROWING, known_answers, last_proposed
-from pipelines.chat_steps import materials, response_batches, trials_of
-from pipelines.params import Params
+from affectlake.judge.requests.answers import Answer
+from affectlake.judge.responses.tables import IDENTITY, response_rows
+from affectlake.judge.trials.plan import CAPTIONS, SHOWN, Plan, make_plan
+from affectlake.judge.trials.shares import Share
+from affectlake.lake.tables import appending
+from affectlake.lake.tables.parts import ROWS_PER_PART
+from affectlake.lake.tables.writing import read_output
+from affectlake.pipelines.params.study import Params
+from affectlake.pipelines.steps.responses import materials, response_batches, trials_of
+from affectlake.pipelines.stored import GROWING, known_answers, last_proposed
 
 
 def chat_agent(params: Params, name: str) -> ChatAgent:
@@ -146,8 +146,8 @@ def keep_answers(lake: Path, agent: ChatAgent, answers: Iterable[Answer]) -> Kep
         )
     output = f"{GROWING}/{agent.name}"
     new = _new(known_answers(lake, agent.name), rows)
-    shard = growing.next_part(lake, output)
-    growing.append(lake, output, new.with_columns(shard=pl.lit(shard, dtype=pl.Int32)), {})
+    shard = appending.next_part(lake, output)
+    appending.append(lake, output, new.with_columns(shard=pl.lit(shard, dtype=pl.Int32)), {})
     return Kept(new.height, rows.height - new.height)
 
 

@@ -19,19 +19,22 @@ from numpy.typing import NDArray
 from affectlake import triplets as trials
 from affectlake.errors import UsageError
 from affectlake.judge.chat import ChatAgent
-from affectlake.lake import growing, repository
-from affectlake.lake.contracts import contract
+from affectlake.lake import repository
 from affectlake.lake.recovery import recover
-from affectlake.lake.versions import Version
-from affectlake.lake.writing import read_output
+from affectlake.lake.store.versions import Version
+from affectlake.lake.tables import appending
+from affectlake.lake.tables.contracts import contract
+from affectlake.lake.tables.writing import read_output
+from affectlake.pipelines.collection.planning import chat_agent
+from affectlake.pipelines.collection.publishing import Say, make_ready, publish_grown
+from affectlake.pipelines.params.study import Params
+from affectlake.pipelines.steps.arrays import TRIPLET, judged
+from affectlake.pipelines.steps.responses import materials, read_responses
+from affectlake.pipelines.stored import PROPOSED, known_answers, known_proposals
 from affectlake.seeds import generator
-from affectlake.spose import Epoch, draw_informative, expected_information, fit_members, score
-from pipelines.answers import PROPOSED, known_answers, known_proposals
-from pipelines.asking import chat_agent
-from pipelines.chat_steps import materials, read_responses
-from pipelines.journals import Say, make_ready, publish_grown
-from pipelines.params import Params
-from pipelines.reading import TRIPLET, judged
+from affectlake.spose.curve import Epoch
+from affectlake.spose.model import score
+from affectlake.spose.proposing import draw_informative, expected_information, fit_members
 
 FEWEST_HELD_OUT = 100
 """With fewer held-out judgments a fit cannot tell when to stop, and proposals are drawn at random."""
@@ -240,5 +243,5 @@ def _publish(lake: Path, name: str, number: int, n_judgments: int, chosen: pl.Da
     )
     with repository.writing(lake, f"affectlake plan {name}", wait_s=float("inf"), say=say):
         recover(lake, say)
-        growing.append(lake, f"{PROPOSED}/{name}", frame.sort(contract(PROPOSED).key), {})
+        appending.append(lake, f"{PROPOSED}/{name}", frame.sort(contract(PROPOSED).key), {})
         return publish_grown(lake, say)

@@ -18,16 +18,17 @@ import yaml
 from affectlake.errors import CollectionError
 from affectlake.judge.agents import parse_agent
 from affectlake.judge.chat import ChatAgent
-from affectlake.judge.journal import Count, Journal, QuarantineCount
-from affectlake.judge.keys import canonical
-from affectlake.lake import layout, repository
-from affectlake.lake.files import write_whole
+from affectlake.judge.requests.journal import Count, Journal, QuarantineCount
+from affectlake.judge.trials.request_keys import canonical
+from affectlake.lake import repository
+from affectlake.lake.files import layout
+from affectlake.lake.files.atomic import write_whole
 from affectlake.lake.preflight import prepare
 from affectlake.lake.recovery import recover
-from affectlake.lake.versions import Version, content_at
-from pipelines.asking import keep_answers
-from pipelines.params import Params
-from pipelines.quarantine import look_again, set_aside_faulty
+from affectlake.lake.store.versions import Version, content_at
+from affectlake.pipelines.collection.planning import keep_answers
+from affectlake.pipelines.collection.quarantine import look_again, set_aside_faulty
+from affectlake.pipelines.params.study import Params
 
 PER_SHARD = 50_000
 _ENTRY = "agent.yaml"

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from affectlake.judge.answers import Answer
 from affectlake.judge.chat import ChatAgent
-from affectlake.judge.journal import Journal, Shard
-from affectlake.judge.responses import OF_AGENT, response_rows
-from affectlake.lake.contracts import contract
-from affectlake.lake.row_faults import row_faults
-from pipelines.answers import GROWING
+from affectlake.judge.requests.answers import Answer
+from affectlake.judge.requests.journal import Journal, Shard
+from affectlake.judge.responses.tables import OF_AGENT, response_rows
+from affectlake.lake.tables.contracts import contract
+from affectlake.lake.tables.row_faults import row_faults
+from affectlake.pipelines.stored import GROWING
 
 _LONGEST_REASON = 300
 

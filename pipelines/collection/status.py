@@ -12,16 +12,16 @@ from typing import NamedTuple
 
 import polars as pl
 
-from affectlake.judge import lease
 from affectlake.judge.chat import ChatAgent, Price
-from affectlake.judge.keys import canonical
-from affectlake.judge.responses import read_choices
-from affectlake.lake.contracts import contract
-from affectlake.lake.writing import read_output
-from pipelines.answers import known_answers
-from pipelines.journals import in_quarantine, leases, waiting
-from pipelines.params import Params
-from pipelines.tracking import Pace, collection_pace
+from affectlake.judge.responses.tables import read_choices
+from affectlake.judge.trials.request_keys import canonical
+from affectlake.lake.tables.contracts import contract
+from affectlake.lake.tables.writing import read_output
+from affectlake.pipelines.collection.publishing import in_quarantine, leases, waiting
+from affectlake.pipelines.engine.model_runs import Pace, collection_pace
+from affectlake.pipelines.params.study import Params
+from affectlake.pipelines.stored import known_answers
+from affectlake.process import lease
 
 LOOKED_AT = 100_000
 """So many of the latest answers are read for the shares parsed and of the positions."""

@@ -1,6 +1,6 @@
 """Our stages of ``dvc.yaml``, written from the step records and ``params.yaml``; never edited by hand.
 
-Stages that a user added stay beside them (:mod:`pipelines.pipeline_file`).
+Stages that a user added stay beside them (:mod:`affectlake.pipelines.engine.shared_dvcfile`).
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from affectlake.errors import LakeError
-from affectlake.lake import layout
-from affectlake.lake.files import write_whole
-from pipelines import pipeline_file
-from pipelines.graph import agents_of, named, stages, steps_of
-from pipelines.params import Params, load
-from pipelines.record import Step
-from pipelines.sources import source_paths
+from affectlake.lake.files import layout
+from affectlake.lake.files.atomic import write_whole
+from affectlake.pipelines.engine import shared_dvcfile
+from affectlake.pipelines.engine.graph import agents_of, named, stages, steps_of
+from affectlake.pipelines.engine.source_files import source_paths
+from affectlake.pipelines.params.study import Params, load
+from affectlake.pipelines.step import Step
 
 
 def render(params: Params) -> str:
     """Return the text of a ``dvc.yaml`` that holds the stages of a study and nothing else."""
-    return pipeline_file.only_ours(_entries(params))
+    return shared_dvcfile.only_ours(_entries(params))
 
 
 def write(lake: Path, params: Params | None = None) -> bool:
@@ -33,8 +33,8 @@ def write(lake: Path, params: Params | None = None) -> bool:
     """
     path, ours = lake / layout.PIPELINE, _entries(params or load(lake))
     found = path.read_text(encoding="utf-8") if path.exists() else ""
-    text = pipeline_file.with_ours(found, ours)
-    if found == text or (text != pipeline_file.only_ours(ours) and pipeline_file.our_stages(found) == ours):
+    text = shared_dvcfile.with_ours(found, ours)
+    if found == text or (text != shared_dvcfile.only_ours(ours) and shared_dvcfile.our_stages(found) == ours):
         return False
     write_whole(path, text.encode())
     return True
@@ -44,8 +44,8 @@ def refuse_stale(lake: Path) -> None:
     """Raise :class:`LakeError` if our stages in ``dvc.yaml`` are not what the records and ``params.yaml`` give."""
     path, ours = lake / layout.PIPELINE, _entries(load(lake))
     found = path.read_text(encoding="utf-8") if path.exists() else ""
-    pipeline_file.with_ours(found, ours)  # refuses stages of the user's that clash with ours
-    if pipeline_file.our_stages(found) != ours:
+    shared_dvcfile.with_ours(found, ours)  # refuses stages of the user's that clash with ours
+    if shared_dvcfile.our_stages(found) != ours:
         raise LakeError(
             f"{path} is stale", wanted="what params.yaml and the steps give", todo="write it anew: `affectlake render`"
         )

@@ -1,7 +1,7 @@
 """The check that a step whose code changed got a new version.
 
 DVC reruns a step when its inputs, parameters or version change, not when a comment does. So somebody has to raise
-the version when the code changes what it writes. ``pipelines/fingerprints.json`` keeps, for each step, its version
+the version when the code changes what it writes. ``fingerprints.json`` keeps, for each step, its version
 and a hash of its code (syntax trees without docstrings, of the function and every science module it reaches); a test
 compares. After a change: raise the version if the outputs change, then ``make docs`` writes the file anew.
 """
@@ -15,13 +15,13 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from pipelines.record import Step
-from pipelines.steps import STEPS
+from affectlake.pipelines.catalogue import STEPS
+from affectlake.pipelines.step import Step
 
 RECORD = Path(__file__).with_name("fingerprints.json")
 _SCIENCE = (
     *(f"affectlake.{room}" for room in ("triplets", "rsm", "seeds", "stimuli", "judge", "spose", "geometry", "brain")),
-    *(f"pipelines.{part}" for part in ("reading", "measuring", "comparing", "sweeping", "metric_rows")),
+    *(f"affectlake.pipelines.steps.{part}" for part in ("arrays", "metrics", "comparisons", "sweeps", "rows")),
 )
 
 

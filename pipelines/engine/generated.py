@@ -6,16 +6,22 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from affectlake.lake import dictionary
-from pipelines import fingerprints, render, studies
-from pipelines.params import parse
-from pipelines.steps import STEPS
+from affectlake.lake.tables import dictionary
+from affectlake.pipelines.catalogue import STEPS
+from affectlake.pipelines.engine import dvcfile, fingerprints
+from affectlake.pipelines.params import templates
+from affectlake.pipelines.params.study import parse
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def _steps() -> str:
-    lines = ["# Steps", "", "Generated from `pipelines/steps.py` by `make docs`; edit that file, not this page.", ""]
+    lines = [
+        "# Steps",
+        "",
+        "Generated from `pipelines/catalogue.py` and `pipelines/steps/` by `make docs`; edit those, not this page.",
+        "",
+    ]
     lines += ["```mermaid", "flowchart LR"]
     for step in STEPS.values():
         lines += [f"  {_node(output)} --> {step.name}[[{step.name}]]" for output in step.reads]
@@ -40,11 +46,11 @@ def _node(output: str) -> str:
 
 
 def _params() -> str:
-    return studies.starting_params("emotion")
+    return templates.starting_params("emotion")
 
 
 def _pipeline() -> str:
-    return render.render(parse(_params()))
+    return dvcfile.render(parse(_params()))
 
 
 def _fingerprints() -> str:
@@ -56,7 +62,7 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/steps.md": _steps,
     "params.yaml": _params,
     "dvc.yaml": _pipeline,
-    "pipelines/fingerprints.json": _fingerprints,
+    "pipelines/engine/fingerprints.json": _fingerprints,
 }
 
 

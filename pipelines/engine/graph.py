@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from graphlib import TopologicalSorter
 
 from affectlake.errors import UsageError, nearest
-from pipelines.answers import GROWING
-from pipelines.params import Params
-from pipelines.record import Step
-from pipelines.steps import STEPS
+from affectlake.pipelines.catalogue import STEPS
+from affectlake.pipelines.params.study import Params
+from affectlake.pipelines.step import Step
+from affectlake.pipelines.stored import GROWING
 
 
 @dataclass(frozen=True)

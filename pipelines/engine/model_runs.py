@@ -22,15 +22,15 @@ from urllib.parse import quote
 
 import polars as pl
 
-from affectlake.judge.accounts import Account
 from affectlake.judge.chat import ChatAgent
-from affectlake.lake import layout
-from affectlake.lake.versions import Manifest
-from affectlake.report.figures import embedding_figure, learning_curve_figure
+from affectlake.judge.requests.run_statistics import Account
+from affectlake.lake.files import layout
+from affectlake.lake.store.versions import Manifest
+from affectlake.pipelines.engine.graph import Stage
+from affectlake.pipelines.engine.tracking_server import RUN_LIMIT_S, ServerError, ask
+from affectlake.pipelines.params.study import Params
+from affectlake.report.model_run_figures import embedding_figure, learning_curve_figure
 from affectlake.secrets import hide
-from pipelines.graph import Stage
-from pipelines.params import Params
-from pipelines.tracking_server import RUN_LIMIT_S, ServerError, ask
 
 COLLECTION = " collection"  # ends the name of the experiment that holds a study's rounds of collecting
 _ONE_AT_A_TIME = threading.Lock()  # SQLite takes one writer, and MLflow makes the database on first use

@@ -16,13 +16,13 @@ from typing import NamedTuple
 import polars as pl
 
 from affectlake.errors import UsageError
-from affectlake.lake import layout
-from affectlake.lake.names import own_path
-from affectlake.lake.parts import part_files
-from affectlake.lake.writing import read_output, write_outputs
-from pipelines.graph import Stage
-from pipelines.params import Params
-from pipelines.record import Work
+from affectlake.lake.files import layout
+from affectlake.lake.files.names import own_path
+from affectlake.lake.tables.parts import part_files
+from affectlake.lake.tables.writing import read_output, write_outputs
+from affectlake.pipelines.engine.graph import Stage
+from affectlake.pipelines.params.study import Params
+from affectlake.pipelines.step import Work
 
 PROGRESS_EVERY_S = 5.0
 MOST_WORKERS = 1024
@@ -67,7 +67,7 @@ def run_stage(lake: Path, stage: Stage, params: Params, say: Callable[[str], Non
     outputs = {output: frames[output.partition("/")[0]] for output in stage.writes}
     write_outputs(lake, stage.name, outputs, tables)
     if stage.step.fits:
-        from pipelines.tracking import record_fits
+        from affectlake.pipelines.engine.model_runs import record_fits
 
         record_fits(lake, stage, params, frames, scratch, say)
     shutil.rmtree(scratch, ignore_errors=True)

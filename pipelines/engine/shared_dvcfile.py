@@ -1,7 +1,7 @@
 """A ``dvc.yaml`` that affectlake and its user share: our stages are written anew, the user's part stays as it is.
 
-Whose a stage is, its command tells (:func:`affectlake.lake.names.is_step`). What the user wrote is kept as text, with
-its comments; where the file is laid out in another way than DVC's (in braces, say), it is kept as data.
+Whose a stage is, its command tells (:func:`affectlake.lake.files.names.is_step`). What the user wrote is kept as text,
+with its comments; where the file is laid out in another way than DVC's (in braces, say), it is kept as data.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import yaml
 
 from affectlake.errors import LakeError
-from affectlake.lake import layout
-from affectlake.lake.names import is_step
+from affectlake.lake.files import layout
+from affectlake.lake.files.names import is_step
 
-HEAD = "# Rendered from pipelines/steps.py and params.yaml by affectlake; edit those, not this file.\n"
+HEAD = "# Written by affectlake from its steps and params.yaml; edit params.yaml, not this file.\n"
+_EARLIER_HEAD = "# Rendered from pipelines/steps.py and params.yaml by affectlake; edit those, not this file.\n"
 SHARED = "# Stages and keys of your own are kept as you wrote them.\n"
 
 Stages = dict[str, Any]
@@ -163,7 +164,7 @@ def _blocks(mapping: yaml.MappingNode, lines: list[str]) -> Iterator[_Block]:
 
 
 def _not_heads(lines: list[str]) -> list[str]:
-    return [line for line in lines if line not in (HEAD, SHARED)]
+    return [line for line in lines if line not in (HEAD, SHARED, _EARLIER_HEAD)]
 
 
 def _above(lines: list[str], start: int) -> int:

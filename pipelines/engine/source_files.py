@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from affectlake.errors import SourceError
-from affectlake.lake.pinning import changed, signature
-from pipelines.graph import Stage
-from pipelines.params import Params
-from pipelines.record import Step
+from affectlake.lake.store.pinning import changed, signature
+from affectlake.pipelines.engine.graph import Stage
+from affectlake.pipelines.params.study import Params
+from affectlake.pipelines.step import Step
 
 
 def source_paths(step: Step, params: Params) -> list[str]:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affectlake.errors import LakeError, SourceError, nearest
-from pipelines.brain_params import PycortexSurfaces
-from pipelines.surfaces import sample
+from affectlake.pipelines.outputs.surfaces import sample
+from affectlake.pipelines.params.brain import PycortexSurfaces
 
 Array = NDArray[np.floating]
 
@@ -24,7 +24,8 @@ class Cortex(NamedTuple):
 
 
 def draw_flatmap(image: Path, surfaces: PycortexSurfaces, lake: Path) -> list[Path]:
-    """Write ``NAME_flat.png`` beside a map and return its path. What a vertex shows: :func:`pipelines.surfaces.sample`.
+    """Write ``NAME_flat.png`` beside a map and return its path. What a vertex shows:
+    :func:`affectlake.pipelines.outputs.surfaces.sample`.
 
     Parameters
     ----------

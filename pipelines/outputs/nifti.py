@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from affectlake.brain.volumes import fitted_affine, write_map
+from affectlake.brain.recordings.volumes import fitted_affine, write_map
 from affectlake.errors import LakeError
-from affectlake.lake.names import file_name
+from affectlake.lake.files.names import file_name
 from affectlake.lake.query import query
-from affectlake.lake.versions import Manifest, resolve
-from pipelines.flatmaps import draw_flatmap
-from pipelines.reporting import params_at
-from pipelines.surfaces import draw_surfaces
+from affectlake.lake.store.versions import Manifest, resolve
+from affectlake.pipelines.outputs.flatmaps import draw_flatmap
+from affectlake.pipelines.outputs.report import params_at
+from affectlake.pipelines.outputs.surfaces import draw_surfaces
 
 MAPS = (("encoding", "encoding_maps", "encoding_r"), ("searchlight", "rsa_maps", "rho"))
 
@@ -35,8 +35,8 @@ def write_maps(lake: Path, folder: Path, at: str = "", surfaces: bool = False) -
         The version; the latest when empty.
     surfaces : bool
         Whether each map of an embedding is also drawn on the cortex: on the subject's own, flattened, where
-        ``brain.surfaces`` of the version's parameters names it (:mod:`pipelines.flatmaps`), else on fsaverage5, for
-        brains in MNI space (:mod:`pipelines.surfaces`).
+        ``brain.surfaces`` of the version's parameters names it (:mod:`affectlake.pipelines.outputs.flatmaps`), else on
+        fsaverage5, for brains in MNI space (:mod:`affectlake.pipelines.outputs.surfaces`).
 
     Raises
     ------

@@ -10,14 +10,15 @@ from typing import NamedTuple
 import polars as pl
 import pyarrow.parquet as pq
 
-from affectlake.brain.regions import regions
+from affectlake.brain.recordings.regions import regions
 from affectlake.errors import UsageError
-from affectlake.lake import layout
-from affectlake.lake.contracts import contract
-from affectlake.lake.git import git
-from affectlake.lake.known_hashes import whole_files
+from affectlake.lake.files import layout
+from affectlake.lake.files.git import git
 from affectlake.lake.query import query
-from affectlake.lake.versions import Manifest, Version, resolve
+from affectlake.lake.store.known_hashes import whole_files
+from affectlake.lake.store.versions import Manifest, Version, resolve
+from affectlake.lake.tables.contracts import contract
+from affectlake.pipelines.params.study import Params, parse
 from affectlake.report import (
     BrainInputs,
     ReportInputs,
@@ -29,10 +30,9 @@ from affectlake.report import (
     render,
     render_comparison,
 )
-from affectlake.report.gallery import TOP
-from affectlake.report.positions import Compared, compared, draw
-from affectlake.report.svg import Figure
-from pipelines.params import Params, parse
+from affectlake.report.figures.gallery import TOP
+from affectlake.report.figures.positions import Compared, compared, draw
+from affectlake.report.figures.svg import Figure
 
 ANALYSES = ("labels", "graph_nodes", "graph_edges", "sweeps", "comparisons", "community_overlaps", "order_effects")
 WHOLE = ("stimuli", "ratings", "captions", "exclusions", "metrics", "embeddings", "layouts", "learning_curves")

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from affectlake.errors import UsageError
-from affectlake.lake.contracts import contract
+from affectlake.lake.tables.contracts import contract
 
 LONGEST = 100
 """Characters of a name: file systems take 255, and names of files hold more than one of these."""

@@ -20,8 +20,8 @@ import yaml
 from affectlake.errors import UsageError, nearest
 from affectlake.judge import entries
 from affectlake.judge.agents import Agent
-from affectlake.lake import layout
-from pipelines.cron import check_cron
+from affectlake.lake.files import layout
+from affectlake.pipelines.params.cron import check_cron
 
 TRIAL_SETS = ("main", "validation", "noise_ceiling")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

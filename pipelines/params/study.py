@@ -12,14 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from affectlake.errors import UsageError, nearest
 from affectlake.judge.agents import Agent, parse_agent
-from affectlake.lake import layout
-from affectlake.lake.merges import refuse_unjoined
-from affectlake.spose import FewJudgments, Settings
-from pipelines.answers import collected, fittable
-from pipelines.brain_params import KEYS as BRAIN_KEYS
-from pipelines.brain_params import Brain
-from pipelines.names import check_names
-from pipelines.schedules import Notify, Schedule, parse_notify, parse_schedules
+from affectlake.lake.files import layout
+from affectlake.lake.store.merges import refuse_unjoined
+from affectlake.pipelines.params.brain import KEYS as BRAIN_KEYS
+from affectlake.pipelines.params.brain import Brain
+from affectlake.pipelines.params.names import check_names
+from affectlake.pipelines.params.schedules import Notify, Schedule, parse_notify, parse_schedules
+from affectlake.pipelines.stored import collected, fittable
+from affectlake.spose.settings import FewJudgments, Settings
 
 _KINDS = ("emotion", "synthetic", "bdata", "images", "fmriprep")  # pydantic names the chosen model in a path
 

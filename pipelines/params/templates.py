@@ -9,7 +9,7 @@ from affectlake.errors import UsageError, nearest
 
 def studies() -> list[str]:
     """Return the names of the studies, sorted."""
-    folder = files("pipelines").joinpath("studies")
+    folder = files("affectlake.pipelines.params").joinpath("studies")
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
@@ -17,4 +17,4 @@ def starting_params(study: str) -> str:
     """Return the text of the study's ``params.yaml``."""
     if study not in studies():
         raise UsageError(f"there is no study {study!r}", allowed=", ".join(studies()), todo=nearest(study, studies()))
-    return files("pipelines").joinpath("studies", f"{study}.yaml").read_text(encoding="utf-8")
+    return files("affectlake.pipelines.params").joinpath("studies", f"{study}.yaml").read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from affectlake import triplets as trials
 from affectlake.geometry.reproducibility import consensus_seed
-from pipelines.record import Tables
+from affectlake.pipelines.step import Tables
 
 TRIPLET = ["i", "j", "k"]
 Embedding = NDArray[np.float32]

@@ -8,24 +8,26 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from affectlake.brain import regions, statistics
-from affectlake.brain.encoding import Encoding, encode
-from affectlake.brain.folds import Folds, folds_by_run, nested_folds
-from affectlake.brain.reliability import leave_one_out, most_reliable
-from affectlake.brain.searchlight import search
-from affectlake.brain.spheres import make_spheres, sphere_offsets
-from affectlake.brain.subjects import align, usable_voxels, z_scored
+from affectlake.brain import statistics
+from affectlake.brain.encoding.crossvalidation import Encoding, encode
+from affectlake.brain.encoding.folds import Folds, folds_by_run, nested_folds
+from affectlake.brain.encoding.reliability import leave_one_out, most_reliable
+from affectlake.brain.recordings import regions
+from affectlake.brain.recordings.subjects import align, usable_voxels, z_scored
+from affectlake.brain.searchlight.search import search
+from affectlake.brain.searchlight.spheres import make_spheres, sphere_offsets
 from affectlake.errors import UsageError
-from affectlake.judge import RatingsAgent, rating_vectors
+from affectlake.judge.agents import RatingsAgent
+from affectlake.judge.vectors.ratings import rating_vectors
+from affectlake.pipelines.params.brain import Brain
+from affectlake.pipelines.params.study import Params
+from affectlake.pipelines.step import EVERY_KIND, Frames, Tables, Work, step
+from affectlake.pipelines.steps.arrays import chosen_seed, fits
+from affectlake.pipelines.steps.brain_arrays import Subject, beta_rows, null_nan, subjects_of, wide_ratings
+from affectlake.pipelines.steps.brain_sources import recordings
+from affectlake.pipelines.steps.rows import frame
 from affectlake.rsm import correlation_rsm
 from affectlake.seeds import generator
-from pipelines.brain_params import Brain
-from pipelines.brain_sources import recordings
-from pipelines.brain_tables import Subject, beta_rows, null_nan, subjects_of, wide_ratings
-from pipelines.metric_rows import frame
-from pipelines.params import Params
-from pipelines.reading import chosen_seed, fits
-from pipelines.record import EVERY_KIND, Frames, Tables, Work, step
 
 Floats = NDArray[np.floating]
 
@@ -101,7 +103,7 @@ def select_stimuli(tables: Tables, params: Params, work: Work) -> Frames:
 
 def _on_grid(penalties: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return penalties on the nearest of a hundred values, so that few different hat matrices are needed."""
-    from affectlake.brain.encoding import PENALTIES
+    from affectlake.brain.encoding.crossvalidation import PENALTIES
 
     at = np.abs(np.log(penalties)[:, None] - np.log(PENALTIES)).argmin(axis=1)
     return np.where(np.isnan(penalties), np.nan, PENALTIES[at])

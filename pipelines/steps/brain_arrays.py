@@ -11,9 +11,9 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from affectlake.brain.subjects import Aligned, ZScored
-from affectlake.lake.mapping import map_lists
-from pipelines.record import Tables, Work
+from affectlake.brain.recordings.subjects import Aligned, ZScored
+from affectlake.lake.tables.memmaps import map_lists
+from affectlake.pipelines.step import Tables, Work
 
 
 @dataclass(frozen=True)

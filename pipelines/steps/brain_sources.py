@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from affectlake.brain import regions
-from affectlake.brain.subjects import Recording
+from affectlake.brain.recordings import regions
+from affectlake.brain.recordings.subjects import Recording
+from affectlake.pipelines.params.brain import AtlasFiles, BDataBrains, ImageBrains, SeriesSet, SyntheticBrains
+from affectlake.pipelines.params.study import Params
+from affectlake.pipelines.step import Tables
+from affectlake.pipelines.steps.brain_arrays import wide_ratings
 from affectlake.seeds import generator
-from pipelines.brain_params import AtlasFiles, BDataBrains, ImageBrains, SeriesSet, SyntheticBrains
-from pipelines.brain_tables import wide_ratings
-from pipelines.params import Params
-from pipelines.record import Tables
 
 if TYPE_CHECKING:
-    from affectlake.brain.volumes import Atlas
+    from affectlake.brain.recordings.volumes import Atlas
 
 
 def recordings(tables: Tables, params: Params, lake: Path, ids: list[str]) -> Iterator[tuple[str, Recording]]:
@@ -34,19 +34,19 @@ def recordings(tables: Tables, params: Params, lake: Path, ids: list[str]) -> It
     assert params.brain is not None
     sources = params.brain.sources
     if isinstance(sources, SyntheticBrains):
-        from affectlake.brain.synthetic import make_brains
+        from affectlake.brain.recordings.synthetic import make_brains
 
         rated = [wide_ratings(tables["ratings"], family) for family in ("category", "dimension")]
         rng = generator(params.seed, "brain", "synthetic")
         made = make_brains(rated[0], rated[1], ids, sources.n_subjects, sources.voxel_mm, rng)
         yield from sorted(made.recordings.items())
     elif isinstance(sources, BDataBrains):
-        from affectlake.brain.bdata import read_bdata
+        from affectlake.brain.recordings.bdata import read_bdata
 
         for name, path in sorted(sources.subjects.items()):
             yield name, read_bdata(lake / path, regions.needed_columns())
     elif isinstance(sources, ImageBrains):
-        from affectlake.brain.volumes import Run, read_patterns, read_runs
+        from affectlake.brain.recordings.volumes import Run, read_patterns, read_runs
 
         for name, files in sorted(sources.subjects.items()):
             if isinstance(files, SeriesSet):
@@ -59,7 +59,7 @@ def recordings(tables: Tables, params: Params, lake: Path, ids: list[str]) -> It
                 paths = lake / files.bold, lake / files.mask, lake / files.attributes
                 yield name, read_patterns(*paths, _atlas(lake, files.atlas))
     else:
-        from affectlake.brain.volumes import find_fmriprep, read_runs
+        from affectlake.brain.recordings.volumes import find_fmriprep, read_runs
 
         for name in sorted(sources.participants):
             runs = find_fmriprep(lake / sources.derivatives, lake / sources.raw, name, sources.space)
@@ -67,6 +67,6 @@ def recordings(tables: Tables, params: Params, lake: Path, ids: list[str]) -> It
 
 
 def _atlas(lake: Path, files: AtlasFiles | None) -> Atlas | None:
-    from affectlake.brain.volumes import Atlas
+    from affectlake.brain.recordings.volumes import Atlas
 
     return Atlas(lake / files.image, lake / files.labels) if files else None

@@ -22,10 +22,10 @@ from affectlake.geometry.pairs import (
     pair_matrix,
     split_half_reliability,
 )
+from affectlake.pipelines.params.study import Params
+from affectlake.pipelines.steps.arrays import TRIPLET, Answers, Embedding
+from affectlake.pipelines.steps.rows import Row, row
 from affectlake.seeds import generator
-from pipelines.metric_rows import Row, row
-from pipelines.params import Params
-from pipelines.reading import TRIPLET, Answers, Embedding
 
 NO_RELIABILITY = Reliability(float("nan"), (float("nan"), float("nan")), 0)
 HUMAN = "ratings"  # the kind of agent that stands for people: simulated from their ratings

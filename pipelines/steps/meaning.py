@@ -1,6 +1,6 @@
 """The steps that say what the embeddings mean: metrics, labels, graphs, sweeps, and agents beside one another.
 
-Like :mod:`pipelines.steps`, whose registry they share: arithmetic is in :mod:`affectlake.geometry`.
+Like :mod:`affectlake.pipelines.catalogue`, whose registry they share: arithmetic is in :mod:`affectlake.geometry`.
 """
 
 from __future__ import annotations
@@ -14,64 +14,15 @@ from numpy.typing import NDArray
 from affectlake.geometry.correlations import rating_correlations
 from affectlake.geometry.graphs import EmotionGraph, emotion_graph
 from affectlake.geometry.labels import character, label_stability, labels
-from affectlake.geometry.reproducibility import best_matches, consensus_seed
+from affectlake.geometry.reproducibility import consensus_seed
+from affectlake.pipelines.params.study import Params
+from affectlake.pipelines.step import EVERY_KIND, Frames, Tables, Work, step
+from affectlake.pipelines.steps import arrays
+from affectlake.pipelines.steps.comparisons import agreement, consistency, overlaps, side
+from affectlake.pipelines.steps.metrics import Evidence, agent_rows, fit_rows
+from affectlake.pipelines.steps.rows import Row, frame
 from affectlake.seeds import generator, integer
-from affectlake.spose import choose_settings, fit, training_data
 from affectlake.stimuli import prototypes
-from pipelines import reading
-from pipelines.comparing import agreement, consistency, overlaps, side
-from pipelines.measuring import Evidence, agent_rows, fit_rows
-from pipelines.metric_rows import Row, frame
-from pipelines.params import Params
-from pipelines.record import EVERY_KIND, Frames, Tables, Work, step
-from pipelines.sweeping import Trial, run_trials, settings_of, trials
-
-LEAST_JUDGMENTS = 100  # a fit to fewer says nothing
-
-
-@step(
-    reads=("stimuli", "triplets", "choices/{agent}", "embeddings/{agent}"),
-    writes=("sweeps/{agent}",),
-    params=("seed", "spose", "sweeps", "agents.{agent}.l1"),
-    kinds=EVERY_KIND,
-    version=2,
-)
-def sweep(tables: Tables, params: Params, work: Work) -> Frames:
-    """Fit again with other numbers of dimensions and of judgments: where accuracy and dimensions saturate."""
-    wanted, n_stimuli = params.sweeps, tables["stimuli"].select(pl.len()).collect().item()
-    train, test = reading.judged(tables, "train"), reading.judged(tables, "test")
-    fits = reading.fits(tables)
-    if min(len(train), len(test)) < LEAST_JUDGMENTS or not fits:
-        work.say(f"no sweep: {len(train):,} judgments to learn from, {len(test):,} held out")
-        return {"sweeps": frame("sweeps", [])}
-    reference = fits[min(fits)]
-
-    def one(trial: Trial) -> Row:
-        names = ("sweeps", work.agent, trial.sweep, trial.setting, trial.replicate)
-        rng = generator(params.seed, *names)
-        chosen = train[rng.choice(len(train), trial.n_judgments, replace=False, shuffle=False)]
-        data = training_data(chosen, test, n_stimuli, rng)
-        candidates = params.candidates(work.agent, trial.n_judgments, n_stimuli)
-        own = choose_settings(
-            data,
-            [settings_of(one, wanted, trial.dimensions) for one in candidates],
-            generator(params.seed, *names, "prior"),
-        )
-        found = fit(data, own, rng)
-        matches = best_matches(reference, found.weights) if found.weights.shape[1] else np.empty(0)
-        return {
-            "agent": work.agent,
-            "sweep": trial.sweep,
-            "setting": float(trial.setting),
-            "replicate": trial.replicate,
-            "test_loss": found.score.loss,
-            "test_accuracy": found.score.accuracy,
-            "n_dimensions": found.weights.shape[1],
-            "n_recovered": int((matches >= wanted.recovered_r).sum()),
-        }
-
-    asked = list(trials(wanted, len(train), params.spose[work.agent].dimensions))
-    return {"sweeps": frame("sweeps", run_trials(one, asked, work))}
 
 
 @step(
@@ -86,13 +37,13 @@ def measure(tables: Tables, params: Params, work: Work) -> Frames:
     evidence = Evidence(
         agent=work.agent,
         params=params,
-        held_out=reading.judged(tables, "test"),
-        validation=reading.answers(tables["choices"], "validation"),
-        repeated=reading.repeated(tables["choices"]),
+        held_out=arrays.judged(tables, "test"),
+        validation=arrays.answers(tables["choices"], "validation"),
+        repeated=arrays.repeated(tables["choices"]),
         prototypes=prototypes(tables["ratings"].collect(), params.triplets.prototypes_per_category),
-        ratings=reading.ratings(tables),
+        ratings=arrays.ratings(tables),
         categories=tables["stimuli"].sort("stimulus_index").select("category").collect()["category"].to_list(),
-        fits=reading.fits(tables),
+        fits=arrays.fits(tables),
     )
     rows = agent_rows(evidence, tables["sweeps"].collect())
     for seed in params.fit_seeds:
@@ -112,9 +63,9 @@ def measure(tables: Tables, params: Params, work: Work) -> Frames:
 )
 def describe(tables: Tables, params: Params, work: Work) -> Frames:
     """Name each dimension after its ratings, and join the dimensions that correlate into a graph."""
-    ratings = reading.ratings(tables)
+    ratings = arrays.ratings(tables)
     rows: dict[str, list[Row]] = {"labels": [], "graph_nodes": [], "graph_edges": []}
-    for seed, weights in reading.fits(tables).items():
+    for seed, weights in arrays.fits(tables).items():
         found = {
             "labels": _labels(weights, ratings, params, generator(params.seed, "labels", work.agent, seed)),
             "graph_nodes": _nodes(weights, params, work.agent),
@@ -126,7 +77,7 @@ def describe(tables: Tables, params: Params, work: Work) -> Frames:
 
 
 def _labels(
-    weights: reading.Embedding, ratings: reading.Ratings, params: Params, rng: np.random.Generator
+    weights: arrays.Embedding, ratings: arrays.Ratings, params: Params, rng: np.random.Generator
 ) -> Iterator[Row]:
     if not ratings.names:
         return
@@ -149,7 +100,7 @@ def _labels(
         }
 
 
-def _nodes(weights: reading.Embedding, params: Params, agent: str) -> Iterator[Row]:
+def _nodes(weights: arrays.Embedding, params: Params, agent: str) -> Iterator[Row]:
     graph = _graph(weights, params, agent)
     degree = np.bincount(graph.edges.ravel(), minlength=weights.shape[1])
     for at in range(weights.shape[1]):
@@ -161,7 +112,7 @@ def _nodes(weights: reading.Embedding, params: Params, agent: str) -> Iterator[R
         }
 
 
-def _edges(weights: reading.Embedding, params: Params, agent: str) -> Iterator[Row]:
+def _edges(weights: arrays.Embedding, params: Params, agent: str) -> Iterator[Row]:
     graph = _graph(weights, params, agent)
     found = rating_correlations(weights, weights)
     for a, b in graph.edges.tolist():
@@ -169,7 +120,7 @@ def _edges(weights: reading.Embedding, params: Params, agent: str) -> Iterator[R
         yield {"dimension": a + 1, "other_dimension": b + 1, "r": float(graph.r[a, b]), **ends}
 
 
-def _graph(weights: reading.Embedding, params: Params, agent: str) -> EmotionGraph:
+def _graph(weights: arrays.Embedding, params: Params, agent: str) -> EmotionGraph:
     wanted, seed = params.geometry, integer(params.seed, "louvain", agent)
     return emotion_graph(weights, seed, threshold=wanted.edge_threshold, absolute=wanted.absolute_edges)
 
@@ -185,15 +136,15 @@ def compare(tables: Tables, params: Params, work: Work) -> Frames:
     chosen = prototypes(tables["ratings"].collect(), params.triplets.prototypes_per_category)
     choices = {agent: tables["choices"].filter(pl.col("agent") == agent) for agent in params.fitted}
     sides = {
-        agent: side(reading.answers(own, "validation"), chosen, generator(params.seed, "split-half", agent))
+        agent: side(arrays.answers(own, "validation"), chosen, generator(params.seed, "split-half", agent))
         for agent, own in choices.items()
     }
     rows = [*consistency(sides, params), *agreement(choices)]
-    fits: dict[str, reading.Embedding] = {}
+    fits: dict[str, arrays.Embedding] = {}
     communities: dict[str, NDArray[np.int64]] = {}
     for agent in params.fitted:
         own = {name: tables[name].filter(pl.col("agent") == agent) for name in ("embeddings", "graph_nodes")}
-        found = reading.fits(own)
+        found = arrays.fits(own)
         if found:
             seed = consensus_seed(found)
             fits[agent] = found[seed]

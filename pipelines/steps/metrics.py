@@ -19,11 +19,11 @@ from affectlake.geometry.labels import character, labels
 from affectlake.geometry.pairs import matrix_correlation, odd_shares, pair_matrix
 from affectlake.geometry.reduction import necessary_components, saturation, strongest
 from affectlake.geometry.reproducibility import mean_reproducibility, reproducibility
+from affectlake.pipelines.params.study import Params
+from affectlake.pipelines.steps.arrays import Answers, Embedding, Ratings
+from affectlake.pipelines.steps.rows import Row, row
 from affectlake.seeds import generator, integer
-from affectlake.spose import choice_probabilities, score
-from pipelines.metric_rows import Row, row
-from pipelines.params import Params
-from pipelines.reading import Answers, Embedding, Ratings
+from affectlake.spose.model import choice_probabilities, score
 
 SHARES = (0.95, 0.96, 0.97, 0.98, 0.99)  # of the full accuracy (Du et al. 2025, Fig. 7f)
 NO_FIT = "no dimension of this fit survived pruning"

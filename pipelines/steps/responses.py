@@ -13,13 +13,13 @@ import polars as pl
 
 from affectlake.geometry.intervals import wilson_interval
 from affectlake.judge.chat import ChatAgent
-from affectlake.judge.keys import KeyMaker
-from affectlake.judge.materials import Materials, caption_materials, video_materials
-from affectlake.judge.planning import Trials, valid_answers
-from affectlake.judge.positions import flip_rate, position_shares
-from affectlake.judge.responses import IDENTITY, latest, read_choices
-from pipelines.params import Params
-from pipelines.record import Frames, Tables, Work, step
+from affectlake.judge.responses.position_bias import flip_rate, position_shares
+from affectlake.judge.responses.tables import IDENTITY, latest, read_choices
+from affectlake.judge.trials.content import Materials, caption_materials, video_materials
+from affectlake.judge.trials.plan import Trials, valid_answers
+from affectlake.judge.trials.request_keys import KeyMaker
+from affectlake.pipelines.params.study import Params
+from affectlake.pipelines.step import Frames, Tables, Work, step
 
 TRIPLET = ["i", "j", "k"]
 

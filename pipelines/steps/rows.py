@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import polars as pl
 
 from affectlake.geometry.estimates import Estimate
-from affectlake.lake.contracts import contract
+from affectlake.lake.tables.contracts import contract
 
 Row = dict[str, object]
 MAX_ROWS = 2_147_483_647

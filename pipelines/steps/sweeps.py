@@ -1,4 +1,4 @@
-"""The fits of a sweep: which there are, and running them on several cores. What is fitted is the step's."""
+"""The step `sweep`: fits with other numbers of dimensions and judgments, on several cores."""
 
 from __future__ import annotations
 
@@ -7,10 +7,21 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from affectlake.spose import Settings
-from pipelines.metric_rows import Row
-from pipelines.params import Sweeps
-from pipelines.record import Work
+import numpy as np
+import polars as pl
+
+from affectlake.geometry.reproducibility import best_matches
+from affectlake.pipelines.params.study import Params, Sweeps
+from affectlake.pipelines.step import EVERY_KIND, Frames, Tables, Work, step
+from affectlake.pipelines.steps import arrays
+from affectlake.pipelines.steps.rows import Row, frame
+from affectlake.seeds import generator
+from affectlake.spose.data import training_data
+from affectlake.spose.fitting import fit
+from affectlake.spose.proposing import choose_settings
+from affectlake.spose.settings import Settings
+
+LEAST_JUDGMENTS = 100  # a fit to fewer says nothing
 
 
 class Trial(NamedTuple):
@@ -74,3 +85,48 @@ def run_trials(one: Callable[[Trial], Row], asked: list[Trial], work: Work) -> l
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+@step(
+    reads=("stimuli", "triplets", "choices/{agent}", "embeddings/{agent}"),
+    writes=("sweeps/{agent}",),
+    params=("seed", "spose", "sweeps", "agents.{agent}.l1"),
+    kinds=EVERY_KIND,
+    version=2,
+)
+def sweep(tables: Tables, params: Params, work: Work) -> Frames:
+    """Fit again with other numbers of dimensions and of judgments: where accuracy and dimensions saturate."""
+    wanted, n_stimuli = params.sweeps, tables["stimuli"].select(pl.len()).collect().item()
+    train, test = arrays.judged(tables, "train"), arrays.judged(tables, "test")
+    fits = arrays.fits(tables)
+    if min(len(train), len(test)) < LEAST_JUDGMENTS or not fits:
+        work.say(f"no sweep: {len(train):,} judgments to learn from, {len(test):,} held out")
+        return {"sweeps": frame("sweeps", [])}
+    reference = fits[min(fits)]
+
+    def one(trial: Trial) -> Row:
+        names = ("sweeps", work.agent, trial.sweep, trial.setting, trial.replicate)
+        rng = generator(params.seed, *names)
+        chosen = train[rng.choice(len(train), trial.n_judgments, replace=False, shuffle=False)]
+        data = training_data(chosen, test, n_stimuli, rng)
+        candidates = params.candidates(work.agent, trial.n_judgments, n_stimuli)
+        own = choose_settings(
+            data,
+            [settings_of(one, wanted, trial.dimensions) for one in candidates],
+            generator(params.seed, *names, "prior"),
+        )
+        found = fit(data, own, rng)
+        matches = best_matches(reference, found.weights) if found.weights.shape[1] else np.empty(0)
+        return {
+            "agent": work.agent,
+            "sweep": trial.sweep,
+            "setting": float(trial.setting),
+            "replicate": trial.replicate,
+            "test_loss": found.score.loss,
+            "test_accuracy": found.score.accuracy,
+            "n_dimensions": found.weights.shape[1],
+            "n_recovered": int((matches >= wanted.recovered_r).sum()),
+        }
+
+    asked = list(trials(wanted, len(train), params.spose[work.agent].dimensions))
+    return {"sweeps": frame("sweeps", run_trials(one, asked, work))}

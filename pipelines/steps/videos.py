@@ -7,14 +7,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from affectlake.errors import SourceError
-from affectlake.judge import FeaturesAgent, VisionEncoder
-from affectlake.judge.vision import frame_vectors, load_vision_model
+from affectlake.judge.agents import FeaturesAgent, VisionEncoder
+from affectlake.judge.vectors.vision import frame_vectors, load_vision_model
+from affectlake.pipelines.params.study import EmotionSources, Params
+from affectlake.pipelines.step import Frames, Tables, Work, step
 from affectlake.seeds import generator
 from affectlake.stimuli import make_synthetic
 from affectlake.stimuli.clips import render_clips
 from affectlake.stimuli.frames import FRAMES, VIDEOS, decode_videos
-from pipelines.params import EmotionSources, Params
-from pipelines.record import Frames, Tables, Work, step
 
 
 @step(

@@ -1,6 +1,6 @@
-"""``python -m flows``: the command line."""
+"""``python -m affectlake``: the command line."""
 
-from flows.cli import main
+from affectlake.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from affectlake.errors import VersionError
-from affectlake.lake import known_hashes, layout
-from affectlake.lake.files import md5_of
-from affectlake.lake.known_hashes import known_md5s
+from affectlake.lake.files import layout
+from affectlake.lake.files.atomic import md5_of
 from affectlake.lake.open import open_lake
 from affectlake.lake.query import query
-from affectlake.lake.versions import Manifest, resolve
+from affectlake.lake.store import known_hashes
+from affectlake.lake.store.known_hashes import known_md5s
+from affectlake.lake.store.versions import Manifest, resolve
 
 SQL = "SELECT count(*) FROM stimuli, choices@v1"
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from affectlake.errors import LeaseError
-from affectlake.judge import lease
-from flows import prefect_server
+from affectlake.flows import prefect_server
+from affectlake.process import lease
 
 HOLDS = """
 import sys

@@ -12,10 +12,10 @@ from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from affectlake.brain.encoding import PENALTIES, encode
-from affectlake.brain.encoding_gram import GramSolver
-from affectlake.brain.encoding_rows import RowSolver
-from affectlake.brain.folds import Folds, folds_by_run, nested_folds
+from affectlake.brain.encoding.crossvalidation import PENALTIES, encode
+from affectlake.brain.encoding.folds import Folds, folds_by_run, nested_folds
+from affectlake.brain.encoding.gram import GramSolver
+from affectlake.brain.encoding.rows import RowSolver
 from affectlake.errors import SourceError, UsageError
 
 N = 150

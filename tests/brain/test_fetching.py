@@ -11,7 +11,7 @@ from threading import Thread
 
 import pytest
 
-from affectlake.brain.fetching import COLLECTIONS, Remote, fetch
+from affectlake.brain.recordings.fetching import COLLECTIONS, Remote, fetch
 from affectlake.errors import SourceError
 
 BYTES = bytes(range(256)) * 20_000  # 5 MB

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from affectlake.brain.volumes import write_map
+from affectlake.brain.recordings.volumes import write_map
 from affectlake.errors import LakeError, SourceError
-from pipelines.brain_params import PycortexSurfaces
-from pipelines.flatmaps import draw_flatmap
+from affectlake.pipelines.outputs.flatmaps import draw_flatmap
+from affectlake.pipelines.params.brain import PycortexSurfaces
 
 RINGS, SPOKES = 24, 48
 CENTRES = {"lh": -40.0, "rh": 40.0}

@@ -9,18 +9,21 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from affectlake.brain.encoding import encode
-from affectlake.brain.folds import nested_folds
-from affectlake.brain.reliability import leave_one_out
-from affectlake.brain.subjects import Aligned, ZScored, z_scored
+from affectlake.brain.encoding.crossvalidation import encode
+from affectlake.brain.encoding.folds import nested_folds
+from affectlake.brain.encoding.reliability import leave_one_out
+from affectlake.brain.recordings.subjects import Aligned, ZScored, z_scored
 from affectlake.errors import ContractError
-from affectlake.lake import garbage, known_hashes, layout, mapping, parts, repository
-from affectlake.lake.contracts import contract
-from affectlake.lake.mapping import map_lists
-from affectlake.lake.parts import write_parts
+from affectlake.lake import garbage, repository
+from affectlake.lake.files import layout
+from affectlake.lake.store import known_hashes
+from affectlake.lake.tables import memmaps, parts
+from affectlake.lake.tables.contracts import contract
+from affectlake.lake.tables.memmaps import map_lists
+from affectlake.lake.tables.parts import write_parts
+from affectlake.pipelines.params import templates
+from affectlake.pipelines.steps.brain_arrays import beta_rows
 from affectlake.rsm import correlation_rsm
-from pipelines import studies
-from pipelines.brain_tables import beta_rows
 
 Array = np.ndarray
 
@@ -90,7 +93,7 @@ def test_a_map_is_made_once_and_is_never_stale(
     known_hashes.known_md5s(lake, [*files(lake), Path(first.filename)])
     real = known_hashes._hash
     monkeypatch.setattr(known_hashes, "_hash", lambda path: hashed.append(path) or real(path))
-    monkeypatch.setattr(mapping, "_make", lambda *_: pytest.fail("it was made twice"))
+    monkeypatch.setattr(memmaps, "_make", lambda *_: pytest.fail("it was made twice"))
     again = map_lists(lake, files(lake), "pattern", "subject", "S1")
     assert Path(again.filename) == Path(first.filename) and not hashed
     monkeypatch.undo()
@@ -107,10 +110,10 @@ def test_a_half_made_map_is_never_seen(lake: Path, monkeypatch: pytest.MonkeyPat
     def broken(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(mapping, "_fill", broken)
+    monkeypatch.setattr(memmaps, "_fill", broken)
     with pytest.raises(OSError, match="No space"):
         map_lists(lake, files(lake), "pattern", "subject", "S1")
-    assert [path for _, path in mapping.mapped_files(lake)] == []
+    assert [path for _, path in memmaps.mapped_files(lake)] == []
 
 
 def test_a_map_that_was_cut_short_is_made_again(lake: Path, patterns: dict[str, Array]) -> None:
@@ -140,7 +143,7 @@ def test_gc_removes_maps_of_no_version_and_the_object_of_a_lake_reads_one(
     tmp_path: Path, patterns: dict[str, Array]
 ) -> None:
     root = tmp_path / "lake"
-    repository.init(root, studies.starting_params("demo"))
+    repository.init(root, templates.starting_params("demo"))
     folder = root / layout.table_folder("betas")
     write_parts(betas(patterns, tmp_path), contract("betas"), folder)
     found = map_lists(root, files(root), "pattern", "subject", "S1")

@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.signal import detrend
 
-from affectlake.brain.searchlight import search
-from affectlake.brain.spheres import make_spheres, mask_voxels, sphere_offsets
+from affectlake.brain.searchlight.search import search
+from affectlake.brain.searchlight.spheres import make_spheres, mask_voxels, sphere_offsets
 from affectlake.rsm import compare, correlation_rsm
 
 pytestmark = pytest.mark.realdata

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affectlake.brain import regions
+from affectlake.brain.recordings import regions
 from affectlake.errors import SourceError
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from affectlake.brain.reliability import leave_one_out, most_reliable
+from affectlake.brain.encoding.reliability import leave_one_out, most_reliable
 from affectlake.errors import SourceError
 
 

@@ -12,11 +12,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from affectlake.brain import searchlight_torch
-from affectlake.brain.searchlight import search
-from affectlake.brain.searchlight_kernels import model_ranks
-from affectlake.brain.searchlight_torch import TorchSpheres
-from affectlake.brain.spheres import Spheres, make_spheres, mask_voxels, rsatoolbox_radius, sphere_offsets
+from affectlake.brain.searchlight import gpu
+from affectlake.brain.searchlight.gpu import TorchSpheres
+from affectlake.brain.searchlight.kernels import model_ranks
+from affectlake.brain.searchlight.search import search
+from affectlake.brain.searchlight.spheres import Spheres, make_spheres, mask_voxels, rsatoolbox_radius, sphere_offsets
 from affectlake.errors import CheckpointError, SourceError, UsageError
 from affectlake.rsm import correlation_rsm
 
@@ -126,7 +126,7 @@ def test_batches_of_spheres_on_torch_make_no_difference(monkeypatch: pytest.Monk
     rows, models = np.ascontiguousarray(responses.T), model_ranks(rsms)
     centres = np.arange(spheres.n_voxels, dtype=np.int32)
     whole = TorchSpheres(rows, spheres, models, 10, False, "cpu").run(centres)
-    monkeypatch.setattr(searchlight_torch, "_PAIRS_AT_ONCE", 7 * models.shape[1])  # and a last batch that is not full
+    monkeypatch.setattr(gpu, "_PAIRS_AT_ONCE", 7 * models.shape[1])  # and a last batch that is not full
     found = TorchSpheres(rows, spheres, models, 10, False, "cpu").run(centres)
     assert np.allclose(found, whole, atol=1e-6, equal_nan=True)
 
@@ -203,14 +203,14 @@ SCRIPT = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from test_brain_searchlight import world, search
+from tests.brain.test_searchlight import world, search
 responses, spheres, rsms = world(side=14, n=300)
 search(responses, spheres, rsms, checkpoint=Path(sys.argv[1]), on_spheres=lambda done: print(done, flush=True))
 """
 
 
 def test_a_killed_process_loses_only_unfinished_blocks(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "c"), str(Path(__file__).parent)]
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "c"), str(Path(__file__).parents[2])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         done = int(process.stdout.readline())

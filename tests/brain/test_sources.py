@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from affectlake.brain import preparation, regions
-from affectlake.brain.bdata import read_bdata
-from affectlake.brain.preparation import Block
-from affectlake.brain.subjects import Recording, align, z_scored
-from affectlake.brain.volumes import Atlas, find_fmriprep, fitted_affine, read_patterns, read_runs, write_map
+from affectlake.brain.recordings import preprocessing, regions
+from affectlake.brain.recordings.bdata import read_bdata
+from affectlake.brain.recordings.preprocessing import Block
+from affectlake.brain.recordings.subjects import Recording, align, z_scored
+from affectlake.brain.recordings.volumes import Atlas, find_fmriprep, fitted_affine, read_patterns, read_runs, write_map
 from affectlake.errors import SourceError
 
 RNG = np.random.default_rng(6)
@@ -288,17 +288,17 @@ def test_preparation_step_by_step() -> None:
     n = 50
     motion = RNG.normal(size=(n, 2))
     series = 7 + np.linspace(0, 5, n)[:, None] + motion @ np.array([[1.0], [2.0]])
-    assert np.abs(preparation.regress_out(series, motion)).max() < 1e-9
+    assert np.abs(preprocessing.regress_out(series, motion)).max() < 1e-9
     spiky = np.zeros((100, 1))
     spiky[50] = 100
-    assert preparation.despike(spiky).max() == pytest.approx(1 + 3 * spiky.std())
+    assert preprocessing.despike(spiky).max() == pytest.approx(1 + 3 * spiky.std())
     series = np.arange(10.0)[:, None]
-    means = preparation.block_means(series, [Block("a", 0, 4), Block("b", 4, 6)], tr_s=2, delay_s=4)
+    means = preprocessing.block_means(series, [Block("a", 0, 4), Block("b", 4, 6)], tr_s=2, delay_s=4)
     assert means.ravel().tolist() == [2.5, 5.0]
     with pytest.raises(SourceError, match="no volume belongs to the block 'late'"):
-        preparation.block_means(series, [Block("late", 30, 4)], tr_s=2)
+        preprocessing.block_means(series, [Block("late", 30, 4)], tr_s=2)
     with pytest.raises(SourceError, match="cannot be regressed out"):
-        preparation.regress_out(series[:3], RNG.normal(size=(3, 6)))
+        preprocessing.regress_out(series[:3], RNG.normal(size=(3, 6)))
 
 
 def test_maps_are_written_as_images_and_nan_stays_nan(tmp_path: Path) -> None:

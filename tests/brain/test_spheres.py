@@ -6,7 +6,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from affectlake.brain.spheres import make_spheres, mask_voxels, rsatoolbox_radius, sphere_offsets, sphere_offsets_mm
+from affectlake.brain.searchlight.spheres import (
+    make_spheres,
+    mask_voxels,
+    rsatoolbox_radius,
+    sphere_offsets,
+    sphere_offsets_mm,
+)
 from affectlake.errors import SourceError, UsageError
 
 RNG = np.random.default_rng(0)

@@ -8,8 +8,8 @@ from scipy import stats
 
 from affectlake import rsm
 from affectlake.brain import statistics
-from affectlake.brain.encoding import encode
-from affectlake.brain.folds import nested_folds
+from affectlake.brain.encoding.crossvalidation import encode
+from affectlake.brain.encoding.folds import nested_folds
 from affectlake.errors import SourceError
 
 RNG = np.random.default_rng(8)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affectlake.brain.volumes import write_map
-from pipelines.surfaces import draw_surfaces, sample
+from affectlake.brain.recordings.volumes import write_map
+from affectlake.pipelines.outputs.surfaces import draw_surfaces, sample
 
 
 def box(folder: Path, step_mm: float, right_mm: float = 0.0) -> Path:

@@ -8,18 +8,20 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import put
+from tests.support.lakes import put
 
 import affectlake
 from affectlake.errors import LakeError, VersionError
-from affectlake.lake import formats, layout, repository, versions
+from affectlake.flows.build import build
+from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
-from affectlake.lake.integrity import check
+from affectlake.lake.files import layout
+from affectlake.lake.fsck import check
 from affectlake.lake.open import Listing
 from affectlake.lake.query import query
-from affectlake.lake.sharing import pull, push
-from affectlake.lake.versions import Manifest, cache_folder, cached_object, list_versions, resolve
-from flows.build import build
+from affectlake.lake.store import lake_format, versions
+from affectlake.lake.store.versions import Manifest, cache_folder, cached_object, list_versions, resolve
+from affectlake.lake.transfer import pull, push
 
 
 def git(root: Path, *arguments: str | Path) -> str:
@@ -31,7 +33,7 @@ def test_a_lake_of_a_newer_format_is_left_alone(published: Path) -> None:
     (published / layout.FORMAT).write_text("7\n")
     with pytest.raises(LakeError, match="newer affectlake") as caught:
         affectlake.open(published)
-    assert f"lake format {formats.FORMAT}," in str(caught.value)
+    assert f"lake format {lake_format.FORMAT}," in str(caught.value)
     assert "lake format 7" in str(caught.value)
 
 

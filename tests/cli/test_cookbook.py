@@ -10,16 +10,16 @@ from pathlib import Path
 import polars as pl
 import pytest
 import yaml
-from conftest import ROOT
-from test_build import SMALL, sets
 
 from affectlake.lake import repository
-from pipelines import studies
-from pipelines.asking import keep_answers, plan_questions
-from pipelines.params import load, override
-from tests.chat import ENTRY
-from tests.chat_lakes import SETTINGS, build_steps
-from tests.test_positions import answer
+from affectlake.pipelines.collection.planning import keep_answers, plan_questions
+from affectlake.pipelines.params import templates
+from affectlake.pipelines.params.study import load, override
+from tests.flows.test_build import SMALL, sets
+from tests.flows.test_positions import answer
+from tests.support.chat import ENTRY
+from tests.support.chat_lakes import SETTINGS, build_steps
+from tests.support.lakes import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +44,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lake whose chat agent answers steadily in v1, and in v2's collection half the time with the third shown."""
     lake = tmp_path_factory.mktemp("asked") / "lake"
-    raw = yaml.safe_load(override(studies.starting_params("demo"), SETTINGS))
+    raw = yaml.safe_load(override(templates.starting_params("demo"), SETTINGS))
     raw["agents"] = {"human-category": raw["agents"]["human-category"], "tiny": ENTRY | {"l1": 0.004}}
     repository.init(lake, yaml.safe_dump(raw, sort_keys=False))
     build_steps(lake, "ingest", "sample", "decode")

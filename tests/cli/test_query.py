@@ -16,12 +16,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from affectlake.cli.query_output import FORMS, Form, give_rows
 from affectlake.errors import AffectlakeError, QueryError, VersionError
-from affectlake.lake import layout
 from affectlake.lake.diff import diff_rows
+from affectlake.lake.files import layout
 from affectlake.lake.query import batches, query, stream, tuples
-from affectlake.lake.versions import Manifest, cached_object, resolve
-from flows.rows import FORMS, Form, give_rows
+from affectlake.lake.store.versions import Manifest, cached_object, resolve
 
 ROWS = "SELECT stimulus_index, stimulus_id, n_captions FROM stimuli ORDER BY ALL"
 CLOSED = [
@@ -229,7 +229,8 @@ def test_a_table_is_drawn_for_a_person(published: Path) -> None:
 
 def test_a_query_imports_no_more_than_it_needs(published: Path) -> None:
     code = (
-        "import sys; from flows.cli import main; main(['query', 'SELECT * FROM stimuli', '--format', sys.argv[1]]);"
+        "import sys; from affectlake.cli.main import main;"
+        "main(['query', 'SELECT * FROM stimuli', '--format', sys.argv[1]]);"
         "print([m for m in ('numpy', 'pandas', 'polars', 'pyarrow', 'dvc', 'torch') if m in sys.modules])"
     )
     for form in ("table", "json"):

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from affectlake.lake.query import query
-from affectlake.lake.versions import Manifest, list_versions, resolve
+from affectlake.lake.store.versions import Manifest, list_versions, resolve
 
 SMALL = (
     "sources.n_stimuli=60",
@@ -262,9 +262,9 @@ def test_sources_that_are_not_set_are_asked_for(tmp_path: Path) -> None:
 
 
 def test_every_command_is_in_the_readme() -> None:
-    from conftest import ROOT
+    from tests.support.lakes import ROOT
 
-    from flows.cli import MODULES, cli
+    from affectlake.cli.main import MODULES, cli
 
     readme = (ROOT / "README.md").read_text()
     context = click.Context(cli)

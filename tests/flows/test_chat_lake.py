@@ -14,23 +14,25 @@ import pytest
 import yaml
 
 from affectlake.errors import ContractError, UsageError
-from affectlake.judge.answers import Answer, Failure, Reply, answered, failed
-from affectlake.judge.planning import Plan
-from affectlake.judge.questions import Question
-from affectlake.lake import growing, layout, repository
+from affectlake.flows.build import unfinished
+from affectlake.judge.requests.answers import Answer, Failure, Reply, answered, failed
+from affectlake.judge.trials.plan import Plan
+from affectlake.judge.trials.questions import Question
+from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
+from affectlake.lake.files import layout
 from affectlake.lake.open import open_lake
 from affectlake.lake.recovery import recover
-from affectlake.lake.stages import is_current
-from affectlake.lake.versions import resolve
-from affectlake.lake.writing import read_output
-from flows.build import unfinished
-from pipelines import render
-from pipelines.asking import keep_answers, plan_questions
-from pipelines.graph import stages
-from pipelines.params import load
-from tests.chat import ENTRY
-from tests.chat_lakes import make_lake, run
+from affectlake.lake.store.dvc_stages import is_current
+from affectlake.lake.store.versions import resolve
+from affectlake.lake.tables import appending
+from affectlake.lake.tables.writing import read_output
+from affectlake.pipelines.collection.planning import keep_answers, plan_questions
+from affectlake.pipelines.engine import dvcfile
+from affectlake.pipelines.engine.graph import stages
+from affectlake.pipelines.params.study import load
+from tests.support.chat import ENTRY
+from tests.support.chat_lakes import make_lake, run
 
 
 def odd_of(question: Question) -> int:
@@ -197,7 +199,7 @@ def test_a_crash_before_answers_are_recorded_loses_nothing(asked: Path, tmp_path
     plan = plan_questions(lake, load(lake), "tiny", "validation")
     said = answers(plan)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(growing, "_place", _die)
+        patch.setattr(appending, "_place", _die)
         with pytest.raises(OSError, match="killed"):
             keep_answers(lake, plan.agent, said)
     recover(lake, lambda _line: None)
@@ -288,12 +290,12 @@ def test_mistakes_are_one_message_each(lake: Path) -> None:
 
 
 def _with_videos(params: object) -> object:
-    from affectlake.judge import parse_agent
+    from affectlake.judge.agents import parse_agent
 
     return parse_agent("tiny", ENTRY | {"modality": "videos"})
 
 
 def test_answers_are_what_a_stage_depends_on(asked: Path) -> None:
-    body = yaml.safe_load(render.render(load(asked)))["stages"]
+    body = yaml.safe_load(dvcfile.render(load(asked)))["stages"]
     assert body["choose_by_chat"]["foreach"] == ["tiny"]
     assert "storage/tables/responses/${item}" in body["choose_by_chat"]["do"]["deps"]

@@ -16,24 +16,24 @@ import pytest
 import yaml
 
 from affectlake.errors import CollectionError, LakeError, LeaseError, UsageError
-from affectlake.judge import lease
-from affectlake.judge.collecting import collect
-from affectlake.judge.limits import Target
-from affectlake.lake import layout
+from affectlake.flows.collect import Wanted, collect_answers, estimated
+from affectlake.judge.requests.collector import collect
+from affectlake.judge.requests.request_limits import Target
 from affectlake.lake.checkout import checkout
-from affectlake.lake.versions import list_versions
-from affectlake.lake.writing import read_output
-from flows.collect import Wanted, collect_answers, estimated
-from pipelines.asking import plan_questions
-from pipelines.collection import Status, statuses
-from pipelines.journals import leases, open_journal, server_log, waiting
-from pipelines.params import load
-from tests.chat import ENTRY
-from tests.chat_lakes import make_lake, run
-from tests.fault_server import FaultServer
-from tests.stores import free_port
+from affectlake.lake.files import layout
+from affectlake.lake.store.versions import list_versions
+from affectlake.lake.tables.writing import read_output
+from affectlake.pipelines.collection.planning import plan_questions
+from affectlake.pipelines.collection.publishing import leases, open_journal, server_log, waiting
+from affectlake.pipelines.collection.status import Status, statuses
+from affectlake.pipelines.params.study import load
+from affectlake.process import lease
+from tests.support.chat import ENTRY
+from tests.support.chat_lakes import make_lake, run
+from tests.support.fault_server import FaultServer
+from tests.support.stores import free_port
 
-PROCESS = Path(__file__).with_name("collect_process.py")
+PROCESS = Path(__file__).parents[1] / "support" / "collect_process.py"
 MAIN = Wanted("tiny")
 N_MAIN = 435
 
@@ -176,7 +176,7 @@ def test_what_is_published_is_not_asked_again_from_an_older_version_or_an_empty_
 def test_a_run_keeps_to_the_entry_it_began_with(
     lake: Path, server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.collect.PER_VERSION", 100)
+    monkeypatch.setattr("affectlake.flows.collect.PER_VERSION", 100)
     changed = []
 
     def change_once(_shown: object) -> None:
@@ -256,7 +256,7 @@ def test_status_counts(lake: Path, server: FaultServer) -> None:
 
 def test_a_server_of_its_own_is_started_and_stopped(lake: Path) -> None:
     port = free_port()
-    command = [sys.executable, str(Path(__file__).with_name("fault_server.py")), str(port), "tiny-llama"]
+    command = [sys.executable, str(Path(__file__).parents[1] / "support" / "fault_server.py"), str(port), "tiny-llama"]
     change(lake, servers=[f"http://127.0.0.1:{port}/v1"], server={"command": command, "port": port})
     said: list[str] = []
     done = collect_answers(lake, Wanted("tiny", limit=20), said.append)

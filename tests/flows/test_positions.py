@@ -10,20 +10,21 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from affectlake.cli.main import cli
 from affectlake.errors import AffectlakeError, UsageError
-from affectlake.judge.answers import Answer, Reply, answered
-from affectlake.judge.positions import position_shares
-from affectlake.judge.questions import Question
+from affectlake.judge.requests.answers import Answer, Reply, answered
+from affectlake.judge.responses.position_bias import position_shares
+from affectlake.judge.trials.questions import Question
 from affectlake.lake import repository
-from affectlake.lake.writing import read_output
-from affectlake.report.positions import compared, draw
-from flows.cli import cli
-from pipelines import reporting, studies
-from pipelines.asking import keep_answers, plan_questions
-from pipelines.params import load, override
-from tests.chat import ENTRY
-from tests.chat_lakes import SETTINGS, build_steps
-from tests.test_chat_lake import odd_of
+from affectlake.lake.tables.writing import read_output
+from affectlake.pipelines.collection.planning import keep_answers, plan_questions
+from affectlake.pipelines.outputs import report
+from affectlake.pipelines.params import templates
+from affectlake.pipelines.params.study import load, override
+from affectlake.report.figures.positions import compared, draw
+from tests.flows.test_chat_lake import odd_of
+from tests.support.chat import ENTRY
+from tests.support.chat_lakes import SETTINGS, build_steps
 
 AGENTS = {  # protocol, and the share of answers that name the third position whatever is shown
     "template-1": ("naive-least-similar", 0.6),
@@ -50,7 +51,7 @@ def answer(question: Question, share_third: float) -> Answer:
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A published lake with three agents that answered, each asked by a protocol of its own, and one that did not."""
     root = tmp_path_factory.mktemp("positions") / "lake"
-    raw = yaml.safe_load(override(studies.starting_params("demo"), SETTINGS))
+    raw = yaml.safe_load(override(templates.starting_params("demo"), SETTINGS))
     chat = {name: ENTRY | {"protocol": protocol, "l1": 0.004} for name, (protocol, _) in AGENTS.items()}
     raw["agents"] = {"human-category": raw["agents"]["human-category"]} | chat
     repository.init(root, yaml.safe_dump(raw, sort_keys=False))
@@ -86,7 +87,7 @@ def test_planted_biases_are_found_in_their_order(lake: Path) -> None:
 
 def test_the_numbers_are_those_of_the_choices(lake: Path) -> None:
     """Counted anew from the responses, by the position that each answer names."""
-    rows = {(row.agent, row.trial_set): row for row in reporting.positions(lake).rows}
+    rows = {(row.agent, row.trial_set): row for row in report.positions(lake).rows}
     for agent in ("template-1", "paper"):
         answers = read_output(lake, f"responses/{agent}").filter(pl.col("trial_set") == "main").collect()
         named = answers["answer"].str.extract(r"^1\. Video (\d)").cast(pl.Int8).to_numpy()
@@ -98,7 +99,7 @@ def test_the_numbers_are_those_of_the_choices(lake: Path) -> None:
 
 
 def test_flips_tell_a_biased_agent_from_a_steady_one(lake: Path) -> None:
-    rows = {row.agent: row for row in reporting.positions(lake).rows if row.trial_set == "noise_ceiling"}
+    rows = {row.agent: row for row in report.positions(lake).rows if row.trial_set == "noise_ceiling"}
     assert rows["paper"].other_order.value == 0.0
     assert rows["template-1"].other_order.value is not None and rows["template-1"].other_order.value > 0.2
     assert rows["paper"].other_order.n == 10
@@ -143,7 +144,7 @@ def test_a_figure_of_another_kind_is_refused(lake: Path, tmp_path: Path) -> None
 
 
 def test_a_version_without_answers_says_so(published: Path) -> None:
-    (published / "params.yaml").write_text(studies.starting_params("demo"))
+    (published / "params.yaml").write_text(templates.starting_params("demo"))
     with repository.writing(published, "test"):
         repository.publish(published)
     with pytest.raises(AffectlakeError, match="no chat agent has choices in v3"):
@@ -151,17 +152,17 @@ def test_a_version_without_answers_says_so(published: Path) -> None:
 
 
 def test_the_report_has_the_section_where_chat_agents_answered(lake: Path) -> None:
-    inputs = reporting.gather(lake, reporting.resolve(lake, ""))
-    page = reporting.render(inputs)
+    inputs = report.gather(lake, report.resolve(lake, ""))
+    page = report.render(inputs)
     assert 'id="order"' in page and "Does the position decide?" in page and 'href="#order"' in page
     section = page[page.index('id="order"') : page.index('class="agent"')]
     assert section.count("<svg") == 1 and section.count("<tr>") == 7
     assert "template-1, which chooses the third in" in section
-    without = reporting.render(_without(inputs))
+    without = report.render(_without(inputs))
     assert 'id="order"' not in without and 'href="#order"' not in without
 
 
-def _without(inputs: reporting.ReportInputs) -> reporting.ReportInputs:
+def _without(inputs: report.ReportInputs) -> report.ReportInputs:
     from dataclasses import replace
 
     return replace(inputs, analyses={})

@@ -110,7 +110,7 @@ def test_the_gpu_tag_has_one_slot_for_each_gpu(server: str, monkeypatch: pytest.
     import torch
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    from flows.build import one_at_a_time_per_gpu
+    from affectlake.flows.build import one_at_a_time_per_gpu
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with temporary_settings({PREFECT_API_URL: server}):

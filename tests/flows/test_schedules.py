@@ -21,26 +21,27 @@ import pytest
 import yaml
 
 from affectlake.errors import CollectionError, LakeError, LeaseError, UsageError
-from affectlake.judge import lease
+from affectlake.flows.prefect_server import prefect_server, running_server
+from affectlake.flows.schedules import serve as serving
+from affectlake.flows.schedules.backfill import Backfilled, backfill
+from affectlake.flows.schedules.slots import Slots, slots_between
+from affectlake.flows.schedules.webhook import Failed, tell
 from affectlake.lake import repository
-from affectlake.lake.stages import record_done
-from affectlake.lake.writing import read_output
-from flows import serve as serving
-from flows.backfill import Backfilled, backfill
-from flows.notices import Failed, tell
-from flows.prefect_server import prefect_server, running_server
-from flows.slots import Slots, slots_between
-from pipelines import render, studies
-from pipelines.graph import stages
-from pipelines.journals import leases
-from pipelines.params import load, override
-from pipelines.runner import run_stage
-from tests.chat import ENTRY
-from tests.chat_lakes import SETTINGS
-from tests.fault_server import FaultServer
-from tests.stores import free_port
+from affectlake.lake.store.dvc_stages import record_done
+from affectlake.lake.tables.writing import read_output
+from affectlake.pipelines.collection.publishing import leases
+from affectlake.pipelines.engine import dvcfile
+from affectlake.pipelines.engine.graph import stages
+from affectlake.pipelines.engine.runner import run_stage
+from affectlake.pipelines.params import templates
+from affectlake.pipelines.params.study import load, override
+from affectlake.process import lease
+from tests.support.chat import ENTRY
+from tests.support.chat_lakes import SETTINGS
+from tests.support.fault_server import FaultServer
+from tests.support.stores import free_port
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 KEY = "sk-a-secret-of-the-tests"
 
 
@@ -61,10 +62,10 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lake with stimuli, captions and trials, and no more."""
     lake = tmp_path_factory.mktemp("schedules") / "lake"
-    raw = yaml.safe_load(override(studies.starting_params("demo"), SETTINGS))
+    raw = yaml.safe_load(override(templates.starting_params("demo"), SETTINGS))
     raw["agents"] = {"human-category": raw["agents"]["human-category"], "tiny": ENTRY | {"l1": 0.004}}
     repository.init(lake, yaml.safe_dump(raw, sort_keys=False))
-    render.write(lake)
+    dvcfile.write(lake)
     params = load(lake)
     for name in ("ingest", "sample"):
         run_stage(lake, stages(params)[name], params, quiet)
@@ -300,7 +301,7 @@ class Serving:
 
     def __init__(self, lake: Path, api: str) -> None:
         quick = {"PREFECT_API_URL": api, "PREFECT_RUNNER_POLL_FREQUENCY": "1"}
-        command = [sys.executable, "-m", "flows", "serve", "--lake", str(lake)]
+        command = [sys.executable, "-m", "affectlake", "serve", "--lake", str(lake)]
         self.process = subprocess.Popen(
             command, env=os.environ | quick, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
         )

@@ -13,13 +13,14 @@ import yaml
 
 from affectlake.errors import SourceError
 from affectlake.lake import repository
-from affectlake.lake.writing import read_output
-from pipelines import render, studies
-from pipelines.graph import stages
-from pipelines.params import load, override
-from pipelines.runner import run_stage
-from tests.chat_lakes import SETTINGS
-from tests.test_judge_vision import clip
+from affectlake.lake.tables.writing import read_output
+from affectlake.pipelines.engine import dvcfile
+from affectlake.pipelines.engine.graph import stages
+from affectlake.pipelines.engine.runner import run_stage
+from affectlake.pipelines.params import templates
+from affectlake.pipelines.params.study import load, override
+from tests.judge.test_vision import clip
+from tests.support.chat_lakes import SETTINGS
 
 MODEL = {"name": "vision", "library": "transformers", "model": "models/clip"}
 
@@ -28,7 +29,7 @@ MODEL = {"name": "vision", "library": "transformers", "model": "models/clip"}
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A demo lake of 30 clips, decoded, with an agent that sees and one that reads."""
     root = tmp_path_factory.mktemp("vision") / "lake"
-    raw = yaml.safe_load(override(studies.starting_params("demo"), (*SETTINGS, "sources.clips=true")))
+    raw = yaml.safe_load(override(templates.starting_params("demo"), (*SETTINGS, "sources.clips=true")))
     agents = raw["agents"]
     reads = agents["caption-tfidf"] | {"encoder": {"name": "tfidf-svd", "n_components": 10}}
     sees = {"kind": "features", "encoder": MODEL, "l1": 0.004}
@@ -36,7 +37,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     repository.init(root, yaml.safe_dump(raw, sort_keys=False))
     torch.manual_seed(0)
     clip(root / "models" / "clip")
-    render.write(root)
+    dvcfile.write(root)
     for name in ("ingest", "sample", "decode", "encode_frames@clip", "choose_by_features@clip"):
         run(root, name)
     run(root, "choose_by_ratings@human-category")

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from affectlake.errors import UsageError
-from affectlake.judge import FeaturesAgent, RatingsAgent, SentenceTransformers, TfidfSvd, parse_agent
+from affectlake.judge.agents import FeaturesAgent, RatingsAgent, SentenceTransformers, TfidfSvd, parse_agent
 from affectlake.judge.chat import ChatAgent, Price
-from affectlake.judge.commands import ServerCommand
 from affectlake.judge.protocols import Sampling
-from tests.chat import ENTRY
+from affectlake.judge.server_command import ServerCommand
+from tests.support.chat import ENTRY
 
 
 def test_every_kind() -> None:

@@ -15,15 +15,15 @@ import orjson
 import pytest
 
 from affectlake.errors import AffectlakeError, CollectionError, UsageError
-from affectlake.judge.accounts import Account, Progress
-from affectlake.judge.answers import Answer
-from affectlake.judge.circuit import Threshold
-from affectlake.judge.collecting import collect
-from affectlake.judge.journal import Journal
-from affectlake.judge.limits import Limits, Target
-from affectlake.judge.questions import Question
-from tests.fault_server import Fault, FaultServer, expected_text
-from tests.questions import make_questions
+from affectlake.judge.requests.answers import Answer
+from affectlake.judge.requests.circuit_breaker import Threshold
+from affectlake.judge.requests.collector import collect
+from affectlake.judge.requests.journal import Journal
+from affectlake.judge.requests.request_limits import Limits, Target
+from affectlake.judge.requests.run_statistics import Account, Progress
+from affectlake.judge.trials.questions import Question
+from tests.support.fault_server import Fault, FaultServer, expected_text
+from tests.support.questions import make_questions
 
 QUICK = Limits(backoff_s=0.01, longest_backoff_s=0.05, timeout_s=5.0)
 

@@ -9,10 +9,10 @@ import pytest
 from scipy.stats import binomtest
 
 from affectlake.errors import UsageError
-from affectlake.judge.canaries import CANARIES, canaries, canary_effect
-from affectlake.judge.planning import Plan, make_plan
-from affectlake.judge.questions import Question
-from tests.chat import agent, materials, trials, video_frames
+from affectlake.judge.trials.injections import CANARIES, canaries, canary_effect
+from affectlake.judge.trials.plan import Plan, make_plan
+from affectlake.judge.trials.questions import Question
+from tests.support.chat import agent, materials, trials, video_frames
 
 N = 20
 

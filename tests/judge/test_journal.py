@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from affectlake.errors import CollectionError
-from affectlake.judge.answers import Answer, Failure, Reply, answered, failed
-from affectlake.judge.journal import Count, Journal
-from tests.questions import make_questions
+from affectlake.judge.requests.answers import Answer, Failure, Reply, answered, failed
+from affectlake.judge.requests.journal import Count, Journal
+from tests.support.questions import make_questions
 
 REPLY = Reply("Video 2", "stop", '{"content":[]}', 10, 2, 4, "tiny")
 

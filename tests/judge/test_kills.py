@@ -13,12 +13,12 @@ from pathlib import Path
 import orjson
 import pytest
 
-from affectlake.judge.journal import Journal
-from tests.collecting_process import CONCURRENCY, published
-from tests.fault_server import FaultServer, expected_text
-from tests.questions import make_questions
+from affectlake.judge.requests.journal import Journal
+from tests.support.collecting_process import CONCURRENCY, published
+from tests.support.fault_server import FaultServer, expected_text
+from tests.support.questions import make_questions
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tests" / "collecting_process.py"
 
 

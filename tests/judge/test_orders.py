@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from affectlake.judge.orders import ORDERS, balanced_orders, position_counts, shown
+from affectlake.judge.trials.orders import ORDERS, balanced_orders, position_counts, shown
 from affectlake.triplets import sample_dyads
 
 Trials = np.ndarray

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from affectlake.judge.parsing import Parsed, Probabilities, parse, probabilities
+from affectlake.judge.responses.parsing import Parsed, Probabilities, parse, probabilities
 
 DESCRIPTION = (
     "Video 1 shows a child laughing on a swing; I feel joy. Video 2 shows two dogs playing; I feel amused. "

@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from affectlake.errors import SourceError
-from affectlake.judge.draws import draw_captions
-from affectlake.judge.keys import KeyMaker, canonical
-from affectlake.judge.materials import caption_materials
-from affectlake.judge.orders import position_counts
-from affectlake.judge.planning import Trials, make_plan, valid_answers
-from affectlake.judge.questions import Question
-from tests.chat import agent, answered, captions, materials, stimuli, trials, video_frames
+from affectlake.judge.trials.caption_draw import draw_captions
+from affectlake.judge.trials.content import caption_materials
+from affectlake.judge.trials.orders import position_counts
+from affectlake.judge.trials.plan import Trials, make_plan, valid_answers
+from affectlake.judge.trials.questions import Question
+from affectlake.judge.trials.request_keys import KeyMaker, canonical
+from tests.support.chat import agent, answered, captions, materials, stimuli, trials, video_frames
 
 N = 20
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from affectlake.judge.positions import flip_rate, position_shares
+from affectlake.judge.responses.position_bias import flip_rate, position_shares
 
 
 @given(st.lists(st.sampled_from([1, 2, 3]), min_size=1, max_size=200))

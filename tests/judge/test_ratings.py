@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from affectlake.errors import SourceError
-from affectlake.judge import rating_vectors
+from affectlake.judge.vectors.ratings import rating_vectors
 
 CATEGORY = np.array([[0.2, 0.9], [0.5, 0.0], [0.0, 0.3]])
 DIMENSION = np.array([[1.0, 5.0, 9.0], [2.0, 2.0, 2.0], [7.5, 8.0, 1.0]])

@@ -10,9 +10,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from affectlake.judge.answers import Answer
-from affectlake.judge.responses import latest, read_choices, response_rows
-from tests.chat import agent
+from affectlake.judge.requests.answers import Answer
+from affectlake.judge.responses.tables import latest, read_choices, response_rows
+from tests.support.chat import agent
 
 ANSWER = Answer(
     key=b"k" * 32,

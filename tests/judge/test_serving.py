@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 
 from affectlake.errors import CollectionError
-from affectlake.judge.collecting import collect
-from affectlake.judge.commands import ServerCommand
-from affectlake.judge.journal import Journal
-from affectlake.judge.lease import process_started
-from affectlake.judge.limits import Target
-from affectlake.judge.serving import is_healthy, serve
-from tests.fault_server import FaultServer
-from tests.questions import make_questions
+from affectlake.judge.requests.collector import collect
+from affectlake.judge.requests.journal import Journal
+from affectlake.judge.requests.request_limits import Target
+from affectlake.judge.requests.server_process import is_healthy, serve
+from affectlake.judge.server_command import ServerCommand
+from affectlake.process.lease import process_started
+from tests.support.fault_server import FaultServer
+from tests.support.questions import make_questions
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def free_port() -> int:
@@ -107,8 +107,8 @@ def test_a_server_whose_starter_was_killed_is_taken_over_and_stopped(
     monkeypatch.chdir(ROOT)
     port, log = free_port(), tmp_path / "log"
     script = (
-        "import os, pathlib\nfrom tests.test_judge_serving import fault_server\n"
-        "from affectlake.judge.serving import serve\n"
+        "import os, pathlib\nfrom tests.judge.test_serving import fault_server\n"
+        "from affectlake.judge.requests.server_process import serve\n"
         f"with serve(fault_server({port}), pathlib.Path({str(log)!r})):\n    os.kill(os.getpid(), 9)\n"
     )
     env = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}

@@ -10,7 +10,9 @@ import pytest
 from scipy.spatial.distance import cosine
 
 from affectlake.errors import SourceError
-from affectlake.judge import choose_by_cosine, rating_vectors, similarity
+from affectlake.judge.vectors import similarity
+from affectlake.judge.vectors.ratings import rating_vectors
+from affectlake.judge.vectors.similarity import choose_by_cosine
 from affectlake.stimuli import load_emotion
 from affectlake.triplets import sample_dyads
 

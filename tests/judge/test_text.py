@@ -10,15 +10,9 @@ import numpy as np
 import pytest
 
 from affectlake.errors import SourceError, UsageError
-from affectlake.judge import (
-    FeaturesAgent,
-    SentenceTransformers,
-    TfidfSvd,
-    choose_by_cosine,
-    sentence_transformer,
-    text_vectors,
-    tfidf_svd,
-)
+from affectlake.judge.agents import FeaturesAgent, SentenceTransformers, TfidfSvd
+from affectlake.judge.vectors.similarity import choose_by_cosine
+from affectlake.judge.vectors.text import sentence_transformer, text_vectors, tfidf_svd
 from affectlake.stimuli import load_emotion
 
 DOGS = ["a dog barks loudly at a dog", "the puppy and the dog play", "dog and puppy run", "a puppy barks"]

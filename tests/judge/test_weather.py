@@ -8,15 +8,15 @@ from datetime import UTC, datetime
 import pytest
 
 from affectlake.errors import UsageError
-from affectlake.judge.answers import Failure
-from affectlake.judge.circuit import Circuit, Threshold
-from affectlake.judge.client import Scrubber, api_key
-from affectlake.judge.concurrency import AdaptiveLimit
-from affectlake.judge.limits import Target, check_urls
-from affectlake.judge.questions import Question
-from affectlake.judge.refusals import kind_of, retry_after
-from affectlake.judge.replies import read_reply
-from affectlake.judge.servers import FAILURES_UNTIL_DOWN, Pool, Server, Task
+from affectlake.judge.requests.adaptive_limit import AdaptiveLimit
+from affectlake.judge.requests.answers import Failure
+from affectlake.judge.requests.circuit_breaker import Circuit, Threshold
+from affectlake.judge.requests.client import Scrubber, api_key
+from affectlake.judge.requests.refusals import kind_of, retry_after
+from affectlake.judge.requests.replies import read_reply
+from affectlake.judge.requests.request_limits import Target, check_urls
+from affectlake.judge.requests.server_pool import FAILURES_UNTIL_DOWN, Pool, Server, Task
+from affectlake.judge.trials.questions import Question
 
 # the limit of requests
 

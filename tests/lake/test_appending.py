@@ -8,17 +8,19 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from conftest import put
+from tests.support.lakes import put
 
 from affectlake.errors import ContractError, LakeError, UsageError
-from affectlake.lake import factory, growing, layout, repository
+from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
 from affectlake.lake.diff import diff
+from affectlake.lake.files import layout
+from affectlake.lake.fsck import check
 from affectlake.lake.garbage import unreferred
-from affectlake.lake.integrity import check
 from affectlake.lake.query import query
-from affectlake.lake.stages import refuse_cut_off, refuse_edited
-from affectlake.lake.versions import Manifest, cached_object, resolve
+from affectlake.lake.store.dvc_stages import refuse_cut_off, refuse_edited
+from affectlake.lake.store.versions import Manifest, cached_object, resolve
+from affectlake.lake.tables import appending, factory
 
 OUTPUT = "choices/model"
 
@@ -33,7 +35,7 @@ def others() -> dict[str, pl.LazyFrame]:
 
 
 def grow(lake: Path, rows: pl.DataFrame) -> list[str]:
-    return growing.append(lake, OUTPUT, rows, others())
+    return appending.append(lake, OUTPUT, rows, others())
 
 
 def dvc(lake: Path, *words: str) -> str:
@@ -76,8 +78,8 @@ def test_nothing_that_stood_is_read_again(lake: Path, choices: pl.DataFrame, mon
     for at in range(0, 200, 10):
         grow(lake, choices[at : at + 10])
     hashed: list[str] = []
-    real = growing.md5_of
-    monkeypatch.setattr(growing, "md5_of", lambda path: hashed.append(path.name) or real(path))
+    real = appending.md5_of
+    monkeypatch.setattr(appending, "md5_of", lambda path: hashed.append(path.name) or real(path))
     grow(lake, choices[200:])
     assert hashed == ["part-00020.parquet"]
 
@@ -100,7 +102,7 @@ def test_a_key_comes_once(lake: Path, choices: pl.DataFrame) -> None:
 def test_what_a_step_makes_does_not_grow(lake: Path, choices: pl.DataFrame) -> None:
     put(lake)
     with pytest.raises(UsageError, match="made by a step"):
-        growing.append(lake, "choices/tiny", choices.with_columns(agent=pl.lit("tiny")), others())
+        appending.append(lake, "choices/tiny", choices.with_columns(agent=pl.lit("tiny")), others())
 
 
 def test_a_checkout_takes_a_grown_output_back_and_forth(lake: Path, choices: pl.DataFrame) -> None:
@@ -145,12 +147,12 @@ def test_an_append_cut_off_before_its_parts_are_placed_is_finished(
     put(lake)
     grow(lake, choices[:50])
     with monkeypatch.context() as patch:
-        patch.setattr(growing, "_place", lambda *_: (_ for _ in ()).throw(OSError("killed")))
+        patch.setattr(appending, "_place", lambda *_: (_ for _ in ()).throw(OSError("killed")))
         with pytest.raises(OSError, match="killed"):
             grow(lake, choices[50:100])
     with pytest.raises(LakeError, match="cut off"):
         refuse_cut_off(lake)
-    growing.settle(lake)
+    appending.settle(lake)
     refuse_edited(lake)
     refuse_cut_off(lake)
     parts = sorted((lake / layout.table_folder(OUTPUT)).iterdir())

@@ -11,13 +11,15 @@ import pytest
 import yaml
 
 from affectlake.errors import LakeError
-from affectlake.lake import growing, layout, repository, writing
+from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
-from affectlake.lake.integrity import check
+from affectlake.lake.files import layout
+from affectlake.lake.fsck import check
 from affectlake.lake.query import query
-from affectlake.lake.stages import record_done
-from affectlake.lake.versions import list_versions, resolve
-from tests import writers
+from affectlake.lake.store.dvc_stages import record_done
+from affectlake.lake.store.versions import list_versions, resolve
+from affectlake.lake.tables import appending, writing
+from tests.support import writers
 
 
 @pytest.fixture
@@ -54,11 +56,11 @@ def test_processes_at_once_lose_nothing(small: Path) -> None:
 
 def test_rows_collected_since_are_never_dropped(small: Path) -> None:
     others = {"stimuli": writers.TINY["stimuli"].lazy()}
-    growing.append(small, "captions/a", writers.TINY["captions"][:3], others)
+    appending.append(small, "captions/a", writers.TINY["captions"][:3], others)
     repository.publish(small)
     checkout(small, resolve(small, "v1"))
     with pytest.raises(LakeError, match="lacks rows of captions/a that v2 has"):
-        growing.append(small, "captions/b", writers.TINY["captions"][:3], others)
+        appending.append(small, "captions/b", writers.TINY["captions"][:3], others)
     (small / "params.yaml").write_text("study: other\n")
     with pytest.raises(LakeError, match="affectlake restore"):
         repository.publish(small)

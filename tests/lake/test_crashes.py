@@ -14,13 +14,15 @@ import polars as pl
 import pytest
 import yaml
 
-from affectlake.lake import factory, growing, layout, repository, writing
+from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
-from affectlake.lake.integrity import check
+from affectlake.lake.files import layout
+from affectlake.lake.fsck import check
 from affectlake.lake.recovery import recover
-from affectlake.lake.stages import is_current, record_done
-from affectlake.lake.versions import Manifest, list_versions, resolve
-from tests.power import Switch, power
+from affectlake.lake.store.dvc_stages import is_current, record_done
+from affectlake.lake.store.versions import Manifest, list_versions, resolve
+from affectlake.lake.tables import appending, factory, writing
+from tests.support.power import Switch, power
 
 COLLECTED = "captions/model"
 
@@ -43,7 +45,7 @@ def collect(lake: Path, rows: pl.DataFrame) -> None:
     recover(lake, lambda _line: None)
     parts = sorted((lake / layout.table_folder(COLLECTED)).glob("*.parquet"))
     new = rows.join(pl.read_parquet(parts), on=["stimulus_index", "caption_index"], how="anti") if parts else rows
-    growing.append(lake, COLLECTED, new, {"stimuli": stimuli(12).lazy()})
+    appending.append(lake, COLLECTED, new, {"stimuli": stimuli(12).lazy()})
 
 
 def captions(first: int, last: int) -> pl.DataFrame:

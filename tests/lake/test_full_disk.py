@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import put
+from tests.support.lakes import put
 
+from affectlake.cli.main import main
 from affectlake.lake import repository
-from affectlake.lake.integrity import check
+from affectlake.lake.fsck import check
 from affectlake.lake.query import query
 from affectlake.lake.recovery import recover
-from affectlake.lake.versions import list_versions
-from flows.cli import main
+from affectlake.lake.store.versions import list_versions
 
 
 @pytest.fixture

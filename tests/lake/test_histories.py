@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from affectlake.errors import LakeError
-from affectlake.lake import factory, garbage, growing, layout, repository, writing
+from affectlake.lake import garbage, repository
 from affectlake.lake.checkout import checkout
-from affectlake.lake.integrity import check
+from affectlake.lake.files import layout
+from affectlake.lake.fsck import check
 from affectlake.lake.recovery import recover
-from affectlake.lake.stages import record_done
-from affectlake.lake.versions import list_versions, resolve
+from affectlake.lake.store.dvc_stages import record_done
+from affectlake.lake.store.versions import list_versions, resolve
+from affectlake.lake.tables import appending, factory, writing
 
 COLLECTED = "captions/model"
 TINY = factory.tiny_lake(12)
@@ -74,7 +76,7 @@ class Histories(RuleBasedStateMachine):
         parts = sorted((self.lake / layout.table_folder(COLLECTED)).glob("*.parquet"))
         n_before = pl.scan_parquet(parts).select(pl.len()).collect().item() if parts else 0
         with self._refused_when_behind():
-            growing.append(self.lake, COLLECTED, TINY["captions"][n_before : n_before + n_rows], self._others())
+            appending.append(self.lake, COLLECTED, TINY["captions"][n_before : n_before + n_rows], self._others())
         if publish:
             self._publish()
 

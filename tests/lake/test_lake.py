@@ -10,13 +10,15 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from conftest import OUTPUTS, put
+from tests.support.lakes import OUTPUTS, put
 
 import affectlake
 from affectlake.errors import LakeError, QueryError, VersionError
-from affectlake.lake import layout, repository, versions
+from affectlake.lake import repository
+from affectlake.lake.files import layout
 from affectlake.lake.query import query
-from affectlake.lake.versions import Manifest, list_versions, resolve
+from affectlake.lake.store import versions
+from affectlake.lake.store.versions import Manifest, list_versions, resolve
 
 
 def git(root: Path, *arguments: str) -> str:

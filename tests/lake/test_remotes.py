@@ -10,17 +10,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from conftest import put
+from tests.support.lakes import put
 
 from affectlake.errors import LakeError, UsageError, VersionError
 from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
-from affectlake.lake.integrity import check, users
+from affectlake.lake.fsck import check, users
 from affectlake.lake.query import query
-from affectlake.lake.remotes import open_remote
-from affectlake.lake.sharing import pull, push
-from affectlake.lake.versions import Manifest, cache_folder, cached_object, list_versions, resolve
-from tests.stores import S3Server, S3Store, SSHServer, SSHStore, Store
+from affectlake.lake.store.remotes import open_remote
+from affectlake.lake.store.versions import Manifest, cache_folder, cached_object, list_versions, resolve
+from affectlake.lake.transfer import pull, push
+from tests.support.stores import S3Server, S3Store, SSHServer, SSHStore, Store
 
 
 @pytest.fixture(scope="session")

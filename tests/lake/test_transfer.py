@@ -9,16 +9,16 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import put
+from tests.support.lakes import put
 
 from affectlake.errors import LakeError, VersionError
 from affectlake.lake import garbage, repository
-from affectlake.lake.citing import cite
-from affectlake.lake.integrity import check
+from affectlake.lake.cite import cite
+from affectlake.lake.fsck import check
 from affectlake.lake.query import query
-from affectlake.lake.remotes import open_remote
-from affectlake.lake.sharing import pull, push
-from affectlake.lake.versions import Manifest, cached_object, list_versions, resolve
+from affectlake.lake.store.remotes import open_remote
+from affectlake.lake.store.versions import Manifest, cached_object, list_versions, resolve
+from affectlake.lake.transfer import pull, push
 
 
 def git(root: Path, *arguments: str | Path) -> str:

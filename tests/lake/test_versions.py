@@ -7,16 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import OUTPUTS, put
+from tests.support.lakes import OUTPUTS, put
 
 from affectlake.errors import LakeError, UsageError, VersionError
-from affectlake.lake import factory, layout, repository, writing
+from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
 from affectlake.lake.diff import diff, diff_rows
-from affectlake.lake.integrity import check, objects
-from affectlake.lake.remotes import open_remote
-from affectlake.lake.stages import is_current, record_done, refuse_edited
-from affectlake.lake.versions import Manifest, cached_object, resolve
+from affectlake.lake.files import layout
+from affectlake.lake.fsck import check, objects
+from affectlake.lake.store.dvc_stages import is_current, record_done, refuse_edited
+from affectlake.lake.store.remotes import open_remote
+from affectlake.lake.store.versions import Manifest, cached_object, resolve
+from affectlake.lake.tables import factory, writing
 
 
 def working_bytes(lake: Path) -> dict[str, bytes]:

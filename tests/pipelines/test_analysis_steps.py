@@ -8,17 +8,23 @@ import numpy as np
 import polars as pl
 import pytest
 
-from affectlake.lake.contracts import contract
-from pipelines import analysis_steps, measuring, reading, steps, studies
-from pipelines.graph import stages
-from pipelines.metric_rows import frame
-from pipelines.params import override, parse
-from pipelines.record import Frames, Work
+from affectlake.lake.tables.contracts import contract
+from affectlake.pipelines.engine.graph import stages
+from affectlake.pipelines.params import templates
+from affectlake.pipelines.params.study import override, parse
+from affectlake.pipelines.step import Frames, Work
+from affectlake.pipelines.steps import arrays, meaning
+from affectlake.pipelines.steps import choices as choices_steps
+from affectlake.pipelines.steps import embedding as embedding_steps
+from affectlake.pipelines.steps import metrics as measuring
+from affectlake.pipelines.steps import stimuli as stimuli_steps
+from affectlake.pipelines.steps import sweeps as sweep_steps
+from affectlake.pipelines.steps.rows import frame
 
 AGENTS = ("human-category", "human-dimension", "caption-tfidf")
 PARAMS = parse(
     override(
-        studies.starting_params("demo"),
+        templates.starting_params("demo"),
         (
             "sources.n_stimuli=60",
             "triplets.noise_ceiling=40",
@@ -49,18 +55,18 @@ def lazy(frames: Frames) -> dict[str, pl.LazyFrame]:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Frames]:
     """The tables of the demo world by agent, up to the embeddings; under "" those of the study."""
-    study = steps.ingest({}, PARAMS, work())
-    study |= steps.sample(lazy(study), PARAMS, work())
+    study = stimuli_steps.ingest({}, PARAMS, work())
+    study |= stimuli_steps.sample(lazy(study), PARAMS, work())
     found = {"": study}
     for agent in AGENTS:
         here = Work(agent, Path(), tmp_path_factory.mktemp(agent), 2, lambda _: None, lambda _: None)
         own = dict(study)
         if agent == "caption-tfidf":
-            own |= steps.encode(lazy(own), PARAMS, here)
-            own |= steps.choose_by_features(lazy(own), PARAMS, here)
+            own |= choices_steps.encode(lazy(own), PARAMS, here)
+            own |= choices_steps.choose_by_features(lazy(own), PARAMS, here)
         else:
-            own |= steps.choose_by_ratings(lazy(own), PARAMS, here)
-        found[agent] = own | steps.embed(lazy(own), PARAMS, here)
+            own |= choices_steps.choose_by_ratings(lazy(own), PARAMS, here)
+        found[agent] = own | embedding_steps.embed(lazy(own), PARAMS, here)
     return found
 
 
@@ -70,9 +76,9 @@ def analysed(world: dict[str, Frames]) -> dict[str, Frames]:
     found = {}
     for agent in AGENTS:
         own = dict(world[agent])
-        own |= analysis_steps.describe(lazy(own), PARAMS, work(agent))
-        own |= analysis_steps.sweep(lazy(own), PARAMS, work(agent))
-        found[agent] = own | analysis_steps.measure(lazy(own), PARAMS, work(agent))
+        own |= meaning.describe(lazy(own), PARAMS, work(agent))
+        own |= sweep_steps.sweep(lazy(own), PARAMS, work(agent))
+        found[agent] = own | meaning.measure(lazy(own), PARAMS, work(agent))
     return found
 
 
@@ -102,8 +108,8 @@ def test_all_analyses_of_the_contract_are_made(analysed: dict[str, Frames]) -> N
 
 def test_the_metrics_are_the_tables_own(analysed: dict[str, Frames]) -> None:
     own = analysed["human-dimension"]
-    held_out = reading.judged(lazy(own), "test")
-    weights = reading.embedding(lazy(own), 1)
+    held_out = arrays.judged(lazy(own), "test")
+    weights = arrays.embedding(lazy(own), 1)
     similarity = np.einsum("msd,msd->ms", weights[held_out[:, [0, 0, 1]]], weights[held_out[:, [1, 2, 2]]])
     best = np.isclose(similarity, similarity.max(axis=1, keepdims=True), rtol=0, atol=1e-7)
     right = (best[:, 0] / best.sum(axis=1)).mean()  # a tie of two is half right
@@ -151,7 +157,7 @@ def test_sweeps_have_every_fit_and_more_judgments_predict_better(analysed: dict[
 
 def test_agents_are_compared_with_one_another(analysed: dict[str, Frames]) -> None:
     tables = together(analysed, "choices", "embeddings", "graph_nodes")
-    found = analysis_steps.compare(tables, PARAMS, work())
+    found = meaning.compare(tables, PARAMS, work())
     rows = found["comparisons"]
     kappa = rows.filter(pl.col("analysis") == "agreement", pl.col("agent") != pl.col("against"))
     assert kappa.height == 6 and kappa["ci_low"].null_count() == 0
@@ -168,8 +174,8 @@ def test_an_agent_with_too_few_judgments_goes_on_without_a_fit(world: dict[str, 
     own = dict(world["human-category"])
     own["choices"] = own["choices"].filter(pl.col("trial_set") != "main")
     here = work("human-category")
-    own |= steps.embed(lazy(own), PARAMS, here)
-    for step in (steps.lay_out, analysis_steps.describe, analysis_steps.sweep, analysis_steps.measure):
+    own |= embedding_steps.embed(lazy(own), PARAMS, here)
+    for step in (embedding_steps.lay_out, meaning.describe, sweep_steps.sweep, meaning.measure):
         own |= step(lazy(own), PARAMS, here)
     assert own["embeddings"].is_empty() and own["layouts"].is_empty() and own["labels"].is_empty()
     metrics = own["metrics"]
@@ -183,18 +189,18 @@ def test_a_missing_validation_set_and_missing_ratings_are_said(world: dict[str, 
     own["ratings"] = own["ratings"].clear()
     own["stimuli"] = own["stimuli"].with_columns(category=pl.lit(None, pl.String))
     own["sweeps"] = frame("sweeps", [])
-    metrics = analysis_steps.measure(lazy(own), PARAMS, work("human-category"))["metrics"]
+    metrics = meaning.measure(lazy(own), PARAMS, work("human-category"))["metrics"]
     notes = dict(metrics.drop_nulls("note").select("analysis", "note").iter_rows())
     assert notes["generalisation"] == "the agent has no validation choices"
     assert notes["rating_correlation"] == measuring.NO_RATINGS == notes["labels"]
     assert "two are needed" in notes["nearest_centroid"] and "twice or more" in notes["noise_ceiling"]
     assert metrics.filter(pl.col("measure") == "accuracy")["value"].null_count() == 0
-    assert analysis_steps.describe(lazy(own), PARAMS, work("human-category"))["labels"].is_empty()
+    assert meaning.describe(lazy(own), PARAMS, work("human-category"))["labels"].is_empty()
 
 
 def test_the_same_numbers_come_out_twice(analysed: dict[str, Frames]) -> None:
     own = analysed["caption-tfidf"]
-    for step, table in ((analysis_steps.sweep, "sweeps"), (analysis_steps.measure, "metrics")):
+    for step, table in ((sweep_steps.sweep, "sweeps"), (meaning.measure, "metrics")):
         assert step(lazy(own), PARAMS, work("caption-tfidf"))[table].equals(own[table])
 
 

@@ -11,16 +11,16 @@ import numpy as np
 import polars as pl
 import pytest
 
-from affectlake.brain.spheres import make_spheres, sphere_offsets
-from affectlake.brain.synthetic import CATEGORY, DIMENSION, make_brains
+from affectlake.brain.recordings.synthetic import CATEGORY, DIMENSION, make_brains
+from affectlake.brain.searchlight.spheres import make_spheres, sphere_offsets
+from affectlake.pipelines.catalogue import STEPS
+from affectlake.pipelines.params import templates
+from affectlake.pipelines.params.study import override, parse
+from affectlake.pipelines.step import Frames, Work
+from affectlake.pipelines.steps.brain_arrays import wide_ratings
 from affectlake.seeds import generator
-from pipelines import steps, studies
-from pipelines.brain_tables import wide_ratings
-from pipelines.params import override, parse
-from pipelines.record import Frames, Work
-from pipelines.steps import brain_steps
 
-TEXT = override(studies.starting_params("demo"), ("spose.seeds=[0]",))
+TEXT = override(templates.starting_params("demo"), ("spose.seeds=[0]",))
 PARAMS = parse(TEXT.replace("  caption-tfidf:", "  # caption-tfidf:"))
 AGENTS = ("human-category", "human-dimension")
 NOTHING = ("hypothalamus", "pallidum", "brainstem", "accumbens", "cerebellum")
@@ -52,10 +52,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
         return Work(agent, folder, folder, 2, lambda _: None, lambda _: None)
 
     def run(step: str, tables: Frames, agent: str = "") -> Frames:
-        module = steps if hasattr(steps, step) else brain_steps
-        made: Frames = getattr(module, step)(
-            {name: frame.lazy() for name, frame in tables.items()}, PARAMS, work(agent)
-        )
+        made: Frames = STEPS[step]({name: frame.lazy() for name, frame in tables.items()}, PARAMS, work(agent))
         return tables | made
 
     study: Frames = {}

@@ -10,20 +10,26 @@ import polars as pl
 import pytest
 import yaml
 
-from affectlake.brain.synthetic import CATEGORY, DIMENSION
+from affectlake.brain.recordings.synthetic import CATEGORY, DIMENSION
 from affectlake.errors import UsageError
-from affectlake.lake import layout, mapping, repository
-from affectlake.lake.parts import part_files
-from affectlake.lake.writing import write_outputs
-from pipelines import render, steps, studies
-from pipelines.graph import stages, steps_of
-from pipelines.params import Params, override, parse
-from pipelines.record import Frames, Work
-from pipelines.steps import brain_steps
-from tests.chat import ENTRY
+from affectlake.lake import repository
+from affectlake.lake.files import layout
+from affectlake.lake.tables import memmaps
+from affectlake.lake.tables.parts import part_files
+from affectlake.lake.tables.writing import write_outputs
+from affectlake.pipelines.engine import dvcfile
+from affectlake.pipelines.engine.graph import stages, steps_of
+from affectlake.pipelines.params import templates
+from affectlake.pipelines.params.study import Params, override, parse
+from affectlake.pipelines.step import Frames, Work
+from affectlake.pipelines.steps import brain as brain_steps
+from affectlake.pipelines.steps import choices as choices_steps
+from affectlake.pipelines.steps import embedding as embedding_steps
+from affectlake.pipelines.steps import stimuli as stimuli_steps
+from tests.support.chat import ENTRY
 
 TEXT = override(
-    studies.starting_params("demo"),
+    templates.starting_params("demo"),
     (
         "sources.n_stimuli=240",
         "brain.sources.n_subjects=3",
@@ -50,11 +56,11 @@ def lazy(frames: Frames) -> dict[str, pl.LazyFrame]:
 def with_embedding(tables: Frames, params: Params, agent: str) -> Frames:
     """Give an agent an embedding without fitting one: its own rating vectors, scaled to be positive."""
     which = params.agents[agent].ratings  # type: ignore[union-attr]
-    vectors = steps.rating_vectors(tables["ratings"], which, tables["stimuli"].height)
+    vectors = choices_steps.rating_vectors(tables["ratings"], which, tables["stimuli"].height)
     weights = ((vectors - vectors.min(0)) / vectors.std(0)).astype(np.float32)
     curves = {"agent": [agent], "seed": [0], "epoch": [1], "train_loss": [1.0], "test_loss": [1.0]}
     return tables | {
-        "embeddings": steps._weights(agent, 0, weights),
+        "embeddings": embedding_steps._weights(agent, 0, weights),
         "learning_curves": pl.DataFrame(
             curves | {"test_accuracy": [0.5], "n_dimensions": [weights.shape[1]], "lapse": [0.0]}
         ),
@@ -64,7 +70,7 @@ def with_embedding(tables: Frames, params: Params, agent: str) -> Frames:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Frames:
     here = work(tmp_path_factory.mktemp("brains"))
-    study = steps.ingest({}, PARAMS, here)
+    study = stimuli_steps.ingest({}, PARAMS, here)
     tables = study | brain_steps.ingest_brains(lazy(study), PARAMS, here)
     return tables | brain_steps.select_stimuli(lazy(tables), PARAMS, here)
 
@@ -110,7 +116,7 @@ def test_patterns_mapped_from_files_give_the_same_maps(world: Frames, maps: Fram
     for found in (brain_steps.encode_brains(tables, PARAMS, here), brain_steps.search_brains(tables, PARAMS, here)):
         for name, frame in found.items():
             assert frame.equals(maps[name].filter(pl.col("agent") == AGENTS[0]))
-    assert len([path for _, path in mapping.mapped_files(tmp_path / "lake") if path.suffix == ".npy"]) == 3
+    assert len([path for _, path in memmaps.mapped_files(tmp_path / "lake") if path.suffix == ".npy"]) == 3
 
 
 def test_planted_voxels_are_won_by_their_agent(world: Frames, maps: Frames) -> None:
@@ -225,7 +231,7 @@ def test_time_series_are_read_with_their_events(tmp_path: Path) -> None:
     for half in (slice(0, 8), slice(8, 16)):  # within a run, as baseline and trend are taken out of each
         assert np.corrcoef(patterns[half].ravel(), (planted[half] - planted[half].mean(0)).ravel())[0, 1] > 0.9
     assert set(found["voxels"]["regions"]) == {"brainstem"}
-    watched = render.render(parse(text))
+    watched = dvcfile.render(parse(text))
     assert all(f"- {name}" in watched for name in ("run0.nii.gz", "run1.tsv", "mask.nii.gz", "dseg.tsv"))
     raw["brain"]["sources"]["subjects"]["S1"]["runs"][0]["tr"] = 2
     with pytest.raises(UsageError, match=r"unknown key .*tr"):
@@ -250,10 +256,10 @@ def test_an_agent_without_an_embedding_has_no_maps_and_spoils_nothing(
 
 
 def test_a_study_without_the_section_has_no_brain_steps() -> None:
-    without = parse(studies.starting_params("emotion"))
+    without = parse(templates.starting_params("emotion"))
     assert without.brain is None
     assert not [name for name in stages(without) if "brain" in name]
-    assert "brain" not in render.render(without)
+    assert "brain" not in dvcfile.render(without)
     names = {step.name for step in steps_of(PARAMS)} - {step.name for step in steps_of(without)}
     assert names == {
         "ingest_brains", "select_stimuli", "encode_brains", "search_brains", "score_regions", "compare_brains",
@@ -261,7 +267,7 @@ def test_a_study_without_the_section_has_no_brain_steps() -> None:
 
 
 def test_the_section_in_the_real_study_can_be_switched_on() -> None:
-    head, _, commented = studies.starting_params("emotion").partition("# With recordings")
+    head, _, commented = templates.starting_params("emotion").partition("# With recordings")
     section = "\n".join(line.removeprefix("# ") for line in commented.splitlines()[1:])
     found = parse(f"{head}{section}\n").brain
     assert found is not None
@@ -273,7 +279,7 @@ def test_dvc_watches_the_recordings() -> None:
     source = "sources: {kind: bdata, subjects: {S1: data/s1.h5, S2: data/s2.h5}}"
     head, _, rest = TEXT.partition("brain:")
     text = f"{head}brain:\n  {source}\n  encoding{rest.partition('  encoding')[2]}"
-    rendered = render.render(parse(text))
+    rendered = dvcfile.render(parse(text))
     assert "- data/s1.h5\n    - data/s2.h5" in rendered
     with pytest.raises(UsageError, match=r"unknown key 'brain\.sources\.folds'"):
         parse(text.replace("kind: bdata", "folds: 3, kind: bdata"))

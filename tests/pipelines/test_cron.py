@@ -13,20 +13,20 @@ from hypothesis import strategies as st
 from prefect.server.schemas.schedules import CronSchedule
 
 from affectlake.errors import UsageError
-from flows.backfill import moment
-from flows.slots import LONGEST_GRACE, grace, next_slots, slots_between
-from pipelines import studies
-from pipelines.cron import check_cron
-from pipelines.params import Params, parse
-from pipelines.render import render
-from pipelines.schedules import Notify, Schedule
-from tests.chat import ENTRY
+from affectlake.flows.schedules.backfill import moment
+from affectlake.flows.schedules.slots import LONGEST_GRACE, grace, next_slots, slots_between
+from affectlake.pipelines.engine.dvcfile import render
+from affectlake.pipelines.params import templates
+from affectlake.pipelines.params.cron import check_cron
+from affectlake.pipelines.params.schedules import Notify, Schedule
+from affectlake.pipelines.params.study import Params, parse
+from tests.support.chat import ENTRY
 
 NIGHTLY = {"agent": "tiny", "cron": "0 2 * * *", "limit": 100}
 
 
 def with_keys(**keys: Any) -> Params:
-    raw = yaml.safe_load(studies.starting_params("demo"))
+    raw = yaml.safe_load(templates.starting_params("demo"))
     raw["agents"]["tiny"] = ENTRY | {"l1": 0.004}
     return parse(yaml.safe_dump(raw | keys))
 

@@ -8,13 +8,14 @@ import pytest
 import yaml
 
 from affectlake.errors import UsageError
-from pipelines import fingerprints, generated, render, studies
-from pipelines.graph import stage_named, stages, upstream
-from pipelines.params import parse
-from pipelines.record import step
-from pipelines.steps import STEPS
+from affectlake.pipelines.catalogue import STEPS
+from affectlake.pipelines.engine import dvcfile, fingerprints, generated
+from affectlake.pipelines.engine.graph import stage_named, stages, upstream
+from affectlake.pipelines.params import templates
+from affectlake.pipelines.params.study import parse
+from affectlake.pipelines.step import step
 
-PARAMS = parse(studies.starting_params("demo"))
+PARAMS = parse(templates.starting_params("demo"))
 
 
 @pytest.mark.parametrize("name", list(generated.FILES))
@@ -78,7 +79,7 @@ def test_a_step_must_read_what_its_tables_refer_to() -> None:
 
 
 def test_dvc_sees_version_parameters_and_files() -> None:
-    body = yaml.safe_load(render.render(PARAMS))["stages"]
+    body = yaml.safe_load(dvcfile.render(PARAMS))["stages"]
     assert body["sample"]["cmd"] == f"affectlake step sample --step-version {STEPS['sample'].version}"
     assert body["embed"]["do"]["params"] == ["seed", "spose", "agents.${item}.l1"]
     assert body["embed"]["foreach"] == list(PARAMS.agents)

@@ -12,21 +12,22 @@ import yaml
 from dvc.utils.serialize import YAMLFileCorruptedError, parse_yaml
 
 from affectlake.errors import UsageError
-from pipelines import studies
-from pipelines.params import override, parse
+from affectlake.pipelines.params import templates
+from affectlake.pipelines.params.study import override, parse
 
-ROOT = Path(__file__).parents[1]
-DEMO = studies.starting_params("demo")
+ROOT = Path(__file__).parents[2]
+DEMO = templates.starting_params("demo")
 
 
-@pytest.mark.parametrize("study", studies.studies())
+@pytest.mark.parametrize("study", templates.studies())
 def test_every_study_is_valid(study: str) -> None:
-    assert parse(studies.starting_params(study)).study == study
+    assert parse(templates.starting_params(study)).study == study
 
 
 def test_reading_params_is_cheap() -> None:
     """Most commands do: none of them is to wait for what it may never use."""
-    code = "import sys, pipelines.params; print({'torch', 'numba', 'scipy', 'sklearn'} & set(sys.modules))"
+    code = "import sys, affectlake.pipelines.params.study as _\n"
+    code += "print({'torch', 'numba', 'scipy', 'sklearn'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout == b"set()\n"
 
 

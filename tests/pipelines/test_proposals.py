@@ -11,22 +11,22 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from affectlake.cli.main import cli
 from affectlake.errors import LakeError, UsageError
-from affectlake.judge.answers import Reply, answered
+from affectlake.flows.collect import Wanted, collect_answers, estimated
+from affectlake.judge.requests.answers import Reply, answered
 from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
-from affectlake.lake.git import git
-from affectlake.lake.versions import list_versions, resolve
-from affectlake.lake.writing import read_output
-from flows.cli import cli
-from flows.collect import Wanted, collect_answers, estimated
-from pipelines import proposals
-from pipelines.asking import keep_answers, plan_questions
-from pipelines.params import load
-from pipelines.proposals import Proposal, propose
-from tests.chat import ENTRY
-from tests.chat_lakes import make_lake, run
-from tests.fault_server import FaultServer
+from affectlake.lake.files.git import git
+from affectlake.lake.store.versions import list_versions, resolve
+from affectlake.lake.tables.writing import read_output
+from affectlake.pipelines.collection import proposals
+from affectlake.pipelines.collection.planning import keep_answers, plan_questions
+from affectlake.pipelines.collection.proposals import Proposal, propose
+from affectlake.pipelines.params.study import load
+from tests.support.chat import ENTRY
+from tests.support.chat_lakes import make_lake, run
+from tests.support.fault_server import FaultServer
 
 TRIPLET = ["i", "j", "k"]
 

@@ -7,18 +7,22 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from affectlake.pipelines.params import templates
+from affectlake.pipelines.params.study import override, parse
+from affectlake.pipelines.step import Work
+from affectlake.pipelines.steps import choices as choices_steps
+from affectlake.pipelines.steps import embedding as embedding_steps
+from affectlake.pipelines.steps import meaning
+from affectlake.pipelines.steps import stimuli as stimuli_steps
+from affectlake.pipelines.steps.rows import frame
 from affectlake.stimuli import CATEGORIES
-from pipelines import analysis_steps, steps, studies
-from pipelines.metric_rows import frame
-from pipelines.params import override, parse
-from pipelines.record import Work
 
 
 @pytest.mark.realdata
 @pytest.mark.slow
 def test_human_category_comes_out_as_published(real_data: Path, tmp_path: Path) -> None:
     text = override(
-        studies.starting_params("emotion"),
+        templates.starting_params("emotion"),
         (
             f"sources.ratings={real_data / 'cowen_keltner_2017/CowenKeltnerEmotionalVideos.csv'}",
             f"sources.captions={real_data / 'horikawa_captions/caption_ck20.csv'}",
@@ -26,10 +30,10 @@ def test_human_category_comes_out_as_published(real_data: Path, tmp_path: Path) 
     )
     params, agent = parse(text), "human-category"
     work = Work(agent, tmp_path, tmp_path, 2, lambda _: None, lambda _: None)
-    frames = steps.ingest({}, params, work)
+    frames = stimuli_steps.ingest({}, params, work)
     assert frames["stimuli"].height == 2181
     frames["sweeps"] = frame("sweeps", [])
-    for step in (steps.sample, steps.choose_by_ratings, steps.embed, analysis_steps.measure):
+    for step in (stimuli_steps.sample, choices_steps.choose_by_ratings, embedding_steps.embed, meaning.measure):
         frames |= step({name: frame.lazy() for name, frame in frames.items()}, params, work)
     counts = dict(frames["triplets"].group_by("trial_set").len().rows())
     assert counts == {"main": 3 * 2181 * 2180 // 2, "validation": 214_500, "noise_ceiling": 2_000}

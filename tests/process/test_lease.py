@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from affectlake.errors import LeaseError
-from affectlake.judge.lease import Holder, hold, holder, place, process_started
+from affectlake.process.lease import Holder, hold, holder, place, process_started
 
 
 def put(path: Path, **changes: object) -> None:

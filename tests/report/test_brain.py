@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from PIL import Image
-from test_report import Page, make_inputs
 
 from affectlake.report import BrainInputs, figure_files, make_volume, render
-from affectlake.report.brain import figures
+from affectlake.report.figures.brain_maps import figures
+from tests.report.test_report import Page, make_inputs
 
 AGENTS = ("human-category", "caption-tfidf")
 REGIONS = (("VC", "cortical", "visual cortex"), ("OFC", "cortical", "orbitofrontal cortex"),

@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from affectlake.lake import repository
-from pipelines import params, render, reporting, studies
+from affectlake.pipelines.engine import dvcfile
+from affectlake.pipelines.outputs import report
+from affectlake.pipelines.params import study, templates
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[dev]'")
 CHROMIUM = next(
@@ -49,12 +51,12 @@ SMALL = (
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lake of the demo world with two versions, the second of another sparsity."""
     root = tmp_path_factory.mktemp("browser") / "lake"
-    repository.init(root, params.override(studies.starting_params("demo"), SMALL))
-    render.write(root)
+    repository.init(root, study.override(templates.starting_params("demo"), SMALL))
+    dvcfile.write(root)
     run(root)
-    text = params.override((root / "params.yaml").read_text(), ("agents.caption-tfidf.l1=0.01",))
+    text = study.override((root / "params.yaml").read_text(), ("agents.caption-tfidf.l1=0.01",))
     (root / "params.yaml").write_text(text)
-    render.write(root)
+    dvcfile.write(root)
     run(root)
     return root
 
@@ -76,7 +78,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(params=[1280, 390], ids=["desktop", "phone"])
 def page(request: pytest.FixtureRequest, browser: Any, lake: Path) -> Iterator[Any]:
     """The report at one width; whatever the console says is a failure."""
-    path = reporting.write_report(lake)
+    path = report.write_report(lake)
     opened = browser.new_page(viewport={"width": request.param, "height": 900})
     said: list[str] = []
     opened.on("console", lambda message: said.append(message.text))
@@ -123,8 +125,8 @@ def test_the_strongest_stimuli_are_seen_unless_pictures_are_left_out(page: Any, 
     widths = "[...document.querySelectorAll('#agent-human-category .strongest img')].map(i => i.naturalWidth)"
     found = page.evaluate(widths)
     assert len(found) >= 6
-    assert set(found) == {reporting.THUMBNAIL_PIXELS}
-    plain = reporting.write_report(lake, target=tmp_path / "plain.html", pictures=False).read_text()
+    assert set(found) == {report.THUMBNAIL_PIXELS}
+    plain = report.write_report(lake, target=tmp_path / "plain.html", pictures=False).read_text()
     assert "<img" not in plain
     assert "In a synthetic clip" in plain
 
@@ -175,7 +177,7 @@ def test_another_map_of_the_brain_is_shown(page: Any, lake: Path) -> None:
     page.select_option("[data-control='Subject']", "1")
     page.select_option("[data-control='Agent']", "human-dimension")
     page.click(".controls button")
-    highest = reporting.query(
+    highest = report.query(
         lake, "SELECT max(encoding_r) FROM encoding_maps WHERE agent = 'human-dimension' AND basis = 'embedding' "
         "AND subject = 'synthetic-2'"
     ).fetchall()[0]  # fmt: skip
@@ -215,7 +217,7 @@ def test_the_rows_behind_a_figure_come_with_the_page(page: Any, lake: Path) -> N
     link = page.query_selector("#agent-human-category .figure-reproducibility a.rows")
     text = b64decode(link.get_attribute("href").partition("base64,")[2]).decode()
     rows = list(csv.DictReader(io.StringIO(text)))
-    found = reporting.query(
+    found = report.query(
         lake,
         "SELECT value FROM metrics WHERE agent = 'human-category' AND analysis = 'reproducibility' "
         "AND measure = 'pearson_r' AND seed = (SELECT any_value(seed) FROM layouts WHERE agent = 'human-category') "
@@ -240,7 +242,7 @@ def test_axe_finds_no_serious_fault(page: Any, scheme: str) -> None:
 
 def test_the_comparison_of_two_versions_opens_without_fault(browser: Any, lake: Path) -> None:
     opened = browser.new_page(viewport={"width": 1280, "height": 900})
-    opened.goto(reporting.write_comparison(lake, "v1", "v2").as_uri())
+    opened.goto(report.write_comparison(lake, "v1", "v2").as_uri())
     text = opened.inner_text("main")
     assert "agent-caption-tfidf" in opened.content() and "held out · accuracy" in text
     assert axe_faults(opened) == []
@@ -248,7 +250,7 @@ def test_the_comparison_of_two_versions_opens_without_fault(browser: Any, lake: 
 
 
 def test_figures_are_written_as_files(lake: Path, tmp_path: Path) -> None:
-    written = reporting.write_figures(lake, "v2", tmp_path / "figures")
+    written = report.write_figures(lake, "v2", tmp_path / "figures")
     kinds = {path.suffix for path in written}
     assert kinds == {".svg", ".png", ".csv"} and all(path.stat().st_size > 100 for path in written)
     names = {path.stem for path in written}
@@ -258,5 +260,5 @@ def test_figures_are_written_as_files(lake: Path, tmp_path: Path) -> None:
 
 
 def test_the_report_of_the_first_version_still_shows_the_first(lake: Path) -> None:
-    text = reporting.write_report(lake, "v1").read_text()
+    text = report.write_report(lake, "v1").read_text()
     assert "v1</dd>" in text and "l1: 0.0025" in text and "l1: 0.01\n" not in text

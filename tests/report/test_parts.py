@@ -14,39 +14,39 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 from matplotlib.image import imread
 
-from affectlake.report import wording
-from affectlake.report.analyses import communities_named
-from affectlake.report.colours import circular_order, palette
-from affectlake.report.facts import Correlations
-from affectlake.report.figures import embedding_figure, learning_curve_figure
-from affectlake.report.gallery import _petal_names
-from affectlake.report.heatmap import row_order
-from affectlake.report.svg import element, number, ticks
-from affectlake.report.wording import NBSP
+from affectlake.report import number_format
+from affectlake.report.agent_summary import Correlations
+from affectlake.report.figures.analyses import communities_named
+from affectlake.report.figures.colours import circular_order, palette
+from affectlake.report.figures.gallery import _petal_names
+from affectlake.report.figures.heatmap import row_order
+from affectlake.report.figures.svg import element, number, ticks
+from affectlake.report.model_run_figures import embedding_figure, learning_curve_figure
+from affectlake.report.number_format import NBSP
 
 
 @pytest.mark.parametrize(
     ("written", "expected"),
     [
-        (wording.count(7_125_330), "7,125,330"),
-        (wording.counted(1, "stimulus", "stimuli"), "1 stimulus"),
-        (wording.counted(2181, "stimulus", "stimuli"), "2,181 stimuli"),
-        (wording.percent(0.98523), "98.52 %"),
-        (wording.percent(None), "–"),
-        (wording.percent_range(0.979, 0.9902), "97.90 to 99.02 %"),
-        (wording.decimal(-0.411), "−0.41"),
-        (wording.decimal(-0.001), "0.00"),
-        (wording.decimal(0.99957, 3), "0.9996"),
-        (wording.decimal(-0.9999999, 3), "−1.000000"),
-        (wording.decimal(1.0, 3), "1.000"),
-        (wording.decimal(0.6, 0), "1"),
-        (wording.level(1 / 1001), "p = 0.001"),
-        (wording.level(1e-5), "p < 0.001"),
-        (wording.size(999), "999 B"),
-        (wording.size(999_960), "1.0 MB"),
-        (wording.size(65_200_000), "65.2 MB"),
-        (wording.listed(["a"]), "a"),
-        (wording.listed(["a", "b", "c"]), "a, b and c"),
+        (number_format.count(7_125_330), "7,125,330"),
+        (number_format.counted(1, "stimulus", "stimuli"), "1 stimulus"),
+        (number_format.counted(2181, "stimulus", "stimuli"), "2,181 stimuli"),
+        (number_format.percent(0.98523), "98.52 %"),
+        (number_format.percent(None), "–"),
+        (number_format.percent_range(0.979, 0.9902), "97.90 to 99.02 %"),
+        (number_format.decimal(-0.411), "−0.41"),
+        (number_format.decimal(-0.001), "0.00"),
+        (number_format.decimal(0.99957, 3), "0.9996"),
+        (number_format.decimal(-0.9999999, 3), "−1.000000"),
+        (number_format.decimal(1.0, 3), "1.000"),
+        (number_format.decimal(0.6, 0), "1"),
+        (number_format.level(1 / 1001), "p = 0.001"),
+        (number_format.level(1e-5), "p < 0.001"),
+        (number_format.size(999), "999 B"),
+        (number_format.size(999_960), "1.0 MB"),
+        (number_format.size(65_200_000), "65.2 MB"),
+        (number_format.listed(["a"]), "a"),
+        (number_format.listed(["a", "b", "c"]), "a, b and c"),
     ],
 )
 def test_wording(written: str, expected: str) -> None:
@@ -102,7 +102,7 @@ def test_colours_are_valid_and_distinct(n: int) -> None:
 
 def test_known_colours() -> None:
     """Reference values of the OKLCH conversion, from the CSS Color 4 sample conversions of named colours."""
-    from affectlake.report.colours import _hexadecimal
+    from affectlake.report.figures.colours import _hexadecimal
 
     assert _hexadecimal(0.627955, 0.257683, 29.2339) == "#ff0000"
     assert _hexadecimal(0.519752, 0.176858, 142.4953) == "#008000"

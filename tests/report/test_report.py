@@ -17,7 +17,7 @@ import pytest
 from markupsafe import escape
 
 from affectlake.report import ReportInputs, VersionFacts, render
-from affectlake.report.wording import NBSP
+from affectlake.report.number_format import NBSP
 
 CATEGORIES, SCALES = ("anger", "fear", "joy"), ("arousal", "valence")
 NASTY = (

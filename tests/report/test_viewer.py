@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from affectlake.report.viewer import draw, quantised, scales, viewer_data
+from affectlake.report.figures.brain_viewer import draw, quantised, scales, viewer_data
 from affectlake.report.volumes import Volume, block_of, make_volume, on_one_grid
 
 METHODS = {"searchlight": "Searchlight RSA (ρ)", "encoding": "Voxel-wise encoding (r)"}

@@ -13,9 +13,12 @@ import pytest
 
 from affectlake import seeds
 from affectlake.errors import CheckpointError, ContractError
-from affectlake.spose import Settings, TrainingData, fit, fit_seeds, match, score, training_data
 from affectlake.spose.curve import Epoch, best_epoch, patience_left
-from affectlake.spose.fitting import Fit
+from affectlake.spose.data import TrainingData, training_data
+from affectlake.spose.fitting import Fit, fit, fit_seeds
+from affectlake.spose.model import score
+from affectlake.spose.pruning import match
+from affectlake.spose.settings import Settings
 
 QUICK = Settings(l1=0.002, dimensions=4, batch_size=64, max_epochs=6)
 

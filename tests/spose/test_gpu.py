@@ -8,7 +8,9 @@ import torch
 
 from affectlake import seeds
 from affectlake.errors import UsageError
-from affectlake.spose import Settings, TrainingData, fit, training_data
+from affectlake.spose.data import TrainingData, training_data
+from affectlake.spose.fitting import fit
+from affectlake.spose.settings import Settings
 
 needs_cuda = [
     pytest.mark.gpu,

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from affectlake.spose import choice_probabilities, score
+from affectlake.spose.model import choice_probabilities, score
 
 
 def explicit(weights: np.ndarray, triplets: np.ndarray) -> np.ndarray:

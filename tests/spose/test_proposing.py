@@ -9,19 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from affectlake.errors import SamplingError
-from affectlake.spose import (
-    FewJudgments,
-    Settings,
-    choice_probabilities,
-    choose_settings,
-    draw_informative,
-    expected_information,
-    fit,
-    fit_members,
-    score,
-    training_data,
-)
-from affectlake.spose.settings import LARGEST_L1
+from affectlake.spose.data import training_data
+from affectlake.spose.fitting import fit
+from affectlake.spose.model import choice_probabilities, score
+from affectlake.spose.proposing import choose_settings, draw_informative, expected_information, fit_members
+from affectlake.spose.settings import LARGEST_L1, FewJudgments, Settings
 from affectlake.triplets import odd_last, sample_dyads
 
 N = 40

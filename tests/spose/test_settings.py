@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from affectlake.errors import UsageError
-from affectlake.spose import Settings, match
-from affectlake.spose.pruning import kept, order, pruned
+from affectlake.spose.pruning import kept, match, order, pruned
+from affectlake.spose.settings import Settings
 
 
 def test_settings_come_from_a_mapping() -> None:

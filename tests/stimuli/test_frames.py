@@ -16,8 +16,8 @@ from av.video.frame import VideoFrame
 from PIL import Image
 
 from affectlake.errors import SourceError
-from affectlake.lake import factory, parts, rules
-from affectlake.lake.contracts import contract
+from affectlake.lake.tables import factory, parts, rules
+from affectlake.lake.tables.contracts import contract
 from affectlake.stimuli import make_synthetic
 from affectlake.stimuli.clips import FASTEST_PIXELS_PER_S, FRAMES_PER_S, SIDE_PIXELS, SLOWEST_PIXELS_PER_S, render_clip
 from affectlake.stimuli.frames import decode_video, decode_videos, frame_rate, frame_times
@@ -162,14 +162,14 @@ def test_clips_are_the_same_bytes_each_time(tmp_path: Path) -> None:
 
 
 def test_the_step_renders_decodes_and_says_what_is_missing(tmp_path: Path) -> None:
-    from pipelines import studies
-    from pipelines.params import override, parse
-    from pipelines.record import Work
-    from pipelines.video_steps import decode
+    from affectlake.pipelines.params import templates
+    from affectlake.pipelines.params.study import override, parse
+    from affectlake.pipelines.step import Work
+    from affectlake.pipelines.steps.videos import decode
 
     said: list[str] = []
     work = Work("", tmp_path, tmp_path / "scratch", 2, said.append, lambda _: None)
-    text = override(studies.starting_params("demo"), ("sources.n_stimuli=30",))
+    text = override(templates.starting_params("demo"), ("sources.n_stimuli=30",))
     stimuli = {"stimuli": make_synthetic(30, np.random.default_rng(0)).study.stimuli.lazy()}
     frames = decode(stimuli, parse(text), work)
     assert frames["videos"]["unreadable"].null_count() == 30

@@ -8,7 +8,9 @@ import pytest
 from scipy.stats import pearsonr
 
 from affectlake.errors import UsageError
-from affectlake.judge import choose_by_cosine, rating_vectors, tfidf_svd
+from affectlake.judge.vectors.ratings import rating_vectors
+from affectlake.judge.vectors.similarity import choose_by_cosine
+from affectlake.judge.vectors.text import tfidf_svd
 from affectlake.stimuli import CATEGORIES, DIMENSIONS, make_synthetic, prototypes
 from affectlake.stimuli.synthetic_words import GRAMMAR, PROFILES
 from affectlake.triplets import sample_dyads

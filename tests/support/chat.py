@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from affectlake.judge import parse_agent
+from affectlake.judge.agents import parse_agent
 from affectlake.judge.chat import ChatAgent
-from affectlake.judge.materials import Materials, caption_materials, video_materials
-from affectlake.judge.planning import Plan, Trials
+from affectlake.judge.trials.content import Materials, caption_materials, video_materials
+from affectlake.judge.trials.plan import Plan, Trials
 from affectlake.triplets import sample_dyads
 
 ENTRY: dict[str, Any] = {

@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 import yaml
 
+from affectlake.flows import build as building
+from affectlake.flows.build import Built, build
 from affectlake.lake import repository
-from affectlake.lake.pinning import Pinned
-from affectlake.lake.stages import is_current, record_done
-from flows import build as building
-from flows.build import Built, build
-from pipelines import render, studies
-from pipelines.graph import stages
-from pipelines.params import Params, load, override
-from pipelines.runner import run_stage
+from affectlake.lake.store.dvc_stages import is_current, record_done
+from affectlake.lake.store.pinning import Pinned
+from affectlake.pipelines.engine import dvcfile
+from affectlake.pipelines.engine.graph import stages
+from affectlake.pipelines.engine.runner import run_stage
+from affectlake.pipelines.params import templates
+from affectlake.pipelines.params.study import Params, load, override
 
 SETTINGS = (
     "sources.n_stimuli=30",
@@ -39,7 +40,7 @@ SETTINGS = (
 
 def make_lake(lake: Path, entry: Mapping[str, Any], say: Callable[[str], None] = lambda _: None) -> None:
     """Make a lake of 30 stimuli whose agent ``tiny`` has the given entry, and build it."""
-    raw = yaml.safe_load(override(studies.starting_params("demo"), SETTINGS))
+    raw = yaml.safe_load(override(templates.starting_params("demo"), SETTINGS))
     raw["agents"] = {"human-category": raw["agents"]["human-category"], "tiny": {**entry, "l1": 0.004}}
     repository.init(lake, yaml.safe_dump(raw, sort_keys=False))
     run(lake, say)
@@ -47,7 +48,7 @@ def make_lake(lake: Path, entry: Mapping[str, Any], say: Callable[[str], None] =
 
 def build_steps(lake: Path, *names: str) -> None:
     """Run the stages of some steps alone."""
-    render.write(lake)
+    dvcfile.write(lake)
     params = load(lake)
     for name, stage in stages(params).items():
         if stage.step.name in names and not is_current(lake, name):
@@ -56,7 +57,7 @@ def build_steps(lake: Path, *names: str) -> None:
 
 
 def stage_by_stage(lake: Path, params: Params, pinned: Pinned, say: Callable[[str], None]) -> list[str]:
-    """Do what `flows.build` does with Prefect without it: run every stage that is not up to date."""
+    """Do what `affectlake.flows.build` does with Prefect without it: run every stage that is not up to date."""
     ran = []
     for name, stage in stages(params).items():
         if not is_current(lake, name, pinned):

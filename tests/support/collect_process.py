@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from flows import collect
+from affectlake.flows import collect
 
 if __name__ == "__main__":
     collect.PER_VERSION = 40

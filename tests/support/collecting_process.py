@@ -13,11 +13,11 @@ import sys
 from pathlib import Path
 
 from affectlake.errors import LeaseError
-from affectlake.judge.collecting import collect
-from affectlake.judge.journal import Journal, Shard
-from affectlake.judge.lease import hold
-from affectlake.judge.limits import Limits, Target
-from tests.questions import make_questions
+from affectlake.judge.requests.collector import collect
+from affectlake.judge.requests.journal import Journal, Shard
+from affectlake.judge.requests.request_limits import Limits, Target
+from affectlake.process.lease import hold
+from tests.support.questions import make_questions
 
 CONCURRENCY = 16
 LIMITS = Limits(concurrency=CONCURRENCY, read_ahead=64, backoff_s=0.01, longest_backoff_s=0.1)

@@ -8,7 +8,7 @@ from itertools import permutations
 
 import orjson
 
-from affectlake.judge.questions import Question
+from affectlake.judge.trials.questions import Question
 
 ORDERS = tuple(permutations((1, 2, 3)))
 

@@ -6,12 +6,13 @@ import math
 import sys
 from pathlib import Path
 
-from affectlake.lake import factory, growing, repository, writing
+from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
 from affectlake.lake.query import query
 from affectlake.lake.recovery import recover
-from affectlake.lake.stages import record_done
-from affectlake.lake.versions import Manifest, list_versions, resolve
+from affectlake.lake.store.dvc_stages import record_done
+from affectlake.lake.store.versions import Manifest, list_versions, resolve
+from affectlake.lake.tables import appending, factory, writing
 
 ROUNDS = 4
 TINY = factory.tiny_lake(12)
@@ -21,7 +22,7 @@ def collect(lake: Path, name: str, n: int) -> None:
     """Add three captions to an output of one's own, and publish them."""
     with repository.writing(lake, f"collect {name}", wait_s=math.inf):
         checkout(lake, resolve(lake))
-        growing.append(
+        appending.append(
             lake, f"captions/{name}", TINY["captions"][3 * n : 3 * n + 3], {"stimuli": TINY["stimuli"].lazy()}
         )
         assert repository.publish(lake) is not None

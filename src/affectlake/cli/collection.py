@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flows.options import JSON, LAKE, say
+from affectlake.cli.options import JSON, LAKE
+from affectlake.process.terminal import say
 
 if TYPE_CHECKING:
-    from affectlake.judge.answers import FailureKind
-    from flows.collect import Collected, Shown, Wanted
-    from pipelines.collection import Estimate, Status
+    from affectlake.flows.collect import Collected, Shown, Wanted
+    from affectlake.judge.requests.answers import FailureKind
+    from affectlake.pipelines.collection.status import Estimate, Status
 
 TRIAL_SET = click.option("--trial-set", default="main", show_default=True, help="main, validation or noise_ceiling.")
 _LINE_EVERY_S = 15.0
@@ -45,10 +46,10 @@ def collect(
     dry_run: bool,
 ) -> None:
     """Ask the servers of AGENT what is left of a trial set, and publish the answers."""
-    from affectlake.judge.shares import parse_share
+    from affectlake.flows.collect import Wanted, run_collection
+    from affectlake.judge.trials.shares import parse_share
     from affectlake.lake import repository
-    from flows.collect import Wanted, run_collection
-    from flows.interrupts import end_now, ending_at_once
+    from affectlake.process.interrupts import end_now, ending_at_once
 
     part = None if share is None else parse_share(share)
     root = repository.find(lake)
@@ -82,8 +83,8 @@ def collection() -> None:
 def status(lake: Path, as_json: bool) -> None:
     """Say per agent and trial set: planned, answered, parsed, failed, positions, tokens, hours."""
     from affectlake.lake import repository
-    from pipelines.collection import statuses
-    from pipelines.params import load
+    from affectlake.pipelines.collection.status import statuses
+    from affectlake.pipelines.params.study import load
 
     root = repository.find(lake)
     found = statuses(root, load(root))
@@ -144,7 +145,7 @@ def _told(one: Status) -> str:
 
 
 def _estimated(root: Path, wanted: Wanted, show: Callable[[Shown], None]) -> str:
-    from flows.collect import estimated
+    from affectlake.flows.collect import estimated
 
     one: Estimate = estimated(root, wanted, say, show)
     lines = [f"{wanted.of}: {one.n_left:,} requests left"]

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flows.options import LAKE, REMOTE, say
+from affectlake.cli.options import LAKE, REMOTE
+from affectlake.process.terminal import say
 
 if TYPE_CHECKING:
-    from affectlake.lake.joining import Joined
+    from affectlake.lake.joining.join import Joined
 
 
 @click.command()
@@ -23,8 +24,8 @@ def join(source: str, lake: Path, remote: str) -> None:
     Without SOURCE, what Git has merged into this lake is joined.
     """
     from affectlake.lake import repository
-    from pipelines.joining import join as unite
-    from pipelines.journals import journaled
+    from affectlake.pipelines.collection.joining import join as unite
+    from affectlake.pipelines.collection.publishing import journaled
 
     root = repository.find(lake)
     if source and Path(source).is_dir() and (agents := journaled(Path(source))):

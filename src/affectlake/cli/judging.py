@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flows.collection_commands import TRIAL_SET, progress_bar
-from flows.options import AT, JSON, LAKE, say
+from affectlake.cli.collection import TRIAL_SET, progress_bar
+from affectlake.cli.options import AT, JSON, LAKE
+from affectlake.process.terminal import say
 
 if TYPE_CHECKING:
-    from affectlake.judge.canaries import CanaryEffect
+    from affectlake.judge.trials.injections import CanaryEffect
 
 
 @click.command()
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
 def positions(lake: Path, at: str, as_json: bool, figure: Path | None) -> None:
     """Compare which positions the chat agents of a version choose: shares, test, flips with the order."""
     from affectlake.lake import repository
+    from affectlake.pipelines.outputs import report
     from affectlake.report.export import write_figure
-    from pipelines import reporting
 
-    found = reporting.positions(repository.find(lake), at)
+    found = report.positions(repository.find(lake), at)
     if figure:
         write_figure(found.figure, figure)
         say(f"figure: {figure}")
@@ -89,9 +90,9 @@ def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]], n_names: in
 @JSON
 def canaries(agent: str, lake: Path, trial_set: str, n: int, as_json: bool) -> None:
     """Ask AGENT trials with and without instructions hidden in a caption: do they change what is chosen?"""
+    from affectlake.flows.injections import try_canaries
     from affectlake.lake import repository
-    from flows.canaries import try_canaries
-    from flows.interrupts import end_now, ending_at_once
+    from affectlake.process.interrupts import end_now, ending_at_once
 
     kept = "answers to canaries are kept; run it again to go on"
     with ending_at_once(say, kept), progress_bar() as show:

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from affectlake.cli.options import AT, JSON, LAKE, SET
 from affectlake.errors import AffectlakeError, UsageError, nearest
-from flows.options import AT, JSON, LAKE, SET, say
-from flows.process import configure_process
-from flows.streams import open_closed_streams
+from affectlake.process.environment import configure_process
+from affectlake.process.streams import open_closed_streams
+from affectlake.process.terminal import say
 
 if TYPE_CHECKING:
-    from affectlake.lake.versions import Version
+    from affectlake.lake.store.versions import Version
 
 FULL = "affectlake: the disk is full; nothing was lost and no version moved\n  to do: make room, then run it again"
 
@@ -30,13 +31,13 @@ FULL = "affectlake: the disk is full; nothing was lost and no version moved\n  t
 MODULES = {
     **dict.fromkeys(
         ("versions", "query", "checkout", "restore", "diff", "fsck", "push", "pull", "gc", "cite"),
-        "flows.version_commands",
+        "affectlake.cli.versions",
     ),
-    "plan": "flows.planning_commands",
-    **dict.fromkeys(("collect", "collection"), "flows.collection_commands"),
-    **dict.fromkeys(("positions", "canaries"), "flows.judge_commands"),
-    "serve": "flows.schedule_commands",
-    "join": "flows.joining_commands",
+    "plan": "affectlake.cli.planning",
+    **dict.fromkeys(("collect", "collection"), "affectlake.cli.collection"),
+    **dict.fromkeys(("positions", "canaries"), "affectlake.cli.judging"),
+    "serve": "affectlake.cli.schedules",
+    "join": "affectlake.cli.joining",
 }
 
 
@@ -73,9 +74,11 @@ def cli(debug: bool) -> None:
 def init(folder: Path, study: str, settings: tuple[str, ...]) -> None:
     """Make FOLDER a new lake for a study."""
     from affectlake.lake import repository
-    from pipelines import params, render, studies
+    from affectlake.pipelines.engine import dvcfile as render
+    from affectlake.pipelines.params import study as params
+    from affectlake.pipelines.params import templates
 
-    text = params.override(studies.starting_params(study), settings)
+    text = params.override(templates.starting_params(study), settings)
     params.parse(text)
     repository.init(folder, text)
     render.write(folder)
@@ -87,12 +90,15 @@ def init(folder: Path, study: str, settings: tuple[str, ...]) -> None:
 @SET
 def run(lake: Path, settings: tuple[str, ...]) -> None:
     """Bring every table up to date, publish one version and write its report."""
-    from affectlake.lake import layout, repository, versions
-    from affectlake.lake.files import write_whole
-    from flows.build import build
-    from flows.interrupts import ending_at_once
-    from pipelines import params, reporting
-    from pipelines.runner import workers
+    from affectlake.flows.build import build
+    from affectlake.lake import repository
+    from affectlake.lake.files import layout
+    from affectlake.lake.files.atomic import write_whole
+    from affectlake.lake.store import versions
+    from affectlake.pipelines.engine.runner import workers
+    from affectlake.pipelines.outputs import report as reporting
+    from affectlake.pipelines.params import study as params
+    from affectlake.process.interrupts import ending_at_once
 
     root = repository.find(lake)
     workers()  # a wrong number is refused before anything is written
@@ -115,11 +121,12 @@ def run(lake: Path, settings: tuple[str, ...]) -> None:
 @LAKE
 def publish(lake: Path) -> None:
     """Make what `dvc repro` built the next version."""
-    from affectlake.lake import layout, repository
+    from affectlake.flows.build import unfinished
+    from affectlake.lake import repository
+    from affectlake.lake.files import layout
     from affectlake.lake.preflight import prepare
-    from flows.build import unfinished
-    from pipelines import render
-    from pipelines.params import load
+    from affectlake.pipelines.engine import dvcfile as render
+    from affectlake.pipelines.params.study import load
 
     root = repository.find(lake)
     with repository.writing(root, "affectlake publish", wait_s=math.inf, say=say):
@@ -137,11 +144,12 @@ def publish(lake: Path) -> None:
 @JSON
 def steps(lake: Path, as_json: bool) -> None:
     """List the stages of the lake's study, and whether each is up to date."""
-    from affectlake.lake import layout, repository
-    from affectlake.lake.stages import is_current
-    from pipelines import render
-    from pipelines.graph import stages
-    from pipelines.params import load
+    from affectlake.lake import repository
+    from affectlake.lake.files import layout
+    from affectlake.lake.store.dvc_stages import is_current
+    from affectlake.pipelines.engine import dvcfile as render
+    from affectlake.pipelines.engine.graph import stages
+    from affectlake.pipelines.params.study import load
 
     root = repository.find(lake)
     params = load(root)
@@ -182,7 +190,7 @@ def report(
 ) -> None:
     """Write the HTML report of a version and print its path."""
     from affectlake.lake import repository
-    from pipelines import reporting
+    from affectlake.pipelines.outputs import report as reporting
 
     root = repository.find(lake)
     if compare and (at or figures):
@@ -207,7 +215,7 @@ def report(
 def maps(folder: Path, lake: Path, at: str, surfaces: bool) -> None:
     """Write a version's brain maps into FOLDER as NIfTI images and print their paths."""
     from affectlake.lake import repository
-    from pipelines.exporting import write_maps
+    from affectlake.pipelines.outputs.nifti import write_maps
 
     for path in write_maps(repository.find(lake), folder, at, surfaces):
         click.echo(path)
@@ -218,8 +226,8 @@ def maps(folder: Path, lake: Path, at: str, surfaces: bool) -> None:
 @click.option("--to", "folder", type=click.Path(path_type=Path), default=Path("data"), show_default=True, help="Where.")
 def fetch(collection: str, folder: Path) -> None:
     """Fetch published recordings (horikawa2020: 5 subjects); goes on where it stopped, and verifies every file."""
-    from affectlake.brain.fetching import COLLECTIONS
-    from affectlake.brain.fetching import fetch as fetch_file
+    from affectlake.brain.recordings.fetching import COLLECTIONS
+    from affectlake.brain.recordings.fetching import fetch as fetch_file
 
     if collection not in COLLECTIONS:
         raise UsageError(
@@ -236,7 +244,7 @@ def fetch(collection: str, folder: Path) -> None:
 def render(lake: Path) -> None:
     """Write dvc.yaml anew from params.yaml and the steps."""
     from affectlake.lake import repository
-    from pipelines import render as renderer
+    from affectlake.pipelines.engine import dvcfile as renderer
 
     say("dvc.yaml written" if renderer.write(repository.find(lake)) else "dvc.yaml is up to date")
 
@@ -249,10 +257,10 @@ def step(name: str, lake: Path, step_version: int) -> None:
     """Run one stage; what `dvc repro` calls."""
     from affectlake.errors import LakeError
     from affectlake.lake import repository
-    from pipelines.graph import stage_named, stages
-    from pipelines.params import load
-    from pipelines.runner import run_stage
-    from pipelines.sources import SourceFiles
+    from affectlake.pipelines.engine.graph import stage_named, stages
+    from affectlake.pipelines.engine.runner import run_stage
+    from affectlake.pipelines.engine.source_files import SourceFiles
+    from affectlake.pipelines.params.study import load
 
     root = repository.find(lake)
     params = load(root)

@@ -1,13 +1,10 @@
-"""Options that several commands share, and the line of progress."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
 import click
-
-from affectlake.secrets import hide
 
 LAKE = click.option(
     "--lake", "lake", type=click.Path(path_type=Path), default=Path(), help="A folder in the lake; by default, here."
@@ -16,9 +13,3 @@ AT = click.option("--at", default="", metavar="VERSION", help="The version to re
 SET = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change params.yaml first.")
 REMOTE = click.option("--remote", default="", metavar="NAME", help="A DVC remote; by default, the default one.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-
-
-def say(line: str) -> None:
-    """Print a line of progress on stderr, passwords of addresses hidden; if nobody can read it any more, do nothing."""
-    with suppress(OSError):
-        click.echo(hide(line), err=True)

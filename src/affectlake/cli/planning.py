@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flows.options import JSON, LAKE, say
+from affectlake.cli.options import JSON, LAKE
+from affectlake.process.terminal import say
 
 if TYPE_CHECKING:
-    from pipelines.proposals import Proposal
+    from affectlake.pipelines.collection.proposals import Proposal
 
 
 @click.command()
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 def plan(agent: str, lake: Path, n: int, as_json: bool) -> None:
     """Propose which triplets to ask AGENT next, so that few judgments give the map of many."""
     from affectlake.lake import repository
-    from flows.interrupts import ending_at_once
-    from pipelines.params import load
-    from pipelines.proposals import propose
+    from affectlake.pipelines.collection.proposals import propose
+    from affectlake.pipelines.params.study import load
+    from affectlake.process.interrupts import ending_at_once
 
     root = repository.find(lake)
     with ending_at_once(say, "nothing was proposed; run it again"), _status_line() as progress:

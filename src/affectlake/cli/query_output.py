@@ -14,9 +14,9 @@ from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 import click
 
 from affectlake.errors import UsageError
-from affectlake.lake import layout
+from affectlake.lake.files import layout
 from affectlake.lake.query import batches, names, query, stream, tuples
-from affectlake.lake.versions import Version, cache_folder
+from affectlake.lake.store.versions import Version, cache_folder
 
 if TYPE_CHECKING:  # imported late: they take longer than a query does
     import duckdb

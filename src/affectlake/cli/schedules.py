@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
+from affectlake.cli.options import JSON, LAKE
 from affectlake.errors import UsageError
-from flows.options import JSON, LAKE, say
+from affectlake.process.terminal import say
 
 _SHOWN = 5
 
@@ -38,14 +39,14 @@ def serve(lake: Path, backfill: str, start: str, end: str, again: bool, listed: 
     elif backfill:
         _backfill(root, backfill, start, end, again)
     else:
-        from flows.serve import serve as run
+        from affectlake.flows.schedules.serve import serve as run
 
         run(root, say)
 
 
 def _backfill(root: Path, name: str, start: str, end: str, again: bool) -> None:
-    from flows.backfill import backfill
-    from flows.interrupts import end_now, ending_at_once
+    from affectlake.flows.schedules.backfill import backfill
+    from affectlake.process.interrupts import end_now, ending_at_once
 
     if not start or not end:
         raise UsageError("--backfill wants a range", wanted="--from TIME --to TIME, such as --from 2026-01-01")
@@ -61,8 +62,8 @@ def _backfill(root: Path, name: str, start: str, end: str, again: bool) -> None:
 def _list(root: Path, as_json: bool) -> None:
     from datetime import UTC, datetime
 
-    from flows.slots import Slots, next_slots
-    from pipelines.params import load
+    from affectlake.flows.schedules.slots import Slots, next_slots
+    from affectlake.pipelines.params.study import load
 
     slots, rows = Slots(root), list[dict[str, Any]]()
     for schedule in load(root).schedules.values():

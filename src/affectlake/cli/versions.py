@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from affectlake.cli.options import AT, JSON, LAKE, REMOTE
 from affectlake.errors import UsageError
-from flows.options import AT, JSON, LAKE, REMOTE, say
+from affectlake.process.terminal import say
 
 if TYPE_CHECKING:
-    from flows.rows import Form
+    from affectlake.cli.query_output import Form
 
 
 @click.command()
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 @JSON
 def versions(lake: Path, as_json: bool) -> None:
     """List every version: its name, time, author and what changed."""
-    from affectlake.lake.root import find
-    from affectlake.lake.versions import list_versions
+    from affectlake.lake.store.root import find
+    from affectlake.lake.store.versions import list_versions
 
     found = list_versions(find(lake))
     if as_json:
@@ -47,8 +48,8 @@ def versions(lake: Path, as_json: bool) -> None:
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Where to write them.")
 def query(sql: str, lake: Path, at: str, form: Form | None, out: Path | None) -> None:
     """Answer one SELECT over the tables of a version; `choices@v1` names a table of another."""
-    from affectlake.lake.root import find
-    from flows.rows import give_rows
+    from affectlake.cli.query_output import give_rows
+    from affectlake.lake.store.root import find
 
     give_rows(find(lake), sql, at, form, out)
 
@@ -60,8 +61,8 @@ def checkout(version: str, lake: Path) -> None:
     """Put the tables and parameters of VERSION into the folder, verified; `latest` brings the last one back."""
     from affectlake.lake import repository
     from affectlake.lake.checkout import checkout as put_in_place
-    from affectlake.lake.tracked import tracked
-    from affectlake.lake.versions import Manifest, resolve
+    from affectlake.lake.store.tracked import tracked
+    from affectlake.lake.store.versions import Manifest, resolve
 
     root = repository.find(lake)
     with repository.writing(root, "affectlake checkout", wait_s=math.inf, say=say):
@@ -77,7 +78,7 @@ def checkout(version: str, lake: Path) -> None:
 def restore(lake: Path) -> None:
     """Bring the folder back to the latest version, whatever state it is in; what is in no version is kept aside."""
     from affectlake.lake import repository
-    from affectlake.lake.restoring import restore as bring_back
+    from affectlake.lake.restore import restore as bring_back
 
     root = repository.find(lake)
     with repository.writing(root, "affectlake restore", wait_s=math.inf, say=say):
@@ -96,10 +97,10 @@ def restore(lake: Path) -> None:
 @click.option("--rows", is_flag=True, help="List the rows, not only their number.")
 def diff(before: str, after: str, table: str, lake: Path, as_json: bool, rows: bool) -> None:
     """Count the rows added, removed and changed between two versions, by key."""
+    from affectlake.cli.query_output import print_changed_rows
     from affectlake.lake import repository
     from affectlake.lake.diff import diff as compare
-    from affectlake.lake.versions import resolve
-    from flows.rows import print_changed_rows
+    from affectlake.lake.store.versions import resolve
 
     root = repository.find(lake)
     old, new = resolve(root, before), resolve(root, after)
@@ -126,8 +127,8 @@ def fsck(version: str, lake: Path, remote: str, local: bool, repair: bool) -> No
     """Hash every file of VERSION (of all, when none is named) in the cache and in a DVC remote."""
     from affectlake.errors import LakeError, VersionError
     from affectlake.lake import repository
-    from affectlake.lake.integrity import check
-    from affectlake.lake.versions import list_versions, resolve
+    from affectlake.lake.fsck import check
+    from affectlake.lake.store.versions import list_versions, resolve
 
     root = repository.find(lake)
     wanted = [resolve(root, version)] if version else list_versions(root)
@@ -151,12 +152,12 @@ def fsck(version: str, lake: Path, remote: str, local: bool, repair: bool) -> No
 @REMOTE
 def push(names: tuple[str, ...], lake: Path, remote: str) -> None:
     """Send versions (all, when none is named) to a DVC remote, then announce them to the Git remote origin."""
-    from affectlake.lake import repository, sharing
-    from affectlake.lake.versions import list_versions, resolve
+    from affectlake.lake import repository, transfer
+    from affectlake.lake.store.versions import list_versions, resolve
 
     root = repository.find(lake)
     wanted = [resolve(root, name) for name in names] or list_versions(root)
-    done = sharing.push(root, wanted, remote, say)
+    done = transfer.push(root, wanted, remote, say)
     announced = f"announced {', '.join(done.versions)}" if done.versions else "no Git remote origin: nothing announced"
     say(f"{done.n_files} files sent; {announced}")
 
@@ -166,11 +167,11 @@ def push(names: tuple[str, ...], lake: Path, remote: str) -> None:
 @REMOTE
 def pull(lake: Path, remote: str) -> None:
     """Bring new versions from the Git remote origin, and the files of all from a DVC remote, verified."""
-    from affectlake.lake import repository, sharing
+    from affectlake.lake import repository, transfer
 
     root = repository.find(lake)
     with repository.writing(root, "affectlake pull", wait_s=math.inf, say=say):
-        done = sharing.pull(root, remote, say)
+        done = transfer.pull(root, remote, say)
     say(f"{done.n_files} files came; {', '.join(done.versions) or 'no'} new versions")
 
 
@@ -190,7 +191,7 @@ def pull(lake: Path, remote: str) -> None:
 def gc(lake: Path, remove: bool, days: float | None, others: tuple[Path, ...], not_shared: bool) -> None:
     """Find cached files that no commit, .dvc file, working table or model run refers to."""
     from affectlake.lake import garbage, repository
-    from affectlake.lake.dvc_settings import is_shared
+    from affectlake.lake.store.dvc_settings import is_shared
 
     root = repository.find(lake)
     if others and not_shared:
@@ -214,9 +215,9 @@ def gc(lake: Path, remove: bool, days: float | None, others: tuple[Path, ...], n
 def cite(version: str, lake: Path) -> None:
     """Print the citation block of VERSION: commit, hashes of its tables and parameters, code, sources."""
     from affectlake.lake import repository
-    from affectlake.lake.citing import cite as citation
-    from affectlake.lake.versions import resolve
-    from pipelines.reporting import params_at
+    from affectlake.lake.cite import cite as citation
+    from affectlake.lake.store.versions import resolve
+    from affectlake.pipelines.outputs.report import params_at
 
     root = repository.find(lake)
     found = resolve(root, version)

@@ -1,6 +1,6 @@
 """How a server that a collection run starts is started.
 
-Its life does not belong here; see :mod:`affectlake.judge.serving`.
+Its life does not belong here; see :mod:`affectlake.judge.requests.server_process`.
 """
 
 from __future__ import annotations

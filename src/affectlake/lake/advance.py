@@ -11,13 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from affectlake.errors import LakeError
-from affectlake.lake import layout
 from affectlake.lake.checkout import put_over, refuse_unpublished
-from affectlake.lake.files import write_whole
-from affectlake.lake.git import git, git_or_none, refuse_locked_index
-from affectlake.lake.layout import STATE
-from affectlake.lake.merges import forwarded, merging
-from affectlake.lake.versions import blobs, list_versions
+from affectlake.lake.files import layout
+from affectlake.lake.files.atomic import write_whole
+from affectlake.lake.files.git import git, git_or_none, refuse_locked_index
+from affectlake.lake.files.layout import STATE
+from affectlake.lake.store.merges import forwarded, merging
+from affectlake.lake.store.versions import blobs, list_versions
 
 _MARK = layout.STAGING / "moving-on"
 

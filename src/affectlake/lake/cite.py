@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from affectlake.lake import layout
-from affectlake.lake.git import git_bytes
-from affectlake.lake.versions import Manifest, Version
+from affectlake.lake.files import layout
+from affectlake.lake.files.git import git_bytes
+from affectlake.lake.store.versions import Manifest, Version
 
 SOURCES = {
     "emotion": (

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from affectlake.errors import LakeError, VersionError
-from affectlake.lake import layout
-from affectlake.lake.cache import keep_file
-from affectlake.lake.content import State, examine
-from affectlake.lake.git import git_bytes, git_or_none
-from affectlake.lake.listings import parse_listing
-from affectlake.lake.remotes import Remote, open_remote
-from affectlake.lake.tags import announced as announced_versions
-from affectlake.lake.tracked import tracked
-from affectlake.lake.versions import Manifest, Version, blobs, cached_object
+from affectlake.lake.files import layout
+from affectlake.lake.files.checksums import State, examine
+from affectlake.lake.files.git import git_bytes, git_or_none
+from affectlake.lake.store.cache import keep_file
+from affectlake.lake.store.listings import parse_listing
+from affectlake.lake.store.remotes import Remote, open_remote
+from affectlake.lake.store.tags import announced as announced_versions
+from affectlake.lake.store.tracked import tracked
+from affectlake.lake.store.versions import Manifest, Version, blobs, cached_object
 
 
 class Finding(NamedTuple):

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from affectlake.errors import LakeError
-from affectlake.lake.advancing import is_ancestor
+from affectlake.lake.advance import is_ancestor
 from affectlake.lake.checkout import edited_tables, put_in_place, set_aside, state_files
-from affectlake.lake.git import git, git_or_none
-from affectlake.lake.integrity import verify
-from affectlake.lake.layout import STATE
-from affectlake.lake.merges import refuse_unjoined
-from affectlake.lake.versions import Version, blobs, list_versions, resolve
+from affectlake.lake.files.git import git, git_or_none
+from affectlake.lake.files.layout import STATE
+from affectlake.lake.fsck import verify
+from affectlake.lake.store.merges import refuse_unjoined
+from affectlake.lake.store.versions import Version, blobs, list_versions, resolve
 
 
 class Restored(NamedTuple):

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from affectlake.errors import LakeError, VersionError
-from affectlake.lake.advancing import advance, finish_advance, is_ancestor, refuse_in_the_way, refuse_unready
-from affectlake.lake.content import State, examine
-from affectlake.lake.formats import refuse_newer_at
-from affectlake.lake.git import UNSHALLOW, branch_of, git, is_shallow
-from affectlake.lake.integrity import Users, users, verify
-from affectlake.lake.merges import refuse_merging
+from affectlake.lake.advance import advance, finish_advance, is_ancestor, refuse_in_the_way, refuse_unready
+from affectlake.lake.files.checksums import State, examine
+from affectlake.lake.files.git import UNSHALLOW, branch_of, git, is_shallow
+from affectlake.lake.fsck import Users, users, verify
 from affectlake.lake.recovery import sweep
-from affectlake.lake.remotes import Remote, open_remote
-from affectlake.lake.tags import TAGS, announced, has_origin, number
-from affectlake.lake.versions import Version, cache_folder, cached_object, list_versions
+from affectlake.lake.store.lake_format import refuse_newer_at
+from affectlake.lake.store.merges import refuse_merging
+from affectlake.lake.store.remotes import Remote, open_remote
+from affectlake.lake.store.tags import TAGS, announced, has_origin, number
+from affectlake.lake.store.versions import Version, cache_folder, cached_object, list_versions
 
 _INCOMING = "refs/affectlake/incoming/"
 _PER_ROUND = 32

@@ -7,7 +7,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from affectlake.lake.git import leave_caller
+from affectlake.process.git_caller import leave_caller
 
 SETTINGS = {
     # stages run side by side, one core each; a sum over one thread also has one order, so the bytes repeat

@@ -7,7 +7,7 @@ For each outer fold, with X̃ and ỹ centred on the training stimuli (an interc
 and r is Pearson's correlation of Xβ(λ*) with the held-out responses, averaged over the outer folds. λ is per voxel.
 
 Two ways to the same numbers: with few features everything comes from sums over parts of the data
-(:mod:`~affectlake.brain.encoding_gram`); with many, from predictions (:mod:`~affectlake.brain.encoding_rows`). Both
+(:mod:`~affectlake.brain.encoding.gram`); with many, from predictions (:mod:`~affectlake.brain.encoding.rows`). Both
 work through blocks of voxels, so that memory does not grow with their number beyond the results.
 """
 
@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from affectlake.brain.folds import Folds
-from affectlake.brain.solving import Array, Solver
-from affectlake.brain.subjects import ZScored
+from affectlake.brain.encoding.folds import Folds
+from affectlake.brain.encoding.solver import Array, Solver
+from affectlake.brain.recordings.subjects import ZScored
 from affectlake.errors import SourceError, UsageError
 
 PENALTIES: Array = np.logspace(-3, 3, 100)
@@ -75,7 +75,7 @@ def encode(
     features : float (n_stimuli, n_features)
         Any number of features.
     responses : float (n_stimuli, n_voxels)
-        Responses, a memory map of them, or :class:`~affectlake.brain.subjects.ZScored`; read block by block.
+        Responses, a memory map of them, or :class:`~affectlake.brain.recordings.subjects.ZScored`; read block by block.
     folds : Folds
     penalties : float64 (n_penalties,)
         The λ to choose from, above 0.
@@ -136,10 +136,10 @@ def voxel_blocks(n_voxels: int, size: int = _BLOCK) -> Iterator[slice]:
 
 def _solver(x: Array, folds: Folds, penalties: Array, standardise: bool) -> Solver:
     if x.shape[1] <= FEW_FEATURES:
-        from affectlake.brain.encoding_gram import GramSolver
+        from affectlake.brain.encoding.gram import GramSolver
 
         return GramSolver(x, folds, penalties, standardise)
-    from affectlake.brain.encoding_rows import RowSolver
+    from affectlake.brain.encoding.rows import RowSolver
 
     return RowSolver(x, folds, penalties, standardise)
 

@@ -48,7 +48,7 @@ def nested_folds(n: int, n_outer: int, n_inner: int, rng: np.random.Generator) -
     """Return random folds of nearly equal size.
 
     Every inner fold takes nearly the same share of each outer one, so that one pass over the data gives the sums of
-    every training set (see :mod:`affectlake.brain.encoding_gram`).
+    every training set (see :mod:`affectlake.brain.encoding.gram`).
 
     Parameters
     ----------

@@ -22,8 +22,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from affectlake.brain.folds import Folds
-from affectlake.brain.solving import Array, Block
+from affectlake.brain.encoding.folds import Folds
+from affectlake.brain.encoding.solver import Array, Block
 
 _SAME = 1e-13  # singular values below this share of the largest change no error at double precision
 _RANK = 1e-10  # eigenvalues below this share of the largest are directions the features do not have
@@ -97,7 +97,7 @@ class GramSolver:
         self._folds = [self._prepare([np.asarray(i, dtype=np.int64) for i in parts if i]) for parts in pick]
 
     def solve(self, responses: Array) -> Block:
-        """Return what is found for a block of voxels (see :class:`affectlake.brain.encoding.Solver`)."""
+        """Return what is found for a block of voxels (:class:`~affectlake.brain.encoding.crossvalidation.Solver`)."""
         parts = [responses[rows] for rows in self._rows]
         xy = np.stack([x.T @ y for x, y in zip(self._x, parts, strict=True)])  # (pieces, d, v)
         y = np.stack([part.sum(axis=0) for part in parts])

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from affectlake.brain.encoding import voxel_blocks
-from affectlake.brain.subjects import ZScored
+from affectlake.brain.encoding.crossvalidation import voxel_blocks
+from affectlake.brain.recordings.subjects import ZScored
 from affectlake.errors import SourceError
 
 Array = NDArray[np.float64]

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from affectlake.brain.folds import Folds
-from affectlake.brain.solving import Array, Block
+from affectlake.brain.encoding.folds import Folds
+from affectlake.brain.encoding.solver import Array, Block
 
 _SAME = 1e-12
 _RANK = 1e-10
@@ -44,7 +44,7 @@ class RowSolver:
         ]
 
     def solve(self, responses: Array) -> Block:
-        """Return what is found for a block of voxels (see :class:`affectlake.brain.encoding.Solver`)."""
+        """Return what is found for a block of voxels (:class:`~affectlake.brain.encoding.crossvalidation.Solver`)."""
         fold_r, penalty, weights = [], [], []
         for outer, inner in zip(self._outer, self._inner, strict=True):
             best = np.sum([_errors(split, responses) for split in inner], axis=0).argmin(axis=0)

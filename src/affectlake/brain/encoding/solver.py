@@ -11,7 +11,8 @@ Array = NDArray[np.float64]
 
 
 class Block(NamedTuple):
-    """What a solver finds for some voxels: as in :class:`~affectlake.brain.encoding.Encoding`, without the mean."""
+    """What a solver finds for some voxels: as in :class:`~affectlake.brain.encoding.crossvalidation.Encoding`, without
+    the mean."""
 
     fold_r: Array
     penalty: Array

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affectlake.brain.subjects import Recording
+from affectlake.brain.recordings.subjects import Recording
 from affectlake.errors import SourceError, nearest
 
 _ROWS = 64  # samples read at a time

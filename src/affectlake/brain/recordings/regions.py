@@ -28,7 +28,7 @@ class Region(NamedTuple):
 @cache
 def regions() -> dict[str, Region]:
     """Return the paper's 26 regions by their short names, cortical ones first."""
-    text = files("affectlake.brain").joinpath("regions.yaml").read_text(encoding="utf-8")
+    text = files("affectlake.brain.recordings").joinpath("regions.yaml").read_text(encoding="utf-8")
     groups: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load(text)
     return {
         key: Region(key, group, entry["name"], entry["source"], _columns(entry))

@@ -1,8 +1,9 @@
 """One subject's measurements as every source gives them, and how they are brought to the study's stimuli.
 
-A source (:mod:`~affectlake.brain.bdata`, :mod:`~affectlake.brain.volumes`, :mod:`~affectlake.brain.synthetic`) makes a
-:class:`Recording`: one pattern per presentation. :func:`align` makes one pattern per stimulus of it and counts whatever
-does not fit. Nothing is filled in: a stimulus that was not shown has no row.
+A source (:mod:`~affectlake.brain.recordings.bdata`, :mod:`~affectlake.brain.recordings.volumes`,
+:mod:`~affectlake.brain.recordings.synthetic`) makes a :class:`Recording`: one pattern per presentation. :func:`align`
+makes one pattern per stimulus of it and counts whatever does not fit. Nothing is filled in: a stimulus that was not
+shown has no row.
 """
 
 from __future__ import annotations

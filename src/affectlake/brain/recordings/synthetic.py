@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from affectlake.brain.regions import regions
-from affectlake.brain.subjects import Recording
+from affectlake.brain.recordings.regions import regions
+from affectlake.brain.recordings.subjects import Recording
 
 Array = NDArray[np.float64]
 

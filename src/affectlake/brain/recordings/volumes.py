@@ -1,7 +1,8 @@
 """Reading 4-D NIfTI images: one volume per presentation, or a time series with its events, also fMRIPrep's.
 
 Which volume belongs to what is said by an attributes file (label and run of each volume, one per line) or by an events
-file (BIDS: onset, duration, trial_type). What is done to a time series is in :mod:`~affectlake.brain.preparation`.
+file (BIDS: onset, duration, trial_type). What is done to a time series is in
+:mod:`~affectlake.brain.recordings.preprocessing`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from affectlake.brain.preparation import Block, prepare_run
-from affectlake.brain.regions import column_of
-from affectlake.brain.subjects import Recording
+from affectlake.brain.recordings.preprocessing import Block, prepare_run
+from affectlake.brain.recordings.regions import column_of
+from affectlake.brain.recordings.subjects import Recording
 from affectlake.errors import SourceError
 
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
@@ -64,7 +65,7 @@ def read_atlas(atlas: Atlas, brain: Mask) -> dict[str, NDArray[np.bool_]]:
     ------
     SourceError
         If the image is not of the mask's shape and affine, or no label belongs to a region
-        (:func:`affectlake.brain.regions.column_of`).
+        (:func:`affectlake.brain.recordings.regions.column_of`).
     """
     image = _image(atlas.image)
     if image.shape[:3] != brain.inside.shape or not np.allclose(image.affine, brain.affine, atol=1e-3):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from affectlake.brain.spheres import Spheres
+from affectlake.brain.searchlight.spheres import Spheres
 from affectlake.errors import UsageError
 
 _BINS = 65536

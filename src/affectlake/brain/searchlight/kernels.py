@@ -1,7 +1,7 @@
 """The compiled arithmetic of the searchlight: spheres' patterns, their RSMs, ranks, and the comparison with models.
 
-What is compared, and what becomes of a kill, is in :mod:`affectlake.brain.searchlight`. All pairs of n stimuli are in
-the order of the lower triangle, row by row: pair (i, j), j < i, is entry i (i - 1) / 2 + j.
+What is compared, and what becomes of a kill, is in :mod:`affectlake.brain.searchlight.search`. All pairs of n stimuli
+are in the order of the lower triangle, row by row: pair (i, j), j < i, is entry i (i - 1) / 2 + j.
 
 **Ranks by counting.** Spearman's correlation needs the ranks of n (n - 1) / 2 correlations. Cut into 65,536 equal bins
 over [-1, 1], the correlations of one bin share their mean rank, which the counts before the bin give. A bin is 3e-5
@@ -191,7 +191,7 @@ def run_spheres(
     responses : float32 (n_voxels, n)
         One row per voxel, one column per stimulus.
     grid, places, offsets
-        See :class:`affectlake.brain.spheres.Spheres`.
+        See :class:`affectlake.brain.searchlight.spheres.Spheres`.
     centres : int (n_centres,)
         Rows of the centres.
     least : int

@@ -4,8 +4,8 @@ In each sphere the patterns of every two stimuli are correlated (Pearson), and t
 each model's RSM (Spearman), all models in one pass. Spheres are worked through in blocks by threads; a finished block
 is in the checkpoint at once, so that a kill loses seconds. Memory holds the responses, the models and the maps.
 
-The arithmetic is in :mod:`~affectlake.brain.searchlight_kernels` (CPU) and :mod:`~affectlake.brain.searchlight_torch`
-(GPU); which voxels lie in a sphere is in :mod:`~affectlake.brain.spheres`.
+The arithmetic is in :mod:`~affectlake.brain.searchlight.kernels` (CPU) and :mod:`~affectlake.brain.searchlight.gpu`
+(GPU); which voxels lie in a sphere is in :mod:`~affectlake.brain.searchlight.spheres`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from affectlake.brain.spheres import Spheres
+from affectlake.brain.searchlight.spheres import Spheres
 from affectlake.errors import CheckpointError, SourceError
 
 Ranks = Literal["counted", "exact"]
@@ -91,7 +91,7 @@ def search(
     Du et al. 2025, 'Searchlight RSA'; Kriegeskorte et al. 2006.
     """
     _check(responses, spheres, rsms, min_voxels)
-    from affectlake.brain.searchlight_kernels import model_ranks
+    from affectlake.brain.searchlight.kernels import model_ranks
 
     rows = np.ascontiguousarray(responses.T, dtype=np.float32)  # (n_voxels, n_stimuli)
     models = model_ranks(rsms)
@@ -124,11 +124,11 @@ def _runner(
     device: str,
 ) -> Run:
     if device != "cpu":
-        from affectlake.brain.searchlight_torch import TorchSpheres
+        from affectlake.brain.searchlight.gpu import TorchSpheres
 
         return TorchSpheres(rows, spheres, models, least, ranks == "exact", device).run
 
-    from affectlake.brain.searchlight_kernels import run_spheres
+    from affectlake.brain.searchlight.kernels import run_spheres
 
     def run(centres: NDArray[np.int32]) -> NDArray[np.float32]:
         found = np.empty((len(models), len(centres)), dtype=np.float32)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from affectlake.judge.questions import Question
+from affectlake.judge.trials.questions import Question
 
 FailureKind = Literal[
     "unreachable",
@@ -111,7 +111,7 @@ class Answer(NamedTuple):
     Attributes
     ----------
     key, trial_set, i, j, k, repeat, order, captions
-        As in :class:`~affectlake.judge.questions.Question`.
+        As in :class:`~affectlake.judge.trials.questions.Question`.
     text : str or None
         The answer, verbatim; None if the question failed for good.
     finish_reason, logprobs, prompt_tokens, completion_tokens, cached_tokens

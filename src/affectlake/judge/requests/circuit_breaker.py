@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from dataclasses import dataclass
 
-from affectlake.judge.answers import MEANING, FailureKind
+from affectlake.judge.requests.answers import MEANING, FailureKind
 
 
 @dataclass(frozen=True)

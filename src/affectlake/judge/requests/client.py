@@ -20,11 +20,11 @@ import aiohttp
 import orjson
 
 from affectlake.errors import CollectionError, UsageError
-from affectlake.judge.answers import Failure, Reply
-from affectlake.judge.model_names import same_model
-from affectlake.judge.payloads import LONGEST_BODY, load, storable
-from affectlake.judge.refusals import refusal, retry_after
-from affectlake.judge.replies import read_reply
+from affectlake.judge.requests.answers import Failure, Reply
+from affectlake.judge.requests.model_names import same_model
+from affectlake.judge.requests.payloads import LONGEST_BODY, load, storable
+from affectlake.judge.requests.refusals import refusal, retry_after
+from affectlake.judge.requests.replies import read_reply
 from affectlake.secrets import HIDDEN, hide
 
 LONGEST_WORDS = 500

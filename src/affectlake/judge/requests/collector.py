@@ -18,18 +18,18 @@ from itertools import islice
 from typing import Protocol
 
 from affectlake.errors import CollectionError
-from affectlake.judge.accounts import Account, Ending, Progress, Tally
-from affectlake.judge.answers import HOPELESS, MEANING, PASSING, Answer, Failure, Reply, answered, failed
-from affectlake.judge.circuit import Circuit
-from affectlake.judge.client import Client, api_key, examine_all
-from affectlake.judge.commits import Commits
-from affectlake.judge.concurrency import AdaptiveLimit
-from affectlake.judge.journal import Journal
-from affectlake.judge.limits import Limits, Target, check_urls
-from affectlake.judge.questions import Question
-from affectlake.judge.refusals import advice
-from affectlake.judge.servers import Pool, Server, Task
-from affectlake.judge.signals import calling_on_signals
+from affectlake.judge.requests.adaptive_limit import AdaptiveLimit
+from affectlake.judge.requests.answers import HOPELESS, MEANING, PASSING, Answer, Failure, Reply, answered, failed
+from affectlake.judge.requests.circuit_breaker import Circuit
+from affectlake.judge.requests.client import Client, api_key, examine_all
+from affectlake.judge.requests.group_commit import Commits
+from affectlake.judge.requests.journal import Journal
+from affectlake.judge.requests.refusals import advice
+from affectlake.judge.requests.request_limits import Limits, Target, check_urls
+from affectlake.judge.requests.run_statistics import Account, Ending, Progress, Tally
+from affectlake.judge.requests.server_pool import Pool, Server, Task
+from affectlake.judge.trials.questions import Question
+from affectlake.process.loop_signals import calling_on_signals
 
 DEFAULT = Limits()
 _TICK_S = 0.1

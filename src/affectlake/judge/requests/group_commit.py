@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from affectlake.judge.answers import Answer
-from affectlake.judge.journal import Journal
+from affectlake.judge.requests.answers import Answer
+from affectlake.judge.requests.journal import Journal
 
 
 class Commits:

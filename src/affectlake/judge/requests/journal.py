@@ -26,8 +26,8 @@ from typing import Any, NamedTuple, Self
 import orjson
 
 from affectlake.errors import CollectionError
-from affectlake.judge.answers import Answer
-from affectlake.judge.journal_format import COLUMNS, FORMAT, OUTCOME, TO_TODAY
+from affectlake.judge.requests.answers import Answer
+from affectlake.judge.requests.journal_format import COLUMNS, FORMAT, OUTCOME, TO_TODAY
 
 _KEYS_PER_LOOKUP = 500
 _ROWS_PER_STEP = 5_000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from affectlake.judge.answers import Answer
+from affectlake.judge.requests.answers import Answer
 
 FORMAT = 2
 

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from affectlake.judge.answers import Failure, FailureKind
-from affectlake.judge.payloads import dump, load
+from affectlake.judge.requests.answers import Failure, FailureKind
+from affectlake.judge.requests.payloads import dump, load
 
 _LONGEST = 10_000  # of words, before secrets are taken out and they are cut to what is shown
 

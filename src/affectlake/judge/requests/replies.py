@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from affectlake.judge.answers import Failure, FailureKind, Reply
-from affectlake.judge.payloads import dump, load, storable, token_count
-from affectlake.judge.refusals import error_in
+from affectlake.judge.requests.answers import Failure, FailureKind, Reply
+from affectlake.judge.requests.payloads import dump, load, storable, token_count
+from affectlake.judge.requests.refusals import error_in
 
 BROKEN_OFF: dict[str, FailureKind] = {
     **dict.fromkeys(("abort", "aborted", "cancelled", "canceled", "error", "failed"), "server_error"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from affectlake.errors import UsageError
-from affectlake.judge.circuit import Threshold
+from affectlake.judge.requests.circuit_breaker import Threshold
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from affectlake.judge.answers import Answer, FailureKind
-from affectlake.judge.servers import Pool
+from affectlake.judge.requests.answers import Answer, FailureKind
+from affectlake.judge.requests.server_pool import Pool
 
 RATE_OVER_S = 30.0
 Ending = Literal["complete", "limit", "stopped", "circuit"]

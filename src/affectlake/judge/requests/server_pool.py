@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from affectlake.judge.answers import FailureKind
-from affectlake.judge.concurrency import AdaptiveLimit
-from affectlake.judge.questions import Question
+from affectlake.judge.requests.adaptive_limit import AdaptiveLimit
+from affectlake.judge.requests.answers import FailureKind
+from affectlake.judge.trials.questions import Question
 
 FAILURES_UNTIL_DOWN = 10
 """So many attempts in a row without one answer, and a server is looked after before it is asked again."""

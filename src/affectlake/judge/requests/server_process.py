@@ -19,9 +19,9 @@ from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
 from affectlake.errors import CollectionError
-from affectlake.judge.client import Scrubber
-from affectlake.judge.commands import ServerCommand
-from affectlake.judge.lease import place, process_started
+from affectlake.judge.requests.client import Scrubber
+from affectlake.judge.server_command import ServerCommand
+from affectlake.process.lease import place, process_started
 
 _POLL_S = 0.25
 _LOOK_S = 5.0

@@ -11,12 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from affectlake.judge.answers import Answer
 from affectlake.judge.chat import ChatAgent
-from affectlake.judge.keys import canonical
-from affectlake.judge.parsing import Parsed, parse, weigh
-from affectlake.judge.payloads import token_count
 from affectlake.judge.protocols import Reading
+from affectlake.judge.requests.answers import Answer
+from affectlake.judge.requests.payloads import token_count
+from affectlake.judge.responses.parsing import Parsed, parse, weigh
+from affectlake.judge.trials.request_keys import canonical
 
 IDENTITY = ["trial_set", "i", "j", "k", "repeat"]
 

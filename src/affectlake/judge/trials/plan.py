@@ -20,13 +20,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from affectlake.judge.chat import ChatAgent
-from affectlake.judge.draws import draw_captions
-from affectlake.judge.keys import KeyMaker, request_seed
-from affectlake.judge.materials import Materials
-from affectlake.judge.orders import ORDERS, balanced_orders, shown
 from affectlake.judge.protocols import Wording
-from affectlake.judge.questions import Question
-from affectlake.judge.shares import Share
+from affectlake.judge.trials.caption_draw import draw_captions
+from affectlake.judge.trials.content import Materials
+from affectlake.judge.trials.orders import ORDERS, balanced_orders, shown
+from affectlake.judge.trials.questions import Question
+from affectlake.judge.trials.request_keys import KeyMaker, request_seed
+from affectlake.judge.trials.shares import Share
 from affectlake.seeds import generator
 from affectlake.triplets import pack
 
@@ -86,7 +86,7 @@ class Plan:
     repeat : int16 (n_left,)
         Which asking of the triplet it is.
     code : uint8 (n_left,)
-        Row of :data:`affectlake.judge.orders.ORDERS`.
+        Row of :data:`affectlake.judge.trials.orders.ORDERS`.
     caption_seed : int
         Seed of the caption draws.
     """

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affectlake.judge.materials import Materials
+from affectlake.judge.trials.content import Materials
 
 
 def canonical(value: object) -> str:

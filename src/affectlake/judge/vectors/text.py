@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from affectlake.errors import SourceError, UsageError
 from affectlake.judge.agents import FeaturesAgent, SentenceTransformers, TfidfSvd
-from affectlake.judge.similarity import unit_vectors
+from affectlake.judge.vectors.similarity import unit_vectors
 
 Captions = Sequence[Sequence[str]]
 FloatMatrix = NDArray[np.float32]

@@ -22,7 +22,7 @@ from PIL import Image
 
 from affectlake.errors import SourceError, UsageError
 from affectlake.judge.agents import Library, VisionEncoder
-from affectlake.judge.similarity import unit_vectors
+from affectlake.judge.vectors.similarity import unit_vectors
 
 if TYPE_CHECKING:
     import torch

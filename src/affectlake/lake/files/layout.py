@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from pathlib import Path
 
-from affectlake.lake import names
+from affectlake.lake.files import names
 
 TABLES = Path("storage/tables")
 COLLECTED = Path("storage/collected")

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from affectlake.errors import VersionError
-from affectlake.lake import layout
-from affectlake.lake.cache import read_listing
-from affectlake.lake.content import examine
-from affectlake.lake.integrity import Users, users
-from affectlake.lake.sharing import Say, take
-from affectlake.lake.theirs import Theirs
-from affectlake.lake.versions import Version, cache_folder, cached_object
+from affectlake.lake.files import layout
+from affectlake.lake.files.checksums import examine
+from affectlake.lake.fsck import Users, users
+from affectlake.lake.joining.other_lake import Theirs
+from affectlake.lake.store.cache import read_listing
+from affectlake.lake.store.versions import Version, cache_folder, cached_object
+from affectlake.lake.transfer import Say, take
 
 
 def bring_versions(root: Path, versions: Sequence[Version], theirs: Theirs, remote: str, say: Say) -> None:

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from affectlake.errors import UsageError
-from affectlake.lake import layout
-from affectlake.lake.advancing import (
+from affectlake.lake.advance import (
     advance,
     finish_advance,
     is_ancestor,
@@ -23,16 +22,19 @@ from affectlake.lake.advancing import (
     refuse_in_the_way,
     refuse_unready,
 )
-from affectlake.lake.cache import read_listing
 from affectlake.lake.checkout import refuse_unpublished
-from affectlake.lake.formats import refuse_newer_at
-from affectlake.lake.git import branch_of, git, git_or_none, identity
-from affectlake.lake.growing import pointer_text
-from affectlake.lake.integrity import verify
-from affectlake.lake.joined_files import bring_parts, bring_versions
-from affectlake.lake.joined_rows import Gained, unite
-from affectlake.lake.joined_tree import merged_tree
-from affectlake.lake.merges import (
+from affectlake.lake.files import layout
+from affectlake.lake.files.git import branch_of, git, git_or_none, identity
+from affectlake.lake.fsck import verify
+from affectlake.lake.joining.files import bring_parts, bring_versions
+from affectlake.lake.joining.other_lake import NOBODY, Theirs, forget, look, named, no_common_version
+from affectlake.lake.joining.rows import Gained, unite
+from affectlake.lake.joining.tree import merged_tree
+from affectlake.lake.recovery import recover, sweep
+from affectlake.lake.repository import describe
+from affectlake.lake.store.cache import read_listing
+from affectlake.lake.store.lake_format import refuse_newer_at
+from affectlake.lake.store.merges import (
     forwarded,
     merging,
     ours_of,
@@ -43,11 +45,9 @@ from affectlake.lake.merges import (
     torn,
     uncovered,
 )
-from affectlake.lake.recovery import recover, sweep
-from affectlake.lake.repository import describe
-from affectlake.lake.tags import TAGS, number, references
-from affectlake.lake.theirs import NOBODY, Theirs, forget, look, named, no_common_version
-from affectlake.lake.versions import Manifest, Version, blobs, content_at, list_versions
+from affectlake.lake.store.tags import TAGS, number, references
+from affectlake.lake.store.versions import Manifest, Version, blobs, content_at, list_versions
+from affectlake.lake.tables.appending import pointer_text
 
 Say = Callable[[str], None]
 

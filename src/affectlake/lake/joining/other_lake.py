@@ -1,6 +1,6 @@
 """The versions of another lake: looking at them in a Git remote or a folder, and the names that they get here.
 
-Git references only; files and rows come in :mod:`~affectlake.lake.joining`.
+Git references only; files and rows come in :mod:`~affectlake.lake.joining.join`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from affectlake.errors import LakeError, UsageError, nearest
-from affectlake.lake.git import UNSHALLOW, branch_of, git, is_shallow
-from affectlake.lake.remotes import Remote, open_remote
-from affectlake.lake.root import find
-from affectlake.lake.tags import TAGS, number
-from affectlake.lake.versions import Version, cache_folder, list_versions
+from affectlake.lake.files.git import UNSHALLOW, branch_of, git, is_shallow
+from affectlake.lake.store.remotes import Remote, open_remote
+from affectlake.lake.store.root import find
+from affectlake.lake.store.tags import TAGS, number
+from affectlake.lake.store.versions import Version, cache_folder, list_versions
 
 REFS = "refs/affectlake/joining/"
 _VERSIONS, _TIP = f"{REFS}versions/", f"{REFS}tip"
@@ -128,7 +128,8 @@ def named(ours: Sequence[Version], theirs: Theirs, lost: Sequence[Version]) -> N
     theirs : Theirs
         The other one.
     lost : sequence of Version
-        Versions without a name on either side (:func:`affectlake.lake.merges.strays`), as they were called when made.
+        Versions without a name on either side (:func:`affectlake.lake.store.merges.strays`), as they were called when
+        made.
     """
     first, second = (theirs.versions, ours) if theirs.announced else (ours, theirs.versions)
     commits = {version.name: version.commit for version in first}

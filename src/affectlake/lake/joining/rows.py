@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 import polars as pl
 
-from affectlake.lake import layout
-from affectlake.lake.cache import Listed, keep_file, keep_listing, read_listing
-from affectlake.lake.contracts import Contract, contract
-from affectlake.lake.files import md5_of
-from affectlake.lake.parts import scan_grown, write_parts
-from affectlake.lake.versions import cached_object
-from affectlake.lake.writing import Staged, refuse_broken
+from affectlake.lake.files import layout
+from affectlake.lake.files.atomic import md5_of
+from affectlake.lake.store.cache import Listed, keep_file, keep_listing, read_listing
+from affectlake.lake.store.versions import cached_object
+from affectlake.lake.tables.contracts import Contract, contract
+from affectlake.lake.tables.parts import scan_grown, write_parts
+from affectlake.lake.tables.writing import Staged, refuse_broken
 
 SHARD, ROUND = "shard", "round"
 """Columns that number what is added: each part by itself, and rows that belong together."""

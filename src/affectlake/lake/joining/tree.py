@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from affectlake.lake.git import git, git_path
-from affectlake.lake.layout import STATE
-from affectlake.lake.merges import is_state, merging
+from affectlake.lake.files.git import git, git_path
+from affectlake.lake.files.layout import STATE
+from affectlake.lake.store.merges import is_state, merging
 
 _FILE = "100644"
 

@@ -11,13 +11,13 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from affectlake.errors import LakeError
-from affectlake.lake import layout
-from affectlake.lake.content import examine
-from affectlake.lake.files import clone, md5_of, sync_file, sync_folder, write_whole
-from affectlake.lake.git import git_or_none
-from affectlake.lake.listings import Listed as Listed  # noqa: PLC0414 (asked for here)
-from affectlake.lake.listings import parse_listing
-from affectlake.lake.versions import Manifest, cached_object, last_sound, list_versions
+from affectlake.lake.files import layout
+from affectlake.lake.files.atomic import clone, md5_of, sync_file, sync_folder, write_whole
+from affectlake.lake.files.checksums import examine
+from affectlake.lake.files.git import git_or_none
+from affectlake.lake.store.listings import Listed as Listed  # noqa: PLC0414 (asked for here)
+from affectlake.lake.store.listings import parse_listing
+from affectlake.lake.store.versions import Manifest, cached_object, last_sound, list_versions
 
 
 def read_listing(root: Path, digest: str) -> list[Listed]:

@@ -1,7 +1,7 @@
 """What DVC knows of a lake's stages: which are up to date, what they made, which tables were changed or lost.
 
 DVC is used in the process, one repository object at a time. Running a stage and making versions are elsewhere. A lake
-may hold stages of the user's own (:func:`affectlake.lake.names.is_step` tells them): they are left as they are.
+may hold stages of the user's own (:func:`affectlake.lake.files.names.is_step` tells them): they are left as they are.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import Any, Literal
 import yaml
 
 from affectlake.errors import LakeError
-from affectlake.lake import layout
-from affectlake.lake.files import write_whole
-from affectlake.lake.git import without_caller
-from affectlake.lake.marks import mark_unrecorded, marked, unmark
-from affectlake.lake.names import is_step, own_path
-from affectlake.lake.pinning import NOTHING, Pinned, show_pinned
-from affectlake.lake.versions import Manifest, content_at, outs_of
+from affectlake.lake.files import layout
+from affectlake.lake.files.atomic import write_whole
+from affectlake.lake.files.names import is_step, own_path
+from affectlake.lake.store.pinning import NOTHING, Pinned, show_pinned
+from affectlake.lake.store.unrecorded import mark_unrecorded, marked, unmark
+from affectlake.lake.store.versions import Manifest, content_at, outs_of
+from affectlake.process.git_caller import without_caller
 
 _ONE_AT_A_TIME = threading.Lock()  # a DVC repository object is not made for several threads
 

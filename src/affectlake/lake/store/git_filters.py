@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from affectlake.errors import LakeError
-from affectlake.lake.git import git
-from affectlake.lake.versions import read_blobs
+from affectlake.lake.files.git import git
+from affectlake.lake.store.versions import read_blobs
 
 
 def refuse_altered(root: Path, staged: str) -> None:

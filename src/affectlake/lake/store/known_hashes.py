@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from affectlake.errors import VersionError
-from affectlake.lake import layout
-from affectlake.lake.files import write_whole
-from affectlake.lake.versions import File, Manifest
+from affectlake.lake.files import layout
+from affectlake.lake.files.atomic import write_whole
+from affectlake.lake.store.versions import File, Manifest
 
 _LARGEST = 16 << 20  # bytes of memory, some 150,000 files; all is then forgotten
 _SETTLED_NS = 50_000_000  # clocks of file systems tick: a file this young may change again without another time

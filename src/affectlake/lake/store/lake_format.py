@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from affectlake.errors import LakeError
-from affectlake.lake import layout
+from affectlake.lake.files import layout
 
 FORMAT = 1
 
@@ -27,7 +27,7 @@ def refuse_newer(root: Path) -> None:
 
 def refuse_newer_at(root: Path, commit: str) -> None:
     """Raise :class:`LakeError` if the lake's `commit` was made by a newer affectlake than this one."""
-    from affectlake.lake.versions import blobs, read_blobs  # late: of a lake's own format, the folder tells
+    from affectlake.lake.store.versions import blobs, read_blobs  # late: of a lake's own format, the folder tells
 
     found = [name for _, name in blobs(root, commit, [str(layout.FORMAT)])]
     _refuse(root, read_blobs(root, found)[0].decode(errors="replace") if found else "1")

@@ -6,7 +6,7 @@ import json
 from typing import NamedTuple
 
 from affectlake.errors import LakeError
-from affectlake.lake.names import is_digest, is_file_name
+from affectlake.lake.files.names import is_digest, is_file_name
 
 
 class Listed(NamedTuple):

@@ -15,13 +15,13 @@ from typing import Any
 import yaml
 
 from affectlake.errors import LakeError
-from affectlake.lake import layout
-from affectlake.lake.cache import read_listing
-from affectlake.lake.content import examine
-from affectlake.lake.files import md5_of
-from affectlake.lake.git import git, git_or_none, git_path
-from affectlake.lake.marks import marked
-from affectlake.lake.versions import (
+from affectlake.lake.files import layout
+from affectlake.lake.files.atomic import md5_of
+from affectlake.lake.files.checksums import examine
+from affectlake.lake.files.git import git, git_or_none, git_path
+from affectlake.lake.store.cache import read_listing
+from affectlake.lake.store.unrecorded import marked
+from affectlake.lake.store.versions import (
     CODE_TRAILER,
     Manifest,
     Version,

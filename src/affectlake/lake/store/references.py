@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from affectlake.errors import LakeError
-from affectlake.lake import layout
-from affectlake.lake.content import examine
-from affectlake.lake.git import git
-from affectlake.lake.listings import parse_listing
-from affectlake.lake.names import is_digest
-from affectlake.lake.versions import Manifest, cached_object, read_blobs
+from affectlake.lake.files import layout
+from affectlake.lake.files.checksums import examine
+from affectlake.lake.files.git import git
+from affectlake.lake.files.names import is_digest
+from affectlake.lake.store.listings import parse_listing
+from affectlake.lake.store.versions import Manifest, cached_object, read_blobs
 
 _HASH = re.compile(rb"(?<![0-9a-f])[0-9a-f]{32}(?:\.dir)?(?![0-9a-f])")
 

@@ -2,7 +2,7 @@
 
 The layout is DVC's, so that ``dvc pull`` finds what is put here. Unlike with ``dvc push``, an object gets its name only
 when it has arrived (an SSH server keeps what a killed DVC had written, under its final name), and nothing
-remembered on this machine stands for a look at the remote. Versions and Git are in :mod:`~affectlake.lake.sharing`.
+remembered on this machine stands for a look at the remote. Versions and Git are in :mod:`~affectlake.lake.transfer`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from affectlake.errors import AffectlakeError, LakeError, UsageError, nearest
-from affectlake.lake import names
-from affectlake.lake.content import State, examine, examine_stream
+from affectlake.lake.files import names
+from affectlake.lake.files.checksums import State, examine, examine_stream
 
 _LEFT_OVER = timedelta(days=1)
 _ASIDE = re.compile(r"[0-9a-f]{32}(\.dir)?-[0-9a-f]{8}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from affectlake.errors import LakeError
-from affectlake.lake import layout
-from affectlake.lake.formats import refuse_newer
+from affectlake.lake.files import layout
+from affectlake.lake.store.lake_format import refuse_newer
 
 
 def find(start: Path) -> Path:

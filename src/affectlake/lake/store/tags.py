@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 
 from affectlake.errors import LakeError
-from affectlake.lake.git import git, git_bytes, git_or_none
+from affectlake.lake.files.git import git, git_bytes, git_or_none
 
 TAGS = "refs/tags/lake/"
 _VERSION = re.compile(r"v[1-9][0-9]*")

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from affectlake.lake import layout
-from affectlake.lake.names import is_digest, is_step
-from affectlake.lake.versions import Manifest, content_at, outs_of
+from affectlake.lake.files import layout
+from affectlake.lake.files.names import is_digest, is_step
+from affectlake.lake.store.versions import Manifest, content_at, outs_of
 
 _KINDS = ("outs", "metrics", "plots")
 

@@ -1,16 +1,16 @@
 """Marks on outputs that are about to change, until what they are to be is both recorded and in place.
 
 A crash in between leaves tables that differ from what is recorded; by the mark the next writer knows that they were not
-changed by hand (:func:`affectlake.lake.stages.refuse_edited`).
+changed by hand (:func:`affectlake.lake.store.dvc_stages.refuse_edited`).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from affectlake.lake import layout, names
-from affectlake.lake.files import sync_folder
-from affectlake.lake.names import own_path
+from affectlake.lake.files import layout, names
+from affectlake.lake.files.atomic import sync_folder
+from affectlake.lake.files.names import own_path
 
 
 def mark_unrecorded(lake: Path, output: str) -> None:

@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 import yaml
 
 from affectlake.errors import LakeError, VersionError, nearest
-from affectlake.lake import layout, names
-from affectlake.lake.dvc_settings import cache_folder as cache_folder  # noqa: PLC0414 (asked for here)
-from affectlake.lake.git import UNSHALLOW, git, git_bytes, git_or_none, is_shallow
-from affectlake.lake.listings import parse_listing
-from affectlake.lake.tags import TAGS as TAGS  # noqa: PLC0414 (those who name versions ask for it here)
-from affectlake.lake.tags import commits_of, is_version_name, number, references
+from affectlake.lake.files import layout, names
+from affectlake.lake.files.git import UNSHALLOW, git, git_bytes, git_or_none, is_shallow
+from affectlake.lake.store.dvc_settings import cache_folder as cache_folder  # noqa: PLC0414 (asked for here)
+from affectlake.lake.store.listings import parse_listing
+from affectlake.lake.store.tags import TAGS as TAGS  # noqa: PLC0414 (those who name versions ask for it here)
+from affectlake.lake.store.tags import commits_of, is_version_name, number, references
 
 _AUTHOR = re.compile(r"^author (.*?) ?<[^>\n]*> (\d{1,11}) ([+-][01]\d[0-5]\d)$", re.MULTILINE)
 CODE_TRAILER = "Affectlake-Code"
@@ -60,7 +60,7 @@ class File(NamedTuple):
 class Manifest:
     """The files of every output at one commit.
 
-    Whatever a manifest names is checked before any path is made of it (:mod:`~affectlake.lake.names`).
+    Whatever a manifest names is checked before any path is made of it (:mod:`~affectlake.lake.files.names`).
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ class Manifest:
 
     @cached_property
     def collected(self) -> Mapping[str, str]:
-        """Those of :attr:`digests` that grow, part by part (:mod:`~affectlake.lake.growing`)."""
+        """Those of :attr:`digests` that grow, part by part (:mod:`~affectlake.lake.tables.appending`)."""
         found = {}
         for path, content in self._manifests.items():
             if path == layout.PIPELINE_LOCK:

@@ -18,15 +18,15 @@ import polars as pl
 import yaml
 
 from affectlake.errors import UsageError
-from affectlake.lake import layout
-from affectlake.lake.cache import Listed, collected_parts, keep_file, keep_listing, refuse_behind
-from affectlake.lake.contracts import contract
-from affectlake.lake.files import clone, md5_of, sync_folder, write_whole
-from affectlake.lake.marks import mark_unrecorded, marked, unmark
-from affectlake.lake.names import own_path
-from affectlake.lake.parts import scan_grown, write_parts
-from affectlake.lake.versions import Manifest, cached_object
-from affectlake.lake.writing import Staged, refuse_broken
+from affectlake.lake.files import layout
+from affectlake.lake.files.atomic import clone, md5_of, sync_folder, write_whole
+from affectlake.lake.files.names import own_path
+from affectlake.lake.store.cache import Listed, collected_parts, keep_file, keep_listing, refuse_behind
+from affectlake.lake.store.unrecorded import mark_unrecorded, marked, unmark
+from affectlake.lake.store.versions import Manifest, cached_object
+from affectlake.lake.tables.contracts import contract
+from affectlake.lake.tables.parts import scan_grown, write_parts
+from affectlake.lake.tables.writing import Staged, refuse_broken
 
 
 def append(lake: Path, output: str, frame: pl.DataFrame, others: Mapping[str, pl.LazyFrame]) -> list[str]:

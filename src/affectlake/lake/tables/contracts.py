@@ -1,8 +1,8 @@
 """What a table is, read from ``schemas/``: columns, key, references and rules. No data is opened here.
 
 A contract is the one definition from which the Arrow schema, the Great Expectations suite
-(:mod:`~affectlake.lake.expectations`), the cross-row rules (:mod:`~affectlake.lake.rules`), the data dictionary
-and the tiny valid tables of the tests are derived.
+(:mod:`~affectlake.lake.tables.expectations`), the cross-row rules (:mod:`~affectlake.lake.tables.rules`), the data
+dictionary and the tiny valid tables of the tests are derived.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Contract:
 def contracts() -> dict[str, Contract]:
     """Return every table's contract by name, in the order of their names."""
     fields = yaml.safe_load(_text("fields.yaml"))
-    folder = files("schemas").joinpath("tables")
+    folder = files("affectlake.schemas").joinpath("tables")
     names = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
     found = {name: _contract(name, yaml.safe_load(_text(f"tables/{name}.yaml")), fields) for name in names}
     for contract in found.values():
@@ -136,7 +136,7 @@ def contract(table: str) -> Contract:
 
 
 def _text(path: str) -> str:
-    return files("schemas").joinpath(path).read_text(encoding="utf-8")
+    return files("affectlake.schemas").joinpath(path).read_text(encoding="utf-8")
 
 
 def _contract(name: str, raw: dict[str, Any], fields: dict[str, Any]) -> Contract:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from affectlake.lake.contracts import Column, Contract, Rule, contracts
+from affectlake.lake.tables.contracts import Column, Contract, Rule, contracts
 
 
 def render() -> str:

@@ -1,7 +1,7 @@
 """A contract as a Great Expectations suite, run part by part. The only module that imports great_expectations.
 
 The suite holds the rules that a row decides alone: not null, bounds, closed sets, patterns, order within a row.
-Rules that need other rows or tables are in :mod:`~affectlake.lake.rules`.
+Rules that need other rows or tables are in :mod:`~affectlake.lake.tables.rules`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from affectlake.lake.contracts import Contract
-from affectlake.lake.rules import Failure
+from affectlake.lake.tables.contracts import Contract
+from affectlake.lake.tables.rules import Failure
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from affectlake.errors import UsageError
-from affectlake.lake.contracts import Column, contract
+from affectlake.lake.tables.contracts import Column, contract
 
 AGENT = "tiny"
 

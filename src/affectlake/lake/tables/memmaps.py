@@ -24,12 +24,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from affectlake.errors import ContractError
-from affectlake.lake import layout, names
-from affectlake.lake.cache import Listed, listing_digest
-from affectlake.lake.files import UNFINISHED, md5_of, write_whole
-from affectlake.lake.known_hashes import known_md5s
-from affectlake.lake.names import own_path
-from affectlake.lake.scanning import scan_files
+from affectlake.lake.files import layout, names
+from affectlake.lake.files.atomic import UNFINISHED, md5_of, write_whole
+from affectlake.lake.files.names import own_path
+from affectlake.lake.store.cache import Listed, listing_digest
+from affectlake.lake.store.known_hashes import known_md5s
+from affectlake.lake.tables.scanning import scan_files
 
 _ROWS = 64  # of a list column, decoded at a time
 

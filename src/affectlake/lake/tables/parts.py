@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from affectlake.errors import ContractError
-from affectlake.lake.contracts import Contract, contract
-from affectlake.lake.files import sync_folder
-from affectlake.lake.scanning import scan_files
+from affectlake.lake.files.atomic import sync_folder
+from affectlake.lake.tables.contracts import Contract, contract
+from affectlake.lake.tables.scanning import scan_files
 
 ROWS_PER_PART = 1_000_000
 ROWS_PER_GROUP = 250_000

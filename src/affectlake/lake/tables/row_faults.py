@@ -1,7 +1,7 @@
 """Which rows of a frame break what a row decides alone, and why: so that the good ones can be taken.
 
-The same rules, from the same contract, as the suite of :mod:`~affectlake.lake.expectations`, which refuses a part as a
-whole.
+The same rules, from the same contract, as the suite of :mod:`~affectlake.lake.tables.expectations`, which refuses a
+part as a whole.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from affectlake.lake.contracts import Column, Contract
+from affectlake.lake.tables.contracts import Column, Contract
 
 _SHOWN = 60  # characters of a value
 

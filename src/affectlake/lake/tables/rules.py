@@ -1,7 +1,7 @@
 """The rules that need more than one row or more than one table, checked with Polars in bounded memory.
 
 Unique keys, references, ``one_of``, ``counts_up``, ``unique`` and ``same_length``. What a row decides alone is in
-:mod:`~affectlake.lake.expectations`.
+:mod:`~affectlake.lake.tables.expectations`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from pathlib import Path
 
 import polars as pl
 
-from affectlake.lake.contracts import Contract, Reference, Rule
-from affectlake.lake.parts import sort_breaks
-from affectlake.lake.scanning import scan_files
+from affectlake.lake.tables.contracts import Contract, Reference, Rule
+from affectlake.lake.tables.parts import sort_breaks
+from affectlake.lake.tables.scanning import scan_files
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """How Polars opens Parquet files: exactly the files named, and with the columns that they hold, nothing else.
 
 A path is never a pattern, and folders named ``agent=x`` are not columns. What DuckDB reads is in
-:mod:`~affectlake.lake.views`.
+:mod:`~affectlake.lake.tables.views`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import polars as pl
 
-from affectlake.lake.uniting import POLARS, unite
-from affectlake.lake.versions import File
+from affectlake.lake.store.versions import File
+from affectlake.lake.tables.uniting import POLARS, unite
 
 
 def scan_files(paths: Sequence[Path], schema: pl.Schema | None = None) -> pl.LazyFrame:

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import duckdb
 
 from affectlake.errors import VersionError
-from affectlake.lake.known_hashes import whole_files
-from affectlake.lake.uniting import DUCKDB, unite
-from affectlake.lake.versions import File, Manifest, Version
+from affectlake.lake.store.known_hashes import whole_files
+from affectlake.lake.store.versions import File, Manifest, Version
+from affectlake.lake.tables.uniting import DUCKDB, unite
 
 _PATTERN = re.compile(r"[\[*?]")  # what makes DuckDB take a path for a pattern; each stands for itself in brackets
 

@@ -15,12 +15,13 @@ from typing import NamedTuple
 import polars as pl
 
 from affectlake.errors import ContractError
-from affectlake.lake import expectations, layout, rules
-from affectlake.lake.contracts import Contract, contract
-from affectlake.lake.files import sync_folder
-from affectlake.lake.marks import mark_unrecorded
-from affectlake.lake.names import own_path
-from affectlake.lake.parts import part_files, scan, scan_grown, write_parts
+from affectlake.lake.files import layout
+from affectlake.lake.files.atomic import sync_folder
+from affectlake.lake.files.names import own_path
+from affectlake.lake.store.unrecorded import mark_unrecorded
+from affectlake.lake.tables import expectations, rules
+from affectlake.lake.tables.contracts import Contract, contract
+from affectlake.lake.tables.parts import part_files, scan, scan_grown, write_parts
 
 
 class Staged(NamedTuple):

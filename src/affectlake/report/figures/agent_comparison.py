@@ -5,12 +5,12 @@ from __future__ import annotations
 import polars as pl
 from markupsafe import Markup
 
-from affectlake.report.facts import AgentFacts
+from affectlake.report.agent_summary import AgentFacts
+from affectlake.report.figures.axes import Axes
+from affectlake.report.figures.emotion_graph import first_labels
+from affectlake.report.figures.svg import Figure, absent, drawing, element, joined, scrolling
 from affectlake.report.inputs import ReportInputs
-from affectlake.report.network import first_labels
-from affectlake.report.plots import Axes
-from affectlake.report.svg import Figure, absent, drawing, element, joined, scrolling
-from affectlake.report.wording import counted, decimal, listed, percent
+from affectlake.report.number_format import counted, decimal, listed, percent
 
 LONE = "One agent alone cannot be compared: add a second to params.yaml."
 LEFT, ROW = 190.0, 24.0

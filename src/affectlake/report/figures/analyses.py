@@ -8,12 +8,12 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
-from affectlake.report.facts import AgentFacts, of_agent
+from affectlake.report.agent_summary import AgentFacts, of_agent
+from affectlake.report.figures.axes import Axes
+from affectlake.report.figures.svg import Figure, absent, element, joined, scrolling
 from affectlake.report.inputs import ReportInputs
-from affectlake.report.plots import Axes
-from affectlake.report.svg import Figure, absent, element, joined, scrolling
-from affectlake.report.wording import NBSP, count, counted, decimal, listed, percent
-from affectlake.report.wording import level as written_level
+from affectlake.report.number_format import NBSP, count, counted, decimal, listed, percent
+from affectlake.report.number_format import level as written_level
 
 THIRD = 1 / 3
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from affectlake.report.svg import drawing, element, joined, number, ticks
+from affectlake.report.figures.svg import drawing, element, joined, number, ticks
 
 LEFT, RIGHT, TOP, BOTTOM = 50.0, 16.0, 34.0, 44.0
 Point = tuple[float, float]

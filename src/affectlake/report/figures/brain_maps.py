@@ -10,12 +10,12 @@ import polars as pl
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from affectlake.report import viewer
+from affectlake.report.figures import brain_viewer
+from affectlake.report.figures.brain_viewer import SHADES, painted
+from affectlake.report.figures.svg import Figure, absent, drawing, element, joined, number, ticks
 from affectlake.report.inputs import BrainInputs
-from affectlake.report.svg import Figure, absent, drawing, element, joined, number, ticks
-from affectlake.report.viewer import SHADES, painted
+from affectlake.report.number_format import count, decimal
 from affectlake.report.volumes import Volume
-from affectlake.report.wording import count, decimal
 
 METHODS = {"searchlight": "Searchlight RSA (ρ)", "encoding": "Voxel-wise encoding (r)"}
 GROUPS = {"subcortical": "subcortical regions", "cortical": "cortical regions"}
@@ -43,7 +43,7 @@ def figures(inputs: BrainInputs | None, agents: Sequence[str]) -> list[tuple[str
         for method, title in METHODS.items()
         for group in GROUPS
     ]
-    found.append(("explore", "The maps, to explore", viewer.draw(inputs.volumes, shown, METHODS)))
+    found.append(("explore", "The maps, to explore", brain_viewer.draw(inputs.volumes, shown, METHODS)))
     for method, title in METHODS.items():
         found.append((f"{method}-glass", f"{title}: glass brains", _glass(inputs, shown, method)))
         found.append((f"{method}-voxels", f"{title}: voxel by voxel", _voxels(inputs, shown, method)))
@@ -52,9 +52,9 @@ def figures(inputs: BrainInputs | None, agents: Sequence[str]) -> list[tuple[str
 
 def data(inputs: BrainInputs | None, agents: Sequence[str]) -> dict[str, Any] | None:
     """Return what the page's script draws the maps from; None for a version without brain maps."""
-    if not inputs or not viewer.scales(inputs.volumes):
+    if not inputs or not brain_viewer.scales(inputs.volumes):
         return None
-    return viewer.viewer_data(inputs.volumes, agents, METHODS, {one[0]: one[2] for one in inputs.regions})
+    return brain_viewer.viewer_data(inputs.volumes, agents, METHODS, {one[0]: one[2] for one in inputs.regions})
 
 
 def key(agents: Sequence[str]) -> Markup:

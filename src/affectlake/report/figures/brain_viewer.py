@@ -14,9 +14,9 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from affectlake.report.svg import Figure, absent, drawing, element, joined, number
+from affectlake.report.figures.svg import Figure, absent, drawing, element, joined, number
+from affectlake.report.number_format import counted, decimal
 from affectlake.report.volumes import Volume
-from affectlake.report.wording import counted, decimal
 
 SHADES = 16  # of a drawing on paper
 PANELS = (("sagittal", 0, 1, 2), ("coronal", 1, 0, 2), ("axial", 2, 0, 1))

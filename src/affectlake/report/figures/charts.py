@@ -10,10 +10,10 @@ import polars as pl
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from affectlake.report.facts import AgentFacts, Estimate, of_agent, of_fit
+from affectlake.report.agent_summary import AgentFacts, Estimate, of_agent, of_fit
+from affectlake.report.figures.svg import Figure, absent, drawing, element, joined, number, ticks
 from affectlake.report.inputs import ReportInputs
-from affectlake.report.svg import Figure, absent, drawing, element, joined, number, ticks
-from affectlake.report.wording import count, counted, decimal, listed, percent
+from affectlake.report.number_format import count, counted, decimal, listed, percent
 
 WIDTH, HEIGHT = 470.0, 270.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 14.0, 30.0, 36.0

@@ -7,11 +7,11 @@ import math
 import polars as pl
 from markupsafe import Markup
 
-from affectlake.report.analyses import communities_named
-from affectlake.report.facts import AgentFacts, of_fit
+from affectlake.report.agent_summary import AgentFacts, of_fit
+from affectlake.report.figures.analyses import communities_named
+from affectlake.report.figures.svg import Figure, absent, drawing, element, joined, number, scrolling
 from affectlake.report.inputs import ReportInputs
-from affectlake.report.svg import Figure, absent, drawing, element, joined, number, scrolling
-from affectlake.report.wording import count, counted, decimal
+from affectlake.report.number_format import count, counted, decimal
 
 SIZE, RADIUS = 680.0, 180.0
 HUES = 10  # classes k0 … k9 of the style sheet

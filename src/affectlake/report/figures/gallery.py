@@ -14,12 +14,12 @@ import polars as pl
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from affectlake.report.analyses import rows_of
-from affectlake.report.facts import AgentFacts, of_agent, of_fit
+from affectlake.report.agent_summary import AgentFacts, of_agent, of_fit
+from affectlake.report.figures.analyses import rows_of
+from affectlake.report.figures.emotion_graph import first_labels
+from affectlake.report.figures.svg import Figure, absent, drawing, element, number
 from affectlake.report.inputs import ReportInputs
-from affectlake.report.network import first_labels
-from affectlake.report.svg import Figure, absent, drawing, element, number
-from affectlake.report.wording import counted, decimal, listed
+from affectlake.report.number_format import counted, decimal, listed
 
 TOP, WORDS, LEAST_LENGTH = 6, 14, 3
 ROSES, LINE = 6, 14.0

@@ -8,9 +8,9 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from affectlake.report.facts import AgentFacts, Correlations
-from affectlake.report.svg import Figure, absent, drawing, element, joined, number
-from affectlake.report.wording import NBSP, count, counted, decimal
+from affectlake.report.agent_summary import AgentFacts, Correlations
+from affectlake.report.figures.svg import Figure, absent, drawing, element, joined, number
+from affectlake.report.number_format import NBSP, count, counted, decimal
 
 CELL, ROW = 17.0, 15.0
 LEFT, TOP, RIGHT, BOTTOM, GAP = 34.0, 128.0, 168.0, 62.0, 8.0

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import polars as pl
 from markupsafe import Markup
 
-from affectlake.report.svg import Figure, absent, drawing, element, joined, scrolling, ticks
-from affectlake.report.wording import MISSING, count, counted, decimal, level, percent, percent_range
+from affectlake.report.figures.svg import Figure, absent, drawing, element, joined, scrolling, ticks
+from affectlake.report.number_format import MISSING, count, counted, decimal, level, percent, percent_range
 
 THIRD = 1 / 3
 POSITIONS = ("first", "second", "third")

@@ -9,11 +9,11 @@ import polars as pl
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from affectlake.report.colours import Colour, circular_order, palette
-from affectlake.report.facts import AgentFacts, Category, categories, of_agent, of_fit
+from affectlake.report.agent_summary import AgentFacts, Category, categories, of_agent, of_fit
+from affectlake.report.figures.colours import Colour, circular_order, palette
+from affectlake.report.figures.svg import Figure, absent, drawing, element, joined
 from affectlake.report.inputs import ReportInputs
-from affectlake.report.svg import Figure, absent, drawing, element, joined
-from affectlake.report.wording import count, counted, decimal, listed, percent
+from affectlake.report.number_format import count, counted, decimal, listed, percent
 
 WIDTH, MARGIN = 760.0, 26.0
 LEAST_HEIGHT, MOST_HEIGHT = 460.0, 680.0
