@@ -7,7 +7,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from tests.support.lakes import put
 
 from affectlake.errors import LakeError, VersionError
 from affectlake.lake import repository
@@ -19,6 +18,7 @@ from affectlake.lake.store.dvc_stages import is_current
 from affectlake.lake.store.versions import list_versions, resolve
 from affectlake.lake.transfer import pull, push
 from tests.attacks.asking_lakes import called, git, make_asking_lake
+from tests.support.lakes import put
 
 SAFE = "git config --global --add safe.directory"
 

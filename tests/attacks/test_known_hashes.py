@@ -172,7 +172,7 @@ def test_a_lake_that_cannot_be_written_to_is_read(published: Path, hashed: list[
 READER = """
 import sys
 from pathlib import Path
-from affectlake.lake import known_hashes
+from affectlake.lake.store import known_hashes
 known_hashes._SETTLED_NS = -1
 lake, paths = Path(sys.argv[1]), [Path(path) for path in sys.argv[2:]]
 print("ready", flush=True)

@@ -16,7 +16,6 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
-from tests.support.lakes import put
 
 from affectlake.errors import LakeError
 from affectlake.lake import repository
@@ -32,6 +31,7 @@ from affectlake.lake.tables.parts import write_parts
 from affectlake.lake.transfer import pull, push
 from tests.support.chat import ENTRY
 from tests.support.chat_lakes import make_lake
+from tests.support.lakes import put
 
 OUTPUT = "captions/model"
 TINY = factory.tiny_lake(12)

@@ -22,7 +22,7 @@ from affectlake.process import lease
 HOLDS = """
 import sys
 from pathlib import Path
-from affectlake.judge.lease import hold
+from affectlake.process.lease import hold
 with hold(Path(sys.argv[1]), "a"):
     print("held", flush=True)
     sys.stdin.read()

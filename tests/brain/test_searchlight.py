@@ -139,7 +139,7 @@ class Refuse:
         if name.partition(".")[0] in {"numba", "scipy", "polars", "pyarrow", "threadpoolctl", "nibabel", "h5py"}:
             raise ImportError(name)
 sys.meta_path.insert(0, Refuse())
-import affectlake.brain.searchlight_torch
+import affectlake.brain.searchlight.gpu
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -8,7 +8,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.support.lakes import put
 
 import affectlake
 from affectlake.errors import LakeError, VersionError
@@ -22,6 +21,7 @@ from affectlake.lake.query import query
 from affectlake.lake.store import lake_format, versions
 from affectlake.lake.store.versions import Manifest, cache_folder, cached_object, list_versions, resolve
 from affectlake.lake.transfer import pull, push
+from tests.support.lakes import put
 
 
 def git(root: Path, *arguments: str | Path) -> str:

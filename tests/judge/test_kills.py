@@ -19,7 +19,7 @@ from tests.support.fault_server import FaultServer, expected_text
 from tests.support.questions import make_questions
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "tests" / "collecting_process.py"
+SCRIPT = ROOT / "tests" / "support" / "collecting_process.py"
 
 
 @pytest.fixture

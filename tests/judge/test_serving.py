@@ -37,7 +37,7 @@ def command(*words: str, port: int = 0, **more: object) -> ServerCommand:
 
 
 def fault_server(port: int) -> ServerCommand:
-    return command("tests/fault_server.py", str(port), port=port)
+    return command("tests/support/fault_server.py", str(port), port=port)
 
 
 def gone(pid: int) -> bool:

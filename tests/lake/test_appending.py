@@ -8,7 +8,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from tests.support.lakes import put
 
 from affectlake.errors import ContractError, LakeError, UsageError
 from affectlake.lake import repository
@@ -21,6 +20,7 @@ from affectlake.lake.query import query
 from affectlake.lake.store.dvc_stages import refuse_cut_off, refuse_edited
 from affectlake.lake.store.versions import Manifest, cached_object, resolve
 from affectlake.lake.tables import appending, factory
+from tests.support.lakes import put
 
 OUTPUT = "choices/model"
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from tests.support.lakes import OUTPUTS, put
 
 import affectlake
 from affectlake.errors import LakeError, QueryError, VersionError
@@ -19,6 +18,7 @@ from affectlake.lake.files import layout
 from affectlake.lake.query import query
 from affectlake.lake.store import versions
 from affectlake.lake.store.versions import Manifest, list_versions, resolve
+from tests.support.lakes import OUTPUTS, put
 
 
 def git(root: Path, *arguments: str) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.lakes import OUTPUTS, put
 
 from affectlake.errors import LakeError, UsageError, VersionError
 from affectlake.lake import repository
@@ -19,6 +18,7 @@ from affectlake.lake.store.dvc_stages import is_current, record_done, refuse_edi
 from affectlake.lake.store.remotes import open_remote
 from affectlake.lake.store.versions import Manifest, cached_object, resolve
 from affectlake.lake.tables import factory, writing
+from tests.support.lakes import OUTPUTS, put
 
 
 def working_bytes(lake: Path) -> dict[str, bytes]:

@@ -11,7 +11,7 @@ import pytest
 
 ASLEEP = """
     import asyncio, os, signal, sys, threading, time
-    from flows.interrupts import ending_at_once, told_at_the_end
+    from affectlake.process.interrupts import ending_at_once, told_at_the_end
 
     def say(line):
         print(line, file=sys.stderr, flush=True)
@@ -48,7 +48,7 @@ def test_a_signal_that_another_thread_gets_ends_a_main_thread_asleep(number: sig
 def test_a_signal_after_a_collection_still_ends_the_command() -> None:
     done = _ended(
         """
-        from affectlake.judge.signals import calling_on_signals
+        from affectlake.process.loop_signals import calling_on_signals
 
         async def collected():
             stopped = asyncio.Event()

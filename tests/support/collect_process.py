@@ -1,6 +1,6 @@
 """A collection into a lake as a process of its own, to be killed; a version every 40 answers.
 
-python tests/collect_process.py LAKE
+python tests/support/collect_process.py LAKE
 """
 
 from __future__ import annotations

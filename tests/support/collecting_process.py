@@ -1,6 +1,6 @@
 """A collector as a process of its own, to be killed: asks, writes parts, forgets what they hold, until all is done.
 
-    python tests/collecting_process.py FOLDER URL N_QUESTIONS [N_A_ROUND]
+    python tests/support/collecting_process.py FOLDER URL N_QUESTIONS [N_A_ROUND]
 
 A part that has its name stands for a version that exists.
 """

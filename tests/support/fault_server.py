@@ -3,7 +3,7 @@
 Answers are a function of the request, so a test can say what every row must be. It counts what it was asked. For
 speed it is a bare protocol on asyncio: it must not be what a benchmark of the client measures.
 
-    python tests/fault_server.py PORT [MODEL]        serve until killed
+    python tests/support/fault_server.py PORT [MODEL]        serve until killed
 """
 
 from __future__ import annotations
