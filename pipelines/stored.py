@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -21,18 +22,34 @@ FEWEST_ANSWERS = 100
 """Fewer answers to the main set than this are not fitted: there might be none among those held out."""
 
 
-def collected(lake: Path) -> frozenset[str]:
-    """Return the agents that have answers, whether ``params.yaml`` still names them or not."""
-    outputs = (output.partition("/") for output in Manifest(lake, "").collected)
-    return frozenset(agent for table, _, agent in outputs if table == GROWING)
+@dataclass(frozen=True)
+class Stored:
+    """What was collected in a lake. ``params.yaml`` does not say so; the lake does.
 
-
-def fittable(lake: Path) -> frozenset[str]:
-    """Return the agents of :func:`collected` with `FEWEST_ANSWERS` answers or more to the main set.
-
-    One whose parts are not in the folder is taken to have them.
+    Parameters
+    ----------
+    collected : frozenset of str
+        Agents that have stored answers, whether the file still names them or not.
+    fittable : frozenset of str
+        Those of them with `FEWEST_ANSWERS` answers or more to the main set.
     """
-    return frozenset(agent for agent in collected(lake) if _fittable(_parts(lake, agent)))
+
+    collected: frozenset[str] = frozenset()
+    fittable: frozenset[str] = frozenset()
+
+
+NOTHING = Stored()
+"""Of a study without a lake, or of a lake without answers."""
+
+
+def stored(lake: Path) -> Stored:
+    """Return what was collected in a lake.
+
+    An agent whose parts are not in the folder is taken to have enough answers for an embedding.
+    """
+    outputs = (output.partition("/") for output in Manifest(lake, "").collected)
+    agents = frozenset(agent for table, _, agent in outputs if table == GROWING)
+    return Stored(agents, frozenset(agent for agent in agents if _fittable(_parts(lake, agent))))
 
 
 def known_answers(lake: Path, agent: str) -> pl.LazyFrame | None:

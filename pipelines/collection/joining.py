@@ -18,6 +18,7 @@ from affectlake.lake.joining.join import Joined, Parting, Settled
 from affectlake.lake.store.merges import merging, torn
 from affectlake.pipelines.collection.publishing import Say, journaled, leases, publish_waiting
 from affectlake.pipelines.params import study
+from affectlake.pipelines.params.text import read_yaml, text_editor, value_at
 from affectlake.process import lease
 
 _LONGEST = 40
@@ -75,18 +76,29 @@ def settled(parting: Parting) -> Settled:
         except UsageError as error:
             notes[f"their params.yaml is left: {error.summary}"] = None
             continue
-        base = study.parse(parting.base.decode()).raw if parting.base else {"agents": {}}
+        base = _raw(parting.base.decode()) if parting.base else {}
         for name in raw["agents"]:
-            if name not in study.parse(text).agents and name not in base["agents"]:
+            if name not in _agents(_raw(text)) and name not in _agents(base):
                 text, note = _with_agent(text, theirs.decode(), name)
                 notes[note] = None
-        notes |= dict.fromkeys(_differences(study.parse(text).raw, raw))
+        notes |= dict.fromkeys(_differences(_raw(text), raw))
     return Settled(text.encode(), list(notes))
+
+
+def _raw(text: str) -> Mapping[str, Any]:
+    """Read parameters of a version, which another release may have taken: they are not checked."""
+    found = read_yaml(text, "params.yaml")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _agents(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = value_at(raw, "agents")
+    return found if isinstance(found, Mapping) else {}
 
 
 def _with_agent(text: str, theirs: str, name: str) -> tuple[str, str]:
     """Add an agent's entry; one that cannot stand beside ours is left out."""
-    editor, out = study.text_editor(), StringIO()
+    editor, out = text_editor(), StringIO()
     document = editor.load(text)
     document["agents"][name] = editor.load(theirs)["agents"][name]
     editor.dump(document, out)

@@ -16,11 +16,12 @@ from affectlake.pipelines.engine.graph import agents_of, named, stages, steps_of
 from affectlake.pipelines.engine.source_files import source_paths
 from affectlake.pipelines.params.study import Params, load
 from affectlake.pipelines.step import Step
+from affectlake.pipelines.stored import Stored, stored
 
 
-def render(params: Params) -> str:
+def render(params: Params, stored: Stored) -> str:
     """Return the text of a ``dvc.yaml`` that holds the stages of a study and nothing else."""
-    return shared_dvcfile.only_ours(_entries(params))
+    return shared_dvcfile.only_ours(_entries(params, stored))
 
 
 def write(lake: Path, params: Params | None = None) -> bool:
@@ -31,7 +32,7 @@ def write(lake: Path, params: Params | None = None) -> bool:
     LakeError
         If a stage of the user's has the name of one of ours, or writes where tables lie.
     """
-    path, ours = lake / layout.PIPELINE, _entries(params or load(lake))
+    path, ours = lake / layout.PIPELINE, _entries(params or load(lake), stored(lake))
     found = path.read_text(encoding="utf-8") if path.exists() else ""
     text = shared_dvcfile.with_ours(found, ours)
     if found == text or (text != shared_dvcfile.only_ours(ours) and shared_dvcfile.our_stages(found) == ours):
@@ -42,7 +43,7 @@ def write(lake: Path, params: Params | None = None) -> bool:
 
 def refuse_stale(lake: Path) -> None:
     """Raise :class:`LakeError` if our stages in ``dvc.yaml`` are not what the records and ``params.yaml`` give."""
-    path, ours = lake / layout.PIPELINE, _entries(load(lake))
+    path, ours = lake / layout.PIPELINE, _entries(load(lake), stored(lake))
     found = path.read_text(encoding="utf-8") if path.exists() else ""
     shared_dvcfile.with_ours(found, ours)  # refuses stages of the user's that clash with ours
     if shared_dvcfile.our_stages(found) != ours:
@@ -51,23 +52,23 @@ def refuse_stale(lake: Path) -> None:
         )
 
 
-def _entries(params: Params) -> dict[str, Any]:
-    stages(params)  # refuses a graph that cannot run
-    return {
-        step.name: _entry(step, params) for step in steps_of(params) if not step.per_agent or agents_of(step, params)
-    }
+def _entries(params: Params, found: Stored) -> dict[str, Any]:
+    stages(params, found)  # refuses a graph that cannot run
+    steps = (step for step in steps_of(params) if not step.per_agent or agents_of(step, params, found))
+    return {step.name: _entry(step, params, found) for step in steps}
 
 
-def _entry(step: Step, params: Params) -> dict[str, Any]:
+def _entry(step: Step, params: Params, found: Stored) -> dict[str, Any]:
     slot = "${item}" if step.per_agent else ""
     name = f"{step.name}@{slot}" if slot else step.name
     keys = [key.format(agent=slot) for key in step.params]
     paths = source_paths(step, params)
-    deps = [f"{layout.TABLES}/{one}" for output in step.reads for one in named(output, slot, params)]
+    fitted = params.fitted(found)
+    deps = [f"{layout.TABLES}/{one}" for output in step.reads for one in named(output, slot, fitted)]
     body: dict[str, Any] = {"cmd": f"affectlake step {name} --step-version {step.version}"}
     if paths or deps:
         body["deps"] = [*paths, *deps]
     if keys:
         body["params"] = keys
     body["outs"] = [{f"{layout.TABLES}/{output.format(agent=slot)}": {"persist": True}} for output in step.writes]
-    return {"foreach": agents_of(step, params), "do": body} if slot else body
+    return {"foreach": agents_of(step, params, found), "do": body} if slot else body

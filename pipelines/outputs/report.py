@@ -128,7 +128,7 @@ def positions(lake: Path, at: str = "") -> Positions:
     """
     version = resolve(lake, at)
     effects = _table(lake, version, "order_effects", Manifest(lake, version.commit).tables())
-    chat = [name for name, agent in params_at(lake, version).agents.items() if agent.kind == "chat"]
+    chat = [name for name, agent in params_at(lake, version).agents.items() if agent.needs_server]
     if not len(effects):
         raise UsageError(
             f"no chat agent has choices in {version.name}",

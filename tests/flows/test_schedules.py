@@ -35,6 +35,7 @@ from affectlake.pipelines.engine.graph import stages
 from affectlake.pipelines.engine.runner import run_stage
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import load, override
+from affectlake.pipelines.stored import NOTHING
 from affectlake.process import lease
 from tests.support.chat import ENTRY
 from tests.support.chat_lakes import SETTINGS
@@ -68,7 +69,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dvcfile.write(lake)
     params = load(lake)
     for name in ("ingest", "sample"):
-        run_stage(lake, stages(params)[name], params, quiet)
+        run_stage(lake, stages(params, NOTHING)[name], params, quiet)
         record_done(lake, name)
     repository.publish(lake)
     return lake

@@ -32,18 +32,26 @@ def test_reading_params_is_cheap() -> None:
 
 
 MISTAKES = {
-    "unknown key": ({"tripletts": {}}, "unknown key 'tripletts'", "did you mean 'triplets'"),
-    "unknown nested key": ({"geometry.permutation": 10}, "unknown key 'geometry.permutation'", "permutations"),
+    "unknown key": ({"tripletts": {}}, "tripletts is not a known key", "did you mean 'triplets'"),
+    "unknown nested key": ({"geometry.permutation": 10}, "geometry.permutation is not a known key", "permutations"),
     "wrong type": ({"triplets.per_dyad": "three"}, "triplets.per_dyad", "'three'"),
-    "out of range": ({"triplets.test_fraction": 1.5}, "triplets.test_fraction", "less than 1"),
+    "out of range": (
+        {"triplets.test_fraction": 1.5},
+        "triplets.test_fraction must be a number above 0 and below 1",
+        "1.5",
+    ),
     "unknown agent kind": ({"agents.human-category.kind": "rating"}, "human-category", "ratings"),
     "unknown agent key": ({"agents.human-category.rating": "category"}, "human-category", "ratings"),
-    "agent without l1": ({"agents.human-category": {"kind": "ratings", "ratings": "category"}}, "no l1", "0.004"),
+    "agent without l1": (
+        {"agents.human-category": {"kind": "ratings", "ratings": "category"}},
+        "agents.human-category.l1 is missing",
+        "0.004",
+    ),
     "unknown spose key": ({"spose.learning_rat": 0.1}, "learning_rat", "learning_rate"),
     "no seeds": ({"spose.seeds": []}, "seeds", "[0, 1]"),
     "unknown device": ({"spose.device": "tpu"}, "spose.device", "cuda"),
     "unknown source": ({"sources.kind": "movies"}, "sources", "synthetic"),
-    "no agents": ({"agents": {}}, "no agents", "agents"),
+    "no agents": ({"agents": {}}, "agents must be a mapping of one or more entries", "found: {}"),
     "unknown key of few": ({"spose.few.prior": 2.0}, "spose.few.prior", "did you mean 'priors'"),
     "l1 in words": ({"agents.human-category.l1": "automatic"}, "l1", "automatic"),
     "negative l1": ({"agents.human-category.l1": -1}, "l1", "-1"),
@@ -86,7 +94,7 @@ def test_an_l1_may_follow_the_number_of_judgments() -> None:
     assert (low.learning_rate, low.max_epochs) == (0.01, 500)
     assert {low.learn_lapses, high.learn_lapses} == {True}
     fixed = parse(DEMO)
-    assert fixed.candidates("human-category", 5000, 50) == [fixed.spose["human-category"]]
+    assert fixed.candidates("human-category", 5000, 50) == [fixed.settings("human-category")]
 
 
 def test_addresses_in_brackets_want_quotes_as_they_do_for_dvc() -> None:
@@ -107,7 +115,7 @@ def test_overrides_keep_comments_and_types() -> None:
     text = override(DEMO, ("sources.n_stimuli=60", "spose.seeds=[3]", "agents.human-category.l1=0.01"))
     params = parse(text)
     assert (params.fit_seeds, params.raw["sources"]["n_stimuli"]) == ((3,), 60)
-    assert params.spose["human-category"].l1 == 0.01
+    assert params.settings("human-category").l1 == 0.01
     assert "# random thirds for every pair of stimuli" in text
 
 

@@ -77,8 +77,9 @@ def init(folder: Path, study: str, settings: tuple[str, ...]) -> None:
     from affectlake.pipelines.engine import dvcfile as render
     from affectlake.pipelines.params import study as params
     from affectlake.pipelines.params import templates
+    from affectlake.pipelines.params.text import override
 
-    text = params.override(templates.starting_params(study), settings)
+    text = override(templates.starting_params(study), settings)
     params.parse(text)
     repository.init(folder, text)
     render.write(folder)
@@ -98,12 +99,13 @@ def run(lake: Path, settings: tuple[str, ...]) -> None:
     from affectlake.pipelines.engine.runner import workers
     from affectlake.pipelines.outputs import report as reporting
     from affectlake.pipelines.params import study as params
+    from affectlake.pipelines.params.text import override
     from affectlake.process.interrupts import ending_at_once
 
     root = repository.find(lake)
     workers()  # a wrong number is refused before anything is written
     if settings:
-        text = params.override((root / layout.PARAMS).read_text(encoding="utf-8"), settings)
+        text = override((root / layout.PARAMS).read_text(encoding="utf-8"), settings)
         params.parse(text)
         write_whole(root / layout.PARAMS, text.encode())
     with ending_at_once(say, "what had finished is kept, the version did not move; run it again to go on"):
@@ -150,10 +152,12 @@ def steps(lake: Path, as_json: bool) -> None:
     from affectlake.pipelines.engine import dvcfile as render
     from affectlake.pipelines.engine.graph import stages
     from affectlake.pipelines.params.study import load
+    from affectlake.pipelines.stored import stored
 
     root = repository.find(lake)
     params = load(root)
-    pinned = {layout.PIPELINE: render.render(params).encode()}  # as the next run writes it
+    held = stored(root)
+    pinned = {layout.PIPELINE: render.render(params, held).encode()}  # as the next run writes it
     rows = [
         {
             "stage": stage.name,
@@ -162,7 +166,7 @@ def steps(lake: Path, as_json: bool) -> None:
             "writes": list(stage.writes),
             "does": stage.step.summary,
         }
-        for stage in stages(params).values()
+        for stage in stages(params, held).values()
     ]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
@@ -261,10 +265,11 @@ def step(name: str, lake: Path, step_version: int) -> None:
     from affectlake.pipelines.engine.runner import run_stage
     from affectlake.pipelines.engine.source_files import SourceFiles
     from affectlake.pipelines.params.study import load
+    from affectlake.pipelines.stored import stored
 
     root = repository.find(lake)
     params = load(root)
-    stage = stage_named(name, stages(params))
+    stage = stage_named(name, stages(params, stored(root)))
     if stage.step.version != step_version:
         raise LakeError(
             f"dvc.yaml asks for version {step_version} of {stage.step.name}",
