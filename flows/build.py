@@ -23,6 +23,7 @@ from affectlake.pipelines.engine import dvcfile
 from affectlake.pipelines.engine.graph import Stage, stage_named, stages, upstream, waiting_agents
 from affectlake.pipelines.engine.runner import run_stage, workers
 from affectlake.pipelines.engine.source_files import SourceFiles
+from affectlake.pipelines.params.schema import put_schema
 from affectlake.pipelines.params.study import Params, load
 from affectlake.pipelines.stored import FEWEST_ANSWERS, stored
 from affectlake.process.interrupts import told_at_the_end
@@ -60,6 +61,7 @@ def build(lake: Path, say: Callable[[str], None]) -> Built:
         prepare(lake, say)  # before hours of work, not after
         params = load(lake)
         held = stored(lake)
+        put_schema(lake)
         dvcfile.write(lake, params)
         pinned = {layout.PARAMS: params.text, layout.PIPELINE: (lake / layout.PIPELINE).read_bytes()}
         for agent in waiting_agents(params, held):

@@ -9,7 +9,7 @@ from pathlib import Path
 from affectlake.lake.tables import dictionary
 from affectlake.pipelines.catalogue import STEPS
 from affectlake.pipelines.engine import dvcfile, fingerprints
-from affectlake.pipelines.params import templates
+from affectlake.pipelines.params import schema, templates
 from affectlake.pipelines.params.study import parse
 from affectlake.pipelines.stored import NOTHING
 
@@ -63,6 +63,7 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/steps.md": _steps,
     "params.yaml": _params,
     "dvc.yaml": _pipeline,
+    f"pipelines/params/{schema.FILE}": schema.render,
     "pipelines/engine/fingerprints.json": _fingerprints,
 }
 

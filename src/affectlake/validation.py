@@ -160,4 +160,6 @@ def json_schema(kind: Any) -> dict[str, Any]:
     found: dict[str, Any] = TypeAdapter(kind).json_schema(schema_generator=_Plain)
     for node in (found, *found.get("$defs", {}).values()):
         node.pop("title", None)
+        if "description" in node:
+            node["description"] = " ".join(node["description"].partition("\n\n")[0].replace("``", "`").split())
     return found

@@ -283,7 +283,7 @@ def test_a_webhook_that_cannot_be_told_is_said(lake: Path, monkeypatch: pytest.M
     assert "HOOK is not set" in said[1]
     (lake / "params.yaml").write_text("notify: [")
     assert not tell(FAILED._replace(lake=str(lake)), [], said.append)
-    assert "cannot be read" in said[2]
+    assert "is not YAML" in said[2]
     assert "s3cret" not in " ".join(said)
 
 

@@ -6,12 +6,14 @@ import re
 from typing import Any
 
 import pytest
+import yaml
 
 from affectlake.errors import UsageError
 from affectlake.judge.agents import FeaturesAgent, RatingsAgent, SentenceTransformers, TfidfSvd, parse_agent
 from affectlake.judge.chat import ChatAgent, Price
 from affectlake.judge.sampling import Sampling
 from affectlake.judge.server_command import ServerCommand
+from affectlake.judge.trials.request_keys import canonical
 from tests.support.chat import ENTRY
 
 
@@ -154,10 +156,46 @@ def test_wrong_chat_entries(entry: dict[str, Any], said: str) -> None:
     assert said in str(error.value), str(error.value)
 
 
+OLD_JOURNALS = {
+    "0.1": (
+        "kind: chat\nmodel: m\nrevision: null\nservers:\n- http://127.0.0.1:8000/v1\nprotocol: describe-then-choose\n"
+        "modality: captions\nsampling:\n  max_tokens: 64\n  temperature: 1\n  seed: 11\n",
+        '{"model":"m","protocol":"describe-then-choose/caption/1","revision":"","sampling":'
+        '{"extra":{},"max_tokens":64,"seed":11,"temperature":1.0,"top_p":1.0}}',
+    ),
+    "0.1, one token": (
+        "kind: chat\nmodel: m\nrevision: abc\nservers: [http://a/v1/]\nprotocol: forced-choice\nmodality: videos\n"
+        "sampling: {temperature: null, top_p: 0.5}\nserver: {command: [vllm], port: 8000, env: null}\n",
+        '{"model":"m","protocol":"forced-choice/video/1","revision":"abc","sampling":'
+        '{"extra":{},"max_tokens":4,"seed":null,"temperature":null,"top_p":0.5}}',
+    ),
+    "0.1, newer names": (
+        "kind: chat\nmodel: m\nrevision: null\nservers: [http://a/v1]\nprotocol: naive-describe\nmodality: captions\n"
+        "sampling: {max_completion_tokens: 9, extra: {b: 1, a: [2]}}\napi_key_env: null\nprice: null\n",
+        '{"model":"m","protocol":"naive-describe/caption/1","revision":"","sampling":{"extra":{"a":[2],"b":1},'
+        '"max_completion_tokens":9,"max_tokens":null,"seed":null,"temperature":0.0,"top_p":1.0}}',
+    ),
+}
+"""Entries as they lie beside journals, which have no l1; and the identities that questions were asked under."""
+
+
+@pytest.mark.parametrize("name", OLD_JOURNALS)
+def test_entries_beside_older_journals_are_read_as_what_was_asked(name: str) -> None:
+    text, identity = OLD_JOURNALS[name]
+    agent = parse_agent("tiny", yaml.safe_load(text))
+    assert isinstance(agent, ChatAgent)
+    assert canonical(agent.identity()) == identity
+
+
 @pytest.mark.parametrize(
     "entry",
     [
         chat(api_key_env="sk-verysecret-0123"),
+        chat(servers="https://host/v1?key=verysecret"),
+        chat(servers=["x?key=verysecret"]),
+        chat(servers=["me:verysecret@host/v1"]),
+        chat(servers=["https://host/v1", 7, "x?key=verysecret"], api_key="verysecret"),
+        chat(server={**SERVER, "env": {"KEY": ["verysecret"]}}),
         chat(servers=["https://user:verysecret@host/v1"]),
         chat(servers=["https://host/v1?key=verysecret"]),
     ],

@@ -255,7 +255,7 @@ def test_entries_are_read_strictly() -> None:
     for change, words in (
         ({"library": "timmm"}, "did you mean 'timm'"),
         ({"model": ""}, "encoder.model must be a text"),
-        ({"weights": "x"}, "unknown key 'weights'"),
+        ({"weights": "x"}, r"encoder\.weights is not a known key"),
     ):
         with pytest.raises(UsageError, match=words):
             parse_agent("resnet", {"kind": "features", "encoder": encoder | change})

@@ -77,11 +77,13 @@ def init(folder: Path, study: str, settings: tuple[str, ...]) -> None:
     from affectlake.pipelines.engine import dvcfile as render
     from affectlake.pipelines.params import study as params
     from affectlake.pipelines.params import templates
+    from affectlake.pipelines.params.schema import MODELINE, put_schema
     from affectlake.pipelines.params.text import override
 
     text = override(templates.starting_params(study), settings)
     params.parse(text)
-    repository.init(folder, text)
+    repository.init(folder, f"{MODELINE}{text}")
+    put_schema(folder)
     render.write(folder)
     say(f"made the lake {folder} for the study {study}; next: affectlake run --lake {folder}")
 
@@ -249,8 +251,11 @@ def render(lake: Path) -> None:
     """Write dvc.yaml anew from params.yaml and the steps."""
     from affectlake.lake import repository
     from affectlake.pipelines.engine import dvcfile as renderer
+    from affectlake.pipelines.params.schema import put_schema
 
-    say("dvc.yaml written" if renderer.write(repository.find(lake)) else "dvc.yaml is up to date")
+    root = repository.find(lake)
+    put_schema(root)
+    say("dvc.yaml written" if renderer.write(root) else "dvc.yaml is up to date")
 
 
 @cli.command(hidden=True)

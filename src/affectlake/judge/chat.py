@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, WithJsonSchema, WrapValidator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, WrapValidator, model_validator
 
 from affectlake.judge.protocols import PROTOCOLS, Family, Modality, Protocol
 from affectlake.judge.respondent import Respondent
@@ -37,7 +37,8 @@ def _server_url(url: str) -> str:
     except ValueError:
         known = False
     if not known:
-        raise mistake(f"is not a valid server URL: {url!r}", wanted="such as http://127.0.0.1:8000/v1")
+        said = url.rpartition("@")[2].partition("?")[0]  # before and after may be secrets
+        raise mistake(f"is not a valid server URL: {said!r}", wanted="such as http://127.0.0.1:8000/v1")
     if parts.username or parts.password or parts.query:
         raise mistake(
             "is a URL with a secret in it",
@@ -74,8 +75,23 @@ Server = Annotated[
 ]
 
 
+_ONE_TOKEN = sorted({name.partition("/")[0] for name, asked in PROTOCOLS.items() if asked.reading == "one-token"})
+_HAS_A_LIMIT: dict[str, Any] = {
+    "anyOf": [
+        {"required": ["max_tokens"]},
+        {"required": ["max_completion_tokens"], "properties": {"max_completion_tokens": {"type": "integer"}}},
+    ]
+}
+_NEEDS_A_LIMIT: dict[str, Any] = {
+    "if": {"properties": {"protocol": {"enum": _ONE_TOKEN}}},
+    "else": {"properties": {"sampling": _HAS_A_LIMIT}},
+}
+
+
 class ChatAgent(Respondent):
     """An LLM or MLLM behind OpenAI-compatible servers."""
+
+    model_config = ConfigDict(json_schema_extra=_NEEDS_A_LIMIT)
 
     needs_server: ClassVar[bool] = True
 
@@ -107,8 +123,7 @@ class ChatAgent(Respondent):
         sampling = entry.get("sampling") if isinstance(entry, Mapping) else None
         if not isinstance(sampling, Mapping) or "max_tokens" in sampling:
             return entry
-        asked = PROTOCOLS.get(f"{entry.get('protocol')}/video")
-        if asked is None or asked.reading != "one-token" or sampling.get("max_completion_tokens") is not None:
+        if entry.get("protocol") not in _ONE_TOKEN or sampling.get("max_completion_tokens") is not None:
             return entry
         return {**entry, "sampling": {**sampling, "max_tokens": ONE_TOKEN_LIMIT}}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from affectlake.validation import Strict, mistake
 
@@ -27,12 +27,22 @@ def _refuse_unsendable(extra: dict[str, Any]) -> dict[str, Any]:
     return extra
 
 
-class Sampling(Strict):
-    """How the server draws an answer. What is None is not sent.
+_NOT_BOTH: dict[str, Any] = {
+    "not": {
+        "required": ["max_tokens", "max_completion_tokens"],
+        "properties": {key: {"type": "integer"} for key in ("max_tokens", "max_completion_tokens")},
+    }
+}
 
-    One of `max_tokens` and `max_completion_tokens` is given, if only as null; a one-token protocol has a limit of its
-    own, `ONE_TOKEN_LIMIT`.
+
+class Sampling(Strict):
+    """How the server draws an answer. What is null is not sent.
+
+    Either `max_tokens` or `max_completion_tokens` is given; a one-token protocol has a limit of its own,
+    `ONE_TOKEN_LIMIT`.
     """
+
+    model_config = ConfigDict(json_schema_extra=_NOT_BOTH)
 
     max_tokens: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="Longest answer, in tokens; null: no limit is sent."
