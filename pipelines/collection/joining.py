@@ -6,6 +6,7 @@ Rows, versions and names are the lake's (:mod:`affectlake.lake.joining.join`).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -62,22 +63,22 @@ def _publish_first(lake: Path, say: Say) -> None:
 def settled(parting: Parting) -> Settled:
     """Return the parameters of a joined version: ours, with the agents that only the other side has.
 
-    Where a merge by Git is in progress, ours are those in the folder, if they can be read.
+    Where a merge by Git is in progress, ours are those in the folder, if they are in order. Parameters of versions may
+    be those of an earlier release: what this one does not take in them is not a reason to leave them.
     """
-    try:
-        text = parting.folder.decode()
-        study.parse(text)
-    except (UsageError, UnicodeDecodeError):
-        text = parting.ours.decode()
+    text = parting.ours.decode()
+    with suppress(UsageError, UnicodeDecodeError):
+        folder = parting.folder.decode()
+        text = text if _new_mistakes(text, folder) else folder
     notes: dict[str, None] = {}
     for theirs in parting.theirs:
         try:
-            raw = study.parse(theirs.decode()).raw
-        except UsageError as error:
-            notes[f"their params.yaml is left: {error.summary}"] = None
+            raw = _raw(theirs.decode())
+        except (UsageError, UnicodeDecodeError) as error:
+            notes[f"their params.yaml is left: {error}".partition("\n")[0]] = None
             continue
         base = _raw(parting.base.decode()) if parting.base else {}
-        for name in raw["agents"]:
+        for name in _agents(raw):
             if name not in _agents(_raw(text)) and name not in _agents(base):
                 text, note = _with_agent(text, theirs.decode(), name)
                 notes[note] = None
@@ -86,7 +87,7 @@ def settled(parting: Parting) -> Settled:
 
 
 def _raw(text: str) -> Mapping[str, Any]:
-    """Read parameters of a version, which another release may have taken: they are not checked."""
+    """Read parameters without checking them."""
     found = read_yaml(text, "params.yaml")
     return found if isinstance(found, Mapping) else {}
 
@@ -96,16 +97,21 @@ def _agents(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
+def _new_mistakes(before: str, after: str) -> list[str]:
+    """Return what does not fit in parameters and was not there before."""
+    known = {one.summary for one in study.examined(_raw(before))[1]}
+    return [one.summary for one in study.examined(_raw(after))[1] if one.summary not in known]
+
+
 def _with_agent(text: str, theirs: str, name: str) -> tuple[str, str]:
     """Add an agent's entry; one that cannot stand beside ours is left out."""
     editor, out = text_editor(), StringIO()
     document = editor.load(text)
     document["agents"][name] = editor.load(theirs)["agents"][name]
     editor.dump(document, out)
-    try:
-        study.parse(out.getvalue())
-    except UsageError as error:
-        return text, f"params.yaml: their agent {name} is left out: {error.summary}"
+    mistakes = _new_mistakes(text, out.getvalue())
+    if mistakes:
+        return text, f"params.yaml: their agent {name} is left out: {mistakes[0]}"
     return out.getvalue(), f"params.yaml: their agent {name} is added"
 
 

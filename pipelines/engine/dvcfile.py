@@ -19,9 +19,9 @@ from affectlake.pipelines.step import Step
 from affectlake.pipelines.stored import Stored, stored
 
 
-def render(params: Params, stored: Stored) -> str:
+def render(params: Params, held: Stored) -> str:
     """Return the text of a ``dvc.yaml`` that holds the stages of a study and nothing else."""
-    return shared_dvcfile.only_ours(_entries(params, stored))
+    return shared_dvcfile.only_ours(_entries(params, held))
 
 
 def write(lake: Path, params: Params | None = None) -> bool:
@@ -52,18 +52,18 @@ def refuse_stale(lake: Path) -> None:
         )
 
 
-def _entries(params: Params, found: Stored) -> dict[str, Any]:
-    stages(params, found)  # refuses a graph that cannot run
-    steps = (step for step in steps_of(params) if not step.per_agent or agents_of(step, params, found))
-    return {step.name: _entry(step, params, found) for step in steps}
+def _entries(params: Params, held: Stored) -> dict[str, Any]:
+    stages(params, held)  # refuses a graph that cannot run
+    steps = (step for step in steps_of(params) if not step.per_agent or agents_of(step, params, held))
+    return {step.name: _entry(step, params, held) for step in steps}
 
 
-def _entry(step: Step, params: Params, found: Stored) -> dict[str, Any]:
+def _entry(step: Step, params: Params, held: Stored) -> dict[str, Any]:
     slot = "${item}" if step.per_agent else ""
     name = f"{step.name}@{slot}" if slot else step.name
     keys = [key.format(agent=slot) for key in step.params]
     paths = source_paths(step, params)
-    fitted = params.fitted(found)
+    fitted = params.fitted(held)
     deps = [f"{layout.TABLES}/{one}" for output in step.reads for one in named(output, slot, fitted)]
     body: dict[str, Any] = {"cmd": f"affectlake step {name} --step-version {step.version}"}
     if paths or deps:
@@ -71,4 +71,4 @@ def _entry(step: Step, params: Params, found: Stored) -> dict[str, Any]:
     if keys:
         body["params"] = keys
     body["outs"] = [{f"{layout.TABLES}/{output.format(agent=slot)}": {"persist": True}} for output in step.writes]
-    return {"foreach": agents_of(step, params, found), "do": body} if slot else body
+    return {"foreach": agents_of(step, params, held), "do": body} if slot else body

@@ -12,7 +12,7 @@ from affectlake.errors import UsageError
 from affectlake.judge.agents import AnyAgent
 from affectlake.lake.files import layout
 from affectlake.lake.store.merges import refuse_unjoined
-from affectlake.mistakes import refusal
+from affectlake.mistakes import Mistake, refusal
 from affectlake.pipelines.params.brain import Brain
 from affectlake.pipelines.params.effects import without_effect
 from affectlake.pipelines.params.names import agent_names, schedule_names, study_name, wrong_names
@@ -237,12 +237,17 @@ def parse(text: str, name: str = "params.yaml") -> Params:
         range, or a setting has no effect. Everything that does not fit is in the one message.
     """
     raw = read_yaml(text, name)
+    params, mistakes = examined(raw)
+    if params is None:
+        raise refusal(name, mistakes)
+    params._raw = raw
+    return params
+
+
+def examined(raw: object) -> tuple[Params | None, list[Mistake]]:
+    """Return the parameters in a ``params.yaml`` as YAML gave it, or None and everything that does not fit."""
     own = [*wrong_names(raw), *without_effect(raw), *wrong_agents(raw)]
     found, others = examine(Params, raw)
     known = {one.path for one in own}
     mistakes = [*own, *(one for one in others if one.path not in known)]
-    if mistakes:
-        raise refusal(name, mistakes)
-    params: Params = found
-    params._raw = raw
-    return params
+    return None if mistakes else found, mistakes
