@@ -68,7 +68,7 @@ class Wanted:
     retry_failed : bool
         Ask only what failed for good before.
     proposed : bool
-        Ask only what `affectlake plan` proposed last.
+        Ask only what `affectlake propose` proposed last.
     share : Share or None
         Ask only this share of the questions; None: every one.
     """
@@ -405,7 +405,7 @@ def estimated(lake: Path, wanted: Wanted, say: Say, show: Callable[[Shown], None
         raise CollectionError(
             f"{agent.name} cannot be measured",
             found="too few of its questions were answered",
-            todo="see its failures: `affectlake collection status`",
+            todo="see its failures: `affectlake status`",
         )
     return found
 

@@ -15,7 +15,7 @@ GROWING = "responses"
 """The table that grows; each agent's is one output, ``responses/AGENT``."""
 
 PROPOSED = "proposals"
-"""The table of what `affectlake plan` proposes; it grows as well, by one round at a time."""
+"""The table of what `affectlake propose` proposes; it grows as well, by one round at a time."""
 
 FEWEST_ANSWERS = 100
 """Fewer answers to the main set than this are not fitted: there might be none among those held out."""
@@ -61,7 +61,7 @@ def last_proposed(lake: Path, agent: str, trial_set: str) -> pl.DataFrame:
         raise UsageError(
             f"nothing of the trial set {trial_set} is proposed for {agent}",
             allowed="main" if rows is not None else "",
-            todo=f"let triplets be proposed: `affectlake plan {agent}`, or collect without --proposed",
+            todo=f"let triplets be proposed: `affectlake propose {agent}`, or collect without --proposed",
         )
     return rows.select("i", "j", "k")
 

@@ -168,7 +168,7 @@ class _Served:
             n = "1 slot was" if len(missed) == 1 else f"{len(missed):,} slots were"
             self.say(
                 f"{schedule.name}: {n} missed while nobody served and will not be made up; to run on purpose:"
-                f" affectlake serve --backfill {schedule.name} --from {first} --to {last}"
+                f" affectlake schedule backfill {schedule.name} --from {first} --to {last}"
             )
         for slot in passed[len(missed) :][-1:]:
             key = f"{deployment} {slot.isoformat()}"

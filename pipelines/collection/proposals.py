@@ -241,7 +241,7 @@ def _publish(lake: Path, name: str, number: int, n_judgments: int, chosen: pl.Da
         pl.all(),
         pl.lit(n_judgments, dtype=pl.Int32).alias("n_judgments"),
     )
-    with repository.writing(lake, f"affectlake plan {name}", wait_s=float("inf"), say=say):
+    with repository.writing(lake, f"affectlake propose {name}", wait_s=float("inf"), say=say):
         recover(lake, say)
         appending.append(lake, f"{PROPOSED}/{name}", frame.sort(contract(PROPOSED).key), {})
         return publish_grown(lake, say)

@@ -47,7 +47,7 @@ KEY = "sk-a-secret-of-the-tests"
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Prefect server as `affectlake serve` starts one, and Prefect's settings pointing at it."""
+    """A Prefect server as `affectlake schedule run` starts one, and Prefect's settings pointing at it."""
     home = tmp_path_factory.mktemp("served")
     with prefect_server(home, quiet) as server:
         assert server.started_here
@@ -297,11 +297,11 @@ def test_what_is_done_stays_done(tmp_path: Path) -> None:
 
 
 class Serving:
-    """`affectlake serve` as a process of its own, and what it says."""
+    """`affectlake schedule run` as a process of its own, and what it says."""
 
     def __init__(self, lake: Path, api: str) -> None:
         quick = {"PREFECT_API_URL": api, "PREFECT_RUNNER_POLL_FREQUENCY": "1"}
-        command = [sys.executable, "-m", "affectlake", "serve", "--lake", str(lake)]
+        command = [sys.executable, "-m", "affectlake", "schedule", "run", "--lake", str(lake)]
         self.process = subprocess.Popen(
             command, env=os.environ | quick, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
         )

@@ -88,7 +88,7 @@ def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]], n_names: in
 @TRIAL_SET
 @click.option("--n", default=200, show_default=True, metavar="N", help="Trials; each is asked twice.")
 @JSON
-def canaries(agent: str, lake: Path, trial_set: str, n: int, as_json: bool) -> None:
+def injections(agent: str, lake: Path, trial_set: str, n: int, as_json: bool) -> None:
     """Ask AGENT trials with and without instructions hidden in a caption: do they change what is chosen?"""
     from affectlake.flows.injections import try_canaries
     from affectlake.lake import repository
@@ -130,4 +130,4 @@ def _short(text: str, longest: int = 60) -> str:
     return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 
-COMMANDS: tuple[click.Command, ...] = (positions, canaries)
+COMMANDS: tuple[click.Command, ...] = (positions, injections)

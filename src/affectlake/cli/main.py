@@ -8,6 +8,7 @@ import math
 import os
 import sys
 import traceback
+from copy import copy
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
@@ -33,12 +34,15 @@ MODULES = {
         ("versions", "query", "checkout", "restore", "diff", "fsck", "push", "pull", "gc", "cite"),
         "affectlake.cli.versions",
     ),
-    "plan": "affectlake.cli.planning",
-    **dict.fromkeys(("collect", "collection"), "affectlake.cli.collection"),
-    **dict.fromkeys(("positions", "canaries"), "affectlake.cli.judging"),
-    "serve": "affectlake.cli.schedules",
+    "propose": "affectlake.cli.planning",
+    **dict.fromkeys(("collect", "status", "collection"), "affectlake.cli.collection"),
+    **dict.fromkeys(("positions", "injections"), "affectlake.cli.judging"),
+    **dict.fromkeys(("schedule", "serve"), "affectlake.cli.schedules"),
     "join": "affectlake.cli.joining",
 }
+
+EARLIER_NAMES = {"plan": "propose", "canaries": "injections"}
+"""Commands under the names that they had before 0.2; hidden, and gone in the release after it."""
 
 
 class _Commands(click.Group):
@@ -48,6 +52,8 @@ class _Commands(click.Group):
         return sorted([*super().list_commands(ctx), *MODULES])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in EARLIER_NAMES:
+            return _renamed(self.get_command(ctx, EARLIER_NAMES[cmd_name]), cmd_name)
         if cmd_name not in MODULES:
             return super().get_command(ctx, cmd_name)
         commands: tuple[click.Command, ...] = import_module(MODULES[cmd_name]).COMMANDS
@@ -58,6 +64,14 @@ class _Commands(click.Group):
             known = self.list_commands(ctx)
             raise UsageError(f"there is no command {args[0]!r}", allowed=", ".join(known), todo=nearest(args[0], known))
         return super().resolve_command(ctx, args)
+
+
+def _renamed(command: click.Command | None, earlier: str) -> click.Command:
+    """Return `command` under an earlier name, hidden; using it prints the present name on stderr."""
+    assert command is not None
+    alias = copy(command)
+    alias.name, alias.hidden, alias.deprecated = earlier, True, f"use `affectlake {command.name}`"
+    return alias
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from affectlake.cli import reference
 from affectlake.lake.tables import dictionary
 from affectlake.pipelines.catalogue import STEPS
 from affectlake.pipelines.engine import dvcfile, fingerprints
@@ -58,6 +59,7 @@ def _fingerprints() -> str:
 
 
 FILES: dict[str, Callable[[], str]] = {
+    "docs/cli.md": reference.render,
     "docs/tables.md": dictionary.render,
     "docs/steps.md": _steps,
     "params.yaml": _params,
