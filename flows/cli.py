@@ -17,7 +17,7 @@ import click
 
 from affectlake.errors import AffectlakeError, UsageError, nearest
 from flows.options import AT, JSON, LAKE, SET, say
-from flows.process import configure_process
+from flows.process import compute_on_one_thread, configure_process
 from flows.streams import open_closed_streams
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def init(folder: Path, study: str, settings: tuple[str, ...]) -> None:
 @SET
 def run(lake: Path, settings: tuple[str, ...]) -> None:
     """Bring every table up to date, publish one version and write its report."""
+    compute_on_one_thread()
     from affectlake.lake import layout, repository, versions
     from affectlake.lake.files import write_whole
     from flows.build import build
@@ -247,6 +248,7 @@ def render(lake: Path) -> None:
 @click.option("--step-version", type=int, required=True)
 def step(name: str, lake: Path, step_version: int) -> None:
     """Run one stage; what `dvc repro` calls."""
+    compute_on_one_thread()
     from affectlake.errors import LakeError
     from affectlake.lake import repository
     from pipelines.graph import stage_named, stages

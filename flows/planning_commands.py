@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from flows.options import JSON, LAKE, say
+from flows.process import compute_on_one_thread
 
 if TYPE_CHECKING:
     from pipelines.proposals import Proposal
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 @JSON
 def plan(agent: str, lake: Path, n: int, as_json: bool) -> None:
     """Propose which triplets to ask AGENT next, so that few judgments give the map of many."""
+    compute_on_one_thread()
     from affectlake.lake import repository
     from flows.interrupts import ending_at_once
     from pipelines.params import load
