@@ -44,7 +44,9 @@ def test_every_link_leads_somewhere() -> None:
                 continue
             path, _, anchor = target.partition("#")
             found = (page.parent / path) if path else page
-            if not found.exists() or (anchor and found.suffix == ".md" and anchor not in _anchors(found.read_text(encoding="utf-8"))):
+            if not found.exists() or (
+                anchor and found.suffix == ".md" and anchor not in _anchors(found.read_text(encoding="utf-8"))
+            ):
                 broken.append(f"{page.relative_to(ROOT)}: {target}")
     assert not broken
 

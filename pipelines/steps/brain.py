@@ -25,7 +25,7 @@ from affectlake.pipelines.step import EVERY_KIND, Frames, Tables, Work, step
 from affectlake.pipelines.steps.arrays import chosen_seed, fits
 from affectlake.pipelines.steps.brain_arrays import Subject, beta_rows, null_nan, subjects_of, wide_ratings
 from affectlake.pipelines.steps.brain_sources import recordings
-from affectlake.pipelines.steps.rows import frame
+from affectlake.pipelines.steps.rows import Row, frame
 from affectlake.rsm import correlation_rsm
 from affectlake.seeds import generator
 
@@ -295,23 +295,22 @@ def _rsa_map(agent: str, subject: str, basis: str, rho: Floats, levels: Floats |
 )
 def score_regions(tables: Tables, params: Params, work: Work) -> Frames:
     """Average both maps over every region and over the whole brain."""
-    parts = []
-    for method, table, value in METHODS:
-        rows = tables[table].select("subject", "basis", "voxel_index", pl.col(value).cast(pl.Float64).alias("value"))
-        joined = rows.join(tables["voxels"].select("subject", "voxel_index", "regions"), on=["subject", "voxel_index"])
-        words = (joined.with_columns(region=pl.col("regions").str.split(" ")).explode("region")
-                 .filter(pl.col("region") != ""))  # fmt: skip
-        everything = joined.with_columns(region=pl.lit("all"))
-        columns = ["subject", "basis", "region", "value"]
-        both = pl.concat([words.select(columns), everything.select(columns)])
-        parts.append(
-            both.group_by("subject", "basis", "region")
-            .agg(region_score=pl.col("value").mean(), n_voxels=pl.col("value").count().cast(pl.Int32))
-            .select(pl.lit(work.agent).alias("agent"), "subject", "basis", pl.lit(method).alias("method"), "region",
-                    "region_score", "n_voxels")
-            .collect()
-        )  # fmt: skip
-    return {"roi_scores": pl.concat(parts)}
+    rows: list[Row] = []
+    voxels = tables["voxels"].select("subject", "voxel_index", "regions").sort("subject", "voxel_index").collect()
+    for (subject,), own in voxels.group_by("subject", maintain_order=True):
+        member = regions.from_words(own["regions"])
+        names, inside = [*member.keys, "all"], np.vstack([member.voxels, np.ones(own.height, dtype=bool)])
+        for method, table, value in METHODS:
+            maps = tables[table].filter(pl.col("subject") == subject).select("basis", "voxel_index", value).collect()
+            for (basis,), one in maps.group_by("basis", maintain_order=True):
+                joined = own.join(one, on="voxel_index", how="left", maintain_order="left")
+                values = joined[value].cast(pl.Float64).fill_null(np.nan).to_numpy()
+                keys: Row = {"agent": work.agent, "subject": subject, "basis": basis, "method": method}
+                means = statistics.region_means(values[None], inside)[0].tolist()
+                counts = np.count_nonzero(inside & ~np.isnan(values), axis=1).tolist()
+                found = zip(names, means, counts, strict=True)
+                rows += [keys | {"region": name, "region_score": score, "n_voxels": n} for name, score, n in found]
+    return {"roi_scores": frame("roi_scores", rows)}
 
 
 METHODS = (("encoding", "encoding_maps", "encoding_r"), ("searchlight", "rsa_maps", "rho"))
@@ -331,7 +330,9 @@ def compare_brains(tables: Tables, params: Params, work: Work) -> Frames:
         maps = (tables[table].filter(pl.col("basis") == "embedding")
                 .select("agent", "subject", "voxel_index", value).collect())  # fmt: skip
         wide = maps.pivot("agent", index=["subject", "voxel_index"], values=value).join(
-            tables["voxels"].select("subject", "voxel_index", "regions").collect(), on=["subject", "voxel_index"]
+            tables["voxels"].select("subject", "voxel_index", "regions").collect(),
+            on=["subject", "voxel_index"],
+            maintain_order="left",
         )
         agents = sorted(scores["agent"].unique())
         found = [

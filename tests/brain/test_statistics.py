@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -118,6 +120,18 @@ def test_region_means_leave_nan_out() -> None:
     found = statistics.region_means(maps, member)
     assert np.array_equal(found, [[2.0, 5.0], [2.0, 2.0]])
     assert np.isnan(statistics.region_means(maps[1:], np.array([[True, True, False, False]]))).all()
+
+
+def test_region_means_are_those_of_each_map_alone_to_the_last_bit() -> None:
+    rng = np.random.default_rng(7)
+    maps = np.where(rng.random((6, 3000)) < 0.1, np.nan, rng.normal(size=(6, 3000)))
+    member = rng.random((9, 3000)) < rng.uniform(0.01, 1, (9, 1))
+    found = statistics.region_means(maps, member)
+    reference = [[math.fsum(one[inside & ~np.isnan(one)]) / (inside & ~np.isnan(one)).sum() for inside in member]
+                 for one in maps]  # fmt: skip
+    assert np.allclose(found, reference, rtol=0, atol=1e-15)
+    alone = [statistics.region_means(one[None], member[at : at + 1]) for one in maps for at in range(len(member))]
+    assert np.concatenate(alone).tobytes() == found.tobytes()
 
 
 def test_a_pooled_level_counts_the_null_that_reaches_the_value() -> None:

@@ -18,7 +18,7 @@ import click
 
 from affectlake.cli.options import AT, JSON, LAKE, SET
 from affectlake.errors import AffectlakeError, UsageError, nearest
-from affectlake.process.environment import configure_process
+from affectlake.process.environment import compute_on_one_thread, configure_process
 from affectlake.process.streams import open_closed_streams
 from affectlake.process.terminal import say
 
@@ -104,6 +104,7 @@ def init(folder: Path, study: str, settings: tuple[str, ...]) -> None:
 @SET
 def run(lake: Path, settings: tuple[str, ...]) -> None:
     """Bring every table up to date, publish one version and write its report."""
+    compute_on_one_thread()
     from affectlake.flows.build import build
     from affectlake.lake import repository
     from affectlake.lake.files import layout
@@ -269,6 +270,7 @@ def render(lake: Path) -> None:
 @click.option("--step-version", type=int, required=True)
 def step(name: str, lake: Path, step_version: int) -> None:
     """Run one stage; what `dvc repro` calls."""
+    compute_on_one_thread()
     from affectlake.errors import LakeError
     from affectlake.lake import repository
     from affectlake.pipelines.engine.graph import stage_named, stages

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from affectlake.cli.options import JSON, LAKE
+from affectlake.process.environment import compute_on_one_thread
 from affectlake.process.terminal import say
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 @JSON
 def propose(agent: str, lake: Path, n: int, as_json: bool) -> None:
     """Propose which triplets to ask AGENT next, so that few judgments give the map of many."""
+    compute_on_one_thread()
     from affectlake.lake import repository
     from affectlake.pipelines.collection import proposals
     from affectlake.pipelines.params.study import load
