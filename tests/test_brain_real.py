@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.signal import detrend
 
 from affectlake.brain.searchlight import search
-from affectlake.brain.spheres import make_spheres, mask_voxels, sphere_offsets
+from affectlake.brain.spheres import make_spheres, sphere_offsets
 from affectlake.rsm import compare, correlation_rsm
 
 pytestmark = pytest.mark.realdata
@@ -42,7 +42,7 @@ def haxby(real_data: Path) -> Slice:
         bold[runs == run] = (here - here[rest].mean(0)) / here[rest].std(0)
     names = sorted(set(labels) - {"rest"})
     halves = [np.stack([bold[(labels == n) & (runs % 2 == half)].mean(0) for n in names]) for half in (1, 0)]
-    return Slice(halves[0], halves[1], mask_voxels(mask))
+    return Slice(halves[0], halves[1], np.argwhere(mask))
 
 
 def test_odd_and_even_runs_have_one_geometry(haxby: Slice) -> None:

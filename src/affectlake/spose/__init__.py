@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from affectlake.spose.proposing import draw_informative as draw_informative
     from affectlake.spose.proposing import expected_information as expected_information
     from affectlake.spose.proposing import fit_members as fit_members
-    from affectlake.spose.pruning import Match as Match
-    from affectlake.spose.pruning import match as match
     from affectlake.spose.settings import FewJudgments as FewJudgments
     from affectlake.spose.settings import Settings as Settings
 
@@ -32,7 +30,6 @@ _HOME = {
     "Epoch": "curve",
     "FewJudgments": "settings",
     "Fit": "fitting",
-    "Match": "pruning",
     "Score": "curve",
     "Settings": "settings",
     "TrainingData": "data",
@@ -43,7 +40,6 @@ _HOME = {
     "fit": "fitting",
     "fit_members": "proposing",
     "fit_seeds": "fitting",
-    "match": "pruning",
     "score": "model",
     "training_data": "data",
 }
