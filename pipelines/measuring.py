@@ -224,4 +224,4 @@ def _saturation(evidence: Evidence, sweeps: pl.DataFrame) -> Iterator[Row]:
         values = wide.drop("setting").cast(pl.Float64).to_numpy()
         rng = evidence.generator("saturation", sweep)
         found = saturation(wide["setting"].to_list(), values, rng, evidence.params.sweeps.share)
-        yield row("saturation", sweep, found.at)
+        yield row("saturation", sweep, found)

@@ -67,12 +67,11 @@ class Quarantined(NamedTuple):
 
 
 class QuarantineCount(NamedTuple):
-    """How many rows of a trial set are in quarantine, by the reason, and how many of them are answers."""
+    """How many rows of a trial set are in quarantine, by the reason."""
 
     trial_set: str
     reason: str
     n: int
-    n_answers: int
 
 
 class Journal:
@@ -259,7 +258,7 @@ class Journal:
         return [
             QuarantineCount(*row)
             for row in self._all(
-                "SELECT trial_set, reason, count(*), sum(error_kind IS NULL) FROM quarantined"
+                "SELECT trial_set, reason, count(*) FROM quarantined"
                 " GROUP BY trial_set, reason ORDER BY trial_set, count(*) DESC, reason"
             )
         ]
