@@ -67,6 +67,8 @@ def test_membership_is_any_of_the_columns() -> None:
     assert found.keys == ("TF", "amygdala")
     assert found.voxels.tolist() == [[True, True, False, False, False, False], [False] * 4 + [True] * 2]
     assert len(found.absent) == 24
-    assert regions.words(found) == ["TF", "TF", "", "", "amygdala", "amygdala"]
+    again = regions.from_words(regions.words(found))
+    assert again.keys == found.keys
+    assert np.array_equal(again.voxels, found.voxels)
     with pytest.raises(SourceError, match="region TF has another length"):
         regions.membership(columns, 7)

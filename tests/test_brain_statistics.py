@@ -102,6 +102,14 @@ def test_share_won_counts_ties_as_half_and_leaves_nan_out() -> None:
     assert n == 0
 
 
+def test_region_means_leave_nan_out() -> None:
+    maps = np.array([[1.0, 3.0, np.nan, 5.0], [np.nan, np.nan, 2.0, 2.0]])
+    member = np.array([[True, True, True, False], [False, False, False, True]])
+    found = statistics.region_means(maps, member)
+    assert np.array_equal(found, [[2.0, 5.0], [2.0, 2.0]])
+    assert np.isnan(statistics.region_means(maps[1:], np.array([[True, True, False, False]]))).all()
+
+
 def test_a_pooled_level_counts_the_null_that_reaches_the_value() -> None:
     null = np.array([[0.1, 0.2, np.nan], [0.3, -0.4, 0.2]])
     found = statistics.pooled_p_values(np.array([0.2, 0.9, -1.0, np.nan]), null)

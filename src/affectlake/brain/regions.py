@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -107,3 +107,11 @@ def column_of(label: str) -> str | None:
 def words(member: Membership) -> list[str]:
     """Return each voxel's regions as one text, separated by spaces: the column `regions` of table `voxels`."""
     return [" ".join(np.asarray(member.keys)[row]) if row.any() else "" for row in member.voxels.T]
+
+
+def from_words(texts: Iterable[str]) -> Membership:
+    """Return the membership that :func:`words` wrote."""
+    split = [text.split() for text in texts]
+    keys = tuple(key for key in regions() if any(key in row for row in split))
+    voxels = np.array([[key in row for row in split] for key in keys], dtype=bool).reshape(len(keys), len(split))
+    return Membership(keys, voxels, tuple(key for key in regions() if key not in keys))

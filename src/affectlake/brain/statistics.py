@@ -184,3 +184,23 @@ def share_won(a: NDArray[np.floating], b: NDArray[np.floating]) -> Win:
     if n == 0:
         return Win(float("nan"), 0)
     return Win(float(((a[both] > b[both]) + 0.5 * (a[both] == b[both])).mean()), n)
+
+
+def region_means(maps: NDArray[np.floating], membership: NDArray[np.bool_]) -> Array:
+    """Return the mean of each map over each region's voxels, NaN left out.
+
+    Parameters
+    ----------
+    maps : float (n_maps, n_voxels)
+    membership : bool (n_regions, n_voxels)
+
+    Returns
+    -------
+    float64 (n_maps, n_regions)
+        NaN where a region has no voxel with a number.
+    """
+    numbers = ~np.isnan(maps)
+    sums = np.where(numbers, maps, 0.0).astype(np.float64) @ membership.T
+    counts = numbers.astype(np.float64) @ membership.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(counts > 0, sums / counts, np.nan)
