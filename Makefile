@@ -55,7 +55,7 @@ test-vllm: $(VENV)/.installed .venv-vllm/.installed
 	AFFECTLAKE_VLLM_PYTHON=.venv-vllm/bin/python $(BIN)/python -m pytest -s --durations=0 tests/vllm
 
 docs: $(VENV)/.installed
-	$(BIN)/python -m pipelines.generated
+	$(BIN)/python -m affectlake.pipelines.engine.generated
 
 benchmarks: $(VENV)/.installed
 	$(BIN)/python benchmarks/sampling.py

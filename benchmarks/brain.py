@@ -28,13 +28,13 @@ from scipy import stats
 from sklearn.model_selection import PredefinedSplit
 from threadpoolctl import threadpool_limits
 
-from affectlake.brain import searchlight_kernels as kernels
-from affectlake.brain.encoding import PENALTIES, encode
-from affectlake.brain.encoding_gram import GramSolver
-from affectlake.brain.folds import Folds, nested_folds
-from affectlake.brain.reliability import leave_one_out, most_reliable
-from affectlake.brain.searchlight import search
-from affectlake.brain.spheres import Spheres, make_spheres, sphere_offsets
+from affectlake.brain.encoding.crossvalidation import PENALTIES, encode
+from affectlake.brain.encoding.folds import Folds, nested_folds
+from affectlake.brain.encoding.gram import GramSolver
+from affectlake.brain.encoding.reliability import leave_one_out, most_reliable
+from affectlake.brain.searchlight import kernels
+from affectlake.brain.searchlight.search import search
+from affectlake.brain.searchlight.spheres import Spheres, make_spheres, sphere_offsets
 from affectlake.rsm import correlation_rsm
 
 DIMENSIONS, AGENTS, RADIUS = 30, 5, 3

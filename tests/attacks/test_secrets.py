@@ -11,14 +11,14 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from conftest import put
+from tests.support.lakes import put
 
 from affectlake.errors import AffectlakeError, LakeError, UsageError
+from affectlake.flows import prefect_server
 from affectlake.lake import repository
-from affectlake.lake.git import git
+from affectlake.lake.files.git import git
+from affectlake.process.terminal import say
 from affectlake.secrets import hide
-from flows import prefect_server
-from flows.options import say
 
 PASSWORD = "hunter2"
 
@@ -112,8 +112,8 @@ def test_a_prefect_server_with_a_password_is_found() -> None:
 
 
 def test_a_prefect_server_s_password_is_not_shown(tmp_path: Path) -> None:
-    from tests.chat import ENTRY
-    from tests.chat_lakes import make_lake
+    from tests.support.chat import ENTRY
+    from tests.support.chat_lakes import make_lake
 
     make_lake(tmp_path / "lake", ENTRY)
     with (tmp_path / "lake/params.yaml").open("a") as handle:

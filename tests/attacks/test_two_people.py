@@ -12,18 +12,18 @@ import polars as pl
 import pytest
 import yaml
 
-from affectlake.judge.shares import Share
+from affectlake.flows.collect import Wanted, collect_answers
+from affectlake.judge.trials.shares import Share
 from affectlake.lake import repository
-from affectlake.lake.versions import list_versions
-from affectlake.lake.writing import read_output
-from flows.collect import Wanted, collect_answers
-from pipelines.joining import join
-from pipelines.journals import Published
-from pipelines.params import load
+from affectlake.lake.store.versions import list_versions
+from affectlake.lake.tables.writing import read_output
+from affectlake.pipelines.collection.joining import join
+from affectlake.pipelines.collection.publishing import Published
+from affectlake.pipelines.params.study import load
 from tests.attacks.two_lakes import contents, git, quiet
-from tests.chat import ENTRY
-from tests.chat_lakes import make_lake
-from tests.fault_server import FaultServer
+from tests.support.chat import ENTRY
+from tests.support.chat_lakes import make_lake
+from tests.support.fault_server import FaultServer
 
 AFFECTLAKE = Path(sys.executable).with_name("affectlake")
 
@@ -161,7 +161,7 @@ def test_what_waits_here_is_published_first_and_parameters_are_said(
     collect_answers(theirs, Wanted("tiny", limit=120), quiet)
     waiting = Wanted("tiny", limit=30)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("flows.collect.publish_waiting", lambda *_: Published(0, None))
+        patch.setattr("affectlake.flows.collect.publish_waiting", lambda *_: Published(0, None))
         collect_answers(ours, waiting, quiet)
 
     said: list[str] = []

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from affectlake.errors import VersionError, nearest
 from affectlake.lake.diff import OutputDiff, diff
-from affectlake.lake.known_hashes import whole_files
-from affectlake.lake.mapping import map_lists
 from affectlake.lake.query import query
-from affectlake.lake.root import find
-from affectlake.lake.scanning import scan_published
-from affectlake.lake.versions import Manifest, Version, list_versions, resolve
+from affectlake.lake.store.known_hashes import whole_files
+from affectlake.lake.store.root import find
+from affectlake.lake.store.versions import Manifest, Version, list_versions, resolve
+from affectlake.lake.tables.memmaps import map_lists
+from affectlake.lake.tables.scanning import scan_published
 from affectlake.text_table import text_table
 
 T = TypeVar("T")

@@ -18,27 +18,19 @@ from pathlib import Path
 from typing import Literal, TextIO
 
 from affectlake.errors import LakeError
-from affectlake.lake import layout
-from affectlake.lake.cache import refuse_behind, secure
-from affectlake.lake.dvc_secrets import refuse_secrets
-from affectlake.lake.formats import write_format
-from affectlake.lake.git import UNSHALLOW, branch_of, git, git_or_none, identity, is_shallow
-from affectlake.lake.git_filters import refuse_altered
-from affectlake.lake.merges import refuse_unjoined
-from affectlake.lake.pinning import NOTHING, Pinned
-from affectlake.lake.root import find as find  # noqa: PLC0414 (those who write ask for it here)
-from affectlake.lake.stages import dvc_repository, sort_lock
-from affectlake.lake.tags import TAGS, next_name
-from affectlake.lake.tracked import tracked
-from affectlake.lake.versions import (
-    CODE_TRAILER,
-    File,
-    Manifest,
-    Version,
-    last_sound,
-    list_versions,
-    resolve,
-)
+from affectlake.lake.files import layout
+from affectlake.lake.files.git import UNSHALLOW, branch_of, git, git_or_none, identity, is_shallow
+from affectlake.lake.store.cache import refuse_behind, secure
+from affectlake.lake.store.dvc_secrets import refuse_secrets
+from affectlake.lake.store.dvc_stages import dvc_repository, sort_lock
+from affectlake.lake.store.git_filters import refuse_altered
+from affectlake.lake.store.lake_format import write_format
+from affectlake.lake.store.merges import refuse_unjoined
+from affectlake.lake.store.pinning import NOTHING, Pinned
+from affectlake.lake.store.root import find as find  # noqa: PLC0414 (those who write ask for it here)
+from affectlake.lake.store.tags import TAGS, next_name
+from affectlake.lake.store.tracked import tracked
+from affectlake.lake.store.versions import CODE_TRAILER, File, Manifest, Version, last_sound, list_versions, resolve
 
 # what a version's commit holds; the tables themselves are in DVC's cache, named by dvc.lock
 TRACKED = (
