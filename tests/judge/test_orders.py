@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.questions import position_counts
+from tests.support.questions import position_counts
 
 from affectlake.judge.trials.orders import ORDERS, balanced_orders, shown
 from affectlake.triplets import sample_dyads
