@@ -11,7 +11,7 @@ import click
 from affectlake.cli.collection import TRIAL_SET, progress_bar
 from affectlake.cli.options import AT, JSON, LAKE
 from affectlake.process.terminal import say
-from affectlake.text_table import text_table
+from affectlake.process.text_table import text_table
 
 if TYPE_CHECKING:
     from affectlake.judge.trials.injections import CanaryEffect

@@ -17,7 +17,7 @@ from affectlake.errors import UsageError
 from affectlake.lake.files import layout
 from affectlake.lake.query import batches, names, query, stream, tuples
 from affectlake.lake.store.versions import Version, cache_folder
-from affectlake.text_table import text_table
+from affectlake.process.text_table import text_table
 
 if TYPE_CHECKING:  # imported late: they take longer than a query does
     import duckdb

@@ -21,7 +21,7 @@ from affectlake.lake.store.root import find
 from affectlake.lake.store.versions import Manifest, Version, list_versions, resolve
 from affectlake.lake.tables.memmaps import map_lists
 from affectlake.lake.tables.scanning import scan_published
-from affectlake.text_table import text_table
+from affectlake.process.text_table import text_table
 
 T = TypeVar("T")
 _PARTS_SHOWN = 2

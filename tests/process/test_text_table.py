@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from affectlake.text_table import text_table
+from affectlake.process.text_table import text_table
 
 CELL = st.text(st.sampled_from("ab1 .,[]{}°…é日本語ü😀─"), max_size=8).map(str.strip)
 
