@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.questions import position_counts
 
 from affectlake.judge.trials.orders import ORDERS, balanced_orders, shown
 from affectlake.triplets import sample_dyads
+from tests.support.questions import position_counts
 
 Trials = np.ndarray
 
