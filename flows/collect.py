@@ -335,7 +335,6 @@ class _Run:
                 journal,
                 target,
                 Limits(concurrency=self.agent.in_flight),
-                n_planned=plan.n_left,
                 retry_failed=self.wanted.retry_failed,
                 stops=[self.held.lost],
                 progress=lambda now: self.show(Shown(before + now.n_answered + now.n_failed, self.n_wanted, now)),

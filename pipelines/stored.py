@@ -10,15 +10,13 @@ from affectlake.errors import UsageError
 from affectlake.lake.files import layout
 from affectlake.lake.store.versions import Manifest
 from affectlake.lake.tables.parts import part_files, scan_grown
+from affectlake.triplets import MIN_JUDGMENTS
 
 GROWING = "responses"
 """The table that grows; each agent's is one output, ``responses/AGENT``."""
 
 PROPOSED = "proposals"
 """The table of what `affectlake propose` proposes; it grows as well, by one round at a time."""
-
-FEWEST_ANSWERS = 100
-"""Fewer answers to the main set than this are not fitted: there might be none among those held out."""
 
 
 def collected(lake: Path) -> frozenset[str]:
@@ -28,9 +26,10 @@ def collected(lake: Path) -> frozenset[str]:
 
 
 def fittable(lake: Path) -> frozenset[str]:
-    """Return the agents of :func:`collected` with `FEWEST_ANSWERS` answers or more to the main set.
+    """Return the agents of :func:`collected` with `MIN_JUDGMENTS` answers or more to the main set.
 
-    One whose parts are not in the folder is taken to have them.
+    Of fewer, there might be none among those held out. An agent whose parts are not in the folder is taken to have
+    them.
     """
     return frozenset(agent for agent in collected(lake) if _fittable(_parts(lake, agent)))
 
@@ -75,6 +74,6 @@ def _fittable(parts: list[Path]) -> bool:
     for part in parts:
         rows = scan_grown([part], GROWING).filter((pl.col("trial_set") == "main") & pl.col("error_kind").is_null())
         found += int(rows.select(pl.len()).collect().item())
-        if found >= FEWEST_ANSWERS:
+        if found >= MIN_JUDGMENTS:
             return True
     return not parts

@@ -18,14 +18,14 @@ from affectlake.brain.searchlight.search import search
 from affectlake.brain.searchlight.spheres import make_spheres, sphere_offsets
 from affectlake.errors import UsageError
 from affectlake.judge.agents import RatingsAgent
-from affectlake.judge.vectors.ratings import rating_vectors
+from affectlake.judge.vectors.ratings import rating_matrix, rating_vectors
 from affectlake.pipelines.params.brain import Brain
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import EVERY_KIND, Frames, Tables, Work, step
 from affectlake.pipelines.steps.arrays import chosen_seed, fits
-from affectlake.pipelines.steps.brain_arrays import Subject, beta_rows, null_nan, subjects_of, wide_ratings
+from affectlake.pipelines.steps.brain_arrays import METHODS, Subject, beta_rows, subjects_of
 from affectlake.pipelines.steps.brain_sources import recordings
-from affectlake.pipelines.steps.rows import Row, frame
+from affectlake.pipelines.steps.rows import Row, frame, null_nan
 from affectlake.rsm import correlation_rsm
 from affectlake.seeds import generator
 
@@ -79,7 +79,8 @@ def ingest_brains(tables: Tables, params: Params, work: Work) -> Frames:
 def select_stimuli(tables: Tables, params: Params, work: Work) -> Frames:
     """Predict each stimulus's pattern from the others by all ratings; keep the most reliable; bound the regions."""
     brain = _brain(params)
-    rated = np.column_stack([wide_ratings(tables["ratings"], family) for family in ("category", "dimension")])
+    ratings, n_stimuli = tables["ratings"].collect(), tables["stimuli"].select(pl.len()).collect().item()
+    rated = np.hstack([rating_matrix(ratings, n_stimuli, family).scores for family in ("category", "dimension")])
     parts, kept = [], list[Kept]()
     for subject in subjects_of(tables, work):
         features = _standard(rated[subject.stimulus_index])
@@ -311,9 +312,6 @@ def score_regions(tables: Tables, params: Params, work: Work) -> Frames:
                 found = zip(names, means, counts, strict=True)
                 rows += [keys | {"region": name, "region_score": score, "n_voxels": n} for name, score, n in found]
     return {"roi_scores": frame("roi_scores", rows)}
-
-
-METHODS = (("encoding", "encoding_maps", "encoding_r"), ("searchlight", "rsa_maps", "rho"))
 
 
 @step(

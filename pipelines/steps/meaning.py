@@ -15,6 +15,7 @@ from affectlake.geometry.correlations import rating_correlations
 from affectlake.geometry.graphs import EmotionGraph, emotion_graph
 from affectlake.geometry.labels import character, label_stability, labels
 from affectlake.geometry.reproducibility import consensus_seed
+from affectlake.judge.vectors.ratings import RatingMatrix
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import EVERY_KIND, Frames, Tables, Work, step
 from affectlake.pipelines.steps import arrays
@@ -77,7 +78,7 @@ def describe(tables: Tables, params: Params, work: Work) -> Frames:
 
 
 def _labels(
-    weights: arrays.Embedding, ratings: arrays.Ratings, params: Params, rng: np.random.Generator
+    weights: arrays.Embedding, ratings: RatingMatrix, params: Params, rng: np.random.Generator
 ) -> Iterator[Row]:
     if not ratings.names:
         return

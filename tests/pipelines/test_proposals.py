@@ -77,7 +77,7 @@ def answer(lake: Path, *, proposed: bool) -> int:
 
 
 def test_the_first_round_is_random_and_the_next_ones_tell_most(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proposals, "FEWEST_HELD_OUT", 15)
+    monkeypatch.setattr(proposals, "MIN_JUDGMENTS", 15)
     first = plan(lake, 160)
     assert (first.round, first.n_judgments, first.n_open, first.n_to_learn, first.n_held_out) == (0, 0, 435, 144, 16)
     assert first.fits is None
@@ -139,7 +139,7 @@ def test_only_what_is_proposed_is_asked_of_the_server(lake: Path) -> None:
 
 
 def test_the_command_says_what_is_proposed_and_what_to_do(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proposals, "FEWEST_HELD_OUT", 10)
+    monkeypatch.setattr(proposals, "MIN_JUDGMENTS", 10)
     first = CliRunner().invoke(cli, ["propose", "tiny", "--lake", str(lake), "--n", "150"])
     assert "tiny · round 0: 150 of 435 open triplets proposed" in first.stdout
     assert "too few to choose by" in first.stdout

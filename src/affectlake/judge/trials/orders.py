@@ -16,8 +16,6 @@ equally often at each position, whatever the trials are. It is drawn here in thr
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -32,13 +30,6 @@ for _code, _members in enumerate(ORDERS):
 
 MAX_TRIALS = 700_000_000
 """Edges are numbered in 32 bits."""
-
-
-class PositionCounts(NamedTuple):
-    """How often each stimulus stands at each position: int64 (n_stimuli, 3), and the largest difference in a row."""
-
-    counts: NDArray[np.int64]
-    imbalance: int
 
 
 def balanced_orders(triplets: NDArray[np.int32], n_stimuli: int, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -79,20 +70,6 @@ def balanced_orders(triplets: NDArray[np.int32], n_stimuli: int, rng: np.random.
 def shown(triplets: NDArray[np.int32], codes: NDArray[np.uint8]) -> NDArray[np.int32]:
     """Return the stimuli in the order shown: int32 (m, 3), first position first."""
     return np.take_along_axis(triplets, ORDERS[codes].astype(np.intp) - 1, axis=1)
-
-
-def position_counts(in_order: NDArray[np.int32], n_stimuli: int) -> PositionCounts:
-    """Count how often each stimulus is shown at each position.
-
-    Parameters
-    ----------
-    in_order : int32 (m, 3)
-        Stimuli in the order shown, as :func:`shown` returns them.
-    n_stimuli : int
-        Size of the catalogue.
-    """
-    counts = np.stack([np.bincount(column, minlength=n_stimuli) for column in in_order.T], axis=1).astype(np.int64)
-    return PositionCounts(counts, int((counts.max(axis=1) - counts.min(axis=1)).max(initial=0)))
 
 
 @njit(nogil=True, cache=True)
