@@ -15,6 +15,7 @@ from affectlake.cli.main import cli
 from affectlake.pipelines.catalogue import STEPS
 from affectlake.pipelines.engine.graph import stages
 from affectlake.process.environment import THREADS
+from tests.support.lakes import ROOT
 from tests.support.rebuild_process import study
 
 ENVIRONMENTS = {
@@ -50,7 +51,7 @@ def test_every_step_writes_the_same_bytes_with_one_worker_and_with_two(tmp_path:
     for name, changes in ENVIRONMENTS.items():
         (tmp_path / name).mkdir()
         command = [sys.executable, "-c", CODE]
-        quiet = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+        quiet = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONPATH": str(ROOT)}
         running[name] = subprocess.Popen(
             command, cwd=tmp_path / name, env=environment(**changes, **quiet), stderr=subprocess.PIPE, text=True
         )
