@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO ?= scratch/demo
 WORKERS ?= 2
 
-.PHONY: demo test test-soak test-vllm lint docs benchmarks clean help
+.PHONY: demo test test-soak test-vllm lint docs site benchmarks clean help
 
 help:
 	@echo "make demo        build the synthetic demo study in $(DEMO) and print where its report is"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-soak   kill a collection two hundred times"
 	@echo "make test-vllm   ask real vLLM servers with tiny models (CPU build, an environment of its own; minutes)"
 	@echo "make docs        write every generated file anew"
+	@echo "make site        build the documentation site in scratch/site (an environment of its own)"
 	@echo "make benchmarks  measure speed side by side with peers (minutes)"
 	@echo "make clean       remove .venv and scratch/"
 
@@ -55,7 +56,17 @@ test-vllm: $(VENV)/.installed .venv-vllm/.installed
 	AFFECTLAKE_VLLM_PYTHON=.venv-vllm/bin/python $(BIN)/python -m pytest -s --durations=0 tests/vllm
 
 docs: $(VENV)/.installed
-	$(BIN)/python -m pipelines.generated
+	$(BIN)/python -m affectlake.generated
+
+.venv-docs/.installed: docs/requirements.lock
+	@echo "== installing MkDocs into .venv-docs"
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+site: .venv-docs/.installed
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
+	@echo "read it: open scratch/site/index.html, or, with search: python -m http.server --directory scratch/site"
 
 benchmarks: $(VENV)/.installed
 	$(BIN)/python benchmarks/sampling.py
@@ -64,4 +75,4 @@ benchmarks: $(VENV)/.installed
 	$(BIN)/python benchmarks/collection.py
 
 clean:
-	rm -rf $(VENV) .venv-vllm scratch
+	rm -rf $(VENV) .venv-vllm .venv-docs scratch

@@ -39,7 +39,7 @@ def recordings(
     size: Size, _tables: object, _params: object, _lake: object, ids: list[str]
 ) -> Iterator[tuple[str, Any]]:
     """Make up one recording after another: noise, and voxels in a cube."""
-    from affectlake.brain.subjects import Recording
+    from affectlake.brain.recordings.subjects import Recording
 
     side = int(np.ceil(size.voxels ** (1 / 3)))
     voxels = np.argwhere(np.ones((side,) * 3))[: size.voxels].astype(np.int32)
@@ -88,12 +88,13 @@ def _measured(pipe: Any, run: Callable[..., None], given: tuple[Any, ...]) -> No
 
 def stage(lake: Path, name: str, agent: str, size: Size) -> None:
     """Run one stage on the lake, as `affectlake run` does."""
-    from pipelines import brain_steps, runner
-    from pipelines.graph import stages
-    from pipelines.params import load
+    from affectlake.pipelines.engine import runner
+    from affectlake.pipelines.engine.graph import stages
+    from affectlake.pipelines.params.study import load
+    from affectlake.pipelines.steps import brain
 
     if name == "ingest_brains":
-        brain_steps.recordings = functools.partial(recordings, size)  # type: ignore[assignment]
+        brain.recordings = functools.partial(recordings, size)  # type: ignore[assignment]
     params = load(lake)
     one = next(s for s in stages(params).values() if s.step.name == name and s.agent == agent)
     runner.run_stage(lake, one, params, lambda _: None)
@@ -102,22 +103,25 @@ def stage(lake: Path, name: str, agent: str, size: Size) -> None:
 def prepare(lake: Path, size: Size) -> None:
     """Make a lake with stimuli, ratings and an agent's embedding, whose searchlight compares no sphere."""
     from affectlake.lake import repository
-    from affectlake.lake.writing import read_output, write_outputs
-    from pipelines import steps, studies
-    from pipelines.params import override
+    from affectlake.lake.tables.writing import read_output, write_outputs
+    from affectlake.pipelines.params import templates
+    from affectlake.pipelines.params.study import override
+    from affectlake.pipelines.steps import choices as choices_steps
+    from affectlake.pipelines.steps import embedding as embedding_steps
 
     text = override(
-        studies.starting_params("demo"),
+        templates.starting_params("demo"),
         (f"sources.n_stimuli={size.stimuli}", "brain.searchlight.n_stimuli=1000", "brain.searchlight.radius_voxels=3",
          "brain.searchlight.min_voxels=1000", "brain.searchlight.permutations=0", "brain.encoding.permutations=0"),
     )  # fmt: skip
     repository.init(lake, text)
     stage(lake, "ingest", "", size)
     tables = {name: read_output(lake, name) for name in ("stimuli", "ratings")}
-    weights = steps.rating_vectors(tables["ratings"].collect(), "category", size.stimuli)[:, :30].astype(np.float32)
+    vectors = choices_steps.rating_vectors(tables["ratings"].collect(), "category", size.stimuli)
+    weights = vectors[:, :30].astype(np.float32)
     curves = {"agent": [AGENT], "seed": [0], "epoch": [1], "train_loss": [1.0], "test_loss": [1.0]}
     frames = {
-        f"embeddings/{AGENT}": steps._weights(AGENT, 0, weights),
+        f"embeddings/{AGENT}": embedding_steps._weights(AGENT, 0, weights),
         f"learning_curves/{AGENT}": pl.DataFrame(curves | {"test_accuracy": [0.5], "n_dimensions": [30]}),
     }
     write_outputs(lake, "prepare", frames, tables)

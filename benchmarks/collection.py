@@ -28,11 +28,11 @@ import orjson
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from affectlake.judge.accounts import Progress
-from affectlake.judge.collecting import collect
-from affectlake.judge.journal import Journal
-from affectlake.judge.limits import Limits, Target
-from tests.questions import make_questions
+from affectlake.judge.requests.collector import collect
+from affectlake.judge.requests.journal import Journal
+from affectlake.judge.requests.request_limits import Limits, Target
+from affectlake.judge.requests.run_statistics import Progress
+from tests.support.questions import make_questions
 
 PADDING = "A man runs along the beach with his dog while the sun goes down behind the hills. " * 6
 Ask = Callable[[str, dict[str, Any]], Awaitable[object]]
@@ -53,7 +53,7 @@ def server() -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    script = Path(__file__).parents[1] / "tests" / "fault_server.py"
+    script = Path(__file__).parents[1] / "tests" / "support" / "fault_server.py"
     process = subprocess.Popen([sys.executable, script, str(port)], stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
@@ -109,7 +109,7 @@ def by_affectlake(url: str, n: int, concurrency: int, told: Callable[[Progress],
     limits = Limits(concurrency=concurrency, start=concurrency)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, Journal(Path(folder) / "answers.sqlite") as journal:
         questions = make_questions(n, padding=PADDING)
-        account = collect(questions, journal, Target((url,), "tiny"), limits, n_planned=n, progress=told)
+        account = collect(questions, journal, Target((url,), "tiny"), limits, progress=told)
         assert (account.ending, account.n_answered) == ("complete", n), account
         started = time.perf_counter()
         n_drained = 0

@@ -1,11 +1,11 @@
-"""How many judgments a map needs: asked at random, and as `affectlake plan` proposes them.
+"""How many judgments a map needs: asked at random, and as `affectlake propose` proposes them.
 
     python benchmarks/planning.py RATINGS.csv [--agent human-category] [--rounds 13] [--noise 0.1]
 
 The agent is simulated from the published ratings, so that any triplet can be asked. Every row is one set of judgments;
 its held-out accuracy is that on the study's own test split, which nothing here learns from, stops by or chooses by:
 fits stop by 5,000 judgments of the training split. Random judgments are fitted in both ways, as the study fits and as
-`affectlake plan` does, because the second alone saves judgments; only the difference that is left is the choosing's.
+`affectlake propose` does, because the second alone saves judgments; only the difference that is left is the choosing's.
 """
 
 from __future__ import annotations
@@ -22,19 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affectlake import triplets as trials
-from affectlake.judge import choose_by_cosine, rating_vectors
+from affectlake.judge.vectors.ratings import rating_vectors
+from affectlake.judge.vectors.similarity import choose_by_cosine
+from affectlake.pipelines.params import study as params
 from affectlake.seeds import generator
-from affectlake.spose import (
-    choose_settings,
-    draw_informative,
-    expected_information,
-    fit,
-    fit_members,
-    score,
-    training_data,
-)
+from affectlake.spose.data import training_data
+from affectlake.spose.fitting import fit
+from affectlake.spose.model import score
+from affectlake.spose.proposing import choose_settings, draw_informative, expected_information, fit_members
 from affectlake.stimuli import load_emotion
-from pipelines import params
 
 N_HELD_OUT = 5_000
 N_SCORED = 200_000
@@ -149,7 +145,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--sizes", type=int, nargs="*", default=[100_000, 200_000, 500_000, 1_000_000])
     wanted = parser.parse_args()
-    study = params.parse((Path(__file__).parents[1] / "pipelines/studies/emotion.yaml").read_text(encoding="utf-8"))
+    study = params.parse(
+        (Path(__file__).parents[1] / "pipelines/params/studies/emotion.yaml").read_text(encoding="utf-8")
+    )
     here = world(wanted.ratings, wanted.agent, study, wanted.noise)
     print(f"{wanted.agent}, {here.n_stimuli:,} stimuli, {wanted.noise:.0%} of judgments by chance\n")
     print("| how asked | judgments | held-out accuracy | r with the truth | seconds a fit |\n|---|---|---|---|---|")

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from affectlake.judge import choose_by_cosine
+from affectlake.judge.vectors.similarity import choose_by_cosine
 from affectlake.triplets import sample_dyads
 
 

@@ -26,8 +26,11 @@ import torch
 from numpy.typing import NDArray
 
 from affectlake import seeds
-from affectlake.spose import Settings, TrainingData, kernels, score, training_data
+from affectlake.spose import kernels
 from affectlake.spose.cpu import CpuTrainer
+from affectlake.spose.data import TrainingData, training_data
+from affectlake.spose.model import score
+from affectlake.spose.settings import Settings
 from affectlake.spose.state import LANES, Moments, aligned_rows, block_size, padded
 
 BATCH_SIZES = (128, 1024, 8192)

@@ -30,13 +30,15 @@ import polars as pl
 import yaml
 
 from affectlake import seeds
-from affectlake.lake import expectations, growing, layout, parts, repository, rules
+from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
-from affectlake.lake.contracts import contract
 from affectlake.lake.diff import diff
+from affectlake.lake.files import layout
 from affectlake.lake.recovery import recover
-from affectlake.lake.stages import record_done
-from affectlake.lake.versions import Manifest, resolve
+from affectlake.lake.store.dvc_stages import record_done
+from affectlake.lake.store.versions import Manifest, resolve
+from affectlake.lake.tables import appending, expectations, parts, rules
+from affectlake.lake.tables.contracts import contract
 from affectlake.triplets import sample_dyads
 
 OUTPUT = "choices/agent"
@@ -138,7 +140,7 @@ class Lake(Peer):
         repository.init(self.lake, "study: benchmark\n")
         self.triplets = {"triplets": frame.lazy().select("trial_set", "i", "j", "k")}
         for at in range(0, len(frame), APPENDED):
-            growing.append(self.lake, OUTPUT, frame[at : at + APPENDED], self.triplets)
+            appending.append(self.lake, OUTPUT, frame[at : at + APPENDED], self.triplets)
         repository.publish(self.lake)
 
     def append(self, frame: pl.DataFrame, number: int) -> float:
@@ -147,7 +149,7 @@ class Lake(Peer):
         def add() -> None:
             with repository.writing(self.lake, "benchmark"):
                 recover(self.lake, lambda _line: None)
-                growing.append(self.lake, OUTPUT, frame, triplets)
+                appending.append(self.lake, OUTPUT, frame, triplets)
                 repository.publish(self.lake)
 
         return seconds(add)

@@ -23,11 +23,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from affectlake.judge.accounts import Account
-from affectlake.judge.collecting import collect
-from affectlake.judge.journal import Journal
-from affectlake.judge.limits import Limits, Target
-from affectlake.judge.questions import Question
+from affectlake.judge.requests.collector import collect
+from affectlake.judge.requests.journal import Journal
+from affectlake.judge.requests.request_limits import Limits, Target
+from affectlake.judge.requests.run_statistics import Account
+from affectlake.judge.trials.questions import Question
 from tests.vllm.servers import ENV, make_models, python, question, vllm
 
 N_TOKENS = 8

@@ -12,20 +12,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from affectlake.errors import LakeError
-from affectlake.lake import layout, repository
-from affectlake.lake.pinning import NOTHING, Pinned
+from affectlake.flows.prefect_server import start_temporary_server
+from affectlake.lake import repository
+from affectlake.lake.files import layout
 from affectlake.lake.preflight import prepare
-from affectlake.lake.stages import forget_stages, is_current, record_done
-from affectlake.lake.versions import Version
+from affectlake.lake.store.dvc_stages import forget_stages, is_current, record_done
+from affectlake.lake.store.pinning import NOTHING, Pinned
+from affectlake.lake.store.versions import Version
+from affectlake.pipelines.engine import dvcfile
+from affectlake.pipelines.engine.graph import Stage, stage_named, stages, upstream, waiting_agents
+from affectlake.pipelines.engine.runner import run_stage, workers
+from affectlake.pipelines.engine.source_files import SourceFiles
+from affectlake.pipelines.params.study import Params, load
+from affectlake.process.interrupts import told_at_the_end
 from affectlake.secrets import hide
-from flows.interrupts import told_at_the_end
-from flows.prefect_server import start_temporary_server
-from pipelines import render
-from pipelines.answers import FEWEST_ANSWERS
-from pipelines.graph import Stage, stage_named, stages, upstream, waiting_agents
-from pipelines.params import Params, load
-from pipelines.runner import run_stage, workers
-from pipelines.sources import SourceFiles
+from affectlake.triplets import MIN_JUDGMENTS
 
 RETRIES = 2
 GPU_TAG = "gpu"
@@ -58,10 +59,10 @@ def build(lake: Path, say: Callable[[str], None]) -> Built:
     with repository.writing(lake, "affectlake run", wait_s=math.inf, say=say):
         prepare(lake, say)  # before hours of work, not after
         params = load(lake)
-        render.write(lake, params)
+        dvcfile.write(lake, params)
         pinned = {layout.PARAMS: params.text, layout.PIPELINE: (lake / layout.PIPELINE).read_bytes()}
         for agent in waiting_agents(params):
-            few = f"fewer than {FEWEST_ANSWERS} answers to the main set" if agent in params.collected else "no answers"
+            few = f"fewer than {MIN_JUDGMENTS} answers to the main set" if agent in params.collected else "no answers"
             say(f"{agent} has {few} yet, so its fit waits: ask it with `affectlake collect {agent}`")
         gone = forget_stages(lake, stages(params))
         if gone:

@@ -15,26 +15,33 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from affectlake.errors import CollectionError, LeaseError, UsageError
-from affectlake.judge import lease
-from affectlake.judge.accounts import Account, Ending, Progress
-from affectlake.judge.answers import HOPELESS, MEANING, PASSING, Failure
+from affectlake.flows.build import GPU_TAG, one_at_a_time_per_gpu
+from affectlake.flows.prefect_server import start_temporary_server
 from affectlake.judge.chat import ChatAgent
-from affectlake.judge.client import api_key
-from affectlake.judge.collecting import collect
-from affectlake.judge.limits import Limits, Target
-from affectlake.judge.planning import Plan
-from affectlake.judge.responses import names_position
-from affectlake.judge.serving import serve
-from affectlake.judge.shares import Share
-from affectlake.lake.versions import Version
-from flows.build import GPU_TAG, one_at_a_time_per_gpu
-from flows.prefect_server import start_temporary_server
-from pipelines.answers import known_proposals
-from pipelines.asking import chat_agent, plan_questions
-from pipelines.collection import Estimate, estimate
-from pipelines.journals import Say, leases, make_ready, open_journal, publish_waiting, server_log
-from pipelines.params import Params, load
-from pipelines.tracking import record_collection
+from affectlake.judge.requests.answers import HOPELESS, MEANING, PASSING, Failure
+from affectlake.judge.requests.client import api_key
+from affectlake.judge.requests.collector import collect
+from affectlake.judge.requests.request_limits import Limits, Target
+from affectlake.judge.requests.run_statistics import Account, Ending, Progress
+from affectlake.judge.requests.server_process import serve
+from affectlake.judge.responses.tables import names_position
+from affectlake.judge.trials.plan import Plan
+from affectlake.judge.trials.shares import Share
+from affectlake.lake.store.versions import Version
+from affectlake.pipelines.collection.planning import chat_agent, plan_questions
+from affectlake.pipelines.collection.publishing import (
+    Say,
+    leases,
+    make_ready,
+    open_journal,
+    publish_waiting,
+    server_log,
+)
+from affectlake.pipelines.collection.status import Estimate, estimate
+from affectlake.pipelines.engine.model_runs import record_collection
+from affectlake.pipelines.params.study import Params, load
+from affectlake.pipelines.stored import known_proposals
+from affectlake.process import lease
 
 PER_VERSION = 100_000
 SAMPLE = 40
@@ -61,7 +68,7 @@ class Wanted:
     retry_failed : bool
         Ask only what failed for good before.
     proposed : bool
-        Ask only what `affectlake plan` proposed last.
+        Ask only what `affectlake propose` proposed last.
     share : Share or None
         Ask only this share of the questions; None: every one.
     """
@@ -201,9 +208,9 @@ def collect_proposed(
     Raises
     ------
     AffectlakeError
-        As :func:`collect_answers`, and :func:`pipelines.proposals.propose`.
+        As :func:`collect_answers`, and :func:`affectlake.pipelines.collection.proposals.propose`.
     """
-    from pipelines.proposals import propose
+    from affectlake.pipelines.collection.proposals import propose
 
     wanted = Wanted(agent, limit=n, proposed=True)
     if known_proposals(lake, agent) is not None:
@@ -328,7 +335,6 @@ class _Run:
                 journal,
                 target,
                 Limits(concurrency=self.agent.in_flight),
-                n_planned=plan.n_left,
                 retry_failed=self.wanted.retry_failed,
                 stops=[self.held.lost],
                 progress=lambda now: self.show(Shown(before + now.n_answered + now.n_failed, self.n_wanted, now)),
@@ -398,7 +404,7 @@ def estimated(lake: Path, wanted: Wanted, say: Say, show: Callable[[Shown], None
         raise CollectionError(
             f"{agent.name} cannot be measured",
             found="too few of its questions were answered",
-            todo="see its failures: `affectlake collection status`",
+            todo="see its failures: `affectlake status`",
         )
     return found
 

@@ -1,8 +1,8 @@
 """The Prefect server of a command: the one ``PREFECT_API_URL`` names, or one started here.
 
 One that is started here to schedule a lake's runs keeps its state in the lake, so that past runs are there again the
-next time. A run of its own has Prefect's temporary server, with its state where :mod:`flows.process` says. Either
-database is of one version of Prefect: a newer one changes it so that no older one can read it.
+next time. A run of its own has Prefect's temporary server, with its state where :mod:`affectlake.process.environment`
+says. Either database is of one version of Prefect: a newer one changes it so that no older one can read it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
 from affectlake.errors import LakeError
-from affectlake.judge.lease import place, process_started
-from affectlake.lake import layout
+from affectlake.lake.files import layout
+from affectlake.process.lease import place, process_started
 
 START_LIMIT_S = 180.0
 SAID_AFTER_S = 10.0

@@ -1,1 +1,1 @@
-"""What a table is: fields.yaml (each column once) and tables/*.yaml. Read through ``affectlake.lake.contracts``."""
+"""What a table is: fields.yaml (each column once) and tables/*.yaml, read by ``affectlake.lake.tables.contracts``."""

@@ -10,17 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import yaml
 from hypothesis import HealthCheck, settings
 
-from affectlake.lake import factory, layout, repository, writing
-from affectlake.lake.stages import record_done
-from flows.process import configure_process
+from affectlake.lake import repository
+from affectlake.process.environment import configure_process
+from tests.support.lakes import ROOT, put
 
 if TYPE_CHECKING:
-    from tests.fault_server import FaultServer
-
-ROOT = Path(__file__).parents[1]
+    from tests.support.fault_server import FaultServer
 
 # the same examples on every machine, however slow; `pytest --hypothesis-profile=explore` tries new ones
 settings.register_profile("repeat", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -54,21 +51,6 @@ def own_homes(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
-OUTPUTS = {"stimuli": "stimuli", "triplets": "triplets", "choices/tiny": "choices"}
-
-
-def put(lake: Path, n_stimuli: int = 12) -> None:
-    """Write tiny tables into `lake` and let DVC keep them, as a build does."""
-    tables = factory.tiny_lake(n_stimuli)
-    frames = {output: tables[table] for output, table in OUTPUTS.items()}
-    writing.write_outputs(lake, "tiny", frames, {name: frame.lazy() for name, frame in tables.items()})
-    outs = [{f"{layout.TABLES}/{output}": {"persist": True}} for output in OUTPUTS]
-    (lake / "dvc.yaml").write_text(
-        yaml.safe_dump({"stages": {"tiny": {"cmd": "affectlake step tiny --step-version 1", "outs": outs}}})
-    )
-    record_done(lake, "tiny")
-
-
 @pytest.fixture(scope="session")
 def lakes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Lakes to copy from: ``empty``, and ``published`` with 12 stimuli in v1 and 13 in v2."""
@@ -96,7 +78,7 @@ def published(lakes: dict[str, Path], tmp_path: Path) -> Path:
 @pytest.fixture
 def server() -> Iterator[FaultServer]:
     """A real HTTP server that serves the model of the agent ``tiny``."""
-    from tests.fault_server import FaultServer
+    from tests.support.fault_server import FaultServer
 
     with FaultServer(models=("tiny-llama",)).running() as running:
         yield running
@@ -122,8 +104,8 @@ def pair(parting: Path, tmp_path: Path) -> tuple[Path, Path]:
 @pytest.fixture
 def shared(published: Path, tmp_path: Path) -> Path:
     """The published lake with a Git remote ``origin`` and a DVC remote, both folders; v1 to v3 are pushed."""
-    from affectlake.lake.sharing import push
-    from affectlake.lake.versions import list_versions
+    from affectlake.lake.store.versions import list_versions
+    from affectlake.lake.transfer import push
     from tests.attacks.asking_lakes import git
 
     git(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", tmp_path / "origin.git")

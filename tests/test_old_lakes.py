@@ -22,10 +22,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from affectlake.lake.known_hashes import known_md5s
+from affectlake.cli.main import cli
 from affectlake.lake.open import Lake, open_lake
-from affectlake.lake.versions import Manifest, resolve
-from flows.cli import cli
+from affectlake.lake.store.known_hashes import known_md5s
+from affectlake.lake.store.versions import Manifest, resolve
 from tests.fixtures.make_lake import QUERIES, digest
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -9,15 +9,15 @@ from pathlib import Path
 import yaml
 
 from affectlake.lake import repository
-from pipelines import studies
-from pipelines.params import override
-from tests.chat import ENTRY
-from tests.chat_lakes import SETTINGS, run
+from affectlake.pipelines.params import templates
+from affectlake.pipelines.params.study import override
+from tests.support.chat import ENTRY
+from tests.support.chat_lakes import SETTINGS, run
 
 
 def make_asking_lake(lake: Path) -> Path:
     """Make and build the lake; v1 is its version."""
-    raw = yaml.safe_load(override(studies.starting_params("demo"), SETTINGS))
+    raw = yaml.safe_load(override(templates.starting_params("demo"), SETTINGS))
     raw["agents"] = {"tiny": ENTRY | {"protocol": "naive-least-similar", "l1": 0.004}}
     repository.init(lake, yaml.safe_dump(raw, sort_keys=False))
     run(lake)

@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from affectlake.lake import contracts, repository
-from affectlake.lake.contracts import Contract
-from affectlake.lake.versions import Version, cached_object
+from affectlake.lake import repository
+from affectlake.lake.store.versions import Version, cached_object
+from affectlake.lake.tables import contracts
+from affectlake.lake.tables.contracts import Contract
 
 
 def keep(lake: Path, content: bytes, suffix: str = "") -> str:

@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pipelines.journals import publish_waiting
+from affectlake.pipelines.collection.publishing import publish_waiting
 
 if __name__ == "__main__":
     lake, module, name, step, when = sys.argv[1:]

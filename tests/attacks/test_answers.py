@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 
 from affectlake.errors import CollectionError
-from affectlake.judge.accounts import Account
-from affectlake.judge.answers import Answer
-from affectlake.judge.circuit import Threshold
-from affectlake.judge.collecting import collect
-from affectlake.judge.journal import Journal
-from affectlake.judge.limits import Limits, Target
-from affectlake.judge.parsing import probabilities
-from affectlake.judge.responses import names_position, read_choices, response_rows
-from tests.chat import agent
-from tests.fault_server import Fault, FaultServer
-from tests.questions import make_questions
+from affectlake.judge.requests.answers import Answer
+from affectlake.judge.requests.circuit_breaker import Threshold
+from affectlake.judge.requests.collector import collect
+from affectlake.judge.requests.journal import Journal
+from affectlake.judge.requests.request_limits import Limits, Target
+from affectlake.judge.requests.run_statistics import Account
+from affectlake.judge.responses.parsing import probabilities
+from affectlake.judge.responses.tables import names_position, read_choices, response_rows
+from tests.support.chat import agent
+from tests.support.fault_server import Fault, FaultServer
+from tests.support.questions import make_questions
 
 QUICK = Limits(start=1, concurrency=1, backoff_s=0.001, longest_backoff_s=0.002, threshold=Threshold(patience_s=600.0))
 CHOICE = "Video 2 is noticeably different from the other two."

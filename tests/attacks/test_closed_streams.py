@@ -8,9 +8,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from conftest import put
 
 from affectlake.lake import repository
+from tests.support.lakes import put
 
 SQL = "SELECT stimulus_index FROM stimuli ORDER BY 1"
 
@@ -59,7 +59,9 @@ def test_a_version_is_made_without_streams(lake: Path) -> None:
     put(lake)
     before = {path: path.read_bytes() for path in lake.glob("storage/tables/*/*.parquet")}
     program = "import sys; from pathlib import Path; from affectlake.lake import repository as r; "
-    program += "from flows.streams import open_closed_streams as o; o(); print('printed', file=sys.stdout); "
+    program += (
+        "from affectlake.process.streams import open_closed_streams as o; o(); print('printed', file=sys.stdout); "
+    )
     program += "print('said', file=sys.stderr); assert r.publish(Path(sys.argv[1])) is not None"
     done = subprocess.run(["sh", "-c", f'python -c "{program}" {lake} >&- 2>&- <&-'], check=False)
     assert done.returncode == 0

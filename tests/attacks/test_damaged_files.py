@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from affectlake.errors import AffectlakeError, QueryError, VersionError
-from affectlake.lake import factory
 from affectlake.lake.diff import diff
 from affectlake.lake.open import open_lake
 from affectlake.lake.query import query, stream, tuples
-from affectlake.lake.versions import Manifest, cached_object, resolve
+from affectlake.lake.store.versions import Manifest, cached_object, resolve
+from affectlake.lake.tables import factory
 from tests.attacks.planting import plant
 
 N_FLIPS = 120

@@ -12,8 +12,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from prefect.server.schemas.schedules import CronSchedule
 
-from flows.slots import LONGEST_GRACE, MOST_SLOTS, grace, next_slots, slots_between
-from pipelines.schedules import Schedule
+from affectlake.flows.schedules.slots import LONGEST_GRACE, MOST_SLOTS, grace, next_slots, slots_between
+from affectlake.pipelines.params.schedules import Schedule
 
 SKIPPED = "01:30" if sys.version_info < (3, 13) else "03:30"  # what Prefect makes of 02:30
 MINUTE = timedelta(minutes=1)

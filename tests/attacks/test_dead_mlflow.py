@@ -16,17 +16,17 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from affectlake.lake import layout
-from affectlake.lake.versions import list_versions
-from flows.collect import Wanted, collect_answers, estimated
-from flows.process import SETTINGS
-from pipelines.collection import statuses
-from pipelines.params import load
-from pipelines.tracking import collection_pace
-from tests.chat import ENTRY
-from tests.chat_lakes import make_lake, run
-from tests.fault_server import FaultServer
-from tests.stores import free_port
+from affectlake.flows.collect import Wanted, collect_answers, estimated
+from affectlake.lake.files import layout
+from affectlake.lake.store.versions import list_versions
+from affectlake.pipelines.collection.status import statuses
+from affectlake.pipelines.engine.model_runs import collection_pace
+from affectlake.pipelines.params.study import load
+from affectlake.process.environment import SETTINGS
+from tests.support.chat import ENTRY
+from tests.support.chat_lakes import make_lake, run
+from tests.support.fault_server import FaultServer
+from tests.support.stores import free_port
 
 
 class Silent:
@@ -120,7 +120,7 @@ def test_fits_are_published_and_recorded_in_the_lake(dead: str, lake: Path) -> N
 def test_answers_are_published_and_a_dead_server_is_waited_for_once(
     dead: str, lake: Path, model: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.collect.PER_VERSION", 20)
+    monkeypatch.setattr("affectlake.flows.collect.PER_VERSION", 20)
     said: list[str] = []
     done = collect_answers(lake, Wanted("tiny", limit=60), said.append)
     assert (done.n_added, done.ending) == (60, "limit")
@@ -161,7 +161,7 @@ def test_with_the_limits_that_a_command_sets_it_ends_soon(lake: Path) -> None:
 
 
 def test_the_limits_are_short_and_the_user_s_own_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows.process import configure_process
+    from affectlake.process.environment import configure_process
 
     assert float(SETTINGS["MLFLOW_HTTP_REQUEST_TIMEOUT"]) * (1 + int(SETTINGS["MLFLOW_HTTP_REQUEST_MAX_RETRIES"])) < 20
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")

@@ -13,15 +13,15 @@ import pytest
 import yaml
 
 from affectlake.errors import SourceError
-from affectlake.lake.git import git
-from affectlake.lake.versions import Manifest, list_versions, resolve
-from flows.collect import Wanted, collect_answers
-from pipelines.graph import stages
-from pipelines.params import load
-from pipelines.sources import SourceFiles
-from tests.chat import ENTRY
-from tests.chat_lakes import SETTINGS, make_lake, run
-from tests.fault_server import FaultServer
+from affectlake.flows.collect import Wanted, collect_answers
+from affectlake.lake.files.git import git
+from affectlake.lake.store.versions import Manifest, list_versions, resolve
+from affectlake.pipelines.engine.graph import stages
+from affectlake.pipelines.engine.source_files import SourceFiles
+from affectlake.pipelines.params.study import load
+from tests.support.chat import ENTRY
+from tests.support.chat_lakes import SETTINGS, make_lake, run
+from tests.support.fault_server import FaultServer
 
 
 def quiet(_line: str) -> None:
@@ -154,7 +154,8 @@ def test_dvc_repro_records_no_parameters_that_a_stage_did_not_run_with(lake: Pat
     path = lake / "params.yaml"
     edit = f"sed -i 's/^seed: .*/seed: 4242/' {path}"
     hook = (
-        "import sys, subprocess; from flows import cli; from pipelines import runner; given = runner.run_stage\n"
+        "import sys, subprocess; from affectlake.cli import main as cli\n"
+        "from affectlake.pipelines.engine import runner; given = runner.run_stage\n"
         "def edited(*arguments):\n"
         f"    done = given(*arguments); subprocess.run({edit!r}, shell=True, check=True); return done\n"
         "runner.run_stage = edited; cli.main(['step', 'sample', '--lake', sys.argv[1], '--step-version', sys.argv[2]])"

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from affectlake.errors import UsageError
-from pipelines.runner import workers
-from tests.chat import ENTRY
-from tests.chat_lakes import build_steps, make_lake
+from affectlake.pipelines.engine.runner import workers
+from tests.support.chat import ENTRY
+from tests.support.chat_lakes import build_steps, make_lake
 
 
 @pytest.fixture(scope="module")

@@ -9,18 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import put
 
 import affectlake
 from affectlake.errors import LakeError
 from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
-from affectlake.lake.git import environment
-from affectlake.lake.integrity import check
-from affectlake.lake.sharing import pull, push
-from affectlake.lake.stages import is_current
-from affectlake.lake.versions import list_versions, resolve
+from affectlake.lake.files.git import environment
+from affectlake.lake.fsck import check
+from affectlake.lake.store.dvc_stages import is_current
+from affectlake.lake.store.versions import list_versions, resolve
+from affectlake.lake.transfer import pull, push
 from tests.attacks.asking_lakes import git, make_asking_lake
+from tests.support.lakes import put
 
 
 @pytest.fixture(scope="module")

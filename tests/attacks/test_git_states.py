@@ -7,17 +7,18 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import put
 
 from affectlake.errors import LakeError, VersionError
-from affectlake.lake import layout, repository
+from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
-from affectlake.lake.integrity import check
+from affectlake.lake.files import layout
+from affectlake.lake.fsck import check
 from affectlake.lake.query import query
-from affectlake.lake.sharing import pull, push
-from affectlake.lake.stages import is_current
-from affectlake.lake.versions import list_versions, resolve
+from affectlake.lake.store.dvc_stages import is_current
+from affectlake.lake.store.versions import list_versions, resolve
+from affectlake.lake.transfer import pull, push
 from tests.attacks.asking_lakes import called, git, make_asking_lake
+from tests.support.lakes import put
 
 SAFE = "git config --global --add safe.directory"
 

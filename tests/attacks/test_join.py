@@ -9,10 +9,10 @@ import polars as pl
 import pytest
 
 from affectlake.errors import LakeError, UsageError, VersionError
-from affectlake.lake import layout
-from affectlake.lake.integrity import check
-from affectlake.lake.sharing import pull, push
-from affectlake.lake.versions import Manifest, cached_object, list_versions, resolve
+from affectlake.lake.files import layout
+from affectlake.lake.fsck import check
+from affectlake.lake.store.versions import Manifest, cached_object, list_versions, resolve
+from affectlake.lake.transfer import pull, push
 from tests.attacks.planting import raise_contracts, with_thoughts
 from tests.attacks.two_lakes import (
     add,

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from affectlake.errors import LakeError
-from affectlake.lake import layout, repository
+from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
-from affectlake.lake.integrity import check
+from affectlake.lake.files import layout
+from affectlake.lake.fsck import check
 from affectlake.lake.recovery import recover
-from affectlake.lake.sharing import pull, push
-from affectlake.lake.versions import list_versions, resolve
+from affectlake.lake.store.versions import list_versions, resolve
+from affectlake.lake.transfer import pull, push
 from tests.attacks.two_lakes import (
     Row,
     add,
@@ -32,7 +33,7 @@ from tests.attacks.two_lakes import (
     rows,
     share,
 )
-from tests.power import Switch, power
+from tests.support.power import Switch, power
 
 
 def sound(lake: Path) -> None:

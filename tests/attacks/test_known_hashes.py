@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from affectlake.errors import VersionError
-from affectlake.lake import known_hashes, layout
-from affectlake.lake.files import md5_of
-from affectlake.lake.known_hashes import known_md5s
+from affectlake.lake.files import layout
+from affectlake.lake.files.atomic import md5_of
 from affectlake.lake.open import open_lake
 from affectlake.lake.query import query
-from affectlake.lake.versions import Manifest, resolve
+from affectlake.lake.store import known_hashes
+from affectlake.lake.store.known_hashes import known_md5s
+from affectlake.lake.store.versions import Manifest, resolve
 
 SQL = "SELECT count(*) FROM stimuli, choices@v1"
 
@@ -171,7 +172,7 @@ def test_a_lake_that_cannot_be_written_to_is_read(published: Path, hashed: list[
 READER = """
 import sys
 from pathlib import Path
-from affectlake.lake import known_hashes
+from affectlake.lake.store import known_hashes
 known_hashes._SETTLED_NS = -1
 lake, paths = Path(sys.argv[1]), [Path(path) for path in sys.argv[2:]]
 print("ready", flush=True)

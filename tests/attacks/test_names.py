@@ -11,13 +11,13 @@ import pytest
 import yaml
 
 from affectlake.errors import UsageError
-from affectlake.lake.contracts import contract
-from pipelines import studies
-from pipelines.names import LONGEST, suggestion
-from pipelines.params import parse
-from tests.chat import ENTRY
-from tests.chat_lakes import make_lake
-from tests.fault_server import FaultServer
+from affectlake.lake.tables.contracts import contract
+from affectlake.pipelines.params import templates
+from affectlake.pipelines.params.names import LONGEST, suggestion
+from affectlake.pipelines.params.study import parse
+from tests.support.chat import ENTRY
+from tests.support.chat_lakes import make_lake
+from tests.support.fault_server import FaultServer
 
 AGENT = contract("choices").column("agent").pattern
 
@@ -46,7 +46,7 @@ NOT_TEXTS = {
 
 
 def parsed(key: str, names: Any) -> None:
-    raw = yaml.safe_load(studies.starting_params("demo"))
+    raw = yaml.safe_load(templates.starting_params("demo"))
     place = raw
     *folders, last = key.split(".")
     for word in folders:
@@ -67,7 +67,7 @@ def test_an_agent_s_name_is_what_its_tables_take(name: str) -> None:
 
 @pytest.mark.parametrize("written", list(NOT_TEXTS))
 def test_what_yaml_reads_as_something_else_is_said(written: str) -> None:
-    text = studies.starting_params("demo").replace("  human-category:", f"  {written}:", 1)
+    text = templates.starting_params("demo").replace("  human-category:", f"  {written}:", 1)
     assert f"  {written}:" in text
     with pytest.raises(UsageError) as caught:
         parse(text)

@@ -12,17 +12,19 @@ import pytest
 import sqlalchemy
 from polars.testing import assert_frame_equal
 
-from affectlake.lake import factory, growing, layout, repository
+from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
 from affectlake.lake.diff import diff
-from affectlake.lake.integrity import check
-from affectlake.lake.mapping import map_lists
+from affectlake.lake.files import layout
+from affectlake.lake.fsck import check
 from affectlake.lake.open import open_lake
-from affectlake.lake.parts import part_files, write_parts
 from affectlake.lake.query import query
-from affectlake.lake.versions import resolve
-from affectlake.lake.writing import read_output
-from pipelines.tracking import tracking_uri
+from affectlake.lake.store.versions import resolve
+from affectlake.lake.tables import appending, factory
+from affectlake.lake.tables.memmaps import map_lists
+from affectlake.lake.tables.parts import part_files, write_parts
+from affectlake.lake.tables.writing import read_output
+from affectlake.pipelines.engine.model_runs import tracking_uri
 
 # each with the name of a folder beside it, that it fits as a pattern
 NAMES = {
@@ -70,8 +72,8 @@ def test_versions_have_their_own_rows_and_columns(odd: Path, lakes: dict[str, Pa
 def test_tables_grow_are_published_checked_and_checked_out(odd: Path) -> None:
     rows = factory.tiny_lake(13)["choices"].with_columns(agent=pl.lit("model"))
     others = {"triplets": read_output(odd, "triplets")}
-    growing.append(odd, "choices/model", rows[:100], others)
-    growing.append(odd, "choices/model", rows[100:], others)
+    appending.append(odd, "choices/model", rows[:100], others)
+    appending.append(odd, "choices/model", rows[100:], others)
     version = repository.publish(odd)
     assert version is not None
     assert version.changes == f"choices/model: +{rows.height} rows ({rows.height})"
@@ -88,7 +90,7 @@ def test_tables_grow_are_published_checked_and_checked_out(odd: Path) -> None:
 
 
 def test_patterns_are_mapped(odd: Path) -> None:
-    from affectlake.lake.contracts import contract
+    from affectlake.lake.tables.contracts import contract
 
     rows = factory.tiny_lake(12)["betas"]
     write_parts(rows, contract("betas"), odd / layout.table_folder("betas"))

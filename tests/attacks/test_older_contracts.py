@@ -13,13 +13,15 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from affectlake.errors import ContractError, VersionError
-from affectlake.lake import contracts, factory, growing, layout, repository
-from affectlake.lake.contracts import Contract
+from affectlake.lake import repository
 from affectlake.lake.diff import diff, diff_rows
+from affectlake.lake.files import layout
 from affectlake.lake.open import open_lake
 from affectlake.lake.query import query
-from affectlake.lake.versions import resolve
-from affectlake.lake.writing import read_output
+from affectlake.lake.store.versions import resolve
+from affectlake.lake.tables import appending, contracts, factory
+from affectlake.lake.tables.contracts import Contract
+from affectlake.lake.tables.writing import read_output
 from tests.attacks.planting import plant, raise_contracts, with_thoughts
 
 OUTPUT = "responses/tiny"
@@ -121,20 +123,20 @@ def test_what_was_collected_stays_and_grows_under_a_contract_with_more_columns(
     lake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = answers(0)
-    growing.append(lake, OUTPUT, first, {})
+    appending.append(lake, OUTPUT, first, {})
     made = repository.publish(lake)
     assert made is not None
     raise_contracts(monkeypatch, with_thoughts)
     columns = [column.name for column in contracts.contract("responses").columns]
     assert read_output(lake, OUTPUT).collect().columns == columns
     second = answers(1).with_columns(musings=pl.lit("it differs"), n_thoughts=pl.lit(3, pl.Int32))
-    growing.append(lake, OUTPUT, second, {})
+    appending.append(lake, OUTPUT, second, {})
     found = read_output(lake, OUTPUT).collect()
     assert found.columns == columns
     assert found["musings"].to_list() == [None] * first.height + ["it differs"] * first.height
     assert_frame_equal(found.head(first.height).select(first.columns), first)
     with pytest.raises(ContractError, match="unique key, against earlier parts"):
-        growing.append(lake, OUTPUT, answers(0).with_columns(musings=None, n_thoughts=None), {})
+        appending.append(lake, OUTPUT, answers(0).with_columns(musings=None, n_thoughts=None), {})
     after = repository.publish(lake)
     assert after is not None
     assert_frame_equal(open_lake(lake).table("responses", after.name).collect(), found)
@@ -145,7 +147,7 @@ def test_what_was_collected_stays_and_grows_under_a_contract_with_more_columns(
 
 
 def test_a_contract_that_does_more_than_add_columns_is_refused(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    growing.append(lake, OUTPUT, answers(0), {})
+    appending.append(lake, OUTPUT, answers(0), {})
     known = contracts.contract("responses")
     kept = known.columns
     changes = {

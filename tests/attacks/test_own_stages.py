@@ -10,14 +10,15 @@ import pytest
 import yaml
 
 from affectlake.errors import LakeError
-from affectlake.lake import garbage, layout, repository
-from affectlake.lake.stages import forget_stages
-from affectlake.lake.versions import Manifest, cached_object, list_versions, resolve
-from flows.collect import Wanted, collect_answers
-from pipelines import render
-from tests.chat import ENTRY
-from tests.chat_lakes import make_lake, run
-from tests.fault_server import FaultServer
+from affectlake.flows.collect import Wanted, collect_answers
+from affectlake.lake import garbage, repository
+from affectlake.lake.files import layout
+from affectlake.lake.store.dvc_stages import forget_stages
+from affectlake.lake.store.versions import Manifest, cached_object, list_versions, resolve
+from affectlake.pipelines.engine import dvcfile
+from tests.support.chat import ENTRY
+from tests.support.chat_lakes import make_lake, run
+from tests.support.fault_server import FaultServer
 
 FILES = {"figures/numbers.txt": "1\n", "figures/all/a.txt": "2\n", "figures/all/deep/b.txt": "3\n"}
 SCRIPT = """\
@@ -292,14 +293,14 @@ def test_a_stage_that_clashes_with_ours_is_refused_by_name(lake: Path, clash: st
 
 def test_a_stale_stage_of_ours_is_told_and_theirs_is_not(lake: Path) -> None:
     rewrite(lake, "python draw.py 1", "python draw.py 2")
-    render.refuse_stale(lake)
+    dvcfile.refuse_stale(lake)
     rewrite(lake, "affectlake step ingest --step-version", "affectlake step ingest --step-version 9")
     with pytest.raises(LakeError, match="is stale"):
-        render.refuse_stale(lake)
-    assert render.write(lake)
-    render.refuse_stale(lake)
+        dvcfile.refuse_stale(lake)
+    assert dvcfile.write(lake)
+    dvcfile.refuse_stale(lake)
     assert "python draw.py 2" in (lake / "dvc.yaml").read_text()
-    assert not render.write(lake)
+    assert not dvcfile.write(lake)
 
 
 @pytest.mark.parametrize(
@@ -316,8 +317,8 @@ def test_whatever_a_user_wrote_means_the_same_afterwards(lake: Path, text: str) 
     from ruamel.yaml import YAML
 
     (lake / "dvc.yaml").write_text(text)
-    assert render.write(lake)
-    render.refuse_stale(lake)
+    assert dvcfile.write(lake)
+    dvcfile.refuse_stale(lake)
     written = (lake / "dvc.yaml").read_text()
     was, now = (YAML(typ="safe").load(one) for one in (text, written))
     assert now | {"stages": {}} == was | {"stages": {}}
@@ -326,15 +327,15 @@ def test_whatever_a_user_wrote_means_the_same_afterwards(lake: Path, text: str) 
         assert [line.strip() for line in text.splitlines() if line.strip().startswith("#")] == [
             line.strip() for line in written.splitlines()[2:] if line.strip().startswith("#")
         ]
-    assert not render.write(lake)
+    assert not dvcfile.write(lake)
 
 
 def test_a_study_without_them_is_rendered_as_ever(lake: Path) -> None:
-    from pipelines.params import load
+    from affectlake.pipelines.params.study import load
 
     (lake / "dvc.yaml").unlink()
-    assert render.write(lake)
-    assert (lake / "dvc.yaml").read_text() == render.render(load(lake))
+    assert dvcfile.write(lake)
+    assert (lake / "dvc.yaml").read_text() == dvcfile.render(load(lake))
 
 
 def test_ours_are_forgotten_and_their_tables_go(lake: Path) -> None:

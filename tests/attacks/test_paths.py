@@ -16,20 +16,22 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
-from conftest import put
 
 from affectlake.errors import LakeError
-from affectlake.lake import factory, growing, layout, repository
+from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
-from affectlake.lake.mapping import map_lists
-from affectlake.lake.parts import write_parts
+from affectlake.lake.files import layout
 from affectlake.lake.recovery import recover
-from affectlake.lake.remotes import open_remote
-from affectlake.lake.sharing import pull, push
-from affectlake.lake.stages import forget_stages
-from affectlake.lake.versions import Manifest, cached_object, list_versions, resolve
-from tests.chat import ENTRY
-from tests.chat_lakes import make_lake
+from affectlake.lake.store.dvc_stages import forget_stages
+from affectlake.lake.store.remotes import open_remote
+from affectlake.lake.store.versions import Manifest, cached_object, list_versions, resolve
+from affectlake.lake.tables import appending, factory
+from affectlake.lake.tables.memmaps import map_lists
+from affectlake.lake.tables.parts import write_parts
+from affectlake.lake.transfer import pull, push
+from tests.support.chat import ENTRY
+from tests.support.chat_lakes import make_lake
+from tests.support.lakes import put
 
 OUTPUT = "captions/model"
 TINY = factory.tiny_lake(12)
@@ -168,14 +170,14 @@ def test_a_run_in_a_cloned_lake_leaves_other_folders_alone_and_what_it_says_lead
 
 
 def append(lake: Path, n: int = 3) -> None:
-    growing.append(lake, OUTPUT, TINY["captions"][:n], {"stimuli": TINY["stimuli"].lazy()})
+    appending.append(lake, OUTPUT, TINY["captions"][:n], {"stimuli": TINY["stimuli"].lazy()})
 
 
 def test_a_symbolic_link_among_the_tables_is_not_followed(published: Path, victim: Path) -> None:
     append(published)
     before = contents(victim)
     for link, act in (
-        (layout.table_folder(OUTPUT), lambda: growing._place(published, OUTPUT, [])),
+        (layout.table_folder(OUTPUT), lambda: appending._place(published, OUTPUT, [])),
         (layout.TABLES / "captions", lambda: put_captions(published)),
         (layout.table_folder("stimuli"), lambda: put(published, 14)),
         (layout.TABLES, lambda: put(published, 14)),
@@ -196,7 +198,7 @@ def test_a_symbolic_link_among_the_tables_is_not_followed(published: Path, victi
 
 
 def put_captions(lake: Path) -> None:
-    growing.append(lake, OUTPUT, TINY["captions"][3:6], {"stimuli": TINY["stimuli"].lazy()})
+    appending.append(lake, OUTPUT, TINY["captions"][3:6], {"stimuli": TINY["stimuli"].lazy()})
 
 
 def test_a_checkout_through_a_linked_folder_of_tables_is_refused(published: Path, tmp_path: Path) -> None:
@@ -241,7 +243,7 @@ def test_a_listing_that_leads_elsewhere_is_refused(published: Path, victim: Path
     (published / layout.UNRECORDED / "captions").mkdir(parents=True, exist_ok=True)
     (published / layout.UNRECORDED / OUTPUT).touch()  # the mark of an append that was cut off
     for act in (
-        lambda: growing.settle(published),
+        lambda: appending.settle(published),
         lambda: recover(published, quiet),
         lambda: repository.publish(published),
     ):
@@ -382,7 +384,7 @@ def test_old_files_of_others_in_a_remotes_folder_stay(shared: Path) -> None:
 
 
 def test_a_subject_of_any_name_has_a_file_of_its_own_in_its_folder(lake: Path) -> None:
-    from affectlake.lake.contracts import contract
+    from affectlake.lake.tables.contracts import contract
 
     names = ["../../../../victim", "a/b", "..", "S1"]
     betas = factory.tiny_lake(4)["betas"]

@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 
 from affectlake.errors import LeaseError
-from affectlake.judge import lease
-from flows import prefect_server
+from affectlake.flows import prefect_server
+from affectlake.process import lease
 
 HOLDS = """
 import sys
 from pathlib import Path
-from affectlake.judge.lease import hold
+from affectlake.process.lease import hold
 with hold(Path(sys.argv[1]), "a"):
     print("held", flush=True)
     sys.stdin.read()

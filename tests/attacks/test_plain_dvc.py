@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from affectlake.lake.sharing import push
-from affectlake.lake.versions import list_versions
-from flows.collect import Wanted, collect_answers
+from affectlake.flows.collect import Wanted, collect_answers
+from affectlake.lake.store.versions import list_versions
+from affectlake.lake.transfer import push
 from tests.attacks.asking_lakes import called, change, git, make_asking_lake
-from tests.chat_lakes import run
-from tests.fault_server import FaultServer
+from tests.support.chat_lakes import run
+from tests.support.fault_server import FaultServer
 
 
 def quiet(_line: str) -> None:

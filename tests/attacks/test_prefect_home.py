@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from affectlake.errors import LakeError
-from tests.chat import ENTRY
-from tests.chat_lakes import make_lake
+from tests.support.chat import ENTRY
+from tests.support.chat_lakes import make_lake
 
 PREFECTS = ("PREFECT_HOME", "PREFECT_PROFILES_PATH", "PREFECT_API_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
 NEWER = "27d8f4e1a6c9"  # a migration that the Prefect installed here does not know
@@ -99,7 +99,7 @@ def test_two_runs_at_once_in_a_home_that_the_user_names(lake: Path, home: Path, 
 def settings_of(env: dict[str, str]) -> tuple[str, str, str, str]:
     """Return Prefect's API, key, level of logging and database in a process of this tool."""
     program = (
-        "from flows.process import configure_process as c; c()\n"
+        "from affectlake.process.environment import configure_process as c; c()\n"
         "from prefect.settings import get_current_settings\n"
         "s = get_current_settings()\n"
         "database = s.server.database.connection_url.get_secret_value()\n"
@@ -143,7 +143,7 @@ def test_a_server_that_takes_too_long_is_told_with_the_limit(lake: Path, home: P
 
 
 def test_waiting_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows import prefect_server
+    from affectlake.flows import prefect_server
 
     monkeypatch.setattr(prefect_server, "SAID_AFTER_S", 0.2)
     said: list[str] = []

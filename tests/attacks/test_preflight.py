@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from affectlake.errors import LakeError
+from affectlake.flows.build import build
+from affectlake.flows.collect import Wanted, collect_answers
 from affectlake.lake import repository
-from affectlake.lake.dvc_secrets import secret_keys
 from affectlake.lake.preflight import refuse_unpublishable
-from affectlake.lake.versions import list_versions
-from flows.build import build
-from flows.collect import Wanted, collect_answers
-from pipelines.journals import make_ready, waiting
+from affectlake.lake.store.dvc_secrets import secret_keys
+from affectlake.lake.store.versions import list_versions
+from affectlake.pipelines.collection.publishing import make_ready, waiting
 from tests.attacks.asking_lakes import called, change, git, make_asking_lake
-from tests.fault_server import FaultServer
+from tests.support.fault_server import FaultServer
 
 SECRET = "hunter-2-of-the-tests"
 
@@ -183,7 +183,9 @@ READ_ONLY = """
 set -e
 mount --bind "$2" "$2"
 mount -o remount,ro,bind "$2"
-"$3" -c "import sys, pathlib, pipelines.journals as j; j.make_ready(pathlib.Path(sys.argv[1]), 'tiny', print)" "$1"
+"$3" -c "import sys, pathlib
+import affectlake.pipelines.collection.publishing as j
+j.make_ready(pathlib.Path(sys.argv[1]), 'tiny', print)" "$1"
 """
 
 

@@ -19,26 +19,28 @@ import polars as pl
 import pytest
 import yaml
 
-from affectlake.judge import responses as judged
-from affectlake.judge.collecting import collect
-from affectlake.judge.journal import Journal
-from affectlake.judge.limits import Target
-from affectlake.judge.parsing import Weighed
-from affectlake.lake import contracts, expectations, growing, layout, repository
-from affectlake.lake.contracts import contract
-from affectlake.lake.factory import tiny_lake
-from affectlake.lake.parts import write_parts
-from affectlake.lake.row_faults import row_faults
-from affectlake.lake.versions import list_versions
-from affectlake.lake.writing import read_output
-from flows.collect import Wanted, collect_answers
-from pipelines.asking import keep_answers, plan_questions
-from pipelines.collection import Status, statuses
-from pipelines.journals import open_journal, publish_waiting, waiting
-from pipelines.params import load
-from tests.chat import ENTRY
-from tests.chat_lakes import make_lake, run
-from tests.fault_server import FaultServer
+from affectlake.flows.collect import Wanted, collect_answers
+from affectlake.judge.requests.collector import collect
+from affectlake.judge.requests.journal import Journal
+from affectlake.judge.requests.request_limits import Target
+from affectlake.judge.responses import tables as judged
+from affectlake.judge.responses.parsing import Weighed
+from affectlake.lake import repository
+from affectlake.lake.files import layout
+from affectlake.lake.store.versions import list_versions
+from affectlake.lake.tables import appending, contracts, expectations
+from affectlake.lake.tables.contracts import contract
+from affectlake.lake.tables.factory import tiny_lake
+from affectlake.lake.tables.parts import write_parts
+from affectlake.lake.tables.row_faults import row_faults
+from affectlake.lake.tables.writing import read_output
+from affectlake.pipelines.collection.planning import keep_answers, plan_questions
+from affectlake.pipelines.collection.publishing import open_journal, publish_waiting, waiting
+from affectlake.pipelines.collection.status import Status, statuses
+from affectlake.pipelines.params.study import load
+from tests.support.chat import ENTRY
+from tests.support.chat_lakes import make_lake, run
+from tests.support.fault_server import FaultServer
 
 N_MAIN = 435
 PROCESS = Path(__file__).with_name("publishing_process.py")
@@ -117,7 +119,7 @@ def change(path: Path, sql: str, *values: object) -> None:
 
 
 def status(lake: Path, *options: str) -> str:
-    command = ["affectlake", "collection", "status", "--lake", str(lake), *options]
+    command = ["affectlake", "status", "--lake", str(lake), *options]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
@@ -222,13 +224,13 @@ def test_whatever_breaks_breaks_its_own_row(lake: Path, server: FaultServer) -> 
 
 
 POINTS = [
-    ("affectlake.judge.journal", "Journal", "review", "before"),
-    ("affectlake.judge.journal", "Journal", "review", "after"),
-    ("affectlake.judge.journal", "Journal", "set_aside", "before"),
-    ("affectlake.judge.journal", "Journal", "set_aside", "after"),
-    ("pipelines.journals", "-", "keep_answers", "after"),
+    ("affectlake.judge.requests.journal", "Journal", "review", "before"),
+    ("affectlake.judge.requests.journal", "Journal", "review", "after"),
+    ("affectlake.judge.requests.journal", "Journal", "set_aside", "before"),
+    ("affectlake.judge.requests.journal", "Journal", "set_aside", "after"),
+    ("affectlake.pipelines.collection.publishing", "-", "keep_answers", "after"),
     ("affectlake.lake.repository", "-", "publish_collected", "after"),
-    ("affectlake.judge.journal", "Journal", "forget", "after"),
+    ("affectlake.judge.requests.journal", "Journal", "forget", "after"),
 ]
 
 
@@ -293,7 +295,10 @@ def test_parts_of_the_contract_before_and_of_today_are_one_table(
     with monkeypatch.context() as patch:
         patch.setattr(contracts, "contracts", lambda: before)
         patch.setattr(judged, "response_rows", judged.response_rows)
-        patch.setattr("pipelines.asking.response_rows", lambda *given: judged.response_rows(*given).drop(new))
+        patch.setattr(
+            "affectlake.pipelines.collection.planning.response_rows",
+            lambda *given: judged.response_rows(*given).drop(new),
+        )
         assert publish_waiting(lake, "tiny", quiet).n_added == 20
         assert "thinking" not in rows(lake).columns
     collect_answers(lake, Wanted("tiny"), quiet)
@@ -376,5 +381,5 @@ def test_answers_handed_over_at_once_are_still_refused_as_a_whole(lake: Path, se
     agent = plan_questions(lake, load(lake), "tiny", "main").agent
     with pytest.raises(Exception, match="attempts"), repository.writing(lake, "test"):
         keep_answers(lake, agent, [one._replace(attempts=0) for one in answers])
-    assert growing.next_part(lake, "responses/tiny") == 0
+    assert appending.next_part(lake, "responses/tiny") == 0
     assert list((lake / layout.QUARANTINE).iterdir())

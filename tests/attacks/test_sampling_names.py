@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from affectlake.errors import UsageError
-from affectlake.judge.collecting import collect
-from affectlake.judge.journal import Journal
-from affectlake.judge.keys import canonical
-from affectlake.judge.limits import Limits, Target
-from affectlake.judge.planning import make_plan
-from tests.chat import agent, materials, trials
-from tests.fault_server import FaultServer
+from affectlake.judge.requests.collector import collect
+from affectlake.judge.requests.journal import Journal
+from affectlake.judge.requests.request_limits import Limits, Target
+from affectlake.judge.trials.plan import make_plan
+from affectlake.judge.trials.request_keys import canonical
+from tests.support.chat import agent, materials, trials
+from tests.support.fault_server import FaultServer
 
 REFUSES = {
     "max_tokens": "Unsupported parameter: 'max_tokens' is not supported with this model. "

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from affectlake.errors import CollectionError
-from affectlake.judge.collecting import collect
-from affectlake.judge.journal import Journal
-from affectlake.judge.limits import Limits, Target
-from affectlake.judge.responses import response_rows
-from tests.chat import agent
-from tests.fault_server import FaultServer
-from tests.questions import make_questions
+from affectlake.judge.requests.collector import collect
+from affectlake.judge.requests.journal import Journal
+from affectlake.judge.requests.request_limits import Limits, Target
+from affectlake.judge.responses.tables import response_rows
+from tests.support.chat import agent
+from tests.support.fault_server import FaultServer
+from tests.support.questions import make_questions
 
 ONE = Limits(start=1, concurrency=1)
 

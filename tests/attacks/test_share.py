@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from affectlake.errors import UsageError
-from affectlake.judge.planning import Plan, make_plan
-from affectlake.judge.shares import Share, parse_share
-from affectlake.lake.writing import read_output
-from flows.collect import Wanted, collect_answers, estimated
-from tests.chat import ENTRY, agent, answered, materials, trials
-from tests.chat_lakes import make_lake
-from tests.fault_server import FaultServer
+from affectlake.flows.collect import Wanted, collect_answers, estimated
+from affectlake.judge.trials.plan import Plan, make_plan
+from affectlake.judge.trials.shares import Share, parse_share
+from affectlake.lake.tables.writing import read_output
+from tests.support.chat import ENTRY, agent, answered, materials, trials
+from tests.support.chat_lakes import make_lake
+from tests.support.fault_server import FaultServer
 
 N = 20
 

@@ -12,22 +12,22 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from affectlake.judge.collecting import collect
-from affectlake.judge.limits import Target
-from affectlake.lake import layout
+from affectlake.cli import main
+from affectlake.flows import build as building
+from affectlake.flows import collect as collecting
+from affectlake.flows.collect import Wanted, collect_answers
+from affectlake.judge.requests.collector import collect
+from affectlake.judge.requests.request_limits import Target
 from affectlake.lake.checkout import checkout
-from affectlake.lake.marks import mark_unrecorded
-from affectlake.lake.versions import Manifest, list_versions, resolve
-from flows import build as building
-from flows import cli
-from flows import collect as collecting
-from flows.collect import Wanted, collect_answers
-from pipelines.asking import plan_questions
-from pipelines.journals import open_journal, waiting
-from pipelines.params import load
-from tests.chat import ENTRY
-from tests.chat_lakes import make_lake, run, stage_by_stage
-from tests.fault_server import FaultServer
+from affectlake.lake.files import layout
+from affectlake.lake.store.unrecorded import mark_unrecorded
+from affectlake.lake.store.versions import Manifest, list_versions, resolve
+from affectlake.pipelines.collection.planning import plan_questions
+from affectlake.pipelines.collection.publishing import open_journal, waiting
+from affectlake.pipelines.params.study import load
+from tests.support.chat import ENTRY
+from tests.support.chat_lakes import make_lake, run, stage_by_stage
+from tests.support.fault_server import FaultServer
 
 Set = Callable[[Path], None]
 
@@ -61,7 +61,7 @@ def lake(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(
         collecting, "run_collection", lambda lake, wanted, say, show, _ended: collect_answers(lake, wanted, say, show)
     )
-    monkeypatch.setattr("pipelines.reporting.write_report", lambda lake, name: lake / name)
+    monkeypatch.setattr("affectlake.pipelines.outputs.report.write_report", lambda lake, name: lake / name)
     return shutil.copytree(origin, tmp_path / "lake", symlinks=True)
 
 
@@ -184,7 +184,7 @@ def words_of(lake: Path, command: str, capsys: pytest.CaptureFixture[str]) -> st
         return f"{done.stdout}{done.stderr}" if done.returncode else ""
     capsys.readouterr()
     try:
-        cli.main([words[0], *words[1:], "--lake", str(lake)])
+        main.main([words[0], *words[1:], "--lake", str(lake)])
     except SystemExit as ended:
         said = capsys.readouterr()
         assert "Traceback" not in said.err

@@ -5,18 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import put
 
+from affectlake.cli.main import main
 from affectlake.errors import VersionError
 from affectlake.lake import garbage, repository
 from affectlake.lake.checkout import checkout
-from affectlake.lake.integrity import check
+from affectlake.lake.fsck import check
 from affectlake.lake.query import query
 from affectlake.lake.recovery import recover
-from affectlake.lake.sharing import pull, push
-from affectlake.lake.versions import list_versions, resolve
-from flows.cli import main
+from affectlake.lake.store.versions import list_versions, resolve
+from affectlake.lake.transfer import pull, push
 from tests.attacks.asking_lakes import git
+from tests.support.lakes import put
 
 ODD = ("paper", "v0", "v01", "v1a", "V3", "vv1", "archive/v1", "v9/old", "ärger", "v")
 

@@ -12,18 +12,18 @@ import polars as pl
 import pytest
 import yaml
 
-from affectlake.judge.shares import Share
+from affectlake.flows.collect import Wanted, collect_answers
+from affectlake.judge.trials.shares import Share
 from affectlake.lake import repository
-from affectlake.lake.versions import list_versions
-from affectlake.lake.writing import read_output
-from flows.collect import Wanted, collect_answers
-from pipelines.joining import join
-from pipelines.journals import Published
-from pipelines.params import load
+from affectlake.lake.store.versions import list_versions
+from affectlake.lake.tables.writing import read_output
+from affectlake.pipelines.collection.joining import join
+from affectlake.pipelines.collection.publishing import Published
+from affectlake.pipelines.params.study import load
 from tests.attacks.two_lakes import contents, git, quiet
-from tests.chat import ENTRY
-from tests.chat_lakes import make_lake
-from tests.fault_server import FaultServer
+from tests.support.chat import ENTRY
+from tests.support.chat_lakes import make_lake
+from tests.support.fault_server import FaultServer
 
 AFFECTLAKE = Path(sys.executable).with_name("affectlake")
 
@@ -120,7 +120,7 @@ def test_a_merge_by_git_in_conflict_is_joined(merged: tuple[Person, Person]) -> 
     assert "params.yaml differs in: agents.tiny.in_flight (ours 3, theirs 5)" in said
     assert "responses/tiny: " in said
     assert before.items() <= contents(ann.lake).items()
-    assert "tiny · main" in ann.says("collection", "status")
+    assert "tiny · main" in ann.says("status")
     assert "up to date" in ann.says("steps")
     assert git(ann.lake, "status", "--porcelain") == ""
 
@@ -161,7 +161,7 @@ def test_what_waits_here_is_published_first_and_parameters_are_said(
     collect_answers(theirs, Wanted("tiny", limit=120), quiet)
     waiting = Wanted("tiny", limit=30)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("flows.collect.publish_waiting", lambda *_: Published(0, None))
+        patch.setattr("affectlake.flows.collect.publish_waiting", lambda *_: Published(0, None))
         collect_answers(ours, waiting, quiet)
 
     said: list[str] = []

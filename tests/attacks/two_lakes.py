@@ -9,12 +9,15 @@ from pathlib import Path
 import polars as pl
 import yaml
 
-from affectlake.lake import factory, growing, joining, layout, repository, writing
-from affectlake.lake.joining import Joined, Parting, Settled
+from affectlake.lake import repository
+from affectlake.lake.files import layout
+from affectlake.lake.joining import join as joining
+from affectlake.lake.joining.join import Joined, Parting, Settled
 from affectlake.lake.recovery import recover
-from affectlake.lake.sharing import push
-from affectlake.lake.stages import record_done
-from affectlake.lake.versions import Manifest, list_versions
+from affectlake.lake.store.dvc_stages import record_done
+from affectlake.lake.store.versions import Manifest, list_versions
+from affectlake.lake.tables import appending, factory, writing
+from affectlake.lake.transfer import push
 
 Row = tuple[bytes, str | None, str | None]
 """An answer as a test thinks of it: key, text, and kind of failure."""
@@ -87,7 +90,7 @@ def add(lake: Path, agent: str, *rows: Row, publish: bool = True) -> None:
     frame = pl.concat(
         _ONE.with_columns(
             pl.lit(agent).alias("agent"),
-            shard=pl.lit(growing.next_part(lake, output), dtype=pl.Int32),
+            shard=pl.lit(appending.next_part(lake, output), dtype=pl.Int32),
             request_key=pl.lit(key),
             answer=pl.lit(text, dtype=pl.String),
             error_kind=pl.lit(kind, dtype=pl.String),
@@ -95,7 +98,7 @@ def add(lake: Path, agent: str, *rows: Row, publish: bool = True) -> None:
         )
         for key, text, kind in rows
     )
-    growing.append(lake, output, frame, {})
+    appending.append(lake, output, frame, {})
     if publish:
         repository.publish(lake)
 
@@ -113,7 +116,7 @@ def propose(lake: Path, agent: str, n: int) -> None:
         )
         for k in range(2, 2 + n)
     )
-    growing.append(lake, output, frame, {})
+    appending.append(lake, output, frame, {})
     repository.publish(lake)
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import orjson
 
-from affectlake.judge.commands import ServerCommand
-from affectlake.judge.questions import Question
-from affectlake.judge.serving import Served, serve
+from affectlake.judge.requests.server_process import Served, serve
+from affectlake.judge.server_command import ServerCommand
+from affectlake.judge.trials.questions import Question
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "tests" / "vllm" / "site"

@@ -17,12 +17,12 @@ import pytest
 from PIL import Image
 
 from affectlake.errors import CollectionError
-from affectlake.judge.answers import Answer
-from affectlake.judge.collecting import collect
-from affectlake.judge.journal import Journal
-from affectlake.judge.limits import Limits, Target
-from affectlake.judge.questions import Question
-from affectlake.judge.serving import Served
+from affectlake.judge.requests.answers import Answer
+from affectlake.judge.requests.collector import collect
+from affectlake.judge.requests.journal import Journal
+from affectlake.judge.requests.request_limits import Limits, Target
+from affectlake.judge.requests.server_process import Served
+from affectlake.judge.trials.questions import Question
 from tests.vllm.servers import make_models, python, question, vllm
 
 pytestmark = pytest.mark.vllm

@@ -136,13 +136,6 @@ def relabelled(rsm: NDArray[np.floating], rng: np.random.Generator, count: int) 
     return np.stack([rsm[np.ix_(order, order)] for order in orders]).astype(np.float64)
 
 
-def permutation_p(value: float, null: NDArray[np.floating]) -> float:
-    """Return the two-tailed p of a value under its null: (1 + as extreme) / (1 + drawn)."""
-    if np.isnan(value):
-        return float("nan")
-    return float((1 + (np.abs(null) >= abs(value) - 1e-12).sum()) / (1 + len(null)))
-
-
 def map_p_values(values: NDArray[np.floating], null: NDArray[np.floating]) -> Array:
     """Return the two-tailed permutation p of every voxel of a map; NaN where the map is, or where nothing was drawn.
 
@@ -191,23 +184,6 @@ def share_won(a: NDArray[np.floating], b: NDArray[np.floating]) -> Win:
     if n == 0:
         return Win(float("nan"), 0)
     return Win(float(((a[both] > b[both]) + 0.5 * (a[both] == b[both])).mean()), n)
-
-
-class Histogram(NamedTuple):
-    """Voxels of two maps, counted: counts int64 (bins, bins), first axis `a`; `edges` float64 (bins + 1,) of both."""
-
-    counts: NDArray[np.int64]
-    edges: Array
-
-
-def joint_histogram(a: NDArray[np.floating], b: NDArray[np.floating], bins: int = 50) -> Histogram:
-    """Count the voxels of two maps in the squares of one grid that holds both; NaN is left out."""
-    both = ~(np.isnan(a) | np.isnan(b))
-    values = np.concatenate([a[both], b[both]]).astype(np.float64)
-    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
-    edges = np.linspace(low, high if high > low else low + 1e-6, bins + 1)
-    counts, _, _ = np.histogram2d(a[both], b[both], bins=(edges, edges))
-    return Histogram(counts.astype(np.int64), edges)
 
 
 def region_means(maps: NDArray[np.floating], membership: NDArray[np.bool_]) -> Array:

@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 
 from affectlake.errors import AffectlakeError
 from affectlake.geometry.estimates import Estimate, left_out
-
-Z = 1.959963984540054  # normal quantile of 97.5 %
+from affectlake.geometry.intervals import Z
 
 
 def cohen_kappa(counts: NDArray[np.integer]) -> Estimate:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affectlake.geometry.estimates import Estimate, left_out
+from affectlake.geometry.intervals import Z
 
-Z = 1.959963984540054  # normal quantile of 97.5 %
 CHANCE = 1 / 3
 
 

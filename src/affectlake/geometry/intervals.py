@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from affectlake.errors import AffectlakeError
 
+Z = 1.959963984540054
+"""The normal quantile of 97.5 %, for the ends of 95 % intervals; ``scipy.special.ndtri(0.975)``."""
+
 
 class Interval(NamedTuple):
     """Lower and upper ends of a confidence interval, of one shape."""

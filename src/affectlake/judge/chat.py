@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 from affectlake.errors import UsageError
 from affectlake.judge import entries
-from affectlake.judge.commands import ServerCommand
 from affectlake.judge.protocols import ONE_TOKEN_LIMIT, PROTOCOLS, Modality, Protocol, Sampling
+from affectlake.judge.server_command import ServerCommand
 
 _OURS = ("model", "messages", "max_tokens", "temperature", "top_p", "seed", "logprobs", "top_logprobs",
          "structured_outputs", "stream", "n")  # fmt: skip

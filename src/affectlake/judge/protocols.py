@@ -44,7 +44,7 @@ class Protocol:
     before, after : str
         What is said before and after the three stimuli; empty: nothing.
     reading : {'key-phrase', 'location', 'one-token'}
-        How the answer is read (:mod:`affectlake.judge.parsing`).
+        How the answer is read (:mod:`affectlake.judge.responses.parsing`).
     labelled : bool
         Whether each video stands after its number.
     """

@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from affectlake.errors import LakeError, VersionError
-from affectlake.lake import layout
-from affectlake.lake.files import clone, md5_of, sync_folder, write_whole
-from affectlake.lake.git import git
-from affectlake.lake.integrity import verify
-from affectlake.lake.layout import STATE
-from affectlake.lake.merges import refuse_unjoined
-from affectlake.lake.names import is_output, own_path
-from affectlake.lake.stages import refuse_cut_off, refuse_edited
-from affectlake.lake.versions import File, Manifest, Version, blobs, cached_object, list_versions, read_blobs
+from affectlake.lake.files import layout
+from affectlake.lake.files.atomic import clone, md5_of, sync_folder, write_whole
+from affectlake.lake.files.git import git
+from affectlake.lake.files.layout import STATE
+from affectlake.lake.files.names import is_output, own_path
+from affectlake.lake.fsck import verify
+from affectlake.lake.store.dvc_stages import refuse_cut_off, refuse_edited
+from affectlake.lake.store.merges import refuse_unjoined
+from affectlake.lake.store.versions import File, Manifest, Version, blobs, cached_object, list_versions, read_blobs
 
 _SHOWN = 5  # of the files that were put aside
 _UNFINISHED = layout.STAGING / "checkout-of"  # holds the name of the version while its checkout goes on

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import polars as pl
 
 from affectlake.errors import UsageError, VersionError, nearest
-from affectlake.lake import contracts
-from affectlake.lake.known_hashes import whole_files
-from affectlake.lake.scanning import scan_files, schema_of
-from affectlake.lake.uniting import POLARS, wider
-from affectlake.lake.versions import File, Manifest, Version
+from affectlake.lake.store.known_hashes import whole_files
+from affectlake.lake.store.versions import File, Manifest, Version
+from affectlake.lake.tables import contracts
+from affectlake.lake.tables.scanning import scan_files, schema_of
+from affectlake.lake.tables.uniting import POLARS, wider
 
 
 class OutputDiff(NamedTuple):

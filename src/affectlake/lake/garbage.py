@@ -3,7 +3,7 @@
 An object stays if any commit of any branch, tag or stash names it, if the working ``dvc.lock`` or any ``.dvc`` file
 does, if an MLflow run was fitted on it, or if it is young (a writer may be about to name it). Where the cache lies
 outside the lake, others may use it: they are named, and what they refer to stays too. Mapped arrays
-(:mod:`~affectlake.lake.mapping`) stay as long as the listing that they were made from.
+(:mod:`~affectlake.lake.tables.memmaps`) stay as long as the listing that they were made from.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from affectlake.errors import UsageError
-from affectlake.lake.dvc_settings import cache_folder, is_shared
-from affectlake.lake.mapping import mapped_files
-from affectlake.lake.names import is_digest
-from affectlake.lake.references import referred
+from affectlake.lake.files.names import is_digest
+from affectlake.lake.store.dvc_settings import cache_folder, is_shared
+from affectlake.lake.store.references import referred
+from affectlake.lake.tables.memmaps import mapped_files
 
 YOUNG_S = 24 * 3600.0
 YOUNG_SHARED_S = 14 * YOUNG_S

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from affectlake.errors import LakeError
-from affectlake.lake import layout
-from affectlake.lake.cache import refuse_behind
-from affectlake.lake.git import branch_of, git_path
+from affectlake.lake.files import layout
+from affectlake.lake.files.git import branch_of, git_path
 from affectlake.lake.recovery import recover
 from affectlake.lake.repository import rehearse
-from affectlake.lake.versions import cache_folder
+from affectlake.lake.store.cache import refuse_behind
+from affectlake.lake.store.versions import cache_folder
 
 ROOM_BYTES = 64 << 20
 """Room that must be left on each disk for a version to be begun."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import duckdb
 
 from affectlake.errors import QueryError, VersionError, nearest
-from affectlake.lake.versions import resolve
-from affectlake.lake.views import Named, in_quotes, open_views
+from affectlake.lake.store.versions import resolve
+from affectlake.lake.tables.views import Named, in_quotes, open_views
 
 if TYPE_CHECKING:  # imported late: it takes longer than most queries do
     import pyarrow as pa

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from affectlake.lake import layout
-from affectlake.lake.advancing import finish_advance
+from affectlake.lake.advance import finish_advance
 from affectlake.lake.checkout import finish_checkout
-from affectlake.lake.files import UNFINISHED
-from affectlake.lake.growing import settle
-from affectlake.lake.merges import refuse_unjoined
-from affectlake.lake.names import own_path
-from affectlake.lake.stages import mend_lock, refuse_edited, restore_missing
+from affectlake.lake.files import layout
+from affectlake.lake.files.atomic import UNFINISHED
+from affectlake.lake.files.names import own_path
+from affectlake.lake.store.dvc_stages import mend_lock, refuse_edited, restore_missing
+from affectlake.lake.store.merges import refuse_unjoined
+from affectlake.lake.tables.appending import settle
 
 
 def recover(lake: Path, say: Callable[[str], None]) -> None:

@@ -25,8 +25,8 @@ __all__ = [
 
 def figure_files(inputs: ReportInputs, folder: Path) -> list[Path]:
     """Write every figure of the report into `folder` as SVG, PNG and CSV files and return their paths."""
-    from affectlake.report.atlas import legend
     from affectlake.report.export import write_figures
+    from affectlake.report.figures.stimulus_map import legend
     from affectlake.report.page import named_figures
 
     return write_figures(named_figures(inputs), legend(inputs), folder)

@@ -8,11 +8,10 @@ from typing import Any
 import polars as pl
 
 from affectlake.report.inputs import ReportInputs
-from affectlake.report.wording import MISSING, count, decimal
+from affectlake.report.number_format import MISSING, count, decimal
 
 KEY = ["agent", "seed", "analysis", "measure", "dimension", "rating", "setting"]
 PAIRED = ["agent", "against", "analysis", "measure"]
-DETAIL = ("rating_correlation",)  # thousands of rows: only counted
 
 
 def moved(before: ReportInputs, after: ReportInputs) -> list[dict[str, Any]]:

@@ -8,8 +8,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from affectlake.errors import UsageError
-from affectlake.report.atlas import LegendEntry
-from affectlake.report.svg import Figure
+from affectlake.report.figures.stimulus_map import LegendEntry
+from affectlake.report.figures.svg import Figure
 
 ZOOM = 2.0  # pixels of the PNG for a unit of the drawing
 _SVG = re.compile(r"<svg\b.*?</svg>", re.DOTALL)

@@ -11,11 +11,31 @@ import polars as pl
 import yaml
 from markupsafe import Markup
 
-from affectlake.report import across, analyses, atlas, brain, charts, gallery, heatmap, network, positions
-from affectlake.report.facts import AgentFacts, Estimate, agent_facts, agents, of_agent, of_fit, rating_names
+from affectlake.report.agent_summary import AgentFacts, Estimate, agent_facts, agents, of_agent, of_fit, rating_names
+from affectlake.report.figures import (
+    agent_comparison,
+    analyses,
+    brain_maps,
+    charts,
+    emotion_graph,
+    gallery,
+    heatmap,
+    positions,
+    stimulus_map,
+)
+from affectlake.report.figures.svg import Figure
 from affectlake.report.inputs import ReportInputs
-from affectlake.report.svg import Figure
-from affectlake.report.wording import MISSING, count, counted, decimal, level, listed, percent, percent_range, size
+from affectlake.report.number_format import (
+    MISSING,
+    count,
+    counted,
+    decimal,
+    level,
+    listed,
+    percent,
+    percent_range,
+    size,
+)
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -54,11 +74,11 @@ def render(inputs: ReportInputs) -> str:
 
 def named_figures(inputs: ReportInputs) -> dict[str, Figure]:
     """Return every figure by the name of its files: ``AGENT-NAME``; of all agents ``all-NAME`` or ``brain-NAME``."""
-    entries = atlas.legend(inputs)
+    entries = stimulus_map.legend(inputs)
     found = [_agent(inputs, agent, entries) for agent in agents(inputs)]
     own = {f"{one.facts.agent}-{name}": figure for one in found for name, _, figure in one.figures}
     order = {} if (shown := _order(inputs)) is None else {"all-order": shown}
-    brains = brain.figures(inputs.brain, [one.facts.agent for one in found])
+    brains = brain_maps.figures(inputs.brain, [one.facts.agent for one in found])
     together = {f"all-{name}": figure for name, _, figure in _together(inputs, found)}
     return together | order | own | {f"brain-{name}": figure for name, _, figure in brains}
 
@@ -82,13 +102,13 @@ def environment() -> Environment:
 
 
 def _context(inputs: ReportInputs) -> dict[str, Any]:
-    entries = atlas.legend(inputs)
+    entries = stimulus_map.legend(inputs)
     found = [_agent(inputs, agent, entries) for agent in agents(inputs)]
     data = {
-        "stimuli": atlas.stimulus_data(inputs, entries),
+        "stimuli": stimulus_map.stimulus_data(inputs, entries),
         "categories": [entry.name for entry in entries],
         "heat": {one.facts.agent: heatmap.cell_data(one.facts) for one in found},
-        "brain": brain.data(inputs.brain, [one.facts.agent for one in found]),
+        "brain": brain_maps.data(inputs.brain, [one.facts.agent for one in found]),
     }
     return {
         "inputs": inputs,
@@ -100,8 +120,8 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "together": _together(inputs, found),
         "order": _order(inputs),
         "legend": entries,
-        "brain": brain.figures(inputs.brain, [one.facts.agent for one in found]),
-        "colour_rules": atlas.colour_rules(entries),
+        "brain": brain_maps.figures(inputs.brain, [one.facts.agent for one in found]),
+        "colour_rules": stimulus_map.colour_rules(entries),
         "data": _embedded(data),
         "tiles": _tiles(inputs),
         "exclusions": _exclusions(inputs.exclusions),
@@ -118,14 +138,14 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
     }
 
 
-def _agent(inputs: ReportInputs, agent: str, entries: list[atlas.LegendEntry]) -> _Agent:
+def _agent(inputs: ReportInputs, agent: str, entries: list[stimulus_map.LegendEntry]) -> _Agent:
     facts = agent_facts(inputs, agent)
     figures = [
-        ("map", "Map of the stimuli", atlas.draw(inputs, facts, entries)),
+        ("map", "Map of the stimuli", stimulus_map.draw(inputs, facts, entries)),
         ("ratings", "Dimensions and ratings", heatmap.draw(facts)._replace(rows=_correlation_rows(inputs, facts))),
         ("gallery", "Components one by one", gallery.draw(inputs, facts)),
         ("roses", "What single stimuli are made of", gallery.roses(inputs, facts)),
-        ("graph", "Emotion graph", network.draw(inputs, facts)),
+        ("graph", "Emotion graph", emotion_graph.draw(inputs, facts)),
         ("reproducibility", "Reproducibility", analyses.reproducibility(inputs, facts)),
         ("components", "Necessary components", analyses.components(inputs, facts)),
         ("sweeps", "Where it saturates", analyses.sweeps(inputs, facts)),
@@ -142,10 +162,10 @@ def _together(inputs: ReportInputs, found: list[_Agent]) -> list[tuple[str, str,
     """Return the titled figures that set all agents beside one another."""
     every = [one.facts for one in found]
     return [
-        ("accuracy", "How well choices are predicted", across.accuracy(inputs, every)),
-        ("consistency", "Consistency with human ratings", across.human_consistency(inputs, every)),
-        ("agreement", "Agreement on the same triplets", across.agreement(inputs, every)),
-        ("overlaps", "Communities that are alike", across.overlaps(inputs, every)),
+        ("accuracy", "How well choices are predicted", agent_comparison.accuracy(inputs, every)),
+        ("consistency", "Consistency with human ratings", agent_comparison.human_consistency(inputs, every)),
+        ("agreement", "Agreement on the same triplets", agent_comparison.agreement(inputs, every)),
+        ("overlaps", "Communities that are alike", agent_comparison.overlaps(inputs, every)),
     ]
 
 

@@ -1,0 +1,123 @@
+"""Running past slots of a schedule on purpose: one after the other, now, without the scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from affectlake.errors import LeaseError, UsageError
+from affectlake.flows.prefect_server import running_server, start_temporary_server
+from affectlake.flows.schedules.slot_flow import SKIPPED, collect_slot, schedule_named
+from affectlake.flows.schedules.slots import MOST_SLOTS, Slots, slots_between
+from affectlake.pipelines.params.schedules import Schedule
+from affectlake.pipelines.params.study import load
+
+
+class Backfilled(NamedTuple):
+    """What a backfill did: slots it ran, slots that were done before, and whether it was stopped before the end."""
+
+    n_run: int
+    n_known: int
+    stopped: bool
+
+
+def backfill(lake: Path, name: str, start: str, end: str, say: Callable[[str], None], *, again: bool) -> Backfilled:
+    """Run the slots of a schedule from `start` to `end`, both included, the earliest first.
+
+    A run that fails ends it; what is done stays done, so the same command goes on from there.
+
+    Parameters
+    ----------
+    lake : Path
+        Root of the lake.
+    name : str
+        The schedule.
+    start, end : str
+        Moments as ISO 8601 writes them, in the schedule's time zone unless they name another; or days, of which the
+        whole is meant.
+    say : callable
+        Takes one line of progress.
+    again : bool
+        Whether slots that are done are run again.
+
+    Raises
+    ------
+    UsageError
+        No such schedule, a moment that is none, or no slot between them.
+    LeaseError
+        If another run collects the agent's answers.
+    CollectionError
+        If a run fails.
+    """
+    schedule = schedule_named(load(lake), name)
+    slots = _past_slots(schedule, start, end, say)
+    fates = {slot: Slots(lake).fate(name, slot) for slot in slots}
+    known = [slot for slot, fate in fates.items() if fate is not None and fate.state == "done" and not again]
+    to_run = [slot for slot in slots if slot not in known]
+    done_before = f"; {len(known):,} of them are done (--again runs them again)" if known else ""
+    say(f"{name}: {len(slots):,} slots from {slots[0]:%Y-%m-%d %H:%M} to {slots[-1]:%Y-%m-%d %H:%M} UTC{done_before}")
+    with _server(lake, say):
+        for at, slot in enumerate(to_run):
+            flow: Any = collect_slot
+            state = flow(str(lake), name, slot, again, return_state=True)
+            if state.is_cancelled():
+                return Backfilled(at, len(known), stopped=True)
+            state.result()  # raises what ended a run that failed
+            if state.name == SKIPPED:
+                raise LeaseError(f"{name} {slot:%Y-%m-%d %H:%M} UTC was not run", found=state.message or "")
+    return Backfilled(len(to_run), len(known), stopped=False)
+
+
+def _past_slots(schedule: Schedule, start: str, end: str, say: Callable[[str], None]) -> list[datetime]:
+    first = moment("--from", start, schedule.timezone, end_of_day=False)
+    last = moment("--to", end, schedule.timezone, end_of_day=True)
+    now = datetime.now(UTC)
+    slots = slots_between(schedule, first, last) if first <= last else []
+    if len(slots) >= MOST_SLOTS:
+        raise UsageError(f"--from {start} --to {end} has too many slots of {schedule.name}", allowed=f"{MOST_SLOTS:,}")
+    past = [slot for slot in slots if slot <= now]
+    if not past:
+        raise UsageError(
+            f"{schedule.name} has no past slot from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC",
+            wanted=f"a range with slots of '{schedule.cron}' in {schedule.timezone}, the first moment first",
+        )
+    if len(past) < len(slots):
+        say(f"{schedule.name}: {len(slots) - len(past):,} slots are still to come and are left out")
+    return past
+
+
+def moment(option: str, text: str, timezone: str, *, end_of_day: bool) -> datetime:
+    """Return the moment that a text names, in UTC; of a day its beginning or its end.
+
+    Raises
+    ------
+    UsageError
+        If it names none.
+    """
+    zone = ZoneInfo(timezone)
+    try:
+        if len(text) == len("2026-01-31"):
+            day = date.fromisoformat(text) + timedelta(days=int(end_of_day))
+            found = datetime.combine(day, time(), zone) - timedelta(seconds=int(end_of_day))
+        else:
+            found = datetime.fromisoformat(text)
+    except (ValueError, OverflowError) as error:
+        raise UsageError(
+            f"{option} {text} is no moment", wanted="a day or a moment, such as 2026-01-31 or 2026-01-31T14:00"
+        ) from error
+    return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC)
+
+
+@contextmanager
+def _server(lake: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Let the runs be seen on the server that serves this lake, if one was started for it; else on a temporary one."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    api = "" if PREFECT_API_URL.value() else running_server(lake)
+    with temporary_settings({PREFECT_API_URL: api} if api else {}):
+        start_temporary_server(say)
+        yield

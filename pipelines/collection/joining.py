@@ -1,0 +1,126 @@
+"""Joining a lake with another: what waits is published first, and what becomes of parameters.
+
+Rows, versions and names are the lake's (:mod:`affectlake.lake.joining.join`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from affectlake.errors import LeaseError, UsageError
+from affectlake.judge.trials.request_keys import canonical
+from affectlake.lake import repository
+from affectlake.lake.joining import join as joining
+from affectlake.lake.joining.join import Joined, Parting, Settled
+from affectlake.lake.store.merges import merging, torn
+from affectlake.pipelines.collection.publishing import Say, journaled, leases, publish_waiting
+from affectlake.pipelines.params import study
+from affectlake.process import lease
+
+_LONGEST = 40
+_MOST = 8
+
+
+def join(lake: Path, source: str, remote: str, say: Say) -> Joined:
+    """Publish what waits in this lake's journals, then unite it with another lake.
+
+    Parameters
+    ----------
+    lake, source, remote, say
+        As for :func:`affectlake.lake.joining.join`.
+
+    Raises
+    ------
+    AffectlakeError
+        As there, and :func:`affectlake.pipelines.collection.publishing.publish_waiting`.
+    """
+    _publish_first(lake, say)
+    with repository.writing(lake, "affectlake join", wait_s=float("inf"), say=say):
+        return joining.join(lake, source, remote, settled, say)
+
+
+def _publish_first(lake: Path, say: Say) -> None:
+    agents = journaled(lake)
+    if agents and (merging(lake) or torn(lake)):
+        say(f"answers of {', '.join(agents)} that are in no version yet are published by the next `affectlake collect`")
+        return
+    for agent in agents:
+        try:
+            with lease.hold(leases(lake), agent):
+                done = publish_waiting(lake, agent, say)
+        except LeaseError as error:
+            say(f"{error.summary} ({error.found}): what it has not published yet comes with its next version")
+            continue
+        if done.n_added:
+            say(f"{agent}: {done.n_added:,} answers that were in no version are published")
+
+
+def settled(parting: Parting) -> Settled:
+    """Return the parameters of a joined version: ours, with the agents that only the other side has.
+
+    Where a merge by Git is in progress, ours are those in the folder, if they can be read.
+    """
+    try:
+        text = parting.folder.decode()
+        study.parse(text)
+    except (UsageError, UnicodeDecodeError):
+        text = parting.ours.decode()
+    notes: dict[str, None] = {}
+    for theirs in parting.theirs:
+        try:
+            raw = study.parse(theirs.decode()).raw
+        except UsageError as error:
+            notes[f"their params.yaml is left: {error.summary}"] = None
+            continue
+        base = study.parse(parting.base.decode()).raw if parting.base else {"agents": {}}
+        for name in raw["agents"]:
+            if name not in study.parse(text).agents and name not in base["agents"]:
+                text, note = _with_agent(text, theirs.decode(), name)
+                notes[note] = None
+        notes |= dict.fromkeys(_differences(study.parse(text).raw, raw))
+    return Settled(text.encode(), list(notes))
+
+
+def _with_agent(text: str, theirs: str, name: str) -> tuple[str, str]:
+    """Add an agent's entry; one that cannot stand beside ours is left out."""
+    editor, out = study.text_editor(), StringIO()
+    document = editor.load(text)
+    document["agents"][name] = editor.load(theirs)["agents"][name]
+    editor.dump(document, out)
+    try:
+        study.parse(out.getvalue())
+    except UsageError as error:
+        return text, f"params.yaml: their agent {name} is left out: {error.summary}"
+    return out.getvalue(), f"params.yaml: their agent {name} is added"
+
+
+def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    mine, other = dict(_leaves(ours)), dict(_leaves(theirs))
+    found = [
+        f"{key} (ours {_shown(mine, key)}, theirs {_shown(other, key)})"
+        for key in dict.fromkeys([*mine, *other])
+        if (key in mine, mine.get(key)) != (key in other, other.get(key))
+    ]
+    more = f" and {len(found) - _MOST} more" if len(found) > _MOST else ""
+    return [f"params.yaml differs in: {', '.join(found[:_MOST])}{more}"] if found else []
+
+
+def _leaves(node: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key, value in node.items():
+        inner = isinstance(value, Mapping) and value
+        found += _leaves(value, f"{prefix}{key}.") if inner else [(f"{prefix}{key}", value)]
+    return found
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    """Return a value in few words; an address may hold a password, and is not shown."""
+    if key not in values:
+        return "nothing"
+    text = canonical(values[key])
+    if "://" in text:
+        return "an address"
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

@@ -1,0 +1,266 @@
+"""Model runs in MLflow: one run per fit, with its parameters, curve, input hashes, checkpoint and two figures, and one
+per round of collecting answers.
+
+They go to the server that ``MLFLOW_TRACKING_URI`` names, or to ``storage/mlflow.db`` with files beside it. MLflow
+holds what no table may: clocks, hosts and run ids. It never fails what it records: what a server does not take goes to
+``storage/mlflow.db``, and one that has failed is not waited for again in the same process.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import polars as pl
+
+from affectlake.judge.chat import ChatAgent
+from affectlake.judge.requests.run_statistics import Account
+from affectlake.lake.files import layout
+from affectlake.lake.store.versions import Manifest
+from affectlake.pipelines.engine.graph import Stage
+from affectlake.pipelines.engine.tracking_server import RUN_LIMIT_S, ServerError, ask
+from affectlake.pipelines.params.study import Params
+from affectlake.report.model_run_figures import embedding_figure, learning_curve_figure
+from affectlake.secrets import hide
+
+COLLECTION = " collection"  # ends the name of the experiment that holds a study's rounds of collecting
+_ONE_AT_A_TIME = threading.Lock()  # SQLite takes one writer, and MLflow makes the database on first use
+Say = Callable[[str], None]
+_Write = Callable[[Any, str], None]  # given a client and an experiment's id, writes one run
+
+
+def tracking_uri(lake: Path) -> str:
+    """Return where model runs go: ``MLFLOW_TRACKING_URI``, or the lake's own database."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or _own_uri(lake)
+
+
+def record_fits(
+    lake: Path, stage: Stage, params: Params, frames: Mapping[str, pl.DataFrame], scratch: Path, say: Say
+) -> None:
+    """Record every fit of an ``embed`` stage as an MLflow run.
+
+    Parameters
+    ----------
+    lake : Path
+        Root of the lake.
+    stage : Stage
+        The stage that made the fits; its inputs' hashes are recorded.
+    params : Params
+        The study's parameters.
+    frames : mapping of str to polars.DataFrame
+        Its ``embeddings`` and ``learning_curves``.
+    scratch : Path
+        The folder with the checkpoints, ``seed-N.npz``.
+    say : callable
+        Takes a line if the runs are recorded elsewhere, or not at all.
+    """
+
+    def write(seed: int, curve: pl.DataFrame, client: Any, experiment: str) -> None:
+        files = _files(scratch, seed, curve, frames["embeddings"].filter(pl.col("seed") == seed))
+        _record(client, experiment, _facts(lake, stage, params, seed), curve, files)
+
+    curves = frames["learning_curves"].group_by("seed", maintain_order=True)
+    runs: list[_Write] = [partial(write, int(str(seed)), curve) for (seed,), curve in curves]
+    _record_runs(lake, params.study, f"the fits of {stage.agent}", runs, say)
+
+
+def record_collection(lake: Path, params: Params, agent: ChatAgent, trial_set: str, account: Account, say: Say) -> None:
+    """Record a round of collecting as an MLflow run: who was asked how, which engine, which rate, what errors.
+
+    Parameters
+    ----------
+    lake, params, say
+        As for :func:`record_fits`.
+    agent : ChatAgent
+        Whose answers.
+    trial_set : str
+        To which trials.
+    account : Account
+        How it went.
+    """
+    facts = {"agent": agent.name, "trial_set": trial_set, "protocol": agent.protocol, "model": agent.model}
+    facts |= {"revision": agent.revision, "ending": account.ending, "why": account.why[:500]}
+    facts |= {f"sampling.{key}": str(value) for key, value in agent.sampling.as_mapping().items()}
+    for n, server in enumerate(account.servers):
+        facts |= {f"server.{n}.url": server.url, f"server.{n}.engine": server.engine}
+    tags = {"agent": agent.name, "trial_set": trial_set}
+
+    def write(client: Any, experiment: str) -> None:
+        from mlflow.entities import Metric, Param
+
+        now = int(time.time() * 1000)
+        metrics = [Metric(name, float(value), now, 0) for name, value in _measures(account).items()]
+        run = client.create_run(experiment, run_name=f"{agent.name} {trial_set}", tags=tags)
+        client.log_batch(run.info.run_id, metrics, [Param(key, hide(value)) for key, value in facts.items() if value])
+        client.set_terminated(run.info.run_id)
+
+    _record_runs(lake, f"{params.study}{COLLECTION}", f"the rounds of asking {agent.name}", [write], say)
+
+
+def _measures(account: Account) -> dict[str, float]:
+    """Return what is logged as metrics."""
+    n_done = account.n_answered + account.n_failed
+    found: dict[str, float] = {
+        "answered": account.n_answered,
+        "failed": account.n_failed,
+        "parsed": account.n_read,
+        "seconds": account.seconds,
+        "per_second": n_done / account.seconds if account.seconds else 0.0,
+        "prompt_tokens": account.prompt_tokens,
+        "completion_tokens": account.completion_tokens,
+        "cached_tokens": account.cached_tokens,
+    }
+    found |= {f"failed_{kind}": n for kind, n in account.errors.items()}
+    return found | {f"retried_{kind}": n for kind, n in account.retries.items()}
+
+
+class Pace(NamedTuple):
+    """How fast an agent has been asked: rounds, questions done and seconds, over all its records of a trial set.
+
+    `is_known` says whether the records could be read.
+    """
+
+    n_rounds: int
+    n_done: int
+    seconds: float
+    is_known: bool = True
+
+
+def collection_pace(lake: Path, study: str, agent: str, trial_set: str) -> Pace:
+    """Return how fast an agent has been asked; zeros where nothing is recorded, or where MLflow does not answer."""
+    uri = tracking_uri(lake)
+    if uri == _own_uri(lake) and not (lake / layout.MODEL_RUNS).exists():
+        return Pace(0, 0, 0.0)
+    look = partial(_pace, uri, study, agent, trial_set)
+    try:
+        if uri != _own_uri(lake):
+            return ask(uri, look)
+        _look_into(lake / layout.MODEL_RUNS)
+        return look()
+    except Exception:  # whatever the store's own exceptions are, how long it took is not worth failing for
+        return Pace(0, 0, 0.0, is_known=False)
+
+
+def _pace(uri: str, study: str, agent: str, trial_set: str) -> Pace:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(f"{study}{COLLECTION}")
+    if experiment is None:
+        return Pace(0, 0, 0.0)
+    wanted = f"tags.agent = '{agent}' and tags.trial_set = '{trial_set}'"
+    found, token = [], None
+    while True:
+        page = client.search_runs([experiment.experiment_id], wanted, page_token=token)
+        found += [run.data.metrics for run in page]
+        token = page.token
+        if not token:
+            break
+    n_done = sum(int(one["answered"] + one["failed"]) for one in found)
+    return Pace(len(found), n_done, sum(one["seconds"] for one in found))
+
+
+def _record_runs(lake: Path, experiment: str, what: str, runs: Sequence[_Write], say: Say) -> None:
+    """Write runs to the server or, if that fails, to the lake's own database; say so, or that neither took them."""
+    given, own = tracking_uri(lake), _own_uri(lake)
+    instead = ""
+    with _ONE_AT_A_TIME:
+        if given != own:
+            try:
+                client, found = ask(given, partial(_opened, given, lake, experiment))
+                for write in runs:
+                    ask(given, partial(write, client, found), lambda: RUN_LIMIT_S)
+            except ServerError as error:
+                instead = f"MLflow at {given} failed ({error})"
+            else:
+                return
+        try:
+            client, found = _opened(own, lake, experiment)
+            for write in runs:
+                write(client, found)
+        except Exception as error:  # a record is not worth failing for what it is of
+            why = " ".join(str(error).split())[:300]
+            say(f"{instead or 'MLflow failed'}; {what} are not recorded, and no table lacks anything for that: {why}")
+        else:
+            if instead:
+                say(f"{instead}; {what} are recorded in {layout.MODEL_RUNS} instead")
+
+
+def _own_uri(lake: Path) -> str:
+    place = str(lake / layout.MODEL_RUNS)
+    if "?" in place:  # it would end the path
+        place = f"file:{quote(place)}?uri=true"
+    return f"sqlite:///{place}"
+
+
+def _opened(uri: str, lake: Path, experiment: str) -> tuple[Any, str]:
+    """Return a client of a store, and the id of an experiment there."""
+    from mlflow import MlflowClient
+
+    if uri == _own_uri(lake):
+        _look_into(lake / layout.MODEL_RUNS)
+    client = MlflowClient(uri)
+    found = client.get_experiment_by_name(experiment)
+    if found is not None:
+        return client, str(found.experiment_id)
+    files = (lake / layout.MODEL_FILES).as_uri() if uri == _own_uri(lake) else None
+    return client, str(client.create_experiment(experiment, artifact_location=files))
+
+
+def _look_into(database: Path) -> None:
+    """Raise at once if a database cannot be read; MLflow tries ten times, for two minutes."""
+    with closing(sqlite3.connect(database)) as opened:
+        opened.execute("SELECT count(*) FROM sqlite_master").fetchone()
+
+
+def _facts(lake: Path, stage: Stage, params: Params, seed: int) -> dict[str, str]:
+    """Return what is logged as parameters: settings, seeds and the hashes of the tables read."""
+    digests = Manifest(lake, "").digests
+    inputs = {f"input.{output}": digests.get(output, "not recorded") for output in stage.reads}
+    own = asdict(params.spose[stage.agent])
+    own |= asdict(params.few) | {"l1": "auto"} if stage.agent in params.auto else {}
+    settings = {f"spose.{key}": str(value) for key, value in own.items()}
+    run = {"agent": stage.agent, "seed": str(seed), "root_seed": str(params.seed), "device": params.device}
+    return run | settings | inputs
+
+
+def _files(scratch: Path, seed: int, curve: pl.DataFrame, weights: pl.DataFrame) -> list[tuple[Path, str]]:
+    """Return the files of a fit and the folder each goes to: its checkpoint, and two figures drawn here."""
+    found = [(scratch / f"seed-{seed}.npz", "checkpoint")]
+    figures = {"learning-curve.png": learning_curve_figure(curve), "embedding.png": embedding_figure(weights)}
+    for name, image in figures.items():
+        path = scratch / name
+        path.write_bytes(image)
+        found.append((path, "figures"))
+    return found
+
+
+def _record(
+    client: Any, experiment: str, facts: dict[str, str], curve: pl.DataFrame, files: list[tuple[Path, str]]
+) -> None:
+    from mlflow.entities import Metric, Param
+
+    agent, seed = facts["agent"], facts["seed"]
+    run = client.create_run(experiment, run_name=f"{agent} seed {seed}", tags={"agent": agent})
+    now = int(time.time() * 1000)
+    points = [
+        Metric(name, float(row[name]), now, row["epoch"])
+        for row in curve.iter_rows(named=True)
+        for name in ("train_loss", "test_loss", "test_accuracy", "n_dimensions")
+        if row[name] is not None
+    ]
+    client.log_batch(run.info.run_id, params=[Param(key, hide(value)) for key, value in facts.items()])
+    for start in range(0, len(points), 1000):
+        client.log_batch(run.info.run_id, metrics=points[start : start + 1000])
+    for path, folder in files:
+        client.log_artifact(run.info.run_id, str(path), folder)
+    client.set_terminated(run.info.run_id)

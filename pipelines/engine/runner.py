@@ -1,0 +1,123 @@
+"""Runs one stage: opens its inputs through their contracts, calls the step, validates and writes what it returns.
+
+It neither decides whether a stage runs (DVC does) nor when (Prefect does), so that ``affectlake run`` and
+``dvc repro`` give the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from affectlake.errors import UsageError
+from affectlake.lake.files import layout
+from affectlake.lake.files.names import own_path
+from affectlake.lake.tables.parts import part_files
+from affectlake.lake.tables.writing import read_output, write_outputs
+from affectlake.pipelines.engine.graph import Stage
+from affectlake.pipelines.params.study import Params
+from affectlake.pipelines.step import Work
+
+PROGRESS_EVERY_S = 5.0
+MOST_WORKERS = 1024
+
+
+class Outcome(NamedTuple):
+    """What a stage did: rows by output, and how long it took."""
+
+    rows: dict[str, int]
+    seconds: float
+
+    def __str__(self) -> str:
+        return ", ".join(f"{output.partition('/')[0]} {n:,}" for output, n in self.rows.items()) + " rows"
+
+
+def run_stage(lake: Path, stage: Stage, params: Params, say: Callable[[str], None]) -> Outcome:
+    """Run `stage` on the lake's working tables and put its outputs in place.
+
+    Parameters
+    ----------
+    lake : Path
+        Root of the lake.
+    stage : Stage
+        What to run.
+    params : Params
+        The study's parameters.
+    say : callable
+        Takes one line of progress.
+
+    Raises
+    ------
+    AffectlakeError
+        If ``AFFECTLAKE_WORKERS`` is not a number of workers, an input is missing, or the outputs break their contract;
+        what stood there before still stands.
+    """
+    started, n_workers = time.monotonic(), workers()
+    tables = _opened(lake, stage.reads)
+    scratch = own_path(lake, layout.SCRATCH / stage.name)
+    scratch.mkdir(parents=True, exist_ok=True)
+    work = Work(stage.agent, lake, scratch, n_workers, say, _now_and_then(say), _parts(lake, stage.reads))
+    frames = stage.step.function(tables, params, work)
+    outputs = {output: frames[output.partition("/")[0]] for output in stage.writes}
+    write_outputs(lake, stage.name, outputs, tables)
+    if stage.step.fits:
+        from affectlake.pipelines.engine.model_runs import record_fits
+
+        record_fits(lake, stage, params, frames, scratch, say)
+    shutil.rmtree(scratch, ignore_errors=True)
+    return Outcome({output: frame.height for output, frame in outputs.items()}, time.monotonic() - started)
+
+
+def _opened(lake: Path, outputs: tuple[str, ...]) -> dict[str, pl.LazyFrame]:
+    """Return the tables by name; the partitions of several agents as one table."""
+    parts: dict[str, list[pl.LazyFrame]] = {}
+    for output in outputs:
+        parts.setdefault(output.partition("/")[0], []).append(read_output(lake, output))
+    return {table: found[0] if len(found) == 1 else pl.concat(found) for table, found in parts.items()}
+
+
+def _parts(lake: Path, outputs: tuple[str, ...]) -> dict[str, tuple[Path, ...]]:
+    found: dict[str, tuple[Path, ...]] = {}
+    for output in outputs:
+        table = output.partition("/")[0]
+        found[table] = (*found.get(table, ()), *part_files(lake / layout.table_folder(output)))
+    return found
+
+
+def workers() -> int:
+    """Return how many cores there are to keep busy; ``AFFECTLAKE_WORKERS`` says otherwise.
+
+    Raises
+    ------
+    UsageError
+        If it does not hold a number of workers.
+    """
+    given, n_cores = os.environ.get("AFFECTLAKE_WORKERS", "").strip(), len(os.sched_getaffinity(0))
+    if not given:
+        return n_cores
+    if not (given.isascii() and given.isdecimal() and 1 <= int(given) <= MOST_WORKERS):
+        raise UsageError(
+            f"AFFECTLAKE_WORKERS={given} is not a number of workers",
+            allowed=f"1 to {MOST_WORKERS}",
+            todo=f"unset it to keep every core busy ({n_cores} here)",
+        )
+    return int(given)
+
+
+def _now_and_then(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Return a function that passes on a line if the last one was some seconds ago."""
+    last = time.monotonic()
+
+    def tell(line: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PROGRESS_EVERY_S:
+            last = time.monotonic()
+            say(line)
+
+    return tell

@@ -1,0 +1,53 @@
+"""The files of the user's that a stage reads, and whether they are still what it read when it ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from affectlake.errors import SourceError
+from affectlake.lake.store.pinning import changed, signature
+from affectlake.pipelines.engine.graph import Stage
+from affectlake.pipelines.params.study import Params
+from affectlake.pipelines.step import Step
+
+
+def source_paths(step: Step, params: Params) -> list[str]:
+    """Return the paths of the files and folders that a step reads, as ``params.yaml`` spells them."""
+    return [path for key in step.files for path in _paths(params.at(key))]
+
+
+class SourceFiles:
+    """The source files of a stage, seen when it begins.
+
+    Parameters
+    ----------
+    lake : Path
+        Root of the lake, against which relative paths are read.
+    stage : Stage
+        The stage.
+    params : Params
+        The parameters that it runs with.
+    """
+
+    def __init__(self, lake: Path, stage: Stage, params: Params) -> None:
+        self._stage = stage.name
+        self._paths = [lake / path for path in source_paths(stage.step, params)]
+        self._before = signature(self._paths)
+
+    def refuse_changed(self) -> None:
+        """Raise :class:`SourceError` if a file is not what it was when the stage began."""
+        found = changed(self._before, signature(self._paths))
+        if found:
+            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+            raise SourceError(
+                f"source files changed while {self._stage} read them; what it made of them is not recorded",
+                found=", ".join(found[:3]) + more,
+                todo="run it again when the files are complete",
+            )
+
+
+def _paths(value: object) -> list[str]:
+    """Return the paths in a value of ``params.yaml``: none, one, or those of a mapping or a list."""
+    if isinstance(value, (dict, list)):
+        return [path for one in (value.values() if isinstance(value, dict) else value) for path in _paths(one)]
+    return [value] if isinstance(value, str) and value else []

@@ -1,0 +1,1 @@
+"""What leaves a lake as files for people: the report, NIfTI images, surface maps."""

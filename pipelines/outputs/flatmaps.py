@@ -1,0 +1,125 @@
+"""Brain maps on a subject's own flattened cortex, with pycortex, where its surfaces are there."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affectlake.errors import LakeError, SourceError, nearest
+from affectlake.pipelines.outputs.surfaces import sample
+from affectlake.pipelines.params.brain import PycortexSurfaces
+
+Array = NDArray[np.floating]
+
+
+class Cortex(NamedTuple):
+    """A subject's cortex, both hemispheres in one: white and pial vertices float64 (n, 3) in the images' mm."""
+
+    white: Array
+    pial: Array
+
+
+def draw_flatmap(image: Path, surfaces: PycortexSurfaces, lake: Path) -> list[Path]:
+    """Write ``NAME_flat.png`` beside a map and return its path. What a vertex shows:
+    :func:`affectlake.pipelines.outputs.surfaces.sample`.
+
+    Parameters
+    ----------
+    image : Path
+        ``NAME.nii.gz``, NaN where it has no value.
+    surfaces : PycortexSurfaces
+        Which cortex, from ``brain.surfaces`` of ``params.yaml``.
+    lake : Path
+        Where a relative `filestore` starts.
+
+    Raises
+    ------
+    LakeError
+        If pycortex is not installed.
+    SourceError
+        If the filestore lacks the subject, its flat surfaces or the transform.
+
+    Notes
+    -----
+    pycortex keeps what it computes about a subject in the filestore, which must be writable.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pycortex and what it stands on, not about the map
+        cortex = _cortex(surfaces, lake)
+        values = sample(image, *_vertices(cortex, surfaces, image))
+        if np.isnan(values).all():
+            raise SourceError(
+                f"no vertex of the cortex of {surfaces.subject!r} lies near a voxel of {image.name}",
+                wanted="surfaces in the images' space",
+                todo="name the `transform` that takes this cortex to the images in brain.surfaces",
+            )
+        return [_drawn(cortex, surfaces.subject, values, image)]
+
+
+def _cortex(surfaces: PycortexSurfaces, lake: Path) -> Any:
+    try:
+        import cortex
+    except ImportError as error:
+        raise LakeError("flat maps are drawn by pycortex", todo="pip install pycortex") from error
+    if surfaces.filestore:
+        store = lake / surfaces.filestore
+        if not store.is_dir():
+            raise SourceError(f"there is no pycortex filestore {store}", todo="mend brain.surfaces in params.yaml")
+        cortex.db.filestore = str(store)
+        cortex.db.reload_subjects()
+    known = sorted(cortex.db.subjects)
+    if surfaces.subject not in known:
+        raise SourceError(
+            f"pycortex has no subject {surfaces.subject!r} in {cortex.db.filestore}",
+            allowed=", ".join(known) or "none is there",
+            todo=nearest(surfaces.subject, known) or "import it with cortex.freesurfer, or mend brain.surfaces",
+        )
+    there = sorted(cortex.db.get_paths(surfaces.subject)["surfs"])
+    missing = [name for name in ("wm", "pia", "flat") if name not in there]
+    if missing:
+        raise SourceError(
+            f"the pycortex subject {surfaces.subject!r} lacks surfaces",
+            wanted=", ".join(missing),
+            found=", ".join(there),
+            todo="cut and flatten it: cortex.segment.cut_surface",
+        )
+    return cortex
+
+
+def _vertices(cortex: Any, surfaces: PycortexSurfaces, image: Path) -> Cortex:
+    import nibabel as nib
+
+    white, pial = (
+        np.vstack([vertices for vertices, _ in cortex.db.get_surf(surfaces.subject, name)]) for name in ("wm", "pia")
+    )
+    if not surfaces.transform:
+        return Cortex(white, pial)
+    known = sorted(cortex.db.get_paths(surfaces.subject)["xfms"])
+    if surfaces.transform not in known:
+        raise SourceError(
+            f"the pycortex subject {surfaces.subject!r} has no transform {surfaces.transform!r}",
+            allowed=", ".join(known) or "none is there",
+        )
+    affine = np.asarray(nib.load(image).affine, dtype=np.float64)
+    to_voxels = cortex.db.get_xfm(surfaces.subject, surfaces.transform)  # anatomical mm to i, j, k of its reference
+    return Cortex(*(to_voxels(part) @ affine[:3, :3].T + affine[:3, 3] for part in (white, pial)))
+
+
+def _drawn(cortex: Any, subject: str, values: Array, image: Path) -> Path:
+    import matplotlib.pyplot as plt
+
+    highest = float(np.nanmax(np.abs(values))) or 1.0
+    shown = cortex.Vertex(values, subject, vmin=-highest, vmax=highest, cmap="RdBu_r")
+    figure = cortex.quickflat.make_figure(
+        shown, with_rois=False, with_labels=False, with_curvature=True, with_colorbar=True
+    )
+    name = image.name.removesuffix(".nii.gz")
+    figure.suptitle(name)
+    path = image.with_name(f"{name}_flat.png")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+    return path

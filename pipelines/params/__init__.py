@@ -1,0 +1,1 @@
+"""What a study's settings are: ``params.yaml`` and its sections, checked, and the templates of new studies."""

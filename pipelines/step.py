@@ -1,0 +1,148 @@
+"""What a step is: a plain function with a declaration above it. Everything else is derived from that record.
+
+The graph of stages (:mod:`affectlake.pipelines.engine.graph`), ``dvc.yaml``
+(:mod:`affectlake.pipelines.engine.dvcfile`), the Prefect flow, the documents and the check that a changed step has a
+new version (:mod:`affectlake.pipelines.engine.fingerprints`) all read these records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+
+from affectlake.lake.tables.contracts import contract
+from affectlake.pipelines.params.study import Params
+
+Tables = Mapping[str, pl.LazyFrame]
+Frames = dict[str, pl.DataFrame]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a step is given besides tables and parameters.
+
+    Parameters
+    ----------
+    agent : str
+        The agent the step works for; empty for a step that runs once.
+    lake : Path
+        Root of the lake, against which relative source paths are read.
+    scratch : Path
+        A folder of the step's own that outlives a failed run: a fit's checkpoints lie here.
+    workers : int
+        How many cores it may keep busy.
+    say, progress : callable
+        Take one line each: what is worth keeping, and how far it is (most of those are not shown).
+    parts : mapping of str to tuple of Path
+        The files behind the tables that it reads; none for tables that are not files.
+    """
+
+    agent: str
+    lake: Path
+    scratch: Path
+    workers: int
+    say: Callable[[str], None]
+    progress: Callable[[str], None]
+    parts: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+
+
+StepFunction = Callable[[Tables, Params, Work], Frames]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: what it reads and writes, which parameters it depends on, and its code's version.
+
+    Names of tables may end in ``/{agent}``: the output of the agent that a stage is for. Those that are read may also
+    end in ``/{agents}``: the outputs of all fitted agents, which the step gets as one table.
+    """
+
+    name: str
+    function: StepFunction
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    params: tuple[str, ...]
+    files: tuple[str, ...]
+    kinds: tuple[str, ...]
+    gpu: bool
+    fits: bool
+    version: int
+    section: str = ""
+    looks_at: str = ""
+
+    def __call__(self, tables: Tables, params: Params, work: Work) -> Frames:
+        """Call the step's function."""
+        return self.function(tables, params, work)
+
+    @property
+    def per_agent(self) -> bool:
+        """Whether the step runs once for each agent of its `kinds`."""
+        return bool(self.kinds)
+
+    @property
+    def summary(self) -> str:
+        """The first line of the function's docstring."""
+        return (self.function.__doc__ or "").strip().splitlines()[0]
+
+
+def step(
+    *,
+    writes: tuple[str, ...],
+    version: int,
+    reads: tuple[str, ...] = (),
+    params: tuple[str, ...] = (),
+    files: tuple[str, ...] = (),
+    kinds: tuple[str, ...] = (),
+    gpu: bool = False,
+    fits: bool = False,
+    section: str = "",
+    looks_at: str = "",
+) -> Callable[[StepFunction], Step]:
+    """Declare the function below as a step.
+
+    Parameters
+    ----------
+    writes, reads : tuple of str
+        Tables written and read: ``"stimuli"``, or ``"choices/{agent}"`` for the stage's own agent; read only,
+        ``"choices/{agents}"`` for those of every agent.
+    version : int
+        To be raised when the code changes what it writes; a new version makes the step's outputs stale.
+    params : tuple of str
+        Keys of ``params.yaml`` that the result depends on; ``{agent}`` stands for the agent.
+    files : tuple of str
+        Keys of ``params.yaml`` that hold paths of source files; one that is null is left out.
+    kinds : tuple of {"ratings", "features", "chat"}
+        Run once for each agent of these kinds; empty: run once.
+    gpu : bool
+        Whether the step wants a GPU to itself when ``spose.device`` names one.
+    fits : bool
+        Whether its outputs are model fits, to be recorded in MLflow.
+    section : str
+        A section of ``params.yaml`` without which the study has no such step; empty: every study has it.
+    looks_at : {"", "captions", "frames"}
+        Of agents of kind features, only those whose encoder looks at this; empty: all.
+
+    Raises
+    ------
+    ValueError
+        If a written table refers to one that the step neither reads nor writes: it could not be validated.
+    """
+
+    def declare(function: StepFunction) -> Step:
+        name = function.__name__
+        touched = {output.partition("/")[0] for output in (*reads, *writes)}
+        for output in writes:
+            for reference in contract(output.partition("/")[0]).references:
+                if reference.table not in touched:
+                    raise ValueError(f"{name} writes {output}, which refers to {reference.table}: read it")
+        return Step(name, function, reads, writes, params, files, kinds, gpu, fits, version, section, looks_at)
+
+    return declare
+
+
+Kind = Literal["ratings", "features", "chat"]
+EVERY_KIND: tuple[Kind, ...] = ("ratings", "features", "chat")

@@ -1,0 +1,82 @@
+"""Arrays that several steps need from the tables: judgments, embeddings, ratings. No arithmetic and no writing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from affectlake import triplets as trials
+from affectlake.geometry.reproducibility import consensus_seed
+from affectlake.judge.vectors.ratings import RatingMatrix, rating_matrix
+from affectlake.pipelines.step import Tables
+
+TRIPLET = ["i", "j", "k"]
+Embedding = NDArray[np.float32]
+
+
+class Answers(NamedTuple):
+    """Triplets of a trial set as int32 (m, 3) with i < j < k, and the odd one of each (m,)."""
+
+    triplets: NDArray[np.int32]
+    odd: NDArray[np.int32]
+
+
+def judged(tables: Tables, split: str) -> NDArray[np.int32]:
+    """Return the main set's judgments of one split as (m, 3): the similar pair first, the odd one last."""
+    rows = tables["choices"].filter(pl.col("trial_set") == "main")
+    asked = tables["triplets"].filter((pl.col("trial_set") == "main") & (pl.col("split") == split))
+    found = rows.join(asked.select(TRIPLET), on=TRIPLET, maintain_order="left").select(*TRIPLET, "odd").collect()
+    return trials.odd_last(np.ascontiguousarray(found.select(TRIPLET).to_numpy()), found["odd"].to_numpy())
+
+
+def answers(choices: pl.LazyFrame, trial_set: str) -> Answers:
+    """Return every choice of one trial set, repeats included."""
+    rows = choices.filter(pl.col("trial_set") == trial_set).select(*TRIPLET, "odd").collect()
+    triplets = np.ascontiguousarray(rows.select(TRIPLET).to_numpy().astype(np.int32))
+    return Answers(triplets, rows["odd"].to_numpy())
+
+
+def repeated(choices: pl.LazyFrame) -> NDArray[np.int64]:
+    """Return for each triplet of the noise-ceiling set how often each of the three was the odd one: (n, 3)."""
+    rows = choices.filter(pl.col("trial_set") == "noise_ceiling").group_by(TRIPLET)
+    counts = rows.agg(*((pl.col("odd") == pl.col(column)).sum().alias(f"n_{column}") for column in TRIPLET))
+    return counts.sort(TRIPLET).select("n_i", "n_j", "n_k").collect().to_numpy().astype(np.int64)
+
+
+def seeds(tables: Tables) -> list[int]:
+    """Return the seeds of the fits that kept a dimension, rising."""
+    found: list[int] = tables["embeddings"].select(pl.col("seed").unique().sort()).collect()["seed"].to_list()
+    return found
+
+
+def embedding(tables: Tables, seed: int) -> Embedding:
+    """Return one fit as (n_stimuli, n_dimensions)."""
+    rows = tables["embeddings"].filter(pl.col("seed") == seed).sort("dimension", "stimulus_index").collect()
+    return np.ascontiguousarray(rows["weight"].to_numpy().reshape(rows["dimension"].n_unique(), -1).T)
+
+
+def fits(tables: Tables) -> dict[int, Embedding]:
+    """Return every fit by its seed."""
+    return {seed: embedding(tables, seed) for seed in seeds(tables)}
+
+
+def best_seed(curves: pl.LazyFrame, among: Collection[int]) -> int:
+    """Return which of the seeds `among` has the lowest held-out loss at any epoch (the smaller seed of equals)."""
+    own = curves.filter(pl.col("seed").is_in(list(among)))
+    best = own.group_by("seed").agg(pl.col("test_loss").min()).sort("test_loss", "seed")
+    return int(best.select("seed").head(1).collect().item())
+
+
+def chosen_seed(tables: Tables, among: Mapping[int, Embedding]) -> int:
+    """Return the seed of the fit that stands for the agent: the consensus; of one or two the lowest held-out loss."""
+    return consensus_seed(among) if len(among) > 2 else best_seed(tables["learning_curves"], among)
+
+
+def ratings(tables: Tables) -> RatingMatrix:
+    """Return the ratings of every stimulus, of all families."""
+    found = rating_matrix(tables["ratings"].collect(), tables["stimuli"].select(pl.len()).collect().item())
+    return found._replace(scores=np.asfortranarray(found.scores))  # read by the column: sums keep their last digits

@@ -1,0 +1,105 @@
+"""Brain tables as arrays: one subject at a time, its patterns mapped from a file rather than held in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from affectlake.brain.recordings.subjects import Aligned, ZScored
+from affectlake.lake.tables.memmaps import map_lists
+from affectlake.pipelines.step import Tables, Work
+
+
+class Method(NamedTuple):
+    """A way to compare brains with agents: its name, the table of its maps, and the column of a voxel's value."""
+
+    name: str
+    table: str
+    value: str
+
+
+METHODS = (Method("encoding", "encoding_maps", "encoding_r"), Method("searchlight", "rsa_maps", "rho"))
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One subject's patterns float32 (n, v), their stimuli and runs (n,), and its voxels: (v, 3), bool (v,), (v,).
+
+    The patterns may be a read-only map of a file: take what you need of them, some voxels at a time.
+    """
+
+    name: str
+    stimulus_index: NDArray[np.int32]
+    runs: NDArray[np.int64] | None
+    patterns: NDArray[np.float32]
+    voxels: NDArray[np.int32]
+    usable: NDArray[np.bool_]
+    regions: tuple[str, ...]
+
+    @property
+    def z_scored(self) -> ZScored:
+        """The patterns with mean 0 and standard deviation 1 per voxel, made as they are read."""
+        return ZScored(self.patterns)
+
+    def inside(self, region: str) -> NDArray[np.bool_]:
+        """Return which voxels lie in a region; all of them for ``all``."""
+        return np.array([region == "all" or region in text.split() for text in self.regions], dtype=bool)
+
+
+def subjects_of(tables: Tables, work: Work) -> Iterator[Subject]:
+    """Return the subjects of `betas` and `voxels`, one after another, by name."""
+    names = tables["voxels"].select(pl.col("subject").unique().sort()).collect()["subject"].to_list()
+    for name in names:
+        voxels = tables["voxels"].filter(pl.col("subject") == name).sort("voxel_index").collect()
+        mine = tables["betas"].filter(pl.col("subject") == name).sort("stimulus_index")
+        rows = mine.select("stimulus_index", "run").collect()
+        yield Subject(
+            name,
+            rows["stimulus_index"].to_numpy(),
+            None if rows["run"].null_count() else rows["run"].cast(pl.Int64).to_numpy(),
+            _patterns(mine, work, name, voxels.height),
+            voxels.select("voxel_i", "voxel_j", "voxel_k").to_numpy().astype(np.int32),
+            voxels["usable"].to_numpy(),
+            tuple(voxels["regions"].to_list()),
+        )
+
+
+def _patterns(rows: pl.LazyFrame, work: Work, subject: str, n_voxels: int) -> NDArray[np.float32]:
+    if "betas" in work.parts:
+        return map_lists(work.lake, work.parts["betas"], "pattern", "subject", subject)
+    return rows.select("pattern").collect()["pattern"].list.to_array(n_voxels).to_numpy()  # a table in memory
+
+
+def beta_rows(name: str, found: Aligned, spill: Path) -> pl.DataFrame:
+    """Return a subject's rows of `betas`, their patterns in a file rather than in memory.
+
+    Parameters
+    ----------
+    name : str
+        The subject.
+    found : Aligned
+    spill : Path
+        The file, which must last as long as the rows are used.
+    """
+    n, v = found.patterns.shape
+    # lists of equal length over the array's own memory: nothing is copied before it is on the disk
+    lists = pa.LargeListArray.from_arrays(pa.array(np.arange(n + 1) * v), pa.array(found.patterns.ravel()))
+    table = pa.table(
+        {
+            "subject": pa.array([name] * n, pa.large_string()),
+            "stimulus_index": found.stimulus_index,
+            "run": pa.array(found.runs.astype(np.int32), mask=found.runs < 0),
+            "n_presentations": found.n_presentations,
+            "pattern": lists,
+        }
+    )
+    with pa.OSFile(str(spill), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    return pl.from_arrow(pa.ipc.open_file(pa.memory_map(str(spill))).read_all())  # type: ignore[return-value]

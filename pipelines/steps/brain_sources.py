@@ -1,0 +1,73 @@
+"""Where the recordings of a study come from: each kind of ``brain.sources`` and the reader it goes to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from affectlake.brain.recordings import regions
+from affectlake.brain.recordings.subjects import Recording
+from affectlake.judge.vectors.ratings import rating_matrix
+from affectlake.pipelines.params.brain import AtlasFiles, BDataBrains, ImageBrains, SeriesSet, SyntheticBrains
+from affectlake.pipelines.params.study import Params
+from affectlake.pipelines.step import Tables
+from affectlake.seeds import generator
+
+if TYPE_CHECKING:
+    from affectlake.brain.recordings.volumes import Atlas
+
+
+def recordings(tables: Tables, params: Params, lake: Path, ids: list[str]) -> Iterator[tuple[str, Recording]]:
+    """Return the recordings that ``brain.sources`` names, one after another, by subject.
+
+    Parameters
+    ----------
+    tables : mapping of str to polars.LazyFrame
+        ``ratings``, which made-up subjects follow.
+    params : Params
+    lake : Path
+        Where relative paths start.
+    ids : list of str
+        The study's stimuli in their order.
+    """
+    assert params.brain is not None
+    sources = params.brain.sources
+    if isinstance(sources, SyntheticBrains):
+        from affectlake.brain.recordings.synthetic import make_brains
+
+        ratings = tables["ratings"].collect()
+        rated = [rating_matrix(ratings, len(ids), family).scores for family in ("category", "dimension")]
+        rng = generator(params.seed, "brain", "synthetic")
+        made = make_brains(rated[0], rated[1], ids, sources.n_subjects, sources.voxel_mm, rng)
+        yield from sorted(made.recordings.items())
+    elif isinstance(sources, BDataBrains):
+        from affectlake.brain.recordings.bdata import read_bdata
+
+        for name, path in sorted(sources.subjects.items()):
+            yield name, read_bdata(lake / path, regions.needed_columns())
+    elif isinstance(sources, ImageBrains):
+        from affectlake.brain.recordings.volumes import Run, read_patterns, read_runs
+
+        for name, files in sorted(sources.subjects.items()):
+            if isinstance(files, SeriesSet):
+                runs = [
+                    Run(lake / one.bold, lake / one.events, lake / one.confounds if one.confounds else None)
+                    for one in files.runs
+                ]
+                yield name, read_runs(runs, lake / files.mask, _atlas(lake, files.atlas))
+            else:
+                paths = lake / files.bold, lake / files.mask, lake / files.attributes
+                yield name, read_patterns(*paths, _atlas(lake, files.atlas))
+    else:
+        from affectlake.brain.recordings.volumes import find_fmriprep, read_runs
+
+        for name in sorted(sources.participants):
+            runs = find_fmriprep(lake / sources.derivatives, lake / sources.raw, name, sources.space)
+            yield name, read_runs(runs, lake / sources.mask, _atlas(lake, sources.atlas))
+
+
+def _atlas(lake: Path, files: AtlasFiles | None) -> Atlas | None:
+    from affectlake.brain.recordings.volumes import Atlas
+
+    return Atlas(lake / files.image, lake / files.labels) if files else None

@@ -1,0 +1,104 @@
+"""Steps of agents that need no server: feature vectors of captions, and choices by similarity."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from affectlake.errors import SourceError
+from affectlake.judge.agents import FeaturesAgent, RatingsAgent
+from affectlake.judge.vectors.ratings import rating_vectors
+from affectlake.judge.vectors.similarity import choose_by_cosine
+from affectlake.judge.vectors.text import text_vectors
+from affectlake.pipelines.params.study import Params
+from affectlake.pipelines.step import Frames, Tables, Work, step
+from affectlake.pipelines.steps.arrays import TRIPLET
+from affectlake.pipelines.steps.videos import feature_rows
+from affectlake.seeds import generator, integer
+
+
+@step(
+    reads=("stimuli", "captions"),
+    writes=("features/{agent}",),
+    params=("seed", "agents.{agent}.encoder"),
+    kinds=("features",),
+    looks_at="captions",
+    version=1,
+)
+def encode(tables: Tables, params: Params, work: Work) -> Frames:
+    """Turn each stimulus's captions into a feature vector."""
+    agent = params.agents[work.agent]
+    assert isinstance(agent, FeaturesAgent)
+    vectors = text_vectors(_captions(tables), agent, integer(params.seed, "features", work.agent))
+    return {"features": feature_rows(vectors, work)}
+
+
+def _captions(tables: Tables) -> list[list[str]]:
+    """Return each stimulus's captions, in the order of the catalogue."""
+    joined = tables["stimuli"].join(
+        tables["captions"].group_by("stimulus_index").agg(pl.col("caption").sort_by("caption_index")),
+        on="stimulus_index",
+        how="left",
+    )
+    rows = joined.sort("stimulus_index").select("stimulus_id", "caption").collect()
+    without = rows.filter(pl.col("caption").is_null())["stimulus_id"].to_list()
+    if without:
+        raise SourceError(
+            f"{len(without):,} stimuli have no caption, so a text agent cannot judge them",
+            found=", ".join(without[:5]),
+            todo="set sources.captions, exclude those stimuli, or leave the text agents out of params.yaml",
+        )
+    return rows["caption"].to_list()
+
+
+@step(
+    reads=("stimuli", "ratings", "triplets"),
+    writes=("choices/{agent}",),
+    params=("seed", "agents.{agent}.ratings"),
+    kinds=("ratings",),
+    version=1,
+)
+def choose_by_ratings(tables: Tables, params: Params, work: Work) -> Frames:
+    """Answer every trial from rating vectors: the two most similar by cosine stay, the third is odd."""
+    agent = params.agents[work.agent]
+    assert isinstance(agent, RatingsAgent)
+    n_stimuli = tables["stimuli"].select(pl.len()).collect().item()
+    vectors = rating_vectors(tables["ratings"].collect(), agent.ratings, n_stimuli)
+    return {"choices": _choices(tables, params, work, vectors, agent.protocol)}
+
+
+@step(
+    reads=("features/{agent}", "triplets"),
+    writes=("choices/{agent}",),
+    params=("seed",),
+    kinds=("features",),
+    version=1,
+)
+def choose_by_features(tables: Tables, params: Params, work: Work) -> Frames:
+    """Answer every trial from feature vectors: the one farthest on average, by cosine distance, is odd."""
+    agent = params.agents[work.agent]
+    rows = tables["features"].sort("stimulus_index").select("vector").collect()["vector"]
+    vectors = np.asarray(rows.list.to_array(len(rows[0])).to_numpy(), dtype=np.float64)
+    return {"choices": _choices(tables, params, work, vectors, agent.protocol)}
+
+
+def _choices(tables: Tables, params: Params, work: Work, vectors: NDArray[np.float64], protocol: str) -> pl.DataFrame:
+    """Return one row per trial and repeat; ties are broken under the seed, anew at each repeat."""
+    asked = tables["triplets"].collect()
+    if (asked["n_repeats"] > 1).any():
+        asked = asked.with_columns(repeat=pl.int_ranges(0, "n_repeats", dtype=pl.Int16)).explode("repeat")
+    else:
+        asked = asked.with_columns(repeat=pl.lit(0, dtype=pl.Int16))
+    rows = np.ascontiguousarray(asked.select(TRIPLET).to_numpy())
+    answered = choose_by_cosine(vectors, rows, generator(params.seed, "choices", work.agent))
+    work.say(f"{len(rows):,} choices, {int(answered.tied.sum()):,} ties broken by chance")
+    return asked.select(
+        pl.lit(work.agent).alias("agent"),
+        pl.lit(protocol).alias("protocol"),
+        "trial_set",
+        *TRIPLET,
+        "repeat",
+        pl.Series("odd", answered.odd),
+        pl.Series("tied", answered.tied),
+    )

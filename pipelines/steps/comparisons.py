@@ -1,0 +1,130 @@
+"""The rows of ``comparisons`` and ``community_overlaps``: every agent beside every other. No tables are opened here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations, permutations
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from affectlake.geometry.agreement import cohen_kappa
+from affectlake.geometry.estimates import Estimate, left_out
+from affectlake.geometry.graphs import community_overlap
+from affectlake.geometry.pairs import (
+    Matrix,
+    Reliability,
+    corrected,
+    matrix_correlation,
+    odd_shares,
+    pair_matrix,
+    split_half_reliability,
+)
+from affectlake.pipelines.params.study import Params
+from affectlake.pipelines.steps.arrays import TRIPLET, Answers, Embedding
+from affectlake.pipelines.steps.rows import Row, row
+from affectlake.seeds import generator
+
+NO_RELIABILITY = Reliability(float("nan"), (float("nan"), float("nan")), 0)
+HUMAN = "ratings"  # the kind of agent that stands for people: simulated from their ratings
+
+
+@dataclass(frozen=True)
+class Side:
+    """One agent's similarity matrix of the prototypes and its split-half reliability, or why there is none."""
+
+    matrix: Matrix
+    reliability: Reliability
+    missing: str = ""
+
+
+def side(validation: Answers, prototypes: NDArray[np.int32], rng: np.random.Generator) -> Side:
+    """Return what one agent brings to the human consistency."""
+    triplets, odd = validation
+    empty = np.empty((0, 0))
+    if len(prototypes) < 3:
+        return Side(empty, NO_RELIABILITY, "there are no prototypes: the stimuli have no ratings")
+    if not len(triplets):
+        return Side(empty, NO_RELIABILITY, "the agent has no validation choices")
+    shares = odd_shares(triplets, odd)
+    reliability = split_half_reliability(triplets, shares, prototypes, rng)
+    return Side(pair_matrix(triplets, shares, prototypes), reliability)
+
+
+def consistency(sides: Mapping[str, Side], params: Params) -> Iterator[Row]:
+    """Yield, for each agent against each human agent, the raw and the corrected correlation of their matrices."""
+    wanted = params.geometry
+    for agent, own in sides.items():
+        yield {"agent": agent, "against": agent, **row("human_consistency", "split_half_r", _reliability(own))}
+        for human in (name for name in sides if params.agents[name].kind == HUMAN and name != agent):
+            other = sides[human]
+            missing = own.missing or (other.missing and f"{human}: {other.missing}")
+            if missing:
+                found = left_out(missing)
+            else:
+                rng = generator(params.seed, "consistency", agent, human)
+                found = matrix_correlation(own.matrix, other.matrix, rng, wanted.resamples, wanted.permutations)
+            both = {"agent": agent, "against": human}
+            yield {**both, **row("human_consistency", "pearson_r", found)}
+            value = found if found.note else corrected(found, own.reliability, other.reliability)
+            yield {**both, **row("human_consistency", "corrected_r", value)}
+
+
+def _reliability(own: Side) -> Estimate:
+    if own.missing:
+        return left_out(own.missing)
+    found = own.reliability
+    if np.isnan(found.value):
+        return left_out("the halves of the choices are too few or too alike for a correlation")
+    return Estimate(found.value, *found.ends, n=found.n_splits)
+
+
+def agreement(choices: Mapping[str, pl.LazyFrame]) -> Iterator[Row]:
+    """Yield Cohen's κ of every two agents on the triplets both answered first, and of each with its own repetition."""
+    for agent, answers in choices.items():
+        ceiling = answers.filter(pl.col("trial_set") == "noise_ceiling")
+        first, second = (ceiling.filter(pl.col("repeat") == repeat) for repeat in (0, 1))
+        found = cohen_kappa(_table(first, second))
+        yield {"agent": agent, "against": agent, **row("agreement", "kappa", found)}
+    for one, other in combinations(choices, 2):
+        first, second = (
+            choices[name].filter((pl.col("repeat") == 0) & (pl.col("trial_set") != "noise_ceiling"))
+            for name in (one, other)
+        )
+        found = cohen_kappa(_table(first, second))
+        for both in ((one, other), (other, one)):
+            yield {"agent": both[0], "against": both[1], **row("agreement", "kappa", found)}
+
+
+def _table(first: pl.LazyFrame, second: pl.LazyFrame) -> NDArray[np.int64]:
+    """Return how often the first judge's odd one was i, j or k (rows) and the second's (columns)."""
+    key = ["trial_set", *TRIPLET]
+    place = pl.when(pl.col("odd") == pl.col("i")).then(0).when(pl.col("odd") == pl.col("j")).then(1).otherwise(2)
+    a, b = (side.select(*key, place.cast(pl.Int8).alias(name)) for side, name in ((first, "a"), (second, "b")))
+    counted = a.join(b, on=key).group_by("a", "b").len().collect()
+    table = np.zeros((3, 3), np.int64)
+    table[counted["a"].to_numpy(), counted["b"].to_numpy()] = counted["len"].to_numpy()
+    return table
+
+
+def overlaps(
+    fits: Mapping[str, Embedding], communities: Mapping[str, NDArray[np.int64]], params: Params
+) -> Iterator[Row]:
+    """Yield how alike every community of every agent is to every community of every other agent."""
+    for one, other in permutations(fits, 2):
+        rng = generator(params.seed, "overlap", one, other)
+        found = community_overlap(fits[one], communities[one], fits[other], communities[other], rng)
+        for (a, b), estimate in found.items():
+            yield {
+                "agent": one,
+                "community": a + 1,
+                "against": other,
+                "other_community": b + 1,
+                "r": estimate.value,
+                "ci_low": estimate.ci_low,
+                "ci_high": estimate.ci_high,
+                "p_value": estimate.p_value,
+                "n": estimate.n,
+            }

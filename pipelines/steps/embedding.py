@@ -1,0 +1,107 @@
+"""Steps of embeddings: SPoSE fits to an agent's judgments, and the stimuli laid out by t-SNE."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from affectlake.geometry.layout import layout
+from affectlake.pipelines.params.study import Params
+from affectlake.pipelines.step import EVERY_KIND, Frames, Tables, Work, step
+from affectlake.pipelines.steps.arrays import chosen_seed, judged
+from affectlake.pipelines.steps.arrays import fits as fits_of
+from affectlake.pipelines.steps.rows import frame
+from affectlake.seeds import generator, integer
+from affectlake.spose.curve import Epoch
+from affectlake.spose.data import training_data
+from affectlake.spose.fitting import fit_seeds
+from affectlake.spose.proposing import choose_settings
+
+
+@step(
+    reads=("stimuli", "triplets", "choices/{agent}"),
+    writes=("embeddings/{agent}", "learning_curves/{agent}"),
+    params=("seed", "spose", "agents.{agent}.l1"),
+    kinds=EVERY_KIND,
+    gpu=True,
+    fits=True,
+    version=2,
+)
+def embed(tables: Tables, params: Params, work: Work) -> Frames:
+    """Learn the SPoSE embedding of an agent's judgments, once for each seed."""
+    n_stimuli = tables["stimuli"].select(pl.len()).collect().item()
+    train, test = judged(tables, "train"), judged(tables, "test")
+    if not len(train) or not len(test):
+        work.say(f"no fit: {len(train):,} judgments to learn from, {len(test):,} held out; both are needed")
+        return {table: frame(table, []) for table in ("embeddings", "learning_curves")}
+    rng = generator(params.seed, "spose", work.agent, "order")
+    data = training_data(train, test, n_stimuli, rng)
+    work.say(f"{len(data.train):,} judgments to learn from, {len(data.test):,} held out")
+    candidates = params.candidates(work.agent, len(data.train), n_stimuli)
+    settings = choose_settings(data, candidates, generator(params.seed, "spose", work.agent, "prior"), work.workers)
+    if len(candidates) > 1:
+        work.say(f"of {len(candidates)} strengths of the prior, l1 = {settings.l1:.2g} predicts best")
+    fits = fit_seeds(
+        data,
+        settings,
+        params.seed,
+        params.fit_seeds,
+        names=("spose", work.agent),
+        workers=work.workers if params.device == "cpu" else 1,
+        on_epoch=lambda seed, row: work.progress(_progress(seed, row, settings.max_epochs)),
+        checkpoints_in=work.scratch,
+        device=params.device,
+    )
+    for seed, fit in fits.items():
+        epochs, accuracy = fit.curve[-1].epoch, fit.score.accuracy
+        said = f"seed {seed}: best of {epochs} epochs is {fit.best_epoch}, held-out accuracy {accuracy:.4f}"
+        work.say(f"{said}, {fit.lapse:.1%} of judgments by chance" if settings.learn_lapses else said)
+    weights = [_weights(work.agent, seed, fit.weights) for seed, fit in fits.items()]
+    curves = [
+        pl.DataFrame(fit.curve, schema=list(fit.curve[0]._fields), orient="row").select(
+            pl.lit(work.agent).alias("agent"), pl.lit(seed, dtype=pl.Int32).alias("seed"), pl.all()
+        )
+        for seed, fit in fits.items()
+    ]
+    return {"embeddings": pl.concat(weights), "learning_curves": pl.concat(curves)}
+
+
+def _progress(seed: int, row: Epoch, max_epochs: int) -> str:
+    return f"seed {seed}: epoch {row.epoch} of at most {max_epochs}, held-out loss {row.test_loss:.4f}"
+
+
+def _weights(agent: str, seed: int, weights: NDArray[np.float32]) -> pl.DataFrame:
+    """Return an embedding (n_stimuli, n_dimensions) as rows."""
+    n_stimuli, n_dimensions = weights.shape
+    return pl.DataFrame(
+        {
+            "agent": pl.repeat(agent, weights.size, eager=True),
+            "seed": pl.repeat(seed, weights.size, dtype=pl.Int32, eager=True),
+            "dimension": np.repeat(np.arange(1, n_dimensions + 1, dtype=np.int16), n_stimuli),
+            "stimulus_index": np.tile(np.arange(n_stimuli, dtype=np.int32), n_dimensions),
+            "weight": weights.T.ravel(),
+        }
+    )
+
+
+@step(
+    reads=("stimuli", "embeddings/{agent}", "learning_curves/{agent}"),
+    writes=("layouts/{agent}",),
+    params=("seed", "geometry.perplexity"),
+    kinds=EVERY_KIND,
+    version=2,
+)
+def lay_out(tables: Tables, params: Params, work: Work) -> Frames:
+    """Lay the stimuli out by t-SNE, from the consensus fit (of one or two fits: the lowest held-out loss)."""
+    found_fits = fits_of(tables)
+    if not found_fits:
+        work.say("no map: no dimension of any fit survived pruning")
+        return {"layouts": frame("layouts", [])}
+    seed = chosen_seed(tables, found_fits)
+    found = layout(found_fits[seed], integer(params.seed, "layout", work.agent), params.geometry.perplexity)
+    if found.note:
+        work.say(found.note)
+    placed = pl.DataFrame(found.coordinates, schema={"x": pl.Float32, "y": pl.Float32}, orient="row")
+    columns = (pl.lit(work.agent).alias("agent"), pl.lit(seed, dtype=pl.Int32).alias("seed"))
+    return {"layouts": placed.with_row_index("stimulus_index").select(*columns, "stimulus_index", "x", "y")}

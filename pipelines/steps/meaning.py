@@ -1,0 +1,155 @@
+"""The steps that say what the embeddings mean: metrics, labels, graphs, sweeps, and agents beside one another.
+
+Like :mod:`affectlake.pipelines.catalogue`, whose registry they share: arithmetic is in :mod:`affectlake.geometry`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from affectlake.geometry.correlations import rating_correlations
+from affectlake.geometry.graphs import EmotionGraph, emotion_graph
+from affectlake.geometry.labels import character, label_stability, labels
+from affectlake.geometry.reproducibility import consensus_seed
+from affectlake.judge.vectors.ratings import RatingMatrix
+from affectlake.pipelines.params.study import Params
+from affectlake.pipelines.step import EVERY_KIND, Frames, Tables, Work, step
+from affectlake.pipelines.steps import arrays
+from affectlake.pipelines.steps.comparisons import agreement, consistency, overlaps, side
+from affectlake.pipelines.steps.metrics import Evidence, agent_rows, fit_rows
+from affectlake.pipelines.steps.rows import Row, frame
+from affectlake.seeds import generator, integer
+from affectlake.stimuli import prototypes
+
+
+@step(
+    reads=("stimuli", "ratings", "triplets", "choices/{agent}", "embeddings/{agent}", "sweeps/{agent}"),
+    writes=("metrics/{agent}",),
+    params=("seed", "geometry", "triplets.prototypes_per_category"),
+    kinds=EVERY_KIND,
+    version=2,
+)
+def measure(tables: Tables, params: Params, work: Work) -> Frames:
+    """Measure each fit: prediction, ceiling, classes, ratings, reproducibility, graph, components, saturation."""
+    evidence = Evidence(
+        agent=work.agent,
+        params=params,
+        held_out=arrays.judged(tables, "test"),
+        validation=arrays.answers(tables["choices"], "validation"),
+        repeated=arrays.repeated(tables["choices"]),
+        prototypes=prototypes(tables["ratings"].collect(), params.triplets.prototypes_per_category),
+        ratings=arrays.ratings(tables),
+        categories=tables["stimuli"].sort("stimulus_index").select("category").collect()["category"].to_list(),
+        fits=arrays.fits(tables),
+    )
+    rows = agent_rows(evidence, tables["sweeps"].collect())
+    for seed in params.fit_seeds:
+        rows += fit_rows(evidence, seed)
+    missing = sorted({str(one["note"]) for one in rows if one["note"]})
+    for note in missing:
+        work.say(f"left out: {note}")
+    return {"metrics": frame("metrics", rows)}
+
+
+@step(
+    reads=("stimuli", "ratings", "embeddings/{agent}"),
+    writes=("labels/{agent}", "graph_nodes/{agent}", "graph_edges/{agent}"),
+    params=("seed", "geometry"),
+    kinds=EVERY_KIND,
+    version=1,
+)
+def describe(tables: Tables, params: Params, work: Work) -> Frames:
+    """Name each dimension after its ratings, and join the dimensions that correlate into a graph."""
+    ratings = arrays.ratings(tables)
+    rows: dict[str, list[Row]] = {"labels": [], "graph_nodes": [], "graph_edges": []}
+    for seed, weights in arrays.fits(tables).items():
+        found = {
+            "labels": _labels(weights, ratings, params, generator(params.seed, "labels", work.agent, seed)),
+            "graph_nodes": _nodes(weights, params, work.agent),
+            "graph_edges": _edges(weights, params, work.agent),
+        }
+        for table, own in found.items():
+            rows[table] += [{"agent": work.agent, "seed": seed, **one} for one in own]
+    return {table: frame(table, found) for table, found in rows.items()}
+
+
+def _labels(
+    weights: arrays.Embedding, ratings: RatingMatrix, params: Params, rng: np.random.Generator
+) -> Iterator[Row]:
+    if not ratings.names:
+        return
+    found = rating_correlations(weights, ratings.scores)
+    stability = label_stability(weights, ratings.scores, rng, params.geometry.resamples)
+    named = labels(found.r, params.geometry.label_gap)
+    for label in named:
+        own = [other for other in named if other.dimension == label.dimension]
+        yield {
+            "dimension": label.dimension + 1,
+            "label_rank": label.rank,
+            "rating": ratings.names[label.rating],
+            "family": ratings.families[label.rating],
+            "direction": label.direction,
+            "r": label.r,
+            "ci_low": float(found.ci_low[label.dimension, label.rating]),
+            "ci_high": float(found.ci_high[label.dimension, label.rating]),
+            "character": character(own, ratings.families),
+            "stability": float(stability[label.dimension]),
+        }
+
+
+def _nodes(weights: arrays.Embedding, params: Params, agent: str) -> Iterator[Row]:
+    graph = _graph(weights, params, agent)
+    degree = np.bincount(graph.edges.ravel(), minlength=weights.shape[1])
+    for at in range(weights.shape[1]):
+        yield {
+            "dimension": at + 1,
+            "community": int(graph.community[at]) + 1 if graph.community[at] >= 0 else None,
+            "pagerank": float(graph.pagerank[at]),
+            "degree": int(degree[at]),
+        }
+
+
+def _edges(weights: arrays.Embedding, params: Params, agent: str) -> Iterator[Row]:
+    graph = _graph(weights, params, agent)
+    found = rating_correlations(weights, weights)
+    for a, b in graph.edges.tolist():
+        ends = {"ci_low": float(found.ci_low[a, b]), "ci_high": float(found.ci_high[a, b])}
+        yield {"dimension": a + 1, "other_dimension": b + 1, "r": float(graph.r[a, b]), **ends}
+
+
+def _graph(weights: arrays.Embedding, params: Params, agent: str) -> EmotionGraph:
+    wanted, seed = params.geometry, integer(params.seed, "louvain", agent)
+    return emotion_graph(weights, seed, threshold=wanted.edge_threshold, absolute=wanted.absolute_edges)
+
+
+@step(
+    reads=("ratings", "stimuli", "triplets", "choices/{agents}", "embeddings/{agents}", "graph_nodes/{agents}"),
+    writes=("comparisons", "community_overlaps"),
+    params=("seed", "agents", "geometry", "triplets.prototypes_per_category"),
+    version=1,
+)
+def compare(tables: Tables, params: Params, work: Work) -> Frames:
+    """Set every agent beside every other: human consistency, agreement on the same triplets, alike communities."""
+    chosen = prototypes(tables["ratings"].collect(), params.triplets.prototypes_per_category)
+    choices = {agent: tables["choices"].filter(pl.col("agent") == agent) for agent in params.fitted}
+    sides = {
+        agent: side(arrays.answers(own, "validation"), chosen, generator(params.seed, "split-half", agent))
+        for agent, own in choices.items()
+    }
+    rows = [*consistency(sides, params), *agreement(choices)]
+    fits: dict[str, arrays.Embedding] = {}
+    communities: dict[str, NDArray[np.int64]] = {}
+    for agent in params.fitted:
+        own = {name: tables[name].filter(pl.col("agent") == agent) for name in ("embeddings", "graph_nodes")}
+        found = arrays.fits(own)
+        if found:
+            seed = consensus_seed(found)
+            fits[agent] = found[seed]
+            nodes = own["graph_nodes"].filter(pl.col("seed") == seed).sort("dimension").collect()
+            communities[agent] = nodes["community"].fill_null(0).to_numpy().astype(np.int64) - 1
+    alike = list(overlaps(fits, communities, params))
+    return {"comparisons": frame("comparisons", rows), "community_overlaps": frame("community_overlaps", alike)}

@@ -1,0 +1,228 @@
+"""The rows of ``metrics`` of one agent, analysis by analysis. What cannot be done is a row that says why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from affectlake.geometry import graphs
+from affectlake.geometry.ceiling import CHANCE, explained_share, noise_ceiling
+from affectlake.geometry.classification import nearest_centroid
+from affectlake.geometry.correlations import rating_correlations
+from affectlake.geometry.estimates import Estimate, left_out
+from affectlake.geometry.intervals import wilson_interval
+from affectlake.geometry.labels import character, labels
+from affectlake.geometry.pairs import matrix_correlation, odd_shares, pair_matrix
+from affectlake.geometry.reduction import necessary_components, saturation, strongest
+from affectlake.geometry.reproducibility import mean_reproducibility, reproducibility
+from affectlake.judge.vectors.ratings import RatingMatrix
+from affectlake.pipelines.params.study import Params
+from affectlake.pipelines.steps.arrays import Answers, Embedding
+from affectlake.pipelines.steps.rows import Row, row
+from affectlake.seeds import generator, integer
+from affectlake.spose.model import choice_probabilities, score
+
+SHARES = (0.95, 0.96, 0.97, 0.98, 0.99)  # of the full accuracy (Du et al. 2025, Fig. 7f)
+NO_FIT = "no dimension of this fit survived pruning"
+NO_RATINGS = "the stimuli have no ratings"
+NO_JUDGMENTS = "the agent has no held-out judgments"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that one agent's analyses rest on: its answers, its fits, and what is known of the stimuli.
+
+    Parameters
+    ----------
+    held_out : int32 array (m, 3)
+        The main set's held-out judgments, the odd one last.
+    validation : Answers
+        Choices of the validation set.
+    repeated : int array (n_triplets, 3)
+        How often each of a triplet's stimuli was the odd one when it was asked again and again.
+    prototypes : int32 array (n_prototypes,)
+        The stimuli that the validation set is about.
+    categories : list of str or None
+        Category of each stimulus.
+    fits : dict
+        Embedding by seed.
+    """
+
+    agent: str
+    params: Params
+    held_out: NDArray[np.int32]
+    validation: Answers
+    repeated: NDArray[np.int64]
+    prototypes: NDArray[np.int32]
+    ratings: RatingMatrix
+    categories: list[str | None]
+    fits: dict[int, Embedding]
+
+    def generator(self, *names: str | int) -> np.random.Generator:
+        """Return the agent's own generator for one analysis."""
+        return generator(self.params.seed, *names[:1], self.agent, *names[1:])
+
+
+def fit_rows(evidence: Evidence, seed: int) -> list[Row]:
+    """Return the rows of one fit; one row that says why when the fit has no dimension."""
+    if seed not in evidence.fits:
+        return [{"agent": evidence.agent, "seed": seed, **row("held_out", "accuracy", left_out(NO_FIT))}]
+    found = [one for analysis in ANALYSES for one in analysis(evidence, seed)]
+    return [{"agent": evidence.agent, "seed": seed, **one} for one in found]
+
+
+def agent_rows(evidence: Evidence, sweeps: pl.DataFrame) -> list[Row]:
+    """Return the rows that rest on the agent's answers or on several fits: the ceiling and the saturation points."""
+    ceiling = noise_ceiling(evidence.repeated)
+    found = [
+        row("noise_ceiling", "consistency", ceiling.consistency),
+        row("noise_ceiling", "agreement", ceiling.agreement),
+        *_saturation(evidence, sweeps),
+    ]
+    return [{"agent": evidence.agent, **one} for one in found]
+
+
+def _accuracy(evidence: Evidence, weights: Embedding) -> Estimate:
+    if not len(evidence.held_out):
+        return left_out(NO_JUDGMENTS)
+    found = score(weights, evidence.held_out)
+    low, high = map(float, wilson_interval(found.accuracy * found.n, found.n))
+    return Estimate(found.accuracy, low, high, chance=CHANCE, n=found.n)
+
+
+def _held_out(evidence: Evidence, seed: int) -> Iterator[Row]:
+    weights = evidence.fits[seed]
+    accuracy = _accuracy(evidence, weights)
+    yield row("held_out", "accuracy", accuracy)
+    if not accuracy.note:
+        loss = score(weights, evidence.held_out).loss
+        yield row("held_out", "cross_entropy", Estimate(loss, chance=float(np.log(3)), n=accuracy.n))
+    share = explained_share(accuracy, noise_ceiling(evidence.repeated).consistency)
+    yield row("held_out", "explained_share", share)
+
+
+def _nearest_centroid(evidence: Evidence, seed: int) -> Iterator[Row]:
+    wanted = evidence.params.geometry
+    found = nearest_centroid(
+        evidence.fits[seed],
+        evidence.categories,
+        evidence.generator("permutations", seed),
+        min_category_size=wanted.min_category_size,
+        permutations=wanted.permutations,
+    )
+    yield row("nearest_centroid", "n_categories", Estimate(float(found.n_categories), n=found.n_stimuli))
+    if found.reason:
+        yield row("nearest_centroid", "top3_accuracy", left_out(found.reason, found.n_stimuli))
+    for one in found.accuracies:
+        numbers = Estimate(one.accuracy, one.ci_low, one.ci_high, one.chance, one.p_value, found.n_stimuli)
+        yield row("nearest_centroid", f"top{one.top}_accuracy", numbers)
+
+
+def _rating_correlations(evidence: Evidence, seed: int) -> Iterator[Row]:
+    ratings = evidence.ratings
+    if not ratings.names:
+        yield row("rating_correlation", "pearson_r", left_out(NO_RATINGS))
+        return
+    found = rating_correlations(evidence.fits[seed], ratings.scores)
+    constant = np.ptp(evidence.fits[seed], axis=0) == 0
+    for (at, column), r in np.ndenumerate(found.r):
+        numbers = Estimate(float(r), float(found.ci_low[at, column]), float(found.ci_high[at, column]), n=found.n)
+        if np.isnan(r):
+            what = f"dimension {at + 1}" if constant[at] else f"the rating {ratings.names[column]}"
+            numbers = left_out(f"{what} is the same for every stimulus", found.n)
+        keys = {"dimension": at + 1, "rating": ratings.names[column]}
+        yield row("rating_correlation", "pearson_r", numbers, **keys)
+
+
+def _label_shares(evidence: Evidence, seed: int) -> Iterator[Row]:
+    ratings, d = evidence.ratings, evidence.fits[seed].shape[1]
+    if not ratings.names:
+        yield row("labels", "interpretable_share", left_out(NO_RATINGS))
+        return
+    named = labels(rating_correlations(evidence.fits[seed], ratings.scores).r, evidence.params.geometry.label_gap)
+    kinds = [character([one for one in named if one.dimension == at], ratings.families) for at in range(d)]
+    counts = {name: sum(kind == name for kind in kinds) for name in ("categorical", "dimensional", "mixed")}
+    for name, count in {"interpretable": sum(counts.values()), **counts}.items():
+        low, high = map(float, wilson_interval(count, d))
+        yield row("labels", f"{name}_share", Estimate(count / d, low, high, n=d))
+
+
+def _generalisation(evidence: Evidence, seed: int) -> Iterator[Row]:
+    triplets, odd = evidence.validation
+    if not len(triplets):
+        yield row("generalisation", "rsm_pearson_r", left_out("the agent has no validation choices"))
+        return
+    if len(evidence.prototypes) < 3:
+        yield row("generalisation", "rsm_pearson_r", left_out(NO_RATINGS + ", so there are no prototypes"))
+        return
+    wanted = evidence.params.geometry
+    measured = pair_matrix(triplets, odd_shares(triplets, odd), evidence.prototypes)
+    predicted = pair_matrix(triplets, choice_probabilities(evidence.fits[seed], triplets), evidence.prototypes)
+    rng = evidence.generator("generalisation", seed)
+    found = matrix_correlation(predicted, measured, rng, wanted.resamples, wanted.permutations)
+    yield row("generalisation", "rsm_pearson_r", found)
+
+
+def _reproducibility(evidence: Evidence, seed: int) -> Iterator[Row]:
+    yield row("reproducibility", "mean_pearson_r", mean_reproducibility(evidence.fits, seed))
+    if len(evidence.fits) > 1:
+        found = reproducibility(evidence.fits, seed, evidence.generator("reproducibility", seed))
+        for at, one in enumerate(found):
+            yield row("reproducibility", "pearson_r", one, dimension=at + 1)
+
+
+def _graph(evidence: Evidence, seed: int) -> Iterator[Row]:
+    wanted = evidence.params.geometry
+    found = graphs.graph_estimates(
+        evidence.fits[seed],
+        integer(evidence.params.seed, "louvain", evidence.agent),
+        evidence.generator("graph", seed),
+        threshold=wanted.edge_threshold,
+        absolute=wanted.absolute_edges,
+    )
+    for measure, one in found._asdict().items():
+        yield row("graph", measure, one)
+
+
+def _components(evidence: Evidence, seed: int) -> Iterator[Row]:
+    weights = evidence.fits[seed]
+    if not len(evidence.held_out):
+        yield row("components", "n_components", left_out(NO_JUDGMENTS))
+        return
+    found = [_accuracy(evidence, strongest(weights, k)) for k in range(1, weights.shape[1] + 1)]
+    for k, one in enumerate(found, 1):
+        yield row("components", "accuracy", one, setting=float(k))
+    accuracies = [one.value for one in found]
+    for share in SHARES:
+        needed = necessary_components(accuracies, len(evidence.held_out), share)
+        yield row("components", "n_components", needed, setting=share)
+
+
+ANALYSES: tuple[Callable[[Evidence, int], Iterator[Row]], ...] = (
+    _held_out,
+    _nearest_centroid,
+    _rating_correlations,
+    _label_shares,
+    _generalisation,
+    _reproducibility,
+    _graph,
+    _components,
+)
+
+
+def _saturation(evidence: Evidence, sweeps: pl.DataFrame) -> Iterator[Row]:
+    """Name the number of dimensions at which accuracy saturates, and of judgments at which dimensions do."""
+    for sweep, value in (("dimensions", "test_accuracy"), ("judgments", "n_recovered")):
+        rows = sweeps.filter(pl.col("sweep") == sweep).sort("setting", "replicate")
+        if not len(rows):
+            yield row("saturation", sweep, left_out("no such sweep was run: see `sweeps` in params.yaml"))
+            continue
+        wide = rows.pivot("replicate", index="setting", values=value).sort("setting")
+        values = wide.drop("setting").cast(pl.Float64).to_numpy()
+        rng = evidence.generator("saturation", sweep)
+        found = saturation(wide["setting"].to_list(), values, rng, evidence.params.sweeps.share)
+        yield row("saturation", sweep, found)

@@ -1,0 +1,162 @@
+"""Steps of agents that a server answers for: from their stored answers to choices.
+
+Answers are not asked for here: ``affectlake collect AGENT`` does that. Everything here can be done again and again
+without asking anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import polars as pl
+
+from affectlake.geometry.intervals import wilson_interval
+from affectlake.judge.chat import ChatAgent
+from affectlake.judge.responses.position_bias import flip_rate, position_shares
+from affectlake.judge.responses.tables import IDENTITY, latest, read_choices
+from affectlake.judge.trials.content import Materials, caption_materials, video_materials
+from affectlake.judge.trials.plan import Trials, valid_answers
+from affectlake.judge.trials.request_keys import KeyMaker
+from affectlake.pipelines.params.study import Params
+from affectlake.pipelines.step import Frames, Tables, Work, step
+from affectlake.pipelines.steps.arrays import TRIPLET
+from affectlake.pipelines.steps.rows import null_nan
+
+
+def materials(tables: Tables, agent: ChatAgent, *, with_frames: bool = True) -> Materials:
+    """Return what the agent can be shown, from the tables ``stimuli`` and ``captions`` or ``frames``.
+
+    Parameters
+    ----------
+    with_frames : bool
+        Whether the frames themselves are wanted, and not only their hashes.
+    """
+    stimuli = tables["stimuli"].collect()
+    if agent.asking.modality == "captions":
+        return caption_materials(stimuli, tables["captions"].collect())
+    columns = ["stimulus_index", "frame_index", "frame_sha256", *(["jpeg"] if with_frames else [])]
+    return video_materials(stimuli, tables["frames"].select(columns).collect())
+
+
+def trials_of(triplets: pl.LazyFrame, trial_set: str) -> Trials:
+    """Return one trial set of the table ``triplets``."""
+    rows = triplets.filter(pl.col("trial_set") == trial_set).select(*TRIPLET, "n_repeats").sort(TRIPLET).collect()
+    packed = np.ascontiguousarray(rows.select(TRIPLET).to_numpy().astype(np.int32).reshape(-1, 3))
+    return Trials(trial_set, packed, rows["n_repeats"].to_numpy().astype(np.int16))
+
+
+def response_batches(responses: pl.LazyFrame, *columns: str) -> Iterator[pl.DataFrame]:
+    """Yield the responses part by part, in the order they came, so that memory is bounded by a part."""
+    for shard in responses.select(pl.col("shard").unique().sort()).collect()["shard"]:
+        yield responses.filter(pl.col("shard") == shard).select(columns or pl.all()).collect()
+
+
+@step(
+    reads=("stimuli", "captions", "frames", "triplets", "responses/{agent}"),
+    writes=("choices/{agent}", "unparsed/{agent}", "order_effects/{agent}"),
+    params=(
+        "agents.{agent}.model",
+        "agents.{agent}.revision",
+        "agents.{agent}.protocol",
+        "agents.{agent}.modality",
+        "agents.{agent}.sampling",
+    ),
+    kinds=("chat",),
+    version=2,
+)
+def choose_by_chat(tables: Tables, params: Params, work: Work) -> Frames:
+    """Read the stored answers: which stimulus each names, and why some name none."""
+    agent = params.agents[work.agent]
+    assert isinstance(agent, ChatAgent)
+    names = tables["triplets"].select(pl.col("trial_set").unique().sort()).collect()["trial_set"].to_list()
+    found, n_rows = read_responses(tables, agent, names, work.progress)
+    choices = found.filter(pl.col("odd").is_not_null())
+    unparsed = found.filter(pl.col("odd").is_null())
+    work.say(
+        f"{choices.height:,} choices and {unparsed.height:,} that are none; of {n_rows:,} responses "
+        f"{n_rows - found.height:,} are of another model, protocol, catalogue or plan, or were asked again"
+    )
+    who = (pl.lit(work.agent).alias("agent"), pl.lit(agent.protocol).alias("protocol"))
+    return {
+        "choices": choices.select(*who, *IDENTITY, "odd", tied=pl.lit(value=False)),
+        "unparsed": unparsed.select(*who, *IDENTITY, "request_key", "unparsed_reason"),
+        "order_effects": _order_effects(choices).select(*who, pl.all()),
+    }
+
+
+def read_responses(
+    tables: Tables, agent: ChatAgent, trial_sets: list[str], progress: Callable[[str], None]
+) -> tuple[pl.DataFrame, int]:
+    """Return what each trial's response says, and how many responses there are, those passed over included.
+
+    Parameters
+    ----------
+    tables : mapping
+        ``responses`` of the agent, ``triplets``, ``stimuli``, and ``captions`` or ``frames``.
+    agent : ChatAgent
+        Responses to questions that it would not be asked today are passed over.
+    trial_sets : list of str
+        Which to read.
+    progress : callable
+        Told how far it is.
+
+    Returns
+    -------
+    found : polars.DataFrame
+        One row for each trial and repeat; ``odd`` is null where the response names none.
+    n_rows : int
+    """
+    shown = materials(tables, agent, with_frames=False)
+    makers = {name: KeyMaker(agent.identity(), name, shown) for name in trial_sets}
+    pieces, n_rows = [], 0
+    for batch in response_batches(tables["responses"]):
+        n_rows += batch.height
+        for name, maker in makers.items():
+            rows = _wanted(valid_answers(batch, maker, name), tables["triplets"])
+            read = read_choices(rows, agent.asking.reading)
+            failed = rows.select(*IDENTITY, "error_kind", "request_key")
+            read_rows = pl.concat([read.choices, read.unparsed], how="diagonal")
+            pieces.append(failed.join(read_rows.drop("request_key"), on=IDENTITY, how="left", maintain_order="left"))
+            progress(f"{n_rows:,} responses read")
+    return latest(pl.concat(pieces)) if pieces else _nothing(), n_rows
+
+
+def _nothing() -> pl.DataFrame:
+    ints = dict.fromkeys(("i", "j", "k", "odd", "code"), pl.Int32) | {"repeat": pl.Int16, "position": pl.Int8}
+    texts = dict.fromkeys(("trial_set", "unparsed_reason", "error_kind"), pl.String)
+    return pl.DataFrame(schema=ints | texts | {"request_key": pl.Binary})
+
+
+def _wanted(rows: pl.DataFrame, triplets: pl.LazyFrame) -> pl.DataFrame:
+    """Return the rows whose trial and repeat the study still wants."""
+    asked = triplets.select("trial_set", *TRIPLET, "n_repeats")
+    joined = rows.lazy().join(asked, on=["trial_set", *TRIPLET], how="inner", maintain_order="left")
+    return joined.filter(pl.col("repeat") < pl.col("n_repeats")).drop("n_repeats").collect()
+
+
+def _order_effects(choices: pl.DataFrame) -> pl.DataFrame:
+    """Return, for each trial set, the shares of the positions and how often answers flip with the order."""
+    rows: list[dict[str, object]] = []
+    for (name,), some in choices.sort("trial_set").group_by("trial_set", maintain_order=True):
+        shares = position_shares(some["position"].to_numpy())
+        common: dict[str, object] = {"trial_set": name, "n": shares.n}
+        for word, count in zip(("first", "second", "third"), shares.counts.tolist(), strict=True):
+            low, high = map(float, wilson_interval(count, shares.n))
+            share = {"value": count / shares.n, "ci_low": low, "ci_high": high, "chance": 1 / 3}
+            rows.append(common | {"measure": f"chosen_{word}"} | share)
+        rows.append(
+            common | {"measure": "chi_square", "value": shares.chi_square, "p_value": shares.p_value, "chance": 2.0}
+        )
+        triplet = some.select(pl.struct(TRIPLET).rank("dense")).to_series().to_numpy().astype(np.int64)
+        flips = flip_rate(triplet, some["odd"].to_numpy(), some["code"].to_numpy().astype(np.int64))
+        for measure, value, n in (
+            ("flip_rate_other_order", flips.other_order, flips.n_other),
+            ("flip_rate_same_order", flips.same_order, flips.n_same),
+        ):
+            note = None if n else "no triplet was answered twice so"
+            rows.append({"trial_set": name, "measure": measure, "value": value, "chance": 2 / 3, "n": n, "note": note})
+    types: dict[str, type[pl.DataType]] = {"trial_set": pl.String, "measure": pl.String}
+    types |= dict.fromkeys(("value", "ci_low", "ci_high", "chance", "p_value"), pl.Float64)
+    frame = pl.DataFrame(rows, schema=types | {"n": pl.Int32, "note": pl.String})
+    return null_nan(frame)

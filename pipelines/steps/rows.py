@@ -1,0 +1,55 @@
+"""Rows of ``metrics`` and ``comparisons``: a number each, its interval, level, and the reason if it is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import polars as pl
+
+from affectlake.geometry.estimates import Estimate
+from affectlake.lake.tables.contracts import contract
+
+Row = dict[str, object]
+MAX_ROWS = 2_147_483_647
+
+
+def row(analysis: str, measure: str, found: Estimate, **keys: object) -> Row:
+    """Return one estimate as a row; `keys` are further columns, such as ``dimension`` or ``setting``."""
+    return {
+        "analysis": analysis,
+        "measure": measure,
+        "value": found.value,
+        "ci_low": found.ci_low,
+        "ci_high": found.ci_high,
+        "chance": found.chance,
+        "p_value": found.p_value,
+        "n": min(found.n, MAX_ROWS),
+        "note": found.note or None,
+        **keys,
+    }
+
+
+def frame(table: str, rows: Iterable[Row]) -> pl.DataFrame:
+    """Give rows the columns and types of a table; what a row does not have is null, and so is NaN.
+
+    Parameters
+    ----------
+    table : str
+        Its contract gives the columns, their types and the key, by which the rows are sorted.
+    rows : iterable of dict
+        An unknown column is a ``KeyError``.
+    """
+    empty = pl.DataFrame(contract(table).schema.empty_table())
+    columns: dict[str, list[object]] = {name: [] for name in empty.columns}
+    for one in rows:
+        for name in one:
+            if name not in columns:
+                raise KeyError(f"{table} has no column {name}")
+        for name, values in columns.items():
+            values.append(one.get(name))
+    return null_nan(pl.DataFrame(columns, schema=empty.schema)).sort(contract(table).key)
+
+
+def null_nan(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the frame with null for NaN: in a table, what is not defined is null."""
+    return frame.with_columns(pl.col(pl.Float32, pl.Float64).fill_nan(None))

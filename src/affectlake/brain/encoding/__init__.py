@@ -1,0 +1,1 @@
+"""Voxel-wise encoding models: cross-validated ridge regression and its reliability."""

@@ -1,0 +1,205 @@
+"""Encoding with few features: no prediction is ever made, everything is a quadratic form in sums over the stimuli.
+
+One pass over a block of voxels gives X'X, X'Y, ΣX, ΣY, ΣY² of the smallest *pieces* from which every training,
+validation and test set is put together (5 × 6 folds of `nested_folds`: thirty pieces). For an inner fold with training
+sums A and validation sums B, both centred on the training means,
+
+    X̃_A'X̃_A = Q diag(s) Q',   T = diag(s)^-½ Q',   u = T X̃_A'ỹ_A,   d_i(λ) = s_i / (s_i + λ),   β = T'(d ∘ u),
+
+and with H = T X̃_B'X̃_B T', b = T X̃_B'ỹ_B the squared error is
+
+    ‖ỹ_B‖² - 2 Σ_i d_i u_i b_i + Σ_ij d_i d_j H_ij u_i u_j.
+
+The first term does not depend on λ. The rest is linear in the products u_i b_i and u_i u_j, with coefficients that are
+smooth in λ: the matrix of coefficients (products × penalties) has a numerical rank of some twenty, so that one thin
+matrix product gives the error at all penalties, summed over the inner folds.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affectlake.brain.encoding.folds import Folds
+from affectlake.brain.encoding.solver import Array, Block
+
+_SAME = 1e-13  # singular values below this share of the largest change no error at double precision
+_RANK = 1e-10  # eigenvalues below this share of the largest are directions the features do not have
+
+
+class _Sums(NamedTuple):
+    """n, ΣX (d,), X'X (d, d) of some stimuli, and for a block of voxels ΣY (v,), ΣY² (v,), X'Y (d, v)."""
+
+    n: float
+    x: Array
+    xx: Array
+    y: Array
+    yy: Array
+    xy: Array
+
+
+class _Basis(NamedTuple):
+    """The training features' own axes: their means (d,), T (k, d), and d(λ) = s / (s + λ) (k, n_penalties)."""
+
+    mean: Array
+    axes: Array
+    shrinkage: Array
+
+
+class _Fold(NamedTuple):
+    """What one outer fold needs: pieces of its test set and inner folds, bases, and the compressed error curves.
+
+    `coefficients[i]` is (rank, k + k (k + 1) / 2) for inner fold i; `curves` (n_penalties, rank).
+    """
+
+    test: NDArray[np.int64]
+    inner: list[NDArray[np.int64]]
+    basis: _Basis
+    inner_bases: list[_Basis]
+    coefficients: list[Array]
+    curves: Array
+
+
+class GramSolver:
+    """Encodes blocks of voxels from sums (see the module).
+
+    Parameters
+    ----------
+    x : float64 (n_stimuli, n_features)
+    folds : Folds
+    penalties : float64 (n_penalties,)
+    standardise : bool
+    """
+
+    def __init__(self, x: Array, folds: Folds, penalties: Array, standardise: bool) -> None:
+        x = x - x.mean(axis=0)
+        self._penalties, self._standardise = penalties, standardise
+        names, place = np.unique(np.vstack([folds.outer, folds.inner]), axis=1, return_inverse=True)
+        n_inner = int(folds.inner.max()) + 1
+        if names.shape[1] > 2 * len(folds.inner) * n_inner:  # folds without a common structure: a piece for each
+            self._rows = [np.flatnonzero(row == fold) for row in folds.inner for fold in range(-1, n_inner)]
+            self._rows = [rows for rows in self._rows if len(rows)]
+            labels = [(o, f) for o, row in enumerate(folds.inner) for f in range(-1, n_inner) if (row == f).any()]
+            pick = [
+                [[i for i, (a, b) in enumerate(labels) if (a, b) == (o, f)] for f in range(-1, n_inner)]
+                for o in range(len(folds.inner))
+            ]
+        else:
+            self._rows = [np.flatnonzero(place == piece) for piece in range(names.shape[1])]
+            pick = [
+                [np.flatnonzero(names[1 + o] == f).tolist() for f in range(-1, n_inner)]
+                for o in range(len(folds.inner))
+            ]
+        self._x = [x[rows] for rows in self._rows]
+        self._xx = np.stack([part.T @ part for part in self._x])  # (pieces, d, d)
+        self._folds = [self._prepare([np.asarray(i, dtype=np.int64) for i in parts if i]) for parts in pick]
+
+    def solve(self, responses: Array) -> Block:
+        """Return what is found for a block of voxels (:class:`~affectlake.brain.encoding.crossvalidation.Solver`)."""
+        parts = [responses[rows] for rows in self._rows]
+        xy = np.stack([x.T @ y for x, y in zip(self._x, parts, strict=True)])  # (pieces, d, v)
+        y = np.stack([part.sum(axis=0) for part in parts])
+        yy = np.stack([np.einsum("nv,nv->v", part, part) for part in parts])
+        solved = [self._solve(fold, y, yy, xy) for fold in self._folds]
+        return Block(
+            np.stack([r for r, _, _ in solved]),
+            np.stack([penalty for _, penalty, _ in solved]),
+            np.mean([beta for _, _, beta in solved], axis=0),
+        )
+
+    def _solve(self, fold: _Fold, y: Array, yy: Array, xy: Array) -> tuple[Array, Array, Array]:
+        """Return r (v,), λ (v,) and β (d, v) of one outer fold."""
+        inner = [self._sums(pieces, y, yy, xy) for pieces in fold.inner]
+        train = self._sums(np.concatenate(fold.inner), y, yy, xy)
+        compressed = np.zeros((fold.curves.shape[1], y.shape[1]))
+        for held_out, basis, coefficients in zip(inner, fold.inner_bases, fold.coefficients, strict=True):
+            part = _minus(train, held_out)
+            mean = part.y / part.n
+            u = basis.axes @ (part.xy - np.outer(part.x, mean))
+            cross = held_out.xy - np.outer(held_out.x, mean) - np.outer(basis.mean, held_out.y - held_out.n * mean)
+            compressed += coefficients @ _products(u, basis.axes @ cross)
+        best = (fold.curves @ compressed).argmin(axis=0)  # the smallest λ of equals
+        u = fold.basis.axes @ (train.xy - np.outer(train.x, train.y / train.n))
+        beta = fold.basis.axes.T @ (fold.basis.shrinkage[:, best] * u)
+        return self._correlate(self._sums(fold.test, y, yy, xy), beta, yy.sum(axis=0)), self._penalties[best], beta
+
+    @staticmethod
+    def _correlate(test: _Sums, beta: Array, total: Array) -> Array:
+        """Return r of the predictions with the test responses, from their sums; NaN where either is constant."""
+        covariance = np.einsum("dv,dv->v", beta, test.xy - np.outer(test.x, test.y / test.n))
+        gram = test.xx - np.outer(test.x, test.x) / test.n
+        predicted = np.einsum("dv,dv->v", beta, gram @ beta)
+        observed = test.yy - test.y**2 / test.n
+        with np.errstate(divide="ignore", invalid="ignore"):
+            r = covariance / np.sqrt(predicted * observed)
+        return np.where((observed > 1e-12 * total) & (predicted > 0), np.clip(r, -1.0, 1.0), np.nan)
+
+    def _sums(self, pieces: NDArray[np.int64], y: Array, yy: Array, xy: Array) -> _Sums:
+        x, n = sum(self._x[p].sum(axis=0) for p in pieces), float(sum(len(self._x[p]) for p in pieces))
+        return _Sums(
+            n,
+            np.asarray(x),
+            self._xx[pieces].sum(axis=0),
+            y[pieces].sum(axis=0),
+            yy[pieces].sum(axis=0),
+            xy[pieces].sum(axis=0),
+        )
+
+    def _prepare(self, parts: list[NDArray[np.int64]]) -> _Fold:
+        test, *inner = parts
+        empty = np.zeros((len(self._rows), 0)), np.zeros((len(self._rows), self._xx.shape[1], 0))
+        sums = [self._sums(pieces, empty[0], empty[0], empty[1]) for pieces in inner]
+        train = self._sums(np.concatenate(inner), empty[0], empty[0], empty[1])
+        bases = [self._basis(_minus(train, held_out)) for held_out in sums]
+        coefficients = [self._coefficients(basis, held_out) for basis, held_out in zip(bases, sums, strict=True)]
+        left, values, right = np.linalg.svd(np.concatenate(coefficients, axis=1), full_matrices=False)
+        kept = values > _SAME * values[0]
+        ends = np.cumsum([part.shape[1] for part in coefficients])[:-1]
+        return _Fold(
+            test,
+            inner,
+            self._basis(train),
+            bases,
+            [np.ascontiguousarray(part) for part in np.split(right[kept], ends, axis=1)],
+            left[:, kept] * values[kept],
+        )
+
+    def _basis(self, sums: _Sums) -> _Basis:
+        mean = sums.x / sums.n
+        gram = sums.xx - sums.n * np.outer(mean, mean)
+        spread = np.sqrt(np.diag(gram) / sums.n) if self._standardise else np.ones(len(gram))
+        scale = np.where(spread > 0, spread, 1.0)
+        values, vectors = np.linalg.eigh(gram / np.outer(scale, scale))
+        kept = values > _RANK * max(values[-1], 0.0)
+        values, vectors = values[kept], vectors[:, kept]
+        axes = vectors.T / (scale * np.sqrt(values)[:, None])
+        return _Basis(mean, axes, values[:, None] / (values[:, None] + self._penalties))
+
+    @staticmethod
+    def _coefficients(basis: _Basis, held_out: _Sums) -> Array:
+        """Return (n_penalties, k + k (k + 1) / 2): what each product of :func:`_products` adds to the mean error."""
+        mean, d = basis.mean, basis.shrinkage
+        cross = np.outer(held_out.x, mean)
+        gram = held_out.xx - cross - cross.T + held_out.n * np.outer(mean, mean)
+        h = basis.axes @ gram @ basis.axes.T
+        i, j = np.triu_indices(len(h))
+        twice = np.where(i == j, 1.0, 2.0) * h[i, j]
+        return np.concatenate([-2.0 * d, twice[:, None] * d[i] * d[j]]).T / held_out.n
+
+
+def _products(u: Array, b: Array) -> Array:
+    """Return u_i b_i, then u_i u_j for i ≤ j, row by row: (k + k (k + 1) / 2, v)."""
+    k, v = u.shape
+    found = np.empty((k + k * (k + 1) // 2, v))
+    np.multiply(u, b, out=found[:k])
+    first = k
+    for i in range(k):
+        np.multiply(u[i], u[i:], out=found[first : first + k - i])
+        first += k - i
+    return found
+
+
+def _minus(a: _Sums, b: _Sums) -> _Sums:
+    return _Sums(a.n - b.n, a.x - b.x, a.xx - b.xx, a.y - b.y, a.yy - b.yy, a.xy - b.xy)

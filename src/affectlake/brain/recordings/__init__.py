@@ -1,0 +1,1 @@
+"""Brain recordings: reading them, their voxels and regions, preprocessing, and synthetic ones."""

@@ -1,0 +1,134 @@
+"""Reading BData files (HDF5) of the Kamitani laboratory, as the five subjects of Horikawa et al. 2020 are published.
+
+The layout is bdpy's: ``/dataset`` (samples × columns), ``/metadata/{key, value}`` (one row of numbers per key, one
+number per column of the data set), ``/vmap/KEY`` (names of the numbers of a label). It is read with h5py in pieces,
+which takes half the memory of ``bdpy.BData``; the tests write their files with bdpy itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affectlake.brain.recordings.subjects import Recording
+from affectlake.errors import SourceError, nearest
+
+_ROWS = 64  # samples read at a time
+
+
+def read_bdata(
+    path: Path, wanted: Collection[str], label: str = "stimulus_name", run: str = "Run", voxels: str = "VoxelData"
+) -> Recording:
+    """Read one subject's file.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.h5`` file.
+    wanted : collection of str
+        Names of the region columns to keep; those that the file lacks are left out.
+    label : str
+        Which column says what was shown, by the names of its ``vmap``, or by its numbers where it has none.
+    run : str
+        Which column holds the run; runs are unknown where the file lacks it.
+    voxels : str
+        The metadata key that marks the columns of the brain.
+
+    Raises
+    ------
+    SourceError
+        If the file is missing, truncated or no BData file, or lacks the label, the voxels or their places.
+    """
+    import h5py
+
+    if not path.is_file():
+        raise SourceError(f"there is no recording {path}", todo="fetch it: `affectlake fetch horikawa2020`")
+    try:
+        with h5py.File(path, "r") as file:
+            return _read(path, file, wanted, (label, run, voxels))
+    except (OSError, KeyError, IndexError, RuntimeError) as error:
+        raise SourceError(
+            f"the recording {path} cannot be read as BData",
+            wanted="an HDF5 file with /dataset, /metadata/key and /metadata/value",
+            found=f"{type(error).__name__}: {str(error).splitlines()[0]}",
+            todo="it may be truncated: fetch it again",
+        ) from error
+
+
+def _read(path: Path, file: Any, wanted: Collection[str], names: tuple[str, str, str]) -> Recording:
+    label, run, voxels = names
+    group = file["metadata" if "metadata" in file else "metaData"]
+    data = file["dataset" if "dataset" in file else "dataSet"]
+    keys = [key.decode() if isinstance(key, bytes) else str(key) for key in group["key"][:]]
+    at = {key: row for row, key in enumerate(keys)}
+    for needed in (label, voxels, "voxel_i", "voxel_j", "voxel_k"):
+        if needed not in at:
+            raise SourceError(
+                f"the recording {path} lacks {needed!r}",
+                found=f"keys {', '.join(keys[:8])} … ({len(keys):,})",
+                todo=nearest(needed, keys) or "check that it is the preprocessed recording",
+            )
+    values = group["value"]
+    brain = np.flatnonzero(np.nan_to_num(np.asarray(values[at[voxels]], dtype=np.float64)) == 1)
+    if not len(brain):
+        raise SourceError(f"the recording {path} has no column with {voxels} = 1", todo="name another key")
+    patterns = _columns(data, brain)
+    places = np.stack([np.asarray(values[at[f"voxel_{axis}"]])[brain] for axis in "ijk"], axis=1)
+    lost = int((~np.isfinite(places)).any(axis=1).sum())
+    if lost:
+        raise SourceError(
+            f"{lost:,} voxels of the recording {path} have no place", wanted="voxel_i, voxel_j and voxel_k of each"
+        )
+    mm = [np.asarray(values[at[f"voxel_{axis}"]])[brain] if f"voxel_{axis}" in at else None for axis in "xyz"]
+    return Recording(
+        patterns=patterns,
+        labels=_labels(file, data, values, at, label),
+        runs=_runs(path, data, values, at, run),
+        voxels=np.rint(places).astype(np.int32),
+        mm=np.asarray(np.stack([places[:, i] if x is None else x for i, x in enumerate(mm)], axis=1), np.float32),
+        columns={
+            key: np.nan_to_num(np.asarray(values[at[key]], dtype=np.float64))[brain] == 1 for key in at if key in wanted
+        },
+    )
+
+
+def _columns(data: Any, columns: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Read some columns as float32, a few rows at a time."""
+    first, last = int(columns[0]), int(columns[-1]) + 1
+    inside = columns - first
+    found = np.empty((data.shape[0], len(columns)), dtype=np.float32)
+    for row in range(0, data.shape[0], _ROWS):
+        found[row : row + _ROWS] = data[row : row + _ROWS, first:last][:, inside]
+    return found
+
+
+def _marked(values: Any, row: int) -> int:
+    return int(np.flatnonzero(np.nan_to_num(np.asarray(values[row], dtype=np.float64)) == 1)[0])
+
+
+def _labels(file: Any, data: Any, values: Any, at: dict[str, int], label: str) -> list[str]:
+    numbers = np.asarray(data[:, _marked(values, at[label])], dtype=np.float64)
+    if "vmap" not in file or label not in file["vmap"]:
+        return [f"{number:g}" for number in numbers]
+    group = file["vmap"][label]
+    names = {float(key): group[key][()] for key in group}
+    return [
+        name.decode() if isinstance(name := names.get(number, f"{number:g}"), bytes) else str(name)
+        for number in numbers.tolist()
+    ]
+
+
+def _runs(path: Path, data: Any, values: Any, at: dict[str, int], run: str) -> NDArray[np.int64] | None:
+    if run not in at:
+        return None
+    numbers = np.asarray(data[:, _marked(values, at[run])], dtype=np.float64)
+    lost = int((~np.isfinite(numbers)).sum())
+    if lost:
+        raise SourceError(
+            f"{lost:,} samples of the recording {path} have no run", wanted=f"a number in {run!r} of each"
+        )
+    return numbers.astype(np.int64)

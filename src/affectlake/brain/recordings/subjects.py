@@ -1,0 +1,201 @@
+"""One subject's measurements as every source gives them, and how they are brought to the study's stimuli.
+
+A source (:mod:`~affectlake.brain.recordings.bdata`, :mod:`~affectlake.brain.recordings.volumes`,
+:mod:`~affectlake.brain.recordings.synthetic`) makes a :class:`Recording`: one pattern per presentation. :func:`align`
+makes one pattern per stimulus of it and counts whatever does not fit. Nothing is filled in: a stimulus that was not
+shown has no row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affectlake.errors import SourceError
+
+_VOXELS = 1024  # standardised at a time: in float64 they would take twice the patterns' memory
+
+
+class Recording(NamedTuple):
+    """What was measured in one subject.
+
+    Parameters
+    ----------
+    patterns : float32 (n_samples, n_voxels)
+        One pattern per presentation.
+    labels : sequence of str
+        What was shown, one per sample.
+    runs : int64 (n_samples,) or None
+        In which run; None where that is not known.
+    voxels : int32 (n_voxels, 3)
+        i, j, k of each voxel.
+    mm : float32 (n_voxels, 3)
+        Where it lies, in mm.
+    columns : mapping from str to bool (n_voxels,)
+        Membership of named regions, by the source's names.
+    """
+
+    patterns: NDArray[np.float32]
+    labels: Sequence[str]
+    runs: NDArray[np.int64] | None
+    voxels: NDArray[np.int32]
+    mm: NDArray[np.float32]
+    columns: Mapping[str, NDArray[np.bool_]]
+
+
+class Aligned(NamedTuple):
+    """One pattern for each stimulus that was shown, in rising order of the stimuli's rows.
+
+    Parameters
+    ----------
+    stimulus_index : int32 (n,)
+    patterns : float32 (n, n_voxels)
+        Mean over presentations.
+    runs : int64 (n,)
+        Of the first presentation; -1 where runs are not known.
+    n_presentations : int32 (n,)
+    missing : tuple of str
+        Stimuli of the study that this subject was not shown.
+    unknown : tuple of str
+        Labels that are none of the study's stimuli, each once.
+    n_bad_voxels : int
+        Voxels that are constant or hold values that are no numbers.
+    """
+
+    stimulus_index: NDArray[np.int32]
+    patterns: NDArray[np.float32]
+    runs: NDArray[np.int64]
+    n_presentations: NDArray[np.int32]
+    missing: tuple[str, ...]
+    unknown: tuple[str, ...]
+    n_bad_voxels: int
+
+    def account(self, subject: str) -> str:
+        """Return one line that counts what was found and what was not."""
+        repeated = int((self.n_presentations > 1).sum())
+        return (
+            f"{subject}: {len(self.stimulus_index):,} stimuli × {self.patterns.shape[1]:,} voxels; "
+            f"{repeated:,} stimuli shown again (averaged), {len(self.missing):,} not shown, "
+            f"{len(self.unknown):,} labels of other stimuli left out, {self.n_bad_voxels:,} voxels constant or NaN"
+        )
+
+
+def align(recording: Recording, stimulus_ids: Sequence[str]) -> Aligned:
+    """Bring a recording to the study's stimuli: match labels, average repeated presentations.
+
+    A label is matched as it stands; failing that, labels and ids are matched by the number in them (``12``, ``0012``
+    and ``0012.mp4`` are one), if each id has a number of its own.
+
+    Raises
+    ------
+    SourceError
+        If the recording's parts do not fit together, or no label is a stimulus of the study.
+    """
+    _check(recording)
+    known = {name: index for index, name in enumerate(stimulus_ids)}
+    numbers = {_number(name): index for index, name in enumerate(stimulus_ids)}
+    unique = len(numbers) == len(known) and None not in numbers
+    found = [known.get(label, numbers.get(_number(label)) if unique else None) for label in recording.labels]
+    unknown = tuple(dict.fromkeys(label for label, at in zip(recording.labels, found, strict=True) if at is None))
+    kept = [(sample, at) for sample, at in enumerate(found) if at is not None]
+    if not kept:
+        raise SourceError(
+            "no label of the recording is a stimulus of the study",
+            wanted=f"ids such as {', '.join(stimulus_ids[:3])}",
+            found=f"labels such as {', '.join(unknown[:3])}",
+            todo="check that the recording belongs to this study",
+        )
+    samples, index = np.array(kept).T
+    shown, first, place, counts = np.unique(index, return_index=True, return_inverse=True, return_counts=True)
+    if len(shown) == len(index):
+        patterns = recording.patterns[samples[first]]
+    else:
+        patterns = np.zeros((len(shown), recording.patterns.shape[1]), dtype=np.float32)
+        for sample, at in zip(samples, place, strict=True):
+            patterns[at] += recording.patterns[sample]
+        patterns /= counts[:, None].astype(np.float32)
+    runs = np.full(len(shown), -1) if recording.runs is None else recording.runs[samples[first]]
+    present = set(shown.tolist())
+    missing = tuple(name for at, name in enumerate(stimulus_ids) if at not in present)
+    return Aligned(
+        shown.astype(np.int32), patterns, runs.astype(np.int64), counts.astype(np.int32), missing, unknown,
+        int((~usable_voxels(patterns)).sum()),
+    )  # fmt: skip
+
+
+def usable_voxels(patterns: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Return which voxels vary and hold numbers only: bool (n_voxels,)."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.isfinite(patterns).all(axis=0) & (patterns.max(axis=0) > patterns.min(axis=0)))
+
+
+def z_scored(patterns: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return each voxel with mean 0 and standard deviation 1 over the stimuli; NaN where it has none."""
+    found = np.empty(patterns.shape, dtype=np.float32)
+    for first in range(0, patterns.shape[1], _VOXELS):
+        block = patterns[:, first : first + _VOXELS]
+        mean = block.mean(axis=0, dtype=np.float64)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            spread = np.where(usable_voxels(block), block.std(axis=0, dtype=np.float64), np.nan)
+            found[:, first : first + _VOXELS] = (block - mean) / spread
+    return found
+
+
+class ZScored:
+    """Patterns with mean 0 and standard deviation 1 per voxel, made only for the voxels that are asked for.
+
+    It stands for ``z_scored(patterns)`` where patterns are mapped from a file: ``len``, ``shape`` and two slices in
+    ``[rows, voxels]``.
+
+    Parameters
+    ----------
+    patterns : float32 (n_stimuli, n_voxels)
+    """
+
+    ndim = 2
+
+    def __init__(self, patterns: NDArray[np.floating]) -> None:
+        self._patterns = patterns
+        self.shape = patterns.shape
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, at: tuple[slice, slice]) -> NDArray[np.float32]:
+        rows, voxels = at
+        return z_scored(np.asarray(self._patterns[:, voxels]))[rows]
+
+    def of_stimuli(self, rows: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Return all voxels of some stimuli, float32 (n_rows, n_voxels), each voxel's numbers side by side in memory.
+
+        Standardised over all stimuli, not over `rows`.
+        """
+        found = np.empty((self.shape[1], int(rows.sum())), dtype=np.float32)
+        for first in range(0, self.shape[1], _VOXELS):
+            voxels = slice(first, first + _VOXELS)
+            found[voxels] = self[:, voxels][rows].T
+        return found.T
+
+
+def _number(name: str) -> int | None:
+    digits = re.findall(r"\d+", name.rsplit(".", 1)[0] if "." in name and not name.endswith(".0") else name)
+    return int(digits[-1] if not name.endswith(".0") else digits[0]) if digits else None
+
+
+def _check(recording: Recording) -> None:
+    n, v = recording.patterns.shape
+    sizes = {
+        "labels": (len(recording.labels), n),
+        "runs": (n if recording.runs is None else len(recording.runs), n),
+        "voxels": (len(recording.voxels), v),
+        "places in mm": (len(recording.mm), v),
+    }
+    wrong = {name: found for name, (found, wanted) in sizes.items() if found != wanted}
+    if wrong:
+        raise SourceError(
+            "the parts of a recording do not fit together", wanted=f"{n:,} samples of {v:,} voxels", found=str(wrong)
+        )

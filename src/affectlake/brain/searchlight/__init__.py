@@ -1,0 +1,1 @@
+"""Searchlight representational similarity analysis: spheres, and kernels for CPU and GPU."""

@@ -1,0 +1,232 @@
+"""Searchlight RSA: in the sphere around every voxel, how alike is the brain's geometry to each model's?
+
+In each sphere the patterns of every two stimuli are correlated (Pearson), and the pairs compared with the same pairs of
+each model's RSM (Spearman), all models in one pass. Spheres are worked through in blocks by threads; a finished block
+is in the checkpoint at once, so that a kill loses seconds. Memory holds the responses, the models and the maps.
+
+The arithmetic is in :mod:`~affectlake.brain.searchlight.kernels` (CPU) and :mod:`~affectlake.brain.searchlight.gpu`
+(GPU); which voxels lie in a sphere is in :mod:`~affectlake.brain.searchlight.spheres`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from affectlake.brain.searchlight.spheres import Spheres
+from affectlake.errors import CheckpointError, SourceError
+
+Ranks = Literal["counted", "exact"]
+Run = Callable[[NDArray[np.int32]], NDArray[np.float32]]
+
+_BLOCK = 64  # spheres between two notes of what is done: some 0.2 s at 1,000 stimuli
+
+
+class Searchlight(NamedTuple):
+    """Maps of the comparison; NaN where a sphere has too few voxels or a stimulus without variance in it.
+
+    Parameters
+    ----------
+    rho : float32 (n_models, n_voxels)
+        Spearman's correlation of the sphere's pairs with the model's.
+    n_members : int32 (n_voxels,)
+        Voxels of each sphere.
+    """
+
+    rho: NDArray[np.float32]
+    n_members: NDArray[np.int32]
+
+
+def search(
+    responses: NDArray[np.floating],
+    spheres: Spheres,
+    rsms: NDArray[np.floating],
+    *,
+    min_voxels: int = 20,
+    ranks: Ranks = "counted",
+    workers: int = 1,
+    device: str = "cpu",
+    checkpoint: Path | None = None,
+    on_spheres: Callable[[int], None] | None = None,
+) -> Searchlight:
+    """Compare the geometry in every sphere with that of every model.
+
+    Parameters
+    ----------
+    responses : float (n_stimuli, n_voxels)
+        One pattern per stimulus. Voxels that hold a NaN must be left out of `spheres` (``usable``).
+    spheres : Spheres
+    rsms : float (n_models, n_stimuli, n_stimuli)
+        Similarity matrices of the same stimuli in the same order.
+    min_voxels : int
+        Smallest sphere that is compared, at least 3.
+    ranks : {"counted", "exact"}
+        Ranks from 65,536 equal bins of the correlations, or exact ones (six times as long; see the kernels).
+    workers : int
+        Threads. The result does not depend on it.
+    device : str
+        "cpu", or a CUDA device of torch.
+    checkpoint : Path, optional
+        A folder that keeps finished spheres; going on from it is exact.
+    on_spheres : callable, optional
+        Told how many spheres are done.
+
+    Raises
+    ------
+    SourceError
+        If the models are not of these stimuli, or one of them has no ranks (NaN, or all pairs alike).
+    CheckpointError
+        If the checkpoint is of another search.
+
+    Notes
+    -----
+    Du et al. 2025, 'Searchlight RSA'; Kriegeskorte et al. 2006.
+    """
+    _check(responses, spheres, rsms, min_voxels)
+    from affectlake.brain.searchlight.kernels import model_ranks
+
+    rows = np.ascontiguousarray(responses.T, dtype=np.float32)  # (n_voxels, n_stimuli)
+    models = model_ranks(rsms)
+    centres = np.flatnonzero(spheres.grid[tuple(spheres.places.T)] >= 0).astype(np.int32)
+    blocks = [centres[first : first + _BLOCK] for first in range(0, len(centres), _BLOCK)]
+    state = _State(checkpoint, (len(models), spheres.n_voxels), len(blocks), rows, models, spheres, min_voxels, ranks)
+    run = _runner(rows, spheres, models, min_voxels, ranks, device)
+
+    def work(number: int) -> int:
+        state.maps[:, blocks[number]] = run(blocks[number])
+        return number
+
+    waiting = np.flatnonzero(~state.done.astype(bool)).tolist()
+    n_done = int(sum(len(blocks[i]) for i in np.flatnonzero(state.done)))
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(workers if device == "cpu" else 1) as pool:
+        for number in pool.map(work, waiting):
+            state.finish(number)
+            n_done += len(blocks[number])
+            if on_spheres:
+                on_spheres(n_done)
+    return Searchlight(np.array(state.maps), spheres.counts())
+
+
+def _runner(
+    rows: NDArray[np.float32],
+    spheres: Spheres,
+    models: NDArray[np.float32],
+    least: int,
+    ranks: Ranks,
+    device: str,
+) -> Run:
+    if device != "cpu":
+        from affectlake.brain.searchlight.gpu import TorchSpheres
+
+        return TorchSpheres(rows, spheres, models, least, ranks == "exact", device).run
+
+    from affectlake.brain.searchlight.kernels import run_spheres
+
+    def run(centres: NDArray[np.int32]) -> NDArray[np.float32]:
+        found = np.empty((len(models), len(centres)), dtype=np.float32)
+        places, offsets = spheres.places, spheres.offsets
+        run_spheres(rows, spheres.grid, places, offsets, centres, least, models, ranks == "exact", found)
+        return found
+
+    return run
+
+
+class _State:
+    """The maps and which blocks of them are done, in memory or in files of a folder.
+
+    A block's numbers are in the file before its mark is: a killed process leaves a block whole or undone.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        shape: tuple[int, int],
+        n_blocks: int,
+        rows: NDArray[np.float32],
+        models: NDArray[np.float32],
+        spheres: Spheres,
+        least: int,
+        ranks: Ranks,
+    ) -> None:
+        self.maps: NDArray[np.float32]
+        self.done: NDArray[np.uint8]
+        if folder is None:
+            self.maps, self.done = np.full(shape, np.nan, dtype=np.float32), np.zeros(n_blocks, dtype=np.uint8)
+            return
+        header = {"search": _digest(rows, models, spheres), "min_voxels": least, "ranks": ranks, "block": _BLOCK}
+        place = folder / "search.json"
+        if place.exists():
+            _compare(place, header)
+            self.maps = np.load(folder / "maps.npy", mmap_mode="r+")
+            self.done = np.load(folder / "done.npy", mmap_mode="r+")
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        self.maps = np.lib.format.open_memmap(folder / "maps.npy", "w+", dtype=np.float32, shape=shape)
+        self.maps[:] = np.nan
+        self.done = np.lib.format.open_memmap(folder / "done.npy", "w+", dtype=np.uint8, shape=(n_blocks,))
+        aside = place.with_suffix(".tmp")
+        aside.write_text(json.dumps(header), encoding="utf-8")
+        aside.replace(place)
+
+    def finish(self, number: int) -> None:
+        self.done[number] = 1
+
+
+def _digest(rows: NDArray[np.float32], models: NDArray[np.float32], spheres: Spheres) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for array in (rows, models, spheres.grid, spheres.places, spheres.offsets):
+        digest.update(str(array.shape).encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _compare(place: Path, wanted: dict[str, object]) -> None:
+    try:
+        found = json.loads(place.read_text(encoding="utf-8"))
+    except ValueError:
+        found = {}
+    differing = [name for name in wanted if found.get(name) != wanted[name]]
+    if differing:
+        raise CheckpointError(
+            f"The checkpoint {place.parent} is of another search: {', '.join(differing)} differ.",
+            wanted=", ".join(f"{name} = {wanted[name]}" for name in differing),
+            found=", ".join(f"{name} = {found.get(name)}" for name in differing),
+            todo=f"delete {place.parent} to start the search again from the beginning",
+        )
+
+
+def _check(responses: NDArray[np.floating], spheres: Spheres, rsms: NDArray[np.floating], min_voxels: int) -> None:
+    n, n_voxels = responses.shape
+    if rsms.ndim != 3 or rsms.shape[1:] != (n, n) or n_voxels != spheres.n_voxels or n < 4:
+        raise SourceError(
+            "the searchlight's inputs do not fit together",
+            wanted="responses (n, v) of four stimuli or more, v spheres, models (m, n, n)",
+            found=f"responses {responses.shape}, {spheres.n_voxels} spheres, models {rsms.shape}",
+        )
+    if min_voxels < 3:
+        raise SourceError(
+            "a sphere of so few voxels has no correlations", found=f"min_voxels = {min_voxels}", allowed="3 or more"
+        )
+    members = spheres.grid[spheres.grid >= 0]
+    bad = int((~np.isfinite(responses).all(axis=0)[members]).sum())
+    if bad:
+        raise SourceError(
+            f"{bad:,} voxels of the spheres hold values that are no numbers", todo="leave them out of the spheres"
+        )
+    i, j = np.triu_indices(n, k=1)
+    for number, rsm in enumerate(rsms):
+        values = rsm[i, j]
+        if not np.isfinite(values).all() or values.max() == values.min():
+            raise SourceError(
+                f"model {number} has no ranks to compare with",
+                found="pairs that are no numbers" if not np.isfinite(values).all() else "pairs that are all alike",
+                todo="leave out the stimuli whose embedding is constant, or the model",
+            )

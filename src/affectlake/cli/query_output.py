@@ -1,0 +1,205 @@
+"""Giving the rows of a query as a table, CSV, JSON, Parquet or Arrow; all but the table stream, whatever their size."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal, get_args
+
+import click
+
+from affectlake.errors import UsageError
+from affectlake.lake.files import layout
+from affectlake.lake.query import batches, names, query, stream, tuples
+from affectlake.lake.store.versions import Version, cache_folder
+from affectlake.process.text_table import text_table
+
+if TYPE_CHECKING:  # imported late: they take longer than a query does
+    import duckdb
+    import polars as pl
+    import pyarrow as pa
+
+Form = Literal["table", "csv", "json", "parquet", "arrow"]
+FORMS: tuple[Form, ...] = get_args(Form)
+ENDINGS: dict[str, Form] = {
+    ".csv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet", ".arrow": "arrow",
+    ".arrows": "arrow",
+}  # fmt: skip
+ROWS_SHOWN = 40
+CHARACTERS_SHOWN = 80
+_ROWS_PER_GROUP = 250_000
+_NUMBERS = (
+    "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT",
+    "FLOAT", "DOUBLE", "DECIMAL",
+)  # fmt: skip
+
+
+def print_changed_rows(root: Path, before: Version, after: Version, table: str) -> None:
+    """Print the rows that differ between two versions as JSON lines: the output, what happened, and the row."""
+    from affectlake.lake.diff import changed_outputs, diff_rows
+
+    for output in changed_outputs(root, before, after, table):
+        rows = diff_rows(root, before, after, output)
+        for change, frame in zip(rows._fields, rows, strict=True):
+            for row in frame.iter_rows(named=True):
+                click.echo(json.dumps({"output": output, "change": change} | row, default=str))
+
+
+def give_rows(root: Path, sql: str, at: str, form: Form | None, out: Path | None) -> None:
+    """Answer `sql` at the version `at`, into the file `out` or to stdout.
+
+    Parameters
+    ----------
+    root : Path
+        Root of the lake.
+    sql, at : str
+        The query, and the version that plain table names mean.
+    form : {"table", "csv", "json", "parquet", "arrow"} or None
+        JSON is a row a line, Arrow an IPC stream. By the ending of `out` when None; without `out` a table.
+    out : Path or None
+        A file; it appears when it is whole.
+
+    Raises
+    ------
+    UsageError
+        If the form is not known from the ending, is binary and stdout a terminal, or `out` lies among a lake's tables.
+    QueryError
+        If the query cannot be answered.
+    """
+    form = form or (_by_ending(out) if out else "table")
+    if form in ("parquet", "arrow") and out is None and sys.stdout.isatty():
+        raise UsageError(f"{form} is not for a terminal", todo=f"name a file: --out rows.{form}, or a pipe")
+    if form in ("table", "json"):
+        limit, write = (ROWS_SHOWN + 1, _draw) if form == "table" else (-1, _write_json)
+        with closing(stream(root, sql, at, limit=limit)) as found, _sink(root, out) as sink:
+            write(found, sink)
+        return
+    rows = query(root, sql, at, words_for="times" if form == "csv" else "intervals")
+    with _sink(root, out) as sink:
+        _write(batches(rows), form, sink)
+
+
+def _by_ending(out: Path) -> Form:
+    if out.suffix not in ENDINGS:
+        raise UsageError(
+            f"{out.name} does not say what it is to be", allowed=", ".join(ENDINGS), todo="or name it with --format"
+        )
+    return ENDINGS[out.suffix]
+
+
+@contextmanager
+def _sink(root: Path, out: Path | None) -> Iterator[IO[bytes]]:
+    if out is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    target = out.resolve()
+    for closed in ((root / layout.TABLES).resolve(), cache_folder(root), (root / ".git").resolve()):
+        if target.is_relative_to(closed):
+            raise UsageError(f"{out} lies where the lake keeps its versions", todo="name another folder")
+    aside = target.with_name(f".{target.name}.part")
+    try:
+        with aside.open("wb") as sink:
+            yield sink
+        aside.replace(target)
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written", found=str(error), todo="name another file") from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _draw(found: duckdb.DuckDBPyConnection, sink: IO[bytes]) -> None:
+    rows = [row for piece in tuples(found) for row in piece]
+    kinds = [str(column[1]) for column in found.description]
+    sink.write(_drawn(names(found), kinds, rows[:ROWS_SHOWN]).encode())
+    if len(rows) > ROWS_SHOWN:
+        click.echo(f"the first {ROWS_SHOWN} rows; --format csv gives all", err=True)
+
+
+def _write_json(found: duckdb.DuckDBPyConnection, sink: IO[bytes]) -> None:
+    heads, kinds = names(found), [column[1] for column in found.description]
+    for piece in tuples(found):
+        rows = (dict(zip(heads, map(_sayable, row, kinds), strict=True)) for row in piece)
+        sink.write("".join(f"{json.dumps(row, default=_as_json)}\n" for row in rows).encode())
+
+
+def _write(pieces: Iterator[pa.RecordBatch], form: Form, sink: IO[bytes]) -> None:
+    first = next(pieces)
+    if form == "parquet":
+        import pyarrow.parquet as pq
+
+        with pq.ParquetWriter(sink, first.schema, compression="zstd") as writer:
+            for piece in pieces:
+                writer.write_batch(piece, row_group_size=_ROWS_PER_GROUP)
+    elif form == "arrow":
+        import pyarrow as pa
+
+        with pa.ipc.new_stream(sink, first.schema) as writer:
+            for piece in pieces:
+                writer.write_batch(piece)
+    else:
+        sink.write(_flat(first).write_csv(include_header=True).encode())
+        for piece in pieces:
+            sink.write(_flat(piece).write_csv(include_header=False).encode())
+
+
+def _drawn(heads: list[str], kinds: list[str], rows: list[tuple[Any, ...]]) -> str:
+    """Return rows as a table for a person: names, types, and values, numbers to the right."""
+    right = [at for at, kind in enumerate(kinds) if kind.partition("(")[0] in _NUMBERS and not kind.endswith("]")]
+    return text_table([heads, kinds], [[_shown(value) for value in row] for row in rows], right, rule=True) + "\n"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool | list | tuple | dict):
+        text = json.dumps(_sayable(value), default=_as_json, ensure_ascii=False)
+    else:
+        text = "null" if value is None else str(_as_json(value) if isinstance(value, bytes) else value)
+    text = " ".join(text.splitlines())
+    return text if len(text) <= CHARACTERS_SHOWN else f"{text[: CHARACTERS_SHOWN - 1]}…"
+
+
+def _flat(piece: pa.RecordBatch) -> pl.DataFrame:
+    """Return a piece for CSV, which holds no lists and no bytes: lists become JSON, bytes hexadecimal digits."""
+    import polars as pl
+    import pyarrow as pa
+
+    frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([piece])))
+    texts = [
+        pl.Series(name, [_csv_text(value) for value in piece.column(name).to_pylist()], dtype=pl.String)
+        for name, kind in frame.schema.items()
+        if kind.is_nested() or kind == pl.Binary
+    ]
+    return frame.with_columns(texts)
+
+
+def _csv_text(value: Any) -> str | None:
+    if value is None or isinstance(value, bytes):
+        return None if value is None else value.hex()
+    return json.dumps(_sayable(value), default=_as_json)
+
+
+def _sayable(value: Any, kind: Any = None) -> Any:
+    """Return `value`, of DuckDB's type `kind`, as JSON says it: NaN and the infinities as null, maps as pairs."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        if kind is not None and kind.id == "map":
+            (_, keys), (_, values) = kind.children
+            return [[_sayable(key, keys), _sayable(one, values)] for key, one in value.items()]
+        kinds = dict(kind.children) if kind is not None else {}
+        return {key: _sayable(one, kinds.get(key)) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        inner = kind.children[0][1] if kind is not None else None
+        return [_sayable(one, inner) for one in value]
+    return value
+
+
+def _as_json(value: object) -> object:
+    if isinstance(value, Decimal):
+        return int(value) if value.as_tuple().exponent == 0 else float(value)
+    return value.hex() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,90 @@
+"""Every file that is generated, and the check that none is stale. ``make docs`` writes them; a test compares."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from affectlake.cli import reference
+from affectlake.lake.tables import dictionary
+from affectlake.pipelines.catalogue import STEPS
+from affectlake.pipelines.engine import dvcfile, fingerprints
+from affectlake.pipelines.params import templates
+from affectlake.pipelines.params.study import parse
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _steps() -> str:
+    lines = [
+        "# Steps",
+        "",
+        "Generated from `pipelines/catalogue.py` and `pipelines/steps/` by `make docs`; edit those, not this page.",
+        "",
+    ]
+    lines += ["```mermaid", "flowchart LR"]
+    for step in STEPS.values():
+        lines += [f"  {_node(output)} --> {step.name}[[{step.name}]]" for output in step.reads]
+        lines += [f"  {step.name}[[{step.name}]] --> {_node(output)}" for output in step.writes]
+    lines += [
+        "```",
+        "",
+        "| step | does | for | reads | writes | parameters | version |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for step in STEPS.values():
+        looking = f" that look at {step.looks_at}" if step.looks_at else ""
+        whom = f"agents of kind {', '.join(step.kinds)}{looking}" if step.kinds else "the study"
+        cells = (step.name, step.summary, whom)
+        names = (", ".join(f"`{name}`" for name in names) for names in (step.reads, step.writes, step.params))
+        lines.append("| " + " | ".join((*cells, *names, str(step.version))) + " |")
+    return "\n".join([*lines, ""])
+
+
+def _node(output: str) -> str:
+    return output.partition("/")[0]
+
+
+def _params() -> str:
+    return templates.starting_params("emotion")
+
+
+def _pipeline() -> str:
+    return dvcfile.render(parse(_params()))
+
+
+def _fingerprints() -> str:
+    return json.dumps(fingerprints.current(), indent=2) + "\n"
+
+
+FILES: dict[str, Callable[[], str]] = {
+    "docs/cli.md": reference.render,
+    "docs/tables.md": dictionary.render,
+    "docs/steps.md": _steps,
+    "params.yaml": _params,
+    "dvc.yaml": _pipeline,
+    "pipelines/engine/fingerprints.json": _fingerprints,
+}
+
+
+def stale() -> list[str]:
+    """Return the generated files that are not what the code gives."""
+    return [name for name, make in FILES.items() if not _is(ROOT / name, make())]
+
+
+def _is(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text(encoding="utf-8") == text
+
+
+def main() -> None:
+    """Write every stale file anew, and name the steps whose code changed while their version did not."""
+    for step in fingerprints.unversioned():
+        print(f"the code of {step} changed and its version did not: raise it if what it writes changes")
+    for name in stale():
+        (ROOT / name).write_text(FILES[name](), encoding="utf-8")
+        print(f"wrote {name}")
+
+
+if __name__ == "__main__":
+    main()

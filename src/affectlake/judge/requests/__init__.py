@@ -1,0 +1,1 @@
+"""How questions are sent to servers and what comes back is kept."""

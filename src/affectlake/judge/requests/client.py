@@ -1,0 +1,279 @@
+"""One attempt at one server, over one pool of connections: a reply, or a failure of a known kind without secrets.
+
+Whether to try again, when and where, is not decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import socket
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+import orjson
+
+from affectlake.errors import CollectionError, UsageError
+from affectlake.judge.requests.answers import Failure, Reply
+from affectlake.judge.requests.model_names import same_model
+from affectlake.judge.requests.payloads import LONGEST_BODY, load, storable
+from affectlake.judge.requests.refusals import refusal, retry_after
+from affectlake.judge.requests.replies import read_reply
+from affectlake.secrets import HIDDEN, hide
+
+LONGEST_WORDS = 500
+CONNECT_S = 10.0
+PROBE_S = 10.0
+KEEP_ALIVE_S = 4.0  # vLLM's server closes idle connections after five
+_LOOKS_SECRET = re.compile(r"(?i)(bearer\s+|api[-_ ]?key\W{1,4}|\b)((?:sk|pk|hf|gsk|xai)[-_][\w-]{8,}|(?<=bearer )\S+)")
+
+
+class Facts(NamedTuple):
+    """What a server says of itself: the models it serves, and its engine's version where it tells."""
+
+    models: tuple[str, ...]
+    engine: str
+
+
+class Scrubber:
+    """Takes secrets out of texts that will be shown or kept.
+
+    Parameters
+    ----------
+    secrets : iterable of str
+        What must never appear; what merely looks like a key is hidden as well.
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        self._secrets = sorted({s for s in secrets if s}, key=len, reverse=True)
+
+    def __call__(self, words: str) -> str:
+        """Return `words` on one line, short, and without secrets."""
+        for secret in self._secrets:
+            words = words.replace(secret, HIDDEN)
+        words = _LOOKS_SECRET.sub(lambda m: f"{m.group(1) or ''}{HIDDEN}", hide(words))
+        return storable(" ".join(words.split())[:LONGEST_WORDS])
+
+
+def api_key(variable: str) -> str:
+    """Return the API key that the environment variable `variable` holds; none (an empty string) if it is unnamed.
+
+    Raises
+    ------
+    UsageError
+        If the variable is not set, or empty.
+    """
+    if not variable:
+        return ""
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise UsageError(
+            f"there is no API key: the environment variable {variable} is not set",
+            wanted=f"{variable}, which api_key_env of the agent names",
+            todo=f"export {variable}=…, and run again",
+        )
+    return key
+
+
+class Client:
+    """Sends requests to OpenAI-compatible servers.
+
+    Parameters
+    ----------
+    key : str
+        The API key; empty for servers that want none.
+    timeout_s : float
+        Time limit of one request, from the connection to the last byte.
+    connections : int
+        Connections that may be open at once, over all servers.
+    """
+
+    def __init__(self, key: str = "", timeout_s: float = 300.0, connections: int = 256) -> None:
+        self._key = key
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_S)
+        self._connections = connections
+        self._session: aiohttp.ClientSession | None = None
+        self._proxies: dict[str, str | None] = {}
+        self.scrub = Scrubber([key])
+
+    async def __aenter__(self) -> Self:
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=self._connections, keepalive_timeout=KEEP_ALIVE_S, ttl_dns_cache=60, family=socket.AF_UNSPEC
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=headers,
+            timeout=self._timeout,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def ask(self, url: str, body: Mapping[str, Any]) -> Reply:
+        """Send a chat-completions request once.
+
+        Parameters
+        ----------
+        url : str
+            The server's base URL, such as ``http://127.0.0.1:8000/v1``.
+        body : mapping
+            The request.
+
+        Raises
+        ------
+        Failure
+            Whatever went wrong, in the server's or the system's words.
+        """
+        status, headers, payload = await self._send(
+            "POST", f"{url}/chat/completions", self._timeout, orjson.dumps(body, default=dict)
+        )
+        if status != 200:
+            raise self._refusal(status, headers, payload)
+        try:
+            reply = read_reply(payload)
+        except Failure as failure:
+            rest_s = max(failure.retry_after_s, _rest_s(headers))
+            raise Failure(failure.kind, self.scrub(failure.words), rest_s) from None
+        asked = str(body.get("model", ""))
+        if reply.model and asked and not same_model(asked, reply.model):
+            raise Failure("wrong_model", self.scrub(f"asked {asked!r}, and {reply.model!r} answered"))
+        return reply
+
+    async def facts(self, url: str) -> Facts:
+        """Return what the server says of itself (``/v1/models`` and, as vLLM has it, ``/version``).
+
+        Raises
+        ------
+        Failure
+            If it does not answer, or does not list its models.
+        """
+        limit = aiohttp.ClientTimeout(total=PROBE_S, sock_connect=CONNECT_S)
+        status, headers, payload = await self._send("GET", f"{url}/models", limit)
+        if status != 200:
+            raise self._refusal(status, headers, payload)
+        try:
+            models = tuple(str(one["id"]) for one in load(payload).value["data"])
+        except (ValueError, LookupError, TypeError) as error:
+            raise Failure(
+                "malformed", self.scrub(f"no list of models: {payload[:200].decode(errors='replace')}")
+            ) from error
+        return Facts(models, await self._engine(url, limit))
+
+    async def _engine(self, url: str, limit: aiohttp.ClientTimeout) -> str:
+        try:
+            status, _, payload = await self._send("GET", f"{url.removesuffix('/v1')}/version", limit)
+            return storable(str(load(payload).value["version"])) if status == 200 else ""
+        except (Failure, ValueError, LookupError, TypeError):
+            return ""
+
+    async def _send(
+        self, method: str, url: str, limit: aiohttp.ClientTimeout, data: bytes | None = None
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        assert self._session is not None, "a client is used inside `async with`"
+        try:
+            async with self._session.request(
+                method, url, data=data, timeout=limit, allow_redirects=False, proxy=self._proxy(url)
+            ) as response:
+                return response.status, response.headers, await _body(response)
+        except aiohttp.ConnectionTimeoutError as error:
+            raise Failure("unreachable", self.scrub(f"no connection within {CONNECT_S:.0f} s")) from error
+        except TimeoutError as error:
+            raise Failure("timed_out", f"no answer within {limit.total:g} s") from error
+        except aiohttp.ClientConnectorError as error:
+            raise Failure("unreachable", self.scrub(str(error))) from error
+        except aiohttp.ClientPayloadError as error:
+            raise Failure("truncated", self.scrub(str(error))) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Failure("reset", self.scrub(str(error) or type(error).__name__)) from error
+
+    def _proxy(self, url: str) -> str | None:
+        """Return the proxy that the environment names for `url`, looked up once a server."""
+        place = urlsplit(url)
+        origin = f"{place.scheme}://{place.netloc}"
+        if origin not in self._proxies:
+            bypassed = proxy_bypass(place.hostname or "") or place.hostname in ("127.0.0.1", "localhost", "::1")
+            self._proxies[origin] = None if bypassed else getproxies().get(place.scheme)
+        return self._proxies[origin]
+
+    def _refusal(self, status: int, headers: Mapping[str, str], payload: bytes) -> Failure:
+        found = refusal(status, payload, _rest_s(headers))
+        return Failure(found.kind, self.scrub(found.words), found.retry_after_s)
+
+
+async def examine(client: Client, url: str, model: str) -> Facts:
+    """Return what the server at `url` says of itself, if it serves `model`.
+
+    Raises
+    ------
+    CollectionError
+        If it does not answer, does not take the key or does not serve the model.
+    """
+    try:
+        facts = await client.facts(url)
+    except Failure as failure:
+        raise CollectionError(
+            f"the server at {shown(url)} cannot be asked: {failure.kind.replace('_', ' ')}",
+            found=failure.words,
+            wanted=f"an OpenAI-compatible server that lists its models at {shown(url)}/models",
+            todo="start the server, or mend the URL or the key of the agent in params.yaml",
+        ) from failure
+    if not any(same_model(model, one) for one in facts.models):
+        raise CollectionError(
+            f"the server at {shown(url)} does not serve {model!r}",
+            allowed=", ".join(facts.models) or "it lists no model",
+            todo="mend the model name of the agent in params.yaml, or start the server with --served-model-name",
+        )
+    return facts
+
+
+def shown(url: str) -> str:
+    """Return `url` without user name and password."""
+    return re.sub(r"(?<=://)[^/@]*@", "", url)
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    """Return a response's body, decompressed; beyond `LONGEST_BODY` it is not read, and of a refusal the start is kept.
+
+    Raises
+    ------
+    Failure
+        ``too_long``, if an answer is longer.
+    """
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > LONGEST_BODY:
+            response.close()
+            if response.status == 200:
+                raise Failure("too_long", f"more than {LONGEST_BODY:,} bytes came for one answer")
+            break
+    return bytes(body)
+
+
+def _rest_s(headers: Mapping[str, str]) -> float:
+    return retry_after(headers.get("Retry-After"), datetime.now(UTC))
+
+
+async def examine_all(client: Client, urls: list[str], model: str) -> dict[str, Facts | CollectionError]:
+    """Return what each server says of itself, or why it cannot be asked."""
+
+    async def one(url: str) -> Facts | CollectionError:
+        try:
+            return await examine(client, url, model)
+        except CollectionError as error:
+            return error
+
+    return dict(zip(urls, await asyncio.gather(*(one(url) for url in urls)), strict=True))

@@ -1,0 +1,40 @@
+"""The tables in a journal's file, and what makes a file of an earlier format one of today's. Nothing is read here."""
+
+from __future__ import annotations
+
+from affectlake.judge.requests.answers import Answer
+
+FORMAT = 2
+
+_ANSWER = """
+    key BLOB NOT NULL, trial_set TEXT NOT NULL, i INTEGER NOT NULL, j INTEGER NOT NULL, k INTEGER NOT NULL,
+    repeat INTEGER NOT NULL, "order" TEXT NOT NULL, captions TEXT,
+    text TEXT, finish_reason TEXT NOT NULL, logprobs TEXT,
+    prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
+    error_kind TEXT, error_words TEXT, attempts INTEGER NOT NULL, seconds REAL NOT NULL
+"""
+_SINCE_2 = ("served_model", "thinking", "refusal", "oddities")
+
+TO_TODAY = (
+    f"CREATE TABLE IF NOT EXISTS answers (id INTEGER PRIMARY KEY AUTOINCREMENT, {_ANSWER}, UNIQUE (key)) STRICT",
+    """CREATE TABLE IF NOT EXISTS shards (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, first_id INTEGER NOT NULL, last_id INTEGER NOT NULL,
+    n_answers INTEGER NOT NULL, published INTEGER NOT NULL DEFAULT 0
+) STRICT""",
+    *(f"ALTER TABLE answers ADD COLUMN {name} TEXT" for name in _SINCE_2),
+    f"""CREATE TABLE quarantined (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, {_ANSWER}, {", ".join(f"{name} TEXT" for name in _SINCE_2)},
+    reason TEXT NOT NULL, shard INTEGER NOT NULL
+) STRICT""",
+    "CREATE INDEX quarantined_by_key ON quarantined (key)",
+    f"PRAGMA user_version = {FORMAT}",
+)
+"""Statements for a new file and for one of format 1, to be run in one transaction."""
+
+_ASKED = ("key", "trial_set", "i", "j", "k", "repeat", "order", "captions")
+
+COLUMNS = ", ".join(Answer._fields).replace("order", '"order"')
+"""The columns of an answer, quoted where SQL needs it."""
+
+OUTCOME = tuple(name for name in Answer._fields if name not in (*_ASKED, "attempts"))
+"""Columns that say what came of a question."""

@@ -1,0 +1,183 @@
+"""What a collection has done so far, and in the end: counts that add up."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from affectlake.judge.requests.answers import Answer, FailureKind
+from affectlake.judge.requests.server_pool import Pool
+
+RATE_OVER_S = 30.0
+Ending = Literal["complete", "limit", "stopped", "circuit"]
+
+
+class ServerAccount(NamedTuple):
+    """What one server did: attempts answered and failed, its engine's version, its present limit, whether it is up."""
+
+    url: str
+    n_answered: int
+    n_failed: int
+    engine: str
+    limit: int
+    up: bool
+
+
+class Progress(NamedTuple):
+    """How far a collection is.
+
+    Attributes
+    ----------
+    n_answered, n_failed, n_held : int
+        Questions answered, failed for good, and found in the journal.
+    per_second : float
+        Questions done a second, over the latest half minute.
+    n_read : int
+        Answers that say something, as the caller reads them; all of them if it does not read.
+    errors, retries : dict
+        Failed questions, and failed attempts, by kind.
+    prompt_tokens, completion_tokens, cached_tokens : int
+        Tokens read, written, and read from a prefix cache.
+    servers : tuple of ServerAccount
+        One for each server.
+    """
+
+    n_answered: int
+    n_failed: int
+    n_held: int
+    per_second: float
+    n_read: int
+    errors: dict[FailureKind, int]
+    retries: dict[FailureKind, int]
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    servers: tuple[ServerAccount, ...]
+
+
+class Account(NamedTuple):
+    """What a collection did.
+
+    Attributes
+    ----------
+    ending : {'complete', 'limit', 'stopped', 'circuit'}
+        All questions done; as many as were wanted; stopped from outside; stopped by itself.
+    why : str
+        Why it stopped by itself; empty otherwise.
+    n_held, n_repeated : int
+        Questions the journal held already, and questions that came twice.
+    n_answered, n_failed : int
+        Questions whose answer, or final failure, this run put into the journal.
+    n_read : int
+        Answers that say something, as in :class:`Progress`.
+    errors, retries : dict
+        Final failures, and failed attempts, by kind.
+    prompt_tokens, completion_tokens, cached_tokens : int
+        Tokens of the answers.
+    seconds : float
+        How long it took.
+    models : dict
+        Answers by the model that the server says has answered.
+    servers : tuple of ServerAccount
+        One for each server.
+    """
+
+    ending: Ending
+    why: str
+    n_held: int
+    n_repeated: int
+    n_answered: int
+    n_failed: int
+    n_read: int
+    errors: dict[FailureKind, int]
+    retries: dict[FailureKind, int]
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    seconds: float
+    models: dict[str, int]
+    servers: tuple[ServerAccount, ...]
+
+
+class Tally:
+    """Counts while a collection runs.
+
+    Parameters
+    ----------
+    reads : callable
+        Whether an answer says something.
+    """
+
+    def __init__(self, reads: Callable[[Answer], bool]) -> None:
+        self._reads = reads
+        self._started_s = time.monotonic()
+        self._done_at: deque[tuple[float, int]] = deque()
+        self.n_held = self.n_repeated = self.n_answered = self.n_failed = self.n_read = 0
+        self.errors: Counter[FailureKind] = Counter()
+        self.retries: Counter[FailureKind] = Counter()
+        self.models: Counter[str] = Counter()
+        self.prompt_tokens = self.completion_tokens = self.cached_tokens = 0
+
+    def kept(self, answers: list[Answer]) -> None:
+        """Count answers that the journal has."""
+        for answer in answers:
+            if answer.error_kind is not None:
+                self.n_failed += 1
+                self.errors[answer.error_kind] += 1
+                continue
+            self.n_answered += 1
+            self.n_read += self._reads(answer)
+            self.prompt_tokens += answer.prompt_tokens
+            self.completion_tokens += answer.completion_tokens
+            self.cached_tokens += answer.cached_tokens
+
+    def progress(self, pool: Pool) -> Progress:
+        """Return how far the collection is."""
+        return Progress(
+            n_answered=self.n_answered,
+            n_failed=self.n_failed,
+            n_held=self.n_held,
+            per_second=self._rate(self.n_answered + self.n_failed),
+            n_read=self.n_read,
+            errors=dict(self.errors),
+            retries=dict(self.retries),
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            cached_tokens=self.cached_tokens,
+            servers=accounts(pool),
+        )
+
+    def _rate(self, n_done: int) -> float:
+        now = time.monotonic()
+        self._done_at.append((now, n_done))
+        while len(self._done_at) > 2 and now - self._done_at[0][0] > RATE_OVER_S:
+            self._done_at.popleft()
+        since, n_then = self._done_at[0] if len(self._done_at) > 1 else (self._started_s, 0)
+        return (n_done - n_then) / (now - since) if now > since else 0.0
+
+    def account(self, ending: Ending, why: str, pool: Pool) -> Account:
+        """Return the account of a collection that has ended."""
+        return Account(
+            ending=ending,
+            why=why,
+            n_held=self.n_held,
+            n_repeated=self.n_repeated,
+            n_answered=self.n_answered,
+            n_failed=self.n_failed,
+            n_read=self.n_read,
+            errors=dict(self.errors),
+            retries=dict(self.retries),
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            cached_tokens=self.cached_tokens,
+            seconds=time.monotonic() - self._started_s,
+            models=dict(self.models),
+            servers=accounts(pool),
+        )
+
+
+def accounts(pool: Pool) -> tuple[ServerAccount, ...]:
+    """Return what each server did."""
+    return tuple(ServerAccount(s.url, s.n_answered, s.n_failed, s.engine, s.limit.limit, s.up) for s in pool.servers)

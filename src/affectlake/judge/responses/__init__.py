@@ -1,0 +1,1 @@
+"""What a model's words mean: from text to the chosen stimulus, rows of tables, and position bias."""

@@ -1,0 +1,180 @@
+"""Answers as rows of the ``responses`` table, and rows of that table as choices. Pure: nothing is read or written.
+
+Asking does not belong here, nor which trials are planned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from affectlake.judge.chat import ChatAgent
+from affectlake.judge.protocols import Reading
+from affectlake.judge.requests.answers import Answer
+from affectlake.judge.requests.payloads import token_count
+from affectlake.judge.responses.parsing import Parsed, parse, weigh
+from affectlake.judge.trials.request_keys import canonical
+
+IDENTITY = ["trial_set", "i", "j", "k", "repeat"]
+
+OF_AGENT = ("agent", "protocol", "model", "revision", "sampling")
+"""Columns of ``responses`` that say who was asked and how: the same in every row of an agent's entry."""
+
+DECLINED = frozenset({
+    "refusal", "content_filter", "content-filter", "safety", "prohibited_content", "blocklist", "recitation",
+    "sensitive",
+})  # fmt: skip
+"""``finish_reason`` of an answer that the model or its provider declines; what came before a filter is no choice."""
+
+
+class Readings(NamedTuple):
+    """What responses mean.
+
+    Attributes
+    ----------
+    choices : polars.DataFrame
+        ``trial_set, i, j, k, repeat, odd, position, code``: one row per response that names a position; ``position``
+        is 1, 2 or 3 as shown and ``code`` tells the six orders apart.
+    unparsed : polars.DataFrame
+        ``trial_set, i, j, k, repeat, request_key, unparsed_reason``: the others.
+    """
+
+    choices: pl.DataFrame
+    unparsed: pl.DataFrame
+
+
+_TYPES: dict[str, type[pl.DataType]] = {
+    "request_key": pl.Binary,
+    "trial_set": pl.String,
+    **dict.fromkeys(("i", "j", "k"), pl.Int32),
+    "repeat": pl.Int16,
+    **dict.fromkeys(("shown_1", "shown_2", "shown_3"), pl.Int32),
+    **dict.fromkeys(("caption_1", "caption_2", "caption_3"), pl.Int16),
+    **dict.fromkeys(("answer", "finish_reason", "logprobs"), pl.String),
+    **dict.fromkeys(("p1", "p2", "p3", "leftover"), pl.Float64),
+    **dict.fromkeys(("prompt_tokens", "completion_tokens", "cached_tokens"), pl.Int32),
+    **dict.fromkeys(("error_kind", "error_words"), pl.String),
+    "attempts": pl.Int16,
+    **dict.fromkeys(("served_model", "thinking", "refusal", "oddities"), pl.String),
+}
+
+
+def response_rows(agent: ChatAgent, answers: Iterable[Answer]) -> pl.DataFrame:
+    """Return the rows of ``responses`` (all columns but ``shard``) for answers to an agent's questions.
+
+    Parameters
+    ----------
+    agent : ChatAgent
+        Who was asked, and how.
+    answers : iterable of Answer
+        What came of the questions, in any order.
+    """
+    rows = [_row(agent.asking.reading, answer) for answer in answers]
+    who = (agent.name, agent.protocol, agent.model, agent.revision, canonical(agent.sampling.as_mapping()))
+    return pl.DataFrame(rows, schema=_TYPES, orient="row").with_columns(
+        pl.lit(value, dtype=pl.String).alias(name) for name, value in zip(OF_AGENT, who, strict=True)
+    )
+
+
+def _row(reading: Reading, answer: Answer) -> tuple[object, ...]:
+    members = (answer.i, answer.j, answer.k)
+    chances, oddity = weigh(answer.logprobs) if reading == "one-token" else (None, None)
+    tokens, odd = zip(  # what a journal of before may hold
+        *(token_count(name, getattr(answer, name)) for name in ("prompt_tokens", "completion_tokens", "cached_tokens")),
+        strict=True,
+    )
+    return (
+        answer.key,
+        answer.trial_set,
+        *members,
+        answer.repeat,
+        *(members[member - 1] for member in answer.order),
+        *(answer.captions or (None, None, None)),
+        answer.text if answer.error_kind is None else None,
+        answer.finish_reason,
+        answer.logprobs,
+        *(chances or (None, None, None, None)),
+        *tokens,
+        answer.error_kind,
+        answer.error_words,
+        answer.attempts,
+        answer.served_model,
+        answer.thinking,
+        answer.refusal,
+        "; ".join(filter(None, (answer.oddities, *odd, oddity))) or None,
+    )
+
+
+def read_choices(rows: pl.DataFrame, reading: Reading) -> Readings:
+    """Parse responses: undo the order shown, and keep why an answer is no choice.
+
+    Parameters
+    ----------
+    rows : polars.DataFrame
+        Rows of ``responses``, one for each trial and repeat.
+    reading : {'key-phrase', 'location', 'one-token'}
+        How the protocol's answers are read.
+    """
+    found = [
+        (None, "error") if text is None else read_answer(reading, text, *said)
+        for text, *said in rows.select("answer", "finish_reason", "refusal", "thinking").iter_rows()
+    ]
+    position = pl.Series("position", [one[0] for one in found], dtype=pl.Int8)
+    reasons = pl.Series("unparsed_reason", [one[1] for one in found], dtype=pl.String)
+    read = rows.select(
+        *IDENTITY,
+        "request_key",
+        position,
+        reasons,
+        odd=pl.coalesce(pl.when(position == p).then(f"shown_{p}") for p in (1, 2, 3)),
+        code=3 * _member("shown_1") + _member("shown_2"),
+    )
+    return Readings(
+        choices=read.filter(pl.col("position").is_not_null()).select(*IDENTITY, "odd", "position", "code"),
+        unparsed=read.filter(pl.col("position").is_null()).select(*IDENTITY, "request_key", "unparsed_reason"),
+    )
+
+
+def _member(shown: str) -> pl.Expr:
+    """Return which of i, j, k (0, 1, 2) is shown there."""
+    return pl.when(pl.col(shown) == pl.col("i")).then(0).when(pl.col(shown) == pl.col("j")).then(1).otherwise(2)
+
+
+def read_answer(
+    reading: Reading, text: str, finish_reason: str, refusal: str | None = None, thinking: str | None = None
+) -> Parsed:
+    """Return the position that an answer names, or why it names none.
+
+    The position is read from `text` alone. An answer with a refusal beside it, or one of `DECLINED`, names none
+    whatever its text says; one without text that was still thinking when it was cut off is ``truncated``.
+    """
+    if (refusal or "").strip() or finish_reason.partition(":")[0].strip().lower() in DECLINED:
+        return Parsed(None, "refusal")
+    cut_off = finish_reason == "length"
+    if cut_off and not text.strip() and (thinking or "").strip():
+        return Parsed(None, "truncated")
+    return parse(text, reading, cut_off=cut_off)
+
+
+def names_position(reading: Reading, answer: Answer) -> bool:
+    """Whether an answer says one position."""
+    if answer.text is None:
+        return False
+    found = read_answer(reading, answer.text, answer.finish_reason, answer.refusal, answer.thinking)
+    return found.position is not None
+
+
+def latest(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return one response for each trial and repeat: an answer before a failure, then the last that came.
+
+    Parameters
+    ----------
+    rows : polars.DataFrame
+        `IDENTITY` columns, ``answer`` (or ``error_kind``) and rows in the order they came.
+    """
+    index = np.arange(rows.height)
+    ranked = rows.with_columns(_at=pl.Series(index), _answered=pl.col("error_kind").is_null())
+    return ranked.sort("_answered", "_at").unique(IDENTITY, keep="last", maintain_order=True).drop("_at", "_answered")

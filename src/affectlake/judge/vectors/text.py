@@ -1,0 +1,161 @@
+"""Feature vectors of stimuli from their captions.
+
+Texts in, arrays out. How vectors are compared does not belong here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affectlake.errors import SourceError, UsageError
+from affectlake.judge.agents import FeaturesAgent, SentenceTransformers, TfidfSvd
+from affectlake.judge.vectors.similarity import unit_vectors
+
+Captions = Sequence[Sequence[str]]
+FloatMatrix = NDArray[np.float32]
+
+
+def text_vectors(captions: Captions, agent: FeaturesAgent, seed: int) -> FloatMatrix:
+    """Return one vector per stimulus from the agent's encoder.
+
+    Parameters
+    ----------
+    captions : sequence of sequences of str
+        The captions of each stimulus, in the order of the catalogue; each stimulus has at least one.
+    agent : FeaturesAgent
+        One that looks at captions.
+    seed : int
+        Seed of the encoder's start, where it has one.
+
+    Returns
+    -------
+    float32 (n_stimuli, n_features)
+        Vectors of length 1.
+
+    Raises
+    ------
+    SourceError
+        A stimulus has no caption, or its captions share no word with the others.
+    UsageError
+        The encoder cannot be had, or wants more components than there are.
+    """
+    without = [index for index, texts in enumerate(captions) if not texts]
+    if without:
+        raise SourceError(
+            f"{len(without):,} of {len(captions):,} stimuli have no caption.",
+            found=f"stimulus_index {', '.join(map(str, without[:5]))}",
+            todo="give a captions file that covers them, exclude them, or leave the text agents out",
+        )
+    if isinstance(agent.encoder, TfidfSvd):
+        return tfidf_svd(captions, agent.encoder.n_components, seed)
+    assert isinstance(agent.encoder, SentenceTransformers), agent.encoder
+    return sentence_transformer(captions, agent.encoder.model)
+
+
+def tfidf_svd(captions: Captions, n_components: int, seed: int) -> FloatMatrix:
+    """Return the captions' TF-IDF weights, reduced by truncated SVD.
+
+    A stimulus's captions make one document. Terms are words of two letters or more, in lower case, without English stop
+    words, that occur in two documents or more; weights are (1 + ln tf) idf, rows of length 1 (scikit-learn's
+    ``TfidfVectorizer``). The SVD is ARPACK's, which iterates to machine precision from a start drawn under the seed.
+
+    Parameters
+    ----------
+    captions : sequence of sequences of str
+    n_components : int
+        Less than the number of stimuli and than the number of terms.
+    seed : int
+
+    Returns
+    -------
+    float32 (n_stimuli, n_components)
+        Rows of length 1.
+
+    Raises
+    ------
+    SourceError
+        No term, or a stimulus without one.
+    UsageError
+        More components than there are.
+    """
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from threadpoolctl import threadpool_limits
+
+    documents = [" ".join(texts) for texts in captions]
+    vectoriser = TfidfVectorizer(stop_words="english", min_df=2, sublinear_tf=True)
+    try:
+        weights = vectoriser.fit_transform(documents)  # (n_stimuli, n_terms)
+    except ValueError as error:
+        raise SourceError(
+            "The captions have no words to compare.",
+            wanted="words other than stop words that occur in the captions of two stimuli or more",
+            found=str(error),
+        ) from error
+    most = min(weights.shape) - 1
+    if not 1 <= n_components <= most:
+        raise UsageError(
+            f"The captions have no {n_components:,} components.",
+            found=f"{weights.shape[0]:,} stimuli and {weights.shape[1]:,} terms",
+            allowed=f"1 to {most:,}",
+            todo="lower the encoder's n_components",
+        )
+    svd = TruncatedSVD(n_components, algorithm="arpack", random_state=seed)
+    with threadpool_limits(1):  # sums in one order, whatever the number of cores
+        return _at_length_one(svd.fit_transform(weights))
+
+
+def sentence_transformer(captions: Captions, model: str, device: str = "cpu", batch_size: int = 64) -> FloatMatrix:
+    """Return the mean of each stimulus's caption encodings.
+
+    Parameters
+    ----------
+    captions : sequence of sequences of str
+    model : str
+        Name of a sentence-transformers model, or the folder that holds one.
+    device : str
+        Where torch computes, such as ``cpu`` or ``cuda``.
+    batch_size : int
+        Captions encoded at a time.
+
+    Returns
+    -------
+    float32 (n_stimuli, n_features)
+        Rows of length 1.
+
+    Raises
+    ------
+    UsageError
+        The sentence-transformers package or the model cannot be had.
+    """
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        raise UsageError(
+            "The sentence-transformers package is not installed.",
+            wanted=f"it, to load {model!r}",
+            todo="pip install 'affectlake[text]', or use the tfidf-svd encoder",
+        ) from error
+    try:
+        encoder = SentenceTransformer(model, device=device)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UsageError(
+            f"The sentence-transformers model {model!r} cannot be loaded.",
+            wanted="a folder with a model, or the name of one that can be downloaded",
+            found=str(error).strip().splitlines()[0],
+            todo="correct the encoder's model",
+        ) from error
+    texts = [text for of_stimulus in captions for text in of_stimulus]
+    encoded = encoder.encode(texts, batch_size=batch_size, convert_to_numpy=True, show_progress_bar=False)
+    counts = [len(of_stimulus) for of_stimulus in captions]
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    sums = np.add.reduceat(np.asarray(encoded, dtype=np.float64), starts, axis=0)  # (n_stimuli, n_features)
+    return _at_length_one(sums / np.array(counts)[:, None])
+
+
+def _at_length_one(vectors: NDArray[np.float64]) -> FloatMatrix:
+    lost, todo = "captions that say nothing to this encoder", "give them other captions, raise n_components, or"
+    return unit_vectors(vectors, lost, f"{todo} exclude them")

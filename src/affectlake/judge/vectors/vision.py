@@ -1,0 +1,385 @@
+"""Feature vectors of stimuli from the frames of their videos: each frame through a vision model, the mean over frames.
+
+JPEG frames in, arrays out. Decoding videos does not belong here, nor how vectors are compared. Torch and the library
+that has the model are imported when a model is loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from affectlake.errors import SourceError, UsageError
+from affectlake.judge.agents import Library, VisionEncoder
+from affectlake.judge.vectors.similarity import unit_vectors
+
+if TYPE_CHECKING:
+    import torch
+
+FRAMES_AT_ONCE = 32
+"""Most frames of a video in one pass."""
+
+FloatMatrix = NDArray[np.float32]
+
+
+def _blank() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (256, 256), (120, 120, 120)).save(buffer, format="JPEG")
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class VisionModel:
+    """A vision model that is loaded, with its own preprocessing.
+
+    Parameters
+    ----------
+    prepare : callable
+        Takes an RGB image, returns the model's input, float32 (3, height, width).
+    features : callable
+        Takes inputs (n, 3, height, width), returns features (n, n_features).
+    sha256 : str
+        Hash of its weights: which model it is, wherever it came from.
+    """
+
+    prepare: Callable[[Image.Image], torch.Tensor]
+    features: Callable[[torch.Tensor], torch.Tensor]
+    sha256: str
+
+
+def load_vision_model(encoder: VisionEncoder, home: Path, device: str = "cpu") -> VisionModel:
+    """Load an encoder's model and its preprocessing.
+
+    Parameters
+    ----------
+    encoder : VisionEncoder
+        Its ``model`` is a folder (a relative one starts at `home`), or else a name that the library knows:
+
+        - ``torchvision``: a classification model (``resnet50``) or weights (``ResNet50_Weights.IMAGENET1K_V1``), or a
+          folder with ``config.json`` (``{"architecture": "resnet50"}``) and one file of weights, ``.safetensors`` or
+          ``.pth``. The features are what the last linear layer gets; the preprocessing is that of the weights, of a
+          folder that of the architecture's default weights.
+        - ``timm``: a model, or a folder that timm saved. The features are the pooled ones before the classifier.
+        - ``transformers``: a model, or a folder, with an image processor. The features are the image embedding of a
+          dual encoder (CLIP, SigLIP), else the pooled output, else (no pooler was trained) the first token, or for
+          maps the mean over places.
+    home : pathlib.Path
+        Where relative folders start.
+    device : str
+        Where torch computes, ``cpu`` or ``cuda``.
+
+    Raises
+    ------
+    UsageError
+        The package or the model cannot be had, has weights missing, or is no model of images.
+    """
+    folder = home / encoder.model
+    place = folder if folder.is_dir() else None
+    try:
+        with _quiet():
+            model, prepare, features = _LOADERS[encoder.library](encoder.model, place)
+    except ImportError as error:
+        raise UsageError(
+            f"The {encoder.library} package cannot be imported.",
+            wanted=f"it, to load {encoder.model!r}",
+            found=_first_line(error),
+            todo="pip install 'affectlake[vision]'",
+        ) from error
+    except UsageError:
+        raise
+    except Exception as error:  # these libraries raise anything: what they say is passed on
+        raise UsageError(
+            f"The {encoder.library} model {encoder.model!r} cannot be loaded.",
+            wanted="a folder with a model, or the name of one that can be downloaded",
+            found=f"{type(error).__name__}: {_first_line(error)}",
+            todo="correct the encoder's model",
+        ) from error
+    found = VisionModel(prepare, lambda inputs: features(inputs.to(device)), _digest(model))
+    model.to(device).eval()
+    _try(found, encoder)
+    return found
+
+
+def _try(model: VisionModel, encoder: VisionEncoder) -> None:
+    """Refuse a model that gives no features of a single image."""
+    try:
+        with _one_thread_each():
+            features = _mean([_blank()], model)
+        found = f"features of the shape {features.shape}"
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+        features, found = np.empty((0, 0)), f"{type(error).__name__}: {_first_line(error)}"
+    if features.ndim != 1 or not len(features):
+        raise UsageError(
+            f"The {encoder.library} model {encoder.model!r} gives no vector of features of an image.",
+            wanted="a model of single images, such as a ResNet, a ViT or CLIP",
+            found=found,
+            todo="correct the encoder's model",
+        )
+
+
+def frame_vectors(
+    frames: Sequence[Sequence[bytes]],
+    model: VisionModel,
+    workers: int = 1,
+    progress: Callable[[int], None] = lambda _n: None,
+) -> FloatMatrix:
+    """Return the mean of the features of each video's frames.
+
+    Parameters
+    ----------
+    frames : sequence of sequences of bytes
+        The JPEG frames of each stimulus, in the order of the catalogue.
+    model : VisionModel
+        What turns a frame into features.
+    workers : int
+        Threads; each works on one video at a time.
+    progress : callable
+        Takes the number of videos done so far.
+
+    Returns
+    -------
+    float32 (n_stimuli, n_features)
+        Vectors of length 1. The same bytes on one machine for any number of threads; a vector depends on its own
+        video alone.
+
+    Raises
+    ------
+    SourceError
+        A stimulus has no frames, or its features are zero or not finite.
+
+    Notes
+    -----
+    Du et al. 2025, 'Deriving behavioral responses from non-generative models': "features from individual video frames
+    were temporally averaged".
+    """
+    without = [index for index, some in enumerate(frames) if not some]
+    if without:
+        raise SourceError(
+            f"{len(without):,} of {len(frames):,} stimuli have no frames.",
+            found=f"stimulus_index {', '.join(map(str, without[:5]))}",
+            todo="give their videos, exclude them, or leave the vision agents out",
+        )
+    with _one_thread_each(), ThreadPoolExecutor(workers) as pool:
+        found = []
+        for mean in pool.map(lambda some: _mean(some, model), frames):
+            found.append(mean)
+            progress(len(found))
+    means = np.stack(found)  # (n_stimuli, n_features)
+    return unit_vectors(means, "features that are zero or not finite", "choose another model, or exclude those stimuli")
+
+
+def _mean(jpegs: Sequence[bytes], model: VisionModel) -> NDArray[np.float64]:
+    """Return the mean features of one video's frames, float64 (n_features,)."""
+    import torch
+
+    total: NDArray[np.float64] | float = 0.0
+    with torch.inference_mode():
+        for start in range(0, len(jpegs), FRAMES_AT_ONCE):
+            inputs = [model.prepare(_image(jpeg)) for jpeg in jpegs[start : start + FRAMES_AT_ONCE]]
+            found = model.features(torch.stack(inputs)).float().cpu().numpy()  # (n, n_features)
+            total = total + found.astype(np.float64).sum(axis=0)
+    return np.asarray(total / len(jpegs))
+
+
+def _image(jpeg: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(jpeg)) as image:
+        return image.convert("RGB")
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Let torch compute each pass on one thread, in one order, whatever the number of cores."""
+    import torch
+
+    before, cudnn = torch.get_num_threads(), torch.backends.cudnn.deterministic
+    torch.set_num_threads(1)
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        torch.backends.cudnn.deterministic = cudnn
+
+
+def _digest(model: Any) -> str:
+    """Return the SHA-256 of a model's weights, by name."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(name.encode() + str(weight.dtype).encode() + str(tuple(weight.shape)).encode())
+        digest.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+Loaded = tuple[Any, Callable[[Image.Image], Any], Callable[[Any], Any]]
+
+
+def _torchvision(model: str, folder: Path | None) -> Loaded:
+    """Return a torchvision model without its last linear layer."""
+    torchvision = _import_torchvision()
+    from torch import nn
+
+    every = torchvision.models.list_models(module=torchvision.models)
+    if folder is not None:
+        name = _architecture(folder)
+        _known(name, every)
+        made = torchvision.models.get_model(name, weights=None)
+        made.load_state_dict(_weights(folder))
+        weights = torchvision.models.get_model_weights(name).DEFAULT
+    elif "." in model:
+        weights = torchvision.models.get_weight(model)
+        name = next(one for one in every if torchvision.models.get_model_weights(one) is type(weights))
+        made = torchvision.models.get_model(name, weights=weights)
+    else:
+        _known(model, every)
+        weights = torchvision.models.get_model_weights(model).DEFAULT
+        made = torchvision.models.get_model(model, weights=weights)
+    linear = [name for name, part in made.named_modules() if isinstance(part, nn.Linear)]
+    if not linear:
+        raise UsageError(
+            f"The torchvision model {model!r} does not end in a linear layer.", todo="choose another model"
+        )
+    made.set_submodule(linear[-1], nn.Identity())
+    return made, weights.transforms(), made
+
+
+def _import_torchvision() -> Any:
+    """Import torchvision; one that was built for another torch is told."""
+    try:
+        import torchvision
+    except RuntimeError as error:  # its compiled part did not load
+        raise UsageError(
+            "The torchvision package was built for another torch.",
+            found=_first_line(error),
+            wanted="both for the CPU, or both for one CUDA",
+            todo="install torch and torchvision from one index: https://pytorch.org/get-started",
+        ) from error
+    return torchvision
+
+
+def _known(name: str, every: list[str]) -> None:
+    from affectlake.errors import nearest
+
+    if name not in every:
+        raise UsageError(
+            f"torchvision has no classification model {name!r}, and it is no folder.",
+            allowed=f"{len(every)} names, such as resnet50 or vit_b_16; or a folder",
+            todo=nearest(name, every),
+        )
+
+
+def _architecture(folder: Path) -> str:
+    found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    name = found.get("architecture") if isinstance(found, dict) else None
+    if not isinstance(name, str):
+        raise UsageError(
+            f"{folder / 'config.json'} does not say which architecture the weights are of.",
+            wanted='{"architecture": "resnet50"}',
+        )
+    return name
+
+
+def _weights(folder: Path) -> Mapping[str, Any]:
+    """Return the parameters in a folder's one file of weights; nothing but tensors is loaded."""
+    import torch
+    from safetensors.torch import load_file
+
+    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.pth")])
+    if len(files) != 1:
+        raise UsageError(
+            f"{folder} does not hold one file of weights.",
+            wanted="one .safetensors or .pth",
+            found=", ".join(file.name for file in files) or "none",
+        )
+    if files[0].suffix == ".safetensors":
+        return dict(load_file(files[0]))
+    return dict(torch.load(files[0], map_location="cpu", weights_only=True))
+
+
+def _timm(model: str, folder: Path | None) -> Loaded:
+    """Return a timm model without its classifier."""
+    _import_torchvision()  # timm needs it
+    import timm
+
+    name = model if folder is None else f"local-dir:{folder}"
+    made = timm.create_model(name, pretrained=True, num_classes=0)
+    prepare = timm.data.create_transform(**timm.data.resolve_model_data_config(made), is_training=False)
+    return made, prepare, made
+
+
+def _transformers(model: str, folder: Path | None) -> Loaded:
+    """Return a transformers model of images."""
+    from transformers import AutoImageProcessor, AutoModel
+
+    name = model if folder is None else str(folder)
+    processor = AutoImageProcessor.from_pretrained(name, backend="pil")  # the same pixels, torchvision there or not
+    made, report = AutoModel.from_pretrained(name, output_loading_info=True)
+    missing = sorted(report["missing_keys"])
+    untrained = [key for key in missing if "pooler" not in key.split(".")]
+    if untrained:
+        raise UsageError(
+            f"The transformers model {model!r} lacks {len(untrained):,} of its weights.",
+            found=", ".join(untrained[:3]),
+            todo="name a folder or model whose weights are whole",
+        )
+    if hasattr(made, "get_image_features"):
+        look = made.get_image_features
+    elif "pixel_values" in made.main_input_name:
+        look = made
+    else:
+        raise UsageError(f"The transformers model {model!r} is no model of images.", found=type(made).__name__)
+
+    def prepare(image: Image.Image) -> Any:
+        return processor(images=[image], return_tensors="pt")["pixel_values"][0]
+
+    def features(inputs: Any) -> Any:
+        found = look(pixel_values=inputs)
+        pooled = found if not hasattr(found, "keys") else found.get("pooler_output")
+        if pooled is not None and not missing:
+            return pooled.flatten(1)
+        states = found["last_hidden_state"]
+        return states[:, 0] if states.dim() == 3 else states.mean(dim=(2, 3))
+
+    return made, prepare, features
+
+
+_LOADERS: dict[Library, Callable[[str, Path | None], Loaded]] = {
+    "torchvision": _torchvision,
+    "timm": _timm,
+    "transformers": _transformers,
+}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' bars and reports of loading off the terminal: what matters in them is checked."""
+    try:
+        from transformers.utils import logging
+    except ImportError:
+        yield
+        return
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,48 @@
+"""The citation block of a version: what to put in a methods section so that others find the exact data."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from affectlake.lake.files import layout
+from affectlake.lake.files.git import git_bytes
+from affectlake.lake.store.versions import Manifest, Version
+
+SOURCES = {
+    "emotion": (
+        "Cowen, A. S. & Keltner, D. (2017). Self-report captures 27 distinct categories of emotion bridged by "
+        "continuous gradients. PNAS 114, E7900-E7909. Ratings: had by request from the authors; "
+        "research use, not republished.",
+        "Horikawa, T. MindCaptioning video captions, github.com/horikawa-t/MindCaptioning. Research use, not "
+        "republished.",
+        "Du, C. et al. (2025). Bridging the behavior-neural gap. The study's design and methods.",
+    ),
+    "synthetic": ("Synthetic data made by affectlake; nothing in it is about people.",),
+}
+
+
+def cite(root: Path, version: Version, kind: str) -> str:
+    """Return the citation block of `version`.
+
+    Parameters
+    ----------
+    root : Path
+        Root of the lake.
+    version : Version
+        Which version.
+    kind : {"emotion", "synthetic"}
+        The ``sources.kind`` of its parameters.
+    """
+    digests = Manifest(root, version.commit).digests
+    params = git_bytes(root, "cat-file", "blob", f"{version.commit}:./{layout.PARAMS}")
+    fingerprint = hashlib.sha256(params).hexdigest()
+    lines = [
+        f"affectlake data, version {version.name}, commit {version.commit}, {version.created}.",
+        f"Made with affectlake {version.code_version}. Parameters: SHA-256 {fingerprint}.",
+        "Tables (MD5 of their DVC listings):",
+        *(f"  {output}  {digest.removesuffix('.dir')}" for output, digest in sorted(digests.items())),
+        "Sources:",
+        *(f"  {source}" for source in SOURCES[kind]),
+    ]
+    return "\n".join(lines)

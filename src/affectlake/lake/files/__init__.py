@@ -1,0 +1,1 @@
+"""Files, paths, names, checksums and Git. Nothing here knows what a table is."""

@@ -1,0 +1,56 @@
+"""Where everything in a lake lies. Paths only; nothing is read or written here."""
+
+from __future__ import annotations
+
+import posixpath
+from pathlib import Path
+
+from affectlake.lake.files import names
+
+TABLES = Path("storage/tables")
+COLLECTED = Path("storage/collected")
+STAGING = Path("storage/staging")
+QUARANTINE = Path("storage/quarantine")
+UNRECORDED = Path("storage/staging/unrecorded")
+SCRATCH = Path("storage/scratch")
+MAPPED = Path("storage/scratch/mapped")
+KNOWN_HASHES = Path("storage/scratch/known-hashes")
+REPORTS = Path("storage/reports")
+COLLECTING = Path("storage/collecting")
+MODEL_RUNS = Path("storage/mlflow.db")
+MODEL_FILES = Path("storage/mlflow")
+REMOTE = Path("storage/remote")
+WRITER_LOCK = Path("storage/.writer.lock")
+FORMAT = Path("storage/format")
+
+PARAMS = Path("params.yaml")
+PIPELINE = Path("dvc.yaml")
+PIPELINE_LOCK = Path("dvc.lock")
+
+# what says which tables a lake holds and how they are made
+STATE = (PARAMS, PIPELINE, PIPELINE_LOCK, COLLECTED)
+
+# what Git does not keep: DVC keeps the tables, the rest is made on this machine for this machine
+IGNORED = (TABLES, STAGING, QUARANTINE, SCRATCH, REPORTS, COLLECTING, MODEL_RUNS, MODEL_FILES, REMOTE, WRITER_LOCK)
+
+
+def pointer(output: str) -> Path:
+    """Return the file in which DVC keeps the hash of a collected output (one that grows and that no step makes)."""
+    return COLLECTED / f"{names.output(output)}.dvc"
+
+
+def table_folder(output: str) -> Path:
+    """Return the folder of an output such as ``"choices/human-category"`` or ``"stimuli"``, within the lake."""
+    return TABLES / names.output(output)
+
+
+def output_at(path: str) -> str | None:
+    """Return the output whose folder a manifest calls `path`; None where that is not one."""
+    name = path.removeprefix(f"{TABLES}/")
+    return name if name != path and names.is_output(name) else None
+
+
+def leads_to_tables(path: str) -> bool:
+    """Return whether a path that a manifest names begins or ends up in the folder of tables."""
+    places = (path, posixpath.normpath(path))
+    return any(place == str(TABLES) or place.startswith(f"{TABLES}/") for place in places)

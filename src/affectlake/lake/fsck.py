@@ -1,0 +1,221 @@
+"""Whether the files of a version are the bytes that were published, in the cache and in the remote; mending them.
+
+Every object is named by the MD5 of its content, in DVC's cache and in a remote alike, so that reading it tells whether
+it is whole. An object that several versions have is read once. Git's own objects, which hold the manifests, are hashed
+as Git does; what is damaged there only another clone can mend.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from affectlake.errors import LakeError, VersionError
+from affectlake.lake.files import layout
+from affectlake.lake.files.checksums import State, examine
+from affectlake.lake.files.git import git_bytes, git_or_none
+from affectlake.lake.store.cache import keep_file
+from affectlake.lake.store.listings import parse_listing
+from affectlake.lake.store.remotes import Remote, open_remote
+from affectlake.lake.store.tags import announced as announced_versions
+from affectlake.lake.store.tracked import tracked
+from affectlake.lake.store.versions import Manifest, Version, blobs, cached_object
+
+
+class Finding(NamedTuple):
+    """One object that is not as it was published: which, where, what is wrong, and whether it was mended."""
+
+    version: str
+    path: str
+    md5: str
+    where: Literal["cache", "remote", "git"]
+    state: State
+    repaired: bool
+
+    def __str__(self) -> str:
+        end = "repaired from another copy" if self.repaired else "not repaired"
+        return f"{self.version} {self.path}: {self.state} in the {self.where} ({self.md5}): {end}"
+
+
+class Wanted(NamedTuple):
+    """One object of a table: the lake's path it belongs to, and its MD5 (of a listing: ending in ``.dir``)."""
+
+    path: str
+    md5: str
+
+
+class Users(NamedTuple):
+    """What an object is for: a path in the lake, and the names of the versions that have it."""
+
+    path: str
+    versions: list[str]
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it is of a table; else it is of an output that a stage of the user's own made."""
+        return layout.leads_to_tables(self.path)
+
+
+def users(root: Path, versions: Iterable[Version]) -> dict[str, Users]:
+    """Return the objects of `versions` by MD5, listings before the files they name; tables before what else they name.
+
+    Raises
+    ------
+    LakeError
+        If a manifest or a listing names what is not a table.
+    """
+    found = _listings(root, versions)
+    return found | _files(root, found)
+
+
+def verify(root: Path, *versions: Version) -> None:
+    """Raise :class:`VersionError` unless every object of the tables of `versions` is in the cache, whole."""
+    found = check(root, *versions, repair=False, remote=None, tables_only=True)
+    if found:
+        names = ", ".join(sorted({f.version for f in found}))
+        raise VersionError(
+            f"{len(found)} files of {names} are not as they were published",
+            found="\n         ".join(map(str, found[:5])),
+            todo="`affectlake fsck --repair` repairs what the remote still has",
+        )
+
+
+def check(
+    root: Path, *versions: Version, repair: bool, remote: str | None = "", tables_only: bool = False
+) -> list[Finding]:
+    """Hash every object of `versions`, of tables and of outputs of a user's own stages, in the cache and in a remote.
+
+    Parameters
+    ----------
+    root : Path
+        Root of the lake.
+    *versions : Version
+        Which versions.
+    repair : bool
+        Replace an object that is missing or damaged by the other place's copy, where that is whole; else one in the
+        cache by the folder's own table, where that has the same bytes.
+    remote : str or None
+        Name of the DVC remote; the default one when empty; none, only the cache, when None.
+    tables_only : bool
+        Leave out the outputs of a user's own stages.
+
+    Returns
+    -------
+    list of Finding
+        Empty when all is well. An object that the remote does not have is a finding if the Git remote ``origin``
+        announces a version that has it, or if the remote has the listing that names it; else it was not pushed.
+
+    Raises
+    ------
+    LakeError
+        If the remote cannot be reached.
+    """
+    found = [finding for version in versions for finding in _git_findings(root, version)]
+    broken = {finding.version for finding in found}
+    sound = [version for version in versions if version.name not in broken]
+    away = None if remote is None else open_remote(root, remote)
+    announced = set(announced_versions(root)) if away else set()
+    listings = {md5: use for md5, use in _listings(root, sound).items() if use.is_table or not tables_only}
+    expected = {md5 for md5, use in listings.items() if announced & set(use.versions)}
+    found += _compare(root, listings, away, expected, repair=repair)
+    files = _files(root, listings)
+    if away:
+        pushed = set(away.sizes(listings))
+        expected = {md5 for md5, use in files.items() if announced & set(use.versions)}
+        expected |= set(_files(root, {md5: use for md5, use in listings.items() if md5 in pushed}))
+    return found + _compare(root, files, away, expected, repair=repair)
+
+
+def _compare(
+    root: Path, wanted: dict[str, Users], away: Remote | None, expected: set[str], *, repair: bool
+) -> list[Finding]:
+    """Examine objects in both places; those `expected` in the remote are found missing if they are not there."""
+    here = {md5: examine(cached_object(root, md5), md5) for md5 in wanted}
+    there: dict[str, State | None] = dict.fromkeys(wanted, "missing")
+    if away:
+        there |= away.examine(away.sizes(wanted))
+    found = []
+    for md5, use in wanted.items():
+        local, versions = cached_object(root, md5), ", ".join(use.versions)
+        state, away_state = here[md5], there[md5]
+        mended = False
+        if state:
+            came = repair and away is not None and away_state is None and away.fetch({md5: local})[md5] is None
+            mended = came or (repair and use.is_table and _mend_from_folder(root, use.path, md5))
+            found.append(Finding(versions, use.path, md5, "cache", state, mended))
+        if away and away_state and (away_state != "missing" or md5 in expected):
+            sent = repair and (mended or state is None)
+            if sent:
+                away.send({md5: local})
+            found.append(Finding(versions, use.path, md5, "remote", away_state, sent))
+    return found
+
+
+def _mend_from_folder(root: Path, path: str, md5: str) -> bool:
+    """Put the working table's file into the cache if it has the bytes that an object should have."""
+    whole = examine(root / path, md5) is None
+    if whole:
+        keep_file(root, root / path, md5)
+    return whole
+
+
+def _listings(root: Path, versions: Iterable[Version]) -> dict[str, Users]:
+    """Return the listings of tables, and then the listings and single files of what else DVC tracks."""
+    tables: dict[str, Users] = {}
+    others: dict[str, Users] = {}
+    for version in versions:
+        manifest = Manifest(root, version.commit)
+        for output, digest in sorted(manifest.digests.items()):
+            _add(tables, str(layout.table_folder(output)), digest, version.name)
+        for path, digest in sorted(tracked(manifest).items()):
+            _add(others, path, digest, version.name)
+    return tables | {md5: use for md5, use in others.items() if md5 not in tables}
+
+
+def _add(found: dict[str, Users], path: str, md5: str, version: str) -> None:
+    known = found.setdefault(md5, Users(path, [])).versions
+    if version not in known:
+        known.append(version)
+
+
+def _files(root: Path, listings: dict[str, Users]) -> dict[str, Users]:
+    """Return what the listings name, as far as they are whole."""
+    found: dict[str, Users] = {}
+    for digest, use in listings.items():
+        for wanted in _named(root, use.path, digest):
+            for name in use.versions:
+                _add(found, wanted.path, wanted.md5, name)
+    return found
+
+
+def _named(root: Path, path: str, digest: str) -> Iterator[Wanted]:
+    listing = cached_object(root, digest)
+    if digest.endswith(".dir") and examine(listing, digest) is None:
+        for entry in parse_listing(listing.read_bytes(), digest, nested=not layout.leads_to_tables(path)):
+            yield Wanted(f"{path}/{entry.relpath}", entry.md5)
+
+
+def _git_findings(root: Path, version: Version) -> list[Finding]:
+    """Hash the files that the version's commit itself holds: its parameters, pipeline and manifest."""
+    if git_or_none(root, "cat-file", "-e", version.commit) is None:
+        return [Finding(version.name, "the commit", version.commit, "git", "missing", repaired=False)]
+    places = (layout.PARAMS, layout.PIPELINE, layout.PIPELINE_LOCK, layout.COLLECTED)
+    found = []
+    for path, name in blobs(root, version.commit, map(str, places)):
+        state = _blob_state(root, name)
+        if state:
+            found.append(Finding(version.name, path, name, "git", state, repaired=False))
+    return found
+
+
+def _blob_state(root: Path, name: str) -> State | None:
+    """Return what is wrong with a Git blob: its name is the hash of ``blob SIZE``, a zero byte and its content."""
+    try:
+        content = git_bytes(root, "cat-file", "blob", name)
+    except LakeError:
+        return "missing"
+    kind = hashlib.sha1 if len(name) == 40 else hashlib.sha256
+    whole = kind(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == name
+    return None if whole else "damaged"

@@ -1,0 +1,1 @@
+"""Joining two lakes: versions of the other under names here, and the answers of both in one new version."""

@@ -1,0 +1,60 @@
+"""Files of another lake into this one's cache, whole, before any name or pointer tells of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from affectlake.errors import VersionError
+from affectlake.lake.files import layout
+from affectlake.lake.files.checksums import examine
+from affectlake.lake.fsck import Users, users
+from affectlake.lake.joining.other_lake import Theirs
+from affectlake.lake.store.cache import read_listing
+from affectlake.lake.store.versions import Version, cache_folder, cached_object
+from affectlake.lake.transfer import Say, take
+
+
+def bring_versions(root: Path, versions: Sequence[Version], theirs: Theirs, remote: str, say: Say) -> None:
+    """Bring the files of every table of `versions`: those that the cache lacks.
+
+    Raises
+    ------
+    VersionError
+        If one is missing or damaged there.
+    """
+    for _ in ("listings, and the files of those that are here", "the other files"):
+        _bring(root, users(root, versions), theirs, remote, say)
+
+
+def bring_parts(root: Path, sides: Sequence[Mapping[str, str]], theirs: Theirs, remote: str, say: Say) -> None:
+    """Bring the listings that pointers name (by output, of each side), and their parts: those that the cache lacks.
+
+    Raises
+    ------
+    VersionError
+        If one is missing or damaged there.
+    """
+    named = dict.fromkeys(item for side in sides for item in side.items())
+    listings = {digest: Users(str(layout.table_folder(output)), [theirs.name]) for output, digest in named}
+    _bring(root, listings, theirs, remote, say)
+    parts: dict[str, Users] = {}
+    for digest, use in listings.items():
+        for one in read_listing(root, digest):
+            parts[one.md5] = Users(f"{use.path}/{one.relpath}", use.versions)
+    _bring(root, parts, theirs, remote, say)
+
+
+def _bring(root: Path, wanted: Mapping[str, Users], theirs: Theirs, remote: str, say: Say) -> None:
+    lacking = {md5: use for md5, use in wanted.items() if examine(cached_object(root, md5), md5)}
+    if not lacking:
+        return
+    cache_folder(root).mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        take(root, lacking, theirs.files(root, remote), say)
+    except VersionError as error:
+        if theirs.folder is not None:
+            error.todo = f"`affectlake fsck --repair --lake {theirs.folder}`, then join again"
+        else:
+            error.todo += "; or name the folder of the other lake, if it is on this machine: `affectlake join FOLDER`"
+        raise

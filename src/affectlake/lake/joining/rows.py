@@ -1,0 +1,154 @@
+"""Outputs that grew on two sides as one output: what the other side has more comes behind our parts, as new parts.
+
+A part of theirs cannot stay as it is: its rows carry numbers, of shards or of rounds, that ours took too. So its rows
+get the next numbers here, in the order in which they came there. What both sides have is kept once. Histories, and
+where the parts come from, do not belong here.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from affectlake.lake.files import layout
+from affectlake.lake.files.atomic import md5_of
+from affectlake.lake.store.cache import Listed, keep_file, keep_listing, read_listing
+from affectlake.lake.store.versions import cached_object
+from affectlake.lake.tables.contracts import Contract, contract
+from affectlake.lake.tables.parts import scan_grown, write_parts
+from affectlake.lake.tables.writing import Staged, refuse_broken
+
+SHARD, ROUND = "shard", "round"
+"""Columns that number what is added: each part by itself, and rows that belong together."""
+
+_FAILED = "error_kind"
+
+
+class Gained(NamedTuple):
+    """What came to an output of ours: rows, and those of them that answer what ours had answered otherwise."""
+
+    n_rows: int
+    n_repeats: int
+
+
+class United(NamedTuple):
+    """Outputs that hold the rows of both sides: the listing of each, and what came to those that changed."""
+
+    digests: dict[str, str]
+    gained: dict[str, Gained]
+
+
+def unite(root: Path, ours: Mapping[str, str], theirs: Sequence[Mapping[str, str]]) -> United:
+    """Unite outputs that grow; every object of theirs is in the cache. No pointer and no table is touched.
+
+    Parameters
+    ----------
+    root : Path
+        Root of the lake.
+    ours : mapping of str to str
+        The listing (MD5) of each of our outputs.
+    theirs : sequence of mappings of str to str
+        As `ours`, of each other side, in the order in which their rows come.
+
+    Raises
+    ------
+    ContractError
+        If rows of theirs break their contract. They are then in quarantine with an account of what broke.
+    """
+    digests, gained = dict(ours), dict[str, Gained]()
+    for side in theirs:
+        for output, digest in sorted(side.items()):
+            one, came = _united(root, output, digests.get(output), digest)
+            if one != digests.get(output):
+                before = gained.get(output, Gained(0, 0))
+                gained[output] = Gained(before.n_rows + came.n_rows, before.n_repeats + came.n_repeats)
+            digests[output] = one
+    return United(digests, gained)
+
+
+def _united(root: Path, output: str, ours: str | None, theirs: str) -> tuple[str, Gained]:
+    stood = sorted(read_listing(root, ours)) if ours else []
+    more = sorted(set(read_listing(root, theirs)) - set(stood))
+    table = contract(output.partition("/")[0])
+    if not more:
+        return ours or theirs, Gained(0, 0)
+    if len(stood) + len(more) == len(read_listing(root, theirs)):  # ours is where theirs came from
+        n_rows = _scan(root, more, table).select(pl.len()).collect().item()
+        return theirs, Gained(n_rows, 0)
+    aside = layout.STAGING / "join" / output
+    n_rows = n_repeats = 0
+    for frame, n_again in _new(root, stood, more, table):
+        shutil.rmtree(root / aside, ignore_errors=True)
+        try:
+            parts = write_parts(frame, table, root / aside, first=len(stood))
+            earlier = _scan(root, stood, table) if stood else None
+            refuse_broken(root, f"join-{output}".replace("/", "-"), [Staged(output, table, parts)], {}, earlier)
+            listed = [Listed(path.name, md5_of(path)) for path in parts]
+            for path, one in zip(parts, listed, strict=True):
+                keep_file(root, path, one.md5)
+        finally:
+            shutil.rmtree(root / aside, ignore_errors=True)
+        stood += listed
+        n_rows, n_repeats = n_rows + frame.height, n_repeats + n_again
+    return (keep_listing(root, stood) if n_rows else ours or theirs), Gained(n_rows, n_repeats)
+
+
+def _new(root: Path, stood: list[Listed], more: list[Listed], table: Contract) -> Iterator[tuple[pl.DataFrame, int]]:
+    """Yield the rows of `more` that `stood` lacks, as they are to be added, with the number of repeats in them.
+
+    `stood` may grow while this goes on: what was added is not added again.
+    """
+    if ROUND in table.key:
+        yield from _new_rounds(root, stood, more, table)
+        return
+    for one in more:
+        rows, n_again = _new_rows(root, stood, _scan(root, [one], table).collect(), table)
+        if not rows.is_empty():
+            yield _numbered(rows, SHARD, len(stood)) if SHARD in table.key else rows, n_again
+
+
+def _new_rows(root: Path, stood: list[Listed], rows: pl.DataFrame, table: Contract) -> tuple[pl.DataFrame, int]:
+    """Return the rows that differ from every row that stands, and how many of them answer what is answered."""
+    if not stood:
+        return rows, 0
+    key = [name for name in table.key if name != SHARD]
+    content = [column.name for column in table.columns if column.name != SHARD]
+    # the rows of one part are few: they make the hash table, and those that stand stream past it
+    known = _scan(root, stood, table).select(content)
+    met = known.join(rows.lazy().select(key), on=key, how="semi", nulls_equal=True).collect(engine="streaming")
+    new = rows.join(met, on=content, how="anti", nulls_equal=True)
+    answered = pl.col(_FAILED).is_null() if _FAILED in content else pl.lit(value=True)
+    again = new.filter(answered).join(met.filter(answered), on=key, how="semi", nulls_equal=True)
+    return new, again.height
+
+
+def _new_rounds(
+    root: Path, stood: list[Listed], more: list[Listed], table: Contract
+) -> Iterator[tuple[pl.DataFrame, int]]:
+    rounds = _scan(root, more, table).select(pl.col(ROUND).unique().sort()).collect()[ROUND]
+    for number in rounds:
+        frame = _round(root, more, table, number)
+        heights: dict[int, int] = {}
+        if stood:
+            heights = dict(_scan(root, stood, table).group_by(ROUND).len().sort(ROUND).collect().iter_rows())
+        alike = (mine for mine, height in heights.items() if height == frame.height)
+        if not any(_round(root, stood, table, mine).equals(frame) for mine in alike):
+            yield _numbered(frame, ROUND, max(heights, default=-1) + 1), 0
+
+
+def _round(root: Path, listed: list[Listed], table: Contract, number: int) -> pl.DataFrame:
+    """Return the rows of one round, without its number."""
+    rows = _scan(root, listed, table).filter(pl.col(ROUND) == number).collect()
+    return rows.sort(table.key).drop(ROUND)
+
+
+def _numbered(rows: pl.DataFrame, column: str, number: int) -> pl.DataFrame:
+    return rows.with_columns(pl.lit(number, dtype=pl.Int32).alias(column))
+
+
+def _scan(root: Path, listed: list[Listed], table: Contract) -> pl.LazyFrame:
+    return scan_grown([cached_object(root, one.md5) for one in listed], table.name)

@@ -1,0 +1,264 @@
+"""What DVC knows of a lake's stages: which are up to date, what they made, which tables were changed or lost.
+
+DVC is used in the process, one repository object at a time. Running a stage and making versions are elsewhere. A lake
+may hold stages of the user's own (:func:`affectlake.lake.files.names.is_step` tells them): they are left as they are.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from affectlake.errors import LakeError
+from affectlake.lake.files import layout
+from affectlake.lake.files.atomic import write_whole
+from affectlake.lake.files.names import is_step, own_path
+from affectlake.lake.store.pinning import NOTHING, Pinned, show_pinned
+from affectlake.lake.store.unrecorded import mark_unrecorded, marked, unmark
+from affectlake.lake.store.versions import Manifest, content_at, outs_of
+from affectlake.process.git_caller import without_caller
+
+_ONE_AT_A_TIME = threading.Lock()  # a DVC repository object is not made for several threads
+
+
+@contextmanager
+def dvc_repository(lake: Path, *, init: bool = False, pinned: Pinned = NOTHING) -> Iterator[Any]:
+    """Open the lake's DVC repository, quietly; `init` makes it first if there is none.
+
+    It reads the `pinned` contents in place of what the files hold by now.
+    """
+    from dvc.repo import Repo
+
+    logging.getLogger("dvc").setLevel(logging.ERROR)
+    with _ONE_AT_A_TIME, without_caller():
+        if init and not (lake / ".dvc").is_dir():
+            Repo.init(str(lake)).close()
+        with Repo(str(lake)) as repo:
+            show_pinned(repo.fs, lake, pinned)
+            yield repo
+
+
+def is_current(lake: Path, stage: str, pinned: Pinned = NOTHING) -> bool:
+    """Return whether DVC finds the stage's inputs, parameters, version and outputs unchanged."""
+    with dvc_repository(lake, pinned=pinned) as repo:
+        found = repo.stage.load_one(path=str(lake / layout.PIPELINE), name=stage)
+        with repo.lock:
+            return not found.changed()
+
+
+def record_done(
+    lake: Path, stage: str, pinned: Pinned = NOTHING, refuse_changed: Callable[[], None] = lambda: None
+) -> None:
+    """Let DVC keep the stage's outputs, and write to ``dvc.lock`` what they were made from.
+
+    As ``dvc commit --force``, but for how the file is written: DVC reads and writes all of it so that comments would
+    stay, which takes half a second a stage where there are thirty.
+
+    Parameters
+    ----------
+    lake : Path
+        Root of the lake.
+    stage : str
+        Its name.
+    pinned : mapping of Path to bytes
+        The parameters and the pipeline that the stage ran with, where they are not those in the folder.
+    refuse_changed : callable
+        Called when its inputs are hashed and nothing is written yet; raises if they are not those that it read.
+    """
+    from dvc.repo import lock_repo
+    from dvc.stage.serialize import to_single_stage_lockfile
+
+    with dvc_repository(lake, pinned=pinned) as repo, lock_repo(repo):
+        made = repo.stage.load_one(path=str(lake / layout.PIPELINE), name=stage)
+        made.save()
+        refuse_changed()
+        made.commit()
+        lock = _lock(lake)
+        stages = lock.get("stages", {}) | {stage: to_single_stage_lockfile(made)}
+        _write_lock(lake, {"schema": "2.0"} | lock | {"stages": stages})
+        written = [layout.output_at(os.path.relpath(out.fs_path, repo.root_dir)) for out in made.outs]
+    for output in filter(None, written):
+        unmark(lake, output)
+
+
+def forget_stages(lake: Path, keep: Collection[str]) -> list[str]:
+    """Drop from ``dvc.lock`` the steps that are not in `keep`, and their tables from the folder; return their names.
+
+    Older versions keep their tables: the content stays in the cache. A user's own stages stay.
+
+    Raises
+    ------
+    LakeError
+        If a manifest names what is not a table; nothing is dropped then.
+    """
+    manifest = Manifest(lake, "")
+    made = set(manifest.made)
+    lock = _lock(lake)
+    stages = lock.get("stages") or {}
+    gone = [name for name, entry in manifest.stages.items() if name not in keep and is_step(name, entry.get("cmd"))]
+    if gone:
+        kept = {name: stages[name] for name in stages if name not in gone}
+        lost = made - {layout.output_at(out["path"]) for entry in kept.values() for out in outs_of(entry)}
+        folders = [own_path(lake, layout.table_folder(output)) for output in lost]
+        # the tables go last: those of a stage that is not in the lock are nobody's, and harmless
+        _write_lock(lake, lock | {"stages": kept})
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+    return gone
+
+
+def sort_lock(lake: Path) -> None:
+    """Put the stages of ``dvc.lock`` in the order of their names: DVC appends them in the order in which they end."""
+    lock = _lock(lake)
+    names = list(lock.get("stages", {}))
+    if names != sorted(names):
+        _write_lock(lake, lock | {"stages": {name: lock["stages"][name] for name in sorted(names)}})
+
+
+def mend_lock(lake: Path, say: Callable[[str], None]) -> None:
+    """Take the last commit's ``dvc.lock`` for one that DVC was cut off in writing; its stages then run again."""
+    try:
+        _lock(lake)
+    except LakeError:
+        pass
+    else:
+        return
+    say(f"{layout.PIPELINE_LOCK} was half written; taking the last version's")
+    folders = {path.parent for path in (lake / layout.TABLES).rglob("part-*.parquet")}
+    for output in filter(None, (layout.output_at(str(folder.relative_to(lake))) for folder in folders)):
+        mark_unrecorded(lake, output)
+    content = content_at(lake, "HEAD", layout.PIPELINE_LOCK)
+    if content is not None:
+        write_whole(lake / layout.PIPELINE_LOCK, content)
+    else:
+        (lake / layout.PIPELINE_LOCK).unlink()
+
+
+def _lock(lake: Path) -> dict[str, Any]:
+    """Read ``dvc.lock`` as DVC does: in YAML 1.2, in which ``1e-3`` is a number and ``yes`` a text."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    path = lake / layout.PIPELINE_LOCK
+    if not path.exists():
+        return {}
+    try:
+        found = YAML(typ="safe").load(path.read_bytes())
+    except (YAMLError, UnicodeError) as error:
+        raise LakeError(f"{path} is not YAML", found=str(error), todo="`affectlake run` mends it") from error
+    if not isinstance(found, dict):
+        raise LakeError(f"{path} is not whole", found=f"{path.stat().st_size} bytes", todo="`affectlake run` mends it")
+    return found
+
+
+class _LockDumper(yaml.CSafeDumper):
+    """Writes DVC's ordered mappings as mappings, and what occurs twice twice."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
+        """Return that nothing is to be a reference to what stands elsewhere."""
+        return True
+
+
+_LockDumper.add_representer(OrderedDict, lambda dumper, found: dumper.represent_dict(found.items()))
+# texts that are numbers in YAML 1.2, as DVC reads it, and not in 1.1, are quoted too
+_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+|0o[0-7]+")
+_LockDumper.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+.0123456789"))
+
+
+def _write_lock(lake: Path, lock: dict[str, Any]) -> None:
+    text = yaml.dump(lock, Dumper=_LockDumper, sort_keys=False, allow_unicode=True)
+    write_whole(lake / layout.PIPELINE_LOCK, text.encode())
+
+
+def refuse_edited(lake: Path) -> None:
+    """Raise :class:`LakeError` if a table is not as the stage that made it left it.
+
+    A table that differs because a run was cut off before DVC recorded it is no edit: DVC finds its stage stale, and
+    the run makes it again.
+    """
+    modified = _outputs(lake, "modified")
+    cut_off = _cut_off(lake, modified)
+    edited = [path for path in modified if path not in cut_off]
+    if edited:
+        raise LakeError(
+            "tables were changed by hand; nothing was run",
+            found=", ".join(edited),
+            todo=f"put them back with `affectlake restore` (it keeps the changed ones aside), or one with"
+            f" `dvc checkout --force {edited[0]}` (it does not)",
+        )
+
+
+def refuse_cut_off(lake: Path) -> None:
+    """Raise :class:`LakeError` if a run was cut off between putting tables in place and recording them."""
+    cut_off = _cut_off(lake, _outputs(lake, "modified"))
+    if cut_off:
+        raise LakeError(
+            "a run was cut off before its tables were recorded",
+            found=", ".join(cut_off),
+            todo="let `affectlake run` finish it first",
+        )
+
+
+def _cut_off(lake: Path, modified: list[str]) -> list[str]:
+    """Return which of the `modified` outputs carry the mark of a run cut off; marks of others are done with."""
+    found = {str(layout.TABLES / output): output for output in marked(lake)}
+    for path in set(found) - set(modified):
+        unmark(lake, found[path])
+    return [path for path in modified if path in found]
+
+
+def restore_missing(lake: Path, say: Callable[[str], None]) -> None:
+    """Bring back from DVC's cache the tables that ``dvc.lock`` names and that are not in the folder."""
+    missing = _outputs(lake, "deleted")
+    if not missing:
+        return
+    from dvc.exceptions import CheckoutError
+
+    say(f"restoring {', '.join(missing)} from the cache")
+    with dvc_repository(lake, pinned=_readable(lake)) as repo:
+        try:
+            repo.checkout(targets=[str(lake / path) for path in missing], force=True, allow_missing=True)
+        except CheckoutError as error:
+            say(f"not in the cache, to be made again: {', '.join(error.target_infos)}")
+
+
+def _outputs(lake: Path, state: Literal["modified", "deleted"]) -> list[str]:
+    """Return the tables that are in `state` against the working ``dvc.lock``; what else DVC tracks is the user's."""
+    tables = {str(layout.table_folder(output)) for output in Manifest(lake, "").digests}
+    if not tables:
+        return []
+    for table in tables:
+        own_path(lake, Path(table))
+    with dvc_repository(lake, pinned=_readable(lake)) as repo, repo.lock:
+        outs = [out for stage in repo.index.stages for out in stage.outs if out.hash_info]
+        found = [(os.path.relpath(out.fs_path, repo.root_dir), out) for out in outs]
+        return [path for path, out in found if path in tables and out.status().get(str(out)) == state]
+
+
+def _readable(lake: Path) -> Pinned:
+    """Return the last commit's parameters and pipeline, where those in the folder are not YAML: an edit half done.
+
+    DVC reads both whatever it is asked; what it is asked here is about tables.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.utils.serialize import load_yaml
+
+    found = {}
+    for path in (layout.PARAMS, layout.PIPELINE):
+        try:
+            load_yaml(str(lake / path))
+        except FileNotFoundError:
+            continue
+        except DvcException:
+            found[path] = content_at(lake, "HEAD", path) or b"{}"
+    return found

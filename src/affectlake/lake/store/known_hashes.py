@@ -1,0 +1,136 @@
+"""Hashes of files, computed when a file is first read and remembered for as long as it is the same file.
+
+A file is the same while its device, inode, size and times of change are. What is remembered lies in one file that no
+version has, a line for each: it is only added to, so that several processes may at once. A line that is damaged is
+forgotten, and where nothing can be written the files are hashed each time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from affectlake.errors import VersionError
+from affectlake.lake.files import layout
+from affectlake.lake.files.atomic import write_whole
+from affectlake.lake.store.versions import File, Manifest
+
+_LARGEST = 16 << 20  # bytes of memory, some 150,000 files; all is then forgotten
+_SETTLED_NS = 50_000_000  # clocks of file systems tick: a file this young may change again without another time
+_SETTLED_COARSE_NS = 2_000_000_000  # where they tick in seconds
+
+
+class _Hashed(NamedTuple):
+    """What a file was when it was hashed, empty if it was too young or changed meanwhile; and its MD5."""
+
+    mark: bytes
+    md5: str
+
+
+def known_md5s(root: Path, paths: Sequence[Path]) -> list[str]:
+    """Return the MD5 of each file, from memory where the file was hashed before.
+
+    Parameters
+    ----------
+    root : Path
+        Root of the lake, which keeps the memory.
+    paths : sequence of Path
+        The files.
+    """
+    memory = _remembered(root)
+    marks = [_mark(path.stat()) for path in paths]
+    found = {mark: md5 for mark in marks if (md5 := _intact(mark, memory.get(mark, b"")))}
+    new = [path for path, mark in zip(paths, marks, strict=True) if mark not in found]
+    if not new:
+        return [found[mark] for mark in marks]
+    hashed = dict(zip(new, _hash_all(new), strict=True))
+    _remember(root, list(hashed.values()))
+    return [hashed[path].md5 if path in hashed else found[mark] for path, mark in zip(paths, marks, strict=True)]
+
+
+def whole_files(manifest: Manifest, *outputs: str) -> list[File]:
+    """Return the parts of `outputs` at a version, seen to be the bytes that were published.
+
+    Raises
+    ------
+    VersionError
+        If a file of the version is not in the cache, cannot be read or is damaged.
+    """
+    found = [(output, file) for output in outputs for file in manifest.files(output)]
+    try:
+        hashes = known_md5s(manifest.root, [file.cached for _, file in found])
+    except OSError as error:
+        raise VersionError(
+            f"{', '.join(outputs)} cannot be read", found=str(error), todo="`affectlake fsck` examines every file"
+        ) from error
+    for (output, file), md5 in zip(found, hashes, strict=True):
+        if md5 != file.md5:
+            raise manifest.damaged(output, file.path.name, file.cached)
+    return [file for _, file in found]
+
+
+def _mark(status: os.stat_result) -> bytes:
+    times = f"{status.st_mtime_ns}:{status.st_ctime_ns}"
+    return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{times}".encode()
+
+
+def _hash_all(paths: Sequence[Path]) -> list[_Hashed]:
+    if len(paths) == 1:
+        return [_hash(paths[0])]
+    from concurrent.futures import ThreadPoolExecutor  # late: most questions find all hashes known
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+        return list(threads.map(_hash, paths))
+
+
+def _hash(path: Path) -> _Hashed:
+    with path.open("rb", buffering=0) as source:
+        before, now = os.fstat(source.fileno()), time.time_ns()
+        md5 = hashlib.file_digest(source, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        after = os.fstat(source.fileno())
+    age = _SETTLED_NS if before.st_ctime_ns % 1_000_000_000 else _SETTLED_COARSE_NS
+    lasting = now - before.st_ctime_ns > age and _mark(before) == _mark(after)
+    return _Hashed(_mark(before) if lasting else b"", md5)
+
+
+def _remembered(root: Path) -> dict[bytes, bytes]:
+    try:
+        lines = (root / layout.KNOWN_HASHES).read_bytes().split(b"\n")
+    except OSError:
+        return {}
+    return {mark: rest for mark, _, rest in (line.partition(b" ") for line in lines)}
+
+
+def _intact(mark: bytes, rest: bytes) -> str:
+    """Return the MD5 of a remembered line; empty if the line is not what was written."""
+    md5, _, checksum = rest.partition(b" ")
+    return md5.decode() if checksum and checksum == _checksum(mark, md5) else ""
+
+
+def _checksum(mark: bytes, md5: bytes) -> bytes:
+    return b"%08x" % zlib.crc32(mark + b" " + md5)
+
+
+def _remember(root: Path, hashed: Sequence[_Hashed]) -> None:
+    """Add lines in one write, on lines of their own whatever stands before; a lake that is read-only stays as it is."""
+    new = [(mark, md5.encode()) for mark, md5 in hashed if mark]
+    if not new:
+        return
+    content = b"\n" + b"".join(b"%b %b %b\n" % (mark, md5, _checksum(mark, md5)) for mark, md5 in new)
+    place = root / layout.KNOWN_HASHES
+    with contextlib.suppress(OSError):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if place.exists() and place.stat().st_size > _LARGEST:
+            write_whole(place, content)
+            return
+        descriptor = os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(descriptor, content)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,54 @@
+"""Listings: what a folder holds, as DVC writes it. Read strictly, since one may come from a remote."""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+from affectlake.errors import LakeError
+from affectlake.lake.files.names import is_digest, is_file_name
+
+
+class Listed(NamedTuple):
+    """One file as a listing names it: its path within the output's folder, and its MD5."""
+
+    relpath: str
+    md5: str
+
+
+def parse_listing(content: bytes, digest: str, *, nested: bool = False) -> list[Listed]:
+    """Return what a listing names, in order of path.
+
+    Parameters
+    ----------
+    content : bytes
+        The listing.
+    digest : str
+        Its name, for messages.
+    nested : bool
+        Whether files may lie in folders, as they may in a folder that is not a table's.
+
+    Raises
+    ------
+    LakeError
+        If it is not a listing, or names a file outside its folder or something that is not an object.
+    """
+    try:
+        found = [Listed(entry["relpath"], entry["md5"]) for entry in json.loads(content)]
+    except (ValueError, TypeError, KeyError) as error:
+        raise _refused(digest, f"{type(error).__name__}: {error}") from error
+    for one in found:
+        if not is_digest(one.md5) or one.md5.endswith(".dir"):
+            raise _refused(digest, f"{one.relpath!r} with the hash {one.md5!r}")
+        if not (isinstance(one.relpath, str) if nested else is_file_name(one.relpath)):
+            raise _refused(digest, f"the path {one.relpath!r}")
+    return sorted(found)
+
+
+def _refused(digest: str, found: str) -> LakeError:
+    return LakeError(
+        f"the listing {digest} is not that of a table; nothing was written or removed",
+        wanted="plain file names, each with the MD5 of its content",
+        found=found,
+        todo="ask whoever published the version that names it; other versions can be read",
+    )

@@ -1,0 +1,215 @@
+"""One DVC remote: a folder, SSH, S3, …; which objects it has, whether they are whole, and moving them.
+
+The layout is DVC's, so that ``dvc pull`` finds what is put here. Unlike with ``dvc push``, an object gets its name only
+when it has arrived (an SSH server keeps what a killed DVC had written, under its final name), and nothing
+remembered on this machine stands for a look at the remote. Versions and Git are in :mod:`~affectlake.lake.transfer`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from affectlake.errors import AffectlakeError, LakeError, UsageError, nearest
+from affectlake.lake.files import names
+from affectlake.lake.files.checksums import State, examine, examine_stream
+
+_LEFT_OVER = timedelta(days=1)
+_ASIDE = re.compile(r"[0-9a-f]{32}(\.dir)?-[0-9a-f]{8}")
+_AT_ONCE = 16
+
+T = TypeVar("T")
+
+
+class Remote:
+    """A DVC remote, reached through DVC's file system for its kind.
+
+    Parameters
+    ----------
+    name : str
+        Its name in ``.dvc/config``.
+    fs : dvc_objects.fs.base.FileSystem
+        The file system.
+    path : str
+        The remote's root in it.
+    """
+
+    def __init__(self, name: str, fs: Any, path: str) -> None:
+        from dvc_objects.fs.base import ObjectFileSystem
+
+        self.name = name
+        self.path = path
+        self._fs = fs
+        # an object store shows an object when all of it is there; a file system shows a file from its first byte
+        self._shows_parts = not isinstance(fs, ObjectFileSystem)
+
+    def at(self, md5: str) -> str:
+        """Return where the remote keeps the object `md5`."""
+        names.digest(md5)
+        return str(self._fs.join(self.path, "files", "md5", md5[:2], md5[2:]))
+
+    def sizes(self, md5s: Iterable[str]) -> dict[str, int]:
+        """Return the size in bytes of each of the objects that the remote has."""
+        found = self._each(self._size, md5s)
+        return {md5: size for md5, size in found.items() if size is not None}
+
+    def examine(self, md5s: Iterable[str]) -> dict[str, State | None]:
+        """Read objects and return what is wrong with each (None: nothing), as :func:`.content.examine` does."""
+        return self._each(self._state, md5s)
+
+    def fetch(self, targets: Mapping[str, Path]) -> dict[str, State | None]:
+        """Bring objects to their `targets` (path by MD5); one that is not whole does not get there.
+
+        Returns
+        -------
+        dict
+            What was wrong with each object; None if it came.
+        """
+        return self._each(lambda md5: self._bring(md5, targets[md5]), targets)
+
+    def send(self, sources: Mapping[str, Path]) -> None:
+        """Send objects (path by MD5), listings after the files that they name; one that is there is replaced."""
+        self._sweep()
+        files = [md5 for md5 in sources if not md5.endswith(".dir")]
+        for batch in (files, [md5 for md5 in sources if md5.endswith(".dir")]):
+            self._each(lambda md5: self._put(sources[md5], md5), batch)
+
+    def _each(self, act: Callable[[str], T], md5s: Iterable[str]) -> dict[str, T]:
+        """Do something with every object, several at a time; the first failure ends it."""
+        wanted = list(dict.fromkeys(md5s))
+        with self._reaching(), ThreadPoolExecutor(min(_AT_ONCE, self._fs.jobs)) as pool:
+            try:
+                return dict(zip(wanted, pool.map(act, wanted), strict=True))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        try:
+            yield
+        except AffectlakeError:
+            raise
+        except Exception as error:  # each kind of remote has exceptions of its own
+            raise _unreachable(self.name, str(self._fs.unstrip_protocol(self.path)), error) from error
+
+    def _size(self, md5: str) -> int | None:
+        try:
+            return int(self._fs.info(self.at(md5))["size"])
+        except FileNotFoundError:
+            return None
+
+    def _state(self, md5: str) -> State | None:
+        try:
+            with self._fs.open(self.at(md5), "rb") as source:
+                return examine_stream(source, md5)
+        except FileNotFoundError:
+            return "missing"
+
+    def _bring(self, md5: str, target: Path) -> State | None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".come-")
+        os.close(descriptor)
+        aside = Path(name)
+        try:
+            self._fs.get_file(self.at(md5), str(aside))
+            state = examine(aside, md5)
+            if state is None:
+                _flush(aside)
+                aside.chmod(0o444)
+                aside.replace(target)
+            return state
+        except FileNotFoundError:
+            return "missing"
+        finally:
+            aside.unlink(missing_ok=True)
+
+    def _put(self, source: Path, md5: str) -> None:
+        target = self.at(md5)
+        if not self._shows_parts:
+            self._fs.put_file(str(source), target)
+            return
+        aside = self._fs.join(self._aside(), f"{md5}-{secrets.token_hex(4)}")
+        self._fs.makedirs(self._fs.parent(target), exist_ok=True)
+        self._fs.put_file(str(source), aside)
+        self._fs.move(aside, target)
+
+    def _aside(self) -> str:
+        return str(self._fs.join(self.path, "incoming"))
+
+    def _sweep(self) -> None:
+        """Remove what was left aside by pushes that were killed more than a day ago, known by its names."""
+        if not self._shows_parts:
+            return
+        with self._reaching():
+            try:
+                found = self._fs.ls(self._aside(), detail=False)
+            except FileNotFoundError:
+                return
+            for path in found:
+                ours = _ASIDE.fullmatch(self._fs.name(path)) is not None
+                if ours and datetime.now(UTC) - self._fs.modified(path) > _LEFT_OVER:
+                    self._fs.rm_file(path)
+
+
+def open_remote(root: Path, name: str = "") -> Remote:
+    """Return the lake's DVC remote called `name`; the default one when empty.
+
+    Raises
+    ------
+    UsageError
+        If there is no remote of that name.
+    LakeError
+        If the lake has no default remote, or the remote cannot be reached.
+    """
+    from dvc.config import Config, ConfigError
+    from dvc.fs import RemoteMissingDepsError, get_cloud_fs
+
+    try:
+        config = Config(str(root / ".dvc"))
+    except ConfigError as error:
+        raise LakeError("DVC cannot read .dvc/config", found=str(error)) from error
+    known = sorted(config["remote"])
+    wanted = name or config["core"].get("remote", "")
+    if not wanted:
+        raise LakeError("no remote is the default one", allowed=", ".join(known), todo="dvc remote default NAME")
+    if wanted not in known:
+        todo = nearest(wanted, known) or "add it: dvc remote add NAME URL"
+        raise UsageError(f"there is no remote {wanted!r}", allowed=", ".join(known), todo=todo)
+    url = config["remote"][wanted]["url"]
+    try:
+        kind, settings, path = get_cloud_fs(config, name=wanted)
+        fs = kind(**settings)
+        _ = fs.fs  # connects
+    except RemoteMissingDepsError as error:
+        todo = f"pip install 'affectlake[{error.protocol}]'" if error.protocol in ("ssh", "s3") else "pip install it"
+        raise LakeError(
+            f"the remote {wanted} needs a package that is not installed", found=", ".join(error.missing_deps), todo=todo
+        ) from error
+    except Exception as error:  # each kind of remote has exceptions of its own
+        raise _unreachable(wanted, url, error) from error
+    return Remote(wanted, fs, path)
+
+
+def _unreachable(name: str, url: str, error: Exception) -> LakeError:
+    return LakeError(
+        f"the remote {name} ({url}) could not be used",
+        found=f"{type(error).__name__}: {error}".splitlines()[0],
+        todo=f"check `dvc remote list`, the network and your credentials (`dvc remote modify --local {name} …`)",
+    )
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,33 @@
+"""Marks on outputs that are about to change, until what they are to be is both recorded and in place.
+
+A crash in between leaves tables that differ from what is recorded; by the mark the next writer knows that they were not
+changed by hand (:func:`affectlake.lake.store.dvc_stages.refuse_edited`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from affectlake.lake.files import layout, names
+from affectlake.lake.files.atomic import sync_folder
+from affectlake.lake.files.names import own_path
+
+
+def mark_unrecorded(lake: Path, output: str) -> None:
+    """Mark an output, for good: the mark survives a power failure."""
+    path = own_path(lake, layout.UNRECORDED / names.output(output))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    sync_folder(path.parent)
+
+
+def unmark(lake: Path, output: str) -> None:
+    """Take the mark of an output away, if it has one."""
+    own_path(lake, layout.UNRECORDED / names.output(output)).unlink(missing_ok=True)
+
+
+def marked(lake: Path) -> set[str]:
+    """Return the outputs that have a mark; files that are not called as an output are not marks."""
+    folder = own_path(lake, layout.UNRECORDED)
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and not path.is_symlink()}
+    return {name for name in found if names.is_output(name)}

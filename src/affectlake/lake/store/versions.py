@@ -1,0 +1,367 @@
+"""Versions: naming them, and finding the files of one without checking it out.
+
+A version is one Git commit that a tag ``lake/vN`` names. The commit's ``dvc.lock`` names every table's content by its
+hash, and DVC's cache holds that content; so an old version is read where it lies. Making a version is in
+:mod:`~affectlake.lake.repository`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from affectlake.errors import LakeError, VersionError, nearest
+from affectlake.lake.files import layout, names
+from affectlake.lake.files.git import UNSHALLOW, git, git_bytes, git_or_none, is_shallow
+from affectlake.lake.store.dvc_settings import cache_folder as cache_folder  # noqa: PLC0414 (asked for here)
+from affectlake.lake.store.listings import parse_listing
+from affectlake.lake.store.tags import TAGS as TAGS  # noqa: PLC0414 (those who name versions ask for it here)
+from affectlake.lake.store.tags import commits_of, is_version_name, number, references
+
+_AUTHOR = re.compile(r"^author (.*?) ?<[^>\n]*> (\d{1,11}) ([+-][01]\d[0-5]\d)$", re.MULTILINE)
+CODE_TRAILER = "Affectlake-Code"
+
+
+class Version(NamedTuple):
+    """One version: its name, commit, when (ISO 8601), who made it, with which affectlake, and what changed.
+
+    Time and author are empty if Git does not have its commit.
+    """
+
+    name: str
+    commit: str
+    created: str
+    author: str
+    code_version: str
+    changes: str
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether Git does not have its commit."""
+        return not self.created
+
+
+class File(NamedTuple):
+    """One part of an output at a version: where it belongs in the lake, its MD5, and the cached file that has it."""
+
+    path: Path
+    md5: str
+    cached: Path
+
+
+class Manifest:
+    """The files of every output at one commit.
+
+    Whatever a manifest names is checked before any path is made of it (:mod:`~affectlake.lake.files.names`).
+
+    Parameters
+    ----------
+    root : Path
+        Root of the lake.
+    commit : str
+        Hash of the commit, or an empty string for the working ``dvc.lock``.
+    texts : mapping of Path to bytes, optional
+        The manifests, where they have been read already.
+    """
+
+    def __init__(self, root: Path, commit: str, texts: Mapping[Path, bytes] | None = None) -> None:
+        self.root = root
+        self.commit = commit
+        self._texts = texts
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """The MD5 of each output, by name (``"stimuli"``, ``"choices/human-category"``).
+
+        Raises
+        ------
+        LakeError
+            If Git cannot read the commit's manifests, or one of them names what is not a table.
+        """
+        return {**self.made, **self.collected}
+
+    @cached_property
+    def stages(self) -> Mapping[str, Mapping[str, Any]]:
+        """What ``dvc.lock`` says of each stage, the user's own among them."""
+        found = self._manifests.get(layout.PIPELINE_LOCK, {}).get("stages") or {}
+        if not isinstance(found, dict) or not all(isinstance(entry, dict) for entry in found.values()):
+            raise self._refused(layout.PIPELINE_LOCK, "its stages are not mappings")
+        return found
+
+    @cached_property
+    def made(self) -> Mapping[str, str]:
+        """Those of :attr:`digests` that steps make. Outputs elsewhere are those of a user's own stages."""
+        found = {}
+        for stage, entry in self.stages.items():
+            for out in outs_of(entry):
+                path = str(out.get("path"))
+                output = layout.output_at(path)
+                if output is None and (names.is_step(stage, entry.get("cmd")) or layout.leads_to_tables(path)):
+                    raise self._refused(layout.PIPELINE_LOCK, f"{path!r} as an output of the stage {stage!r}")
+                if output is not None:
+                    found[output] = self._digest(layout.PIPELINE_LOCK, out)
+        return found
+
+    @cached_property
+    def collected(self) -> Mapping[str, str]:
+        """Those of :attr:`digests` that grow, part by part (:mod:`~affectlake.lake.tables.appending`)."""
+        found = {}
+        for path, content in self._manifests.items():
+            if path == layout.PIPELINE_LOCK:
+                continue
+            output, outs = str(path.relative_to(layout.COLLECTED).with_suffix("")), outs_of(content)
+            wdir = posixpath.join(path.parent, str(content.get("wdir", ".")))
+            places = [posixpath.normpath(posixpath.join(wdir, str(out.get("path")))) for out in outs]
+            if not names.is_output(output) or places != [str(layout.table_folder(output))]:
+                raise self._refused(path, ", ".join(map(repr, places)) or "nothing")
+            found[output] = self._digest(path, outs[0])
+        return found
+
+    def _digest(self, manifest: Path, out: Mapping[str, Any]) -> str:
+        if not names.is_digest(out.get("md5")):
+            raise self._refused(manifest, f"the hash {out.get('md5')!r} for {out.get('path')!r}")
+        return str(out["md5"])
+
+    def _refused(self, manifest: Path, found: str) -> LakeError:
+        if not self.commit:
+            return LakeError(
+                f"{manifest} names what is not a table of this lake; nothing was removed or written",
+                wanted=f"{layout.TABLES}/TABLE or {layout.TABLES}/TABLE/PARTITION, and its MD5",
+                found=found,
+                todo=f"take that out of {self.root / manifest}, then do this again",
+            )
+        return VersionError(
+            f"{manifest} of {self.commit[:10]} names what is not a table of a lake; nothing was removed or written",
+            wanted=f"{layout.TABLES}/TABLE or {layout.TABLES}/TABLE/PARTITION, and its MD5",
+            found=found,
+            todo="read another version (`affectlake versions`), and ask whoever published this one",
+        )
+
+    @cached_property
+    def _manifests(self) -> dict[Path, dict[str, Any]]:
+        texts = self._texts
+        if texts is None:
+            texts = self._committed() if self.commit else self._working()
+        return {path: self._parsed(path, text) for path, text in texts.items()}
+
+    def _parsed(self, path: Path, text: bytes) -> dict[str, Any]:
+        try:
+            found = yaml.load(text, yaml.CSafeLoader) or {}
+        except (yaml.YAMLError, UnicodeError) as error:
+            raise self._refused(path, f"not YAML: {error}") from error
+        if not isinstance(found, dict):
+            raise self._refused(path, "not a mapping")
+        return found
+
+    def _working(self) -> dict[Path, bytes]:
+        lock = self.root / layout.PIPELINE_LOCK
+        paths = [*([lock] if lock.exists() else []), *sorted((self.root / layout.COLLECTED).rglob("*.dvc"))]
+        return {path.relative_to(self.root): path.read_bytes() for path in paths}
+
+    def _committed(self) -> dict[Path, bytes]:
+        """Return the commit's manifests, none where it has none; one that cannot be read is not taken for none."""
+        places = (str(layout.PIPELINE_LOCK), str(layout.COLLECTED))
+        found = [one for one in blobs(self.root, self.commit, places) if one[0].endswith((".lock", ".dvc"))]
+        contents = read_blobs(self.root, [blob for _, blob in found])
+        return {Path(name): content for (name, _), content in zip(found, contents, strict=True)}
+
+    def files(self, output: str) -> list[File]:
+        """Return the parts of `output` at this version; their bytes are not looked at.
+
+        Raises
+        ------
+        VersionError
+            If a file of the version is not in the cache, or the listing of its files is damaged.
+        LakeError
+            If the listing of the parts is not one of a table.
+        """
+        digest = self.digests[output]
+        listing = cached_object(self.root, digest)
+        if not listing.exists():
+            raise self._missing(output)
+        content = listing.read_bytes()
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() != digest.removesuffix(".dir"):
+            raise self.damaged(output, "the listing of its files", listing)
+        found = []
+        for entry in parse_listing(content, digest):
+            cached = cached_object(self.root, entry.md5)
+            if not cached.exists():
+                raise self._missing(output)
+            found.append(File(layout.table_folder(output) / entry.relpath, entry.md5, cached))
+        return found
+
+    def tables(self) -> dict[str, list[str]]:
+        """Return the outputs of each table, by table name."""
+        found: dict[str, list[str]] = {}
+        for output in sorted(self.digests):
+            found.setdefault(output.partition("/")[0], []).append(output)
+        return found
+
+    def damaged(self, output: str, what: str, cached: Path) -> VersionError:
+        """Return the error that a file in the cache is not what this version of `output` has."""
+        name = next((v.name for v in list_versions(self.root) if v.commit == self.commit), "the working version")
+        return VersionError(
+            f"{output} of {name} cannot be read: {what} is damaged",
+            found=f"other bytes than were published in {cached}",
+            todo="mend it with `affectlake fsck --repair`",
+        )
+
+    def _missing(self, output: str) -> VersionError:
+        return VersionError(
+            f"files of {output} are not in the cache of {self.root}",
+            found=f"no content for {self.digests[output]}",
+            todo="fetch them with `affectlake pull`, or rebuild them with `affectlake run`",
+        )
+
+
+def last_sound(root: Path, versions: Sequence[Version]) -> Manifest | None:
+    """Return the manifest of the latest of `versions` (oldest first) that names tables and nothing else."""
+    for version in reversed(versions):
+        manifest = Manifest(root, version.commit)
+        try:
+            _ = manifest.digests
+        except VersionError:
+            continue
+        return manifest
+    return None
+
+
+def blobs(root: Path, commit: str, paths: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the files of a commit that are, or lie under, `paths`: each path within `root`, and its blob."""
+    listed = git(root, "ls-tree", "-r", "-z", commit, "--", *paths)
+    return [(path, entry.split()[2]) for line in listed.split("\0") if line for entry, path in [line.split("\t", 1)]]
+
+
+def content_at(root: Path, commit: str, path: Path) -> bytes | None:
+    """Return the content of a file of a commit or tree; None where there is no such commit, or no such file in it."""
+    if git_or_none(root, "rev-parse", "--verify", "--quiet", f"{commit}^{{tree}}") is None:
+        return None
+    found = [name for at, name in blobs(root, commit, [str(path)]) if at == str(path)]
+    return read_blobs(root, found)[0] if found else None
+
+
+def read_blobs(root: Path, names: Sequence[str]) -> list[bytes]:
+    """Return the contents of Git blobs, read by one command.
+
+    Raises
+    ------
+    LakeError
+        If Git cannot read one of them.
+    """
+    rest = git_bytes(root, "cat-file", "--batch", stdin="".join(f"{name}\n" for name in names).encode())
+    contents = []
+    for name in names:
+        head, _, rest = rest.partition(b"\n")  # NAME blob SIZE, or NAME missing
+        if head.split()[1:2] != [b"blob"]:
+            raise LakeError(
+                f"Git cannot read {name}, which a version needs",
+                found=head.decode() or "nothing",
+                todo="`affectlake fsck` says what is damaged; another clone of the lake may have it whole",
+            )
+        size = int(head.split()[2])
+        contents.append(rest[:size])
+        rest = rest[size + 1 :]
+    return contents
+
+
+def outs_of(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the outputs that a stage of ``dvc.lock``, or a ``.dvc`` file, names."""
+    found = entry.get("outs")
+    return [out for out in found if isinstance(out, dict)] if isinstance(found, list) else []
+
+
+def cached_object(root: Path, md5: str) -> Path:
+    """Return where DVC's cache keeps the content with hash `md5` (directories end in ``.dir``).
+
+    Raises
+    ------
+    LakeError
+        If `md5` is not a hash.
+    """
+    names.digest(md5)
+    return cache_folder(root) / "files" / "md5" / md5[:2] / md5[2:]
+
+
+def list_versions(root: Path, namespace: str = TAGS) -> list[Version]:
+    """Return the lake's versions, oldest first; `namespace` is the Git references that name them.
+
+    References that are not called ``vN``, or that name no commit, are not versions. One whose commit Git does not have
+    is a version without a time and an author, so that it is missed where it is needed and nowhere else.
+    """
+    named = {name: found for name, found in references(root, namespace).items() if is_version_name(name)}
+    commits = commits_of(root, list(named.values()))
+    return [_version(name, *commits[named[name]]) for name in sorted(named, key=number) if named[name] in commits]
+
+
+def _version(name: str, commit: str, text: str) -> Version:
+    """Return the version that a commit's text describes."""
+    heads, _, message = text.partition("\n\n")
+    signed = _AUTHOR.search(heads)
+    lines = message.strip().splitlines() or ["its commit cannot be read"]
+    code = next((line.split(": ", 1)[1] for line in lines if line.startswith(f"{CODE_TRAILER}: ")), "unknown")
+    changes = [line.strip() for line in lines[1:] if line.startswith("  ")]
+    author, created = (signed[1], _iso(int(signed[2]), signed[3])) if signed else ("", "")
+    return Version(name, commit, created, author, code, "; ".join(changes) or lines[0])
+
+
+def _iso(seconds: int, zone: str) -> str:
+    """Return a time that Git keeps as ``1790000000 +0130`` in ISO 8601."""
+    minutes = int(f"{zone[0]}1") * (int(zone[1:3]) * 60 + int(zone[3:5]))
+    return datetime.fromtimestamp(seconds, timezone(timedelta(minutes=minutes))).isoformat()
+
+
+def resolve(root: Path, name: str = "") -> Version:
+    """Return the version called `name`: ``v3``, ``latest`` (also the empty name), or a prefix of its commit.
+
+    Raises
+    ------
+    VersionError
+        If there is no such version, the prefix fits several, or Git does not have its commit.
+    """
+    known = list_versions(root)
+    _refuse_odd(root, name, known)
+    if not known:
+        todo = UNSHALLOW if is_shallow(root) else "make one with `affectlake run`"
+        raise VersionError(f"{root} has no version yet", todo=todo)
+    if name in ("", "latest"):
+        return _found(root, known[-1])
+    named = [v for v in known if v.name == name] or [v for v in known if len(name) >= 4 and v.commit.startswith(name)]
+    if len(named) != 1:
+        raise VersionError(
+            f"{name!r} names {'no version' if not named else 'several versions'} of {root}",
+            allowed=", ".join([f"{v.name} ({v.commit[:10]})" for v in named] or [v.name for v in known[-12:]]),
+            todo=(UNSHALLOW if not named and is_shallow(root) else "")
+            or nearest(name, [v.name for v in known])
+            or "list them with `affectlake versions`",
+        )
+    return _found(root, named[0])
+
+
+def _found(root: Path, version: Version) -> Version:
+    if version.is_lost:
+        raise VersionError(
+            f"the commit of {version.name} is not in the Git repository of {root}",
+            found=version.commit,
+            todo="another clone may have it: `git fetch --refetch REMOTE`",
+        )
+    return version
+
+
+def _refuse_odd(root: Path, name: str, known: list[Version]) -> None:
+    """Raise :class:`VersionError` if `name` is a version's and a tag has it that names no commit."""
+    if is_version_name(name) and name not in {v.name for v in known} and name in references(root, TAGS):
+        kind = git(root, "cat-file", "-t", f"{TAGS}{name}^{{}}").strip()
+        raise VersionError(
+            f"{name} is not a version of {root}",
+            found=f"the tag lake/{name} names a {kind}",
+            wanted="a commit",
+            todo=f"if the tag is a mistake: `git tag --delete lake/{name}`",
+        )

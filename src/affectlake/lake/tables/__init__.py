@@ -1,0 +1,1 @@
+"""Tables: contracts, Parquet parts, rules, validation, writing and appending."""

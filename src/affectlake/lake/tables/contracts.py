@@ -1,0 +1,196 @@
+"""What a table is, read from ``schemas/``: columns, key, references and rules. No data is opened here.
+
+A contract is the one definition from which the Arrow schema, the Great Expectations suite
+(:mod:`~affectlake.lake.tables.expectations`), the cross-row rules (:mod:`~affectlake.lake.tables.rules`), the data
+dictionary and the tiny valid tables of the tests are derived.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+import pyarrow as pa
+import yaml
+
+from affectlake.errors import ContractError, UsageError, nearest
+
+RuleKind = Literal["unique", "counts_up", "bounds", "same_length", "increasing", "one_of"]
+
+ARROW_TYPES: dict[str, pa.DataType] = {
+    "string": pa.string(),
+    "bool": pa.bool_(),
+    "binary": pa.binary(),
+    "int8": pa.int8(),
+    "int16": pa.int16(),
+    "int32": pa.int32(),
+    "int64": pa.int64(),
+    "float32": pa.float32(),
+    "float64": pa.float64(),
+    "list<float32>": pa.list_(pa.float32()),
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its Arrow type, unit, meaning and the values it may hold."""
+
+    name: str
+    type: str
+    meaning: str
+    unit: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    values: tuple[str, ...] = ()
+    pattern: str = ""
+    nullable: bool = False
+
+    @property
+    def arrow_type(self) -> pa.DataType:
+        return ARROW_TYPES[self.type]
+
+
+@dataclass(frozen=True)
+class Where:
+    """The rows a rule speaks of: those whose `column` equals `equals`."""
+
+    column: str
+    equals: str
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule beyond one column's type and bounds.
+
+    ``unique``: no two rows agree on `columns`. ``counts_up``: `column` is 0, 1, 2, …. ``bounds``: `column` lies in
+    [minimum, maximum] in the rows of `where`. ``same_length``: the lists in `column` are equally long.
+    ``increasing``: `columns` rise strictly within a row. ``one_of``: `column` equals one of `columns` in its row.
+    """
+
+    kind: RuleKind
+    column: str = ""
+    columns: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    where: Where | None = None
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Every value of `columns` stands in `table`'s columns `to`."""
+
+    columns: tuple[str, ...]
+    table: str
+    to: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Contract:
+    """One table: what a row is, its columns in order, what identifies a row, and what must hold."""
+
+    name: str
+    version: int
+    grain: str
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+    partition: str = ""
+    references: tuple[Reference, ...] = ()
+    rules: tuple[Rule, ...] = ()
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema; its metadata names the table and the contract's version."""
+        fields = [pa.field(c.name, c.arrow_type, nullable=c.nullable) for c in self.columns]
+        return pa.schema(fields, metadata={"affectlake.table": self.name, "affectlake.version": str(self.version)})
+
+    def column(self, name: str) -> Column:
+        """Return the column called `name`."""
+        return next(c for c in self.columns if c.name == name)
+
+
+@cache
+def contracts() -> dict[str, Contract]:
+    """Return every table's contract by name, in the order of their names."""
+    fields = yaml.safe_load(_text("fields.yaml"))
+    folder = files("affectlake.schemas").joinpath("tables")
+    names = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    found = {name: _contract(name, yaml.safe_load(_text(f"tables/{name}.yaml")), fields) for name in names}
+    for contract in found.values():
+        for reference in contract.references:
+            if reference.table not in found:
+                raise ContractError(f"{contract.name} refers to {reference.table!r}, which is no table")
+    return found
+
+
+def contract(table: str) -> Contract:
+    """Return the contract of `table`; an unknown name is a :class:`UsageError` that offers the nearest."""
+    known = contracts()
+    if table not in known:
+        raise UsageError(
+            f"there is no table {table!r}", found=table, allowed=", ".join(known), todo=nearest(table, known)
+        )
+    return known[table]
+
+
+def _text(path: str) -> str:
+    return files("affectlake.schemas").joinpath(path).read_text(encoding="utf-8")
+
+
+def _contract(name: str, raw: dict[str, Any], fields: dict[str, Any]) -> Contract:
+    unknown = set(raw) - {"version", "grain", "key", "columns", "nullable", "partition", "references", "rules"}
+    undefined = [c for c in raw["columns"] if c not in fields]
+    if unknown or undefined:
+        raise ContractError(
+            f"schemas/tables/{name}.yaml cannot be read", found=", ".join([*sorted(unknown), *undefined])
+        )
+    nullable = set(raw.get("nullable", ()))
+    return Contract(
+        name=name,
+        version=int(raw["version"]),
+        grain=raw["grain"],
+        key=tuple(raw["key"]),
+        columns=tuple(_column(c, fields[c], nullable=c in nullable) for c in raw["columns"]),
+        partition=raw.get("partition", ""),
+        references=tuple(_reference(r) for r in raw.get("references", ())),
+        rules=tuple(_rule(r) for r in raw.get("rules", ())),
+    )
+
+
+def _column(name: str, raw: dict[str, Any], *, nullable: bool) -> Column:
+    if raw["type"] not in ARROW_TYPES:
+        raise ContractError(
+            f"schemas/fields.yaml: {name} has no Arrow type {raw['type']!r}", allowed=", ".join(ARROW_TYPES)
+        )
+    pattern = raw.get("pattern", "")
+    re.compile(pattern)
+    return Column(
+        name=name,
+        type=raw["type"],
+        meaning=raw["meaning"],
+        unit=raw.get("unit", ""),
+        minimum=raw.get("min"),
+        maximum=raw.get("max"),
+        values=tuple(raw.get("values", ())),
+        pattern=pattern,
+        nullable=nullable,
+    )
+
+
+def _reference(raw: dict[str, Any]) -> Reference:
+    to = raw.get("to", raw["columns"])
+    return Reference(tuple(raw["columns"]), raw["table"], (to,) if isinstance(to, str) else tuple(to))
+
+
+def _rule(raw: dict[str, Any]) -> Rule:
+    where = Where(**raw["where"]) if "where" in raw else None
+    return Rule(
+        kind=raw["kind"],
+        column=raw.get("column", ""),
+        columns=tuple(raw.get("columns", ())),
+        minimum=raw.get("min"),
+        maximum=raw.get("max"),
+        where=where,
+    )

@@ -1,0 +1,56 @@
+"""The data dictionary, ``docs/tables.md``, written from the contracts."""
+
+from __future__ import annotations
+
+from affectlake.lake.tables.contracts import Column, Contract, Rule, contracts
+
+
+def render() -> str:
+    """Return the data dictionary of every table as Markdown."""
+    lines = [
+        "# Tables",
+        "",
+        "Generated from `schemas/` by `make docs`; edit those files, not this page.",
+        "",
+    ]
+    for table in contracts().values():
+        lines += _table(table)
+    return "\n".join(lines)
+
+
+def _table(table: Contract) -> list[str]:
+    lines = [f"## {table.name}", "", f"{table.grain[0].upper()}{table.grain[1:]}. Contract version {table.version}."]
+    lines += ["", f"Key: `{'`, `'.join(table.key)}`."]
+    if table.partition:
+        lines += ["", f"One folder of parts per `{table.partition}`."]
+    lines += ["", "| column | type | unit | values | meaning |", "|---|---|---|---|---|"]
+    lines += [
+        f"| `{c.name}` | {c.type}{', may be null' if c.nullable else ''} | {c.unit} | {_values(c)} | {c.meaning} |"
+        for c in table.columns
+    ]
+    held = [f"- `{'`, `'.join(r.columns)}` stands in `{r.table}`" for r in table.references]
+    held += [f"- {_rule(rule)}" for rule in table.rules]
+    return [*lines, "", *(["Also held:", "", *held, ""] if held else [])]
+
+
+def _values(column: Column) -> str:
+    if column.values:
+        return ", ".join(f"`{v}`" for v in column.values)
+    if column.pattern:
+        return f"`{column.pattern}`".replace("|", "\\|")
+    low = "" if column.minimum is None else f"≥ {column.minimum:g}"
+    high = "" if column.maximum is None else f"≤ {column.maximum:g}"
+    return ", ".join(filter(None, (low, high)))
+
+
+def _rule(rule: Rule) -> str:
+    columns = ", ".join(f"`{c}`" for c in rule.columns)
+    where = f" where `{rule.where.column}` is `{rule.where.equals}`" if rule.where else ""
+    return {
+        "unique": f"no two rows agree on {columns}",
+        "counts_up": f"`{rule.column}` counts 0, 1, 2, …",
+        "bounds": f"`{rule.column}` lies in [{rule.minimum}, {rule.maximum}]{where}",
+        "same_length": f"the lists in `{rule.column}` are equally long",
+        "increasing": f"{columns} rise strictly within a row",
+        "one_of": f"`{rule.column}` is one of {columns} in its row",
+    }[rule.kind]

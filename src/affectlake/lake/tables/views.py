@@ -1,0 +1,151 @@
+"""The tables of versions as views of a closed DuckDB: exactly the versions' files, and nothing else of the machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import duckdb
+
+from affectlake.errors import VersionError
+from affectlake.lake.store.known_hashes import whole_files
+from affectlake.lake.store.versions import File, Manifest, Version
+from affectlake.lake.tables.uniting import DUCKDB, unite
+
+_PATTERN = re.compile(r"[\[*?]")  # what makes DuckDB take a path for a pattern; each stands for itself in brackets
+
+
+# words of questions about the tables there are, which want every name and its columns
+_CATALOGUE = re.compile(r"\b(information_schema|(duckdb|pragma|sqlite|pg)_\w+|show|describe)\b", re.IGNORECASE)
+
+
+class Named(NamedTuple):
+    """A version whose tables a query may name, the end of their names in it, and the words that may be such names."""
+
+    version: Version
+    suffix: str
+    words: frozenset[str]
+
+
+class Views(NamedTuple):
+    """A closed connection, the names that it has or could have, and why one has no view: its files cannot be read."""
+
+    connection: duckdb.DuckDBPyConnection
+    names: list[str]
+    missing: dict[str, VersionError]
+
+
+class _View(NamedTuple):
+    name: str
+    select: str
+    files: Sequence[File]
+
+
+def open_views(root: Path, versions: Sequence[Named], sql: str) -> Views:
+    """Open an in-memory DuckDB in which the tables that a query names are views, closed to everything else.
+
+    Only the files of these tables are opened, and seen to be as they were published. A question about the tables that
+    there are gets all of their names and columns, but the rows of none besides.
+
+    Parameters
+    ----------
+    root : Path
+        Root of the lake.
+    versions : sequence of Named
+        The versions.
+    sql : str
+        The query.
+    """
+    connection = duckdb.connect(":memory:")
+    views: list[_View] = []
+    names: list[str] = []
+    missing: dict[str, VersionError] = {}
+    ask_all = _CATALOGUE.search(sql) is not None
+    for version, suffix, words in versions:
+        manifest = Manifest(root, version.commit)
+        for table, outputs in manifest.tables().items():
+            name = f"{table}{suffix}"
+            names.append(name)
+            try:
+                if table.lower() in words:
+                    files = whole_files(manifest, *outputs)
+                    views.append(_View(name, _rows(connection, files), files))
+                elif ask_all:
+                    files = [file for output in outputs for file in manifest.files(output)]
+                    unseen = f"{_rows(connection, files)} WHERE error('the files were not examined')"
+                    views.append(_View(name, unseen, files))
+            except VersionError as error:  # one table's files are no reason to refuse a question about others
+                missing[name.lower()] = error
+            except duckdb.Error as error:
+                missing[name.lower()] = _unreadable(name, error)
+    # results larger than memory go here and are removed by DuckDB; the usual place is the folder the user stands in
+    spill = Path(tempfile.gettempdir()) / f"affectlake-{os.getpid()}-{secrets.token_hex(4)}"
+    paths = {path for view in views for file in view.files for path in (str(file.cached), _pattern(file.cached))}
+    connection.execute(f"SET temp_directory = {_text(str(spill))}")
+    connection.execute(f"SET allowed_paths = {_texts(sorted(paths))}")
+    connection.execute("SET python_enable_replacements = false")  # a name means a table, never a variable of ours
+    connection.execute("SET enable_progress_bar = false")  # it would be drawn among the rows
+    connection.execute("SET enable_external_access = false")
+    for view in views:
+        try:
+            connection.execute(f"CREATE VIEW {in_quotes(view.name)} AS {view.select}")
+        except duckdb.Error as error:
+            missing[view.name.lower()] = _unreadable(view.name, error)
+    connection.execute("SET lock_configuration = true")
+    return Views(connection, names, missing)
+
+
+def _unreadable(name: str, error: duckdb.Error) -> VersionError:
+    what = f"a file of {name} is not a Parquet file that can be read"
+    return VersionError(what, found=str(error), todo="`affectlake fsck` examines every file")
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, files: Sequence[File]) -> str:
+    """Return the SELECT of all rows of `files`, united by name where their columns differ."""
+    given = _texts([_pattern(file.cached) for file in files])
+    scan = f"FROM read_parquet({given}, hive_partitioning=false"
+    different = _one_of_each_schema(connection, files)
+    if len(different) < 2:
+        return f"SELECT * {scan})"
+    columns = unite([(str(file.path), _types(connection, file)) for file in different], DUCKDB)
+    casts = ", ".join(f"{in_quotes(column)}::{kind} AS {in_quotes(column)}" for column, kind in columns.items())
+    return f"SELECT {casts} {scan}, union_by_name=true)"
+
+
+def _one_of_each_schema(connection: duckdb.DuckDBPyConnection, files: Sequence[File]) -> list[File]:
+    if len(files) < 2:
+        return list(files)
+    given = _texts([_pattern(file.cached) for file in files])
+    columns = "list((name, type, duckdb_type, num_children) ORDER BY column_id)"
+    schemas = f"SELECT file_name, {columns} AS columns FROM parquet_schema({given}) GROUP BY file_name"
+    found = connection.execute(f"SELECT min(file_name) FROM ({schemas}) GROUP BY columns").fetchall()
+    chosen = {name for (name,) in found}
+    return [file for file in files if str(file.cached) in chosen]
+
+
+def _types(connection: duckdb.DuckDBPyConnection, file: File) -> dict[str, str]:
+    described = f"DESCRIBE SELECT * FROM read_parquet({_text(_pattern(file.cached))}, hive_partitioning=false)"
+    return {row[0]: row[1] for row in connection.execute(described).fetchall()}
+
+
+def _pattern(path: Path) -> str:
+    """Return the pattern that only `path` fits: DuckDB takes every path for a pattern."""
+    return _PATTERN.sub(lambda match: f"[{match[0]}]", str(path))
+
+
+def _texts(values: list[str]) -> str:
+    return "[" + ", ".join(map(_text, values)) + "]"
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def in_quotes(name: str) -> str:
+    """Return a column's or table's name as SQL quotes it."""
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,228 @@
+"""Versions to and from elsewhere: their files through DVC remotes, their commits and tags through Git remotes.
+
+A version is announced (its tag pushed) only after its files are in the DVC remote, and taken as come (its tag fetched
+into place) only after its files are in the cache, whole. Both go on where they were cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from affectlake.errors import LakeError, VersionError
+from affectlake.lake.advance import advance, finish_advance, is_ancestor, refuse_in_the_way, refuse_unready
+from affectlake.lake.files.checksums import State, examine
+from affectlake.lake.files.git import UNSHALLOW, branch_of, git, is_shallow
+from affectlake.lake.fsck import Users, users, verify
+from affectlake.lake.recovery import sweep
+from affectlake.lake.store.lake_format import refuse_newer_at
+from affectlake.lake.store.merges import refuse_merging
+from affectlake.lake.store.remotes import Remote, open_remote
+from affectlake.lake.store.tags import TAGS, announced, has_origin, number
+from affectlake.lake.store.versions import Version, cache_folder, cached_object, list_versions
+
+_INCOMING = "refs/affectlake/incoming/"
+_PER_ROUND = 32
+_JOIN = "unite the two with `affectlake join origin`: no answer and no version is lost"
+
+Say = Callable[[str], None]
+
+
+def _quiet(_: str) -> None:
+    """Say nothing."""
+
+
+class Moved(NamedTuple):
+    """What went or came: files through DVC, names of versions through Git (empty when there is no Git remote)."""
+
+    n_files: int
+    versions: list[str]
+
+
+def push(root: Path, versions: list[Version], remote: str = "", say: Say = _quiet) -> Moved:
+    """Send the files of `versions` to a DVC remote, then announce them to the Git remote ``origin``, if there is one.
+
+    Parameters
+    ----------
+    root : Path
+        Root of the lake.
+    versions : list of Version
+        Which versions; all files of their tables must be in the cache, whole. Outputs of a user's own stages go along,
+        as far as the cache has them.
+    remote : str
+        Name of the DVC remote; the default one when empty.
+    say : callable
+        Takes one line of progress.
+
+    Raises
+    ------
+    LakeError
+        If the remote takes not all files; nothing is announced then. Running again goes on where it stopped.
+    """
+    to_origin = has_origin(root)
+    branch = branch_of(root) if to_origin else ""
+    verify(root, *versions)
+    wanted = users(root, versions)
+    absent = [md5 for md5, use in wanted.items() if not use.is_table and examine(cached_object(root, md5), md5)]
+    if absent:
+        say(f"{_not_tables(wanted, absent)} not whole in the cache, and stay here")
+    n_files = _send(root, open_remote(root, remote), [md5 for md5 in wanted if md5 not in set(absent)], say)
+    if not to_origin:
+        return Moved(n_files, [])
+    try:
+        there = announced(root)  # whoever tags a version again by an object of its own names the same commit
+        new = [f"{TAGS}{v.name}" for v in versions if there.get(v.name) != v.commit]
+        git(root, "push", "--quiet", "--atomic", "origin", branch, *new)
+    except LakeError as error:
+        raise LakeError(
+            "the files are in the remote, but origin did not take the versions",
+            found=error.found,
+            todo="if origin has gone on, take what it has with `affectlake join origin`; then push again",
+        ) from error
+    return Moved(n_files, [v.name for v in versions])
+
+
+def _not_tables(wanted: dict[str, Users], md5s: list[str]) -> str:
+    paths = sorted({wanted[md5].path for md5 in md5s})
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    return f"{', '.join(paths[:3])}{more}, of stages of your own: {len(md5s)} files are"
+
+
+def _send(root: Path, away: Remote, md5s: list[str], say: Say) -> int:
+    """Send what the remote lacks or has in another size; return how many, after seeing that all have arrived."""
+    local = {md5: cached_object(root, md5) for md5 in md5s}
+    sizes = {md5: path.stat().st_size for md5, path in local.items()}
+    try:
+        there = away.sizes(md5s)
+        lacking = [md5 for md5 in md5s if there.get(md5) != sizes[md5]]
+        # listings last: what a remote's listing names, it has
+        lacking.sort(key=lambda md5: md5.endswith(".dir"))
+        for start in range(0, len(lacking), _PER_ROUND):
+            away.send({md5: local[md5] for md5 in lacking[start : start + _PER_ROUND]})
+            say(f"{min(start + _PER_ROUND, len(lacking))} of {len(lacking)} files sent")
+        there = away.sizes(lacking)
+    except LakeError as error:
+        raise LakeError(
+            "not all files reached the remote; no version was announced",
+            found=f"{error.summary}: {error.found}",
+            todo=f"{error.todo}; then `affectlake push` again: it sends what is missing",
+        ) from error
+    short = [md5 for md5 in lacking if there.get(md5) != sizes[md5]]
+    if short:
+        raise LakeError(
+            "not all files reached the remote; no version was announced",
+            found=", ".join(f"{md5}: {there.get(md5, 'no')} of {sizes[md5]} bytes" for md5 in short[:5]),
+            todo="run `affectlake push` again: it sends what is missing",
+        )
+    return len(lacking)
+
+
+def pull(root: Path, remote: str = "", say: Say = _quiet) -> Moved:
+    """Bring the versions that the Git remote ``origin`` announces, and the files of every version, into this lake.
+
+    A folder that held the last version's tables then holds those of the newest.
+
+    Raises
+    ------
+    LakeError
+        If this lake and the remote each have versions that the other has not, if the folder holds unpublished work,
+        or if the versions were made by a newer affectlake.
+    VersionError
+        If the DVC remote lacks a file of a version's tables or has other bytes, or the version names what is not a
+        table; that version's name is not taken then.
+    """
+    sweep(root)
+    finish_advance(root, say)
+    refuse_merging(root)
+    incoming = _fetch(root)
+    if incoming:
+        refuse_newer_at(root, incoming[-1].commit)
+        _refuse_unready(root, incoming[-1])
+    wanted = incoming or list_versions(root)
+    if not wanted:
+        return Moved(0, [])
+    away = open_remote(root, remote)
+    cache_folder(root).mkdir(mode=0o700, parents=True, exist_ok=True)
+    first = users(root, wanted)  # listings, and the files of those that were here
+    n_files = take(root, first, away, say)
+    # what a table needs is asked for again where it came only as something else, which may be missing
+    tried = {md5 for md5, use in first.items() if use.is_table}
+    rest = {md5: use for md5, use in users(root, wanted).items() if md5 not in tried}
+    n_files += take(root, {md5: use for md5, use in rest.items() if use.is_table or md5 not in first}, away, say)
+    if incoming:
+        _advance(root, incoming, say)
+    return Moved(n_files, [v.name for v in incoming])
+
+
+def take(root: Path, wanted: dict[str, Users], away: Remote, say: Say) -> int:
+    """Bring objects into the cache, whole; one that came with other bytes does not stay."""
+    lacking = [md5 for md5 in wanted if examine(cached_object(root, md5), md5)]
+    bad: dict[str, State] = {}
+    for start in range(0, len(lacking), _PER_ROUND):
+        came = away.fetch({md5: cached_object(root, md5) for md5 in lacking[start : start + _PER_ROUND]})
+        bad |= {md5: state for md5, state in came.items() if state}
+        say(f"{min(start + _PER_ROUND, len(lacking)) - len(bad)} of {len(lacking)} files came")
+    theirs = [md5 for md5 in bad if not wanted[md5].is_table]
+    if theirs:  # made by stages of somebody's own, who may not have had them either
+        say(f"{_not_tables(wanted, theirs)} not in the remote {away.name}, whole")
+        bad = {md5: state for md5, state in bad.items() if md5 not in theirs}
+    if bad:
+        lines = [f"{', '.join(wanted[md5].versions)} {wanted[md5].path}: {bad[md5]} ({md5})" for md5 in list(bad)[:5]]
+        raise VersionError(
+            f"{len(bad)} of {len(lacking)} files did not come from the remote {away.name} as they were published",
+            found="\n         ".join(lines),
+            todo="ask whoever pushed to run `affectlake fsck --repair` and push again, then pull again",
+        )
+    return len(lacking) - len(theirs)
+
+
+def _fetch(root: Path) -> list[Version]:
+    """Fetch the versions this lake does not have under a name of their own; refuse if the histories part."""
+    have = {v.name: v.commit for v in list_versions(root)}
+    there = announced(root)
+    parted = [name for name in sorted(there, key=number) if have.get(name, there[name]) != there[name]]
+    if parted:
+        raise LakeError(
+            f"{parted[0]} is another version here than at the remote",
+            found=f"{have[parted[0]][:10]} here, {there[parted[0]][:10]} there",
+            todo=_JOIN,
+        )
+    new = there.keys() - have.keys()
+    if new:
+        asked = "".join(f"+{TAGS}{name}:{_INCOMING}{name}\n" for name in new)
+        git(root, "fetch", "--quiet", "--no-tags", "--force", "--stdin", "origin", stdin=asked)
+    return [v for v in list_versions(root, _INCOMING) if v.name in new]
+
+
+def _refuse_unready(root: Path, newest: Version) -> None:
+    """Raise :class:`LakeError` unless the branch can move on to `newest` and nothing in the folder is lost by it."""
+    branch = branch_of(root)
+    head = git(root, "rev-parse", "HEAD").strip()
+    if is_ancestor(root, newest.commit, head):
+        return
+    if not is_ancestor(root, head, newest.commit):
+        if is_shallow(root):
+            raise LakeError(
+                f"whether {branch.removeprefix('refs/heads/')} leads to {newest.name} cannot be told",
+                found="a shallow clone",
+                todo=UNSHALLOW,
+            )
+        raise LakeError(
+            f"this lake and the remote have each gone on: {branch.removeprefix('refs/heads/')} does not lead to "
+            f"{newest.name}",
+            todo=_JOIN,
+        )
+    refuse_unready(root)
+    refuse_in_the_way(root, newest.commit)
+
+
+def _advance(root: Path, incoming: list[Version], say: Say) -> None:
+    """Take the names of `incoming`, and move branch and folder on to the newest, unless the branch is there."""
+    newest = incoming[-1]
+    head = git(root, "rev-parse", "HEAD").strip()
+    moves = "".join(f"update {TAGS}{v.name} {v.commit}\ndelete {_INCOMING}{v.name}\n" for v in incoming)
+    if is_ancestor(root, newest.commit, head):
+        advance(root, moves, head, say)
+    else:
+        advance(root, f"{moves}update {branch_of(root)} {newest.commit} {head}\n", newest.commit, say)

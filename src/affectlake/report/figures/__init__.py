@@ -1,0 +1,1 @@
+"""Every drawing of the report."""

@@ -1,0 +1,276 @@
+"""The whole of a small study through the command line: build, again, change, break, `dvc repro`, report."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import click
+import nibabel as nib
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+from affectlake.lake.query import query
+from affectlake.lake.store.versions import Manifest, list_versions, resolve
+
+SMALL = (
+    "sources.n_stimuli=60",
+    "triplets.noise_ceiling=50",
+    "triplets.thirds_per_pair=10",
+    "agents.caption-tfidf.encoder.n_components=20",
+    "spose.max_epochs=60",
+    "geometry.permutations=100",
+    "geometry.perplexity=10.0",
+    "brain.sources={kind: synthetic, n_subjects: 2, voxel_mm: 24.0}",
+    "brain.searchlight={n_stimuli: 40, radius_voxels: 1.5, min_voxels: 5, ranks: counted, permutations: 3}",
+)
+
+
+def affectlake(*arguments: str | Path, ok: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(["affectlake", *map(str, arguments)], capture_output=True, text=True, check=False)
+    assert done.returncode == ok, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def sets(*assignments: str) -> list[str]:
+    return [word for assignment in assignments for word in ("--set", assignment)]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small demo study, built once."""
+    lake = tmp_path_factory.mktemp("build") / "lake"
+    affectlake("init", lake, "--study", "demo", *sets(*SMALL))
+    done = affectlake("run", "--lake", lake)
+    assert "published v1" in done.stderr
+    assert "held-out accuracy" in done.stdout
+    return lake
+
+
+@pytest.fixture
+def lake(built: Path, tmp_path: Path) -> Path:
+    """A copy of the built study that a test may change."""
+    return shutil.copytree(built, tmp_path / "lake", symlinks=True)
+
+
+def hashes(lake: Path) -> dict[str, str]:
+    return dict(Manifest(lake, "").digests)
+
+
+def test_a_build_is_one_version_of_all_tables(built: Path) -> None:
+    (version,) = list_versions(built)
+    tables = Manifest(built, version.commit).tables()
+    assert set(tables) == {
+        "stimuli", "exclusions", "ratings", "captions", "features", "triplets", "choices", "embeddings",
+        "learning_curves", "layouts", "metrics", "videos", "frames", "voxels", "betas", "stimulus_reliability",
+        "noise_ceilings", "encoding_maps", "encoding_weights", "rsa_maps", "roi_scores", "group_stats", "labels",
+        "graph_nodes", "graph_edges", "sweeps", "comparisons", "community_overlaps",
+    }  # fmt: skip
+    assert len(tables["choices"]) == 3
+
+
+def test_the_report_is_where_the_build_says(built: Path) -> None:
+    page = (built / "storage/reports/v1.html").read_text()
+    assert "synthetic" in page.lower()
+    assert "human-category" in page
+
+
+def test_brain_maps_are_images_of_the_tables(built: Path, tmp_path: Path) -> None:
+    printed = affectlake("maps", tmp_path / "maps", "--lake", built).stdout.split()
+    assert len(printed) == len(set(printed)) and all(Path(path).is_file() for path in printed)
+    image = nib.load(tmp_path / "maps/synthetic-2/human-category_encoding_embedding.nii.gz")
+    sql = """SELECT voxel_i, voxel_j, voxel_k, x_mm, y_mm, z_mm, encoding_r
+             FROM encoding_maps JOIN voxels USING (subject, voxel_index)
+             WHERE subject = 'synthetic-2' AND agent = 'human-category' AND basis = 'embedding'"""
+    rows = query(built, sql).pl()
+    places = rows.select("voxel_i", "voxel_j", "voxel_k").to_numpy()
+    values = np.asarray(image.dataobj)
+    assert np.isfinite(values).sum() == rows.height
+    assert np.allclose(values[tuple(places.T)], rows["encoding_r"], atol=1e-6)
+    assert np.allclose(nib.affines.apply_affine(image.affine, places), rows.select("x_mm", "y_mm", "z_mm"), atol=1e-3)
+
+
+def test_a_second_run_does_nothing(lake: Path) -> None:
+    done = affectlake("run", "--lake", lake)
+    assert "v1 is up to date (0 stages run" in done.stderr
+    assert len(list_versions(lake)) == 1
+
+
+def test_one_agents_sparsity_stales_that_agents_fit_alone(lake: Path) -> None:
+    before = hashes(lake)
+    done = affectlake("run", "--lake", lake, *sets("agents.human-category.l1=0.01"))
+    assert "published v2" in done.stderr
+    changed = {output for output, digest in hashes(lake).items() if digest != before[output]}
+    mine = ("embeddings", "learning_curves", "layouts", "metrics", "encoding_maps", "encoding_weights", "rsa_maps")
+    assert {f"{table}/human-category" for table in (*mine, "roi_scores")} | {"group_stats"} <= changed
+    between = ("group_stats", "comparisons", "community_overlaps")  # tables that set agents beside one another
+    assert not [name for name in changed if not name.endswith("/human-category") and name.split("/")[0] not in between]
+
+
+def test_an_agent_taken_out_leaves_the_next_version_alone(lake: Path) -> None:
+    params = yaml.safe_load((lake / "params.yaml").read_text())
+    del params["agents"]["caption-tfidf"]
+    (lake / "params.yaml").write_text(yaml.safe_dump(params))
+    affectlake("run", "--lake", lake)
+    sql = "SELECT DISTINCT agent FROM choices{} ORDER BY agent"
+    now = affectlake("query", sql.format(""), "--lake", lake, "--format", "csv").stdout.split()
+    before = affectlake("query", sql.format("@v1"), "--lake", lake, "--format", "csv").stdout.split()
+    assert now == ["agent", "human-category", "human-dimension"]
+    assert before == ["agent", "caption-tfidf", "human-category", "human-dimension"]
+    assert not (lake / "storage/tables/choices/caption-tfidf").exists()
+
+
+def test_dvc_repro_gives_the_same_bytes(lake: Path) -> None:
+    before = hashes(lake)
+    shutil.rmtree(lake / "storage/tables")
+    shutil.rmtree(lake / ".dvc/cache")
+    (lake / "dvc.lock").unlink()
+    command = ["dvc", "repro", "--quiet", "lay_out@caption-tfidf", "measure@caption-tfidf"]
+    done = subprocess.run(command, cwd=lake, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    again = hashes(lake)
+    assert {f"{table}/caption-tfidf" for table in ("features", "choices", "embeddings", "layouts", "metrics")} <= set(
+        again
+    )
+    assert again == {output: before[output] for output in again}
+
+
+def test_the_order_in_which_stages_ended_makes_no_version(lake: Path) -> None:
+    lock = yaml.safe_load((lake / "dvc.lock").read_text())
+    lock["stages"] = dict(reversed(lock["stages"].items()))
+    (lake / "dvc.lock").write_text(yaml.safe_dump(lock, sort_keys=False))
+    assert "nothing changed" in affectlake("publish", "--lake", lake).stderr
+
+
+def test_lost_tables_come_back_from_the_cache(lake: Path) -> None:
+    before = hashes(lake)
+    shutil.rmtree(lake / "storage/tables/choices")
+    done = affectlake("run", "--lake", lake)
+    assert "restoring" in done.stderr
+    assert "0 stages run" in done.stderr
+    assert hashes(lake) == before
+
+
+def test_a_table_changed_by_hand_stops_the_run(lake: Path) -> None:
+    (path,) = (lake / "storage/tables/ratings").glob("*.parquet")
+    path.chmod(0o644)
+    pl.read_parquet(path).head(10).write_parquet(path)
+    done = affectlake("run", "--lake", lake, ok=1)
+    assert "changed by hand" in done.stderr
+    assert "dvc checkout --force storage/tables/ratings" in done.stderr
+    subprocess.run(["dvc", "checkout", "--force", "--quiet", "storage/tables/ratings"], cwd=lake, check=True)
+    affectlake("run", "--lake", lake)
+
+
+def test_bad_params_leave_the_version_as_it_was(lake: Path) -> None:
+    before = (lake / "params.yaml").read_bytes(), resolve(lake)
+    done = affectlake("run", "--lake", lake, *sets("geometry.permutations=many"), ok=2)
+    assert "geometry.permutations" in done.stderr
+    assert ((lake / "params.yaml").read_bytes(), resolve(lake)) == before
+
+
+def test_a_failing_stage_publishes_nothing(lake: Path) -> None:
+    done = affectlake("run", "--lake", lake, *sets("triplets.noise_ceiling=1000000"), ok=1)
+    assert "1,000,000" in done.stderr
+    assert [v.name for v in list_versions(lake)] == ["v1"]
+    assert (
+        affectlake("query", "SELECT count(*) AS n FROM stimuli", "--lake", lake, "--format", "csv").stdout == "n\n60\n"
+    )
+    affectlake("run", "--lake", lake, *sets("triplets.noise_ceiling=50"))
+    assert [v.name for v in list_versions(lake)] == ["v1"]
+
+
+def test_every_fit_is_in_mlflow(built: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{built}/storage/mlflow.db")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "demo"]
+    runs = client.search_runs([experiment.experiment_id])
+    seeds = yaml.safe_load((built / "params.yaml").read_text())["spose"]["seeds"]
+    assert len(runs) == 3 * len(seeds)
+    run = next(r for r in runs if r.data.params["agent"] == "human-category")
+    assert run.info.status == "FINISHED"
+    assert run.data.params["spose.l1"] == "0.004"
+    assert run.data.params["input.choices/human-category"] == hashes(built)["choices/human-category"]
+    curve = client.get_metric_history(run.info.run_id, "test_loss")
+    rows = pl.read_parquet(built / "storage/tables/learning_curves/human-category/*.parquet")
+    seed = int(run.data.params["seed"])
+    assert [m.value for m in curve] == rows.filter(pl.col("seed") == seed)["test_loss"].to_list()
+    files = {
+        f.path
+        for top in client.list_artifacts(run.info.run_id)
+        for f in client.list_artifacts(run.info.run_id, top.path)
+    }
+    assert files == {f"checkpoint/seed-{seed}.npz", "figures/embedding.png", "figures/learning-curve.png"}
+
+
+def test_planted_structure_is_found(built: Path) -> None:
+    metrics = pl.read_parquet(built / "storage/tables/metrics/human-category/*.parquet")
+    held_out = metrics.filter(pl.col("analysis") == "held_out", pl.col("measure") == "accuracy")["value"]
+    assert held_out.min() > 0.8
+    top1 = metrics.filter(pl.col("measure") == "top1_accuracy")
+    assert (top1["value"] > 2 * top1["chance"]).all()
+    assert (top1["p_value"] < 0.05).all()
+
+
+def test_versions_and_steps_for_machines(built: Path) -> None:
+    (version,) = json.loads(affectlake("versions", "--lake", built, "--json").stdout)
+    assert version["name"] == "v1"
+    rows = json.loads(affectlake("steps", "--lake", built, "--json").stdout)
+    assert {row["state"] for row in rows} == {"up to date"}
+
+
+def test_rows_come_as_table_csv_and_json(built: Path) -> None:
+    sql = "SELECT trial_set, count(*) AS n FROM triplets GROUP BY ALL ORDER BY ALL"
+    table = affectlake("query", sql, "--lake", built).stdout
+    lines = affectlake("query", sql, "--lake", built, "--format", "csv").stdout.splitlines()
+    rows = [
+        json.loads(line) for line in affectlake("query", sql, "--lake", built, "--format", "json").stdout.splitlines()
+    ]
+    assert "noise_ceiling" in table
+    assert lines[:2] == ["trial_set,n", f"main,{3 * 60 * 59 // 2}"]
+    assert rows[0] == {"trial_set": "main", "n": 5310}
+
+
+MISUSES = {
+    "unknown command": (["frobnicate"], 2, "there is no command 'frobnicate'"),
+    "nearest command": (["vesions"], 2, "did you mean 'versions'"),
+    "unknown study": (["init", "x", "--study", "emotions"], 2, "did you mean 'emotion'"),
+    "not a lake": (["run", "--lake", "/"], 1, "is not a lake"),
+    "bad option": (["run", "--nope"], 2, "No such option"),
+}
+
+
+@pytest.mark.parametrize("case", list(MISUSES))
+def test_misuse_is_one_message(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments, code, words = MISUSES[case]
+    monkeypatch.chdir(tmp_path)
+    assert words in affectlake(*arguments, ok=code).stderr
+
+
+def test_sources_that_are_not_set_are_asked_for(tmp_path: Path) -> None:
+    affectlake("init", tmp_path / "lake", "--study", "emotion")
+    done = affectlake("run", "--lake", tmp_path / "lake", ok=2)
+    assert "sources.ratings is not set" in done.stderr
+    assert list_versions(tmp_path / "lake") == []
+
+
+def test_every_command_is_in_the_readme() -> None:
+    from affectlake.cli.main import MODULES, cli
+    from tests.support.lakes import ROOT
+
+    readme = (ROOT / "README.md").read_text()
+    context = click.Context(cli)
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        assert command.hidden or f"affectlake {name}" in readme, name
+    for module in set(MODULES.values()):
+        named = {command.name for command in importlib.import_module(module).COMMANDS}
+        assert named == {name for name, place in MODULES.items() if place == module}

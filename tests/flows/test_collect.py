@@ -1,0 +1,299 @@
+"""Collecting into a real lake from a real HTTP server: exactly once, whatever ends a run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+
+from affectlake.errors import CollectionError, LakeError, LeaseError, UsageError
+from affectlake.flows.collect import Wanted, collect_answers, estimated
+from affectlake.judge.requests.collector import collect
+from affectlake.judge.requests.request_limits import Target
+from affectlake.lake.checkout import checkout
+from affectlake.lake.files import layout
+from affectlake.lake.store.versions import list_versions
+from affectlake.lake.tables.writing import read_output
+from affectlake.pipelines.collection.planning import plan_questions
+from affectlake.pipelines.collection.publishing import leases, open_journal, server_log, waiting
+from affectlake.pipelines.collection.status import Status, statuses
+from affectlake.pipelines.params.study import load
+from affectlake.process import lease
+from tests.support.chat import ENTRY
+from tests.support.chat_lakes import make_lake, run
+from tests.support.fault_server import FaultServer
+from tests.support.stores import free_port
+
+PROCESS = Path(__file__).parents[1] / "support" / "collect_process.py"
+MAIN = Wanted("tiny")
+N_MAIN = 435
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    lake = tmp_path_factory.mktemp("collect") / "lake"
+    make_lake(lake, ENTRY | {"protocol": "naive-least-similar"})
+    return lake
+
+
+@pytest.fixture
+def server() -> Iterator[FaultServer]:
+    with FaultServer(models=("tiny-llama",)).running() as running:
+        yield running
+
+
+@pytest.fixture
+def lake(origin: Path, tmp_path: Path, server: FaultServer) -> Path:
+    lake = shutil.copytree(origin, tmp_path / "lake", symlinks=True)
+    change(lake, servers=[server.url])
+    return lake
+
+
+def change(lake: Path, **entry: object) -> None:
+    """Change keys of the agent's entry in params.yaml."""
+    raw = yaml.safe_load((lake / "params.yaml").read_text())
+    raw["agents"]["tiny"] |= entry
+    (lake / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+
+
+def quiet(_line: str) -> None:
+    """Say nothing."""
+
+
+def responses(lake: Path) -> pl.DataFrame:
+    return read_output(lake, "responses/tiny").collect()
+
+
+def of(lake: Path, trial_set: str = "main") -> Status:
+    return next(one for one in statuses(lake, load(lake)) if one.trial_set == trial_set)
+
+
+def test_a_limit_then_the_rest_then_nothing(lake: Path, server: FaultServer) -> None:
+    first = collect_answers(lake, Wanted("tiny", limit=100), quiet)
+    assert str(first) == "tiny · main: +100 (100 of 435)"
+    assert (first.ending, first.version) == ("limit", list_versions(lake)[-1])
+    rest = collect_answers(lake, MAIN, quiet)
+    assert str(rest) == "tiny · main: +335 (435 of 435)"
+    n_asked = sum(server.asked.values())
+    nothing = collect_answers(lake, MAIN, quiet)
+    assert (str(nothing), nothing.version) == ("tiny · main: +0 (435 of 435)", None)
+    assert sum(server.asked.values()) == n_asked == N_MAIN
+    rows = responses(lake)
+    assert rows.height == rows["request_key"].n_unique() == N_MAIN
+    assert collect_answers(lake, Wanted("tiny", "noise_ceiling"), quiet).n_planned == 40
+    run(lake)
+    assert read_output(lake, "choices/tiny").collect().height == N_MAIN + 40
+
+
+def test_a_server_that_fails_a_third_of_the_time_is_told_honestly(lake: Path, server: FaultServer) -> None:
+    server.faults, server.share = ("500", "reset", "truncated", "429"), 0.3
+    shown = []
+    done = collect_answers(lake, Wanted("tiny", limit=150), quiet, shown.append)
+    assert (done.ending, done.n_added + done.n_failed) == ("limit", 150)
+    assert responses(lake)["error_kind"].is_not_null().sum() == done.n_failed
+    met = {name: n for name, n in server.met.items() if name != "ok"}
+    assert sum(shown[-1].progress.retries.values()) + done.n_failed == sum(met.values()) > 20
+
+
+def test_only_what_failed_is_asked_again(lake: Path, server: FaultServer) -> None:
+    collect_answers(lake, Wanted("tiny", limit=20), quiet)
+    server.script.extend(["400"] * 7)
+    done = collect_answers(lake, Wanted("tiny", limit=60), quiet)
+    assert str(done) == "tiny · main: +53 (80 of 435); 7 failed for good"
+    assert of(lake).n_failed == {"rejected": 7}
+    server.asked.clear()
+    again = collect_answers(lake, Wanted("tiny", retry_failed=True), quiet)
+    assert str(again) == "tiny · main: +7 (80 of 435)"
+    assert sum(server.asked.values()) == 7
+    assert (of(lake).n_answered, of(lake).n_failed) == (80, {})
+
+
+def test_kills_lose_and_double_nothing(lake: Path, server: FaultServer) -> None:
+    server.seconds = 0.02
+    change(lake, in_flight=4)
+    for kill in range(5):
+        process = subprocess.Popen([sys.executable, PROCESS, lake], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(0.1 + 0.17 * kill)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    collect_answers(lake, MAIN, quiet)
+    rows = responses(lake)
+    assert rows.height == rows["request_key"].n_unique() == rows.unique(["i", "j", "k", "repeat"]).height == N_MAIN
+    asked_again = sum(server.asked.values()) - N_MAIN
+    assert asked_again <= 5 * 3 * 4
+    assert not waiting(lake, "tiny")
+
+
+def test_the_second_collector_is_told_who_is_first(lake: Path) -> None:
+    with lease.hold(leases(lake), "tiny"), pytest.raises(LeaseError, match=f"process {os.getpid()} on"):
+        collect_answers(lake, MAIN, quiet)
+
+
+def test_answers_of_a_run_cut_off_keep_the_entry_they_were_asked_under(lake: Path, server: FaultServer) -> None:
+    params = load(lake)
+    plan = plan_questions(lake, params, "tiny", "main", limit=30)
+    with open_journal(lake, params, plan.agent) as journal:
+        collect(plan.questions(), journal, Target((server.url,), "tiny-llama"))
+    change(lake, sampling={"max_tokens": 32})
+    said: list[str] = []
+    done = collect_answers(lake, Wanted("tiny", limit=10), said.append)
+    assert "tiny: 30 answers of a run that was cut off are published" in said
+    assert str(done) == "tiny · main: +10 (10 of 435)"
+    sampling = responses(lake)["sampling"].value_counts().sort("count")
+    assert sampling["count"].to_list() == [10, 30]
+    assert '"max_tokens":32' in sampling["sampling"][0]
+    assert of(lake).n_other == 30
+
+
+def test_what_is_published_is_not_asked_again_from_an_older_version_or_an_empty_folder(
+    lake: Path, server: FaultServer
+) -> None:
+    run(lake)  # publishes the change of the agent's servers, which a collection does not
+    collect_answers(lake, Wanted("tiny", limit=50), quiet)
+    collect_answers(lake, Wanted("tiny", limit=50), quiet)
+    checkout(lake, list_versions(lake)[-2])
+    with pytest.raises(LakeError, match="the folder lacks rows of responses/tiny"):
+        collect_answers(lake, MAIN, quiet)
+    checkout(lake, list_versions(lake)[-1])
+    assert sum(server.asked.values()) == 100
+    shutil.rmtree(lake / layout.table_folder("responses/tiny"))
+    assert str(collect_answers(lake, MAIN, quiet)) == "tiny · main: +335 (435 of 435)"
+    assert sum(server.asked.values()) == N_MAIN
+
+
+def test_a_run_keeps_to_the_entry_it_began_with(
+    lake: Path, server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("affectlake.flows.collect.PER_VERSION", 100)
+    changed = []
+
+    def change_once(_shown: object) -> None:
+        if not changed:
+            changed.append(change(lake, sampling={"max_tokens": 32}))
+
+    assert collect_answers(lake, Wanted("tiny", limit=250), quiet, change_once).n_done == 250
+    rows = responses(lake)
+    assert rows.height == 250
+    assert (
+        rows["sampling"].n_unique() == rows["sampling"].str.contains('"max_tokens":64', literal=True).sum() / 250 == 1
+    )
+    assert of(lake).n_other == 250
+
+
+def test_a_server_that_is_away_is_one_message(lake: Path) -> None:
+    change(lake, servers=[f"http://127.0.0.1:{free_port()}/v1"])
+    before = list_versions(lake)
+    with pytest.raises(CollectionError, match=r"127\.0\.0\.1"):
+        collect_answers(lake, MAIN, quiet)
+    assert list_versions(lake) == before
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        (Wanted("tinny"), "did you mean 'tiny'"),
+        (Wanted("human-category"), "an agent of kind ratings"),
+        (Wanted("tiny", "mian"), "did you mean 'main'"),
+        (Wanted("tiny", limit=0), "--limit 0 asks nothing"),
+    ],
+)
+def test_what_does_not_exist_is_refused(lake: Path, wanted: Wanted, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        collect_answers(lake, wanted, quiet)
+
+
+def test_a_missing_key_is_named_and_never_shown(
+    lake: Path, server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(lake, api_key_env="TINY_KEY")
+    with pytest.raises(UsageError, match="TINY_KEY is not set"):
+        collect_answers(lake, MAIN, quiet)
+    server.key = "right"
+    monkeypatch.setenv("TINY_KEY", "SECRET-7")
+    with pytest.raises(CollectionError) as caught:
+        collect_answers(lake, MAIN, quiet)
+    assert "SECRET-7" not in str(caught.value)
+    for path in lake.rglob("*"):
+        assert not path.is_file() or b"SECRET-7" not in path.read_bytes()
+
+
+def test_an_estimate_measures_a_sample_first(lake: Path, server: FaultServer) -> None:
+    change(lake, price={"input": 1.0, "output": 10.0})
+    found = estimated(lake, MAIN, quiet, lambda _shown: None)
+    assert (found.n_left, found.n_sample) == (N_MAIN - 40, 40)
+    assert found.money == pytest.approx((N_MAIN - 40) * (10 * 1.0 + 2 * 10.0) / 1e6)
+    assert found.hours == pytest.approx(found.n_left / found.per_second / 3600)
+    n_asked = sum(server.asked.values())
+    assert estimated(lake, Wanted("tiny", limit=5), quiet, lambda _shown: None).n_left == 5
+    assert sum(server.asked.values()) == n_asked == 40
+
+
+def test_status_counts(lake: Path, server: FaultServer) -> None:
+    nothing = of(lake)
+    assert (nothing.n_planned, nothing.n_answered, nothing.n_looked_at, nothing.hours) == (N_MAIN, 0, 0, 0.0)
+    server.script.extend(["ok", "ok", "empty text", "400"])
+    collect_answers(lake, Wanted("tiny", limit=101), quiet)
+    now = of(lake)
+    assert (now.n_answered, now.n_failed, now.n_looked_at) == (100, {"rejected": 1}, 100)
+    assert now.share_parsed == pytest.approx(0.99)
+    assert sum(now.positions) == pytest.approx(1.0)
+    assert (now.prompt_tokens, now.completion_tokens, now.cached_tokens) == (1000, 200, 400)
+    assert now.hours > 0
+    assert of(lake, "validation").n_answered == 0
+
+
+def test_a_server_of_its_own_is_started_and_stopped(lake: Path) -> None:
+    port = free_port()
+    command = [sys.executable, str(Path(__file__).parents[1] / "support" / "fault_server.py"), str(port), "tiny-llama"]
+    change(lake, servers=[f"http://127.0.0.1:{port}/v1"], server={"command": command, "port": port})
+    said: list[str] = []
+    done = collect_answers(lake, Wanted("tiny", limit=20), said.append)
+    assert done.n_added == 20
+    assert any("started in" in line for line in said)
+    assert "ready" in server_log(lake, "tiny").read_text()
+    with pytest.raises(CollectionError):
+        change(lake, server=None)
+        collect_answers(lake, Wanted("tiny", limit=20), quiet)
+
+
+def started(lake: Path, *options: str) -> subprocess.Popen[str]:
+    command = ["affectlake", "collect", "tiny", "--lake", str(lake), *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def test_ctrl_c_ends_in_order_and_the_next_run_goes_on(lake: Path, server: FaultServer) -> None:
+    server.seconds = 0.3
+    change(lake, in_flight=4)
+    process = started(lake)
+    wait_until(lambda: sum(server.served.values()) >= 12, process)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    n = responses(lake).height
+    assert out.strip() == f"tiny · main: +{n} ({n} of {N_MAIN})"
+    assert "every answer that came is kept" in err
+    server.seconds = 0.0
+    process = started(lake, "--until-done")
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out.strip()) == (0, f"tiny · main: +{N_MAIN - n} ({N_MAIN} of {N_MAIN})"), err
+    assert sum(server.asked.values()) == N_MAIN
+    assert "parsed" in err
+
+
+def wait_until(there: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Wait for something, or for the end of the process, at most two minutes."""
+    until_s = time.monotonic() + 120
+    while not there() and process.poll() is None and time.monotonic() < until_s:
+        time.sleep(0.05)

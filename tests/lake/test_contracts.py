@@ -1,0 +1,159 @@
+"""Contracts: every table is defined once, the dictionary is current, tiny tables are valid, broken ones are caught."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+
+from affectlake.errors import ContractError, UsageError
+from affectlake.lake.tables import dictionary, expectations, factory, parts, rules, writing
+from affectlake.lake.tables.contracts import contract, contracts
+from tests.support.lakes import ROOT
+
+
+@pytest.fixture(scope="module")
+def tiny() -> dict[str, pl.DataFrame]:
+    return factory.tiny_lake()
+
+
+def lazy(tables: dict[str, pl.DataFrame]) -> dict[str, pl.LazyFrame]:
+    return {name: frame.lazy() for name, frame in tables.items()}
+
+
+def broken_by(table: str, frame: pl.DataFrame, tiny: dict[str, pl.DataFrame], folder: Path) -> list[rules.Failure]:
+    paths = parts.write_parts(frame, contract(table), folder / "new")
+    return expectations.validate(contract(table), paths) + rules.check(contract(table), paths, lazy(tiny))
+
+
+def test_every_table_has_a_factory() -> None:
+    assert set(factory.tiny_lake()) == set(contracts())
+
+
+def test_every_field_is_used() -> None:
+    import yaml
+
+    used = {column.name for table in contracts().values() for column in table.columns}
+    assert set(yaml.safe_load((ROOT / "schemas/fields.yaml").read_text())) == used
+
+
+def test_dictionary_is_current() -> None:
+    assert (ROOT / "docs/tables.md").read_text(encoding="utf-8") == dictionary.render(), "stale: run `make docs`"
+
+
+@pytest.mark.parametrize("table", list(contracts()))
+def test_tiny_tables_are_valid(table: str, tiny: dict[str, pl.DataFrame], tmp_path: Path) -> None:
+    assert broken_by(table, tiny[table], tiny, tmp_path) == []
+
+
+@pytest.mark.parametrize("table", list(contracts()))
+def test_round_trip_and_same_bytes_twice(table: str, tiny: dict[str, pl.DataFrame], tmp_path: Path) -> None:
+    shuffled = tiny[table].sample(fraction=1.0, shuffle=True, seed=3)
+    first = parts.write_parts(tiny[table], contract(table), tmp_path / "a")
+    second = parts.write_parts(shuffled, contract(table), tmp_path / "b")
+    assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
+    assert parts.scan(first, table).collect().equals(tiny[table])
+    assert pq.read_schema(first[0]).metadata[b"affectlake.table"] == table.encode()
+
+
+def test_parts_are_bounded_and_ordered(
+    monkeypatch: pytest.MonkeyPatch, tiny: dict[str, pl.DataFrame], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(parts, "ROWS_PER_PART", 50)
+    paths = parts.write_parts(tiny["choices"], contract("choices"), tmp_path / "choices")
+    assert [pq.read_metadata(p).num_rows for p in paths] == [50, 50, 50, 50, 20]
+    assert rules.check(contract("choices"), paths, lazy(tiny)) == []
+    assert pl.concat([pl.read_parquet(p) for p in paths]).equals(tiny["choices"])
+
+
+def test_a_key_that_repeats_across_parts_is_found(
+    monkeypatch: pytest.MonkeyPatch, tiny: dict[str, pl.DataFrame], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(parts, "ROWS_PER_PART", 50)
+    twice = pl.concat([tiny["choices"], tiny["choices"].slice(49, 1)]).sort(contract("choices").key)
+    failures = broken_by("choices", twice, tiny, tmp_path)
+    assert [(f.part, f.n_failed) for f in failures] == [("part-00001.parquet", 1)]
+    assert "unique key" in failures[0].rule
+
+
+BROKEN = {
+    "null": ("stimuli", pl.lit(None).alias("stimulus_id"), "not_be_null"),
+    "bound": ("choices", (pl.col("repeat") - 1).alias("repeat"), "between"),
+    "set": ("triplets", pl.lit("practice").alias("split"), "in_set"),
+    "pattern": ("stimuli", pl.lit(" ").alias("stimulus_id"), "regex"),
+    "order in a row": ("triplets", pl.col("i").alias("j"), "greater_than"),
+    "bounds where": ("ratings", pl.lit(1.5).alias("score"), "family"),
+    "odd one of three": ("choices", pl.lit(11).cast(pl.Int32).alias("odd"), "one_of"),
+    "triplet not in triplets": ("choices", pl.lit("validation").alias("trial_set"), "stands in triplets"),
+    "stimulus not in stimuli": (
+        "captions",
+        (pl.col("stimulus_index") + 5).alias("stimulus_index"),
+        "stands in stimuli",
+    ),
+    "duplicate id": ("stimuli", pl.lit("same").alias("stimulus_id"), "unique"),
+    "gap in the index": ("stimuli", (pl.col("stimulus_index") * 2).alias("stimulus_index"), "counts_up"),
+    "answered twice": ("choices", pl.lit(0).cast(pl.Int32).alias("i"), "unique key"),
+    "ragged vectors": (
+        "features",
+        pl.when(pl.col("stimulus_index") == 1).then(pl.col("vector").list.head(1)).otherwise("vector").alias("vector"),
+        "same_length",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", list(BROKEN))
+def test_a_broken_rule_is_named(case: str, tiny: dict[str, pl.DataFrame], tmp_path: Path) -> None:
+    table, change, rule = BROKEN[case]
+    failures = broken_by(table, tiny[table].with_columns(change), tiny, tmp_path)
+    assert any(rule in failure.rule for failure in failures), [str(f) for f in failures]
+    assert all(failure.n_failed > 0 for failure in failures)
+
+
+def test_what_fails_goes_to_quarantine(tiny: dict[str, pl.DataFrame], tmp_path: Path) -> None:
+    good = {"choices/tiny": tiny["choices"]}
+    writing.write_outputs(tmp_path, "choose", good, lazy(tiny))
+    before = (tmp_path / "storage/tables/choices/tiny/part-00000.parquet").read_bytes()
+    bad = {"choices/tiny": tiny["choices"].with_columns(odd=pl.lit(99).cast(pl.Int32))}
+    with pytest.raises(ContractError, match="choices breaks its contract") as caught:
+        writing.write_outputs(tmp_path, "choose", bad, lazy(tiny))
+    assert (tmp_path / "storage/tables/choices/tiny/part-00000.parquet").read_bytes() == before
+    (place,) = (tmp_path / "storage/quarantine").iterdir()
+    assert str(place.relative_to(tmp_path)) in str(caught.value)
+    account = (place / "account.md").read_text()
+    assert "one_of" in account and "220" in account and "99" in account
+    assert "expect" in (place / "data-docs-choices.html").read_text().lower()
+    assert pl.read_parquet(place / "choices/tiny/part-00000.parquet").height == 220
+    assert not (tmp_path / "storage/staging/choose").exists()
+
+
+def test_one_bad_output_keeps_all_of_a_step_back(tiny: dict[str, pl.DataFrame], tmp_path: Path) -> None:
+    both = {"stimuli": tiny["stimuli"], "captions": tiny["captions"].with_columns(caption=pl.lit(" "))}
+    with pytest.raises(ContractError):
+        writing.write_outputs(tmp_path, "ingest", both, {})
+    assert not (tmp_path / "storage/tables").exists()
+
+
+def test_a_truncated_part_is_one_message(tiny: dict[str, pl.DataFrame], tmp_path: Path) -> None:
+    (path,) = parts.write_parts(tiny["triplets"], contract("triplets"), tmp_path / "t")
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ContractError, match="not a whole Parquet file"):
+        parts.scan([path], "triplets")
+
+
+def test_a_part_of_another_table_is_refused(tiny: dict[str, pl.DataFrame], tmp_path: Path) -> None:
+    paths = parts.write_parts(tiny["stimuli"], contract("stimuli"), tmp_path / "s")
+    with pytest.raises(ContractError, match="not in the schema of captions"):
+        parts.scan(paths, "captions")
+
+
+def test_missing_and_unknown_columns_are_named(tiny: dict[str, pl.DataFrame]) -> None:
+    with pytest.raises(ContractError, match="contract's columns"):
+        parts.as_arrow(tiny["stimuli"].drop("category"), contract("stimuli"))
+
+
+def test_an_unknown_table_offers_the_nearest() -> None:
+    with pytest.raises(UsageError, match="choices"):
+        contract("choises")

@@ -1,0 +1,210 @@
+"""The analyses as steps on the demo world: every number has an interval or a level, and what is missing says why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from affectlake.lake.tables.contracts import contract
+from affectlake.pipelines.engine.graph import stages
+from affectlake.pipelines.params import templates
+from affectlake.pipelines.params.study import override, parse
+from affectlake.pipelines.step import Frames, Work
+from affectlake.pipelines.steps import arrays, meaning
+from affectlake.pipelines.steps import choices as choices_steps
+from affectlake.pipelines.steps import embedding as embedding_steps
+from affectlake.pipelines.steps import metrics as measuring
+from affectlake.pipelines.steps import stimuli as stimuli_steps
+from affectlake.pipelines.steps import sweeps as sweep_steps
+from affectlake.pipelines.steps.rows import frame
+
+AGENTS = ("human-category", "human-dimension", "caption-tfidf")
+PARAMS = parse(
+    override(
+        templates.starting_params("demo"),
+        (
+            "sources.n_stimuli=60",
+            "triplets.noise_ceiling=40",
+            "triplets.thirds_per_pair=10",
+            "spose.max_epochs=40",
+            "spose.dimensions=6",
+            "spose.seeds=[0, 1, 2]",
+            "geometry.permutations=50",
+            "geometry.resamples=50",
+            "sweeps.dimensions=[1, 2, 4, 6]",
+            "sweeps.judgments=[500, 1500, 4000]",
+            "sweeps.n_judgments=4000",
+            "sweeps.max_epochs=25",
+            "agents.caption-tfidf.encoder.n_components=20",
+        ),
+    )
+)
+
+
+def work(agent: str = "") -> Work:
+    return Work(agent, Path(), Path(), 2, lambda _: None, lambda _: None)
+
+
+def lazy(frames: Frames) -> dict[str, pl.LazyFrame]:
+    return {name: one.lazy() for name, one in frames.items()}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Frames]:
+    """The tables of the demo world by agent, up to the embeddings; under "" those of the study."""
+    study = stimuli_steps.ingest({}, PARAMS, work())
+    study |= stimuli_steps.sample(lazy(study), PARAMS, work())
+    found = {"": study}
+    for agent in AGENTS:
+        here = Work(agent, Path(), tmp_path_factory.mktemp(agent), 2, lambda _: None, lambda _: None)
+        own = dict(study)
+        if agent == "caption-tfidf":
+            own |= choices_steps.encode(lazy(own), PARAMS, here)
+            own |= choices_steps.choose_by_features(lazy(own), PARAMS, here)
+        else:
+            own |= choices_steps.choose_by_ratings(lazy(own), PARAMS, here)
+        found[agent] = own | embedding_steps.embed(lazy(own), PARAMS, here)
+    return found
+
+
+@pytest.fixture(scope="module")
+def analysed(world: dict[str, Frames]) -> dict[str, Frames]:
+    """The tables of every agent with all its analyses."""
+    found = {}
+    for agent in AGENTS:
+        own = dict(world[agent])
+        own |= meaning.describe(lazy(own), PARAMS, work(agent))
+        own |= sweep_steps.sweep(lazy(own), PARAMS, work(agent))
+        found[agent] = own | meaning.measure(lazy(own), PARAMS, work(agent))
+    return found
+
+
+def together(analysed: dict[str, Frames], *tables: str) -> dict[str, pl.LazyFrame]:
+    first = analysed[AGENTS[0]]
+    shared = {name: first[name].lazy() for name in ("stimuli", "ratings", "triplets")}
+    return shared | {name: pl.concat([analysed[agent][name] for agent in AGENTS]).lazy() for name in tables}
+
+
+def test_every_number_has_an_interval_or_a_level_and_every_gap_a_reason(analysed: dict[str, Frames]) -> None:
+    bare = {"cross_entropy", "n_categories"}  # counts and a loss beside its chance
+    for own in analysed.values():
+        metrics = own["metrics"]
+        assert metrics.filter(pl.col("value").is_null() != pl.col("note").is_not_null()).is_empty()
+        without = metrics.filter(
+            pl.col("value").is_not_null() & pl.col("ci_low").is_null() & pl.col("p_value").is_null()
+        )
+        left = set(without["measure"]) - bare
+        assert left <= {"dimensions", "judgments"}, left  # two replicates that agree to the last have an interval
+
+
+def test_all_analyses_of_the_contract_are_made(analysed: dict[str, Frames]) -> None:
+    compared = {"agreement", "human_consistency"}
+    known = set(contract("metrics").column("analysis").values) - compared
+    assert set(analysed["human-category"]["metrics"]["analysis"]) == known
+
+
+def test_the_metrics_are_the_tables_own(analysed: dict[str, Frames]) -> None:
+    own = analysed["human-dimension"]
+    held_out = arrays.judged(lazy(own), "test")
+    weights = arrays.embedding(lazy(own), 1)
+    similarity = np.einsum("msd,msd->ms", weights[held_out[:, [0, 0, 1]]], weights[held_out[:, [1, 2, 2]]])
+    best = np.isclose(similarity, similarity.max(axis=1, keepdims=True), rtol=0, atol=1e-7)
+    right = (best[:, 0] / best.sum(axis=1)).mean()  # a tie of two is half right
+    accuracy = own["metrics"].filter(
+        pl.col("analysis") == "held_out", pl.col("measure") == "accuracy", pl.col("seed") == 1
+    )
+    assert accuracy["value"].item() == pytest.approx(right, abs=2e-3)
+    components = own["metrics"].filter(
+        pl.col("analysis") == "components", pl.col("measure") == "accuracy", pl.col("seed") == 1
+    )
+    assert components.sort("setting")["value"][-1] == pytest.approx(accuracy["value"].item())
+
+
+def test_labels_and_graphs_speak_of_the_same_dimensions(analysed: dict[str, Frames]) -> None:
+    for own in analysed.values():
+        dimensions = own["embeddings"].select("seed", "dimension").unique().sort("seed", "dimension")
+        assert own["labels"].select("seed", "dimension").unique().sort("seed", "dimension").equals(dimensions)
+        assert own["graph_nodes"].select("seed", "dimension").equals(dimensions)
+        joined = own["graph_edges"].select("seed", "dimension", "other_dimension", "r")
+        assert (joined["dimension"] < joined["other_dimension"]).all() and (joined["r"] > 0.2).all()
+        isolated = own["graph_nodes"].filter(pl.col("degree") == 0)
+        assert isolated["community"].is_null().all() and isolated["pagerank"].is_null().all()
+
+
+def test_the_extended_data_table_comes_out_of_a_query(analysed: dict[str, Frames]) -> None:
+    metrics, labels = analysed["human-category"]["metrics"], analysed["human-category"]["labels"]
+    strongest = (
+        metrics.filter(pl.col("analysis") == "rating_correlation", pl.col("seed") == 0)
+        .with_columns(size=pl.col("value").abs())
+        .sort("size", descending=True)
+        .unique("dimension", keep="first", maintain_order=True)
+    )
+    first = labels.filter(pl.col("label_rank") == 1, pl.col("seed") == 0).join(strongest, on="dimension")
+    assert (first["r"] == first["value"]).all() and (first["rating"] == first["rating_right"]).all()
+
+
+def test_sweeps_have_every_fit_and_more_judgments_predict_better(analysed: dict[str, Frames]) -> None:
+    sweeps = analysed["human-category"]["sweeps"]
+    assert sweeps.height == 2 * (4 + 3)
+    means = sweeps.group_by("sweep", "setting").agg(pl.col("test_accuracy").mean()).sort("setting")
+    for sweep in ("dimensions", "judgments"):
+        curve = means.filter(pl.col("sweep") == sweep)["test_accuracy"]
+        assert curve[-1] > curve[0]
+
+
+def test_agents_are_compared_with_one_another(analysed: dict[str, Frames]) -> None:
+    tables = together(analysed, "choices", "embeddings", "graph_nodes")
+    found = meaning.compare(tables, PARAMS, work())
+    rows = found["comparisons"]
+    kappa = rows.filter(pl.col("analysis") == "agreement", pl.col("agent") != pl.col("against"))
+    assert kappa.height == 6 and kappa["ci_low"].null_count() == 0
+    mirrored = kappa.join(kappa, left_on=["agent", "against"], right_on=["against", "agent"])
+    assert (mirrored["value"] == mirrored["value_right"]).all()
+    consistency = rows.filter(pl.col("measure") == "corrected_r")
+    pairs = {tuple(pair) for pair in consistency.select("agent", "against").iter_rows()}
+    assert pairs == {(a, h) for a in AGENTS for h in AGENTS[:2] if a != h}
+    overlaps = found["community_overlaps"]
+    assert set(overlaps["agent"]) <= set(AGENTS) and (overlaps["agent"] != overlaps["against"]).all()
+
+
+def test_an_agent_with_too_few_judgments_goes_on_without_a_fit(world: dict[str, Frames], tmp_path: Path) -> None:
+    own = dict(world["human-category"])
+    own["choices"] = own["choices"].filter(pl.col("trial_set") != "main")
+    here = work("human-category")
+    own |= embedding_steps.embed(lazy(own), PARAMS, here)
+    for step in (embedding_steps.lay_out, meaning.describe, sweep_steps.sweep, meaning.measure):
+        own |= step(lazy(own), PARAMS, here)
+    assert own["embeddings"].is_empty() and own["layouts"].is_empty() and own["labels"].is_empty()
+    metrics = own["metrics"]
+    assert metrics.filter(pl.col("analysis") == "held_out")["note"].unique().to_list() == [measuring.NO_FIT]
+    assert metrics.filter(pl.col("measure") == "consistency")["value"].item() > 0.9
+
+
+def test_a_missing_validation_set_and_missing_ratings_are_said(world: dict[str, Frames]) -> None:
+    own = dict(world["human-category"])
+    own["choices"] = own["choices"].filter(pl.col("trial_set") == "main")
+    own["ratings"] = own["ratings"].clear()
+    own["stimuli"] = own["stimuli"].with_columns(category=pl.lit(None, pl.String))
+    own["sweeps"] = frame("sweeps", [])
+    metrics = meaning.measure(lazy(own), PARAMS, work("human-category"))["metrics"]
+    notes = dict(metrics.drop_nulls("note").select("analysis", "note").iter_rows())
+    assert notes["generalisation"] == "the agent has no validation choices"
+    assert notes["rating_correlation"] == measuring.NO_RATINGS == notes["labels"]
+    assert "two are needed" in notes["nearest_centroid"] and "twice or more" in notes["noise_ceiling"]
+    assert metrics.filter(pl.col("measure") == "accuracy")["value"].null_count() == 0
+    assert meaning.describe(lazy(own), PARAMS, work("human-category"))["labels"].is_empty()
+
+
+def test_the_same_numbers_come_out_twice(analysed: dict[str, Frames]) -> None:
+    own = analysed["caption-tfidf"]
+    for step, table in ((sweep_steps.sweep, "sweeps"), (meaning.measure, "metrics")):
+        assert step(lazy(own), PARAMS, work("caption-tfidf"))[table].equals(own[table])
+
+
+def test_a_study_step_reads_the_outputs_of_all_agents() -> None:
+    graph = stages(PARAMS)
+    assert {f"choices/{agent}" for agent in AGENTS} <= set(graph["compare"].reads)
+    assert list(graph).index("compare") > list(graph).index("describe@caption-tfidf")

@@ -1,0 +1,300 @@
+"""The steps of the brain on a small made-up world: planted voxels are won by the agent they were planted for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+from affectlake.brain.recordings.synthetic import CATEGORY, DIMENSION
+from affectlake.errors import UsageError
+from affectlake.lake import repository
+from affectlake.lake.files import layout
+from affectlake.lake.tables import memmaps
+from affectlake.lake.tables.parts import part_files
+from affectlake.lake.tables.writing import write_outputs
+from affectlake.pipelines.engine import dvcfile
+from affectlake.pipelines.engine.graph import stages, steps_of
+from affectlake.pipelines.params import templates
+from affectlake.pipelines.params.study import Params, override, parse
+from affectlake.pipelines.step import Frames, Work
+from affectlake.pipelines.steps import brain as brain_steps
+from affectlake.pipelines.steps import choices as choices_steps
+from affectlake.pipelines.steps import embedding as embedding_steps
+from affectlake.pipelines.steps import stimuli as stimuli_steps
+from tests.support.chat import ENTRY
+
+TEXT = override(
+    templates.starting_params("demo"),
+    (
+        "sources.n_stimuli=240",
+        "brain.sources.n_subjects=3",
+        "brain.sources.voxel_mm=16.0",
+        "brain.encoding.permutations=1",
+        "brain.searchlight.n_stimuli=90",
+        "brain.searchlight.radius_voxels=1.5",
+        "brain.searchlight.min_voxels=8",
+        "brain.searchlight.permutations=19",
+    ),
+)
+PARAMS = parse(TEXT)
+AGENTS = ("human-category", "human-dimension")
+
+
+def work(folder: Path, agent: str = "", lines: list[str] | None = None) -> Work:
+    return Work(agent, folder, folder, 2, lines.append if lines is not None else lambda _: None, lambda _: None)
+
+
+def lazy(frames: Frames) -> dict[str, pl.LazyFrame]:
+    return {name: frame.lazy() for name, frame in frames.items()}
+
+
+def with_embedding(tables: Frames, params: Params, agent: str) -> Frames:
+    """Give an agent an embedding without fitting one: its own rating vectors, scaled to be positive."""
+    which = params.agents[agent].ratings  # type: ignore[union-attr]
+    vectors = choices_steps.rating_vectors(tables["ratings"], which, tables["stimuli"].height)
+    weights = ((vectors - vectors.min(0)) / vectors.std(0)).astype(np.float32)
+    curves = {"agent": [agent], "seed": [0], "epoch": [1], "train_loss": [1.0], "test_loss": [1.0]}
+    return tables | {
+        "embeddings": embedding_steps._weights(agent, 0, weights),
+        "learning_curves": pl.DataFrame(
+            curves | {"test_accuracy": [0.5], "n_dimensions": [weights.shape[1]], "lapse": [0.0]}
+        ),
+    }
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Frames:
+    here = work(tmp_path_factory.mktemp("brains"))
+    study = stimuli_steps.ingest({}, PARAMS, here)
+    tables = study | brain_steps.ingest_brains(lazy(study), PARAMS, here)
+    return tables | brain_steps.select_stimuli(lazy(tables), PARAMS, here)
+
+
+@pytest.fixture(scope="module")
+def maps(world: Frames, tmp_path_factory: pytest.TempPathFactory) -> Frames:
+    """Maps and region scores of both agents, and the comparison."""
+    found: dict[str, list[pl.DataFrame]] = {}
+    for agent in AGENTS:
+        here = work(tmp_path_factory.mktemp(agent), agent)
+        tables = with_embedding(world, PARAMS, agent)
+        mine = brain_steps.encode_brains(lazy(tables), PARAMS, here) | brain_steps.search_brains(
+            lazy(tables), PARAMS, here
+        )
+        mine |= brain_steps.score_regions(lazy(tables | mine), PARAMS, here)
+        for name, frame in mine.items():
+            found.setdefault(name, []).append(frame)
+    every = {name: pl.concat(frames) for name, frames in found.items()}
+    two = parse(TEXT.replace("  caption-tfidf:", "  # caption-tfidf:"))
+    return every | brain_steps.compare_brains(lazy(world | every), two, work(Path()))
+
+
+def test_every_table_keeps_its_contract(world: Frames, maps: Frames, tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    repository.init(lake, TEXT)
+    outputs = {name: world[name] for name in ("voxels", "betas", "stimulus_reliability", "noise_ceilings")}
+    for name in ("encoding_maps", "encoding_weights", "rsa_maps", "roi_scores", "group_stats"):
+        mine = maps[name]
+        outputs[name if name == "group_stats" else f"{name}/human-category"] = (
+            mine if name == "group_stats" else mine.filter(pl.col("agent") == "human-category")
+        )
+    assert write_outputs(lake, "brains", outputs, {"stimuli": world["stimuli"].lazy()}) > 0
+
+
+def test_patterns_mapped_from_files_give_the_same_maps(world: Frames, maps: Frames, tmp_path: Path) -> None:
+    repository.init(tmp_path / "lake", TEXT)
+    write_outputs(tmp_path / "lake", "brains", {"betas": world["betas"]}, {"stimuli": world["stimuli"].lazy()})
+    files = tuple(part_files(tmp_path / "lake" / layout.table_folder("betas")))
+    here = replace(work(tmp_path / "lake", AGENTS[0]), parts={"betas": files})
+    tables = lazy(with_embedding(world, PARAMS, AGENTS[0]))
+    chosen = brain_steps.select_stimuli(tables, PARAMS, here)
+    assert all(chosen[name].equals(world[name]) for name in chosen)
+    for found in (brain_steps.encode_brains(tables, PARAMS, here), brain_steps.search_brains(tables, PARAMS, here)):
+        for name, frame in found.items():
+            assert frame.equals(maps[name].filter(pl.col("agent") == AGENTS[0]))
+    assert len([path for _, path in memmaps.mapped_files(tmp_path / "lake") if path.suffix == ".npy"]) == 3
+
+
+def test_planted_voxels_are_won_by_their_agent(world: Frames, maps: Frames) -> None:
+    for table, value, least in (("encoding_maps", "encoding_r", 0.9), ("rsa_maps", "rho", 0.65)):
+        rows = maps[table].filter(pl.col("basis") == "embedding").drop_nulls(value)
+        wide = rows.join(world["voxels"], on=["subject", "voxel_index"]).pivot(
+            "agent", index=["subject", "voxel_index", "regions"], values=value
+        )
+        region = pl.col("regions").str.split(" ").list.last()
+        better = pl.col("human-category") > pl.col("human-dimension")
+        won = [wide.filter(region.is_in(list(which))).select(better.mean()).item() for which in (CATEGORY, DIMENSION)]
+        assert won[0] > least
+        assert won[1] < 1 - least
+
+
+def test_group_statistics_name_the_winner(maps: Frames) -> None:
+    found = maps["group_stats"].filter((pl.col("agent") == "human-category") & (pl.col("method") == "encoding"))
+    rows = {row["region"]: row for row in found.to_dicts()}
+    assert rows["VC"]["difference"] > 0.1
+    assert rows["VC"]["share_won"] > 0.9
+    assert rows["OFC"]["difference"] < -0.05
+    assert rows["OFC"]["p_fdr"] < 0.05
+    assert rows["VC"]["n_subjects"] == 3
+    mirrored = maps["group_stats"].filter((pl.col("other_agent") == "human-category") & (pl.col("region") == "VC"))
+    assert mirrored.filter(pl.col("method") == "encoding")["difference"].item() == -rows["VC"]["difference"]
+
+
+def test_region_scores_are_means_of_the_maps(world: Frames, maps: Frames) -> None:
+    keys = {"agent": "human-category", "subject": "synthetic-1", "basis": "embedding"}
+    one = maps["rsa_maps"].filter(*(pl.col(key) == value for key, value in keys.items()))
+    inside = world["voxels"].filter((pl.col("subject") == "synthetic-1") & pl.col("regions").str.contains(r"\bVC\b"))
+    expected = one.join(inside, on=["subject", "voxel_index"])["rho"].cast(pl.Float64)
+    score = maps["roi_scores"].filter(
+        *(pl.col(key) == value for key, value in keys.items()),
+        pl.col("method") == "searchlight",
+        pl.col("region") == "VC",
+    )
+    assert score["region_score"].item() == pytest.approx(expected.drop_nulls().mean())
+    assert score["n_voxels"].item() == expected.drop_nulls().len()
+
+
+def test_reliable_stimuli_are_selected_and_ceilings_bound_the_scores(world: Frames) -> None:
+    reliability = world["stimulus_reliability"]
+    kept = reliability.group_by("subject").agg(pl.col("selected").sum(), low=pl.col("reliability").min())
+    assert kept["selected"].to_list() == [90] * 3
+    chosen = reliability.filter(pl.col("selected")).group_by("subject").agg(least=pl.col("reliability").min())
+    left = reliability.filter(~pl.col("selected")).group_by("subject").agg(most=pl.col("reliability").max())
+    assert chosen.join(left, on="subject").select((pl.col("least") >= pl.col("most")).all()).item()
+    ceilings = world["noise_ceilings"].drop_nulls()
+    assert (ceilings["ceiling_low"] <= ceilings["ceiling_high"]).all()
+    assert ceilings.filter(pl.col("region") == "VC")["ceiling_low"].item() > 0.2
+
+
+def test_a_missing_stimulus_and_a_dead_voxel_are_null_and_spoil_nothing(world: Frames, tmp_path: Path) -> None:
+    betas = world["betas"]
+    patterns = np.array(betas["pattern"].to_list(), dtype=np.float32)
+    patterns[betas["subject"] == "synthetic-1", 3] = 0.1
+    patterns[7, 5] = np.nan
+    broken = betas.with_columns(pattern=pl.Series(patterns.tolist(), dtype=pl.List(pl.Float32)))
+    broken = broken.filter(~((pl.col("subject") == "synthetic-1") & pl.col("stimulus_index").is_in([0, 30])))
+    dead = (pl.col("subject") == "synthetic-1") & pl.col("voxel_index").is_in([3, 5])
+    voxels = world["voxels"].with_columns(usable=~dead)
+    tables = with_embedding(world | {"betas": broken, "voxels": voxels}, PARAMS, "human-category")
+    tables |= brain_steps.select_stimuli(lazy(tables), PARAMS, work(tmp_path))
+    assert tables["stimulus_reliability"].filter(pl.col("subject") == "synthetic-1").height == 238
+    here = work(tmp_path, "human-category")
+    encoded = brain_steps.encode_brains(lazy(tables), PARAMS, here)["encoding_maps"]
+    searched = brain_steps.search_brains(lazy(tables), PARAMS, here)["rsa_maps"]
+    for frame, value in ((encoded, "encoding_r"), (searched, "rho")):
+        lost = frame.filter(pl.col("basis") == "embedding", pl.col(value).is_null() & dead)
+        assert sorted(lost["voxel_index"].to_list()) == [3, 5]
+        assert frame.filter(~dead, pl.col("subject") == "synthetic-1")[value].drop_nulls().len() > 100
+
+
+def test_too_few_runs_name_the_subject_and_spheres_that_are_too_small_are_said(world: Frames, tmp_path: Path) -> None:
+    text = override(TEXT, ("brain.encoding.outer_folds=90", "brain.searchlight.min_voxels=500"))
+    tables, lines = with_embedding(world, PARAMS, "human-category"), list[str]()
+    with pytest.raises(UsageError, match="synthetic-1: there are too few runs for the folds"):
+        brain_steps.encode_brains(lazy(tables), parse(text), work(tmp_path, "human-category"))
+    found = brain_steps.search_brains(lazy(tables), parse(text), work(tmp_path, "human-category", lines))["rsa_maps"]
+    assert found["rho"].null_count() == found.height
+    assert "synthetic-1, embedding: no sphere has 500 usable voxels: no map" in lines[0]
+
+
+def test_time_series_are_read_with_their_events(tmp_path: Path) -> None:
+    import nibabel as nib
+
+    rng, planted = np.random.default_rng(0), np.random.default_rng(1).normal(size=(16, 8))
+    ids = [f"v{at:02d}" for at in range(16)]
+    runs = []
+    for run in range(2):
+        series = rng.normal(size=(40, 8)) * 0.01
+        for row in range(8):
+            series[row * 4 + 6 : row * 4 + 8] += planted[run * 8 + row]  # 4 s late, at a volume each 2 s
+        image = nib.Nifti1Image(series.T.reshape(2, 2, 2, 40).astype(np.float32), np.diag([3.0, 3, 3, 1]))
+        image.header.set_zooms((3, 3, 3, 2.0))
+        nib.save(image, tmp_path / f"run{run}.nii.gz")
+        lines = [f"{row * 8 + 8}\t4\t{ids[run * 8 + row]}" for row in range(8)]
+        (tmp_path / f"run{run}.tsv").write_text("\n".join(["onset\tduration\ttrial_type", *lines]) + "\n")
+        runs.append({"bold": f"run{run}.nii.gz", "events": f"run{run}.tsv"})
+    nib.save(nib.Nifti1Image(np.ones((2, 2, 2), np.uint8), np.diag([3.0, 3, 3, 1])), tmp_path / "mask.nii.gz")
+    raw = yaml.safe_load(TEXT)
+    nib.save(nib.Nifti1Image(np.full((2, 2, 2), 7, np.uint8), np.diag([3.0, 3, 3, 1])), tmp_path / "atlas.nii.gz")
+    (tmp_path / "dseg.tsv").write_text("index\tname\n7\tBrain-Stem\n")
+    subject = {"mask": "mask.nii.gz", "runs": runs, "atlas": {"image": "atlas.nii.gz", "labels": "dseg.tsv"}}
+    raw["brain"]["sources"] = {"kind": "images", "subjects": {"S1": subject}}
+    text = yaml.safe_dump(raw)
+    stimuli = pl.DataFrame({"stimulus_index": np.arange(16, dtype=np.int32), "stimulus_id": ids})
+    found = brain_steps.ingest_brains({"stimuli": stimuli.lazy()}, parse(text), work(tmp_path))
+    patterns = np.array(found["betas"]["pattern"].to_list())
+    assert found["betas"]["run"].to_list() == [1] * 8 + [2] * 8
+    for half in (slice(0, 8), slice(8, 16)):  # within a run, as baseline and trend are taken out of each
+        assert np.corrcoef(patterns[half].ravel(), (planted[half] - planted[half].mean(0)).ravel())[0, 1] > 0.9
+    assert set(found["voxels"]["regions"]) == {"brainstem"}
+    watched = dvcfile.render(parse(text))
+    assert all(f"- {name}" in watched for name in ("run0.nii.gz", "run1.tsv", "mask.nii.gz", "dseg.tsv"))
+    raw["brain"]["sources"]["subjects"]["S1"]["runs"][0]["tr"] = 2
+    with pytest.raises(UsageError, match=r"unknown key .*tr"):
+        parse(yaml.safe_dump(raw))
+
+
+def test_an_agent_without_an_embedding_has_no_maps_and_spoils_nothing(
+    world: Frames, maps: Frames, tmp_path: Path
+) -> None:
+    tables = with_embedding(world, PARAMS, "human-category")
+    tables["embeddings"] = tables["embeddings"].head(0)
+    lines: list[str] = []
+    here = work(tmp_path, "human-category", lines)
+    made = brain_steps.encode_brains(lazy(tables), PARAMS, here) | brain_steps.search_brains(lazy(tables), PARAMS, here)
+    made |= brain_steps.score_regions(lazy(tables | made), PARAMS, here)
+    assert {name: frame.height for name, frame in made.items()} == dict.fromkeys(made, 0)
+    assert lines[0].startswith("no brain maps")
+    others = {name: pl.concat([maps[name].filter(pl.col("agent") == "human-dimension"), made[name]]) for name in made}
+    compared = brain_steps.compare_brains(lazy(world | others), PARAMS, here)["group_stats"]
+    assert compared.height == 0
+    assert compared.schema == maps["group_stats"].schema
+
+
+def test_a_study_without_the_section_has_no_brain_steps() -> None:
+    without = parse(templates.starting_params("emotion"))
+    assert without.brain is None
+    assert not [name for name in stages(without) if "brain" in name]
+    assert "brain" not in dvcfile.render(without)
+    names = {step.name for step in steps_of(PARAMS)} - {step.name for step in steps_of(without)}
+    assert names == {
+        "ingest_brains", "select_stimuli", "encode_brains", "search_brains", "score_regions", "compare_brains",
+    }  # fmt: skip
+
+
+def test_the_section_in_the_real_study_can_be_switched_on() -> None:
+    head, _, commented = templates.starting_params("emotion").partition("# With recordings")
+    section = "\n".join(line.removeprefix("# ") for line in commented.splitlines()[1:])
+    found = parse(f"{head}{section}\n").brain
+    assert found is not None
+    assert found.searchlight.n_stimuli == 1000
+    assert found.searchlight.radius_voxels == 3
+
+
+def test_dvc_watches_the_recordings() -> None:
+    source = "sources: {kind: bdata, subjects: {S1: data/s1.h5, S2: data/s2.h5}}"
+    head, _, rest = TEXT.partition("brain:")
+    text = f"{head}brain:\n  {source}\n  encoding{rest.partition('  encoding')[2]}"
+    rendered = dvcfile.render(parse(text))
+    assert "- data/s1.h5\n    - data/s2.h5" in rendered
+    with pytest.raises(UsageError, match=r"unknown key 'brain\.sources\.folds'"):
+        parse(text.replace("kind: bdata", "folds: 3, kind: bdata"))
+    with pytest.raises(UsageError, match="brain"):
+        parse(text.replace("ranks: counted", "ranks: guessed"))
+
+
+def test_an_agent_that_still_waits_for_answers_is_not_compared() -> None:
+    raw = yaml.safe_load(TEXT)
+    raw["agents"]["tiny"] = ENTRY | {"l1": 0.004}
+    waiting = parse(yaml.safe_dump(raw))
+    compared = {"human-category", "human-dimension", "caption-tfidf"}
+    reads = {agent for output in stages(waiting)["compare_brains"].reads for _, _, agent in [output.partition("/")]}
+    assert reads == compared | {""}
+    assert not [name for name in stages(waiting) if name.startswith("encode_brains") and name.endswith("tiny")]
+    asked = replace(waiting, collected=frozenset({"tiny"}), fittable=frozenset({"tiny"}))
+    assert "rsa_maps/tiny" in stages(asked)["compare_brains"].reads
+    assert "encode_brains@tiny" in stages(asked)

@@ -1,0 +1,117 @@
+"""params.yaml: the studies are valid, and each kind of mistake is one message that names the key."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from dvc.utils.serialize import YAMLFileCorruptedError, parse_yaml
+
+from affectlake.errors import UsageError
+from affectlake.pipelines.params import templates
+from affectlake.pipelines.params.study import override, parse
+
+ROOT = Path(__file__).parents[2]
+DEMO = templates.starting_params("demo")
+
+
+@pytest.mark.parametrize("study", templates.studies())
+def test_every_study_is_valid(study: str) -> None:
+    assert parse(templates.starting_params(study)).study == study
+
+
+def test_reading_params_is_cheap() -> None:
+    """Most commands do: none of them is to wait for what it may never use."""
+    code = "import sys, affectlake.pipelines.params.study as _\n"
+    code += "print({'torch', 'numba', 'scipy', 'sklearn'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout == b"set()\n"
+
+
+MISTAKES = {
+    "unknown key": ({"tripletts": {}}, "unknown key 'tripletts'", "did you mean 'triplets'"),
+    "unknown nested key": ({"geometry.permutation": 10}, "unknown key 'geometry.permutation'", "permutations"),
+    "wrong type": ({"triplets.per_dyad": "three"}, "triplets.per_dyad", "'three'"),
+    "out of range": ({"triplets.test_fraction": 1.5}, "triplets.test_fraction", "less than 1"),
+    "unknown agent kind": ({"agents.human-category.kind": "rating"}, "human-category", "ratings"),
+    "unknown agent key": ({"agents.human-category.rating": "category"}, "human-category", "ratings"),
+    "agent without l1": ({"agents.human-category": {"kind": "ratings", "ratings": "category"}}, "no l1", "0.004"),
+    "unknown spose key": ({"spose.learning_rat": 0.1}, "learning_rat", "learning_rate"),
+    "no seeds": ({"spose.seeds": []}, "seeds", "[0, 1]"),
+    "unknown device": ({"spose.device": "tpu"}, "spose.device", "cuda"),
+    "unknown source": ({"sources.kind": "movies"}, "sources", "synthetic"),
+    "no agents": ({"agents": {}}, "no agents", "agents"),
+    "unknown key of few": ({"spose.few.prior": 2.0}, "spose.few.prior", "did you mean 'priors'"),
+    "l1 in words": ({"agents.human-category.l1": "automatic"}, "l1", "automatic"),
+    "negative l1": ({"agents.human-category.l1": -1}, "l1", "-1"),
+}
+
+
+@pytest.mark.parametrize("case", list(MISTAKES))
+def test_a_mistake_is_one_message(case: str) -> None:
+    changes, *expected = MISTAKES[case]
+    raw = yaml.safe_load(DEMO)
+    for key, value in changes.items():
+        *folders, last = key.split(".")
+        place = raw
+        for word in folders:
+            place = place[word]
+        place[last] = value
+    with pytest.raises(UsageError) as caught:
+        parse(yaml.safe_dump(raw))
+    assert all(words in str(caught.value) for words in expected), str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_a_missing_section_is_named() -> None:
+    raw = yaml.safe_load(DEMO)
+    del raw["triplets"]
+    with pytest.raises(UsageError, match="triplets"):
+        parse(yaml.safe_dump(raw))
+
+
+@pytest.mark.parametrize("text", ["a: [", "", "just words", "- a list"])
+def test_what_is_no_params_file_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse(text)
+
+
+def test_an_l1_may_follow_the_number_of_judgments() -> None:
+    params = parse(override(DEMO, ("agents.human-category.l1=auto", "spose.few.priors=[2.0, 1.0]")))
+    low, high = params.candidates("human-category", 5000, 50)
+    assert (low.l1, high.l1) == (1.0 * 50 / 5000, 2.0 * 50 / 5000)
+    assert (low.learning_rate, low.max_epochs) == (0.01, 500)
+    assert {low.learn_lapses, high.learn_lapses} == {True}
+    fixed = parse(DEMO)
+    assert fixed.candidates("human-category", 5000, 50) == [fixed.spose["human-category"]]
+
+
+def test_addresses_in_brackets_want_quotes_as_they_do_for_dvc() -> None:
+    text = DEMO.replace("\nspose:", "\n  asked: {kind: chat, servers: [http://127.0.0.1:8000/v1]}\n\nspose:")
+    with pytest.raises(UsageError, match="put quotes around texts with a colon"):
+        parse(text)
+    with pytest.raises(YAMLFileCorruptedError):
+        parse_yaml(text, "params.yaml")
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
+def test_yaml_in_the_documents_can_be_read_by_dvc(page: Path) -> None:
+    for block in re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        assert isinstance(parse_yaml(block, page.name), dict)
+
+
+def test_overrides_keep_comments_and_types() -> None:
+    text = override(DEMO, ("sources.n_stimuli=60", "spose.seeds=[3]", "agents.human-category.l1=0.01"))
+    params = parse(text)
+    assert (params.fit_seeds, params.raw["sources"]["n_stimuli"]) == ((3,), 60)
+    assert params.spose["human-category"].l1 == 0.01
+    assert "# random thirds for every pair of stimuli" in text
+
+
+@pytest.mark.parametrize("assignment", ["sources.n_stimulus=60", "nonsense", "a.b.c=1"])
+def test_an_override_of_an_unknown_key_is_refused(assignment: str) -> None:
+    with pytest.raises(UsageError):
+        override(DEMO, (assignment,))

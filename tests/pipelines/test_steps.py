@@ -1,0 +1,125 @@
+"""Steps as plain functions on tiny tables: what they hand to the science, and what they make of its answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from affectlake.errors import SourceError
+from affectlake.lake.tables import factory
+from affectlake.pipelines.params import templates
+from affectlake.pipelines.params.study import Params, override, parse
+from affectlake.pipelines.step import Frames, Work
+from affectlake.pipelines.steps import arrays, meaning
+from affectlake.pipelines.steps import choices as choices_steps
+from affectlake.pipelines.steps import embedding as embedding_steps
+from affectlake.pipelines.steps import stimuli as stimuli_steps
+from affectlake.pipelines.steps.rows import frame
+
+PARAMS = parse(
+    override(
+        templates.starting_params("demo"),
+        (
+            "sources.n_stimuli=60",
+            "triplets.noise_ceiling=40",
+            "triplets.thirds_per_pair=10",
+            "spose.max_epochs=3",
+            "geometry.permutations=20",
+        ),
+    )
+)
+
+
+def work(tmp_path: Path, agent: str = "") -> Work:
+    return Work(agent, tmp_path, tmp_path, 1, lambda _: None, lambda _: None)
+
+
+def lazy(frames: Frames) -> dict[str, pl.LazyFrame]:
+    return {name: frame.lazy() for name, frame in frames.items()}
+
+
+@pytest.fixture(scope="module")
+def world() -> Frames:
+    """The demo world's sources and trials."""
+    here = work(Path())
+    study = stimuli_steps.ingest({}, PARAMS, here)
+    return study | stimuli_steps.sample(lazy(study), PARAMS, here)
+
+
+def test_trials_have_the_sizes_that_params_ask_for(world: Frames) -> None:
+    counts = dict(world["triplets"].group_by("trial_set").len().rows())
+    n_prototypes = len(stimuli_steps.prototypes(world["ratings"], 2))
+    assert counts["main"] == 3 * 60 * 59 // 2
+    assert counts["validation"] == 10 * n_prototypes * (n_prototypes - 1) // 2
+    assert counts["noise_ceiling"] == 40
+
+
+def test_the_split_is_a_partition_and_other_sets_are_never_learned_from(world: Frames) -> None:
+    triplets = world["triplets"]
+    main = triplets.filter(pl.col("trial_set") == "main")
+    assert main.filter(pl.col("split") == "test").height == round(0.1 * main.height)
+    assert main.select("i", "j", "k").is_unique().all()
+    others = triplets.filter(pl.col("trial_set") != "main")
+    assert set(others["split"]) == {"test"}
+    learned = main.filter(pl.col("split") == "train")
+    assert others.join(learned, on=["i", "j", "k"], how="semi").is_empty()
+
+
+def test_a_repeated_trial_is_answered_as_often_as_asked(world: Frames, tmp_path: Path) -> None:
+    choices = choices_steps.choose_by_ratings(lazy(world), PARAMS, work(tmp_path, "human-category"))["choices"]
+    ceiling = choices.filter(pl.col("trial_set") == "noise_ceiling")
+    assert ceiling.height == 40 * 20
+    assert sorted(ceiling["repeat"].unique()) == list(range(20))
+    untied = ceiling.filter(~pl.col("tied")).group_by("i", "j", "k").agg(pl.col("odd").n_unique())
+    assert (untied["odd"] == 1).all()
+
+
+def test_judgments_put_the_odd_one_last_and_keep_the_split(tmp_path: Path) -> None:
+    tiny = factory.tiny_lake()
+    train, test = (arrays.judged(lazy(tiny), split) for split in ("train", "test"))
+    splits = dict(zip(tiny["triplets"].select("i", "j", "k").rows(), tiny["triplets"]["split"], strict=True))
+    odd = dict(zip(tiny["choices"].select("i", "j", "k").rows(), tiny["choices"]["odd"], strict=True))
+    for split, rows in (("train", train), ("test", test)):
+        assert {splits[tuple(sorted(row))] for row in rows.tolist()} == {split}
+        assert all(odd[tuple(sorted(row))] == row[2] for row in rows.tolist())
+    assert len(train) + len(test) == tiny["triplets"].height
+
+
+def test_an_embedding_survives_the_table(tmp_path: Path) -> None:
+    weights = np.random.default_rng(1).random((7, 3)).astype(np.float32)
+    tables = {"embeddings": embedding_steps._weights("a", 4, weights).lazy()}
+    assert np.array_equal(arrays.embedding(tables, 4), weights)
+
+
+def test_the_best_seed_has_the_lowest_held_out_loss() -> None:
+    curves = pl.DataFrame({"seed": [0, 0, 1, 1, 2], "test_loss": [1.0, 0.4, 0.9, 0.3, 0.3]})
+    assert arrays.best_seed(curves.lazy(), [0, 1, 2]) == 1
+
+
+def test_a_stimulus_without_captions_stops_a_text_agent(world: Frames, tmp_path: Path) -> None:
+    fewer = world | {"captions": world["captions"].filter(pl.col("stimulus_index") != 3)}
+    with pytest.raises(SourceError, match="1 stimuli have no caption"):
+        choices_steps.encode(lazy(fewer), PARAMS, work(tmp_path, "caption-tfidf"))
+
+
+def test_a_constant_dimension_has_no_correlation_and_says_nothing_else(world: Frames, tmp_path: Path) -> None:
+    weights = np.random.default_rng(0).random((60, 3)).astype(np.float32)
+    weights[:, 1] = 0.5
+    choices = choices_steps.choose_by_ratings(lazy(world), PARAMS, work(tmp_path, "human-category"))
+    tables = lazy(world | choices | {"embeddings": embedding_steps._weights("human-category", 0, weights)})
+    tables |= {"sweeps": frame("sweeps", []).lazy()}
+    metrics = meaning.measure(tables, PARAMS, work(tmp_path, "human-category"))["metrics"]
+    r = metrics.filter(pl.col("analysis") == "rating_correlation")
+    assert set(r.filter(pl.col("dimension") == 2)["note"]) == {"dimension 2 is the same for every stimulus"}
+    assert r.filter(pl.col("dimension") == 2)["value"].null_count() == r.filter(pl.col("dimension") == 2).height
+    assert r.filter(pl.col("dimension") != 2)["value"].null_count() == 0
+
+
+def test_seeds_draw_numbers_of_their_own(world: Frames, tmp_path: Path) -> None:
+    again: Params = parse(override(templates.starting_params("demo"), ("sources.n_stimuli=60", "seed=7")))
+    other = stimuli_steps.ingest({}, again, work(tmp_path))
+    assert not other["ratings"].equals(world["ratings"])
+    assert stimuli_steps.ingest({}, PARAMS, work(tmp_path))["ratings"].equals(world["ratings"])

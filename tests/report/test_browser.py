@@ -1,0 +1,264 @@
+"""The report in a real browser: no errors, every figure drawn, filters work, no serious accessibility fault."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+import subprocess
+import sys
+from base64 import b64decode
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from affectlake.lake import repository
+from affectlake.pipelines.engine import dvcfile
+from affectlake.pipelines.outputs import report
+from affectlake.pipelines.params import study, templates
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[dev]'")
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed: apt-get install chromium"),
+]
+
+SMALL = (
+    "sources.n_stimuli=60",
+    "triplets.noise_ceiling=40",
+    "triplets.thirds_per_pair=10",
+    "spose.max_epochs=30",
+    "spose.dimensions=6",
+    "spose.seeds=[0, 1, 2]",
+    "geometry.permutations=20",
+    "geometry.resamples=20",
+    "sweeps.dimensions=[1, 3, 6]",
+    "sweeps.judgments=[500, 1500, 4000]",
+    "sweeps.n_judgments=3000",
+    "sweeps.max_epochs=10",
+    "agents.caption-tfidf.encoder.n_components=20",
+    "brain.sources={kind: synthetic, n_subjects: 2, voxel_mm: 24.0}",
+    "brain.searchlight={n_stimuli: 40, radius_voxels: 1.5, min_voxels: 5, ranks: counted, permutations: 3}",
+)
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake of the demo world with two versions, the second of another sparsity."""
+    root = tmp_path_factory.mktemp("browser") / "lake"
+    repository.init(root, study.override(templates.starting_params("demo"), SMALL))
+    dvcfile.write(root)
+    run(root)
+    text = study.override((root / "params.yaml").read_text(), ("agents.caption-tfidf.l1=0.01",))
+    (root / "params.yaml").write_text(text)
+    dvcfile.write(root)
+    run(root)
+    return root
+
+
+def run(root: Path) -> None:
+    command = [str(Path(sys.executable).parent / "affectlake"), "run", "--lake", str(root)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as running:
+        started = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(params=[1280, 390], ids=["desktop", "phone"])
+def page(request: pytest.FixtureRequest, browser: Any, lake: Path) -> Iterator[Any]:
+    """The report at one width; whatever the console says is a failure."""
+    path = report.write_report(lake)
+    opened = browser.new_page(viewport={"width": request.param, "height": 900})
+    said: list[str] = []
+    opened.on("console", lambda message: said.append(message.text))
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    opened.goto(path.as_uri())
+    yield opened
+    opened.close()
+    assert said == []
+
+
+def test_every_figure_is_drawn_inside_the_page(page: Any) -> None:
+    assert len(page.query_selector_all("#together figure")) == 4
+    assert len(page.query_selector_all("section.agent figure")) == 3 * 10
+    assert page.query_selector("#brain figure svg") is not None
+    assert page.query_selector(".absent") is None
+    for drawing in page.query_selector_all("figure svg:not(.cuts svg)"):
+        box = drawing.bounding_box()
+        assert box["width"] > 50 and box["height"] > 50
+    for key in page.query_selector_all(".key"):
+        assert key.bounding_box()["x"] + key.bounding_box()["width"] <= page.viewport_size["width"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+
+
+def test_an_agent_is_picked_and_all_come_back(page: Any) -> None:
+    shown = "[...document.querySelectorAll('section.agent')].filter(s => s.offsetParent).map(s => s.dataset.agent)"
+    assert len(page.evaluate(shown)) == 3
+    page.click("[data-show='caption-tfidf']")
+    assert page.evaluate(shown) == ["caption-tfidf"]
+    assert page.get_attribute("[data-show='caption-tfidf']", "aria-pressed") == "true"
+    page.click("[data-show='']")
+    assert len(page.evaluate(shown)) == 3
+
+
+def test_the_gallery_is_sorted(page: Any) -> None:
+    gallery = "#agent-human-category .figure-gallery"
+    values = f"[...document.querySelectorAll('{gallery} .gallery > li')].map(c => Number(c.dataset.KEY))"
+    for key, falling in (("r", True), ("again", True), ("d", False)):
+        page.click(f"{gallery} [data-sort='{key}']")
+        found = page.evaluate(values.replace("KEY", key))
+        assert found == sorted(found, reverse=falling) and len(found) >= 3
+
+
+def test_the_strongest_stimuli_are_seen_unless_pictures_are_left_out(page: Any, lake: Path, tmp_path: Path) -> None:
+    widths = "[...document.querySelectorAll('#agent-human-category .strongest img')].map(i => i.naturalWidth)"
+    found = page.evaluate(widths)
+    assert len(found) >= 6
+    assert set(found) == {report.THUMBNAIL_PIXELS}
+    plain = report.write_report(lake, target=tmp_path / "plain.html", pictures=False).read_text()
+    assert "<img" not in plain
+    assert "In a synthetic clip" in plain
+
+
+def test_the_map_tells_of_a_stimulus_by_keyboard(page: Any) -> None:
+    page.focus("#agent-human-category svg.atlas")
+    page.keyboard.press("ArrowRight")
+    told = page.inner_text("#tip")
+    assert "synthetic-" in told and "In a synthetic clip" in told and "valence" in told
+    page.keyboard.press("Escape")
+    assert page.is_hidden("#tip")
+
+
+PAINTED = """selector => [...document.querySelectorAll(selector)].map(canvas => {
+    const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext('2d', {willReadFrequently: true});
+    copy.drawImage(canvas, 0, 0);
+    const {data} = copy.getImageData(0, 0, canvas.width, canvas.height);
+    let sum = 0, n = 0;
+    for (let at = 0; at < data.length; at += 4) if (data[at + 3]) { n++; sum += data[at] * (at % 9973 + 1); }
+    return [n / (canvas.width * canvas.height), sum];
+})"""  # share of the canvas that is painted, and a sum that changes with the picture
+
+
+def canvases(page: Any) -> list[list[float]]:
+    found: list[list[float]] = page.evaluate(PAINTED, ".figure-explore canvas")
+    return found
+
+
+def test_the_brain_s_slices_are_drawn_and_move_by_keyboard(page: Any) -> None:
+    drawn = canvases(page)
+    assert len(drawn) == 4 and all(share > 0.2 for share, _ in drawn)
+    assert page.is_hidden(".figure-explore .cuts")
+    slider = page.locator("[data-control='x']")
+    before, said = slider.input_value(), page.inner_text(".said")
+    slider.focus()
+    page.keyboard.press("ArrowRight" if int(before) < int(slider.get_attribute("max")) else "ArrowLeft")
+    assert slider.input_value() != before and page.inner_text(".said") != said
+    assert canvases(page)[0] != drawn[0]
+    for at, key in ((0, "ArrowLeft"), (1, "ArrowDown"), (2, "ArrowUp"), (3, "ArrowRight")):
+        earlier = canvases(page)
+        page.locator(".figure-explore canvas").nth(at).focus()
+        page.keyboard.press(key)
+        assert canvases(page)[at] != earlier[at], at
+
+
+def test_another_map_of_the_brain_is_shown(page: Any, lake: Path) -> None:
+    page.select_option("[data-control='Map']", "encoding")
+    page.select_option("[data-control='Subject']", "1")
+    page.select_option("[data-control='Agent']", "human-dimension")
+    page.click(".controls button")
+    highest = report.query(
+        lake, "SELECT max(encoding_r) FROM encoding_maps WHERE agent = 'human-dimension' AND basis = 'embedding' "
+        "AND subject = 'synthetic-2'"
+    ).fetchall()[0]  # fmt: skip
+    assert float(page.inner_text(".said").rsplit("· ", 1)[1]) == pytest.approx(highest[0], abs=0.003)
+    plain = canvases(page)
+    page.select_option("[data-control='minus']", "human-dimension")
+    assert page.inner_text(".said").endswith("· 0.000")
+    page.select_option("[data-control='minus']", "human-category")
+    assert page.inner_text(".ramp").startswith("−") and canvases(page) != plain
+    page.locator("[data-control='threshold']").focus()
+    page.keyboard.press("End")
+    assert page.inner_text(".controls output") == page.inner_text(".ramp span:last-child")
+    blank = canvases(page)
+    page.keyboard.press("Home")
+    assert canvases(page) != blank
+
+
+def test_hovering_a_slice_tells_place_region_and_value(page: Any) -> None:
+    page.locator(".figure-explore canvas").nth(2).scroll_into_view_if_needed()
+    page.locator(".figure-explore canvas").nth(2).hover()
+    told = page.inner_text("#tip")
+    assert "mm" in told and "x " in told and len(told.splitlines()) == 3
+
+
+def test_paper_and_a_page_without_script_have_the_slices_too(page: Any, browser: Any) -> None:
+    page.emulate_media(media="print")
+    assert page.is_hidden(".figure-explore .live")
+    assert page.locator(".figure-explore .cuts svg").first.bounding_box()["width"] > 50
+    plain = browser.new_context(java_script_enabled=False).new_page()
+    plain.goto(page.url)
+    assert plain.locator(".figure-explore .cuts svg").count() == 3 * 3
+    assert plain.locator(".figure-explore .cuts svg").first.bounding_box()["width"] > 50
+    plain.context.close()
+
+
+def test_the_rows_behind_a_figure_come_with_the_page(page: Any, lake: Path) -> None:
+    link = page.query_selector("#agent-human-category .figure-reproducibility a.rows")
+    text = b64decode(link.get_attribute("href").partition("base64,")[2]).decode()
+    rows = list(csv.DictReader(io.StringIO(text)))
+    found = report.query(
+        lake,
+        "SELECT value FROM metrics WHERE agent = 'human-category' AND analysis = 'reproducibility' "
+        "AND measure = 'pearson_r' AND seed = (SELECT any_value(seed) FROM layouts WHERE agent = 'human-category') "
+        "ORDER BY dimension",
+    ).fetchall()
+    assert [float(row["value"]) for row in rows] == pytest.approx([value for (value,) in found], abs=1e-5)
+
+
+def axe_faults(page: Any) -> list[str]:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+    found = axe.Axe().run(page).response["violations"]
+    return [
+        f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found if one["impact"] in ("serious", "critical")
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_fault(page: Any, scheme: str) -> None:
+    page.emulate_media(color_scheme=scheme)
+    assert axe_faults(page) == []
+
+
+def test_the_comparison_of_two_versions_opens_without_fault(browser: Any, lake: Path) -> None:
+    opened = browser.new_page(viewport={"width": 1280, "height": 900})
+    opened.goto(report.write_comparison(lake, "v1", "v2").as_uri())
+    text = opened.inner_text("main")
+    assert "agent-caption-tfidf" in opened.content() and "held out · accuracy" in text
+    assert axe_faults(opened) == []
+    opened.close()
+
+
+def test_figures_are_written_as_files(lake: Path, tmp_path: Path) -> None:
+    written = report.write_figures(lake, "v2", tmp_path / "figures")
+    kinds = {path.suffix for path in written}
+    assert kinds == {".svg", ".png", ".csv"} and all(path.stat().st_size > 100 for path in written)
+    names = {path.stem for path in written}
+    assert {"all-accuracy", "human-category-map", "human-category-graph", "caption-tfidf-sweeps-1"} <= names
+    drawn = (tmp_path / "figures/human-category-map.svg").read_text()
+    assert "var(" not in drawn and "@media" not in drawn and 'xmlns="http://www.w3.org/2000/svg"' in drawn
+
+
+def test_the_report_of_the_first_version_still_shows_the_first(lake: Path) -> None:
+    text = report.write_report(lake, "v1").read_text()
+    assert "v1</dd>" in text and "l1: 0.0025" in text and "l1: 0.01\n" not in text

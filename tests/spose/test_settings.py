@@ -1,0 +1,71 @@
+"""Settings say which key is wrong; pruning and matching follow their rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from affectlake.errors import UsageError
+from affectlake.spose.pruning import kept, order, pruned
+from affectlake.spose.settings import Settings
+
+
+def test_settings_come_from_a_mapping() -> None:
+    settings = Settings.from_params({"l1": 0.004, "dimensions": 12, "learning_rate": 1})
+    assert (settings.l1, settings.dimensions, settings.learning_rate) == (0.004, 12, 1)
+    assert Settings.from_params({"l1": 0}) == Settings(l1=0)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("l1", -0.1),
+        ("l1", "0.004"),
+        ("l1", None),
+        ("l1", float("nan")),
+        ("dimensions", 0),
+        ("dimensions", 30.0),
+        ("dimensions", True),
+        ("batch_size", 0),
+        ("max_epochs", -1),
+        ("patience", 0),
+        ("min_delta", -1e-9),
+        ("learning_rate", 0),
+        ("learning_rate", float("inf")),
+        ("beta1", 1.0),
+        ("beta2", 0.5),
+        ("epsilon", 0),
+        ("init_mean", "a"),
+        ("init_std", -0.01),
+        ("pruning", "max_weight"),
+        ("pruning", 3),
+        ("threshold", -1),
+    ],
+)
+def test_a_wrong_value_is_named(key: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=f"`{key}`") as caught:
+        Settings.from_params({"l1": 0.004, key: value})
+    assert caught.value.allowed
+    assert repr(value) in caught.value.found
+
+
+def test_an_unknown_key_and_a_missing_one_are_named() -> None:
+    with pytest.raises(UsageError, match="'batchsize'") as caught:
+        Settings.from_params({"l1": 0.004, "batchsize": 128})
+    assert caught.value.todo == "did you mean 'batch_size'?"
+    with pytest.raises(UsageError, match="`l1` is missing"):
+        Settings.from_params({"dimensions": 30})
+
+
+WEIGHTS = np.array([[0.05, 2.0, 0.0, 0.1], [0.04, 1.0, 5.0, 0.05]], np.float32)
+
+
+def test_dimensions_are_ordered_by_falling_sum_and_pruned_by_their_largest_weight() -> None:
+    assert order(WEIGHTS).tolist() == [2, 1, 3, 0]
+    assert kept(WEIGHTS, "max-weight", 0.1).tolist() == [False, True, True, False]
+    assert kept(WEIGHTS, "none", 0.1).all()
+    np.testing.assert_array_equal(pruned(WEIGHTS, "max-weight", 0.1), WEIGHTS[:, [2, 1]])
+    np.testing.assert_array_equal(pruned(WEIGHTS, "max-weight", 0.04), WEIGHTS[:, [2, 1, 3, 0]])
+    assert pruned(WEIGHTS, "max-weight", 9.0).shape == (2, 0)
