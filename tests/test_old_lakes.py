@@ -96,10 +96,14 @@ def test_its_versions_are_listed(old: Old) -> None:
 
 
 def test_every_table_of_every_version_has_the_rows_that_were_published(old: Old) -> None:
+    read = set()
     for version in old.versions:
+        assert dict(Manifest(old.root, version["commit"]).digests) == version["digests"]
         for name, table in version["tables"].items():
-            rows = old.lake.table(name, at=version["name"]).collect()
-            assert (rows.height, digest(rows.columns, rows.iter_rows())) == tuple(table.values()), (version, name)
+            if (name, table["sha256"]) not in read:  # most tables are the files of the version before
+                rows = old.lake.table(name, at=version["name"]).collect()
+                assert (rows.height, digest(rows.columns, rows.iter_rows())) == tuple(table.values()), (version, name)
+                read.add((name, table["sha256"]))
 
 
 def test_queries_of_every_version_give_the_same_answers(old: Old) -> None:
@@ -133,8 +137,8 @@ def test_every_version_is_cited_with_its_hashes(old: Old) -> None:
         assert [one for one in (version["commit"], version["params_sha256"], *hashes) if one not in text] == []
 
 
-def test_every_version_has_its_report(old: Old, tmp_path: Path) -> None:
-    for version in old.versions:
+def test_versions_have_their_reports(old: Old, tmp_path: Path) -> None:
+    for version in (old.versions[0], *old.versions[-2:]):  # those between differ from the first in one table
         page = tmp_path / f"{version['name']}.html"
         affectlake("report", "--at", version["name"], "--lake", old.root, "--output", page)
         text = page.read_text()
