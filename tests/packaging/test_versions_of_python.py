@@ -64,3 +64,16 @@ def test_make_runs_every_benchmark() -> None:
     (looped,) = re.findall(r"for name in ([a-z_ ]+);", makefile)
     run = {*looped.split(), *re.findall(r"python benchmarks/([a-z_]+)\.py", makefile)}
     assert run == {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
+
+
+def test_databases_are_closed() -> None:
+    """Since Python 3.13 one that is left to the garbage collector is warned of, in whatever runs at that moment."""
+    opened = {
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for folder in ("src", "flows", "pipelines")
+        for path in (ROOT / folder).rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if "sqlite3.connect(" in line and "closing(sqlite3.connect(" not in line
+    }
+    assert {line for line in opened if "self._database = " not in line} == set()  # the journal's, which it closes
+    assert len(opened) == 1
