@@ -1,11 +1,11 @@
-"""How many judgments a map needs: asked at random, and as `affectlake plan` proposes them.
+"""How many judgments a map needs: asked at random, and as `affectlake propose` proposes them.
 
     python benchmarks/planning.py RATINGS.csv [--agent human-category] [--rounds 13] [--noise 0.1]
 
 The agent is simulated from the published ratings, so that any triplet can be asked. Every row is one set of judgments;
 its held-out accuracy is that on the study's own test split, which nothing here learns from, stops by or chooses by:
 fits stop by 5,000 judgments of the training split. Random judgments are fitted in both ways, as the study fits and as
-`affectlake plan` does, because the second alone saves judgments; only the difference that is left is the choosing's.
+`affectlake propose` does, because the second alone saves judgments; only the difference that is left is the choosing's.
 """
 
 from __future__ import annotations

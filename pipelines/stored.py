@@ -11,15 +11,13 @@ from affectlake.errors import UsageError
 from affectlake.lake.files import layout
 from affectlake.lake.store.versions import Manifest
 from affectlake.lake.tables.parts import part_files, scan_grown
+from affectlake.triplets import MIN_JUDGMENTS
 
 GROWING = "responses"
 """The table that grows; each agent's is one output, ``responses/AGENT``."""
 
 PROPOSED = "proposals"
-"""The table of what `affectlake plan` proposes; it grows as well, by one round at a time."""
-
-FEWEST_ANSWERS = 100
-"""Fewer answers to the main set than this are not fitted: there might be none among those held out."""
+"""The table of what `affectlake propose` proposes; it grows as well, by one round at a time."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class Stored:
     collected : frozenset of str
         Agents that have stored answers, whether the file still names them or not.
     fittable : frozenset of str
-        Those of them with `FEWEST_ANSWERS` answers or more to the main set.
+        Those of them with `MIN_JUDGMENTS` answers or more to the main set: of fewer, none might be held out.
     """
 
     collected: frozenset[str] = frozenset()
@@ -78,7 +76,7 @@ def last_proposed(lake: Path, agent: str, trial_set: str) -> pl.DataFrame:
         raise UsageError(
             f"nothing of the trial set {trial_set} is proposed for {agent}",
             allowed="main" if rows is not None else "",
-            todo=f"let triplets be proposed: `affectlake plan {agent}`, or collect without --proposed",
+            todo=f"let triplets be proposed: `affectlake propose {agent}`, or collect without --proposed",
         )
     return rows.select("i", "j", "k")
 
@@ -92,6 +90,6 @@ def _fittable(parts: list[Path]) -> bool:
     for part in parts:
         rows = scan_grown([part], GROWING).filter((pl.col("trial_set") == "main") & pl.col("error_kind").is_null())
         found += int(rows.select(pl.len()).collect().item())
-        if found >= FEWEST_ANSWERS:
+        if found >= MIN_JUDGMENTS:
             return True
     return not parts

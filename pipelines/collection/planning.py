@@ -78,7 +78,7 @@ def plan_questions(
     afresh : bool
         Plan as if nothing were answered.
     proposed : bool
-        Plan only what `affectlake plan` proposed last.
+        Plan only what `affectlake propose` proposed last.
     share : Share, optional
         Plan, and count, only this share of the questions.
 

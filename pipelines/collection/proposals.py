@@ -36,9 +36,7 @@ from affectlake.seeds import generator
 from affectlake.spose.curve import Epoch
 from affectlake.spose.model import score
 from affectlake.spose.proposing import draw_informative, expected_information, fit_members
-
-FEWEST_HELD_OUT = 100
-"""With fewer held-out judgments a fit cannot tell when to stop, and proposals are drawn at random."""
+from affectlake.triplets import MIN_JUDGMENTS
 
 Rows = NDArray[np.int32]
 
@@ -161,7 +159,7 @@ def propose(
     n_held_out = min(max(0, wanted.held_out - n_test), -(-n // 10), len(known.open_test))
     held_out = _Chosen("held_out", "test", trials.sample_rows(known.open_test, n_held_out, rng), None)
     n_left = min(n - n_held_out, len(known.open_train))
-    enough = len(known.train) >= wanted.random_per_stimulus * known.n_stimuli and n_test >= FEWEST_HELD_OUT
+    enough = len(known.train) >= wanted.random_per_stimulus * known.n_stimuli and n_test >= MIN_JUDGMENTS
     if enough and n_left:
         chosen, fits = _informative(params, name, known, n_left, rng, progress)
     else:
@@ -243,7 +241,7 @@ def _publish(lake: Path, name: str, number: int, n_judgments: int, chosen: pl.Da
         pl.all(),
         pl.lit(n_judgments, dtype=pl.Int32).alias("n_judgments"),
     )
-    with repository.writing(lake, f"affectlake plan {name}", wait_s=float("inf"), say=say):
+    with repository.writing(lake, f"affectlake propose {name}", wait_s=float("inf"), say=say):
         recover(lake, say)
         appending.append(lake, f"{PROPOSED}/{name}", frame.sort(contract(PROPOSED).key), {})
         return publish_grown(lake, say)

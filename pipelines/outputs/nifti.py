@@ -15,8 +15,7 @@ from affectlake.lake.store.versions import Manifest, resolve
 from affectlake.pipelines.outputs.flatmaps import draw_flatmap
 from affectlake.pipelines.outputs.report import params_at
 from affectlake.pipelines.outputs.surfaces import draw_surfaces
-
-MAPS = (("encoding", "encoding_maps", "encoding_r"), ("searchlight", "rsa_maps", "rho"))
+from affectlake.pipelines.steps.brain_arrays import METHODS
 
 
 def write_maps(lake: Path, folder: Path, at: str = "", surfaces: bool = False) -> list[Path]:
@@ -58,7 +57,7 @@ def write_maps(lake: Path, folder: Path, at: str = "", surfaces: bool = False) -
         own_folder = folder / file_name(str(subject))
         quoted = str(subject).replace("'", "''")
         only = f"WHERE subject = '{quoted}'"
-        for method, table, value in MAPS:
+        for method, table, value in METHODS:
             maps = _rows(lake, f"{table} {only}", version.name)
             for (agent, basis), one in maps.group_by("agent", "basis", maintain_order=True):
                 path = own_folder / file_name(f"{agent}_{method}_{basis}.nii.gz")

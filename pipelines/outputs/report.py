@@ -19,6 +19,7 @@ from affectlake.lake.store.known_hashes import whole_files
 from affectlake.lake.store.versions import Manifest, Version, resolve
 from affectlake.lake.tables.contracts import contract
 from affectlake.pipelines.params.study import Params, parse
+from affectlake.pipelines.steps.brain_arrays import METHODS
 from affectlake.report import (
     BrainInputs,
     ReportInputs,
@@ -194,16 +195,17 @@ def _thumbnails(lake: Path, version: Version) -> dict[int, bytes]:
     return found
 
 
-_MAPS = """
-    SELECT agent, method, voxel_index, value FROM (
-        SELECT agent, subject, basis, voxel_index, 'encoding' AS method, encoding_r AS value FROM encoding_maps
-        UNION ALL SELECT agent, subject, basis, voxel_index, 'searchlight', rho FROM rsa_maps
-    ) WHERE basis = 'embedding' AND subject = '{subject}' ORDER BY ALL
-"""  # a subject's name is letters, digits, - and _
-_N_MAPS = """
-    SELECT (SELECT count(DISTINCT agent) FROM encoding_maps WHERE basis = 'embedding')
-         + (SELECT count(DISTINCT agent) FROM rsa_maps WHERE basis = 'embedding') AS n
-"""
+def _maps_sql(subject: str) -> str:
+    """Return the query for one subject's maps by the agents' embeddings, of both methods."""
+    each = [
+        f"SELECT agent, '{method}' AS method, voxel_index, {value} AS value FROM {table}"
+        f" WHERE basis = 'embedding' AND subject = '{subject}'"  # a subject's name is letters, digits, - and _
+        for method, table, value in METHODS
+    ]
+    return f"SELECT * FROM ({' UNION ALL '.join(each)}) ORDER BY ALL"
+
+
+_N_MAPS = " + ".join(f"(SELECT count(DISTINCT agent) FROM {one.table} WHERE basis = 'embedding')" for one in METHODS)
 
 
 def _brain(lake: Path, version: Version) -> BrainInputs:
@@ -212,10 +214,10 @@ def _brain(lake: Path, version: Version) -> BrainInputs:
         return found
 
     subjects = rows("SELECT subject, count(*) AS n FROM voxels GROUP BY subject ORDER BY subject")
-    block = block_of(int(subjects["n"].sum()) * int(rows(_N_MAPS)["n"][0]))
+    block = block_of(int(subjects["n"].sum()) * int(rows(f"SELECT {_N_MAPS} AS n")["n"][0]))
     maps, volumes = pl.DataFrame(), []
     for at, name in enumerate(subjects["subject"]):
-        own = rows(_MAPS.format(subject=name))
+        own = rows(_maps_sql(name))
         maps = own if at == 0 else maps
         volumes.append(make_volume(name, rows(f"SELECT * FROM voxels WHERE subject = '{name}'"), own, block))
     return BrainInputs(

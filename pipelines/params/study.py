@@ -67,7 +67,7 @@ class Spose(SharedSettings):
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="Where fits and vision models run.")
     few: FewJudgments = Field(
         default_factory=FewJudgments,
-        description="How agents with l1: auto are fitted, and what `affectlake plan` fits.",
+        description="How agents with l1: auto are fitted, and what `affectlake propose` fits.",
     )
 
 
@@ -108,7 +108,7 @@ class Sweeps(Strict):
 
 
 class Proposals(Strict):
-    """How `affectlake plan` chooses what to ask next."""
+    """How `affectlake propose` chooses what to ask next."""
 
     n_members: int = Field(default=4, ge=2, description="Embeddings fitted; where they differ, an answer tells most.")
     share: float = Field(default=0.06, gt=0, le=1, description="Share of the open trials that is drawn from.")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from affectlake import triplets as trials
 from affectlake.geometry.reproducibility import consensus_seed
+from affectlake.judge.vectors.ratings import RatingMatrix, rating_matrix
 from affectlake.pipelines.step import Tables
 
 TRIPLET = ["i", "j", "k"]
@@ -22,14 +23,6 @@ class Answers(NamedTuple):
 
     triplets: NDArray[np.int32]
     odd: NDArray[np.int32]
-
-
-class Ratings(NamedTuple):
-    """Mean ratings (n_stimuli, n_ratings), their names and families; no columns where there are none."""
-
-    scores: NDArray[np.float64]
-    names: list[str]
-    families: list[str]
 
 
 def judged(tables: Tables, split: str) -> NDArray[np.int32]:
@@ -83,12 +76,7 @@ def chosen_seed(tables: Tables, among: Mapping[int, Embedding]) -> int:
     return consensus_seed(among) if len(among) > 2 else best_seed(tables["learning_curves"], among)
 
 
-def ratings(tables: Tables) -> Ratings:
-    """Return the ratings of every stimulus, columns in the order of the table."""
-    rows = tables["ratings"].collect()
-    n_stimuli = tables["stimuli"].select(pl.len()).collect().item()
-    if not len(rows):
-        return Ratings(np.empty((n_stimuli, 0)), [], [])
-    wide = rows.pivot("rating", index="stimulus_index", values="score").sort("stimulus_index").drop("stimulus_index")
-    family = dict(rows.select("rating", "family").unique().iter_rows())
-    return Ratings(wide.to_numpy(), wide.columns, [family[name] for name in wide.columns])
+def ratings(tables: Tables) -> RatingMatrix:
+    """Return the ratings of every stimulus, of all families."""
+    found = rating_matrix(tables["ratings"].collect(), tables["stimuli"].select(pl.len()).collect().item())
+    return found._replace(scores=np.asfortranarray(found.scores))  # read by the column: sums keep their last digits

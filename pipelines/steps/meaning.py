@@ -15,6 +15,7 @@ from affectlake.geometry.correlations import rating_correlations
 from affectlake.geometry.graphs import EmotionGraph, emotion_graph
 from affectlake.geometry.labels import character, label_stability, labels
 from affectlake.geometry.reproducibility import consensus_seed
+from affectlake.judge.vectors.ratings import RatingMatrix
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import EVERY_KIND, Frames, Tables, Work, step
 from affectlake.pipelines.steps import arrays
@@ -30,7 +31,7 @@ from affectlake.stimuli import prototypes
     writes=("metrics/{agent}",),
     params=("seed", "geometry", "triplets.prototypes_per_category"),
     kinds=EVERY_KIND,
-    version=2,
+    version=3,
 )
 def measure(tables: Tables, params: Params, work: Work) -> Frames:
     """Measure each fit: prediction, ceiling, classes, ratings, reproducibility, graph, components, saturation."""
@@ -59,7 +60,7 @@ def measure(tables: Tables, params: Params, work: Work) -> Frames:
     writes=("labels/{agent}", "graph_nodes/{agent}", "graph_edges/{agent}"),
     params=("seed", "geometry"),
     kinds=EVERY_KIND,
-    version=1,
+    version=2,
 )
 def describe(tables: Tables, params: Params, work: Work) -> Frames:
     """Name each dimension after its ratings, and join the dimensions that correlate into a graph."""
@@ -77,7 +78,7 @@ def describe(tables: Tables, params: Params, work: Work) -> Frames:
 
 
 def _labels(
-    weights: arrays.Embedding, ratings: arrays.Ratings, params: Params, rng: np.random.Generator
+    weights: arrays.Embedding, ratings: RatingMatrix, params: Params, rng: np.random.Generator
 ) -> Iterator[Row]:
     if not ratings.names:
         return
@@ -129,7 +130,7 @@ def _graph(weights: arrays.Embedding, params: Params, agent: str) -> EmotionGrap
     reads=("ratings", "stimuli", "triplets", "choices/{agents}", "embeddings/{agents}", "graph_nodes/{agents}"),
     writes=("comparisons", "community_overlaps"),
     params=("seed", "agents", "geometry", "triplets.prototypes_per_category"),
-    version=1,
+    version=2,
 )
 def compare(tables: Tables, params: Params, work: Work) -> Frames:
     """Set every agent beside every other: human consistency, agreement on the same triplets, alike communities."""

@@ -20,8 +20,8 @@ from affectlake.judge.trials.plan import Trials, valid_answers
 from affectlake.judge.trials.request_keys import KeyMaker
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import Frames, Tables, Work, step
-
-TRIPLET = ["i", "j", "k"]
+from affectlake.pipelines.steps.arrays import TRIPLET
+from affectlake.pipelines.steps.rows import null_nan
 
 
 def materials(tables: Tables, agent: ChatAgent, *, with_frames: bool = True) -> Materials:
@@ -63,7 +63,7 @@ def response_batches(responses: pl.LazyFrame, *columns: str) -> Iterator[pl.Data
         "agents.{agent}.sampling",
     ),
     kinds=("chat",),
-    version=2,
+    version=3,
 )
 def choose_by_chat(tables: Tables, params: Params, work: Work) -> Frames:
     """Read the stored answers: which stimulus each names, and why some name none."""
@@ -159,4 +159,4 @@ def _order_effects(choices: pl.DataFrame) -> pl.DataFrame:
     types: dict[str, type[pl.DataType]] = {"trial_set": pl.String, "measure": pl.String}
     types |= dict.fromkeys(("value", "ci_low", "ci_high", "chance", "p_value"), pl.Float64)
     frame = pl.DataFrame(rows, schema=types | {"n": pl.Int32, "note": pl.String})
-    return frame.with_columns(pl.col(pl.Float64).fill_nan(None))
+    return null_nan(frame)

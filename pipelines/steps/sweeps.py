@@ -19,8 +19,7 @@ from affectlake.spose.data import training_data
 from affectlake.spose.fitting import fit
 from affectlake.spose.proposing import choose_settings
 from affectlake.spose.settings import Settings
-
-LEAST_JUDGMENTS = 100  # a fit to fewer says nothing
+from affectlake.triplets import MIN_JUDGMENTS
 
 
 class Trial(NamedTuple):
@@ -97,7 +96,7 @@ def sweep(tables: Tables, params: Params, work: Work) -> Frames:
     wanted, n_stimuli = params.sweeps, tables["stimuli"].select(pl.len()).collect().item()
     train, test = arrays.judged(tables, "train"), arrays.judged(tables, "test")
     fits = arrays.fits(tables)
-    if min(len(train), len(test)) < LEAST_JUDGMENTS or not fits:
+    if min(len(train), len(test)) < MIN_JUDGMENTS or not fits:
         work.say(f"no sweep: {len(train):,} judgments to learn from, {len(test):,} held out")
         return {"sweeps": frame("sweeps", [])}
     reference = fits[min(fits)]

@@ -119,7 +119,7 @@ def change(path: Path, sql: str, *values: object) -> None:
 
 
 def status(lake: Path, *options: str) -> str:
-    command = ["affectlake", "collection", "status", "--lake", str(lake), *options]
+    command = ["affectlake", "status", "--lake", str(lake), *options]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 

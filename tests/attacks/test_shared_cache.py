@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.support.lakes import put
 
 from affectlake.errors import LakeError
 from affectlake.lake import garbage, repository
 from affectlake.lake.store.dvc_stages import dvc_repository
 from affectlake.lake.store.versions import Manifest, cache_folder, cached_object, resolve
+from tests.support.lakes import put
 
 
 def run(name: str, *arguments: str | Path, cwd: Path | None = None, ok: int = 0) -> str:

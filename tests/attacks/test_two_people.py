@@ -121,7 +121,7 @@ def test_a_merge_by_git_in_conflict_is_joined(merged: tuple[Person, Person]) -> 
     assert "params.yaml differs in: agents.tiny.in_flight (ours 3, theirs 5)" in said
     assert "responses/tiny: " in said
     assert before.items() <= contents(ann.lake).items()
-    assert "tiny · main" in ann.says("collection", "status")
+    assert "tiny · main" in ann.says("status")
     assert "up to date" in ann.says("steps")
     assert git(ann.lake, "status", "--porcelain") == ""
 

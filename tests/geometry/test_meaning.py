@@ -178,9 +178,9 @@ def test_saturation_is_where_the_planted_curve_bends() -> None:
     means = np.array([0.5, 0.7, 0.9, 0.9, 0.899])
     values = means[:, None] + 0.0005 * RNG.normal(size=(5, 6))
     found = saturation(settings, values, RNG)
-    assert found.at.value == 20 and found.at.ci_low == found.at.ci_high == 20
+    assert found.value == 20 and found.ci_low == found.ci_high == 20
     rising = saturation(settings, np.array([[0.1], [0.2], [0.3], [0.4], [0.5]]), RNG)
-    assert "still rising at 40," in rising.at.note
-    assert "three are needed" in saturation(settings[:2], values[:2], RNG).at.note
+    assert "still rising at 40," in rising.note
+    assert "three are needed" in saturation(settings[:2], values[:2], RNG).note
     falling = saturation(settings, np.array([[0.9], [0.7], [0.5], [0.4], [0.1]]), RNG)
-    assert falling.at.value == 5
+    assert falling.value == 5

@@ -7,11 +7,11 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from tests.support.lakes import ROOT
 
 from affectlake.errors import ContractError, UsageError
 from affectlake.lake.tables import dictionary, expectations, factory, parts, rules, writing
 from affectlake.lake.tables.contracts import contract, contracts
+from tests.support.lakes import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.support.lakes import put
 
 from affectlake.errors import LakeError, UsageError, VersionError
 from affectlake.lake import repository
@@ -20,6 +19,7 @@ from affectlake.lake.query import query
 from affectlake.lake.store.remotes import open_remote
 from affectlake.lake.store.versions import Manifest, cache_folder, cached_object, list_versions, resolve
 from affectlake.lake.transfer import pull, push
+from tests.support.lakes import put
 from tests.support.stores import S3Server, S3Store, SSHServer, SSHStore, Store
 
 

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.support.lakes import put
 
 from affectlake.errors import LakeError, VersionError
 from affectlake.lake import garbage, repository
@@ -19,6 +18,7 @@ from affectlake.lake.query import query
 from affectlake.lake.store.remotes import open_remote
 from affectlake.lake.store.versions import Manifest, cached_object, list_versions, resolve
 from affectlake.lake.transfer import pull, push
+from tests.support.lakes import put
 
 
 def git(root: Path, *arguments: str | Path) -> str:

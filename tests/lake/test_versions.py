@@ -13,7 +13,7 @@ from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
 from affectlake.lake.diff import diff, diff_rows
 from affectlake.lake.files import layout
-from affectlake.lake.fsck import check, objects
+from affectlake.lake.fsck import check, users
 from affectlake.lake.store.dvc_stages import is_current, record_done, refuse_edited
 from affectlake.lake.store.remotes import open_remote
 from affectlake.lake.store.versions import Manifest, cached_object, resolve
@@ -119,15 +119,15 @@ def test_a_bad_object_is_named_and_never_checked_out(published: Path, state: str
 
 def test_every_flipped_byte_of_every_object_is_found(published: Path) -> None:
     version = resolve(published, "v1")
-    wanted = list(objects(Manifest(published, version.commit)))
+    wanted = users(published, [version])
     assert len(wanted) == 2 * len(OUTPUTS)
-    for one in wanted:
-        path = cached_object(published, one.md5)
+    for md5, use in wanted.items():
+        path = cached_object(published, md5)
         whole = path.read_bytes()
         step = max(len(whole) // 16, 1)
         for at in [*range(0, len(whole), step), len(whole) - 1]:
             flip(path, at)
-            assert [f.path for f in check(published, version, repair=False)] == [one.path], (one, at)
+            assert [f.path for f in check(published, version, repair=False)] == [use.path], (use, at)
             path.write_bytes(whole)
     assert check(published, version, repair=False) == []
 

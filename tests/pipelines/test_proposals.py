@@ -1,4 +1,4 @@
-"""`affectlake plan` in a real lake: rounds of proposals, what is asked of them, and what cannot be proposed."""
+"""`affectlake propose` in a real lake: rounds of proposals, what is asked of them, and what cannot be proposed."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def answer(lake: Path, *, proposed: bool) -> int:
 
 
 def test_the_first_round_is_random_and_the_next_ones_tell_most(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proposals, "FEWEST_HELD_OUT", 15)
+    monkeypatch.setattr(proposals, "MIN_JUDGMENTS", 15)
     first = plan(lake, 160)
     assert (first.round, first.n_judgments, first.n_open, first.n_to_learn, first.n_held_out) == (0, 0, 435, 144, 16)
     assert first.fits is None
@@ -125,7 +125,7 @@ def test_only_what_is_proposed_is_asked_of_the_server(lake: Path) -> None:
         (lake / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
         with pytest.raises(UsageError, match="nothing of the trial set main is proposed"):
             collect_answers(lake, Wanted("tiny", proposed=True), quiet)
-        found = CliRunner().invoke(cli, ["plan", "tiny", "--lake", str(lake), "--n", "30", "--json"])
+        found = CliRunner().invoke(cli, ["propose", "tiny", "--lake", str(lake), "--n", "30", "--json"])
         assert found.exit_code == 0, found.output
         assert json.loads(found.stdout)["n_to_learn"] == 27
         done = collect_answers(lake, Wanted("tiny", proposed=True), quiet)
@@ -139,13 +139,13 @@ def test_only_what_is_proposed_is_asked_of_the_server(lake: Path) -> None:
 
 
 def test_the_command_says_what_is_proposed_and_what_to_do(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proposals, "FEWEST_HELD_OUT", 10)
-    first = CliRunner().invoke(cli, ["plan", "tiny", "--lake", str(lake), "--n", "150"])
+    monkeypatch.setattr(proposals, "MIN_JUDGMENTS", 10)
+    first = CliRunner().invoke(cli, ["propose", "tiny", "--lake", str(lake), "--n", "150"])
     assert "tiny · round 0: 150 of 435 open triplets proposed" in first.stdout
     assert "too few to choose by" in first.stdout
     assert "affectlake collect tiny --proposed" in first.stderr
     answer(lake, proposed=True)
-    second = CliRunner().invoke(cli, ["plan", "tiny", "--lake", str(lake), "--n", "20"])
+    second = CliRunner().invoke(cli, ["propose", "tiny", "--lake", str(lake), "--n", "20"])
     assert "135 judgments to learn from, 15 held out; 4 embeddings get" in second.stdout
     assert "nats an answer" in second.stdout
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from affectlake.geometry.correlations import unit_columns
 from affectlake.geometry.estimates import Estimate, left_out, permutation_level
 
 Weights = NDArray[np.floating]
@@ -27,7 +28,7 @@ def best_matches(weights: Weights, other: Weights) -> NDArray[np.float64]:
     float64 (d,)
         NaN for a constant dimension, or when `other` has none that varies.
     """
-    one, two = _unit(weights), _unit(other)
+    one, two = unit_columns(weights), unit_columns(other)
     two = two[:, ~np.isnan(two).any(axis=0)]
     if not two.shape[1]:
         return np.full(one.shape[1], np.nan)
@@ -122,10 +123,3 @@ def _dimension(z: NDArray[np.float64], null: NDArray[np.float64]) -> Estimate:
 
 def _z(r: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.clip(np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12)), -_Z_MOST, _Z_MOST)
-
-
-def _unit(weights: Weights) -> NDArray[np.float64]:
-    columns = np.asarray(weights, np.float64)
-    centred = columns - columns.mean(axis=0)
-    constant = columns.max(axis=0) == columns.min(axis=0)
-    return np.asarray(centred / np.where(constant, np.nan, np.linalg.norm(centred, axis=0)))

@@ -16,7 +16,7 @@ from affectlake.judge.protocols import PROTOCOLS, Family, Modality, Protocol
 from affectlake.judge.respondent import Respondent
 from affectlake.judge.sampling import ONE_TOKEN_LIMIT, Sampling
 from affectlake.judge.server_command import ServerCommand
-from affectlake.validation import OptionalText, Strict, Text, mistake
+from affectlake.validation import OptionalText, Strict, Text, check, mistake
 
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 _URL = r"^\s*[hH][tT][tT][pP][sS]?://[^/?#]"
@@ -145,3 +145,26 @@ class ChatAgent(Respondent):
             "revision": self.revision,
             "sampling": self.sampling.as_mapping(),
         }
+
+
+def recorded_chat_agent(name: str, entry: Mapping[str, Any]) -> ChatAgent:
+    """Return the agent that an earlier entry describes, as far as its answers depend on it: nobody is asked by it.
+
+    What today's entries need besides is not needed here, and keys that today's do not have are ignored.
+
+    Parameters
+    ----------
+    name : str
+        Its key.
+    entry : mapping
+        The entry, of kind ``chat`` or what that kind was called.
+
+    Raises
+    ------
+    UsageError
+        If it does not say which model was asked, by which protocol and with which sampling, or not in words of today.
+    """
+    asked = {key: entry[key] for key in ("model", "protocol", "modality", "sampling") if key in entry}
+    today = {"kind": "chat", "l1": "auto", "revision": entry.get("revision"), "servers": ["http://none"]}
+    found: ChatAgent = check(ChatAgent, today | asked, within=f"agents.{name}")
+    return found.model_copy(update={"servers": ()}).named(name)

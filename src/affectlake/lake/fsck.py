@@ -58,17 +58,6 @@ class Users(NamedTuple):
         return layout.leads_to_tables(self.path)
 
 
-def objects(manifest: Manifest) -> Iterator[Wanted]:
-    """Yield the objects of a version's tables, each listing before the files it names.
-
-    A damaged listing ends at itself.
-    """
-    for output, digest in sorted(manifest.digests.items()):
-        path = str(layout.table_folder(output))
-        yield Wanted(path, digest)
-        yield from _named(manifest.root, path, digest)
-
-
 def users(root: Path, versions: Iterable[Version]) -> dict[str, Users]:
     """Return the objects of `versions` by MD5, listings before the files they name; tables before what else they name.
 

@@ -21,6 +21,7 @@ from affectlake.lake.store.root import find
 from affectlake.lake.store.versions import Manifest, Version, list_versions, resolve
 from affectlake.lake.tables.memmaps import map_lists
 from affectlake.lake.tables.scanning import scan_published
+from affectlake.process.text_table import text_table
 
 T = TypeVar("T")
 _PARTS_SHOWN = 2
@@ -45,9 +46,7 @@ class Listing(list[T]):
         return [[_cell(getattr(row, column)) for column in self.columns] for row in self]
 
     def __repr__(self) -> str:
-        rows = [list(self.columns), *self._cells()]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(self.columns))]
-        return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+        return text_table([self.columns], self._cells())
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{escape(column)}</th>" for column in self.columns)

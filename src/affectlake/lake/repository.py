@@ -6,16 +6,11 @@ version's tag. A crash before it leaves the old version, a crash after it the ne
 
 from __future__ import annotations
 
-import fcntl
-import os
-import socket
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Literal
 
 from affectlake.errors import LakeError
 from affectlake.lake.files import layout
@@ -28,9 +23,21 @@ from affectlake.lake.store.lake_format import write_format
 from affectlake.lake.store.merges import refuse_unjoined
 from affectlake.lake.store.pinning import NOTHING, Pinned
 from affectlake.lake.store.root import find as find  # noqa: PLC0414 (those who write ask for it here)
+from affectlake.lake.store.step_versions import changed_steps
 from affectlake.lake.store.tags import TAGS, next_name
 from affectlake.lake.store.tracked import tracked
-from affectlake.lake.store.versions import CODE_TRAILER, File, Manifest, Version, last_sound, list_versions, resolve
+from affectlake.lake.store.versions import (
+    CODE_TRAILER,
+    STEPS_TRAILER,
+    File,
+    Manifest,
+    Version,
+    last_sound,
+    list_versions,
+    resolve,
+)
+from affectlake.process.code_version import code_version
+from affectlake.process.file_lock import file_lock
 
 # what a version's commit holds; the tables themselves are in DVC's cache, named by dvc.lock
 TRACKED = (
@@ -147,39 +154,9 @@ def writing(
     LakeError
         If another still holds it after `wait_s`; the message names it.
     """
-    path = root / layout.WRITER_LOCK
-    try:
-        handle = path.open("a+", encoding="utf-8")
-    except OSError as error:
-        raise LakeError(f"{root} cannot be written to", found=str(error), todo="check its permissions") from error
-    with handle:
-        _lock(root, handle, wait_s, say)
-        handle.truncate(0)
-        handle.write(f"{what}, process {os.getpid()} on {socket.gethostname()}\n")
-        handle.flush()
-        try:
-            yield
-        finally:
-            handle.truncate(0)
-
-
-def _lock(root: Path, handle: TextIO, wait_s: float, say: Callable[[str], None]) -> None:
-    deadline = time.monotonic() + wait_s
-    pause_s, told = 0.01, ""
-    while True:
-        try:
-            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            handle.seek(0)
-            holder = handle.read().strip() or "a writer that has just come"
-            if time.monotonic() >= deadline:
-                todo = "wait until it has ended"
-                raise LakeError(f"{root} is being written to", found=holder, todo=todo) from error
-        if holder != told:
-            say(f"waiting for {holder}")
-            told = holder
-        time.sleep(pause_s)
-        pause_s = min(2 * pause_s, 0.5)
+    busy = f"{root} is being written to"
+    with file_lock(root / layout.WRITER_LOCK, what, busy=busy, todo="wait until it has ended", wait_s=wait_s, say=say):
+        yield
 
 
 def publish(root: Path, say: Callable[[str], None] = lambda _line: None, pinned: Pinned = NOTHING) -> Version | None:
@@ -352,5 +329,6 @@ def describe(name: str, manifest: Manifest, old: Manifest | None, how: str = "")
     lines += [f"  {path}: changed (not a table)" for path in sorted(others) if others[path] != known.get(path)]
     how = how or f"{len(lines) or 1} outputs changed"
     lines = lines or ["  parameters only"]
-    code = f"{CODE_TRAILER}: {installed_version('affectlake')}"
-    return "\n".join([f"{name}: {how}", "", *lines, "", code, ""])
+    steps = changed_steps(manifest, old)
+    trailers = [f"{CODE_TRAILER}: {code_version()}", *([f"{STEPS_TRAILER}: {steps}"] if steps else [])]
+    return "\n".join([f"{name}: {how}", "", *lines, "", *trailers, ""])
