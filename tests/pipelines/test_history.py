@@ -6,6 +6,7 @@ import io
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,25 @@ from PIL import Image
 from polars.testing import assert_frame_equal
 
 from affectlake.cli.main import cli
-from affectlake.errors import ContractError, UsageError
+from affectlake.errors import CollectionError, ContractError, LakeError, UsageError
+from affectlake.judge.requests.answers import Reply, answered
+from affectlake.judge.requests.journal import Journal
 from affectlake.lake import repository
 from affectlake.lake.files import layout
+from affectlake.lake.joining.join import Parting
 from affectlake.lake.open import open_lake
 from affectlake.lake.store.dvc_stages import record_done
 from affectlake.lake.tables import contracts, factory, writing
 from affectlake.lake.tables.contracts import Contract
 from affectlake.lake.tables.writing import read_output
+from affectlake.pipelines.collection.joining import settled
+from affectlake.pipelines.collection.publishing import publish_waiting
 from affectlake.pipelines.outputs.report import gather
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import load, parse
 from affectlake.report.columns import COLUMNS, TYPES
 from tests.attacks.planting import plant, raise_contracts
+from tests.support.questions import make_questions
 
 GROWING = ("responses", "proposals")
 CHAT = {
@@ -68,13 +75,15 @@ def starting_params() -> dict[str, Any]:
     return raw | {"agents": raw["agents"] | {"tiny": CHAT}}
 
 
-def older(raw: Mapping[str, Any]) -> dict[str, Any]:
+@cache
+def params_of_before() -> str:
     """Return parameters as an affectlake might have had them under which other keys and kinds were known.
 
     In each section one key that is required today is missing and one is there that is unknown; kinds of agents have
     other names.
     """
-    found = yaml.safe_load(yaml.safe_dump(dict(raw)))
+    raw = starting_params()
+    found = starting_params()
     sections = list(_sections(found))
     for path in sections:
         section = _at(found, path)
@@ -88,8 +97,7 @@ def older(raw: Mapping[str, Any]) -> dict[str, Any]:
     kinds = {"chat": "llm", "ratings": "person", "features": "encoder"}
     for agent in found["agents"].values():
         agent["kind"] = kinds.get(agent.get("kind"), "other")
-    found["sources"]["kind"] = "synthetic"
-    return found
+    return yaml.safe_dump(found, sort_keys=False)
 
 
 def _sections(node: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -117,7 +125,7 @@ def _is_required(raw: Mapping[str, Any], path: tuple[str, ...]) -> bool:
 
 def make(lake: Path) -> None:
     """Make a lake with one version of tiny tables, under parameters of before."""
-    repository.init(lake, yaml.safe_dump(older(starting_params()), sort_keys=False))
+    repository.init(lake, params_of_before())
     frames = {output(name): frame for name, frame in tables().items()}
     writing.write_outputs(lake, "tiny", frames, {name: frame.lazy() for name, frame in tables().items()})
     outs = [{f"{layout.TABLES}/{name}": {"persist": True}} for name in frames]
@@ -182,7 +190,7 @@ def test_an_older_version_is_read_cited_reported_mapped_and_compared(
     assert open_lake(lake).patterns("a", "v1").shape == (12, 2)
     run(lake, "restore")  # the second version was planted past the folder
     run(lake, "checkout", "v1")
-    assert yaml.safe_load((lake / "params.yaml").read_text()) == older(starting_params())
+    assert yaml.safe_load((lake / "params.yaml").read_text()) == yaml.safe_load(params_of_before())
     run(lake, "checkout", "latest")
 
 
@@ -227,7 +235,46 @@ def test_a_page_says_what_a_version_lacks(lake: Path, tmp_path: Path) -> None:
         )
     page = Path(run(lake, "report").split()[0]).read_text(encoding="utf-8")
     assert "metrics: no column measure; its rows cannot be shown" in page
-    with pytest.raises(Exception, match="the positions chosen in v2 cannot be read"):
+    with pytest.raises(LakeError, match="the positions chosen in v2 cannot be read"):
         run(lake, "positions")
-    with pytest.raises(Exception, match="the brain maps of v2 cannot be read"):
+    with pytest.raises(LakeError, match="the brain maps of v2 cannot be read"):
         run(lake, "maps", str(tmp_path / "maps"))
+
+
+def test_answers_that_wait_are_published_under_the_entry_of_before(lake: Path) -> None:
+    folder = lake / layout.COLLECTING / "tiny" / "0123456789abcdef"
+    answers = [answered(question, Reply("2", "stop", None, 9, 1, 0, "tiny-llama"), 1, 0.5)
+               for question in make_questions(3)]  # fmt: skip
+    with Journal(folder / "answers.sqlite") as journal:
+        journal.write(answers)
+    before = {"kind": "llm", "model": "tiny-llama", "protocol": "forced-choice", "modality": "captions",
+              "sampling": {}, "of_before": 7}  # fmt: skip
+    (folder / "agent.yaml").write_text(yaml.safe_dump(before | {"protocol": "of-tomorrow"}))
+    with pytest.raises(CollectionError, match="does not say how the answers beside it were asked for") as refused:
+        publish_waiting(lake, "tiny", lambda _line: None)
+    assert "forced-choice" in refused.value.allowed
+    (folder / "agent.yaml").write_text(yaml.safe_dump(before))
+    done = publish_waiting(lake, "tiny", lambda _line: None)
+    assert done.n_added == 3
+    rows = open_lake(lake).table("responses").collect()
+    assert rows["request_key"].to_list() == sorted(answer.key for answer in answers)
+    assert rows["model"].unique().to_list() == ["tiny-llama"]
+    assert rows["protocol"].unique().to_list() == ["forced-choice/caption/1"]
+
+
+def test_lakes_are_joined_whose_parameters_are_of_before() -> None:
+    base = yaml.safe_load(params_of_before())
+    ours = yaml.safe_dump(base).encode()
+    theirs = base | {"agents": base["agents"] | {"second": base["agents"]["tiny"]}}
+    parting = Parting(ours, ours, [yaml.safe_dump(theirs).encode(), b"study: [unfinished"], ours, {})
+    found = settled(parting)
+    assert found.params == ours
+    assert any(note.startswith("params.yaml: their agent second is left out: ") for note in found.notes)
+    assert any("agents.second.kind (ours nothing" in note for note in found.notes)
+    assert any(note.startswith("their params.yaml is left: ") for note in found.notes)
+    todays = starting_params()
+    added = yaml.safe_dump(theirs | {"agents": theirs["agents"] | {"third": todays["agents"]["tiny"]}}).encode()
+    ours = yaml.safe_dump(todays).encode()
+    found = settled(Parting(ours, ours, [added], yaml.safe_dump(base).encode(), {}))
+    assert "params.yaml: their agent third is added" in found.notes
+    assert "third" in parse(found.params.decode()).agents
