@@ -72,7 +72,7 @@ def output(table: str) -> str:
 
 def starting_params() -> dict[str, Any]:
     raw: dict[str, Any] = yaml.safe_load(templates.starting_params("demo"))
-    return raw | {"agents": raw["agents"] | {"tiny": CHAT}}
+    return raw | {"agents": raw["agents"] | {"tiny": dict(CHAT)}}
 
 
 @cache
