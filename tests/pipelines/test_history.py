@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -72,7 +73,7 @@ def output(table: str) -> str:
 
 def starting_params() -> dict[str, Any]:
     raw: dict[str, Any] = yaml.safe_load(templates.starting_params("demo"))
-    return raw | {"agents": raw["agents"] | {"tiny": dict(CHAT)}}
+    return raw | {"agents": raw["agents"] | {"tiny": deepcopy(CHAT)}}
 
 
 @cache
