@@ -6,12 +6,11 @@ Rows, versions and names are the lake's (:mod:`affectlake.lake.joining.join`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from affectlake.errors import LeaseError, UsageError
+from affectlake.errors import LeaseError
 from affectlake.judge.trials.request_keys import canonical
 from affectlake.lake import repository
 from affectlake.lake.joining import join as joining
@@ -19,7 +18,8 @@ from affectlake.lake.joining.join import Joined, Parting, Settled
 from affectlake.lake.store.merges import merging, torn
 from affectlake.pipelines.collection.publishing import Say, journaled, leases, publish_waiting
 from affectlake.pipelines.params import study
-from affectlake.pipelines.params.text import read_yaml, text_editor, value_at
+from affectlake.pipelines.params.record import record_of
+from affectlake.pipelines.params.text import text_editor
 from affectlake.process import lease
 
 _LONGEST = 40
@@ -66,47 +66,36 @@ def settled(parting: Parting) -> Settled:
     Where a merge by Git is in progress, ours are those in the folder, if they are in order. Parameters of versions may
     be those of an earlier release: what this one does not take in them is not a reason to leave them.
     """
-    text = parting.ours.decode()
-    with suppress(UsageError, UnicodeDecodeError):
-        folder = parting.folder.decode()
-        text = text if _new_mistakes(text, folder) else folder
+    text, folder = parting.ours.decode(), record_of(parting.folder)
+    if not folder.unreadable and not _new_mistakes(text, parting.folder.decode()):
+        text = parting.folder.decode()
     notes: dict[str, None] = {}
-    for theirs in parting.theirs:
-        try:
-            raw = _raw(theirs.decode())
-        except (UsageError, UnicodeDecodeError) as error:
-            notes[f"their params.yaml is left: {error}".partition("\n")[0]] = None
+    base = record_of(parting.base).mapping("agents")
+    for content in parting.theirs:  # what was published is read leniently; what comes of it is checked
+        theirs = record_of(content)
+        if theirs.unreadable:
+            notes[f"their params.yaml is left: {theirs.unreadable}"] = None
             continue
-        base = _raw(parting.base.decode()) if parting.base else {}
-        for name in _agents(raw):
-            if name not in _agents(_raw(text)) and name not in _agents(base):
-                text, note = _with_agent(text, theirs.decode(), name)
+        for name in theirs.mapping("agents"):
+            if name not in record_of(text.encode()).mapping("agents") and name not in base:
+                text, note = _with_agent(text, content.decode(), name)
                 notes[note] = None
-        notes |= dict.fromkeys(_differences(_raw(text), raw))
+        notes |= dict.fromkeys(_differences(record_of(text.encode()).raw, theirs.raw))
     return Settled(text.encode(), list(notes))
-
-
-def _raw(text: str) -> Mapping[str, Any]:
-    """Read parameters without checking them."""
-    found = read_yaml(text, "params.yaml")
-    return found if isinstance(found, Mapping) else {}
-
-
-def _agents(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = value_at(raw, "agents")
-    return found if isinstance(found, Mapping) else {}
 
 
 def _new_mistakes(before: str, after: str) -> list[str]:
     """Return what does not fit in parameters and was not there before."""
-    known = {one.summary for one in study.examined(_raw(before))[1]}
-    return [one.summary for one in study.examined(_raw(after))[1] if one.summary not in known]
+    known = {one.summary for one in study.examined(record_of(before.encode()).raw)[1]}
+    found = study.examined(record_of(after.encode()).raw)[1]
+    return [one.summary for one in found if one.summary not in known]
 
 
 def _with_agent(text: str, theirs: str, name: str) -> tuple[str, str]:
     """Add an agent's entry; one that cannot stand beside ours is left out."""
     editor, out = text_editor(), StringIO()
     document = editor.load(text)
+    document["agents"] = document.get("agents") or {}
     document["agents"][name] = editor.load(theirs)["agents"][name]
     editor.dump(document, out)
     mistakes = _new_mistakes(text, out.getvalue())

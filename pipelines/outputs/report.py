@@ -11,14 +11,12 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from affectlake.brain.recordings.regions import regions
-from affectlake.errors import UsageError
+from affectlake.errors import UsageError, VersionError
 from affectlake.lake.files import layout
-from affectlake.lake.files.git import git
-from affectlake.lake.query import query
 from affectlake.lake.store.known_hashes import whole_files
 from affectlake.lake.store.versions import Manifest, Version, resolve
-from affectlake.lake.tables.contracts import contract
-from affectlake.pipelines.params.study import Params, parse
+from affectlake.pipelines.outputs.version_tables import VersionTables
+from affectlake.pipelines.params.record import record_at
 from affectlake.pipelines.steps.brain_arrays import METHODS
 from affectlake.report import (
     BrainInputs,
@@ -31,6 +29,7 @@ from affectlake.report import (
     render,
     render_comparison,
 )
+from affectlake.report.columns import COLUMNS
 from affectlake.report.figures.gallery import TOP
 from affectlake.report.figures.positions import Compared, compared, draw
 from affectlake.report.figures.svg import Figure
@@ -48,14 +47,14 @@ _CHOICES = """
 """
 
 
-def write_report(lake: Path, at: str = "", target: Path | None = None, *, pictures: bool = True) -> Path:
+def write_report(lake: Path, at: str | Version = "", target: Path | None = None, *, pictures: bool = True) -> Path:
     """Write the HTML report of a version and return its path.
 
     Parameters
     ----------
     lake : Path
         Root of the lake.
-    at : str
+    at : str or Version
         The version; the latest when empty.
     target : Path, optional
         Where to write it; ``storage/reports/VERSION.html`` by default.
@@ -70,7 +69,7 @@ def write_report(lake: Path, at: str = "", target: Path | None = None, *, pictur
     return path
 
 
-def write_figures(lake: Path, at: str = "", target: Path | None = None) -> list[Path]:
+def write_figures(lake: Path, at: str | Version = "", target: Path | None = None) -> list[Path]:
     """Write every figure of a version's report as SVG and PNG files, with the numbers behind each as CSV.
 
     Parameters
@@ -119,17 +118,26 @@ class Positions(NamedTuple):
     figure: Figure
 
 
-def positions(lake: Path, at: str = "") -> Positions:
+def positions(lake: Path, at: str | Version = "") -> Positions:
     """Return which positions the chat agents of a version choose, from its table ``order_effects``.
 
     Raises
     ------
     UsageError
         No chat agent has choices in that version.
+    VersionError
+        The version's table does not have what is needed.
     """
     version = resolve(lake, at)
-    effects = _table(lake, version, "order_effects", Manifest(lake, version.commit).tables())
-    chat = [name for name, agent in params_at(lake, version).agents.items() if agent.needs_server]
+    tables = VersionTables(lake, version, {"order_effects": COLUMNS["order_effects"]})
+    effects = tables.table("order_effects")
+    chat = record_at(lake, version).asked_agents
+    if tables.unread and not len(effects):
+        raise VersionError(
+            f"the positions chosen in {version.name} cannot be read",
+            found="; ".join(tables.said),
+            todo=f'`affectlake query "SELECT * FROM order_effects" --at {version.name}` gives what it has',
+        )
     if not len(effects):
         raise UsageError(
             f"no chat agent has choices in {version.name}",
@@ -142,14 +150,13 @@ def positions(lake: Path, at: str = "") -> Positions:
 
 def gather(lake: Path, version: Version) -> ReportInputs:
     """Return everything the report of `version` shows, from the tables of that version alone."""
-    manifest = Manifest(lake, version.commit)
-    params = params_at(lake, version)
-    present = manifest.tables()
-    whole = {name: _table(lake, version, name, present) for name in WHOLE}
+    params = record_at(lake, version)
+    tables = VersionTables(lake, version)
+    present = tables.present
     return ReportInputs(
         title="How do emotions differ?",
-        study=params.study,
-        synthetic=params.sources.kind == "synthetic",
+        study=params.text("study"),
+        synthetic=params.text("sources.kind") == "synthetic",
         version=VersionFacts(
             name=version.name,
             commit=version.commit,
@@ -159,13 +166,14 @@ def gather(lake: Path, version: Version) -> ReportInputs:
             message=version.changes,
         ),
         params=params.raw,
-        tables=table_sizes(manifest),
-        trial_counts=query(lake, _TRIALS, version.name).pl(),
-        choice_counts=query(lake, _CHOICES, version.name).pl(),
-        analyses={name: _table(lake, version, name, present) for name in ANALYSES if name in present},
-        thumbnails=_thumbnails(lake, version) if {"frames", "layouts"} <= set(present) else {},
-        brain=_brain(lake, version) if "group_stats" in present else None,
-        **whole,
+        tables=table_sizes(tables.manifest),
+        trial_counts=tables.rows(_TRIALS),
+        choice_counts=tables.rows(_CHOICES),
+        analyses={name: tables.table(name) for name in ANALYSES if name in present},
+        thumbnails=_thumbnails(tables),
+        brain=_brain(tables) if "group_stats" in present else None,
+        left_out=(*([f"params.yaml: {params.unreadable}"] if params.unreadable else []), *tables.said),
+        **{name: tables.table(name) for name in WHOLE},
     )
 
 
@@ -182,11 +190,11 @@ _FRAMES = """
 """
 
 
-def _thumbnails(lake: Path, version: Version) -> dict[int, bytes]:
+def _thumbnails(tables: VersionTables) -> dict[int, bytes]:
     from PIL import Image
 
     found = {}
-    for index, jpeg in query(lake, _FRAMES.format(top=TOP), version.name).fetchall():
+    for index, jpeg in tables.rows(_FRAMES.format(top=TOP)).iter_rows():
         image = Image.open(BytesIO(jpeg))
         image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
         small = BytesIO()
@@ -208,12 +216,11 @@ def _maps_sql(subject: str) -> str:
 _N_MAPS = " + ".join(f"(SELECT count(DISTINCT agent) FROM {one.table} WHERE basis = 'embedding')" for one in METHODS)
 
 
-def _brain(lake: Path, version: Version) -> BrainInputs:
-    def rows(sql: str) -> pl.DataFrame:
-        found: pl.DataFrame = query(lake, sql, version.name).pl()
-        return found
-
+def _brain(tables: VersionTables) -> BrainInputs | None:
+    rows = tables.rows
     subjects = rows("SELECT subject, count(*) AS n FROM voxels GROUP BY subject ORDER BY subject")
+    if not len(subjects):
+        return None
     block = block_of(int(subjects["n"].sum()) * int(rows(f"SELECT {_N_MAPS} AS n")["n"][0]))
     maps, volumes = pl.DataFrame(), []
     for at, name in enumerate(subjects["subject"]):
@@ -228,13 +235,6 @@ def _brain(lake: Path, version: Version) -> BrainInputs:
         subject=str(subjects["subject"][0]),
         maps=maps,
         volumes=on_one_grid(volumes),
-    )
-
-
-def params_at(lake: Path, version: Version) -> Params:
-    """Return the parameters that `version` was made with."""
-    return parse(
-        git(lake, "cat-file", "blob", f"{version.commit}:./{layout.PARAMS}"), f"{layout.PARAMS} of {version.name}"
     )
 
 
@@ -253,7 +253,7 @@ def table_sizes(manifest: Manifest) -> pl.DataFrame:
 
 def headlines(lake: Path, version: Version) -> list[str]:
     """Return the version's main numbers, one line per agent."""
-    rows = query(lake, _HEADLINES, version.name).pl()
+    rows = VersionTables(lake, version, {name: COLUMNS[name] for name in ("metrics", "layouts")}).rows(_HEADLINES)
     return [
         f"{row['agent']}: held-out accuracy {row['accuracy']:.2%}, top-3 nearest centroid {row['top3']:.2%}, "
         f"{row['n_labelled']} of {row['n_dimensions']} dimensions with r > 0.95 to one rating"
@@ -278,12 +278,3 @@ _HEADLINES = """
            any_value(n_labelled) AS n_labelled, any_value(n_dimensions) AS n_dimensions
     FROM metrics JOIN chosen USING (agent, seed) JOIN labels USING (agent) GROUP BY agent ORDER BY agent
 """
-
-
-def _table(lake: Path, version: Version, name: str, present: dict[str, list[str]]) -> pl.DataFrame:
-    if name not in present:
-        return pl.DataFrame(contract(name).schema.empty_table())
-    rows: pl.DataFrame = query(lake, f"SELECT * FROM {name}", version.name).pl()
-    schema = pl.DataFrame(contract(name).schema.empty_table()).schema
-    older = [pl.lit(None, kind).alias(column) for column, kind in schema.items() if column not in rows.columns]
-    return rows.with_columns(older)

@@ -128,7 +128,7 @@ def run(lake: Path, settings: tuple[str, ...]) -> None:
     with ending_at_once(say, "what had finished is kept, the version did not move; run it again to go on"):
         built = build(root, say)
     version = built.version or versions.resolve(root)
-    path = reporting.write_report(root, version.name)
+    path = reporting.write_report(root, version)
     made = _published(version) if built.version else f"{version.name} is up to date"
     say(f"{made} ({len(built.ran)} stages run, {len(built.skipped)} up to date)")
     for line in reporting.headlines(root, version):
@@ -238,7 +238,7 @@ def maps(folder: Path, lake: Path, at: str, surfaces: bool) -> None:
     from affectlake.lake import repository
     from affectlake.pipelines.outputs.nifti import write_maps
 
-    for path in write_maps(repository.find(lake), folder, at, surfaces):
+    for path in write_maps(repository.find(lake), folder, at, surfaces, say):
         click.echo(path)
 
 

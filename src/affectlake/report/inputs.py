@@ -68,7 +68,9 @@ class BrainInputs:
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """Everything that one report shows. Tables have the columns of ``schemas/tables``; any may be without rows.
+    """Everything that one report shows.
+
+    Tables have the columns of :data:`affectlake.report.columns.COLUMNS` and maybe others; any may be without rows.
 
     Parameters
     ----------
@@ -95,6 +97,8 @@ class ReportInputs:
         A small JPEG of stimuli with large weights, by ``stimulus_index``; empty where there are no videos.
     brain : BrainInputs, optional
         Left out for a study without brains.
+    left_out : tuple of str
+        What the version does not have of what is shown, one line each; empty for a version of today's contracts.
     """
 
     title: str
@@ -125,3 +129,4 @@ class ReportInputs:
         return own if len(own) else None
 
     brain: BrainInputs | None = None
+    left_out: tuple[str, ...] = ()

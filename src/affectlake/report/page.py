@@ -144,6 +144,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
             for row in inputs.tables.sort("table", "partition").to_dicts()
         ],
         "n_bytes": int(inputs.tables["n_bytes"].sum()),
+        "left_out": inputs.left_out,
         "params": yaml.safe_dump(_plain(inputs.params), sort_keys=False, allow_unicode=True, width=100),
         "strip": charts.strip,
         "spread": _spread,

@@ -326,14 +326,18 @@ def _iso(seconds: int, zone: str) -> str:
     return datetime.fromtimestamp(seconds, timezone(timedelta(minutes=minutes))).isoformat()
 
 
-def resolve(root: Path, name: str = "") -> Version:
+def resolve(root: Path, name: str | Version = "") -> Version:
     """Return the version called `name`: ``v3``, ``latest`` (also the empty name), or a prefix of its commit.
+
+    A version that is found already is returned as it is.
 
     Raises
     ------
     VersionError
         If there is no such version, the prefix fits several, or Git does not have its commit.
     """
+    if isinstance(name, Version):
+        return name
     known = list_versions(root)
     _refuse_odd(root, name, known)
     if not known:
