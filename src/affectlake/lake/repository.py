@@ -77,7 +77,8 @@ README = """\
 | `collecting/AGENT/` | answers that are in no version yet, each on disk before it counts | this machine |
 | `collecting/` | who collects (leases), the slots of schedules, the scheduler's own files | this machine |
 | `mlflow.db`, `mlflow/` | model runs and their files | this machine |
-| `scratch/`, `staging/` | checkpoints of running fits; tables not yet validated | this machine |
+| `scratch/` | what can be made again: checkpoints of running fits, the schema of `params.yaml` | this machine |
+| `staging/` | tables not yet validated | this machine |
 | `remote/` | the default DVC remote (`affectlake push`) | this machine |
 | `format` | the format of the lake; an affectlake that does not know it refuses | Git |
 
