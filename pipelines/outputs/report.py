@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -161,16 +162,26 @@ def gather(lake: Path, version: Version) -> ReportInputs:
         tables=table_sizes(manifest),
         trial_counts=query(lake, _TRIALS, version.name).pl(),
         choice_counts=query(lake, _CHOICES, version.name).pl(),
+        representatives=query(lake, _representatives(present), version.name).pl(),
         analyses={name: _table(lake, version, name, present) for name in ANALYSES if name in present},
-        thumbnails=_thumbnails(lake, version) if {"frames", "layouts"} <= set(present) else {},
+        thumbnails=_thumbnails(lake, version, present) if {"frames", "embeddings"} <= set(present) else {},
         brain=_brain(lake, version) if "group_stats" in present else None,
         **whole,
     )
 
 
+def _representatives(present: Mapping[str, object]) -> str:
+    """Return the query for the fit that stands for each agent of a version with these tables: ``agent, seed``."""
+    if "fits" in present:
+        return "SELECT agent, seed FROM fits WHERE representative ORDER BY ALL"
+    if "layouts" in present:  # versions older than the table: each agent's layout is of that fit
+        return "SELECT DISTINCT agent, seed FROM layouts ORDER BY ALL"
+    return "SELECT '' AS agent, 0 AS seed LIMIT 0"
+
+
 # the middle frame of each stimulus that is among the strongest of a dimension of a fit that is shown
 _FRAMES = """
-    WITH shown AS (SELECT DISTINCT agent, seed FROM layouts),
+    WITH shown AS ({shown}),
          ranked AS (
              SELECT stimulus_index,
                     row_number() OVER (PARTITION BY agent, dimension ORDER BY weight DESC, stimulus_index) AS place
@@ -181,11 +192,12 @@ _FRAMES = """
 """
 
 
-def _thumbnails(lake: Path, version: Version) -> dict[int, bytes]:
+def _thumbnails(lake: Path, version: Version, present: Mapping[str, object]) -> dict[int, bytes]:
     from PIL import Image
 
     found = {}
-    for index, jpeg in query(lake, _FRAMES.format(top=TOP), version.name).fetchall():
+    frames = _FRAMES.format(top=TOP, shown=_representatives(present))
+    for index, jpeg in query(lake, frames, version.name).fetchall():
         image = Image.open(BytesIO(jpeg))
         image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
         small = BytesIO()
@@ -251,7 +263,8 @@ def table_sizes(manifest: Manifest) -> pl.DataFrame:
 
 def headlines(lake: Path, version: Version) -> list[str]:
     """Return the version's main numbers, one line per agent."""
-    rows = query(lake, _HEADLINES, version.name).pl()
+    present = Manifest(lake, version.commit).tables()
+    rows = query(lake, _HEADLINES.format(chosen=_representatives(present)), version.name).pl()
     return [
         f"{row['agent']}: held-out accuracy {row['accuracy']:.2%}, top-3 nearest centroid {row['top3']:.2%}, "
         f"{row['n_labelled']} of {row['n_dimensions']} dimensions with r > 0.95 to one rating"
@@ -261,9 +274,9 @@ def headlines(lake: Path, version: Version) -> list[str]:
     ]
 
 
-# of each agent's fits, the one that its layout was drawn for: the lowest held-out loss
+# of each agent's fits, the one that stands for it
 _HEADLINES = """
-    WITH chosen AS (SELECT DISTINCT agent, seed FROM layouts),
+    WITH chosen AS ({chosen}),
          best AS (
              SELECT agent, dimension, max(value) AS r FROM metrics JOIN chosen USING (agent, seed)
              WHERE analysis = 'rating_correlation' GROUP BY ALL),

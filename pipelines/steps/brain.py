@@ -22,7 +22,7 @@ from affectlake.judge.vectors.ratings import rating_vectors
 from affectlake.pipelines.params.brain import Brain
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import EVERY_KIND, Frames, Tables, Work, step
-from affectlake.pipelines.steps.arrays import chosen_seed, fits
+from affectlake.pipelines.steps.arrays import representative
 from affectlake.pipelines.steps.brain_arrays import Subject, beta_rows, null_nan, subjects_of, wide_ratings
 from affectlake.pipelines.steps.brain_sources import recordings
 from affectlake.pipelines.steps.rows import frame
@@ -141,7 +141,7 @@ def _ceilings(kept: list[Kept]) -> list[dict[str, object]]:
 
 
 @step(
-    reads=("stimuli", "ratings", "voxels", "betas", "embeddings/{agent}", "learning_curves/{agent}"),
+    reads=("stimuli", "ratings", "voxels", "betas", "embeddings/{agent}", "fits/{agent}"),
     writes=("encoding_maps/{agent}", "encoding_weights/{agent}"),
     params=("seed", "brain.encoding", "agents.{agent}"),
     kinds=EVERY_KIND,
@@ -217,7 +217,7 @@ def _encoding_weights(agent: str, seed: int, subject: str, found: Encoding) -> p
         "betas",
         "stimulus_reliability",
         "embeddings/{agent}",
-        "learning_curves/{agent}",
+        "fits/{agent}",
     ),
     writes=("rsa_maps/{agent}",),
     params=("seed", "brain.searchlight", "brain.device", "agents.{agent}"),
@@ -396,12 +396,12 @@ def _folds(subject: Subject, params: Params) -> Folds:
 
 def _bases(tables: Tables, params: Params, work: Work) -> tuple[int, dict[str, Floats]]:
     """Return the seed of the agent's fit, and what is compared, (n_stimuli, d) each; nothing where there is no fit."""
-    every = fits(tables)
-    if not every:
+    chosen = representative(tables)
+    if chosen is None:
         work.say("no brain maps: no dimension of any fit survived pruning")
         return 0, {}
-    seed = chosen_seed(tables, every)
-    found: dict[str, Floats] = {"embedding": every[seed]}
+    seed, weights = chosen
+    found: dict[str, Floats] = {"embedding": weights}
     described, n_stimuli = params.agents[work.agent], tables["stimuli"].select(pl.len()).collect().item()
     if isinstance(described, RatingsAgent):
         found["vectors"] = rating_vectors(tables["ratings"].collect(), described.ratings, n_stimuli)

@@ -70,7 +70,7 @@ def test_a_build_is_one_version_of_all_tables(built: Path) -> None:
         "stimuli", "exclusions", "ratings", "captions", "features", "triplets", "choices", "embeddings",
         "learning_curves", "layouts", "metrics", "videos", "frames", "voxels", "betas", "stimulus_reliability",
         "noise_ceilings", "encoding_maps", "encoding_weights", "rsa_maps", "roi_scores", "group_stats", "labels",
-        "graph_nodes", "graph_edges", "sweeps", "comparisons", "community_overlaps",
+        "graph_nodes", "graph_edges", "sweeps", "comparisons", "community_overlaps", "fits",
     }  # fmt: skip
     assert len(tables["choices"]) == 3
 

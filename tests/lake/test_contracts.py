@@ -111,6 +111,14 @@ def test_a_broken_rule_is_named(case: str, tiny: dict[str, pl.DataFrame], tmp_pa
     assert all(failure.n_failed > 0 for failure in failures)
 
 
+def test_one_fit_stands_for_an_agent(tiny: dict[str, pl.DataFrame], tmp_path: Path) -> None:
+    two = pl.concat([tiny["fits"].with_columns(seed=pl.lit(seed, pl.Int32)) for seed in (0, 1)])
+    one = two.with_columns(representative=pl.col("seed") == 1)
+    assert broken_by("fits", one, tiny, tmp_path / "one") == []
+    (failure,) = broken_by("fits", two, tiny, tmp_path / "two")
+    assert (failure.rule, failure.columns, failure.n_failed) == ("unique", ("agent",), 2)
+
+
 def test_what_fails_goes_to_quarantine(tiny: dict[str, pl.DataFrame], tmp_path: Path) -> None:
     good = {"choices/tiny": tiny["choices"]}
     writing.write_outputs(tmp_path, "choose", good, lazy(tiny))

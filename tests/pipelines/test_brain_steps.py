@@ -25,6 +25,7 @@ from affectlake.pipelines.step import Frames, Work
 from affectlake.pipelines.steps import brain as brain_steps
 from affectlake.pipelines.steps import choices as choices_steps
 from affectlake.pipelines.steps import embedding as embedding_steps
+from affectlake.pipelines.steps import rows
 from affectlake.pipelines.steps import stimuli as stimuli_steps
 from tests.support.chat import ENTRY
 
@@ -58,13 +59,8 @@ def with_embedding(tables: Frames, params: Params, agent: str) -> Frames:
     which = params.agents[agent].ratings  # type: ignore[union-attr]
     vectors = choices_steps.rating_vectors(tables["ratings"], which, tables["stimuli"].height)
     weights = ((vectors - vectors.min(0)) / vectors.std(0)).astype(np.float32)
-    curves = {"agent": [agent], "seed": [0], "epoch": [1], "train_loss": [1.0], "test_loss": [1.0]}
-    return tables | {
-        "embeddings": embedding_steps._weights(agent, 0, weights),
-        "learning_curves": pl.DataFrame(
-            curves | {"test_accuracy": [0.5], "n_dimensions": [weights.shape[1]], "lapse": [0.0]}
-        ),
-    }
+    fit = {"agent": agent, "seed": 0, "n_dimensions": weights.shape[1], "held_out_loss": 1.0, "representative": True}
+    return tables | {"embeddings": embedding_steps._weights(agent, 0, weights), "fits": rows.frame("fits", [fit])}
 
 
 @pytest.fixture(scope="module")
@@ -243,6 +239,7 @@ def test_an_agent_without_an_embedding_has_no_maps_and_spoils_nothing(
 ) -> None:
     tables = with_embedding(world, PARAMS, "human-category")
     tables["embeddings"] = tables["embeddings"].head(0)
+    tables["fits"] = tables["fits"].with_columns(n_dimensions=pl.lit(0, pl.Int16))
     lines: list[str] = []
     here = work(tmp_path, "human-category", lines)
     made = brain_steps.encode_brains(lazy(tables), PARAMS, here) | brain_steps.search_brains(lazy(tables), PARAMS, here)
