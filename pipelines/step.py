@@ -112,7 +112,9 @@ def step(
     version : int
         To be raised when the code changes what it writes; a new version makes the step's outputs stale.
     params : tuple of str
-        Keys of ``params.yaml`` that the result depends on; ``{agent}`` stands for the agent.
+        Keys of ``params.yaml`` that the result depends on, and no others; ``{agent}`` stands for the agent,
+        ``{agents}`` for each fitted agent. A section stands for all its keys. A key that some kinds of an entry do not
+        have is left out for those.
     files : tuple of str
         Keys of ``params.yaml`` that hold paths of source files; one that is null is left out.
     kinds : tuple of {"ratings", "features", "chat"}

@@ -72,7 +72,13 @@ def ingest_brains(tables: Tables, params: Params, work: Work) -> Frames:
 @step(
     reads=("stimuli", "ratings", "voxels", "betas"),
     writes=("stimulus_reliability", "noise_ceilings"),
-    params=("seed", "brain.encoding", "brain.searchlight.n_stimuli"),
+    params=(
+        "seed",
+        "brain.encoding.outer_folds",
+        "brain.encoding.inner_folds",
+        "brain.encoding.by_run",
+        "brain.searchlight.n_stimuli",
+    ),
     section="brain",
     version=1,
 )
@@ -143,7 +149,7 @@ def _ceilings(kept: list[Kept]) -> list[dict[str, object]]:
 @step(
     reads=("stimuli", "ratings", "voxels", "betas", "embeddings/{agent}", "fits/{agent}"),
     writes=("encoding_maps/{agent}", "encoding_weights/{agent}"),
-    params=("seed", "brain.encoding", "agents.{agent}"),
+    params=("seed", "brain.encoding", "agents.{agent}.kind", "agents.{agent}.ratings"),
     kinds=EVERY_KIND,
     section="brain",
     version=1,
@@ -220,7 +226,16 @@ def _encoding_weights(agent: str, seed: int, subject: str, found: Encoding) -> p
         "fits/{agent}",
     ),
     writes=("rsa_maps/{agent}",),
-    params=("seed", "brain.searchlight", "brain.device", "agents.{agent}"),
+    params=(
+        "seed",
+        "brain.searchlight.radius_voxels",
+        "brain.searchlight.min_voxels",
+        "brain.searchlight.ranks",
+        "brain.searchlight.permutations",
+        "brain.device",
+        "agents.{agent}.kind",
+        "agents.{agent}.ratings",
+    ),
     kinds=EVERY_KIND,
     gpu=True,
     section="brain",

@@ -27,7 +27,18 @@ from affectlake.stimuli import prototypes
 @step(
     reads=("stimuli", "ratings", "triplets", "choices/{agent}", "embeddings/{agent}", "sweeps/{agent}"),
     writes=("metrics/{agent}",),
-    params=("seed", "geometry", "triplets.prototypes_per_category"),
+    params=(
+        "seed",
+        "spose.seeds",
+        "geometry.min_category_size",
+        "geometry.permutations",
+        "geometry.resamples",
+        "geometry.edge_threshold",
+        "geometry.absolute_edges",
+        "geometry.label_gap",
+        "sweeps.share",
+        "triplets.prototypes_per_category",
+    ),
     kinds=EVERY_KIND,
     version=2,
 )
@@ -56,7 +67,7 @@ def measure(tables: Tables, params: Params, work: Work) -> Frames:
 @step(
     reads=("stimuli", "ratings", "embeddings/{agent}"),
     writes=("labels/{agent}", "graph_nodes/{agent}", "graph_edges/{agent}"),
-    params=("seed", "geometry"),
+    params=("seed", "geometry.resamples", "geometry.edge_threshold", "geometry.absolute_edges", "geometry.label_gap"),
     kinds=EVERY_KIND,
     version=1,
 )
@@ -135,7 +146,13 @@ def _graph(weights: arrays.Embedding, params: Params, agent: str) -> EmotionGrap
         "graph_nodes/{agents}",
     ),
     writes=("comparisons", "community_overlaps"),
-    params=("seed", "agents", "geometry", "triplets.prototypes_per_category"),
+    params=(
+        "seed",
+        "agents.{agents}.kind",
+        "geometry.permutations",
+        "geometry.resamples",
+        "triplets.prototypes_per_category",
+    ),
     version=2,
 )
 def compare(tables: Tables, params: Params, work: Work) -> Frames:

@@ -123,6 +123,9 @@ def test_an_agent_taken_out_leaves_the_next_version_alone(lake: Path) -> None:
     before = affectlake("query", sql.format("@v1"), "--lake", lake, "--format", "csv").stdout.split()
     assert now == ["agent", "human-category", "human-dimension"]
     assert before == ["agent", "caption-tfidf", "human-category", "human-dimension"]
+    for table in ("group_stats", "comparisons", "community_overlaps"):  # they set agents beside one another
+        found = query(lake, f"SELECT DISTINCT agent FROM {table} ORDER BY agent").fetchall()
+        assert found == [("human-category",), ("human-dimension",)], table
     assert not (lake / "storage/tables/choices/caption-tfidf").exists()
 
 

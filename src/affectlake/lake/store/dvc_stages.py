@@ -83,9 +83,9 @@ def record_done(
         made.save()
         refuse_changed()
         made.commit()
-        lock = _lock(lake)
+        lock = read_lock(lake)
         stages = lock.get("stages", {}) | {stage: to_single_stage_lockfile(made)}
-        _write_lock(lake, {"schema": "2.0"} | lock | {"stages": stages})
+        write_lock(lake, {"schema": "2.0"} | lock | {"stages": stages})
         written = [layout.output_at(os.path.relpath(out.fs_path, repo.root_dir)) for out in made.outs]
     for output in filter(None, written):
         unmark(lake, output)
@@ -103,7 +103,7 @@ def forget_stages(lake: Path, keep: Collection[str]) -> list[str]:
     """
     manifest = Manifest(lake, "")
     made = set(manifest.made)
-    lock = _lock(lake)
+    lock = read_lock(lake)
     stages = lock.get("stages") or {}
     gone = [name for name, entry in manifest.stages.items() if name not in keep and is_step(name, entry.get("cmd"))]
     if gone:
@@ -111,7 +111,7 @@ def forget_stages(lake: Path, keep: Collection[str]) -> list[str]:
         lost = made - {layout.output_at(out["path"]) for entry in kept.values() for out in outs_of(entry)}
         folders = [own_path(lake, layout.table_folder(output)) for output in lost]
         # the tables go last: those of a stage that is not in the lock are nobody's, and harmless
-        _write_lock(lake, lock | {"stages": kept})
+        write_lock(lake, lock | {"stages": kept})
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
     return gone
@@ -119,16 +119,16 @@ def forget_stages(lake: Path, keep: Collection[str]) -> list[str]:
 
 def sort_lock(lake: Path) -> None:
     """Put the stages of ``dvc.lock`` in the order of their names: DVC appends them in the order in which they end."""
-    lock = _lock(lake)
+    lock = read_lock(lake)
     names = list(lock.get("stages", {}))
     if names != sorted(names):
-        _write_lock(lake, lock | {"stages": {name: lock["stages"][name] for name in sorted(names)}})
+        write_lock(lake, lock | {"stages": {name: lock["stages"][name] for name in sorted(names)}})
 
 
 def mend_lock(lake: Path, say: Callable[[str], None]) -> None:
     """Take the last commit's ``dvc.lock`` for one that DVC was cut off in writing; its stages then run again."""
     try:
-        _lock(lake)
+        read_lock(lake)
     except LakeError:
         pass
     else:
@@ -144,7 +144,7 @@ def mend_lock(lake: Path, say: Callable[[str], None]) -> None:
         (lake / layout.PIPELINE_LOCK).unlink()
 
 
-def _lock(lake: Path) -> dict[str, Any]:
+def read_lock(lake: Path) -> dict[str, Any]:
     """Read ``dvc.lock`` as DVC does: in YAML 1.2, in which ``1e-3`` is a number and ``yes`` a text."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
@@ -175,7 +175,7 @@ _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+|0o[0-7]+
 _LockDumper.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+.0123456789"))
 
 
-def _write_lock(lake: Path, lock: dict[str, Any]) -> None:
+def write_lock(lake: Path, lock: dict[str, Any]) -> None:
     text = yaml.dump(lock, Dumper=_LockDumper, sort_keys=False, allow_unicode=True)
     write_whole(lake / layout.PIPELINE_LOCK, text.encode())
 
