@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from affectlake.judge.trials.orders import ORDERS, balanced_orders, position_counts, shown
+from affectlake.judge.trials.orders import ORDERS, balanced_orders, order_codes, position_counts, shown
 from affectlake.triplets import sample_dyads
 
 Trials = np.ndarray
@@ -35,6 +35,7 @@ def test_every_stimulus_stands_equally_often_at_each_position(case: tuple[Trials
     codes = drawn(triplets, n_stimuli, seed)
     in_order = shown(triplets, codes)
     assert np.array_equal(np.sort(in_order, axis=1), triplets)  # each order shows its own three stimuli
+    assert np.array_equal(order_codes(triplets, in_order), codes)
     assert position_counts(in_order, n_stimuli).imbalance <= 1
 
 
