@@ -12,13 +12,14 @@ from typing import Any
 from affectlake.errors import LakeError
 from affectlake.lake.files import layout
 from affectlake.lake.files.atomic import write_whole
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.dvc_inputs import Inputs, reconcile
 from affectlake.pipelines.engine import shared_dvcfile
-from affectlake.pipelines.engine.graph import Stage, agents_of, named, stages, steps_of
+from affectlake.pipelines.engine.graph import Stage, agents_of, outputs_of, stages, steps_of
 from affectlake.pipelines.engine.parameters import keys_of
 from affectlake.pipelines.engine.source_files import source_paths
 from affectlake.pipelines.params.study import Params, load
-from affectlake.pipelines.step import Step
+from affectlake.pipelines.step import AGENTS, Step
 
 
 def render(params: Params) -> str:
@@ -89,20 +90,21 @@ def _field(key: str) -> str:
 def _body(step: Step, slot: str, keys: list[str], params: Params) -> dict[str, Any]:
     name = f"{step.name}@{slot}" if slot else step.name
     paths = source_paths(step, params)
-    deps = [f"{layout.TABLES}/{one}" for output in step.reads for one in named(output, slot, params)]
+    deps = [f"{layout.TABLES}/{output}" for one in step.reads for output in outputs_of(one, slot, params)]
     body: dict[str, Any] = {"cmd": f"affectlake step {name} --step-version {step.version}"}
     if paths or deps:
         body["deps"] = [*paths, *deps]
     if keys:
         body["params"] = keys
-    body["outs"] = [{f"{layout.TABLES}/{output.format(agent=slot)}": {"persist": True}} for output in step.writes]
+    outs = [output for one in step.writes for output in outputs_of(one, slot, params)]
+    body["outs"] = [{f"{layout.TABLES}/{output}": {"persist": True}} for output in outs]
     return body
 
 
 def _inputs(stage: Stage, params: Params) -> Inputs:
-    every = [output.removesuffix("/{agents}") for output in stage.step.reads if output.endswith("/{agents}")]
+    every_agents = [Output(output.table) for output in stage.step.reads if output.partition == AGENTS]
     return Inputs(
         keys_of(stage.step, stage.agent, params),
-        [f"{layout.TABLES}/{output}" for output in stage.reads],
-        [f"{layout.TABLES}/{table}" for table in every],
+        [str(output.folder) for output in stage.reads],
+        [str(output.folder) for output in every_agents],
     )

@@ -253,10 +253,9 @@ def table_sizes(manifest: Manifest) -> pl.DataFrame:
     rows = []
     for output, digest in sorted(manifest.digests.items()):
         files = whole_files(manifest, output)
-        table, _, partition = output.partition("/")
         n_bytes = sum(file.cached.stat().st_size for file in files)
         n_rows = sum(pq.read_metadata(file.cached).num_rows for file in files)
-        rows.append((table, partition, n_rows, len(files), n_bytes, digest.removesuffix(".dir")))
+        rows.append((output.table, output.partition, n_rows, len(files), n_bytes, digest.removesuffix(".dir")))
     names = ["table", "partition", "n_rows", "n_files", "n_bytes", "digest"]
     return pl.DataFrame(rows, schema=names, orient="row")
 
@@ -291,7 +290,7 @@ _HEADLINES = """
 """
 
 
-def _table(lake: Path, version: Version, name: str, present: dict[str, list[str]]) -> pl.DataFrame:
+def _table(lake: Path, version: Version, name: str, present: Mapping[str, object]) -> pl.DataFrame:
     if name not in present:
         return pl.DataFrame(contract(name).schema.empty_table())
     rows: pl.DataFrame = query(lake, f"SELECT * FROM {name}", version.name).pl()

@@ -60,7 +60,7 @@ def lake(built: Path, tmp_path: Path) -> Path:
 
 
 def hashes(lake: Path) -> dict[str, str]:
-    return dict(Manifest(lake, "").digests)
+    return {str(output): digest for output, digest in Manifest(lake, "").digests.items()}
 
 
 def test_a_build_is_one_version_of_all_tables(built: Path) -> None:
@@ -265,9 +265,8 @@ def test_sources_that_are_not_set_are_asked_for(tmp_path: Path) -> None:
 
 
 def test_every_command_is_in_the_readme() -> None:
-    from tests.support.lakes import ROOT
-
     from affectlake.cli.main import MODULES, cli
+    from tests.support.lakes import ROOT
 
     readme = (ROOT / "README.md").read_text()
     context = click.Context(cli)

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables.contracts import contract
 from affectlake.pipelines.engine.graph import stages
 from affectlake.pipelines.params import templates
@@ -208,5 +209,5 @@ def test_the_same_numbers_come_out_twice(analysed: dict[str, Frames]) -> None:
 
 def test_a_study_step_reads_the_outputs_of_all_agents() -> None:
     graph = stages(PARAMS)
-    assert {f"choices/{agent}" for agent in AGENTS} <= set(graph["compare"].reads)
+    assert {Output("choices", agent) for agent in AGENTS} <= set(graph["compare"].reads)
     assert list(graph).index("compare") > list(graph).index("describe@caption-tfidf")

@@ -17,6 +17,7 @@ from affectlake.judge.chat import ChatAgent
 from affectlake.judge.requests.answers import Reply, answered
 from affectlake.judge.responses.tables import response_rows
 from affectlake.judge.trials.plan import make_plan
+from affectlake.lake.files.outputs import Output
 from affectlake.pipelines.catalogue import STEPS
 from affectlake.pipelines.engine.graph import Stage, stages, upstream
 from affectlake.pipelines.engine.parameters import keys_of
@@ -152,25 +153,24 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     folder = tmp_path_factory.mktemp("lake")
     params = tiny_study(folder)
     graph = stages(params)
-    made: dict[str, pl.DataFrame] = {}
+    made: dict[Output, pl.DataFrame] = {}
     read: dict[str, set[str]] = {step: set() for step in STEPS}
     with pytest.MonkeyPatch.context() as monkeypatch:
         recorder = Recorder(monkeypatch)
         for name, stage in graph.items():
-            if "responses/tiny" in stage.reads:
-                known = {table: made[table].lazy() for table in ("stimuli", "captions", "frames", "triplets")}
-                made["responses/tiny"] = responses(known, params)
+            if Output("responses", "tiny") in stage.reads:
+                known = {table: made[Output(table)].lazy() for table in ("stimuli", "captions", "frames", "triplets")}
+                made[Output("responses", "tiny")] = responses(known, params)
             tables: dict[str, pl.LazyFrame] = {}
             for output in stage.reads:
-                table = output.partition("/")[0]
-                rows = made[output].lazy()
+                table, rows = output.table, made[output].lazy()
                 tables[table] = pl.concat([tables[table], rows]) if table in tables else rows
             scratch = tmp_path_factory.mktemp(name.replace("@", "-"))
             work = Work(stage.agent, folder, scratch, 1, lambda _: None, lambda _: None)
             recorder.read.clear()
             frames = stage.step.function(tables, params, work)
             read[stage.step.name] |= recorder.read
-            made |= {output: frames[output.partition("/")[0]] for output in stage.writes}
+            made |= {output: frames[output.table] for output in stage.writes}
     yield Run(params, graph, read)
 
 

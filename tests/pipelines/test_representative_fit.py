@@ -11,6 +11,7 @@ import yaml
 
 from affectlake.lake import repository
 from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.dvc_stages import record_done
 from affectlake.lake.store.versions import Version
 from affectlake.lake.tables.writing import write_outputs
@@ -104,7 +105,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Frames]:
 def published(lake: Path, study: dict[str, Frames], without: tuple[str, ...] = ()) -> Version:
     """Publish the study's tables as one version."""
     repository.init(lake, TEXT)
-    outputs = {f"{name}/{agent}" if agent else name: one for agent, frames in study.items()
+    outputs = {Output(name, agent): one for agent, frames in study.items()
                for name, one in frames.items() if name not in without}  # fmt: skip
     write_outputs(lake, "made", outputs, lazy(study[""]))
     outs = [{f"{layout.TABLES}/{output}": {"persist": True}} for output in outputs]

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from affectlake.lake import repository
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.dvc_stages import is_current
 from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.engine import dvcfile
@@ -85,7 +86,7 @@ def test_an_agent_taken_out_stales_what_sets_agents_beside_one_another(lake: Pat
     edit(lake / "params.yaml", lambda body: body["agents"].pop(DOTTED))
     assert stale(lake) == {"compare"}
     run(lake)
-    assert set(read_output(lake, "comparisons").collect()["agent"]) == {"human-category"}
+    assert set(read_output(lake, Output("comparisons")).collect()["agent"]) == {"human-category"}
 
 
 def test_a_section_that_was_recorded_says_what_its_keys_were(lake: Path) -> None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import polars as pl
 
 from affectlake.errors import UsageError, VersionError, nearest
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.known_hashes import whole_files
 from affectlake.lake.store.versions import File, Manifest, Version
 from affectlake.lake.tables import contracts
@@ -53,11 +54,11 @@ def diff(root: Path, before: Version, after: Version, table: str = "") -> list[O
     for output in changed_outputs(root, before, after, table):
         rows = diff_rows(root, before, after, output)
         schema = _schema_change(root, before, after, output)
-        found.append(OutputDiff(output, rows.added.height, rows.removed.height, rows.changed.height, schema))
+        found.append(OutputDiff(str(output), rows.added.height, rows.removed.height, rows.changed.height, schema))
     return found
 
 
-def changed_outputs(root: Path, before: Version, after: Version, table: str = "") -> list[str]:
+def changed_outputs(root: Path, before: Version, after: Version, table: str = "") -> list[Output]:
     """Return the outputs whose bytes differ between two versions.
 
     Raises
@@ -73,11 +74,11 @@ def changed_outputs(root: Path, before: Version, after: Version, table: str = ""
     return [
         output
         for output in outputs
-        if old.digests.get(output) != new.digests.get(output) and table in ("", output.partition("/")[0])
+        if old.digests.get(output) != new.digests.get(output) and table in ("", output.table)
     ]
 
 
-def diff_rows(root: Path, before: Version, after: Version, output: str) -> Rows:
+def diff_rows(root: Path, before: Version, after: Version, output: Output) -> Rows:
     """Return the rows of one output that were added, removed and changed, by the table's key.
 
     A column that one of the versions lacks, or that has types in them that cannot be compared, changes no row.
@@ -115,7 +116,7 @@ def diff_rows(root: Path, before: Version, after: Version, output: str) -> Rows:
     )
 
 
-def _files(root: Path, version: Version, output: str) -> list[File]:
+def _files(root: Path, version: Version, output: Output) -> list[File]:
     manifest = Manifest(root, version.commit)
     return whole_files(manifest, output) if output in manifest.digests else []
 
@@ -126,10 +127,9 @@ def _schemas(old: list[File], new: list[File]) -> tuple[pl.Schema, pl.Schema]:
     return then, now
 
 
-def _key(output: str, then: pl.Schema, now: pl.Schema) -> list[str]:
+def _key(output: Output, then: pl.Schema, now: pl.Schema) -> list[str]:
     """Return the columns that identify a row; they are in the contract, but not in the files."""
-    table = output.partition("/")[0]
-    known = contracts.contracts()
+    known, table = contracts.contracts(), output.table
     missing = [c for c in known[table].key if not _common(then.get(c), now.get(c))] if table in known else [table]
     if missing:
         raise VersionError(
@@ -149,7 +149,7 @@ def _common(one: pl.DataType | None, other: pl.DataType | None) -> pl.DataType |
     return next((known for known in (one, other, pl.Float64()) if str(known) == kind), None)
 
 
-def _schema_change(root: Path, before: Version, after: Version, output: str) -> str:
+def _schema_change(root: Path, before: Version, after: Version, output: Output) -> str:
     old, new = (_files(root, version, output) for version in (before, after))
     if not old or not new:
         return "" if old or new else "empty"

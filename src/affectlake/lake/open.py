@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from affectlake.errors import VersionError, nearest
 from affectlake.lake.diff import OutputDiff, diff
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.query import query
 from affectlake.lake.store.known_hashes import whole_files
 from affectlake.lake.store.root import find
@@ -123,14 +124,14 @@ class Lake:
             ``voxels`` by rising ``voxel_index``.
         """
         version = resolve(self.root, at)
-        manifest = Manifest(self.root, version.commit)
+        manifest, betas = Manifest(self.root, version.commit), Output("betas")
         known = self.table("betas", at).select(pl.col("subject").unique().sort()).collect()["subject"].to_list()
         if subject not in known:
             raise VersionError(
                 f"{version.name} has no subject {subject!r}", allowed=", ".join(known), todo=nearest(subject, known)
             )
-        parts = [file.cached for file in whole_files(manifest, "betas")]
-        return map_lists(self.root, parts, "pattern", "subject", subject, manifest.digests["betas"])
+        parts = [file.cached for file in whole_files(manifest, betas)]
+        return map_lists(self.root, parts, "pattern", "subject", subject, manifest.digests[betas])
 
     def diff(self, before: str, after: str, table: str = "") -> Listing[OutputDiff]:
         """Return how the outputs of two versions differ: rows added, removed and changed, by key."""

@@ -23,6 +23,7 @@ from affectlake.errors import LakeError
 from affectlake.lake.files import layout
 from affectlake.lake.files.atomic import write_whole
 from affectlake.lake.files.names import is_step, own_path
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.pinning import NOTHING, Pinned, show_pinned
 from affectlake.lake.store.unrecorded import mark_unrecorded, marked, unmark
 from affectlake.lake.store.versions import Manifest, content_at, outs_of
@@ -86,7 +87,7 @@ def record_done(
         lock = read_lock(lake)
         stages = lock.get("stages", {}) | {stage: to_single_stage_lockfile(made)}
         write_lock(lake, {"schema": "2.0"} | lock | {"stages": stages})
-        written = [layout.output_at(os.path.relpath(out.fs_path, repo.root_dir)) for out in made.outs]
+        written = [Output.at(os.path.relpath(out.fs_path, repo.root_dir)) for out in made.outs]
     for output in filter(None, written):
         unmark(lake, output)
 
@@ -108,8 +109,8 @@ def forget_stages(lake: Path, keep: Collection[str]) -> list[str]:
     gone = [name for name, entry in manifest.stages.items() if name not in keep and is_step(name, entry.get("cmd"))]
     if gone:
         kept = {name: stages[name] for name in stages if name not in gone}
-        lost = made - {layout.output_at(out["path"]) for entry in kept.values() for out in outs_of(entry)}
-        folders = [own_path(lake, layout.table_folder(output)) for output in lost]
+        lost = made - {Output.at(out["path"]) for entry in kept.values() for out in outs_of(entry)}
+        folders = [own_path(lake, output.folder) for output in lost]
         # the tables go last: those of a stage that is not in the lock are nobody's, and harmless
         write_lock(lake, lock | {"stages": kept})
         for folder in folders:
@@ -135,7 +136,7 @@ def mend_lock(lake: Path, say: Callable[[str], None]) -> None:
         return
     say(f"{layout.PIPELINE_LOCK} was half written; taking the last version's")
     folders = {path.parent for path in (lake / layout.TABLES).rglob("part-*.parquet")}
-    for output in filter(None, (layout.output_at(str(folder.relative_to(lake))) for folder in folders)):
+    for output in filter(None, (Output.at(str(folder.relative_to(lake))) for folder in folders)):
         mark_unrecorded(lake, output)
     content = content_at(lake, "HEAD", layout.PIPELINE_LOCK)
     if content is not None:
@@ -211,7 +212,7 @@ def refuse_cut_off(lake: Path) -> None:
 
 def _cut_off(lake: Path, modified: list[str]) -> list[str]:
     """Return which of the `modified` outputs carry the mark of a run cut off; marks of others are done with."""
-    found = {str(layout.TABLES / output): output for output in marked(lake)}
+    found = {str(output.folder): output for output in marked(lake)}
     for path in set(found) - set(modified):
         unmark(lake, found[path])
     return [path for path in modified if path in found]
@@ -234,7 +235,7 @@ def restore_missing(lake: Path, say: Callable[[str], None]) -> None:
 
 def _outputs(lake: Path, state: Literal["modified", "deleted"]) -> list[str]:
     """Return the tables that are in `state` against the working ``dvc.lock``; what else DVC tracks is the user's."""
-    tables = {str(layout.table_folder(output)) for output in Manifest(lake, "").digests}
+    tables = {str(output.folder) for output in Manifest(lake, "").digests}
     if not tables:
         return []
     for table in tables:
