@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -169,6 +170,7 @@ def gather(lake: Path, version: Version) -> ReportInputs:
         tables=table_sizes(tables.manifest),
         trial_counts=tables.rows(_TRIALS),
         choice_counts=tables.rows(_CHOICES),
+        representatives=tables.rows(_representatives(present)),
         analyses={name: tables.table(name) for name in ANALYSES if name in present},
         thumbnails=_thumbnails(tables),
         brain=_brain(tables) if "group_stats" in present else None,
@@ -177,9 +179,18 @@ def gather(lake: Path, version: Version) -> ReportInputs:
     )
 
 
+def _representatives(present: Mapping[str, object]) -> str:
+    """Return the query for the fit that stands for each agent of a version with these tables: ``agent, seed``."""
+    if "fits" in present:
+        return "SELECT agent, seed FROM fits WHERE representative ORDER BY ALL"
+    if "layouts" in present:  # versions older than the table: each agent's layout is of that fit
+        return "SELECT DISTINCT agent, seed FROM layouts ORDER BY ALL"
+    return "SELECT '' AS agent, 0 AS seed LIMIT 0"
+
+
 # the middle frame of each stimulus that is among the strongest of a dimension of a fit that is shown
 _FRAMES = """
-    WITH shown AS (SELECT DISTINCT agent, seed FROM layouts),
+    WITH shown AS ({shown}),
          ranked AS (
              SELECT stimulus_index,
                     row_number() OVER (PARTITION BY agent, dimension ORDER BY weight DESC, stimulus_index) AS place
@@ -194,7 +205,7 @@ def _thumbnails(tables: VersionTables) -> dict[int, bytes]:
     from PIL import Image
 
     found = {}
-    for index, jpeg in tables.rows(_FRAMES.format(top=TOP)).iter_rows():
+    for index, jpeg in tables.rows(_FRAMES.format(top=TOP, shown=_representatives(tables.present))).iter_rows():
         image = Image.open(BytesIO(jpeg))
         image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
         small = BytesIO()
@@ -243,17 +254,18 @@ def table_sizes(manifest: Manifest) -> pl.DataFrame:
     rows = []
     for output, digest in sorted(manifest.digests.items()):
         files = whole_files(manifest, output)
-        table, _, partition = output.partition("/")
         n_bytes = sum(file.cached.stat().st_size for file in files)
         n_rows = sum(pq.read_metadata(file.cached).num_rows for file in files)
-        rows.append((table, partition, n_rows, len(files), n_bytes, digest.removesuffix(".dir")))
+        rows.append((output.table, output.partition, n_rows, len(files), n_bytes, digest.removesuffix(".dir")))
     names = ["table", "partition", "n_rows", "n_files", "n_bytes", "digest"]
     return pl.DataFrame(rows, schema=names, orient="row")
 
 
 def headlines(lake: Path, version: Version) -> list[str]:
     """Return the version's main numbers, one line per agent."""
-    rows = VersionTables(lake, version, {name: COLUMNS[name] for name in ("metrics", "layouts")}).rows(_HEADLINES)
+    read = {name: COLUMNS[name] for name in ("metrics", "fits", "layouts")}
+    tables = VersionTables(lake, version, read)
+    rows = tables.rows(_HEADLINES.format(chosen=_representatives(tables.present)))
     return [
         f"{row['agent']}: held-out accuracy {row['accuracy']:.2%}, top-3 nearest centroid {row['top3']:.2%}, "
         f"{row['n_labelled']} of {row['n_dimensions']} dimensions with r > 0.95 to one rating"
@@ -263,9 +275,9 @@ def headlines(lake: Path, version: Version) -> list[str]:
     ]
 
 
-# of each agent's fits, the one that its layout was drawn for: the lowest held-out loss
+# of each agent's fits, the one that stands for it
 _HEADLINES = """
-    WITH chosen AS (SELECT DISTINCT agent, seed FROM layouts),
+    WITH chosen AS ({chosen}),
          best AS (
              SELECT agent, dimension, max(value) AS r FROM metrics JOIN chosen USING (agent, seed)
              WHERE analysis = 'rating_correlation' GROUP BY ALL),

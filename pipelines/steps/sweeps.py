@@ -89,7 +89,21 @@ def run_trials(one: Callable[[Trial], Row], asked: list[Trial], work: Work) -> l
 @step(
     reads=("stimuli", "triplets", "choices/{agent}", "embeddings/{agent}"),
     writes=("sweeps/{agent}",),
-    params=("seed", "spose", "sweeps", "agents.{agent}.l1"),
+    params=(
+        "seed",
+        "spose",
+        "sweeps.dimensions",
+        "sweeps.n_judgments",
+        "sweeps.judgments",
+        "sweeps.replicates",
+        "sweeps.recovered_r",
+        "sweeps.batch_size",
+        "sweeps.learning_rate",
+        "sweeps.max_epochs",
+        "sweeps.patience",
+        "sweeps.min_delta",
+        "agents.{agent}.l1",
+    ),
     kinds=EVERY_KIND,
     version=2,
 )

@@ -274,6 +274,7 @@ def step(name: str, lake: Path, step_version: int) -> None:
     from affectlake.errors import LakeError
     from affectlake.lake import repository
     from affectlake.pipelines.engine.graph import stage_named, stages
+    from affectlake.pipelines.engine.parameters import keys_of
     from affectlake.pipelines.engine.runner import run_stage
     from affectlake.pipelines.engine.source_files import SourceFiles
     from affectlake.pipelines.params.study import load
@@ -291,7 +292,7 @@ def step(name: str, lake: Path, step_version: int) -> None:
     outcome = run_stage(root, stage, params, lambda line: say(f"{name}: {line}"))
     sources.refuse_changed()
     now = load(root)
-    edited = [key for one in stage.step.params if now.at(key := one.format(agent=stage.agent)) != params.at(key)]
+    edited = [key for key in keys_of(stage.step, stage.agent, params) if now.at(key) != params.at(key)]
     if edited:  # DVC would record the values that the file has by now
         raise LakeError(
             f"params.yaml was changed while {name} ran; what it made is not recorded",
