@@ -1,4 +1,4 @@
-# The two that matter: `make demo` and `make test`. Both install what they need into .venv first.
+# Start with `make demo` and `make test`. Both install their requirements into .venv first.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,18 +8,18 @@ WORKERS ?= 2
 .PHONY: demo test test-soak test-vllm lint docs site benchmarks clean help
 
 help:
-	@echo "make demo        build the synthetic demo study in $(DEMO) and print where its report is"
+	@echo "make demo        build the synthetic demo study in $(DEMO) and print the path of its report"
 	@echo "make test        run the linters, type checks, import contracts and tests"
-	@echo "make test-soak   kill a collection two hundred times"
-	@echo "make test-vllm   ask real vLLM servers with tiny models (CPU build, an environment of its own; minutes)"
-	@echo "make docs        write every generated file anew"
-	@echo "make site        build the documentation site in scratch/site (an environment of its own)"
-	@echo "make benchmarks  measure speed side by side with peers (minutes)"
-	@echo "make clean       remove .venv and scratch/"
+	@echo "make test-soak   kill a collection two hundred times and check its answers (about ten minutes)"
+	@echo "make test-vllm   test against real vLLM servers with tiny models (CPU build in .venv-vllm; minutes)"
+	@echo "make docs        update every generated file"
+	@echo "make site        build the documentation site in scratch/site (MkDocs in .venv-docs)"
+	@echo "make benchmarks  compare speed with other packages (minutes)"
+	@echo "make clean       remove the virtual environments and scratch/"
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@echo "== installing into $(VENV) (three to five minutes the first time)"
-	@command -v $(PYTHON) >/dev/null || { echo "affectlake needs Python 3.11; found no $(PYTHON). Name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "affectlake needs Python 3.11, and there is no $(PYTHON); name one: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
@@ -43,11 +43,11 @@ test: lint
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-soak: $(VENV)/.installed
-	@echo "== two hundred kills (some ten minutes)"
+	@echo "== two hundred kills (about ten minutes)"
 	@$(BIN)/python -m pytest -s -m soak
 
 .venv-vllm/.installed: tests/vllm/requirements.lock
-	@echo "== installing vLLM's CPU build into .venv-vllm (some minutes the first time)"
+	@echo "== installing the CPU build of vLLM into .venv-vllm (several minutes the first time)"
 	$(PYTHON) -m venv .venv-vllm
 	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
 	@touch $@
@@ -66,7 +66,7 @@ docs: $(VENV)/.installed
 
 site: .venv-docs/.installed
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
-	@echo "read it: open scratch/site/index.html, or, with search: python -m http.server --directory scratch/site"
+	@echo "open scratch/site/index.html, or, to search: python -m http.server --directory scratch/site"
 
 benchmarks: $(VENV)/.installed
 	$(BIN)/python benchmarks/sampling.py
