@@ -147,7 +147,7 @@ def _ceilings(kept: list[Kept]) -> list[dict[str, object]]:
     params=("seed", "brain.encoding", "agents.{agent}"),
     kinds=EVERY_KIND,
     section="brain",
-    version=1,
+    version=2,
 )
 def encode_brains(tables: Tables, params: Params, work: Work) -> Frames:
     """Predict every voxel from the agent's embedding (and from the rating vectors behind it)."""
@@ -225,7 +225,7 @@ def _encoding_weights(agent: str, seed: int, subject: str, found: Encoding) -> p
     kinds=EVERY_KIND,
     gpu=True,
     section="brain",
-    version=1,
+    version=2,
 )
 def search_brains(tables: Tables, params: Params, work: Work) -> Frames:
     """Compare the geometry in the sphere around every voxel with the agent's."""
@@ -318,7 +318,7 @@ def score_regions(tables: Tables, params: Params, work: Work) -> Frames:
     reads=("voxels", "roi_scores/{agents}", "encoding_maps/{agents}", "rsa_maps/{agents}"),
     writes=("group_stats",),
     section="brain",
-    version=1,
+    version=2,
 )
 def compare_brains(tables: Tables, params: Params, work: Work) -> Frames:
     """Test, per region, whether one agent's alignment is higher than another's across subjects."""

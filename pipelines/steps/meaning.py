@@ -31,7 +31,7 @@ from affectlake.stimuli import prototypes
     writes=("metrics/{agent}",),
     params=("seed", "geometry", "triplets.prototypes_per_category"),
     kinds=EVERY_KIND,
-    version=2,
+    version=3,
 )
 def measure(tables: Tables, params: Params, work: Work) -> Frames:
     """Measure each fit: prediction, ceiling, classes, ratings, reproducibility, graph, components, saturation."""
@@ -60,7 +60,7 @@ def measure(tables: Tables, params: Params, work: Work) -> Frames:
     writes=("labels/{agent}", "graph_nodes/{agent}", "graph_edges/{agent}"),
     params=("seed", "geometry"),
     kinds=EVERY_KIND,
-    version=1,
+    version=2,
 )
 def describe(tables: Tables, params: Params, work: Work) -> Frames:
     """Name each dimension after its ratings, and join the dimensions that correlate into a graph."""
@@ -130,7 +130,7 @@ def _graph(weights: arrays.Embedding, params: Params, agent: str) -> EmotionGrap
     reads=("ratings", "stimuli", "triplets", "choices/{agents}", "embeddings/{agents}", "graph_nodes/{agents}"),
     writes=("comparisons", "community_overlaps"),
     params=("seed", "agents", "geometry", "triplets.prototypes_per_category"),
-    version=1,
+    version=2,
 )
 def compare(tables: Tables, params: Params, work: Work) -> Frames:
     """Set every agent beside every other: human consistency, agreement on the same triplets, alike communities."""

@@ -63,7 +63,7 @@ def response_batches(responses: pl.LazyFrame, *columns: str) -> Iterator[pl.Data
         "agents.{agent}.sampling",
     ),
     kinds=("chat",),
-    version=2,
+    version=3,
 )
 def choose_by_chat(tables: Tables, params: Params, work: Work) -> Frames:
     """Read the stored answers: which stimulus each names, and why some name none."""

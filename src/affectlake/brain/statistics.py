@@ -34,17 +34,13 @@ def paired_t_test(a: NDArray[np.floating], b: NDArray[np.floating]) -> PairedTes
     a, b : float (n_subjects,)
         One value of each subject.
     """
-    both = ~(np.isnan(a) | np.isnan(b))
-    difference = np.asarray(a[both] - b[both], dtype=np.float64)
-    n = len(difference)
-    if n < 2:
-        return PairedTest(float(difference.mean()) if n else float("nan"), float("nan"), float("nan"), n)
-    spread = float(difference.std(ddof=1))
-    mean = float(difference.mean())
-    if spread == 0:
+    difference = np.asarray(a - b, dtype=np.float64)
+    difference = difference[~np.isnan(difference)]
+    n, mean = len(difference), float(difference.mean()) if len(difference) else float("nan")
+    if n < 2 or np.ptp(difference) == 0:
         return PairedTest(mean, float("nan"), float("nan"), n)
-    t = mean / (spread / np.sqrt(n))
-    return PairedTest(mean, float(t), float(2.0 * stats.t.sf(abs(t), n - 1)), n)
+    found = stats.ttest_1samp(difference, 0.0)
+    return PairedTest(mean, float(found.statistic), float(found.pvalue), n)
 
 
 def correlation_p_values(r: NDArray[np.floating], n: int) -> Array:
@@ -82,12 +78,9 @@ def benjamini_hochberg(p: NDArray[np.floating]) -> Array:
     float64 (m,)
         The smallest rate at which each would be called significant.
     """
-    found = np.full(len(p), np.nan)
-    tested = np.flatnonzero(~np.isnan(p))
-    order = tested[np.argsort(p[tested], kind="stable")]
-    m = len(order)
-    scaled = p[order] * m / np.arange(1, m + 1)
-    found[order] = np.minimum.accumulate(scaled[::-1])[::-1].clip(max=1.0)
+    found, tested = np.full(len(p), np.nan), ~np.isnan(p)
+    if tested.any():
+        found[tested] = stats.false_discovery_control(p[tested])
     return found
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from affectlake.cli.options import AT, JSON, LAKE, SET
+from affectlake.cli.options import AT, JSON, LAKE, SET, VERSION
 from affectlake.errors import AffectlakeError, UsageError, nearest
 from affectlake.process.environment import compute_on_one_thread, configure_process
 from affectlake.process.streams import open_closed_streams
@@ -75,7 +75,7 @@ def _renamed(command: click.Command | None, earlier: str) -> click.Command:
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="affectlake")
+@VERSION
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def cli(debug: bool) -> None:
     """Ask models how emotions differ, keep every answer in exact versions, compare with people and brains."""

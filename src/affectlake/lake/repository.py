@@ -9,7 +9,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Literal
 
@@ -24,9 +23,20 @@ from affectlake.lake.store.lake_format import write_format
 from affectlake.lake.store.merges import refuse_unjoined
 from affectlake.lake.store.pinning import NOTHING, Pinned
 from affectlake.lake.store.root import find as find  # noqa: PLC0414 (those who write ask for it here)
+from affectlake.lake.store.step_versions import changed_steps
 from affectlake.lake.store.tags import TAGS, next_name
 from affectlake.lake.store.tracked import tracked
-from affectlake.lake.store.versions import CODE_TRAILER, File, Manifest, Version, last_sound, list_versions, resolve
+from affectlake.lake.store.versions import (
+    CODE_TRAILER,
+    STEPS_TRAILER,
+    File,
+    Manifest,
+    Version,
+    last_sound,
+    list_versions,
+    resolve,
+)
+from affectlake.process.code_version import code_version
 from affectlake.process.file_lock import file_lock
 
 # what a version's commit holds; the tables themselves are in DVC's cache, named by dvc.lock
@@ -322,5 +332,6 @@ def describe(name: str, manifest: Manifest, old: Manifest | None, how: str = "")
     lines += [f"  {path}: changed (not a table)" for path in sorted(others) if others[path] != known.get(path)]
     how = how or f"{len(lines) or 1} outputs changed"
     lines = lines or ["  parameters only"]
-    code = f"{CODE_TRAILER}: {installed_version('affectlake')}"
-    return "\n".join([f"{name}: {how}", "", *lines, "", code, ""])
+    steps = changed_steps(manifest, old)
+    trailers = [f"{CODE_TRAILER}: {code_version()}", *([f"{STEPS_TRAILER}: {steps}"] if steps else [])]
+    return "\n".join([f"{name}: {how}", "", *lines, "", *trailers, ""])

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import chisquare
 
 
 class PositionShares(NamedTuple):
@@ -22,7 +23,7 @@ class PositionShares(NamedTuple):
     chi_square : float
         Pearson's statistic against equal shares, two degrees of freedom; NaN without choices.
     p_value : float
-        Its level: ``exp(-chi_square / 2)``, which is the chi-square survival function for two degrees of freedom.
+        Its level.
     """
 
     counts: NDArray[np.int64]
@@ -72,11 +73,10 @@ def position_shares(positions: NDArray[np.int8]) -> PositionShares:
     if len(positions) and not np.isin(positions, (1, 2, 3)).all():
         raise ValueError(f"positions are 1, 2 or 3, not {np.setdiff1d(positions, (1, 2, 3))[:5].tolist()}")
     counts = np.bincount(positions, minlength=4)[1:].astype(np.int64)
-    n = int(counts.sum())
-    if not n:
+    if not counts.any():
         return PositionShares(counts, float("nan"), float("nan"))
-    chi_square = float(((counts - n / 3) ** 2).sum() / (n / 3))
-    return PositionShares(counts, chi_square, float(np.exp(-chi_square / 2)))
+    found = chisquare(counts)
+    return PositionShares(counts, float(found.statistic), float(found.pvalue))
 
 
 def flip_rate(triplet: NDArray[np.int64], odd: NDArray[np.int32], code: NDArray[np.int64]) -> FlipRate:

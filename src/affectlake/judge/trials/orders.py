@@ -17,8 +17,9 @@ equally often at each position, whatever the trials are. It is drawn here in thr
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from affectlake.process.compiled import njit
 
 ORDERS = np.array([(1, 2, 3), (1, 3, 2), (2, 1, 3), (2, 3, 1), (3, 1, 2), (3, 2, 1)], dtype=np.int8)
 """(6, 3): the member of (i, j, k), from 1, that each order shows at the first, second and third position."""
@@ -72,7 +73,7 @@ def shown(triplets: NDArray[np.int32], codes: NDArray[np.uint8]) -> NDArray[np.i
     return np.take_along_axis(triplets, ORDERS[codes].astype(np.intp) - 1, axis=1)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _next(state):  # type: ignore[no-untyped-def]
     """Advance SplitMix64, whose state is a one-element array, and return 64 random bits."""
     state[0] += np.uint64(0x9E3779B97F4A7C15)
@@ -82,13 +83,13 @@ def _next(state):  # type: ignore[no-untyped-def]
     return z ^ (z >> np.uint64(31))
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _below(state, n):  # type: ignore[no-untyped-def]
     """Return a random number in [0, n), n < 2**32."""
     return np.int64(((_next(state) >> np.uint64(32)) * np.uint64(n)) >> np.uint64(32))
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _ports(flat, n_stimuli, state):  # type: ignore[no-untyped-def]
     """Cut the stimuli into slots of three ports and give each edge a port; return both directions of the map.
 
@@ -120,7 +121,7 @@ def _ports(flat, n_stimuli, state):  # type: ignore[no-untyped-def]
     return edge_at, port_of
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _match(port_of, state):  # type: ignore[no-untyped-def]
     """Return the edge (from 0 to 2) by which each trial is matched to a slot, all slots different.
 
@@ -157,7 +158,7 @@ def _match(port_of, state):  # type: ignore[no-untyped-def]
     return trials[:, 3].astype(np.uint8)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _colour(flat, n_stimuli, seed):  # type: ignore[no-untyped-def]
     """Return a position, 0 to 2, for each entry of the flattened triplets."""
     state = np.array([seed], np.uint64)

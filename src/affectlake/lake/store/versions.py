@@ -28,12 +28,14 @@ from affectlake.lake.store.tags import commits_of, is_version_name, number, refe
 
 _AUTHOR = re.compile(r"^author (.*?) ?<[^>\n]*> (\d{1,11}) ([+-][01]\d[0-5]\d)$", re.MULTILINE)
 CODE_TRAILER = "Affectlake-Code"
+STEPS_TRAILER = "Affectlake-Steps"
 
 
 class Version(NamedTuple):
     """One version: its name, commit, when (ISO 8601), who made it, with which affectlake, and what changed.
 
-    Time and author are empty if Git does not have its commit.
+    Time and author are empty if Git does not have its commit. `steps` are those whose version changed since the
+    version before, such as ``embed 3 -> 4``; versions made before 0.2.0 say nothing of it.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Version(NamedTuple):
     author: str
     code_version: str
     changes: str
+    steps: str = ""
 
     @property
     def is_lost(self) -> bool:
@@ -306,10 +309,15 @@ def _version(name: str, commit: str, text: str) -> Version:
     heads, _, message = text.partition("\n\n")
     signed = _AUTHOR.search(heads)
     lines = message.strip().splitlines() or ["its commit cannot be read"]
-    code = next((line.split(": ", 1)[1] for line in lines if line.startswith(f"{CODE_TRAILER}: ")), "unknown")
+    code, steps = _trailer(lines, CODE_TRAILER) or "unknown", _trailer(lines, STEPS_TRAILER)
     changes = [line.strip() for line in lines[1:] if line.startswith("  ")]
     author, created = (signed[1], _iso(int(signed[2]), signed[3])) if signed else ("", "")
-    return Version(name, commit, created, author, code, "; ".join(changes) or lines[0])
+    return Version(name, commit, created, author, code, "; ".join(changes) or lines[0], steps)
+
+
+def _trailer(lines: Sequence[str], name: str) -> str:
+    """Return what a trailer of a commit's message says; empty if the message has none of that name."""
+    return next((line.split(": ", 1)[1] for line in lines if line.startswith(f"{name}: ")), "")
 
 
 def _iso(seconds: int, zone: str) -> str:
