@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from affectlake.cli import reference
+from affectlake.lake import repository
 from affectlake.lake.tables import dictionary
 from affectlake.pipelines.catalogue import STEPS
 from affectlake.pipelines.engine import dvcfile, fingerprints
@@ -63,6 +64,7 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/cli.md": reference.render,
     "docs/tables.md": dictionary.render,
     "docs/steps.md": _steps,
+    "storage/README.md": lambda: repository.README,
     "params.yaml": _params,
     "dvc.yaml": _pipeline,
     "pipelines/engine/fingerprints.json": _fingerprints,
