@@ -39,6 +39,7 @@ ANALYSES = ("labels", "graph_nodes", "graph_edges", "sweeps", "comparisons", "co
 WHOLE = ("stimuli", "ratings", "captions", "exclusions", "metrics", "embeddings", "layouts", "learning_curves")
 
 THUMBNAIL_PIXELS = 128
+WHOLE_BRAIN = "all"
 
 _TRIALS = "SELECT trial_set, split, count(*) AS n_triplets FROM triplets GROUP BY ALL ORDER BY ALL"
 _CHOICES = """
@@ -204,13 +205,19 @@ _FRAMES = """
 def _thumbnails(tables: VersionTables) -> dict[int, bytes]:
     from PIL import Image
 
-    found = {}
-    for index, jpeg in tables.rows(_FRAMES.format(top=TOP, shown=_representatives(tables.present))).iter_rows():
-        image = Image.open(BytesIO(jpeg))
-        image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+    found, n_unknown = {}, 0
+    for index, picture in tables.rows(_FRAMES.format(top=TOP, shown=_representatives(tables.present))).iter_rows():
+        try:
+            image = Image.open(BytesIO(picture))
+            image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+        except OSError:
+            n_unknown += 1
+            continue
         small = BytesIO()
-        image.save(small, "JPEG", quality=75)
+        (image if image.mode in ("L", "RGB") else image.convert("RGB")).save(small, "JPEG", quality=75)
         found[index] = small.getvalue()
+    if n_unknown:
+        tables.unread["frames"] = f"{n_unknown:,} pictures are of a format that cannot be shown"
     return found
 
 
@@ -238,11 +245,16 @@ def _brain(tables: VersionTables) -> BrainInputs | None:
         own = rows(_maps_sql(name))
         maps = own if at == 0 else maps
         volumes.append(make_volume(name, rows(f"SELECT * FROM voxels WHERE subject = '{name}'"), own, block))
+    scores, named = rows("SELECT * FROM roi_scores ORDER BY ALL"), regions()
+    others = sorted(set(scores["region"]) - {*named, WHOLE_BRAIN})  # as they were called then
     return BrainInputs(
-        scores=rows("SELECT * FROM roi_scores ORDER BY ALL"),
+        scores=scores,
         stats=rows("SELECT * FROM group_stats ORDER BY ALL"),
         ceilings=rows("SELECT * FROM noise_ceilings ORDER BY ALL"),
-        regions=tuple((one.key, one.group, one.name) for one in regions().values()),
+        regions=(
+            *((one.key, one.group, one.name) for one in named.values()),
+            *((name, "cortical", name) for name in others),
+        ),
         subject=str(subjects["subject"][0]),
         maps=maps,
         volumes=on_one_grid(volumes),

@@ -238,7 +238,7 @@ def _trials(trial_counts: pl.DataFrame) -> list[dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     for trial_set, split, n in trial_counts.select("trial_set", "split", "n_triplets").sort("trial_set").iter_rows():
         row = rows.setdefault(trial_set, {"trial_set": trial_set, "train": 0, "test": 0})
-        row[split] += n
+        row[split] = row.get(split, 0) + n
     return list(rows.values())
 
 
