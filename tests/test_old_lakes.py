@@ -174,7 +174,7 @@ def test_every_version_is_checked_out_with_the_bytes_that_were_published(old: Ol
         assert {str(output): digest for output, digest in manifest.digests.items()} == version["digests"]
         for output in manifest.digests:
             files = manifest.files(output)
-            places = [root / "storage/tables" / output / file.path.name for file in files]
+            places = [root / output.folder / file.path.name for file in files]
             assert known_md5s(root, places) == [file.md5 for file in files], output
     status = subprocess.run(["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True, check=True)
     assert status.stdout == ""

@@ -115,7 +115,7 @@ def sweep(tables: Tables, params: Params, work: Work) -> Frames:
     if min(len(train), len(test)) < MIN_JUDGMENTS or not fits:
         work.say(f"no sweep: {len(train):,} judgments to learn from, {len(test):,} held out")
         return {"sweeps": frame("sweeps", [])}
-    reference = fits[min(fits)]
+    reference = fits[min(fits)]  # a yardstick: any fit will do, as long as it is the same for every trial
 
     def one(trial: Trial) -> Row:
         names = ("sweeps", work.agent, trial.sweep, trial.setting, trial.replicate)

@@ -27,6 +27,7 @@ from affectlake.pipelines.step import Work
 from affectlake.pipelines.steps.responses import materials, trials_of
 from affectlake.spose.settings import FewJudgments, Settings
 from tests.judge.test_vision import clip
+from tests.stimuli.test_emotion import rows_of_captions, rows_of_ratings, write
 from tests.support.chat import ENTRY
 from tests.support.chat_lakes import SETTINGS
 
@@ -51,6 +52,7 @@ BRAIN = {
 MODEL = {"name": "vision", "library": "transformers", "model": "clip"}
 
 SECTIONS: Mapping[type, str] = {
+    study.EmotionSources: "sources",
     study.SyntheticSources: "sources",
     study.Triplets: "triplets",
     study.Geometry: "geometry",
@@ -219,6 +221,20 @@ def test_a_step_that_reads_a_section_of_several_kinds_depends_on_its_kind(run: R
                 assert covered(f"{section}.kind", set(keys)), stage.name
         if "agents.{agent}.ratings" in stage.step.params and len(stage.step.kinds) > 1:
             assert f"agents.{stage.agent}.kind" in keys
+
+
+def test_published_ratings_have_keys_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "ratings.csv", rows_of_ratings())
+    write(tmp_path / "captions.csv", rows_of_captions())
+    files = ("sources.ratings=ratings.csv", "sources.captions=captions.csv", "sources.exclude=[2]")
+    params = parse(override(templates.starting_params("emotion"), files))
+    recorder, tables = Recorder(monkeypatch), dict[str, pl.LazyFrame]()
+    for name in ("ingest", "decode"):
+        recorder.read.clear()
+        work = Work("", tmp_path, tmp_path, 1, lambda _: None, lambda _: None)
+        tables |= {table: rows.lazy() for table, rows in STEPS[name].function(tables, params, work).items()}
+        own = {key for key in keys_of(STEPS[name], "", params) if key.startswith("sources.")}
+        assert own == {key for key in recorder.read if key.startswith("sources.")} | {"sources.kind"}
 
 
 @pytest.mark.parametrize(
