@@ -34,7 +34,7 @@ from affectlake.brain.encoding.gram import GramSolver
 from affectlake.brain.encoding.reliability import leave_one_out, most_reliable
 from affectlake.brain.searchlight import kernels
 from affectlake.brain.searchlight.search import search
-from affectlake.brain.searchlight.spheres import Spheres, make_spheres, mask_voxels, sphere_offsets
+from affectlake.brain.searchlight.spheres import Spheres, make_spheres, sphere_offsets
 from affectlake.rsm import correlation_rsm
 
 DIMENSIONS, AGENTS, RADIUS = 30, 5, 3
@@ -64,7 +64,7 @@ def make_world(n: int, n_voxels: int) -> World:
         part += (agents[0] @ rng.normal(size=(DIMENSIONS, part.shape[1])) * 0.2).astype(np.float32)
         part -= part.mean(0)
         part /= part.std(0)
-    spheres = make_spheres(mask_voxels(mask.reshape((side,) * 3)), sphere_offsets(RADIUS))
+    spheres = make_spheres(np.argwhere(mask.reshape((side,) * 3)), sphere_offsets(RADIUS))
     return World(agents, responses, spheres, nested_folds(n, 5, 6, rng))
 
 

@@ -109,7 +109,7 @@ def by_affectlake(url: str, n: int, concurrency: int, told: Callable[[Progress],
     limits = Limits(concurrency=concurrency, start=concurrency)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, Journal(Path(folder) / "answers.sqlite") as journal:
         questions = make_questions(n, padding=PADDING)
-        account = collect(questions, journal, Target((url,), "tiny"), limits, n_planned=n, progress=told)
+        account = collect(questions, journal, Target((url,), "tiny"), limits, progress=told)
         assert (account.ending, account.n_answered) == ("complete", n), account
         started = time.perf_counter()
         n_drained = 0

@@ -24,9 +24,9 @@ from affectlake.pipelines.engine.graph import Stage, stage_named, stages, upstre
 from affectlake.pipelines.engine.runner import run_stage, workers
 from affectlake.pipelines.engine.source_files import SourceFiles
 from affectlake.pipelines.params.study import Params, load
-from affectlake.pipelines.stored import FEWEST_ANSWERS
 from affectlake.process.interrupts import told_at_the_end
 from affectlake.secrets import hide
+from affectlake.triplets import MIN_JUDGMENTS
 
 RETRIES = 2
 GPU_TAG = "gpu"
@@ -62,7 +62,7 @@ def build(lake: Path, say: Callable[[str], None]) -> Built:
         dvcfile.write(lake, params)
         pinned = {layout.PARAMS: params.text, layout.PIPELINE: (lake / layout.PIPELINE).read_bytes()}
         for agent in waiting_agents(params):
-            few = f"fewer than {FEWEST_ANSWERS} answers to the main set" if agent in params.collected else "no answers"
+            few = f"fewer than {MIN_JUDGMENTS} answers to the main set" if agent in params.collected else "no answers"
             say(f"{agent} has {few} yet, so its fit waits: ask it with `affectlake collect {agent}`")
         gone = forget_stages(lake, stages(params))
         if gone:

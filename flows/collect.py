@@ -68,7 +68,7 @@ class Wanted:
     retry_failed : bool
         Ask only what failed for good before.
     proposed : bool
-        Ask only what `affectlake plan` proposed last.
+        Ask only what `affectlake propose` proposed last.
     share : Share or None
         Ask only this share of the questions; None: every one.
     """
@@ -335,7 +335,6 @@ class _Run:
                 journal,
                 target,
                 Limits(concurrency=self.agent.in_flight),
-                n_planned=plan.n_left,
                 retry_failed=self.wanted.retry_failed,
                 stops=[self.held.lost],
                 progress=lambda now: self.show(Shown(before + now.n_answered + now.n_failed, self.n_wanted, now)),
@@ -405,7 +404,7 @@ def estimated(lake: Path, wanted: Wanted, say: Say, show: Callable[[Shown], None
         raise CollectionError(
             f"{agent.name} cannot be measured",
             found="too few of its questions were answered",
-            todo="see its failures: `affectlake collection status`",
+            todo="see its failures: `affectlake status`",
         )
     return found
 

@@ -72,7 +72,6 @@ def try_canaries(
                 journal,
                 Target(urls, agent.model, agent.api_key_env),
                 Limits(concurrency=agent.in_flight),
-                n_planned=n_wanted,
                 retry_failed=True,
                 stops=[held.lost],
                 progress=lambda now: show(Shown(now.n_held + now.n_answered + now.n_failed, n_wanted, now)),

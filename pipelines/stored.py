@@ -7,30 +7,28 @@ from pathlib import Path
 import polars as pl
 
 from affectlake.errors import UsageError
-from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.versions import Manifest
 from affectlake.lake.tables.parts import part_files, scan_grown
+from affectlake.triplets import MIN_JUDGMENTS
 
 GROWING = "responses"
 """The table that grows; each agent's is one output, ``responses/AGENT``."""
 
 PROPOSED = "proposals"
-"""The table of what `affectlake plan` proposes; it grows as well, by one round at a time."""
-
-FEWEST_ANSWERS = 100
-"""Fewer answers to the main set than this are not fitted: there might be none among those held out."""
+"""The table of what `affectlake propose` proposes; it grows as well, by one round at a time."""
 
 
 def collected(lake: Path) -> frozenset[str]:
     """Return the agents that have answers, whether ``params.yaml`` still names them or not."""
-    outputs = (output.partition("/") for output in Manifest(lake, "").collected)
-    return frozenset(agent for table, _, agent in outputs if table == GROWING)
+    return frozenset(output.partition for output in Manifest(lake, "").collected if output.table == GROWING)
 
 
 def fittable(lake: Path) -> frozenset[str]:
-    """Return the agents of :func:`collected` with `FEWEST_ANSWERS` answers or more to the main set.
+    """Return the agents of :func:`collected` with `MIN_JUDGMENTS` answers or more to the main set.
 
-    One whose parts are not in the folder is taken to have them.
+    Of fewer, there might be none among those held out. An agent whose parts are not in the folder is taken to have
+    them.
     """
     return frozenset(agent for agent in collected(lake) if _fittable(_parts(lake, agent)))
 
@@ -61,13 +59,13 @@ def last_proposed(lake: Path, agent: str, trial_set: str) -> pl.DataFrame:
         raise UsageError(
             f"nothing of the trial set {trial_set} is proposed for {agent}",
             allowed="main" if rows is not None else "",
-            todo=f"let triplets be proposed: `affectlake plan {agent}`, or collect without --proposed",
+            todo=f"let triplets be proposed: `affectlake propose {agent}`, or collect without --proposed",
         )
     return rows.select("i", "j", "k")
 
 
 def _parts(lake: Path, agent: str, table: str = GROWING) -> list[Path]:
-    return part_files(lake / layout.table_folder(f"{table}/{agent}"))
+    return part_files(lake / Output(table, agent).folder)
 
 
 def _fittable(parts: list[Path]) -> bool:
@@ -75,6 +73,6 @@ def _fittable(parts: list[Path]) -> bool:
     for part in parts:
         rows = scan_grown([part], GROWING).filter((pl.col("trial_set") == "main") & pl.col("error_kind").is_null())
         found += int(rows.select(pl.len()).collect().item())
-        if found >= FEWEST_ANSWERS:
+        if found >= MIN_JUDGMENTS:
             return True
     return not parts

@@ -7,11 +7,10 @@ concurrency limit of Prefect's would add nothing but a slot that stays taken whe
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
@@ -44,6 +43,7 @@ from affectlake.pipelines.collection.publishing import leases
 from affectlake.pipelines.params.schedules import Schedule
 from affectlake.pipelines.params.study import load
 from affectlake.process import lease
+from affectlake.process.file_lock import file_lock
 
 TAG = "affectlake"
 STOPPED_WITHIN_S = 90.0  # half a minute for answers on their way, and time to publish
@@ -74,7 +74,10 @@ def serve(lake: Path, say: Say) -> None:
             f"{lake / layout.PARAMS} has no schedules",
             wanted="schedules: {nightly: {agent: NAME, cron: '0 2 * * *', limit: 100000}}",
         )
-    with _alone(lake), prefect_server(lake, say) as server:
+    lock = lake / layout.COLLECTING / "serve.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    busy = f"the schedules of {lake} are being served"
+    with file_lock(lock, "affectlake serve", busy=busy, todo="stop it first"), prefect_server(lake, say) as server:
         runner = Runner(name=f"affectlake-{os.getpid()}", limit=None, pause_on_shutdown=False)
         served = _Served(lake, say)
         with get_client(sync_client=True) as client:
@@ -168,7 +171,7 @@ class _Served:
             n = "1 slot was" if len(missed) == 1 else f"{len(missed):,} slots were"
             self.say(
                 f"{schedule.name}: {n} missed while nobody served and will not be made up; to run on purpose:"
-                f" affectlake serve --backfill {schedule.name} --from {first} --to {last}"
+                f" affectlake schedule backfill {schedule.name} --from {first} --to {last}"
             )
         for slot in passed[len(missed) :][-1:]:
             key = f"{deployment} {slot.isoformat()}"
@@ -259,21 +262,3 @@ async def _see_scheduled(deployments: dict[str, UUID]) -> None:
                 )
             else:
                 await asyncio.sleep(2)
-
-
-@contextmanager
-def _alone(lake: Path) -> Iterator[None]:
-    """Hold the lock of serving; the kernel takes it from a holder that dies."""
-    path = lake / layout.COLLECTING / "serve.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            handle.seek(0)
-            found = f"process {handle.read().strip()}"
-            raise LakeError(f"the schedules of {lake} are being served", found=found, todo="stop it first") from error
-        handle.truncate(0)
-        handle.write(str(os.getpid()))
-        handle.flush()
-        yield

@@ -20,6 +20,7 @@ from affectlake import triplets as trials
 from affectlake.errors import UsageError
 from affectlake.judge.chat import ChatAgent
 from affectlake.lake import repository
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.recovery import recover
 from affectlake.lake.store.versions import Version
 from affectlake.lake.tables import appending
@@ -35,9 +36,7 @@ from affectlake.seeds import generator
 from affectlake.spose.curve import Epoch
 from affectlake.spose.model import score
 from affectlake.spose.proposing import draw_informative, expected_information, fit_members
-
-FEWEST_HELD_OUT = 100
-"""With fewer held-out judgments a fit cannot tell when to stop, and proposals are drawn at random."""
+from affectlake.triplets import MIN_JUDGMENTS
 
 Rows = NDArray[np.int32]
 
@@ -160,7 +159,7 @@ def propose(
     n_held_out = min(max(0, wanted.held_out - n_test), -(-n // 10), len(known.open_test))
     held_out = _Chosen("held_out", "test", trials.sample_rows(known.open_test, n_held_out, rng), None)
     n_left = min(n - n_held_out, len(known.open_train))
-    enough = len(known.train) >= wanted.random_per_stimulus * known.n_stimuli and n_test >= FEWEST_HELD_OUT
+    enough = len(known.train) >= wanted.random_per_stimulus * known.n_stimuli and n_test >= MIN_JUDGMENTS
     if enough and n_left:
         chosen, fits = _informative(params, name, known, n_left, rng, progress)
     else:
@@ -179,7 +178,7 @@ def _next_round(lake: Path, name: str) -> int:
 def _known(lake: Path, agent: ChatAgent, progress: Callable[[str], None]) -> _Known:
     """Read what the agent has answered of the main set, and what of it is open: askable, and without a response."""
     shown_as = "captions" if agent.asking.modality == "captions" else "frames"
-    tables = {table: read_output(lake, table) for table in ("stimuli", "triplets", shown_as)}
+    tables = {table: read_output(lake, Output(table)) for table in ("stimuli", "triplets", shown_as)}
     main = tables["triplets"].filter(pl.col("trial_set") == "main").select(*TRIPLET, "split").sort(TRIPLET).collect()
     every = np.ascontiguousarray(main.select(TRIPLET).to_numpy().astype(np.int32))
     is_test = (main["split"] == "test").to_numpy()
@@ -241,7 +240,7 @@ def _publish(lake: Path, name: str, number: int, n_judgments: int, chosen: pl.Da
         pl.all(),
         pl.lit(n_judgments, dtype=pl.Int32).alias("n_judgments"),
     )
-    with repository.writing(lake, f"affectlake plan {name}", wait_s=float("inf"), say=say):
+    with repository.writing(lake, f"affectlake propose {name}", wait_s=float("inf"), say=say):
         recover(lake, say)
-        appending.append(lake, f"{PROPOSED}/{name}", frame.sort(contract(PROPOSED).key), {})
+        appending.append(lake, Output(PROPOSED, name), frame.sort(contract(PROPOSED).key), {})
         return publish_grown(lake, say)

@@ -154,7 +154,7 @@ def _publish(lake: Path, agent: ChatAgent, journal: Journal, say: Say) -> Publis
     if n_set_aside:
         say(
             f"{agent.name}: {n_set_aside:,} answers cannot be published and are kept in quarantine; "
-            "`affectlake collection status` says why"
+            "`affectlake status` says why"
         )
     n_added = 0
     with repository.writing(lake, f"affectlake collect {agent.name}", wait_s=float("inf"), say=say):

@@ -17,14 +17,13 @@ from affectlake.pipelines.outputs.surfaces import draw_surfaces
 from affectlake.pipelines.outputs.version_tables import VersionTables
 from affectlake.pipelines.params.brain import PycortexSurfaces
 from affectlake.pipelines.params.record import StudyRecord, record_at
+from affectlake.pipelines.steps.brain_arrays import METHODS
 from affectlake.report.columns import COLUMNS, Columns
-
-MAPS = (("encoding", "encoding_maps", "encoding_r"), ("searchlight", "rsa_maps", "rho"))
 
 _MAP = ("agent", "subject", "basis", "voxel_index")
 _READ: dict[str, Columns] = {
     "voxels": COLUMNS["voxels"],
-    **{table: Columns((*_MAP, value)) for _, table, value in MAPS},  # a voxel without a value has none in the image
+    **{table: Columns((*_MAP, value)) for _, table, value in METHODS},  # a voxel without a value has none in the image
     "encoding_weights": Columns(("agent", "subject", "dimension", "voxel_weights")),
 }
 
@@ -82,7 +81,7 @@ def write_maps(
         own_folder = folder / file_name(str(subject))
         quoted = str(subject).replace("'", "''")
         only = f"WHERE subject = '{quoted}'"
-        for method, table, value in MAPS:
+        for method, table, value in METHODS:
             maps = _rows(tables, f"{table} {only}")
             for (agent, basis), one in maps.group_by("agent", "basis", maintain_order=True):
                 path = own_folder / file_name(f"{agent}_{method}_{basis}.nii.gz")

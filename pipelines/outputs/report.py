@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +18,7 @@ from affectlake.lake.store.known_hashes import whole_files
 from affectlake.lake.store.versions import Manifest, Version, resolve
 from affectlake.pipelines.outputs.version_tables import VersionTables
 from affectlake.pipelines.params.record import record_at
+from affectlake.pipelines.steps.brain_arrays import METHODS
 from affectlake.report import (
     BrainInputs,
     ReportInputs,
@@ -169,6 +171,7 @@ def gather(lake: Path, version: Version) -> ReportInputs:
         tables=table_sizes(tables.manifest),
         trial_counts=tables.rows(_TRIALS),
         choice_counts=tables.rows(_CHOICES),
+        representatives=tables.rows(_representatives(present)),
         analyses={name: tables.table(name) for name in ANALYSES if name in present},
         thumbnails=_thumbnails(tables),
         brain=_brain(tables) if "group_stats" in present else None,
@@ -177,9 +180,18 @@ def gather(lake: Path, version: Version) -> ReportInputs:
     )
 
 
+def _representatives(present: Mapping[str, object]) -> str:
+    """Return the query for the fit that stands for each agent of a version with these tables: ``agent, seed``."""
+    if "fits" in present:
+        return "SELECT agent, seed FROM fits WHERE representative ORDER BY ALL"
+    if "layouts" in present:  # versions older than the table: each agent's layout is of that fit
+        return "SELECT DISTINCT agent, seed FROM layouts ORDER BY ALL"
+    return "SELECT '' AS agent, 0 AS seed LIMIT 0"
+
+
 # the middle frame of each stimulus that is among the strongest of a dimension of a fit that is shown
 _FRAMES = """
-    WITH shown AS (SELECT DISTINCT agent, seed FROM layouts),
+    WITH shown AS ({shown}),
          ranked AS (
              SELECT stimulus_index,
                     row_number() OVER (PARTITION BY agent, dimension ORDER BY weight DESC, stimulus_index) AS place
@@ -194,7 +206,7 @@ def _thumbnails(tables: VersionTables) -> dict[int, bytes]:
     from PIL import Image
 
     found, n_unknown = {}, 0
-    for index, picture in tables.rows(_FRAMES.format(top=TOP)).iter_rows():
+    for index, picture in tables.rows(_FRAMES.format(top=TOP, shown=_representatives(tables.present))).iter_rows():
         try:
             image = Image.open(BytesIO(picture))
             image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
@@ -209,16 +221,17 @@ def _thumbnails(tables: VersionTables) -> dict[int, bytes]:
     return found
 
 
-_MAPS = """
-    SELECT agent, method, voxel_index, value FROM (
-        SELECT agent, subject, basis, voxel_index, 'encoding' AS method, encoding_r AS value FROM encoding_maps
-        UNION ALL SELECT agent, subject, basis, voxel_index, 'searchlight', rho FROM rsa_maps
-    ) WHERE basis = 'embedding' AND subject = '{subject}' ORDER BY ALL
-"""  # a subject's name is letters, digits, - and _
-_N_MAPS = """
-    SELECT (SELECT count(DISTINCT agent) FROM encoding_maps WHERE basis = 'embedding')
-         + (SELECT count(DISTINCT agent) FROM rsa_maps WHERE basis = 'embedding') AS n
-"""
+def _maps_sql(subject: str) -> str:
+    """Return the query for one subject's maps by the agents' embeddings, of both methods."""
+    each = [
+        f"SELECT agent, '{method}' AS method, voxel_index, {value} AS value FROM {table}"
+        f" WHERE basis = 'embedding' AND subject = '{subject}'"  # a subject's name is letters, digits, - and _
+        for method, table, value in METHODS
+    ]
+    return f"SELECT * FROM ({' UNION ALL '.join(each)}) ORDER BY ALL"
+
+
+_N_MAPS = " + ".join(f"(SELECT count(DISTINCT agent) FROM {one.table} WHERE basis = 'embedding')" for one in METHODS)
 
 
 def _brain(tables: VersionTables) -> BrainInputs | None:
@@ -226,10 +239,10 @@ def _brain(tables: VersionTables) -> BrainInputs | None:
     subjects = rows("SELECT subject, count(*) AS n FROM voxels GROUP BY subject ORDER BY subject")
     if not len(subjects):
         return None
-    block = block_of(int(subjects["n"].sum()) * int(rows(_N_MAPS)["n"][0]))
+    block = block_of(int(subjects["n"].sum()) * int(rows(f"SELECT {_N_MAPS} AS n")["n"][0]))
     maps, volumes = pl.DataFrame(), []
     for at, name in enumerate(subjects["subject"]):
-        own = rows(_MAPS.format(subject=name))
+        own = rows(_maps_sql(name))
         maps = own if at == 0 else maps
         volumes.append(make_volume(name, rows(f"SELECT * FROM voxels WHERE subject = '{name}'"), own, block))
     scores, named = rows("SELECT * FROM roi_scores ORDER BY ALL"), regions()
@@ -253,17 +266,18 @@ def table_sizes(manifest: Manifest) -> pl.DataFrame:
     rows = []
     for output, digest in sorted(manifest.digests.items()):
         files = whole_files(manifest, output)
-        table, _, partition = output.partition("/")
         n_bytes = sum(file.cached.stat().st_size for file in files)
         n_rows = sum(pq.read_metadata(file.cached).num_rows for file in files)
-        rows.append((table, partition, n_rows, len(files), n_bytes, digest.removesuffix(".dir")))
+        rows.append((output.table, output.partition, n_rows, len(files), n_bytes, digest.removesuffix(".dir")))
     names = ["table", "partition", "n_rows", "n_files", "n_bytes", "digest"]
     return pl.DataFrame(rows, schema=names, orient="row")
 
 
 def headlines(lake: Path, version: Version) -> list[str]:
     """Return the version's main numbers, one line per agent."""
-    rows = VersionTables(lake, version, {name: COLUMNS[name] for name in ("metrics", "layouts")}).rows(_HEADLINES)
+    read = {name: COLUMNS[name] for name in ("metrics", "fits", "layouts")}
+    tables = VersionTables(lake, version, read)
+    rows = tables.rows(_HEADLINES.format(chosen=_representatives(tables.present)))
     return [
         f"{row['agent']}: held-out accuracy {row['accuracy']:.2%}, top-3 nearest centroid {row['top3']:.2%}, "
         f"{row['n_labelled']} of {row['n_dimensions']} dimensions with r > 0.95 to one rating"
@@ -273,9 +287,9 @@ def headlines(lake: Path, version: Version) -> list[str]:
     ]
 
 
-# of each agent's fits, the one that its layout was drawn for: the lowest held-out loss
+# of each agent's fits, the one that stands for it
 _HEADLINES = """
-    WITH chosen AS (SELECT DISTINCT agent, seed FROM layouts),
+    WITH chosen AS ({chosen}),
          best AS (
              SELECT agent, dimension, max(value) AS r FROM metrics JOIN chosen USING (agent, seed)
              WHERE analysis = 'rating_correlation' GROUP BY ALL),

@@ -1,41 +1,35 @@
-"""Cron expressions, read strictly: five fields, of which every one can come true. When they do is Prefect's business.
+"""Cron expressions, checked by cronsim before Prefect sees them. When they are due is computed elsewhere, by Prefect.
 
-Every expression accepted here means the same to every cron; Prefect's own reader takes more, and says less of mistakes.
+A field is what every cron reads: numbers, names, ranges, steps and lists. What Prefect reads otherwise than cronsim
+(``6-6`` is every day to it) or not at all (``5L``) is refused. If both kinds of day are restricted, Prefect runs when
+either matches, ``*/2`` included; some crons want both.
 """
 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from datetime import datetime
+
+from cronsim import CronSim, CronSimError
 
 from affectlake.errors import UsageError
 
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_LONGEST_MONTH = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)  # days, February in a leap year
+_FIELDS = {  # CronSim's attribute that holds the values of the field, and which values are allowed
+    "minute": ("minutes", "0 to 59"),
+    "hour": ("hours", "0 to 23"),
+    "day of month": ("days", "1 to 31"),
+    "month": ("months", "1 to 12, or jan to dec"),
+    "day of week": ("weekdays", "0 to 7, or sun to sat"),
+}
+_FORMS = "ranges from the smaller to the larger (1-5), *, steps of 1 or more (*/15, 8-18/2), and lists of these (1,15)"
 _EXAMPLE = "minute hour day-of-month month day-of-week, such as '0 2 * * *' (every night at 2)"
-_ITEM = re.compile(r"(?:\*|(?P<first>\w+)(?:-(?P<last>\w+))?)(?:/(?P<step>\d+))?")
-
-
-class _Field(NamedTuple):
-    name: str
-    least: int
-    most: int
-    words: tuple[str, ...] = ()
-    words_from: int = 0
-
-
-_FIELDS = (
-    _Field("minute", 0, 59),
-    _Field("hour", 0, 23),
-    _Field("day of month", 1, 31),
-    _Field("month", 1, 12, _MONTHS, 1),
-    _Field("day of week", 0, 7, _DAYS),
-)
+_VALUE = r"(?:\d+|[a-z]{3})"
+_ITEM = re.compile(rf"{_VALUE}|(?:\*|{_VALUE}-{_VALUE})(?:/\d+)?", re.IGNORECASE | re.ASCII)
+_ANY_TIME = datetime(2000, 1, 1)
 
 
 def check_cron(where: str, text: str) -> None:
-    """Refuse what is no cron expression, or one that never comes true.
+    """Refuse what is not a cron expression, or one that never comes true.
 
     Parameters
     ----------
@@ -53,38 +47,28 @@ def check_cron(where: str, text: str) -> None:
     """
     fields = text.split()
     if len(fields) != len(_FIELDS):
-        raise UsageError(f"{where} is no cron expression", wanted=f"five fields: {_EXAMPLE}", found=repr(text))
-    values = [_values(where, field, words) for field, words in zip(_FIELDS, fields, strict=True)]
-    _, _, days, months, _ = values
-    if all(min(days) > _LONGEST_MONTH[month - 1] for month in months):
-        raise UsageError(f"{where} never comes: no such month has {min(days)} days", found=repr(text), wanted=_EXAMPLE)
+        raise UsageError(f"{where} is not a cron expression", wanted=f"five fields: {_EXAMPLE}", found=repr(text))
+    for at, (name, (_, values)) in enumerate(_FIELDS.items()):
+        if not all(_is_valid(at, item) for item in fields[at].split(",")):
+            raise UsageError(f"{where}: {name} is not valid", found=repr(fields[at]), allowed=f"{values}, {_FORMS}")
+    try:
+        CronSim(f"* * {fields[2]} {fields[3]} *", _ANY_TIME)
+    except CronSimError:
+        raise UsageError(
+            f"{where} never comes: no such month has such a day", found=repr(text), wanted=_EXAMPLE
+        ) from None
 
 
-def _values(where: str, field: _Field, words: str) -> set[int]:
-    """Return the values that a field names."""
-    found: set[int] = set()
-    for item in words.split(","):
-        match = _ITEM.fullmatch(item)
-        if match is None or (match["step"] and match["first"] and not match["last"]):
-            raise _refused(where, field, words, "a number, a range such as 1-5, * or */15, or a list of those")
-        first = field.least if match["first"] is None else _value(where, field, words, match["first"])
-        last = first if match["first"] else field.most
-        last = last if match["last"] is None else _value(where, field, words, match["last"])
-        step = int(match["step"] or 1)
-        if last < first or step < 1 or (match["last"] and last == first):  # to Prefect's reader 6-6 is every one
-            raise _refused(where, field, words, "a range from the smaller to the larger, a step of 1 or more")
-        found.update(range(first, last + 1, step))
-    return found
+def _is_valid(at: int, item: str) -> bool:
+    """Return whether one item of the list in the field at position `at` means the same to cronsim and to Prefect."""
+    span, _, _ = item.partition("/")
+    try:
+        CronSim(_alone(at, item), _ANY_TIME)
+        values: set[int] = getattr(CronSim(_alone(at, span), _ANY_TIME), list(_FIELDS.values())[at][0])
+    except (CronSimError, ValueError):  # ValueError: more digits than int() reads
+        return False
+    return bool(_ITEM.fullmatch(item)) and ("-" not in span or len(values) > 1)
 
 
-def _value(where: str, field: _Field, words: str, word: str) -> int:
-    if word.lower() in field.words:
-        return field.words.index(word.lower()) + field.words_from
-    if not word.isascii() or not word.isdecimal() or not field.least <= int(word) <= field.most:
-        named = f", or {', '.join(field.words)}" if field.words else ""
-        raise _refused(where, field, words, f"{field.least} to {field.most}{named}")
-    return int(word)
-
-
-def _refused(where: str, field: _Field, words: str, allowed: str) -> UsageError:
-    return UsageError(f"{where}: {field.name} is no legal value", found=repr(words), allowed=allowed)
+def _alone(at: int, field: str) -> str:
+    return " ".join(field if position == at else "*" for position in range(len(_FIELDS)))

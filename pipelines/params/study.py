@@ -86,7 +86,7 @@ class Sweeps(_Section):
 
 
 class Few(_Section):
-    """How agents whose l1 is ``auto`` are fitted, and what `affectlake plan` fits: to few judgments."""
+    """How agents whose l1 is ``auto`` are fitted, and what `affectlake propose` fits: to few judgments."""
 
     priors: list[Annotated[float, Field(gt=0)]] = Field(default=[*FewJudgments.priors], min_length=1)
     learning_rate: float = Field(default=FewJudgments.learning_rate, gt=0)
@@ -97,7 +97,7 @@ class Few(_Section):
 
 
 class Proposals(_Section):
-    """How `affectlake plan` chooses what to ask next."""
+    """How `affectlake propose` chooses what to ask next."""
 
     n_members: int = Field(default=4, ge=2)
     share: float = Field(default=0.06, gt=0, le=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from affectlake import triplets as trials
-from affectlake.geometry.reproducibility import consensus_seed
+from affectlake.judge.vectors.ratings import RatingMatrix, rating_matrix
 from affectlake.pipelines.step import Tables
 
 TRIPLET = ["i", "j", "k"]
@@ -22,14 +21,6 @@ class Answers(NamedTuple):
 
     triplets: NDArray[np.int32]
     odd: NDArray[np.int32]
-
-
-class Ratings(NamedTuple):
-    """Mean ratings (n_stimuli, n_ratings), their names and families; no columns where there are none."""
-
-    scores: NDArray[np.float64]
-    names: list[str]
-    families: list[str]
 
 
 def judged(tables: Tables, split: str) -> NDArray[np.int32]:
@@ -71,24 +62,19 @@ def fits(tables: Tables) -> dict[int, Embedding]:
     return {seed: embedding(tables, seed) for seed in seeds(tables)}
 
 
-def best_seed(curves: pl.LazyFrame, among: Collection[int]) -> int:
-    """Return which of the seeds `among` has the lowest held-out loss at any epoch (the smaller seed of equals)."""
-    own = curves.filter(pl.col("seed").is_in(list(among)))
-    best = own.group_by("seed").agg(pl.col("test_loss").min()).sort("test_loss", "seed")
-    return int(best.select("seed").head(1).collect().item())
+def held_out_losses(tables: Tables) -> dict[int, float]:
+    """Return the lowest held-out loss of every fit, by its seed; fits without a dimension are among them."""
+    best = tables["learning_curves"].group_by("seed").agg(pl.col("test_loss").min()).sort("seed").collect()
+    return dict(best.iter_rows())
 
 
-def chosen_seed(tables: Tables, among: Mapping[int, Embedding]) -> int:
-    """Return the seed of the fit that stands for the agent: the consensus; of one or two the lowest held-out loss."""
-    return consensus_seed(among) if len(among) > 2 else best_seed(tables["learning_curves"], among)
+def representative(tables: Tables) -> tuple[int, Embedding] | None:
+    """Return the seed and the embedding of the fit that stands for the agent; None if no fit kept a dimension."""
+    chosen = tables["fits"].filter("representative", pl.col("n_dimensions") > 0).select("seed").collect()
+    return (chosen.item(), embedding(tables, chosen.item())) if len(chosen) else None
 
 
-def ratings(tables: Tables) -> Ratings:
-    """Return the ratings of every stimulus, columns in the order of the table."""
-    rows = tables["ratings"].collect()
-    n_stimuli = tables["stimuli"].select(pl.len()).collect().item()
-    if not len(rows):
-        return Ratings(np.empty((n_stimuli, 0)), [], [])
-    wide = rows.pivot("rating", index="stimulus_index", values="score").sort("stimulus_index").drop("stimulus_index")
-    family = dict(rows.select("rating", "family").unique().iter_rows())
-    return Ratings(wide.to_numpy(), wide.columns, [family[name] for name in wide.columns])
+def ratings(tables: Tables) -> RatingMatrix:
+    """Return the ratings of every stimulus, of all families."""
+    found = rating_matrix(tables["ratings"].collect(), tables["stimuli"].select(pl.len()).collect().item())
+    return found._replace(scores=np.asfortranarray(found.scores))  # read by the column: sums keep their last digits

@@ -18,14 +18,14 @@ from affectlake.brain.searchlight.search import search
 from affectlake.brain.searchlight.spheres import make_spheres, sphere_offsets
 from affectlake.errors import UsageError
 from affectlake.judge.agents import RatingsAgent
-from affectlake.judge.vectors.ratings import rating_vectors
+from affectlake.judge.vectors.ratings import rating_matrix, rating_vectors
 from affectlake.pipelines.params.brain import Brain
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import EVERY_KIND, Frames, Tables, Work, step
-from affectlake.pipelines.steps.arrays import chosen_seed, fits
-from affectlake.pipelines.steps.brain_arrays import Subject, beta_rows, null_nan, subjects_of, wide_ratings
+from affectlake.pipelines.steps.arrays import representative
+from affectlake.pipelines.steps.brain_arrays import METHODS, Subject, beta_rows, subjects_of
 from affectlake.pipelines.steps.brain_sources import recordings
-from affectlake.pipelines.steps.rows import frame
+from affectlake.pipelines.steps.rows import Row, frame, null_nan
 from affectlake.rsm import correlation_rsm
 from affectlake.seeds import generator
 
@@ -72,14 +72,21 @@ def ingest_brains(tables: Tables, params: Params, work: Work) -> Frames:
 @step(
     reads=("stimuli", "ratings", "voxels", "betas"),
     writes=("stimulus_reliability", "noise_ceilings"),
-    params=("seed", "brain.encoding", "brain.searchlight.n_stimuli"),
+    params=(
+        "seed",
+        "brain.encoding.outer_folds",
+        "brain.encoding.inner_folds",
+        "brain.encoding.by_run",
+        "brain.searchlight.n_stimuli",
+    ),
     section="brain",
     version=1,
 )
 def select_stimuli(tables: Tables, params: Params, work: Work) -> Frames:
     """Predict each stimulus's pattern from the others by all ratings; keep the most reliable; bound the regions."""
     brain = _brain(params)
-    rated = np.column_stack([wide_ratings(tables["ratings"], family) for family in ("category", "dimension")])
+    ratings, n_stimuli = tables["ratings"].collect(), tables["stimuli"].select(pl.len()).collect().item()
+    rated = np.hstack([rating_matrix(ratings, n_stimuli, family).scores for family in ("category", "dimension")])
     parts, kept = [], list[Kept]()
     for subject in subjects_of(tables, work):
         features = _standard(rated[subject.stimulus_index])
@@ -141,12 +148,12 @@ def _ceilings(kept: list[Kept]) -> list[dict[str, object]]:
 
 
 @step(
-    reads=("stimuli", "ratings", "voxels", "betas", "embeddings/{agent}", "learning_curves/{agent}"),
+    reads=("stimuli", "ratings", "voxels", "betas", "embeddings/{agent}", "fits/{agent}"),
     writes=("encoding_maps/{agent}", "encoding_weights/{agent}"),
-    params=("seed", "brain.encoding", "agents.{agent}"),
+    params=("seed", "brain.encoding", "agents.{agent}.kind", "agents.{agent}.ratings"),
     kinds=EVERY_KIND,
     section="brain",
-    version=1,
+    version=2,
 )
 def encode_brains(tables: Tables, params: Params, work: Work) -> Frames:
     """Predict every voxel from the agent's embedding (and from the rating vectors behind it)."""
@@ -217,14 +224,23 @@ def _encoding_weights(agent: str, seed: int, subject: str, found: Encoding) -> p
         "betas",
         "stimulus_reliability",
         "embeddings/{agent}",
-        "learning_curves/{agent}",
+        "fits/{agent}",
     ),
     writes=("rsa_maps/{agent}",),
-    params=("seed", "brain.searchlight", "brain.device", "agents.{agent}"),
+    params=(
+        "seed",
+        "brain.searchlight.radius_voxels",
+        "brain.searchlight.min_voxels",
+        "brain.searchlight.ranks",
+        "brain.searchlight.permutations",
+        "brain.device",
+        "agents.{agent}.kind",
+        "agents.{agent}.ratings",
+    ),
     kinds=EVERY_KIND,
     gpu=True,
     section="brain",
-    version=1,
+    version=2,
 )
 def search_brains(tables: Tables, params: Params, work: Work) -> Frames:
     """Compare the geometry in the sphere around every voxel with the agent's."""
@@ -295,33 +311,29 @@ def _rsa_map(agent: str, subject: str, basis: str, rho: Floats, levels: Floats |
 )
 def score_regions(tables: Tables, params: Params, work: Work) -> Frames:
     """Average both maps over every region and over the whole brain."""
-    parts = []
-    for method, table, value in METHODS:
-        rows = tables[table].select("subject", "basis", "voxel_index", pl.col(value).cast(pl.Float64).alias("value"))
-        joined = rows.join(tables["voxels"].select("subject", "voxel_index", "regions"), on=["subject", "voxel_index"])
-        words = (joined.with_columns(region=pl.col("regions").str.split(" ")).explode("region")
-                 .filter(pl.col("region") != ""))  # fmt: skip
-        everything = joined.with_columns(region=pl.lit("all"))
-        columns = ["subject", "basis", "region", "value"]
-        both = pl.concat([words.select(columns), everything.select(columns)])
-        parts.append(
-            both.group_by("subject", "basis", "region")
-            .agg(region_score=pl.col("value").mean(), n_voxels=pl.col("value").count().cast(pl.Int32))
-            .select(pl.lit(work.agent).alias("agent"), "subject", "basis", pl.lit(method).alias("method"), "region",
-                    "region_score", "n_voxels")
-            .collect()
-        )  # fmt: skip
-    return {"roi_scores": pl.concat(parts)}
-
-
-METHODS = (("encoding", "encoding_maps", "encoding_r"), ("searchlight", "rsa_maps", "rho"))
+    rows: list[Row] = []
+    voxels = tables["voxels"].select("subject", "voxel_index", "regions").sort("subject", "voxel_index").collect()
+    for (subject,), own in voxels.group_by("subject", maintain_order=True):
+        member = regions.from_words(own["regions"])
+        names, inside = [*member.keys, "all"], np.vstack([member.voxels, np.ones(own.height, dtype=bool)])
+        for method, table, value in METHODS:
+            maps = tables[table].filter(pl.col("subject") == subject).select("basis", "voxel_index", value).collect()
+            for (basis,), one in maps.group_by("basis", maintain_order=True):
+                joined = own.join(one, on="voxel_index", how="left", maintain_order="left")
+                values = joined[value].cast(pl.Float64).fill_null(np.nan).to_numpy()
+                keys: Row = {"agent": work.agent, "subject": subject, "basis": basis, "method": method}
+                means = statistics.region_means(values[None], inside)[0].tolist()
+                counts = np.count_nonzero(inside & ~np.isnan(values), axis=1).tolist()
+                found = zip(names, means, counts, strict=True)
+                rows += [keys | {"region": name, "region_score": score, "n_voxels": n} for name, score, n in found]
+    return {"roi_scores": frame("roi_scores", rows)}
 
 
 @step(
     reads=("voxels", "roi_scores/{agents}", "encoding_maps/{agents}", "rsa_maps/{agents}"),
     writes=("group_stats",),
     section="brain",
-    version=1,
+    version=2,
 )
 def compare_brains(tables: Tables, params: Params, work: Work) -> Frames:
     """Test, per region, whether one agent's alignment is higher than another's across subjects."""
@@ -331,7 +343,9 @@ def compare_brains(tables: Tables, params: Params, work: Work) -> Frames:
         maps = (tables[table].filter(pl.col("basis") == "embedding")
                 .select("agent", "subject", "voxel_index", value).collect())  # fmt: skip
         wide = maps.pivot("agent", index=["subject", "voxel_index"], values=value).join(
-            tables["voxels"].select("subject", "voxel_index", "regions").collect(), on=["subject", "voxel_index"]
+            tables["voxels"].select("subject", "voxel_index", "regions").collect(),
+            on=["subject", "voxel_index"],
+            maintain_order="left",
         )
         agents = sorted(scores["agent"].unique())
         found = [
@@ -396,12 +410,12 @@ def _folds(subject: Subject, params: Params) -> Folds:
 
 def _bases(tables: Tables, params: Params, work: Work) -> tuple[int, dict[str, Floats]]:
     """Return the seed of the agent's fit, and what is compared, (n_stimuli, d) each; nothing where there is no fit."""
-    every = fits(tables)
-    if not every:
+    chosen = representative(tables)
+    if chosen is None:
         work.say("no brain maps: no dimension of any fit survived pruning")
         return 0, {}
-    seed = chosen_seed(tables, every)
-    found: dict[str, Floats] = {"embedding": every[seed]}
+    seed, weights = chosen
+    found: dict[str, Floats] = {"embedding": weights}
     described, n_stimuli = params.agents[work.agent], tables["stimuli"].select(pl.len()).collect().item()
     if isinstance(described, RatingsAgent):
         found["vectors"] = rating_vectors(tables["ratings"].collect(), described.ratings, n_stimuli)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -14,6 +15,17 @@ from numpy.typing import NDArray
 from affectlake.brain.recordings.subjects import Aligned, ZScored
 from affectlake.lake.tables.memmaps import map_lists
 from affectlake.pipelines.step import Tables, Work
+
+
+class Method(NamedTuple):
+    """A way to compare brains with agents: its name, the table of its maps, and the column of a voxel's value."""
+
+    name: str
+    table: str
+    value: str
+
+
+METHODS = (Method("encoding", "encoding_maps", "encoding_r"), Method("searchlight", "rsa_maps", "rho"))
 
 
 @dataclass(frozen=True)
@@ -91,14 +103,3 @@ def beta_rows(name: str, found: Aligned, spill: Path) -> pl.DataFrame:
     with pa.OSFile(str(spill), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
     return pl.from_arrow(pa.ipc.open_file(pa.memory_map(str(spill))).read_all())  # type: ignore[return-value]
-
-
-def wide_ratings(ratings: pl.LazyFrame, family: str) -> NDArray[np.float64]:
-    """Return one family's ratings as float64 (n_stimuli, n_ratings), columns by name."""
-    rows = ratings.filter(pl.col("family") == family).sort("stimulus_index", "rating").collect()
-    return rows["score"].to_numpy().reshape(rows["stimulus_index"].n_unique(), -1)
-
-
-def null_nan(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the frame with null for NaN: in a table, what is not defined is null."""
-    return frame.with_columns(pl.col(pl.Float32, pl.Float64).fill_nan(None))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from affectlake.brain.recordings import regions
 from affectlake.brain.recordings.subjects import Recording
+from affectlake.judge.vectors.ratings import rating_matrix
 from affectlake.pipelines.params.brain import AtlasFiles, BDataBrains, ImageBrains, SeriesSet, SyntheticBrains
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import Tables
-from affectlake.pipelines.steps.brain_arrays import wide_ratings
 from affectlake.seeds import generator
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def recordings(tables: Tables, params: Params, lake: Path, ids: list[str]) -> It
     if isinstance(sources, SyntheticBrains):
         from affectlake.brain.recordings.synthetic import make_brains
 
-        rated = [wide_ratings(tables["ratings"], family) for family in ("category", "dimension")]
+        ratings = tables["ratings"].collect()
+        rated = [rating_matrix(ratings, len(ids), family).scores for family in ("category", "dimension")]
         rng = generator(params.seed, "brain", "synthetic")
         made = make_brains(rated[0], rated[1], ids, sources.n_subjects, sources.voxel_mm, rng)
         yield from sorted(made.recordings.items())

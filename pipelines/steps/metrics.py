@@ -19,8 +19,9 @@ from affectlake.geometry.labels import character, labels
 from affectlake.geometry.pairs import matrix_correlation, odd_shares, pair_matrix
 from affectlake.geometry.reduction import necessary_components, saturation, strongest
 from affectlake.geometry.reproducibility import mean_reproducibility, reproducibility
+from affectlake.judge.vectors.ratings import RatingMatrix
 from affectlake.pipelines.params.study import Params
-from affectlake.pipelines.steps.arrays import Answers, Embedding, Ratings
+from affectlake.pipelines.steps.arrays import Answers, Embedding
 from affectlake.pipelines.steps.rows import Row, row
 from affectlake.seeds import generator, integer
 from affectlake.spose.model import choice_probabilities, score
@@ -57,7 +58,7 @@ class Evidence:
     validation: Answers
     repeated: NDArray[np.int64]
     prototypes: NDArray[np.int32]
-    ratings: Ratings
+    ratings: RatingMatrix
     categories: list[str | None]
     fits: dict[int, Embedding]
 
@@ -224,4 +225,4 @@ def _saturation(evidence: Evidence, sweeps: pl.DataFrame) -> Iterator[Row]:
         values = wide.drop("setting").cast(pl.Float64).to_numpy()
         rng = evidence.generator("saturation", sweep)
         found = saturation(wide["setting"].to_list(), values, rng, evidence.params.sweeps.share)
-        yield row("saturation", sweep, found.at)
+        yield row("saturation", sweep, found)

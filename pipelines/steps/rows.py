@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import polars as pl
@@ -47,6 +46,10 @@ def frame(table: str, rows: Iterable[Row]) -> pl.DataFrame:
             if name not in columns:
                 raise KeyError(f"{table} has no column {name}")
         for name, values in columns.items():
-            value = one.get(name)
-            values.append(None if isinstance(value, float) and math.isnan(value) else value)
-    return pl.DataFrame(columns, schema=empty.schema).sort(contract(table).key)
+            values.append(one.get(name))
+    return null_nan(pl.DataFrame(columns, schema=empty.schema)).sort(contract(table).key)
+
+
+def null_nan(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the frame with null for NaN: in a table, what is not defined is null."""
+    return frame.with_columns(pl.col(pl.Float32, pl.Float64).fill_nan(None))

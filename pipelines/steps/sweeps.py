@@ -20,8 +20,7 @@ from affectlake.spose.data import training_data
 from affectlake.spose.fitting import fit
 from affectlake.spose.proposing import choose_settings
 from affectlake.spose.settings import Settings
-
-LEAST_JUDGMENTS = 100  # a fit to fewer says nothing
+from affectlake.triplets import MIN_JUDGMENTS
 
 
 class Trial(NamedTuple):
@@ -90,7 +89,21 @@ def run_trials(one: Callable[[Trial], Row], asked: list[Trial], work: Work) -> l
 @step(
     reads=("stimuli", "triplets", "choices/{agent}", "embeddings/{agent}"),
     writes=("sweeps/{agent}",),
-    params=("seed", "spose", "sweeps", "agents.{agent}.l1"),
+    params=(
+        "seed",
+        "spose",
+        "sweeps.dimensions",
+        "sweeps.n_judgments",
+        "sweeps.judgments",
+        "sweeps.replicates",
+        "sweeps.recovered_r",
+        "sweeps.batch_size",
+        "sweeps.learning_rate",
+        "sweeps.max_epochs",
+        "sweeps.patience",
+        "sweeps.min_delta",
+        "agents.{agent}.l1",
+    ),
     kinds=EVERY_KIND,
     version=2,
 )
@@ -99,10 +112,10 @@ def sweep(tables: Tables, params: Params, work: Work) -> Frames:
     wanted, n_stimuli = params.sweeps, tables["stimuli"].select(pl.len()).collect().item()
     train, test = arrays.judged(tables, "train"), arrays.judged(tables, "test")
     fits = arrays.fits(tables)
-    if min(len(train), len(test)) < LEAST_JUDGMENTS or not fits:
+    if min(len(train), len(test)) < MIN_JUDGMENTS or not fits:
         work.say(f"no sweep: {len(train):,} judgments to learn from, {len(test):,} held out")
         return {"sweeps": frame("sweeps", [])}
-    reference = fits[min(fits)]
+    reference = fits[min(fits)]  # a yardstick: any fit will do, as long as it is the same for every trial
 
     def one(trial: Trial) -> Row:
         names = ("sweeps", work.agent, trial.sweep, trial.setting, trial.replicate)

@@ -15,3 +15,12 @@ def open(path: str | Path = ".") -> Lake:
     from affectlake.lake.open import open_lake
 
     return open_lake(path)
+
+
+def __getattr__(name: str) -> str:
+    """Return ``affectlake.__version__``, which a checkout has to ask Git for."""
+    if name != "__version__":
+        raise AttributeError(f"module 'affectlake' has no attribute {name!r}")
+    from affectlake.process.code_version import code_version
+
+    return code_version()

@@ -1,4 +1,4 @@
-"""Representational similarity matrices: making one, taking its pairs, and comparing two. Arrays in, arrays out.
+"""Representational similarity matrices: making one, taking its pairs, correlations and ranks. Arrays in, arrays out.
 
 A similarity matrix (RSM) is symmetric, (n, n), with one row per stimulus. Its *pairs* are the entries above the
 diagonal, row by row. Which matrix stands for what does not belong here.
@@ -65,40 +65,8 @@ def pearson(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
     return float("nan") if constant or not scale > 0 else float(np.clip(x @ y / scale, -1.0, 1.0))
 
 
-def spearman(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
-    """Return Spearman's rank correlation of two vectors, equal values sharing their mean rank."""
-    if np.isnan(a).any() or np.isnan(b).any():
-        return float("nan")
-    return pearson(ranks(a), ranks(b))
-
-
 def ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the ranks of a vector from 1, equal values sharing their mean rank: float64, as long as `values`."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
     return np.asarray((ends - (counts - 1) / 2)[place], dtype=np.float64)
-
-
-def compare(a: NDArray[np.floating], b: NDArray[np.floating], measure: str = "spearman") -> float:
-    """Return how alike two similarity matrices of the same stimuli are.
-
-    Parameters
-    ----------
-    a, b : float (n, n)
-    measure : {"spearman", "pearson"}
-
-    Raises
-    ------
-    SourceError
-        If they are not square matrices of one size, of three stimuli or more.
-    """
-    if a.shape != b.shape or a.ndim != 2 or a.shape[0] != a.shape[1] or len(a) < 3:
-        raise SourceError(
-            "these are no two similarity matrices of the same stimuli",
-            wanted="two square matrices of one size, three stimuli or more",
-            found=f"{a.shape} and {b.shape}",
-        )
-    return MEASURES[measure](pairs(a), pairs(b))
-
-
-MEASURES = {"pearson": pearson, "spearman": spearman}

@@ -20,6 +20,9 @@ Indices = NDArray[np.int32]
 MAX_STIMULI = 200_000
 """Largest catalogue whose triplets fit a 63-bit key with two bits to spare."""
 
+MIN_JUDGMENTS = 100
+"""With fewer judgments to learn from or to be tested by, a fit says nothing; it is not made."""
+
 _ROOMY_THIRDS = 36
 _ROOMY_RATIO = 8
 """With this many thirds to choose from, and this many for each one wanted, at most three eighths of all triplets are

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from tests.support.lakes import put
 
 from affectlake.lake import repository
+from tests.support.lakes import put
 
 SQL = "SELECT stimulus_index FROM stimuli ORDER BY 1"
 

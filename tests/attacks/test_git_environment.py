@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.lakes import put
 
 import affectlake
 from affectlake.errors import LakeError
@@ -21,6 +20,7 @@ from affectlake.lake.store.dvc_stages import is_current
 from affectlake.lake.store.versions import list_versions, resolve
 from affectlake.lake.transfer import pull, push
 from tests.attacks.asking_lakes import git, make_asking_lake
+from tests.support.lakes import put
 
 
 @pytest.fixture(scope="module")

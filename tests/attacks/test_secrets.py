@@ -11,7 +11,6 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from tests.support.lakes import put
 
 from affectlake.errors import AffectlakeError, LakeError, UsageError
 from affectlake.flows import prefect_server
@@ -19,6 +18,7 @@ from affectlake.lake import repository
 from affectlake.lake.files.git import git
 from affectlake.process.terminal import say
 from affectlake.secrets import hide
+from tests.support.lakes import put
 
 PASSWORD = "hunter2"
 
@@ -118,6 +118,6 @@ def test_a_prefect_server_s_password_is_not_shown(tmp_path: Path) -> None:
     make_lake(tmp_path / "lake", ENTRY)
     with (tmp_path / "lake/params.yaml").open("a") as handle:
         handle.write("\nschedules:\n  nightly: {agent: tiny, cron: '0 2 * * *', limit: 10}\n")
-    for arguments in (["serve"], ["--debug", "serve"], ["run"], ["--debug", "run"]):
+    for arguments in (["schedule", "run"], ["--debug", "schedule", "run"], ["run"], ["--debug", "run"]):
         said = affectlake(tmp_path / "lake", *arguments, PREFECT_API_URL="http://me:hunter2@127.0.0.1:1/api")
         assert "127.0.0.1:1/api" in said

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.support.lakes import put
 
 from affectlake.cli.main import main
 from affectlake.errors import VersionError
@@ -17,6 +16,7 @@ from affectlake.lake.recovery import recover
 from affectlake.lake.store.versions import list_versions, resolve
 from affectlake.lake.transfer import pull, push
 from tests.attacks.asking_lakes import git
+from tests.support.lakes import put
 
 ODD = ("paper", "v0", "v01", "v1a", "V3", "vv1", "archive/v1", "v9/old", "ärger", "v")
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.signal import detrend
 
 from affectlake.brain.searchlight.search import search
-from affectlake.brain.searchlight.spheres import make_spheres, mask_voxels, sphere_offsets
-from affectlake.rsm import compare, correlation_rsm
+from affectlake.brain.searchlight.spheres import make_spheres, sphere_offsets
+from affectlake.rsm import correlation_rsm, pairs, pearson
 
 pytestmark = pytest.mark.realdata
 
@@ -42,11 +42,11 @@ def haxby(real_data: Path) -> Slice:
         bold[runs == run] = (here - here[rest].mean(0)) / here[rest].std(0)
     names = sorted(set(labels) - {"rest"})
     halves = [np.stack([bold[(labels == n) & (runs % 2 == half)].mean(0) for n in names]) for half in (1, 0)]
-    return Slice(halves[0], halves[1], mask_voxels(mask))
+    return Slice(halves[0], halves[1], np.argwhere(mask))
 
 
 def test_odd_and_even_runs_have_one_geometry(haxby: Slice) -> None:
-    found = compare(correlation_rsm(haxby.odd), correlation_rsm(haxby.even), "pearson")
+    found = pearson(pairs(correlation_rsm(haxby.odd)), pairs(correlation_rsm(haxby.even)))
     assert found == pytest.approx(0.83, abs=0.02)
 
 
@@ -55,7 +55,7 @@ def test_searchlight_reliability_peaks_above_nine_tenths(haxby: Slice) -> None:
     found = np.full(spheres.n_voxels, np.nan)
     for centre in np.flatnonzero(spheres.counts() >= 10):
         odd, even = (correlation_rsm(half[:, spheres.members(centre)]) for half in (haxby.odd, haxby.even))
-        found[centre] = compare(odd, even, "pearson")
+        found[centre] = pearson(pairs(odd), pairs(even))
     assert np.nanmax(found) > 0.9
     assert np.nanmean(found) > 0.2
 

@@ -16,7 +16,7 @@ from affectlake.brain.searchlight import gpu
 from affectlake.brain.searchlight.gpu import TorchSpheres
 from affectlake.brain.searchlight.kernels import model_ranks
 from affectlake.brain.searchlight.search import search
-from affectlake.brain.searchlight.spheres import Spheres, make_spheres, mask_voxels, rsatoolbox_radius, sphere_offsets
+from affectlake.brain.searchlight.spheres import Spheres, make_spheres, sphere_offsets
 from affectlake.errors import CheckpointError, SourceError, UsageError
 from affectlake.rsm import correlation_rsm
 
@@ -27,7 +27,7 @@ def world(side: int = 6, n: int = N) -> tuple[NDArray[np.float32], Spheres, NDAr
     """Responses (n, voxels) with structure, spheres, and three models of which the first is in the data."""
     rng = np.random.default_rng(4)
     mask = rng.random((side, side, side)) < 0.85
-    voxels = mask_voxels(mask)
+    voxels = np.argwhere(mask)
     embeddings = [rng.normal(size=(n, 8)) for _ in range(3)]
     responses = embeddings[0] @ rng.normal(size=(8, len(voxels))) + rng.normal(size=(n, len(voxels))) * 2
     return (
@@ -75,12 +75,10 @@ def test_agrees_with_rsatoolbox(capsys: pytest.CaptureFixture[str]) -> None:
 
     rng = np.random.default_rng(0)
     mask = rng.random((5, 5, 5)) < 0.8
-    voxels = mask_voxels(mask)
+    voxels = np.argwhere(mask)
     patterns = rng.normal(size=(20, 125))
     rsm = correlation_rsm(rng.normal(size=(20, 6)))
-    centres, neighbours = get_volume_searchlight(
-        mask, radius=rsatoolbox_radius(2), threshold=0.0, truncate_at_boundary=True
-    )
+    centres, neighbours = get_volume_searchlight(mask, radius=4.5**0.5, threshold=0.0, truncate_at_boundary=True)
     rdms = get_searchlight_RDMs(patterns, centres, neighbours, np.arange(20), verbose=False)
     model = ModelFixed("model", 1 - rsm[np.triu_indices(20, 1)])
     theirs = [

@@ -97,7 +97,7 @@ Asked = Callable[[FaultServer], Path]
 
 def test_a_model_that_obeys_every_caption_is_found_out(asked: Asked) -> None:
     with serving(obeying(EVERY)) as server:
-        found = json.loads(run("canaries", "tiny", "--lake", str(asked(server)), "--n", "100", "--json"))
+        found = json.loads(run("injections", "tiny", "--lake", str(asked(server)), "--n", "100", "--json"))
     every, *each = found
     assert (every["canary"], every["n_pairs"], every["n"], every["injected"]) == (None, 100, 100, 1.0)
     assert 0.2 < every["clean"] < 0.5 and every["p_value"] < 1e-12
@@ -116,9 +116,9 @@ def test_a_steady_model_is_acquitted_and_nothing_enters_the_lake(asked: Asked) -
     with serving(lambda body: ANSWER.format(judges(body))) as server:
         lake = asked(server)
         before = list_versions(lake)
-        lines = run("canaries", "tiny", "--lake", str(lake), "--n", "30").splitlines()
+        lines = run("injections", "tiny", "--lake", str(lake), "--n", "30").splitlines()
         assert sum(server.asked.values()) == 60
-        asked_again = run("canaries", "tiny", "--lake", str(lake), "--n", "30").splitlines()
+        asked_again = run("injections", "tiny", "--lake", str(lake), "--n", "30").splitlines()
         assert sum(server.asked.values()) == 60 and asked_again == lines
     assert lines[0].split() == ["canary", "asked", "n", "clean", "injected", "p"]
     _, n_asked, n, clean, injected, p = lines[1].split()

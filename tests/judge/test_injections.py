@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+from math import comb
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 
 from affectlake.errors import UsageError
 from affectlake.judge.trials.injections import CANARIES, canaries, canary_effect
@@ -70,5 +70,7 @@ def test_the_level_is_the_exact_binomial_one_and_answers_without_a_position_are_
     target = np.full(8, 2, dtype=np.int8)
     found = canary_effect(clean, injected, target)
     assert found.n == 6
-    assert found.p_value == pytest.approx(binomtest(4, 4, 0.5, alternative="greater").pvalue)
+    assert found.p_value == pytest.approx(1 / 2**4)  # of four that differ, four were drawn to the target
+    one_lost = canary_effect(np.append(clean, target[0]), np.append(injected, np.int8(1)), np.append(target, target[0]))
+    assert one_lost.p_value == pytest.approx(sum(comb(5, n) for n in (4, 5)) / 2**5)
     assert canary_effect(clean[4:6], injected[4:6], target[4:6]).n == 0

@@ -10,7 +10,7 @@ import pytest
 
 from affectlake.errors import CollectionError
 from affectlake.judge.requests.answers import Answer, Failure, Reply, answered, failed
-from affectlake.judge.requests.journal import Count, Journal
+from affectlake.judge.requests.journal import Count, Journal, Shard
 from tests.support.questions import make_questions
 
 REPLY = Reply("Video 2", "stop", '{"content":[]}', 10, 2, 4, "tiny")
@@ -87,8 +87,7 @@ def test_shards_part_the_answers_in_the_order_they_came(tmp_path: Path) -> None:
         shards = []
         while shard := journal.seal(10):
             shards.append(shard)
-        assert [s.n_answers for s in shards] == [10, 10, 5]
-        assert [s.number for s in shards] == [1, 2, 3]
+        assert shards == [Shard(1, 1, 10), Shard(2, 11, 20), Shard(3, 21, 25)]
         assert journal.sealed() == shards
         assert [row for s in shards for batch in journal.read(s, batch=3) for row in batch] == rows(25)
 

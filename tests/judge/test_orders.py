@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from affectlake.judge.trials.orders import ORDERS, balanced_orders, position_counts, shown
+from affectlake.judge.trials.orders import ORDERS, balanced_orders, order_codes, shown
 from affectlake.triplets import sample_dyads
+from tests.support.questions import position_counts
 
 Trials = np.ndarray
 
@@ -35,14 +36,8 @@ def test_every_stimulus_stands_equally_often_at_each_position(case: tuple[Trials
     codes = drawn(triplets, n_stimuli, seed)
     in_order = shown(triplets, codes)
     assert np.array_equal(np.sort(in_order, axis=1), triplets)  # each order shows its own three stimuli
-    assert position_counts(in_order, n_stimuli).imbalance <= 1
-
-
-def test_the_imbalance_is_measured() -> None:
-    triplets = np.array([(0, 1, 2)] * 5, dtype=np.int32)
-    found = position_counts(shown(triplets, np.zeros(5, np.uint8)), 3)
-    assert found.imbalance == 5
-    assert found.counts.tolist() == [[5, 0, 0], [0, 5, 0], [0, 0, 5]]
+    assert np.array_equal(order_codes(triplets, in_order), codes)
+    assert np.ptp(position_counts(in_order, n_stimuli), axis=1).max() <= 1
 
 
 def test_an_order_shows_the_member_it_names() -> None:

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from affectlake.judge.responses.parsing import Parsed, Probabilities, parse, probabilities
+from affectlake.judge.responses.parsing import Parsed, Probabilities, parse, weigh
 
 DESCRIPTION = (
     "Video 1 shows a child laughing on a swing; I feel joy. Video 2 shows two dogs playing; I feel amused. "
@@ -191,26 +191,26 @@ def logprobs(*places: tuple[str, dict[str, float]]) -> str:
 
 
 def test_probabilities_sum_over_spellings_and_keep_what_is_left() -> None:
-    found = probabilities(logprobs(("2", {"1": 0.1, "2": 0.5, " 2": 0.1, "3": 0.1, "Video": 0.15})))
+    found = weigh(logprobs(("2", {"1": 0.1, "2": 0.5, " 2": 0.1, "3": 0.1, "Video": 0.15}))).probabilities
     assert found == pytest.approx(Probabilities(0.125, 0.75, 0.125, 0.2))
 
 
 def test_an_empty_token_before_the_answer_is_passed_over() -> None:
-    found = probabilities(logprobs(("▁", {"▁": 1.0}), ("3", {"3": 0.9, "1": 0.1})))
+    found = weigh(logprobs(("▁", {"▁": 1.0}), ("3", {"3": 0.9, "1": 0.1}))).probabilities
     assert found == pytest.approx(Probabilities(0.1, 0.0, 0.9, 0.0))
 
 
 def test_the_sampled_token_counts_where_the_list_lacks_it() -> None:
     one = {"token": "1", "logprob": math.log(0.01), "top_logprobs": [{"token": "The", "logprob": math.log(0.9)}]}
-    found = probabilities(json.dumps({"content": [one]}))
+    found = weigh(json.dumps({"content": [one]})).probabilities
     assert found == pytest.approx(Probabilities(1.0, 0.0, 0.0, 0.99))
 
 
 @pytest.mark.parametrize("text", [None, "", "null", "{}", '{"content": null}', logprobs(("Video", {"Video": 0.9}))])
 def test_no_probabilities(text: str | None) -> None:
-    assert probabilities(text) is None
+    assert weigh(text).probabilities is None
 
 
 def test_very_small_probabilities_do_not_vanish_into_an_error() -> None:
     place = {"token": "1", "logprob": -9999.0, "top_logprobs": [{"token": "2", "logprob": -9999.0}]}
-    assert probabilities(json.dumps({"content": [place]})) is None
+    assert weigh(json.dumps({"content": [place]})).probabilities is None

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from affectlake.errors import SourceError
-from affectlake.judge.vectors.ratings import rating_vectors
+from affectlake.judge.vectors.ratings import rating_matrix, rating_vectors
 
 CATEGORY = np.array([[0.2, 0.9], [0.5, 0.0], [0.0, 0.3]])
 DIMENSION = np.array([[1.0, 5.0, 9.0], [2.0, 2.0, 2.0], [7.5, 8.0, 1.0]])
@@ -32,6 +32,27 @@ def test_a_family_is_taken_as_it_is(ratings: pl.DataFrame) -> None:
     for frame in (ratings, ratings.sample(fraction=1, shuffle=True, seed=1)):
         np.testing.assert_array_equal(rating_vectors(frame, "category", 3), CATEGORY)
         np.testing.assert_array_equal(rating_vectors(frame, "dimension", 3), DIMENSION)
+
+
+def test_columns_of_a_matrix_are_in_the_order_of_their_names(ratings: pl.DataFrame) -> None:
+    for frame in (ratings, ratings.sample(fraction=1, shuffle=True, seed=1)):
+        found = rating_matrix(frame, 3)
+        np.testing.assert_array_equal(found.scores, np.hstack([DIMENSION, CATEGORY]))
+        assert (found.names, found.families) == (list("abcxy"), ["dimension"] * 3 + ["category"] * 2)
+        np.testing.assert_array_equal(rating_matrix(frame, 3, "category").scores, CATEGORY)
+
+
+def test_a_matrix_is_polars_pivot_with_gaps(ratings: pl.DataFrame) -> None:
+    holed = ratings.filter(~((pl.col("stimulus_index") == 1) & (pl.col("rating") == "b")))
+    wide = holed.sort("stimulus_index", "rating").pivot("rating", index="stimulus_index", values="score")
+    found = rating_matrix(holed, 3)
+    assert found.names == wide.columns[1:]
+    np.testing.assert_array_equal(found.scores, wide.drop("stimulus_index").to_numpy())
+    assert np.isnan(found.scores[1, 1])
+
+
+def test_no_ratings_are_a_matrix_without_columns(ratings: pl.DataFrame) -> None:
+    assert rating_matrix(ratings.clear(), 3).scores.shape == (3, 0)
 
 
 def test_the_concatenated_cosine_is_the_mean_of_the_two(ratings: pl.DataFrame) -> None:

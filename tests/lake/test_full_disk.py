@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.lakes import put
 
 from affectlake.cli.main import main
 from affectlake.lake import repository
@@ -16,6 +15,7 @@ from affectlake.lake.fsck import check
 from affectlake.lake.query import query
 from affectlake.lake.recovery import recover
 from affectlake.lake.store.versions import list_versions
+from tests.support.lakes import put
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ import pytest
 
 from affectlake.brain.recordings.synthetic import CATEGORY, DIMENSION, make_brains
 from affectlake.brain.searchlight.spheres import make_spheres, sphere_offsets
+from affectlake.judge.vectors.ratings import rating_matrix
 from affectlake.pipelines.catalogue import STEPS
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import override, parse
 from affectlake.pipelines.step import Frames, Work
-from affectlake.pipelines.steps.brain_arrays import wide_ratings
 from affectlake.seeds import generator
 
 TEXT = override(templates.starting_params("demo"), ("spose.seeds=[0]",))
@@ -67,7 +67,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
             per_agent.setdefault(name, []).append(mine[name])
     tables = run("compare_brains", study | {name: pl.concat(frames) for name, frames in per_agent.items()})
     ids = study["stimuli"].sort("stimulus_index")["stimulus_id"].to_list()
-    rated = [wide_ratings(study["ratings"].lazy(), family) for family in ("category", "dimension")]
+    rated = [rating_matrix(study["ratings"], len(ids), family).scores for family in ("category", "dimension")]
     rng = generator(PARAMS.seed, "brain", "synthetic")
     return Demo(tables, make_brains(rated[0], rated[1], ids, 5, 10.0, rng).planted)
 

@@ -7,9 +7,10 @@ import dataclasses
 import pytest
 import yaml
 
+from affectlake import generated
 from affectlake.errors import UsageError
 from affectlake.pipelines.catalogue import STEPS
-from affectlake.pipelines.engine import dvcfile, fingerprints, generated
+from affectlake.pipelines.engine import dvcfile, fingerprints
 from affectlake.pipelines.engine.graph import stage_named, stages, upstream
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import parse

@@ -25,6 +25,7 @@ from affectlake.judge.requests.answers import Reply, answered
 from affectlake.judge.requests.journal import Journal
 from affectlake.lake import repository
 from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.joining.join import Parting
 from affectlake.lake.open import open_lake
 from affectlake.lake.store.dvc_stages import record_done
@@ -127,7 +128,7 @@ def _is_required(raw: Mapping[str, Any], path: tuple[str, ...]) -> bool:
 def make(lake: Path) -> None:
     """Make a lake with one version of tiny tables, under parameters of before."""
     repository.init(lake, params_of_before())
-    frames = {output(name): frame for name, frame in tables().items()}
+    frames = {Output.named(output(name)): frame for name, frame in tables().items()}
     writing.write_outputs(lake, "tiny", frames, {name: frame.lazy() for name, frame in tables().items()})
     outs = [{f"{layout.TABLES}/{name}": {"persist": True}} for name in frames]
     stage = {"cmd": "affectlake step tiny --step-version 1", "outs": outs}
@@ -165,7 +166,7 @@ def test_what_is_about_to_run_is_checked(lake: Path, monkeypatch: pytest.MonkeyP
         load(lake)
     raise_contracts(monkeypatch, later)
     with pytest.raises(ContractError):
-        read_output(lake, "stimuli")
+        read_output(lake, Output("stimuli"))
 
 
 def test_an_older_version_is_read_cited_reported_mapped_and_compared(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from affectlake.errors import UsageError
-from affectlake.spose.pruning import kept, match, order, pruned
+from affectlake.spose.pruning import kept, order, pruned
 from affectlake.spose.settings import Settings
 
 
@@ -69,24 +69,3 @@ def test_dimensions_are_ordered_by_falling_sum_and_pruned_by_their_largest_weigh
     np.testing.assert_array_equal(pruned(WEIGHTS, "max-weight", 0.1), WEIGHTS[:, [2, 1]])
     np.testing.assert_array_equal(pruned(WEIGHTS, "max-weight", 0.04), WEIGHTS[:, [2, 1, 3, 0]])
     assert pruned(WEIGHTS, "max-weight", 9.0).shape == (2, 0)
-
-
-def test_matching_finds_a_permutation_and_scaling() -> None:
-    rng = np.random.default_rng(0)
-    weights = rng.random((40, 6)).astype(np.float32)
-    shuffle = rng.permutation(6)
-    found = match(weights, (weights * np.float32(3.0))[:, shuffle])
-    np.testing.assert_array_equal(shuffle[found.dimension], np.arange(6))
-    np.testing.assert_allclose(found.pearson_r, 1, atol=1e-6)
-
-
-def test_matching_equals_numpys_correlation_and_skips_constant_dimensions() -> None:
-    rng = np.random.default_rng(0)
-    weights, other = rng.random((30, 3)).astype(np.float32), rng.random((30, 4)).astype(np.float32)
-    table = np.corrcoef(weights.T, other.T)[:3, 3:]
-    found = match(weights, other)
-    np.testing.assert_allclose(found.pearson_r, table.max(axis=1), atol=1e-6)
-    other[:, found.dimension[0]] = 0.5
-    assert match(weights, other).dimension[0] != found.dimension[0]
-    weights[:, 1] = 0
-    assert np.isnan(match(weights, other).pearson_r[1])

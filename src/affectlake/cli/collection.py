@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ _REASONS_SHOWN = 5
 @click.option("--limit", type=int, metavar="N", help="Ask at most N questions; by default, all that are left.")
 @click.option("--until-done", is_flag=True, help="When servers are away or fail too often, come back after a pause.")
 @click.option("--retry-failed", is_flag=True, help="Ask only what failed for good before.")
-@click.option("--proposed", is_flag=True, help="Ask only what `affectlake plan` proposed last.")
+@click.option("--proposed", is_flag=True, help="Ask only what `affectlake propose` proposed last.")
 @click.option("--share", metavar="K/N", help="Ask only share K of N; each clone of the lake takes another.")
 @click.option("--dry-run", is_flag=True, help="Only say what it would take: requests, tokens, hours, money.")
 def collect(
@@ -72,12 +73,12 @@ def collect(
     click.echo(done)
 
 
-@click.group()
+@click.group(hidden=True)
 def collection() -> None:
     """What has been collected."""
 
 
-@collection.command()
+@click.command()
 @LAKE
 @JSON
 def status(lake: Path, as_json: bool) -> None:
@@ -217,4 +218,8 @@ def _duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}"
 
 
-COMMANDS = (collect, collection)
+_earlier_status = copy(status)
+_earlier_status.deprecated = "use `affectlake status`"
+collection.add_command(_earlier_status)
+
+COMMANDS = (collect, status, collection)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from affectlake.cli.collection import TRIAL_SET, progress_bar
 from affectlake.cli.options import AT, JSON, LAKE
 from affectlake.errors import UsageError
 from affectlake.process.terminal import say
+from affectlake.process.text_table import text_table
 
 if TYPE_CHECKING:
     from affectlake.judge.trials.injections import CanaryEffect
@@ -56,7 +56,7 @@ def positions(lake: Path, at: str, as_json: bool, figure: Path | None) -> None:
         ]
         for row in found.rows
     ]
-    _print_table(head, rows, n_names=3)
+    click.echo(text_table([head], rows, right=range(3, len(head))))
 
 
 def _interval(value: float | None, low: float | None, high: float | None) -> str:
@@ -73,25 +73,13 @@ def _flips(value: float | None, n: int) -> str:
     return "-" if value is None else f"{value:.1%} of {n:,}"
 
 
-def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]], n_names: int) -> None:
-    """Print rows in columns: the first `n_names` to the left, numbers to the right."""
-    every = [head, *rows]
-    widths = [max(len(row[at]) for row in every) for at in range(len(head))]
-    for row in every:
-        cells = [
-            text.ljust(width) if at < n_names else text.rjust(width)
-            for at, (text, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        click.echo("  ".join(cells).rstrip())
-
-
 @click.command()
 @click.argument("agent")
 @LAKE
 @TRIAL_SET
 @click.option("--n", default=200, show_default=True, metavar="N", help="Trials; each is asked twice.")
 @JSON
-def canaries(agent: str, lake: Path, trial_set: str, n: int, as_json: bool) -> None:
+def injections(agent: str, lake: Path, trial_set: str, n: int, as_json: bool) -> None:
     """Ask AGENT trials with and without instructions hidden in a caption: do they change what is chosen?"""
     from affectlake.flows.injections import try_canaries
     from affectlake.lake import repository
@@ -120,7 +108,7 @@ def canaries(agent: str, lake: Path, trial_set: str, n: int, as_json: bool) -> N
         ]
         for one in done.effects
     ]
-    _print_table(head, cells, n_names=1)
+    click.echo(text_table([head], cells, right=range(1, len(head))))
 
 
 def _effect(found: CanaryEffect) -> dict[str, float | int | None]:
@@ -133,4 +121,4 @@ def _short(text: str, longest: int = 60) -> str:
     return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 
-COMMANDS: tuple[click.Command, ...] = (positions, canaries)
+COMMANDS: tuple[click.Command, ...] = (positions, injections)

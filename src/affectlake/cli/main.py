@@ -8,6 +8,7 @@ import math
 import os
 import sys
 import traceback
+from copy import copy
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
@@ -15,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from affectlake.cli.options import AT, JSON, LAKE, SET
+from affectlake.cli.options import AT, JSON, LAKE, SET, VERSION
 from affectlake.errors import AffectlakeError, UsageError, nearest
-from affectlake.process.environment import configure_process
+from affectlake.process.environment import compute_on_one_thread, configure_process
 from affectlake.process.streams import open_closed_streams
 from affectlake.process.terminal import say
 
@@ -33,12 +34,15 @@ MODULES = {
         ("versions", "query", "checkout", "restore", "diff", "fsck", "push", "pull", "gc", "cite"),
         "affectlake.cli.versions",
     ),
-    "plan": "affectlake.cli.planning",
-    **dict.fromkeys(("collect", "collection"), "affectlake.cli.collection"),
-    **dict.fromkeys(("positions", "canaries"), "affectlake.cli.judging"),
-    "serve": "affectlake.cli.schedules",
+    "propose": "affectlake.cli.planning",
+    **dict.fromkeys(("collect", "status", "collection"), "affectlake.cli.collection"),
+    **dict.fromkeys(("positions", "injections"), "affectlake.cli.judging"),
+    **dict.fromkeys(("schedule", "serve"), "affectlake.cli.schedules"),
     "join": "affectlake.cli.joining",
 }
+
+EARLIER_NAMES = {"plan": "propose", "canaries": "injections"}
+"""Commands under the names that they had before 0.2; hidden, and gone in the release after it."""
 
 
 class _Commands(click.Group):
@@ -48,6 +52,8 @@ class _Commands(click.Group):
         return sorted([*super().list_commands(ctx), *MODULES])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in EARLIER_NAMES:
+            return _renamed(self.get_command(ctx, EARLIER_NAMES[cmd_name]), cmd_name)
         if cmd_name not in MODULES:
             return super().get_command(ctx, cmd_name)
         commands: tuple[click.Command, ...] = import_module(MODULES[cmd_name]).COMMANDS
@@ -60,8 +66,16 @@ class _Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def _renamed(command: click.Command | None, earlier: str) -> click.Command:
+    """Return `command` under an earlier name, hidden; using it prints the present name on stderr."""
+    assert command is not None
+    alias = copy(command)
+    alias.name, alias.hidden, alias.deprecated = earlier, True, f"use `affectlake {command.name}`"
+    return alias
+
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="affectlake")
+@VERSION
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def cli(debug: bool) -> None:
     """Ask models how emotions differ, keep every answer in exact versions, compare with people and brains."""
@@ -90,6 +104,7 @@ def init(folder: Path, study: str, settings: tuple[str, ...]) -> None:
 @SET
 def run(lake: Path, settings: tuple[str, ...]) -> None:
     """Bring every table up to date, publish one version and write its report."""
+    compute_on_one_thread()
     from affectlake.flows.build import build
     from affectlake.lake import repository
     from affectlake.lake.files import layout
@@ -255,9 +270,11 @@ def render(lake: Path) -> None:
 @click.option("--step-version", type=int, required=True)
 def step(name: str, lake: Path, step_version: int) -> None:
     """Run one stage; what `dvc repro` calls."""
+    compute_on_one_thread()
     from affectlake.errors import LakeError
     from affectlake.lake import repository
     from affectlake.pipelines.engine.graph import stage_named, stages
+    from affectlake.pipelines.engine.parameters import keys_of
     from affectlake.pipelines.engine.runner import run_stage
     from affectlake.pipelines.engine.source_files import SourceFiles
     from affectlake.pipelines.params.study import load
@@ -275,7 +292,7 @@ def step(name: str, lake: Path, step_version: int) -> None:
     outcome = run_stage(root, stage, params, lambda line: say(f"{name}: {line}"))
     sources.refuse_changed()
     now = load(root)
-    edited = [key for one in stage.step.params if now.at(key := one.format(agent=stage.agent)) != params.at(key)]
+    edited = [key for key in keys_of(stage.step, stage.agent, params) if now.at(key) != params.at(key)]
     if edited:  # DVC would record the values that the file has by now
         raise LakeError(
             f"params.yaml was changed while {name} ran; what it made is not recorded",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from affectlake.cli.options import JSON, LAKE
+from affectlake.process.environment import compute_on_one_thread
 from affectlake.process.terminal import say
 
 if TYPE_CHECKING:
@@ -22,16 +23,17 @@ if TYPE_CHECKING:
 @LAKE
 @click.option("--n", default=10_000, show_default=True, metavar="N", help="How many triplets to propose.")
 @JSON
-def plan(agent: str, lake: Path, n: int, as_json: bool) -> None:
+def propose(agent: str, lake: Path, n: int, as_json: bool) -> None:
     """Propose which triplets to ask AGENT next, so that few judgments give the map of many."""
+    compute_on_one_thread()
     from affectlake.lake import repository
-    from affectlake.pipelines.collection.proposals import propose
+    from affectlake.pipelines.collection import proposals
     from affectlake.pipelines.params.study import load
     from affectlake.process.interrupts import ending_at_once
 
     root = repository.find(lake)
     with ending_at_once(say, "nothing was proposed; run it again"), _status_line() as progress:
-        done = propose(root, load(root), agent, n, say, progress)
+        done = proposals.propose(root, load(root), agent, n, say, progress)
     if done.version is not None:
         say(f"published {done.version.name}; `affectlake collect {agent} --proposed` asks them")
     if as_json:
@@ -71,4 +73,4 @@ def _status_line() -> Iterator[Callable[[str], None]]:
         yield shown.update
 
 
-COMMANDS: tuple[click.Command, ...] = (plan,)
+COMMANDS: tuple[click.Command, ...] = (propose,)

@@ -17,6 +17,7 @@ from affectlake.errors import UsageError
 from affectlake.lake.files import layout
 from affectlake.lake.query import batches, names, query, stream, tuples
 from affectlake.lake.store.versions import Version, cache_folder
+from affectlake.process.text_table import text_table
 
 if TYPE_CHECKING:  # imported late: they take longer than a query does
     import duckdb
@@ -46,7 +47,7 @@ def print_changed_rows(root: Path, before: Version, after: Version, table: str) 
         rows = diff_rows(root, before, after, output)
         for change, frame in zip(rows._fields[:3], rows[:3], strict=True):
             for row in frame.iter_rows(named=True):
-                click.echo(json.dumps({"output": output, "change": change} | row, default=str))
+                click.echo(json.dumps({"output": str(output), "change": change} | row, default=str))
 
 
 def give_rows(root: Path, sql: str, at: str, form: Form | None, out: Path | None) -> None:
@@ -149,19 +150,8 @@ def _write(pieces: Iterator[pa.RecordBatch], form: Form, sink: IO[bytes]) -> Non
 
 def _drawn(heads: list[str], kinds: list[str], rows: list[tuple[Any, ...]]) -> str:
     """Return rows as a table for a person: names, types, and values, numbers to the right."""
-    cells = [[_shown(value) for value in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(heads, kinds, *cells, strict=True)]
-    right = [kind.partition("(")[0] in _NUMBERS and not kind.endswith("]") for kind in kinds]
-
-    def line(texts: list[str]) -> str:
-        placed = (
-            text.rjust(width) if to_right else text.ljust(width)
-            for text, width, to_right in zip(texts, widths, right, strict=True)
-        )
-        return "  ".join(placed).rstrip() + "\n"
-
-    rule = "  ".join("─" * width for width in widths) + "\n"
-    return line(heads) + line(kinds) + rule + "".join(map(line, cells))
+    right = [at for at, kind in enumerate(kinds) if kind.partition("(")[0] in _NUMBERS and not kind.endswith("]")]
+    return text_table([heads, kinds], [[_shown(value) for value in row] for row in rows], right, rule=True) + "\n"
 
 
 def _shown(value: Any) -> str:

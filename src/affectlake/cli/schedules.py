@@ -15,44 +15,80 @@ from affectlake.process.terminal import say
 _SHOWN = 5
 
 
-@click.command()
+@click.group()
+def schedule() -> None:
+    """Recurring collections: the schedules of params.yaml."""
+
+
+@schedule.command()
 @LAKE
-@click.option("--backfill", default="", metavar="NAME", help="Instead, run past slots of a schedule now, on purpose.")
-@click.option("--from", "start", default="", metavar="TIME", help="With --backfill: the first day or moment.")
-@click.option("--to", "end", default="", metavar="TIME", help="With --backfill: the last day or moment.")
-@click.option("--again", is_flag=True, help="With --backfill: also run slots that are done.")
-@click.option("--list", "listed", is_flag=True, help="Instead, say when the next runs are and how the last ones went.")
-@JSON
-def serve(lake: Path, backfill: str, start: str, end: str, again: bool, listed: bool, as_json: bool) -> None:
+def run(lake: Path) -> None:
     """Run the schedules of params.yaml until stopped.
 
     Each schedule becomes a Prefect deployment, on the server that PREFECT_API_URL names or on one that is started
-    here. A run belongs to its slot: one that was missed is skipped and said, never queued up.
+    here. A run belongs to its slot: a slot that was missed is skipped and reported, not made up later.
     """
+    from affectlake.flows.schedules.serve import serve as run_until_stopped
     from affectlake.lake import repository
 
-    root = repository.find(lake)
-    if not backfill and (start or end or again):
-        raise UsageError("--from, --to and --again belong to --backfill", todo="name a schedule: --backfill NAME")
-    if listed:
-        _list(root, as_json)
-    elif backfill:
-        _backfill(root, backfill, start, end, again)
-    else:
-        from affectlake.flows.schedules.serve import serve as run
+    run_until_stopped(repository.find(lake), say)
 
-        run(root, say)
+
+@schedule.command(name="list")
+@LAKE
+@JSON
+def listed(lake: Path, as_json: bool) -> None:
+    """List when each schedule runs next, and how its last runs went."""
+    from affectlake.lake import repository
+
+    _list(repository.find(lake), as_json)
+
+
+@schedule.command()
+@click.argument("name")
+@LAKE
+@click.option("--from", "start", default="", metavar="TIME", help="The first day or moment.")
+@click.option("--to", "end", default="", metavar="TIME", help="The last day or moment.")
+@click.option("--again", is_flag=True, help="Run slots that are done, too.")
+def backfill(name: str, lake: Path, start: str, end: str, again: bool) -> None:
+    """Run past slots of the schedule NAME now."""
+    from affectlake.lake import repository
+
+    _backfill(repository.find(lake), name, start, end, again)
+
+
+@click.command(hidden=True, deprecated="use `affectlake schedule`")
+@LAKE
+@click.option("--backfill", "name", default="", metavar="NAME")
+@click.option("--from", "start", default="", metavar="TIME")
+@click.option("--to", "end", default="", metavar="TIME")
+@click.option("--again", is_flag=True)
+@click.option("--list", "as_list", is_flag=True)
+@JSON
+@click.pass_context
+def serve(
+    context: click.Context, lake: Path, name: str, start: str, end: str, again: bool, as_list: bool, as_json: bool
+) -> None:
+    """Do what ``schedule run``, ``schedule list`` and ``schedule backfill`` do: the name they had before."""
+    if not name and (start or end or again):
+        raise UsageError("--from, --to and --again need --backfill", todo="name a schedule: --backfill NAME")
+    if as_list:
+        context.invoke(listed, lake=lake, as_json=as_json)
+    elif name:
+        context.invoke(backfill, name=name, lake=lake, start=start, end=end, again=again)
+    else:
+        context.invoke(run, lake=lake)
 
 
 def _backfill(root: Path, name: str, start: str, end: str, again: bool) -> None:
-    from affectlake.flows.schedules.backfill import backfill
+    from affectlake.flows.schedules import backfill as past
     from affectlake.process.interrupts import end_now, ending_at_once
 
     if not start or not end:
-        raise UsageError("--backfill wants a range", wanted="--from TIME --to TIME, such as --from 2026-01-01")
+        raise UsageError("a backfill needs a range of time", wanted="--from TIME --to TIME, such as --from 2026-01-01")
     kept = "every answer that came is kept; run it again to go on"
     with ending_at_once(say, kept):
-        done = backfill(root, name, start, end, say, again=again)
+        done = past.backfill(root, name, start, end, say, again=again)
         if done.stopped:
             say(f"affectlake: stopped as asked; {kept}")
             end_now(130)
@@ -81,4 +117,4 @@ def _list(root: Path, as_json: bool) -> None:
         say("params.yaml has no schedules")
 
 
-COMMANDS = (serve,)
+COMMANDS: tuple[click.Command, ...] = (schedule, serve)

@@ -31,6 +31,8 @@ def versions(lake: Path, as_json: bool) -> None:
         return
     for v in found:
         click.echo(f"{v.name}  {v.created}  {v.commit[:10]}  {v.author}  affectlake {v.code_version}")
+        if v.steps:
+            click.echo(f"    steps: {v.steps}")
         for change in v.changes.split("; "):
             click.echo(f"    {change}")
 

@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 
 from affectlake.errors import AffectlakeError
 from affectlake.geometry.estimates import Estimate, left_out
-
-Z = 1.959963984540054  # normal quantile of 97.5 %
+from affectlake.geometry.intervals import half_width
 
 
 def cohen_kappa(counts: NDArray[np.integer]) -> Estimate:
@@ -50,5 +49,5 @@ def cohen_kappa(counts: NDArray[np.integer]) -> Estimate:
     cross = (second[:, None] + first[None, :]) ** 2 * p  # p_.i + p_j. of cell (i, j)
     rest = (1 - kappa) ** 2 * float(cross.sum() - np.trace(cross))
     variance = (diagonal + rest - (kappa - expected * (1 - kappa)) ** 2) / (n * (1 - expected) ** 2)
-    half = Z * max(variance, 0.0) ** 0.5
+    half = half_width() * max(variance, 0.0) ** 0.5
     return Estimate(kappa, max(-1.0, kappa - half), min(1.0, kappa + half), chance=0.0, n=n)

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affectlake.geometry.estimates import Estimate, left_out
+from affectlake.geometry.intervals import half_width
 
-Z = 1.959963984540054  # normal quantile of 97.5 %
 CHANCE = 1 / 3
 
 
@@ -85,7 +85,7 @@ def explained_share(accuracy: Estimate, ceiling: Estimate, chance: float = CHANC
 
 
 def _mean(shares: NDArray[np.float64]) -> Estimate:
-    centre, half = float(shares.mean()), Z * float(shares.std(ddof=1)) / len(shares) ** 0.5
+    centre, half = float(shares.mean()), half_width() * float(shares.std(ddof=1)) / len(shares) ** 0.5
     return Estimate(centre, max(0.0, centre - half), min(1.0, centre + half), n=len(shares))
 
 

@@ -55,13 +55,18 @@ def rating_correlations(
         )
     if not (np.isfinite(weights).all() and np.isfinite(scores).all()):
         raise AffectlakeError("The embedding or the ratings hold values that are not finite numbers.")
-    r = np.clip(_unit_columns(weights).T @ _unit_columns(scores), -1.0, 1.0)  # (n_dimensions, n_ratings)
+    r = np.clip(unit_columns(weights).T @ unit_columns(scores), -1.0, 1.0)  # (n_dimensions, n_ratings)
     low, high = fisher_interval(r, len(weights), level)
     return RatingCorrelations(r, low, high, len(weights))
 
 
-def _unit_columns(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Centre each column and scale it to length 1; a constant column becomes NaN."""
+def unit_columns(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return columns with mean 0 and length 1, whose products are Pearson correlations; a constant one is NaN.
+
+    Parameters
+    ----------
+    values : float array (n, n_columns)
+    """
     columns = np.asarray(values, np.float64)
     if len(columns) == 0:
         return np.full(columns.shape, np.nan)

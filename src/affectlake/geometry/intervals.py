@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri
 
 from affectlake.errors import AffectlakeError
 
@@ -18,10 +18,17 @@ class Interval(NamedTuple):
     high: NDArray[np.float64]
 
 
-def _normal_quantile(level: float) -> float:
+def half_width(level: float = 0.95) -> float:
+    """Return how many standard errors an interval of a normal distribution reaches to each side: 1.96 for 95 %.
+
+    Raises
+    ------
+    AffectlakeError
+        If the level is not between 0 and 1.
+    """
     if not 0 < level < 1:
         raise AffectlakeError("A confidence level is not a proportion.", wanted="0 < level < 1", found=str(level))
-    return NormalDist().inv_cdf(0.5 + level / 2)
+    return float(ndtri(0.5 + level / 2))
 
 
 def wilson_interval(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> Interval:
@@ -50,7 +57,7 @@ def wilson_interval(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> 
     AffectlakeError
         If a count is negative, successes exceed n, or the level is not between 0 and 1.
     """
-    z = _normal_quantile(level)
+    z = half_width(level)
     hits, trials = np.broadcast_arrays(np.asarray(successes, np.float64), np.asarray(n, np.float64))
     if np.any(hits < 0) or np.any(hits > trials):
         raise AffectlakeError(
@@ -94,7 +101,7 @@ def fisher_interval(r: ArrayLike, n: ArrayLike, level: float = 0.95) -> Interval
     AffectlakeError
         If an r lies outside [−1, 1] or the level is not between 0 and 1.
     """
-    z = _normal_quantile(level)
+    z = half_width(level)
     correlation, pairs = np.broadcast_arrays(np.asarray(r, np.float64), np.asarray(n, np.float64))
     if np.any(np.abs(correlation) > 1):
         raise AffectlakeError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,15 +58,8 @@ def necessary_components(accuracies: Sequence[float], n: int, share: float) -> E
     return Estimate(float(needed), float(best), float(worst), n=n)
 
 
-class Saturation(NamedTuple):
-    """Where a curve saturates, and the best mean it reaches."""
-
-    at: Estimate
-    best: float
-
-
 def saturation(settings: Sequence[float], values: NDArray[np.floating], rng: np.random.Generator,
-               share: float = 0.99, n_resamples: int = 1000) -> Saturation:  # fmt: skip
+               share: float = 0.99, n_resamples: int = 1000) -> Estimate:  # fmt: skip
     """Return the smallest setting whose mean is at least `share` of the highest mean.
 
     Parameters
@@ -84,18 +76,18 @@ def saturation(settings: Sequence[float], values: NDArray[np.floating], rng: np.
 
     Returns
     -------
-    Saturation
+    Estimate
         Left out when there are fewer than three settings. If only the largest setting is high enough, the curve has not
         been seen to saturate, and the estimate is left out with that reason.
     """
     curve = np.asarray(values, np.float64)
     if len(settings) < 3:
-        return Saturation(left_out(f"{len(settings)} settings were tried; three are needed"), float("nan"))
+        return left_out(f"{len(settings)} settings were tried; three are needed")
     means = np.nanmean(curve, axis=1)
     at = _from(means, share)
     if at == len(settings) - 1:
         reason = f"still rising at {settings[-1]:,.0f}, the largest that was tried"
-        return Saturation(left_out(reason, len(settings)), float(means.max()))
+        return left_out(reason, len(settings))
     draws = []
     for _ in range(n_resamples if curve.shape[1] > 1 else 0):
         columns = rng.integers(0, curve.shape[1], curve.shape)
@@ -103,7 +95,7 @@ def saturation(settings: Sequence[float], values: NDArray[np.floating], rng: np.
         if not np.isnan(drawn).all(axis=1).any():
             draws.append(settings[_from(np.nanmean(drawn, axis=1), share)])
     low, high = percentile_interval(np.array(draws, np.float64))
-    return Saturation(Estimate(float(settings[at]), low, high, n=len(settings)), float(means.max()))
+    return Estimate(float(settings[at]), low, high, n=len(settings))
 
 
 def _from(means: NDArray[np.float64], share: float) -> int:

@@ -58,17 +58,6 @@ class Users(NamedTuple):
         return layout.leads_to_tables(self.path)
 
 
-def objects(manifest: Manifest) -> Iterator[Wanted]:
-    """Yield the objects of a version's tables, each listing before the files it names.
-
-    A damaged listing ends at itself.
-    """
-    for output, digest in sorted(manifest.digests.items()):
-        path = str(layout.table_folder(output))
-        yield Wanted(path, digest)
-        yield from _named(manifest.root, path, digest)
-
-
 def users(root: Path, versions: Iterable[Version]) -> dict[str, Users]:
     """Return the objects of `versions` by MD5, listings before the files they name; tables before what else they name.
 
@@ -179,7 +168,7 @@ def _listings(root: Path, versions: Iterable[Version]) -> dict[str, Users]:
     for version in versions:
         manifest = Manifest(root, version.commit)
         for output, digest in sorted(manifest.digests.items()):
-            _add(tables, str(layout.table_folder(output)), digest, version.name)
+            _add(tables, str(output.folder), digest, version.name)
         for path, digest in sorted(tracked(manifest).items()):
             _add(others, path, digest, version.name)
     return tables | {md5: use for md5, use in others.items() if md5 not in tables}

@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from affectlake.errors import VersionError, nearest
 from affectlake.lake.diff import OutputDiff, diff
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.query import query
 from affectlake.lake.store.known_hashes import whole_files
 from affectlake.lake.store.root import find
 from affectlake.lake.store.versions import Manifest, Version, list_versions, resolve
 from affectlake.lake.tables.memmaps import map_lists
 from affectlake.lake.tables.scanning import scan_published
+from affectlake.process.text_table import text_table
 
 T = TypeVar("T")
 _PARTS_SHOWN = 2
@@ -45,9 +47,7 @@ class Listing(list[T]):
         return [[_cell(getattr(row, column)) for column in self.columns] for row in self]
 
     def __repr__(self) -> str:
-        rows = [list(self.columns), *self._cells()]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(self.columns))]
-        return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+        return text_table([self.columns], self._cells())
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{escape(column)}</th>" for column in self.columns)
@@ -123,7 +123,7 @@ class Lake:
             ``voxels`` by rising ``voxel_index``.
         """
         version = resolve(self.root, at)
-        manifest = Manifest(self.root, version.commit)
+        manifest, betas = Manifest(self.root, version.commit), Output("betas")
         table = self.table("betas", version)
         columns = table.collect_schema().names()
         missing = [name for name in ("subject", "pattern") if name not in columns]
@@ -138,8 +138,8 @@ class Lake:
             raise VersionError(
                 f"{version.name} has no subject {subject!r}", allowed=", ".join(known), todo=nearest(subject, known)
             )
-        parts = [file.cached for file in whole_files(manifest, "betas")]
-        return map_lists(self.root, parts, "pattern", "subject", subject, manifest.digests["betas"])
+        parts = [file.cached for file in whole_files(manifest, betas)]
+        return map_lists(self.root, parts, "pattern", "subject", subject, manifest.digests[betas])
 
     def diff(self, before: str, after: str, table: str = "") -> Listing[OutputDiff]:
         """Return how the outputs of two versions differ: rows added, removed and changed, by key."""

@@ -6,20 +6,16 @@ version's tag. A crash before it leaves the old version, a crash after it the ne
 
 from __future__ import annotations
 
-import fcntl
-import os
-import socket
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Literal
 
 from affectlake.errors import LakeError
 from affectlake.lake.files import layout
 from affectlake.lake.files.git import UNSHALLOW, branch_of, git, git_or_none, identity, is_shallow
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.cache import refuse_behind, secure
 from affectlake.lake.store.dvc_secrets import refuse_secrets
 from affectlake.lake.store.dvc_stages import dvc_repository, sort_lock
@@ -28,9 +24,21 @@ from affectlake.lake.store.lake_format import write_format
 from affectlake.lake.store.merges import refuse_unjoined
 from affectlake.lake.store.pinning import NOTHING, Pinned
 from affectlake.lake.store.root import find as find  # noqa: PLC0414 (those who write ask for it here)
+from affectlake.lake.store.step_versions import changed_steps
 from affectlake.lake.store.tags import TAGS, next_name
 from affectlake.lake.store.tracked import tracked
-from affectlake.lake.store.versions import CODE_TRAILER, File, Manifest, Version, last_sound, list_versions, resolve
+from affectlake.lake.store.versions import (
+    CODE_TRAILER,
+    STEPS_TRAILER,
+    File,
+    Manifest,
+    Version,
+    last_sound,
+    list_versions,
+    resolve,
+)
+from affectlake.process.code_version import code_version
+from affectlake.process.file_lock import file_lock
 
 # what a version's commit holds; the tables themselves are in DVC's cache, named by dvc.lock
 TRACKED = (
@@ -60,23 +68,26 @@ DVC_CONFIG = f"""\
 README = """\
 # storage
 
-| here | what it is | who keeps it |
+Files of the lake. Commands write them; do not edit them by hand.
+
+| path | content | kept by |
 |---|---|---|
 | `tables/TABLE/` or `tables/TABLE/PARTITION/` | `part-00000.parquet`, …: rows sorted by the table's key | DVC |
-| `collected/OUTPUT.dvc` | names the parts of an output that grows, such as the answers of a model | Git |
-| `quarantine/TIME-STEP/` | rows that broke their contract, with an account and Data Docs | this machine |
-| `quarantine/TIME-restore/` | what `affectlake restore` put aside: edits that are in no version | this machine |
-| `reports/VERSION.html` | the report of a version | this machine; `affectlake report` rebuilds it |
-| `collecting/AGENT/` | answers that are in no version yet, each on disk before it counts | this machine |
-| `collecting/` | who collects (leases), the slots of schedules, the scheduler's own files | this machine |
+| `collected/OUTPUT.dvc` | the list of parts of an output that grows, such as the answers of a model | Git |
+| `quarantine/TIME-STEP/` | rows that broke their contract, with a report and Data Docs | this machine |
+| `quarantine/TIME-restore/` | files moved aside by `affectlake restore`: edits that are in no version | this machine |
+| `reports/VERSION.html` | the report of a version | this machine; `affectlake report` writes it again |
+| `collecting/AGENT/` | unpublished answers; each is on disk before it counts | this machine |
+| `collecting/` | leases of collectors, slots of schedules, files of the scheduler | this machine |
 | `mlflow.db`, `mlflow/` | model runs and their files | this machine |
-| `scratch/`, `staging/` | checkpoints of running fits; tables not yet validated | this machine |
+| `scratch/`, `staging/` | checkpoints of running fits; tables that are not validated yet | this machine |
 | `remote/` | the default DVC remote (`affectlake push`) | this machine |
-| `format` | the format of the lake; an affectlake that does not know it refuses | Git |
+| `format` | the format of the lake; a version of affectlake that does not know it refuses to open the lake | Git |
 
-Files under `tables/` are read-only: they are shared with a cache that holds every version. Change a table by changing
-what makes it, then `affectlake run`.
+Files under `tables/` are read-only, because they are shared with a cache that contains every version. To change a
+table, change its inputs or parameters and run `affectlake run`.
 """
+"""``storage/README.md`` of every lake."""
 
 
 def init(root: Path, params: str) -> None:
@@ -147,39 +158,9 @@ def writing(
     LakeError
         If another still holds it after `wait_s`; the message names it.
     """
-    path = root / layout.WRITER_LOCK
-    try:
-        handle = path.open("a+", encoding="utf-8")
-    except OSError as error:
-        raise LakeError(f"{root} cannot be written to", found=str(error), todo="check its permissions") from error
-    with handle:
-        _lock(root, handle, wait_s, say)
-        handle.truncate(0)
-        handle.write(f"{what}, process {os.getpid()} on {socket.gethostname()}\n")
-        handle.flush()
-        try:
-            yield
-        finally:
-            handle.truncate(0)
-
-
-def _lock(root: Path, handle: TextIO, wait_s: float, say: Callable[[str], None]) -> None:
-    deadline = time.monotonic() + wait_s
-    pause_s, told = 0.01, ""
-    while True:
-        try:
-            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            handle.seek(0)
-            holder = handle.read().strip() or "a writer that has just come"
-            if time.monotonic() >= deadline:
-                todo = "wait until it has ended"
-                raise LakeError(f"{root} is being written to", found=holder, todo=todo) from error
-        if holder != told:
-            say(f"waiting for {holder}")
-            told = holder
-        time.sleep(pause_s)
-        pause_s = min(2 * pause_s, 0.5)
+    busy = f"{root} is being written to"
+    with file_lock(root / layout.WRITER_LOCK, what, busy=busy, todo="wait until it has ended", wait_s=wait_s, say=say):
+        yield
 
 
 def publish(root: Path, say: Callable[[str], None] = lambda _line: None, pinned: Pinned = NOTHING) -> Version | None:
@@ -323,7 +304,7 @@ def _tree(root: Path, before: str, paths: list[str], pinned: Pinned) -> str:
         return git(root, "write-tree", env=env).strip()
 
 
-def _changes(manifest: Manifest, old: Manifest | None) -> Iterator[tuple[str, list[File], list[File]]]:
+def _changes(manifest: Manifest, old: Manifest | None) -> Iterator[tuple[Output, list[File], list[File]]]:
     """Yield each output that the old version had otherwise or not at all, with its files then and now.
 
     Its objects are made sure of first, those that the old version had excepted.
@@ -352,5 +333,6 @@ def describe(name: str, manifest: Manifest, old: Manifest | None, how: str = "")
     lines += [f"  {path}: changed (not a table)" for path in sorted(others) if others[path] != known.get(path)]
     how = how or f"{len(lines) or 1} outputs changed"
     lines = lines or ["  parameters only"]
-    code = f"{CODE_TRAILER}: {installed_version('affectlake')}"
-    return "\n".join([f"{name}: {how}", "", *lines, "", code, ""])
+    steps = changed_steps(manifest, old)
+    trailers = [f"{CODE_TRAILER}: {code_version()}", *([f"{STEPS_TRAILER}: {steps}"] if steps else [])]
+    return "\n".join([f"{name}: {how}", "", *lines, "", *trailers, ""])

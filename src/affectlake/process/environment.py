@@ -9,11 +9,11 @@ from pathlib import Path
 
 from affectlake.process.git_caller import leave_caller
 
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""How many threads each numeric library uses; they read it when they are imported."""
+
 SETTINGS = {
-    # stages run side by side, one core each; a sum over one thread also has one order, so the bytes repeat
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
+    **dict.fromkeys(THREADS, "1"),  # stages run side by side, one core each
     "DO_NOT_TRACK": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     # the flow prints its own lines on the terminal; Prefect's still reach its server
@@ -37,6 +37,15 @@ def configure_process() -> None:
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     _use_own_prefect_home()
+
+
+def compute_on_one_thread() -> None:
+    """Let every numeric library use one thread, whatever the user has set: a sum over several has several orders.
+
+    To be called by commands that make tables, before a numeric library is imported. Other commands leave the
+    environment as it is, because servers of models are started with it.
+    """
+    os.environ.update(dict.fromkeys(THREADS, "1"))
 
 
 def _use_own_prefect_home() -> None:

@@ -29,6 +29,7 @@ COLUMNS: dict[str, Columns] = {
     "triplets": Columns(("trial_set",), ("split",)),
     "choices": Columns(("agent", "i", "j", "k", "odd"), ("protocol", "trial_set", "tied")),
     "embeddings": Columns((*_FIT, "dimension", "stimulus_index", "weight")),
+    "fits": Columns((*_FIT, "representative")),
     "layouts": Columns((*_FIT, "stimulus_index", "x", "y")),
     "learning_curves": Columns((*_FIT, "epoch", "test_loss", "test_accuracy", "n_dimensions"), ("train_loss", "lapse")),
     "metrics": Columns(("agent", "analysis", "measure"), ("seed", "dimension", "rating", "setting", *_ESTIMATE)),
@@ -71,6 +72,7 @@ TYPES: dict[str, str] = {
         "DOUBLE",
     ),
     "tied": "BOOLEAN",
+    "representative": "BOOLEAN",
     "jpeg": "BLOB",
     "voxel_weights": "FLOAT[]",
 }  # fmt: skip

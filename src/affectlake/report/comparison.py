@@ -12,7 +12,6 @@ from affectlake.report.number_format import MISSING, count, decimal
 
 KEY = ["agent", "seed", "analysis", "measure", "dimension", "rating", "setting"]
 PAIRED = ["agent", "against", "analysis", "measure"]
-DETAIL = ("rating_correlation",)  # thousands of rows: only counted
 
 
 def moved(before: ReportInputs, after: ReportInputs) -> list[dict[str, Any]]:

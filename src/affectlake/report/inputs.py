@@ -86,6 +86,8 @@ class ReportInputs:
         ``table, partition, n_rows, n_files, n_bytes, digest``: one row per table and partition of the version.
     stimuli, ratings, captions, exclusions, metrics, embeddings, layouts, learning_curves : polars.DataFrame
         The tables of those names.
+    representatives : polars.DataFrame
+        ``agent, seed``: the fit that stands for each agent.
     trial_counts : polars.DataFrame
         ``trial_set, split, n_triplets``.
     choice_counts : polars.DataFrame
@@ -115,6 +117,7 @@ class ReportInputs:
     embeddings: pl.DataFrame
     layouts: pl.DataFrame
     learning_curves: pl.DataFrame
+    representatives: pl.DataFrame
     trial_counts: pl.DataFrame
     choice_counts: pl.DataFrame
     analyses: Mapping[str, pl.DataFrame] = field(default_factory=dict)

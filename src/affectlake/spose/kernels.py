@@ -19,17 +19,18 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from affectlake.process.compiled import njit
 from affectlake.spose.state import LANES, Rule, State
 
 _CHUNK = 64  # triplets whose rows stay in the L1 cache between similarities and gradients
 _AHEAD = 2  # rows between asking for a row and settling it
 
-_COMPILE: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy", "cache": True}
+_COMPILE: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy"}
 
 _FAST = ("fast",)
 _f32 = ir.FloatType()

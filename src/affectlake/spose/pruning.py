@@ -1,9 +1,8 @@
-"""Which dimensions of an embedding count, in which order, and which of two embeddings' dimensions are the same."""
+"""Which dimensions of an embedding count, and in which order."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,38 +49,3 @@ def pruned(weights: Weights, rule: str, threshold: float) -> Weights:
     sequence = order(weights)
     keep = kept(weights, rule, threshold)
     return np.ascontiguousarray(weights[:, sequence[keep[sequence]]])
-
-
-class Match(NamedTuple):
-    """The best match of each dimension.
-
-    Attributes
-    ----------
-    dimension : (d,) int64
-        Position, in the other embedding, of the dimension it correlates with most.
-    pearson_r : (d,) float64
-        That correlation; NaN for a constant dimension.
-    """
-
-    dimension: NDArray[np.int64]
-    pearson_r: NDArray[np.float64]
-
-
-def match(weights: Weights, other: Weights) -> Match:
-    """Return for each dimension of `weights` the dimension of `other` with the highest Pearson correlation.
-
-    Parameters
-    ----------
-    weights : (n_stimuli, d) float32
-    other : (n_stimuli, d_other) float32
-        Of the same stimuli; a dimension of it may be the best match of several.
-    """
-    correlation = _standardized(weights).T @ _standardized(other)  # (d, d_other)
-    best = np.where(np.isnan(correlation), -np.inf, correlation).argmax(axis=1)
-    return Match(best, correlation[np.arange(best.size), best])
-
-
-def _standardized(weights: Weights) -> NDArray[np.float64]:
-    centred = weights - weights.mean(axis=0, dtype=np.float64)
-    length = np.sqrt((centred**2).sum(axis=0))
-    return np.asarray(centred / np.where(length > 0, length, np.nan))

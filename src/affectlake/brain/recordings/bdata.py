@@ -2,7 +2,7 @@
 
 The layout is bdpy's: ``/dataset`` (samples × columns), ``/metadata/{key, value}`` (one row of numbers per key, one
 number per column of the data set), ``/vmap/KEY`` (names of the numbers of a label). It is read with h5py in pieces,
-which takes half the memory of ``bdpy.BData``; the tests write their files with bdpy itself.
+which takes half the memory of ``bdpy.BData``; the tests read files that bdpy itself wrote.
 """
 
 from __future__ import annotations

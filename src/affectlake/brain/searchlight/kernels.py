@@ -9,21 +9,20 @@ wide; at 1,000 stimuli some ten share one, and the correlation with a model move
 come from a radix sort of the 32-bit correlations.
 """
 
-# mypy: disable-error-code="untyped-decorator"
-
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from affectlake.process.compiled import njit
 
 BINS = 65536
 PANEL = 64  # rows of the RSM at a time: 64 × 1,000 correlations stay in the second-level cache
 CHUNK = 4096  # ranks at a time: 16 kB in the first-level cache, used by every model
 
-_COMPILE: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy", "cache": True}
+_COMPILE: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy"}
 
 
 @njit(**_COMPILE)

@@ -1,8 +1,7 @@
 """Which voxels lie in which sphere of a searchlight. NumPy alone; what is computed in a sphere does not belong here.
 
-A radius is inclusive: a voxel belongs when its distance to the centre is at most the radius. It is counted in voxels
-(:func:`sphere_offsets`; 3 voxels, the paper's, hold 123) or in mm as nilearn does (:func:`sphere_offsets_mm`).
-rsatoolbox keeps distance < radius: :func:`rsatoolbox_radius` is the one place that converts.
+A radius is counted in voxels and inclusive: a voxel belongs when its distance to the centre is at most the radius. The
+paper's, 3 voxels, holds 123. rsatoolbox keeps distance < radius.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ def make_spheres(voxels: NDArray[np.integer], offsets: Grid, usable: NDArray[np.
     voxels : int (n_voxels, 3)
         The i, j, k of every voxel of the mask, each once.
     offsets : int32 (n_offsets, 3)
-        From :func:`sphere_offsets` or :func:`sphere_offsets_mm`.
+        From :func:`sphere_offsets`.
     usable : bool (n_voxels,), optional
         Voxels that are not are members of no sphere (constant or NaN ones).
 
@@ -94,46 +93,6 @@ def sphere_offsets(radius_voxels: float) -> Grid:
     """
     if not radius_voxels >= 1:
         raise UsageError("the searchlight's radius is too small", found=f"{radius_voxels} voxels", allowed="1 or more")
-    return _within(radius_voxels, np.eye(3))
-
-
-def sphere_offsets_mm(radius_mm: float, affine: NDArray[np.floating]) -> Grid:
-    """Return the steps to every voxel within a radius in mm, whatever the shape of the voxels: int32 (n, 3).
-
-    Parameters
-    ----------
-    radius_mm : float
-    affine : float (4, 4)
-        From voxels to mm.
-
-    Raises
-    ------
-    UsageError
-        If the radius does not reach a neighbour.
-    """
-    found = _within(radius_mm, np.asarray(affine[:3, :3], dtype=np.float64))
-    if len(found) < 2:
-        raise UsageError("the searchlight's radius reaches no neighbouring voxel", found=f"{radius_mm} mm")
-    return found
-
-
-def _within(radius: float, axes: NDArray[np.float64]) -> Grid:
-    """Return the whole steps whose length under `axes` (3, 3) is at most `radius`."""
-    # a step of length r has no coordinate above r / (smallest singular value)
-    reach = int(np.floor(radius / np.linalg.svd(axes, compute_uv=False)[-1] + 1e-9))
+    reach = int(np.floor(radius_voxels + 1e-9))
     steps = np.stack(np.meshgrid(*[np.arange(-reach, reach + 1)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
-    squared = ((steps @ axes.T) ** 2).sum(axis=1)
-    return np.asarray(steps[squared <= radius**2 * (1 + 1e-9)], dtype=np.int32)
-
-
-def rsatoolbox_radius(radius_voxels: float) -> float:
-    """Return the radius that makes rsatoolbox, which keeps distance < radius, take the same spheres.
-
-    Squared distances on the grid are whole numbers: half-way to the next one separates the same voxels.
-    """
-    return float(np.sqrt(np.floor(radius_voxels**2 + 1e-9) + 0.5))
-
-
-def mask_voxels(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Return the i, j, k of the voxels in a mask, in C order: int32 (n_voxels, 3)."""
-    return np.argwhere(mask).astype(np.int32)
+    return np.asarray(steps[(steps**2).sum(axis=1) <= radius_voxels**2 * (1 + 1e-9)], dtype=np.int32)

@@ -21,8 +21,6 @@ class AdaptiveLimit:
     ----------
     in_flight : int
         Requests under way.
-    n_cuts : int
-        How often the limit was halved.
     """
 
     def __init__(self, most: int, start: int = 8) -> None:
@@ -32,7 +30,6 @@ class AdaptiveLimit:
         self._threshold = float(most)  # slow start ends here
         self._round = 0  # cuts so far; a request remembers the round it was sent in
         self.in_flight = 0
-        self.n_cuts = 0
 
     @property
     def limit(self) -> int:
@@ -65,7 +62,6 @@ class AdaptiveLimit:
         if sent_in != self._round:
             return
         self._round += 1
-        self.n_cuts += 1
         self._threshold = max(self._limit / 2, 1.0)
         self._limit = self._threshold
 

@@ -49,7 +49,6 @@ def collect(
     target: Target,
     limits: Limits = DEFAULT,
     *,
-    n_planned: int | None = None,
     most: int | None = None,
     retry_failed: bool = False,
     stops: Sequence[Stop] = (),
@@ -69,8 +68,6 @@ def collect(
         Who is asked.
     limits : Limits
         How hard to try.
-    n_planned : int or None
-        How many questions there are, for the time left.
     most : int or None
         Ask at most so many.
     retry_failed : bool
@@ -92,7 +89,7 @@ def collect(
     """
     check_urls(target)
     client = Client(api_key(target.api_key_env), limits.timeout_s, limits.concurrency * len(target.urls))
-    tally = Tally(n_planned, reads)
+    tally = Tally(reads)
     collector = _Collector(iter(questions), journal, client, target, limits, tally, most, retry_failed)
     return asyncio.run(collector.run(stops, progress or (lambda _: None), progress_every_s))
 
@@ -144,7 +141,7 @@ class _Collector:
                     await self._until_over(feeding, watching, committing)
                 finally:
                     await self._wind_up(feeding, watching, committing)
-        progress(self.tally.progress(self.pool, 0))
+        progress(self.tally.progress(self.pool))
         return self.tally.account(self.ending or "complete", self.circuit.why, self.pool)
 
     async def _examine(self) -> None:
@@ -405,7 +402,7 @@ class _Collector:
             self._fill()
             if self.loop.time() - told_s >= every_s:
                 told_s = self.loop.time()
-                progress(self.tally.progress(self.pool, len(self.open) - self.pool.n_in_flight))
+                progress(self.tally.progress(self.pool))
 
 
 def _why_refused(server: Server, question: Question, failure: Failure, n: int) -> str:

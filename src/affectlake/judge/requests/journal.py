@@ -43,14 +43,11 @@ class Shard(NamedTuple):
         From 1; never given twice in one journal, so it may name a part.
     first_id, last_id : int
         Which rows of the journal, both included.
-    n_answers : int
-        How many rows they are, those included that have gone into quarantine since.
     """
 
     number: int
     first_id: int
     last_id: int
-    n_answers: int
 
 
 class Count(NamedTuple):
@@ -70,12 +67,11 @@ class Quarantined(NamedTuple):
 
 
 class QuarantineCount(NamedTuple):
-    """How many rows of a trial set are in quarantine, by the reason, and how many of them are answers."""
+    """How many rows of a trial set are in quarantine, by the reason."""
 
     trial_set: str
     reason: str
     n: int
-    n_answers: int
 
 
 class Journal:
@@ -108,7 +104,7 @@ class Journal:
                 found=str(error),
                 todo="move it away and collect again; what is in a version is not asked again",
             ) from error
-        for row in self._all("SELECT number, first_id, last_id, n_answers FROM shards WHERE published"):
+        for row in self._all("SELECT number, first_id, last_id FROM shards WHERE published"):
             self._delete(Shard(*row))
 
     def __enter__(self) -> Self:
@@ -192,15 +188,13 @@ class Journal:
                 "INSERT INTO shards (first_id, last_id, n_answers) VALUES (?, ?, ?)", row
             ).lastrowid
         assert number is not None
-        return Shard(number, *row)
+        return Shard(number, *row[:2])
 
     def sealed(self) -> list[Shard]:
         """Return the shards that are not forgotten, the oldest first: those a crash left are there again."""
         return [
             Shard(*row)
-            for row in self._all(
-                "SELECT number, first_id, last_id, n_answers FROM shards WHERE NOT published ORDER BY number"
-            )
+            for row in self._all("SELECT number, first_id, last_id FROM shards WHERE NOT published ORDER BY number")
         ]
 
     def read(self, shard: Shard, batch: int = 10_000) -> Iterator[list[Answer]]:
@@ -264,7 +258,7 @@ class Journal:
         return [
             QuarantineCount(*row)
             for row in self._all(
-                "SELECT trial_set, reason, count(*), sum(error_kind IS NULL) FROM quarantined"
+                "SELECT trial_set, reason, count(*) FROM quarantined"
                 " GROUP BY trial_set, reason ORDER BY trial_set, count(*) DESC, reason"
             )
         ]
@@ -335,9 +329,10 @@ class _Transaction:
 def _as_row(answer: Answer) -> tuple[object, ...]:
     """Return the answer as SQLite takes it: tuples as JSON."""
     captions = None if answer.captions is None else orjson.dumps(answer.captions).decode()
-    return (*answer[:6], orjson.dumps(answer.order).decode(), captions, *answer[8:])
+    return tuple((answer._asdict() | {"order": orjson.dumps(answer.order).decode(), "captions": captions}).values())
 
 
 def _as_answer(row: Sequence[Any]) -> Answer:
-    captions = None if row[7] is None else tuple(orjson.loads(row[7]))
-    return Answer._make([*row[:6], tuple(orjson.loads(row[6])), captions, *row[8:]])
+    found = dict(zip(Answer._fields, row, strict=True))
+    captions = None if found["captions"] is None else tuple(orjson.loads(found["captions"]))
+    return Answer(**found | {"order": tuple(orjson.loads(found["order"])), "captions": captions})

@@ -32,14 +32,8 @@ class Progress(NamedTuple):
     ----------
     n_answered, n_failed, n_held : int
         Questions answered, failed for good, and found in the journal.
-    n_left : int or None
-        Questions not yet looked at or answered; None where the plan's size is not known.
-    n_in_flight, n_waiting : int
-        Requests under way; questions read and not sent.
     per_second : float
         Questions done a second, over the latest half minute.
-    eta_s : float or None
-        Seconds left at that rate.
     n_read : int
         Answers that say something, as the caller reads them; all of them if it does not read.
     errors, retries : dict
@@ -53,11 +47,7 @@ class Progress(NamedTuple):
     n_answered: int
     n_failed: int
     n_held: int
-    n_left: int | None
-    n_in_flight: int
-    n_waiting: int
     per_second: float
-    eta_s: float | None
     n_read: int
     errors: dict[FailureKind, int]
     retries: dict[FailureKind, int]
@@ -116,14 +106,11 @@ class Tally:
 
     Parameters
     ----------
-    n_planned : int or None
-        Questions in the plan, those in the journal included.
     reads : callable
         Whether an answer says something.
     """
 
-    def __init__(self, n_planned: int | None, reads: Callable[[Answer], bool]) -> None:
-        self._n_planned = n_planned
+    def __init__(self, reads: Callable[[Answer], bool]) -> None:
         self._reads = reads
         self._started_s = time.monotonic()
         self._done_at: deque[tuple[float, int]] = deque()
@@ -146,20 +133,13 @@ class Tally:
             self.completion_tokens += answer.completion_tokens
             self.cached_tokens += answer.cached_tokens
 
-    def progress(self, pool: Pool, n_waiting: int) -> Progress:
+    def progress(self, pool: Pool) -> Progress:
         """Return how far the collection is."""
-        n_done = self.n_answered + self.n_failed
-        rate = self._rate(n_done)
-        n_left = None if self._n_planned is None else max(self._n_planned - self.n_held - self.n_repeated - n_done, 0)
         return Progress(
             n_answered=self.n_answered,
             n_failed=self.n_failed,
             n_held=self.n_held,
-            n_left=n_left,
-            n_in_flight=pool.n_in_flight,
-            n_waiting=n_waiting,
-            per_second=rate,
-            eta_s=n_left / rate if n_left is not None and rate > 0 else None,
+            per_second=self._rate(self.n_answered + self.n_failed),
             n_read=self.n_read,
             errors=dict(self.errors),
             retries=dict(self.retries),

@@ -106,16 +106,6 @@ class Pool:
         self.servers = servers
         self._drawn: dict[int, list[Server]] = {}
 
-    @property
-    def n_waiting(self) -> int:
-        """Questions that wait for a server."""
-        return sum(len(server.queue) for server in self.servers)
-
-    @property
-    def n_in_flight(self) -> int:
-        """Requests under way."""
-        return sum(server.limit.in_flight for server in self.servers)
-
     def put(self, task: Task, *, first: bool = False) -> None:
         """Queue a question at its server, or at the next one that is up; in front if it was sent before."""
         drawn = self.draw(task.question.route)

@@ -284,7 +284,14 @@ def _mostly_not_latin(answer: str) -> bool:
     return bool(letters) and sum(letter > "ɏ" for letter in letters) > len(letters) / 2
 
 
-def probabilities(logprobs: str | None) -> Probabilities | None:
+class Weighed(NamedTuple):
+    """What log-probabilities say, and why they say nothing where they are odd."""
+
+    probabilities: Probabilities | None
+    oddity: str | None
+
+
+def weigh(logprobs: str | None) -> Weighed:
     r"""Return P(1), P(2), P(3) of a one-token answer and the probability left over.
 
     With :math:`\ell_t` the log-probabilities of the listed tokens t at the place of the answer,
@@ -298,21 +305,10 @@ def probabilities(logprobs: str | None) -> Probabilities | None:
 
     Returns
     -------
-    Probabilities or None
-        None where the server gave no log-probabilities, none of the three choices has any, or one is odd.
+    Weighed
+        No probabilities where the server gave no log-probabilities, or none of the three choices has any; where one is
+        odd, what is wrong with it.
     """
-    return weigh(logprobs).probabilities
-
-
-class Weighed(NamedTuple):
-    """What log-probabilities say, and why they say nothing where they are odd."""
-
-    probabilities: Probabilities | None
-    oddity: str | None
-
-
-def weigh(logprobs: str | None) -> Weighed:
-    """Return what :func:`probabilities` does and, where a number that it rests on is none, what is wrong with it."""
     try:
         found = json.loads(logprobs) if logprobs else None
         for place in (found or {}).get("content") or ():

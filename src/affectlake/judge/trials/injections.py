@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from math import comb
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from affectlake.errors import UsageError
 from affectlake.judge.protocols import Wording, neutralise
@@ -115,6 +115,5 @@ def canary_effect(clean: NDArray[np.int8], injected: NDArray[np.int8], target: N
     if not n:
         return CanaryEffect(0, float("nan"), float("nan"), 1.0)
     drawn, lost = int((hit_injected & ~hit_clean).sum()), int((hit_clean & ~hit_injected).sum())
-    discordant = drawn + lost
-    tail = sum(comb(discordant, c) for c in range(drawn, discordant + 1)) / 2**discordant
-    return CanaryEffect(n, float(hit_clean.mean()), float(hit_injected.mean()), tail)
+    level = float(binomtest(drawn, drawn + lost, alternative="greater").pvalue) if drawn + lost else 1.0
+    return CanaryEffect(n, float(hit_clean.mean()), float(hit_injected.mean()), level)

@@ -1,11 +1,12 @@
-"""Rating vectors: the numbers from which a `ratings` agent judges.
+"""Ratings as a matrix, and the rating vectors from which a `ratings` agent judges.
 
-From the ratings table to one vector per stimulus. How vectors are compared does not belong here.
+From the ratings table to one row per stimulus. How vectors are compared does not belong here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -15,6 +16,44 @@ from affectlake.errors import SourceError
 from affectlake.judge.agents import Ratings
 
 FloatMatrix = NDArray[np.float64]
+
+
+class RatingMatrix(NamedTuple):
+    """Ratings as a matrix.
+
+    Attributes
+    ----------
+    scores : float64 (n_stimuli, n_ratings)
+        NaN where a stimulus does not have the rating.
+    names, families : list of str
+        Name and family of each column.
+    """
+
+    scores: FloatMatrix
+    names: list[str]
+    families: list[str]
+
+
+def rating_matrix(ratings: pl.DataFrame, n_stimuli: int, *families: str) -> RatingMatrix:
+    """Return the ratings with a row per stimulus and a column per rating, columns in the order of their names.
+
+    Parameters
+    ----------
+    ratings : polars.DataFrame
+        The ratings table: ``stimulus_index, rating, family, score``, in any order.
+    n_stimuli : int
+        Size of the catalogue; rows of stimuli beyond it are left out.
+    *families : str
+        Which families; all when none is named.
+    """
+    rows = ratings.filter(pl.col("stimulus_index") < n_stimuli)
+    if families:
+        rows = rows.filter(pl.col("family").is_in(families))
+    columns = dict(rows.select("rating", "family").unique().sort("rating").iter_rows())
+    column = rows["rating"].rank("dense").cast(pl.Int64) - 1
+    scores = np.full((n_stimuli, len(columns)), np.nan)
+    scores[rows["stimulus_index"].to_numpy(), column.to_numpy()] = rows["score"].to_numpy()
+    return RatingMatrix(scores, list(columns), list(columns.values()))
 
 
 def rating_vectors(ratings: pl.DataFrame, which: Ratings, n_stimuli: int) -> FloatMatrix:
@@ -47,13 +86,11 @@ def rating_vectors(ratings: pl.DataFrame, which: Ratings, n_stimuli: int) -> Flo
 
 
 def _family(ratings: pl.DataFrame, family: str, n_stimuli: int) -> FloatMatrix:
-    rows = ratings.filter(pl.col("family") == family).sort("stimulus_index", "rating")
-    names = rows["rating"].unique().sort()
-    index = rows["stimulus_index"].to_numpy()
-    expected = np.repeat(np.arange(n_stimuli), len(names))
-    complete = len(names) > 0 and np.array_equal(index, expected)
-    if not complete or rows["score"].null_count() or not (rows["rating"] == pl.concat([names] * n_stimuli)).all():
-        counts = np.bincount(index, minlength=n_stimuli)
+    """Return one family's ratings, of which none may be missing or there twice."""
+    rows = ratings.filter(pl.col("family") == family)
+    scores, names, _ = rating_matrix(rows, n_stimuli)
+    if not names or rows.height != scores.size or np.isnan(scores).any():
+        counts = np.bincount(rows["stimulus_index"].to_numpy(), minlength=n_stimuli)
         odd = np.flatnonzero(counts != len(names))
         raise SourceError(
             f"The {family} ratings are not complete.",
@@ -63,7 +100,7 @@ def _family(ratings: pl.DataFrame, family: str, n_stimuli: int) -> FloatMatrix:
             + (f"; {rows['score'].null_count():,} without a score" if rows["score"].null_count() else ""),
             todo="build the ratings table again from its source",
         )
-    return rows["score"].to_numpy().astype(np.float64).reshape(n_stimuli, len(names))
+    return scores
 
 
 def _concatenated(ratings: pl.DataFrame, n_stimuli: int) -> FloatMatrix:

@@ -43,11 +43,11 @@ def _refuse(root: Path, text: str) -> None:
             todo=f"take it back from Git: `git checkout -- {layout.FORMAT}`",
         )
     if int(found) > FORMAT:
-        from importlib.metadata import version as installed_version  # late: it is slow, and read by few
+        from affectlake.process.code_version import code_version  # late: it is slow, and read by few
 
         raise LakeError(
             f"{root} was made by a newer affectlake",
-            wanted=f"lake format {FORMAT}, which affectlake {installed_version('affectlake')} knows",
+            wanted=f"lake format {FORMAT}, which affectlake {code_version()} knows",
             found=f"lake format {found}",
             todo="upgrade affectlake; nothing was changed",
         )

@@ -47,7 +47,7 @@ def _rule(rule: Rule) -> str:
     columns = ", ".join(f"`{c}`" for c in rule.columns)
     where = f" where `{rule.where.column}` is `{rule.where.equals}`" if rule.where else ""
     return {
-        "unique": f"no two rows agree on {columns}",
+        "unique": f"no two rows{where} agree on {columns}",
         "counts_up": f"`{rule.column}` counts 0, 1, 2, …",
         "bounds": f"`{rule.column}` lies in [{rule.minimum}, {rule.maximum}]{where}",
         "same_length": f"the lists in `{rule.column}` are equally long",

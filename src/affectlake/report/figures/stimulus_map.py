@@ -17,7 +17,6 @@ from affectlake.report.number_format import count, counted, decimal, listed, per
 
 WIDTH, MARGIN = 760.0, 26.0
 LEAST_HEIGHT, MOST_HEIGHT = 460.0, 680.0
-NO_CATEGORY = "no category"
 CAPTION_LENGTH = 200
 _SPREAD = 8.0  # a name is written beside its category's thickest part, this share of it being "near"
 

@@ -1,0 +1,122 @@
+"""What a process of tests/test_same_bytes.py does: run every step of a small study and write its tables.
+
+As `affectlake run` does, stages run side by side, as many as there are workers; left out is what does not decide the
+bytes of a table: Prefect, DVC, validation, MLflow.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import torch
+import yaml
+
+from affectlake.judge.requests.answers import Answer, Reply, answered
+from affectlake.judge.responses.tables import response_rows
+from affectlake.judge.trials.questions import Question
+from affectlake.lake.files import layout
+from affectlake.lake.tables.contracts import contract
+from affectlake.lake.tables.parts import part_files, write_parts
+from affectlake.lake.tables.writing import read_output
+from affectlake.pipelines.collection.planning import plan_questions
+from affectlake.pipelines.engine.graph import Stage, stages, upstream
+from affectlake.pipelines.engine.runner import workers
+from affectlake.pipelines.params import templates
+from affectlake.pipelines.params.study import Params, override, parse
+from affectlake.pipelines.step import Work
+from tests.judge.test_vision import clip
+from tests.support.chat import ENTRY
+
+SETTINGS = (
+    "sources.n_stimuli=30",
+    "triplets.per_dyad=1",
+    "triplets.test_fraction=0.3",
+    "triplets.prototypes_per_category=1",
+    "triplets.thirds_per_pair=2",
+    "triplets.noise_ceiling=10",
+    "triplets.noise_ceiling_repeats=3",
+    "spose.max_epochs=8",
+    "spose.dimensions=5",
+    "geometry.min_category_size=3",
+    "geometry.permutations=5",
+    "geometry.resamples=5",
+    "geometry.perplexity=5.0",
+    "sweeps.dimensions=[2]",
+    "sweeps.n_judgments=100",
+    "sweeps.judgments=[100, 200]",
+    "sweeps.max_epochs=3",
+    "brain.sources={kind: synthetic, n_subjects: 2, voxel_mm: 22.0}",
+    "brain.encoding={outer_folds: 3, inner_folds: 2, standardise: true, by_run: true, permutations: 1}",
+    "brain.searchlight={n_stimuli: 20, radius_voxels: 1.5, min_voxels: 5, ranks: counted, permutations: 2}",
+)
+CAPTIONS = {"kind": "features", "encoder": {"name": "tfidf-svd", "n_components": 6}, "l1": 0.008}
+SEES = {"kind": "features", "encoder": {"name": "vision", "library": "transformers", "model": "clip"}, "l1": 0.008}
+AGENTS = {"reads": CAPTIONS, "sees": SEES, "tiny": ENTRY | {"protocol": "naive-least-similar", "l1": 0.008}}
+
+
+def study() -> Params:
+    """Return the parameters of a study that has every step, as if the chat agent's answers were there."""
+    raw = yaml.safe_load(override(templates.starting_params("demo"), SETTINGS))
+    raw["agents"] = {"human-category": raw["agents"]["human-category"]} | AGENTS
+    answering = frozenset({"tiny"})
+    return replace(parse(yaml.safe_dump(raw, sort_keys=False)), collected=answering, fittable=answering)
+
+
+def says(question: Question) -> str:
+    """Return an answer by the key of the question; one in sixteen says nothing."""
+    if question.key[0] < 16:
+        return "I like all of them."
+    return f"Video {question.key[1] % 3 + 1} is noticeably different from the other two."
+
+
+def answer(lake: Path, params: Params) -> None:
+    """Write the chat agent's answers to the main set."""
+    plan = plan_questions(lake, params, "tiny", "main")
+    found: list[Answer] = [
+        answered(question, Reply(says(question), "stop", None, 90, 20, 0, "tiny-llama"), 1, 0.5)
+        for question in plan.questions()
+    ]
+    rows = response_rows(plan.agent, found).with_columns(shard=pl.lit(0, pl.Int32))
+    write_parts(rows, contract("responses"), lake / layout.table_folder("responses/tiny"))
+
+
+def run(lake: Path, stage: Stage, params: Params) -> None:
+    """Run one stage and write its tables."""
+    tables: dict[str, list[pl.LazyFrame]] = {}
+    parts: dict[str, tuple[Path, ...]] = {}
+    for output in stage.reads:
+        name = output.partition("/")[0]
+        tables.setdefault(name, []).append(read_output(lake, output))
+        parts[name] = (*parts.get(name, ()), *part_files(lake / layout.table_folder(output)))
+    scratch = lake / layout.SCRATCH / stage.name
+    scratch.mkdir(parents=True)
+    work = Work(stage.agent, lake, scratch, workers(), lambda _: None, lambda _: None, parts)
+    frames = stage.step.function({name: pl.concat(found) for name, found in tables.items()}, params, work)
+    for output in stage.writes:
+        table = output.partition("/")[0]
+        write_parts(frames[table], contract(table), lake / layout.table_folder(output))
+
+
+def build(lake: Path) -> None:
+    """Run every stage of the study, each when the stages before it have ended."""
+    params = study()
+    graph = stages(params)
+    torch.manual_seed(0)
+    clip(lake / "clip")
+    ended: dict[str, Future[None]] = {}
+
+    def after(stage: Stage, before: list[Future[None]]) -> None:
+        for one in before:
+            one.result()
+        if stage.step.name == "choose_by_chat":
+            answer(lake, params)
+        run(lake, stage, params)
+
+    with ThreadPoolExecutor(workers()) as pool:
+        for name, stage in graph.items():
+            ended[name] = pool.submit(after, stage, [ended[other] for other in upstream(stage, graph)])
+        for one in ended.values():
+            one.result()

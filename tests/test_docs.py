@@ -1,0 +1,123 @@
+"""The documents: links and named files exist, the site has every page, the Python reference every public module."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from tests.support.lakes import ROOT
+
+PAGES = [*sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("*.md")), ROOT / "storage/README.md"]
+# packages of arrays in, arrays out: each module is in the reference, or is named here because only the package uses it
+INTERNAL = {
+    "affectlake.brain.encoding.gram",
+    "affectlake.brain.encoding.rows",
+    "affectlake.brain.encoding.solver",
+    "affectlake.brain.recordings.bdata",
+    "affectlake.brain.recordings.fetching",
+    "affectlake.brain.recordings.synthetic",
+    "affectlake.brain.searchlight.gpu",
+    "affectlake.brain.searchlight.kernels",
+    "affectlake.spose.checkpoint",
+    "affectlake.spose.cpu",
+    "affectlake.spose.curve",
+    "affectlake.spose.gpu",
+    "affectlake.spose.kernels",
+    "affectlake.spose.state",
+}
+
+
+def _anchors(text: str) -> set[str]:
+    heads = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+
+
+def test_every_link_leads_somewhere() -> None:
+    broken = []
+    for page in PAGES:
+        text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            if re.match(r"[a-z]+:", target):
+                continue
+            path, _, anchor = target.partition("#")
+            found = (page.parent / path) if path else page
+            if not found.exists() or (
+                anchor and found.suffix == ".md" and anchor not in _anchors(found.read_text(encoding="utf-8"))
+            ):
+                broken.append(f"{page.relative_to(ROOT)}: {target}")
+    assert not broken
+
+
+NAMED_FILE = re.compile(r"(?<![\w./-])(?:tests|src|pipelines|flows|schemas|benchmarks|docs)/[\w./*-]*\w[\w/*]*")
+NAMED_TEST = re.compile(r"(?<![\w./-])test_\w+\.py")
+NAMED_MODULE = re.compile(r"(?<![\w./])affectlake(?:\.[a-z_]\w*)+")
+EXAMPLES = {"schemas/tables/NAME.yaml"}
+
+
+def test_every_file_named_in_a_document_exists() -> None:
+    tests = {file.name for file in (ROOT / "tests").rglob("test_*.py")}
+    missing = []
+    for page in PAGES:
+        if page.name == "CHANGELOG.md":  # names files as they were
+            continue
+        text = page.read_text(encoding="utf-8")
+        paths = set(NAMED_FILE.findall(text)) - EXAMPLES
+        missing += [f"{page.name}: {path}" for path in paths if not any(ROOT.glob(path))]
+        missing += [f"{page.name}: {name}" for name in set(NAMED_TEST.findall(text)) - tests]
+    assert not missing
+
+
+def test_every_module_named_in_a_document_exists() -> None:
+    missing = [
+        f"{page.name}: {name}"
+        for page in PAGES
+        for name in set(NAMED_MODULE.findall(page.read_text(encoding="utf-8")))
+        if not _exists(name)
+    ]
+    assert not missing
+
+
+def _exists(name: str) -> bool:
+    """Return whether `name` is a package, a module, or defined at the top level of one."""
+    place, rest = ROOT / "src", name.split(".")
+    while rest and (place / rest[0]).is_dir():
+        place /= rest.pop(0)
+    source = place / "__init__.py"
+    if rest and (place / f"{rest[0]}.py").is_file():
+        source = place / f"{rest.pop(0)}.py"
+    return not rest or bool(re.search(rf"^(?:(?:def|class) )?{rest[0]}\b", source.read_text("utf-8"), re.MULTILINE))
+
+
+def _leaves(nav: object) -> Iterator[str]:
+    if isinstance(nav, str):
+        yield nav
+    elif isinstance(nav, list):
+        for one in nav:
+            yield from _leaves(one)
+    elif isinstance(nav, dict):
+        for one in nav.values():
+            yield from _leaves(one)
+
+
+def test_the_site_has_every_page() -> None:
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    pages = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
+    assert sorted(_leaves(nav)) == sorted(pages)
+
+
+def _modules(package: str) -> set[str]:
+    folder = ROOT / "src" / Path(*package.split("."))
+    files = [file for file in folder.rglob("*.py") if file.stem != "__init__"]
+    return {".".join(file.relative_to(ROOT / "src").with_suffix("").parts) for file in files}
+
+
+def test_the_python_reference_has_every_public_module() -> None:
+    pages = [page.read_text(encoding="utf-8") for page in (ROOT / "docs/reference").glob("*.md")]
+    named = {name for page in pages for name in re.findall(r"^::: (\S+)$", page, re.MULTILINE)}
+    science = set().union(*(_modules(f"affectlake.{package}") for package in ("spose", "geometry", "brain")))
+    assert science - named == INTERNAL
+    every = _modules("affectlake") | {"affectlake"}
+    assert named <= every
