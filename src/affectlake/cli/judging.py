@@ -10,6 +10,7 @@ import click
 
 from affectlake.cli.collection import TRIAL_SET, progress_bar
 from affectlake.cli.options import AT, JSON, LAKE
+from affectlake.errors import UsageError
 from affectlake.process.terminal import say
 from affectlake.process.text_table import text_table
 
@@ -31,6 +32,8 @@ def positions(lake: Path, at: str, as_json: bool, figure: Path | None) -> None:
     from affectlake.report.export import write_figure
 
     found = report.positions(repository.find(lake), at)
+    if figure and found.figure.missing:
+        raise UsageError(found.figure.missing, todo="leave --figure out")
     if figure:
         write_figure(found.figure, figure)
         say(f"figure: {figure}")

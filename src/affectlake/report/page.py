@@ -247,6 +247,7 @@ def _choices(choice_counts: pl.DataFrame, order: list[str]) -> list[dict[str, An
     rows = choice_counts.group_by("agent", "protocol", "trial_set").agg(
         pl.col("n_choices").sum(), pl.col("n_tied").sum()
     )
+    rows = rows.with_columns(pl.col("protocol", "trial_set").fill_null(MISSING))
     return sorted(rows.to_dicts(), key=lambda row: (order.index(row["agent"]), row["protocol"], row["trial_set"]))
 
 

@@ -102,7 +102,7 @@ def _node(place: dict[int, float], row: dict[str, float], names: dict[int, str])
     dimension, community = int(row["dimension"]), int(row["community"])
     angle = place[dimension]
     x, y = _xy(angle)
-    radius = 4 + 60 * min(float(row["pagerank"]), 0.15)
+    radius = 4 + 60 * min(float(row["pagerank"] or 0.0), 0.15)
     tx, ty = _xy(angle, RADIUS + 18)
     left = math.cos(angle) < -1e-9
     turn = math.degrees(angle) + (180 if left else 0)

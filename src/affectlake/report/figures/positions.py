@@ -137,7 +137,7 @@ def draw(found: Sequence[Compared], effects: pl.DataFrame | None = None) -> Figu
     effects : polars.DataFrame, optional
         The rows behind the figure.
     """
-    shown = [one for one in found if one.n]
+    shown = [one for one in found if one.n and any(share.value is not None for share in one.shares)]
     if not shown:
         return absent("No chat agent has choices in this version, so nothing is known of positions.")
     body = joined(
