@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from affectlake.errors import UsageError
-from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.versions import Manifest
 from affectlake.lake.tables.parts import part_files, scan_grown
 from affectlake.triplets import MIN_JUDGMENTS
@@ -21,8 +21,7 @@ PROPOSED = "proposals"
 
 def collected(lake: Path) -> frozenset[str]:
     """Return the agents that have answers, whether ``params.yaml`` still names them or not."""
-    outputs = (output.partition("/") for output in Manifest(lake, "").collected)
-    return frozenset(agent for table, _, agent in outputs if table == GROWING)
+    return frozenset(output.partition for output in Manifest(lake, "").collected if output.table == GROWING)
 
 
 def fittable(lake: Path) -> frozenset[str]:
@@ -66,7 +65,7 @@ def last_proposed(lake: Path, agent: str, trial_set: str) -> pl.DataFrame:
 
 
 def _parts(lake: Path, agent: str, table: str = GROWING) -> list[Path]:
-    return part_files(lake / layout.table_folder(f"{table}/{agent}"))
+    return part_files(lake / Output(table, agent).folder)
 
 
 def _fittable(parts: list[Path]) -> bool:

@@ -18,6 +18,7 @@ from affectlake.lake.joining.join import Joined, Parting, Settled
 from affectlake.lake.store.merges import merging, torn
 from affectlake.pipelines.collection.publishing import Say, journaled, leases, publish_waiting
 from affectlake.pipelines.params import study
+from affectlake.pipelines.params.record import record_of
 from affectlake.process import lease
 
 _LONGEST = 40
@@ -69,18 +70,17 @@ def settled(parting: Parting) -> Settled:
     except (UsageError, UnicodeDecodeError):
         text = parting.ours.decode()
     notes: dict[str, None] = {}
-    for theirs in parting.theirs:
-        try:
-            raw = study.parse(theirs.decode()).raw
-        except UsageError as error:
-            notes[f"their params.yaml is left: {error.summary}"] = None
+    base = record_of(parting.base).mapping("agents")
+    for content in parting.theirs:  # what was published is read leniently; what comes of it is checked
+        theirs = record_of(content)
+        if theirs.unreadable:
+            notes[f"their params.yaml is left: {theirs.unreadable}"] = None
             continue
-        base = study.parse(parting.base.decode()).raw if parting.base else {"agents": {}}
-        for name in raw["agents"]:
-            if name not in study.parse(text).agents and name not in base["agents"]:
-                text, note = _with_agent(text, theirs.decode(), name)
+        for name in theirs.mapping("agents"):
+            if name not in record_of(text.encode()).mapping("agents") and name not in base:
+                text, note = _with_agent(text, content.decode(), name)
                 notes[note] = None
-        notes |= dict.fromkeys(_differences(study.parse(text).raw, raw))
+        notes |= dict.fromkeys(_differences(record_of(text.encode()).raw, theirs.raw))
     return Settled(text.encode(), list(notes))
 
 
@@ -88,9 +88,10 @@ def _with_agent(text: str, theirs: str, name: str) -> tuple[str, str]:
     """Add an agent's entry; one that cannot stand beside ours is left out."""
     editor, out = study.text_editor(), StringIO()
     document = editor.load(text)
-    document["agents"][name] = editor.load(theirs)["agents"][name]
-    editor.dump(document, out)
     try:
+        study.parse(text)
+        document["agents"][name] = editor.load(theirs)["agents"][name]
+        editor.dump(document, out)
         study.parse(out.getvalue())
     except UsageError as error:
         return text, f"params.yaml: their agent {name} is left out: {error.summary}"

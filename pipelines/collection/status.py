@@ -15,6 +15,7 @@ import polars as pl
 from affectlake.judge.chat import ChatAgent, Price
 from affectlake.judge.responses.tables import read_choices
 from affectlake.judge.trials.request_keys import canonical
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables.contracts import contract
 from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.collection.publishing import in_quarantine, leases, waiting
@@ -81,7 +82,7 @@ class Status(NamedTuple):
 
 def statuses(lake: Path, params: Params) -> list[Status]:
     """Return what is known of every chat agent of the study, by trial set."""
-    planned = read_output(lake, "triplets").group_by("trial_set").agg(pl.col("n_repeats").sum()).collect()
+    planned = read_output(lake, Output("triplets")).group_by("trial_set").agg(pl.col("n_repeats").sum()).collect()
     sets = dict(planned.sort("trial_set").iter_rows())
     chats = [agent for agent in params.agents.values() if isinstance(agent, ChatAgent)]
     return [_status(lake, params, agent, name, n) for agent in chats for name, n in sets.items()]

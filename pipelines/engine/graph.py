@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from graphlib import TopologicalSorter
 
 from affectlake.errors import UsageError, nearest
+from affectlake.lake.files.outputs import Output
 from affectlake.pipelines.catalogue import STEPS
 from affectlake.pipelines.params.study import Params
-from affectlake.pipelines.step import Step
+from affectlake.pipelines.step import AGENT, AGENTS, Step
 from affectlake.pipelines.stored import GROWING
 
 
@@ -18,8 +19,8 @@ class Stage:
 
     step: Step
     agent: str
-    reads: tuple[str, ...]
-    writes: tuple[str, ...]
+    reads: tuple[Output, ...]
+    writes: tuple[Output, ...]
 
     @property
     def name(self) -> str:
@@ -64,9 +65,10 @@ def stages(params: Params) -> dict[str, Stage]:
     found: dict[str, Stage] = {}
     for step in steps_of(params):
         for agent in agents_of(step, params) if step.per_agent else [""]:
-            stage = Stage(step, agent, _named(step.reads, agent, params), _named(step.writes, agent, params))
+            reads, writes = (_all_outputs(some, agent, params) for some in (step.reads, step.writes))
+            stage = Stage(step, agent, reads, writes)
             found[stage.name] = stage
-    makers: dict[str, str] = {}
+    makers: dict[Output, str] = {}
     for stage in found.values():
         for output in stage.writes:
             if output in makers:
@@ -91,23 +93,24 @@ def stage_named(name: str, among: dict[str, Stage]) -> Stage:
     return among[name]
 
 
-def named(output: str, agent: str, params: Params) -> list[str]:
-    """Return the outputs that a record's name stands for: one, or one for each fitted agent for ``{agents}``."""
-    if output.endswith("/{agents}"):
-        return [output.format(agents=every) for every in params.fitted]
-    return [output.format(agent=agent)]
+def outputs_of(declared: Output, agent: str, params: Params) -> list[Output]:
+    """Return the outputs that a step's declared one stands for: one, or that of each fitted agent."""
+    if declared.partition == AGENTS:
+        return [Output(declared.table, every) for every in params.fitted]
+    return [Output(declared.table, agent) if declared.partition == AGENT else declared]
 
 
-def _named(outputs: tuple[str, ...], agent: str, params: Params) -> tuple[str, ...]:
-    return tuple(one for output in outputs for one in named(output, agent, params))
+def _all_outputs(declared: tuple[Output, ...], agent: str, params: Params) -> tuple[Output, ...]:
+    return tuple(output for one in declared for output in outputs_of(one, agent, params))
 
 
-def _grows(output: str) -> bool:
+def _grows(output: Output) -> bool:
     """Whether no stage makes the output: answers are collected."""
-    return output.partition("/")[0] == GROWING
+    return output.table == GROWING
 
 
-def _maker(makers: dict[str, str], stage: Stage, output: str) -> str:
+def _maker(makers: dict[Output, str], stage: Stage, output: Output) -> str:
     if output not in makers:
-        raise UsageError(f"{stage.name} reads {output}, which no stage writes", allowed=", ".join(makers))
+        known = ", ".join(map(str, makers))
+        raise UsageError(f"{stage.name} reads {output}, which no stage writes", allowed=known)
     return makers[output]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -11,14 +12,12 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from affectlake.brain.recordings.regions import regions
-from affectlake.errors import UsageError
+from affectlake.errors import UsageError, VersionError
 from affectlake.lake.files import layout
-from affectlake.lake.files.git import git
-from affectlake.lake.query import query
 from affectlake.lake.store.known_hashes import whole_files
 from affectlake.lake.store.versions import Manifest, Version, resolve
-from affectlake.lake.tables.contracts import contract
-from affectlake.pipelines.params.study import Params, parse
+from affectlake.pipelines.outputs.version_tables import VersionTables
+from affectlake.pipelines.params.record import record_at
 from affectlake.pipelines.steps.brain_arrays import METHODS
 from affectlake.report import (
     BrainInputs,
@@ -31,6 +30,7 @@ from affectlake.report import (
     render,
     render_comparison,
 )
+from affectlake.report.columns import COLUMNS
 from affectlake.report.figures.gallery import TOP
 from affectlake.report.figures.positions import Compared, compared, draw
 from affectlake.report.figures.svg import Figure
@@ -39,6 +39,7 @@ ANALYSES = ("labels", "graph_nodes", "graph_edges", "sweeps", "comparisons", "co
 WHOLE = ("stimuli", "ratings", "captions", "exclusions", "metrics", "embeddings", "layouts", "learning_curves")
 
 THUMBNAIL_PIXELS = 128
+WHOLE_BRAIN = "all"
 
 _TRIALS = "SELECT trial_set, split, count(*) AS n_triplets FROM triplets GROUP BY ALL ORDER BY ALL"
 _CHOICES = """
@@ -48,14 +49,14 @@ _CHOICES = """
 """
 
 
-def write_report(lake: Path, at: str = "", target: Path | None = None, *, pictures: bool = True) -> Path:
+def write_report(lake: Path, at: str | Version = "", target: Path | None = None, *, pictures: bool = True) -> Path:
     """Write the HTML report of a version and return its path.
 
     Parameters
     ----------
     lake : Path
         Root of the lake.
-    at : str
+    at : str or Version
         The version; the latest when empty.
     target : Path, optional
         Where to write it; ``storage/reports/VERSION.html`` by default.
@@ -70,7 +71,7 @@ def write_report(lake: Path, at: str = "", target: Path | None = None, *, pictur
     return path
 
 
-def write_figures(lake: Path, at: str = "", target: Path | None = None) -> list[Path]:
+def write_figures(lake: Path, at: str | Version = "", target: Path | None = None) -> list[Path]:
     """Write every figure of a version's report as SVG and PNG files, with the numbers behind each as CSV.
 
     Parameters
@@ -119,17 +120,26 @@ class Positions(NamedTuple):
     figure: Figure
 
 
-def positions(lake: Path, at: str = "") -> Positions:
+def positions(lake: Path, at: str | Version = "") -> Positions:
     """Return which positions the chat agents of a version choose, from its table ``order_effects``.
 
     Raises
     ------
     UsageError
         No chat agent has choices in that version.
+    VersionError
+        The version's table does not have what is needed.
     """
     version = resolve(lake, at)
-    effects = _table(lake, version, "order_effects", Manifest(lake, version.commit).tables())
-    chat = [name for name, agent in params_at(lake, version).agents.items() if agent.kind == "chat"]
+    tables = VersionTables(lake, version, {"order_effects": COLUMNS["order_effects"]})
+    effects = tables.table("order_effects")
+    chat = record_at(lake, version).asked_agents
+    if tables.unread and not len(effects):
+        raise VersionError(
+            f"the positions chosen in {version.name} cannot be read",
+            found="; ".join(tables.said),
+            todo=f'`affectlake query "SELECT * FROM order_effects" --at {version.name}` gives what it has',
+        )
     if not len(effects):
         raise UsageError(
             f"no chat agent has choices in {version.name}",
@@ -142,14 +152,13 @@ def positions(lake: Path, at: str = "") -> Positions:
 
 def gather(lake: Path, version: Version) -> ReportInputs:
     """Return everything the report of `version` shows, from the tables of that version alone."""
-    manifest = Manifest(lake, version.commit)
-    params = params_at(lake, version)
-    present = manifest.tables()
-    whole = {name: _table(lake, version, name, present) for name in WHOLE}
+    params = record_at(lake, version)
+    tables = VersionTables(lake, version)
+    present = tables.present
     return ReportInputs(
         title="How do emotions differ?",
-        study=params.study,
-        synthetic=params.sources.kind == "synthetic",
+        study=params.text("study"),
+        synthetic=params.text("sources.kind") == "synthetic",
         version=VersionFacts(
             name=version.name,
             commit=version.commit,
@@ -159,19 +168,30 @@ def gather(lake: Path, version: Version) -> ReportInputs:
             message=version.changes,
         ),
         params=params.raw,
-        tables=table_sizes(manifest),
-        trial_counts=query(lake, _TRIALS, version.name).pl(),
-        choice_counts=query(lake, _CHOICES, version.name).pl(),
-        analyses={name: _table(lake, version, name, present) for name in ANALYSES if name in present},
-        thumbnails=_thumbnails(lake, version) if {"frames", "layouts"} <= set(present) else {},
-        brain=_brain(lake, version) if "group_stats" in present else None,
-        **whole,
+        tables=table_sizes(tables.manifest),
+        trial_counts=tables.rows(_TRIALS),
+        choice_counts=tables.rows(_CHOICES),
+        representatives=tables.rows(_representatives(present)),
+        analyses={name: tables.table(name) for name in ANALYSES if name in present},
+        thumbnails=_thumbnails(tables),
+        brain=_brain(tables) if "group_stats" in present else None,
+        left_out=(*([f"params.yaml: {params.unreadable}"] if params.unreadable else []), *tables.said),
+        **{name: tables.table(name) for name in WHOLE},
     )
+
+
+def _representatives(present: Mapping[str, object]) -> str:
+    """Return the query for the fit that stands for each agent of a version with these tables: ``agent, seed``."""
+    if "fits" in present:
+        return "SELECT agent, seed FROM fits WHERE representative ORDER BY ALL"
+    if "layouts" in present:  # versions older than the table: each agent's layout is of that fit
+        return "SELECT DISTINCT agent, seed FROM layouts ORDER BY ALL"
+    return "SELECT '' AS agent, 0 AS seed LIMIT 0"
 
 
 # the middle frame of each stimulus that is among the strongest of a dimension of a fit that is shown
 _FRAMES = """
-    WITH shown AS (SELECT DISTINCT agent, seed FROM layouts),
+    WITH shown AS ({shown}),
          ranked AS (
              SELECT stimulus_index,
                     row_number() OVER (PARTITION BY agent, dimension ORDER BY weight DESC, stimulus_index) AS place
@@ -182,16 +202,22 @@ _FRAMES = """
 """
 
 
-def _thumbnails(lake: Path, version: Version) -> dict[int, bytes]:
+def _thumbnails(tables: VersionTables) -> dict[int, bytes]:
     from PIL import Image
 
-    found = {}
-    for index, jpeg in query(lake, _FRAMES.format(top=TOP), version.name).fetchall():
-        image = Image.open(BytesIO(jpeg))
-        image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+    found, n_unknown = {}, 0
+    for index, picture in tables.rows(_FRAMES.format(top=TOP, shown=_representatives(tables.present))).iter_rows():
+        try:
+            image = Image.open(BytesIO(picture))
+            image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+        except OSError:
+            n_unknown += 1
+            continue
         small = BytesIO()
-        image.save(small, "JPEG", quality=75)
+        (image if image.mode in ("L", "RGB") else image.convert("RGB")).save(small, "JPEG", quality=75)
         found[index] = small.getvalue()
+    if n_unknown:
+        tables.unread["frames"] = f"{n_unknown:,} pictures are of a format that cannot be shown"
     return found
 
 
@@ -208,33 +234,30 @@ def _maps_sql(subject: str) -> str:
 _N_MAPS = " + ".join(f"(SELECT count(DISTINCT agent) FROM {one.table} WHERE basis = 'embedding')" for one in METHODS)
 
 
-def _brain(lake: Path, version: Version) -> BrainInputs:
-    def rows(sql: str) -> pl.DataFrame:
-        found: pl.DataFrame = query(lake, sql, version.name).pl()
-        return found
-
+def _brain(tables: VersionTables) -> BrainInputs | None:
+    rows = tables.rows
     subjects = rows("SELECT subject, count(*) AS n FROM voxels GROUP BY subject ORDER BY subject")
+    if not len(subjects):
+        return None
     block = block_of(int(subjects["n"].sum()) * int(rows(f"SELECT {_N_MAPS} AS n")["n"][0]))
     maps, volumes = pl.DataFrame(), []
     for at, name in enumerate(subjects["subject"]):
         own = rows(_maps_sql(name))
         maps = own if at == 0 else maps
         volumes.append(make_volume(name, rows(f"SELECT * FROM voxels WHERE subject = '{name}'"), own, block))
+    scores, named = rows("SELECT * FROM roi_scores ORDER BY ALL"), regions()
+    others = sorted(set(scores["region"]) - {*named, WHOLE_BRAIN})  # as they were called then
     return BrainInputs(
-        scores=rows("SELECT * FROM roi_scores ORDER BY ALL"),
+        scores=scores,
         stats=rows("SELECT * FROM group_stats ORDER BY ALL"),
         ceilings=rows("SELECT * FROM noise_ceilings ORDER BY ALL"),
-        regions=tuple((one.key, one.group, one.name) for one in regions().values()),
+        regions=(
+            *((one.key, one.group, one.name) for one in named.values()),
+            *((name, "cortical", name) for name in others),
+        ),
         subject=str(subjects["subject"][0]),
         maps=maps,
         volumes=on_one_grid(volumes),
-    )
-
-
-def params_at(lake: Path, version: Version) -> Params:
-    """Return the parameters that `version` was made with."""
-    return parse(
-        git(lake, "cat-file", "blob", f"{version.commit}:./{layout.PARAMS}"), f"{layout.PARAMS} of {version.name}"
     )
 
 
@@ -243,17 +266,18 @@ def table_sizes(manifest: Manifest) -> pl.DataFrame:
     rows = []
     for output, digest in sorted(manifest.digests.items()):
         files = whole_files(manifest, output)
-        table, _, partition = output.partition("/")
         n_bytes = sum(file.cached.stat().st_size for file in files)
         n_rows = sum(pq.read_metadata(file.cached).num_rows for file in files)
-        rows.append((table, partition, n_rows, len(files), n_bytes, digest.removesuffix(".dir")))
+        rows.append((output.table, output.partition, n_rows, len(files), n_bytes, digest.removesuffix(".dir")))
     names = ["table", "partition", "n_rows", "n_files", "n_bytes", "digest"]
     return pl.DataFrame(rows, schema=names, orient="row")
 
 
 def headlines(lake: Path, version: Version) -> list[str]:
     """Return the version's main numbers, one line per agent."""
-    rows = query(lake, _HEADLINES, version.name).pl()
+    read = {name: COLUMNS[name] for name in ("metrics", "fits", "layouts")}
+    tables = VersionTables(lake, version, read)
+    rows = tables.rows(_HEADLINES.format(chosen=_representatives(tables.present)))
     return [
         f"{row['agent']}: held-out accuracy {row['accuracy']:.2%}, top-3 nearest centroid {row['top3']:.2%}, "
         f"{row['n_labelled']} of {row['n_dimensions']} dimensions with r > 0.95 to one rating"
@@ -263,9 +287,9 @@ def headlines(lake: Path, version: Version) -> list[str]:
     ]
 
 
-# of each agent's fits, the one that its layout was drawn for: the lowest held-out loss
+# of each agent's fits, the one that stands for it
 _HEADLINES = """
-    WITH chosen AS (SELECT DISTINCT agent, seed FROM layouts),
+    WITH chosen AS ({chosen}),
          best AS (
              SELECT agent, dimension, max(value) AS r FROM metrics JOIN chosen USING (agent, seed)
              WHERE analysis = 'rating_correlation' GROUP BY ALL),
@@ -278,12 +302,3 @@ _HEADLINES = """
            any_value(n_labelled) AS n_labelled, any_value(n_dimensions) AS n_dimensions
     FROM metrics JOIN chosen USING (agent, seed) JOIN labels USING (agent) GROUP BY agent ORDER BY agent
 """
-
-
-def _table(lake: Path, version: Version, name: str, present: dict[str, list[str]]) -> pl.DataFrame:
-    if name not in present:
-        return pl.DataFrame(contract(name).schema.empty_table())
-    rows: pl.DataFrame = query(lake, f"SELECT * FROM {name}", version.name).pl()
-    schema = pl.DataFrame(contract(name).schema.empty_table()).schema
-    older = [pl.lit(None, kind).alias(column) for column, kind in schema.items() if column not in rows.columns]
-    return rows.with_columns(older)

@@ -31,8 +31,8 @@ def _steps() -> str:
     ]
     lines += ["```mermaid", "flowchart LR"]
     for step in STEPS.values():
-        lines += [f"  {_node(output)} --> {step.name}[[{step.name}]]" for output in step.reads]
-        lines += [f"  {step.name}[[{step.name}]] --> {_node(output)}" for output in step.writes]
+        lines += [f"  {output.table} --> {step.name}[[{step.name}]]" for output in step.reads]
+        lines += [f"  {step.name}[[{step.name}]] --> {output.table}" for output in step.writes]
     lines += [
         "```",
         "",
@@ -46,10 +46,6 @@ def _steps() -> str:
         names = (", ".join(f"`{name}`" for name in names) for names in (step.reads, step.writes, step.params))
         lines.append("| " + " | ".join((*cells, *names, str(step.version))) + " |")
     return "\n".join([*lines, ""])
-
-
-def _node(output: str) -> str:
-    return output.partition("/")[0]
 
 
 def _params() -> str:

@@ -16,6 +16,7 @@ from affectlake.judge.requests.answers import Answer, Reply, answered
 from affectlake.judge.responses.position_bias import position_shares
 from affectlake.judge.trials.questions import Question
 from affectlake.lake import repository
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.collection.planning import keep_answers, plan_questions
 from affectlake.pipelines.outputs import report
@@ -89,7 +90,7 @@ def test_the_numbers_are_those_of_the_choices(lake: Path) -> None:
     """Counted anew from the responses, by the position that each answer names."""
     rows = {(row.agent, row.trial_set): row for row in report.positions(lake).rows}
     for agent in ("template-1", "paper"):
-        answers = read_output(lake, f"responses/{agent}").filter(pl.col("trial_set") == "main").collect()
+        answers = read_output(lake, Output("responses", agent)).filter(pl.col("trial_set") == "main").collect()
         named = answers["answer"].str.extract(r"^1\. Video (\d)").cast(pl.Int8).to_numpy()
         counted = position_shares(named)
         row = rows[agent, "main"]

@@ -27,6 +27,7 @@ from affectlake.flows.schedules.backfill import Backfilled, backfill
 from affectlake.flows.schedules.slots import Slots, slots_between
 from affectlake.flows.schedules.webhook import Failed, tell
 from affectlake.lake import repository
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.dvc_stages import record_done
 from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.collection.publishing import leases
@@ -141,7 +142,7 @@ def quiet(_line: str) -> None:
 
 
 def n_answers(lake: Path) -> int:
-    return read_output(lake, "responses/tiny").collect().height
+    return read_output(lake, Output("responses", "tiny")).collect().height
 
 
 def fates(lake: Path) -> dict[str, str]:
@@ -178,8 +179,8 @@ def test_a_schedule_proposes_and_asks_in_turn(lake: Path, api: str, model: Fault
     change(lake, proposed=True, limit=40)
     said: list[str] = []
     assert fill(lake, "2026-03-01", "2026-03-02", say=said.append) == (2, 0, False)
-    asked = read_output(lake, "responses/tiny").select("i", "j", "k").sort("i", "j", "k").collect()
-    rounds = read_output(lake, "proposals/tiny").collect()
+    asked = read_output(lake, Output("responses", "tiny")).select("i", "j", "k").sort("i", "j", "k").collect()
+    rounds = read_output(lake, Output("proposals", "tiny")).collect()
     assert rounds["round"].value_counts().sort("round").rows() == [(0, 40), (1, 40)]
     assert asked.equals(rounds.select("i", "j", "k").sort("i", "j", "k"))
     change(lake, limit=30)
@@ -190,10 +191,10 @@ def test_a_schedule_proposes_and_asks_in_turn(lake: Path, api: str, model: Fault
     assert fill(lake, "2026-03-03", "2026-03-03") == (1, 0, False)  # …is gone on with before another is proposed
     assert n_answers(lake) == 110
     assert 0 < n_failed < 30
-    assert read_output(lake, "proposals/tiny").collect().height == 110
+    assert read_output(lake, Output("proposals", "tiny")).collect().height == 110
     change(lake, limit=1000)
     assert fill(lake, "2026-03-04", "2026-03-05") == (2, 0, False)  # the second finds nothing left, which is no failure
-    assert n_answers(lake) == read_output(lake, "proposals/tiny").collect().height == 435
+    assert n_answers(lake) == read_output(lake, Output("proposals", "tiny")).collect().height == 435
     assert fates(lake)["03-05"] == "done"
 
 

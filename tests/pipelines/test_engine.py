@@ -32,23 +32,6 @@ def test_every_step_is_recorded() -> None:
     assert set(fingerprints.recorded()) == set(STEPS)
 
 
-def test_a_fingerprint_is_blind_to_docstrings_but_not_to_code() -> None:
-    one = fingerprints._bare(fingerprints.ast.parse('def f(x):\n    """A."""\n    return x  # so'))
-    same = fingerprints._bare(fingerprints.ast.parse("def f(x):\n    return x"))
-    other = fingerprints._bare(fingerprints.ast.parse("def f(x):\n    return x + 1"))
-    assert one == same != other
-
-
-def test_a_fingerprint_reaches_the_science_a_step_calls() -> None:
-    assert fingerprint_of("sample") != fingerprint_of("measure")
-    reached = fingerprints._reached(["affectlake.geometry.classification"])
-    assert "affectlake.geometry.intervals" in reached
-
-
-def fingerprint_of(name: str) -> str:
-    return fingerprints.fingerprint(STEPS[name])
-
-
 def test_stages_come_after_what_they_read() -> None:
     graph = stages(PARAMS)
     order = list(graph)

@@ -220,7 +220,8 @@ def test_the_rows_behind_a_figure_come_with_the_page(page: Any, lake: Path) -> N
     found = report.query(
         lake,
         "SELECT value FROM metrics WHERE agent = 'human-category' AND analysis = 'reproducibility' "
-        "AND measure = 'pearson_r' AND seed = (SELECT any_value(seed) FROM layouts WHERE agent = 'human-category') "
+        "AND measure = 'pearson_r' "
+        "AND seed = (SELECT seed FROM fits WHERE representative AND agent = 'human-category') "
         "ORDER BY dimension",
     ).fetchall()
     assert [float(row["value"]) for row in rows] == pytest.approx([value for (value,) in found], abs=1e-5)

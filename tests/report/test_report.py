@@ -73,6 +73,7 @@ def fit_tables(agents: tuple[str, ...], n: int, n_dimensions: int) -> dict[str, 
         parts["learning_curves"].append(pl.DataFrame(key | {"epoch": [0, 1, 2]} | curve | accuracy))
     return {
         "metrics": pl.DataFrame(metrics, infer_schema_length=None).cast({"note": pl.String, "setting": pl.Float64}),
+        "representatives": pl.DataFrame({"agent": agents, "seed": [0] * len(agents)}),
         **{name: pl.concat(frames) for name, frames in parts.items()},
     }
 
@@ -325,7 +326,7 @@ def test_a_version_with_nothing_in_it_still_has_a_page() -> None:
         assert words in prose
 
 
-def test_the_fit_that_was_laid_out_is_shown_and_others_are_its_range() -> None:
+def test_the_fit_that_stands_for_the_agent_is_shown_and_others_are_its_range() -> None:
     inputs = make_inputs()
     frames = {}
     for name in ("metrics", "embeddings", "learning_curves"):
@@ -333,8 +334,9 @@ def test_the_fit_that_was_laid_out_is_shown_and_others_are_its_range() -> None:
         frames[name] = pl.concat([frame, frame.with_columns(seed=pl.lit(1, dtype=frame["seed"].dtype))])
     other = (pl.col("seed") == 1) & (pl.col("measure") == "accuracy")
     frames["metrics"] = frames["metrics"].with_columns(value=pl.when(other).then(0.9).otherwise("value"))
-    layouts = inputs.layouts.with_columns(seed=pl.lit(1, dtype=pl.Int64))
-    prose = Page(render(replace(inputs, **frames, layouts=layouts))).prose
+    for name in ("layouts", "representatives"):
+        frames[name] = getattr(inputs, name).with_columns(seed=pl.lit(1, dtype=pl.Int64))
+    prose = Page(render(replace(inputs, **frames))).prose
     assert "90.00 % 95 % CI" in prose and "90.00 % to 98.71 % over 2 seeds" in prose
     assert "seed 1 of 2 fits" in prose
 

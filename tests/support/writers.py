@@ -8,6 +8,7 @@ from pathlib import Path
 
 from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.query import query
 from affectlake.lake.recovery import recover
 from affectlake.lake.store.dvc_stages import record_done
@@ -33,7 +34,7 @@ def build(lake: Path, name: str, n: int) -> None:
     with repository.writing(lake, f"build {name}", wait_s=math.inf):
         checkout(lake, resolve(lake))
         recover(lake, lambda _line: None)
-        writing.write_outputs(lake, "made", {"stimuli": factory.tiny_lake(4 + n)["stimuli"]}, {})
+        writing.write_outputs(lake, "made", {Output("stimuli"): factory.tiny_lake(4 + n)["stimuli"]}, {})
         record_done(lake, "made")
         repository.publish(lake)
 

@@ -124,7 +124,7 @@ def run(lake: Path, settings: tuple[str, ...]) -> None:
     with ending_at_once(say, "what had finished is kept, the version did not move; run it again to go on"):
         built = build(root, say)
     version = built.version or versions.resolve(root)
-    path = reporting.write_report(root, version.name)
+    path = reporting.write_report(root, version)
     made = _published(version) if built.version else f"{version.name} is up to date"
     say(f"{made} ({len(built.ran)} stages run, {len(built.skipped)} up to date)")
     for line in reporting.headlines(root, version):
@@ -232,7 +232,7 @@ def maps(folder: Path, lake: Path, at: str, surfaces: bool) -> None:
     from affectlake.lake import repository
     from affectlake.pipelines.outputs.nifti import write_maps
 
-    for path in write_maps(repository.find(lake), folder, at, surfaces):
+    for path in write_maps(repository.find(lake), folder, at, surfaces, say):
         click.echo(path)
 
 
@@ -274,6 +274,7 @@ def step(name: str, lake: Path, step_version: int) -> None:
     from affectlake.errors import LakeError
     from affectlake.lake import repository
     from affectlake.pipelines.engine.graph import stage_named, stages
+    from affectlake.pipelines.engine.parameters import keys_of
     from affectlake.pipelines.engine.runner import run_stage
     from affectlake.pipelines.engine.source_files import SourceFiles
     from affectlake.pipelines.params.study import load
@@ -291,7 +292,7 @@ def step(name: str, lake: Path, step_version: int) -> None:
     outcome = run_stage(root, stage, params, lambda line: say(f"{name}: {line}"))
     sources.refuse_changed()
     now = load(root)
-    edited = [key for one in stage.step.params if now.at(key := one.format(agent=stage.agent)) != params.at(key)]
+    edited = [key for key in keys_of(stage.step, stage.agent, params) if now.at(key) != params.at(key)]
     if edited:  # DVC would record the values that the file has by now
         raise LakeError(
             f"params.yaml was changed while {name} ran; what it made is not recorded",

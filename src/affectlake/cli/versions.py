@@ -219,11 +219,11 @@ def cite(version: str, lake: Path) -> None:
     from affectlake.lake import repository
     from affectlake.lake.cite import cite as citation
     from affectlake.lake.store.versions import resolve
-    from affectlake.pipelines.outputs.report import params_at
+    from affectlake.pipelines.params.record import record_at
 
     root = repository.find(lake)
     found = resolve(root, version)
-    click.echo(citation(root, found, params_at(root, found).sources.kind))
+    click.echo(citation(root, found, record_at(root, found).text("sources.kind")))
 
 
 COMMANDS = (versions, query, checkout, restore, diff, fsck, push, pull, gc, cite)

@@ -127,6 +127,39 @@ def parse_chat_agent(name: str, entry: Mapping[str, Any]) -> ChatAgent:
     )
 
 
+def recorded_chat_agent(name: str, entry: Mapping[str, Any]) -> ChatAgent:
+    """Return the agent that an earlier entry describes, as far as its answers depend on it: nobody is asked by it.
+
+    What today's entries need besides is not needed here, and keys that today's do not have are ignored.
+
+    Parameters
+    ----------
+    name : str
+        Its key.
+    entry : mapping
+        The entry, of kind ``chat`` or what that kind was called.
+
+    Raises
+    ------
+    UsageError
+        If it does not say which model was asked, by which protocol and with which sampling, or not in words of today.
+    """
+    where = f"agents.{name}"
+    asking = _protocol(where, entry)
+    return ChatAgent(
+        name=name,
+        model=entries.text(f"{where}.model", entry.get("model"), "the server's name for the model"),
+        revision=_text_or_empty(f"{where}.revision", entry.get("revision")),
+        servers=(),
+        asking=asking,
+        sampling=_sampling(f"{where}.sampling", entry.get("sampling"), asking),
+        api_key_env="",
+        in_flight=_IN_FLIGHT,
+        server=None,
+        price=None,
+    )
+
+
 def _protocol(where: str, entry: Mapping[str, Any]) -> Protocol:
     modality: Modality = entries.choice(where, entry, "modality", get_args(Modality))
     families = tuple(dict.fromkeys(name.partition("/")[0] for name in PROTOCOLS))

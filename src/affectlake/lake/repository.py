@@ -15,6 +15,7 @@ from typing import Literal
 from affectlake.errors import LakeError
 from affectlake.lake.files import layout
 from affectlake.lake.files.git import UNSHALLOW, branch_of, git, git_or_none, identity, is_shallow
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.cache import refuse_behind, secure
 from affectlake.lake.store.dvc_secrets import refuse_secrets
 from affectlake.lake.store.dvc_stages import dvc_repository, sort_lock
@@ -303,7 +304,7 @@ def _tree(root: Path, before: str, paths: list[str], pinned: Pinned) -> str:
         return git(root, "write-tree", env=env).strip()
 
 
-def _changes(manifest: Manifest, old: Manifest | None) -> Iterator[tuple[str, list[File], list[File]]]:
+def _changes(manifest: Manifest, old: Manifest | None) -> Iterator[tuple[Output, list[File], list[File]]]:
     """Yield each output that the old version had otherwise or not at all, with its files then and now.
 
     Its objects are made sure of first, those that the old version had excepted.

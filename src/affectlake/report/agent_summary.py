@@ -60,7 +60,7 @@ class Correlations:
 class AgentFacts:
     """What the tables say of one agent.
 
-    ``seed`` is the fit that is shown: the one that was laid out, else the one with the lowest held-out loss.
+    ``seed`` is the fit that is shown: the one that stands for the agent; None for an agent without a fit.
     ``unclassified`` says why there is no nearest-centroid accuracy, where the table does.
     """
 
@@ -90,6 +90,7 @@ def agents(inputs: ReportInputs) -> list[str]:
     """Return the agents: first those of the parameters, in their order, then any that only a table has."""
     named = list(_settings(inputs.params))
     frames = (inputs.choice_counts, inputs.embeddings, inputs.metrics, inputs.layouts, inputs.learning_curves)
+    frames = (*frames, *(frame for frame in inputs.analyses.values() if "agent" in frame.columns))
     present = {str(agent) for frame in frames for agent in frame["agent"].unique()}
     return named + sorted(present - set(named))
 
@@ -99,14 +100,9 @@ def agent_facts(inputs: ReportInputs, agent: str) -> AgentFacts:
     choices = of_agent(inputs.choice_counts, agent)
     weights = of_agent(inputs.embeddings, agent)
     metrics = of_agent(inputs.metrics, agent)
-    curves = of_agent(inputs.learning_curves, agent).sort("test_loss", "seed")
-    fits = (
-        of_agent(inputs.layouts, agent).sort("seed"),
-        curves,
-        weights.sort("seed"),
-        metrics.drop_nulls("seed").sort("seed"),
-    )
-    seed = next((int(frame["seed"][0]) for frame in fits if len(frame)), None)
+    fits = (of_agent(inputs.learning_curves, agent), weights, metrics.drop_nulls("seed"))
+    chosen = of_agent(inputs.representatives, agent)
+    seed = int(chosen["seed"].item()) if len(chosen) else None
     shown = of_fit(weights, seed)
     settings = _settings(inputs.params).get(agent)
     return AgentFacts(

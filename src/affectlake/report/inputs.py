@@ -68,7 +68,9 @@ class BrainInputs:
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """Everything that one report shows. Tables have the columns of ``schemas/tables``; any may be without rows.
+    """Everything that one report shows.
+
+    Tables have the columns of :data:`affectlake.report.columns.COLUMNS` and maybe others; any may be without rows.
 
     Parameters
     ----------
@@ -84,6 +86,8 @@ class ReportInputs:
         ``table, partition, n_rows, n_files, n_bytes, digest``: one row per table and partition of the version.
     stimuli, ratings, captions, exclusions, metrics, embeddings, layouts, learning_curves : polars.DataFrame
         The tables of those names.
+    representatives : polars.DataFrame
+        ``agent, seed``: the fit that stands for each agent.
     trial_counts : polars.DataFrame
         ``trial_set, split, n_triplets``.
     choice_counts : polars.DataFrame
@@ -95,6 +99,8 @@ class ReportInputs:
         A small JPEG of stimuli with large weights, by ``stimulus_index``; empty where there are no videos.
     brain : BrainInputs, optional
         Left out for a study without brains.
+    left_out : tuple of str
+        What the version does not have of what is shown, one line each; empty for a version of today's contracts.
     """
 
     title: str
@@ -111,6 +117,7 @@ class ReportInputs:
     embeddings: pl.DataFrame
     layouts: pl.DataFrame
     learning_curves: pl.DataFrame
+    representatives: pl.DataFrame
     trial_counts: pl.DataFrame
     choice_counts: pl.DataFrame
     analyses: Mapping[str, pl.DataFrame] = field(default_factory=dict)
@@ -125,3 +132,4 @@ class ReportInputs:
         return own if len(own) else None
 
     brain: BrainInputs | None = None
+    left_out: tuple[str, ...] = ()

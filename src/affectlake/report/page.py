@@ -132,6 +132,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
             for row in inputs.tables.sort("table", "partition").to_dicts()
         ],
         "n_bytes": int(inputs.tables["n_bytes"].sum()),
+        "left_out": inputs.left_out,
         "params": yaml.safe_dump(_plain(inputs.params), sort_keys=False, allow_unicode=True, width=100),
         "strip": charts.strip,
         "spread": _spread,
@@ -237,7 +238,7 @@ def _trials(trial_counts: pl.DataFrame) -> list[dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     for trial_set, split, n in trial_counts.select("trial_set", "split", "n_triplets").sort("trial_set").iter_rows():
         row = rows.setdefault(trial_set, {"trial_set": trial_set, "train": 0, "test": 0})
-        row[split] += n
+        row[split] = row.get(split, 0) + n
     return list(rows.values())
 
 

@@ -47,7 +47,7 @@ def _rule(rule: Rule) -> str:
     columns = ", ".join(f"`{c}`" for c in rule.columns)
     where = f" where `{rule.where.column}` is `{rule.where.equals}`" if rule.where else ""
     return {
-        "unique": f"{columns} is unique" if len(rule.columns) == 1 else f"{columns} together are unique",
+        "unique": f"{columns} {'is' if len(rule.columns) == 1 else 'together are'} unique{where}",
         "counts_up": f"`{rule.column}` counts 0, 1, 2, …",
         "bounds": f"`{rule.column}` is in [{rule.minimum}, {rule.maximum}]{where}",
         "same_length": f"the lists in `{rule.column}` have equal lengths",

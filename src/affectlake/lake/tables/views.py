@@ -25,11 +25,15 @@ _CATALOGUE = re.compile(r"\b(information_schema|(duckdb|pragma|sqlite|pg)_\w+|sh
 
 
 class Named(NamedTuple):
-    """A version whose tables a query may name, the end of their names in it, and the words that may be such names."""
+    """A version whose tables a query may name, the end of their names in it, and the words that may be such names.
+
+    Its manifest, where it has been read already.
+    """
 
     version: Version
     suffix: str
     words: frozenset[str]
+    manifest: Manifest | None = None
 
 
 class Views(NamedTuple):
@@ -66,8 +70,8 @@ def open_views(root: Path, versions: Sequence[Named], sql: str) -> Views:
     names: list[str] = []
     missing: dict[str, VersionError] = {}
     ask_all = _CATALOGUE.search(sql) is not None
-    for version, suffix, words in versions:
-        manifest = Manifest(root, version.commit)
+    for version, suffix, words, known in versions:
+        manifest = known or Manifest(root, version.commit)
         for table, outputs in manifest.tables().items():
             name = f"{table}{suffix}"
             names.append(name)

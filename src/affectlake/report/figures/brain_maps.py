@@ -70,7 +70,8 @@ def _colour(at: int) -> str:
 
 def _regions(inputs: BrainInputs, agents: list[str], method: str, group: str) -> Figure:
     """Draw a bar per agent and region: mean over subjects, s.d., a dot per subject, the noise ceiling, stars."""
-    scores = inputs.scores.filter((pl.col("method") == method) & (pl.col("basis") == "embedding")).drop_nulls()
+    scores = inputs.scores.filter((pl.col("method") == method) & (pl.col("basis") == "embedding"))
+    scores = scores.drop_nulls("region_score")
     present = set(scores["region"])
     regions = [one for one in inputs.regions if one[1] == group and one[0] in present]
     if not regions:
@@ -141,7 +142,7 @@ def _bar(x: float, mine: NDArray[np.float64], y: object, column: int, star: bool
 
 def _ceiling(inputs: BrainInputs, region: str, x: float, width: float, y: object, high: float) -> Markup:
     assert callable(y)
-    rows = inputs.ceilings.filter(pl.col("region") == region).drop_nulls()
+    rows = inputs.ceilings.filter(pl.col("region") == region).drop_nulls(["ceiling_low", "ceiling_high"])
     if rows.is_empty() or rows["ceiling_low"][0] > high:
         return Markup("")
     top = y(min(high, float(rows["ceiling_high"][0])))
