@@ -264,7 +264,7 @@ def test_a_study_without_the_section_has_no_brain_steps() -> None:
 
 
 def test_the_section_in_the_real_study_can_be_switched_on() -> None:
-    head, _, commented = templates.starting_params("emotion").partition("# With recordings")
+    head, _, commented = templates.starting_params("emotion").partition("# With brain recordings")
     section = "\n".join(line.removeprefix("# ") for line in commented.splitlines()[1:])
     found = parse(f"{head}{section}\n").brain
     assert found is not None
