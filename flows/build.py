@@ -23,7 +23,9 @@ from affectlake.pipelines.engine import dvcfile
 from affectlake.pipelines.engine.graph import Stage, stage_named, stages, upstream, waiting_agents
 from affectlake.pipelines.engine.runner import run_stage, workers
 from affectlake.pipelines.engine.source_files import SourceFiles
+from affectlake.pipelines.params.schema import put_schema
 from affectlake.pipelines.params.study import Params, load
+from affectlake.pipelines.stored import stored
 from affectlake.process.interrupts import told_at_the_end
 from affectlake.secrets import hide
 from affectlake.triplets import MIN_JUDGMENTS
@@ -59,12 +61,14 @@ def build(lake: Path, say: Callable[[str], None]) -> Built:
     with repository.writing(lake, "affectlake run", wait_s=math.inf, say=say):
         prepare(lake, say)  # before hours of work, not after
         params = load(lake)
+        held = stored(lake)
+        put_schema(lake)
         dvcfile.write(lake, params)
         pinned = {layout.PARAMS: params.text, layout.PIPELINE: (lake / layout.PIPELINE).read_bytes()}
-        for agent in waiting_agents(params):
-            few = f"fewer than {MIN_JUDGMENTS} answers to the main set" if agent in params.collected else "no answers"
+        for agent in waiting_agents(params, held):
+            few = f"fewer than {MIN_JUDGMENTS} answers to the main set" if agent in held.collected else "no answers"
             say(f"{agent} has {few} yet, so its fit waits: ask it with `affectlake collect {agent}`")
-        gone = forget_stages(lake, stages(params))
+        gone = forget_stages(lake, stages(params, held))
         if gone:
             say(f"no longer in params.yaml: {', '.join(gone)}")
         ran = _run_flow(lake, params, pinned, say)
@@ -74,12 +78,12 @@ def build(lake: Path, say: Callable[[str], None]) -> Built:
                 f"{layout.PARAMS} was changed while this ran: {'the version' if version else 'the result'} has it as it"
                 " was at the beginning; run it again for the change"
             )
-    return Built(ran, [name for name in stages(params) if name not in ran], version)
+    return Built(ran, [name for name in stages(params, held) if name not in ran], version)
 
 
 def unfinished(lake: Path, params: Params, pinned: Pinned = NOTHING) -> None:
     """Raise :class:`LakeError` if a stage is not up to date, so that no version can be made."""
-    stale = [name for name in stages(params) if not is_current(lake, name, pinned)]
+    stale = [name for name in stages(params, stored(lake)) if not is_current(lake, name, pinned)]
     if stale:
         raise LakeError("stages are not up to date", found=", ".join(stale), todo="run `dvc repro` or `affectlake run`")
 
@@ -89,7 +93,7 @@ class _Stages:
 
     def __init__(self, lake: Path, params: Params, pinned: Pinned, say: Callable[[str], None]) -> None:
         self.lake, self.params, self.pinned, self.say = lake, params, pinned, say
-        self.graph = stages(params)
+        self.graph = stages(params, stored(lake))
         self.ran: list[str] = []
         self.failures: dict[str, Exception] = {}
         self.flow_run = ""

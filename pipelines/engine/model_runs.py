@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -226,8 +225,8 @@ def _facts(lake: Path, stage: Stage, params: Params, seed: int) -> dict[str, str
     """Return what is logged as parameters: settings, seeds and the hashes of the tables read."""
     digests = Manifest(lake, "").digests
     inputs = {f"input.{output}": digests.get(output, "not recorded") for output in stage.reads}
-    own = asdict(params.spose[stage.agent])
-    own |= asdict(params.few) | {"l1": "auto"} if stage.agent in params.auto else {}
+    own = params.settings(stage.agent).model_dump()
+    own |= params.spose.few.model_dump() | {"l1": "auto"} if stage.agent in params.auto else {}
     settings = {f"spose.{key}": str(value) for key, value in own.items()}
     run = {"agent": stage.agent, "seed": str(seed), "root_seed": str(params.seed), "device": params.device}
     return run | settings | inputs

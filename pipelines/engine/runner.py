@@ -63,7 +63,7 @@ def run_stage(lake: Path, stage: Stage, params: Params, say: Callable[[str], Non
     tables = _opened(lake, stage.reads)
     scratch = own_path(lake, layout.SCRATCH / stage.name)
     scratch.mkdir(parents=True, exist_ok=True)
-    work = Work(stage.agent, lake, scratch, n_workers, say, _now_and_then(say), _parts(lake, stage.reads))
+    work = Work(stage.agent, lake, scratch, n_workers, say, _now_and_then(say), _parts(lake, stage.reads), stage.agents)
     frames = stage.step.function(tables, params, work)
     outputs = {output: frames[output.table] for output in stage.writes}
     write_outputs(lake, stage.name, outputs, tables)

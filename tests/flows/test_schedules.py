@@ -36,6 +36,7 @@ from affectlake.pipelines.engine.graph import stages
 from affectlake.pipelines.engine.runner import run_stage
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import load, override
+from affectlake.pipelines.stored import NOTHING
 from affectlake.process import lease
 from tests.support.chat import ENTRY
 from tests.support.chat_lakes import SETTINGS
@@ -69,7 +70,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dvcfile.write(lake)
     params = load(lake)
     for name in ("ingest", "sample"):
-        run_stage(lake, stages(params)[name], params, quiet)
+        run_stage(lake, stages(params, NOTHING)[name], params, quiet)
         record_done(lake, name)
     repository.publish(lake)
     return lake
@@ -283,7 +284,7 @@ def test_a_webhook_that_cannot_be_told_is_said(lake: Path, monkeypatch: pytest.M
     assert "HOOK is not set" in said[1]
     (lake / "params.yaml").write_text("notify: [")
     assert not tell(FAILED._replace(lake=str(lake)), [], said.append)
-    assert "cannot be read" in said[2]
+    assert "is not YAML" in said[2]
     assert "s3cret" not in " ".join(said)
 
 

@@ -89,8 +89,8 @@ class Category(NamedTuple):
 def agents(inputs: ReportInputs) -> list[str]:
     """Return the agents: first those of the parameters, in their order, then any that only a table has."""
     named = list(_settings(inputs.params))
-    frames = (inputs.choice_counts, inputs.embeddings, inputs.metrics, inputs.layouts, inputs.learning_curves)
-    frames = (*frames, *(frame for frame in inputs.analyses.values() if "agent" in frame.columns))
+    whole = (inputs.choice_counts, inputs.embeddings, inputs.metrics, inputs.layouts, inputs.learning_curves)
+    frames = (*whole, *(frame for frame in inputs.analyses.values() if "agent" in frame.columns))
     present = {str(agent) for frame in frames for agent in frame["agent"].unique()}
     return named + sorted(present - set(named))
 

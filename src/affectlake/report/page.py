@@ -40,7 +40,19 @@ from affectlake.report.number_format import (
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-KINDS = {"ratings": "simulated from ratings", "features": "feature vectors", "chat": "language model"}
+
+class _Kind(NamedTuple):
+    """A kind of agent: what it is called, and whether it is shown the stimuli in an order (``order_effects``)."""
+
+    words: str
+    in_order: bool
+
+
+KINDS = {
+    "ratings": _Kind("simulated from ratings", in_order=False),
+    "features": _Kind("feature vectors", in_order=False),
+    "chat": _Kind("language model", in_order=True),
+}
 SHOWN_IDS = 12
 DIGEST_LENGTH, COMMIT_LENGTH = 8, 10
 
@@ -152,11 +164,10 @@ def _agent(inputs: ReportInputs, agent: str, entries: list[stimulus_map.LegendEn
         ("sweeps", "Where it saturates", analyses.sweeps(inputs, facts)),
         ("learning", "Learning curves", charts.learning_curves(inputs, facts)),
     ]
-    if facts.kind in ("ratings", "features"):  # where somebody is shown stimuli, `order_effects` has the order shown
+    kind = KINDS.get(facts.kind, _Kind(facts.kind or "of unknown kind", in_order=True))
+    if not kind.in_order:
         figures.append(("positions", "Chosen positions", charts.positions(inputs, facts)))
-    return _Agent(
-        facts, KINDS.get(facts.kind, facts.kind or "of unknown kind"), tuple(figures), analyses.summary(inputs, facts)
-    )
+    return _Agent(facts, kind.words, tuple(figures), analyses.summary(inputs, facts))
 
 
 def _together(inputs: ReportInputs, found: list[_Agent]) -> list[tuple[str, str, Figure]]:

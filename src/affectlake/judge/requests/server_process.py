@@ -38,7 +38,9 @@ class Served(NamedTuple):
 
 
 @contextmanager
-def serve(server: ServerCommand, log: Path, secrets: Sequence[str] = ()) -> Iterator[Served]:
+def serve(
+    server: ServerCommand, log: Path, secrets: Sequence[str] = (), stop_limit_s: float = 20.0
+) -> Iterator[Served]:
     """Have a server while the block runs.
 
     Parameters
@@ -50,6 +52,8 @@ def serve(server: ServerCommand, log: Path, secrets: Sequence[str] = ()) -> Iter
         whose starter was killed is taken over by the next run and stopped at its end.
     secrets : sequence of str
         What must not appear in an error message.
+    stop_limit_s : float
+        How long it may take to end before it is killed.
 
     Raises
     ------
@@ -72,7 +76,7 @@ def serve(server: ServerCommand, log: Path, secrets: Sequence[str] = ()) -> Iter
         _wait_until_healthy(server, process, log, scrub)
         yield Served(server.url, started_here=True, seconds=time.monotonic() - started_s)
     finally:
-        _stop(pid, process, server.stop_limit_s)
+        _stop(pid, process, stop_limit_s)
         note.unlink(missing_ok=True)
 
 
