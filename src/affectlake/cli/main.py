@@ -96,12 +96,14 @@ def run(lake: Path, settings: tuple[str, ...]) -> None:
     from affectlake.lake.files.atomic import write_whole
     from affectlake.lake.store import versions
     from affectlake.pipelines.engine.runner import workers
+    from affectlake.pipelines.engine.tracking_server import answer_limit_s
     from affectlake.pipelines.outputs import report as reporting
     from affectlake.pipelines.params import study as params
     from affectlake.process.interrupts import ending_at_once
 
     root = repository.find(lake)
-    workers()  # a wrong number is refused before anything is written
+    workers()  # wrong numbers are refused before anything is written
+    answer_limit_s()
     if settings:
         text = params.override((root / layout.PARAMS).read_text(encoding="utf-8"), settings)
         params.parse(text)

@@ -29,9 +29,11 @@ def serve(lake: Path, backfill: str, start: str, end: str, again: bool, listed: 
     Each schedule becomes a Prefect deployment, on the server that PREFECT_API_URL names or on one that is started
     here. A run belongs to its slot: one that was missed is skipped and said, never queued up.
     """
+    from affectlake.flows.prefect_server import prefect_settings
     from affectlake.lake import repository
 
     root = repository.find(lake)
+    prefect_settings()  # what follows imports Prefect, which ends with a traceback where they are wrong
     if not backfill and (start or end or again):
         raise UsageError("--from, --to and --again belong to --backfill", todo="name a schedule: --backfill NAME")
     if listed:
