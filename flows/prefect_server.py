@@ -8,30 +8,26 @@ of a server is started, watched and stopped is in :mod:`affectlake.process.manag
 
 from __future__ import annotations
 
-import io
+import math
+import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr
+from contextlib import ExitStack, contextmanager
+from hashlib import sha256
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from affectlake.errors import LakeError, UsageError
+from affectlake.errors import LakeError
+from affectlake.flows.prefect_settings import START_LIMIT, prefect_settings, start_limit_s
 from affectlake.lake.files import layout
+from affectlake.process.file_lock import file_lock
 from affectlake.process.managed_server import ServerLaunch, ServerStartError, is_healthy, managed_server, stop_orphan
 from affectlake.process.server_note import find_orphan, read_note
-from affectlake.process.variables import integer
 
 if TYPE_CHECKING:
     from prefect.settings import Settings
-
-START_LIMIT_S = 900
-"""A server that hangs is given up after this long; one that ends is seen to end at once."""
-
-START_LIMIT = "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"
-"""The environment variable that sets another limit."""
 
 FIRST_LINE_AFTER_S = 10.0
 LINE_EVERY_S = 60.0
@@ -39,7 +35,6 @@ _STOP_LIMIT_S = 20.0
 _TEMPORARY_STOP_LIMIT_S = 5.0
 _PORT = 4200  # Prefect's own
 _LINES_SHOWN = 3
-_LIMIT_UNSET = f"for {START_LIMIT_S}"
 
 Say = Callable[[str], None]
 
@@ -88,7 +83,7 @@ def prefect_server(lake: Path, say: Say) -> Iterator[PrefectServer]:
         _note(lake).with_name("prefect.log"),
         _note(lake),
         _quiet() | {"PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}"},
-        _start_limit_s(settings),
+        start_limit_s(settings),
         _STOP_LIMIT_S,
     )
     with _started(launch, api, say):
@@ -123,6 +118,8 @@ def temporary_server(say: Say, without: str = "") -> Iterator[None]:
         If Prefect's settings cannot be read.
     """
     settings = prefect_settings()
+    import prefect
+
     if settings.api.url:
         _refuse_unreachable(settings.api.url, without)
         yield
@@ -130,10 +127,7 @@ def temporary_server(say: Say, without: str = "") -> Iterator[None]:
     for note in settings.home.glob("server-*.json"):
         stop_orphan(note, _TEMPORARY_STOP_LIMIT_S)
     port = _free_port(0)
-    found = find_spec("prefect")
-    assert found is not None
-    assert found.origin is not None
-    program = (sys.executable, "-m", "uvicorn", "--app-dir", str(Path(found.origin).parents[1]))
+    program = (sys.executable, "-m", "uvicorn", "--app-dir", str(Path(prefect.__file__).parents[1]))
     where = ("--factory", "prefect.server.api.server:create_app", "--host", "127.0.0.1", "--port", str(port))
     env = settings.to_environment_variables(exclude_unset=True)
     env |= {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
@@ -143,12 +137,30 @@ def temporary_server(say: Say, without: str = "") -> Iterator[None]:
         settings.home / f"server-{port}.log",
         settings.home / f"server-{port}.json",
         env | _quiet(),
-        _start_limit_s(settings),
+        start_limit_s(settings),
         _TEMPORARY_STOP_LIMIT_S,
     )
-    with _started(launch, _address(port), say, without):
+    with ExitStack() as stack:
+        with _making_database(settings, say):
+            stack.enter_context(_started(launch, _address(port), say, without))
         launch.log.unlink()
         yield
+
+
+@contextmanager
+def _making_database(settings: Settings, say: Say) -> Iterator[None]:
+    """Within it, one server at a time starts on a database that none has started on: two would make it together."""
+    url = settings.server.database.connection_url
+    name = sha256(url.get_secret_value().encode() if url else b"").hexdigest()[:16]
+    made = settings.home / f"database-{name}.made"
+    if made.exists() or not os.access(settings.home, os.W_OK):
+        yield
+        return
+    busy = "another Prefect server makes its database"
+    lock = made.with_suffix(".lock")
+    with file_lock(lock, "the start of a Prefect server", busy=busy, todo="wait", wait_s=math.inf, say=say):
+        yield
+        made.touch()
 
 
 @contextmanager
@@ -219,41 +231,6 @@ def _refuse_unreachable(api: str, without: str = "") -> None:
             found=f"{type(error).__name__}: {error}".splitlines()[0],
             todo="; ".join(filter(None, ["start it, or unset PREFECT_API_URL to have one started here", without])),
         )
-
-
-def prefect_settings() -> Settings:
-    """Return Prefect's settings.
-
-    Raises
-    ------
-    UsageError
-        If an environment variable or a profile has a value that Prefect does not take.
-    """
-    from pydantic import ValidationError
-
-    integer(START_LIMIT, 1, 86_400, default=START_LIMIT_S, meaning="a time limit in seconds", unset=_LIMIT_UNSET)
-    said = io.StringIO()
-    try:
-        with redirect_stderr(said):  # Prefect would print what is raised below, too
-            from prefect.settings import get_current_settings
-
-            settings = get_current_settings()
-    except ValidationError as error:
-        wrong = [one for one in error.errors() if one["type"] != "default_factory_not_called"]
-        raise UsageError(
-            f"Prefect's settings cannot be read ({error.title})",
-            found="; ".join(f"{'.'.join(map(str, one['loc']))}={one['input']}: {one['msg']}" for one in wrong),
-            todo="mend or unset the environment variable PREFECT_… of that setting, or the one in a profile of Prefect",
-        ) from error
-    sys.stderr.write(said.getvalue())
-    return settings
-
-
-def _start_limit_s(settings: Settings) -> float:
-    """Return how long a server may take to start: as the user has set it, or this tool's own limit."""
-    ephemeral = settings.server.ephemeral
-    is_set = "startup_timeout_seconds" in ephemeral.model_fields_set
-    return float(ephemeral.startup_timeout_seconds if is_set else START_LIMIT_S)
 
 
 def _quiet() -> dict[str, str]:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from affectlake.errors import SourceError
 from affectlake.rsm import pairs, pearson, ranks
@@ -34,6 +33,8 @@ def paired_t_test(a: NDArray[np.floating], b: NDArray[np.floating]) -> PairedTes
     a, b : float (n_subjects,)
         One value of each subject.
     """
+    from scipy import stats  # late: it takes longer to import than an up-to-date run to look
+
     both = ~(np.isnan(a) | np.isnan(b))
     difference = np.asarray(a[both] - b[both], dtype=np.float64)
     n = len(difference)
@@ -62,6 +63,8 @@ def correlation_p_values(r: NDArray[np.floating], n: int) -> Array:
     Held-out correlations of cross-validation are not: two stimuli of different folds meet twice, once in each one's
     training set. Some 15 % of voxels of pure noise then have p < 0.05; see :func:`pooled_p_values`.
     """
+    from scipy import stats
+
     if n < 3:
         raise SourceError("a correlation of so few pairs has no p", found=f"{n} pairs", allowed="3 or more")
     x = np.asarray(r, dtype=np.float64)

@@ -98,6 +98,7 @@ def run(lake: Path, settings: tuple[str, ...]) -> None:
     from affectlake.pipelines.engine.runner import workers
     from affectlake.pipelines.engine.tracking_server import answer_limit_s
     from affectlake.pipelines.outputs import report as reporting
+    from affectlake.pipelines.outputs.latest_report import latest_report
     from affectlake.pipelines.params import study as params
     from affectlake.process.interrupts import ending_at_once
 
@@ -111,7 +112,7 @@ def run(lake: Path, settings: tuple[str, ...]) -> None:
     with ending_at_once(say, "what had finished is kept, the version did not move; run it again to go on"):
         built = build(root, say)
     version = built.version or versions.resolve(root)
-    path = reporting.write_report(root, version.name)
+    path = latest_report(root, version)
     made = _published(version) if built.version else f"{version.name} is up to date"
     say(f"{made} ({len(built.ran)} stages run, {len(built.skipped)} up to date)")
     for line in reporting.headlines(root, version):

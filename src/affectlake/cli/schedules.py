@@ -29,7 +29,7 @@ def serve(lake: Path, backfill: str, start: str, end: str, again: bool, listed: 
     Each schedule becomes a Prefect deployment, on the server that PREFECT_API_URL names or on one that is started
     here. A run belongs to its slot: one that was missed is skipped and said, never queued up.
     """
-    from affectlake.flows.prefect_server import prefect_settings
+    from affectlake.flows.prefect_settings import prefect_settings
     from affectlake.lake import repository
 
     root = repository.find(lake)

@@ -76,22 +76,24 @@ class RunningServer(NamedTuple):
     seconds: float
 
 
+StartFailure = Literal["address taken", "not started", "ended", "too slow"]
+
+
 class ServerStartError(Exception):
     """A server did not become ready. The caller says what that means and what to do.
 
     Attributes
     ----------
-    reason : {'not started', 'ended', 'too slow'}
-        The program could not be run; it ended; it still ran when its time was up, and was stopped.
+    reason : {'address taken', 'not started', 'ended', 'too slow'}
+        Another server answers at its address; the program could not be run; it ended; it still ran when its time was
+        up, and was stopped.
     how : str
         The same with its details, to follow the server's name: ``ended with status 3 before it was ready``.
     last_lines : tuple of str
         What it wrote last.
     """
 
-    def __init__(
-        self, reason: Literal["not started", "ended", "too slow"], how: str, last_lines: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, reason: StartFailure, how: str, last_lines: tuple[str, ...] = ()) -> None:
         super().__init__(how)
         self.reason = reason
         self.how = how
@@ -165,6 +167,8 @@ def _take_over(launch: ServerLaunch) -> ProcessTree | None:
 
 def _start(launch: ServerLaunch) -> ProcessTree:
     """Start the command as the head of a session of its own, so that Ctrl-C does not reach it before its clients."""
+    if is_healthy(launch.health_url):
+        raise ServerStartError("address taken", f"cannot be started: another server answers at {launch.health_url}")
     try:
         launch.log.parent.mkdir(parents=True, exist_ok=True)
         with launch.log.open("ab") as sink:

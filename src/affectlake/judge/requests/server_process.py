@@ -68,6 +68,8 @@ def _not_started(server: ServerCommand, log: Path, error: ServerStartError, scru
             found=scrub(shlex.join(server.command)),
             todo="install the program, or correct server.command of the agent in params.yaml",
         )
+    if error.reason == "address taken":
+        return CollectionError(f"the server {error.how}", todo="stop that server, or set another server.port")
     return CollectionError(
         f"the server {error.how}",
         wanted=f"200 from {server.health_url}",

@@ -1,0 +1,79 @@
+"""A lock that one process holds at a time, on a file that says who it is. The kernel frees it when the holder dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from affectlake.errors import LakeError
+
+
+@contextmanager
+def file_lock(
+    path: Path,
+    what: str,
+    *,
+    busy: str,
+    todo: str,
+    wait_s: float = 0.0,
+    say: Callable[[str], None] = lambda _line: None,
+) -> Iterator[None]:
+    """Hold the lock of a file.
+
+    Parameters
+    ----------
+    path : Path
+        The file; it is made if it does not exist, and stays.
+    what : str
+        What the holder is doing; the file says so, with the process, as long as the lock is held.
+    busy, todo : str
+        The summary of the error if another process holds the lock, and what to do.
+    wait_s : float
+        How long to wait for another holder, in seconds; may be infinite.
+    say : callable
+        Takes a line that names the holder that is waited for, whenever there is another.
+
+    Raises
+    ------
+    LakeError
+        If another process still holds the lock after `wait_s`, which the message names, or if the file cannot be
+        opened for writing.
+    """
+    try:
+        handle = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise LakeError(f"{path} cannot be written to", found=str(error), todo="check its permissions") from error
+    with handle:
+        deadline = time.monotonic() + wait_s
+        pause_s, named = 0.01, ""
+        while not _taken(handle):
+            handle.seek(0)
+            holder = handle.read().strip() or "a process that has just started"
+            if time.monotonic() >= deadline:
+                raise LakeError(busy, found=holder, todo=todo)
+            if holder != named:
+                say(f"waiting for {holder}")
+                named = holder
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, 0.5)
+        handle.truncate(0)
+        handle.write(f"{what}, process {os.getpid()} on {socket.gethostname()}\n")
+        handle.flush()
+        try:
+            yield
+        finally:
+            handle.truncate(0)
+
+
+def _taken(handle: TextIO) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
