@@ -262,9 +262,8 @@ def test_sources_that_are_not_set_are_asked_for(tmp_path: Path) -> None:
 
 
 def test_every_command_is_in_the_readme() -> None:
-    from tests.support.lakes import ROOT
-
     from affectlake.cli.main import MODULES, cli
+    from tests.support.lakes import ROOT
 
     readme = (ROOT / "README.md").read_text()
     context = click.Context(cli)
