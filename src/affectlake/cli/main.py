@@ -114,13 +114,16 @@ def run(lake: Path, settings: tuple[str, ...]) -> None:
     from affectlake.lake.files.atomic import write_whole
     from affectlake.lake.store import versions
     from affectlake.pipelines.engine.runner import workers
+    from affectlake.pipelines.engine.tracking_server import answer_limit_s
     from affectlake.pipelines.outputs import report as reporting
+    from affectlake.pipelines.outputs.latest_report import latest_report
     from affectlake.pipelines.params import study as params
     from affectlake.pipelines.params.text import override
     from affectlake.process.interrupts import ending_at_once
 
     root = repository.find(lake)
-    workers()  # a wrong number is refused before anything is written
+    workers()  # wrong numbers are refused before anything is written
+    answer_limit_s()
     if settings:
         text = override((root / layout.PARAMS).read_text(encoding="utf-8"), settings)
         params.parse(text)
@@ -128,7 +131,7 @@ def run(lake: Path, settings: tuple[str, ...]) -> None:
     with ending_at_once(say, "what had finished is kept, the version did not move; run it again to go on"):
         built = build(root, say)
     version = built.version or versions.resolve(root)
-    path = reporting.write_report(root, version)
+    path = latest_report(root, version)
     made = _published(version) if built.version else f"{version.name} is up to date"
     say(f"{made} ({len(built.ran)} stages run, {len(built.skipped)} up to date)")
     for line in reporting.headlines(root, version):
