@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -30,11 +31,9 @@ from affectlake.report import (
     render,
     render_comparison,
 )
-from affectlake.report.figures.gallery import TOP
-from affectlake.report.figures.positions import Compared, compared, draw
-from affectlake.report.figures.svg import Figure
+from affectlake.report.inputs import STRONGEST
+from affectlake.report.order_effects import Compared, compared
 
-ANALYSES = ("labels", "graph_nodes", "graph_edges", "sweeps", "comparisons", "community_overlaps", "order_effects")
 WHOLE = ("stimuli", "ratings", "captions", "exclusions", "metrics", "embeddings", "layouts", "learning_curves")
 
 THUMBNAIL_PIXELS = 128
@@ -70,7 +69,7 @@ def write_report(lake: Path, at: str = "", target: Path | None = None, *, pictur
 
 
 def write_figures(lake: Path, at: str = "", target: Path | None = None) -> list[Path]:
-    """Write every figure of a version's report as SVG and PNG files, with the numbers behind each as CSV.
+    """Write every figure of a version's report as SVG, PNG and PDF files, with the numbers behind each as CSV.
 
     Parameters
     ----------
@@ -109,13 +108,10 @@ class Positions(NamedTuple):
         One for each agent, protocol and trial set.
     silent : list of str
         Chat agents of the version's parameters that have no choices.
-    figure : Figure
-        The rows drawn.
     """
 
     rows: list[Compared]
     silent: list[str]
-    figure: Figure
 
 
 def positions(lake: Path, at: str = "") -> Positions:
@@ -136,11 +132,17 @@ def positions(lake: Path, at: str = "") -> Positions:
             todo=f"ask one: `affectlake collect {chat[0] if chat else 'AGENT'}`, then `affectlake run`",
         )
     rows = compared(effects, chat)
-    return Positions(rows, sorted(set(chat) - {row.agent for row in rows}), draw(rows, effects))
+    return Positions(rows, sorted(set(chat) - {row.agent for row in rows}))
 
 
-def gather(lake: Path, version: Version) -> ReportInputs:
-    """Return everything the report of `version` shows, from the tables of that version alone."""
+def gather(lake: Path, version: Version, *, pictures: bool = True, brain: bool = True) -> ReportInputs:
+    """Return everything the report of `version` shows, from the tables of that version alone.
+
+    Parameters
+    ----------
+    pictures, brain : bool
+        Whether frames of videos, and maps of the brain, are read.
+    """
     manifest = Manifest(lake, version.commit)
     params = params_at(lake, version)
     present = manifest.tables()
@@ -161,11 +163,33 @@ def gather(lake: Path, version: Version) -> ReportInputs:
         tables=table_sizes(manifest),
         trial_counts=query(lake, _TRIALS, version.name).pl(),
         choice_counts=query(lake, _CHOICES, version.name).pl(),
-        analyses={name: _table(lake, version, name, present) for name in ANALYSES if name in present},
-        thumbnails=_thumbnails(lake, version) if {"frames", "layouts"} <= set(present) else {},
-        brain=_brain(lake, version) if "group_stats" in present else None,
+        analyses=_Tables(lake, version, present),
+        thumbnails=_thumbnails(lake, version) if pictures and {"frames", "layouts"} <= set(present) else {},
+        brain=_brain(lake, version) if brain and "group_stats" in present else None,
         **whole,
     )
+
+
+class _Tables(Mapping[str, pl.DataFrame]):
+    """The tables of a version by name, each read when a figure first asks for it."""
+
+    def __init__(self, lake: Path, version: Version, present: dict[str, list[str]]) -> None:
+        self._lake, self._version, self._present = lake, version, present
+        self._read: dict[str, pl.DataFrame] = {}
+
+    def __getitem__(self, name: str) -> pl.DataFrame:
+        if name not in self._present:
+            contract(name)  # a name that no version can have is an error, not a missing table
+            raise KeyError(name)
+        if name not in self._read:
+            self._read[name] = _table(self._lake, self._version, name, self._present)
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._present)
+
+    def __len__(self) -> int:
+        return len(self._present)
 
 
 # the middle frame of each stimulus that is among the strongest of a dimension of a fit that is shown
@@ -185,7 +209,7 @@ def _thumbnails(lake: Path, version: Version) -> dict[int, bytes]:
     from PIL import Image
 
     found = {}
-    for index, jpeg in query(lake, _FRAMES.format(top=TOP), version.name).fetchall():
+    for index, jpeg in query(lake, _FRAMES.format(top=STRONGEST), version.name).fetchall():
         image = Image.open(BytesIO(jpeg))
         image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
         small = BytesIO()
