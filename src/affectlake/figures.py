@@ -44,9 +44,7 @@ def names() -> list[str]:
     return list(_entries())
 
 
-def draw(
-    name: str, lake: Lake | Path | str, agent: str = "", at: str = "", *, axes: Any = None, **choices: str
-) -> Any:
+def draw(name: str, lake: Lake | Path | str, agent: str = "", at: str = "", *, axes: Any = None, **choices: str) -> Any:
     """Draw a figure by its name.
 
     Parameters
@@ -107,7 +105,9 @@ def data(name: str, lake: Lake | Path | str, agent: str = "", at: str = "", **ch
 
 def __getattr__(name: str) -> Callable[..., Any]:
     if name.startswith("_") or name not in _entries():
-        raise AttributeError(f"module 'affectlake.figures' has no attribute {name!r} {nearest(name, _entries())}".rstrip())
+        raise AttributeError(
+            f"module 'affectlake.figures' has no attribute {name!r} {nearest(name, _entries())}".rstrip()
+        )
     made = _function(_entries()[name])
     globals()[name] = made
     return made

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 @AT
 @JSON
 @click.option(
-    "--figure", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Also draw it: FILE.svg, .png or .pdf."
+    "--figure",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Also draw it: FILE.svg, .png or .pdf.",
 )
 def positions(lake: Path, at: str, as_json: bool, figure: Path | None) -> None:
     """Compare which positions the chat agents of a version choose: shares, test, flips with the order."""

@@ -11,10 +11,10 @@ from markupsafe import Markup
 
 from affectlake.errors import FigureError
 from affectlake.report.agent_summary import AgentFacts, first_labels
-from affectlake.report.figures.canvas import ACCENT, INK, Canvas, Drawn, bar_style, grid, level, stack, whiskers
+from affectlake.report.figures.canvas import ACCENT, INK, Canvas, Drawn, bar_style, colours, level, stack, whiskers
 from affectlake.report.figures.markup import element, scrolling
 from affectlake.report.inputs import ReportInputs
-from affectlake.report.number_format import MISSING, counted, decimal, listed, percent
+from affectlake.report.number_format import MISSING, counted, decimal, listed, percent, shortened
 
 LONE = "one agent alone cannot be compared: add a second to params.yaml"
 FEW = 6  # up to so many agents, the cells of a matrix have room for intervals
@@ -29,7 +29,7 @@ def accuracy(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas)
     ceilings = dict(inputs.metrics.filter(*measured).drop_nulls("value").select("agent", "value").iter_rows())
     names, found = [name for name, _ in shown], [estimate for _, estimate in shown]
     values = [one.value for one in found]
-    (ax,) = canvas.panels(width=7.2, height=stack(len(shown)))
+    (ax,) = canvas.panels(width=7.2, height=stack(len(shown)), grid="x")
     bars = ax.barh(
         range(len(shown)), values, 0.62, color=ACCENT, alpha=0.8, ecolor=INK, error_kw={"elinewidth": 1.3},
         xerr=whiskers(values, [one.ci_low for one in found], [one.ci_high for one in found]),
@@ -56,10 +56,9 @@ def accuracy(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas)
 
 def _rows(ax: Any, names: Sequence[str]) -> None:
     """Name a row for each agent, the first at the top."""
-    ax.set_yticks(range(len(names)), names)
+    ax.set_yticks(range(len(names)), [shortened(name) for name in names])
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0, labelcolor=INK)
-    grid(ax, "x")
 
 
 def human_consistency(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas) -> Drawn:
@@ -77,13 +76,13 @@ def human_consistency(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas
         raise FigureError(f"left out: {notes[0]}" if notes else LONE)
     humans = sorted(shown["against"].unique().to_list())
     names = [one.agent for one in agents if one.agent in set(shown["agent"])]
-    (ax,) = canvas.panels(width=7.2, height=stack(len(names), 0.25 * len(humans) + 0.1, 1.2))
+    (ax,) = canvas.panels(width=7.2, height=stack(len(names), 0.25 * len(humans) + 0.1, 1.2), grid="x")
     order = [one.agent for one in agents]
     for at, human in enumerate(humans):
         own = shown.filter(pl.col("against") == human)
         places = [names.index(name) + (at - (len(humans) - 1) / 2) * 0.8 / len(humans) for name in own["agent"]]
         bars = ax.barh(
-            places, own["value"].to_numpy(), 0.72 / len(humans), label=f"with {human}",
+            places, own["value"].to_numpy(), 0.72 / len(humans), label=f"with {shortened(human)}",
             xerr=whiskers(own["value"], own["ci_low"], own["ci_high"]), error_kw={"elinewidth": 1.3},
             **bar_style(order.index(human)),
         )  # fmt: skip
@@ -114,7 +113,7 @@ def agreement(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas
         raise FigureError(LONE)
     names = [one.agent for one in agents if one.agent in set(rows["agent"])]
     kappa = np.full((len(names), len(names)), np.nan)
-    few = len(names) <= FEW
+    few = len(names) <= FEW and max(map(len, names)) <= 17
     (ax,) = canvas.panels(width=1.7 + (1.25 if few else 0.78) * len(names), height=0.6 + 0.55 * len(names))
     for row in rows.iter_rows(named=True):
         at, other = names.index(row["agent"]), names.index(row["against"])
@@ -127,13 +126,13 @@ def agreement(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas
         if few and ends:
             ax.text(other, at + 0.06, " to ".join(decimal(end, 3) for end in ends), ha="center", va="top", fontsize=8,
                     color=text.get_color())  # fmt: skip
-    ax.imshow(kappa, cmap="Blues", vmin=0, vmax=1.1, aspect="auto").cmap.set_bad("#eeeeee")
+    ax.imshow(kappa, cmap=colours("Blues"), vmin=0, vmax=1.1, aspect="auto")
     edges = np.arange(1, len(names)) - 0.5
     ax.hlines(edges, -0.5, len(names) - 0.5, color="white", lw=2)
     ax.vlines(edges, -0.5, len(names) - 0.5, color="white", lw=2)
     turned = {} if few else {"rotation": 40, "ha": "left", "rotation_mode": "anchor"}
-    ax.set_xticks(range(len(names)), names, **turned)
-    ax.set_yticks(range(len(names)), names)
+    ax.set_xticks(range(len(names)), [shortened(name, 19) for name in names], **turned)
+    ax.set_yticks(range(len(names)), [shortened(name) for name in names])
     ax.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False, labelcolor=INK)
     ax.spines[:].set_visible(False)
     known = rows.drop_nulls("value").filter(pl.col("agent") < pl.col("against")).sort("value", descending=True)

@@ -10,7 +10,7 @@ import polars as pl
 
 from affectlake.errors import FigureError
 from affectlake.report.agent_summary import AgentFacts, note_of, rows_of
-from affectlake.report.figures.canvas import ACCENT, FAINT, WIDTH_IN, Canvas, Drawn, grid, level, whiskers
+from affectlake.report.figures.canvas import ACCENT, FAINT, WIDTH_IN, Canvas, Drawn, level, whiskers
 from affectlake.report.inputs import ReportInputs
 from affectlake.report.number_format import count, counted, decimal, percent
 
@@ -24,7 +24,7 @@ def reproducibility(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> 
     mean = rows_of(inputs, facts, "reproducibility", "mean_pearson_r")
     if not len(rows):
         raise FigureError(note_of(mean, "this version has no reproducibility of this agent's dimensions"))
-    (ax,) = canvas.panels(width=min(WIDTH_IN, 2.5 + 0.27 * len(rows)), height=3.0)
+    (ax,) = canvas.panels(width=min(WIDTH_IN, 2.5 + 0.27 * len(rows)), height=3.0, grid="y")
     r = rows["value"].to_numpy()
     dots = ax.errorbar(
         range(len(rows)), r, whiskers(r, rows["ci_low"], rows["ci_high"]), fmt="o", color=ACCENT, ms=5, mec="white",
@@ -36,7 +36,6 @@ def reproducibility(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> 
     ax.set_xticks(range(len(rows)), [str(dimension) for dimension in rows["dimension"]])
     ax.set(xlabel="dimension", ylabel="best match in the other fits (r)", xlim=(-0.7, len(rows) - 0.3))
     ax.set_ylim(min(0.0, float(r.min())), 1.02)
-    grid(ax)
     chance = rows["chance"].mean()
     if chance is not None:
         level(ax, float(chance), "best of chance matches")  # type: ignore[arg-type]
@@ -60,14 +59,13 @@ def components(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn
         raise FigureError(note_of(needed, "this version has no accuracy of fewer components"))
     kept, accuracy = rows["setting"].to_numpy(), rows["value"].to_numpy()
     full = float(accuracy[-1])
-    (ax,) = canvas.panels(width=5.6, height=3.1)
+    (ax,) = canvas.panels(width=5.6, height=3.1, grid="y")
     ax.axhspan(0.95 * full, 0.99 * full, color=FAINT, alpha=0.25, lw=0)
     (line,) = ax.plot(kept, accuracy, "o-", color=ACCENT, ms=4.5, mec="white", mew=0.7)
     canvas.note(line, hints=[f"{k:g} components: {percent(a)}" for k, a in zip(kept, accuracy, strict=True)])
     level(ax, THIRD, "chance, 1/3")
     ax.set(xlabel="components kept of each stimulus", ylabel="held-out accuracy", xlim=(0, None))
     ax.set_ylim(min(0.3, float(accuracy.min()) - 0.02), 1)
-    grid(ax)
     ends = [int(value) for value in needed.drop_nulls("value")["value"]]
     some = f"{ends[0]} to {ends[-1]}" if ends and ends[0] != ends[-1] else str(ends[0]) if ends else "no"
     caption = (
@@ -91,7 +89,7 @@ def saturation(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn
     if every is None:
         raise FigureError(note_of(pl.concat(found.values()), "no sweep over dimensions or judgments was run"))
     parts = [(one, rows) for one in _SWEEPS if len(rows := every.filter(pl.col("sweep") == one[0]))]
-    panels = canvas.panels(len(parts), width=5.0 * len(parts), height=3.0)
+    panels = canvas.panels(len(parts), width=5.0 * len(parts), height=3.0, grid="y")
     sentences = []
     for ax, ((sweep, column, title), rows) in zip(panels, parts, strict=True):
         _sweep(canvas, ax, rows, sweep, column)
@@ -115,7 +113,6 @@ def _sweep(canvas: Canvas, ax: Any, rows: pl.DataFrame, sweep: str, column: str)
         ax.set_ylim(0, 1)
     else:
         ax.set_ylim(0, float(np.ceil(own[column].to_numpy().max() * 1.1 + 0.5)))
-    grid(ax)
 
 
 def _saturation(sweep: str, found: pl.DataFrame, rows: pl.DataFrame, column: str, settings: Mapping[str, Any]) -> str:

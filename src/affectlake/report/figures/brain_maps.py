@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from affectlake.errors import FigureError
 from affectlake.report.agent_summary import AgentFacts
-from affectlake.report.figures.canvas import FAINT, INK, SOFT, Canvas, Drawn, bar_style, grid
+from affectlake.report.figures.canvas import FAINT, INK, SOFT, Canvas, Drawn, bar_style
 from affectlake.report.inputs import BrainInputs, ReportInputs
-from affectlake.report.number_format import counted, decimal
+from affectlake.report.number_format import counted, decimal, shortened
 from affectlake.report.volumes import Volume
 
 METHODS = {"searchlight": "Searchlight RSA (ρ)", "encoding": "Voxel-wise encoding (r)"}
@@ -56,7 +56,7 @@ def brain_regions(
         key: rows["region_score"].to_numpy() for key, rows in own.group_by("region", "agent", maintain_order=True)
     }
     width = max(4.6, 1.0 + len(regions) * (0.11 * len(shown) + 0.16))
-    (ax,) = canvas.panels(width=width, height=3.3)
+    (ax,) = canvas.panels(width=width, height=3.3, grid="y")
     for at, agent in enumerate(shown):
         style = bar_style([one.agent for one in agents].index(agent))
         _bars(canvas, ax, brain, values, regions, agent, (at + 0.5) / len(shown) - 0.5, 0.8 / len(shown), style)
@@ -75,7 +75,6 @@ def brain_regions(
     ax.set_xticks(range(len(regions)), regions, rotation=40, ha="right", rotation_mode="anchor")
     ax.set(ylabel=METHODS[method], xlim=(-0.6, len(regions) - 0.4), ylim=(low, high))
     ax.tick_params(axis="x", length=0)
-    grid(ax)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=max(2, int(width / 1.7)), borderaxespad=0)
     spelled = ", ".join(f"{key}: {names[key]}" for key in regions if key.lower() != names[key])
     ceiling = " Grey bands: noise ceilings, where they reach into the scale." if method == "searchlight" else ""
@@ -96,7 +95,7 @@ def _bars(
     mean = [float(mine.mean()) for *_, mine in known]
     spread = [float(mine.std(ddof=1)) if len(mine) > 1 else 0.0 for *_, mine in known]
     bars = ax.bar(
-        [x for x, *_ in known], mean, 0.92 * width, yerr=spread, label=agent, error_kw={"elinewidth": 0.9},
+        [x for x, *_ in known], mean, 0.92 * width, yerr=spread, label=shortened(agent), error_kw={"elinewidth": 0.9},
         **style,
     )  # fmt: skip
     names = {key: name for key, _, name in brain.regions}
@@ -211,7 +210,7 @@ def _pictures(
             ax.spines[:].set_visible(False)
             if at == 0:
                 ax.set_title(view[0], loc="center", weight="normal", color=SOFT, fontsize=8.5)
-        axes[at * len(views)].set_ylabel(agent, rotation=0, ha="right", va="center", color=INK)
+        axes[at * len(views)].set_ylabel(shortened(agent), rotation=0, ha="right", va="center", color=INK)
     canvas.figure.colorbar(image, ax=axes, label=title, shrink=min(1.0, 1.6 / (len(maps) * high * inches)), pad=0.02,
                            aspect=14, extend="max").outline.set_visible(False)  # fmt: skip
 
@@ -252,7 +251,7 @@ def voxel_comparison(
     axes = canvas.panels(len(ranked) - 1, columns=columns, width=3.3 * columns + 0.3, height=3.2 * lines)
     for ax, other in zip(axes, ranked[1:], strict=True):
         _histogram(ax, wide.select(ranked[0], other).drop_nulls().to_numpy())
-        ax.set(xlabel=other, ylabel=ranked[0])
+        ax.set(xlabel=shortened(other), ylabel=shortened(ranked[0]))
     caption = (
         f"{METHODS[method]} of subject {brain.subject}: voxels counted in squares; darker is more, on a logarithmic "
         f"scale. Above the diagonal {ranked[0]} is closer to the brain."

@@ -13,12 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
-from matplotlib import rc_context, rcParams, rcParamsDefault
+from matplotlib import colormaps, rc_context, rcParams, rcParamsDefault
 from matplotlib.figure import Figure as MatplotlibFigure
 from numpy.typing import NDArray
 
 from affectlake.errors import UsageError
-from affectlake.report.number_format import counted
 
 INK, SOFT, FAINT, RULE = "#1c2126", "#565f69", "#8a929b", "#e2e3dd"
 ACCENT, SECOND, HOT = "#1f5f8b", "#b4690e", "#b3262e"
@@ -60,6 +59,7 @@ _STYLE: dict[str, Any] = {
 _UNDATED: dict[str, dict[str, None]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
 _DPI = 200
 _ONE_AT_A_TIME = RLock()  # Matplotlib's settings belong to the whole process
+_STYLED: list[bool] = []  # contexts that have been entered
 
 
 class Drawn(NamedTuple):
@@ -145,7 +145,9 @@ class Canvas:
     figure: Any = None
     notes: dict[str, Note] = field(default_factory=dict)
 
-    def panels(self, n: int = 1, *, width: float, height: float, columns: int = 0, **settings: Any) -> list[Any]:
+    def panels(
+        self, n: int = 1, *, width: float, height: float, columns: int = 0, grid: str = "", **settings: Any
+    ) -> list[Any]:
         """Return axes for `n` panels, row by row.
 
         Parameters
@@ -156,20 +158,26 @@ class Canvas:
             Of the whole figure, in inches.
         columns : int
             Panels side by side; all of them when 0.
+        grid : str
+            "x" or "y": of the axis that has light lines across its ticks.
         **settings
             As in :meth:`matplotlib.figure.Figure.subplots`.
         """
         if self.given:
             if len(self.given) != n:
-                raise UsageError(f"this figure has {counted(n, 'panel')}", found=f"{len(self.given)} axes")
+                panels = f"{n} panel{'' if n == 1 else 's'}"
+                raise UsageError(f"this figure has {panels}", found=f"{len(self.given)} axes", todo=f"give {n} axes")
             self.figure = self.given[0].get_figure(root=True)
+            for ax in self.given if grid else ():
+                ax.grid(True, axis=grid)
             return list(self.given)
         columns = columns or n
         self.figure = Figure(figsize=(width, height), layout="constrained")
-        grid = self.figure.subplots(-(-n // columns), columns, squeeze=False, **settings).ravel()
-        for unused in grid[n:]:
+        rcParams.update({"axes.grid": bool(grid), "axes.grid.axis": grid or "both"})
+        every = self.figure.subplots(-(-n // columns), columns, squeeze=False, **settings).ravel()
+        for unused in every[n:]:
             unused.remove()
-        return list(grid[:n])
+        return list(every[:n])
 
     def note(
         self, artist: Any, hint: str = "", *, hints: Sequence[str] = (),
@@ -206,19 +214,22 @@ class Canvas:
 @contextmanager
 def styled(*, own: bool = True) -> Iterator[None]:
     """Draw in the report's style, whatever the user's settings are; in those when the axes are not the report's own."""
-    with _ONE_AT_A_TIME, rc_context(_settings() if own else {"text.parse_math": False}):
-        yield
+    with _ONE_AT_A_TIME:
+        if own and _STYLED[-1:] == [True]:  # a whole page is drawn in one context: to enter one costs 5 ms
+            yield
+            return
+        _STYLED.append(own)
+        try:
+            with rc_context(_settings() if own else {"text.parse_math": False}):
+                yield
+        finally:
+            _STYLED.pop()
 
 
 @cache
 def _settings() -> dict[str, Any]:
     kept = {key: value for key, value in rcParamsDefault.items() if not key.startswith(("backend", "interactive"))}
     return kept | _STYLE
-
-
-def grid(ax: Any, axis: str = "y") -> None:
-    """Draw light lines across the ticks of one axis."""
-    ax.grid(True, axis=axis)
 
 
 def level(ax: Any, value: float, text: str, *, upright: bool = False) -> None:
@@ -238,6 +249,11 @@ def bare(ax: Any) -> None:
     """Leave out the frame and the ticks, and give both axes the same scale."""
     ax.set_axis_off()
     ax.set_aspect("equal")
+
+
+def colours(name: str) -> Any:
+    """Return one of Matplotlib's colour maps; what has no value is grey."""
+    return colormaps[name].with_extremes(bad="#dddddd")
 
 
 def whiskers(values: Any, low: Any, high: Any) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from affectlake.errors import FigureError
 from affectlake.report.agent_summary import AgentFacts, first_labels, of_fit
 from affectlake.report.figures.canvas import GROUPS, SOFT, Canvas, Drawn, bare
 from affectlake.report.inputs import ReportInputs
-from affectlake.report.number_format import count, counted, decimal, listed
+from affectlake.report.number_format import count, counted, decimal, listed, shortened
 
 NEGATIVE = "#2461a8"
 
@@ -102,7 +102,7 @@ def _nodes(
     places = [_xy(angles[dimension]) for dimension, *_ in rows]
     dots = ax.scatter(
         *zip(*places, strict=True), s=[(6 + 90 * min(rank, 0.15)) ** 2 for *_, rank in rows], color=colour,
-        edgecolor="white", linewidth=1, zorder=2, label=group,
+        edgecolor="white", linewidth=1, zorder=2, label=shortened(group, 60),
     )  # fmt: skip
     canvas.note(dots, hints=[f"dimension {d}, {names.get(d, str(d))}: community {c}" for d, c, _ in rows])
     for dimension, *_ in rows:
@@ -110,6 +110,6 @@ def _nodes(
         left = math.cos(angle) < -1e-9
         x, y = _xy(angle, 1.11)
         ax.text(
-            x, y, names.get(dimension, str(dimension)), rotation=math.degrees(angle) + (180 if left else 0),
+            x, y, shortened(names.get(dimension, str(dimension))), rotation=math.degrees(angle) + (180 if left else 0),
             rotation_mode="anchor", ha="right" if left else "left", va="center", color=SOFT, fontsize=8.5,
         )  # fmt: skip

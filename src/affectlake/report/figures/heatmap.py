@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from affectlake.errors import FigureError
 from affectlake.report.agent_summary import AgentFacts, Correlations, of_agent, of_fit
-from affectlake.report.figures.canvas import FAINT, INK, SOFT, Canvas, Drawn
+from affectlake.report.figures.canvas import FAINT, INK, SOFT, Canvas, Drawn, colours
 from affectlake.report.inputs import ReportInputs
-from affectlake.report.number_format import NBSP, count, counted, decimal
+from affectlake.report.number_format import NBSP, count, counted, decimal, shortened
 
 CELL_IN, ROW_IN = 0.178, 0.156
 GAP = 0.5  # between the two families of ratings, in cells
@@ -45,7 +45,7 @@ def heatmap(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
     image = _cells(ax, found, order)
     ax.set(xlim=(-0.5, _place(found, n_columns - 1) + 0.5), ylim=(n_rows - 0.5, -0.5), ylabel="dimension")
     columns = [_place(found, column) for column in range(n_columns)]
-    ax.set_xticks(columns, list(found.ratings), rotation=58, ha="left", rotation_mode="anchor")
+    ax.set_xticks(columns, [shortened(name) for name in found.ratings], rotation=58, ha="left", rotation_mode="anchor")
     ax.set_yticks(range(n_rows), [str(found.dimensions[at]) for at in order])
     ax.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False, labelsize=8, labelcolor=INK)
     ax.tick_params(axis="y", labelcolor=SOFT)
@@ -93,10 +93,9 @@ def _cells(ax: Any, found: Correlations, order: NDArray[np.intp]) -> Any:
             continue
         left, right = _place(found, start) - 0.5, _place(found, stop - 1) + 0.5
         image = ax.imshow(
-            found.r[order, start:stop], cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto",
+            found.r[order, start:stop], cmap=colours("RdBu_r"), vmin=-1, vmax=1, aspect="auto",
             extent=(left, right, n_rows - 0.5, -0.5),
         )  # fmt: skip
-        image.cmap.set_bad("#dddddd")
         ax.hlines(np.arange(1, n_rows) - 0.5, left, right, color="white", lw=0.8)
         ax.vlines(np.arange(left + 1, right), -0.5, n_rows - 0.5, color="white", lw=0.8)
         ax.annotate(title, (right, n_rows - 0.5), xytext=(0, -5), textcoords="offset points", ha="right", va="top",
@@ -109,7 +108,8 @@ def _best(ax: Any, found: Correlations, order: NDArray[np.intp]) -> None:
     rows = [(row, found.r[at]) for row, at in enumerate(order) if np.isfinite(found.r[at]).any()]
     best = {row: int(np.nanargmax(np.abs(r))) for row, r in rows}
     right = ax.secondary_yaxis("right")
-    right.set_yticks(list(best), [f"{found.ratings[best[row]]} {decimal(float(r[best[row]]))}" for row, r in rows])
+    names = [f"{shortened(found.ratings[best[row]])} {decimal(float(r[best[row]]))}" for row, r in rows]
+    right.set_yticks(list(best), names)
     right.tick_params(length=0, labelsize=8, labelcolor=INK, color=FAINT)
     right.spines[:].set_visible(False)
 

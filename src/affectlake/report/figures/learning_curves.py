@@ -10,7 +10,7 @@ import polars as pl
 
 from affectlake.errors import FigureError
 from affectlake.report.agent_summary import AgentFacts, of_agent, of_fit
-from affectlake.report.figures.canvas import ACCENT, SECOND, Canvas, Drawn, grid, level, styled
+from affectlake.report.figures.canvas import ACCENT, SECOND, Canvas, Drawn, level, styled
 from affectlake.report.inputs import ReportInputs
 from affectlake.report.number_format import counted, decimal, percent
 
@@ -28,7 +28,7 @@ def learning_curves(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> 
 
 def draw_curves(canvas: Canvas, curves: pl.DataFrame, shown: int | None) -> None:
     """Draw the rows of ``learning_curves`` of one agent, `shown` being the seed whose lines are thick."""
-    loss, accuracy = canvas.panels(2, width=10.0, height=3.0)
+    loss, accuracy = canvas.panels(2, width=10.0, height=3.0, grid="y")
     parts = [(loss, "train_loss", SECOND, "--", "training triplets"), (loss, "test_loss", ACCENT, "-", "held out"),
              (accuracy, "test_accuracy", ACCENT, "-", "held out")]  # fmt: skip
     for ax, column, colour, dash, name in parts:
@@ -46,7 +46,6 @@ def draw_curves(canvas: Canvas, curves: pl.DataFrame, shown: int | None) -> None
     for ax in (loss, accuracy):
         ax.set(xlabel="epoch", xlim=(0, max(int(curves["epoch"].max() or 1), 1)))  # type: ignore[arg-type]
         ax.xaxis.get_major_locator().set_params(integer=True)
-        grid(ax)
 
 
 def _curves_caption(curves: pl.DataFrame, facts: AgentFacts) -> str:

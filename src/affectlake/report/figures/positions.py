@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from affectlake.errors import FigureError
 from affectlake.report.agent_summary import AgentFacts, of_agent
-from affectlake.report.figures.canvas import ACCENT, INK, RULE, SECOND, WIDTH_IN, Canvas, Drawn, grid, level
+from affectlake.report.figures.canvas import ACCENT, INK, RULE, SECOND, WIDTH_IN, Canvas, Drawn, level
 from affectlake.report.inputs import ReportInputs
-from affectlake.report.number_format import count, counted, listed, percent, percent_range
+from affectlake.report.number_format import count, counted, listed, percent, percent_range, shortened
 from affectlake.report.order_effects import POSITIONS, Compared, compared
 
 THIRD = 1 / 3
@@ -37,7 +37,7 @@ def chosen_positions(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) ->
         pooled += chosen
         name = group["trial_set"][0].replace("_", " ")
         _bars(canvas, ax, chosen)
-        ax.set_title(f"{name}, {group['protocol'][0]}" if several else name)
+        ax.set_title(shortened(f"{name}, {group['protocol'][0]}" if several else name, 34))
     axes[0].set_ylabel("share of choices")
     return Drawn(f"Chosen positions of {facts.agent}", _positions_caption(facts, pooled), counts)
 
@@ -78,7 +78,7 @@ def order_effects(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Ca
     sets = list(dict.fromkeys(one.trial_set for one in shown))
     places = [at + 0.7 * sets.index(one.trial_set) for at, one in enumerate(shown)]
     height = 1.5 + 0.5 * (places[-1] + 1)
-    shares, flips = canvas.panels(2, width=WIDTH_IN, height=height, sharey=True, width_ratios=(3, 2))
+    shares, flips = canvas.panels(2, width=WIDTH_IN, height=height, grid="x", sharey=True, width_ratios=(3, 2))
     _shares(canvas, shares, shown, places)
     _flips(canvas, flips, shown, places)
     for ax in (shares, flips):
@@ -87,8 +87,7 @@ def order_effects(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Ca
         ax.tick_params(axis="y", length=0, labelcolor=INK)
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2, handletextpad=0.2)
         ax.spines["left"].set_visible(False)
-        grid(ax, "x")
-    shares.set_yticks(places, [f"{one.agent}\n{one.protocol}" for one in shown])
+    shares.set_yticks(places, [f"{shortened(one.agent)}\n{shortened(one.protocol)}" for one in shown])
     shares.set_ylim(places[-1] + 0.7, -1.0)
     for trial_set in sets:
         first = next(y for y, one in zip(places, shown, strict=True) if one.trial_set == trial_set)

@@ -11,7 +11,7 @@ from affectlake.errors import FigureError
 from affectlake.report.agent_summary import AgentFacts, first_labels, of_agent, of_fit
 from affectlake.report.figures.canvas import ACCENT, RULE, SOFT, Canvas, Drawn, bare
 from affectlake.report.inputs import ReportInputs
-from affectlake.report.number_format import counted, decimal
+from affectlake.report.number_format import counted, decimal, shortened
 
 ROSES, COLUMNS = 6, 3
 LINE, LETTER, EDGE = 0.16, 0.072, 1.78  # of the names, where the rim is at 1; half the width of a panel
@@ -61,7 +61,7 @@ def roses(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
                 petal = Wedge((0, 0), reach, end - 0.86 * step, end, color=ACCENT, alpha=alpha, lw=0)
                 canvas.note(ax.add_patch(petal), f"{dimension}, {name}: {decimal(weight)}")
             if dimension in longest and weight > 0:
-                named.append((math.radians(end - 0.43 * step), name))
+                named.append((math.radians(end - 0.43 * step), shortened(name)))
         _frame(ax, title, petal_names(named))
     n = [int((shown.filter(pl.col("stimulus_index") == index)["weight"] > 0.1 * most).sum()) for index, _ in chosen]
     caption = (
@@ -76,7 +76,7 @@ def roses(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
 def _frame(ax: Any, title: str, names: list[Name]) -> None:
     bare(ax)
     ax.set(xlim=(-EDGE, EDGE), ylim=(-1.35, 1.35))
-    ax.set_title(title, fontsize=9)
+    ax.set_title(shortened(title, 42), fontsize=9)
     for name in names:
         ax.text(name.x, name.y, name.text, ha=name.anchor, va="center", color=SOFT, fontsize=8.5)
 

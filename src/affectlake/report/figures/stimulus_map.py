@@ -15,7 +15,7 @@ from affectlake.report.figures.canvas import FAINT, Canvas, Drawn, bare
 from affectlake.report.figures.colours import circular_order, palette
 from affectlake.report.figures.markup import joined
 from affectlake.report.inputs import ReportInputs
-from affectlake.report.number_format import count, counted, decimal, listed, percent
+from affectlake.report.number_format import count, counted, decimal, listed, percent, shortened
 
 WIDTH_IN, LEAST_IN, MOST_IN = 7.2, 4.4, 6.5
 CAPTION_LENGTH = 200
@@ -60,7 +60,7 @@ def stimulus_data(inputs: ReportInputs, entries: list[LegendEntry]) -> dict[str,
         "index": rows["stimulus_index"].to_list(),
         "id": rows["stimulus_id"].to_list(),
         "category": [numbers.get(name, -1) for name in rows["category"]],
-        "caption": [_shortened(text) for text in rows["caption"]],
+        "caption": [shortened(text or "", CAPTION_LENGTH) for text in rows["caption"]],
         "rated": _rated(inputs, rows["stimulus_index"].to_list()),
     }
 
@@ -76,12 +76,6 @@ def _rated(inputs: ReportInputs, order: list[int]) -> list[object]:
     for index, rating, score in pl.concat([best, scales]).select("stimulus_index", "rating", "score").iter_rows():
         words.setdefault(index, []).append(f"{rating} {decimal(score)}")
     return [" · ".join(words.get(index, [])) for index in order]
-
-
-def _shortened(text: str | None) -> str:
-    if text is None:
-        return ""
-    return text if len(text) <= CAPTION_LENGTH else text[: CAPTION_LENGTH - 1].rstrip() + "…"
 
 
 def stimulus_map(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
@@ -114,7 +108,7 @@ def stimulus_map(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Dra
     units = max(extent[0] / WIDTH_IN, extent[1] / height)  # of the map, for an inch
     for entry, x, y in _names(xy, members, entries, units):
         text = ax.text(
-            x, y, entry.name, ha="center", va="center", weight="bold", fontsize=8.5,
+            x, y, shortened(entry.name), ha="center", va="center", weight="bold", fontsize=8.5,
             bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "boxstyle": "round,pad=0.1"},
         )  # fmt: skip
         canvas.note(text, class_="name", data_c=str(entry.number))
@@ -135,7 +129,7 @@ def _names(
         if len(own) < 3:
             continue
         x, y = _thickest(own)
-        half = min(0.5 * LETTER_IN * len(entry.name) * units, float(high[0] - low[0]) / 2)
+        half = min(0.5 * LETTER_IN * len(shortened(entry.name)) * units, float(high[0] - low[0]) / 2)
         x = float(np.clip(x, low[0] + half, high[0] - half))
         for shift in (0.0, line, -line, 2 * line, -2 * line):
             box = (x - half, y + shift - line / 2, x + half, y + shift + line / 2)

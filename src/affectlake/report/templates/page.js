@@ -51,7 +51,7 @@
     button.addEventListener("pointerleave", () => pick(pinned));
   }
   for (const svg of maps) {
-    const ring = svg.appendChild(document.createElementNS("http://www.w3.org/2000/svg", "circle"));
+    const ring = svg.appendChild(document.createElementNS(svg.namespaceURI, "circle"));
     ring.setAttribute("class", "ring");
     ring.setAttribute("r", 5);
     const points = [...svg.querySelectorAll("use[data-i]")].map((dot) => ({
@@ -98,7 +98,7 @@
     const cells = data.heat[svg.closest("[data-agent]").dataset.agent];
     const blocks = [...svg.querySelectorAll("image")].slice(0, 2);
     const starts = cells.split > 0 && cells.split < cells.columns.length ? [0, cells.split] : [0];
-    const cursor = svg.appendChild(document.createElementNS("http://www.w3.org/2000/svg", "rect"));
+    const cursor = svg.appendChild(document.createElementNS(svg.namespaceURI, "rect"));
     cursor.setAttribute("class", "cursor");
     let place = null;
     function box(line, column) { // of a cell, on the screen
