@@ -114,14 +114,15 @@ def agreement(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas
     names = [one.agent for one in agents if one.agent in set(rows["agent"])]
     kappa = np.full((len(names), len(names)), np.nan)
     few = len(names) <= FEW and max(map(len, names)) <= 17
-    (ax,) = canvas.panels(width=1.7 + (1.25 if few else 0.78) * len(names), height=0.6 + 0.55 * len(names))
+    width = 1.7 + 1.25 * len(names) if few else 2.8 + 0.72 * len(names)
+    (ax,) = canvas.panels(width=width, height=0.6 + (0.55 if few else 0.6) * len(names))
     for row in rows.iter_rows(named=True):
         at, other = names.index(row["agent"]), names.index(row["against"])
         kappa[at, other] = np.nan if row["value"] is None else row["value"]
         ends = [end for end in (row["ci_low"], row["ci_high"]) if end is not None]
         value = MISSING if row["value"] is None else decimal(row["value"], 3)
         text = ax.text(other, at, value, ha="center", va="bottom" if few and ends else "center",
-                       weight="bold", color="white" if (row["value"] or 0) > 0.6 else INK)  # fmt: skip
+                       weight="bold", color="white" if (row["value"] or 0) > 0.75 else INK)  # fmt: skip
         canvas.note(text, row["note"] or "")
         if few and ends:
             ax.text(other, at + 0.06, " to ".join(decimal(end, 3) for end in ends), ha="center", va="top", fontsize=8,
@@ -131,7 +132,7 @@ def agreement(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas
     ax.hlines(edges, -0.5, len(names) - 0.5, color="white", lw=2)
     ax.vlines(edges, -0.5, len(names) - 0.5, color="white", lw=2)
     turned = {} if few else {"rotation": 40, "ha": "left", "rotation_mode": "anchor"}
-    ax.set_xticks(range(len(names)), [shortened(name, 19) for name in names], **turned)
+    ax.set_xticks(range(len(names)), [shortened(name) for name in names], **turned)
     ax.set_yticks(range(len(names)), [shortened(name) for name in names])
     ax.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False, labelcolor=INK)
     ax.spines[:].set_visible(False)

@@ -56,7 +56,8 @@ def brain_regions(
         key: rows["region_score"].to_numpy() for key, rows in own.group_by("region", "agent", maintain_order=True)
     }
     width = max(4.6, 1.0 + len(regions) * (0.11 * len(shown) + 0.16))
-    (ax,) = canvas.panels(width=width, height=3.3, grid="y")
+    columns = max(1, int((width - 0.7) / (0.6 + 0.08 * max(len(shortened(agent)) for agent in shown))))
+    (ax,) = canvas.panels(width=width, height=3.1 + 0.2 * -(-len(shown) // columns), grid="y")
     for at, agent in enumerate(shown):
         style = bar_style([one.agent for one in agents].index(agent))
         _bars(canvas, ax, brain, values, regions, agent, (at + 0.5) / len(shown) - 0.5, 0.8 / len(shown), style)
@@ -75,7 +76,7 @@ def brain_regions(
     ax.set_xticks(range(len(regions)), regions, rotation=40, ha="right", rotation_mode="anchor")
     ax.set(ylabel=METHODS[method], xlim=(-0.6, len(regions) - 0.4), ylim=(low, high))
     ax.tick_params(axis="x", length=0)
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=max(2, int(width / 1.7)), borderaxespad=0)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=columns, borderaxespad=0)
     spelled = ", ".join(f"{key}: {names[key]}" for key in regions if key.lower() != names[key])
     ceiling = " Grey bands: noise ceilings, where they reach into the scale." if method == "searchlight" else ""
     caption = (

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from affectlake.errors import FigureError
 from affectlake.report.agent_summary import AgentFacts, of_agent
-from affectlake.report.figures.canvas import ACCENT, INK, RULE, SECOND, WIDTH_IN, Canvas, Drawn, level
+from affectlake.report.figures.canvas import ACCENT, INK, RULE, SECOND, WIDTH_IN, Canvas, Drawn
 from affectlake.report.inputs import ReportInputs
 from affectlake.report.number_format import count, counted, listed, percent, percent_range, shortened
 from affectlake.report.order_effects import POSITIONS, Compared, compared
@@ -85,7 +85,7 @@ def order_effects(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Ca
         for y in places:
             ax.axhline(y, color=RULE, lw=0.8, zorder=0)
         ax.tick_params(axis="y", length=0, labelcolor=INK)
-        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2, handletextpad=0.2)
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2, handletextpad=0.4)
         ax.spines["left"].set_visible(False)
     shares.set_yticks(places, [f"{shortened(one.agent)}\n{shortened(one.protocol)}" for one in shown])
     shares.set_ylim(places[-1] + 0.7, -1.0)
@@ -111,17 +111,17 @@ def _shares(canvas: Canvas, ax: Any, shown: Sequence[Compared], places: Sequence
                 f"{one.agent}, {name}: {percent(s.value)} ({percent_range(s.ci_low, s.ci_high)})" for _, one, s in rows
             ],
         )
-    ax.axvline(THIRD, color=INK, ls=":", lw=1.2)
+    ax.axvline(THIRD, color=INK, ls=":", lw=1.2, label="a third")
     highest = max(share.ci_high or share.value or 0.0 for share in every)
     ax.set(xlabel="share of choices, by position shown", xlim=(0, min(1.02, max(0.5, 1.1 * highest))))
 
 
 def _flips(canvas: Canvas, ax: Any, shown: Sequence[Compared], places: Sequence[float]) -> None:
-    for name, colour, marker, column in (
-        ("order changed", SECOND, "s", "other_order"),
-        ("order the same", ACCENT, "o", "same_order"),
+    for name, colour, marker, column, shift in (
+        ("order changed", SECOND, "s", "other_order", -0.12),
+        ("order the same", ACCENT, "o", "same_order", 0.12),
     ):
-        rows = [(y, one, found) for y, one in zip(places, shown, strict=True)
+        rows = [(y + shift, one, found) for y, one in zip(places, shown, strict=True)
                 if (found := getattr(one, column)).value is not None]  # fmt: skip
         (dots,) = ax.plot([found.value for *_, found in rows], [y for y, *_ in rows], marker, color=colour, ms=6,
                           mec="white", mew=0.8, label=name)  # fmt: skip
@@ -129,7 +129,7 @@ def _flips(canvas: Canvas, ax: Any, shown: Sequence[Compared], places: Sequence[
             f"{one.agent}, {name}: {percent(found.value, 1)} of {counted(found.n, 'triplet')}" for _, one, found in rows
         ]
         canvas.note(dots, hints=hints)
-    level(ax, 2 / 3, "chance, 2/3", upright=True)
+    ax.axvline(2 / 3, color=INK, ls=":", lw=1.2, label="chance, 2/3")
     ax.set(xlabel="share of answers that differ", xlim=(-0.02, 1.02))
 
 
