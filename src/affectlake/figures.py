@@ -79,11 +79,14 @@ def draw(name: str, lake: Lake | Path | str, agent: str = "", at: str = "", *, a
     --------
     >>> figure = affectlake.figures.draw("learning_curves", lake, "human-category")
     """
-    entry = _entry(name)
+    known = _entries()
+    if name not in known:
+        raise UsageError(f"there is no figure {name!r}", allowed=", ".join(known), todo=nearest(name, known))
+    entry = known[name]
     root = lake.root if isinstance(lake, Lake) else find(Path(lake))
     version = resolve(root, at)
     inputs = _inputs(root, version, brain=entry.section == "brain", pictures=entry.html)
-    return entry.made(inputs, _about(entry, inputs, agent), _panels(axes), **choices)
+    return entry.made(inputs, _about(entry, inputs, agent), axes, **choices)
 
 
 def data(name: str, lake: Lake | Path | str, agent: str = "", at: str = "", **choices: str) -> pl.DataFrame:
@@ -123,13 +126,6 @@ def _entries() -> dict[str, Entry]:
     return {one.name: one for one in FIGURES}
 
 
-def _entry(name: str) -> Entry:
-    known = _entries()
-    if name not in known:
-        raise UsageError(f"there is no figure {name!r}", allowed=", ".join(known), todo=nearest(name, known))
-    return known[name]
-
-
 @lru_cache(maxsize=4)
 def _inputs(root: Path, version: Version, *, brain: bool, pictures: bool) -> ReportInputs:
     """Return a version's tables, once for all figures that are drawn of it: a version does not change."""
@@ -142,10 +138,10 @@ def _about(entry: Entry, inputs: ReportInputs, agent: str) -> Any:
     from affectlake.report.agent_summary import agent_facts, agents
 
     known = agents(inputs)
-    if entry.section != "agent":
-        if agent:
-            raise UsageError(f"{entry.name} is a figure of all agents", found=f"agent {agent!r}", todo="leave it out")
+    if entry.section != "agent" and not agent:
         return [agent_facts(inputs, one) for one in known]
+    if entry.section != "agent":
+        raise UsageError(f"{entry.name} is a figure of all agents", found=f"agent {agent!r}", todo="leave it out")
     if agent not in known:
         raise UsageError(
             f"{inputs.version.name} has no agent {agent!r}", allowed=", ".join(known), todo=nearest(agent, known)
@@ -153,19 +149,12 @@ def _about(entry: Entry, inputs: ReportInputs, agent: str) -> Any:
     return agent_facts(inputs, agent)
 
 
-def _panels(axes: Any) -> tuple[Any, ...]:
-    import numpy as np
-
-    return () if axes is None else tuple(np.ravel(axes))
-
-
 def _function(entry: Entry) -> Callable[..., Any]:
     """Return the function of one figure, with its own signature and help."""
     drawn = inspect.signature(entry.draw).parameters
     plain, keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-    accepted = [inspect.Parameter("lake", plain)]
-    accepted += [inspect.Parameter("agent", plain)] if entry.section == "agent" else []
-    accepted.append(inspect.Parameter("at", plain, default=""))
+    names = ["lake", "agent"] if entry.section == "agent" else ["lake"]
+    accepted = [inspect.Parameter(one, plain) for one in names] + [inspect.Parameter("at", plain, default="")]
     accepted += [] if entry.html else [inspect.Parameter("axes", keyword, default=None)]
     accepted += [inspect.Parameter(key, keyword, default=drawn[key].default) for key in entry.choices]
     signature = inspect.Signature(accepted)

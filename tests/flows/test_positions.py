@@ -151,7 +151,7 @@ def test_the_figure_has_the_table_s_shares_and_intervals(lake: Path) -> None:
         assert line.get_xdata() == pytest.approx([row.shares[at].value for row in rows])
         ends = [segment[:, 0].tolist() for segment in shares.collections[at].get_segments()]
         assert ends == pytest.approx(np.array([[row.shares[at].ci_low, row.shares[at].ci_high] for row in rows]))
-    other = next(line for line in flips.lines if line.get_label() == "order changed")
+    other = next(line for line in flips.lines if line.get_label() == "other order")
     found = [row.other_order.value for row in rows if row.other_order.value is not None]
     assert other.get_xdata() == pytest.approx(found)
     assert sum(len(note.hints) for note in figure.notes.values()) == 3 * 6 + sum(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from affectlake.report import ReportInputs
@@ -10,7 +9,7 @@ from affectlake.report.agent_summary import agent_facts, agents
 from affectlake.report.figures.catalogue import FIGURES
 
 
-def figure_of(name: str, inputs: ReportInputs, agent: str = "", axes: Sequence[Any] = (), **chosen: str) -> Any:
+def figure_of(name: str, inputs: ReportInputs, agent: str = "", axes: Any = None, **chosen: str) -> Any:
     """Draw the figure `name`, of one agent where it is a figure of one."""
     (entry,) = [one for one in FIGURES if one.name == name]
     about = agent_facts(inputs, agent) if agent else [agent_facts(inputs, one) for one in agents(inputs)]

@@ -30,10 +30,8 @@ def accuracy(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas)
     names, found = [name for name, _ in shown], [estimate for _, estimate in shown]
     values = [one.value for one in found]
     (ax,) = canvas.panels(width=7.2, height=stack(len(shown)), grid="x")
-    bars = ax.barh(
-        range(len(shown)), values, 0.62, color=ACCENT, alpha=0.8, ecolor=INK, error_kw={"elinewidth": 1.3},
-        xerr=whiskers(values, [one.ci_low for one in found], [one.ci_high for one in found]),
-    )  # fmt: skip
+    ends = whiskers(values, [one.ci_low for one in found], [one.ci_high for one in found])
+    bars = ax.barh(range(len(shown)), values, 0.62, xerr=ends, **bar_style(0) | {"color": ACCENT, "alpha": 0.8})
     for bar, name, value in zip(bars, names, values, strict=True):
         canvas.note(bar, f"{name}: {percent(value)}", class_="bar")
     known = [(at, ceilings[name]) for at, name in enumerate(names) if name in ceilings]
@@ -81,9 +79,9 @@ def human_consistency(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas
     for at, human in enumerate(humans):
         own = shown.filter(pl.col("against") == human)
         places = [names.index(name) + (at - (len(humans) - 1) / 2) * 0.8 / len(humans) for name in own["agent"]]
+        ends = whiskers(own["value"], own["ci_low"], own["ci_high"])
         bars = ax.barh(
-            places, own["value"].to_numpy(), 0.72 / len(humans), label=f"with {shortened(human)}",
-            xerr=whiskers(own["value"], own["ci_low"], own["ci_high"]), error_kw={"elinewidth": 1.3},
+            places, own["value"].to_numpy(), 0.72 / len(humans), xerr=ends, label=f"with {shortened(human)}",
             **bar_style(order.index(human)),
         )  # fmt: skip
         for bar, row in zip(bars, own.iter_rows(named=True), strict=True):

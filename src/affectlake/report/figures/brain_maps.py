@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from affectlake.errors import FigureError
 from affectlake.report.agent_summary import AgentFacts
+from affectlake.report.figures.brain_viewer import scales
 from affectlake.report.figures.canvas import FAINT, INK, SOFT, Canvas, Drawn, bar_style
 from affectlake.report.inputs import BrainInputs, ReportInputs
 from affectlake.report.number_format import counted, decimal, shortened
@@ -23,6 +25,7 @@ PANELS = (("sagittal", 0, 1, 2), ("coronal", 1, 0, 2), ("axial", 2, 0, 1))
 
 _VIEWS = (("from the right", 1, 2), ("from behind", 0, 2), ("from above", 0, 1))  # name, axis across, axis up
 _BINS = 40
+_NOTHING = "no voxel of this version has a value above 0"
 
 
 def brain_of(inputs: ReportInputs, agents: Sequence[AgentFacts]) -> tuple[BrainInputs, list[str]]:
@@ -95,10 +98,7 @@ def _bars(
              if (region, agent) in values]  # fmt: skip
     mean = [float(mine.mean()) for *_, mine in known]
     spread = [float(mine.std(ddof=1)) if len(mine) > 1 else 0.0 for *_, mine in known]
-    bars = ax.bar(
-        [x for x, *_ in known], mean, 0.92 * width, yerr=spread, label=shortened(agent), error_kw={"elinewidth": 0.9},
-        **style,
-    )  # fmt: skip
+    bars = ax.bar([x for x, *_ in known], mean, 0.92 * width, yerr=spread, label=shortened(agent), **style)
     names = {key: name for key, _, name in brain.regions}
     for bar, (_, region, _), m, s in zip(bars, known, mean, spread, strict=True):
         canvas.note(bar, f"{agent}, {names[region]}: {decimal(m, 3)} ± {decimal(s, 3)}", class_="bar")
@@ -130,12 +130,9 @@ def glass_brains(
     maps = {agent: volume.values[method, agent] for agent in shown if (method, agent) in volume.values}
     above = np.concatenate([values[values > 0] for values in maps.values()]) if maps else np.empty(0)
     if not len(above):
-        raise FigureError("no voxel of this version has a value above 0")
+        raise FigureError(_NOTHING)
     highest = float(np.quantile(above, 0.99))
-    _pictures(
-        canvas, maps, [(name, across, up) for name, across, up in _VIEWS], volume, highest, METHODS[method],
-        lambda values, view: _flat(volume, values, view[1:]),
-    )  # fmt: skip
+    _pictures(canvas, maps, _VIEWS, volume, highest, METHODS[method], partial(_flat, volume))
     caption = (
         f"Subject {volume.subject} from the right, from behind and from above: the largest value along each line of "
         f"sight; full colour from {decimal(highest, 3)} (99th percentile). Voxels at or below 0 are grey."
@@ -147,14 +144,15 @@ def brain_slices(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Can
     """Draw slices of one subject's maps through their highest value."""
     brain, agents_shown = brain_of(inputs, agents)
     volume = brain.volumes[0]
-    method, highest = highest_of(brain.volumes)
+    ranges = scales(brain.volumes)
+    method = next((one for one in METHODS if one in ranges and ranges[one].high > 0), "")
+    if not method:
+        raise FigureError(_NOTHING)
+    highest = ranges[method].high
     maps = {agent: volume.values[method, agent] for agent in agents_shown if (method, agent) in volume.values}
     best = np.fmax.reduce(list(maps.values()))
     at = volume.cells[int(np.nanargmax(best))]
-    _pictures(
-        canvas, maps, PANELS, volume, highest, METHODS[method],
-        lambda values, panel: _cut(volume, values, panel, at),
-    )  # fmt: skip
+    _pictures(canvas, maps, PANELS, volume, highest, METHODS[method], partial(_cut, volume, at))
     x, y, z = (decimal(float(one), 0) for one in volume.mm(at[None])[0])
     n = sum(len(one.values) for one in brain.volumes)
     size = "" if volume.block == 1 else f" A cell is the mean of {' × '.join([str(volume.block)] * 3)} voxels."
@@ -164,22 +162,6 @@ def brain_slices(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Can
         f"{decimal(highest, 3)}, grey at or below 0, left is left.{size}"
     )
     return Drawn(f"Slices of every agent's map, {METHODS[method]}", caption, _rows(brain, method))
-
-
-def highest_of(volumes: Sequence[Volume]) -> tuple[str, float]:
-    """Return the first method whose maps have a value above 0, and the highest of them.
-
-    Raises
-    ------
-    FigureError
-        There is none.
-    """
-    for method in METHODS:
-        tops = [float(np.nanmax(values)) for one in volumes for (name, _), values in one.values.items()
-                if name == method and not np.isnan(values).all()]  # fmt: skip
-        if tops and max(tops) > 0:
-            return method, max(tops)
-    raise FigureError("no voxel of this version has a value above 0")
 
 
 def _rows(brain: BrainInputs, method: str) -> pl.DataFrame:
@@ -216,9 +198,9 @@ def _pictures(
                            aspect=14, extend="max").outline.set_visible(False)  # fmt: skip
 
 
-def _flat(volume: Volume, values: NDArray[np.float32], view: tuple[int, int]) -> NDArray[np.float64]:
+def _flat(volume: Volume, values: NDArray[np.float32], view: tuple[Any, ...]) -> NDArray[np.float64]:
     """Return the largest value along each line of sight, from the top down; NaN outside the brain, 0 for no value."""
-    across, up = view
+    _, across, up = view
     picture = np.full((volume.shape[up], volume.shape[across]), np.nan)
     x, y = volume.cells[:, across], volume.shape[up] - 1 - volume.cells[:, up]
     np.fmax.at(picture, (y, x), np.nan_to_num(values, nan=0.0).clip(min=0))
@@ -226,10 +208,10 @@ def _flat(volume: Volume, values: NDArray[np.float32], view: tuple[int, int]) ->
 
 
 def _cut(
-    volume: Volume, values: NDArray[np.float32], panel: tuple[str, int, int, int], at: NDArray[np.int64]
+    volume: Volume, at: NDArray[np.int64], values: NDArray[np.float32], view: tuple[Any, ...]
 ) -> NDArray[np.float64]:
     """Return one slice, from the top down; NaN outside the brain, 0 for no value."""
-    _, still, across, up = panel
+    _, still, across, up = view
     picture = np.full((volume.shape[up], volume.shape[across]), np.nan)
     here = volume.cells[:, still] == at[still]
     cells = volume.cells[here]

@@ -265,7 +265,8 @@ def whiskers(values: Any, low: Any, high: Any) -> NDArray[np.float64]:
 
 def bar_style(at: int) -> dict[str, Any]:
     """Return the colour of an agent's bars by its place among the agents; after the last colour with a pattern."""
-    return {"color": GROUPS[at % len(GROUPS)], "hatch": "////" if at >= len(GROUPS) else None, "ecolor": INK}
+    hatch = "////" if at >= len(GROUPS) else None
+    return {"color": GROUPS[at % len(GROUPS)], "hatch": hatch, "ecolor": INK, "error_kw": {"elinewidth": 1.1}}
 
 
 def stack(agents: int, each: float = 0.34, rest: float = 0.9) -> float:

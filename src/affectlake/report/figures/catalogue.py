@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Literal
 
+import numpy as np
+
 from affectlake.errors import UsageError, nearest
 from affectlake.report.agent_summary import AgentFacts
 from affectlake.report.figures.agent_comparison import accuracy, agreement, community_overlaps, human_consistency
@@ -81,7 +83,7 @@ class Entry:
         return self.title.format(**{key: self.choices[key][value] for key, value in chosen.items()})
 
     def made(
-        self, inputs: ReportInputs, about: AgentFacts | Sequence[AgentFacts], axes: Sequence[Any] = (), **chosen: str
+        self, inputs: ReportInputs, about: AgentFacts | Sequence[AgentFacts], axes: Any = None, **chosen: str
     ) -> Figure | HtmlFigure:
         """Draw it.
 
@@ -91,8 +93,8 @@ class Entry:
             Tables and facts of one version.
         about : AgentFacts, or sequence of them
             Of one agent in the section "agent", else of all.
-        axes : sequence of matplotlib.axes.Axes
-            Where to draw; a new figure when empty.
+        axes : matplotlib.axes.Axes or sequence of them, optional
+            Where to draw; a new figure when left out.
         **chosen : str
             Values of its choices.
 
@@ -116,8 +118,8 @@ class Entry:
                 )
         if self.html:
             return HtmlFigure(*self.draw(inputs, about))
-        canvas = Canvas(axes)
-        with styled(own=not axes):
+        canvas = Canvas(() if axes is None else tuple(np.ravel(axes)))
+        with styled(own=axes is None):
             drawn = self.draw(inputs, about, canvas, **chosen)
         figure: Figure = canvas.finished(drawn)
         return figure

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from affectlake.report.figures.canvas import Drawn
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class HtmlFigure:
     """A figure of the report that is HTML.
 
@@ -36,6 +36,9 @@ class HtmlFigure:
     def data(self) -> pl.DataFrame:
         """The rows behind it."""
         return self.drawn.rows
+
+    def __repr__(self) -> str:
+        return f"<{self.drawn.label}: HTML>"
 
     def _repr_html_(self) -> str:
         style = files("affectlake.report").joinpath("templates/style.css").read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ from affectlake.report.agent_summary import AgentFacts, of_agent
 from affectlake.report.figures.canvas import ACCENT, INK, RULE, SECOND, WIDTH_IN, Canvas, Drawn
 from affectlake.report.inputs import ReportInputs
 from affectlake.report.number_format import count, counted, listed, percent, percent_range, shortened
-from affectlake.report.order_effects import POSITIONS, Compared, compared
+from affectlake.report.order_effects import POSITIONS, Compared, Share, compared
 
 THIRD = 1 / 3
 REPEATED = "noise_ceiling"
@@ -79,9 +79,16 @@ def order_effects(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Ca
     places = [at + 0.7 * sets.index(one.trial_set) for at, one in enumerate(shown)]
     height = 1.5 + 0.5 * (places[-1] + 1)
     shares, flips = canvas.panels(2, width=WIDTH_IN, height=height, grid="x", sharey=True, width_ratios=(3, 2))
-    _shares(canvas, shares, shown, places)
-    _flips(canvas, flips, shown, places)
-    for ax in (shares, flips):
+    placed = list(zip(shown, places, strict=True))
+    for at, (name, mark) in enumerate(zip(POSITIONS, _MARKS, strict=True)):
+        _dots(canvas, shares, [(one, y + 0.2 * (at - 1), one.shares[at]) for one, y in placed], name, mark)
+    _dots(canvas, flips, [(one, y - 0.12, one.other_order) for one, y in placed], "other order", _MARKS[1])
+    _dots(canvas, flips, [(one, y + 0.12, one.same_order) for one, y in placed], "same order", _MARKS[0])
+    highest = max(share.ci_high or share.value or 0.0 for one in shown for share in one.shares)
+    shares.set(xlabel="share of choices, by position shown", xlim=(0, min(1.02, max(0.5, 1.1 * highest))))
+    flips.set(xlabel="share of answers that differ", xlim=(-0.02, 1.02))
+    for ax, chance, words in ((shares, THIRD, "a third"), (flips, 2 / 3, "chance, 2/3")):
+        ax.axvline(chance, color=INK, ls=":", lw=1.2, label=words)
         for y in places:
             ax.axhline(y, color=RULE, lw=0.8, zorder=0)
         ax.tick_params(axis="y", length=0, labelcolor=INK)
@@ -96,41 +103,20 @@ def order_effects(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Ca
     return Drawn("Chosen positions of every chat agent", _order_caption(shown), effects)
 
 
-def _shares(canvas: Canvas, ax: Any, shown: Sequence[Compared], places: Sequence[float]) -> None:
-    every = [share for one in shown for share in one.shares]
-    for at, (name, (colour, marker)) in enumerate(zip(POSITIONS, _MARKS, strict=True)):
-        known = [(y + 0.2 * (at - 1), one, one.shares[at]) for y, one in zip(places, shown, strict=True)]
-        rows = [(y, one, share) for y, one, share in known if share.value is not None]
-        ends = [(y, s.ci_low, s.ci_high) for y, _, s in rows if s.ci_low is not None and s.ci_high is not None]
-        ax.hlines([y for y, *_ in ends], [low for _, low, _ in ends], [high for *_, high in ends], color=colour, lw=1.6)
-        (dots,) = ax.plot([s.value for *_, s in rows], [y for y, *_ in rows], marker, color=colour, ms=6, mec="white",
-                          mew=0.8, label=name)  # fmt: skip
-        canvas.note(
-            dots,
-            hints=[
-                f"{one.agent}, {name}: {percent(s.value)} ({percent_range(s.ci_low, s.ci_high)})" for _, one, s in rows
-            ],
-        )
-    ax.axvline(THIRD, color=INK, ls=":", lw=1.2, label="a third")
-    highest = max(share.ci_high or share.value or 0.0 for share in every)
-    ax.set(xlabel="share of choices, by position shown", xlim=(0, min(1.02, max(0.5, 1.1 * highest))))
-
-
-def _flips(canvas: Canvas, ax: Any, shown: Sequence[Compared], places: Sequence[float]) -> None:
-    for name, colour, marker, column, shift in (
-        ("order changed", SECOND, "s", "other_order", -0.12),
-        ("order the same", ACCENT, "o", "same_order", 0.12),
-    ):
-        rows = [(y + shift, one, found) for y, one in zip(places, shown, strict=True)
-                if (found := getattr(one, column)).value is not None]  # fmt: skip
-        (dots,) = ax.plot([found.value for *_, found in rows], [y for y, *_ in rows], marker, color=colour, ms=6,
-                          mec="white", mew=0.8, label=name)  # fmt: skip
-        hints = [
-            f"{one.agent}, {name}: {percent(found.value, 1)} of {counted(found.n, 'triplet')}" for _, one, found in rows
-        ]
-        canvas.note(dots, hints=hints)
-    ax.axvline(2 / 3, color=INK, ls=":", lw=1.2, label="chance, 2/3")
-    ax.set(xlabel="share of answers that differ", xlim=(-0.02, 1.02))
+def _dots(
+    canvas: Canvas, ax: Any, placed: Sequence[tuple[Compared, float, Share]], name: str, mark: tuple[str, str]
+) -> None:
+    """Draw a proportion of each agent as a dot, with its interval where it has one."""
+    rows = [row for row in placed if row[2].value is not None]
+    ends = [(y, s.ci_low, s.ci_high) for _, y, s in rows if s.ci_low is not None and s.ci_high is not None]
+    ax.hlines([y for y, _, _ in ends], [low for _, low, _ in ends], [high for *_, high in ends], color=mark[0], lw=1.6)
+    (dots,) = ax.plot([share.value for *_, share in rows], [y for _, y, _ in rows], mark[1], color=mark[0], ms=6,
+                      mec="white", mew=0.8, label=name)  # fmt: skip
+    hints = [
+        f"{one.agent}, {name}: {percent(s.value)} {percent_range(s.ci_low, s.ci_high)} (n = {count(s.n)})"
+        for one, _, s in rows
+    ]
+    canvas.note(dots, hints=hints)
 
 
 def _order_caption(shown: Sequence[Compared]) -> str:
