@@ -200,7 +200,7 @@ def steps(lake: Path, as_json: bool) -> None:
 @AT
 @click.option("--output", type=click.Path(path_type=Path), help="Where to write it.")
 @click.option("--compare", nargs=2, default=None, metavar="V1 V2", help="Set two versions beside each other instead.")
-@click.option("--figures", is_flag=True, help="Also write every figure as SVG and PNG, and its numbers as CSV.")
+@click.option("--figures", is_flag=True, help="Also write every figure as SVG, PNG and PDF, and its numbers as CSV.")
 @click.option("--no-pictures", is_flag=True, help="Leave frames of videos out, captions in their place.")
 @click.option("--open", "show", is_flag=True, help="Open it in the web browser.")
 def report(
