@@ -15,8 +15,12 @@ import polars as pl
 
 from affectlake.judge.agents import EVERY_KIND as EVERY_KIND  # noqa: PLC0414 (for steps of agents of every kind)
 from affectlake.judge.protocols import Modality
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables.contracts import contract
 from affectlake.pipelines.params.study import Params
+
+AGENT, AGENTS = "{agent}", "{agents}"
+"""Partitions of outputs that a step declares: of the stage's own agent, and of every fitted agent."""
 
 Tables = Mapping[str, pl.LazyFrame]
 Frames = dict[str, pl.DataFrame]
@@ -61,14 +65,14 @@ StepFunction = Callable[[Tables, Params, Work], Frames]
 class Step:
     """One step: what it reads and writes, which parameters it depends on, and its code's version.
 
-    Names of tables may end in ``/{agent}``: the output of the agent that a stage is for. Those that are read may also
-    end in ``/{agents}``: the outputs of all fitted agents, which the step gets as one table.
+    The partition of an output may be `AGENT`: that of the agent that a stage is for. That of one that is read may also
+    be `AGENTS`: the outputs of all fitted agents, which the step gets as one table.
     """
 
     name: str
     function: StepFunction
-    reads: tuple[str, ...]
-    writes: tuple[str, ...]
+    reads: tuple[Output, ...]
+    writes: tuple[Output, ...]
     params: tuple[str, ...]
     files: tuple[str, ...]
     kinds: tuple[str, ...]
@@ -116,7 +120,9 @@ def step(
     version : int
         To be raised when the code changes what it writes; a new version makes the step's outputs stale.
     params : tuple of str
-        Keys of ``params.yaml`` that the result depends on; ``{agent}`` stands for the agent.
+        Keys of ``params.yaml`` that the result depends on, and no others; ``{agent}`` stands for the agent,
+        ``{agents}`` for each fitted agent. A section stands for all its keys. A key that some kinds of an entry do not
+        have is left out for those.
     files : tuple of str
         Keys of ``params.yaml`` that hold paths of source files; one that is null is left out.
     kinds : tuple of str
@@ -138,11 +144,12 @@ def step(
 
     def declare(function: StepFunction) -> Step:
         name = function.__name__
-        touched = {output.partition("/")[0] for output in (*reads, *writes)}
-        for output in writes:
-            for reference in contract(output.partition("/")[0]).references:
+        read, written = (tuple(Output.named(one) for one in names) for names in (reads, writes))
+        touched = {output.table for output in (*read, *written)}
+        for output in written:
+            for reference in contract(output.table).references:
                 if reference.table not in touched:
                     raise ValueError(f"{name} writes {output}, which refers to {reference.table}: read it")
-        return Step(name, function, reads, writes, params, files, kinds, gpu, fits, version, section, modality)
+        return Step(name, function, read, written, params, files, kinds, gpu, fits, version, section, modality)
 
     return declare

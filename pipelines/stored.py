@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from affectlake.errors import UsageError
-from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.versions import Manifest
 from affectlake.lake.tables.parts import part_files, scan_grown
 from affectlake.triplets import MIN_JUDGMENTS
@@ -45,8 +45,7 @@ def stored(lake: Path) -> Stored:
 
     An agent whose parts are not in the folder is taken to have enough answers for an embedding.
     """
-    outputs = (output.partition("/") for output in Manifest(lake, "").collected)
-    agents = frozenset(agent for table, _, agent in outputs if table == GROWING)
+    agents = frozenset(output.partition for output in Manifest(lake, "").collected if output.table == GROWING)
     return Stored(agents, frozenset(agent for agent in agents if _fittable(_parts(lake, agent))))
 
 
@@ -82,7 +81,7 @@ def last_proposed(lake: Path, agent: str, trial_set: str) -> pl.DataFrame:
 
 
 def _parts(lake: Path, agent: str, table: str = GROWING) -> list[Path]:
-    return part_files(lake / layout.table_folder(f"{table}/{agent}"))
+    return part_files(lake / Output(table, agent).folder)
 
 
 def _fittable(parts: list[Path]) -> bool:

@@ -25,6 +25,7 @@ from affectlake.judge.requests.answers import Answer
 from affectlake.judge.responses.tables import IDENTITY, response_rows
 from affectlake.judge.trials.plan import CAPTIONS, SHOWN, Plan, make_plan
 from affectlake.judge.trials.shares import Share
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables import appending
 from affectlake.lake.tables.parts import ROWS_PER_PART
 from affectlake.lake.tables.writing import read_output
@@ -90,13 +91,13 @@ def plan_questions(
         A table is not there yet.
     """
     agent = chat_agent(params, name)
-    triplets = read_output(lake, "triplets")
+    triplets = read_output(lake, Output("triplets"))
     known = triplets.select(pl.col("trial_set").unique().sort()).collect()["trial_set"].to_list()
     if trial_set not in known:
         raise UsageError(
             f"there is no trial set {trial_set!r}", allowed=", ".join(known), todo=nearest(trial_set, known)
         )
-    tables = {table: read_output(lake, table) for table in ("stimuli", TABLES[agent.modality])}
+    tables = {table: read_output(lake, Output(table)) for table in ("stimuli", TABLES[agent.modality])}
     shown = materials(tables, agent)
     if not shown.n_options.any():
         raise UsageError(
@@ -145,7 +146,7 @@ def keep_answers(lake: Path, agent: ChatAgent, answers: Iterable[Answer]) -> Kep
             allowed=f"{ROWS_PER_PART:,} rows",
             todo="add them in smaller pieces",
         )
-    output = f"{GROWING}/{agent.name}"
+    output = Output(GROWING, agent.name)
     new = _new(known_answers(lake, agent.name), rows)
     shard = appending.next_part(lake, output)
     appending.append(lake, output, new.with_columns(shard=pl.lit(shard, dtype=pl.Int32)), {})

@@ -21,6 +21,7 @@ from affectlake.errors import UsageError
 from affectlake.judge.chat import ChatAgent
 from affectlake.judge.protocols import TABLES
 from affectlake.lake import repository
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.recovery import recover
 from affectlake.lake.store.versions import Version
 from affectlake.lake.tables import appending
@@ -177,7 +178,7 @@ def _next_round(lake: Path, name: str) -> int:
 
 def _known(lake: Path, agent: ChatAgent, progress: Callable[[str], None]) -> _Known:
     """Read what the agent has answered of the main set, and what of it is open: askable, and without a response."""
-    tables = {table: read_output(lake, table) for table in ("stimuli", "triplets", TABLES[agent.modality])}
+    tables = {table: read_output(lake, Output(table)) for table in ("stimuli", "triplets", TABLES[agent.modality])}
     main = tables["triplets"].filter(pl.col("trial_set") == "main").select(*TRIPLET, "split").sort(TRIPLET).collect()
     every = np.ascontiguousarray(main.select(TRIPLET).to_numpy().astype(np.int32))
     is_test = (main["split"] == "test").to_numpy()
@@ -243,5 +244,5 @@ def _publish(lake: Path, name: str, number: int, n_judgments: int, chosen: pl.Da
     )
     with repository.writing(lake, f"affectlake propose {name}", wait_s=float("inf"), say=say):
         recover(lake, say)
-        appending.append(lake, f"{PROPOSED}/{name}", frame.sort(contract(PROPOSED).key), {})
+        appending.append(lake, Output(PROPOSED, name), frame.sort(contract(PROPOSED).key), {})
         return publish_grown(lake, say)

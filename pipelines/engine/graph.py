@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from graphlib import TopologicalSorter
 
 from affectlake.errors import UsageError, nearest
+from affectlake.lake.files.outputs import Output
 from affectlake.pipelines.catalogue import STEPS
 from affectlake.pipelines.params.study import Params
-from affectlake.pipelines.step import Step
+from affectlake.pipelines.step import AGENT, AGENTS, Step
 from affectlake.pipelines.stored import GROWING, Stored
 
 
@@ -19,8 +20,8 @@ class Stage:
 
     step: Step
     agent: str
-    reads: tuple[str, ...]
-    writes: tuple[str, ...]
+    reads: tuple[Output, ...]
+    writes: tuple[Output, ...]
     agents: tuple[str, ...] = ()
 
     @property
@@ -74,13 +75,10 @@ def stages(params: Params, stored: Stored) -> dict[str, Stage]:
     fitted, found = tuple(params.fitted(stored)), dict[str, Stage]()
     for step in steps_of(params):
         for agent in agents_of(step, params, stored) if step.per_agent else [""]:
-            reads, writes = (
-                tuple(one for output in outputs for one in named(output, agent, fitted))
-                for outputs in (step.reads, step.writes)
-            )
+            reads, writes = (_all_outputs(some, agent, fitted) for some in (step.reads, step.writes))
             stage = Stage(step, agent, reads, writes, fitted)
             found[stage.name] = stage
-    makers: dict[str, str] = {}
+    makers: dict[Output, str] = {}
     for stage in found.values():
         for output in stage.writes:
             if output in makers:
@@ -105,19 +103,24 @@ def stage_named(name: str, among: dict[str, Stage]) -> Stage:
     return among[name]
 
 
-def named(output: str, agent: str, fitted: Sequence[str]) -> list[str]:
-    """Return the outputs that a record's name stands for: one, or one for each fitted agent for ``{agents}``."""
-    if output.endswith("/{agents}"):
-        return [output.format(agents=every) for every in fitted]
-    return [output.format(agent=agent)]
+def outputs_of(declared: Output, agent: str, fitted: Sequence[str]) -> list[Output]:
+    """Return the outputs that a step's declared one stands for: one, or that of each fitted agent."""
+    if declared.partition == AGENTS:
+        return [Output(declared.table, every) for every in fitted]
+    return [Output(declared.table, agent) if declared.partition == AGENT else declared]
 
 
-def _grows(output: str) -> bool:
+def _all_outputs(declared: tuple[Output, ...], agent: str, fitted: Sequence[str]) -> tuple[Output, ...]:
+    return tuple(output for one in declared for output in outputs_of(one, agent, fitted))
+
+
+def _grows(output: Output) -> bool:
     """Whether no stage makes the output: answers are collected."""
-    return output.partition("/")[0] == GROWING
+    return output.table == GROWING
 
 
-def _maker(makers: dict[str, str], stage: Stage, output: str) -> str:
+def _maker(makers: dict[Output, str], stage: Stage, output: Output) -> str:
     if output not in makers:
-        raise UsageError(f"{stage.name} reads {output}, which no stage writes", allowed=", ".join(makers))
+        known = ", ".join(map(str, makers))
+        raise UsageError(f"{stage.name} reads {output}, which no stage writes", allowed=known)
     return makers[output]

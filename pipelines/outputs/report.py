@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -30,14 +31,13 @@ from affectlake.report import (
     render_comparison,
 )
 from affectlake.report.columns import COLUMNS
-from affectlake.report.figures.gallery import TOP
-from affectlake.report.figures.positions import Compared, compared, draw
-from affectlake.report.figures.svg import Figure
+from affectlake.report.inputs import STRONGEST
+from affectlake.report.order_effects import Compared, compared
 
-ANALYSES = ("labels", "graph_nodes", "graph_edges", "sweeps", "comparisons", "community_overlaps", "order_effects")
 WHOLE = ("stimuli", "ratings", "captions", "exclusions", "metrics", "embeddings", "layouts", "learning_curves")
 
 THUMBNAIL_PIXELS = 128
+WHOLE_BRAIN = "all"
 
 _TRIALS = "SELECT trial_set, split, count(*) AS n_triplets FROM triplets GROUP BY ALL ORDER BY ALL"
 _CHOICES = """
@@ -70,7 +70,7 @@ def write_report(lake: Path, at: str | Version = "", target: Path | None = None,
 
 
 def write_figures(lake: Path, at: str | Version = "", target: Path | None = None) -> list[Path]:
-    """Write every figure of a version's report as SVG and PNG files, with the numbers behind each as CSV.
+    """Write every figure of a version's report as SVG, PNG and PDF files, with the numbers behind each as CSV.
 
     Parameters
     ----------
@@ -109,13 +109,10 @@ class Positions(NamedTuple):
         One for each agent, protocol and trial set.
     silent : list of str
         Chat agents of the version's parameters that have no choices.
-    figure : Figure
-        The rows drawn.
     """
 
     rows: list[Compared]
     silent: list[str]
-    figure: Figure
 
 
 def positions(lake: Path, at: str | Version = "") -> Positions:
@@ -145,11 +142,17 @@ def positions(lake: Path, at: str | Version = "") -> Positions:
             todo=f"ask one: `affectlake collect {chat[0] if chat else 'AGENT'}`, then `affectlake run`",
         )
     rows = compared(effects, chat)
-    return Positions(rows, sorted(set(chat) - {row.agent for row in rows}), draw(rows, effects))
+    return Positions(rows, sorted(set(chat) - {row.agent for row in rows}))
 
 
-def gather(lake: Path, version: Version) -> ReportInputs:
-    """Return everything the report of `version` shows, from the tables of that version alone."""
+def gather(lake: Path, version: Version, *, pictures: bool = True, brain: bool = True) -> ReportInputs:
+    """Return everything the report of `version` shows, from the tables of that version alone.
+
+    Parameters
+    ----------
+    pictures, brain : bool
+        Whether frames of videos, and maps of the brain, are read.
+    """
     params = record_at(lake, version)
     tables = VersionTables(lake, version)
     present = tables.present
@@ -169,17 +172,50 @@ def gather(lake: Path, version: Version) -> ReportInputs:
         tables=table_sizes(tables.manifest),
         trial_counts=tables.rows(_TRIALS),
         choice_counts=tables.rows(_CHOICES),
-        analyses={name: tables.table(name) for name in ANALYSES if name in present},
-        thumbnails=_thumbnails(tables),
-        brain=_brain(tables) if "group_stats" in present else None,
+        representatives=tables.rows(_representatives(present)),
+        analyses=_Analyses(tables),
+        thumbnails=_thumbnails(tables) if pictures else {},
+        brain=_brain(tables) if brain and "group_stats" in present else None,
         left_out=(*([f"params.yaml: {params.unreadable}"] if params.unreadable else []), *tables.said),
         **{name: tables.table(name) for name in WHOLE},
     )
 
 
+def _representatives(present: Mapping[str, object]) -> str:
+    """Return the query for the fit that stands for each agent of a version with these tables: ``agent, seed``."""
+    if "fits" in present:
+        return "SELECT agent, seed FROM fits WHERE representative ORDER BY ALL"
+    if "layouts" in present:  # versions older than the table: each agent's layout is of that fit
+        return "SELECT DISTINCT agent, seed FROM layouts ORDER BY ALL"
+    return "SELECT '' AS agent, 0 AS seed LIMIT 0"
+
+
+class _Analyses(Mapping[str, pl.DataFrame]):
+    """The tables of a version by name, each read when a figure first asks for it."""
+
+    def __init__(self, tables: VersionTables) -> None:
+        self._tables = tables
+        self._read: dict[str, pl.DataFrame] = {}
+
+    def __getitem__(self, name: str) -> pl.DataFrame:
+        if name not in COLUMNS:
+            raise ValueError(f"{name} is not among the tables that the report reads: add it to report/columns.py")
+        if name not in self._tables.present:
+            raise KeyError(name)
+        if name not in self._read:
+            self._read[name] = self._tables.table(name)
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(name for name in COLUMNS if name in self._tables.present)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
 # the middle frame of each stimulus that is among the strongest of a dimension of a fit that is shown
 _FRAMES = """
-    WITH shown AS (SELECT DISTINCT agent, seed FROM layouts),
+    WITH shown AS ({shown}),
          ranked AS (
              SELECT stimulus_index,
                     row_number() OVER (PARTITION BY agent, dimension ORDER BY weight DESC, stimulus_index) AS place
@@ -193,13 +229,21 @@ _FRAMES = """
 def _thumbnails(tables: VersionTables) -> dict[int, bytes]:
     from PIL import Image
 
-    found = {}
-    for index, jpeg in tables.rows(_FRAMES.format(top=TOP)).iter_rows():
-        image = Image.open(BytesIO(jpeg))
-        image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+    found, n_unknown = {}, 0
+    for index, picture in tables.rows(
+        _FRAMES.format(top=STRONGEST, shown=_representatives(tables.present))
+    ).iter_rows():
+        try:
+            image = Image.open(BytesIO(picture))
+            image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+        except OSError:
+            n_unknown += 1
+            continue
         small = BytesIO()
-        image.save(small, "JPEG", quality=75)
+        (image if image.mode in ("L", "RGB") else image.convert("RGB")).save(small, "JPEG", quality=75)
         found[index] = small.getvalue()
+    if n_unknown:
+        tables.unread["frames"] = f"{n_unknown:,} pictures are of a format that cannot be shown"
     return found
 
 
@@ -227,11 +271,16 @@ def _brain(tables: VersionTables) -> BrainInputs | None:
         own = rows(_maps_sql(name))
         maps = own if at == 0 else maps
         volumes.append(make_volume(name, rows(f"SELECT * FROM voxels WHERE subject = '{name}'"), own, block))
+    scores, named = rows("SELECT * FROM roi_scores ORDER BY ALL"), regions()
+    others = sorted(set(scores["region"]) - {*named, WHOLE_BRAIN})  # as they were called then
     return BrainInputs(
-        scores=rows("SELECT * FROM roi_scores ORDER BY ALL"),
+        scores=scores,
         stats=rows("SELECT * FROM group_stats ORDER BY ALL"),
         ceilings=rows("SELECT * FROM noise_ceilings ORDER BY ALL"),
-        regions=tuple((one.key, one.group, one.name) for one in regions().values()),
+        regions=(
+            *((one.key, one.group, one.name) for one in named.values()),
+            *((name, "cortical", name) for name in others),
+        ),
         subject=str(subjects["subject"][0]),
         maps=maps,
         volumes=on_one_grid(volumes),
@@ -243,17 +292,18 @@ def table_sizes(manifest: Manifest) -> pl.DataFrame:
     rows = []
     for output, digest in sorted(manifest.digests.items()):
         files = whole_files(manifest, output)
-        table, _, partition = output.partition("/")
         n_bytes = sum(file.cached.stat().st_size for file in files)
         n_rows = sum(pq.read_metadata(file.cached).num_rows for file in files)
-        rows.append((table, partition, n_rows, len(files), n_bytes, digest.removesuffix(".dir")))
+        rows.append((output.table, output.partition, n_rows, len(files), n_bytes, digest.removesuffix(".dir")))
     names = ["table", "partition", "n_rows", "n_files", "n_bytes", "digest"]
     return pl.DataFrame(rows, schema=names, orient="row")
 
 
 def headlines(lake: Path, version: Version) -> list[str]:
     """Return the version's main numbers, one line per agent."""
-    rows = VersionTables(lake, version, {name: COLUMNS[name] for name in ("metrics", "layouts")}).rows(_HEADLINES)
+    read = {name: COLUMNS[name] for name in ("metrics", "fits", "layouts")}
+    tables = VersionTables(lake, version, read)
+    rows = tables.rows(_HEADLINES.format(chosen=_representatives(tables.present)))
     return [
         f"{row['agent']}: held-out accuracy {row['accuracy']:.2%}, top-3 nearest centroid {row['top3']:.2%}, "
         f"{row['n_labelled']} of {row['n_dimensions']} dimensions with r > 0.95 to one rating"
@@ -263,9 +313,9 @@ def headlines(lake: Path, version: Version) -> list[str]:
     ]
 
 
-# of each agent's fits, the one that its layout was drawn for: the lowest held-out loss
+# of each agent's fits, the one that stands for it
 _HEADLINES = """
-    WITH chosen AS (SELECT DISTINCT agent, seed FROM layouts),
+    WITH chosen AS ({chosen}),
          best AS (
              SELECT agent, dimension, max(value) AS r FROM metrics JOIN chosen USING (agent, seed)
              WHERE analysis = 'rating_correlation' GROUP BY ALL),

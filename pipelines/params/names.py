@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, cast
 
 from affectlake.lake.tables.contracts import contract
 from affectlake.mistakes import Mistake
@@ -96,7 +96,8 @@ def _at(raw: object, key: str, form: type[Mapping[Any, Any]] | type[list[Any]]) 
     found = value_at(raw, key)
     if not isinstance(found, form):
         return []
-    return [(f"{key}[{at}]" if form is list else key, name) for at, name in enumerate(found)]
+    named = list(cast("Iterable[object]", found))
+    return [(f"{key}[{at}]" if form is list else key, name) for at, name in enumerate(named)]
 
 
 def _check(names: list[tuple[str, object]], kind: _Kind) -> Iterator[Mistake]:

@@ -18,7 +18,14 @@ from affectlake.stimuli import Study, load_emotion, make_synthetic, prototypes
 
 @step(
     writes=("stimuli", "exclusions", "ratings", "captions"),
-    params=("seed", "sources"),
+    params=(
+        "seed",
+        "sources.kind",
+        "sources.ratings",
+        "sources.captions",
+        "sources.exclude",
+        "sources.n_stimuli",
+    ),
     files=("sources.ratings", "sources.captions"),
     version=1,
 )

@@ -87,7 +87,21 @@ def run_trials(one: Callable[[Trial], Row], asked: list[Trial], work: Work) -> l
 @step(
     reads=("stimuli", "triplets", "choices/{agent}", "embeddings/{agent}"),
     writes=("sweeps/{agent}",),
-    params=("seed", "spose", "sweeps", "agents.{agent}.l1"),
+    params=(
+        "seed",
+        "spose",
+        "sweeps.dimensions",
+        "sweeps.n_judgments",
+        "sweeps.judgments",
+        "sweeps.replicates",
+        "sweeps.recovered_r",
+        "sweeps.batch_size",
+        "sweeps.learning_rate",
+        "sweeps.max_epochs",
+        "sweeps.patience",
+        "sweeps.min_delta",
+        "agents.{agent}.l1",
+    ),
     kinds=EVERY_KIND,
     version=2,
 )
@@ -99,7 +113,7 @@ def sweep(tables: Tables, params: Params, work: Work) -> Frames:
     if min(len(train), len(test)) < MIN_JUDGMENTS or not fits:
         work.say(f"no sweep: {len(train):,} judgments to learn from, {len(test):,} held out")
         return {"sweeps": frame("sweeps", [])}
-    reference = fits[min(fits)]
+    reference = fits[min(fits)]  # a yardstick: any fit will do, as long as it is the same for every trial
 
     def one(trial: Trial) -> Row:
         names = ("sweeps", work.agent, trial.sweep, trial.setting, trial.replicate)

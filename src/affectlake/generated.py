@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from affectlake.cli import reference
+from affectlake.lake import repository
 from affectlake.lake.tables import dictionary
 from affectlake.pipelines.catalogue import STEPS
 from affectlake.pipelines.engine import dvcfile, fingerprints
@@ -31,8 +32,8 @@ def _steps() -> str:
     ]
     lines += ["```mermaid", "flowchart LR"]
     for step in STEPS.values():
-        lines += [f"  {_node(output)} --> {step.name}[[{step.name}]]" for output in step.reads]
-        lines += [f"  {step.name}[[{step.name}]] --> {_node(output)}" for output in step.writes]
+        lines += [f"  {output.table} --> {step.name}[[{step.name}]]" for output in step.reads]
+        lines += [f"  {step.name}[[{step.name}]] --> {output.table}" for output in step.writes]
     lines += [
         "```",
         "",
@@ -46,10 +47,6 @@ def _steps() -> str:
         names = (", ".join(f"`{name}`" for name in names) for names in (step.reads, step.writes, step.params))
         lines.append("| " + " | ".join((*cells, *names, str(step.version))) + " |")
     return "\n".join([*lines, ""])
-
-
-def _node(output: str) -> str:
-    return output.partition("/")[0]
 
 
 def _params() -> str:
@@ -68,6 +65,7 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/cli.md": reference.render,
     "docs/tables.md": dictionary.render,
     "docs/steps.md": _steps,
+    "storage/README.md": lambda: repository.README,
     "params.yaml": _params,
     "dvc.yaml": _pipeline,
     f"pipelines/params/{schema.FILE}": schema.render,

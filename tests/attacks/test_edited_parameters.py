@@ -15,6 +15,7 @@ import yaml
 from affectlake.errors import SourceError
 from affectlake.flows.collect import Wanted, collect_answers
 from affectlake.lake.files.git import git
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.versions import Manifest, list_versions, resolve
 from affectlake.pipelines.engine.graph import stages
 from affectlake.pipelines.engine.source_files import SourceFiles
@@ -82,7 +83,7 @@ def test_a_version_has_the_parameters_that_its_tables_were_made_with(tmp_path: P
     v2 = resolve(lake, "v2")
     assert git(lake, "show", f"{v2.commit}:./params.yaml") == after
     assert recorded(lake, v2.commit, "embed@human-category")["spose"]["learning_rate"] == 0.05  # type: ignore[index]
-    one, other = (Manifest(lake, v.commit).digests["embeddings/human-category"] for v in (v1, v2))
+    one, other = (Manifest(lake, v.commit).digests[Output("embeddings", "human-category")] for v in (v1, v2))
     assert one != other
 
 
@@ -119,7 +120,7 @@ def test_collecting_publishes_its_answers_and_no_edit_of_somebodys(lake: Path, e
     assert pipelines[0] == pipelines[1]
     old, new = Manifest(lake, known[-1].commit), Manifest(lake, done.version.commit)
     assert new.made == old.made
-    assert set(new.collected) - set(old.collected) == {"responses/tiny"}
+    assert set(new.collected) - set(old.collected) == {Output("responses", "tiny")}
     assert "params.yaml" in git(lake, "status", "--porcelain")  # the edit is still there, as nobody's version
     assert any("params.yaml has changes" in line for line in lines)
 

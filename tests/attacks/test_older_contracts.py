@@ -15,7 +15,7 @@ from polars.testing import assert_frame_equal
 from affectlake.errors import ContractError, VersionError
 from affectlake.lake import repository
 from affectlake.lake.diff import diff, diff_rows
-from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.open import open_lake
 from affectlake.lake.query import query
 from affectlake.lake.store.versions import resolve
@@ -24,7 +24,7 @@ from affectlake.lake.tables.contracts import Contract
 from affectlake.lake.tables.writing import read_output
 from tests.attacks.planting import plant, raise_contracts, with_thoughts
 
-OUTPUT = "responses/tiny"
+OUTPUT = Output("responses", "tiny")
 
 
 def answers(shard: int) -> pl.DataFrame:
@@ -110,7 +110,7 @@ def test_versions_with_other_columns_are_compared(published: Path) -> None:
     for words in ("column mood added", "column n_captions removed", "column stimulus_index: "):
         assert words in found.schema
     less = plant(published, {"stimuli": [wide.slice(0, 5), rows.slice(5, 6)]})
-    removed = diff_rows(published, version, less, "stimuli").removed
+    removed = diff_rows(published, version, less, Output("stimuli")).removed
     assert removed["stimulus_index"].to_list() == [11, 12]
     assert removed["mood"].to_list() == ["calm", "calm"]
     renamed = rows.rename_columns(["identity" if c == "stimulus_index" else c for c in rows.column_names])
@@ -195,7 +195,7 @@ def test_a_contract_that_does_more_than_add_columns_is_refused(lake: Path, monke
 
 
 def test_tables_that_steps_make_stay_strict(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not (published / layout.pointer("stimuli")).exists()
+    assert not (published / Output("stimuli").pointer).exists()
     raise_contracts(monkeypatch, lambda known: known)
     with pytest.raises(ContractError, match="not in the schema of stimuli, version 2"):
-        read_output(published, "stimuli")
+        read_output(published, Output("stimuli"))

@@ -20,6 +20,7 @@ from affectlake.judge.trials.questions import Question
 from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
 from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.open import open_lake
 from affectlake.lake.recovery import recover
 from affectlake.lake.store.dvc_stages import is_current
@@ -71,7 +72,7 @@ def collect(lake: Path, trial_set: str, **options: object) -> int:
 
 
 def table(lake: Path, name: str) -> pl.DataFrame:
-    return read_output(lake, f"{name}/tiny").collect()
+    return read_output(lake, Output(name, "tiny")).collect()
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +244,7 @@ def test_answers_outlive_the_agent_s_entry(asked: Path, tmp_path: Path) -> None:
     del raw["agents"]["tiny"]
     (lake / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     run(lake)
-    assert not (lake / layout.table_folder("choices/tiny")).exists()
+    assert not (lake / Output("choices", "tiny").folder).exists()
     assert table(lake, "responses").height == 475
     (lake / "params.yaml").write_text(text)
     run(lake)

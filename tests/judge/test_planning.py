@@ -172,7 +172,7 @@ def test_a_stored_key_that_is_not_the_question_s_does_not_count() -> None:
     shown = materials(N)
     rows = answered(make_plan(agent(), trials(N), shown, 1))
     forged = rows.with_columns(request_key=pl.lit(b"\0" * 32), repeat=pl.col("repeat") + 0)
-    maker = KeyMaker(agent().identity(), "main", shown)
+    maker = KeyMaker(agent(), "main", shown)
     assert valid_answers(forged, maker, "main").height == 0
     assert valid_answers(rows, maker, "main").height == 190
     beyond = rows.with_columns(shown_1=pl.lit(N + 3), caption_2=pl.lit(77))

@@ -79,17 +79,18 @@ PLANTED = {
         f"{STEPS_OF}.brain_arrays", "beta_rows", "found.patterns.ravel()", "2 * found.patterns.ravel()",
         ["ingest_brains"]),
     "columns of ratings are reversed": (
-        f"{STEPS_OF}.brain_arrays", "wide_ratings", ".n_unique(), -1)", ".n_unique(), -1)[:, ::-1]",
-        ["ingest_brains", "select_stimuli"]),
+        "affectlake.judge.vectors.ratings", "rating_matrix", "RatingMatrix(scores,", "RatingMatrix(scores[:, ::-1],",
+        ["choose_by_ratings", "measure", "describe", "ingest_brains", "select_stimuli", "encode_brains",
+         "search_brains"]),
     "brains are drawn under another name": (
         f"{STEPS_OF}.brain_sources", "recordings", "params.seed, 'brain', 'synthetic'", "params.seed, 'brain', 'other'",
         ["ingest_brains"]),
     "another column is scored": (
-        f"{STEPS_OF}.brain", "METHODS", "'encoding_r'", "'p'",
+        f"{STEPS_OF}.brain_arrays", "METHODS", "'encoding_r'", "'p'",
         ["score_regions", "compare_brains"]),
     "fits to more judgments are left out": (
-        f"{STEPS_OF}.sweeps", "LEAST_JUDGMENTS", "100", "100000",
-        ["sweep"]),
+        "affectlake.triplets", "MIN_JUDGMENTS", "100", "100000",
+        ["sample", "choose_by_chat", "embed", "sweep", "measure"]),
     "l1: auto is ignored": (
         f"{PARAMS}.study", "candidates", "if agent in self.auto", "if False",
         ["embed", "sweep"]),

@@ -25,6 +25,7 @@ from affectlake.judge.requests.answers import Reply, answered
 from affectlake.judge.requests.journal import Journal
 from affectlake.lake import repository
 from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.joining.join import Parting
 from affectlake.lake.open import open_lake
 from affectlake.lake.store.dvc_stages import record_done
@@ -127,7 +128,7 @@ def _is_required(raw: Mapping[str, Any], path: tuple[str, ...]) -> bool:
 def make(lake: Path) -> None:
     """Make a lake with one version of tiny tables, under parameters of before."""
     repository.init(lake, params_of_before())
-    frames = {output(name): frame for name, frame in tables().items()}
+    frames = {Output.named(output(name)): frame for name, frame in tables().items()}
     writing.write_outputs(lake, "tiny", frames, {name: frame.lazy() for name, frame in tables().items()})
     outs = [{f"{layout.TABLES}/{name}": {"persist": True}} for name in frames]
     stage = {"cmd": "affectlake step tiny --step-version 1", "outs": outs}
@@ -165,7 +166,7 @@ def test_what_is_about_to_run_is_checked(lake: Path, monkeypatch: pytest.MonkeyP
         load(lake)
     raise_contracts(monkeypatch, later)
     with pytest.raises(ContractError):
-        read_output(lake, "stimuli")
+        read_output(lake, Output("stimuli"))
 
 
 def test_an_older_version_is_read_cited_reported_mapped_and_compared(
@@ -279,3 +280,34 @@ def test_lakes_are_joined_whose_parameters_are_of_before() -> None:
     found = settled(Parting(ours, ours, [added], yaml.safe_dump(base).encode(), {}))
     assert "params.yaml: their agent third is added" in found.notes
     assert "third" in parse(found.params.decode()).agents
+
+
+@pytest.mark.parametrize("at", range(max(len(needed) + len(optional) for needed, optional in COLUMNS.values())))
+def test_a_page_is_written_whichever_column_a_version_lacks(lake: Path, at: int) -> None:
+    """Of every table another column is missing, and half of the next one is null and the rest of another type."""
+    changed, missing = {}, {}
+    for table, columns in COLUMNS.items():
+        names = (*columns.needed, *columns.optional)
+        lost, odd = names[at % len(names)], names[(at + 1) % len(names)]
+        rows = tables()[table].drop(lost)
+        if odd != lost:
+            half = pl.int_range(pl.len()) % 2 == 0
+            rows = rows.with_columns(pl.when(half).then(pl.lit("odd")).alias(odd))
+        changed[output(table)], missing[table] = [rows.to_arrow()], lost
+    plant(lake, changed)
+    page = Path(run(lake, "report", "--figures").split()[0]).read_text(encoding="utf-8")
+    for table, name in missing.items():
+        assert f"<li>{table}: no column {name}" in page
+
+
+def test_a_page_is_written_whichever_table_a_version_lacks(lake: Path) -> None:
+    lock = yaml.safe_load((lake / "dvc.lock").read_text())
+    every = lock["stages"]["tiny"]["outs"]
+    for start in range(3):  # a third of the tables at a time
+        kept = [one for at, one in enumerate(every) if at % 3 != start]
+        lock["stages"]["tiny"]["outs"] = kept
+        (lake / "dvc.lock").write_text(yaml.safe_dump(lock))
+        assert repository.publish(lake) is not None
+        page = Path(run(lake, "report", "--figures").split()[0]).read_text(encoding="utf-8")
+        assert "This version has no" in page
+        assert "Not in this version" not in page

@@ -179,7 +179,7 @@ def test_overrides_keep_comments_and_types() -> None:
     params = parse(text)
     assert (params.fit_seeds, params.raw["sources"]["n_stimuli"]) == ((3,), 60)
     assert params.settings("human-category").l1 == 0.01
-    assert "# random thirds for every pair of stimuli" in text
+    assert "# random third stimuli for every pair of stimuli" in text
 
 
 @pytest.mark.parametrize("assignment", ["sources.n_stimulus=60", "nonsense", "a.b.c=1"])

@@ -1,4 +1,7 @@
-"""How well the dimensions of one fit come back in fits from other starts. Fitting does not belong here."""
+"""How well the dimensions of one fit come back in fits from other starts, and which fit stands for all of them.
+
+Fitting does not belong here.
+"""
 
 from __future__ import annotations
 
@@ -82,25 +85,51 @@ def mean_reproducibility(fits: Mapping[int, Weights], seed: int) -> Estimate:
     return _dimension(z, np.empty(0))
 
 
-def consensus_seed(fits: Mapping[int, Weights]) -> int:
-    """Return the seed of the fit that agrees best with the others, both ways; the smallest seed of equals.
+def agreements(fits: Mapping[int, Weights]) -> dict[int, float]:
+    """Return how well each fit agrees with the others, both ways: a correlation by seed.
 
-    A fit's score is the mean over the other fits of the Fisher-z mean of the best matches of its dimensions in the
-    other and of the other's dimensions in it. The second half keeps a fit that lacks a dimension, and so has nothing
-    wrong in it, from being the best. With fewer than three fits none is more central than another: the smallest seed.
+    The mean over the other fits of the Fisher-z mean of the best matches of its dimensions in the other and of the
+    other's dimensions in it. The second half keeps a fit that lacks a dimension, and so has nothing wrong in it, from
+    being the best.
+
+    Parameters
+    ----------
+    fits : mapping of int to float array (n_stimuli, d_seed)
+        Every fit by its seed, each with one dimension or more.
+
+    Returns
+    -------
+    dict of int to float
+        NaN for the only fit.
     """
-    seeds = sorted(fits)
-    if len(seeds) < 3:
-        return seeds[0]
-    scores = {seed: _centrality(fits, seed) for seed in seeds}
-    return max(seeds, key=lambda seed: (scores[seed], -seed))
+    return {seed: _agreement(fits, seed) for seed in sorted(fits)}
 
 
-def _centrality(fits: Mapping[int, Weights], seed: int) -> float:
+def representative_seed(fits: Mapping[int, Weights], held_out_losses: Mapping[int, float]) -> int:
+    """Return the seed of the fit that stands for the agent: the one that agrees best with the others.
+
+    Of one or two fits neither is more central than the other: the one with the lower held-out loss. A fit without a
+    dimension stands for the agent only if no fit has one. Of equals it is the smallest seed.
+
+    Parameters
+    ----------
+    fits : mapping of int to float array (n_stimuli, d_seed)
+        Every fit by its seed, one or more.
+    held_out_losses : mapping of int to float
+        The held-out loss of every fit.
+    """
+    kept = {seed: weights for seed, weights in fits.items() if weights.shape[1]}
+    if len(kept) > 2:
+        scores = agreements(kept)
+        return max(scores, key=lambda seed: (scores[seed], -seed))
+    return min(kept or fits, key=lambda seed: (held_out_losses[seed], seed))
+
+
+def _agreement(fits: Mapping[int, Weights], seed: int) -> float:
     own = fits[seed]
     others = [weights for number, weights in fits.items() if number != seed]
     both = [_mean_match(own, other) + _mean_match(other, own) for other in others]
-    return float(np.mean(both)) / 2
+    return float(np.mean(both)) / 2 if both else float("nan")
 
 
 def _mean_match(weights: Weights, other: Weights) -> float:

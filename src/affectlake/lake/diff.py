@@ -14,6 +14,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from affectlake.errors import UsageError, nearest
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.known_hashes import whole_files
 from affectlake.lake.store.versions import File, Manifest, Version
 from affectlake.lake.tables import contracts
@@ -66,11 +67,11 @@ def diff(root: Path, before: Version, after: Version, table: str = "") -> list[O
     for output in changed_outputs(root, before, after, table):
         rows = diff_rows(root, before, after, output)
         words = ", ".join(filter(None, (_schema_change(root, before, after, output), rows.unmatched)))
-        found.append(OutputDiff(output, rows.added.height, rows.removed.height, rows.changed.height, words))
+        found.append(OutputDiff(str(output), rows.added.height, rows.removed.height, rows.changed.height, words))
     return found
 
 
-def changed_outputs(root: Path, before: Version, after: Version, table: str = "") -> list[str]:
+def changed_outputs(root: Path, before: Version, after: Version, table: str = "") -> list[Output]:
     """Return the outputs whose bytes differ between two versions.
 
     Raises
@@ -86,11 +87,11 @@ def changed_outputs(root: Path, before: Version, after: Version, table: str = ""
     return [
         output
         for output in outputs
-        if old.digests.get(output) != new.digests.get(output) and table in ("", output.partition("/")[0])
+        if old.digests.get(output) != new.digests.get(output) and table in ("", output.table)
     ]
 
 
-def diff_rows(root: Path, before: Version, after: Version, output: str) -> Rows:
+def diff_rows(root: Path, before: Version, after: Version, output: Output) -> Rows:
     """Return the rows of one output that were added, removed and changed, by the table's key.
 
     A column that one of the versions lacks, or that has types in them that cannot be compared, changes no row. Without
@@ -140,7 +141,7 @@ def _matched(
     )
 
 
-def _files(root: Path, version: Version, output: str) -> list[File]:
+def _files(root: Path, version: Version, output: Output) -> list[File]:
     manifest = Manifest(root, version.commit)
     return whole_files(manifest, output) if output in manifest.digests else []
 
@@ -152,10 +153,10 @@ def _schemas(old: list[File], new: list[File]) -> tuple[pl.Schema, pl.Schema]:
 
 
 def _key(
-    output: str, common: Mapping[str, pl.DataType], sides: tuple[pl.LazyFrame, pl.LazyFrame], files: list[File]
+    output: Output, common: Mapping[str, pl.DataType], sides: tuple[pl.LazyFrame, pl.LazyFrame], files: list[File]
 ) -> tuple[list[str], str]:
     """Return the columns that identify a row, which are in today's contract and not in the files; or why none do."""
-    table = output.partition("/")[0]
+    table = output.table
     known = contracts.contracts().get(table)
     if known is None:
         return [], "rows compared as a whole: the table has no contract today"
@@ -197,7 +198,7 @@ def _common(one: pl.DataType | None, other: pl.DataType | None) -> pl.DataType |
     return next((known for known in (one, other, pl.Float64()) if str(known) == kind), None)
 
 
-def _schema_change(root: Path, before: Version, after: Version, output: str) -> str:
+def _schema_change(root: Path, before: Version, after: Version, output: Output) -> str:
     old, new = (_files(root, version, output) for version in (before, after))
     if not old or not new:
         return "" if old or new else "empty"

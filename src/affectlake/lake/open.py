@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from affectlake.errors import VersionError, nearest
 from affectlake.lake.diff import OutputDiff, diff
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.query import query
 from affectlake.lake.store.known_hashes import whole_files
 from affectlake.lake.store.root import find
@@ -122,7 +123,7 @@ class Lake:
             ``voxels`` by rising ``voxel_index``.
         """
         version = resolve(self.root, at)
-        manifest = Manifest(self.root, version.commit)
+        manifest, betas = Manifest(self.root, version.commit), Output("betas")
         table = self.table("betas", version)
         columns = table.collect_schema().names()
         missing = [name for name in ("subject", "pattern") if name not in columns]
@@ -137,8 +138,8 @@ class Lake:
             raise VersionError(
                 f"{version.name} has no subject {subject!r}", allowed=", ".join(known), todo=nearest(subject, known)
             )
-        parts = [file.cached for file in whole_files(manifest, "betas")]
-        return map_lists(self.root, parts, "pattern", "subject", subject, manifest.digests["betas"])
+        parts = [file.cached for file in whole_files(manifest, betas)]
+        return map_lists(self.root, parts, "pattern", "subject", subject, manifest.digests[betas])
 
     def diff(self, before: str, after: str, table: str = "") -> Listing[OutputDiff]:
         """Return how the outputs of two versions differ: rows added, removed and changed, by key."""

@@ -15,6 +15,7 @@ from typing import Literal
 from affectlake.errors import LakeError
 from affectlake.lake.files import layout
 from affectlake.lake.files.git import UNSHALLOW, branch_of, git, git_or_none, identity, is_shallow
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.cache import refuse_behind, secure
 from affectlake.lake.store.dvc_secrets import refuse_secrets
 from affectlake.lake.store.dvc_stages import dvc_repository, sort_lock
@@ -67,24 +68,27 @@ DVC_CONFIG = f"""\
 README = """\
 # storage
 
-| here | what it is | who keeps it |
+Files of the lake. Commands write them; do not edit them by hand.
+
+| path | content | kept by |
 |---|---|---|
 | `tables/TABLE/` or `tables/TABLE/PARTITION/` | `part-00000.parquet`, …: rows sorted by the table's key | DVC |
-| `collected/OUTPUT.dvc` | names the parts of an output that grows, such as the answers of a model | Git |
-| `quarantine/TIME-STEP/` | rows that broke their contract, with an account and Data Docs | this machine |
-| `quarantine/TIME-restore/` | what `affectlake restore` put aside: edits that are in no version | this machine |
-| `reports/VERSION.html` | the report of a version | this machine; `affectlake report` rebuilds it |
-| `collecting/AGENT/` | answers that are in no version yet, each on disk before it counts | this machine |
-| `collecting/` | who collects (leases), the slots of schedules, the scheduler's own files | this machine |
+| `collected/OUTPUT.dvc` | the list of parts of an output that grows, such as the answers of a model | Git |
+| `quarantine/TIME-STEP/` | rows that broke their contract, with a report and Data Docs | this machine |
+| `quarantine/TIME-restore/` | files moved aside by `affectlake restore`: edits that are in no version | this machine |
+| `reports/VERSION.html` | the report of a version | this machine; `affectlake report` writes it again |
+| `collecting/AGENT/` | unpublished answers; each is on disk before it counts | this machine |
+| `collecting/` | leases of collectors, slots of schedules, files of the scheduler | this machine |
 | `mlflow.db`, `mlflow/` | model runs and their files | this machine |
-| `scratch/` | what can be made again: checkpoints of running fits, the schema of `params.yaml` | this machine |
-| `staging/` | tables not yet validated | this machine |
+| `scratch/` | files that can be made again: checkpoints of running fits, the schema of `params.yaml` | this machine |
+| `staging/` | tables that are not validated yet | this machine |
 | `remote/` | the default DVC remote (`affectlake push`) | this machine |
-| `format` | the format of the lake; an affectlake that does not know it refuses | Git |
+| `format` | the format of the lake; a version of affectlake that does not know it refuses to open the lake | Git |
 
-Files under `tables/` are read-only: they are shared with a cache that holds every version. Change a table by changing
-what makes it, then `affectlake run`.
+Files under `tables/` are read-only, because they are shared with a cache that contains every version. To change a
+table, change its inputs or parameters and run `affectlake run`.
 """
+"""``storage/README.md`` of every lake."""
 
 
 def init(root: Path, params: str) -> None:
@@ -301,7 +305,7 @@ def _tree(root: Path, before: str, paths: list[str], pinned: Pinned) -> str:
         return git(root, "write-tree", env=env).strip()
 
 
-def _changes(manifest: Manifest, old: Manifest | None) -> Iterator[tuple[str, list[File], list[File]]]:
+def _changes(manifest: Manifest, old: Manifest | None) -> Iterator[tuple[Output, list[File], list[File]]]:
     """Yield each output that the old version had otherwise or not at all, with its files then and now.
 
     Its objects are made sure of first, those that the old version had excepted.

@@ -1,4 +1,4 @@
-"""Which dimensions of an embedding count, and in which order."""
+"""Pruning and order of the dimensions of an embedding."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def kept(weights: Weights, rule: Pruning, threshold: float) -> NDArray[np.bool_]
     ----------
     weights : (n_stimuli, d) float32
     rule : {"max-weight", "none"}
-        ``max-weight`` keeps a dimension whose largest weight is above the threshold; the published SPoSE code
-        counts dimensions so, with 0.1. ``none`` keeps all.
+        ``max-weight`` keeps a dimension if its largest weight is above the threshold, as the published SPoSE code does
+        with 0.1. ``none`` keeps all dimensions.
     threshold : float
 
     Returns
@@ -42,12 +42,12 @@ def kept(weights: Weights, rule: Pruning, threshold: float) -> NDArray[np.bool_]
 
 
 def order(weights: Weights) -> NDArray[np.intp]:
-    """Return the (d,) positions of the dimensions by falling sum of weights, the first of equals first."""
+    """Return the indices (d,) of the dimensions by decreasing sum of weights; ties keep their order."""
     return np.argsort(-weights.sum(axis=0, dtype=np.float64), kind="stable")
 
 
 def pruned(weights: Weights, rule: Pruning, threshold: float) -> Weights:
-    """Return the kept dimensions by falling sum: (n_stimuli, n_kept) float32, C-contiguous."""
+    """Return the kept dimensions by decreasing sum of weights: (n_stimuli, n_kept) float32, C-contiguous."""
     sequence = order(weights)
     keep = kept(weights, rule, threshold)
     return np.ascontiguousarray(weights[:, sequence[keep[sequence]]])

@@ -79,7 +79,7 @@ def position_shares(positions: NDArray[np.int8]) -> PositionShares:
     return PositionShares(counts, float(found.statistic), float(found.pvalue))
 
 
-def flip_rate(triplet: NDArray[np.int64], odd: NDArray[np.int32], code: NDArray[np.int64]) -> FlipRate:
+def flip_rate(triplet: NDArray[np.int64], odd: NDArray[np.int32], order_code: NDArray[np.integer]) -> FlipRate:
     """Measure how often answers to the same triplet differ, with the order changed and unchanged.
 
     Parameters
@@ -88,12 +88,12 @@ def flip_rate(triplet: NDArray[np.int64], odd: NDArray[np.int32], code: NDArray[
         Which triplet each answer is to: any numbers that tell triplets apart.
     odd : int32 (m,)
         The stimulus chosen.
-    code : int64 (m,)
-        Which order it was shown in: any numbers that tell the orders apart.
+    order_code : int (m,)
+        Which order it was shown in.
     """
     _, triplet = np.unique(triplet, return_inverse=True)
     pairs, same_odd = _pairs(triplet), _pairs(triplet, odd)
-    pairs_same, same_both = _pairs(triplet, code), _pairs(triplet, code, odd)
+    pairs_same, same_both = _pairs(triplet, order_code), _pairs(triplet, order_code, odd)
     other = pairs - pairs_same
     flips_same, flips_other = pairs_same - same_both, other - (same_odd - same_both)
     return FlipRate(

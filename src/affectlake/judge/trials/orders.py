@@ -22,7 +22,10 @@ from numpy.typing import NDArray
 from affectlake.process.compiled import njit
 
 ORDERS = np.array([(1, 2, 3), (1, 3, 2), (2, 1, 3), (2, 3, 1), (3, 1, 2), (3, 2, 1)], dtype=np.int8)
-"""(6, 3): the member of (i, j, k), from 1, that each order shows at the first, second and third position."""
+"""(6, 3): the member of (i, j, k), from 1, that each order shows at the first, second and third position.
+
+An order is its row here, the *order code*, 0 to 5.
+"""
 
 _CODE_OF_POSITIONS = np.zeros(9, dtype=np.uint8)  # from the positions (from 0) of i and j: 3 * of_i + of_j
 for _code, _members in enumerate(ORDERS):
@@ -48,7 +51,7 @@ def balanced_orders(triplets: NDArray[np.int32], n_stimuli: int, rng: np.random.
     Returns
     -------
     uint8 (m,)
-        Row of `ORDERS` for each trial. Over all trials, a stimulus's numbers of appearances at the first, second and
+        The order code of each trial. Over all trials, a stimulus's numbers of appearances at the first, second and
         third position differ by one at most.
 
     Raises
@@ -63,14 +66,28 @@ def balanced_orders(triplets: NDArray[np.int32], n_stimuli: int, rng: np.random.
         return np.empty(0, np.uint8)
     flat = np.ascontiguousarray(triplets, dtype=np.int32).ravel()
     position = _colour(flat, n_stimuli, seed)  # (3 m,) 0, 1 or 2
-    codes = 3 * position[0::3]
-    codes += position[1::3]
-    return np.asarray(_CODE_OF_POSITIONS[codes])
+    of_both = 3 * position[0::3]
+    of_both += position[1::3]
+    return np.asarray(_CODE_OF_POSITIONS[of_both])
 
 
-def shown(triplets: NDArray[np.int32], codes: NDArray[np.uint8]) -> NDArray[np.int32]:
+def shown(triplets: NDArray[np.int32], order_code: NDArray[np.uint8]) -> NDArray[np.int32]:
     """Return the stimuli in the order shown: int32 (m, 3), first position first."""
-    return np.take_along_axis(triplets, ORDERS[codes].astype(np.intp) - 1, axis=1)
+    return np.take_along_axis(triplets, ORDERS[order_code].astype(np.intp) - 1, axis=1)
+
+
+def order_codes(triplets: NDArray[np.int32], in_order: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """Return the order code of each trial: uint8 (m,). The inverse of :func:`shown`.
+
+    Parameters
+    ----------
+    triplets : int32 (m, 3)
+        Stimulus indices of the trials, the three of a row all different.
+    in_order : int32 (m, 3)
+        The same in the order shown.
+    """
+    of_i, of_j = ((in_order == triplets[:, [member]]).argmax(axis=1) for member in (0, 1))
+    return np.asarray(_CODE_OF_POSITIONS[3 * of_i + of_j])
 
 
 @njit(nogil=True)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import posixpath
 from pathlib import Path
 
-from affectlake.lake.files import names
-
 TABLES = Path("storage/tables")
 COLLECTED = Path("storage/collected")
 STAGING = Path("storage/staging")
@@ -33,22 +31,6 @@ STATE = (PARAMS, PIPELINE, PIPELINE_LOCK, COLLECTED)
 
 # what Git does not keep: DVC keeps the tables, the rest is made on this machine for this machine
 IGNORED = (TABLES, STAGING, QUARANTINE, SCRATCH, REPORTS, COLLECTING, MODEL_RUNS, MODEL_FILES, REMOTE, WRITER_LOCK)
-
-
-def pointer(output: str) -> Path:
-    """Return the file in which DVC keeps the hash of a collected output (one that grows and that no step makes)."""
-    return COLLECTED / f"{names.output(output)}.dvc"
-
-
-def table_folder(output: str) -> Path:
-    """Return the folder of an output such as ``"choices/human-category"`` or ``"stimuli"``, within the lake."""
-    return TABLES / names.output(output)
-
-
-def output_at(path: str) -> str | None:
-    """Return the output whose folder a manifest calls `path`; None where that is not one."""
-    name = path.removeprefix(f"{TABLES}/")
-    return name if name != path and names.is_output(name) else None
 
 
 def leads_to_tables(path: str) -> bool:

@@ -21,6 +21,7 @@ import yaml
 from affectlake.errors import LakeError, VersionError, nearest
 from affectlake.lake.files import layout, names
 from affectlake.lake.files.git import UNSHALLOW, git, git_bytes, git_or_none, is_shallow
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.dvc_settings import cache_folder as cache_folder  # noqa: PLC0414 (asked for here)
 from affectlake.lake.store.listings import parse_listing
 from affectlake.lake.store.tags import TAGS as TAGS  # noqa: PLC0414 (those who name versions ask for it here)
@@ -81,8 +82,8 @@ class Manifest:
         self._texts = texts
 
     @property
-    def digests(self) -> Mapping[str, str]:
-        """The MD5 of each output, by name (``"stimuli"``, ``"choices/human-category"``).
+    def digests(self) -> Mapping[Output, str]:
+        """The MD5 of each output.
 
         Raises
         ------
@@ -100,13 +101,13 @@ class Manifest:
         return found
 
     @cached_property
-    def made(self) -> Mapping[str, str]:
+    def made(self) -> Mapping[Output, str]:
         """Those of :attr:`digests` that steps make. Outputs elsewhere are those of a user's own stages."""
         found = {}
         for stage, entry in self.stages.items():
             for out in outs_of(entry):
                 path = str(out.get("path"))
-                output = layout.output_at(path)
+                output = Output.at(path)
                 if output is None and (names.is_step(stage, entry.get("cmd")) or layout.leads_to_tables(path)):
                     raise self._refused(layout.PIPELINE_LOCK, f"{path!r} as an output of the stage {stage!r}")
                 if output is not None:
@@ -114,16 +115,16 @@ class Manifest:
         return found
 
     @cached_property
-    def collected(self) -> Mapping[str, str]:
+    def collected(self) -> Mapping[Output, str]:
         """Those of :attr:`digests` that grow, part by part (:mod:`~affectlake.lake.tables.appending`)."""
         found = {}
         for path, content in self._manifests.items():
             if path == layout.PIPELINE_LOCK:
                 continue
-            output, outs = str(path.relative_to(layout.COLLECTED).with_suffix("")), outs_of(content)
+            output, outs = Output.named(str(path.relative_to(layout.COLLECTED).with_suffix(""))), outs_of(content)
             wdir = posixpath.join(path.parent, str(content.get("wdir", ".")))
             places = [posixpath.normpath(posixpath.join(wdir, str(out.get("path")))) for out in outs]
-            if not names.is_output(output) or places != [str(layout.table_folder(output))]:
+            if not output.is_legal or places != [str(output.folder)]:
                 raise self._refused(path, ", ".join(map(repr, places)) or "nothing")
             found[output] = self._digest(path, outs[0])
         return found
@@ -176,7 +177,7 @@ class Manifest:
         contents = read_blobs(self.root, [blob for _, blob in found])
         return {Path(name): content for (name, _), content in zip(found, contents, strict=True)}
 
-    def files(self, output: str) -> list[File]:
+    def files(self, output: Output) -> list[File]:
         """Return the parts of `output` at this version; their bytes are not looked at.
 
         Raises
@@ -198,17 +199,17 @@ class Manifest:
             cached = cached_object(self.root, entry.md5)
             if not cached.exists():
                 raise self._missing(output)
-            found.append(File(layout.table_folder(output) / entry.relpath, entry.md5, cached))
+            found.append(File(output.folder / entry.relpath, entry.md5, cached))
         return found
 
-    def tables(self) -> dict[str, list[str]]:
+    def tables(self) -> dict[str, list[Output]]:
         """Return the outputs of each table, by table name."""
-        found: dict[str, list[str]] = {}
+        found: dict[str, list[Output]] = {}
         for output in sorted(self.digests):
-            found.setdefault(output.partition("/")[0], []).append(output)
+            found.setdefault(output.table, []).append(output)
         return found
 
-    def damaged(self, output: str, what: str, cached: Path) -> VersionError:
+    def damaged(self, output: Output, what: str, cached: Path) -> VersionError:
         """Return the error that a file in the cache is not what this version of `output` has."""
         name = next((v.name for v in list_versions(self.root) if v.commit == self.commit), "the working version")
         return VersionError(
@@ -217,7 +218,7 @@ class Manifest:
             todo="mend it with `affectlake fsck --repair`",
         )
 
-    def _missing(self, output: str) -> VersionError:
+    def _missing(self, output: Output) -> VersionError:
         return VersionError(
             f"files of {output} are not in the cache of {self.root}",
             found=f"no content for {self.digests[output]}",
