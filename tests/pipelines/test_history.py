@@ -254,7 +254,7 @@ def test_answers_that_wait_are_published_under_the_entry_of_before(lake: Path) -
     (folder / "agent.yaml").write_text(yaml.safe_dump(before | {"protocol": "of-tomorrow"}))
     with pytest.raises(CollectionError, match="does not say how the answers beside it were asked for") as refused:
         publish_waiting(lake, "tiny", lambda _line: None)
-    assert "forced-choice" in refused.value.allowed
+    assert "agents.tiny.protocol must be one of" in str(refused.value) and "forced-choice" in str(refused.value)
     (folder / "agent.yaml").write_text(yaml.safe_dump(before))
     done = publish_waiting(lake, "tiny", lambda _line: None)
     assert done.n_added == 3
