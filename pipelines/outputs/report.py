@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -171,7 +170,7 @@ def gather(lake: Path, version: Version) -> ReportInputs:
         tables=table_sizes(tables.manifest),
         trial_counts=tables.rows(_TRIALS),
         choice_counts=tables.rows(_CHOICES),
-        representatives=tables.rows(_representatives(present)),
+        representatives=tables.rows(_REPRESENTATIVES),
         analyses={name: tables.table(name) for name in ANALYSES if name in present},
         thumbnails=_thumbnails(tables),
         brain=_brain(tables) if "group_stats" in present else None,
@@ -180,14 +179,12 @@ def gather(lake: Path, version: Version) -> ReportInputs:
     )
 
 
-def _representatives(present: Mapping[str, object]) -> str:
-    """Return the query for the fit that stands for each agent of a version with these tables: ``agent, seed``."""
-    if "fits" in present:
-        return "SELECT agent, seed FROM fits WHERE representative ORDER BY ALL"
-    if "layouts" in present:  # versions older than the table: each agent's layout is of that fit
-        return "SELECT DISTINCT agent, seed FROM layouts ORDER BY ALL"
-    return "SELECT '' AS agent, 0 AS seed LIMIT 0"
-
+# the fit that stands for each agent; in versions older than the table of fits, the one that its layout is of
+_REPRESENTATIVES = """
+    SELECT agent, seed FROM fits WHERE representative
+    UNION SELECT agent, seed FROM layouts WHERE agent NOT IN (SELECT agent FROM fits WHERE representative)
+    ORDER BY ALL
+"""
 
 # the middle frame of each stimulus that is among the strongest of a dimension of a fit that is shown
 _FRAMES = """
@@ -206,7 +203,7 @@ def _thumbnails(tables: VersionTables) -> dict[int, bytes]:
     from PIL import Image
 
     found, n_unknown = {}, 0
-    for index, picture in tables.rows(_FRAMES.format(top=TOP, shown=_representatives(tables.present))).iter_rows():
+    for index, picture in tables.rows(_FRAMES.format(top=TOP, shown=_REPRESENTATIVES)).iter_rows():
         try:
             image = Image.open(BytesIO(picture))
             image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
@@ -277,7 +274,7 @@ def headlines(lake: Path, version: Version) -> list[str]:
     """Return the version's main numbers, one line per agent."""
     read = {name: COLUMNS[name] for name in ("metrics", "fits", "layouts")}
     tables = VersionTables(lake, version, read)
-    rows = tables.rows(_HEADLINES.format(chosen=_representatives(tables.present)))
+    rows = tables.rows(_HEADLINES.format(chosen=_REPRESENTATIVES))
     return [
         f"{row['agent']}: held-out accuracy {row['accuracy']:.2%}, top-3 nearest centroid {row['top3']:.2%}, "
         f"{row['n_labelled']} of {row['n_dimensions']} dimensions with r > 0.95 to one rating"
