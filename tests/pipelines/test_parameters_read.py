@@ -76,7 +76,7 @@ ATTRIBUTES: Mapping[tuple[type, str], tuple[str, ...]] = {
     (Params, "auto"): ("agents.{agent}.l1",),
     (Params, "fitted"): ("agents.{agents}.kind",),
     (Settings, "l1"): ("agents.{agent}.l1",),
-    (ChatAgent, "asking"): ("agents.{agent}.protocol", "agents.{agent}.modality"),
+    (ChatAgent, "family"): ("agents.{agent}.protocol",),
 }
 PLACES = {"encode_frames": {"spose.device"}}
 """Where a step computes, which changes no more than the last digits: nothing is to be made anew for that."""
