@@ -28,7 +28,7 @@ from affectlake.lake.store.versions import Manifest
 from affectlake.pipelines.engine.graph import Stage
 from affectlake.pipelines.engine.tracking_server import RUN_LIMIT_S, ServerError, ask
 from affectlake.pipelines.params.study import Params
-from affectlake.report.model_run_figures import embedding_figure, learning_curve_figure
+from affectlake.report.figures.learning_curves import files_of_fit
 from affectlake.secrets import hide
 
 COLLECTION = " collection"  # ends the name of the experiment that holds a study's rounds of collecting
@@ -235,8 +235,7 @@ def _facts(lake: Path, stage: Stage, params: Params, seed: int) -> dict[str, str
 def _files(scratch: Path, seed: int, curve: pl.DataFrame, weights: pl.DataFrame) -> list[tuple[Path, str]]:
     """Return the files of a fit and the folder each goes to: its checkpoint, and two figures drawn here."""
     found = [(scratch / f"seed-{seed}.npz", "checkpoint")]
-    figures = {"learning-curve.png": learning_curve_figure(curve), "embedding.png": embedding_figure(weights)}
-    for name, image in figures.items():
+    for name, image in files_of_fit(curve, weights).items():
         path = scratch / name
         path.write_bytes(image)
         found.append((path, "figures"))

@@ -16,9 +16,10 @@ from affectlake.errors import CollectionError
 from affectlake.judge.requests.collector import collect
 from affectlake.judge.requests.journal import Journal
 from affectlake.judge.requests.request_limits import Target
-from affectlake.judge.requests.server_process import is_healthy, serve
+from affectlake.judge.requests.server_process import serve
 from affectlake.judge.server_command import ServerCommand
-from affectlake.process.lease import process_started
+from affectlake.process.identity import process_started
+from affectlake.process.managed_server import is_healthy
 from tests.support.fault_server import FaultServer
 from tests.support.questions import make_questions
 

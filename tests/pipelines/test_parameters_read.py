@@ -76,6 +76,7 @@ ATTRIBUTES: Mapping[tuple[type, str], tuple[str, ...]] = {
     (Params, "auto"): ("agents.{agent}.l1",),
     (Params, "fitted"): ("agents.{agents}.kind",),
     (Settings, "l1"): ("agents.{agent}.l1",),
+    (ChatAgent, "asking"): ("agents.{agent}.protocol", "agents.{agent}.modality"),
     (ChatAgent, "family"): ("agents.{agent}.protocol",),
 }
 PLACES = {"encode_frames": {"spose.device"}}

@@ -114,13 +114,16 @@ def run(lake: Path, settings: tuple[str, ...]) -> None:
     from affectlake.lake.files.atomic import write_whole
     from affectlake.lake.store import versions
     from affectlake.pipelines.engine.runner import workers
+    from affectlake.pipelines.engine.tracking_server import answer_limit_s
     from affectlake.pipelines.outputs import report as reporting
+    from affectlake.pipelines.outputs.latest_report import latest_report
     from affectlake.pipelines.params import study as params
     from affectlake.pipelines.params.text import override
     from affectlake.process.interrupts import ending_at_once
 
     root = repository.find(lake)
-    workers()  # a wrong number is refused before anything is written
+    workers()  # wrong numbers are refused before anything is written
+    answer_limit_s()
     if settings:
         text = override((root / layout.PARAMS).read_text(encoding="utf-8"), settings)
         params.parse(text)
@@ -128,7 +131,7 @@ def run(lake: Path, settings: tuple[str, ...]) -> None:
     with ending_at_once(say, "what had finished is kept, the version did not move; run it again to go on"):
         built = build(root, say)
     version = built.version or versions.resolve(root)
-    path = reporting.write_report(root, version)
+    path = latest_report(root, version)
     made = _published(version) if built.version else f"{version.name} is up to date"
     say(f"{made} ({len(built.ran)} stages run, {len(built.skipped)} up to date)")
     for line in reporting.headlines(root, version):
@@ -197,7 +200,7 @@ def steps(lake: Path, as_json: bool) -> None:
 @AT
 @click.option("--output", type=click.Path(path_type=Path), help="Where to write it.")
 @click.option("--compare", nargs=2, default=None, metavar="V1 V2", help="Set two versions beside each other instead.")
-@click.option("--figures", is_flag=True, help="Also write every figure as SVG and PNG, and its numbers as CSV.")
+@click.option("--figures", is_flag=True, help="Also write every figure as SVG, PNG and PDF, and its numbers as CSV.")
 @click.option("--no-pictures", is_flag=True, help="Leave frames of videos out, captions in their place.")
 @click.option("--open", "show", is_flag=True, help="Open it in the web browser.")
 def report(

@@ -131,6 +131,27 @@ def of_fit(frame: pl.DataFrame, seed: int | None) -> pl.DataFrame:
     return frame.clear() if seed is None else frame.filter(pl.col("seed") == seed)
 
 
+def rows_of(inputs: ReportInputs, facts: AgentFacts, analysis: str, measure: str) -> pl.DataFrame:
+    """Return an analysis's metrics of the fit that is shown, and those that rest on no single fit."""
+    own = of_agent(inputs.metrics, facts.agent).filter(pl.col("analysis") == analysis, pl.col("measure") == measure)
+    return own.filter(pl.col("seed").is_null() | pl.col("seed").eq_missing(pl.lit(facts.seed)))
+
+
+def note_of(rows: pl.DataFrame, otherwise: str) -> str:
+    """Return why there is no number, as the table says it, or else `otherwise`."""
+    notes = rows.drop_nulls("note")
+    return f"left out: {notes['note'][0]}" if len(notes) else otherwise
+
+
+def first_labels(inputs: ReportInputs, facts: AgentFacts) -> dict[int, str]:
+    """Return the first label of each dimension of the fit that is shown: ``sadness`` or ``arousal-low``."""
+    rows = inputs.table("labels", facts.agent)
+    if rows is None:
+        return {}
+    first = of_fit(rows, facts.seed).filter(pl.col("label_rank") == 1).select("dimension", "rating", "direction")
+    return {d: rating if way == "high" else f"{rating}-low" for d, rating, way in first.iter_rows()}
+
+
 def rating_names(inputs: ReportInputs) -> tuple[list[str], list[str]]:
     """Return the names of the rated categories and of the rated dimensions, each in alphabetical order."""
     pairs = inputs.ratings.select("rating", "family").unique().sort("rating")
