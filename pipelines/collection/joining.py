@@ -14,8 +14,8 @@ from affectlake.errors import LeaseError, UsageError
 from affectlake.judge.trials.request_keys import canonical
 from affectlake.lake import repository
 from affectlake.lake.joining import join as joining
-from affectlake.lake.joining.join import Joined, Parting, Settled
-from affectlake.lake.store.merges import merging, torn
+from affectlake.lake.joining.join import Joined, MergedParams, Sides
+from affectlake.lake.store.merges import has_unjoined_merge, merging
 from affectlake.pipelines.collection.publishing import Say, journaled, leases, publish_waiting
 from affectlake.pipelines.params import study
 from affectlake.process import lease
@@ -39,12 +39,12 @@ def join(lake: Path, source: str, remote: str, say: Say) -> Joined:
     """
     _publish_first(lake, say)
     with repository.writing(lake, "affectlake join", wait_s=float("inf"), say=say):
-        return joining.join(lake, source, remote, settled, say)
+        return joining.join(lake, source, remote, merged_params, say)
 
 
 def _publish_first(lake: Path, say: Say) -> None:
     agents = journaled(lake)
-    if agents and (merging(lake) or torn(lake)):
+    if agents and (merging(lake) or has_unjoined_merge(lake)):
         say(f"answers of {', '.join(agents)} that are in no version yet are published by the next `affectlake collect`")
         return
     for agent in agents:
@@ -58,30 +58,30 @@ def _publish_first(lake: Path, say: Say) -> None:
             say(f"{agent}: {done.n_added:,} answers that were in no version are published")
 
 
-def settled(parting: Parting) -> Settled:
+def merged_params(sides: Sides) -> MergedParams:
     """Return the parameters of a joined version: ours, with the agents that only the other side has.
 
     Where a merge by Git is in progress, ours are those in the folder, if they can be read.
     """
     try:
-        text = parting.folder.decode()
+        text = sides.folder.decode()
         study.parse(text)
     except (UsageError, UnicodeDecodeError):
-        text = parting.ours.decode()
+        text = sides.ours.decode()
     notes: dict[str, None] = {}
-    for theirs in parting.theirs:
+    for theirs in sides.theirs:
         try:
             raw = study.parse(theirs.decode()).raw
         except UsageError as error:
             notes[f"their params.yaml is left: {error.summary}"] = None
             continue
-        base = study.parse(parting.base.decode()).raw if parting.base else {"agents": {}}
+        base = study.parse(sides.base.decode()).raw if sides.base else {"agents": {}}
         for name in raw["agents"]:
             if name not in study.parse(text).agents and name not in base["agents"]:
                 text, note = _with_agent(text, theirs.decode(), name)
                 notes[note] = None
         notes |= dict.fromkeys(_differences(study.parse(text).raw, raw))
-    return Settled(text.encode(), list(notes))
+    return MergedParams(text.encode(), list(notes))
 
 
 def _with_agent(text: str, theirs: str, name: str) -> tuple[str, str]:

@@ -243,7 +243,7 @@ def test_a_listing_that_leads_elsewhere_is_refused(published: Path, victim: Path
     (published / layout.UNRECORDED / "captions").mkdir(parents=True, exist_ok=True)
     (published / layout.UNRECORDED / OUTPUT).touch()  # the mark of an append that was cut off
     for act in (
-        lambda: appending.settle(published),
+        lambda: appending.place_appended(published),
         lambda: recover(published, quiet),
         lambda: repository.publish(published),
     ):

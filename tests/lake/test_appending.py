@@ -152,7 +152,7 @@ def test_an_append_cut_off_before_its_parts_are_placed_is_finished(
             grow(lake, choices[50:100])
     with pytest.raises(LakeError, match="cut off"):
         refuse_cut_off(lake)
-    appending.settle(lake)
+    appending.place_appended(lake)
     refuse_edited(lake)
     refuse_cut_off(lake)
     parts = sorted((lake / layout.table_folder(OUTPUT)).iterdir())

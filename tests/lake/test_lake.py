@@ -175,7 +175,7 @@ def test_files_of_the_code_around_a_lake_stay_out_of_its_versions(lake: Path) ->
 
 STOPS = {
     "before the tree is written": "_tree",
-    "before the cache is made sure of": "secure",
+    "before the cache is made sure of": "ensure_intact",
     "before the commit is built": "describe",
 }
 

@@ -1,4 +1,4 @@
-"""Where everything in a lake lies. Paths only; nothing is read or written here."""
+"""The paths of a lake's files. Nothing is read or written here."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
 PIPELINE_LOCK = Path("dvc.lock")
 
-# what says which tables a lake holds and how they are made
+# files that define which tables a lake holds and how they are made
 STATE = (PARAMS, PIPELINE, PIPELINE_LOCK, COLLECTED)
 
-# what Git does not keep: DVC keeps the tables, the rest is made on this machine for this machine
+# not in Git: DVC tracks the tables, the rest belongs to this machine
 IGNORED = (TABLES, STAGING, QUARANTINE, SCRATCH, REPORTS, COLLECTING, MODEL_RUNS, MODEL_FILES, REMOTE, WRITER_LOCK)
 
 
 def pointer(output: str) -> Path:
-    """Return the file in which DVC keeps the hash of a collected output (one that grows and that no step makes)."""
+    """Return the ``.dvc`` file of a collected output (one that grows by appending and is not made by a step)."""
     return COLLECTED / f"{names.output(output)}.dvc"
 
 
@@ -45,12 +45,12 @@ def table_folder(output: str) -> Path:
 
 
 def output_at(path: str) -> str | None:
-    """Return the output whose folder a manifest calls `path`; None where that is not one."""
+    """Return the output whose folder is `path` in a manifest; None if `path` is not the folder of an output."""
     name = path.removeprefix(f"{TABLES}/")
     return name if name != path and names.is_output(name) else None
 
 
 def leads_to_tables(path: str) -> bool:
-    """Return whether a path that a manifest names begins or ends up in the folder of tables."""
+    """Return whether a path in a manifest starts in the folder of tables, or resolves to a path in it."""
     places = (path, posixpath.normpath(path))
     return any(place == str(TABLES) or place.startswith(f"{TABLES}/") for place in places)
