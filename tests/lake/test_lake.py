@@ -110,7 +110,7 @@ def test_versions_are_named_or_refused(published: Path) -> None:
     commit = resolve(published, "v1").commit
     assert resolve(published, commit[:8]).name == "v1"
     assert resolve(published, "latest").name == "v2"
-    with pytest.raises(VersionError, match="'v9' names no version"):
+    with pytest.raises(VersionError, match="'v9' is not a version"):
         resolve(published, "v9")
 
 

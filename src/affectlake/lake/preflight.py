@@ -93,4 +93,4 @@ def _refuse_unwritable(root: Path, folder: Path, disks: set[int]) -> None:
                 found=str(error),
                 todo="free some space, then do this again",
             ) from error
-        raise LakeError(f"{root} is not writable", found=str(error), todo="check its permissions") from error
+        raise LakeError(f"{root} cannot be written to", found=str(error), todo="check its permissions") from error

@@ -65,7 +65,7 @@ def connect(root: Path, at: str, sql: str) -> Connected:
     Returns
     -------
     Connected
-        The connection, with external access off but for the files of these tables, and its configuration locked; the
+        The connection, with external access off except for the files of these tables, and its configuration locked; the
         query with ``table@version`` quoted.
     """
     named: dict[str, set[str]] = {}
@@ -172,7 +172,7 @@ def _holdable(kind: Any, plain: frozenset[str]) -> str:
 
 @contextmanager
 def _asked(root: Path, sql: str, at: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
-    """Yield a closed connection and the query for it, seen to be one SELECT; give what DuckDB says as QueryError."""
+    """Yield a closed connection and its query, checked to be one SELECT; convert errors of DuckDB to QueryError."""
     unsafe = _UNSAFE.search(sql)
     if unsafe:
         raise QueryError(f"{unsafe[1]}() is not allowed in queries", todo="name tables, such as choices or choices@v1")
