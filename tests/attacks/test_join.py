@@ -113,7 +113,7 @@ def test_names_of_a_folder_give_way_to_ours_and_each_is_said(pair: tuple[Path, P
     done = join(ours, theirs)
     assert done.renamed == [
         "their v3 is v4 here: this lake has another v3",
-        "their v4 is v5 here: v4 is not the same version here",
+        "their v4 is v5 here: this lake has another v4",
     ]
     assert done.taken == ["v4", "v5"]
     assert names(ours)["v4"] == names(theirs)["v3"]

@@ -86,11 +86,11 @@ BROKEN = {
     "order in a row": ("triplets", pl.col("i").alias("j"), "greater_than"),
     "bounds where": ("ratings", pl.lit(1.5).alias("score"), "family"),
     "odd one of three": ("choices", pl.lit(11).cast(pl.Int32).alias("odd"), "one_of"),
-    "triplet not in triplets": ("choices", pl.lit("validation").alias("trial_set"), "stands in triplets"),
+    "triplet not in triplets": ("choices", pl.lit("validation").alias("trial_set"), "reference to triplets"),
     "stimulus not in stimuli": (
         "captions",
         (pl.col("stimulus_index") + 5).alias("stimulus_index"),
-        "stands in stimuli",
+        "reference to stimuli",
     ),
     "duplicate id": ("stimuli", pl.lit("same").alias("stimulus_id"), "unique"),
     "gap in the index": ("stimuli", (pl.col("stimulus_index") * 2).alias("stimulus_index"), "counts_up"),

@@ -15,7 +15,7 @@ from affectlake.lake.checkout import finish_checkout
 from affectlake.lake.files import layout
 from affectlake.lake.files.atomic import UNFINISHED
 from affectlake.lake.files.names import own_path
-from affectlake.lake.store.dvc_stages import mend_lock, refuse_edited, restore_missing
+from affectlake.lake.store.dvc_stages import refuse_edited, repair_lock, restore_missing
 from affectlake.lake.store.merges import refuse_unjoined
 from affectlake.lake.tables.appending import place_appended
 
@@ -38,7 +38,7 @@ def recover(lake: Path, say: Callable[[str], None]) -> None:
     remove_unfinished(lake)
     finish_advance(lake, say)
     refuse_unjoined(lake)
-    mend_lock(lake, say)
+    repair_lock(lake, say)
     finish_checkout(lake, say)
     place_appended(lake)
     refuse_edited(lake)

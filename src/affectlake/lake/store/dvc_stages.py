@@ -125,7 +125,7 @@ def sort_lock(lake: Path) -> None:
         _write_lock(lake, lock | {"stages": {name: lock["stages"][name] for name in sorted(names)}})
 
 
-def mend_lock(lake: Path, say: Callable[[str], None]) -> None:
+def repair_lock(lake: Path, say: Callable[[str], None]) -> None:
     """Replace a ``dvc.lock`` that DVC was interrupted in writing by the last commit's; its stages then run again."""
     try:
         _lock(lake)

@@ -99,7 +99,7 @@ def _make(path: Path, parts: Sequence[Path], column: str, by: str, value: str) -
     blocks = _blocks(parts, column, by, value)
     first = next(blocks, None)
     if first is None:
-        raise ContractError(f"there is no row of {column} in which {by} is {value!r}")
+        raise ContractError(f"{column} has no row in which {by} is {value!r}")
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}{UNFINISHED}")
     aside = Path(name)
     try:

@@ -130,7 +130,7 @@ def _reference(
         low, high = frame[pivot].min(), frame[pivot].max()
         near = wanted.filter(pl.col(pivot).is_between(pl.lit(low), pl.lit(high))).select(to)
         bad = frame.lazy().select(columns).join(near, left_on=columns, right_on=to, how="anti").collect()
-    return [] if bad.is_empty() else [_failure(table, path, reference.columns, f"refers to {reference.table}", bad)]
+    return [] if bad.is_empty() else [_failure(table, path, reference.columns, f"reference to {reference.table}", bad)]
 
 
 def _failure(table: Contract, path: Path, columns: tuple[str, ...], rule: str, bad: pl.DataFrame) -> Failure:
