@@ -14,8 +14,8 @@ from affectlake.errors import LeaseError
 from affectlake.judge.trials.request_keys import canonical
 from affectlake.lake import repository
 from affectlake.lake.joining import join as joining
-from affectlake.lake.joining.join import Joined, Parting, Settled
-from affectlake.lake.store.merges import merging, torn
+from affectlake.lake.joining.join import Joined, MergedParams, Sides
+from affectlake.lake.store.merges import has_unjoined_merge, merging
 from affectlake.pipelines.collection.publishing import Say, journaled, leases, publish_waiting
 from affectlake.pipelines.params import study
 from affectlake.pipelines.params.record import record_of
@@ -41,12 +41,12 @@ def join(lake: Path, source: str, remote: str, say: Say) -> Joined:
     """
     _publish_first(lake, say)
     with repository.writing(lake, "affectlake join", wait_s=float("inf"), say=say):
-        return joining.join(lake, source, remote, settled, say)
+        return joining.join(lake, source, remote, merged_params, say)
 
 
 def _publish_first(lake: Path, say: Say) -> None:
     agents = journaled(lake)
-    if agents and (merging(lake) or torn(lake)):
+    if agents and (merging(lake) or has_unjoined_merge(lake)):
         say(f"answers of {', '.join(agents)} that are in no version yet are published by the next `affectlake collect`")
         return
     for agent in agents:
@@ -60,18 +60,18 @@ def _publish_first(lake: Path, say: Say) -> None:
             say(f"{agent}: {done.n_added:,} answers that were in no version are published")
 
 
-def settled(parting: Parting) -> Settled:
+def merged_params(sides: Sides) -> MergedParams:
     """Return the parameters of a joined version: ours, with the agents that only the other side has.
 
     Where a merge by Git is in progress, ours are those in the folder, if they are in order. Parameters of versions may
     be those of an earlier release: what this one does not take in them is not a reason to leave them.
     """
-    text, folder = parting.ours.decode(), record_of(parting.folder)
-    if not folder.unreadable and not _new_mistakes(text, parting.folder.decode()):
-        text = parting.folder.decode()
+    text, folder = sides.ours.decode(), record_of(sides.folder)
+    if not folder.unreadable and not _new_mistakes(text, sides.folder.decode()):
+        text = sides.folder.decode()
     notes: dict[str, None] = {}
-    base = record_of(parting.base).mapping("agents")
-    for content in parting.theirs:  # what was published is read leniently; what comes of it is checked
+    base = record_of(sides.base).mapping("agents")
+    for content in sides.theirs:  # what was published is read leniently; what comes of it is checked
         theirs = record_of(content)
         if theirs.unreadable:
             notes[f"their params.yaml is left: {theirs.unreadable}"] = None
@@ -81,7 +81,7 @@ def settled(parting: Parting) -> Settled:
                 text, note = _with_agent(text, content.decode(), name)
                 notes[note] = None
         notes |= dict.fromkeys(_differences(record_of(text.encode()).raw, theirs.raw))
-    return Settled(text.encode(), list(notes))
+    return MergedParams(text.encode(), list(notes))
 
 
 def _new_mistakes(before: str, after: str) -> list[str]:

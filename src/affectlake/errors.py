@@ -1,4 +1,4 @@
-"""What can go wrong, as one small tree. Nothing but exceptions belongs here.
+"""The exceptions of affectlake, as one small tree. Nothing but exceptions belongs here.
 
 ::
 
@@ -6,12 +6,12 @@
     ├── UsageError             the command line or params.yaml asks for something that does not exist   exit 2
     ├── SourceError            a file the user gave cannot be used as it is
     ├── SamplingError          more triplets were asked for than exist
-    ├── ContractError          a table does not keep its contract (its rows are in quarantine)
+    ├── ContractError          a table breaks its contract (its rows are in quarantine)
     ├── CheckpointError        a fit cannot be resumed from this checkpoint
     ├── CollectionError        a server cannot be asked, or answers cannot be kept
-    │   └── LeaseError         somebody else is collecting this agent's answers
+    │   └── LeaseError         another process is collecting this agent's answers
     ├── LakeError              the folder is not a lake, or not in a state to do this
-    │   └── VersionError       no such version, or its files are damaged or gone
+    │   └── VersionError       there is no such version, or its files are damaged or missing
     ├── FigureError            a version does not have what a figure shows
     └── QueryError             SQL that cannot be answered
 """
@@ -24,18 +24,18 @@ from affectlake.secrets import hide
 
 
 class AffectlakeError(Exception):
-    """A failure with an account of it: what was wanted, found and allowed, and what to do next.
+    """A failure and its description: what was wanted, found and allowed, and what to do next.
 
     Parameters
     ----------
     summary : str
-        One sentence: what went wrong.
+        What went wrong, in one phrase: lower case, no full stop.
     wanted, found, allowed : str
-        What was expected, what was there instead, and which values are legal; empty when it does not apply.
+        What was expected, what was found instead, and which values are legal; empty where they do not apply.
     todo : str
-        What the reader can do about it.
+        What the reader can do about it, as an instruction.
 
-    Passwords in the addresses that any of these names are hidden.
+    Passwords in URLs are hidden in all of these texts.
     """
 
     exit_code = 1
@@ -71,7 +71,7 @@ class SamplingError(AffectlakeError):
 
 
 class ContractError(AffectlakeError):
-    """A table does not keep its contract."""
+    """A table breaks its contract."""
 
 
 class CheckpointError(AffectlakeError):
@@ -83,7 +83,7 @@ class CollectionError(AffectlakeError):
 
 
 class LeaseError(CollectionError):
-    """Somebody else is collecting this agent's answers."""
+    """Another process is collecting this agent's answers."""
 
 
 class LakeError(AffectlakeError):
@@ -91,7 +91,7 @@ class LakeError(AffectlakeError):
 
 
 class VersionError(LakeError):
-    """No such version, or its files are damaged or gone."""
+    """There is no such version, or its files are damaged or missing."""
 
 
 class FigureError(AffectlakeError):

@@ -1,7 +1,7 @@
-"""Secrets that addresses carry: the user name and password of a URL, and its parameters that name a secret.
+"""Secrets in URLs: the user name and password, and query parameters that hold a secret.
 
-Servers, remotes and tracking stores are addressed so, and whatever goes wrong with them is told with their address.
-API keys, which are known by their names, do not belong here.
+Servers, remotes and tracking stores have such URLs, and error messages about them contain the URL.
+API keys, which are settings with names of their own, do not belong here.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ import re
 
 HIDDEN = "***"
 
-_STRICT = r"(?<=://)[^\s/'\"<>]*(?=@)"  # as the standard writes it: no slash before the last @
-_LOOSE = r"(?<=://)[^\s/:@'\"<>]+:(?!\d+/)[^\s'\"<>]*(?=@)"  # a password may hold a slash; a port is none
+_STRICT = r"(?<=://)[^\s/'\"<>]*(?=@)"  # as in the standard: no slash before the last @
+_LOOSE = r"(?<=://)[^\s/:@'\"<>]+:(?!\d+/)[^\s'\"<>]*(?=@)"  # a password may contain a slash; a port is not a password
 _PARAMETER = (
     r"(?i:(?<=[?&;])(?P<name>[\w.-]*(?:password|passwd|pwd|secret|token|signature|sig|key)[\w.-]*=)[^&;\s'\"<>]+)"
 )
 _SECRET = re.compile(f"{_LOOSE}|{_STRICT}|{_PARAMETER}")
 
 
-def hide(words: str) -> str:
-    """Return `words` with the secrets of the URLs in them replaced by ``***``.
+def hide(text: str) -> str:
+    """Return `text` with the secrets in its URLs replaced by ``***``.
 
     >>> hide("no server at http://me:hunter2@host:4200/api")
     'no server at http://***@host:4200/api'
     """
-    if "://" not in words:
-        return words
-    return _SECRET.sub(lambda found: f"{found['name'] or ''}{HIDDEN}", words)
+    if "://" not in text:
+        return text
+    return _SECRET.sub(lambda found: f"{found['name'] or ''}{HIDDEN}", text)

@@ -245,7 +245,7 @@ def test_versions_do_not_depend_on_how_git_is_set(
 def test_a_version_holds_the_bytes_of_the_folder_or_is_not_made(published: Path) -> None:
     (published / ".gitattributes").write_text("params.yaml ident\n")
     (published / "params.yaml").write_text("study: tiny  # $Id: mine$\n")
-    with pytest.raises(LakeError, match=r"Git would keep other bytes of params\.yaml"):
+    with pytest.raises(LakeError, match=r"Git would store other bytes for params\.yaml"):
         repository.publish(published)
     assert len(list_versions(published)) == 2
     with (published / ".gitattributes").open("a") as sink:

@@ -38,8 +38,8 @@ def test_a_version_that_stands_is_a_success_though_the_index_is_locked(
     done = called("affectlake", "publish", "--lake", lake)
     assert done.returncode == 0, done.stderr
     assert "published v2" in done.stderr
-    assert "v2 stands, but Git's index is behind it" in done.stderr
-    assert "`git reset` brings it up to date" in done.stderr
+    assert "v2 was published, but Git's index could not be updated" in done.stderr
+    assert "`git reset` updates it" in done.stderr
     assert resolve(lake).name == "v2"
     (lake / ".git/index.lock").unlink()
     git(lake, "reset", "--quiet")
@@ -66,7 +66,7 @@ def test_a_pull_into_a_locked_index_moves_nothing(shared: Path, tmp_path: Path) 
     push(shared, list_versions(shared))
     before = git(other, "for-each-ref", "refs/heads", "refs/tags"), (other / "dvc.lock").read_bytes()
     (other / ".git/index.lock").touch()
-    with pytest.raises(LakeError, match=r"(?s)holds a lock of Git.*index\.lock"):
+    with pytest.raises(LakeError, match=r"(?s)holds a Git lock.*index\.lock"):
         pull(other)
     assert (git(other, "for-each-ref", "refs/heads", "refs/tags"), (other / "dvc.lock").read_bytes()) == before
     (other / ".git/index.lock").unlink()
@@ -110,7 +110,7 @@ def test_an_origin_that_cannot_be_asked_is_not_one_without_versions(shared: Path
     (tmp_path / "origin.git").rename(tmp_path / "moved.git")
     done = called("affectlake", "fsck", "--lake", shared)
     assert done.returncode == 1
-    assert "origin does not say which versions it has" in done.stderr
+    assert "versions of the Git remote origin cannot be listed" in done.stderr
     assert "--local" in done.stderr
     assert called("affectlake", "fsck", "--local", "--lake", shared).returncode == 0
 
@@ -122,7 +122,7 @@ def test_a_shallow_clone_is_told_and_leads_on(shared: Path, tmp_path: Path) -> N
         resolve(other, "v1")
     with pytest.raises(LakeError, match=r"(?s)a shallow clone.*git fetch --unshallow --tags") as caught:
         pull(other)
-    assert "each gone on" not in str(caught.value)
+    assert "have diverged" not in str(caught.value)
     git(other, "fetch", "--quiet", "--unshallow", "--tags")
     assert pull(other).n_files > 0
     assert list_versions(other) == list_versions(shared)

@@ -113,8 +113,8 @@ def test_names_of_a_folder_give_way_to_ours_and_each_is_said(pair: tuple[Path, P
     add(theirs, "tiny", row(4))
     done = join(ours, theirs)
     assert done.renamed == [
-        "their v3 is v4 here: v3 is another version here",
-        "their v4 is v5 here: v4 is another version here",
+        "their v3 is v4 here: this lake has another v3",
+        "their v4 is v5 here: this lake has another v4",
     ]
     assert done.taken == ["v4", "v5"]
     assert names(ours)["v4"] == names(theirs)["v3"]
@@ -135,8 +135,8 @@ def test_names_that_origin_announced_stand_and_ours_give_way(pair: tuple[Path, P
         push(theirs, list_versions(theirs))
     done = join(theirs, "origin")
     assert done.renamed == [
-        "your v3 is v4 now: origin announced a v3",
-        "your v4 is v5 now: origin announced a v4",
+        "your v3 is now v4: origin has another v3",
+        "your v4 is now v5: origin has another v4",
     ]
     assert names(theirs)["v3"] == names(ours)["v3"]
     assert (names(theirs)["v4"], names(theirs)["v5"]) == (mine["v3"], mine["v4"])
@@ -244,7 +244,7 @@ def test_work_in_the_folder_is_refused_and_left(pair: tuple[Path, Path]) -> None
     ours, theirs = pair
     add(theirs, "tiny", row(3))
     (ours / "params.yaml").write_text("study: tiny\nseed: 5\n")
-    with pytest.raises(LakeError, match="work that is in no version"):
+    with pytest.raises(LakeError, match="unpublished work"):
         join(ours, theirs)
     assert (ours / "params.yaml").read_text() == "study: tiny\nseed: 5\n"
 

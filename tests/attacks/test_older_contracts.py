@@ -87,7 +87,7 @@ def test_columns_that_cannot_be_united_are_named_with_both_types_and_files(publi
         lambda: lake.sql("SELECT count(*) FROM choices", version.name),
         lambda: lake.sql(f"SELECT count(*) FROM choices@{version.name}", "v1"),
     ):
-        with pytest.raises(VersionError, match="column odd has types that cannot be read as one") as refused:
+        with pytest.raises(VersionError, match="column odd has types that cannot be united") as refused:
             ask()
         assert "choices/a/part-00000.parquet" in refused.value.found
         assert "choices/tiny/part-00000.parquet" in refused.value.found
@@ -95,7 +95,7 @@ def test_columns_that_cannot_be_united_are_named_with_both_types_and_files(publi
     words = ["affectlake", "query", "SELECT * FROM choices", "--lake", str(published)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "column odd has types that cannot be read as one" in done.stderr
+    assert "column odd has types that cannot be united" in done.stderr
 
 
 def test_versions_with_other_columns_are_compared(published: Path) -> None:
@@ -197,5 +197,5 @@ def test_a_contract_that_does_more_than_add_columns_is_refused(lake: Path, monke
 def test_tables_that_steps_make_stay_strict(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not (published / Output("stimuli").pointer).exists()
     raise_contracts(monkeypatch, lambda known: known)
-    with pytest.raises(ContractError, match="not in the schema of stimuli, version 2"):
+    with pytest.raises(ContractError, match="not have the schema of stimuli, version 2"):
         read_output(published, Output("stimuli"))

@@ -211,7 +211,7 @@ def test_damage_to_them_is_found_and_mended(lake: Path) -> None:
 def test_one_that_is_lost_is_said_and_stops_no_push(lake: Path) -> None:
     path = cached_object(lake, objects(lake)["figures/numbers.txt"][0])
     path.unlink()
-    assert "figures/numbers.txt, of stages of your own: 1 files are not whole in the cache" in affectlake(
+    assert "figures/numbers.txt, of user-defined stages: 1 files are not intact in the cache" in affectlake(
         "push", "--lake", lake
     )
 

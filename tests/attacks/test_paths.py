@@ -164,7 +164,7 @@ def test_a_run_in_a_cloned_lake_leaves_other_folders_alone_and_what_it_says_lead
         assert contents(victim) == before
         assert done.returncode == 1
         assert repr(named) in done.stderr
-        assert f"take that out of {lake / 'dvc.lock'}" in done.stderr
+        assert f"remove it from {lake / 'dvc.lock'}" in done.stderr
     (lake / "dvc.lock").write_text(good)  # as the message says
     affectlake("publish", "--lake", lake)
     assert affectlake("checkout", "v1", "--lake", lake).returncode == 0
@@ -244,7 +244,7 @@ def test_a_listing_that_leads_elsewhere_is_refused(published: Path, victim: Path
     (published / layout.UNRECORDED / "captions").mkdir(parents=True, exist_ok=True)
     (published / layout.UNRECORDED / OUTPUT.path).touch()  # the mark of an append that was cut off
     for act in (
-        lambda: appending.settle(published),
+        lambda: appending.place_appended(published),
         lambda: recover(published, quiet),
         lambda: repository.publish(published),
     ):
@@ -258,7 +258,7 @@ def test_a_listing_that_leads_elsewhere_is_refused(published: Path, victim: Path
 def test_a_listing_of_what_is_not_an_object_is_refused(published: Path, md5: str) -> None:
     append(published)
     point(published, evil_listing(published, [{"md5": md5, "relpath": "part-00000.parquet"}]))
-    with pytest.raises(LakeError, match="is not that of a table"):
+    with pytest.raises(LakeError, match="is not the listing of a table"):
         Manifest(published, "").files(OUTPUT)
 
 

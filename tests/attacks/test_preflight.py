@@ -114,9 +114,9 @@ STATES: dict[str, tuple[Callable[[Path], None], str]] = {
     "rebase": (rebase, r"(?s)at a detached commit.*git rebase --continue"),
     "a link": (link_params, r"params\.yaml is a symbolic link"),
     "a link in the way": (link_storage, r"beyond a symbolic link"),
-    "a filter": (filter_params, r"Git would keep other bytes"),
-    "a password": (add_a_password, r"\.dvc/config holds secrets"),
-    "a lock": (leave_a_lock, r"(?s)holds a lock of Git.*main\.lock"),
+    "a filter": (filter_params, r"Git would store other bytes"),
+    "a password": (add_a_password, r"\.dvc/config contains secrets"),
+    "a lock": (leave_a_lock, r"(?s)holds a Git lock.*main\.lock"),
     "the tag": (take_the_tag, r"v2"),
     "no identity": (be_nobody, r"name consists only of disallowed characters|empty ident"),
     "no cache": (fill_the_cache, r"cannot be written to"),
@@ -172,7 +172,7 @@ def test_a_disk_without_room_is_told_first(origin: Path, tmp_path: Path) -> None
         pytest.skip("no file system can be mounted here")
     try:
         lake = shutil.copytree(origin, place / "lake", symlinks=True)
-        with pytest.raises(LakeError, match=r"(?s)not enough room.*64 MiB"):
+        with pytest.raises(LakeError, match=r"(?s)not enough space.*64 MiB"):
             make_ready(lake, "tiny", quiet)
         assert list_versions(lake)[-1].name == "v1"
     finally:

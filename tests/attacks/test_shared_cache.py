@@ -68,7 +68,7 @@ def test_nothing_is_removed_from_a_shared_cache_until_its_users_are_named(both: 
     assert names(mine) == before
     for options in (["--remove"], ["--remove", "--days", "0"], ["--remove", "--days", "30"]):
         said = gc(mine, *options, ok=2)
-        assert "lies outside" in said
+        assert "is outside" in said
         assert "--shared-with DIR" in said
         assert str(cache_folder(mine)) in said
     assert names(mine) == before

@@ -44,7 +44,7 @@ def test_tags_that_are_not_versions_stop_nothing(
     said = capsys.readouterr()
     assert "paper" not in said.out + said.err
     assert query(shared, "SELECT count(*) FROM stimuli@v1").fetchall() == [(12,)]
-    with pytest.raises(VersionError, match="'paper' names no version"):
+    with pytest.raises(VersionError, match="'paper' is not a version"):
         resolve(shared, "paper")
     other = cloned(shared, tmp_path / "other")
     assert pull(other).versions == ["v1", "v2", "v3", "v4"]
@@ -93,7 +93,7 @@ def test_a_version_tag_that_names_no_commit_is_refused_alone(shared: Path, tmp_p
     git(shared, "push", "--quiet", "origin", "refs/tags/lake/v7")
     assert [v.name for v in list_versions(shared)] == ["v1", "v2", "v3"]
     assert resolve(shared).name == "v3"
-    with pytest.raises(VersionError, match=rf"(?s)v7 is not a version(.*)lake/v7 names a {kind}"):
+    with pytest.raises(VersionError, match=rf"(?s)v7 is not a version(.*)lake/v7 points to a {kind}"):
         resolve(shared, "v7")
     other = cloned(shared, tmp_path / "other")
     assert pull(other).versions == ["v1", "v2", "v3"]

@@ -86,7 +86,7 @@ def test_two_people_collect_each_a_share_and_both_have_all(made: Path, tmp_path:
     assert "affectlake join origin" in refused
     said = bob.says("join", "origin")
     name = list_versions(ann.lake)[-1].name
-    assert f"your {name} is v{int(name[1:]) + 1} now: origin announced a {name}" in said
+    assert f"your {name} is now v{int(name[1:]) + 1}: origin has another {name}" in said
     assert "responses/tiny: +" not in said
     bob.says("push")
     ann.says("pull")
@@ -114,7 +114,7 @@ def clone_of(lake: Path, target: Path) -> Path:
 
 @pytest.mark.parametrize("command", ["run", "collect tiny", "publish", "checkout v1", "pull", "plan tiny"])
 def test_commands_refuse_a_merge_by_git_until_it_is_joined(merged: tuple[Person, Person], command: str) -> None:
-    assert "`affectlake join` joins them" in merged[0].says(*command.split(), ok=1)
+    assert "join them with `affectlake join`" in merged[0].says(*command.split(), ok=1)
 
 
 def test_a_merge_by_git_in_conflict_is_joined(merged: tuple[Person, Person]) -> None:

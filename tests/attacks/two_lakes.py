@@ -13,7 +13,7 @@ from affectlake.lake import repository
 from affectlake.lake.files import layout
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.joining import join as joining
-from affectlake.lake.joining.join import Joined, Parting, Settled
+from affectlake.lake.joining.join import Joined, MergedParams, Sides
 from affectlake.lake.recovery import recover
 from affectlake.lake.store.dvc_stages import record_done
 from affectlake.lake.store.versions import Manifest, list_versions
@@ -121,15 +121,15 @@ def propose(lake: Path, agent: str, n: int) -> None:
     repository.publish(lake)
 
 
-def settled(parting: Parting) -> Settled:
+def merged_params(sides: Sides) -> MergedParams:
     """Keep what the lake has for parameters."""
-    return Settled(parting.ours if b"<<<<" in parting.folder else parting.folder, [])
+    return MergedParams(sides.ours if b"<<<<" in sides.folder else sides.folder, [])
 
 
 def join(lake: Path, source: Path | str = "") -> Joined:
     """Join as the command does."""
     with repository.writing(lake, "join"):
-        return joining.join(lake, str(source), "", settled, quiet)
+        return joining.join(lake, str(source), "", merged_params, quiet)
 
 
 def rows(lake: Path, commit: str = "") -> dict[str, list[Row]]:

@@ -96,7 +96,7 @@ def test_a_pull_keeps_work_that_is_in_no_version(shared: tuple[Path, Path]) -> N
     go_on(lake, 7)
     put(other, 9)
     before = (other / "dvc.lock").read_bytes()
-    with pytest.raises(LakeError, match="work that is in no version"):
+    with pytest.raises(LakeError, match="unpublished work"):
         pull(other)
     assert (other / "dvc.lock").read_bytes() == before
     assert resolve(other).name == "v3"

@@ -151,9 +151,9 @@ def test_an_append_cut_off_before_its_parts_are_placed_is_finished(
         patch.setattr(appending, "_place", lambda *_: (_ for _ in ()).throw(OSError("killed")))
         with pytest.raises(OSError, match="killed"):
             grow(lake, choices[50:100])
-    with pytest.raises(LakeError, match="cut off"):
+    with pytest.raises(LakeError, match="interrupted"):
         refuse_cut_off(lake)
-    appending.settle(lake)
+    appending.place_appended(lake)
     refuse_edited(lake)
     refuse_cut_off(lake)
     parts = sorted((lake / OUTPUT.folder).iterdir())

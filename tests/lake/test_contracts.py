@@ -87,11 +87,11 @@ BROKEN = {
     "order in a row": ("triplets", pl.col("i").alias("j"), "greater_than"),
     "bounds where": ("ratings", pl.lit(1.5).alias("score"), "family"),
     "odd one of three": ("choices", pl.lit(11).cast(pl.Int32).alias("odd"), "one_of"),
-    "triplet not in triplets": ("choices", pl.lit("validation").alias("trial_set"), "stands in triplets"),
+    "triplet not in triplets": ("choices", pl.lit("validation").alias("trial_set"), "reference to triplets"),
     "stimulus not in stimuli": (
         "captions",
         (pl.col("stimulus_index") + 5).alias("stimulus_index"),
-        "stands in stimuli",
+        "reference to stimuli",
     ),
     "duplicate id": ("stimuli", pl.lit("same").alias("stimulus_id"), "unique"),
     "gap in the index": ("stimuli", (pl.col("stimulus_index") * 2).alias("stimulus_index"), "counts_up"),
@@ -149,18 +149,18 @@ def test_a_truncated_part_is_one_message(tiny: dict[str, pl.DataFrame], tmp_path
     (path,) = parts.write_parts(tiny["triplets"], contract("triplets"), tmp_path / "t")
     path.chmod(0o644)
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(ContractError, match="not a whole Parquet file"):
+    with pytest.raises(ContractError, match="not a complete Parquet file"):
         parts.scan([path], "triplets")
 
 
 def test_a_part_of_another_table_is_refused(tiny: dict[str, pl.DataFrame], tmp_path: Path) -> None:
     paths = parts.write_parts(tiny["stimuli"], contract("stimuli"), tmp_path / "s")
-    with pytest.raises(ContractError, match="not in the schema of captions"):
+    with pytest.raises(ContractError, match="not have the schema of captions"):
         parts.scan(paths, "captions")
 
 
 def test_missing_and_unknown_columns_are_named(tiny: dict[str, pl.DataFrame]) -> None:
-    with pytest.raises(ContractError, match="contract's columns"):
+    with pytest.raises(ContractError, match="the columns of its contract"):
         parts.as_arrow(tiny["stimuli"].drop("category"), contract("stimuli"))
 
 

@@ -117,7 +117,7 @@ class Histories(RuleBasedStateMachine):
         try:
             checkout(self.lake, resolve(self.lake, name))
         except LakeError as error:
-            assert "work that is in no version" in str(error)
+            assert "unpublished work" in str(error)
             assert working(self.lake) == before
             assert before not in self.published.values()
         else:

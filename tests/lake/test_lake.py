@@ -111,7 +111,7 @@ def test_versions_are_named_or_refused(published: Path) -> None:
     commit = resolve(published, "v1").commit
     assert resolve(published, commit[:8]).name == "v1"
     assert resolve(published, "latest").name == "v2"
-    with pytest.raises(VersionError, match="'v9' names no version"):
+    with pytest.raises(VersionError, match="'v9' is not a version"):
         resolve(published, "v9")
 
 
@@ -176,7 +176,7 @@ def test_files_of_the_code_around_a_lake_stay_out_of_its_versions(lake: Path) ->
 
 STOPS = {
     "before the tree is written": "_tree",
-    "before the cache is made sure of": "secure",
+    "before the cache is made sure of": "ensure_intact",
     "before the commit is built": "describe",
 }
 

@@ -79,7 +79,7 @@ def test_a_version_whose_files_do_not_arrive_is_not_announced(shared: Path) -> N
     remote = Path(open_remote(shared).path)
     remote.parent.mkdir(exist_ok=True)
     remote.write_text("a file where the remote's folder should be")
-    with pytest.raises(LakeError, match="no version was announced"):
+    with pytest.raises(LakeError, match="no version was pushed"):
         push(shared, list_versions(shared))
     assert git(shared, "ls-remote", "origin") == ""
 
@@ -88,7 +88,7 @@ def test_damaged_files_are_not_pushed(shared: Path) -> None:
     file = Manifest(shared, resolve(shared, "v1").commit).files(Output("stimuli"))[0]
     file.cached.chmod(0o644)
     file.cached.write_bytes(b"x")
-    with pytest.raises(VersionError, match="not as they were published"):
+    with pytest.raises(VersionError, match="not as published"):
         push(shared, list_versions(shared))
 
 
@@ -116,7 +116,7 @@ def test_histories_that_part_are_refused(shared: Path, tmp_path: Path) -> None:
         put(lake, n_stimuli)
         repository.publish(lake)
     push(shared, [resolve(shared)])
-    with pytest.raises(LakeError, match="v4 is another version here"):
+    with pytest.raises(LakeError, match="v4 is not the same version here"):
         pull(other)
     assert query(other, "SELECT count(*) FROM stimuli").fetchall() == [(8,)]
 

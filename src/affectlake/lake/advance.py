@@ -1,7 +1,7 @@
-"""Moving a lake on to a version that came from elsewhere: names and branch in one Git transaction, then the folder.
+"""Advance a lake to a version from another lake: tags and branch in one Git transaction, then the folder.
 
-A mark says where the lake is moving to before the transaction, so that after a crash :func:`finish_advance` brings the
-folder to where the branch is. Which version that is, is decided elsewhere.
+A mark with the target is written before the transaction, so that after a crash :func:`finish_advance` can update the
+folder to the branch. Which version to advance to is decided by the caller.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from affectlake.lake.files import layout
 from affectlake.lake.files.atomic import write_whole
 from affectlake.lake.files.git import git, git_or_none, refuse_locked_index
 from affectlake.lake.files.layout import STATE
-from affectlake.lake.store.merges import forwarded, merging
+from affectlake.lake.store.merges import is_fast_forwarded, merging
 from affectlake.lake.store.versions import blobs, list_versions
 
 _MARK = layout.STAGING / "moving-on"
 
 
 def is_ancestor(root: Path, older: str, newer: str) -> bool:
-    """Return whether one commit leads to another, or is it."""
+    """Return whether `older` is an ancestor of `newer`, or the same commit."""
     return git_or_none(root, "merge-base", "--is-ancestor", older, newer) is not None
 
 
 def refuse_unready(root: Path) -> None:
-    """Raise :class:`LakeError` if the folder does not hold what the branch does, so that moving on would lose it."""
+    """Raise :class:`LakeError` if the folder differs from the branch, so that advancing would lose work."""
     refuse_locked_index(root)
-    git_or_none(root, "update-index", "-q", "--refresh")  # files written anew with the same bytes are not changes
+    git_or_none(root, "update-index", "-q", "--refresh")  # files rewritten with the same bytes are not changes
     if git(root, "status", "--porcelain", "--untracked-files=normal", "--", *map(str, STATE)):
         refuse_unpublished(root)
-        raise LakeError("the folder holds an older version", todo="`affectlake checkout latest`, then do this again")
+        raise LakeError("the folder has an older version", todo="`affectlake checkout latest`, then do this again")
 
 
 def refuse_dirty(root: Path) -> None:
@@ -41,26 +41,26 @@ def refuse_dirty(root: Path) -> None:
     found = git(root, "status", "--porcelain", "--", *map(str, STATE)).strip()
     if found:
         raise LakeError(
-            "the folder holds work that is in no version",
+            "the folder has unpublished work",
             found=found,
-            todo="put it aside (`git stash`), then do this again; `git stash pop` brings it back",
+            todo="stash it (`git stash`), then do this again; `git stash pop` restores it",
         )
 
 
 def refuse_in_the_way(root: Path, target: str) -> None:
-    """Raise :class:`LakeError` if other files that were changed in the folder stand in the way of a commit."""
+    """Raise :class:`LakeError` if a commit would overwrite other files that were changed in the folder."""
     try:
         git(root, "read-tree", "-m", "-u", "--dry-run", "HEAD", target)
     except LakeError as error:
         raise LakeError(
-            "files changed in this folder stand in the way of the new versions",
+            "the new versions would overwrite files that were changed in this folder",
             found=error.found,
-            todo="commit them, move them elsewhere or take them back (`git stash`), then do this again",
+            todo="commit them, move them elsewhere or stash them (`git stash`), then do this again",
         ) from error
 
 
-def advance(root: Path, moves: str, target: str, say: Callable[[str], None], *, anew: bool = False) -> None:
-    """Make `moves` of Git references in one transaction, then let the folder hold the commit `target`.
+def advance(root: Path, moves: str, target: str, say: Callable[[str], None], *, always_update: bool = False) -> None:
+    """Update Git references by `moves` in one transaction, then update the folder to the commit `target`.
 
     Parameters
     ----------
@@ -69,14 +69,14 @@ def advance(root: Path, moves: str, target: str, say: Callable[[str], None], *, 
     moves : str
         Lines for ``git update-ref --stdin``, the branch's among them.
     target : str
-        A version's commit, or one whose tables are a version's; the branch's when `moves` are made.
+        Commit of a version, or one with a version's tables; the branch is at it after `moves`.
     say : callable
-        Takes one line of progress.
-    anew : bool
-        Whether the folder has to follow although the branch is there already.
+        Called with one line of progress.
+    always_update : bool
+        Whether to update the folder although the branch is at `target` already.
     """
     head = git(root, "rev-parse", "HEAD").strip()
-    if anew or target != head:
+    if always_update or target != head:
         params = root / layout.PARAMS
         body = {
             "from": head,
@@ -90,11 +90,11 @@ def advance(root: Path, moves: str, target: str, say: Callable[[str], None], *, 
 
 
 def finish_advance(root: Path, say: Callable[[str], None]) -> None:
-    """Bring the folder to where the branch has moved, if it was cut off before it was there."""
+    """Update the folder to the branch, if an advance was interrupted before that."""
     if not (root / _MARK).exists():
         return
     mark = json.loads((root / _MARK).read_text(encoding="utf-8"))
-    named = mark["from"] != mark["to"] or not forwarded(root)  # else it was cut off before the names were taken
+    named = mark["from"] != mark["to"] or not is_fast_forwarded(root)  # else: before the tags
     if named and git(root, "rev-parse", "HEAD").strip() == mark["to"]:
         _follow(root, mark["from"], mark["to"], mark["params"], say, merging=mark["merging"])
     (root / _MARK).unlink()
@@ -118,17 +118,17 @@ def _follow(root: Path, before: str, target: str, params: str, say: Callable[[st
         try:
             git(root, "read-tree", "-m", "-u", before, target)
         except LakeError as error:
-            say(f"files of this folder are not those of the branch, `git status` names them ({error.found})")
+            say(f"files in this folder differ from the branch, see `git status` ({error.found})")
 
 
 def _keep_edit(root: Path, target: str, params: str, say: Callable[[str], None]) -> None:
-    """Keep a ``params.yaml`` aside that was edited after the move was cut off."""
+    """Move a ``params.yaml`` to quarantine that was edited after the advance was interrupted."""
     path = root / layout.PARAMS
     there = git_or_none(root, "rev-parse", "--verify", "--quiet", f"{target}:./{layout.PARAMS}")
     if path.exists() and _hash(root) not in (params, there):
         kept = root / layout.QUARANTINE / f"params-{_hash(root)[:10]}.yaml"
         write_whole(kept, path.read_bytes())
-        say(f"params.yaml was edited meanwhile; the edit is kept as {kept.relative_to(root)}")
+        say(f"params.yaml was edited meanwhile; the edited file is kept as {kept.relative_to(root)}")
 
 
 def _hash(root: Path) -> str:

@@ -1,9 +1,9 @@
-"""Putting the tables of a version into the folder, exactly as they were published. Making versions is elsewhere.
+"""Check out the tables of a version into the folder, exactly as published. Versions are made elsewhere.
 
 The branch does not move: the folder's ``params.yaml``, ``dvc.yaml``, ``dvc.lock`` and tables become those of the
-version, and ``affectlake checkout latest`` brings the last one back. Files are placed by reflink where the file
-system can, else by copy, and are read-only; never by hard or symbolic links, through which a program could write into
-the cache that holds every version.
+version, and ``affectlake checkout latest`` restores the last one. Files are placed by reflink where the file system
+supports it, otherwise by copy, and are read-only. Hard or symbolic links are not used: a program could write through
+them into the cache that has every version.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from affectlake.lake.store.dvc_stages import refuse_cut_off, refuse_edited
 from affectlake.lake.store.merges import refuse_unjoined
 from affectlake.lake.store.versions import File, Manifest, Version, blobs, cached_object, list_versions, read_blobs
 
-_SHOWN = 5  # of the files that were put aside
-_UNFINISHED = layout.STAGING / "checkout-of"  # holds the name of the version while its checkout goes on
+_SHOWN = 5  # of the files that were moved to quarantine
+_UNFINISHED = layout.STAGING / "checkout-of"  # has the name of the version during its checkout
 
 
 class CheckedOut(NamedTuple):
-    """What a checkout did: outputs whose files were put in place, kept because they were the same, and removed."""
+    """Result of a checkout: the outputs that were placed, kept because they were the same, and removed."""
 
     placed: list[Output]
     kept: list[Output]
@@ -40,15 +40,15 @@ class CheckedOut(NamedTuple):
 
 
 def checkout(root: Path, version: Version) -> CheckedOut:
-    """Make the folder hold the tables and parameters of `version`; the caller holds the writer lock.
+    """Check out the tables and parameters of `version` into the folder; the caller holds the writer lock.
 
-    A file that stands already is kept only if its bytes have the version's hash. A checkout that was cut off is
-    finished by any other, or by :func:`finish_checkout`.
+    An existing file is kept only if its bytes have the version's hash. An interrupted checkout is finished by the
+    next one, or by :func:`finish_checkout`.
 
     Raises
     ------
     LakeError
-        If the folder holds work that no version has.
+        If the folder has unpublished work.
     VersionError
         If a file of the version is missing or damaged; nothing is changed then.
     """
@@ -59,7 +59,7 @@ def checkout(root: Path, version: Version) -> CheckedOut:
 
 
 def put_in_place(root: Path, version: Version) -> CheckedOut:
-    """Make the folder hold a version whatever it holds; the caller has made sure of the version and of the folder."""
+    """Replace the folder's state by that of a version; the caller has verified the version and the folder."""
     wanted, present = Manifest(root, version.commit), _present(root)
     for output in {*wanted.digests, *present}:
         own_path(root, output.folder)  # before anything is changed
@@ -70,7 +70,7 @@ def put_in_place(root: Path, version: Version) -> CheckedOut:
         (done.kept if kept else done.placed).append(output)
     for output in sorted(present - set(wanted.digests)):
         folder = own_path(root, output.folder)
-        if all(is_cached(root, path) for path in folder.iterdir()):  # else it is not the lake's own
+        if all(is_cached(root, path) for path in folder.iterdir()):  # else it has files of the user
             shutil.rmtree(folder)
             done.removed.append(output)
     _restore_state(root, version)
@@ -79,7 +79,7 @@ def put_in_place(root: Path, version: Version) -> CheckedOut:
 
 
 def put_over(root: Path, version: Version, say: Callable[[str], None]) -> None:
-    """Do :func:`checkout` over parameters and manifests in the folder that need not be kept."""
+    """Check out a version over parameters and manifests in the folder that need not be kept."""
     verify(root, version)
     set_aside(root, edited_tables(root), "join", say)
     put_in_place(root, version)
@@ -93,29 +93,29 @@ def _present(root: Path) -> set[Output]:
 
 
 def finish_checkout(root: Path, say: Callable[[str], None]) -> None:
-    """Finish a checkout that was cut off, if there was one.
+    """Finish an interrupted checkout, if there is one.
 
     Raises
     ------
     VersionError
-        If the mark that it left names no version.
+        If the mark that it left does not name a version.
     """
     if (root / _UNFINISHED).exists():
         name = own_path(root, _UNFINISHED).read_text(encoding="utf-8", errors="replace")
         version = next((one for one in list_versions(root) if one.name == name), None)
         if version is None:
             raise VersionError(
-                f"a checkout was cut off, and {_UNFINISHED} does not say of which version",
+                f"a checkout was interrupted, and {_UNFINISHED} does not name its version",
                 found=repr(name[:80]),
-                todo="`affectlake restore` brings the latest version back and keeps aside what is in none",
+                todo="restore the latest version with `affectlake restore`; it moves unpublished work to quarantine",
             )
-        set_aside(root, edited_tables(root), "checkout", say)  # put there since
-        say(f"finishing the checkout of {version.name}, which was cut off")
+        set_aside(root, edited_tables(root), "checkout", say)  # changed since
+        say(f"finishing the interrupted checkout of {version.name}")
         checkout(root, version)
 
 
 def _restore_state(root: Path, version: Version) -> None:
-    """Make the parameters, the pipeline and the manifests in the folder those of the version."""
+    """Replace the parameters, the pipeline and the manifests in the folder by those of the version."""
     kept = dict(blobs(root, version.commit, map(str, STATE)))
     for path, content in zip(kept, read_blobs(root, list(kept.values())), strict=True):
         write_whole(_own_file(root, path), content)
@@ -124,12 +124,12 @@ def _restore_state(root: Path, version: Version) -> None:
 
 
 def _own_file(root: Path, path: str) -> Path:
-    """Return where a file of the state lies; it may itself be a symbolic link, which is then replaced or removed."""
+    """Return the path of a file of the state; if it is itself a symbolic link, the link is replaced or removed."""
     return own_path(root, Path(path).parent) / Path(path).name
 
 
 def state_files(root: Path) -> list[str]:
-    """Return the paths, within the lake, of the files that say which tables it holds and how they are made."""
+    """Return the paths, within the lake, of the files that define its tables and how they are made."""
     found = [
         p for place in STATE for p in ((root / place).rglob("*.dvc") if (root / place).is_dir() else [root / place])
     ]
@@ -137,7 +137,7 @@ def state_files(root: Path) -> list[str]:
 
 
 def edited_tables(root: Path) -> list[str]:
-    """Return the files among the tables, as paths within the lake, that are not copies of a cached object."""
+    """Return the files in the folder of tables that are not copies of a cached object, as paths within the lake."""
     files = [path for path in sorted((root / layout.TABLES).rglob("*")) if path.is_symlink() or path.is_file()]
     return [str(path.relative_to(root)) for path in files if not is_cached(root, path)]
 
@@ -157,18 +157,18 @@ def set_aside(root: Path, paths: Sequence[str], what: str, say: Callable[[str], 
         (aside / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.move(root / path, aside / path)
     more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
-    say(f"put aside into {aside.relative_to(root)}: {', '.join(paths[:_SHOWN])}{more}")
+    say(f"moved to {aside.relative_to(root)}: {', '.join(paths[:_SHOWN])}{more}")
     return aside
 
 
 def refuse_unpublished(root: Path) -> None:
-    """Raise :class:`LakeError` if the folder's parameters, pipeline or tables are those of no version."""
+    """Raise :class:`LakeError` if the folder's parameters, pipeline or tables are not those of a version."""
     paths = state_files(root)
     hashes = git(root, "hash-object", "--stdin-paths", stdin="".join(f"{path}\n" for path in paths)).split()
     now = dict(zip(paths, hashes, strict=True))
     versions = [version for version in reversed(list_versions(root)) if not version.is_lost]
     known = [dict(blobs(root, version.commit, map(str, STATE))) for version in versions]
-    if (root / _UNFINISHED).exists():  # the folder is between two versions, each file of which must be one's
+    if (root / _UNFINISHED).exists():  # the folder is between two versions: each file must be in one of them
         if all(any(one.get(path) == name for one in known) for path, name in now.items()):
             return
     else:
@@ -177,20 +177,20 @@ def refuse_unpublished(root: Path) -> None:
         if now in known:
             return
     cut_off = (root / _UNFINISHED).exists()
-    aside = "put it aside and go back to the latest version with `affectlake restore`"
+    aside = "restore the latest version with `affectlake restore`, which moves it to quarantine"
     raise LakeError(
-        "the folder holds work that is in no version",
-        found="params.yaml, dvc.yaml or dvc.lock differ from every version's"
-        + (", and a checkout was cut off" if cut_off else ""),
+        "the folder has unpublished work",
+        found="params.yaml, dvc.yaml or dvc.lock differ from those of every version"
+        + (", and a checkout was interrupted" if cut_off else ""),
         todo=aside if cut_off else f"publish it with `affectlake run`, or {aside}",
     )
 
 
 def _place(root: Path, output: Output, files: list[File]) -> bool:
-    """Put the parts of an output in place, in a new folder beside the old one and then by rename.
+    """Place the parts of an output in a new folder, which then replaces the old one by rename.
 
-    Returns whether the old folder held exactly these parts, and was kept. Parts of it that are the version's, by their
-    hash, move over without a copy.
+    Return whether the old folder had exactly these parts and was kept. Parts of it with the hash of the version's are
+    reused without a copy.
     """
     target = own_path(root, output.folder)
     same = {f.path.name for f in files if (target / f.path.name).is_file() and md5_of(target / f.path.name) == f.md5}
@@ -202,7 +202,7 @@ def _place(root: Path, output: Output, files: list[File]) -> bool:
     for file in files:
         name = file.path.name
         if name in same:
-            os.link(target / name, aside / name)  # of one working file, for as long as the old folder lasts
+            os.link(target / name, aside / name)  # to a working file, and only until the old folder is removed
         else:
             clone(file.cached, aside / name)
     sync_folder(aside)

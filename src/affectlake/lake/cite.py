@@ -1,4 +1,4 @@
-"""The citation block of a version: what to put in a methods section so that others find the exact data."""
+"""The citation block of a version, for a methods section: it identifies the exact data."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from affectlake.lake.store.versions import Manifest, Version
 SOURCES = {
     "emotion": (
         "Cowen, A. S. & Keltner, D. (2017). Self-report captures 27 distinct categories of emotion bridged by "
-        "continuous gradients. PNAS 114, E7900-E7909. Ratings: had by request from the authors; "
+        "continuous gradients. PNAS 114, E7900-E7909. Ratings: available from the authors on request; "
         "research use, not republished.",
         "Horikawa, T. MindCaptioning video captions, github.com/horikawa-t/MindCaptioning. Research use, not "
         "republished.",
         "Du, C. et al. (2025). Bridging the behavior-neural gap. The study's design and methods.",
     ),
-    "synthetic": ("Synthetic data made by affectlake; nothing in it is about people.",),
+    "synthetic": ("Synthetic data made by affectlake; it does not describe people.",),
 }
 
 
@@ -30,9 +30,9 @@ def cite(root: Path, version: Version, kind: str) -> str:
     root : Path
         Root of the lake.
     version : Version
-        Which version.
+        The version.
     kind : str
-        The ``sources.kind`` of its parameters, such as "emotion" or "synthetic"; of another, the block says so.
+        The ``sources.kind`` of its parameters, such as "emotion" or "synthetic"; any other kind is named in the block.
     """
     digests = Manifest(root, version.commit).digests
     params = git_bytes(root, "cat-file", "blob", f"{version.commit}:./{layout.PARAMS}")

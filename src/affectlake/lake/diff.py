@@ -1,7 +1,7 @@
-"""What differs between two versions of a table, row by row. Parts that are the same bytes are not opened.
+"""Compare two versions of a table, row by row. Parts with identical bytes are not opened.
 
-Rows are matched by the key of today's contract. Versions may be older than that: where the key is not in both, or does
-not tell their rows apart, rows are compared as a whole.
+Rows are matched by the key of the present contract. Where an older version does not have that key, or the key is not
+unique in it, rows are compared as a whole.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from affectlake.lake.tables.uniting import POLARS, wider
 
 
 class OutputDiff(NamedTuple):
-    """How one output differs: rows added, removed and changed, found by the table's key; schema changes in words.
+    """Differences of one output: rows added, removed and changed, by the table's key, and changes of the schema.
 
-    Where rows could not be matched by a key, none is called changed, and the words say so.
+    Where rows cannot be matched by a key, `changed` is 0 and the reason is given.
     """
 
     output: str
@@ -52,7 +52,7 @@ class Rows(NamedTuple):
 
 
 def diff(root: Path, before: Version, after: Version, table: str = "") -> list[OutputDiff]:
-    """Compare two versions, output by output; those that are the same are left out.
+    """Compare two versions, output by output; identical outputs are left out.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def diff(root: Path, before: Version, after: Version, table: str = "") -> list[O
     before, after : Version
         The versions.
     table : str
-        Only this table; all when empty.
+        Only this table; all tables if empty.
     """
     found = []
     for output in changed_outputs(root, before, after, table):
@@ -147,7 +147,7 @@ def _files(root: Path, version: Version, output: Output) -> list[File]:
 
 
 def _schemas(old: list[File], new: list[File]) -> tuple[pl.Schema, pl.Schema]:
-    """Return the columns of both versions; those of the other where one has no files."""
+    """Return the columns of both versions; if one has no files, those of the other."""
     then, now = schema_of(old or new), schema_of(new or old)
     return then, now
 
@@ -191,7 +191,7 @@ def _whole_rows(left: pl.LazyFrame, right: pl.LazyFrame, columns: list[str], why
 
 
 def _common(one: pl.DataType | None, other: pl.DataType | None) -> pl.DataType | None:
-    """Return the type that holds the values of both; None if there is none, or a column is missing."""
+    """Return a type for the values of both; None if there is no such type, or a column is missing."""
     if one is None or other is None:
         return None
     kind = wider(str(one), str(other), POLARS)

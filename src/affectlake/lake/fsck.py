@@ -1,8 +1,8 @@
-"""Whether the files of a version are the bytes that were published, in the cache and in the remote; mending them.
+"""Check that the files of a version, in the cache and in the remote, are as published, and repair them.
 
-Every object is named by the MD5 of its content, in DVC's cache and in a remote alike, so that reading it tells whether
-it is whole. An object that several versions have is read once. Git's own objects, which hold the manifests, are hashed
-as Git does; what is damaged there only another clone can mend.
+Every object is named by the MD5 of its content, in DVC's cache and in a remote, so that reading it shows whether it is
+intact. An object that is in several versions is read once. Git's own objects, which contain the manifests, are hashed
+as Git does; damaged ones can only be restored from another clone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from affectlake.lake.store.versions import Manifest, Version, blobs, cached_obje
 
 
 class Finding(NamedTuple):
-    """One object that is not as it was published: which, where, what is wrong, and whether it was mended."""
+    """One object that is not as published: which, where, what is wrong, and whether it was repaired."""
 
     version: str
     path: str
@@ -40,72 +40,72 @@ class Finding(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """One object of a table: the lake's path it belongs to, and its MD5 (of a listing: ending in ``.dir``)."""
+    """One object of a table: its path in the lake, and its MD5 (ending in ``.dir`` for a listing)."""
 
     path: str
     md5: str
 
 
 class Users(NamedTuple):
-    """What an object is for: a path in the lake, and the names of the versions that have it."""
+    """The use of an object: its path in the lake, and the names of the versions that have it."""
 
     path: str
     versions: list[str]
 
     @property
     def is_table(self) -> bool:
-        """Whether it is of a table; else it is of an output that a stage of the user's own made."""
+        """Whether it belongs to a table; otherwise, to an output of a user-defined stage."""
         return layout.leads_to_tables(self.path)
 
 
 def users(root: Path, versions: Iterable[Version]) -> dict[str, Users]:
-    """Return the objects of `versions` by MD5, listings before the files they name; tables before what else they name.
+    """Return the objects of `versions` by MD5: listings before their files, tables before other outputs.
 
     Raises
     ------
     LakeError
-        If a manifest or a listing names what is not a table.
+        If a manifest or a listing has an entry that is not a table.
     """
     found = _listings(root, versions)
     return found | _files(root, found)
 
 
 def verify(root: Path, *versions: Version) -> None:
-    """Raise :class:`VersionError` unless every object of the tables of `versions` is in the cache, whole."""
+    """Raise :class:`VersionError` unless every object of the tables of `versions` is in the cache and intact."""
     found = check(root, *versions, repair=False, remote=None, tables_only=True)
     if found:
         names = ", ".join(sorted({f.version for f in found}))
         raise VersionError(
-            f"{len(found)} files of {names} are not as they were published",
+            f"{len(found)} files of {names} are not as published",
             found="\n         ".join(map(str, found[:5])),
-            todo="`affectlake fsck --repair` repairs what the remote still has",
+            todo="repair those that the remote has with `affectlake fsck --repair`",
         )
 
 
 def check(
     root: Path, *versions: Version, repair: bool, remote: str | None = "", tables_only: bool = False
 ) -> list[Finding]:
-    """Hash every object of `versions`, of tables and of outputs of a user's own stages, in the cache and in a remote.
+    """Hash every object of `versions`, of tables and of user-defined stages, in the cache and in a remote.
 
     Parameters
     ----------
     root : Path
         Root of the lake.
     *versions : Version
-        Which versions.
+        The versions.
     repair : bool
-        Replace an object that is missing or damaged by the other place's copy, where that is whole; else one in the
-        cache by the folder's own table, where that has the same bytes.
+        Replace a missing or damaged object by the other place's copy, if that is intact; otherwise, in the cache, by
+        the file in the folder, if that has the same bytes.
     remote : str or None
-        Name of the DVC remote; the default one when empty; none, only the cache, when None.
+        Name of the DVC remote; the default remote if empty; if None, only the cache is checked.
     tables_only : bool
-        Leave out the outputs of a user's own stages.
+        Leave out the outputs of user-defined stages.
 
     Returns
     -------
     list of Finding
-        Empty when all is well. An object that the remote does not have is a finding if the Git remote ``origin``
-        announces a version that has it, or if the remote has the listing that names it; else it was not pushed.
+        Empty if everything is intact. An object that is not in the remote is a finding if the Git remote ``origin`` has
+        a version with it, or if the remote has a listing with it; otherwise it was not pushed.
 
     Raises
     ------
@@ -131,7 +131,7 @@ def check(
 def _compare(
     root: Path, wanted: dict[str, Users], away: Remote | None, expected: set[str], *, repair: bool
 ) -> list[Finding]:
-    """Examine objects in both places; those `expected` in the remote are found missing if they are not there."""
+    """Examine objects in both places; of those that the remote lacks, only the `expected` ones are findings."""
     here = {md5: examine(cached_object(root, md5), md5) for md5 in wanted}
     there: dict[str, State | None] = dict.fromkeys(wanted, "missing")
     if away:
@@ -140,21 +140,21 @@ def _compare(
     for md5, use in wanted.items():
         local, versions = cached_object(root, md5), ", ".join(use.versions)
         state, away_state = here[md5], there[md5]
-        mended = False
+        repaired = False
         if state:
-            came = repair and away is not None and away_state is None and away.fetch({md5: local})[md5] is None
-            mended = came or (repair and use.is_table and _mend_from_folder(root, use.path, md5))
-            found.append(Finding(versions, use.path, md5, "cache", state, mended))
+            fetched = repair and away is not None and away_state is None and away.fetch({md5: local})[md5] is None
+            repaired = fetched or (repair and use.is_table and _repair_from_folder(root, use.path, md5))
+            found.append(Finding(versions, use.path, md5, "cache", state, repaired))
         if away and away_state and (away_state != "missing" or md5 in expected):
-            sent = repair and (mended or state is None)
+            sent = repair and (repaired or state is None)
             if sent:
                 away.send({md5: local})
             found.append(Finding(versions, use.path, md5, "remote", away_state, sent))
     return found
 
 
-def _mend_from_folder(root: Path, path: str, md5: str) -> bool:
-    """Put the working table's file into the cache if it has the bytes that an object should have."""
+def _repair_from_folder(root: Path, path: str, md5: str) -> bool:
+    """Copy the working table's file into the cache if it has the bytes of the object."""
     whole = examine(root / path, md5) is None
     if whole:
         keep_file(root, root / path, md5)
@@ -162,7 +162,7 @@ def _mend_from_folder(root: Path, path: str, md5: str) -> bool:
 
 
 def _listings(root: Path, versions: Iterable[Version]) -> dict[str, Users]:
-    """Return the listings of tables, and then the listings and single files of what else DVC tracks."""
+    """Return the listings of tables, then the listings and single files of other outputs that DVC tracks."""
     tables: dict[str, Users] = {}
     others: dict[str, Users] = {}
     for version in versions:
@@ -181,7 +181,7 @@ def _add(found: dict[str, Users], path: str, md5: str, version: str) -> None:
 
 
 def _files(root: Path, listings: dict[str, Users]) -> dict[str, Users]:
-    """Return what the listings name, as far as they are whole."""
+    """Return the objects in the listings, as far as the listings are intact."""
     found: dict[str, Users] = {}
     for digest, use in listings.items():
         for wanted in _named(root, use.path, digest):
@@ -198,7 +198,7 @@ def _named(root: Path, path: str, digest: str) -> Iterator[Wanted]:
 
 
 def _git_findings(root: Path, version: Version) -> list[Finding]:
-    """Hash the files that the version's commit itself holds: its parameters, pipeline and manifest."""
+    """Hash the files in the version's commit: its parameters, pipeline and manifests."""
     if git_or_none(root, "cat-file", "-e", version.commit) is None:
         return [Finding(version.name, "the commit", version.commit, "git", "missing", repaired=False)]
     places = (layout.PARAMS, layout.PIPELINE, layout.PIPELINE_LOCK, layout.COLLECTED)

@@ -1,9 +1,9 @@
-"""Cached objects that nothing refers to any more. Found first; removed only on request; in doubt, kept.
+"""Find cached objects without any reference, and remove them on request. In doubt, an object is kept.
 
-An object stays if any commit of any branch, tag or stash names it, if the working ``dvc.lock`` or any ``.dvc`` file
-does, if an MLflow run was fitted on it, or if it is young (a writer may be about to name it). Where the cache lies
-outside the lake, others may use it: they are named, and what they refer to stays too. Mapped arrays
-(:mod:`~affectlake.lake.tables.memmaps`) stay as long as the listing that they were made from.
+An object is kept if any commit of any branch, tag or stash refers to it, if the working ``dvc.lock`` or any ``.dvc``
+file does, if an MLflow run was fitted on it, or if it is new (a writer may be about to refer to it). Where the cache is
+outside the lake, the user names the other repositories that use it, and their objects are kept too. Mapped arrays
+(:mod:`~affectlake.lake.tables.memmaps`) are kept as long as the listing that they were made from.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ YOUNG_SHARED_S = 14 * YOUNG_S
 
 
 class Unreferred(NamedTuple):
-    """One cached object that nothing refers to: its MD5, path and size in bytes."""
+    """One cached object without any reference: its MD5, path and size in bytes."""
 
     md5: str
     path: Path
@@ -34,7 +34,7 @@ class Unreferred(NamedTuple):
 def unreferred(
     root: Path, *, now_s: float | None = None, young_s: float = YOUNG_S, others: Sequence[Path] = ()
 ) -> list[Unreferred]:
-    """Return the objects that may go.
+    """Return the objects that can be removed.
 
     Parameters
     ----------
@@ -43,21 +43,21 @@ def unreferred(
     now_s : float, optional
         The time, in seconds since 1970.
     young_s : float
-        What is younger than this stays, in seconds.
+        Objects newer than this, in seconds, are kept.
     others : sequence of Path
         Roots of other DVC repositories that use the same cache.
 
     Raises
     ------
     LakeError
-        If a listing that some commit names is missing or damaged: what it names cannot be known, so nothing may go.
+        If a listing that a commit refers to is missing or damaged: its entries are unknown, so nothing can be removed.
     """
     keep = set[str]().union(*(referred(one, root) for one in (root, *others)))
     now_s = time.time() if now_s is None else now_s
     found = []
     for path in sorted((cache_folder(root) / "files" / "md5").glob("??/*")):
         md5 = path.parent.name + path.name
-        # besides objects there are files that a write cut off left, which begin with a dot
+        # besides objects there are files of interrupted writes, whose names begin with a dot
         if path.is_file() and (path.name.startswith(".") or is_digest(md5)) and md5 not in keep:
             found.append(Unreferred(md5, path, path.stat().st_size))
     for md5, path in mapped_files(root):
@@ -67,7 +67,7 @@ def unreferred(
 
 
 def users_of_cache(root: Path, named: Sequence[Path]) -> list[Path]:
-    """Return the roots of the DVC repositories that `named` are, each seen to use the lake's cache.
+    """Return the roots of the DVC repositories `named`, after checking that each uses the lake's cache.
 
     Raises
     ------
@@ -90,12 +90,12 @@ def users_of_cache(root: Path, named: Sequence[Path]) -> list[Path]:
 
 
 def refuse_shared(root: Path, named: Sequence[Path]) -> None:
-    """Raise :class:`UsageError` if others may use the lake's cache, and none of them is named."""
+    """Raise :class:`UsageError` if other repositories may use the lake's cache, and `named` is empty."""
     if is_shared(root) and not named:
         raise UsageError(
-            f"the cache lies outside {root}, so others may use it; nothing was removed",
+            f"the cache is outside {root}, so other repositories may use it; nothing was removed",
             found=str(cache_folder(root)),
-            todo="name every other repository that uses it (--shared-with DIR, repeatable), or say --not-shared",
+            todo="name every other repository that uses it (--shared-with DIR, repeatable), or pass --not-shared",
         )
 
 

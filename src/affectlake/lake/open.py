@@ -1,4 +1,4 @@
-"""The Python twin of the command line: a lake as an object. It holds no state but the folder."""
+"""The Python interface to a lake, with the functions of the command line."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ class Listing(list[T]):
 def _cell(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
-    parts = str(value).split("; ")  # of a version's changes, as many as fit on a line; all are in `changes`
+    parts = str(value).split("; ")  # of a version's changes, as many as fit on a line; `changes` has all
     more = [f"and {len(parts) - _PARTS_SHOWN} more"] if len(parts) > _PARTS_SHOWN else []
     return "; ".join(parts[:_PARTS_SHOWN] + more)
 
 
 @dataclass(frozen=True, repr=False)
 class Lake:
-    """A lake, read at its versions.
+    """A lake, and read access to its versions.
 
     Parameters
     ----------
@@ -88,14 +88,14 @@ class Lake:
     def table(self, name: str, at: str | Version = "") -> pl.LazyFrame:
         """Return a table of a version, read where the cache keeps it, as it was published.
 
-        The contract of today is not asked. Columns that only some of its files have are null in the rows of the others.
+        Today's contract is not checked. Columns that only some of its files have are null in the rows of the others.
 
         Parameters
         ----------
         name : str
             A table, such as ``"choices"``.
         at : str or Version
-            The version; the latest when empty.
+            The version; the latest if empty.
         """
         version = resolve(self.root, at)
         manifest = Manifest(self.root, version.commit)
@@ -107,20 +107,20 @@ class Lake:
         return scan_published(whole_files(manifest, *tables[name]))
 
     def patterns(self, subject: str, at: str = "") -> NDArray[np.float32]:
-        """Return a subject's brain patterns of a version as a memory-mapped array, never read as a whole.
+        """Return a subject's brain patterns of a version as a memory-mapped array.
 
         Parameters
         ----------
         subject : str
-            As in the tables ``voxels`` and ``betas``.
+            A subject in the tables ``voxels`` and ``betas``.
         at : str
-            The version; the latest when empty.
+            The version; the latest if empty.
 
         Returns
         -------
         float32 (n_stimuli, n_voxels)
-            Read-only. Rows are the subject's rows of ``betas`` by rising ``stimulus_index``, columns its rows of
-            ``voxels`` by rising ``voxel_index``.
+            Read-only. Rows are the subject's rows of ``betas`` in order of ``stimulus_index``, columns its rows of
+            ``voxels`` in order of ``voxel_index``.
         """
         version = resolve(self.root, at)
         manifest, betas = Manifest(self.root, version.commit), Output("betas")

@@ -1,6 +1,6 @@
-"""What publishing will need, looked at before anything is paid for: answers asked, or hours of work.
+"""Check what publishing will need, before requests are paid for or hours are computed.
 
-The caller holds the writer lock, which publishing needs as well. What is refused here is refused with nothing changed.
+The caller holds the writer lock, which publishing needs as well. If a check fails, nothing has been changed.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from affectlake.lake.store.cache import refuse_behind
 from affectlake.lake.store.versions import cache_folder
 
 ROOM_BYTES = 64 << 20
-"""Room that must be left on each disk for a version to be begun."""
+"""Free space, in bytes, that is required on each disk before a version is begun."""
 
-_GOES_ON = {"CHERRY_PICK_HEAD": "cherry-pick", "REVERT_HEAD": "revert"}
+_IN_PROGRESS = {"CHERRY_PICK_HEAD": "cherry-pick", "REVERT_HEAD": "revert"}
 _CANNOT_RESERVE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ENODEV)
 
 
 def prepare(root: Path, say: Callable[[str], None]) -> None:
-    """Go on after a writer that was cut off, and see that a version could be made and would lose nothing.
+    """Recover from an interrupted writer, and check that a version can be made and would lose nothing.
 
     Parameters
     ----------
     root : Path
         Root of the lake.
     say : callable
-        Takes one line for each thing that is finished.
+        Called with one line for each task that is finished.
 
     Raises
     ------
     LakeError
-        If a table was changed by hand, an older version is checked out that lacks collected rows, or for what
-        :func:`refuse_unpublishable` looks at.
+        If a table was changed by hand, an older version is checked out that lacks collected rows, or a check of
+        :func:`refuse_unpublishable` fails.
     """
     refuse_unpublishable(root)
     recover(root, say)
@@ -48,11 +48,11 @@ def prepare(root: Path, say: Callable[[str], None]) -> None:
 
 
 def refuse_unpublishable(root: Path) -> None:
-    """Raise :class:`LakeError` if a version could not be made of this folder, whatever its tables will be.
+    """Raise :class:`LakeError` if a version cannot be made of this folder, regardless of its tables.
 
-    Looked at are: the branch; picks and reverts that go on; secrets in ``.dvc/config``; that Git takes the files of a
-    version as they are, a commit signed with the user's name, and the move of branch and tag; that the folders that
-    are written to can be, and that there is room.
+    These are checked: the branch; picks and reverts in progress; secrets in ``.dvc/config``; that Git stores the files
+    of a version unaltered, makes a commit in the user's name, and moves branch and tag; that the folders are writable,
+    and that there is enough space.
     """
     branch_of(root)
     _refuse_half_done(root)
@@ -65,17 +65,17 @@ def refuse_unpublishable(root: Path) -> None:
 
 
 def _refuse_half_done(root: Path) -> None:
-    for name, doing in _GOES_ON.items():
+    for name, doing in _IN_PROGRESS.items():
         if git_path(root, name).exists():
             raise LakeError(
-                f"a {doing} goes on in {root}",
-                wanted="a branch with nothing half done",
+                f"a {doing} is in progress in {root}",
+                wanted="a branch without an unfinished operation",
                 todo=f"`git {doing} --continue` or `git {doing} --abort`, then do this again",
             )
 
 
 def _refuse_unwritable(root: Path, folder: Path, disks: set[int]) -> None:
-    """Raise :class:`LakeError` unless a file can be made in a folder; on a disk not among `disks`, one of some size."""
+    """Raise :class:`LakeError` unless a folder is writable and its disk, if not yet in `disks`, has space."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as probe:
@@ -85,12 +85,12 @@ def _refuse_unwritable(root: Path, folder: Path, disks: set[int]) -> None:
                 disks.add(disk)
     except OSError as error:
         if error.errno in _CANNOT_RESERVE:
-            return  # a file system that reserves no room: it was written to, and has to do
+            return  # a file system that cannot reserve space: being writable has to be enough
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise LakeError(
-                f"there is not enough room in {folder}",
+                f"there is not enough space in {folder}",
                 wanted=f"{ROOM_BYTES >> 20} MiB",
                 found=str(error),
-                todo="make room, then do this again",
+                todo="free some space, then do this again",
             ) from error
         raise LakeError(f"{root} cannot be written to", found=str(error), todo="check its permissions") from error

@@ -1,4 +1,4 @@
-"""SQL over the tables of a version, read where the cache keeps them. Nothing can be written or read beside them."""
+"""SQL over the tables of a version, read from the cache. Queries cannot read or write anything else."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # imported late: it takes longer than most queries do
     import pyarrow as pa
 
 _QUOTED = r"""[Ee]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|\$(\w*)\$.*?\$\2\$|--[^\n]*|/\*.*?\*/"""  # strings and comments
-# what is no table@version: strings, other quoted names and comments; then table@version, bare or in quotes
+# what is not table@version: strings, other quoted names and comments; then table@version, bare or in quotes
 _AT = re.compile(
     rf"""({_QUOTED})|"([A-Za-z_]\w*)@(\w+)"|("(?:[^"]|"")*")|\b([A-Za-z_]\w*)@(\w+)""",
     re.DOTALL,
@@ -30,11 +30,11 @@ _VALUES = _NUMBERS | {"boolean", "float", "double", "decimal", "varchar", "enum"
 _TIMES = {"date", "time", "timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns", "timestamp with time zone"}
 
 Words = Literal["nothing", "intervals", "times"]
-# the types of values that come as they are, for each choice of what comes in words; all when None
+# the types of values that are returned unchanged, for each choice of what is converted to text; all if None
 _PLAIN: dict[Words, frozenset[str] | None] = {
     "nothing": None, "intervals": frozenset(_VALUES | _TIMES), "times": frozenset(_VALUES),
 }  # fmt: skip
-# functions of DuckDB that take an address in memory, or SQL in a string in which such a one could hide
+# functions of DuckDB that accept an address in memory, or SQL in a string that could call them
 _UNSAFE = re.compile(
     r"""\b(arrow_scan\w*|pandas_scan|python_map_function|query|query_table|json_execute_serialized_sql|write_log)"?\s*\(""",
     re.IGNORECASE,
@@ -42,7 +42,7 @@ _UNSAFE = re.compile(
 
 
 class Connected(NamedTuple):
-    """A closed connection, the query as DuckDB wants it, the tables there are, and why one's files cannot be read."""
+    """A closed connection, the query for DuckDB, the existing tables, and errors of tables that cannot be read."""
 
     connection: duckdb.DuckDBPyConnection
     sql: str
@@ -65,14 +65,14 @@ def connect(root: Path, at: str | Version, sql: str) -> Connected:
     Returns
     -------
     Connected
-        The connection, with external access off but for the files of these tables, and its configuration locked; the
+        The connection, with external access off except for the files of these tables, and its configuration locked; the
         query with ``table@version`` quoted.
     """
     named: dict[str, set[str]] = {}
     for match in _AT.finditer(sql):
         if match[4] or match[7]:
             named.setdefault(match[4] or match[7], set()).add((match[3] or match[6]).lower())
-    # a table cannot be named without its name: words in strings and comments are taken for names as well
+    # words in strings and comments count as names of tables too: that is always enough
     plain = _AT.sub(lambda match: match[0] if match[1] or match[5] else " ", sql).lower()
     versions = [Named(resolve(root, at), "", frozenset(_WORD.findall(plain)))]
     versions += [Named(resolve(root, name), f"@{name}", frozenset(words)) for name, words in named.items()]
@@ -98,8 +98,8 @@ def query(root: Path, sql: str, at: str | Version = "", *, words_for: Words = "n
     at : str or Version
         The version that plain table names mean; the latest when empty.
     words_for : {"nothing", "intervals", "times"}
-        Which values come in DuckDB's words: none; those that Arrow or Parquet cannot hold, such as intervals; or
-        dates and times too, of which Python cannot hold all.
+        Which values are converted to text by DuckDB: none; those that Arrow or Parquet cannot store, such as intervals;
+        or also dates and times, as Python cannot represent all of them.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def query(root: Path, sql: str, at: str | Version = "", *, words_for: Words = "n
     Raises
     ------
     QueryError
-        If the SQL is not one SELECT, or cannot be answered; an unknown table is answered with the nearest name.
+        If the SQL is not one SELECT, or cannot be answered; for an unknown table, the error suggests the nearest name.
     """
     with _asked(root, sql, at) as (connection, ready):
         found = connection.sql(ready)
@@ -118,7 +118,7 @@ def query(root: Path, sql: str, at: str | Version = "", *, words_for: Words = "n
 
 
 def stream(root: Path, sql: str, at: str | Version = "", *, limit: int = -1) -> duckdb.DuckDBPyConnection:
-    """Start to answer one SELECT as :func:`query` does, with words for times; all rows, or the first `limit`.
+    """Start to answer one SELECT as :func:`query` does, with times as text; all rows, or the first `limit`.
 
     Returns
     -------
@@ -134,7 +134,7 @@ def stream(root: Path, sql: str, at: str | Version = "", *, limit: int = -1) -> 
 
 
 def _worded(statement: str, columns: Sequence[str], kinds: Sequence[Any], plain: frozenset[str] | None) -> str:
-    """Return `statement` with the values cast to text that are not `plain`; nothing where all are."""
+    """Return `statement` with values that are not `plain` cast to text; an empty string if all are plain."""
     casts = [_holdable(kind, plain) if plain else "" for kind in kinds]
     if not any(casts):
         return ""
@@ -147,13 +147,13 @@ def _worded(statement: str, columns: Sequence[str], kinds: Sequence[Any], plain:
 
 
 def _unended(statement: str) -> str:
-    """Return one statement without the semicolon that ends it and what comes after."""
+    """Return one statement without its final semicolon and the text after it."""
     end = next((match.start() for match in _END.finditer(statement) if match[1] is None), len(statement))
     return statement[:end]
 
 
 def _holdable(kind: Any, plain: frozenset[str]) -> str:
-    """Return the type, in SQL, that `kind` is to be cast to: text in place of what is not `plain`; else nothing."""
+    """Return the type, in SQL, that `kind` is to be cast to (text if it is not `plain`); empty if it is not cast."""
     if kind.id in plain:
         return ""
     if kind.id not in ("list", "array", "map", "struct"):
@@ -206,10 +206,10 @@ class Reader:
 
 @contextmanager
 def _asked(root: Path, sql: str, at: str | Version) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
-    """Yield a closed connection and the query for it, seen to be one SELECT; give what DuckDB says as QueryError."""
+    """Yield a closed connection and its query, checked to be one SELECT; convert errors of DuckDB to QueryError."""
     unsafe = _UNSAFE.search(sql)
     if unsafe:
-        raise QueryError(f"{unsafe[1]}() is closed to queries", todo="name tables, such as choices or choices@v1")
+        raise QueryError(f"{unsafe[1]}() is not allowed in queries", todo="name tables, such as choices or choices@v1")
     with _answering(connect(root, at, sql)) as ready:
         yield ready
 
@@ -221,9 +221,9 @@ def _answering(connected: Connected) -> Iterator[tuple[duckdb.DuckDBPyConnection
         statements = connection.extract_statements(ready)
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             raise QueryError(
-                "a query is one SELECT",
+                "a query must be one SELECT",
                 found=", ".join(str(s.type).rpartition(".")[2] for s in statements) or "nothing",
-                todo="ask one question at a time; tables are changed by `affectlake run`",
+                todo="pass one SELECT; tables are only changed by `affectlake run`",
             )
         yield connection, statements[0].query
     except duckdb.CatalogException as error:
@@ -239,7 +239,7 @@ def _answering(connected: Connected) -> Iterator[tuple[duckdb.DuckDBPyConnection
 
 
 def tuples(found: duckdb.DuckDBPyConnection, n_rows: int = 10_000) -> Iterator[list[tuple[Any, ...]]]:
-    """Compute the rows of :func:`stream` piece by piece, at most `n_rows` at a time, as Python's own values.
+    """Compute the rows of :func:`stream` in batches of at most `n_rows`, as Python values.
 
     Raises
     ------
@@ -254,7 +254,7 @@ def tuples(found: duckdb.DuckDBPyConnection, n_rows: int = 10_000) -> Iterator[l
 
 
 def names(found: duckdb.DuckDBPyConnection) -> list[str]:
-    """Return the names of the columns of :func:`stream`; those of one name are told apart (``x``, ``x_1``)."""
+    """Return the names of the columns of :func:`stream`; duplicate names are numbered (``x``, ``x_1``)."""
     return _apart([column[0] for column in found.description])
 
 
@@ -267,10 +267,10 @@ def _apart(given: Sequence[str]) -> list[str]:
 
 
 def batches(rows: duckdb.DuckDBPyRelation, n_rows: int = 100_000) -> Iterator[pa.RecordBatch]:
-    """Compute `rows` piece by piece, at most `n_rows` at a time; the first piece may be empty, but has the schema.
+    """Compute `rows` in batches of at most `n_rows`; the first batch may be empty, but has the schema.
 
-    Columns of one name are told apart (``x``, ``x_1``); whole numbers of 128 bits, as sums are, become 64 bits
-    where they fit.
+    Duplicate column names are numbered (``x``, ``x_1``); 128-bit integers, such as sums, become 64 bits
+    if they fit.
 
     Raises
     ------
@@ -289,7 +289,7 @@ def batches(rows: duckdb.DuckDBPyRelation, n_rows: int = 100_000) -> Iterator[pa
             # Arrow's casts are imported with the first one
             cast = [column if column.type == field.type else column.cast(field.type) for column, field in columns]
             yield pa.RecordBatch.from_arrays(cast, schema=schema)
-    except (duckdb.Error, pa.ArrowInvalid, OSError) as error:  # OSError: how Arrow passes on what DuckDB says
+    except (duckdb.Error, pa.ArrowInvalid, OSError) as error:  # OSError: how Arrow passes on errors of DuckDB
         raise QueryError("the query cannot be answered", found=str(error)) from error
 
 

@@ -1,6 +1,6 @@
-"""A lake as a repository: making one, locking it, and making a version.
+"""A lake as a repository: create one, lock it, and publish a version.
 
-A version appears in one step: the commit is built aside, then one Git transaction moves the branch and creates the
+A version is published atomically: the commit is built first, then one Git transaction moves the branch and creates the
 version's tag. A crash before it leaves the old version, a crash after it the new one.
 """
 
@@ -16,14 +16,14 @@ from affectlake.errors import LakeError
 from affectlake.lake.files import layout
 from affectlake.lake.files.git import UNSHALLOW, branch_of, git, git_or_none, identity, is_shallow
 from affectlake.lake.files.outputs import Output
-from affectlake.lake.store.cache import refuse_behind, secure
+from affectlake.lake.store.cache import ensure_intact, refuse_behind
 from affectlake.lake.store.dvc_secrets import refuse_secrets
 from affectlake.lake.store.dvc_stages import dvc_repository, sort_lock
 from affectlake.lake.store.git_filters import refuse_altered
 from affectlake.lake.store.lake_format import write_format
 from affectlake.lake.store.merges import refuse_unjoined
 from affectlake.lake.store.pinning import NOTHING, Pinned
-from affectlake.lake.store.root import find as find  # noqa: PLC0414 (those who write ask for it here)
+from affectlake.lake.store.root import find as find  # noqa: PLC0414 (part of this interface)
 from affectlake.lake.store.step_versions import changed_steps
 from affectlake.lake.store.tags import TAGS, next_name
 from affectlake.lake.store.tracked import tracked
@@ -40,7 +40,7 @@ from affectlake.lake.store.versions import (
 from affectlake.process.code_version import code_version
 from affectlake.process.file_lock import file_lock
 
-# what a version's commit holds; the tables themselves are in DVC's cache, named by dvc.lock
+# the files in a version's commit; the tables themselves are in DVC's cache, by their hashes in dvc.lock
 TRACKED = (
     layout.PARAMS,
     layout.PIPELINE,
@@ -92,29 +92,29 @@ table, change its inputs or parameters and run `affectlake run`.
 
 
 def init(root: Path, params: str) -> None:
-    """Make the empty folder `root` a lake whose ``params.yaml`` holds the text `params`.
+    """Create a lake in the empty folder `root`, with `params` as the text of its ``params.yaml``.
 
     Raises
     ------
     LakeError
-        If `root` holds files already.
+        If `root` is not empty.
     """
     if root.exists() and any(root.iterdir()):
-        raise LakeError(f"{root} is not empty", todo="name a new folder, or an empty one")
+        raise LakeError(f"{root} is not empty", todo="name a new or empty folder")
     root.mkdir(parents=True, exist_ok=True)
-    files = {"GIT_DEFAULT_REF_FORMAT": "files"}  # what DVC reads, as SHA-1
+    files = {"GIT_DEFAULT_REF_FORMAT": "files"}  # DVC can read only these, and SHA-1
     git(root, "init", "--quiet", "--initial-branch=main", "--object-format=sha1", env=files)
     (root / layout.PARAMS).write_text(params, encoding="utf-8")
     adopt(root)
 
 
 def adopt(root: Path) -> None:
-    """Give a Git repository what a lake needs besides its ``params.yaml``: DVC, ignore rules and ``storage/``.
+    """Add to a Git repository what a lake needs besides ``params.yaml``: DVC, ignore rules and ``storage/``.
 
     Raises
     ------
     LakeError
-        If DVC cannot work with a repository of its kind.
+        If DVC does not support the repository's object format.
     """
     hashes = git(root, "rev-parse", "--show-object-format").strip()
     if hashes != "sha1":
@@ -122,7 +122,7 @@ def adopt(root: Path) -> None:
             f"{root} is a Git repository that DVC cannot read",
             wanted="SHA-1 as its object format",
             found=hashes,
-            todo="make a lake in a folder of its own: `affectlake init DIR`",
+            todo="make a lake in a separate folder: `affectlake init DIR`",
         )
     with dvc_repository(root, init=True):
         (root / ".dvc" / "config").write_text(DVC_CONFIG, encoding="utf-8")
@@ -141,23 +141,23 @@ def adopt(root: Path) -> None:
 def writing(
     root: Path, what: str, *, wait_s: float = 0.0, say: Callable[[str], None] = lambda _line: None
 ) -> Iterator[None]:
-    """Hold the lake's writer lock. The kernel takes it from a holder that dies, so a dead one holds nothing.
+    """Hold the lake's writer lock. The kernel releases it when the process ends, also after a crash.
 
     Parameters
     ----------
     root : Path
         Root of the lake.
     what : str
-        What the holder is doing, for the other's message.
+        What the holder is doing, for the messages of others.
     wait_s : float
         How long to wait for another holder, in seconds; may be infinite.
     say : callable
-        Takes a line that names the holder that is waited for, whenever there is another.
+        Called with a line that names the holder, whenever there is a new one to wait for.
 
     Raises
     ------
     LakeError
-        If another still holds it after `wait_s`; the message names it.
+        If another process still holds it after `wait_s`; the message names it.
     """
     busy = f"{root} is being written to"
     with file_lock(root / layout.WRITER_LOCK, what, busy=busy, todo="wait until it has ended", wait_s=wait_s, say=say):
@@ -165,21 +165,21 @@ def writing(
 
 
 def publish(root: Path, say: Callable[[str], None] = lambda _line: None, pinned: Pinned = NOTHING) -> Version | None:
-    """Make the working ``params.yaml``, ``dvc.yaml`` and ``dvc.lock`` the next version.
+    """Publish the working ``params.yaml``, ``dvc.yaml`` and ``dvc.lock`` as the next version.
 
     Parameters
     ----------
     root : Path
         Root of the lake.
     say : callable
-        Takes a line if the version stands and something else is left to do.
+        Called with a line if the version was made and something else remains to be done.
     pinned : mapping of Path to bytes
-        What the version holds of these files instead of what they contain by now: what its tables were made with.
+        Contents of these files in the version, in place of the current ones: those that its tables were made with.
 
     Returns
     -------
     Version or None
-        The new version, or None if nothing changed since the last one.
+        The new version; None if nothing changed since the last one.
 
     Raises
     ------
@@ -195,10 +195,10 @@ def publish(root: Path, say: Callable[[str], None] = lambda _line: None, pinned:
 
 
 def publish_collected(root: Path, say: Callable[[str], None] = lambda _line: None) -> Version | None:
-    """Make what was collected, and no parameters and no table that a step made, part of the next version.
+    """Publish collected rows only, without parameters and tables made by steps, as the next version.
 
-    Those are the last commit's: an edit that nobody has run, or a run that was cut off, is not published by the way.
-    Where there is no commit yet, all that the folder holds is.
+    These are taken from the last commit, so that an edit that was not run, or an interrupted run, is not published.
+    If there is no commit yet, everything in the folder is published.
 
     Parameters
     ----------
@@ -221,7 +221,7 @@ def publish_collected(root: Path, say: Callable[[str], None] = lambda _line: Non
 
 
 def _publish(root: Path, paths: list[str], pinned: Pinned, say: Callable[[str], None]) -> Version | None:
-    """Make the last commit with `paths` as they are in the folder, and the `pinned` contents, the next version."""
+    """Publish the last commit, with `paths` as in the folder and the `pinned` contents, as the next version."""
     branch, before = branch_of(root), _head(root)
     known = list_versions(root)
     _refuse_cut_history(root, known, before)
@@ -235,12 +235,12 @@ def _publish(root: Path, paths: list[str], pinned: Pinned, say: Callable[[str], 
     try:
         git(root, "reset", "--quiet", "HEAD", "--", *dict.fromkeys([*paths, *map(str, pinned)]))
     except LakeError as error:
-        say(f"{name} stands, but Git's index is behind it ({error.summary}); `git reset` brings it up to date")
+        say(f"{name} was published, but Git's index could not be updated ({error.summary}); `git reset` updates it")
     return resolve(root, name)
 
 
 def rehearse(root: Path) -> None:
-    """Do all that Git does when a version is made, but for the move of the branch.
+    """Do everything that publishing does in Git, except for moving the branch.
 
     Raises
     ------
@@ -256,12 +256,12 @@ def rehearse(root: Path) -> None:
 
 
 def _head(root: Path) -> str:
-    """Return the last commit of the branch; an empty string if it has none."""
+    """Return the last commit of the branch; an empty string if there is no commit."""
     return git_or_none(root, "rev-parse", "--verify", "--quiet", "HEAD") or ""
 
 
 def _refuse_cut_history(root: Path, known: list[Version], before: str) -> None:
-    """Raise :class:`LakeError` in a shallow clone without versions: the next one would be called as the first."""
+    """Raise :class:`LakeError` in a shallow clone without versions: the next one would be named as the first."""
     if before and not known and is_shallow(root):
         raise LakeError(f"the versions of {root} are not known", found="a shallow clone without tags", todo=UNSHALLOW)
 
@@ -272,7 +272,7 @@ def _commit(root: Path, tree: str, before: str, message: str) -> str:
 
 
 def _move(branch: str, before: str, name: str, commit: str, end: Literal["commit", "abort"]) -> str:
-    """Return the transaction by which the branch moves on and the version gets its tag, up to its end."""
+    """Return the transaction that moves the branch and creates the version's tag, ended by `end`."""
     nothing = "0" * len(commit)
     return f"start\nupdate {branch} {commit} {before or nothing}\ncreate {TAGS}{name} {commit}\nprepare\n{end}\n"
 
@@ -287,12 +287,12 @@ def _tree(root: Path, before: str, paths: list[str], pinned: Pinned) -> str:
     Raises
     ------
     LakeError
-        If Git would keep something else than the bytes of the files.
+        If Git would store anything other than the bytes of the files.
     """
     added = [path for path in paths if Path(path) not in pinned]
     with tempfile.TemporaryDirectory() as folder:
         env = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
-        whole = ("-c", "core.sparseCheckout=false")  # also what a sparse checkout leaves out of the folder
+        whole = ("-c", "core.sparseCheckout=false")  # include files that a sparse checkout leaves out
         if before:
             git(root, *whole, "read-tree", before, env=env)
         if added:
@@ -306,28 +306,28 @@ def _tree(root: Path, before: str, paths: list[str], pinned: Pinned) -> str:
 
 
 def _changes(manifest: Manifest, old: Manifest | None) -> Iterator[tuple[Output, list[File], list[File]]]:
-    """Yield each output that the old version had otherwise or not at all, with its files then and now.
+    """Yield each output that is new or changed since the old version, with its files then and now.
 
-    Its objects are made sure of first, those that the old version had excepted.
+    Its objects are verified first, except for those that are in the old version.
     """
     for output, digest in sorted(manifest.digests.items()):
         before = old.digests.get(output) if old else None
         if digest != before:
             had = old.files(output) if old and before else []
-            secure(manifest.root, output, digest, {file.md5 for file in had})
+            ensure_intact(manifest.root, output, digest, {file.md5 for file in had})
             yield output, had, manifest.files(output)
 
 
 def describe(name: str, manifest: Manifest, old: Manifest | None, how: str = "") -> str:
-    """Return the message of a version's commit: what changed since `old`; its new objects are made sure of."""
-    import pyarrow.parquet as pq  # late: looking at versions is quick without it
+    """Return the message of a version's commit: what changed since `old`. Its new objects are verified."""
+    import pyarrow.parquet as pq  # imported late: slow, and not needed to read versions
 
     lines = []
     for output, before, now in _changes(manifest, old):
         rows = {file.md5: pq.read_metadata(file.cached).num_rows for file in (*before, *now)}
         n_before, n_now = (sum(rows[file.md5] for file in files) for files in (before, now))
         same = before and n_now == n_before
-        words = f"made anew ({n_now:,} rows)" if same else f"{n_now - n_before:+,} rows ({n_now:,})"
+        words = f"rebuilt ({n_now:,} rows)" if same else f"{n_now - n_before:+,} rows ({n_now:,})"
         lines.append(f"  {output}: {words}")
     lines += [f"  {output}: removed" for output in sorted(set(old.digests if old else ()) - set(manifest.digests))]
     others, known = tracked(manifest), tracked(old) if old else {}

@@ -1,7 +1,7 @@
-"""Bringing the folder back to the latest version from whatever state it is in. What is in no version is kept aside.
+"""Restore the folder to the latest version from any state. Unpublished work is moved to quarantine.
 
-The remedy that always leads on: after the checkout of an older version and an edit of its parameters, after a run or a
-checkout that was cut off, after tables were changed by hand, at a detached commit.
+This works after the checkout of an older version and an edit of its parameters, after an interrupted run or checkout,
+after tables were changed by hand, and at a detached commit.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from affectlake.lake.store.versions import Version, blobs, list_versions, resolv
 
 
 class Restored(NamedTuple):
-    """What a restoration did.
+    """Result of a restoration.
 
     Attributes
     ----------
     version : Version
-        The version that the folder holds now.
+        The version that the folder has now.
     aside : Path or None
-        The folder that has what was in no version; None if there was no such thing.
+        The folder with unpublished work; None if there was no such work.
     kept : list of str
-        Paths within the lake of the files that lie there.
+        Paths, within the lake, of the files in that folder.
     branch : str
-        The branch that Git was put back to; empty if it was on one.
+        The branch that Git was switched to; empty if it was on a branch.
     """
 
     version: Version
@@ -43,21 +43,21 @@ class Restored(NamedTuple):
 
 
 def restore(root: Path, say: Callable[[str], None]) -> Restored:
-    """Make the folder hold the latest version, and keep aside what no version has; the caller holds the writer lock.
+    """Restore the latest version, and move unpublished work to quarantine; the caller holds the writer lock.
 
     Parameters
     ----------
     root : Path
         Root of the lake.
     say : callable
-        Takes one line when files have been put aside.
+        Called with one line if files were moved to quarantine.
 
     Raises
     ------
     VersionError
         If there is no version, or a file of the latest one is missing or damaged; nothing is changed then.
     LakeError
-        If Git merged another lake's history into this one, or cannot go back to a branch.
+        If Git merged another lake's history into this one, or cannot switch to a branch.
     """
     refuse_unjoined(root)
     latest = _latest(root)
@@ -72,7 +72,7 @@ def restore(root: Path, say: Callable[[str], None]) -> Restored:
 
 
 def _latest(root: Path) -> Version:
-    """Return the latest version of the branch's history, or of all where there is none: another lake's may be later."""
+    """Return the latest version in the branch's history, else of all: another lake's may be later."""
     if git_or_none(root, "symbolic-ref", "--quiet", "HEAD") is None:
         return resolve(root)
     head = git_or_none(root, "rev-parse", "--verify", "--quiet", "HEAD") or ""
@@ -83,7 +83,7 @@ def _latest(root: Path) -> Version:
 
 
 def _edited_state(root: Path) -> list[str]:
-    """Return the files of the lake's state whose content is in no version and not in the last commit."""
+    """Return the files of the lake's state whose content is not in any version or in the last commit."""
     commits = [version.commit for version in list_versions(root)]
     head = git_or_none(root, "rev-parse", "--verify", "--quiet", "HEAD")
     known = {
@@ -95,13 +95,13 @@ def _edited_state(root: Path) -> list[str]:
 
 
 def _back_to_branch(root: Path, latest: Version) -> str:
-    """Put Git back to the branch that holds the latest version, if it is on none; return the branch's name."""
+    """Switch to the branch that has the latest version, if Git is not on a branch; return the branch's name."""
     if git_or_none(root, "symbolic-ref", "--quiet", "HEAD") is not None:
         return ""
     holding = git(root, "for-each-ref", "--format=%(refname:short)", "--contains", latest.commit, "refs/heads").split()
     if not holding:
         raise LakeError(
-            f"{root} is at a detached commit, and no branch holds {latest.name}",
+            f"{root} is at a detached commit, and no branch has {latest.name}",
             todo=f"make one: `git switch -c restored {latest.commit[:12]}`, then `affectlake restore`",
         )
     branch = "main" if "main" in holding else holding[0]

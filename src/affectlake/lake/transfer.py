@@ -1,7 +1,7 @@
-"""Versions to and from elsewhere: their files through DVC remotes, their commits and tags through Git remotes.
+"""Push and pull versions: their files through DVC remotes, their commits and tags through Git remotes.
 
-A version is announced (its tag pushed) only after its files are in the DVC remote, and taken as come (its tag fetched
-into place) only after its files are in the cache, whole. Both go on where they were cut off.
+The tag of a version is pushed only after its files are in the DVC remote, and created here only after its files are in
+the cache and verified. Both continue where they were interrupted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from affectlake.lake.advance import advance, finish_advance, is_ancestor, refuse
 from affectlake.lake.files.checksums import State, examine
 from affectlake.lake.files.git import UNSHALLOW, branch_of, git, is_shallow
 from affectlake.lake.fsck import Users, users, verify
-from affectlake.lake.recovery import sweep
+from affectlake.lake.recovery import remove_unfinished
 from affectlake.lake.store.lake_format import refuse_newer_at
 from affectlake.lake.store.merges import refuse_merging
 from affectlake.lake.store.remotes import Remote, open_remote
@@ -24,41 +24,41 @@ from affectlake.lake.store.versions import Version, cache_folder, cached_object,
 
 _INCOMING = "refs/affectlake/incoming/"
 _PER_ROUND = 32
-_JOIN = "unite the two with `affectlake join origin`: no answer and no version is lost"
+_JOIN = "join the two with `affectlake join origin`, which keeps the answers and versions of both"
 
 Say = Callable[[str], None]
 
 
 def _quiet(_: str) -> None:
-    """Say nothing."""
+    """Discard a line of progress."""
 
 
 class Moved(NamedTuple):
-    """What went or came: files through DVC, names of versions through Git (empty when there is no Git remote)."""
+    """Number of files sent or fetched by DVC, and names of versions by Git (empty if there is no Git remote)."""
 
     n_files: int
     versions: list[str]
 
 
 def push(root: Path, versions: list[Version], remote: str = "", say: Say = _quiet) -> Moved:
-    """Send the files of `versions` to a DVC remote, then announce them to the Git remote ``origin``, if there is one.
+    """Send the files of `versions` to a DVC remote, then their tags to the Git remote ``origin``, if there is one.
 
     Parameters
     ----------
     root : Path
         Root of the lake.
     versions : list of Version
-        Which versions; all files of their tables must be in the cache, whole. Outputs of a user's own stages go along,
-        as far as the cache has them.
+        The versions; all files of their tables must be intact in the cache. Outputs of user-defined stages are sent
+        too, as far as the cache has them.
     remote : str
-        Name of the DVC remote; the default one when empty.
+        Name of the DVC remote; the default remote if empty.
     say : callable
-        Takes one line of progress.
+        Called with one line of progress.
 
     Raises
     ------
     LakeError
-        If the remote takes not all files; nothing is announced then. Running again goes on where it stopped.
+        If not all files reach the remote; no tag is pushed then. Running again continues where it stopped.
     """
     to_origin = has_origin(root)
     branch = branch_of(root) if to_origin else ""
@@ -66,19 +66,19 @@ def push(root: Path, versions: list[Version], remote: str = "", say: Say = _quie
     wanted = users(root, versions)
     absent = [md5 for md5, use in wanted.items() if not use.is_table and examine(cached_object(root, md5), md5)]
     if absent:
-        say(f"{_not_tables(wanted, absent)} not whole in the cache, and stay here")
+        say(f"{_not_tables(wanted, absent)} not intact in the cache and were not sent")
     n_files = _send(root, open_remote(root, remote), [md5 for md5 in wanted if md5 not in set(absent)], say)
     if not to_origin:
         return Moved(n_files, [])
     try:
-        there = announced(root)  # whoever tags a version again by an object of its own names the same commit
+        there = announced(root)  # a version tagged again by an annotated tag has the same commit
         new = [f"{TAGS}{v.name}" for v in versions if there.get(v.name) != v.commit]
         git(root, "push", "--quiet", "--atomic", "origin", branch, *new)
     except LakeError as error:
         raise LakeError(
-            "the files are in the remote, but origin did not take the versions",
+            "the files are in the remote, but origin refused the versions",
             found=error.found,
-            todo="if origin has gone on, take what it has with `affectlake join origin`; then push again",
+            todo="if origin has newer versions, join them with `affectlake join origin`; then push again",
         ) from error
     return Moved(n_files, [v.name for v in versions])
 
@@ -86,17 +86,17 @@ def push(root: Path, versions: list[Version], remote: str = "", say: Say = _quie
 def _not_tables(wanted: dict[str, Users], md5s: list[str]) -> str:
     paths = sorted({wanted[md5].path for md5 in md5s})
     more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
-    return f"{', '.join(paths[:3])}{more}, of stages of your own: {len(md5s)} files are"
+    return f"{', '.join(paths[:3])}{more}, of user-defined stages: {len(md5s)} files are"
 
 
 def _send(root: Path, away: Remote, md5s: list[str], say: Say) -> int:
-    """Send what the remote lacks or has in another size; return how many, after seeing that all have arrived."""
+    """Send objects that the remote lacks or has in another size; check that all arrived and return their number."""
     local = {md5: cached_object(root, md5) for md5 in md5s}
     sizes = {md5: path.stat().st_size for md5, path in local.items()}
     try:
         there = away.sizes(md5s)
         lacking = [md5 for md5 in md5s if there.get(md5) != sizes[md5]]
-        # listings last: what a remote's listing names, it has
+        # listings last: a remote with a listing has all of its files
         lacking.sort(key=lambda md5: md5.endswith(".dir"))
         for start in range(0, len(lacking), _PER_ROUND):
             away.send({md5: local[md5] for md5 in lacking[start : start + _PER_ROUND]})
@@ -104,35 +104,35 @@ def _send(root: Path, away: Remote, md5s: list[str], say: Say) -> int:
         there = away.sizes(lacking)
     except LakeError as error:
         raise LakeError(
-            "not all files reached the remote; no version was announced",
+            "not all files reached the remote; no version was pushed",
             found=f"{error.summary}: {error.found}",
-            todo=f"{error.todo}; then `affectlake push` again: it sends what is missing",
+            todo=f"{error.todo}; then run `affectlake push` again: it sends the missing files",
         ) from error
     short = [md5 for md5 in lacking if there.get(md5) != sizes[md5]]
     if short:
         raise LakeError(
-            "not all files reached the remote; no version was announced",
+            "not all files reached the remote; no version was pushed",
             found=", ".join(f"{md5}: {there.get(md5, 'no')} of {sizes[md5]} bytes" for md5 in short[:5]),
-            todo="run `affectlake push` again: it sends what is missing",
+            todo="run `affectlake push` again: it sends the missing files",
         )
     return len(lacking)
 
 
 def pull(root: Path, remote: str = "", say: Say = _quiet) -> Moved:
-    """Bring the versions that the Git remote ``origin`` announces, and the files of every version, into this lake.
+    """Fetch the versions of the Git remote ``origin``, and the files of every version, into this lake.
 
-    A folder that held the last version's tables then holds those of the newest.
+    A folder that had the last version's tables then has those of the newest.
 
     Raises
     ------
     LakeError
-        If this lake and the remote each have versions that the other has not, if the folder holds unpublished work,
+        If this lake and the remote each have versions that the other lacks, if the folder has unpublished work,
         or if the versions were made by a newer affectlake.
     VersionError
-        If the DVC remote lacks a file of a version's tables or has other bytes, or the version names what is not a
-        table; that version's name is not taken then.
+        If the DVC remote lacks a file of a version's tables or has other bytes, or an output of the version is not a
+        table; that version's tag is not created then.
     """
-    sweep(root)
+    remove_unfinished(root)
     finish_advance(root, say)
     refuse_merging(root)
     incoming = _fetch(root)
@@ -144,9 +144,9 @@ def pull(root: Path, remote: str = "", say: Say = _quiet) -> Moved:
         return Moved(0, [])
     away = open_remote(root, remote)
     cache_folder(root).mkdir(mode=0o700, parents=True, exist_ok=True)
-    first = users(root, wanted)  # listings, and the files of those that were here
+    first = users(root, wanted)  # listings, and the files of listings that were here
     n_files = take(root, first, away, say)
-    # what a table needs is asked for again where it came only as something else, which may be missing
+    # objects of tables are fetched again if the first attempt was for another output, which may be missing
     tried = {md5 for md5, use in first.items() if use.is_table}
     rest = {md5: use for md5, use in users(root, wanted).items() if md5 not in tried}
     n_files += take(root, {md5: use for md5, use in rest.items() if use.is_table or md5 not in first}, away, say)
@@ -156,21 +156,21 @@ def pull(root: Path, remote: str = "", say: Say = _quiet) -> Moved:
 
 
 def take(root: Path, wanted: dict[str, Users], away: Remote, say: Say) -> int:
-    """Bring objects into the cache, whole; one that came with other bytes does not stay."""
+    """Fetch objects into the cache and verify them; objects with other bytes are not kept."""
     lacking = [md5 for md5 in wanted if examine(cached_object(root, md5), md5)]
     bad: dict[str, State] = {}
     for start in range(0, len(lacking), _PER_ROUND):
         came = away.fetch({md5: cached_object(root, md5) for md5 in lacking[start : start + _PER_ROUND]})
         bad |= {md5: state for md5, state in came.items() if state}
-        say(f"{min(start + _PER_ROUND, len(lacking)) - len(bad)} of {len(lacking)} files came")
+        say(f"{min(start + _PER_ROUND, len(lacking)) - len(bad)} of {len(lacking)} files fetched")
     theirs = [md5 for md5 in bad if not wanted[md5].is_table]
-    if theirs:  # made by stages of somebody's own, who may not have had them either
-        say(f"{_not_tables(wanted, theirs)} not in the remote {away.name}, whole")
+    if theirs:  # of user-defined stages, perhaps never pushed
+        say(f"{_not_tables(wanted, theirs)} missing or damaged in the remote {away.name}")
         bad = {md5: state for md5, state in bad.items() if md5 not in theirs}
     if bad:
         lines = [f"{', '.join(wanted[md5].versions)} {wanted[md5].path}: {bad[md5]} ({md5})" for md5 in list(bad)[:5]]
         raise VersionError(
-            f"{len(bad)} of {len(lacking)} files did not come from the remote {away.name} as they were published",
+            f"{len(bad)} of {len(lacking)} files could not be fetched intact from the remote {away.name}",
             found="\n         ".join(lines),
             todo="ask whoever pushed to run `affectlake fsck --repair` and push again, then pull again",
         )
@@ -178,14 +178,14 @@ def take(root: Path, wanted: dict[str, Users], away: Remote, say: Say) -> int:
 
 
 def _fetch(root: Path) -> list[Version]:
-    """Fetch the versions this lake does not have under a name of their own; refuse if the histories part."""
+    """Fetch the commits of versions that this lake does not have; raise if the histories have diverged."""
     have = {v.name: v.commit for v in list_versions(root)}
     there = announced(root)
-    parted = [name for name in sorted(there, key=number) if have.get(name, there[name]) != there[name]]
-    if parted:
+    conflicting = [name for name in sorted(there, key=number) if have.get(name, there[name]) != there[name]]
+    if conflicting:
         raise LakeError(
-            f"{parted[0]} is another version here than at the remote",
-            found=f"{have[parted[0]][:10]} here, {there[parted[0]][:10]} there",
+            f"{conflicting[0]} is not the same version here and in the remote",
+            found=f"{have[conflicting[0]][:10]} here, {there[conflicting[0]][:10]} there",
             todo=_JOIN,
         )
     new = there.keys() - have.keys()
@@ -196,7 +196,7 @@ def _fetch(root: Path) -> list[Version]:
 
 
 def _refuse_unready(root: Path, newest: Version) -> None:
-    """Raise :class:`LakeError` unless the branch can move on to `newest` and nothing in the folder is lost by it."""
+    """Raise :class:`LakeError` unless the branch can move to `newest` without losing anything in the folder."""
     branch = branch_of(root)
     head = git(root, "rev-parse", "HEAD").strip()
     if is_ancestor(root, newest.commit, head):
@@ -204,13 +204,13 @@ def _refuse_unready(root: Path, newest: Version) -> None:
     if not is_ancestor(root, head, newest.commit):
         if is_shallow(root):
             raise LakeError(
-                f"whether {branch.removeprefix('refs/heads/')} leads to {newest.name} cannot be told",
+                f"it is unknown whether {newest.name} contains {branch.removeprefix('refs/heads/')}",
                 found="a shallow clone",
                 todo=UNSHALLOW,
             )
         raise LakeError(
-            f"this lake and the remote have each gone on: {branch.removeprefix('refs/heads/')} does not lead to "
-            f"{newest.name}",
+            f"this lake and the remote have diverged: {newest.name} does not contain "
+            f"{branch.removeprefix('refs/heads/')}",
             todo=_JOIN,
         )
     refuse_unready(root)
@@ -218,7 +218,7 @@ def _refuse_unready(root: Path, newest: Version) -> None:
 
 
 def _advance(root: Path, incoming: list[Version], say: Say) -> None:
-    """Take the names of `incoming`, and move branch and folder on to the newest, unless the branch is there."""
+    """Create the tags of `incoming`, and advance branch and folder to the newest unless the branch has it."""
     newest = incoming[-1]
     head = git(root, "rev-parse", "HEAD").strip()
     moves = "".join(f"update {TAGS}{v.name} {v.commit}\ndelete {_INCOMING}{v.name}\n" for v in incoming)

@@ -1,1 +1,1 @@
-"""Files, paths, names, checksums and Git. Nothing here knows what a table is."""
+"""Files, paths, names, checksums and Git. Nothing about tables belongs here."""

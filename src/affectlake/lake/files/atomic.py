@@ -1,4 +1,4 @@
-"""Single files put in place: whole, flushed to the disk, read-only where they are tracked."""
+"""Atomic writes of single files: complete, flushed to disk, read-only where DVC tracks them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ UNFINISHED = ".new-"  # in the name of a file that is still being written
 
 
 def clone(source: Path, target: Path) -> None:
-    """Copy a file, sharing its blocks where the file system can; the copy is flushed and read-only.
+    """Copy a file, sharing its blocks where the file system supports it; the copy is flushed and read-only.
 
-    Never by hard or symbolic link: a program that writes through one would change the original.
+    No hard or symbolic link is made: a program that writes through a link would change the original.
     """
     with source.open("rb") as origin, target.open("wb") as sink:
         try:
@@ -34,7 +34,7 @@ def clone(source: Path, target: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Make `path` hold `content`, in one step and for good: a crash leaves what was there, or all of the new."""
+    """Write `content` to `path` atomically and durably: after a crash, `path` has its old content or all of the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}{UNFINISHED}")
     aside = Path(name)
@@ -51,12 +51,12 @@ def write_whole(path: Path, content: bytes, mode: int = 0o644) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush the folder's entries to the disk, so that a rename in it survives a crash."""
+    """Flush the folder's entries to disk, so that a rename in it survives a crash."""
     sync_file(folder)
 
 
 def sync_file(path: Path) -> None:
-    """Flush to the disk what was written to a file."""
+    """Flush a file's content to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -65,7 +65,7 @@ def sync_file(path: Path) -> None:
 
 
 def md5_of(path: Path) -> str:
-    """Return the MD5 of a file's content: the name DVC gives it."""
+    """Return the MD5 of a file's content, which is its name in DVC's cache."""
     digest = hashlib.md5(usedforsecurity=False)
     with path.open("rb") as source:
         while block := source.read(_READ_BYTES):

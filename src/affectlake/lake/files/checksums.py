@@ -1,4 +1,4 @@
-"""Whether bytes are what their name says: an object is named by the MD5 of its content, wherever it lies."""
+"""Check objects against their names: an object is named by the MD5 of its content, in the cache and in remotes."""
 
 from __future__ import annotations
 

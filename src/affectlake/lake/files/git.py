@@ -1,7 +1,7 @@
-"""Git, run as a command. What a lake asks of Git is here and nothing more.
+"""Run Git as a command. Only what a lake needs of Git belongs here.
 
-A lake is the repository that its folder is in, whoever calls: what a Git hook or another caller has in its environment
-about a repository of its own is removed first (:func:`environment`, :mod:`affectlake.process.git_caller`).
+A lake is the repository that its folder is in. Variables by which a Git hook or another caller points at a different
+repository are therefore removed from the environment first (:func:`environment`, :mod:`affectlake.process.git_caller`).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from pathlib import Path
 from affectlake.errors import LakeError
 from affectlake.process.git_caller import caller_variables
 
-UNSHALLOW = "this clone has a part of the history only: `git fetch --unshallow --tags`, then do this again"
+UNSHALLOW = "this clone has only a part of the history: run `git fetch --unshallow --tags`, then do this again"
 SELF = {"NAME": "affectlake", "EMAIL": "affectlake@localhost"}
 
-# what Git prints has one form, whatever the user's language and settings
+# Git's output must not depend on the user's language and settings
 _STEADY = {
     "LC_ALL": "C",
     "GIT_LITERAL_PATHSPECS": "1",
-    "GIT_NO_REPLACE_OBJECTS": "1",  # a version is the commit that its tag names, not what a clone puts in its place
+    "GIT_NO_REPLACE_OBJECTS": "1",  # a version is the commit that its tag names, not a replacement of it in one clone
     "GIT_OPTIONAL_LOCKS": "0",
 }
 _SETTINGS = {
@@ -36,16 +36,16 @@ _SETTINGS = {
 _OPTIONS = tuple(word for name, value in _SETTINGS.items() for word in ("-c", f"{name}={value}"))
 
 _PATIENCE_S = 3.0
-"""How long the locks of other programs on the index and on references are waited for."""
+"""How long to wait for locks of other programs on the index and on references, in seconds."""
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment that Git is called with: the user's, without what belongs to a caller's repository.
+    """Return the environment for Git: the user's, without variables that point at a caller's repository.
 
     Parameters
     ----------
     more : mapping of str to str, optional
-        Variables on top.
+        Additional variables.
     """
     callers = caller_variables(os.environ)
     own = {name: value for name, value in os.environ.items() if name not in callers}
@@ -54,43 +54,43 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def git(root: Path, *arguments: str, stdin: str | None = None, env: Mapping[str, str] | None = None) -> str:
-    """Run ``git`` in `root` and return what it printed.
+    """Run ``git`` in `root` and return its output.
 
     Raises
     ------
     LakeError
-        If Git fails; the message carries its words.
+        If Git fails; the message contains Git's own.
     """
     return _text(_checked(root, arguments, _bytes(stdin), env).stdout)
 
 
 def git_bytes(root: Path, *arguments: str, stdin: bytes | None = None) -> bytes:
-    """Run ``git`` in `root` and return exactly what it printed.
+    """Run ``git`` in `root` and return its output, byte for byte.
 
     Raises
     ------
     LakeError
-        If Git fails; the message carries its words.
+        If Git fails; the message contains Git's own.
     """
     return _checked(root, arguments, stdin, None).stdout
 
 
 def git_or_none(root: Path, *arguments: str, says_no: int = 1) -> str | None:
-    """Run ``git`` in `root`; return what it printed, stripped, or None if it answered no.
+    """Run ``git`` in `root`; return its output, stripped, or None if its exit status means "no".
 
     Parameters
     ----------
     root : Path
-        Where.
+        Root of the lake.
     *arguments : str
         The command.
     says_no : int
-        The exit status by which this command answers no.
+        The exit status by which this command means "no".
 
     Raises
     ------
     LakeError
-        If Git fails in any other way: it could not answer.
+        If Git fails with any other exit status.
     """
     done = _checked(root, arguments, None, None, says_no)
     return None if done.returncode else _text(done.stdout).strip()
@@ -102,19 +102,19 @@ def branch_of(root: Path) -> str:
     Raises
     ------
     LakeError
-        If it is on none, so that no version can be made.
+        If it is not on a branch, so that no version can be made.
     """
     branch = git_or_none(root, "symbolic-ref", "--quiet", "HEAD")
     if branch is not None:
         return branch
     doing = next((word for word, path in _REBASES if git_path(root, path).exists()), "")
     if doing:
-        todo = f"`git {doing} --continue` or `git {doing} --abort`, then again"
-        raise LakeError(f"{root} is at a detached commit", wanted="a branch", found=f"a {doing} goes on", todo=todo)
+        todo = f"`git {doing} --continue` or `git {doing} --abort`, then do this again"
+        raise LakeError(f"{root} is at a detached commit", wanted="a branch", found=f"a {doing} in progress", todo=todo)
     raise LakeError(f"{root} is at a detached commit", wanted="a branch", todo=_BACK)
 
 
-_BACK = "go back to one: `git switch main`, or `affectlake restore`"
+_BACK = "switch to one: `git switch main`, or `affectlake restore`"
 _REBASES = (("rebase", "rebase-merge"), ("am", "rebase-apply/applying"), ("rebase", "rebase-apply"))
 
 
@@ -124,7 +124,7 @@ def git_path(root: Path, name: str) -> Path:
 
 
 def refuse_locked_index(root: Path) -> None:
-    """Raise :class:`LakeError` if another program, or one that has died, keeps the index locked."""
+    """Raise :class:`LakeError` if another program, or one that was killed, has left the index locked."""
     path, until_s = git_path(root, "index.lock"), time.monotonic() + _PATIENCE_S
     while path.exists():
         if time.monotonic() > until_s:
@@ -133,12 +133,12 @@ def refuse_locked_index(root: Path) -> None:
 
 
 def is_shallow(root: Path) -> bool:
-    """Return whether the repository was cloned with a part of its history."""
+    """Return whether the repository was cloned with only a part of its history."""
     return git(root, "rev-parse", "--is-shallow-repository").strip() == "true"
 
 
 def identity(root: Path) -> dict[str, str]:
-    """Return the environment that signs a commit as the tool itself; empty when the user has an identity."""
+    """Return variables that make affectlake the author of a commit; empty if the user has an identity."""
     if environment().get("GIT_AUTHOR_EMAIL") or git_or_none(root, "config", "user.email"):
         return {}
     return {f"GIT_{role}_{field}": value for role in ("AUTHOR", "COMMITTER") for field, value in SELF.items()}
@@ -147,7 +147,7 @@ def identity(root: Path) -> dict[str, str]:
 def _checked(
     root: Path, arguments: tuple[str, ...], stdin: bytes | None, env: Mapping[str, str] | None, says_no: int = 0
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run Git; locks of other programs are waited for, any other failure raised."""
+    """Run Git; wait for locks of other programs, raise on any other failure."""
     until_s, pause_s = time.monotonic() + _PATIENCE_S, 0.02
     while True:
         done = _run(root, arguments, stdin, env)
@@ -165,7 +165,7 @@ def _is_locked(words: str) -> bool:
 
 
 def _failure(root: Path, command: str, words: str) -> LakeError:
-    """Return the error for Git's `words`."""
+    """Return the error for Git's message `words`."""
     if "dubious ownership" in words:
         remedy = next((line.strip() for line in words.splitlines() if "safe.directory" in line and "git " in line), "")
         return LakeError(
@@ -175,9 +175,9 @@ def _failure(root: Path, command: str, words: str) -> LakeError:
         )
     if _is_locked(words):
         return LakeError(
-            f"another program holds a lock of Git in {root}",
+            f"another program holds a Git lock in {root}",
             found=words.splitlines()[0],
-            todo="end it, or remove that file if no program runs there, then do this again",
+            todo="end that program, or remove the file if none is running, then do this again",
         )
     return LakeError(f"git {command} failed in {root}", found=words)
 

@@ -1,4 +1,4 @@
-"""Where everything in a lake lies. Paths only; nothing is read or written here."""
+"""The paths of a lake's files. Nothing is read or written here."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
 PIPELINE_LOCK = Path("dvc.lock")
 
-# what says which tables a lake holds and how they are made
+# files that define which tables a lake holds and how they are made
 STATE = (PARAMS, PIPELINE, PIPELINE_LOCK, COLLECTED)
 
-# what Git does not keep: DVC keeps the tables, the rest is made on this machine for this machine
+# not in Git: DVC tracks the tables, the rest belongs to this machine
 IGNORED = (TABLES, STAGING, QUARANTINE, SCRATCH, REPORTS, COLLECTING, MODEL_RUNS, MODEL_FILES, REMOTE, WRITER_LOCK)
 
 
 def leads_to_tables(path: str) -> bool:
-    """Return whether a path that a manifest names begins or ends up in the folder of tables."""
+    """Return whether a path in a manifest starts in the folder of tables, or resolves to a path in it."""
     places = (path, posixpath.normpath(path))
     return any(place == str(TABLES) or place.startswith(f"{TABLES}/") for place in places)

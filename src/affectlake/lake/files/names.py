@@ -1,8 +1,8 @@
-"""Names that come from elsewhere (manifests, listings, remotes, params.yaml), checked before a path is made of one.
+"""Checks of names from manifests, listings, remotes and params.yaml, before a path is made of them.
 
-A lake may be cloned from anybody. So a table lies in ``storage/tables/TABLE`` or ``storage/tables/TABLE/PARTITION`` and
-nowhere else, an object is named by a hash, a part by a plain file name, and what is written or removed lies where its
-path says, symbolic links followed.
+A lake may be cloned from an untrusted source. So a table is in ``storage/tables/TABLE`` or
+``storage/tables/TABLE/PARTITION`` only, an object is named by a hash, a part by a plain file name, and a path that is
+written or removed is inside the lake after symbolic links are resolved.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _DIGEST = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
 
 def is_output(name: str) -> bool:
-    """Return whether `name` may be an output's: ``TABLE`` or ``TABLE/PARTITION``."""
+    """Return whether `name` is a valid name of an output: ``TABLE`` or ``TABLE/PARTITION``."""
     return _OUTPUT.fullmatch(name) is not None
 
 
 def output(name: str) -> str:
-    """Return `name`, seen to be an output's.
+    """Return `name` if it is a valid name of an output.
 
     Raises
     ------
@@ -34,18 +34,18 @@ def output(name: str) -> str:
         raise LakeError(
             f"{name!r} is not the name of an output",
             wanted="TABLE or TABLE/PARTITION, each of letters, digits, '.', '_' and '-', a letter or digit first",
-            todo="rename what it is made of, such as the agent in params.yaml",
+            todo="rename what the name is made from, such as the agent in params.yaml",
         )
     return name
 
 
 def is_digest(text: object) -> bool:
-    """Return whether `text` is an object's name: an MD5, of a listing ending in ``.dir``."""
+    """Return whether `text` is a valid name of an object: an MD5, with ``.dir`` appended for a listing."""
     return isinstance(text, str) and _DIGEST.fullmatch(text) is not None
 
 
 def digest(text: str) -> str:
-    """Return `text`, seen to be an object's name.
+    """Return `text` if it is a valid name of an object.
 
     Raises
     ------
@@ -55,19 +55,19 @@ def digest(text: str) -> str:
     if not is_digest(text):
         raise LakeError(
             f"{text!r} is not the name of an object",
-            wanted="an MD5: 32 digits and letters a to f, and .dir after that of a listing",
-            todo="`affectlake fsck` says which version has it",
+            wanted="an MD5: 32 digits and letters a to f, followed by .dir for a listing",
+            todo="find the version that has it with `affectlake fsck`",
         )
     return text
 
 
 def is_file_name(text: object) -> bool:
-    """Return whether `text` is a plain file name: it leads to no other folder."""
+    """Return whether `text` is a plain file name, without a folder."""
     return isinstance(text, str) and text not in ("", ".", "..") and "/" not in text and "\0" not in text
 
 
 def file_name(text: str) -> str:
-    """Return `text`, seen to be a plain file name.
+    """Return `text` if it is a plain file name.
 
     Raises
     ------
@@ -84,9 +84,9 @@ def file_name(text: str) -> str:
 
 
 def is_step(stage: str, command: object) -> bool:
-    """Return whether a stage of ``dvc.yaml`` or ``dvc.lock`` is one of affectlake's own.
+    """Return whether a stage of ``dvc.yaml`` or ``dvc.lock`` is an affectlake step.
 
-    Told by its command, ``affectlake step STAGE …``; every other stage is the user's.
+    Its command is then ``affectlake step STAGE …``; every other stage was added by the user.
     """
     words = command.split() if isinstance(command, str) else []
     return words[:2] == ["affectlake", "step"] and words[2:3] != [] and _base(words[2]) == _base(stage)
@@ -97,7 +97,7 @@ def _base(stage: str) -> str:
 
 
 def own_path(lake: Path, place: Path) -> Path:
-    """Return the path of `place` in the lake, seen to lie there with symbolic links followed.
+    """Return the path of `place` in the lake, if it is there after symbolic links are resolved.
 
     Parameters
     ----------
@@ -109,14 +109,14 @@ def own_path(lake: Path, place: Path) -> Path:
     Raises
     ------
     LakeError
-        If a symbolic link or ``..`` leads elsewhere.
+        If a symbolic link or ``..`` leads outside.
     """
     found = (lake / place).resolve()
     if found != lake.resolve() / place:
         raise LakeError(
             f"{place} leads out of its folder; nothing was written or removed there",
             found=str(found),
-            wanted="a folder of the lake's own, not a symbolic link",
-            todo=f"put the files themselves where the link is (`ls -ld {place}` and the folders above it show it)",
+            wanted="a folder inside the lake, not a symbolic link",
+            todo=f"replace the link by the files themselves (`ls -ld {place}` and of the folders above show it)",
         )
     return lake / place

@@ -1,1 +1,1 @@
-"""Joining two lakes: versions of the other under names here, and the answers of both in one new version."""
+"""Joining two lakes: names for the other lake's versions, and one new version with the answers of both."""

@@ -1,4 +1,4 @@
-"""Files of another lake into this one's cache, whole, before any name or pointer tells of them."""
+"""Fetch and verify the files of another lake, before any version name or pointer refers to them."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from affectlake.lake.transfer import Say, take
 
 
 def bring_versions(root: Path, versions: Sequence[Version], theirs: Theirs, remote: str, say: Say) -> None:
-    """Bring the files of every table of `versions`: those that the cache lacks.
+    """Fetch the files of every table of `versions` that are not in the cache.
 
     Raises
     ------
     VersionError
-        If one is missing or damaged there.
+        If a file is missing or damaged in the other lake.
     """
     for _ in ("listings, and the files of those that are here", "the other files"):
         _bring(root, users(root, versions), theirs, remote, say)
 
 
 def bring_parts(root: Path, sides: Sequence[Mapping[Output, str]], theirs: Theirs, remote: str, say: Say) -> None:
-    """Bring the listings that pointers name (by output, of each side), and their parts: those that the cache lacks.
+    """Fetch the listings that pointers name (by output, of each side) and their parts, if not in the cache.
 
     Raises
     ------
     VersionError
-        If one is missing or damaged there.
+        If a file is missing or damaged in the other lake.
     """
     named = dict.fromkeys(item for side in sides for item in side.items())
     listings = {digest: Users(str(output.folder), [theirs.name]) for output, digest in named}

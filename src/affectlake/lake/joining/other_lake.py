@@ -1,6 +1,6 @@
-"""The versions of another lake: looking at them in a Git remote or a folder, and the names that they get here.
+"""The versions of another lake: fetch their references from a Git remote or a folder, and name them here.
 
-Git references only; files and rows come in :mod:`~affectlake.lake.joining.join`.
+This module handles Git references only; files and rows are handled in :mod:`~affectlake.lake.joining.join`.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ _VERSIONS, _TIP = f"{REFS}versions/", f"{REFS}tip"
 
 
 class Theirs(NamedTuple):
-    """Another lake, as far as its Git references say.
+    """Another lake, as described by its Git references.
 
     Attributes
     ----------
     name : str
-        What it is called in messages.
+        Its name in messages.
     versions : list of Version
-        Its versions, under its own names.
+        Its versions, under the names that they have there.
     tips : list of str
-        Commits that its history ends at.
+        Commits at which its history ends.
     announced : bool
-        Whether its names stand, because others have read them; else those of this lake do.
+        Whether its names are kept, because others may have read them; otherwise those of this lake are.
     folder : Path or None
         Its folder, if it is on this machine.
     """
@@ -44,7 +44,7 @@ class Theirs(NamedTuple):
     folder: Path | None
 
     def files(self, root: Path, remote: str) -> Remote:
-        """Return what its files come from: the cache of its folder, or a DVC remote of the lake at `root`."""
+        """Return the source of its files: the cache of its folder, or a DVC remote of the lake at `root`."""
         if self.folder is None:
             return open_remote(root, remote)
         from dvc_objects.fs import local
@@ -53,12 +53,12 @@ class Theirs(NamedTuple):
         return Remote(str(self.folder), files(), str(cache_folder(self.folder)))
 
 
-NOBODY = Theirs("the other side", [], [], announced=False, folder=None)
-"""Nobody but those whose history Git has brought already."""
+ALREADY_FETCHED = Theirs("the other side", [], [], announced=False, folder=None)
+"""The sides whose history Git has fetched already."""
 
 
-def look(root: Path, source: str) -> Theirs:
-    """Fetch the history of another lake under references aside.
+def fetch_references(root: Path, source: str) -> Theirs:
+    """Fetch the history of another lake under temporary references (:data:`REFS`).
 
     Parameters
     ----------
@@ -70,9 +70,9 @@ def look(root: Path, source: str) -> Theirs:
     Raises
     ------
     UsageError
-        If it is neither, or this lake itself.
+        If `source` is neither, or is this lake itself.
     LakeError
-        If it cannot be read or has no version.
+        If the other lake cannot be read or has no version.
     """
     remotes = git(root, "remote").split()
     folder: Path | None = None
@@ -81,60 +81,60 @@ def look(root: Path, source: str) -> Theirs:
     elif Path(source).is_dir():
         folder = find(Path(source))
         if folder == root:
-            raise UsageError(f"{source} is this lake", wanted="another one")
+            raise UsageError(f"{source} is this lake", wanted="another lake")
         address, tip = str(folder), "HEAD"
     else:
         raise UsageError(
             f"{source!r} is neither a Git remote of this lake nor a folder",
-            allowed=", ".join(remotes) or "no remote is known",
-            todo=nearest(source, remotes) or "name a remote with `git remote add NAME URL`, or a folder that exists",
+            allowed=", ".join(remotes) or "there is no remote",
+            todo=nearest(source, remotes) or "add a remote with `git remote add NAME URL`, or name an existing folder",
         )
     there = [line.split("\t")[1] for line in git(root, "ls-remote", "--quiet", address).splitlines()]
     wanted = [f"+{TAGS}*:{_VERSIONS}*", *([f"+{tip}:{_TIP}"] if tip in there else [])]
     git(root, "fetch", "--quiet", "--no-tags", "--prune", address, *wanted)
     versions = list_versions(root, _VERSIONS)
     if not versions:
-        raise LakeError(f"{source} has no version yet", todo="publish one there first")
+        raise LakeError(f"{source} has no version yet", todo="publish a version there first")
     ends = [versions[-1].commit]
     if tip in there:
         ends.append(git(root, "rev-parse", _TIP).strip())
     return Theirs(source, versions, ends, announced=folder is None, folder=folder)
 
 
-def forget(root: Path) -> None:
-    """Drop what :func:`look` fetched, as far as nothing else leads to it."""
+def delete_references(root: Path) -> None:
+    """Delete the references that :func:`fetch_references` made."""
     found = git(root, "for-each-ref", "--format=delete %(refname)", REFS)
     if found:
         git(root, "update-ref", "--stdin", stdin=found)
 
 
 class Names(NamedTuple):
-    """The name of every version here, once the lakes are joined, and a line for each that is not what it was."""
+    """The name of every version here after joining, and one line for each name that changed."""
 
     commits: dict[str, str]
     renamed: list[str]
 
 
-def named(ours: Sequence[Version], theirs: Theirs, lost: Sequence[Version]) -> Names:
+def assign_names(ours: Sequence[Version], theirs: Theirs, untagged: Sequence[Version]) -> Names:
     """Give every version of both sides a name.
 
-    Names that a remote has announced stand, and ours that were never announced give way to them; the names of a folder
-    give way to ours. What gives way gets the next free number, in the order it had.
+    Names that are in a Git remote are kept, and ours that conflict with them are changed; the names of a folder are
+    changed where they conflict with ours. Changed names get the next free numbers, in their order.
 
     Parameters
     ----------
     ours : sequence of Version
         Versions of this lake.
     theirs : Theirs
-        The other one.
-    lost : sequence of Version
-        Versions without a name on either side (:func:`affectlake.lake.store.merges.strays`), as they were called when
-        made.
+        The other lake.
+    untagged : sequence of Version
+        Versions without a tag on either side (:func:`affectlake.lake.store.merges.untagged_versions`), under the names
+        with which they were made.
     """
     first, second = (theirs.versions, ours) if theirs.announced else (ours, theirs.versions)
     commits = {version.name: version.commit for version in first}
     last = 0
-    for version in sorted([*second, *lost], key=lambda v: number(v.name)):
+    for version in sorted([*second, *untagged], key=lambda v: number(v.name)):
         if version.commit in commits.values():
             continue
         n = number(version.name)
@@ -144,22 +144,24 @@ def named(ours: Sequence[Version], theirs: Theirs, lost: Sequence[Version]) -> N
     now = {commit: name for name, commit in commits.items()}
     here = {version.commit: version.name for version in ours}
     renamed = [
-        f"your {version.name} is {now[version.commit]} now: {theirs.name} announced a {version.name}"
+        f"your {version.name} is now {now[version.commit]}: {theirs.name} has another {version.name}"
         for version in ours
         if commits.get(version.name) != version.commit
     ]
     renamed += [
-        f"their {version.name} is {now[version.commit]} here: {version.name} is another version here"
-        for version in [*theirs.versions, *lost]
+        f"their {version.name} is {now[version.commit]} here: this lake has another {version.name}"
+        for version in [*theirs.versions, *untagged]
         if version.commit not in here and now[version.commit] != version.name
     ]
     return Names(commits, renamed)
 
 
 def no_common_version(root: Path, theirs: Theirs) -> LakeError:
-    """Return what is said of histories that never were one."""
+    """Return the error for histories without a common version."""
     return LakeError(
         f"this lake and {theirs.name} have no version in common",
         wanted="clones of one lake",
-        todo=UNSHALLOW if is_shallow(root) else "answers of other stimuli cannot be joined; keep the two lakes apart",
+        todo=UNSHALLOW
+        if is_shallow(root)
+        else "keep the two lakes apart: answers about different stimuli cannot be joined",
     )

@@ -1,8 +1,8 @@
-"""Outputs that grew on two sides as one output: what the other side has more comes behind our parts, as new parts.
+"""Unite collected outputs of two sides: rows that only the other side has are added after ours, as new parts.
 
-A part of theirs cannot stay as it is: its rows carry numbers, of shards or of rounds, that ours took too. So its rows
-get the next numbers here, in the order in which they came there. What both sides have is kept once. Histories, and
-where the parts come from, do not belong here.
+Parts of the other side cannot be kept as they are: their rows have numbers, of shards or of rounds, that are taken
+here. So the rows get the next numbers here, in their original order. Rows that both sides have are kept once. How
+histories are joined and where parts come from do not belong here.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from affectlake.lake.tables.parts import scan_grown, write_parts
 from affectlake.lake.tables.writing import Staged, refuse_broken
 
 SHARD, ROUND = "shard", "round"
-"""Columns that number what is added: each part by itself, and rows that belong together."""
+"""Columns that number additions: each part, and each group of rows that belong together."""
 
 _FAILED = "error_kind"
 
 
 class Gained(NamedTuple):
-    """What came to an output of ours: rows, and those of them that answer what ours had answered otherwise."""
+    """Rows added to an output of ours, and how many of them are different answers to questions answered before."""
 
     n_rows: int
     n_repeats: int
 
 
 class United(NamedTuple):
-    """Outputs that hold the rows of both sides: the listing of each, and what came to those that changed."""
+    """Outputs with the rows of both sides: the listing of each, and the rows added to those that changed."""
 
     digests: dict[Output, str]
     gained: dict[Output, Gained]
 
 
 def unite(root: Path, ours: Mapping[Output, str], theirs: Sequence[Mapping[Output, str]]) -> United:
-    """Unite outputs that grow; every object of theirs is in the cache. No pointer and no table is touched.
+    """Unite collected outputs, whose objects must be in the cache. Pointers and tables are not changed.
 
     Parameters
     ----------
@@ -53,12 +53,12 @@ def unite(root: Path, ours: Mapping[Output, str], theirs: Sequence[Mapping[Outpu
     ours : mapping of Output to str
         The listing (MD5) of each of our outputs.
     theirs : sequence of mappings of Output to str
-        As `ours`, of each other side, in the order in which their rows come.
+        As `ours`, for each other side, in the order in which their rows are added.
 
     Raises
     ------
     ContractError
-        If rows of theirs break their contract. They are then in quarantine with an account of what broke.
+        If rows of theirs break their contract. They are then in quarantine with a report of what broke.
     """
     digests, gained = dict(ours), dict[Output, Gained]()
     for side in theirs:
@@ -72,54 +72,54 @@ def unite(root: Path, ours: Mapping[Output, str], theirs: Sequence[Mapping[Outpu
 
 
 def _united(root: Path, output: Output, ours: str | None, theirs: str) -> tuple[str, Gained]:
-    stood = sorted(read_listing(root, ours)) if ours else []
-    more = sorted(set(read_listing(root, theirs)) - set(stood))
+    existing = sorted(read_listing(root, ours)) if ours else []
+    more = sorted(set(read_listing(root, theirs)) - set(existing))
     table = contract(output.table)
     if not more:
         return ours or theirs, Gained(0, 0)
-    if len(stood) + len(more) == len(read_listing(root, theirs)):  # ours is where theirs came from
+    if len(existing) + len(more) == len(read_listing(root, theirs)):  # theirs only adds to ours
         n_rows = _scan(root, more, table).select(pl.len()).collect().item()
         return theirs, Gained(n_rows, 0)
     aside = layout.STAGING / "join" / output.path
     n_rows = n_repeats = 0
-    for frame, n_again in _new(root, stood, more, table):
+    for frame, n_again in _new(root, existing, more, table):
         shutil.rmtree(root / aside, ignore_errors=True)
         try:
-            parts = write_parts(frame, table, root / aside, first=len(stood))
-            earlier = _scan(root, stood, table) if stood else None
+            parts = write_parts(frame, table, root / aside, first=len(existing))
+            earlier = _scan(root, existing, table) if existing else None
             refuse_broken(root, f"join-{output}".replace("/", "-"), [Staged(output, table, parts)], {}, earlier)
             listed = [Listed(path.name, md5_of(path)) for path in parts]
             for path, one in zip(parts, listed, strict=True):
                 keep_file(root, path, one.md5)
         finally:
             shutil.rmtree(root / aside, ignore_errors=True)
-        stood += listed
+        existing += listed
         n_rows, n_repeats = n_rows + frame.height, n_repeats + n_again
-    return (keep_listing(root, stood) if n_rows else ours or theirs), Gained(n_rows, n_repeats)
+    return (keep_listing(root, existing) if n_rows else ours or theirs), Gained(n_rows, n_repeats)
 
 
-def _new(root: Path, stood: list[Listed], more: list[Listed], table: Contract) -> Iterator[tuple[pl.DataFrame, int]]:
-    """Yield the rows of `more` that `stood` lacks, as they are to be added, with the number of repeats in them.
+def _new(root: Path, existing: list[Listed], more: list[Listed], table: Contract) -> Iterator[tuple[pl.DataFrame, int]]:
+    """Yield the rows of `more` that `existing` lacks, with their new numbers, and the number of repeats in them.
 
-    `stood` may grow while this goes on: what was added is not added again.
+    `existing` may grow during the iteration: added rows are not added again.
     """
     if ROUND in table.key:
-        yield from _new_rounds(root, stood, more, table)
+        yield from _new_rounds(root, existing, more, table)
         return
     for one in more:
-        rows, n_again = _new_rows(root, stood, _scan(root, [one], table).collect(), table)
+        rows, n_again = _new_rows(root, existing, _scan(root, [one], table).collect(), table)
         if not rows.is_empty():
-            yield _numbered(rows, SHARD, len(stood)) if SHARD in table.key else rows, n_again
+            yield _numbered(rows, SHARD, len(existing)) if SHARD in table.key else rows, n_again
 
 
-def _new_rows(root: Path, stood: list[Listed], rows: pl.DataFrame, table: Contract) -> tuple[pl.DataFrame, int]:
-    """Return the rows that differ from every row that stands, and how many of them answer what is answered."""
-    if not stood:
+def _new_rows(root: Path, existing: list[Listed], rows: pl.DataFrame, table: Contract) -> tuple[pl.DataFrame, int]:
+    """Return the rows that differ from all existing ones, and how many of them answer a question again."""
+    if not existing:
         return rows, 0
     key = [name for name in table.key if name != SHARD]
     content = [column.name for column in table.columns if column.name != SHARD]
-    # the rows of one part are few: they make the hash table, and those that stand stream past it
-    known = _scan(root, stood, table).select(content)
+    # the rows of one part are few, so they make the hash table, and existing rows are streamed
+    known = _scan(root, existing, table).select(content)
     met = known.join(rows.lazy().select(key), on=key, how="semi", nulls_equal=True).collect(engine="streaming")
     new = rows.join(met, on=content, how="anti", nulls_equal=True)
     answered = pl.col(_FAILED).is_null() if _FAILED in content else pl.lit(value=True)
@@ -128,16 +128,16 @@ def _new_rows(root: Path, stood: list[Listed], rows: pl.DataFrame, table: Contra
 
 
 def _new_rounds(
-    root: Path, stood: list[Listed], more: list[Listed], table: Contract
+    root: Path, existing: list[Listed], more: list[Listed], table: Contract
 ) -> Iterator[tuple[pl.DataFrame, int]]:
     rounds = _scan(root, more, table).select(pl.col(ROUND).unique().sort()).collect()[ROUND]
     for number in rounds:
         frame = _round(root, more, table, number)
         heights: dict[int, int] = {}
-        if stood:
-            heights = dict(_scan(root, stood, table).group_by(ROUND).len().sort(ROUND).collect().iter_rows())
+        if existing:
+            heights = dict(_scan(root, existing, table).group_by(ROUND).len().sort(ROUND).collect().iter_rows())
         alike = (mine for mine, height in heights.items() if height == frame.height)
-        if not any(_round(root, stood, table, mine).equals(frame) for mine in alike):
+        if not any(_round(root, existing, table, mine).equals(frame) for mine in alike):
             yield _numbered(frame, ROUND, max(heights, default=-1) + 1), 0
 
 

@@ -1,1 +1,1 @@
-"""What DVC and Git know of a lake: versions, tags, the cache, stages, remotes."""
+"""A lake in DVC and Git: versions, tags, the cache, stages, remotes."""

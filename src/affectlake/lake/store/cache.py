@@ -1,6 +1,6 @@
-"""Objects in DVC's cache: putting parts and listings there, and making sure of them before a version names them.
+"""Objects in DVC's cache: adding parts and listings, and verifying them before a version refers to them.
 
-DVC takes an object that exists for a whole one. After a power failure it may not be, so what is new is hashed here.
+DVC assumes that an object that exists is complete. After a power failure it may not be, so new objects are hashed.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from affectlake.lake.files.atomic import clone, md5_of, sync_file, sync_folder, 
 from affectlake.lake.files.checksums import examine
 from affectlake.lake.files.git import git_or_none
 from affectlake.lake.files.outputs import Output
-from affectlake.lake.store.listings import Listed as Listed  # noqa: PLC0414 (asked for here)
+from affectlake.lake.store.listings import Listed as Listed  # noqa: PLC0414 (part of this interface)
 from affectlake.lake.store.listings import parse_listing
 from affectlake.lake.store.versions import Manifest, cached_object, last_sound, list_versions
 
 
 def read_listing(root: Path, digest: str) -> list[Listed]:
-    """Return what the listing `digest` names.
+    """Return the entries of the listing `digest`.
 
     Raises
     ------
     LakeError
-        If the listing is missing or damaged, or not one of a table.
+        If the listing is missing or damaged, or is not the listing of a table.
     """
     path = cached_object(root, digest)
     state = examine(path, digest)
@@ -34,13 +34,13 @@ def read_listing(root: Path, digest: str) -> list[Listed]:
         raise LakeError(
             f"the listing {digest} is {state}",
             found=str(path),
-            todo="mend it with `affectlake fsck --repair` or `affectlake pull`",
+            todo="repair it with `affectlake fsck --repair` or `affectlake pull`",
         )
     return parse_listing(path.read_bytes(), digest)
 
 
 def keep_file(root: Path, source: Path, md5: str) -> None:
-    """Put a copy of `source`, whose hash is `md5`, into the cache; a whole one that is there already stays."""
+    """Copy `source`, whose hash is `md5`, into the cache, unless an intact copy is there already."""
     target = cached_object(root, md5)
     if examine(target, md5) is None:
         return
@@ -52,15 +52,15 @@ def keep_file(root: Path, source: Path, md5: str) -> None:
 
 
 def keep_listing(root: Path, listed: Iterable[Listed]) -> str:
-    """Put a listing into the cache, in DVC's own form, and return its hash."""
+    """Write a listing to the cache, in DVC's format, and return its hash."""
     content, digest = _listing(listed)
     if examine(cached_object(root, digest), digest):
         write_whole(cached_object(root, digest), content, 0o444)
     return digest
 
 
-def secure(root: Path, output: Output, digest: str, known: Collection[str]) -> None:
-    """Make sure that an output's objects are whole and flushed to the disk; mend them from the working tables.
+def ensure_intact(root: Path, output: Output, digest: str, known: Collection[str]) -> None:
+    """Verify that an output's objects are intact and flushed to disk; repair them from the working tables.
 
     Parameters
     ----------
@@ -71,12 +71,12 @@ def secure(root: Path, output: Output, digest: str, known: Collection[str]) -> N
     digest : str
         Hash of its listing.
     known : collection of str
-        Hashes that an earlier version names: they were made sure of then.
+        Hashes that an earlier version refers to: they were verified then.
 
     Raises
     ------
     LakeError
-        If an object is missing or damaged, and the working tables are not what it should be.
+        If an object is missing or damaged, and the working tables do not have a copy of it.
     """
     folder = root / output.folder
     if examine(cached_object(root, digest), digest):
@@ -91,8 +91,8 @@ def secure(root: Path, output: Output, digest: str, known: Collection[str]) -> N
         if state:
             if examine(folder / one.relpath, one.md5):
                 raise LakeError(
-                    f"{output}/{one.relpath} is {state} in the cache, and the working table is no copy of it",
-                    todo="run `affectlake run`: it makes the table again",
+                    f"{output}/{one.relpath} is {state} in the cache, and the working table is not a copy of it",
+                    todo="rebuild the table with `affectlake run`",
                 )
             keep_file(root, folder / one.relpath, one.md5)
         places.add(cached_object(root, one.md5))
@@ -103,21 +103,21 @@ def secure(root: Path, output: Output, digest: str, known: Collection[str]) -> N
 
 
 def listing_digest(listed: Iterable[Listed]) -> str:
-    """Return the name that DVC gives to a folder of such files."""
+    """Return the hash by which DVC names a folder of these files."""
     return _listing(listed)[1]
 
 
 def collected_parts(root: Path, output: Output) -> list[Listed]:
-    """Return the parts that the pointer of a collected output names; none where it has no pointer."""
-    stands = (root / output.pointer).exists()
-    return read_listing(root, Manifest(root, "").collected[output]) if stands else []
+    """Return the parts that the pointer of a collected output names; an empty list if there is no pointer."""
+    has_pointer = (root / output.pointer).exists()
+    return read_listing(root, Manifest(root, "").collected[output]) if has_pointer else []
 
 
 def refuse_behind(root: Path) -> None:
     """Raise :class:`LakeError` if the latest version has collected rows that the folder does not have.
 
-    What was collected cannot be made again, so no version drops it: after the checkout of an older version nothing is
-    collected or published until the latest is back.
+    Collected rows cannot be made again, so no version may drop them: after the checkout of an older version, nothing
+    can be collected or published until the latest version is checked out again.
     """
     known = list_versions(root)
     latest, now = last_sound(root, known), Manifest(root, "")
@@ -129,24 +129,24 @@ def refuse_behind(root: Path) -> None:
         if now.digests.get(output) == digest:
             continue
         apart = git_or_none(root, "merge-base", "--is-ancestor", latest.commit, "HEAD") is None
-        unknown = apart and bool(examine(cached_object(root, digest), digest))  # Git brought its name and no files
+        unknown = apart and bool(examine(cached_object(root, digest), digest))  # Git fetched its name without its files
         lost = [] if unknown else set(read_listing(root, digest)) - set(collected_parts(root, output))
         if lost or unknown:
-            why = "that version is of another history" if apart else "an older version is checked out"
-            back = "affectlake restore` (edits are kept aside)"
+            why = "that version belongs to another history" if apart else "an older version is checked out"
+            back = "affectlake restore` (edits are moved to quarantine)"
             if name != known[-1].name:
                 back = f"affectlake checkout {name}`"
             raise LakeError(
                 f"the folder lacks rows of {output} that {name} has",
-                found=f"{len(lost) or 'some'} of its parts are not there: {why}",
-                todo="unite the two with `affectlake join`, then do this again"
+                found=f"{len(lost) or 'some'} of its parts are missing: {why}",
+                todo="join the two histories with `affectlake join`, then do this again"
                 if apart
-                else f"bring them back with `{back}, then do this again",
+                else f"restore them with `{back}, then do this again",
             )
 
 
 def _listing(listed: Iterable[Listed]) -> tuple[bytes, str]:
-    """Return the bytes that DVC writes for a folder, and the name it gives them."""
+    """Return the listing that DVC writes for a folder, and its hash."""
     entries = [{"md5": one.md5, "relpath": one.relpath} for one in sorted(listed)]
     content = json.dumps(entries, sort_keys=True).encode()
     return content, hashlib.md5(content, usedforsecurity=False).hexdigest() + ".dir"

@@ -1,4 +1,4 @@
-"""Secrets in ``.dvc/config``, which every version holds and a push spreads. Their place is ``.dvc/config.local``."""
+"""Secrets in ``.dvc/config``, which is in every version and pushed. They belong in ``.dvc/config.local``."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _REMOTE = re.compile(r"remote \"(.*)\"")
 
 
 def secret_keys(root: Path) -> list[tuple[str, str]]:
-    """Return the section and name of every setting in ``.dvc/config`` that holds a secret.
+    """Return the section and name of every setting in ``.dvc/config`` that contains a secret.
 
-    A secret is what DVC takes as a password, key or token, or a URL that carries one.
+    A secret is a value that DVC uses as a password, key or token, or a URL that contains one.
 
     Raises
     ------
@@ -28,7 +28,9 @@ def secret_keys(root: Path) -> list[tuple[str, str]]:
         config.read(root / ".dvc" / "config", encoding="utf-8")
     except (configparser.Error, UnicodeDecodeError) as error:
         raise LakeError(
-            ".dvc/config cannot be read", found=type(error).__name__, todo="mend it: `dvc config --list`"
+            ".dvc/config cannot be read",
+            found=type(error).__name__,
+            todo="correct it: `dvc config --list` shows the error",
         ) from error
     return [
         (section.strip("'"), name)
@@ -39,7 +41,7 @@ def secret_keys(root: Path) -> list[tuple[str, str]]:
 
 
 def refuse_secrets(root: Path) -> None:
-    """Raise :class:`LakeError` if ``.dvc/config`` holds secrets; the message names their settings, not the secrets."""
+    """Raise :class:`LakeError` if ``.dvc/config`` contains secrets; name the settings only."""
     found = secret_keys(root)
     if not found:
         return
@@ -51,7 +53,7 @@ def refuse_secrets(root: Path) -> None:
     else:
         move, clear = f"`dvc config --local {section}.{name} …`", f"`dvc config --unset {section}.{name}`"
     raise LakeError(
-        ".dvc/config holds secrets, and a version would hold them for ever",
+        ".dvc/config contains secrets, which every version would then contain",
         found=", ".join(f"[{section}] {name}" for section, name in found),
-        todo=f"{clear}, and give it to this machine alone: {move}",
+        todo=f"{clear}, and set it on this machine only: {move}",
     )

@@ -1,6 +1,6 @@
-"""Where DVC's cache lies, found as DVC finds it but without the second that importing DVC takes.
+"""Find DVC's cache as DVC does, without the second that importing DVC takes.
 
-DVC reads four files, each over the one before: the system's, the user's, ``.dvc/config`` and ``.dvc/config.local``.
+Later files override earlier ones: the system's, the user's, ``.dvc/config`` and ``.dvc/config.local``.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ def cache_folder(root: Path) -> Path:
     Raises
     ------
     LakeError
-        If a file of DVC's settings cannot be read.
+        If one of DVC's configuration files cannot be read.
     """
     files = _files(root, *map(os.environ.get, _VARIABLES))
     return _cache_folder(root, files, tuple(map(_stamp, files)))
 
 
 def is_shared(root: Path) -> bool:
-    """Return whether the cache lies outside the lake's own ``.dvc``, so that others may use it too."""
+    """Return whether the cache is outside the lake's ``.dvc``, so that other repositories may use it too."""
     return not cache_folder(root).is_relative_to((root / ".dvc").resolve())
 
 
@@ -42,7 +42,7 @@ def _files(root: Path, system: str | None, user: str | None, *_: str | None) -> 
 
 
 def _usual(kind: str) -> str:
-    """Return what platformdirs, which DVC asks, says; on Linux without the time its import takes."""
+    """Return a folder of platformdirs, which DVC uses; on Linux without the time that its import takes."""
     if sys.platform != "linux":
         import platformdirs
 
@@ -56,31 +56,31 @@ def _usual(kind: str) -> str:
 
 @lru_cache(maxsize=64)
 def _cache_folder(root: Path, files: tuple[Path, ...], _: tuple[tuple[int, ...], ...]) -> Path:
-    """Read the settings once for each state of their files: thousands of objects are asked for."""
+    """Read the settings once for each state of their files: this is called for thousands of objects."""
     found = root / ".dvc" / "cache"
     for path in files:
         named = _cache_dir(path)
         if named:
-            found = path.parent / os.path.expanduser(named)  # noqa: PTH111 (as DVC: ~ of nobody stays)
+            found = path.parent / os.path.expanduser(named)  # noqa: PTH111 (as DVC: ~ without a known user is kept)
     return found.resolve()
 
 
 def _cache_dir(path: Path) -> str:
-    """Return what one file of settings says of the cache's place; nothing where it says nothing."""
+    """Return the cache folder that one configuration file sets; an empty string if it does not set one."""
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except (OSError, UnicodeError) as error:
-        raise LakeError(f"DVC's settings in {path} cannot be read", found=str(error)) from error
+        raise LakeError(f"the DVC settings in {path} cannot be read", found=str(error)) from error
     if "dir" not in text.lower():
-        return ""  # most files say nothing of it, and importing the parser takes a while
+        return ""  # most files do not set it, and importing the parser is slow
     from configobj import ConfigObj, ConfigObjError  # comes with DVC
 
     try:
         sections = {name.lower(): section for name, section in ConfigObj(text.splitlines()).dict().items()}
     except ConfigObjError as error:
-        raise LakeError(f"DVC's settings in {path} cannot be read", found=str(error)) from error
+        raise LakeError(f"the DVC settings in {path} cannot be read", found=str(error)) from error
     named = next((value for key, value in sections.get("cache", {}).items() if key.lower() == "dir"), "")
     if not isinstance(named, str):
         raise LakeError(f"cache.dir in {path} is not a path", found=str(named), todo="put quotes around it")
@@ -88,7 +88,7 @@ def _cache_dir(path: Path) -> str:
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    """Return what changes when a file is written: inode, size and time in nanoseconds; nothing if there is none."""
+    """Return a file's inode, size and time in nanoseconds, which change when it is written; empty if missing."""
     try:
         status = path.stat()
     except OSError:

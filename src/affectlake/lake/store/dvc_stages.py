@@ -1,7 +1,7 @@
-"""What DVC knows of a lake's stages: which are up to date, what they made, which tables were changed or lost.
+"""A lake's stages in DVC: which are up to date, what they made, which tables were changed or are missing.
 
-DVC is used in the process, one repository object at a time. Running a stage and making versions are elsewhere. A lake
-may hold stages of the user's own (:func:`affectlake.lake.files.names.is_step` tells them): they are left as they are.
+DVC is used in this process, one repository object at a time. Stages are run and versions are made elsewhere. A lake
+may have user-defined stages (:func:`affectlake.lake.files.names.is_step` tells the two apart), which are left alone.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from affectlake.lake.store.unrecorded import mark_unrecorded, marked, unmark
 from affectlake.lake.store.versions import Manifest, content_at, outs_of
 from affectlake.process.git_caller import without_caller
 
-_ONE_AT_A_TIME = threading.Lock()  # a DVC repository object is not made for several threads
+_ONE_AT_A_TIME = threading.Lock()  # DVC repository objects are not thread-safe
 
 
 @contextmanager
 def dvc_repository(lake: Path, *, init: bool = False, pinned: Pinned = NOTHING) -> Iterator[Any]:
-    """Open the lake's DVC repository, quietly; `init` makes it first if there is none.
+    """Open the lake's DVC repository without log output; with `init`, create it first if there is none.
 
-    It reads the `pinned` contents in place of what the files hold by now.
+    It reads the `pinned` contents in place of the files' current contents.
     """
     from dvc.repo import Repo
 
@@ -50,14 +50,14 @@ def dvc_repository(lake: Path, *, init: bool = False, pinned: Pinned = NOTHING) 
 
 
 def is_current(lake: Path, stage: str, pinned: Pinned = NOTHING) -> bool:
-    """Return whether DVC finds the stage's inputs, parameters, version and outputs unchanged."""
+    """Return whether the stage's inputs, parameters, version and outputs are unchanged according to DVC."""
     return not stale_stages(lake, [stage], pinned)
 
 
 def stale_stages(lake: Path, names: Iterable[str], pinned: Pinned = NOTHING) -> list[str]:
-    """Return which of the stages DVC finds changed: an input, a parameter, the version or an output.
+    """Return the stages in which an input, a parameter, the version or an output has changed, according to DVC.
 
-    Reading ``dvc.yaml`` and ``dvc.lock`` takes longer than looking at a stage, so many are looked at together.
+    Reading ``dvc.yaml`` and ``dvc.lock`` takes longer than checking one stage, so all are checked together.
     """
     from dvc.dvcfile import load_file
 
@@ -69,21 +69,21 @@ def stale_stages(lake: Path, names: Iterable[str], pinned: Pinned = NOTHING) -> 
 def record_done(
     lake: Path, stage: str, pinned: Pinned = NOTHING, refuse_changed: Callable[[], None] = lambda: None
 ) -> None:
-    """Let DVC keep the stage's outputs, and write to ``dvc.lock`` what they were made from.
+    """Add the stage's outputs to DVC's cache, and record in ``dvc.lock`` what they were made from.
 
-    As ``dvc commit --force``, but for how the file is written: DVC reads and writes all of it so that comments would
-    stay, which takes half a second a stage where there are thirty.
+    This does what ``dvc commit --force`` does, except for how the file is written: DVC preserves comments, which takes
+    half a second a stage where there are thirty.
 
     Parameters
     ----------
     lake : Path
         Root of the lake.
     stage : str
-        Its name.
+        Name of the stage.
     pinned : mapping of Path to bytes
-        The parameters and the pipeline that the stage ran with, where they are not those in the folder.
+        The parameters and the pipeline that the stage ran with, where they differ from those in the folder.
     refuse_changed : callable
-        Called when its inputs are hashed and nothing is written yet; raises if they are not those that it read.
+        Called after the inputs are hashed and before anything is written; raises if they are not what the stage read.
     """
     from dvc.repo import lock_repo
     from dvc.stage.serialize import to_single_stage_lockfile
@@ -102,14 +102,14 @@ def record_done(
 
 
 def forget_stages(lake: Path, keep: Collection[str]) -> list[str]:
-    """Drop from ``dvc.lock`` the steps that are not in `keep`, and their tables from the folder; return their names.
+    """Remove the steps that are not in `keep` from ``dvc.lock``, and their tables from the folder; return their names.
 
-    Older versions keep their tables: the content stays in the cache. A user's own stages stay.
+    Older versions keep their tables: the content stays in the cache. User-defined stages are kept.
 
     Raises
     ------
     LakeError
-        If a manifest names what is not a table; nothing is dropped then.
+        If a manifest has an output that is not a table; nothing is removed then.
     """
     manifest = Manifest(lake, "")
     made = set(manifest.made)
@@ -120,7 +120,7 @@ def forget_stages(lake: Path, keep: Collection[str]) -> list[str]:
         kept = {name: stages[name] for name in stages if name not in gone}
         lost = made - {Output.at(out["path"]) for entry in kept.values() for out in outs_of(entry)}
         folders = [own_path(lake, output.folder) for output in lost]
-        # the tables go last: those of a stage that is not in the lock are nobody's, and harmless
+        # the tables are removed last: without an entry in the lock they are harmless
         write_lock(lake, lock | {"stages": kept})
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
@@ -128,22 +128,22 @@ def forget_stages(lake: Path, keep: Collection[str]) -> list[str]:
 
 
 def sort_lock(lake: Path) -> None:
-    """Put the stages of ``dvc.lock`` in the order of their names: DVC appends them in the order in which they end."""
+    """Sort the stages of ``dvc.lock`` by name: DVC appends them in the order in which they finish."""
     lock = read_lock(lake)
     names = list(lock.get("stages", {}))
     if names != sorted(names):
         write_lock(lake, lock | {"stages": {name: lock["stages"][name] for name in sorted(names)}})
 
 
-def mend_lock(lake: Path, say: Callable[[str], None]) -> None:
-    """Take the last commit's ``dvc.lock`` for one that DVC was cut off in writing; its stages then run again."""
+def repair_lock(lake: Path, say: Callable[[str], None]) -> None:
+    """Replace a ``dvc.lock`` that DVC was interrupted in writing by the last commit's; its stages then run again."""
     try:
         read_lock(lake)
     except LakeError:
         pass
     else:
         return
-    say(f"{layout.PIPELINE_LOCK} was half written; taking the last version's")
+    say(f"{layout.PIPELINE_LOCK} was incomplete; replaced by that of the last version")
     folders = {path.parent for path in (lake / layout.TABLES).rglob("part-*.parquet")}
     for output in filter(None, (Output.at(str(folder.relative_to(lake))) for folder in folders)):
         mark_unrecorded(lake, output)
@@ -155,7 +155,7 @@ def mend_lock(lake: Path, say: Callable[[str], None]) -> None:
 
 
 def read_lock(lake: Path) -> dict[str, Any]:
-    """Read ``dvc.lock`` as DVC does: in YAML 1.2, in which ``1e-3`` is a number and ``yes`` a text."""
+    """Read ``dvc.lock`` as DVC does: as YAML 1.2, in which ``1e-3`` is a number and ``yes`` a string."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
@@ -165,22 +165,24 @@ def read_lock(lake: Path) -> dict[str, Any]:
     try:
         found = YAML(typ="safe").load(path.read_bytes())
     except (YAMLError, UnicodeError) as error:
-        raise LakeError(f"{path} is not YAML", found=str(error), todo="`affectlake run` mends it") from error
+        raise LakeError(f"{path} is not YAML", found=str(error), todo="repair it with `affectlake run`") from error
     if not isinstance(found, dict):
-        raise LakeError(f"{path} is not whole", found=f"{path.stat().st_size} bytes", todo="`affectlake run` mends it")
+        raise LakeError(
+            f"{path} is incomplete", found=f"{path.stat().st_size} bytes", todo="repair it with `affectlake run`"
+        )
     return found
 
 
 class _LockDumper(yaml.CSafeDumper):
-    """Writes DVC's ordered mappings as mappings, and what occurs twice twice."""
+    """Dumper that writes DVC's ordered mappings as mappings, and repeated values without aliases."""
 
     def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
-        """Return that nothing is to be a reference to what stands elsewhere."""
+        """Return True: no value is written as an alias of another."""
         return True
 
 
 _LockDumper.add_representer(OrderedDict, lambda dumper, found: dumper.represent_dict(found.items()))
-# texts that are numbers in YAML 1.2, as DVC reads it, and not in 1.1, are quoted too
+# strings that are numbers in YAML 1.2, as DVC reads it, and not in 1.1, are quoted too
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+|0o[0-7]+")
 _LockDumper.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+.0123456789"))
 
@@ -191,10 +193,10 @@ def write_lock(lake: Path, lock: dict[str, Any]) -> None:
 
 
 def refuse_edited(lake: Path) -> None:
-    """Raise :class:`LakeError` if a table is not as the stage that made it left it.
+    """Raise :class:`LakeError` if a table was changed after the stage that made it.
 
-    A table that differs because a run was cut off before DVC recorded it is no edit: DVC finds its stage stale, and
-    the run makes it again.
+    A table that differs because a run was interrupted before DVC recorded it was not edited: its stage is stale for
+    DVC, and the next run rebuilds it.
     """
     modified = _outputs(lake, "modified")
     cut_off = _cut_off(lake, modified)
@@ -203,24 +205,24 @@ def refuse_edited(lake: Path) -> None:
         raise LakeError(
             "tables were changed by hand; nothing was run",
             found=", ".join(edited),
-            todo=f"put them back with `affectlake restore` (it keeps the changed ones aside), or one with"
-            f" `dvc checkout --force {edited[0]}` (it does not)",
+            todo="restore them with `affectlake restore` (it moves the changed ones to quarantine), or one with"
+            f" `dvc checkout --force {edited[0]}` (it discards the change)",
         )
 
 
 def refuse_cut_off(lake: Path) -> None:
-    """Raise :class:`LakeError` if a run was cut off between putting tables in place and recording them."""
+    """Raise :class:`LakeError` if a run was interrupted between placing tables and recording them."""
     cut_off = _cut_off(lake, _outputs(lake, "modified"))
     if cut_off:
         raise LakeError(
-            "a run was cut off before its tables were recorded",
+            "a run was interrupted before its tables were recorded",
             found=", ".join(cut_off),
-            todo="let `affectlake run` finish it first",
+            todo="finish it first with `affectlake run`",
         )
 
 
 def _cut_off(lake: Path, modified: list[str]) -> list[str]:
-    """Return which of the `modified` outputs carry the mark of a run cut off; marks of others are done with."""
+    """Return the `modified` outputs that have the mark of an interrupted run; remove the marks of all others."""
     found = {str(output.folder): output for output in marked(lake)}
     for path in set(found) - set(modified):
         unmark(lake, found[path])
@@ -228,7 +230,7 @@ def _cut_off(lake: Path, modified: list[str]) -> list[str]:
 
 
 def restore_missing(lake: Path, say: Callable[[str], None]) -> None:
-    """Bring back from DVC's cache the tables that ``dvc.lock`` names and that are not in the folder."""
+    """Restore from DVC's cache the tables that are in ``dvc.lock`` and not in the folder."""
     missing = _outputs(lake, "deleted")
     if not missing:
         return
@@ -239,11 +241,11 @@ def restore_missing(lake: Path, say: Callable[[str], None]) -> None:
         try:
             repo.checkout(targets=[str(lake / path) for path in missing], force=True, allow_missing=True)
         except CheckoutError as error:
-            say(f"not in the cache, to be made again: {', '.join(error.target_infos)}")
+            say(f"not in the cache, to be rebuilt: {', '.join(error.target_infos)}")
 
 
 def _outputs(lake: Path, state: Literal["modified", "deleted"]) -> list[str]:
-    """Return the tables that are in `state` against the working ``dvc.lock``; what else DVC tracks is the user's."""
+    """Return the tables that are in `state` relative to the working ``dvc.lock``; other outputs are the user's."""
     tables = {str(output.folder) for output in Manifest(lake, "").digests}
     if not tables:
         return []
@@ -256,9 +258,9 @@ def _outputs(lake: Path, state: Literal["modified", "deleted"]) -> list[str]:
 
 
 def _readable(lake: Path) -> Pinned:
-    """Return the last commit's parameters and pipeline, where those in the folder are not YAML: an edit half done.
+    """Return the last commit's parameters and pipeline, where those in the folder are not valid YAML.
 
-    DVC reads both whatever it is asked; what it is asked here is about tables.
+    DVC reads both files on every call, also where only tables are concerned.
     """
     from dvc.exceptions import DvcException
     from dvc.utils.serialize import load_yaml

@@ -1,4 +1,4 @@
-"""That Git keeps the files of a version as they are: it can filter what it keeps, and keeps symbolic links as links."""
+"""Check that Git stores the files of a version unaltered: it may filter content, and stores symbolic links as links."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from affectlake.lake.store.versions import read_blobs
 
 
 def refuse_altered(root: Path, staged: str) -> None:
-    """Raise :class:`LakeError` if Git would keep something else than a file's content, but for the ends of its lines.
+    """Raise :class:`LakeError` if Git would store anything other than a file's content, except for line endings.
 
     Parameters
     ----------
     root : Path
         Root of the lake.
     staged : str
-        What Git would keep, as ``git ls-files --stage -z`` lists it.
+        The entries that Git would store, as ``git ls-files --stage -z`` lists them.
     """
     kept = {}
     for line in filter(None, staged.split("\0")):
@@ -27,7 +27,7 @@ def refuse_altered(root: Path, staged: str) -> None:
             raise LakeError(
                 f"{path} is a symbolic link, so a version would not hold its content",
                 wanted="a file",
-                todo=f"put a copy in its place: `cp --remove-destination -- $(readlink -f {path}) {path}`",
+                todo=f"replace it by a copy: `cp --remove-destination -- $(readlink -f {path}) {path}`",
             )
     here = [path for path in kept if (root / path).exists()]
     raw = git(root, "hash-object", "--no-filters", "--stdin-paths", stdin="".join(f"{path}\n" for path in here)).split()
@@ -35,7 +35,7 @@ def refuse_altered(root: Path, staged: str) -> None:
     for path, content in zip(odd, read_blobs(root, [kept[path] for path in odd]), strict=True):
         if content != (root / path).read_bytes().replace(b"\r\n", b"\n"):
             raise LakeError(
-                f"Git would keep other bytes of {path} than the folder has",
-                found="a filter that .gitattributes or Git's settings name",
+                f"Git would store other bytes for {path} than the folder has",
+                found="a filter in .gitattributes or in the settings of Git",
                 todo=f"add the line `/{path} -filter -ident -working-tree-encoding` to .gitattributes",
             )

@@ -1,8 +1,8 @@
-"""Hashes of files, computed when a file is first read and remembered for as long as it is the same file.
+"""Hashes of files, computed when a file is first read and remembered until it changes.
 
-A file is the same while its device, inode, size and times of change are. What is remembered lies in one file that no
-version has, a line for each: it is only added to, so that several processes may at once. A line that is damaged is
-forgotten, and where nothing can be written the files are hashed each time.
+A file is unchanged while its device, inode, size and times of change are. The hashes are in one file that is not part
+of a version, one per line. Lines are only appended, so that several processes can write at the same time. A damaged
+line is ignored; where nothing can be written, the files are hashed each time.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from affectlake.lake.files.atomic import write_whole
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.versions import File, Manifest
 
-_LARGEST = 16 << 20  # bytes of memory, some 150,000 files; all is then forgotten
-_SETTLED_NS = 50_000_000  # clocks of file systems tick: a file this young may change again without another time
-_SETTLED_COARSE_NS = 2_000_000_000  # where they tick in seconds
+_LARGEST = 16 << 20  # bytes, about 150,000 files; the file is then started again
+_SETTLED_NS = 50_000_000  # file systems have coarse clocks: a file this new may change again without a new time
+_SETTLED_COARSE_NS = 2_000_000_000  # where their resolution is one second
 
 
 class _Hashed(NamedTuple):
-    """What a file was when it was hashed, empty if it was too young or changed meanwhile; and its MD5."""
+    """A file's identity when it was hashed (empty if it was too new or changed meanwhile), and its MD5."""
 
     mark: bytes
     md5: str
 
 
 def known_md5s(root: Path, paths: Sequence[Path]) -> list[str]:
-    """Return the MD5 of each file, from memory where the file was hashed before.
+    """Return the MD5 of each file; remembered where the file was hashed before.
 
     Parameters
     ----------
     root : Path
-        Root of the lake, which keeps the memory.
+        Root of the lake, where the hashes are remembered.
     paths : sequence of Path
         The files.
     """
@@ -56,7 +56,7 @@ def known_md5s(root: Path, paths: Sequence[Path]) -> list[str]:
 
 
 def whole_files(manifest: Manifest, *outputs: Output) -> list[File]:
-    """Return the parts of `outputs` at a version, seen to be the bytes that were published.
+    """Return the parts of `outputs` at a version, after checking that they have the bytes that were published.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def whole_files(manifest: Manifest, *outputs: Output) -> list[File]:
         raise VersionError(
             f"{', '.join(map(str, outputs))} cannot be read",
             found=str(error),
-            todo="`affectlake fsck` examines every file",
+            todo="check every file with `affectlake fsck`",
         ) from error
     for (output, file), md5 in zip(found, hashes, strict=True):
         if md5 != file.md5:
@@ -86,7 +86,7 @@ def _mark(status: os.stat_result) -> bytes:
 def _hash_all(paths: Sequence[Path]) -> list[_Hashed]:
     if len(paths) == 1:
         return [_hash(paths[0])]
-    from concurrent.futures import ThreadPoolExecutor  # late: most questions find all hashes known
+    from concurrent.futures import ThreadPoolExecutor  # imported late: mostly, all hashes are known
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
         return list(threads.map(_hash, paths))
@@ -111,7 +111,7 @@ def _remembered(root: Path) -> dict[bytes, bytes]:
 
 
 def _intact(mark: bytes, rest: bytes) -> str:
-    """Return the MD5 of a remembered line; empty if the line is not what was written."""
+    """Return the MD5 of a remembered line; empty if the line is damaged."""
     md5, _, checksum = rest.partition(b" ")
     return md5.decode() if checksum and checksum == _checksum(mark, md5) else ""
 
@@ -121,7 +121,7 @@ def _checksum(mark: bytes, md5: bytes) -> bytes:
 
 
 def _remember(root: Path, hashed: Sequence[_Hashed]) -> None:
-    """Add lines in one write, on lines of their own whatever stands before; a lake that is read-only stays as it is."""
+    """Append lines in one write, after a line break; a read-only lake is left unchanged."""
     new = [(mark, md5.encode()) for mark, md5 in hashed if mark]
     if not new:
         return

@@ -1,7 +1,7 @@
-"""The format of a lake: one number, in ``storage/format``, that tells an older affectlake to keep its hands off.
+"""The format of a lake: one number, in ``storage/format``, by which an older affectlake refuses a newer lake.
 
-It rises when a lake is laid out so that an older affectlake would misread or damage it. A lake without the file has
-format 1, the first.
+It is raised when the layout of a lake changes such that an older affectlake would misread or damage it. A lake without
+the file has format 1.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ FORMAT = 1
 
 
 def write_format(root: Path) -> None:
-    """Note the format in a new lake."""
+    """Write the format to a new lake."""
     (root / layout.FORMAT).write_text(f"{FORMAT}\n", encoding="utf-8")
 
 
@@ -27,7 +27,7 @@ def refuse_newer(root: Path) -> None:
 
 def refuse_newer_at(root: Path, commit: str) -> None:
     """Raise :class:`LakeError` if the lake's `commit` was made by a newer affectlake than this one."""
-    from affectlake.lake.store.versions import blobs, read_blobs  # late: of a lake's own format, the folder tells
+    from affectlake.lake.store.versions import blobs, read_blobs  # imported late: rarely needed
 
     found = [name for _, name in blobs(root, commit, [str(layout.FORMAT)])]
     _refuse(root, read_blobs(root, found)[0].decode(errors="replace") if found else "1")
@@ -38,16 +38,16 @@ def _refuse(root: Path, text: str) -> None:
     if not found.isdecimal() or int(found) < 1:
         raise LakeError(
             f"{root / layout.FORMAT} is damaged",
-            wanted="one number",
+            wanted="an integer",
             found=repr(found[:40]),
-            todo=f"take it back from Git: `git checkout -- {layout.FORMAT}`",
+            todo=f"restore it from Git: `git checkout -- {layout.FORMAT}`",
         )
     if int(found) > FORMAT:
-        from affectlake.process.code_version import code_version  # late: it is slow, and read by few
+        from affectlake.process.code_version import code_version  # imported late: slow and rarely needed
 
         raise LakeError(
             f"{root} was made by a newer affectlake",
-            wanted=f"lake format {FORMAT}, which affectlake {code_version()} knows",
+            wanted=f"lake format {FORMAT}, which affectlake {code_version()} can read",
             found=f"lake format {found}",
             todo="upgrade affectlake; nothing was changed",
         )

@@ -1,4 +1,4 @@
-"""Listings: what a folder holds, as DVC writes it. Read strictly, since one may come from a remote."""
+"""Listings: the files of a folder, as DVC writes them. Checked strictly, because a listing may come from a remote."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from affectlake.lake.files.names import is_digest, is_file_name
 
 
 class Listed(NamedTuple):
-    """One file as a listing names it: its path within the output's folder, and its MD5."""
+    """One entry of a listing: a file's path within the output's folder, and its MD5."""
 
     relpath: str
     md5: str
 
 
 def parse_listing(content: bytes, digest: str, *, nested: bool = False) -> list[Listed]:
-    """Return what a listing names, in order of path.
+    """Return the entries of a listing, sorted by path.
 
     Parameters
     ----------
     content : bytes
-        The listing.
+        Content of the listing.
     digest : str
-        Its name, for messages.
+        Hash of the listing, for messages.
     nested : bool
-        Whether files may lie in folders, as they may in a folder that is not a table's.
+        Whether files may be in subfolders, which is legal for outputs that are not tables.
 
     Raises
     ------
     LakeError
-        If it is not a listing, or names a file outside its folder or something that is not an object.
+        If it is not a listing, or if an entry is a path outside its folder or has an invalid hash.
     """
     try:
         found = [Listed(entry["relpath"], entry["md5"]) for entry in json.loads(content)]
@@ -47,8 +47,8 @@ def parse_listing(content: bytes, digest: str, *, nested: bool = False) -> list[
 
 def _refused(digest: str, found: str) -> LakeError:
     return LakeError(
-        f"the listing {digest} is not that of a table; nothing was written or removed",
+        f"{digest} is not the listing of a table; nothing was written or removed",
         wanted="plain file names, each with the MD5 of its content",
         found=found,
-        todo="ask whoever published the version that names it; other versions can be read",
+        todo="ask whoever published the version that refers to it; other versions can be read",
     )

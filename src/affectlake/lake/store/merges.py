@@ -1,7 +1,7 @@
-"""Merges that Git made, or began, of the histories of two lakes: Git joins text, and does not join tables.
+"""Detect merges of two lakes' histories by Git, which can merge text but not tables.
 
-A merge in progress (MERGE_HEAD), one that is committed and lost parts of an output that grows or mixed two manifests,
-and a fast-forward are mended by ``affectlake join``. Until then nothing is run, collected, published or checked out.
+A merge in progress (MERGE_HEAD), a merge commit that lost collected parts or mixed two manifests, and a fast-forward
+are repaired by ``affectlake join``. Until then nothing can be run, collected, published or checked out.
 """
 
 from __future__ import annotations
@@ -34,72 +34,74 @@ from affectlake.lake.store.versions import (
 
 
 def refuse_unjoined(root: Path) -> None:
-    """Raise :class:`LakeError` if Git brought the history of another lake, and the lakes are not joined."""
+    """Raise :class:`LakeError` if Git fetched the history of another lake and the lakes are not joined."""
     refuse_merging(root)
-    if forwarded(root):
+    if is_fast_forwarded(root):
         raise LakeError(
-            "Git moved the branch on to versions of another lake, and neither names nor tables of them are here",
-            found=", ".join(f"{v.commit[:10]} ({v.name} there)" for v in strays(root, ["HEAD"], list_versions(root))),
-            todo="`affectlake join` brings them",
+            "Git moved the branch to versions of another lake, whose names and tables are not here yet",
+            found=", ".join(
+                f"{v.commit[:10]} ({v.name} there)" for v in untagged_versions(root, ["HEAD"], list_versions(root))
+            ),
+            todo="fetch them with `affectlake join`",
         )
 
 
 def refuse_merging(root: Path) -> None:
-    """Raise :class:`LakeError` if Git merged two lakes' histories, or is at it, and the lakes are not joined."""
+    """Raise :class:`LakeError` if Git merged, or is merging, two lakes' histories and the lakes are not joined."""
     heads = merging(root)
-    if heads or torn(root):
-        give_up = " (or give the merge up: `git merge --abort`)" if heads else ""
+    if heads or has_unjoined_merge(root):
+        give_up = " (or abort the merge: `git merge --abort`)" if heads else ""
         raise LakeError(
             "Git merged the history of another lake into this one, and their tables are not joined yet",
             found=f"a merge with {', '.join(head[:10] for head in heads)} in progress"
             if heads
             else "a merge commit that is not a version",
-            todo=f"`affectlake join` joins them and makes a version of it{give_up}",
+            todo=f"join them with `affectlake join`{give_up}",
         )
 
 
 def merging(root: Path) -> list[str]:
-    """Return the commits of a merge that Git has begun and not concluded."""
+    """Return the commits of a merge in progress; an empty list if there is none."""
     path = git_path(root, "MERGE_HEAD")
     return path.read_text(encoding="ascii").split() if path.is_file() else []
 
 
-def torn(root: Path) -> bool:
-    """Whether merge commits since the last version leave something undone.
+def has_unjoined_merge(root: Path) -> bool:
+    """Return whether merge commits since the last version need ``affectlake join``.
 
-    A merge by Git may lose parts of an output that grows, take another manifest than that of the folder's tables, or
-    bring versions without names or without their answers.
+    A merge by Git may lose parts of a collected output, select a manifest that is not that of the folder's tables, or
+    bring versions without their tags or without their answers.
     """
-    merges = uncovered(root, "HEAD", "--merges")
+    merges = unpublished_commits(root, "HEAD", "--merges")
     if not merges:
         return False
     now, ours = pointers(root, "HEAD"), ours_of(root)
     before = pointers(root, ours)
     if any(digest != before.get(output) and not _is_here(root, digest) for output, digest in now.items()):
         return True
-    if _lock(root, "HEAD") != _lock(root, ours) or strays(root, ["HEAD"], list_versions(root)):
+    if _lock(root, "HEAD") != _lock(root, ours) or untagged_versions(root, ["HEAD"], list_versions(root)):
         return True
     parents = {parent for merge in merges for parent in git(root, "rev-parse", f"{merge}^@").split()}
     named = [item for parent in parents for item in pointers(root, parent).items()]
     return any(not _holds(root, now.get(output), digest) for output, digest in named)
 
 
-def forwarded(root: Path) -> bool:
-    """Whether the branch leads to versions that have no name here, as after a fast-forward by Git."""
+def is_fast_forwarded(root: Path) -> bool:
+    """Return whether the branch contains versions that have no tag here, as after a fast-forward by Git."""
     if git_or_none(root, "rev-parse", "--verify", "--quiet", "HEAD") is None:
         return False
     known = list_versions(root)
-    return bool(known) and bool(strays(root, ["HEAD"], known))
+    return bool(known) and bool(untagged_versions(root, ["HEAD"], known))
 
 
 def ours_of(root: Path) -> str:
-    """Return the commit that says what this lake's own side was before the merges since the last version."""
-    merges = uncovered(root, "HEAD", "--merges", "--first-parent")
+    """Return the commit of this lake's side before the merges since the last version."""
+    merges = unpublished_commits(root, "HEAD", "--merges", "--first-parent")
     return git(root, "rev-parse", f"{merges[-1]}^1" if merges else "HEAD").strip()
 
 
-def uncovered(root: Path, commit: str, *options: str, known: Iterable[str] | None = None) -> list[str]:
-    """Return the commits that lead to `commit` and to none of the versions (or to none of `known`), newest first."""
+def unpublished_commits(root: Path, commit: str, *options: str, known: Iterable[str] | None = None) -> list[str]:
+    """Return the ancestors of `commit` that are not in any version (or not in `known`), newest first."""
     if git_or_none(root, "rev-parse", "--verify", "--quiet", commit) is None:
         return []
     done = [version.commit for version in list_versions(root)] if known is None else known
@@ -114,24 +116,24 @@ def uncovered(root: Path, commit: str, *options: str, known: Iterable[str] | Non
 
 
 def refuse_conflicts(root: Path) -> None:
-    """Raise :class:`LakeError` if Git's merge left conflicts in files that are not the lake's own."""
+    """Raise :class:`LakeError` if Git's merge left conflicts in files that do not belong to the lake."""
     found = git(root, "diff", "--name-only", "--diff-filter=U", "-z").split("\0")
     others = [path for path in found if path and not is_state(path)]
     if others:
         raise LakeError(
-            "files that are not the lake's own have conflicts",
+            "files that do not belong to the lake have merge conflicts",
             found=", ".join(others),
-            todo="resolve them, `git add` them, then `affectlake join` again",
+            todo="resolve them, `git add` them, then run `affectlake join` again",
         )
 
 
 def refuse_changed(root: Path) -> None:
-    """Raise :class:`LakeError` if the folder has tables that neither side has: a join would put others in their place.
+    """Raise :class:`LakeError` if the folder has tables that neither side has: a join would replace them.
 
-    Those that a run was cut off in making are made again, and not looked at.
+    Tables of an interrupted run are rebuilt, so they are not checked.
     """
     commits = ["HEAD", ours_of(root), *merging(root), *(version.commit for version in list_versions(root)[-1:])]
-    for merge in uncovered(root, "HEAD", "--merges"):
+    for merge in unpublished_commits(root, "HEAD", "--merges"):
         commits += git(root, "rev-parse", f"{merge}^@").split()
     digests = {digest for commit in ["", *dict.fromkeys(commits)] for digest in _digests(root, commit)}
     whole = [digest for digest in digests if examine(cached_object(root, digest), digest) is None]
@@ -141,14 +143,14 @@ def refuse_changed(root: Path) -> None:
     changed = sorted(str(p) for p in found if p.parent not in cut_off and md5_of(root / p) not in known)
     if changed:
         raise LakeError(
-            "the folder has tables that no version has",
+            "the folder has tables that are not in any version",
             found=", ".join(changed[:5]),
-            todo="move them elsewhere, then `affectlake join` again: it puts back those of the version",
+            todo="move them elsewhere, then run `affectlake join` again: it restores those of the version",
         )
 
 
 def _digests(root: Path, commit: str) -> list[str]:
-    """Return the listings that a commit (the folder, if empty) names, of what can be read."""
+    """Return the hashes of the listings of a commit (of the folder, if empty), as far as they can be read."""
     found = [digest for digest in pointers(root, commit).values() if digest is not None]
     with suppress(LakeError, yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError):
         found += Manifest(root, commit).digests.values()
@@ -156,15 +158,15 @@ def _digests(root: Path, commit: str) -> list[str]:
 
 
 def is_state(path: str) -> bool:
-    """Return whether a file says which tables a lake holds and how they are made."""
+    """Return whether a file defines which tables a lake holds and how they are made."""
     return any(Path(path).is_relative_to(place) for place in layout.STATE)
 
 
-def strays(root: Path, heads: Iterable[str], known: Iterable[Version]) -> list[Version]:
-    """Return the versions that lead to `heads` and have no name: Git brought their commits and not their tags."""
+def untagged_versions(root: Path, heads: Iterable[str], known: Iterable[Version]) -> list[Version]:
+    """Return the versions among the ancestors of `heads` that have no tag: Git fetched only their commits."""
     done = [version.commit for version in known]
     found = []
-    for commit in dict.fromkeys(commit for head in heads for commit in uncovered(root, head, known=done)):
+    for commit in dict.fromkeys(commit for head in heads for commit in unpublished_commits(root, head, known=done)):
         created, author, message = git(root, "show", "--no-patch", "--format=%aI%x00%an%x00%B", commit).split("\0")
         named = re.match(r"(v[1-9][0-9]*): ", message)
         if named and f"\n{CODE_TRAILER}: " in message:
@@ -173,7 +175,7 @@ def strays(root: Path, heads: Iterable[str], known: Iterable[Version]) -> list[V
 
 
 def pointers(root: Path, commit: str) -> dict[Output, str | None]:
-    """Return the listing that each pointer of a commit (of the folder, if empty) names; None for one that is torn."""
+    """Return the listing that each pointer of a commit (of the folder, if empty) names; None for an invalid pointer."""
     if commit:
         found = blobs(root, commit, [str(layout.COLLECTED)])
         texts = dict(zip([path for path, _ in found], read_blobs(root, [name for _, name in found]), strict=True))
@@ -193,14 +195,14 @@ def _digest(text: bytes) -> str | None:
 
 
 def _is_here(root: Path, digest: str | None) -> bool:
-    """Whether the cache has a listing and every part that it names."""
+    """Return whether the cache has a listing and every part in it."""
     if digest is None or examine(cached_object(root, digest), digest):
         return False
     return all(cached_object(root, one.md5).exists() for one in read_listing(root, digest))
 
 
 def _holds(root: Path, digest: str | None, other: str | None) -> bool:
-    """Whether the listing `digest` names every part that `other` names; in doubt, it does not."""
+    """Return whether the listing `digest` has every part of `other`; False if one of them cannot be read."""
     if digest == other:
         return digest is not None
     if digest is None or other is None or any(examine(cached_object(root, one), one) for one in (digest, other)):

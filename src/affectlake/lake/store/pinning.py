@@ -1,7 +1,7 @@
-"""Files as a run found them: what DVC reads and a version holds, whatever is written to the files meanwhile.
+"""Pinned contents: files as they were when a run started, for DVC and for the version that the run makes.
 
-A run takes hours and ``params.yaml`` is edited in the meantime. What a stage ran with is what is recorded of it, so DVC
-is shown the contents that the run began with, and the version is made of them.
+A run may take hours, and ``params.yaml`` may be edited meanwhile. The record of a stage must have what the stage ran
+with, so DVC reads the contents that the run started with, and the version is made of them.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Signature = dict[str, tuple[int, ...]]
 
 
 def show_pinned(fs: Any, root: Path, pinned: Pinned) -> None:
-    """Let a DVC file system object give the pinned contents for these files.
+    """Make a DVC file system object return the pinned contents for these files.
 
     Parameters
     ----------
     fs : dvc.fs.LocalFileSystem
-        One repository object's own; it is changed.
+        The file system of one repository object; modified in place.
     root : Path
         Root of the lake.
     pinned : mapping of Path to bytes
@@ -44,7 +44,7 @@ def show_pinned(fs: Any, root: Path, pinned: Pinned) -> None:
 
 
 def signature(paths: Iterable[Path]) -> Signature:
-    """Return what changes when one of `paths`, or a file below one that is a folder, is written, added or removed."""
+    """Return inodes, sizes and times of `paths` and all files in them, which change with every write or removal."""
     found: Signature = {}
     for path in paths:
         files = [path, *path.rglob("*")] if path.is_dir() else [path]
@@ -54,7 +54,7 @@ def signature(paths: Iterable[Path]) -> Signature:
             except OSError:
                 found[str(file)] = ()
                 continue
-            # a folder's time moves with temporary files of others; its files are looked at one by one
+            # a folder's time changes with temporary files of other programs; its files are listed one by one
             times = () if file.is_dir() else (status.st_size, status.st_mtime_ns)
             found[str(file)] = (status.st_ino, *times)
     return found

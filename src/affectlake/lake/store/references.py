@@ -1,7 +1,7 @@
-"""Which cached objects a DVC repository refers to, be it a lake: in every commit, in Git's index and in its folder.
+"""Find the cached objects that a DVC repository refers to: in every commit, in Git's index and in its folder.
 
-Read widely, since what is not found here is garbage: every hash in any ``dvc.lock`` or ``.dvc`` file counts, whoever
-wrote it and whatever for.
+Objects that are not found here are garbage, so every hash in any ``dvc.lock`` or ``.dvc`` file counts, also in
+repositories that are not lakes.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ _HASH = re.compile(rb"(?<![0-9a-f])[0-9a-f]{32}(?:\.dir)?(?![0-9a-f])")
 
 
 class _Named(NamedTuple):
-    """What is named: every hash, and those of tables, whose listings must be there."""
+    """All hashes, and those of tables, whose listings must exist."""
 
     hashes: set[str]
     tables: set[str]
 
 
 def referred(root: Path, cache_of: Path) -> set[str]:
-    """Return the hashes of the objects that a repository refers to, those that its listings name among them.
+    """Return the hashes of the objects that a repository refers to, directly or in its listings.
 
     Parameters
     ----------
     root : Path
         Root of a DVC repository.
     cache_of : Path
-        Root of the lake in whose cache the listings lie.
+        Root of the lake whose cache has the listings.
 
     Raises
     ------
     LakeError
-        If a listing is damaged, or that of a table is missing: what it names cannot be known.
+        If a listing is damaged, or the listing of a table is missing: its entries are unknown.
     """
     found = _Named(_fitted_on(root, cache_of), set())
     for commit, texts in _manifests(root):
@@ -57,12 +57,12 @@ def referred(root: Path, cache_of: Path) -> set[str]:
             listing = cached_object(cache_of, digest)
             state = examine(listing, digest)
             if state == "missing" and digest not in found.tables:
-                continue  # a dependency's, which DVC does not keep, or one that was never fetched
+                continue  # of a dependency, which DVC does not cache, or never fetched
             if state:
                 raise LakeError(
-                    f"the listing {digest} is {state}, so what it names cannot be known; nothing was removed",
+                    f"the listing {digest} is {state}, so its entries are unknown; nothing was removed",
                     found=f"{root} refers to it",
-                    todo="mend it with `affectlake fsck --repair` or `affectlake pull`, then run again",
+                    todo="repair it with `affectlake fsck --repair` or `affectlake pull`, then run again",
                 )
             keep |= {one.md5 for one in parse_listing(listing.read_bytes(), digest, nested=True)}
     return keep
@@ -76,12 +76,12 @@ def _tables(root: Path, commit: str, texts: Mapping[Path, bytes]) -> set[str]:
     }
     try:
         return set(Manifest(root, commit, mine).digests.values())
-    except LakeError:  # names what is not a table: its hashes count all the same
+    except LakeError:  # has outputs that are not tables: its hashes count too
         return set()
 
 
 def _manifests(root: Path) -> Iterator[tuple[str, dict[Path, bytes]]]:
-    """Yield the manifests of every commit, of the index and of the folder (both: an empty name)."""
+    """Yield the manifests of every commit, of the index and of the folder (the last two under an empty name)."""
     yield "", _in_folder(root)
     if not _has_history(root):
         return
@@ -96,7 +96,7 @@ def _manifests(root: Path) -> Iterator[tuple[str, dict[Path, bytes]]]:
 
 
 def _has_history(root: Path) -> bool:
-    """Return whether Git keeps the folder; a repository that Git cannot open is not taken for none."""
+    """Return whether the folder is in a Git repository; raise if there is one that Git cannot open."""
     if not any((folder / ".git").exists() for folder in (root, *root.parents)):
         return False
     git(root, "rev-parse", "--git-dir")
@@ -120,7 +120,7 @@ def _in_folder(root: Path) -> dict[Path, bytes]:
 
 
 def _give(error: OSError) -> None:
-    """Raise what kept a folder from being read, unless it is gone: what it holds would be taken for nothing."""
+    """Raise the error if a folder cannot be read, unless it was removed: its objects would count as garbage."""
     if not isinstance(error, FileNotFoundError):
         raise error
 
@@ -130,7 +130,7 @@ def _is_manifest(path: str) -> bool:
 
 
 def _fitted_on(root: Path, cache_of: Path) -> set[str]:
-    """Return the hashes of the tables that a lake's own MLflow runs read, as far as the cache has them."""
+    """Return the hashes of the tables that the lake's MLflow runs read, as far as the cache has them."""
     database = root / layout.MODEL_RUNS
     if not database.exists():
         return set()

@@ -1,8 +1,8 @@
-"""One DVC remote: a folder, SSH, S3, …; which objects it has, whether they are whole, and moving them.
+"""A DVC remote (a folder, SSH, S3, …): list, check, send and fetch its objects.
 
-The layout is DVC's, so that ``dvc pull`` finds what is put here. Unlike with ``dvc push``, an object gets its name only
-when it has arrived (an SSH server keeps what a killed DVC had written, under its final name), and nothing
-remembered on this machine stands for a look at the remote. Versions and Git are in :mod:`~affectlake.lake.transfer`.
+The layout is DVC's, so that ``dvc pull`` finds what is sent. Unlike with ``dvc push``, an object gets its name only
+after it has arrived (a killed ``dvc push`` leaves a partial object under its final name on an SSH server), and the
+remote is always asked, whatever was sent before. Versions and Git are in :mod:`~affectlake.lake.transfer`.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class Remote:
         self.name = name
         self.path = path
         self._fs = fs
-        # an object store shows an object when all of it is there; a file system shows a file from its first byte
+        # an object store lists an object once it is complete; a file system lists a file from its first byte
         self._shows_parts = not isinstance(fs, ObjectFileSystem)
 
     def at(self, md5: str) -> str:
-        """Return where the remote keeps the object `md5`."""
+        """Return the path of the object `md5` in the remote."""
         names.digest(md5)
         return str(self._fs.join(self.path, "files", "md5", md5[:2], md5[2:]))
 
@@ -62,28 +62,28 @@ class Remote:
         return {md5: size for md5, size in found.items() if size is not None}
 
     def examine(self, md5s: Iterable[str]) -> dict[str, State | None]:
-        """Read objects and return what is wrong with each (None: nothing), as :func:`.content.examine` does."""
+        """Read objects and return what is wrong with each (None: nothing), as :func:`.checksums.examine` does."""
         return self._each(self._state, md5s)
 
     def fetch(self, targets: Mapping[str, Path]) -> dict[str, State | None]:
-        """Bring objects to their `targets` (path by MD5); one that is not whole does not get there.
+        """Fetch objects to their `targets` (path by MD5); an object that is not intact is not placed.
 
         Returns
         -------
         dict
-            What was wrong with each object; None if it came.
+            What was wrong with each object; None if it was fetched.
         """
         return self._each(lambda md5: self._bring(md5, targets[md5]), targets)
 
     def send(self, sources: Mapping[str, Path]) -> None:
-        """Send objects (path by MD5), listings after the files that they name; one that is there is replaced."""
+        """Send objects (path by MD5), listings after their files; existing objects are replaced."""
         self._sweep()
         files = [md5 for md5 in sources if not md5.endswith(".dir")]
         for batch in (files, [md5 for md5 in sources if md5.endswith(".dir")]):
             self._each(lambda md5: self._put(sources[md5], md5), batch)
 
     def _each(self, act: Callable[[str], T], md5s: Iterable[str]) -> dict[str, T]:
-        """Do something with every object, several at a time; the first failure ends it."""
+        """Apply `act` to every object, several at a time; stop at the first failure."""
         wanted = list(dict.fromkeys(md5s))
         with self._reaching(), ThreadPoolExecutor(min(_AT_ONCE, self._fs.jobs)) as pool:
             try:
@@ -98,7 +98,7 @@ class Remote:
             yield
         except AffectlakeError:
             raise
-        except Exception as error:  # each kind of remote has exceptions of its own
+        except Exception as error:  # each kind of remote has its own exceptions
             raise _unreachable(self.name, str(self._fs.unstrip_protocol(self.path)), error) from error
 
     def _size(self, md5: str) -> int | None:
@@ -146,7 +146,7 @@ class Remote:
         return str(self._fs.join(self.path, "incoming"))
 
     def _sweep(self) -> None:
-        """Remove what was left aside by pushes that were killed more than a day ago, known by its names."""
+        """Remove temporary files, recognised by name, of pushes that were killed more than a day ago."""
         if not self._shows_parts:
             return
         with self._reaching():
@@ -161,7 +161,7 @@ class Remote:
 
 
 def open_remote(root: Path, name: str = "") -> Remote:
-    """Return the lake's DVC remote called `name`; the default one when empty.
+    """Return the lake's DVC remote `name`; the default remote if empty.
 
     Raises
     ------
@@ -180,9 +180,11 @@ def open_remote(root: Path, name: str = "") -> Remote:
     known = sorted(config["remote"])
     wanted = name or config["core"].get("remote", "")
     if not wanted:
-        raise LakeError("no remote is the default one", allowed=", ".join(known), todo="dvc remote default NAME")
+        raise LakeError(
+            "there is no default remote", allowed=", ".join(known), todo="set one: `dvc remote default NAME`"
+        )
     if wanted not in known:
-        todo = nearest(wanted, known) or "add it: dvc remote add NAME URL"
+        todo = nearest(wanted, known) or "add it: `dvc remote add NAME URL`"
         raise UsageError(f"there is no remote {wanted!r}", allowed=", ".join(known), todo=todo)
     url = config["remote"][wanted]["url"]
     try:
@@ -190,11 +192,12 @@ def open_remote(root: Path, name: str = "") -> Remote:
         fs = kind(**settings)
         _ = fs.fs  # connects
     except RemoteMissingDepsError as error:
-        todo = f"pip install 'affectlake[{error.protocol}]'" if error.protocol in ("ssh", "s3") else "pip install it"
+        extra = f"`pip install 'affectlake[{error.protocol}]'`"
+        todo = extra if error.protocol in ("ssh", "s3") else "install it with pip"
         raise LakeError(
             f"the remote {wanted} needs a package that is not installed", found=", ".join(error.missing_deps), todo=todo
         ) from error
-    except Exception as error:  # each kind of remote has exceptions of its own
+    except Exception as error:  # each kind of remote has its own exceptions
         raise _unreachable(wanted, url, error) from error
     return Remote(wanted, fs, path)
 

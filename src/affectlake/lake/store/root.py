@@ -1,4 +1,4 @@
-"""Which folder is a lake. Light to import: a query should not wait for what makes versions."""
+"""Find the root of a lake. Quick to import, so that queries need not import what makes versions."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The tags that name versions: ``lake/vN``, here and at the Git remote ``origin``. Other tags are left alone.
+"""The tags that name versions: ``lake/vN``, here and in the Git remote ``origin``. Other tags are left alone.
 
-A tag may be an object of its own (``git tag -a``); the version is the commit that it leads to.
+A tag may be annotated (``git tag -a``); the version is the commit that it points to.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ _VERSION = re.compile(r"v[1-9][0-9]*")
 
 
 def is_version_name(name: str) -> bool:
-    """Return whether a version can be called so."""
+    """Return whether `name` is a valid name of a version."""
     return _VERSION.fullmatch(name) is not None
 
 
 def number(name: str) -> int:
-    """Return the number of the version called `name`."""
+    """Return the number of the version `name`."""
     return int(name[1:])
 
 
 def next_name(root: Path) -> str:
-    """Return the name of the version to come: the first after every ``vN`` that is taken, whatever it names."""
+    """Return the name of the next version: the first number after every existing ``vN``, whatever it points to."""
     taken = references(root, TAGS)
-    folders = {name.partition("/")[0] for name in taken if "/" in name}  # beside lake/v4/x there can be no lake/v4
+    folders = {name.partition("/")[0] for name in taken if "/" in name}  # lake/v4 cannot exist beside lake/v4/x
     last = max((number(name) for name in taken if is_version_name(name)), default=0)
     return next(name for name in (f"v{n}" for n in count(last + 1)) if name not in folders)
 
 
 def references(root: Path, namespace: str) -> dict[str, str]:
-    """Return the object of every Git reference below `namespace`, by what its name has after that."""
+    """Return the object of every Git reference below `namespace`, by the rest of its name."""
     listed = git(root, "for-each-ref", "--format=%(objectname) %(refname)", namespace).splitlines()
     return {ref.removeprefix(namespace): found for found, ref in (line.split(" ", 1) for line in listed)}
 
 
 def commits_of(root: Path, objects: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Return the commit that each object is, or leads to if it is a tag object, and the commit's text.
+    """Return the commit of each object (for a tag object, the commit it points to), and the commit's text.
 
-    A commit that Git does not have, or cannot reach, has no text. What is neither commit nor tag is left out.
+    The text is empty for a commit that Git does not have. Objects that are neither commit nor tag are left out.
     """
     asked = list(objects)
     if not asked:
@@ -66,12 +66,12 @@ def commits_of(root: Path, objects: Iterable[str]) -> dict[str, tuple[str, str]]
 
 
 def announced(root: Path) -> dict[str, str]:
-    """Return the commit of each version that the Git remote ``origin`` announces; none if there is no such remote.
+    """Return the commit of each version in the Git remote ``origin``; an empty dict if there is no such remote.
 
     Raises
     ------
     LakeError
-        If it cannot be asked.
+        If the remote cannot be read.
     """
     if not has_origin(root):
         return {}
@@ -80,7 +80,7 @@ def announced(root: Path) -> dict[str, str]:
     except LakeError as error:
         todo = error.todo or "check `git remote get-url origin`, the network and your credentials"
         raise LakeError(
-            "the Git remote origin does not say which versions it has", found=error.found, todo=todo
+            "the versions of the Git remote origin cannot be listed", found=error.found, todo=todo
         ) from error
     found = {ref.removeprefix(TAGS): commit for commit, ref in (line.split("\t") for line in listed)}
     led_to = {name.removesuffix("^{}"): commit for name, commit in found.items() if name.endswith("^{}")}

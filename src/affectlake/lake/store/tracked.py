@@ -1,7 +1,7 @@
-"""What a version's ``dvc.lock`` names besides tables: outputs of stages that a user added. They are kept, not run.
+"""Outputs in a version's ``dvc.lock`` that are not tables: those of user-defined stages. They are kept, not run.
 
-They go where the version goes (`affectlake push`, `pull`, `fsck`), as far as DVC's cache has them. Those that
-``dvc.yaml`` says are not cached, not pushed or in a remote of their own are left to DVC.
+They are pushed, pulled and checked with the version (`affectlake push`, `pull`, `fsck`), as far as DVC's cache has
+them. Outputs that ``dvc.yaml`` declares as not cached, not pushed or in a separate remote are left to DVC.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _KINDS = ("outs", "metrics", "plots")
 
 
 def tracked(manifest: Manifest) -> dict[str, str]:
-    """Return the MD5 of each output that DVC's cache should have and that is not a table, by its path."""
+    """Return the MD5 of each output, by its path, that DVC's cache should have and that is not a table."""
     theirs = {name: entry for name, entry in manifest.stages.items() if not is_step(name, entry.get("cmd"))}
     if not any(Output.at(str(out.get("path"))) is None for entry in theirs.values() for out in outs_of(entry)):
         return {}
@@ -28,7 +28,7 @@ def tracked(manifest: Manifest) -> dict[str, str]:
     for name, entry in theirs.items():
         body = declared.get(name) or declared.get(name.rpartition("@")[0])
         if body is None:
-            continue  # DVC, too, takes no notice of a stage that dvc.yaml does not have
+            continue  # like DVC, ignore a stage that dvc.yaml does not have
         left = list(_left_to_dvc(body))
         for out in outs_of(entry):
             path = str(out.get("path"))
@@ -39,7 +39,7 @@ def tracked(manifest: Manifest) -> dict[str, str]:
 
 
 def _declared(manifest: Manifest) -> Mapping[str, Any]:
-    """Return the stages of the ``dvc.yaml`` beside a ``dvc.lock``; none where it cannot be read."""
+    """Return the stages of the ``dvc.yaml`` beside a ``dvc.lock``; an empty mapping if it cannot be read."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
@@ -57,7 +57,7 @@ def _declared(manifest: Manifest) -> Mapping[str, Any]:
 
 
 def _left_to_dvc(stage: Any) -> Iterator[re.Pattern[str]]:
-    """Yield patterns of the paths of a stage's outputs that are not ours to move; ``${…}`` stands for anything."""
+    """Yield patterns of the paths of a stage's outputs that are left to DVC; ``${…}`` matches anything."""
     body = stage.get("do", stage) if isinstance(stage, dict) else {}
     for kind in _KINDS:
         outs = body.get(kind) if isinstance(body, dict) else None

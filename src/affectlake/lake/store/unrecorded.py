@@ -1,7 +1,7 @@
-"""Marks on outputs that are about to change, until what they are to be is both recorded and in place.
+"""Marks on outputs that are being changed, until the new content is both recorded and in the folder.
 
-A crash in between leaves tables that differ from what is recorded; by the mark the next writer knows that they were not
-changed by hand (:func:`affectlake.lake.store.dvc_stages.refuse_edited`).
+A crash in between leaves tables that differ from the record; because of the mark, the next writer does not treat them
+as changed by hand (:func:`affectlake.lake.store.dvc_stages.refuse_edited`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from affectlake.lake.files.outputs import Output
 
 
 def mark_unrecorded(lake: Path, output: Output) -> None:
-    """Mark an output, for good: the mark survives a power failure."""
+    """Mark an output; the mark survives a power failure."""
     path = own_path(lake, layout.UNRECORDED / output.path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
@@ -23,12 +23,12 @@ def mark_unrecorded(lake: Path, output: Output) -> None:
 
 
 def unmark(lake: Path, output: Output) -> None:
-    """Take the mark of an output away, if it has one."""
+    """Remove the mark of an output, if it has one."""
     own_path(lake, layout.UNRECORDED / output.path).unlink(missing_ok=True)
 
 
 def marked(lake: Path) -> set[Output]:
-    """Return the outputs that have a mark; files that are not called as an output are not marks."""
+    """Return the outputs that have a mark; files whose name is not that of an output are ignored."""
     folder = own_path(lake, layout.UNRECORDED)
     found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and not path.is_symlink()}
     return {output for name in found if (output := Output.named(name)).is_legal}

@@ -1,7 +1,7 @@
-"""Versions: naming them, and finding the files of one without checking it out.
+"""Versions: resolve their names, and find their files without a checkout.
 
-A version is one Git commit that a tag ``lake/vN`` names. The commit's ``dvc.lock`` names every table's content by its
-hash, and DVC's cache holds that content; so an old version is read where it lies. Making a version is in
+A version is one Git commit with a tag ``lake/vN``. The commit's ``dvc.lock`` has the hash of every table's content,
+and DVC's cache has that content, so that old versions are read from the cache. Versions are made in
 :mod:`~affectlake.lake.repository`.
 """
 
@@ -22,9 +22,9 @@ from affectlake.errors import LakeError, VersionError, nearest
 from affectlake.lake.files import layout, names
 from affectlake.lake.files.git import UNSHALLOW, git, git_bytes, git_or_none, is_shallow
 from affectlake.lake.files.outputs import Output
-from affectlake.lake.store.dvc_settings import cache_folder as cache_folder  # noqa: PLC0414 (asked for here)
+from affectlake.lake.store.dvc_settings import cache_folder as cache_folder  # noqa: PLC0414 (part of this interface)
 from affectlake.lake.store.listings import parse_listing
-from affectlake.lake.store.tags import TAGS as TAGS  # noqa: PLC0414 (those who name versions ask for it here)
+from affectlake.lake.store.tags import TAGS as TAGS  # noqa: PLC0414 (part of this interface)
 from affectlake.lake.store.tags import commits_of, is_version_name, number, references
 
 _AUTHOR = re.compile(r"^author (.*?) ?<[^>\n]*> (\d{1,11}) ([+-][01]\d[0-5]\d)$", re.MULTILINE)
@@ -33,10 +33,10 @@ STEPS_TRAILER = "Affectlake-Steps"
 
 
 class Version(NamedTuple):
-    """One version: its name, commit, when (ISO 8601), who made it, with which affectlake, and what changed.
+    """One version: its name, commit, time (ISO 8601), author, version of affectlake, and changes.
 
-    Time and author are empty if Git does not have its commit. `steps` are those whose version changed since the
-    version before, such as ``embed 3 -> 4``; versions made before 0.2.0 say nothing of it.
+    Time and author are empty if Git does not have the commit. `steps` are those whose version changed since the
+    previous version, such as ``embed 3 -> 4``; versions made before 0.2.0 do not record it.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Version(NamedTuple):
 
 
 class File(NamedTuple):
-    """One part of an output at a version: where it belongs in the lake, its MD5, and the cached file that has it."""
+    """One part of an output at a version: its path in the lake, its MD5, and its file in the cache."""
 
     path: Path
     md5: str
@@ -64,7 +64,7 @@ class File(NamedTuple):
 class Manifest:
     """The files of every output at one commit.
 
-    Whatever a manifest names is checked before any path is made of it (:mod:`~affectlake.lake.files.names`).
+    All names in a manifest are checked before a path is made of them (:mod:`~affectlake.lake.files.names`).
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class Manifest:
     commit : str
         Hash of the commit, or an empty string for the working ``dvc.lock``.
     texts : mapping of Path to bytes, optional
-        The manifests, where they have been read already.
+        The contents of the manifests, if they have been read already.
     """
 
     def __init__(self, root: Path, commit: str, texts: Mapping[Path, bytes] | None = None) -> None:
@@ -88,13 +88,13 @@ class Manifest:
         Raises
         ------
         LakeError
-            If Git cannot read the commit's manifests, or one of them names what is not a table.
+            If Git cannot read the commit's manifests, or one of them has an output that is not a table.
         """
         return {**self.made, **self.collected}
 
     @cached_property
     def stages(self) -> Mapping[str, Mapping[str, Any]]:
-        """What ``dvc.lock`` says of each stage, the user's own among them."""
+        """The entry of each stage in ``dvc.lock``, including user-defined stages."""
         found = self._manifests.get(layout.PIPELINE_LOCK, {}).get("stages") or {}
         if not isinstance(found, dict) or not all(isinstance(entry, dict) for entry in found.values()):
             raise self._refused(layout.PIPELINE_LOCK, "its stages are not mappings")
@@ -102,7 +102,7 @@ class Manifest:
 
     @cached_property
     def made(self) -> Mapping[Output, str]:
-        """Those of :attr:`digests` that steps make. Outputs elsewhere are those of a user's own stages."""
+        """Those of :attr:`digests` that are made by steps. Outputs elsewhere belong to user-defined stages."""
         found = {}
         for stage, entry in self.stages.items():
             for out in outs_of(entry):
@@ -116,7 +116,7 @@ class Manifest:
 
     @cached_property
     def collected(self) -> Mapping[Output, str]:
-        """Those of :attr:`digests` that grow, part by part (:mod:`~affectlake.lake.tables.appending`)."""
+        """Those of :attr:`digests` that are collected, part by part (:mod:`~affectlake.lake.tables.appending`)."""
         found = {}
         for path, content in self._manifests.items():
             if path == layout.PIPELINE_LOCK:
@@ -137,13 +137,13 @@ class Manifest:
     def _refused(self, manifest: Path, found: str) -> LakeError:
         if not self.commit:
             return LakeError(
-                f"{manifest} names what is not a table of this lake; nothing was removed or written",
+                f"{manifest} has an output that is not a table of this lake; nothing was removed or written",
                 wanted=f"{layout.TABLES}/TABLE or {layout.TABLES}/TABLE/PARTITION, and its MD5",
                 found=found,
-                todo=f"take that out of {self.root / manifest}, then do this again",
+                todo=f"remove it from {self.root / manifest}, then do this again",
             )
         return VersionError(
-            f"{manifest} of {self.commit[:10]} names what is not a table of a lake; nothing was removed or written",
+            f"{manifest} of {self.commit[:10]} has an output that is not a table; nothing was removed or written",
             wanted=f"{layout.TABLES}/TABLE or {layout.TABLES}/TABLE/PARTITION, and its MD5",
             found=found,
             todo="read another version (`affectlake versions`), and ask whoever published this one",
@@ -171,21 +171,21 @@ class Manifest:
         return {path.relative_to(self.root): path.read_bytes() for path in paths}
 
     def _committed(self) -> dict[Path, bytes]:
-        """Return the commit's manifests, none where it has none; one that cannot be read is not taken for none."""
+        """Return the commit's manifests, if any; raise if one cannot be read."""
         places = (str(layout.PIPELINE_LOCK), str(layout.COLLECTED))
         found = [one for one in blobs(self.root, self.commit, places) if one[0].endswith((".lock", ".dvc"))]
         contents = read_blobs(self.root, [blob for _, blob in found])
         return {Path(name): content for (name, _), content in zip(found, contents, strict=True)}
 
     def files(self, output: Output) -> list[File]:
-        """Return the parts of `output` at this version; their bytes are not looked at.
+        """Return the parts of `output` at this version; their bytes are not checked.
 
         Raises
         ------
         VersionError
             If a file of the version is not in the cache, or the listing of its files is damaged.
         LakeError
-            If the listing of the parts is not one of a table.
+            If the listing of the parts is not the listing of a table.
         """
         digest = self.digests[output]
         listing = cached_object(self.root, digest)
@@ -210,12 +210,12 @@ class Manifest:
         return found
 
     def damaged(self, output: Output, what: str, cached: Path) -> VersionError:
-        """Return the error that a file in the cache is not what this version of `output` has."""
+        """Return the error for a file in the cache that is not as this version of `output` has it."""
         name = next((v.name for v in list_versions(self.root) if v.commit == self.commit), "the working version")
         return VersionError(
             f"{output} of {name} cannot be read: {what} is damaged",
-            found=f"other bytes than were published in {cached}",
-            todo="mend it with `affectlake fsck --repair`",
+            found=f"bytes that differ from the published ones in {cached}",
+            todo="repair it with `affectlake fsck --repair`",
         )
 
     def _missing(self, output: Output) -> VersionError:
@@ -227,7 +227,7 @@ class Manifest:
 
 
 def last_sound(root: Path, versions: Sequence[Version]) -> Manifest | None:
-    """Return the manifest of the latest of `versions` (oldest first) that names tables and nothing else."""
+    """Return the manifest of the latest of `versions` (oldest first) whose outputs are all tables."""
     for version in reversed(versions):
         manifest = Manifest(root, version.commit)
         try:
@@ -239,13 +239,13 @@ def last_sound(root: Path, versions: Sequence[Version]) -> Manifest | None:
 
 
 def blobs(root: Path, commit: str, paths: Iterable[str]) -> list[tuple[str, str]]:
-    """Return the files of a commit that are, or lie under, `paths`: each path within `root`, and its blob."""
+    """Return the files of a commit that are in `paths` or below: each path within `root`, and its blob."""
     listed = git(root, "ls-tree", "-r", "-z", commit, "--", *paths)
     return [(path, entry.split()[2]) for line in listed.split("\0") if line for entry, path in [line.split("\t", 1)]]
 
 
 def content_at(root: Path, commit: str, path: Path) -> bytes | None:
-    """Return the content of a file of a commit or tree; None where there is no such commit, or no such file in it."""
+    """Return the content of a file of a commit or tree; None if the commit or the file does not exist."""
     if git_or_none(root, "rev-parse", "--verify", "--quiet", f"{commit}^{{tree}}") is None:
         return None
     found = [name for at, name in blobs(root, commit, [str(path)]) if at == str(path)]
@@ -253,7 +253,7 @@ def content_at(root: Path, commit: str, path: Path) -> bytes | None:
 
 
 def read_blobs(root: Path, names: Sequence[str]) -> list[bytes]:
-    """Return the contents of Git blobs, read by one command.
+    """Return the contents of Git blobs, using one command.
 
     Raises
     ------
@@ -266,9 +266,9 @@ def read_blobs(root: Path, names: Sequence[str]) -> list[bytes]:
         head, _, rest = rest.partition(b"\n")  # NAME blob SIZE, or NAME missing
         if head.split()[1:2] != [b"blob"]:
             raise LakeError(
-                f"Git cannot read {name}, which a version needs",
+                f"Git cannot read {name}, which is part of a version",
                 found=head.decode() or "nothing",
-                todo="`affectlake fsck` says what is damaged; another clone of the lake may have it whole",
+                todo="list the damage with `affectlake fsck`; another clone of the lake may have an intact copy",
             )
         size = int(head.split()[2])
         contents.append(rest[:size])
@@ -277,13 +277,13 @@ def read_blobs(root: Path, names: Sequence[str]) -> list[bytes]:
 
 
 def outs_of(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the outputs that a stage of ``dvc.lock``, or a ``.dvc`` file, names."""
+    """Return the outputs of a stage of ``dvc.lock``, or of a ``.dvc`` file."""
     found = entry.get("outs")
     return [out for out in found if isinstance(out, dict)] if isinstance(found, list) else []
 
 
 def cached_object(root: Path, md5: str) -> Path:
-    """Return where DVC's cache keeps the content with hash `md5` (directories end in ``.dir``).
+    """Return the path in DVC's cache of the content with hash `md5` (ending in ``.dir`` for directories).
 
     Raises
     ------
@@ -295,10 +295,10 @@ def cached_object(root: Path, md5: str) -> Path:
 
 
 def list_versions(root: Path, namespace: str = TAGS) -> list[Version]:
-    """Return the lake's versions, oldest first; `namespace` is the Git references that name them.
+    """Return the lake's versions, oldest first; `namespace` is where their Git references are.
 
-    References that are not called ``vN``, or that name no commit, are not versions. One whose commit Git does not have
-    is a version without a time and an author, so that it is missed where it is needed and nowhere else.
+    References whose name is not ``vN``, or that do not point to a commit, are not versions. A version whose commit is
+    missing in Git has an empty time and author, so that only commands that need the commit fail.
     """
     named = {name: found for name, found in references(root, namespace).items() if is_version_name(name)}
     commits = commits_of(root, list(named.values()))
@@ -328,14 +328,14 @@ def _iso(seconds: int, zone: str) -> str:
 
 
 def resolve(root: Path, name: str | Version = "") -> Version:
-    """Return the version called `name`: ``v3``, ``latest`` (also the empty name), or a prefix of its commit.
+    """Return the version `name`: ``v3``, ``latest`` (also the empty name), or a prefix of its commit.
 
     A version that is found already is returned as it is.
 
     Raises
     ------
     VersionError
-        If there is no such version, the prefix fits several, or Git does not have its commit.
+        If there is no such version, the prefix is ambiguous, or Git does not have its commit.
     """
     if isinstance(name, Version):
         return name
@@ -349,7 +349,7 @@ def resolve(root: Path, name: str | Version = "") -> Version:
     named = [v for v in known if v.name == name] or [v for v in known if len(name) >= 4 and v.commit.startswith(name)]
     if len(named) != 1:
         raise VersionError(
-            f"{name!r} names {'no version' if not named else 'several versions'} of {root}",
+            f"{name!r} {'is not a version' if not named else 'is the prefix of several versions'} of {root}",
             allowed=", ".join([f"{v.name} ({v.commit[:10]})" for v in named] or [v.name for v in known[-12:]]),
             todo=(UNSHALLOW if not named and is_shallow(root) else "")
             or nearest(name, [v.name for v in known])
@@ -369,12 +369,12 @@ def _found(root: Path, version: Version) -> Version:
 
 
 def _refuse_odd(root: Path, name: str, known: list[Version]) -> None:
-    """Raise :class:`VersionError` if `name` is a version's and a tag has it that names no commit."""
+    """Raise :class:`VersionError` if `name` is legal for a version, but its tag does not point to a commit."""
     if is_version_name(name) and name not in {v.name for v in known} and name in references(root, TAGS):
         kind = git(root, "cat-file", "-t", f"{TAGS}{name}^{{}}").strip()
         raise VersionError(
             f"{name} is not a version of {root}",
-            found=f"the tag lake/{name} names a {kind}",
+            found=f"the tag lake/{name} points to a {kind}",
             wanted="a commit",
             todo=f"if the tag is a mistake: `git tag --delete lake/{name}`",
         )

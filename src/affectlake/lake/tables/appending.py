@@ -1,11 +1,11 @@
-"""Outputs that grow: rows come in as new parts, and nothing that stood there is read again, hashed or written.
+"""Append rows to collected outputs, as new parts: existing parts are not read, hashed or written again.
 
-What no step makes, such as the answers of served models, is collected. DVC keeps such an output by a pointer,
-``storage/collected/OUTPUT.dvc``, which names a listing of the parts; both are what DVC itself would write, so that
+Rows that are not made by a step, such as the answers of served models, are collected. DVC tracks such an output by a
+pointer, ``storage/collected/OUTPUT.dvc``, which names a listing of the parts; both are as DVC would write them, so that
 ``dvc status``, ``dvc checkout`` and stages that read the output work as for any data file.
 
-The order of an append makes a crash harmless: new parts and their listing go into the cache, then the pointer moves in
-one step, then the parts are placed in the folder. After a crash :func:`settle` places what the pointer names.
+The order of an append makes a crash harmless: new parts and their listing are added to the cache, then the pointer is
+replaced atomically, then the parts are placed in the folder. After a crash :func:`place_appended` places them.
 """
 
 from __future__ import annotations
@@ -40,43 +40,45 @@ def append(lake: Path, output: Output, frame: pl.DataFrame, others: Mapping[str,
     output : Output
         The output, such as the responses of an agent.
     frame : polars.DataFrame
-        The new rows. None of their keys may stand in the output already.
+        The new rows. None of their keys may be in the output already.
     others : mapping of str to polars.LazyFrame
-        Tables that references point at.
+        Tables that are referred to.
 
     Returns
     -------
     list of str
-        The paths of the new parts within the lake, in order; none if there are no rows.
+        The paths of the new parts within the lake, in order; empty if there are no rows.
 
     Raises
     ------
     ContractError
-        If the rows break the contract. They are then in quarantine with an account of what broke.
+        If the rows break the contract. They are then in quarantine with a report of what broke.
     UsageError
-        If a step makes the output.
+        If the output is made by a step.
     LakeError
-        If the folder does not hold all rows of the latest version, because an older one was checked out.
+        If the folder lacks rows of the latest version, because an older one was checked out.
     """
     if output in Manifest(lake, "").made:
-        raise UsageError(f"{output} is made by a step, so nothing can be added to it", todo="change what makes it")
-    settle(lake)
+        raise UsageError(
+            f"{output} is made by a step, so rows cannot be added to it", todo="change the step or its inputs"
+        )
+    place_appended(lake)
     refuse_behind(lake)
     if frame.is_empty():
         return []
     table = contract(output.table)
-    stood = collected_parts(lake, output)
+    existing = collected_parts(lake, output)
     folder = own_path(lake, output.folder)
     aside = own_path(lake, layout.STAGING / "append" / output.path)
     shutil.rmtree(aside, ignore_errors=True)
     try:
-        new = write_parts(frame, table, aside, first=len(stood))
-        earlier = scan_grown([folder / one.relpath for one in stood], table.name) if stood else None
+        new = write_parts(frame, table, aside, first=len(existing))
+        earlier = scan_grown([folder / one.relpath for one in existing], table.name) if existing else None
         refuse_broken(lake, f"append-{output}".replace("/", "-"), [Staged(output, table, new)], others, earlier)
         listed = [Listed(path.name, md5_of(path)) for path in new]
         for path, one in zip(new, listed, strict=True):
             keep_file(lake, path, one.md5)
-        _point(lake, output, stood + listed)
+        _point(lake, output, existing + listed)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     _place(lake, output, listed)
@@ -88,8 +90,8 @@ def next_part(lake: Path, output: Output) -> int:
     return len(collected_parts(lake, output))
 
 
-def settle(lake: Path) -> None:
-    """Place the parts that a pointer names and that an append cut off did not place."""
+def place_appended(lake: Path) -> None:
+    """Place the parts that pointers name and that an interrupted append did not place."""
     for output in marked(lake):
         if (lake / output.pointer).exists():
             folder = lake / output.folder
@@ -97,7 +99,7 @@ def settle(lake: Path) -> None:
 
 
 def _point(lake: Path, output: Output, listed: list[Listed]) -> None:
-    """Keep a listing in the cache and let the output's pointer name it."""
+    """Write a listing to the cache and make the output's pointer name it."""
     digest = keep_listing(lake, listed)
     path = output.pointer
     mark_unrecorded(lake, output)
@@ -105,7 +107,7 @@ def _point(lake: Path, output: Output, listed: list[Listed]) -> None:
 
 
 def pointer_text(output: Output, digest: str, n_parts: int) -> str:
-    """Return what the pointer of an output holds, as DVC would write it, when it names a listing of so many parts."""
+    """Return the text of an output's pointer, as DVC would write it, for a listing of `n_parts` parts."""
     path, folder = output.pointer, output.folder
     up = "/".join([".."] * len(path.parent.parts))
     entry = {"md5": digest, "nfiles": n_parts, "hash": "md5", "path": folder.name}
@@ -113,7 +115,7 @@ def pointer_text(output: Output, digest: str, n_parts: int) -> str:
 
 
 def _place(lake: Path, output: Output, listed: list[Listed]) -> None:
-    """Put parts from the cache into the output's folder, each by rename."""
+    """Copy parts from the cache into the output's folder, each by rename."""
     folder = own_path(lake, output.folder)
     folder.mkdir(parents=True, exist_ok=True)
     aside = own_path(lake, layout.STAGING / "append" / "place")

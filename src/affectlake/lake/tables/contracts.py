@@ -1,6 +1,6 @@
-"""What a table is, read from ``schemas/``: columns, key, references and rules. No data is opened here.
+"""Contracts of tables, read from ``schemas/``: columns, key, references and rules. No data is opened here.
 
-A contract is the one definition from which the Arrow schema, the Great Expectations suite
+A contract is the single definition from which the Arrow schema, the Great Expectations suite
 (:mod:`~affectlake.lake.tables.expectations`), the cross-row rules (:mod:`~affectlake.lake.tables.rules`), the data
 dictionary and the tiny valid tables of the tests are derived.
 """
@@ -36,7 +36,7 @@ ARROW_TYPES: dict[str, pa.DataType] = {
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its Arrow type, unit, meaning and the values it may hold."""
+    """One column: its Arrow type, unit, meaning and legal values."""
 
     name: str
     type: str
@@ -55,7 +55,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Where:
-    """The rows a rule speaks of: those whose `column` equals `equals`."""
+    """The rows that a rule applies to: those in which `column` equals `equals`."""
 
     column: str
     equals: str
@@ -81,7 +81,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Reference:
-    """Every value of `columns` stands in `table`'s columns `to`."""
+    """A foreign key: every value of `columns` is in the columns `to` of `table`."""
 
     columns: tuple[str, ...]
     table: str
@@ -90,7 +90,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Contract:
-    """One table: what a row is, its columns in order, what identifies a row, and what must hold."""
+    """One table: what a row is, its columns in order, the key that identifies a row, and its rules."""
 
     name: str
     version: int
@@ -114,7 +114,7 @@ class Contract:
 
 @cache
 def contracts() -> dict[str, Contract]:
-    """Return every table's contract by name, in the order of their names."""
+    """Return every table's contract by name, sorted by name."""
     fields = yaml.safe_load(_text("fields.yaml"))
     folder = files("affectlake.schemas").joinpath("tables")
     names = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
@@ -122,12 +122,12 @@ def contracts() -> dict[str, Contract]:
     for contract in found.values():
         for reference in contract.references:
             if reference.table not in found:
-                raise ContractError(f"{contract.name} refers to {reference.table!r}, which is no table")
+                raise ContractError(f"{contract.name} refers to {reference.table!r}, which is not a table")
     return found
 
 
 def contract(table: str) -> Contract:
-    """Return the contract of `table`; an unknown name is a :class:`UsageError` that offers the nearest."""
+    """Return the contract of `table`; raise :class:`UsageError` with the nearest name if it is unknown."""
     known = contracts()
     if table not in known:
         raise UsageError(

@@ -1,6 +1,6 @@
 """A contract as a Great Expectations suite, run part by part. The only module that imports great_expectations.
 
-The suite holds the rules that a row decides alone: not null, bounds, closed sets, patterns, order within a row.
+The suite has the rules that can be checked row by row: not null, bounds, closed sets, patterns, order within a row.
 Rules that need other rows or tables are in :mod:`~affectlake.lake.tables.rules`.
 """
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _ONE_AT_A_TIME = threading.Lock()  # a Great Expectations context is process-wide state
-_NO_BOUND = 1.7976931348623157e308  # given both bounds, Great Expectations compares in one vectorised step
+_NO_BOUND = 1.7976931348623157e308  # with both bounds given, Great Expectations compares in one vectorised step
 
 
 def suite(table: Contract) -> list[dict[str, Any]]:
-    """Return the suite as plain records (``type``, ``kwargs``), the form in which Great Expectations stores one."""
+    """Return the suite as plain records (``type``, ``kwargs``), in the form in which Great Expectations stores it."""
     found: list[dict[str, Any]] = []
     for column in table.columns:
         name: dict[str, Any] = {"column": column.name}
@@ -56,12 +56,12 @@ def suite(table: Contract) -> list[dict[str, Any]]:
 
 
 def validate(table: Contract, parts: list[Path]) -> list[Failure]:
-    """Run the suite over every part, one at a time, so that memory is bounded by a part.
+    """Run the suite over every part, one at a time, so that memory is bounded by the size of a part.
 
     Returns
     -------
     list of Failure
-        One per part and expectation that failed, with the count and examples; empty when all hold.
+        One per part and expectation that failed, with the count and examples; empty if all pass.
     """
     failures: list[Failure] = []
     for path in parts:
@@ -91,7 +91,7 @@ def _run(table: Contract, part: Path, result_format: str) -> Any:
 
 @cache
 def _batches(name: str) -> Any:
-    """Return where a table's parts are handed over, in a context that lasts as long as the process."""
+    """Return the batch definition for a table's parts, in a context that lasts as long as the process."""
     asset = _source().add_dataframe_asset(name)
     return asset.add_batch_definition_whole_dataframe("part")
 

@@ -15,7 +15,7 @@ AGENT = "tiny"
 
 
 def tiny_lake(n_stimuli: int = 12) -> dict[str, pl.DataFrame]:
-    """Return one small valid table of every kind, whose references hold among one another.
+    """Return one small valid table of every contract; references between them are valid too.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def tiny_lake(n_stimuli: int = 12) -> dict[str, pl.DataFrame]:
         Stimuli in the catalogue, at least 4.
     """
     if n_stimuli < 4:
-        raise UsageError("a tiny lake needs four stimuli or more", found=str(n_stimuli))
+        raise UsageError("a tiny lake needs at least four stimuli", found=str(n_stimuli))
     made: dict[str, pl.DataFrame] = {}
     for table, rows in _ROWS.items():
         made[table] = _typed(table, rows(n_stimuli))
@@ -31,7 +31,7 @@ def tiny_lake(n_stimuli: int = 12) -> dict[str, pl.DataFrame]:
 
 
 def _typed(table: str, columns: Mapping[str, object]) -> pl.DataFrame:
-    """Give `columns` the contract's order and types; a column left out takes a legal constant."""
+    """Return `columns` in the contract's order and types; missing columns get a legal constant."""
     found = contract(table)
     height = max((len(v) for v in columns.values() if isinstance(v, list | np.ndarray)), default=1)
     data = {c.name: columns.get(c.name, _constant(c)) for c in found.columns}

@@ -1,10 +1,10 @@
-"""A column of lists as a memory-mapped array, which Parquet itself (encoded, compressed pages) cannot be.
+"""Memory-mapped arrays of list columns. Parquet itself (encoded, compressed pages) cannot be mapped.
 
-For each value of a grouping column one ``.npy`` file of float32 (n_rows, n_values), rows in the table's order. Files
-are made from the parts on first reading, a few rows at a time, and lie in a folder named by the content they were made
-from, so that they are never stale and every process maps the same pages. Beside each lies its own MD5: a file that does
-not have it is made again. They are derived: no version names them, ``affectlake gc`` removes those that no version or
-working table can use, and who removes one by hand loses only time.
+For each value of a grouping column there is one ``.npy`` file of float32 (n_rows, n_values), rows in the table's order.
+Files are made from the parts on first reading, a few rows at a time, in a folder named by the hash of their source, so
+that they are never stale and all processes map the same pages. Beside each file is its MD5: a file with another MD5 is
+made again. The files are a cache: they are not part of a version, ``affectlake gc`` removes those that cannot be used
+by a version or working table, and they may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from affectlake.lake.store.cache import Listed, listing_digest
 from affectlake.lake.store.known_hashes import known_md5s
 from affectlake.lake.tables.scanning import scan_files
 
-_ROWS = 64  # of a list column, decoded at a time
+_ROWS = 64  # of a list column that are decoded at a time
 
 
 def map_lists(
@@ -48,9 +48,9 @@ def map_lists(
     column, by : str
         The column of lists of float32, and the text column that groups rows.
     value : str
-        Whose rows.
+        The value of `by` in the rows to return.
     digest : str
-        MD5 of the output's listing, where it is known; empty: the parts are hashed, once.
+        MD5 of the output's listing; if empty, the parts are hashed, once.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def map_lists(
     Raises
     ------
     ContractError
-        If there is no such row, a list is null, or the lists are not equally long.
+        If there is no such row, a list is null, or the lists differ in length.
     """
     folder = own_path(root, layout.MAPPED / names.digest(digest or _digest(root, parts)).removesuffix(".dir"))
     path = folder / f"{column}-{quote(value, safe='')}.npy"
@@ -79,7 +79,7 @@ def mapped_files(root: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _opened(root: Path, path: Path) -> NDArray[np.float32] | None:
-    """Return the file mapped, or None if it is not there or not as it was made: it is then made again."""
+    """Return the mapped file, or None if it is missing or damaged and has to be made again."""
     try:
         if known_md5s(root, [path]) != [_md5_file(path).read_text(encoding="ascii")]:
             return None
@@ -94,7 +94,7 @@ def _md5_file(path: Path) -> Path:
 
 
 def _make(path: Path, parts: Sequence[Path], column: str, by: str, value: str) -> None:
-    """Write the file aside and put it in place whole; two processes that do so at once write the same."""
+    """Write the file under a temporary name and rename it; two concurrent processes write the same bytes."""
     n_rows = scan_files(parts).filter(pl.col(by) == value).select(pl.len()).collect().item()
     blocks = _blocks(parts, column, by, value)
     first = next(blocks, None)
@@ -128,7 +128,7 @@ def _fill(
     n_written = 0
     while block is not None:
         if block.shape[1] != shape[1]:
-            raise ContractError(f"the lists in {what} are not equally long", found=f"{block.shape[1]} and {shape[1]}")
+            raise ContractError(f"the lists in {what} differ in length", found=f"{block.shape[1]} and {shape[1]}")
         sink.write(np.ascontiguousarray(block, dtype="<f4").data)
         n_written += len(block)
         block = next(blocks, None)
@@ -137,7 +137,7 @@ def _fill(
 
 
 def _blocks(parts: Sequence[Path], column: str, by: str, value: str) -> Iterator[NDArray[np.float32]]:
-    """Return the lists, some rows at a time; row groups whose statistics exclude `value` are not read."""
+    """Yield the lists, :data:`_ROWS` rows at a time; row groups whose statistics exclude `value` are not read."""
     for part in parts:
         with pq.ParquetFile(part, pre_buffer=False) as file:
             groups = [i for i in range(file.num_row_groups) if _may_hold(file, i, by, value)]
@@ -150,7 +150,7 @@ def _blocks(parts: Sequence[Path], column: str, by: str, value: str) -> Iterator
                     continue
                 lengths = pc.list_value_length(kept[column])
                 if lengths.null_count or pc.min_max(lengths)["min"] != pc.min_max(lengths)["max"]:
-                    raise ContractError(f"the lists in {column} of {by} {value!r} are not equally long, or missing")
+                    raise ContractError(f"the lists in {column} of {by} {value!r} differ in length, or are missing")
                 values: pa.Array = pc.list_flatten(kept[column])
                 yield values.to_numpy(zero_copy_only=False).reshape(kept.num_rows, -1)
 
@@ -162,5 +162,5 @@ def _may_hold(file: pq.ParquetFile, group: int, by: str, value: str) -> bool:
 
 
 def _digest(root: Path, parts: Sequence[Path]) -> str:
-    """Return the name that DVC gives to these parts; each is hashed once, and again when it is another file."""
+    """Return the hash by which DVC names these parts; a part is hashed again only if it changed."""
     return listing_digest(map(Listed, (part.name for part in parts), known_md5s(root, parts)))

@@ -1,8 +1,8 @@
-"""Tables as files: Parquet parts of bounded size, written the same way every time. Rules are not checked here.
+"""Tables as files: Parquet parts of bounded size, written deterministically. Rules are not checked here.
 
 A table's folder holds ``part-00000.parquet``, ``part-00001.parquet``, …: rows sorted by the key, zstd, at most
-:data:`ROWS_PER_PART` rows each, and of lists at most :data:`VALUES_PER_PART` values; no clock and no host in the bytes.
-Same data, same files.
+:data:`ROWS_PER_PART` rows each and, in list columns, at most :data:`VALUES_PER_PART` values. The bytes do not depend on
+time or host: the same data gives the same files.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from affectlake.lake.tables.scanning import scan_files
 
 ROWS_PER_PART = 1_000_000
 ROWS_PER_GROUP = 250_000
-VALUES_PER_PART = 64_000_000  # of float32: 256 MB, which is what validating a part holds
+VALUES_PER_PART = 64_000_000  # of float32: 256 MB, the memory that validating a part needs
 VALUES_PER_GROUP = 8_000_000
 
 
 def sort_breaks(frame: pl.DataFrame, key: tuple[str, ...]) -> pl.Series:
     """Return, for each row, whether it does not come strictly after the row before it in the order of `key`.
 
-    Nulls come first and equal one another. The first row never breaks the order.
+    Nulls come first and are equal. The first row never breaks the order.
     """
     equal_so_far, after = pl.lit(value=True), pl.lit(value=False)
     for name in key:
@@ -53,18 +53,18 @@ def as_arrow(frame: pl.DataFrame, table: Contract) -> pa.Table:
     wanted, found = [c.name for c in table.columns], frame.columns
     if set(wanted) != set(found):
         raise ContractError(
-            f"{table.name} does not have its contract's columns", wanted=", ".join(wanted), found=", ".join(found)
+            f"{table.name} does not have the columns of its contract", wanted=", ".join(wanted), found=", ".join(found)
         )
     if sort_breaks(frame, table.key).any():
         frame = frame.sort(table.key, nulls_last=False)
     loose = frame.select(wanted).to_arrow()
     try:
-        # nullability is a rule that validation reports with its rows, so the cast must let nulls through
+        # validation reports null values with their rows, so the cast must accept them
         fields = [field.with_nullable(True) for field in table.schema]
         return loose.cast(pa.schema(fields, metadata=table.schema.metadata))
     except pa.ArrowException as error:
         raise ContractError(
-            f"a value of {table.name} does not fit its column's type", wanted=str(table.schema), found=str(error)
+            f"a value of {table.name} does not fit the type of its column", wanted=str(table.schema), found=str(error)
         ) from error
 
 
@@ -85,7 +85,7 @@ def write_parts(frame: pl.DataFrame, table: Contract, folder: Path, first: int =
     Returns
     -------
     list of Path
-        The files written, in order; one part without rows when the frame is empty.
+        The files written, in order; one part without rows if the frame is empty.
     """
     arrow = as_arrow(frame, table)
     folder.mkdir(parents=True)
@@ -112,7 +112,7 @@ def write_parts(frame: pl.DataFrame, table: Contract, folder: Path, first: int =
 
 
 def _longest_list(arrow: pa.Table) -> int:
-    """Return the number of values in the table's longest list; 1 where it has no lists."""
+    """Return the number of values in the table's longest list; 1 if it has no lists."""
     lists = [column for column in arrow.columns if pa.types.is_list(column.type)]
     return max((pc.max(pc.list_value_length(column)).as_py() or 1 for column in lists), default=1) or 1
 
@@ -123,7 +123,7 @@ def part_files(folder: Path) -> list[Path]:
 
 
 def scan(paths: list[Path], table: str) -> pl.LazyFrame:
-    """Open the parts of `table` lazily, refusing files of another table or contract version.
+    """Open the parts of `table` lazily; refuse files of another table or contract version.
 
     Raises
     ------
@@ -137,14 +137,14 @@ def scan(paths: list[Path], table: str) -> pl.LazyFrame:
 
 
 def scan_grown(paths: list[Path], table: str) -> pl.LazyFrame:
-    """Open the parts of an output that grows, which cannot be made again: those of older contracts too.
+    """Open the parts of a collected output, including those of older contracts, as they cannot be made again.
 
-    Their columns must stand in today's contract with the same type; those that came later are null in their rows.
+    Their columns must be in today's contract with the same type; columns added since are null in their rows.
 
     Raises
     ------
     ContractError
-        If a part is truncated, was written for another table, or does not fit today's contract in that way.
+        If a part is truncated, was written for another table, or does not fit today's contract.
     """
     wanted = contract(table)
     for path in paths:
@@ -153,11 +153,11 @@ def scan_grown(paths: list[Path], table: str) -> pl.LazyFrame:
 
 
 def check_footer(path: Path, table: Contract) -> None:
-    """Raise :class:`ContractError` unless the Parquet file at `path` is whole and in the contract's schema."""
+    """Raise :class:`ContractError` unless the Parquet file at `path` is intact and has the contract's schema."""
     found, version = _footer(path)
     if not found.equals(_nullable(table.schema)) or version != str(table.version):
         raise ContractError(
-            f"{path} is not in the schema of {table.name}, version {table.version}",
+            f"{path} does not have the schema of {table.name}, version {table.version}",
             wanted=", ".join(f"{f.name}: {f.type}" for f in table.schema),
             found=", ".join(f"{f.name}: {f.type}" for f in found) + f" (version {version})",
             todo="rebuild the table with `affectlake run`",
@@ -165,7 +165,7 @@ def check_footer(path: Path, table: Contract) -> None:
 
 
 def _check_older(path: Path, table: Contract) -> None:
-    """Raise :class:`ContractError` unless the contract, or an older one that it only added to, is that of `path`."""
+    """Raise :class:`ContractError` unless `path` has this contract, or an older one that it only extends."""
     found, version = _footer(path)
     if version == str(table.version) or (found.metadata or {}).get(b"affectlake.table") != table.name.encode():
         check_footer(path, table)
@@ -178,23 +178,23 @@ def _check_older(path: Path, table: Contract) -> None:
     ]
     unlike += [f"{c.name} may not be null" for c in table.columns if c.name not in found.names and not c.nullable]
     if not version.isdecimal() or int(version) > table.version:
-        unlike = [f"the contract is newer than this affectlake's, or has no version: {version}"]
+        unlike = [f"the contract is newer than this affectlake, or has no version: {version}"]
     if unlike:
         raise ContractError(
-            f"{path} was written under version {version} of {table.name}, which version {table.version} does not hold",
-            wanted="a contract that adds only columns that may be null",
+            f"{path} was written under version {version} of {table.name}, not extended by version {table.version}",
+            wanted="a contract that only adds columns that may be null",
             found="; ".join(unlike),
-            todo="install the affectlake that wrote it, or a newer one: what was collected cannot be made again",
+            todo="install the affectlake that wrote it, or a newer one: collected rows cannot be made again",
         )
 
 
 def _footer(path: Path) -> tuple[pa.Schema, str]:
-    """Return the schema of a Parquet file, and the version of the contract that it was written under."""
+    """Return the schema of a Parquet file, and the version of the contract under which it was written."""
     try:
         found = pq.read_schema(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise ContractError(
-            f"{path} is not a whole Parquet file",
+            f"{path} is not a complete Parquet file",
             found=f"{path.stat().st_size if path.exists() else 'no'} bytes: {error}".splitlines()[0],
             todo="restore it with `dvc checkout`, or rebuild it with `affectlake run`",
         ) from error

@@ -1,7 +1,7 @@
-"""Which rows of a frame break what a row decides alone, and why: so that the good ones can be taken.
+"""Find the rows of a frame that break a rule, and why, so that the valid rows can be kept.
 
-The same rules, from the same contract, as the suite of :mod:`~affectlake.lake.tables.expectations`, which refuses a
-part as a whole.
+The rules are those of the suite in :mod:`~affectlake.lake.tables.expectations`, from the same contract; the suite
+refuses a part as a whole.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ _SHOWN = 60  # characters of a value
 
 
 class _Fault(NamedTuple):
-    """Whether a row is at fault, and the words about it."""
+    """Whether a row breaks a rule, and the message about it."""
 
     found: pl.Expr
-    words: pl.Expr
+    message: pl.Expr
 
 
 def row_faults(frame: pl.DataFrame, table: Contract) -> list[str | None]:
-    """Return, for each row, what it breaks; None for one that keeps the contract.
+    """Return, for each row, a message about the rules that it breaks; None if it breaks none of them.
 
     Parameters
     ----------
     frame : polars.DataFrame
-        Rows of `table`; columns that it lacks are not looked at.
+        Rows of `table`; missing columns are not checked.
     table : Contract
         The table's contract.
     """
@@ -38,9 +38,9 @@ def row_faults(frame: pl.DataFrame, table: Contract) -> list[str | None]:
     faults += _of_rules(table, set(frame.columns))
     if not faults:
         return [None] * frame.height
-    words = [pl.when(fault.found.fill_null(value=False)).then(fault.words) for fault in faults]
-    said = frame.select(pl.concat_str(words, separator="; ", ignore_nulls=True).alias("said"))["said"]
-    return [one or None for one in said]
+    each = [pl.when(fault.found.fill_null(value=False)).then(fault.message) for fault in faults]
+    messages = frame.select(pl.concat_str(each, separator="; ", ignore_nulls=True).alias("message"))["message"]
+    return [message or None for message in messages]
 
 
 def _of_column(column: Column) -> Iterator[_Fault]:
@@ -48,13 +48,13 @@ def _of_column(column: Column) -> Iterator[_Fault]:
     if not column.nullable:
         yield _Fault(value.is_null(), pl.lit(f"{column.name} is null"))
     if column.minimum is not None:
-        yield _Fault(~(value >= column.minimum), _says(value, f"{column.minimum:g} or more"))
+        yield _Fault(~(value >= column.minimum), _message(value, f"at least {column.minimum:g}"))
     if column.maximum is not None:
-        yield _Fault(~(value <= column.maximum), _says(value, f"{column.maximum:g} or less"))
+        yield _Fault(~(value <= column.maximum), _message(value, f"at most {column.maximum:g}"))
     if column.values:
-        yield _Fault(~value.is_in(column.values), _says(value, f"one of {', '.join(column.values)}"))
+        yield _Fault(~value.is_in(column.values), _message(value, f"one of {', '.join(column.values)}"))
     if column.pattern:
-        yield _Fault(~value.str.contains(column.pattern), _says(value, f"a text like {column.pattern}"))
+        yield _Fault(~value.str.contains(column.pattern), _message(value, f"a text like {column.pattern}"))
 
 
 def _of_rules(table: Contract, names: set[str]) -> Iterator[_Fault]:
@@ -70,6 +70,6 @@ def _of_rules(table: Contract, names: set[str]) -> Iterator[_Fault]:
             yield _Fault(~among, pl.lit(f"{rule.column} is not one of {', '.join(rule.columns)}"))
 
 
-def _says(value: pl.Expr, wanted: str) -> pl.Expr:
+def _message(value: pl.Expr, wanted: str) -> pl.Expr:
     name = value.meta.output_name()
     return pl.format(f"{name} is {{}}, wanted {{}}", value.cast(pl.String).str.slice(0, _SHOWN), pl.lit(wanted))

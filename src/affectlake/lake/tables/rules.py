@@ -1,6 +1,6 @@
-"""The rules that need more than one row or more than one table, checked with Polars in bounded memory.
+"""Check the rules that need more than one row or table, with Polars and in bounded memory.
 
-Unique keys, references, ``one_of``, ``counts_up``, ``unique`` and ``same_length``. What a row decides alone is in
+Unique keys, references, ``one_of``, ``counts_up``, ``unique`` and ``same_length``. Rules within one row are in
 :mod:`~affectlake.lake.tables.expectations`.
 """
 
@@ -19,7 +19,7 @@ from affectlake.lake.tables.scanning import scan_files
 
 @dataclass(frozen=True)
 class Failure:
-    """One rule that some rows break: where, which, how many, and examples."""
+    """A rule that some rows break: where, which rule, how many rows, and examples."""
 
     table: str
     part: str
@@ -36,7 +36,7 @@ class Failure:
 def check(
     table: Contract, parts: list[Path], others: Mapping[str, pl.LazyFrame], earlier: pl.LazyFrame | None = None
 ) -> list[Failure]:
-    """Check every rule of `table` that a row cannot decide alone, part by part.
+    """Check every rule of `table` that needs more than one row, part by part.
 
     Parameters
     ----------
@@ -45,14 +45,14 @@ def check(
     parts : list of Path
         Its Parquet parts, in order.
     others : mapping of str to polars.LazyFrame
-        The tables that its references name.
+        The tables that it refers to.
     earlier : polars.LazyFrame, optional
-        The rows that stand already, when `parts` are to be added to them: no key may come twice.
+        Existing rows to which `parts` are to be added: no key may occur twice.
 
     Returns
     -------
     list of Failure
-        Empty when all rules hold.
+        Empty if no rule is broken.
     """
     failures: list[Failure] = []
     last: pl.DataFrame | None = None
@@ -61,7 +61,7 @@ def check(
         frame = scan_files([path]).collect()
         failures += _keys(table, path, frame, last)
         if earlier is not None:
-            failures += _stands_already(table, path, frame, earlier)
+            failures += _existing_keys(table, path, frame, earlier)
         for rule in table.rules:
             bad = _BROKEN[rule.kind](frame, rule, n_before) if rule.kind in _BROKEN else None
             if bad is not None and not bad.is_empty():
@@ -81,9 +81,9 @@ def _keys(table: Contract, path: Path, frame: pl.DataFrame, last: pl.DataFrame |
     return [] if bad.is_empty() else [_failure(table, path, table.key, "unique key, rows in its order", bad)]
 
 
-def _stands_already(table: Contract, path: Path, frame: pl.DataFrame, earlier: pl.LazyFrame) -> list[Failure]:
+def _existing_keys(table: Contract, path: Path, frame: pl.DataFrame, earlier: pl.LazyFrame) -> list[Failure]:
     key = list(table.key)
-    # the new keys are few: they make the hash table, and the earlier rows stream past it
+    # the new keys are few, so they make the hash table, and the earlier rows are streamed
     found = earlier.select(key).join(frame.lazy().select(key), on=key, how="semi", nulls_equal=True)
     bad = found.collect(engine="streaming")
     return [] if bad.is_empty() else [_failure(table, path, table.key, "unique key, against earlier parts", bad)]
@@ -110,7 +110,7 @@ def _same_length(frame: pl.DataFrame, rule: Rule, _n_before: int) -> pl.DataFram
     return frame.filter(lengths != lengths.first()).select(rule.column)
 
 
-# how each kind of rule finds the rows that break it; `increasing` and `bounds` are the suite's
+# functions that find the rows that break a rule; `increasing` and `bounds` are in the suite
 _BROKEN: dict[str, Callable[[pl.DataFrame, Rule, int], pl.DataFrame]] = {
     "one_of": _one_of,
     "counts_up": _counts_up,
@@ -127,12 +127,12 @@ def _reference(
     if len(to) == 1:
         bad = frame.select(columns).filter(~pl.col(columns[0]).is_in(wanted.select(to).collect()[to[0]].implode()))
     else:
-        # both sides are sorted by their key: only the other's rows in this part's range can match
+        # both sides are sorted by their key: only rows in this part's range can match
         pivot = next((c for c in to if frame.schema[c].is_integer()), to[0])
         low, high = frame[pivot].min(), frame[pivot].max()
         near = wanted.filter(pl.col(pivot).is_between(pl.lit(low), pl.lit(high))).select(to)
         bad = frame.lazy().select(columns).join(near, left_on=columns, right_on=to, how="anti").collect()
-    return [] if bad.is_empty() else [_failure(table, path, reference.columns, f"stands in {reference.table}", bad)]
+    return [] if bad.is_empty() else [_failure(table, path, reference.columns, f"reference to {reference.table}", bad)]
 
 
 def _failure(table: Contract, path: Path, columns: tuple[str, ...], rule: str, bad: pl.DataFrame) -> Failure:

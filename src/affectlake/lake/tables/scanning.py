@@ -1,6 +1,6 @@
-"""How Polars opens Parquet files: exactly the files named, and with the columns that they hold, nothing else.
+"""Open Parquet files with Polars: exactly the given files, with exactly the columns in them.
 
-A path is never a pattern, and folders named ``agent=x`` are not columns. What DuckDB reads is in
+Paths are not expanded as patterns, and folders named ``agent=x`` are not columns. The same for DuckDB is in
 :mod:`~affectlake.lake.tables.views`.
 """
 
@@ -16,14 +16,14 @@ from affectlake.lake.tables.uniting import POLARS, unite
 
 
 def scan_files(paths: Sequence[Path], schema: pl.Schema | None = None) -> pl.LazyFrame:
-    """Open files lazily, their rows one after another.
+    """Open files lazily and concatenate their rows.
 
     Parameters
     ----------
     paths : sequence of Path
         The files.
     schema : polars.Schema, optional
-        The columns to read them as: missing ones are null, numbers widen. By default all have the first's.
+        The columns to return: missing ones are null, numbers are widened. By default, those of the first file.
     """
     if schema is None:
         return pl.scan_parquet(list(paths), glob=False, hive_partitioning=False)
@@ -40,7 +40,7 @@ def scan_files(paths: Sequence[Path], schema: pl.Schema | None = None) -> pl.Laz
 
 
 def scan_published(files: Sequence[File]) -> pl.LazyFrame:
-    """Open files of a published version as they are, whatever contract they were written under.
+    """Open files of a published version as they are, regardless of the contract under which they were written.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def scan_published(files: Sequence[File]) -> pl.LazyFrame:
 
 
 def schema_of(files: Sequence[File]) -> pl.Schema:
-    """Return the columns that hold the rows of all `files`, from their footers.
+    """Return a schema for the rows of all `files`, from their footers.
 
     Raises
     ------

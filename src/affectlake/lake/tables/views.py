@@ -1,4 +1,4 @@
-"""The tables of versions as views of a closed DuckDB: exactly the versions' files, and nothing else of the machine."""
+"""The tables of versions as views of a closed DuckDB, which can read only the versions' files."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from affectlake.lake.store.known_hashes import whole_files
 from affectlake.lake.store.versions import File, Manifest, Version
 from affectlake.lake.tables.uniting import DUCKDB, unite
 
-_PATTERN = re.compile(r"[\[*?]")  # what makes DuckDB take a path for a pattern; each stands for itself in brackets
+_PATTERN = re.compile(r"[\[*?]")  # characters that make a path a pattern for DuckDB; in brackets, each is literal
 
 
-# words of questions about the tables there are, which want every name and its columns
+# words of queries about the tables themselves, which need all names and columns
 _CATALOGUE = re.compile(r"\b(information_schema|(duckdb|pragma|sqlite|pg)_\w+|show|describe)\b", re.IGNORECASE)
 
 
@@ -38,7 +38,7 @@ class Named(NamedTuple):
 
 
 class Views(NamedTuple):
-    """A closed connection, the names that it has or could have, and why one has no view: its files cannot be read."""
+    """A closed connection, the names of all tables, and the errors of tables whose files cannot be read."""
 
     connection: duckdb.DuckDBPyConnection
     names: list[str]
@@ -54,8 +54,8 @@ class _View(NamedTuple):
 def open_views(root: Path, versions: Sequence[Named], sql: str) -> Views:
     """Open an in-memory DuckDB in which the tables that a query names are views, closed to everything else.
 
-    Only the files of these tables are opened, and seen to be as they were published. A question about the tables that
-    there are gets all of their names and columns, but the rows of none besides.
+    Only the files of these tables are opened, after checking that they are as published. A query about the tables
+    themselves gets all names and columns, but not the rows of further tables.
 
     Parameters
     ----------
@@ -84,18 +84,18 @@ def open_views(root: Path, versions: Sequence[Named], sql: str) -> Views:
                     files = [file for output in outputs for file in manifest.files(output)]
                     unseen = f"{_rows(connection, files)} WHERE error('the files were not examined')"
                     views.append(_View(name, unseen, files))
-            except VersionError as error:  # one table's files are no reason to refuse a question about others
+            except VersionError as error:  # damage to one table must not prevent queries about others
                 missing[name.lower()] = error
             except duckdb.Error as error:
                 missing[name.lower()] = _unreadable(name, error)
-    # results larger than memory go here and are removed by DuckDB; the usual place is the folder the user stands in
+    # results larger than memory go here and are removed by DuckDB; its default is the current folder
     spill = Path(tempfile.gettempdir()) / f"affectlake-{os.getpid()}-{secrets.token_hex(4)}"
     paths = {path for view in views for file in view.files for path in (str(file.cached), _pattern(file.cached))}
     connection.execute(f"SET temp_directory = {_text(str(spill))}")
     connection.execute(f"SET allowed_paths = {_texts(sorted(paths))}")
-    connection.execute("SET python_enable_replacements = false")  # a name means a table, never a variable of ours
-    with suppress(duckdb.InvalidInputException):  # in a notebook without ipywidgets there is none to leave out
-        connection.execute("SET enable_progress_bar = false")  # it would be drawn among the rows
+    connection.execute("SET python_enable_replacements = false")  # a name is a table, never a Python variable
+    with suppress(duckdb.InvalidInputException):  # a notebook without ipywidgets has no progress bar
+        connection.execute("SET enable_progress_bar = false")  # it would be printed among the rows
     connection.execute("SET enable_external_access = false")
     for view in views:
         try:
@@ -107,8 +107,8 @@ def open_views(root: Path, versions: Sequence[Named], sql: str) -> Views:
 
 
 def _unreadable(name: str, error: duckdb.Error) -> VersionError:
-    what = f"a file of {name} is not a Parquet file that can be read"
-    return VersionError(what, found=str(error), todo="`affectlake fsck` examines every file")
+    what = f"a file of {name} is not a readable Parquet file"
+    return VersionError(what, found=str(error), todo="check every file with `affectlake fsck`")
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, files: Sequence[File]) -> str:
@@ -140,7 +140,7 @@ def _types(connection: duckdb.DuckDBPyConnection, file: File) -> dict[str, str]:
 
 
 def _pattern(path: Path) -> str:
-    """Return the pattern that only `path` fits: DuckDB takes every path for a pattern."""
+    """Return a pattern that only `path` matches: DuckDB treats every path as a pattern."""
     return _PATTERN.sub(lambda match: f"[{match[0]}]", str(path))
 
 
@@ -153,5 +153,5 @@ def _text(value: str) -> str:
 
 
 def in_quotes(name: str) -> str:
-    """Return a column's or table's name as SQL quotes it."""
+    """Return a column's or table's name, quoted for SQL."""
     return '"' + name.replace('"', '""') + '"'

@@ -1,7 +1,7 @@
-"""Tables become visible here: staged aside, flushed, validated, then put in place by rename. Or quarantined.
+"""Write tables: stage, flush and validate them, then rename them into place or move them to quarantine.
 
-A step's outputs are staged together and put in place together: if one of them breaks its contract, none of them
-replaces what stood there. Versions (Git and DVC) are not moved here; see :mod:`~affectlake.lake.repository`.
+A step's outputs are staged and placed together: if one of them breaks its contract, none of them replaces an existing
+table. Versions (Git and DVC) are not made here; see :mod:`~affectlake.lake.repository`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from affectlake.lake.tables.parts import part_files, scan, scan_grown, write_par
 
 
 class Staged(NamedTuple):
-    """One output, written aside: its contract and parts."""
+    """One staged output: its contract and parts."""
 
     output: Output
     table: Contract
@@ -36,18 +36,18 @@ class Staged(NamedTuple):
 def write_outputs(
     lake: Path, step: str, frames: Mapping[Output, pl.DataFrame], others: Mapping[str, pl.LazyFrame]
 ) -> int:
-    """Validate and put in place the outputs of one step: all of them or none.
+    """Validate and place the outputs of one step: all of them or none.
 
     Parameters
     ----------
     lake : Path
         Root of the lake.
     step : str
-        Name of the step, for the staging folder and for what is said when a rule breaks.
+        Name of the step, for the staging folder and for messages.
     frames : mapping of Output to polars.DataFrame
         Rows by output.
     others : mapping of str to polars.LazyFrame
-        Tables, by name, that references point at and that this step does not write.
+        Tables that are referred to and that this step does not write.
 
     Returns
     -------
@@ -57,9 +57,9 @@ def write_outputs(
     Raises
     ------
     ContractError
-        If a table breaks its contract. Its rows are then in quarantine with an account of what broke.
+        If a table breaks its contract. Its rows are then in quarantine with a report of what broke.
     LakeError
-        If a symbolic link leads out of the folder of tables, or an output has no legal name.
+        If a symbolic link leads out of the folder of tables, or the name of an output is not legal.
     """
     aside = own_path(lake, layout.STAGING / step)
     targets = {output: own_path(lake, output.folder) for output in frames}
@@ -73,7 +73,7 @@ def write_outputs(
         for one in staged:
             mark_unrecorded(lake, one.output)
         for one in staged:
-            _put_in_place(aside, one.output, targets[one.output])
+            _replace(aside, one.output, targets[one.output])
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return sum(frame.height for frame in frames.values())
@@ -86,9 +86,9 @@ def refuse_broken(
     others: Mapping[str, pl.LazyFrame],
     earlier: pl.LazyFrame | None = None,
 ) -> None:
-    """Raise :class:`ContractError`, and put what is staged into quarantine, unless it keeps its contracts.
+    """Raise :class:`ContractError`, and move the staged tables to quarantine, if one of them breaks its contract.
 
-    `earlier` are the rows that stand already, when what is staged is to be added to them.
+    `earlier` are existing rows to which the staged rows are to be added.
     """
     known = dict(others) | {one.table.name: scan(one.parts, one.table.name) for one in staged}
     failures: list[rules.Failure] = []
@@ -100,12 +100,12 @@ def refuse_broken(
             f"{step}: {failures[0].table} breaks its contract; nothing was published",
             found="\n         ".join(map(str, failures[:5])),
             wanted=f"schemas/tables/{failures[0].table}.yaml",
-            todo=f"the rows and the whole account are in {place.relative_to(lake)}",
+            todo=f"see the rows and the full report in {place.relative_to(lake)}",
         )
 
 
 def _quarantine(lake: Path, step: str, staged: list[Staged], failures: list[rules.Failure]) -> Path:
-    """Move the staged parts to quarantine, beside an account in Markdown and Great Expectations' Data Docs."""
+    """Move the staged parts to quarantine, with a report in Markdown and Great Expectations' Data Docs."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     place = lake / layout.QUARANTINE / f"{stamp}-{step}"
     place.mkdir(parents=True)
@@ -126,8 +126,8 @@ def _quarantine(lake: Path, step: str, staged: list[Staged], failures: list[rule
     return place
 
 
-def _put_in_place(aside: Path, output: Output, target: Path) -> None:
-    """Replace `target` by the staged folder. A crash between the two renames leaves it missing, never mixed."""
+def _replace(aside: Path, output: Output, target: Path) -> None:
+    """Replace `target` by the staged folder. After a crash between the two renames it is missing, never mixed."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         old = aside / "old" / output.path
@@ -138,15 +138,17 @@ def _put_in_place(aside: Path, output: Output, target: Path) -> None:
 
 
 def read_output(lake: Path, output: Output) -> pl.LazyFrame:
-    """Open an output of the lake's working tables through its contract; one that grows may have parts of older ones.
+    """Open an output of the working tables and check its contract; collected outputs may have older contracts.
 
     Raises
     ------
     ContractError
-        If a part is missing, truncated or of another schema.
+        If a part is missing, truncated or has another schema.
     """
     paths = part_files(lake / output.folder)
     if not paths:
-        raise ContractError(f"{output} is not there", found=f"no parts in {output.folder}", todo="run `affectlake run`")
+        raise ContractError(
+            f"{output} does not exist", found=f"no parts in {output.folder}", todo="run `affectlake run`"
+        )
     opened = scan_grown if (lake / output.pointer).exists() else scan
     return opened(paths, output.table)
