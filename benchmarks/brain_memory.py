@@ -91,11 +91,12 @@ def stage(lake: Path, name: str, agent: str, size: Size) -> None:
     from affectlake.pipelines.engine.graph import stages
     from affectlake.pipelines.params.study import load
     from affectlake.pipelines.steps import brain
+    from affectlake.pipelines.stored import stored
 
     if name == "ingest_brains":
         brain.recordings = functools.partial(recordings, size)  # type: ignore[assignment]
     params = load(lake)
-    one = next(s for s in stages(params).values() if s.step.name == name and s.agent == agent)
+    one = next(s for s in stages(params, stored(lake)).values() if s.step.name == name and s.agent == agent)
     runner.run_stage(lake, one, params, lambda _: None)
 
 

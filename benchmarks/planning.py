@@ -102,8 +102,8 @@ def at_random(here: World, study: params.Params, agent: str, sizes: list[int]) -
     for size in sizes:
         train = here.answer(here.train[order[N_HELD_OUT : N_HELD_OUT + size]], rng)
         data = training_data(train, held, here.n_stimuli, rng)
-        base = study.spose[agent]
-        ways = {"as the study": [base], "as plan": study.few.candidates(base, size, here.n_stimuli)}
+        base = study.settings(agent)
+        ways = {"as the study": [base], "as plan": study.spose.few.candidates(base, size, here.n_stimuli)}
         for name, candidates in ways.items():
             started = time.perf_counter()
             prior = generator(root, "benchmark", "prior", size)
@@ -126,7 +126,7 @@ def as_proposed(here: World, study: params.Params, agent: str, batch: int, round
         train = np.concatenate([train, here.answer(here.train[still[chosen]], rng)])
         still = np.delete(still, chosen)
         started = time.perf_counter()
-        candidates = study.few.candidates(study.spose[agent], len(train), here.n_stimuli)
+        candidates = study.spose.few.candidates(study.settings(agent), len(train), here.n_stimuli)
         fits, _ = fit_members(train, held, here.n_stimuli, candidates, rng, knobs.n_members, os.cpu_count() or 1)
         seconds = (time.perf_counter() - started) / len(fits)
         members = [one.weights for one in fits]

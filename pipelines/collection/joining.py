@@ -10,7 +10,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from affectlake.errors import LeaseError, UsageError
+from affectlake.errors import LeaseError
 from affectlake.judge.trials.request_keys import canonical
 from affectlake.lake import repository
 from affectlake.lake.joining import join as joining
@@ -19,6 +19,7 @@ from affectlake.lake.store.merges import merging, torn
 from affectlake.pipelines.collection.publishing import Say, journaled, leases, publish_waiting
 from affectlake.pipelines.params import study
 from affectlake.pipelines.params.record import record_of
+from affectlake.pipelines.params.text import text_editor
 from affectlake.process import lease
 
 _LONGEST = 40
@@ -62,13 +63,12 @@ def _publish_first(lake: Path, say: Say) -> None:
 def settled(parting: Parting) -> Settled:
     """Return the parameters of a joined version: ours, with the agents that only the other side has.
 
-    Where a merge by Git is in progress, ours are those in the folder, if they can be read.
+    Where a merge by Git is in progress, ours are those in the folder, if they are in order. Parameters of versions may
+    be those of an earlier release: what this one does not take in them is not a reason to leave them.
     """
-    try:
+    text, folder = parting.ours.decode(), record_of(parting.folder)
+    if not folder.unreadable and not _new_mistakes(text, parting.folder.decode()):
         text = parting.folder.decode()
-        study.parse(text)
-    except (UsageError, UnicodeDecodeError):
-        text = parting.ours.decode()
     notes: dict[str, None] = {}
     base = record_of(parting.base).mapping("agents")
     for content in parting.theirs:  # what was published is read leniently; what comes of it is checked
@@ -84,17 +84,23 @@ def settled(parting: Parting) -> Settled:
     return Settled(text.encode(), list(notes))
 
 
+def _new_mistakes(before: str, after: str) -> list[str]:
+    """Return what does not fit in parameters and was not there before."""
+    known = {one.summary for one in study.examined(record_of(before.encode()).raw)[1]}
+    found = study.examined(record_of(after.encode()).raw)[1]
+    return [one.summary for one in found if one.summary not in known]
+
+
 def _with_agent(text: str, theirs: str, name: str) -> tuple[str, str]:
     """Add an agent's entry; one that cannot stand beside ours is left out."""
-    editor, out = study.text_editor(), StringIO()
+    editor, out = text_editor(), StringIO()
     document = editor.load(text)
-    try:
-        study.parse(text)
-        document["agents"][name] = editor.load(theirs)["agents"][name]
-        editor.dump(document, out)
-        study.parse(out.getvalue())
-    except UsageError as error:
-        return text, f"params.yaml: their agent {name} is left out: {error.summary}"
+    document["agents"] = document.get("agents") or {}
+    document["agents"][name] = editor.load(theirs)["agents"][name]
+    editor.dump(document, out)
+    mistakes = _new_mistakes(text, out.getvalue())
+    if mistakes:
+        return text, f"params.yaml: their agent {name} is left out: {mistakes[0]}"
     return out.getvalue(), f"params.yaml: their agent {name} is added"
 
 

@@ -18,7 +18,9 @@ from typing import NamedTuple
 import polars as pl
 
 from affectlake.errors import ContractError, UsageError, nearest
+from affectlake.judge.agents import SERVER_KINDS
 from affectlake.judge.chat import ChatAgent
+from affectlake.judge.protocols import TABLES
 from affectlake.judge.requests.answers import Answer
 from affectlake.judge.responses.tables import IDENTITY, response_rows
 from affectlake.judge.trials.plan import CAPTIONS, SHOWN, Plan, make_plan
@@ -34,14 +36,14 @@ from affectlake.pipelines.stored import GROWING, known_answers, last_proposed
 
 def chat_agent(params: Params, name: str) -> ChatAgent:
     """Return the chat agent called `name`; another kind, or none, is a :class:`UsageError`."""
-    known = [key for key, agent in params.agents.items() if agent.kind == "chat"]
+    known = [key for key, agent in params.agents.items() if agent.needs_server]
     agent = params.agents.get(name)
     if not isinstance(agent, ChatAgent):
         raise UsageError(
-            f"{name!r} is no agent that answers are collected from",
+            f"{name!r} is not an agent that answers are collected from",
             found=f"an agent of kind {agent.kind}" if agent else "no such agent in params.yaml",
-            allowed=", ".join(known) or "none: params.yaml has no agent of kind chat",
-            todo=nearest(name, known) or "give it an entry of kind chat under `agents:`",
+            allowed=", ".join(known) or f"none: params.yaml has no agent of kind {', '.join(SERVER_KINDS)}",
+            todo=nearest(name, known) or f"give it an entry of kind {', '.join(SERVER_KINDS)} under `agents:`",
         )
     return agent
 
@@ -95,13 +97,12 @@ def plan_questions(
         raise UsageError(
             f"there is no trial set {trial_set!r}", allowed=", ".join(known), todo=nearest(trial_set, known)
         )
-    shown_as = "captions" if agent.asking.modality == "captions" else "frames"
-    tables = {table: read_output(lake, Output(table)) for table in ("stimuli", shown_as)}
+    tables = {table: read_output(lake, Output(table)) for table in ("stimuli", TABLES[agent.modality])}
     shown = materials(tables, agent)
     if not shown.n_options.any():
         raise UsageError(
-            f"{name} is to be shown {agent.asking.modality}, and no stimulus has any",
-            todo=f"set sources.{agent.asking.modality} in params.yaml, then `affectlake run`",
+            f"{name} is to be shown {agent.modality}, and no stimulus has any",
+            todo=f"set sources.{agent.modality} in params.yaml, then `affectlake run`",
         )
     failed = pl.col("error_kind").is_not_null()
     stored = () if afresh else _stored(lake, name, ~failed if retry_failed else pl.lit(value=True))

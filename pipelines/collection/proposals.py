@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from affectlake import triplets as trials
 from affectlake.errors import UsageError
 from affectlake.judge.chat import ChatAgent
+from affectlake.judge.protocols import TABLES
 from affectlake.lake import repository
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.recovery import recover
@@ -177,8 +178,7 @@ def _next_round(lake: Path, name: str) -> int:
 
 def _known(lake: Path, agent: ChatAgent, progress: Callable[[str], None]) -> _Known:
     """Read what the agent has answered of the main set, and what of it is open: askable, and without a response."""
-    shown_as = "captions" if agent.asking.modality == "captions" else "frames"
-    tables = {table: read_output(lake, Output(table)) for table in ("stimuli", "triplets", shown_as)}
+    tables = {table: read_output(lake, Output(table)) for table in ("stimuli", "triplets", TABLES[agent.modality])}
     main = tables["triplets"].filter(pl.col("trial_set") == "main").select(*TRIPLET, "split").sort(TRIPLET).collect()
     every = np.ascontiguousarray(main.select(TRIPLET).to_numpy().astype(np.int32))
     is_test = (main["split"] == "test").to_numpy()
@@ -201,10 +201,12 @@ def _informative(
 ) -> tuple[_Chosen, Fits]:
     """Fit embeddings to the judgments, and choose of the open trials those whose answers tell most."""
     wanted = params.proposals
-    candidates = params.few.candidates(params.spose[name], len(known.train), known.n_stimuli)
+    candidates = params.spose.few.candidates(params.settings(name), len(known.train), known.n_stimuli)
 
     def watch(member: int, row: Epoch) -> None:
-        progress(f"embedding {member + 1} of {wanted.n_members}: epoch {row.epoch} of at most {params.few.max_epochs}")
+        progress(
+            f"embedding {member + 1} of {wanted.n_members}: epoch {row.epoch} of at most {params.spose.few.max_epochs}"
+        )
 
     found, settings = fit_members(
         known.train, known.test, known.n_stimuli, candidates, rng, wanted.n_members, os.cpu_count() or 1, watch

@@ -198,6 +198,8 @@ class Estimate(NamedTuple):
 
 def estimate(lake: Path, params: Params, agent: ChatAgent, trial_set: str, n_left: int) -> Estimate | None:
     """Estimate what `n_left` requests take, from what is stored; None if too little is, and a sample must be asked."""
+    if not n_left:
+        return Estimate(agent.name, trial_set, 0, 0, 0.0, 0.0, 0.0, "nothing", agent.price)
     known = known_answers(lake, agent.name)
     pace: Pace = collection_pace(lake, params.study, agent.name, trial_set)
     if known is None or (pace.is_known and not pace.n_done):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import Step
 
 
-def keys_of(step: Step, agent: str, params: Params) -> list[str]:
+def keys_of(step: Step, agent: str, params: Params, fitted: Sequence[str]) -> list[str]:
     """Return the dotted keys that a step depends on, each of them in ``params.yaml``.
 
     A key that an entry of this kind does not have is left out, such as ``sources.n_stimuli`` of published ratings.
@@ -24,10 +24,12 @@ def keys_of(step: Step, agent: str, params: Params) -> list[str]:
         The agent that it runs for; empty for a step that runs once.
     params : Params
         The study's parameters.
+    fitted : sequence of str
+        The agents that have enough answers for an embedding.
     """
     found: dict[str, None] = {}
     for pattern in step.params:
-        for name in params.fitted if "{agents}" in pattern else [agent]:
+        for name in fitted if "{agents}" in pattern else [agent]:
             of_agent = pattern.startswith("agents.")
             key = "agents" if of_agent and "." in name else pattern.format(agent=name, agents=name)
             nearest = _nearest(key, params)

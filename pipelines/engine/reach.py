@@ -12,17 +12,17 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 
 import grimp
 import yaml
 
-import affectlake
 from affectlake.pipelines.engine.syntax import canonical, free_names, is_for_readers, parsed
 from affectlake.pipelines.step import Step
 
 PACKAGE = "affectlake"
-ROOT = Path(affectlake.__file__).resolve().parents[1]
+ROOT = Path(str(files(PACKAGE))).resolve().parent
 _PIPELINES = f"{PACKAGE}.pipelines"
 _PARAMS = f"{_PIPELINES}.params"
 

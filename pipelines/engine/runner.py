@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import polars as pl
 
-from affectlake.errors import UsageError
 from affectlake.lake.files import layout
 from affectlake.lake.files.names import own_path
 from affectlake.lake.files.outputs import Output
@@ -24,6 +23,7 @@ from affectlake.lake.tables.writing import read_output, write_outputs
 from affectlake.pipelines.engine.graph import Stage
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import Work
+from affectlake.process.variables import integer
 
 PROGRESS_EVERY_S = 5.0
 MOST_WORKERS = 1024
@@ -63,7 +63,7 @@ def run_stage(lake: Path, stage: Stage, params: Params, say: Callable[[str], Non
     tables = _opened(lake, stage.reads)
     scratch = own_path(lake, layout.SCRATCH / stage.name)
     scratch.mkdir(parents=True, exist_ok=True)
-    work = Work(stage.agent, lake, scratch, n_workers, say, _now_and_then(say), _parts(lake, stage.reads))
+    work = Work(stage.agent, lake, scratch, n_workers, say, _now_and_then(say), _parts(lake, stage.reads), stage.agents)
     frames = stage.step.function(tables, params, work)
     outputs = {output: frames[output.table] for output in stage.writes}
     write_outputs(lake, stage.name, outputs, tables)
@@ -98,16 +98,15 @@ def workers() -> int:
     UsageError
         If it does not hold a number of workers.
     """
-    given, n_cores = os.environ.get("AFFECTLAKE_WORKERS", "").strip(), len(os.sched_getaffinity(0))
-    if not given:
-        return n_cores
-    if not (given.isascii() and given.isdecimal() and 1 <= int(given) <= MOST_WORKERS):
-        raise UsageError(
-            f"AFFECTLAKE_WORKERS={given} is not a number of workers",
-            allowed=f"1 to {MOST_WORKERS}",
-            todo=f"unset it to keep every core busy ({n_cores} here)",
-        )
-    return int(given)
+    n_cores = len(os.sched_getaffinity(0))
+    return integer(
+        "AFFECTLAKE_WORKERS",
+        1,
+        MOST_WORKERS,
+        default=n_cores,
+        meaning="a number of workers",
+        unset=f"to keep every core busy ({n_cores} here)",
+    )
 
 
 def _now_and_then(say: Callable[[str], None]) -> Callable[[str], None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -31,11 +31,9 @@ from affectlake.report import (
     render_comparison,
 )
 from affectlake.report.columns import COLUMNS
-from affectlake.report.figures.gallery import TOP
-from affectlake.report.figures.positions import Compared, compared, draw
-from affectlake.report.figures.svg import Figure
+from affectlake.report.inputs import STRONGEST
+from affectlake.report.order_effects import Compared, compared
 
-ANALYSES = ("labels", "graph_nodes", "graph_edges", "sweeps", "comparisons", "community_overlaps", "order_effects")
 WHOLE = ("stimuli", "ratings", "captions", "exclusions", "metrics", "embeddings", "layouts", "learning_curves")
 
 THUMBNAIL_PIXELS = 128
@@ -72,7 +70,7 @@ def write_report(lake: Path, at: str | Version = "", target: Path | None = None,
 
 
 def write_figures(lake: Path, at: str | Version = "", target: Path | None = None) -> list[Path]:
-    """Write every figure of a version's report as SVG and PNG files, with the numbers behind each as CSV.
+    """Write every figure of a version's report as SVG, PNG and PDF files, with the numbers behind each as CSV.
 
     Parameters
     ----------
@@ -111,13 +109,10 @@ class Positions(NamedTuple):
         One for each agent, protocol and trial set.
     silent : list of str
         Chat agents of the version's parameters that have no choices.
-    figure : Figure
-        The rows drawn.
     """
 
     rows: list[Compared]
     silent: list[str]
-    figure: Figure
 
 
 def positions(lake: Path, at: str | Version = "") -> Positions:
@@ -147,11 +142,17 @@ def positions(lake: Path, at: str | Version = "") -> Positions:
             todo=f"ask one: `affectlake collect {chat[0] if chat else 'AGENT'}`, then `affectlake run`",
         )
     rows = compared(effects, chat)
-    return Positions(rows, sorted(set(chat) - {row.agent for row in rows}), draw(rows, effects))
+    return Positions(rows, sorted(set(chat) - {row.agent for row in rows}))
 
 
-def gather(lake: Path, version: Version) -> ReportInputs:
-    """Return everything the report of `version` shows, from the tables of that version alone."""
+def gather(lake: Path, version: Version, *, pictures: bool = True, brain: bool = True) -> ReportInputs:
+    """Return everything the report of `version` shows, from the tables of that version alone.
+
+    Parameters
+    ----------
+    pictures, brain : bool
+        Whether frames of videos, and maps of the brain, are read.
+    """
     params = record_at(lake, version)
     tables = VersionTables(lake, version)
     present = tables.present
@@ -172,9 +173,9 @@ def gather(lake: Path, version: Version) -> ReportInputs:
         trial_counts=tables.rows(_TRIALS),
         choice_counts=tables.rows(_CHOICES),
         representatives=tables.rows(_representatives(present)),
-        analyses={name: tables.table(name) for name in ANALYSES if name in present},
-        thumbnails=_thumbnails(tables),
-        brain=_brain(tables) if "group_stats" in present else None,
+        analyses=_Analyses(tables),
+        thumbnails=_thumbnails(tables) if pictures else {},
+        brain=_brain(tables) if brain and "group_stats" in present else None,
         left_out=(*([f"params.yaml: {params.unreadable}"] if params.unreadable else []), *tables.said),
         **{name: tables.table(name) for name in WHOLE},
     )
@@ -187,6 +188,29 @@ def _representatives(present: Mapping[str, object]) -> str:
     if "layouts" in present:  # versions older than the table: each agent's layout is of that fit
         return "SELECT DISTINCT agent, seed FROM layouts ORDER BY ALL"
     return "SELECT '' AS agent, 0 AS seed LIMIT 0"
+
+
+class _Analyses(Mapping[str, pl.DataFrame]):
+    """The tables of a version by name, each read when a figure first asks for it."""
+
+    def __init__(self, tables: VersionTables) -> None:
+        self._tables = tables
+        self._read: dict[str, pl.DataFrame] = {}
+
+    def __getitem__(self, name: str) -> pl.DataFrame:
+        if name not in COLUMNS:
+            raise ValueError(f"{name} is not among the tables that the report reads: add it to report/columns.py")
+        if name not in self._tables.present:
+            raise KeyError(name)
+        if name not in self._read:
+            self._read[name] = self._tables.table(name)
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(name for name in COLUMNS if name in self._tables.present)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 # the middle frame of each stimulus that is among the strongest of a dimension of a fit that is shown
@@ -206,7 +230,9 @@ def _thumbnails(tables: VersionTables) -> dict[int, bytes]:
     from PIL import Image
 
     found, n_unknown = {}, 0
-    for index, picture in tables.rows(_FRAMES.format(top=TOP, shown=_representatives(tables.present))).iter_rows():
+    for index, picture in tables.rows(
+        _FRAMES.format(top=STRONGEST, shown=_representatives(tables.present))
+    ).iter_rows():
         try:
             image = Image.open(BytesIO(picture))
             image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))

@@ -14,6 +14,7 @@ from typing import Any
 from affectlake.lake.files import layout
 from affectlake.lake.files.git import git_bytes
 from affectlake.lake.store.versions import Version
+from affectlake.pipelines.params.text import value_at
 
 _NEEDS_SERVERS = ("chat",)
 
@@ -35,10 +36,7 @@ class StudyRecord:
 
     def at(self, key: str) -> Any:
         """Return the value at a dotted `key`; None where the file has none."""
-        value: Any = self.raw
-        for word in key.split("."):
-            value = value.get(word) if isinstance(value, Mapping) else None
-        return value
+        return value_at(self.raw, key)
 
     def text(self, key: str) -> str:
         """Return the value at a dotted `key` as text; empty where the file has none."""

@@ -23,7 +23,7 @@ from affectlake.seeds import generator, integer
     writes=("features/{agent}",),
     params=("seed", "agents.{agent}.encoder"),
     kinds=("features",),
-    looks_at="captions",
+    modality="captions",
     version=1,
 )
 def encode(tables: Tables, params: Params, work: Work) -> Frames:

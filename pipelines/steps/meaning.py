@@ -159,7 +159,7 @@ def _graph(weights: arrays.Embedding, params: Params, agent: str) -> EmotionGrap
 def compare(tables: Tables, params: Params, work: Work) -> Frames:
     """Set every agent beside every other: human consistency, agreement on the same triplets, alike communities."""
     chosen = prototypes(tables["ratings"].collect(), params.triplets.prototypes_per_category)
-    choices = {agent: tables["choices"].filter(pl.col("agent") == agent) for agent in params.fitted}
+    choices = {agent: tables["choices"].filter(pl.col("agent") == agent) for agent in work.agents}
     sides = {
         agent: side(arrays.answers(own, "validation"), chosen, generator(params.seed, "split-half", agent))
         for agent, own in choices.items()
@@ -167,7 +167,7 @@ def compare(tables: Tables, params: Params, work: Work) -> Frames:
     rows = [*consistency(sides, params), *agreement(choices)]
     fits: dict[str, arrays.Embedding] = {}
     communities: dict[str, NDArray[np.int64]] = {}
-    for agent in params.fitted:
+    for agent in work.agents:
         own = {name: tables[name].filter(pl.col("agent") == agent) for name in ("embeddings", "fits", "graph_nodes")}
         chosen_fit = arrays.representative(own)
         if chosen_fit:

@@ -33,7 +33,7 @@ def materials(tables: Tables, agent: ChatAgent, *, with_frames: bool = True) -> 
         Whether the frames themselves are wanted, and not only their hashes.
     """
     stimuli = tables["stimuli"].collect()
-    if agent.asking.modality == "captions":
+    if agent.modality == "captions":
         return caption_materials(stimuli, tables["captions"].collect())
     columns = ["stimulus_index", "frame_index", "frame_sha256", *(["jpeg"] if with_frames else [])]
     return video_materials(stimuli, tables["frames"].select(columns).collect())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -55,8 +54,7 @@ def trials(wanted: Sweeps, n_judgments: int, dimensions: int) -> Iterator[Trial]
 
 def settings_of(settings: Settings, wanted: Sweeps, dimensions: int) -> Settings:
     """Return the study's settings with those of the sweeps in their place."""
-    return dataclasses.replace(
-        settings,
+    return settings.replaced(
         dimensions=dimensions,
         batch_size=wanted.batch_size,
         learning_rate=wanted.learning_rate,
@@ -141,5 +139,5 @@ def sweep(tables: Tables, params: Params, work: Work) -> Frames:
             "n_recovered": int((matches >= wanted.recovered_r).sum()),
         }
 
-    asked = list(trials(wanted, len(train), params.spose[work.agent].dimensions))
+    asked = list(trials(wanted, len(train), params.spose.dimensions))
     return {"sweeps": frame("sweeps", run_trials(one, asked, work))}

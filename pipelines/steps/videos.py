@@ -50,7 +50,7 @@ def decode(tables: Tables, params: Params, work: Work) -> Frames:
     writes=("features/{agent}",),
     params=("agents.{agent}.encoder",),
     kinds=("features",),
-    looks_at="frames",
+    modality="videos",
     gpu=True,
     version=1,
 )

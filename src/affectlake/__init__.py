@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from affectlake import figures as figures
     from affectlake.lake.open import Lake
+else:
+
+    def __getattr__(name: str) -> object:
+        if name == "figures":  # loaded when asked for: it brings Matplotlib
+            from importlib import import_module
+
+            return import_module("affectlake.figures")
+        raise AttributeError(f"module 'affectlake' has no attribute {name!r}")
 
 
 def open(path: str | Path = ".") -> Lake:

@@ -12,6 +12,7 @@
     │   └── LeaseError         somebody else is collecting this agent's answers
     ├── LakeError              the folder is not a lake, or not in a state to do this
     │   └── VersionError       no such version, or its files are damaged or gone
+    ├── FigureError            a version does not have what a figure shows
     └── QueryError             SQL that cannot be answered
 """
 
@@ -91,6 +92,10 @@ class LakeError(AffectlakeError):
 
 class VersionError(LakeError):
     """No such version, or its files are damaged or gone."""
+
+
+class FigureError(AffectlakeError):
+    """A version does not have what a figure shows."""
 
 
 class QueryError(AffectlakeError):

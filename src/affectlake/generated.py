@@ -16,8 +16,9 @@ from affectlake.lake import repository
 from affectlake.lake.tables import dictionary
 from affectlake.pipelines.catalogue import STEPS
 from affectlake.pipelines.engine import dvcfile, fingerprints
-from affectlake.pipelines.params import templates
+from affectlake.pipelines.params import schema, templates
 from affectlake.pipelines.params.study import parse
+from affectlake.pipelines.stored import NOTHING
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,7 +41,7 @@ def _steps() -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for step in STEPS.values():
-        looking = f" that look at {step.looks_at}" if step.looks_at else ""
+        looking = f" that are shown {step.modality}" if step.modality else ""
         whom = f"agents of kind {', '.join(step.kinds)}{looking}" if step.kinds else "the study"
         cells = (step.name, step.summary, whom)
         names = (", ".join(f"`{name}`" for name in names) for names in (step.reads, step.writes, step.params))
@@ -53,7 +54,7 @@ def _params() -> str:
 
 
 def _pipeline() -> str:
-    return dvcfile.render(parse(_params()))
+    return dvcfile.render(parse(_params()), NOTHING)
 
 
 def _fingerprints() -> str:
@@ -67,6 +68,7 @@ FILES: dict[str, Callable[[], str]] = {
     "storage/README.md": lambda: repository.README,
     "params.yaml": _params,
     "dvc.yaml": _pipeline,
+    f"pipelines/params/{schema.FILE}": schema.render,
     "pipelines/engine/fingerprints.json": _fingerprints,
 }
 SLOW = ("pipelines/engine/fingerprints.json",)

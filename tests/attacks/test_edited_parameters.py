@@ -20,6 +20,7 @@ from affectlake.lake.store.versions import Manifest, list_versions, resolve
 from affectlake.pipelines.engine.graph import stages
 from affectlake.pipelines.engine.source_files import SourceFiles
 from affectlake.pipelines.params.study import load
+from affectlake.pipelines.stored import stored
 from tests.support.chat import ENTRY
 from tests.support.chat_lakes import SETTINGS, make_lake, run
 from tests.support.fault_server import FaultServer
@@ -143,7 +144,7 @@ def test_source_files_that_change_under_a_stage_are_not_recorded(tmp_path: Path)
     )
     (tmp_path / "ratings.csv").write_text("a\n")
     params = load(lake)
-    sources = SourceFiles(lake, stages(params)["ingest"], params)
+    sources = SourceFiles(lake, stages(params, stored(lake))["ingest"], params)
     sources.refuse_changed()
     (tmp_path / "ratings.csv").write_text("a\nb\n")
     with pytest.raises(SourceError, match="changed while ingest read them"):
@@ -161,7 +162,7 @@ def test_dvc_repro_records_no_parameters_that_a_stage_did_not_run_with(lake: Pat
         f"    done = given(*arguments); subprocess.run({edit!r}, shell=True, check=True); return done\n"
         "runner.run_stage = edited; cli.main(['step', 'sample', '--lake', sys.argv[1], '--step-version', sys.argv[2]])"
     )
-    version = stages(load(lake))["sample"].step.version
+    version = stages(load(lake), stored(lake))["sample"].step.version
     done = subprocess.run(
         [sys.executable, "-c", hook, str(lake), str(version)], capture_output=True, text=True, check=False
     )

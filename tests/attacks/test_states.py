@@ -58,7 +58,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory, server: FaultServer) -> Pat
 @pytest.fixture
 def lake(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy; commands run without starting Prefect and without a report."""
-    monkeypatch.setattr(building, "_run_flow", stage_by_stage)
+    monkeypatch.setattr(building, "_run_stages", stage_by_stage)
     monkeypatch.setattr(
         collecting, "run_collection", lambda lake, wanted, say, show, _ended: collect_answers(lake, wanted, say, show)
     )

@@ -21,6 +21,7 @@ from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.collection.joining import join
 from affectlake.pipelines.collection.publishing import Published
 from affectlake.pipelines.params.study import load
+from affectlake.pipelines.stored import stored
 from tests.attacks.two_lakes import contents, git, quiet
 from tests.support.chat import ENTRY
 from tests.support.chat_lakes import make_lake
@@ -177,7 +178,7 @@ def test_what_waits_here_is_published_first_and_parameters_are_said(
         "params.yaml differs in: spose.dimensions (ours 4, theirs 5)",
     ]
     params = load(ours)
-    assert set(params.fittable) == {"tiny", "second"}
+    assert set(stored(ours).fittable) == {"tiny", "second"}
     assert list(params.agents) == ["human-category", "tiny", "second"]
     tiny = read_output(ours, Output("responses", "tiny")).collect()
     assert tiny.height == tiny["request_key"].n_unique() == 20 + 120  # the 30 that waited are among the 120

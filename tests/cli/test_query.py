@@ -241,6 +241,21 @@ def test_a_query_imports_no_more_than_it_needs(published: Path) -> None:
         assert done.stdout.splitlines()[-1] == "[]"
 
 
+NOTEBOOK = """
+import sys, types
+kernel = types.SimpleNamespace(config={"IPKernelApp": {}})  # by this DuckDB knows that it runs in a notebook
+sys.modules["IPython"] = types.ModuleType("IPython")
+sys.modules["IPython"].get_ipython = lambda: kernel
+import affectlake
+print(affectlake.open().sql("SELECT count(*) FROM stimuli").fetchall())
+"""
+
+
+def test_a_notebook_without_ipywidgets_can_query(published: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", NOTEBOOK], cwd=published, capture_output=True, text=True, check=False)
+    assert done.stdout == "[(13,)]\n", done.stderr
+
+
 STREAM = """
 import resource, sys
 from pathlib import Path

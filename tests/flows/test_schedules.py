@@ -27,6 +27,7 @@ from affectlake.flows.schedules.backfill import Backfilled, backfill
 from affectlake.flows.schedules.slots import Slots, slots_between
 from affectlake.flows.schedules.webhook import Failed, tell
 from affectlake.lake import repository
+from affectlake.lake.files import layout
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.dvc_stages import record_done
 from affectlake.lake.tables.writing import read_output
@@ -36,7 +37,10 @@ from affectlake.pipelines.engine.graph import stages
 from affectlake.pipelines.engine.runner import run_stage
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import load, override
+from affectlake.pipelines.stored import NOTHING
 from affectlake.process import lease
+from affectlake.process.identity import process_started
+from affectlake.process.server_note import find_orphan
 from tests.support.chat import ENTRY
 from tests.support.chat_lakes import SETTINGS
 from tests.support.fault_server import FaultServer
@@ -46,15 +50,33 @@ ROOT = Path(__file__).parents[2]
 KEY = "sk-a-secret-of-the-tests"
 
 
+KILLED = """
+import os, sys
+from pathlib import Path
+from affectlake.flows.prefect_server import prefect_server
+with prefect_server(Path(sys.argv[1]), print):
+    os.kill(os.getpid(), 9)
+"""
+
+
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Prefect server as `affectlake schedule run` starts one, and Prefect's settings pointing at it."""
-    home = tmp_path_factory.mktemp("served")
-    with prefect_server(home, quiet) as server:
+    """A Prefect server as `affectlake schedule run` starts one, and Prefect's settings pointing at it.
+
+    Whoever started it was killed, as a machine short of memory does: it is taken over, not started a second time.
+    """
+    home, said = tmp_path_factory.mktemp("served"), list[str]()
+    assert subprocess.run([sys.executable, "-c", KILLED, home], check=False).returncode == -9
+    orphan = find_orphan(home / layout.COLLECTING / "prefect.json")
+    assert orphan is not None
+    with prefect_server(home, said.append) as server:
+        assert said == ["taking over the Prefect server of a run that was killed"]
         assert server.started_here
+        assert orphan.health_url == f"{server.api}/health"
         assert running_server(home) == server.api
         yield server.api
     assert running_server(home) == ""
+    assert process_started(orphan.pid) == "gone"
     with pytest.raises(httpx.TransportError):
         httpx.get(f"{server.api}/health")
 
@@ -69,7 +91,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dvcfile.write(lake)
     params = load(lake)
     for name in ("ingest", "sample"):
-        run_stage(lake, stages(params)[name], params, quiet)
+        run_stage(lake, stages(params, NOTHING)[name], params, quiet)
         record_done(lake, name)
     repository.publish(lake)
     return lake
@@ -109,7 +131,7 @@ class _Hook(BaseHTTPRequestHandler):
 @pytest.fixture
 def hook() -> Iterator[Webhook]:
     with Webhook() as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield server
         server.shutdown()
 
@@ -283,7 +305,7 @@ def test_a_webhook_that_cannot_be_told_is_said(lake: Path, monkeypatch: pytest.M
     assert "HOOK is not set" in said[1]
     (lake / "params.yaml").write_text("notify: [")
     assert not tell(FAILED._replace(lake=str(lake)), [], said.append)
-    assert "cannot be read" in said[2]
+    assert "is not YAML" in said[2]
     assert "s3cret" not in " ".join(said)
 
 

@@ -20,6 +20,7 @@ from affectlake.pipelines.engine.graph import stages
 from affectlake.pipelines.engine.runner import run_stage
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import load, override
+from affectlake.pipelines.stored import NOTHING
 from tests.judge.test_vision import clip
 from tests.support.chat_lakes import SETTINGS
 
@@ -49,7 +50,7 @@ def run(root: Path, name: str) -> list[str]:
     """Run one stage and return what it said."""
     said: list[str] = []
     params = load(root)
-    run_stage(root, stages(params)[name], params, said.append)
+    run_stage(root, stages(params, NOTHING)[name], params, said.append)
     return said
 
 

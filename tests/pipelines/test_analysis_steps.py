@@ -21,6 +21,7 @@ from affectlake.pipelines.steps import metrics as measuring
 from affectlake.pipelines.steps import stimuli as stimuli_steps
 from affectlake.pipelines.steps import sweeps as sweep_steps
 from affectlake.pipelines.steps.rows import frame
+from affectlake.pipelines.stored import NOTHING
 
 AGENTS = ("human-category", "human-dimension", "caption-tfidf")
 PARAMS = parse(
@@ -46,7 +47,7 @@ PARAMS = parse(
 
 
 def work(agent: str = "") -> Work:
-    return Work(agent, Path(), Path(), 2, lambda _: None, lambda _: None)
+    return Work(agent, Path(), Path(), 2, lambda _: None, lambda _: None, agents=tuple(AGENTS))
 
 
 def lazy(frames: Frames) -> dict[str, pl.LazyFrame]:
@@ -208,6 +209,6 @@ def test_the_same_numbers_come_out_twice(analysed: dict[str, Frames]) -> None:
 
 
 def test_a_study_step_reads_the_outputs_of_all_agents() -> None:
-    graph = stages(PARAMS)
+    graph = stages(PARAMS, NOTHING)
     assert {Output("choices", agent) for agent in AGENTS} <= set(graph["compare"].reads)
     assert list(graph).index("compare") > list(graph).index("describe@caption-tfidf")

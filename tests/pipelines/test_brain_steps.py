@@ -27,6 +27,7 @@ from affectlake.pipelines.steps import choices as choices_steps
 from affectlake.pipelines.steps import embedding as embedding_steps
 from affectlake.pipelines.steps import rows
 from affectlake.pipelines.steps import stimuli as stimuli_steps
+from affectlake.pipelines.stored import NOTHING, Stored
 from tests.support.chat import ENTRY
 
 TEXT = override(
@@ -227,10 +228,10 @@ def test_time_series_are_read_with_their_events(tmp_path: Path) -> None:
     for half in (slice(0, 8), slice(8, 16)):  # within a run, as baseline and trend are taken out of each
         assert np.corrcoef(patterns[half].ravel(), (planted[half] - planted[half].mean(0)).ravel())[0, 1] > 0.9
     assert set(found["voxels"]["regions"]) == {"brainstem"}
-    watched = dvcfile.render(parse(text))
+    watched = dvcfile.render(parse(text), NOTHING)
     assert all(f"- {name}" in watched for name in ("run0.nii.gz", "run1.tsv", "mask.nii.gz", "dseg.tsv"))
     raw["brain"]["sources"]["subjects"]["S1"]["runs"][0]["tr"] = 2
-    with pytest.raises(UsageError, match=r"unknown key .*tr"):
+    with pytest.raises(UsageError, match=r"subjects\.S1\.runs\[0\]\.tr is not a known key"):
         parse(yaml.safe_dump(raw))
 
 
@@ -255,8 +256,8 @@ def test_an_agent_without_an_embedding_has_no_maps_and_spoils_nothing(
 def test_a_study_without_the_section_has_no_brain_steps() -> None:
     without = parse(templates.starting_params("emotion"))
     assert without.brain is None
-    assert not [name for name in stages(without) if "brain" in name]
-    assert "brain" not in dvcfile.render(without)
+    assert not [name for name in stages(without, NOTHING) if "brain" in name]
+    assert "brain" not in dvcfile.render(without, NOTHING)
     names = {step.name for step in steps_of(PARAMS)} - {step.name for step in steps_of(without)}
     assert names == {
         "ingest_brains", "select_stimuli", "encode_brains", "search_brains", "score_regions", "compare_brains",
@@ -276,9 +277,9 @@ def test_dvc_watches_the_recordings() -> None:
     source = "sources: {kind: bdata, subjects: {S1: data/s1.h5, S2: data/s2.h5}}"
     head, _, rest = TEXT.partition("brain:")
     text = f"{head}brain:\n  {source}\n  encoding{rest.partition('  encoding')[2]}"
-    rendered = dvcfile.render(parse(text))
+    rendered = dvcfile.render(parse(text), NOTHING)
     assert "- data/s1.h5\n    - data/s2.h5" in rendered
-    with pytest.raises(UsageError, match=r"unknown key 'brain\.sources\.folds'"):
+    with pytest.raises(UsageError, match=r"brain\.sources\.folds is not a known key"):
         parse(text.replace("kind: bdata", "folds: 3, kind: bdata"))
     with pytest.raises(UsageError, match="brain"):
         parse(text.replace("ranks: counted", "ranks: guessed"))
@@ -289,9 +290,10 @@ def test_an_agent_that_still_waits_for_answers_is_not_compared() -> None:
     raw["agents"]["tiny"] = ENTRY | {"l1": 0.004}
     waiting = parse(yaml.safe_dump(raw))
     compared = {"human-category", "human-dimension", "caption-tfidf"}
-    reads = {output.partition for output in stages(waiting)["compare_brains"].reads}
+    graph = stages(waiting, NOTHING)
+    reads = {output.partition for output in graph["compare_brains"].reads}
     assert reads == compared | {""}
-    assert not [name for name in stages(waiting) if name.startswith("encode_brains") and name.endswith("tiny")]
-    asked = replace(waiting, collected=frozenset({"tiny"}), fittable=frozenset({"tiny"}))
-    assert Output("rsa_maps", "tiny") in stages(asked)["compare_brains"].reads
-    assert "encode_brains@tiny" in stages(asked)
+    assert not [name for name in graph if name.startswith("encode_brains") and name.endswith("tiny")]
+    asked = stages(waiting, Stored(frozenset({"tiny"}), frozenset({"tiny"})))
+    assert Output("rsa_maps", "tiny") in asked["compare_brains"].reads
+    assert "encode_brains@tiny" in asked

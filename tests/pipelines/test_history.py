@@ -254,7 +254,7 @@ def test_answers_that_wait_are_published_under_the_entry_of_before(lake: Path) -
     (folder / "agent.yaml").write_text(yaml.safe_dump(before | {"protocol": "of-tomorrow"}))
     with pytest.raises(CollectionError, match="does not say how the answers beside it were asked for") as refused:
         publish_waiting(lake, "tiny", lambda _line: None)
-    assert "forced-choice" in refused.value.allowed
+    assert "agents.tiny.protocol must be one of" in str(refused.value) and "forced-choice" in str(refused.value)
     (folder / "agent.yaml").write_text(yaml.safe_dump(before))
     done = publish_waiting(lake, "tiny", lambda _line: None)
     assert done.n_added == 3
@@ -280,3 +280,34 @@ def test_lakes_are_joined_whose_parameters_are_of_before() -> None:
     found = settled(Parting(ours, ours, [added], yaml.safe_dump(base).encode(), {}))
     assert "params.yaml: their agent third is added" in found.notes
     assert "third" in parse(found.params.decode()).agents
+
+
+@pytest.mark.parametrize("at", range(max(len(needed) + len(optional) for needed, optional in COLUMNS.values())))
+def test_a_page_is_written_whichever_column_a_version_lacks(lake: Path, at: int) -> None:
+    """Of every table another column is missing, and half of the next one is null and the rest of another type."""
+    changed, missing = {}, {}
+    for table, columns in COLUMNS.items():
+        names = (*columns.needed, *columns.optional)
+        lost, odd = names[at % len(names)], names[(at + 1) % len(names)]
+        rows = tables()[table].drop(lost)
+        if odd != lost:
+            half = pl.int_range(pl.len()) % 2 == 0
+            rows = rows.with_columns(pl.when(half).then(pl.lit("odd")).alias(odd))
+        changed[output(table)], missing[table] = [rows.to_arrow()], lost
+    plant(lake, changed)
+    page = Path(run(lake, "report", "--figures").split()[0]).read_text(encoding="utf-8")
+    for table, name in missing.items():
+        assert f"<li>{table}: no column {name}" in page
+
+
+def test_a_page_is_written_whichever_table_a_version_lacks(lake: Path) -> None:
+    lock = yaml.safe_load((lake / "dvc.lock").read_text())
+    every = lock["stages"]["tiny"]["outs"]
+    for start in range(3):  # a third of the tables at a time
+        kept = [one for at, one in enumerate(every) if at % 3 != start]
+        lock["stages"]["tiny"]["outs"] = kept
+        (lake / "dvc.lock").write_text(yaml.safe_dump(lock))
+        assert repository.publish(lake) is not None
+        page = Path(run(lake, "report", "--figures").split()[0]).read_text(encoding="utf-8")
+        assert "This version has no" in page
+        assert "Not in this version" not in page

@@ -25,6 +25,7 @@ from affectlake.pipelines.params import brain, study, templates
 from affectlake.pipelines.params.study import Params, override, parse
 from affectlake.pipelines.step import Work
 from affectlake.pipelines.steps.responses import materials, trials_of
+from affectlake.pipelines.stored import Stored
 from affectlake.spose.settings import FewJudgments, Settings
 from tests.judge.test_vision import clip
 from tests.stimuli.test_emotion import rows_of_captions, rows_of_ratings, write
@@ -76,6 +77,7 @@ ATTRIBUTES: Mapping[tuple[type, str], tuple[str, ...]] = {
     (Params, "fitted"): ("agents.{agents}.kind",),
     (Settings, "l1"): ("agents.{agent}.l1",),
     (ChatAgent, "asking"): ("agents.{agent}.protocol", "agents.{agent}.modality"),
+    (ChatAgent, "family"): ("agents.{agent}.protocol",),
 }
 PLACES = {"encode_frames": {"spose.device"}}
 """Where a step computes, which changes no more than the last digits: nothing is to be made anew for that."""
@@ -117,8 +119,7 @@ def tiny_study(folder: Path) -> Params:
     }
     torch.manual_seed(0)
     clip(folder / "clip")
-    params = parse(yaml.safe_dump(raw, sort_keys=False))
-    return dataclasses.replace(params, collected=frozenset({"tiny"}), fittable=frozenset({"tiny"}))
+    return parse(yaml.safe_dump(raw, sort_keys=False))
 
 
 def responses(tables: Mapping[str, pl.LazyFrame], params: Params) -> pl.DataFrame:
@@ -154,7 +155,7 @@ class Run:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     folder = tmp_path_factory.mktemp("lake")
     params = tiny_study(folder)
-    graph = stages(params)
+    graph = stages(params, Stored(frozenset({"tiny"}), frozenset({"tiny"})))
     made: dict[Output, pl.DataFrame] = {}
     read: dict[str, set[str]] = {step: set() for step in STEPS}
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -168,7 +169,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
                 table, rows = output.table, made[output].lazy()
                 tables[table] = pl.concat([tables[table], rows]) if table in tables else rows
             scratch = tmp_path_factory.mktemp(name.replace("@", "-"))
-            work = Work(stage.agent, folder, scratch, 1, lambda _: None, lambda _: None)
+            work = Work(stage.agent, folder, scratch, 1, lambda _: None, lambda _: None, agents=stage.agents)
             recorder.read.clear()
             frames = stage.step.function(tables, params, work)
             read[stage.step.name] |= recorder.read
@@ -204,7 +205,7 @@ def test_a_key_concerns_the_steps_that_read_it_and_no_others(run: Run) -> None:
             generic = generic.replace(f"agents.{agent}.", "agents.{agent}.")
         declaring = {
             stage.step.name for stage in run.graph.values()
-            if covered(key, set(keys_of(stage.step, stage.agent, run.params)))
+            if covered(key, set(keys_of(stage.step, stage.agent, run.params, stage.agents)))
         }  # fmt: skip
         if generic.endswith(".kind"):  # what reads a section, or an entry, depends on which of several it is
             continue
@@ -215,7 +216,7 @@ def test_a_key_concerns_the_steps_that_read_it_and_no_others(run: Run) -> None:
 
 def test_a_step_that_reads_a_section_of_several_kinds_depends_on_its_kind(run: Run) -> None:
     for stage in run.graph.values():
-        keys = keys_of(stage.step, stage.agent, run.params)
+        keys = keys_of(stage.step, stage.agent, run.params, stage.agents)
         for section in ("sources", "brain.sources"):
             if any(key.startswith(f"{section}.") for key in run.read[stage.step.name]):
                 assert covered(f"{section}.kind", set(keys)), stage.name
@@ -233,7 +234,7 @@ def test_published_ratings_have_keys_of_their_own(tmp_path: Path, monkeypatch: p
         recorder.read.clear()
         work = Work("", tmp_path, tmp_path, 1, lambda _: None, lambda _: None)
         tables |= {table: rows.lazy() for table, rows in STEPS[name].function(tables, params, work).items()}
-        own = {key for key in keys_of(STEPS[name], "", params) if key.startswith("sources.")}
+        own = {key for key in keys_of(STEPS[name], "", params, []) if key.startswith("sources.")}
         assert own == {key for key in recorder.read if key.startswith("sources.")} | {"sources.kind"}
 
 
@@ -258,6 +259,6 @@ def test_published_ratings_have_keys_of_their_own(tmp_path: Path, monkeypatch: p
 def test_what_a_key_concerns_is_what_one_expects(run: Run, key: str, steps: set[str]) -> None:
     concerned = {
         stage.step.name for stage in run.graph.values()
-        if covered(key, set(keys_of(stage.step, stage.agent, run.params)))
+        if covered(key, set(keys_of(stage.step, stage.agent, run.params, stage.agents)))
     }  # fmt: skip
     assert concerned == steps

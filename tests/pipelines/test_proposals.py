@@ -152,7 +152,7 @@ def test_the_command_says_what_is_proposed_and_what_to_do(lake: Path, monkeypatc
 
 
 def test_what_cannot_be_proposed(lake: Path) -> None:
-    for agent, n, words in (("human-category", 10, "is no agent that answers"), ("tiny", 0, "cannot be proposed")):
+    for agent, n, words in (("human-category", 10, "is not an agent that answers"), ("tiny", 0, "cannot be proposed")):
         with pytest.raises(UsageError, match=words):
             propose(lake, load(lake), agent, n, quiet)
     many = plan(lake, 10_000)

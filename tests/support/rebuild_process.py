@@ -7,7 +7,6 @@ bytes of a table: Prefect, DVC, validation, MLflow.
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -27,6 +26,7 @@ from affectlake.pipelines.engine.runner import workers
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import Params, override, parse
 from affectlake.pipelines.step import Work
+from affectlake.pipelines.stored import Stored
 from tests.judge.test_vision import clip
 from tests.support.chat import ENTRY
 
@@ -56,13 +56,15 @@ CAPTIONS = {"kind": "features", "encoder": {"name": "tfidf-svd", "n_components":
 SEES = {"kind": "features", "encoder": {"name": "vision", "library": "transformers", "model": "clip"}, "l1": 0.008}
 AGENTS = {"reads": CAPTIONS, "sees": SEES, "tiny": ENTRY | {"protocol": "naive-least-similar", "l1": 0.008}}
 
+ANSWERING = Stored(frozenset({"tiny"}), frozenset({"tiny"}))
+"""What the lake holds, as if the chat agent's answers were there."""
+
 
 def study() -> Params:
-    """Return the parameters of a study that has every step, as if the chat agent's answers were there."""
+    """Return the parameters of a study that has every step."""
     raw = yaml.safe_load(override(templates.starting_params("demo"), SETTINGS))
     raw["agents"] = {"human-category": raw["agents"]["human-category"]} | AGENTS
-    answering = frozenset({"tiny"})
-    return replace(parse(yaml.safe_dump(raw, sort_keys=False)), collected=answering, fittable=answering)
+    return parse(yaml.safe_dump(raw, sort_keys=False))
 
 
 def says(question: Question) -> str:
@@ -93,7 +95,7 @@ def run(lake: Path, stage: Stage, params: Params) -> None:
         parts[name] = (*parts.get(name, ()), *part_files(lake / layout.table_folder(output)))
     scratch = lake / layout.SCRATCH / stage.name
     scratch.mkdir(parents=True)
-    work = Work(stage.agent, lake, scratch, workers(), lambda _: None, lambda _: None, parts)
+    work = Work(stage.agent, lake, scratch, workers(), lambda _: None, lambda _: None, parts, stage.agents)
     frames = stage.step.function({name: pl.concat(found) for name, found in tables.items()}, params, work)
     for output in stage.writes:
         table = output.partition("/")[0]
@@ -103,7 +105,7 @@ def run(lake: Path, stage: Stage, params: Params) -> None:
 def build(lake: Path) -> None:
     """Run every stage of the study, each when the stages before it have ended."""
     params = study()
-    graph = stages(params)
+    graph = stages(params, ANSWERING)
     torch.manual_seed(0)
     clip(lake / "clip")
     ended: dict[str, Future[None]] = {}

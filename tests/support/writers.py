@@ -23,9 +23,8 @@ def collect(lake: Path, name: str, n: int) -> None:
     """Add three captions to an output of one's own, and publish them."""
     with repository.writing(lake, f"collect {name}", wait_s=math.inf):
         checkout(lake, resolve(lake))
-        appending.append(
-            lake, f"captions/{name}", TINY["captions"][3 * n : 3 * n + 3], {"stimuli": TINY["stimuli"].lazy()}
-        )
+        rows = TINY["captions"][3 * n : 3 * n + 3]
+        appending.append(lake, Output("captions", name), rows, {"stimuli": TINY["stimuli"].lazy()})
         assert repository.publish(lake) is not None
 
 

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from affectlake.errors import SourceError
 from affectlake.rsm import pairs, pearson, ranks
@@ -34,6 +33,8 @@ def paired_t_test(a: NDArray[np.floating], b: NDArray[np.floating]) -> PairedTes
     a, b : float (n_subjects,)
         One value per subject.
     """
+    from scipy import stats  # late: it takes longer to import than an up-to-date run to look
+
     difference = np.asarray(a - b, dtype=np.float64)
     difference = difference[~np.isnan(difference)]
     n, mean = len(difference), float(difference.mean()) if len(difference) else float("nan")
@@ -58,6 +59,8 @@ def correlation_p_values(r: NDArray[np.floating], n: int) -> Array:
     Held-out correlations of cross-validation are not independent: two stimuli of different folds occur together twice,
     once in each one's training set. About 15 % of voxels of pure noise then have p < 0.05; see :func:`pooled_p_values`.
     """
+    from scipy import stats
+
     if n < 3:
         raise SourceError("too few pairs for a p-value of a correlation", found=f"{n} pairs", allowed="3 or more")
     x = np.asarray(r, dtype=np.float64)
@@ -78,6 +81,8 @@ def benjamini_hochberg(p: NDArray[np.floating]) -> Array:
     float64 (m,)
         Smallest false discovery rate at which each test is significant.
     """
+    from scipy import stats
+
     found, tested = np.full(len(p), np.nan), ~np.isnan(p)
     if tested.any():
         found[tested] = stats.false_discovery_control(p[tested])

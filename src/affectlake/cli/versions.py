@@ -170,10 +170,12 @@ def push(names: tuple[str, ...], lake: Path, remote: str) -> None:
 def pull(lake: Path, remote: str) -> None:
     """Bring new versions from the Git remote origin, and the files of all from a DVC remote, verified."""
     from affectlake.lake import repository, transfer
+    from affectlake.pipelines.params.schema import put_schema
 
     root = repository.find(lake)
     with repository.writing(root, "affectlake pull", wait_s=math.inf, say=say):
         done = transfer.pull(root, remote, say)
+    put_schema(root)  # a clone has none yet
     say(f"{done.n_files} files came; {', '.join(done.versions) or 'no'} new versions")
 
 

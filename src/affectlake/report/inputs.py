@@ -10,6 +10,9 @@ import polars as pl
 
 from affectlake.report.volumes import Volume
 
+STRONGEST = 6
+"""As many stimuli are shown of each dimension."""
+
 
 @dataclass(frozen=True)
 class VersionFacts:
@@ -93,8 +96,7 @@ class ReportInputs:
     choice_counts : polars.DataFrame
         ``agent, protocol, trial_set, position, n_choices, n_tied``; position 1, 2 or 3 when the odd one is i, j or k.
     analyses : mapping of str to polars.DataFrame
-        The tables ``labels, graph_nodes, graph_edges, sweeps, comparisons, community_overlaps, order_effects`` by name;
-        one that the version does not have may be missing.
+        Any table of the version by name, for :meth:`table`; one that the version does not have is missing.
     thumbnails : mapping of int to bytes
         A small JPEG of stimuli with large weights, by ``stimulus_index``; empty where there are no videos.
     brain : BrainInputs, optional
@@ -122,14 +124,13 @@ class ReportInputs:
     choice_counts: pl.DataFrame
     analyses: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     thumbnails: Mapping[int, bytes] = field(default_factory=dict)
+    brain: BrainInputs | None = None
+    left_out: tuple[str, ...] = ()
 
     def table(self, name: str, agent: str = "") -> pl.DataFrame | None:
-        """Return a table of the analyses, or an agent's rows of it; None when the version has none."""
+        """Return a table of the version, or an agent's rows of it; None when the version has none."""
         rows = self.analyses.get(name)
         if rows is None:
             return None
         own = rows.filter(pl.col("agent") == agent) if agent else rows
         return own if len(own) else None
-
-    brain: BrainInputs | None = None
-    left_out: tuple[str, ...] = ()

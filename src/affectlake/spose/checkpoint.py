@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,7 +56,7 @@ def write(path: Path, identity: Identity, progress: Progress) -> None:
     """Write a checkpoint to `path`, replacing an existing one; create the folder if it does not exist."""
     header = {
         "format": _FORMAT,
-        "settings": asdict(identity.settings),
+        "settings": identity.settings.model_dump(),
         "input_sha256": identity.input_sha256,
         "device": identity.device,
         "step": progress.moments.step,
@@ -116,8 +115,9 @@ def read(path: Path, identity: Identity) -> Progress:
 
 
 def _compare(path: Path, found: dict[str, Any], identity: Identity) -> None:
-    wanted = {**asdict(identity.settings), "choices": identity.input_sha256, "device": identity.device}
-    names = [name for name in {**wanted, **found} if name not in _MAY_CHANGE and found.get(name) != wanted.get(name)]
+    wanted = {**identity.settings.model_dump(), "choices": identity.input_sha256, "device": identity.device}
+    others = sorted({*wanted, *found} - {*_MAY_CHANGE})
+    names = [name for name in others if found.get(name) != wanted.get(name)]
     if names:
         raise CheckpointError(
             f"the checkpoint {path} belongs to another fit: {', '.join(names)} differ",

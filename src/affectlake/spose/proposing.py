@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +89,7 @@ def fit_members(
     """
     data = training_data(train, held_out, n_stimuli, rng)
     root = int(rng.integers(2**31))
-    settings = replace(choose_settings(data, candidates, rng, workers), pruning="none")
+    settings = choose_settings(data, candidates, rng, workers).replaced(pruning="none")
     names = ("proposals",)
     found = fit_seeds(data, settings, root, range(n_members), names=names, workers=workers, on_epoch=on_epoch)
     return list(found.values()), settings

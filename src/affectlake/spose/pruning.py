@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from affectlake.spose.settings import Pruning
+
 Weights = NDArray[np.float32]
 
 
@@ -18,10 +20,10 @@ def _none(weights: Weights, threshold: float) -> NDArray[np.bool_]:  # noqa: ARG
     return np.ones(weights.shape[1], dtype=bool)
 
 
-RULES: dict[str, Callable[[Weights, float], NDArray[np.bool_]]] = {"max-weight": _max_weight, "none": _none}
+RULES: dict[Pruning, Callable[[Weights, float], NDArray[np.bool_]]] = {"max-weight": _max_weight, "none": _none}
 
 
-def kept(weights: Weights, rule: str, threshold: float) -> NDArray[np.bool_]:
+def kept(weights: Weights, rule: Pruning, threshold: float) -> NDArray[np.bool_]:
     """Return which dimensions the pruning rule keeps.
 
     Parameters
@@ -44,7 +46,7 @@ def order(weights: Weights) -> NDArray[np.intp]:
     return np.argsort(-weights.sum(axis=0, dtype=np.float64), kind="stable")
 
 
-def pruned(weights: Weights, rule: str, threshold: float) -> Weights:
+def pruned(weights: Weights, rule: Pruning, threshold: float) -> Weights:
     """Return the kept dimensions by decreasing sum of weights: (n_stimuli, n_kept) float32, C-contiguous."""
     sequence = order(weights)
     keep = kept(weights, rule, threshold)

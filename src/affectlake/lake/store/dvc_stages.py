@@ -12,7 +12,7 @@ import re
 import shutil
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -51,10 +51,19 @@ def dvc_repository(lake: Path, *, init: bool = False, pinned: Pinned = NOTHING) 
 
 def is_current(lake: Path, stage: str, pinned: Pinned = NOTHING) -> bool:
     """Return whether DVC finds the stage's inputs, parameters, version and outputs unchanged."""
-    with dvc_repository(lake, pinned=pinned) as repo:
-        found = repo.stage.load_one(path=str(lake / layout.PIPELINE), name=stage)
-        with repo.lock:
-            return not found.changed()
+    return not stale_stages(lake, [stage], pinned)
+
+
+def stale_stages(lake: Path, names: Iterable[str], pinned: Pinned = NOTHING) -> list[str]:
+    """Return which of the stages DVC finds changed: an input, a parameter, the version or an output.
+
+    Reading ``dvc.yaml`` and ``dvc.lock`` takes longer than looking at a stage, so many are looked at together.
+    """
+    from dvc.dvcfile import load_file
+
+    with dvc_repository(lake, pinned=pinned) as repo, repo.lock:
+        known = load_file(repo, str(lake / layout.PIPELINE)).stages
+        return [name for name in names if known[name].changed()]
 
 
 def record_done(

@@ -7,6 +7,7 @@ import re
 import secrets
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,7 +94,8 @@ def open_views(root: Path, versions: Sequence[Named], sql: str) -> Views:
     connection.execute(f"SET temp_directory = {_text(str(spill))}")
     connection.execute(f"SET allowed_paths = {_texts(sorted(paths))}")
     connection.execute("SET python_enable_replacements = false")  # a name means a table, never a variable of ours
-    connection.execute("SET enable_progress_bar = false")  # it would be drawn among the rows
+    with suppress(duckdb.InvalidInputException):  # in a notebook without ipywidgets there is none to leave out
+        connection.execute("SET enable_progress_bar = false")  # it would be drawn among the rows
     connection.execute("SET enable_external_access = false")
     for view in views:
         try:
