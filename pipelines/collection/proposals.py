@@ -30,14 +30,14 @@ from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.collection.planning import chat_agent
 from affectlake.pipelines.collection.publishing import Say, make_ready, publish_grown
 from affectlake.pipelines.params.study import Params
-from affectlake.pipelines.steps.arrays import TRIPLET, judged
+from affectlake.pipelines.steps.arrays import judged
 from affectlake.pipelines.steps.responses import materials, read_responses
 from affectlake.pipelines.stored import PROPOSED, known_answers, known_proposals
 from affectlake.seeds import generator
 from affectlake.spose.curve import Epoch
 from affectlake.spose.model import score
 from affectlake.spose.proposing import draw_informative, expected_information, fit_members
-from affectlake.triplets import MIN_JUDGMENTS
+from affectlake.triplets import MIN_JUDGMENTS, TRIPLET
 
 Rows = NDArray[np.int32]
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from affectlake import triplets as trials
 from affectlake.judge.vectors.ratings import RatingMatrix, rating_matrix
 from affectlake.pipelines.step import Tables
+from affectlake.triplets import TRIPLET
 
-TRIPLET = ["i", "j", "k"]
 Embedding = NDArray[np.float32]
 
 

@@ -23,9 +23,10 @@ from affectlake.geometry.pairs import (
     split_half_reliability,
 )
 from affectlake.pipelines.params.study import Params
-from affectlake.pipelines.steps.arrays import TRIPLET, Answers, Embedding
+from affectlake.pipelines.steps.arrays import Answers, Embedding
 from affectlake.pipelines.steps.rows import Row, row
 from affectlake.seeds import generator
+from affectlake.triplets import TRIPLET
 
 NO_RELIABILITY = Reliability(float("nan"), (float("nan"), float("nan")), 0)
 

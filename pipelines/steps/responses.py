@@ -20,8 +20,8 @@ from affectlake.judge.trials.plan import Trials, valid_answers
 from affectlake.judge.trials.request_keys import KeyMaker
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import Frames, Tables, Work, step
-from affectlake.pipelines.steps.arrays import TRIPLET
 from affectlake.pipelines.steps.rows import null_nan
+from affectlake.triplets import TRIPLET
 
 
 def materials(tables: Tables, agent: ChatAgent, *, with_frames: bool = True) -> Materials:

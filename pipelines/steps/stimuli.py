@@ -11,9 +11,9 @@ from affectlake import triplets as trials
 from affectlake.errors import UsageError
 from affectlake.pipelines.params.study import EmotionSources, Params
 from affectlake.pipelines.step import Frames, Tables, Work, step
-from affectlake.pipelines.steps.arrays import TRIPLET
 from affectlake.seeds import generator
 from affectlake.stimuli import Study, load_emotion, make_synthetic, prototypes
+from affectlake.triplets import TRIPLET
 
 
 @step(

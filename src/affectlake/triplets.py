@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from affectlake.errors import SamplingError
 
+TRIPLET = ["i", "j", "k"]
+"""The columns of a table that hold a triplet."""
+
 Triplets = NDArray[np.int32]
 Indices = NDArray[np.int32]
 

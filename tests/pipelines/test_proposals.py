@@ -25,11 +25,10 @@ from affectlake.pipelines.collection import proposals
 from affectlake.pipelines.collection.planning import keep_answers, plan_questions
 from affectlake.pipelines.collection.proposals import Proposal, propose
 from affectlake.pipelines.params.study import load
+from affectlake.triplets import TRIPLET
 from tests.support.chat import ENTRY
 from tests.support.chat_lakes import make_lake, run
 from tests.support.fault_server import FaultServer
-
-TRIPLET = ["i", "j", "k"]
 
 
 @pytest.fixture(scope="module")

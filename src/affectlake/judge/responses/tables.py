@@ -19,8 +19,8 @@ from affectlake.judge.responses.parsing import Parsed, parse, weigh
 from affectlake.judge.trials.orders import order_codes
 from affectlake.judge.trials.plan import SHOWN
 from affectlake.judge.trials.request_keys import canonical
+from affectlake.triplets import TRIPLET
 
-TRIPLET = ["i", "j", "k"]
 IDENTITY = ["trial_set", *TRIPLET, "repeat"]
 
 OF_AGENT = ("agent", "protocol", "model", "revision", "sampling")
