@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from affectlake.errors import SamplingError
 
 TRIPLET = ["i", "j", "k"]
-"""The columns of a table that hold a triplet."""
+"""Columns of a table that contain a triplet."""
 
 Triplets = NDArray[np.int32]
 Indices = NDArray[np.int32]

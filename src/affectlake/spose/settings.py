@@ -1,4 +1,4 @@
-"""The settings of a SPoSE fit. No arithmetic here."""
+"""Settings of a SPoSE fit. Arithmetic does not belong here."""
 
 from __future__ import annotations
 
@@ -9,90 +9,91 @@ from pydantic import Field
 from affectlake.validation import UNIQUE, Strict
 
 Pruning = Literal["max-weight", "none"]
-"""Which dimensions a fit keeps: a key of `affectlake.spose.pruning.RULES`."""
+"""Rule that selects the dimensions of a fit: a key of `affectlake.spose.pruning.RULES`."""
 
 LARGEST_L1 = 0.06
-"""Of a fit to few judgments. Above it weights fall to zero before they have found what they are for: with 20,000
-judgments of 2,181 stimuli an embedding at l1 = 0.14 predicts nothing, at 0.014 six in ten."""
+"""Largest l1 of a fit to few judgments. Above it, weights shrink to zero before they have adapted: with 20,000
+judgments of 2,181 stimuli, an embedding with l1 = 0.14 predicts nothing, with 0.014 six in ten judgments."""
 
 _SMALLEST_BATCH, _LARGEST_BATCH, _BATCHES_AN_EPOCH = 512, 8192, 24
 
 
 class SharedSettings(Strict):
-    """What a fit minimises and how, but for the sparsity: the settings that all agents of a study share.
+    """Settings of a fit that are shared by all agents of a study: all except the weight of the sparsity term.
 
     The objective is the mean cross-entropy of a batch (`affectlake.spose.model`) plus
     ``l1 / n_stimuli * sum(weights)``, with weights of at least 0. Adam is that of Kingma & Ba (2015).
 
-    A `batch_size` that is a multiple of 64 is shuffled fastest; from 3/4 of all stimuli touched a batch
-    (``1 - exp(-3 batch_size / n_stimuli)``) Adam steps every row, below it only those touched. At the paper's size the
-    loss of rated categories is flat for 40 epochs and then falls again as dimensions change places; it ends at about
-    epoch 250.
+    Shuffling is fastest if `batch_size` is a multiple of 64. If a batch contains at least 3/4 of the stimuli
+    (``1 - exp(-3 batch_size / n_stimuli)``), Adam updates every row, otherwise only the rows in the batch. At the
+    paper's size, the loss of rated categories is flat for 40 epochs and then falls again as dimensions are exchanged;
+    it converges at about epoch 250.
     """
 
-    dimensions: int = Field(default=30, ge=1, description="How many the fit starts with.")
-    batch_size: int = Field(default=1024, ge=1, description="Triplets a step.")
-    max_epochs: int = Field(default=250, ge=1, description="At most so many passes over the training triplets.")
+    dimensions: int = Field(default=30, ge=1, description="Number of dimensions at the start of the fit.")
+    batch_size: int = Field(default=1024, ge=1, description="Triplets per step.")
+    max_epochs: int = Field(default=250, ge=1, description="Maximum number of passes over the training triplets.")
     patience: int = Field(
-        default=40, ge=1, description="Stop after so many epochs in which the held-out loss did not fall by min_delta."
+        default=40,
+        ge=1,
+        description="Epochs without a fall of the held-out loss by min_delta before stopping.",
     )
-    min_delta: float = Field(default=1e-5, ge=0, description="Nats by which the held-out loss has to fall.")
-    learning_rate: float = Field(default=0.001, gt=0, description="Of Adam.")
-    beta1: float = Field(default=0.9, ge=0, lt=1, description="Of Adam: decay of the mean gradient.")
-    beta2: float = Field(default=0.999, ge=0.9, lt=1, description="Of Adam: decay of the mean squared gradient.")
-    epsilon: float = Field(default=1e-8, gt=0, description="Of Adam.")
-    init_mean: float = Field(default=0.1, description="Start weights are drawn from N(init_mean, init_std).")
-    init_std: float = Field(default=0.01, ge=0, description="Start weights below 0 are set to 0.")
+    min_delta: float = Field(default=1e-5, ge=0, description="Smallest fall of the held-out loss that counts, in nats.")
+    learning_rate: float = Field(default=0.001, gt=0, description="Learning rate of Adam.")
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay of Adam's mean gradient.")
+    beta2: float = Field(default=0.999, ge=0.9, lt=1, description="Decay of Adam's mean squared gradient.")
+    epsilon: float = Field(default=1e-8, gt=0, description="Epsilon of Adam.")
+    init_mean: float = Field(default=0.1, description="Mean of the normal distribution of initial weights.")
+    init_std: float = Field(default=0.01, ge=0, description="Its standard deviation; weights below 0 are set to 0.")
     pruning: Pruning = Field(
         default="max-weight",
         description="max-weight keeps the dimensions whose largest weight is above the threshold; none keeps all.",
     )
-    threshold: float = Field(default=0.1, ge=0, description="Of the pruning.")
+    threshold: float = Field(default=0.1, ge=0, description="Threshold of the pruning rule.")
     learn_lapses: bool = Field(
         default=False,
-        description="Whether some judgments are taken for made by chance, and their share learned; in the published "
-        "fits they are not.",
+        description="Whether to learn the share of judgments made by chance; the published fits do not.",
     )
 
 
 class Settings(SharedSettings):
-    """The settings of one fit.
+    """Settings of one fit.
 
-    The published `l1`: 0.004 for rated categories, 0.005 for rated dimensions, 0.0025 for language models.
+    The published values of `l1`: 0.004 for rated categories, 0.005 for rated dimensions, 0.0025 for language models.
     """
 
     l1: float = Field(ge=0, description="Weight of the sparsity term.")
 
 
 class FewJudgments(Strict):
-    """How embeddings are fitted to few judgments, or to judgments that were chosen for what they tell.
+    """Settings of fits to few judgments, or to judgments of informative triplets.
 
-    The l1 of a fit to m judgments of n stimuli is ``prior n / m``, so that a prior counts the same however many
-    judgments there are, and at most `LARGEST_L1`. Which of the priors suits, the held-out judgments tell
-    (`affectlake.spose.proposing.choose_settings`): noisy judgments want a high one, very few a low one. The others are
-    as in :class:`Settings`.
+    The l1 of a fit to m judgments of n stimuli is ``prior n / m``, at most `LARGEST_L1`, so that a prior has the same
+    relative weight for any number of judgments. The prior is selected by the held-out judgments
+    (`affectlake.spose.proposing.choose_settings`): noisy judgments require a high prior, very few judgments a low one.
+    The other settings are those of :class:`Settings`.
     """
 
     priors: Annotated[tuple[Annotated[float, Field(gt=0)], ...], UNIQUE] = Field(
         default=(0.14, 1.4, 4.0),
         strict=False,
         min_length=1,
-        description="Nats that a unit of weight may cost: rates of an exponential prior on each weight.",
+        description="Candidate rates of an exponential prior on each weight, in nats per unit of weight.",
         examples=[[0.14, 1.4, 4]],
         json_schema_extra={"uniqueItems": True},
     )
-    learning_rate: float = Field(default=0.01, gt=0, description="Of Adam.")
-    max_epochs: int = Field(default=500, ge=1, description="At most so many passes over the training triplets.")
+    learning_rate: float = Field(default=0.01, gt=0, description="Learning rate of Adam.")
+    max_epochs: int = Field(default=500, ge=1, description="Maximum number of passes over the training triplets.")
     patience: int = Field(
-        default=60, ge=1, description="Stop after so many epochs in which the held-out loss did not fall by min_delta."
+        default=60,
+        ge=1,
+        description="Epochs without a fall of the held-out loss by min_delta before stopping.",
     )
-    min_delta: float = Field(default=1e-5, ge=0, description="Nats by which the held-out loss has to fall.")
-    learn_lapses: bool = Field(
-        default=True, description="Whether some judgments are taken for made by chance, and their share learned."
-    )
+    min_delta: float = Field(default=1e-5, ge=0, description="Smallest fall of the held-out loss that counts, in nats.")
+    learn_lapses: bool = Field(default=True, description="Whether to learn the share of judgments made by chance.")
 
     def candidates(self, base: Settings, n_judgments: int, n_stimuli: int) -> list[Settings]:
-        """Return `base` with these in place of its own, once for each different l1, and some 24 batches an epoch."""
+        """Return `base` with these settings, once for each different l1, and with about 24 batches per epoch."""
         batch = min(max(n_judgments // _BATCHES_AN_EPOCH, _SMALLEST_BATCH), _LARGEST_BATCH)
         strengths = sorted({min(prior * n_stimuli / n_judgments, LARGEST_L1) for prior in self.priors})
         return [
