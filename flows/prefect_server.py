@@ -209,7 +209,7 @@ def _send_what_waits() -> None:
 def _not_started(launch: ServerLaunch, error: ServerStartError, without: str) -> LakeError:
     todo = f"read {launch.log}"
     if error.reason == "not started":
-        todo = f"set PREFECT_HOME to a folder that can be written to, not {launch.log.parent}"
+        todo = f"make {launch.log.parent} writable; PREFECT_HOME names another folder for temporary servers"
     elif error.reason == "too slow":
         todo += f"; on a busy machine, raise {START_LIMIT}, such as to {2 * launch.start_limit_s:.0f} (seconds)"
     return LakeError(

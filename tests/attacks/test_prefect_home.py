@@ -194,12 +194,13 @@ def test_a_server_whose_run_was_killed_is_stopped_by_the_next_run(home: Path) ->
         (LIMIT, "0", "allowed: 1 to 86,400"),
         ("PREFECT_LOGGING_LEVEL", "LOUD", "level=LOUD: Input should be 'DEBUG'"),
         ("PREFECT_API_URL", "localhost", "no Prefect server answers at localhost"),
+        ("PREFECT_HOME", "/dev/null/home", "PREFECT_HOME names another folder"),
     ],
 )
 def test_a_wrong_setting_is_one_message_before_any_work(
     name: str, given: str, words: str, lake: Path, home: Path
 ) -> None:
-    said = run(lake, environment(home, **{name: given}), ok=1 if name == "PREFECT_API_URL" else 2)
+    said = run(lake, environment(home, **{name: given}), ok=1 if name in ("PREFECT_API_URL", "PREFECT_HOME") else 2)
     assert words in said
     assert said.count("\n  to do: ") == 1
     assert "sample: started" not in said
