@@ -172,7 +172,7 @@ def gather(lake: Path, version: Version, *, pictures: bool = True, brain: bool =
         tables=table_sizes(tables.manifest),
         trial_counts=tables.rows(_TRIALS),
         choice_counts=tables.rows(_CHOICES),
-        representatives=tables.rows(_representatives(present)),
+        representatives=tables.rows(_REPRESENTATIVES),
         analyses=_Analyses(tables),
         thumbnails=_thumbnails(tables) if pictures else {},
         brain=_brain(tables) if brain and "group_stats" in present else None,
@@ -181,13 +181,12 @@ def gather(lake: Path, version: Version, *, pictures: bool = True, brain: bool =
     )
 
 
-def _representatives(present: Mapping[str, object]) -> str:
-    """Return the query for the fit that stands for each agent of a version with these tables: ``agent, seed``."""
-    if "fits" in present:
-        return "SELECT agent, seed FROM fits WHERE representative ORDER BY ALL"
-    if "layouts" in present:  # versions older than the table: each agent's layout is of that fit
-        return "SELECT DISTINCT agent, seed FROM layouts ORDER BY ALL"
-    return "SELECT '' AS agent, 0 AS seed LIMIT 0"
+# the fit that stands for each agent; in versions older than the table of fits, the one that its layout is of
+_REPRESENTATIVES = """
+    SELECT agent, seed FROM fits WHERE representative
+    UNION SELECT agent, seed FROM layouts WHERE agent NOT IN (SELECT agent FROM fits WHERE representative)
+    ORDER BY ALL
+"""
 
 
 class _Analyses(Mapping[str, pl.DataFrame]):
@@ -230,9 +229,7 @@ def _thumbnails(tables: VersionTables) -> dict[int, bytes]:
     from PIL import Image
 
     found, n_unknown = {}, 0
-    for index, picture in tables.rows(
-        _FRAMES.format(top=STRONGEST, shown=_representatives(tables.present))
-    ).iter_rows():
+    for index, picture in tables.rows(_FRAMES.format(top=STRONGEST, shown=_REPRESENTATIVES)).iter_rows():
         try:
             image = Image.open(BytesIO(picture))
             image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
@@ -303,7 +300,7 @@ def headlines(lake: Path, version: Version) -> list[str]:
     """Return the version's main numbers, one line per agent."""
     read = {name: COLUMNS[name] for name in ("metrics", "fits", "layouts")}
     tables = VersionTables(lake, version, read)
-    rows = tables.rows(_HEADLINES.format(chosen=_representatives(tables.present)))
+    rows = tables.rows(_HEADLINES.format(chosen=_REPRESENTATIVES))
     return [
         f"{row['agent']}: held-out accuracy {row['accuracy']:.2%}, top-3 nearest centroid {row['top3']:.2%}, "
         f"{row['n_labelled']} of {row['n_dimensions']} dimensions with r > 0.95 to one rating"

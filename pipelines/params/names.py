@@ -91,9 +91,9 @@ def _schema_of(kind: _Kind) -> dict[str, Any]:
     return {"type": "string", "pattern": kind.pattern, "maxLength": LONGEST, "not": {"pattern": _NEVER}}
 
 
-def _at(raw: object, key: str, form: type) -> list[tuple[str, object]]:
+def _at(raw: object, key: str, form: type[Mapping[Any, Any]] | type[list[Any]]) -> list[tuple[str, object]]:
     """Return the names at a dotted key, each with its path: the keys of a mapping, the values of a list."""
-    found: Any = value_at(raw, key)
+    found = value_at(raw, key)
     if not isinstance(found, form):
         return []
     named = list(cast("Iterable[object]", found))

@@ -49,7 +49,7 @@ def test_bdata_round_trip(bdata: Path) -> None:
     ("key", "column", "message"),
     [
         ("Run", "dataset", "2 samples of the recording .* have no run"),
-        ("voxel_j", "metadata/value", "2 voxels of the recording .* have no place"),
+        ("voxel_j", "metadata/value", "2 voxels of the recording .* have no coordinates"),
         ("stimulus_name", "mark", "cannot be read as BData"),
     ],
 )
@@ -123,7 +123,7 @@ def test_repeated_presentations_are_averaged_and_all_is_counted() -> None:
     assert found.runs.tolist() == [1, 1]
     assert found.unknown == ("9999.mp4",)
     line = found.account("s1")
-    assert "1 stimuli shown again (averaged), 2 not shown, 1 labels of other stimuli left out" in line
+    assert "1 stimuli shown repeatedly (averaged), 2 not shown, 1 labels of other stimuli ignored" in line
 
 
 def test_labels_of_another_study_are_refused() -> None:
@@ -170,7 +170,7 @@ def test_images_with_an_attributes_file(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="a line for each volume"):
         read_patterns(bold, brain, lines)
     lines.write_text("1 0\n2 0\n3 1\n10 one\n1 2\n")
-    with pytest.raises(SourceError, match="are no label and run"):
+    with pytest.raises(SourceError, match="are not a label and a run"):
         read_patterns(bold, brain, lines)
     with pytest.raises(SourceError, match="another shape"):
         read_patterns(bold, write_image(tmp_path / "small.nii.gz", mask[:3]), lines)
@@ -290,5 +290,5 @@ def test_maps_are_written_as_images_and_nan_stays_nan(tmp_path: Path) -> None:
     assert values[2, 2, 0] == -1
     assert np.isnan(values).sum() == 34
     assert np.allclose(image.affine, AFFINE)
-    with pytest.raises(SourceError, match="follow no affine"):
+    with pytest.raises(SourceError, match="no affine maps"):
         fitted_affine(np.argwhere(np.ones((2, 2, 2))), RNG.normal(size=(8, 3)) * 10)

@@ -194,7 +194,7 @@ def test_the_strongest_components_stay_and_the_rest_is_zero() -> None:
     assert ((reduced > 0).sum(axis=1) == 2).all()
     assert np.array_equal(np.sort(reduced, axis=1)[:, -2:], np.sort(BASE, axis=1)[:, -2:])
     assert np.array_equal(strongest(BASE, 5), BASE) and not strongest(BASE, 0).any()
-    with pytest.raises(AffectlakeError, match="so many"):
+    with pytest.raises(AffectlakeError, match="this many"):
         strongest(BASE, 6)
 
 

@@ -126,6 +126,7 @@ SERVER = {"command": ["vllm"], "port": 8000}
         (chat(servers=["file:///etc/passwd"]), "is not a valid server URL"),
         (chat(servers=["http://a/v1", "http://a/v1"]), "names a server twice"),
         (chat(protocol="describe-then-chose"), "did you mean 'describe-then-choose'"),
+        (chat(protocol="of-tomorrow", sampling={}), "agents.x.protocol must be one of"),
         (chat(modality="caption"), "did you mean 'captions'"),
         (chat(sampling={}), "agents.x.sampling.max_tokens is missing"),
         (chat(sampling={"max_tokens": 0}), "1 or more"),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import os
 import shutil
+import tarfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache
@@ -18,6 +22,8 @@ import yaml
 from click.testing import CliRunner
 from PIL import Image
 from polars.testing import assert_frame_equal
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from affectlake.cli.main import cli
 from affectlake.errors import CollectionError, ContractError, LakeError, UsageError
@@ -39,6 +45,7 @@ from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import load, parse
 from affectlake.report.columns import COLUMNS, TYPES
 from tests.attacks.planting import plant, raise_contracts
+from tests.support.lakes import ROOT
 from tests.support.questions import make_questions
 
 GROWING = ("responses", "proposals")
@@ -196,6 +203,55 @@ def test_an_older_version_is_read_cited_reported_mapped_and_compared(
     run(lake, "checkout", "latest")
 
 
+@contextmanager
+def requiring_more() -> Iterator[None]:
+    """Let every section of ``params.yaml`` require one more key."""
+    waiting, models = [BaseModel], list[type[BaseModel]]()
+    while waiting:
+        waiting += (found := waiting.pop().__subclasses__())
+        models += [model for model in found if model.__module__.startswith("affectlake.")]
+
+    def rebuild() -> None:
+        for _ in range(4):  # a section's own is built from those within it
+            for model in models:
+                model.model_rebuild(force=True)
+
+    try:
+        for model in models:
+            model.__pydantic_fields__["later"] = FieldInfo(annotation=int)
+        rebuild()
+        yield
+    finally:
+        for model in models:
+            model.__pydantic_fields__.pop("later", None)
+        rebuild()
+
+
+def test_a_lake_of_older_code_is_read_whatever_has_changed_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tarfile.open(ROOT / "tests/fixtures/lake_b629e22.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="tar")
+    lake, versions = tmp_path / "lake", ("v1", "v5")
+
+    def read() -> list[str]:
+        found = [run(lake, "cite", "v1"), run(lake, "positions", "--at", "v5", "--json"), run(lake, "diff", *versions)]
+        for at in versions:
+            found += [run(lake, "query", "SELECT count(*) FROM metrics", "--at", at)]
+            found += [Path(run(lake, "report", "--at", at).strip()).read_text(encoding="utf-8")]
+        found += [hashlib.sha256(Path(line).read_bytes()).hexdigest()
+                  for line in run(lake, "maps", str(tmp_path / "maps"), "--at", "v1").split()]  # fmt: skip
+        return [*found, str(open_lake(lake).table("metrics", "v1").collect().hash_rows().sum())]
+
+    before = read()
+    parse(templates.starting_params("demo"))
+    with requiring_more():
+        with pytest.raises(UsageError, match="later"):
+            parse(templates.starting_params("demo"))
+        raise_contracts(monkeypatch, later)
+        assert read() == before
+
+
 def test_kinds_and_sources_of_other_names_are_shown_as_they_are(lake: Path) -> None:
     params = yaml.safe_load((lake / "params.yaml").read_text())
     (lake / "params.yaml").write_text(yaml.safe_dump(params | {"sources": {"kind": "dreams"}}))
@@ -254,7 +310,7 @@ def test_answers_that_wait_are_published_under_the_entry_of_before(lake: Path) -
     (folder / "agent.yaml").write_text(yaml.safe_dump(before | {"protocol": "of-tomorrow"}))
     with pytest.raises(CollectionError, match="does not say how the answers beside it were asked for") as refused:
         publish_waiting(lake, "tiny", lambda _line: None)
-    assert "forced-choice" in refused.value.allowed
+    assert "agents.tiny.protocol must be one of" in str(refused.value) and "forced-choice" in str(refused.value)
     (folder / "agent.yaml").write_text(yaml.safe_dump(before))
     done = publish_waiting(lake, "tiny", lambda _line: None)
     assert done.n_added == 3
@@ -311,3 +367,17 @@ def test_a_page_is_written_whichever_table_a_version_lacks(lake: Path) -> None:
         page = Path(run(lake, "report", "--figures").split()[0]).read_text(encoding="utf-8")
         assert "This version has no" in page
         assert "Not in this version" not in page
+
+
+def test_a_page_and_maps_ask_git_a_few_times_however_many_tables_there_are(
+    lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git, calls = shutil.which("git"), tmp_path / "calls"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/git").write_text(f'#!/bin/sh\necho "$@" >> "{calls}"\nexec "{git}" "$@"\n')
+    (tmp_path / "bin/git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    for words in (("report", "--at", "v1"), ("maps", str(tmp_path / "maps"), "--at", "v1"), ("positions",)):
+        calls.write_text("")
+        run(lake, *words)
+        assert 1 <= len(calls.read_text().splitlines()) <= 6  # names, commits, manifests and params.yaml

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,13 +74,15 @@ def models(kind: Any = Params) -> Iterator[type[BaseModel]]:
 
 
 def read_in(*places: str) -> set[str]:
-    """The names of all attributes that are read in some files."""
+    """The names of all attributes that are read in some files, and the last words of dotted keys that stand there."""
     files = [file for place in places for file in (ROOT / place).rglob("*.py") or [ROOT / place]]
     files += [ROOT / place for place in places if (ROOT / place).is_file()]
     assert files
     trees = [ast.parse(file.read_text(encoding="utf-8")) for file in files]
-    nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
-    return {node.attr for node in nodes if isinstance(node.ctx, ast.Load)}
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    keys = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)}
+    return attributes | {key.rpartition(".")[2] for key in keys if re.fullmatch(r"[a-z_]+(\.[a-z_]+)+", key)}
 
 
 def unread(model: type[BaseModel], *places: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""How well the dimensions of one fit come back in fits from other starts, and which fit stands for all of them.
+"""Reproducibility of dimensions across fits with different seeds, and the choice of the representative fit.
 
 Fitting does not belong here.
 """
@@ -18,18 +18,18 @@ _Z_MOST = float(np.arctanh(1 - 1e-12))  # a perfect match would be infinite
 
 
 def best_matches(weights: Weights, other: Weights) -> NDArray[np.float64]:
-    """Return for each dimension its highest Pearson correlation with any dimension of `other`.
+    """Return the highest Pearson correlation of each dimension with any dimension of `other`.
 
     Parameters
     ----------
     weights : float array (n_stimuli, d)
     other : float array (n_stimuli, d_other)
-        Of the same stimuli.
+        Embedding of the same stimuli.
 
     Returns
     -------
     float64 (d,)
-        NaN for a constant dimension, or when `other` has none that varies.
+        NaN for a constant dimension, or if `other` has only constant dimensions.
     """
     one, two = unit_columns(weights), unit_columns(other)
     two = two[:, ~np.isnan(two).any(axis=0)]
@@ -41,26 +41,27 @@ def best_matches(weights: Weights, other: Weights) -> NDArray[np.float64]:
 def reproducibility(
     fits: Mapping[int, Weights], seed: int, rng: np.random.Generator, n_permutations: int = 100
 ) -> list[Estimate]:
-    """Return how reproducible each dimension of one fit is over the other fits.
+    """Return the reproducibility of each dimension of one fit over the other fits.
 
-    For each other fit the best match is taken; the scores are averaged as Fisher z and turned back. The interval is
-    Student's, over the other fits, in z. (Du et al. 2025, 'Reproducibility of embedding dimensions'; Hebart et al.
-    2020.) Under the null the stimuli of the other fits are shuffled: the best of d chance correlations.
+    For each other fit, the best match is used; the correlations are averaged as Fisher z and transformed back. The
+    interval is Student's, over the other fits, in z. (Du et al. 2025, 'Reproducibility of embedding dimensions'; Hebart
+    et al. 2020.) Under the null hypothesis the stimuli of the other fits are shuffled, which gives the best of d chance
+    correlations.
 
     Parameters
     ----------
     fits : mapping of int to float array (n_stimuli, d_seed)
-        Every fit by its seed.
+        All fits by seed.
     seed : int
-        The fit whose dimensions are scored.
+        Seed of the fit whose dimensions are scored.
     rng : numpy.random.Generator
-    n_permutations : int
-        0 leaves the level out.
+    n_permutations : int, default=100
+        With 0, the p-value is not computed.
 
     Returns
     -------
     list of Estimate
-        One per dimension; ``n`` counts the other fits. The interval needs two of them.
+        One per dimension; ``n`` is the number of other fits, at least 2 for an interval.
     """
     own = fits[seed]
     others = [weights for number, weights in fits.items() if number != seed]
@@ -77,7 +78,7 @@ def reproducibility(
 
 
 def mean_reproducibility(fits: Mapping[int, Weights], seed: int) -> Estimate:
-    """Return the Fisher-z mean over a fit's dimensions, with Student's interval over the other fits."""
+    """Return the Fisher-z mean over the dimensions of a fit, with Student's interval over the other fits."""
     others = [weights for number, weights in fits.items() if number != seed]
     if not others:
         return left_out("there is one fit: reproducibility needs two seeds or more")
@@ -86,37 +87,37 @@ def mean_reproducibility(fits: Mapping[int, Weights], seed: int) -> Estimate:
 
 
 def agreements(fits: Mapping[int, Weights]) -> dict[int, float]:
-    """Return how well each fit agrees with the others, both ways: a correlation by seed.
+    """Return the agreement of each fit with the other fits, in both directions: a correlation by seed.
 
-    The mean over the other fits of the Fisher-z mean of the best matches of its dimensions in the other and of the
-    other's dimensions in it. The second half keeps a fit that lacks a dimension, and so has nothing wrong in it, from
-    being the best.
+    This is the mean over the other fits of the Fisher-z means of the best matches of the fit's dimensions in the other
+    fit and of the other fit's dimensions in the fit. Without the second direction, a fit that lacks a dimension could
+    have the highest agreement.
 
     Parameters
     ----------
     fits : mapping of int to float array (n_stimuli, d_seed)
-        Every fit by its seed, each with one dimension or more.
+        All fits by seed, each with at least one dimension.
 
     Returns
     -------
     dict of int to float
-        NaN for the only fit.
+        NaN if there is only one fit.
     """
     return {seed: _agreement(fits, seed) for seed in sorted(fits)}
 
 
 def representative_seed(fits: Mapping[int, Weights], held_out_losses: Mapping[int, float]) -> int:
-    """Return the seed of the fit that stands for the agent: the one that agrees best with the others.
+    """Return the seed of the representative fit: the one with the highest agreement with the other fits.
 
-    Of one or two fits neither is more central than the other: the one with the lower held-out loss. A fit without a
-    dimension stands for the agent only if no fit has one. Of equals it is the smallest seed.
+    One or two fits cannot be ranked by agreement; then it is the fit with the lowest held-out loss. A fit without
+    dimensions is representative only if no fit has any. If several are equal, it is the one with the smallest seed.
 
     Parameters
     ----------
     fits : mapping of int to float array (n_stimuli, d_seed)
-        Every fit by its seed, one or more.
+        All fits by seed, at least one.
     held_out_losses : mapping of int to float
-        The held-out loss of every fit.
+        Held-out loss of every fit.
     """
     kept = {seed: weights for seed, weights in fits.items() if weights.shape[1]}
     if len(kept) > 2:
@@ -133,7 +134,7 @@ def _agreement(fits: Mapping[int, Weights], seed: int) -> float:
 
 
 def _mean_match(weights: Weights, other: Weights) -> float:
-    """Return the Fisher-z mean of the best matches as a correlation; a dimension that matches none counts as 0."""
+    """Return the Fisher-z mean of the best matches as a correlation; a dimension without a match counts as 0."""
     return float(np.tanh(_z(np.nan_to_num(best_matches(weights, other))).mean()))
 
 

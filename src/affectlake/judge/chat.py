@@ -75,7 +75,7 @@ Server = Annotated[
 ]
 
 
-_ONE_TOKEN = sorted({name.partition("/")[0] for name, asked in PROTOCOLS.items() if asked.reading == "one-token"})
+_FREE = sorted({name.partition("/")[0] for name, asked in PROTOCOLS.items() if asked.reading != "one-token"})
 _HAS_A_LIMIT: dict[str, Any] = {
     "anyOf": [
         {"required": ["max_tokens"]},
@@ -83,8 +83,8 @@ _HAS_A_LIMIT: dict[str, Any] = {
     ]
 }
 _NEEDS_A_LIMIT: dict[str, Any] = {
-    "if": {"properties": {"protocol": {"enum": _ONE_TOKEN}}},
-    "else": {"properties": {"sampling": _HAS_A_LIMIT}},
+    "if": {"properties": {"protocol": {"enum": _FREE}}, "required": ["protocol"]},
+    "then": {"properties": {"sampling": _HAS_A_LIMIT}},
 }
 
 
@@ -120,10 +120,11 @@ class ChatAgent(Respondent):
     @model_validator(mode="before")
     @classmethod
     def _give_one_token_its_limit(cls, entry: Any) -> Any:
+        """Add the limit of one-token protocols; whether an unknown protocol needs one, nobody can say."""
         sampling = entry.get("sampling") if isinstance(entry, Mapping) else None
         if not isinstance(sampling, Mapping) or "max_tokens" in sampling:
             return entry
-        if entry.get("protocol") not in _ONE_TOKEN or sampling.get("max_completion_tokens") is not None:
+        if entry.get("protocol") in _FREE or sampling.get("max_completion_tokens") is not None:
             return entry
         return {**entry, "sampling": {**sampling, "max_tokens": ONE_TOKEN_LIMIT}}
 

@@ -80,7 +80,8 @@ Files of the lake. Commands write them; do not edit them by hand.
 | `collecting/AGENT/` | unpublished answers; each is on disk before it counts | this machine |
 | `collecting/` | leases of collectors, slots of schedules, files of the scheduler | this machine |
 | `mlflow.db`, `mlflow/` | model runs and their files | this machine |
-| `scratch/`, `staging/` | checkpoints of running fits; tables that are not validated yet | this machine |
+| `scratch/` | files that can be made again: checkpoints of running fits, the schema of `params.yaml` | this machine |
+| `staging/` | tables that are not validated yet | this machine |
 | `remote/` | the default DVC remote (`affectlake push`) | this machine |
 | `format` | the format of the lake; a version of affectlake that does not know it refuses to open the lake | Git |
 

@@ -41,6 +41,8 @@ def roses(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
     if not len(weights):
         raise FigureError("this version has no embedding of this agent")
     chosen = _examples(weights, inputs)
+    if not chosen:
+        raise FigureError("this version has no catalogue of the stimuli of this agent's embedding")
     names = first_labels(inputs, facts)
     shown = weights.filter(pl.col("stimulus_index").is_in([index for index, _ in chosen]))
     most = float(shown["weight"].to_numpy().max()) or 1.0
