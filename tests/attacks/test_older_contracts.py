@@ -122,7 +122,7 @@ def test_versions_with_other_columns_are_compared(published: Path) -> None:
     fewer = plant(published, {"stimuli": [renamed.slice(2)]})
     (found,) = diff(published, before, fewer)
     assert (found.added, found.removed, found.changed) == (0, 2, 0)
-    assert diff_rows(published, before, fewer, "stimuli").removed["stimulus_index"].to_list() == [0, 1]
+    assert diff_rows(published, before, fewer, Output("stimuli")).removed["stimulus_index"].to_list() == [0, 1]
 
 
 def test_tables_without_a_contract_and_keys_that_no_longer_tell_rows_apart_are_compared(

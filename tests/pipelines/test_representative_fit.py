@@ -81,7 +81,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Frames]:
 
     def work(agent: str = "") -> Work:
         folder = tmp_path_factory.mktemp(f"work-{agent}")
-        return Work(agent, folder, folder, 2, lambda _: None, lambda _: None)
+        return Work(agent, folder, folder, 2, lambda _: None, lambda _: None, agents=AGENTS)
 
     own = stimuli.ingest({}, PARAMS, work())
     for step in (stimuli.sample, brain.ingest_brains, brain.select_stimuli):

@@ -17,6 +17,7 @@ from affectlake.judge.requests.answers import Answer, Reply, answered
 from affectlake.judge.responses.tables import response_rows
 from affectlake.judge.trials.questions import Question
 from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables.contracts import contract
 from affectlake.lake.tables.parts import part_files, write_parts
 from affectlake.lake.tables.writing import read_output
@@ -82,7 +83,7 @@ def answer(lake: Path, params: Params) -> None:
         for question in plan.questions()
     ]
     rows = response_rows(plan.agent, found).with_columns(shard=pl.lit(0, pl.Int32))
-    write_parts(rows, contract("responses"), lake / layout.table_folder("responses/tiny"))
+    write_parts(rows, contract("responses"), lake / Output("responses", "tiny").folder)
 
 
 def run(lake: Path, stage: Stage, params: Params) -> None:
@@ -90,16 +91,14 @@ def run(lake: Path, stage: Stage, params: Params) -> None:
     tables: dict[str, list[pl.LazyFrame]] = {}
     parts: dict[str, tuple[Path, ...]] = {}
     for output in stage.reads:
-        name = output.partition("/")[0]
-        tables.setdefault(name, []).append(read_output(lake, output))
-        parts[name] = (*parts.get(name, ()), *part_files(lake / layout.table_folder(output)))
+        tables.setdefault(output.table, []).append(read_output(lake, output))
+        parts[output.table] = (*parts.get(output.table, ()), *part_files(lake / output.folder))
     scratch = lake / layout.SCRATCH / stage.name
     scratch.mkdir(parents=True)
     work = Work(stage.agent, lake, scratch, workers(), lambda _: None, lambda _: None, parts, stage.agents)
     frames = stage.step.function({name: pl.concat(found) for name, found in tables.items()}, params, work)
     for output in stage.writes:
-        table = output.partition("/")[0]
-        write_parts(frames[table], contract(table), lake / layout.table_folder(output))
+        write_parts(frames[output.table], contract(output.table), lake / output.folder)
 
 
 def build(lake: Path) -> None:
