@@ -32,13 +32,13 @@ from affectlake.judge.requests.journal import Journal
 from affectlake.lake import repository
 from affectlake.lake.files import layout
 from affectlake.lake.files.outputs import Output
-from affectlake.lake.joining.join import Parting
+from affectlake.lake.joining.join import Sides
 from affectlake.lake.open import open_lake
 from affectlake.lake.store.dvc_stages import record_done
 from affectlake.lake.tables import contracts, factory, writing
 from affectlake.lake.tables.contracts import Contract
 from affectlake.lake.tables.writing import read_output
-from affectlake.pipelines.collection.joining import settled
+from affectlake.pipelines.collection.joining import merged_params
 from affectlake.pipelines.collection.publishing import publish_waiting
 from affectlake.pipelines.outputs.report import gather
 from affectlake.pipelines.params import templates
@@ -324,8 +324,8 @@ def test_lakes_are_joined_whose_parameters_are_of_before() -> None:
     base = yaml.safe_load(params_of_before())
     ours = yaml.safe_dump(base).encode()
     theirs = base | {"agents": base["agents"] | {"second": base["agents"]["tiny"]}}
-    parting = Parting(ours, ours, [yaml.safe_dump(theirs).encode(), b"study: [unfinished"], ours, {})
-    found = settled(parting)
+    sides = Sides(ours, ours, [yaml.safe_dump(theirs).encode(), b"study: [unfinished"], ours, {})
+    found = merged_params(sides)
     assert found.params == ours
     assert any(note.startswith("params.yaml: their agent second is left out: ") for note in found.notes)
     assert any("agents.second.kind (ours nothing" in note for note in found.notes)
@@ -333,7 +333,7 @@ def test_lakes_are_joined_whose_parameters_are_of_before() -> None:
     todays = starting_params()
     added = yaml.safe_dump(theirs | {"agents": theirs["agents"] | {"third": todays["agents"]["tiny"]}}).encode()
     ours = yaml.safe_dump(todays).encode()
-    found = settled(Parting(ours, ours, [added], yaml.safe_dump(base).encode(), {}))
+    found = merged_params(Sides(ours, ours, [added], yaml.safe_dump(base).encode(), {}))
     assert "params.yaml: their agent third is added" in found.notes
     assert "third" in parse(found.params.decode()).agents
 
