@@ -62,7 +62,9 @@ def lake(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(
         collecting, "run_collection", lambda lake, wanted, say, show, _ended: collect_answers(lake, wanted, say, show)
     )
-    monkeypatch.setattr("affectlake.pipelines.outputs.report.write_report", lambda lake, name: lake / name)
+    monkeypatch.setattr(
+        "affectlake.pipelines.outputs.latest_report.latest_report", lambda lake, version: lake / version.name
+    )
     return shutil.copytree(origin, tmp_path / "lake", symlinks=True)
 
 
@@ -199,7 +201,9 @@ def remedies(said: str) -> list[str]:
     _, found, todo = said.partition("to do:")
     assert found, f"a refusal without a remedy: {said}"
     commands = [one for one in re.findall(r"`([^`]+)`", todo) if one.split()[0] in ("affectlake", "git", "dvc")]
-    return [one for one in commands if not re.search(r"\b[A-Z]{3,}\b|…|\[", one)]
+    whole = [one for one in commands if not re.search(r"\b[A-Z]{3,}\b|…|\[", one)]
+    assert whole, f"a remedy without a command: {said}"
+    return whole
 
 
 def holdings(lake: Path) -> tuple[dict[str, str], int]:
