@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from affectlake.brain.recordings.regions import regions
-from affectlake.errors import UsageError, VersionError
+from affectlake.errors import UsageError, VersionError, nearest
 from affectlake.lake.files import layout
 from affectlake.lake.store.known_hashes import whole_files
 from affectlake.lake.store.versions import Manifest, Version, resolve
@@ -198,7 +198,11 @@ class _Analyses(Mapping[str, pl.DataFrame]):
 
     def __getitem__(self, name: str) -> pl.DataFrame:
         if name not in COLUMNS:
-            raise ValueError(f"{name} is not among the tables that the report reads: add it to report/columns.py")
+            raise UsageError(
+                f"{name!r} is not a table that the report reads",
+                allowed=", ".join(COLUMNS),
+                todo=nearest(name, COLUMNS) or "add it to report/columns.py",
+            )
         if name not in self._tables.present:
             raise KeyError(name)
         if name not in self._read:

@@ -9,13 +9,20 @@ if TYPE_CHECKING:
 
     from affectlake import figures as figures
     from affectlake.lake.open import Lake
+
+    __version__: str
 else:
 
     def __getattr__(name: str) -> object:
-        if name == "figures":  # loaded when asked for: it brings Matplotlib
+        """Return ``affectlake.figures`` and ``affectlake.__version__``, which are loaded when they are first used."""
+        if name == "figures":  # it imports Matplotlib
             from importlib import import_module
 
             return import_module("affectlake.figures")
+        if name == "__version__":  # a checkout has to ask Git for it
+            from affectlake.process.code_version import code_version
+
+            return code_version()
         raise AttributeError(f"module 'affectlake' has no attribute {name!r}")
 
 
@@ -24,12 +31,3 @@ def open(path: str | Path = ".") -> Lake:
     from affectlake.lake.open import open_lake
 
     return open_lake(path)
-
-
-def __getattr__(name: str) -> str:
-    """Return ``affectlake.__version__``, which a checkout has to ask Git for."""
-    if name != "__version__":
-        raise AttributeError(f"module 'affectlake' has no attribute {name!r}")
-    from affectlake.process.code_version import code_version
-
-    return code_version()
