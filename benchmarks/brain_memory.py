@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import polars as pl
 
 AGENT = "human-category"
 STAGES = (("ingest_brains", ""), ("select_stimuli", ""), ("encode_brains", AGENT), ("search_brains", AGENT))
@@ -92,22 +91,25 @@ def stage(lake: Path, name: str, agent: str, size: Size) -> None:
     from affectlake.pipelines.engine.graph import stages
     from affectlake.pipelines.params.study import load
     from affectlake.pipelines.steps import brain
+    from affectlake.pipelines.stored import stored
 
     if name == "ingest_brains":
         brain.recordings = functools.partial(recordings, size)  # type: ignore[assignment]
     params = load(lake)
-    one = next(s for s in stages(params).values() if s.step.name == name and s.agent == agent)
+    one = next(s for s in stages(params, stored(lake)).values() if s.step.name == name and s.agent == agent)
     runner.run_stage(lake, one, params, lambda _: None)
 
 
 def prepare(lake: Path, size: Size) -> None:
     """Make a lake with stimuli, ratings and an agent's embedding, whose searchlight compares no sphere."""
     from affectlake.lake import repository
+    from affectlake.lake.files.outputs import Output
     from affectlake.lake.tables.writing import read_output, write_outputs
     from affectlake.pipelines.params import templates
     from affectlake.pipelines.params.study import override
     from affectlake.pipelines.steps import choices as choices_steps
     from affectlake.pipelines.steps import embedding as embedding_steps
+    from affectlake.pipelines.steps import rows
 
     text = override(
         templates.starting_params("demo"),
@@ -116,13 +118,13 @@ def prepare(lake: Path, size: Size) -> None:
     )  # fmt: skip
     repository.init(lake, text)
     stage(lake, "ingest", "", size)
-    tables = {name: read_output(lake, name) for name in ("stimuli", "ratings")}
+    tables = {name: read_output(lake, Output(name)) for name in ("stimuli", "ratings")}
     vectors = choices_steps.rating_vectors(tables["ratings"].collect(), "category", size.stimuli)
     weights = vectors[:, :30].astype(np.float32)
-    curves = {"agent": [AGENT], "seed": [0], "epoch": [1], "train_loss": [1.0], "test_loss": [1.0]}
+    fit = {"agent": AGENT, "seed": 0, "n_dimensions": 30, "held_out_loss": 1.0, "representative": True}
     frames = {
-        f"embeddings/{AGENT}": embedding_steps._weights(AGENT, 0, weights),
-        f"learning_curves/{AGENT}": pl.DataFrame(curves | {"test_accuracy": [0.5], "n_dimensions": [30]}),
+        Output("embeddings", AGENT): embedding_steps._weights(AGENT, 0, weights),
+        Output("fits", AGENT): rows.frame("fits", [fit]),
     }
     write_outputs(lake, "prepare", frames, tables)
 

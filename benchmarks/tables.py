@@ -34,6 +34,7 @@ from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
 from affectlake.lake.diff import diff
 from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.recovery import recover
 from affectlake.lake.store.dvc_stages import record_done
 from affectlake.lake.store.versions import Manifest, resolve
@@ -41,7 +42,7 @@ from affectlake.lake.tables import appending, expectations, parts, rules
 from affectlake.lake.tables.contracts import contract
 from affectlake.triplets import sample_dyads
 
-OUTPUT = "choices/agent"
+OUTPUT = Output("choices", "agent")
 APPENDED = 100_000
 N_VERSIONS = 10  # of a table whose history is asked
 COLD_ROUNDS = 11  # a cold process takes parts of a second, so more of them than of what takes minutes
@@ -77,7 +78,7 @@ def seconds(run: Callable[[], object]) -> float:
 
 def put(lake: Path, frame: pl.DataFrame) -> float:
     """Make `frame` the lake's working choices; return how long writing took."""
-    folder = lake / layout.table_folder("choices/agent")
+    folder = lake / Output("choices", "agent").folder
     shutil.rmtree(folder, ignore_errors=True)
     return seconds(lambda: parts.write_parts(frame, contract("choices"), folder))
 
@@ -304,7 +305,7 @@ def alone(folder: Path, n_stimuli: int, rounds: int) -> dict[str, float]:
         taken.setdefault("keep them in the cache and publish", []).append(done)
     v1, v2 = resolve(lake, "v1"), resolve(lake, "v2")
     triplets = frame.lazy().select("trial_set", "i", "j", "k")
-    files, table = parts.part_files(lake / layout.table_folder("choices/agent")), contract("choices")
+    files, table = parts.part_files(lake / Output("choices", "agent").folder), contract("choices")
     for _ in range(rounds):
         taken.setdefault("row diff of two versions, 2 % changed", []).append(seconds(lambda: diff(lake, v1, v2)))
         taken.setdefault("check out an old version, verified", []).append(seconds(lambda: checkout(lake, v1)))

@@ -1,7 +1,7 @@
-"""The flow ``build``: every stage of a study as a Prefect task, in order, and then one version.
+"""The flow ``build``: every stage of a study that is to run as a Prefect task, in order, and then one version.
 
-DVC says whether a stage is up to date, Prefect says when it runs, the runner runs it. It works offline on Prefect's
-own temporary server, and on the server that ``PREFECT_API_URL`` names.
+DVC says whether a stage is up to date, Prefect says when it runs, the runner runs it. It works offline on a temporary
+Prefect server, and on the server that ``PREFECT_API_URL`` names. Where every stage is up to date there is no Prefect.
 """
 
 from __future__ import annotations
@@ -12,18 +12,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from affectlake.errors import LakeError
-from affectlake.flows.prefect_server import start_temporary_server
+from affectlake.flows.prefect_server import temporary_server
 from affectlake.lake import repository
 from affectlake.lake.files import layout
 from affectlake.lake.preflight import prepare
-from affectlake.lake.store.dvc_stages import forget_stages, is_current, record_done
+from affectlake.lake.store.dvc_stages import forget_stages, is_current, record_done, stale_stages
 from affectlake.lake.store.pinning import NOTHING, Pinned
 from affectlake.lake.store.versions import Version
 from affectlake.pipelines.engine import dvcfile
 from affectlake.pipelines.engine.graph import Stage, stage_named, stages, upstream, waiting_agents
 from affectlake.pipelines.engine.runner import run_stage, workers
 from affectlake.pipelines.engine.source_files import SourceFiles
+from affectlake.pipelines.params.schema import put_schema
 from affectlake.pipelines.params.study import Params, load
+from affectlake.pipelines.stored import stored
 from affectlake.process.interrupts import told_at_the_end
 from affectlake.secrets import hide
 from affectlake.triplets import MIN_JUDGMENTS
@@ -59,27 +61,29 @@ def build(lake: Path, say: Callable[[str], None]) -> Built:
     with repository.writing(lake, "affectlake run", wait_s=math.inf, say=say):
         prepare(lake, say)  # before hours of work, not after
         params = load(lake)
+        held = stored(lake)
+        put_schema(lake)
         dvcfile.write(lake, params)
         pinned = {layout.PARAMS: params.text, layout.PIPELINE: (lake / layout.PIPELINE).read_bytes()}
-        for agent in waiting_agents(params):
-            few = f"fewer than {MIN_JUDGMENTS} answers to the main set" if agent in params.collected else "no answers"
+        for agent in waiting_agents(params, held):
+            few = f"fewer than {MIN_JUDGMENTS} answers to the main set" if agent in held.collected else "no answers"
             say(f"{agent} has {few} yet, so its fit waits: ask it with `affectlake collect {agent}`")
-        gone = forget_stages(lake, stages(params))
+        gone = forget_stages(lake, stages(params, held))
         if gone:
             say(f"no longer in params.yaml: {', '.join(gone)}")
-        ran = _run_flow(lake, params, pinned, say)
+        ran = _run_stages(lake, params, pinned, say)
         version = repository.publish(lake, say, pinned)
         if (lake / layout.PARAMS).read_bytes() != params.text:
             say(
                 f"{layout.PARAMS} was changed while this ran: {'the version' if version else 'the result'} has it as it"
                 " was at the beginning; run it again for the change"
             )
-    return Built(ran, [name for name in stages(params) if name not in ran], version)
+    return Built(ran, [name for name in stages(params, held) if name not in ran], version)
 
 
 def unfinished(lake: Path, params: Params, pinned: Pinned = NOTHING) -> None:
     """Raise :class:`LakeError` if a stage is not up to date, so that no version can be made."""
-    stale = [name for name in stages(params) if not is_current(lake, name, pinned)]
+    stale = stale_stages(lake, stages(params, stored(lake)), pinned)
     if stale:
         raise LakeError("stages are not up to date", found=", ".join(stale), todo="run `dvc repro` or `affectlake run`")
 
@@ -89,10 +93,24 @@ class _Stages:
 
     def __init__(self, lake: Path, params: Params, pinned: Pinned, say: Callable[[str], None]) -> None:
         self.lake, self.params, self.pinned, self.say = lake, params, pinned, say
-        self.graph = stages(params)
+        self.graph = stages(params, stored(lake))
         self.ran: list[str] = []
         self.failures: dict[str, Exception] = {}
         self.flow_run = ""
+
+    def place(self, name: str) -> str:
+        """Return where a stage stands among all, and its name."""
+        return f"[{list(self.graph).index(name) + 1}/{len(self.graph)}] {name}"
+
+    def to_run(self) -> list[str]:
+        """Return the stages that DVC finds changed, and those that read what these write; say that others are done."""
+        found = dict.fromkeys(stale_stages(self.lake, self.graph, self.pinned))
+        for name, stage in self.graph.items():
+            if name in found or any(other in found for other in upstream(stage, self.graph)):
+                found[name] = None
+            else:
+                self.say(f"{self.place(name)}: up to date")
+        return [name for name in self.graph if name in found]
 
     def wants_gpu(self, stage: Stage) -> bool:
         """Whether the stage is to have a GPU to itself."""
@@ -102,7 +120,7 @@ class _Stages:
 
     def run(self, name: str) -> None:
         """Run one stage unless DVC finds it up to date."""
-        tell = _teller(self.say, f"[{list(self.graph).index(name) + 1}/{len(self.graph)}] {name}")
+        tell = _teller(self.say, self.place(name))
         if is_current(self.lake, name, self.pinned):
             tell("up to date")
             return
@@ -121,20 +139,30 @@ class _Stages:
         tell(f"done in {outcome.seconds:.1f} s: {outcome}")
 
 
-def _run_flow(lake: Path, params: Params, pinned: Pinned, say: Callable[[str], None]) -> list[str]:
-    """Run the stages as a Prefect flow; return the names of those that were not up to date."""
+def _run_stages(lake: Path, params: Params, pinned: Pinned, say: Callable[[str], None]) -> list[str]:
+    """Run the stages that are not up to date; return their names."""
+    building = _Stages(lake, params, pinned, say)
+    to_run = building.to_run()
+    if to_run:
+        with temporary_server(say, "`dvc repro` and then `affectlake publish` do the same without a server"):
+            _run_flow(building, to_run)
+    return building.ran
+
+
+def _run_flow(building: _Stages, to_run: list[str]) -> None:
+    """Run stages as a Prefect flow, each after those of them whose tables it reads."""
     from prefect import flow, runtime, task
     from prefect.futures import wait
     from prefect.task_runners import ThreadPoolTaskRunner
 
-    building = _Stages(lake, params, pinned, say)
     runner: Any = ThreadPoolTaskRunner(max_workers=workers())
 
-    @flow(name="build", flow_run_name=f"build-{params.study}", task_runner=runner)
+    @flow(name="build", flow_run_name=f"build-{building.params.study}", task_runner=runner)
     def build_flow() -> None:
         building.flow_run = runtime.flow_run.id
         futures: dict[str, Any] = {}
-        for name, stage in building.graph.items():
+        for name in to_run:
+            stage = building.graph[name]
             run: Any = task(
                 name=stage.step.name,
                 task_run_name=name,
@@ -143,13 +171,13 @@ def _run_flow(lake: Path, params: Params, pinned: Pinned, say: Callable[[str], N
                 retry_delay_seconds=[1, 10],
                 retry_condition_fn=_may_pass,
             )(building.run)
-            futures[name] = run.submit(name, wait_for=[futures[other] for other in upstream(stage, building.graph)])
+            before = [futures[other] for other in upstream(stage, building.graph) if other in futures]
+            futures[name] = run.submit(name, wait_for=before)
         wait(list(futures.values()))
         for future in futures.values():
             future.result()
 
-    start_temporary_server(say)
-    if any(building.wants_gpu(stage) for stage in building.graph.values()):
+    if any(building.wants_gpu(building.graph[name]) for name in to_run):
         one_at_a_time_per_gpu()
     try:
         with told_at_the_end(lambda: _say_cancelled(building.flow_run)):
@@ -158,7 +186,6 @@ def _run_flow(lake: Path, params: Params, pinned: Pinned, say: Callable[[str], N
         for error in building.failures.values():
             raise error from None
         raise
-    return building.ran
 
 
 def _may_pass(_task: object, _run: object, state: Any) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from affectlake.errors import CollectionError, LeaseError, UsageError
 from affectlake.flows.build import GPU_TAG, one_at_a_time_per_gpu
-from affectlake.flows.prefect_server import start_temporary_server
+from affectlake.flows.prefect_server import temporary_server
 from affectlake.judge.chat import ChatAgent
 from affectlake.judge.requests.answers import HOPELESS, MEANING, PASSING, Failure
 from affectlake.judge.requests.client import api_key
@@ -39,6 +39,7 @@ from affectlake.pipelines.collection.publishing import (
 )
 from affectlake.pipelines.collection.status import Estimate, estimate
 from affectlake.pipelines.engine.model_runs import record_collection
+from affectlake.pipelines.engine.tracking_server import answer_limit_s
 from affectlake.pipelines.params.study import Params, load
 from affectlake.pipelines.stored import known_proposals
 from affectlake.process import lease
@@ -177,18 +178,26 @@ def collect_answers(
     LakeError
         If an older version is checked out, or a table was changed by hand; nothing is asked then.
     """
+    with _ready_run(lake, wanted, say, show) as run:
+        return run.to_the_end()
+
+
+@contextmanager
+def _ready_run(lake: Path, wanted: Wanted, say: Say, show: Callable[[Shown], None]) -> Iterator[_Run]:
+    """Hold the agent's lease, publish what an earlier run left, and plan what is left to ask."""
     if wanted.limit is not None and wanted.limit < 1:
         raise UsageError(f"--limit {wanted.limit} asks nothing", wanted="1 or more")
     params = load(lake)
     agent = chat_agent(params, wanted.agent)
-    key = api_key(agent.api_key_env)
+    api_key(agent.api_key_env)
+    answer_limit_s()  # a wrong number is refused before anything is asked
     with lease.hold(leases(lake), agent.name) as held:
         make_ready(lake, agent.name, say)
         left = publish_waiting(lake, agent.name, say)
         if left.n_added > left.n_taken_back:
             n = left.n_added - left.n_taken_back
             say(f"{agent.name}: {n:,} answers of a run that was cut off are published")
-        return _Run(lake, params, agent, wanted, held, say, show, left.version).to_the_end(key)
+        yield _Run(lake, params, agent, wanted, held, say, show, left.version)
 
 
 def collect_proposed(
@@ -275,9 +284,9 @@ class _Run:
             share=wanted.share,
         )
 
-    def to_the_end(self, key: str) -> Collected:
+    def to_the_end(self) -> Collected:
         """Ask and publish until there is nothing left, the limit is reached, or it is stopped."""
-        pause_s = _PAUSE_S
+        key, pause_s = api_key(self.agent.api_key_env), _PAUSE_S
         while self.plan.n_left:
             with served(self.lake, self.agent, key, self.say) as urls:
                 done = self._rounds(urls)
@@ -428,6 +437,8 @@ def run_collection(
 ) -> Collected:
     """Do :func:`collect_answers` as the Prefect flow ``collect``; one that starts a server has a GPU to itself.
 
+    Where there is nothing to ask there is no Prefect.
+
     Parameters
     ----------
     lake, wanted, say, show
@@ -435,25 +446,31 @@ def run_collection(
     ended : callable
         Told what was done as soon as it is, before Prefect is.
     """
+    with _ready_run(lake, wanted, say, show) as run:
+        if not run.plan.n_left:
+            return run.to_the_end()
+        with temporary_server(say):
+            return _run_flow(run, ended)
+
+
+def _run_flow(run: _Run, ended: Callable[[Collected], None]) -> Collected:
+    """Ask and publish as a Prefect flow."""
     from prefect import flow
 
-    agent = chat_agent(load(lake), wanted.agent)
-    api_key(agent.api_key_env)
-    start_temporary_server(say)
     failures: list[Exception] = []
 
     def ask() -> Collected:
         try:
-            done = collect_answers(lake, wanted, say, show)
+            done = run.to_the_end()
         except Exception as error:
             failures.append(error)
             raise
         ended(done)
         return done
 
-    asking = ask_task(agent, wanted.trial_set, ask)
+    asking = ask_task(run.agent, run.wanted.trial_set, ask)
 
-    @flow(name="collect", flow_run_name=f"collect-{wanted.agent}-{wanted.trial_set}")
+    @flow(name="collect", flow_run_name=f"collect-{run.wanted.agent}-{run.wanted.trial_set}")
     def collecting() -> Any:
         return asking()
 

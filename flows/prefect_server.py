@@ -1,37 +1,42 @@
 """The Prefect server of a command: the one ``PREFECT_API_URL`` names, or one started here.
 
 One that is started here to schedule a lake's runs keeps its state in the lake, so that past runs are there again the
-next time. A run of its own has Prefect's temporary server, with its state where :mod:`affectlake.process.environment`
-says. Either database is of one version of Prefect: a newer one changes it so that no older one can read it.
+next time. A run of its own has a temporary server, with its state where :mod:`affectlake.process.environment` says.
+Either database is of one version of Prefect: a newer one changes it so that no older one can read it. How the process
+of a server is started, watched and stopped is in :mod:`affectlake.process.managed_server`.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import os
 import socket
-import subprocess
 import sys
-import time
-from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit, urlunsplit
-from urllib.request import ProxyHandler, Request, build_opener
+from typing import TYPE_CHECKING, NamedTuple
 
 from affectlake.errors import LakeError
+from affectlake.flows.prefect_settings import START_LIMIT, prefect_settings, start_limit_s
 from affectlake.lake.files import layout
-from affectlake.process.lease import place, process_started
+from affectlake.process.file_lock import file_lock
+from affectlake.process.managed_server import ServerLaunch, ServerStartError, is_healthy, managed_server, stop_orphan
+from affectlake.process.server_note import find_orphan, read_note
 
-START_LIMIT_S = 180.0
-SAID_AFTER_S = 10.0
+if TYPE_CHECKING:
+    from prefect.settings import Settings
+
+FIRST_LINE_AFTER_S = 10.0
+LINE_EVERY_S = 60.0
 _STOP_LIMIT_S = 20.0
+_TEMPORARY_STOP_LIMIT_S = 5.0
 _PORT = 4200  # Prefect's own
-_WITHOUT = "`dvc repro` and then `affectlake publish` need no server"
-_DIRECT = build_opener(ProxyHandler({}))  # a server on this machine is not behind a proxy
+_LINES_SHOWN = 3
+
+Say = Callable[[str], None]
 
 
 class PrefectServer(NamedTuple):
@@ -43,8 +48,8 @@ class PrefectServer(NamedTuple):
 
 
 @contextmanager
-def prefect_server(lake: Path, say: Callable[[str], None]) -> Iterator[PrefectServer]:
-    """Have a Prefect server while the block runs, and Prefect's settings point at it.
+def prefect_server(lake: Path, say: Say) -> Iterator[PrefectServer]:
+    """Have a lasting Prefect server while the block runs, and Prefect's settings point at it.
 
     Parameters
     ----------
@@ -58,177 +63,187 @@ def prefect_server(lake: Path, say: Callable[[str], None]) -> Iterator[PrefectSe
     ------
     LakeError
         If it cannot be reached, or does not start.
+    UsageError
+        If Prefect's settings cannot be read.
     """
-    from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
-
-    given = PREFECT_API_URL.value()
-    if given:
-        if not _is_healthy(given):
-            raise LakeError(
-                f"no Prefect server answers at {given}",
-                todo="start it, or unset PREFECT_API_URL to have one started here",
-            )
-        yield PrefectServer(given, PREFECT_UI_URL.value() or given.removesuffix("/api"), started_here=False)
+    settings = prefect_settings()
+    if settings.api.url:
+        _refuse_unreachable(settings.api.url)
+        ui = settings.ui_url or settings.api.url.removesuffix("/api")
+        yield PrefectServer(settings.api.url, ui, started_here=False)
         return
-    with _own_server(lake, say) as api, temporary_settings({PREFECT_API_URL: api}):
+    orphan = find_orphan(_note(lake))
+    say("starting a Prefect server" if orphan is None else "taking over the Prefect server of a run that was killed")
+    api = orphan.health_url.removesuffix("/health") if orphan else _address(_free_port(_PORT, 0))
+    port = api.removesuffix("/api").rpartition(":")[2]
+    database = _note(lake).with_name(f"prefect-{version('prefect')}.db")
+    launch = ServerLaunch(
+        (sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port),
+        f"{api}/health",
+        _note(lake).with_name("prefect.log"),
+        _note(lake),
+        _quiet() | {"PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}"},
+        start_limit_s(settings),
+        _STOP_LIMIT_S,
+    )
+    with _started(launch, api, say):
         yield PrefectServer(api, api.removesuffix("/api"), started_here=True)
 
 
 def running_server(lake: Path) -> str:
     """Return the API of the server that another process has started for this lake; empty if there is none."""
-    found = _noted(_note(lake))
-    return found["api"] if found and _is_healthy(found["api"]) else ""
+    noted = read_note(_note(lake))
+    return noted.health_url.removesuffix("/health") if noted and is_healthy(noted.health_url) else ""
 
 
 @contextmanager
-def _own_server(lake: Path, say: Callable[[str], None]) -> Iterator[str]:
-    note = _note(lake)
-    note.parent.mkdir(parents=True, exist_ok=True)
-    orphan = _noted(note)
-    if orphan is not None:
-        _end(orphan["pid"], None)
-    say("starting a Prefect server")
-    port = _free_port(_PORT, 0)
-    api = f"http://127.0.0.1:{port}/api"
-    log = note.with_name("prefect.log")
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    database = note.with_name(f"prefect-{version('prefect')}.db")
-    settings = {"PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}"}
-    # in a session of its own, so that Ctrl-C does not reach it before the runs have ended
-    process = _start(command, settings, log, own_session=True)
-    noted = {"api": api, "pid": process.pid, "started": process_started(process.pid), "place": place()}
-    note.write_text(json.dumps(noted))
-    try:
-        _wait_until_healthy(api, process, log, START_LIMIT_S, say)
-        yield api
-    finally:
-        _end(process.pid, process)
-        note.unlink(missing_ok=True)
+def temporary_server(say: Say, without: str = "") -> Iterator[None]:
+    """Have a Prefect server for one run while the block runs: a temporary one, unless Prefect's settings name another.
 
-
-def _start(command: list[str], settings: dict[str, str], log: Path, *, own_session: bool) -> subprocess.Popen[bytes]:
-    """Start a server that writes its errors, which this process keeps from the terminal, to a log."""
-    env = os.environ | settings | {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR"}
-    with log.open("ab") as sink:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=subprocess.STDOUT,
-            env=env,
-            start_new_session=own_session,
-        )
-
-
-def start_temporary_server(say: Callable[[str], None]) -> None:
-    """Start Prefect's temporary server, which ends with this process, unless Prefect's settings name a server.
-
-    Prefect would start it by itself at the first flow, wait in silence until its limit even if it has ended, and not
+    Prefect would start one by itself at the first flow, wait in silence until its limit even if it has ended, and not
     tell why.
 
     Parameters
     ----------
     say : callable
-        Takes a line if it takes long.
+        Takes a line now and then if it takes long.
+    without : str
+        How the same is done without a server, to be offered in the message if there is none.
 
     Raises
     ------
     LakeError
-        If it does not start.
+        If it does not start, or the one that is named cannot be reached.
+    UsageError
+        If Prefect's settings cannot be read.
     """
-    import atexit
-
+    settings = prefect_settings()
     import prefect
-    from prefect.server.api.server import SubprocessASGIServer
-    from prefect.settings import get_current_settings
 
-    settings = get_current_settings()
-    server = SubprocessASGIServer()  # the one that Prefect's clients look for
-    if settings.api.url or server.running:
+    if settings.api.url:
+        _refuse_unreachable(settings.api.url, without)
+        yield
         return
+    for note in settings.home.glob("server-*.json"):
+        stop_orphan(note, _TEMPORARY_STOP_LIMIT_S)
     port = _free_port(0)
-    command = [sys.executable, "-m", "uvicorn", "--app-dir", str(Path(prefect.__file__).parents[1])]
-    command += ["--factory", "prefect.server.api.server:create_app", "--host", "127.0.0.1", "--port", str(port)]
+    program = (sys.executable, "-m", "uvicorn", "--app-dir", str(Path(prefect.__file__).parents[1]))
+    where = ("--factory", "prefect.server.api.server:create_app", "--host", "127.0.0.1", "--port", str(port))
     env = settings.to_environment_variables(exclude_unset=True)
     env |= {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
-    log = settings.home / f"server-{port}.log"
-    try:
-        process = _start([*command, "--log-level", "error", "--lifespan", "on"], env, log, own_session=False)
-    except OSError as error:
-        todo = f"set PREFECT_HOME to a folder that can be written; {_WITHOUT}"
-        raise LakeError("Prefect's temporary server cannot be started", found=str(error), todo=todo) from error
-    server.port, server.server_process, server.running = port, process, True
-    atexit.register(server.stop)
-    limit_s = settings.server.ephemeral.startup_timeout_seconds
-    try:
-        _wait_until_healthy(server.api_url, process, log, limit_s, say)
-    except LakeError as error:
-        longer = f"; PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS={2 * limit_s} waits longer"
-        error.todo += f"{longer if process.poll() is None else ''}; {_WITHOUT}"
-        server.stop()
-        raise
-    log.unlink()
+    launch = ServerLaunch(
+        (*program, *where, "--log-level", "error", "--lifespan", "on"),
+        f"{_address(port)}/health",
+        settings.home / f"server-{port}.log",
+        settings.home / f"server-{port}.json",
+        env | _quiet(),
+        start_limit_s(settings),
+        _TEMPORARY_STOP_LIMIT_S,
+    )
+    with ExitStack() as stack:
+        with _making_database(settings, say):
+            stack.enter_context(_started(launch, _address(port), say, without))
+        launch.log.unlink()
+        yield
 
 
-def _wait_until_healthy(
-    api: str, process: subprocess.Popen[bytes], log: Path, limit_s: float, say: Callable[[str], None]
-) -> None:
-    began_s, said = time.monotonic(), False
-    while not _is_healthy(api):
-        waited_s, status = time.monotonic() - began_s, process.poll()
-        if status is None and waited_s < limit_s:
-            if waited_s > SAID_AFTER_S and not said:
-                said = True
-                say(f"waiting for the Prefect server, at most {limit_s:.0f} s; its log is {log}")
-            time.sleep(0.1)
-            continue
-        how = f"did not start within {limit_s:.0f} s" if status is None else f"ended with status {status}"
-        last = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()][-3:]
-        raise LakeError(f"the Prefect server {how}", found=" | ".join(last) or "an empty log", todo=f"read {log}")
-
-
-def _end(pid: int, process: subprocess.Popen[bytes] | None) -> None:
-    """Ask the server to end; kill it and what it started after the limit."""
-    import psutil
-
-    try:
-        tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
+@contextmanager
+def _making_database(settings: Settings, say: Say) -> Iterator[None]:
+    """Within it, one server at a time starts on a database that none has started on: two would make it together."""
+    url = settings.server.database.connection_url
+    name = sha256(url.get_secret_value().encode() if url else b"").hexdigest()[:16]
+    made = settings.home / f"database-{name}.made"
+    if made.exists() or not os.access(settings.home, os.W_OK):
+        yield
         return
-    for one in tree[:1]:
-        one.terminate()
-    _, left = psutil.wait_procs(tree, _STOP_LIMIT_S)
-    for one in left:
-        one.kill()
-    if process is not None:
-        process.wait()
+    busy = "another Prefect server makes its database"
+    lock = made.with_suffix(".lock")
+    with file_lock(lock, "the start of a Prefect server", busy=busy, todo="wait", wait_s=math.inf, say=say):
+        yield
+        made.touch()
 
 
-def _is_healthy(api: str) -> bool:
-    try:
-        parts = urlsplit(f"{api.rstrip('/')}/health")
-        request = Request(urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])))
-        if parts.username:
-            user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-            request.add_header("Authorization", f"Basic {b64encode(user.encode()).decode()}")
-        with _DIRECT.open(request, timeout=5) as response:
-            return bool(response.status == 200)
-    except (OSError, ValueError):
-        return False
+@contextmanager
+def _started(launch: ServerLaunch, api: str, say: Say, without: str = "") -> Iterator[None]:
+    """Have a server while the block runs, and Prefect's settings point at it."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    next_line_s = FIRST_LINE_AFTER_S
+
+    def waiting(waited_s: float) -> None:
+        nonlocal next_line_s
+        _import_client()  # while the server starts, which takes as long
+        if waited_s >= next_line_s:
+            next_line_s += LINE_EVERY_S
+            limit = f"{launch.start_limit_s:.0f} s ({START_LIMIT})"
+            say(f"waiting for the Prefect server since {waited_s:.0f} s, at most {limit}; its log is {launch.log}")
+
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(managed_server(launch, waiting))
+        except ServerStartError as error:
+            raise _not_started(launch, error, without) from error
+        stack.enter_context(temporary_settings({PREFECT_API_URL: api}))
+        try:
+            yield
+        finally:
+            _send_what_waits()
+
+
+def _import_client() -> None:
+    """Import what flows need of Prefect."""
+    import prefect.flows
+    import prefect.futures
+    import prefect.task_runners  # noqa: F401
+
+
+def _send_what_waits() -> None:
+    """Send the last events and log lines, which threads of Prefect hold, while the server still runs."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for worker in (EventsWorker, APILogWorker):
+        worker.drain_all(timeout=_TEMPORARY_STOP_LIMIT_S)
+
+
+def _not_started(launch: ServerLaunch, error: ServerStartError, without: str) -> LakeError:
+    todo = f"read {launch.log}"
+    if error.reason == "not started":
+        todo = f"make {launch.log.parent} writable; PREFECT_HOME names another folder for temporary servers"
+    elif error.reason == "too slow":
+        todo += f"; on a busy machine, raise {START_LIMIT}, such as to {2 * launch.start_limit_s:.0f} (seconds)"
+    return LakeError(
+        f"the Prefect server {error.how}; nothing was run, and nothing is lost",
+        wanted=f"an answer from {launch.health_url}",
+        found=" | ".join(error.last_lines[-_LINES_SHOWN:]) or "an empty log",
+        todo="; ".join(filter(None, [todo, without])),
+    )
+
+
+def _refuse_unreachable(api: str, without: str = "") -> None:
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        error = client.api_healthcheck()
+    if error is not None:
+        raise LakeError(
+            f"no Prefect server answers at {api}",
+            found=f"{type(error).__name__}: {error}".splitlines()[0],
+            todo="; ".join(filter(None, ["start it, or unset PREFECT_API_URL to have one started here", without])),
+        )
+
+
+def _quiet() -> dict[str, str]:
+    """Return what makes a server write its errors, and no more, to its log."""
+    return {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR"}
+
+
+def _address(port: int) -> str:
+    return f"http://127.0.0.1:{port}/api"
 
 
 def _note(lake: Path) -> Path:
     return lake / layout.COLLECTING / "prefect.json"
-
-
-def _noted(note: Path) -> dict[str, Any] | None:
-    """Return what is noted of a server that is alive, as far as can be told from here; None if there is none."""
-    try:
-        found = json.loads(note.read_text())
-        alive = found["place"] == place() and process_started(int(found["pid"])) == str(found["started"]) != "gone"
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-    return found if alive and isinstance(found.get("api"), str) else None
 
 
 def _free_port(*ports: int) -> int:

@@ -18,6 +18,7 @@ STEPS: dict[str, Step] = {
         choices.choose_by_features,
         responses.choose_by_chat,
         embedding.embed,
+        embedding.rank_fits,
         embedding.lay_out,
         sweeps.sweep,
         meaning.measure,

@@ -10,12 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import polars as pl
 
+from affectlake.judge.agents import EVERY_KIND as EVERY_KIND  # noqa: PLC0414 (for steps of agents of every kind)
+from affectlake.judge.protocols import Modality
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables.contracts import contract
 from affectlake.pipelines.params.study import Params
+
+AGENT, AGENTS = "{agent}", "{agents}"
+"""Partitions of outputs that a step declares: of the stage's own agent, and of every fitted agent."""
 
 Tables = Mapping[str, pl.LazyFrame]
 Frames = dict[str, pl.DataFrame]
@@ -39,6 +44,8 @@ class Work:
         Take one line each: what is worth keeping, and how far it is (most of those are not shown).
     parts : mapping of str to tuple of Path
         The files behind the tables that it reads; none for tables that are not files.
+    agents : tuple of str
+        The agents whose outputs it reads as one table, in the file's order.
     """
 
     agent: str
@@ -48,6 +55,7 @@ class Work:
     say: Callable[[str], None]
     progress: Callable[[str], None]
     parts: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    agents: tuple[str, ...] = ()
 
 
 StepFunction = Callable[[Tables, Params, Work], Frames]
@@ -57,14 +65,14 @@ StepFunction = Callable[[Tables, Params, Work], Frames]
 class Step:
     """One step: what it reads and writes, which parameters it depends on, and its code's version.
 
-    Names of tables may end in ``/{agent}``: the output of the agent that a stage is for. Those that are read may also
-    end in ``/{agents}``: the outputs of all fitted agents, which the step gets as one table.
+    The partition of an output may be `AGENT`: that of the agent that a stage is for. That of one that is read may also
+    be `AGENTS`: the outputs of all fitted agents, which the step gets as one table.
     """
 
     name: str
     function: StepFunction
-    reads: tuple[str, ...]
-    writes: tuple[str, ...]
+    reads: tuple[Output, ...]
+    writes: tuple[Output, ...]
     params: tuple[str, ...]
     files: tuple[str, ...]
     kinds: tuple[str, ...]
@@ -72,7 +80,7 @@ class Step:
     fits: bool
     version: int
     section: str = ""
-    looks_at: str = ""
+    modality: Modality | None = None
 
     def __call__(self, tables: Tables, params: Params, work: Work) -> Frames:
         """Call the step's function."""
@@ -100,7 +108,7 @@ def step(
     gpu: bool = False,
     fits: bool = False,
     section: str = "",
-    looks_at: str = "",
+    modality: Modality | None = None,
 ) -> Callable[[StepFunction], Step]:
     """Declare the function below as a step.
 
@@ -112,19 +120,21 @@ def step(
     version : int
         To be raised when the code changes what it writes; a new version makes the step's outputs stale.
     params : tuple of str
-        Keys of ``params.yaml`` that the result depends on; ``{agent}`` stands for the agent.
+        Keys of ``params.yaml`` that the result depends on, and no others; ``{agent}`` stands for the agent,
+        ``{agents}`` for each fitted agent. A section stands for all its keys. A key that some kinds of an entry do not
+        have is left out for those.
     files : tuple of str
         Keys of ``params.yaml`` that hold paths of source files; one that is null is left out.
-    kinds : tuple of {"ratings", "features", "chat"}
-        Run once for each agent of these kinds; empty: run once.
+    kinds : tuple of str
+        Run once for each agent of these kinds (`affectlake.judge.agents.EVERY_KIND`); empty: run once.
     gpu : bool
         Whether the step wants a GPU to itself when ``spose.device`` names one.
     fits : bool
         Whether its outputs are model fits, to be recorded in MLflow.
     section : str
         A section of ``params.yaml`` without which the study has no such step; empty: every study has it.
-    looks_at : {"", "captions", "frames"}
-        Of agents of kind features, only those whose encoder looks at this; empty: all.
+    modality : {'captions', 'videos'}, optional
+        Only for agents that are shown this; by default, for all of the kinds.
 
     Raises
     ------
@@ -134,15 +144,12 @@ def step(
 
     def declare(function: StepFunction) -> Step:
         name = function.__name__
-        touched = {output.partition("/")[0] for output in (*reads, *writes)}
-        for output in writes:
-            for reference in contract(output.partition("/")[0]).references:
+        read, written = (tuple(Output.named(one) for one in names) for names in (reads, writes))
+        touched = {output.table for output in (*read, *written)}
+        for output in written:
+            for reference in contract(output.table).references:
                 if reference.table not in touched:
                     raise ValueError(f"{name} writes {output}, which refers to {reference.table}: read it")
-        return Step(name, function, reads, writes, params, files, kinds, gpu, fits, version, section, looks_at)
+        return Step(name, function, read, written, params, files, kinds, gpu, fits, version, section, modality)
 
     return declare
-
-
-Kind = Literal["ratings", "features", "chat"]
-EVERY_KIND: tuple[Kind, ...] = ("ratings", "features", "chat")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from affectlake.errors import UsageError
-from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.versions import Manifest
 from affectlake.lake.tables.parts import part_files, scan_grown
 from affectlake.triplets import MIN_JUDGMENTS
@@ -19,19 +20,33 @@ PROPOSED = "proposals"
 """The table of what `affectlake propose` proposes; it grows as well, by one round at a time."""
 
 
-def collected(lake: Path) -> frozenset[str]:
-    """Return the agents that have answers, whether ``params.yaml`` still names them or not."""
-    outputs = (output.partition("/") for output in Manifest(lake, "").collected)
-    return frozenset(agent for table, _, agent in outputs if table == GROWING)
+@dataclass(frozen=True)
+class Stored:
+    """What was collected in a lake. ``params.yaml`` does not say so; the lake does.
 
-
-def fittable(lake: Path) -> frozenset[str]:
-    """Return the agents of :func:`collected` with `MIN_JUDGMENTS` answers or more to the main set.
-
-    Of fewer, there might be none among those held out. An agent whose parts are not in the folder is taken to have
-    them.
+    Parameters
+    ----------
+    collected : frozenset of str
+        Agents that have stored answers, whether the file still names them or not.
+    fittable : frozenset of str
+        Those of them with `MIN_JUDGMENTS` answers or more to the main set: of fewer, none might be held out.
     """
-    return frozenset(agent for agent in collected(lake) if _fittable(_parts(lake, agent)))
+
+    collected: frozenset[str] = frozenset()
+    fittable: frozenset[str] = frozenset()
+
+
+NOTHING = Stored()
+"""Of a study without a lake, or of a lake without answers."""
+
+
+def stored(lake: Path) -> Stored:
+    """Return what was collected in a lake.
+
+    An agent whose parts are not in the folder is taken to have enough answers for an embedding.
+    """
+    agents = frozenset(output.partition for output in Manifest(lake, "").collected if output.table == GROWING)
+    return Stored(agents, frozenset(agent for agent in agents if _fittable(_parts(lake, agent))))
 
 
 def known_answers(lake: Path, agent: str) -> pl.LazyFrame | None:
@@ -66,7 +81,7 @@ def last_proposed(lake: Path, agent: str, trial_set: str) -> pl.DataFrame:
 
 
 def _parts(lake: Path, agent: str, table: str = GROWING) -> list[Path]:
-    return part_files(lake / layout.table_folder(f"{table}/{agent}"))
+    return part_files(lake / Output(table, agent).folder)
 
 
 def _fittable(parts: list[Path]) -> bool:

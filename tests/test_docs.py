@@ -1,4 +1,4 @@
-"""The documents: links lead somewhere, the site has every page, the Python reference has every public module."""
+"""The documents: links and named files exist, the site has every page, the Python reference every public module."""
 
 from __future__ import annotations
 
@@ -49,6 +49,46 @@ def test_every_link_leads_somewhere() -> None:
             ):
                 broken.append(f"{page.relative_to(ROOT)}: {target}")
     assert not broken
+
+
+NAMED_FILE = re.compile(r"(?<![\w./-])(?:tests|src|pipelines|flows|schemas|benchmarks|docs)/[\w./*-]*\w[\w/*]*")
+NAMED_TEST = re.compile(r"(?<![\w./-])test_\w+\.py")
+NAMED_MODULE = re.compile(r"(?<![\w./])affectlake(?:\.[a-z_]\w*)+")
+EXAMPLES = {"schemas/tables/NAME.yaml"}
+
+
+def test_every_file_named_in_a_document_exists() -> None:
+    tests = {file.name for file in (ROOT / "tests").rglob("test_*.py")}
+    missing = []
+    for page in PAGES:
+        if page.name == "CHANGELOG.md":  # names files as they were
+            continue
+        text = page.read_text(encoding="utf-8")
+        paths = set(NAMED_FILE.findall(text)) - EXAMPLES
+        missing += [f"{page.name}: {path}" for path in paths if not any(ROOT.glob(path))]
+        missing += [f"{page.name}: {name}" for name in set(NAMED_TEST.findall(text)) - tests]
+    assert not missing
+
+
+def test_every_module_named_in_a_document_exists() -> None:
+    missing = [
+        f"{page.name}: {name}"
+        for page in PAGES
+        for name in set(NAMED_MODULE.findall(page.read_text(encoding="utf-8")))
+        if not _exists(name)
+    ]
+    assert not missing
+
+
+def _exists(name: str) -> bool:
+    """Return whether `name` is a package, a module, or defined at the top level of one."""
+    place, rest = ROOT / "src", name.split(".")
+    while rest and (place / rest[0]).is_dir():
+        place /= rest.pop(0)
+    source = place / "__init__.py"
+    if rest and (place / f"{rest[0]}.py").is_file():
+        source = place / f"{rest.pop(0)}.py"
+    return not rest or bool(re.search(rf"^(?:(?:def|class) )?{rest[0]}\b", source.read_text("utf-8"), re.MULTILINE))
 
 
 def _leaves(nav: object) -> Iterator[str]:

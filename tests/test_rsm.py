@@ -46,5 +46,5 @@ def test_pairs_are_taken_once() -> None:
 
 
 def test_a_row_of_one_number_is_refused() -> None:
-    with pytest.raises(SourceError, match="rows of two numbers"):
+    with pytest.raises(SourceError, match="at least two columns"):
         rsm.correlation_rsm(np.ones((3, 1)))

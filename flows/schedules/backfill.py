@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from affectlake.errors import LeaseError, UsageError
-from affectlake.flows.prefect_server import running_server, start_temporary_server
+from affectlake.flows.prefect_server import running_server, temporary_server
 from affectlake.flows.schedules.slot_flow import SKIPPED, collect_slot, schedule_named
 from affectlake.flows.schedules.slots import MOST_SLOTS, Slots, slots_between
 from affectlake.pipelines.params.schedules import Schedule
@@ -60,6 +60,8 @@ def backfill(lake: Path, name: str, start: str, end: str, say: Callable[[str], N
     to_run = [slot for slot in slots if slot not in known]
     done_before = f"; {len(known):,} of them are done (--again runs them again)" if known else ""
     say(f"{name}: {len(slots):,} slots from {slots[0]:%Y-%m-%d %H:%M} to {slots[-1]:%Y-%m-%d %H:%M} UTC{done_before}")
+    if not to_run:
+        return Backfilled(0, len(known), stopped=False)
     with _server(lake, say):
         for at, slot in enumerate(to_run):
             flow: Any = collect_slot
@@ -118,6 +120,5 @@ def _server(lake: Path, say: Callable[[str], None]) -> Iterator[None]:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     api = "" if PREFECT_API_URL.value() else running_server(lake)
-    with temporary_settings({PREFECT_API_URL: api} if api else {}):
-        start_temporary_server(say)
+    with temporary_settings({PREFECT_API_URL: api} if api else {}), temporary_server(say):
         yield

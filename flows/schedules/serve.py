@@ -77,7 +77,10 @@ def serve(lake: Path, say: Say) -> None:
     lock = lake / layout.COLLECTING / "serve.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     busy = f"the schedules of {lake} are being served"
-    with file_lock(lock, "affectlake serve", busy=busy, todo="stop it first"), prefect_server(lake, say) as server:
+    with (
+        file_lock(lock, "affectlake schedule run", busy=busy, todo="stop it first"),
+        prefect_server(lake, say) as server,
+    ):
         runner = Runner(name=f"affectlake-{os.getpid()}", limit=None, pause_on_shutdown=False)
         served = _Served(lake, say)
         with get_client(sync_client=True) as client:

@@ -68,7 +68,8 @@ def tell(failed: Failed, secrets: list[str], say: Callable[[str], None], pause_s
         Pause after the first try that failed; doubled after each further one.
     """
     try:
-        url = notify_of(Path(failed.lake)).url()
+        found = notify_of(Path(failed.lake))
+        url = found.url() if found else ""
     except UsageError as error:
         say(f"nobody could be told of the failure: {error.summary}")
         return False

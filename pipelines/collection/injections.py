@@ -55,7 +55,7 @@ def plan_canaries(lake: Path, params: Params, name: str, trial_set: str, n: int)
     """
     if n < 1:
         raise UsageError(f"--n {n} asks nothing", wanted="1 or more")
-    modality = chat_agent(params, name).asking.modality
+    modality = chat_agent(params, name).modality
     if modality != "captions":
         raise UsageError(
             f"{name} is shown {modality}, and canaries are put into captions",

@@ -10,7 +10,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from affectlake.errors import LeaseError, UsageError
+from affectlake.errors import LeaseError
 from affectlake.judge.trials.request_keys import canonical
 from affectlake.lake import repository
 from affectlake.lake.joining import join as joining
@@ -18,6 +18,8 @@ from affectlake.lake.joining.join import Joined, MergedParams, Sides
 from affectlake.lake.store.merges import has_unjoined_merge, merging
 from affectlake.pipelines.collection.publishing import Say, journaled, leases, publish_waiting
 from affectlake.pipelines.params import study
+from affectlake.pipelines.params.record import record_of
+from affectlake.pipelines.params.text import text_editor
 from affectlake.process import lease
 
 _LONGEST = 40
@@ -61,39 +63,44 @@ def _publish_first(lake: Path, say: Say) -> None:
 def merged_params(sides: Sides) -> MergedParams:
     """Return the parameters of a joined version: ours, with the agents that only the other side has.
 
-    Where a merge by Git is in progress, ours are those in the folder, if they can be read.
+    Where a merge by Git is in progress, ours are those in the folder, if they are in order. Parameters of versions may
+    be those of an earlier release: what this one does not take in them is not a reason to leave them.
     """
-    try:
+    text, folder = sides.ours.decode(), record_of(sides.folder)
+    if not folder.unreadable and not _new_mistakes(text, sides.folder.decode()):
         text = sides.folder.decode()
-        study.parse(text)
-    except (UsageError, UnicodeDecodeError):
-        text = sides.ours.decode()
     notes: dict[str, None] = {}
-    for theirs in sides.theirs:
-        try:
-            raw = study.parse(theirs.decode()).raw
-        except UsageError as error:
-            notes[f"their params.yaml is left: {error.summary}"] = None
+    base = record_of(sides.base).mapping("agents")
+    for content in sides.theirs:  # what was published is read leniently; what comes of it is checked
+        theirs = record_of(content)
+        if theirs.unreadable:
+            notes[f"their params.yaml is left: {theirs.unreadable}"] = None
             continue
-        base = study.parse(sides.base.decode()).raw if sides.base else {"agents": {}}
-        for name in raw["agents"]:
-            if name not in study.parse(text).agents and name not in base["agents"]:
-                text, note = _with_agent(text, theirs.decode(), name)
+        for name in theirs.mapping("agents"):
+            if name not in record_of(text.encode()).mapping("agents") and name not in base:
+                text, note = _with_agent(text, content.decode(), name)
                 notes[note] = None
-        notes |= dict.fromkeys(_differences(study.parse(text).raw, raw))
+        notes |= dict.fromkeys(_differences(record_of(text.encode()).raw, theirs.raw))
     return MergedParams(text.encode(), list(notes))
+
+
+def _new_mistakes(before: str, after: str) -> list[str]:
+    """Return what does not fit in parameters and was not there before."""
+    known = {one.summary for one in study.examined(record_of(before.encode()).raw)[1]}
+    found = study.examined(record_of(after.encode()).raw)[1]
+    return [one.summary for one in found if one.summary not in known]
 
 
 def _with_agent(text: str, theirs: str, name: str) -> tuple[str, str]:
     """Add an agent's entry; one that cannot stand beside ours is left out."""
-    editor, out = study.text_editor(), StringIO()
+    editor, out = text_editor(), StringIO()
     document = editor.load(text)
+    document["agents"] = document.get("agents") or {}
     document["agents"][name] = editor.load(theirs)["agents"][name]
     editor.dump(document, out)
-    try:
-        study.parse(out.getvalue())
-    except UsageError as error:
-        return text, f"params.yaml: their agent {name} is left out: {error.summary}"
+    mistakes = _new_mistakes(text, out.getvalue())
+    if mistakes:
+        return text, f"params.yaml: their agent {name} is left out: {mistakes[0]}"
     return out.getvalue(), f"params.yaml: their agent {name} is added"
 
 

@@ -18,11 +18,14 @@ from typing import NamedTuple
 import polars as pl
 
 from affectlake.errors import ContractError, UsageError, nearest
+from affectlake.judge.agents import SERVER_KINDS
 from affectlake.judge.chat import ChatAgent
+from affectlake.judge.protocols import TABLES
 from affectlake.judge.requests.answers import Answer
 from affectlake.judge.responses.tables import IDENTITY, response_rows
 from affectlake.judge.trials.plan import CAPTIONS, SHOWN, Plan, make_plan
 from affectlake.judge.trials.shares import Share
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables import appending
 from affectlake.lake.tables.parts import ROWS_PER_PART
 from affectlake.lake.tables.writing import read_output
@@ -33,14 +36,14 @@ from affectlake.pipelines.stored import GROWING, known_answers, last_proposed
 
 def chat_agent(params: Params, name: str) -> ChatAgent:
     """Return the chat agent called `name`; another kind, or none, is a :class:`UsageError`."""
-    known = [key for key, agent in params.agents.items() if agent.kind == "chat"]
+    known = [key for key, agent in params.agents.items() if agent.needs_server]
     agent = params.agents.get(name)
     if not isinstance(agent, ChatAgent):
         raise UsageError(
-            f"{name!r} is no agent that answers are collected from",
+            f"{name!r} is not an agent that answers are collected from",
             found=f"an agent of kind {agent.kind}" if agent else "no such agent in params.yaml",
-            allowed=", ".join(known) or "none: params.yaml has no agent of kind chat",
-            todo=nearest(name, known) or "give it an entry of kind chat under `agents:`",
+            allowed=", ".join(known) or f"none: params.yaml has no agent of kind {', '.join(SERVER_KINDS)}",
+            todo=nearest(name, known) or f"give it an entry of kind {', '.join(SERVER_KINDS)} under `agents:`",
         )
     return agent
 
@@ -88,19 +91,18 @@ def plan_questions(
         A table is not there yet.
     """
     agent = chat_agent(params, name)
-    triplets = read_output(lake, "triplets")
+    triplets = read_output(lake, Output("triplets"))
     known = triplets.select(pl.col("trial_set").unique().sort()).collect()["trial_set"].to_list()
     if trial_set not in known:
         raise UsageError(
             f"there is no trial set {trial_set!r}", allowed=", ".join(known), todo=nearest(trial_set, known)
         )
-    shown_as = "captions" if agent.asking.modality == "captions" else "frames"
-    tables = {table: read_output(lake, table) for table in ("stimuli", shown_as)}
+    tables = {table: read_output(lake, Output(table)) for table in ("stimuli", TABLES[agent.modality])}
     shown = materials(tables, agent)
     if not shown.n_options.any():
         raise UsageError(
-            f"{name} is to be shown {agent.asking.modality}, and no stimulus has any",
-            todo=f"set sources.{agent.asking.modality} in params.yaml, then `affectlake run`",
+            f"{name} is to be shown {agent.modality}, and no stimulus has any",
+            todo=f"set sources.{agent.modality} in params.yaml, then `affectlake run`",
         )
     failed = pl.col("error_kind").is_not_null()
     stored = () if afresh else _stored(lake, name, ~failed if retry_failed else pl.lit(value=True))
@@ -144,7 +146,7 @@ def keep_answers(lake: Path, agent: ChatAgent, answers: Iterable[Answer]) -> Kep
             allowed=f"{ROWS_PER_PART:,} rows",
             todo="add them in smaller pieces",
         )
-    output = f"{GROWING}/{agent.name}"
+    output = Output(GROWING, agent.name)
     new = _new(known_answers(lake, agent.name), rows)
     shard = appending.next_part(lake, output)
     appending.append(lake, output, new.with_columns(shard=pl.lit(shard, dtype=pl.Int32)), {})

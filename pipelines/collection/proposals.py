@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from affectlake import triplets as trials
 from affectlake.errors import UsageError
 from affectlake.judge.chat import ChatAgent
+from affectlake.judge.protocols import TABLES
 from affectlake.lake import repository
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.recovery import recover
 from affectlake.lake.store.versions import Version
 from affectlake.lake.tables import appending
@@ -28,14 +30,14 @@ from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.collection.planning import chat_agent
 from affectlake.pipelines.collection.publishing import Say, make_ready, publish_grown
 from affectlake.pipelines.params.study import Params
-from affectlake.pipelines.steps.arrays import TRIPLET, judged
+from affectlake.pipelines.steps.arrays import judged
 from affectlake.pipelines.steps.responses import materials, read_responses
 from affectlake.pipelines.stored import PROPOSED, known_answers, known_proposals
 from affectlake.seeds import generator
 from affectlake.spose.curve import Epoch
 from affectlake.spose.model import score
 from affectlake.spose.proposing import draw_informative, expected_information, fit_members
-from affectlake.triplets import MIN_JUDGMENTS
+from affectlake.triplets import MIN_JUDGMENTS, TRIPLET
 
 Rows = NDArray[np.int32]
 
@@ -176,8 +178,7 @@ def _next_round(lake: Path, name: str) -> int:
 
 def _known(lake: Path, agent: ChatAgent, progress: Callable[[str], None]) -> _Known:
     """Read what the agent has answered of the main set, and what of it is open: askable, and without a response."""
-    shown_as = "captions" if agent.asking.modality == "captions" else "frames"
-    tables = {table: read_output(lake, table) for table in ("stimuli", "triplets", shown_as)}
+    tables = {table: read_output(lake, Output(table)) for table in ("stimuli", "triplets", TABLES[agent.modality])}
     main = tables["triplets"].filter(pl.col("trial_set") == "main").select(*TRIPLET, "split").sort(TRIPLET).collect()
     every = np.ascontiguousarray(main.select(TRIPLET).to_numpy().astype(np.int32))
     is_test = (main["split"] == "test").to_numpy()
@@ -200,10 +201,12 @@ def _informative(
 ) -> tuple[_Chosen, Fits]:
     """Fit embeddings to the judgments, and choose of the open trials those whose answers tell most."""
     wanted = params.proposals
-    candidates = params.few.candidates(params.spose[name], len(known.train), known.n_stimuli)
+    candidates = params.spose.few.candidates(params.settings(name), len(known.train), known.n_stimuli)
 
     def watch(member: int, row: Epoch) -> None:
-        progress(f"embedding {member + 1} of {wanted.n_members}: epoch {row.epoch} of at most {params.few.max_epochs}")
+        progress(
+            f"embedding {member + 1} of {wanted.n_members}: epoch {row.epoch} of at most {params.spose.few.max_epochs}"
+        )
 
     found, settings = fit_members(
         known.train, known.test, known.n_stimuli, candidates, rng, wanted.n_members, os.cpu_count() or 1, watch
@@ -241,5 +244,5 @@ def _publish(lake: Path, name: str, number: int, n_judgments: int, chosen: pl.Da
     )
     with repository.writing(lake, f"affectlake propose {name}", wait_s=float("inf"), say=say):
         recover(lake, say)
-        appending.append(lake, f"{PROPOSED}/{name}", frame.sort(contract(PROPOSED).key), {})
+        appending.append(lake, Output(PROPOSED, name), frame.sort(contract(PROPOSED).key), {})
         return publish_grown(lake, say)

@@ -15,9 +15,8 @@ from typing import NamedTuple
 
 import yaml
 
-from affectlake.errors import CollectionError
-from affectlake.judge.agents import parse_agent
-from affectlake.judge.chat import ChatAgent
+from affectlake.errors import CollectionError, UsageError
+from affectlake.judge.chat import ChatAgent, recorded_chat_agent
 from affectlake.judge.requests.journal import Count, Journal, QuarantineCount
 from affectlake.judge.trials.request_keys import canonical
 from affectlake.lake import repository
@@ -187,12 +186,18 @@ def _agent_of(folder: Path, name: str) -> ChatAgent:
     """Return the agent as it was when a journal was begun."""
     path = folder / _ENTRY
     try:
-        agent = parse_agent(name, yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError) as error:
+        entry = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return recorded_chat_agent(name, entry if isinstance(entry, dict) else {})
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise CollectionError(
             f"{path} does not say whose answers lie beside it",
             found=str(error),
             todo="bring it back, or move both away",
         ) from error
-    assert isinstance(agent, ChatAgent)
-    return agent
+    except UsageError as error:
+        raise CollectionError(
+            f"{path} does not say how the answers beside it were asked for: {error.summary}",
+            found=error.found,
+            allowed=error.allowed,
+            todo="publish them with the affectlake that collected them, or bring the file back",
+        ) from error

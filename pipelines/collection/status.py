@@ -15,6 +15,7 @@ import polars as pl
 from affectlake.judge.chat import ChatAgent, Price
 from affectlake.judge.responses.tables import read_choices
 from affectlake.judge.trials.request_keys import canonical
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables.contracts import contract
 from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.collection.publishing import in_quarantine, leases, waiting
@@ -81,7 +82,7 @@ class Status(NamedTuple):
 
 def statuses(lake: Path, params: Params) -> list[Status]:
     """Return what is known of every chat agent of the study, by trial set."""
-    planned = read_output(lake, "triplets").group_by("trial_set").agg(pl.col("n_repeats").sum()).collect()
+    planned = read_output(lake, Output("triplets")).group_by("trial_set").agg(pl.col("n_repeats").sum()).collect()
     sets = dict(planned.sort("trial_set").iter_rows())
     chats = [agent for agent in params.agents.values() if isinstance(agent, ChatAgent)]
     return [_status(lake, params, agent, name, n) for agent in chats for name, n in sets.items()]
@@ -197,6 +198,8 @@ class Estimate(NamedTuple):
 
 def estimate(lake: Path, params: Params, agent: ChatAgent, trial_set: str, n_left: int) -> Estimate | None:
     """Estimate what `n_left` requests take, from what is stored; None if too little is, and a sample must be asked."""
+    if not n_left:
+        return Estimate(agent.name, trial_set, 0, 0, 0.0, 0.0, 0.0, "nothing", agent.price)
     known = known_answers(lake, agent.name)
     pace: Pace = collection_pace(lake, params.study, agent.name, trial_set)
     if known is None or (pace.is_known and not pace.n_done):

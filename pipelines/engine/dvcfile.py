@@ -1,6 +1,7 @@
 """Our stages of ``dvc.yaml``, written from the step records and ``params.yaml``; never edited by hand.
 
-Stages that a user added stay beside them (:mod:`affectlake.pipelines.engine.shared_dvcfile`).
+Stages that a user added stay beside them (:mod:`affectlake.pipelines.engine.shared_dvcfile`). Whenever they are
+written, the records of ``dvc.lock`` are brought in line with them (:mod:`affectlake.lake.store.dvc_inputs`).
 """
 
 from __future__ import annotations
@@ -11,16 +12,20 @@ from typing import Any
 from affectlake.errors import LakeError
 from affectlake.lake.files import layout
 from affectlake.lake.files.atomic import write_whole
+from affectlake.lake.files.outputs import Output
+from affectlake.lake.store.dvc_inputs import Inputs, reconcile
 from affectlake.pipelines.engine import shared_dvcfile
-from affectlake.pipelines.engine.graph import agents_of, named, stages, steps_of
+from affectlake.pipelines.engine.graph import Stage, agents_of, outputs_of, stages, steps_of
+from affectlake.pipelines.engine.parameters import keys_of
 from affectlake.pipelines.engine.source_files import source_paths
 from affectlake.pipelines.params.study import Params, load
-from affectlake.pipelines.step import Step
+from affectlake.pipelines.step import AGENTS, Step
+from affectlake.pipelines.stored import Stored, stored
 
 
-def render(params: Params) -> str:
+def render(params: Params, held: Stored) -> str:
     """Return the text of a ``dvc.yaml`` that holds the stages of a study and nothing else."""
-    return shared_dvcfile.only_ours(_entries(params))
+    return shared_dvcfile.only_ours(_entries(params, held))
 
 
 def write(lake: Path, params: Params | None = None) -> bool:
@@ -31,9 +36,12 @@ def write(lake: Path, params: Params | None = None) -> bool:
     LakeError
         If a stage of the user's has the name of one of ours, or writes where tables lie.
     """
-    path, ours = lake / layout.PIPELINE, _entries(params or load(lake))
+    params, held = params or load(lake), stored(lake)
+    path, ours = lake / layout.PIPELINE, _entries(params, held)
     found = path.read_text(encoding="utf-8") if path.exists() else ""
     text = shared_dvcfile.with_ours(found, ours)
+    fitted = params.fitted(held)
+    reconcile(lake, {stage.name: _inputs(stage, params, fitted) for stage in stages(params, held).values()})
     if found == text or (text != shared_dvcfile.only_ours(ours) and shared_dvcfile.our_stages(found) == ours):
         return False
     write_whole(path, text.encode())
@@ -42,7 +50,7 @@ def write(lake: Path, params: Params | None = None) -> bool:
 
 def refuse_stale(lake: Path) -> None:
     """Raise :class:`LakeError` if our stages in ``dvc.yaml`` are not what the records and ``params.yaml`` give."""
-    path, ours = lake / layout.PIPELINE, _entries(load(lake))
+    path, ours = lake / layout.PIPELINE, _entries(load(lake), stored(lake))
     found = path.read_text(encoding="utf-8") if path.exists() else ""
     shared_dvcfile.with_ours(found, ours)  # refuses stages of the user's that clash with ours
     if shared_dvcfile.our_stages(found) != ours:
@@ -51,23 +59,60 @@ def refuse_stale(lake: Path) -> None:
         )
 
 
-def _entries(params: Params) -> dict[str, Any]:
-    stages(params)  # refuses a graph that cannot run
+def _entries(params: Params, held: Stored) -> dict[str, Any]:
+    stages(params, held)  # refuses a graph that cannot run
+    steps = (step for step in steps_of(params) if not step.per_agent or agents_of(step, params, held))
+    return {step.name: _entry(step, params, held) for step in steps}
+
+
+def _entry(step: Step, params: Params, held: Stored) -> dict[str, Any]:
+    fitted = params.fitted(held)
+    if not step.per_agent:
+        return _body(step, "", keys_of(step, "", params, fitted), params, fitted)
+    keys = {agent: keys_of(step, agent, params, fitted) for agent in agents_of(step, params, held)}
+    spelled = {agent: [key.replace(f"agents.{agent}.", "agents.{}.") for key in own] for agent, own in keys.items()}
+    common = [key for key in next(iter(spelled.values())) if all(key in own for own in spelled.values())]
+    others = list(dict.fromkeys(key for own in spelled.values() for key in own if key not in common))
+    if not others:
+        return {
+            "foreach": list(keys),
+            "do": _body(step, "${item}", [k.format("${item}") for k in common], params, fitted),
+        }
+    # keys that only some agents have: each agent names its own, and one without it a key that all have, once more
+    instead = next((key for key in reversed(common) if "{}" in key), common[0])
+    items = {
+        agent: {_field(key): (key if key in own else instead).format(agent) for key in others}
+        for agent, own in spelled.items()
+    }
+    own_keys = [f"${{item.{_field(key)}}}" for key in others]
     return {
-        step.name: _entry(step, params) for step in steps_of(params) if not step.per_agent or agents_of(step, params)
+        "foreach": items,
+        "do": _body(step, "${key}", [*(k.format("${key}") for k in common), *own_keys], params, fitted),
     }
 
 
-def _entry(step: Step, params: Params) -> dict[str, Any]:
-    slot = "${item}" if step.per_agent else ""
+def _field(key: str) -> str:
+    return key.rpartition(".")[2]
+
+
+def _body(step: Step, slot: str, keys: list[str], params: Params, fitted: list[str]) -> dict[str, Any]:
     name = f"{step.name}@{slot}" if slot else step.name
-    keys = [key.format(agent=slot) for key in step.params]
     paths = source_paths(step, params)
-    deps = [f"{layout.TABLES}/{one}" for output in step.reads for one in named(output, slot, params)]
+    deps = [f"{layout.TABLES}/{output}" for one in step.reads for output in outputs_of(one, slot, fitted)]
     body: dict[str, Any] = {"cmd": f"affectlake step {name} --step-version {step.version}"}
     if paths or deps:
         body["deps"] = [*paths, *deps]
     if keys:
         body["params"] = keys
-    body["outs"] = [{f"{layout.TABLES}/{output.format(agent=slot)}": {"persist": True}} for output in step.writes]
-    return {"foreach": agents_of(step, params), "do": body} if slot else body
+    outs = [output for one in step.writes for output in outputs_of(one, slot, fitted)]
+    body["outs"] = [{f"{layout.TABLES}/{output}": {"persist": True}} for output in outs]
+    return body
+
+
+def _inputs(stage: Stage, params: Params, fitted: list[str]) -> Inputs:
+    every_agents = [Output(output.table) for output in stage.step.reads if output.partition == AGENTS]
+    return Inputs(
+        keys_of(stage.step, stage.agent, params, fitted),
+        [str(output.folder) for output in stage.reads],
+        [str(output.folder) for output in every_agents],
+    )

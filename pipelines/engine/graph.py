@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 
 from affectlake.errors import UsageError, nearest
+from affectlake.lake.files.outputs import Output
 from affectlake.pipelines.catalogue import STEPS
 from affectlake.pipelines.params.study import Params
-from affectlake.pipelines.step import Step
-from affectlake.pipelines.stored import GROWING
+from affectlake.pipelines.step import AGENT, AGENTS, Step
+from affectlake.pipelines.stored import GROWING, Stored
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One step for one agent, or a step that runs once; its inputs and outputs by name."""
+    """One step for one agent, or a step that runs once; its inputs and outputs by name, and the agents in the study."""
 
     step: Step
     agent: str
-    reads: tuple[str, ...]
-    writes: tuple[str, ...]
+    reads: tuple[Output, ...]
+    writes: tuple[Output, ...]
+    agents: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -27,25 +30,26 @@ class Stage:
         return f"{self.step.name}@{self.agent}" if self.agent else self.step.name
 
 
-def agents_of(step: Step, params: Params) -> list[str]:
+def agents_of(step: Step, params: Params, stored: Stored) -> list[str]:
     """Return the agents that `step` serves, in the order of ``params.yaml``.
 
-    A chat agent is served once it has answers, and by the steps that do not read the answers themselves once it has
-    enough of them to the main set.
+    One whose answers are collected is served once it has some, and by the steps that do not read the answers themselves
+    once it has enough of them to the main set.
     """
-    ready = params.collected if any(map(_grows, step.reads)) else params.fitted
+    ready = stored.collected if any(map(_grows, step.reads)) else stored.fittable
     return [
         name
         for name, agent in params.agents.items()
         if agent.kind in step.kinds
-        and (agent.kind != "chat" or name in ready)
-        and (not step.looks_at or getattr(agent, "looks_at", "") == step.looks_at)
+        and (not agent.needs_server or name in ready)
+        and step.modality in (None, agent.modality)
     ]
 
 
-def waiting_agents(params: Params) -> list[str]:
-    """Return the chat agents that have too few answers to the main set to be fitted, or none at all."""
-    return [name for name in params.agents if name not in params.fitted]
+def waiting_agents(params: Params, stored: Stored) -> list[str]:
+    """Return the agents that have too few answers to the main set to be fitted, or none at all."""
+    fitted = params.fitted(stored)
+    return [name for name in params.agents if name not in fitted]
 
 
 def steps_of(params: Params) -> list[Step]:
@@ -53,20 +57,28 @@ def steps_of(params: Params) -> list[Step]:
     return [step for step in STEPS.values() if not step.section or params.at(step.section) is not None]
 
 
-def stages(params: Params) -> dict[str, Stage]:
+def stages(params: Params, stored: Stored) -> dict[str, Stage]:
     """Return the study's stages by name, each after those whose tables it reads.
+
+    Parameters
+    ----------
+    params : Params
+        The study's parameters.
+    stored : Stored
+        What the lake holds of its agents' answers.
 
     Raises
     ------
     UsageError
         If two stages write one output, or a stage reads what none writes.
     """
-    found: dict[str, Stage] = {}
+    fitted, found = tuple(params.fitted(stored)), dict[str, Stage]()
     for step in steps_of(params):
-        for agent in agents_of(step, params) if step.per_agent else [""]:
-            stage = Stage(step, agent, _named(step.reads, agent, params), _named(step.writes, agent, params))
+        for agent in agents_of(step, params, stored) if step.per_agent else [""]:
+            reads, writes = (_all_outputs(some, agent, fitted) for some in (step.reads, step.writes))
+            stage = Stage(step, agent, reads, writes, fitted)
             found[stage.name] = stage
-    makers: dict[str, str] = {}
+    makers: dict[Output, str] = {}
     for stage in found.values():
         for output in stage.writes:
             if output in makers:
@@ -91,23 +103,24 @@ def stage_named(name: str, among: dict[str, Stage]) -> Stage:
     return among[name]
 
 
-def named(output: str, agent: str, params: Params) -> list[str]:
-    """Return the outputs that a record's name stands for: one, or one for each fitted agent for ``{agents}``."""
-    if output.endswith("/{agents}"):
-        return [output.format(agents=every) for every in params.fitted]
-    return [output.format(agent=agent)]
+def outputs_of(declared: Output, agent: str, fitted: Sequence[str]) -> list[Output]:
+    """Return the outputs that a step's declared one stands for: one, or that of each fitted agent."""
+    if declared.partition == AGENTS:
+        return [Output(declared.table, every) for every in fitted]
+    return [Output(declared.table, agent) if declared.partition == AGENT else declared]
 
 
-def _named(outputs: tuple[str, ...], agent: str, params: Params) -> tuple[str, ...]:
-    return tuple(one for output in outputs for one in named(output, agent, params))
+def _all_outputs(declared: tuple[Output, ...], agent: str, fitted: Sequence[str]) -> tuple[Output, ...]:
+    return tuple(output for one in declared for output in outputs_of(one, agent, fitted))
 
 
-def _grows(output: str) -> bool:
+def _grows(output: Output) -> bool:
     """Whether no stage makes the output: answers are collected."""
-    return output.partition("/")[0] == GROWING
+    return output.table == GROWING
 
 
-def _maker(makers: dict[str, str], stage: Stage, output: str) -> str:
+def _maker(makers: dict[Output, str], stage: Stage, output: Output) -> str:
     if output not in makers:
-        raise UsageError(f"{stage.name} reads {output}, which no stage writes", allowed=", ".join(makers))
+        known = ", ".join(map(str, makers))
+        raise UsageError(f"{stage.name} reads {output}, which no stage writes", allowed=known)
     return makers[output]

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +28,7 @@ from affectlake.lake.store.versions import Manifest
 from affectlake.pipelines.engine.graph import Stage
 from affectlake.pipelines.engine.tracking_server import RUN_LIMIT_S, ServerError, ask
 from affectlake.pipelines.params.study import Params
-from affectlake.report.model_run_figures import embedding_figure, learning_curve_figure
+from affectlake.report.figures.learning_curves import files_of_fit
 from affectlake.secrets import hide
 
 COLLECTION = " collection"  # ends the name of the experiment that holds a study's rounds of collecting
@@ -226,8 +225,8 @@ def _facts(lake: Path, stage: Stage, params: Params, seed: int) -> dict[str, str
     """Return what is logged as parameters: settings, seeds and the hashes of the tables read."""
     digests = Manifest(lake, "").digests
     inputs = {f"input.{output}": digests.get(output, "not recorded") for output in stage.reads}
-    own = asdict(params.spose[stage.agent])
-    own |= asdict(params.few) | {"l1": "auto"} if stage.agent in params.auto else {}
+    own = params.settings(stage.agent).model_dump()
+    own |= params.spose.few.model_dump() | {"l1": "auto"} if stage.agent in params.auto else {}
     settings = {f"spose.{key}": str(value) for key, value in own.items()}
     run = {"agent": stage.agent, "seed": str(seed), "root_seed": str(params.seed), "device": params.device}
     return run | settings | inputs
@@ -236,8 +235,7 @@ def _facts(lake: Path, stage: Stage, params: Params, seed: int) -> dict[str, str
 def _files(scratch: Path, seed: int, curve: pl.DataFrame, weights: pl.DataFrame) -> list[tuple[Path, str]]:
     """Return the files of a fit and the folder each goes to: its checkpoint, and two figures drawn here."""
     found = [(scratch / f"seed-{seed}.npz", "checkpoint")]
-    figures = {"learning-curve.png": learning_curve_figure(curve), "embedding.png": embedding_figure(weights)}
-    for name, image in figures.items():
+    for name, image in files_of_fit(curve, weights).items():
         path = scratch / name
         path.write_bytes(image)
         found.append((path, "figures"))

@@ -15,14 +15,15 @@ from typing import NamedTuple
 
 import polars as pl
 
-from affectlake.errors import UsageError
 from affectlake.lake.files import layout
 from affectlake.lake.files.names import own_path
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables.parts import part_files
 from affectlake.lake.tables.writing import read_output, write_outputs
 from affectlake.pipelines.engine.graph import Stage
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import Work
+from affectlake.process.variables import integer
 
 PROGRESS_EVERY_S = 5.0
 MOST_WORKERS = 1024
@@ -31,11 +32,11 @@ MOST_WORKERS = 1024
 class Outcome(NamedTuple):
     """What a stage did: rows by output, and how long it took."""
 
-    rows: dict[str, int]
+    rows: dict[Output, int]
     seconds: float
 
     def __str__(self) -> str:
-        return ", ".join(f"{output.partition('/')[0]} {n:,}" for output, n in self.rows.items()) + " rows"
+        return ", ".join(f"{output.table} {n:,}" for output, n in self.rows.items()) + " rows"
 
 
 def run_stage(lake: Path, stage: Stage, params: Params, say: Callable[[str], None]) -> Outcome:
@@ -62,9 +63,9 @@ def run_stage(lake: Path, stage: Stage, params: Params, say: Callable[[str], Non
     tables = _opened(lake, stage.reads)
     scratch = own_path(lake, layout.SCRATCH / stage.name)
     scratch.mkdir(parents=True, exist_ok=True)
-    work = Work(stage.agent, lake, scratch, n_workers, say, _now_and_then(say), _parts(lake, stage.reads))
+    work = Work(stage.agent, lake, scratch, n_workers, say, _now_and_then(say), _parts(lake, stage.reads), stage.agents)
     frames = stage.step.function(tables, params, work)
-    outputs = {output: frames[output.partition("/")[0]] for output in stage.writes}
+    outputs = {output: frames[output.table] for output in stage.writes}
     write_outputs(lake, stage.name, outputs, tables)
     if stage.step.fits:
         from affectlake.pipelines.engine.model_runs import record_fits
@@ -74,19 +75,18 @@ def run_stage(lake: Path, stage: Stage, params: Params, say: Callable[[str], Non
     return Outcome({output: frame.height for output, frame in outputs.items()}, time.monotonic() - started)
 
 
-def _opened(lake: Path, outputs: tuple[str, ...]) -> dict[str, pl.LazyFrame]:
+def _opened(lake: Path, outputs: tuple[Output, ...]) -> dict[str, pl.LazyFrame]:
     """Return the tables by name; the partitions of several agents as one table."""
     parts: dict[str, list[pl.LazyFrame]] = {}
     for output in outputs:
-        parts.setdefault(output.partition("/")[0], []).append(read_output(lake, output))
+        parts.setdefault(output.table, []).append(read_output(lake, output))
     return {table: found[0] if len(found) == 1 else pl.concat(found) for table, found in parts.items()}
 
 
-def _parts(lake: Path, outputs: tuple[str, ...]) -> dict[str, tuple[Path, ...]]:
+def _parts(lake: Path, outputs: tuple[Output, ...]) -> dict[str, tuple[Path, ...]]:
     found: dict[str, tuple[Path, ...]] = {}
     for output in outputs:
-        table = output.partition("/")[0]
-        found[table] = (*found.get(table, ()), *part_files(lake / layout.table_folder(output)))
+        found[output.table] = (*found.get(output.table, ()), *part_files(lake / output.folder))
     return found
 
 
@@ -98,16 +98,15 @@ def workers() -> int:
     UsageError
         If it does not hold a number of workers.
     """
-    given, n_cores = os.environ.get("AFFECTLAKE_WORKERS", "").strip(), len(os.sched_getaffinity(0))
-    if not given:
-        return n_cores
-    if not (given.isascii() and given.isdecimal() and 1 <= int(given) <= MOST_WORKERS):
-        raise UsageError(
-            f"AFFECTLAKE_WORKERS={given} is not a number of workers",
-            allowed=f"1 to {MOST_WORKERS}",
-            todo=f"unset it to keep every core busy ({n_cores} here)",
-        )
-    return int(given)
+    n_cores = len(os.sched_getaffinity(0))
+    return integer(
+        "AFFECTLAKE_WORKERS",
+        1,
+        MOST_WORKERS,
+        default=n_cores,
+        meaning="a number of workers",
+        unset=f"to keep every core busy ({n_cores} here)",
+    )
 
 
 def _now_and_then(say: Callable[[str], None]) -> Callable[[str], None]:

@@ -9,11 +9,13 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from affectlake.process.variables import integer
 from affectlake.secrets import hide
 
 RUN_LIMIT_S = 120.0
 """For one run to be written, its files included."""
 
+_UNSET = "to give up a dead server soon"
 _BACKOFF_S = 3.0  # MLflow's longest pause before a first retry
 _Answer = TypeVar("_Answer")
 _failed: dict[str, str] = {}  # by address, how it failed in this process
@@ -24,10 +26,20 @@ class ServerError(Exception):
 
 
 def answer_limit_s() -> float:
-    """Return how long a server may take to answer: its tries, as MLflow's settings say, and the pauses between."""
-    from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
+    """Return how long a server may take to answer: its tries, as MLflow's settings say, and the pauses between.
 
-    return float((MLFLOW_HTTP_REQUEST_MAX_RETRIES.get() + 1) * (MLFLOW_HTTP_REQUEST_TIMEOUT.get() + _BACKOFF_S))
+    Raises
+    ------
+    UsageError
+        If one of MLflow's environment variables does not hold a number.
+    """
+    n_retries = integer(
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES", 0, 1000, default=7, meaning="a number of retries", unset=_UNSET
+    )
+    timeout_s = integer(
+        "MLFLOW_HTTP_REQUEST_TIMEOUT", 1, 86_400, default=120, meaning="a time limit in seconds", unset=_UNSET
+    )
+    return float((n_retries + 1) * (timeout_s + _BACKOFF_S))
 
 
 def ask(uri: str, call: Callable[[], _Answer], limit_s: Callable[[], float] = answer_limit_s) -> _Answer:
@@ -58,8 +70,8 @@ def ask(uri: str, call: Callable[[], _Answer], limit_s: Callable[[], float] = an
         except Exception as error:  # each kind of store has exceptions of its own
             errors.append(error)
 
+    most_s = limit_s()
     try:
-        most_s = limit_s()
         asking = threading.Thread(target=work, name="tracking-server", daemon=True)
         asking.start()
         asking.join(most_s)

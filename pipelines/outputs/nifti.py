@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from affectlake.brain.recordings.volumes import fitted_affine, write_map
-from affectlake.errors import LakeError
+from affectlake.errors import LakeError, VersionError
 from affectlake.lake.files.names import file_name
-from affectlake.lake.query import query
-from affectlake.lake.store.versions import Manifest, resolve
+from affectlake.lake.store.versions import Version, resolve
 from affectlake.pipelines.outputs.flatmaps import draw_flatmap
-from affectlake.pipelines.outputs.report import params_at
 from affectlake.pipelines.outputs.surfaces import draw_surfaces
+from affectlake.pipelines.outputs.version_tables import VersionTables
+from affectlake.pipelines.params.brain import PycortexSurfaces
+from affectlake.pipelines.params.record import StudyRecord, record_at
 from affectlake.pipelines.steps.brain_arrays import METHODS
+from affectlake.report.columns import COLUMNS, Columns
+
+_MAP = ("agent", "subject", "basis", "voxel_index")
+_READ: dict[str, Columns] = {
+    "voxels": COLUMNS["voxels"],
+    **{table: Columns((*_MAP, value)) for _, table, value in METHODS},  # a voxel without a value has none in the image
+    "encoding_weights": Columns(("agent", "subject", "dimension", "voxel_weights")),
+}
 
 
-def write_maps(lake: Path, folder: Path, at: str = "", surfaces: bool = False) -> list[Path]:
+def write_maps(
+    lake: Path,
+    folder: Path,
+    at: str | Version = "",
+    surfaces: bool = False,
+    say: Callable[[str], None] = lambda _line: None,
+) -> list[Path]:
     """Write every agent's maps and dimension weights and return the files' paths.
 
     ``SUBJECT/AGENT_searchlight_embedding.nii.gz`` and the like hold ρ or r, NaN where a voxel has none;
@@ -30,12 +46,14 @@ def write_maps(lake: Path, folder: Path, at: str = "", surfaces: bool = False) -
         Root of the lake.
     folder : Path
         Made if need be.
-    at : str
+    at : str or Version
         The version; the latest when empty.
     surfaces : bool
         Whether each map of an embedding is also drawn on the cortex: on the subject's own, flattened, where
         ``brain.surfaces`` of the version's parameters names it (:mod:`affectlake.pipelines.outputs.flatmaps`), else on
         fsaverage5, for brains in MNI space (:mod:`affectlake.pipelines.outputs.surfaces`).
+    say : callable
+        Takes one line for each table that the version does not have, or not in full.
 
     Raises
     ------
@@ -43,14 +61,20 @@ def write_maps(lake: Path, folder: Path, at: str = "", surfaces: bool = False) -
         If the version has no brain maps.
     """
     version = resolve(lake, at)
-    if "voxels" not in Manifest(lake, version.commit).tables():
+    tables = VersionTables(lake, version, _READ)
+    if "voxels" not in tables.present:
         raise LakeError(
             f"{version.name} has no brain maps", todo="add a section `brain:` to params.yaml and run the study"
         )
-    brain = params_at(lake, version).brain
-    own = brain.surfaces if brain else {}
+    lacking = [*tables.said, *(f"{table}: not in this version" for table in _READ if table not in tables.present)]
+    every = _rows(tables, "voxels")
+    if every.is_empty():
+        raise VersionError(f"the brain maps of {version.name} cannot be read", found="; ".join(lacking) or "no voxels")
+    for line in lacking:
+        say(f"{version.name}: {line}")
+    own = _surfaces(record_at(lake, version))
     found: list[Path] = []
-    for (subject,), rows in _rows(lake, "voxels", version.name).group_by("subject", maintain_order=True):
+    for (subject,), rows in every.group_by("subject", maintain_order=True):
         grid = rows.sort("voxel_index")
         voxels = grid.select("voxel_i", "voxel_j", "voxel_k").to_numpy()
         affine = fitted_affine(voxels, grid.select("x_mm", "y_mm", "z_mm").to_numpy())
@@ -58,22 +82,34 @@ def write_maps(lake: Path, folder: Path, at: str = "", surfaces: bool = False) -
         quoted = str(subject).replace("'", "''")
         only = f"WHERE subject = '{quoted}'"
         for method, table, value in METHODS:
-            maps = _rows(lake, f"{table} {only}", version.name)
+            maps = _rows(tables, f"{table} {only}")
             for (agent, basis), one in maps.group_by("agent", "basis", maintain_order=True):
                 path = own_folder / file_name(f"{agent}_{method}_{basis}.nii.gz")
-                values = one.sort("voxel_index")[value].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+                placed = grid.select("voxel_index").join(one, on="voxel_index", how="left", maintain_order="left")
+                values = placed[value].cast(pl.Float64).fill_null(float("nan")).to_numpy()
                 write_map(values, voxels, affine, path)
                 found.append(path)
                 if surfaces and basis == "embedding":
                     mine = own.get(str(subject))
                     found += draw_flatmap(path, mine, lake) if mine else draw_surfaces(path)
-        for row in _rows(lake, f"encoding_weights {only}", version.name).iter_rows(named=True):
+        for row in _rows(tables, f"encoding_weights {only}").iter_rows(named=True):
             path = own_folder / file_name(f"{row['agent']}_weights_{row['dimension']:02d}.nii.gz")
             write_map(np.array(row["voxel_weights"], dtype=np.float32), voxels, affine, path)
             found.append(path)
     return found
 
 
-def _rows(lake: Path, source: str, at: str) -> pl.DataFrame:
-    rows: pl.DataFrame = query(lake, f"SELECT * FROM {source} ORDER BY ALL", at).pl()
-    return rows
+def _rows(tables: VersionTables, source: str) -> pl.DataFrame:
+    return tables.rows(f"SELECT * FROM {source} ORDER BY ALL")
+
+
+def _surfaces(record: StudyRecord) -> dict[str, PycortexSurfaces]:
+    """Return each subject's own cortex, as ``brain.surfaces`` of a version names it; other keys are ignored."""
+    return {
+        subject: PycortexSurfaces.model_construct(
+            subject=str(entry.get("subject") or ""),
+            transform=str(entry.get("transform") or ""),
+            filestore=str(entry.get("filestore") or ""),
+        )
+        for subject, entry in record.mapping("brain.surfaces").items()
+    }

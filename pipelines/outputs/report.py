@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -11,14 +12,12 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from affectlake.brain.recordings.regions import regions
-from affectlake.errors import UsageError
+from affectlake.errors import UsageError, VersionError
 from affectlake.lake.files import layout
-from affectlake.lake.files.git import git
-from affectlake.lake.query import query
 from affectlake.lake.store.known_hashes import whole_files
 from affectlake.lake.store.versions import Manifest, Version, resolve
-from affectlake.lake.tables.contracts import contract
-from affectlake.pipelines.params.study import Params, parse
+from affectlake.pipelines.outputs.version_tables import VersionTables
+from affectlake.pipelines.params.record import record_at
 from affectlake.pipelines.steps.brain_arrays import METHODS
 from affectlake.report import (
     BrainInputs,
@@ -31,14 +30,14 @@ from affectlake.report import (
     render,
     render_comparison,
 )
-from affectlake.report.figures.gallery import TOP
-from affectlake.report.figures.positions import Compared, compared, draw
-from affectlake.report.figures.svg import Figure
+from affectlake.report.columns import COLUMNS
+from affectlake.report.inputs import STRONGEST
+from affectlake.report.order_effects import Compared, compared
 
-ANALYSES = ("labels", "graph_nodes", "graph_edges", "sweeps", "comparisons", "community_overlaps", "order_effects")
 WHOLE = ("stimuli", "ratings", "captions", "exclusions", "metrics", "embeddings", "layouts", "learning_curves")
 
 THUMBNAIL_PIXELS = 128
+WHOLE_BRAIN = "all"
 
 _TRIALS = "SELECT trial_set, split, count(*) AS n_triplets FROM triplets GROUP BY ALL ORDER BY ALL"
 _CHOICES = """
@@ -48,14 +47,14 @@ _CHOICES = """
 """
 
 
-def write_report(lake: Path, at: str = "", target: Path | None = None, *, pictures: bool = True) -> Path:
+def write_report(lake: Path, at: str | Version = "", target: Path | None = None, *, pictures: bool = True) -> Path:
     """Write the HTML report of a version and return its path.
 
     Parameters
     ----------
     lake : Path
         Root of the lake.
-    at : str
+    at : str or Version
         The version; the latest when empty.
     target : Path, optional
         Where to write it; ``storage/reports/VERSION.html`` by default.
@@ -70,8 +69,8 @@ def write_report(lake: Path, at: str = "", target: Path | None = None, *, pictur
     return path
 
 
-def write_figures(lake: Path, at: str = "", target: Path | None = None) -> list[Path]:
-    """Write every figure of a version's report as SVG and PNG files, with the numbers behind each as CSV.
+def write_figures(lake: Path, at: str | Version = "", target: Path | None = None) -> list[Path]:
+    """Write every figure of a version's report as SVG, PNG and PDF files, with the numbers behind each as CSV.
 
     Parameters
     ----------
@@ -110,26 +109,32 @@ class Positions(NamedTuple):
         One for each agent, protocol and trial set.
     silent : list of str
         Chat agents of the version's parameters that have no choices.
-    figure : Figure
-        The rows drawn.
     """
 
     rows: list[Compared]
     silent: list[str]
-    figure: Figure
 
 
-def positions(lake: Path, at: str = "") -> Positions:
+def positions(lake: Path, at: str | Version = "") -> Positions:
     """Return which positions the chat agents of a version choose, from its table ``order_effects``.
 
     Raises
     ------
     UsageError
         No chat agent has choices in that version.
+    VersionError
+        The version's table does not have what is needed.
     """
     version = resolve(lake, at)
-    effects = _table(lake, version, "order_effects", Manifest(lake, version.commit).tables())
-    chat = [name for name, agent in params_at(lake, version).agents.items() if agent.kind == "chat"]
+    tables = VersionTables(lake, version, {"order_effects": COLUMNS["order_effects"]})
+    effects = tables.table("order_effects")
+    chat = record_at(lake, version).asked_agents
+    if tables.unread and not len(effects):
+        raise VersionError(
+            f"the positions chosen in {version.name} cannot be read",
+            found="; ".join(tables.said),
+            todo=f'`affectlake query "SELECT * FROM order_effects" --at {version.name}` gives what it has',
+        )
     if not len(effects):
         raise UsageError(
             f"no chat agent has choices in {version.name}",
@@ -137,19 +142,24 @@ def positions(lake: Path, at: str = "") -> Positions:
             todo=f"ask one: `affectlake collect {chat[0] if chat else 'AGENT'}`, then `affectlake run`",
         )
     rows = compared(effects, chat)
-    return Positions(rows, sorted(set(chat) - {row.agent for row in rows}), draw(rows, effects))
+    return Positions(rows, sorted(set(chat) - {row.agent for row in rows}))
 
 
-def gather(lake: Path, version: Version) -> ReportInputs:
-    """Return everything the report of `version` shows, from the tables of that version alone."""
-    manifest = Manifest(lake, version.commit)
-    params = params_at(lake, version)
-    present = manifest.tables()
-    whole = {name: _table(lake, version, name, present) for name in WHOLE}
+def gather(lake: Path, version: Version, *, pictures: bool = True, brain: bool = True) -> ReportInputs:
+    """Return everything the report of `version` shows, from the tables of that version alone.
+
+    Parameters
+    ----------
+    pictures, brain : bool
+        Whether frames of videos, and maps of the brain, are read.
+    """
+    params = record_at(lake, version)
+    tables = VersionTables(lake, version)
+    present = tables.present
     return ReportInputs(
         title="How do emotions differ?",
-        study=params.study,
-        synthetic=params.sources.kind == "synthetic",
+        study=params.text("study"),
+        synthetic=params.text("sources.kind") == "synthetic",
         version=VersionFacts(
             name=version.name,
             commit=version.commit,
@@ -159,19 +169,52 @@ def gather(lake: Path, version: Version) -> ReportInputs:
             message=version.changes,
         ),
         params=params.raw,
-        tables=table_sizes(manifest),
-        trial_counts=query(lake, _TRIALS, version.name).pl(),
-        choice_counts=query(lake, _CHOICES, version.name).pl(),
-        analyses={name: _table(lake, version, name, present) for name in ANALYSES if name in present},
-        thumbnails=_thumbnails(lake, version) if {"frames", "layouts"} <= set(present) else {},
-        brain=_brain(lake, version) if "group_stats" in present else None,
-        **whole,
+        tables=table_sizes(tables.manifest),
+        trial_counts=tables.rows(_TRIALS),
+        choice_counts=tables.rows(_CHOICES),
+        representatives=tables.rows(_REPRESENTATIVES),
+        analyses=_Analyses(tables),
+        thumbnails=_thumbnails(tables) if pictures else {},
+        brain=_brain(tables) if brain and "group_stats" in present else None,
+        left_out=(*([f"params.yaml: {params.unreadable}"] if params.unreadable else []), *tables.said),
+        **{name: tables.table(name) for name in WHOLE},
     )
+
+
+# the fit that stands for each agent; in versions older than the table of fits, the one that its layout is of
+_REPRESENTATIVES = """
+    SELECT agent, seed FROM fits WHERE representative
+    UNION SELECT agent, seed FROM layouts WHERE agent NOT IN (SELECT agent FROM fits WHERE representative)
+    ORDER BY ALL
+"""
+
+
+class _Analyses(Mapping[str, pl.DataFrame]):
+    """The tables of a version by name, each read when a figure first asks for it."""
+
+    def __init__(self, tables: VersionTables) -> None:
+        self._tables = tables
+        self._read: dict[str, pl.DataFrame] = {}
+
+    def __getitem__(self, name: str) -> pl.DataFrame:
+        if name not in COLUMNS:
+            raise ValueError(f"{name} is not among the tables that the report reads: add it to report/columns.py")
+        if name not in self._tables.present:
+            raise KeyError(name)
+        if name not in self._read:
+            self._read[name] = self._tables.table(name)
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(name for name in COLUMNS if name in self._tables.present)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 # the middle frame of each stimulus that is among the strongest of a dimension of a fit that is shown
 _FRAMES = """
-    WITH shown AS (SELECT DISTINCT agent, seed FROM layouts),
+    WITH shown AS ({shown}),
          ranked AS (
              SELECT stimulus_index,
                     row_number() OVER (PARTITION BY agent, dimension ORDER BY weight DESC, stimulus_index) AS place
@@ -182,16 +225,22 @@ _FRAMES = """
 """
 
 
-def _thumbnails(lake: Path, version: Version) -> dict[int, bytes]:
+def _thumbnails(tables: VersionTables) -> dict[int, bytes]:
     from PIL import Image
 
-    found = {}
-    for index, jpeg in query(lake, _FRAMES.format(top=TOP), version.name).fetchall():
-        image = Image.open(BytesIO(jpeg))
-        image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+    found, n_unknown = {}, 0
+    for index, picture in tables.rows(_FRAMES.format(top=STRONGEST, shown=_REPRESENTATIVES)).iter_rows():
+        try:
+            image = Image.open(BytesIO(picture))
+            image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+        except OSError:
+            n_unknown += 1
+            continue
         small = BytesIO()
-        image.save(small, "JPEG", quality=75)
+        (image if image.mode in ("L", "RGB") else image.convert("RGB")).save(small, "JPEG", quality=75)
         found[index] = small.getvalue()
+    if n_unknown:
+        tables.unread["frames"] = f"{n_unknown:,} pictures are of a format that cannot be shown"
     return found
 
 
@@ -208,33 +257,30 @@ def _maps_sql(subject: str) -> str:
 _N_MAPS = " + ".join(f"(SELECT count(DISTINCT agent) FROM {one.table} WHERE basis = 'embedding')" for one in METHODS)
 
 
-def _brain(lake: Path, version: Version) -> BrainInputs:
-    def rows(sql: str) -> pl.DataFrame:
-        found: pl.DataFrame = query(lake, sql, version.name).pl()
-        return found
-
+def _brain(tables: VersionTables) -> BrainInputs | None:
+    rows = tables.rows
     subjects = rows("SELECT subject, count(*) AS n FROM voxels GROUP BY subject ORDER BY subject")
+    if not len(subjects):
+        return None
     block = block_of(int(subjects["n"].sum()) * int(rows(f"SELECT {_N_MAPS} AS n")["n"][0]))
     maps, volumes = pl.DataFrame(), []
     for at, name in enumerate(subjects["subject"]):
         own = rows(_maps_sql(name))
         maps = own if at == 0 else maps
         volumes.append(make_volume(name, rows(f"SELECT * FROM voxels WHERE subject = '{name}'"), own, block))
+    scores, named = rows("SELECT * FROM roi_scores ORDER BY ALL"), regions()
+    others = sorted(set(scores["region"]) - {*named, WHOLE_BRAIN})  # as they were called then
     return BrainInputs(
-        scores=rows("SELECT * FROM roi_scores ORDER BY ALL"),
+        scores=scores,
         stats=rows("SELECT * FROM group_stats ORDER BY ALL"),
         ceilings=rows("SELECT * FROM noise_ceilings ORDER BY ALL"),
-        regions=tuple((one.key, one.group, one.name) for one in regions().values()),
+        regions=(
+            *((one.key, one.group, one.name) for one in named.values()),
+            *((name, "cortical", name) for name in others),
+        ),
         subject=str(subjects["subject"][0]),
         maps=maps,
         volumes=on_one_grid(volumes),
-    )
-
-
-def params_at(lake: Path, version: Version) -> Params:
-    """Return the parameters that `version` was made with."""
-    return parse(
-        git(lake, "cat-file", "blob", f"{version.commit}:./{layout.PARAMS}"), f"{layout.PARAMS} of {version.name}"
     )
 
 
@@ -243,17 +289,18 @@ def table_sizes(manifest: Manifest) -> pl.DataFrame:
     rows = []
     for output, digest in sorted(manifest.digests.items()):
         files = whole_files(manifest, output)
-        table, _, partition = output.partition("/")
         n_bytes = sum(file.cached.stat().st_size for file in files)
         n_rows = sum(pq.read_metadata(file.cached).num_rows for file in files)
-        rows.append((table, partition, n_rows, len(files), n_bytes, digest.removesuffix(".dir")))
+        rows.append((output.table, output.partition, n_rows, len(files), n_bytes, digest.removesuffix(".dir")))
     names = ["table", "partition", "n_rows", "n_files", "n_bytes", "digest"]
     return pl.DataFrame(rows, schema=names, orient="row")
 
 
 def headlines(lake: Path, version: Version) -> list[str]:
     """Return the version's main numbers, one line per agent."""
-    rows = query(lake, _HEADLINES, version.name).pl()
+    read = {name: COLUMNS[name] for name in ("metrics", "fits", "layouts")}
+    tables = VersionTables(lake, version, read)
+    rows = tables.rows(_HEADLINES.format(chosen=_REPRESENTATIVES))
     return [
         f"{row['agent']}: held-out accuracy {row['accuracy']:.2%}, top-3 nearest centroid {row['top3']:.2%}, "
         f"{row['n_labelled']} of {row['n_dimensions']} dimensions with r > 0.95 to one rating"
@@ -263,9 +310,9 @@ def headlines(lake: Path, version: Version) -> list[str]:
     ]
 
 
-# of each agent's fits, the one that its layout was drawn for: the lowest held-out loss
+# of each agent's fits, the one that stands for it
 _HEADLINES = """
-    WITH chosen AS (SELECT DISTINCT agent, seed FROM layouts),
+    WITH chosen AS ({chosen}),
          best AS (
              SELECT agent, dimension, max(value) AS r FROM metrics JOIN chosen USING (agent, seed)
              WHERE analysis = 'rating_correlation' GROUP BY ALL),
@@ -278,12 +325,3 @@ _HEADLINES = """
            any_value(n_labelled) AS n_labelled, any_value(n_dimensions) AS n_dimensions
     FROM metrics JOIN chosen USING (agent, seed) JOIN labels USING (agent) GROUP BY agent ORDER BY agent
 """
-
-
-def _table(lake: Path, version: Version, name: str, present: dict[str, list[str]]) -> pl.DataFrame:
-    if name not in present:
-        return pl.DataFrame(contract(name).schema.empty_table())
-    rows: pl.DataFrame = query(lake, f"SELECT * FROM {name}", version.name).pl()
-    schema = pl.DataFrame(contract(name).schema.empty_table()).schema
-    older = [pl.lit(None, kind).alias(column) for column, kind in schema.items() if column not in rows.columns]
-    return rows.with_columns(older)

@@ -4,136 +4,139 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag
+
+from affectlake.pipelines.params.names import subject_names, unique_subject_names
+from affectlake.validation import UNIQUE, Strict
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class SyntheticBrains(_Section):
+class SyntheticBrains(Strict):
     """Made-up subjects on a coarse grid with planted encoding weights."""
 
     kind: Literal["synthetic"]
-    n_subjects: int = Field(ge=1)
-    voxel_mm: float = Field(ge=4)
+    n_subjects: int = Field(ge=1, description="How many subjects.")
+    voxel_mm: float = Field(ge=4, description="Edge of a voxel, in mm.")
 
 
-class BDataBrains(_Section):
-    """BData files of the Kamitani laboratory: subject and path (relative ones start at the lake)."""
+class BDataBrains(Strict):
+    """BData files of the Kamitani laboratory."""
 
     kind: Literal["bdata"]
-    subjects: dict[str, str] = Field(min_length=1)
+    subjects: dict[str, str] = Field(
+        min_length=1,
+        description="Subject and path of its file; relative paths start at the lake.",
+        json_schema_extra=subject_names,
+    )
 
 
-class AtlasFiles(_Section):
-    """Regions: an image of whole numbers, and a table (BIDS's dseg.tsv) of their names."""
+class AtlasFiles(Strict):
+    """Regions: an image of whole numbers, and a table of their names."""
 
-    image: str
-    labels: str
+    image: str = Field(description="Path of the image.")
+    labels: str = Field(description="Path of the table, BIDS's dseg.tsv.")
 
 
-class ImageSet(_Section):
+class ImageSet(Strict):
     """One subject's 4-D image of one volume per presentation, its mask, its label-and-run file, and its regions."""
 
-    bold: str
-    mask: str
-    attributes: str
-    atlas: AtlasFiles | None = None
+    bold: str = Field(description="Path of the 4-D image.")
+    mask: str = Field(description="Path of the mask.")
+    attributes: str = Field(description="Path of the file that has a volume's label and run in each line.")
+    atlas: AtlasFiles | None = Field(default=None, description="The subject's regions.")
 
 
-class TimeSeries(_Section):
+class TimeSeries(Strict):
     """One run: its 4-D image, its events, and the motion parameters where there are any."""
 
-    bold: str
-    events: str
-    confounds: str = ""
+    bold: str = Field(description="Path of the 4-D image.")
+    events: str = Field(description="Path of the events, BIDS's events.tsv.")
+    confounds: str = Field(default="", description="Path of the motion parameters; empty: none.")
 
 
-class SeriesSet(_Section):
+class SeriesSet(Strict):
     """One subject's time series, in the order of the runs, its mask, and its regions."""
 
-    mask: str
-    runs: list[TimeSeries] = Field(min_length=1)
-    atlas: AtlasFiles | None = None
+    mask: str = Field(description="Path of the mask.")
+    runs: list[TimeSeries] = Field(min_length=1, description="The runs, in their order.")
+    atlas: AtlasFiles | None = Field(default=None, description="The subject's regions.")
 
 
 def _which(value: object) -> str:
-    return "series" if isinstance(value, SeriesSet) or (isinstance(value, dict) and "runs" in value) else "patterns"
+    """Return the model of a subject's files; its name is the tag, by which messages find it in the JSON schema."""
+    is_series = isinstance(value, SeriesSet) or (isinstance(value, dict) and "runs" in value)
+    return SeriesSet.__name__ if is_series else ImageSet.__name__
 
 
-Images = Annotated[Annotated[ImageSet, Tag("patterns")] | Annotated[SeriesSet, Tag("series")], Discriminator(_which)]
+Images = Annotated[
+    Annotated[ImageSet, Tag(ImageSet.__name__)] | Annotated[SeriesSet, Tag(SeriesSet.__name__)], Discriminator(_which)
+]
 
 
-class ImageBrains(_Section):
-    """4-D NIfTI images: subject and files."""
+class ImageBrains(Strict):
+    """4-D NIfTI images."""
 
     kind: Literal["images"]
-    subjects: dict[str, Images] = Field(min_length=1)
+    subjects: dict[str, Images] = Field(
+        min_length=1,
+        description="Subject and its files: patterns (bold, mask, attributes) or time series (mask, runs).",
+        json_schema_extra=subject_names,
+    )
 
 
-class FmriprepBrains(_Section):
-    """fMRIPrep's derivatives of a BIDS data set: their folders, the output space, a mask, regions, participants."""
+class FmriprepBrains(Strict):
+    """fMRIPrep's derivatives of a BIDS data set."""
 
     kind: Literal["fmriprep"]
-    derivatives: str
-    raw: str
-    mask: str
-    space: str
-    participants: list[str] = Field(min_length=1)
-    atlas: AtlasFiles | None = None
+    derivatives: str = Field(description="Folder of the derivatives.")
+    raw: str = Field(description="Folder of the BIDS data set.")
+    mask: str = Field(description="Path of a mask in the output space.")
+    space: str = Field(description="The output space, such as MNI152NLin2009cAsym.")
+    participants: Annotated[list[str], UNIQUE] = Field(
+        min_length=1, description="Which participants, without sub-.", json_schema_extra=unique_subject_names
+    )
+    atlas: AtlasFiles | None = Field(default=None, description="Regions in the output space.")
 
 
-class EncodingParams(_Section):
-    """Folds of voxel-wise encoding; whether features are standardised, and whether folds follow runs where known.
+class EncodingParams(Strict):
+    """Voxel-wise encoding."""
 
-    `permutations` relabellings of the stimuli make the null of the maps.
-    """
-
-    outer_folds: int = Field(ge=2)
-    inner_folds: int = Field(ge=2)
-    standardise: bool
-    by_run: bool
-    permutations: int = Field(ge=0)
+    outer_folds: int = Field(ge=2, description="Folds of the stimuli; each is predicted from the others.")
+    inner_folds: int = Field(ge=2, description="Folds within those, by which the penalty is chosen.")
+    standardise: bool = Field(description="Whether features are divided by their standard deviation.")
+    by_run: bool = Field(description="Whether folds are of whole runs, where runs are known.")
+    permutations: int = Field(ge=0, description="Relabellings of the stimuli that make the null; 0: no null.")
 
 
-class SearchlightParams(_Section):
-    """How many of the most reliable stimuli, the spheres, the ranks, and the permutations of the null."""
+class SearchlightParams(Strict):
+    """The searchlight: its stimuli, spheres and ranks, and its null."""
 
-    n_stimuli: int = Field(ge=4)
-    radius_voxels: float = Field(ge=1)
-    min_voxels: int = Field(ge=3)
-    ranks: Literal["counted", "exact"]
-    permutations: int = Field(ge=0)
-
-
-class PycortexSurfaces(_Section):
-    """A subject's own cortex in pycortex, for flat maps.
-
-    `subject` is its name there. `transform` takes its anatomy to the images; without one they share their mm.
-    `filestore` is a folder (relative ones start at the lake); without one pycortex's own.
-    """
-
-    subject: str
-    transform: str = ""
-    filestore: str = ""
+    n_stimuli: int = Field(ge=4, description="How many of the most reliable stimuli.")
+    radius_voxels: float = Field(ge=1, description="Radius of a sphere, in voxels.")
+    min_voxels: int = Field(ge=3, description="Smaller spheres, at the edge of the brain, have no value.")
+    ranks: Literal["counted", "exact"] = Field(description="counted: into 65,536 bins.")
+    permutations: int = Field(ge=0, description="Relabellings of the stimuli that make the null; 0: no levels.")
 
 
-class Brain(_Section):
+class PycortexSurfaces(Strict):
+    """A subject's own cortex in pycortex, for flat maps."""
+
+    subject: str = Field(description="Its name in pycortex.")
+    transform: str = Field(
+        default="", description="What takes its anatomy to the images; without one they share their mm."
+    )
+    filestore: str = Field(default="", description="A folder; relative ones start at the lake; empty: pycortex's own.")
+
+
+Sources = SyntheticBrains | BDataBrains | ImageBrains | FmriprepBrains
+
+
+class Brain(Strict):
     """The whole section. No step depends on `surfaces`: they are for ``affectlake maps --surfaces``."""
 
-    sources: SyntheticBrains | BDataBrains | ImageBrains | FmriprepBrains = Field(discriminator="kind")
+    sources: Annotated[Sources, Field(discriminator="kind")] = Field(description="Where the recordings are.")
     encoding: EncodingParams
     searchlight: SearchlightParams
-    device: Literal["cpu", "cuda"]
-    surfaces: dict[str, PycortexSurfaces] = Field(default_factory=dict)
-
-
-KEYS: dict[str, list[type[BaseModel]]] = {
-    "brain": [Brain],
-    "brain.sources": [SyntheticBrains, BDataBrains, ImageBrains, FmriprepBrains],
-    "brain.encoding": [EncodingParams],
-    "brain.searchlight": [SearchlightParams],
-    "brain.surfaces": [PycortexSurfaces],
-}
-"""The models of each dotted section, for messages that name the legal keys."""
+    device: Literal["cpu", "cuda"] = Field(description="Of the searchlight.")
+    surfaces: dict[str, PycortexSurfaces] = Field(
+        default_factory=dict, description="Subjects and their own cortex.", json_schema_extra=subject_names
+    )

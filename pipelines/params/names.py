@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, cast
 
-from affectlake.errors import UsageError
 from affectlake.lake.tables.contracts import contract
+from affectlake.mistakes import Mistake
+from affectlake.pipelines.params.text import value_at
 
 LONGEST = 100
 """Characters of a name: file systems take 255, and names of files hold more than one of these."""
 
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+_NEVER = r"\.$|^([cC][oO][nN]|[pP][rR][nN]|[aA][uU][xX]|[nN][uU][lL]|[cC][oO][mM][0-9]|[lL][pP][tT][0-9])(\.|$)"
 _DASHES = r"^[a-z0-9][a-z0-9-]*$"
 
 
@@ -29,68 +31,106 @@ class _Kind(NamedTuple):
     legal: str
 
 
-def check_names(name: str, raw: object) -> None:
-    """Refuse names that cannot be used.
+def _agent() -> _Kind:
+    pattern = contract("choices").column("agent").pattern
+    return _Kind("an agent", pattern, "small letters, digits, '.', '_' and '-'")
+
+
+def _subject() -> _Kind:
+    return _Kind("a subject", contract("voxels").column("subject").pattern, "letters, digits, '_' and '-'")
+
+
+def _with_dashes(what: str) -> _Kind:
+    return _Kind(what, _DASHES, "small letters, digits and '-'")
+
+
+def wrong_names(raw: object) -> Iterator[Mistake]:
+    """Yield what is wrong with the names in a ``params.yaml``.
+
+    A name is a text, matches its pattern, is not too long, and differs from the others in more than case.
 
     Parameters
     ----------
-    name : str
-        What to call the file in messages.
     raw : object
         The file as it was read; what is not where names are is not looked at.
-
-    Raises
-    ------
-    UsageError
-        A name that is not a text, does not match its pattern, is too long, or differs from another in case alone.
     """
-    agents = _Kind("an agent", contract("choices").column("agent").pattern, "small letters, digits, '.', '_' and '-'")
-    subjects = _Kind("a subject", contract("voxels").column("subject").pattern, "letters, digits, '_' and '-'")
-    dashes = "small letters, digits and '-'"
     if isinstance(raw, Mapping) and "study" in raw:
-        _check(f"{name}: study", [raw["study"]], _Kind("a study", _DASHES, dashes))
-    _check(f"{name}: agents", _at(raw, "agents", Mapping), agents)
-    _check(f"{name}: schedules", _at(raw, "schedules", Mapping), _Kind("a schedule", _DASHES, dashes))
+        yield from _check([("study", raw["study"])], _with_dashes("a study"))
+    yield from _check(_at(raw, "agents", Mapping), _agent())
+    yield from _check(_at(raw, "schedules", Mapping), _with_dashes("a schedule"))
     for key, form in (("sources.subjects", Mapping), ("sources.participants", list), ("surfaces", Mapping)):
-        _check(f"{name}: brain.{key}", _at(raw, f"brain.{key}", form), subjects)
+        yield from _check(_at(raw, f"brain.{key}", form), _subject())
 
 
-def _at(raw: object, key: str, form: type) -> list[object]:
-    """Return the names at a dotted key: the keys of a mapping, the values of a list; none where it has another form."""
-    for word in key.split("."):
-        raw = raw.get(word) if isinstance(raw, Mapping) else None
-    return list(raw) if isinstance(raw, form) and isinstance(raw, Iterable) else []
+def agent_names(schema: dict[str, Any]) -> None:
+    """Say in a mapping's JSON schema that its keys are agents; for `json_schema_extra`."""
+    schema["propertyNames"] = _schema_of(_agent())
 
 
-def _check(where: str, names: list[object], kind: _Kind) -> None:
+def subject_names(schema: dict[str, Any]) -> None:
+    """Say in a mapping's JSON schema that its keys are subjects."""
+    schema["propertyNames"] = _schema_of(_subject())
+
+
+def unique_subject_names(schema: dict[str, Any]) -> None:
+    """Say in a list's JSON schema that its items are subjects, none twice."""
+    schema.update({"items": _schema_of(_subject()), "uniqueItems": True})
+
+
+def schedule_names(schema: dict[str, Any]) -> None:
+    """Say in a mapping's JSON schema that its keys are schedules."""
+    schema["propertyNames"] = _schema_of(_with_dashes("a schedule"))
+
+
+def study_name(schema: dict[str, Any]) -> None:
+    """Say in a text's JSON schema that it is a study's name."""
+    schema.update(_schema_of(_with_dashes("a study")))
+
+
+def _schema_of(kind: _Kind) -> dict[str, Any]:
+    return {"type": "string", "pattern": kind.pattern, "maxLength": LONGEST, "not": {"pattern": _NEVER}}
+
+
+def _at(raw: object, key: str, form: type[Mapping[Any, Any]] | type[list[Any]]) -> list[tuple[str, object]]:
+    """Return the names at a dotted key, each with its path: the keys of a mapping, the values of a list."""
+    found = value_at(raw, key)
+    if not isinstance(found, form):
+        return []
+    named = list(cast("Iterable[object]", found))
+    return [(f"{key}[{at}]" if form is list else key, name) for at, name in enumerate(named)]
+
+
+def _check(names: list[tuple[str, object]], kind: _Kind) -> Iterator[Mistake]:
     known: dict[str, str] = {}
-    for name in names:
-        text = _text(where, name, kind)
-        wrong = _wrong(text, kind)
+    for path, name in names:
+        if not isinstance(name, str):
+            yield _not_a_text(path, name, kind)
+            continue
+        wrong = _wrong(name, kind)
         if wrong:
-            better = suggestion(text, kind.pattern)
-            raise UsageError(
-                f"{where}: {_shown(text)} is not a name for {kind.what}: {wrong}",
+            better = suggestion(name, kind.pattern)
+            yield Mistake(
+                path,
+                f": {_shown(name)} is not a name for {kind.what}: {wrong}",
                 allowed=f"{kind.legal}; the first a letter or digit, and at most {LONGEST} characters",
-                todo=f"call it {better!r}" if better and better not in names else "",
+                todo=f"call it {better!r}" if better and better not in [given for _, given in names] else "",
             )
-        if known.setdefault(text.lower(), text) != text:
-            raise UsageError(
-                f"{where}: {known[text.lower()]!r} and {text!r} differ only in the case of letters",
+        elif known.setdefault(name.lower(), name) != name:
+            yield Mistake(
+                path,
+                f": {known[name.lower()]!r} and {name!r} differ only in the case of letters",
                 wanted="names that stay apart on every file system",
             )
 
 
-def _text(where: str, name: object, kind: _Kind) -> str:
-    """Return a name as the text it is; one that YAML reads as something else is said as such."""
-    if isinstance(name, str):
-        return name
+def _not_a_text(path: str, name: object, kind: _Kind) -> Mistake:
     read_as = {bool: "true or false", int: "a number", float: "a number", type(None): "nothing"}.get(
         type(name), "a date"
     )
     written = "null" if name is None else str(name).lower()
-    raise UsageError(
-        f"{where}: {written} is not a name for {kind.what}: YAML reads it as {read_as}",
+    return Mistake(
+        path,
+        f": {written} is not a name for {kind.what}: YAML reads it as {read_as}",
         todo=f"put it in quotes: '{written}'",
     )
 

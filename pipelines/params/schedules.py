@@ -1,4 +1,4 @@
-"""``schedules:`` and ``notify:`` of ``params.yaml``, read strictly: what recurs, and whom to tell of failures.
+"""``schedules:`` and ``notify:`` of ``params.yaml``: what recurs, and whom to tell of failures.
 
 No step reads them, so a change makes nothing stale. When a schedule's slots are, and running them, does not belong
 here.
@@ -8,74 +8,118 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import yaml
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from affectlake.errors import UsageError, nearest
-from affectlake.judge import entries
-from affectlake.judge.agents import Agent
+from affectlake.judge.agents import SERVER_KINDS
 from affectlake.lake.files import layout
+from affectlake.mistakes import Mistake
 from affectlake.pipelines.params.cron import check_cron
+from affectlake.pipelines.params.text import read_yaml, value_at
+from affectlake.validation import Entry, Secret, Strict, Text, check, mistake
 
-TRIAL_SETS = ("main", "validation", "noise_ceiling")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_EXAMPLE = "nightly: {agent: qwen2-vl, cron: '0 2 * * *', limit: 100000}"
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """A collection that recurs.
-
-    Parameters
-    ----------
-    name : str
-        Its key: small letters, digits and dashes.
-    agent : str
-        Whose answers are collected.
-    cron : str
-        When: minute, hour, day of month, month, day of week.
-    limit : int or None
-        Questions per run; None: all that are left.
-    trial_set : {'main', 'validation', 'noise_ceiling'}
-        Which trials are asked.
-    timezone : str
-        Where the cron's clock hangs, as IANA names it: ``UTC``, ``Europe/Berlin``.
-    proposed : bool
-        Ask what tells most: each run has `limit` triplets of the main set proposed, and asks these.
-    """
-
-    name: str
-    agent: str
-    cron: str
-    limit: int | None
-    trial_set: str = "main"
-    timezone: str = "UTC"
-    proposed: bool = False
+TrialSet = Literal["main", "validation", "noise_ceiling"]
+_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
 
-@dataclass(frozen=True)
-class Notify:
-    """Whom to tell of a failed run: a webhook, or the environment variable that holds a secret one.
+def _cron(text: str) -> str:
+    try:
+        check_cron("", text)
+    except UsageError as error:
+        parts = {"wanted": error.wanted, "found": error.found, "allowed": error.allowed, "todo": error.todo}
+        raise mistake(error.summary.strip(), **parts) from error
+    return text
 
-    Parameters
-    ----------
-    webhook : str
-        Its URL; empty if the variable holds it, or if there is none.
-    webhook_env : str
-        The variable's name.
-    """
 
-    webhook: str = ""
-    webhook_env: str = ""
+def _timezone(name: str) -> str:
+    try:
+        return ZoneInfo(name).key
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise mistake("is not a time zone", found=repr(name), wanted="a name such as UTC or Europe/Berlin") from None
+
+
+_IF_PROPOSED: dict[str, Any] = {
+    "if": {"properties": {"proposed": {"const": True}}, "required": ["proposed"]},
+    "then": {"properties": {"limit": {"type": "integer"}, "trial_set": {"const": "main"}}},
+}
+
+
+class Schedule(Entry):
+    """A collection that recurs."""
+
+    model_config = ConfigDict(json_schema_extra=_IF_PROPOSED)
+
+    agent: str = Field(description="Whose answers are collected: an agent of kind chat.")
+    cron: Annotated[Text, AfterValidator(_cron)] = Field(
+        description="When: minute, hour, day of month, month, day of week.", examples=["0 2 * * *"]
+    )
+    limit: Annotated[int, Field(ge=1)] | None = Field(description="Questions per run; null: all that are left.")
+    trial_set: TrialSet = Field(default="main", description="Which trials are asked.")
+    timezone: Annotated[Text, AfterValidator(_timezone)] = Field(
+        default="UTC", description="The time zone of the cron, as IANA names it.", examples=["Europe/Berlin"]
+    )
+    proposed: bool = Field(
+        default=False,
+        description="Whether each run has `limit` triplets of the main set proposed, and asks these.",
+    )
+
+    @model_validator(mode="after")
+    def _can_be_proposed(self) -> Self:
+        if self.proposed and (self.limit is None or self.trial_set != "main"):
+            raise mistake(
+                "cannot have triplets proposed",
+                wanted="with proposed: true, a limit (how many to propose each time) and the trial set main",
+                found=f"limit: {'null' if self.limit is None else self.limit}, trial_set: {self.trial_set}",
+            )
+        return self
+
+
+def _url(url: str) -> str:
+    if not _is_url(url):
+        raise mistake(
+            "is not a valid URL",
+            wanted="http://… or https://…, without user name and password",
+            todo="keep a URL that is a secret in an environment variable, and name it with webhook_env",
+        )
+    return url
+
+
+def _variable(name: str) -> str:
+    if not re.fullmatch(_VARIABLE.rstrip("$"), name):
+        raise mistake("is not the name of an environment variable", wanted="the name and not the URL")
+    return name
+
+
+class Notify(Strict):
+    """Whom to tell of a failed run: a webhook, or the environment variable that holds a secret one."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+
+    webhook: Annotated[Secret, AfterValidator(_url)] = Field(
+        default="", description="Its URL.", json_schema_extra={"pattern": r"^\s*[hH][tT][tT][pP][sS]?://[^/?#]"}
+    )
+    webhook_env: Annotated[Secret, AfterValidator(_variable)] = Field(
+        default="", description="The environment variable that holds its URL.", json_schema_extra={"pattern": _VARIABLE}
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if len(self.model_fields_set) != 1:
+            raise mistake(
+                "needs exactly one of webhook, webhook_env",
+                wanted="webhook: URL or, where the URL is a secret, webhook_env: VARIABLE",
+                found=", ".join(sorted(self.model_fields_set)) or "neither",
+            )
+        return self
 
     def url(self) -> str:
-        """Return the webhook's URL; empty if nobody is to be told.
+        """Return the webhook's URL.
 
         Raises
         ------
@@ -91,123 +135,33 @@ class Notify:
                 wanted="the URL of the webhook that notify.webhook_env names",
             )
         if not _is_url(found):
-            raise UsageError(f"the environment variable {self.webhook_env} holds no URL", wanted="https://…")
+            raise UsageError(
+                f"the environment variable {self.webhook_env} does not hold a valid URL", wanted="https://…"
+            )
         return found
 
 
-def parse_schedules(name: str, found: object, agents: Mapping[str, Agent]) -> dict[str, Schedule]:
-    """Return the schedules of a file; none if it has no ``schedules:``.
-
-    Parameters
-    ----------
-    name : str
-        What to call the file in messages.
-    found : object
-        What stands under ``schedules:``.
-    agents : mapping of str to Agent
-        The file's agents.
-
-    Raises
-    ------
-    UsageError
-        A key or value that does not exist, is missing, or is of the wrong type; an agent that is not asked.
-    """
-    if found is None:
-        return {}
-    every = entries.mapping(f"{name}: schedules", found, _EXAMPLE)
-    return {key: _schedule(f"{name}: schedules.{key}", key, entry, agents) for key, entry in every.items()}
+def wrong_agents(raw: object) -> Iterator[Mistake]:
+    """Yield the schedules of a ``params.yaml`` whose agent is not one that answers are collected from."""
+    schedules, agents = value_at(raw, "schedules"), value_at(raw, "agents")
+    if not isinstance(schedules, Mapping) or not isinstance(agents, Mapping):
+        return
+    kinds = {key: value_at(entry, "kind") for key, entry in agents.items()}
+    known = [str(key) for key, kind in kinds.items() if kind in SERVER_KINDS]
+    for key, entry in schedules.items():
+        name = value_at(entry, "agent")
+        if isinstance(name, str) and name not in known:
+            yield Mistake(
+                f"schedules.{key}.agent",
+                f": {name!r} is not an agent that answers are collected from",
+                found=f"an agent of kind {kinds[name]}" if name in kinds else "no such agent in the file",
+                allowed=", ".join(known) or f"none: the file has no agent of kind {', '.join(SERVER_KINDS)}",
+                todo=nearest(name, known),
+            )
 
 
-def _schedule(where: str, name: str, given: object, agents: Mapping[str, Agent]) -> Schedule:
-    entry = entries.mapping(where, given, _EXAMPLE)
-    entries.only(where, entry, ("agent", "cron", "limit"), ("trial_set", "timezone", "proposed"))
-    cron = entries.text(f"{where}.cron", entry["cron"], "such as '0 2 * * *'")
-    check_cron(f"{where}.cron", cron)
-    limit = entry["limit"]
-    found = Schedule(
-        name=name,
-        agent=_chat_agent(f"{where}.agent", entry["agent"], agents),
-        cron=cron,
-        limit=None if limit is None else entries.whole(f"{where}.limit", limit, 1),
-        trial_set=entries.choice(where, {"trial_set": "main", **entry}, "trial_set", TRIAL_SETS),
-        timezone=_timezone(f"{where}.timezone", entry.get("timezone", "UTC")),
-        proposed=entries.flag(f"{where}.proposed", entry.get("proposed", False)),
-    )
-    if found.proposed and (found.limit is None or found.trial_set != "main"):
-        raise UsageError(
-            f"{where} cannot have triplets proposed",
-            wanted="with proposed: true, a limit (how many to propose each time) and the trial set main",
-            found=f"limit: {'null' if found.limit is None else found.limit}, trial_set: {found.trial_set}",
-        )
-    return found
-
-
-def _chat_agent(where: str, name: object, agents: Mapping[str, Agent]) -> str:
-    known = [key for key, agent in agents.items() if agent.kind == "chat"]
-    if not isinstance(name, str) or name not in known:
-        kind = agents[name].kind if isinstance(name, str) and name in agents else ""
-        raise UsageError(
-            f"{where}: {name!r} is no agent that answers are collected from",
-            found=f"an agent of kind {kind}" if kind else "no such agent in the file",
-            allowed=", ".join(known) or "none: the file has no agent of kind chat",
-            todo=nearest(str(name), known),
-        )
-    return name
-
-
-def _timezone(where: str, name: object) -> str:
-    try:
-        return ZoneInfo(name).key if isinstance(name, str) and name else _unknown_timezone(where, name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return _unknown_timezone(where, name)
-
-
-def _unknown_timezone(where: str, name: object) -> str:
-    raise UsageError(f"{where}: there is no time zone {name!r}", wanted="a name such as UTC or Europe/Berlin") from None
-
-
-def parse_notify(name: str, found: object) -> Notify:
-    """Return whom to tell of failed runs; nobody if the file has no ``notify:``.
-
-    Parameters
-    ----------
-    name : str
-        What to call the file in messages.
-    found : object
-        What stands under ``notify:``: ``{webhook: URL}`` or ``{webhook_env: VARIABLE}``.
-
-    Raises
-    ------
-    UsageError
-        If it is neither.
-    """
-    if found is None:
-        return Notify()
-    where = f"{name}: notify"
-    entry = entries.mapping(where, found, "{webhook_env: SLACK_WEBHOOK}")
-    entries.only(where, entry, (), ("webhook", "webhook_env"))
-    if len(entry) != 1:
-        raise UsageError(
-            f"{where} names no one webhook",
-            wanted="webhook: URL or, where the URL is a secret, webhook_env: VARIABLE",
-            found=", ".join(entry) or "nothing",
-        )
-    if "webhook_env" in entry:
-        variable = entries.text(f"{where}.webhook_env", entry["webhook_env"], "the name of a variable")
-        if not _VARIABLE.fullmatch(variable):
-            raise UsageError(f"{where}.webhook_env names no variable", wanted="the name of an environment variable")
-        return Notify(webhook_env=variable)
-    url = entries.text(f"{where}.webhook", entry["webhook"], "an http or https URL")
-    if not _is_url(url):
-        raise UsageError(
-            f"{where}.webhook is no URL", wanted="http://… or https://…, without user name and password",
-            todo="keep a URL that is a secret in an environment variable, and name it with webhook_env",
-        )  # fmt: skip
-    return Notify(webhook=url)
-
-
-def notify_of(lake: Path) -> Notify:
-    """Return whom to tell, whatever else may be wrong with the lake's ``params.yaml``.
+def notify_of(lake: Path) -> Notify | None:
+    """Return whom to tell, whatever else may be wrong with the lake's ``params.yaml``; None if nobody is to be told.
 
     Raises
     ------
@@ -216,10 +170,12 @@ def notify_of(lake: Path) -> Notify:
     """
     path = lake / layout.PARAMS
     try:
-        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raw: Any = read_yaml(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read", found=str(error).replace("\n", " ")) from error
-    return parse_notify(str(path), raw.get("notify") if isinstance(raw, Mapping) else None)
+    given = value_at(raw, "notify")
+    found: Notify | None = None if given is None else check(Notify, given, str(path), "notify")
+    return found
 
 
 def _is_url(text: str) -> bool:

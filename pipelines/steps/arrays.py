@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -10,11 +9,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from affectlake import triplets as trials
-from affectlake.geometry.reproducibility import consensus_seed
 from affectlake.judge.vectors.ratings import RatingMatrix, rating_matrix
 from affectlake.pipelines.step import Tables
+from affectlake.triplets import TRIPLET
 
-TRIPLET = ["i", "j", "k"]
 Embedding = NDArray[np.float32]
 
 
@@ -64,16 +62,16 @@ def fits(tables: Tables) -> dict[int, Embedding]:
     return {seed: embedding(tables, seed) for seed in seeds(tables)}
 
 
-def best_seed(curves: pl.LazyFrame, among: Collection[int]) -> int:
-    """Return which of the seeds `among` has the lowest held-out loss at any epoch (the smaller seed of equals)."""
-    own = curves.filter(pl.col("seed").is_in(list(among)))
-    best = own.group_by("seed").agg(pl.col("test_loss").min()).sort("test_loss", "seed")
-    return int(best.select("seed").head(1).collect().item())
+def held_out_losses(tables: Tables) -> dict[int, float]:
+    """Return the lowest held-out loss of every fit, by its seed; fits without a dimension are among them."""
+    best = tables["learning_curves"].group_by("seed").agg(pl.col("test_loss").min()).sort("seed").collect()
+    return dict(best.iter_rows())
 
 
-def chosen_seed(tables: Tables, among: Mapping[int, Embedding]) -> int:
-    """Return the seed of the fit that stands for the agent: the consensus; of one or two the lowest held-out loss."""
-    return consensus_seed(among) if len(among) > 2 else best_seed(tables["learning_curves"], among)
+def representative(tables: Tables) -> tuple[int, Embedding] | None:
+    """Return the seed and the embedding of the fit that stands for the agent; None if no fit kept a dimension."""
+    chosen = tables["fits"].filter("representative", pl.col("n_dimensions") > 0).select("seed").collect()
+    return (chosen.item(), embedding(tables, chosen.item())) if len(chosen) else None
 
 
 def ratings(tables: Tables) -> RatingMatrix:

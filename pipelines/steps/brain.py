@@ -22,7 +22,7 @@ from affectlake.judge.vectors.ratings import rating_matrix, rating_vectors
 from affectlake.pipelines.params.brain import Brain
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import EVERY_KIND, Frames, Tables, Work, step
-from affectlake.pipelines.steps.arrays import chosen_seed, fits
+from affectlake.pipelines.steps.arrays import representative
 from affectlake.pipelines.steps.brain_arrays import METHODS, Subject, beta_rows, subjects_of
 from affectlake.pipelines.steps.brain_sources import recordings
 from affectlake.pipelines.steps.rows import Row, frame, null_nan
@@ -72,7 +72,13 @@ def ingest_brains(tables: Tables, params: Params, work: Work) -> Frames:
 @step(
     reads=("stimuli", "ratings", "voxels", "betas"),
     writes=("stimulus_reliability", "noise_ceilings"),
-    params=("seed", "brain.encoding", "brain.searchlight.n_stimuli"),
+    params=(
+        "seed",
+        "brain.encoding.outer_folds",
+        "brain.encoding.inner_folds",
+        "brain.encoding.by_run",
+        "brain.searchlight.n_stimuli",
+    ),
     section="brain",
     version=1,
 )
@@ -142,12 +148,12 @@ def _ceilings(kept: list[Kept]) -> list[dict[str, object]]:
 
 
 @step(
-    reads=("stimuli", "ratings", "voxels", "betas", "embeddings/{agent}", "learning_curves/{agent}"),
+    reads=("stimuli", "ratings", "voxels", "betas", "embeddings/{agent}", "fits/{agent}"),
     writes=("encoding_maps/{agent}", "encoding_weights/{agent}"),
-    params=("seed", "brain.encoding", "agents.{agent}"),
+    params=("seed", "brain.encoding", "agents.{agent}.kind", "agents.{agent}.ratings"),
     kinds=EVERY_KIND,
     section="brain",
-    version=1,
+    version=2,
 )
 def encode_brains(tables: Tables, params: Params, work: Work) -> Frames:
     """Predict every voxel from the agent's embedding (and from the rating vectors behind it)."""
@@ -218,14 +224,23 @@ def _encoding_weights(agent: str, seed: int, subject: str, found: Encoding) -> p
         "betas",
         "stimulus_reliability",
         "embeddings/{agent}",
-        "learning_curves/{agent}",
+        "fits/{agent}",
     ),
     writes=("rsa_maps/{agent}",),
-    params=("seed", "brain.searchlight", "brain.device", "agents.{agent}"),
+    params=(
+        "seed",
+        "brain.searchlight.radius_voxels",
+        "brain.searchlight.min_voxels",
+        "brain.searchlight.ranks",
+        "brain.searchlight.permutations",
+        "brain.device",
+        "agents.{agent}.kind",
+        "agents.{agent}.ratings",
+    ),
     kinds=EVERY_KIND,
     gpu=True,
     section="brain",
-    version=1,
+    version=2,
 )
 def search_brains(tables: Tables, params: Params, work: Work) -> Frames:
     """Compare the geometry in the sphere around every voxel with the agent's."""
@@ -318,7 +333,7 @@ def score_regions(tables: Tables, params: Params, work: Work) -> Frames:
     reads=("voxels", "roi_scores/{agents}", "encoding_maps/{agents}", "rsa_maps/{agents}"),
     writes=("group_stats",),
     section="brain",
-    version=1,
+    version=2,
 )
 def compare_brains(tables: Tables, params: Params, work: Work) -> Frames:
     """Test, per region, whether one agent's alignment is higher than another's across subjects."""
@@ -395,12 +410,12 @@ def _folds(subject: Subject, params: Params) -> Folds:
 
 def _bases(tables: Tables, params: Params, work: Work) -> tuple[int, dict[str, Floats]]:
     """Return the seed of the agent's fit, and what is compared, (n_stimuli, d) each; nothing where there is no fit."""
-    every = fits(tables)
-    if not every:
+    chosen = representative(tables)
+    if chosen is None:
         work.say("no brain maps: no dimension of any fit survived pruning")
         return 0, {}
-    seed = chosen_seed(tables, every)
-    found: dict[str, Floats] = {"embedding": every[seed]}
+    seed, weights = chosen
+    found: dict[str, Floats] = {"embedding": weights}
     described, n_stimuli = params.agents[work.agent], tables["stimuli"].select(pl.len()).collect().item()
     if isinstance(described, RatingsAgent):
         found["vectors"] = rating_vectors(tables["ratings"].collect(), described.ratings, n_stimuli)

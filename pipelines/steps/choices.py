@@ -13,9 +13,9 @@ from affectlake.judge.vectors.similarity import choose_by_cosine
 from affectlake.judge.vectors.text import text_vectors
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import Frames, Tables, Work, step
-from affectlake.pipelines.steps.arrays import TRIPLET
 from affectlake.pipelines.steps.videos import feature_rows
 from affectlake.seeds import generator, integer
+from affectlake.triplets import TRIPLET
 
 
 @step(
@@ -23,7 +23,7 @@ from affectlake.seeds import generator, integer
     writes=("features/{agent}",),
     params=("seed", "agents.{agent}.encoder"),
     kinds=("features",),
-    looks_at="captions",
+    modality="captions",
     version=1,
 )
 def encode(tables: Tables, params: Params, work: Work) -> Frames:

@@ -23,12 +23,12 @@ from affectlake.geometry.pairs import (
     split_half_reliability,
 )
 from affectlake.pipelines.params.study import Params
-from affectlake.pipelines.steps.arrays import TRIPLET, Answers, Embedding
+from affectlake.pipelines.steps.arrays import Answers, Embedding
 from affectlake.pipelines.steps.rows import Row, row
 from affectlake.seeds import generator
+from affectlake.triplets import TRIPLET
 
 NO_RELIABILITY = Reliability(float("nan"), (float("nan"), float("nan")), 0)
-HUMAN = "ratings"  # the kind of agent that stands for people: simulated from their ratings
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def consistency(sides: Mapping[str, Side], params: Params) -> Iterator[Row]:
     wanted = params.geometry
     for agent, own in sides.items():
         yield {"agent": agent, "against": agent, **row("human_consistency", "split_half_r", _reliability(own))}
-        for human in (name for name in sides if params.agents[name].kind == HUMAN and name != agent):
+        for human in (name for name in sides if params.agents[name].is_human and name != agent):
             other = sides[human]
             missing = own.missing or (other.missing and f"{human}: {other.missing}")
             if missing:

@@ -1,4 +1,4 @@
-"""Steps of embeddings: SPoSE fits to an agent's judgments, and the stimuli laid out by t-SNE."""
+"""Steps of embeddings: SPoSE fits to an agent's judgments, which of them stands for it, and the map of its stimuli."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from affectlake.geometry.layout import layout
+from affectlake.geometry.reproducibility import agreements, representative_seed
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import EVERY_KIND, Frames, Tables, Work, step
-from affectlake.pipelines.steps.arrays import chosen_seed, judged
 from affectlake.pipelines.steps.arrays import fits as fits_of
+from affectlake.pipelines.steps.arrays import held_out_losses, judged, representative
 from affectlake.pipelines.steps.rows import frame
 from affectlake.seeds import generator, integer
 from affectlake.spose.curve import Epoch
@@ -86,20 +87,48 @@ def _weights(agent: str, seed: int, weights: NDArray[np.float32]) -> pl.DataFram
 
 
 @step(
-    reads=("stimuli", "embeddings/{agent}", "learning_curves/{agent}"),
+    reads=("embeddings/{agent}", "learning_curves/{agent}"),
+    writes=("fits/{agent}",),
+    kinds=EVERY_KIND,
+    version=1,
+)
+def rank_fits(tables: Tables, params: Params, work: Work) -> Frames:
+    """Decide which fit stands for the agent: the consensus; of one or two fits the lowest held-out loss."""
+    losses, kept = held_out_losses(tables), fits_of(tables)
+    if not losses:
+        return {"fits": frame("fits", [])}
+    every = {seed: kept.get(seed, np.empty((0, 0), np.float32)) for seed in losses}
+    chosen, agreement = representative_seed(every, losses), agreements(kept)
+    work.say(f"seed {chosen} of {len(every)} stands for {work.agent}")
+    rows = [
+        {
+            "agent": work.agent,
+            "seed": seed,
+            "n_dimensions": weights.shape[1],
+            "held_out_loss": losses[seed],
+            "reproducibility": agreement.get(seed),
+            "representative": seed == chosen,
+        }
+        for seed, weights in every.items()
+    ]
+    return {"fits": frame("fits", rows)}
+
+
+@step(
+    reads=("stimuli", "embeddings/{agent}", "fits/{agent}"),
     writes=("layouts/{agent}",),
     params=("seed", "geometry.perplexity"),
     kinds=EVERY_KIND,
     version=2,
 )
 def lay_out(tables: Tables, params: Params, work: Work) -> Frames:
-    """Lay the stimuli out by t-SNE, from the consensus fit (of one or two fits: the lowest held-out loss)."""
-    found_fits = fits_of(tables)
-    if not found_fits:
+    """Lay the stimuli out by t-SNE, from the fit that stands for the agent."""
+    chosen = representative(tables)
+    if chosen is None:
         work.say("no map: no dimension of any fit survived pruning")
         return {"layouts": frame("layouts", [])}
-    seed = chosen_seed(tables, found_fits)
-    found = layout(found_fits[seed], integer(params.seed, "layout", work.agent), params.geometry.perplexity)
+    seed, weights = chosen
+    found = layout(weights, integer(params.seed, "layout", work.agent), params.geometry.perplexity)
     if found.note:
         work.say(found.note)
     placed = pl.DataFrame(found.coordinates, schema={"x": pl.Float32, "y": pl.Float32}, orient="row")

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from affectlake.geometry.correlations import rating_correlations
 from affectlake.geometry.graphs import EmotionGraph, emotion_graph
 from affectlake.geometry.labels import character, label_stability, labels
-from affectlake.geometry.reproducibility import consensus_seed
 from affectlake.judge.vectors.ratings import RatingMatrix
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import EVERY_KIND, Frames, Tables, Work, step
@@ -29,9 +28,20 @@ from affectlake.stimuli import prototypes
 @step(
     reads=("stimuli", "ratings", "triplets", "choices/{agent}", "embeddings/{agent}", "sweeps/{agent}"),
     writes=("metrics/{agent}",),
-    params=("seed", "geometry", "triplets.prototypes_per_category"),
+    params=(
+        "seed",
+        "spose.seeds",
+        "geometry.min_category_size",
+        "geometry.permutations",
+        "geometry.resamples",
+        "geometry.edge_threshold",
+        "geometry.absolute_edges",
+        "geometry.label_gap",
+        "sweeps.share",
+        "triplets.prototypes_per_category",
+    ),
     kinds=EVERY_KIND,
-    version=2,
+    version=3,
 )
 def measure(tables: Tables, params: Params, work: Work) -> Frames:
     """Measure each fit: prediction, ceiling, classes, ratings, reproducibility, graph, components, saturation."""
@@ -58,9 +68,9 @@ def measure(tables: Tables, params: Params, work: Work) -> Frames:
 @step(
     reads=("stimuli", "ratings", "embeddings/{agent}"),
     writes=("labels/{agent}", "graph_nodes/{agent}", "graph_edges/{agent}"),
-    params=("seed", "geometry"),
+    params=("seed", "geometry.resamples", "geometry.edge_threshold", "geometry.absolute_edges", "geometry.label_gap"),
     kinds=EVERY_KIND,
-    version=1,
+    version=2,
 )
 def describe(tables: Tables, params: Params, work: Work) -> Frames:
     """Name each dimension after its ratings, and join the dimensions that correlate into a graph."""
@@ -127,15 +137,29 @@ def _graph(weights: arrays.Embedding, params: Params, agent: str) -> EmotionGrap
 
 
 @step(
-    reads=("ratings", "stimuli", "triplets", "choices/{agents}", "embeddings/{agents}", "graph_nodes/{agents}"),
+    reads=(
+        "ratings",
+        "stimuli",
+        "triplets",
+        "choices/{agents}",
+        "embeddings/{agents}",
+        "fits/{agents}",
+        "graph_nodes/{agents}",
+    ),
     writes=("comparisons", "community_overlaps"),
-    params=("seed", "agents", "geometry", "triplets.prototypes_per_category"),
-    version=1,
+    params=(
+        "seed",
+        "agents.{agents}.kind",
+        "geometry.permutations",
+        "geometry.resamples",
+        "triplets.prototypes_per_category",
+    ),
+    version=2,
 )
 def compare(tables: Tables, params: Params, work: Work) -> Frames:
     """Set every agent beside every other: human consistency, agreement on the same triplets, alike communities."""
     chosen = prototypes(tables["ratings"].collect(), params.triplets.prototypes_per_category)
-    choices = {agent: tables["choices"].filter(pl.col("agent") == agent) for agent in params.fitted}
+    choices = {agent: tables["choices"].filter(pl.col("agent") == agent) for agent in work.agents}
     sides = {
         agent: side(arrays.answers(own, "validation"), chosen, generator(params.seed, "split-half", agent))
         for agent, own in choices.items()
@@ -143,12 +167,11 @@ def compare(tables: Tables, params: Params, work: Work) -> Frames:
     rows = [*consistency(sides, params), *agreement(choices)]
     fits: dict[str, arrays.Embedding] = {}
     communities: dict[str, NDArray[np.int64]] = {}
-    for agent in params.fitted:
-        own = {name: tables[name].filter(pl.col("agent") == agent) for name in ("embeddings", "graph_nodes")}
-        found = arrays.fits(own)
-        if found:
-            seed = consensus_seed(found)
-            fits[agent] = found[seed]
+    for agent in work.agents:
+        own = {name: tables[name].filter(pl.col("agent") == agent) for name in ("embeddings", "fits", "graph_nodes")}
+        chosen_fit = arrays.representative(own)
+        if chosen_fit:
+            seed, fits[agent] = chosen_fit
             nodes = own["graph_nodes"].filter(pl.col("seed") == seed).sort("dimension").collect()
             communities[agent] = nodes["community"].fill_null(0).to_numpy().astype(np.int64) - 1
     alike = list(overlaps(fits, communities, params))

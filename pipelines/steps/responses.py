@@ -20,8 +20,8 @@ from affectlake.judge.trials.plan import Trials, valid_answers
 from affectlake.judge.trials.request_keys import KeyMaker
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import Frames, Tables, Work, step
-from affectlake.pipelines.steps.arrays import TRIPLET
 from affectlake.pipelines.steps.rows import null_nan
+from affectlake.triplets import TRIPLET
 
 
 def materials(tables: Tables, agent: ChatAgent, *, with_frames: bool = True) -> Materials:
@@ -33,7 +33,7 @@ def materials(tables: Tables, agent: ChatAgent, *, with_frames: bool = True) -> 
         Whether the frames themselves are wanted, and not only their hashes.
     """
     stimuli = tables["stimuli"].collect()
-    if agent.asking.modality == "captions":
+    if agent.modality == "captions":
         return caption_materials(stimuli, tables["captions"].collect())
     columns = ["stimulus_index", "frame_index", "frame_sha256", *(["jpeg"] if with_frames else [])]
     return video_materials(stimuli, tables["frames"].select(columns).collect())
@@ -63,7 +63,7 @@ def response_batches(responses: pl.LazyFrame, *columns: str) -> Iterator[pl.Data
         "agents.{agent}.sampling",
     ),
     kinds=("chat",),
-    version=2,
+    version=3,
 )
 def choose_by_chat(tables: Tables, params: Params, work: Work) -> Frames:
     """Read the stored answers: which stimulus each names, and why some name none."""
@@ -108,7 +108,7 @@ def read_responses(
     n_rows : int
     """
     shown = materials(tables, agent, with_frames=False)
-    makers = {name: KeyMaker(agent.identity(), name, shown) for name in trial_sets}
+    makers = {name: KeyMaker(agent, name, shown) for name in trial_sets}
     pieces, n_rows = [], 0
     for batch in response_batches(tables["responses"]):
         n_rows += batch.height
@@ -123,9 +123,9 @@ def read_responses(
 
 
 def _nothing() -> pl.DataFrame:
-    ints = dict.fromkeys(("i", "j", "k", "odd", "code"), pl.Int32) | {"repeat": pl.Int16, "position": pl.Int8}
+    ints = dict.fromkeys(("i", "j", "k", "odd"), pl.Int32) | {"repeat": pl.Int16, "position": pl.Int8}
     texts = dict.fromkeys(("trial_set", "unparsed_reason", "error_kind"), pl.String)
-    return pl.DataFrame(schema=ints | texts | {"request_key": pl.Binary})
+    return pl.DataFrame(schema=ints | texts | {"order_code": pl.UInt8, "request_key": pl.Binary})
 
 
 def _wanted(rows: pl.DataFrame, triplets: pl.LazyFrame) -> pl.DataFrame:
@@ -149,7 +149,7 @@ def _order_effects(choices: pl.DataFrame) -> pl.DataFrame:
             common | {"measure": "chi_square", "value": shares.chi_square, "p_value": shares.p_value, "chance": 2.0}
         )
         triplet = some.select(pl.struct(TRIPLET).rank("dense")).to_series().to_numpy().astype(np.int64)
-        flips = flip_rate(triplet, some["odd"].to_numpy(), some["code"].to_numpy().astype(np.int64))
+        flips = flip_rate(triplet, some["odd"].to_numpy(), some["order_code"].to_numpy())
         for measure, value, n in (
             ("flip_rate_other_order", flips.other_order, flips.n_other),
             ("flip_rate_same_order", flips.same_order, flips.n_same),

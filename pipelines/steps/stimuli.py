@@ -11,14 +11,21 @@ from affectlake import triplets as trials
 from affectlake.errors import UsageError
 from affectlake.pipelines.params.study import EmotionSources, Params
 from affectlake.pipelines.step import Frames, Tables, Work, step
-from affectlake.pipelines.steps.arrays import TRIPLET
 from affectlake.seeds import generator
 from affectlake.stimuli import Study, load_emotion, make_synthetic, prototypes
+from affectlake.triplets import TRIPLET
 
 
 @step(
     writes=("stimuli", "exclusions", "ratings", "captions"),
-    params=("seed", "sources"),
+    params=(
+        "seed",
+        "sources.kind",
+        "sources.ratings",
+        "sources.captions",
+        "sources.exclude",
+        "sources.n_stimuli",
+    ),
     files=("sources.ratings", "sources.captions"),
     version=1,
 )

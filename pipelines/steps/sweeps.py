@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -55,8 +54,7 @@ def trials(wanted: Sweeps, n_judgments: int, dimensions: int) -> Iterator[Trial]
 
 def settings_of(settings: Settings, wanted: Sweeps, dimensions: int) -> Settings:
     """Return the study's settings with those of the sweeps in their place."""
-    return dataclasses.replace(
-        settings,
+    return settings.replaced(
         dimensions=dimensions,
         batch_size=wanted.batch_size,
         learning_rate=wanted.learning_rate,
@@ -89,7 +87,21 @@ def run_trials(one: Callable[[Trial], Row], asked: list[Trial], work: Work) -> l
 @step(
     reads=("stimuli", "triplets", "choices/{agent}", "embeddings/{agent}"),
     writes=("sweeps/{agent}",),
-    params=("seed", "spose", "sweeps", "agents.{agent}.l1"),
+    params=(
+        "seed",
+        "spose",
+        "sweeps.dimensions",
+        "sweeps.n_judgments",
+        "sweeps.judgments",
+        "sweeps.replicates",
+        "sweeps.recovered_r",
+        "sweeps.batch_size",
+        "sweeps.learning_rate",
+        "sweeps.max_epochs",
+        "sweeps.patience",
+        "sweeps.min_delta",
+        "agents.{agent}.l1",
+    ),
     kinds=EVERY_KIND,
     version=2,
 )
@@ -101,7 +113,7 @@ def sweep(tables: Tables, params: Params, work: Work) -> Frames:
     if min(len(train), len(test)) < MIN_JUDGMENTS or not fits:
         work.say(f"no sweep: {len(train):,} judgments to learn from, {len(test):,} held out")
         return {"sweeps": frame("sweeps", [])}
-    reference = fits[min(fits)]
+    reference = fits[min(fits)]  # a yardstick: any fit will do, as long as it is the same for every trial
 
     def one(trial: Trial) -> Row:
         names = ("sweeps", work.agent, trial.sweep, trial.setting, trial.replicate)
@@ -127,5 +139,5 @@ def sweep(tables: Tables, params: Params, work: Work) -> Frames:
             "n_recovered": int((matches >= wanted.recovered_r).sum()),
         }
 
-    asked = list(trials(wanted, len(train), params.spose[work.agent].dimensions))
+    asked = list(trials(wanted, len(train), params.spose.dimensions))
     return {"sweeps": frame("sweeps", run_trials(one, asked, work))}

@@ -20,7 +20,7 @@ from affectlake.stimuli.frames import FRAMES, VIDEOS, decode_videos
 @step(
     reads=("stimuli",),
     writes=("videos", "frames"),
-    params=("seed", "sources"),
+    params=("seed", "sources.kind", "sources.videos", "sources.n_stimuli", "sources.clips"),
     files=("sources.videos",),
     version=1,
 )
@@ -50,7 +50,7 @@ def decode(tables: Tables, params: Params, work: Work) -> Frames:
     writes=("features/{agent}",),
     params=("agents.{agent}.encoder",),
     kinds=("features",),
-    looks_at="frames",
+    modality="videos",
     gpu=True,
     version=1,
 )

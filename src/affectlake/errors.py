@@ -12,6 +12,7 @@
     │   └── LeaseError         another process is collecting this agent's answers
     ├── LakeError              the folder is not a lake, or not in a state to do this
     │   └── VersionError       there is no such version, or its files are damaged or missing
+    ├── FigureError            a version does not have what a figure shows
     └── QueryError             SQL that cannot be answered
 """
 
@@ -91,6 +92,10 @@ class LakeError(AffectlakeError):
 
 class VersionError(LakeError):
     """There is no such version, or its files are damaged or missing."""
+
+
+class FigureError(AffectlakeError):
+    """A version does not have what a figure shows."""
 
 
 class QueryError(AffectlakeError):

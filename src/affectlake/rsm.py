@@ -1,7 +1,7 @@
-"""Representational similarity matrices: making one, taking its pairs, correlations and ranks. Arrays in, arrays out.
+"""Representational similarity matrices (RSMs): computation, pairs, correlations and ranks. Arrays in, arrays out.
 
-A similarity matrix (RSM) is symmetric, (n, n), with one row per stimulus. Its *pairs* are the entries above the
-diagonal, row by row. Which matrix stands for what does not belong here.
+An RSM is symmetric, (n, n), with one row per stimulus. Its *pairs* are the entries above the diagonal, row by row. What
+a matrix represents does not belong here.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from affectlake.errors import SourceError
 
 Rows = NDArray[np.floating]
 
-_COLUMNS = 16_384  # made float64 at a time
+_COLUMNS = 16_384  # converted to float64 at a time
 
 
 def correlation_rsm(rows: Rows) -> NDArray[np.float64]:
-    """Return the Pearson correlations of every two rows.
+    """Return the Pearson correlation of every pair of rows.
 
     Parameters
     ----------
     rows : float (n, m)
-        One row per stimulus: a pattern, an embedding, a vector of ratings.
+        One row per stimulus: a pattern, the weights of an embedding, or a vector of ratings.
 
     Returns
     -------
     float64 (n, n)
-        Ones on the diagonal. A constant row has no correlation: its row and column are NaN.
+        Ones on the diagonal. The row and column of a constant row are NaN.
 
     Raises
     ------
     SourceError
-        If a row has fewer than two numbers.
+        If the rows have fewer than two columns.
     """
     if rows.ndim != 2 or rows.shape[1] < 2:
         raise SourceError(
-            "correlations need rows of two numbers or more", wanted="an array (n, m) with m ≥ 2", found=str(rows.shape)
+            "correlations need at least two columns", wanted="an array (n, m) with m ≥ 2", found=str(rows.shape)
         )
     mean = rows.mean(axis=1, keepdims=True, dtype=np.float64)
     constant = rows.max(axis=1) == rows.min(axis=1)
@@ -44,7 +44,7 @@ def correlation_rsm(rows: Rows) -> NDArray[np.float64]:
     squares = sum(((rows[:, block] - mean) ** 2).sum(axis=1) for block in blocks)
     norms = np.where(constant, np.nan, np.sqrt(squares))[:, None]
     product = np.zeros((len(rows), len(rows)))
-    for block in blocks:  # in float64 the rows of a whole brain would take gigabytes
+    for block in blocks:  # a whole brain's rows in float64 would take gigabytes
         unit = (rows[:, block] - mean) / norms
         product += unit @ unit.T
     found = np.clip(product, -1.0, 1.0)
@@ -58,7 +58,7 @@ def pairs(rsm: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def pearson(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
-    """Return the Pearson correlation of two vectors; NaN when one is constant or holds a NaN."""
+    """Return the Pearson correlation of two vectors; NaN if one is constant or has a NaN."""
     x, y = a - a.mean(dtype=np.float64), b - b.mean(dtype=np.float64)
     scale = float(np.sqrt((x @ x) * (y @ y)))
     constant = a.max() == a.min() or b.max() == b.min()
@@ -66,7 +66,7 @@ def pearson(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
 
 
 def ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the ranks of a vector from 1, equal values sharing their mean rank: float64, as long as `values`."""
+    """Return the ranks of a vector, from 1, as float64; equal values get their mean rank."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
     return np.asarray((ends - (counts - 1) / 2)[place], dtype=np.float64)

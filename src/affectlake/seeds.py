@@ -1,7 +1,7 @@
-"""One root seed, many named independent generators. Nothing here draws a number itself.
+"""Independent random generators, each identified by a root seed and a name. No numbers are drawn here.
 
-A name is a path of words, such as ``("choices", "human-category")``. The same root and name give the same
-stream on every machine, and no two names share one, so adding a consumer never shifts another's numbers.
+A name is a sequence of words, such as ``("choices", "human-category")``. The same root seed and name give the same
+numbers on every machine, and different names give independent ones, so a new use never changes the numbers of another.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ def _sequence(root: int, names: tuple[str | int, ...]) -> np.random.SeedSequence
 
 
 def generator(root: int, *names: str | int) -> np.random.Generator:
-    """Return the PCG64 generator of `names` under the root seed.
+    """Return the PCG64 generator of a root seed and a name.
 
     Parameters
     ----------
     root : int
         The study's root seed, at least 0.
     *names : str or int
-        The path of words that says what the numbers are for.
+        The name: words that say what the numbers are used for.
     """
     return np.random.Generator(np.random.PCG64(_sequence(root, names)))
 

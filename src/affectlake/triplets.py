@@ -1,8 +1,7 @@
-"""Triplets of stimuli: drawing them, splitting them, packing them, and writing down which one is odd.
+"""Triplets of stimuli: sampling, splitting, packing, and marking the odd one out.
 
-Arrays in, arrays out. A triplet array is int32 (m, 3); it is *canonical* when every row has i < j < k and the rows
-stand in lexicographic order without repetition. What an agent answers and how an embedding is learned do not belong
-here.
+Arrays in, arrays out. A triplet array is int32 (m, 3); it is *canonical* if every row has i < j < k and the rows are in
+lexicographic order without repetition. How an agent answers and how an embedding is learned do not belong here.
 """
 
 from __future__ import annotations
@@ -14,6 +13,9 @@ from numpy.typing import NDArray
 
 from affectlake.errors import SamplingError
 
+TRIPLET = ["i", "j", "k"]
+"""Columns of a table that contain a triplet."""
+
 Triplets = NDArray[np.int32]
 Indices = NDArray[np.int32]
 
@@ -21,23 +23,23 @@ MAX_STIMULI = 200_000
 """Largest catalogue whose triplets fit a 63-bit key with two bits to spare."""
 
 MIN_JUDGMENTS = 100
-"""With fewer judgments to learn from or to be tested by, a fit says nothing; it is not made."""
+"""Minimum number of judgments, for learning and for testing each; with fewer, no embedding is fitted."""
 
 _ROOMY_THIRDS = 36
 _ROOMY_RATIO = 8
-"""With this many thirds to choose from, and this many for each one wanted, at most three eighths of all triplets are
-taken, and a dyad whose thirds are all taken is less likely than 1e-14: drawing again comes to an end."""
+"""If there are at least this many thirds to choose from, and this many for each one requested, at most three eighths of
+all triplets are drawn, and the probability that all thirds of a dyad are taken is below 1e-14: redrawing terminates."""
 
 
 def pack(triplets: Triplets, n_stimuli: int) -> NDArray[np.int64]:
-    """Return one integer per triplet that sorts as the rows do: ``(i n + j) n + k``.
+    """Return one integer per triplet, ``(i n + j) n + k``, whose order is the lexicographic order of the rows.
 
     Parameters
     ----------
     triplets : int32 (m, 3)
         Rows i < j < k.
     n_stimuli : int
-        Size of the catalogue, at most `MAX_STIMULI`.
+        Number of stimuli, at most `MAX_STIMULI`.
 
     Returns
     -------
@@ -48,7 +50,7 @@ def pack(triplets: Triplets, n_stimuli: int) -> NDArray[np.int64]:
 
 
 def unpack(keys: NDArray[np.int64], n_stimuli: int) -> Triplets:
-    """Return the int32 (m, 3) triplets of the keys that :func:`pack` made for the same `n_stimuli`."""
+    """Return the triplets, int32 (m, 3), whose keys :func:`pack` returned for the same `n_stimuli`."""
     triplets = np.empty((len(keys), 3), dtype=np.int32)
     rest = keys // n_stimuli
     triplets[:, 2] = keys - rest * n_stimuli
@@ -58,19 +60,20 @@ def unpack(keys: NDArray[np.int64], n_stimuli: int) -> Triplets:
 
 
 def sample_dyads(n_stimuli: int, rng: np.random.Generator, per_dyad: int = 3) -> Triplets:
-    """Draw `per_dyad` random thirds for every dyad of the catalogue, no triplet twice.
+    """Draw `per_dyad` random third stimuli for every dyad (pair of stimuli), no triplet twice.
 
-    Every dyad draws its thirds uniformly. Triplets that two draws share are given up by both and drawn again until all
-    are different, which treats all stimuli alike. Where so many of the existing triplets are wanted that drawing again
-    may never end, the thirds are assigned exactly instead (at ``n_stimuli == 3 per_dyad + 2`` every triplet is used).
+    The thirds of a dyad are drawn uniformly. If two draws give the same triplet, both are discarded and drawn again,
+    until all triplets are different; this treats all stimuli alike. If such a large part of the existing triplets is
+    requested that redrawing might not terminate, the thirds are assigned exactly instead (at
+    ``n_stimuli == 3 per_dyad + 2`` every triplet is used).
 
     Parameters
     ----------
     n_stimuli : int
-        Size of the catalogue.
+        Number of stimuli.
     rng : numpy.random.Generator
-    per_dyad : int
-        Thirds of each dyad, at least 1.
+    per_dyad : int, default=3
+        Thirds per dyad, at least 1.
 
     Returns
     -------
@@ -80,7 +83,7 @@ def sample_dyads(n_stimuli: int, rng: np.random.Generator, per_dyad: int = 3) ->
     Raises
     ------
     SamplingError
-        More triplets are asked for than exist, or than can be numbered.
+        If more triplets are requested than exist, or than can be numbered.
 
     Notes
     -----
@@ -107,19 +110,19 @@ def sample_pairs(
 ) -> Triplets:
     """Draw `thirds` random third stimuli for every pair of `prototypes`, no triplet twice and none of `exclude`.
 
-    Thirds come from the whole catalogue, other prototypes included.
+    Thirds are drawn from all stimuli, including the other prototypes.
 
     Parameters
     ----------
     prototypes : int (p,)
         Different stimulus indices, at least two.
     n_stimuli : int
-        Size of the catalogue.
+        Number of stimuli.
     thirds : int
-        Thirds of each pair, at least 1.
+        Thirds per pair, at least 1.
     rng : numpy.random.Generator
     exclude : int32 (m, 3)
-        Triplets, rows i < j < k, that must not be drawn, such as those an embedding learns from.
+        Triplets, rows i < j < k, that must not be drawn, such as those from which an embedding learns.
 
     Returns
     -------
@@ -129,7 +132,7 @@ def sample_pairs(
     Raises
     ------
     SamplingError
-        The prototypes are not different stimuli of the catalogue, or there are not that many triplets.
+        If the prototypes are not different stimuli of the catalogue, or there are not that many triplets.
 
     Notes
     -----
@@ -137,71 +140,71 @@ def sample_pairs(
     """
     chosen = np.unique(prototypes).astype(np.int32)
     if thirds < 1:
-        raise SamplingError("Each pair of prototypes needs a third stimulus.", found=str(thirds), allowed="1 or more")
+        raise SamplingError("too few thirds per pair of prototypes", found=str(thirds), allowed="1 or more")
     if len(chosen) < 2 or len(chosen) != len(prototypes) or chosen[0] < 0 or chosen[-1] >= n_stimuli:
         raise SamplingError(
-            "The prototypes of the validation triplets cannot be used.",
+            "the prototypes of the validation triplets are not valid",
             wanted=f"two or more different stimulus indices from 0 to {n_stimuli - 1}",
             found=f"{len(prototypes)} indices, {len(chosen)} of them different",
-            todo="give every prototype once, by its row in the stimuli table",
+            todo="give each prototype once, as its row in the stimuli table",
         )
     first, second = np.triu_indices(len(chosen), k=1)
     is_prototype = np.zeros(n_stimuli, dtype=bool)
     is_prototype[chosen] = True
-    near = is_prototype[exclude].sum(axis=1) >= 2  # only these can be met
+    near = is_prototype[exclude].sum(axis=1) >= 2  # only these can be drawn
     excluded = np.sort(pack(exclude[near], n_stimuli))
     dyads = np.column_stack([chosen[first], chosen[second]])
     return unpack(_assign(dyads, thirds, n_stimuli, excluded, rng), n_stimuli)
 
 
 def sample_rows(triplets: Triplets, count: int, rng: np.random.Generator) -> Triplets:
-    """Return `count` of the rows, drawn without replacement, in the order they had.
+    """Return `count` rows, drawn without replacement, in their original order.
 
     Parameters
     ----------
     triplets : int32 (m, 3)
     count : int
-        How many to draw, 0 to m.
+        Number of rows to draw, 0 to m.
     rng : numpy.random.Generator
 
     Raises
     ------
     SamplingError
-        `count` is negative or more than m.
+        If `count` is negative or greater than m.
     """
     if not 0 <= count <= len(triplets):
         raise SamplingError(
-            f"Cannot draw {count:,} triplets without replacement from {len(triplets):,}.",
+            f"cannot draw {count:,} triplets without replacement from {len(triplets):,}",
             allowed=f"0 to {len(triplets):,}",
-            todo="ask for fewer triplets or draw them from a larger set",
+            todo="request fewer triplets, or draw them from a larger set",
         )
     return triplets[np.sort(rng.choice(len(triplets), size=count, replace=False))]
 
 
 def split(n: int, test_fraction: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Return which of `n` rows are held out for testing: exactly ``round(n test_fraction)`` of them, at random.
+    """Choose ``round(n test_fraction)`` of `n` rows at random to be held out for testing.
 
     Parameters
     ----------
     n : int
-        Number of rows. One row stands for one unordered triplet, so the two sides share none.
+        Number of rows. Each row is one unordered triplet, so training and test rows share no triplet.
     test_fraction : float
-        Share of the test rows, 0 to 1.
+        Share of test rows, 0 to 1.
     rng : numpy.random.Generator
 
     Returns
     -------
     bool (n,)
-        True where a row is for testing.
+        True for test rows.
 
     Raises
     ------
     SamplingError
-        `test_fraction` is not between 0 and 1.
+        If `test_fraction` is not between 0 and 1.
     """
     if not 0 <= test_fraction <= 1:
         raise SamplingError(
-            "The share of test triplets is not a share.", found=str(test_fraction), allowed="a number from 0 to 1"
+            "test_fraction is not a proportion", found=str(test_fraction), allowed="a number from 0 to 1"
         )
     test = np.zeros(n, dtype=bool)
     test[: round(n * test_fraction)] = True
@@ -210,13 +213,13 @@ def split(n: int, test_fraction: float, rng: np.random.Generator) -> NDArray[np.
 
 
 def odd_last(triplets: Triplets, odd: Indices) -> Triplets:
-    """Return the triplets with the two similar stimuli first, in the order they had, and the odd one last.
+    """Return the triplets with the odd one last, after the two similar stimuli in their original order.
 
     Parameters
     ----------
     triplets : int32 (m, 3)
     odd : int32 (m,)
-        Stimulus index of the odd one out, one of its row's three.
+        Stimulus index of the odd one out, one of the three in its row.
 
     Returns
     -------
@@ -225,11 +228,11 @@ def odd_last(triplets: Triplets, odd: Indices) -> Triplets:
     Raises
     ------
     SamplingError
-        The lengths differ, or an odd one is none of its row's three.
+        If the lengths differ, or an odd one is not one of the three in its row.
     """
     if odd.shape != triplets.shape[:1]:
         raise SamplingError(
-            "There must be one odd stimulus for each triplet.",
+            "the number of odd stimuli is not the number of triplets",
             wanted=f"{len(triplets):,} odd stimuli",
             found=f"{odd.size:,}",
         )
@@ -239,10 +242,10 @@ def odd_last(triplets: Triplets, odd: Indices) -> Triplets:
     if bad.any():
         row = int(bad.argmax())
         raise SamplingError(
-            f"{int(bad.sum()):,} of {len(odd):,} odd stimuli are none of their triplet's three.",
+            f"{int(bad.sum()):,} of {len(odd):,} odd stimuli are not in their triplet",
             wanted=f"one of {triplets[row].tolist()} in row {row}",
             found=str(int(odd[row])),
-            todo="pair each choice with the triplet it answers",
+            todo="pair each choice with its triplet",
         )
     return np.column_stack([np.where(at_i, j, i), np.where(at_k, j, k), odd]).astype(np.int32, copy=False)
 
@@ -250,17 +253,17 @@ def odd_last(triplets: Triplets, odd: Indices) -> Triplets:
 def _check_dyads(n_stimuli: int, per_dyad: int) -> None:
     if per_dyad < 1 or n_stimuli > MAX_STIMULI:
         raise SamplingError(
-            f"Cannot draw {per_dyad} thirds for each dyad of {n_stimuli:,} stimuli.",
+            f"cannot draw {per_dyad} thirds for each dyad of {n_stimuli:,} stimuli",
             allowed=f"at least 1 third, at most {MAX_STIMULI:,} stimuli",
         )
     smallest = 3 * per_dyad + 2
     if n_stimuli < smallest:
         raise SamplingError(
-            f"More triplets were asked for than {n_stimuli} stimuli have.",
+            f"more triplets were requested than exist for {n_stimuli} stimuli",
             wanted=f"{per_dyad * comb(max(n_stimuli, 0), 2):,} different triplets, {per_dyad} for each dyad",
             found=f"{comb(max(n_stimuli, 0), 3):,} triplets exist",
-            allowed=f"{smallest} stimuli or more at {per_dyad} thirds for each dyad",
-            todo="use a larger catalogue or fewer thirds for each dyad",
+            allowed=f"{smallest} stimuli or more with {per_dyad} thirds for each dyad",
+            todo="use more stimuli, or fewer thirds for each dyad",
         )
 
 
@@ -273,7 +276,7 @@ def _key(i: NDArray[np.int64], j: Indices, k: Indices, n_stimuli: int) -> NDArra
 
 
 def _draw(a: Indices, b: Indices, n_stimuli: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return one random triplet for each dyad a < b, as sorted codes: the key times 4 plus the place of the third."""
+    """Return a random triplet per dyad a < b, as sorted codes: the key times 4 plus the position of the third."""
     third = rng.integers(0, n_stimuli - 2, size=len(a), dtype=np.int32)
     third += third >= a
     third += third >= b  # uniform over all but a and b
@@ -281,7 +284,7 @@ def _draw(a: Indices, b: Indices, n_stimuli: int, rng: np.random.Generator) -> N
     middle = a + b + third - low - high
     codes = _key(low.astype(np.int64), middle, high, n_stimuli)
     codes <<= 2
-    codes += third > a  # place 0, 1 or 2
+    codes += third > a  # position 0, 1 or 2
     codes += third > b
     codes.sort()
     return codes
@@ -293,7 +296,7 @@ def _dyads_of(codes: NDArray[np.int64], n_stimuli: int) -> tuple[Indices, Indice
 
 
 def _alone(codes: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which of the sorted codes share their triplet with no other."""
+    """Return which of the sorted codes have a triplet that no other code has."""
     same = (codes[1:] ^ codes[:-1]) < 4
     alone = np.ones(len(codes), dtype=bool)
     alone[1:] &= ~same
@@ -312,10 +315,11 @@ def _among(keys: NDArray[np.int64], ordered: NDArray[np.int64]) -> NDArray[np.bo
 def _assign(
     dyads: Triplets, thirds: int, n_stimuli: int, excluded: NDArray[np.int64], rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Return sorted keys of `thirds` triplets for each dyad, all different, none of `excluded`.
+    """Return the sorted keys of `thirds` triplets for each dyad, all different, none of `excluded`.
 
-    Every dyad ranks the thirds at random and takes its first ones. A triplet that several dyads took stays with the one
-    that ranked it highest; the others go on to their next. When a dyad runs out, the exact assignment decides.
+    Each dyad ranks the thirds at random and takes the first ones. If several dyads took the same triplet, it is kept by
+    the dyad that ranked it highest, and the others take their next ones. If a dyad has none left, the triplets are
+    assigned exactly instead.
     """
     a, b = dyads[:, :1], dyads[:, 1:]
     third = np.arange(n_stimuli, dtype=np.int32)
@@ -355,10 +359,10 @@ def _assign_exactly(
     found = maximum_flow(csr_array((room, (tail, head)), shape=(sink + 1, sink + 1)), 0, sink)
     if found.flow_value < n_dyads * thirds:
         raise SamplingError(
-            "More triplets were asked for than exist.",
+            "more triplets were requested than exist",
             wanted=f"{n_dyads * thirds:,} triplets ({thirds:,} different thirds for each of {n_dyads:,} dyads)",
             found=f"at most {found.flow_value:,} can be drawn without repetition or an excluded triplet",
-            todo="ask for fewer thirds, use a larger catalogue, or exclude fewer triplets",
+            todo="request fewer thirds, use more stimuli, or exclude fewer triplets",
         )
     to_sink = found.flow[[sink], :].toarray().ravel()[triplet_node]
     return np.asarray(wanted[to_sink != 0])

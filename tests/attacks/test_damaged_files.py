@@ -12,6 +12,7 @@ import pytest
 
 from affectlake.errors import AffectlakeError, QueryError, VersionError
 from affectlake.lake.diff import diff
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.open import open_lake
 from affectlake.lake.query import query, stream, tuples
 from affectlake.lake.store.versions import Manifest, cached_object, resolve
@@ -22,7 +23,7 @@ N_FLIPS = 120
 
 
 def part(lake: Path, output: str, at: str) -> Path:
-    (file,) = Manifest(lake, resolve(lake, at).commit).files(output)
+    (file,) = Manifest(lake, resolve(lake, at).commit).files(Output.named(output))
     return file.cached
 
 
@@ -76,7 +77,9 @@ def test_no_flipped_bit_of_a_part_is_read(published: Path) -> None:
 def test_no_flipped_bit_of_a_listing_is_read(published: Path) -> None:
     sql = "SELECT count(*) FROM choices"
     wanted = query(published, sql, "v1").fetchall()
-    path = cached_object(published, Manifest(published, resolve(published, "v1").commit).digests["choices/tiny"])
+    path = cached_object(
+        published, Manifest(published, resolve(published, "v1").commit).digests[Output("choices", "tiny")]
+    )
     for bit in bits(path):
         with flipped(path, bit):
             refused(published, sql)

@@ -13,7 +13,7 @@ import pytest
 from prefect.server.schemas.schedules import CronSchedule
 
 from affectlake.flows.schedules.slots import LONGEST_GRACE, MOST_SLOTS, grace, next_slots, slots_between
-from affectlake.pipelines.params.schedules import Schedule
+from tests.support.schedules import make_schedule
 
 SKIPPED = "01:30" if sys.version_info < (3, 13) else "03:30"  # what Prefect makes of 02:30
 MINUTE = timedelta(minutes=1)
@@ -76,7 +76,7 @@ def window(day: str, days: int = 2) -> tuple[datetime, datetime]:
 @pytest.mark.parametrize("timezone", list(CHANGES))
 def test_slots_around_a_change_are_those_of_a_clock_looked_at_every_minute(timezone: str) -> None:
     for cron in CRONS:
-        schedule = Schedule("s", "a", cron, None, timezone=timezone)
+        schedule = make_schedule("s", "a", cron, None, timezone=timezone)
         for day in CHANGES[timezone]:
             start, end = window(day)
             expected = reference(cron, timezone, start, end)
@@ -86,7 +86,7 @@ def test_slots_around_a_change_are_those_of_a_clock_looked_at_every_minute(timez
 @pytest.mark.parametrize("timezone", list(CHANGES))
 def test_the_next_slot_is_after_any_moment_of_a_change_and_grace_is_time(timezone: str) -> None:
     for cron in ("0 * * * *", "*/7 * * * *", "30 2 * * *", "10,35 2 * * *", "0,30 1-3 * * *", "0 0 * * *"):
-        schedule = Schedule("s", "a", cron, None, timezone=timezone)
+        schedule = make_schedule("s", "a", cron, None, timezone=timezone)
         for day in CHANGES[timezone]:
             start, end = window(day)
             slots = reference(cron, timezone, start, end)
@@ -104,7 +104,10 @@ def test_the_next_slot_is_after_any_moment_of_a_change_and_grace_is_time(timezon
     "cron", ["30 2 * * *", "*/20 2 * * 0", "15 1-3 */5 * *", "0 */6 1,15 * mon", "45 2 * 3,10 sun"]
 )
 def test_a_year_of_slots_is_what_prefect_s_server_schedules(cron: str, timezone: str) -> None:
-    schedule, prefect = Schedule("s", "a", cron, None, timezone=timezone), CronSchedule(cron=cron, timezone=timezone)
+    schedule, prefect = (
+        make_schedule("s", "a", cron, None, timezone=timezone),
+        CronSchedule(cron=cron, timezone=timezone),
+    )
     start = datetime(2026, 1, 1, tzinfo=UTC)
     end = start + timedelta(days=365)
     ours = slots_between(schedule, start, end)
@@ -123,7 +126,7 @@ def test_prefect_asked_within_a_change_names_no_other_moments(timezone: str) -> 
     for cron in ("*/20 * * * *", "10,35 2 * * *", "0,30 0-3 * * *"):
         for day in CHANGES[timezone]:
             start, end = window(day)
-            known = set(slots_between(Schedule("s", "a", cron, None, timezone=timezone), start, end))
+            known = set(slots_between(make_schedule("s", "a", cron, None, timezone=timezone), start, end))
             prefect, moment = CronSchedule(cron=cron, timezone=timezone), start + timedelta(days=1, hours=8)
             while moment < end - timedelta(days=1):
                 looked = asyncio.run(prefect.get_dates(4, moment, moment + timedelta(hours=12)))
@@ -132,7 +135,7 @@ def test_prefect_asked_within_a_change_names_no_other_moments(timezone: str) -> 
 
 
 def test_the_doubled_and_the_skipped_hour() -> None:
-    berlin = Schedule("s", "a", "30 2 * * *", None, timezone="Europe/Berlin")
+    berlin = make_schedule("s", "a", "30 2 * * *", None, timezone="Europe/Berlin")
     spring = slots_between(berlin, *window("2026-03-29", days=1))
     assert [f"{slot.astimezone(ZoneInfo('Europe/Berlin')):%d %H:%M}" for slot in spring] == [
         "28 02:30",

@@ -15,10 +15,12 @@ import yaml
 from affectlake.errors import SourceError
 from affectlake.flows.collect import Wanted, collect_answers
 from affectlake.lake.files.git import git
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.versions import Manifest, list_versions, resolve
 from affectlake.pipelines.engine.graph import stages
 from affectlake.pipelines.engine.source_files import SourceFiles
 from affectlake.pipelines.params.study import load
+from affectlake.pipelines.stored import stored
 from tests.support.chat import ENTRY
 from tests.support.chat_lakes import SETTINGS, make_lake, run
 from tests.support.fault_server import FaultServer
@@ -81,7 +83,7 @@ def test_a_version_has_the_parameters_that_its_tables_were_made_with(tmp_path: P
     v2 = resolve(lake, "v2")
     assert git(lake, "show", f"{v2.commit}:./params.yaml") == after
     assert recorded(lake, v2.commit, "embed@human-category")["spose"]["learning_rate"] == 0.05  # type: ignore[index]
-    one, other = (Manifest(lake, v.commit).digests["embeddings/human-category"] for v in (v1, v2))
+    one, other = (Manifest(lake, v.commit).digests[Output("embeddings", "human-category")] for v in (v1, v2))
     assert one != other
 
 
@@ -118,7 +120,7 @@ def test_collecting_publishes_its_answers_and_no_edit_of_somebodys(lake: Path, e
     assert pipelines[0] == pipelines[1]
     old, new = Manifest(lake, known[-1].commit), Manifest(lake, done.version.commit)
     assert new.made == old.made
-    assert set(new.collected) - set(old.collected) == {"responses/tiny"}
+    assert set(new.collected) - set(old.collected) == {Output("responses", "tiny")}
     assert "params.yaml" in git(lake, "status", "--porcelain")  # the edit is still there, as nobody's version
     assert any("params.yaml has changes" in line for line in lines)
 
@@ -142,7 +144,7 @@ def test_source_files_that_change_under_a_stage_are_not_recorded(tmp_path: Path)
     )
     (tmp_path / "ratings.csv").write_text("a\n")
     params = load(lake)
-    sources = SourceFiles(lake, stages(params)["ingest"], params)
+    sources = SourceFiles(lake, stages(params, stored(lake))["ingest"], params)
     sources.refuse_changed()
     (tmp_path / "ratings.csv").write_text("a\nb\n")
     with pytest.raises(SourceError, match="changed while ingest read them"):
@@ -160,7 +162,7 @@ def test_dvc_repro_records_no_parameters_that_a_stage_did_not_run_with(lake: Pat
         f"    done = given(*arguments); subprocess.run({edit!r}, shell=True, check=True); return done\n"
         "runner.run_stage = edited; cli.main(['step', 'sample', '--lake', sys.argv[1], '--step-version', sys.argv[2]])"
     )
-    version = stages(load(lake))["sample"].step.version
+    version = stages(load(lake), stored(lake))["sample"].step.version
     done = subprocess.run(
         [sys.executable, "-c", hook, str(lake), str(version)], capture_output=True, text=True, check=False
     )

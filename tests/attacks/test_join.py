@@ -10,6 +10,7 @@ import pytest
 
 from affectlake.errors import LakeError, UsageError, VersionError
 from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.fsck import check
 from affectlake.lake.store.versions import Manifest, cached_object, list_versions, resolve
 from affectlake.lake.transfer import pull, push
@@ -49,8 +50,8 @@ def test_answers_of_both_are_kept_each_once(pair: tuple[Path, Path]) -> None:
     done = join(ours, theirs)
     assert done.made
     assert done.version == resolve(ours)
-    assert done.gained["responses/tiny"] == (4, 1)
-    assert done.gained["responses/other"] == (2, 0)
+    assert done.gained[Output("responses", "tiny")] == (4, 1)
+    assert done.gained[Output("responses", "other")] == (2, 0)
     tiny = [row(0), row(1, failed=True), row(2), row(3), row(4, "Video 2"), row(1)]
     tiny += [row(4, "Video 3"), row(5), row(6, failed=True), row(6)]
     assert rows(ours) == {
@@ -65,7 +66,7 @@ def test_answers_of_an_older_contract_are_joined(pair: tuple[Path, Path], monkey
     add(ours, "tiny", row(2), row(4))
     add(theirs, "tiny", row(3), row(4))
     raise_contracts(monkeypatch, with_thoughts)
-    assert join(ours, theirs).gained["responses/tiny"] == (1, 0)
+    assert join(ours, theirs).gained[Output("responses", "tiny")] == (1, 0)
     assert rows(ours)["responses/tiny"] == sorted([row(0), row(1, failed=True), *map(row, (2, 3, 4))], key=repr)
     sound(ours)
 
@@ -165,7 +166,7 @@ def test_rounds_of_proposals_of_both_sides_survive(pair: tuple[Path, Path]) -> N
     propose(theirs, "tiny", 2)
     propose(theirs, "tiny", 4)
     join(ours, theirs)
-    found = pl.read_parquet(ours / layout.table_folder("proposals/tiny") / "*.parquet")
+    found = pl.read_parquet(ours / Output("proposals", "tiny").folder / "*.parquet")
     sizes = dict(found.group_by("round").len().sort("round").iter_rows())
     assert sizes == {0: 2, 1: 3, 2: 4}  # their second round was ours as well
     assert join(ours, theirs).version is None
@@ -225,7 +226,7 @@ def test_a_file_that_is_not_whole_there_is_refused_before_anything_moves(pair: t
     ours, theirs = pair
     add(ours, "tiny", row(2))
     add(theirs, "tiny", row(3))
-    file = Manifest(theirs, resolve(theirs).commit).files("responses/tiny")[-1].cached
+    file = Manifest(theirs, resolve(theirs).commit).files(Output("responses", "tiny"))[-1].cached
     data = file.read_bytes()
     file.chmod(0o644)
     file.unlink() if state == "missing" else file.write_bytes(data[:-1] + b"?")
@@ -267,4 +268,4 @@ def test_what_is_not_a_lake_or_not_another_one_is_refused(pair: tuple[Path, Path
     git(stranger, "tag", "lake/v9")
     with pytest.raises(LakeError, match="no version in common"):
         join(ours, stranger)
-    assert cached_object(ours, Manifest(ours, "").collected["responses/tiny"]).exists()
+    assert cached_object(ours, Manifest(ours, "").collected[Output("responses", "tiny")]).exists()

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from affectlake.errors import LakeError
 from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
-from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.fsck import check
 from affectlake.lake.recovery import recover
 from affectlake.lake.store.versions import list_versions, resolve
@@ -75,7 +75,7 @@ def test_conflicts_of_a_merge_by_git_are_mended(pair: tuple[Path, Path], tags: s
     before = contents(ours) | contents(theirs)
     merge(ours, theirs, tags)
     assert "<<<<<<<" in (ours / "params.yaml").read_text()
-    assert "<<<<<<<" in (ours / layout.pointer("responses/tiny")).read_text()
+    assert "<<<<<<<" in (ours / Output("responses", "tiny").pointer).read_text()
     refused_until_joined(ours)
     with pytest.raises(LakeError, match="affectlake join FOLDER"):
         join(ours)  # Git brings no answers
@@ -117,7 +117,7 @@ def test_a_merge_commit_that_took_one_sides_answers_is_mended(pair: tuple[Path, 
     add(theirs, "tiny", row(3))
     before = contents(ours) | contents(theirs)
     merge(ours, theirs)
-    git(ours, "checkout", "--theirs", "--", layout.pointer("responses/tiny"))
+    git(ours, "checkout", "--theirs", "--", Output("responses", "tiny").pointer)
     git(ours, "add", "--all", "--", "storage/collected")
     git(ours, "commit", "--quiet", "--message", "merged")
     (ours / "more.txt").write_text("and went on\n")
@@ -195,7 +195,7 @@ def test_a_table_that_no_version_has_is_not_overwritten(pair: tuple[Path, Path])
     add(ours, "tiny", row(2))
     add(theirs, "tiny", row(3))
     merge(ours, theirs)
-    table = ours / layout.table_folder("stimuli") / "part-00000.parquet"
+    table = ours / Output("stimuli").folder / "part-00000.parquet"
     table.chmod(0o644)
     table.write_bytes(b"somebody's own")
     with pytest.raises(LakeError, match="tables that are not in any version"):

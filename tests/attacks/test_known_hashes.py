@@ -14,6 +14,7 @@ import pytest
 from affectlake.errors import VersionError
 from affectlake.lake.files import layout
 from affectlake.lake.files.atomic import md5_of
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.open import open_lake
 from affectlake.lake.query import query
 from affectlake.lake.store import known_hashes
@@ -39,7 +40,7 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def part(lake: Path, output: str, at: str) -> Path:
-    (file,) = Manifest(lake, resolve(lake, at).commit).files(output)
+    (file,) = Manifest(lake, resolve(lake, at).commit).files(Output.named(output))
     return file.cached
 
 

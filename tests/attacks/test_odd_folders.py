@@ -16,6 +16,7 @@ from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
 from affectlake.lake.diff import diff
 from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.fsck import check
 from affectlake.lake.open import open_lake
 from affectlake.lake.query import query
@@ -71,31 +72,32 @@ def test_versions_have_their_own_rows_and_columns(odd: Path, lakes: dict[str, Pa
 
 def test_tables_grow_are_published_checked_and_checked_out(odd: Path) -> None:
     rows = factory.tiny_lake(13)["choices"].with_columns(agent=pl.lit("model"))
-    others = {"triplets": read_output(odd, "triplets")}
-    appending.append(odd, "choices/model", rows[:100], others)
-    appending.append(odd, "choices/model", rows[100:], others)
+    others = {"triplets": read_output(odd, Output("triplets"))}
+    appending.append(odd, Output("choices", "model"), rows[:100], others)
+    appending.append(odd, Output("choices", "model"), rows[100:], others)
     version = repository.publish(odd)
     assert version is not None
     assert version.changes == f"choices/model: +{rows.height} rows ({rows.height})"
     assert_frame_equal(
-        read_output(odd, "choices/model").collect(), rows.select(read_output(odd, "choices/tiny").collect().columns)
+        read_output(odd, Output("choices", "model")).collect(),
+        rows.select(read_output(odd, Output("choices", "tiny")).collect().columns),
     )
     assert query(odd, "SELECT count(*), count(DISTINCT agent) FROM choices").fetchall() == [(2 * rows.height, 2)]
     assert [one.output for one in diff(odd, resolve(odd, "v2"), version)] == ["choices/model"]
     assert check(odd, version, repair=False, remote=None) == []
     checkout(odd, resolve(odd, "v1"))
-    assert read_output(odd, "stimuli").collect().height == 12
+    assert read_output(odd, Output("stimuli")).collect().height == 12
     affectlake("checkout", "latest", "--lake", odd)
-    assert read_output(odd, "stimuli").collect().height == 13
+    assert read_output(odd, Output("stimuli")).collect().height == 13
 
 
 def test_patterns_are_mapped(odd: Path) -> None:
     from affectlake.lake.tables.contracts import contract
 
     rows = factory.tiny_lake(12)["betas"]
-    write_parts(rows, contract("betas"), odd / layout.table_folder("betas"))
+    write_parts(rows, contract("betas"), odd / Output("betas").folder)
     subject = rows["subject"][0]
-    found = map_lists(odd, part_files(odd / layout.table_folder("betas")), "pattern", "subject", subject)
+    found = map_lists(odd, part_files(odd / Output("betas").folder), "pattern", "subject", subject)
     assert found.tolist() == rows.filter(subject=subject)["pattern"].to_list()
 
 

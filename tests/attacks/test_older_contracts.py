@@ -15,7 +15,7 @@ from polars.testing import assert_frame_equal
 from affectlake.errors import ContractError, VersionError
 from affectlake.lake import repository
 from affectlake.lake.diff import diff, diff_rows
-from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.open import open_lake
 from affectlake.lake.query import query
 from affectlake.lake.store.versions import resolve
@@ -24,7 +24,7 @@ from affectlake.lake.tables.contracts import Contract
 from affectlake.lake.tables.writing import read_output
 from tests.attacks.planting import plant, raise_contracts, with_thoughts
 
-OUTPUT = "responses/tiny"
+OUTPUT = Output("responses", "tiny")
 
 
 def answers(shard: int) -> pl.DataFrame:
@@ -110,13 +110,39 @@ def test_versions_with_other_columns_are_compared(published: Path) -> None:
     for words in ("column mood added", "column n_captions removed", "column stimulus_index: "):
         assert words in found.schema
     less = plant(published, {"stimuli": [wide.slice(0, 5), rows.slice(5, 6)]})
-    removed = diff_rows(published, version, less, "stimuli").removed
+    removed = diff_rows(published, version, less, Output("stimuli")).removed
     assert removed["stimulus_index"].to_list() == [11, 12]
     assert removed["mood"].to_list() == ["calm", "calm"]
     renamed = rows.rename_columns(["identity" if c == "stimulus_index" else c for c in rows.column_names])
     other = plant(published, {"stimuli": [renamed]})
-    with pytest.raises(VersionError, match="the rows of stimuli cannot be compared"):
-        diff(published, before, other)
+    (found,) = diff(published, before, other)
+    assert (found.added, found.removed, found.changed) == (0, 0, 0)  # by the columns that both have
+    assert "rows compared as a whole: stimulus_index of the key cannot be compared" in found.schema
+    assert "column stimulus_index removed" in found.schema
+    fewer = plant(published, {"stimuli": [renamed.slice(2)]})
+    (found,) = diff(published, before, fewer)
+    assert (found.added, found.removed, found.changed) == (0, 2, 0)
+    assert diff_rows(published, before, fewer, Output("stimuli")).removed["stimulus_index"].to_list() == [0, 1]
+
+
+def test_tables_without_a_contract_and_keys_that_no_longer_tell_rows_apart_are_compared(
+    published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = open_lake(published).table("choices", "v2").collect().to_arrow()
+    first = plant(published, {"wagers/tiny": [rows, rows.slice(0, 4)]})
+    second = plant(published, {"wagers/tiny": [rows.slice(1), rows.slice(0, 4)], "bets": [rows.slice(0, 3)]})
+    found = {one.output: one for one in diff(published, first, second)}
+    assert (found["wagers/tiny"].added, found["wagers/tiny"].removed) == (0, 1)
+    assert (found["bets"].added, found["bets"].removed) == (3, 0)
+    assert "no contract today" in found["bets"].schema
+    assert [one.removed for one in diff(published, second, resolve(published, "v2"))] == [3, rows.num_rows + 3]
+    # a key of fewer columns than the rows were told apart by
+    raise_contracts(monkeypatch, lambda known: replace(known, key=known.key[:3]) if known.name == "choices" else known)
+    found = {one.output: one for one in diff(published, resolve(published, "v1"), second)}
+    before, after = (open_lake(published).table("choices", name).collect() for name in ("v1", second.name))
+    assert "agent, protocol, trial_set does not tell them apart" in found["choices/tiny"].schema
+    assert found["choices/tiny"].added == after.join(before, on=after.columns, how="anti").height > 0
+    assert found["choices/tiny"].removed == 0
 
 
 def test_what_was_collected_stays_and_grows_under_a_contract_with_more_columns(
@@ -169,7 +195,7 @@ def test_a_contract_that_does_more_than_add_columns_is_refused(lake: Path, monke
 
 
 def test_tables_that_steps_make_stay_strict(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not (published / layout.pointer("stimuli")).exists()
+    assert not (published / Output("stimuli").pointer).exists()
     raise_contracts(monkeypatch, lambda known: known)
     with pytest.raises(ContractError, match="not have the schema of stimuli, version 2"):
-        read_output(published, "stimuli")
+        read_output(published, Output("stimuli"))

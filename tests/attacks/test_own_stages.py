@@ -16,6 +16,7 @@ from affectlake.lake.files import layout
 from affectlake.lake.store.dvc_stages import forget_stages
 from affectlake.lake.store.versions import Manifest, cached_object, list_versions, resolve
 from affectlake.pipelines.engine import dvcfile
+from affectlake.pipelines.stored import stored
 from tests.support.chat import ENTRY
 from tests.support.chat_lakes import make_lake, run
 from tests.support.fault_server import FaultServer
@@ -335,7 +336,7 @@ def test_a_study_without_them_is_rendered_as_ever(lake: Path) -> None:
 
     (lake / "dvc.yaml").unlink()
     assert dvcfile.write(lake)
-    assert (lake / "dvc.yaml").read_text() == dvcfile.render(load(lake))
+    assert (lake / "dvc.yaml").read_text() == dvcfile.render(load(lake), stored(lake))
 
 
 def test_ours_are_forgotten_and_their_tables_go(lake: Path) -> None:

@@ -21,6 +21,7 @@ from affectlake.errors import LakeError
 from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
 from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.recovery import recover
 from affectlake.lake.store.dvc_stages import forget_stages
 from affectlake.lake.store.remotes import open_remote
@@ -33,7 +34,7 @@ from tests.support.chat import ENTRY
 from tests.support.chat_lakes import make_lake
 from tests.support.lakes import put
 
-OUTPUT = "captions/model"
+OUTPUT = Output("captions", "model")
 TINY = factory.tiny_lake(12)
 
 
@@ -177,9 +178,9 @@ def test_a_symbolic_link_among_the_tables_is_not_followed(published: Path, victi
     append(published)
     before = contents(victim)
     for link, act in (
-        (layout.table_folder(OUTPUT), lambda: appending._place(published, OUTPUT, [])),
+        (OUTPUT.folder, lambda: appending._place(published, OUTPUT, [])),
         (layout.TABLES / "captions", lambda: put_captions(published)),
-        (layout.table_folder("stimuli"), lambda: put(published, 14)),
+        (Output("stimuli").folder, lambda: put(published, 14)),
         (layout.TABLES, lambda: put(published, 14)),
         (layout.STAGING, lambda: put(published, 14)),
         (layout.UNRECORDED, lambda: put(published, 14)),
@@ -225,7 +226,7 @@ def evil_listing(lake: Path, entries: list[dict[str, str]]) -> str:
 
 def point(lake: Path, digest: str, **changes: Any) -> None:
     """Let the pointer of the collected output name a listing."""
-    path = lake / layout.pointer(OUTPUT)
+    path = lake / OUTPUT.pointer
     body = yaml.safe_load(path.read_text())
     body["outs"][0] |= {"md5": digest} | {key: value for key, value in changes.items() if key != "wdir"}
     body |= {key: value for key, value in changes.items() if key == "wdir"}
@@ -241,7 +242,7 @@ def test_a_listing_that_leads_elsewhere_is_refused(published: Path, victim: Path
     before = contents(victim)
     point(published, evil_listing(published, [{"md5": md5, "relpath": relpath.format(victim=victim)}]))
     (published / layout.UNRECORDED / "captions").mkdir(parents=True, exist_ok=True)
-    (published / layout.UNRECORDED / OUTPUT).touch()  # the mark of an append that was cut off
+    (published / layout.UNRECORDED / OUTPUT.path).touch()  # the mark of an append that was cut off
     for act in (
         lambda: appending.place_appended(published),
         lambda: recover(published, quiet),
@@ -274,14 +275,14 @@ def test_a_listing_of_what_is_not_an_object_is_refused(published: Path, md5: str
 def test_a_pointer_that_leads_elsewhere_is_refused(published: Path, victim: Path, change: dict[str, str]) -> None:
     append(published)
     digest = Manifest(published, "").digests[OUTPUT]
-    before, stimuli = contents(victim), contents(published / layout.table_folder("stimuli"))
+    before, stimuli = contents(victim), contents(published / Output("stimuli").folder)
     change = {key: value.format(victim=victim) for key, value in change.items()}
     point(published, change.pop("md5", digest), **change)
-    shutil.rmtree(published / layout.table_folder(OUTPUT))
+    shutil.rmtree(published / OUTPUT.folder)
     words = refused_or_harmless(lambda: recover(published, quiet))
     assert contents(victim) == before
-    assert contents(published / layout.table_folder("stimuli")) == stimuli
-    assert f"{layout.pointer(OUTPUT)}" in words
+    assert contents(published / Output("stimuli").folder) == stimuli
+    assert f"{OUTPUT.pointer}" in words
 
 
 @pytest.mark.parametrize("agent", ["../../../victim", "/victim", "a/b", "..", ".hidden", "a b", ""])
@@ -364,7 +365,7 @@ def test_a_remote_with_an_evil_listing_is_refused_when_it_is_pulled(shared: Path
     assert contents(victim) == before
     # the good ones are there, and can be placed
     affectlake("checkout", "v3", "--lake", other)
-    assert pl.read_parquet(other / layout.table_folder(OUTPUT) / "*.parquet").height == 3
+    assert pl.read_parquet(other / OUTPUT.folder / "*.parquet").height == 3
     # what nobody names any more is still found: a version that is refused is no reason to keep all
     affectlake("gc", "--lake", other)
 
@@ -389,7 +390,7 @@ def test_a_subject_of_any_name_has_a_file_of_its_own_in_its_folder(lake: Path) -
     names = ["../../../../victim", "a/b", "..", "S1"]
     betas = factory.tiny_lake(4)["betas"]
     frame = pl.concat(betas.with_columns(subject=pl.lit(name)) for name in names).sort("subject", "stimulus_index")
-    folder = lake / layout.table_folder("betas")
+    folder = lake / Output("betas").folder
     parts = write_parts(frame, contract("betas"), folder)
     for name in names:
         found = map_lists(lake, parts, "pattern", "subject", name)

@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 
 from affectlake.errors import LeaseError
-from affectlake.flows import prefect_server
 from affectlake.process import lease
+from affectlake.process.identity import place, process_started
+from affectlake.process.managed_server import stop_orphan
+from affectlake.process.server_note import find_orphan, read_note
 
 HOLDS = """
 import sys
@@ -83,7 +85,7 @@ def written(path: Path, **changes: object) -> None:
     """Write a lease of this very process, with changes."""
     now = time.time()
     own = {"agent": "a", "token": "t", "host": socket.gethostname(), "pid": os.getpid()}
-    own |= {"started": lease.process_started(os.getpid()), "since_s": now, "beat_s": now, "expires_s": 60.0}
+    own |= {"started": process_started(os.getpid()), "since_s": now, "beat_s": now, "expires_s": 60.0}
     row = own | changes
     with lease.hold(path, "another"), sqlite3.connect(path, timeout=30) as database:
         marks = ", ".join("?" for _ in row)
@@ -124,14 +126,17 @@ def test_leases_of_an_older_version_are_read_and_respected(tmp_path: Path) -> No
 
 
 def test_a_server_noted_elsewhere_is_not_ended(tmp_path: Path) -> None:
-    note = prefect_server._note(tmp_path)
-    note.parent.mkdir(parents=True)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    note = tmp_path / "note"
     with subprocess.Popen(["sleep", "60"]) as bystander:
-        noted = {"api": "http://127.0.0.1:1/api", "pid": bystander.pid}
-        noted["started"] = lease.process_started(bystander.pid)
-        for place in ("another", None):
-            note.write_text(json.dumps(noted | ({"place": place} if place else {})))
-            assert prefect_server._noted(note) is None
-        note.write_text(json.dumps(noted | {"place": lease.place()}))
-        assert prefect_server._noted(note) is not None
+        noted = {"pid": bystander.pid, "started": process_started(bystander.pid), "starter": gone.pid}
+        for where in ("another", None):
+            note.write_text(json.dumps(noted | ({"place": where} if where else {})))
+            assert read_note(note) is None
+            assert find_orphan(note) is None
+        stop_orphan(note, 5)
+        assert bystander.poll() is None
+        note.write_text(json.dumps(noted | {"place": place()}))
+        assert find_orphan(note) == read_note(note) is not None
         bystander.kill()

@@ -8,15 +8,21 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from affectlake.errors import LakeError
+from affectlake.flows import prefect_server
+from affectlake.flows.prefect_settings import START_LIMIT
+from affectlake.process.managed_server import ServerLaunch
 from tests.support.chat import ENTRY
-from tests.support.chat_lakes import make_lake
+from tests.support.chat_lakes import forget_stage, make_lake
 
 PREFECTS = ("PREFECT_HOME", "PREFECT_PROFILES_PATH", "PREFECT_API_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
+LIMIT = START_LIMIT
 NEWER = "27d8f4e1a6c9"  # a migration that the Prefect installed here does not know
 PROFILES = """active = "mine"
 
@@ -27,9 +33,10 @@ PREFECT_LOGGING_LEVEL = "INFO"
 
 @pytest.fixture(scope="module")
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A lake that is up to date: a run of it starts Prefect, and has nothing else to do."""
+    """A lake that is up to date but for one stage, so that a run of it starts Prefect and has little to do."""
     lake = tmp_path_factory.mktemp("home-of") / "lake"
     make_lake(lake, ENTRY)
+    forget_stage(lake)
     return lake
 
 
@@ -72,7 +79,7 @@ def run(lake: Path, env: dict[str, str], ok: int = 0) -> str:
 
 def test_a_newer_database_in_the_user_s_home_stays_as_it_is(lake: Path, home: Path) -> None:
     before = files(home / ".prefect")
-    assert "is up to date" in run(lake, environment(home))
+    assert "(1 stages run, " in run(lake, environment(home))
     assert files(home / ".prefect") == before
     (state,) = (home / ".local/state/affectlake").iterdir()
     assert state.name.startswith("prefect-3.")
@@ -133,23 +140,82 @@ def test_a_server_that_does_not_start_is_told_with_its_cause(lake: Path, home: P
     assert time.monotonic() - began < 120
     assert "the Prefect server ended with status 3" in said
     assert f"Can't locate revision identified by '{NEWER}'" in said
-    assert "`dvc repro` and then `affectlake publish` need no server" in said
+    assert "`dvc repro` and then `affectlake publish` do the same without a server" in said
+    assert f"raise {LIMIT}" not in said  # more time would not help
 
 
-def test_a_server_that_takes_too_long_is_told_with_the_limit(lake: Path, home: Path) -> None:
-    said = run(lake, environment(home, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="1"), ok=1)
-    assert "the Prefect server did not start within 1 s" in said
-    assert "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS=2 waits longer" in said
+def test_a_server_that_takes_too_long_is_told_and_the_way_without_it_works(lake: Path, home: Path) -> None:
+    before = {name: content for name, content in files(lake).items() if not name.startswith((".dvc/tmp", "storage/s"))}
+    env = environment(home, **{LIMIT: "1"})
+    said = run(lake, env, ok=1)
+    assert "the Prefect server was not ready within 1 s; nothing was run, and nothing is lost" in said
+    assert f"raise {LIMIT}, such as to 2 (seconds)" in said
+    assert "`dvc repro` and then `affectlake publish` do the same without a server" in said
+    assert {name: files(lake)[name] for name in before} == before
+    (state,) = (home / ".local/state/affectlake").iterdir()
+    assert not list(state.glob("server-*.json"))
+    assert running_in(home) == []
+    unreachable = env | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
+    for command in (["dvc", "repro"], ["affectlake", "publish"]):
+        done = subprocess.run(command, cwd=lake, env=unreachable, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "nothing changed since the last version" in done.stderr  # the stage has made the same tables again
+    assert "(0 stages run" in run(lake, unreachable)
+
+
+def running_in(home: Path) -> list[list[str]]:
+    """Return the commands of the Prefect servers whose home is in `home`."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("PREFECT_HOME", "").startswith(str(home)) and "uvicorn" in process.cmdline():
+                found.append(process.cmdline())
+    return found
+
+
+def test_a_server_whose_run_was_killed_is_stopped_by_the_next_run(home: Path) -> None:
+    program = (
+        "import os, sys\nfrom affectlake.process.environment import configure_process\nconfigure_process()\n"
+        "from affectlake.flows.prefect_server import temporary_server\n"
+        "with temporary_server(print):\n    os.kill(os.getpid(), int(sys.argv[1]))\n"
+    )
+    command, env = [sys.executable, "-c", program], environment(home)
+    assert subprocess.run([*command, "9"], env=env, check=False).returncode == -9
+    (orphan,) = running_in(home)
+    assert subprocess.run([*command, "0"], env=env, check=False).returncode == 0
+    assert orphan not in running_in(home)
+    assert running_in(home) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "words"),
+    [
+        (LIMIT, "two", f"{LIMIT}=two is not a time limit in seconds"),
+        (LIMIT, "0", "allowed: 1 to 86,400"),
+        ("PREFECT_LOGGING_LEVEL", "LOUD", "level=LOUD: Input should be 'DEBUG'"),
+        ("PREFECT_API_URL", "localhost", "no Prefect server answers at localhost"),
+        ("PREFECT_HOME", "/dev/null/home", "PREFECT_HOME names another folder"),
+    ],
+)
+def test_a_wrong_setting_is_one_message_before_any_work(
+    name: str, given: str, words: str, lake: Path, home: Path
+) -> None:
+    said = run(lake, environment(home, **{name: given}), ok=1 if name in ("PREFECT_API_URL", "PREFECT_HOME") else 2)
+    assert words in said
+    assert said.count("\n  to do: ") == 1
+    assert "sample: started" not in said
+    assert "plugins" not in said  # what Prefect itself prints
 
 
 def test_waiting_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from affectlake.flows import prefect_server
-
-    monkeypatch.setattr(prefect_server, "SAID_AFTER_S", 0.2)
+    monkeypatch.setattr(prefect_server, "FIRST_LINE_AFTER_S", 0.2)
+    monkeypatch.setattr(prefect_server, "LINE_EVERY_S", 0.4)
     said: list[str] = []
-    with subprocess.Popen(["sleep", "60"]) as process:
-        (tmp_path / "log").write_text("busy\n")
-        with pytest.raises(LakeError, match="did not start within 1 s"):
-            prefect_server._wait_until_healthy("http://127.0.0.1:9", process, tmp_path / "log", 1, said.append)
-        process.kill()
-    assert said == [f"waiting for the Prefect server, at most 1 s; its log is {tmp_path / 'log'}"]
+    launch = ServerLaunch(
+        ("sleep", "60"), "http://127.0.0.1:9/health", tmp_path / "log", tmp_path / "note", {}, 1.0, 5.0
+    )
+    with pytest.raises(LakeError, match="was not ready within 1 s"), prefect_server._started(launch, "", said.append):
+        raise AssertionError("it never was ready")
+    assert [line.replace(" 1 s, at", " 0 s, at") for line in said] == 2 * [
+        f"waiting for the Prefect server since 0 s, at most 1 s ({LIMIT}); its log is {tmp_path / 'log'}"
+    ]

@@ -27,6 +27,7 @@ from affectlake.judge.responses import tables as judged
 from affectlake.judge.responses.parsing import Weighed
 from affectlake.lake import repository
 from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.versions import list_versions
 from affectlake.lake.tables import appending, contracts, expectations
 from affectlake.lake.tables.contracts import contract
@@ -96,7 +97,7 @@ def quiet(_line: str) -> None:
 
 
 def rows(lake: Path) -> pl.DataFrame:
-    return read_output(lake, "responses/tiny").collect()
+    return read_output(lake, Output("responses", "tiny")).collect()
 
 
 def of_main(lake: Path) -> Status:
@@ -172,7 +173,7 @@ def test_one_bad_answer_of_435_waits_alone_until_the_parser_is_mended(
     assert of_main(lake).quarantined == {}
     assert sum(server.asked.values()) == N_MAIN
     run(lake)
-    assert read_output(lake, "choices/tiny").collect().height == N_MAIN
+    assert read_output(lake, Output("choices", "tiny")).collect().height == N_MAIN
 
 
 def test_odd_numbers_are_published_with_what_was_odd(lake: Path, server: FaultServer) -> None:
@@ -307,7 +308,7 @@ def test_parts_of_the_contract_before_and_of_today_are_one_table(
     assert found.columns == [column.name for column in today.columns]
     assert of_main(lake).n_answered == N_MAIN
     run(lake)
-    assert read_output(lake, "choices/tiny").collect().height == N_MAIN
+    assert read_output(lake, Output("choices", "tiny")).collect().height == N_MAIN
 
 
 def test_what_is_said_of_the_agent_in_every_row_is_not_the_answers_fault(
@@ -381,5 +382,5 @@ def test_answers_handed_over_at_once_are_still_refused_as_a_whole(lake: Path, se
     agent = plan_questions(lake, load(lake), "tiny", "main").agent
     with pytest.raises(Exception, match="attempts"), repository.writing(lake, "test"):
         keep_answers(lake, agent, [one._replace(attempts=0) for one in answers])
-    assert appending.next_part(lake, "responses/tiny") == 0
+    assert appending.next_part(lake, Output("responses", "tiny")) == 0
     assert list((lake / layout.QUARANTINE).iterdir())

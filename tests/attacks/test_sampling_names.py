@@ -132,8 +132,8 @@ def test_a_one_token_protocol_takes_another_limit(sampling: dict[str, Any], sent
     [
         ({"max_tokens": 9, "max_completion_tokens": 9}, "both max_tokens and max_completion_tokens"),
         ({"max_completion_tokens": 0}, "1 or more"),
-        ({"max_completion_tokens": "many"}, "a whole number"),
-        ({"max_completion_tokens": None}, "has no max_tokens"),
+        ({"max_completion_tokens": "many"}, "must be null or an integer, 1 or more"),
+        ({"max_completion_tokens": None}, "max_tokens is missing"),
         ({"max_completion_tokens": 9, "extra": {"max_completion_tokens": 8}}, "may not set max_completion_tokens"),
     ],
 )

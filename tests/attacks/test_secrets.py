@@ -13,7 +13,7 @@ from threading import Thread
 import pytest
 
 from affectlake.errors import AffectlakeError, LakeError, UsageError
-from affectlake.flows import prefect_server
+from affectlake.flows.prefect_server import temporary_server
 from affectlake.lake import repository
 from affectlake.lake.files.git import git
 from affectlake.process.terminal import say
@@ -104,10 +104,19 @@ class _Guarded(BaseHTTPRequestHandler):
 
 
 def test_a_prefect_server_with_a_password_is_found() -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
     with HTTPServer(("127.0.0.1", 0), _Guarded) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        assert prefect_server._is_healthy(f"http://me:hunter2@127.0.0.1:{server.server_port}/api")
-        assert not prefect_server._is_healthy(f"http://127.0.0.1:{server.server_port}/api")
+        for user, known in (("me:hunter2@", True), ("", False), ("me:wrong@", False)):
+            api = f"http://{user}127.0.0.1:{server.server_port}/api"
+            with temporary_settings({PREFECT_API_URL: api}):
+                if known:
+                    with temporary_server(say):
+                        pass
+                else:
+                    with pytest.raises(LakeError, match="no Prefect server answers"), temporary_server(say):
+                        raise AssertionError("it does not let us in")
         server.shutdown()
 
 
@@ -118,6 +127,7 @@ def test_a_prefect_server_s_password_is_not_shown(tmp_path: Path) -> None:
     make_lake(tmp_path / "lake", ENTRY)
     with (tmp_path / "lake/params.yaml").open("a") as handle:
         handle.write("\nschedules:\n  nightly: {agent: tiny, cron: '0 2 * * *', limit: 10}\n")
-    for arguments in (["schedule", "run"], ["--debug", "schedule", "run"], ["run"], ["--debug", "run"]):
+    run = ["run", "--set", "geometry.perplexity=4.0"]  # makes a stage stale: nothing else needs a server
+    for arguments in (["schedule", "run"], ["--debug", "schedule", "run"], run, ["--debug", *run]):
         said = affectlake(tmp_path / "lake", *arguments, PREFECT_API_URL="http://me:hunter2@127.0.0.1:1/api")
         assert "127.0.0.1:1/api" in said

@@ -18,6 +18,7 @@ from affectlake.errors import UsageError
 from affectlake.flows.collect import Wanted, collect_answers, estimated
 from affectlake.judge.trials.plan import Plan, make_plan
 from affectlake.judge.trials.shares import Share, parse_share
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables.writing import read_output
 from tests.support.chat import ENTRY, agent, answered, materials, trials
 from tests.support.chat_lakes import make_lake
@@ -107,5 +108,5 @@ def test_a_run_counts_its_share_and_says_which(lake: Path, server: FaultServer) 
     rest = collect_answers(lake, Wanted("tiny"), said.append)
     assert str(rest) == f"tiny · main: +{435 - n} (435 of 435)"
     assert collect_answers(lake, Wanted("tiny", share=Share(2, 2)), said.append).n_asked == 0
-    rows = read_output(lake, "responses/tiny").select(pl.col("request_key").n_unique(), n=pl.len()).collect()
+    rows = read_output(lake, Output("responses", "tiny")).select(pl.col("request_key").n_unique(), n=pl.len()).collect()
     assert rows.row(0) == (435, 435)

@@ -12,6 +12,7 @@ import yaml
 
 from affectlake.errors import LakeError
 from affectlake.lake import garbage, repository
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.dvc_stages import dvc_repository
 from affectlake.lake.store.versions import Manifest, cache_folder, cached_object, resolve
 from tests.support.lakes import put
@@ -146,7 +147,7 @@ def test_users_that_are_none_are_refused(both: tuple[Path, Path], lake: Path, tm
 
 def test_where_a_listing_of_another_lake_is_damaged_nothing_goes(both: tuple[Path, Path]) -> None:
     mine, theirs = both
-    listing = cached_object(theirs, Manifest(theirs, "").digests["stimuli"])
+    listing = cached_object(theirs, Manifest(theirs, "").digests[Output("stimuli")])
     listing.chmod(0o644)
     listing.write_text("[]")
     before = names(mine)

@@ -20,6 +20,7 @@ from affectlake.judge.requests.collector import collect
 from affectlake.judge.requests.request_limits import Target
 from affectlake.lake.checkout import checkout
 from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.unrecorded import mark_unrecorded
 from affectlake.lake.store.versions import Manifest, list_versions, resolve
 from affectlake.pipelines.collection.planning import plan_questions
@@ -57,7 +58,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory, server: FaultServer) -> Pat
 @pytest.fixture
 def lake(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy; commands run without starting Prefect and without a report."""
-    monkeypatch.setattr(building, "_run_flow", stage_by_stage)
+    monkeypatch.setattr(building, "_run_stages", stage_by_stage)
     monkeypatch.setattr(
         collecting, "run_collection", lambda lake, wanted, say, show, _ended: collect_answers(lake, wanted, say, show)
     )
@@ -205,7 +206,7 @@ def holdings(lake: Path) -> tuple[dict[str, str], int]:
     """Return the commits of the first four versions, and how many answers lie in versions and journals together."""
     commits = {version.name: version.commit for version in list_versions(lake)[:4]}
     latest = Manifest(lake, list_versions(lake)[-1].commit)
-    n_published = sum(pq.read_metadata(file.cached).num_rows for file in latest.files("responses/tiny"))
+    n_published = sum(pq.read_metadata(file.cached).num_rows for file in latest.files(Output("responses", "tiny")))
     return commits, n_published + sum(count.n for count in waiting(lake, "tiny"))
 
 

@@ -15,11 +15,13 @@ import yaml
 from affectlake.flows.collect import Wanted, collect_answers
 from affectlake.judge.trials.shares import Share
 from affectlake.lake import repository
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.versions import list_versions
 from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.collection.joining import join
 from affectlake.pipelines.collection.publishing import Published
 from affectlake.pipelines.params.study import load
+from affectlake.pipelines.stored import stored
 from tests.attacks.two_lakes import contents, git, quiet
 from tests.support.chat import ENTRY
 from tests.support.chat_lakes import make_lake
@@ -94,7 +96,11 @@ def test_two_people_collect_each_a_share_and_both_have_all(made: Path, tmp_path:
     assert parted.items() <= contents(ann.lake).items()
     assert old.items() <= parted.items()
     for person in (ann, bob):
-        rows = read_output(person.lake, "responses/tiny").select(pl.col("request_key").n_unique(), n=pl.len()).collect()
+        rows = (
+            read_output(person.lake, Output("responses", "tiny"))
+            .select(pl.col("request_key").n_unique(), n=pl.len())
+            .collect()
+        )
         assert rows.row(0) == (435, 435)
         assert "tiny · main: 0 requests left" in person.says("collect", "tiny", "--dry-run")
         assert "every file is as it was published" in person.says("fsck", "--local")
@@ -172,9 +178,9 @@ def test_what_waits_here_is_published_first_and_parameters_are_said(
         "params.yaml differs in: spose.dimensions (ours 4, theirs 5)",
     ]
     params = load(ours)
-    assert set(params.fittable) == {"tiny", "second"}
+    assert set(stored(ours).fittable) == {"tiny", "second"}
     assert list(params.agents) == ["human-category", "tiny", "second"]
-    tiny = read_output(ours, "responses/tiny").collect()
+    tiny = read_output(ours, Output("responses", "tiny")).collect()
     assert tiny.height == tiny["request_key"].n_unique() == 20 + 120  # the 30 that waited are among the 120
-    assert done.gained == {"responses/second": (150, 0), "responses/tiny": (90, 0)}
+    assert done.gained == {Output("responses", "second"): (150, 0), Output("responses", "tiny"): (90, 0)}
     assert join(ours, str(theirs), "", quiet).version is None

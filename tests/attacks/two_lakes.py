@@ -11,6 +11,7 @@ import yaml
 
 from affectlake.lake import repository
 from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.joining import join as joining
 from affectlake.lake.joining.join import Joined, MergedParams, Sides
 from affectlake.lake.recovery import recover
@@ -50,7 +51,7 @@ def make(lake: Path) -> Path:
 def build(lake: Path, n_stimuli: int) -> None:
     """Make the table that a step makes, and publish it."""
     recover(lake, quiet)
-    writing.write_outputs(lake, "made", {"stimuli": factory.tiny_lake(n_stimuli)["stimuli"]}, {})
+    writing.write_outputs(lake, "made", {Output("stimuli"): factory.tiny_lake(n_stimuli)["stimuli"]}, {})
     record_done(lake, "made")
     repository.publish(lake)
 
@@ -86,7 +87,7 @@ def row(n: int, text: str = "Video 1", *, failed: bool = False) -> Row:
 def add(lake: Path, agent: str, *rows: Row, publish: bool = True) -> None:
     """Add answers of an agent as one part."""
     recover(lake, quiet)
-    output = f"responses/{agent}"
+    output = Output("responses", agent)
     frame = pl.concat(
         _ONE.with_columns(
             pl.lit(agent).alias("agent"),
@@ -106,8 +107,8 @@ def add(lake: Path, agent: str, *rows: Row, publish: bool = True) -> None:
 def propose(lake: Path, agent: str, n: int) -> None:
     """Add a round of `n` proposals and publish it."""
     recover(lake, quiet)
-    output = f"proposals/{agent}"
-    parts = sorted((lake / layout.table_folder(output)).glob("*.parquet"))
+    output = Output("proposals", agent)
+    parts = sorted((lake / output.folder).glob("*.parquet"))
     number = int(pl.read_parquet(parts)["round"].max()) + 1 if parts else 0  # type: ignore[arg-type]
     one = factory.tiny_lake(4)["proposals"].head(1)
     frame = pl.concat(
@@ -136,10 +137,10 @@ def rows(lake: Path, commit: str = "") -> dict[str, list[Row]]:
     manifest = Manifest(lake, commit)
     found = {}
     for output in manifest.collected:
-        if output.startswith("responses/"):
+        if output.table == "responses":
             frame = pl.concat([pl.read_parquet(file.cached) for file in manifest.files(output)], how="diagonal")
             assert frame["shard"].to_list() == sorted(frame["shard"].to_list())
-            found[output] = sorted(frame.select("request_key", "answer", "error_kind").iter_rows(), key=repr)
+            found[str(output)] = sorted(frame.select("request_key", "answer", "error_kind").iter_rows(), key=repr)
     return found
 
 

@@ -167,7 +167,7 @@ def test_inputs_that_do_not_fit_are_refused() -> None:
         encode(x[:-1], y, folds)
     bad = x.copy()
     bad[4, 0] = np.nan
-    with pytest.raises(SourceError, match="1 stimuli have a feature that is no number"):
+    with pytest.raises(SourceError, match="1 stimuli have a feature that is not finite"):
         encode(bad, y, folds)
     with pytest.raises(UsageError, match="penalties above 0"):
         encode(x, y, folds, penalties=np.array([0.0, 1.0]))

@@ -96,7 +96,7 @@ def test_a_server_without_ranges_starts_again(server: Server, tmp_path: Path) ->
 
 
 def test_other_bytes_are_refused_and_removed(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="did not give the published file"):
+    with pytest.raises(SourceError, match="did not return the published file"):
         fetch(remote(server, "0" * 32), tmp_path, lambda _: None)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "s1.h5").write_bytes(b"half of it")

@@ -16,6 +16,7 @@ from affectlake.brain.recordings.subjects import Aligned, ZScored, z_scored
 from affectlake.errors import ContractError
 from affectlake.lake import garbage, repository
 from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store import known_hashes
 from affectlake.lake.tables import memmaps, parts
 from affectlake.lake.tables.contracts import contract
@@ -54,12 +55,12 @@ def lake(tmp_path: Path, patterns: dict[str, Array], monkeypatch: pytest.MonkeyP
     """A folder with the table `betas` in parts of five or fewer rows and groups of two."""
     monkeypatch.setattr(parts, "VALUES_PER_PART", 5 * 9)
     monkeypatch.setattr(parts, "VALUES_PER_GROUP", 2 * 9)
-    write_parts(betas(patterns, tmp_path), contract("betas"), tmp_path / layout.table_folder("betas"))
+    write_parts(betas(patterns, tmp_path), contract("betas"), tmp_path / Output("betas").folder)
     return tmp_path
 
 
 def files(lake: Path) -> list[Path]:
-    return parts.part_files(lake / layout.table_folder("betas"))
+    return parts.part_files(lake / Output("betas").folder)
 
 
 def test_spilled_rows_are_the_contract_s(tmp_path: Path, patterns: dict[str, Array]) -> None:
@@ -97,7 +98,7 @@ def test_a_map_is_made_once_and_is_never_stale(
     again = map_lists(lake, files(lake), "pattern", "subject", "S1")
     assert Path(again.filename) == Path(first.filename) and not hashed
     monkeypatch.undo()
-    folder = lake / layout.table_folder("betas")
+    folder = lake / Output("betas").folder
     folder.rename(lake / "old")
     write_parts(betas(patterns | {"S1": patterns["S1"] + 1}, lake), contract("betas"), folder)
     np.testing.assert_array_equal(
@@ -144,7 +145,7 @@ def test_gc_removes_maps_of_no_version_and_the_object_of_a_lake_reads_one(
 ) -> None:
     root = tmp_path / "lake"
     repository.init(root, templates.starting_params("demo"))
-    folder = root / layout.table_folder("betas")
+    folder = root / Output("betas").folder
     write_parts(betas(patterns, tmp_path), contract("betas"), folder)
     found = map_lists(root, files(root), "pattern", "subject", "S1")
     assert garbage.unreferred(root) == [], "it is young"

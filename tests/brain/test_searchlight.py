@@ -229,7 +229,7 @@ def test_a_checkpoint_of_another_search_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="min_voxels"):
         search(responses, spheres, rsms, min_voxels=6, checkpoint=tmp_path / "c")
     responses[0, 0] += 1
-    with pytest.raises(CheckpointError, match="of another search: search differ"):
+    with pytest.raises(CheckpointError, match="belongs to another search: search differ"):
         search(responses, spheres, rsms, min_voxels=5, checkpoint=tmp_path / "c")
 
 
@@ -237,12 +237,12 @@ def test_inputs_that_do_not_fit_are_refused() -> None:
     responses, spheres, rsms = world(side=4)
     with pytest.raises(SourceError, match="do not fit together"):
         search(responses[:-1], spheres, rsms)
-    with pytest.raises(SourceError, match="so few voxels"):
+    with pytest.raises(SourceError, match="min_voxels is too small"):
         search(responses, spheres, rsms, min_voxels=2)
     constant = rsms.copy()
     constant[1] = 0.5
     with pytest.raises(SourceError, match="model 1 has no ranks"):
         search(responses, spheres, constant)
     responses[3, 4] = np.nan
-    with pytest.raises(SourceError, match="1 voxels of the spheres hold values that are no numbers"):
+    with pytest.raises(SourceError, match="1 voxels of the spheres have values that are not finite"):
         search(responses, spheres, rsms)

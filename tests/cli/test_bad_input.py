@@ -15,6 +15,7 @@ from affectlake.flows.build import build
 from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
 from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.fsck import check
 from affectlake.lake.open import Listing
 from affectlake.lake.query import query
@@ -118,7 +119,7 @@ def test_a_detached_lake_is_not_built(published: Path) -> None:
 
 def lose(lake: Path, output: str, version: str = "v1") -> Path:
     """Remove an output's first part from the cache; return where it was."""
-    (file, *_) = Manifest(lake, resolve(lake, version).commit).files(output)
+    (file, *_) = Manifest(lake, resolve(lake, version).commit).files(Output.named(output))
     file.cached.unlink()
     return file.cached
 

@@ -20,6 +20,7 @@ from affectlake.cli.query_output import FORMS, Form, give_rows
 from affectlake.errors import AffectlakeError, QueryError, VersionError
 from affectlake.lake.diff import diff_rows
 from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.query import batches, query, stream, tuples
 from affectlake.lake.store.versions import Manifest, cached_object, resolve
 
@@ -240,6 +241,21 @@ def test_a_query_imports_no_more_than_it_needs(published: Path) -> None:
         assert done.stdout.splitlines()[-1] == "[]"
 
 
+NOTEBOOK = """
+import sys, types
+kernel = types.SimpleNamespace(config={"IPKernelApp": {}})  # by this DuckDB knows that it runs in a notebook
+sys.modules["IPython"] = types.ModuleType("IPython")
+sys.modules["IPython"].get_ipython = lambda: kernel
+import affectlake
+print(affectlake.open().sql("SELECT count(*) FROM stimuli").fetchall())
+"""
+
+
+def test_a_notebook_without_ipywidgets_can_query(published: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", NOTEBOOK], cwd=published, capture_output=True, text=True, check=False)
+    assert done.stdout == "[(13,)]\n", done.stderr
+
+
 STREAM = """
 import resource, sys
 from pathlib import Path
@@ -270,7 +286,7 @@ def test_removed_rows_keep_the_columns_that_a_schema_change_took_away(published:
     import pyarrow.parquet as pq
 
     manifest = Manifest(published, resolve(published, "v2").commit)
-    file = manifest.files("stimuli")[0]
+    file = manifest.files(Output("stimuli"))[0]
     old = pl.read_parquet(file.cached).with_columns(mood=pl.lit("calm"))
     part = published / "old.parquet"
     pq.write_table(old.to_arrow(), part)
@@ -280,10 +296,12 @@ def test_removed_rows_keep_the_columns_that_a_schema_change_took_away(published:
         cached_object(published, md5).parent.mkdir(exist_ok=True)
         cached_object(published, md5).write_bytes(data)
     lock = published / "dvc.lock"
-    lock.write_text(lock.read_text().replace(manifest.digests["stimuli"], hashlib.md5(listing).hexdigest() + ".dir"))
+    lock.write_text(
+        lock.read_text().replace(manifest.digests[Output("stimuli")], hashlib.md5(listing).hexdigest() + ".dir")
+    )
     from affectlake.lake import repository
 
     assert repository.publish(published) is not None
-    removed = diff_rows(published, resolve(published, "v3"), resolve(published, "v1"), "stimuli").removed
+    removed = diff_rows(published, resolve(published, "v3"), resolve(published, "v1"), Output("stimuli")).removed
     assert removed.to_dicts() == old.filter(stimulus_index=12).select(removed.columns).to_dicts()
     assert set(removed.columns) == set(old.columns)

@@ -60,7 +60,7 @@ def lake(built: Path, tmp_path: Path) -> Path:
 
 
 def hashes(lake: Path) -> dict[str, str]:
-    return dict(Manifest(lake, "").digests)
+    return {str(output): digest for output, digest in Manifest(lake, "").digests.items()}
 
 
 def test_a_build_is_one_version_of_all_tables(built: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_build_is_one_version_of_all_tables(built: Path) -> None:
         "stimuli", "exclusions", "ratings", "captions", "features", "triplets", "choices", "embeddings",
         "learning_curves", "layouts", "metrics", "videos", "frames", "voxels", "betas", "stimulus_reliability",
         "noise_ceilings", "encoding_maps", "encoding_weights", "rsa_maps", "roi_scores", "group_stats", "labels",
-        "graph_nodes", "graph_edges", "sweeps", "comparisons", "community_overlaps",
+        "graph_nodes", "graph_edges", "sweeps", "comparisons", "community_overlaps", "fits",
     }  # fmt: skip
     assert len(tables["choices"]) == 3
 
@@ -123,6 +123,9 @@ def test_an_agent_taken_out_leaves_the_next_version_alone(lake: Path) -> None:
     before = affectlake("query", sql.format("@v1"), "--lake", lake, "--format", "csv").stdout.split()
     assert now == ["agent", "human-category", "human-dimension"]
     assert before == ["agent", "caption-tfidf", "human-category", "human-dimension"]
+    for table in ("group_stats", "comparisons", "community_overlaps"):  # they set agents beside one another
+        found = query(lake, f"SELECT DISTINCT agent FROM {table} ORDER BY agent").fetchall()
+        assert found == [("human-category",), ("human-dimension",)], table
     assert not (lake / "storage/tables/choices/caption-tfidf").exists()
 
 

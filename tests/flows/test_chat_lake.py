@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from affectlake.judge.trials.questions import Question
 from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
 from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.open import open_lake
 from affectlake.lake.recovery import recover
 from affectlake.lake.store.dvc_stages import is_current
@@ -31,7 +31,8 @@ from affectlake.pipelines.collection.planning import keep_answers, plan_question
 from affectlake.pipelines.engine import dvcfile
 from affectlake.pipelines.engine.graph import stages
 from affectlake.pipelines.params.study import load
-from tests.support.chat import ENTRY
+from affectlake.pipelines.stored import stored
+from tests.support.chat import ENTRY, agent
 from tests.support.chat_lakes import make_lake, run
 
 
@@ -71,7 +72,7 @@ def collect(lake: Path, trial_set: str, **options: object) -> int:
 
 
 def table(lake: Path, name: str) -> pl.DataFrame:
-    return read_output(lake, f"{name}/tiny").collect()
+    return read_output(lake, Output(name, "tiny")).collect()
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +103,7 @@ def asked(built: tuple[Path, list[str]], tmp_path_factory: pytest.TempPathFactor
 def test_an_agent_without_answers_waits_and_the_others_go_on(built: tuple[Path, list[str]]) -> None:
     lake, said = built
     assert any("affectlake collect tiny" in line for line in said)
-    names = stages(load(lake))
+    names = stages(load(lake), stored(lake))
     assert "embed@human-category" in names
     assert not any("tiny" in name for name in names)
     unfinished(lake, load(lake))
@@ -118,7 +119,7 @@ def test_answers_become_choices(asked: Path) -> None:
     assert (main["odd"] == planted).all()
     reasons = dict(unparsed["unparsed_reason"].value_counts().iter_rows())
     assert reasons == {"error": 10, "no_key_phrase": 5}
-    assert "embed@tiny" in stages(load(asked))
+    assert "embed@tiny" in stages(load(asked), stored(asked))
     assert table(asked, "embeddings").height > 0
 
 
@@ -177,7 +178,7 @@ def test_going_back_to_an_old_version_brings_its_answers_back(asked: Path, tmp_p
     with repository.writing(lake, "test"):
         checkout(lake, resolve(lake, "v2"))
     assert table(lake, "responses").height == 300
-    assert load(lake).collected == {"tiny"}
+    assert stored(lake).collected == {"tiny"}
 
 
 @pytest.mark.slow
@@ -231,9 +232,9 @@ def test_without_answers_to_the_main_set_there_are_choices_and_no_fit(lake: Path
     assert any("fewer than 100 answers to the main set" in line for line in said)
     assert table(lake, "choices").height == 40
     collect(lake, "main", limit=99)
-    assert "embed@tiny" not in stages(load(lake))
+    assert "embed@tiny" not in stages(load(lake), stored(lake))
     collect(lake, "main", limit=1)
-    assert "embed@tiny" in stages(load(lake))
+    assert "embed@tiny" in stages(load(lake), stored(lake))
 
 
 def test_answers_outlive_the_agent_s_entry(asked: Path, tmp_path: Path) -> None:
@@ -243,7 +244,7 @@ def test_answers_outlive_the_agent_s_entry(asked: Path, tmp_path: Path) -> None:
     del raw["agents"]["tiny"]
     (lake / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     run(lake)
-    assert not (lake / layout.table_folder("choices/tiny")).exists()
+    assert not (lake / Output("choices", "tiny").folder).exists()
     assert table(lake, "responses").height == 475
     (lake / "params.yaml").write_text(text)
     run(lake)
@@ -268,7 +269,7 @@ def test_answers_that_break_the_contract_go_to_quarantine(lake: Path) -> None:
     bad = [replace_attempts(answer) for answer in answers(plan)]
     with pytest.raises(ContractError, match="attempts"):
         keep_answers(lake, plan.agent, bad)
-    assert not load(lake).collected
+    assert not stored(lake).collected
     assert list((lake / layout.QUARANTINE).glob("*-append-responses-tiny/responses/tiny/*.parquet"))
 
 
@@ -284,18 +285,12 @@ def test_mistakes_are_one_message_each(lake: Path) -> None:
         plan_questions(lake, params, "human-category", "main")
     with pytest.raises(UsageError, match="did you mean 'validation'"):
         plan_questions(lake, params, "tiny", "validatoin")
-    videos = replace(params, agents=dict(params.agents) | {"tiny": _with_videos(params)})
+    videos = params.model_copy(update={"agents": params.agents | {"tiny": agent(modality="videos")}})
     with pytest.raises(UsageError, match=r"set sources\.videos"):
         plan_questions(lake, videos, "tiny", "main")
 
 
-def _with_videos(params: object) -> object:
-    from affectlake.judge.agents import parse_agent
-
-    return parse_agent("tiny", ENTRY | {"modality": "videos"})
-
-
 def test_answers_are_what_a_stage_depends_on(asked: Path) -> None:
-    body = yaml.safe_load(dvcfile.render(load(asked)))["stages"]
+    body = yaml.safe_load(dvcfile.render(load(asked), stored(asked)))["stages"]
     assert body["choose_by_chat"]["foreach"] == ["tiny"]
     assert "storage/tables/responses/${item}" in body["choose_by_chat"]["do"]["deps"]

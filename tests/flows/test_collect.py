@@ -20,7 +20,7 @@ from affectlake.flows.collect import Wanted, collect_answers, estimated
 from affectlake.judge.requests.collector import collect
 from affectlake.judge.requests.request_limits import Target
 from affectlake.lake.checkout import checkout
-from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.versions import list_versions
 from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.collection.planning import plan_questions
@@ -70,7 +70,7 @@ def quiet(_line: str) -> None:
 
 
 def responses(lake: Path) -> pl.DataFrame:
-    return read_output(lake, "responses/tiny").collect()
+    return read_output(lake, Output("responses", "tiny")).collect()
 
 
 def of(lake: Path, trial_set: str = "main") -> Status:
@@ -91,7 +91,7 @@ def test_a_limit_then_the_rest_then_nothing(lake: Path, server: FaultServer) -> 
     assert rows.height == rows["request_key"].n_unique() == N_MAIN
     assert collect_answers(lake, Wanted("tiny", "noise_ceiling"), quiet).n_planned == 40
     run(lake)
-    assert read_output(lake, "choices/tiny").collect().height == N_MAIN + 40
+    assert read_output(lake, Output("choices", "tiny")).collect().height == N_MAIN + 40
 
 
 def test_a_server_that_fails_a_third_of_the_time_is_told_honestly(lake: Path, server: FaultServer) -> None:
@@ -168,7 +168,7 @@ def test_what_is_published_is_not_asked_again_from_an_older_version_or_an_empty_
         collect_answers(lake, MAIN, quiet)
     checkout(lake, list_versions(lake)[-1])
     assert sum(server.asked.values()) == 100
-    shutil.rmtree(lake / layout.table_folder("responses/tiny"))
+    shutil.rmtree(lake / Output("responses", "tiny").folder)
     assert str(collect_answers(lake, MAIN, quiet)) == "tiny · main: +335 (435 of 435)"
     assert sum(server.asked.values()) == N_MAIN
 

@@ -23,6 +23,7 @@ from affectlake.pipelines.collection.planning import plan_questions
 from affectlake.pipelines.collection.publishing import leases, waiting
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import load, override
+from affectlake.pipelines.stored import stored
 from affectlake.process import lease
 from tests.support.chat import ENTRY
 from tests.support.chat_lakes import SETTINGS, build_steps
@@ -125,7 +126,7 @@ def test_a_steady_model_is_acquitted_and_nothing_enters_the_lake(asked: Asked) -
     assert (n_asked, n, p) == ("30", "30", "1") and clean == injected
     assert len(lines) == 7
     assert list_versions(lake) == before
-    assert not waiting(lake, "tiny") and not load(lake).collected
+    assert not waiting(lake, "tiny") and not stored(lake).collected
     assert plan_questions(lake, load(lake), "tiny", "main").n_left == 435
 
 

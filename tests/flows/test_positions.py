@@ -5,26 +5,31 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 import yaml
 from click.testing import CliRunner
 
+from affectlake import figures
 from affectlake.cli.main import cli
-from affectlake.errors import AffectlakeError, UsageError
+from affectlake.errors import AffectlakeError, FigureError, UsageError
 from affectlake.judge.requests.answers import Answer, Reply, answered
 from affectlake.judge.responses.position_bias import position_shares
 from affectlake.judge.trials.questions import Question
 from affectlake.lake import repository
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.collection.planning import keep_answers, plan_questions
 from affectlake.pipelines.outputs import report
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import load, override
-from affectlake.report.figures.positions import compared, draw
+from affectlake.report.order_effects import POSITIONS, compared
 from tests.flows.test_chat_lake import odd_of
+from tests.report.test_report import make_inputs
 from tests.support.chat import ENTRY
 from tests.support.chat_lakes import SETTINGS, build_steps
+from tests.support.figures import figure_of
 
 AGENTS = {  # protocol, and the share of answers that name the third position whatever is shown
     "template-1": ("naive-least-similar", 0.6),
@@ -89,7 +94,7 @@ def test_the_numbers_are_those_of_the_choices(lake: Path) -> None:
     """Counted anew from the responses, by the position that each answer names."""
     rows = {(row.agent, row.trial_set): row for row in report.positions(lake).rows}
     for agent in ("template-1", "paper"):
-        answers = read_output(lake, f"responses/{agent}").filter(pl.col("trial_set") == "main").collect()
+        answers = read_output(lake, Output("responses", agent)).filter(pl.col("trial_set") == "main").collect()
         named = answers["answer"].str.extract(r"^1\. Video (\d)").cast(pl.Int8).to_numpy()
         counted = position_shares(named)
         row = rows[agent, "main"]
@@ -114,31 +119,50 @@ def test_the_table_says_who_has_not_answered(lake: Path) -> None:
     assert lines[0].startswith("main           template-1")
 
 
-@pytest.mark.parametrize("ending", ["svg", "png"])
+@pytest.mark.parametrize("ending", ["svg", "png", "pdf"])
 def test_the_figure_is_drawn(lake: Path, tmp_path: Path, ending: str) -> None:
     place = tmp_path / f"positions.{ending}"
     run("positions", "--lake", str(lake), "--figure", str(place))
     first = place.read_bytes()
     if ending == "svg":
         text = first.decode()
-        assert text.count("<circle") == 18 and "template-1" in text and "naive-describe/caption/1" in text
-        assert "var(--" not in text
+        assert "template-1" in text and "naive-describe/caption/1" in text and "share of choices" in text
+    elif ending == "pdf":
+        assert first.startswith(b"%PDF-")
     else:
         from io import BytesIO
 
         from matplotlib.image import imread
 
         pixels = imread(BytesIO(first))
-        assert pixels.shape[1] == 2080 and pixels.std() > 0.05
-        names = pixels[120:220, :500, :3].mean(axis=2)  # the first agent's name and protocol
+        assert pixels.shape[1] == 2160 and pixels.std() > 0.05
+        names = pixels[120:, :320, :3].mean(axis=2)  # agents and protocols
         assert (names < 0.5).mean() > 0.01
     run("positions", "--lake", str(lake), "--figure", str(place))
     assert place.read_bytes() == first
 
 
+def test_the_figure_has_the_table_s_shares_and_intervals(lake: Path) -> None:
+    figure = figures.order_effects(lake)
+    shares, flips = figure.axes
+    rows = [row for row in report.positions(lake).rows if row.n]
+    assert [text.get_text().split("\n")[0] for text in shares.get_yticklabels()] == [row.agent for row in rows]
+    lines = [line for line in shares.lines if line.get_label() in ("first", "second", "third")]
+    for at, line in enumerate(lines):
+        assert line.get_xdata() == pytest.approx([row.shares[at].value for row in rows])
+        ends = [segment[:, 0].tolist() for segment in shares.collections[at].get_segments()]
+        assert ends == pytest.approx(np.array([[row.shares[at].ci_low, row.shares[at].ci_high] for row in rows]))
+    other = next(line for line in flips.lines if line.get_label() == "other order")
+    found = [row.other_order.value for row in rows if row.other_order.value is not None]
+    assert other.get_xdata() == pytest.approx(found)
+    assert sum(len(note.hints) for note in figure.notes.values()) == 3 * 6 + sum(
+        share.value is not None for row in rows for share in (row.other_order, row.same_order)
+    )
+
+
 def test_a_figure_of_another_kind_is_refused(lake: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"\.svg, \.png"):
-        run("positions", "--lake", str(lake), "--figure", str(tmp_path / "positions.pdf"))
+    with pytest.raises(UsageError, match=r"\.svg, \.png, \.pdf"):
+        run("positions", "--lake", str(lake), "--figure", str(tmp_path / "positions.docx"))
     with pytest.raises(UsageError, match="cannot be written"):
         run("positions", "--lake", str(lake), "--figure", str(tmp_path / "none" / "positions.svg"))
 
@@ -156,7 +180,7 @@ def test_the_report_has_the_section_where_chat_agents_answered(lake: Path) -> No
     page = report.render(inputs)
     assert 'id="order"' in page and "Does the position decide?" in page and 'href="#order"' in page
     section = page[page.index('id="order"') : page.index('class="agent"')]
-    assert section.count("<svg") == 1 and section.count("<tr>") == 7
+    assert section.count("<svg") == 1 and section.count("<tr>") == 7 and 'aria-label="Numbers of' in section
     assert "template-1, which chooses the third in" in section
     without = report.render(_without(inputs))
     assert 'id="order"' not in without and 'href="#order"' not in without
@@ -174,7 +198,11 @@ def test_rows_without_a_number_are_drawn_without_it() -> None:
         row | {"measure": "chosen_first", "value": 1.0, "n": 3},
         row | {"measure": "chi_square", "value": None, "n": 3},
     ]
-    (one,) = compared(pl.DataFrame(rows))
+    effects = pl.DataFrame(rows).with_columns(n=pl.lit(3))
+    (one,) = compared(effects)
     assert one.shares[1].value is None and one.other_order.value is None
-    assert draw([one]).body.count("<circle") == 1
-    assert draw([]).missing
+    inputs = make_inputs(analyses={"order_effects": effects})
+    figure = figure_of("order_effects", inputs)
+    assert [len(line.get_xdata()) for line in figure.axes[0].lines if line.get_label() in POSITIONS] == [1, 0, 0]
+    with pytest.raises(FigureError, match="no chat agent"):
+        figure_of("order_effects", make_inputs())

@@ -10,9 +10,11 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 
 @pytest.fixture(scope="module")
@@ -49,44 +51,74 @@ def _wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -
 
 
 SMALL = (
-    "sources.n_stimuli=60",
-    "triplets.noise_ceiling=50",
-    "triplets.thirds_per_pair=10",
-    "agents.caption-tfidf.encoder.n_components=20",
-    "geometry.permutations=10",
-    "geometry.perplexity=10.0",
+    "sources.n_stimuli=30",
+    "sources.clips=false",
+    "triplets.per_dyad=1",
+    "triplets.prototypes_per_category=1",
+    "triplets.thirds_per_pair=4",
+    "triplets.noise_ceiling=10",
+    "agents.caption-tfidf.encoder.n_components=10",
+    "spose.dimensions=4",
+    "spose.max_epochs=2",
+    "spose.seeds=[0]",
+    "geometry.permutations=5",
+    "geometry.min_category_size=3",
+    "geometry.perplexity=5.0",
     "brain=null",
 )
 
 
-def new_lake(folder: Path, *settings: str) -> Path:
-    words = [word for setting in (*SMALL, *settings) for word in ("--set", setting)]
-    subprocess.run(["affectlake", "init", folder, "--study", "demo", *words], check=True, capture_output=True)
-    return folder
-
-
-def test_a_build_is_seen_on_the_server(server: str, tmp_path: Path) -> None:
-    lake = new_lake(tmp_path / "lake", "spose.max_epochs=5")
+def affectlake(server: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     env = os.environ | {"PREFECT_API_URL": server}
-    done = subprocess.run(["affectlake", "run", "--lake", lake], env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(["affectlake", *arguments], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    (flow,) = httpx.post(f"{server}/flow_runs/filter", json={}).json()
-    tasks = httpx.post(f"{server}/task_runs/filter", json={}).json()
+    return done
+
+
+@pytest.fixture(scope="module")
+def origin(server: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake that was built on the server."""
+    lake = tmp_path_factory.mktemp("built") / "lake"
+    affectlake(server, "init", str(lake), "--study", "demo", *(word for one in SMALL for word in ("--set", one)))
+    params = yaml.safe_load((lake / "params.yaml").read_text())
+    del params["agents"]["human-dimension"]
+    (lake / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    affectlake(server, "run", "--lake", str(lake))
+    return lake
+
+
+def flow_runs(server: str) -> list[dict[str, Any]]:
+    """The flow runs that the server knows, the earliest first."""
+    found: list[dict[str, Any]] = httpx.post(f"{server}/flow_runs/filter", json={}).json()
+    return sorted(found, key=lambda run: str(run["created"]))
+
+
+def tasks_of(server: str, run: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The task runs of a flow run, by name."""
+    wanted = {"flow_runs": {"id": {"any_": [run["id"]]}}}
+    return {task["name"]: task for task in httpx.post(f"{server}/task_runs/filter", json=wanted).json()}
+
+
+def test_a_build_is_seen_on_the_server(server: str, origin: Path) -> None:
+    flow = flow_runs(server)[0]
+    tasks = tasks_of(server, flow)
     assert (flow["name"], flow["state"]["type"]) == ("build-demo", "COMPLETED")
-    assert {"ingest", "sample", "embed@human-category", "measure@caption-tfidf"} <= {task["name"] for task in tasks}
-    assert {task["state"]["type"] for task in tasks} == {"COMPLETED"}
-    assert all(task["empirical_policy"]["retries"] == 2 for task in tasks)
+    assert {"ingest", "sample", "embed@human-category", "measure@caption-tfidf"} <= tasks.keys()
+    assert {task["state"]["type"] for task in tasks.values()} == {"COMPLETED"}
+    assert all(task["empirical_policy"]["retries"] == 2 for task in tasks.values())
     logs = httpx.post(f"{server}/logs/filter", json={"limit": 200}).json()
     assert any("done in" in line["message"] for line in logs)
-    shutil.rmtree(lake)
 
 
-def test_ctrl_c_ends_a_build_at_once_and_the_next_one_goes_on(server: str, tmp_path: Path) -> None:
-    lake = new_lake(tmp_path / "lake", "spose.max_epochs=1000000", "spose.min_delta=0.0", "spose.patience=1000000")
-    command = ["affectlake", "run", "--lake", str(lake)]
+def test_ctrl_c_ends_a_build_at_once_and_the_next_one_goes_on(server: str, origin: Path, tmp_path: Path) -> None:
+    lake = shutil.copytree(origin, tmp_path / "lake", symlinks=True)
+    command = ["run", "--lake", str(lake)]
+    endless = ["--set", "spose.max_epochs=1000000", "--set", "spose.min_delta=0.0", "--set", "spose.patience=1000000"]
     env = os.environ | {"PREFECT_API_URL": server}
     # a session of its own, all of which gets the signal, as a terminal does it
-    running = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    running = subprocess.Popen(
+        ["affectlake", *command, *endless], env=env, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     assert running.stderr is not None
     for line in running.stderr:
         if "embed@" in line and "to learn from" in line:
@@ -96,14 +128,13 @@ def test_ctrl_c_ends_a_build_at_once_and_the_next_one_goes_on(server: str, tmp_p
     assert running.returncode == 130
     assert "interrupted; what had finished is kept" in said
     assert "Traceback" not in said
-    latest = {"sort": "EXPECTED_START_TIME_DESC", "limit": 1}
-    (flow,) = httpx.post(f"{server}/flow_runs/filter", json=latest).json()
-    assert flow["state"]["type"] == "CANCELLED"
-    sets = ["--set", "spose.max_epochs=5"]
-    done = subprocess.run([*command, *sets], env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert flow_runs(server)[-1]["state"]["type"] == "CANCELLED"
+    done = affectlake(server, *command, "--set", "spose.max_epochs=3")
     assert "ingest: up to date" in done.stderr
-    assert "published v1" in done.stderr
+    assert "published v2" in done.stderr
+    tasks = tasks_of(server, flow_runs(server)[-1])
+    assert "embed@human-category" in tasks
+    assert "ingest" not in tasks  # what was up to date is no task
 
 
 def test_the_gpu_tag_has_one_slot_for_each_gpu(server: str, monkeypatch: pytest.MonkeyPatch) -> None:

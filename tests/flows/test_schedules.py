@@ -27,6 +27,8 @@ from affectlake.flows.schedules.backfill import Backfilled, backfill
 from affectlake.flows.schedules.slots import Slots, slots_between
 from affectlake.flows.schedules.webhook import Failed, tell
 from affectlake.lake import repository
+from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.dvc_stages import record_done
 from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.collection.publishing import leases
@@ -35,7 +37,10 @@ from affectlake.pipelines.engine.graph import stages
 from affectlake.pipelines.engine.runner import run_stage
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import load, override
+from affectlake.pipelines.stored import NOTHING
 from affectlake.process import lease
+from affectlake.process.identity import process_started
+from affectlake.process.server_note import find_orphan
 from tests.support.chat import ENTRY
 from tests.support.chat_lakes import SETTINGS
 from tests.support.fault_server import FaultServer
@@ -45,15 +50,33 @@ ROOT = Path(__file__).parents[2]
 KEY = "sk-a-secret-of-the-tests"
 
 
+KILLED = """
+import os, sys
+from pathlib import Path
+from affectlake.flows.prefect_server import prefect_server
+with prefect_server(Path(sys.argv[1]), print):
+    os.kill(os.getpid(), 9)
+"""
+
+
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Prefect server as `affectlake schedule run` starts one, and Prefect's settings pointing at it."""
-    home = tmp_path_factory.mktemp("served")
-    with prefect_server(home, quiet) as server:
+    """A Prefect server as `affectlake schedule run` starts one, and Prefect's settings pointing at it.
+
+    Whoever started it was killed, as a machine short of memory does: it is taken over, not started a second time.
+    """
+    home, said = tmp_path_factory.mktemp("served"), list[str]()
+    assert subprocess.run([sys.executable, "-c", KILLED, home], check=False).returncode == -9
+    orphan = find_orphan(home / layout.COLLECTING / "prefect.json")
+    assert orphan is not None
+    with prefect_server(home, said.append) as server:
+        assert said == ["taking over the Prefect server of a run that was killed"]
         assert server.started_here
+        assert orphan.health_url == f"{server.api}/health"
         assert running_server(home) == server.api
         yield server.api
     assert running_server(home) == ""
+    assert process_started(orphan.pid) == "gone"
     with pytest.raises(httpx.TransportError):
         httpx.get(f"{server.api}/health")
 
@@ -68,7 +91,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dvcfile.write(lake)
     params = load(lake)
     for name in ("ingest", "sample"):
-        run_stage(lake, stages(params)[name], params, quiet)
+        run_stage(lake, stages(params, NOTHING)[name], params, quiet)
         record_done(lake, name)
     repository.publish(lake)
     return lake
@@ -108,7 +131,7 @@ class _Hook(BaseHTTPRequestHandler):
 @pytest.fixture
 def hook() -> Iterator[Webhook]:
     with Webhook() as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield server
         server.shutdown()
 
@@ -141,7 +164,7 @@ def quiet(_line: str) -> None:
 
 
 def n_answers(lake: Path) -> int:
-    return read_output(lake, "responses/tiny").collect().height
+    return read_output(lake, Output("responses", "tiny")).collect().height
 
 
 def fates(lake: Path) -> dict[str, str]:
@@ -178,8 +201,8 @@ def test_a_schedule_proposes_and_asks_in_turn(lake: Path, api: str, model: Fault
     change(lake, proposed=True, limit=40)
     said: list[str] = []
     assert fill(lake, "2026-03-01", "2026-03-02", say=said.append) == (2, 0, False)
-    asked = read_output(lake, "responses/tiny").select("i", "j", "k").sort("i", "j", "k").collect()
-    rounds = read_output(lake, "proposals/tiny").collect()
+    asked = read_output(lake, Output("responses", "tiny")).select("i", "j", "k").sort("i", "j", "k").collect()
+    rounds = read_output(lake, Output("proposals", "tiny")).collect()
     assert rounds["round"].value_counts().sort("round").rows() == [(0, 40), (1, 40)]
     assert asked.equals(rounds.select("i", "j", "k").sort("i", "j", "k"))
     change(lake, limit=30)
@@ -190,10 +213,10 @@ def test_a_schedule_proposes_and_asks_in_turn(lake: Path, api: str, model: Fault
     assert fill(lake, "2026-03-03", "2026-03-03") == (1, 0, False)  # …is gone on with before another is proposed
     assert n_answers(lake) == 110
     assert 0 < n_failed < 30
-    assert read_output(lake, "proposals/tiny").collect().height == 110
+    assert read_output(lake, Output("proposals", "tiny")).collect().height == 110
     change(lake, limit=1000)
     assert fill(lake, "2026-03-04", "2026-03-05") == (2, 0, False)  # the second finds nothing left, which is no failure
-    assert n_answers(lake) == read_output(lake, "proposals/tiny").collect().height == 435
+    assert n_answers(lake) == read_output(lake, Output("proposals", "tiny")).collect().height == 435
     assert fates(lake)["03-05"] == "done"
 
 
@@ -282,7 +305,7 @@ def test_a_webhook_that_cannot_be_told_is_said(lake: Path, monkeypatch: pytest.M
     assert "HOOK is not set" in said[1]
     (lake / "params.yaml").write_text("notify: [")
     assert not tell(FAILED._replace(lake=str(lake)), [], said.append)
-    assert "cannot be read" in said[2]
+    assert "is not YAML" in said[2]
     assert "s3cret" not in " ".join(said)
 
 

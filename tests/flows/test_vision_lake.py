@@ -13,12 +13,14 @@ import yaml
 
 from affectlake.errors import SourceError
 from affectlake.lake import repository
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.engine import dvcfile
 from affectlake.pipelines.engine.graph import stages
 from affectlake.pipelines.engine.runner import run_stage
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import load, override
+from affectlake.pipelines.stored import NOTHING
 from tests.judge.test_vision import clip
 from tests.support.chat_lakes import SETTINGS
 
@@ -48,7 +50,7 @@ def run(root: Path, name: str) -> list[str]:
     """Run one stage and return what it said."""
     said: list[str] = []
     params = load(root)
-    run_stage(root, stages(params)[name], params, said.append)
+    run_stage(root, stages(params, NOTHING)[name], params, said.append)
     return said
 
 
@@ -61,18 +63,20 @@ def test_every_agent_is_encoded_by_the_step_that_looks_at_what_it_sees(lake: Pat
 
 
 def test_every_clip_has_a_vector_and_every_trial_a_choice(lake: Path) -> None:
-    features = read_output(lake, "features/clip").sort("stimulus_index").collect()
+    features = read_output(lake, Output("features", "clip")).sort("stimulus_index").collect()
     vectors = np.stack(features["vector"].to_list())
     assert vectors.shape == (30, 16)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
-    trials = read_output(lake, "triplets").select(pl.col("n_repeats").cast(pl.Int64).sum()).collect().item()
-    assert read_output(lake, "choices/clip").select(pl.len()).collect().item() == trials
+    trials = read_output(lake, Output("triplets")).select(pl.col("n_repeats").cast(pl.Int64).sum()).collect().item()
+    assert read_output(lake, Output("choices", "clip")).select(pl.len()).collect().item() == trials
 
 
 def test_what_is_planted_in_the_clips_is_seen(lake: Path) -> None:
     """Colour and motion follow the planted emotions, so even random weights agree with the ratings above chance."""
     keys = ["trial_set", "i", "j", "k", "repeat"]
-    own, human = (read_output(lake, f"choices/{name}").select(*keys, "odd") for name in ("clip", "human-category"))
+    own, human = (
+        read_output(lake, Output("choices", name)).select(*keys, "odd") for name in ("clip", "human-category")
+    )
     both = own.join(human, on=keys).filter(pl.col("trial_set") == "main").collect()
     agreement = (both["odd"] == both["odd_right"]).mean()
     assert len(both) == 435 and agreement is not None and agreement > 0.42  # type: ignore[operator]

@@ -9,7 +9,13 @@ from affectlake.errors import AffectlakeError
 from affectlake.geometry.graphs import community_overlap, emotion_graph, graph_estimates
 from affectlake.geometry.labels import character, label_stability, labels
 from affectlake.geometry.reduction import necessary_components, saturation, strongest
-from affectlake.geometry.reproducibility import best_matches, consensus_seed, mean_reproducibility, reproducibility
+from affectlake.geometry.reproducibility import (
+    agreements,
+    best_matches,
+    mean_reproducibility,
+    representative_seed,
+    reproducibility,
+)
 
 RNG = np.random.default_rng(0)
 BASE = RNG.random((300, 5)).astype(np.float32)
@@ -43,9 +49,38 @@ def test_the_mean_is_fishers() -> None:
     assert mean_reproducibility(fits, 0).value == pytest.approx(np.tanh(np.mean(np.arctanh(matches))))
 
 
-def test_the_consensus_is_the_fit_between_the_others() -> None:
-    assert consensus_seed({4: noisy(0.3, 1), 2: noisy(0.02, 2), 9: noisy(0.3, 3), 7: noisy(0.3, 4)}) == 2
-    assert consensus_seed({4: BASE, 9: BASE}) == 4
+def test_the_fit_between_the_others_stands_for_them_whatever_its_loss() -> None:
+    fits = {4: noisy(0.3, 1), 2: noisy(0.02, 2), 9: noisy(0.3, 3), 7: noisy(0.3, 4)}
+    assert representative_seed(fits, {4: 0.1, 2: 0.9, 9: 0.2, 7: 0.3}) == 2
+    assert representative_seed(dict.fromkeys((9, 4, 7), BASE), dict.fromkeys((9, 4, 7), 0.5)) == 4
+
+
+def test_of_one_or_two_fits_the_lower_held_out_loss_decides() -> None:
+    fits = {4: noisy(0.3, 1), 9: noisy(0.3, 2)}
+    assert representative_seed(fits, {4: 0.6, 9: 0.5}) == 9
+    assert representative_seed(fits, {4: 0.5, 9: 0.5}) == 4
+    assert representative_seed({9: BASE}, {9: 0.5}) == 9
+
+
+def test_a_fit_without_a_dimension_stands_for_others_only_if_none_has_one() -> None:
+    empty = np.empty((0, 0), np.float32)
+    losses = {0: 0.1, 1: 0.6, 2: 0.5}
+    assert representative_seed({0: empty, 1: noisy(0.3, 1), 2: noisy(0.3, 2)}, losses) == 2
+    assert representative_seed({0: empty, 1: empty, 2: empty}, losses) == 0
+
+
+def test_the_agreement_of_fits_is_fishers_mean_both_ways() -> None:
+    fits = {0: BASE, 1: noisy(0.1, 1), 2: noisy(0.4, 2)[:, :4]}
+    found = agreements(fits)
+
+    def one_way(own: int, other: int) -> float:  # by numpy's correlations
+        d = fits[own].shape[1]
+        return np.tanh(np.mean(np.arctanh(np.corrcoef(fits[own].T, fits[other].T)[:d, d:].max(axis=1))))
+
+    for seed, others in ((0, (1, 2)), (1, (0, 2)), (2, (0, 1))):
+        both = [one_way(seed, other) + one_way(other, seed) for other in others]
+        assert found[seed] == pytest.approx(np.mean(both) / 2)
+    assert np.isnan(agreements({3: BASE})[3])
 
 
 def test_a_fit_that_lacks_a_dimension_is_not_the_consensus() -> None:
@@ -55,7 +90,7 @@ def test_a_fit_that_lacks_a_dimension_is_not_the_consensus() -> None:
         max(mean_reproducibility(fits | {0: lacking}, seed).value for seed in fits)
         < mean_reproducibility(fits | {0: lacking}, 0).value
     )
-    assert consensus_seed(fits | {0: lacking}) != 0
+    assert representative_seed(fits | {0: lacking}, dict.fromkeys(range(4), 0.5)) != 0
 
 
 def test_one_fit_and_constant_dimensions_are_left_out_with_a_reason() -> None:
@@ -159,7 +194,7 @@ def test_the_strongest_components_stay_and_the_rest_is_zero() -> None:
     assert ((reduced > 0).sum(axis=1) == 2).all()
     assert np.array_equal(np.sort(reduced, axis=1)[:, -2:], np.sort(BASE, axis=1)[:, -2:])
     assert np.array_equal(strongest(BASE, 5), BASE) and not strongest(BASE, 0).any()
-    with pytest.raises(AffectlakeError, match="so many"):
+    with pytest.raises(AffectlakeError, match="this many"):
         strongest(BASE, 6)
 
 

@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from affectlake.errors import AffectlakeError, CollectionError, UsageError
-from affectlake.judge.requests.answers import Answer
+from affectlake.judge.requests.answers import ASKED, Answer
 from affectlake.judge.requests.circuit_breaker import Threshold
 from affectlake.judge.requests.collector import collect
 from affectlake.judge.requests.journal import Journal
@@ -56,9 +56,9 @@ def check_answers(journal: Journal, n: int) -> None:
     assert len(found) == n
     for question in make_questions(n):
         row = found[question.key]
-        assert row[:8] == question[:8]
+        assert all(getattr(row, name) == getattr(question, name) for name in ASKED)
         assert row.text == expected_text(orjson.dumps(question.body))
-        assert row[9:15] == ("stop", None)[:1] + row[10:15]
+        assert row.finish_reason == "stop"
         assert (row.prompt_tokens, row.completion_tokens, row.cached_tokens) == (10, 2, 4)
         assert row.error_kind is None
 

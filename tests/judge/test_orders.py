@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from affectlake.judge.trials.orders import ORDERS, balanced_orders, shown
+from affectlake.judge.trials.orders import ORDERS, balanced_orders, order_codes, shown
 from affectlake.triplets import sample_dyads
 from tests.support.questions import position_counts
 
@@ -36,6 +36,7 @@ def test_every_stimulus_stands_equally_often_at_each_position(case: tuple[Trials
     codes = drawn(triplets, n_stimuli, seed)
     in_order = shown(triplets, codes)
     assert np.array_equal(np.sort(in_order, axis=1), triplets)  # each order shows its own three stimuli
+    assert np.array_equal(order_codes(triplets, in_order), codes)
     assert np.ptp(position_counts(in_order, n_stimuli), axis=1).max() <= 1
 
 

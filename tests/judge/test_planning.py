@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections import Counter
 from itertools import pairwise
@@ -51,7 +50,7 @@ def test_orders_are_balanced_within_each_repeat() -> None:
 
 def test_a_plan_is_the_same_each_time_and_differs_by_agent_set_and_seed() -> None:
     def keys(root: int = 1, name: str = "tiny", trial_set: str = "main") -> list[bytes]:
-        who = dataclasses.replace(agent(), name=name)
+        who = agent().named(name)
         return [q.key for q in make_plan(who, trials(N, trial_set=trial_set), materials(N), root).questions()]
 
     assert keys() == keys()
@@ -173,7 +172,7 @@ def test_a_stored_key_that_is_not_the_question_s_does_not_count() -> None:
     shown = materials(N)
     rows = answered(make_plan(agent(), trials(N), shown, 1))
     forged = rows.with_columns(request_key=pl.lit(b"\0" * 32), repeat=pl.col("repeat") + 0)
-    maker = KeyMaker(agent().identity(), "main", shown)
+    maker = KeyMaker(agent(), "main", shown)
     assert valid_answers(forged, maker, "main").height == 0
     assert valid_answers(rows, maker, "main").height == 190
     beyond = rows.with_columns(shown_1=pl.lit(N + 3), caption_2=pl.lit(77))

@@ -9,7 +9,8 @@ import re
 import pytest
 
 from affectlake.errors import UsageError
-from affectlake.judge.protocols import CHOICES, PROTOCOLS, Sampling, Wording, neutralise, protocol
+from affectlake.judge.protocols import CHOICES, PROTOCOLS, Wording, neutralise, protocol
+from affectlake.judge.sampling import Sampling
 
 SAMPLING = Sampling(max_tokens=100, temperature=0.5, top_p=0.9)
 
@@ -90,7 +91,9 @@ def test_one_token_asks_for_a_choice_and_its_log_probabilities() -> None:
 
 
 def test_a_body_is_json_and_carries_the_sampling() -> None:
-    sampling = Sampling(7, 0.3, 0.8, 1, {"chat_template_kwargs": {"enable_thinking": False}})
+    sampling = Sampling(
+        max_tokens=7, temperature=0.3, top_p=0.8, seed=1, extra={"chat_template_kwargs": {"enable_thinking": False}}
+    )
     body = json.loads(
         json.dumps(Wording(protocol("forced-choice/caption"), "m", sampling).of_captions(("a", "b", "c"), 9))
     )

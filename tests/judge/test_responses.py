@@ -12,6 +12,7 @@ import pytest
 
 from affectlake.judge.requests.answers import Answer
 from affectlake.judge.responses.tables import latest, read_choices, response_rows
+from affectlake.judge.trials.orders import ORDERS
 from tests.support.chat import agent
 
 ANSWER = Answer(
@@ -50,7 +51,8 @@ def test_the_order_shown_is_undone() -> None:
     expected = [(10, 20, 30)[order[p] - 1] for order in orders for p in range(3)]
     assert found["odd"].to_list() == expected
     assert found["position"].to_list() == [1, 2, 3] * 6
-    assert found.group_by("code").len()["len"].to_list() == [3] * 6  # a code for each order
+    shown_as = ORDERS[found["order_code"].to_numpy()].tolist()
+    assert [tuple(members) for members in shown_as] == [order for order in orders for _ in range(3)]
 
 
 def test_a_row_keeps_what_was_said_and_by_whom() -> None:

@@ -16,9 +16,10 @@ from affectlake.errors import CollectionError
 from affectlake.judge.requests.collector import collect
 from affectlake.judge.requests.journal import Journal
 from affectlake.judge.requests.request_limits import Target
-from affectlake.judge.requests.server_process import is_healthy, serve
+from affectlake.judge.requests.server_process import serve
 from affectlake.judge.server_command import ServerCommand
-from affectlake.process.lease import process_started
+from affectlake.process.identity import process_started
+from affectlake.process.managed_server import is_healthy
 from tests.support.fault_server import FaultServer
 from tests.support.questions import make_questions
 
@@ -31,9 +32,9 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def command(*words: str, port: int = 0, **more: object) -> ServerCommand:
+def command(*words: str, port: int = 0) -> ServerCommand:
     env = {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
-    return ServerCommand((sys.executable, *words), port or free_port(), env=env, start_limit_s=60, **more)  # type: ignore[arg-type]
+    return ServerCommand(command=(sys.executable, *words), port=port or free_port(), env=env, start_limit_s=60)
 
 
 def fault_server(port: int) -> ServerCommand:
@@ -81,10 +82,12 @@ def test_a_server_that_ends_early_shows_its_last_words_without_secrets(tmp_path:
 
 def test_a_server_that_is_never_ready_is_stopped_with_its_children(tmp_path: Path) -> None:
     forks = "import os, signal, time; signal.signal(15, signal.SIG_IGN); os.fork(); print(os.getpid(), flush=True);"
-    server = ServerCommand(
-        (sys.executable, "-c", forks + "time.sleep(600)"), free_port(), start_limit_s=2, stop_limit_s=1
-    )
-    with pytest.raises(CollectionError, match="not ready within 2 s"), serve(server, tmp_path / "log"):
+    words = (sys.executable, "-c", forks + "time.sleep(600)")
+    server = ServerCommand(command=words, port=free_port(), start_limit_s=2)
+    with (
+        pytest.raises(CollectionError, match="not ready within 2 s"),
+        serve(server, tmp_path / "log", stop_limit_s=1),
+    ):
         raise AssertionError("it never was ready")
     pids = [int(line) for line in (tmp_path / "log").read_text().split()]
     assert len(pids) == 2
@@ -92,7 +95,7 @@ def test_a_server_that_is_never_ready_is_stopped_with_its_children(tmp_path: Pat
 
 
 def test_a_program_that_is_not_there(tmp_path: Path) -> None:
-    server = ServerCommand(("no-such-server", "--api-key", "TOPSECRET-1"), free_port())
+    server = ServerCommand(command=("no-such-server", "--api-key", "TOPSECRET-1"), port=free_port())
     with (
         pytest.raises(CollectionError, match="cannot be started") as caught,
         serve(server, tmp_path / "log", ["TOPSECRET-1"]),

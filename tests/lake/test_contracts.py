@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from affectlake.errors import ContractError, UsageError
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables import dictionary, expectations, factory, parts, rules, writing
 from affectlake.lake.tables.contracts import contract, contracts
 from tests.support.lakes import ROOT
@@ -111,11 +112,19 @@ def test_a_broken_rule_is_named(case: str, tiny: dict[str, pl.DataFrame], tmp_pa
     assert all(failure.n_failed > 0 for failure in failures)
 
 
+def test_one_fit_stands_for_an_agent(tiny: dict[str, pl.DataFrame], tmp_path: Path) -> None:
+    two = pl.concat([tiny["fits"].with_columns(seed=pl.lit(seed, pl.Int32)) for seed in (0, 1)])
+    one = two.with_columns(representative=pl.col("seed") == 1)
+    assert broken_by("fits", one, tiny, tmp_path / "one") == []
+    (failure,) = broken_by("fits", two, tiny, tmp_path / "two")
+    assert (failure.rule, failure.columns, failure.n_failed) == ("unique", ("agent",), 2)
+
+
 def test_what_fails_goes_to_quarantine(tiny: dict[str, pl.DataFrame], tmp_path: Path) -> None:
-    good = {"choices/tiny": tiny["choices"]}
+    good = {Output("choices", "tiny"): tiny["choices"]}
     writing.write_outputs(tmp_path, "choose", good, lazy(tiny))
     before = (tmp_path / "storage/tables/choices/tiny/part-00000.parquet").read_bytes()
-    bad = {"choices/tiny": tiny["choices"].with_columns(odd=pl.lit(99).cast(pl.Int32))}
+    bad = {Output("choices", "tiny"): tiny["choices"].with_columns(odd=pl.lit(99).cast(pl.Int32))}
     with pytest.raises(ContractError, match="choices breaks its contract") as caught:
         writing.write_outputs(tmp_path, "choose", bad, lazy(tiny))
     assert (tmp_path / "storage/tables/choices/tiny/part-00000.parquet").read_bytes() == before
@@ -129,7 +138,8 @@ def test_what_fails_goes_to_quarantine(tiny: dict[str, pl.DataFrame], tmp_path: 
 
 
 def test_one_bad_output_keeps_all_of_a_step_back(tiny: dict[str, pl.DataFrame], tmp_path: Path) -> None:
-    both = {"stimuli": tiny["stimuli"], "captions": tiny["captions"].with_columns(caption=pl.lit(" "))}
+    captions = tiny["captions"].with_columns(caption=pl.lit(" "))
+    both = {Output("stimuli"): tiny["stimuli"], Output("captions"): captions}
     with pytest.raises(ContractError):
         writing.write_outputs(tmp_path, "ingest", both, {})
     assert not (tmp_path / "storage/tables").exists()

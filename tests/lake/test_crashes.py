@@ -17,6 +17,7 @@ import yaml
 from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
 from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.fsck import check
 from affectlake.lake.recovery import recover
 from affectlake.lake.store.dvc_stages import is_current, record_done
@@ -24,7 +25,7 @@ from affectlake.lake.store.versions import Manifest, list_versions, resolve
 from affectlake.lake.tables import appending, factory, writing
 from tests.support.power import Switch, power
 
-COLLECTED = "captions/model"
+COLLECTED = Output("captions", "model")
 
 
 def stimuli(n: int) -> pl.DataFrame:
@@ -34,16 +35,16 @@ def stimuli(n: int) -> pl.DataFrame:
 def build(lake: Path, n_stimuli: int) -> None:
     """Make the one table of a small study, as the runner does, unless it is there already."""
     recover(lake, lambda _line: None)
-    made = lake / layout.table_folder("stimuli") / "part-00000.parquet"
+    made = lake / Output("stimuli").folder / "part-00000.parquet"
     if not (made.exists() and is_current(lake, "made") and pl.read_parquet(made).height == n_stimuli):
-        writing.write_outputs(lake, "made", {"stimuli": stimuli(n_stimuli)}, {})
+        writing.write_outputs(lake, "made", {Output("stimuli"): stimuli(n_stimuli)}, {})
         record_done(lake, "made")
 
 
 def collect(lake: Path, rows: pl.DataFrame) -> None:
     """Add those rows that the lake does not have, as a collector does."""
     recover(lake, lambda _line: None)
-    parts = sorted((lake / layout.table_folder(COLLECTED)).glob("*.parquet"))
+    parts = sorted((lake / COLLECTED.folder).glob("*.parquet"))
     new = rows.join(pl.read_parquet(parts), on=["stimulus_index", "caption_index"], how="anti") if parts else rows
     appending.append(lake, COLLECTED, new, {"stimuli": stimuli(12).lazy()})
 

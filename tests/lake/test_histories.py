@@ -19,13 +19,14 @@ from affectlake.errors import LakeError
 from affectlake.lake import garbage, repository
 from affectlake.lake.checkout import checkout
 from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.fsck import check
 from affectlake.lake.recovery import recover
 from affectlake.lake.store.dvc_stages import record_done
 from affectlake.lake.store.versions import list_versions, resolve
 from affectlake.lake.tables import appending, factory, writing
 
-COLLECTED = "captions/model"
+COLLECTED = Output("captions", "model")
 TINY = factory.tiny_lake(12)
 
 
@@ -65,7 +66,7 @@ class Histories(RuleBasedStateMachine):
     def build(self, n_stimuli: int, publish: bool) -> None:
         self._recover()
         stimuli = factory.tiny_lake(n_stimuli)["stimuli"]
-        writing.write_outputs(self.lake, "made", {"stimuli": stimuli}, {})
+        writing.write_outputs(self.lake, "made", {Output("stimuli"): stimuli}, {})
         record_done(self.lake, "made")
         if publish:
             self._publish()
@@ -73,7 +74,7 @@ class Histories(RuleBasedStateMachine):
     @rule(n_rows=st.integers(0, 3), publish=st.booleans())
     def collect(self, n_rows: int, publish: bool) -> None:
         self._recover()
-        parts = sorted((self.lake / layout.table_folder(COLLECTED)).glob("*.parquet"))
+        parts = sorted((self.lake / COLLECTED.folder).glob("*.parquet"))
         n_before = pl.scan_parquet(parts).select(pl.len()).collect().item() if parts else 0
         with self._refused_when_behind():
             appending.append(self.lake, COLLECTED, TINY["captions"][n_before : n_before + n_rows], self._others())
@@ -99,7 +100,7 @@ class Histories(RuleBasedStateMachine):
     def _refused_when_behind(self) -> Iterator[None]:
         """Expect a refusal where the folder lacks collected parts of the latest version, and only there."""
         latest = list(self.published.values())[-1] if self.published else {}
-        folder = f"{layout.table_folder(COLLECTED)}/"
+        folder = f"{COLLECTED.folder}/"
         lost = {name for name in latest if name.startswith(folder)} - set(working(self.lake))
         try:
             yield
@@ -123,9 +124,9 @@ class Histories(RuleBasedStateMachine):
             assert working(self.lake) == self.published[name]
             assert before in self.published.values()
 
-    @rule(output=st.sampled_from(["stimuli", COLLECTED]))
-    def lose_a_table(self, output: str) -> None:
-        shutil.rmtree(self.lake / layout.table_folder(output), ignore_errors=True)
+    @rule(output=st.sampled_from([Output("stimuli"), COLLECTED]))
+    def lose_a_table(self, output: Output) -> None:
+        shutil.rmtree(self.lake / output.folder, ignore_errors=True)
 
     @rule()
     def collect_garbage(self) -> None:

@@ -15,6 +15,7 @@ import affectlake
 from affectlake.errors import LakeError, QueryError, VersionError
 from affectlake.lake import repository
 from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.query import query
 from affectlake.lake.store import versions
 from affectlake.lake.store.versions import Manifest, list_versions, resolve
@@ -121,7 +122,7 @@ def test_a_lake_without_versions_says_so(lake: Path) -> None:
 
 def test_a_missing_cache_file_is_named(published: Path) -> None:
     manifest = Manifest(published, resolve(published, "v1").commit)
-    manifest.files("stimuli")[0].cached.unlink()
+    manifest.files(Output("stimuli"))[0].cached.unlink()
     with pytest.raises(VersionError, match="files of stimuli are not in the cache"):
         query(published, "SELECT * FROM stimuli", "v1")
 

@@ -14,6 +14,7 @@ import pytest
 from affectlake.errors import LakeError, UsageError, VersionError
 from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.fsck import check, users
 from affectlake.lake.query import query
 from affectlake.lake.store.remotes import open_remote
@@ -110,7 +111,7 @@ def test_a_lake_travels_whole(shared: Path, elsewhere: Callable[[], Path], store
     assert cache_folder(other).stat().st_mode & 0o077 == 0
     for name in ("v1", "v3"):
         affectlake("checkout", name, "--lake", other)
-        for file in (f for o in ("stimuli", "choices/tiny") for f in Manifest(other, "").files(o)):
+        for file in (f for o in (Output("stimuli"), Output("choices", "tiny")) for f in Manifest(other, "").files(o)):
             assert (other / file.path).read_bytes() == cached_object(shared, file.md5).read_bytes()
     n_stimuli = affectlake("query", "SELECT count(*) AS n FROM stimuli@v1", "--format", "csv", "--lake", other).stdout
     assert n_stimuli == "n\n12\n"
@@ -160,7 +161,7 @@ LIES: dict[str, Callable[[bytes], bytes | None]] = {
 @pytest.mark.parametrize("lie", list(LIES))
 def test_a_lie_is_named_and_mended(shared: Path, store: Store, elsewhere: Callable[[], Path], lie: str) -> None:
     push(shared, list_versions(shared))
-    file = Manifest(shared, resolve(shared, "v3").commit).files("triplets")[0]
+    file = Manifest(shared, resolve(shared, "v3").commit).files(Output("triplets"))[0]
     store.write(file.md5, LIES[lie](store.read(file.md5)))
     other = elsewhere()
     with pytest.raises(VersionError, match=f"v3 {file.path}: (damaged|missing|zero-filled)"):
@@ -179,7 +180,7 @@ def test_a_lie_is_named_and_mended(shared: Path, store: Store, elsewhere: Callab
 def test_what_is_damaged_here_comes_back_from_the_remote(shared: Path) -> None:
     push(shared, list_versions(shared))
     manifest = Manifest(shared, resolve(shared, "v2").commit)
-    file, listing = manifest.files("stimuli")[0], cached_object(shared, manifest.digests["triplets"])
+    file, listing = manifest.files(Output("stimuli"))[0], cached_object(shared, manifest.digests[Output("triplets")])
     whole = file.cached.read_bytes()
     for path in (file.cached, listing):
         path.chmod(0o644)
@@ -196,7 +197,7 @@ def test_what_is_damaged_here_comes_back_from_the_remote(shared: Path) -> None:
 def test_an_object_cut_short_is_sent_again(shared: Path, store: Store) -> None:
     first = resolve(shared, "v1")
     push(shared, [first])
-    file = Manifest(shared, first.commit).files("stimuli")[0]
+    file = Manifest(shared, first.commit).files(Output("stimuli"))[0]
     store.write(file.md5, file.cached.read_bytes()[:10])
     assert push(shared, [first]).n_files == 1
     assert store.read(file.md5) == file.cached.read_bytes()
@@ -204,7 +205,7 @@ def test_an_object_cut_short_is_sent_again(shared: Path, store: Store) -> None:
 
 def test_lost_in_both_places_says_what_to_do(shared: Path, store: Store) -> None:
     push(shared, list_versions(shared))
-    file = Manifest(shared, resolve(shared, "v1").commit).files("stimuli")[0]
+    file = Manifest(shared, resolve(shared, "v1").commit).files(Output("stimuli"))[0]
     store.write(file.md5, None)
     file.cached.unlink()
     done = affectlake("fsck", "v1", "--repair", "--lake", shared, ok=1)
@@ -220,7 +221,7 @@ def test_lost_in_both_places_says_what_to_do(shared: Path, store: Store) -> None
 def test_only_what_was_pushed_is_missed_in_the_remote(shared: Path, store: Store) -> None:
     push(shared, [resolve(shared, "v1")])
     assert check(shared, *list_versions(shared), repair=False) == []
-    md5 = Manifest(shared, resolve(shared, "v1").commit).digests["stimuli"]
+    md5 = Manifest(shared, resolve(shared, "v1").commit).digests[Output("stimuli")]
     store.write(md5, None)
     (finding,) = check(shared, *list_versions(shared), repair=True)
     assert (finding.version, finding.state, finding.repaired) == ("v1", "missing", True)

@@ -13,6 +13,7 @@ import pytest
 from affectlake.errors import LakeError, VersionError
 from affectlake.lake import garbage, repository
 from affectlake.lake.cite import cite
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.fsck import check
 from affectlake.lake.query import query
 from affectlake.lake.store.remotes import open_remote
@@ -84,7 +85,7 @@ def test_a_version_whose_files_do_not_arrive_is_not_announced(shared: Path) -> N
 
 
 def test_damaged_files_are_not_pushed(shared: Path) -> None:
-    file = Manifest(shared, resolve(shared, "v1").commit).files("stimuli")[0]
+    file = Manifest(shared, resolve(shared, "v1").commit).files(Output("stimuli"))[0]
     file.cached.chmod(0o644)
     file.cached.write_bytes(b"x")
     with pytest.raises(VersionError, match="not as published"):
@@ -94,7 +95,7 @@ def test_damaged_files_are_not_pushed(shared: Path) -> None:
 @pytest.mark.parametrize("state", ["missing", "damaged"])
 def test_a_remote_that_lies_is_caught_before_its_version_is_taken(shared: Path, tmp_path: Path, state: str) -> None:
     push(shared, list_versions(shared))
-    file = Manifest(shared, resolve(shared, "v2").commit).files("triplets")[0]
+    file = Manifest(shared, resolve(shared, "v2").commit).files(Output("triplets"))[0]
     away = Path(open_remote(shared).at(file.md5))
     data = away.read_bytes()
     away.chmod(0o644)
@@ -130,7 +131,7 @@ def test_nothing_that_a_version_names_is_garbage(published: Path) -> None:
 
 def test_what_no_version_names_is_found_and_removed(published: Path) -> None:
     put(published, 9)
-    lost = {d for o, d in Manifest(published, "").digests.items() if o == "stimuli"}
+    lost = {d for o, d in Manifest(published, "").digests.items() if o == Output("stimuli")}
     put(published, 13)
     found = garbage.unreferred(published, now_s=tomorrow())
     assert lost <= {one.md5 for one in found}
@@ -154,7 +155,7 @@ def test_what_another_branch_names_is_not_garbage(published: Path) -> None:
 
 
 def test_in_doubt_nothing_goes(published: Path) -> None:
-    digest = Manifest(published, resolve(published, "v1").commit).digests["stimuli"]
+    digest = Manifest(published, resolve(published, "v1").commit).digests[Output("stimuli")]
     listing = cached_object(published, digest)
     listing.chmod(0o644)
     listing.write_bytes(b"[]")

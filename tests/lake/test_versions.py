@@ -13,6 +13,7 @@ from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
 from affectlake.lake.diff import diff, diff_rows
 from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.fsck import check, users
 from affectlake.lake.store.dvc_stages import is_current, record_done, refuse_edited
 from affectlake.lake.store.remotes import open_remote
@@ -79,7 +80,7 @@ def test_hand_edited_tables_are_not_overwritten(published: Path) -> None:
 
 def test_tables_of_a_run_that_was_cut_off_are_no_edit(published: Path) -> None:
     tables = factory.tiny_lake(14)
-    frames = {output: tables[table] for output, table in OUTPUTS.items()}
+    frames = {output: tables[output.table] for output in OUTPUTS}
     writing.write_outputs(published, "tiny", frames, {name: frame.lazy() for name, frame in tables.items()})
     refuse_edited(published)  # written and in place, but the process died before DVC recorded them
     assert not is_current(published, "tiny")
@@ -108,7 +109,7 @@ WAYS: dict[str, Callable[[Path], None]] = {"damaged": damage, "zero-filled": zer
 def test_a_bad_object_is_named_and_never_checked_out(published: Path, state: str) -> None:
     version = resolve(published, "v1")
     before = working_bytes(published)
-    file = Manifest(published, version.commit).files("triplets")[0]
+    file = Manifest(published, version.commit).files(Output("triplets"))[0]
     WAYS[state](file.cached)
     (finding,) = check(published, version, repair=False)
     assert (finding.path, finding.where, finding.state) == (str(file.path), "cache", state)
@@ -157,7 +158,7 @@ def push(lake: Path) -> Path:
 def test_the_cache_is_repaired_from_the_remote(published: Path, state: str) -> None:
     push(published)
     version = resolve(published, "v2")
-    file = Manifest(published, version.commit).files("choices/tiny")[0]
+    file = Manifest(published, version.commit).files(Output("choices", "tiny"))[0]
     whole = file.cached.read_bytes()
     WAYS[state](file.cached)
     (finding,) = check(published, version, repair=True)
@@ -169,7 +170,7 @@ def test_the_cache_is_repaired_from_the_remote(published: Path, state: str) -> N
 def test_a_remote_that_lies_is_caught_and_mended(published: Path) -> None:
     remote = push(published)
     version = resolve(published, "v2")
-    file = Manifest(published, version.commit).files("stimuli")[0]
+    file = Manifest(published, version.commit).files(Output("stimuli"))[0]
     away = remote / "files/md5" / file.md5[:2] / file.md5[2:]
     damage(away)
     (finding,) = check(published, version, repair=False)
@@ -181,7 +182,7 @@ def test_a_remote_that_lies_is_caught_and_mended(published: Path) -> None:
 def test_damage_in_all_copies_is_not_called_repaired(published: Path) -> None:
     remote = push(published)
     version = resolve(published, "v2")
-    file = Manifest(published, version.commit).files("stimuli")[0]
+    file = Manifest(published, version.commit).files(Output("stimuli"))[0]
     damage(file.cached)
     damage(remote / "files/md5" / file.md5[:2] / file.md5[2:])
     damage(published / file.path)
@@ -198,7 +199,7 @@ def test_a_diff_counts_rows_by_key(published: Path) -> None:
 
 def test_a_diff_agrees_with_plain_sets(published: Path) -> None:
     old, new = (factory.tiny_lake(n)["triplets"] for n in (12, 13))
-    rows = diff_rows(published, resolve(published, "v1"), resolve(published, "v2"), "triplets")
+    rows = diff_rows(published, resolve(published, "v1"), resolve(published, "v2"), Output("triplets"))
     before, after = (dict(zip(f.select("i", "j", "k").rows(), f.rows(), strict=True)) for f in (old, new))
     assert set(rows.added.select("i", "j", "k").rows()) == set(after) - set(before)
     changed = {key for key in set(before) & set(after) if before[key] != after[key]}

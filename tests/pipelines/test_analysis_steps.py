@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables.contracts import contract
 from affectlake.pipelines.engine.graph import stages
 from affectlake.pipelines.params import templates
@@ -20,6 +21,7 @@ from affectlake.pipelines.steps import metrics as measuring
 from affectlake.pipelines.steps import stimuli as stimuli_steps
 from affectlake.pipelines.steps import sweeps as sweep_steps
 from affectlake.pipelines.steps.rows import frame
+from affectlake.pipelines.stored import NOTHING
 
 AGENTS = ("human-category", "human-dimension", "caption-tfidf")
 PARAMS = parse(
@@ -45,7 +47,7 @@ PARAMS = parse(
 
 
 def work(agent: str = "") -> Work:
-    return Work(agent, Path(), Path(), 2, lambda _: None, lambda _: None)
+    return Work(agent, Path(), Path(), 2, lambda _: None, lambda _: None, agents=tuple(AGENTS))
 
 
 def lazy(frames: Frames) -> dict[str, pl.LazyFrame]:
@@ -66,7 +68,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Frames]:
             own |= choices_steps.choose_by_features(lazy(own), PARAMS, here)
         else:
             own |= choices_steps.choose_by_ratings(lazy(own), PARAMS, here)
-        found[agent] = own | embedding_steps.embed(lazy(own), PARAMS, here)
+        own |= embedding_steps.embed(lazy(own), PARAMS, here)
+        found[agent] = own | embedding_steps.rank_fits(lazy(own), PARAMS, here)
     return found
 
 
@@ -156,7 +159,7 @@ def test_sweeps_have_every_fit_and_more_judgments_predict_better(analysed: dict[
 
 
 def test_agents_are_compared_with_one_another(analysed: dict[str, Frames]) -> None:
-    tables = together(analysed, "choices", "embeddings", "graph_nodes")
+    tables = together(analysed, "choices", "embeddings", "fits", "graph_nodes")
     found = meaning.compare(tables, PARAMS, work())
     rows = found["comparisons"]
     kappa = rows.filter(pl.col("analysis") == "agreement", pl.col("agent") != pl.col("against"))
@@ -175,9 +178,10 @@ def test_an_agent_with_too_few_judgments_goes_on_without_a_fit(world: dict[str, 
     own["choices"] = own["choices"].filter(pl.col("trial_set") != "main")
     here = work("human-category")
     own |= embedding_steps.embed(lazy(own), PARAMS, here)
+    own |= embedding_steps.rank_fits(lazy(own), PARAMS, here)
     for step in (embedding_steps.lay_out, meaning.describe, sweep_steps.sweep, meaning.measure):
         own |= step(lazy(own), PARAMS, here)
-    assert own["embeddings"].is_empty() and own["layouts"].is_empty() and own["labels"].is_empty()
+    assert all(own[name].is_empty() for name in ("embeddings", "fits", "layouts", "labels"))
     metrics = own["metrics"]
     assert metrics.filter(pl.col("analysis") == "held_out")["note"].unique().to_list() == [measuring.NO_FIT]
     assert metrics.filter(pl.col("measure") == "consistency")["value"].item() > 0.9
@@ -205,6 +209,6 @@ def test_the_same_numbers_come_out_twice(analysed: dict[str, Frames]) -> None:
 
 
 def test_a_study_step_reads_the_outputs_of_all_agents() -> None:
-    graph = stages(PARAMS)
-    assert {f"choices/{agent}" for agent in AGENTS} <= set(graph["compare"].reads)
+    graph = stages(PARAMS, NOTHING)
+    assert {Output("choices", agent) for agent in AGENTS} <= set(graph["compare"].reads)
     assert list(graph).index("compare") > list(graph).index("describe@caption-tfidf")

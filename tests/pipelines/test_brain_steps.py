@@ -13,7 +13,7 @@ import yaml
 from affectlake.brain.recordings.synthetic import CATEGORY, DIMENSION
 from affectlake.errors import UsageError
 from affectlake.lake import repository
-from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables import memmaps
 from affectlake.lake.tables.parts import part_files
 from affectlake.lake.tables.writing import write_outputs
@@ -25,7 +25,9 @@ from affectlake.pipelines.step import Frames, Work
 from affectlake.pipelines.steps import brain as brain_steps
 from affectlake.pipelines.steps import choices as choices_steps
 from affectlake.pipelines.steps import embedding as embedding_steps
+from affectlake.pipelines.steps import rows
 from affectlake.pipelines.steps import stimuli as stimuli_steps
+from affectlake.pipelines.stored import NOTHING, Stored
 from tests.support.chat import ENTRY
 
 TEXT = override(
@@ -58,13 +60,8 @@ def with_embedding(tables: Frames, params: Params, agent: str) -> Frames:
     which = params.agents[agent].ratings  # type: ignore[union-attr]
     vectors = choices_steps.rating_vectors(tables["ratings"], which, tables["stimuli"].height)
     weights = ((vectors - vectors.min(0)) / vectors.std(0)).astype(np.float32)
-    curves = {"agent": [agent], "seed": [0], "epoch": [1], "train_loss": [1.0], "test_loss": [1.0]}
-    return tables | {
-        "embeddings": embedding_steps._weights(agent, 0, weights),
-        "learning_curves": pl.DataFrame(
-            curves | {"test_accuracy": [0.5], "n_dimensions": [weights.shape[1]], "lapse": [0.0]}
-        ),
-    }
+    fit = {"agent": agent, "seed": 0, "n_dimensions": weights.shape[1], "held_out_loss": 1.0, "representative": True}
+    return tables | {"embeddings": embedding_steps._weights(agent, 0, weights), "fits": rows.frame("fits", [fit])}
 
 
 @pytest.fixture(scope="module")
@@ -96,10 +93,10 @@ def maps(world: Frames, tmp_path_factory: pytest.TempPathFactory) -> Frames:
 def test_every_table_keeps_its_contract(world: Frames, maps: Frames, tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     repository.init(lake, TEXT)
-    outputs = {name: world[name] for name in ("voxels", "betas", "stimulus_reliability", "noise_ceilings")}
+    outputs = {Output(name): world[name] for name in ("voxels", "betas", "stimulus_reliability", "noise_ceilings")}
     for name in ("encoding_maps", "encoding_weights", "rsa_maps", "roi_scores", "group_stats"):
         mine = maps[name]
-        outputs[name if name == "group_stats" else f"{name}/human-category"] = (
+        outputs[Output(name, "" if name == "group_stats" else "human-category")] = (
             mine if name == "group_stats" else mine.filter(pl.col("agent") == "human-category")
         )
     assert write_outputs(lake, "brains", outputs, {"stimuli": world["stimuli"].lazy()}) > 0
@@ -107,8 +104,8 @@ def test_every_table_keeps_its_contract(world: Frames, maps: Frames, tmp_path: P
 
 def test_patterns_mapped_from_files_give_the_same_maps(world: Frames, maps: Frames, tmp_path: Path) -> None:
     repository.init(tmp_path / "lake", TEXT)
-    write_outputs(tmp_path / "lake", "brains", {"betas": world["betas"]}, {"stimuli": world["stimuli"].lazy()})
-    files = tuple(part_files(tmp_path / "lake" / layout.table_folder("betas")))
+    write_outputs(tmp_path / "lake", "brains", {Output("betas"): world["betas"]}, {"stimuli": world["stimuli"].lazy()})
+    files = tuple(part_files(tmp_path / "lake" / Output("betas").folder))
     here = replace(work(tmp_path / "lake", AGENTS[0]), parts={"betas": files})
     tables = lazy(with_embedding(world, PARAMS, AGENTS[0]))
     chosen = brain_steps.select_stimuli(tables, PARAMS, here)
@@ -231,10 +228,10 @@ def test_time_series_are_read_with_their_events(tmp_path: Path) -> None:
     for half in (slice(0, 8), slice(8, 16)):  # within a run, as baseline and trend are taken out of each
         assert np.corrcoef(patterns[half].ravel(), (planted[half] - planted[half].mean(0)).ravel())[0, 1] > 0.9
     assert set(found["voxels"]["regions"]) == {"brainstem"}
-    watched = dvcfile.render(parse(text))
+    watched = dvcfile.render(parse(text), NOTHING)
     assert all(f"- {name}" in watched for name in ("run0.nii.gz", "run1.tsv", "mask.nii.gz", "dseg.tsv"))
     raw["brain"]["sources"]["subjects"]["S1"]["runs"][0]["tr"] = 2
-    with pytest.raises(UsageError, match=r"unknown key .*tr"):
+    with pytest.raises(UsageError, match=r"subjects\.S1\.runs\[0\]\.tr is not a known key"):
         parse(yaml.safe_dump(raw))
 
 
@@ -243,6 +240,7 @@ def test_an_agent_without_an_embedding_has_no_maps_and_spoils_nothing(
 ) -> None:
     tables = with_embedding(world, PARAMS, "human-category")
     tables["embeddings"] = tables["embeddings"].head(0)
+    tables["fits"] = tables["fits"].with_columns(n_dimensions=pl.lit(0, pl.Int16))
     lines: list[str] = []
     here = work(tmp_path, "human-category", lines)
     made = brain_steps.encode_brains(lazy(tables), PARAMS, here) | brain_steps.search_brains(lazy(tables), PARAMS, here)
@@ -258,8 +256,8 @@ def test_an_agent_without_an_embedding_has_no_maps_and_spoils_nothing(
 def test_a_study_without_the_section_has_no_brain_steps() -> None:
     without = parse(templates.starting_params("emotion"))
     assert without.brain is None
-    assert not [name for name in stages(without) if "brain" in name]
-    assert "brain" not in dvcfile.render(without)
+    assert not [name for name in stages(without, NOTHING) if "brain" in name]
+    assert "brain" not in dvcfile.render(without, NOTHING)
     names = {step.name for step in steps_of(PARAMS)} - {step.name for step in steps_of(without)}
     assert names == {
         "ingest_brains", "select_stimuli", "encode_brains", "search_brains", "score_regions", "compare_brains",
@@ -267,7 +265,7 @@ def test_a_study_without_the_section_has_no_brain_steps() -> None:
 
 
 def test_the_section_in_the_real_study_can_be_switched_on() -> None:
-    head, _, commented = templates.starting_params("emotion").partition("# With recordings")
+    head, _, commented = templates.starting_params("emotion").partition("# With brain recordings")
     section = "\n".join(line.removeprefix("# ") for line in commented.splitlines()[1:])
     found = parse(f"{head}{section}\n").brain
     assert found is not None
@@ -279,9 +277,9 @@ def test_dvc_watches_the_recordings() -> None:
     source = "sources: {kind: bdata, subjects: {S1: data/s1.h5, S2: data/s2.h5}}"
     head, _, rest = TEXT.partition("brain:")
     text = f"{head}brain:\n  {source}\n  encoding{rest.partition('  encoding')[2]}"
-    rendered = dvcfile.render(parse(text))
+    rendered = dvcfile.render(parse(text), NOTHING)
     assert "- data/s1.h5\n    - data/s2.h5" in rendered
-    with pytest.raises(UsageError, match=r"unknown key 'brain\.sources\.folds'"):
+    with pytest.raises(UsageError, match=r"brain\.sources\.folds is not a known key"):
         parse(text.replace("kind: bdata", "folds: 3, kind: bdata"))
     with pytest.raises(UsageError, match="brain"):
         parse(text.replace("ranks: counted", "ranks: guessed"))
@@ -292,9 +290,10 @@ def test_an_agent_that_still_waits_for_answers_is_not_compared() -> None:
     raw["agents"]["tiny"] = ENTRY | {"l1": 0.004}
     waiting = parse(yaml.safe_dump(raw))
     compared = {"human-category", "human-dimension", "caption-tfidf"}
-    reads = {agent for output in stages(waiting)["compare_brains"].reads for _, _, agent in [output.partition("/")]}
+    graph = stages(waiting, NOTHING)
+    reads = {output.partition for output in graph["compare_brains"].reads}
     assert reads == compared | {""}
-    assert not [name for name in stages(waiting) if name.startswith("encode_brains") and name.endswith("tiny")]
-    asked = replace(waiting, collected=frozenset({"tiny"}), fittable=frozenset({"tiny"}))
-    assert "rsa_maps/tiny" in stages(asked)["compare_brains"].reads
-    assert "encode_brains@tiny" in stages(asked)
+    assert not [name for name in graph if name.startswith("encode_brains") and name.endswith("tiny")]
+    asked = stages(waiting, Stored(frozenset({"tiny"}), frozenset({"tiny"})))
+    assert Output("rsa_maps", "tiny") in asked["compare_brains"].reads
+    assert "encode_brains@tiny" in asked

@@ -18,9 +18,11 @@ from affectlake.flows.schedules.slots import LONGEST_GRACE, grace, next_slots, s
 from affectlake.pipelines.engine.dvcfile import render
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.cron import check_cron
-from affectlake.pipelines.params.schedules import Notify, Schedule
+from affectlake.pipelines.params.schedules import Notify
 from affectlake.pipelines.params.study import Params, parse
+from affectlake.pipelines.stored import NOTHING
 from tests.support.chat import ENTRY
+from tests.support.schedules import make_schedule
 
 NIGHTLY = {"agent": "tiny", "cron": "0 2 * * *", "limit": 100}
 
@@ -28,48 +30,67 @@ NIGHTLY = {"agent": "tiny", "cron": "0 2 * * *", "limit": 100}
 def with_keys(**keys: Any) -> Params:
     raw = yaml.safe_load(templates.starting_params("demo"))
     raw["agents"]["tiny"] = ENTRY | {"l1": 0.004}
+    if "notify" in keys:
+        raw["schedules"] = {"nightly": NIGHTLY}
     return parse(yaml.safe_dump(raw | keys))
 
 
 def test_schedules_are_read() -> None:
     more = NIGHTLY | {"limit": None, "trial_set": "noise_ceiling", "timezone": "Europe/Berlin"}
     params = with_keys(schedules={"nightly": NIGHTLY, "more": more}, notify={"webhook_env": "HOOK"})
-    assert params.schedules["nightly"] == Schedule("nightly", "tiny", "0 2 * * *", 100, "main", "UTC")
-    assert params.schedules["more"] == Schedule("more", "tiny", "0 2 * * *", None, "noise_ceiling", "Europe/Berlin")
+    assert params.schedules["nightly"] == make_schedule(
+        "nightly", "tiny", "0 2 * * *", 100, trial_set="main", timezone="UTC"
+    )
+    berlin = {"trial_set": "noise_ceiling", "timezone": "Europe/Berlin"}
+    assert params.schedules["more"] == make_schedule("more", "tiny", "0 2 * * *", None, **berlin)
     asked = with_keys(schedules={"n": NIGHTLY | {"proposed": True}}).schedules["n"]
-    assert asked == Schedule("n", "tiny", "0 2 * * *", 100, proposed=True)
+    assert asked == make_schedule("n", "tiny", "0 2 * * *", 100, proposed=True)
     assert params.notify == Notify(webhook_env="HOOK")
 
 
 def test_a_file_without_them_has_none_and_a_change_makes_nothing_stale() -> None:
     bare = with_keys()
-    assert (dict(bare.schedules), bare.notify) == ({}, Notify())
-    assert render(bare) == render(with_keys(schedules={"nightly": NIGHTLY}, notify={"webhook": "https://x.org/y"}))
+    assert (bare.schedules, bare.notify) == ({}, None)
+    assert render(bare, NOTHING) == render(
+        with_keys(schedules={"nightly": NIGHTLY}, notify={"webhook": "https://x.org/y"}), NOTHING
+    )
 
 
 MISTAKES = {
-    "no mapping": ({"schedules": [1]}, "schedules is no mapping"),
+    "no mapping": ({"schedules": [1]}, "schedules must be null or a mapping"),
     "name": ({"schedules": {"a b": NIGHTLY}}, "not a name for a schedule"),
     "unknown key": ({"schedules": {"n": NIGHTLY | {"limits": 1}}}, "did you mean 'limit'"),
-    "missing key": ({"schedules": {"n": {"agent": "tiny", "cron": "* * * * *"}}}, "has no limit"),
+    "missing key": ({"schedules": {"n": {"agent": "tiny", "cron": "* * * * *"}}}, "schedules.n.limit is missing"),
     "unknown agent": ({"schedules": {"n": NIGHTLY | {"agent": "tinny"}}}, "did you mean 'tiny'"),
     "other kind": ({"schedules": {"n": NIGHTLY | {"agent": "human-category"}}}, "an agent of kind ratings"),
-    "limit 0": ({"schedules": {"n": NIGHTLY | {"limit": 0}}}, "schedules.n.limit is no legal number"),
+    "limit 0": (
+        {"schedules": {"n": NIGHTLY | {"limit": 0}}},
+        "schedules.n.limit must be null or an integer, 1 or more",
+    ),
     "trial set": ({"schedules": {"n": NIGHTLY | {"trial_set": "mian"}}}, "did you mean 'main'"),
-    "proposed": ({"schedules": {"n": NIGHTLY | {"proposed": "yes"}}}, "proposed is neither true nor false"),
+    "proposed": ({"schedules": {"n": NIGHTLY | {"proposed": "yes"}}}, "proposed must be true or false"),
     "proposed, all": ({"schedules": {"n": NIGHTLY | {"proposed": True, "limit": None}}}, "found: limit: null"),
     "proposed of another set": (
         {"schedules": {"n": NIGHTLY | {"proposed": True, "trial_set": "validation"}}},
         "cannot have triplets proposed",
     ),
-    "time zone": ({"schedules": {"n": NIGHTLY | {"timezone": "Berlin"}}}, "no time zone 'Berlin'"),
-    "time zone path": ({"schedules": {"n": NIGHTLY | {"timezone": "../../etc/passwd"}}}, "no time zone"),
+    "time zone": (
+        {"schedules": {"n": NIGHTLY | {"timezone": "Berlin"}}},
+        "is not a time zone\n  wanted: a name such as UTC or Europe/Berlin\n  found: 'Berlin'",
+    ),
+    "time zone path": ({"schedules": {"n": NIGHTLY | {"timezone": "../../etc/passwd"}}}, "is not a time zone"),
     "cron": ({"schedules": {"n": NIGHTLY | {"cron": "0 25 * * *"}}}, "schedules.n.cron: hour"),
-    "cron number": ({"schedules": {"n": NIGHTLY | {"cron": 5}}}, "schedules.n.cron is no text"),
-    "two webhooks": ({"notify": {"webhook": "http://a", "webhook_env": "B"}}, "names no one webhook"),
+    "cron number": ({"schedules": {"n": NIGHTLY | {"cron": 5}}}, "schedules.n.cron must be a text"),
+    "two webhooks": (
+        {"notify": {"webhook": "http://a", "webhook_env": "B"}},
+        "notify needs exactly one of webhook, webhook_env",
+    ),
     "password": ({"notify": {"webhook": "https://me:s3same@x.org"}}, "keep a URL that is a secret"),
-    "no URL": ({"notify": {"webhook": "x.org/hook"}}, "notify.webhook is no URL"),
-    "no variable": ({"notify": {"webhook_env": "https://x.org"}}, "names no variable"),
+    "no URL": ({"notify": {"webhook": "x.org/hook"}}, "notify.webhook is not a valid URL"),
+    "no variable": (
+        {"notify": {"webhook_env": "https://x.org"}},
+        "notify.webhook_env is not the name of an environment variable",
+    ),
     "unknown notify": ({"notify": {"web_hook": "https://x.org"}}, "did you mean 'webhook'"),
 }
 
@@ -88,7 +109,7 @@ def test_a_mistake_is_one_message(case: str) -> None:
 )
 def test_legal_crons_come_true(cron: str) -> None:
     check_cron("cron", cron)
-    (found,) = next_slots(Schedule("s", "a", cron, None), datetime(2026, 1, 1, tzinfo=UTC))
+    (found,) = next_slots(make_schedule("s", "a", cron, None), datetime(2026, 1, 1, tzinfo=UTC))
     assert found > datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -140,7 +161,7 @@ def test_prefect_takes_whatever_is_legal_here(minute: str, hour: str, day: str, 
 
 
 def test_slots_hang_on_the_clock_of_their_time_zone() -> None:
-    schedule = Schedule("s", "a", "0 2 * * *", None, timezone="Europe/Berlin")
+    schedule = make_schedule("s", "a", "0 2 * * *", None, timezone="Europe/Berlin")
     start = datetime(2026, 10, 23, tzinfo=UTC)
     found = slots_between(schedule, start, start + timedelta(days=4))
     assert [f"{slot:%d %H}" for slot in found] == ["23 00", "24 00", "25 00", "26 01"]  # on the 25th 2:00 comes twice
@@ -149,8 +170,8 @@ def test_slots_hang_on_the_clock_of_their_time_zone() -> None:
 
 def test_grace_is_half_of_the_time_to_the_next_slot_and_an_hour_at_most() -> None:
     slot = datetime(2026, 1, 1, 2, tzinfo=UTC)
-    assert grace(Schedule("s", "a", "*/10 * * * *", None), slot) == timedelta(minutes=5)
-    assert grace(Schedule("s", "a", "0 2 * * *", None), slot) == LONGEST_GRACE
+    assert grace(make_schedule("s", "a", "*/10 * * * *", None), slot) == timedelta(minutes=5)
+    assert grace(make_schedule("s", "a", "0 2 * * *", None), slot) == LONGEST_GRACE
 
 
 @pytest.mark.parametrize(

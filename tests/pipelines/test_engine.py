@@ -15,6 +15,7 @@ from affectlake.pipelines.engine.graph import stage_named, stages, upstream
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import parse
 from affectlake.pipelines.step import step
+from affectlake.pipelines.stored import NOTHING
 
 PARAMS = parse(templates.starting_params("demo"))
 
@@ -32,46 +33,29 @@ def test_every_step_is_recorded() -> None:
     assert set(fingerprints.recorded()) == set(STEPS)
 
 
-def test_a_fingerprint_is_blind_to_docstrings_but_not_to_code() -> None:
-    one = fingerprints._bare(fingerprints.ast.parse('def f(x):\n    """A."""\n    return x  # so'))
-    same = fingerprints._bare(fingerprints.ast.parse("def f(x):\n    return x"))
-    other = fingerprints._bare(fingerprints.ast.parse("def f(x):\n    return x + 1"))
-    assert one == same != other
-
-
-def test_a_fingerprint_reaches_the_science_a_step_calls() -> None:
-    assert fingerprint_of("sample") != fingerprint_of("measure")
-    reached = fingerprints._reached(["affectlake.geometry.classification"])
-    assert "affectlake.geometry.intervals" in reached
-
-
-def fingerprint_of(name: str) -> str:
-    return fingerprints.fingerprint(STEPS[name])
-
-
 def test_stages_come_after_what_they_read() -> None:
-    graph = stages(PARAMS)
+    graph = stages(PARAMS, NOTHING)
     order = list(graph)
     for stage in graph.values():
         assert all(order.index(other) < order.index(stage.name) for other in upstream(stage, graph))
 
 
 def test_each_agent_has_one_stage_per_step_of_its_kind() -> None:
-    names = set(stages(PARAMS))
+    names = set(stages(PARAMS, NOTHING))
     assert {"choose_by_ratings@human-category", "choose_by_features@caption-tfidf", "encode@caption-tfidf"} <= names
     assert "choose_by_ratings@caption-tfidf" not in names
 
 
 def test_an_unknown_stage_offers_the_nearest() -> None:
     with pytest.raises(UsageError, match="embed@human-category"):
-        stage_named("embed@human-categroy", stages(PARAMS))
+        stage_named("embed@human-categroy", stages(PARAMS, NOTHING))
 
 
 def test_two_writers_of_one_output_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     twin = dataclasses.replace(STEPS["sample"], name="sample_again")
     monkeypatch.setitem(STEPS, "sample_again", twin)
     with pytest.raises(UsageError, match="two stages write triplets"):
-        stages(PARAMS)
+        stages(PARAMS, NOTHING)
 
 
 def test_a_step_must_read_what_its_tables_refer_to() -> None:
@@ -80,7 +64,7 @@ def test_a_step_must_read_what_its_tables_refer_to() -> None:
 
 
 def test_dvc_sees_version_parameters_and_files() -> None:
-    body = yaml.safe_load(dvcfile.render(PARAMS))["stages"]
+    body = yaml.safe_load(dvcfile.render(PARAMS, NOTHING))["stages"]
     assert body["sample"]["cmd"] == f"affectlake step sample --step-version {STEPS['sample'].version}"
     assert body["embed"]["do"]["params"] == ["seed", "spose", "agents.${item}.l1"]
     assert body["embed"]["foreach"] == list(PARAMS.agents)

@@ -13,7 +13,9 @@ from dvc.utils.serialize import YAMLFileCorruptedError, parse_yaml
 
 from affectlake.errors import UsageError
 from affectlake.pipelines.params import templates
-from affectlake.pipelines.params.study import override, parse
+from affectlake.pipelines.params.study import load, override, parse
+from affectlake.pipelines.stored import NOTHING, Stored
+from tests.support.chat import ENTRY
 
 ROOT = Path(__file__).parents[2]
 DEMO = templates.starting_params("demo")
@@ -27,23 +29,31 @@ def test_every_study_is_valid(study: str) -> None:
 def test_reading_params_is_cheap() -> None:
     """Most commands do: none of them is to wait for what it may never use."""
     code = "import sys, affectlake.pipelines.params.study as _\n"
-    code += "print({'torch', 'numba', 'scipy', 'sklearn'} & set(sys.modules))"
+    code += "print({'torch', 'numba', 'scipy', 'sklearn', 'polars', 'duckdb', 'dvc', 'pandas'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout == b"set()\n"
 
 
 MISTAKES = {
-    "unknown key": ({"tripletts": {}}, "unknown key 'tripletts'", "did you mean 'triplets'"),
-    "unknown nested key": ({"geometry.permutation": 10}, "unknown key 'geometry.permutation'", "permutations"),
+    "unknown key": ({"tripletts": {}}, "tripletts is not a known key", "did you mean 'triplets'"),
+    "unknown nested key": ({"geometry.permutation": 10}, "geometry.permutation is not a known key", "permutations"),
     "wrong type": ({"triplets.per_dyad": "three"}, "triplets.per_dyad", "'three'"),
-    "out of range": ({"triplets.test_fraction": 1.5}, "triplets.test_fraction", "less than 1"),
+    "out of range": (
+        {"triplets.test_fraction": 1.5},
+        "triplets.test_fraction must be a number above 0 and below 1",
+        "1.5",
+    ),
     "unknown agent kind": ({"agents.human-category.kind": "rating"}, "human-category", "ratings"),
     "unknown agent key": ({"agents.human-category.rating": "category"}, "human-category", "ratings"),
-    "agent without l1": ({"agents.human-category": {"kind": "ratings", "ratings": "category"}}, "no l1", "0.004"),
+    "agent without l1": (
+        {"agents.human-category": {"kind": "ratings", "ratings": "category"}},
+        "agents.human-category.l1 is missing",
+        "0.004",
+    ),
     "unknown spose key": ({"spose.learning_rat": 0.1}, "learning_rat", "learning_rate"),
     "no seeds": ({"spose.seeds": []}, "seeds", "[0, 1]"),
     "unknown device": ({"spose.device": "tpu"}, "spose.device", "cuda"),
     "unknown source": ({"sources.kind": "movies"}, "sources", "synthetic"),
-    "no agents": ({"agents": {}}, "no agents", "agents"),
+    "no agents": ({"agents": {}}, "agents must be a mapping of one or more entries", "found: {}"),
     "unknown key of few": ({"spose.few.prior": 2.0}, "spose.few.prior", "did you mean 'priors'"),
     "l1 in words": ({"agents.human-category.l1": "automatic"}, "l1", "automatic"),
     "negative l1": ({"agents.human-category.l1": -1}, "l1", "-1"),
@@ -66,6 +76,67 @@ def test_a_mistake_is_one_message(case: str) -> None:
     assert caught.value.exit_code == 2
 
 
+def test_all_mistakes_of_a_file_are_one_message() -> None:
+    raw = yaml.safe_load(DEMO)
+    raw["tripletts"] = {"per_dyad": 3}
+    raw["triplets"]["per_dyad"] = "three"
+    raw["sources"] = {"kind": "synthetc", "n_stimuli": 50}
+    raw["agents"] |= {"GPT-4o": {"kind": "rating"}, "second": {"kind": "ratings", "ratings": "categories"}, 7: {}}
+    raw["agents"]["caption-tfidf"]["encoder"] |= {"n_components": 0, "ratings": "category"}
+    raw["spose"] |= {"l1": 0.004, "prunning": "none", "few": {"priors": [1, -1]}}
+    raw["schedules"] = {"nightly": {"agent": "human-category", "cron": "0 25 * * *"}}
+    del raw["geometry"]["perplexity"], raw["sweeps"]
+    with pytest.raises(UsageError) as caught:
+        parse(yaml.safe_dump(raw), "my.yaml")
+    said = str(caught.value)
+    lines = {line.strip().partition(" ")[0]: line for line in said.splitlines()[2:]}
+    expected = {
+        "tripletts": "is not a known key; allowed: study, seed, sources, triplets,",
+        "triplets.per_dyad": "must be an integer, 1 or more; found: 'three'",
+        "sources.kind": "must be one of emotion, synthetic; found: 'synthetc'; to do: did you mean 'synthetic'?",
+        "agents:": "is not a name for an agent",
+        "agents.GPT-4o.kind": "did you mean 'ratings'?",
+        "agents.second.ratings": "must be one of category, dimension, concatenated; found: 'categories'",
+        "agents.second.l1": "is missing; wanted: a number, 0 or more, or auto",
+        "agents.7.kind": "is missing; allowed: chat, features, ratings",
+        "agents.caption-tfidf.encoder.n_components": "must be an integer, 1 or more; found: 0",
+        "agents.caption-tfidf.encoder.ratings": "is not a known key; allowed: name, n_components",
+        "spose.l1": "has no effect",
+        "spose.prunning": "did you mean 'pruning'?",
+        "spose.few.priors[1]": "must be a number above 0; found: -1",
+        "schedules.nightly.agent:": "found: an agent of kind ratings",
+        "schedules.nightly.cron:": "hour is",
+        "schedules.nightly.limit": "is missing; wanted: null or an integer, 1 or more",
+        "geometry.perplexity": "is missing; wanted: a number above 1",
+        "sweeps": "is missing; wanted: a mapping with dimensions, n_judgments,",
+    }
+    assert set(lines) == set(expected)
+    for path, words in expected.items():
+        assert words in lines[path], lines[path]
+    assert said.startswith(f"my.yaml has {len(expected) + 1} mistakes\n")  # two names of agents
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), True, "3", None, [], 2**70])
+def test_numbers_are_finite_numbers(value: object) -> None:
+    raw = yaml.safe_load(DEMO)
+    raw["geometry"]["edge_threshold"] = value
+    with pytest.raises(UsageError, match=r"geometry\.edge_threshold must be a"):
+        parse(yaml.safe_dump(raw))
+
+
+def test_parameters_are_read_without_looking_at_the_lake(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(DEMO)
+    params = load(tmp_path)
+    assert (params.study, params.text) == ("demo", DEMO.encode())
+    assert [agent.name for agent in params.agents.values()] == list(params.agents)
+    raw = yaml.safe_load(DEMO)
+    raw["agents"]["tiny"] = ENTRY | {"l1": 0.004}
+    asked = parse(yaml.safe_dump(raw, sort_keys=False))
+    assert asked.fitted(NOTHING) == [*params.agents]
+    assert asked.fitted(Stored(frozenset({"tiny"}), frozenset({"tiny"}))) == [*params.agents, "tiny"]
+
+
 def test_a_missing_section_is_named() -> None:
     raw = yaml.safe_load(DEMO)
     del raw["triplets"]
@@ -86,7 +157,7 @@ def test_an_l1_may_follow_the_number_of_judgments() -> None:
     assert (low.learning_rate, low.max_epochs) == (0.01, 500)
     assert {low.learn_lapses, high.learn_lapses} == {True}
     fixed = parse(DEMO)
-    assert fixed.candidates("human-category", 5000, 50) == [fixed.spose["human-category"]]
+    assert fixed.candidates("human-category", 5000, 50) == [fixed.settings("human-category")]
 
 
 def test_addresses_in_brackets_want_quotes_as_they_do_for_dvc() -> None:
@@ -107,8 +178,8 @@ def test_overrides_keep_comments_and_types() -> None:
     text = override(DEMO, ("sources.n_stimuli=60", "spose.seeds=[3]", "agents.human-category.l1=0.01"))
     params = parse(text)
     assert (params.fit_seeds, params.raw["sources"]["n_stimuli"]) == ((3,), 60)
-    assert params.spose["human-category"].l1 == 0.01
-    assert "# random thirds for every pair of stimuli" in text
+    assert params.settings("human-category").l1 == 0.01
+    assert "# random third stimuli for every pair of stimuli" in text
 
 
 @pytest.mark.parametrize("assignment", ["sources.n_stimulus=60", "nonsense", "a.b.c=1"])

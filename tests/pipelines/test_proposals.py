@@ -18,17 +18,17 @@ from affectlake.judge.requests.answers import Reply, answered
 from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
 from affectlake.lake.files.git import git
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.versions import list_versions, resolve
 from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.collection import proposals
 from affectlake.pipelines.collection.planning import keep_answers, plan_questions
 from affectlake.pipelines.collection.proposals import Proposal, propose
 from affectlake.pipelines.params.study import load
+from affectlake.triplets import TRIPLET
 from tests.support.chat import ENTRY
 from tests.support.chat_lakes import make_lake, run
 from tests.support.fault_server import FaultServer
-
-TRIPLET = ["i", "j", "k"]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def plan(lake: Path, n: int) -> Proposal:
 
 
 def table(lake: Path) -> pl.DataFrame:
-    return read_output(lake, "proposals/tiny").collect()
+    return read_output(lake, Output("proposals", "tiny")).collect()
 
 
 def answer(lake: Path, *, proposed: bool) -> int:
@@ -86,7 +86,7 @@ def test_the_first_round_is_random_and_the_next_ones_tell_most(lake: Path, monke
     assert rows["purpose"].value_counts().sort("purpose").rows() == [("held_out", 16), ("random", 144)]
     assert rows["information"].null_count() == 160
     assert answer(lake, proposed=True) == 160
-    responses = read_output(lake, "responses/tiny").collect()
+    responses = read_output(lake, Output("responses", "tiny")).collect()
     assert responses.select(TRIPLET).sort(TRIPLET).equals(rows.select(TRIPLET).sort(TRIPLET))
 
     second = plan(lake, 50)
@@ -100,14 +100,14 @@ def test_the_first_round_is_random_and_the_next_ones_tell_most(lake: Path, monke
     told = new.filter(pl.col("purpose") == "informative")["information"]
     assert told.null_count() == 0
     assert told.mean() == pytest.approx(second.fits.information, rel=1e-5)
-    splits = read_output(lake, "triplets").filter(pl.col("trial_set") == "main").collect()
+    splits = read_output(lake, Output("triplets")).filter(pl.col("trial_set") == "main").collect()
     assert new.join(splits, on=[*TRIPLET, "split"], how="semi").height == 50
     assert new.join(rows, on=TRIPLET, how="semi").is_empty()
     assert answer(lake, proposed=True) == 50
     assert answer(lake, proposed=True) == 0
     run(lake)
-    assert read_output(lake, "choices/tiny").filter(pl.col("trial_set") == "main").collect().height == 210
-    curve = read_output(lake, "learning_curves/tiny").collect()
+    assert read_output(lake, Output("choices", "tiny")).filter(pl.col("trial_set") == "main").collect().height == 210
+    curve = read_output(lake, Output("learning_curves", "tiny")).collect()
     assert 2 < curve["epoch"].max() <= 60  # as to few judgments, not as the study's two epochs
 
 
@@ -134,7 +134,7 @@ def test_only_what_is_proposed_is_asked_of_the_server(lake: Path) -> None:
         assert estimate.n_left == 0
         with pytest.raises(UsageError, match="nothing of the trial set validation is proposed"):
             collect_answers(lake, Wanted("tiny", "validation", proposed=True), quiet)
-    asked = read_output(lake, "responses/tiny").select(TRIPLET).sort(TRIPLET).collect()
+    asked = read_output(lake, Output("responses", "tiny")).select(TRIPLET).sort(TRIPLET).collect()
     assert asked.equals(table(lake).select(TRIPLET).sort(TRIPLET))
 
 
@@ -151,7 +151,7 @@ def test_the_command_says_what_is_proposed_and_what_to_do(lake: Path, monkeypatc
 
 
 def test_what_cannot_be_proposed(lake: Path) -> None:
-    for agent, n, words in (("human-category", 10, "is no agent that answers"), ("tiny", 0, "cannot be proposed")):
+    for agent, n, words in (("human-category", 10, "is not an agent that answers"), ("tiny", 0, "cannot be proposed")):
         with pytest.raises(UsageError, match=words):
             propose(lake, load(lake), agent, n, quiet)
     many = plan(lake, 10_000)

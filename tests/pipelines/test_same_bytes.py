@@ -16,7 +16,7 @@ from affectlake.pipelines.catalogue import STEPS
 from affectlake.pipelines.engine.graph import stages
 from affectlake.process.environment import THREADS
 from tests.support.lakes import ROOT
-from tests.support.rebuild_process import study
+from tests.support.rebuild_process import ANSWERING, study
 
 ENVIRONMENTS = {
     "one": {"AFFECTLAKE_WORKERS": "1", "PYTHONHASHSEED": "1", "POLARS_MAX_THREADS": "1"},
@@ -46,7 +46,7 @@ def digests(lake: Path) -> dict[str, str]:
 
 
 def test_every_step_writes_the_same_bytes_with_one_worker_and_with_two(tmp_path: Path) -> None:
-    assert {stage.step.name for stage in stages(study()).values()} == set(STEPS), "the study lacks a step"
+    assert {stage.step.name for stage in stages(study(), ANSWERING).values()} == set(STEPS), "the study lacks a step"
     running = {}
     for name, changes in ENVIRONMENTS.items():
         (tmp_path / name).mkdir()

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pytest
+from matplotlib.container import BarContainer, ErrorbarContainer
 from PIL import Image
 
-from affectlake.report import BrainInputs, figure_files, make_volume, render
-from affectlake.report.figures.brain_maps import figures
+from affectlake.errors import FigureError
+from affectlake.report import BrainInputs, make_volume, render
+from affectlake.report.export import write_figures
+from affectlake.report.page import named_figures
 from tests.report.test_report import Page, make_inputs
+from tests.support.figures import figure_of
 
 AGENTS = ("human-category", "caption-tfidf")
 REGIONS = (("VC", "cortical", "visual cortex"), ("OFC", "cortical", "orbitofrontal cortex"),
@@ -63,56 +67,81 @@ def brains() -> BrainInputs:
     )
 
 
-def bodies(inputs: BrainInputs) -> dict[str, str]:
-    return {name: str(figure.body) or figure.missing for name, _, figure in figures(inputs, AGENTS)}
+def missing(inputs: BrainInputs | None, name: str, **chosen: str) -> str:
+    with pytest.raises(FigureError) as found:
+        figure_of(name, make_inputs(brain=inputs), **chosen)
+    return found.value.summary
 
 
 def test_bars_dots_and_stars_are_those_of_the_tables() -> None:
-    drawn = bodies(brains())["searchlight-cortical"]
-    assert "human-category, visual cortex: 0.310 ± 0.010" in drawn
-    assert "caption-tfidf, orbitofrontal cortex: 0.170 ± 0.010" in drawn
-    assert drawn.count('class="subject"') == 2 * 2 * 3
-    assert drawn.count('class="star"') == 1  # VC alone differs from the best; the pair of OFC has p_fdr 0.3
-    assert drawn.count('class="ceiling"') == 1  # that of OFC lies above the scale
-    higher = re.findall(r'<rect x="[\d.]+" y="([\d.]+)" width="8" height="([\d.]+)"', drawn)
-    assert len(higher) == 4
-    assert np.isclose(float(higher[0][1]) / float(higher[1][1]), 0.31 / 0.12, rtol=0.01)
+    figure = figure_of("brain_regions", make_inputs(brain=brains()), method="searchlight", group="cortical")
+    (ax,) = figure.axes
+    bars = {(one.get_label(), at): bar for one in ax.containers if isinstance(one, BarContainer)
+            for at, bar in enumerate(one)}  # fmt: skip
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["VC", "OFC"]
+    expected = {(agent, at): SCORES[region][k] for k, agent in enumerate(AGENTS) for at, region in enumerate(SCORES)}
+    assert {key: round(bar.get_height(), 9) for key, bar in bars.items() if key[0] in AGENTS} == expected
+    hints = {note.hint for note in figure.notes.values()}
+    assert {
+        "human-category, visual cortex: 0.310 ± 0.010",
+        "caption-tfidf, orbitofrontal cortex: 0.170 ± 0.010",
+    } <= hints
+    whiskers = [one for one in ax.containers if isinstance(one, ErrorbarContainer)]
+    errors = [segment for one in whiskers for segment in one.lines[2][0].get_segments()]
+    np.testing.assert_allclose(sorted(top - bottom for (_, bottom), (_, top) in errors), 4 * [0.02])
+    dots = np.concatenate([line.get_ydata() for line in ax.lines if line.get_marker() == "o"])
+    drawn = np.sort(brains().scores.filter(pl.col("method") == "searchlight")["region_score"].to_numpy())
+    np.testing.assert_allclose(np.sort(dots), drawn)
+    stars = [text for text in ax.texts if text.get_text() == "*"]
+    assert len(stars) == 1  # VC alone differs from the best; the pair of OFC has p_fdr 0.3
+    assert abs(stars[0].get_position()[0] - bars[AGENTS[1], 0].get_x() - bars[AGENTS[1], 0].get_width() / 2) < 0.02
+    bands = [patch for patch in ax.patches if patch.get_facecolor()[3] == 0.3]
+    assert [(round(band.get_y(), 9), round(band.get_height(), 9)) for band in bands] == [(0.2, 0.05)]  # OFC's: too high
 
 
 def test_what_is_missing_is_said() -> None:
-    found = bodies(brains())
-    assert found["searchlight-subcortical"] == (
-        "No voxel of this version's subjects lies in a named one of the subcortical regions."
-    )
+    below = replace(brains(), volumes=tuple(
+        replace(one, values={key: -values for key, values in one.values.items()}) for one in brains().volumes
+    ))  # fmt: skip
     alone = replace(brains(), maps=brains().maps.filter(pl.col("agent") == AGENTS[0]))
-    assert bodies(alone)["encoding-voxels"] == "There is only one agent with a brain map."
-    one = brains().volumes[0]
-    below = replace(brains(), volumes=(replace(one, values={key: -values for key, values in one.values.items()}),))
-    assert bodies(below)["encoding-glass"] == "No voxel of this version has a value above 0."
-    assert bodies(below)["explore"] == "No voxel of this version has a value above 0."
-    assert figures(None, AGENTS) == []
-    assert figures(brains(), ["an-agent-without-maps"]) == []
+    assert missing(brains(), "brain_regions", method="searchlight", group="subcortical") == (
+        "no voxel of this version's subjects lies in a named one of the subcortical regions"
+    )
+    assert missing(alone, "voxel_comparison", method="encoding") == "there is only one agent with a brain map"
+    assert missing(below, "glass_brains", method="encoding") == "no voxel of this version has a value above 0"
+    assert missing(below, "brain_slices") == "no voxel of this version has a value above 0"
+    assert missing(None, "brain_slices") == "this version has no brain maps"
 
 
 def test_histograms_count_every_voxel_that_both_maps_have() -> None:
     inputs = brains()
+    figure = figure_of("voxel_comparison", make_inputs(brain=inputs), method="encoding")
     wide = inputs.maps.filter(pl.col("method") == "encoding").pivot("agent", index="voxel_index", values="value")
-    share = wide.drop_nulls().select((pl.col("caption-tfidf") > pl.col("human-category")).mean()).item()
-    assert f"{share:.0%} above" in bodies(inputs)["encoding-voxels"]  # the agent with the higher mean stands upwards
+    both = wide.drop_nulls()
+    share = both.select((pl.col("caption-tfidf") > pl.col("human-category")).mean()).item()
+    (ax,) = figure.axes
+    assert ax.texts[0].get_text() == f"{share:.0%} above"  # the agent with the higher mean stands upwards
+    assert (ax.get_ylabel(), ax.get_xlabel()) == ("caption-tfidf", "human-category")
+    counts = ax.images[0].get_array()
+    assert counts.sum() == len(both) == 124
+    values = both["caption-tfidf"].to_numpy(), both["human-category"].to_numpy()
+    low, high = min(map(np.min, values)), max(map(np.max, values))
+    row, column = (int((one.max() - low) / (high - low) * 40 - 1e-9) for one in values)
+    assert counts[row].count() > 0 and counts[:, column].count() > 0  # rows are upwards
 
 
 def test_glass_brains_show_every_line_of_sight_and_no_voxel_without_a_value() -> None:
-    drawn = bodies(brains())["encoding-glass"]
-    assert drawn.count("<svg") == 2 * 3
-    assert drawn.count('class="inside"') == 6
-    first = drawn[: drawn.index("</svg>")]
-    inside, hot = first[: first.index("<g")], first[first.index("<g") :]
-    assert covered(inside) == covered(hot) == 25  # the outline of 5 × 5 and a value in every line of sight
-
-
-def covered(drawn: str) -> int:
-    """Return how many cells the runs of a drawing's paths cover."""
-    return sum(int(run) for run in re.findall(r"h(\d+)v1", drawn))
+    figure = figure_of("glass_brains", make_inputs(brain=brains()), method="encoding")
+    panels = [ax for ax in figure.axes if len(ax.images) == 2]
+    assert len(panels) == 2 * 3
+    assert [ax.get_title("center") for ax in panels[:3]] == ["from the right", "from behind", "from above"]
+    volume = brains().volumes[0]
+    cube = np.full(volume.shape, np.nan)
+    cube[tuple(volume.cells.T)] = np.nan_to_num(volume.values["encoding", AGENTS[0]], nan=-1.0)
+    for ax, axis in zip(panels[:3], (0, 1, 2), strict=True):
+        inside, hot = (image.get_array() for image in ax.images)
+        assert inside.count() == hot.count() == 25  # a value in every line of sight of 5 × 5
+        np.testing.assert_allclose(np.flipud(hot), np.nanmax(cube, axis=axis).T, rtol=1e-6)
 
 
 def test_the_page_has_the_section_and_stays_well_formed() -> None:
@@ -121,20 +150,22 @@ def test_the_page_has_the_section_and_stays_well_formed() -> None:
     assert len(page.ids) == len(set(page.ids))
     assert "brain-title" in page.ids
     assert "#brain" in page.links
-    assert "brain-searchlight-cortical.csv" in html
+    assert "brain-regions-searchlight-cortical.csv" in html
     assert 'id="brain"' not in render(make_inputs())
 
 
 def test_figures_are_files_with_their_rows(tmp_path: Path) -> None:
-    names = {path.name for path in figure_files(make_inputs(brain=brains()), tmp_path)}
-    assert {"brain-searchlight-cortical.svg", "brain-searchlight-cortical.png", "brain-encoding-glass-6.svg"} <= names
-    rows = pl.read_csv(tmp_path / "brain-searchlight-cortical.csv")
+    name = "brain-regions-searchlight-cortical"
+    some = [one for one in named_figures(make_inputs(brain=brains())) if one[0] in (name, "brain-slices")]
+    written = write_figures(some, tmp_path)
+    endings = (".svg", ".png", ".pdf", ".csv")
+    assert [path.name for path in written] == [f"{one}{ending}" for one in (name, "brain-slices") for ending in endings]
+    assert (tmp_path / "brain-slices.pdf").read_bytes().startswith(b"%PDF-")
+    rows = pl.read_csv(tmp_path / f"{name}.csv")
     assert rows.height == 12
     assert rows.filter(pl.col("region") == "VC", pl.col("agent") == AGENTS[0])["region_score"].sort().to_list() == [
         0.30, 0.31, 0.32,
     ]  # fmt: skip
-    with Image.open(tmp_path / "brain-searchlight-cortical.png") as image:
-        below = np.asarray(image.convert("L"))[430:]  # where the regions' names stand
+    with Image.open(tmp_path / f"{name}.png") as image:
+        below = np.asarray(image.convert("L"))[int(0.88 * image.height) :]  # where the regions' names stand
     assert (below < 200).sum() > 100
-    assert "node k0" in (tmp_path / "brain-searchlight-cortical.svg").read_text()
-    assert ".node.k0{fill: #1f77b4" in (tmp_path / "brain-searchlight-cortical.svg").read_text().replace("; }", "}")

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from affectlake.lake import repository
 from affectlake.pipelines.engine import dvcfile
@@ -75,15 +77,20 @@ def browser() -> Iterator[Any]:
         started.close()
 
 
+@pytest.fixture(scope="module")
+def written(lake: Path) -> Path:
+    """The report."""
+    return report.write_report(lake)
+
+
 @pytest.fixture(params=[1280, 390], ids=["desktop", "phone"])
-def page(request: pytest.FixtureRequest, browser: Any, lake: Path) -> Iterator[Any]:
+def page(request: pytest.FixtureRequest, browser: Any, written: Path) -> Iterator[Any]:
     """The report at one width; whatever the console says is a failure."""
-    path = report.write_report(lake)
     opened = browser.new_page(viewport={"width": request.param, "height": 900})
     said: list[str] = []
     opened.on("console", lambda message: said.append(message.text))
     opened.on("pageerror", lambda error: said.append(str(error)))
-    opened.goto(path.as_uri())
+    opened.goto(written.as_uri())
     yield opened
     opened.close()
     assert said == []
@@ -97,8 +104,10 @@ def test_every_figure_is_drawn_inside_the_page(page: Any) -> None:
     for drawing in page.query_selector_all("figure svg:not(.cuts svg)"):
         box = drawing.bounding_box()
         assert box["width"] > 50 and box["height"] > 50
-    for key in page.query_selector_all(".key"):
-        assert key.bounding_box()["x"] + key.bounding_box()["width"] <= page.viewport_size["width"]
+        assert len(page.evaluate("drawn => [...drawn.querySelectorAll('path, use, image')]", drawing)) > 0
+    smallest = "[...document.querySelectorAll('.drawn text')].map(t => t.getBoundingClientRect()).filter(b => b.width)"
+    heights = page.evaluate(f"{smallest}.map(b => Math.min(b.width, b.height))")
+    assert len(heights) > 500 and sorted(heights)[len(heights) // 20] > 5  # digits and letters that can be read
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
 
 
@@ -132,12 +141,62 @@ def test_the_strongest_stimuli_are_seen_unless_pictures_are_left_out(page: Any, 
 
 
 def test_the_map_tells_of_a_stimulus_by_keyboard(page: Any) -> None:
-    page.focus("#agent-human-category svg.atlas")
+    page.focus("#agent-human-category .figure-stimulus-map svg")
     page.keyboard.press("ArrowRight")
     told = page.inner_text("#tip")
     assert "synthetic-" in told and "In a synthetic clip" in told and "valence" in told
     page.keyboard.press("Escape")
     assert page.is_hidden("#tip")
+
+
+def test_the_heat_map_tells_of_a_cell_by_keyboard_and_by_pointer(page: Any, lake: Path) -> None:
+    svg = "#agent-human-category .figure-heatmap svg"
+    page.focus(svg)
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown"):
+        page.keyboard.press(key)
+    rating, dimension, told = page.inner_text("#tip").split("\n")
+    seed = "(SELECT any_value(seed) FROM layouts WHERE agent = 'human-category')"
+    (value,) = report.query(
+        lake, f"SELECT value FROM metrics WHERE agent = 'human-category' AND analysis = 'rating_correlation' AND "
+        f"seed = {seed} AND rating = '{rating}' AND dimension = {dimension.removeprefix('dimension ')}"
+    ).fetchall()[0]  # fmt: skip
+    assert float(told.removeprefix("r = ").replace("\N{MINUS SIGN}", "-")) == pytest.approx(value, abs=6e-4)
+    cursor = page.locator(f"{svg} .cursor").bounding_box()
+    page.keyboard.press("Escape")
+    assert page.is_hidden("#tip")
+    page.mouse.move(cursor["x"] + cursor["width"] / 2, cursor["y"] + cursor["height"] / 2)
+    assert page.inner_text("#tip").split("\n") == [rating, dimension, told]
+
+
+def test_a_category_of_the_legend_is_picked_out(page: Any) -> None:
+    figure = "#agent-human-category .figure-stimulus-map"
+    page.emulate_media(reduced_motion="reduce")
+    button = page.locator(f"{figure} .legend button").first
+    button.click()
+    number = button.get_attribute("data-c")
+    opacity = "group => Number(getComputedStyle(group).opacity)"
+    assert page.locator(f"{figure} .cat:not([data-c='{number}'])").first.evaluate(opacity) < 0.2
+    assert page.locator(f"{figure} .cat[data-c='{number}']").evaluate(opacity) == 1
+    page.focus(f"{figure} svg")
+    page.keyboard.press("ArrowRight")
+    assert page.inner_text("#tip").split("\n")[1] == button.locator("span").inner_text()
+
+
+def test_marks_tell_what_they_are(page: Any) -> None:
+    told = page.locator("#agent-human-category .figure-saturation svg title").all_text_contents()
+    assert any(" dimensions: 0." in text for text in told) and any(" judgments: " in text for text in told)
+    bars = page.locator(".figure-accuracy svg .bar title")
+    assert bars.count() == 3 and "human-category: " in bars.first.text_content()
+
+
+def test_drawings_are_light_on_dark_where_the_reader_wants_that(page: Any) -> None:
+    shades = {}
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        shot = page.locator("#agent-human-category .figure-components svg").screenshot()
+        shades[scheme] = imread(io.BytesIO(shot))[..., :3].mean(axis=2)
+    assert np.median(shades["light"]) > 0.95 and shades["light"].min() < 0.4
+    assert np.median(shades["dark"]) < 0.15 and shades["dark"].max() > 0.6
 
 
 PAINTED = """selector => [...document.querySelectorAll(selector)].map(canvas => {
@@ -151,14 +210,14 @@ PAINTED = """selector => [...document.querySelectorAll(selector)].map(canvas => 
 
 
 def canvases(page: Any) -> list[list[float]]:
-    found: list[list[float]] = page.evaluate(PAINTED, ".figure-explore canvas")
+    found: list[list[float]] = page.evaluate(PAINTED, ".figure-brain-slices canvas")
     return found
 
 
 def test_the_brain_s_slices_are_drawn_and_move_by_keyboard(page: Any) -> None:
     drawn = canvases(page)
     assert len(drawn) == 4 and all(share > 0.2 for share, _ in drawn)
-    assert page.is_hidden(".figure-explore .cuts")
+    assert page.is_hidden(".figure-brain-slices .cuts")
     slider = page.locator("[data-control='x']")
     before, said = slider.input_value(), page.inner_text(".said")
     slider.focus()
@@ -167,7 +226,7 @@ def test_the_brain_s_slices_are_drawn_and_move_by_keyboard(page: Any) -> None:
     assert canvases(page)[0] != drawn[0]
     for at, key in ((0, "ArrowLeft"), (1, "ArrowDown"), (2, "ArrowUp"), (3, "ArrowRight")):
         earlier = canvases(page)
-        page.locator(".figure-explore canvas").nth(at).focus()
+        page.locator(".figure-brain-slices canvas").nth(at).focus()
         page.keyboard.press(key)
         assert canvases(page)[at] != earlier[at], at
 
@@ -196,20 +255,20 @@ def test_another_map_of_the_brain_is_shown(page: Any, lake: Path) -> None:
 
 
 def test_hovering_a_slice_tells_place_region_and_value(page: Any) -> None:
-    page.locator(".figure-explore canvas").nth(2).scroll_into_view_if_needed()
-    page.locator(".figure-explore canvas").nth(2).hover()
+    page.locator(".figure-brain-slices canvas").nth(2).scroll_into_view_if_needed()
+    page.locator(".figure-brain-slices canvas").nth(2).hover()
     told = page.inner_text("#tip")
     assert "mm" in told and "x " in told and len(told.splitlines()) == 3
 
 
 def test_paper_and_a_page_without_script_have_the_slices_too(page: Any, browser: Any) -> None:
     page.emulate_media(media="print")
-    assert page.is_hidden(".figure-explore .live")
-    assert page.locator(".figure-explore .cuts svg").first.bounding_box()["width"] > 50
+    assert page.is_hidden(".figure-brain-slices .live")
+    assert page.locator(".figure-brain-slices .cuts svg").first.bounding_box()["width"] > 50
     plain = browser.new_context(java_script_enabled=False).new_page()
     plain.goto(page.url)
-    assert plain.locator(".figure-explore .cuts svg").count() == 3 * 3
-    assert plain.locator(".figure-explore .cuts svg").first.bounding_box()["width"] > 50
+    assert plain.locator(".figure-brain-slices .cuts svg").count() == 1
+    assert plain.locator(".figure-brain-slices .cuts svg").first.bounding_box()["width"] > 50
     plain.context.close()
 
 
@@ -220,7 +279,8 @@ def test_the_rows_behind_a_figure_come_with_the_page(page: Any, lake: Path) -> N
     found = report.query(
         lake,
         "SELECT value FROM metrics WHERE agent = 'human-category' AND analysis = 'reproducibility' "
-        "AND measure = 'pearson_r' AND seed = (SELECT any_value(seed) FROM layouts WHERE agent = 'human-category') "
+        "AND measure = 'pearson_r' "
+        "AND seed = (SELECT seed FROM fits WHERE representative AND agent = 'human-category') "
         "ORDER BY dimension",
     ).fetchall()
     assert [float(row["value"]) for row in rows] == pytest.approx([value for (value,) in found], abs=1e-5)
@@ -252,10 +312,11 @@ def test_the_comparison_of_two_versions_opens_without_fault(browser: Any, lake: 
 def test_figures_are_written_as_files(lake: Path, tmp_path: Path) -> None:
     written = report.write_figures(lake, "v2", tmp_path / "figures")
     kinds = {path.suffix for path in written}
-    assert kinds == {".svg", ".png", ".csv"} and all(path.stat().st_size > 100 for path in written)
+    assert kinds == {".svg", ".png", ".pdf", ".csv"} and all(path.stat().st_size > 100 for path in written)
     names = {path.stem for path in written}
-    assert {"all-accuracy", "human-category-map", "human-category-graph", "caption-tfidf-sweeps-1"} <= names
-    drawn = (tmp_path / "figures/human-category-map.svg").read_text()
+    expected = {"all-accuracy", "human-category-stimulus-map", "human-category-emotion-graph"}
+    assert expected | {"caption-tfidf-saturation", "brain-glass-brains-encoding", "caption-tfidf-embedding"} <= names
+    drawn = (tmp_path / "figures/human-category-stimulus-map.svg").read_text()
     assert "var(" not in drawn and "@media" not in drawn and 'xmlns="http://www.w3.org/2000/svg"' in drawn
 
 

@@ -1,10 +1,9 @@
-"""Pieces of the report: wording, ticks, colours, the order of rows, and the PNG figures of a model run."""
+"""Pieces of the report: wording, colours, the order of rows, and the PNG figures of a model run."""
 
 from __future__ import annotations
 
 from io import BytesIO
 from itertools import combinations
-from xml.etree.ElementTree import fromstring
 
 import numpy as np
 import polars as pl
@@ -16,12 +15,13 @@ from matplotlib.image import imread
 
 from affectlake.report import number_format
 from affectlake.report.agent_summary import Correlations
-from affectlake.report.figures.analyses import communities_named
+from affectlake.report.figures.canvas import GROUPS
 from affectlake.report.figures.colours import circular_order, palette
-from affectlake.report.figures.gallery import _petal_names
+from affectlake.report.figures.emotion_graph import communities_named
 from affectlake.report.figures.heatmap import row_order
-from affectlake.report.figures.svg import element, number, ticks
-from affectlake.report.model_run_figures import embedding_figure, learning_curve_figure
+from affectlake.report.figures.learning_curves import files_of_fit
+from affectlake.report.figures.markup import element, number
+from affectlake.report.figures.roses import EDGE, LINE, petal_names
 from affectlake.report.number_format import NBSP
 
 
@@ -61,27 +61,17 @@ def test_long_communities_are_named_by_four_and_a_count() -> None:
 
 @given(st.lists(st.integers(0, 29), min_size=3, max_size=3, unique=True))
 def test_names_at_the_rim_of_a_rose_never_cover_one_another(petals: list[int]) -> None:
-    named = [(at * 2 * np.pi / 30 - np.pi / 2, "aesthetic appreciation") for at in sorted(petals)]
-    drawn = [fromstring(part) for part in _petal_names((150.0, 168.0), 88.0, named)]
-    lines = sorted((float(text.get("y", "")), text.get("text-anchor"), float(text.get("x", ""))) for text in drawn)
-    boxes = [(y, x - 154 * {"start": 0, "middle": 0.5, "end": 1}[str(anchor)]) for y, anchor, x in lines]
-    for (above, left), (below, other) in combinations(boxes, 2):
-        assert below - above > 13 or abs(left - other) >= 153.9
-    assert all(20 < y < 300 for y, _ in boxes)
+    named = [(np.pi / 2 - at * 2 * np.pi / 30, "aesthetic appreciation") for at in sorted(petals)]
+    for one, other in combinations(petal_names(named), 2):
+        apart = one.ends[1] <= other.ends[0] or other.ends[1] <= one.ends[0]
+        assert abs(one.y - other.y) > 0.99 * LINE or apart
+    assert all(abs(name.y) < 1.6 and abs(end) <= EDGE + 1e-9 for name in petal_names(named) for end in name.ends)
 
 
 def test_elements_escape_text_and_attributes() -> None:
     drawn = element("text", '<b>"', Markup("<tspan/>"), class_='"><script>', font_size=1.0, x=None)
     assert drawn == '<text class="&#34;&gt;&lt;script&gt;" font-size="1">&lt;b&gt;&#34;<tspan/></text>'
     assert [number(value) for value in (-0.001, 3.0, 2.345, 100.0)] == ["0", "3", "2.35", "100"]
-
-
-@given(st.floats(-1e4, 1e4), st.floats(1e-3, 1e4))
-def test_ticks_are_round_and_inside(low: float, span: float) -> None:
-    found = ticks(low, low + span)
-    assert 1 <= len(found) <= 12
-    assert all(low - 1e-6 * span <= tick <= low + span + 1e-6 * span for tick in found)
-    assert ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1.0] and ticks(3, 3) == [3]
 
 
 def test_neighbours_on_the_hue_circle_are_alike() -> None:
@@ -97,7 +87,7 @@ def test_neighbours_on_the_hue_circle_are_alike() -> None:
 def test_colours_are_valid_and_distinct(n: int) -> None:
     colours = palette(n)
     assert len(set(colours)) == n
-    assert all(len(one) == 7 and int(one[1:], 16) >= 0 for colour in colours for one in colour)
+    assert all(len(one) == 7 and int(one[1:], 16) >= 0 for one in colours)
 
 
 def test_known_colours() -> None:
@@ -121,6 +111,7 @@ def test_figures_of_a_run_are_the_same_png_twice() -> None:
     rng = np.random.default_rng(0)
     curve = pl.DataFrame(
         {
+            "seed": [1, 1, 1],
             "epoch": [0, 1, 2],
             "train_loss": [None, 0.6, 0.4],
             "test_loss": [1.1, 0.6, 0.5],
@@ -134,9 +125,35 @@ def test_figures_of_a_run_are_the_same_png_twice() -> None:
             "weight": rng.random(120).astype(np.float32),
         }
     )
-    for draw, frame, shape in ((learning_curve_figure, curve, (540, 1350)), (embedding_figure, weights, (720, 1350))):
-        image = draw(frame)
-        assert image.startswith(b"\x89PNG")
-        assert image == draw(frame.sample(fraction=1, shuffle=True, seed=1))
-        pixels = imread(BytesIO(image))
+    images = files_of_fit(curve, weights)
+    assert images == files_of_fit(*(frame.sample(fraction=1, shuffle=True, seed=1) for frame in (curve, weights)))
+    for name, shape in (("learning-curve.png", (450, 1500)), ("embedding.png", (720, 1350))):
+        assert images[name].startswith(b"\x89PNG")
+        pixels = imread(BytesIO(images[name]))
         assert pixels.shape[:2] == shape and pixels.std() > 0.05
+
+
+# what a reader without cones of one kind sees of linear RGB (Machado, Oliveira and Fernandes 2009, severity 1)
+VISION = {
+    "all cones": np.eye(3),
+    "no L cones": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "no M cones": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "no S cones": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}  # fmt: skip
+
+
+def lab(linear: np.ndarray) -> np.ndarray:
+    """Convert linear sRGB to CIE L*a*b* (white point D65)."""
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = np.clip(linear, 0, 1) @ to_xyz.T / (to_xyz.sum(axis=1))
+    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
+    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
+
+
+@pytest.mark.parametrize("vision", VISION)
+def test_groups_are_told_apart_by_readers_of_every_kind_of_colour_vision(vision: str) -> None:
+    srgb = np.array([[int(one[at : at + 2], 16) / 255 for at in (1, 3, 5)] for one in GROUPS])
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    seen = lab(linear @ np.array(VISION[vision]).T)
+    nearest = min(float(np.linalg.norm(one - other)) for one, other in combinations(seen, 2))
+    assert nearest > 12  # a difference of 2 is just noticeable

@@ -73,6 +73,7 @@ def fit_tables(agents: tuple[str, ...], n: int, n_dimensions: int) -> dict[str, 
         parts["learning_curves"].append(pl.DataFrame(key | {"epoch": [0, 1, 2]} | curve | accuracy))
     return {
         "metrics": pl.DataFrame(metrics, infer_schema_length=None).cast({"note": pl.String, "setting": pl.Float64}),
+        "representatives": pl.DataFrame({"agent": agents, "seed": [0] * len(agents)}),
         **{name: pl.concat(frames) for name, frames in parts.items()},
     }
 
@@ -184,7 +185,8 @@ def html() -> str:
 def test_the_page_is_well_formed_and_its_inner_links_lead_somewhere(html: str) -> None:
     page = Page(html)
     assert len(page.ids) == len(set(page.ids))
-    inner = [link for link in page.links if not link.startswith("data:text/csv;charset=utf-8;base64,")]
+    own = ("data:text/csv;charset=utf-8;base64,", "data:image/png;base64,")
+    inner = [link for link in page.links if not link.startswith(own)]
     assert inner and all(link.removeprefix("#") in page.ids for link in inner)
     labelled = re.findall(r'aria-labelledby="([^"]+)"', html)
     assert labelled and set(labelled) <= set(page.ids)
@@ -239,7 +241,8 @@ def test_same_inputs_same_text_in_any_row_order(html: str) -> None:
 
 
 def test_nothing_comes_from_the_network(html: str) -> None:
-    assert not re.search(r"https?://|//[a-z]+\.|@import|url\(", html)
+    plain = re.sub(r"data:image/png;base64,[\w+/=]+", "", html)
+    assert not re.search(r"https?://|//[a-z]+\.|@import|url\((?!#)", plain)
     assert {"link", "img", "iframe", "object", "embed", "form"}.isdisjoint(Page(html).tags)
     assert "default-src 'none'" in html
 
@@ -325,7 +328,7 @@ def test_a_version_with_nothing_in_it_still_has_a_page() -> None:
         assert words in prose
 
 
-def test_the_fit_that_was_laid_out_is_shown_and_others_are_its_range() -> None:
+def test_the_fit_that_stands_for_the_agent_is_shown_and_others_are_its_range() -> None:
     inputs = make_inputs()
     frames = {}
     for name in ("metrics", "embeddings", "learning_curves"):
@@ -333,8 +336,9 @@ def test_the_fit_that_was_laid_out_is_shown_and_others_are_its_range() -> None:
         frames[name] = pl.concat([frame, frame.with_columns(seed=pl.lit(1, dtype=frame["seed"].dtype))])
     other = (pl.col("seed") == 1) & (pl.col("measure") == "accuracy")
     frames["metrics"] = frames["metrics"].with_columns(value=pl.when(other).then(0.9).otherwise("value"))
-    layouts = inputs.layouts.with_columns(seed=pl.lit(1, dtype=pl.Int64))
-    prose = Page(render(replace(inputs, **frames, layouts=layouts))).prose
+    for name in ("layouts", "representatives"):
+        frames[name] = getattr(inputs, name).with_columns(seed=pl.lit(1, dtype=pl.Int64))
+    prose = Page(render(replace(inputs, **frames))).prose
     assert "90.00 % 95 % CI" in prose and "90.00 % to 98.71 % over 2 seeds" in prose
     assert "seed 1 of 2 fits" in prose
 
@@ -345,7 +349,7 @@ def test_what_a_fit_takes_for_chance_is_said_where_it_was_learned() -> None:
     learned = inputs.learning_curves.with_columns(lapse=pl.when(mine).then(0.0987).otherwise("lapse"))
     for curves, n in ((learned, 1), (inputs.learning_curves, 0), (inputs.learning_curves.drop("lapse"), 0)):
         prose = Page(render(replace(inputs, learning_curves=curves))).prose
-        assert prose.count("takes 9.87 % of the judgments for made by chance") == n
+        assert prose.count("estimates that 9.87 % of the judgments were made by chance") == n
 
 
 def test_choices_of_agents_that_were_asked_are_not_called_simulated() -> None:

@@ -9,8 +9,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from affectlake.report.figures.brain_viewer import draw, quantised, scales, viewer_data
+from affectlake.report import BrainInputs
+from affectlake.report.figures.brain_viewer import quantised, scales, viewer_data
 from affectlake.report.volumes import Volume, block_of, make_volume, on_one_grid
+from tests.report.test_report import make_inputs
+from tests.support.figures import figure_of
 
 METHODS = {"searchlight": "Searchlight RSA (ρ)", "encoding": "Voxel-wise encoding (r)"}
 
@@ -113,8 +116,14 @@ def test_slices_on_paper_go_through_the_highest_value() -> None:
     grid = np.argwhere(np.ones((5, 6, 7)))
     values = np.full(len(grid), 0.1)
     values[np.ravel_multi_index((1, 2, 3), (5, 6, 7))] = 0.9
-    figure = draw([make_volume("S1", table(grid, np.eye(3, 4) * 3), maps(values))], ["a"], METHODS)
+    shown = maps(values, "human-category")
+    volume = make_volume("S1", table(grid, np.eye(3, 4) * 3), shown)
+    empty = pl.DataFrame({"agent": ["human-category"]})
+    brain = BrainInputs(empty, empty, empty, (), "S1", shown, (volume,))
+    figure = figure_of("brain_slices", make_inputs(brain=brain))
     assert "through x 3, y 6, z 9 mm" in figure.caption
-    assert figure.body.count("<svg") == 3
-    assert figure.body.count('fill-opacity="1"') == 3  # the peak, in each of its slices
-    assert 'd="M2 3h1v1h-1z" fill-opacity="1"' in figure.body  # sagittal: y across, z up from the bottom
+    panels = [ax for ax in figure.axes if len(ax.images) == 2]
+    assert [ax.get_title("center") for ax in panels] == ["sagittal", "coronal", "axial"]
+    peaks = [np.argwhere(ax.images[1].get_array() > 0.5).tolist() for ax in panels]
+    assert peaks == [[[7 - 1 - 3, 2]], [[7 - 1 - 3, 1]], [[6 - 1 - 2, 1]]]  # rows from the top, columns from the left
+    assert all(image.get_clim() == (0, pytest.approx(0.9)) for image in (ax.images[1] for ax in panels))

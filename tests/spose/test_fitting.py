@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,12 +70,12 @@ def test_dimensions_that_the_choices_do_not_need_are_pruned(data: TrainingData) 
     assert found.curve[0].n_dimensions == 8
     assert found.curve[found.best_epoch].n_dimensions == found.weights.shape[1] < 8
     assert (found.weights.max(axis=0) > 0.1).all()
-    everything = fit(data, replace(settings, pruning="none"), seeds.generator(0, "fit")).weights
+    everything = fit(data, settings.replaced(pruning="none"), seeds.generator(0, "fit")).weights
     np.testing.assert_array_equal(everything[:, : found.weights.shape[1]], found.weights)
 
 
 def test_the_result_is_that_of_the_best_epoch(data: TrainingData) -> None:
-    settings = replace(QUICK, max_epochs=30, pruning="none", learning_rate=0.05)
+    settings = QUICK.replaced(max_epochs=30, pruning="none", learning_rate=0.05)
     found = fit(data, settings, seeds.generator(0, "fit"))
     best = min(found.curve, key=lambda row: row.test_loss)
     assert found.best_epoch == best.epoch < found.curve[-1].epoch
@@ -102,7 +101,7 @@ def test_the_curve_begins_at_the_start_and_counts_epochs(data: TrainingData) -> 
 
 @pytest.mark.parametrize("batch_size", [8, 64, 100])
 def test_the_same_generator_gives_the_same_bytes(batch_size: int, data: TrainingData) -> None:
-    settings = replace(QUICK, batch_size=batch_size, max_epochs=2)
+    settings = QUICK.replaced(batch_size=batch_size, max_epochs=2)
     first = fit(data, settings, seeds.generator(0, "fit"))
     assert same(first, fit(data, settings, seeds.generator(0, "fit")))
     assert not same(first, fit(data, settings, seeds.generator(1, "fit")))
@@ -110,7 +109,7 @@ def test_the_same_generator_gives_the_same_bytes(batch_size: int, data: Training
 
 def test_seeds_at_once_are_the_seeds_alone(data: TrainingData) -> None:
     seen: list[int] = []
-    settings = replace(QUICK, max_epochs=3)
+    settings = QUICK.replaced(max_epochs=3)
     together = fit_seeds(data, settings, 7, [0, 1, 5], workers=3, on_epoch=lambda seed, _: seen.append(seed))
     assert list(together) == [0, 1, 5]
     assert sorted(seen) == [0] * 4 + [1] * 4 + [5] * 4
@@ -123,7 +122,7 @@ def test_permuting_the_stimuli_permutes_the_loss_not_at_all(data: TrainingData) 
     """Same start up to the permutation: the held-out loss at epoch 0 and the choices learned agree."""
     shuffle = np.random.default_rng(3).permutation(60).astype(np.int32)
     other = TrainingData(shuffle[data.train], shuffle[data.test], 60)
-    settings = replace(QUICK, max_epochs=25, init_std=0.0)
+    settings = QUICK.replaced(max_epochs=25, init_std=0.0)
     symmetric = fit(data, settings, seeds.generator(0, "fit"))
     permuted = fit(other, settings, seeds.generator(0, "fit"))
     np.testing.assert_allclose(permuted.weights[shuffle], symmetric.weights, atol=2e-3)
@@ -140,7 +139,7 @@ def test_one_failing_seed_stops_the_others(data: TrainingData) -> None:
             raise RuntimeError("disk full")
         epochs.append(row.epoch)
 
-    endless = replace(QUICK, max_epochs=100_000, patience=100_000)
+    endless = QUICK.replaced(max_epochs=100_000, patience=100_000)
     with pytest.raises(RuntimeError, match="disk full"):
         fit_seeds(data, endless, 7, [0, 1], workers=2, on_epoch=watch)
     assert max(epochs) < 100_000
@@ -158,7 +157,7 @@ def test_resuming_is_a_straight_run_to_the_bit(
     batch_size: int, device: str, lapses: bool, data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("affectlake.spose.fitting._CHECKPOINT_EVERY", 1)
-    settings = replace(QUICK, batch_size=batch_size, learn_lapses=lapses)
+    settings = QUICK.replaced(batch_size=batch_size, learn_lapses=lapses)
     straight = fit(data, settings, seeds.generator(0, "fit"), device=device)
     assert (straight.lapse > 0) is lapses
     place = tmp_path / "folder" / "fit.npz"
@@ -183,12 +182,12 @@ def test_resuming_is_a_straight_run_to_the_bit(
 
 def test_more_epochs_may_be_asked_for_and_nothing_else(data: TrainingData, tmp_path: Path) -> None:
     place = tmp_path / "fit.npz"
-    fit(data, replace(QUICK, max_epochs=3), seeds.generator(0, "fit"), checkpoint=place)
+    fit(data, QUICK.replaced(max_epochs=3), seeds.generator(0, "fit"), checkpoint=place)
     straight = fit(data, QUICK, seeds.generator(0, "fit"))
     assert same(fit(data, QUICK, np.random.default_rng(), checkpoint=place), straight)
 
     with pytest.raises(CheckpointError, match="l1, learning_rate differ") as caught:
-        fit(data, replace(QUICK, l1=0.01, learning_rate=0.01), seeds.generator(0, "fit"), checkpoint=place)
+        fit(data, QUICK.replaced(l1=0.01, learning_rate=0.01), seeds.generator(0, "fit"), checkpoint=place)
     assert "l1 = 0.01" in caught.value.wanted
     assert "l1 = 0.002" in caught.value.found
     less = TrainingData(data.train[:-1], data.test, 60)
@@ -201,7 +200,7 @@ def test_more_epochs_may_be_asked_for_and_nothing_else(data: TrainingData, tmp_p
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "text", "other"])
 def test_a_damaged_checkpoint_is_an_error_that_says_what_to_do(damage: str, data: TrainingData, tmp_path: Path) -> None:
     place = tmp_path / "fit.npz"
-    fit(data, replace(QUICK, max_epochs=1), seeds.generator(0, "fit"), checkpoint=place)
+    fit(data, QUICK.replaced(max_epochs=1), seeds.generator(0, "fit"), checkpoint=place)
     whole = place.read_bytes()
     middle = len(whole) // 2
     changed = {
@@ -220,7 +219,7 @@ def test_a_damaged_checkpoint_is_an_error_that_says_what_to_do(damage: str, data
 
 
 def test_checkpoints_of_seeds_have_a_file_each(data: TrainingData, tmp_path: Path) -> None:
-    fit_seeds(data, replace(QUICK, max_epochs=1), 7, [0, 3], checkpoints_in=tmp_path / "seeds")
+    fit_seeds(data, QUICK.replaced(max_epochs=1), 7, [0, 3], checkpoints_in=tmp_path / "seeds")
     assert sorted(path.name for path in (tmp_path / "seeds").iterdir()) == ["seed-0.npz", "seed-3.npz"]
 
 

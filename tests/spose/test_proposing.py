@@ -92,7 +92,7 @@ def test_drawn_are_different_ones_of_the_best(rng: np.random.Generator) -> None:
     assert len(draw_informative(information, 0, 0.1, rng)) == 0
     equal = draw_informative(np.zeros(1000, np.float32), 200, 0.3, rng)
     assert 400 < equal.mean() < 600  # chance decides, not the place
-    with pytest.raises(SamplingError, match="Cannot draw 1,001"):
+    with pytest.raises(SamplingError, match="cannot draw 1,001"):
         draw_informative(information, 1001, 0.1, rng)
     with pytest.raises(SamplingError, match="a share above 0"):
         draw_informative(information, 10, 0.0, rng)

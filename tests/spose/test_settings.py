@@ -10,12 +10,13 @@ import pytest
 from affectlake.errors import UsageError
 from affectlake.spose.pruning import kept, order, pruned
 from affectlake.spose.settings import Settings
+from affectlake.validation import check
 
 
 def test_settings_come_from_a_mapping() -> None:
-    settings = Settings.from_params({"l1": 0.004, "dimensions": 12, "learning_rate": 1})
+    settings = check(Settings, {"l1": 0.004, "dimensions": 12, "learning_rate": 1})
     assert (settings.l1, settings.dimensions, settings.learning_rate) == (0.004, 12, 1)
-    assert Settings.from_params({"l1": 0}) == Settings(l1=0)
+    assert check(Settings, {"l1": 0}) == Settings(l1=0)
 
 
 @pytest.mark.parametrize(
@@ -45,18 +46,25 @@ def test_settings_come_from_a_mapping() -> None:
     ],
 )
 def test_a_wrong_value_is_named(key: str, value: Any) -> None:
-    with pytest.raises(UsageError, match=f"`{key}`") as caught:
-        Settings.from_params({"l1": 0.004, key: value})
-    assert caught.value.allowed
-    assert repr(value) in caught.value.found
+    with pytest.raises(UsageError, match=rf"^spose\.{key} must be ") as caught:
+        check(Settings, {"l1": 0.004, key: value}, within="spose")
+    assert caught.value.found == ("null" if value is None else "true" if value is True else repr(value))
+    with pytest.raises(ValueError, match=key):
+        Settings(**{"l1": 0.004, key: value})
 
 
 def test_an_unknown_key_and_a_missing_one_are_named() -> None:
-    with pytest.raises(UsageError, match="'batchsize'") as caught:
-        Settings.from_params({"l1": 0.004, "batchsize": 128})
+    with pytest.raises(UsageError, match=r"^batchsize is not a known key") as caught:
+        check(Settings, {"l1": 0.004, "batchsize": 128})
     assert caught.value.todo == "did you mean 'batch_size'?"
-    with pytest.raises(UsageError, match="`l1` is missing"):
-        Settings.from_params({"dimensions": 30})
+    with pytest.raises(UsageError, match=r"^l1 is missing"):
+        check(Settings, {"dimensions": 30})
+
+
+def test_a_changed_copy_is_checked() -> None:
+    assert Settings(l1=0.004).replaced(dimensions=3) == Settings(l1=0.004, dimensions=3)
+    with pytest.raises(ValueError, match="dimensions"):
+        Settings(l1=0.004).replaced(dimensions=0)
 
 
 WEIGHTS = np.array([[0.05, 2.0, 0.0, 0.1], [0.04, 1.0, 5.0, 0.05]], np.float32)

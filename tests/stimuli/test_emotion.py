@@ -169,7 +169,7 @@ BAD_RATINGS = {
     "unknown id": (set_cell(5, "Filename", "2186.mp4"), ["'2186.mp4' in row 5"]),
     "id zero": (set_cell(5, "Filename", "0000.mp4"), ["'0000.mp4' in row 5"]),
     "no id": (set_cell(5, "Filename", ""), ["None in row 5"]),
-    "no rows": (lambda rows: rows.__delitem__(slice(1, None)), ["a header and no rows"]),
+    "no rows": (lambda rows: rows.__delitem__(slice(1, None)), ["a header but no rows"]),
     "ragged row": (lambda rows: rows[2].append("0.5"), ["cannot be read as CSV", "comma-separated"]),
     "cut in a row": (lambda rows: rows[-1].__delitem__(slice(20, None)), ["an empty cell in row 6 (0006.mp4)"]),
 }
@@ -199,13 +199,13 @@ def test_several_bad_cells_are_counted(tmp_path: Path) -> None:
 
 BAD_CAPTIONS = {
     "renamed column": (rename("description", "descriptions"), ["'description'", "did you mean 'descriptions'"]),
-    "malformed id": (set_cell(2, "video_id", "0001.mp4"), ["'0001.mp4' in row 2", "whole numbers"]),
+    "malformed id": (set_cell(2, "video_id", "0001.mp4"), ["'0001.mp4' in row 2", "integers, such as 1"]),
     "no id": (set_cell(2, "video_id", ""), ["an empty cell in row 2", "video_id"]),
     "empty caption": (set_cell(3, "description", ""), ["an empty cell in row 3, column 'description'"]),
     "blank caption": (set_cell(3, "description", " "), ["' ' in row 3, column 'description'"]),
     "unknown id": (set_cell(4, "video_id", "77"), ["'77' in row 4", "caption a video without ratings"]),
     "id beyond the set": (set_cell(4, "video_id", "2197"), ["'2197' in row 4"]),
-    "no rows": (lambda rows: rows.__delitem__(slice(1, None)), ["a header and no rows"]),
+    "no rows": (lambda rows: rows.__delitem__(slice(1, None)), ["a header but no rows"]),
 }
 
 
@@ -225,7 +225,7 @@ def test_bad_captions(tmp_path: Path, ratings: Path, name: str) -> None:
 
 def test_captions_of_other_videos(tmp_path: Path, ratings: Path) -> None:
     path = write(tmp_path / "captions.csv", rows_of_captions((901, 902)))
-    with pytest.raises(SourceError, match=r"No caption of .* belongs to a rated video") as error:
+    with pytest.raises(SourceError, match=r"no caption of .* belongs to a rated video") as error:
         load_emotion(ratings, path, [])
     assert "901, 902" in str(error.value)
 
@@ -235,7 +235,7 @@ def test_captions_of_other_videos(tmp_path: Path, ratings: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "There is no"),
+        (None, "there is no"),
         (b"", "is empty"),
         (b"\n\n", "cannot be read as CSV|lacks"),
         (b"PK\x03\x04\x14\x00\x06\x00\x08\x00\xff\xfe\x9d\x81", "cannot be read as CSV|lacks"),
@@ -275,7 +275,7 @@ def test_excluding_what_is_not_there(ratings: Path) -> None:
 
 
 def test_excluding_everything(ratings: Path) -> None:
-    with pytest.raises(SourceError, match=r"No video .* is left"):
+    with pytest.raises(SourceError, match=r"all videos .* are excluded"):
         load_emotion(ratings, None, [1, 2, 3, 4, 5, 6])
 
 

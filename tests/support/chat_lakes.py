@@ -19,6 +19,7 @@ from affectlake.pipelines.engine.graph import stages
 from affectlake.pipelines.engine.runner import run_stage
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import Params, load, override
+from affectlake.pipelines.stored import stored
 
 SETTINGS = (
     "sources.n_stimuli=30",
@@ -50,16 +51,24 @@ def build_steps(lake: Path, *names: str) -> None:
     """Run the stages of some steps alone."""
     dvcfile.write(lake)
     params = load(lake)
-    for name, stage in stages(params).items():
+    for name, stage in stages(params, stored(lake)).items():
         if stage.step.name in names and not is_current(lake, name):
             run_stage(lake, stage, params, lambda _: None)
             record_done(lake, name)
 
 
+def forget_stage(lake: Path, name: str = "sample") -> None:
+    """Drop a stage from ``dvc.lock``, so that it is to run again; it makes the same tables."""
+    path = lake / "dvc.lock"
+    lock = yaml.safe_load(path.read_text())
+    del lock["stages"][name]
+    path.write_text(yaml.safe_dump(lock, sort_keys=False))
+
+
 def stage_by_stage(lake: Path, params: Params, pinned: Pinned, say: Callable[[str], None]) -> list[str]:
     """Do what `affectlake.flows.build` does with Prefect without it: run every stage that is not up to date."""
     ran = []
-    for name, stage in stages(params).items():
+    for name, stage in stages(params, stored(lake)).items():
         if not is_current(lake, name, pinned):
             run_stage(lake, stage, params, say)
             record_done(lake, name, pinned)
@@ -70,5 +79,5 @@ def stage_by_stage(lake: Path, params: Params, pinned: Pinned, say: Callable[[st
 def run(lake: Path, say: Callable[[str], None] = lambda _: None) -> Built:
     """Build without starting Prefect."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(building, "_run_flow", stage_by_stage)
+        patch.setattr(building, "_run_stages", stage_by_stage)
         return build(lake, say)

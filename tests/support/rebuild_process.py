@@ -7,7 +7,6 @@ bytes of a table: Prefect, DVC, validation, MLflow.
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -18,6 +17,7 @@ from affectlake.judge.requests.answers import Answer, Reply, answered
 from affectlake.judge.responses.tables import response_rows
 from affectlake.judge.trials.questions import Question
 from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables.contracts import contract
 from affectlake.lake.tables.parts import part_files, write_parts
 from affectlake.lake.tables.writing import read_output
@@ -27,6 +27,7 @@ from affectlake.pipelines.engine.runner import workers
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import Params, override, parse
 from affectlake.pipelines.step import Work
+from affectlake.pipelines.stored import Stored
 from tests.judge.test_vision import clip
 from tests.support.chat import ENTRY
 
@@ -56,13 +57,15 @@ CAPTIONS = {"kind": "features", "encoder": {"name": "tfidf-svd", "n_components":
 SEES = {"kind": "features", "encoder": {"name": "vision", "library": "transformers", "model": "clip"}, "l1": 0.008}
 AGENTS = {"reads": CAPTIONS, "sees": SEES, "tiny": ENTRY | {"protocol": "naive-least-similar", "l1": 0.008}}
 
+ANSWERING = Stored(frozenset({"tiny"}), frozenset({"tiny"}))
+"""What the lake holds, as if the chat agent's answers were there."""
+
 
 def study() -> Params:
-    """Return the parameters of a study that has every step, as if the chat agent's answers were there."""
+    """Return the parameters of a study that has every step."""
     raw = yaml.safe_load(override(templates.starting_params("demo"), SETTINGS))
     raw["agents"] = {"human-category": raw["agents"]["human-category"]} | AGENTS
-    answering = frozenset({"tiny"})
-    return replace(parse(yaml.safe_dump(raw, sort_keys=False)), collected=answering, fittable=answering)
+    return parse(yaml.safe_dump(raw, sort_keys=False))
 
 
 def says(question: Question) -> str:
@@ -80,7 +83,7 @@ def answer(lake: Path, params: Params) -> None:
         for question in plan.questions()
     ]
     rows = response_rows(plan.agent, found).with_columns(shard=pl.lit(0, pl.Int32))
-    write_parts(rows, contract("responses"), lake / layout.table_folder("responses/tiny"))
+    write_parts(rows, contract("responses"), lake / Output("responses", "tiny").folder)
 
 
 def run(lake: Path, stage: Stage, params: Params) -> None:
@@ -88,22 +91,20 @@ def run(lake: Path, stage: Stage, params: Params) -> None:
     tables: dict[str, list[pl.LazyFrame]] = {}
     parts: dict[str, tuple[Path, ...]] = {}
     for output in stage.reads:
-        name = output.partition("/")[0]
-        tables.setdefault(name, []).append(read_output(lake, output))
-        parts[name] = (*parts.get(name, ()), *part_files(lake / layout.table_folder(output)))
+        tables.setdefault(output.table, []).append(read_output(lake, output))
+        parts[output.table] = (*parts.get(output.table, ()), *part_files(lake / output.folder))
     scratch = lake / layout.SCRATCH / stage.name
     scratch.mkdir(parents=True)
-    work = Work(stage.agent, lake, scratch, workers(), lambda _: None, lambda _: None, parts)
+    work = Work(stage.agent, lake, scratch, workers(), lambda _: None, lambda _: None, parts, stage.agents)
     frames = stage.step.function({name: pl.concat(found) for name, found in tables.items()}, params, work)
     for output in stage.writes:
-        table = output.partition("/")[0]
-        write_parts(frames[table], contract(table), lake / layout.table_folder(output))
+        write_parts(frames[output.table], contract(output.table), lake / output.folder)
 
 
 def build(lake: Path) -> None:
     """Run every stage of the study, each when the stages before it have ended."""
     params = study()
-    graph = stages(params)
+    graph = stages(params, ANSWERING)
     torch.manual_seed(0)
     clip(lake / "clip")
     ended: dict[str, Future[None]] = {}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.query import query
 from affectlake.lake.recovery import recover
 from affectlake.lake.store.dvc_stages import record_done
@@ -22,9 +23,8 @@ def collect(lake: Path, name: str, n: int) -> None:
     """Add three captions to an output of one's own, and publish them."""
     with repository.writing(lake, f"collect {name}", wait_s=math.inf):
         checkout(lake, resolve(lake))
-        appending.append(
-            lake, f"captions/{name}", TINY["captions"][3 * n : 3 * n + 3], {"stimuli": TINY["stimuli"].lazy()}
-        )
+        rows = TINY["captions"][3 * n : 3 * n + 3]
+        appending.append(lake, Output("captions", name), rows, {"stimuli": TINY["stimuli"].lazy()})
         assert repository.publish(lake) is not None
 
 
@@ -33,7 +33,7 @@ def build(lake: Path, name: str, n: int) -> None:
     with repository.writing(lake, f"build {name}", wait_s=math.inf):
         checkout(lake, resolve(lake))
         recover(lake, lambda _line: None)
-        writing.write_outputs(lake, "made", {"stimuli": factory.tiny_lake(4 + n)["stimuli"]}, {})
+        writing.write_outputs(lake, "made", {Output("stimuli"): factory.tiny_lake(4 + n)["stimuli"]}, {})
         record_done(lake, "made")
         repository.publish(lake)
 

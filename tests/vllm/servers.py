@@ -52,7 +52,7 @@ def vllm(model: Path, log: Path, *more: str) -> Iterator[Served]:
     words = ["--model", str(model), "--served-model-name", model.name, "--host", "127.0.0.1", "--port", str(port)]
     program = (str(python()), "-m", "vllm.entrypoints.openai.api_server")
     command = (*program, *words, "--enforce-eager", "--enable-prompt-tokens-details", *more)
-    with serve(ServerCommand(command, port, env=ENV, start_limit_s=600), log) as served:
+    with serve(ServerCommand(command=command, port=port, env=ENV, start_limit_s=600), log) as served:
         yield served
 
 

@@ -1,1 +1,1 @@
-"""The brain: voxel-wise encoding, stimulus reliability, searchlight RSA, regions, and statistics across subjects."""
+"""Comparison with brains: encoding models, stimulus reliability, searchlight RSA, regions, and group statistics."""

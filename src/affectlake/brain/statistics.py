@@ -1,6 +1,6 @@
-"""Statistics over subjects and voxels: t-tests, false discovery rate, noise ceilings, nulls, and who wins where.
+"""Statistics over subjects and voxels: t-tests, false discovery rates, noise ceilings, permutation tests, comparisons.
 
-Arrays in, arrays out; NaN marks what is not defined and never counts as a number.
+Arrays in, arrays out. NaN is a value that is not defined; it is ignored or propagated, never treated as a number.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from affectlake.errors import SourceError
 from affectlake.rsm import pairs, pearson, ranks
@@ -18,7 +17,7 @@ Array = NDArray[np.float64]
 
 
 class PairedTest(NamedTuple):
-    """A paired two-tailed t-test across subjects: mean difference, t, p and how many subjects; NaN where undefined."""
+    """A paired two-tailed t-test across subjects: mean difference, t, p and number of subjects; NaN if not defined."""
 
     difference: float
     t: float
@@ -27,24 +26,22 @@ class PairedTest(NamedTuple):
 
 
 def paired_t_test(a: NDArray[np.floating], b: NDArray[np.floating]) -> PairedTest:
-    """Test whether a - b differs from zero across subjects; subjects with a NaN are left out.
+    """Test whether a - b differs from zero across subjects; subjects with a NaN are ignored.
 
     Parameters
     ----------
     a, b : float (n_subjects,)
-        One value of each subject.
+        One value per subject.
     """
-    both = ~(np.isnan(a) | np.isnan(b))
-    difference = np.asarray(a[both] - b[both], dtype=np.float64)
-    n = len(difference)
-    if n < 2:
-        return PairedTest(float(difference.mean()) if n else float("nan"), float("nan"), float("nan"), n)
-    spread = float(difference.std(ddof=1))
-    mean = float(difference.mean())
-    if spread == 0:
+    from scipy import stats  # late: it takes longer to import than an up-to-date run to look
+
+    difference = np.asarray(a - b, dtype=np.float64)
+    difference = difference[~np.isnan(difference)]
+    n, mean = len(difference), float(difference.mean()) if len(difference) else float("nan")
+    if n < 2 or np.ptp(difference) == 0:
         return PairedTest(mean, float("nan"), float("nan"), n)
-    t = mean / (spread / np.sqrt(n))
-    return PairedTest(mean, float(t), float(2.0 * stats.t.sf(abs(t), n - 1)), n)
+    found = stats.ttest_1samp(difference, 0.0)
+    return PairedTest(mean, float(found.statistic), float(found.pvalue), n)
 
 
 def correlation_p_values(r: NDArray[np.floating], n: int) -> Array:
@@ -55,15 +52,17 @@ def correlation_p_values(r: NDArray[np.floating], n: int) -> Array:
     r : float, any shape
         Pearson's r; NaN stays NaN.
     n : int
-        Pairs each r rests on, at least 3. They are taken as independent.
+        Number of pairs of each r, at least 3. Pairs are assumed to be independent.
 
     Notes
     -----
-    Held-out correlations of cross-validation are not: two stimuli of different folds meet twice, once in each one's
-    training set. Some 15 % of voxels of pure noise then have p < 0.05; see :func:`pooled_p_values`.
+    Held-out correlations of cross-validation are not independent: two stimuli of different folds occur together twice,
+    once in each one's training set. About 15 % of voxels of pure noise then have p < 0.05; see :func:`pooled_p_values`.
     """
+    from scipy import stats
+
     if n < 3:
-        raise SourceError("a correlation of so few pairs has no p", found=f"{n} pairs", allowed="3 or more")
+        raise SourceError("too few pairs for a p-value of a correlation", found=f"{n} pairs", allowed="3 or more")
     x = np.asarray(r, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         t = x * np.sqrt((n - 2) / ((1.0 - x) * (1.0 + x)))
@@ -71,7 +70,7 @@ def correlation_p_values(r: NDArray[np.floating], n: int) -> Array:
 
 
 def benjamini_hochberg(p: NDArray[np.floating]) -> Array:
-    """Return p adjusted for the false discovery rate (Benjamini & Hochberg 1995); NaN is left out and stays.
+    """Return p adjusted for the false discovery rate (Benjamini & Hochberg 1995); NaN is ignored and stays NaN.
 
     Parameters
     ----------
@@ -80,19 +79,18 @@ def benjamini_hochberg(p: NDArray[np.floating]) -> Array:
     Returns
     -------
     float64 (m,)
-        The smallest rate at which each would be called significant.
+        Smallest false discovery rate at which each test is significant.
     """
-    found = np.full(len(p), np.nan)
-    tested = np.flatnonzero(~np.isnan(p))
-    order = tested[np.argsort(p[tested], kind="stable")]
-    m = len(order)
-    scaled = p[order] * m / np.arange(1, m + 1)
-    found[order] = np.minimum.accumulate(scaled[::-1])[::-1].clip(max=1.0)
+    from scipy import stats
+
+    found, tested = np.full(len(p), np.nan), ~np.isnan(p)
+    if tested.any():
+        found[tested] = stats.false_discovery_control(p[tested])
     return found
 
 
 class Ceiling(NamedTuple):
-    """The range in which the best possible model's mean correlation with the subjects lies."""
+    """Range of the mean correlation of the best possible model with the subjects."""
 
     lower: float
     upper: float
@@ -101,12 +99,13 @@ class Ceiling(NamedTuple):
 def noise_ceiling(rsms: NDArray[np.floating]) -> Ceiling:
     """Return the noise ceiling of several subjects' RSMs of the same stimuli, for Spearman's correlation.
 
-    Upper: each subject against the mean of all; lower: against the mean of the others. RSMs are averaged as ranks.
+    Upper ceiling: mean correlation of each subject with the mean of all; lower: with the mean of the others. RSMs are
+    averaged as ranks.
 
     Parameters
     ----------
     rsms : float (n_subjects, n, n)
-        Two subjects or more.
+        RSMs of at least two subjects.
 
     Raises
     ------
@@ -118,7 +117,7 @@ def noise_ceiling(rsms: NDArray[np.floating]) -> Ceiling:
     Nili et al. 2014, 'A toolbox for representational similarity analysis'.
     """
     if len(rsms) < 2:
-        raise SourceError("a noise ceiling needs two subjects or more", found=f"{len(rsms)}")
+        raise SourceError("a noise ceiling needs at least two subjects", found=f"{len(rsms)}")
     ranked = np.stack([ranks(pairs(rsm)) for rsm in rsms])
     total = ranked.sum(axis=0)
     upper = [pearson(row, ranks(total)) for row in ranked]
@@ -127,17 +126,17 @@ def noise_ceiling(rsms: NDArray[np.floating]) -> Ceiling:
 
 
 def relabelled(rsm: NDArray[np.floating], rng: np.random.Generator, count: int) -> Array:
-    """Return `count` copies of an RSM with its stimuli's labels exchanged at random: float64 (count, n, n).
+    """Return `count` copies of an RSM with its stimuli relabelled at random: float64 (count, n, n).
 
-    The null of 'which stimulus is which does not matter': rows and columns move together, so that the
-    dependence between pairs stays.
+    This is the null hypothesis that the labels of the stimuli do not matter. Rows and columns are permuted together, so
+    that the dependence between pairs is kept.
     """
     orders = np.stack([rng.permutation(len(rsm)) for _ in range(count)])
     return np.stack([rsm[np.ix_(order, order)] for order in orders]).astype(np.float64)
 
 
 def map_p_values(values: NDArray[np.floating], null: NDArray[np.floating]) -> Array:
-    """Return the two-tailed permutation p of every voxel of a map; NaN where the map is, or where nothing was drawn.
+    """Return the two-tailed permutation p of every voxel of a map; NaN where the map is NaN or without permutations.
 
     Parameters
     ----------
@@ -152,16 +151,16 @@ def map_p_values(values: NDArray[np.floating], null: NDArray[np.floating]) -> Ar
 
 
 def pooled_p_values(values: NDArray[np.floating], null: NDArray[np.floating]) -> Array:
-    """Return the share of a pooled null that reaches each value (one-tailed); NaN where the map is.
+    """Return the share of a pooled null distribution that reaches each value (one-tailed); NaN where the map is NaN.
 
-    p = (1 + #{null ≥ value}) / (1 + #null), over all voxels and draws at once: a few draws of a large map give fine
-    levels. It takes the null to be the same in all voxels, which z-scored responses justify.
+    p = (1 + #{null ≥ value}) / (1 + #null), over all voxels and draws together, so that a few draws of a large map give
+    small p-values. It assumes the same null distribution in all voxels, which z-scored patterns justify.
 
     Parameters
     ----------
     values : float (n_voxels,)
     null : float (n_permutations, n_voxels)
-        The same map under relabelled stimuli; NaN is left out.
+        The same map under relabelled stimuli; NaN is ignored.
     """
     pool = np.sort(null[~np.isnan(null)])
     if len(pool) == 0:
@@ -171,14 +170,14 @@ def pooled_p_values(values: NDArray[np.floating], null: NDArray[np.floating]) ->
 
 
 class Win(NamedTuple):
-    """How often a map is above another: share of the voxels where both are numbers (a tie is half), and how many."""
+    """How often one map is above another: share of the voxels defined in both (ties count half), and their number."""
 
     share: float
     n: int
 
 
 def share_won(a: NDArray[np.floating], b: NDArray[np.floating]) -> Win:
-    """Return the share of voxels at which map `a` is above map `b`."""
+    """Return the share of voxels in which map `a` is above map `b`."""
     both = ~(np.isnan(a) | np.isnan(b))
     n = int(both.sum())
     if n == 0:
@@ -187,7 +186,7 @@ def share_won(a: NDArray[np.floating], b: NDArray[np.floating]) -> Win:
 
 
 def region_means(maps: NDArray[np.floating], membership: NDArray[np.bool_]) -> Array:
-    """Return the mean of each map over each region's voxels, NaN left out.
+    """Return the mean of each map over each region's voxels, ignoring NaN.
 
     Parameters
     ----------
@@ -197,12 +196,12 @@ def region_means(maps: NDArray[np.floating], membership: NDArray[np.bool_]) -> A
     Returns
     -------
     float64 (n_maps, n_regions)
-        NaN where a region has no voxel with a number.
+        NaN if no voxel of a region has a value.
     """
     values = np.asarray(maps, dtype=np.float64)
     numbers = ~np.isnan(values)
     found = np.full((len(values), len(membership)), np.nan)
-    for region, inside in enumerate(membership):  # sums over voxels in their order: the same bytes on every run
+    for region, inside in enumerate(membership):  # summed in the order of voxels: the same bytes in every run
         for one, kept in enumerate(numbers & inside):
             if kept.any():
                 found[one, region] = values[one, kept].mean()

@@ -22,17 +22,23 @@ if TYPE_CHECKING:
 @AT
 @JSON
 @click.option(
-    "--figure", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Also draw it: FILE.svg or .png."
+    "--figure",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Also draw it: FILE.svg, .png or .pdf.",
 )
 def positions(lake: Path, at: str, as_json: bool, figure: Path | None) -> None:
     """Compare which positions the chat agents of a version choose: shares, test, flips with the order."""
     from affectlake.lake import repository
     from affectlake.pipelines.outputs import report
-    from affectlake.report.export import write_figure
 
-    found = report.positions(repository.find(lake), at)
+    root = repository.find(lake)
+    found = report.positions(root, at)
     if figure:
-        write_figure(found.figure, figure)
+        from affectlake.figures import draw
+        from affectlake.report.export import write_figure
+
+        write_figure(draw("order_effects", root, at=at), figure)
         say(f"figure: {figure}")
     if found.silent:
         say(f"no choices yet: {', '.join(found.silent)}")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from affectlake.cli.options import AT, JSON, LAKE, SET
+from affectlake.cli.options import AT, JSON, LAKE, SET, VERSION
 from affectlake.errors import AffectlakeError, UsageError, nearest
 from affectlake.process.environment import compute_on_one_thread, configure_process
 from affectlake.process.streams import open_closed_streams
@@ -75,7 +75,7 @@ def _renamed(command: click.Command | None, earlier: str) -> click.Command:
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="affectlake")
+@VERSION
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def cli(debug: bool) -> None:
     """Ask models how emotions differ, keep every answer in exact versions, compare with people and brains."""
@@ -91,10 +91,13 @@ def init(folder: Path, study: str, settings: tuple[str, ...]) -> None:
     from affectlake.pipelines.engine import dvcfile as render
     from affectlake.pipelines.params import study as params
     from affectlake.pipelines.params import templates
+    from affectlake.pipelines.params.schema import MODELINE, put_schema
+    from affectlake.pipelines.params.text import override
 
-    text = params.override(templates.starting_params(study), settings)
+    text = override(templates.starting_params(study), settings)
     params.parse(text)
-    repository.init(folder, text)
+    repository.init(folder, f"{MODELINE}{text}")
+    put_schema(folder)
     render.write(folder)
     say(f"made the lake {folder} for the study {study}; next: affectlake run --lake {folder}")
 
@@ -111,20 +114,24 @@ def run(lake: Path, settings: tuple[str, ...]) -> None:
     from affectlake.lake.files.atomic import write_whole
     from affectlake.lake.store import versions
     from affectlake.pipelines.engine.runner import workers
+    from affectlake.pipelines.engine.tracking_server import answer_limit_s
     from affectlake.pipelines.outputs import report as reporting
+    from affectlake.pipelines.outputs.latest_report import latest_report
     from affectlake.pipelines.params import study as params
+    from affectlake.pipelines.params.text import override
     from affectlake.process.interrupts import ending_at_once
 
     root = repository.find(lake)
-    workers()  # a wrong number is refused before anything is written
+    workers()  # wrong numbers are refused before anything is written
+    answer_limit_s()
     if settings:
-        text = params.override((root / layout.PARAMS).read_text(encoding="utf-8"), settings)
+        text = override((root / layout.PARAMS).read_text(encoding="utf-8"), settings)
         params.parse(text)
         write_whole(root / layout.PARAMS, text.encode())
     with ending_at_once(say, "what had finished is kept, the version did not move; run it again to go on"):
         built = build(root, say)
     version = built.version or versions.resolve(root)
-    path = reporting.write_report(root, version.name)
+    path = latest_report(root, version)
     made = _published(version) if built.version else f"{version.name} is up to date"
     say(f"{made} ({len(built.ran)} stages run, {len(built.skipped)} up to date)")
     for line in reporting.headlines(root, version):
@@ -165,10 +172,12 @@ def steps(lake: Path, as_json: bool) -> None:
     from affectlake.pipelines.engine import dvcfile as render
     from affectlake.pipelines.engine.graph import stages
     from affectlake.pipelines.params.study import load
+    from affectlake.pipelines.stored import stored
 
     root = repository.find(lake)
     params = load(root)
-    pinned = {layout.PIPELINE: render.render(params).encode()}  # as the next run writes it
+    held = stored(root)
+    pinned = {layout.PIPELINE: render.render(params, held).encode()}  # as the next run writes it
     rows = [
         {
             "stage": stage.name,
@@ -177,7 +186,7 @@ def steps(lake: Path, as_json: bool) -> None:
             "writes": list(stage.writes),
             "does": stage.step.summary,
         }
-        for stage in stages(params).values()
+        for stage in stages(params, held).values()
     ]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
@@ -191,7 +200,7 @@ def steps(lake: Path, as_json: bool) -> None:
 @AT
 @click.option("--output", type=click.Path(path_type=Path), help="Where to write it.")
 @click.option("--compare", nargs=2, default=None, metavar="V1 V2", help="Set two versions beside each other instead.")
-@click.option("--figures", is_flag=True, help="Also write every figure as SVG and PNG, and its numbers as CSV.")
+@click.option("--figures", is_flag=True, help="Also write every figure as SVG, PNG and PDF, and its numbers as CSV.")
 @click.option("--no-pictures", is_flag=True, help="Leave frames of videos out, captions in their place.")
 @click.option("--open", "show", is_flag=True, help="Open it in the web browser.")
 def report(
@@ -232,7 +241,7 @@ def maps(folder: Path, lake: Path, at: str, surfaces: bool) -> None:
     from affectlake.lake import repository
     from affectlake.pipelines.outputs.nifti import write_maps
 
-    for path in write_maps(repository.find(lake), folder, at, surfaces):
+    for path in write_maps(repository.find(lake), folder, at, surfaces, say):
         click.echo(path)
 
 
@@ -260,8 +269,11 @@ def render(lake: Path) -> None:
     """Write dvc.yaml anew from params.yaml and the steps."""
     from affectlake.lake import repository
     from affectlake.pipelines.engine import dvcfile as renderer
+    from affectlake.pipelines.params.schema import put_schema
 
-    say("dvc.yaml written" if renderer.write(repository.find(lake)) else "dvc.yaml is up to date")
+    root = repository.find(lake)
+    put_schema(root)
+    say("dvc.yaml written" if renderer.write(root) else "dvc.yaml is up to date")
 
 
 @cli.command(hidden=True)
@@ -274,13 +286,15 @@ def step(name: str, lake: Path, step_version: int) -> None:
     from affectlake.errors import LakeError
     from affectlake.lake import repository
     from affectlake.pipelines.engine.graph import stage_named, stages
+    from affectlake.pipelines.engine.parameters import keys_of
     from affectlake.pipelines.engine.runner import run_stage
     from affectlake.pipelines.engine.source_files import SourceFiles
     from affectlake.pipelines.params.study import load
+    from affectlake.pipelines.stored import stored
 
     root = repository.find(lake)
     params = load(root)
-    stage = stage_named(name, stages(params))
+    stage = stage_named(name, stages(params, stored(root)))
     if stage.step.version != step_version:
         raise LakeError(
             f"dvc.yaml asks for version {step_version} of {stage.step.name}",
@@ -291,7 +305,7 @@ def step(name: str, lake: Path, step_version: int) -> None:
     outcome = run_stage(root, stage, params, lambda line: say(f"{name}: {line}"))
     sources.refuse_changed()
     now = load(root)
-    edited = [key for one in stage.step.params if now.at(key := one.format(agent=stage.agent)) != params.at(key)]
+    edited = [key for key in keys_of(stage.step, stage.agent, params, stage.agents) if now.at(key) != params.at(key)]
     if edited:  # DVC would record the values that the file has by now
         raise LakeError(
             f"params.yaml was changed while {name} ran; what it made is not recorded",

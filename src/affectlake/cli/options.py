@@ -13,3 +13,21 @@ AT = click.option("--at", default="", metavar="VERSION", help="The version to re
 SET = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change params.yaml first.")
 REMOTE = click.option("--remote", default="", metavar="NAME", help="A DVC remote; by default, the default one.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+
+
+def _print_version(context: click.Context, _parameter: click.Parameter, is_wanted: bool) -> None:
+    if is_wanted and not context.resilient_parsing:
+        from affectlake.process.code_version import code_version  # late: it may ask Git
+
+        click.echo(f"affectlake, version {code_version()}")
+        context.exit()
+
+
+VERSION = click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and exit.",
+)

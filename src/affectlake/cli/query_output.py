@@ -45,9 +45,9 @@ def print_changed_rows(root: Path, before: Version, after: Version, table: str) 
 
     for output in changed_outputs(root, before, after, table):
         rows = diff_rows(root, before, after, output)
-        for change, frame in zip(rows._fields, rows, strict=True):
+        for change, frame in zip(rows._fields[:3], rows[:3], strict=True):
             for row in frame.iter_rows(named=True):
-                click.echo(json.dumps({"output": output, "change": change} | row, default=str))
+                click.echo(json.dumps({"output": str(output), "change": change} | row, default=str))
 
 
 def give_rows(root: Path, sql: str, at: str, form: Form | None, out: Path | None) -> None:

@@ -28,10 +28,14 @@ def run(lake: Path) -> None:
     Each schedule becomes a Prefect deployment, on the server that PREFECT_API_URL names or on one that is started
     here. A run belongs to its slot: a slot that was missed is skipped and reported, not made up later.
     """
-    from affectlake.flows.schedules.serve import serve as run_until_stopped
+    from affectlake.flows.prefect_settings import prefect_settings
     from affectlake.lake import repository
 
-    run_until_stopped(repository.find(lake), say)
+    root = repository.find(lake)
+    prefect_settings()  # what follows imports Prefect, which ends with a traceback where they are wrong
+    from affectlake.flows.schedules.serve import serve as run_until_stopped
+
+    run_until_stopped(root, say)
 
 
 @schedule.command(name="list")
@@ -52,9 +56,12 @@ def listed(lake: Path, as_json: bool) -> None:
 @click.option("--again", is_flag=True, help="Run slots that are done, too.")
 def backfill(name: str, lake: Path, start: str, end: str, again: bool) -> None:
     """Run past slots of the schedule NAME now."""
+    from affectlake.flows.prefect_settings import prefect_settings
     from affectlake.lake import repository
 
-    _backfill(repository.find(lake), name, start, end, again)
+    root = repository.find(lake)
+    prefect_settings()
+    _backfill(root, name, start, end, again)
 
 
 @click.command(hidden=True, deprecated="use `affectlake schedule`")

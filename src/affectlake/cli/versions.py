@@ -31,6 +31,8 @@ def versions(lake: Path, as_json: bool) -> None:
         return
     for v in found:
         click.echo(f"{v.name}  {v.created}  {v.commit[:10]}  {v.author}  affectlake {v.code_version}")
+        if v.steps:
+            click.echo(f"    steps: {v.steps}")
         for change in v.changes.split("; "):
             click.echo(f"    {change}")
 
@@ -168,10 +170,12 @@ def push(names: tuple[str, ...], lake: Path, remote: str) -> None:
 def pull(lake: Path, remote: str) -> None:
     """Bring new versions from the Git remote origin, and the files of all from a DVC remote, verified."""
     from affectlake.lake import repository, transfer
+    from affectlake.pipelines.params.schema import put_schema
 
     root = repository.find(lake)
     with repository.writing(root, "affectlake pull", wait_s=math.inf, say=say):
         done = transfer.pull(root, remote, say)
+    put_schema(root)  # a clone has none yet
     say(f"{done.n_files} files came; {', '.join(done.versions) or 'no'} new versions")
 
 
@@ -217,11 +221,11 @@ def cite(version: str, lake: Path) -> None:
     from affectlake.lake import repository
     from affectlake.lake.cite import cite as citation
     from affectlake.lake.store.versions import resolve
-    from affectlake.pipelines.outputs.report import params_at
+    from affectlake.pipelines.params.record import record_at
 
     root = repository.find(lake)
     found = resolve(root, version)
-    click.echo(citation(root, found, params_at(root, found).sources.kind))
+    click.echo(citation(root, found, record_at(root, found).text("sources.kind")))
 
 
 COMMANDS = (versions, query, checkout, restore, diff, fsck, push, pull, gc, cite)

@@ -1,4 +1,4 @@
-"""What an embedding means: intervals, classes, correlations with ratings and a map of it.
+"""Interpretation of embeddings: labels, classification, agreement, graphs, confidence intervals and layouts.
 
 Arrays in, arrays out: no table is read or written here.
 """

@@ -1,4 +1,4 @@
-"""Agreement of two judges on the same triplets, and bias towards a position. Similarity matrices are elsewhere."""
+"""Agreement of two agents on the same triplets (Cohen's κ). Agreement of similarity matrices is in `pairs`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 
 from affectlake.errors import AffectlakeError
 from affectlake.geometry.estimates import Estimate, left_out
-from affectlake.geometry.intervals import Z
+from affectlake.geometry.intervals import half_width
 
 
 def cohen_kappa(counts: NDArray[np.integer]) -> Estimate:
-    """Return Cohen's κ of two judges with its asymptotic interval.
+    """Return Cohen's κ of two agents with its asymptotic confidence interval.
 
     κ = (p_o − p_e) / (1 − p_e) with p_o = Σ p_cc and p_e = Σ p_c. p_.c (Cohen 1960, Educ. Psychol. Meas. 20, 37-46);
     the standard error is that of Fleiss, Cohen & Everitt 1969 (Psychol. Bull. 72, 323-327, equation 13), which holds
@@ -20,12 +20,12 @@ def cohen_kappa(counts: NDArray[np.integer]) -> Estimate:
     Parameters
     ----------
     counts : int array (n_answers, n_answers)
-        How often the first judge gave the row's answer and the second the column's.
+        Number of trials in which the first agent gave the answer of the row and the second that of the column.
 
     Returns
     -------
     Estimate
-        ``chance`` is 0. Left out when there are no common trials, or both always give the same single answer.
+        ``chance`` is 0. Not defined if there are no common trials, or if both always give the same single answer.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def cohen_kappa(counts: NDArray[np.integer]) -> Estimate:
     """
     table = np.asarray(counts, np.float64)
     if table.ndim != 2 or table.shape[0] != table.shape[1] or np.any(table < 0):
-        raise AffectlakeError("A table of answers is not square with counts.", found=f"shape {table.shape}")
+        raise AffectlakeError("the table of answers is not square with counts", found=f"shape {table.shape}")
     n = int(table.sum())
     if n == 0:
         return left_out("the two have no triplet in common")
@@ -49,5 +49,5 @@ def cohen_kappa(counts: NDArray[np.integer]) -> Estimate:
     cross = (second[:, None] + first[None, :]) ** 2 * p  # p_.i + p_j. of cell (i, j)
     rest = (1 - kappa) ** 2 * float(cross.sum() - np.trace(cross))
     variance = (diagonal + rest - (kappa - expected * (1 - kappa)) ** 2) / (n * (1 - expected) ** 2)
-    half = Z * max(variance, 0.0) ** 0.5
+    half = half_width() * max(variance, 0.0) ** 0.5
     return Estimate(kappa, max(-1.0, kappa - half), min(1.0, kappa + half), chance=0.0, n=n)

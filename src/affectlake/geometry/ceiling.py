@@ -1,4 +1,4 @@
-"""How well choices could be predicted at best: the noise ceiling from repeated answers, and what share is reached."""
+"""Noise ceiling of choices from repeated answers, and the share of it that a prediction reaches."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affectlake.geometry.estimates import Estimate, left_out
-from affectlake.geometry.intervals import Z
+from affectlake.geometry.intervals import half_width
 
 CHANCE = 1 / 3
 
 
 class Ceiling(NamedTuple):
-    """Two ceilings of prediction from repeated answers to the same triplets.
+    """Two noise ceilings from repeated answers to the same triplets.
 
-    ``consistency`` is the mean share of a triplet's answers that are its most frequent one: the paper's ceiling, which
-    no prediction of one answer per triplet can beat on these very answers, and which is above 1/3 by luck alone.
-    ``agreement`` is the probability that two answers to one triplet are the same, free of that luck.
+    ``consistency`` is the mean share of a triplet's answers that equal its most frequent one: the ceiling of the paper,
+    which no prediction of one answer per triplet can exceed on these answers, and which is above 1/3 by chance alone.
+    ``agreement`` is the probability that two answers to one triplet are the same, which does not have this bias.
     """
 
     consistency: Estimate
@@ -26,7 +26,7 @@ class Ceiling(NamedTuple):
 
 
 def noise_ceiling(answers: NDArray[np.integer]) -> Ceiling:
-    """Return the ceilings of a judge who answered each triplet several times.
+    """Return the noise ceilings of an agent that answered each triplet several times.
 
     consistency = mean over triplets of max_c n_c / R; agreement = mean of Σ_c n_c (n_c − 1) / (R (R − 1)), with n_c
     answers "c is odd" of R. (Du et al. 2025, 'Predictive power'; the mean choice consistency.) Intervals are
@@ -35,13 +35,14 @@ def noise_ceiling(answers: NDArray[np.integer]) -> Ceiling:
     Parameters
     ----------
     answers : int array (n_triplets, 3)
-        How often each of the three stimuli was the odd one; triplets with fewer than two answers are left out.
+        Number of times that each of the three stimuli was the odd one; triplets with fewer than two answers are not
+        used.
 
     Returns
     -------
     Ceiling
-        ``chance`` is what a judge without preference would reach: 1/3 for the agreement and, for the consistency, the
-        mean over triplets of E[max] under equal shares (drawn 100,000 times under a fixed seed for each R).
+        ``chance`` is the value for an agent without preferences: 1/3 for the agreement and, for the consistency, the
+        mean over triplets of E[max] under equal shares (100,000 draws with a fixed seed for each R).
     """
     counts = np.asarray(answers, np.int64)
     counts = counts[counts.sum(axis=1) >= 2]
@@ -57,22 +58,22 @@ def noise_ceiling(answers: NDArray[np.integer]) -> Ceiling:
 
 
 def explained_share(accuracy: Estimate, ceiling: Estimate, chance: float = CHANCE) -> Estimate:
-    """Return which share of what can be predicted is predicted: (accuracy − chance) / (ceiling − chance).
+    """Return the share of explainable variance: (accuracy − chance) / (ceiling − chance).
 
-    The interval combines the two half-widths by the delta method, the accuracy and the ceiling resting on different
-    triplets: σ² = (σ_a² + share² σ_c²) / (ceiling − chance)².
+    The interval combines the two half-widths by the delta method, because accuracy and ceiling are measured on
+    different triplets: σ² = (σ_a² + share² σ_c²) / (ceiling − chance)².
 
     Parameters
     ----------
     accuracy, ceiling : Estimate
-        Both as proportions with their 95 % intervals.
-    chance : float
-        Accuracy of a guess.
+        Proportions with their 95 % intervals.
+    chance : float, default=1/3
+        Accuracy of guessing.
 
     Returns
     -------
     Estimate
-        Left out when either is, or the ceiling is not above chance.
+        Not defined if either is not, or if the ceiling is not above chance.
     """
     if accuracy.note or ceiling.note:
         return left_out(accuracy.note or ceiling.note, accuracy.n)
@@ -85,7 +86,7 @@ def explained_share(accuracy: Estimate, ceiling: Estimate, chance: float = CHANC
 
 
 def _mean(shares: NDArray[np.float64]) -> Estimate:
-    centre, half = float(shares.mean()), Z * float(shares.std(ddof=1)) / len(shares) ** 0.5
+    centre, half = float(shares.mean()), half_width() * float(shares.std(ddof=1)) / len(shares) ** 0.5
     return Estimate(centre, max(0.0, centre - half), min(1.0, centre + half), n=len(shares))
 
 

@@ -1,4 +1,4 @@
-"""Nearest-centroid classification of an embedding, with its permutation level. Other classifiers do not belong here."""
+"""Nearest-centroid classification of an embedding, with a permutation test. Other classifiers do not belong here."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from affectlake.errors import AffectlakeError
 from affectlake.geometry.intervals import wilson_interval
 
 TOPS = (1, 2, 3)
-BATCH_ELEMENTS = 4_000_000  # distances held at once: 16 MB of float32 and a few arrays like it
+BATCH_ELEMENTS = 4_000_000  # distances in memory at a time: 16 MB of float32, and a few arrays of the same size
 
 
 class TopAccuracy(NamedTuple):
-    """Share of stimuli whose own category is among the `top` nearest, with its 95 % Wilson interval.
+    """Share of stimuli whose category is among the `top` nearest, with its 95 % Wilson interval.
 
     ``chance`` is the mean over label permutations; ``p_value`` is (1 + permutations at least as high) /
     (1 + permutations).
@@ -31,10 +31,10 @@ class TopAccuracy(NamedTuple):
 
 
 class NearestCentroid(NamedTuple):
-    """What the classification found. ``accuracies`` is empty exactly when ``reason`` says why nothing was classified.
+    """Result of the classification. If nothing was classified, ``accuracies`` is empty and ``reason`` says why.
 
-    ``n_stimuli`` and ``n_categories`` count what was left after small categories were excluded. A `top` that is not
-    smaller than the number of categories cannot fail and is left out.
+    ``n_stimuli`` and ``n_categories`` are counted after small categories were excluded. A `top` that is not smaller
+    than the number of categories is always correct and is not reported.
     """
 
     n_stimuli: int
@@ -51,35 +51,35 @@ def nearest_centroid(
     min_category_size: int = 10,
     permutations: int = 1000,
 ) -> NearestCentroid:
-    """Classify each stimulus by the nearest category centroid, its own centroid taken without it.
+    """Classify each stimulus by the nearest category centroid, computing its own category's centroid without it.
 
-    The distance is Euclidean. Leaving stimulus x out of a category of n stimuli with mean m moves the mean to
-    (n m − x)/(n − 1), so its distance from x is n/(n − 1) times the distance to m: no centroid is computed twice.
-    Another category that is exactly as near counts as nearer. (Du et al. 2025, 'Nearest-centroid classification'.)
+    The distance is Euclidean. Without stimulus x, the mean of a category of n stimuli with mean m is
+    (n m − x)/(n − 1), so its distance from x is n/(n − 1) times that of m: no centroid is computed twice. Another
+    category at exactly the same distance counts as nearer. (Du et al. 2025, 'Nearest-centroid classification'.)
 
     Parameters
     ----------
     weights : float array (n_stimuli, n_dimensions)
         The embedding.
     categories : sequence of str or None, length n_stimuli
-        Category of each stimulus; a stimulus without one is left out.
+        Category of each stimulus; a stimulus without one is excluded.
     rng : numpy.random.Generator
         Shuffles the labels.
-    min_category_size : int
-        Categories with fewer stimuli are left out; at least 2, since a centroid needs another stimulus.
-    permutations : int
-        How many times the labels are shuffled, at least 1.
+    min_category_size : int, default=10
+        Categories with fewer stimuli are excluded; at least 2, because a centroid requires another stimulus.
+    permutations : int, default=1000
+        Number of label permutations, at least 1.
 
     Returns
     -------
     NearestCentroid
-        Accuracies of top 1 to 3, or the reason why there are none: fewer than two categories are large enough, or
-        every stimulus lies at the same point.
+        Accuracies of top 1 to 3, or the reason why there are none: fewer than two categories are large enough, or all
+        stimuli have the same weights.
 
     Raises
     ------
     AffectlakeError
-        If the lengths differ, a weight is not finite, or an option is below its least value.
+        If the lengths differ, a weight is not finite, or an option is below its minimum.
     """
     _check(weights, categories, min_category_size, permutations)
     kept, labels, sizes = _large_categories(categories, min_category_size)
@@ -90,7 +90,7 @@ def nearest_centroid(
     if np.all(points == points[0]):
         return NearestCentroid(len(kept), len(sizes), (), "every stimulus has the same weights")
 
-    points -= points.mean(axis=0)  # distances do not change, rounding shrinks
+    points -= points.mean(axis=0)  # does not change distances and reduces rounding errors
     tops = [top for top in TOPS if top < len(sizes)]
     grouped = np.argsort(labels, kind="stable")
     hits = _hits(points, grouped[None], sizes, tops)[0]
@@ -113,15 +113,15 @@ def _check(
 ) -> None:
     if weights.ndim != 2 or len(weights) != len(categories):
         raise AffectlakeError(
-            "The embedding and the categories do not describe the same stimuli.",
+            "the embedding and the categories are not of the same stimuli",
             wanted="a matrix with one row per stimulus",
             found=f"shape {weights.shape} for {len(categories)} categories",
         )
     if not np.isfinite(weights).all():
-        raise AffectlakeError("The embedding holds values that are not finite numbers.")
+        raise AffectlakeError("the embedding has values that are not finite")
     if min_category_size < 2 or permutations < 1:
         raise AffectlakeError(
-            "The classification cannot be done with these options.",
+            "invalid options of the classification",
             wanted="min_category_size >= 2 and permutations >= 1",
             found=f"min_category_size {min_category_size}, permutations {permutations}",
         )
@@ -144,7 +144,7 @@ def _large_categories(categories: Sequence[str | None], min_category_size: int) 
 
 
 def _shuffles(n: int, permutations: int, n_categories: int, rng: np.random.Generator) -> list[NDArray[np.intp]]:
-    """Return the orders of the stimuli under all permutations, (batch, n) each, few enough to hold the distances."""
+    """Return the orders of the stimuli under all permutations, in batches (batch, n) whose distances fit in memory."""
     batch = max(1, BATCH_ELEMENTS // (n * n_categories))
     orders = rng.permuted(np.broadcast_to(np.arange(n), (permutations, n)), axis=1)
     return [orders[start : start + batch] for start in range(0, permutations, batch)]
@@ -153,7 +153,7 @@ def _shuffles(n: int, permutations: int, n_categories: int, rng: np.random.Gener
 def _hits(
     points: NDArray[np.floating], orders: NDArray[np.intp], sizes: NDArray[np.intp], tops: list[int]
 ) -> NDArray[np.int64]:
-    """Count the stimuli whose own category is among the nearest, for each labelling.
+    """Count the stimuli whose category is among the nearest, for each labelling.
 
     Parameters
     ----------
@@ -182,5 +182,5 @@ def _hits(
     stretch = ((sizes / (sizes - 1)) ** 2).astype(points.dtype)
     held_out = np.take_along_axis(distances, own[:, None], axis=1) * stretch[own][:, None]  # (n_labellings, 1, n)
     np.put_along_axis(distances, own[:, None], held_out, axis=1)
-    rank = (distances <= held_out).sum(axis=1, dtype=np.int32)  # 1 when no other category is as near
+    rank = (distances <= held_out).sum(axis=1, dtype=np.int32)  # 1 if no other category is as near
     return np.stack([(rank <= top).sum(axis=1) for top in tops], axis=1)

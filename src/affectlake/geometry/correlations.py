@@ -1,4 +1,4 @@
-"""Correlation of each dimension with each rating. Naming dimensions after their ratings does not belong here."""
+"""Correlation of each dimension with each rating. Labels of dimensions do not belong here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from affectlake.geometry.intervals import fisher_interval
 
 
 class RatingCorrelations(NamedTuple):
-    """Pearson r of dimensions (rows) with ratings (columns), each (n_dimensions, n_ratings), and the stimuli used."""
+    """Pearson r of dimensions with ratings and its interval, (n_dimensions, n_ratings), and the number of stimuli."""
 
     r: NDArray[np.float64]
     ci_low: NDArray[np.float64]
@@ -25,43 +25,43 @@ def rating_correlations(
 ) -> RatingCorrelations:
     """Return the Pearson correlation of every dimension with every rating over the stimuli.
 
-    r = Σ (w − w̄)(s − s̄) / √(Σ (w − w̄)² Σ (s − s̄)²), with its Fisher-z interval. A dimension or rating that is the
-    same for every stimulus has no correlation: its r is NaN, never 0.
+    r = Σ (w − w̄)(s − s̄) / √(Σ (w − w̄)² Σ (s − s̄)²), with its Fisher-z interval. If a dimension or rating is the same
+    for every stimulus, r is NaN, never 0.
 
     Parameters
     ----------
     weights : float array (n_stimuli, n_dimensions)
         The embedding.
     scores : float array (n_stimuli, n_ratings)
-        The mean ratings, rows in the embedding's order.
-    level : float
-        Coverage of the interval, between 0 and 1.
+        The mean ratings, with rows in the order of the embedding.
+    level : float, default=0.95
+        Confidence level, between 0 and 1.
 
     Returns
     -------
     RatingCorrelations
-        r and its interval, NaN where r is not defined; the interval also where there are fewer than 4 stimuli.
+        r and its interval, NaN where r is not defined; the interval is also NaN for fewer than 4 stimuli.
 
     Raises
     ------
     AffectlakeError
-        If the two do not have the same stimuli, or a value is not finite.
+        If the two do not have the same number of stimuli, or a value is not finite.
     """
     if weights.ndim != 2 or scores.ndim != 2 or len(weights) != len(scores):
         raise AffectlakeError(
-            "The embedding and the ratings do not describe the same stimuli.",
+            "the embedding and the ratings are not of the same stimuli",
             wanted="two matrices with one row per stimulus",
             found=f"shapes {weights.shape} and {scores.shape}",
         )
     if not (np.isfinite(weights).all() and np.isfinite(scores).all()):
-        raise AffectlakeError("The embedding or the ratings hold values that are not finite numbers.")
+        raise AffectlakeError("the embedding or the ratings have values that are not finite")
     r = np.clip(unit_columns(weights).T @ unit_columns(scores), -1.0, 1.0)  # (n_dimensions, n_ratings)
     low, high = fisher_interval(r, len(weights), level)
     return RatingCorrelations(r, low, high, len(weights))
 
 
 def unit_columns(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return columns with mean 0 and length 1, whose products are Pearson correlations; a constant one is NaN.
+    """Return the columns with mean 0 and length 1, whose products are Pearson correlations; constant ones are NaN.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""One measured number with what says how sure it is. How it is measured belongs to the modules named after it."""
+"""Estimates: a value with its confidence interval and p-value. How a value is computed does not belong here."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from affectlake.errors import AffectlakeError
 
 
 class Estimate(NamedTuple):
-    """A number, its 95 % interval, its value and level under the null, and the items it rests on.
+    """A value, its 95 % interval, its value under the null hypothesis, its p-value, and the number of items.
 
-    What does not apply is NaN. ``note`` says why ``value`` is NaN, and is empty exactly when it is not.
+    Fields that do not apply are NaN. If ``value`` is NaN, ``note`` says why; otherwise ``note`` is empty.
     """
 
     value: float
@@ -26,7 +26,7 @@ class Estimate(NamedTuple):
 
 
 def left_out(reason: str, n: int = 0) -> Estimate:
-    """Return the estimate that could not be made, with the reason."""
+    """Return an undefined estimate, with the reason why it is undefined."""
     return Estimate(float("nan"), n=n, note=reason)
 
 
@@ -36,14 +36,14 @@ def percentile_interval(draws: NDArray[np.floating], level: float = 0.95) -> tup
     Parameters
     ----------
     draws : float array (n_draws,)
-        The statistic in each resample; NaN (it was not defined there) is left out.
-    level : float
-        Coverage, between 0 and 1.
+        The statistic in each resample; NaN (not defined in a resample) is ignored.
+    level : float, default=0.95
+        Confidence level, between 0 and 1.
 
     Returns
     -------
     tuple of float
-        Both ends; NaN when fewer than two draws are left.
+        Both ends; NaN if fewer than two draws are defined.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def percentile_interval(draws: NDArray[np.floating], level: float = 0.95) -> tup
         If the level is not between 0 and 1.
     """
     if not 0 < level < 1:
-        raise AffectlakeError("A confidence level is not a proportion.", wanted="0 < level < 1", found=str(level))
+        raise AffectlakeError("the confidence level is not a proportion", wanted="0 < level < 1", found=str(level))
     defined = draws[~np.isnan(draws)]
     if len(defined) < 2:
         return float("nan"), float("nan")
@@ -60,12 +60,12 @@ def percentile_interval(draws: NDArray[np.floating], level: float = 0.95) -> tup
 
 
 def permutation_level(observed: float, null: NDArray[np.floating]) -> float:
-    """Return (1 + permutations at least as high) / (1 + permutations); NaN without permutations."""
+    """Return the p-value (1 + permutations at least as high) / (1 + permutations); NaN without permutations."""
     if not len(null) or np.isnan(observed):
         return float("nan")
     return float((1 + np.sum(null >= observed)) / (1 + len(null)))
 
 
 def resampled_counts(n: int, n_resamples: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return how often each of `n` items is drawn in each bootstrap resample: (n_resamples, n), rows that sum to n."""
+    """Return the count of each of `n` items in each bootstrap resample: (n_resamples, n), with rows that sum to n."""
     return rng.multinomial(n, np.full(n, 1 / n), size=n_resamples)

@@ -1,4 +1,4 @@
-"""The graph of correlated dimensions: edges, communities, centralities, and how two agents' communities overlap."""
+"""Graphs of correlated dimensions: edges, communities, centralities, and the overlap of two agents' communities."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Weights = NDArray[np.floating]
 class EmotionGraph(NamedTuple):
     """A graph whose nodes are dimensions.
 
-    ``r`` is the correlation of all dimensions (d, d); ``edges`` holds the pairs (n_edges, 2), rising;
-    ``community`` (d,) counts from 0 by falling size and is −1 for an isolated node; ``pagerank`` (d,) sums to 1 and is
-    NaN for an isolated node; ``modularity`` is NaN without edges.
+    ``r`` (d, d) contains the correlations of all dimensions; ``edges`` (n_edges, 2) the joined pairs, in increasing
+    order; ``community`` (d,) counts from 0 in order of decreasing size and is −1 for an isolated node; ``pagerank``
+    (d,) sums to 1 and is NaN for an isolated node; ``modularity`` is NaN without edges.
     """
 
     r: NDArray[np.float64]
@@ -30,30 +30,31 @@ class EmotionGraph(NamedTuple):
 
     @property
     def n_isolated(self) -> int:
-        """How many dimensions have no edge."""
+        """Number of dimensions without an edge."""
         return int((self.community < 0).sum())
 
     @property
     def n_communities(self) -> int:
-        """How many communities there are, isolated nodes not counted."""
+        """Number of communities, not counting isolated nodes."""
         return int(self.community.max(initial=-1)) + 1
 
 
 def emotion_graph(weights: Weights, seed: int, *, threshold: float = 0.2, absolute: bool = True) -> EmotionGraph:
-    """Join dimensions that correlate, and find communities by Louvain and centralities by PageRank.
+    """Join correlated dimensions; compute communities with Louvain's algorithm and centralities with PageRank.
 
     Du et al. 2025, 'Emotion graph construction and analysis'; Blondel et al. 2008, J. Stat. Mech. P10008; Page & Brin
-    1998. The weight of an edge is |r|: neither algorithm knows negative weights. Isolated nodes are left out of both.
+    1998. The weight of an edge is |r|, because neither algorithm supports negative weights. Isolated nodes are excluded
+    from both.
 
     Parameters
     ----------
     weights : float array (n_stimuli, d)
     seed : int
-        Of the order in which Louvain visits the nodes.
-    threshold : float
-        An edge needs a correlation above it.
-    absolute : bool
-        Whether |r| is compared with the threshold (the paper's methods) or r (its figure's caption).
+        Random seed of the order in which Louvain's algorithm visits the nodes.
+    threshold : float, default=0.2
+        Dimensions whose correlation is above it are joined; 0 to below 1.
+    absolute : bool, default=True
+        Whether to compare |r| with the threshold (the paper's Methods) or r (the caption of its figure).
 
     Raises
     ------
@@ -61,7 +62,7 @@ def emotion_graph(weights: Weights, seed: int, *, threshold: float = 0.2, absolu
         If the threshold is not in [0, 1).
     """
     if not 0 <= threshold < 1:
-        raise AffectlakeError("The threshold of an edge is no correlation.", wanted="0 <= t < 1", found=str(threshold))
+        raise AffectlakeError("the threshold of edges is not a correlation", wanted="0 <= t < 1", found=str(threshold))
     r = rating_correlations(weights, weights).r
     size = np.nan_to_num(np.abs(r) if absolute else r, nan=-1.0)
     edges = np.argwhere(np.triu(size > threshold, 1))
@@ -111,10 +112,10 @@ def graph_estimates(
     absolute: bool = True,
     n_resamples: int = 100,
 ) -> GraphEstimates:
-    """Return how many nodes are isolated, how many communities there are, and the modularity, with intervals.
+    """Return the numbers of isolated nodes, communities and edges, and the modularity, with intervals.
 
-    The interval is the range of the middle 95 % of graphs of bootstrap resamples of the stimuli. Resampling adds noise
-    to every correlation, so an interval of a count need not hold the count itself in its middle.
+    The interval is that of the middle 95 % of the graphs of bootstrap resamples of the stimuli. Resampling adds noise
+    to every correlation, so a count is not necessarily near the middle of its interval.
 
     Parameters
     ----------
@@ -122,7 +123,7 @@ def graph_estimates(
         As in :func:`emotion_graph`.
     rng : numpy.random.Generator
     n_resamples : int
-        At least 2 for an interval.
+        Number of bootstrap resamples, at least 2 for an interval.
     """
     n, d = weights.shape
     whole = emotion_graph(weights, seed, threshold=threshold, absolute=absolute)
@@ -153,11 +154,11 @@ def community_overlap(
     rng: np.random.Generator,
     n_permutations: int = 200,
 ) -> dict[tuple[int, int], Estimate]:
-    """Return how alike the communities of two agents are: the correlation of their profiles over the stimuli.
+    """Return the correlations, over the stimuli, between the profiles of two agents' communities.
 
-    A community's profile is the sum of its dimensions' weights, each dimension scaled to a sum of 1, so that a wide one
-    does not drown the others. Agents of different numbers of dimensions can be compared. Intervals are Fisher's, levels
-    come from shuffled stimuli.
+    The profile of a community is the sum of its dimensions' weights, each dimension scaled to a sum of 1, so that a
+    dimension with large weights does not dominate. The agents may have different numbers of dimensions. Intervals are
+    Fisher's; p-values are computed by shuffling stimuli.
 
     Parameters
     ----------
@@ -166,12 +167,12 @@ def community_overlap(
     one_community, other_community : int array (d,), (d_other,)
         Community of each dimension, −1 for none.
     rng : numpy.random.Generator
-    n_permutations : int
+    n_permutations : int, default=200
 
     Returns
     -------
     dict
-        Estimate by (community, other community).
+        Estimates by (community, other community).
     """
     a, b = _profiles(one, one_community), _profiles(other, other_community)
     if not a.shape[1] or not b.shape[1]:

@@ -1,17 +1,14 @@
-"""Confidence intervals of a proportion and of a correlation. Nothing else: what they are intervals of is elsewhere."""
+"""Confidence intervals of proportions and correlations."""
 
 from __future__ import annotations
 
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri
 
 from affectlake.errors import AffectlakeError
-
-Z = 1.959963984540054
-"""The normal quantile of 97.5 %, for the ends of 95 % intervals; ``scipy.special.ndtri(0.975)``."""
 
 
 class Interval(NamedTuple):
@@ -21,10 +18,17 @@ class Interval(NamedTuple):
     high: NDArray[np.float64]
 
 
-def _normal_quantile(level: float) -> float:
+def half_width(level: float = 0.95) -> float:
+    """Return the half-width of a normal confidence interval in standard errors: 1.96 for 95 %.
+
+    Raises
+    ------
+    AffectlakeError
+        If the level is not between 0 and 1.
+    """
     if not 0 < level < 1:
-        raise AffectlakeError("A confidence level is not a proportion.", wanted="0 < level < 1", found=str(level))
-    return NormalDist().inv_cdf(0.5 + level / 2)
+        raise AffectlakeError("the confidence level is not a proportion", wanted="0 < level < 1", found=str(level))
+    return float(ndtri(0.5 + level / 2))
 
 
 def wilson_interval(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> Interval:
@@ -32,16 +36,16 @@ def wilson_interval(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> 
 
     With p = successes / n and z the normal quantile of the level, the ends are
     ``(p + z²/2n ± z √(p(1 − p)/n + z²/4n²)) / (1 + z²/n)`` (Wilson 1927, J. Am. Stat. Assoc. 22, 209-212,
-    doi 10.1080/01621459.1927.10502953). It stays inside [0, 1] and is not empty at 0 or n successes.
+    doi 10.1080/01621459.1927.10502953). It is within [0, 1] and is not empty for 0 or n successes.
 
     Parameters
     ----------
     successes : array_like of int, any shape
-        How many of the n trials succeeded, 0 to n.
+        Number of successes, 0 to n.
     n : array_like of int, broadcast against `successes`
-        How many trials there were; where it is 0 the interval is NaN.
-    level : float
-        Coverage, between 0 and 1.
+        Number of trials; the interval is NaN where it is 0.
+    level : float, default=0.95
+        Confidence level, between 0 and 1.
 
     Returns
     -------
@@ -53,11 +57,11 @@ def wilson_interval(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> 
     AffectlakeError
         If a count is negative, successes exceed n, or the level is not between 0 and 1.
     """
-    z = _normal_quantile(level)
+    z = half_width(level)
     hits, trials = np.broadcast_arrays(np.asarray(successes, np.float64), np.asarray(n, np.float64))
     if np.any(hits < 0) or np.any(hits > trials):
         raise AffectlakeError(
-            "A proportion cannot be formed from these counts.",
+            "these counts do not form a proportion",
             wanted="0 <= successes <= n",
             found=f"successes {hits.min():g} to {hits.max():g} of n {trials.min():g} to {trials.max():g}",
         )
@@ -67,25 +71,25 @@ def wilson_interval(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> 
         half = z * np.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
         scale = 1 + z**2 / trials
         low, high = (centre - half) / scale, (centre + half) / scale
-    low = np.where(hits == 0, np.where(trials > 0, 0.0, np.nan), low)  # exact ends, free of rounding
+    low = np.where(hits == 0, np.where(trials > 0, 0.0, np.nan), low)  # exact ends, without rounding errors
     high = np.where(hits == trials, np.where(trials > 0, 1.0, np.nan), high)
     return Interval(np.asarray(low), np.asarray(high))
 
 
 def fisher_interval(r: ArrayLike, n: ArrayLike, level: float = 0.95) -> Interval:
-    """Return the interval of a Pearson correlation through Fisher's z.
+    """Return the confidence interval of a Pearson correlation by Fisher's z transformation.
 
-    ``tanh(artanh r ± z / √(n − 3))`` (Fisher 1921, Metron 1, 3-32). It supposes pairs drawn independently from a
-    bivariate normal distribution; for skewed ratings it is an approximation.
+    ``tanh(artanh r ± z / √(n − 3))`` (Fisher 1921, Metron 1, 3-32). It assumes independent pairs from a bivariate
+    normal distribution; for skewed ratings it is an approximation.
 
     Parameters
     ----------
     r : array_like of float, any shape
         Correlations, −1 to 1; NaN gives NaN.
     n : array_like of int, broadcast against `r`
-        How many pairs each rests on; below 4 the interval is NaN.
-    level : float
-        Coverage, between 0 and 1.
+        Number of pairs; the interval is NaN below 4.
+    level : float, default=0.95
+        Confidence level, between 0 and 1.
 
     Returns
     -------
@@ -95,13 +99,13 @@ def fisher_interval(r: ArrayLike, n: ArrayLike, level: float = 0.95) -> Interval
     Raises
     ------
     AffectlakeError
-        If an r lies outside [−1, 1] or the level is not between 0 and 1.
+        If an r is outside [−1, 1], or the level is not between 0 and 1.
     """
-    z = _normal_quantile(level)
+    z = half_width(level)
     correlation, pairs = np.broadcast_arrays(np.asarray(r, np.float64), np.asarray(n, np.float64))
     if np.any(np.abs(correlation) > 1):
         raise AffectlakeError(
-            "A correlation lies outside its bounds.", wanted="-1 <= r <= 1", found=str(np.nanmax(np.abs(correlation)))
+            "a correlation is outside its bounds", wanted="-1 <= r <= 1", found=str(np.nanmax(np.abs(correlation)))
         )
     with np.errstate(divide="ignore", invalid="ignore"):
         half = np.where(pairs > 3, z / np.sqrt(pairs - 3), np.nan)

@@ -1,4 +1,4 @@
-"""Names of dimensions: the ratings that each correlates with most. The correlations are computed elsewhere."""
+"""Labels of dimensions: the ratings with the highest correlations. Correlations are computed in `correlations`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INTERPRETABLE = 0.1
 
 
 class Label(NamedTuple):
-    """One label of a dimension: which rating (its column), its rank from 1, its sign and its correlation."""
+    """One label of a dimension: the rating (its column), its rank from 1, its sign and its correlation."""
 
     dimension: int  # position in the embedding, from 0
     rank: int
@@ -27,7 +27,7 @@ class Label(NamedTuple):
 
 
 def labels(r: NDArray[np.floating], gap: float = GAP, most: int = MOST) -> list[Label]:
-    """Return up to `most` labels of each dimension by the paper's cut-off rule.
+    """Return up to `most` labels of each dimension, by the paper's cut-off rule.
 
     Ratings are ranked by |r|. The second is kept unless the first is `gap` or more above it, the third unless the
     second is `gap` or more above it. A label is "high" for a positive correlation, "low" for a negative one.
@@ -36,16 +36,16 @@ def labels(r: NDArray[np.floating], gap: float = GAP, most: int = MOST) -> list[
     Parameters
     ----------
     r : float array (n_dimensions, n_ratings)
-        Pearson correlations; NaN where there is none.
-    gap : float
-        The rule's distance, 0.1 in the paper.
-    most : int
-        Labels at most, 3 in the paper.
+        Pearson correlations; NaN if not defined.
+    gap : float, default=0.1
+        Distance in |r| of the rule, 0.1 in the paper.
+    most : int, default=3
+        Maximum number of labels, 3 in the paper.
 
     Returns
     -------
     list of Label
-        By dimension and rank. A dimension without any correlation has none.
+        Ordered by dimension and rank. A dimension without a defined correlation has no label.
     """
     found = []
     for dimension, row in enumerate(np.asarray(r, np.float64)):
@@ -60,7 +60,7 @@ def labels(r: NDArray[np.floating], gap: float = GAP, most: int = MOST) -> list[
 
 
 def character(own: Sequence[Label], families: Sequence[str], threshold: float = INTERPRETABLE) -> Character:
-    """Say whether a dimension is categorical, dimensional or mixed, from the families of its labels.
+    """Return whether a dimension is categorical, dimensional, mixed or uninterpretable, from its labels' families.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def character(own: Sequence[Label], families: Sequence[str], threshold: float = 
     families : sequence of {"category", "dimension"}
         Family of each rating.
     threshold : float
-        A dimension whose strongest |r| is not above it is uninterpretable.
+        A dimension is uninterpretable if its largest |r| is not above it.
     """
     if not own or not max(abs(label.r) for label in own) > threshold:
         return "uninterpretable"
@@ -82,7 +82,7 @@ def character(own: Sequence[Label], families: Sequence[str], threshold: float = 
 def label_stability(
     weights: NDArray[np.floating], scores: NDArray[np.floating], rng: np.random.Generator, n_resamples: int = 200
 ) -> NDArray[np.float64]:
-    """Return how often the strongest label of each dimension stays the strongest when stimuli are resampled.
+    """Return how often the first label of each dimension remains the first when stimuli are resampled.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def label_stability(
     scores : float array (n_stimuli, n_ratings)
     rng : numpy.random.Generator
     n_resamples : int
-        Bootstrap resamples of the stimuli, at least 1.
+        Number of bootstrap resamples of the stimuli, at least 1.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def label_stability(
 
 
 def _r(x: NDArray[np.float64], y: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the correlations of every column of x with every column of y, each row counted so often."""
+    """Return the correlations of every column of x with every column of y, with rows weighted by `counts`."""
     drawn = counts > 0
     share = (counts[drawn] / counts.sum())[:, None]
     a, b = x[drawn], y[drawn]

@@ -1,7 +1,7 @@
-"""Similarity matrices of a few stimuli from choices, and how two of them agree. Learning embeddings is elsewhere.
+"""Similarity matrices of a few stimuli from choices, and their agreement. Embeddings do not belong here.
 
-The similarity of stimuli a and b is the share of trials holding both in which they stayed together, that is, in
-which the third was odd. (Du et al. 2025, 'Measuring human-model behavioral consistency'; Hebart et al. 2020.)
+The similarity of stimuli a and b is the share of trials with both in which they were not the odd one, that is, in which
+the third stimulus was. (Du et al. 2025, 'Measuring human-model behavioral consistency'; Hebart et al. 2020.)
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ _PAIRS = ((0, 1, 2), (0, 2, 1), (1, 2, 0))  # two columns of a triplet, and the 
 
 
 def odd_shares(triplets: NDArray[np.int32], odd: NDArray[np.int32]) -> Matrix:
-    """Return 1 where a column of a triplet is the odd one and 0 elsewhere: (m, 3), what a certain judge would say."""
+    """Return probabilities (m, 3) that each column is the odd one, from choices: 1 for the odd one, 0 otherwise."""
     return np.asarray(triplets == odd[:, None], np.float64)
 
 
 def pair_matrix(triplets: NDArray[np.int32], p_odd: NDArray[np.floating], items: NDArray[np.integer]) -> Matrix:
-    """Return how often each two of `items` stay together in the triplets that hold both.
+    """Return the similarity of every pair of `items` from the triplets that contain both.
 
     Parameters
     ----------
     triplets : int32 (m, 3)
         Stimulus indices in any order.
     p_odd : float array (m, 3)
-        Probability that the stimulus in each column is the odd one; 0 and 1 for choices that were made.
+        Probability that the stimulus in each column is the odd one; 0 and 1 for choices.
     items : int array (n_items,)
-        The stimuli of the matrix, rising.
+        The stimuli of the matrix, in increasing order.
 
     Returns
     -------
     float64 (n_items, n_items)
-        Symmetric, values from 0 to 1; NaN on the diagonal and for a pair that no triplet holds.
+        Symmetric, values from 0 to 1; NaN on the diagonal and for a pair that is in no triplet.
 
     Raises
     ------
     AffectlakeError
-        If the shapes do not belong together or the items do not rise.
+        If the shapes do not match, or the items are not in increasing order.
     """
     if triplets.shape != p_odd.shape or triplets.ndim != 2 or triplets.shape[1] != 3:
         raise AffectlakeError(
-            "Triplets and their probabilities do not belong together.", found=f"{triplets.shape} and {p_odd.shape}"
+            "the shapes of triplets and probabilities do not match", found=f"{triplets.shape} and {p_odd.shape}"
         )
     if not len(items) or np.any(np.diff(items) <= 0):
-        raise AffectlakeError("The stimuli of a similarity matrix do not rise.", found=str(items[:5]))
+        raise AffectlakeError("the stimuli of the matrix are not in increasing order", found=str(items[:5]))
     n = len(items)
     place = np.full(max(int(triplets.max(initial=0)), int(items[-1])) + 1, -1)
     place[items] = np.arange(n)
@@ -69,28 +69,28 @@ def pair_matrix(triplets: NDArray[np.int32], p_odd: NDArray[np.floating], items:
 def matrix_correlation(
     one: Matrix, other: Matrix, rng: np.random.Generator, n_resamples: int = 1000, n_permutations: int = 1000
 ) -> Estimate:
-    """Return Pearson's r of two similarity matrices over the pairs that both have.
+    """Return Pearson's r of two similarity matrices over the pairs that are defined in both.
 
-    The interval resamples stimuli, not pairs, since the pairs of one stimulus are not independent: a pair counts as
-    often as both its stimuli are drawn, and a stimulus is never paired with its own copy. The level shuffles the
-    stimuli of one matrix (Mantel 1967, Cancer Res. 27, 209-220).
+    The interval is computed by resampling stimuli, not pairs, because the pairs of one stimulus are not independent: a
+    pair is weighted by the product of the counts of its two stimuli, and a stimulus is never paired with its own copy.
+    The p-value is computed by shuffling the stimuli of one matrix (Mantel 1967, Cancer Res. 27, 209-220).
 
     Parameters
     ----------
     one, other : float64 (n, n)
-        Symmetric; the diagonal is not used, NaN marks a pair without trials.
+        Symmetric; the diagonal is not used, NaN is a pair without trials.
     rng : numpy.random.Generator
-    n_resamples, n_permutations : int
-        0 leaves the interval or the level out.
+    n_resamples, n_permutations : int, default=1000
+        With 0, the interval or the p-value is not computed.
 
     Returns
     -------
     Estimate
-        ``n`` counts the pairs. Left out, with the reason, when fewer than three stimuli or pairs remain, or a matrix
-        is constant.
+        ``n`` is the number of pairs. Not defined, with the reason, if there are fewer than three stimuli or pairs, or a
+        matrix is constant.
     """
     if one.shape != other.shape:
-        raise AffectlakeError("Two similarity matrices differ in size.", found=f"{one.shape} and {other.shape}")
+        raise AffectlakeError("the similarity matrices differ in size", found=f"{one.shape} and {other.shape}")
     n = len(one)
     upper = np.triu_indices(n, 1)
     defined = ~(np.isnan(one[upper]) | np.isnan(other[upper]))
@@ -111,7 +111,7 @@ def matrix_correlation(
 class Reliability(NamedTuple):
     """Mean split-half correlation of a similarity matrix over random halves of its trials; NaN if not defined.
 
-    ``ends`` hold the middle 95 % of the halves' correlations.
+    ``ends`` are those of the middle 95 % of the correlations.
     """
 
     value: float
@@ -128,7 +128,7 @@ def split_half_reliability(
 ) -> Reliability:
     """Return the mean Pearson r between the matrices of two random halves of the trials.
 
-    It is the reliability of half the data, not raised to the whole by Spearman and Brown, as in the paper's equation 4.
+    This is the reliability of half the data, without the Spearman-Brown correction, as in the paper's equation 4.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def split_half_reliability(
     rng : numpy.random.Generator
         Draws the halves.
     n_splits : int
-        How many splits are averaged, at least 1.
+        Number of splits that are averaged, at least 1.
     """
     found = []
     for _ in range(n_splits):
@@ -148,22 +148,23 @@ def split_half_reliability(
 
 
 def corrected(raw: Estimate, one: Reliability, other: Reliability) -> Estimate:
-    """Return a correlation of two matrices divided by the geometric mean of their reliabilities (equation 4).
+    """Divide a correlation of two matrices by the geometric mean of their reliabilities (equation 4).
 
     ρ̃ = ρ(m, h) / √(ρ(m₁, m₂) ρ(h₁, h₂)) (Rajalingham et al. 2018, J. Neurosci. 38, 7255-7269). The interval and the
-    value under the null are divided likewise; the level stays. It can exceed 1, since reliabilities are estimates.
+    value under the null hypothesis are divided likewise; the p-value does not change. The result can exceed 1, because
+    reliabilities are estimates.
 
     Parameters
     ----------
     raw : Estimate
-        Of :func:`matrix_correlation`.
+        From :func:`matrix_correlation`.
     one, other : Reliability
-        Of the two sides.
+        Reliabilities of the two matrices.
 
     Returns
     -------
     Estimate
-        Left out, with the reason, when a reliability is not positive.
+        Not defined, with the reason, if a reliability is not positive.
     """
     if raw.note:
         return raw
@@ -177,7 +178,7 @@ def corrected(raw: Estimate, one: Reliability, other: Reliability) -> Estimate:
 
 
 def _weighted_r(x: Matrix, y: Matrix, weights: Matrix) -> Matrix:
-    """Return the weighted Pearson correlation for each row of weights; NaN where a side is constant."""
+    """Return the weighted Pearson correlation for each row of weights; NaN if `x` or `y` is constant."""
     total = weights.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean_x, mean_y = weights @ x / total, weights @ y / total

@@ -1,4 +1,4 @@
-"""How few components of each stimulus are enough, and where a curve stops rising. Scoring choices is elsewhere."""
+"""Necessary components of an embedding, and saturation of a curve. Scoring choices does not belong here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from affectlake.geometry.intervals import wilson_interval
 
 
 def strongest(weights: NDArray[np.float32], k: int) -> NDArray[np.float32]:
-    """Return the embedding with only the `k` largest weights of each stimulus; of equal ones the first are kept.
+    """Return the embedding with only the `k` largest weights of each stimulus; of equal weights the first are kept.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def strongest(weights: NDArray[np.float32], k: int) -> NDArray[np.float32]:
     """
     if not 0 <= k <= weights.shape[1]:
         raise AffectlakeError(
-            "An embedding does not have so many components.", wanted=f"0 to {weights.shape[1]}", found=str(k)
+            "the embedding does not have this many components", wanted=f"0 to {weights.shape[1]}", found=str(k)
         )
     order = np.argsort(-weights, axis=1, kind="stable")[:, :k]
     reduced = np.zeros_like(weights)
@@ -34,20 +34,20 @@ def strongest(weights: NDArray[np.float32], k: int) -> NDArray[np.float32]:
 def necessary_components(accuracies: Sequence[float], n: int, share: float) -> Estimate:
     """Return the smallest number of components whose accuracy is at least `share` of the full embedding's.
 
-    (Du et al. 2025, Fig. 7f.) The ends of the interval are the numbers found at the ends of the accuracies' Wilson
-    intervals, the full accuracy being held.
+    (Du et al. 2025, Fig. 7f.) The ends of the interval are the numbers for the ends of the accuracies' Wilson
+    intervals, with the full accuracy held constant.
 
     Parameters
     ----------
     accuracies : sequence of float
-        Held-out accuracy with 1, 2, … components of each stimulus; the last is the full embedding's.
+        Held-out accuracy with 1, 2, … components of each stimulus; the last is that of the full embedding.
     n : int
-        Triplets scored.
+        Number of triplets scored.
     share : float
         Above 0, at most 1; 0.95 to 0.99 in the paper.
     """
     if not 0 < share <= 1:
-        raise AffectlakeError("A share of the accuracy is no proportion.", wanted="0 < share <= 1", found=str(share))
+        raise AffectlakeError("the share of accuracy is not a proportion", wanted="0 < share <= 1", found=str(share))
     if not len(accuracies):
         return left_out("the embedding has no dimension", n)
     found = np.asarray(accuracies, np.float64)
@@ -65,9 +65,9 @@ def saturation(settings: Sequence[float], values: NDArray[np.floating], rng: np.
     Parameters
     ----------
     settings : sequence of float (n_settings,)
-        Rising: numbers of dimensions, or of judgments.
+        In increasing order: numbers of dimensions, or of judgments.
     values : float array (n_settings, n_replicates)
-        What was reached, NaN for a replicate that does not exist.
+        Values reached; NaN for a replicate that does not exist.
     rng : numpy.random.Generator
         Resamples the replicates of each setting for the interval.
     share : float
@@ -77,8 +77,8 @@ def saturation(settings: Sequence[float], values: NDArray[np.floating], rng: np.
     Returns
     -------
     Estimate
-        Left out when there are fewer than three settings. If only the largest setting is high enough, the curve has not
-        been seen to saturate, and the estimate is left out with that reason.
+        Not defined if there are fewer than three settings. If only the largest setting is high enough, the curve has
+        not been observed to saturate, and the estimate is not defined, with that reason.
     """
     curve = np.asarray(values, np.float64)
     if len(settings) < 3:

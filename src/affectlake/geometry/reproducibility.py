@@ -1,4 +1,7 @@
-"""How well the dimensions of one fit come back in fits from other starts. Fitting does not belong here."""
+"""Reproducibility of dimensions across fits with different seeds, and the choice of the representative fit.
+
+Fitting does not belong here.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,18 @@ _Z_MOST = float(np.arctanh(1 - 1e-12))  # a perfect match would be infinite
 
 
 def best_matches(weights: Weights, other: Weights) -> NDArray[np.float64]:
-    """Return for each dimension its highest Pearson correlation with any dimension of `other`.
+    """Return the highest Pearson correlation of each dimension with any dimension of `other`.
 
     Parameters
     ----------
     weights : float array (n_stimuli, d)
     other : float array (n_stimuli, d_other)
-        Of the same stimuli.
+        Embedding of the same stimuli.
 
     Returns
     -------
     float64 (d,)
-        NaN for a constant dimension, or when `other` has none that varies.
+        NaN for a constant dimension, or if `other` has only constant dimensions.
     """
     one, two = unit_columns(weights), unit_columns(other)
     two = two[:, ~np.isnan(two).any(axis=0)]
@@ -38,26 +41,27 @@ def best_matches(weights: Weights, other: Weights) -> NDArray[np.float64]:
 def reproducibility(
     fits: Mapping[int, Weights], seed: int, rng: np.random.Generator, n_permutations: int = 100
 ) -> list[Estimate]:
-    """Return how reproducible each dimension of one fit is over the other fits.
+    """Return the reproducibility of each dimension of one fit over the other fits.
 
-    For each other fit the best match is taken; the scores are averaged as Fisher z and turned back. The interval is
-    Student's, over the other fits, in z. (Du et al. 2025, 'Reproducibility of embedding dimensions'; Hebart et al.
-    2020.) Under the null the stimuli of the other fits are shuffled: the best of d chance correlations.
+    For each other fit, the best match is used; the correlations are averaged as Fisher z and transformed back. The
+    interval is Student's, over the other fits, in z. (Du et al. 2025, 'Reproducibility of embedding dimensions'; Hebart
+    et al. 2020.) Under the null hypothesis the stimuli of the other fits are shuffled, which gives the best of d chance
+    correlations.
 
     Parameters
     ----------
     fits : mapping of int to float array (n_stimuli, d_seed)
-        Every fit by its seed.
+        All fits by seed.
     seed : int
-        The fit whose dimensions are scored.
+        Seed of the fit whose dimensions are scored.
     rng : numpy.random.Generator
-    n_permutations : int
-        0 leaves the level out.
+    n_permutations : int, default=100
+        With 0, the p-value is not computed.
 
     Returns
     -------
     list of Estimate
-        One per dimension; ``n`` counts the other fits. The interval needs two of them.
+        One per dimension; ``n`` is the number of other fits, at least 2 for an interval.
     """
     own = fits[seed]
     others = [weights for number, weights in fits.items() if number != seed]
@@ -74,7 +78,7 @@ def reproducibility(
 
 
 def mean_reproducibility(fits: Mapping[int, Weights], seed: int) -> Estimate:
-    """Return the Fisher-z mean over a fit's dimensions, with Student's interval over the other fits."""
+    """Return the Fisher-z mean over the dimensions of a fit, with Student's interval over the other fits."""
     others = [weights for number, weights in fits.items() if number != seed]
     if not others:
         return left_out("there is one fit: reproducibility needs two seeds or more")
@@ -82,29 +86,55 @@ def mean_reproducibility(fits: Mapping[int, Weights], seed: int) -> Estimate:
     return _dimension(z, np.empty(0))
 
 
-def consensus_seed(fits: Mapping[int, Weights]) -> int:
-    """Return the seed of the fit that agrees best with the others, both ways; the smallest seed of equals.
+def agreements(fits: Mapping[int, Weights]) -> dict[int, float]:
+    """Return the agreement of each fit with the other fits, in both directions: a correlation by seed.
 
-    A fit's score is the mean over the other fits of the Fisher-z mean of the best matches of its dimensions in the
-    other and of the other's dimensions in it. The second half keeps a fit that lacks a dimension, and so has nothing
-    wrong in it, from being the best. With fewer than three fits none is more central than another: the smallest seed.
+    This is the mean over the other fits of the Fisher-z means of the best matches of the fit's dimensions in the other
+    fit and of the other fit's dimensions in the fit. Without the second direction, a fit that lacks a dimension could
+    have the highest agreement.
+
+    Parameters
+    ----------
+    fits : mapping of int to float array (n_stimuli, d_seed)
+        All fits by seed, each with at least one dimension.
+
+    Returns
+    -------
+    dict of int to float
+        NaN if there is only one fit.
     """
-    seeds = sorted(fits)
-    if len(seeds) < 3:
-        return seeds[0]
-    scores = {seed: _centrality(fits, seed) for seed in seeds}
-    return max(seeds, key=lambda seed: (scores[seed], -seed))
+    return {seed: _agreement(fits, seed) for seed in sorted(fits)}
 
 
-def _centrality(fits: Mapping[int, Weights], seed: int) -> float:
+def representative_seed(fits: Mapping[int, Weights], held_out_losses: Mapping[int, float]) -> int:
+    """Return the seed of the representative fit: the one with the highest agreement with the other fits.
+
+    One or two fits cannot be ranked by agreement; then it is the fit with the lowest held-out loss. A fit without
+    dimensions is representative only if no fit has any. If several are equal, it is the one with the smallest seed.
+
+    Parameters
+    ----------
+    fits : mapping of int to float array (n_stimuli, d_seed)
+        All fits by seed, at least one.
+    held_out_losses : mapping of int to float
+        Held-out loss of every fit.
+    """
+    kept = {seed: weights for seed, weights in fits.items() if weights.shape[1]}
+    if len(kept) > 2:
+        scores = agreements(kept)
+        return max(scores, key=lambda seed: (scores[seed], -seed))
+    return min(kept or fits, key=lambda seed: (held_out_losses[seed], seed))
+
+
+def _agreement(fits: Mapping[int, Weights], seed: int) -> float:
     own = fits[seed]
     others = [weights for number, weights in fits.items() if number != seed]
     both = [_mean_match(own, other) + _mean_match(other, own) for other in others]
-    return float(np.mean(both)) / 2
+    return float(np.mean(both)) / 2 if both else float("nan")
 
 
 def _mean_match(weights: Weights, other: Weights) -> float:
-    """Return the Fisher-z mean of the best matches as a correlation; a dimension that matches none counts as 0."""
+    """Return the Fisher-z mean of the best matches as a correlation; a dimension without a match counts as 0."""
     return float(np.tanh(_z(np.nan_to_num(best_matches(weights, other))).mean()))
 
 

@@ -1,119 +1,94 @@
-"""Who answers triplets: the entries of ``agents`` in ``params.yaml``, read strictly.
+"""Who answers triplets: the entries of ``agents`` in ``params.yaml``.
 
-What the agents compute does not belong here.
+A new kind of agent is a class here, in `Agent`, and a step that makes its choices. What the agents compute does not
+belong here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
-from affectlake.errors import UsageError
-from affectlake.judge import entries
-from affectlake.judge.chat import ChatAgent, parse_chat_agent
+from pydantic import Field
+
+from affectlake.judge.chat import ChatAgent
+from affectlake.judge.protocols import Modality
+from affectlake.judge.respondent import Respondent
+from affectlake.validation import Strict, Text, check
 
 Ratings = Literal["category", "dimension", "concatenated"]
 
 
-@dataclass(frozen=True)
-class RatingsAgent:
-    """Simulates a person's choices from rating vectors, by cosine similarity.
+class RatingsAgent(Respondent):
+    """Simulates a person's choices from rating vectors, by cosine similarity."""
 
-    Parameters
-    ----------
-    name : str
-        Key of the agent.
-    ratings : {'category', 'dimension', 'concatenated'}
-        Which ratings make the vectors.
-    """
-
-    kind: ClassVar[str] = "ratings"
+    is_human: ClassVar[bool] = True
+    modality: ClassVar[Modality | None] = None
     protocol: ClassVar[str] = "cosine-similarity/1"
 
-    name: str
-    ratings: Ratings
+    kind: Literal["ratings"]
+    ratings: Ratings = Field(description="Which ratings make the vectors.")
 
 
-@dataclass(frozen=True)
-class TfidfSvd:
-    """Term frequencies of the captions, reduced by truncated SVD: needs no weights.
+class TfidfSvd(Strict):
+    """Term frequencies of the captions, reduced by truncated SVD: needs no weights."""
 
-    Parameters
-    ----------
-    n_components : int
-        Length of the vectors.
-    """
+    modality: ClassVar[Modality] = "captions"
 
-    name: ClassVar[str] = "tfidf-svd"
-
-    n_components: int
+    name: Literal["tfidf-svd"]
+    n_components: int = Field(ge=1, description="Length of the vectors.")
 
 
-@dataclass(frozen=True)
-class SentenceTransformers:
-    """A sentence encoder of the sentence-transformers library.
+class SentenceTransformers(Strict):
+    """A sentence encoder of the sentence-transformers library."""
 
-    Parameters
-    ----------
-    model : str
-        Name of the model, or the folder that holds it.
-    """
+    modality: ClassVar[Modality] = "captions"
 
-    name: ClassVar[str] = "sentence-transformers"
-
-    model: str
+    name: Literal["sentence-transformers"]
+    model: Text = Field(description="Name of the model, or the folder that holds it.")
 
 
 Library = Literal["torchvision", "timm", "transformers"]
 
 
-@dataclass(frozen=True)
-class VisionEncoder:
-    """A vision model that looks at single frames of a video; the features of a video are the mean over its frames.
+class VisionEncoder(Strict):
+    """A vision model that looks at single frames of a video; the features of a video are the mean over its frames."""
 
-    Parameters
-    ----------
-    library : {'torchvision', 'timm', 'transformers'}
-        Whose model it is.
-    model : str
-        Name of the model, or the folder that holds it.
-    """
+    modality: ClassVar[Modality] = "videos"
 
-    name: ClassVar[str] = "vision"
-
-    library: Library
-    model: str
+    name: Literal["vision"]
+    library: Library = Field(description="Whose model it is.")
+    model: Text = Field(description="Name of the model, or the folder that holds it.")
 
 
 Encoder: TypeAlias = TfidfSvd | SentenceTransformers | VisionEncoder
 
 
-@dataclass(frozen=True)
-class FeaturesAgent:
-    """A non-generative model: the stimulus farthest on average, by cosine distance, is odd.
+class FeaturesAgent(Respondent):
+    """A non-generative model: the stimulus farthest on average, by cosine distance, is odd."""
 
-    Parameters
-    ----------
-    name : str
-        Key of the agent.
-    encoder : TfidfSvd, SentenceTransformers or VisionEncoder
-        What turns a stimulus's captions, or the frames of its video, into a vector.
-    """
-
-    kind: ClassVar[str] = "features"
     protocol: ClassVar[str] = "cosine-distance/1"
 
-    name: str
-    encoder: Encoder
+    kind: Literal["features"]
+    encoder: Annotated[Encoder, Field(discriminator="name")] = Field(
+        description="What turns a stimulus's captions, or the frames of its video, into a vector."
+    )
 
     @property
-    def looks_at(self) -> str:
-        """The table that the encoder turns into vectors: ``captions`` or ``frames``."""
-        return "frames" if isinstance(self.encoder, VisionEncoder) else "captions"
+    def modality(self) -> Modality:
+        """What the encoder looks at."""
+        return self.encoder.modality
 
 
 Agent: TypeAlias = RatingsAgent | FeaturesAgent | ChatAgent
+AnyAgent = Annotated[Agent, Field(discriminator="kind")]
+"""An agent of any kind, as ``params.yaml`` holds it."""
+
+EVERY_KIND: tuple[str, ...] = tuple(get_args(agent.model_fields["kind"].annotation)[0] for agent in get_args(Agent))
+"""The kinds of agents."""
+
+SERVER_KINDS = tuple(kind for kind, agent in zip(EVERY_KIND, get_args(Agent), strict=True) if agent.needs_server)
+"""Those whose answers a server gives."""
 
 
 def parse_agent(name: str, entry: Mapping[str, Any]) -> Agent:
@@ -127,54 +102,13 @@ def parse_agent(name: str, entry: Mapping[str, Any]) -> Agent:
         ``{kind: ratings, ratings: category}``, ``{kind: features, encoder: {name: tfidf-svd, n_components: 300}}``,
         ``{kind: features, encoder: {name: sentence-transformers, model: NAME_OR_FOLDER}}``, ``{kind: features, encoder:
         {name: vision, library: timm, model: NAME_OR_FOLDER}}`` or ``{kind: chat, …}``
-        (:func:`affectlake.judge.chat.parse_chat_agent`).
+        (:class:`affectlake.judge.chat.ChatAgent`). Its ``l1`` may be left out: nobody is asked differently for it, and
+        the entries beside journals have none.
 
     Raises
     ------
     UsageError
         A kind, key or value that does not exist, is missing, or is of the wrong type.
     """
-    where = f"agents.{name}"
-    kind = entries.choice(where, entry, "kind", ("ratings", "features", "chat"))
-    if kind == "chat":
-        return parse_chat_agent(name, entry)
-    if kind == "ratings":
-        entries.only(where, entry, ("kind", "ratings"))
-        ratings: Ratings = entries.choice(where, entry, "ratings", get_args(Ratings))
-        return RatingsAgent(name, ratings)
-    entries.only(where, entry, ("kind", "encoder"))
-    return FeaturesAgent(name, _encoder(f"{where}.encoder", entry["encoder"]))
-
-
-def _encoder(where: str, entry: object) -> Encoder:
-    if not isinstance(entry, Mapping):
-        raise UsageError(
-            f"{where} is no mapping.",
-            wanted="such as {name: tfidf-svd, n_components: 300}",
-            found=repr(entry),
-        )
-    name = entries.choice(where, entry, "name", (TfidfSvd.name, SentenceTransformers.name, VisionEncoder.name))
-    if name == TfidfSvd.name:
-        entries.only(where, entry, ("name", "n_components"))
-        n_components = entry["n_components"]
-        if type(n_components) is not int or n_components < 1:
-            raise UsageError(
-                f"{where}.n_components is no number of components.",
-                found=repr(n_components),
-                allowed="a whole number, 1 or more",
-            )
-        return TfidfSvd(n_components)
-    if name == VisionEncoder.name:
-        entries.only(where, entry, ("name", "library", "model"))
-        library: Library = entries.choice(where, entry, "library", get_args(Library))
-        return VisionEncoder(library, _model(where, entry["model"]))
-    entries.only(where, entry, ("name", "model"))
-    return SentenceTransformers(_model(where, entry["model"]))
-
-
-def _model(where: str, model: object) -> str:
-    if not isinstance(model, str) or not model.strip():
-        raise UsageError(
-            f"{where}.model names no model.", found=repr(model), wanted="the name of a model, or the folder it is in"
-        )
-    return model
+    found: Agent = check(AnyAgent, {"l1": "auto", **entry}, within=f"agents.{name}")
+    return found.named(name)

@@ -1,77 +1,137 @@
-"""Agents that a server answers for: entries of kind ``chat`` in ``params.yaml``, read strictly.
+"""Agents that a server answers for: entries of kind ``chat`` in ``params.yaml``.
 
 How a question is asked over the wire does not belong here, nor how it is worded.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, get_args
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from affectlake.errors import UsageError
-from affectlake.judge import entries
-from affectlake.judge.protocols import ONE_TOKEN_LIMIT, PROTOCOLS, Modality, Protocol, Sampling
+from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, WrapValidator, model_validator
+
+from affectlake.judge.protocols import PROTOCOLS, Family, Modality, Protocol
+from affectlake.judge.respondent import Respondent
+from affectlake.judge.sampling import ONE_TOKEN_LIMIT, Sampling
 from affectlake.judge.server_command import ServerCommand
+from affectlake.validation import OptionalText, Strict, Text, check, mistake
 
-_OURS = ("model", "messages", "max_tokens", "temperature", "top_p", "seed", "logprobs", "top_logprobs",
-         "structured_outputs", "stream", "n")  # fmt: skip
-_SAMPLING = ("max_tokens", "max_completion_tokens", "temperature", "top_p", "seed", "extra")
-_IN_FLIGHT = 64
-_START_LIMIT_S = 900.0
+_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+_URL = r"^\s*[hH][tT][tT][pP][sS]?://[^/?#]"
+_SECRET = r"^[^#]*//[^/?#]*@|^[^#]*\?[^#]"  # a user name, or a query
 
 
-@dataclass(frozen=True)
-class Price:
+class Price(Strict):
     """What a million tokens cost, in and out, in the user's currency."""
 
-    input: float
-    output: float
+    input: float = Field(ge=0, le=1e6, description="Of a million tokens of requests.")
+    output: float = Field(ge=0, le=1e6, description="Of a million tokens of answers.")
 
 
-@dataclass(frozen=True)
-class ChatAgent:
-    """An LLM or MLLM behind OpenAI-compatible servers.
+def _server_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        known = False
+    if not known:
+        said = url.rpartition("@")[2].partition("?")[0]  # before and after may be secrets
+        raise mistake(f"is not a valid server URL: {said!r}", wanted="such as http://127.0.0.1:8000/v1")
+    if parts.username or parts.password or parts.query:
+        raise mistake(
+            "is a URL with a secret in it",
+            todo="put the key into an environment variable and name it: api_key_env: NAME",
+        )
+    return url
 
-    Parameters
-    ----------
-    name : str
-        Key of the agent.
-    model : str
-        The servers' name for the model.
-    revision : str
-        Which state of its weights; empty when the server decides. Part of what identifies a question.
-    servers : tuple of str
-        Base URLs, such as ``http://127.0.0.1:8000/v1``.
-    asking : Protocol
-        How it is asked.
-    sampling : Sampling
-        How an answer is drawn.
-    api_key_env : str
-        Name of the environment variable that holds the API key; empty: none is sent.
-    in_flight : int
-        Most requests under way at one server.
-    server : ServerCommand or None
-        How to start a server, where a run is to do so.
-    price : Price or None
-        Per million tokens, for estimates.
-    """
 
-    kind: ClassVar[str] = "chat"
+def _servers(urls: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(urls)) < len(urls):
+        raise mistake("names a server twice", found=", ".join(urls))
+    return tuple(url.rstrip("/") for url in urls)
 
-    name: str
-    model: str
-    revision: str
-    servers: tuple[str, ...]
-    asking: Protocol
-    sampling: Sampling
-    api_key_env: str
-    in_flight: int
-    server: ServerCommand | None
-    price: Price | None
+
+def _variable(name: Any, inner: Any) -> str:
+    if name is None:
+        return ""
+    if not isinstance(name, str) or not re.fullmatch(_VARIABLE.rstrip("$"), name):
+        raise mistake(  # what stands there may be the key itself: it is not repeated
+            "is not the name of an environment variable", wanted="such as OPENAI_API_KEY, the name and not the key"
+        )
+    return str(inner(name))
+
+
+Variable = Annotated[
+    str,
+    WrapValidator(_variable),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": _VARIABLE}, {"type": "null"}]}),
+]
+Server = Annotated[
+    str,
+    AfterValidator(_server_url),
+    Field(json_schema_extra={"pattern": _URL, "not": {"pattern": _SECRET}, "writeOnly": True}),
+]
+
+
+_FREE = sorted({name.partition("/")[0] for name, asked in PROTOCOLS.items() if asked.reading != "one-token"})
+_HAS_A_LIMIT: dict[str, Any] = {
+    "anyOf": [
+        {"required": ["max_tokens"]},
+        {"required": ["max_completion_tokens"], "properties": {"max_completion_tokens": {"type": "integer"}}},
+    ]
+}
+_NEEDS_A_LIMIT: dict[str, Any] = {
+    "if": {"properties": {"protocol": {"enum": _FREE}}, "required": ["protocol"]},
+    "then": {"properties": {"sampling": _HAS_A_LIMIT}},
+}
+
+
+class ChatAgent(Respondent):
+    """An LLM or MLLM behind OpenAI-compatible servers."""
+
+    model_config = ConfigDict(json_schema_extra=_NEEDS_A_LIMIT)
+
+    needs_server: ClassVar[bool] = True
+
+    kind: Literal["chat"]
+    model: Text = Field(description="The servers' name for the model.")
+    revision: OptionalText = Field(
+        description="Which state of its weights, part of what identifies a question; null: the server decides."
+    )
+    servers: Annotated[tuple[Server, ...], AfterValidator(_servers)] = Field(
+        strict=False,
+        min_length=1,
+        description="Base URLs.",
+        examples=[["http://127.0.0.1:8000/v1"]],
+        json_schema_extra={"uniqueItems": True, "writeOnly": True},
+    )
+    family: Family = Field(alias="protocol", description="How it is asked (docs/collecting.md).")
+    modality: Modality = Field(description="What it is shown of a stimulus.")
+    sampling: Sampling = Field(description="How an answer is drawn.")
+    api_key_env: Variable = Field(
+        default="", description="The environment variable that holds the API key; null: none is sent."
+    )
+    in_flight: int = Field(default=64, ge=1, le=100_000, description="Most requests under way at one server.")
+    server: ServerCommand | None = Field(default=None, description="How to start a server, where a run is to do so.")
+    price: Price | None = Field(default=None, description="Per million tokens, for estimates.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _give_one_token_its_limit(cls, entry: Any) -> Any:
+        """Add the limit of one-token protocols; whether an unknown protocol needs one, nobody can say."""
+        sampling = entry.get("sampling") if isinstance(entry, Mapping) else None
+        if not isinstance(sampling, Mapping) or "max_tokens" in sampling:
+            return entry
+        if entry.get("protocol") in _FREE or sampling.get("max_completion_tokens") is not None:
+            return entry
+        return {**entry, "sampling": {**sampling, "max_tokens": ONE_TOKEN_LIMIT}}
+
+    @property
+    def asking(self) -> Protocol:
+        """How it is asked."""
+        return PROTOCOLS[f"{self.family}/{'caption' if self.modality == 'captions' else 'video'}"]
 
     @property
     def protocol(self) -> str:
@@ -88,151 +148,24 @@ class ChatAgent:
         }
 
 
-def parse_chat_agent(name: str, entry: Mapping[str, Any]) -> ChatAgent:
-    """Return the agent that an entry of kind ``chat`` describes.
+def recorded_chat_agent(name: str, entry: Mapping[str, Any]) -> ChatAgent:
+    """Return the agent that an earlier entry describes, as far as its answers depend on it: nobody is asked by it.
+
+    What today's entries need besides is not needed here, and keys that today's do not have are ignored.
 
     Parameters
     ----------
     name : str
         Its key.
     entry : mapping
-        ``{kind: chat, model: NAME, revision: null, servers: [URL, …], protocol: describe-then-choose, modality:
-        captions, sampling: {max_tokens: 512, temperature: 0.7, top_p: 1.0, seed: 0}}`` and, where wanted,
-        ``api_key_env``, ``in_flight``, ``server: {command: […], env: {…}, port: 8000, health: /health, start_limit_s:
-        900}`` and ``price: {input: 0.15, output: 0.6}``. The sampling of ``forced-choice`` may be
-        ``{}``: it has a limit of its own. A null ``max_tokens``, ``temperature`` or ``top_p`` is not sent, and
-        ``max_completion_tokens`` is sent instead of ``max_tokens``: GPT-5 and the o-series want it so. A null
-        ``revision`` leaves the state of the weights to the server.
+        The entry, of kind ``chat`` or what that kind was called.
 
     Raises
     ------
     UsageError
-        A key or value that does not exist, is missing, or is of the wrong type.
+        If it does not say which model was asked, by which protocol and with which sampling, or not in words of today.
     """
-    where = f"agents.{name}"
-    optional = ("api_key_env", "in_flight", "server", "price")
-    entries.only(where, entry, ("kind", "model", "revision", "servers", "protocol", "modality", "sampling"), optional)
-    asking = _protocol(where, entry)
-    return ChatAgent(
-        name=name,
-        model=entries.text(f"{where}.model", entry["model"], "the server's name for the model"),
-        revision=_text_or_empty(f"{where}.revision", entry["revision"]),
-        servers=_servers(f"{where}.servers", entry["servers"]),
-        asking=asking,
-        sampling=_sampling(f"{where}.sampling", entry["sampling"], asking),
-        api_key_env=_api_key_env(f"{where}.api_key_env", entry.get("api_key_env")),
-        in_flight=entries.whole(f"{where}.in_flight", entry.get("in_flight", _IN_FLIGHT), 1, 100_000),
-        server=None if entry.get("server") is None else _server(f"{where}.server", entry["server"]),
-        price=None if entry.get("price") is None else _price(f"{where}.price", entry["price"]),
-    )
-
-
-def _protocol(where: str, entry: Mapping[str, Any]) -> Protocol:
-    modality: Modality = entries.choice(where, entry, "modality", get_args(Modality))
-    families = tuple(dict.fromkeys(name.partition("/")[0] for name in PROTOCOLS))
-    family = entries.choice(where, entry, "protocol", families)
-    return PROTOCOLS[f"{family}/{'caption' if modality == 'captions' else 'video'}"]
-
-
-def _sampling(where: str, value: object, asking: Protocol) -> Sampling:
-    entry = entries.mapping(where, value, "{max_tokens: 512, temperature: 0.7}")
-    has_limit = asking.reading == "one-token" or entry.get("max_completion_tokens") is not None
-    needed = () if has_limit else ("max_tokens",)
-    entries.only(where, entry, needed, tuple(key for key in _SAMPLING if key not in needed))
-    max_tokens, max_completion_tokens = _longest(where, entry, asking)
-    seed = entry.get("seed")
-    extra = entries.mapping(f"{where}.extra", entry.get("extra") or {}, "{chat_template_kwargs: {…}}")
-    taken = [key for key in extra if key in _OURS or (key == "max_completion_tokens" and key in entry)]
-    if taken:
-        raise UsageError(f"{where}.extra may not set {taken[0]}.", todo="affectlake sets it itself")
-    try:
-        json.dumps(extra, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{where}.extra cannot be sent as JSON.", found=str(error)) from error
-    return Sampling(
-        max_tokens=max_tokens,
-        temperature=_number_or_none(f"{where}.temperature", entry.get("temperature", 0.0), 0.0, 2.0),
-        top_p=_number_or_none(f"{where}.top_p", entry.get("top_p", 1.0), 1e-6, 1.0),
-        seed=None if seed is None else entries.whole(f"{where}.seed", seed, 0, 2**31 - 1),
-        extra=extra or None,
-        max_completion_tokens=max_completion_tokens,
-    )
-
-
-def _longest(where: str, entry: Mapping[str, Any], asking: Protocol) -> tuple[int | None, int | None]:
-    """Return ``max_tokens`` and ``max_completion_tokens``; at most one of them is a number."""
-    own = ONE_TOKEN_LIMIT if asking.reading == "one-token" else None
-    names = ("max_tokens", "max_completion_tokens")
-    old, new = (None if entry.get(n) is None else entries.whole(f"{where}.{n}", entry[n], 1) for n in names)
-    if old is not None and new is not None:
-        raise UsageError(
-            f"{where} has both max_tokens and max_completion_tokens.",
-            found=f"max_tokens: {old}, max_completion_tokens: {new}",
-            todo="keep max_completion_tokens for GPT-5 and the o-series, max_tokens for other models",
-        )
-    return (old if "max_tokens" in entry or new is not None else own), new
-
-
-def _number_or_none(where: str, value: object, minimum: float, maximum: float) -> float | None:
-    return None if value is None else entries.number(where, value, minimum, maximum)
-
-
-def _servers(where: str, value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value:
-        raise UsageError(f"{where} names no server.", wanted="such as [http://127.0.0.1:8000/v1]", found=repr(value))
-    for url in value:
-        parts = urlsplit(url) if isinstance(url, str) else None
-        if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UsageError(
-                f"{where} holds what is no URL.", wanted="such as http://127.0.0.1:8000/v1", found=repr(url)
-            )
-        if parts.username or parts.password or parts.query:
-            raise UsageError(
-                f"{where} holds a URL with a secret in it.",
-                todo="put the key into an environment variable and name it: api_key_env: NAME",
-            )
-    if len(set(value)) < len(value):
-        raise UsageError(f"{where} names a server twice.", found=", ".join(value))
-    return tuple(url.rstrip("/") for url in value)
-
-
-def _api_key_env(where: str, value: object) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
-        raise UsageError(  # what stands there may be the key itself: it is not repeated
-            f"{where} is no name of an environment variable.",
-            wanted="such as OPENAI_API_KEY, the name and not the key",
-        )
-    return value
-
-
-def _server(where: str, value: object) -> ServerCommand:
-    entry = entries.mapping(where, value, "{command: [vllm, serve, MODEL], port: 8000}")
-    entries.only(where, entry, ("command", "port"), ("env", "health", "start_limit_s"))
-    command, env = entry["command"], entry.get("env") or {}
-    if not isinstance(command, list) or not command or not all(isinstance(word, str) for word in command):
-        raise UsageError(f"{where}.command is no list of words.", wanted="[vllm, serve, MODEL]", found=repr(command))
-    env = entries.mapping(f"{where}.env", env, "{VLLM_NO_USAGE_STATS: '1'}")
-    if not all(isinstance(setting, str) for setting in env.values()):
-        raise UsageError(f"{where}.env holds what is no text.", wanted="quoted values", found=", ".join(env))
-    health = entries.text(f"{where}.health", entry.get("health", "/health"), "a path, such as /health")
-    if not health.startswith("/"):
-        raise UsageError(f"{where}.health is no path.", wanted="such as /health", found=repr(health))
-    return ServerCommand(
-        command=tuple(command),
-        env=dict(env),
-        port=entries.whole(f"{where}.port", entry["port"], 1, 65535),
-        health=health,
-        start_limit_s=entries.number(f"{where}.start_limit_s", entry.get("start_limit_s", _START_LIMIT_S), 1, 86_400),
-    )
-
-
-def _price(where: str, value: object) -> Price:
-    entry = entries.mapping(where, value, "{input: 0.15, output: 0.6}")
-    entries.only(where, entry, ("input", "output"))
-    return Price(*(entries.number(f"{where}.{side}", entry[side], 0.0, 1e6) for side in ("input", "output")))
-
-
-def _text_or_empty(where: str, value: object) -> str:
-    return "" if value is None else entries.text(where, value, "a revision, or null")
+    asked = {key: entry[key] for key in ("model", "protocol", "modality", "sampling") if key in entry}
+    today = {"kind": "chat", "l1": "auto", "revision": entry.get("revision"), "servers": ["http://none"]}
+    found: ChatAgent = check(ChatAgent, today | asked, within=f"agents.{name}")
+    return found.model_copy(update={"servers": ()}).named(name)

@@ -15,8 +15,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from affectlake.errors import UsageError, nearest
+from affectlake.judge.sampling import Sampling
 
 Modality = Literal["captions", "videos"]
+
+TABLES: Mapping[Modality, str] = {"captions": "captions", "videos": "frames"}
+"""The table that holds what is shown of a stimulus, by modality."""
+
+Family = Literal["describe-then-choose", "naive-least-similar", "naive-describe", "naive-precautions", "forced-choice"]
+"""Protocols by the name that ``params.yaml`` gives them; each has a form for captions and one for videos."""
+
 Reading = Literal["key-phrase", "location", "one-token"]
 
 CHOICES = ("1", "2", "3")
@@ -24,9 +32,6 @@ CHOICES = ("1", "2", "3")
 
 TOP_LOGPROBS = 20
 """How many log-probabilities a one-token protocol asks for: the most that servers give by default."""
-
-ONE_TOKEN_LIMIT = 4
-"""Room for a one-token answer: some tokenizers put an empty token before a digit."""
 
 
 @dataclass(frozen=True)
@@ -191,60 +196,6 @@ def protocol(name: str) -> Protocol:
     if name not in PROTOCOLS:
         raise UsageError(f"there is no protocol {name!r}", allowed=", ".join(PROTOCOLS), todo=nearest(name, PROTOCOLS))
     return PROTOCOLS[name]
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the server draws an answer.
-
-    Parameters
-    ----------
-    max_tokens : int or None
-        Longest answer, in tokens; for a one-token protocol `ONE_TOKEN_LIMIT` where nothing else is said.
-    temperature : float or None
-        0 takes the likeliest token each time.
-    top_p : float or None
-        Share of the probability that is drawn from.
-    seed : int or None
-        Base of each request's own seed, so that repeats differ and a run can be repeated; None sends no seed.
-    extra : mapping
-        Further fields of the request, such as ``{chat_template_kwargs: {enable_thinking: false}}``.
-    max_completion_tokens : int or None
-        The newer name of `max_tokens`, which counts a model's thoughts as well.
-
-    What is None is not sent.
-    """
-
-    max_tokens: int | None
-    temperature: float | None = 0.0
-    top_p: float | None = 1.0
-    seed: int | None = None
-    extra: Mapping[str, Any] | None = None
-    max_completion_tokens: int | None = None
-
-    def as_mapping(self) -> dict[str, Any]:
-        """Return what is part of a request's identity, ready for JSON.
-
-        A setting that came later is in it only where it is set, so that keys of before stay what they were.
-        """
-        later = {} if self.max_completion_tokens is None else {"max_completion_tokens": self.max_completion_tokens}
-        return later | {
-            "extra": dict(self.extra or {}),
-            "max_tokens": self.max_tokens,
-            "seed": self.seed,
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-        }
-
-    def as_fields(self) -> dict[str, Any]:
-        """Return the fields of a request that are the same for every request; the seed is not."""
-        named = {
-            "max_tokens": self.max_tokens,
-            "max_completion_tokens": self.max_completion_tokens,
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-        }
-        return dict(self.extra or {}) | {name: value for name, value in named.items() if value is not None}
 
 
 def neutralise(caption: str) -> str:

@@ -5,39 +5,36 @@ Its life does not belong here; see :mod:`affectlake.judge.requests.server_proces
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from affectlake.validation import NULL_AS_EMPTY, Secret, Strict, or_null
 
 
-@dataclass(frozen=True)
-class ServerCommand:
-    """How to start a server.
+class ServerCommand(Strict):
+    """How to start a server on this machine."""
 
-    Parameters
-    ----------
-    command : tuple of str
-        Program and arguments, such as ``("vllm", "serve", "Qwen/Qwen2-VL-7B-Instruct")``.
-    port : int
-        Where it listens, 1 to 65535.
-    host : str
-        Where it listens.
-    health : str
-        Answers 200 once the server is ready.
-    env : mapping
-        Environment variables beside those of this process.
-    start_limit_s : float
-        How long it may take to be ready.
-    stop_limit_s : float
-        How long it may take to end before it is killed.
-    """
+    host: ClassVar[str] = "127.0.0.1"
 
-    command: tuple[str, ...]
-    port: int
-    host: str = "127.0.0.1"
-    health: str = "/health"
-    env: Mapping[str, str] = field(default_factory=dict)
-    start_limit_s: float = 900.0
-    stop_limit_s: float = 20.0
+    command: tuple[str, ...] = Field(
+        strict=False,
+        min_length=1,
+        description="Program and arguments.",
+        examples=[["vllm", "serve", "Qwen/Qwen2-VL-7B-Instruct"]],
+    )
+    port: int = Field(ge=1, le=65535, description="Where it listens.")
+    health: str = Field(
+        default="/health", pattern="^/", description="Answers 200 once the server is ready.", examples=["/health"]
+    )
+    env: Annotated[dict[str, Secret], NULL_AS_EMPTY] = Field(
+        default_factory=dict,
+        description="Environment variables beside those of this process; values in quotes.",
+        json_schema_extra=or_null,
+    )
+    start_limit_s: float = Field(
+        default=900.0, ge=1, le=86_400, description="How long it may take to be ready, in seconds."
+    )
 
     @property
     def health_url(self) -> str:

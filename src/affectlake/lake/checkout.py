@@ -20,7 +20,8 @@ from affectlake.lake.files import layout
 from affectlake.lake.files.atomic import clone, md5_of, sync_folder, write_whole
 from affectlake.lake.files.git import git
 from affectlake.lake.files.layout import STATE
-from affectlake.lake.files.names import is_output, own_path
+from affectlake.lake.files.names import own_path
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.fsck import verify
 from affectlake.lake.store.dvc_stages import refuse_cut_off, refuse_edited
 from affectlake.lake.store.merges import refuse_unjoined
@@ -33,9 +34,9 @@ _UNFINISHED = layout.STAGING / "checkout-of"  # has the name of the version duri
 class CheckedOut(NamedTuple):
     """Result of a checkout: the outputs that were placed, kept because they were the same, and removed."""
 
-    placed: list[str]
-    kept: list[str]
-    removed: list[str]
+    placed: list[Output]
+    kept: list[Output]
+    removed: list[Output]
 
 
 def checkout(root: Path, version: Version) -> CheckedOut:
@@ -61,14 +62,14 @@ def put_in_place(root: Path, version: Version) -> CheckedOut:
     """Replace the folder's state by that of a version; the caller has verified the version and the folder."""
     wanted, present = Manifest(root, version.commit), _present(root)
     for output in {*wanted.digests, *present}:
-        own_path(root, layout.table_folder(output))  # before anything is changed
+        own_path(root, output.folder)  # before anything is changed
     write_whole(own_path(root, _UNFINISHED), version.name.encode())
     done = CheckedOut([], [], [])
     for output in wanted.digests:
         kept = _place(root, output, wanted.files(output))
         (done.kept if kept else done.placed).append(output)
     for output in sorted(present - set(wanted.digests)):
-        folder = own_path(root, layout.table_folder(output))
+        folder = own_path(root, output.folder)
         if all(is_cached(root, path) for path in folder.iterdir()):  # else it has files of the user
             shutil.rmtree(folder)
             done.removed.append(output)
@@ -84,11 +85,11 @@ def put_over(root: Path, version: Version, say: Callable[[str], None]) -> None:
     put_in_place(root, version)
 
 
-def _present(root: Path) -> set[str]:
+def _present(root: Path) -> set[Output]:
     """Return the outputs that have parts in the folder."""
     tables = root / layout.TABLES
     found = {str(part.parent.relative_to(tables)) for part in tables.rglob("part-*.parquet")}
-    return {output for output in found if is_output(output)}
+    return {output for name in found if (output := Output.named(name)).is_legal}
 
 
 def finish_checkout(root: Path, say: Callable[[str], None]) -> None:
@@ -185,17 +186,17 @@ def refuse_unpublished(root: Path) -> None:
     )
 
 
-def _place(root: Path, output: str, files: list[File]) -> bool:
+def _place(root: Path, output: Output, files: list[File]) -> bool:
     """Place the parts of an output in a new folder, which then replaces the old one by rename.
 
     Return whether the old folder had exactly these parts and was kept. Parts of it with the hash of the version's are
     reused without a copy.
     """
-    target = own_path(root, layout.table_folder(output))
+    target = own_path(root, output.folder)
     same = {f.path.name for f in files if (target / f.path.name).is_file() and md5_of(target / f.path.name) == f.md5}
     if target.is_dir() and {path.name for path in target.iterdir()} == same == {f.path.name for f in files}:
         return True
-    aside = own_path(root, layout.STAGING / "checkout" / output)
+    aside = own_path(root, layout.STAGING / "checkout" / output.path)
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     for file in files:
@@ -205,7 +206,7 @@ def _place(root: Path, output: str, files: list[File]) -> bool:
         else:
             clone(file.cached, aside / name)
     sync_folder(aside)
-    old = own_path(root, layout.STAGING / "checkout-old" / output)
+    old = own_path(root, layout.STAGING / "checkout-old" / output.path)
     shutil.rmtree(old, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():

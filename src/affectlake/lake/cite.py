@@ -31,8 +31,8 @@ def cite(root: Path, version: Version, kind: str) -> str:
         Root of the lake.
     version : Version
         The version.
-    kind : {"emotion", "synthetic"}
-        The ``sources.kind`` of its parameters.
+    kind : str
+        The ``sources.kind`` of its parameters, such as "emotion" or "synthetic"; any other kind is named in the block.
     """
     digests = Manifest(root, version.commit).digests
     params = git_bytes(root, "cat-file", "blob", f"{version.commit}:./{layout.PARAMS}")
@@ -43,6 +43,11 @@ def cite(root: Path, version: Version, kind: str) -> str:
         "Tables (MD5 of their DVC listings):",
         *(f"  {output}  {digest.removesuffix('.dir')}" for output, digest in sorted(digests.items())),
         "Sources:",
-        *(f"  {source}" for source in SOURCES[kind]),
+        *(f"  {source}" for source in SOURCES.get(kind) or (_unknown(version, kind),)),
     ]
     return "\n".join(lines)
+
+
+def _unknown(version: Version, kind: str) -> str:
+    what = f"Sources of kind {kind!r}" if kind else "Sources of a kind that its params.yaml does not name"
+    return f"{what}, which this affectlake does not know: see `sources` in params.yaml of {version.name}."

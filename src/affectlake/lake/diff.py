@@ -1,13 +1,20 @@
-"""Compare two versions of a table, row by row. Parts with identical bytes are not opened."""
+"""Compare two versions of a table, row by row. Parts with identical bytes are not opened.
+
+Rows are matched by the key of the present contract. Where an older version does not have that key, or the key is not
+unique in it, rows are compared as a whole.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
+import pyarrow.parquet as pq
 
-from affectlake.errors import UsageError, VersionError, nearest
+from affectlake.errors import UsageError, nearest
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.known_hashes import whole_files
 from affectlake.lake.store.versions import File, Manifest, Version
 from affectlake.lake.tables import contracts
@@ -16,7 +23,10 @@ from affectlake.lake.tables.uniting import POLARS, wider
 
 
 class OutputDiff(NamedTuple):
-    """Differences of one output: rows added, removed and changed, by the table's key, and changes of the schema."""
+    """Differences of one output: rows added, removed and changed, by the table's key, and changes of the schema.
+
+    Where rows cannot be matched by a key, `changed` is 0 and the reason is given.
+    """
 
     output: str
     added: int
@@ -30,11 +40,15 @@ class OutputDiff(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """The rows behind an :class:`OutputDiff`. `changed` has each column as ``NAME`` (new) and ``NAME_before``."""
+    """The rows behind an :class:`OutputDiff`. `changed` has each column as ``NAME`` (new) and ``NAME_before``.
+
+    `unmatched` says why rows were compared as a whole; empty where they were matched by a key.
+    """
 
     added: pl.DataFrame
     removed: pl.DataFrame
     changed: pl.DataFrame
+    unmatched: str = ""
 
 
 def diff(root: Path, before: Version, after: Version, table: str = "") -> list[OutputDiff]:
@@ -52,12 +66,12 @@ def diff(root: Path, before: Version, after: Version, table: str = "") -> list[O
     found = []
     for output in changed_outputs(root, before, after, table):
         rows = diff_rows(root, before, after, output)
-        schema = _schema_change(root, before, after, output)
-        found.append(OutputDiff(output, rows.added.height, rows.removed.height, rows.changed.height, schema))
+        words = ", ".join(filter(None, (_schema_change(root, before, after, output), rows.unmatched)))
+        found.append(OutputDiff(str(output), rows.added.height, rows.removed.height, rows.changed.height, words))
     return found
 
 
-def changed_outputs(root: Path, before: Version, after: Version, table: str = "") -> list[str]:
+def changed_outputs(root: Path, before: Version, after: Version, table: str = "") -> list[Output]:
     """Return the outputs whose bytes differ between two versions.
 
     Raises
@@ -73,29 +87,41 @@ def changed_outputs(root: Path, before: Version, after: Version, table: str = ""
     return [
         output
         for output in outputs
-        if old.digests.get(output) != new.digests.get(output) and table in ("", output.partition("/")[0])
+        if old.digests.get(output) != new.digests.get(output) and table in ("", output.table)
     ]
 
 
-def diff_rows(root: Path, before: Version, after: Version, output: str) -> Rows:
+def diff_rows(root: Path, before: Version, after: Version, output: Output) -> Rows:
     """Return the rows of one output that were added, removed and changed, by the table's key.
 
-    A column that one of the versions lacks, or that has types in them that cannot be compared, changes no row.
-
-    Raises
-    ------
-    VersionError
-        If the key is not in the files of both versions.
+    A column that one of the versions lacks, or that has types in them that cannot be compared, changes no row. Without
+    a key, rows that the other version does not have as often, by the columns of both, are added or removed.
     """
     old, new = _files(root, before, output), _files(root, after, output)
     same = {file.md5 for file in old} & {file.md5 for file in new}
     then, now = _schemas(old, new)
-    key = _key(output, then, now)
     common = {c: kind for c in now if (kind := _common(then.get(c), now[c]))}
     left, right = (
-        scan_files([f.cached for f in files if f.md5 not in same], schema).cast({c: common[c] for c in key})
+        scan_files([f.cached for f in files if f.md5 not in same], schema).cast(
+            {c: kind for c, kind in common.items() if c in schema}
+        )
         for files, schema in ((old, then), (new, now))
     )
+    key, unmatched = _key(output, common, (left, right), [*old, *new])
+    if unmatched:
+        return _whole_rows(left, right, list(common), unmatched)
+    return _matched(left, right, then, now, key, common)
+
+
+def _matched(
+    left: pl.LazyFrame,
+    right: pl.LazyFrame,
+    then: pl.Schema,
+    now: pl.Schema,
+    key: list[str],
+    common: Mapping[str, pl.DataType],
+) -> Rows:
+    """Return the rows that differ, those of both versions with one key side by side."""
     values = [c for c in now if c not in key]
     before_of = {c: f"{c}_before" for c in values if c in then}
     joined = right.with_columns(_now=True).join(
@@ -115,7 +141,7 @@ def diff_rows(root: Path, before: Version, after: Version, output: str) -> Rows:
     )
 
 
-def _files(root: Path, version: Version, output: str) -> list[File]:
+def _files(root: Path, version: Version, output: Output) -> list[File]:
     manifest = Manifest(root, version.commit)
     return whole_files(manifest, output) if output in manifest.digests else []
 
@@ -126,19 +152,42 @@ def _schemas(old: list[File], new: list[File]) -> tuple[pl.Schema, pl.Schema]:
     return then, now
 
 
-def _key(output: str, then: pl.Schema, now: pl.Schema) -> list[str]:
-    """Return the columns that identify a row; they are in the contract, but not in the files."""
-    table = output.partition("/")[0]
-    known = contracts.contracts()
-    missing = [c for c in known[table].key if not _common(then.get(c), now.get(c))] if table in known else [table]
+def _key(
+    output: Output, common: Mapping[str, pl.DataType], sides: tuple[pl.LazyFrame, pl.LazyFrame], files: list[File]
+) -> tuple[list[str], str]:
+    """Return the columns that identify a row, which are in today's contract and not in the files; or why none do."""
+    table = output.table
+    known = contracts.contracts().get(table)
+    if known is None:
+        return [], "rows compared as a whole: the table has no contract today"
+    missing = [c for c in known.key if c not in common]
     if missing:
-        raise VersionError(
-            f"the rows of {output} cannot be compared",
-            wanted="a contract of the table, and its key in both versions with types that can be compared",
-            found=f"not there, or not alike: {', '.join(missing)}",
-            todo="ask for both with `affectlake query`, as TABLE@VERSION",
-        )
-    return list(known[table].key)
+        return [], f"rows compared as a whole: {', '.join(missing)} of the key cannot be compared"
+    key = list(known.key)
+    todays = all(_contract_version(file) == str(known.version) for file in files)
+    if not todays and any(side.select(pl.struct(key).is_duplicated().any()).collect().item() for side in sides):
+        return [], f"rows compared as a whole: {', '.join(key)} does not tell them apart"
+    return key, ""
+
+
+def _contract_version(file: File) -> str:
+    """Return the version of the contract that a part was written under; empty where it does not say."""
+    found: dict[bytes, bytes] = pq.read_metadata(file.cached).metadata or {}
+    return found.get(b"affectlake.version", b"").decode()
+
+
+def _whole_rows(left: pl.LazyFrame, right: pl.LazyFrame, columns: list[str], why: str) -> Rows:
+    """Return the rows that one side has and the other has not, or not as often."""
+
+    def only(these: pl.LazyFrame, those: pl.LazyFrame) -> pl.DataFrame:
+        if not columns:
+            return these.collect(engine="streaming")
+        nth = pl.int_range(pl.len()).over(columns)
+        mine, others = these.with_columns(_nth=nth), those.select(columns).with_columns(_nth=nth)
+        found = mine.join(others, on=[*columns, "_nth"], how="anti", nulls_equal=True)
+        return found.drop("_nth").sort(columns).collect(engine="streaming")
+
+    return Rows(only(right, left), only(left, right), pl.DataFrame(), why)
 
 
 def _common(one: pl.DataType | None, other: pl.DataType | None) -> pl.DataType | None:
@@ -149,7 +198,7 @@ def _common(one: pl.DataType | None, other: pl.DataType | None) -> pl.DataType |
     return next((known for known in (one, other, pl.Float64()) if str(known) == kind), None)
 
 
-def _schema_change(root: Path, before: Version, after: Version, output: str) -> str:
+def _schema_change(root: Path, before: Version, after: Version, output: Output) -> str:
     old, new = (_files(root, version, output) for version in (before, after))
     if not old or not new:
         return "" if old or new else "empty"

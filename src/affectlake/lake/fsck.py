@@ -168,7 +168,7 @@ def _listings(root: Path, versions: Iterable[Version]) -> dict[str, Users]:
     for version in versions:
         manifest = Manifest(root, version.commit)
         for output, digest in sorted(manifest.digests.items()):
-            _add(tables, str(layout.table_folder(output)), digest, version.name)
+            _add(tables, str(output.folder), digest, version.name)
         for path, digest in sorted(tracked(manifest).items()):
             _add(others, path, digest, version.name)
     return tables | {md5: use for md5, use in others.items() if md5 not in tables}

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from affectlake.errors import VersionError, nearest
 from affectlake.lake.diff import OutputDiff, diff
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.query import query
 from affectlake.lake.store.known_hashes import whole_files
 from affectlake.lake.store.root import find
@@ -84,7 +85,7 @@ class Lake:
         """Return the versions, oldest first."""
         return Listing(list_versions(self.root), ("name", "created", "author", "changes"))
 
-    def table(self, name: str, at: str = "") -> pl.LazyFrame:
+    def table(self, name: str, at: str | Version = "") -> pl.LazyFrame:
         """Return a table of a version, read where the cache keeps it, as it was published.
 
         Today's contract is not checked. Columns that only some of its files have are null in the rows of the others.
@@ -93,7 +94,7 @@ class Lake:
         ----------
         name : str
             A table, such as ``"choices"``.
-        at : str
+        at : str or Version
             The version; the latest if empty.
         """
         version = resolve(self.root, at)
@@ -122,14 +123,23 @@ class Lake:
             ``voxels`` in order of ``voxel_index``.
         """
         version = resolve(self.root, at)
-        manifest = Manifest(self.root, version.commit)
-        known = self.table("betas", at).select(pl.col("subject").unique().sort()).collect()["subject"].to_list()
+        manifest, betas = Manifest(self.root, version.commit), Output("betas")
+        table = self.table("betas", version)
+        columns = table.collect_schema().names()
+        missing = [name for name in ("subject", "pattern") if name not in columns]
+        if missing:
+            raise VersionError(
+                f"the table betas of {version.name} has no column {missing[0]!r}",
+                found=", ".join(columns),
+                todo=f"read it as it is: lake.table('betas', '{version.name}')",
+            )
+        known = table.select(pl.col("subject").unique().sort()).collect()["subject"].to_list()
         if subject not in known:
             raise VersionError(
                 f"{version.name} has no subject {subject!r}", allowed=", ".join(known), todo=nearest(subject, known)
             )
-        parts = [file.cached for file in whole_files(manifest, "betas")]
-        return map_lists(self.root, parts, "pattern", "subject", subject, manifest.digests["betas"])
+        parts = [file.cached for file in whole_files(manifest, betas)]
+        return map_lists(self.root, parts, "pattern", "subject", subject, manifest.digests[betas])
 
     def diff(self, before: str, after: str, table: str = "") -> Listing[OutputDiff]:
         """Return how the outputs of two versions differ: rows added, removed and changed, by key."""

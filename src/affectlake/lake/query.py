@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import duckdb
 
 from affectlake.errors import QueryError, VersionError, nearest
-from affectlake.lake.store.versions import resolve
+from affectlake.lake.store.versions import Manifest, Version, resolve
 from affectlake.lake.tables.views import Named, in_quotes, open_views
 
 if TYPE_CHECKING:  # imported late: it takes longer than most queries do
@@ -50,14 +50,14 @@ class Connected(NamedTuple):
     missing: dict[str, VersionError]
 
 
-def connect(root: Path, at: str, sql: str) -> Connected:
+def connect(root: Path, at: str | Version, sql: str) -> Connected:
     """Open an in-memory DuckDB in which the tables that a query names are views, closed to everything else.
 
     Parameters
     ----------
     root : Path
         Root of the lake.
-    at : str
+    at : str or Version
         Version that plain table names mean; the latest when empty.
     sql : str
         A query; each ``table@version`` in it becomes a view of that version.
@@ -86,15 +86,17 @@ def _quoted(match: re.Match[str]) -> str:
     return f'"{match[3] or match[6]}@{match[4] or match[7]}"'
 
 
-def query(root: Path, sql: str, at: str = "", *, words_for: Words = "nothing") -> duckdb.DuckDBPyRelation:
+def query(root: Path, sql: str, at: str | Version = "", *, words_for: Words = "nothing") -> duckdb.DuckDBPyRelation:
     """Answer one SELECT over the tables of a version.
 
     Parameters
     ----------
     root : Path
         Root of the lake.
-    sql, at : str
-        The query, and the version that plain table names mean.
+    sql : str
+        The query.
+    at : str or Version
+        The version that plain table names mean; the latest when empty.
     words_for : {"nothing", "intervals", "times"}
         Which values are converted to text by DuckDB: none; those that Arrow or Parquet cannot store, such as intervals;
         or also dates and times, as Python cannot represent all of them.
@@ -115,7 +117,7 @@ def query(root: Path, sql: str, at: str = "", *, words_for: Words = "nothing") -
         return connection.sql(worded) if worded else found
 
 
-def stream(root: Path, sql: str, at: str = "", *, limit: int = -1) -> duckdb.DuckDBPyConnection:
+def stream(root: Path, sql: str, at: str | Version = "", *, limit: int = -1) -> duckdb.DuckDBPyConnection:
     """Start to answer one SELECT as :func:`query` does, with times as text; all rows, or the first `limit`.
 
     Returns
@@ -170,13 +172,51 @@ def _holdable(kind: Any, plain: frozenset[str]) -> str:
     return f"{types[0]}[{size}]"
 
 
+class Reader:
+    """The tables of one version over one connection, for more than one question: the files are examined once.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The version's.
+    version : Version
+        The version.
+    tables : sequence of str
+        Tables that may be named; those that the version does not have are left out.
+
+    Raises
+    ------
+    VersionError
+        If a file of one of them is missing or damaged.
+    """
+
+    def __init__(self, manifest: Manifest, version: Version, tables: Sequence[str]) -> None:
+        words = frozenset(name.lower() for name in tables)
+        found = open_views(manifest.root, [Named(version, "", words, manifest)], "")
+        for error in found.missing.values():
+            raise error
+        self.connection = found.connection
+        self._known = found.names
+
+    def query(self, sql: str) -> duckdb.DuckDBPyRelation:
+        """Answer one SELECT over the tables, as :func:`query` does."""
+        with _answering(Connected(self.connection, sql, self._known, {})) as (connection, ready):
+            return connection.sql(ready)
+
+
 @contextmanager
-def _asked(root: Path, sql: str, at: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
+def _asked(root: Path, sql: str, at: str | Version) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
     """Yield a closed connection and its query, checked to be one SELECT; convert errors of DuckDB to QueryError."""
     unsafe = _UNSAFE.search(sql)
     if unsafe:
         raise QueryError(f"{unsafe[1]}() is not allowed in queries", todo="name tables, such as choices or choices@v1")
-    connection, ready, tables, missing = connect(root, at, sql)
+    with _answering(connect(root, at, sql)) as ready:
+        yield ready
+
+
+@contextmanager
+def _answering(connected: Connected) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
+    connection, ready, tables, missing = connected
     try:
         statements = connection.extract_statements(ready)
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:

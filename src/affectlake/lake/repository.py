@@ -9,13 +9,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Literal
 
 from affectlake.errors import LakeError
 from affectlake.lake.files import layout
 from affectlake.lake.files.git import UNSHALLOW, branch_of, git, git_or_none, identity, is_shallow
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.cache import ensure_intact, refuse_behind
 from affectlake.lake.store.dvc_secrets import refuse_secrets
 from affectlake.lake.store.dvc_stages import dvc_repository, sort_lock
@@ -24,9 +24,20 @@ from affectlake.lake.store.lake_format import write_format
 from affectlake.lake.store.merges import refuse_unjoined
 from affectlake.lake.store.pinning import NOTHING, Pinned
 from affectlake.lake.store.root import find as find  # noqa: PLC0414 (part of this interface)
+from affectlake.lake.store.step_versions import changed_steps
 from affectlake.lake.store.tags import TAGS, next_name
 from affectlake.lake.store.tracked import tracked
-from affectlake.lake.store.versions import CODE_TRAILER, File, Manifest, Version, last_sound, list_versions, resolve
+from affectlake.lake.store.versions import (
+    CODE_TRAILER,
+    STEPS_TRAILER,
+    File,
+    Manifest,
+    Version,
+    last_sound,
+    list_versions,
+    resolve,
+)
+from affectlake.process.code_version import code_version
 from affectlake.process.file_lock import file_lock
 
 # the files in a version's commit; the tables themselves are in DVC's cache, by their hashes in dvc.lock
@@ -57,23 +68,27 @@ DVC_CONFIG = f"""\
 README = """\
 # storage
 
-| here | what it is | who keeps it |
+Files of the lake. Commands write them; do not edit them by hand.
+
+| path | content | kept by |
 |---|---|---|
 | `tables/TABLE/` or `tables/TABLE/PARTITION/` | `part-00000.parquet`, …: rows sorted by the table's key | DVC |
-| `collected/OUTPUT.dvc` | names the parts of an output that grows, such as the answers of a model | Git |
+| `collected/OUTPUT.dvc` | the list of parts of an output that grows, such as the answers of a model | Git |
 | `quarantine/TIME-STEP/` | rows that broke their contract, with a report and Data Docs | this machine |
-| `quarantine/TIME-restore/` | unpublished edits that `affectlake restore` replaced | this machine |
-| `reports/VERSION.html` | the report of a version | this machine; `affectlake report` rebuilds it |
-| `collecting/AGENT/` | answers that are not published yet | this machine |
-| `collecting/` | leases of collections, slots of schedules, files of the scheduler | this machine |
+| `quarantine/TIME-restore/` | files moved aside by `affectlake restore`: edits that are in no version | this machine |
+| `reports/VERSION.html` | the report of a version | this machine; `affectlake report` writes it again |
+| `collecting/AGENT/` | unpublished answers; each is on disk before it counts | this machine |
+| `collecting/` | leases of collectors, slots of schedules, files of the scheduler | this machine |
 | `mlflow.db`, `mlflow/` | model runs and their files | this machine |
-| `scratch/`, `staging/` | checkpoints of running fits; tables not yet validated | this machine |
+| `scratch/` | files that can be made again: checkpoints of running fits, the schema of `params.yaml` | this machine |
+| `staging/` | tables that are not validated yet | this machine |
 | `remote/` | the default DVC remote (`affectlake push`) | this machine |
-| `format` | the format of the lake, checked before it is opened | Git |
+| `format` | the format of the lake; a version of affectlake that does not know it refuses to open the lake | Git |
 
-Files under `tables/` are read-only: they are shared with a cache that has every version. To change a table, change the
-parameters or the step that makes it, then `affectlake run`.
+Files under `tables/` are read-only, because they are shared with a cache that contains every version. To change a
+table, change its inputs or parameters and run `affectlake run`.
 """
+"""``storage/README.md`` of every lake."""
 
 
 def init(root: Path, params: str) -> None:
@@ -290,7 +305,7 @@ def _tree(root: Path, before: str, paths: list[str], pinned: Pinned) -> str:
         return git(root, "write-tree", env=env).strip()
 
 
-def _changes(manifest: Manifest, old: Manifest | None) -> Iterator[tuple[str, list[File], list[File]]]:
+def _changes(manifest: Manifest, old: Manifest | None) -> Iterator[tuple[Output, list[File], list[File]]]:
     """Yield each output that is new or changed since the old version, with its files then and now.
 
     Its objects are verified first, except for those that are in the old version.
@@ -319,5 +334,6 @@ def describe(name: str, manifest: Manifest, old: Manifest | None, how: str = "")
     lines += [f"  {path}: changed (not a table)" for path in sorted(others) if others[path] != known.get(path)]
     how = how or f"{len(lines) or 1} outputs changed"
     lines = lines or ["  parameters only"]
-    code = f"{CODE_TRAILER}: {installed_version('affectlake')}"
-    return "\n".join([f"{name}: {how}", "", *lines, "", code, ""])
+    steps = changed_steps(manifest, old)
+    trailers = [f"{CODE_TRAILER}: {code_version()}", *([f"{STEPS_TRAILER}: {steps}"] if steps else [])]
+    return "\n".join([f"{name}: {how}", "", *lines, "", *trailers, ""])

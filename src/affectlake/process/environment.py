@@ -18,9 +18,6 @@ SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     # the flow prints its own lines on the terminal; Prefect's still reach its server
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
-    # the first start of its temporary server makes a database; a busy machine takes longer than the usual 20 s
-    "PREFECT_SERVER_EPHEMERAL_ENABLED": "true",  # a profile need not say so
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
     "DVC_NO_ANALYTICS": "1",
     # a tracking server that is dead or hangs is given up soon; MLflow's own limits add up to many minutes
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "8",
@@ -35,7 +32,8 @@ def configure_process() -> None:
     """Set what the user has not set, and where Prefect keeps its state; remove what a calling Git command has set."""
     leave_caller()
     for name, value in SETTINGS.items():
-        os.environ.setdefault(name, value)
+        if not os.environ.get(name, "").strip():  # MLflow takes an empty number for a wrong one
+            os.environ[name] = value
     _use_own_prefect_home()
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from affectlake.errors import LeaseError
+from affectlake.process.identity import place, process_started
 
 EXPIRES_S = 60.0
 _BEATS_PER_EXPIRY = 4
@@ -193,32 +194,3 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
 def _holder(database: sqlite3.Connection, agent: str) -> Holder | None:
     row = database.execute(f"SELECT {_COLUMNS} FROM leases WHERE agent = ?", (agent,)).fetchone()
     return None if row is None else Holder(*row)
-
-
-def place() -> str:
-    """Return where the numbers of processes mean what they mean here: this start of this machine, this PID namespace.
-
-    Where the system does not say, it is the machine's name.
-    """
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
-    except OSError:
-        return socket.gethostname()
-
-
-def process_started(pid: int) -> str:
-    """Return when process `pid` of this place started, in the kernel's ticks; empty if unknown, ``gone`` if none."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return "gone"
-    except PermissionError:
-        pass
-    try:
-        if str(Path("/proc/self").readlink()) != str(os.getpid()):
-            return ""  # /proc is that of another PID namespace: its numbers are other processes
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "gone" if fields[0] == "Z" else fields[19]

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from affectlake.report.comparison import render_comparison
 from affectlake.report.inputs import BrainInputs, ReportInputs, VersionFacts
-from affectlake.report.page import render
 from affectlake.report.volumes import Volume, block_of, make_volume, on_one_grid
 
 __all__ = [
@@ -23,10 +22,16 @@ __all__ = [
 ]
 
 
+def render(inputs: ReportInputs) -> str:
+    """Return the report as one HTML page; see :func:`affectlake.report.page.render`."""
+    from affectlake.report.page import render as rendered  # Matplotlib is loaded only to draw
+
+    return rendered(inputs)
+
+
 def figure_files(inputs: ReportInputs, folder: Path) -> list[Path]:
-    """Write every figure of the report into `folder` as SVG, PNG and CSV files and return their paths."""
+    """Write every figure of the report into `folder` as SVG, PNG, PDF and CSV files and return their paths."""
     from affectlake.report.export import write_figures
-    from affectlake.report.figures.stimulus_map import legend
     from affectlake.report.page import named_figures
 
-    return write_figures(named_figures(inputs), legend(inputs), folder)
+    return write_figures(named_figures(inputs), folder)

@@ -60,7 +60,7 @@ class Correlations:
 class AgentFacts:
     """What the tables say of one agent.
 
-    ``seed`` is the fit that is shown: the one that was laid out, else the one with the lowest held-out loss.
+    ``seed`` is the fit that is shown: the one that stands for the agent; None for an agent without a fit.
     ``unclassified`` says why there is no nearest-centroid accuracy, where the table does.
     """
 
@@ -89,7 +89,8 @@ class Category(NamedTuple):
 def agents(inputs: ReportInputs) -> list[str]:
     """Return the agents: first those of the parameters, in their order, then any that only a table has."""
     named = list(_settings(inputs.params))
-    frames = (inputs.choice_counts, inputs.embeddings, inputs.metrics, inputs.layouts, inputs.learning_curves)
+    whole = (inputs.choice_counts, inputs.embeddings, inputs.metrics, inputs.layouts, inputs.learning_curves)
+    frames = (*whole, *(frame for frame in inputs.analyses.values() if "agent" in frame.columns))
     present = {str(agent) for frame in frames for agent in frame["agent"].unique()}
     return named + sorted(present - set(named))
 
@@ -99,14 +100,9 @@ def agent_facts(inputs: ReportInputs, agent: str) -> AgentFacts:
     choices = of_agent(inputs.choice_counts, agent)
     weights = of_agent(inputs.embeddings, agent)
     metrics = of_agent(inputs.metrics, agent)
-    curves = of_agent(inputs.learning_curves, agent).sort("test_loss", "seed")
-    fits = (
-        of_agent(inputs.layouts, agent).sort("seed"),
-        curves,
-        weights.sort("seed"),
-        metrics.drop_nulls("seed").sort("seed"),
-    )
-    seed = next((int(frame["seed"][0]) for frame in fits if len(frame)), None)
+    fits = (of_agent(inputs.learning_curves, agent), weights, metrics.drop_nulls("seed"))
+    chosen = of_agent(inputs.representatives, agent)
+    seed = int(chosen["seed"].item()) if len(chosen) else None
     shown = of_fit(weights, seed)
     settings = _settings(inputs.params).get(agent)
     return AgentFacts(
@@ -133,6 +129,27 @@ def of_agent(frame: pl.DataFrame, agent: str) -> pl.DataFrame:
 def of_fit(frame: pl.DataFrame, seed: int | None) -> pl.DataFrame:
     """Return the rows of one fit; none when there is no fit."""
     return frame.clear() if seed is None else frame.filter(pl.col("seed") == seed)
+
+
+def rows_of(inputs: ReportInputs, facts: AgentFacts, analysis: str, measure: str) -> pl.DataFrame:
+    """Return an analysis's metrics of the fit that is shown, and those that rest on no single fit."""
+    own = of_agent(inputs.metrics, facts.agent).filter(pl.col("analysis") == analysis, pl.col("measure") == measure)
+    return own.filter(pl.col("seed").is_null() | pl.col("seed").eq_missing(pl.lit(facts.seed)))
+
+
+def note_of(rows: pl.DataFrame, otherwise: str) -> str:
+    """Return why there is no number, as the table says it, or else `otherwise`."""
+    notes = rows.drop_nulls("note")
+    return f"left out: {notes['note'][0]}" if len(notes) else otherwise
+
+
+def first_labels(inputs: ReportInputs, facts: AgentFacts) -> dict[int, str]:
+    """Return the first label of each dimension of the fit that is shown: ``sadness`` or ``arousal-low``."""
+    rows = inputs.table("labels", facts.agent)
+    if rows is None:
+        return {}
+    first = of_fit(rows, facts.seed).filter(pl.col("label_rank") == 1).select("dimension", "rating", "direction")
+    return {d: rating if way == "high" else f"{rating}-low" for d, rating, way in first.iter_rows()}
 
 
 def rating_names(inputs: ReportInputs) -> tuple[list[str], list[str]]:

@@ -10,6 +10,9 @@ import polars as pl
 
 from affectlake.report.volumes import Volume
 
+STRONGEST = 6
+"""As many stimuli are shown of each dimension."""
+
 
 @dataclass(frozen=True)
 class VersionFacts:
@@ -68,7 +71,9 @@ class BrainInputs:
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """Everything that one report shows. Tables have the columns of ``schemas/tables``; any may be without rows.
+    """Everything that one report shows.
+
+    Tables have the columns of :data:`affectlake.report.columns.COLUMNS` and maybe others; any may be without rows.
 
     Parameters
     ----------
@@ -84,17 +89,20 @@ class ReportInputs:
         ``table, partition, n_rows, n_files, n_bytes, digest``: one row per table and partition of the version.
     stimuli, ratings, captions, exclusions, metrics, embeddings, layouts, learning_curves : polars.DataFrame
         The tables of those names.
+    representatives : polars.DataFrame
+        ``agent, seed``: the fit that stands for each agent.
     trial_counts : polars.DataFrame
         ``trial_set, split, n_triplets``.
     choice_counts : polars.DataFrame
         ``agent, protocol, trial_set, position, n_choices, n_tied``; position 1, 2 or 3 when the odd one is i, j or k.
     analyses : mapping of str to polars.DataFrame
-        The tables ``labels, graph_nodes, graph_edges, sweeps, comparisons, community_overlaps, order_effects`` by name;
-        one that the version does not have may be missing.
+        Any table of the version by name, for :meth:`table`; one that the version does not have is missing.
     thumbnails : mapping of int to bytes
         A small JPEG of stimuli with large weights, by ``stimulus_index``; empty where there are no videos.
     brain : BrainInputs, optional
         Left out for a study without brains.
+    left_out : tuple of str
+        What the version does not have of what is shown, one line each; empty for a version of today's contracts.
     """
 
     title: str
@@ -111,17 +119,18 @@ class ReportInputs:
     embeddings: pl.DataFrame
     layouts: pl.DataFrame
     learning_curves: pl.DataFrame
+    representatives: pl.DataFrame
     trial_counts: pl.DataFrame
     choice_counts: pl.DataFrame
     analyses: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     thumbnails: Mapping[int, bytes] = field(default_factory=dict)
+    brain: BrainInputs | None = None
+    left_out: tuple[str, ...] = ()
 
     def table(self, name: str, agent: str = "") -> pl.DataFrame | None:
-        """Return a table of the analyses, or an agent's rows of it; None when the version has none."""
+        """Return a table of the version, or an agent's rows of it; None when the version has none."""
         rows = self.analyses.get(name)
         if rows is None:
             return None
         own = rows.filter(pl.col("agent") == agent) if agent else rows
         return own if len(own) else None
-
-    brain: BrainInputs | None = None

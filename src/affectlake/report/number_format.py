@@ -60,6 +60,11 @@ def size(n_bytes: int) -> str:
     return f"{value:.{0 if unit == 0 else 1}f}{NBSP}{_SIZES[unit]}"
 
 
+def shortened(text: str, most: int = 30) -> str:
+    """Write a text in at most so many characters: ``a very long name of …``."""
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
 def listed(words: Sequence[str], last: str = "and") -> str:
     """Join words as prose: ``a, b and c``."""
     return " ".join([", ".join(words[:-1]), last, words[-1]]) if len(words) > 1 else "".join(words)

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 import yaml
 from markupsafe import Markup
 
-from affectlake.report.agent_summary import AgentFacts, Estimate, agent_facts, agents, of_agent, of_fit, rating_names
-from affectlake.report.figures import (
-    agent_comparison,
-    analyses,
-    brain_maps,
-    charts,
-    emotion_graph,
-    gallery,
-    heatmap,
-    positions,
-    stimulus_map,
-)
-from affectlake.report.figures.svg import Figure
+from affectlake.errors import FigureError
+from affectlake.report.agent_summary import AgentFacts, Estimate, agent_facts, agents, rating_names
+from affectlake.report.figures import brain_viewer, heatmap, stimulus_map
+from affectlake.report.figures.brain_maps import METHODS
+from affectlake.report.figures.canvas import styled
+from affectlake.report.figures.catalogue import FIGURES, Entry, Section, of_section
+from affectlake.report.figures.embedded import embedded
+from affectlake.report.figures.html_figure import HtmlFigure
+from affectlake.report.figures.markup import scrolling
+from affectlake.report.figures.strip import strip
 from affectlake.report.inputs import ReportInputs
 from affectlake.report.number_format import (
     MISSING,
@@ -36,21 +34,40 @@ from affectlake.report.number_format import (
     percent_range,
     size,
 )
+from affectlake.report.order_effects import compared
+from affectlake.report.summary import summary
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+    from affectlake.report.figures.canvas import Figure
 
 KINDS = {"ratings": "simulated from ratings", "features": "feature vectors", "chat": "language model"}
 SHOWN_IDS = 12
 DIGEST_LENGTH, COMMIT_LENGTH = 8, 10
 
 
+_BY_KEYBOARD = ("stimulus_map", "heatmap")
+
+
+class _Block(NamedTuple):
+    """One figure as the template shows it, or the reason why there is none."""
+
+    name: str
+    file: str
+    title: str
+    body: Markup
+    caption: str
+    rows: str
+    missing: str
+
+
 class _Agent(NamedTuple):
-    """One agent as the template shows it: its numbers and its titled figures."""
+    """One agent as the template shows it: its numbers and its figures."""
 
     facts: AgentFacts
     kind: str
-    figures: tuple[tuple[str, str, Figure], ...]  # name, title, figure
+    figures: list[_Block]
     summary: list[dict[str, object]]
 
 
@@ -69,18 +86,21 @@ def render(inputs: ReportInputs) -> str:
     str
         A complete HTML document, to be written as UTF-8.
     """
-    return environment().get_template("page.html.j2").render(_context(inputs))
+    with styled():
+        context = _context(inputs)
+    return environment().get_template("page.html.j2").render(context)
 
 
-def named_figures(inputs: ReportInputs) -> dict[str, Figure]:
-    """Return every figure by the name of its files: ``AGENT-NAME``; of all agents ``all-NAME`` or ``brain-NAME``."""
-    entries = stimulus_map.legend(inputs)
-    found = [_agent(inputs, agent, entries) for agent in agents(inputs)]
-    own = {f"{one.facts.agent}-{name}": figure for one in found for name, _, figure in one.figures}
-    order = {} if (shown := _order(inputs)) is None else {"all-order": shown}
-    brains = brain_maps.figures(inputs.brain, [one.facts.agent for one in found])
-    together = {f"all-{name}": figure for name, _, figure in _together(inputs, found)}
-    return together | order | own | {f"brain-{name}": figure for name, _, figure in brains}
+def named_figures(inputs: ReportInputs) -> Iterator[tuple[str, Figure | HtmlFigure]]:
+    """Go through every figure with the name of its files: ``AGENT-NAME``; of all agents ``all-`` or ``brain-NAME``."""
+    every = [agent_facts(inputs, agent) for agent in agents(inputs)]
+    for entry in FIGURES:
+        for about in every if entry.section == "agent" else [every]:
+            if isinstance(about, AgentFacts) and not _has(entry, about):
+                continue
+            for chosen in entry.variants():
+                with suppress(FigureError):
+                    yield _file(entry, about, chosen), entry.made(inputs, about, **chosen)
 
 
 def environment() -> Environment:
@@ -96,19 +116,29 @@ def environment() -> Environment:
         keep_trailing_newline=True,
     )
     made.filters.update(
-        count=count, percent=percent, percent_range=percent_range, decimal=decimal, level=level, size=size, rows=_rows
+        count=count, percent=percent, percent_range=percent_range, decimal=decimal, level=level, size=size
     )
     return made
 
 
 def _context(inputs: ReportInputs) -> dict[str, Any]:
     entries = stimulus_map.legend(inputs)
-    found = [_agent(inputs, agent, entries) for agent in agents(inputs)]
+    every = [agent_facts(inputs, agent) for agent in agents(inputs)]
+    found = [
+        _Agent(
+            one,
+            KINDS.get(one.kind, one.kind or "of unknown kind"),
+            _blocks(inputs, "agent", one),
+            summary(inputs, one),
+        )
+        for one in every
+    ]
+    order = inputs.table("order_effects")
     data = {
         "stimuli": stimulus_map.stimulus_data(inputs, entries),
         "categories": [entry.name for entry in entries],
-        "heat": {one.facts.agent: heatmap.cell_data(one.facts) for one in found},
-        "brain": brain_maps.data(inputs.brain, [one.facts.agent for one in found]),
+        "heat": {one.agent: heatmap.cell_data(one) for one in every},
+        "brain": _brain_data(inputs, every),
     }
     return {
         "inputs": inputs,
@@ -117,74 +147,80 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "created": inputs.version.created_iso[:16].replace("T", " "),
         "lead": _lead(inputs, found),
         "agents": found,
-        "together": _together(inputs, found),
-        "order": _order(inputs),
+        "together": _blocks(inputs, "together", every),
+        "order": [] if order is None else _blocks(inputs, "order", every),
+        "order_rows": [] if order is None else compared(order, [one.agent for one in every]),
         "legend": entries,
-        "brain": brain_maps.figures(inputs.brain, [one.facts.agent for one in found]),
+        "brain": [] if inputs.brain is None else _blocks(inputs, "brain", every),
         "colour_rules": stimulus_map.colour_rules(entries),
         "data": _embedded(data),
         "tiles": _tiles(inputs),
         "exclusions": _exclusions(inputs.exclusions),
         "trials": _trials(inputs.trial_counts),
-        "choices": _choices(inputs.choice_counts, [one.facts.agent for one in found]),
+        "choices": _choices(inputs.choice_counts, [one.agent for one in every]),
         "files": [
             row | {"digest": str(row["digest"] or MISSING)[:DIGEST_LENGTH], "partition": row["partition"] or ""}
             for row in inputs.tables.sort("table", "partition").to_dicts()
         ],
         "n_bytes": int(inputs.tables["n_bytes"].sum()),
+        "left_out": inputs.left_out,
         "params": yaml.safe_dump(_plain(inputs.params), sort_keys=False, allow_unicode=True, width=100),
-        "strip": charts.strip,
+        "strip": strip,
         "spread": _spread,
     }
 
 
-def _agent(inputs: ReportInputs, agent: str, entries: list[stimulus_map.LegendEntry]) -> _Agent:
-    facts = agent_facts(inputs, agent)
-    figures = [
-        ("map", "Map of the stimuli", stimulus_map.draw(inputs, facts, entries)),
-        ("ratings", "Dimensions and ratings", heatmap.draw(facts)._replace(rows=_correlation_rows(inputs, facts))),
-        ("gallery", "Components one by one", gallery.draw(inputs, facts)),
-        ("roses", "What single stimuli are made of", gallery.roses(inputs, facts)),
-        ("graph", "Emotion graph", emotion_graph.draw(inputs, facts)),
-        ("reproducibility", "Reproducibility", analyses.reproducibility(inputs, facts)),
-        ("components", "Necessary components", analyses.components(inputs, facts)),
-        ("sweeps", "Where it saturates", analyses.sweeps(inputs, facts)),
-        ("learning", "Learning curves", charts.learning_curves(inputs, facts)),
-    ]
-    if facts.kind in ("ratings", "features"):  # where somebody is shown stimuli, `order_effects` has the order shown
-        figures.append(("positions", "Chosen positions", charts.positions(inputs, facts)))
-    return _Agent(
-        facts, KINDS.get(facts.kind, facts.kind or "of unknown kind"), tuple(figures), analyses.summary(inputs, facts)
-    )
-
-
-def _together(inputs: ReportInputs, found: list[_Agent]) -> list[tuple[str, str, Figure]]:
-    """Return the titled figures that set all agents beside one another."""
-    every = [one.facts for one in found]
+def _blocks(inputs: ReportInputs, section: Section, about: AgentFacts | Sequence[AgentFacts]) -> list[_Block]:
+    """Return the figures of a section, those of one agent where there are some for each."""
     return [
-        ("accuracy", "How well choices are predicted", agent_comparison.accuracy(inputs, every)),
-        ("consistency", "Consistency with human ratings", agent_comparison.human_consistency(inputs, every)),
-        ("agreement", "Agreement on the same triplets", agent_comparison.agreement(inputs, every)),
-        ("overlaps", "Communities that are alike", agent_comparison.overlaps(inputs, every)),
+        _block(inputs, entry, about, chosen)
+        for entry in of_section(section)
+        if not isinstance(about, AgentFacts) or _has(entry, about)
+        for chosen in entry.variants()
     ]
 
 
-def _order(inputs: ReportInputs) -> Figure | None:
-    """Return what the order of showing does to chat agents' answers; None where no chat agent has answers."""
-    effects = inputs.table("order_effects")
-    return None if effects is None else positions.draw(positions.compared(effects, agents(inputs)), effects)
+def _block(
+    inputs: ReportInputs, entry: Entry, about: AgentFacts | Sequence[AgentFacts], chosen: Mapping[str, str]
+) -> _Block:
+    name = "-".join([entry.name.replace("_", "-"), *chosen.values()])
+    file, title = _file(entry, about, chosen), entry.titled(chosen)
+    try:
+        figure = entry.made(inputs, about, **chosen)
+    except FigureError as error:
+        return _Block(name, file, title, Markup(""), "", "", f"{error.summary[:1].upper()}{error.summary[1:]}.")
+    if isinstance(figure, HtmlFigure):
+        body = figure.html
+    else:
+        body = embedded(figure, file, focusable=entry.name in _BY_KEYBOARD)
+        body = scrolling(figure.label, body)
+    return _Block(name, file, title, body, figure.caption, _csv(figure.data) if entry.rows_on_page else "", "")
 
 
-def _correlation_rows(inputs: ReportInputs, facts: AgentFacts) -> pl.DataFrame:
-    own = of_fit(of_agent(inputs.metrics, facts.agent), facts.seed)
-    return own.filter(pl.col("analysis") == "rating_correlation")
+def _has(entry: Entry, facts: AgentFacts) -> bool:
+    return not entry.kinds or facts.kind in entry.kinds
 
 
-def _rows(figure: Figure) -> str:
-    """Return the rows behind a figure as the address of a CSV file that the page itself holds."""
-    if figure.rows is None or not len(figure.rows):
+def _file(entry: Entry, about: AgentFacts | Sequence[AgentFacts], chosen: Mapping[str, str]) -> str:
+    """Return the name of a figure's files."""
+    whose = about.agent if isinstance(about, AgentFacts) else "brain" if entry.section == "brain" else "all"
+    name = entry.name.replace("_", "-").removeprefix(f"{whose}-")
+    return "-".join([whose, name, *chosen.values()])
+
+
+def _brain_data(inputs: ReportInputs, every: Sequence[AgentFacts]) -> dict[str, Any] | None:
+    """Return what the page's script draws the brain maps from; None for a version without them."""
+    if inputs.brain is None or not brain_viewer.scales(inputs.brain.volumes):
+        return None
+    names = {key: name for key, _, name in inputs.brain.regions}
+    return brain_viewer.viewer_data(inputs.brain.volumes, [one.agent for one in every], METHODS, names)
+
+
+def _csv(rows: pl.DataFrame) -> str:
+    """Return rows as the address of a CSV file that the page itself holds; empty where there are none."""
+    if not len(rows):
         return ""
-    kept = figure.rows.select(name for name in figure.rows.columns if figure.rows[name].null_count() < len(figure.rows))
+    kept = rows.select(name for name in rows.columns if rows[name].null_count() < len(rows))
     text = kept.sort(kept.columns, nulls_last=True).write_csv(float_precision=6)
     return "data:text/csv;charset=utf-8;base64," + base64.b64encode(text.encode()).decode()
 
@@ -237,7 +273,7 @@ def _trials(trial_counts: pl.DataFrame) -> list[dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     for trial_set, split, n in trial_counts.select("trial_set", "split", "n_triplets").sort("trial_set").iter_rows():
         row = rows.setdefault(trial_set, {"trial_set": trial_set, "train": 0, "test": 0})
-        row[split] += n
+        row[split] = row.get(split, 0) + n
     return list(rows.values())
 
 
@@ -246,6 +282,7 @@ def _choices(choice_counts: pl.DataFrame, order: list[str]) -> list[dict[str, An
     rows = choice_counts.group_by("agent", "protocol", "trial_set").agg(
         pl.col("n_choices").sum(), pl.col("n_tied").sum()
     )
+    rows = rows.with_columns(pl.col("protocol", "trial_set").fill_null(MISSING))
     return sorted(rows.to_dicts(), key=lambda row: (order.index(row["agent"]), row["protocol"], row["trial_set"]))
 
 

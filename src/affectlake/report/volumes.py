@@ -107,6 +107,8 @@ def on_one_grid(volumes: Sequence[Volume]) -> tuple[Volume, ...]:
     Only then is the mean over subjects a map.
     """
     steps = volumes[0].affine[:, :3]
+    if np.linalg.matrix_rank(steps) < 3:  # all voxels in one plane
+        return tuple(volumes)
     if not all(np.allclose(one.affine[:, :3], steps, atol=1e-3) and one.block == volumes[0].block for one in volumes):
         return tuple(volumes)
     shifts = [np.linalg.solve(steps, one.affine[:, 3] - volumes[0].affine[:, 3]) for one in volumes]

@@ -1,1 +1,1 @@
-"""Sparse positive similarity embeddings (SPoSE): the choice model, its fit, and the dimensions it finds."""
+"""Sparse positive similarity embeddings (SPoSE): the choice model, fitting, and the dimensions of the result."""

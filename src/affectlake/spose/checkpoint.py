@@ -1,8 +1,8 @@
-"""Writing and reading the state of an unfinished fit. No pickle: arrays and JSON in one .npz file.
+"""Checkpoints of unfinished fits: arrays and JSON in one .npz file, without pickle.
 
-A checkpoint holds the embedding, Adam's moments, the state of the random numbers, the learning curve, the best weights
-so far, the settings, the device, and the digest of the choices. It is written beside its place, flushed to disk and
-renamed, so that a crash leaves the old one or the new one.
+A checkpoint contains the embedding, Adam's moments, the state of the random generator, the learning curve, the best
+weights so far, the settings, the device, and a digest of the choices. It is written to a temporary file, flushed to
+disk and renamed into place, so that after a crash the old checkpoint or the new one exists.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,11 +22,11 @@ from affectlake.spose.settings import Settings
 from affectlake.spose.state import Moments
 
 _FORMAT = 1
-_MAY_CHANGE = ("max_epochs", "patience", "min_delta")  # when to stop: the path up to here is the same
+_MAY_CHANGE = ("max_epochs", "patience", "min_delta")  # they only decide when to stop
 
 
 class Identity(NamedTuple):
-    """What a fit must share with a checkpoint to go on from it: settings, digest of the choices, kind of device."""
+    """What must be equal for a fit to resume from a checkpoint: settings, digest of the choices, kind of device."""
 
     settings: Settings
     input_sha256: str
@@ -35,13 +34,13 @@ class Identity(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """Where a fit stands between two epochs.
+    """State of a fit between two epochs.
 
     Attributes
     ----------
     moments : Moments
     best_weights : (n_stimuli, d) float32
-        Of the epoch with the lowest held-out loss so far.
+        Weights of the epoch with the lowest held-out loss so far.
     curve : tuple of Epoch
     rng_state : dict
         ``bit_generator.state`` of the fit's generator.
@@ -54,10 +53,10 @@ class Progress(NamedTuple):
 
 
 def write(path: Path, identity: Identity, progress: Progress) -> None:
-    """Write a checkpoint in place of the one at `path`, if any; the folder is made if need be."""
+    """Write a checkpoint to `path`, replacing an existing one; create the folder if it does not exist."""
     header = {
         "format": _FORMAT,
-        "settings": asdict(identity.settings),
+        "settings": identity.settings.model_dump(),
         "input_sha256": identity.input_sha256,
         "device": identity.device,
         "step": progress.moments.step,
@@ -84,15 +83,15 @@ def write(path: Path, identity: Identity, progress: Progress) -> None:
 
 
 def read(path: Path, identity: Identity) -> Progress:
-    """Return what `write` wrote.
+    """Read a checkpoint that :func:`write` wrote.
 
-    `max_epochs`, `patience` and `min_delta` may differ from the checkpoint's: they say when to stop, not what is
-    computed until then.
+    `max_epochs`, `patience` and `min_delta` may differ from those of the checkpoint: they decide when to stop, not what
+    is computed until then.
 
     Raises
     ------
     CheckpointError
-        If the file is damaged or not a checkpoint, or is of a fit with other settings, choices or device.
+        If the file is damaged or is not a checkpoint, or if its fit has other settings, choices or another device.
     """
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
@@ -105,10 +104,10 @@ def read(path: Path, identity: Identity) -> Progress:
         step, rng_state = int(header["step"]), header["rng_state"]
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise CheckpointError(
-            f"The checkpoint {path} cannot be read.",
+            f"the checkpoint {path} cannot be read",
             wanted="a checkpoint of this fit",
             found=f"{type(error).__name__}: {error}",
-            todo=f"delete {path} to start the fit again from the beginning",
+            todo=f"delete {path} to restart the fit from the beginning",
         ) from error
     _compare(path, found, identity)
     best = arrays.pop("best_weights")
@@ -116,13 +115,14 @@ def read(path: Path, identity: Identity) -> Progress:
 
 
 def _compare(path: Path, found: dict[str, Any], identity: Identity) -> None:
-    wanted = {**asdict(identity.settings), "choices": identity.input_sha256, "device": identity.device}
-    names = [name for name in {**wanted, **found} if name not in _MAY_CHANGE and found.get(name) != wanted.get(name)]
+    wanted = {**identity.settings.model_dump(), "choices": identity.input_sha256, "device": identity.device}
+    others = sorted({*wanted, *found} - {*_MAY_CHANGE})
+    names = [name for name in others if found.get(name) != wanted.get(name)]
     if names:
         raise CheckpointError(
-            f"The checkpoint {path} is of another fit: {', '.join(names)} differ.",
+            f"the checkpoint {path} belongs to another fit: {', '.join(names)} differ",
             wanted=", ".join(f"{name} = {wanted.get(name)}" for name in names),
             found=", ".join(f"{name} = {found.get(name)}" for name in names),
             allowed=f"only {', '.join(_MAY_CHANGE)} may change",
-            todo=f"fit with the checkpoint's settings and choices, or delete {path} to start again",
+            todo=f"fit with the checkpoint's settings and choices, or delete {path} to restart",
         )

@@ -1,4 +1,4 @@
-"""Training on the CPU: holds the padded state and calls the kernels. The loop over epochs is in `fitting`."""
+"""Training on the CPU: the padded state, and calls of the kernels. The loop over epochs is in `fitting`."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from affectlake.spose.data import TrainingData
 from affectlake.spose.settings import Settings
 from affectlake.spose.state import Moments, Rule, State, aligned_rows, block_size, gap_table, padded
 
-_WARM_UP = 2.0  # of Adam's second-moment memory, 1 / (1 - beta2) steps, in which bias correction still moves
-_DENSE_SHARE = 0.75  # of the rows touched by a batch: above it, stepping every row takes no longer
-_SMALLEST_L1 = 1e-16  # gradient that keeps the moments of an unused dimension clear of slow denormal numbers
-_LAZY_BETA2 = 0.99  # below it, missed steps change the second moment too fast for their closed form
+_WARM_UP = 2.0  # multiples of Adam's second-moment memory, 1 / (1 - beta2) steps, until bias correction has settled
+_DENSE_SHARE = 0.75  # share of rows in a batch above which stepping every row is not slower
+_SMALLEST_L1 = 1e-16  # gradient that keeps the moments of an unused dimension from becoming denormal, which is slow
+_LAZY_BETA2 = 0.99  # below it, the second moment changes too fast for the closed form of missed steps
 _FOREVER = 2**62
 
 
 class CpuTrainer:
-    """One fit's embedding on the CPU (see `affectlake.spose.fitting.Trainer`).
+    """Trainer of one embedding on the CPU (see `affectlake.spose.fitting.Trainer`).
 
-    Lazy Adam (`affectlake.spose.state`) is used once the bias correction has settled, after ``2 / (1 - beta2)``
-    steps, and only if a batch touches less than 3/4 of the rows on average; before, and at larger batches, every row
-    takes every step. Weights are current, and no gradient is pending, between epochs.
+    Lazy Adam (`affectlake.spose.state`) is used after ``2 / (1 - beta2)`` steps, when the bias correction has settled,
+    and only if a batch contains less than 3/4 of the rows on average. Before that, and for larger batches, every row
+    takes every step. Between epochs, weights are up to date and no gradient is pending.
     """
 
     def __init__(self, data: TrainingData, settings: Settings, start: Moments) -> None:
@@ -50,13 +50,13 @@ class CpuTrainer:
         self._state = State(weights, *moments, aligned_rows(*weights.shape), settled)
 
     def train_epoch(self, order: NDArray[np.int32], lapse: float) -> float:
-        """Train on every triplet once, in the given order of blocks; return the mean cross-entropy as it went."""
+        """Train on every triplet once, in the given order of blocks; return the mean cross-entropy during the epoch."""
         rule = self._rule._replace(lapse=lapse)
         loss, n, self._step = kernels.train_epoch(self._state, self._data.train, order, self._step, rule, self._table)
         return float(loss / n)
 
     def score(self, lapse: float) -> tuple[Score, float]:
-        """Return the score on the held-out choices, and the share of them expected to be made by chance."""
+        """Return the score on the held-out choices, and the expected share of them made by chance."""
         loss, right, by_chance = kernels.score(self._state.weights, self._data.test, lapse)
         n = len(self._data.test)
         return Score(loss / n, right / n, n), by_chance / n

@@ -1,4 +1,4 @@
-"""How a fit went, epoch by epoch, and when it has gone on long enough. No training here."""
+"""Learning curves of fits, and the rule for early stopping. Training does not belong here."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class Score(NamedTuple):
     Attributes
     ----------
     loss : float
-        Mean cross-entropy in nats; ln 3 for an embedding that knows nothing.
+        Mean cross-entropy in nats; ln 3 for an embedding of zeros.
     accuracy : float
-        Share of triplets whose odd one the embedding puts first. A tie between two or three counts as 1/2 or 1/3, so
-        that an embedding of zeros has exactly chance, 1/3.
+        Share of triplets whose odd one out the embedding predicts. A tie of two or three counts as 1/2 or 1/3, so that
+        an embedding of zeros has exactly the chance accuracy, 1/3.
     n : int
-        How many triplets were scored.
+        Number of triplets scored.
     """
 
     loss: float
@@ -31,16 +31,16 @@ class Epoch(NamedTuple):
     Attributes
     ----------
     epoch : int
-        Passes over the training triplets so far; 0 is the start.
+        Number of passes over the training triplets so far; 0 is the initial state.
     train_loss : float or None
-        Mean cross-entropy (nats) of the training triplets, each under the weights its batch found; None at epoch 0.
+        Mean cross-entropy (nats) of the training triplets, each under the weights before its batch; None at epoch 0.
     test_loss, test_accuracy : float
         `Score` on the held-out triplets after the epoch.
     n_dimensions : int
-        Dimensions that the pruning rule keeps after the epoch.
+        Number of dimensions that the pruning rule keeps after the epoch.
     lapse : float
-        Share of the held-out judgments that is expected to be made by chance; the next epoch counts on it. 0 if the fit
-        does not learn it. The losses of an epoch are those under the row before.
+        Lapse rate: the expected share of held-out judgments made by chance, used in the next epoch; 0 if the fit does
+        not learn it. The losses of an epoch are computed with the lapse rate of the previous row.
     """
 
     epoch: int
@@ -52,14 +52,15 @@ class Epoch(NamedTuple):
 
 
 def best_epoch(curve: Sequence[Epoch]) -> int:
-    """Return the epoch with the lowest held-out loss, the first of equals."""
+    """Return the epoch with the lowest held-out loss, the first one if several are equal."""
     return min(curve, key=lambda row: row.test_loss).epoch
 
 
 def patience_left(curve: Sequence[Epoch], patience: int, min_delta: float) -> int:
-    """Return how many more epochs may fail to improve the held-out loss by more than `min_delta`; 0 means stop.
+    """Return how many more epochs without improvement are allowed; 0 means stop.
 
-    An epoch improves if its loss is more than `min_delta` below that of the last one that did, counting from the start.
+    An epoch is an improvement if its held-out loss is more than `min_delta` below that of the last improvement, or of
+    epoch 0 if there was none.
     """
     reference, failed = curve[0].test_loss, 0
     for row in curve[1:]:

@@ -1,4 +1,4 @@
-"""The choices that a fit learns from and is tested on, in memory once for any number of fits."""
+"""Choices for training and testing, in memory once for any number of fits."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from affectlake.errors import ContractError
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """Checked choices; make one with `training_data`.
+    """Validated choices, created by :func:`training_data`.
 
     Attributes
     ----------
     train : (m, 3) int32, C-contiguous
-        The two similar stimuli, then the odd one; rows in random order, because batches are made of runs of rows.
+        The two similar stimuli, then the odd one; rows in random order, because a batch consists of runs of rows.
     test : (m_test, 3) int32, C-contiguous
-        Held-out choices, never trained on.
+        Held-out choices, never used for training.
     n_stimuli : int
-        Number of stimuli, from the stimuli table.
+        Number of stimuli in the table `stimuli`.
     """
 
     train: NDArray[np.int32]
@@ -32,7 +32,7 @@ class TrainingData:
 
     @cached_property
     def sha256(self) -> str:
-        """Hexadecimal digest of both sets of choices, in their order, and of the number of stimuli."""
+        """Hexadecimal digest of both sets of choices, in order, and of the number of stimuli."""
         digest = hashlib.sha256(f"{self.n_stimuli} {len(self.train)} {len(self.test)}".encode())
         digest.update(self.train.data)
         digest.update(self.test.data)
@@ -42,15 +42,16 @@ class TrainingData:
 def training_data(
     train: NDArray[np.int32], test: NDArray[np.int32], n_stimuli: int, rng: np.random.Generator
 ) -> TrainingData:
-    """Return choices ready for any number of fits: checked, the training rows in random order.
+    """Validate choices and put the training rows in random order, for any number of fits.
 
-    The rows are shuffled once, here; each epoch of a fit then shuffles runs of up to 64 of them, which costs a
-    thousandth of shuffling single rows. Seeds share this order and differ in their starts and their runs' order.
+    The rows are shuffled once, here; each epoch of a fit then shuffles runs of up to 64 rows, which costs a thousandth
+    of shuffling single rows. Fits with different seeds share this order and differ in their initial weights and in the
+    order of the runs.
 
     Parameters
     ----------
     train, test : (m, 3) int32
-        The two similar stimuli, then the odd one (`affectlake.triplets.odd_last`). Not changed.
+        The two similar stimuli, then the odd one (`affectlake.triplets.odd_last`). Not modified.
     n_stimuli : int
         Number of stimuli.
     rng : numpy.random.Generator
@@ -59,7 +60,7 @@ def training_data(
     Raises
     ------
     ContractError
-        If a set is empty or not (m, 3) int32, an index is outside 0 … n_stimuli - 1, or a triplet repeats a stimulus.
+        If a set is empty or is not (m, 3) int32, an index is not in 0 … n_stimuli - 1, or a triplet repeats a stimulus.
     """
     for name, pairs in (("training", train), ("held-out", test)):
         _check(name, pairs, n_stimuli)
@@ -70,11 +71,11 @@ def _check(name: str, pairs: NDArray[np.int32], n_stimuli: int) -> None:
     wanted = "an int32 array (m, 3) of choices, m >= 1: the two similar stimuli, then the odd one"
     if pairs.ndim != 2 or pairs.shape[1] != 3 or pairs.dtype != np.int32 or not pairs.size:
         found = f"{pairs.dtype} {pairs.shape}"
-        raise ContractError(f"The {name} choices cannot be fitted.", wanted=wanted, found=found)
+        raise ContractError(f"the {name} choices cannot be fitted", wanted=wanted, found=found)
     low, high = int(pairs.min()), int(pairs.max())
     if low < 0 or high >= n_stimuli:
         raise ContractError(
-            f"The {name} choices name stimuli that do not exist.",
+            f"the {name} choices refer to stimuli that do not exist",
             wanted=f"indices from 0 to {n_stimuli - 1}",
             found=f"indices from {low} to {high}",
         )
@@ -82,7 +83,7 @@ def _check(name: str, pairs: NDArray[np.int32], n_stimuli: int) -> None:
     repeated = int(np.count_nonzero((i == j) | (i == k) | (j == k)))
     if repeated:
         raise ContractError(
-            f"{repeated} of the {name} choices repeat a stimulus.",
+            f"{repeated} of the {name} choices repeat a stimulus",
             wanted="three different stimuli in each",
             found=f"the first is row {int(np.flatnonzero((i == j) | (i == k) | (j == k))[0])}",
         )

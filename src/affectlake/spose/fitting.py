@@ -1,4 +1,4 @@
-"""Fitting SPoSE embeddings: one visible loop over epochs, for one seed or several at once. No files but checkpoints."""
+"""Fitting of SPoSE embeddings: one loop over epochs, for one seed or several. The only files are checkpoints."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from affectlake.spose.data import TrainingData
 from affectlake.spose.settings import Settings
 from affectlake.spose.state import Moments, block_size
 
-_FIRST_LAPSE = 0.1  # where learning the share of judgments made by chance begins
-_CHECKPOINT_EVERY = 5  # epochs: writing one takes as long as a tenth of an epoch at the paper's size
+_FIRST_LAPSE = 0.1  # initial lapse rate, if it is learned
+_CHECKPOINT_EVERY = 5  # epochs: at the paper's size, writing a checkpoint takes a tenth of an epoch
 
 
 class Fit(NamedTuple):
@@ -30,17 +30,18 @@ class Fit(NamedTuple):
     Attributes
     ----------
     weights : (n_stimuli, n_dimensions) float32
-        Weights of the epoch with the lowest held-out loss: the dimensions that the pruning rule keeps, by falling sum.
+        Weights of the epoch with the lowest held-out loss: the dimensions that the pruning rule keeps, by decreasing
+        sum.
     curve : tuple of Epoch
-        One row an epoch, from epoch 0, the start.
+        One row per epoch, from epoch 0, the initial state.
     best_epoch : int
-        The epoch whose weights these are.
+        Epoch of the weights.
     score : Score
-        Of the unpruned weights of that epoch on the held-out choices.
+        Score of the unpruned weights of that epoch on the held-out choices.
     stopped : {"patience", "max_epochs"}
-        What ended the fit.
+        Why the fit ended.
     lapse : float
-        Share of judgments made by chance, as learned by that epoch; 0 if it was not to be learned.
+        Lapse rate learned up to that epoch; 0 if the fit does not learn it.
     """
 
     weights: NDArray[np.float32]
@@ -52,13 +53,13 @@ class Fit(NamedTuple):
 
 
 class Trainer(Protocol):
-    """What the loop needs of a device."""
+    """Interface between the loop over epochs and a device."""
 
     def train_epoch(self, order: NDArray[np.int32], lapse: float) -> float:
-        """Train on every triplet once, in the given order of blocks; return the mean cross-entropy as it went."""
+        """Train on every triplet once, in the given order of blocks; return the mean cross-entropy during the epoch."""
 
     def score(self, lapse: float) -> tuple[Score, float]:
-        """Return the score on the held-out choices, and the share of them expected to be made by chance."""
+        """Return the score on the held-out choices, and the expected share of them made by chance."""
 
     def moments(self) -> Moments:
         """Return a copy of the embedding and of Adam's moments."""
@@ -73,29 +74,30 @@ def fit(
     checkpoint: Path | None = None,
     device: str = "cpu",
 ) -> Fit:
-    """Fit one embedding, from its start or from a checkpoint.
+    """Fit one embedding, from random initial weights or from a checkpoint.
 
-    Training ends after ``max_epochs`` or when the held-out loss has not fallen by ``min_delta`` in ``patience`` epochs.
-    The result is that of the epoch with the lowest held-out loss.
+    Training ends after ``max_epochs``, or when the held-out loss has not fallen by ``min_delta`` in ``patience``
+    epochs. The result is that of the epoch with the lowest held-out loss.
 
     Parameters
     ----------
     data : TrainingData
     settings : Settings
     rng : numpy.random.Generator
-        Draws the start and the order of each epoch. The same generator, data, settings and machine give the same bytes.
+        Draws the initial weights and the order of each epoch. The same generator, data, settings and machine give the
+        same bytes.
     on_epoch : callable, optional
-        Called with each new row of the learning curve, epoch 0 included. What it raises ends the fit.
+        Called with each new row of the learning curve, including epoch 0. An exception that it raises ends the fit.
     checkpoint : Path, optional
-        Where to keep the state of the fit. If the file exists the fit goes on from it, to the bit, and only new epochs
-        reach `on_epoch`; a finished fit is returned at once.
-    device : str
+        File for the state of the fit. If it exists, the fit resumes from it with identical bits, and `on_epoch` is
+        called for new epochs only; a finished fit is returned immediately.
+    device : str, default="cpu"
         "cpu", or a torch device such as "cuda" or "torch:cpu" (torch on the CPU, for comparison).
 
     Raises
     ------
     CheckpointError
-        If the checkpoint is damaged or of another fit (`affectlake.spose.checkpoint.read`).
+        If the checkpoint is damaged or belongs to another fit (`affectlake.spose.checkpoint.read`).
     """
     identity = Identity(settings, data.sha256 if checkpoint else "", device)
     if checkpoint and checkpoint.exists():
@@ -144,29 +146,29 @@ def fit_seeds(
     checkpoints_in: Path | None = None,
     device: str = "cpu",
 ) -> dict[int, Fit]:
-    """Fit several embeddings of the same choices, `workers` at a time; each is the one that it would be alone.
+    """Fit several embeddings to the same choices, `workers` at a time; each result is the same as with :func:`fit`.
 
     Parameters
     ----------
     data, settings, device
-        As in `fit`. The triplets are in memory once.
+        As in :func:`fit`. The triplets are in memory once.
     root_seed : int
         The study's root seed.
     seed_numbers : iterable of int
-        Which fits: fit s draws from ``seeds.generator(root_seed, *names, s)``.
-    names : tuple of str
-        What the numbers are for, such as ("spose", agent).
-    workers : int
-        How many fits run at once, each on one core (one is right for a GPU).
+        Seeds of the fits: fit s draws from ``seeds.generator(root_seed, *names, s)``.
+    names : tuple of str, default=("spose",)
+        Name of the random generator, such as ("spose", agent).
+    workers : int, default=1
+        Number of fits at a time, each on one core (use 1 for a GPU).
     on_epoch : callable, optional
-        Called with the seed and the new row, from the thread of the fit.
+        Called with the seed and each new row, from the thread of the fit.
     checkpoints_in : Path, optional
-        A folder for one checkpoint a seed, ``seed-<s>.npz``.
+        Folder for one checkpoint per seed, ``seed-<s>.npz``.
 
     Returns
     -------
-    dict
-        Fit by seed, in the order asked. If one fit fails, or on Ctrl-C, the others stop after their present epoch.
+    dict of int to Fit
+        Fits by seed, in the given order. If one fit fails, or on Ctrl-C, the others stop after their current epoch.
     """
     stop = threading.Event()
 
@@ -194,7 +196,7 @@ def fit_seeds(
 
 
 class _StoppedError(Exception):
-    """Another fit failed, or the user wants to stop."""
+    """Raised in a fit when another fit failed or the user interrupted."""
 
 
 def _start(n_stimuli: int, settings: Settings, rng: np.random.Generator) -> Moments:

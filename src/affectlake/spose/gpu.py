@@ -1,8 +1,8 @@
-"""Training on a torch device, for large batches on a GPU. Needs torch and NumPy alone; the loop is in `fitting`.
+"""Training on a torch device, for large batches on a GPU. Requires only torch and NumPy; the loop is in `fitting`.
 
-The same objective, start, batches and Adam as on the CPU, every row taking every step. Data stay on the device; within
-an epoch the host waits for nothing: losses are added up on the device and read once. On CUDA, sums over a batch are
-added in no fixed order, so that two runs agree to rounding, not to the bit.
+Objective, initial weights, batches and Adam are those of the CPU, with every row taking every step. Data stay on the
+device, and the host does not wait within an epoch: losses are summed on the device and read once. On CUDA, the order of
+summation over a batch is not fixed, so two runs agree up to rounding.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ _SCORE_BATCH = 1 << 18
 
 
 class TorchTrainer:
-    """One fit's embedding on a torch device (see `affectlake.spose.fitting.Trainer`).
+    """Trainer of one embedding on a torch device (see `affectlake.spose.fitting.Trainer`).
 
     Parameters
     ----------
     data : TrainingData
     settings : Settings
     start : Moments
-        Weights and moments to start from.
+        Initial weights and moments.
     device : str
         A torch device, such as "cuda" or "cpu".
 
     Raises
     ------
     UsageError
-        If a CUDA device is asked for and torch sees none.
+        If a CUDA device is requested and torch finds none.
     """
 
     def __init__(self, data: TrainingData, settings: Settings, start: Moments, device: str) -> None:
         if torch.device(device).type == "cuda" and not torch.cuda.is_available():
             raise UsageError(
-                "The fit was asked to run on a CUDA device.",
-                found=f"torch {torch.__version__} sees none",
+                "spose.device is a CUDA device, and torch finds none",
+                found=f"torch {torch.__version__}",
                 todo="set spose.device to cpu, or install a CUDA build of torch and its driver",
             )
         self._settings, self._step, self._device = settings, start.step, torch.device(device)
@@ -52,7 +52,7 @@ class TorchTrainer:
         self._l1_gradient = settings.l1 / data.n_stimuli
 
     def train_epoch(self, order: NDArray[np.int32], lapse: float) -> float:
-        """Train on every triplet once, in the given order of blocks; return the mean cross-entropy as it went."""
+        """Train on every triplet once, in the given order of blocks; return the mean cross-entropy during the epoch."""
         rows, ends = self._batches(order)
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
         with torch.no_grad():
@@ -61,7 +61,7 @@ class TorchTrainer:
         return float(loss) / len(self._train)
 
     def score(self, lapse: float) -> tuple[Score, float]:
-        """Return the score on the held-out choices, and the share of them expected to be made by chance."""
+        """Return the score on the held-out choices, and the expected share of them made by chance."""
         loss, right, by_chance = torch.zeros((3,), dtype=torch.float64, device=self._device).unbind()
         with torch.no_grad():
             for first in range(0, len(self._test), _SCORE_BATCH):
@@ -81,7 +81,7 @@ class TorchTrainer:
         return Moments(weights, first, second, self._step)
 
     def _batches(self, order: NDArray[np.int32]) -> tuple[torch.Tensor, list[int]]:
-        """Return the training rows in the order of their blocks, and where each batch ends."""
+        """Return the training rows in the order of their blocks, and the end of each batch."""
         size, n = block_size(self._settings.batch_size), len(self._train)
         rows = (order[:, None].astype(np.int64) * size + np.arange(size)).ravel()
         lengths = np.minimum(size, n - order.astype(np.int64) * size)
@@ -112,7 +112,7 @@ class TorchTrainer:
 
 
 def _said(logs: torch.Tensor, lapse: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the logarithm of how probable each judgment is, and how probable it is that it was meant: (b,) both."""
+    """Return each judgment's log-probability and the probability that it was not made by chance: both (b,)."""
     if lapse == 0.0:
         return logs, torch.ones_like(logs)
     meant = (1.0 - lapse) * logs.exp()

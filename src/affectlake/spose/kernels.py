@@ -1,12 +1,12 @@
-"""The compiled arithmetic of SPoSE: similarities and softmax of sixteen triplets at once, gradients, and lazy Adam.
+"""Compiled kernels of SPoSE: similarities and softmax of sixteen triplets at once, gradients, and lazy Adam.
 
-Which triplets to train on and when to stop does not belong here (`fitting`). Vector operations and the functions that
-use them share one file because Numba's cache looks only at the file of the function it compiled: in two files, a change
-to the first would leave the second's old machine code in use.
+Which triplets to train on and when to stop do not belong here (`fitting`). Vector operations and the functions that use
+them are in one file because Numba's cache checks only the file of the function that it compiled: in two files, after a
+change to the first, the old machine code of the second would remain in use.
 
 Rows are float32, padded with zero columns to a multiple of `LANES` and aligned to 64 bytes, so that a row of 30
-dimensions is two full AVX-512 registers (LLVM splits them where registers are narrower). Why rows may be stepped
-lazily, and what the terms of `_settle_row` are, stands in `affectlake.spose.state`.
+dimensions is two full AVX-512 registers (LLVM splits them if registers are narrower). See `affectlake.spose.state` for
+lazy steps and the terms of `_settle_row`.
 """
 
 # mypy: disable-error-code="untyped-decorator"
@@ -19,17 +19,18 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from affectlake.process.compiled import njit
 from affectlake.spose.state import LANES, Rule, State
 
 _CHUNK = 64  # triplets whose rows stay in the L1 cache between similarities and gradients
-_AHEAD = 2  # rows between asking for a row and settling it
+_AHEAD = 2  # rows between prefetching a row and settling it
 
-_COMPILE: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy", "cache": True}
+_COMPILE: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy"}
 
 _FAST = ("fast",)
 _f32 = ir.FloatType()
@@ -87,7 +88,7 @@ def _call(b: Any, name: str, result: Any, args: list[Any]) -> Any:
 
 
 def _exp(b: Any, x: Any) -> Any:
-    """Return exp(x) of a vector of non-positive numbers; below -87 it is about 1e-38."""
+    """Return exp(x) of a vector of non-positive numbers; about 1e-38 for x below -87."""
     z = _max(b, _mul(b, x, _constant(1.0 / math.log(2.0))), _constant(-126.0))
     whole = _call(b, f"llvm.nearbyint.v{LANES}f32", _vector, [z])
     exponent = b.add(b.fptosi(whole, _vector_i32), ir.Constant(_vector_i32, [127] * LANES))
@@ -105,7 +106,7 @@ def _array(context: Any, b: Any, kind: Any, value: Any) -> tuple[Any, Any]:
 
 
 def _for_columns(b: Any, width: Any, body: Callable[[Any], None]) -> None:
-    """Emit `body(column)` for each register's worth of a row: without a loop where there are two, the usual case."""
+    """Emit `body(column)` for each register of a row, without a loop in the usual case of two registers."""
     with b.if_else(b.icmp_signed("==", width, _i64(2 * LANES)), likely=True) as (two, other):
         with two:
             body(_i64(0))
@@ -141,8 +142,8 @@ def _pair_products(_typing: Any, x: Any, i: Any, j: Any, k: Any) -> Any:
 def _softmax_lanes(_typing: Any, similarities: Any, first: Any, scale: Any) -> Any:
     """Turn similarities (3, …) of `LANES` triplets from `first` into probabilities times `scale`, in place.
 
-    Returns sum(largest - first row) and the product of the sums of exponentials: their cross-entropy to the first
-    row is the former plus the logarithm of the latter (at most 3**LANES, so that one logarithm serves them all).
+    Returns sum(largest - first row) and the product of the sums of exponentials. Their cross-entropy with the first row
+    is the former plus the logarithm of the latter (at most 3**LANES, so that one logarithm is enough for all).
     """
     signature = types.UniTuple(types.float32, 2)(similarities, types.intp, types.float32)
 
@@ -165,7 +166,7 @@ def _softmax_lanes(_typing: Any, similarities: Any, first: Any, scale: Any) -> A
 
 @intrinsic
 def _add_gradients(_typing: Any, x: Any, g: Any, i: Any, j: Any, k: Any, ik: Any, jk: Any) -> Any:
-    """Add the gradient of one triplet's cross-entropy to rows i, j, k of `g`; `ik`, `jk` are the wrong pairs' shares.
+    """Add a triplet's gradient to rows i, j, k of `g`; `ik` and `jk` are the probabilities of the wrong pairs.
 
     With e = -(ik + jk) the derivatives by the three similarities are (e, ik, jk), so that row i gets
     e x_j + ik x_k, row j gets e x_i + jk x_k and row k gets ik x_i + jk x_j.
@@ -194,7 +195,7 @@ def _add_gradients(_typing: Any, x: Any, g: Any, i: Any, j: Any, k: Any, ik: Any
 
 @intrinsic
 def _settle_row(_typing: Any, x: Any, m: Any, v: Any, g: Any, row: Any, table: Any, gap: Any, constants: Any) -> Any:
-    """Take one Adam step with the row's gradient and `gap` without (`affectlake.spose.state`); leave the gradient zero.
+    """Take one Adam step with the row's gradient and `gap` steps without (`affectlake.spose.state`); zero the gradient.
 
     `constants` are b1, b2, 1 - b1, -b1 c, sqrt(1 - b2), sqrt(1 - b2) c, c, eps and step size (bias-corrected).
     """
@@ -230,7 +231,7 @@ def _settle_row(_typing: Any, x: Any, m: Any, v: Any, g: Any, row: Any, table: A
 
 @intrinsic
 def _prefetch(_typing: Any, array: Any, row: Any, n_bytes: Any) -> Any:
-    """Ask for `n_bytes` (a literal) of a 2-D array from the start of `row`."""
+    """Prefetch `n_bytes` (a literal) of a 2-D array from the start of `row`."""
     if not isinstance(n_bytes, types.IntegerLiteral):
         return None
     signature = types.void(array, types.intp, n_bytes)
@@ -248,12 +249,12 @@ def _prefetch(_typing: Any, array: Any, row: Any, n_bytes: Any) -> Any:
     return signature, generate
 
 
-# ---- what Numba compiles ------------------------------------------------------------------------------------------
+# ---- functions compiled by Numba -------------------------------------------------------------------------------------
 
 
 @njit(**_COMPILE)
 def _similarities(x: Any, triplets: Any, first: int, n: int, out: Any) -> None:
-    """Write the similarities of `n` triplets from row `first` to (3, _CHUNK) `out`; unused lanes count as certain."""
+    """Write the similarities of `n` triplets from row `first` to `out` (3, _CHUNK); unused lanes have probability 1."""
     for t in range(n):
         row = triplets[first + t]
         out[0, t], out[1, t], out[2, t] = _pair_products(x, np.intp(row[0]), np.intp(row[1]), np.intp(row[2]))
@@ -274,7 +275,7 @@ def _softmax(similarities: Any, n: int, scale: float) -> float:
 
 @njit(**_COMPILE)
 def _lapsing(shares: Any, n: int, scale: float, lapse: float) -> tuple[float, float]:
-    """Weigh the wrong pairs' shares (probabilities times `scale`) by how probable it is that each judgment was meant.
+    """Weight the shares of wrong pairs (probabilities times `scale`) by the probability of no lapse.
 
     Returns the summed cross-entropy (nats) and the expected number of judgments made by chance.
     """
@@ -291,10 +292,10 @@ def _lapsing(shares: Any, n: int, scale: float, lapse: float) -> tuple[float, fl
 
 @njit(**_COMPILE)
 def score(x: NDArray[np.float32], triplets: NDArray[np.int32], lapse: float) -> tuple[float, float, float]:
-    """Return the summed cross-entropy (nats), how many first pairs are the most similar, and judgments by chance.
+    """Return the summed cross-entropy (nats), the number of right predictions, and the expected number of lapses.
 
-    A triplet whose first pair ties with one or two others counts as 1/2 or 1/3. The last is what is expected of an
-    agent who makes a share `lapse` of judgments by chance.
+    A prediction is right if the first pair is the most similar; a tie with one or two other pairs counts as 1/2 or 1/3.
+    Lapses are the judgments made by chance of an agent with the lapse rate `lapse`.
     """
     similarities = np.empty((3, _CHUNK), np.float32)
     loss = right = by_chance = 0.0
@@ -315,7 +316,7 @@ def score(x: NDArray[np.float32], triplets: NDArray[np.int32], lapse: float) -> 
 
 @njit(**_COMPILE)
 def probabilities(x: NDArray[np.float32], triplets: NDArray[np.int32], out: NDArray[np.float32]) -> None:
-    """Write to (m, 3) `out` the probability that each column of `triplets` holds the odd one."""
+    """Write to `out` (m, 3) the probability that the stimulus in each column of `triplets` is the odd one out."""
     chunk = np.empty((3, _CHUNK), np.float32)
     for first in range(0, triplets.shape[0], _CHUNK):
         n = min(_CHUNK, triplets.shape[0] - first)
@@ -327,7 +328,7 @@ def probabilities(x: NDArray[np.float32], triplets: NDArray[np.int32], out: NDAr
 
 @njit(**_COMPILE)
 def information(members: Any, triplets: Any, lapse: float, out: Any) -> None:
-    """Write to (m,) `out` the entropy of the mean of (s, n, width) `members`' probabilities less their mean entropy."""
+    """Write to `out` (m,) the entropy of the mean probabilities of `members` (s, n, width) minus their mean entropy."""
     n_members = members.shape[0]
     shares = np.empty((n_members, 3, _CHUNK), np.float32)
     for first in range(0, triplets.shape[0], _CHUNK):
@@ -349,7 +350,7 @@ def information(members: Any, triplets: Any, lapse: float, out: Any) -> None:
 
 @njit(**_COMPILE)
 def add_gradients(x: Any, triplets: Any, first: int, n: int, scale: float, lapse: float, gradient: Any) -> float:
-    """Add to `gradient` that of the cross-entropy of `n` triplets, times `scale`; return their summed loss."""
+    """Add the gradient of the cross-entropy of `n` triplets, times `scale`, to `gradient`; return their summed loss."""
     shares = np.empty((3, _CHUNK), np.float32)
     loss = 0.0
     for start in range(first, first + n, _CHUNK):
@@ -368,7 +369,7 @@ def add_gradients(x: Any, triplets: Any, first: int, n: int, scale: float, lapse
 
 @njit(**_COMPILE)
 def _settle(state: State, rows: Any, n_rows: int, step: int, rule: Rule, table: Any) -> None:
-    """Bring the first `n_rows` of `rows` up to `step`."""
+    """Advance the first `n_rows` of `rows` to `step`."""
     x, m, v, g, settled = state
     f, b1, b2, c = np.float32, rule.beta1, rule.beta2, rule.l1_gradient
     bias, p2 = math.sqrt(1.0 - b2**step), math.sqrt(1.0 - b2)
@@ -389,13 +390,13 @@ def _settle(state: State, rows: Any, n_rows: int, step: int, rule: Rule, table: 
 
 @njit(**_COMPILE)
 def _behind(triplets: Any, blocks: Any, block_size: int, step: int, settled: Any, marked: Any, rows: Any) -> int:
-    """Write to `rows` each row of the blocks' triplets that has not reached `step`, once; return how many."""
+    """Write each row of the blocks' triplets that has not reached `step` to `rows` once; return their number."""
     n_rows, last = 0, blocks.shape[0] - 1
     for b in range(blocks.shape[0]):
         _prefetch(triplets, np.intp(blocks[min(b + _AHEAD, last)] * block_size), 192)
         first = blocks[b] * block_size
         for t in range(first, min(first + block_size, triplets.shape[0])):
-            for column in range(3):  # no branch: a wrong guess would cost more than the writes
+            for column in range(3):  # without a branch, because mispredictions cost more than the writes
                 row = triplets[t, column]
                 rows[n_rows] = row
                 n_rows += (settled[row] < step) & (marked[row] < step)
@@ -412,13 +413,13 @@ def train_epoch(
     Parameters
     ----------
     state : State
-        Changed in place.
+        Modified in place.
     triplets : (m, 3) int32
         The two similar stimuli, then the odd one.
     order : (ceil(m / block_size),) int32
         A permutation of the blocks of `block_size` triplets; a batch is the next ``batch_size / block_size`` of them.
     step : int
-        Steps taken before.
+        Number of steps taken before.
     rule : Rule
     table : (LONGEST_GAP, 5) float32
         From `gap_table`.
@@ -426,7 +427,8 @@ def train_epoch(
     Returns
     -------
     loss, n_triplets, step : float, int, int
-        Summed cross-entropy, each triplet's under the weights its batch found; all triplets; steps taken after.
+        Summed cross-entropy, of each triplet under the weights before its batch; number of triplets; number of steps
+        taken after.
     """
     n_stimuli, n_blocks = state.weights.shape[0], rule.batch_size // rule.block_size
     everything, rows = np.arange(n_stimuli), np.empty(n_stimuli + 1, np.int64)

@@ -1,15 +1,15 @@
-"""The choice model of SPoSE: probabilities, cross-entropy and accuracy, defined once and used everywhere.
+"""The choice model of SPoSE: choice probabilities, cross-entropy and accuracy.
 
-Of a triplet (i, j, k) the pair with the highest similarity x_i·x_j is left when the odd one is taken out, and
+The odd one out of a triplet (i, j, k) is the stimulus outside the pair with the highest similarity x_i·x_j, and
 
     p(pair ij is most similar) = exp(x_i·x_j) / (exp(x_i·x_j) + exp(x_i·x_k) + exp(x_j·x_k))
 
-(equation 2 of the paper; Zheng et al. 2019). The logarithm is taken of the sum after its largest term is factored
-out, so that inner products of any size are safe. How embeddings are fitted is in `affectlake.spose.fitting`.
+(equation 2 of the paper; Zheng et al. 2019). The largest term is factored out before the logarithm of the sum is
+taken, so that inner products of any size are safe. Embeddings are fitted in `affectlake.spose.fitting`.
 
-An agent who makes a share ``lapse`` of judgments by chance (Wichmann & Hill 2001) says so with probability
-``(1 - lapse) p + lapse / 3``; a fit that counts on it is not bent by single wrong answers. The gradient of a judgment's
-cross-entropy is then that of p times the probability that it was meant,
+An agent that makes a share ``lapse`` of its judgments by chance (the lapse rate; Wichmann & Hill 2001) makes a choice
+with probability ``(1 - lapse) p + lapse / 3``. A fit with a lapse rate is not distorted by single wrong answers. The
+gradient of a judgment's cross-entropy is then that of p times the probability that it was not made by chance,
 
     w = (1 - lapse) p / ((1 - lapse) p + lapse / 3),
 
@@ -55,7 +55,7 @@ def choice_probabilities(weights: NDArray[np.float32], triplets: NDArray[np.int3
     weights : (n_stimuli, d) float32
         The embedding.
     triplets : (m, 3) int32, m >= 1
-        Stimulus indices in any order; column c of the result belongs to column c.
+        Stimulus indices in any order; column c of the result refers to column c.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""Where stimuli, ratings and captions come from, and the synthetic world.
+"""Sources of stimuli, ratings, captions and videos, and the synthetic study.
 
-Each source becomes a :class:`Study`, four tables with the columns of ``schemas/tables``. Choosing triplets, judging
+Each source returns a :class:`Study`, four tables with the columns of ``schemas/tables``. Sampling and judging triplets
 and writing tables do not belong here.
 """
 

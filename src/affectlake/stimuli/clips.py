@@ -1,7 +1,8 @@
-"""Clips of the synthetic world: real encoded videos whose colour and motion say what was planted.
+"""Clips of the synthetic study: encoded videos whose colour and motion encode the planted categories.
 
-A disc moves from side to side over a plain ground. The ground's hue is that of the stimulus's categories, the disc's
-speed rises with them, and its brightness follows their blend. Decoding does not belong here.
+A disc moves from side to side over a uniform background. The hue of the background and the speed of the disc depend on
+the stimulus's categories, and the brightness of the disc on the share of the strongest one. Decoding does not belong
+here.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ SLOWEST_PIXELS_PER_S, FASTEST_PIXELS_PER_S = 8.0, 64.0
 
 
 def render_clips(folder: Path, names: Sequence[str], mix: NDArray[np.float64], rng: np.random.Generator) -> None:
-    """Write one clip for each stimulus, ``NAME.mp4``; about four seconds each, some much longer.
+    """Write one clip per stimulus, ``NAME.mp4``; most last two to five seconds, a few are much longer.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Where to; made if it is not there.
+        Folder of the clips, created if it does not exist.
     names : sequence of str
         Stimulus ids.
     mix : float64 (n_stimuli, n_categories)
-        How much of each category a stimulus has; rows sum to 1.
+        Share of each category in each stimulus; rows sum to 1.
     rng : numpy.random.Generator
-        Draws durations and where the disc starts.
+        Draws the durations and the initial positions of the disc.
     """
     folder.mkdir(parents=True, exist_ok=True)
     durations = rng.choice(DURATIONS_S, size=len(names), p=_DURATION_WEIGHTS)
@@ -53,12 +54,12 @@ def render_clip(path: Path, share: NDArray[np.float64], duration_s: float, start
     path : pathlib.Path
         The file, ``.mp4``.
     share : float64 (n_categories,)
-        How much of each category the stimulus has. Category c of C has hue c / C and speed c / (C - 1) of the way
-        from the slowest to the fastest; a blend has what lies between.
+        Share of each category in the stimulus. Category c of C has hue c / C, and speed c / (C - 1) of the way from the
+        slowest to the fastest; a blend has intermediate values.
     duration_s : float
-        Length in seconds.
+        Duration in seconds.
     start : float
-        Where the disc begins, 0 (left) to 1 (right).
+        Initial position of the disc, 0 (left) to 1 (right).
     """
     n = len(share)
     ground = (_colours(n) * share[:, None]).sum(axis=0)  # (3,) 0 to 255

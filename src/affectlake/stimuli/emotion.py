@@ -1,6 +1,6 @@
-"""The emotional videos of Cowen & Keltner 2017: their ratings, and Horikawa's captions of them.
+"""The emotional videos of Cowen & Keltner 2017: their ratings, and Horikawa's captions.
 
-Which files, columns and ids are legal belongs here; how a CSV file is read does not.
+The legal files, columns and ids are defined here; CSV files are read in `source_files`.
 """
 
 from __future__ import annotations
@@ -21,36 +21,38 @@ N_RATED = 2185
 """Videos with ratings: ``0001.mp4`` to ``2185.mp4``."""
 
 REPEATED = {2186 + i: 1 + i for i in range(11)}
-"""Caption ids without ratings of their own, and the rated video that each shows a second time."""
+"""Caption ids without ratings, and the rated video that each of them shows a second time."""
 
 ID_COLUMN = "Filename"
 CAPTION_COLUMNS = ("video_id", "description")
 
 
 def load_emotion(ratings: Path, captions: Path | None, excluded: Sequence[int]) -> Study:
-    """Read the ratings and captions files of the emotional videos.
+    """Read the ratings and captions of the emotional videos.
 
     Parameters
     ----------
     ratings : pathlib.Path
-        ``CowenKeltnerEmotionalVideos.csv``: ``Filename``, 34 categories, 14 dimensions by name; other columns (the
-        free-response terms) are not read. Three of those repeat the name of a dimension; the first of a name counts.
+        ``CowenKeltnerEmotionalVideos.csv``: ``Filename``, 34 categories, and 14 dimensions by name; other columns (the
+        free-response terms) are not read. Three of them repeat the name of a dimension; the first column of a name is
+        used.
     captions : pathlib.Path or None
-        ``caption_ck20.csv``: ``video_id, description``; id i captions ``iiii.mp4``. None for a study without captions.
+        ``caption_ck20.csv``: ``video_id, description``; id i is the video ``iiii.mp4``. None for a study without
+        captions.
     excluded : sequence of int
-        Numbers of the videos to leave out, such as duplicates of other videos.
+        Numbers of the videos to exclude, such as duplicates of other videos.
 
     Returns
     -------
     Study
-        Stimuli in rising order of their ids. Left out and counted: the excluded videos, their captions, and the
-        captions of the eleven videos that were captioned twice under other ids (`REPEATED`).
+        Stimuli in increasing order of their ids. Excluded and counted: the excluded videos, their captions, and the
+        captions of the eleven videos that were captioned a second time under other ids (`REPEATED`).
 
     Raises
     ------
     SourceError
-        If a file or a cell of it cannot be used, an id is malformed, unknown or double, an excluded video is not in
-        the file, or no caption belongs to a rated video.
+        If a file or a cell is not valid, an id is malformed, unknown or duplicate, an excluded video is not in the
+        file, or no caption belongs to a rated video.
     """
     source = Source(ratings, "ratings file", "sources.ratings")
     frame = read_text_columns(source, [ID_COLUMN, *CATEGORIES, *DIMENSIONS])
@@ -62,7 +64,7 @@ def load_emotion(ratings: Path, captions: Path | None, excluded: Sequence[int]) 
     order = np.argsort(numbers)
     kept = order[~np.isin(numbers[order], excluded)]
     if not len(kept):
-        raise SourceError(f"No video of {ratings} is left.", todo="exclude fewer under sources.exclude")
+        raise SourceError(f"all videos of {ratings} are excluded", todo="exclude fewer videos in sources.exclude")
     left_out = [_exclusion("ratings", number, "listed under sources.exclude", 1) for number in sorted(set(excluded))]
     texts = pl.DataFrame(schema=CAPTIONS)
     if captions is not None:
@@ -77,7 +79,7 @@ def load_emotion(ratings: Path, captions: Path | None, excluded: Sequence[int]) 
 
 
 def stimulus_id(number: int) -> str:
-    """Return what the source calls video `number`, such as ``0001.mp4``."""
+    """Return the source's id of video `number`, such as ``0001.mp4``."""
     return f"{number:04d}.mp4"
 
 
@@ -91,19 +93,19 @@ def _rated_numbers(source: Source, ids: pl.Series) -> NDArray[np.int64]:
     if wrong.any():
         row = int(wrong.arg_true()[0])
         raise SourceError(
-            f"{wrong.sum():,} ids of the {source.what} {source.path} name no video of the set.",
+            f"{wrong.sum():,} ids of the {source.what} {source.path} are not videos of the data set",
             wanted=f"ids from 0001.mp4 to {N_RATED}.mp4",
             found=f"{ids[row]!r} in row {row + 1}, column {ID_COLUMN!r}",
-            todo="correct the ids, or remove those rows",
+            todo="correct the ids, or remove these rows",
         )
     double = ids.filter(ids.is_duplicated()).unique(maintain_order=True).to_list()
     if double:
         rows = (ids == double[0]).arg_true() + 1
         raise SourceError(
-            f"{len(double):,} ids of the {source.what} {source.path} occur more than once.",
+            f"{len(double):,} ids of the {source.what} {source.path} occur more than once",
             wanted="one row for each video",
             found=f"{examples(double)}; {double[0]} in rows {examples(rows.to_list())}",
-            todo="keep one row of each",
+            todo="keep one row for each video",
         )
     return numbers.to_numpy()
 
@@ -112,7 +114,7 @@ def _check_excluded(source: Source, numbers: NDArray[np.int64], excluded: Sequen
     absent = [number for number in excluded if number not in numbers]
     if absent:
         raise SourceError(
-            f"{len(absent):,} excluded videos are not in the {source.what} {source.path}.",
+            f"{len(absent):,} excluded videos are not in the {source.what} {source.path}",
             wanted="numbers of rated videos, such as 859 for 0859.mp4",
             found=f"{examples(absent)}; {nearest(str(absent[0]), map(str, numbers.tolist()))}",
             todo="correct sources.exclude",
@@ -122,7 +124,7 @@ def _check_excluded(source: Source, numbers: NDArray[np.int64], excluded: Sequen
 def _captions(
     path: Path, rated: NDArray[np.int64], kept: NDArray[np.int64]
 ) -> tuple[pl.DataFrame, list[tuple[str, str, str, int]]]:
-    """Return the captions of the kept videos, and what was left out."""
+    """Return the captions of the kept videos, and the exclusions."""
     source = Source(path, "captions file", "sources.captions")
     frame = read_text_columns(source, CAPTION_COLUMNS).with_row_index("row", offset=1)
     frame = frame.with_columns(number=pl.col("video_id").str.strip_chars().cast(pl.Int64, strict=False))
@@ -151,14 +153,14 @@ def _reason(number: int) -> str:
 def _check_captions(source: Source, frame: pl.DataFrame, rated: NDArray[np.int64]) -> None:
     malformed = frame.filter(pl.col("number").is_null())
     if malformed.height:
-        raise _bad_captions(source, malformed, "video_id", "have no video number", "whole numbers, such as 1")
+        raise _bad_captions(source, malformed, "video_id", "have no video number", "integers, such as 1")
     empty = frame.filter(pl.col("description").is_null() | (pl.col("description").str.strip_chars() == ""))
     if empty.height:
         raise _bad_captions(source, empty, "description", "are empty", "a text in every row")
     known = frame["number"].is_in(rated.tolist())
     if not known.any():
         raise SourceError(
-            f"No caption of {source.path} belongs to a rated video.",
+            f"no caption of {source.path} belongs to a rated video",
             wanted=f"video numbers as in the ratings file, such as {rated.min()} for {stimulus_id(rated.min())}",
             found=examples(frame["video_id"].unique(maintain_order=True).to_list()),
             todo="set sources.captions and sources.ratings to files of the same videos",
@@ -173,8 +175,8 @@ def _check_captions(source: Source, frame: pl.DataFrame, rated: NDArray[np.int64
 def _bad_captions(source: Source, rows: pl.DataFrame, column: str, problem: str, wanted: str) -> SourceError:
     row, text = rows["row"][0], rows[column][0]
     return SourceError(
-        f"{rows.height:,} rows of the {source.what} {source.path} {problem}.",
+        f"{rows.height:,} rows of the {source.what} {source.path} {problem}",
         wanted=wanted,
         found=f"{text!r} in row {row}, column {column!r}" if text else f"an empty cell in row {row}, column {column!r}",
-        todo="correct or remove those rows",
+        todo="correct or remove these rows",
     )

@@ -1,6 +1,6 @@
-"""Videos as the frames that a model is shown: decoded once, at the times of the paper's equation 1, 256 x 256, JPEG.
+"""Frames of videos as they are shown to a model: decoded once, at the times of the paper's equation 1, 256 x 256, JPEG.
 
-A video that cannot be read is a row with a reason, not a stop. How frames are sent to a model does not belong here.
+A video that cannot be read becomes a row with a reason. How frames are sent to a model does not belong here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from affectlake.errors import SourceError
 SIDE_PIXELS = 256
 JPEG_QUALITY = 90
 SUFFIXES = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".gif")
-"""Tried in this order for a stimulus whose id is no file name."""
+"""Tried in this order for a stimulus whose id is not a file name."""
 
 VIDEOS = {
     "stimulus_index": pl.Int32,
@@ -40,32 +40,32 @@ FRAMES = {
     "jpeg": pl.Binary,
 }
 
-_RATES = ((5.0, 2.0), (15.0, 1.0), (20.0, 0.5))  # up to so many seconds, so many frames a second
+_RATES = ((5.0, 2.0), (15.0, 1.0), (20.0, 0.5))  # longest duration in seconds, frames per second
 _SLOWEST = 0.2
 
 
 class Frame(NamedTuple):
-    """One frame: when it is asked for, in seconds from the video's start, and its JPEG."""
+    """One frame: its time in seconds from the start of the video, and its JPEG."""
 
     time_s: float
     jpeg: bytes
 
 
 class Video(NamedTuple):
-    """What became of one stimulus's video.
+    """The video of one stimulus.
 
     Attributes
     ----------
     path : str
-        Where it is, within the folder of videos; empty where no file was found.
+        Path in the folder of videos; empty if no file was found.
     sha256 : str
-        Of the file; empty where there is none.
+        SHA-256 of the file; empty if there is none.
     duration_s : float
-        From the start of its first frame to the end of its last; NaN where it cannot be read.
+        Time from the start of the first frame to the end of the last; NaN if it cannot be read.
     frames : tuple of Frame
-        Empty where `unreadable` says why.
+        Empty if the video is not readable.
     unreadable : str
-        Why there are no frames; empty where there are.
+        Why there are no frames; empty if there are frames.
     """
 
     path: str
@@ -83,21 +83,21 @@ class Decoded(NamedTuple):
 
 
 class _UnreadableError(Exception):
-    """The video has no frames, for the reason given."""
+    """Raised with the reason if a video has no frames."""
 
 
 def frame_rate(duration_s: float) -> float:
-    """Return how many frames a second are taken of a video so long: equation 1 of Du et al. 2025.
+    """Return the number of frames per second for a video of this duration: equation 1 of Du et al. 2025.
 
-    2 up to 5 s, 1 up to 15 s, 0.5 up to 20 s, else 0.2.
+    2 up to 5 s, 1 up to 15 s, 0.5 up to 20 s, and 0.2 beyond.
     """
     return next((rate for longest, rate in _RATES if duration_s <= longest), _SLOWEST)
 
 
 def frame_times(duration_s: float) -> list[float]:
-    """Return when frames are taken, in seconds from the start: 0, 1/rate, 2/rate, … before the end.
+    """Return the times of the frames, in seconds from the start: 0, 1/rate, 2/rate, … before the end.
 
-    The paper gives the rate and not where its first frame stands; here it is the video's first.
+    The paper gives the rate but not the time of the first frame; here it is the first frame of the video.
     """
     rate = frame_rate(duration_s)
     n = 1
@@ -114,27 +114,28 @@ def decode_videos(
     Parameters
     ----------
     folder : pathlib.Path
-        The folder of videos. Nothing outside it is opened, whatever an id or a link says.
+        Folder of the videos. Nothing outside it is opened, even if an id or a link leads there.
     stimulus_ids : sequence of str
-        File names such as ``0001.mp4``, or names to which one of `SUFFIXES` is added.
-    workers : int
-        Threads.
-    progress : callable
-        Takes the number of videos done so far.
+        File names such as ``0001.mp4``, or names to which one of `SUFFIXES` is appended.
+    workers : int, default=1
+        Number of threads.
+    progress : callable, optional
+        Called with the number of videos done so far.
 
     Returns
     -------
     Decoded
-        One row per stimulus, and one per frame. The same bytes for any number of threads.
+        One row per stimulus, and one row per frame. The bytes do not depend on the number of threads.
 
     Raises
     ------
     SourceError
-        There is no such folder, or it has none of the videos.
+        If the folder does not exist, or contains none of the videos.
     """
     if not folder.is_dir():
         raise SourceError(
-            f"There is no folder of videos at {folder}.", todo="set sources.videos to where the videos are, or to null"
+            f"there is no folder of videos at {folder}",
+            todo="set sources.videos to their folder, or to null",
         )
     with ThreadPoolExecutor(workers) as pool:
         found = []
@@ -143,16 +144,16 @@ def decode_videos(
             progress(len(found))
     if stimulus_ids and not any(video.path for video in found):
         raise SourceError(
-            f"The folder {folder} has none of the {len(stimulus_ids):,} videos.",
+            f"the folder {folder} has none of the {len(stimulus_ids):,} videos",
             wanted=f"files such as {stimulus_ids[0]}",
             found=", ".join(sorted(entry.name for entry in folder.iterdir())[:3]) or "an empty folder",
-            todo="set sources.videos to the folder that holds the files themselves",
+            todo="set sources.videos to the folder that directly contains the files",
         )
     return Decoded(_videos(found), _frames(found))
 
 
 def decode_video(folder: Path, stimulus_id: str) -> Video:
-    """Decode one stimulus's video; what is wrong with it is said in `Video.unreadable`."""
+    """Decode the video of one stimulus; if that fails, `Video.unreadable` is the reason."""
     path, problem = _find(folder, stimulus_id)
     if path is None:
         return Video("", "", float("nan"), (), problem)
@@ -167,12 +168,12 @@ def decode_video(folder: Path, stimulus_id: str) -> Video:
     except _UnreadableError as error:
         return Video(name, digest, float("nan"), (), str(error))
     except (av.FFmpegError, ValueError, IndexError) as error:
-        words = getattr(error, "strerror", None) or type(error).__name__  # its text would name a path of this machine
+        words = getattr(error, "strerror", None) or type(error).__name__  # its text would contain a local path
         return Video(name, digest, float("nan"), (), f"cannot be decoded: {words}")
 
 
 def _find(folder: Path, stimulus_id: str) -> tuple[Path | None, str]:
-    """Return the file of a stimulus, or why there is none."""
+    """Return the file of a stimulus, or the reason why there is none."""
     root = folder.resolve()
     for name in (stimulus_id, *(stimulus_id + suffix for suffix in SUFFIXES)):
         try:
@@ -187,7 +188,7 @@ def _find(folder: Path, stimulus_id: str) -> tuple[Path | None, str]:
 
 
 def _duration(payload: bytes) -> float:
-    """Return how long the video stream is, measured on its packets: headers may lie, or say nothing."""
+    """Return the duration of the video stream from its packets, because headers may be wrong or missing."""
     with av.open(io.BytesIO(payload)) as container:
         if not container.streams.video:
             raise _UnreadableError("no video stream")
@@ -207,7 +208,7 @@ def _duration(payload: bytes) -> float:
 
 
 def _pick(payload: bytes, times: list[float]) -> Iterator[Frame]:
-    """Yield the frame that stands on the screen at each time: the last one that began by then."""
+    """Yield the frame that is displayed at each time: the last one that began by then."""
     with av.open(io.BytesIO(payload)) as container:
         stream = container.streams.video[0]
         shown: VideoFrame | None = None

@@ -1,6 +1,6 @@
-"""The rated emotion categories and affective dimensions of Cowen & Keltner 2017, spelled as their file spells them.
+"""The rated emotion categories and affective dimensions of Cowen & Keltner 2017, spelled as in their file.
 
-Tables hold these names in lower case. No code belongs here.
+Tables contain these names in lower case. Code does not belong here.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ CATEGORIES = (
     "Sympathy",
     "Triumph",
 )
-"""The 34 categories; a score is the proportion of raters who felt it, 0 to 1."""
+"""The 34 categories; a score is the proportion of raters who felt the category, 0 to 1."""
 
 DIMENSIONS = (
     "approach",
@@ -59,4 +59,4 @@ DIMENSIONS = (
     "upswing",
     "valence",
 )
-"""The 14 dimensions; a score is the mean of a nine-point scale, 1 to 9."""
+"""The 14 dimensions; a score is the mean rating on a nine-point scale, 1 to 9."""

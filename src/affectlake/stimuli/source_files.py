@@ -1,6 +1,6 @@
-"""Reading a CSV file that a user gave, and refusing what cannot be used, in one clear message each.
+"""Reading and validation of a user's CSV files, with one clear message for each problem.
 
-Cells arrive as text, so that a message can quote them. What the columns mean does not belong here.
+Cells are read as text, so that messages can quote them. The meaning of columns does not belong here.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from affectlake.errors import SourceError, nearest
 
 
 class Source(NamedTuple):
-    """A file the user gave.
+    """A file of the user.
 
     Attributes
     ----------
     path : pathlib.Path
-        Where it is.
+        Path of the file.
     what : str
-        What it holds, for messages, such as ``ratings file``.
+        Its name in messages, such as ``ratings file``.
     param : str
-        The key of ``params.yaml`` that names it.
+        The key of ``params.yaml`` that contains its path.
     """
 
     path: Path
@@ -35,7 +35,7 @@ class Source(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """The legal scores of one kind of rating: its name for messages and the inclusive bounds."""
+    """The legal scores of one kind of rating: its name in messages, and the inclusive bounds."""
 
     kind: str
     low: float
@@ -43,12 +43,12 @@ class Scale(NamedTuple):
 
 
 def read_text_columns(source: Source, columns: Sequence[str]) -> pl.DataFrame:
-    """Return `columns` of a CSV file as text, in that order; where a name occurs twice the first counts.
+    """Read `columns` of a CSV file as text, in this order; of columns with the same name, the first is used.
 
     Raises
     ------
     SourceError
-        If the file is missing, empty, unreadable, no UTF-8 CSV, without rows, or lacks a column.
+        If the file is missing, empty, cannot be read, is not UTF-8 CSV, or has no rows or not all columns.
     """
     _check_there(source)
     frame = _read(source)
@@ -57,12 +57,12 @@ def read_text_columns(source: Source, columns: Sequence[str]) -> pl.DataFrame:
         raise _missing_columns(source, missing, [name for name in frame.columns if name not in columns])
     frame = frame.select(columns)
     if frame.is_empty():
-        raise SourceError(f"The {source.what} {source.path} has a header and no rows.", todo=_other(source))
+        raise SourceError(f"the {source.what} {source.path} has a header but no rows", todo=_other(source))
     return frame
 
 
 def to_scores(source: Source, frame: pl.DataFrame, labels: pl.Series, scale: Scale) -> NDArray[np.float64]:
-    """Return a frame of text cells as numbers within the scale.
+    """Convert a data frame of text cells to numbers, and check that they are within the scale.
 
     Parameters
     ----------
@@ -70,9 +70,9 @@ def to_scores(source: Source, frame: pl.DataFrame, labels: pl.Series, scale: Sca
     frame : polars.DataFrame
         Text columns, one per rating.
     labels : polars.Series
-        What each row is called, for messages.
+        Name of each row, for messages.
     scale : Scale
-        Which numbers are legal.
+        The legal numbers.
 
     Returns
     -------
@@ -81,17 +81,17 @@ def to_scores(source: Source, frame: pl.DataFrame, labels: pl.Series, scale: Sca
     Raises
     ------
     SourceError
-        If a cell is empty, not a number, or outside the scale: the first such cell and how many there are.
+        If a cell is empty, not a number, or outside the scale; with the first such cell and their number.
     """
     values = frame.select(pl.all().str.strip_chars().cast(pl.Float64, strict=False)).to_numpy()
     faults = (
-        (np.isnan(values), "are empty or no numbers"),
+        (np.isnan(values), "are empty or not numbers"),
         ((values < scale.low) | (values > scale.high), "are out of range"),
     )
     for bad, problem in faults:
         if bad.any():
             raise SourceError(
-                f"{int(bad.sum()):,} cells of the {source.what} {source.path} {problem}.",
+                f"{int(bad.sum()):,} cells of the {source.what} {source.path} {problem}",
                 wanted=f"a number from {scale.low:g} to {scale.high:g} in each {scale.kind} column",
                 found=_first_cell(frame, labels, bad),
                 todo="correct the cells, or fetch the file again",
@@ -100,7 +100,7 @@ def to_scores(source: Source, frame: pl.DataFrame, labels: pl.Series, scale: Sca
 
 
 def examples(items: Sequence[object], shown: int = 5) -> str:
-    """Return the first few items as text, and how many more there are."""
+    """Return the first items as text, and the number of further ones."""
     more = f" and {len(items) - shown:,} more" if len(items) > shown else ""
     return ", ".join(map(str, items[:shown])) + more
 
@@ -110,18 +110,18 @@ def _check_there(source: Source) -> None:
     if not path.exists():
         folder = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         raise SourceError(
-            f"There is no {what} at {path}.",
+            f"there is no {what} at {path}",
             found=nearest(path.name, folder) if path.parent.is_dir() else f"no folder {path.parent}",
-            todo=f"set {source.param} to where the file is",
+            todo=f"set {source.param} to the path of the file",
         )
     if not path.is_file():
-        raise SourceError(f"The {what} {path} is a folder, not a file.", todo=f"set {source.param} to the CSV file")
+        raise SourceError(f"the {what} {path} is a folder, not a file", todo=f"set {source.param} to the CSV file")
     if path.stat().st_size == 0:
-        raise SourceError(f"The {what} {path} is empty.", wanted="a CSV file with a header", todo=_other(source))
+        raise SourceError(f"the {what} {path} is empty", wanted="a CSV file with a header", todo=_other(source))
 
 
 def _other(source: Source) -> str:
-    return f"fetch the file again, or set {source.param} to another"
+    return f"fetch the file again, or set {source.param} to another file"
 
 
 def _read(source: Source) -> pl.DataFrame:
@@ -129,7 +129,7 @@ def _read(source: Source) -> pl.DataFrame:
         return pl.read_csv(source.path, infer_schema=False)
     except (pl.exceptions.PolarsError, OSError, UnicodeError) as error:
         raise SourceError(
-            f"The {source.what} {source.path} cannot be read as CSV.",
+            f"the {source.what} {source.path} cannot be read as CSV",
             wanted="UTF-8 text, comma-separated, with one header line",
             found=str(error).strip().splitlines()[0],
             todo=_other(source),
@@ -139,10 +139,10 @@ def _read(source: Source) -> pl.DataFrame:
 def _missing_columns(source: Source, missing: list[str], others: list[str]) -> SourceError:
     close = [f"{name}: {hint}" for name in missing[:5] if (hint := nearest(name, others))]
     return SourceError(
-        f"The {source.what} {source.path} lacks {len(missing)} column{'s' if len(missing) > 1 else ''}.",
+        f"the {source.what} {source.path} lacks {len(missing)} column{'s' if len(missing) > 1 else ''}",
         wanted=examples([repr(name) for name in missing]),
         found="; ".join(close) or f"columns {examples([repr(name[:30]) for name in others], 3)}",
-        todo="rename the columns as the published file has them",
+        todo="rename the columns as in the published file",
     )
 
 

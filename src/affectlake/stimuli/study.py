@@ -1,6 +1,6 @@
-"""A study as its tables, and which of its stimuli stand for each category.
+"""A study as tables, and the prototypes of its categories.
 
-Reading files and making up stimuli do not belong here.
+Reading files and generating stimuli do not belong here.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ CAPTIONS = {"stimulus_index": pl.Int32, "caption_index": pl.Int16, "caption": pl
 
 
 class Study(NamedTuple):
-    """What a source holds, as tables with the columns and types of ``schemas``, each sorted by its key.
+    """The data of a source as tables with the columns and types of ``schemas``, each sorted by its key.
 
     Attributes
     ----------
     stimuli : polars.DataFrame
         ``stimulus_index, stimulus_id, category, n_captions``: one row per stimulus; the index counts up from 0.
     exclusions : polars.DataFrame
-        ``source, stimulus_id, reason, n_rows``: what was left out, and why.
+        ``source, stimulus_id, reason, n_rows``: what was excluded, and why.
     ratings : polars.DataFrame
         ``stimulus_index, rating, family, score``: every category and dimension of every stimulus.
     captions : polars.DataFrame
@@ -40,7 +40,7 @@ class Study(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Ratings as they stand in a source.
+    """Ratings as in a source.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Scores(NamedTuple):
     dimensions : float64 (n_stimuli, n_dimensions)
         Means of the nine-point scales, 1 to 9.
     category_names, dimension_names : sequence of str
-        Their columns, as the source spells them.
+        Names of the columns, as spelled in the source.
     """
 
     categories: FloatMatrix
@@ -59,18 +59,18 @@ class Scores(NamedTuple):
 
 
 def assemble(stimulus_ids: Sequence[str], scores: Scores, captions: pl.DataFrame, exclusions: pl.DataFrame) -> Study:
-    """Return the study of stimuli that stand in their final order.
+    """Return the study of stimuli that are in their final order.
 
     Parameters
     ----------
     stimulus_ids : sequence of str
-        What the source calls each stimulus.
+        The source's id of each stimulus.
     scores : Scores
-        Their ratings, in the same order.
+        Ratings, in the same order.
     captions : polars.DataFrame
-        Columns of `CAPTIONS`, any order.
+        Columns of `CAPTIONS`, in any order.
     exclusions : polars.DataFrame
-        Columns of `EXCLUSIONS`, any order.
+        Columns of `EXCLUSIONS`, in any order.
     """
     index = np.arange(len(stimulus_ids), dtype=np.int32)
     names = [name.lower() for name in scores.category_names]
@@ -109,22 +109,22 @@ def _long(scores: FloatMatrix, names: Sequence[str], family: str) -> pl.DataFram
 
 
 def prototypes(ratings: pl.DataFrame, per_category: int = 2) -> NDArray[np.int32]:
-    """Return the stimuli that stand for the categories: the highest-rated of each, each stimulus once.
+    """Return the prototypes: the highest-rated stimuli of each category, each stimulus once.
 
-    The stimuli of a category are ranked by its score over the whole catalogue (equals by their index), whatever else
-    they score; a score of 0 stands for nothing.
+    Stimuli are ranked by their score on the category, over all stimuli (ties by index), whatever their other scores
+    are. A stimulus with score 0 is not a prototype.
 
     Parameters
     ----------
     ratings : polars.DataFrame
-        The ratings table.
-    per_category : int
-        How many stimuli of each category.
+        The table `ratings`.
+    per_category : int, default=2
+        Number of stimuli per category.
 
     Returns
     -------
     int32 (n_prototypes,)
-        Stimulus indices, rising; at most `per_category` times the number of categories.
+        Stimulus indices in increasing order; at most `per_category` times the number of categories.
 
     Notes
     -----

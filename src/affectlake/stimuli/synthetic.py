@@ -1,6 +1,6 @@
-"""The synthetic world: made-up stimuli with planted structure, so that tests can check what is recovered.
+"""The synthetic study: stimuli with planted structure, so that tests can check what is recovered.
 
-Everything here is drawn from a generator and says that it is synthetic. Nothing of it is about people.
+All data are drawn from a random generator and are marked as synthetic. They say nothing about people.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ MIN_STIMULI = 30
 N_RATERS = 12
 N_CAPTIONS = 5
 STRONGEST_BLEND = 0.4
-"""A stimulus has at most this much of the category next to its own."""
+"""Largest share of a neighbouring category in a stimulus."""
 
 
 class SyntheticWorld(NamedTuple):
-    """A made-up study and the truth it was made from.
+    """A synthetic study and its planted structure.
 
     Attributes
     ----------
     study : Study
         Its tables.
     categories : tuple of str
-        The planted categories, lower case; neighbours blend, and the last with the first.
+        The planted categories, lower case; neighbours, and the last and the first, are blended.
     mix : float64 (n_stimuli, n_categories)
-        How much of each category a stimulus has; rows sum to 1.
+        Share of each category in each stimulus; rows sum to 1.
     profiles : float64 (n_categories, 14)
-        What each category scores on the dimensions, so that ``mix @ profiles`` is the truth behind the ratings.
+        Scores of each category on the dimensions; ``mix @ profiles`` are the expected ratings.
     """
 
     study: Study
@@ -47,16 +47,16 @@ class SyntheticWorld(NamedTuple):
 
 
 def make_synthetic(n_stimuli: int, rng: np.random.Generator) -> SyntheticWorld:
-    """Make up a study.
+    """Generate a study.
 
-    Each stimulus has one of up to 12 categories and up to 40 % of a neighbouring one. Twelve simulated raters say
-    which categories they feel, twelve more score the 14 dimensions, and five captions are put together from words
-    that belong to the categories. The raters are offered the planted categories only.
+    Each stimulus has one of up to 12 categories and up to 40 % of a neighbouring one. Twelve simulated raters name the
+    categories that they feel, twelve others rate the 14 dimensions, and five captions are composed of words of the
+    categories. The raters choose among the planted categories only.
 
     Parameters
     ----------
     n_stimuli : int
-        Size of the catalogue, at least 30. There are 12 categories from 240 stimuli on, fewer below.
+        Number of stimuli, at least 30. There are 12 categories for 240 stimuli or more, and fewer below.
     rng : numpy.random.Generator
 
     Returns
@@ -66,11 +66,11 @@ def make_synthetic(n_stimuli: int, rng: np.random.Generator) -> SyntheticWorld:
     Raises
     ------
     UsageError
-        `n_stimuli` is too small for categories of ten.
+        If `n_stimuli` is too small for categories of ten stimuli.
     """
     if n_stimuli < MIN_STIMULI:
         raise UsageError(
-            "The synthetic world is too small.", found=f"{n_stimuli} stimuli", allowed=f"{MIN_STIMULI} or more"
+            "too few stimuli for a synthetic study", found=f"{n_stimuli} stimuli", allowed=f"{MIN_STIMULI} or more"
         )
     n_categories = max(3, min(len(PROFILES), n_stimuli // 20))
     spread = np.arange(n_categories) * len(PROFILES) // n_categories
@@ -84,7 +84,7 @@ def make_synthetic(n_stimuli: int, rng: np.random.Generator) -> SyntheticWorld:
 
 
 def _mix(n_stimuli: int, n_categories: int, rng: np.random.Generator) -> FloatMatrix:
-    main = rng.permutation(n_stimuli) % n_categories  # sizes differ by one at most
+    main = rng.permutation(n_stimuli) % n_categories  # sizes differ by at most one
     other = (main + rng.choice([-1, 1], size=n_stimuli)) % n_categories
     blend = rng.uniform(0, STRONGEST_BLEND, size=n_stimuli)
     mix = np.zeros((n_stimuli, n_categories))
@@ -95,7 +95,7 @@ def _mix(n_stimuli: int, n_categories: int, rng: np.random.Generator) -> FloatMa
 
 
 def _rate_categories(mix: FloatMatrix, rng: np.random.Generator) -> FloatMatrix:
-    """Return the share of the raters who felt each category; at least one felt the stimulus's own."""
+    """Return the share of raters who felt each category; at least one felt the stimulus's own category."""
     felt = rng.binomial(N_RATERS, 0.02 + 0.9 * mix)
     rows, main = np.arange(len(mix)), mix.argmax(axis=1)
     felt[rows, main] = np.maximum(felt[rows, main], 1)
@@ -103,14 +103,14 @@ def _rate_categories(mix: FloatMatrix, rng: np.random.Generator) -> FloatMatrix:
 
 
 def _rate_dimensions(truth: FloatMatrix, rng: np.random.Generator) -> FloatMatrix:
-    """Return the mean of the raters' whole-numbered scores from 1 to 9."""
+    """Return the mean of the raters' integer scores from 1 to 9."""
     truth = truth + rng.normal(0, 0.3, size=truth.shape)
     answers = truth + rng.normal(0, 1.2, size=(N_RATERS, *truth.shape))  # (raters, n_stimuli, 14)
     return np.asarray(np.clip(np.rint(answers), 1, 9).mean(axis=0))
 
 
 def _captions(mix: FloatMatrix, names: list[str], rng: np.random.Generator) -> pl.DataFrame:
-    """Return captions; each is about one of the stimulus's categories, as often as the stimulus has of it."""
+    """Return captions; the category of each is drawn with the stimulus's shares as probabilities."""
     rows = []
     for stimulus_index, share in enumerate(mix):
         for caption_index, category in enumerate(rng.choice(len(names), size=N_CAPTIONS, p=share)):

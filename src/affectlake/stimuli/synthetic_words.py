@@ -1,6 +1,6 @@
-"""The planted truth of the synthetic world: its categories, their dimension profiles and the words of their captions.
+"""Planted structure of the synthetic study: categories, their dimension profiles, and the words of their captions.
 
-Constants only; drawing from them happens in ``synthetic``.
+Only constants belong here; they are sampled in ``synthetic``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Words(NamedTuple):
-    """What captions of one category are made of: who, does what, and where."""
+    """Words of the captions of one category: who, does what, and where."""
 
     who: tuple[str, ...]
     does: tuple[str, ...]
@@ -17,7 +17,7 @@ class Words(NamedTuple):
 
 
 PROFILES: dict[str, tuple[float, ...]] = {
-    # in the order of DIMENSIONS, each on its 1 to 9 scale; neighbours in this order blend into each other
+    # in the order of DIMENSIONS, each on its 1 to 9 scale; neighbours in this order are blended
     "Amusement": (7.0, 5.5, 6.0, 5.5, 4.0, 5.5, 5.5, 3.0, 6.0, 5.5, 3.0, 7.0, 6.5, 7.5),
     "Joy": (7.5, 6.0, 6.0, 6.0, 6.0, 6.0, 5.5, 4.0, 6.5, 6.0, 2.5, 7.5, 7.5, 8.0),
     "Adoration": (8.0, 4.5, 6.0, 6.5, 7.5, 5.5, 4.5, 3.5, 7.0, 6.0, 2.0, 8.0, 6.5, 8.0),

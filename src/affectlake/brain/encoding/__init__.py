@@ -1,1 +1,1 @@
-"""Voxel-wise encoding models: cross-validated ridge regression and its reliability."""
+"""Voxel-wise encoding models: cross-validated ridge regression, and the reliability of stimuli."""

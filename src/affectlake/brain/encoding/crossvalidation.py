@@ -1,14 +1,15 @@
-"""Voxel-wise encoding: ridge regression of every voxel on the features, each voxel with its own penalty.
+"""Voxel-wise encoding: ridge regression of every voxel on the features, with a separate penalty for each voxel.
 
-For each outer fold, with X̃ and ỹ centred on the training stimuli (an intercept is never penalised),
+For each outer fold, with X̃ and ỹ centred on the training stimuli (an intercept is not penalised),
 
     β(λ) = argmin ‖ỹ - X̃ β‖² + λ ‖β‖²,    λ* = argmin over λ of the mean over inner folds of the mean squared error,
 
 and r is Pearson's correlation of Xβ(λ*) with the held-out responses, averaged over the outer folds. λ is per voxel.
 
-Two ways to the same numbers: with few features everything comes from sums over parts of the data
-(:mod:`~affectlake.brain.encoding.gram`); with many, from predictions (:mod:`~affectlake.brain.encoding.rows`). Both
-work through blocks of voxels, so that memory does not grow with their number beyond the results.
+There are two equivalent algorithms: with few features, everything is computed from sums over parts of the data
+(:mod:`~affectlake.brain.encoding.gram`); with many features, from predictions
+(:mod:`~affectlake.brain.encoding.rows`). Both process blocks of voxels, so that only the results need memory in
+proportion to the number of voxels.
 """
 
 from __future__ import annotations
@@ -30,25 +31,25 @@ PENALTIES: Array = np.logspace(-3, 3, 100)
 """Du et al. 2025: 100 values from 10⁻³ to 10³, evenly spaced on a logarithmic scale."""
 
 FEW_FEATURES = 80
-"""Up to here the sums are cheaper than the predictions."""
+"""Largest number of features for which the sums are faster than the predictions."""
 
-_BLOCK = 512  # voxels at a time: the arrays of one block stay in the second-level cache
+_BLOCK = 512  # voxels at a time: the arrays of a block stay in the second-level cache
 
 
 class Encoding(NamedTuple):
-    """How well each voxel is predicted; NaN where a voxel could not be used.
+    """Prediction accuracy of each voxel; NaN for voxels that are not usable.
 
     Parameters
     ----------
     r : float64 (n_voxels,)
-        Pearson's r on held-out stimuli, mean over the outer folds.
+        Pearson's r on held-out stimuli, averaged over the outer folds.
     fold_r : float64 (n_outer, n_voxels)
     penalty : float64 (n_outer, n_voxels)
         The λ chosen in each outer fold.
     weights : float64 (n_features, n_voxels)
-        β, mean over the outer folds, for features as they were given.
+        β, averaged over the outer folds, for the features on their original scale.
     usable : bool (n_voxels,)
-        False for a voxel that is constant or holds a NaN or an infinity.
+        False for a voxel that is constant or has a NaN or an infinite value.
     """
 
     r: Array
@@ -60,7 +61,7 @@ class Encoding(NamedTuple):
 
 def encode(
     features: NDArray[np.floating],
-    responses: NDArray[np.floating] | ZScored,
+    patterns: NDArray[np.floating] | ZScored,
     folds: Folds,
     *,
     penalties: Array = PENALTIES,
@@ -74,34 +75,34 @@ def encode(
     ----------
     features : float (n_stimuli, n_features)
         Any number of features.
-    responses : float (n_stimuli, n_voxels)
-        Responses, a memory map of them, or :class:`~affectlake.brain.recordings.subjects.ZScored`; read block by block.
+    patterns : float (n_stimuli, n_voxels)
+        An array, a memory map, or a :class:`~affectlake.brain.recordings.subjects.ZScored`; read block by block.
     folds : Folds
     penalties : float64 (n_penalties,)
-        The λ to choose from, above 0.
-    standardise : bool
-        Whether features are divided by their standard deviation over the training stimuli before they are penalised.
-    workers : int
-        Threads over blocks of voxels. The result does not depend on it.
+        Candidate values of λ, above 0; by default 100 values from 10⁻³ to 10³.
+    standardise : bool, default=False
+        Whether to divide the features by their standard deviation over the training stimuli before they are penalised.
+    workers : int, default=1
+        Number of threads over blocks of voxels. The result does not depend on it.
     on_voxels : callable, optional
-        Told how many more voxels are done.
+        Called with the number of voxels of each finished block.
 
     Raises
     ------
     SourceError
-        If features and responses are not of the same stimuli, or a feature is NaN.
+        If features and patterns are not of the same stimuli, or a feature is NaN.
     UsageError
-        If there is no penalty, or one is not above 0.
+        If there is no penalty, or a penalty is not above 0.
 
     Notes
     -----
     Du et al. 2025, 'Voxel-wise encoding'. Agrees with himalaya's ``RidgeCV`` and scikit-learn's ``GridSearchCV``.
     """
     x = np.ascontiguousarray(features, dtype=np.float64)
-    _check(x, responses, folds, penalties)
-    with threadpool_limits(1, "blas"):  # matrices so small that a second thread only waits
+    _check(x, patterns, folds, penalties)
+    with threadpool_limits(1, "blas"):  # the matrices are too small for a second thread
         solver = _solver(x, folds, penalties, standardise)
-    n_outer, n_voxels = len(folds.inner), responses.shape[1]
+    n_outer, n_voxels = len(folds.inner), patterns.shape[1]
     found = Encoding(
         np.full(n_voxels, np.nan),
         np.full((n_outer, n_voxels), np.nan),
@@ -111,7 +112,7 @@ def encode(
     )
 
     def work(voxels: slice) -> int:
-        block = np.asarray(responses[:, voxels])
+        block = np.asarray(patterns[:, voxels])
         usable = np.isfinite(block).all(axis=0) & (block.max(axis=0) > block.min(axis=0))
         found.usable[voxels] = usable
         if usable.any():
@@ -130,7 +131,7 @@ def encode(
 
 
 def voxel_blocks(n_voxels: int, size: int = _BLOCK) -> Iterator[slice]:
-    """Return slices that cover `n_voxels` voxels, `size` at a time."""
+    """Return slices of `size` voxels that together cover `n_voxels`."""
     return (slice(first, min(first + size, n_voxels)) for first in range(0, n_voxels, size))
 
 
@@ -144,17 +145,17 @@ def _solver(x: Array, folds: Folds, penalties: Array, standardise: bool) -> Solv
     return RowSolver(x, folds, penalties, standardise)
 
 
-def _check(x: Array, responses: NDArray[np.floating] | ZScored, folds: Folds, penalties: Array) -> None:
-    if x.ndim != 2 or responses.ndim != 2 or not len(x) == len(responses) == len(folds.outer):
+def _check(x: Array, patterns: NDArray[np.floating] | ZScored, folds: Folds, penalties: Array) -> None:
+    if x.ndim != 2 or patterns.ndim != 2 or not len(x) == len(patterns) == len(folds.outer):
         raise SourceError(
-            "features, responses and folds are not of the same stimuli",
+            "features, patterns and folds are not of the same stimuli",
             wanted="one row of each per stimulus",
-            found=f"features {x.shape}, responses {responses.shape}, folds of {len(folds.outer)} stimuli",
+            found=f"features {x.shape}, patterns {patterns.shape}, folds of {len(folds.outer)} stimuli",
         )
     if not np.isfinite(x).all():
         raise SourceError(
-            f"{int((~np.isfinite(x)).any(axis=1).sum())} stimuli have a feature that is no number",
-            todo="leave those stimuli out",
+            f"{int((~np.isfinite(x)).any(axis=1).sum())} stimuli have a feature that is not finite",
+            todo="remove these stimuli",
         )
     if penalties.ndim != 1 or len(penalties) == 0 or not (penalties > 0).all():
         raise UsageError("ridge regression needs penalties above 0", found=str(penalties))

@@ -1,4 +1,4 @@
-"""Cross-validation folds: an outer one for testing and, within each training set, inner ones for choosing.
+"""Nested cross-validation folds: outer folds for testing and, within each training set, inner folds for selection.
 
 What is fitted on them does not belong here.
 """
@@ -22,10 +22,10 @@ class Folds:
     Parameters
     ----------
     outer : int64 (n,)
-        The outer fold in which each stimulus is tested, from 0.
+        Outer fold in which each stimulus is tested, from 0.
     inner : int64 (n_outer, n)
-        For each outer fold, the inner fold in which each training stimulus is tested, from 0; -1 for those that the
-        outer fold tests.
+        For each outer fold, the inner fold in which each training stimulus is tested, from 0; -1 for the test stimuli
+        of the outer fold.
     """
 
     outer: Indices
@@ -38,24 +38,24 @@ class Folds:
             if not np.array_equal(row == -1, tested) or tested.sum() < 3 or len(sizes) < 2 or sizes.min() == 0:
                 raise UsageError(
                     f"outer fold {fold} cannot be used",
-                    wanted="three test stimuli or more, and two inner folds or more that are not empty",
+                    wanted="at least three test stimuli, and at least two inner folds that are not empty",
                     found=f"{int(tested.sum())} test stimuli, inner folds of {sizes.tolist()} stimuli",
-                    todo="ask for fewer folds",
+                    todo="use fewer folds",
                 )
 
 
 def nested_folds(n: int, n_outer: int, n_inner: int, rng: np.random.Generator) -> Folds:
     """Return random folds of nearly equal size.
 
-    Every inner fold takes nearly the same share of each outer one, so that one pass over the data gives the sums of
-    every training set (see :mod:`affectlake.brain.encoding.gram`).
+    Every inner fold has nearly the same share of each outer fold, so that the sums of every training set can be
+    computed in one pass over the data (see :mod:`affectlake.brain.encoding.gram`).
 
     Parameters
     ----------
     n : int
-        How many stimuli.
+        Number of stimuli.
     n_outer, n_inner : int
-        How many folds, at least 2 each.
+        Number of folds, at least 2 each.
     rng : numpy.random.Generator
 
     Raises
@@ -70,14 +70,14 @@ def nested_folds(n: int, n_outer: int, n_inner: int, rng: np.random.Generator) -
 
 
 def folds_by_run(runs: NDArray[np.integer], n_outer: int, n_inner: int) -> Folds:
-    """Return folds that never split a run: outer folds are neighbouring runs, inner ones are dealt out in turn.
+    """Return folds that never split a run: outer folds are consecutive runs, inner folds are assigned in turn.
 
     Parameters
     ----------
     runs : int (n,)
-        The run in which each stimulus was shown.
+        Run in which each stimulus was shown.
     n_outer, n_inner : int
-        How many folds, at least 2 each.
+        Number of folds, at least 2 each.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def folds_by_run(runs: NDArray[np.integer], n_outer: int, n_inner: int) -> Folds
 
     Notes
     -----
-    Horikawa et al. 2020 test on ten neighbouring runs at a time.
+    Horikawa et al. 2020 test on ten consecutive runs at a time.
     """
     names, place = np.unique(runs, return_inverse=True)
     _check(len(names), n_outer, n_inner, "runs", n_outer)
@@ -102,9 +102,9 @@ def _nest(outer: Indices, inner: Indices) -> Folds:
 def _check(n: int, n_outer: int, n_inner: int, what: str, least: int) -> None:
     if n_outer < 2 or n_inner < 2 or n < least or n - -(-n // n_outer) < n_inner:
         raise UsageError(
-            f"there are too few {what} for the folds",
-            wanted=f"{max(least, 2 * n_inner)} {what} or more for {n_outer} outer and {n_inner} inner folds",
+            f"too few {what} for the folds",
+            wanted=f"at least {max(least, 2 * n_inner)} {what} for {n_outer} outer and {n_inner} inner folds",
             found=f"{n} {what}",
-            allowed="2 folds or more of each kind",
-            todo="ask for fewer folds",
+            allowed="at least 2 folds of each kind",
+            todo="use fewer folds",
         )

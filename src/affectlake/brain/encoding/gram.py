@@ -1,8 +1,8 @@
-"""Encoding with few features: no prediction is ever made, everything is a quadratic form in sums over the stimuli.
+"""Encoding with few features, without predictions: all errors are quadratic forms in sums over the stimuli.
 
-One pass over a block of voxels gives X'X, X'Y, ΣX, ΣY, ΣY² of the smallest *pieces* from which every training,
-validation and test set is put together (5 × 6 folds of `nested_folds`: thirty pieces). For an inner fold with training
-sums A and validation sums B, both centred on the training means,
+One pass over a block of voxels gives X'X, X'Y, ΣX, ΣY, ΣY² of the smallest *pieces* of which every training, validation
+and test set is composed (thirty pieces for 5 × 6 folds of `nested_folds`). For an inner fold with training sums A and
+validation sums B, both centred on the training means,
 
     X̃_A'X̃_A = Q diag(s) Q',   T = diag(s)^-½ Q',   u = T X̃_A'ỹ_A,   d_i(λ) = s_i / (s_i + λ),   β = T'(d ∘ u),
 
@@ -10,9 +10,9 @@ and with H = T X̃_B'X̃_B T', b = T X̃_B'ỹ_B the squared error is
 
     ‖ỹ_B‖² - 2 Σ_i d_i u_i b_i + Σ_ij d_i d_j H_ij u_i u_j.
 
-The first term does not depend on λ. The rest is linear in the products u_i b_i and u_i u_j, with coefficients that are
-smooth in λ: the matrix of coefficients (products × penalties) has a numerical rank of some twenty, so that one thin
-matrix product gives the error at all penalties, summed over the inner folds.
+The first term does not depend on λ. The other terms are linear in the products u_i b_i and u_i u_j, with coefficients
+that are smooth in λ: the matrix of coefficients (products × penalties) has a numerical rank of about twenty, so that
+one thin matrix product gives the errors of all penalties, summed over the inner folds.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from affectlake.brain.encoding.folds import Folds
 from affectlake.brain.encoding.solver import Array, Block
 
-_SAME = 1e-13  # singular values below this share of the largest change no error at double precision
-_RANK = 1e-10  # eigenvalues below this share of the largest are directions the features do not have
+_SAME = 1e-13  # singular values below this share of the largest do not change an error in double precision
+_RANK = 1e-10  # eigenvalues below this share of the largest are directions without variance
 
 
 class _Sums(NamedTuple):
@@ -41,7 +41,7 @@ class _Sums(NamedTuple):
 
 
 class _Basis(NamedTuple):
-    """The training features' own axes: their means (d,), T (k, d), and d(λ) = s / (s + λ) (k, n_penalties)."""
+    """Principal axes of the training features: means (d,), T (k, d), and d(λ) = s / (s + λ) (k, n_penalties)."""
 
     mean: Array
     axes: Array
@@ -49,7 +49,7 @@ class _Basis(NamedTuple):
 
 
 class _Fold(NamedTuple):
-    """What one outer fold needs: pieces of its test set and inner folds, bases, and the compressed error curves.
+    """Data of one outer fold: pieces of its test set and inner folds, bases, and the compressed error curves.
 
     `coefficients[i]` is (rank, k + k (k + 1) / 2) for inner fold i; `curves` (n_penalties, rank).
     """
@@ -63,7 +63,7 @@ class _Fold(NamedTuple):
 
 
 class GramSolver:
-    """Encodes blocks of voxels from sums (see the module).
+    """Encoding of blocks of voxels from sums (see the docstring of the module).
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class GramSolver:
         self._penalties, self._standardise = penalties, standardise
         names, place = np.unique(np.vstack([folds.outer, folds.inner]), axis=1, return_inverse=True)
         n_inner = int(folds.inner.max()) + 1
-        if names.shape[1] > 2 * len(folds.inner) * n_inner:  # folds without a common structure: a piece for each
+        if names.shape[1] > 2 * len(folds.inner) * n_inner:  # folds without a common structure: one piece for each
             self._rows = [np.flatnonzero(row == fold) for row in folds.inner for fold in range(-1, n_inner)]
             self._rows = [rows for rows in self._rows if len(rows)]
             labels = [(o, f) for o, row in enumerate(folds.inner) for f in range(-1, n_inner) if (row == f).any()]
@@ -96,9 +96,9 @@ class GramSolver:
         self._xx = np.stack([part.T @ part for part in self._x])  # (pieces, d, d)
         self._folds = [self._prepare([np.asarray(i, dtype=np.int64) for i in parts if i]) for parts in pick]
 
-    def solve(self, responses: Array) -> Block:
-        """Return what is found for a block of voxels (:class:`~affectlake.brain.encoding.crossvalidation.Solver`)."""
-        parts = [responses[rows] for rows in self._rows]
+    def solve(self, patterns: Array) -> Block:
+        """Return r, λ and β of a block of voxels (see :class:`~affectlake.brain.encoding.solver.Solver`)."""
+        parts = [patterns[rows] for rows in self._rows]
         xy = np.stack([x.T @ y for x, y in zip(self._x, parts, strict=True)])  # (pieces, d, v)
         y = np.stack([part.sum(axis=0) for part in parts])
         yy = np.stack([np.einsum("nv,nv->v", part, part) for part in parts])
@@ -120,14 +120,14 @@ class GramSolver:
             u = basis.axes @ (part.xy - np.outer(part.x, mean))
             cross = held_out.xy - np.outer(held_out.x, mean) - np.outer(basis.mean, held_out.y - held_out.n * mean)
             compressed += coefficients @ _products(u, basis.axes @ cross)
-        best = (fold.curves @ compressed).argmin(axis=0)  # the smallest λ of equals
+        best = (fold.curves @ compressed).argmin(axis=0)  # the smallest λ if several are equal
         u = fold.basis.axes @ (train.xy - np.outer(train.x, train.y / train.n))
         beta = fold.basis.axes.T @ (fold.basis.shrinkage[:, best] * u)
         return self._correlate(self._sums(fold.test, y, yy, xy), beta, yy.sum(axis=0)), self._penalties[best], beta
 
     @staticmethod
     def _correlate(test: _Sums, beta: Array, total: Array) -> Array:
-        """Return r of the predictions with the test responses, from their sums; NaN where either is constant."""
+        """Return r of predictions and test responses from their sums; NaN if either is constant."""
         covariance = np.einsum("dv,dv->v", beta, test.xy - np.outer(test.x, test.y / test.n))
         gram = test.xx - np.outer(test.x, test.x) / test.n
         predicted = np.einsum("dv,dv->v", beta, gram @ beta)
@@ -179,7 +179,7 @@ class GramSolver:
 
     @staticmethod
     def _coefficients(basis: _Basis, held_out: _Sums) -> Array:
-        """Return (n_penalties, k + k (k + 1) / 2): what each product of :func:`_products` adds to the mean error."""
+        """Return the coefficients of :func:`_products` in the mean error: (n_penalties, k + k (k + 1) / 2)."""
         mean, d = basis.mean, basis.shrinkage
         cross = np.outer(held_out.x, mean)
         gram = held_out.xx - cross - cross.T + held_out.n * np.outer(mean, mean)
@@ -190,7 +190,7 @@ class GramSolver:
 
 
 def _products(u: Array, b: Array) -> Array:
-    """Return u_i b_i, then u_i u_j for i ≤ j, row by row: (k + k (k + 1) / 2, v)."""
+    """Return u_i b_i, followed by u_i u_j for i ≤ j, row by row: (k + k (k + 1) / 2, v)."""
     k, v = u.shape
     found = np.empty((k + k * (k + 1) // 2, v))
     np.multiply(u, b, out=found[:k])

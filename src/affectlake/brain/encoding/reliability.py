@@ -1,12 +1,12 @@
-"""Which stimuli evoke reliable patterns: leave-one-out encoding of every stimulus, without fitting it n times.
+"""Reliability of stimuli: leave-one-out encoding of every stimulus, computed without n fits.
 
 With X̃ = P diag(√s) V' (centred) and a ridge penalty λ, the fit to all n stimuli has the hat matrix
 
     Hat(λ) = 1/n + P diag(s / (s + λ)) P',
 
-and the prediction of stimulus i by the model fitted to all others is y_i - (y_i - ŷ_i) / (1 - Hat_ii). This is exact
-for a fixed λ (the intercept is refitted too). A stimulus's reliability is Pearson's correlation, across voxels, of that
-prediction with what was measured.
+and the prediction of stimulus i by the model fitted to all other stimuli is y_i - (y_i - ŷ_i) / (1 - Hat_ii). This is
+exact for a fixed λ, including the refitted intercept. The reliability of a stimulus is Pearson's correlation, across
+voxels, of this prediction with the measured pattern.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ Array = NDArray[np.float64]
 
 
 class Reliability(NamedTuple):
-    """How well each stimulus's pattern is predicted, and by how many voxels.
+    """Reliability of each stimulus, and the number of voxels used.
 
     Parameters
     ----------
     r : float64 (n_stimuli,)
         Pearson's r across voxels of the leave-one-out prediction and the measured pattern.
     n_voxels : int
-        Voxels that were used: those neither constant nor NaN.
+        Number of voxels that are neither constant nor NaN.
     """
 
     r: Array
@@ -42,7 +42,7 @@ class Reliability(NamedTuple):
 
 def leave_one_out(
     features: NDArray[np.floating],
-    responses: NDArray[np.floating] | ZScored,
+    patterns: NDArray[np.floating] | ZScored,
     penalties: NDArray[np.floating],
     *,
     workers: int = 1,
@@ -52,28 +52,28 @@ def leave_one_out(
     Parameters
     ----------
     features : float (n_stimuli, n_features)
-    responses : float (n_stimuli, n_voxels)
-        Z-scored per voxel; otherwise voxels of large variance decide.
+    patterns : float (n_stimuli, n_voxels)
+        Z-scored per voxel; otherwise the correlations are dominated by voxels with a large variance.
     penalties : float (n_voxels,)
-        λ of each voxel, above 0. The table of hat values grows with the number of different ones.
-    workers : int
-        Threads over blocks of voxels.
+        λ of each voxel, above 0. Memory grows with the number of different values.
+    workers : int, default=1
+        Number of threads over blocks of voxels.
 
     Raises
     ------
     SourceError
-        If the shapes do not fit, there are fewer than three stimuli, or fewer than two voxels can be used.
+        If the shapes do not match, or there are fewer than three stimuli or two usable voxels.
 
     Notes
     -----
     Du et al. 2025, 'Searchlight RSA'.
     """
-    n, n_voxels = responses.shape
+    n, n_voxels = patterns.shape
     if len(features) != n or penalties.shape != (n_voxels,) or n < 3 or not np.isfinite(features).all():
         raise SourceError(
-            "leave-one-out encoding cannot be done",
-            wanted="features without NaN and responses of the same three stimuli or more, and one penalty per voxel",
-            found=f"features {features.shape}, responses {responses.shape}, penalties {penalties.shape}",
+            "the inputs of leave-one-out encoding do not fit together",
+            wanted="finite features and patterns of the same stimuli, at least three, and one penalty per voxel",
+            found=f"features {features.shape}, patterns {patterns.shape}, penalties {penalties.shape}",
         )
     x = features - features.mean(axis=0, dtype=np.float64)
     with threadpool_limits(1, "blas"):
@@ -84,7 +84,7 @@ def leave_one_out(
     inflation = 1.0 / (1.0 - 1.0 / n - left**2 @ shrinkage)  # (n, λ): 1 / (1 - Hat_ii)
 
     def work(voxels: slice) -> tuple[Array, int]:
-        block = np.asarray(responses[:, voxels])
+        block = np.asarray(patterns[:, voxels])
         usable = np.isfinite(block).all(axis=0) & (block.max(axis=0) > block.min(axis=0))
         usable &= ~np.isnan(penalties[voxels])
         at = place[voxels][usable]
@@ -103,7 +103,7 @@ def leave_one_out(
     if used < 2:
         raise SourceError(
             "fewer than two voxels can be used",
-            wanted="voxels that vary and hold no NaN",
+            wanted="voxels that vary and have no NaN",
             found=f"{used} of {n_voxels}",
         )
     p, y, pp, yy, py = totals
@@ -113,12 +113,12 @@ def leave_one_out(
 
 
 def most_reliable(r: NDArray[np.floating], count: int) -> NDArray[np.int64]:
-    """Return the rows of the `count` highest values, in rising order of row; NaN is never chosen.
+    """Return the indices of the `count` highest values, in increasing order; NaN is never selected.
 
     Raises
     ------
     SourceError
-        If fewer than `count` values are numbers.
+        If fewer than `count` values are defined.
     """
     ranked = np.flatnonzero(~np.isnan(r))
     if count < 3 or len(ranked) < count:
@@ -126,6 +126,6 @@ def most_reliable(r: NDArray[np.floating], count: int) -> NDArray[np.int64]:
             f"cannot select the {count:,} most reliable stimuli",
             found=f"{len(ranked):,} stimuli with a reliability",
             allowed=f"3 to {len(ranked):,}",
-            todo="set brain.searchlight.n_stimuli to fewer",
+            todo="set brain.searchlight.n_stimuli to a smaller number",
         )
     return np.sort(ranked[np.argsort(-r[ranked], kind="stable")[:count]])

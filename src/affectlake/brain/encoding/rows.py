@@ -1,8 +1,8 @@
-"""Encoding with many features: the validation error from predictions, at a few combinations of penalties.
+"""Encoding with many features: validation errors from predictions at a few combinations of penalties.
 
 With the training features X̃_A = P diag(√s) V', u = P'ỹ_A and d_i(λ) = s_i / (s_i + λ), the validation predictions are
 R diag(d(λ)) u with R = X̃_B V diag(s)^-½. As functions of λ the k curves d_i are smooth: d = A C with a numerical rank
-r of some twenty, whatever k is. So r matrix products Z_r = R diag(A_r) u stand for all penalties, and
+r of about twenty for any k. The r matrix products Z_r = R diag(A_r) u are therefore enough for all penalties, and
 
     error(λ) = ‖ỹ_B‖² - 2 Σ_r C_rλ ⟨ỹ_B, Z_r⟩ + Σ_rs C_rλ C_sλ ⟨Z_r, Z_s⟩.
 """
@@ -33,7 +33,10 @@ class _Split(NamedTuple):
 
 
 class RowSolver:
-    """Encodes blocks of voxels from predictions (see the module). Parameters as for ``GramSolver``."""
+    """Encoding of blocks of voxels from predictions (see the docstring of the module).
+
+    The parameters are those of :class:`~affectlake.brain.encoding.gram.GramSolver`.
+    """
 
     def __init__(self, x: Array, folds: Folds, penalties: Array, standardise: bool) -> None:
         self._penalties, self._standardise, self._x = penalties, standardise, x - x.mean(axis=0)
@@ -43,13 +46,13 @@ class RowSolver:
             for row in folds.inner
         ]
 
-    def solve(self, responses: Array) -> Block:
-        """Return what is found for a block of voxels (:class:`~affectlake.brain.encoding.crossvalidation.Solver`)."""
+    def solve(self, patterns: Array) -> Block:
+        """Return r, λ and β of a block of voxels (see :class:`~affectlake.brain.encoding.solver.Solver`)."""
         fold_r, penalty, weights = [], [], []
         for outer, inner in zip(self._outer, self._inner, strict=True):
-            best = np.sum([_errors(split, responses) for split in inner], axis=0).argmin(axis=0)
-            shrunk = outer.shrinkage[:, best] * _projected(outer, responses)[0]
-            fold_r.append(_correlations(outer.right @ shrunk, responses[outer.held_out], responses))
+            best = np.sum([_errors(split, patterns) for split in inner], axis=0).argmin(axis=0)
+            shrunk = outer.shrinkage[:, best] * _projected(outer, patterns)[0]
+            fold_r.append(_correlations(outer.right @ shrunk, patterns[outer.held_out], patterns))
             penalty.append(self._penalties[best])
             weights.append(outer.axes.T @ shrunk)
         return Block(np.stack(fold_r), np.stack(penalty), np.mean(weights, axis=0))
@@ -76,16 +79,16 @@ class RowSolver:
         )
 
 
-def _projected(split: _Split, responses: Array) -> tuple[Array, Array]:
+def _projected(split: _Split, patterns: Array) -> tuple[Array, Array]:
     """Return u (k, v) and the training means (v,)."""
-    mean = responses[split.train].mean(axis=0)
-    return split.left.T @ (responses[split.train] - mean), mean
+    mean = patterns[split.train].mean(axis=0)
+    return split.left.T @ (patterns[split.train] - mean), mean
 
 
-def _errors(split: _Split, responses: Array) -> Array:
-    """Return the mean squared validation error at every penalty, less what does not depend on it: (λ, v)."""
-    u, mean = _projected(split, responses)
-    truth = responses[split.held_out] - mean
+def _errors(split: _Split, patterns: Array) -> Array:
+    """Return the mean squared validation error at every penalty, up to a constant per voxel: (n_penalties, v)."""
+    u, mean = _projected(split, patterns)
+    truth = patterns[split.held_out] - mean
     combine, values, curves = np.linalg.svd(split.shrinkage, full_matrices=False)
     kept = values > _SAME * values[0]
     combine, curves = combine[:, kept] * values[kept], curves[kept]  # (k, r), (r, λ)
@@ -99,11 +102,11 @@ def _errors(split: _Split, responses: Array) -> Array:
     return np.asarray((twice.T @ quadratic - 2.0 * curves.T @ linear) / len(truth))
 
 
-def _correlations(predicted: Array, observed: Array, responses: Array) -> Array:
-    """Return Pearson's r of each column; NaN where a prediction or a response is constant."""
+def _correlations(predicted: Array, observed: Array, patterns: Array) -> Array:
+    """Return Pearson's r of each column; NaN if the prediction or the response is constant."""
     p, o = predicted - predicted.mean(axis=0), observed - observed.mean(axis=0)
     pp, oo, po = (np.einsum("nv,nv->v", a, b) for a, b in ((p, p), (o, o), (p, o)))
     with np.errstate(divide="ignore", invalid="ignore"):
         r = po / np.sqrt(pp * oo)
-    total = np.einsum("nv,nv->v", responses, responses)
+    total = np.einsum("nv,nv->v", patterns, patterns)
     return np.where((oo > 1e-12 * total) & (pp > 0), np.clip(r, -1.0, 1.0), np.nan)

@@ -1,4 +1,4 @@
-"""What every way of encoding a block of voxels takes and gives."""
+"""Interface of the algorithms that encode a block of voxels."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ Array = NDArray[np.float64]
 
 
 class Block(NamedTuple):
-    """What a solver finds for some voxels: as in :class:`~affectlake.brain.encoding.crossvalidation.Encoding`, without
-    the mean."""
+    """Results for a block of voxels, as in :class:`~affectlake.brain.encoding.crossvalidation.Encoding`."""
 
     fold_r: Array
     penalty: Array
@@ -20,7 +19,7 @@ class Block(NamedTuple):
 
 
 class Solver(Protocol):
-    """Encodes a block of voxels; holds what all blocks share."""
+    """Algorithm that encodes a block of voxels; an instance has the data that all blocks share."""
 
-    def solve(self, responses: Array) -> Block:
-        """Return what is found for responses float64 (n_stimuli, n_voxels), centred and free of NaN."""
+    def solve(self, patterns: Array) -> Block:
+        """Return the results for patterns float64 (n_stimuli, n_voxels), centred and without NaN."""

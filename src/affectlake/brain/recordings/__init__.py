@@ -1,1 +1,1 @@
-"""Brain recordings: reading them, their voxels and regions, preprocessing, and synthetic ones."""
+"""Brain recordings: reading, voxels and regions, preprocessing, and synthetic recordings."""

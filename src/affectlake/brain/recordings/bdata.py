@@ -1,8 +1,8 @@
-"""Reading BData files (HDF5) of the Kamitani laboratory, as the five subjects of Horikawa et al. 2020 are published.
+"""Reading of BData files (HDF5) of the Kamitani laboratory, the format of the recordings of Horikawa et al. 2020.
 
-The layout is bdpy's: ``/dataset`` (samples × columns), ``/metadata/{key, value}`` (one row of numbers per key, one
-number per column of the data set), ``/vmap/KEY`` (names of the numbers of a label). It is read with h5py in pieces,
-which takes half the memory of ``bdpy.BData``; the tests write their files with bdpy itself.
+The layout is that of bdpy: ``/dataset`` (samples × columns), ``/metadata/{key, value}`` (one row of numbers per key,
+one number per column of the data set), ``/vmap/KEY`` (names of the numbers of a label). Files are read with h5py in
+pieces, which takes half the memory of ``bdpy.BData``; the tests read files that bdpy itself wrote.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ _ROWS = 64  # samples read at a time
 def read_bdata(
     path: Path, wanted: Collection[str], label: str = "stimulus_name", run: str = "Run", voxels: str = "VoxelData"
 ) -> Recording:
-    """Read one subject's file.
+    """Read the recording of one subject.
 
     Parameters
     ----------
     path : Path
         A ``.h5`` file.
     wanted : collection of str
-        Names of the region columns to keep; those that the file lacks are left out.
-    label : str
-        Which column says what was shown, by the names of its ``vmap``, or by its numbers where it has none.
-    run : str
-        Which column holds the run; runs are unknown where the file lacks it.
-    voxels : str
-        The metadata key that marks the columns of the brain.
+        Names of the region columns to keep; columns that the file does not have are ignored.
+    label : str, default="stimulus_name"
+        Column of the stimulus labels, with the names of its ``vmap``, or its numbers if it has none.
+    run : str, default="Run"
+        Column of the runs; if the file does not have it, runs are not known.
+    voxels : str, default="VoxelData"
+        Metadata key that marks the columns of voxels.
 
     Raises
     ------
     SourceError
-        If the file is missing, truncated or no BData file, or lacks the label, the voxels or their places.
+        If the file is missing, truncated or not a BData file, or has no labels, voxels or coordinates.
     """
     import h5py
 
@@ -70,18 +70,18 @@ def _read(path: Path, file: Any, wanted: Collection[str], names: tuple[str, str,
             raise SourceError(
                 f"the recording {path} lacks {needed!r}",
                 found=f"keys {', '.join(keys[:8])} … ({len(keys):,})",
-                todo=nearest(needed, keys) or "check that it is the preprocessed recording",
+                todo=nearest(needed, keys) or "check that this is the preprocessed recording",
             )
     values = group["value"]
     brain = np.flatnonzero(np.nan_to_num(np.asarray(values[at[voxels]], dtype=np.float64)) == 1)
     if not len(brain):
-        raise SourceError(f"the recording {path} has no column with {voxels} = 1", todo="name another key")
+        raise SourceError(f"the recording {path} has no column with {voxels} = 1", todo="choose another key")
     patterns = _columns(data, brain)
     places = np.stack([np.asarray(values[at[f"voxel_{axis}"]])[brain] for axis in "ijk"], axis=1)
     lost = int((~np.isfinite(places)).any(axis=1).sum())
     if lost:
         raise SourceError(
-            f"{lost:,} voxels of the recording {path} have no place", wanted="voxel_i, voxel_j and voxel_k of each"
+            f"{lost:,} voxels of the recording {path} have no coordinates", wanted="voxel_i, voxel_j, voxel_k of each"
         )
     mm = [np.asarray(values[at[f"voxel_{axis}"]])[brain] if f"voxel_{axis}" in at else None for axis in "xyz"]
     return Recording(

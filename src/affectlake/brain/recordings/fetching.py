@@ -1,6 +1,6 @@
-"""Fetching published recordings: over a broken line it goes on where it stopped, and nothing unverified is kept.
+"""Download of published recordings: interrupted downloads are resumed, and every file is verified.
 
-A file grows beside its place as ``NAME.part``; only when its md5 is right does it take its name.
+A file is downloaded to ``NAME.part`` and renamed only after its md5 was verified.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TIMEOUT_S = 60.0
 
 
 class Remote(NamedTuple):
-    """A file to fetch: its name here, where it is, and the md5 of its bytes."""
+    """A file to fetch: its local name, its URL, and the md5 of its bytes."""
 
     name: str
     url: str
@@ -46,30 +46,30 @@ COLLECTIONS: dict[str, tuple[Remote, ...]] = {
         )
     ),
 }
-"""What can be fetched: the five subjects of Horikawa et al. 2020 (figshare, article 26633035)."""
+"""The published recordings: five subjects of Horikawa et al. 2020 (figshare, article 26633035)."""
 
 
 def fetch(remote: Remote, folder: Path, say: Callable[[str], None]) -> Path:
-    """Bring a file into `folder`, or go on with one that was begun.
+    """Download a file to `folder`, resuming an earlier download, and return its path.
 
     Parameters
     ----------
     remote : Remote
     folder : Path
-        Made if need be.
+        Created if it does not exist.
     say : callable
-        Takes one line of progress.
+        Called with each line of progress.
 
     Raises
     ------
     SourceError
-        If the file is there with another md5, cannot be reached, or arrives with another md5 (what arrived is removed).
+        If the file exists with another md5, cannot be reached, or is received with another md5 (it is then removed).
     """
     folder.mkdir(parents=True, exist_ok=True)
     path, part = folder / remote.name, folder / f"{remote.name}.part"
     if path.exists():
         if _md5(path) == remote.md5:
-            say(f"{path} is there and whole")
+            say(f"{path} exists and is complete")
             return path
         raise SourceError(
             f"{path} is not the published file", wanted=f"md5 {remote.md5}", found=_md5(path), todo=f"move {path} away"
@@ -79,7 +79,7 @@ def fetch(remote: Remote, folder: Path, say: Callable[[str], None]) -> Path:
     if found != remote.md5:
         part.unlink()
         raise SourceError(
-            f"{remote.url} did not give the published file; what arrived was removed",
+            f"{remote.url} did not return the published file; the download was removed",
             wanted=f"md5 {remote.md5}",
             found=found,
             todo="try again",
@@ -90,16 +90,16 @@ def fetch(remote: Remote, folder: Path, say: Callable[[str], None]) -> Path:
 
 
 def _arrive(remote: Remote, part: Path, say: Callable[[str], None]) -> None:
-    """Let `part` grow to the whole file; a broken line is taken up again while it gives bytes."""
+    """Download to `part` until it is complete, resuming interrupted transfers as long as they make progress."""
     failures = 0
     while True:
         before = part.stat().st_size if part.exists() else 0
         try:
             if _stream(remote, part, before, say):
                 return
-            reason = "the line closed early"
+            reason = "the connection was closed early"
         except (OSError, http.client.HTTPException) as error:
-            if isinstance(error, urllib.error.HTTPError) and error.code == 416:  # nothing is left to send
+            if isinstance(error, urllib.error.HTTPError) and error.code == 416:  # the download is complete
                 return
             reason = str(error)
         grew = part.exists() and part.stat().st_size > before
@@ -108,13 +108,13 @@ def _arrive(remote: Remote, part: Path, say: Callable[[str], None]) -> None:
             raise SourceError(
                 f"{remote.url} cannot be fetched",
                 found=f"{reason}; {before:,} bytes are kept in {part}",
-                todo="run the command again when there is a network; it goes on where it stopped",
+                todo="run the command again when the network is available; the download resumes",
             )
-        say(f"{remote.name}: {reason}; going on")
+        say(f"{remote.name}: {reason}; resuming")
 
 
 def _stream(remote: Remote, part: Path, start: int, say: Callable[[str], None]) -> bool:
-    """Append to `part` what the server has from byte `start` on; return whether all of it came."""
+    """Append the bytes from `start` on to `part`; return whether all of them were received."""
     request = urllib.request.Request(remote.url, headers={"Range": f"bytes={start}-"} if start else {})
     with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
         goes_on = answer.status == 206

@@ -1,8 +1,8 @@
-"""From a time series to patterns: the paper's preparation. Arrays in, arrays out.
+"""Preprocessing of time series to patterns, as in the paper. Arrays in, arrays out.
 
 Du et al. 2025, 'fMRI data acquisition and preprocessing': baseline, linear trend and six motion parameters are
 regressed out, the series is shifted by 4 s, despiked (beyond 3 s.d.), averaged within each video's block, and z-scored
-per voxel. Everything happens run by run but the last step.
+per voxel. All steps except the last are done run by run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 
 
 class Block(NamedTuple):
-    """A presentation: what was shown, from when and for how long, in seconds from the first volume of the run."""
+    """A presentation: label of the stimulus, onset and duration, in seconds from the first volume of the run."""
 
     label: str
     onset_s: float
@@ -26,18 +26,18 @@ class Block(NamedTuple):
 
 
 def regress_out(series: NDArray[np.floating], nuisance: NDArray[np.floating] | None = None) -> Array:
-    """Return what is left of a run after its baseline, linear trend and nuisance variables.
+    """Return the residuals of a run after regressing out baseline, linear trend and nuisance variables.
 
     Parameters
     ----------
     series : float (n_volumes, n_voxels)
     nuisance : float (n_volumes, n_variables), optional
-        Motion parameters, for example; a NaN (fMRIPrep's first volume of a derivative) counts as 0.
+        For example motion parameters; NaN (fMRIPrep's first volume of a derivative) is replaced by 0.
 
     Raises
     ------
     SourceError
-        If there are no more volumes than variables, or the lengths differ.
+        If there are not more volumes than variables, or the lengths differ.
     """
     n = len(series)
     extra = np.empty((n, 0)) if nuisance is None else np.nan_to_num(np.asarray(nuisance, dtype=np.float64))
@@ -54,22 +54,22 @@ def regress_out(series: NDArray[np.floating], nuisance: NDArray[np.floating] | N
 
 
 def despike(series: Array, limit_sd: float = 3.0) -> Array:
-    """Return a run with what lies beyond `limit_sd` standard deviations of a voxel's mean moved to that bound."""
+    """Clip the values of a run to `limit_sd` standard deviations around the mean of each voxel."""
     mean, spread = series.mean(axis=0), series.std(axis=0)
     return np.clip(series, mean - limit_sd * spread, mean + limit_sd * spread)
 
 
 def block_means(series: Array, blocks: list[Block], tr_s: float, delay_s: float = 4.0) -> Array:
-    """Return the mean of each block's volumes, the whole series being `delay_s` late.
+    """Return the mean of the volumes of each block, with a delay of `delay_s`.
 
-    A volume belongs to a block when its start, less the delay, lies in [onset, onset + duration).
+    A volume belongs to a block if its start, minus the delay, is in [onset, onset + duration).
 
     Parameters
     ----------
     series : float64 (n_volumes, n_voxels)
     blocks : list of Block
     tr_s, delay_s : float
-        Seconds from volume to volume, and of the haemodynamic delay.
+        Repetition time and haemodynamic delay, in seconds.
 
     Raises
     ------
@@ -84,8 +84,8 @@ def block_means(series: Array, blocks: list[Block], tr_s: float, delay_s: float 
             raise SourceError(
                 f"no volume belongs to the block {block.label!r}",
                 found=f"{block.onset_s:g} to {block.onset_s + block.duration_s:g} s in a run of "
-                f"{len(series) * tr_s:g} s, {delay_s:g} s late",
-                todo="check onsets and the repetition time",
+                f"{len(series) * tr_s:g} s, with a delay of {delay_s:g} s",
+                todo="check the onsets and the repetition time",
             )
         found[row] = series[inside].mean(axis=0)
     return found
@@ -99,5 +99,5 @@ def prepare_run(
     delay_s: float = 4.0,
     limit_sd: float = 3.0,
 ) -> Array:
-    """Return one pattern for each block of a run: float64 (n_blocks, n_voxels). See the functions above."""
+    """Return one pattern per block of a run: float64 (n_blocks, n_voxels). See the functions above."""
     return block_means(despike(regress_out(series, nuisance), limit_sd), blocks, tr_s, delay_s)

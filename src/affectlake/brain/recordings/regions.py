@@ -1,4 +1,4 @@
-"""Regions of interest: which voxels belong to each, from a data file's columns. The mapping is ``regions.yaml``."""
+"""Regions of interest and their voxels, from the columns of a data file. The mapping is ``regions.yaml``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from affectlake.errors import SourceError
 
 
 class Region(NamedTuple):
-    """A region: its short name, its group ("cortical" or "subcortical"), its name, source and columns."""
+    """A region: its short name, group ("cortical" or "subcortical"), name, source and columns."""
 
     key: str
     group: str
@@ -38,7 +38,7 @@ def regions() -> dict[str, Region]:
 
 
 def hcp_columns(area: str) -> tuple[str, str]:
-    """Return the left and right column of an area of the Human Connectome Project's parcellation."""
+    """Return the left and right columns of an area of the Human Connectome Project's parcellation."""
     return f"hcp180_r_lh.L_{area}_ROI", f"hcp180_r_rh.R_{area}_ROI"
 
 
@@ -49,7 +49,7 @@ def _columns(entry: dict[str, Any]) -> tuple[str, ...]:
 
 
 class Membership(NamedTuple):
-    """Which voxels lie in which region: keys, bool (n_regions, n_voxels), and the regions that no column spoke of."""
+    """The voxels of each region: keys, bool (n_regions, n_voxels), and the regions without a column."""
 
     keys: tuple[str, ...]
     voxels: NDArray[np.bool_]
@@ -57,12 +57,12 @@ class Membership(NamedTuple):
 
 
 def membership(columns: Mapping[str, NDArray[np.bool_]], n_voxels: int) -> Membership:
-    """Return the regions that a file's columns give.
+    """Return the voxels of each region from the columns of a file.
 
     Parameters
     ----------
     columns : mapping from str to bool (n_voxels,)
-        Whether each voxel belongs to what the column is named after; more columns than the regions need do no harm.
+        Whether each voxel belongs to the area that the column is named after; unused columns are ignored.
     n_voxels : int
 
     Raises
@@ -86,15 +86,15 @@ def membership(columns: Mapping[str, NDArray[np.bool_]], n_voxels: int) -> Membe
 
 
 def needed_columns() -> frozenset[str]:
-    """Return the names of all columns that any region is made of."""
+    """Return the names of all columns that belong to a region."""
     return frozenset(column for region in regions().values() for column in region.columns)
 
 
 def column_of(label: str) -> str | None:
-    """Return the column that a label of an atlas stands for; None for one that no region is made of.
+    """Return the column of a label of an atlas; None if no region contains it.
 
-    A label may be a column's own name (``hcp180_r_lh.L_V1_ROI``, ``thalamus``), an HCP area as its surface atlas writes
-    it (``L_V1_ROI``), a region's short name (``VC``), or a subcortical structure of FreeSurfer (``Left-Thalamus``).
+    A label may be the name of a column (``hcp180_r_lh.L_V1_ROI``, ``thalamus``), an HCP area as written in its surface
+    atlas (``L_V1_ROI``), a region's short name (``VC``), or a subcortical structure of FreeSurfer (``Left-Thalamus``).
     """
     side = {"L": "lh", "R": "rh"}.get(label[:1])
     plain = re.sub(r"^(left|right)-|-(proper|area|cortex)$", "", label.lower()).replace("brain-stem", "brainstem")
@@ -105,7 +105,7 @@ def column_of(label: str) -> str | None:
 
 
 def words(member: Membership) -> list[str]:
-    """Return each voxel's regions as one text, separated by spaces: the column `regions` of table `voxels`."""
+    """Return the regions of each voxel as a text, separated by spaces: the column `regions` of the table `voxels`."""
     return [" ".join(np.asarray(member.keys)[row]) if row.any() else "" for row in member.voxels.T]
 
 

@@ -1,9 +1,9 @@
-"""One subject's measurements as every source gives them, and how they are brought to the study's stimuli.
+"""Recordings of one subject, and their alignment with the study's stimuli.
 
 A source (:mod:`~affectlake.brain.recordings.bdata`, :mod:`~affectlake.brain.recordings.volumes`,
-:mod:`~affectlake.brain.recordings.synthetic`) makes a :class:`Recording`: one pattern per presentation. :func:`align`
-makes one pattern per stimulus of it and counts whatever does not fit. Nothing is filled in: a stimulus that was not
-shown has no row.
+:mod:`~affectlake.brain.recordings.synthetic`) returns a :class:`Recording`: one pattern per presentation. :func:`align`
+converts it to one pattern per stimulus and counts everything that does not match. Nothing is imputed: a stimulus that
+was not shown has no row.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from numpy.typing import NDArray
 
 from affectlake.errors import SourceError
 
-_VOXELS = 1024  # standardised at a time: in float64 they would take twice the patterns' memory
+_VOXELS = 1024  # standardised at a time: all voxels in float64 would take twice the memory of the patterns
 
 
 class Recording(NamedTuple):
-    """What was measured in one subject.
+    """Measurements of one subject.
 
     Parameters
     ----------
     patterns : float32 (n_samples, n_voxels)
         One pattern per presentation.
     labels : sequence of str
-        What was shown, one per sample.
+        Label of the stimulus, one per sample.
     runs : int64 (n_samples,) or None
-        In which run; None where that is not known.
+        Run of each sample; None if runs are not known.
     voxels : int32 (n_voxels, 3)
         i, j, k of each voxel.
     mm : float32 (n_voxels, 3)
-        Where it lies, in mm.
+        Coordinates of each voxel, in mm.
     columns : mapping from str to bool (n_voxels,)
-        Membership of named regions, by the source's names.
+        Membership in named areas, by the names of the source.
     """
 
     patterns: NDArray[np.float32]
@@ -48,7 +48,7 @@ class Recording(NamedTuple):
 
 
 class Aligned(NamedTuple):
-    """One pattern for each stimulus that was shown, in rising order of the stimuli's rows.
+    """One pattern per stimulus that was shown, in increasing order of `stimulus_index`.
 
     Parameters
     ----------
@@ -56,14 +56,14 @@ class Aligned(NamedTuple):
     patterns : float32 (n, n_voxels)
         Mean over presentations.
     runs : int64 (n,)
-        Of the first presentation; -1 where runs are not known.
+        Run of the first presentation; -1 if runs are not known.
     n_presentations : int32 (n,)
     missing : tuple of str
-        Stimuli of the study that this subject was not shown.
+        Stimuli of the study that were not shown to this subject.
     unknown : tuple of str
-        Labels that are none of the study's stimuli, each once.
+        Labels that are not stimuli of the study, each once.
     n_bad_voxels : int
-        Voxels that are constant or hold values that are no numbers.
+        Number of voxels that are constant or have values that are not finite.
     """
 
     stimulus_index: NDArray[np.int32]
@@ -75,25 +75,25 @@ class Aligned(NamedTuple):
     n_bad_voxels: int
 
     def account(self, subject: str) -> str:
-        """Return one line that counts what was found and what was not."""
+        """Return one line with the counts of what was found and what was not."""
         repeated = int((self.n_presentations > 1).sum())
         return (
             f"{subject}: {len(self.stimulus_index):,} stimuli × {self.patterns.shape[1]:,} voxels; "
-            f"{repeated:,} stimuli shown again (averaged), {len(self.missing):,} not shown, "
-            f"{len(self.unknown):,} labels of other stimuli left out, {self.n_bad_voxels:,} voxels constant or NaN"
+            f"{repeated:,} stimuli shown repeatedly (averaged), {len(self.missing):,} not shown, "
+            f"{len(self.unknown):,} labels of other stimuli ignored, {self.n_bad_voxels:,} voxels constant or NaN"
         )
 
 
 def align(recording: Recording, stimulus_ids: Sequence[str]) -> Aligned:
-    """Bring a recording to the study's stimuli: match labels, average repeated presentations.
+    """Align a recording with the study's stimuli: match labels, average repeated presentations.
 
-    A label is matched as it stands; failing that, labels and ids are matched by the number in them (``12``, ``0012``
-    and ``0012.mp4`` are one), if each id has a number of its own.
+    Labels are matched verbatim; if that fails, labels and ids are matched by the number in them (``12``, ``0012`` and
+    ``0012.mp4`` are the same), provided that each id has a different number.
 
     Raises
     ------
     SourceError
-        If the recording's parts do not fit together, or no label is a stimulus of the study.
+        If the sizes of the recording's arrays do not match, or no label is a stimulus of the study.
     """
     _check(recording)
     known = {name: index for index, name in enumerate(stimulus_ids)}
@@ -128,13 +128,13 @@ def align(recording: Recording, stimulus_ids: Sequence[str]) -> Aligned:
 
 
 def usable_voxels(patterns: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Return which voxels vary and hold numbers only: bool (n_voxels,)."""
+    """Return which voxels vary and have only finite values: bool (n_voxels,)."""
     with np.errstate(invalid="ignore"):
         return np.asarray(np.isfinite(patterns).all(axis=0) & (patterns.max(axis=0) > patterns.min(axis=0)))
 
 
 def z_scored(patterns: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return each voxel with mean 0 and standard deviation 1 over the stimuli; NaN where it has none."""
+    """Return the patterns with mean 0 and standard deviation 1 per voxel; NaN for voxels that are not usable."""
     found = np.empty(patterns.shape, dtype=np.float32)
     for first in range(0, patterns.shape[1], _VOXELS):
         block = patterns[:, first : first + _VOXELS]
@@ -146,10 +146,10 @@ def z_scored(patterns: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 class ZScored:
-    """Patterns with mean 0 and standard deviation 1 per voxel, made only for the voxels that are asked for.
+    """Patterns with mean 0 and standard deviation 1 per voxel, computed only for the voxels that are accessed.
 
-    It stands for ``z_scored(patterns)`` where patterns are mapped from a file: ``len``, ``shape`` and two slices in
-    ``[rows, voxels]``.
+    It replaces ``z_scored(patterns)`` if the patterns are memory-mapped. It supports ``len``, ``shape`` and
+    ``[rows, voxels]`` with two slices.
 
     Parameters
     ----------
@@ -170,9 +170,9 @@ class ZScored:
         return z_scored(np.asarray(self._patterns[:, voxels]))[rows]
 
     def of_stimuli(self, rows: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Return all voxels of some stimuli, float32 (n_rows, n_voxels), each voxel's numbers side by side in memory.
+        """Return all voxels of some stimuli, float32 (n_rows, n_voxels), in Fortran order.
 
-        Standardised over all stimuli, not over `rows`.
+        Voxels are standardised over all stimuli, not over `rows`.
         """
         found = np.empty((self.shape[1], int(rows.sum())), dtype=np.float32)
         for first in range(0, self.shape[1], _VOXELS):
@@ -192,10 +192,10 @@ def _check(recording: Recording) -> None:
         "labels": (len(recording.labels), n),
         "runs": (n if recording.runs is None else len(recording.runs), n),
         "voxels": (len(recording.voxels), v),
-        "places in mm": (len(recording.mm), v),
+        "coordinates in mm": (len(recording.mm), v),
     }
     wrong = {name: found for name, (found, wanted) in sizes.items() if found != wanted}
     if wrong:
         raise SourceError(
-            "the parts of a recording do not fit together", wanted=f"{n:,} samples of {v:,} voxels", found=str(wrong)
+            "the arrays of a recording do not fit together", wanted=f"{n:,} samples of {v:,} voxels", found=str(wrong)
         )

@@ -1,8 +1,8 @@
-"""Made-up subjects with planted encoding weights, so that tests know which voxels each agent should win.
+"""Synthetic subjects with planted encoding weights, so that tests know which agent predicts each voxel best.
 
-Every voxel lies in a region of a coarse grid in the shape of a brain. In some regions it follows the part of the
-category ratings that the dimension ratings do not tell, in others the reverse, in a third kind nothing but noise.
-Nothing of it is about people.
+Every voxel is in a region of a coarse grid in the shape of a brain. In some regions, voxels follow the part of the
+category ratings that the dimension ratings do not explain; in others the reverse; in the remaining ones they are noise.
+The data say nothing about people.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Array = NDArray[np.float64]
 
 _CENTRE_MM, _RADII_MM = np.array([0.0, -18.0, 14.0]), np.array([68.0, 86.0, 60.0])
 _RUNS, _SHORTEST_RUN = 25, 4  # stimuli
-_NOISE = 1.5  # standard deviations of the planted signal
+_NOISE = 1.5  # in standard deviations of the planted signal
 
-# about where each region lies, on the right side, in mm; the left mirrors it
+# approximate position of each region in the right hemisphere, in mm; the left one is its mirror image
 _PLACES = {
     "VC": (18, -84, 4), "TPJ": (54, -50, 18), "IPL": (46, -58, 42), "PC": (8, -58, 38), "STS": (56, -24, -4),
     "TE": (58, -16, -20), "TF": (34, -30, -22), "MTC": (24, -14, -26), "MST": (46, -68, 6), "Insula": (38, 4, 0),
@@ -39,13 +39,13 @@ DIMENSION = ("Insula", "DLPFC", "DMPFC", "VLPFC", "VMPFC", "ACC", "OFC", "thalam
 
 
 class SyntheticBrains(NamedTuple):
-    """Made-up recordings and the truth behind them.
+    """Synthetic recordings and what was planted in them.
 
     Parameters
     ----------
     recordings : dict from subject to Recording
     planted : array of str (n_voxels,)
-        What each voxel follows: "category", "dimension" or "nothing"; the same in all subjects.
+        Ratings that each voxel follows: "category", "dimension" or "nothing"; the same in all subjects.
     """
 
     recordings: dict[str, Recording]
@@ -60,7 +60,7 @@ def make_brains(
     voxel_mm: float,
     rng: np.random.Generator,
 ) -> SyntheticBrains:
-    """Make up subjects who were shown every stimulus once, in some 25 runs.
+    """Generate subjects that were shown every stimulus once, in about 25 runs.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def make_brains(
     stimulus_ids : sequence of str
     n_subjects : int
     voxel_mm : float
-        Edge of a voxel.
+        Edge length of a voxel.
     rng : numpy.random.Generator
     """
     c, d = _unit(categories), _unit(dimensions)
@@ -96,7 +96,7 @@ def make_brains(
 
 
 def _columns(where: list[str], mm: NDArray[np.float32]) -> dict[str, NDArray[np.bool_]]:
-    """Return membership as a source gives it: a left and a right column of a cortical region, one of another."""
+    """Return membership as in a source: left and right columns of cortical regions, one column of others."""
     found: dict[str, NDArray[np.bool_]] = {}
     for key, region in regions().items():
         inside = np.array([w == key for w in where])
@@ -114,12 +114,12 @@ def _unit(x: Array) -> Array:
 
 
 def _explained(a: Array, b: Array) -> Array:
-    """Return the part of `a` that is linear in `b`."""
+    """Return the part of `a` that is a linear function of `b`."""
     return np.asarray(b @ np.linalg.lstsq(b, a, rcond=None)[0])
 
 
 def _grid(voxel_mm: float) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Return i, j, k and mm of the voxels of an ellipsoid about as large as a brain."""
+    """Return i, j, k and mm of the voxels of an ellipsoid of about the size of a brain."""
     counts = np.ceil(_RADII_MM / voxel_mm).astype(int)
     steps = np.stack(np.meshgrid(*[np.arange(2 * n + 1) for n in counts], indexing="ij"), axis=-1).reshape(-1, 3)
     mm = (steps - counts) * voxel_mm

@@ -1,7 +1,7 @@
-"""Reading 4-D NIfTI images: one volume per presentation, or a time series with its events, also fMRIPrep's.
+"""Reading of 4-D NIfTI images: one volume per presentation, or time series with events, including fMRIPrep's.
 
-Which volume belongs to what is said by an attributes file (label and run of each volume, one per line) or by an events
-file (BIDS: onset, duration, trial_type). What is done to a time series is in
+The stimuli of the volumes are given by an attributes file (label and run of each volume, one per line) or an events
+file (BIDS: onset, duration, trial_type). Time series are preprocessed in
 :mod:`~affectlake.brain.recordings.preprocessing`.
 """
 
@@ -34,7 +34,7 @@ class Mask(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A time series: its image, events file, and confounds file (None: only baseline and trend are regressed out)."""
+    """A time series: image, events file, and confounds file (None: only baseline and trend are removed)."""
 
     bold: Path
     events: Path
@@ -42,29 +42,29 @@ class Run(NamedTuple):
 
 
 def read_mask(path: Path) -> Mask:
-    """Read a brain mask (3-D, or 4-D of one volume); above 0 is inside."""
+    """Read a brain mask (3-D, or 4-D with one volume); voxels above 0 are inside."""
     image = _image(path)
     values = np.asarray(image.dataobj)
     values = values.reshape(values.shape[:3]) if values.ndim == 4 and values.shape[3] == 1 else values
     if values.ndim != 3 or not (values > 0).any():
-        raise SourceError(f"{path} is no brain mask", wanted="a 3-D image with voxels above 0", found=str(image.shape))
+        raise SourceError(f"{path} is not a mask", wanted="a 3-D image with voxels above 0", found=str(image.shape))
     return Mask(values > 0, np.asarray(image.affine, dtype=np.float64))
 
 
 class Atlas(NamedTuple):
-    """Regions: an image of whole numbers, and a table (BIDS's ``dseg.tsv``) with their `index` and `name`."""
+    """Regions: an image of integers, and a table (BIDS's ``dseg.tsv``) with the columns `index` and `name`."""
 
     image: Path
     labels: Path
 
 
 def read_atlas(atlas: Atlas, brain: Mask) -> dict[str, NDArray[np.bool_]]:
-    """Return which voxels of a mask lie in what the regions are made of, by column name, bool (n_voxels,).
+    """Return which voxels of a mask are in the areas of the regions, by column name: bool (n_voxels,).
 
     Raises
     ------
     SourceError
-        If the image is not of the mask's shape and affine, or no label belongs to a region
+        If the shape or affine of the image is not that of the mask, or no label belongs to a region
         (:func:`affectlake.brain.recordings.regions.column_of`).
     """
     image = _image(atlas.image)
@@ -73,7 +73,7 @@ def read_atlas(atlas: Atlas, brain: Mask) -> dict[str, NDArray[np.bool_]]:
             f"the atlas {atlas.image} has another shape or affine than the mask",
             wanted=f"{brain.inside.shape}, {np.round(brain.affine, 3).tolist()}",
             found=f"{image.shape}, {np.round(image.affine, 3).tolist()}",
-            todo="resample the atlas to the mask, nearest neighbour",
+            todo="resample the atlas to the mask, with nearest-neighbour interpolation",
         )
     numbers = np.asarray(image.dataobj).reshape(brain.inside.shape)[brain.inside]
     rows = _table(atlas.labels, ("index", "name"))
@@ -84,7 +84,7 @@ def read_atlas(atlas: Atlas, brain: Mask) -> dict[str, NDArray[np.bool_]]:
             try:
                 inside = numbers == int(row["index"])
             except ValueError as error:
-                raise SourceError(f"an index of {atlas.labels} is no whole number", found=row["index"]) from error
+                raise SourceError(f"an index of {atlas.labels} is not an integer", found=row["index"]) from error
             found[column] = found.get(column, np.zeros(len(numbers), dtype=bool)) | inside
     if not found:
         raise SourceError(
@@ -96,7 +96,7 @@ def read_atlas(atlas: Atlas, brain: Mask) -> dict[str, NDArray[np.bool_]]:
 
 
 def read_patterns(bold: Path, mask: Path, attributes: Path, atlas: Atlas | None = None) -> Recording:
-    """Read an image that holds one pattern per volume.
+    """Read an image with one pattern per volume.
 
     Parameters
     ----------
@@ -105,14 +105,14 @@ def read_patterns(bold: Path, mask: Path, attributes: Path, atlas: Atlas | None 
     mask : Path
         Brain mask of the same shape and affine.
     attributes : Path
-        One line per volume: label, then run (a whole number), separated by white space.
+        One line per volume: label, then run (an integer), separated by white space.
     atlas : Atlas, optional
-        Without one, no voxel is in a named region.
+        Without an atlas, no voxel is in a named region.
 
     Raises
     ------
     SourceError
-        If a file is missing or unreadable, the mask does not fit, or there are not as many lines as volumes.
+        If a file is missing or cannot be read, the mask does not match, or the numbers of lines and volumes differ.
     """
     brain = read_mask(mask)
     patterns = _series(bold, brain, mask)
@@ -121,19 +121,19 @@ def read_patterns(bold: Path, mask: Path, attributes: Path, atlas: Atlas | None 
 
 
 def read_runs(runs: Sequence[Run], mask: Path, atlas: Atlas | None = None) -> Recording:
-    """Read time series and prepare them as the paper does, one pattern per event.
+    """Read time series and preprocess them as in the paper, one pattern per event.
 
     Parameters
     ----------
     runs : sequence of Run
-        In the order of their numbers, from 1.
+        In the order of the runs, which are numbered from 1.
     mask : Path
     atlas : Atlas, optional
 
     Raises
     ------
     SourceError
-        As :func:`read_patterns`; if an events or confounds file cannot be used; if the repetition time is not there.
+        As in :func:`read_patterns`; if an events or confounds file is not valid; if there is no repetition time.
     """
     brain, parts, labels, numbers = read_mask(mask), [], list[str](), list[int]()
     for number, run in enumerate(runs, start=1):
@@ -144,26 +144,26 @@ def read_runs(runs: Sequence[Run], mask: Path, atlas: Atlas | None = None) -> Re
         labels += [block.label for block in blocks]
         numbers += [number] * len(blocks)
     if not parts:
-        raise SourceError("there are no runs to read", todo="name the folder that holds them")
+        raise SourceError("there are no runs to read", todo="check the folder of the derivatives")
     return _recording(np.concatenate(parts), labels, np.array(numbers, dtype=np.int64), brain, atlas)
 
 
 def find_fmriprep(derivatives: Path, raw: Path, subject: str, space: str = "MNI152NLin2009cAsym") -> list[Run]:
-    """Return a subject's runs in fMRIPrep's derivatives, with their confounds, and the events of the raw data set.
+    """Return a subject's runs from fMRIPrep's derivatives, with confounds, and the events of the raw data set.
 
     Parameters
     ----------
     derivatives, raw : Path
-        Root of fMRIPrep's output and of the BIDS data set.
+        Root folders of fMRIPrep's output and of the BIDS data set.
     subject : str
-        Without ``sub-``.
-    space : str
-        Which of the output spaces.
+        Name of the subject, without ``sub-``.
+    space : str, default="MNI152NLin2009cAsym"
+        Output space.
 
     Raises
     ------
     SourceError
-        If there is no run of that space, or one lacks its events.
+        If there is no run in this space, or a run has no events.
     """
     pattern = f"sub-{escape(subject)}/**/func/*space-{escape(space)}*_desc-preproc_bold.nii.gz"
     images = sorted(derivatives.glob(pattern), key=_by_number)
@@ -181,20 +181,20 @@ def find_fmriprep(derivatives: Path, raw: Path, subject: str, space: str = "MNI1
 
 
 def _by_number(path: Path) -> list[str | int]:
-    """Return what sorts ``run-2`` before ``run-10``."""
+    """Return a key that sorts ``run-2`` before ``run-10``."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(path))]
 
 
 def write_map(
     values: NDArray[np.floating], voxels: NDArray[np.integer], affine: NDArray[np.floating], to: Path
 ) -> None:
-    """Write one number per voxel as a NIfTI image; voxels without one are NaN, as is the rest of the volume.
+    """Write one value per voxel as a NIfTI image; the rest of the volume is NaN.
 
     Parameters
     ----------
     values : float (n_voxels,)
     voxels : int (n_voxels, 3)
-        i, j, k, at least 0.
+        i, j, k of each voxel, at least 0.
     affine : float (4, 4)
     to : Path
 
@@ -214,17 +214,17 @@ def write_map(
 
 
 def fitted_affine(voxels: NDArray[np.integer], mm: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the affine (4, 4) that takes i, j, k to mm, by least squares.
+    """Return the affine (4, 4) from i, j, k to mm, by least squares.
 
     Raises
     ------
     SourceError
-        If no affine does so to a hundredth of a mm.
+        If no affine fits to within 0.01 mm.
     """
     design = np.column_stack([np.asarray(voxels, dtype=np.float64), np.ones(len(voxels))])
     solution, *_ = np.linalg.lstsq(design, np.asarray(mm, dtype=np.float64), rcond=None)
     if np.abs(design @ solution - mm).max() > 0.01:
-        raise SourceError("the voxels' places in mm follow no affine from their i, j, k")
+        raise SourceError("no affine maps the voxels' i, j, k to their coordinates in mm")
     return np.vstack([solution.T, [0.0, 0.0, 0.0, 1.0]])
 
 
@@ -284,7 +284,7 @@ def _repetition_time(path: Path) -> float:
     unit = image.header.get_xyzt_units()[1]
     seconds *= {"msec": 1e-3, "usec": 1e-6}.get(unit, 1.0)
     if not seconds > 0:
-        raise SourceError(f"{path} does not say its repetition time", found=f"{seconds} s")
+        raise SourceError(f"{path} has no repetition time", found=f"{seconds} s")
     return seconds
 
 
@@ -299,7 +299,7 @@ def _attributes(path: Path, n: int, bold: Path) -> tuple[list[str], NDArray[np.i
     bad = [row for row in rows if len(row) != 2 or not row[1].lstrip("-").isdigit()]
     if bad:
         raise SourceError(
-            f"{len(bad):,} lines of {path} are no label and run", wanted="such as `face 3`", found=" ".join(bad[0])
+            f"{len(bad):,} lines of {path} are not a label and a run", wanted="such as `face 3`", found=" ".join(bad[0])
         )
     return [row[0] for row in rows], np.array([int(row[1]) for row in rows], dtype=np.int64)
 
@@ -322,7 +322,7 @@ def _events(path: Path) -> list[Block]:
     try:
         return [Block(row["trial_type"], float(row["onset"]), float(row["duration"])) for row in rows]
     except ValueError as error:
-        raise SourceError(f"an onset or duration of {path} is no number", found=str(error)) from error
+        raise SourceError(f"an onset or duration of {path} is not a number", found=str(error)) from error
 
 
 def _confounds(path: Path, n: int) -> NDArray[np.float64]:

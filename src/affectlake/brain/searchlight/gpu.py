@@ -1,8 +1,8 @@
-"""The searchlight on a torch device, for a GPU. Needs torch and NumPy alone.
+"""The searchlight on a torch device, for a GPU. Requires only torch and NumPy.
 
-The same spheres, correlations, bins and ranks as the CPU kernels, many spheres at a time: their patterns are gathered
-and padded with zeros, which change no product; one batched matrix product gives the RSMs, one scatter the counts, one
-gather the ranks, one matrix product the comparison with all models.
+Spheres, correlations, bins and ranks are those of the CPU kernels, computed for many spheres at a time: their patterns
+are gathered and padded with zeros, which do not change the products; one batched matrix product gives the RSMs, one
+scatter the counts, one gather the ranks, and one matrix product the comparison with all models.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ _PAIRS_AT_ONCE = 1 << 26  # pairs of all spheres of a batch: about 1.5 GB of cod
 
 
 class TorchSpheres:
-    """Compares spheres with models on a torch device.
+    """Comparison of spheres with models on a torch device.
 
     Parameters
     ----------
     rows : float32 (n_voxels, n_stimuli)
-        Responses, one row per voxel.
+        Patterns, one row per voxel.
     spheres : Spheres
     models : float32 (n_models, n_pairs)
         Centred ranks of length 1, pairs in the order of the lower triangle.
     least : int
-        A sphere with fewer voxels is left out.
+        Minimum number of voxels of a sphere.
     exact : bool
-        Exact ranks instead of counted ones.
+        Whether to use exact ranks instead of counted ones.
     device : str
         A torch device.
 
     Raises
     ------
     UsageError
-        If a CUDA device is asked for and torch sees none.
+        If a CUDA device is requested and torch finds none.
     """
 
     def __init__(
@@ -52,8 +52,8 @@ class TorchSpheres:
     ) -> None:
         if torch.device(device).type == "cuda" and not torch.cuda.is_available():
             raise UsageError(
-                "The searchlight was asked to run on a CUDA device.",
-                found=f"torch {torch.__version__} sees none",
+                "brain.device is a CUDA device, and torch finds none",
+                found=f"torch {torch.__version__}",
                 todo="set brain.device to cpu, or install a CUDA build of torch and its driver",
             )
         self._device = torch.device(device)
@@ -69,7 +69,7 @@ class TorchSpheres:
         self._batch = max(1, _PAIRS_AT_ONCE // len(i))
 
     def run(self, centres: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Return Spearman's correlation with every model: float32 (n_models, n_centres), NaN where there is none."""
+        """Return Spearman's correlation with every model: float32 (n_models, n_centres); NaN if not defined."""
         with torch.no_grad():
             parts = [self._run(torch.from_numpy(part).to(self._device).long()) for part in self._split(centres)]
             return torch.cat(parts).T.cpu().numpy()
@@ -86,7 +86,7 @@ class TorchSpheres:
         return found
 
     def _units(self, centres: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the spheres' patterns (b, n, m), centred and of length 1, and which spheres have an RSM (b,)."""
+        """Return the patterns of spheres (b, n, m), centred and of length 1, and which spheres have an RSM (b,)."""
         i, j, k = (self._places[centres].unsqueeze(1) + self._offsets).unbind(2)
         members = self._grid[i, j, k]  # (b, m), -1 where there is no voxel
         inside = (members >= 0).unsqueeze(2)
@@ -101,7 +101,7 @@ class TorchSpheres:
         return (x / norms.clamp(min=torch.finfo(x.dtype).tiny)).transpose(1, 2).contiguous(), defined
 
     def _counted_ranks(self, similar: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return centred ranks (b, pairs) from 65,536 bins, and their lengths (b,)."""
+        """Return centred ranks (b, pairs) from 65,536 bins, and their norms (b,)."""
         codes = ((similar + 1.0) * 32767.5).to(torch.int64).clamp_(0, _BINS - 1)
         counts = torch.zeros((len(codes), _BINS), dtype=torch.int32, device=self._device)
         counts.scatter_add_(1, codes, torch.ones((), dtype=torch.int32, device=self._device).expand_as(codes))
@@ -112,7 +112,7 @@ class TorchSpheres:
 
     @staticmethod
     def _exact_ranks(similar: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return centred ranks (b, pairs), equal values sharing theirs, and their lengths (b,)."""
+        """Return centred ranks (b, pairs), with the mean rank for equal values, and their norms (b,)."""
         ordered = similar.sort(dim=1).values
         below = torch.searchsorted(ordered, similar, right=False)
         up_to = torch.searchsorted(ordered, similar, right=True)

@@ -1,34 +1,33 @@
-"""The compiled arithmetic of the searchlight: spheres' patterns, their RSMs, ranks, and the comparison with models.
+"""Compiled kernels of the searchlight: patterns of spheres, their RSMs, ranks, and the comparison with models.
 
-What is compared, and what becomes of a kill, is in :mod:`affectlake.brain.searchlight.search`. All pairs of n stimuli
+What is compared, and how checkpoints are used, is in :mod:`affectlake.brain.searchlight.search`. The pairs of n stimuli
 are in the order of the lower triangle, row by row: pair (i, j), j < i, is entry i (i - 1) / 2 + j.
 
-**Ranks by counting.** Spearman's correlation needs the ranks of n (n - 1) / 2 correlations. Cut into 65,536 equal bins
-over [-1, 1], the correlations of one bin share their mean rank, which the counts before the bin give. A bin is 3e-5
-wide; at 1,000 stimuli some ten share one, and the correlation with a model moves by about 1e-7. `exact` ranks
-come from a radix sort of the 32-bit correlations.
+**Counted ranks.** Spearman's correlation requires the ranks of n (n - 1) / 2 correlations. The correlations are divided
+into 65,536 equal bins over [-1, 1]; all correlations in a bin get their mean rank, which follows from the counts of the
+lower bins. The width of a bin is 3e-5; with 1,000 stimuli about ten correlations are in a bin, and the correlation with
+a model changes by about 1e-7. `exact` ranks are computed by a radix sort of the 32-bit correlations.
 """
-
-# mypy: disable-error-code="untyped-decorator"
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from affectlake.process.compiled import njit
 
 BINS = 65536
 PANEL = 64  # rows of the RSM at a time: 64 × 1,000 correlations stay in the second-level cache
-CHUNK = 4096  # ranks at a time: 16 kB in the first-level cache, used by every model
+CHUNK = 4096  # ranks at a time: 16 kB in the first-level cache, used for every model
 
-_COMPILE: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy", "cache": True}
+_COMPILE: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy"}
 
 
 @njit(**_COMPILE)
 def members_of(grid: Any, place: Any, offsets: Any, found: Any) -> int:
-    """Write the rows of the sphere's voxels to `found` and return how many there are."""
+    """Write the rows of the sphere's voxels to `found`; return their number."""
     count = 0
     for o in range(len(offsets)):
         row = grid[place[0] + offsets[o, 0], place[1] + offsets[o, 1], place[2] + offsets[o, 2]]
@@ -39,22 +38,22 @@ def members_of(grid: Any, place: Any, offsets: Any, found: Any) -> int:
 
 
 @njit(**_COMPILE)
-def patterns_of(responses: Any, members: Any, unit: Any) -> bool:
-    """Write each stimulus's pattern, centred and of length 1, to unit (n, m); return whether all vary.
+def patterns_of(patterns: Any, members: Any, unit: Any) -> bool:
+    """Write each stimulus's pattern, centred and of length 1, to `unit` (n, m); return whether all patterns vary.
 
-    `responses` is float32 (n_voxels, n), one row per voxel.
+    `patterns` is float32 (n_voxels, n), one row per voxel.
     """
-    m, n = len(members), responses.shape[1]
-    total, low, high = np.zeros(n, np.float32), responses[members[0]].copy(), responses[members[0]].copy()
+    m, n = len(members), patterns.shape[1]
+    total, low, high = np.zeros(n, np.float32), patterns[members[0]].copy(), patterns[members[0]].copy()
     for v in range(m):
-        row = responses[members[v]]
+        row = patterns[members[v]]
         for s in range(n):
             total[s] += row[s]
             low[s] = min(low[s], row[s])
             high[s] = max(high[s], row[s])
     squares = np.zeros(n, np.float32)
     for v in range(m):
-        row = responses[members[v]]
+        row = patterns[members[v]]
         for s in range(n):
             x = row[s] - total[s] / np.float32(m)
             squares[s] += x * x
@@ -63,10 +62,10 @@ def patterns_of(responses: Any, members: Any, unit: Any) -> bool:
             return False
         squares[s] = np.float32(1.0) / np.sqrt(squares[s])
         total[s] /= np.float32(m)
-    for first in range(0, n, 16):  # in strips, so that the strided writes of a strip stay in the cache
+    for first in range(0, n, 16):  # in strips, so that the strided writes stay in the cache
         last = min(first + 16, n)
         for v in range(m):
-            row = responses[members[v]]
+            row = patterns[members[v]]
             for s in range(first, last):
                 unit[s, v] = (row[s] - total[s]) * squares[s]
     return True
@@ -74,7 +73,7 @@ def patterns_of(responses: Any, members: Any, unit: Any) -> bool:
 
 @njit(**_COMPILE)
 def code_pairs(unit: Any, panel: Any, codes: Any, counts: Any) -> None:
-    """Write the bin of every pair's correlation to codes uint16 (pairs,) and add it to counts (BINS,)."""
+    """Write the bin of every pair's correlation to `codes` uint16 (pairs,) and count it in `counts` (BINS,)."""
     n = len(unit)
     for first in range(0, n, PANEL):
         last = min(first + PANEL, n)
@@ -92,7 +91,7 @@ def code_pairs(unit: Any, panel: Any, codes: Any, counts: Any) -> None:
 
 @njit(**_COMPILE)
 def rank_table(counts: Any, table: Any, n_pairs: int) -> float:
-    """Write each bin's mean rank, less the mean of all ranks, to table (BINS,), clear `counts`, return Σ rank²."""
+    """Write the mean rank of each bin, centred, to `table` (BINS,); clear `counts`; return Σ rank²."""
     before, squares, middle = 0, 0.0, 0.5 * (n_pairs - 1)
     for b in range(BINS):
         c = counts[b]
@@ -107,7 +106,7 @@ def rank_table(counts: Any, table: Any, n_pairs: int) -> float:
 
 @njit(**_COMPILE)
 def compare_codes(codes: Any, table: Any, models: Any, found: Any) -> None:
-    """Add to found[m] the products of the pairs' ranks with models float32 (n_models, pairs)."""
+    """Add the products of the pairs' ranks with `models` float32 (n_models, pairs) to `found` (n_models,)."""
     n_pairs, n_models = len(codes), len(models)
     chunk = np.empty(CHUNK, np.float32)
     for first in range(0, n_pairs, CHUNK):
@@ -124,7 +123,7 @@ def compare_codes(codes: Any, table: Any, models: Any, found: Any) -> None:
 
 @njit(**_COMPILE)
 def sort_pairs(unit: Any, panel: Any, keys: Any, order: Any, spare_keys: Any, spare: Any) -> None:
-    """Write the correlations as sortable keys and the pairs' order by them: three passes of a radix sort."""
+    """Write the correlations as sortable keys, and sort the pairs by them in three passes of a radix sort."""
     n, n_pairs = len(unit), len(keys)
     for first in range(0, n, PANEL):
         last = min(first + PANEL, n)
@@ -158,7 +157,7 @@ def sort_pairs(unit: Any, panel: Any, keys: Any, order: Any, spare_keys: Any, sp
 
 @njit(**_COMPILE)
 def compare_sorted(keys: Any, order: Any, models: Any, ranks: Any, found: Any) -> float:
-    """Add to found[m] the products of exact ranks (equal keys share theirs) with models; return Σ rank²."""
+    """Add the products of exact ranks (the mean rank for equal keys) with models to `found`; return Σ rank²."""
     n_pairs, first, squares = len(keys), 0, 0.0
     middle = 0.5 * (n_pairs - 1)
     while first < n_pairs:
@@ -182,28 +181,28 @@ def compare_sorted(keys: Any, order: Any, models: Any, ranks: Any, found: Any) -
 
 @njit(**_COMPILE)
 def run_spheres(
-    responses: Any, grid: Any, places: Any, offsets: Any, centres: Any, least: int, models: Any, exact: bool, found: Any
+    patterns: Any, grid: Any, places: Any, offsets: Any, centres: Any, least: int, models: Any, exact: bool, found: Any
 ) -> None:
-    """Compare the spheres around `centres` with every model; found[m, c] is NaN where a sphere has no RSM.
+    """Compare the spheres around `centres` with every model; `found` is NaN if a sphere has no RSM.
 
     Parameters
     ----------
-    responses : float32 (n_voxels, n)
+    patterns : float32 (n_voxels, n)
         One row per voxel, one column per stimulus.
     grid, places, offsets
         See :class:`affectlake.brain.searchlight.spheres.Spheres`.
     centres : int (n_centres,)
-        Rows of the centres.
+        Rows of the voxels at the centres.
     least : int
-        A sphere with fewer voxels is left out.
+        Minimum number of voxels of a sphere.
     models : float32 (n_models, pairs)
         Centred ranks of length 1.
     exact : bool
-        Exact ranks instead of counted ones.
+        Whether to use exact ranks instead of counted ones.
     found : float32 (n_models, n_centres)
-        Written.
+        The result is written here.
     """
-    n, n_models = responses.shape[1], len(models)
+    n, n_models = patterns.shape[1], len(models)
     n_pairs = n * (n - 1) // 2
     space = np.empty(n * len(offsets), np.float32)
     panel = np.empty(PANEL * n, np.float32)
@@ -220,7 +219,7 @@ def run_spheres(
         if m < least:
             continue
         unit = space[: n * m].reshape(n, m)
-        if not patterns_of(responses, members[:m], unit):
+        if not patterns_of(patterns, members[:m], unit):
             continue
         sums[:] = 0.0
         if exact:
@@ -236,7 +235,7 @@ def run_spheres(
 
 
 def model_ranks(rsms: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return the models' pairs as ranks, centred and of length 1, in the kernels' order.
+    """Return the ranks of the models' pairs, centred and of length 1, in the order of the lower triangle.
 
     Parameters
     ----------

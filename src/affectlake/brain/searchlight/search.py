@@ -1,11 +1,12 @@
-"""Searchlight RSA: in the sphere around every voxel, how alike is the brain's geometry to each model's?
+"""Searchlight RSA: the similarity of the geometry in the sphere around every voxel to that of each model.
 
-In each sphere the patterns of every two stimuli are correlated (Pearson), and the pairs compared with the same pairs of
-each model's RSM (Spearman), all models in one pass. Spheres are worked through in blocks by threads; a finished block
-is in the checkpoint at once, so that a kill loses seconds. Memory holds the responses, the models and the maps.
+In each sphere, the RSM is the Pearson correlation of the patterns of every pair of stimuli, and its pairs are
+correlated with those of each model's RSM (Spearman), for all models in one pass. Threads process blocks of spheres; a
+finished block is written to the checkpoint immediately, so that a killed process loses seconds. Patterns, models and
+maps are in memory.
 
 The arithmetic is in :mod:`~affectlake.brain.searchlight.kernels` (CPU) and :mod:`~affectlake.brain.searchlight.gpu`
-(GPU); which voxels lie in a sphere is in :mod:`~affectlake.brain.searchlight.spheres`.
+(GPU); the voxels of a sphere are determined in :mod:`~affectlake.brain.searchlight.spheres`.
 """
 
 from __future__ import annotations
@@ -27,18 +28,18 @@ from affectlake.errors import CheckpointError, SourceError
 Ranks = Literal["counted", "exact"]
 Run = Callable[[NDArray[np.int32]], NDArray[np.float32]]
 
-_BLOCK = 64  # spheres between two notes of what is done: some 0.2 s at 1,000 stimuli
+_BLOCK = 64  # spheres per block of the checkpoint: about 0.2 s with 1,000 stimuli
 
 
 class Searchlight(NamedTuple):
-    """Maps of the comparison; NaN where a sphere has too few voxels or a stimulus without variance in it.
+    """Maps of the comparison; NaN if a sphere has too few voxels, or a stimulus has no variance in it.
 
     Parameters
     ----------
     rho : float32 (n_models, n_voxels)
         Spearman's correlation of the sphere's pairs with the model's.
     n_members : int32 (n_voxels,)
-        Voxels of each sphere.
+        Number of voxels of each sphere.
     """
 
     rho: NDArray[np.float32]
@@ -46,7 +47,7 @@ class Searchlight(NamedTuple):
 
 
 def search(
-    responses: NDArray[np.floating],
+    patterns: NDArray[np.floating],
     spheres: Spheres,
     rsms: NDArray[np.floating],
     *,
@@ -57,43 +58,43 @@ def search(
     checkpoint: Path | None = None,
     on_spheres: Callable[[int], None] | None = None,
 ) -> Searchlight:
-    """Compare the geometry in every sphere with that of every model.
+    """Correlate the RSM of every sphere with that of every model.
 
     Parameters
     ----------
-    responses : float (n_stimuli, n_voxels)
-        One pattern per stimulus. Voxels that hold a NaN must be left out of `spheres` (``usable``).
+    patterns : float (n_stimuli, n_voxels)
+        One pattern per stimulus. Voxels with a NaN must be excluded from `spheres` (``usable``).
     spheres : Spheres
     rsms : float (n_models, n_stimuli, n_stimuli)
         Similarity matrices of the same stimuli in the same order.
     min_voxels : int
-        Smallest sphere that is compared, at least 3.
-    ranks : {"counted", "exact"}
+        Minimum number of voxels of a sphere, at least 3.
+    ranks : {"counted", "exact"}, default="counted"
         Ranks from 65,536 equal bins of the correlations, or exact ones (six times as long; see the kernels).
-    workers : int
-        Threads. The result does not depend on it.
-    device : str
+    workers : int, default=1
+        Number of threads. The result does not depend on it.
+    device : str, default="cpu"
         "cpu", or a CUDA device of torch.
     checkpoint : Path, optional
-        A folder that keeps finished spheres; going on from it is exact.
+        Folder for finished spheres. Resuming from it gives the same result.
     on_spheres : callable, optional
-        Told how many spheres are done.
+        Called with the number of spheres done so far.
 
     Raises
     ------
     SourceError
-        If the models are not of these stimuli, or one of them has no ranks (NaN, or all pairs alike).
+        If the models are not of these stimuli, or a model has no ranks (NaN, or all pairs equal).
     CheckpointError
-        If the checkpoint is of another search.
+        If the checkpoint belongs to another search.
 
     Notes
     -----
     Du et al. 2025, 'Searchlight RSA'; Kriegeskorte et al. 2006.
     """
-    _check(responses, spheres, rsms, min_voxels)
+    _check(patterns, spheres, rsms, min_voxels)
     from affectlake.brain.searchlight.kernels import model_ranks
 
-    rows = np.ascontiguousarray(responses.T, dtype=np.float32)  # (n_voxels, n_stimuli)
+    rows = np.ascontiguousarray(patterns.T, dtype=np.float32)  # (n_voxels, n_stimuli)
     models = model_ranks(rsms)
     centres = np.flatnonzero(spheres.grid[tuple(spheres.places.T)] >= 0).astype(np.int32)
     blocks = [centres[first : first + _BLOCK] for first in range(0, len(centres), _BLOCK)]
@@ -140,9 +141,9 @@ def _runner(
 
 
 class _State:
-    """The maps and which blocks of them are done, in memory or in files of a folder.
+    """The maps and the blocks that are done, in memory or in files of a folder.
 
-    A block's numbers are in the file before its mark is: a killed process leaves a block whole or undone.
+    The values of a block are written before its mark, so that after a kill a block is complete or not done.
     """
 
     def __init__(
@@ -196,30 +197,30 @@ def _compare(place: Path, wanted: dict[str, object]) -> None:
     differing = [name for name in wanted if found.get(name) != wanted[name]]
     if differing:
         raise CheckpointError(
-            f"The checkpoint {place.parent} is of another search: {', '.join(differing)} differ.",
+            f"the checkpoint {place.parent} belongs to another search: {', '.join(differing)} differ",
             wanted=", ".join(f"{name} = {wanted[name]}" for name in differing),
             found=", ".join(f"{name} = {found.get(name)}" for name in differing),
-            todo=f"delete {place.parent} to start the search again from the beginning",
+            todo=f"delete {place.parent} to restart the search from the beginning",
         )
 
 
-def _check(responses: NDArray[np.floating], spheres: Spheres, rsms: NDArray[np.floating], min_voxels: int) -> None:
-    n, n_voxels = responses.shape
+def _check(patterns: NDArray[np.floating], spheres: Spheres, rsms: NDArray[np.floating], min_voxels: int) -> None:
+    n, n_voxels = patterns.shape
     if rsms.ndim != 3 or rsms.shape[1:] != (n, n) or n_voxels != spheres.n_voxels or n < 4:
         raise SourceError(
             "the searchlight's inputs do not fit together",
-            wanted="responses (n, v) of four stimuli or more, v spheres, models (m, n, n)",
-            found=f"responses {responses.shape}, {spheres.n_voxels} spheres, models {rsms.shape}",
+            wanted="patterns (n, v) of at least four stimuli, v spheres, models (m, n, n)",
+            found=f"patterns {patterns.shape}, {spheres.n_voxels} spheres, models {rsms.shape}",
         )
     if min_voxels < 3:
         raise SourceError(
-            "a sphere of so few voxels has no correlations", found=f"min_voxels = {min_voxels}", allowed="3 or more"
+            "min_voxels is too small for correlations", found=f"min_voxels = {min_voxels}", allowed="3 or more"
         )
     members = spheres.grid[spheres.grid >= 0]
-    bad = int((~np.isfinite(responses).all(axis=0)[members]).sum())
+    bad = int((~np.isfinite(patterns).all(axis=0)[members]).sum())
     if bad:
         raise SourceError(
-            f"{bad:,} voxels of the spheres hold values that are no numbers", todo="leave them out of the spheres"
+            f"{bad:,} voxels of the spheres have values that are not finite", todo="exclude them from the spheres"
         )
     i, j = np.triu_indices(n, k=1)
     for number, rsm in enumerate(rsms):
@@ -227,6 +228,6 @@ def _check(responses: NDArray[np.floating], spheres: Spheres, rsms: NDArray[np.f
         if not np.isfinite(values).all() or values.max() == values.min():
             raise SourceError(
                 f"model {number} has no ranks to compare with",
-                found="pairs that are no numbers" if not np.isfinite(values).all() else "pairs that are all alike",
-                todo="leave out the stimuli whose embedding is constant, or the model",
+                found="pairs that are not finite" if not np.isfinite(values).all() else "pairs that are all equal",
+                todo="exclude the stimuli whose embedding is constant, or the model",
             )

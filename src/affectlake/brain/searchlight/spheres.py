@@ -1,7 +1,7 @@
-"""Which voxels lie in which sphere of a searchlight. NumPy alone; what is computed in a sphere does not belong here.
+"""Spheres of a searchlight and their voxels. Requires only NumPy; what is computed in a sphere does not belong here.
 
-A radius is counted in voxels and inclusive: a voxel belongs when its distance to the centre is at most the radius. The
-paper's, 3 voxels, holds 123. rsatoolbox keeps distance < radius.
+The radius is in voxels and inclusive: a voxel is in a sphere if its distance from the centre is at most the radius. The
+sphere of the paper's radius, 3 voxels, has 123 voxels. rsatoolbox requires distance < radius.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ Grid = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Spheres:
-    """The spheres around every voxel of a brain mask, partial ones at its edge.
+    """The spheres around every voxel of a brain mask; those at its edge are partial.
 
     Parameters
     ----------
     grid : int32 (n_i, n_j, n_k)
-        The row of each voxel of the volume, with a border of -1 as wide as the radius; -1 outside the mask.
+        Row of each voxel of the volume; -1 outside the mask, and in a border as wide as the radius.
     places : int32 (n_voxels, 3)
-        Where each voxel lies in `grid`.
+        Position of each voxel in `grid`.
     offsets : int32 (n_offsets, 3)
-        Steps from the centre to the members of a whole sphere, the centre included.
+        Offsets of the voxels of a complete sphere from its centre, including the centre.
     """
 
     grid: Grid
@@ -36,7 +36,7 @@ class Spheres:
 
     @property
     def n_voxels(self) -> int:
-        """How many spheres there are: one around each voxel."""
+        """Number of spheres, one around each voxel."""
         return len(self.places)
 
     def members(self, centre: int) -> NDArray[np.int32]:
@@ -46,7 +46,7 @@ class Spheres:
         return np.asarray(found[found >= 0])
 
     def counts(self) -> NDArray[np.int32]:
-        """Return how many voxels each sphere has: int32 (n_voxels,)."""
+        """Return the number of voxels of each sphere: int32 (n_voxels,)."""
         found = np.zeros(self.n_voxels, dtype=np.int32)
         i, j, k = self.places.T
         for a, b, c in self.offsets:
@@ -55,26 +55,26 @@ class Spheres:
 
 
 def make_spheres(voxels: NDArray[np.integer], offsets: Grid, usable: NDArray[np.bool_] | None = None) -> Spheres:
-    """Lay a sphere around each voxel.
+    """Return the spheres around each voxel.
 
     Parameters
     ----------
     voxels : int (n_voxels, 3)
-        The i, j, k of every voxel of the mask, each once.
+        i, j, k of every voxel of the mask, each once.
     offsets : int32 (n_offsets, 3)
         From :func:`sphere_offsets`.
     usable : bool (n_voxels,), optional
-        Voxels that are not are members of no sphere (constant or NaN ones).
+        Voxels that are not usable (constant or NaN) are not in any sphere.
 
     Raises
     ------
     SourceError
-        If a voxel is given twice.
+        If a voxel occurs twice.
     """
     places = np.asarray(voxels, dtype=np.int32)
     twice = len(places) - len(np.unique(places, axis=0))
     if twice:
-        raise SourceError(f"{twice:,} voxels have the same i, j, k as another one", todo="keep each voxel once")
+        raise SourceError(f"{twice:,} voxels have the same i, j, k as another one", todo="list each voxel once")
     reach = int(np.abs(offsets).max())
     places = places - places.min(axis=0) + reach
     grid = np.full(places.max(axis=0) + reach + 1, -1, dtype=np.int32)
@@ -84,7 +84,7 @@ def make_spheres(voxels: NDArray[np.integer], offsets: Grid, usable: NDArray[np.
 
 
 def sphere_offsets(radius_voxels: float) -> Grid:
-    """Return the steps to every voxel within a radius counted in voxels, sorted: int32 (n, 3).
+    """Return the sorted offsets of all voxels within a radius, in voxels: int32 (n, 3).
 
     Raises
     ------

@@ -5,7 +5,7 @@ What an answer means is not decided here.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from affectlake.judge.trials.questions import Question
 
@@ -152,12 +152,47 @@ class Answer(NamedTuple):
     oddities: str | None = None
 
 
+ASKED = ("key", "trial_set", "i", "j", "k", "repeat", "order", "captions")
+"""What an answer takes over from its question."""
+
+
 def answered(question: Question, reply: Reply, attempts: int, seconds: float) -> Answer:
     """Return the row of a question that was answered."""
-    served = (reply.model or None, reply.thinking, reply.refusal, reply.oddities)
-    return Answer(*question[:8], *reply[:6], None, None, attempts, seconds, *served)
+    return Answer(
+        **_asked(question),
+        text=reply.text,
+        finish_reason=reply.finish_reason,
+        logprobs=reply.logprobs,
+        prompt_tokens=reply.prompt_tokens,
+        completion_tokens=reply.completion_tokens,
+        cached_tokens=reply.cached_tokens,
+        error_kind=None,
+        error_words=None,
+        attempts=attempts,
+        seconds=seconds,
+        served_model=reply.model or None,
+        thinking=reply.thinking,
+        refusal=reply.refusal,
+        oddities=reply.oddities,
+    )
 
 
 def failed(question: Question, failure: Failure, attempts: int, seconds: float) -> Answer:
     """Return the row of a question that failed for good."""
-    return Answer(*question[:8], None, "", None, 0, 0, 0, failure.kind, failure.words, attempts, seconds)
+    return Answer(
+        **_asked(question),
+        text=None,
+        finish_reason="",
+        logprobs=None,
+        prompt_tokens=0,
+        completion_tokens=0,
+        cached_tokens=0,
+        error_kind=failure.kind,
+        error_words=failure.words,
+        attempts=attempts,
+        seconds=seconds,
+    )
+
+
+def _asked(question: Question) -> dict[str, Any]:
+    return {name: getattr(question, name) for name in ASKED}

@@ -329,9 +329,10 @@ class _Transaction:
 def _as_row(answer: Answer) -> tuple[object, ...]:
     """Return the answer as SQLite takes it: tuples as JSON."""
     captions = None if answer.captions is None else orjson.dumps(answer.captions).decode()
-    return (*answer[:6], orjson.dumps(answer.order).decode(), captions, *answer[8:])
+    return tuple((answer._asdict() | {"order": orjson.dumps(answer.order).decode(), "captions": captions}).values())
 
 
 def _as_answer(row: Sequence[Any]) -> Answer:
-    captions = None if row[7] is None else tuple(orjson.loads(row[7]))
-    return Answer._make([*row[:6], tuple(orjson.loads(row[6])), captions, *row[8:]])
+    found = dict(zip(Answer._fields, row, strict=True))
+    captions = None if found["captions"] is None else tuple(orjson.loads(found["captions"]))
+    return Answer(**found | {"order": tuple(orjson.loads(found["order"])), "captions": captions})

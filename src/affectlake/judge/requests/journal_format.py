@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from affectlake.judge.requests.answers import Answer
+from affectlake.judge.requests.answers import ASKED, Answer
 
 FORMAT = 2
 
@@ -31,10 +31,8 @@ TO_TODAY = (
 )
 """Statements for a new file and for one of format 1, to be run in one transaction."""
 
-_ASKED = ("key", "trial_set", "i", "j", "k", "repeat", "order", "captions")
-
 COLUMNS = ", ".join(Answer._fields).replace("order", '"order"')
 """The columns of an answer, quoted where SQL needs it."""
 
-OUTCOME = tuple(name for name in Answer._fields if name not in (*_ASKED, "attempts"))
+OUTCOME = tuple(name for name in Answer._fields if name not in (*ASKED, "attempts"))
 """Columns that say what came of a question."""

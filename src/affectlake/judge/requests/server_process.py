@@ -1,32 +1,22 @@
-"""The life of a server that a run starts itself: begun, waited for, stopped with everything it started, its log kept.
+"""The server of a model that a collection run starts itself, unless it is up already.
 
-A server that is already up is used and left alone. What is asked of it does not belong here.
+A server that is already up is used and left alone. How a process is started, watched and stopped is in
+:mod:`affectlake.process.managed_server`; what is asked of the server does not belong here.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import shlex
-import signal
-import subprocess
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
-from urllib.error import URLError
-from urllib.request import ProxyHandler, build_opener
 
 from affectlake.errors import CollectionError
 from affectlake.judge.requests.client import Scrubber
 from affectlake.judge.server_command import ServerCommand
-from affectlake.process.lease import place, process_started
-
-_POLL_S = 0.25
-_LOOK_S = 5.0
-_LINES_SHOWN = 12
-_DIRECT = build_opener(ProxyHandler({}))  # a server that is started here is not behind a proxy
+from affectlake.process.managed_server import ServerLaunch, ServerStartError, is_healthy, managed_server
+from affectlake.process.server_note import find_orphan
 
 
 class Served(NamedTuple):
@@ -38,7 +28,9 @@ class Served(NamedTuple):
 
 
 @contextmanager
-def serve(server: ServerCommand, log: Path, secrets: Sequence[str] = ()) -> Iterator[Served]:
+def serve(
+    server: ServerCommand, log: Path, secrets: Sequence[str] = (), stop_limit_s: float = 20.0
+) -> Iterator[Served]:
     """Have a server while the block runs.
 
     Parameters
@@ -50,117 +42,39 @@ def serve(server: ServerCommand, log: Path, secrets: Sequence[str] = ()) -> Iter
         whose starter was killed is taken over by the next run and stopped at its end.
     secrets : sequence of str
         What must not appear in an error message.
+    stop_limit_s : float
+        How long it may take to end before it is killed.
 
     Raises
     ------
     CollectionError
         If it does not start, ends, or is not ready within its limit.
     """
-    started_s = time.monotonic()
     note = log.with_name(f"{log.name}.pid")
-    orphan = _orphan(note)
-    if is_healthy(server.health_url) and orphan is None:
+    if find_orphan(note) is None and is_healthy(server.health_url):
         yield Served(server.url, started_here=False, seconds=0.0)
         return
-    log.parent.mkdir(parents=True, exist_ok=True)
-    scrub = Scrubber(secrets)
-    process = None if orphan is not None else _start(server, log, scrub)
-    pid = orphan or (process.pid if process is not None else 0)
-    noted = {"pid": pid, "started": process_started(pid), "starter": os.getpid(), "place": place()}
-    note.write_text(json.dumps(noted))
-    try:
-        _wait_until_healthy(server, process, log, scrub)
-        yield Served(server.url, started_here=True, seconds=time.monotonic() - started_s)
-    finally:
-        _stop(pid, process, server.stop_limit_s)
-        note.unlink(missing_ok=True)
-
-
-def is_healthy(url: str) -> bool:
-    """Whether `url` answers 200."""
-    try:
-        with _DIRECT.open(url, timeout=_LOOK_S) as response:
-            return bool(response.status == 200)
-    except (URLError, OSError, ValueError):
-        return False
-
-
-def _start(server: ServerCommand, log: Path, scrub: Scrubber) -> subprocess.Popen[bytes]:
-    """Start the command in a process group of its own, its output in the log."""
-    with log.open("ab") as sink:
+    launch = ServerLaunch(server.command, server.health_url, log, note, server.env, server.start_limit_s, stop_limit_s)
+    with ExitStack() as stack:
         try:
-            return subprocess.Popen(
-                server.command,
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **server.env},
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise CollectionError(
-                f"the server cannot be started: {error.strerror}",
-                found=scrub(shlex.join(server.command)),
-                todo="install the program, or mend server.command of the agent in params.yaml",
-            ) from error
+            running = stack.enter_context(managed_server(launch))
+        except ServerStartError as error:
+            raise _not_started(server, log, error, Scrubber(secrets)) from error
+        yield Served(server.url, started_here=True, seconds=running.seconds)
 
 
-def _wait_until_healthy(
-    server: ServerCommand, process: subprocess.Popen[bytes] | None, log: Path, scrub: Scrubber
-) -> None:
-    until_s = time.monotonic() + server.start_limit_s
-    while not is_healthy(server.health_url):
-        ended = process is not None and process.poll() is not None
-        if not ended and time.monotonic() < until_s:
-            time.sleep(_POLL_S)
-            continue
-        status = process.returncode if process is not None else None
-        raise CollectionError(
-            f"the server ended with status {status} before it was ready"
-            if ended
-            else f"the server was not ready within {server.start_limit_s:g} s",
-            wanted=f"200 from {server.health_url}",
-            found=" | ".join(scrub(line) for line in _last_lines(log)) or "an empty log",
-            todo=f"read {log}" + ("" if ended else ", or raise server.start_limit_s"),
+def _not_started(server: ServerCommand, log: Path, error: ServerStartError, scrub: Scrubber) -> CollectionError:
+    if error.reason == "not started":
+        return CollectionError(
+            f"the server {error.how}",
+            found=scrub(shlex.join(server.command)),
+            todo="install the program, or correct server.command of the agent in params.yaml",
         )
-
-
-def _last_lines(log: Path) -> list[str]:
-    with log.open("rb") as source:
-        source.seek(max(log.stat().st_size - 16_384, 0))
-        return source.read().decode(errors="replace").splitlines()[-_LINES_SHOWN:]
-
-
-def _stop(pid: int, process: subprocess.Popen[bytes] | None, limit_s: float) -> None:
-    """Ask the whole process group to end; kill what is left of it after the limit."""
-    _signal_group(pid, signal.SIGTERM)
-    until_s = time.monotonic() + limit_s
-    while time.monotonic() < until_s and _lives(pid, process):
-        time.sleep(0.05)
-    _signal_group(pid, signal.SIGKILL)
-    if process is not None:
-        process.wait()
-
-
-def _lives(pid: int, process: subprocess.Popen[bytes] | None) -> bool:
-    return process.poll() is None if process is not None else process_started(pid) != "gone"
-
-
-def _signal_group(pid: int, number: signal.Signals) -> None:
-    try:
-        os.killpg(pid, number)
-    except (ProcessLookupError, PermissionError):
-        return
-
-
-def _orphan(note: Path) -> int | None:
-    """Return the process that a run which no longer lives has started here and left; None if there is none."""
-    try:
-        found = json.loads(note.read_text())
-        if found["place"] != place():
-            return None  # neither number means anything here
-        pid, started, starter = int(found["pid"]), str(found["started"]), int(found["starter"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-    alive = process_started(pid) == started != "gone"
-    return pid if alive and process_started(starter) == "gone" else None
+    if error.reason == "address taken":
+        return CollectionError(f"the server {error.how}", todo="stop that server, or set another server.port")
+    return CollectionError(
+        f"the server {error.how}",
+        wanted=f"200 from {server.health_url}",
+        found=" | ".join(scrub(line) for line in error.last_lines) or "an empty log",
+        todo=f"read {log}" + (", or raise server.start_limit_s" if error.reason == "too slow" else ""),
+    )

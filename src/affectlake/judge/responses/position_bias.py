@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import chisquare
 
 
 class PositionShares(NamedTuple):
@@ -22,7 +23,7 @@ class PositionShares(NamedTuple):
     chi_square : float
         Pearson's statistic against equal shares, two degrees of freedom; NaN without choices.
     p_value : float
-        Its level: ``exp(-chi_square / 2)``, which is the chi-square survival function for two degrees of freedom.
+        Its level.
     """
 
     counts: NDArray[np.int64]
@@ -72,14 +73,13 @@ def position_shares(positions: NDArray[np.int8]) -> PositionShares:
     if len(positions) and not np.isin(positions, (1, 2, 3)).all():
         raise ValueError(f"positions are 1, 2 or 3, not {np.setdiff1d(positions, (1, 2, 3))[:5].tolist()}")
     counts = np.bincount(positions, minlength=4)[1:].astype(np.int64)
-    n = int(counts.sum())
-    if not n:
+    if not counts.any():
         return PositionShares(counts, float("nan"), float("nan"))
-    chi_square = float(((counts - n / 3) ** 2).sum() / (n / 3))
-    return PositionShares(counts, chi_square, float(np.exp(-chi_square / 2)))
+    found = chisquare(counts)
+    return PositionShares(counts, float(found.statistic), float(found.pvalue))
 
 
-def flip_rate(triplet: NDArray[np.int64], odd: NDArray[np.int32], code: NDArray[np.int64]) -> FlipRate:
+def flip_rate(triplet: NDArray[np.int64], odd: NDArray[np.int32], order_code: NDArray[np.integer]) -> FlipRate:
     """Measure how often answers to the same triplet differ, with the order changed and unchanged.
 
     Parameters
@@ -88,12 +88,12 @@ def flip_rate(triplet: NDArray[np.int64], odd: NDArray[np.int32], code: NDArray[
         Which triplet each answer is to: any numbers that tell triplets apart.
     odd : int32 (m,)
         The stimulus chosen.
-    code : int64 (m,)
-        Which order it was shown in: any numbers that tell the orders apart.
+    order_code : int (m,)
+        Which order it was shown in.
     """
     _, triplet = np.unique(triplet, return_inverse=True)
     pairs, same_odd = _pairs(triplet), _pairs(triplet, odd)
-    pairs_same, same_both = _pairs(triplet, code), _pairs(triplet, code, odd)
+    pairs_same, same_both = _pairs(triplet, order_code), _pairs(triplet, order_code, odd)
     other = pairs - pairs_same
     flips_same, flips_other = pairs_same - same_both, other - (same_odd - same_both)
     return FlipRate(

@@ -16,9 +16,12 @@ from affectlake.judge.protocols import Reading
 from affectlake.judge.requests.answers import Answer
 from affectlake.judge.requests.payloads import token_count
 from affectlake.judge.responses.parsing import Parsed, parse, weigh
+from affectlake.judge.trials.orders import order_codes
+from affectlake.judge.trials.plan import SHOWN
 from affectlake.judge.trials.request_keys import canonical
+from affectlake.triplets import TRIPLET
 
-IDENTITY = ["trial_set", "i", "j", "k", "repeat"]
+IDENTITY = ["trial_set", *TRIPLET, "repeat"]
 
 OF_AGENT = ("agent", "protocol", "model", "revision", "sampling")
 """Columns of ``responses`` that say who was asked and how: the same in every row of an agent's entry."""
@@ -36,8 +39,9 @@ class Readings(NamedTuple):
     Attributes
     ----------
     choices : polars.DataFrame
-        ``trial_set, i, j, k, repeat, odd, position, code``: one row per response that names a position; ``position``
-        is 1, 2 or 3 as shown and ``code`` tells the six orders apart.
+        ``trial_set, i, j, k, repeat, odd, position, order_code``: one row per response that names a position;
+        ``position`` is 1, 2 or 3 as shown and ``order_code`` a row of
+        :data:`affectlake.judge.trials.orders.ORDERS`.
     unparsed : polars.DataFrame
         ``trial_set, i, j, k, repeat, request_key, unparsed_reason``: the others.
     """
@@ -122,6 +126,7 @@ def read_choices(rows: pl.DataFrame, reading: Reading) -> Readings:
         (None, "error") if text is None else read_answer(reading, text, *said)
         for text, *said in rows.select("answer", "finish_reason", "refusal", "thinking").iter_rows()
     ]
+    triplets, in_order = (rows.select(names).to_numpy().astype(np.int32).reshape(-1, 3) for names in (TRIPLET, SHOWN))
     position = pl.Series("position", [one[0] for one in found], dtype=pl.Int8)
     reasons = pl.Series("unparsed_reason", [one[1] for one in found], dtype=pl.String)
     read = rows.select(
@@ -130,17 +135,12 @@ def read_choices(rows: pl.DataFrame, reading: Reading) -> Readings:
         position,
         reasons,
         odd=pl.coalesce(pl.when(position == p).then(f"shown_{p}") for p in (1, 2, 3)),
-        code=3 * _member("shown_1") + _member("shown_2"),
+        order_code=pl.Series(order_codes(triplets, in_order), dtype=pl.UInt8),
     )
     return Readings(
-        choices=read.filter(pl.col("position").is_not_null()).select(*IDENTITY, "odd", "position", "code"),
+        choices=read.filter(pl.col("position").is_not_null()).select(*IDENTITY, "odd", "position", "order_code"),
         unparsed=read.filter(pl.col("position").is_null()).select(*IDENTITY, "request_key", "unparsed_reason"),
     )
-
-
-def _member(shown: str) -> pl.Expr:
-    """Return which of i, j, k (0, 1, 2) is shown there."""
-    return pl.when(pl.col(shown) == pl.col("i")).then(0).when(pl.col(shown) == pl.col("j")).then(1).otherwise(2)
 
 
 def read_answer(

@@ -17,11 +17,15 @@ equally often at each position, whatever the trials are. It is drawn here in thr
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from affectlake.process.compiled import njit
+
 ORDERS = np.array([(1, 2, 3), (1, 3, 2), (2, 1, 3), (2, 3, 1), (3, 1, 2), (3, 2, 1)], dtype=np.int8)
-"""(6, 3): the member of (i, j, k), from 1, that each order shows at the first, second and third position."""
+"""(6, 3): the member of (i, j, k), from 1, that each order shows at the first, second and third position.
+
+An order is its row here, the *order code*, 0 to 5.
+"""
 
 _CODE_OF_POSITIONS = np.zeros(9, dtype=np.uint8)  # from the positions (from 0) of i and j: 3 * of_i + of_j
 for _code, _members in enumerate(ORDERS):
@@ -47,7 +51,7 @@ def balanced_orders(triplets: NDArray[np.int32], n_stimuli: int, rng: np.random.
     Returns
     -------
     uint8 (m,)
-        Row of `ORDERS` for each trial. Over all trials, a stimulus's numbers of appearances at the first, second and
+        The order code of each trial. Over all trials, a stimulus's numbers of appearances at the first, second and
         third position differ by one at most.
 
     Raises
@@ -62,17 +66,31 @@ def balanced_orders(triplets: NDArray[np.int32], n_stimuli: int, rng: np.random.
         return np.empty(0, np.uint8)
     flat = np.ascontiguousarray(triplets, dtype=np.int32).ravel()
     position = _colour(flat, n_stimuli, seed)  # (3 m,) 0, 1 or 2
-    codes = 3 * position[0::3]
-    codes += position[1::3]
-    return np.asarray(_CODE_OF_POSITIONS[codes])
+    of_both = 3 * position[0::3]
+    of_both += position[1::3]
+    return np.asarray(_CODE_OF_POSITIONS[of_both])
 
 
-def shown(triplets: NDArray[np.int32], codes: NDArray[np.uint8]) -> NDArray[np.int32]:
+def shown(triplets: NDArray[np.int32], order_code: NDArray[np.uint8]) -> NDArray[np.int32]:
     """Return the stimuli in the order shown: int32 (m, 3), first position first."""
-    return np.take_along_axis(triplets, ORDERS[codes].astype(np.intp) - 1, axis=1)
+    return np.take_along_axis(triplets, ORDERS[order_code].astype(np.intp) - 1, axis=1)
 
 
-@njit(nogil=True, cache=True)
+def order_codes(triplets: NDArray[np.int32], in_order: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """Return the order code of each trial: uint8 (m,). The inverse of :func:`shown`.
+
+    Parameters
+    ----------
+    triplets : int32 (m, 3)
+        Stimulus indices of the trials, the three of a row all different.
+    in_order : int32 (m, 3)
+        The same in the order shown.
+    """
+    of_i, of_j = ((in_order == triplets[:, [member]]).argmax(axis=1) for member in (0, 1))
+    return np.asarray(_CODE_OF_POSITIONS[3 * of_i + of_j])
+
+
+@njit(nogil=True)
 def _next(state):  # type: ignore[no-untyped-def]
     """Advance SplitMix64, whose state is a one-element array, and return 64 random bits."""
     state[0] += np.uint64(0x9E3779B97F4A7C15)
@@ -82,13 +100,13 @@ def _next(state):  # type: ignore[no-untyped-def]
     return z ^ (z >> np.uint64(31))
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _below(state, n):  # type: ignore[no-untyped-def]
     """Return a random number in [0, n), n < 2**32."""
     return np.int64(((_next(state) >> np.uint64(32)) * np.uint64(n)) >> np.uint64(32))
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _ports(flat, n_stimuli, state):  # type: ignore[no-untyped-def]
     """Cut the stimuli into slots of three ports and give each edge a port; return both directions of the map.
 
@@ -120,7 +138,7 @@ def _ports(flat, n_stimuli, state):  # type: ignore[no-untyped-def]
     return edge_at, port_of
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _match(port_of, state):  # type: ignore[no-untyped-def]
     """Return the edge (from 0 to 2) by which each trial is matched to a slot, all slots different.
 
@@ -157,7 +175,7 @@ def _match(port_of, state):  # type: ignore[no-untyped-def]
     return trials[:, 3].astype(np.uint8)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _colour(flat, n_stimuli, seed):  # type: ignore[no-untyped-def]
     """Return a position, 0 to 2, for each entry of the flattened triplets."""
     state = np.array([seed], np.uint64)

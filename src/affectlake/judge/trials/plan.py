@@ -85,8 +85,8 @@ class Plan:
         Row of the triplet of each question left, in the order of asking.
     repeat : int16 (n_left,)
         Which asking of the triplet it is.
-    code : uint8 (n_left,)
-        Row of :data:`affectlake.judge.trials.orders.ORDERS`.
+    order_code : uint8 (n_left,)
+        The order shown: a row of :data:`affectlake.judge.trials.orders.ORDERS`.
     caption_seed : int
         Seed of the caption draws.
     """
@@ -100,7 +100,7 @@ class Plan:
     n_open: int
     row: NDArray[np.int32]
     repeat: NDArray[np.int16]
-    code: NDArray[np.uint8]
+    order_code: NDArray[np.uint8]
     caption_seed: int
 
     @property
@@ -111,7 +111,7 @@ class Plan:
     def part(self, start: int, end: int) -> Plan:
         """Return the plan of the questions from `start` to before `end`, in the order of asking."""
         some = slice(start, end)
-        return replace(self, row=self.row[some], repeat=self.repeat[some], code=self.code[some])
+        return replace(self, row=self.row[some], repeat=self.repeat[some], order_code=self.order_code[some])
 
     def questions(self, block: int = BLOCK) -> Iterator[Question]:
         """Yield the questions left, block by block, neighbours in a block sharing the first stimuli shown.
@@ -121,7 +121,7 @@ class Plan:
         block : int
             Questions in a block.
         """
-        maker = KeyMaker(self.agent.identity(), self.trials.trial_set, self.materials)
+        maker = KeyMaker(self.agent, self.trials.trial_set, self.materials)
         wording = Wording(self.agent.asking, self.agent.model, self.agent.sampling)
         for start in range(0, self.n_left, block):
             at = np.arange(start, min(start + block, self.n_left))
@@ -133,7 +133,7 @@ class Plan:
 
     def _shown(self, at: NDArray[np.intp]) -> tuple[NDArray[np.int32], NDArray[np.int16]]:
         """Return the stimuli in the order shown and the caption of each, (m, 3) both."""
-        in_order = shown(self.trials.triplets[self.row[at]], self.code[at])
+        in_order = shown(self.trials.triplets[self.row[at]], self.order_code[at])
         if self.materials.modality == "videos":
             return in_order, np.zeros(in_order.shape, dtype=np.int16)
         return in_order, draw_captions(in_order, self.repeat[at], self.materials.n_options, self.caption_seed)
@@ -152,7 +152,7 @@ class Plan:
             maker.keys(in_order, options, self.repeat[at]),
             self.trials.triplets[self.row[at]].tolist(),
             self.repeat[at].tolist(),
-            map(tuple, ORDERS[self.code[at]].tolist()),
+            map(tuple, ORDERS[self.order_code[at]].tolist()),
             in_order.tolist(),
             map(tuple, options.tolist()),
             strict=True,
@@ -209,9 +209,9 @@ def make_plan(
     n_stimuli = len(materials.stimulus_ids)
     askable = (materials.n_options > 0)[trials.triplets].all(axis=1)  # (m,)
     repeats = np.where(askable, trials.n_repeats, 0).astype(np.int16)
-    rows, codes = _orders(trials, repeats, n_stimuli, root, agent.name)
+    rows, order_codes = _orders(trials, repeats, n_stimuli, root, agent.name)
     starts = np.cumsum([0, *(len(some) for some in rows)], dtype=np.int64)
-    maker = KeyMaker(agent.identity(), trials.trial_set, materials)
+    maker = KeyMaker(agent, trials.trial_set, materials)
 
     def marked(frames: Iterable[pl.DataFrame]) -> NDArray[np.bool_]:
         found = np.zeros(starts[-1], dtype=np.bool_)
@@ -242,7 +242,7 @@ def make_plan(
         n_open=int(open_.sum()),
         row=np.concatenate(rows)[left] if rows else np.empty(0, np.int32),
         repeat=(np.searchsorted(starts, left, side="right") - 1).astype(np.int16),
-        code=np.concatenate(codes)[left] if codes else np.empty(0, np.uint8),
+        order_code=np.concatenate(order_codes)[left] if order_codes else np.empty(0, np.uint8),
         caption_seed=int(generator(root, "captions", agent.name, trials.trial_set).integers(2**63)),
     )
 
@@ -273,14 +273,14 @@ def valid_answers(frame: pl.DataFrame, maker: KeyMaker, trial_set: str) -> pl.Da
 def _orders(
     trials: Trials, repeats: NDArray[np.int16], n_stimuli: int, root: int, agent: str
 ) -> tuple[list[NDArray[np.int32]], list[NDArray[np.uint8]]]:
-    """Return, for each repeat, the rows asked and their orders: each repeat is balanced by itself."""
-    rows, codes = [], []
+    """Return, for each repeat, the rows asked and their order codes: each repeat is balanced by itself."""
+    rows, order_codes = [], []
     for repeat in range(int(repeats.max(initial=0))):
         asked = np.flatnonzero(repeats > repeat).astype(np.int32)
         rng = generator(root, "orders", agent, trials.trial_set, repeat)
         rows.append(asked)
-        codes.append(balanced_orders(trials.triplets[asked], n_stimuli, rng))
-    return rows, codes
+        order_codes.append(balanced_orders(trials.triplets[asked], n_stimuli, rng))
+    return rows, order_codes
 
 
 def _of_share(

@@ -20,8 +20,9 @@ class Question(NamedTuple):
     repeat : int
         Which asking of the triplet this is, from 0.
     order : tuple of int
-        The order shown: a permutation of 1, 2, 3. At position p (from 0) stands member ``order[p]`` of (i, j, k), so
-        that ``(i, j, k)[order[p] - 1]`` is the stimulus shown there, and an answer "Video 2" means ``order[1]``.
+        The order shown, a row of :data:`affectlake.judge.trials.orders.ORDERS`: a permutation of 1, 2, 3. At position p
+        (from 0) stands member ``order[p]`` of (i, j, k), so that ``(i, j, k)[order[p] - 1]`` is the stimulus shown
+        there, and an answer "Video 2" means ``order[1]``.
     captions : tuple of int or None
         ``caption_index`` of the caption shown at each position, in the order shown; None where captions are not.
     route : int

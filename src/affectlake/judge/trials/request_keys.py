@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
+from affectlake.judge.chat import ChatAgent
 from affectlake.judge.trials.content import Materials
 
 
@@ -34,16 +34,16 @@ class KeyMaker:
 
     Parameters
     ----------
-    identity : mapping
-        Who is asked and how (:meth:`affectlake.judge.chat.ChatAgent.identity`).
+    agent : ChatAgent
+        Who is asked, and how.
     trial_set : str
         The set of trials.
     materials : Materials
         What is shown.
     """
 
-    def __init__(self, identity: Mapping[str, Any], trial_set: str, materials: Materials) -> None:
-        self._head = hashlib.sha256(f'{{"asked":{canonical(dict(identity))},"repeat":'.encode())
+    def __init__(self, agent: ChatAgent, trial_set: str, materials: Materials) -> None:
+        self._head = hashlib.sha256(f'{{"asked":{canonical(agent.identity())},"repeat":'.encode())
         self._tail = f'],"trial_set":{canonical(trial_set)}}}'.encode()
         self._shown = [
             [canonical([name, digest]).encode() for digest in digests]

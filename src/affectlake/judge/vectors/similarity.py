@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from affectlake.errors import SourceError
+from affectlake.process.compiled import njit
 
 TIE = 1e-12
 """Cosine similarities that differ by no more than this are equal.
@@ -104,7 +104,7 @@ def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(scaled / np.sqrt((scaled * scaled).sum(axis=1, keepdims=True)))
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _similarities(unit):  # type: ignore[no-untyped-def]
     """Return the (n, n) dot products, each summed over the features in their order: exactly symmetric."""
     n, d = unit.shape
@@ -119,14 +119,14 @@ def _similarities(unit):  # type: ignore[no-untyped-def]
     return similarity
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _largest(ij, ik, jk):  # type: ignore[no-untyped-def]
     """Return which of the three similarities are largest, as bits: 4 leaves k odd, 2 leaves j, 1 leaves i."""
     floor = max(ij, ik, jk) - TIE
     return 4 * (ij >= floor) + 2 * (ik >= floor) + (jk >= floor)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _best_pairs(similarity, triplets):  # type: ignore[no-untyped-def]
     best = np.empty(len(triplets), np.uint8)
     for t in range(len(triplets)):
@@ -135,7 +135,7 @@ def _best_pairs(similarity, triplets):  # type: ignore[no-untyped-def]
     return best
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _best_pairs_of_rows(unit, triplets):  # type: ignore[no-untyped-def]
     best = np.empty(len(triplets), np.uint8)
     for t in range(len(triplets)):

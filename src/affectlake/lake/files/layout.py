@@ -5,8 +5,6 @@ from __future__ import annotations
 import posixpath
 from pathlib import Path
 
-from affectlake.lake.files import names
-
 TABLES = Path("storage/tables")
 COLLECTED = Path("storage/collected")
 STAGING = Path("storage/staging")
@@ -15,6 +13,7 @@ UNRECORDED = Path("storage/staging/unrecorded")
 SCRATCH = Path("storage/scratch")
 MAPPED = Path("storage/scratch/mapped")
 KNOWN_HASHES = Path("storage/scratch/known-hashes")
+PARAMS_SCHEMA = Path("storage/scratch/params.schema.json")
 REPORTS = Path("storage/reports")
 COLLECTING = Path("storage/collecting")
 MODEL_RUNS = Path("storage/mlflow.db")
@@ -32,22 +31,6 @@ STATE = (PARAMS, PIPELINE, PIPELINE_LOCK, COLLECTED)
 
 # not in Git: DVC tracks the tables, the rest belongs to this machine
 IGNORED = (TABLES, STAGING, QUARANTINE, SCRATCH, REPORTS, COLLECTING, MODEL_RUNS, MODEL_FILES, REMOTE, WRITER_LOCK)
-
-
-def pointer(output: str) -> Path:
-    """Return the ``.dvc`` file of a collected output (one that grows by appending and is not made by a step)."""
-    return COLLECTED / f"{names.output(output)}.dvc"
-
-
-def table_folder(output: str) -> Path:
-    """Return the folder of an output such as ``"choices/human-category"`` or ``"stimuli"``, within the lake."""
-    return TABLES / names.output(output)
-
-
-def output_at(path: str) -> str | None:
-    """Return the output whose folder is `path` in a manifest; None if `path` is not the folder of an output."""
-    name = path.removeprefix(f"{TABLES}/")
-    return name if name != path and names.is_output(name) else None
 
 
 def leads_to_tables(path: str) -> bool:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from affectlake.errors import VersionError
-from affectlake.lake.files import layout
 from affectlake.lake.files.checksums import examine
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.fsck import Users, users
 from affectlake.lake.joining.other_lake import Theirs
 from affectlake.lake.store.cache import read_listing
@@ -27,7 +27,7 @@ def bring_versions(root: Path, versions: Sequence[Version], theirs: Theirs, remo
         _bring(root, users(root, versions), theirs, remote, say)
 
 
-def bring_parts(root: Path, sides: Sequence[Mapping[str, str]], theirs: Theirs, remote: str, say: Say) -> None:
+def bring_parts(root: Path, sides: Sequence[Mapping[Output, str]], theirs: Theirs, remote: str, say: Say) -> None:
     """Fetch the listings that pointers name (by output, of each side) and their parts, if not in the cache.
 
     Raises
@@ -36,7 +36,7 @@ def bring_parts(root: Path, sides: Sequence[Mapping[str, str]], theirs: Theirs, 
         If a file is missing or damaged in the other lake.
     """
     named = dict.fromkeys(item for side in sides for item in side.items())
-    listings = {digest: Users(str(layout.table_folder(output)), [theirs.name]) for output, digest in named}
+    listings = {digest: Users(str(output.folder), [theirs.name]) for output, digest in named}
     _bring(root, listings, theirs, remote, say)
     parts: dict[str, Users] = {}
     for digest, use in listings.items():

@@ -25,6 +25,7 @@ from affectlake.lake.advance import (
 from affectlake.lake.checkout import refuse_unpublished
 from affectlake.lake.files import layout
 from affectlake.lake.files.git import branch_of, git, git_or_none, identity
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.fsck import verify
 from affectlake.lake.joining.files import bring_parts, bring_versions
 from affectlake.lake.joining.other_lake import (
@@ -70,7 +71,7 @@ class Sides(NamedTuple):
         The ``params.yaml`` of each other side.
     base : bytes
         The ``params.yaml`` of the last commit that both sides have.
-    collected : mapping of str to str
+    collected : mapping of Output to str
         Listing of each collected output, after uniting the sides.
     """
 
@@ -78,7 +79,7 @@ class Sides(NamedTuple):
     ours: bytes
     theirs: list[bytes]
     base: bytes
-    collected: Mapping[str, str]
+    collected: Mapping[Output, str]
 
 
 class MergedParams(NamedTuple):
@@ -104,7 +105,7 @@ class Joined(NamedTuple):
         Names here of the versions that were added.
     renamed : list of str
         One line for each version whose name changed.
-    gained : mapping of str to Gained
+    gained : mapping of Output to Gained
         Rows that were added to each collected output.
     notes : list of str
         One line for each file or setting that differs and was kept as it was here.
@@ -114,7 +115,7 @@ class Joined(NamedTuple):
     made: bool
     taken: list[str]
     renamed: list[str]
-    gained: Mapping[str, Gained]
+    gained: Mapping[Output, Gained]
     notes: list[str]
 
 
@@ -267,7 +268,7 @@ class _Join:
         files = {layout.PARAMS: params.text}
         for output, digest in united.digests.items():
             text = pointer_text(output, digest, len(read_listing(self.root, digest)))
-            files[layout.pointer(output)] = text.encode()
+            files[output.pointer] = text.encode()
         for path in (layout.PIPELINE, layout.PIPELINE_LOCK):  # as for our tables; a run updates them
             content = content_at(self.root, self.ours, path)
             if content is not None:
@@ -293,7 +294,7 @@ class _Join:
             found |= dict.fromkeys(commit.removeprefix("-") for commit in since)
         return [commit for commit in found if commit != self.ours]
 
-    def _sides(self, sources: list[str], collected: Mapping[str, str]) -> Sides:
+    def _sides(self, sources: list[str], collected: Mapping[Output, str]) -> Sides:
         apart = [commit for commit in sources if not is_ancestor(self.root, commit, self.ours)]
         if self.heads != [self.head]:
             apart = [commit for commit in apart if commit in self.heads]
@@ -319,10 +320,10 @@ class _Join:
             lines.append(f"update {branch_of(self.root)} {target} {self.head}")
         advance(self.root, "".join(f"{line}\n" for line in lines), target, self.say, always_update=self.fast_forwarded)
 
-    def _joined(self, gained: Mapping[str, Gained], notes: list[str], *, made: bool) -> Joined:
+    def _joined(self, gained: Mapping[Output, Gained], notes: list[str], *, made: bool) -> Joined:
         names = [version.name for version in self.new]
         return Joined(list_versions(self.root)[-1], made, names, self.renamed, gained, notes)
 
 
-def _whole(found: Mapping[str, str | None]) -> dict[str, str]:
+def _whole(found: Mapping[Output, str | None]) -> dict[Output, str]:
     return {output: digest for output, digest in found.items() if digest is not None}

@@ -16,6 +16,7 @@ import polars as pl
 
 from affectlake.lake.files import layout
 from affectlake.lake.files.atomic import md5_of
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.cache import Listed, keep_file, keep_listing, read_listing
 from affectlake.lake.store.versions import cached_object
 from affectlake.lake.tables.contracts import Contract, contract
@@ -38,20 +39,20 @@ class Gained(NamedTuple):
 class United(NamedTuple):
     """Outputs with the rows of both sides: the listing of each, and the rows added to those that changed."""
 
-    digests: dict[str, str]
-    gained: dict[str, Gained]
+    digests: dict[Output, str]
+    gained: dict[Output, Gained]
 
 
-def unite(root: Path, ours: Mapping[str, str], theirs: Sequence[Mapping[str, str]]) -> United:
+def unite(root: Path, ours: Mapping[Output, str], theirs: Sequence[Mapping[Output, str]]) -> United:
     """Unite collected outputs, whose objects must be in the cache. Pointers and tables are not changed.
 
     Parameters
     ----------
     root : Path
         Root of the lake.
-    ours : mapping of str to str
+    ours : mapping of Output to str
         The listing (MD5) of each of our outputs.
-    theirs : sequence of mappings of str to str
+    theirs : sequence of mappings of Output to str
         As `ours`, for each other side, in the order in which their rows are added.
 
     Raises
@@ -59,7 +60,7 @@ def unite(root: Path, ours: Mapping[str, str], theirs: Sequence[Mapping[str, str
     ContractError
         If rows of theirs break their contract. They are then in quarantine with a report of what broke.
     """
-    digests, gained = dict(ours), dict[str, Gained]()
+    digests, gained = dict(ours), dict[Output, Gained]()
     for side in theirs:
         for output, digest in sorted(side.items()):
             one, came = _united(root, output, digests.get(output), digest)
@@ -70,16 +71,16 @@ def unite(root: Path, ours: Mapping[str, str], theirs: Sequence[Mapping[str, str
     return United(digests, gained)
 
 
-def _united(root: Path, output: str, ours: str | None, theirs: str) -> tuple[str, Gained]:
+def _united(root: Path, output: Output, ours: str | None, theirs: str) -> tuple[str, Gained]:
     existing = sorted(read_listing(root, ours)) if ours else []
     more = sorted(set(read_listing(root, theirs)) - set(existing))
-    table = contract(output.partition("/")[0])
+    table = contract(output.table)
     if not more:
         return ours or theirs, Gained(0, 0)
     if len(existing) + len(more) == len(read_listing(root, theirs)):  # theirs only adds to ours
         n_rows = _scan(root, more, table).select(pl.len()).collect().item()
         return theirs, Gained(n_rows, 0)
-    aside = layout.STAGING / "join" / output
+    aside = layout.STAGING / "join" / output.path
     n_rows = n_repeats = 0
     for frame, n_again in _new(root, existing, more, table):
         shutil.rmtree(root / aside, ignore_errors=True)

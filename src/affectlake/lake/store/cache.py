@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from affectlake.errors import LakeError
-from affectlake.lake.files import layout
 from affectlake.lake.files.atomic import clone, md5_of, sync_file, sync_folder, write_whole
 from affectlake.lake.files.checksums import examine
 from affectlake.lake.files.git import git_or_none
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.listings import Listed as Listed  # noqa: PLC0414 (part of this interface)
 from affectlake.lake.store.listings import parse_listing
 from affectlake.lake.store.versions import Manifest, cached_object, last_sound, list_versions
@@ -59,15 +59,15 @@ def keep_listing(root: Path, listed: Iterable[Listed]) -> str:
     return digest
 
 
-def ensure_intact(root: Path, output: str, digest: str, known: Collection[str]) -> None:
+def ensure_intact(root: Path, output: Output, digest: str, known: Collection[str]) -> None:
     """Verify that an output's objects are intact and flushed to disk; repair them from the working tables.
 
     Parameters
     ----------
     root : Path
         Root of the lake.
-    output : str
-        Name of the output.
+    output : Output
+        The output.
     digest : str
         Hash of its listing.
     known : collection of str
@@ -78,7 +78,7 @@ def ensure_intact(root: Path, output: str, digest: str, known: Collection[str]) 
     LakeError
         If an object is missing or damaged, and the working tables do not have a copy of it.
     """
-    folder = root / layout.table_folder(output)
+    folder = root / output.folder
     if examine(cached_object(root, digest), digest):
         listed = [Listed(path.name, md5_of(path)) for path in folder.iterdir()] if folder.is_dir() else []
         if _listing(listed)[1] == digest:
@@ -107,9 +107,9 @@ def listing_digest(listed: Iterable[Listed]) -> str:
     return _listing(listed)[1]
 
 
-def collected_parts(root: Path, output: str) -> list[Listed]:
+def collected_parts(root: Path, output: Output) -> list[Listed]:
     """Return the parts that the pointer of a collected output names; an empty list if there is no pointer."""
-    has_pointer = (root / layout.pointer(output)).exists()
+    has_pointer = (root / output.pointer).exists()
     return read_listing(root, Manifest(root, "").collected[output]) if has_pointer else []
 
 

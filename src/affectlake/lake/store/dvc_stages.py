@@ -12,7 +12,7 @@ import re
 import shutil
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from affectlake.errors import LakeError
 from affectlake.lake.files import layout
 from affectlake.lake.files.atomic import write_whole
 from affectlake.lake.files.names import is_step, own_path
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.pinning import NOTHING, Pinned, show_pinned
 from affectlake.lake.store.unrecorded import mark_unrecorded, marked, unmark
 from affectlake.lake.store.versions import Manifest, content_at, outs_of
@@ -50,10 +51,19 @@ def dvc_repository(lake: Path, *, init: bool = False, pinned: Pinned = NOTHING) 
 
 def is_current(lake: Path, stage: str, pinned: Pinned = NOTHING) -> bool:
     """Return whether the stage's inputs, parameters, version and outputs are unchanged according to DVC."""
-    with dvc_repository(lake, pinned=pinned) as repo:
-        found = repo.stage.load_one(path=str(lake / layout.PIPELINE), name=stage)
-        with repo.lock:
-            return not found.changed()
+    return not stale_stages(lake, [stage], pinned)
+
+
+def stale_stages(lake: Path, names: Iterable[str], pinned: Pinned = NOTHING) -> list[str]:
+    """Return the stages in which an input, a parameter, the version or an output has changed, according to DVC.
+
+    Reading ``dvc.yaml`` and ``dvc.lock`` takes longer than checking one stage, so all are checked together.
+    """
+    from dvc.dvcfile import load_file
+
+    with dvc_repository(lake, pinned=pinned) as repo, repo.lock:
+        known = load_file(repo, str(lake / layout.PIPELINE)).stages
+        return [name for name in names if known[name].changed()]
 
 
 def record_done(
@@ -83,10 +93,10 @@ def record_done(
         made.save()
         refuse_changed()
         made.commit()
-        lock = _lock(lake)
+        lock = read_lock(lake)
         stages = lock.get("stages", {}) | {stage: to_single_stage_lockfile(made)}
-        _write_lock(lake, {"schema": "2.0"} | lock | {"stages": stages})
-        written = [layout.output_at(os.path.relpath(out.fs_path, repo.root_dir)) for out in made.outs]
+        write_lock(lake, {"schema": "2.0"} | lock | {"stages": stages})
+        written = [Output.at(os.path.relpath(out.fs_path, repo.root_dir)) for out in made.outs]
     for output in filter(None, written):
         unmark(lake, output)
 
@@ -103,15 +113,15 @@ def forget_stages(lake: Path, keep: Collection[str]) -> list[str]:
     """
     manifest = Manifest(lake, "")
     made = set(manifest.made)
-    lock = _lock(lake)
+    lock = read_lock(lake)
     stages = lock.get("stages") or {}
     gone = [name for name, entry in manifest.stages.items() if name not in keep and is_step(name, entry.get("cmd"))]
     if gone:
         kept = {name: stages[name] for name in stages if name not in gone}
-        lost = made - {layout.output_at(out["path"]) for entry in kept.values() for out in outs_of(entry)}
-        folders = [own_path(lake, layout.table_folder(output)) for output in lost]
+        lost = made - {Output.at(out["path"]) for entry in kept.values() for out in outs_of(entry)}
+        folders = [own_path(lake, output.folder) for output in lost]
         # the tables are removed last: without an entry in the lock they are harmless
-        _write_lock(lake, lock | {"stages": kept})
+        write_lock(lake, lock | {"stages": kept})
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
     return gone
@@ -119,23 +129,23 @@ def forget_stages(lake: Path, keep: Collection[str]) -> list[str]:
 
 def sort_lock(lake: Path) -> None:
     """Sort the stages of ``dvc.lock`` by name: DVC appends them in the order in which they finish."""
-    lock = _lock(lake)
+    lock = read_lock(lake)
     names = list(lock.get("stages", {}))
     if names != sorted(names):
-        _write_lock(lake, lock | {"stages": {name: lock["stages"][name] for name in sorted(names)}})
+        write_lock(lake, lock | {"stages": {name: lock["stages"][name] for name in sorted(names)}})
 
 
 def repair_lock(lake: Path, say: Callable[[str], None]) -> None:
     """Replace a ``dvc.lock`` that DVC was interrupted in writing by the last commit's; its stages then run again."""
     try:
-        _lock(lake)
+        read_lock(lake)
     except LakeError:
         pass
     else:
         return
     say(f"{layout.PIPELINE_LOCK} was incomplete; replaced by that of the last version")
     folders = {path.parent for path in (lake / layout.TABLES).rglob("part-*.parquet")}
-    for output in filter(None, (layout.output_at(str(folder.relative_to(lake))) for folder in folders)):
+    for output in filter(None, (Output.at(str(folder.relative_to(lake))) for folder in folders)):
         mark_unrecorded(lake, output)
     content = content_at(lake, "HEAD", layout.PIPELINE_LOCK)
     if content is not None:
@@ -144,7 +154,7 @@ def repair_lock(lake: Path, say: Callable[[str], None]) -> None:
         (lake / layout.PIPELINE_LOCK).unlink()
 
 
-def _lock(lake: Path) -> dict[str, Any]:
+def read_lock(lake: Path) -> dict[str, Any]:
     """Read ``dvc.lock`` as DVC does: as YAML 1.2, in which ``1e-3`` is a number and ``yes`` a string."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
@@ -177,7 +187,7 @@ _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+|0o[0-7]+
 _LockDumper.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+.0123456789"))
 
 
-def _write_lock(lake: Path, lock: dict[str, Any]) -> None:
+def write_lock(lake: Path, lock: dict[str, Any]) -> None:
     text = yaml.dump(lock, Dumper=_LockDumper, sort_keys=False, allow_unicode=True)
     write_whole(lake / layout.PIPELINE_LOCK, text.encode())
 
@@ -213,7 +223,7 @@ def refuse_cut_off(lake: Path) -> None:
 
 def _cut_off(lake: Path, modified: list[str]) -> list[str]:
     """Return the `modified` outputs that have the mark of an interrupted run; remove the marks of all others."""
-    found = {str(layout.TABLES / output): output for output in marked(lake)}
+    found = {str(output.folder): output for output in marked(lake)}
     for path in set(found) - set(modified):
         unmark(lake, found[path])
     return [path for path in modified if path in found]
@@ -236,7 +246,7 @@ def restore_missing(lake: Path, say: Callable[[str], None]) -> None:
 
 def _outputs(lake: Path, state: Literal["modified", "deleted"]) -> list[str]:
     """Return the tables that are in `state` relative to the working ``dvc.lock``; other outputs are the user's."""
-    tables = {str(layout.table_folder(output)) for output in Manifest(lake, "").digests}
+    tables = {str(output.folder) for output in Manifest(lake, "").digests}
     if not tables:
         return []
     for table in tables:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from affectlake.errors import VersionError
 from affectlake.lake.files import layout
 from affectlake.lake.files.atomic import write_whole
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.versions import File, Manifest
 
 _LARGEST = 16 << 20  # bytes, about 150,000 files; the file is then started again
@@ -54,7 +55,7 @@ def known_md5s(root: Path, paths: Sequence[Path]) -> list[str]:
     return [hashed[path].md5 if path in hashed else found[mark] for path, mark in zip(paths, marks, strict=True)]
 
 
-def whole_files(manifest: Manifest, *outputs: str) -> list[File]:
+def whole_files(manifest: Manifest, *outputs: Output) -> list[File]:
     """Return the parts of `outputs` at a version, after checking that they have the bytes that were published.
 
     Raises
@@ -67,7 +68,9 @@ def whole_files(manifest: Manifest, *outputs: str) -> list[File]:
         hashes = known_md5s(manifest.root, [file.cached for _, file in found])
     except OSError as error:
         raise VersionError(
-            f"{', '.join(outputs)} cannot be read", found=str(error), todo="check every file with `affectlake fsck`"
+            f"{', '.join(map(str, outputs))} cannot be read",
+            found=str(error),
+            todo="check every file with `affectlake fsck`",
         ) from error
     for (output, file), md5 in zip(found, hashes, strict=True):
         if md5 != file.md5:

@@ -43,11 +43,11 @@ def _refuse(root: Path, text: str) -> None:
             todo=f"restore it from Git: `git checkout -- {layout.FORMAT}`",
         )
     if int(found) > FORMAT:
-        from importlib.metadata import version as installed_version  # imported late: slow and rarely needed
+        from affectlake.process.code_version import code_version  # imported late: slow and rarely needed
 
         raise LakeError(
             f"{root} was made by a newer affectlake",
-            wanted=f"lake format {FORMAT}, which affectlake {installed_version('affectlake')} can read",
+            wanted=f"lake format {FORMAT}, which affectlake {code_version()} can read",
             found=f"lake format {found}",
             todo="upgrade affectlake; nothing was changed",
         )

@@ -19,6 +19,7 @@ from affectlake.lake.files import layout
 from affectlake.lake.files.atomic import md5_of
 from affectlake.lake.files.checksums import examine
 from affectlake.lake.files.git import git, git_or_none, git_path
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.cache import read_listing
 from affectlake.lake.store.unrecorded import marked
 from affectlake.lake.store.versions import (
@@ -137,7 +138,7 @@ def refuse_changed(root: Path) -> None:
     digests = {digest for commit in ["", *dict.fromkeys(commits)] for digest in _digests(root, commit)}
     whole = [digest for digest in digests if examine(cached_object(root, digest), digest) is None]
     known = {one.md5 for digest in whole for one in read_listing(root, digest)}
-    cut_off = {layout.table_folder(output) for output in marked(root)}
+    cut_off = {output.folder for output in marked(root)}
     found = [path.relative_to(root) for path in (root / layout.TABLES).rglob("*.parquet")]
     changed = sorted(str(p) for p in found if p.parent not in cut_off and md5_of(root / p) not in known)
     if changed:
@@ -173,7 +174,7 @@ def untagged_versions(root: Path, heads: Iterable[str], known: Iterable[Version]
     return sorted(found, key=lambda version: (int(version.name[1:]), version.commit))
 
 
-def pointers(root: Path, commit: str) -> dict[str, str | None]:
+def pointers(root: Path, commit: str) -> dict[Output, str | None]:
     """Return the listing that each pointer of a commit (of the folder, if empty) names; None for an invalid pointer."""
     if commit:
         found = blobs(root, commit, [str(layout.COLLECTED)])
@@ -181,7 +182,8 @@ def pointers(root: Path, commit: str) -> dict[str, str | None]:
     else:
         files = sorted((root / layout.COLLECTED).rglob("*.dvc"))
         texts = {str(path.relative_to(root)): path.read_bytes() for path in files}
-    return {str(Path(p).relative_to(layout.COLLECTED).with_suffix("")): _digest(text) for p, text in texts.items()}
+    relative = {path: Path(path).relative_to(layout.COLLECTED).with_suffix("") for path in texts}
+    return {Output.named(str(relative[path])): _digest(text) for path, text in texts.items()}
 
 
 def _digest(text: bytes) -> str | None:

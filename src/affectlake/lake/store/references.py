@@ -10,6 +10,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -133,6 +134,6 @@ def _fitted_on(root: Path, cache_of: Path) -> set[str]:
     database = root / layout.MODEL_RUNS
     if not database.exists():
         return set()
-    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         rows = connection.execute("SELECT DISTINCT value FROM params WHERE key LIKE 'input.%'").fetchall()
     return {value for (value,) in rows if is_digest(value) and cached_object(cache_of, value).exists()}

@@ -12,6 +12,7 @@ from typing import Any
 
 from affectlake.lake.files import layout
 from affectlake.lake.files.names import is_digest, is_step
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.versions import Manifest, content_at, outs_of
 
 _KINDS = ("outs", "metrics", "plots")
@@ -20,7 +21,7 @@ _KINDS = ("outs", "metrics", "plots")
 def tracked(manifest: Manifest) -> dict[str, str]:
     """Return the MD5 of each output, by its path, that DVC's cache should have and that is not a table."""
     theirs = {name: entry for name, entry in manifest.stages.items() if not is_step(name, entry.get("cmd"))}
-    if not any(layout.output_at(str(out.get("path"))) is None for entry in theirs.values() for out in outs_of(entry)):
+    if not any(Output.at(str(out.get("path"))) is None for entry in theirs.values() for out in outs_of(entry)):
         return {}
     declared = _declared(manifest)
     found = {}
@@ -31,7 +32,7 @@ def tracked(manifest: Manifest) -> dict[str, str]:
         left = list(_left_to_dvc(body))
         for out in outs_of(entry):
             path = str(out.get("path"))
-            kept = out.get("hash") == "md5" and is_digest(out.get("md5")) and layout.output_at(path) is None
+            kept = out.get("hash") == "md5" and is_digest(out.get("md5")) and Output.at(path) is None
             if kept and not any(pattern.fullmatch(path) for pattern in left):
                 found[path] = str(out["md5"])
     return found

@@ -21,6 +21,7 @@ import yaml
 from affectlake.errors import LakeError, VersionError, nearest
 from affectlake.lake.files import layout, names
 from affectlake.lake.files.git import UNSHALLOW, git, git_bytes, git_or_none, is_shallow
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.dvc_settings import cache_folder as cache_folder  # noqa: PLC0414 (part of this interface)
 from affectlake.lake.store.listings import parse_listing
 from affectlake.lake.store.tags import TAGS as TAGS  # noqa: PLC0414 (part of this interface)
@@ -28,12 +29,14 @@ from affectlake.lake.store.tags import commits_of, is_version_name, number, refe
 
 _AUTHOR = re.compile(r"^author (.*?) ?<[^>\n]*> (\d{1,11}) ([+-][01]\d[0-5]\d)$", re.MULTILINE)
 CODE_TRAILER = "Affectlake-Code"
+STEPS_TRAILER = "Affectlake-Steps"
 
 
 class Version(NamedTuple):
     """One version: its name, commit, time (ISO 8601), author, version of affectlake, and changes.
 
-    Time and author are empty if Git does not have the commit.
+    Time and author are empty if Git does not have the commit. `steps` are those whose version changed since the
+    previous version, such as ``embed 3 -> 4``; versions made before 0.2.0 do not record it.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Version(NamedTuple):
     author: str
     code_version: str
     changes: str
+    steps: str = ""
 
     @property
     def is_lost(self) -> bool:
@@ -78,8 +82,8 @@ class Manifest:
         self._texts = texts
 
     @property
-    def digests(self) -> Mapping[str, str]:
-        """The MD5 of each output, by name (``"stimuli"``, ``"choices/human-category"``).
+    def digests(self) -> Mapping[Output, str]:
+        """The MD5 of each output.
 
         Raises
         ------
@@ -97,13 +101,13 @@ class Manifest:
         return found
 
     @cached_property
-    def made(self) -> Mapping[str, str]:
+    def made(self) -> Mapping[Output, str]:
         """Those of :attr:`digests` that are made by steps. Outputs elsewhere belong to user-defined stages."""
         found = {}
         for stage, entry in self.stages.items():
             for out in outs_of(entry):
                 path = str(out.get("path"))
-                output = layout.output_at(path)
+                output = Output.at(path)
                 if output is None and (names.is_step(stage, entry.get("cmd")) or layout.leads_to_tables(path)):
                     raise self._refused(layout.PIPELINE_LOCK, f"{path!r} as an output of the stage {stage!r}")
                 if output is not None:
@@ -111,16 +115,16 @@ class Manifest:
         return found
 
     @cached_property
-    def collected(self) -> Mapping[str, str]:
+    def collected(self) -> Mapping[Output, str]:
         """Those of :attr:`digests` that are collected, part by part (:mod:`~affectlake.lake.tables.appending`)."""
         found = {}
         for path, content in self._manifests.items():
             if path == layout.PIPELINE_LOCK:
                 continue
-            output, outs = str(path.relative_to(layout.COLLECTED).with_suffix("")), outs_of(content)
+            output, outs = Output.named(str(path.relative_to(layout.COLLECTED).with_suffix(""))), outs_of(content)
             wdir = posixpath.join(path.parent, str(content.get("wdir", ".")))
             places = [posixpath.normpath(posixpath.join(wdir, str(out.get("path")))) for out in outs]
-            if not names.is_output(output) or places != [str(layout.table_folder(output))]:
+            if not output.is_legal or places != [str(output.folder)]:
                 raise self._refused(path, ", ".join(map(repr, places)) or "nothing")
             found[output] = self._digest(path, outs[0])
         return found
@@ -173,7 +177,7 @@ class Manifest:
         contents = read_blobs(self.root, [blob for _, blob in found])
         return {Path(name): content for (name, _), content in zip(found, contents, strict=True)}
 
-    def files(self, output: str) -> list[File]:
+    def files(self, output: Output) -> list[File]:
         """Return the parts of `output` at this version; their bytes are not checked.
 
         Raises
@@ -195,17 +199,17 @@ class Manifest:
             cached = cached_object(self.root, entry.md5)
             if not cached.exists():
                 raise self._missing(output)
-            found.append(File(layout.table_folder(output) / entry.relpath, entry.md5, cached))
+            found.append(File(output.folder / entry.relpath, entry.md5, cached))
         return found
 
-    def tables(self) -> dict[str, list[str]]:
+    def tables(self) -> dict[str, list[Output]]:
         """Return the outputs of each table, by table name."""
-        found: dict[str, list[str]] = {}
+        found: dict[str, list[Output]] = {}
         for output in sorted(self.digests):
-            found.setdefault(output.partition("/")[0], []).append(output)
+            found.setdefault(output.table, []).append(output)
         return found
 
-    def damaged(self, output: str, what: str, cached: Path) -> VersionError:
+    def damaged(self, output: Output, what: str, cached: Path) -> VersionError:
         """Return the error for a file in the cache that is not as this version of `output` has it."""
         name = next((v.name for v in list_versions(self.root) if v.commit == self.commit), "the working version")
         return VersionError(
@@ -214,7 +218,7 @@ class Manifest:
             todo="repair it with `affectlake fsck --repair`",
         )
 
-    def _missing(self, output: str) -> VersionError:
+    def _missing(self, output: Output) -> VersionError:
         return VersionError(
             f"files of {output} are not in the cache of {self.root}",
             found=f"no content for {self.digests[output]}",
@@ -306,10 +310,15 @@ def _version(name: str, commit: str, text: str) -> Version:
     heads, _, message = text.partition("\n\n")
     signed = _AUTHOR.search(heads)
     lines = message.strip().splitlines() or ["its commit cannot be read"]
-    code = next((line.split(": ", 1)[1] for line in lines if line.startswith(f"{CODE_TRAILER}: ")), "unknown")
+    code, steps = _trailer(lines, CODE_TRAILER) or "unknown", _trailer(lines, STEPS_TRAILER)
     changes = [line.strip() for line in lines[1:] if line.startswith("  ")]
     author, created = (signed[1], _iso(int(signed[2]), signed[3])) if signed else ("", "")
-    return Version(name, commit, created, author, code, "; ".join(changes) or lines[0])
+    return Version(name, commit, created, author, code, "; ".join(changes) or lines[0], steps)
+
+
+def _trailer(lines: Sequence[str], name: str) -> str:
+    """Return what a trailer of a commit's message says; empty if the message has none of that name."""
+    return next((line.split(": ", 1)[1] for line in lines if line.startswith(f"{name}: ")), "")
 
 
 def _iso(seconds: int, zone: str) -> str:
@@ -318,14 +327,18 @@ def _iso(seconds: int, zone: str) -> str:
     return datetime.fromtimestamp(seconds, timezone(timedelta(minutes=minutes))).isoformat()
 
 
-def resolve(root: Path, name: str = "") -> Version:
+def resolve(root: Path, name: str | Version = "") -> Version:
     """Return the version `name`: ``v3``, ``latest`` (also the empty name), or a prefix of its commit.
+
+    A version that is found already is returned as it is.
 
     Raises
     ------
     VersionError
         If there is no such version, the prefix is ambiguous, or Git does not have its commit.
     """
+    if isinstance(name, Version):
+        return name
     known = list_versions(root)
     _refuse_odd(root, name, known)
     if not known:

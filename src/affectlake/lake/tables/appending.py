@@ -21,6 +21,7 @@ from affectlake.errors import UsageError
 from affectlake.lake.files import layout
 from affectlake.lake.files.atomic import clone, md5_of, sync_folder, write_whole
 from affectlake.lake.files.names import own_path
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.cache import Listed, collected_parts, keep_file, keep_listing, refuse_behind
 from affectlake.lake.store.unrecorded import mark_unrecorded, marked, unmark
 from affectlake.lake.store.versions import Manifest, cached_object
@@ -29,15 +30,15 @@ from affectlake.lake.tables.parts import scan_grown, write_parts
 from affectlake.lake.tables.writing import Staged, refuse_broken
 
 
-def append(lake: Path, output: str, frame: pl.DataFrame, others: Mapping[str, pl.LazyFrame]) -> list[str]:
+def append(lake: Path, output: Output, frame: pl.DataFrame, others: Mapping[str, pl.LazyFrame]) -> list[str]:
     """Add rows to a collected output as new parts; the caller holds the writer lock.
 
     Parameters
     ----------
     lake : Path
         Root of the lake.
-    output : str
-        Name of the output, such as ``"responses/qwen2-vl"``.
+    output : Output
+        The output, such as the responses of an agent.
     frame : polars.DataFrame
         The new rows. None of their keys may be in the output already.
     others : mapping of str to polars.LazyFrame
@@ -65,10 +66,10 @@ def append(lake: Path, output: str, frame: pl.DataFrame, others: Mapping[str, pl
     refuse_behind(lake)
     if frame.is_empty():
         return []
-    table = contract(output.partition("/")[0])
+    table = contract(output.table)
     existing = collected_parts(lake, output)
-    folder = own_path(lake, layout.table_folder(output))
-    aside = own_path(lake, layout.STAGING / "append" / output)
+    folder = own_path(lake, output.folder)
+    aside = own_path(lake, layout.STAGING / "append" / output.path)
     shutil.rmtree(aside, ignore_errors=True)
     try:
         new = write_parts(frame, table, aside, first=len(existing))
@@ -81,10 +82,10 @@ def append(lake: Path, output: str, frame: pl.DataFrame, others: Mapping[str, pl
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     _place(lake, output, listed)
-    return [str(layout.table_folder(output) / one.relpath) for one in listed]
+    return [str(output.folder / one.relpath) for one in listed]
 
 
-def next_part(lake: Path, output: str) -> int:
+def next_part(lake: Path, output: Output) -> int:
     """Return the number that the next part of a collected output will have."""
     return len(collected_parts(lake, output))
 
@@ -92,30 +93,30 @@ def next_part(lake: Path, output: str) -> int:
 def place_appended(lake: Path) -> None:
     """Place the parts that pointers name and that an interrupted append did not place."""
     for output in marked(lake):
-        if (lake / layout.pointer(output)).exists():
-            folder = lake / layout.table_folder(output)
+        if (lake / output.pointer).exists():
+            folder = lake / output.folder
             _place(lake, output, [one for one in collected_parts(lake, output) if not (folder / one.relpath).exists()])
 
 
-def _point(lake: Path, output: str, listed: list[Listed]) -> None:
+def _point(lake: Path, output: Output, listed: list[Listed]) -> None:
     """Write a listing to the cache and make the output's pointer name it."""
     digest = keep_listing(lake, listed)
-    path = layout.pointer(output)
+    path = output.pointer
     mark_unrecorded(lake, output)
     write_whole(own_path(lake, path.parent) / path.name, pointer_text(output, digest, len(listed)).encode())
 
 
-def pointer_text(output: str, digest: str, n_parts: int) -> str:
+def pointer_text(output: Output, digest: str, n_parts: int) -> str:
     """Return the text of an output's pointer, as DVC would write it, for a listing of `n_parts` parts."""
-    path, folder = layout.pointer(output), layout.table_folder(output)
+    path, folder = output.pointer, output.folder
     up = "/".join([".."] * len(path.parent.parts))
     entry = {"md5": digest, "nfiles": n_parts, "hash": "md5", "path": folder.name}
     return yaml.safe_dump({"outs": [entry], "wdir": f"{up}/{folder.parent}"}, sort_keys=False)
 
 
-def _place(lake: Path, output: str, listed: list[Listed]) -> None:
+def _place(lake: Path, output: Output, listed: list[Listed]) -> None:
     """Copy parts from the cache into the output's folder, each by rename."""
-    folder = own_path(lake, layout.table_folder(output))
+    folder = own_path(lake, output.folder)
     folder.mkdir(parents=True, exist_ok=True)
     aside = own_path(lake, layout.STAGING / "append" / "place")
     aside.mkdir(parents=True, exist_ok=True)

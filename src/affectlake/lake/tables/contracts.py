@@ -65,8 +65,9 @@ class Where:
 class Rule:
     """A rule beyond one column's type and bounds.
 
-    ``unique``: no two rows agree on `columns`. ``counts_up``: `column` is 0, 1, 2, …. ``bounds``: `column` lies in
-    [minimum, maximum] in the rows of `where`. ``same_length``: the lists in `column` are equally long.
+    ``unique``: no two rows (of `where`, if given) agree on `columns`. ``counts_up``: `column` is 0, 1, 2, ….
+    ``bounds``: `column` lies in [minimum, maximum] in the rows of `where`. ``same_length``: the lists in `column` are
+    equally long.
     ``increasing``: `columns` rise strictly within a row. ``one_of``: `column` equals one of `columns` in its row.
     """
 

@@ -1,4 +1,4 @@
-"""The data dictionary, ``docs/tables.md``, written from the contracts."""
+"""The data dictionary, ``docs/tables.md``, generated from the contracts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _table(table: Contract) -> list[str]:
         f"| `{c.name}` | {c.type}{', may be null' if c.nullable else ''} | {c.unit} | {_values(c)} | {c.meaning} |"
         for c in table.columns
     ]
-    held = [f"- `{'`, `'.join(r.columns)}` refers to `{r.table}`" for r in table.references]
+    held = [f"- `{'`, `'.join(r.columns)}` must exist in `{r.table}`" for r in table.references]
     held += [f"- {_rule(rule)}" for rule in table.rules]
     return [*lines, "", *(["Rules:", "", *held, ""] if held else [])]
 
@@ -47,10 +47,10 @@ def _rule(rule: Rule) -> str:
     columns = ", ".join(f"`{c}`" for c in rule.columns)
     where = f" where `{rule.where.column}` is `{rule.where.equals}`" if rule.where else ""
     return {
-        "unique": f"no two rows agree on {columns}",
+        "unique": f"{columns} {'is' if len(rule.columns) == 1 else 'together are'} unique{where}",
         "counts_up": f"`{rule.column}` counts 0, 1, 2, …",
-        "bounds": f"`{rule.column}` lies in [{rule.minimum}, {rule.maximum}]{where}",
-        "same_length": f"the lists in `{rule.column}` are equally long",
-        "increasing": f"{columns} rise strictly within a row",
-        "one_of": f"`{rule.column}` is one of {columns} in its row",
+        "bounds": f"`{rule.column}` is in [{rule.minimum}, {rule.maximum}]{where}",
+        "same_length": f"the lists in `{rule.column}` have equal lengths",
+        "increasing": f"{columns} increase strictly within a row",
+        "one_of": f"`{rule.column}` is equal to one of {columns} in its row",
     }[rule.kind]

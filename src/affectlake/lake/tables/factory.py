@@ -194,6 +194,7 @@ _ROWS: dict[str, Callable[[int], dict[str, object]]] = {
     "order_effects": lambda _n: {"measure": ["chosen_first"], "value": [0.34], "n": [100], "trial_set": ["main"]},
     "embeddings": _embeddings,
     "learning_curves": _learning_curves,
+    "fits": lambda _n: {"n_dimensions": [2], "held_out_loss": [0.6], "representative": [True]},
     "layouts": lambda n: {"stimulus_index": list(range(n)), "x": [float(s) for s in range(n)], "y": [0.0] * n},
     "metrics": _metrics,
     "voxels": lambda _n: {"voxel_index": [0, 1], "voxel_i": [0, 1], "regions": ["VC", ""], "usable": [True, True]},

@@ -100,7 +100,9 @@ def _counts_up(frame: pl.DataFrame, rule: Rule, n_before: int) -> pl.DataFrame:
 
 
 def _unique(frame: pl.DataFrame, rule: Rule, _n_before: int) -> pl.DataFrame:
-    return frame.select(rule.columns).filter(frame.select(rule.columns).is_duplicated())
+    of_rule = frame.filter(pl.col(rule.where.column).cast(pl.String) == rule.where.equals) if rule.where else frame
+    among = of_rule.select(rule.columns)
+    return among.filter(among.is_duplicated())
 
 
 def _same_length(frame: pl.DataFrame, rule: Rule, _n_before: int) -> pl.DataFrame:

@@ -7,6 +7,7 @@ import re
 import secrets
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,11 +26,15 @@ _CATALOGUE = re.compile(r"\b(information_schema|(duckdb|pragma|sqlite|pg)_\w+|sh
 
 
 class Named(NamedTuple):
-    """A version whose tables a query may name, the end of their names in it, and the words that may be such names."""
+    """A version whose tables a query may name, the end of their names in it, and the words that may be such names.
+
+    Its manifest, where it has been read already.
+    """
 
     version: Version
     suffix: str
     words: frozenset[str]
+    manifest: Manifest | None = None
 
 
 class Views(NamedTuple):
@@ -66,8 +71,8 @@ def open_views(root: Path, versions: Sequence[Named], sql: str) -> Views:
     names: list[str] = []
     missing: dict[str, VersionError] = {}
     ask_all = _CATALOGUE.search(sql) is not None
-    for version, suffix, words in versions:
-        manifest = Manifest(root, version.commit)
+    for version, suffix, words, known in versions:
+        manifest = known or Manifest(root, version.commit)
         for table, outputs in manifest.tables().items():
             name = f"{table}{suffix}"
             names.append(name)
@@ -89,7 +94,8 @@ def open_views(root: Path, versions: Sequence[Named], sql: str) -> Views:
     connection.execute(f"SET temp_directory = {_text(str(spill))}")
     connection.execute(f"SET allowed_paths = {_texts(sorted(paths))}")
     connection.execute("SET python_enable_replacements = false")  # a name is a table, never a Python variable
-    connection.execute("SET enable_progress_bar = false")  # it would be printed among the rows
+    with suppress(duckdb.InvalidInputException):  # a notebook without ipywidgets has no progress bar
+        connection.execute("SET enable_progress_bar = false")  # it would be printed among the rows
     connection.execute("SET enable_external_access = false")
     for view in views:
         try:

@@ -18,6 +18,7 @@ from affectlake.errors import ContractError
 from affectlake.lake.files import layout
 from affectlake.lake.files.atomic import sync_folder
 from affectlake.lake.files.names import own_path
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.unrecorded import mark_unrecorded
 from affectlake.lake.tables import expectations, rules
 from affectlake.lake.tables.contracts import Contract, contract
@@ -25,14 +26,16 @@ from affectlake.lake.tables.parts import part_files, scan, scan_grown, write_par
 
 
 class Staged(NamedTuple):
-    """One staged output: its name (``table`` or ``table/partition``), contract and parts."""
+    """One staged output: its contract and parts."""
 
-    output: str
+    output: Output
     table: Contract
     parts: list[Path]
 
 
-def write_outputs(lake: Path, step: str, frames: Mapping[str, pl.DataFrame], others: Mapping[str, pl.LazyFrame]) -> int:
+def write_outputs(
+    lake: Path, step: str, frames: Mapping[Output, pl.DataFrame], others: Mapping[str, pl.LazyFrame]
+) -> int:
     """Validate and place the outputs of one step: all of them or none.
 
     Parameters
@@ -41,8 +44,8 @@ def write_outputs(lake: Path, step: str, frames: Mapping[str, pl.DataFrame], oth
         Root of the lake.
     step : str
         Name of the step, for the staging folder and for messages.
-    frames : mapping of str to polars.DataFrame
-        Rows by output name, such as ``{"choices/human-category": frame}``.
+    frames : mapping of Output to polars.DataFrame
+        Rows by output.
     others : mapping of str to polars.LazyFrame
         Tables that are referred to and that this step does not write.
 
@@ -59,13 +62,13 @@ def write_outputs(lake: Path, step: str, frames: Mapping[str, pl.DataFrame], oth
         If a symbolic link leads out of the folder of tables, or the name of an output is not legal.
     """
     aside = own_path(lake, layout.STAGING / step)
-    targets = {output: own_path(lake, layout.table_folder(output)) for output in frames}
+    targets = {output: own_path(lake, output.folder) for output in frames}
     shutil.rmtree(aside, ignore_errors=True)
     staged: list[Staged] = []
     try:
         for output, frame in frames.items():
-            table = contract(output.partition("/")[0])
-            staged.append(Staged(output, table, write_parts(frame, table, aside / "new" / output)))
+            table = contract(output.table)
+            staged.append(Staged(output, table, write_parts(frame, table, aside / "new" / output.path)))
         refuse_broken(lake, step, staged, others)
         for one in staged:
             mark_unrecorded(lake, one.output)
@@ -111,7 +114,7 @@ def _quarantine(lake: Path, step: str, staged: list[Staged], failures: list[rule
         if broken:
             page = expectations.data_docs(one.table, broken[0])
             (place / f"data-docs-{one.table.name}.html").write_text(page, encoding="utf-8")
-        target = place / one.output
+        target = place / one.output.path
         target.parent.mkdir(parents=True, exist_ok=True)
         one.parts[0].parent.rename(target)
     lines = [f"# {step}: not published, {stamp}", "", "| table | part | columns | rule | rows | examples |"]
@@ -123,18 +126,18 @@ def _quarantine(lake: Path, step: str, staged: list[Staged], failures: list[rule
     return place
 
 
-def _replace(aside: Path, output: str, target: Path) -> None:
+def _replace(aside: Path, output: Output, target: Path) -> None:
     """Replace `target` by the staged folder. After a crash between the two renames it is missing, never mixed."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
-        old = aside / "old" / output
+        old = aside / "old" / output.path
         old.parent.mkdir(parents=True, exist_ok=True)
         target.rename(old)
-    (aside / "new" / output).rename(target)
+    (aside / "new" / output.path).rename(target)
     sync_folder(target.parent)
 
 
-def read_output(lake: Path, output: str) -> pl.LazyFrame:
+def read_output(lake: Path, output: Output) -> pl.LazyFrame:
     """Open an output of the working tables and check its contract; collected outputs may have older contracts.
 
     Raises
@@ -142,10 +145,10 @@ def read_output(lake: Path, output: str) -> pl.LazyFrame:
     ContractError
         If a part is missing, truncated or has another schema.
     """
-    paths = part_files(lake / layout.table_folder(output))
+    paths = part_files(lake / output.folder)
     if not paths:
         raise ContractError(
-            f"{output} does not exist", found=f"no parts in {layout.table_folder(output)}", todo="run `affectlake run`"
+            f"{output} does not exist", found=f"no parts in {output.folder}", todo="run `affectlake run`"
         )
-    opened = scan_grown if (lake / layout.pointer(output)).exists() else scan
-    return opened(paths, output.partition("/")[0])
+    opened = scan_grown if (lake / output.pointer).exists() else scan
+    return opened(paths, output.table)

@@ -1,143 +1,139 @@
-"""Agents beside one another: human consistency, agreement on the same triplets, and communities that are alike."""
+"""Agents side by side: accuracy, human consistency, agreement on the same triplets, and similar communities."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 import polars as pl
 from markupsafe import Markup
 
-from affectlake.report.agent_summary import AgentFacts
-from affectlake.report.figures.axes import Axes
-from affectlake.report.figures.emotion_graph import first_labels
-from affectlake.report.figures.svg import Figure, absent, drawing, element, joined, scrolling
+from affectlake.errors import FigureError
+from affectlake.report.agent_summary import AgentFacts, first_labels
+from affectlake.report.figures.canvas import ACCENT, INK, Canvas, Drawn, bar_style, colours, level, stack, whiskers
+from affectlake.report.figures.markup import element, scrolling
 from affectlake.report.inputs import ReportInputs
-from affectlake.report.number_format import counted, decimal, listed, percent
+from affectlake.report.number_format import MISSING, counted, decimal, listed, percent, shortened
 
-LONE = "One agent alone cannot be compared: add a second to params.yaml."
-LEFT, ROW = 190.0, 24.0
+LONE = "one agent alone cannot be compared: add a second to params.yaml"
+FEW = 6  # up to so many agents, the cells of a matrix have room for intervals
 
 
-def accuracy(inputs: ReportInputs, found: list[AgentFacts]) -> Figure:
+def accuracy(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas) -> Drawn:
     """Draw each agent's held-out accuracy with its noise ceiling."""
-    shown = [one for one in found if one.held_out is not None]
+    shown = [(one.agent, one.held_out) for one in agents if one.held_out is not None]
     if not shown:
-        return absent("No agent has a held-out accuracy.")
-    ceilings = _metric(inputs, "noise_ceiling", "consistency")
-    steps = [(float(at), one.agent) for at, one in enumerate(shown)]
-    width = max(420.0, 150.0 * len(shown))
-    axes = Axes("Held-out accuracy", "", (-0.6, len(shown) - 0.1), (0.0, 1.0), width, 300.0, steps)
-    parts = [axes.level(1 / 3, "chance")]
-    for at, one in enumerate(shown):
-        assert one.held_out is not None
-        parts.append(_bar(axes, at, one.held_out.value, f"{one.agent}: {percent(one.held_out.value)}"))
-        parts.append(axes.whisker(at, one.held_out.ci_low, one.held_out.ci_high))
-        ceiling = ceilings.get(one.agent)
-        if ceiling is not None:
-            parts.append(_cap(axes, at, ceiling))
-    best = max(shown, key=lambda one: one.held_out.value if one.held_out else 0)
-    assert best.held_out is not None
+        raise FigureError("no agent has a held-out accuracy")
+    measured = pl.col("analysis") == "noise_ceiling", pl.col("measure") == "consistency"
+    ceilings = dict(inputs.metrics.filter(*measured).drop_nulls("value").select("agent", "value").iter_rows())
+    names, found = [name for name, _ in shown], [estimate for _, estimate in shown]
+    values = [one.value for one in found]
+    (ax,) = canvas.panels(width=7.2, height=stack(len(shown)), grid="x")
+    ends = whiskers(values, [one.ci_low for one in found], [one.ci_high for one in found])
+    bars = ax.barh(range(len(shown)), values, 0.62, xerr=ends, **bar_style(0) | {"color": ACCENT, "alpha": 0.8})
+    for bar, name, value in zip(bars, names, values, strict=True):
+        canvas.note(bar, f"{name}: {percent(value)}", class_="bar")
+    known = [(at, ceilings[name]) for at, name in enumerate(names) if name in ceilings]
+    ax.vlines([c for _, c in known], [at - 0.42 for at, _ in known], [at + 0.42 for at, _ in known], color=INK, lw=1.8,
+              clip_on=False, label="noise ceiling")  # fmt: skip
+    level(ax, 1 / 3, "chance, 1/3", upright=True)
+    _rows(ax, names)
+    ax.set(xlabel="held-out accuracy", xlim=(0, 1))
+    if known:
+        ax.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2, handlelength=1)
+    best = max(shown, key=lambda one: one[1].value)
     caption = (
-        f"Share of held-out triplets whose odd one out the embedding predicts; lines across the bars are noise "
-        f"ceilings, the mean share of the most frequent of repeated answers. {best.agent} is predicted best "
-        f"({percent(best.held_out.value)})."
+        f"Share of held-out triplets whose odd one out the embedding predicts (bars: 95 % intervals); the lines across "
+        f"the bars are noise ceilings, the mean share of the most frequent of repeated answers. {best[0]} is predicted "
+        f"best ({percent(best[1].value)})."
     )
     rows = inputs.metrics.filter(pl.col("analysis").is_in(["held_out", "noise_ceiling"]))
-    return Figure(
-        scrolling("Held-out accuracy", axes.drawn("Held-out accuracy of every agent", *parts)), caption, rows=rows
-    )
+    return Drawn("Held-out accuracy of every agent", caption, rows)
 
 
-def _metric(inputs: ReportInputs, analysis: str, measure: str) -> dict[str, float]:
-    rows = inputs.metrics.filter(pl.col("analysis") == analysis, pl.col("measure") == measure).drop_nulls("value")
-    return dict(rows.select("agent", "value").iter_rows())
+def _rows(ax: Any, names: Sequence[str]) -> None:
+    """Name a row for each agent, the first at the top."""
+    ax.set_yticks(range(len(names)), [shortened(name) for name in names])
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.tick_params(axis="y", length=0, labelcolor=INK)
 
 
-def _bar(axes: Axes, at: float, value: float, hint: str, half: float = 0.3, kind: str = "bar") -> Markup:
-    x, y = axes.x(at - half), axes.y(max(value, 0.0))
-    height = abs(axes.y(0.0) - axes.y(value))
-    return element("rect", element("title", hint), x=x, y=y, width=axes.x(at + half) - x, height=height, class_=kind)
-
-
-def _cap(axes: Axes, at: float, value: float) -> Markup:
-    y = axes.y(value)
-    return element("line", x1=axes.x(at - 0.38), x2=axes.x(at + 0.38), y1=y, y2=y, class_="cap")
-
-
-def human_consistency(inputs: ReportInputs, found: list[AgentFacts]) -> Figure:
+def human_consistency(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas) -> Drawn:
     """Draw how well each agent's similarities agree with those of the human agents, corrected for reliability."""
     table = inputs.table("comparisons")
     every = None if table is None else table.filter(pl.col("analysis") == "human_consistency")
     if every is None or not len(every):
-        return absent(
-            "No agent simulated from human ratings stands beside another, so there is nothing to compare with."
+        raise FigureError(
+            "no agent simulated from human ratings stands beside another, so there is nothing to compare with"
         )
     rows = every.filter(pl.col("measure") == "corrected_r")
-    shown = rows.drop_nulls("value")
+    shown = rows.drop_nulls("value").sort("agent", "against")
     if not len(shown):
         notes = rows.drop_nulls("note")["note"].to_list()
-        return absent(f"Left out: {notes[0]}." if notes else LONE)
+        raise FigureError(f"left out: {notes[0]}" if notes else LONE)
     humans = sorted(shown["against"].unique().to_list())
-    agents = [one.agent for one in found if one.agent in set(shown["agent"])]
-    width = max(420.0, 150.0 * len(agents))
-    top = max(1.0, float(shown["value"].max()) * 1.05)  # type: ignore[arg-type]
-    low = min(0.0, float(shown["value"].min()))  # type: ignore[arg-type]
-    axes = Axes(
-        "Corrected correlation", "", (-0.6, len(agents) - 0.4), (low, top), width, 300.0, list(enumerate(agents))
-    )
-    parts = []
-    for row in shown.iter_rows(named=True):
-        offset = (humans.index(row["against"]) - (len(humans) - 1) / 2) * 0.34
-        at = agents.index(row["agent"]) + offset
-        hint = f"{row['agent']} with {row['against']}: {decimal(row['value'], 3)}"
-        parts += [
-            _bar(axes, at, row["value"], hint, 0.15, f"bar h{humans.index(row['against']) % 2}"),
-            axes.whisker(at, row["ci_low"], row["ci_high"]),
-        ]
-    key = element("p", *_key(humans), class_="key")
-    best = shown.sort("value", descending=True).row(0, named=True)
+    names = [one.agent for one in agents if one.agent in set(shown["agent"])]
+    (ax,) = canvas.panels(width=7.2, height=stack(len(names), 0.25 * len(humans) + 0.1, 1.2), grid="x")
+    order = [one.agent for one in agents]
+    for at, human in enumerate(humans):
+        own = shown.filter(pl.col("against") == human)
+        places = [names.index(name) + (at - (len(humans) - 1) / 2) * 0.8 / len(humans) for name in own["agent"]]
+        ends = whiskers(own["value"], own["ci_low"], own["ci_high"])
+        bars = ax.barh(
+            places, own["value"].to_numpy(), 0.72 / len(humans), xerr=ends, label=f"with {shortened(human)}",
+            **bar_style(order.index(human)),
+        )  # fmt: skip
+        for bar, row in zip(bars, own.iter_rows(named=True), strict=True):
+            canvas.note(bar, f"{row['agent']} with {human}: {decimal(row['value'], 3)}", class_="bar")
+    _rows(ax, names)
+    low, high = float(shown["value"].to_numpy().min()), float(shown["value"].to_numpy().max())
+    ax.set(xlabel="corrected correlation (r)", xlim=(min(0.0, low), max(1.0, high * 1.05)))
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
+    best = shown.sort("value", "agent", descending=[True, False]).row(0, named=True)
     left = rows.drop_nulls("note").select("agent", "note").unique().sort("agent", "note").iter_rows()
     reasons = [f"{agent} ({note})" for agent, note in left]
     missing = f" Left out: {listed(reasons)}." if reasons else ""
     caption = (
-        f"Pearson correlation of the similarities of {counted(_pairs(rows), 'pair')} of prototypes, divided by the "
-        f"geometric mean of both split-half reliabilities (bars: 95 % intervals over resampled stimuli). "
-        f"{best['agent']} is closest, to {best['against']}: {decimal(best['value'], 3)} "
+        f"Pearson correlation of the similarities of {counted(int(rows['n'].max() or 0), 'pair')} of prototypes, "  # type: ignore[arg-type]
+        f"divided by the geometric mean of both split-half reliabilities (bars: 95 % intervals over resampled "
+        f"stimuli). {best['agent']} is closest, to {best['against']}: {decimal(best['value'], 3)} "
         f"({decimal(best['ci_low'], 3)} to {decimal(best['ci_high'], 3)}).{missing}"
     )
-    return Figure(
-        joined([scrolling("Human consistency", axes.drawn("Human consistency of every agent", *parts)), key]),
-        caption,
-        rows=every,
-    )
+    return Drawn("Human consistency of every agent", caption, every)
 
 
-def _pairs(rows: pl.DataFrame) -> int:
-    return int(rows["n"].max() or 0)  # type: ignore[arg-type]
-
-
-def _key(humans: list[str]) -> list[Markup]:
-    return [
-        joined([element("i", class_=f"block h{at % 2}"), element("span", f"with {human} ")])
-        for at, human in enumerate(humans)
-    ]
-
-
-def agreement(inputs: ReportInputs, found: list[AgentFacts]) -> Figure:
-    """Draw Cohen's κ of every two agents, and of each with its own repetition on the diagonal."""
+def agreement(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas) -> Drawn:
+    """Draw Cohen's κ of every two agents, and of each agent with its own repetition on the diagonal."""
     table = inputs.table("comparisons")
     rows = None if table is None else table.filter(pl.col("analysis") == "agreement", pl.col("measure") == "kappa")
-    if rows is None or len(found) < 2 or not len(rows):
-        return absent(LONE)
-    agents = [one.agent for one in found if one.agent in set(rows["agent"])]
-    cells = {(row["agent"], row["against"]): row for row in rows.iter_rows(named=True)}
-    side = 118.0
-    parts = []
-    for line, one in enumerate(agents):
-        parts.append(element("text", one, x=LEFT - 10, y=40 + (line + 0.5) * 54 + 4, class_="tick", text_anchor="end"))
-        parts.append(element("text", one, x=LEFT + (line + 0.5) * side, y=26, class_="tick", text_anchor="middle"))
-        for column, other in enumerate(agents):
-            parts.append(_cell(cells.get((one, other)), LEFT + column * side, 40 + line * 54, side))
-    width, height = LEFT + len(agents) * side + 4, 44 + 54.0 * len(agents)
-    body = drawing(width, height, "Cohen's kappa of every two agents", *parts, class_="chart kappa")
+    if rows is None or len(agents) < 2 or not len(rows):
+        raise FigureError(LONE)
+    names = [one.agent for one in agents if one.agent in set(rows["agent"])]
+    kappa = np.full((len(names), len(names)), np.nan)
+    few = len(names) <= FEW and max(map(len, names)) <= 17
+    width = 1.7 + 1.25 * len(names) if few else 2.8 + 0.72 * len(names)
+    (ax,) = canvas.panels(width=width, height=0.6 + (0.55 if few else 0.6) * len(names))
+    for row in rows.iter_rows(named=True):
+        at, other = names.index(row["agent"]), names.index(row["against"])
+        kappa[at, other] = np.nan if row["value"] is None else row["value"]
+        ends = [end for end in (row["ci_low"], row["ci_high"]) if end is not None]
+        value = MISSING if row["value"] is None else decimal(row["value"], 3)
+        text = ax.text(other, at, value, ha="center", va="bottom" if few and ends else "center",
+                       weight="bold", color="white" if (row["value"] or 0) > 0.75 else INK)  # fmt: skip
+        canvas.note(text, row["note"] or "")
+        if few and ends:
+            ax.text(other, at + 0.06, " to ".join(decimal(end, 3) for end in ends), ha="center", va="top", fontsize=8,
+                    color=text.get_color())  # fmt: skip
+    ax.imshow(kappa, cmap=colours("Blues"), vmin=0, vmax=1.1, aspect="auto")
+    edges = np.arange(1, len(names)) - 0.5
+    ax.hlines(edges, -0.5, len(names) - 0.5, color="white", lw=2)
+    ax.vlines(edges, -0.5, len(names) - 0.5, color="white", lw=2)
+    turned = {} if few else {"rotation": 40, "ha": "left", "rotation_mode": "anchor"}
+    ax.set_xticks(range(len(names)), [shortened(name) for name in names], **turned)
+    ax.set_yticks(range(len(names)), [shortened(name) for name in names])
+    ax.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False, labelcolor=INK)
+    ax.spines[:].set_visible(False)
     known = rows.drop_nulls("value").filter(pl.col("agent") < pl.col("against")).sort("value", descending=True)
     first = known.row(0, named=True) if len(known) else None
     most = "most: " if len(known) > 1 else "with "
@@ -148,77 +144,32 @@ def agreement(inputs: ReportInputs, found: list[AgentFacts]) -> Figure:
         else "No two agents have a triplet in common."
     )
     caption = (
-        f"Cohen's κ on the triplets that both answered; on the diagonal, of an agent with its own repetition: its "
-        f"ceiling. {said}"
+        f"Cohen's κ on the triplets that both answered, with 95 % intervals; on the diagonal, of an agent with its own "
+        f"repetition: its ceiling. {said}"
     )
-    return Figure(scrolling("Agreement", body), caption, rows=rows)
+    return Drawn("Cohen's kappa of every two agents", caption, rows)
 
 
-def _cell(row: dict[str, object] | None, x: float, y: float, side: float) -> Markup:
-    value = row["value"] if row else None
-    if not isinstance(value, float):
-        told = element("title", str(row["note"])) if row and row["note"] else Markup("")
-        return joined(
-            [element("rect", told, x=x, y=y, width=side - 3, height=51, class_="none"), _text("–", x, y, side)]
-        )
-    assert row is not None
-    shade = element(
-        "rect", x=x, y=y, width=side - 3, height=51, class_="shade", fill_opacity=0.06 + 0.5 * max(value, 0.0)
-    )
-    ends = [row["ci_low"], row["ci_high"]]
-    interval = " to ".join(decimal(end, 3) for end in ends if isinstance(end, float))
-    return joined(
-        [
-            shade,
-            _text(decimal(value, 3), x, y, side),
-            element("text", interval, x=x + side / 2, y=y + 40, class_="tick", text_anchor="middle"),
-        ]
-    )
-
-
-def _text(text: str, x: float, y: float, side: float) -> Markup:
-    return element("text", text, x=x + side / 2, y=y + 22, class_="value", text_anchor="middle")
-
-
-def overlaps(inputs: ReportInputs, found: list[AgentFacts]) -> Figure:
-    """List, for each community of each agent, the community of every other agent that is most like it."""
+def community_overlaps(inputs: ReportInputs, agents: Sequence[AgentFacts]) -> tuple[Markup, Drawn]:
+    """List, for each community of each agent, the community of every other agent that is most similar to it."""
     table = inputs.table("community_overlaps")
     if table is None:
-        return absent(LONE if len(found) < 2 else "No two agents have communities to compare.")
+        raise FigureError(LONE if len(agents) < 2 else "no two agents have communities to compare")
     best = (
         table.sort("r", descending=True)
         .unique(["agent", "community", "against"], keep="first")
         .sort("agent", "community", "against")
     )
-    agents = [one.agent for one in found]
-    names = {one.agent: _community_names(inputs, one) for one in found}
-    head = element(
-        "tr",
-        element("th", "Agent", scope="col"),
-        element("th", "Community", scope="col"),
-        *(element("th", agent, scope="col") for agent in agents),
-    )
+    names = {one.agent: _community_names(inputs, one) for one in agents}
+    head = element("tr", *(element("th", text, scope="col") for text in ("Agent", "Community", *names)))
     cells = {(r["agent"], r["community"], r["against"]): r for r in best.iter_rows(named=True)}
     lines = []
-    for agent in agents:
-        for community, name in sorted(names[agent].items()):
-            others = [_alike(cells.get((agent, community, other)), names.get(other, {})) for other in agents]
-            lines.append(
-                element(
-                    "tr",
-                    element("th", agent, scope="row"),
-                    element("td", name),
-                    *(element("td", other) for other in others),
-                )
-            )
-    body = element(
-        "div",
-        element("table", element("thead", head), element("tbody", *lines)),
-        class_="scroll",
-        tabindex="0",
-        role="region",
-        aria_label="Communities that are alike",
-    )
+    for agent, communities in names.items():
+        for community, name in sorted(communities.items()):
+            others = [_similar(cells.get((agent, community, other)), names[other]) for other in names]
+            row = [element("th", agent, scope="row"), *(element("td", text) for text in (name, *others))]
+            lines.append(element("tr", *row))
+    body = element("table", element("thead", head), element("tbody", *lines))
     shared = best.filter(pl.col("r") > 0.5)
     top = best.sort("r", descending=True).row(0, named=True)
     caption = (
@@ -226,7 +177,8 @@ def overlaps(inputs: ReportInputs, found: list[AgentFacts]) -> Figure:
         f"(correlation of their profiles over the stimuli). {counted(len(shared), 'match', 'matches')} of {len(best)} "
         f"have r above 0.5; the closest is {decimal(top['r'], 3)}, between {top['agent']} and {top['against']}."
     )
-    return Figure(body, caption, rows=table)
+    label = "Similar communities"
+    return scrolling(label, body), Drawn(label, caption, table)
 
 
 def _community_names(inputs: ReportInputs, facts: AgentFacts) -> dict[int, str]:
@@ -242,10 +194,10 @@ def _community_names(inputs: ReportInputs, facts: AgentFacts) -> dict[int, str]:
     found: dict[int, list[str]] = {}
     for community, dimension in own.select("community", "dimension").iter_rows():
         found.setdefault(community, []).append(labels.get(dimension, str(dimension)))
-    return {community: listed(list(dict.fromkeys(all_names))[:3]) for community, all_names in found.items()}
+    return {community: listed(list(dict.fromkeys(every))[:3]) for community, every in found.items()}
 
 
-def _alike(row: dict[str, float] | None, names: dict[int, str]) -> str:
+def _similar(row: dict[str, float] | None, names: dict[int, str]) -> str:
     if row is None:
-        return "–"
+        return MISSING
     return f"{names.get(int(row['other_community']), str(row['other_community']))} ({decimal(row['r'])})"

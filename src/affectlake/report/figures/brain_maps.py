@@ -1,227 +1,258 @@
-"""The brain's figures: regions with a dot per subject, glass brains, and one agent's voxels against another's."""
+"""The brain's figures: regions with a dot per subject, maps as slices and glass brains, and voxels of two agents."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import polars as pl
-from markupsafe import Markup
 from numpy.typing import NDArray
 
-from affectlake.report.figures import brain_viewer
-from affectlake.report.figures.brain_viewer import SHADES, painted
-from affectlake.report.figures.svg import Figure, absent, drawing, element, joined, number, ticks
-from affectlake.report.inputs import BrainInputs
-from affectlake.report.number_format import count, decimal
+from affectlake.errors import FigureError
+from affectlake.report.agent_summary import AgentFacts
+from affectlake.report.figures.brain_viewer import scales
+from affectlake.report.figures.canvas import FAINT, INK, SOFT, Canvas, Drawn, bar_style
+from affectlake.report.inputs import BrainInputs, ReportInputs
+from affectlake.report.number_format import counted, decimal, shortened
 from affectlake.report.volumes import Volume
 
 METHODS = {"searchlight": "Searchlight RSA (ρ)", "encoding": "Voxel-wise encoding (r)"}
-GROUPS = {"subcortical": "subcortical regions", "cortical": "cortical regions"}
+GROUPS_OF_REGIONS = {"subcortical": "subcortical regions", "cortical": "cortical regions"}
+PANELS = (("sagittal", 0, 1, 2), ("coronal", 1, 0, 2), ("axial", 2, 0, 1))
+"""Name of a slice, the axis that stands still, and the axes across and up."""
 
-_LEFT, _TOP, _HEIGHT, _BOTTOM, _BAR, _GAP = 44.0, 12.0, 190.0, 74.0, 9.0, 12.0
-_BINS = 40
 _VIEWS = (("from the right", 1, 2), ("from behind", 0, 2), ("from above", 0, 1))  # name, axis across, axis up
+_BINS = 40
+_NOTHING = "no voxel of this version has a value above 0"
 
 
-def figures(inputs: BrainInputs | None, agents: Sequence[str]) -> list[tuple[str, str, Figure]]:
-    """Return the section's figures in their order, with their names and titles.
+def brain_of(inputs: ReportInputs, agents: Sequence[AgentFacts]) -> tuple[BrainInputs, list[str]]:
+    """Return what is known of the brain, and the agents that have maps, in their order.
 
-    Parameters
-    ----------
-    inputs : BrainInputs, optional
-        None for a version without brain maps, which has no figures.
-    agents : sequence of str
-        In the page's order; those without brain maps are left out.
+    Raises
+    ------
+    FigureError
+        The version has no brain maps of these agents.
     """
-    shown = [agent for agent in agents if inputs and agent in set(inputs.scores["agent"])]
-    if not inputs or not shown:
-        return []
-    found = [
-        (f"{method}-{group}", f"{title}: {GROUPS[group]}", _regions(inputs, shown, method, group))
-        for method, title in METHODS.items()
-        for group in GROUPS
-    ]
-    found.append(("explore", "The maps, to explore", brain_viewer.draw(inputs.volumes, shown, METHODS)))
-    for method, title in METHODS.items():
-        found.append((f"{method}-glass", f"{title}: glass brains", _glass(inputs, shown, method)))
-        found.append((f"{method}-voxels", f"{title}: voxel by voxel", _voxels(inputs, shown, method)))
-    return found
+    scored = set(inputs.brain.scores["agent"]) if inputs.brain else set()
+    shown = [one.agent for one in agents if one.agent in scored]
+    if not inputs.brain or not shown:
+        raise FigureError("this version has no brain maps")
+    return inputs.brain, shown
 
 
-def data(inputs: BrainInputs | None, agents: Sequence[str]) -> dict[str, Any] | None:
-    """Return what the page's script draws the maps from; None for a version without brain maps."""
-    if not inputs or not brain_viewer.scales(inputs.volumes):
-        return None
-    return brain_viewer.viewer_data(inputs.volumes, agents, METHODS, {one[0]: one[2] for one in inputs.regions})
-
-
-def key(agents: Sequence[str]) -> Markup:
-    """Return the line that names the agents' colours."""
-    parts = [element("span", element("i", class_=_colour(at)), f" {agent}") for at, agent in enumerate(agents)]
-    return element("p", joined(parts), class_="key agents")
-
-
-def _colour(at: int) -> str:
-    """Return the class of the style sheet's colour for the agent at a position."""
-    return f"k{at % 10}"
-
-
-def _regions(inputs: BrainInputs, agents: list[str], method: str, group: str) -> Figure:
-    """Draw a bar per agent and region: mean over subjects, s.d., a dot per subject, the noise ceiling, stars."""
-    scores = inputs.scores.filter((pl.col("method") == method) & (pl.col("basis") == "embedding")).drop_nulls()
+def brain_regions(
+    inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas, method: str = "searchlight",
+    group: str = "cortical",
+) -> Drawn:  # fmt: skip
+    """Draw a bar for each agent and region: mean and standard deviation over subjects, a dot for each subject."""
+    brain, shown = brain_of(inputs, agents)
+    scores = brain.scores.filter((pl.col("method") == method) & (pl.col("basis") == "embedding"))
+    scores = scores.drop_nulls("region_score")
     present = set(scores["region"])
-    regions = [one for one in inputs.regions if one[1] == group and one[0] in present]
+    regions = [key for key, where, _ in brain.regions if where == group and key in present]
     if not regions:
-        return absent(f"No voxel of this version's subjects lies in a named one of the {GROUPS[group]}.")
-    values = {key: rows["region_score"].to_numpy() for key, rows in scores.group_by("region", "agent")}
-    every = np.concatenate(list(values.values()))
-    low, high = min(0.0, float(every.min())), max(float(every.max()), 0.01) * 1.08
-    width = _LEFT + len(regions) * (len(agents) * _BAR + _GAP) + 8
-
-    def y(value: float) -> float:
-        return _TOP + _HEIGHT * (high - value) / (high - low)
-
-    marks = [_axis(low, high, width, y)]
-    for at, (region, _, name) in enumerate(regions):
-        x = _LEFT + _GAP / 2 + at * (len(agents) * _BAR + _GAP)
-        marks.append(
-            _ceiling(inputs, region, x, len(agents) * _BAR, y, high) if method == "searchlight" else Markup("")
-        )
-        best = max(agents, key=lambda one: float(values.get((region, one), np.array([-np.inf])).mean()))
-        for column, agent in enumerate(agents):
-            mine = values.get((region, agent))
-            if mine is not None:
-                star = agent != best and _differs(inputs, method, region, best, agent)
-                marks.append(_bar(x + column * _BAR, mine, y, column, star, f"{agent}, {name}"))
-        middle = x + len(agents) * _BAR / 2
-        place = f"rotate(-40 {number(middle)} {number(_TOP + _HEIGHT + 14)})"
-        marks.append(
-            element("text", region, x=middle, y=_TOP + _HEIGHT + 14, text_anchor="end", transform=place, class_="tick")
-        )
-    n = scores["subject"].n_unique()
-    body = drawing(width, _TOP + _HEIGHT + _BOTTOM, f"{METHODS[method]} by region", *marks, class_="chart brain")
+        raise FigureError(f"no voxel of this version's subjects lies in a named one of the {GROUPS_OF_REGIONS[group]}")
+    own = scores.filter(pl.col("region").is_in(regions)).sort("region", "agent", "subject")
+    values = {
+        key: rows["region_score"].to_numpy() for key, rows in own.group_by("region", "agent", maintain_order=True)
+    }
+    width = max(4.6, 1.0 + len(regions) * (0.11 * len(shown) + 0.16))
+    columns = max(1, int((width - 0.7) / (0.6 + 0.08 * max(len(shortened(agent)) for agent in shown))))
+    (ax,) = canvas.panels(width=width, height=3.1 + 0.2 * -(-len(shown) // columns), grid="y")
+    for at, agent in enumerate(shown):
+        style = bar_style([one.agent for one in agents].index(agent))
+        _bars(canvas, ax, brain, values, regions, agent, (at + 0.5) / len(shown) - 0.5, 0.8 / len(shown), style)
+    low, high = ax.get_ylim()
+    high = max(high, 0.01)
+    if method == "searchlight":
+        _ceilings(ax, brain, regions, high)
+    for at, region in enumerate(regions):
+        best = max(shown, key=lambda one: float(values.get((region, one), np.array([-np.inf])).mean()))
+        for place, agent in enumerate(shown):
+            if agent != best and _differs(brain, method, region, best, agent):
+                x = at + 0.8 * ((place + 0.5) / len(shown) - 0.5)
+                ax.text(x, high, "*", ha="center", va="center", fontsize=10)
+    ax.axhline(0, color=FAINT, lw=0.8)
+    names = {key: name for key, _, name in brain.regions}
+    ax.set_xticks(range(len(regions)), regions, rotation=40, ha="right", rotation_mode="anchor")
+    ax.set(ylabel=METHODS[method], xlim=(-0.6, len(regions) - 0.4), ylim=(low, high))
+    ax.tick_params(axis="x", length=0)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=columns, borderaxespad=0)
+    spelled = ", ".join(f"{key}: {names[key]}" for key in regions if key.lower() != names[key])
     ceiling = " Grey bands: noise ceilings, where they reach into the scale." if method == "searchlight" else ""
-    return Figure(
-        element("div", body, class_="scroll", role="region", tabindex="0", aria_label=f"{METHODS[method]}, {group}")
-        + key(agents),
-        f"Mean over {count(n)} subjects with standard deviations; dots are subjects. A star: differs from the region's "
-        f"best agent (paired two-tailed t-test across subjects, false discovery rate below 0.05).{ceiling}",
-        rows=scores.filter(pl.col("region").is_in([one[0] for one in regions])).sort("region", "agent", "subject"),
-    )
+    caption = (
+        f"Mean over {counted(scores['subject'].n_unique(), 'subject')} with standard deviations; dots are subjects. A "
+        f"star: differs from the region's best agent (paired two-tailed t-test across subjects, false discovery rate "
+        f"below 0.05).{ceiling} {spelled}."
+    ).strip(" .") + "."
+    return Drawn(f"{METHODS[method]} by region, {GROUPS_OF_REGIONS[group]}", caption, own)
 
 
-def _axis(low: float, high: float, width: float, y: object) -> Markup:
-    assert callable(y)
-    parts = []
-    for tick in ticks(low, high, 4):
-        parts.append(
-            element("line", x1=_LEFT, x2=width, y1=y(tick), y2=y(tick), class_="axis" if tick == 0 else "grid")
-        )
-        parts.append(element("text", f"{tick:g}", x=_LEFT - 6, y=y(tick) + 4, text_anchor="end", class_="tick"))
-    return joined(parts)
+def _bars(
+    canvas: Canvas, ax: Any, brain: BrainInputs, values: Mapping[Any, NDArray[np.float64]], regions: list[str],
+    agent: str, shift: float, width: float, style: Mapping[str, Any],
+) -> None:  # fmt: skip
+    known = [(place + 0.8 * shift, region, values[region, agent]) for place, region in enumerate(regions)
+             if (region, agent) in values]  # fmt: skip
+    mean = [float(mine.mean()) for *_, mine in known]
+    spread = [float(mine.std(ddof=1)) if len(mine) > 1 else 0.0 for *_, mine in known]
+    bars = ax.bar([x for x, *_ in known], mean, 0.92 * width, yerr=spread, label=shortened(agent), **style)
+    names = {key: name for key, _, name in brain.regions}
+    for bar, (_, region, _), m, s in zip(bars, known, mean, spread, strict=True):
+        canvas.note(bar, f"{agent}, {names[region]}: {decimal(m, 3)} ± {decimal(s, 3)}", class_="bar")
+    subjects = [(x, float(value)) for x, _, mine in known for value in mine]
+    ax.plot(*zip(*subjects, strict=True), "o", ms=2.6, mfc="white", mec=INK, mew=0.6)
 
 
-def _bar(x: float, mine: NDArray[np.float64], y: object, column: int, star: bool, name: str) -> Markup:
-    assert callable(y)
-    mean, spread = float(mine.mean()), float(mine.std(ddof=1)) if len(mine) > 1 else 0.0
-    middle = x + _BAR / 2
-    top, bottom = min(y(mean), y(0.0)), max(y(mean), y(0.0))
-    parts = [
-        element("rect", element("title", f"{name}: {decimal(mean, 3)} ± {decimal(spread, 3)}"), x=x + 0.5, y=top,
-                width=_BAR - 1, height=bottom - top, class_=f"node {_colour(column)}"),
-        element("line", x1=middle, x2=middle, y1=y(mean - spread), y2=y(mean + spread), class_="spread"),
-        *(element("circle", cx=middle, cy=y(float(value)), r=1.5, class_="subject") for value in mine),
-    ]  # fmt: skip
-    if star:
-        parts.append(element("text", "*", x=middle, y=_TOP + 4, text_anchor="middle", class_="star"))
-    return joined(parts)
+def _ceilings(ax: Any, brain: BrainInputs, regions: list[str], high: float) -> None:
+    for at, region in enumerate(regions):
+        rows = brain.ceilings.filter(pl.col("region") == region).drop_nulls(["ceiling_low", "ceiling_high"])
+        if len(rows) and float(rows["ceiling_low"][0]) <= high:
+            low = float(rows["ceiling_low"][0])
+            top = min(high, float(rows["ceiling_high"][0]))
+            ax.bar(at, top - low, 0.86, bottom=low, color=FAINT, alpha=0.3, zorder=0.5, lw=0)
 
 
-def _ceiling(inputs: BrainInputs, region: str, x: float, width: float, y: object, high: float) -> Markup:
-    assert callable(y)
-    rows = inputs.ceilings.filter(pl.col("region") == region).drop_nulls()
-    if rows.is_empty() or rows["ceiling_low"][0] > high:
-        return Markup("")
-    top = y(min(high, float(rows["ceiling_high"][0])))
-    return element("rect", x=x, width=width, y=top, height=y(float(rows["ceiling_low"][0])) - top, class_="ceiling")
-
-
-def _differs(inputs: BrainInputs, method: str, region: str, one: str, other: str) -> bool:
+def _differs(brain: BrainInputs, method: str, region: str, one: str, other: str) -> bool:
     wanted = {"method": method, "region": region, "agent": one, "other_agent": other}
-    rows = inputs.stats.filter(*(pl.col(name) == value for name, value in wanted.items())).drop_nulls("p_fdr")
+    rows = brain.stats.filter(*(pl.col(name) == value for name, value in wanted.items())).drop_nulls("p_fdr")
     return not rows.is_empty() and float(rows["p_fdr"][0]) < 0.05
 
 
-def _glass(inputs: BrainInputs, agents: list[str], method: str) -> Figure:
-    """Draw each agent's map of one subject from three sides: the largest value along the line of sight."""
-    volume = inputs.volumes[0]
-    shown = {agent: volume.values[method, agent] for agent in agents if (method, agent) in volume.values}
-    above = np.concatenate([values[values > 0] for values in shown.values()]) if shown else np.empty(0)
+def glass_brains(
+    inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas, method: str = "searchlight"
+) -> Drawn:
+    """Draw each agent's map of one subject from three sides: the largest value along each line of sight."""
+    brain, shown = brain_of(inputs, agents)
+    volume = brain.volumes[0]
+    maps = {agent: volume.values[method, agent] for agent in shown if (method, agent) in volume.values}
+    above = np.concatenate([values[values > 0] for values in maps.values()]) if maps else np.empty(0)
     if not len(above):
-        return absent("No voxel of this version has a value above 0.")
+        raise FigureError(_NOTHING)
     highest = float(np.quantile(above, 0.99))
-    panels = [
-        element("div", element("p", agent, class_="who"), *(_view(volume, values, view, highest) for view in _VIEWS),
-                class_="glass")
-        for agent, values in shown.items()
-    ]  # fmt: skip
-    return Figure(
-        joined(panels),
+    _pictures(canvas, maps, _VIEWS, volume, highest, METHODS[method], partial(_flat, volume))
+    caption = (
         f"Subject {volume.subject} from the right, from behind and from above: the largest value along each line of "
-        f"sight; full colour from {decimal(highest, 3)} (99th percentile). Voxels at or below 0 are blank.",
+        f"sight; full colour from {decimal(highest, 3)} (99th percentile). Voxels at or below 0 are grey."
     )
+    return Drawn(f"Glass brains of every agent, {METHODS[method]}", caption, _rows(brain, method))
 
 
-def _view(volume: Volume, values: NDArray[np.float32], view: tuple[str, int, int], highest: float) -> Markup:
-    name, across, up = view
-    width, height = volume.shape[across], volume.shape[up]
-    line, seen = np.unique(volume.cells[:, across] * height + volume.cells[:, up], return_inverse=True)
-    largest = np.zeros(len(line))
-    np.fmax.at(largest, seen, values)
-    shade = np.ceil(largest / highest * SHADES).clip(0, SHADES).astype(int)
-    x, y = line // height, height - 1 - line % height
-    return painted(x, y, shade, (width, height), volume.cell_mm[[across, up]], f"glass brain {name}", class_="view")
+def brain_slices(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas) -> Drawn:
+    """Draw slices of one subject's maps through their highest value."""
+    brain, agents_shown = brain_of(inputs, agents)
+    volume = brain.volumes[0]
+    ranges = scales(brain.volumes)
+    method = next((one for one in METHODS if one in ranges and ranges[one].high > 0), "")
+    if not method:
+        raise FigureError(_NOTHING)
+    highest = ranges[method].high
+    maps = {agent: volume.values[method, agent] for agent in agents_shown if (method, agent) in volume.values}
+    best = np.fmax.reduce(list(maps.values()))
+    at = volume.cells[int(np.nanargmax(best))]
+    _pictures(canvas, maps, PANELS, volume, highest, METHODS[method], partial(_cut, volume, at))
+    x, y, z = (decimal(float(one), 0) for one in volume.mm(at[None])[0])
+    n = sum(len(one.values) for one in brain.volumes)
+    size = "" if volume.block == 1 else f" A cell is the mean of {' × '.join([str(volume.block)] * 3)} voxels."
+    caption = (
+        f"{counted(n, 'map')} of {counted(len(brain.volumes), 'subject')}. On paper: {METHODS[method]} of "
+        f"{volume.subject}, through x {x}, y {y}, z {z} mm, where its maps are highest; full colour at "
+        f"{decimal(highest, 3)}, grey at or below 0, left is left.{size}"
+    )
+    return Drawn(f"Slices of every agent's map, {METHODS[method]}", caption, _rows(brain, method))
 
 
-def _voxels(inputs: BrainInputs, agents: list[str], method: str) -> Figure:
-    """Draw 2-D histograms of the voxels: the agent with the highest mean against every other."""
-    rows = inputs.maps.filter(pl.col("method") == method).drop_nulls("value")
+def _rows(brain: BrainInputs, method: str) -> pl.DataFrame:
+    return brain.maps.filter(pl.col("method") == method).sort("agent", "voxel_index")
+
+
+def _pictures(
+    canvas: Canvas, maps: Mapping[str, NDArray[np.float32]], views: Sequence[tuple[Any, ...]], volume: Volume,
+    highest: float, title: str, picture: Callable[[NDArray[np.float32], tuple[Any, ...]], NDArray[np.float64]],
+) -> None:  # fmt: skip
+    """Draw a row of pictures for each agent, all at one scale of millimetres and of colour."""
+    sizes = [(volume.shape[across] * volume.cell_mm[across], volume.shape[up] * volume.cell_mm[up])
+             for *_, across, up in views]  # fmt: skip
+    wide, high = sum(width for width, _ in sizes), max(height for _, height in sizes)
+    inches = 4.6 / wide
+    axes = canvas.panels(
+        len(maps) * len(views), columns=len(views), width=7.4, height=0.3 + len(maps) * (high * inches + 0.14),
+        width_ratios=[width for width, _ in sizes],
+    )  # fmt: skip
+    image = None
+    for at, (agent, values) in enumerate(maps.items()):
+        for view, size, ax in zip(views, sizes, axes[at * len(views) :], strict=False):
+            shown = picture(values, view)
+            extent = (0, size[0], 0, size[1])
+            inside = np.where(np.isnan(shown), np.nan, 1.0)
+            ax.imshow(inside, cmap="Greys", vmin=0, vmax=8, extent=extent)
+            image = ax.imshow(np.where(shown > 0, shown, np.nan), cmap="Reds", vmin=0, vmax=highest, extent=extent)
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+            if at == 0:
+                ax.set_title(view[0], loc="center", weight="normal", color=SOFT, fontsize=8.5)
+        axes[at * len(views)].set_ylabel(shortened(agent), rotation=0, ha="right", va="center", color=INK)
+    canvas.figure.colorbar(image, ax=axes, label=title, shrink=min(1.0, 1.6 / (len(maps) * high * inches)), pad=0.02,
+                           aspect=14, extend="max").outline.set_visible(False)  # fmt: skip
+
+
+def _flat(volume: Volume, values: NDArray[np.float32], view: tuple[Any, ...]) -> NDArray[np.float64]:
+    """Return the largest value along each line of sight, from the top down; NaN outside the brain, 0 for no value."""
+    _, across, up = view
+    picture = np.full((volume.shape[up], volume.shape[across]), np.nan)
+    x, y = volume.cells[:, across], volume.shape[up] - 1 - volume.cells[:, up]
+    np.fmax.at(picture, (y, x), np.nan_to_num(values, nan=0.0).clip(min=0))
+    return picture
+
+
+def _cut(
+    volume: Volume, at: NDArray[np.int64], values: NDArray[np.float32], view: tuple[Any, ...]
+) -> NDArray[np.float64]:
+    """Return one slice, from the top down; NaN outside the brain, 0 for no value."""
+    _, still, across, up = view
+    picture = np.full((volume.shape[up], volume.shape[across]), np.nan)
+    here = volume.cells[:, still] == at[still]
+    cells = volume.cells[here]
+    picture[volume.shape[up] - 1 - cells[:, up], cells[:, across]] = np.nan_to_num(values[here], nan=0.0)
+    return picture
+
+
+def voxel_comparison(
+    inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas, method: str = "searchlight"
+) -> Drawn:
+    """Draw how many voxels have which values of two agents: the agent with the highest mean against every other."""
+    brain, shown = brain_of(inputs, agents)
+    rows = _rows(brain, method).drop_nulls("value")
     wide = rows.pivot("agent", index="voxel_index", values="value")
-    ranked = sorted((a for a in agents if a in wide.columns), key=lambda a: -float(wide[a].mean() or 0.0))  # type: ignore[arg-type]
+    ranked = sorted((a for a in shown if a in wide.columns), key=lambda a: -float(wide[a].mean() or 0.0))  # type: ignore[arg-type]
     if len(ranked) < 2:
-        return absent("There is only one agent with a brain map.")
-    panels = []
-    for other in ranked[1:]:
-        both = wide.select(ranked[0], other).drop_nulls().to_numpy()
-        panels.append(_histogram(both, ranked[0], other))
-    return Figure(
-        element("div", joined(panels), class_="panels"),
-        f"Subject {inputs.subject}: voxels counted in squares; darker is more, on a logarithmic scale. Above the "
-        f"diagonal {ranked[0]} is closer to the brain.",
+        raise FigureError("there is only one agent with a brain map")
+    columns = min(len(ranked) - 1, 3)
+    lines = -(-(len(ranked) - 1) // columns)
+    axes = canvas.panels(len(ranked) - 1, columns=columns, width=3.3 * columns + 0.3, height=3.2 * lines)
+    for ax, other in zip(axes, ranked[1:], strict=True):
+        _histogram(ax, wide.select(ranked[0], other).drop_nulls().to_numpy())
+        ax.set(xlabel=shortened(other), ylabel=shortened(ranked[0]))
+    caption = (
+        f"{METHODS[method]} of subject {brain.subject}: voxels counted in squares; darker is more, on a logarithmic "
+        f"scale. Above the diagonal {ranked[0]} is closer to the brain."
     )
+    return Drawn(f"{METHODS[method]} of {ranked[0]} against every other agent", caption, rows)
 
 
-def _histogram(both: NDArray[np.float64], one: str, other: str) -> Markup:
+def _histogram(ax: Any, both: NDArray[np.float64]) -> None:
+    from matplotlib.colors import LogNorm
+
     low, high = float(both.min()), float(both.max())
     counts, _, _ = np.histogram2d(both[:, 1], both[:, 0], bins=_BINS, range=[[low, high]] * 2)
-    most, size, edge = np.log1p(counts.max()), 5.0, _BINS * 5.0
-    cells = [
-        element("rect", x=30 + i * size, y=8 + edge - (j + 1) * size, width=size, height=size,
-                fill_opacity=max(0.08, float(np.log1p(counts[i, j]) / most)))
-        for i, j in np.argwhere(counts > 0)
-    ]  # fmt: skip
+    seen = np.ma.masked_equal(counts.T, 0)
+    ax.imshow(seen, cmap="Reds", norm=LogNorm(0.3, counts.max()), origin="lower", extent=(low, high, low, high))
+    ax.plot([low, high], [low, high], "-", color=FAINT, lw=0.9)
     share = float(((both[:, 0] > both[:, 1]) + 0.5 * (both[:, 0] == both[:, 1])).mean())
-    parts = (
-        element("g", joined(cells), class_="hot"),
-        element("line", x1=30, y1=8 + edge, x2=30 + edge, y2=8, class_="axis"),
-        element("rect", x=30, y=8, width=edge, height=edge, class_="outline"),
-        element("text", f"{low:.2f}", x=30, y=edge + 22, class_="tick"),
-        element("text", f"{high:.2f}", x=30 + edge, y=edge + 22, text_anchor="end", class_="tick"),
-        element("text", other, x=30 + edge / 2, y=edge + 36, text_anchor="middle", class_="tick"),
-        element("text", one, x=14, y=8 + edge / 2, text_anchor="middle", class_="tick",
-                transform=f"rotate(-90 14 {number(8 + edge / 2)})"),
-        element("text", f"{share:.0%} above", x=36, y=22, class_="tick"),
-    )  # fmt: skip
-    return drawing(edge + 40, edge + 44, f"{one} against {other}", *parts, class_="chart joint")
+    ax.annotate(f"{share:.0%} above", (0.03, 0.97), xycoords="axes fraction", va="top", color=SOFT, fontsize=8.5)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.get_major_locator().set_params(nbins=4)
+    ax.spines[:].set_visible(True)

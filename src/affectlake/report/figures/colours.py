@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Lightness and chroma in OKLCH, cycled so that neighbours on the hue circle differ; on paper and on a dark screen.
-_LIGHT = ((0.60, 0.17), (0.72, 0.14), (0.47, 0.14))
-_DARK = ((0.72, 0.15), (0.84, 0.12), (0.60, 0.15))
-
-
-class Colour(NamedTuple):
-    """One colour for a light and one for a dark background, each ``#rrggbb``."""
-
-    light: str
-    dark: str
+_SHADES = ((0.60, 0.17), (0.72, 0.14), (0.47, 0.14))
+"""Lightness and chroma in OKLCH, cycled so that neighbours on the hue circle differ."""
 
 
 def circular_order(profiles: NDArray[np.floating]) -> NDArray[np.intp]:
@@ -48,14 +39,9 @@ def circular_order(profiles: NDArray[np.floating]) -> NDArray[np.intp]:
     return np.argsort(angle, kind="stable")
 
 
-def palette(n: int) -> list[Colour]:
-    """Return `n` colours spread evenly over the hue circle, with lightness alternating between neighbours."""
-    colours = []
-    for item in range(n):
-        hue = 25 + 360 * item / max(n, 1)
-        (l_light, c_light), (l_dark, c_dark) = _LIGHT[item % len(_LIGHT)], _DARK[item % len(_DARK)]
-        colours.append(Colour(_hexadecimal(l_light, c_light, hue), _hexadecimal(l_dark, c_dark, hue)))
-    return colours
+def palette(n: int) -> list[str]:
+    """Return `n` colours ``#rrggbb`` evenly around the hue circle; the lightness alternates between neighbours."""
+    return [_hexadecimal(*_SHADES[item % len(_SHADES)], 25 + 360 * item / max(n, 1)) for item in range(n)]
 
 
 def _hexadecimal(lightness: float, chroma: float, hue_degrees: float) -> str:

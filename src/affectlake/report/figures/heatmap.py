@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
-from markupsafe import Markup
+import polars as pl
 from numpy.typing import NDArray
 
-from affectlake.report.agent_summary import AgentFacts, Correlations
-from affectlake.report.figures.svg import Figure, absent, drawing, element, joined, number
-from affectlake.report.number_format import NBSP, count, counted, decimal
+from affectlake.errors import FigureError
+from affectlake.report.agent_summary import AgentFacts, Correlations, of_agent, of_fit
+from affectlake.report.figures.canvas import FAINT, INK, SOFT, Canvas, Drawn, colours
+from affectlake.report.inputs import ReportInputs
+from affectlake.report.number_format import NBSP, count, counted, decimal, shortened
 
-CELL, ROW = 17.0, 15.0
-LEFT, TOP, RIGHT, BOTTOM, GAP = 34.0, 128.0, 168.0, 62.0, 8.0
+CELL_IN, ROW_IN = 0.178, 0.156
+GAP = 0.5  # between the two families of ratings, in cells
 STRONG = (0.95, 0.8)
 
 
@@ -28,29 +31,35 @@ def row_order(correlations: Correlations) -> NDArray[np.intp]:
     return np.lexsort((-strength, np.where(strength < 0, size.shape[1], best)))
 
 
-def draw(facts: AgentFacts) -> Figure:
-    """Draw the heat map of one agent's fit, or say why there is none."""
+def heatmap(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
+    """Draw the correlation of each dimension with each rating.
+
+    Rows are ordered by the rating that a dimension follows most, which is named at the right.
+    """
     found = facts.correlations
     if found is None or not np.isfinite(found.r).any():
-        return absent("This version has no correlations of this agent's dimensions with the ratings.")
+        raise FigureError("this version has no correlations of this agent's dimensions with the ratings")
     order = row_order(found)
     n_rows, n_columns = found.r.shape
-    width = LEFT + n_columns * CELL + GAP + RIGHT
-    height = TOP + n_rows * ROW + BOTTOM
-    label = f"Correlation of {n_rows} dimensions of {facts.agent} with {n_columns} ratings; arrow keys step through"
-    body = drawing(
-        width,
-        height,
-        label,
-        _column_names(found),
-        _rows(found, order),
-        _frame(found),
-        _scale(TOP + n_rows * ROW + 36),
-        element("rect", class_="cursor", width=CELL, height=ROW),
-        class_="heat",
-        focusable=True,
-    )
-    return Figure(body, _caption(found))
+    (ax,) = canvas.panels(width=2.4 + n_columns * CELL_IN, height=2.0 + n_rows * ROW_IN)
+    image = _cells(ax, found, order)
+    ax.set(xlim=(-0.5, _place(found, n_columns - 1) + 0.5), ylim=(n_rows - 0.5, -0.5), ylabel="dimension")
+    columns = [_place(found, column) for column in range(n_columns)]
+    ax.set_xticks(columns, [shortened(name) for name in found.ratings], rotation=58, ha="left", rotation_mode="anchor")
+    ax.set_yticks(range(n_rows), [str(found.dimensions[at]) for at in order])
+    ax.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False, labelsize=8, labelcolor=INK)
+    ax.tick_params(axis="y", labelcolor=SOFT)
+    ax.spines[:].set_visible(False)
+    _best(ax, found, order)
+    scale = ax.inset_axes((0, -1.1 / n_rows - 0.02, 0.34, 0.5 / n_rows))
+    canvas.figure.colorbar(image, cax=scale, orientation="horizontal", ticks=[-1, 0, 1])
+    scale.tick_params(labelsize=8, length=0)
+    scale.set_xlabel("Pearson r", fontsize=8, labelpad=1)
+    scale.spines[:].set_visible(False)
+    own = of_fit(of_agent(inputs.metrics, facts.agent), facts.seed)
+    rows = own.filter(pl.col("analysis") == "rating_correlation")
+    label = f"Correlation of {n_rows} dimensions of {facts.agent} with {n_columns} ratings"
+    return Drawn(label, _caption(found), rows)
 
 
 def cell_data(facts: AgentFacts) -> dict[str, object]:
@@ -65,96 +74,44 @@ def cell_data(facts: AgentFacts) -> dict[str, object]:
         "rows": [found.dimensions[at] for at in order],
         "r": thousandths,
         "split": found.n_categories,
-        "geometry": [LEFT, TOP, CELL, ROW, GAP],
     }
 
 
-def _x(found: Correlations, column: int) -> float:
-    return LEFT + column * CELL + (GAP if column >= found.n_categories else 0)
+def _place(found: Correlations, column: int) -> float:
+    return column + (GAP if 0 < found.n_categories <= column else 0)
 
 
-def _column_names(found: Correlations) -> Markup:
-    def name(column: int, rating: str) -> Markup:
-        x, y = _x(found, column) + 0.68 * CELL, TOP - 6
-        place = f"translate({number(x)} {number(y)}) rotate(-58)"
-        return element("text", rating, transform=place, class_="rating")
-
-    return element("g", *(name(column, rating) for column, rating in enumerate(found.ratings)))
-
-
-def _rows(found: Correlations, order: NDArray[np.intp]) -> Markup:
-    return joined(_row(found, row, int(at)) for row, at in enumerate(order))
-
-
-def _row(found: Correlations, row: int, at: int) -> Markup:
-    y = TOP + row * ROW
-    r = found.r[at]
-    cells = joined(_cell(_x(found, column), y, value) for column, value in enumerate(r.tolist()))
-    name = element("text", str(found.dimensions[at]), x=LEFT - 8, y=y + 0.74 * ROW, class_="dimension")
-    if not np.isfinite(r).any():
-        return joined([name, cells])
-    best = int(np.nanargmax(np.abs(r)))
-    end = element(
-        "text",
-        f"{found.ratings[best]} ",
-        element("tspan", decimal(float(r[best])), class_="value"),
-        x=LEFT + len(r) * CELL + GAP + 10,
-        y=y + 0.74 * ROW,
-        class_="best",
-    )
-    return joined([name, cells, end])
-
-
-def _cell(x: float, y: float, r: float) -> Markup:
-    if not math.isfinite(r):
-        return Markup('<rect x="{}" y="{}" width="16" height="14" class="none"/>').format(number(x), number(y))
-    if abs(r) < 0.02:
-        return Markup("")
-    sign = "pos" if r > 0 else "neg"
-    return Markup('<rect x="{}" y="{}" width="16" height="14" class="{}" fill-opacity="{}"/>').format(
-        number(x), number(y), sign, number(abs(r))
-    )
-
-
-def _frame(found: Correlations) -> Markup:
-    """Draw the outlines of the two blocks of ratings and name them."""
+def _cells(ax: Any, found: Correlations, order: NDArray[np.intp]) -> Any:
+    """Draw the two families of ratings as an image each, with white lines between the cells."""
     n_rows, n_columns = found.r.shape
-    base = TOP + n_rows * ROW
-    parts = []
+    image = None
     for start, stop, title in (
         (0, found.n_categories, "emotion categories"),
         (found.n_categories, n_columns, "affective dimensions"),
     ):
         if stop <= start:
             continue
-        x, width = _x(found, start), (stop - start) * CELL
-        parts.append(
-            element("rect", x=x - 1.5, y=TOP - 1.5, width=width + 2, height=n_rows * ROW + 2, class_="outline")
-        )
-        parts.append(element("text", title, x=x + width - 1, y=base + 19, class_="block", text_anchor="end"))
-    return joined(parts)
+        left, right = _place(found, start) - 0.5, _place(found, stop - 1) + 0.5
+        image = ax.imshow(
+            found.r[order, start:stop], cmap=colours("RdBu_r"), vmin=-1, vmax=1, aspect="auto",
+            extent=(left, right, n_rows - 0.5, -0.5),
+        )  # fmt: skip
+        ax.hlines(np.arange(1, n_rows) - 0.5, left, right, color="white", lw=0.8)
+        ax.vlines(np.arange(left + 1, right), -0.5, n_rows - 0.5, color="white", lw=0.8)
+        ax.annotate(title, (right, n_rows - 0.5), xytext=(0, -5), textcoords="offset points", ha="right", va="top",
+                    fontsize=8, color=SOFT)  # fmt: skip
+    return image
 
 
-def _scale(y: float) -> Markup:
-    """Draw the colour scale from −1 to 1, as steps of the same fills that the cells have."""
-    steps = [
-        element(
-            "rect",
-            x=LEFT + 26 + 8 * at,
-            y=y,
-            width=8.2,
-            height=10,
-            class_="neg" if r < 0 else "pos",
-            fill_opacity=abs(r),
-        )
-        for at, r in enumerate(np.linspace(-1, 1, 21).tolist())
-    ]
-    ends = [
-        element("text", "r = \N{MINUS SIGN}1", x=LEFT + 20, y=y + 9, class_="scale", text_anchor="end"),
-        element("text", "0", x=LEFT + 26 + 84, y=y + 21, class_="scale", text_anchor="middle"),
-        element("text", "1", x=LEFT + 200, y=y + 9, class_="scale"),
-    ]
-    return joined([*steps, *ends])
+def _best(ax: Any, found: Correlations, order: NDArray[np.intp]) -> None:
+    """Name the rating that each dimension follows most at the right of its row."""
+    rows = [(row, found.r[at]) for row, at in enumerate(order) if np.isfinite(found.r[at]).any()]
+    best = {row: int(np.nanargmax(np.abs(r))) for row, r in rows}
+    right = ax.secondary_yaxis("right")
+    names = [f"{shortened(found.ratings[best[row]])} {decimal(float(r[best[row]]))}" for row, r in rows]
+    right.set_yticks(list(best), names)
+    right.tick_params(length=0, labelsize=8, labelcolor=INK, color=FAINT)
+    right.spines[:].set_visible(False)
 
 
 def _caption(found: Correlations) -> str:

@@ -9,15 +9,17 @@ import polars as pl
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from affectlake.errors import FigureError
 from affectlake.report.agent_summary import AgentFacts, Category, categories, of_agent, of_fit
-from affectlake.report.figures.colours import Colour, circular_order, palette
-from affectlake.report.figures.svg import Figure, absent, drawing, element, joined
+from affectlake.report.figures.canvas import FAINT, Canvas, Drawn, bare
+from affectlake.report.figures.colours import circular_order, palette
+from affectlake.report.figures.markup import joined
 from affectlake.report.inputs import ReportInputs
-from affectlake.report.number_format import count, counted, decimal, listed, percent
+from affectlake.report.number_format import count, counted, decimal, listed, percent, shortened
 
-WIDTH, MARGIN = 760.0, 26.0
-LEAST_HEIGHT, MOST_HEIGHT = 460.0, 680.0
+WIDTH_IN, LEAST_IN, MOST_IN = 7.2, 4.4, 6.5
 CAPTION_LENGTH = 200
+LETTER_IN, LINE_IN = 0.082, 0.15  # of the names
 _SPREAD = 8.0  # a name is written beside its category's thickest part, this share of it being "near"
 
 
@@ -27,7 +29,7 @@ class LegendEntry(NamedTuple):
     number: int
     name: str
     n: int
-    colour: Colour
+    colour: str
 
 
 def legend(inputs: ReportInputs) -> list[LegendEntry]:
@@ -58,7 +60,7 @@ def stimulus_data(inputs: ReportInputs, entries: list[LegendEntry]) -> dict[str,
         "index": rows["stimulus_index"].to_list(),
         "id": rows["stimulus_id"].to_list(),
         "category": [numbers.get(name, -1) for name in rows["category"]],
-        "caption": [_shortened(text) for text in rows["caption"]],
+        "caption": [shortened(text or "", CAPTION_LENGTH) for text in rows["caption"]],
         "rated": _rated(inputs, rows["stimulus_index"].to_list()),
     }
 
@@ -76,98 +78,67 @@ def _rated(inputs: ReportInputs, order: list[int]) -> list[object]:
     return [" · ".join(words.get(index, [])) for index in order]
 
 
-def _shortened(text: str | None) -> str:
-    if text is None:
-        return ""
-    return text if len(text) <= CAPTION_LENGTH else text[: CAPTION_LENGTH - 1].rstrip() + "…"
-
-
-def draw(inputs: ReportInputs, facts: AgentFacts, entries: list[LegendEntry]) -> Figure:
-    """Draw the map of one agent's fit, or say why there is none."""
+def stimulus_map(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
+    """Draw the stimuli where t-SNE of their weights places them, coloured by category."""
     layout = of_fit(of_agent(inputs.layouts, facts.agent), facts.seed)
     if not len(layout):
-        return absent("This version has no map of this agent's stimuli: the layouts table has no row for it.")
+        raise FigureError("this version has no map of this agent's stimuli: the layouts table has no row for it")
+    entries = legend(inputs)
     rows = layout.join(inputs.stimuli.select("stimulus_index", "category"), on="stimulus_index", how="left").sort(
         "stimulus_index"
     )
-    points, height = _scaled(rows.select("x", "y").to_numpy())
-    index = rows["stimulus_index"].to_list()
-    names = rows["category"].to_list()
+    xy = rows.select("x", "y").to_numpy().astype(np.float64)
+    extent = np.maximum(np.ptp(xy, axis=0), 1e-9)
+    height = float(np.clip(WIDTH_IN * extent[1] / extent[0], LEAST_IN, MOST_IN))
+    (ax,) = canvas.panels(width=WIDTH_IN, height=height)
+    bare(ax)
+    margin = 0.03 * extent
+    ax.set(xlim=(xy[:, 0].min() - margin[0], xy[:, 0].max() + margin[0]))
+    ax.set(ylim=(xy[:, 1].min() - margin[1], xy[:, 1].max() + margin[1]))
+    index, names = rows["stimulus_index"].to_list(), rows["category"].to_list()
     members = {entry.number: [at for at, name in enumerate(names) if name == entry.name] for entry in entries}
     members[-1] = [at for at, name in enumerate(names) if name is None]
-    groups = [  # small categories last, on top
-        element(
-            "g", *(_dot(points[at], index[at]) for at in members[number]), class_=f"cat c{number}", data_c=str(number)
-        )
-        for number in sorted(members, key=lambda number: (-len(members[number]), number))
-        if members[number]
-    ]
-    label = f"Map of {count(len(rows))} stimuli for {facts.agent}, coloured by category; arrow keys step through them"
-    names_wide = _names(points, members, entries, size=12.0, height=height)
-    names_narrow = _names(points, members, entries, size=23.0, height=height)
-    body = drawing(
-        WIDTH,
-        height,
-        label,
-        *groups,
-        element("g", *names_wide, class_="names wide"),
-        element("g", *names_narrow, class_="names narrow"),
-        element("circle", class_="ring", r=7.0),
-        class_="atlas",
-        focusable=True,
-    )
-    return Figure(body, _caption(facts, len(rows), entries, len(members[-1])), rows=rows)
-
-
-def _dot(point: NDArray[np.float64], stimulus_index: int) -> Markup:
-    return Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3.2" data-i="{}"/>').format(*point.tolist(), stimulus_index)
-
-
-class _Scaled(NamedTuple):
-    points: NDArray[np.float64]  # (n_stimuli, 2) in the drawing's units
-    height: float
-
-
-def _scaled(points: NDArray[np.float32]) -> _Scaled:
-    """Fit the points into a drawing as high as they need, both axes alike, y upwards."""
-    xy = np.asarray(points, np.float64)
-    middle = (xy.max(axis=0) + xy.min(axis=0)) / 2
-    extent = np.maximum(xy.max(axis=0) - xy.min(axis=0), 1e-9)
-    across = WIDTH - 2 * MARGIN
-    height = round(min(max(across * extent[1] / extent[0] + 2 * MARGIN, LEAST_HEIGHT), MOST_HEIGHT))
-    scale = min(across / extent[0], (height - 2 * MARGIN) / extent[1])
-    return _Scaled((xy - middle) * scale * [1, -1] + [WIDTH / 2, height / 2], float(height))
+    colours = {entry.number: (entry.colour, entry.name) for entry in entries} | {-1: (FAINT, "no category")}
+    for number in sorted(members, key=lambda number: (-len(members[number]), number)):  # small ones last, on top
+        own = members[number]
+        if own:
+            colour, name = colours[number]
+            dots = ax.scatter(*xy[own].T, s=20, color=colour, alpha=0.82, linewidth=0, label=name, clip_on=False)
+            canvas.note(dots, class_="cat", data_c=str(number), each={"data-i": [index[at] for at in own]})
+    units = max(extent[0] / WIDTH_IN, extent[1] / height)  # of the map, for an inch
+    for entry, x, y in _names(xy, members, entries, units):
+        text = ax.text(
+            x, y, shortened(entry.name), ha="center", va="center", weight="bold", fontsize=8.5,
+            bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "boxstyle": "round,pad=0.1"},
+        )  # fmt: skip
+        canvas.note(text, class_="name", data_c=str(entry.number))
+    label = f"Map of {count(len(rows))} stimuli for {facts.agent}, coloured by category"
+    return Drawn(label, _caption(facts, len(rows), entries, len(members[-1])), rows)
 
 
 def _names(
-    points: NDArray[np.float64],
-    members: dict[int, list[int]],
-    entries: list[LegendEntry],
-    *,
-    size: float,
-    height: float,
-) -> list[Markup]:
-    """Write category names where their stimuli are thickest, larger categories first, and none over another."""
+    xy: NDArray[np.float64], members: dict[int, list[int]], entries: list[LegendEntry], units: float
+) -> list[tuple[LegendEntry, float, float]]:
+    """Place category names where their stimuli are thickest, larger categories first, and none over another."""
     taken: list[tuple[float, float, float, float]] = []
-    written = []
+    placed = []
+    low, high = xy.min(axis=0), xy.max(axis=0)
+    line = LINE_IN * units
     for entry in sorted(entries, key=lambda entry: (-len(members[entry.number]), entry.number)):
-        own = points[members[entry.number]]
+        own = xy[members[entry.number]]
         if len(own) < 3:
             continue
         x, y = _thickest(own)
-        half = 0.29 * size * len(entry.name) + 2
-        x = float(np.clip(x, half, WIDTH - half))
-        for shift in (0.0, -0.9 * size, 0.9 * size, -1.8 * size, 1.8 * size):
-            box = (x - half, y + shift - 0.6 * size, x + half, y + shift + 0.6 * size)
-            inside = box[1] > 0 and box[3] < height
+        half = min(0.5 * LETTER_IN * len(shortened(entry.name)) * units, float(high[0] - low[0]) / 2)
+        x = float(np.clip(x, low[0] + half, high[0] - half))
+        for shift in (0.0, line, -line, 2 * line, -2 * line):
+            box = (x - half, y + shift - line / 2, x + half, y + shift + line / 2)
+            inside = box[1] > low[1] - line and box[3] < high[1] + line
             if inside and not any(_overlap(box, other) for other in taken):
                 taken.append(box)
-                text = element(
-                    "text", entry.name, x=x, y=y + shift + 0.35 * size, font_size=size, data_c=str(entry.number)
-                )
-                written.append(text)
+                placed.append((entry, x, y + shift))
                 break
-    return written
+    return placed
 
 
 def _thickest(own: NDArray[np.float64]) -> tuple[float, float]:
@@ -185,7 +156,8 @@ def _caption(facts: AgentFacts, n_points: int, entries: list[LegendEntry], n_wit
     placed = (
         f"{counted(n_points, 'stimulus', 'stimuli')} placed by t-SNE of their weights on "
         f"{counted(facts.n_dimensions, 'dimension')} (seed {facts.seed}) and coloured by their highest-rated category"
-        f"{f' ({count(n_without)} have none)' if n_without else ''}, with like hues for emotions that are rated alike."
+        f"{f' ({count(n_without)} have none)' if n_without else ''}, with similar hues for emotions with similar "
+        f"ratings."
     )
     largest = sorted(entries, key=lambda entry: (-entry.n, entry.name))[:3]
     named = listed([f"{entry.name} ({count(entry.n)})" for entry in largest]) if largest else ""
@@ -200,10 +172,5 @@ def _caption(facts: AgentFacts, n_points: int, entries: list[LegendEntry], n_wit
 
 
 def colour_rules(entries: list[LegendEntry]) -> Markup:
-    """Return the CSS that gives each category its colour on light and dark backgrounds."""
-    light = joined(Markup("--c{}:{};").format(entry.number, entry.colour.light) for entry in entries)
-    dark = joined(Markup("--c{}:{};").format(entry.number, entry.colour.dark) for entry in entries)
-    fills = joined(Markup(".c{0}{{--own:var(--c{0})}}").format(entry.number) for entry in entries)
-    return Markup(":root{{{}}}@media screen and (prefers-color-scheme:dark){{:root{{{}}}}}{}").format(
-        light, dark, fills
-    )
+    """Return the CSS that gives each category of the legend its colour."""
+    return joined(Markup(".c{}{{--own:{}}}").format(entry.number, entry.colour) for entry in entries)

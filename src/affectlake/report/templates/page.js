@@ -32,7 +32,7 @@
   }
 
   // maps: one highlighted category for the whole page, so that agents can be compared
-  const maps = [...document.querySelectorAll("svg.atlas")];
+  const maps = [...document.querySelectorAll(".figure-stimulus-map svg")];
   const buttons = [...document.querySelectorAll(".legend button")];
   let pinned = null;
   function pick(category) {
@@ -51,9 +51,11 @@
     button.addEventListener("pointerleave", () => pick(pinned));
   }
   for (const svg of maps) {
-    const ring = svg.querySelector(".ring");
-    const points = [...svg.querySelectorAll("circle[data-i]")].map((dot) => ({
-      x: Number(dot.getAttribute("cx")), y: Number(dot.getAttribute("cy")), index: Number(dot.dataset.i), c: dot.parentNode.dataset.c,
+    const ring = svg.appendChild(document.createElementNS(svg.namespaceURI, "circle"));
+    ring.setAttribute("class", "ring");
+    ring.setAttribute("r", 5);
+    const points = [...svg.querySelectorAll("use[data-i]")].map((dot) => ({
+      x: Number(dot.getAttribute("x")), y: Number(dot.getAttribute("y")), index: Number(dot.dataset.i), c: dot.closest("[data-c]").dataset.c,
     })).sort((one, other) => one.index - other.index);
     let current = null;
     const choosable = () => points.filter((point) => pinned === null || point.c === pinned);
@@ -69,7 +71,7 @@
     function leave() { ring.classList.remove("at"); current = null; hide(); }
     const nearby = (event) => {
       const here = inside(svg, event);
-      let best = null, least = 18 ** 2;
+      let best = null, least = 13 ** 2;
       for (const point of choosable()) {
         const away = (point.x - here.x) ** 2 + (point.y - here.y) ** 2;
         if (away < least) { least = away; best = point; }
@@ -91,28 +93,37 @@
     });
   }
 
-  // heat maps
-  for (const svg of document.querySelectorAll("svg.heat")) {
+  // heat maps: an image for each family of ratings, a cell for each number
+  for (const svg of document.querySelectorAll(".figure-heatmap svg")) {
     const cells = data.heat[svg.closest("[data-agent]").dataset.agent];
-    const [left, top, width, height, gap] = cells.geometry;
-    const cursor = svg.querySelector(".cursor");
-    const edge = (column) => left + column * width + (column >= cells.split ? gap : 0);
+    const blocks = [...svg.querySelectorAll("image")].slice(0, 2);
+    const starts = cells.split > 0 && cells.split < cells.columns.length ? [0, cells.split] : [0];
+    const cursor = svg.appendChild(document.createElementNS(svg.namespaceURI, "rect"));
+    cursor.setAttribute("class", "cursor");
     let place = null;
+    function box(line, column) { // of a cell, on the screen
+      const block = starts.length > 1 && column >= starts[1] ? 1 : 0;
+      const last = block + 1 < starts.length ? starts[block + 1] : cells.columns.length;
+      const all = blocks[block].getBoundingClientRect();
+      const width = all.width / (last - starts[block]), height = all.height / cells.rows.length;
+      return new DOMRect(all.left + (column - starts[block]) * width, all.top + line * height, width, height);
+    }
     function at(line, column) {
       place = [line, column];
-      cursor.setAttribute("x", edge(column) - 0.5);
-      cursor.setAttribute("y", top + line * height - 0.5);
+      const cell = box(line, column);
+      const [one, other] = [[cell.left, cell.top], [cell.right, cell.bottom]].map(([x, y]) => inside(svg, { clientX: x, clientY: y }));
+      for (const [key, value] of Object.entries({ x: one.x, y: one.y, width: other.x - one.x, height: other.y - one.y })) cursor.setAttribute(key, value);
       cursor.classList.add("at");
-      const where = outside(svg, edge(column) + width, top + (line + 1) * height);
       const r = cells.r[line][column];
       const text = r === null ? "no correlation: constant" : "r = " + (r < 0 ? "\u2212" : "") + Math.abs(r / 1000).toFixed(3);
-      show(where.x, where.y, cells.columns[column], "dimension " + cells.rows[line], text);
+      show(cell.right, cell.bottom, cells.columns[column], "dimension " + cells.rows[line], text);
     }
     function leave() { cursor.classList.remove("at"); place = null; hide(); }
     const over = (event) => {
-      const here = inside(svg, event);
-      const line = Math.floor((here.y - top) / height);
-      const column = cells.columns.findIndex((_, one) => here.x >= edge(one) && here.x < edge(one) + width);
+      const within = (cell) => event.clientX >= cell.left && event.clientX < cell.right;
+      const first = box(0, 0);
+      const line = Math.floor((event.clientY - first.top) / first.height);
+      const column = cells.columns.findIndex((_, one) => within(box(0, one)));
       if (line >= 0 && line < cells.rows.length && column >= 0) at(line, column); else leave();
     };
     svg.addEventListener("pointermove", over);

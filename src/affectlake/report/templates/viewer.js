@@ -1,6 +1,6 @@
 (() => { // brain maps: three slices and a brain to turn, drawn on canvases from one byte per cell
   const brain = JSON.parse(document.getElementById("data").textContent).brain;
-  const live = document.querySelector(".figure-explore .live");
+  const live = document.querySelector(".figure-brain-slices .live");
   if (!brain || !live) return;
   const tips = window.tips;
 

@@ -1,0 +1,67 @@
+"""Settings without effect: each is refused, with the setting that has it.
+
+A setting is without effect if nothing reads it, or if another one in the file decides alone. Those of a part that is
+switched off (an empty list of sweeps, 0 permutations), or that only agents of a kind that the file does not have would
+need (``spose.few``, ``proposals``), are kept for the day it is switched on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from affectlake.mistakes import Mistake
+from affectlake.pipelines.params.text import value_at
+from affectlake.spose.settings import FewJudgments, SharedSettings
+
+
+def without_effect(raw: object) -> Iterator[Mistake]:
+    """Yield the settings of a ``params.yaml`` that have no effect.
+
+    Parameters
+    ----------
+    raw : object
+        The file as it was read; what is not where a setting would be is not looked at.
+    """
+    yield from _of_fits(raw)
+    if value_at(raw, "notify") is not None and not value_at(raw, "schedules"):
+        why = "it tells of failed runs of schedules, and the file has no schedules"
+        yield _useless("notify", why, "remove it, or add `schedules:`")
+    known = _subjects(raw)
+    surfaces = value_at(raw, "brain.surfaces")
+    if known and isinstance(surfaces, Mapping):
+        for subject in surfaces:
+            if subject not in known:
+                why = "brain.sources has no such subject"
+                yield _useless(f"brain.surfaces.{subject}", why, f"remove it; the subjects are {', '.join(known)}")
+
+
+def _of_fits(raw: object) -> Iterator[Mistake]:
+    fits, agents = value_at(raw, "spose"), value_at(raw, "agents")
+    if not isinstance(fits, Mapping):
+        return
+    strengths = {name: value_at(entry, "l1") for name, entry in agents.items()} if isinstance(agents, Mapping) else {}
+    if "l1" in fits:
+        own = f"agents.{next(iter(strengths), 'NAME')}.l1"
+        yield _useless(
+            "spose.l1", "every agent has its own l1", f"remove it; the sparsity is set by {own} and the like"
+        )
+    if "threshold" in fits and fits.get("pruning") == "none":
+        yield _useless(
+            "spose.threshold", "spose.pruning is none, which keeps all", "remove it, or change spose.pruning"
+        )
+    if strengths and all(l1 == "auto" for l1 in strengths.values()):
+        why = "every agent has l1: auto, and is fitted as spose.few says"
+        for key in ("batch_size", *(key for key in SharedSettings.model_fields if key in FewJudgments.model_fields)):
+            if key in fits:
+                instead = "follows the number of judgments" if key == "batch_size" else f"is spose.few.{key}"
+                yield _useless(f"spose.{key}", why, f"remove it; what counts {instead}")
+
+
+def _subjects(raw: object) -> list[str]:
+    """Return the subjects that the file names; none if it does not name them."""
+    found = value_at(raw, "brain.sources.subjects") or value_at(raw, "brain.sources.participants")
+    return [str(name) for name in found] if isinstance(found, Mapping | list) else []
+
+
+def _useless(path: str, why: str, todo: str) -> Mistake:
+    return Mistake(path, f"has no effect: {why}", todo=todo)

@@ -1,0 +1,93 @@
+"""``params.yaml`` as text: read as DVC reads it, and edited with its comments kept. What it may hold is in
+:mod:`affectlake.pipelines.params.study`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from io import StringIO
+from typing import Any
+
+from affectlake.errors import UsageError, nearest
+
+
+def read_yaml(text: str, name: str) -> Any:
+    """Read YAML as DVC does, so that both find the same in it.
+
+    Parameters
+    ----------
+    text : str
+        The YAML.
+    name : str
+        What to call it in messages.
+
+    Raises
+    ------
+    UsageError
+        If it is not YAML.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe").load(text)
+    except YAMLError as error:
+        found = str(error).replace("\n", " ")
+        quotes = "put quotes around texts with a colon inside brackets, such as addresses of servers"
+        raise UsageError(
+            f"{name} is not YAML", found=found, todo=quotes if "unexpected ':'" in found else ""
+        ) from error
+
+
+def text_editor() -> Any:
+    """Return what loads a ``params.yaml`` and writes it with its comments and quotes."""
+    from ruamel.yaml import YAML
+
+    editor = YAML()
+    editor.preserve_quotes = True
+    editor.width = 120
+    return editor
+
+
+def override(text: str, assignments: tuple[str, ...]) -> str:
+    """Return the text of a ``params.yaml`` with ``key.path=value`` assignments made, comments kept.
+
+    Raises
+    ------
+    UsageError
+        If an assignment has no ``=``, or names a key that the file does not have.
+    """
+    editor = text_editor()
+    document = editor.load(text)
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise UsageError(f"--set wants KEY=VALUE, not {assignment!r}", todo="such as --set sources.ratings=PATH")
+        *folders, last = key.strip().split(".")
+        place = document
+        for word in folders:
+            place = place.get(word) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or last not in place:
+            keys = list(_dotted(document))
+            raise UsageError(
+                f"params.yaml has no key {key!r}", todo=nearest(key, keys) or "see params.yaml for its keys"
+            )
+        place[last] = read_yaml(value, f"the value of --set {key.strip()}")
+    out = StringIO()
+    editor.dump(document, out)
+    return out.getvalue()
+
+
+def value_at(node: Any, key: str) -> Any:
+    """Return the value at a dotted `key`, or None where there is none."""
+    for word in key.split("."):
+        node = node.get(word) if isinstance(node, Mapping) else None
+    return node
+
+
+def _dotted(node: Mapping[str, Any], prefix: str = "") -> list[str]:
+    found = []
+    for key, value in node.items():
+        found.append(f"{prefix}{key}")
+        if isinstance(value, Mapping):
+            found += _dotted(value, f"{prefix}{key}.")
+    return found

@@ -1,0 +1,79 @@
+"""What the report reads of each table, and what it cannot do without: the columns of versions differ.
+
+The columns are those that the figures and numbers use, not those of today's contract: a version is shown if it has
+them, whatever contract it was written under.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Columns(NamedTuple):
+    """Columns of one table that are read: those that every row needs, and those that may be missing or null."""
+
+    needed: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+
+
+_FIT = ("agent", "seed")
+_ESTIMATE = ("value", "ci_low", "ci_high", "chance", "p_value", "n", "note")
+
+COLUMNS: dict[str, Columns] = {
+    "stimuli": Columns(("stimulus_index", "stimulus_id"), ("category",)),
+    "ratings": Columns(("stimulus_index", "rating", "family", "score")),
+    "captions": Columns(("stimulus_index", "caption"), ("caption_index",)),
+    "exclusions": Columns(("stimulus_id",), ("source", "reason", "n_rows")),
+    "videos": Columns(("stimulus_index", "n_frames")),
+    "frames": Columns(("stimulus_index", "frame_index", "jpeg")),
+    "triplets": Columns(("trial_set",), ("split",)),
+    "choices": Columns(("agent", "i", "j", "k", "odd"), ("protocol", "trial_set", "tied")),
+    "embeddings": Columns((*_FIT, "dimension", "stimulus_index", "weight")),
+    "fits": Columns((*_FIT, "representative")),
+    "layouts": Columns((*_FIT, "stimulus_index", "x", "y")),
+    "learning_curves": Columns((*_FIT, "epoch", "test_loss", "test_accuracy", "n_dimensions"), ("train_loss", "lapse")),
+    "metrics": Columns(("agent", "analysis", "measure"), ("seed", "dimension", "rating", "setting", *_ESTIMATE)),
+    "labels": Columns((*_FIT, "dimension", "label_rank", "rating", "direction", "r", "character")),
+    "graph_nodes": Columns((*_FIT, "dimension"), ("community", "pagerank")),
+    "graph_edges": Columns((*_FIT, "dimension", "other_dimension", "r")),
+    "sweeps": Columns(("agent", "sweep", "setting", "replicate", "test_accuracy", "n_recovered")),
+    "comparisons": Columns(("agent", "against", "analysis", "measure"), _ESTIMATE),
+    "community_overlaps": Columns(("agent", "community", "against", "other_community", "r")),
+    "order_effects": Columns(
+        ("agent", "protocol", "trial_set", "measure", "n"), ("value", "ci_low", "ci_high", "p_value")
+    ),
+    "voxels": Columns(
+        ("subject", "voxel_index", "voxel_i", "voxel_j", "voxel_k", "x_mm", "y_mm", "z_mm"), ("regions",)
+    ),
+    "encoding_maps": Columns(("agent", "subject", "basis", "voxel_index"), ("encoding_r",)),
+    "rsa_maps": Columns(("agent", "subject", "basis", "voxel_index"), ("rho",)),
+    "roi_scores": Columns(("agent", "subject", "basis", "method", "region"), ("region_score",)),
+    "group_stats": Columns(("method", "region", "agent", "other_agent"), ("p_fdr",)),
+    "noise_ceilings": Columns(("region",), ("ceiling_low", "ceiling_high")),
+}
+"""Of each table that the report reads, the columns that it reads."""
+
+TYPES: dict[str, str] = {
+    **dict.fromkeys(
+        ("stimulus_index", "i", "j", "k", "odd", "seed", "epoch", "n", "n_rows", "voxel_index", "voxel_i", "voxel_j",
+         "voxel_k"),
+        "INTEGER",
+    ),
+    **dict.fromkeys(
+        ("caption_index", "n_frames", "frame_index", "dimension", "other_dimension", "community", "other_community",
+         "replicate", "n_recovered", "n_dimensions"),
+        "SMALLINT",
+    ),
+    "label_rank": "TINYINT",
+    **dict.fromkeys(("weight", "x", "y", "x_mm", "y_mm", "z_mm", "rho"), "FLOAT"),
+    **dict.fromkeys(
+        ("score", "test_loss", "train_loss", "test_accuracy", "lapse", "setting", "value", "ci_low", "ci_high",
+         "chance", "p_value", "r", "pagerank", "encoding_r", "region_score", "p_fdr", "ceiling_low", "ceiling_high"),
+        "DOUBLE",
+    ),
+    "tied": "BOOLEAN",
+    "representative": "BOOLEAN",
+    "jpeg": "BLOB",
+    "voxel_weights": "FLOAT[]",
+}  # fmt: skip
+"""DuckDB's types of the columns; those that are not named are text."""

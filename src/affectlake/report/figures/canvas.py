@@ -1,0 +1,274 @@
+"""Matplotlib figures in the report's style, and axes to draw in. What is drawn is in the modules named after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from threading import RLock
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from matplotlib import colormaps, rc_context, rcParams, rcParamsDefault
+from matplotlib.figure import Figure as MatplotlibFigure
+from numpy.typing import NDArray
+
+from affectlake.errors import UsageError
+
+INK, SOFT, FAINT, RULE = "#1c2126", "#565f69", "#8a929b", "#e2e3dd"
+ACCENT, SECOND, HOT = "#1f5f8b", "#b4690e", "#b3262e"
+GROUPS = ("#332288", "#cc6677", "#117733", "#ddcc77", "#88ccee", "#882255", "#44aa99", "#999933", "#aa4499")
+"""Colours of agents, in their order, and of communities: Paul Tol's "muted", distinct with any colour vision."""
+
+WIDTH_IN = 10.8
+"""Width of the report's column."""
+
+_STYLE: dict[str, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": SOFT,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "image.interpolation": "nearest",  # cells with sharp edges in every viewer
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "legend.labelcolor": SOFT,
+    "lines.linewidth": 1.7,
+    "text.color": INK,
+    "text.parse_math": False,  # a dollar sign in a name is a dollar sign
+    "xtick.color": FAINT,
+    "xtick.labelcolor": SOFT,
+    "xtick.labelsize": 8.5,
+    "ytick.color": FAINT,
+    "ytick.labelcolor": SOFT,
+    "ytick.labelsize": 8.5,
+    "pdf.fonttype": 42,  # text stays text
+    "svg.fonttype": "none",
+    "svg.hashsalt": "affectlake",
+}
+_UNDATED: dict[str, dict[str, None]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
+_DPI = 200
+_ONE_AT_A_TIME = RLock()  # Matplotlib's settings belong to the whole process
+_STYLED: list[bool] = []  # contexts that have been entered
+
+
+class Drawn(NamedTuple):
+    """What is said of a figure that was drawn.
+
+    Attributes
+    ----------
+    label : str
+        What it shows, for readers who cannot see it.
+    caption : str
+        What it shows and what follows from it, with the numbers.
+    rows : polars.DataFrame
+        The numbers behind it.
+    """
+
+    label: str
+    caption: str
+    rows: pl.DataFrame
+
+
+class Note(NamedTuple):
+    """What the report's page adds to an artist: a text to show when the pointer is on it, and attributes."""
+
+    hint: str
+    hints: Sequence[str]
+    own: Mapping[str, str]
+    each: Mapping[str, Sequence[object]]
+
+
+class Figure(MatplotlibFigure):
+    """A figure of the report: a Matplotlib figure that also has a caption and the rows behind it.
+
+    Attributes
+    ----------
+    label, caption : str
+        As in :class:`Drawn`.
+    data : polars.DataFrame
+        The rows behind it.
+    notes : dict
+        What the report's page adds to the artists, by their `gid`.
+    """
+
+    label: str = ""
+    caption: str = ""
+    data: pl.DataFrame = pl.DataFrame()
+    notes: Mapping[str, Note] = {}
+
+    def savefig(self, fname: Any, **options: Any) -> None:
+        """Save as Matplotlib does, with text kept as text and without a date: the same figure gives the same bytes.
+
+        Parameters
+        ----------
+        fname : path or file
+            The ending names the format: ``.svg``, ``.pdf``, ``.png`` and the others that Matplotlib knows.
+        **options
+            As in :meth:`matplotlib.figure.Figure.savefig`.
+        """
+        suffix = Path(fname).suffix.removeprefix(".") if isinstance(fname, (str, Path)) else ""
+        kind = str(options.get("format") or suffix or rcParams["savefig.format"])
+        if kind in _UNDATED:
+            options["metadata"] = {"Title": self.label, **_UNDATED[kind], **(options.get("metadata") or {})}
+        options.setdefault("dpi", _DPI)
+        with styled():
+            super().savefig(fname, **options)
+
+    def _repr_png_(self) -> bytes:
+        file = BytesIO()
+        self.savefig(file, format="png", dpi=2 * 72)
+        return file.getvalue()
+
+
+@dataclass
+class Canvas:
+    """Where one figure is drawn: in a figure of its own, or in axes that were given.
+
+    Parameters
+    ----------
+    given : sequence of matplotlib.axes.Axes
+        Axes to draw in; empty for a new figure.
+    """
+
+    given: Sequence[Any] = ()
+    figure: Any = None
+    notes: dict[str, Note] = field(default_factory=dict)
+
+    def panels(
+        self, n: int = 1, *, width: float, height: float, columns: int = 0, grid: str = "", **settings: Any
+    ) -> list[Any]:
+        """Return axes for `n` panels, row by row.
+
+        Parameters
+        ----------
+        n : int
+            Panels.
+        width, height : float
+            Of the whole figure, in inches.
+        columns : int
+            Panels side by side; all of them when 0.
+        grid : str
+            "x" or "y": of the axis that has light lines across its ticks.
+        **settings
+            As in :meth:`matplotlib.figure.Figure.subplots`.
+        """
+        if self.given:
+            if len(self.given) != n:
+                panels = f"{n} panel{'' if n == 1 else 's'}"
+                raise UsageError(f"this figure has {panels}", found=f"{len(self.given)} axes", todo=f"give {n} axes")
+            self.figure = self.given[0].get_figure(root=True)
+            for ax in self.given if grid else ():
+                ax.grid(True, axis=grid)
+            return list(self.given)
+        columns = columns or n
+        self.figure = Figure(figsize=(width, height), layout="constrained")
+        rcParams.update({"axes.grid": bool(grid), "axes.grid.axis": grid or "both"})
+        every = self.figure.subplots(-(-n // columns), columns, squeeze=False, **settings).ravel()
+        for unused in every[n:]:
+            unused.remove()
+        return list(every[:n])
+
+    def note(
+        self, artist: Any, hint: str = "", *, hints: Sequence[str] = (),
+        each: Mapping[str, Sequence[object]] | None = None, **own: str,
+    ) -> None:  # fmt: skip
+        """Say what the report's page adds to an artist.
+
+        Parameters
+        ----------
+        artist : matplotlib.artist.Artist
+            A line, a patch, a text or a collection.
+        hint : str
+            Text to show when the pointer is on it.
+        hints : sequence of str
+            One for each of its marks.
+        each : mapping of str to sequence
+            Attributes of the SVG element of each mark.
+        **own : str
+            Attributes of the whole; ``class_`` becomes ``class``, underscores become hyphens.
+        """
+        gid = f"note{len(self.notes)}"
+        artist.set_gid(gid)
+        named = {key.rstrip("_").replace("_", "-"): value for key, value in own.items()}
+        self.notes[gid] = Note(hint, hints, named, each or {})
+
+    def finished(self, drawn: Drawn) -> Any:
+        """Return the figure, with what is said of it where it is a new one."""
+        if isinstance(self.figure, Figure) and not self.given:
+            self.figure.label, self.figure.caption, self.figure.data = drawn
+            self.figure.notes = self.notes
+        return self.figure
+
+
+@contextmanager
+def styled(*, own: bool = True) -> Iterator[None]:
+    """Draw in the report's style, whatever the user's settings are; in those when the axes are not the report's own."""
+    with _ONE_AT_A_TIME:
+        if own and _STYLED[-1:] == [True]:  # a whole page is drawn in one context: to enter one costs 5 ms
+            yield
+            return
+        _STYLED.append(own)
+        try:
+            with rc_context(_settings() if own else {"text.parse_math": False}):
+                yield
+        finally:
+            _STYLED.pop()
+
+
+@cache
+def _settings() -> dict[str, Any]:
+    kept = {key: value for key, value in rcParamsDefault.items() if not key.startswith(("backend", "interactive"))}
+    return kept | _STYLE
+
+
+def level(ax: Any, value: float, text: str, *, upright: bool = False) -> None:
+    """Draw a dotted line across the axes at a value, and name it at its end."""
+    style = {"color": SOFT, "linestyle": ":", "linewidth": 1.2, "zorder": 1.5}
+    if upright:
+        ax.axvline(value, **style)
+        ax.annotate(text, (value, 1), xycoords=("data", "axes fraction"), xytext=(0, 2), textcoords="offset points",
+                    ha="center", va="bottom", color=SOFT, fontsize=8)  # fmt: skip
+        return
+    ax.axhline(value, **style)
+    ax.annotate(text, (1, value), xycoords=("axes fraction", "data"), xytext=(0, 2), textcoords="offset points",
+                ha="right", va="bottom", color=SOFT, fontsize=8)  # fmt: skip
+
+
+def bare(ax: Any) -> None:
+    """Leave out the frame and the ticks, and give both axes the same scale."""
+    ax.set_axis_off()
+    ax.set_aspect("equal")
+
+
+def colours(name: str) -> Any:
+    """Return one of Matplotlib's colour maps; what has no value is grey."""
+    return colormaps[name].with_extremes(bad="#dddddd")
+
+
+def whiskers(values: Any, low: Any, high: Any) -> NDArray[np.float64]:
+    """Return the lengths of intervals (2, n) that Matplotlib's ``yerr`` wants; 0 where an end is missing."""
+    middle = np.asarray(values, float)
+    ends = np.asarray(low, float), np.asarray(high, float)
+    return np.asarray(np.nan_to_num(np.stack([middle - ends[0], ends[1] - middle]).clip(min=0)))
+
+
+def bar_style(at: int) -> dict[str, Any]:
+    """Return the colour of an agent's bars by its place among the agents; after the last colour with a pattern."""
+    hatch = "////" if at >= len(GROUPS) else None
+    return {"color": GROUPS[at % len(GROUPS)], "hatch": hatch, "ecolor": INK, "error_kw": {"elinewidth": 1.1}}
+
+
+def stack(agents: int, each: float = 0.34, rest: float = 0.9) -> float:
+    """Return the height in inches of a figure with a row for each of so many agents."""
+    return rest + each * max(agents, 2)

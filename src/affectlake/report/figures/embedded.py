@@ -1,0 +1,122 @@
+"""A figure as SVG inside the report's page: named, with hints on hovering, and without what a page has already."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from io import StringIO
+from typing import Any
+from xml.etree.ElementTree import Element, SubElement, fromstring, tostring
+
+from markupsafe import Markup
+
+from affectlake.report.figures.canvas import Figure, Note, styled
+from affectlake.report.figures.markup import number
+
+_CLEANED: tuple[tuple[re.Pattern[str], Any], ...] = (  # of attributes, one after the other
+    (re.compile(r"\s+"), " "),
+    (re.compile(r"; font-family: [^;]*|^rotate\(-0 .*"), ""),
+    (re.compile(r"-?\d+\.\d{3,}"), lambda found: number(float(found[0]))),
+)
+_REFERENCE = re.compile(r"(?<=#)[\w.-]+")
+_SEE_THROUGH = re.compile(r"(?:^|; )opacity:")  # where such marks overlap, it is seen
+_POINT = 4 / 3  # pixels of the page
+
+
+def embedded(figure: Figure, name: str, *, focusable: bool = False) -> Markup:
+    """Return a figure as an ``svg`` element of the page.
+
+    Its text is the page's text. The style sheet finds the width at which it is as large as on paper as ``--natural``.
+
+    Parameters
+    ----------
+    figure : Figure
+    name : str
+        Begins the identifiers inside it, which are unique on the page when it is.
+    focusable : bool
+        Whether the keyboard can reach it.
+    """
+    engine, file = figure.get_layout_engine(), StringIO()
+    if engine is not None:
+        with styled():
+            engine.execute(figure)
+        figure.set_layout_engine("none")  # saving would lay it out again, in a draw of its own
+    figure.savefig(file, format="svg", transparent=True, dpi=2 * 72)
+    root = fromstring(file.getvalue())
+    referred = (
+        value for one in root.iter() for key, value in one.attrib.items() if key.endswith(("href", "clip-path"))
+    )
+    ids = {one: f"{name}-{at}" for at, one in enumerate(dict.fromkeys(_REFERENCE.findall(" ".join(referred))))}
+    box = root.attrib["viewBox"]
+    drawn = (tostring(part, encoding="unicode") for child in root for part in _kept(child, ids, figure.notes))
+    opened = Markup('<svg viewBox="{}" style="--natural:{}px" class="drawn" role="img" aria-label="{}"{}>')
+    reached = Markup(' tabindex="0"') if focusable else ""
+    natural = number(float(box.split()[2]) * _POINT)
+    return opened.format(box, natural, figure.label, reached) + Markup("".join(drawn)) + Markup("</svg>")
+
+
+def _kept(element: Element, ids: Mapping[str, str], notes: Mapping[str, Note]) -> list[Element]:
+    """Return an element as the page has it, or its children in its place where it says nothing itself."""
+    tag = element.tag.rpartition("}")[2]
+    if tag in ("style", "title"):
+        return []
+    found = _attributes(element, ids)
+    made = Element(tag, found)
+    made.text = element.text if tag == "text" else None
+    for child in element:
+        made.extend(_kept(child, ids, notes))
+    if note := notes.get(element.get("id", "")):
+        _tell(made, note)
+    if (tag in ("g", "defs") and not len(made)) or (tag == "path" and found.get("style") == "fill: none"):
+        return []
+    if tag == "g":
+        _share_style(made)
+        return [made] if made.attrib else list(made)
+    return [made]
+
+
+def _attributes(element: Element, ids: Mapping[str, str]) -> dict[str, str]:
+    found = {}
+    for long, text in element.attrib.items():
+        key, value = long.rpartition("}")[2], text
+        for pattern, by in _CLEANED:
+            value = pattern.sub(by, value)
+        if key == "id":
+            value = ids.get(value, "")
+        elif key in ("href", "clip-path"):
+            value = _REFERENCE.sub(lambda found: ids[found[0]], value.replace(" ", ""))
+        if value:
+            found[key] = value
+    return found
+
+
+def _tell(made: Element, note: Note) -> None:
+    """Write a note into its element: attributes, and hints as titles, which a pointer makes visible."""
+    made.attrib.update(note.own)
+    marks = [one for one in _drawn(made) if one.tag == "use"] or list(_drawn(made))
+    for key, values in note.each.items():
+        for mark, value in zip(marks, values, strict=True):
+            mark.set(key, str(value))
+    for mark, hint in zip(marks, note.hints, strict=True) if note.hints else ():
+        SubElement(mark, "title").text = hint
+    if note.hint:
+        made.insert(0, Element("title"))
+        made[0].text = note.hint
+
+
+def _drawn(made: Element) -> Iterator[Element]:
+    for child in made:
+        if child.tag in ("use", "path"):
+            yield child
+        elif child.tag == "g":
+            yield from _drawn(child)
+
+
+def _share_style(group: Element) -> None:
+    """Write a style that all children have once."""
+    styles = {child.get("style", "") for child in group}
+    style = styles.pop() if len(styles) == 1 else ""
+    if style and len(group) > 1 and "style" not in group.attrib and not _SEE_THROUGH.search(style):
+        group.set("style", style)
+        for child in group:
+            del child.attrib["style"]

@@ -1,0 +1,122 @@
+"""Figures of fits: loss and accuracy over the epochs, and the embedding itself. Numbers are the tables'."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from affectlake.errors import FigureError
+from affectlake.report.agent_summary import AgentFacts, of_agent, of_fit
+from affectlake.report.figures.canvas import ACCENT, SECOND, Canvas, Drawn, level, styled
+from affectlake.report.inputs import ReportInputs
+from affectlake.report.number_format import counted, decimal, percent
+
+THIRD = 1 / 3
+
+
+def learning_curves(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
+    """Draw loss and held-out accuracy over the epochs of every fit; the fit that is shown elsewhere has thick lines."""
+    curves = of_agent(inputs.learning_curves, facts.agent).sort("seed", "epoch")
+    if not len(curves):
+        raise FigureError("this version has no learning curves of this agent: no embedding was fitted")
+    draw_curves(canvas, curves, facts.seed)
+    return Drawn(f"Loss and held-out accuracy of {facts.agent} by epoch", _curves_caption(curves, facts), curves)
+
+
+def draw_curves(canvas: Canvas, curves: pl.DataFrame, shown: int | None) -> None:
+    """Draw the rows of ``learning_curves`` of one agent, `shown` being the seed whose lines are thick."""
+    loss, accuracy = canvas.panels(2, width=10.0, height=3.0, grid="y")
+    parts = [(loss, "train_loss", SECOND, "--", "training triplets"), (loss, "test_loss", ACCENT, "-", "held out"),
+             (accuracy, "test_accuracy", ACCENT, "-", "held out")]  # fmt: skip
+    for ax, column, colour, dash, name in parts:
+        for (seed,), rows in curves.drop_nulls(column).group_by("seed", maintain_order=True):
+            mine = seed == shown
+            ax.plot(
+                rows["epoch"].to_numpy(), rows[column].to_numpy(), dash, color=colour, lw=1.8 if mine else 0.7,
+                alpha=1 if mine else 0.5, zorder=3 if mine else 2, label=name if mine else None,
+            )  # fmt: skip
+    loss.set(ylabel="cross-entropy (nats)", ylim=(0, None))
+    lowest = min(float(curves["test_accuracy"].min() or THIRD), THIRD)  # type: ignore[arg-type]
+    accuracy.set(ylabel="held-out accuracy", ylim=(np.floor(10 * lowest - 0.2) / 10, 1))
+    level(accuracy, THIRD, "chance, 1/3")
+    loss.legend()
+    for ax in (loss, accuracy):
+        ax.set(xlabel="epoch", xlim=(0, max(int(curves["epoch"].max() or 1), 1)))  # type: ignore[arg-type]
+        ax.xaxis.get_major_locator().set_params(integer=True)
+
+
+def _curves_caption(curves: pl.DataFrame, facts: AgentFacts) -> str:
+    own = of_fit(curves, facts.seed)
+    if not len(own):
+        return f"{counted(facts.n_seeds, 'seed')}; none of them is the fit shown above."
+    first, last = own.row(0, named=True), own.row(-1, named=True)
+    best = own.row(int(own["test_loss"].arg_min() or 0), named=True)
+    seeds = "" if curves["seed"].n_unique() == 1 else f" (thick lines: seed {facts.seed}, thin lines: the others)"
+    what = f"Learning curves of {counted(curves['seed'].n_unique(), 'fit')}{seeds}."
+    lapse = best.get("lapse") or 0.0  # versions made before fits could learn it have no such column
+    by_chance = f" The fit estimates that {percent(lapse)} of the judgments were made by chance." if lapse else ""
+    return (
+        f"{what} In {counted(last['epoch'] - first['epoch'], 'epoch')} the loss on held-out triplets goes "
+        f"from {decimal(first['test_loss'], 3)} to {decimal(last['test_loss'], 3)} nats and its accuracy from "
+        f"{percent(first['test_accuracy'])} to {percent(last['test_accuracy'])}; the loss is lowest "
+        f"({decimal(best['test_loss'], 3)}) after epoch {best['epoch']}, and "
+        f"{counted(last['n_dimensions'], 'dimension')} are kept at the end.{by_chance}"
+    )
+
+
+def embedding(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
+    """Draw the weight of each stimulus on each dimension, stimuli with the same main dimension side by side."""
+    weights = of_fit(of_agent(inputs.embeddings, facts.agent), facts.seed)
+    if not len(weights):
+        raise FigureError("this version has no embedding of this agent")
+    draw_embedding(canvas, weights)
+    what = f"Weights of {counted(weights['stimulus_index'].n_unique(), 'stimulus', 'stimuli')} on "
+    what += f"{counted(facts.n_dimensions, 'dimension')} of {facts.agent}"
+    return Drawn(what, f"{what} (seed {facts.seed}); stimuli are ordered by their main dimension.", weights)
+
+
+def draw_embedding(canvas: Canvas, weights: pl.DataFrame) -> None:
+    """Draw the rows of ``embeddings`` of one fit, at least one."""
+    columns = weights.sort("dimension", "stimulus_index")
+    dimensions = columns["dimension"].unique().sort().to_list()
+    matrix = columns["weight"].to_numpy().reshape(len(dimensions), -1)  # (n_dimensions, n_stimuli)
+    order = np.lexsort((-matrix.max(axis=0), matrix.argmax(axis=0)))
+    (ax,) = canvas.panels(width=9.0, height=4.8)
+    image = ax.imshow(matrix[:, order], aspect="auto", cmap="magma_r", vmin=0, interpolation="antialiased")
+    ax.set(xlabel=f"{matrix.shape[1]:,} stimuli, ordered by their main dimension", ylabel="dimension", xticks=[])
+    labelled = range(0, len(dimensions), max(1, len(dimensions) // 10))
+    ax.set_yticks(labelled, [str(dimensions[at]) for at in labelled])
+    canvas.figure.colorbar(image, ax=ax, label="weight", pad=0.01)
+
+
+def files_of_fit(curves: pl.DataFrame, weights: pl.DataFrame) -> dict[str, bytes]:
+    """Return the figures of one fit as PNG files, for the record of a model run.
+
+    Parameters
+    ----------
+    curves : polars.DataFrame
+        Rows of ``learning_curves`` of one agent and seed.
+    weights : polars.DataFrame
+        Rows of ``embeddings`` of the same, at least one.
+
+    Returns
+    -------
+    dict of str to bytes
+        ``learning-curve.png`` and ``embedding.png``; the same bytes for the same rows in any order.
+    """
+    rows = curves.sort("epoch")
+    return {
+        "learning-curve.png": _png(lambda canvas: draw_curves(canvas, rows, rows["seed"][0])),
+        "embedding.png": _png(lambda canvas: draw_embedding(canvas, weights)),
+    }
+
+
+def _png(draw: Any) -> bytes:
+    canvas, file = Canvas(), BytesIO()
+    with styled():
+        draw(canvas)
+    canvas.figure.savefig(file, format="png", dpi=150)
+    return file.getvalue()

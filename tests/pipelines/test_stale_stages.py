@@ -1,0 +1,129 @@
+"""What DVC finds stale in a built lake: after edits of parameters, without an agent, with records of earlier code."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from affectlake.lake import repository
+from affectlake.lake.files.outputs import Output
+from affectlake.lake.store.dvc_stages import is_current
+from affectlake.lake.tables.writing import read_output
+from affectlake.pipelines.engine import dvcfile
+from affectlake.pipelines.engine.graph import stages
+from affectlake.pipelines.params import templates
+from affectlake.pipelines.params.study import load, override
+from tests.support.chat_lakes import SETTINGS, run
+
+DOTTED = "model-4.1"
+"""Legal, and a key below it cannot be named in DVC, whose keys have dots between their words."""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    lake = tmp_path_factory.mktemp("stale") / "lake"
+    raw = yaml.safe_load(override(templates.starting_params("demo"), SETTINGS))
+    raw["agents"] = {
+        "human-category": {"kind": "ratings", "ratings": "category", "l1": 0.004},
+        DOTTED: {"kind": "ratings", "ratings": "dimension", "l1": 0.004},
+    }
+    repository.init(lake, yaml.safe_dump(raw, sort_keys=False))
+    run(lake)
+    assert stale(lake) == set()
+    return lake
+
+
+@pytest.fixture
+def lake(built: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(built, tmp_path / "lake", symlinks=True)
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    body = yaml.safe_load(path.read_text())
+    change(body)
+    path.write_text(yaml.safe_dump(body, sort_keys=False))
+
+
+def stale(lake: Path) -> set[str]:
+    """The stages that DVC finds stale, once dvc.yaml is what params.yaml gives."""
+    dvcfile.write(lake)
+    return {name for name in stages(load(lake)) if not is_current(lake, name)}
+
+
+def of_both(*steps: str) -> set[str]:
+    return {f"{step}@{agent}" for step in steps for agent in ("human-category", DOTTED)}
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "expected"),
+    [
+        ("geometry", "perplexity", 6.0, of_both("lay_out")),
+        ("geometry", "label_gap", 0.2, of_both("measure", "describe")),
+        ("sweeps", "share", 0.9, of_both("measure")),
+        ("proposals", "share", 0.1, set()),
+    ],
+)
+def test_a_parameter_stales_the_steps_that_read_it(
+    lake: Path, section: str, key: str, value: float, expected: set[str]
+) -> None:
+    edit(lake / "params.yaml", lambda body: body[section].update({key: value}))
+    assert stale(lake) == expected
+
+
+def test_an_agents_entry_stales_its_own_stages_even_with_a_dot_in_its_name(lake: Path) -> None:
+    edit(lake / "params.yaml", lambda body: body["agents"][DOTTED].update(l1=0.01))
+    found = stale(lake)
+    assert {f"embed@{DOTTED}", f"sweep@{DOTTED}"} < found
+    assert not [name for name in found if name.endswith("@human-category")]
+
+
+def test_an_agent_taken_out_stales_what_sets_agents_beside_one_another(lake: Path) -> None:
+    edit(lake / "params.yaml", lambda body: body["agents"].pop(DOTTED))
+    assert stale(lake) == {"compare"}
+    run(lake)
+    assert set(read_output(lake, Output("comparisons")).collect()["agent"]) == {"human-category"}
+
+
+def test_a_section_that_was_recorded_says_what_its_keys_were(lake: Path) -> None:
+    params = yaml.safe_load((lake / "params.yaml").read_text())
+    sections = ("geometry", "sources", "sweeps")
+
+    def by_section(body: dict[str, Any], perplexity: float) -> None:
+        """Record whole sections, as steps named them once."""
+        for entry in body["stages"].values():
+            keys = entry.get("params", {}).get("params.yaml", {})
+            for section in {key.partition(".")[0] for key in keys} & set(sections):
+                keys |= {section: params[section]}
+                if section == "geometry":
+                    keys[section] = params[section] | {"perplexity": perplexity}
+            for key in [key for key in keys if key.partition(".")[0] in sections and "." in key]:
+                del keys[key]
+
+    edit(lake / "dvc.lock", lambda body: by_section(body, params["geometry"]["perplexity"]))
+    assert "geometry.label_gap" not in (lake / "dvc.lock").read_text()
+    assert stale(lake) == set()
+    edit(lake / "dvc.lock", lambda body: by_section(body, 7.0))
+    assert stale(lake) == of_both("lay_out")
+
+
+def test_a_key_that_a_recorded_section_lacked_is_new(lake: Path) -> None:
+    def without_share(body: dict[str, Any]) -> None:
+        for entry in body["stages"].values():
+            entry.get("params", {}).get("params.yaml", {}).pop("sweeps.share", None)
+
+    edit(lake / "dvc.lock", without_share)
+    assert stale(lake) == of_both("measure")
+
+
+def test_a_key_that_may_be_left_out_is_noticed_when_it_comes_and_when_it_goes(lake: Path) -> None:
+    edit(lake / "params.yaml", lambda body: body["sources"].pop("clips"))
+    assert stale(lake) == {"decode"}
+    run(lake)
+    assert stale(lake) == set()
+    edit(lake / "params.yaml", lambda body: body["sources"].update(clips=False))
+    assert stale(lake) == {"decode"}

@@ -1,0 +1,274 @@
+"""Figures as objects: every one drawn from a real lake, its numbers those of the tables, its files the same twice."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import polars as pl
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+import affectlake
+from affectlake import figures
+from affectlake.errors import FigureError, UsageError
+from affectlake.lake import repository
+from affectlake.lake.open import Lake
+from affectlake.lake.tables.contracts import contracts
+from affectlake.pipelines.catalogue import STEPS
+from affectlake.pipelines.outputs import report
+from affectlake.pipelines.params import templates
+from affectlake.pipelines.params.study import override
+from affectlake.report.figures.canvas import Drawn
+from affectlake.report.figures.catalogue import FIGURES, Entry
+from affectlake.report.figures.html_figure import HtmlFigure
+from tests.support.chat_lakes import build_steps
+
+AGENT = "human-category"
+SETTINGS = (
+    "sources.n_stimuli=60",
+    "triplets.noise_ceiling=40",
+    "triplets.thirds_per_pair=10",
+    "spose.max_epochs=30",
+    "spose.dimensions=6",
+    "geometry.permutations=20",
+    "geometry.resamples=20",
+    "sweeps.dimensions=[1, 6]",
+    "sweeps.judgments=[500, 4000]",
+    "sweeps.n_judgments=3000",
+    "sweeps.max_epochs=10",
+    "agents.caption-tfidf.encoder.n_components=20",
+    "brain.sources={kind: synthetic, n_subjects: 2, voxel_mm: 24.0}",
+    "brain.searchlight={n_stimuli: 40, radius_voxels: 1.5, min_voxels: 5, ranks: counted, permutations: 3}",
+)
+FIRST = ("ingest", "sample", "encode", "choose_by_ratings", "choose_by_features")
+VARIANTS = [(entry.name, chosen) for entry in FIGURES for chosen in entry.variants()]
+
+DRAWN_OTHERWISE = {  # read by the page, or by SQL, for the figures and their hints
+    "choices", "triplets", "frames", "videos", "voxels", "roi_scores", "group_stats", "noise_ceilings", "rsa_maps",
+    "encoding_maps",
+}  # fmt: skip
+NOT_DRAWN = {
+    "betas": "millions of rows that no figure could show; the maps are made from them",
+    "encoding_weights": "the weights behind `encoding_maps`",
+    "features": "the vectors behind `choices`",
+    "proposals": "triplets to ask, not results",
+    "responses": "raw text; `order_effects` and `choices` are drawn",
+    "stimulus_reliability": "a choice of stimuli; the ceilings are drawn",
+    "unparsed": "raw text that could not be read",
+}
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """A lake of the demo study: choices alone in v1, everything in v2."""
+    root = tmp_path_factory.mktemp("figures") / "lake"
+    repository.init(root, override(templates.starting_params("demo"), SETTINGS))
+    for steps in (FIRST, tuple(STEPS)):
+        build_steps(root, *steps)
+        with repository.writing(root, "test"):
+            assert repository.publish(root) is not None
+    return affectlake.open(root)
+
+
+def draw(lake: Lake, name: str, at: str = "", **options: Any) -> Any:
+    (entry,) = [one for one in FIGURES if one.name == name]
+    agent = AGENT if entry.section == "agent" else ""
+    return figures.draw(name, lake, agent, at, **options)
+
+
+@pytest.mark.parametrize(("name", "chosen"), [one for one in VARIANTS if one[0] != "order_effects"])
+def test_every_figure_is_drawn_with_its_rows(lake: Lake, name: str, chosen: Mapping[str, str]) -> None:
+    made = draw(lake, name, **chosen)
+    assert isinstance(made, Figure | HtmlFigure)
+    assert made.caption.endswith((".", ")")) and len(made.data) > 0
+    assert figures.data(name, lake, AGENT if "agent" in inspect.signature(getattr(figures, name)).parameters else "",
+                        **chosen).equals(made.data)  # fmt: skip
+    if isinstance(made, HtmlFigure):
+        assert made._repr_html_().startswith("<iframe srcdoc=")
+    else:
+        shown = imread(BytesIO(made._repr_png_()))
+        assert shown[..., :3].std() > 0.02  # something is drawn
+
+
+def saved(figure: Any, kind: str) -> bytes:
+    file = BytesIO()
+    figure.savefig(file, format=kind)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["svg", "pdf", "png"])
+@pytest.mark.parametrize("name", ["heatmap", "stimulus_map", "emotion_graph", "brain_regions", "saturation"])
+def test_the_same_figure_is_the_same_bytes_whatever_the_user_s_style(lake: Lake, name: str, kind: str) -> None:
+    once = saved(draw(lake, name), kind)
+    with mpl.rc_context({"font.size": 30, "axes.facecolor": "red", "lines.linewidth": 9, "svg.fonttype": "path"}):
+        assert saved(draw(lake, name), kind) == once
+    assert mpl.rcParams["svg.fonttype"] == mpl.rcParamsDefault["svg.fonttype"]  # and the user's is left as it was
+
+
+def test_files_keep_their_text(lake: Lake) -> None:
+    figure = draw(lake, "learning_curves")
+    svg = saved(figure, "svg").decode()
+    assert ">cross-entropy (nats)</text>" in svg and f"<title>{figure.label}</title>" in svg
+    assert b"/FontFile2" in saved(figure, "pdf")  # a TrueType font: text that can be found and edited
+
+
+def test_the_heat_map_s_cells_are_the_table_s_correlations(lake: Lake) -> None:
+    figure = figures.heatmap(lake, AGENT)
+    ax = figure.axes[0]
+    drawn = np.hstack([image.get_array() for image in ax.images])
+    columns = [text.get_text() for text in ax.get_xticklabels()]
+    rows = [int(text.get_text()) for text in ax.get_yticklabels()]
+    found = lake.sql(
+        f"SELECT dimension, rating, value FROM metrics WHERE agent = '{AGENT}' AND analysis = 'rating_correlation' "
+        "AND seed = (SELECT any_value(seed) FROM layouts WHERE agent = 'human-category')"
+    ).fetchall()
+    assert len(found) == drawn.size
+    for dimension, rating, value in found:
+        assert drawn[rows.index(dimension), columns.index(rating)] == pytest.approx(value)
+
+
+def test_accuracy_bars_are_the_table_s(lake: Lake) -> None:
+    ax = figures.accuracy(lake).axes[0]
+    names = [text.get_text() for text in ax.get_yticklabels()]
+    found = dict(lake.sql(
+        "SELECT agent, value FROM metrics JOIN (SELECT DISTINCT agent, seed FROM layouts) USING (agent, seed) "
+        "WHERE analysis = 'held_out' AND measure = 'accuracy'"
+    ).fetchall())  # fmt: skip
+    assert dict(zip(names, (bar.get_width() for bar in ax.patches), strict=True)) == pytest.approx(found)
+
+
+def test_figures_are_composed_in_axes_of_the_user(lake: Lake) -> None:
+    own = Figure(figsize=(12, 8))
+    axes = own.subplots(2, 2)
+    axes[1, 0].plot([0, 1])
+    assert figures.learning_curves(lake, AGENT, axes=axes[0]) is own
+    assert figures.components(lake, AGENT, axes=axes[1, 1]) is own
+    assert [ax.get_ylabel() for ax in axes.ravel()] == [
+        "cross-entropy (nats)",
+        "held-out accuracy",
+        "",
+        "held-out accuracy",
+    ]
+    with pytest.raises(UsageError, match="2 panels"):
+        figures.learning_curves(lake, AGENT, axes=axes[0, 0])
+
+
+def test_figures_are_restyled_before_they_are_saved(lake: Lake) -> None:
+    figure = figures.learning_curves(lake, AGENT)
+    figure.axes[0].lines[0].set_color("#123456")
+    figure.axes[0].set_title("mine")
+    svg = saved(figure, "svg").decode()
+    assert "#123456" in svg and ">mine</text>" in svg
+
+
+def test_versions_without_the_tables_say_so(lake: Lake) -> None:
+    assert "first, second and third" in figures.chosen_positions(lake, AGENT, "v1").caption
+    for name in ("heatmap", "stimulus_map", "gallery", "accuracy", "agreement", "brain_regions", "saturation"):
+        with pytest.raises(FigureError):
+            draw(lake, name, "v1")
+    with pytest.raises(FigureError, match="no learning curves of this agent"):
+        figures.learning_curves(lake, AGENT, at="v1")
+    with pytest.raises(FigureError, match="no chat agent has choices in this version"):
+        figures.order_effects(lake)
+
+
+def test_what_does_not_exist_is_refused_with_what_does(lake: Lake) -> None:
+    with pytest.raises(UsageError, match="did you mean 'human-category'"):
+        figures.heatmap(lake, "human-categry")
+    with pytest.raises(UsageError, match="did you mean 'heatmap'"):
+        figures.draw("heatmp", lake, AGENT)
+    with pytest.raises(AttributeError, match="did you mean 'heatmap'"):
+        figures.heatmp  # noqa: B018
+    with pytest.raises(UsageError, match="searchlight, encoding"):
+        figures.glass_brains(lake, method="other")
+    with pytest.raises(UsageError, match="figure of all agents"):
+        figures.draw("accuracy", lake, AGENT)
+
+
+def test_every_figure_is_a_function_with_help() -> None:
+    assert figures.names() == [entry.name for entry in FIGURES]
+    for name in figures.names():
+        function = getattr(figures, name)
+        assert name in dir(figures) and function.__name__ == name
+        parameters = list(inspect.signature(function).parameters)
+        text = inspect.getdoc(function) or ""
+        for section in (
+            "Parameters\n---",
+            "Returns\n---",
+            "Raises\n---",
+            "Examples\n---",
+            f">>> affectlake.figures.{name}(",
+        ):
+            assert section in text
+        assert parameters[0] == "lake" and all(f"\n{one} : " in text for one in parameters)
+
+
+def test_the_examples_run(lake: Lake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(affectlake, "open", lambda: lake)
+    said = StringIO()
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    parser = doctest.DocTestParser()
+    for name in ("", "names", "draw", "data", *(one for one in figures.names() if one != "order_effects")):
+        text = inspect.getdoc(getattr(figures, name) if name else figures) or ""
+        if name in figures.names():  # what such a line shows is an object with an address
+            text = text.replace(">>> ", ">>> _ = ")
+        test = parser.get_doctest(text, {"affectlake": affectlake, "lake": lake}, name, None, 0)
+        assert test.examples
+        runner.run(test, out=said.write)
+    assert runner.failures == 0, said.getvalue()
+    assert (tmp_path / "learning.pdf").read_bytes().startswith(b"%PDF-")
+
+
+class Recording(Mapping[str, pl.DataFrame]):
+    """Tables that remember which of them were asked for."""
+
+    def __init__(self, tables: Mapping[str, pl.DataFrame]) -> None:
+        self.tables, self.asked = tables, set[str]()
+
+    def __getitem__(self, name: str) -> pl.DataFrame:
+        self.asked.add(name)
+        return self.tables[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tables)
+
+    def __len__(self) -> int:
+        return len(self.tables)
+
+
+def test_every_table_is_drawn_or_is_left_out_for_a_reason(lake: Lake) -> None:
+    inputs = report.gather(lake.root, report.resolve(lake.root, ""))
+    tables = Recording(inputs.analyses)
+    report.render(replace(inputs, analyses=tables))
+    drawn = tables.asked | set(report.WHOLE) | DRAWN_OTHERWISE
+    assert drawn | set(NOT_DRAWN) == set(contracts()) and drawn.isdisjoint(NOT_DRAWN)
+
+
+def test_a_figure_that_misspells_a_table_fails_loudly(lake: Lake) -> None:
+    def wrong(inputs: Any, facts: Any, canvas: Any) -> Drawn:
+        return Drawn("", "", inputs.table("comparison"))
+
+    inputs = report.gather(lake.root, report.resolve(lake.root, ""), pictures=False, brain=False)
+    with pytest.raises(UsageError, match="did you mean 'comparisons'"):
+        Entry(wrong, "", "together").made(inputs, [])
+
+
+def test_matplotlib_is_loaded_only_to_draw() -> None:
+    program = (
+        "import sys, affectlake, affectlake.pipelines.outputs.report; affectlake.figures.names; "
+        "print('matplotlib' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
