@@ -32,13 +32,13 @@ from affectlake.judge.requests.journal import Journal
 from affectlake.lake import repository
 from affectlake.lake.files import layout
 from affectlake.lake.files.outputs import Output
-from affectlake.lake.joining.join import Parting
+from affectlake.lake.joining.join import Sides
 from affectlake.lake.open import open_lake
 from affectlake.lake.store.dvc_stages import record_done
 from affectlake.lake.tables import contracts, factory, writing
 from affectlake.lake.tables.contracts import Contract
 from affectlake.lake.tables.writing import read_output
-from affectlake.pipelines.collection.joining import settled
+from affectlake.pipelines.collection.joining import merged_params
 from affectlake.pipelines.collection.publishing import publish_waiting
 from affectlake.pipelines.outputs.report import gather
 from affectlake.pipelines.params import templates
@@ -257,7 +257,7 @@ def test_kinds_and_sources_of_other_names_are_shown_as_they_are(lake: Path) -> N
     (lake / "params.yaml").write_text(yaml.safe_dump(params | {"sources": {"kind": "dreams"}}))
     assert repository.publish(lake) is not None
     cited = run(lake, "cite", "v2")
-    assert "Sources of kind 'dreams', which this affectlake does not know" in cited
+    assert "Sources of kind 'dreams', which is unknown to this affectlake" in cited
     assert "Synthetic data" not in cited
     page = Path(run(lake, "report").split()[0]).read_text(encoding="utf-8")
     assert "<small>llm</small>" in page
@@ -269,7 +269,7 @@ def test_parameters_that_are_not_yaml_do_not_hide_the_tables(lake: Path) -> None
     assert repository.publish(lake) is not None
     page = Path(run(lake, "report").split()[0]).read_text(encoding="utf-8")
     assert "params.yaml: while parsing" in page
-    assert "of a kind that its params.yaml does not name" in run(lake, "cite")
+    assert "of a kind that is not given in its params.yaml" in run(lake, "cite")
 
 
 def test_the_columns_that_are_read_have_the_types_of_the_contracts() -> None:
@@ -324,18 +324,18 @@ def test_lakes_are_joined_whose_parameters_are_of_before() -> None:
     base = yaml.safe_load(params_of_before())
     ours = yaml.safe_dump(base).encode()
     theirs = base | {"agents": base["agents"] | {"second": base["agents"]["tiny"]}}
-    parting = Parting(ours, ours, [yaml.safe_dump(theirs).encode(), b"study: [unfinished"], ours, {})
-    found = settled(parting)
-    assert found.params == ours
+    sides = Sides(ours, ours, [yaml.safe_dump(theirs).encode(), b"study: [unfinished"], ours, {})
+    found = merged_params(sides)
+    assert found.text == ours
     assert any(note.startswith("params.yaml: their agent second is left out: ") for note in found.notes)
     assert any("agents.second.kind (ours nothing" in note for note in found.notes)
     assert any(note.startswith("their params.yaml is left: ") for note in found.notes)
     todays = starting_params()
     added = yaml.safe_dump(theirs | {"agents": theirs["agents"] | {"third": todays["agents"]["tiny"]}}).encode()
     ours = yaml.safe_dump(todays).encode()
-    found = settled(Parting(ours, ours, [added], yaml.safe_dump(base).encode(), {}))
+    found = merged_params(Sides(ours, ours, [added], yaml.safe_dump(base).encode(), {}))
     assert "params.yaml: their agent third is added" in found.notes
-    assert "third" in parse(found.params.decode()).agents
+    assert "third" in parse(found.text.decode()).agents
 
 
 @pytest.mark.parametrize("at", range(max(len(needed) + len(optional) for needed, optional in COLUMNS.values())))

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from affectlake.errors import UsageError
-from affectlake.lake.joining.join import Parting
-from affectlake.pipelines.collection.joining import settled
+from affectlake.lake.joining.join import Sides
+from affectlake.pipelines.collection.joining import merged_params
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import parse
 from tests.support.chat import ENTRY
@@ -27,8 +27,8 @@ def text(*, agents: dict[str, Any] | None = None, **spose: Any) -> bytes:
 
 def joined(ours: bytes, theirs: bytes, folder: bytes = b"", base: bytes = b"") -> tuple[Any, list[str]]:
     """The parameters of the joined version as YAML reads them, and what is said of them."""
-    done = settled(Parting(folder or ours, ours, [theirs], base, {}))
-    return yaml.safe_load(done.params), done.notes
+    done = merged_params(Sides(folder or ours, ours, [theirs], base, {}))
+    return yaml.safe_load(done.text), done.notes
 
 
 def test_an_agent_that_only_they_have_is_added() -> None:
