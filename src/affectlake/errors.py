@@ -12,7 +12,7 @@
     │   └── LeaseError         another process is collecting this agent's answers
     ├── LakeError              the folder is not a lake, or not in a state to do this
     │   └── VersionError       there is no such version, or its files are damaged or missing
-    ├── FigureError            a version does not have what a figure shows
+    ├── FigureError            a version does not have the data of a figure
     └── QueryError             SQL that cannot be answered
 """
 
@@ -95,7 +95,7 @@ class VersionError(LakeError):
 
 
 class FigureError(AffectlakeError):
-    """A version does not have what a figure shows."""
+    """A version does not have the data of a figure."""
 
 
 class QueryError(AffectlakeError):

@@ -117,7 +117,7 @@ def test_versions_with_other_columns_are_compared(published: Path) -> None:
     other = plant(published, {"stimuli": [renamed]})
     (found,) = diff(published, before, other)
     assert (found.added, found.removed, found.changed) == (0, 0, 0)  # by the columns that both have
-    assert "rows compared as a whole: stimulus_index of the key cannot be compared" in found.schema
+    assert "rows compared by all columns: stimulus_index of the key cannot be compared" in found.schema
     assert "column stimulus_index removed" in found.schema
     fewer = plant(published, {"stimuli": [renamed.slice(2)]})
     (found,) = diff(published, before, fewer)
@@ -140,7 +140,7 @@ def test_tables_without_a_contract_and_keys_that_no_longer_tell_rows_apart_are_c
     raise_contracts(monkeypatch, lambda known: replace(known, key=known.key[:3]) if known.name == "choices" else known)
     found = {one.output: one for one in diff(published, resolve(published, "v1"), second)}
     before, after = (open_lake(published).table("choices", name).collect() for name in ("v1", second.name))
-    assert "agent, protocol, trial_set does not tell them apart" in found["choices/tiny"].schema
+    assert "agent, protocol, trial_set is not unique" in found["choices/tiny"].schema
     assert found["choices/tiny"].added == after.join(before, on=after.columns, how="anti").height > 0
     assert found["choices/tiny"].removed == 0
 

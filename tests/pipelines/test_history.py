@@ -257,7 +257,7 @@ def test_kinds_and_sources_of_other_names_are_shown_as_they_are(lake: Path) -> N
     (lake / "params.yaml").write_text(yaml.safe_dump(params | {"sources": {"kind": "dreams"}}))
     assert repository.publish(lake) is not None
     cited = run(lake, "cite", "v2")
-    assert "Sources of kind 'dreams', which this affectlake does not know" in cited
+    assert "Sources of kind 'dreams', which is unknown to this affectlake" in cited
     assert "Synthetic data" not in cited
     page = Path(run(lake, "report").split()[0]).read_text(encoding="utf-8")
     assert "<small>llm</small>" in page
@@ -269,7 +269,7 @@ def test_parameters_that_are_not_yaml_do_not_hide_the_tables(lake: Path) -> None
     assert repository.publish(lake) is not None
     page = Path(run(lake, "report").split()[0]).read_text(encoding="utf-8")
     assert "params.yaml: while parsing" in page
-    assert "of a kind that its params.yaml does not name" in run(lake, "cite")
+    assert "of a kind that is not given in its params.yaml" in run(lake, "cite")
 
 
 def test_the_columns_that_are_read_have_the_types_of_the_contracts() -> None:
@@ -326,7 +326,7 @@ def test_lakes_are_joined_whose_parameters_are_of_before() -> None:
     theirs = base | {"agents": base["agents"] | {"second": base["agents"]["tiny"]}}
     sides = Sides(ours, ours, [yaml.safe_dump(theirs).encode(), b"study: [unfinished"], ours, {})
     found = merged_params(sides)
-    assert found.params == ours
+    assert found.text == ours
     assert any(note.startswith("params.yaml: their agent second is left out: ") for note in found.notes)
     assert any("agents.second.kind (ours nothing" in note for note in found.notes)
     assert any(note.startswith("their params.yaml is left: ") for note in found.notes)
@@ -335,7 +335,7 @@ def test_lakes_are_joined_whose_parameters_are_of_before() -> None:
     ours = yaml.safe_dump(todays).encode()
     found = merged_params(Sides(ours, ours, [added], yaml.safe_dump(base).encode(), {}))
     assert "params.yaml: their agent third is added" in found.notes
-    assert "third" in parse(found.params.decode()).agents
+    assert "third" in parse(found.text.decode()).agents
 
 
 @pytest.mark.parametrize("at", range(max(len(needed) + len(optional) for needed, optional in COLUMNS.values())))

@@ -28,7 +28,7 @@ def text(*, agents: dict[str, Any] | None = None, **spose: Any) -> bytes:
 def joined(ours: bytes, theirs: bytes, folder: bytes = b"", base: bytes = b"") -> tuple[Any, list[str]]:
     """The parameters of the joined version as YAML reads them, and what is said of them."""
     done = merged_params(Sides(folder or ours, ours, [theirs], base, {}))
-    return yaml.safe_load(done.params), done.notes
+    return yaml.safe_load(done.text), done.notes
 
 
 def test_an_agent_that_only_they_have_is_added() -> None:

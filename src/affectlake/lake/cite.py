@@ -32,7 +32,7 @@ def cite(root: Path, version: Version, kind: str) -> str:
     version : Version
         The version.
     kind : str
-        The ``sources.kind`` of its parameters, such as "emotion" or "synthetic"; any other kind is named in the block.
+        The ``sources.kind`` of its parameters, such as "emotion" or "synthetic"; another kind is reported as unknown.
     """
     digests = Manifest(root, version.commit).digests
     params = git_bytes(root, "cat-file", "blob", f"{version.commit}:./{layout.PARAMS}")
@@ -49,5 +49,5 @@ def cite(root: Path, version: Version, kind: str) -> str:
 
 
 def _unknown(version: Version, kind: str) -> str:
-    what = f"Sources of kind {kind!r}" if kind else "Sources of a kind that its params.yaml does not name"
-    return f"{what}, which this affectlake does not know: see `sources` in params.yaml of {version.name}."
+    what = f"Sources of kind {kind!r}" if kind else "Sources of a kind that is not given in its params.yaml"
+    return f"{what}, which is unknown to this affectlake: see `sources` in params.yaml of {version.name}."

@@ -1,7 +1,7 @@
 """Compare two versions of a table, row by row. Parts with identical bytes are not opened.
 
-Rows are matched by the key of the present contract. Where an older version does not have that key, or the key is not
-unique in it, rows are compared as a whole.
+Rows are matched by the key of today's contract. Versions may be older than the contract: where the key is missing or
+not unique in one of them, rows are compared by all of their columns.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from affectlake.lake.tables.uniting import POLARS, wider
 class OutputDiff(NamedTuple):
     """Differences of one output: rows added, removed and changed, by the table's key, and changes of the schema.
 
-    Where rows cannot be matched by a key, `changed` is 0 and the reason is given.
+    If rows could not be matched by a key, `changed` is 0, and `schema` gives the reason.
     """
 
     output: str
@@ -42,7 +42,7 @@ class OutputDiff(NamedTuple):
 class Rows(NamedTuple):
     """The rows behind an :class:`OutputDiff`. `changed` has each column as ``NAME`` (new) and ``NAME_before``.
 
-    `unmatched` says why rows were compared as a whole; empty where they were matched by a key.
+    `unmatched` is the reason why rows were compared by all columns; empty if they were matched by a key.
     """
 
     added: pl.DataFrame
@@ -94,8 +94,8 @@ def changed_outputs(root: Path, before: Version, after: Version, table: str = ""
 def diff_rows(root: Path, before: Version, after: Version, output: Output) -> Rows:
     """Return the rows of one output that were added, removed and changed, by the table's key.
 
-    A column that one of the versions lacks, or that has types in them that cannot be compared, changes no row. Without
-    a key, rows that the other version does not have as often, by the columns of both, are added or removed.
+    A column that one version lacks, or whose types cannot be compared, does not make a row changed. Without a key,
+    rows that the other version does not have as often, by the columns of both, count as added or removed.
     """
     old, new = _files(root, before, output), _files(root, after, output)
     same = {file.md5 for file in old} & {file.md5 for file in new}
@@ -121,7 +121,7 @@ def _matched(
     key: list[str],
     common: Mapping[str, pl.DataType],
 ) -> Rows:
-    """Return the rows that differ, those of both versions with one key side by side."""
+    """Return the rows that differ; rows of both versions with the same key are paired."""
     values = [c for c in now if c not in key]
     before_of = {c: f"{c}_before" for c in values if c in then}
     joined = right.with_columns(_now=True).join(
@@ -155,29 +155,29 @@ def _schemas(old: list[File], new: list[File]) -> tuple[pl.Schema, pl.Schema]:
 def _key(
     output: Output, common: Mapping[str, pl.DataType], sides: tuple[pl.LazyFrame, pl.LazyFrame], files: list[File]
 ) -> tuple[list[str], str]:
-    """Return the columns that identify a row, which are in today's contract and not in the files; or why none do."""
+    """Return the columns that identify a row, from today's contract (not in the files), or why there are none."""
     table = output.table
     known = contracts.contracts().get(table)
     if known is None:
-        return [], "rows compared as a whole: the table has no contract today"
+        return [], "rows compared by all columns: the table has no contract today"
     missing = [c for c in known.key if c not in common]
     if missing:
-        return [], f"rows compared as a whole: {', '.join(missing)} of the key cannot be compared"
+        return [], f"rows compared by all columns: {', '.join(missing)} of the key cannot be compared"
     key = list(known.key)
     todays = all(_contract_version(file) == str(known.version) for file in files)
     if not todays and any(side.select(pl.struct(key).is_duplicated().any()).collect().item() for side in sides):
-        return [], f"rows compared as a whole: {', '.join(key)} does not tell them apart"
+        return [], f"rows compared by all columns: {', '.join(key)} is not unique"
     return key, ""
 
 
 def _contract_version(file: File) -> str:
-    """Return the version of the contract that a part was written under; empty where it does not say."""
+    """Return the version of the contract that a part was written under; empty if it is not recorded."""
     found: dict[bytes, bytes] = pq.read_metadata(file.cached).metadata or {}
     return found.get(b"affectlake.version", b"").decode()
 
 
 def _whole_rows(left: pl.LazyFrame, right: pl.LazyFrame, columns: list[str], why: str) -> Rows:
-    """Return the rows that one side has and the other has not, or not as often."""
+    """Return the rows that one side has and the other lacks, or has less often."""
 
     def only(these: pl.LazyFrame, those: pl.LazyFrame) -> pl.DataFrame:
         if not columns:

@@ -131,7 +131,7 @@ class Lake:
             raise VersionError(
                 f"the table betas of {version.name} has no column {missing[0]!r}",
                 found=", ".join(columns),
-                todo=f"read it as it is: lake.table('betas', '{version.name}')",
+                todo=f"read the table with lake.table('betas', '{version.name}')",
             )
         known = table.select(pl.col("subject").unique().sort()).collect()["subject"].to_list()
         if subject not in known:

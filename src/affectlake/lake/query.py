@@ -58,7 +58,7 @@ def connect(root: Path, at: str | Version, sql: str) -> Connected:
     root : Path
         Root of the lake.
     at : str or Version
-        Version that plain table names mean; the latest when empty.
+        Version of table names without ``@version``; the latest if empty.
     sql : str
         A query; each ``table@version`` in it becomes a view of that version.
 
@@ -96,7 +96,7 @@ def query(root: Path, sql: str, at: str | Version = "", *, words_for: Words = "n
     sql : str
         The query.
     at : str or Version
-        The version that plain table names mean; the latest when empty.
+        Version of table names without ``@version``; the latest if empty.
     words_for : {"nothing", "intervals", "times"}
         Which values are converted to text by DuckDB: none; those that Arrow or Parquet cannot store, such as intervals;
         or also dates and times, as Python cannot represent all of them.
@@ -173,16 +173,16 @@ def _holdable(kind: Any, plain: frozenset[str]) -> str:
 
 
 class Reader:
-    """The tables of one version over one connection, for more than one question: the files are examined once.
+    """The tables of one version over one connection, for several queries: the files are checked once.
 
     Parameters
     ----------
     manifest : Manifest
-        The version's.
+        Manifest of the version.
     version : Version
         The version.
     tables : sequence of str
-        Tables that may be named; those that the version does not have are left out.
+        Tables that queries may name; those that the version lacks are left out.
 
     Raises
     ------

@@ -75,7 +75,7 @@ Files of the lake. Commands write them; do not edit them by hand.
 | `tables/TABLE/` or `tables/TABLE/PARTITION/` | `part-00000.parquet`, …: rows sorted by the table's key | DVC |
 | `collected/OUTPUT.dvc` | the list of parts of an output that grows, such as the answers of a model | Git |
 | `quarantine/TIME-STEP/` | rows that broke their contract, with a report and Data Docs | this machine |
-| `quarantine/TIME-restore/` | files moved aside by `affectlake restore`: edits that are in no version | this machine |
+| `quarantine/TIME-restore/` | unpublished edits, moved aside by `affectlake restore` | this machine |
 | `reports/VERSION.html` | the report of a version | this machine; `affectlake report` writes it again |
 | `collecting/AGENT/` | unpublished answers; each is on disk before it counts | this machine |
 | `collecting/` | leases of collectors, slots of schedules, files of the scheduler | this machine |

@@ -1,6 +1,6 @@
-"""An output: a table, or the part of one that belongs to one agent. What steps make, and what manifests name.
+"""An output: a table, or the partition of a table that belongs to one agent. Steps make outputs, manifests list them.
 
-Outside (``dvc.yaml``, pointers, messages, records of steps) it is spelled ``TABLE`` or ``TABLE/PARTITION``.
+In ``dvc.yaml``, pointers, messages and records of steps, it is spelled ``TABLE`` or ``TABLE/PARTITION``.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from affectlake.lake.files import layout, names
 class Output:
     """A table, or one partition of it.
 
-    Its name is not examined before a path is made of it: names come from elsewhere.
+    Its name is checked when a path is made of it, because names may come from other lakes.
 
     Parameters
     ----------
     table : str
-        The table, which a contract of that name describes.
+        Name of the table and of its contract.
     partition : str
-        What the part is called, such as the agent; empty for a table that is one output.
+        Name of the partition, such as the agent; empty for a table that is one output.
     """
 
     table: str
@@ -36,7 +36,7 @@ class Output:
 
     @classmethod
     def at(cls, path: str) -> Output | None:
-        """Return the output whose folder a manifest calls `path`; None where that is not one."""
+        """Return the output whose folder is `path` in a manifest; None if it is not the folder of an output."""
         found = cls.named(path.removeprefix(f"{layout.TABLES}/"))
         return found if path == f"{layout.TABLES}/{found}" and found.is_legal else None
 
@@ -45,7 +45,7 @@ class Output:
 
     @property
     def is_legal(self) -> bool:
-        """Whether a path may be made of its name."""
+        """Whether its name is valid, so that a path can be made of it."""
         return names.is_output(str(self))
 
     @property
@@ -55,7 +55,7 @@ class Output:
         Raises
         ------
         LakeError
-            If the name is not one of an output.
+            If it is not a valid name of an output.
         """
         return Path(names.output(str(self)))
 
@@ -66,5 +66,5 @@ class Output:
 
     @property
     def pointer(self) -> Path:
-        """The file in which DVC keeps its hash, if it grows and no step makes it."""
+        """The ``.dvc`` file with its hash, if it is a collected output."""
         return layout.COLLECTED / f"{self.path}.dvc"

@@ -139,7 +139,7 @@ def refuse_behind(root: Path) -> None:
             raise LakeError(
                 f"the folder lacks rows of {output} that {name} has",
                 found=f"{len(lost) or 'some'} of its parts are missing: {why}",
-                todo="join the two histories with `affectlake join`, then do this again"
+                todo="join the two with `affectlake join`, then do this again"
                 if apart
                 else f"restore them with `{back}, then do this again",
             )

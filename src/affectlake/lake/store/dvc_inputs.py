@@ -1,8 +1,8 @@
-"""What ``dvc.lock`` records of the inputs of our stages, brought in line with the inputs that the stages have now.
+"""Update the inputs of our stages that ``dvc.lock`` records to the inputs that the stages have now.
 
 DVC compares the inputs that ``dvc.yaml`` names with those that are recorded, and two changes need help. A parameter of
-which only the section is recorded looks new to DVC, although the record says what its value was. And an input that a
-stage no longer has is no change for DVC, although the stage's tables were made from it.
+which only the section is recorded looks new to DVC, although the record has its value. And DVC ignores an input that a
+stage no longer has, although the stage's tables were made from it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _FILE = str(layout.PARAMS)
 
 
 class Inputs(NamedTuple):
-    """What a stage depends on.
+    """The inputs of a stage.
 
     Attributes
     ----------
@@ -28,7 +28,7 @@ class Inputs(NamedTuple):
     tables : sequence of str
         Paths of the outputs that it reads.
     every_agents : sequence of str
-        Paths of the tables of which it reads the output of every agent.
+        Paths of the tables of which it reads the outputs of all agents.
     """
 
     params: Sequence[str]
@@ -37,10 +37,10 @@ class Inputs(NamedTuple):
 
 
 def reconcile(lake: Path, wanted: Mapping[str, Inputs]) -> None:
-    """Bring the records of stages in line with their inputs of today, so that DVC finds those stale that are.
+    """Update the recorded inputs of stages to their current inputs, so that DVC recognises stale stages.
 
-    A stage of which a section was recorded keeps the values of the keys that it depends on. A stage that was made from
-    outputs of an agent that has been taken out loses its record of what it was made from.
+    If a whole section was recorded for a stage, the values of the keys that it depends on are kept. If a stage was made
+    from outputs of an agent that was removed, the record of its inputs is removed.
 
     Parameters
     ----------
@@ -87,6 +87,6 @@ def _value(recorded: Mapping[str, Any], key: str) -> Any:
 
 
 def _lost(entry: Mapping[str, Any], inputs: Inputs) -> bool:
-    """Whether a stage was made from the output of an agent that it does not read now."""
+    """Return whether a stage was made from the output of an agent that it no longer reads."""
     recorded = {str(dep.get("path")) for dep in entry.get("deps") or ()}
     return any(str(Path(path).parent) in inputs.every_agents for path in recorded - set(inputs.tables))

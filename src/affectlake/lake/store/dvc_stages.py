@@ -55,9 +55,9 @@ def is_current(lake: Path, stage: str, pinned: Pinned = NOTHING) -> bool:
 
 
 def stale_stages(lake: Path, names: Iterable[str], pinned: Pinned = NOTHING) -> list[str]:
-    """Return the stages in which an input, a parameter, the version or an output has changed, according to DVC.
+    """Return the stages that are changed according to DVC: an input, a parameter, the version or an output.
 
-    Reading ``dvc.yaml`` and ``dvc.lock`` takes longer than checking one stage, so all are checked together.
+    Reading ``dvc.yaml`` and ``dvc.lock`` takes longer than checking a stage, so stages are checked together.
     """
     from dvc.dvcfile import load_file
 

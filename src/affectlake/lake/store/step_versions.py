@@ -1,7 +1,7 @@
-"""The version of each step that made a lake's tables, as the lake's ``dvc.lock`` has it.
+"""The versions of the steps that made a lake's tables, from the lake's ``dvc.lock``.
 
-A step's version rises when its code writes something else. What changed between two versions of a lake stands in the
-commit of the later one, so that a changed table can be told from a changed parameter.
+A step's version is raised when its code writes something else. The commit of a lake's version lists the steps that
+changed since the version before, so that changes of code can be distinguished from changes of parameters.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _OPTION = "--step-version"
 
 
 def step_versions(manifest: Manifest) -> dict[str, str]:
-    """Return the version of each step that has run, by name; several where stages of one step were made by several."""
+    """Return the version of each step that has run, by name; several if its stages have different versions."""
     found: dict[str, set[int]] = {}
     for stage, entry in manifest.stages.items():
         words = str(entry.get("cmd")).split()
@@ -25,14 +25,14 @@ def step_versions(manifest: Manifest) -> dict[str, str]:
 
 
 def changed_steps(now: Manifest, before: Manifest | None) -> str:
-    """Return the steps whose version differs from that of an earlier version of the lake, or that it had not.
+    """Return the steps that are new or have another version than in an earlier version of the lake.
 
     Parameters
     ----------
     now : Manifest
-        Of the version to describe.
+        Manifest of the version to describe.
     before : Manifest or None
-        Of the version before it; None if there is none, and nothing has changed.
+        Manifest of the version before it; None if there is none, and nothing has changed.
 
     Returns
     -------

@@ -36,7 +36,7 @@ class Version(NamedTuple):
     """One version: its name, commit, time (ISO 8601), author, version of affectlake, and changes.
 
     Time and author are empty if Git does not have the commit. `steps` are those whose version changed since the
-    previous version, such as ``embed 3 -> 4``; versions made before 0.2.0 do not record it.
+    version before, such as ``embed 3 -> 4``; empty for versions made before 0.2.0.
     """
 
     name: str
@@ -317,7 +317,7 @@ def _version(name: str, commit: str, text: str) -> Version:
 
 
 def _trailer(lines: Sequence[str], name: str) -> str:
-    """Return what a trailer of a commit's message says; empty if the message has none of that name."""
+    """Return the value of a trailer of a commit's message; empty if there is no such trailer."""
     return next((line.split(": ", 1)[1] for line in lines if line.startswith(f"{name}: ")), "")
 
 
@@ -330,7 +330,7 @@ def _iso(seconds: int, zone: str) -> str:
 def resolve(root: Path, name: str | Version = "") -> Version:
     """Return the version `name`: ``v3``, ``latest`` (also the empty name), or a prefix of its commit.
 
-    A version that is found already is returned as it is.
+    A :class:`Version` is returned unchanged.
 
     Raises
     ------

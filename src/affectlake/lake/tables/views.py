@@ -26,9 +26,9 @@ _CATALOGUE = re.compile(r"\b(information_schema|(duckdb|pragma|sqlite|pg)_\w+|sh
 
 
 class Named(NamedTuple):
-    """A version whose tables a query may name, the end of their names in it, and the words that may be such names.
+    """A version whose tables a query may name, the suffix of their names in it, and words that may be their names.
 
-    Its manifest, where it has been read already.
+    Also the manifest, if it has been read already.
     """
 
     version: Version
@@ -94,7 +94,7 @@ def open_views(root: Path, versions: Sequence[Named], sql: str) -> Views:
     connection.execute(f"SET temp_directory = {_text(str(spill))}")
     connection.execute(f"SET allowed_paths = {_texts(sorted(paths))}")
     connection.execute("SET python_enable_replacements = false")  # a name is a table, never a Python variable
-    with suppress(duckdb.InvalidInputException):  # a notebook without ipywidgets has no progress bar
+    with suppress(duckdb.InvalidInputException):  # there is no progress bar in a notebook without ipywidgets
         connection.execute("SET enable_progress_bar = false")  # it would be printed among the rows
     connection.execute("SET enable_external_access = false")
     for view in views:

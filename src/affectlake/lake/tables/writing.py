@@ -47,7 +47,7 @@ def write_outputs(
     frames : mapping of Output to polars.DataFrame
         Rows by output.
     others : mapping of str to polars.LazyFrame
-        Tables that are referred to and that this step does not write.
+        Tables, by name, that references point at and that this step does not write.
 
     Returns
     -------
