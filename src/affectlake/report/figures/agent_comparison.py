@@ -109,7 +109,11 @@ def agreement(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas
     rows = None if table is None else table.filter(pl.col("analysis") == "agreement", pl.col("measure") == "kappa")
     if rows is None or len(agents) < 2 or not len(rows):
         raise FigureError(LONE)
-    names = [one.agent for one in agents if one.agent in set(rows["agent"])]
+    compared = set(rows["agent"]) | set(rows["against"])
+    names = [one.agent for one in agents if one.agent in compared]
+    rows = rows.filter(pl.col("agent").is_in(names), pl.col("against").is_in(names))
+    if not len(rows):
+        raise FigureError(LONE)
     kappa = np.full((len(names), len(names)), np.nan)
     few = len(names) <= FEW and max(map(len, names)) <= 17
     width = 1.7 + 1.25 * len(names) if few else 2.8 + 0.72 * len(names)
