@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from inspect import cleandoc
 
 import click
 
@@ -39,7 +40,8 @@ def render() -> str:
 
 def _command(command: click.Command, context: click.Context) -> Iterator[str]:
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-    yield from ("", f"### `{context.command_path}`", "", f"`{usage}`", "", (command.help or "").strip())
+    text = cleandoc(command.help or "")  # Python 3.13 takes the indentation away by itself
+    yield from ("", f"### `{context.command_path}`", "", f"`{usage}`", "", text)
     options = [
         parameter for parameter in command.params if isinstance(parameter, click.Option) and not parameter.hidden
     ]
