@@ -18,6 +18,7 @@ from affectlake.pipelines.engine import dvcfile
 from affectlake.pipelines.engine.graph import stages
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import load, override
+from affectlake.pipelines.stored import stored
 from tests.support.chat_lakes import SETTINGS, run
 
 DOTTED = "model-4.1"
@@ -52,7 +53,7 @@ def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 def stale(lake: Path) -> set[str]:
     """The stages that DVC finds stale, once dvc.yaml is what params.yaml gives."""
     dvcfile.write(lake)
-    return {name for name in stages(load(lake)) if not is_current(lake, name)}
+    return {name for name in stages(load(lake), stored(lake)) if not is_current(lake, name)}
 
 
 def of_both(*steps: str) -> set[str]:
