@@ -22,7 +22,7 @@ PROPOSED = "proposals"
 
 @dataclass(frozen=True)
 class Stored:
-    """What was collected in a lake. ``params.yaml`` does not say so; the lake does.
+    """What was collected in a lake, which ``params.yaml`` does not contain.
 
     Parameters
     ----------

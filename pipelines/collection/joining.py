@@ -92,7 +92,7 @@ def _new_mistakes(before: str, after: str) -> list[str]:
 
 
 def _with_agent(text: str, theirs: str, name: str) -> tuple[str, str]:
-    """Add an agent's entry; one that cannot stand beside ours is left out."""
+    """Add an agent's entry, unless it has mistakes beside ours."""
     editor, out = text_editor(), StringIO()
     document = editor.load(text)
     document["agents"] = document.get("agents") or {}

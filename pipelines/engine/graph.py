@@ -53,7 +53,7 @@ def waiting_agents(params: Params, stored: Stored) -> list[str]:
 
 
 def steps_of(params: Params) -> list[Step]:
-    """Return the steps that the study has: those whose section stands in ``params.yaml``, or that need none."""
+    """Return the steps that the study has: those whose section is in ``params.yaml``, or that need none."""
     return [step for step in STEPS.values() if not step.section or params.at(step.section) is not None]
 
 

@@ -30,6 +30,7 @@ EXCLUDED: dict[str, str] = {
     "affectlake.cli": "commands",
     "affectlake.flows": "when and where steps run",
     "affectlake.errors": "the classes of errors and how their messages look",
+    "affectlake.mistakes": "how mistakes in params.yaml are reported",
     "affectlake.secrets": "what is hidden in messages",
     "affectlake.process": "signals, locks and terminals",
     "affectlake.report": "what is shown of tables that are made",
@@ -41,7 +42,6 @@ EXCLUDED: dict[str, str] = {
     "affectlake.pipelines.outputs": "what is made of tables for people",
     "affectlake.pipelines.step": "how a step is declared; its tables and parameters are in dvc.yaml",
     "affectlake.pipelines.stored": "which agents have answers, which decides whether a stage exists",
-    "affectlake.judge.entries": "whether an entry of params.yaml is refused",
     "affectlake.judge.requests": "asking: its answers are tables that steps begin with",
     "affectlake.judge.server_command": "how a server is started",
 }

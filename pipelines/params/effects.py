@@ -1,8 +1,8 @@
 """Settings without effect: each is refused, with the setting that has it.
 
-A setting is without effect if nothing reads it, or if another one in the file decides alone. Those of a part that is
-switched off (an empty list of sweeps, 0 permutations), or that only agents of a kind that the file does not have would
-need (``spose.few``, ``proposals``), are kept for the day it is switched on.
+A setting has no effect if nothing reads it, or if another setting in the file overrides it. Settings of a part that is
+switched off (an empty list of sweeps, 0 permutations), or that only agents of a kind that is not in the file use
+(``spose.few``, ``proposals``), are accepted, so that the part can be switched on again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def without_effect(raw: object) -> Iterator[Mistake]:
     """
     yield from _of_fits(raw)
     if value_at(raw, "notify") is not None and not value_at(raw, "schedules"):
-        why = "it tells of failed runs of schedules, and the file has no schedules"
+        why = "it reports failed runs of schedules, and the file has no schedules"
         yield _useless("notify", why, "remove it, or add `schedules:`")
     known = _subjects(raw)
     surfaces = value_at(raw, "brain.surfaces")
@@ -47,7 +47,7 @@ def _of_fits(raw: object) -> Iterator[Mistake]:
         )
     if "threshold" in fits and fits.get("pruning") == "none":
         yield _useless(
-            "spose.threshold", "spose.pruning is none, which keeps all", "remove it, or change spose.pruning"
+            "spose.threshold", "spose.pruning: none keeps all dimensions", "remove it, or change spose.pruning"
         )
     if strengths and all(l1 == "auto" for l1 in strengths.values()):
         why = "every agent has l1: auto, and is fitted as spose.few says"

@@ -1,4 +1,4 @@
-"""``schedules:`` and ``notify:`` of ``params.yaml``: what recurs, and whom to tell of failures.
+"""``schedules:`` and ``notify:`` of ``params.yaml``: which collections recur, and where failures are reported.
 
 No step reads them, so a change makes nothing stale. When a schedule's slots are, and running them, does not belong
 here.
@@ -97,7 +97,7 @@ def _variable(name: str) -> str:
 
 
 class Notify(Strict):
-    """Whom to tell of a failed run: a webhook, or the environment variable that holds a secret one."""
+    """Where failed runs are reported: a webhook, or the environment variable that holds its URL."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
@@ -161,7 +161,7 @@ def wrong_agents(raw: object) -> Iterator[Mistake]:
 
 
 def notify_of(lake: Path) -> Notify | None:
-    """Return whom to tell, whatever else may be wrong with the lake's ``params.yaml``; None if nobody is to be told.
+    """Return where failures are reported, whatever else may be wrong in ``params.yaml``; None without an entry.
 
     Raises
     ------

@@ -1,9 +1,9 @@
 """The JSON schema of ``params.yaml``: editors complete and check it by this, without a network.
 
-It is made from the parser's models by ``make docs`` and installed with the code; what is legal is decided by the parser
-(:func:`affectlake.pipelines.params.study.parse`). Each lake has a copy among the files that can be made again. It says
-what the installed code takes, not how a version was made: it is therefore in no version, so that an upgrade makes no
-new one, and people with different releases who share a lake have no conflict in it.
+It is made from the parser's models by ``make docs`` and installed with the code. The parser
+(:func:`affectlake.pipelines.params.study.parse`) decides what is valid. Each lake has a copy among the files that can
+be made again. It describes what the installed code accepts, not how a version was made. It is therefore not published:
+an upgrade does not make a version, and two people who share a lake and have different releases have no conflict in it.
 """
 
 from __future__ import annotations

@@ -102,8 +102,8 @@ class Sweeps(Strict):
     share: float = Field(gt=0, lt=1, description="Saturated: this share of the best mean.")
     batch_size: int = Field(ge=1, description="Triplets a step.")
     learning_rate: float = Field(gt=0, description="Of Adam.")
-    max_epochs: int = Field(ge=1, description="At most so many passes over the training triplets.")
-    patience: int = Field(ge=1, description="Stop after so many epochs without an improvement of min_delta.")
+    max_epochs: int = Field(ge=1, description="Maximum number of passes over the training triplets.")
+    patience: int = Field(ge=1, description="Stop after this many epochs without an improvement of min_delta.")
     min_delta: float = Field(ge=0, description="Nats by which the held-out loss has to fall.")
 
 
@@ -145,7 +145,7 @@ class Params(Strict):
         description="Collections that recur, by name.",
         json_schema_extra=_schedule_names_or_null,
     )
-    notify: Notify | None = Field(default=None, description="Whom to tell of a failed run of a schedule.")
+    notify: Notify | None = Field(default=None, description="Where failed runs of schedules are reported.")
 
     _raw: Mapping[str, Any] = PrivateAttr(default_factory=dict)
     _text: bytes = PrivateAttr(default=b"")
@@ -192,7 +192,7 @@ class Params(Strict):
         return Settings(l1=0.0 if l1 == "auto" else l1, **shared)
 
     def candidates(self, agent: str, n_judgments: int, n_stimuli: int) -> list[Settings]:
-        """Return how an agent's embedding may be fitted to so many judgments: in one way, unless its l1 is ``auto``."""
+        """Return how an agent's embedding may be fitted to `n_judgments`: in one way, unless its l1 is ``auto``."""
         base = self.settings(agent)
         return self.spose.few.candidates(base, n_judgments, n_stimuli) if agent in self.auto else [base]
 

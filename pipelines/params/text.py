@@ -61,7 +61,7 @@ def override(text: str, assignments: tuple[str, ...]) -> str:
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals:
-            raise UsageError(f"--set wants KEY=VALUE, not {assignment!r}", todo="such as --set sources.ratings=PATH")
+            raise UsageError(f"--set needs KEY=VALUE, not {assignment!r}", todo="such as --set sources.ratings=PATH")
         *folders, last = key.strip().split(".")
         place = document
         for word in folders:

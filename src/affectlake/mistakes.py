@@ -1,4 +1,4 @@
-"""What does not fit a strict model, told in one form: the path of the key, what it must be, what was found, what to do.
+"""Reports of what does not fit a strict model: the path of the key, what it must be, what was found, what to do.
 
 The words are made from the model's JSON schema, so that no model needs words of its own.
 """
@@ -25,7 +25,7 @@ _SINGULARS = {"integer": "an integer", "number": "a number", "boolean": "true or
 class Mistake(NamedTuple):
     """One thing that does not fit: the path of its key, what is wrong with it, and the rest of a message.
 
-    `problem` goes on after the path, or begins with a colon.
+    `problem` is a predicate of the path, or begins with a colon.
     """
 
     path: str
@@ -49,7 +49,7 @@ class Mistake(NamedTuple):
 
 
 def refusal(name: str, mistakes: list[Mistake]) -> UsageError:
-    """Return the error that tells of one or more mistakes.
+    """Return the error that reports one or more mistakes.
 
     Parameters
     ----------
@@ -80,8 +80,8 @@ def mistakes_of(error: ValidationError, schema: Schema, within: str) -> list[Mis
     """
     found: dict[str, Mistake] = {}
     for one in error.errors(include_url=False):
-        told = _told(schema, one, within)
-        found.setdefault(told.path, told)
+        mistake = _mistake(schema, one, within)
+        found.setdefault(mistake.path, mistake)
     return list(found.values())
 
 
@@ -95,7 +95,7 @@ class _Place(NamedTuple):
 
 
 def _place(schema: Schema, loc: Iterable[str | int], within: str) -> _Place:
-    """Follow an error's location. Words that name a form of a value, and not a key, are no part of the path."""
+    """Follow an error's location. Words that name a form of a value, and not a key, are not part of the path."""
     path, node, parent, others = within, schema, schema, list[Schema]()
     for word in loc:
         node = _simple(schema, node)
@@ -141,7 +141,7 @@ def _option(schema: Schema, node: Schema, tag: str) -> Schema:
     return _deref(schema, {"$ref": ref})
 
 
-def _told(schema: Schema, error: Any, within: str) -> Mistake:
+def _mistake(schema: Schema, error: Any, within: str) -> Mistake:
     """Return an error of pydantic's in our own words."""
     kind, given, loc = str(error["type"]), error["input"], tuple(error["loc"])
     if loc and loc[-1] == "[key]":
@@ -162,10 +162,10 @@ def _told(schema: Schema, error: Any, within: str) -> Mistake:
     return _misfit(path, given, node, "a finite number" if kind == "finite_number" else words(schema, node))
 
 
-def _own(path: str, told: Mapping[str, Any]) -> Mistake:
+def _own(path: str, context: Mapping[str, Any]) -> Mistake:
     """Return what one of our validators said (:func:`affectlake.validation.mistake`)."""
-    rest = {key: str(told[key]) for key in ("wanted", "found", "allowed", "todo") if key in told}
-    return Mistake(f"{path}.{told['at']}" if told.get("at") else path, str(told["problem"]), **rest)
+    rest = {key: str(context[key]) for key in ("wanted", "found", "allowed", "todo") if key in context}
+    return Mistake(f"{path}.{context['at']}" if context.get("at") else path, str(context["problem"]), **rest)
 
 
 def _misfit(path: str, given: object, node: Schema, wanted: str) -> Mistake:
@@ -175,7 +175,7 @@ def _misfit(path: str, given: object, node: Schema, wanted: str) -> Mistake:
 
 
 def _unknown(path: str, key: str, known: list[str], others: list[Schema]) -> Mistake:
-    """Return what is said of an unknown key; one that another form of the entry has is said to be that one's."""
+    """Return the mistake for an unknown key; if another form of the entry has the key, it says which."""
     theirs = [_tag(form) for form in others if key in form.get("properties", {})]
     todo = f"remove it: only {_listed(theirs)} has it" if theirs else nearest(key, known) or "remove it"
     return Mistake(path, "is not a known key", allowed=", ".join(known), todo=todo)

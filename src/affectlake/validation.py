@@ -37,7 +37,7 @@ class Strict(BaseModel):
 
 
 class Entry(Strict):
-    """An entry of a mapping that knows the key it stands under; the key is not one of its values."""
+    """An entry of a mapping that knows its key in the mapping; the key is not one of its values."""
 
     _name: str = PrivateAttr(default="")
 
@@ -47,7 +47,7 @@ class Entry(Strict):
         return self._name
 
     def named(self, name: str) -> Self:
-        """Return a copy that stands under `name`."""
+        """Return a copy with the key `name`."""
         found = self.model_copy()
         found._name = name
         return found
@@ -106,7 +106,7 @@ def mistake(problem: str, **more: str) -> PydanticCustomError:
     Parameters
     ----------
     problem : str
-        What is wrong, as it goes on after the key: ``names a server twice``.
+        What is wrong, as a predicate of the key: ``names a server twice``.
     **more : str
         ``at``: the key within the value that it is about. ``wanted``, ``found``, ``allowed``, ``todo``: as for
         :class:`~affectlake.errors.AffectlakeError`; the value itself is shown only as `found`.

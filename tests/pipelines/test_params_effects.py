@@ -158,7 +158,7 @@ USELESS = {
     ),
     "two at once": (
         demo(spose__l1=0.01, spose__pruning="none"),
-        {"spose.l1": "every agent has its own", "spose.threshold": "which keeps all"},
+        {"spose.l1": "every agent has its own", "spose.threshold": "keeps all dimensions"},
     ),
     "all agents are auto": (
         override(

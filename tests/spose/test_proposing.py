@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -115,7 +113,7 @@ def test_the_held_out_judgments_choose_the_prior() -> None:
     held, train = judge(truth, every[:2000]), judge(truth, every[2000:6000])
     data = training_data(train, held, len(truth), rng)
     weak, strong, _ = HOW.candidates(BASE, len(train), len(truth))
-    deadly = replace(strong, l1=5.0)
+    deadly = strong.replaced(l1=5.0)
     for order in ([weak, strong, deadly], [deadly, weak, strong]):
         assert choose_settings(data, order, rng) is strong
     assert choose_settings(data, [deadly, weak], rng) is weak
@@ -150,8 +148,8 @@ def test_a_fit_learns_which_share_is_by_chance_and_is_not_bent_by_it(share: floa
     by_chance = rng.random(len(rest)) < share
     rest[by_chance] = rng.permuted(rest[by_chance], axis=1)
     data = training_data(rest[1500:], rest[:1500], len(truth), rng)
-    (how,) = replace(HOW, priors=(1.4,)).candidates(BASE, len(data.train), len(truth))
-    blind, aware = (fit(data, replace(how, learn_lapses=learn), np.random.default_rng(1)) for learn in (False, True))
+    (how,) = HOW.replaced(priors=(1.4,)).candidates(BASE, len(data.train), len(truth))
+    blind, aware = (fit(data, how.replaced(learn_lapses=learn), np.random.default_rng(1)) for learn in (False, True))
     assert (blind.lapse, {row.lapse for row in blind.curve}) == (0.0, {0.0})
     assert aware.lapse == pytest.approx(share, abs=0.05)
     right, unaware = score(aware.weights, test).accuracy, score(blind.weights, test).accuracy

@@ -102,8 +102,8 @@ def parse_agent(name: str, entry: Mapping[str, Any]) -> Agent:
         ``{kind: ratings, ratings: category}``, ``{kind: features, encoder: {name: tfidf-svd, n_components: 300}}``,
         ``{kind: features, encoder: {name: sentence-transformers, model: NAME_OR_FOLDER}}``, ``{kind: features, encoder:
         {name: vision, library: timm, model: NAME_OR_FOLDER}}`` or ``{kind: chat, …}``
-        (:class:`affectlake.judge.chat.ChatAgent`). Its ``l1`` may be left out: nobody is asked differently for it, and
-        the entries beside journals have none.
+        (:class:`affectlake.judge.chat.ChatAgent`). Its ``l1`` may be missing: requests do not depend on it, and the
+        entries beside journals do not have it.
 
     Raises
     ------

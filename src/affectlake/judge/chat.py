@@ -57,7 +57,7 @@ def _variable(name: Any, inner: Any) -> str:
     if name is None:
         return ""
     if not isinstance(name, str) or not re.fullmatch(_VARIABLE.rstrip("$"), name):
-        raise mistake(  # what stands there may be the key itself: it is not repeated
+        raise mistake(  # the value may be the key itself: it is not repeated
             "is not the name of an environment variable", wanted="such as OPENAI_API_KEY, the name and not the key"
         )
     return str(inner(name))
@@ -120,7 +120,7 @@ class ChatAgent(Respondent):
     @model_validator(mode="before")
     @classmethod
     def _give_one_token_its_limit(cls, entry: Any) -> Any:
-        """Add the limit of one-token protocols; whether an unknown protocol needs one, nobody can say."""
+        """Add the limit of one-token protocols, and of unknown ones, so that only the protocol is reported."""
         sampling = entry.get("sampling") if isinstance(entry, Mapping) else None
         if not isinstance(sampling, Mapping) or "max_tokens" in sampling:
             return entry
@@ -149,7 +149,7 @@ class ChatAgent(Respondent):
 
 
 def recorded_chat_agent(name: str, entry: Mapping[str, Any]) -> ChatAgent:
-    """Return the agent that an earlier entry describes, as far as its answers depend on it: nobody is asked by it.
+    """Return the agent that an earlier entry describes, as far as its answers depend on it. No request is sent with it.
 
     What today's entries need besides is not needed here, and keys that today's do not have are ignored.
 
