@@ -33,6 +33,7 @@ from affectlake.report.figures.canvas import Drawn
 from affectlake.report.figures.catalogue import FIGURES, Entry
 from affectlake.report.figures.html_figure import HtmlFigure
 from tests.support.chat_lakes import build_steps
+from tests.support.lakes import ROOT
 
 AGENT = "human-category"
 SETTINGS = (
@@ -212,6 +213,11 @@ def test_every_figure_is_a_function_with_help() -> None:
         ):
             assert section in text
         assert parameters[0] == "lake" and all(f"\n{one} : " in text for one in parameters)
+
+
+def test_the_page_on_figures_has_every_one() -> None:
+    page = (ROOT / "docs" / "figures.md").read_text(encoding="utf-8")
+    assert [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")] == figures.names()
 
 
 def test_the_examples_run(lake: Lake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -132,15 +132,15 @@ def test_histograms_count_every_voxel_that_both_maps_have() -> None:
 
 def test_glass_brains_show_every_line_of_sight_and_no_voxel_without_a_value() -> None:
     figure = figure_of("glass_brains", make_inputs(brain=brains()), method="encoding")
-    panels = [ax for ax in figure.axes if len(ax.images) == 2]
+    panels = [ax for ax in figure.axes if ax.images]
     assert len(panels) == 2 * 3
     assert [ax.get_title("center") for ax in panels[:3]] == ["from the right", "from behind", "from above"]
     volume = brains().volumes[0]
     cube = np.full(volume.shape, np.nan)
     cube[tuple(volume.cells.T)] = np.nan_to_num(volume.values["encoding", AGENTS[0]], nan=-1.0)
     for ax, axis in zip(panels[:3], (0, 1, 2), strict=True):
-        inside, hot = (image.get_array() for image in ax.images)
-        assert inside.count() == hot.count() == 25  # a value in every line of sight of 5 × 5
+        (hot,) = (image.get_array() for image in ax.images)
+        assert hot.count() == 25 and hot.min() > 0  # a value in every line of sight of 5 × 5
         np.testing.assert_allclose(np.flipud(hot), np.nanmax(cube, axis=axis).T, rtol=1e-6)
 
 

@@ -320,6 +320,20 @@ def test_why_nothing_was_classified_is_said() -> None:
     assert Page(render(replace(inputs, metrics=metrics))).prose.count(reason) == 2
 
 
+def test_fits_without_weights_and_places_still_have_their_figures() -> None:
+    plain = make_inputs()
+    page = render(
+        make_inputs(
+            embeddings=plain.embeddings.with_columns(weight=pl.lit(0.0)),
+            layouts=plain.layouts.with_columns(x=pl.lit(0.0), y=pl.lit(0.0)),
+            learning_curves=plain.learning_curves.filter(pl.col("epoch") == 0),
+            stimuli=plain.stimuli.with_columns(category=pl.lit(None, pl.String)),
+        )
+    )
+    for name in ("roses", "stimulus-map", "learning-curves", "heatmap"):
+        assert f'id="{name}-human-category"' in page and f'class="figure-{name}"' in page
+
+
 def test_a_version_with_nothing_in_it_still_has_a_page() -> None:
     inputs = make_inputs(params={})
     empty = {name: value.clear() for name, value in vars(inputs).items() if isinstance(value, pl.DataFrame)}

@@ -122,8 +122,8 @@ def test_slices_on_paper_go_through_the_highest_value() -> None:
     brain = BrainInputs(empty, empty, empty, (), "S1", shown, (volume,))
     figure = figure_of("brain_slices", make_inputs(brain=brain))
     assert "through x 3, y 6, z 9 mm" in figure.caption
-    panels = [ax for ax in figure.axes if len(ax.images) == 2]
+    panels = [ax for ax in figure.axes if ax.images]
     assert [ax.get_title("center") for ax in panels] == ["sagittal", "coronal", "axial"]
-    peaks = [np.argwhere(ax.images[1].get_array() > 0.5).tolist() for ax in panels]
+    peaks = [np.argwhere(ax.images[0].get_array() > 0.5).tolist() for ax in panels]
     assert peaks == [[[7 - 1 - 3, 2]], [[7 - 1 - 3, 1]], [[6 - 1 - 2, 1]]]  # rows from the top, columns from the left
-    assert all(image.get_clim() == (0, pytest.approx(0.9)) for image in (ax.images[1] for ax in panels))
+    assert all(image.get_clim() == (0, pytest.approx(0.9)) for image in (ax.images[0] for ax in panels))

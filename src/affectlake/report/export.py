@@ -27,6 +27,7 @@ def write_figures(figures: Iterable[tuple[str, Figure | HtmlFigure]], folder: Pa
     written: list[Path] = []
     for name, figure in figures:
         if isinstance(figure, Figure):
+            figure.lay_out()
             for ending in ENDINGS:
                 written.append(folder / f"{name}{ending}")
                 figure.savefig(written[-1])

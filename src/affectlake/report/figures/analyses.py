@@ -41,9 +41,10 @@ def reproducibility(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> 
         level(ax, float(chance), "best of chance matches")  # type: ignore[arg-type]
     own = mean.drop_nulls("value")
     overall = f"; their mean is {decimal(own['value'][0], 3)}" if len(own) else ""
+    bars = "; bars: 95 % intervals over the fits" if rows["ci_low"].count() else ""
     caption = (
         f"{count(int((r > 0.9).sum()))} of {counted(len(rows), 'dimension')} are found again with r above 0.9 in the "
-        f"{counted(int(rows['n'][0]), 'other fit')}{overall} (Fisher-z means; bars: 95 % intervals over the fits). "
+        f"{counted(int(rows['n'][0]), 'other fit')}{overall} (Fisher-z means{bars}). "
         f"The weakest is dimension {rows['dimension'][-1]} with {decimal(rows['value'][-1], 3)}; "
         f"shuffled stimuli give {decimal(None if chance is None else float(chance), 3)}."  # type: ignore[arg-type]
     )

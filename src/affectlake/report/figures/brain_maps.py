@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from affectlake.errors import FigureError
 from affectlake.report.agent_summary import AgentFacts
 from affectlake.report.figures.brain_viewer import scales
-from affectlake.report.figures.canvas import FAINT, INK, SOFT, Canvas, Drawn, bar_style
+from affectlake.report.figures.canvas import FAINT, INK, SOFT, Canvas, Drawn, bar_style, colours
 from affectlake.report.inputs import BrainInputs, ReportInputs
 from affectlake.report.number_format import counted, decimal, shortened
 from affectlake.report.volumes import Volume
@@ -182,14 +182,13 @@ def _pictures(
         len(maps) * len(views), columns=len(views), width=7.4, height=0.3 + len(maps) * (high * inches + 0.14),
         width_ratios=[width for width, _ in sizes],
     )  # fmt: skip
+    reds = colours("Reds").with_extremes(bad="none", under="#eeeeee")
     image = None
     for at, (agent, values) in enumerate(maps.items()):
         for view, size, ax in zip(views, sizes, axes[at * len(views) :], strict=False):
             shown = picture(values, view)
-            extent = (0, size[0], 0, size[1])
-            inside = np.where(np.isnan(shown), np.nan, 1.0)
-            ax.imshow(inside, cmap="Greys", vmin=0, vmax=8, extent=extent)
-            image = ax.imshow(np.where(shown > 0, shown, np.nan), cmap="Reds", vmin=0, vmax=highest, extent=extent)
+            shown[shown <= 0] = -1  # grey
+            image = ax.imshow(shown, cmap=reds, vmin=0, vmax=highest, extent=(0, size[0], 0, size[1]))
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
             if at == 0:

@@ -125,6 +125,14 @@ class Figure(MatplotlibFigure):
         with styled():
             super().savefig(fname, **options)
 
+    def lay_out(self) -> None:
+        """Lay the figure out once for all; else each file that is saved does it again."""
+        engine = self.get_layout_engine()
+        if engine is not None:
+            with styled():
+                engine.execute(self)
+            self.set_layout_engine("none")
+
     def _repr_png_(self) -> bytes:
         file = BytesIO()
         self.savefig(file, format="png", dpi=2 * 72)

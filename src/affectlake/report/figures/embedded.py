@@ -36,12 +36,15 @@ def embedded(figure: Figure, name: str, *, focusable: bool = False) -> Markup:
     focusable : bool
         Whether the keyboard can reach it.
     """
-    engine, file = figure.get_layout_engine(), StringIO()
-    if engine is not None:
-        with styled():
-            engine.execute(figure)
-        figure.set_layout_engine("none")  # saving would lay it out again, in a draw of its own
-    figure.savefig(file, format="svg", transparent=True, dpi=2 * 72)
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    file = StringIO()
+    figure.lay_out()
+    with styled():
+        for patch in (figure.patch, *(ax.patch for ax in figure.axes)):
+            patch.set_visible(False)
+        figure.set_dpi(2 * 72)  # of images in it
+        FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})  # `savefig` would draw it twice
     root = fromstring(file.getvalue())
     referred = (
         value for one in root.iter() for key, value in one.attrib.items() if key.endswith(("href", "clip-path"))
@@ -58,7 +61,7 @@ def embedded(figure: Figure, name: str, *, focusable: bool = False) -> Markup:
 def _kept(element: Element, ids: Mapping[str, str], notes: Mapping[str, Note]) -> list[Element]:
     """Return an element as the page has it, or its children in its place where it says nothing itself."""
     tag = element.tag.rpartition("}")[2]
-    if tag in ("style", "title"):
+    if tag in ("metadata", "style", "title"):
         return []
     found = _attributes(element, ids)
     made = Element(tag, found)
@@ -67,7 +70,7 @@ def _kept(element: Element, ids: Mapping[str, str], notes: Mapping[str, Note]) -
         made.extend(_kept(child, ids, notes))
     if note := notes.get(element.get("id", "")):
         _tell(made, note)
-    if (tag in ("g", "defs") and not len(made)) or (tag == "path" and found.get("style") == "fill: none"):
+    if tag in ("g", "defs") and not len(made):
         return []
     if tag == "g":
         _share_style(made)

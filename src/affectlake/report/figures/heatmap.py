@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from affectlake.errors import FigureError
 from affectlake.report.agent_summary import AgentFacts, Correlations, of_agent, of_fit
-from affectlake.report.figures.canvas import FAINT, INK, SOFT, Canvas, Drawn, colours
+from affectlake.report.figures.canvas import INK, SOFT, Canvas, Drawn, colours
 from affectlake.report.inputs import ReportInputs
 from affectlake.report.number_format import NBSP, count, counted, decimal, shortened
 
@@ -105,13 +105,12 @@ def _cells(ax: Any, found: Correlations, order: NDArray[np.intp]) -> Any:
 
 def _best(ax: Any, found: Correlations, order: NDArray[np.intp]) -> None:
     """Name the rating that each dimension follows most at the right of its row."""
-    rows = [(row, found.r[at]) for row, at in enumerate(order) if np.isfinite(found.r[at]).any()]
-    best = {row: int(np.nanargmax(np.abs(r))) for row, r in rows}
-    right = ax.secondary_yaxis("right")
-    names = [f"{shortened(found.ratings[best[row]])} {decimal(float(r[best[row]]))}" for row, r in rows]
-    right.set_yticks(list(best), names)
-    right.tick_params(length=0, labelsize=8, labelcolor=INK, color=FAINT)
-    right.spines[:].set_visible(False)
+    for row, at in enumerate(order):
+        if np.isfinite(found.r[at]).any():
+            best = int(np.nanargmax(np.abs(found.r[at])))
+            name = f"{shortened(found.ratings[best])} {decimal(float(found.r[at, best]))}"
+            ax.annotate(name, (1, row), xycoords=("axes fraction", "data"), xytext=(5, 0), textcoords="offset points",
+                        va="center", fontsize=8)  # fmt: skip
 
 
 def _caption(found: Correlations) -> str:

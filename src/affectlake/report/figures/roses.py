@@ -35,6 +35,7 @@ class Name(NamedTuple):
 
 def roses(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
     """Draw a few stimuli as rose diagrams: a petal for each dimension, its length the weight."""
+    from matplotlib.collections import PatchCollection
     from matplotlib.patches import Circle, Wedge
 
     weights = of_fit(of_agent(inputs.embeddings, facts.agent), facts.seed)
@@ -53,17 +54,18 @@ def roses(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
         longest = set(own.sort("weight", "dimension", descending=[True, False])["dimension"][:3])
         step = 360 / max(len(own), 1)
         ax.add_patch(Circle((0, 0), 1, fill=False, color=RULE, lw=0.8))
-        named = []
+        named, petals = [], {}
         for at, (dimension, weight) in enumerate(own.select("dimension", "weight").iter_rows()):
             end = 90 - at * step  # from the top, clockwise
             name = names.get(dimension, f"dimension {dimension}")
             reach = min(weight / most, 1.0)
             if reach > 0.003:
-                alpha = 0.9 if dimension in longest else 0.4
-                petal = Wedge((0, 0), reach, end - 0.86 * step, end, color=ACCENT, alpha=alpha, lw=0)
-                canvas.note(ax.add_patch(petal), f"{dimension}, {name}: {decimal(weight)}")
+                wedge = Wedge((0, 0), reach, end - 0.86 * step, end)
+                petals[f"{dimension}, {name}: {decimal(weight)}"] = wedge, 0.9 if dimension in longest else 0.4
             if dimension in longest and weight > 0:
                 named.append((math.radians(end - 0.43 * step), shortened(name)))
+        drawn = PatchCollection([w for w, _ in petals.values()], fc=[(ACCENT, a) for _, a in petals.values()], lw=0)
+        canvas.note(ax.add_collection(drawn, autolim=False), hints=list(petals))
         _frame(ax, title, petal_names(named))
     n = [int((shown.filter(pl.col("stimulus_index") == index)["weight"] > 0.1 * most).sum()) for index, _ in chosen]
     caption = (
