@@ -13,7 +13,8 @@ import json
 from pathlib import Path
 
 from affectlake.pipelines.catalogue import STEPS
-from affectlake.pipelines.engine.reach import Sources, reached
+from affectlake.pipelines.engine.code_files import Sources
+from affectlake.pipelines.engine.reach import reached
 from affectlake.pipelines.step import Step
 
 RECORD = Path(__file__).with_name("fingerprints.json")

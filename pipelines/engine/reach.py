@@ -1,30 +1,24 @@
-"""Which code decides what a step writes: the definitions that it uses in the pipelines, and the modules below them.
+"""Which code decides what a step writes: definitions in the pipelines, and the modules below them.
 
-Within the pipelines code is followed from definition to definition, as far as the step's own function leads: several
-steps stand in one file, and all of them are handed all parameters. The modules of science are taken as a whole, with
-every module that they import (:mod:`grimp`). What is left out, and why, is in :data:`EXCLUDED` and :data:`APART`.
+In the modules of :data:`FOLLOWED` code is followed from definition to definition, as far as the step's own function
+leads. The other modules are taken as a whole, with every module that they import (:mod:`grimp`). What is left out, and
+why, is in :data:`EXCLUDED` and :data:`APART`.
 """
 
 from __future__ import annotations
 
 import ast
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cache
-from importlib.resources import files
-from pathlib import Path
+from typing import NamedTuple
 
 import grimp
-import yaml
 
-from affectlake.pipelines.engine.syntax import canonical, free_names, is_for_readers, parsed
+from affectlake.pipelines.engine.code_files import PACKAGE, Names, Sources, imported, names_of
+from affectlake.pipelines.engine.syntax import canonical, free_names
 from affectlake.pipelines.step import Step
 
-PACKAGE = "affectlake"
-ROOT = Path(str(files(PACKAGE))).resolve().parent
-_PIPELINES = f"{PACKAGE}.pipelines"
-_PARAMS = f"{_PIPELINES}.params"
+_PARAMS = f"{PACKAGE}.pipelines.params"
 
 EXCLUDED: dict[str, str] = {
     "affectlake.cli": "commands",
@@ -32,20 +26,29 @@ EXCLUDED: dict[str, str] = {
     "affectlake.errors": "the classes of errors and how their messages look",
     "affectlake.mistakes": "how mistakes in params.yaml are reported",
     "affectlake.secrets": "what is hidden in messages",
+    "affectlake.mistakes": "the words of messages",
     "affectlake.process": "signals, locks and terminals",
     "affectlake.report": "what is shown of tables that are made",
     "affectlake.schemas": "a contract has a version of its own, which its files carry",
+    "affectlake.validation": "whether a value of params.yaml is refused",
     "affectlake.lake": "how tables are stored and found, the same for every step",
     "affectlake.pipelines.catalogue": "the list of steps",
     "affectlake.pipelines.collection": "asking: its answers are tables that steps begin with",
     "affectlake.pipelines.engine": "which steps run, not what they compute",
     "affectlake.pipelines.outputs": "what is made of tables for people",
+    "affectlake.pipelines.params.names": "which names are refused",
     "affectlake.pipelines.step": "how a step is declared; its tables and parameters are in dvc.yaml",
     "affectlake.pipelines.stored": "which agents have answers, which decides whether a stage exists",
     "affectlake.judge.requests": "asking: its answers are tables that steps begin with",
     "affectlake.judge.server_command": "how a server is started",
 }
 """Modules, and those below them, that do not decide what a step writes, with the reason."""
+
+FOLLOWED: dict[str, str] = {
+    "affectlake.pipelines": "several steps stand in one file, and all of them are handed all parameters",
+    "affectlake.triplets": "a tool box, of which each step uses a few functions",
+}
+"""Modules, and those below them, whose code is followed from definition to definition, with the reason."""
 
 INCLUDED: dict[str, str] = {
     "affectlake.lake.tables.memmaps": "what a step reads of the patterns",
@@ -54,6 +57,7 @@ INCLUDED: dict[str, str] = {
 
 APART: dict[tuple[str, str], str] = {
     ("affectlake.judge.agents", "affectlake.judge.chat"): "an agent of another kind",
+    ("affectlake.judge.agents", "affectlake.judge.protocols"): "the names of modalities, which agents repeat",
 }
 """Imports that are not followed, with the reason: the module that imports, and what it imports."""
 
@@ -75,92 +79,14 @@ def _is_in(module: str, listed: Mapping[str, str]) -> bool:
 
 def _is_followed(module: str) -> bool:
     """Return whether a module is followed from definition to definition."""
-    return module.startswith(f"{_PIPELINES}.") and not is_excluded(module)
+    return _is_in(module, FOLLOWED) and not is_excluded(module)
 
 
-class Sources:
-    """The source files of a package.
+class _Asked(NamedTuple):
+    """What a piece of code imports, and the attributes that it asks for, of whatever."""
 
-    Parameters
-    ----------
-    root : Path
-        The folder that the package lies in.
-    """
-
-    def __init__(self, root: Path = ROOT) -> None:
-        self._root = root
-        self._paths: dict[str, Path | None] = {}
-        self._texts: dict[Path, str] = {}
-
-    def path(self, module: str) -> Path | None:
-        """Return the file of a module; None if it is not one."""
-        if module not in self._paths:
-            stem = self._root.joinpath(*module.split("."))
-            places = (stem.with_name(f"{stem.name}.py"), stem / "__init__.py")
-            self._paths[module] = next((place for place in places if place.is_file()), None)
-        return self._paths[module]
-
-    def tree(self, module: str) -> ast.Module:
-        """Return the syntax tree of a module."""
-        path = self.path(module)
-        assert path is not None, module
-        return parsed(self._text(path))
-
-    def data(self, module: str) -> str:
-        """Return what the data file of a module says: the one of its name beside it; empty if there is none."""
-        path = self.path(module)
-        assert path is not None, module
-        text = self._text(path.with_suffix(".yaml"))
-        return _content_of(text)
-
-    def _text(self, path: Path) -> str:
-        if path not in self._texts:
-            self._texts[path] = path.read_text(encoding="utf-8") if path.is_file() else ""
-        return self._texts[path]
-
-
-@cache
-def _content_of(text: str) -> str:
-    return json.dumps(yaml.safe_load(text), sort_keys=True) if text else ""
-
-
-@dataclass
-class _Names:
-    """What the names of a module stand for."""
-
-    definitions: dict[str, list[ast.stmt]] = field(default_factory=dict)
-    imports: dict[str, tuple[str, str]] = field(default_factory=dict)  # module, and the name in it if it is known
-    loose: list[ast.stmt] = field(default_factory=list)  # statements that are run and give no name
-
-
-@cache
-def _names_of(tree: ast.Module) -> _Names:
-    found = _Names()
-    for node in tree.body:
-        if is_for_readers(node):
-            continue
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            found.definitions.setdefault(node.name, []).append(node)
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            found.imports |= dict(_imported(node))
-        elif targets := [one.id for one in ast.walk(node) if isinstance(one, ast.Name) and _is_stored(one)]:
-            for name in targets:
-                found.definitions.setdefault(name, []).append(node)
-        else:
-            found.loose.append(node)
-    return found
-
-
-def _is_stored(name: ast.Name) -> bool:
-    return isinstance(name.ctx, ast.Store)
-
-
-def _imported(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, tuple[str, str]]]:
-    for alias in node.names:
-        if isinstance(node, ast.ImportFrom):
-            yield alias.asname or alias.name, (node.module or "", alias.name)
-        else:
-            yield alias.asname or alias.name.partition(".")[0], (alias.name, "")
+    imports: frozenset[tuple[str, str]]
+    attributes: frozenset[str]
 
 
 class _Walk:
@@ -173,8 +99,10 @@ class _Walk:
         self._attributes: set[str] = set()
         self._classes: list[tuple[str, ast.ClassDef]] = []
 
-    def follow(self, module: str, name: str) -> None:
+    def follow(self, module: str, name: str, *, only_followed: bool = False) -> None:
         """Take a name of a module, and all that it leads to."""
+        if only_followed and not (_is_followed(module) or _is_followed(f"{module}.{name}")):
+            return
         waiting = [(module, name)]
         while waiting:
             waiting += self._take(*waiting.pop())
@@ -185,8 +113,8 @@ class _Walk:
         """Return the definitions as text, by ``MODULE:NAME``."""
         return {f"{module}:{name}": _text_of(*nodes) for (module, name), nodes in self.definitions.items()}
 
-    def _of(self, module: str) -> _Names:
-        return _names_of(self._sources.tree(module))
+    def _of(self, module: str) -> Names:
+        return names_of(self._sources.tree(module))
 
     def _take(self, module: str, name: str) -> Iterator[tuple[str, str]]:
         """Take one name, and yield those that it leads to."""
@@ -218,9 +146,9 @@ class _Walk:
 
     def _uses(self, module: str, node: ast.AST) -> Iterator[tuple[str, str]]:
         known = self._of(module)
-        targets, attributes = _asked_in(node)
-        yield from targets
-        self._attributes |= attributes
+        asked = _asked_in(node)
+        yield from asked.imports
+        self._attributes |= asked.attributes
         for name in free_names(node):
             if name in known.definitions:
                 yield module, name
@@ -257,12 +185,11 @@ class _Walk:
 
 
 @cache
-def _asked_in(node: ast.AST) -> tuple[frozenset[tuple[str, str]], frozenset[str]]:
-    """Return what code imports where it runs, and the attributes that it asks for, of whatever."""
+def _asked_in(node: ast.AST) -> _Asked:
     inside = list(ast.walk(node))
     imports = [one for one in inside if isinstance(one, (ast.Import, ast.ImportFrom))]
-    targets = frozenset(target for one in imports for _, target in _imported(one))
-    return targets, frozenset(one.attr for one in inside if isinstance(one, ast.Attribute))
+    targets = frozenset(target for one in imports for _, target in imported(one))
+    return _Asked(targets, frozenset(one.attr for one in inside if isinstance(one, ast.Attribute)))
 
 
 def _is_name(node: ast.AST, name: str) -> bool:
@@ -283,14 +210,18 @@ def _without_members(node: ast.ClassDef) -> ast.ClassDef:
 
 @cache
 def upstream(module: str) -> frozenset[str]:
-    """Return a module, and those that it imports and that decide what a step writes, directly or not."""
+    """Return a module, and those that it imports and that count as a whole, directly or not."""
     found, waiting = set[str](), [module]
     while waiting:
         one = waiting.pop()
         if one not in found:
             found.add(one)
             imported = import_graph().find_modules_directly_imported_by(one)
-            waiting += [other for other in imported if not is_excluded(other) and (one, other) not in APART]
+            waiting += [
+                other
+                for other in imported
+                if not is_excluded(other) and not _is_followed(other) and (one, other) not in APART
+            ]
     return frozenset(found)
 
 
@@ -299,10 +230,14 @@ def reached(step: Step, sources: Sources) -> dict[str, str]:
     walk = _Walk(sources)
     walk.follow(f"{_PARAMS}.study", "Params")
     walk.follow(step.function.__module__, step.name)
+    modules = set[str]()
+    while more := set().union(*map(upstream, walk.whole)) - modules:
+        modules |= more
+        for module in more:
+            for target in _asked_in(sources.tree(module)).imports:
+                walk.follow(*target, only_followed=True)
     found = walk.text()
-    for module in set().union(*map(upstream, walk.whole)):
-        found[module] = _text_of(sources.tree(module)) + sources.data(module)
-    return found
+    return found | {module: _text_of(sources.tree(module)) + sources.data(module) for module in modules}
 
 
 @cache

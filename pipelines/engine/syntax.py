@@ -13,7 +13,7 @@ from typing import Any
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _IGNORED = ("ctx", "kind", "type_comment", "type_ignores", "returns")  # what does not change what code does
-_WORDS = ("description", "examples", "title")  # keywords of a field that are for readers
+_WORDS = ("description", "examples", "json_schema_extra", "title")  # keywords of a field that are for readers
 
 
 @cache

@@ -16,6 +16,7 @@ from affectlake.errors import UsageError, VersionError, nearest
 from affectlake.lake.files import layout
 from affectlake.lake.store.known_hashes import whole_files
 from affectlake.lake.store.versions import Manifest, Version, resolve
+from affectlake.lake.tables.contracts import contracts
 from affectlake.pipelines.outputs.version_tables import VersionTables
 from affectlake.pipelines.params.record import record_at
 from affectlake.pipelines.steps.brain_arrays import METHODS
@@ -155,7 +156,7 @@ def gather(lake: Path, version: Version, *, pictures: bool = True, brain: bool =
     """
     params = record_at(lake, version)
     tables = VersionTables(lake, version)
-    present = tables.present
+    present, sizes = tables.present, table_sizes(tables.manifest)
     return ReportInputs(
         title="How do emotions differ?",
         study=params.text("study"),
@@ -169,7 +170,8 @@ def gather(lake: Path, version: Version, *, pictures: bool = True, brain: bool =
             message=version.changes,
         ),
         params=params.raw,
-        tables=table_sizes(tables.manifest),
+        tables=sizes,
+        is_todays=_is_todays(sizes),
         trial_counts=tables.rows(_TRIALS),
         choice_counts=tables.rows(_CHOICES),
         representatives=tables.rows(_REPRESENTATIVES),
@@ -289,15 +291,27 @@ def _brain(tables: VersionTables) -> BrainInputs | None:
 
 
 def table_sizes(manifest: Manifest) -> pl.DataFrame:
-    """Return ``table, partition, n_rows, n_files, n_bytes, digest`` of every output of a version."""
+    """Return ``table, partition, n_rows, n_files, n_bytes, digest, contract`` of every output of a version.
+
+    `contract` has the versions of the contracts that its files were written under.
+    """
     rows = []
     for output, digest in sorted(manifest.digests.items()):
         files = whole_files(manifest, output)
-        n_bytes = sum(file.cached.stat().st_size for file in files)
-        n_rows = sum(pq.read_metadata(file.cached).num_rows for file in files)
-        rows.append((output.table, output.partition, n_rows, len(files), n_bytes, digest.removesuffix(".dir")))
-    names = ["table", "partition", "n_rows", "n_files", "n_bytes", "digest"]
+        footers = [pq.read_metadata(file.cached) for file in files]
+        n_rows, n_bytes = sum(one.num_rows for one in footers), sum(file.cached.stat().st_size for file in files)
+        known = sorted({(one.metadata or {}).get(b"affectlake.version", b"none").decode() for one in footers})
+        name = digest.removesuffix(".dir")
+        rows.append((output.table, output.partition, n_rows, len(files), n_bytes, name, ", ".join(known)))
+    names = ["table", "partition", "n_rows", "n_files", "n_bytes", "digest", "contract"]
     return pl.DataFrame(rows, schema=names, orient="row")
+
+
+def _is_todays(sizes: pl.DataFrame) -> bool:
+    """Return whether every table that the report reads was written under today's contract of it."""
+    todays = {name: str(known.version) for name, known in contracts().items() if name in COLUMNS}
+    found = sizes.filter(pl.col("table").is_in(list(COLUMNS))).select("table", "contract")
+    return all(todays.get(table) == contract for table, contract in found.iter_rows())
 
 
 def headlines(lake: Path, version: Version) -> list[str]:

@@ -26,7 +26,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from affectlake.cli.main import cli
-from affectlake.errors import CollectionError, ContractError, LakeError, UsageError
+from affectlake.errors import CollectionError, ContractError, FigureError, LakeError, UsageError
 from affectlake.judge.requests.answers import Reply, answered
 from affectlake.judge.requests.journal import Journal
 from affectlake.lake import repository
@@ -35,6 +35,7 @@ from affectlake.lake.files.outputs import Output
 from affectlake.lake.joining.join import Sides
 from affectlake.lake.open import open_lake
 from affectlake.lake.store.dvc_stages import record_done
+from affectlake.lake.store.versions import resolve
 from affectlake.lake.tables import contracts, factory, writing
 from affectlake.lake.tables.contracts import Contract
 from affectlake.lake.tables.writing import read_output
@@ -43,7 +44,9 @@ from affectlake.pipelines.collection.publishing import publish_waiting
 from affectlake.pipelines.outputs.report import gather
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import load, parse
+from affectlake.report.agent_summary import agent_facts
 from affectlake.report.columns import COLUMNS, TYPES
+from affectlake.report.figures.catalogue import FIGURES
 from tests.attacks.planting import plant, raise_contracts
 from tests.support.lakes import ROOT
 from tests.support.questions import make_questions
@@ -236,9 +239,7 @@ def test_a_lake_of_older_code_is_read_whatever_has_changed_since(
 
     def read() -> list[str]:
         found = [run(lake, "cite", "v1"), run(lake, "positions", "--at", "v5", "--json"), run(lake, "diff", *versions)]
-        for at in versions:
-            found += [run(lake, "query", "SELECT count(*) FROM metrics", "--at", at)]
-            found += [Path(run(lake, "report", "--at", at).strip()).read_text(encoding="utf-8")]
+        found += [run(lake, "query", "SELECT count(*) FROM metrics", "--at", at) for at in versions]
         found += [hashlib.sha256(Path(line).read_bytes()).hexdigest()
                   for line in run(lake, "maps", str(tmp_path / "maps"), "--at", "v1").split()]  # fmt: skip
         return [*found, str(open_lake(lake).table("metrics", "v1").collect().hash_rows().sum())]
@@ -250,6 +251,12 @@ def test_a_lake_of_older_code_is_read_whatever_has_changed_since(
             parse(templates.starting_params("demo"))
         raise_contracts(monkeypatch, later)
         assert read() == before
+        page = Path(run(lake, "report", "--at", "v1").strip()).read_text(encoding="utf-8")
+    for words in ("Not in this version", "cannot be drawn"):
+        assert words not in page
+    agents = ("human-category", "human-dimension", "caption-tfidf")
+    assert all(f'id="agent-{agent}"' in page for agent in agents)
+    assert page.count("<figure") > 20 * len(agents) // 2
 
 
 def test_kinds_and_sources_of_other_names_are_shown_as_they_are(lake: Path) -> None:
@@ -351,7 +358,7 @@ def test_a_page_is_written_whichever_column_a_version_lacks(lake: Path, at: int)
             rows = rows.with_columns(pl.when(half).then(pl.lit("odd")).alias(odd))
         changed[output(table)], missing[table] = [rows.to_arrow()], lost
     plant(lake, changed)
-    page = Path(run(lake, "report", "--figures").split()[0]).read_text(encoding="utf-8")
+    page = Path(run(lake, "report").split()[0]).read_text(encoding="utf-8")
     for table, name in missing.items():
         assert f"<li>{table}: no column {name}" in page
 
@@ -364,9 +371,24 @@ def test_a_page_is_written_whichever_table_a_version_lacks(lake: Path) -> None:
         lock["stages"]["tiny"]["outs"] = kept
         (lake / "dvc.lock").write_text(yaml.safe_dump(lock))
         assert repository.publish(lake) is not None
-        page = Path(run(lake, "report", "--figures").split()[0]).read_text(encoding="utf-8")
+        page = Path(run(lake, "report").split()[0]).read_text(encoding="utf-8")
         assert "This version has no" in page
         assert "Not in this version" not in page
+
+
+def test_a_figure_that_fails_is_left_out_on_tables_of_other_contracts_alone(lake: Path) -> None:
+    inputs = gather(lake, resolve(lake, "v1"), pictures=False, brain=False)
+    assert inputs.is_todays
+    (entry,) = (one for one in FIGURES if one.name == "learning_curves")
+    about = agent_facts(inputs, "tiny")
+    spoilt = replace(inputs, learning_curves=inputs.learning_curves.drop("epoch"))
+    with pytest.raises(pl.exceptions.ColumnNotFoundError):
+        entry.made(spoilt, about)
+    with pytest.raises(FigureError, match="learning_curves cannot be drawn of them") as refused:
+        entry.made(replace(spoilt, is_todays=False), about)
+    assert "ColumnNotFoundError" in refused.value.found
+    other = plant(lake, {"stimuli": [tables()["stimuli"].to_arrow()]})  # it does not name its contract
+    assert not gather(lake, other, pictures=False, brain=False).is_todays
 
 
 def test_a_page_and_maps_ask_git_a_few_times_however_many_tables_there_are(

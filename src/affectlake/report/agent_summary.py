@@ -86,12 +86,16 @@ class Category(NamedTuple):
     profile: NDArray[np.float64]
 
 
+_COMPARED = ("comparisons", "community_overlaps", "order_effects")
+
+
 def agents(inputs: ReportInputs) -> list[str]:
     """Return the agents: first those of the parameters, in their order, then any that only a table has."""
     named = list(_settings(inputs.params))
     whole = (inputs.choice_counts, inputs.embeddings, inputs.metrics, inputs.layouts, inputs.learning_curves)
-    frames = (*whole, *(frame for frame in inputs.analyses.values() if "agent" in frame.columns))
-    present = {str(agent) for frame in frames for agent in frame["agent"].unique()}
+    compared = [frame for name in _COMPARED if (frame := inputs.table(name)) is not None]
+    frames = [(frame, column) for frame in (*whole, *compared) for column in ("agent", "against")]
+    present = {str(agent) for frame, column in frames if column in frame.columns for agent in frame[column].unique()}
     return named + sorted(present - set(named))
 
 

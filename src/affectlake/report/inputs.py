@@ -86,7 +86,8 @@ class ReportInputs:
     params : mapping
         ``params.yaml`` as nested dicts, in its order; ``params["agents"]`` maps agent to settings with a ``kind``.
     tables : polars.DataFrame
-        ``table, partition, n_rows, n_files, n_bytes, digest``: one row per table and partition of the version.
+        ``table, partition, n_rows, n_files, n_bytes, digest`` and maybe others: one row per table and partition of the
+        version.
     stimuli, ratings, captions, exclusions, metrics, embeddings, layouts, learning_curves : polars.DataFrame
         The tables of those names.
     representatives : polars.DataFrame
@@ -103,6 +104,9 @@ class ReportInputs:
         Left out for a study without brains.
     left_out : tuple of str
         What the version does not have of what is shown, one line each; empty for a version of today's contracts.
+    is_todays : bool
+        Whether every table was written under today's contract. A figure that fails on tables of other contracts, older
+        or newer, is left out with the reason.
     """
 
     title: str
@@ -126,6 +130,7 @@ class ReportInputs:
     thumbnails: Mapping[int, bytes] = field(default_factory=dict)
     brain: BrainInputs | None = None
     left_out: tuple[str, ...] = ()
+    is_todays: bool = True
 
     def table(self, name: str, agent: str = "") -> pl.DataFrame | None:
         """Return a table of the version, or an agent's rows of it; None when the version has none."""

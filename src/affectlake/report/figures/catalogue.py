@@ -8,13 +8,14 @@ report --figures`` and :mod:`affectlake.figures` take it from there. A figure ma
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Literal
 
 import numpy as np
 
-from affectlake.errors import UsageError, nearest
+from affectlake.errors import AffectlakeError, FigureError, UsageError, nearest
 from affectlake.report.agent_summary import AgentFacts
 from affectlake.report.figures.agent_comparison import accuracy, agreement, community_overlaps, human_consistency
 from affectlake.report.figures.analyses import components, reproducibility, saturation
@@ -116,13 +117,30 @@ class Entry:
                 raise UsageError(
                     f"{self.name} has no {key} {value!r}", allowed=", ".join(allowed), todo=nearest(value, allowed)
                 )
-        if self.html:
-            return HtmlFigure(*self.draw(inputs, about))
-        canvas = Canvas(() if axes is None else tuple(np.ravel(axes)))
-        with styled(own=axes is None):
-            drawn = self.draw(inputs, about, canvas, **chosen)
-        figure: Figure = canvas.finished(drawn)
-        return figure
+        with _of_other_contracts(self.name, inputs):
+            if self.html:
+                return HtmlFigure(*self.draw(inputs, about))
+            canvas = Canvas(() if axes is None else tuple(np.ravel(axes)))
+            with styled(own=axes is None):
+                drawn = self.draw(inputs, about, canvas, **chosen)
+            figure: Figure = canvas.finished(drawn)
+            return figure
+
+
+@contextmanager
+def _of_other_contracts(name: str, inputs: ReportInputs) -> Iterator[None]:
+    """Turn what a figure fails with into a :class:`FigureError`, if its tables are not of today's contracts."""
+    try:
+        yield
+    except AffectlakeError:
+        raise
+    except Exception as error:
+        if inputs.is_todays:
+            raise
+        raise FigureError(
+            f"the tables of this version are of other contracts than today's, and {name} cannot be drawn of them",
+            found=f"{type(error).__name__}: {error}",
+        ) from error
 
 
 FIGURES: tuple[Entry, ...] = (

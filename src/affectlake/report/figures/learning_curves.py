@@ -42,7 +42,8 @@ def draw_curves(canvas: Canvas, curves: pl.DataFrame, shown: int | None) -> None
     lowest = min(float(curves["test_accuracy"].min() or THIRD), THIRD)  # type: ignore[arg-type]
     accuracy.set(ylabel="held-out accuracy", ylim=(np.floor(10 * lowest - 0.2) / 10, 1))
     level(accuracy, THIRD, "chance, 1/3")
-    loss.legend()
+    if loss.get_legend_handles_labels()[0]:  # none where no fit stands for the agent
+        loss.legend()
     for ax in (loss, accuracy):
         ax.set(xlabel="epoch", xlim=(0, max(int(curves["epoch"].max() or 1), 1)))  # type: ignore[arg-type]
         ax.xaxis.get_major_locator().set_params(integer=True)

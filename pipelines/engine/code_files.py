@@ -1,0 +1,105 @@
+"""The source files of the package as syntax trees, and what the names in a module stand for. Nothing is imported."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import yaml
+
+from affectlake.pipelines.engine.syntax import is_for_readers, parsed
+
+PACKAGE = "affectlake"
+ROOT = Path(str(files(PACKAGE))).resolve().parent
+
+
+class Sources:
+    """The source files of a package.
+
+    Parameters
+    ----------
+    root : Path
+        The folder that the package lies in.
+    """
+
+    def __init__(self, root: Path = ROOT) -> None:
+        self._root = root
+        self._paths: dict[str, Path | None] = {}
+        self._texts: dict[Path, str] = {}
+
+    def path(self, module: str) -> Path | None:
+        """Return the file of a module; None if it is not one."""
+        if module not in self._paths:
+            stem = self._root.joinpath(*module.split("."))
+            places = (stem.with_name(f"{stem.name}.py"), stem / "__init__.py")
+            self._paths[module] = next((place for place in places if place.is_file()), None)
+        return self._paths[module]
+
+    def tree(self, module: str) -> ast.Module:
+        """Return the syntax tree of a module."""
+        path = self.path(module)
+        assert path is not None, module
+        return parsed(self._text(path))
+
+    def data(self, module: str) -> str:
+        """Return what the data file of a module says: the one of its name beside it; empty if there is none."""
+        path = self.path(module)
+        assert path is not None, module
+        text = self._text(path.with_suffix(".yaml"))
+        return _content_of(text)
+
+    def _text(self, path: Path) -> str:
+        if path not in self._texts:
+            self._texts[path] = path.read_text(encoding="utf-8") if path.is_file() else ""
+        return self._texts[path]
+
+
+@cache
+def _content_of(text: str) -> str:
+    return json.dumps(yaml.safe_load(text), sort_keys=True) if text else ""
+
+
+@dataclass
+class Names:
+    """What the names of a module stand for."""
+
+    definitions: dict[str, list[ast.stmt]] = field(default_factory=dict)
+    imports: dict[str, tuple[str, str]] = field(default_factory=dict)  # module, and the name in it if it is known
+    loose: list[ast.stmt] = field(default_factory=list)  # statements that are run and give no name
+
+
+@cache
+def names_of(tree: ast.Module) -> Names:
+    """Return what the names of a module stand for."""
+    found = Names()
+    for node in tree.body:
+        if is_for_readers(node):
+            continue
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            found.definitions.setdefault(node.name, []).append(node)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            found.imports |= dict(imported(node))
+        elif targets := [one.id for one in ast.walk(node) if isinstance(one, ast.Name) and _is_stored(one)]:
+            for name in targets:
+                found.definitions.setdefault(name, []).append(node)
+        else:
+            found.loose.append(node)
+    return found
+
+
+def _is_stored(name: ast.Name) -> bool:
+    return isinstance(name.ctx, ast.Store)
+
+
+def imported(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Yield each name that an import gives, with the module and the name in it (empty: the module itself)."""
+    for alias in node.names:
+        if isinstance(node, ast.ImportFrom):
+            yield alias.asname or alias.name, (node.module or "", alias.name)
+        else:
+            yield alias.asname or alias.name.partition(".")[0], (alias.name, "")
