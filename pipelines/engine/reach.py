@@ -26,7 +26,6 @@ EXCLUDED: dict[str, str] = {
     "affectlake.errors": "the classes of errors and how their messages look",
     "affectlake.mistakes": "how mistakes in params.yaml are reported",
     "affectlake.secrets": "what is hidden in messages",
-    "affectlake.mistakes": "the words of messages",
     "affectlake.process": "signals, locks and terminals",
     "affectlake.report": "what is shown of tables that are made",
     "affectlake.schemas": "a contract has a version of its own, which its files carry",
