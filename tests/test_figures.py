@@ -57,7 +57,7 @@ VARIANTS = [(entry.name, chosen) for entry in FIGURES for chosen in entry.varian
 
 DRAWN_OTHERWISE = {  # read by the page, or by SQL, for the figures and their hints
     "choices", "triplets", "frames", "videos", "voxels", "roi_scores", "group_stats", "noise_ceilings", "rsa_maps",
-    "encoding_maps",
+    "encoding_maps", "fits",
 }  # fmt: skip
 NOT_DRAWN = {
     "betas": "millions of rows that no figure could show; the maps are made from them",

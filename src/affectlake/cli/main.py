@@ -182,8 +182,8 @@ def steps(lake: Path, as_json: bool) -> None:
         {
             "stage": stage.name,
             "state": "up to date" if is_current(root, stage.name, pinned) else "to run",
-            "reads": list(stage.reads),
-            "writes": list(stage.writes),
+            "reads": [str(output) for output in stage.reads],
+            "writes": [str(output) for output in stage.writes],
             "does": stage.step.summary,
         }
         for stage in stages(params, held).values()

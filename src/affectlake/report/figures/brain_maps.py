@@ -182,7 +182,7 @@ def _pictures(
         len(maps) * len(views), columns=len(views), width=7.4, height=0.3 + len(maps) * (high * inches + 0.14),
         width_ratios=[width for width, _ in sizes],
     )  # fmt: skip
-    reds = colours("Reds").with_extremes(bad="none", under="#eeeeee")
+    reds = colours("Reds").with_extremes(bad="none", under="#dddddd")
     image = None
     for at, (agent, values) in enumerate(maps.items()):
         for view, size, ax in zip(views, sizes, axes[at * len(views) :], strict=False):
