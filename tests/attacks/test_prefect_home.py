@@ -207,6 +207,20 @@ def test_a_wrong_setting_is_one_message_before_any_work(
     assert "plugins" not in said  # what Prefect itself prints
 
 
+@pytest.mark.parametrize("command", ["run", "list", "backfill nightly --from 2026-03-01 --to 2026-03-01"])
+def test_a_wrong_setting_is_one_message_of_schedules_as_well(command: str, lake: Path, home: Path) -> None:
+    done = subprocess.run(
+        ["affectlake", "schedule", *command.split(), "--lake", str(lake)],
+        env=environment(home, PREFECT_LOGGING_LEVEL="LOUD"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("affectlake: Prefect's settings cannot be read (LoggingSettings)\n")
+    assert "level=LOUD: Input should be 'DEBUG'" in done.stderr
+
+
 def test_waiting_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefect_server, "FIRST_LINE_AFTER_S", 0.2)
     monkeypatch.setattr(prefect_server, "LINE_EVERY_S", 0.4)

@@ -43,9 +43,12 @@ def run(lake: Path) -> None:
 @JSON
 def listed(lake: Path, as_json: bool) -> None:
     """List when each schedule runs next, and how its last runs went."""
+    from affectlake.flows.prefect_settings import prefect_settings
     from affectlake.lake import repository
 
-    _list(repository.find(lake), as_json)
+    root = repository.find(lake)
+    prefect_settings()
+    _list(root, as_json)
 
 
 @schedule.command()
