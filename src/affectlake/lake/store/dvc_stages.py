@@ -24,6 +24,7 @@ from affectlake.lake.files import layout
 from affectlake.lake.files.atomic import write_whole
 from affectlake.lake.files.names import is_step, own_path
 from affectlake.lake.files.outputs import Output
+from affectlake.lake.store.dvc_path_locks import remove_damaged_list
 from affectlake.lake.store.pinning import NOTHING, Pinned, show_pinned
 from affectlake.lake.store.unrecorded import mark_unrecorded, marked, unmark
 from affectlake.lake.store.versions import Manifest, content_at, outs_of
@@ -46,6 +47,7 @@ def dvc_repository(lake: Path, *, init: bool = False, pinned: Pinned = NOTHING) 
             Repo.init(str(lake)).close()
         with Repo(str(lake)) as repo:
             show_pinned(repo.fs, lake, pinned)
+            remove_damaged_list(repo)
             yield repo
 
 
