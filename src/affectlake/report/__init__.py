@@ -1,4 +1,4 @@
-"""Figures and the HTML report of one version. Numbers are read from tables here, never computed anew."""
+"""Figures and the HTML report of one version. Numbers are read from tables and never recomputed here."""
 
 from __future__ import annotations
 

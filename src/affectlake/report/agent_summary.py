@@ -1,4 +1,4 @@
-"""The numbers of the page, read from the tables. Wording and drawing belong elsewhere."""
+"""The numbers of the page, read from the tables. Other modules word and draw them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from affectlake.report.inputs import ReportInputs
 
 
 class Estimate(NamedTuple):
-    """One row of ``metrics``; what the row does not have is None. ``seeds`` are lowest and highest value of any fit."""
+    """One row of ``metrics``; missing values are None. ``seeds`` is the lowest and the highest value over all fits."""
 
     value: float
     ci_low: float | None
@@ -27,20 +27,20 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Correlations:
-    """Correlation of dimensions with ratings.
+    """Correlations of dimensions with ratings.
 
     Parameters
     ----------
     dimensions : tuple of int
-        Dimension numbers, rising.
+        Dimension numbers, in ascending order.
     ratings : tuple of str
-        Categories, then dimensions of the ratings, each in alphabetical order.
+        Rated categories, then rated dimensions, each in alphabetical order.
     n_categories : int
-        How many of the ratings are categories.
+        Number of ratings that are categories.
     r, ci_low, ci_high : float array (n_dimensions, n_ratings)
-        NaN where the table has none.
+        Pearson correlations and the ends of their 95 % intervals; NaN where the table has no value.
     n : int or None
-        Stimuli that they rest on.
+        Number of stimuli over which they were computed.
     """
 
     dimensions: tuple[int, ...]
@@ -58,10 +58,10 @@ class Correlations:
 
 @dataclass(frozen=True)
 class AgentFacts:
-    """What the tables say of one agent.
+    """The numbers of one agent.
 
-    ``seed`` is the fit that is shown: the one that stands for the agent; None for an agent without a fit.
-    ``unclassified`` says why there is no nearest-centroid accuracy, where the table does.
+    ``seed`` is that of the representative fit, which is shown; None for an agent without a fit. ``unclassified`` is the
+    reason why the nearest-centroid accuracy is missing, if the table gives one.
     """
 
     agent: str
@@ -79,7 +79,7 @@ class AgentFacts:
 
 
 class Category(NamedTuple):
-    """A category of the stimuli, how many have it, and its mean ratings (n_ratings,)."""
+    """A category of the stimuli, the number of stimuli in it, and their mean ratings (n_ratings,)."""
 
     name: str
     n: int
@@ -90,7 +90,7 @@ _COMPARED = ("comparisons", "community_overlaps", "order_effects")
 
 
 def agents(inputs: ReportInputs) -> list[str]:
-    """Return the agents: first those of the parameters, in their order, then any that only a table has."""
+    """Return the agents: those of the parameters, in their order, then those that occur only in tables."""
     named = list(_settings(inputs.params))
     whole = (inputs.choice_counts, inputs.embeddings, inputs.metrics, inputs.layouts, inputs.learning_curves)
     compared = [frame for name in _COMPARED if (frame := inputs.table(name)) is not None]
@@ -131,24 +131,24 @@ def of_agent(frame: pl.DataFrame, agent: str) -> pl.DataFrame:
 
 
 def of_fit(frame: pl.DataFrame, seed: int | None) -> pl.DataFrame:
-    """Return the rows of one fit; none when there is no fit."""
+    """Return the rows of one fit; no rows if `seed` is None."""
     return frame.clear() if seed is None else frame.filter(pl.col("seed") == seed)
 
 
 def rows_of(inputs: ReportInputs, facts: AgentFacts, analysis: str, measure: str) -> pl.DataFrame:
-    """Return an analysis's metrics of the fit that is shown, and those that rest on no single fit."""
+    """Return the metrics of an analysis: those of the fit that is shown, and those that do not belong to a fit."""
     own = of_agent(inputs.metrics, facts.agent).filter(pl.col("analysis") == analysis, pl.col("measure") == measure)
     return own.filter(pl.col("seed").is_null() | pl.col("seed").eq_missing(pl.lit(facts.seed)))
 
 
 def note_of(rows: pl.DataFrame, otherwise: str) -> str:
-    """Return why there is no number, as the table says it, or else `otherwise`."""
+    """Return the reason that the table gives for a missing number, or `otherwise` if it gives none."""
     notes = rows.drop_nulls("note")
     return f"left out: {notes['note'][0]}" if len(notes) else otherwise
 
 
 def first_labels(inputs: ReportInputs, facts: AgentFacts) -> dict[int, str]:
-    """Return the first label of each dimension of the fit that is shown: ``sadness`` or ``arousal-low``."""
+    """Return the first label of each dimension of the fit that is shown, such as ``sadness`` or ``arousal-low``."""
     rows = inputs.table("labels", facts.agent)
     if rows is None:
         return {}
@@ -163,7 +163,7 @@ def rating_names(inputs: ReportInputs) -> tuple[list[str], list[str]]:
 
 
 def categories(inputs: ReportInputs) -> list[Category]:
-    """Return the categories that stimuli have, in alphabetical order."""
+    """Return the categories of the stimuli, in alphabetical order."""
     counts = inputs.stimuli.drop_nulls("category").group_by("category").len().sort("category")
     names: list[str] = counts["category"].to_list()
     means = (

@@ -1,7 +1,7 @@
-"""What the report reads of each table, and what it cannot do without: the columns of versions differ.
+"""The columns that the report reads from each table, required and optional: the columns of versions differ.
 
-The columns are those that the figures and numbers use, not those of today's contract: a version is shown if it has
-them, whatever contract it was written under.
+These are the columns that figures and numbers use, not those of the current contract: a version that has them is
+shown, whatever contract it was written under.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Columns(NamedTuple):
-    """Columns of one table that are read: those that every row needs, and those that may be missing or null."""
+    """Columns of one table that are read: those without nulls, and those that may be missing or null."""
 
     needed: tuple[str, ...]
     optional: tuple[str, ...] = ()
@@ -51,7 +51,7 @@ COLUMNS: dict[str, Columns] = {
     "group_stats": Columns(("method", "region", "agent", "other_agent"), ("p_fdr",)),
     "noise_ceilings": Columns(("region",), ("ceiling_low", "ceiling_high")),
 }
-"""Of each table that the report reads, the columns that it reads."""
+"""The columns that the report reads, by table."""
 
 TYPES: dict[str, str] = {
     **dict.fromkeys(
@@ -76,4 +76,4 @@ TYPES: dict[str, str] = {
     "jpeg": "BLOB",
     "voxel_weights": "FLOAT[]",
 }  # fmt: skip
-"""DuckDB's types of the columns; those that are not named are text."""
+"""DuckDB types of the columns; columns that are not listed are text."""

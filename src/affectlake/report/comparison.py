@@ -1,4 +1,4 @@
-"""The page that sets two versions beside each other: sizes of tables, and every number that moved. No drawing here."""
+"""The page that compares two versions: sizes of tables, and every number that differs. It has no figures."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ PAIRED = ["agent", "against", "analysis", "measure"]
 
 
 def moved(before: ReportInputs, after: ReportInputs) -> list[dict[str, Any]]:
-    """Return every number that one of the versions has: both values, their difference, and whether intervals part.
+    """Return every number of either version: both values, their difference, and whether the intervals overlap.
 
-    Rows of one dimension each are left to the tables: dimensions of two fits are not the same by their number.
+    Rows of single dimensions are left out: equal dimension numbers in two fits do not mean the same dimension.
     """
     found = list(
         _rows(
@@ -62,13 +62,13 @@ def _rows(before: pl.DataFrame, after: pl.DataFrame, key: list[str]) -> Iterator
 
 
 def _apart(row: dict[str, Any]) -> bool:
-    """Say whether the two 95 % intervals do not meet."""
+    """Return whether the two 95 % intervals do not overlap."""
     ends = [row[name] for name in ("ci_low", "ci_high", "ci_low_after", "ci_high_after")]
     return None not in ends and (ends[1] < ends[2] or ends[3] < ends[0])
 
 
 def sizes(before: ReportInputs, after: ReportInputs) -> list[dict[str, Any]]:
-    """Return the rows of every output in both versions, and whether its bytes are the same."""
+    """Return the number of rows of every output in both versions, and whether its bytes are identical."""
     key = ["table", "partition"]
     joined = before.tables.join(after.tables, on=key, how="full", coalesce=True, suffix="_after").sort(key)
     return [

@@ -1,4 +1,4 @@
-"""Every figure of the report as SVG, PNG and PDF files, their numbers as CSV. Drawing them is elsewhere."""
+"""Writes the figures of the report as SVG, PNG and PDF files, and their data as CSV files."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def write_figures(figures: Iterable[tuple[str, Figure | HtmlFigure]], folder: Pa
     Parameters
     ----------
     figures : iterable of (str, Figure or HtmlFigure)
-        With the name of its files: ``NAME.svg``, ``NAME.png``, ``NAME.pdf`` and ``NAME.csv``; one that is HTML has the
-        last alone.
+        Each with the name of its files: ``NAME.svg``, ``NAME.png``, ``NAME.pdf`` and ``NAME.csv``; an HTML figure has
+        only the last.
     folder : Path
-        Made if it is not there; other files in it stay.
+        Created if it does not exist; other files in it are kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
@@ -43,20 +43,22 @@ def write_figure(figure: Figure, place: Path) -> None:
     ----------
     figure : Figure
     place : Path
-        Ends in ``.svg``, ``.png`` or ``.pdf``; its folder is there.
+        Path that ends in ``.svg``, ``.png`` or ``.pdf``, in an existing folder.
 
     Raises
     ------
     UsageError
-        The ending is another, or the file cannot be written.
+        If the ending is another one, or the file cannot be written.
     """
     if place.suffix not in ENDINGS:
         raise UsageError(
-            f"{place.name} is not the name of a figure", allowed=", ".join(ENDINGS), todo=f"name it {place.stem}.svg"
+            f"{place.name} does not end like an image file",
+            allowed=", ".join(ENDINGS),
+            todo=f"name it {place.stem}.svg",
         )
     try:
         figure.savefig(place)
     except OSError as error:
         raise UsageError(
-            f"{place} cannot be written", found=error.strerror or str(error), todo="name another file"
+            f"{place} cannot be written", found=error.strerror or str(error), todo="choose another path"
         ) from error

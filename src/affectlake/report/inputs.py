@@ -1,4 +1,4 @@
-"""What a report is made from: tables and facts as plain data. Nothing here reads a file or draws."""
+"""The inputs of a report: tables and metadata as plain data. Nothing here reads a file or draws."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import polars as pl
 from affectlake.report.volumes import Volume
 
 STRONGEST = 6
-"""As many stimuli are shown of each dimension."""
+"""Number of stimuli shown for each dimension."""
 
 
 @dataclass(frozen=True)
 class VersionFacts:
-    """Which version of the lake the report shows.
+    """The version of the lake that the report shows.
 
     Parameters
     ----------
     name : str
-        What the lake calls the version.
+        Name of the version, such as ``v3``.
     commit : str
         Its full Git commit.
     created_iso : str
-        When the commit was made, ISO 8601.
+        Time of the commit, ISO 8601.
     author : str
-        Who made it.
+        Author of the commit.
     code_version : str
         Version of affectlake that built the tables.
     message : str
@@ -44,18 +44,18 @@ class VersionFacts:
 
 @dataclass(frozen=True)
 class BrainInputs:
-    """What the section on the brain shows.
+    """The inputs of the section on the brain.
 
     Parameters
     ----------
     scores, stats, ceilings : polars.DataFrame
         The tables ``roi_scores``, ``group_stats`` and ``noise_ceilings``.
     regions : tuple of (key, group, name)
-        In the order in which they are shown; group is "cortical" or "subcortical".
+        The regions, in the order in which they are shown; group is "cortical" or "subcortical".
     subject : str
-        Whose maps are drawn.
+        The subject whose maps are drawn.
     maps : polars.DataFrame
-        ``agent, method, voxel_index, value`` of that subject; value is null where there is none.
+        ``agent, method, voxel_index, value`` of that subject; missing values are null.
     volumes : tuple of Volume
         The maps of every subject, `subject` first.
     """
@@ -71,42 +71,42 @@ class BrainInputs:
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """Everything that one report shows.
+    """All inputs of one report.
 
-    Tables have the columns of :data:`affectlake.report.columns.COLUMNS` and maybe others; any may be without rows.
+    Tables have the columns of :data:`affectlake.report.columns.COLUMNS` and may have others; any of them may be empty.
 
     Parameters
     ----------
     title, study : str
         Heading of the page and name of the study.
     synthetic : bool
-        Whether the data were made by the demo world; the page then says so everywhere.
+        Whether the data are synthetic; the page then has a notice at every figure.
     version : VersionFacts
-        Which version the tables are from.
+        The version that the tables belong to.
     params : mapping
         ``params.yaml`` as nested dicts, in its order; ``params["agents"]`` maps agent to settings with a ``kind``.
     tables : polars.DataFrame
-        ``table, partition, n_rows, n_files, n_bytes, digest`` and maybe others: one row per table and partition of the
-        version.
+        ``table, partition, n_rows, n_files, n_bytes, digest`` and optionally others: one row per table and partition of
+        the version.
     stimuli, ratings, captions, exclusions, metrics, embeddings, layouts, learning_curves : polars.DataFrame
         The tables of those names.
     representatives : polars.DataFrame
-        ``agent, seed``: the fit that stands for each agent.
+        ``agent, seed``: the representative fit of each agent.
     trial_counts : polars.DataFrame
         ``trial_set, split, n_triplets``.
     choice_counts : polars.DataFrame
-        ``agent, protocol, trial_set, position, n_choices, n_tied``; position 1, 2 or 3 when the odd one is i, j or k.
+        ``agent, protocol, trial_set, position, n_choices, n_tied``; position is 1, 2 or 3 if the odd one is i, j or k.
     analyses : mapping of str to polars.DataFrame
-        Any table of the version by name, for :meth:`table`; one that the version does not have is missing.
+        Tables of the version by name, for :meth:`table`.
     thumbnails : mapping of int to bytes
-        A small JPEG of stimuli with large weights, by ``stimulus_index``; empty where there are no videos.
+        Small JPEG images of the stimuli with large weights, by ``stimulus_index``; empty if there are no videos.
     brain : BrainInputs, optional
-        Left out for a study without brains.
+        None for a study without brains.
     left_out : tuple of str
-        What the version does not have of what is shown, one line each; empty for a version of today's contracts.
+        What the page cannot show because the version lacks it, one line each; empty under the current contracts.
     is_todays : bool
-        Whether every table was written under today's contract. A figure that fails on tables of other contracts, older
-        or newer, is left out with the reason.
+        Whether every table was written under the current contract. A figure that cannot be drawn from tables of other
+        contracts, older or newer, is left out with the reason.
     """
 
     title: str
@@ -133,7 +133,7 @@ class ReportInputs:
     is_todays: bool = True
 
     def table(self, name: str, agent: str = "") -> pl.DataFrame | None:
-        """Return a table of the version, or an agent's rows of it; None when the version has none."""
+        """Return a table of the version, or an agent's rows of it; None if the version has no such rows."""
         rows = self.analyses.get(name)
         if rows is None:
             return None

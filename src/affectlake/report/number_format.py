@@ -1,4 +1,4 @@
-"""How numbers, counts and lists are written in the report. What they mean belongs elsewhere."""
+"""Formats of numbers, counts and lists in the report."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ _SIZES = ("B", "kB", "MB", "GB", "TB")
 
 
 def count(value: int) -> str:
-    """Write a whole number with thousands apart: ``7,125,330``."""
+    """Format an integer with separators of thousands: ``7,125,330``."""
     return f"{value:,}"
 
 
 def counted(value: int, singular: str, plural: str = "") -> str:
-    """Write a count and its noun: ``1 choice``, ``2,181 stimuli``."""
+    """Format a count and its noun: ``1 choice``, ``2,181 stimuli``."""
     return f"{value:,}{NBSP}{singular if value == 1 else plural or singular + 's'}"
 
 
 def percent(share: float | None, digits: int = 2) -> str:
-    """Write a proportion in percent: ``98.52 %``; a dash when there is none."""
+    """Format a proportion in percent: ``98.52 %``; a dash if it is None."""
     return MISSING if share is None else f"{100 * share:.{digits}f}{NBSP}%"
 
 
 def percent_range(low: float | None, high: float | None, digits: int = 2) -> str:
-    """Write an interval of proportions in percent: ``97.9 to 99.0 %``; empty when an end is missing."""
+    """Format an interval of proportions in percent: ``97.9 to 99.0 %``; empty if an end is None."""
     if low is None or high is None:
         return ""
     return f"{100 * low:.{digits}f} to {100 * high:.{digits}f}{NBSP}%"
 
 
 def decimal(value: float | None, digits: int = 2) -> str:
-    """Write a number with a true minus sign: ``−0.41``; a dash when there is none.
+    """Format a number with a minus sign (U+2212): ``−0.41``; a dash if it is None.
 
-    What is below 1 is not rounded to 1: a correlation of 0.99957 is written ``0.9996``.
+    A value below 1 is not rounded to 1: a correlation of 0.99957 becomes ``0.9996``.
     """
     if value is None:
         return MISSING
@@ -48,12 +48,12 @@ def decimal(value: float | None, digits: int = 2) -> str:
 
 
 def level(p_value: float) -> str:
-    """Write a permutation level: ``p = 0.001``, or ``p < 0.001`` when it rounds to less."""
+    """Format a p-value: ``p = 0.001``, or ``p < 0.001`` if it rounds to less."""
     return f"p{NBSP}<{NBSP}0.001" if p_value < 0.0005 else f"p{NBSP}={NBSP}{p_value:.3f}"
 
 
 def size(n_bytes: int) -> str:
-    """Write a file size in decimal units: ``65.2 MB``."""
+    """Format a file size in decimal units: ``65.2 MB``."""
     value, unit = float(n_bytes), 0
     while value >= 999.95 and unit < len(_SIZES) - 1:
         value, unit = value / 1000, unit + 1
@@ -61,7 +61,7 @@ def size(n_bytes: int) -> str:
 
 
 def shortened(text: str, most: int = 30) -> str:
-    """Write a text in at most so many characters: ``a very long name of …``."""
+    """Shorten a text to at most `most` characters: ``a very long name of …``."""
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 

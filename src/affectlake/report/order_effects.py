@@ -1,4 +1,4 @@
-"""What the order of showing does to chat agents' answers: its table, one row for each agent. No drawing."""
+"""Effects of the order shown on the answers of chat agents, one row for each agent. Nothing is drawn here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ POSITIONS = ("first", "second", "third")
 
 
 class Share(NamedTuple):
-    """A proportion with its interval, or neither where nothing is known, and how many rows it rests on."""
+    """A proportion with its interval (None if unknown), and the number of rows it is computed from."""
 
     value: float | None
     ci_low: float | None
@@ -20,21 +20,21 @@ class Share(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """One agent's effects of the order in one trial set, as the table ``order_effects`` has them.
+    """Effects of the order on one agent in one trial set, as in the table ``order_effects``.
 
     Attributes
     ----------
     agent, protocol, trial_set : str
-        Who was asked, how, and which trials.
+        The agent, its protocol, and the trial set.
     n : int
-        Choices.
+        Number of choices.
     shares : tuple of Share
         How often the stimulus shown first, second and third was chosen, with 95 % intervals.
     chi_square, p_value : float or None
-        Pearson's test of the three shares against a third each, two degrees of freedom.
+        Pearson's chi-square test of the three shares against 1/3 each, with two degrees of freedom.
     other_order, same_order : Share
-        How often two answers to one triplet differ when it was shown in another order, and in the same; ``n`` counts
-        the triplets that were answered twice so.
+        How often two answers to one triplet differ if it was shown in another order, and in the same order; ``n`` is
+        the number of triplets with two such answers.
     """
 
     agent: str
@@ -61,14 +61,14 @@ class Compared(NamedTuple):
 
 
 def compared(effects: pl.DataFrame, agents: Sequence[str] = ()) -> list[Compared]:
-    """Return the table ``order_effects`` as one row for each agent, protocol and trial set.
+    """Return the table ``order_effects`` as one item for each agent, protocol and trial set.
 
     Parameters
     ----------
     effects : polars.DataFrame
         Rows of the table.
     agents : sequence of str
-        The order in which agents are listed; others follow by name.
+        Order of the agents; others follow in alphabetical order.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The HTML page: figures and numbers put into the templates. Drawing and reading tables belong to their modules."""
+"""The HTML page: puts figures and numbers into the templates. Other modules read the tables and draw the figures."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _BY_KEYBOARD = ("stimulus_map", "heatmap")
 
 
 class _Block(NamedTuple):
-    """One figure as the template shows it, or the reason why there is none."""
+    """One figure as the template shows it, or the reason why it is missing."""
 
     name: str
     file: str
@@ -74,7 +74,7 @@ class _Agent(NamedTuple):
 def render(inputs: ReportInputs) -> str:
     """Return the report as one HTML page that needs no other file and no network.
 
-    The same inputs give the same text. What a table does not have is said in words.
+    The same inputs give the same text. Where a table lacks rows, the page prints the reason.
 
     Parameters
     ----------
@@ -92,7 +92,10 @@ def render(inputs: ReportInputs) -> str:
 
 
 def named_figures(inputs: ReportInputs) -> Iterator[tuple[str, Figure | HtmlFigure]]:
-    """Go through every figure with the name of its files: ``AGENT-NAME``; of all agents ``all-`` or ``brain-NAME``."""
+    """Yield the name of the files and the figure of every entry.
+
+    Names are ``AGENT-NAME`` for one agent, and ``all-NAME`` or ``brain-NAME`` for all agents.
+    """
     every = [agent_facts(inputs, agent) for agent in agents(inputs)]
     for entry in FIGURES:
         for about in every if entry.section == "agent" else [every]:
@@ -104,7 +107,7 @@ def named_figures(inputs: ReportInputs) -> Iterator[tuple[str, Figure | HtmlFigu
 
 
 def environment() -> Environment:
-    """Return where the templates are, with the filters that they use."""
+    """Return the Jinja environment of the templates, with the filters that they use."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     made = Environment(
@@ -127,7 +130,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
     found = [
         _Agent(
             one,
-            KINDS.get(one.kind, one.kind or "of unknown kind"),
+            KINDS.get(one.kind, one.kind or "unknown kind"),
             _blocks(inputs, "agent", one),
             summary(inputs, one),
         )
@@ -171,7 +174,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
 
 
 def _blocks(inputs: ReportInputs, section: Section, about: AgentFacts | Sequence[AgentFacts]) -> list[_Block]:
-    """Return the figures of a section, those of one agent where there are some for each."""
+    """Return the figures of a section; in the section "agent", those of the given agent."""
     return [
         _block(inputs, entry, about, chosen)
         for entry in of_section(section)
@@ -209,7 +212,7 @@ def _file(entry: Entry, about: AgentFacts | Sequence[AgentFacts], chosen: Mappin
 
 
 def _brain_data(inputs: ReportInputs, every: Sequence[AgentFacts]) -> dict[str, Any] | None:
-    """Return what the page's script draws the brain maps from; None for a version without them."""
+    """Return the data of the brain viewer; None for a version without brain maps."""
     if inputs.brain is None or not brain_viewer.scales(inputs.brain.volumes):
         return None
     names = {key: name for key, _, name in inputs.brain.regions}
@@ -217,7 +220,7 @@ def _brain_data(inputs: ReportInputs, every: Sequence[AgentFacts]) -> dict[str, 
 
 
 def _csv(rows: pl.DataFrame) -> str:
-    """Return rows as the address of a CSV file that the page itself holds; empty where there are none."""
+    """Return rows as a data URL of a CSV file; empty if there are no rows."""
     if not len(rows):
         return ""
     kept = rows.select(name for name in rows.columns if rows[name].null_count() < len(rows))
@@ -226,19 +229,18 @@ def _csv(rows: pl.DataFrame) -> str:
 
 
 def _lead(inputs: ReportInputs, found: list[_Agent]) -> str:
-    """Ask the report's question and say in one sentence what answers it."""
+    """Return the page's first paragraph: the question of the study, the data, and what the page shows."""
     n_triplets = int(inputs.trial_counts["n_triplets"].sum())
     return (
-        f"Of three stimuli, which one feels different from the other two? From the answers of "
-        f"{counted(len(found), 'agent')} to {counted(n_triplets, 'triplet')} of "
-        f"{counted(len(inputs.stimuli), 'stimulus', 'stimuli')}, a sparse positive embedding was learned for each: "
-        f"this page shows how well it predicts choices that it never saw, and how close its dimensions come to the "
-        f"emotions that people report."
+        f"Which of three stimuli feels different from the other two? {counted(len(found), 'agent')} answered this "
+        f"question for {counted(n_triplets, 'triplet')} of {counted(len(inputs.stimuli), 'stimulus', 'stimuli')}, and "
+        f"a sparse positive embedding was learned from the answers of each agent. This page shows how well the "
+        f"embeddings predict held-out choices, and how closely their dimensions match human ratings of emotion."
     )
 
 
 def _tiles(inputs: ReportInputs) -> list[tuple[str, str]]:
-    """Return the counts of what went in, each with its name."""
+    """Return the numbers of stimuli, ratings, captions, triplets and choices, each with its name."""
     named, scales = rating_names(inputs)
     excluded = inputs.exclusions["stimulus_id"].n_unique()
     triplets = int(inputs.trial_counts["n_triplets"].sum())
@@ -248,7 +250,7 @@ def _tiles(inputs: ReportInputs) -> list[tuple[str, str]]:
         (count(len(named)), "rated categories"),
         (count(len(scales)), "rated dimensions"),
         (count(len(inputs.captions)), "captions"),
-        (count(excluded), "left out"),
+        (count(excluded), "excluded"),
         (count(triplets), "triplets"),
         (count(choices), "choices"),
     ]
@@ -287,14 +289,14 @@ def _choices(choice_counts: pl.DataFrame, order: list[str]) -> list[dict[str, An
 
 
 def _spread(estimate: Estimate, n_seeds: int) -> str:
-    """Say how far the fits of other seeds differ, where there are any."""
+    """Return the range over the fits of all seeds; empty if there is one fit."""
     if n_seeds < 2:
         return ""
     return f"{listed([percent(end) for end in estimate.seeds], 'to')} over {counted(n_seeds, 'seed')}"
 
 
 def _embedded(data: dict[str, Any]) -> Markup:
-    """Return JSON that cannot end the script element it stands in."""
+    """Return JSON that cannot end the script element that contains it."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

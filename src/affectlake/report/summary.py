@@ -1,4 +1,4 @@
-"""The table of an agent's single numbers, each with interval, null and level, or with the reason why it is missing."""
+"""The table of an agent's results, each with interval, chance and p-value, or with the reason why it is missing."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from affectlake.report.agent_summary import AgentFacts, rows_of
 from affectlake.report.inputs import ReportInputs
 from affectlake.report.number_format import NBSP, decimal, level, percent
 
-# analysis, measure, name, and whether it is a share (None: a whole number)
+# analysis, measure, name, and whether it is a share (None: an integer)
 _NUMBERS = (
-    ("noise_ceiling", "consistency", "Noise ceiling (share of the most frequent answer)", True),
-    ("held_out", "explained_share", "Share of what can be predicted that is predicted", True),
-    ("generalisation", "rsm_pearson_r", "Similarity of prototypes, predicted and chosen (r)", False),
-    ("reproducibility", "mean_pearson_r", "Reproducibility over fits (mean r)", False),
+    ("noise_ceiling", "consistency", "Noise ceiling (mean share of the most frequent answer)", True),
+    ("held_out", "explained_share", "Explained share of the explainable variance", True),
+    ("generalisation", "rsm_pearson_r", "Generalisation: predicted and measured similarities of prototypes (r)", False),
+    ("reproducibility", "mean_pearson_r", "Reproducibility across fits (mean r)", False),
     ("labels", "interpretable_share", "Dimensions with a label above |r| = 0.1", True),
-    ("labels", "categorical_share", "… named by categories only", True),
-    ("labels", "dimensional_share", "… named by affective dimensions only", True),
-    ("labels", "mixed_share", "… named by both", True),
-    ("graph", "n_isolated", "Isolated dimensions in the graph", None),
-    ("graph", "n_communities", "Communities in the graph", None),
+    ("labels", "categorical_share", "… of which labelled by categories only", True),
+    ("labels", "dimensional_share", "… of which labelled by affective dimensions only", True),
+    ("labels", "mixed_share", "… of which labelled by both", True),
+    ("graph", "n_isolated", "Isolated dimensions of the emotion graph", None),
+    ("graph", "n_communities", "Communities of the emotion graph", None),
     ("graph", "modularity", "Modularity of the communities", False),
 )
 
 
 def summary(inputs: ReportInputs, facts: AgentFacts) -> list[dict[str, object]]:
-    """Return the agent's single numbers with interval, null and level, or the reason why one is missing."""
+    """Return the agent's results with interval, chance and p-value, or the reason why one is missing."""
     found = []
     for analysis, measure, name, share in _NUMBERS:
         rows = rows_of(inputs, facts, analysis, measure)

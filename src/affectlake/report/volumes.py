@@ -1,7 +1,7 @@
-"""Brain maps as volumes to look at: cells on axes that run to the right, forward and up. Nothing is drawn here.
+"""Brain maps as volumes for display: cells on axes that point to the right, forward and up. Nothing is drawn here.
 
-A subject's voxels may stand on an oblique grid with axes in any order. Their cells are blocks of voxels of that grid,
-its axes exchanged and turned round so that they run as nearly as can be to the right, forward and up.
+A subject's voxels may be on an oblique grid with axes in any order. A cell is a block of voxels of that grid, whose
+axes are permuted and reversed so that they point as nearly as possible to the right, forward and up.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 MOST_VALUES = 1_000_000
-"""As many numbers as all maps of a page hold together at most; larger maps are averaged over blocks of voxels."""
+"""Maximum number of values of all maps of a page; larger maps are averaged over blocks of voxels."""
 
 
 @dataclass(frozen=True)
@@ -26,17 +26,17 @@ class Volume:
     ----------
     subject : str
     shape : tuple of int
-        Cells to the right, forward and up.
+        Number of cells to the right, forward and up.
     affine : float64 (3, 4)
-        Takes a cell's three numbers and 1 to mm.
+        Maps the indices of a cell, followed by 1, to mm.
     cells : int64 (n_cells, 3)
-        The numbers of the cells inside the brain, in C order.
+        Indices of the cells inside the brain, in C order.
     regions : tuple of str
-        Keys of the regions of each cell, separated by spaces: those of the voxel in its middle.
+        Keys of the regions of each cell, separated by spaces: those of the voxel at its centre.
     values : mapping from (method, agent) to float32 (n_cells,)
-        Mean over the cell's voxels; NaN where none has a value.
+        Mean over the cell's voxels; NaN if no voxel has a value.
     block : int
-        Voxels along each edge of a cell.
+        Number of voxels along each edge of a cell.
     """
 
     subject: str
@@ -49,21 +49,21 @@ class Volume:
 
     @property
     def cell_mm(self) -> NDArray[np.float64]:
-        """Edges of a cell in mm (3,)."""
+        """Edge lengths of a cell in mm (3,)."""
         return np.asarray(np.linalg.norm(self.affine[:, :3], axis=0))
 
     def mm(self, cells: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Return where the middles of cells (n, 3) lie, in mm."""
+        """Return the centres of cells (n, 3) in mm."""
         return np.asarray(cells @ self.affine[:, :3].T + self.affine[:, 3])
 
 
 def block_of(n_values: int, most: int = MOST_VALUES) -> int:
-    """Return how many voxels a cell needs along each edge, so that `n_values` of all maps become `most` or fewer."""
+    """Return the number of voxels along each edge of a cell with which `n_values` become at most `most`."""
     return max(1, int(np.ceil((n_values / most) ** (1 / 3) - 1e-9)))
 
 
 def make_volume(subject: str, voxels: pl.DataFrame, maps: pl.DataFrame, block: int = 1) -> Volume:
-    """Put a subject's maps into cells.
+    """Average a subject's maps over cells.
 
     Parameters
     ----------
@@ -71,16 +71,18 @@ def make_volume(subject: str, voxels: pl.DataFrame, maps: pl.DataFrame, block: i
     voxels : polars.DataFrame
         ``voxel_index, voxel_i, voxel_j, voxel_k, x_mm, y_mm, z_mm, regions``.
     maps : polars.DataFrame
-        ``agent, method, voxel_index, value``; value is null where there is none.
+        ``agent, method, voxel_index, value``; missing values are null.
     block : int
-        Voxels along each edge of a cell.
+        Number of voxels along each edge of a cell.
     """
     rows = voxels.sort("voxel_index")
     grid = rows.select("voxel_i", "voxel_j", "voxel_k").to_numpy().astype(np.int64)
     mm = rows.select("x_mm", "y_mm", "z_mm").to_numpy().astype(np.float64)
     affine = _affine(grid, mm)
     order, signs = _turned(affine)
-    places = np.floor_divide(grid, block)[:, order] * signs  # blocks start at voxel 0: subjects of one grid agree
+    places = (
+        np.floor_divide(grid, block)[:, order] * signs
+    )  # blocks start at voxel 0, so that subjects on one grid have the same cells
     first = places.min(axis=0)
     shape = places.max(axis=0) - first + 1
     flat = np.ravel_multi_index(tuple((places - first).T), tuple(shape))
@@ -102,9 +104,9 @@ def make_volume(subject: str, voxels: pl.DataFrame, maps: pl.DataFrame, block: i
 
 
 def on_one_grid(volumes: Sequence[Volume]) -> tuple[Volume, ...]:
-    """Return the volumes in one box where all of them stand on one grid (as after normalisation), else as they are.
+    """Return the volumes in one bounding box if all of them are on one grid (as after normalisation), else unchanged.
 
-    Only then is the mean over subjects a map.
+    Maps can be averaged over subjects only if they are on one grid.
     """
     steps = volumes[0].affine[:, :3]
     if np.linalg.matrix_rank(steps) < 3:  # all voxels in one plane
@@ -127,14 +129,14 @@ def on_one_grid(volumes: Sequence[Volume]) -> tuple[Volume, ...]:
 
 
 def _affine(grid: NDArray[np.int64], mm: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (3, 4), the affine nearest to the voxels' places."""
+    """Return the affine (3, 4) that fits the voxels' coordinates best (least squares)."""
     design = np.column_stack([grid, np.ones(len(grid))])
     solution, *_ = np.linalg.lstsq(design, mm, rcond=None)
     return np.asarray(solution.T)
 
 
 def _turned(affine: NDArray[np.float64]) -> tuple[list[int], NDArray[np.int64]]:
-    """Return which axis of the grid runs most nearly along x, y and z, and whether backwards (-1)."""
+    """Return the axes of the grid that are nearest to x, y and z, and their directions (1, or -1 for reversed)."""
     steps = affine[:, :3] / np.maximum(np.linalg.norm(affine[:, :3], axis=0), 1e-12)
     best = max(permutations(range(3)), key=lambda axes: sum(abs(steps[i, axis]) for i, axis in enumerate(axes)))
     return list(best), np.array([1 if steps[i, axis] >= 0 else -1 for i, axis in enumerate(best)])
@@ -143,14 +145,14 @@ def _turned(affine: NDArray[np.float64]) -> tuple[list[int], NDArray[np.int64]]:
 def _of_cells(
     affine: NDArray[np.float64], order: list[int], signs: NDArray[np.int64], first: NDArray[np.int64], block: int
 ) -> NDArray[np.float64]:
-    """Return the affine of the cells: the middle of cell c is that of voxels block × c' to block × c' + block - 1."""
+    """Return the affine of the cells: the centre of cell c is that of voxels block × c' to block × c' + block - 1."""
     steps = affine[:, :3][:, order] * signs * block
     origin = affine[:, 3] + affine[:, :3] @ np.full(3, (block - 1) / 2) + steps @ first
     return np.column_stack([steps, origin])
 
 
 def _middles(cell: NDArray[np.int64], mm: NDArray[np.float64], n_cells: int) -> NDArray[np.int64]:
-    """Return for each cell the voxel nearest to the mean of its voxels."""
+    """Return, for each cell, the voxel nearest to the mean position of its voxels."""
     counts = np.bincount(cell, minlength=n_cells)
     mean = np.stack([np.bincount(cell, mm[:, axis], n_cells) / counts for axis in range(3)], axis=1)
     away = ((mm - mean[cell]) ** 2).sum(axis=1)

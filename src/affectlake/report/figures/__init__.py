@@ -1,1 +1,1 @@
-"""Every drawing of the report."""
+"""The figures of the report; ``catalogue`` lists them and describes how to add one."""

@@ -1,4 +1,4 @@
-"""Agents side by side: accuracy, human consistency, agreement on the same triplets, and similar communities."""
+"""Figures that compare agents: accuracy, human consistency, agreement on the same triplets, similar communities."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from affectlake.report.agent_summary import AgentFacts, first_labels
 from affectlake.report.figures.canvas import ACCENT, INK, Canvas, Drawn, bar_style, colours, level, stack, whiskers
 from affectlake.report.figures.markup import element, scrolling
 from affectlake.report.inputs import ReportInputs
-from affectlake.report.number_format import MISSING, counted, decimal, listed, percent, shortened
+from affectlake.report.number_format import MISSING, count, counted, decimal, listed, percent, shortened
 
-LONE = "one agent alone cannot be compared: add a second to params.yaml"
-FEW = 6  # up to so many agents, the cells of a matrix have room for intervals
+LONE = "a single agent cannot be compared: add a second one to params.yaml"
+FEW = 6  # with at most this many agents, the cells of a matrix have room for intervals
 
 
 def accuracy(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas) -> Drawn:
@@ -43,30 +43,32 @@ def accuracy(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas)
     if known:
         ax.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2, handlelength=1)
     best = max(shown, key=lambda one: one[1].value)
+    ceiling = (
+        "Lines across the bars are noise ceilings: the mean share of the most frequent answer to repeated triplets. "
+        if known
+        else ""
+    )
     caption = (
-        f"Share of held-out triplets whose odd one out the embedding predicts (bars: 95 % intervals); the lines across "
-        f"the bars are noise ceilings, the mean share of the most frequent of repeated answers. {best[0]} is predicted "
-        f"best ({percent(best[1].value)})."
+        f"Share of held-out triplets whose odd one out the embedding predicts, with 95 % intervals. {ceiling}"
+        f"The choices of {best[0]} are predicted best ({percent(best[1].value)})."
     )
     rows = inputs.metrics.filter(pl.col("analysis").is_in(["held_out", "noise_ceiling"]))
     return Drawn("Held-out accuracy of every agent", caption, rows)
 
 
 def _rows(ax: Any, names: Sequence[str]) -> None:
-    """Name a row for each agent, the first at the top."""
+    """Label a row for each agent, the first at the top."""
     ax.set_yticks(range(len(names)), [shortened(name) for name in names])
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0, labelcolor=INK)
 
 
 def human_consistency(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas) -> Drawn:
-    """Draw how well each agent's similarities agree with those of the human agents, corrected for reliability."""
+    """Draw the correlation of each agent's similarities with those of the human agents, corrected for reliability."""
     table = inputs.table("comparisons")
     every = None if table is None else table.filter(pl.col("analysis") == "human_consistency")
     if every is None or not len(every):
-        raise FigureError(
-            "no agent simulated from human ratings stands beside another, so there is nothing to compare with"
-        )
+        raise FigureError("human consistency needs an agent simulated from human ratings and at least one other agent")
     rows = every.filter(pl.col("measure") == "corrected_r")
     shown = rows.drop_nulls("value").sort("agent", "against")
     if not len(shown):
@@ -95,16 +97,16 @@ def human_consistency(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas
     reasons = [f"{agent} ({note})" for agent, note in left]
     missing = f" Left out: {listed(reasons)}." if reasons else ""
     caption = (
-        f"Pearson correlation of the similarities of {counted(int(rows['n'].max() or 0), 'pair')} of prototypes, "  # type: ignore[arg-type]
-        f"divided by the geometric mean of both split-half reliabilities (bars: 95 % intervals over resampled "
-        f"stimuli). {best['agent']} is closest, to {best['against']}: {decimal(best['value'], 3)} "
-        f"({decimal(best['ci_low'], 3)} to {decimal(best['ci_high'], 3)}).{missing}"
+        f"Pearson correlation of two agents' similarities of {counted(int(rows['n'].max() or 0), 'pair')} of "  # type: ignore[arg-type]
+        f"prototypes, divided by the geometric mean of their split-half reliabilities, with 95 % intervals over "
+        f"resampled stimuli. The highest is that of {best['agent']} with {best['against']}: "
+        f"{decimal(best['value'], 3)} ({decimal(best['ci_low'], 3)} to {decimal(best['ci_high'], 3)}).{missing}"
     )
     return Drawn("Human consistency of every agent", caption, every)
 
 
 def agreement(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas) -> Drawn:
-    """Draw Cohen's κ of every two agents, and of each agent with its own repetition on the diagonal."""
+    """Draw Cohen's κ of each pair of agents and, on the diagonal, of each agent's answers to repeated triplets."""
     table = inputs.table("comparisons")
     rows = None if table is None else table.filter(pl.col("analysis") == "agreement", pl.col("measure") == "kappa")
     if rows is None or len(agents) < 2 or not len(rows):
@@ -140,22 +142,22 @@ def agreement(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas
     ax.spines[:].set_visible(False)
     known = rows.drop_nulls("value").filter(pl.col("agent") < pl.col("against")).sort("value", descending=True)
     first = known.row(0, named=True) if len(known) else None
-    most = "most: " if len(known) > 1 else "with "
-    said = (
+    most = "most, with " if len(known) > 1 else "with "
+    highest = (
         f"{first['agent']} and {first['against']} agree {most}κ = {decimal(first['value'], 3)} "
         f"({decimal(first['ci_low'], 3)} to {decimal(first['ci_high'], 3)}) on {counted(first['n'], 'triplet')}."
         if first
         else "No two agents have a triplet in common."
     )
     caption = (
-        f"Cohen's κ on the triplets that both answered, with 95 % intervals; on the diagonal, of an agent with its own "
-        f"repetition: its ceiling. {said}"
+        f"Cohen's κ of each pair of agents on the triplets that both answered, with 95 % intervals. The diagonal "
+        f"contains κ between an agent's first and repeated answers, which is its ceiling. {highest}"
     )
-    return Drawn("Cohen's kappa of every two agents", caption, rows)
+    return Drawn("Cohen's kappa of each pair of agents", caption, rows)
 
 
 def community_overlaps(inputs: ReportInputs, agents: Sequence[AgentFacts]) -> tuple[Markup, Drawn]:
-    """List, for each community of each agent, the community of every other agent that is most similar to it."""
+    """List, for each community of each agent, the most similar community of every other agent."""
     table = inputs.table("community_overlaps")
     if table is None:
         raise FigureError(LONE if len(agents) < 2 else "no two agents have communities to compare")
@@ -177,9 +179,10 @@ def community_overlaps(inputs: ReportInputs, agents: Sequence[AgentFacts]) -> tu
     shared = best.filter(pl.col("r") > 0.5)
     top = best.sort("r", descending=True).row(0, named=True)
     caption = (
-        f"For each community, named by the labels of its dimensions, the most similar one of every other agent "
-        f"(correlation of their profiles over the stimuli). {counted(len(shared), 'match', 'matches')} of {len(best)} "
-        f"have r above 0.5; the closest is {decimal(top['r'], 3)}, between {top['agent']} and {top['against']}."
+        f"For each community of dimensions, named by their labels, the most similar community of every other agent, "
+        f"with the correlation of their profiles over the stimuli. For {count(len(shared))} of "
+        f"{counted(len(best), 'match', 'matches')}, r is above 0.5; the highest r is {decimal(top['r'], 3)}, between "
+        f"{top['agent']} and {top['against']}."
     )
     label = "Similar communities"
     return scrolling(label, body), Drawn(label, caption, table)

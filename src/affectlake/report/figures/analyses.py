@@ -1,4 +1,4 @@
-"""Figures of one agent's analyses: reproducibility, necessary components and saturation. Tables: ``agent_summary``."""
+"""Figures of one agent's analyses: reproducibility, necessary components and saturation."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ THIRD = 1 / 3
 
 
 def reproducibility(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
-    """Draw how well each dimension is found again in the other fits."""
+    """Draw the mean correlation of each dimension with its best match in the other fits."""
     every = rows_of(inputs, facts, "reproducibility", "pearson_r")
     rows = every.drop_nulls("value").sort("value", "dimension", descending=[True, False])
     mean = rows_of(inputs, facts, "reproducibility", "mean_pearson_r")
     if not len(rows):
-        raise FigureError(note_of(mean, "this version has no reproducibility of this agent's dimensions"))
+        raise FigureError(
+            note_of(mean, "the reproducibility of this agent's dimensions was not computed in this version")
+        )
     (ax,) = canvas.panels(width=min(WIDTH_IN, 2.5 + 0.27 * len(rows)), height=3.0, grid="y")
     r = rows["value"].to_numpy()
     dots = ax.errorbar(
@@ -38,26 +40,27 @@ def reproducibility(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> 
     ax.set_ylim(min(0.0, float(r.min())), 1.02)
     chance = rows["chance"].mean()
     if chance is not None:
-        level(ax, float(chance), "best of chance matches")  # type: ignore[arg-type]
+        level(ax, float(chance), "best match, shuffled stimuli")  # type: ignore[arg-type]
     own = mean.drop_nulls("value")
-    overall = f"; their mean is {decimal(own['value'][0], 3)}" if len(own) else ""
-    bars = "; bars: 95 % intervals over the fits" if rows["ci_low"].count() else ""
+    overall = f", with a mean of {decimal(own['value'][0], 3)} over all dimensions" if len(own) else ""
+    intervals = ", with 95 % intervals" if rows["ci_low"].count() else ""
+    shuffled = "" if chance is None else f"; with shuffled stimuli it is {decimal(float(chance), 3)}"  # type: ignore[arg-type]
     caption = (
-        f"{count(int((r > 0.9).sum()))} of {counted(len(rows), 'dimension')} are found again with r above 0.9 in the "
-        f"{counted(int(rows['n'][0]), 'other fit')}{overall} (Fisher-z means{bars}). "
-        f"The weakest is dimension {rows['dimension'][-1]} with {decimal(rows['value'][-1], 3)}; "
-        f"shuffled stimuli give {decimal(None if chance is None else float(chance), 3)}."  # type: ignore[arg-type]
+        f"Correlation of each dimension with its best match, averaged over the "
+        f"{counted(int(rows['n'][0]), 'other fit')} (Fisher z{intervals}). It is above 0.9 for {count(int((r > 0.9).sum()))} of "
+        f"{counted(len(rows), 'dimension')}{overall}. The lowest is {decimal(rows['value'][-1], 3)}, of dimension "
+        f"{rows['dimension'][-1]}{shuffled}."
     )
     return Drawn(f"Reproducibility of {len(rows)} dimensions of {facts.agent}", caption, every)
 
 
 def components(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
-    """Draw the held-out accuracy that is left when only the strongest components of each stimulus are kept."""
+    """Draw the held-out accuracy if only the largest weights of each stimulus are kept."""
     every = rows_of(inputs, facts, "components", "accuracy")
     rows = every.drop_nulls("value").sort("setting")
     needed = rows_of(inputs, facts, "components", "n_components").sort("setting")
     if not len(rows):
-        raise FigureError(note_of(needed, "this version has no accuracy of fewer components"))
+        raise FigureError(note_of(needed, "the accuracy with fewer components was not computed in this version"))
     kept, accuracy = rows["setting"].to_numpy(), rows["value"].to_numpy()
     full = float(accuracy[-1])
     (ax,) = canvas.panels(width=5.6, height=3.1, grid="y")
@@ -65,14 +68,20 @@ def components(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn
     (line,) = ax.plot(kept, accuracy, "o-", color=ACCENT, ms=4.5, mec="white", mew=0.7)
     canvas.note(line, hints=[f"{k:g} components: {percent(a)}" for k, a in zip(kept, accuracy, strict=True)])
     level(ax, THIRD, "chance, 1/3")
-    ax.set(xlabel="components kept of each stimulus", ylabel="held-out accuracy", xlim=(0, None))
+    ax.set(xlabel="components kept per stimulus", ylabel="held-out accuracy", xlim=(0, None))
     ax.set_ylim(min(0.3, float(accuracy.min()) - 0.02), 1)
     ends = [int(value) for value in needed.drop_nulls("value")["value"]]
-    some = f"{ends[0]} to {ends[-1]}" if ends and ends[0] != ends[-1] else str(ends[0]) if ends else "no"
+    several = (
+        f"{ends[0]} to {ends[-1]} components"
+        if ends and ends[0] != ends[-1]
+        else counted(ends[0], "component")
+        if ends
+        else "more components than were tried"
+    )
     caption = (
-        f"Keeping only the {some} largest weights of each stimulus is enough for 95 to 99 % (band) of the full "
-        f"accuracy of {percent(full)}. One component alone predicts {percent(float(accuracy[0]))} of the held-out "
-        f"choices."
+        f"Held-out accuracy if only the largest weights of each stimulus are kept. The full accuracy is "
+        f"{percent(full)}; 95 to 99 % of it (grey band) requires {several}. The largest weight alone predicts "
+        f"{percent(float(accuracy[0]))} of the held-out choices."
     )
     return Drawn(f"Accuracy of {facts.agent} by components kept", caption, pl.concat([every, needed]))
 
@@ -84,7 +93,7 @@ _SWEEPS = (
 
 
 def saturation(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
-    """Draw accuracy over the number of dimensions, and dimensions recovered over the number of judgments."""
+    """Draw accuracy by number of dimensions, and the number of recovered dimensions by number of judgments."""
     every = inputs.table("sweeps", facts.agent)
     found = {sweep: rows_of(inputs, facts, "saturation", sweep) for sweep, _, _ in _SWEEPS}
     if every is None:
@@ -121,14 +130,15 @@ def _saturation(sweep: str, found: pl.DataFrame, rows: pl.DataFrame, column: str
     most = percent(float(best)) if column == "test_accuracy" else decimal(float(best), 1)  # type: ignore[arg-type]
     what = "accuracy" if column == "test_accuracy" else "the number of recovered dimensions"
     value = found.drop_nulls("value")
-    size = f"at most {settings['n_judgments']:,} " if sweep == "dimensions" and "n_judgments" in settings else ""
-    several = f"fits to {counted(rows['replicate'].n_unique(), 'subset')} of {size}judgments each"
-    share = f", {settings['share']:.0%} of the most" if "share" in settings else ""
+    size = f" of at most {settings['n_judgments']:,} judgments" if "n_judgments" in settings else ""
+    each = size if sweep == "dimensions" else " of each size"
+    several = f"fits to {counted(rows['replicate'].n_unique(), 'subset')}{each}"
+    share = f"{settings['share']:.0%} of " if "share" in settings else ""
     if not len(value):
         why = note_of(found, "no saturation point was found").removeprefix("left out: ")
-        return f"Over {sweep}, {what} reaches {most} ({several}): {why}."
+        return f"In the sweep over {sweep}, {what} reaches at most {most} ({several}): {why}."
     enough = count(int(value["value"][0]))
-    return f"With {enough} {sweep}, {what} is saturated{share}; the most is {most} ({several})."
+    return f"With {enough} {sweep}, {what} reaches {share}its maximum, which is {most} ({several})."
 
 
 def _short(value: float) -> str:

@@ -1,4 +1,4 @@
-"""The brain's figures: regions with a dot per subject, maps as slices and glass brains, and voxels of two agents."""
+"""Figures of the brain: scores by region, maps as slices and glass brains, and voxels of two agents."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from affectlake.report.volumes import Volume
 METHODS = {"searchlight": "Searchlight RSA (ρ)", "encoding": "Voxel-wise encoding (r)"}
 GROUPS_OF_REGIONS = {"subcortical": "subcortical regions", "cortical": "cortical regions"}
 PANELS = (("sagittal", 0, 1, 2), ("coronal", 1, 0, 2), ("axial", 2, 0, 1))
-"""Name of a slice, the axis that stands still, and the axes across and up."""
+"""Name of a slice, the axis that is perpendicular to it, and the horizontal and vertical axes."""
 
-_VIEWS = (("from the right", 1, 2), ("from behind", 0, 2), ("from above", 0, 1))  # name, axis across, axis up
+_VIEWS = (("from the right", 1, 2), ("from behind", 0, 2), ("from above", 0, 1))  # name, horizontal axis, vertical axis
 _BINS = 40
 _NOTHING = "no voxel of this version has a value above 0"
 
 
 def brain_of(inputs: ReportInputs, agents: Sequence[AgentFacts]) -> tuple[BrainInputs, list[str]]:
-    """Return what is known of the brain, and the agents that have maps, in their order.
+    """Return the brain inputs, and the names of the agents that have maps, in the order of `agents`.
 
     Raises
     ------
     FigureError
-        The version has no brain maps of these agents.
+        If the version has no brain maps of these agents.
     """
     scored = set(inputs.brain.scores["agent"]) if inputs.brain else set()
     shown = [one.agent for one in agents if one.agent in scored]
@@ -54,7 +54,7 @@ def brain_regions(
     present = set(scores["region"])
     regions = [key for key, where, _ in brain.regions if where == group and key in present]
     if not regions:
-        raise FigureError(f"no voxel of this version's subjects lies in a named one of the {GROUPS_OF_REGIONS[group]}")
+        raise FigureError(f"no voxel of this version's subjects is in one of the named {GROUPS_OF_REGIONS[group]}")
     own = scores.filter(pl.col("region").is_in(regions)).sort("region", "agent", "subject")
     values = {
         key: rows["region_score"].to_numpy() for key, rows in own.group_by("region", "agent", maintain_order=True)
@@ -81,12 +81,12 @@ def brain_regions(
     ax.set(ylabel=METHODS[method], xlim=(-0.6, len(regions) - 0.4), ylim=(low, high))
     ax.tick_params(axis="x", length=0)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=columns, borderaxespad=0)
-    spelled = ", ".join(f"{key}: {names[key]}" for key in regions if key.lower() != names[key])
-    ceiling = " Grey bands: noise ceilings, where they reach into the scale." if method == "searchlight" else ""
+    names_of_keys = ", ".join(f"{key}: {names[key]}" for key in regions if key.lower() != names[key])
+    ceiling = " Grey bands are noise ceilings, where they are within the scale." if method == "searchlight" else ""
     caption = (
-        f"Mean over {counted(scores['subject'].n_unique(), 'subject')} with standard deviations; dots are subjects. A "
-        f"star: differs from the region's best agent (paired two-tailed t-test across subjects, false discovery rate "
-        f"below 0.05).{ceiling} {spelled}."
+        f"Mean and standard deviation over {counted(scores['subject'].n_unique(), 'subject')}; each dot is a subject. "
+        f"A star marks an agent that differs from the region's best agent (paired two-tailed t-test across subjects, "
+        f"false discovery rate below 0.05).{ceiling} {names_of_keys}."
     ).strip(" .") + "."
     return Drawn(f"{METHODS[method]} by region, {GROUPS_OF_REGIONS[group]}", caption, own)
 
@@ -125,7 +125,7 @@ def _differs(brain: BrainInputs, method: str, region: str, one: str, other: str)
 def glass_brains(
     inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas, method: str = "searchlight"
 ) -> Drawn:
-    """Draw each agent's map of one subject from three sides: the largest value along each line of sight."""
+    """Draw each agent's map of one subject from three sides, with the largest value along each line of sight."""
     brain, shown = brain_of(inputs, agents)
     volume = brain.volumes[0]
     maps = {agent: volume.values[method, agent] for agent in shown if (method, agent) in volume.values}
@@ -135,14 +135,15 @@ def glass_brains(
     highest = float(np.quantile(above, 0.99))
     _pictures(canvas, maps, _VIEWS, volume, highest, METHODS[method], partial(_flat, volume))
     caption = (
-        f"Subject {volume.subject} from the right, from behind and from above: the largest value along each line of "
-        f"sight; full colour from {decimal(highest, 3)} (99th percentile). Voxels at or below 0 are grey."
+        f"Maps of subject {volume.subject} seen from the right, from behind and from above: the largest value along "
+        f"each line of sight. Colours are saturated from {decimal(highest, 3)} (99th percentile of the values above "
+        f"0); voxels at or below 0 are grey."
     )
     return Drawn(f"Glass brains of every agent, {METHODS[method]}", caption, _rows(brain, method))
 
 
 def brain_slices(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas) -> Drawn:
-    """Draw slices of one subject's maps through their highest value."""
+    """Draw slices of one subject's maps through the highest value."""
     brain, agents_shown = brain_of(inputs, agents)
     volume = brain.volumes[0]
     ranges = scales(brain.volumes)
@@ -156,11 +157,12 @@ def brain_slices(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Can
     _pictures(canvas, maps, PANELS, volume, highest, METHODS[method], partial(_cut, volume, at))
     x, y, z = (decimal(float(one), 0) for one in volume.mm(at[None])[0])
     n = sum(len(one.values) for one in brain.volumes)
-    size = "" if volume.block == 1 else f" A cell is the mean of {' × '.join([str(volume.block)] * 3)} voxels."
+    size = "" if volume.block == 1 else f" Each cell is the mean of {' × '.join([str(volume.block)] * 3)} voxels."
     caption = (
-        f"{counted(n, 'map')} of {counted(len(brain.volumes), 'subject')}. On paper: {METHODS[method]} of "
-        f"{volume.subject}, through x {x}, y {y}, z {z} mm, where its maps are highest; full colour at "
-        f"{decimal(highest, 3)}, grey at or below 0, left is left.{size}"
+        f"The report's viewer shows {counted(n, 'map')} of {counted(len(brain.volumes), 'subject')}. The drawing, "
+        f"used on paper, shows {METHODS[method]} of subject {volume.subject} in slices through x {x}, y {y}, z {z} mm, "
+        f"the position of the highest value. Colours are saturated at {decimal(highest, 3)}; values at or below 0 "
+        f"are grey; the left side of the brain is at the left.{size}"
     )
     return Drawn(f"Slices of every agent's map, {METHODS[method]}", caption, _rows(brain, method))
 
@@ -173,7 +175,7 @@ def _pictures(
     canvas: Canvas, maps: Mapping[str, NDArray[np.float32]], views: Sequence[tuple[Any, ...]], volume: Volume,
     highest: float, title: str, picture: Callable[[NDArray[np.float32], tuple[Any, ...]], NDArray[np.float64]],
 ) -> None:  # fmt: skip
-    """Draw a row of pictures for each agent, all at one scale of millimetres and of colour."""
+    """Draw a row of images for each agent, all with the same scales of length and colour."""
     sizes = [(volume.shape[across] * volume.cell_mm[across], volume.shape[up] * volume.cell_mm[up])
              for *_, across, up in views]  # fmt: skip
     wide, high = sum(width for width, _ in sizes), max(height for _, height in sizes)
@@ -199,7 +201,7 @@ def _pictures(
 
 
 def _flat(volume: Volume, values: NDArray[np.float32], view: tuple[Any, ...]) -> NDArray[np.float64]:
-    """Return the largest value along each line of sight, from the top down; NaN outside the brain, 0 for no value."""
+    """Return the largest value along each line of sight, top row first; NaN outside the brain, 0 without a value."""
     _, across, up = view
     picture = np.full((volume.shape[up], volume.shape[across]), np.nan)
     x, y = volume.cells[:, across], volume.shape[up] - 1 - volume.cells[:, up]
@@ -210,7 +212,7 @@ def _flat(volume: Volume, values: NDArray[np.float32], view: tuple[Any, ...]) ->
 def _cut(
     volume: Volume, at: NDArray[np.int64], values: NDArray[np.float32], view: tuple[Any, ...]
 ) -> NDArray[np.float64]:
-    """Return one slice, from the top down; NaN outside the brain, 0 for no value."""
+    """Return one slice, top row first; NaN outside the brain, 0 without a value."""
     _, still, across, up = view
     picture = np.full((volume.shape[up], volume.shape[across]), np.nan)
     here = volume.cells[:, still] == at[still]
@@ -222,13 +224,13 @@ def _cut(
 def voxel_comparison(
     inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas, method: str = "searchlight"
 ) -> Drawn:
-    """Draw how many voxels have which values of two agents: the agent with the highest mean against every other."""
+    """Draw two-dimensional histograms of voxels: the agent with the highest mean against every other agent."""
     brain, shown = brain_of(inputs, agents)
     rows = _rows(brain, method).drop_nulls("value")
     wide = rows.pivot("agent", index="voxel_index", values="value")
     ranked = sorted((a for a in shown if a in wide.columns), key=lambda a: -float(wide[a].mean() or 0.0))  # type: ignore[arg-type]
     if len(ranked) < 2:
-        raise FigureError("there is only one agent with a brain map")
+        raise FigureError("fewer than two agents have a brain map")
     columns = min(len(ranked) - 1, 3)
     lines = -(-(len(ranked) - 1) // columns)
     axes = canvas.panels(len(ranked) - 1, columns=columns, width=3.3 * columns + 0.3, height=3.2 * lines)
@@ -236,8 +238,8 @@ def voxel_comparison(
         _histogram(ax, wide.select(ranked[0], other).drop_nulls().to_numpy())
         ax.set(xlabel=shortened(other), ylabel=shortened(ranked[0]))
     caption = (
-        f"{METHODS[method]} of subject {brain.subject}: voxels counted in squares; darker is more, on a logarithmic "
-        f"scale. Above the diagonal {ranked[0]} is closer to the brain."
+        f"{METHODS[method]} in the voxels of subject {brain.subject}; darker squares contain more voxels (logarithmic "
+        f"scale). Above the diagonal, the value of {ranked[0]} is higher."
     )
     return Drawn(f"{METHODS[method]} of {ranked[0]} against every other agent", caption, rows)
 

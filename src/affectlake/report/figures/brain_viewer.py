@@ -1,7 +1,7 @@
-"""The brain maps to explore: the data of the page. The slices for paper are in ``brain_maps``.
+"""Data of the interactive brain viewer. The slices for paper are drawn in ``brain_maps``.
 
-The page's script (``viewer.js``) draws three slices and a brain to turn from the data made here. Numbers are sent as
-one byte each, on a scale that all maps of a method share.
+The page's script (``viewer.js``) draws three slices and a rotatable glass brain from these data. Each value is stored
+as one byte, on a scale that all maps of a method share.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Scale(NamedTuple):
 
 
 def scales(volumes: Sequence[Volume]) -> dict[str, Scale]:
-    """Return the scale of each method; a method without any value has none."""
+    """Return the scale of each method that has a value."""
     found: dict[str, list[NDArray[np.float32]]] = {}
     for volume in volumes:
         for (method, _), values in volume.values.items():
@@ -38,23 +38,24 @@ def scales(volumes: Sequence[Volume]) -> dict[str, Scale]:
 def viewer_data(
     volumes: Sequence[Volume], agents: Sequence[str], methods: Mapping[str, str], regions: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return what the script draws, as plain data.
+    """Return the data that the script draws, ready for JSON.
 
     Parameters
     ----------
     volumes : sequence of Volume
     agents : sequence of str
-        In the page's order.
+        Names of the agents, in the page's order.
     methods : mapping from str to str
-        Names of the methods, as the page says them.
+        Display names of the methods, by their keys.
     regions : mapping from str to str
-        Names of the regions, by their keys.
+        Display names of the regions, by their keys.
 
     Returns
     -------
     dict
-        ``subjects[i]`` has the name, the shape, the affine (12 numbers), the cells inside the brain as bits, a region
-        number per cell, and per method and agent a byte per cell: 0 without a value, else 1 … 255 from low to high.
+        ``subjects[i]`` contains the name, the shape, the affine (12 numbers), the cells inside the brain as bits, a
+        region number per cell, and for each method and agent a byte per cell: 0 for no value, 1 to 255 from low to
+        high.
     """
     ranges = scales(volumes)
     keys = [key for key in regions if any(key in text.split() for one in volumes for text in set(one.regions))]
@@ -102,7 +103,7 @@ def _bits(volume: Volume) -> NDArray[np.uint8]:
 
 
 def _region_numbers(volume: Volume, keys: Sequence[str]) -> NDArray[np.uint8]:
-    """Return per cell 1 + the place of its first named region in `keys`, 0 for none."""
+    """Return, for each cell, 1 + the index in `keys` of its first listed region, or 0 if it has none."""
     places = {key: at + 1 for at, key in enumerate(keys)}
     found = [[places[word] for word in text.split() if word in places] for text in volume.regions]
     return np.array([numbers[0] if numbers else 0 for numbers in found], dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Matplotlib figures in the report's style, and axes to draw in. What is drawn is in the modules named after it."""
+"""Matplotlib figures in the report's style, and the axes in which the other modules draw."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _STYLE: dict[str, Any] = {
     "legend.labelcolor": SOFT,
     "lines.linewidth": 1.7,
     "text.color": INK,
-    "text.parse_math": False,  # a dollar sign in a name is a dollar sign
+    "text.parse_math": False,  # dollar signs in names are not markup
     "xtick.color": FAINT,
     "xtick.labelcolor": SOFT,
     "xtick.labelsize": 8.5,
@@ -58,21 +58,21 @@ _STYLE: dict[str, Any] = {
 }
 _UNDATED: dict[str, dict[str, None]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
 _DPI = 200
-_ONE_AT_A_TIME = RLock()  # Matplotlib's settings belong to the whole process
+_ONE_AT_A_TIME = RLock()  # Matplotlib's settings are those of the whole process
 _STYLED: list[bool] = []  # contexts that have been entered
 
 
 class Drawn(NamedTuple):
-    """What is said of a figure that was drawn.
+    """The label, the caption and the data of a figure.
 
     Attributes
     ----------
     label : str
-        What it shows, for readers who cannot see it.
+        What the figure shows, for screen readers.
     caption : str
-        What it shows and what follows from it, with the numbers.
+        Description of the figure with its main numbers.
     rows : polars.DataFrame
-        The numbers behind it.
+        The data that the figure shows.
     """
 
     label: str
@@ -81,7 +81,7 @@ class Drawn(NamedTuple):
 
 
 class Note(NamedTuple):
-    """What the report's page adds to an artist: a text to show when the pointer is on it, and attributes."""
+    """What the report's page adds to an artist: tooltips and attributes."""
 
     hint: str
     hints: Sequence[str]
@@ -90,16 +90,16 @@ class Note(NamedTuple):
 
 
 class Figure(MatplotlibFigure):
-    """A figure of the report: a Matplotlib figure that also has a caption and the rows behind it.
+    """A figure of the report: a Matplotlib figure that also has a caption and its data.
 
     Attributes
     ----------
     label, caption : str
         As in :class:`Drawn`.
     data : polars.DataFrame
-        The rows behind it.
+        The data that the figure shows.
     notes : dict
-        What the report's page adds to the artists, by their `gid`.
+        What the report's page adds to the artists, by `gid`.
     """
 
     label: str = ""
@@ -108,12 +108,12 @@ class Figure(MatplotlibFigure):
     notes: Mapping[str, Note] = {}
 
     def savefig(self, fname: Any, **options: Any) -> None:
-        """Save as Matplotlib does, with text kept as text and without a date: the same figure gives the same bytes.
+        """Save the figure with text as text and without a date, so that the same figure gives the same bytes.
 
         Parameters
         ----------
         fname : path or file
-            The ending names the format: ``.svg``, ``.pdf``, ``.png`` and the others that Matplotlib knows.
+            The suffix sets the format: ``.svg``, ``.pdf``, ``.png`` or another one that Matplotlib supports.
         **options
             As in :meth:`matplotlib.figure.Figure.savefig`.
         """
@@ -126,7 +126,7 @@ class Figure(MatplotlibFigure):
             super().savefig(fname, **options)
 
     def lay_out(self) -> None:
-        """Lay the figure out once for all; else each file that is saved does it again."""
+        """Lay the figure out once; otherwise it is laid out again for each file that is saved."""
         engine = self.get_layout_engine()
         if engine is not None:
             with styled():
@@ -141,7 +141,7 @@ class Figure(MatplotlibFigure):
 
 @dataclass
 class Canvas:
-    """Where one figure is drawn: in a figure of its own, or in axes that were given.
+    """Where one figure is drawn: in a new figure, or in given axes.
 
     Parameters
     ----------
@@ -161,13 +161,13 @@ class Canvas:
         Parameters
         ----------
         n : int
-            Panels.
+            Number of panels. Default 1.
         width, height : float
-            Of the whole figure, in inches.
+            Size of the whole figure, in inches.
         columns : int
-            Panels side by side; all of them when 0.
+            Number of panels per row; 0 (the default) for a single row.
         grid : str
-            "x" or "y": of the axis that has light lines across its ticks.
+            "x" or "y": the axis with grid lines at its ticks. Empty (the default): no grid.
         **settings
             As in :meth:`matplotlib.figure.Figure.subplots`.
         """
@@ -191,20 +191,20 @@ class Canvas:
         self, artist: Any, hint: str = "", *, hints: Sequence[str] = (),
         each: Mapping[str, Sequence[object]] | None = None, **own: str,
     ) -> None:  # fmt: skip
-        """Say what the report's page adds to an artist.
+        """Set what the report's page adds to an artist.
 
         Parameters
         ----------
         artist : matplotlib.artist.Artist
             A line, a patch, a text or a collection.
         hint : str
-            Text to show when the pointer is on it.
+            Tooltip of the artist.
         hints : sequence of str
-            One for each of its marks.
+            Tooltips of its marks, one for each.
         each : mapping of str to sequence
-            Attributes of the SVG element of each mark.
+            Attributes of the SVG elements of its marks: for each attribute, one value per mark.
         **own : str
-            Attributes of the whole; ``class_`` becomes ``class``, underscores become hyphens.
+            Attributes of the artist's SVG element; ``class_`` becomes ``class``, underscores become hyphens.
         """
         gid = f"note{len(self.notes)}"
         artist.set_gid(gid)
@@ -212,7 +212,7 @@ class Canvas:
         self.notes[gid] = Note(hint, hints, named, each or {})
 
     def finished(self, drawn: Drawn) -> Any:
-        """Return the figure, with what is said of it where it is a new one."""
+        """Return the figure; if it is a new one, with label, caption, data and notes."""
         if isinstance(self.figure, Figure) and not self.given:
             self.figure.label, self.figure.caption, self.figure.data = drawn
             self.figure.notes = self.notes
@@ -221,9 +221,9 @@ class Canvas:
 
 @contextmanager
 def styled(*, own: bool = True) -> Iterator[None]:
-    """Draw in the report's style, whatever the user's settings are; in those when the axes are not the report's own."""
+    """Draw in the report's style whatever the user's settings are or, if not `own`, in the user's style."""
     with _ONE_AT_A_TIME:
-        if own and _STYLED[-1:] == [True]:  # a whole page is drawn in one context: to enter one costs 5 ms
+        if own and _STYLED[-1:] == [True]:  # a whole page is drawn in one context, because entering one takes 5 ms
             yield
             return
         _STYLED.append(own)
@@ -241,7 +241,7 @@ def _settings() -> dict[str, Any]:
 
 
 def level(ax: Any, value: float, text: str, *, upright: bool = False) -> None:
-    """Draw a dotted line across the axes at a value, and name it at its end."""
+    """Draw a dotted line across the axes at a value, with a label at its end."""
     style = {"color": SOFT, "linestyle": ":", "linewidth": 1.2, "zorder": 1.5}
     if upright:
         ax.axvline(value, **style)
@@ -254,29 +254,29 @@ def level(ax: Any, value: float, text: str, *, upright: bool = False) -> None:
 
 
 def bare(ax: Any) -> None:
-    """Leave out the frame and the ticks, and give both axes the same scale."""
+    """Remove the frame and the ticks, and give both axes the same scale."""
     ax.set_axis_off()
     ax.set_aspect("equal")
 
 
 def colours(name: str) -> Any:
-    """Return one of Matplotlib's colour maps; what has no value is grey."""
+    """Return one of Matplotlib's colour maps, with grey for missing values."""
     return colormaps[name].with_extremes(bad="#dddddd")
 
 
 def whiskers(values: Any, low: Any, high: Any) -> NDArray[np.float64]:
-    """Return the lengths of intervals (2, n) that Matplotlib's ``yerr`` wants; 0 where an end is missing."""
+    """Return the lengths of error bars (2, n) as for Matplotlib's ``yerr``; 0 where an end is missing."""
     middle = np.asarray(values, float)
     ends = np.asarray(low, float), np.asarray(high, float)
     return np.asarray(np.nan_to_num(np.stack([middle - ends[0], ends[1] - middle]).clip(min=0)))
 
 
 def bar_style(at: int) -> dict[str, Any]:
-    """Return the colour of an agent's bars by its place among the agents; after the last colour with a pattern."""
+    """Return the style of an agent's bars by its index; colours repeat with a hatch after the last one."""
     hatch = "////" if at >= len(GROUPS) else None
     return {"color": GROUPS[at % len(GROUPS)], "hatch": hatch, "ecolor": INK, "error_kw": {"elinewidth": 1.1}}
 
 
 def stack(agents: int, each: float = 0.34, rest: float = 0.9) -> float:
-    """Return the height in inches of a figure with a row for each of so many agents."""
+    """Return the height in inches of a figure with one row for each agent."""
     return rest + each * max(agents, 2)

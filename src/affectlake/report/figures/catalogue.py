@@ -1,8 +1,8 @@
-"""Every figure of the report in the page's order: what draws it, its title and its choices.
+"""The figures of the report in the page's order: the function that draws each, its title and its options.
 
-To add a figure, write a function in a module of this folder and a line in `FIGURES`. The report's page, ``affectlake
-report --figures`` and :mod:`affectlake.figures` take it from there. A figure may read any table of the version:
-``inputs.table(name)``. One that cannot be drawn raises :class:`FigureError` with the reason.
+To add a figure, write a function in a module of this folder and add an entry to `FIGURES`. The figure is then on the
+report's page, in the files of ``affectlake report --figures``, and in :mod:`affectlake.figures`. It may read any table of
+the version with ``inputs.table(name)``. A figure that cannot be drawn raises :class:`FigureError` with the reason.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ class Entry:
     Parameters
     ----------
     draw : callable
-        Draws the tables in a :class:`Canvas` and returns what is said of it. It is given the inputs; the numbers of
-        one agent in the section "agent", else those of every agent; the canvas; and one of each of its choices.
+        Draws in a :class:`Canvas` and returns a :class:`Drawn`. Its arguments are the inputs; the numbers of one agent
+        in the section "agent", otherwise of all agents; the canvas; and a value for each of `choices`.
     title : str
-        As on the page; names of choices in braces stand for what is chosen.
+        Title on the page; the name of a choice in braces is replaced by the chosen value's name.
     section : str
-        "agent" has a figure for each agent; the others have one for all.
+        The section of the page; "agent" has a figure for each agent, the others have one for all agents.
     choices : mapping
-        By the name of an argument: the values that it may have, and how they are called in the title.
+        For each option of the figure, its legal values and their names in the title.
     kinds : tuple of str
-        Kinds of agents that have it; all when empty.
+        Kinds of agents for which it is drawn; all kinds if empty.
     html : bool
         Whether `draw` returns HTML instead of drawing in a canvas.
     on_page : bool
-        Whether the page has it; if not, it is in the files and in :mod:`affectlake.figures` alone.
+        Whether it is on the page; if not, it is only in the files and in :mod:`affectlake.figures`.
     rows_on_page : bool
-        Whether the page holds the rows behind it; maps of the brain would make it too large.
+        Whether the page contains its data; those of brain maps would make the page too large.
     """
 
     draw: Callable[..., Any]
@@ -71,11 +71,11 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """What the figure is called: the name of its function."""
+        """Name of the figure: that of its function."""
         return self.draw.__name__
 
     def variants(self) -> Iterator[dict[str, str]]:
-        """Go through the combinations of its choices; one without any when it has none."""
+        """Yield the combinations of its choices; an empty one if it has no choices."""
         for values in product(*self.choices.values()):
             yield dict(zip(self.choices, values, strict=True))
 
@@ -86,30 +86,30 @@ class Entry:
     def made(
         self, inputs: ReportInputs, about: AgentFacts | Sequence[AgentFacts], axes: Any = None, **chosen: str
     ) -> Figure | HtmlFigure:
-        """Draw it.
+        """Draw the figure.
 
         Parameters
         ----------
         inputs : ReportInputs
             Tables and facts of one version.
         about : AgentFacts, or sequence of them
-            Of one agent in the section "agent", else of all.
+            Numbers of one agent in the section "agent", otherwise of all agents.
         axes : matplotlib.axes.Axes or sequence of them, optional
-            Where to draw; a new figure when left out.
+            Axes to draw in; default: those of a new figure.
         **chosen : str
             Values of its choices.
 
         Returns
         -------
         Figure or HtmlFigure
-            The figure that the axes are in, where some were given.
+            The new figure, or the figure of the given axes.
 
         Raises
         ------
         FigureError
-            The version does not have what it shows.
+            If the version does not have the data that the figure shows.
         UsageError
-            There is no such choice, or it has another number of panels than axes.
+            If a choice does not exist, or the number of axes is not the number of panels.
         """
         for key, value in chosen.items():
             if value not in self.choices.get(key, ()):
@@ -129,7 +129,7 @@ class Entry:
 
 @contextmanager
 def _of_other_contracts(name: str, inputs: ReportInputs) -> Iterator[None]:
-    """Turn what a figure fails with into a :class:`FigureError`, if its tables are not of today's contracts."""
+    """Turn any error of a figure into a :class:`FigureError` if its tables are not of the current contracts."""
     try:
         yield
     except AffectlakeError:
@@ -138,7 +138,7 @@ def _of_other_contracts(name: str, inputs: ReportInputs) -> Iterator[None]:
         if inputs.is_todays:
             raise
         raise FigureError(
-            f"the tables of this version are of other contracts than today's, and {name} cannot be drawn of them",
+            f"{name} cannot be drawn, because the tables of this version do not have the current contracts",
             found=f"{type(error).__name__}: {error}",
         ) from error
 
@@ -149,20 +149,20 @@ FIGURES: tuple[Entry, ...] = (
     Entry(agreement, "Agreement on the same triplets", "together"),
     Entry(community_overlaps, "Similar communities", "together", html=True),
     Entry(order_effects, "Chosen positions of chat agents", "order"),
-    Entry(stimulus_map, "Map of the stimuli", "agent"),
+    Entry(stimulus_map, "Stimulus map", "agent"),
     Entry(heatmap, "Dimensions and ratings", "agent"),
-    Entry(embedding, "The embedding", "agent", on_page=False),
-    Entry(gallery, "Components one by one", "agent", html=True),
-    Entry(roses, "What single stimuli are made of", "agent"),
+    Entry(embedding, "Embedding", "agent", on_page=False),
+    Entry(gallery, "Components", "agent", html=True),
+    Entry(roses, "Weights of example stimuli", "agent"),
     Entry(emotion_graph, "Emotion graph", "agent"),
     Entry(reproducibility, "Reproducibility", "agent"),
     Entry(components, "Necessary components", "agent"),
     Entry(saturation, "Saturation", "agent"),
     Entry(learning_curves, "Learning curves", "agent"),
-    # where an agent is shown stimuli, `order_effects` has the order shown
+    # for agents that are shown stimuli, `order_effects` shows the positions
     Entry(chosen_positions, "Chosen positions", "agent", kinds=("ratings", "features")),
     Entry(brain_regions, "{method}: {group}", "brain", {"method": METHODS, "group": GROUPS}),
-    Entry(brain_slices, "The maps, to explore", "brain", rows_on_page=False),
+    Entry(brain_slices, "Interactive brain maps", "brain", rows_on_page=False),
     Entry(glass_brains, "{method}: glass brains", "brain", {"method": METHODS}, rows_on_page=False),
     Entry(voxel_comparison, "{method}: voxel by voxel", "brain", {"method": METHODS}, rows_on_page=False),
 )

@@ -1,4 +1,4 @@
-"""Colours of the categories: like emotions get neighbouring hues. No drawing here."""
+"""Colours of the categories: similar emotions have neighbouring hues. Nothing is drawn here."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _SHADES = ((0.60, 0.17), (0.72, 0.14), (0.47, 0.14))
 
 
 def circular_order(profiles: NDArray[np.floating]) -> NDArray[np.intp]:
-    """Order items around a circle so that neighbours are alike.
+    """Order items around a circle so that neighbours are similar.
 
-    The angle of each item in the plane of the first two principal components of its standardised profile; for emotion
-    ratings that plane is close to valence and arousal.
+    They are ordered by their angle in the plane of the first two principal components of the standardised profiles; for
+    emotion ratings this plane is close to valence and arousal.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def circular_order(profiles: NDArray[np.floating]) -> NDArray[np.intp]:
     Returns
     -------
     intp array (n_items,)
-        Item numbers, by rising angle.
+        Item numbers, by ascending angle.
     """
     n_items, n_features = profiles.shape
     if n_items < 3 or n_features < 2:
@@ -45,7 +45,7 @@ def palette(n: int) -> list[str]:
 
 
 def _hexadecimal(lightness: float, chroma: float, hue_degrees: float) -> str:
-    """Convert OKLCH to sRGB, lowering the chroma until the colour exists (Ottosson 2020, bottosson.github.io)."""
+    """Convert OKLCH to sRGB, with less chroma if it is out of gamut (Ottosson 2020, bottosson.github.io)."""
     while True:
         channels = _linear_srgb(lightness, chroma, hue_degrees)
         if chroma <= 0 or all(-1e-6 <= channel <= 1 + 1e-6 for channel in channels):

@@ -1,4 +1,4 @@
-"""A figure as SVG inside the report's page: named, with hints on hovering, and without what a page has already."""
+"""Figures as SVG elements of the report's page: with labels and tooltips, and without their own fonts and ids."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from markupsafe import Markup
 from affectlake.report.figures.canvas import Figure, Note, styled
 from affectlake.report.figures.markup import number
 
-_CLEANED: tuple[tuple[re.Pattern[str], Any], ...] = (  # of attributes, one after the other
+_CLEANED: tuple[tuple[re.Pattern[str], Any], ...] = (  # of attributes, in this order
     (re.compile(r"\s+"), " "),
     (re.compile(r"; font-family: [^;]*|^rotate\(-0 .*"), ""),
     (re.compile(r"-?\d+\.\d{3,}"), lambda found: number(float(found[0]))),
 )
 _REFERENCE = re.compile(r"(?<=#)[\w.-]+")
-_SEE_THROUGH = re.compile(r"(?:^|; )opacity:")  # where such marks overlap, it is seen
+_SEE_THROUGH = re.compile(r"(?:^|; )opacity:")  # the overlap of such marks is visible
 _POINT = 4 / 3  # pixels of the page
 
 
 def embedded(figure: Figure, name: str, *, focusable: bool = False) -> Markup:
     """Return a figure as an ``svg`` element of the page.
 
-    Its text is the page's text. The style sheet finds the width at which it is as large as on paper as ``--natural``.
+    Its text is in the page's font. The CSS variable ``--natural`` is the width at which it is as large as on paper.
 
     Parameters
     ----------
     figure : Figure
     name : str
-        Begins the identifiers inside it, which are unique on the page when it is.
+        Prefix of the ids inside it, which must be unique on the page.
     focusable : bool
-        Whether the keyboard can reach it.
+        Whether it can be focused with the keyboard. Default False.
     """
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
@@ -59,7 +59,7 @@ def embedded(figure: Figure, name: str, *, focusable: bool = False) -> Markup:
 
 
 def _kept(element: Element, ids: Mapping[str, str], notes: Mapping[str, Note]) -> list[Element]:
-    """Return an element as the page has it, or its children in its place where it says nothing itself."""
+    """Return an element as it is on the page, or its children if it has no attributes itself."""
     tag = element.tag.rpartition("}")[2]
     if tag in ("metadata", "style", "title"):
         return []
@@ -69,7 +69,7 @@ def _kept(element: Element, ids: Mapping[str, str], notes: Mapping[str, Note]) -
     for child in element:
         made.extend(_kept(child, ids, notes))
     if note := notes.get(element.get("id", "")):
-        _tell(made, note)
+        _annotate(made, note)
     if tag in ("g", "defs") and not len(made):
         return []
     if tag == "g":
@@ -93,8 +93,8 @@ def _attributes(element: Element, ids: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _tell(made: Element, note: Note) -> None:
-    """Write a note into its element: attributes, and hints as titles, which a pointer makes visible."""
+def _annotate(made: Element, note: Note) -> None:
+    """Write a note into its element: attributes, and tooltips as ``title`` elements."""
     made.attrib.update(note.own)
     marks = [one for one in _drawn(made) if one.tag == "use"] or list(_drawn(made))
     for key, values in note.each.items():
@@ -116,7 +116,7 @@ def _drawn(made: Element) -> Iterator[Element]:
 
 
 def _share_style(group: Element) -> None:
-    """Write a style that all children have once."""
+    """Move a style that all children have to the group."""
     styles = {child.get("style", "") for child in group}
     style = styles.pop() if len(styles) == 1 else ""
     if style and len(group) > 1 and "style" not in group.attrib and not _SEE_THROUGH.search(style):

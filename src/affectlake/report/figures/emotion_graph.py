@@ -1,4 +1,4 @@
-"""The emotion graph: dimensions around a circle by community, with chords where they correlate. No arithmetic here."""
+"""The emotion graph: dimensions around a circle by community, joined where they correlate. Nothing is computed here."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def emotion_graph(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Dr
     """Draw the dimensions around a circle by community, joined where they correlate."""
     nodes, edges = (_of_fit(inputs, facts, name) for name in ("graph_nodes", "graph_edges"))
     if nodes is None or not len(nodes):
-        raise FigureError("this version has no graph of this agent's dimensions")
+        raise FigureError("this version has no emotion graph of this agent")
     names = first_labels(inputs, facts)
     connected = nodes.filter(pl.col("community").is_not_null()).sort("community", "dimension")
     alone = nodes.filter(pl.col("community").is_null()).sort("dimension")["dimension"].to_list()
     if not len(connected) or edges is None:
-        raise FigureError(f"no two of the {count(len(nodes))} dimensions correlate above the threshold of an edge")
+        raise FigureError(f"no two of the {count(len(nodes))} dimensions correlate above the threshold for an edge")
     edges = edges.sort("r", "dimension", "other_dimension")
     (ax,) = canvas.panels(width=9.4, height=6.2)
     angles = _places(connected)
@@ -39,16 +39,16 @@ def emotion_graph(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Dr
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), title="communities", alignment="left", labelspacing=0.8)
     central = connected.sort("pagerank", "dimension", descending=[True, False])["dimension"][0]
     caption = (
-        f"{counted(len(edges), 'pair')} of dimensions correlate above the threshold and fall into "
-        f"{counted(len(groups), 'community', 'communities')} (Louvain); "
-        f"{_isolated([names.get(d, str(d)) for d in alone])}. The most central (PageRank, size of the dots) is "
-        f"{names.get(central, str(central))}; the strongest edge has r = {decimal(edges['r'][-1])}."
+        f"Lines join dimensions that correlate above the threshold ({counted(len(edges), 'pair')}). The connected "
+        f"dimensions form {counted(len(groups), 'community', 'communities')} (Louvain); "
+        f"{_isolated([names.get(d, str(d)) for d in alone])}. The sizes of the dots show PageRank: the most central "
+        f"dimension is {names.get(central, str(central))}. The strongest edge has r = {decimal(edges['r'][-1])}."
     )
     return Drawn(f"Graph of {len(nodes)} dimensions of {facts.agent} with {len(edges)} edges", caption, edges)
 
 
 def communities_named(labels: list[str], most: int = 4) -> str:
-    """Write the names of a community's dimensions: `most` and the count of the others, which is never one."""
+    """Format the names of a community's dimensions: up to `most`, and the number of the others, which is never one."""
     return listed(labels if len(labels) <= most + 1 else [*labels[:most], f"{len(labels) - most} more"])
 
 
@@ -56,7 +56,7 @@ def _isolated(names: list[str]) -> str:
     if not names:
         return "no dimension is isolated"
     is_or_are = "is" if len(names) == 1 else "are"
-    return f"{counted(len(names), 'dimension')} {is_or_are} isolated and left out ({communities_named(names, 8)})"
+    return f"{counted(len(names), 'dimension')} {is_or_are} isolated and not shown ({communities_named(names, 8)})"
 
 
 def _of_fit(inputs: ReportInputs, facts: AgentFacts, table: str) -> pl.DataFrame | None:
@@ -65,7 +65,7 @@ def _of_fit(inputs: ReportInputs, facts: AgentFacts, table: str) -> pl.DataFrame
 
 
 def _places(nodes: pl.DataFrame) -> dict[int, float]:
-    """Return the angle of each dimension; between communities the gap is wider."""
+    """Return the angle of each dimension; gaps between communities are wider."""
     gap = 0.8
     step = 2 * math.pi / (len(nodes) + gap * nodes["community"].n_unique())
     angles, at, before = {}, 0.0, None

@@ -1,4 +1,4 @@
-"""The components one by one: labels, strongest stimuli, words of their captions."""
+"""The gallery of components: a card with labels, strongest stimuli and caption words for each dimension."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _COMMON = (
 
 
 def gallery(inputs: ReportInputs, facts: AgentFacts) -> tuple[Markup, Drawn]:
-    """List every dimension with its labels, its strongest stimuli and the words of their captions."""
+    """List every dimension with its labels, its strongest stimuli and the words that distinguish their captions."""
     weights = of_fit(of_agent(inputs.embeddings, facts.agent), facts.seed)
     if not len(weights):
         raise FigureError("this version has no embedding of this agent")
@@ -59,11 +59,13 @@ def gallery(inputs: ReportInputs, facts: AgentFacts) -> tuple[Markup, Drawn]:
         for (dimension,), rows in top.group_by("dimension", maintain_order=True)
     ]
     first = [name for _, name in sorted(first_labels(inputs, facts).items())][:3]
-    named = f" The first are named {listed(first)}." if first else " None has a label: there are no ratings."
+    named = (
+        f" The first labels are {listed(first)}." if first else " There are no labels, because there are no ratings."
+    )
     caption = (
-        f"{counted(len(cards), 'dimension')}, each with up to three labels (correlation with the mean ratings), the "
-        f"{STRONGEST} stimuli with the largest weights, and the words that are more common in the captions of its "
-        f"stimuli than in all captions.{named}"
+        f"A card for each of {counted(len(cards), 'dimension')}: up to three labels with their correlations with the "
+        f"mean ratings, the {STRONGEST} stimuli with the largest weights, and the words whose stimuli have larger "
+        f"weights than all stimuli on average (larger words: larger difference).{named}"
     )
     body = element("ol", *cards, class_="gallery", tabindex="0", aria_label="Components")
     return body, Drawn(f"Components of {facts.agent}", caption, top)
@@ -110,7 +112,7 @@ def _card(
         for row in rows.iter_rows(named=True)
     ]
     cloud = [element("span", word, style=f"font-size:{number(0.8 + 0.75 * size)}rem") for word, size in sorted(words)]
-    came = [] if again is None else [element("small", f"found again with r = {decimal(again)}", class_="again")]
+    came = [] if again is None else [element("small", f"reproduced with r = {decimal(again)}", class_="again")]
     return element(
         "li",
         element("h4", element("span", str(dimension), class_="no"), *(named or [element("span", "no label")])),
@@ -125,7 +127,7 @@ def _card(
 
 
 def _shown(text: str, picture: bytes | None) -> Markup:
-    """Return a stimulus's frame, or its caption where it has none."""
+    """Return a stimulus's frame, or its caption if it has no frame."""
     if picture is None:
         return element("span", text)
     data = b64encode(picture).decode()
@@ -133,10 +135,10 @@ def _shown(text: str, picture: bytes | None) -> Markup:
 
 
 def characteristic_words(weights: pl.DataFrame, captions: pl.DataFrame) -> dict[int, list[tuple[str, float]]]:
-    """Return the words that a dimension's stimuli have more than the others, with a size from 0 to 1.
+    """Return, for each dimension, the words whose stimuli have large weights on it, with a size from 0 to 1.
 
-    A word's score is the mean weight of the stimuli whose captions have it, less the mean over all, in standard errors:
-    z = (w̄_word − w̄) / (s_w / √n_word). Words in fewer than `LEAST_LENGTH` stimuli are left out.
+    A word's score is the mean weight of the stimuli whose captions contain it, minus the mean over all stimuli, in
+    standard errors: z = (w̄_word − w̄) / (s_w / √n_word). Words in fewer than `LEAST_LENGTH` stimuli are left out.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The dimensions × ratings heat map: each cell a correlation, rows ordered along the diagonal."""
+"""The heat map of correlations of dimensions with ratings, with rows ordered along the diagonal."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ STRONG = (0.95, 0.8)
 
 
 def row_order(correlations: Correlations) -> NDArray[np.intp]:
-    """Return the rows in the order of the rating they correlate with most, so that strong cells lie on a diagonal.
+    """Return the order of the rows by the rating they correlate with most, so that strong cells form a diagonal.
 
-    Rows without any correlation come last; of rows with the same best rating the stronger comes first.
+    Rows without any correlation come last; rows with the same best rating are ordered by descending strength.
     """
     size = np.nan_to_num(np.abs(correlations.r), nan=-1.0)
     best = size.argmax(axis=1)
@@ -34,11 +34,11 @@ def row_order(correlations: Correlations) -> NDArray[np.intp]:
 def heatmap(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
     """Draw the correlation of each dimension with each rating.
 
-    Rows are ordered by the rating that a dimension follows most, which is named at the right.
+    Rows are ordered by the rating with the largest absolute correlation, which is named at the right.
     """
     found = facts.correlations
     if found is None or not np.isfinite(found.r).any():
-        raise FigureError("this version has no correlations of this agent's dimensions with the ratings")
+        raise FigureError("this version has no correlations of this agent's dimensions with ratings")
     order = row_order(found)
     n_rows, n_columns = found.r.shape
     (ax,) = canvas.panels(width=2.4 + n_columns * CELL_IN, height=2.0 + n_rows * ROW_IN)
@@ -63,7 +63,7 @@ def heatmap(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
 
 
 def cell_data(facts: AgentFacts) -> dict[str, object]:
-    """Return what hovering shows: names of the rows and columns as drawn, and r in thousandths (null: none)."""
+    """Return the data of the tooltips: names of rows and columns as drawn, and r in thousandths (None if missing)."""
     found = facts.correlations
     if found is None:
         return {}
@@ -82,7 +82,7 @@ def _place(found: Correlations, column: int) -> float:
 
 
 def _cells(ax: Any, found: Correlations, order: NDArray[np.intp]) -> Any:
-    """Draw the two families of ratings as an image each, with white lines between the cells."""
+    """Draw each of the two families of ratings as an image, with white lines between the cells."""
     n_rows, n_columns = found.r.shape
     image = None
     for start, stop, title in (
@@ -104,7 +104,7 @@ def _cells(ax: Any, found: Correlations, order: NDArray[np.intp]) -> Any:
 
 
 def _best(ax: Any, found: Correlations, order: NDArray[np.intp]) -> None:
-    """Name the rating that each dimension follows most at the right of its row."""
+    """Write the rating with the largest absolute correlation at the right of each row."""
     for row, at in enumerate(order):
         if np.isfinite(found.r[at]).any():
             best = int(np.nanargmax(np.abs(found.r[at])))
@@ -120,7 +120,7 @@ def _caption(found: Correlations) -> str:
     families = f"{count(found.n_categories)} emotion categories, then {count(n_scales)} affective dimensions"
     what = (
         f"Pearson correlation of each of {counted(n_rows, 'dimension')} (rows) with {counted(n_columns, 'rating')} "
-        f"(columns: {families}){over}; the name at the right is the rating that a dimension follows most, by |r|."
+        f"(columns: {families}){over}. The rating with the largest |r| is named at the right of each row."
     )
     row, column = np.unravel_index(int(np.nanargmax(np.abs(found.r))), found.r.shape)
     low, high = float(found.ci_low[row, column]), float(found.ci_high[row, column])
@@ -128,7 +128,7 @@ def _caption(found: Correlations) -> str:
     interval = ends if math.isfinite(low) and math.isfinite(high) else ""
     strong, clear = (count(found.above(threshold)) for threshold in STRONG)
     return (
-        f"{what} The correlation with some rating is above {STRONG[0]} for {strong} of the dimensions and above "
-        f"{STRONG[1]} for {clear}; the strongest is that of dimension {found.dimensions[row]} with "
+        f"{what} {strong} of the dimensions have a correlation above {STRONG[0]} with at least one rating, and {clear} "
+        f"have one above {STRONG[1]}. The strongest correlation is that of dimension {found.dimensions[row]} with "
         f"{found.ratings[column]} (r{NBSP}={NBSP}{decimal(float(found.r[row, column]), 3)}{interval})."
     )

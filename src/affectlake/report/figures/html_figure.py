@@ -1,4 +1,4 @@
-"""Figures that are HTML rather than a drawing: cards and tables. What they say is in the modules named after them."""
+"""Figures that are HTML instead of a drawing: cards and tables."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class HtmlFigure:
     Parameters
     ----------
     html : Markup
-        Its body.
+        Body of the figure.
     drawn : Drawn
-        What is said of it.
+        Its label, caption and data.
     """
 
     html: Markup
@@ -29,12 +29,12 @@ class HtmlFigure:
 
     @property
     def caption(self) -> str:
-        """What it shows and what follows from it."""
+        """Description of the figure with its main numbers."""
         return self.drawn.caption
 
     @property
     def data(self) -> pl.DataFrame:
-        """The rows behind it."""
+        """The data that the figure shows."""
         return self.drawn.rows
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Figures of fits: loss and accuracy over the epochs, and the embedding itself. Numbers are the tables'."""
+"""Figures of fits: loss and accuracy by epoch, and the embedding."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ THIRD = 1 / 3
 
 
 def learning_curves(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
-    """Draw loss and held-out accuracy over the epochs of every fit; the fit that is shown elsewhere has thick lines."""
+    """Draw loss and held-out accuracy by epoch for every fit; the representative fit has thick lines."""
     curves = of_agent(inputs.learning_curves, facts.agent).sort("seed", "epoch")
     if not len(curves):
-        raise FigureError("this version has no learning curves of this agent: no embedding was fitted")
+        raise FigureError("this version has no learning curves of this agent, because no embedding was fitted")
     draw_curves(canvas, curves, facts.seed)
     return Drawn(f"Loss and held-out accuracy of {facts.agent} by epoch", _curves_caption(curves, facts), curves)
 
 
 def draw_curves(canvas: Canvas, curves: pl.DataFrame, shown: int | None) -> None:
-    """Draw the rows of ``learning_curves`` of one agent, `shown` being the seed whose lines are thick."""
+    """Draw the rows of ``learning_curves`` of one agent, with thick lines for the seed `shown`."""
     loss, accuracy = canvas.panels(2, width=10.0, height=3.0, grid="y")
     parts = [(loss, "train_loss", SECOND, "--", "training triplets"), (loss, "test_loss", ACCENT, "-", "held out"),
              (accuracy, "test_accuracy", ACCENT, "-", "held out")]  # fmt: skip
@@ -42,7 +42,7 @@ def draw_curves(canvas: Canvas, curves: pl.DataFrame, shown: int | None) -> None
     lowest = min(float(curves["test_accuracy"].min() or THIRD), THIRD)  # type: ignore[arg-type]
     accuracy.set(ylabel="held-out accuracy", ylim=(np.floor(10 * lowest - 0.2) / 10, 1))
     level(accuracy, THIRD, "chance, 1/3")
-    if loss.get_legend_handles_labels()[0]:  # none where no fit stands for the agent
+    if loss.get_legend_handles_labels()[0]:  # empty if no fit represents the agent
         loss.legend()
     for ax in (loss, accuracy):
         ax.set(xlabel="epoch", xlim=(0, max(int(curves["epoch"].max() or 1), 1)))  # type: ignore[arg-type]
@@ -52,24 +52,24 @@ def draw_curves(canvas: Canvas, curves: pl.DataFrame, shown: int | None) -> None
 def _curves_caption(curves: pl.DataFrame, facts: AgentFacts) -> str:
     own = of_fit(curves, facts.seed)
     if not len(own):
-        return f"{counted(facts.n_seeds, 'seed')}; none of them is the fit shown above."
+        return f"Learning curves of {counted(facts.n_seeds, 'fit')}; no fit represents the agent."
     first, last = own.row(0, named=True), own.row(-1, named=True)
     best = own.row(int(own["test_loss"].arg_min() or 0), named=True)
     seeds = "" if curves["seed"].n_unique() == 1 else f" (thick lines: seed {facts.seed}, thin lines: the others)"
     what = f"Learning curves of {counted(curves['seed'].n_unique(), 'fit')}{seeds}."
-    lapse = best.get("lapse") or 0.0  # versions made before fits could learn it have no such column
+    lapse = best.get("lapse") or 0.0  # the column is missing in versions that are older than it
     by_chance = f" The fit estimates that {percent(lapse)} of the judgments were made by chance." if lapse else ""
     return (
         f"{what} In {counted(last['epoch'] - first['epoch'], 'epoch')} the loss on held-out triplets goes "
-        f"from {decimal(first['test_loss'], 3)} to {decimal(last['test_loss'], 3)} nats and its accuracy from "
-        f"{percent(first['test_accuracy'])} to {percent(last['test_accuracy'])}; the loss is lowest "
-        f"({decimal(best['test_loss'], 3)}) after epoch {best['epoch']}, and "
-        f"{counted(last['n_dimensions'], 'dimension')} are kept at the end.{by_chance}"
+        f"from {decimal(first['test_loss'], 3)} to {decimal(last['test_loss'], 3)} nats and the accuracy from "
+        f"{percent(first['test_accuracy'])} to {percent(last['test_accuracy'])}. The loss is lowest "
+        f"({decimal(best['test_loss'], 3)}) after epoch {best['epoch']}. The fit ends with "
+        f"{counted(last['n_dimensions'], 'dimension')}.{by_chance}"
     )
 
 
 def embedding(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
-    """Draw the weight of each stimulus on each dimension, stimuli with the same main dimension side by side."""
+    """Draw the weight of each stimulus on each dimension, with stimuli ordered by their main dimension."""
     weights = of_fit(of_agent(inputs.embeddings, facts.agent), facts.seed)
     if not len(weights):
         raise FigureError("this version has no embedding of this agent")
@@ -80,7 +80,7 @@ def embedding(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
 
 
 def draw_embedding(canvas: Canvas, weights: pl.DataFrame) -> None:
-    """Draw the rows of ``embeddings`` of one fit, at least one."""
+    """Draw the rows of ``embeddings`` of one fit; there must be at least one."""
     columns = weights.sort("dimension", "stimulus_index")
     dimensions = columns["dimension"].unique().sort().to_list()
     matrix = columns["weight"].to_numpy().reshape(len(dimensions), -1)  # (n_dimensions, n_stimuli)
@@ -101,7 +101,7 @@ def files_of_fit(curves: pl.DataFrame, weights: pl.DataFrame) -> dict[str, bytes
     curves : polars.DataFrame
         Rows of ``learning_curves`` of one agent and seed.
     weights : polars.DataFrame
-        Rows of ``embeddings`` of the same, at least one.
+        Rows of ``embeddings`` of the same fit, at least one.
 
     Returns
     -------

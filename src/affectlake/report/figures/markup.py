@@ -1,4 +1,4 @@
-"""HTML and SVG as strings: escaped elements and short numbers. The figures are in the modules named after them."""
+"""HTML and SVG as strings: escaped elements and short numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from markupsafe import Markup, escape
 
 
 def number(value: float) -> str:
-    """Write a coordinate with at most two decimals and no trailing zeros."""
+    """Format a coordinate with at most two decimals and no trailing zeros."""
     text = f"{value:.2f}".rstrip("0").rstrip(".")
     return "0" if text in ("-0", "") else text
 
@@ -21,9 +21,9 @@ def element(name: str, *children: str | Markup, **attributes: str | float | None
     name : str
         Tag.
     *children : str or Markup
-        Content in order.
+        Content, in order.
     **attributes : str, float or None
-        ``class_`` becomes ``class``, underscores become hyphens; None is left out.
+        ``class_`` becomes ``class``, underscores become hyphens; attributes that are None are omitted.
     """
     written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(value if isinstance(value, str) else number(value))}"'
@@ -39,7 +39,7 @@ def joined(parts: Iterable[Markup]) -> Markup:
 
 
 def scrolling(label: str, *children: Markup, class_: str = "scroll") -> Markup:
-    """Return a region that scrolls sideways where there is no room, also by keyboard."""
+    """Return a region that scrolls horizontally if its content is too wide, also by keyboard."""
     return element(
-        "div", *children, class_=class_, role="region", aria_label=f"{label}, scrolls sideways", tabindex="0"
+        "div", *children, class_=class_, role="region", aria_label=f"{label}, scrolls horizontally", tabindex="0"
     )

@@ -1,4 +1,4 @@
-"""Which positions agents choose: shares by position, and how often an answer changes with the order."""
+"""Figures of position bias: shares of the chosen positions, and how often answers change with the order."""
 
 from __future__ import annotations
 
@@ -59,12 +59,13 @@ def _bars(canvas: Canvas, ax: Any, chosen: NDArray[np.int64]) -> None:
 def _positions_caption(facts: AgentFacts, pooled: NDArray[np.int64]) -> str:
     shares = listed([percent(share, 1) for share in (pooled / pooled.sum()).tolist()])
     what = (
-        f"Over {counted(int(pooled.sum()), 'choice')} the first, second and third stimulus of the triplet was the odd "
-        f"one in {shares}; {count(facts.n_tied)} were ties, decided by chance."
+        f"In {counted(int(pooled.sum()), 'choice')}, the odd one was the first, second and third stimulus of the triplet in "
+        f"{shares} of cases; {count(facts.n_tied)} choices were ties, which are broken at random."
     )
     return (
-        f"{what} This agent is simulated and was shown nothing, so position is the order within the triplet, that of "
-        f"the rows of the stimuli table: shares other than 1/3 describe that order and are not a bias of the agent."
+        f"{what} This agent is simulated and was not shown stimuli in any order, so the position is the one in the "
+        f"triplet, which follows the rows of the stimuli table. Shares other than 1/3 reflect the order of these rows "
+        f"and are not a bias of the agent."
     )
 
 
@@ -87,7 +88,7 @@ def order_effects(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Ca
     highest = max(share.ci_high or share.value or 0.0 for one in shown for share in one.shares)
     shares.set(xlabel="share of choices, by position shown", xlim=(0, min(1.02, max(0.5, 1.1 * highest))))
     flips.set(xlabel="share of answers that differ", xlim=(-0.02, 1.02))
-    for ax, chance, words in ((shares, THIRD, "a third"), (flips, 2 / 3, "chance, 2/3")):
+    for ax, chance, words in ((shares, THIRD, "chance, 1/3"), (flips, 2 / 3, "chance, 2/3")):
         ax.axvline(chance, color=INK, ls=":", lw=1.2, label=words)
         for y in places:
             ax.axhline(y, color=RULE, lw=0.8, zorder=0)
@@ -106,7 +107,7 @@ def order_effects(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Ca
 def _dots(
     canvas: Canvas, ax: Any, placed: Sequence[tuple[Compared, float, Share]], name: str, mark: tuple[str, str]
 ) -> None:
-    """Draw a proportion of each agent as a dot, with its interval where it has one."""
+    """Draw a proportion of each agent as a dot, with its interval if it has one."""
     rows = [row for row in placed if row[2].value is not None]
     ends = [(y, s.ci_low, s.ci_high) for _, y, s in rows if s.ci_low is not None and s.ci_high is not None]
     ax.hlines([y for y, _, _ in ends], [low for _, low, _ in ends], [high for *_, high in ends], color=mark[0], lw=1.6)
@@ -126,14 +127,15 @@ def _order_caption(shown: Sequence[Compared]) -> str:
         key=lambda row: abs((row[2].value or 0.0) - THIRD),
     )
     repeated = (
-        " Answers to one triplet of the noise ceiling set are not independent, so its levels are too small."
+        " Answers to one triplet of the noise ceiling set are not independent, so its p-values are too small."
         if any(row.trial_set == REPEATED for row in shown)
         else ""
     )
     return (
-        f"Every stimulus is shown equally often at each position, so an agent that judges by the stimuli alone chooses "
-        f"each position a third of the time (dotted line; bars: 95 % intervals; χ² against equal shares, 2 degrees of "
-        f"freedom). Farthest from it is {one.agent}, which chooses the {POSITIONS[at]} in {percent(share.value, 1)} of "
-        f"{count(one.n)} choices of the {one.trial_set.replace('_', ' ')} set. At the right: how often two answers to "
-        f"one triplet differ; what a change of the order adds to the same order is due to position.{repeated}"
+        f"Left: shares of the chosen positions, with 95 % intervals. Every stimulus is shown equally often at each "
+        f"position, so an agent without a position bias chooses each position in a third of the trials (dotted line; "
+        f"χ² tests equal shares, with 2 degrees of freedom). The largest deviation is that of {one.agent}, which "
+        f"chooses the {POSITIONS[at]} position in {percent(share.value, 1)} of {count(one.n)} choices of the "
+        f"{one.trial_set.replace('_', ' ')} set. Right: how often two answers to one triplet differ. The difference "
+        f"between another order and the same order is the effect of position.{repeated}"
     )

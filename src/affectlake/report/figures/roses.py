@@ -1,4 +1,4 @@
-"""Rose diagrams: what a few stimuli are made of, a petal for each dimension."""
+"""Rose diagrams of the weights of a few stimuli, with a petal for each dimension."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from affectlake.report.inputs import ReportInputs
 from affectlake.report.number_format import counted, decimal, shortened
 
 ROSES, COLUMNS = 6, 3
-LINE, LETTER, EDGE = 0.16, 0.072, 1.78  # of the names, where the rim is at 1; half the width of a panel
+LINE, LETTER, EDGE = 0.16, 0.072, 1.78  # of the names, where the rim has radius 1; half the width of a panel
 
 
 class Name(NamedTuple):
-    """The name of a petal at the rim: its text, place and the end that stands there."""
+    """The name of a petal at the rim: its text, its position, and its horizontal alignment."""
 
     text: str
     x: float
@@ -27,14 +27,14 @@ class Name(NamedTuple):
 
     @property
     def ends(self) -> tuple[float, float]:
-        """Where it begins and ends, about."""
+        """Approximate horizontal start and end of the text."""
         room = len(self.text) * LETTER
         left = {"left": 0.0, "center": room / 2, "right": room}[self.anchor]
         return self.x - left, self.x - left + room
 
 
 def roses(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
-    """Draw a few stimuli as rose diagrams: a petal for each dimension, its length the weight."""
+    """Draw a few stimuli as rose diagrams: the length of each petal is the weight on a dimension."""
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import Circle, Wedge
 
@@ -43,7 +43,7 @@ def roses(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
         raise FigureError("this version has no embedding of this agent")
     chosen = _examples(weights, inputs)
     if not chosen:
-        raise FigureError("this version has no catalogue of the stimuli of this agent's embedding")
+        raise FigureError("the stimuli of this agent's embedding are not in this version's table stimuli")
     names = first_labels(inputs, facts)
     shown = weights.filter(pl.col("stimulus_index").is_in([index for index, _ in chosen]))
     most = float(shown["weight"].to_numpy().max()) or 1.0
@@ -69,9 +69,11 @@ def roses(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
         _frame(ax, title, petal_names(named))
     n = [int((shown.filter(pl.col("stimulus_index") == index)["weight"] > 0.1 * most).sum()) for index, _ in chosen]
     caption = (
-        f"Each petal is a dimension, its length the stimulus's weight; the three longest are named. Of these "
-        f"{counted(len(chosen), 'stimulus', 'stimuli')} each has {min(n)} to {max(n)} of "
-        f"{counted(weights['dimension'].n_unique(), 'dimension')} above a tenth of the scale ({decimal(most)})."
+        f"The length of each petal is the weight of the stimulus on one dimension; the three longest petals are named. "
+        f"The stimulus with the largest total weight is shown for each of the largest categories. Each of these "
+        f"{counted(len(chosen), 'stimulus', 'stimuli')} has {min(n)} to {max(n)} of "
+        f"{counted(weights['dimension'].n_unique(), 'dimension')} above a tenth of the largest weight "
+        f"({decimal(most)})."
     )
     what = ", ".join(title for _, title in chosen)
     return Drawn(f"Rose diagrams of {counted(len(chosen), 'stimulus', 'stimuli')}: {what}", caption, shown)
@@ -99,7 +101,7 @@ def _examples(weights: pl.DataFrame, inputs: ReportInputs) -> list[tuple[int, st
 
 
 def petal_names(named: list[tuple[float, str]]) -> list[Name]:
-    """Place names at the rim, each moved up or down, away from the middle, until it covers none before it.
+    """Place names at the rim, each moved up or down, away from the centre, until it does not overlap earlier ones.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The map of the stimuli: t-SNE points coloured by category, and the legend's order and colours."""
+"""The stimulus map: points placed by t-SNE and coloured by category, with its legend."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from affectlake.report.number_format import count, counted, decimal, listed, per
 WIDTH_IN, LEAST_IN, MOST_IN = 7.2, 4.4, 6.5
 CAPTION_LENGTH = 200
 LETTER_IN, LINE_IN = 0.082, 0.15  # of the names
-_SPREAD = 8.0  # a name is written beside its category's thickest part, this share of it being "near"
+_SPREAD = 8.0  # the density of a category at a point is measured over 1/8 of its stimuli
 
 
 class LegendEntry(NamedTuple):
-    """One category of the legend: its number in the page's data, name, number of stimuli and colour."""
+    """One category of the legend: its number in the page's data, its name, number of stimuli and colour."""
 
     number: int
     name: str
@@ -33,7 +33,7 @@ class LegendEntry(NamedTuple):
 
 
 def legend(inputs: ReportInputs) -> list[LegendEntry]:
-    """Return the categories in the order of their hues, so that emotions rated alike stand side by side."""
+    """Return the categories in the order of their hues, so that emotions with similar ratings are adjacent."""
     found = categories(inputs)
     order = circular_order(np.array([one.profile for one in found])) if found else np.array([], int)
     first = _start(found, order.tolist())
@@ -43,12 +43,12 @@ def legend(inputs: ReportInputs) -> list[LegendEntry]:
 
 
 def _start(found: list[Category], order: list[int]) -> int:
-    """Return where the circle is cut: before the category with the most stimuli."""
+    """Return where the circle begins: at the category with the most stimuli."""
     return max(range(len(order)), key=lambda at: (found[order[at]].n, -order[at]), default=0)
 
 
 def stimulus_data(inputs: ReportInputs, entries: list[LegendEntry]) -> dict[str, list[object]]:
-    """Return what hovering shows: id, category number (−1 for none) and first caption of each stimulus, by row."""
+    """Return the data of the tooltips: id, category number (-1 if it has none) and first caption of each stimulus."""
     numbers = {entry.name: entry.number for entry in entries}
     captions = inputs.captions.sort("stimulus_index", "caption_index").unique("stimulus_index", keep="first")
     rows = (
@@ -66,7 +66,7 @@ def stimulus_data(inputs: ReportInputs, entries: list[LegendEntry]) -> dict[str,
 
 
 def _rated(inputs: ReportInputs, order: list[int]) -> list[object]:
-    """Return the three highest category ratings and valence and arousal of each stimulus, in words."""
+    """Return the three highest category ratings, and valence and arousal, of each stimulus as text."""
     named = inputs.ratings.filter((pl.col("family") == "category") & (pl.col("score") > 0))
     best = (
         named.sort("score", "rating", descending=[True, False]).group_by("stimulus_index", maintain_order=True).head(3)
@@ -79,10 +79,10 @@ def _rated(inputs: ReportInputs, order: list[int]) -> list[object]:
 
 
 def stimulus_map(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
-    """Draw the stimuli where t-SNE of their weights places them, coloured by category."""
+    """Draw the stimuli at their t-SNE coordinates, coloured by category."""
     layout = of_fit(of_agent(inputs.layouts, facts.agent), facts.seed)
     if not len(layout):
-        raise FigureError("this version has no map of this agent's stimuli: the layouts table has no row for it")
+        raise FigureError("this version has no stimulus map of this agent: the table layouts has no rows of it")
     entries = legend(inputs)
     rows = layout.join(inputs.stimuli.select("stimulus_index", "category"), on="stimulus_index", how="left").sort(
         "stimulus_index"
@@ -99,13 +99,13 @@ def stimulus_map(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Dra
     members = {entry.number: [at for at, name in enumerate(names) if name == entry.name] for entry in entries}
     members[-1] = [at for at, name in enumerate(names) if name is None]
     colours = {entry.number: (entry.colour, entry.name) for entry in entries} | {-1: (FAINT, "no category")}
-    for number in sorted(members, key=lambda number: (-len(members[number]), number)):  # small ones last, on top
+    for number in sorted(members, key=lambda number: (-len(members[number]), number)):  # small categories last, on top
         own = members[number]
         if own:
             colour, name = colours[number]
             dots = ax.scatter(*xy[own].T, s=20, color=colour, alpha=0.82, linewidth=0, label=name, clip_on=False)
             canvas.note(dots, class_="cat", data_c=str(number), each={"data-i": [index[at] for at in own]})
-    units = max(extent[0] / WIDTH_IN, extent[1] / height)  # of the map, for an inch
+    units = max(extent[0] / WIDTH_IN, extent[1] / height)  # units of the map per inch
     for entry, x, y in _names(xy, members, entries, units):
         text = ax.text(
             x, y, shortened(entry.name), ha="center", va="center", weight="bold", fontsize=8.5,
@@ -119,7 +119,7 @@ def stimulus_map(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Dra
 def _names(
     xy: NDArray[np.float64], members: dict[int, list[int]], entries: list[LegendEntry], units: float
 ) -> list[tuple[LegendEntry, float, float]]:
-    """Place category names where their stimuli are thickest, larger categories first, and none over another."""
+    """Place category names where their stimuli are densest, larger categories first, without overlap."""
     taken: list[tuple[float, float, float, float]] = []
     placed = []
     low, high = xy.min(axis=0), xy.max(axis=0)
@@ -128,7 +128,7 @@ def _names(
         own = xy[members[entry.number]]
         if len(own) < 3:
             continue
-        x, y = _thickest(own)
+        x, y = _densest(own)
         half = min(0.5 * LETTER_IN * len(shortened(entry.name)) * units, float(high[0] - low[0]) / 2)
         x = float(np.clip(x, low[0] + half, high[0] - half))
         for shift in (0.0, line, -line, 2 * line, -2 * line):
@@ -141,7 +141,7 @@ def _names(
     return placed
 
 
-def _thickest(own: NDArray[np.float64]) -> tuple[float, float]:
+def _densest(own: NDArray[np.float64]) -> tuple[float, float]:
     distance = np.linalg.norm(own[:, None] - own[None], axis=2)
     near = min(len(own) - 1, max(2, round(len(own) / _SPREAD)))
     x, y = own[np.sort(distance, axis=1)[:, near].argmin()]
@@ -156,21 +156,21 @@ def _caption(facts: AgentFacts, n_points: int, entries: list[LegendEntry], n_wit
     placed = (
         f"{counted(n_points, 'stimulus', 'stimuli')} placed by t-SNE of their weights on "
         f"{counted(facts.n_dimensions, 'dimension')} (seed {facts.seed}) and coloured by their highest-rated category"
-        f"{f' ({count(n_without)} have none)' if n_without else ''}, with similar hues for emotions with similar "
-        f"ratings."
+        f"{f' ({count(n_without)} without a category)' if n_without else ''}; emotions with similar ratings have "
+        f"similar hues."
     )
     largest = sorted(entries, key=lambda entry: (-entry.n, entry.name))[:3]
     named = listed([f"{entry.name} ({count(entry.n)})" for entry in largest]) if largest else ""
-    sizes = f"The largest of {counted(len(entries), 'category', 'categories')} are {named}" if largest else ""
+    sizes = f"The largest of {counted(len(entries), 'category', 'categories')} are {named}." if largest else ""
     if facts.top1 is None:
-        return " ".join([placed, f"{sizes}."] if sizes else [placed])
+        return f"{placed} {sizes}".rstrip()
     found = (
-        f"the nearest centroid is that of a stimulus's own category for {percent(facts.top1.value)} of the "
-        f"{count(facts.top1.n or 0)} stimuli in large enough categories."
+        f"For {percent(facts.top1.value)} of the {count(facts.top1.n or 0)} stimuli in large enough categories, the "
+        f"nearest centroid of the embedding is that of their own category."
     )
-    return f"{placed} {sizes}; {found}"
+    return f"{placed} {sizes} {found}"
 
 
 def colour_rules(entries: list[LegendEntry]) -> Markup:
-    """Return the CSS that gives each category of the legend its colour."""
+    """Return the CSS rules that set the colour of each category."""
     return joined(Markup(".c{}{{--own:{}}}").format(entry.number, entry.colour) for entry in entries)

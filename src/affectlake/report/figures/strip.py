@@ -1,4 +1,4 @@
-"""The small strips of the headline table: a proportion with its interval and chance."""
+"""The small strips of the table of main results: a proportion with its interval and chance."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
   const tip = document.getElementById("tip");
   const row = new Map(data.stimuli.index.map((index, at) => [index, at]));
 
-  // tip: a bold first line and plain lines below; text only, never markup
+  // tooltip: a bold first line and plain lines below; text only, never markup
   function show(x, y, title, ...lines) {
     const bold = document.createElement("b");
     bold.textContent = title;
@@ -24,14 +24,14 @@
   const hide = () => { tip.hidden = true; };
   window.tips = { show, hide };
 
-  function inside(svg, event) { // pointer in the drawing's own units
+  function inside(svg, event) { // pointer position in the units of the drawing
     return new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
   }
-  function outside(svg, x, y) { // drawing's units on the screen
+  function outside(svg, x, y) { // position on the screen of a point of the drawing
     return new DOMPoint(x, y).matrixTransform(svg.getScreenCTM());
   }
 
-  // maps: one highlighted category for the whole page, so that agents can be compared
+  // stimulus maps: one category is highlighted in all of them, so that agents can be compared
   const maps = [...document.querySelectorAll(".figure-stimulus-map svg")];
   const buttons = [...document.querySelectorAll(".legend button")];
   let pinned = null;
@@ -93,7 +93,7 @@
     });
   }
 
-  // heat maps: an image for each family of ratings, a cell for each number
+  // heat maps: an image for each family of ratings, a cell for each correlation
   for (const svg of document.querySelectorAll(".figure-heatmap svg")) {
     const cells = data.heat[svg.closest("[data-agent]").dataset.agent];
     const blocks = [...svg.querySelectorAll("image")].slice(0, 2);
@@ -101,7 +101,7 @@
     const cursor = svg.appendChild(document.createElementNS(svg.namespaceURI, "rect"));
     cursor.setAttribute("class", "cursor");
     let place = null;
-    function box(line, column) { // of a cell, on the screen
+    function box(line, column) { // position of a cell on the screen
       const block = starts.length > 1 && column >= starts[1] ? 1 : 0;
       const last = block + 1 < starts.length ? starts[block + 1] : cells.columns.length;
       const all = blocks[block].getBoundingClientRect();
@@ -115,7 +115,7 @@
       for (const [key, value] of Object.entries({ x: one.x, y: one.y, width: other.x - one.x, height: other.y - one.y })) cursor.setAttribute(key, value);
       cursor.classList.add("at");
       const r = cells.r[line][column];
-      const text = r === null ? "no correlation: constant" : "r = " + (r < 0 ? "\u2212" : "") + Math.abs(r / 1000).toFixed(3);
+      const text = r === null ? "no correlation: constant values" : "r = " + (r < 0 ? "\u2212" : "") + Math.abs(r / 1000).toFixed(3);
       show(cell.right, cell.bottom, cells.columns[column], "dimension " + cells.rows[line], text);
     }
     function leave() { cursor.classList.remove("at"); place = null; hide(); }
@@ -139,7 +139,7 @@
       at(Math.max(0, Math.min(cells.rows.length - 1, line + step[0])), Math.max(0, Math.min(cells.columns.length - 1, column + step[1])));
     });
   }
-  // galleries: cards in another order; agents: one or all
+  // galleries: sort the cards; agents: show one or all
   const press = (buttons, one) => { for (const other of buttons) other.setAttribute("aria-pressed", String(other === one)); };
   for (const figure of document.querySelectorAll(".figure-gallery")) {
     const list = figure.querySelector(".gallery");

@@ -1,4 +1,4 @@
-(() => { // brain maps: three slices and a brain to turn, drawn on canvases from one byte per cell
+(() => { // brain viewer: three slices and a rotatable glass brain, drawn on canvases from one byte per cell
   const brain = JSON.parse(document.getElementById("data").textContent).brain;
   const live = document.querySelector(".figure-brain-slices .live");
   if (!brain || !live) return;
@@ -12,7 +12,7 @@
     return one;
   };
 
-  // one subject's cells on its whole grid: inside 0 or 1, region 0 (none) or 1 …, values NaN where there is none
+  // each subject's cells on its whole grid: inside is 0 or 1, region is 0 (none) or 1 …, missing values are NaN
   const subjects = brain.subjects.map((one) => {
     const size = one.shape[0] * one.shape[1] * one.shape[2];
     const bits = bytes(one.inside);
@@ -60,7 +60,7 @@
   const methods = Object.keys(brain.methods);
   const [method, methodLabel] = select("Map", methods.map((one) => [one, brain.methods[one].title]));
   const [agent, agentLabel] = select("Agent", brain.agents.map((one) => [one, one]));
-  const [minus, minusLabel] = select("minus", [["", "nothing"], ...brain.agents.map((one) => [one, one])]);
+  const [minus, minusLabel] = select("Minus", [["", "none"], ...brain.agents.map((one) => [one, one])]);
   const people = subjects.map((one, at) => [String(at), one.name]);
   const [who, whoLabel] = select("Subject", together ? [["", `mean of ${subjects.length}`], ...people] : people);
   const least = made("input", { type: "range", min: 0, max: 100, value: 0 });
@@ -68,7 +68,7 @@
   const leastText = made("output");
   const peak = made("button", { type: "button", textContent: "Go to the highest value" });
   const controls = made("div", { className: "controls" }, methodLabel, agentLabel, minusLabel, whoLabel,
-    made("label", {}, made("span", {}, "Blank up to ", leastText), least), peak);
+    made("label", {}, made("span", {}, "Hide values up to ", leastText), least), peak);
   const said = made("p", { className: "said" });
   said.setAttribute("aria-live", "polite");
   const bar = made("div", { className: "ramp" });
@@ -86,8 +86,8 @@
   });
   const turned = made("canvas", { tabIndex: 0 });
   turned.setAttribute("role", "img");
-  turned.setAttribute("aria-label", "Glass brain to turn: drag it, or use the arrow keys");
-  const turning = made("div", { className: "panel" }, turned, made("p", { textContent: "drag or arrow keys: turn" }));
+  turned.setAttribute("aria-label", "Glass brain: drag it or use the arrow keys to rotate it");
+  const turning = made("div", { className: "panel" }, turned, made("p", { textContent: "Drag or use the arrow keys to rotate" }));
   const grid = made("div", { className: "slices" }, ...panels.map((one) => one.panel), turning);
   live.append(controls, grid, bar, said);
   live.closest("figure").classList.add("scripted");
@@ -105,7 +105,7 @@
   const threshold = () => top * least.value / 100;
   const visible = (value) => (minus.value === "" ? value > threshold() : Math.abs(value) > threshold());
 
-  function account(cell) {
+  function describe(cell) {
     const at = index(...cell);
     const [x, y, z] = mm(cell).map((one) => number(one, 0));
     const where = brain.regions[regionAt(at) - 1] ?? (insideAt(at) ? "no named region" : "outside the brain");
@@ -155,7 +155,7 @@
     const line = Math.max(1, Math.round(devicePixelRatio));
     context.fillRect(at(place[across] + 0.5, dx), 0, line, canvas.height);
     context.fillRect(0, at(h - place[up] - 0.5, dy), canvas.width, line);
-    if (across === 0) { // x across: say which side is which
+    if (across === 0) { // mark left and right
       context.globalAlpha = 1;
       context.font = `${Math.round(11 * devicePixelRatio)}px sans-serif`;
       context.textBaseline = "top";
@@ -167,7 +167,7 @@
     const here = mm(place)[still];
     panel.text.textContent = `${names[still]} ${number(here, 0)} mm`;
     panel.slider.setAttribute("aria-valuetext", `${names[still]} ${number(here, 0)} mm`);
-    canvas.setAttribute("aria-label", `${panel.title} slice at ${names[still]} ${number(here, 0)} mm; arrow keys move the cross`);
+    canvas.setAttribute("aria-label", `${panel.title} slice at ${names[still]} ${number(here, 0)} mm; use the arrow keys to move the cross`);
   }
   function drawTurned() {
     const sizes = [0, 1, 2].map((axis) => subject.shape[axis] * edge(axis));
@@ -189,7 +189,7 @@
       context.fillRect(across - dot / 2, down - dot / 2, dot, dot);
       if (visible(shown[at])) some.push([Math.abs(shown[at]), across, down, shown[at]]);
     }
-    some.sort((one, other) => one[0] - other[0]); // the largest along each line of sight ends on top
+    some.sort((one, other) => one[0] - other[0]); // the largest value along each line of sight is drawn last
     context.globalAlpha = 1;
     for (const [, across, down, value] of some) {
       context.globalAlpha = 1;
@@ -201,7 +201,7 @@
   }
   function drawAll() {
     readColours();
-    const wide = panels.map((one) => subject.shape[one.across] * edge(one.across)); // all slices at one scale
+    const wide = panels.map((one) => subject.shape[one.across] * edge(one.across)); // all slices have the same scale
     grid.style.setProperty("--columns", [...wide, Math.max(...wide)].map((one) => `minmax(0, ${one}fr)`).join(" "));
     for (const panel of panels) drawSlice(panel);
     drawTurned();
@@ -209,9 +209,9 @@
     bar.replaceChildren(made("span", { textContent: signed ? number(-top, 3) : "0" }), made("i", { className: signed ? "signed" : "" }),
       made("span", { textContent: number(top, 3) }));
     leastText.textContent = number(threshold(), 3);
-    said.textContent = account(place).join(" · ");
+    said.textContent = describe(place).join(" · ");
   }
-  function choose() { // another map
+  function choose() { // show another map
     const before = subject.affine;
     subject = who.value === "" ? first : subjects[Number(who.value)];
     const some = who.value === "" ? same : [subject];
@@ -230,7 +230,7 @@
   function toPeak() {
     let best = -1;
     shown.forEach((value, at) => {
-      const height = (one) => (minus.value === "" ? one : Math.abs(one)); // of a difference, whichever side it is on
+      const height = (one) => (minus.value === "" ? one : Math.abs(one)); // for a difference, the sign does not matter
       if (!Number.isNaN(value) && (best < 0 || height(value) > height(shown[best]))) best = at;
     });
     if (best < 0) return;
@@ -243,7 +243,7 @@
     drawAll();
   };
 
-  // what the hand does
+  // input
   for (const one of [method, agent, minus, who]) one.addEventListener("change", choose);
   least.addEventListener("input", drawAll);
   peak.addEventListener("click", toPeak);
@@ -263,7 +263,7 @@
     canvas.addEventListener("pointermove", (event) => {
       const cell = under(event);
       if (event.buttons) { place = cell; drawAll(); }
-      const [where, region, value] = account(cell);
+      const [where, region, value] = describe(cell);
       tips.show(event.clientX, event.clientY, value, region, where);
     });
     canvas.addEventListener("pointerleave", tips.hide);
