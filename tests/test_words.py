@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import pytest
 
-from affectlake import errors
+from affectlake import errors, generated
 from tests.support.lakes import ROOT
 
 
@@ -110,7 +110,7 @@ PATTERNS = (
         "'reports', 'does not set', 'is empty', 'has no'",
         "nothing where the file says nothing",
     ),
-    Pattern(r"\bcanar(?:y|ies)\b", "'prompt injection'", "Ask AGENT trials with canaries"),
+    Pattern(r"(?<!`)\bcanar(?:y|ies)\b", "'prompt injection'", "Ask AGENT trials with canaries"),
     Pattern(r"\bmend(?:s|ed|ing|able)?\b", "'repair', 'correct'", "mend it with `affectlake fsck --repair`"),
     Pattern(
         r"\b(?:an|no|whole|full) account of\b|\bwith an account\b",
@@ -141,13 +141,19 @@ CORRECT = (
     "sorted in place", "taken for granted", "a file of its own", "the user's home folder", "hence", "so few",
     "whether x is None", "none of them", "no account is needed", "takes account of noise", "recommended", "amendment",
     "the function returns nothing", "as follows", "make sure that it is closed", "a cut-off frequency of 0.01 Hz",
-    "goes on to the next", "she was told apart", "nothing but exceptions", "all but the last",
+    "goes on to the next", "she was told apart", "`canaries` is now `injections`", "nothing but exceptions", "all but the last",
 )  # fmt: skip
 
 DONE = (
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "README.md",
+    "docs",
     "src/affectlake/errors.py",
     "src/affectlake/lake",
+    "src/affectlake/report",
     "src/affectlake/secrets.py",
+    "storage/README.md",
 )
 """Files and folders in which no match is left; others are added as they are finished."""
 
@@ -156,6 +162,8 @@ NAMES = {
     *("Ctrl-C", "Great", "Linux", "Louvain", "Nesterov", "Windows"),
 }
 """Names with which a message may begin; words with a capital or a digit after the first letter may as well."""
+
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "storage/README.md")
 
 LINKS = ("flows", "pipelines", "schemas")  # in src/affectlake, to the folders of these names at the top
 
@@ -212,22 +220,29 @@ def comments(path: Path) -> Iterator[Text]:
         yield Text(path, block)
 
 
+_CODE_OF_TEMPLATES = re.compile(r"\{[{%].*?[%}]\}")
+
+
 def texts(path: Path) -> Iterator[Text]:
-    """Yield the texts of a file: strings and comments of Python code, all lines of other files."""
+    """Yield the texts of a file: strings and comments of Python code, all lines of other files, without the code of templates."""
     if path.suffix != ".py":
-        yield Text(path, enumerate(path.read_text(encoding="utf-8").splitlines(), 1))
+        text = path.read_text(encoding="utf-8")
+        lines = (_CODE_OF_TEMPLATES.sub("", text) if path.suffix == ".j2" else text).splitlines()
+        yield Text(path, enumerate(lines, 1))
         return
     yield from strings(ast.parse(path.read_bytes()), path)
     yield from comments(path)
 
 
 def files() -> list[Path]:
-    """Return the files whose words are checked, each once."""
+    """Return the files whose words are checked, each once; generated pages are checked where their text is written."""
     code = (ROOT / "src", *(ROOT / name for name in LINKS))
     links = tuple(ROOT / "src" / "affectlake" / name for name in LINKS)
     found = [path for folder in code for path in folder.rglob("*.py") if not path.is_relative_to(links[0])]
     found = [path for path in found if not any(path.is_relative_to(link) for link in links)]
-    return sorted([*found, *(ROOT / "schemas").rglob("*.yaml"), *(ROOT / "docs").rglob("*.md")])
+    templates = (ROOT / "src" / "affectlake" / "report" / "templates").iterdir()
+    pages = [path for path in (ROOT / "docs").rglob("*.md") if str(path.relative_to(ROOT)) not in generated.FILES]
+    return sorted([*found, *(ROOT / "schemas").rglob("*.yaml"), *templates, *pages, *(ROOT / name for name in PAGES)])
 
 
 class Match(NamedTuple):
@@ -354,6 +369,8 @@ def test_files_are_read_once() -> None:
     assert len(real) == len(set(real))
     names = {str(path.relative_to(ROOT)) for path in files()}
     assert {"pipelines/step.py", "flows/build.py", "schemas/fields.yaml", "docs/glossary.md"} <= names
+    assert {"README.md", "src/affectlake/report/templates/page.html.j2"} <= names
+    assert "docs/cli.md" not in names
 
 
 def _report(places: list[str]) -> None:

@@ -105,9 +105,9 @@ def test_what_is_missing_is_said() -> None:
     ))  # fmt: skip
     alone = replace(brains(), maps=brains().maps.filter(pl.col("agent") == AGENTS[0]))
     assert missing(brains(), "brain_regions", method="searchlight", group="subcortical") == (
-        "no voxel of this version's subjects lies in a named one of the subcortical regions"
+        "no voxel of this version's subjects is in one of the named subcortical regions"
     )
-    assert missing(alone, "voxel_comparison", method="encoding") == "there is only one agent with a brain map"
+    assert missing(alone, "voxel_comparison", method="encoding") == "fewer than two agents have a brain map"
     assert missing(below, "glass_brains", method="encoding") == "no voxel of this version has a value above 0"
     assert missing(below, "brain_slices") == "no voxel of this version has a value above 0"
     assert missing(None, "brain_slices") == "this version has no brain maps"

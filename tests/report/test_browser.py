@@ -219,10 +219,10 @@ def test_the_brain_s_slices_are_drawn_and_move_by_keyboard(page: Any) -> None:
     assert len(drawn) == 4 and all(share > 0.2 for share, _ in drawn)
     assert page.is_hidden(".figure-brain-slices .cuts")
     slider = page.locator("[data-control='x']")
-    before, said = slider.input_value(), page.inner_text(".said")
+    before, said = slider.input_value(), page.inner_text(".status")
     slider.focus()
     page.keyboard.press("ArrowRight" if int(before) < int(slider.get_attribute("max")) else "ArrowLeft")
-    assert slider.input_value() != before and page.inner_text(".said") != said
+    assert slider.input_value() != before and page.inner_text(".status") != said
     assert canvases(page)[0] != drawn[0]
     for at, key in ((0, "ArrowLeft"), (1, "ArrowDown"), (2, "ArrowUp"), (3, "ArrowRight")):
         earlier = canvases(page)
@@ -240,11 +240,11 @@ def test_another_map_of_the_brain_is_shown(page: Any, lake: Path) -> None:
         lake, "SELECT max(encoding_r) FROM encoding_maps WHERE agent = 'human-dimension' AND basis = 'embedding' "
         "AND subject = 'synthetic-2'"
     ).fetchall()[0]  # fmt: skip
-    assert float(page.inner_text(".said").rsplit("· ", 1)[1]) == pytest.approx(highest[0], abs=0.003)
+    assert float(page.inner_text(".status").rsplit("· ", 1)[1]) == pytest.approx(highest[0], abs=0.003)
     plain = canvases(page)
-    page.select_option("[data-control='minus']", "human-dimension")
-    assert page.inner_text(".said").endswith("· 0.000")
-    page.select_option("[data-control='minus']", "human-category")
+    page.select_option("[data-control='Minus']", "human-dimension")
+    assert page.inner_text(".status").endswith("· 0.000")
+    page.select_option("[data-control='Minus']", "human-category")
     assert page.inner_text(".ramp").startswith("−") and canvases(page) != plain
     page.locator("[data-control='threshold']").focus()
     page.keyboard.press("End")

@@ -207,10 +207,10 @@ def test_numbers_are_those_of_the_tables(html: str) -> None:
         "65.2 MB",
         "77c1a9d4",
         "0859.mp4",
-        "above 0.95 for 1 of the dimensions and above 0.8 for 2",
+        "with r above 0.95 for at least one rating is 1; with r above 0.8 it is 2",
         "is that of dimension 3 with fear (r = −0.990, 95 % CI −1.000 to −0.980)",
-        "40.0 %, 35.0 % and 25.0 %; 15 were ties",
-        "from 1.099 to 0.136 nats and its accuracy from 33.39 % to 98.71 %",
+        "40.0 %, 35.0 % and 25.0 % of cases; 15 choices were ties",
+        "from 1.099 to 0.136 nats and the accuracy from 33.39 % to 98.71 %",
         "61.23 % of the 2,167 stimuli",
         "v3",
         "0123456789",
@@ -306,7 +306,7 @@ def test_an_agent_without_a_fit_is_said_in_words() -> None:
     }
     page = Page(render(replace(inputs, **gone)))
     assert page.prose.count("not measured") == 2
-    for words in ("no map of this agent's stimuli", "no correlations of this agent", "no embedding was fitted"):
+    for words in ("no stimulus map of this agent", "no correlations of this agent", "no embedding was fitted"):
         assert page.prose.count(words) == 1
 
 
@@ -338,7 +338,7 @@ def test_a_version_with_nothing_in_it_still_has_a_page() -> None:
     inputs = make_inputs(params={})
     empty = {name: value.clear() for name, value in vars(inputs).items() if isinstance(value, pl.DataFrame)}
     prose = Page(render(replace(inputs, **empty))).prose
-    for words in ("This version has no agents", "No triplets were drawn", "No agent has answered", "names no tables"):
+    for words in ("This version has no agents", "No triplets were drawn", "No agent has answered", "has no tables"):
         assert words in prose
 
 
@@ -370,8 +370,8 @@ def test_choices_of_agents_that_were_asked_are_not_called_simulated() -> None:
     prose = Page(
         render(make_inputs(params={"agents": {"human-category": {"kind": "chat"}, "caption-tfidf": {}}}))
     ).prose
-    assert "was shown nothing" not in prose
-    assert "language model" in prose and "of unknown kind" in prose
+    assert "was not shown stimuli in any order" not in prose
+    assert "language model" in prose and "unknown kind" in prose
 
 
 def test_print_hides_no_part_of_a_figure(html: str) -> None:

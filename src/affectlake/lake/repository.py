@@ -83,7 +83,7 @@ Files of the lake. Commands write them; do not edit them by hand.
 | `scratch/` | files that can be made again: checkpoints of running fits, the schema of `params.yaml` | this machine |
 | `staging/` | tables that are not validated yet | this machine |
 | `remote/` | the default DVC remote (`affectlake push`) | this machine |
-| `format` | the format of the lake; a version of affectlake that does not know it refuses to open the lake | Git |
+| `format` | the format of the lake; a version of affectlake that does not support it refuses to open the lake | Git |
 
 Files under `tables/` are read-only, because they are shared with a cache that contains every version. To change a
 table, change its inputs or parameters and run `affectlake run`.

@@ -47,9 +47,9 @@ def reproducibility(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> 
     shuffled = "" if chance is None else f"; with shuffled stimuli it is {decimal(float(chance), 3)}"  # type: ignore[arg-type]
     caption = (
         f"Correlation of each dimension with its best match, averaged over the "
-        f"{counted(int(rows['n'][0]), 'other fit')} (Fisher z{intervals}). It is above 0.9 for {count(int((r > 0.9).sum()))} of "
-        f"{counted(len(rows), 'dimension')}{overall}. The lowest is {decimal(rows['value'][-1], 3)}, of dimension "
-        f"{rows['dimension'][-1]}{shuffled}."
+        f"{counted(int(rows['n'][0]), 'other fit')} (Fisher z{intervals}). It is above 0.9 for "
+        f"{count(int((r > 0.9).sum()))} of {counted(len(rows), 'dimension')}{overall}. The lowest is "
+        f"{decimal(rows['value'][-1], 3)}, of dimension {rows['dimension'][-1]}{shuffled}."
     )
     return Drawn(f"Reproducibility of {len(rows)} dimensions of {facts.agent}", caption, every)
 

@@ -1,8 +1,8 @@
 """The figures of the report in the page's order: the function that draws each, its title and its options.
 
 To add a figure, write a function in a module of this folder and add an entry to `FIGURES`. The figure is then on the
-report's page, in the files of ``affectlake report --figures``, and in :mod:`affectlake.figures`. It may read any table of
-the version with ``inputs.table(name)``. A figure that cannot be drawn raises :class:`FigureError` with the reason.
+report's page, in the files of ``affectlake report --figures``, and in :mod:`affectlake.figures`. It may read any table
+of the version with ``inputs.table(name)``. A figure that cannot be drawn raises :class:`FigureError` with the reason.
 """
 
 from __future__ import annotations

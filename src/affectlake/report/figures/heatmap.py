@@ -128,7 +128,7 @@ def _caption(found: Correlations) -> str:
     interval = ends if math.isfinite(low) and math.isfinite(high) else ""
     strong, clear = (count(found.above(threshold)) for threshold in STRONG)
     return (
-        f"{what} {strong} of the dimensions have a correlation above {STRONG[0]} with at least one rating, and {clear} "
-        f"have one above {STRONG[1]}. The strongest correlation is that of dimension {found.dimensions[row]} with "
+        f"{what} The number of dimensions with r above {STRONG[0]} for at least one rating is {strong}; with r above "
+        f"{STRONG[1]} it is {clear}. The strongest correlation is that of dimension {found.dimensions[row]} with "
         f"{found.ratings[column]} (r{NBSP}={NBSP}{decimal(float(found.r[row, column]), 3)}{interval})."
     )

@@ -59,8 +59,8 @@ def _bars(canvas: Canvas, ax: Any, chosen: NDArray[np.int64]) -> None:
 def _positions_caption(facts: AgentFacts, pooled: NDArray[np.int64]) -> str:
     shares = listed([percent(share, 1) for share in (pooled / pooled.sum()).tolist()])
     what = (
-        f"In {counted(int(pooled.sum()), 'choice')}, the odd one was the first, second and third stimulus of the triplet in "
-        f"{shares} of cases; {count(facts.n_tied)} choices were ties, which are broken at random."
+        f"In {counted(int(pooled.sum()), 'choice')}, the odd one was the first, second and third stimulus of the "
+        f"triplet in {shares} of cases; {count(facts.n_tied)} choices were ties, which are broken at random."
     )
     return (
         f"{what} This agent is simulated and was not shown stimuli in any order, so the position is the one in the "

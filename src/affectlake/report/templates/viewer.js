@@ -69,8 +69,8 @@
   const peak = made("button", { type: "button", textContent: "Go to the highest value" });
   const controls = made("div", { className: "controls" }, methodLabel, agentLabel, minusLabel, whoLabel,
     made("label", {}, made("span", {}, "Hide values up to ", leastText), least), peak);
-  const said = made("p", { className: "said" });
-  said.setAttribute("aria-live", "polite");
+  const status = made("p", { className: "status" });
+  status.setAttribute("aria-live", "polite");
   const bar = made("div", { className: "ramp" });
 
   const names = ["x", "y", "z"];
@@ -89,7 +89,7 @@
   turned.setAttribute("aria-label", "Glass brain: drag it or use the arrow keys to rotate it");
   const turning = made("div", { className: "panel" }, turned, made("p", { textContent: "Drag or use the arrow keys to rotate" }));
   const grid = made("div", { className: "slices" }, ...panels.map((one) => one.panel), turning);
-  live.append(controls, grid, bar, said);
+  live.append(controls, grid, bar, status);
   live.closest("figure").classList.add("scripted");
 
   // state
@@ -209,7 +209,7 @@
     bar.replaceChildren(made("span", { textContent: signed ? number(-top, 3) : "0" }), made("i", { className: signed ? "signed" : "" }),
       made("span", { textContent: number(top, 3) }));
     leastText.textContent = number(threshold(), 3);
-    said.textContent = describe(place).join(" · ");
+    status.textContent = describe(place).join(" · ");
   }
   function choose() { // show another map
     const before = subject.affine;
