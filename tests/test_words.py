@@ -141,7 +141,8 @@ CORRECT = (
     "sorted in place", "taken for granted", "a file of its own", "the user's home folder", "hence", "so few",
     "whether x is None", "none of them", "no account is needed", "takes account of noise", "recommended", "amendment",
     "the function returns nothing", "as follows", "make sure that it is closed", "a cut-off frequency of 0.01 Hz",
-    "goes on to the next", "she was told apart", "`canaries` is now `injections`", "nothing but exceptions", "all but the last",
+    "goes on to the next", "she was told apart", "nothing but exceptions", "all but the last",
+    "`canaries` is now `injections`",
 )  # fmt: skip
 
 DONE = (
@@ -224,7 +225,7 @@ _CODE_OF_TEMPLATES = re.compile(r"\{[{%].*?[%}]\}")
 
 
 def texts(path: Path) -> Iterator[Text]:
-    """Yield the texts of a file: strings and comments of Python code, all lines of other files, without the code of templates."""
+    """Yield the texts of a file: strings and comments of Python code; lines of other files, without template code."""
     if path.suffix != ".py":
         text = path.read_text(encoding="utf-8")
         lines = (_CODE_OF_TEMPLATES.sub("", text) if path.suffix == ".j2" else text).splitlines()

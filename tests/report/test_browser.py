@@ -18,6 +18,7 @@ from matplotlib.image import imread
 
 from affectlake.lake import repository
 from affectlake.pipelines.engine import dvcfile
+from affectlake.lake.query import query
 from affectlake.pipelines.outputs import report
 from affectlake.pipelines.params import study, templates
 
@@ -156,7 +157,7 @@ def test_the_heat_map_tells_of_a_cell_by_keyboard_and_by_pointer(page: Any, lake
         page.keyboard.press(key)
     rating, dimension, told = page.inner_text("#tip").split("\n")
     seed = "(SELECT any_value(seed) FROM layouts WHERE agent = 'human-category')"
-    (value,) = report.query(
+    (value,) = query(
         lake, f"SELECT value FROM metrics WHERE agent = 'human-category' AND analysis = 'rating_correlation' AND "
         f"seed = {seed} AND rating = '{rating}' AND dimension = {dimension.removeprefix('dimension ')}"
     ).fetchall()[0]  # fmt: skip
@@ -236,7 +237,7 @@ def test_another_map_of_the_brain_is_shown(page: Any, lake: Path) -> None:
     page.select_option("[data-control='Subject']", "1")
     page.select_option("[data-control='Agent']", "human-dimension")
     page.click(".controls button")
-    highest = report.query(
+    highest = query(
         lake, "SELECT max(encoding_r) FROM encoding_maps WHERE agent = 'human-dimension' AND basis = 'embedding' "
         "AND subject = 'synthetic-2'"
     ).fetchall()[0]  # fmt: skip
@@ -276,7 +277,7 @@ def test_the_rows_behind_a_figure_come_with_the_page(page: Any, lake: Path) -> N
     link = page.query_selector("#agent-human-category .figure-reproducibility a.rows")
     text = b64decode(link.get_attribute("href").partition("base64,")[2]).decode()
     rows = list(csv.DictReader(io.StringIO(text)))
-    found = report.query(
+    found = query(
         lake,
         "SELECT value FROM metrics WHERE agent = 'human-category' AND analysis = 'reproducibility' "
         "AND measure = 'pearson_r' "
