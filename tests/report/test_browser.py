@@ -17,8 +17,8 @@ import pytest
 from matplotlib.image import imread
 
 from affectlake.lake import repository
-from affectlake.pipelines.engine import dvcfile
 from affectlake.lake.query import query
+from affectlake.pipelines.engine import dvcfile
 from affectlake.pipelines.outputs import report
 from affectlake.pipelines.params import study, templates
 
