@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from io import BytesIO
 from itertools import combinations
 
@@ -15,7 +16,7 @@ from matplotlib.image import imread
 
 from affectlake.report import number_format
 from affectlake.report.agent_summary import Correlations
-from affectlake.report.figures.canvas import GROUPS
+from affectlake.report.figures.canvas import GROUPS, older_objects_frozen
 from affectlake.report.figures.colours import circular_order, palette
 from affectlake.report.figures.emotion_graph import communities_named
 from affectlake.report.figures.heatmap import row_order
@@ -157,3 +158,11 @@ def test_groups_are_told_apart_by_readers_of_every_kind_of_colour_vision(vision:
     seen = lab(linear @ np.array(VISION[vision]).T)
     nearest = min(float(np.linalg.norm(one - other)) for one, other in combinations(seen, 2))
     assert nearest > 12  # a difference of 2 is just noticeable
+
+
+def test_objects_are_collected_again_after_a_page_was_drawn() -> None:
+    before = gc.get_freeze_count()
+    with pytest.raises(ValueError, match="drawn"), older_objects_frozen():
+        assert gc.get_freeze_count() > before
+        raise ValueError("drawn")
+    assert gc.get_freeze_count() <= before

@@ -32,6 +32,8 @@ def render(inputs: ReportInputs) -> str:
 def figure_files(inputs: ReportInputs, folder: Path) -> list[Path]:
     """Write every figure of the report into `folder` as SVG, PNG, PDF and CSV files and return their paths."""
     from affectlake.report.export import write_figures
+    from affectlake.report.figures.canvas import older_objects_frozen
     from affectlake.report.page import named_figures
 
-    return write_figures(named_figures(inputs), folder)
+    with older_objects_frozen():
+        return write_figures(named_figures(inputs), folder)

@@ -16,7 +16,7 @@ from affectlake.errors import FigureError
 from affectlake.report.agent_summary import AgentFacts, Estimate, agent_facts, agents, rating_names
 from affectlake.report.figures import brain_viewer, heatmap, stimulus_map
 from affectlake.report.figures.brain_maps import METHODS
-from affectlake.report.figures.canvas import styled
+from affectlake.report.figures.canvas import older_objects_frozen, styled
 from affectlake.report.figures.catalogue import FIGURES, Entry, Section, of_section
 from affectlake.report.figures.embedded import embedded
 from affectlake.report.figures.html_figure import HtmlFigure
@@ -86,7 +86,7 @@ def render(inputs: ReportInputs) -> str:
     str
         A complete HTML document, to be written as UTF-8.
     """
-    with styled():
+    with older_objects_frozen(), styled():
         context = _context(inputs)
     return environment().get_template("page.html.j2").render(context)
 

@@ -45,9 +45,10 @@ def reproducibility(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> 
     overall = f", with a mean of {decimal(own['value'][0], 3)} over all dimensions" if len(own) else ""
     intervals = ", with 95 % intervals" if rows["ci_low"].count() else ""
     shuffled = "" if chance is None else f"; with shuffled stimuli it is {decimal(float(chance), 3)}"  # type: ignore[arg-type]
+    n_others = int(rows["n"][0])
+    others = f"in {n_others} other fits (mean of Fisher's z)" if n_others > 1 else "in the other fit"
     caption = (
-        f"Correlation of each dimension with its best match, averaged over the "
-        f"{counted(int(rows['n'][0]), 'other fit')} (Fisher z{intervals}). It is above 0.9 for "
+        f"Correlation of each dimension with its best match {others}{intervals}. It is above 0.9 for "
         f"{count(int((r > 0.9).sum()))} of {counted(len(rows), 'dimension')}{overall}. The lowest is "
         f"{decimal(rows['value'][-1], 3)}, of dimension {rows['dimension'][-1]}{shuffled}."
     )
@@ -133,7 +134,7 @@ def _saturation(sweep: str, found: pl.DataFrame, rows: pl.DataFrame, column: str
     size = f" of at most {settings['n_judgments']:,} judgments" if "n_judgments" in settings else ""
     each = size if sweep == "dimensions" else " of each size"
     several = f"fits to {counted(rows['replicate'].n_unique(), 'subset')}{each}"
-    share = f"{settings['share']:.0%} of " if "share" in settings else ""
+    share = f"{percent(settings['share'], 0)} of " if "share" in settings else ""
     if not len(value):
         why = note_of(found, "no saturation point was found").removeprefix("left out: ")
         return f"In the sweep over {sweep}, {what} reaches at most {most} ({several}): {why}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ _STYLE: dict[str, Any] = {
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
+    "axes.titley": 1.0,  # otherwise Matplotlib measures all ticks to place each title
     "axes.edgecolor": FAINT,
     "axes.labelcolor": SOFT,
     "axes.linewidth": 0.8,
@@ -217,6 +219,16 @@ class Canvas:
             self.figure.label, self.figure.caption, self.figure.data = drawn
             self.figure.notes = self.notes
         return self.figure
+
+
+@contextmanager
+def older_objects_frozen() -> Iterator[None]:
+    """Exclude existing objects from garbage collection, which otherwise takes a sixth of the time of a page."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @contextmanager
