@@ -384,7 +384,7 @@ def test_a_figure_that_fails_is_left_out_on_tables_of_other_contracts_alone(lake
     spoilt = replace(inputs, learning_curves=inputs.learning_curves.drop("epoch"))
     with pytest.raises(pl.exceptions.ColumnNotFoundError):
         entry.made(spoilt, about)
-    with pytest.raises(FigureError, match="learning_curves cannot be drawn of them") as refused:
+    with pytest.raises(FigureError, match="learning_curves cannot be drawn") as refused:
         entry.made(replace(spoilt, is_todays=False), about)
     assert "ColumnNotFoundError" in refused.value.found
     other = plant(lake, {"stimuli": [tables()["stimuli"].to_arrow()]})  # it does not name its contract
