@@ -1,8 +1,9 @@
 """Every figure of the report in the page's order: what draws it, its title and its choices.
 
 To add a figure, write a function in a module of this folder and a line in `FIGURES`. The report's page, ``affectlake
-report --figures`` and :mod:`affectlake.figures` take it from there. A figure may read any table of the version:
-``inputs.table(name)``. One that cannot be drawn raises :class:`FigureError` with the reason.
+report --figures`` and :mod:`affectlake.figures` take it from there. A figure may read any table that
+:mod:`affectlake.report.columns` names: ``inputs.table(name)``. One that cannot be drawn raises :class:`FigureError`
+with the reason. ``docs/figures.md`` has an example.
 """
 
 from __future__ import annotations
@@ -136,6 +137,7 @@ def _of_other_contracts(name: str, inputs: ReportInputs) -> Iterator[None]:
         raise
     except Exception as error:
         if inputs.is_todays:
+            error.add_note(f"while drawing the figure {name}")
             raise
         raise FigureError(
             f"the tables of this version are of other contracts than today's, and {name} cannot be drawn of them",
