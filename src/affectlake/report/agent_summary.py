@@ -61,11 +61,13 @@ class AgentFacts:
     """What the tables say of one agent.
 
     ``seed`` is the fit that is shown: the one that stands for the agent; None for an agent without a fit.
+    ``is_simulated``: its answers are computed, and no server was asked for them, as far as the parameters say.
     ``unclassified`` says why there is no nearest-centroid accuracy, where the table does.
     """
 
     agent: str
     kind: str
+    is_simulated: bool
     seed: int | None
     n_seeds: int
     n_dimensions: int
@@ -108,10 +110,13 @@ def agent_facts(inputs: ReportInputs, agent: str) -> AgentFacts:
     chosen = of_agent(inputs.representatives, agent)
     seed = int(chosen["seed"].item()) if len(chosen) else None
     shown = of_fit(weights, seed)
-    settings = _settings(inputs.params).get(agent)
+    entry = _settings(inputs.params).get(agent)
+    settings = entry if isinstance(entry, Mapping) else {}
+    kind = str(settings.get("kind", ""))
     return AgentFacts(
         agent=agent,
-        kind=str(settings.get("kind", "")) if isinstance(settings, Mapping) else "",
+        kind=kind,
+        is_simulated=kind not in ("", "chat") and "servers" not in settings,  # kinds had other names before
         seed=seed,
         n_seeds=max(frame["seed"].n_unique() for frame in fits),
         n_dimensions=shown["dimension"].n_unique(),

@@ -1,8 +1,9 @@
 """Every figure of the report in the page's order: what draws it, its title and its choices.
 
 To add a figure, write a function in a module of this folder and a line in `FIGURES`. The report's page, ``affectlake
-report --figures`` and :mod:`affectlake.figures` take it from there. A figure may read any table of the version:
-``inputs.table(name)``. One that cannot be drawn raises :class:`FigureError` with the reason.
+report --figures`` and :mod:`affectlake.figures` take it from there. A figure may read any table that
+:mod:`affectlake.report.columns` names: ``inputs.table(name)``. One that cannot be drawn raises :class:`FigureError`
+with the reason. ``docs/figures.md`` has an example.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ class Entry:
         "agent" has a figure for each agent; the others have one for all.
     choices : mapping
         By the name of an argument: the values that it may have, and how they are called in the title.
-    kinds : tuple of str
-        Kinds of agents that have it; all when empty.
+    simulated : bool
+        Whether only agents whose answers are computed have it, and those that were asked do not.
     html : bool
         Whether `draw` returns HTML instead of drawing in a canvas.
     on_page : bool
@@ -64,7 +65,7 @@ class Entry:
     title: str
     section: Section
     choices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    kinds: tuple[str, ...] = ()
+    simulated: bool = False
     html: bool = False
     on_page: bool = True
     rows_on_page: bool = True
@@ -136,6 +137,7 @@ def _of_other_contracts(name: str, inputs: ReportInputs) -> Iterator[None]:
         raise
     except Exception as error:
         if inputs.is_todays:
+            error.add_note(f"while drawing the figure {name}")
             raise
         raise FigureError(
             f"the tables of this version are of other contracts than today's, and {name} cannot be drawn of them",
@@ -160,7 +162,7 @@ FIGURES: tuple[Entry, ...] = (
     Entry(saturation, "Saturation", "agent"),
     Entry(learning_curves, "Learning curves", "agent"),
     # where an agent is shown stimuli, `order_effects` has the order shown
-    Entry(chosen_positions, "Chosen positions", "agent", kinds=("ratings", "features")),
+    Entry(chosen_positions, "Chosen positions", "agent", simulated=True),
     Entry(brain_regions, "{method}: {group}", "brain", {"method": METHODS, "group": GROUPS}),
     Entry(brain_slices, "The maps, to explore", "brain", rows_on_page=False),
     Entry(glass_brains, "{method}: glass brains", "brain", {"method": METHODS}, rows_on_page=False),
