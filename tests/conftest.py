@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 
 from affectlake.lake import repository
 from affectlake.process.environment import configure_process
+from tests.support import builds
 from tests.support.lakes import ROOT, put
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def real_data() -> Path:
 def own_homes(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep Prefect's, DVC's and Git's state of the tests out of the user's home."""
     home = tmp_path_factory.mktemp("home")
+    base = tmp_path_factory.getbasetemp()  # of this worker, if there are several: what they share lies in its parent
+    os.environ[builds.FOLDER] = str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "builds")
     os.environ["PREFECT_HOME"] = str(home / "affectlake" / "prefect-of-tests")  # one that is taken as it is
     os.environ.pop("PREFECT_PROFILES_PATH", None)
     os.environ["DVC_GLOBAL_CONFIG_DIR"] = str(home / "dvc")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,6 +57,7 @@ NAMED_FILE = re.compile(r"(?<![\w./-])(?:tests|src|pipelines|flows|schemas|bench
 NAMED_TEST = re.compile(r"(?<![\w./-])test_\w+\.py")
 NAMED_MODULE = re.compile(r"(?<![\w./])affectlake(?:\.[a-z_]\w*)+")
 EXAMPLES = {"schemas/tables/NAME.yaml"}
+ARROWS = "arrows point one way"
 
 
 def test_every_file_named_in_a_document_exists() -> None:
@@ -94,6 +96,31 @@ def _exists(name: str) -> bool:
     return not rest or bool(re.search(rf"^(?:(?:def|class) )?{rest[0]}\b", source.read_text("utf-8"), re.MULTILINE))
 
 
+def test_every_make_command_in_a_document_is_a_target() -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    missing = [
+        f"{page.name}: make {name}"
+        for page in PAGES
+        for name in re.findall(r"(?:`|^)make ([a-z][\w-]*)", page.read_text(encoding="utf-8"), re.MULTILINE)
+        if name not in targets and page.name != "CHANGELOG.md"
+    ]
+    assert not missing
+
+
+def test_the_arrows_in_contributing_are_the_contract_s() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (contract,) = (one for one in project["tool"]["importlinter"]["contracts"] if one["name"] == ARROWS)
+    layers = [{name.strip().rpartition(".")[2] for name in layer.split("|")} for layer in contract["layers"]]
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (drawn,) = re.findall(r"```\n(cli → .*?)```", text, re.DOTALL)
+    written = [set(re.findall(r"\w+", layer)) for layer in drawn.split("→")]
+    assert written == layers[layers.index({"cli"}) :]
+    inside = {one["containers"][0].rpartition(".")[2] for one in project["tool"]["importlinter"]["contracts"]
+              if "containers" in one}  # fmt: skip
+    (named,) = re.findall(r"the layers inside (.*?) \(`pyproject", text, re.DOTALL)
+    assert set(re.findall(r"\w+", named)) - {"and"} == inside
+
+
 def _leaves(nav: object) -> Iterator[str]:
     if isinstance(nav, str):
         yield nav
@@ -121,6 +148,6 @@ def test_the_python_reference_has_every_public_module() -> None:
     pages = [page.read_text(encoding="utf-8") for page in (ROOT / "docs/reference").glob("*.md")]
     named = {name for page in pages for name in re.findall(r"^::: (\S+)$", page, re.MULTILINE)}
     science = set().union(*(_modules(f"affectlake.{package}") for package in ("spose", "geometry", "brain")))
-    assert science - named == INTERNAL
+    assert science - named == INTERNAL, "name the module in docs/reference/, or in INTERNAL above"
     every = _modules("affectlake") | {"affectlake"}
     assert named <= every

@@ -122,5 +122,9 @@ def _grows(output: Output) -> bool:
 def _maker(makers: dict[Output, str], stage: Stage, output: Output) -> str:
     if output not in makers:
         known = ", ".join(map(str, makers))
-        raise UsageError(f"{stage.name} reads {output}, which no stage writes", allowed=known)
+        raise UsageError(
+            f"{stage.name} reads {output}, which no stage writes",
+            allowed=known,
+            todo="declare the step that writes it, and list it in pipelines/catalogue.py",
+        )
     return makers[output]

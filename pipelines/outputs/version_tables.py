@@ -7,14 +7,16 @@ not have is without rows or null here, and said in words; nothing else depends o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import polars as pl
 
 from affectlake.lake.query import Reader
 from affectlake.lake.store.versions import Manifest, Version
+from affectlake.lake.tables.contracts import contracts
 from affectlake.lake.tables.views import in_quotes
-from affectlake.report.columns import COLUMNS, TYPES, Columns
+from affectlake.report.columns import COLUMNS, Columns
 
 
 class VersionTables:
@@ -69,7 +71,7 @@ class VersionTables:
         """Let the name of a table mean its rows with the columns that are wanted."""
         published = self._columns_of(table)
         every = (*wanted.needed, *wanted.optional)
-        nothing = {name: f"NULL::{_type(name)} AS {in_quotes(name)}" for name in every}
+        nothing = {name: f"NULL::{_type(name) or 'VARCHAR'} AS {in_quotes(name)}" for name in every}
         if set(wanted.needed) <= set(published):
             chosen = [_as_read(name, kind, every) for name, kind in published.items()]
             chosen += [null for name, null in nothing.items() if name not in published]
@@ -95,7 +97,7 @@ class VersionTables:
         words = [f"no column {', '.join(missing)}"] if missing else []
         if set(missing) & set(wanted.needed):
             return [*words, "its rows cannot be shown"]
-        counted = [name for name in every if name in published and published[name] != _type(name)]
+        counted = [name for name in every if name in published and _type(name) not in ("", published[name])]
         counts = ", ".join(["count(*)", *(f"count({in_quotes(name)})" for name in counted)])
         n_all, *held = self._reader.query(f"SELECT {counts} FROM {_as_published(table)}").fetchall()[0]
         n_shown, *read = self._reader.query(f"SELECT {counts} FROM {in_quotes(table)}").fetchall()[0]
@@ -116,10 +118,30 @@ def _as_published(table: str) -> str:
 
 def _as_read(name: str, kind: str, every: tuple[str, ...]) -> str:
     """Return the SQL of a column: as it is, or cast where another type is read; what cannot be cast is null."""
-    if name not in every or kind == _type(name):
+    if name not in every or _type(name) in ("", kind):
         return in_quotes(name)
     return f"TRY_CAST({in_quotes(name)} AS {_type(name)}) AS {in_quotes(name)}"
 
 
 def _type(name: str) -> str:
-    return TYPES.get(name, "VARCHAR")
+    """Return DuckDB's type of a column by ``schemas/fields.yaml``; empty for one that no table has today."""
+    return _DUCKDB[_types()[name]] if name in _types() else ""
+
+
+@cache
+def _types() -> dict[str, str]:
+    return {column.name: column.type for table in contracts().values() for column in table.columns}
+
+
+_DUCKDB = {
+    "string": "VARCHAR",
+    "bool": "BOOLEAN",
+    "binary": "BLOB",
+    "int8": "TINYINT",
+    "int16": "SMALLINT",
+    "int32": "INTEGER",
+    "int64": "BIGINT",
+    "float32": "FLOAT",
+    "float64": "DOUBLE",
+    "list<float32>": "FLOAT[]",
+}

@@ -1,5 +1,6 @@
 """Every file that is generated, and the check that none is stale. ``make docs`` writes them; a test compares.
 
+After writing, ``make docs`` also prints what cannot be generated and is missing (:mod:`affectlake.omissions`).
 With ``--check`` nothing is written, and stale files are an error. The fingerprints are left out of that, since they
 take longer than all others together and only the tests need them to be right.
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 from affectlake.cli import reference
 from affectlake.lake import repository
 from affectlake.lake.tables import dictionary
+from affectlake.omissions import omissions
 from affectlake.pipelines.catalogue import STEPS
 from affectlake.pipelines.engine import dvcfile, fingerprints
 from affectlake.pipelines.params import schema, templates
@@ -84,15 +86,21 @@ def _is(path: Path, text: str) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Write every stale file anew, and name the steps whose code changed while their version did not."""
+    """Write every stale file anew; name the steps whose code changed while their version did not, and omissions."""
     if "--check" in (sys.argv[1:] if arguments is None else arguments):
         found = stale(SLOW)
         sys.exit(f"stale: {', '.join(found)}\n  to do: make docs" if found else 0)
-    for step in fingerprints.unversioned():
-        print(f"the code of {step} changed and its version did not: raise it if what it writes changes")
+    if changed := fingerprints.unversioned():
+        print(f"the code that these steps reach changed and their versions did not: {', '.join(changed)}")
+        print(
+            "  to do: raise the version of each step that now writes something else; a new kind of agent, a rename or"
+        )
+        print("  a speed-up changes none")
     for name in stale():
         (ROOT / name).write_text(FILES[name](), encoding="utf-8")
         print(f"wrote {name}")
+    for line in omissions(ROOT):
+        print(f"missing: {line}")
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ def detach_at_first(lake: Path) -> None:
 
 def cut_off_run(lake: Path) -> None:
     """Die between putting a table in place and recording it."""
-    mark_unrecorded(lake, "ratings")
+    mark_unrecorded(lake, Output("ratings"))
     edit_table(lake)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+
 import click
 import pytest
 from click.testing import CliRunner
 
-from affectlake.cli.main import EARLIER_NAMES, cli
+from affectlake.cli.main import EARLIER_NAMES, MODULES, cli
 from affectlake.cli.reference import CHAPTERS, render
 
 
@@ -20,6 +22,12 @@ def names() -> dict[str, click.Command]:
 def test_every_command_is_in_one_chapter_of_the_reference() -> None:
     shown = sorted(name for name, command in names().items() if not command.hidden)
     assert sorted(name for chapter in CHAPTERS.values() for name in chapter) == shown
+
+
+def test_a_command_is_imported_from_the_module_that_defines_it() -> None:
+    for module in set(MODULES.values()):
+        named = {command.name for command in importlib.import_module(module).COMMANDS}
+        assert named == {name for name, place in MODULES.items() if place == module}
 
 
 def test_the_reference_has_every_command_and_every_option() -> None:

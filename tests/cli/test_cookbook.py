@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from pathlib import Path
 
 import polars as pl
@@ -15,10 +14,11 @@ from affectlake.lake import repository
 from affectlake.pipelines.collection.planning import keep_answers, plan_questions
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import load, override
-from tests.flows.test_build import SMALL, sets
 from tests.flows.test_positions import answer
+from tests.support.builds import copy_of
 from tests.support.chat import ENTRY
 from tests.support.chat_lakes import SETTINGS, build_steps
+from tests.support.demo_lakes import two_versions
 from tests.support.lakes import ROOT
 
 pytestmark = pytest.mark.slow
@@ -31,13 +31,7 @@ OF_CHAT_AGENTS = "JOIN responses"
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A demo study in which v2 has a sparser agent and one with fewer text features."""
-    lake = tmp_path_factory.mktemp("cookbook") / "lake"
-    changed = sets("agents.human-category.l1=0.02", "agents.caption-tfidf.encoder.n_components=5")
-    commands = (["init", lake, "--study", "demo", *sets(*SMALL)], ["run"], ["run", *changed])
-    for words in commands:
-        place = [] if words[0] == "init" else ["--lake", lake]
-        subprocess.run(["affectlake", *words, *place], check=True, capture_output=True)
-    return lake
+    return copy_of(two_versions(), tmp_path_factory.mktemp("cookbook") / "lake")
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 import subprocess
 from pathlib import Path
 
-import click
 import nibabel as nib
 import numpy as np
 import polars as pl
@@ -17,46 +15,20 @@ import yaml
 
 from affectlake.lake.query import query
 from affectlake.lake.store.versions import Manifest, list_versions, resolve
-
-SMALL = (
-    "sources.n_stimuli=60",
-    "triplets.noise_ceiling=50",
-    "triplets.thirds_per_pair=10",
-    "agents.caption-tfidf.encoder.n_components=20",
-    "spose.max_epochs=60",
-    "geometry.permutations=100",
-    "geometry.perplexity=10.0",
-    "brain.sources={kind: synthetic, n_subjects: 2, voxel_mm: 24.0}",
-    "brain.searchlight={n_stimuli: 40, radius_voxels: 1.5, min_voxels: 5, ranks: counted, permutations: 3}",
-)
-
-
-def affectlake(*arguments: str | Path, ok: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(["affectlake", *map(str, arguments)], capture_output=True, text=True, check=False)
-    assert done.returncode == ok, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done
-
-
-def sets(*assignments: str) -> list[str]:
-    return [word for assignment in assignments for word in ("--set", assignment)]
+from tests.support.builds import copy_of
+from tests.support.demo_lakes import affectlake, one_version, sets
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small demo study, built once."""
-    lake = tmp_path_factory.mktemp("build") / "lake"
-    affectlake("init", lake, "--study", "demo", *sets(*SMALL))
-    done = affectlake("run", "--lake", lake)
-    assert "published v1" in done.stderr
-    assert "held-out accuracy" in done.stdout
-    return lake
+def built() -> Path:
+    """A small demo study."""
+    return one_version()
 
 
 @pytest.fixture
 def lake(built: Path, tmp_path: Path) -> Path:
     """A copy of the built study that a test may change."""
-    return shutil.copytree(built, tmp_path / "lake", symlinks=True)
+    return copy_of(built, tmp_path / "lake")
 
 
 def hashes(lake: Path) -> dict[str, str]:
@@ -262,18 +234,3 @@ def test_sources_that_are_not_set_are_asked_for(tmp_path: Path) -> None:
     done = affectlake("run", "--lake", tmp_path / "lake", ok=2)
     assert "sources.ratings is not set" in done.stderr
     assert list_versions(tmp_path / "lake") == []
-
-
-def test_every_command_is_in_the_readme() -> None:
-    from affectlake.cli.main import MODULES, cli
-    from tests.support.lakes import ROOT
-
-    readme = (ROOT / "README.md").read_text()
-    context = click.Context(cli)
-    for name in cli.list_commands(context):
-        command = cli.get_command(context, name)
-        assert command is not None
-        assert command.hidden or f"affectlake {name}" in readme, name
-    for module in set(MODULES.values()):
-        named = {command.name for command in importlib.import_module(module).COMMANDS}
-        assert named == {name for name, place in MODULES.items() if place == module}

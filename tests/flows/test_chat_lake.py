@@ -33,7 +33,7 @@ from affectlake.pipelines.engine.graph import stages
 from affectlake.pipelines.params.study import load
 from affectlake.pipelines.stored import stored
 from tests.support.chat import ENTRY, agent
-from tests.support.chat_lakes import make_lake, run
+from tests.support.chat_lakes import build_lake, run
 
 
 def odd_of(question: Question) -> int:
@@ -80,7 +80,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """A lake with a chat agent that has answered nothing, and what its first run said."""
     lake = tmp_path_factory.mktemp("chat") / "lake"
     said: list[str] = []
-    make_lake(lake, ENTRY, said.append)
+    build_lake(lake, ENTRY, said.append)
     return lake, said
 
 

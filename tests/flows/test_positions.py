@@ -180,7 +180,11 @@ def test_the_report_has_the_section_where_chat_agents_answered(lake: Path) -> No
     page = report.render(inputs)
     assert 'id="order"' in page and "Position bias" in page and 'href="#order"' in page
     section = page[page.index('id="order"') : page.index('class="agent"')]
-    assert section.count("<svg") == 1 and section.count("<tr>") == 7 and 'aria-label="Chosen positions and flip rates' in section
+    assert (
+        section.count("<svg") == 1
+        and section.count("<tr>") == 7
+        and 'aria-label="Chosen positions and flip rates' in section
+    )
     assert "template-1, which chooses the third position in" in section
     without = report.render(_without(inputs))
     assert 'id="order"' not in without and 'href="#order"' not in without

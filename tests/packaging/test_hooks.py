@@ -51,12 +51,31 @@ def test_a_good_change_passes(hooked: Path) -> None:
     assert failed(hooked, fails=False) == set()
 
 
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("src/affectlake/judge/agents.py", "Which ratings make the vectors.", "Which ratings are the vectors."),
+        ("src/affectlake/lake/repository.py", "Commands write them", "The commands write them"),
+        ("storage/README.md", "Commands write them", "The commands write them"),
+    ],
+)
+def test_a_file_that_generated_ones_are_made_from_is_not_committed_without_them(
+    hooked: Path, name: str, old: str, new: str
+) -> None:
+    path = hooked / name
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    assert failed(hooked, fails=True) == {"generated files"}
+
+
 def test_each_kind_of_bad_change_is_stopped(hooked: Path) -> None:
     bad = {
         "src/affectlake/geometry/unused.py": "import os\n",
         "src/affectlake/geometry/ragged.py": "x  =  1\n",
         "src/affectlake/geometry/upwards.py": "from affectlake.pipelines import catalogue as catalogue\n",
         "docs/steps.md": "edited by hand\n",
+        "docs/spelling.txt": "A sent" + "ance.\n",
         "docs/large.txt": "large " * 200_000,
         "docs/key.txt": "-----BEGIN OPENSSH PRIVATE " + "KEY-----\n",
         "docs/token.txt": "hf_" + "x" * 34 + "\n",

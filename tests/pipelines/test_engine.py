@@ -51,6 +51,13 @@ def test_an_unknown_stage_offers_the_nearest() -> None:
         stage_named("embed@human-categroy", stages(PARAMS, NOTHING))
 
 
+def test_an_output_that_no_stage_writes_is_reported_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(STEPS, "choose_by_features")
+    with pytest.raises(UsageError, match="reads choices/caption-tfidf, which no stage writes") as refused:
+        stages(PARAMS, NOTHING)
+    assert refused.value.todo == "declare the step that writes it, and list it in pipelines/catalogue.py"
+
+
 def test_two_writers_of_one_output_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     twin = dataclasses.replace(STEPS["sample"], name="sample_again")
     monkeypatch.setitem(STEPS, "sample_again", twin)

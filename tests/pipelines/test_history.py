@@ -42,10 +42,11 @@ from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.collection.joining import merged_params
 from affectlake.pipelines.collection.publishing import publish_waiting
 from affectlake.pipelines.outputs.report import gather
+from affectlake.pipelines.outputs.version_tables import VersionTables
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import load, parse
 from affectlake.report.agent_summary import agent_facts
-from affectlake.report.columns import COLUMNS, TYPES
+from affectlake.report.columns import COLUMNS, Columns
 from affectlake.report.figures.catalogue import FIGURES
 from tests.attacks.planting import plant, raise_contracts
 from tests.support.lakes import ROOT
@@ -279,12 +280,22 @@ def test_parameters_that_are_not_yaml_do_not_hide_the_tables(lake: Path) -> None
     assert "of a kind that is not given in its params.yaml" in run(lake, "cite")
 
 
-def test_the_columns_that_are_read_have_the_types_of_the_contracts() -> None:
-    for table, columns in COLUMNS.items():
-        for name in (*columns.needed, *columns.optional):
-            kind = {"INTEGER": "int32", "SMALLINT": "int16", "TINYINT": "int8", "FLOAT": "float32", "DOUBLE": "float64",
-                    "VARCHAR": "string", "BOOLEAN": "bool", "BLOB": "binary"}[TYPES.get(name, "VARCHAR")]  # fmt: skip
-            assert contracts.contract(table).column(name).type == kind, (table, name)
+def test_every_column_of_every_table_can_be_read_and_has_the_type_of_its_contract(lake: Path) -> None:
+    every = {
+        name: Columns(contracts.contract(name).key[:1], tuple(rows.columns[1:])) for name, rows in tables().items()
+    }
+    read = VersionTables(lake, resolve(lake, "v1"), every)
+    assert read.said == ()
+    for name, rows in tables().items():
+        assert {**read.table(name).schema} == {**rows.schema}, name
+
+
+def test_a_column_that_no_contract_has_any_more_is_read_as_it_was_published(lake: Path) -> None:
+    version = plant(lake, {"stimuli": [tables()["stimuli"].with_columns(brightness=pl.lit(0.5)).to_arrow()]})
+    read = VersionTables(lake, version, {"stimuli": Columns(("stimulus_index",), ("brightness", "darkness"))})
+    assert read.table("stimuli")["brightness"].dtype == pl.Float64
+    assert read.table("stimuli")["darkness"].null_count() == len(tables()["stimuli"])
+    assert read.said == ("stimuli: no column darkness",)
 
 
 def test_a_page_says_what_a_version_lacks(lake: Path, tmp_path: Path) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import shutil
-import subprocess
-import sys
 from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +14,10 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from affectlake.lake import repository
 from affectlake.lake.query import query
-from affectlake.pipelines.engine import dvcfile
 from affectlake.pipelines.outputs import report
-from affectlake.pipelines.params import study, templates
+from tests.support.builds import copy_of
+from tests.support.demo_lakes import two_versions
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[dev]'")
 CHROMIUM = next(
@@ -31,43 +28,11 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed: apt-get install chromium"),
 ]
 
-SMALL = (
-    "sources.n_stimuli=60",
-    "triplets.noise_ceiling=40",
-    "triplets.thirds_per_pair=10",
-    "spose.max_epochs=30",
-    "spose.dimensions=6",
-    "spose.seeds=[0, 1, 2]",
-    "geometry.permutations=20",
-    "geometry.resamples=20",
-    "sweeps.dimensions=[1, 3, 6]",
-    "sweeps.judgments=[500, 1500, 4000]",
-    "sweeps.n_judgments=3000",
-    "sweeps.max_epochs=10",
-    "agents.caption-tfidf.encoder.n_components=20",
-    "brain.sources={kind: synthetic, n_subjects: 2, voxel_mm: 24.0}",
-    "brain.searchlight={n_stimuli: 40, radius_voxels: 1.5, min_voxels: 5, ranks: counted, permutations: 3}",
-)
-
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lake of the demo world with two versions, the second of another sparsity."""
-    root = tmp_path_factory.mktemp("browser") / "lake"
-    repository.init(root, study.override(templates.starting_params("demo"), SMALL))
-    dvcfile.write(root)
-    run(root)
-    text = study.override((root / "params.yaml").read_text(), ("agents.caption-tfidf.l1=0.01",))
-    (root / "params.yaml").write_text(text)
-    dvcfile.write(root)
-    run(root)
-    return root
-
-
-def run(root: Path) -> None:
-    command = [str(Path(sys.executable).parent / "affectlake"), "run", "--lake", str(root)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    return copy_of(two_versions(), tmp_path_factory.mktemp("browser") / "lake")
 
 
 @pytest.fixture(scope="module")
@@ -323,4 +288,4 @@ def test_figures_are_written_as_files(lake: Path, tmp_path: Path) -> None:
 
 def test_the_report_of_the_first_version_still_shows_the_first(lake: Path) -> None:
     text = report.write_report(lake, "v1").read_text()
-    assert "v1</dd>" in text and "l1: 0.0025" in text and "l1: 0.01\n" not in text
+    assert "v1</dd>" in text and "l1: 0.004" in text and "l1: 0.02\n" not in text

@@ -374,6 +374,23 @@ def test_choices_of_agents_that_were_asked_are_not_called_simulated() -> None:
     assert "language model" in prose and "unknown kind" in prose
 
 
+@pytest.mark.parametrize(
+    ("entry", "is_simulated"),
+    [
+        ({"kind": "ratings"}, True),
+        ({"kind": "random"}, True),  # a kind that the report was never told of
+        ({"kind": "chat", "servers": ["http://127.0.0.1:8000/v1"]}, False),
+        ({"kind": "llm", "servers": ["http://127.0.0.1:8000/v1"]}, False),
+        ({}, False),
+    ],
+)
+def test_every_agent_that_was_asked_nothing_has_its_chosen_positions(
+    entry: dict[str, object], is_simulated: bool
+) -> None:
+    page = render(make_inputs(params={"agents": {"human-category": entry, "caption-tfidf": {"kind": "chat"}}}))
+    assert ("was not shown stimuli in any order" in page) is is_simulated
+
+
 def test_print_hides_no_part_of_a_figure(html: str) -> None:
     style = re.search(r"<style>(.*?)</style>", html, re.DOTALL)
     assert style is not None

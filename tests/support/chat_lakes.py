@@ -20,6 +20,7 @@ from affectlake.pipelines.engine.runner import run_stage
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import Params, load, override
 from affectlake.pipelines.stored import stored
+from tests.support.builds import built_once, copy_of
 
 SETTINGS = (
     "sources.n_stimuli=30",
@@ -39,8 +40,13 @@ SETTINGS = (
 )
 
 
-def make_lake(lake: Path, entry: Mapping[str, Any], say: Callable[[str], None] = lambda _: None) -> None:
-    """Make a lake of 30 stimuli whose agent ``tiny`` has the given entry, and build it."""
+def make_lake(lake: Path, entry: Mapping[str, Any]) -> None:
+    """Make a lake of 30 stimuli whose agent ``tiny`` has the given entry, and build it; a copy if one was built."""
+    copy_of(built_once("chat", lambda folder: build_lake(folder, entry), entry), lake)
+
+
+def build_lake(lake: Path, entry: Mapping[str, Any], say: Callable[[str], None] = lambda _: None) -> None:
+    """Build a lake as that of :func:`make_lake`, whether there is one or not."""
     raw = yaml.safe_load(override(templates.starting_params("demo"), SETTINGS))
     raw["agents"] = {"human-category": raw["agents"]["human-category"], "tiny": {**entry, "l1": 0.004}}
     repository.init(lake, yaml.safe_dump(raw, sort_keys=False))

@@ -360,6 +360,6 @@ def main(arguments: list[str] | None = None) -> None:
         elif isinstance(error, AffectlakeError):
             say(f"affectlake: {error}")
         else:
-            what = f"{type(error).__name__}: {error}"
+            what = ", ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
             say(f"affectlake: {what}\n  to do: run again with --debug for the traceback")
         sys.exit(error.exit_code if isinstance(error, AffectlakeError) else 1)

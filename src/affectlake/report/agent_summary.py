@@ -60,12 +60,14 @@ class Correlations:
 class AgentFacts:
     """The numbers of one agent.
 
-    ``seed`` is that of the representative fit, which is shown; None for an agent without a fit. ``unclassified`` is the
-    reason why the nearest-centroid accuracy is missing, if the table gives one.
+    ``seed`` is that of the representative fit, which is shown; None for an agent without a fit. ``is_simulated``: its
+    answers are computed and no server is asked, according to the parameters. ``unclassified`` is the reason why
+    the nearest-centroid accuracy is missing, if the table gives one.
     """
 
     agent: str
     kind: str
+    is_simulated: bool
     seed: int | None
     n_seeds: int
     n_dimensions: int
@@ -108,10 +110,13 @@ def agent_facts(inputs: ReportInputs, agent: str) -> AgentFacts:
     chosen = of_agent(inputs.representatives, agent)
     seed = int(chosen["seed"].item()) if len(chosen) else None
     shown = of_fit(weights, seed)
-    settings = _settings(inputs.params).get(agent)
+    entry = _settings(inputs.params).get(agent)
+    settings = entry if isinstance(entry, Mapping) else {}
+    kind = str(settings.get("kind", ""))
     return AgentFacts(
         agent=agent,
-        kind=str(settings.get("kind", "")) if isinstance(settings, Mapping) else "",
+        kind=kind,
+        is_simulated=kind not in ("", "chat") and "servers" not in settings,  # kinds had other names before
         seed=seed,
         n_seeds=max(frame["seed"].n_unique() for frame in fits),
         n_dimensions=shown["dimension"].n_unique(),

@@ -52,28 +52,3 @@ COLUMNS: dict[str, Columns] = {
     "noise_ceilings": Columns(("region",), ("ceiling_low", "ceiling_high")),
 }
 """The columns that the report reads, by table."""
-
-TYPES: dict[str, str] = {
-    **dict.fromkeys(
-        ("stimulus_index", "i", "j", "k", "odd", "seed", "epoch", "n", "n_rows", "voxel_index", "voxel_i", "voxel_j",
-         "voxel_k"),
-        "INTEGER",
-    ),
-    **dict.fromkeys(
-        ("caption_index", "n_frames", "frame_index", "dimension", "other_dimension", "community", "other_community",
-         "replicate", "n_recovered", "n_dimensions"),
-        "SMALLINT",
-    ),
-    "label_rank": "TINYINT",
-    **dict.fromkeys(("weight", "x", "y", "x_mm", "y_mm", "z_mm", "rho"), "FLOAT"),
-    **dict.fromkeys(
-        ("score", "test_loss", "train_loss", "test_accuracy", "lapse", "setting", "value", "ci_low", "ci_high",
-         "chance", "p_value", "r", "pagerank", "encoding_r", "region_score", "p_fdr", "ceiling_low", "ceiling_high"),
-        "DOUBLE",
-    ),
-    "tied": "BOOLEAN",
-    "representative": "BOOLEAN",
-    "jpeg": "BLOB",
-    "voxel_weights": "FLOAT[]",
-}  # fmt: skip
-"""DuckDB types of the columns; columns that are not listed are text."""

@@ -201,7 +201,7 @@ def _block(
 
 
 def _has(entry: Entry, facts: AgentFacts) -> bool:
-    return not entry.kinds or facts.kind in entry.kinds
+    return facts.is_simulated or not entry.simulated
 
 
 def _file(entry: Entry, about: AgentFacts | Sequence[AgentFacts], chosen: Mapping[str, str]) -> str:

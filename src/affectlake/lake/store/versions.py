@@ -149,6 +149,12 @@ class Manifest:
             todo="read another version (`affectlake versions`), and ask whoever published this one",
         )
 
+    def _unreadable(self, manifest: Path, found: str) -> LakeError:
+        if not self.commit:
+            todo = "repair it with `affectlake restore`, which moves unpublished work to quarantine"
+            return LakeError(f"{manifest} is not YAML that DVC wrote", found=found, todo=todo)
+        return self._refused(manifest, f"not YAML that DVC wrote: {found}")
+
     @cached_property
     def _manifests(self) -> dict[Path, dict[str, Any]]:
         texts = self._texts
@@ -160,9 +166,9 @@ class Manifest:
         try:
             found = yaml.load(text, yaml.CSafeLoader) or {}
         except (yaml.YAMLError, UnicodeError) as error:
-            raise self._refused(path, f"not YAML: {error}") from error
+            raise self._unreadable(path, str(error)) from error
         if not isinstance(found, dict):
-            raise self._refused(path, "not a mapping")
+            raise self._unreadable(path, "not a mapping")
         return found
 
     def _working(self) -> dict[Path, bytes]:

@@ -2,7 +2,8 @@
 
 To add a figure, write a function in a module of this folder and add an entry to `FIGURES`. The figure is then on the
 report's page, in the files of ``affectlake report --figures``, and in :mod:`affectlake.figures`. It may read any table
-of the version with ``inputs.table(name)``. A figure that cannot be drawn raises :class:`FigureError` with the reason.
+of :mod:`affectlake.report.columns` with ``inputs.table(name)``. A figure that cannot be drawn raises
+:class:`FigureError` with the reason. ``docs/figures.md`` has an example.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ class Entry:
         The section of the page; "agent" has a figure for each agent, the others have one for all agents.
     choices : mapping
         For each option of the figure, its legal values and their names in the title.
-    kinds : tuple of str
-        Kinds of agents for which it is drawn; all kinds if empty.
+    simulated : bool
+        Whether it is drawn only for agents whose answers are computed. Default False: for all agents.
     html : bool
         Whether `draw` returns HTML instead of drawing in a canvas.
     on_page : bool
@@ -64,7 +65,7 @@ class Entry:
     title: str
     section: Section
     choices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    kinds: tuple[str, ...] = ()
+    simulated: bool = False
     html: bool = False
     on_page: bool = True
     rows_on_page: bool = True
@@ -136,6 +137,7 @@ def _of_other_contracts(name: str, inputs: ReportInputs) -> Iterator[None]:
         raise
     except Exception as error:
         if inputs.is_todays:
+            error.add_note(f"while drawing the figure {name}")
             raise
         raise FigureError(
             f"{name} cannot be drawn, because the tables of this version do not have the current contracts",
@@ -160,7 +162,7 @@ FIGURES: tuple[Entry, ...] = (
     Entry(saturation, "Saturation", "agent"),
     Entry(learning_curves, "Learning curves", "agent"),
     # for agents that are shown stimuli, `order_effects` shows the positions
-    Entry(chosen_positions, "Chosen positions", "agent", kinds=("ratings", "features")),
+    Entry(chosen_positions, "Chosen positions", "agent", simulated=True),
     Entry(brain_regions, "{method}: {group}", "brain", {"method": METHODS, "group": GROUPS}),
     Entry(brain_slices, "Interactive brain maps", "brain", rows_on_page=False),
     Entry(glass_brains, "{method}: glass brains", "brain", {"method": METHODS}, rows_on_page=False),
