@@ -90,9 +90,8 @@ def restore(lake: Path) -> None:
         done = bring_back(root, log)
     if done.branch:
         log(f"back on the branch {done.branch}")
-    log(
-        f"{done.version.name} is in {root}; {f'files were moved to {done.aside}' if done.aside else 'no file was moved aside'}"
-    )
+    moved = f"files were moved to {done.aside}" if done.aside else "no file was moved aside"
+    log(f"{done.version.name} is in {root}; {moved}")
 
 
 @click.command()

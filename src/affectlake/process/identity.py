@@ -20,7 +20,7 @@ def place() -> str:
 
 
 def process_started(pid: int) -> str:
-    """Return the start time of process `pid` in kernel ticks; empty if unknown, ``gone`` if there is no such process."""
+    """Return the start time of process `pid` in kernel ticks; empty if unknown, ``gone`` if it does not exist."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -97,9 +97,7 @@ def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
             found=f"stimulus_index {', '.join(map(str, at[:5]))}{' and more' if len(at) > 5 else ''}",
             todo="exclude those stimuli, or give the agent another source of vectors",
         )
-    scaled = (
-        np.ascontiguousarray(vectors, dtype=np.float64) / largest[:, None]
-    )  # so that squares neither overflow nor underflow
+    scaled = np.ascontiguousarray(vectors, dtype=np.float64) / largest[:, None]  # so that squares do not overflow
     return np.asarray(scaled / np.sqrt((scaled * scaled).sum(axis=1, keepdims=True)))
 
 

@@ -321,9 +321,8 @@ def _transformers(model: str, folder: Path | None) -> Loaded:
     from transformers import AutoImageProcessor, AutoModel
 
     name = model if folder is None else str(folder)
-    processor = AutoImageProcessor.from_pretrained(
-        name, backend="pil"
-    )  # so that pixels do not depend on whether torchvision is installed
+    # with this backend, pixels do not depend on whether torchvision is installed
+    processor = AutoImageProcessor.from_pretrained(name, backend="pil")
     made, report = AutoModel.from_pretrained(name, output_loading_info=True)
     missing = sorted(report["missing_keys"])
     untrained = [key for key in missing if "pooler" not in key.split(".")]
