@@ -145,9 +145,25 @@ CORRECT = (
 )  # fmt: skip
 
 DONE = (
+    "src/affectlake/__init__.py",
+    "src/affectlake/__main__.py",
+    "src/affectlake/brain",
+    "src/affectlake/cli",
     "src/affectlake/errors.py",
+    "src/affectlake/figures.py",
+    "src/affectlake/generated.py",
+    "src/affectlake/geometry",
+    "src/affectlake/judge",
     "src/affectlake/lake",
+    "src/affectlake/mistakes.py",
+    "src/affectlake/process",
+    "src/affectlake/rsm.py",
     "src/affectlake/secrets.py",
+    "src/affectlake/seeds.py",
+    "src/affectlake/spose",
+    "src/affectlake/stimuli",
+    "src/affectlake/triplets.py",
+    "src/affectlake/validation.py",
 )
 """Files and folders in which no match is left; others are added as they are finished."""
 

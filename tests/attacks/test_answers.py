@@ -18,7 +18,7 @@ from affectlake.judge.requests.collector import collect
 from affectlake.judge.requests.journal import Journal
 from affectlake.judge.requests.request_limits import Limits, Target
 from affectlake.judge.requests.run_statistics import Account
-from affectlake.judge.responses.parsing import probabilities
+from affectlake.judge.responses.parsing import weigh
 from affectlake.judge.responses.tables import is_parsable, read_choices, response_rows
 from tests.support.chat import agent
 from tests.support.fault_server import Fault, FaultServer
@@ -242,7 +242,7 @@ def test_an_answer_that_is_given_up_each_time_is_a_failure_with_words(server: Fa
     ask(server, journal, *[choice(finish_reason="abort")] * 6)
     found = second(journal)
     assert (found.error_kind, found.text, found.attempts) == ("server_error", None, 6)
-    assert "gave up" in (found.error_words or "")
+    assert "the server stopped after" in (found.error_words or "")
     assert "abort" in (found.error_words or "")
 
 
@@ -371,7 +371,7 @@ def test_log_probabilities_that_are_none_are_null_and_said(
 
 def test_probabilities_of_anything_are_none_or_sum_to_one() -> None:
     for text in ("", "{", "null", "0", '"x"', "[[]]", '{"content": [[]]}', '{"content": [{"token": "1"}]}'):
-        assert probabilities(text) is None
+        assert weigh(text).probabilities is None
 
 
 # length

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from affectlake.cli.query_output import FORMS, Form, give_rows
+from affectlake.cli.query_output import FORMS, Form, write_rows
 from affectlake.errors import AffectlakeError, QueryError, VersionError
 from affectlake.lake.diff import diff_rows
 from affectlake.lake.files import layout
@@ -197,7 +197,7 @@ def test_every_type_is_said_exactly_and_alike(
     published: Path, tmp_path: Path, sql: str, said: object, in_csv: str | None
 ) -> None:
     def given(form: Form) -> bytes:
-        give_rows(published, f"SELECT {sql} AS x, 1 AS one;  -- a comment", "", form, tmp_path / "rows")
+        write_rows(published, f"SELECT {sql} AS x, 1 AS one;  -- a comment", "", form, tmp_path / "rows")
         return (tmp_path / "rows").read_bytes()
 
     for form in FORMS:
@@ -212,7 +212,7 @@ def test_every_type_is_said_exactly_and_alike(
 
 
 def test_a_whole_number_beyond_64_bits_is_exact_in_text(published: Path, tmp_path: Path) -> None:
-    give_rows(published, "SELECT 2::HUGEINT ** 100 AS x, (2::HUGEINT << 99) AS y", "", "json", tmp_path / "rows")
+    write_rows(published, "SELECT 2::HUGEINT ** 100 AS x, (2::HUGEINT << 99) AS y", "", "json", tmp_path / "rows")
     assert json.loads((tmp_path / "rows").read_bytes())["y"] == 2**100
 
 

@@ -89,16 +89,16 @@ class Failure(Exception):  # noqa: N818 - an outcome, not a mistake of the progr
     ----------
     kind : FailureKind
         Kind of failure.
-    words : str
+    message : str
         Message of the server or the operating system, without secrets.
     retry_after_s : float
         Seconds for which the server asked for no requests; 0 if it did not ask.
     """
 
-    def __init__(self, kind: FailureKind, words: str, retry_after_s: float = 0.0) -> None:
-        super().__init__(f"{kind}: {words}")
+    def __init__(self, kind: FailureKind, message: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(f"{kind}: {message}")
         self.kind: FailureKind = kind
-        self.words = words
+        self.message = message
         self.retry_after_s = retry_after_s
 
 
@@ -185,7 +185,7 @@ def failed(question: Question, failure: Failure, attempts: int, seconds: float) 
         completion_tokens=0,
         cached_tokens=0,
         error_kind=failure.kind,
-        error_words=failure.words,
+        error_words=failure.message,
         attempts=attempts,
         seconds=seconds,
     )

@@ -57,11 +57,11 @@ class Circuit:
         """Share of failed attempts among the latest."""
         return self._n_failed / len(self._latest) if self._latest else 0.0
 
-    def record(self, kind: FailureKind | None, words: str, now_s: float) -> None:
+    def record(self, kind: FailureKind | None, message: str, now_s: float) -> None:
         """Count an attempt: the kind of failure and its message, or None and an empty message for an answer."""
         if len(self._latest) == self._latest.maxlen and self._latest[0][0] is not None:
             self._n_failed -= 1
-        self._latest.append((kind, words))
+        self._latest.append((kind, message))
         self._n_failed += kind is not None
         if len(self._latest) < self._threshold.at_least or self.error_rate <= self._threshold.error_rate:
             self._above_since = None
@@ -86,5 +86,5 @@ class Circuit:
     def _format_failures(self) -> str:
         """Return the kinds of the latest failures, the most common first, each with its latest message."""
         kinds = Counter(kind for kind, _ in self._latest if kind is not None)
-        words = {kind: text for kind, text in self._latest if kind is not None}
-        return "; ".join(f"{n} x {MEANING[kind]} ({words[kind]})" for kind, n in kinds.most_common())
+        messages = {kind: text for kind, text in self._latest if kind is not None}
+        return "; ".join(f"{n} x {MEANING[kind]} ({messages[kind]})" for kind, n in kinds.most_common())

@@ -27,7 +27,7 @@ from affectlake.judge.requests.refusals import refusal, retry_after
 from affectlake.judge.requests.replies import read_reply
 from affectlake.secrets import HIDDEN, hide
 
-LONGEST_WORDS = 500
+LONGEST_MESSAGE = 500
 CONNECT_S = 10.0
 PROBE_S = 10.0
 KEEP_ALIVE_S = 4.0  # vLLM's server closes idle connections after five
@@ -53,12 +53,12 @@ class Scrubber:
     def __init__(self, secrets: Iterable[str]) -> None:
         self._secrets = sorted({s for s in secrets if s}, key=len, reverse=True)
 
-    def __call__(self, words: str) -> str:
-        """Return `words` on one line, shortened, and without secrets."""
+    def __call__(self, text: str) -> str:
+        """Return `text` on one line, shortened, and without secrets."""
         for secret in self._secrets:
-            words = words.replace(secret, HIDDEN)
-        words = _LOOKS_SECRET.sub(lambda m: f"{m.group(1) or ''}{HIDDEN}", hide(words))
-        return storable(" ".join(words.split())[:LONGEST_WORDS])
+            text = text.replace(secret, HIDDEN)
+        text = _LOOKS_SECRET.sub(lambda m: f"{m.group(1) or ''}{HIDDEN}", hide(text))
+        return storable(" ".join(text.split())[:LONGEST_MESSAGE])
 
 
 def api_key(variable: str) -> str:
@@ -146,7 +146,7 @@ class Client:
             reply = read_reply(payload)
         except Failure as failure:
             rest_s = max(failure.retry_after_s, _rest_s(headers))
-            raise Failure(failure.kind, self.scrub(failure.words), rest_s) from None
+            raise Failure(failure.kind, self.scrub(failure.message), rest_s) from None
         asked = str(body.get("model", ""))
         if reply.model and asked and not same_model(asked, reply.model):
             raise Failure("wrong_model", self.scrub(f"{asked!r} was asked, but {reply.model!r} answered"))
@@ -210,7 +210,7 @@ class Client:
 
     def _refusal(self, status: int, headers: Mapping[str, str], payload: bytes) -> Failure:
         found = refusal(status, payload, _rest_s(headers))
-        return Failure(found.kind, self.scrub(found.words), found.retry_after_s)
+        return Failure(found.kind, self.scrub(found.message), found.retry_after_s)
 
 
 async def examine(client: Client, url: str, model: str) -> Facts:
@@ -226,7 +226,7 @@ async def examine(client: Client, url: str, model: str) -> Facts:
     except Failure as failure:
         raise CollectionError(
             f"the server at {shown(url)} cannot be used: {failure.kind.replace('_', ' ')}",
-            found=failure.words,
+            found=failure.message,
             wanted=f"an OpenAI-compatible server that lists its models at {shown(url)}/models",
             todo="start the server, or correct the URL or the key of the agent in params.yaml",
         ) from failure

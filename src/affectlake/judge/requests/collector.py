@@ -306,12 +306,12 @@ class _Collector:
         now_s = self.loop.time()
         rest_s = min(failure.retry_after_s, self.limits.longest_rest_s)
         self.circuit.pause(max(now_s + rest_s - max(server.paused_until_s, now_s), 0.0) / len(self.pool.servers))
-        self.circuit.record(failure.kind, failure.words, now_s)
+        self.circuit.record(failure.kind, failure.message, now_s)
         server.failed(failure.kind, sent_in, now_s + rest_s)
         self._start_health_checks(server)
         task.failures[failure.kind] += 1
         if failure.kind in FATAL:
-            self.circuit.stop(f"{MEANING[failure.kind]}: {server.url} replied {failure.words!r}")
+            self.circuit.stop(f"{MEANING[failure.kind]}: {server.url} replied {failure.message!r}")
         elif self._may_pass(task, failure):
             self.tally.retries[failure.kind] += 1
             self._again(task, failure, rest_s)
@@ -410,12 +410,12 @@ class _Collector:
 
 def _why_refused(server: Server, question: Question, failure: Failure, n: int) -> str:
     """Return a message about a run in which every question failed, with advice where the cause is known."""
-    summary = f"the first {n} questions all failed for good; {server.url} replied {failure.words!r}"
+    summary = f"the first {n} questions all failed for good; {server.url} replied {failure.message!r}"
     media = any(part in str(question.body.get("messages"))[:20_000] for part in ("video_url", "image_url"))
-    named = any(word in failure.words.lower() for word in ("multimodal", "multi-modal", "video", "image"))
+    named = any(word in failure.message.lower() for word in ("multimodal", "multi-modal", "video", "image"))
     if media and named and failure.kind == "rejected":
         return f"the server does not accept this video: {summary}; serve a model that takes video, or use captions"
-    hint = advice(failure.words, question.body) if failure.kind == "rejected" else ""
+    hint = advice(failure.message, question.body) if failure.kind == "rejected" else ""
     return f"{summary}; {hint}" if hint else summary
 
 

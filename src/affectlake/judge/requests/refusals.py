@@ -73,15 +73,15 @@ def refusal(status: int, payload: bytes, rest_s: float) -> Failure:
     try:
         found: Any = load(payload).value
     except ValueError:
-        words = payload[:_LONGEST].decode(errors="replace") or "no message"
-        return Failure(kind_of(status, ""), f"{status}: {words}", rest_s)
+        message = payload[:_LONGEST].decode(errors="replace") or "no message"
+        return Failure(kind_of(status, ""), f"{status}: {message}", rest_s)
     error = found.get("error", found) if isinstance(found, Mapping) else found
-    return Failure(kind_of(status, _code(error)), f"{status}: {_words(error)}", rest_s)
+    return Failure(kind_of(status, _code(error)), f"{status}: {_message(error)}", rest_s)
 
 
-def advice(words: str, body: Mapping[str, Any]) -> str:
+def advice(message: str, body: Mapping[str, Any]) -> str:
     """Return the `ADVICE` for the fields of `body` that a server's message names, or an empty string."""
-    return "; ".join(help_ for name, help_ in ADVICE.items() if name in body and re.search(rf"\b{name}\b", words))
+    return "; ".join(help_ for name, help_ in ADVICE.items() if name in body and re.search(rf"\b{name}\b", message))
 
 
 def error_in(found: object) -> Failure | None:
@@ -99,9 +99,11 @@ def error_in(found: object) -> Failure | None:
         if "choices" in found or not (found.get("object") == "error" or _status(found)):
             return None
         error = found
-    status = _status(error) or _status(found) or (429 if _TOO_MANY.search(_words(error)) else 500)
+    status = _status(error) or _status(found) or (429 if _TOO_MANY.search(_message(error)) else 500)
     rest_s = max(map(_rest_s, (error, found)))
-    return Failure(kind_of(status, _code(error)), f"200, but with error {status} in the body: {_words(error)}", rest_s)
+    return Failure(
+        kind_of(status, _code(error)), f"200, but with error {status} in the body: {_message(error)}", rest_s
+    )
 
 
 def retry_after(value: str | None, now: datetime) -> float:
@@ -131,13 +133,13 @@ def _rest_s(error: object) -> float:
 
 def _status(error: object) -> int | None:
     """Return the HTTP status in an error; numbers have priority over names."""
-    said = list(_said(error))
-    numbers = (int(found[0]) for value in said if (found := _STATUS.search(value)))
-    names = (STATUS_OF[name] for value in said if (name := re.sub(r"[\s-]+", "_", value.lower())) in STATUS_OF)
+    values = list(_status_values(error))
+    numbers = (int(found[0]) for value in values if (found := _STATUS.search(value)))
+    names = (STATUS_OF[name] for value in values if (name := re.sub(r"[\s-]+", "_", value.lower())) in STATUS_OF)
     return next(numbers, next(names, None))
 
 
-def _said(error: object) -> Iterator[str]:
+def _status_values(error: object) -> Iterator[str]:
     for key in _STATUS_KEYS if isinstance(error, Mapping) else ():
         value = error.get(key)  # type: ignore[attr-defined]
         if isinstance(value, int | str) and not isinstance(value, bool):
@@ -148,7 +150,7 @@ def _code(error: object) -> str:
     return str(error.get("code") or error.get("type") or "") if isinstance(error, Mapping) else ""
 
 
-def _words(error: object) -> str:
+def _message(error: object) -> str:
     if isinstance(error, Mapping):
         return str(error.get("message") or error.get("detail") or dump(error))[:_LONGEST]
     return str(error)[:_LONGEST]

@@ -56,8 +56,8 @@ def read_reply(payload: bytes) -> Reply:
         finish_reason = _text(choice.get("finish_reason"), "finish_reason", odd)
         logprobs, model = choice.get("logprobs"), _text(found.get("model"), "model", odd)
     except (LookupError, TypeError, AttributeError) as error:
-        words = payload[:300].decode(errors="replace")
-        raise Failure("malformed", f"not a chat completion ({type(error).__name__}): {words}") from error
+        start = payload[:300].decode(errors="replace")
+        raise Failure("malformed", f"not a chat completion ({type(error).__name__}): {start}") from error
     kind = BROKEN_OFF.get(finish_reason.strip().lower())
     if refused is not None or kind is not None:
         raise refused or Failure(
@@ -116,7 +116,7 @@ def _plain(value: object) -> str:
     if isinstance(value, list):
         return "".join(map(_plain, value))
     places = [value.get(key) for key in _PLACES] if isinstance(value, Mapping) else []
-    return next((words for words in map(_plain, places) if words), "")
+    return next((text for text in map(_plain, places) if text), "")
 
 
 def _tokens(usage: object, odd: list[str]) -> tuple[int, int, int]:
