@@ -101,9 +101,7 @@ def error_in(found: object) -> Failure | None:
         error = found
     status = _status(error) or _status(found) or (429 if _TOO_MANY.search(_message(error)) else 500)
     rest_s = max(map(_rest_s, (error, found)))
-    return Failure(
-        kind_of(status, _code(error)), f"200, but with error {status} in the body: {_message(error)}", rest_s
-    )
+    return Failure(kind_of(status, _code(error)), f"200 with error {status} in the body: {_message(error)}", rest_s)
 
 
 def retry_after(value: str | None, now: datetime) -> float:
