@@ -18,13 +18,13 @@ from affectlake.errors import CollectionError, LeaseError, UsageError
 from affectlake.flows.build import GPU_TAG, one_at_a_time_per_gpu
 from affectlake.flows.prefect_server import temporary_server
 from affectlake.judge.chat import ChatAgent
-from affectlake.judge.requests.answers import HOPELESS, MEANING, PASSING, Failure
+from affectlake.judge.requests.answers import FATAL, MEANING, RETRYABLE, Failure
 from affectlake.judge.requests.client import api_key
 from affectlake.judge.requests.collector import collect
 from affectlake.judge.requests.request_limits import Limits, Target
 from affectlake.judge.requests.run_statistics import Account, Ending, Progress
 from affectlake.judge.requests.server_process import serve
-from affectlake.judge.responses.tables import names_position
+from affectlake.judge.responses.tables import is_parsable
 from affectlake.judge.trials.plan import Plan
 from affectlake.judge.trials.shares import Share
 from affectlake.lake.store.versions import Version
@@ -321,7 +321,7 @@ class _Run:
         except CollectionError as error:
             self._publish()
             cause = error.__cause__
-            return _Round(None, error, may_pass=isinstance(cause, Failure) and cause.kind in PASSING)
+            return _Round(None, error, may_pass=isinstance(cause, Failure) and cause.kind in RETRYABLE)
         if self.held.lost.is_set():
             raise LeaseError(
                 f"another run has taken over the collection of {self.agent.name}",
@@ -333,7 +333,7 @@ class _Run:
         record_collection(self.lake, self.params, self.agent, self.wanted.trial_set, account, self.say)
         if account.ending != "circuit":
             return _Round(account.ending, None, may_pass=False)
-        hopeless = account.why.startswith(tuple(MEANING[kind] for kind in HOPELESS))
+        hopeless = account.why.startswith(tuple(MEANING[kind] for kind in FATAL))
         return _Round("circuit", stopped_by_itself(account), may_pass=not hopeless)
 
     def _ask(self, plan: Plan, target: Target) -> Account:
@@ -347,7 +347,7 @@ class _Run:
                 retry_failed=self.wanted.retry_failed,
                 stops=[self.held.lost],
                 progress=lambda now: self.show(Shown(before + now.n_answered + now.n_failed, self.n_wanted, now)),
-                reads=partial(names_position, self.agent.asking.reading),
+                reads=partial(is_parsable, self.agent.asking.reading),
             )
 
     def _publish(self) -> None:

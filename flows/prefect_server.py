@@ -158,7 +158,7 @@ def _making_database(settings: Settings, say: Say) -> Iterator[None]:
         return
     busy = "another Prefect server makes its database"
     lock = made.with_suffix(".lock")
-    with file_lock(lock, "the start of a Prefect server", busy=busy, todo="wait", wait_s=math.inf, say=say):
+    with file_lock(lock, "the start of a Prefect server", busy=busy, todo="wait", wait_s=math.inf, log=say):
         yield
         made.touch()
 

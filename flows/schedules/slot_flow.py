@@ -28,7 +28,7 @@ from affectlake.pipelines.collection.publishing import leases
 from affectlake.pipelines.params.schedules import Schedule
 from affectlake.pipelines.params.study import Params, load
 from affectlake.process import lease
-from affectlake.process.terminal import say
+from affectlake.process.terminal import log
 from affectlake.secrets import hide
 
 FLOW = "collect-slot"
@@ -68,7 +68,7 @@ def tell_failed(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> N
 
     def log(line: str) -> None:
         logger.info(hide(line))
-        say(f"{named(schedule, slot)}: {line}")
+        log(f"{named(schedule, slot)}: {line}")
 
     try:
         agent, secrets = _agent_and_secrets(lake, schedule)
@@ -129,7 +129,7 @@ class _SlotRun:
 
     def tell(self, line: str) -> None:
         """Say a line on the terminal and in the run's log."""
-        say(f"{self.name}: {line}")  # who served it may be gone; the run is not
+        log(f"{self.name}: {line}")  # who served it may be gone; the run is not
         self.logger.info(hide(line))
 
     def why_not(self, *, on_purpose: bool, again: bool) -> str:

@@ -18,8 +18,8 @@ from affectlake.judge.requests.collector import collect
 from affectlake.judge.requests.journal import Journal
 from affectlake.judge.requests.request_limits import Limits, Target
 from affectlake.judge.requests.run_statistics import Account
-from affectlake.judge.responses.parsing import probabilities
-from affectlake.judge.responses.tables import names_position, read_choices, response_rows
+from affectlake.judge.responses.parsing import weigh
+from affectlake.judge.responses.tables import is_parsable, read_choices, response_rows
 from tests.support.chat import agent
 from tests.support.fault_server import Fault, FaultServer
 from tests.support.questions import make_questions
@@ -150,7 +150,7 @@ def test_a_thought_alone_is_not_a_choice(server: FaultServer, journal: Journal, 
         ),
     )
     found = second(journal)
-    assert not names_position("key-phrase", found)
+    assert not is_parsable("key-phrase", found)
     assert (row(found)["answer"], row(found)["thinking"]) == ("", THOUGHT)
     assert reason(found) == ("truncated" if finish_reason == "length" else "empty")
 
@@ -242,7 +242,7 @@ def test_an_answer_that_is_given_up_each_time_is_a_failure_with_words(server: Fa
     ask(server, journal, *[choice(finish_reason="abort")] * 6)
     found = second(journal)
     assert (found.error_kind, found.text, found.attempts) == ("server_error", None, 6)
-    assert "gave up" in (found.error_words or "")
+    assert "the server stopped after" in (found.error_words or "")
     assert "abort" in (found.error_words or "")
 
 
@@ -341,13 +341,13 @@ def place(token: object = "2", logprob: object = -0.1, **top: object) -> dict[st
         (place(_2=math.nan), "the log-probability of 2 was None"),
         (place(_2=1e308), "the log-probability of 2 was"),
         (place(_1=-0.1, _2=-0.1, _3=-0.1), "sum to 2.7"),
-        (place(token=None), "not in the form"),
-        ({"content": [None]}, "not in the form"),
+        (place(token=None), "do not have the form"),
+        ({"content": [None]}, "do not have the form"),
         ({"content": [{"token": "2"}]}, "the log-probability of 2 was None"),
-        ({"content": "2"}, "not in the form"),
-        ({"content": 2}, "not in the form"),
-        ([1], "not in the form"),
-        ("odd", "not in the form"),
+        ({"content": "2"}, "do not have the form"),
+        ({"content": 2}, "do not have the form"),
+        ([1], "do not have the form"),
+        ("odd", "do not have the form"),
         (place(_2=-0.5, Video=None), None),
         (place(_2=-0.5, _1=-99999.0), None),
     ],
@@ -371,7 +371,7 @@ def test_log_probabilities_that_are_none_are_null_and_said(
 
 def test_probabilities_of_anything_are_none_or_sum_to_one() -> None:
     for text in ("", "{", "null", "0", '"x"', "[[]]", '{"content": [[]]}', '{"content": [{"token": "1"}]}'):
-        assert probabilities(text) is None
+        assert weigh(text).probabilities is None
 
 
 # length

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from affectlake.cli.query_output import FORMS, Form, give_rows
+from affectlake.cli.query_output import FORMS, Form, write_rows
 from affectlake.errors import AffectlakeError, QueryError, VersionError
 from affectlake.lake.diff import diff_rows
 from affectlake.lake.files import layout
@@ -150,7 +150,7 @@ def test_no_rows_still_have_columns(published: Path, tmp_path: Path, form: str) 
 def test_a_query_does_not_write_into_the_versions(published: Path) -> None:
     for place in ("storage/tables/x.csv", ".dvc/cache/x.csv", ".git/x.csv"):
         done = affectlake("query", "SELECT 1", "--out", published / place, "--lake", published, ok=2)
-        assert b"where the lake keeps its versions" in done.stderr
+        assert b"in a folder of the lake's versions" in done.stderr
         assert not (published / place).exists()
 
 
@@ -197,7 +197,7 @@ def test_every_type_is_said_exactly_and_alike(
     published: Path, tmp_path: Path, sql: str, said: object, in_csv: str | None
 ) -> None:
     def given(form: Form) -> bytes:
-        give_rows(published, f"SELECT {sql} AS x, 1 AS one;  -- a comment", "", form, tmp_path / "rows")
+        write_rows(published, f"SELECT {sql} AS x, 1 AS one;  -- a comment", "", form, tmp_path / "rows")
         return (tmp_path / "rows").read_bytes()
 
     for form in FORMS:
@@ -212,7 +212,7 @@ def test_every_type_is_said_exactly_and_alike(
 
 
 def test_a_whole_number_beyond_64_bits_is_exact_in_text(published: Path, tmp_path: Path) -> None:
-    give_rows(published, "SELECT 2::HUGEINT ** 100 AS x, (2::HUGEINT << 99) AS y", "", "json", tmp_path / "rows")
+    write_rows(published, "SELECT 2::HUGEINT ** 100 AS x, (2::HUGEINT << 99) AS y", "", "json", tmp_path / "rows")
     assert json.loads((tmp_path / "rows").read_bytes())["y"] == 2**100
 
 
