@@ -19,12 +19,14 @@ from prefect.logging.loggers import flow_run_logger
 from prefect.states import Cancelled, Completed
 
 from affectlake.errors import LeaseError, UsageError, nearest
-from affectlake.flows.collect import Collected, Shown, Wanted, ask_task, collect_answers, collect_proposed
+from affectlake.flows.collect import ask_task
 from affectlake.flows.schedules.slots import Slots, grace
 from affectlake.flows.schedules.webhook import Failed, tell
 from affectlake.judge.chat import ChatAgent
 from affectlake.pipelines.collection.planning import chat_agent
 from affectlake.pipelines.collection.publishing import leases
+from affectlake.pipelines.collection.request import CollectionProgress, CollectionRequest, CollectionResult
+from affectlake.pipelines.collection.run import collect_answers, collect_proposed
 from affectlake.pipelines.params.schedules import Schedule
 from affectlake.pipelines.params.study import Params, load
 from affectlake.process import lease
@@ -156,7 +158,7 @@ class _SlotRun:
         if holder is not None:
             return self._held(f"answers of {agent.name} are being collected already by {holder}")
         self.slots.record(self.schedule.name, self.slot, "running")
-        done: Collected | LeaseError = ask_task(agent, self.schedule.trial_set, self._ask)()
+        done: CollectionResult | LeaseError = ask_task(agent, self.schedule.trial_set, self._ask)()
         if isinstance(done, LeaseError):
             return self._held(f"{done.summary} by {done.found}")
         self.tell(str(done))
@@ -168,17 +170,17 @@ class _SlotRun:
         self.slots.record(self.schedule.name, self.slot, "skipped", why)
         return self.skipped(why)
 
-    def _ask(self) -> Collected | LeaseError:
+    def _ask(self) -> CollectionResult | LeaseError:
         planned = self.schedule
         try:
             if planned.proposed and planned.limit is not None:
                 return collect_proposed(self.lake, planned.agent, planned.limit, self.tell, self._show)
-            wanted = Wanted(planned.agent, planned.trial_set, planned.limit)
+            wanted = CollectionRequest(planned.agent, planned.trial_set, planned.limit)
             return collect_answers(self.lake, wanted, self.tell, self._show)
         except LeaseError as error:
             return error
 
-    def _show(self, shown: Shown) -> None:
+    def _show(self, shown: CollectionProgress) -> None:
         if monotonic() - self.told_s < _LINE_EVERY_S:
             return
         self.told_s = monotonic()

@@ -16,9 +16,9 @@ from click.testing import CliRunner
 
 from affectlake.cli.main import cli
 from affectlake.errors import CollectionError, LeaseError, UsageError
-from affectlake.flows.injections import try_canaries
 from affectlake.lake import repository
 from affectlake.lake.store.versions import list_versions
+from affectlake.pipelines.collection.injection_run import try_canaries
 from affectlake.pipelines.collection.planning import plan_questions
 from affectlake.pipelines.collection.publishing import leases, waiting
 from affectlake.pipelines.params import templates
@@ -131,11 +131,12 @@ def test_a_steady_model_is_acquitted_and_nothing_enters_the_lake(asked: Asked) -
 
 
 def test_canaries_are_asked_of_trials_that_are_answered_too(asked: Asked) -> None:
-    from affectlake.flows.collect import Wanted, collect_answers
+    from affectlake.pipelines.collection.request import CollectionRequest
+    from affectlake.pipelines.collection.run import collect_answers
 
     with serving(lambda body: ANSWER.format(judges(body))) as server:
         lake = asked(server)
-        collect_answers(lake, Wanted("tiny", "noise_ceiling"), quiet)
+        collect_answers(lake, CollectionRequest("tiny", "noise_ceiling"), quiet)
         done = try_canaries(lake, "tiny", "noise_ceiling", 500, quiet)
     assert done.effects[0].n_pairs == 40
     assert done.account.n_answered == 80

@@ -39,7 +39,7 @@ READERS: dict[type[BaseModel], tuple[str, ...]] = {
     agents.TfidfSvd: ("src/affectlake/judge/vectors/text.py",),
     agents.SentenceTransformers: ("src/affectlake/judge/vectors/text.py",),
     agents.VisionEncoder: ("src/affectlake/judge/vectors/vision.py",),
-    chat.ChatAgent: ("src/affectlake/judge/chat.py", "flows/collect.py", "pipelines"),
+    chat.ChatAgent: ("src/affectlake/judge/chat.py", "pipelines"),
     chat.Price: ("pipelines/collection/status.py",),
     sampling.Sampling: ("src/affectlake/judge/sampling.py", "src/affectlake/judge/trials"),
     server_command.ServerCommand: ("src/affectlake/judge/server_command.py", "src/affectlake/judge/requests"),

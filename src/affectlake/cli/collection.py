@@ -16,8 +16,8 @@ from affectlake.cli.options import JSON, LAKE
 from affectlake.process.terminal import say
 
 if TYPE_CHECKING:
-    from affectlake.flows.collect import Collected, Shown, Wanted
     from affectlake.judge.requests.answers import FailureKind
+    from affectlake.pipelines.collection.request import CollectionProgress, CollectionRequest, CollectionResult
     from affectlake.pipelines.collection.status import Estimate, Status
 
 TRIAL_SET = click.option("--trial-set", default="main", show_default=True, help="main, validation or noise_ceiling.")
@@ -47,21 +47,22 @@ def collect(
     dry_run: bool,
 ) -> None:
     """Ask the servers of AGENT what is left of a trial set, and publish the answers."""
-    from affectlake.flows.collect import Wanted, run_collection
+    from affectlake.flows.collect import run_collection
     from affectlake.judge.trials.shares import parse_share
     from affectlake.lake import repository
+    from affectlake.pipelines.collection.request import CollectionRequest
     from affectlake.process.interrupts import end_now, ending_at_once
 
     part = None if share is None else parse_share(share)
     root = repository.find(lake)
-    wanted = Wanted(agent, trial_set, limit, until_done, retry_failed, proposed, part)
+    wanted = CollectionRequest(agent, trial_set, limit, until_done, retry_failed, proposed, part)
     kept = "every answer that came is kept; run it again to go on"
     with ending_at_once(say, kept), progress_bar() as show:
         if dry_run:
             click.echo(_estimated(root, wanted, show))
             return
 
-        def ended(done: Collected) -> None:
+        def ended(done: CollectionResult) -> None:
             if done.ending == "stopped":
                 click.echo(done)
                 say(f"affectlake: stopped as asked; {kept}")
@@ -145,11 +146,11 @@ def _told(one: Status) -> str:
     return "\n    ".join(lines)
 
 
-def _estimated(root: Path, wanted: Wanted, show: Callable[[Shown], None]) -> str:
-    from affectlake.flows.collect import estimated
+def _estimated(root: Path, wanted: CollectionRequest, show: Callable[[CollectionProgress], None]) -> str:
+    from affectlake.pipelines.collection.cost import estimate_cost
 
-    one: Estimate = estimated(root, wanted, say, show)
-    lines = [f"{wanted.of}: {one.n_left:,} requests left"]
+    one: Estimate = estimate_cost(root, wanted, say, show)
+    lines = [f"{wanted.label}: {one.n_left:,} requests left"]
     if one.n_left:
         n = f"{one.n_sample:,} answers"
         lines.append(f"tokens   {one.prompt_tokens:,.1f} read and {one.completion_tokens:,.1f} written a request ({n})")
@@ -161,7 +162,7 @@ def _estimated(root: Path, wanted: Wanted, show: Callable[[Shown], None]) -> str
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[Shown], None]]:
+def progress_bar() -> Iterator[Callable[[CollectionProgress], None]]:
     """Give a function that shows how far a run is: a bar on a terminal, a line now and then elsewhere."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -174,19 +175,19 @@ def progress_bar() -> Iterator[Callable[[Shown], None]]:
     with Progress(*columns, console=console, transient=True) as bars:
         bar = bars.add_task("asking", total=None, words="", visible=False)
 
-        def show(shown: Shown) -> None:
+        def show(shown: CollectionProgress) -> None:
             words = _words(shown)
             bars.update(bar, completed=shown.n_done, total=shown.n_wanted, words=words, visible=True)
 
         yield show
 
 
-def _lines() -> Callable[[Shown], None]:
+def _lines() -> Callable[[CollectionProgress], None]:
     from time import monotonic
 
     told_s = monotonic() - _LINE_EVERY_S
 
-    def show(shown: Shown) -> None:
+    def show(shown: CollectionProgress) -> None:
         nonlocal told_s
         if monotonic() - told_s >= _LINE_EVERY_S or shown.n_done == shown.n_wanted:
             told_s = monotonic()
@@ -195,7 +196,7 @@ def _lines() -> Callable[[Shown], None]:
     return show
 
 
-def _words(shown: Shown) -> str:
+def _words(shown: CollectionProgress) -> str:
     """Return rate, time left, share parsed, failures by kind and tokens."""
     now = shown.progress
     words = [f"{now.per_second:,.1f}/s"]

@@ -84,8 +84,8 @@ def _flips(value: float | None, n: int) -> str:
 @JSON
 def injections(agent: str, lake: Path, trial_set: str, n: int, as_json: bool) -> None:
     """Ask AGENT trials with and without instructions hidden in a caption: do they change what is chosen?"""
-    from affectlake.flows.injections import try_canaries
     from affectlake.lake import repository
+    from affectlake.pipelines.collection.injection_run import try_canaries
     from affectlake.process.interrupts import end_now, ending_at_once
 
     kept = "answers to canaries are kept; run it again to go on"

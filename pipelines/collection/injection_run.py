@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from affectlake.flows.collect import Shown, served, stopped_by_itself
 from affectlake.judge.requests.client import api_key
 from affectlake.judge.requests.collector import collect
 from affectlake.judge.requests.request_limits import Limits, Target
@@ -22,6 +20,8 @@ from affectlake.pipelines.collection.injections import (
 )
 from affectlake.pipelines.collection.planning import chat_agent
 from affectlake.pipelines.collection.publishing import Say, leases
+from affectlake.pipelines.collection.request import CollectionProgress, OnProgress, ignore_progress
+from affectlake.pipelines.collection.servers import agent_servers, circuit_error
 from affectlake.pipelines.params.study import load
 from affectlake.process import lease
 
@@ -33,9 +33,7 @@ class Tries(NamedTuple):
     account: Account
 
 
-def try_canaries(
-    lake: Path, name: str, trial_set: str, n: int, say: Say, show: Callable[[Shown], None] = lambda _shown: None
-) -> Tries:
+def try_canaries(lake: Path, name: str, trial_set: str, n: int, say: Say, show: OnProgress = ignore_progress) -> Tries:
     """Ask an agent `n` trials with canaries and without, and say whether its choices follow them.
 
     What a journal of their own holds from before is not asked again, unless it failed.
@@ -66,7 +64,7 @@ def try_canaries(
     key = api_key(agent.api_key_env)
     n_wanted = 2 * plan.n_left
     with lease.hold(leases(lake), name) as held, open_canary_journal(lake, name) as journal:
-        with served(lake, agent, key, say) as urls:
+        with agent_servers(lake, agent, key, say) as urls:
             account = collect(
                 questions(plan),
                 journal,
@@ -74,9 +72,11 @@ def try_canaries(
                 Limits(concurrency=agent.in_flight),
                 retry_failed=True,
                 stops=[held.lost],
-                progress=lambda now: show(Shown(now.n_held + now.n_answered + now.n_failed, n_wanted, now)),
+                progress=lambda now: show(
+                    CollectionProgress(now.n_held + now.n_answered + now.n_failed, n_wanted, now)
+                ),
                 reads=partial(names_position, agent.asking.reading),
             )
         if account.ending == "circuit":
-            raise stopped_by_itself(account)
+            raise circuit_error(account)
         return Tries(canary_effects(plan, journal), account)
