@@ -42,14 +42,14 @@ class Built(NamedTuple):
     version: Version | None
 
 
-def build(lake: Path, say: Callable[[str], None]) -> Built:
+def build(lake: Path, log: Callable[[str], None]) -> Built:
     """Bring every table of the lake up to date and publish one version.
 
     Parameters
     ----------
     lake : Path
         Root of the lake.
-    say : callable
+    log : callable
         Takes one line of progress.
 
     Raises
@@ -58,8 +58,8 @@ def build(lake: Path, say: Callable[[str], None]) -> Built:
         If a stage fails, or no version could be made of the lake.
         Tables of stages that ended before it stay for the next run; the version does not move.
     """
-    with repository.writing(lake, "affectlake run", wait_s=math.inf, say=say):
-        prepare(lake, say)  # before hours of work, not after
+    with repository.writing(lake, "affectlake run", wait_s=math.inf, say=log):
+        prepare(lake, log)  # before hours of work, not after
         params = load(lake)
         held = stored(lake)
         put_schema(lake)
@@ -67,14 +67,14 @@ def build(lake: Path, say: Callable[[str], None]) -> Built:
         pinned = {layout.PARAMS: params.text, layout.PIPELINE: (lake / layout.PIPELINE).read_bytes()}
         for agent in waiting_agents(params, held):
             few = f"fewer than {MIN_JUDGMENTS} answers to the main set" if agent in held.collected else "no answers"
-            say(f"{agent} has {few} yet, so its fit waits: ask it with `affectlake collect {agent}`")
+            log(f"{agent} has {few} yet, so its fit waits: ask it with `affectlake collect {agent}`")
         gone = forget_stages(lake, stages(params, held))
         if gone:
-            say(f"no longer in params.yaml: {', '.join(gone)}")
-        ran = _run_stages(lake, params, pinned, say)
-        version = repository.publish(lake, say, pinned)
+            log(f"no longer in params.yaml: {', '.join(gone)}")
+        ran = _run_stages(lake, params, pinned, log)
+        version = repository.publish(lake, log, pinned)
         if (lake / layout.PARAMS).read_bytes() != params.text:
-            say(
+            log(
                 f"{layout.PARAMS} was changed while this ran: {'the version' if version else 'the result'} has it as it"
                 " was at the beginning; run it again for the change"
             )
@@ -91,8 +91,8 @@ def unfinished(lake: Path, params: Params, pinned: Pinned = NOTHING) -> None:
 class _Stages:
     """The stages of one build: runs each that is not up to date, and remembers which ran and which failed."""
 
-    def __init__(self, lake: Path, params: Params, pinned: Pinned, say: Callable[[str], None]) -> None:
-        self.lake, self.params, self.pinned, self.say = lake, params, pinned, say
+    def __init__(self, lake: Path, params: Params, pinned: Pinned, log: Callable[[str], None]) -> None:
+        self.lake, self.params, self.pinned, self.log = lake, params, pinned, log
         self.graph = stages(params, stored(lake))
         self.ran: list[str] = []
         self.failures: dict[str, Exception] = {}
@@ -109,7 +109,7 @@ class _Stages:
             if name in found or any(other in found for other in upstream(stage, self.graph)):
                 found[name] = None
             else:
-                self.say(f"{self.place(name)}: up to date")
+                self.log(f"{self.place(name)}: up to date")
         return [name for name in self.graph if name in found]
 
     def wants_gpu(self, stage: Stage) -> bool:
@@ -120,7 +120,7 @@ class _Stages:
 
     def run(self, name: str) -> None:
         """Run one stage unless DVC finds it up to date."""
-        tell = _teller(self.say, self.place(name))
+        tell = _teller(self.log, self.place(name))
         if is_current(self.lake, name, self.pinned):
             tell("up to date")
             return
@@ -139,12 +139,12 @@ class _Stages:
         tell(f"done in {outcome.seconds:.1f} s: {outcome}")
 
 
-def _run_stages(lake: Path, params: Params, pinned: Pinned, say: Callable[[str], None]) -> list[str]:
+def _run_stages(lake: Path, params: Params, pinned: Pinned, log: Callable[[str], None]) -> list[str]:
     """Run the stages that are not up to date; return their names."""
-    building = _Stages(lake, params, pinned, say)
+    building = _Stages(lake, params, pinned, log)
     to_run = building.to_run()
     if to_run:
-        with temporary_server(say, "`dvc repro` and then `affectlake publish` do the same without a server"):
+        with temporary_server(log, "`dvc repro` and then `affectlake publish` do the same without a server"):
             _run_flow(building, to_run)
     return building.ran
 
@@ -206,14 +206,14 @@ def _say_cancelled(flow_run: str) -> None:
             client.set_flow_run_state(UUID(flow_run), Cancelled(message="interrupted"), force=True)
 
 
-def _teller(say: Callable[[str], None], place: str) -> Callable[[str], None]:
+def _teller(log: Callable[[str], None], place: str) -> Callable[[str], None]:
     """Return a function that says a line on the terminal and in the task run's log."""
     from prefect.logging import get_run_logger
 
     logger = get_run_logger()
 
     def tell(line: str) -> None:
-        say(f"{place}: {line}")
+        log(f"{place}: {line}")
         logger.info(hide(line))
 
     return tell

@@ -12,7 +12,7 @@ from typing import Any
 from affectlake.flows.build import GPU_TAG, one_at_a_time_per_gpu
 from affectlake.flows.prefect_server import temporary_server
 from affectlake.judge.chat import ChatAgent
-from affectlake.pipelines.collection.publishing import Say
+from affectlake.pipelines.collection.publishing import Log
 from affectlake.pipelines.collection.request import CollectionRequest, CollectionResult, OnProgress, ignore_progress
 from affectlake.pipelines.collection.run import Attempt, RunContext, open_run, run_to_end
 
@@ -30,7 +30,7 @@ def ask_task(agent: ChatAgent, trial_set: str, ask: Callable[[], object]) -> Any
 def run_collection(
     lake: Path,
     request: CollectionRequest,
-    log: Say,
+    log: Log,
     on_progress: OnProgress = ignore_progress,
     on_end: Callable[[CollectionResult], None] = lambda _done: None,
 ) -> CollectionResult:

@@ -36,7 +36,7 @@ _TEMPORARY_STOP_LIMIT_S = 5.0
 _PORT = 4200  # Prefect's own
 _LINES_SHOWN = 3
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 class PrefectServer(NamedTuple):
@@ -48,7 +48,7 @@ class PrefectServer(NamedTuple):
 
 
 @contextmanager
-def prefect_server(lake: Path, say: Say) -> Iterator[PrefectServer]:
+def prefect_server(lake: Path, log: Log) -> Iterator[PrefectServer]:
     """Have a lasting Prefect server while the block runs, and Prefect's settings point at it.
 
     Parameters
@@ -56,7 +56,7 @@ def prefect_server(lake: Path, say: Say) -> Iterator[PrefectServer]:
     lake : Path
         Root of the lake. A server started here keeps ``prefect-VERSION.db`` and ``prefect.log`` in
         ``storage/collecting``; one whose starter was killed is taken over.
-    say : callable
+    log : callable
         Takes one line of progress.
 
     Raises
@@ -73,7 +73,7 @@ def prefect_server(lake: Path, say: Say) -> Iterator[PrefectServer]:
         yield PrefectServer(settings.api.url, ui, started_here=False)
         return
     orphan = find_orphan(_note(lake))
-    say("starting a Prefect server" if orphan is None else "taking over the Prefect server of a run that was killed")
+    log("starting a Prefect server" if orphan is None else "taking over the Prefect server of a run that was killed")
     api = orphan.health_url.removesuffix("/health") if orphan else _address(_free_port(_PORT, 0))
     port = api.removesuffix("/api").rpartition(":")[2]
     database = _note(lake).with_name(f"prefect-{version('prefect')}.db")
@@ -86,7 +86,7 @@ def prefect_server(lake: Path, say: Say) -> Iterator[PrefectServer]:
         start_limit_s(settings),
         _STOP_LIMIT_S,
     )
-    with _started(launch, api, say):
+    with _started(launch, api, log):
         yield PrefectServer(api, api.removesuffix("/api"), started_here=True)
 
 
@@ -97,7 +97,7 @@ def running_server(lake: Path) -> str:
 
 
 @contextmanager
-def temporary_server(say: Say, without: str = "") -> Iterator[None]:
+def temporary_server(log: Log, without: str = "") -> Iterator[None]:
     """Have a Prefect server for one run while the block runs: a temporary one, unless Prefect's settings name another.
 
     Prefect would start one by itself at the first flow, wait in silence until its limit even if it has ended, and not
@@ -105,7 +105,7 @@ def temporary_server(say: Say, without: str = "") -> Iterator[None]:
 
     Parameters
     ----------
-    say : callable
+    log : callable
         Takes a line now and then if it takes long.
     without : str
         How the same is done without a server, to be offered in the message if there is none.
@@ -141,14 +141,14 @@ def temporary_server(say: Say, without: str = "") -> Iterator[None]:
         _TEMPORARY_STOP_LIMIT_S,
     )
     with ExitStack() as stack:
-        with _making_database(settings, say):
-            stack.enter_context(_started(launch, _address(port), say, without))
+        with _making_database(settings, log):
+            stack.enter_context(_started(launch, _address(port), log, without))
         launch.log.unlink()
         yield
 
 
 @contextmanager
-def _making_database(settings: Settings, say: Say) -> Iterator[None]:
+def _making_database(settings: Settings, log: Log) -> Iterator[None]:
     """Within it, one server at a time starts on a database that none has started on: two would make it together."""
     url = settings.server.database.connection_url
     name = sha256(url.get_secret_value().encode() if url else b"").hexdigest()[:16]
@@ -158,13 +158,13 @@ def _making_database(settings: Settings, say: Say) -> Iterator[None]:
         return
     busy = "another Prefect server makes its database"
     lock = made.with_suffix(".lock")
-    with file_lock(lock, "the start of a Prefect server", busy=busy, todo="wait", wait_s=math.inf, say=say):
+    with file_lock(lock, "the start of a Prefect server", busy=busy, todo="wait", wait_s=math.inf, say=log):
         yield
         made.touch()
 
 
 @contextmanager
-def _started(launch: ServerLaunch, api: str, say: Say, without: str = "") -> Iterator[None]:
+def _started(launch: ServerLaunch, api: str, log: Log, without: str = "") -> Iterator[None]:
     """Have a server while the block runs, and Prefect's settings point at it."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -176,7 +176,7 @@ def _started(launch: ServerLaunch, api: str, say: Say, without: str = "") -> Ite
         if waited_s >= next_line_s:
             next_line_s += LINE_EVERY_S
             limit = f"{launch.start_limit_s:.0f} s ({START_LIMIT})"
-            say(f"waiting for the Prefect server since {waited_s:.0f} s, at most {limit}; its log is {launch.log}")
+            log(f"waiting for the Prefect server since {waited_s:.0f} s, at most {limit}; its log is {launch.log}")
 
     with ExitStack() as stack:
         try:

@@ -23,11 +23,11 @@ AGENT, AGENTS = "{agent}", "{agents}"
 """Partitions of outputs that a step declares: of the stage's own agent, and of every fitted agent."""
 
 Tables = Mapping[str, pl.LazyFrame]
-Frames = dict[str, pl.DataFrame]
+OutputTables = dict[str, pl.DataFrame]
 
 
 @dataclass(frozen=True)
-class Work:
+class StepContext:
     """What a step is given besides tables and parameters.
 
     Parameters
@@ -40,7 +40,7 @@ class Work:
         A folder of the step's own that outlives a failed run: a fit's checkpoints lie here.
     workers : int
         How many cores it may keep busy.
-    say, progress : callable
+    log, progress : callable
         Take one line each: what is worth keeping, and how far it is (most of those are not shown).
     parts : mapping of str to tuple of Path
         The files behind the tables that it reads; none for tables that are not files.
@@ -52,13 +52,13 @@ class Work:
     lake: Path
     scratch: Path
     workers: int
-    say: Callable[[str], None]
+    log: Callable[[str], None]
     progress: Callable[[str], None]
     parts: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     agents: tuple[str, ...] = ()
 
 
-StepFunction = Callable[[Tables, Params, Work], Frames]
+StepFunction = Callable[[Tables, Params, StepContext], OutputTables]
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,9 @@ class Step:
     section: str = ""
     modality: Modality | None = None
 
-    def __call__(self, tables: Tables, params: Params, work: Work) -> Frames:
+    def __call__(self, tables: Tables, params: Params, context: StepContext) -> OutputTables:
         """Call the step's function."""
-        return self.function(tables, params, work)
+        return self.function(tables, params, context)
 
     @property
     def per_agent(self) -> bool:

@@ -25,7 +25,7 @@ class Backfilled(NamedTuple):
     stopped: bool
 
 
-def backfill(lake: Path, name: str, start: str, end: str, say: Callable[[str], None], *, again: bool) -> Backfilled:
+def backfill(lake: Path, name: str, start: str, end: str, log: Callable[[str], None], *, again: bool) -> Backfilled:
     """Run the slots of a schedule from `start` to `end`, both included, the earliest first.
 
     A run that fails ends it; what is done stays done, so the same command goes on from there.
@@ -39,7 +39,7 @@ def backfill(lake: Path, name: str, start: str, end: str, say: Callable[[str], N
     start, end : str
         Moments as ISO 8601 writes them, in the schedule's time zone unless they name another; or days, of which the
         whole is meant.
-    say : callable
+    log : callable
         Takes one line of progress.
     again : bool
         Whether slots that are done are run again.
@@ -54,15 +54,15 @@ def backfill(lake: Path, name: str, start: str, end: str, say: Callable[[str], N
         If a run fails.
     """
     schedule = schedule_named(load(lake), name)
-    slots = _past_slots(schedule, start, end, say)
+    slots = _past_slots(schedule, start, end, log)
     fates = {slot: Slots(lake).fate(name, slot) for slot in slots}
     known = [slot for slot, fate in fates.items() if fate is not None and fate.state == "done" and not again]
     to_run = [slot for slot in slots if slot not in known]
     done_before = f"; {len(known):,} of them are done (--again runs them again)" if known else ""
-    say(f"{name}: {len(slots):,} slots from {slots[0]:%Y-%m-%d %H:%M} to {slots[-1]:%Y-%m-%d %H:%M} UTC{done_before}")
+    log(f"{name}: {len(slots):,} slots from {slots[0]:%Y-%m-%d %H:%M} to {slots[-1]:%Y-%m-%d %H:%M} UTC{done_before}")
     if not to_run:
         return Backfilled(0, len(known), stopped=False)
-    with _server(lake, say):
+    with _server(lake, log):
         for at, slot in enumerate(to_run):
             flow: Any = collect_slot
             state = flow(str(lake), name, slot, again, return_state=True)
@@ -74,7 +74,7 @@ def backfill(lake: Path, name: str, start: str, end: str, say: Callable[[str], N
     return Backfilled(len(to_run), len(known), stopped=False)
 
 
-def _past_slots(schedule: Schedule, start: str, end: str, say: Callable[[str], None]) -> list[datetime]:
+def _past_slots(schedule: Schedule, start: str, end: str, log: Callable[[str], None]) -> list[datetime]:
     first = moment("--from", start, schedule.timezone, end_of_day=False)
     last = moment("--to", end, schedule.timezone, end_of_day=True)
     now = datetime.now(UTC)
@@ -88,7 +88,7 @@ def _past_slots(schedule: Schedule, start: str, end: str, say: Callable[[str], N
             wanted=f"a range with slots of '{schedule.cron}' in {schedule.timezone}, the first moment first",
         )
     if len(past) < len(slots):
-        say(f"{schedule.name}: {len(slots) - len(past):,} slots are still to come and are left out")
+        log(f"{schedule.name}: {len(slots) - len(past):,} slots are still to come and are left out")
     return past
 
 
@@ -115,10 +115,10 @@ def moment(option: str, text: str, timezone: str, *, end_of_day: bool) -> dateti
 
 
 @contextmanager
-def _server(lake: Path, say: Callable[[str], None]) -> Iterator[None]:
+def _server(lake: Path, log: Callable[[str], None]) -> Iterator[None]:
     """Let the runs be seen on the server that serves this lake, if one was started for it; else on a temporary one."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     api = "" if PREFECT_API_URL.value() else running_server(lake)
-    with temporary_settings({PREFECT_API_URL: api} if api else {}), temporary_server(say):
+    with temporary_settings({PREFECT_API_URL: api} if api else {}), temporary_server(log):
         yield

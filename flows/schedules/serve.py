@@ -48,17 +48,17 @@ from affectlake.process.file_lock import file_lock
 TAG = "affectlake"
 STOPPED_WITHIN_S = 90.0  # half a minute for answers on their way, and time to publish
 SCHEDULED_WITHIN_S = 150.0  # Prefect looks at new deployments every 5 s, at all of them every minute
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
-def serve(lake: Path, say: Say) -> None:
+def serve(lake: Path, log: Log) -> None:
     """Run the lake's schedules until SIGINT or SIGTERM.
 
     Parameters
     ----------
     lake : Path
         Root of the lake.
-    say : callable
+    log : callable
         Takes one line of progress.
 
     Raises
@@ -79,15 +79,15 @@ def serve(lake: Path, say: Say) -> None:
     busy = f"the schedules of {lake} are being served"
     with (
         file_lock(lock, "affectlake schedule run", busy=busy, todo="stop it first"),
-        prefect_server(lake, say) as server,
+        prefect_server(lake, log) as server,
     ):
         runner = Runner(name=f"affectlake-{os.getpid()}", limit=None, pause_on_shutdown=False)
-        served = _Served(lake, say)
+        served = _Served(lake, log)
         with get_client(sync_client=True) as client:
             served.forget_gone(client, schedules)
             deployments = {name: served.register(client, runner, one) for name, one in schedules.items()}
-        say(f"serving {len(schedules)} schedules; their runs are at {server.ui} (Ctrl-C ends)")
-        asyncio.run(_run(runner, deployments, say))
+        log(f"serving {len(schedules)} schedules; their runs are at {server.ui} (Ctrl-C ends)")
+        asyncio.run(_run(runner, deployments, log))
 
 
 def deployment_name(lake: Path, schedule: str) -> str:
@@ -98,8 +98,8 @@ def deployment_name(lake: Path, schedule: str) -> str:
 class _Served:
     """The schedules of one lake, and the Prefect server that is to know them."""
 
-    def __init__(self, lake: Path, say: Say) -> None:
-        self.lake, self.say = lake, say
+    def __init__(self, lake: Path, log: Log) -> None:
+        self.lake, self.log = lake, log
         self.slots = Slots(lake)
 
     def forget_gone(self, client: SyncPrefectClient, schedules: Mapping[str, Schedule]) -> None:
@@ -109,7 +109,7 @@ class _Served:
             mine = found.parameters.get("lake") == str(self.lake) and found.work_pool_name is None
             if mine and found.parameters.get("schedule") not in schedules:
                 client.delete_deployment(found.id)
-                self.say(f"{found.parameters.get('schedule')}: no longer in params.yaml, no longer served")
+                self.log(f"{found.parameters.get('schedule')}: no longer in params.yaml, no longer served")
 
     def register(self, client: SyncPrefectClient, runner: Runner, schedule: Schedule) -> UUID:
         """Make a schedule a deployment, settle what happened while nobody served it, and return its id."""
@@ -130,7 +130,7 @@ class _Served:
         self._settle_past(client, found, schedule)
         (coming,) = next_slots(schedule, datetime.now(UTC))
         what = f"{schedule.agent} · {schedule.trial_set}, {_most(schedule)}"
-        self.say(f"{schedule.name}: {what}; next {coming:%Y-%m-%d %H:%M} UTC")
+        self.log(f"{schedule.name}: {what}; next {coming:%Y-%m-%d %H:%M} UTC")
         return found
 
     def _refuse_other_lake(self, client: SyncPrefectClient, schedule: Schedule) -> None:
@@ -172,7 +172,7 @@ class _Served:
         if missed:
             first, last = (f"{slot:%Y-%m-%dT%H:%M}Z" for slot in (missed[0], missed[-1]))
             n = "1 slot was" if len(missed) == 1 else f"{len(missed):,} slots were"
-            self.say(
+            self.log(
                 f"{schedule.name}: {n} missed while nobody served and will not be made up; to run on purpose:"
                 f" affectlake schedule backfill {schedule.name} --from {first} --to {last}"
             )
@@ -181,14 +181,14 @@ class _Served:
             client.create_flow_run_from_deployment(
                 deployment, state=Scheduled(scheduled_time=slot), idempotency_key=key
             )
-            self.say(f"{schedule.name}: the slot {slot:%Y-%m-%d %H:%M} UTC has just passed and is run now")
+            self.log(f"{schedule.name}: the slot {slot:%Y-%m-%d %H:%M} UTC has just passed and is run now")
 
 
 def _most(schedule: Schedule) -> str:
     return "all that is left" if schedule.limit is None else f"at most {schedule.limit:,} questions"
 
 
-async def _run(runner: Runner, deployments: dict[str, UUID], say: Say) -> None:
+async def _run(runner: Runner, deployments: dict[str, UUID], log: Log) -> None:
     """Run what is due until a signal; then let runs under way keep what they have."""
     ended, by = asyncio.Event(), list[signal.Signals]()
     running = asyncio.create_task(runner.start())
@@ -209,7 +209,7 @@ async def _run(runner: Runner, deployments: dict[str, UUID], say: Say) -> None:
         await asyncio.wait({waiting, running}, return_when=asyncio.FIRST_COMPLETED)
     if not running.done():
         if by:
-            say("stopping; runs under way publish what was answered (a second signal does not wait)")
+            log("stopping; runs under way publish what was answered (a second signal does not wait)")
         await _end_runs(by)
         await runner.astop()
     for task in (waiting, looking):

@@ -53,7 +53,7 @@ class Failed(NamedTuple):
         return json.dumps({"text": text, **self._asdict(), "host": host}).encode()
 
 
-def tell(failed: Failed, secrets: list[str], say: Callable[[str], None], pause_s: float = PAUSE_S) -> bool:
+def tell(failed: Failed, secrets: list[str], log: Callable[[str], None], pause_s: float = PAUSE_S) -> bool:
     """Send a failure to the webhook of the lake; return whether it was taken.
 
     Parameters
@@ -62,7 +62,7 @@ def tell(failed: Failed, secrets: list[str], say: Callable[[str], None], pause_s
         What to tell.
     secrets : list of str
         What must not appear in it, nor in what is said here.
-    say : callable
+    log : callable
         Takes one line: that it was told, or why not.
     pause_s : float
         Pause after the first try that failed; doubled after each further one.
@@ -71,7 +71,7 @@ def tell(failed: Failed, secrets: list[str], say: Callable[[str], None], pause_s
         found = notify_of(Path(failed.lake))
         url = found.url() if found else ""
     except UsageError as error:
-        say(f"nobody could be told of the failure: {error.summary}")
+        log(f"nobody could be told of the failure: {error.summary}")
         return False
     if not url:
         return False
@@ -84,7 +84,7 @@ def tell(failed: Failed, secrets: list[str], say: Callable[[str], None], pause_s
             time.sleep(pause_s * 2 ** (at - 1))
         try:
             with urlopen(request, timeout=TIMEOUT_S):
-                say("the webhook was told of the failure")
+                log("the webhook was told of the failure")
                 return True
         except (OSError, HTTPException) as error:
             words = scrub(f"{type(error).__name__}: {error}")
@@ -92,5 +92,5 @@ def tell(failed: Failed, secrets: list[str], say: Callable[[str], None], pause_s
                 error.close()
                 if 400 <= error.code < 500 and error.code not in (408, 429):
                     break
-    say(f"the webhook could not be told of the failure: {words}")
+    log(f"the webhook could not be told of the failure: {words}")
     return False

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from affectlake.errors import CollectionError
 from affectlake.pipelines.collection.planning import chat_agent, plan_questions
-from affectlake.pipelines.collection.publishing import Say
+from affectlake.pipelines.collection.publishing import Log
 from affectlake.pipelines.collection.request import CollectionRequest, OnProgress, ignore_progress
 from affectlake.pipelines.collection.run import collect_answers
 from affectlake.pipelines.collection.status import Estimate, estimate
@@ -17,7 +17,7 @@ SAMPLE = 40
 
 
 def estimate_cost(
-    lake: Path, request: CollectionRequest, log: Say, on_progress: OnProgress = ignore_progress
+    lake: Path, request: CollectionRequest, log: Log, on_progress: OnProgress = ignore_progress
 ) -> Estimate:
     """Estimate requests, tokens, hours and money of a request; first ask and publish a sample if nothing is known.
 

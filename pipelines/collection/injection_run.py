@@ -19,7 +19,7 @@ from affectlake.pipelines.collection.injections import (
     questions,
 )
 from affectlake.pipelines.collection.planning import chat_agent
-from affectlake.pipelines.collection.publishing import Say, leases
+from affectlake.pipelines.collection.publishing import Log, leases
 from affectlake.pipelines.collection.request import CollectionProgress, OnProgress, ignore_progress
 from affectlake.pipelines.collection.servers import agent_servers, circuit_error
 from affectlake.pipelines.params.study import load
@@ -33,7 +33,7 @@ class Tries(NamedTuple):
     account: Account
 
 
-def try_canaries(lake: Path, name: str, trial_set: str, n: int, say: Say, show: OnProgress = ignore_progress) -> Tries:
+def try_canaries(lake: Path, name: str, trial_set: str, n: int, log: Log, show: OnProgress = ignore_progress) -> Tries:
     """Ask an agent `n` trials with canaries and without, and say whether its choices follow them.
 
     What a journal of their own holds from before is not asked again, unless it failed.
@@ -46,7 +46,7 @@ def try_canaries(lake: Path, name: str, trial_set: str, n: int, say: Say, show: 
         Who is asked, and trials of which set.
     n : int
         Trials; each is two requests.
-    say, show : callable
+    log, show : callable
         Take a line of progress, and every second how far it is.
 
     Raises
@@ -64,7 +64,7 @@ def try_canaries(lake: Path, name: str, trial_set: str, n: int, say: Say, show: 
     key = api_key(agent.api_key_env)
     n_wanted = 2 * plan.n_left
     with lease.hold(leases(lake), name) as held, open_canary_journal(lake, name) as journal:
-        with agent_servers(lake, agent, key, say) as urls:
+        with agent_servers(lake, agent, key, log) as urls:
             account = collect(
                 questions(plan),
                 journal,

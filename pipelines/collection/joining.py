@@ -16,7 +16,7 @@ from affectlake.lake import repository
 from affectlake.lake.joining import join as joining
 from affectlake.lake.joining.join import Joined, MergedParams, Sides
 from affectlake.lake.store.merges import has_unjoined_merge, merging
-from affectlake.pipelines.collection.publishing import Say, journaled, leases, publish_waiting
+from affectlake.pipelines.collection.publishing import Log, journaled, leases, publish_waiting
 from affectlake.pipelines.params import study
 from affectlake.pipelines.params.record import record_of
 from affectlake.pipelines.params.text import text_editor
@@ -26,12 +26,12 @@ _LONGEST = 40
 _MOST = 8
 
 
-def join(lake: Path, source: str, remote: str, say: Say) -> Joined:
+def join(lake: Path, source: str, remote: str, log: Log) -> Joined:
     """Publish what waits in this lake's journals, then unite it with another lake.
 
     Parameters
     ----------
-    lake, source, remote, say
+    lake, source, remote, log
         As for :func:`affectlake.lake.joining.join`.
 
     Raises
@@ -39,25 +39,25 @@ def join(lake: Path, source: str, remote: str, say: Say) -> Joined:
     AffectlakeError
         As there, and :func:`affectlake.pipelines.collection.publishing.publish_waiting`.
     """
-    _publish_first(lake, say)
-    with repository.writing(lake, "affectlake join", wait_s=float("inf"), say=say):
-        return joining.join(lake, source, remote, merged_params, say)
+    _publish_first(lake, log)
+    with repository.writing(lake, "affectlake join", wait_s=float("inf"), say=log):
+        return joining.join(lake, source, remote, merged_params, log)
 
 
-def _publish_first(lake: Path, say: Say) -> None:
+def _publish_first(lake: Path, log: Log) -> None:
     agents = journaled(lake)
     if agents and (merging(lake) or has_unjoined_merge(lake)):
-        say(f"answers of {', '.join(agents)} that are in no version yet are published by the next `affectlake collect`")
+        log(f"answers of {', '.join(agents)} that are in no version yet are published by the next `affectlake collect`")
         return
     for agent in agents:
         try:
             with lease.hold(leases(lake), agent):
-                done = publish_waiting(lake, agent, say)
+                done = publish_waiting(lake, agent, log)
         except LeaseError as error:
-            say(f"{error.summary} ({error.found}): what it has not published yet comes with its next version")
+            log(f"{error.summary} ({error.found}): what it has not published yet comes with its next version")
             continue
         if done.n_added:
-            say(f"{agent}: {done.n_added:,} answers that were in no version are published")
+            log(f"{agent}: {done.n_added:,} answers that were in no version are published")
 
 
 def merged_params(sides: Sides) -> MergedParams:

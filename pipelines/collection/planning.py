@@ -6,7 +6,7 @@ Talking to servers does not belong here. A collection is, in this order::
     ...                                     # ask plan.questions(), keep what comes in the journal
     with repository.writing(lake, "affectlake collect"):
         keep_answers(lake, agent, answers)  # one part; harmless when it is done twice
-        version = publish_grown(lake, say)  # of affectlake.pipelines.collection.publishing
+        version = publish_grown(lake, log)  # of affectlake.pipelines.collection.publishing
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from affectlake.lake.tables import appending
 from affectlake.lake.tables.contracts import contract
 from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.collection.planning import chat_agent
-from affectlake.pipelines.collection.publishing import Say, make_ready, publish_grown
+from affectlake.pipelines.collection.publishing import Log, make_ready, publish_grown
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.steps.arrays import judged
 from affectlake.pipelines.steps.responses import materials, read_responses
@@ -116,7 +116,7 @@ class _Known(NamedTuple):
 
 
 def propose(
-    lake: Path, params: Params, name: str, n: int, say: Say, progress: Callable[[str], None] = lambda _line: None
+    lake: Path, params: Params, name: str, n: int, log: Log, progress: Callable[[str], None] = lambda _line: None
 ) -> Proposal:
     """Propose `n` triplets of the main set to ask a chat agent next, and publish them as a round of ``proposals``.
 
@@ -132,7 +132,7 @@ def propose(
         The agent.
     n : int
         How many, at least 1; fewer if fewer are open.
-    say, progress : callable
+    log, progress : callable
         Take a line each: what is worth keeping, and how far it is.
 
     Raises
@@ -145,7 +145,7 @@ def propose(
     agent = chat_agent(params, name)
     if n < 1:
         raise UsageError(f"{n} triplets cannot be proposed", wanted="1 or more")
-    make_ready(lake, name, say)
+    make_ready(lake, name, log)
     known = _known(lake, agent, progress)
     n_open = len(known.open_train) + len(known.open_test)
     if not n_open:
@@ -166,7 +166,7 @@ def propose(
     else:
         chosen, fits = _Chosen("random", "train", trials.sample_rows(known.open_train, n_left, rng), None), None
     frame = pl.concat([_frame(chosen), _frame(held_out)])
-    version = _publish(lake, name, number, len(known.train), frame, say)
+    version = _publish(lake, name, number, len(known.train), frame, log)
     return Proposal(name, number, len(known.train), n_test, n_open, n_left, n_held_out, fits, version)
 
 
@@ -234,7 +234,7 @@ def _frame(chosen: _Chosen) -> pl.DataFrame:
     )
 
 
-def _publish(lake: Path, name: str, number: int, n_judgments: int, chosen: pl.DataFrame, say: Say) -> Version | None:
+def _publish(lake: Path, name: str, number: int, n_judgments: int, chosen: pl.DataFrame, log: Log) -> Version | None:
     frame = chosen.select(
         pl.lit(name).alias("agent"),
         pl.lit(number, dtype=pl.Int32).alias("round"),
@@ -242,7 +242,7 @@ def _publish(lake: Path, name: str, number: int, n_judgments: int, chosen: pl.Da
         pl.all(),
         pl.lit(n_judgments, dtype=pl.Int32).alias("n_judgments"),
     )
-    with repository.writing(lake, f"affectlake propose {name}", wait_s=float("inf"), say=say):
-        recover(lake, say)
+    with repository.writing(lake, f"affectlake propose {name}", wait_s=float("inf"), say=log):
+        recover(lake, log)
         appending.append(lake, Output(PROPOSED, name), frame.sort(contract(PROPOSED).key), {})
-        return publish_grown(lake, say)
+        return publish_grown(lake, log)

@@ -33,7 +33,7 @@ PER_SHARD = 50_000
 _ENTRY = "agent.yaml"
 _ANSWERS = "answers.sqlite"
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 class Published(NamedTuple):
@@ -110,7 +110,7 @@ def journaled(lake: Path) -> list[str]:
     return sorted({path.parents[1].name for path in (lake / layout.COLLECTING).glob(f"*/*/{_ANSWERS}")})
 
 
-def make_ready(lake: Path, agent: str, say: Say) -> None:
+def make_ready(lake: Path, agent: str, log: Log) -> None:
     """See that answers can be published, and that the folder holds every published one, so that none is asked again.
 
     Raises
@@ -118,11 +118,11 @@ def make_ready(lake: Path, agent: str, say: Say) -> None:
     LakeError
         If no version could be made, an older one is checked out, or a table was changed by hand.
     """
-    with repository.writing(lake, f"affectlake collect {agent}", wait_s=float("inf"), say=say):
-        prepare(lake, say)
+    with repository.writing(lake, f"affectlake collect {agent}", wait_s=float("inf"), say=log):
+        prepare(lake, log)
 
 
-def publish_waiting(lake: Path, agent: str, say: Say) -> Published:
+def publish_waiting(lake: Path, agent: str, log: Log) -> Published:
     """Publish what waits in an agent's journals as one version, and then let the journals forget it.
 
     Answers that break the contract of ``responses`` go into quarantine, each alone, and those that are there are tried
@@ -137,14 +137,14 @@ def publish_waiting(lake: Path, agent: str, say: Say) -> Published:
     done = Published()
     for folder in _folders(lake, agent):
         with Journal(folder / _ANSWERS) as journal:
-            done = done.then(_publish(lake, _agent_of(folder, agent), journal, say))
+            done = done.then(_publish(lake, _agent_of(folder, agent), journal, log))
     return done
 
 
-def _publish(lake: Path, agent: ChatAgent, journal: Journal, say: Say) -> Published:
+def _publish(lake: Path, agent: ChatAgent, journal: Journal, log: Log) -> Published:
     n_taken_back = look_again(agent, journal)
     if n_taken_back:
-        say(f"{agent.name}: {n_taken_back:,} rows that were in quarantine can be published now")
+        log(f"{agent.name}: {n_taken_back:,} rows that were in quarantine can be published now")
     while journal.seal(PER_SHARD):
         pass
     shards = journal.sealed()
@@ -152,29 +152,29 @@ def _publish(lake: Path, agent: ChatAgent, journal: Journal, say: Say) -> Publis
         return Published()
     n_set_aside = sum(set_aside_faulty(agent, journal, shard) for shard in shards)
     if n_set_aside:
-        say(
+        log(
             f"{agent.name}: {n_set_aside:,} answers cannot be published and are kept in quarantine; "
             "`affectlake status` says why"
         )
     n_added = 0
-    with repository.writing(lake, f"affectlake collect {agent.name}", wait_s=float("inf"), say=say):
-        recover(lake, say)
+    with repository.writing(lake, f"affectlake collect {agent.name}", wait_s=float("inf"), say=log):
+        recover(lake, log)
         for shard in shards:
             n_added += keep_answers(lake, agent, chain.from_iterable(journal.read(shard))).n_added
-        version = publish_grown(lake, say)
+        version = publish_grown(lake, log)
     for shard in shards:
         journal.forget(shard)
     return Published(n_added, version, n_set_aside, n_taken_back)
 
 
-def publish_grown(lake: Path, say: Say) -> Version | None:
+def publish_grown(lake: Path, log: Log) -> Version | None:
     """Publish what was added to outputs that grow, and no edit of ``params.yaml``; the caller holds the writer lock.
 
     The parameters and the pipeline of the version are the last commit's: those that its tables were made with.
     """
-    version = repository.publish_collected(lake, say)
+    version = repository.publish_collected(lake, log)
     if version and content_at(lake, "HEAD", layout.PARAMS) != (lake / layout.PARAMS).read_bytes():
-        say(f"{layout.PARAMS} has changes that are in no version; `affectlake run` publishes them")
+        log(f"{layout.PARAMS} has changes that are in no version; `affectlake run` publishes them")
     return version
 
 

@@ -27,8 +27,8 @@ from affectlake.judge.trials.plan import Plan
 from affectlake.lake.store.versions import Version
 from affectlake.pipelines.collection.planning import chat_agent, plan_questions
 from affectlake.pipelines.collection.publishing import (
+    Log,
     Published,
-    Say,
     leases,
     make_ready,
     open_journal,
@@ -62,7 +62,7 @@ class RunContext:
     agent: ChatAgent
     request: CollectionRequest
     lease: lease.Lease
-    log: Say
+    log: Log
     on_progress: OnProgress
 
 
@@ -110,7 +110,7 @@ class _Outcome(NamedTuple):
 
 
 def collect_answers(
-    lake: Path, request: CollectionRequest, log: Say, on_progress: OnProgress = ignore_progress
+    lake: Path, request: CollectionRequest, log: Log, on_progress: OnProgress = ignore_progress
 ) -> CollectionResult:
     """Ask the remaining questions of a trial set, up to a limit, and publish the answers.
 
@@ -148,7 +148,7 @@ def collect_answers(
 
 @contextmanager
 def open_run(
-    lake: Path, request: CollectionRequest, log: Say, on_progress: OnProgress = ignore_progress
+    lake: Path, request: CollectionRequest, log: Log, on_progress: OnProgress = ignore_progress
 ) -> Iterator[tuple[RunContext, Attempt]]:
     """Hold the agent's lease, publish what an earlier run left in the journals, and plan the remaining questions."""
     if request.limit is not None and request.limit < 1:
@@ -274,7 +274,7 @@ def _result(context: RunContext, last: Attempt, tally: Tally, ending: Ending) ->
 
 
 def collect_proposed(
-    lake: Path, agent: str, n: int, log: Say, on_progress: OnProgress = ignore_progress
+    lake: Path, agent: str, n: int, log: Log, on_progress: OnProgress = ignore_progress
 ) -> CollectionResult:
     """Ask the remaining triplets of the last round of proposals; if none remain, propose `n` more and ask those.
 

@@ -10,11 +10,11 @@ from affectlake.errors import CollectionError
 from affectlake.judge.chat import ChatAgent
 from affectlake.judge.requests.run_statistics import Account
 from affectlake.judge.requests.server_process import serve
-from affectlake.pipelines.collection.publishing import Say, server_log
+from affectlake.pipelines.collection.publishing import Log, server_log
 
 
 @contextmanager
-def agent_servers(lake: Path, agent: ChatAgent, key: str, log: Say) -> Iterator[tuple[str, ...]]:
+def agent_servers(lake: Path, agent: ChatAgent, key: str, log: Log) -> Iterator[tuple[str, ...]]:
     """Yield the URLs of the agent's servers; start a server first if the agent's entry has a command for it.
 
     Parameters

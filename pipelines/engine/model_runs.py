@@ -33,7 +33,7 @@ from affectlake.secrets import hide
 
 COLLECTION = " collection"  # ends the name of the experiment that holds a study's rounds of collecting
 _ONE_AT_A_TIME = threading.Lock()  # SQLite takes one writer, and MLflow makes the database on first use
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 _Write = Callable[[Any, str], None]  # given a client and an experiment's id, writes one run
 
 
@@ -43,7 +43,7 @@ def tracking_uri(lake: Path) -> str:
 
 
 def record_fits(
-    lake: Path, stage: Stage, params: Params, frames: Mapping[str, pl.DataFrame], scratch: Path, say: Say
+    lake: Path, stage: Stage, params: Params, frames: Mapping[str, pl.DataFrame], scratch: Path, log: Log
 ) -> None:
     """Record every fit of an ``embed`` stage as an MLflow run.
 
@@ -59,7 +59,7 @@ def record_fits(
         Its ``embeddings`` and ``learning_curves``.
     scratch : Path
         The folder with the checkpoints, ``seed-N.npz``.
-    say : callable
+    log : callable
         Takes a line if the runs are recorded elsewhere, or not at all.
     """
 
@@ -69,15 +69,15 @@ def record_fits(
 
     curves = frames["learning_curves"].group_by("seed", maintain_order=True)
     runs: list[_Write] = [partial(write, int(str(seed)), curve) for (seed,), curve in curves]
-    _record_runs(lake, params.study, f"the fits of {stage.agent}", runs, say)
+    _record_runs(lake, params.study, f"the fits of {stage.agent}", runs, log)
 
 
-def record_collection(lake: Path, params: Params, agent: ChatAgent, trial_set: str, account: Account, say: Say) -> None:
+def record_collection(lake: Path, params: Params, agent: ChatAgent, trial_set: str, account: Account, log: Log) -> None:
     """Record a round of collecting as an MLflow run: who was asked how, which engine, which rate, what errors.
 
     Parameters
     ----------
-    lake, params, say
+    lake, params, log
         As for :func:`record_fits`.
     agent : ChatAgent
         Whose answers.
@@ -102,7 +102,7 @@ def record_collection(lake: Path, params: Params, agent: ChatAgent, trial_set: s
         client.log_batch(run.info.run_id, metrics, [Param(key, hide(value)) for key, value in facts.items() if value])
         client.set_terminated(run.info.run_id)
 
-    _record_runs(lake, f"{params.study}{COLLECTION}", f"the rounds of asking {agent.name}", [write], say)
+    _record_runs(lake, f"{params.study}{COLLECTION}", f"the rounds of asking {agent.name}", [write], log)
 
 
 def _measures(account: Account) -> dict[str, float]:
@@ -168,7 +168,7 @@ def _pace(uri: str, study: str, agent: str, trial_set: str) -> Pace:
     return Pace(len(found), n_done, sum(one["seconds"] for one in found))
 
 
-def _record_runs(lake: Path, experiment: str, what: str, runs: Sequence[_Write], say: Say) -> None:
+def _record_runs(lake: Path, experiment: str, what: str, runs: Sequence[_Write], log: Log) -> None:
     """Write runs to the server or, if that fails, to the lake's own database; say so, or that neither took them."""
     given, own = tracking_uri(lake), _own_uri(lake)
     instead = ""
@@ -188,10 +188,10 @@ def _record_runs(lake: Path, experiment: str, what: str, runs: Sequence[_Write],
                 write(client, found)
         except Exception as error:  # a record is not worth failing for what it is of
             why = " ".join(str(error).split())[:300]
-            say(f"{instead or 'MLflow failed'}; {what} are not recorded, and no table lacks anything for that: {why}")
+            log(f"{instead or 'MLflow failed'}; {what} are not recorded, and no table lacks anything for that: {why}")
         else:
             if instead:
-                say(f"{instead}; {what} are recorded in {layout.MODEL_RUNS} instead")
+                log(f"{instead}; {what} are recorded in {layout.MODEL_RUNS} instead")
 
 
 def _own_uri(lake: Path) -> str:

@@ -22,7 +22,7 @@ from affectlake.lake.tables.parts import part_files
 from affectlake.lake.tables.writing import read_output, write_outputs
 from affectlake.pipelines.engine.graph import Stage
 from affectlake.pipelines.params.study import Params
-from affectlake.pipelines.step import Work
+from affectlake.pipelines.step import StepContext
 from affectlake.process.variables import integer
 
 PROGRESS_EVERY_S = 5.0
@@ -39,7 +39,7 @@ class Outcome(NamedTuple):
         return ", ".join(f"{output.table} {n:,}" for output, n in self.rows.items()) + " rows"
 
 
-def run_stage(lake: Path, stage: Stage, params: Params, say: Callable[[str], None]) -> Outcome:
+def run_stage(lake: Path, stage: Stage, params: Params, log: Callable[[str], None]) -> Outcome:
     """Run `stage` on the lake's working tables and put its outputs in place.
 
     Parameters
@@ -50,7 +50,7 @@ def run_stage(lake: Path, stage: Stage, params: Params, say: Callable[[str], Non
         What to run.
     params : Params
         The study's parameters.
-    say : callable
+    log : callable
         Takes one line of progress.
 
     Raises
@@ -63,14 +63,16 @@ def run_stage(lake: Path, stage: Stage, params: Params, say: Callable[[str], Non
     tables = _opened(lake, stage.reads)
     scratch = own_path(lake, layout.SCRATCH / stage.name)
     scratch.mkdir(parents=True, exist_ok=True)
-    work = Work(stage.agent, lake, scratch, n_workers, say, _now_and_then(say), _parts(lake, stage.reads), stage.agents)
-    frames = stage.step.function(tables, params, work)
+    context = StepContext(
+        stage.agent, lake, scratch, n_workers, log, _now_and_then(log), _parts(lake, stage.reads), stage.agents
+    )
+    frames = stage.step.function(tables, params, context)
     outputs = {output: frames[output.table] for output in stage.writes}
     write_outputs(lake, stage.name, outputs, tables)
     if stage.step.fits:
         from affectlake.pipelines.engine.model_runs import record_fits
 
-        record_fits(lake, stage, params, frames, scratch, say)
+        record_fits(lake, stage, params, frames, scratch, log)
     shutil.rmtree(scratch, ignore_errors=True)
     return Outcome({output: frame.height for output, frame in outputs.items()}, time.monotonic() - started)
 
@@ -109,7 +111,7 @@ def workers() -> int:
     )
 
 
-def _now_and_then(say: Callable[[str], None]) -> Callable[[str], None]:
+def _now_and_then(log: Callable[[str], None]) -> Callable[[str], None]:
     """Return a function that passes on a line if the last one was some seconds ago."""
     last = time.monotonic()
 
@@ -117,6 +119,6 @@ def _now_and_then(say: Callable[[str], None]) -> Callable[[str], None]:
         nonlocal last
         if time.monotonic() - last >= PROGRESS_EVERY_S:
             last = time.monotonic()
-            say(line)
+            log(line)
 
     return tell

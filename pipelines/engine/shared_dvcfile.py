@@ -1,7 +1,7 @@
 """A ``dvc.yaml`` that affectlake and its user share: our stages are written anew, the user's part stays as it is.
 
 Whose a stage is, its command tells (:func:`affectlake.lake.files.names.is_step`). What the user wrote is kept as text,
-with its comments; where the file is laid out in another way than DVC's (in braces, say), it is kept as data.
+with its comments; where the file is laid out in another way than DVC's (in braces, log), it is kept as data.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class ServerError(Exception):
 
 
 def answer_limit_s() -> float:
-    """Return how long a server may take to answer: its tries, as MLflow's settings say, and the pauses between.
+    """Return how long a server may take to answer: its tries, as MLflow's settings log, and the pauses between.
 
     Raises
     ------

@@ -33,7 +33,7 @@ def write_maps(
     folder: Path,
     at: str | Version = "",
     surfaces: bool = False,
-    say: Callable[[str], None] = lambda _line: None,
+    log: Callable[[str], None] = lambda _line: None,
 ) -> list[Path]:
     """Write every agent's maps and dimension weights and return the files' paths.
 
@@ -52,7 +52,7 @@ def write_maps(
         Whether each map of an embedding is also drawn on the cortex: on the subject's own, flattened, where
         ``brain.surfaces`` of the version's parameters names it (:mod:`affectlake.pipelines.outputs.flatmaps`), else on
         fsaverage5, for brains in MNI space (:mod:`affectlake.pipelines.outputs.surfaces`).
-    say : callable
+    log : callable
         Takes one line for each table that the version does not have, or not in full.
 
     Raises
@@ -71,7 +71,7 @@ def write_maps(
     if every.is_empty():
         raise VersionError(f"the brain maps of {version.name} cannot be read", found="; ".join(lacking) or "no voxels")
     for line in lacking:
-        say(f"{version.name}: {line}")
+        log(f"{version.name}: {line}")
     own = _surfaces(record_at(lake, version))
     found: list[Path] = []
     for (subject,), rows in every.group_by("subject", maintain_order=True):

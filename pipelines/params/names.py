@@ -63,27 +63,27 @@ def wrong_names(raw: object) -> Iterator[Mistake]:
 
 
 def agent_names(schema: dict[str, Any]) -> None:
-    """Say in a mapping's JSON schema that its keys are agents; for `json_schema_extra`."""
+    """Log in a mapping's JSON schema that its keys are agents; for `json_schema_extra`."""
     schema["propertyNames"] = _schema_of(_agent())
 
 
 def subject_names(schema: dict[str, Any]) -> None:
-    """Say in a mapping's JSON schema that its keys are subjects."""
+    """Log in a mapping's JSON schema that its keys are subjects."""
     schema["propertyNames"] = _schema_of(_subject())
 
 
 def unique_subject_names(schema: dict[str, Any]) -> None:
-    """Say in a list's JSON schema that its items are subjects, none twice."""
+    """Log in a list's JSON schema that its items are subjects, none twice."""
     schema.update({"items": _schema_of(_subject()), "uniqueItems": True})
 
 
 def schedule_names(schema: dict[str, Any]) -> None:
-    """Say in a mapping's JSON schema that its keys are schedules."""
+    """Log in a mapping's JSON schema that its keys are schedules."""
     schema["propertyNames"] = _schema_of(_with_dashes("a schedule"))
 
 
 def study_name(schema: dict[str, Any]) -> None:
-    """Say in a text's JSON schema that it is a study's name."""
+    """Log in a text's JSON schema that it is a study's name."""
     schema.update(_schema_of(_with_dashes("a study")))
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from affectlake.brain.recordings.subjects import Aligned, ZScored
 from affectlake.lake.tables.memmaps import map_lists
-from affectlake.pipelines.step import Tables, Work
+from affectlake.pipelines.step import StepContext, Tables
 
 
 class Method(NamedTuple):
@@ -53,7 +53,7 @@ class Subject:
         return np.array([region == "all" or region in text.split() for text in self.regions], dtype=bool)
 
 
-def subjects_of(tables: Tables, work: Work) -> Iterator[Subject]:
+def subjects_of(tables: Tables, context: StepContext) -> Iterator[Subject]:
     """Return the subjects of `betas` and `voxels`, one after another, by name."""
     names = tables["voxels"].select(pl.col("subject").unique().sort()).collect()["subject"].to_list()
     for name in names:
@@ -64,16 +64,16 @@ def subjects_of(tables: Tables, work: Work) -> Iterator[Subject]:
             name,
             rows["stimulus_index"].to_numpy(),
             None if rows["run"].null_count() else rows["run"].cast(pl.Int64).to_numpy(),
-            _patterns(mine, work, name, voxels.height),
+            _patterns(mine, context, name, voxels.height),
             voxels.select("voxel_i", "voxel_j", "voxel_k").to_numpy().astype(np.int32),
             voxels["usable"].to_numpy(),
             tuple(voxels["regions"].to_list()),
         )
 
 
-def _patterns(rows: pl.LazyFrame, work: Work, subject: str, n_voxels: int) -> NDArray[np.float32]:
-    if "betas" in work.parts:
-        return map_lists(work.lake, work.parts["betas"], "pattern", "subject", subject)
+def _patterns(rows: pl.LazyFrame, context: StepContext, subject: str, n_voxels: int) -> NDArray[np.float32]:
+    if "betas" in context.parts:
+        return map_lists(context.lake, context.parts["betas"], "pattern", "subject", subject)
     return rows.select("pattern").collect()["pattern"].list.to_array(n_voxels).to_numpy()  # a table in memory
 
 

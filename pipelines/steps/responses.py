@@ -19,7 +19,7 @@ from affectlake.judge.trials.content import Materials, caption_materials, video_
 from affectlake.judge.trials.plan import Trials, valid_answers
 from affectlake.judge.trials.request_keys import KeyMaker
 from affectlake.pipelines.params.study import Params
-from affectlake.pipelines.step import Frames, Tables, Work, step
+from affectlake.pipelines.step import OutputTables, StepContext, Tables, step
 from affectlake.pipelines.steps.rows import null_nan
 from affectlake.triplets import TRIPLET
 
@@ -65,19 +65,19 @@ def response_batches(responses: pl.LazyFrame, *columns: str) -> Iterator[pl.Data
     kinds=("chat",),
     version=3,
 )
-def choose_by_chat(tables: Tables, params: Params, work: Work) -> Frames:
+def choose_by_chat(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Read the stored answers: which stimulus each names, and why some name none."""
-    agent = params.agents[work.agent]
+    agent = params.agents[context.agent]
     assert isinstance(agent, ChatAgent)
     names = tables["triplets"].select(pl.col("trial_set").unique().sort()).collect()["trial_set"].to_list()
-    found, n_rows = read_responses(tables, agent, names, work.progress)
+    found, n_rows = read_responses(tables, agent, names, context.progress)
     choices = found.filter(pl.col("odd").is_not_null())
     unparsed = found.filter(pl.col("odd").is_null())
-    work.say(
+    context.log(
         f"{choices.height:,} choices and {unparsed.height:,} that are none; of {n_rows:,} responses "
         f"{n_rows - found.height:,} are of another model, protocol, catalogue or plan, or were asked again"
     )
-    who = (pl.lit(work.agent).alias("agent"), pl.lit(agent.protocol).alias("protocol"))
+    who = (pl.lit(context.agent).alias("agent"), pl.lit(agent.protocol).alias("protocol"))
     return {
         "choices": choices.select(*who, *IDENTITY, "odd", tied=pl.lit(value=False)),
         "unparsed": unparsed.select(*who, *IDENTITY, "request_key", "unparsed_reason"),

@@ -29,7 +29,7 @@ def row(analysis: str, measure: str, found: Estimate, **keys: object) -> Row:
     }
 
 
-def frame(table: str, rows: Iterable[Row]) -> pl.DataFrame:
+def to_table(table: str, rows: Iterable[Row]) -> pl.DataFrame:
     """Give rows the columns and types of a table; what a row does not have is null, and so is NaN.
 
     Parameters
