@@ -18,7 +18,7 @@ from affectlake.judge.requests.collector import collect
 from affectlake.judge.requests.journal import Journal
 from affectlake.judge.requests.request_limits import Limits, Target
 from affectlake.judge.requests.run_statistics import Account
-from affectlake.judge.responses.parsing import probabilities
+from affectlake.judge.responses.parsing import weigh
 from affectlake.judge.responses.tables import names_position, read_choices, response_rows
 from tests.support.chat import agent
 from tests.support.fault_server import Fault, FaultServer
@@ -371,7 +371,7 @@ def test_log_probabilities_that_are_none_are_null_and_said(
 
 def test_probabilities_of_anything_are_none_or_sum_to_one() -> None:
     for text in ("", "{", "null", "0", '"x"', "[[]]", '{"content": [[]]}', '{"content": [{"token": "1"}]}'):
-        assert probabilities(text) is None
+        assert weigh(text).probabilities is None
 
 
 # length
