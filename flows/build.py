@@ -26,7 +26,7 @@ from affectlake.pipelines.engine.source_files import SourceFiles
 from affectlake.pipelines.params.schema import put_schema
 from affectlake.pipelines.params.study import Params, load
 from affectlake.pipelines.stored import stored
-from affectlake.process.interrupts import told_at_the_end
+from affectlake.process.interrupts import notify_on_interrupt
 from affectlake.secrets import hide
 from affectlake.triplets import MIN_JUDGMENTS
 
@@ -180,7 +180,7 @@ def _run_flow(building: _Stages, to_run: list[str]) -> None:
     if any(building.wants_gpu(building.graph[name]) for name in to_run):
         one_at_a_time_per_gpu()
     try:
-        with told_at_the_end(lambda: _say_cancelled(building.flow_run)):
+        with notify_on_interrupt(lambda: _say_cancelled(building.flow_run)):
             build_flow()
     except Exception:
         for error in building.failures.values():

@@ -10,7 +10,7 @@ from affectlake.judge.requests.client import api_key
 from affectlake.judge.requests.collector import collect
 from affectlake.judge.requests.request_limits import Limits, Target
 from affectlake.judge.requests.run_statistics import Account
-from affectlake.judge.responses.tables import names_position
+from affectlake.judge.responses.tables import is_parsable
 from affectlake.pipelines.collection.injections import (
     Tried,
     canary_effects,
@@ -75,7 +75,7 @@ def try_canaries(lake: Path, name: str, trial_set: str, n: int, log: Log, show: 
                 progress=lambda now: show(
                     CollectionProgress(now.n_held + now.n_answered + now.n_failed, n_wanted, now)
                 ),
-                reads=partial(names_position, agent.asking.reading),
+                reads=partial(is_parsable, agent.asking.reading),
             )
         if account.ending == "circuit":
             raise circuit_error(account)

@@ -17,7 +17,13 @@ from affectlake.judge.protocols import Reading
 from affectlake.judge.requests.answers import Answer
 from affectlake.judge.requests.journal import Journal
 from affectlake.judge.responses.tables import read_answer
-from affectlake.judge.trials.injections import CANARIES, Canary, CanaryEffect, canaries, canary_effect
+from affectlake.judge.trials.injections import (
+    INJECTIONS,
+    InjectionEffect,
+    InjectionTrial,
+    injection_effect,
+    injection_trials,
+)
 from affectlake.judge.trials.plan import Plan
 from affectlake.judge.trials.questions import Question
 from affectlake.lake.files import layout
@@ -36,13 +42,13 @@ class Tried(NamedTuple):
         Its words; ``{position}`` is where the caption is shown. Empty: all canaries.
     n_pairs : int
         Trials asked with it and without.
-    effect : CanaryEffect
+    effect : InjectionEffect
         Of those in which both answers name a position.
     """
 
     canary: str
     n_pairs: int
-    effect: CanaryEffect
+    effect: InjectionEffect
 
 
 def plan_canaries(lake: Path, params: Params, name: str, trial_set: str, n: int) -> Plan:
@@ -71,7 +77,7 @@ def open_canary_journal(lake: Path, agent: str) -> Journal:
 
 def questions(plan: Plan) -> Iterator[Question]:
     """Yield each trial of a plan as it is, and with its canary."""
-    for pair in canaries(plan, plan.n_left):
+    for pair in injection_trials(plan, plan.n_left):
         yield pair.clean
         yield pair.injected
 
@@ -79,19 +85,19 @@ def questions(plan: Plan) -> Iterator[Question]:
 def canary_effects(plan: Plan, journal: Journal) -> list[Tried]:
     """Return what the canaries of a plan did: all together, then each; answers that the journal lacks name nothing."""
     reading, rows = plan.agent.asking.reading, list[tuple[int, int, int, int]]()
-    pairs = canaries(plan, plan.n_left)
+    pairs = injection_trials(plan, plan.n_left)
     while some := list(islice(pairs, _AT_ONCE)):
         rows += _read(some, journal, reading)
     found = np.array(rows, dtype=np.int8).reshape(-1, 4)  # (n, 4): canary, target, position clean, position injected
 
     def tried(words: str, own: np.ndarray) -> Tried:
-        return Tried(words, len(own), canary_effect(own[:, 2], own[:, 3], own[:, 1]))
+        return Tried(words, len(own), injection_effect(own[:, 2], own[:, 3], own[:, 1]))
 
-    each = [tried(words, found[found[:, 0] == which]) for which, words in enumerate(CANARIES)]
+    each = [tried(words, found[found[:, 0] == which]) for which, words in enumerate(INJECTIONS)]
     return [tried("", found), *each]
 
 
-def _read(pairs: list[Canary], journal: Journal, reading: Reading) -> list[tuple[int, int, int, int]]:
+def _read(pairs: list[InjectionTrial], journal: Journal, reading: Reading) -> list[tuple[int, int, int, int]]:
     held = journal.find(key for pair in pairs for key in (pair.clean.key, pair.injected.key))
 
     def position(question: Question) -> int:
@@ -101,4 +107,4 @@ def _read(pairs: list[Canary], journal: Journal, reading: Reading) -> list[tuple
         found = read_answer(reading, answer.text, answer.finish_reason, answer.refusal, answer.thinking)
         return found.position or 0
 
-    return [(pair.canary, pair.target, position(pair.clean), position(pair.injected)) for pair in pairs]
+    return [(pair.injection, pair.target, position(pair.clean), position(pair.injected)) for pair in pairs]

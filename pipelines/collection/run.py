@@ -17,12 +17,12 @@ from typing import NamedTuple
 
 from affectlake.errors import CollectionError, LeaseError, UsageError
 from affectlake.judge.chat import ChatAgent
-from affectlake.judge.requests.answers import HOPELESS, MEANING, PASSING, Failure
+from affectlake.judge.requests.answers import FATAL, MEANING, RETRYABLE, Failure
 from affectlake.judge.requests.client import api_key
 from affectlake.judge.requests.collector import collect
 from affectlake.judge.requests.request_limits import Limits, Target
 from affectlake.judge.requests.run_statistics import Account, Ending, Progress
-from affectlake.judge.responses.tables import names_position
+from affectlake.judge.responses.tables import is_parsable
 from affectlake.judge.trials.plan import Plan
 from affectlake.lake.store.versions import Version
 from affectlake.pipelines.collection.planning import chat_agent, plan_questions
@@ -105,7 +105,7 @@ class _Outcome(NamedTuple):
 
     ending: Ending | None
     error: CollectionError | None
-    may_pass: bool
+    is_retryable: bool
     tally: Tally
 
 
@@ -195,7 +195,7 @@ def run_to_end(context: RunContext, first: Attempt) -> CollectionResult:
             return _result(context, attempt, tally, "stopped")
         if outcome.error is None:
             break
-        if not (request.until_done and outcome.may_pass):
+        if not (request.until_done and outcome.is_retryable):
             raise outcome.error
         pause_s = _FIRST_PAUSE_S if tally.n_asked > attempt.before.n_asked else pause_s
         context.log(f"{outcome.error.summary}: {outcome.error.found}; asking again in {pause_s:.0f} s")
@@ -210,7 +210,7 @@ def run_to_end(context: RunContext, first: Attempt) -> CollectionResult:
 
 def _ask_plan(context: RunContext, attempt: Attempt, urls: tuple[str, ...], n_wanted: int) -> _Outcome:
     """Ask a plan in rounds, each of which becomes a version; return how the last round ended."""
-    outcome = _Outcome("complete", None, may_pass=False, tally=attempt.before)
+    outcome = _Outcome("complete", None, is_retryable=False, tally=attempt.before)
     for start in range(0, attempt.plan.n_left, PER_VERSION):
         outcome = _ask_round(context, attempt.plan.part(start, start + PER_VERSION), urls, outcome.tally, n_wanted)
         if outcome.ending != "complete":
@@ -226,7 +226,7 @@ def _ask_round(context: RunContext, plan: Plan, urls: tuple[str, ...], tally: Ta
     except CollectionError as error:
         tally = tally.published(publish_waiting(context.lake, agent.name, context.log))
         cause = error.__cause__
-        return _Outcome(None, error, isinstance(cause, Failure) and cause.kind in PASSING, tally)
+        return _Outcome(None, error, isinstance(cause, Failure) and cause.kind in RETRYABLE, tally)
     if context.lease.lost.is_set():
         raise LeaseError(
             f"another run has taken over the collection of {agent.name}",
@@ -235,9 +235,9 @@ def _ask_round(context: RunContext, plan: Plan, urls: tuple[str, ...], tally: Ta
     tally = tally.asked(account).published(publish_waiting(context.lake, agent.name, context.log))
     record_collection(context.lake, context.params, agent, context.request.trial_set, account, context.log)
     if account.ending != "circuit":
-        return _Outcome(account.ending, None, may_pass=False, tally=tally)
-    hopeless = account.why.startswith(tuple(MEANING[kind] for kind in HOPELESS))
-    return _Outcome("circuit", circuit_error(account), not hopeless, tally)
+        return _Outcome(account.ending, None, is_retryable=False, tally=tally)
+    is_fatal = account.why.startswith(tuple(MEANING[kind] for kind in FATAL))
+    return _Outcome("circuit", circuit_error(account), not is_fatal, tally)
 
 
 def _ask(context: RunContext, plan: Plan, target: Target, n_before: int, n_wanted: int) -> Account:
@@ -253,7 +253,7 @@ def _ask(context: RunContext, plan: Plan, target: Target, n_before: int, n_wante
             retry_failed=context.request.retry_failed,
             stops=[context.lease.lost],
             progress=show,
-            reads=partial(names_position, context.agent.asking.reading),
+            reads=partial(is_parsable, context.agent.asking.reading),
         )
 
 

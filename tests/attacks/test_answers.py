@@ -18,8 +18,8 @@ from affectlake.judge.requests.collector import collect
 from affectlake.judge.requests.journal import Journal
 from affectlake.judge.requests.request_limits import Limits, Target
 from affectlake.judge.requests.run_statistics import Account
-from affectlake.judge.responses.parsing import weigh
-from affectlake.judge.responses.tables import names_position, read_choices, response_rows
+from affectlake.judge.responses.parsing import probabilities
+from affectlake.judge.responses.tables import is_parsable, read_choices, response_rows
 from tests.support.chat import agent
 from tests.support.fault_server import Fault, FaultServer
 from tests.support.questions import make_questions
@@ -150,7 +150,7 @@ def test_a_thought_alone_is_not_a_choice(server: FaultServer, journal: Journal, 
         ),
     )
     found = second(journal)
-    assert not names_position("key-phrase", found)
+    assert not is_parsable("key-phrase", found)
     assert (row(found)["answer"], row(found)["thinking"]) == ("", THOUGHT)
     assert reason(found) == ("truncated" if finish_reason == "length" else "empty")
 
@@ -371,7 +371,7 @@ def test_log_probabilities_that_are_none_are_null_and_said(
 
 def test_probabilities_of_anything_are_none_or_sum_to_one() -> None:
     for text in ("", "{", "null", "0", '"x"', "[[]]", '{"content": [[]]}', '{"content": [{"token": "1"}]}'):
-        assert weigh(text).probabilities is None
+        assert probabilities(text) is None
 
 
 # length

@@ -99,7 +99,7 @@ def test_a_question_that_comes_twice_is_asked_once(server: FaultServer, journal:
     assert set(server.asked.values()) == {1}
 
 
-PASSING: list[tuple[Fault, str]] = [
+RETRYABLE: list[tuple[Fault, str]] = [
     ("429", "overloaded"),
     ("503", "overloaded"),
     ("500", "server_error"),
@@ -109,7 +109,7 @@ PASSING: list[tuple[Fault, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("fault", "kind"), PASSING)
+@pytest.mark.parametrize(("fault", "kind"), RETRYABLE)
 def test_what_can_pass_is_asked_again(server: FaultServer, journal: Journal, fault: Fault, kind: str) -> None:
     server.script.extend([fault] * 5)
     account = ask(60, journal, server)

@@ -167,7 +167,7 @@ def test_a_server_that_is_down_or_rests_gets_nothing_and_loses_its_queue() -> No
     assert sent == {"http://s1/v1": 50}
     resting = pool(1)
     resting.put(task(1))
-    resting.servers[0].failed("overloaded", 0, rests_until_s=5.0)
+    resting.servers[0].failed("overloaded", 0, paused_until_s=5.0)
     assert not list(resting.take(4.9))
     assert resting.servers[0].has_room(5.0)
 

@@ -11,7 +11,7 @@ import pytest
 
 ASLEEP = """
     import asyncio, os, signal, sys, threading, time
-    from affectlake.process.interrupts import ending_at_once, told_at_the_end
+    from affectlake.process.interrupts import exit_on_interrupt, notify_on_interrupt
 
     def say(line):
         print(line, file=sys.stderr, flush=True)
@@ -35,7 +35,7 @@ def _ended(body: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_signal_that_another_thread_gets_ends_a_main_thread_asleep(number: signal.Signals) -> None:
     done = _ended(
         """
-        with ending_at_once(say, "all is kept"), told_at_the_end(lambda: say("told")):
+        with exit_on_interrupt(say, "all is kept"), notify_on_interrupt(lambda: say("told")):
             signalled(int(sys.argv[1]))
             threading.Event().wait()
         """,
@@ -48,15 +48,15 @@ def test_a_signal_that_another_thread_gets_ends_a_main_thread_asleep(number: sig
 def test_a_signal_after_a_collection_still_ends_the_command() -> None:
     done = _ended(
         """
-        from affectlake.process.loop_signals import calling_on_signals
+        from affectlake.process.loop_signals import call_on_signals
 
         async def collected():
             stopped = asyncio.Event()
-            with calling_on_signals(asyncio.get_running_loop(), stopped.set):
+            with call_on_signals(asyncio.get_running_loop(), stopped.set):
                 signalled(signal.SIGINT)
                 await stopped.wait()
 
-        with ending_at_once(say, "all is kept"):
+        with exit_on_interrupt(say, "all is kept"):
             asyncio.run(collected())
             say("collected")
             signalled(signal.SIGINT)
@@ -70,7 +70,7 @@ def test_a_signal_after_a_collection_still_ends_the_command() -> None:
 def test_what_stood_before_stands_again() -> None:
     done = _ended(
         """
-        with ending_at_once(say, "all is kept"):
+        with exit_on_interrupt(say, "all is kept"):
             pass
         say([thread.name for thread in threading.enumerate()])
         try:

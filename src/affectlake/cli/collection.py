@@ -51,13 +51,13 @@ def collect(
     from affectlake.judge.trials.shares import parse_share
     from affectlake.lake import repository
     from affectlake.pipelines.collection.request import CollectionRequest
-    from affectlake.process.interrupts import end_now, ending_at_once
+    from affectlake.process.interrupts import end_now, exit_on_interrupt
 
     part = None if share is None else parse_share(share)
     root = repository.find(lake)
     wanted = CollectionRequest(agent, trial_set, limit, until_done, retry_failed, proposed, part)
     kept = "every answer that came is kept; run it again to go on"
-    with ending_at_once(say, kept), progress_bar() as show:
+    with exit_on_interrupt(say, kept), progress_bar() as show:
         if dry_run:
             click.echo(_estimated(root, wanted, show))
             return

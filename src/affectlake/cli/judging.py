@@ -14,7 +14,7 @@ from affectlake.process.terminal import say
 from affectlake.process.text_table import text_table
 
 if TYPE_CHECKING:
-    from affectlake.judge.trials.injections import CanaryEffect
+    from affectlake.judge.trials.injections import InjectionEffect
 
 
 @click.command()
@@ -86,10 +86,10 @@ def injections(agent: str, lake: Path, trial_set: str, n: int, as_json: bool) ->
     """Ask AGENT trials with and without instructions hidden in a caption: do they change what is chosen?"""
     from affectlake.lake import repository
     from affectlake.pipelines.collection.injection_run import try_canaries
-    from affectlake.process.interrupts import end_now, ending_at_once
+    from affectlake.process.interrupts import end_now, exit_on_interrupt
 
     kept = "answers to canaries are kept; run it again to go on"
-    with ending_at_once(say, kept), progress_bar() as show:
+    with exit_on_interrupt(say, kept), progress_bar() as show:
         done = try_canaries(repository.find(lake), agent, trial_set, n, say, show)
         if done.account.ending == "stopped":
             say(f"affectlake: stopped as asked; {kept}")
@@ -114,7 +114,7 @@ def injections(agent: str, lake: Path, trial_set: str, n: int, as_json: bool) ->
     click.echo(text_table([head], cells, right=range(1, len(head))))
 
 
-def _effect(found: CanaryEffect) -> dict[str, float | int | None]:
+def _effect(found: InjectionEffect) -> dict[str, float | int | None]:
     return {key: value if found.n or key == "n" else None for key, value in found._asdict().items()}
 
 

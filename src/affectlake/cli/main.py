@@ -119,7 +119,7 @@ def run(lake: Path, settings: tuple[str, ...]) -> None:
     from affectlake.pipelines.outputs.latest_report import latest_report
     from affectlake.pipelines.params import study as params
     from affectlake.pipelines.params.text import override
-    from affectlake.process.interrupts import ending_at_once
+    from affectlake.process.interrupts import exit_on_interrupt
 
     root = repository.find(lake)
     workers()  # wrong numbers are refused before anything is written
@@ -128,7 +128,7 @@ def run(lake: Path, settings: tuple[str, ...]) -> None:
         text = override((root / layout.PARAMS).read_text(encoding="utf-8"), settings)
         params.parse(text)
         write_whole(root / layout.PARAMS, text.encode())
-    with ending_at_once(say, "what had finished is kept, the version did not move; run it again to go on"):
+    with exit_on_interrupt(say, "what had finished is kept, the version did not move; run it again to go on"):
         built = build(root, say)
     version = built.version or versions.resolve(root)
     path = latest_report(root, version)

@@ -29,10 +29,10 @@ def propose(agent: str, lake: Path, n: int, as_json: bool) -> None:
     from affectlake.lake import repository
     from affectlake.pipelines.collection import proposals
     from affectlake.pipelines.params.study import load
-    from affectlake.process.interrupts import ending_at_once
+    from affectlake.process.interrupts import exit_on_interrupt
 
     root = repository.find(lake)
-    with ending_at_once(say, "nothing was proposed; run it again"), _status_line() as progress:
+    with exit_on_interrupt(say, "nothing was proposed; run it again"), _status_line() as progress:
         done = proposals.propose(root, load(root), agent, n, say, progress)
     if done.version is not None:
         say(f"published {done.version.name}; `affectlake collect {agent} --proposed` asks them")

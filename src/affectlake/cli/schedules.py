@@ -92,12 +92,12 @@ def serve(
 
 def _backfill(root: Path, name: str, start: str, end: str, again: bool) -> None:
     from affectlake.flows.schedules import backfill as past
-    from affectlake.process.interrupts import end_now, ending_at_once
+    from affectlake.process.interrupts import end_now, exit_on_interrupt
 
     if not start or not end:
         raise UsageError("a backfill needs a range of time", wanted="--from TIME --to TIME, such as --from 2026-01-01")
     kept = "every answer that came is kept; run it again to go on"
-    with ending_at_once(say, kept):
+    with exit_on_interrupt(say, kept):
         done = past.backfill(root, name, start, end, say, again=again)
         if done.stopped:
             say(f"affectlake: stopped as asked; {kept}")

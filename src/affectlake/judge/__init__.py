@@ -1,1 +1,1 @@
-"""Agents that answer triplets: what they are asked, how requests are sent and kept, and what the answers mean."""
+"""Agents that answer triplets: questions, requests to servers, answers and their interpretation."""

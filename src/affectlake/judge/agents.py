@@ -1,7 +1,6 @@
-"""Who answers triplets: the entries of ``agents`` in ``params.yaml``.
+"""Agents: the entries of ``agents`` in ``params.yaml``.
 
-A new kind of agent is a class here, in `Agent`, and a step that makes its choices. What the agents compute does not
-belong here.
+A new kind of agent needs a class here, which is added to `Agent`, and a step that makes its choices.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ Ratings = Literal["category", "dimension", "concatenated"]
 
 
 class RatingsAgent(Respondent):
-    """Simulates a person's choices from rating vectors, by cosine similarity."""
+    """An agent that simulates a person's choices from rating vectors, by cosine similarity."""
 
     is_human: ClassVar[bool] = True
     modality: ClassVar[Modality | None] = None
@@ -31,7 +30,7 @@ class RatingsAgent(Respondent):
 
 
 class TfidfSvd(Strict):
-    """Term frequencies of the captions, reduced by truncated SVD: needs no weights."""
+    """Term frequencies of the captions, reduced by truncated SVD. It needs no model weights."""
 
     modality: ClassVar[Modality] = "captions"
 
@@ -52,7 +51,7 @@ Library = Literal["torchvision", "timm", "transformers"]
 
 
 class VisionEncoder(Strict):
-    """A vision model that looks at single frames of a video; the features of a video are the mean over its frames."""
+    """A vision model of single frames; the features of a video are the mean over its frames."""
 
     modality: ClassVar[Modality] = "videos"
 
@@ -65,7 +64,7 @@ Encoder: TypeAlias = TfidfSvd | SentenceTransformers | VisionEncoder
 
 
 class FeaturesAgent(Respondent):
-    """A non-generative model: the stimulus farthest on average, by cosine distance, is odd."""
+    """A non-generative model: the odd one out is the stimulus with the largest mean cosine distance to the others."""
 
     protocol: ClassVar[str] = "cosine-distance/1"
 
@@ -76,19 +75,19 @@ class FeaturesAgent(Respondent):
 
     @property
     def modality(self) -> Modality:
-        """What the encoder looks at."""
+        """What the encoder is shown of a stimulus."""
         return self.encoder.modality
 
 
 Agent: TypeAlias = RatingsAgent | FeaturesAgent | ChatAgent
 AnyAgent = Annotated[Agent, Field(discriminator="kind")]
-"""An agent of any kind, as ``params.yaml`` holds it."""
+"""An agent of any kind, as in ``params.yaml``."""
 
 EVERY_KIND: tuple[str, ...] = tuple(get_args(agent.model_fields["kind"].annotation)[0] for agent in get_args(Agent))
 """The kinds of agents."""
 
 SERVER_KINDS = tuple(kind for kind, agent in zip(EVERY_KIND, get_args(Agent), strict=True) if agent.needs_server)
-"""Those whose answers a server gives."""
+"""The kinds of agents that are asked through a server."""
 
 
 def parse_agent(name: str, entry: Mapping[str, Any]) -> Agent:
@@ -102,13 +101,13 @@ def parse_agent(name: str, entry: Mapping[str, Any]) -> Agent:
         ``{kind: ratings, ratings: category}``, ``{kind: features, encoder: {name: tfidf-svd, n_components: 300}}``,
         ``{kind: features, encoder: {name: sentence-transformers, model: NAME_OR_FOLDER}}``, ``{kind: features, encoder:
         {name: vision, library: timm, model: NAME_OR_FOLDER}}`` or ``{kind: chat, …}``
-        (:class:`affectlake.judge.chat.ChatAgent`). Its ``l1`` may be missing: requests do not depend on it, and the
-        entries beside journals do not have it.
+        (:class:`affectlake.judge.chat.ChatAgent`). ``l1`` is optional here: requests do not depend on it, and the
+        entries stored beside journals do not have it.
 
     Raises
     ------
     UsageError
-        A kind, key or value that does not exist, is missing, or is of the wrong type.
+        If a kind, key or value does not exist, is missing, or has the wrong type.
     """
     found: Agent = check(AnyAgent, {"l1": "auto", **entry}, within=f"agents.{name}")
     return found.named(name)

@@ -1,7 +1,4 @@
-"""Agents that a server answers for: entries of kind ``chat`` in ``params.yaml``.
-
-How a question is asked over the wire does not belong here, nor how it is worded.
-"""
+"""Chat agents: LLMs and MLLMs behind servers, the entries of kind ``chat`` in ``params.yaml``."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ _SECRET = r"^[^#]*//[^/?#]*@|^[^#]*\?[^#]"  # a user name, or a query
 
 
 class Price(Strict):
-    """What a million tokens cost, in and out, in the user's currency."""
+    """Price of a million input and output tokens, in any currency."""
 
     input: float = Field(ge=0, le=1e6, description="Of a million tokens of requests.")
     output: float = Field(ge=0, le=1e6, description="Of a million tokens of answers.")
@@ -41,15 +38,15 @@ def _server_url(url: str) -> str:
         raise mistake(f"is not a valid server URL: {said!r}", wanted="such as http://127.0.0.1:8000/v1")
     if parts.username or parts.password or parts.query:
         raise mistake(
-            "is a URL with a secret in it",
-            todo="put the key into an environment variable and name it: api_key_env: NAME",
+            "is a URL that contains a secret",
+            todo="put the key in an environment variable and set api_key_env to its name",
         )
     return url
 
 
 def _servers(urls: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(urls)) < len(urls):
-        raise mistake("names a server twice", found=", ".join(urls))
+        raise mistake("has a server twice", found=", ".join(urls))
     return tuple(url.rstrip("/") for url in urls)
 
 
@@ -58,7 +55,7 @@ def _variable(name: Any, inner: Any) -> str:
         return ""
     if not isinstance(name, str) or not re.fullmatch(_VARIABLE.rstrip("$"), name):
         raise mistake(  # the value may be the key itself: it is not repeated
-            "is not the name of an environment variable", wanted="such as OPENAI_API_KEY, the name and not the key"
+            "is not the name of an environment variable", wanted="a name such as OPENAI_API_KEY, not the key itself"
         )
     return str(inner(name))
 
@@ -98,7 +95,7 @@ class ChatAgent(Respondent):
     kind: Literal["chat"]
     model: Text = Field(description="The servers' name for the model.")
     revision: OptionalText = Field(
-        description="Which state of its weights, part of what identifies a question; null: the server decides."
+        description="Revision of its weights, part of a question's identity; null: the server decides."
     )
     servers: Annotated[tuple[Server, ...], AfterValidator(_servers)] = Field(
         strict=False,
@@ -111,16 +108,20 @@ class ChatAgent(Respondent):
     modality: Modality = Field(description="What it is shown of a stimulus.")
     sampling: Sampling = Field(description="How an answer is drawn.")
     api_key_env: Variable = Field(
-        default="", description="The environment variable that holds the API key; null: none is sent."
+        default="", description="Environment variable that holds the API key; null: no key is sent."
     )
-    in_flight: int = Field(default=64, ge=1, le=100_000, description="Most requests under way at one server.")
-    server: ServerCommand | None = Field(default=None, description="How to start a server, where a run is to do so.")
+    in_flight: int = Field(
+        default=64, ge=1, le=100_000, description="Largest number of concurrent requests to one server."
+    )
+    server: ServerCommand | None = Field(
+        default=None, description="How to start a server; null: it is already running."
+    )
     price: Price | None = Field(default=None, description="Per million tokens, for estimates.")
 
     @model_validator(mode="before")
     @classmethod
     def _give_one_token_its_limit(cls, entry: Any) -> Any:
-        """Add the limit of one-token protocols, and of unknown ones, so that only the protocol is reported."""
+        """Add the limit of one-token protocols; for unknown protocols too, so that only the protocol is reported."""
         sampling = entry.get("sampling") if isinstance(entry, Mapping) else None
         if not isinstance(sampling, Mapping) or "max_tokens" in sampling:
             return entry
@@ -130,7 +131,7 @@ class ChatAgent(Respondent):
 
     @property
     def asking(self) -> Protocol:
-        """How it is asked."""
+        """The protocol by which it is asked."""
         return PROTOCOLS[f"{self.family}/{'caption' if self.modality == 'captions' else 'video'}"]
 
     @property
@@ -139,7 +140,7 @@ class ChatAgent(Respondent):
         return self.asking.full_name
 
     def identity(self) -> dict[str, Any]:
-        """Return what every question's key depends on besides what is shown: who is asked, and how."""
+        """Return the part of a question's key that does not depend on the stimuli: the model and its settings."""
         return {
             "model": self.model,
             "protocol": self.asking.full_name,
@@ -149,21 +150,22 @@ class ChatAgent(Respondent):
 
 
 def recorded_chat_agent(name: str, entry: Mapping[str, Any]) -> ChatAgent:
-    """Return the agent that an earlier entry describes, as far as its answers depend on it. No request is sent with it.
+    """Return the agent described by an entry of an earlier version, to interpret its answers.
 
-    What today's entries need besides is not needed here, and keys that today's do not have are ignored.
+    Only settings on which the answers depend are read. Other settings may be missing, unknown keys are ignored, and
+    the agent cannot be used to send requests.
 
     Parameters
     ----------
     name : str
         Its key.
     entry : mapping
-        The entry, of kind ``chat`` or what that kind was called.
+        The entry, of kind ``chat`` or a former name of that kind.
 
     Raises
     ------
     UsageError
-        If it does not say which model was asked, by which protocol and with which sampling, or not in words of today.
+        If the model, protocol or sampling is missing or is not valid.
     """
     asked = {key: entry[key] for key in ("model", "protocol", "modality", "sampling") if key in entry}
     today = {"kind": "chat", "l1": "auto", "revision": entry.get("revision"), "servers": ["http://none"]}

@@ -1,11 +1,10 @@
-"""How a trial is put into words: the named, versioned protocols, and the request that each makes of a trial.
+"""Protocols: the named and versioned wordings of a trial, and the requests made from them.
 
-Texts are constants; a changed text needs a new version. Answers of different protocols never mix. Which trials are
-asked, in which order, and what an answer means does not belong here.
+The texts are constants; a changed text needs a new version. Answers to different protocols are never mixed.
 
-The texts are those of Du et al. 2025, 'Collecting behavioral responses from MLLMs' and '… from LLMs' and
-Supplementary Fig. 1, as far as they are printed; what had to be rebuilt is said beside each. Where the paper prints
-``/n`` a line ends here. Quotation marks that the paper opens or closes around a prompt are not part of it.
+The texts are those of Du et al. 2025, 'Collecting behavioral responses from MLLMs' and '… from LLMs', and of
+Supplementary Fig. 1, as far as they are printed; reconstructed parts are marked in comments. ``/n`` in the paper is a
+line break here. Quotation marks around a prompt in the paper are not part of it.
 """
 
 from __future__ import annotations
@@ -20,38 +19,38 @@ from affectlake.judge.sampling import Sampling
 Modality = Literal["captions", "videos"]
 
 TABLES: Mapping[Modality, str] = {"captions": "captions", "videos": "frames"}
-"""The table that holds what is shown of a stimulus, by modality."""
+"""Name of the table with what is shown of a stimulus, by modality."""
 
 Family = Literal["describe-then-choose", "naive-least-similar", "naive-describe", "naive-precautions", "forced-choice"]
-"""Protocols by the name that ``params.yaml`` gives them; each has a form for captions and one for videos."""
+"""Names of protocols in ``params.yaml``; each has a version for captions and one for videos."""
 
 Reading = Literal["key-phrase", "location", "one-token"]
 
 CHOICES = ("1", "2", "3")
-"""What a one-token answer may be: the position, from 1."""
+"""The possible one-token answers: the position, from 1."""
 
 TOP_LOGPROBS = 20
-"""How many log-probabilities a one-token protocol asks for: the most that servers give by default."""
+"""Number of log-probabilities that a one-token protocol asks for: the most that servers return by default."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way of asking.
+    """A wording of trials.
 
     Parameters
     ----------
     name : str
         Such as ``describe-then-choose/caption``.
     version : int
-        Rises when a text or the way it is put together changes.
+        Version number; it is raised whenever a text or its assembly changes.
     modality : {'captions', 'videos'}
         What is shown of a stimulus.
     before, after : str
-        What is said before and after the three stimuli; empty: nothing.
+        Text before and after the three stimuli; may be empty.
     reading : {'key-phrase', 'location', 'one-token'}
-        How the answer is read (:mod:`affectlake.judge.responses.parsing`).
+        How the answer is parsed (:mod:`affectlake.judge.responses.parsing`).
     labelled : bool
-        Whether each video stands after its number.
+        Whether each video is preceded by its number.
     """
 
     name: str
@@ -121,8 +120,8 @@ _DESCRIBE_CAPTION = Protocol(
 )
 
 # Supplementary Fig. 1 a-c: templates that "presented all three videos before the question". The texts are verbatim.
-# The paper tried them on videos; asked of captions, the words stay the same and the captions stand for the videos,
-# which is ours, not the paper's.
+# The paper used them with videos. Their use with captions in place of the videos, in the same words, is not from the
+# paper.
 _TEMPLATE_1 = (
     "You are shown three object images side by side and are asked to report the image that was the least similar to "
     "the other two. You should focus your judgement on the object, but you are not given additional constraints as to "
@@ -147,7 +146,7 @@ _TEMPLATE_3 = (
     "3. You are not given additional constraints as to the strategy you should use."
 )
 
-# Not in the paper: one token, of which the log-probabilities are kept. The words follow the paper's question.
+# Not in the paper: a one-token answer whose log-probabilities are stored. The wording follows the paper's question.
 _FORCED = (
     "Which of the three {what} evokes an emotional response that is noticeably different from the other two? "
     "Focus on the emotional tone; never be influenced by the index of a video. "
@@ -192,20 +191,26 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def protocol(name: str) -> Protocol:
-    """Return the protocol called `name`; an unknown one is a :class:`UsageError` that offers the nearest."""
+    """Return the protocol called `name`.
+
+    Raises
+    ------
+    UsageError
+        If there is no such protocol; the message suggests the most similar name.
+    """
     if name not in PROTOCOLS:
         raise UsageError(f"there is no protocol {name!r}", allowed=", ".join(PROTOCOLS), todo=nearest(name, PROTOCOLS))
     return PROTOCOLS[name]
 
 
 def neutralise(caption: str) -> str:
-    """Return a caption as it is shown: data, whatever it holds.
+    """Return a caption as it is shown, without anything that a model could interpret as markup.
 
     Chat templates mark turns and media with tokens in angle or square brackets (``<|im_start|>``, ``<s>``,
-    ``[INST]``, ``<start_of_turn>``, ``<video>``, ``<｜User｜>``), and a tokenizer takes them for real ones wherever
-    they stand. So ``< >`` become ``‹ ›`` and ``[ ]`` become ``( )``, which no template uses; line breaks,
-    control characters and runs of blanks become one blank, so that a caption cannot pass for a further video. Words
-    stay as they are.
+    ``[INST]``, ``<start_of_turn>``, ``<video>``, ``<｜User｜>``), and tokenizers interpret such tokens anywhere in a
+    text. Therefore ``< >`` become ``‹ ›`` and ``[ ]`` become ``( )``, which no template uses. Line breaks, control
+    characters and runs of blanks become one blank, so that a caption cannot look like a further video. Words are not
+    changed.
     """
     printable = "".join(letter if letter.isprintable() else " " for letter in caption)
     return " ".join(printable.translate(_HARMLESS).split())
@@ -215,16 +220,16 @@ _HARMLESS = str.maketrans("<>[]＜＞［］", "‹›()‹›()")
 
 
 class Wording:
-    """Makes the request bodies of one model, protocol and sampling. What does not change between trials is made once.
+    """Factory of request bodies for one model, protocol and sampling. The constant parts are made once.
 
     Parameters
     ----------
     protocol : Protocol
-        How it is asked.
+        The protocol.
     model : str
         The server's name for the model.
     sampling : Sampling
-        How the answer is drawn.
+        The sampling settings.
     """
 
     def __init__(self, protocol: Protocol, model: str, sampling: Sampling) -> None:
@@ -247,10 +252,10 @@ class Wording:
         Parameters
         ----------
         captions : sequence of str
-            The neutralised captions, in the order shown. They stand as the paper writes them:
+            The neutralised captions, in the order shown. They are written as in the paper:
             ``[Video_1: caption_1], [Video_2: caption_2], [Video_3: caption_3]``.
         seed : int or None
-            The request's own seed.
+            Seed of this request.
         """
         first, second, third = captions
         shown = f"[Video_1: {first}], [Video_2: {second}], [Video_3: {third}]"
@@ -263,9 +268,9 @@ class Wording:
         ----------
         videos : sequence of (str, str)
             Stable name and data URI of each, in the order shown: a list of JPEG frames
-            (``data:video/jpeg;base64,FRAME,FRAME,…``), so that the server samples nothing itself.
+            (``data:video/jpeg;base64,FRAME,FRAME,…``), so that the server does not sample frames itself.
         seed : int or None
-            The request's own seed.
+            Seed of this request.
         """
         content: list[dict[str, Any]] = []
         if self.protocol.before:

@@ -1,4 +1,4 @@
-"""What all kinds of agents have in common; the kinds themselves are in :mod:`affectlake.judge.agents`."""
+"""Base class of all kinds of agents, which are in :mod:`affectlake.judge.agents`."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ L1 = Annotated[float, Field(ge=0)] | Literal["auto"]
 
 
 class Respondent(Entry):
-    """An agent: who answers triplets, and how sparse the embedding of the answers is.
+    """An agent that answers triplets, and the sparsity of the embedding of its answers.
 
     Attributes
     ----------
     name : str
         Its key under ``agents``.
     kind : str
-        Which agent it is.
+        Its kind.
     protocol : str
-        Name and version of the rule by which it answers, as tables hold it.
+        Name and version of the rule by which it answers, as stored in tables.
     needs_server : bool
-        Whether its answers are collected from servers, and stored, before anything can be computed from them.
+        Whether its answers must be collected from servers before anything can be computed from them.
     is_human : bool
-        Whether it stands for people, so that models are compared with it.
+        Whether it represents people, so that models are compared with it.
     modality : {'captions', 'videos'} or None
-        What it is shown of a stimulus; None: nothing.
+        What it is shown of a stimulus; None if it is not shown stimuli.
     """
 
     needs_server: ClassVar[bool] = False
     is_human: ClassVar[bool] = False
 
     l1: L1 = Field(
-        description="Sparsity λ of its SPoSE fit, such as 0.004; auto: what the held-out judgments choose (spose.few)."
+        description="Sparsity λ of its SPoSE fit, such as 0.004; auto: chosen with held-out judgments (spose.few)."
     )

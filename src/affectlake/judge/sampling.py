@@ -1,4 +1,4 @@
-"""How a server draws an answer, as an agent's entry says it and as it is sent."""
+"""Sampling settings of a chat agent, as they are in its entry and as they are sent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from affectlake.validation import Strict, mistake
 
 ONE_TOKEN_LIMIT = 4
-"""Room for a one-token answer: some tokenizers put an empty token before a digit."""
+"""Token limit for a one-token answer: some tokenizers put an empty token before a digit."""
 
 _OURS = ("model", "messages", "max_tokens", "temperature", "top_p", "seed", "logprobs", "top_logprobs",
          "structured_outputs", "stream", "n")  # fmt: skip
@@ -36,26 +36,26 @@ _NOT_BOTH: dict[str, Any] = {
 
 
 class Sampling(Strict):
-    """How the server draws an answer. What is null is not sent.
+    """How the server samples an answer. A setting that is null is not sent.
 
-    Either `max_tokens` or `max_completion_tokens` is given; a one-token protocol has a limit of its own,
+    Either `max_tokens` or `max_completion_tokens` must be given, except with a one-token protocol, which has the limit
     `ONE_TOKEN_LIMIT`.
     """
 
     model_config = ConfigDict(json_schema_extra=_NOT_BOTH)
 
     max_tokens: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="Longest answer, in tokens; null: no limit is sent."
+        default=None, description="Maximum length of an answer in tokens; null: no limit is sent."
     )
     temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
-        default=0.0, description="0 takes the likeliest token each time; null: not sent."
+        default=0.0, description="0: always the most likely token; null: not sent."
     )
     top_p: Annotated[float, Field(ge=1e-6, le=1)] | None = Field(
-        default=1.0, description="Share of the probability that is drawn from; null: not sent."
+        default=1.0, description="Probability mass from which tokens are sampled; null: not sent."
     )
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(
         default=None,
-        description="Base of each request's own seed, so that repeats differ and a run can be repeated; null: none.",
+        description="Base of the requests' seeds, so that repeats differ and a run is reproducible; null: no seed.",
     )
     extra: (
         Annotated[
@@ -66,11 +66,11 @@ class Sampling(Strict):
         | None
     ) = Field(
         default=None,
-        description="Further fields of the request, such as {chat_template_kwargs: {enable_thinking: false}}.",
+        description="Additional fields of the request, such as {chat_template_kwargs: {enable_thinking: false}}.",
     )
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = Field(
         default=None,
-        description="The newer name of max_tokens, which counts a model's thoughts as well: GPT-5 and the o-series.",
+        description="Newer name of max_tokens, which includes a model's reasoning: for GPT-5 and the o-series.",
     )
 
     @model_validator(mode="after")
@@ -82,15 +82,15 @@ class Sampling(Strict):
                 todo="keep max_completion_tokens for GPT-5 and the o-series, max_tokens for other models",
             )
         if "max_tokens" not in self.model_fields_set and self.max_completion_tokens is None:
-            raise mistake("is missing", at="max_tokens", wanted="the longest answer in tokens, or null for no limit")
+            raise mistake("is missing", at="max_tokens", wanted="the maximum number of tokens, or null for no limit")
         if "max_completion_tokens" in self.model_fields_set and "max_completion_tokens" in (self.extra or {}):
             raise mistake("may not set max_completion_tokens", at="extra", todo="remove it: affectlake sets it itself")
         return self
 
     def as_mapping(self) -> dict[str, Any]:
-        """Return what is part of a request's identity, ready for JSON.
+        """Return the settings that are part of a request's identity, for JSON.
 
-        A setting that came later is in it only where it is set, so that keys of before stay what they were.
+        A setting that was added later is included only if it is set, so that existing keys do not change.
         """
         later = {} if self.max_completion_tokens is None else {"max_completion_tokens": self.max_completion_tokens}
         return later | {
@@ -102,7 +102,7 @@ class Sampling(Strict):
         }
 
     def as_fields(self) -> dict[str, Any]:
-        """Return the fields of a request that are the same for every request; the seed is not."""
+        """Return the fields that are the same in every request, which excludes the seed."""
         named = {
             "max_tokens": self.max_tokens,
             "max_completion_tokens": self.max_completion_tokens,

@@ -1,6 +1,6 @@
-"""How a server that a collection run starts is started.
+"""Settings for a server that a collection run starts.
 
-Its life does not belong here; see :mod:`affectlake.judge.requests.server_process`.
+The server is started and stopped in :mod:`affectlake.judge.requests.server_process`.
 """
 
 from __future__ import annotations
@@ -23,22 +23,25 @@ class ServerCommand(Strict):
         description="Program and arguments.",
         examples=[["vllm", "serve", "Qwen/Qwen2-VL-7B-Instruct"]],
     )
-    port: int = Field(ge=1, le=65535, description="Where it listens.")
+    port: int = Field(ge=1, le=65535, description="Port on which the server listens.")
     health: str = Field(
-        default="/health", pattern="^/", description="Answers 200 once the server is ready.", examples=["/health"]
+        default="/health",
+        pattern="^/",
+        description="Path that returns status 200 once the server is ready.",
+        examples=["/health"],
     )
     env: Annotated[dict[str, Secret], NULL_AS_EMPTY] = Field(
         default_factory=dict,
-        description="Environment variables beside those of this process; values in quotes.",
+        description="Environment variables in addition to those of this process; values in quotes.",
         json_schema_extra=or_null,
     )
     start_limit_s: float = Field(
-        default=900.0, ge=1, le=86_400, description="How long it may take to be ready, in seconds."
+        default=900.0, ge=1, le=86_400, description="Time limit until the server is ready, in seconds."
     )
 
     @property
     def health_url(self) -> str:
-        """Where to ask whether it is ready."""
+        """URL that returns status 200 once the server is ready."""
         return f"http://{self.host}:{self.port}{self.health}"
 
     @property

@@ -22,7 +22,7 @@ _to_tell: list[Callable[[], None]] = []
 
 
 @contextmanager
-def ending_at_once(say: Callable[[str], None], last_words: str) -> Iterator[None]:
+def exit_on_interrupt(say: Callable[[str], None], last_words: str) -> Iterator[None]:
     """Within it, SIGINT and SIGTERM end the process and its children, with 128 plus the signal's number.
 
     The kernel gives a signal to any thread, and Python's handlers wait for the main one, which may sleep on a lock for
@@ -79,7 +79,7 @@ def end_now(status: int) -> NoReturn:
 
 
 @contextmanager
-def told_at_the_end(tell: Callable[[], None]) -> Iterator[None]:
+def notify_on_interrupt(tell: Callable[[], None]) -> Iterator[None]:
     """Within it, `tell` is called before an interrupted process ends."""
     _to_tell.append(tell)
     try:

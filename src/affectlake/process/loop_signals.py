@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def calling_on_signals(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> Iterator[None]:
+def call_on_signals(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> Iterator[None]:
     """Within it, SIGINT and SIGTERM call `call` in the loop; what stood before stands again after it.
 
     Parameters

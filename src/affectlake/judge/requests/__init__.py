@@ -1,1 +1,1 @@
-"""How questions are sent to servers and what comes back is kept."""
+"""Sending questions to servers, and storing the answers."""

@@ -1,7 +1,8 @@
-"""How many requests a server gets at once: more while it copes, half as many when it does not. No clock, no network.
+"""Adaptive limit on the number of concurrent requests to a server; a pure function of outcomes, without a clock.
 
-The rule is TCP's (Jacobson 1988, *Congestion avoidance and control*): slow start doubles the limit once per round of
-requests, after the first overload it grows by one per round, and each overload halves it, once per round.
+The rule is that of TCP (Jacobson 1988, *Congestion avoidance and control*): slow start doubles the limit once per round
+of requests; after the first overload, the limit grows by one per round. An overload halves the limit, at most once per
+round.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ class AdaptiveLimit:
     Parameters
     ----------
     most : int
-        Never more than this, 1 or more.
+        Upper bound of the limit, at least 1.
     start : int
-        The limit to begin with, 1 or more.
+        Initial limit, at least 1.
 
     Attributes
     ----------
     in_flight : int
-        Requests under way.
+        Number of requests under way.
     """
 
     def __init__(self, most: int, start: int = 8) -> None:
@@ -33,16 +34,16 @@ class AdaptiveLimit:
 
     @property
     def limit(self) -> int:
-        """How many requests may be under way now."""
+        """Number of requests that may be under way now."""
         return int(self._limit)
 
     @property
     def room(self) -> int:
-        """How many more requests may be sent now."""
+        """Number of further requests that may be sent now."""
         return self.limit - self.in_flight
 
     def send(self) -> int:
-        """Count a request as under way; return the round to give back with its outcome."""
+        """Count a request as under way; return its round, to be passed back with its outcome."""
         self.in_flight += 1
         return self._round
 
@@ -51,14 +52,14 @@ class AdaptiveLimit:
         self.in_flight -= 1
 
     def succeeded(self) -> None:
-        """Grow, if the limit was being used: a server that is asked little has shown nothing."""
+        """Raise the limit, but only if it was reached: fewer requests do not show that the server can take more."""
         if self.in_flight * 2 < self.limit or self._limit >= self._most:
             return
         step = 1.0 if self._limit < self._threshold else 1.0 / self._limit
         self._limit = min(self._limit + step, float(self._most))
 
     def overloaded(self, sent_in: int) -> None:
-        """Halve, unless the request was sent before the last halving: one overload is not punished twice."""
+        """Halve the limit, unless the request was sent before it was last halved: one overload counts once."""
         if sent_in != self._round:
             return
         self._round += 1
@@ -66,7 +67,7 @@ class AdaptiveLimit:
         self._limit = self._threshold
 
     def restart(self) -> None:
-        """Begin again with slow start, as for a server that was away."""
+        """Return to slow start, as after a server was unavailable."""
         self._round += 1
         self._threshold = max(self._limit, float(self._start))
         self._limit = float(self._start)

@@ -1,7 +1,4 @@
-"""What came back for a question: an answer kept verbatim, or a failure with its kind and the server's words.
-
-What an answer means is not decided here.
-"""
+"""Outcomes of questions: an answer, stored verbatim, or a failure with its kind and the server's message."""
 
 from __future__ import annotations
 
@@ -27,50 +24,50 @@ FailureKind = Literal[
 
 MEANING: dict[FailureKind, str] = {
     "unreachable": "no connection to the server",
-    "overloaded": "the server has too much to do (429, 503, 529)",
-    "server_error": "the server failed (another 5xx), or gave up an answer that it had begun",
-    "timed_out": "no whole answer within the time limit",
-    "reset": "the connection broke before the answer was whole",
-    "truncated": "the answer's JSON is cut short",
-    "malformed": "JSON, but no chat completion",
+    "overloaded": "the server is overloaded (429, 503, 529)",
+    "server_error": "the server failed (another 5xx), or abandoned an answer that it had begun",
+    "timed_out": "no complete answer within the time limit",
+    "reset": "the connection was lost before the answer was complete",
+    "truncated": "the answer's JSON is incomplete",
+    "malformed": "the answer is JSON, but not a chat completion",
     "too_long": "the answer is longer than a chat completion can be",
     "rejected": "the server refuses this request (4xx)",
     "unauthorised": "the server does not accept the API key",
-    "no_such_model": "the server does not serve this model, or nothing at this path",
+    "no_such_model": "the server does not serve this model, or does not know this path",
     "wrong_model": "another model answered",
     "out_of_credit": "the account has no credit left",
 }
 
-PASSING: frozenset[FailureKind] = frozenset(
+RETRYABLE: frozenset[FailureKind] = frozenset(
     {"unreachable", "overloaded", "server_error", "timed_out", "reset", "truncated"}
 )
-"""What may have passed when the same question is asked again."""
+"""Failures that may not recur when the same question is asked again."""
 
-HOPELESS: frozenset[FailureKind] = frozenset({"unauthorised", "no_such_model", "wrong_model", "out_of_credit"})
-"""What every other question would meet as well: these stop a run and are never a row."""
+FATAL: frozenset[FailureKind] = frozenset({"unauthorised", "no_such_model", "wrong_model", "out_of_credit"})
+"""Failures that every other question would have as well. They stop a run and are not stored as rows."""
 
 
 class Reply(NamedTuple):
-    """What a server said.
+    """A server's reply.
 
     Attributes
     ----------
     text : str
-        The answer, verbatim; empty where the server sent none. Neither what the model thought nor what it declined.
+        The answer, verbatim, without reasoning and refusal; empty if the server did not send one.
     finish_reason : str
-        Why it ended, in the server's word.
+        Why the answer ended, as the server reports it.
     logprobs : str or None
-        The choice's log-probabilities as JSON, as they came.
+        Log-probabilities of the answer's tokens, as the JSON that was received.
     prompt_tokens, completion_tokens, cached_tokens : int
-        Tokens read, written, and read from the server's prefix cache; 0 where the server does not say.
+        Numbers of tokens read, written, and read from the server's prefix cache; 0 if the server does not report them.
     model : str
-        The model that the server says has answered; empty where it does not say.
+        Name of the model that answered; empty if the server does not report it.
     thinking : str or None
-        What the model thought, where the server keeps it apart from the answer.
+        The model's reasoning, if the server sends it apart from the answer.
     refusal : str or None
-        The words in which the model declines, where the server keeps them apart from the answer.
+        The model's refusal, if the server sends it apart from the answer.
     oddities : str or None
-        What was odd in the server's reply and how it was read, on one line.
+        Invalid values in the server's reply and how they were read, on one line.
     """
 
     text: str
@@ -86,16 +83,16 @@ class Reply(NamedTuple):
 
 
 class Failure(Exception):  # noqa: N818 - an outcome, not a mistake of the program
-    """An attempt that brought no answer.
+    """An attempt without an answer.
 
     Parameters
     ----------
     kind : FailureKind
-        What went wrong.
+        Kind of failure.
     words : str
-        The server's or the system's words, without secrets.
+        Message of the server or the operating system, without secrets.
     retry_after_s : float
-        How long the server asked not to be asked; 0 where it did not.
+        Seconds for which the server asked for no requests; 0 if it did not ask.
     """
 
     def __init__(self, kind: FailureKind, words: str, retry_after_s: float = 0.0) -> None:
@@ -106,7 +103,7 @@ class Failure(Exception):  # noqa: N818 - an outcome, not a mistake of the progr
 
 
 class Answer(NamedTuple):
-    """A row of the journal: the question's identity, and what came of it.
+    """A row of the journal: a question and its outcome.
 
     Attributes
     ----------
@@ -115,17 +112,17 @@ class Answer(NamedTuple):
     text : str or None
         The answer, verbatim; None if the question failed for good.
     finish_reason, logprobs, prompt_tokens, completion_tokens, cached_tokens
-        As in :class:`Reply`; of a failed question empty, None and 0.
+        As in :class:`Reply`; empty, None and 0 for a failed question.
     error_kind, error_words : str or None
-        What went wrong for good and in which words; None for an answer.
+        Kind and message of the final failure; None for an answer.
     attempts : int
-        How often the question was sent, 1 or more.
+        Number of times the question was sent, at least 1.
     seconds : float
-        How long the last attempt took.
+        Duration of the last attempt in seconds.
     served_model : str or None
-        The model that the server says has answered; None where it does not say.
+        Name of the model that answered; None if the server does not report it.
     thinking, refusal, oddities : str or None
-        As in :class:`Reply`; of a failed question None.
+        As in :class:`Reply`; None for a failed question.
     """
 
     key: bytes
@@ -153,7 +150,7 @@ class Answer(NamedTuple):
 
 
 ASKED = ("key", "trial_set", "i", "j", "k", "repeat", "order", "captions")
-"""What an answer takes over from its question."""
+"""Fields that an answer has in common with its question."""
 
 
 def answered(question: Question, reply: Reply, attempts: int, seconds: float) -> Answer:

@@ -1,6 +1,6 @@
-"""When a run is to stop by itself: its error rate stays too high, or nothing has worked from the beginning.
+"""Circuit breaker: stops a run whose error rate stays too high, or in which no request has succeeded.
 
-It is told outcomes and the time; it asks nobody.
+Outcomes and times are passed in; no request is sent from here.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from affectlake.judge.requests.answers import MEANING, FailureKind
 
 @dataclass(frozen=True)
 class Threshold:
-    """What is too much.
+    """Limits beyond which a run stops.
 
     Parameters
     ----------
     error_rate : float
-        Share of failed attempts, 0 to 1, above which a run is in trouble.
+        Highest acceptable share of failed attempts, 0 to 1.
     window : int
-        How many of the latest attempts are looked at.
+        Number of latest attempts from which the share is computed.
     patience_s : float
-        Seconds that the trouble must last until the run stops.
+        Seconds for which the share must be too high before the run stops.
     at_least : int
-        Fewer attempts than this say nothing.
+        Number of attempts below which the share is not judged.
     refused_at_first : int
-        So many questions refused for good before the first answer stop the run at once.
+        Number of questions that, if they fail for good before the first answer, stop the run at once.
     """
 
     error_rate: float = 0.5
@@ -37,12 +37,12 @@ class Threshold:
 
 
 class Circuit:
-    """Watches the outcomes of attempts.
+    """Monitor of the outcomes of attempts.
 
     Attributes
     ----------
     why : str
-        Why the run is to stop; empty while it may go on.
+        Why the run must stop; empty while it may continue.
     """
 
     def __init__(self, threshold: Threshold) -> None:
@@ -58,7 +58,7 @@ class Circuit:
         return self._n_failed / len(self._latest) if self._latest else 0.0
 
     def record(self, kind: FailureKind | None, words: str, now_s: float) -> None:
-        """Count an attempt: its failure and the words for it, or None and nothing if it brought an answer."""
+        """Count an attempt: the kind of failure and its message, or None and an empty message for an answer."""
         if len(self._latest) == self._latest.maxlen and self._latest[0][0] is not None:
             self._n_failed -= 1
         self._latest.append((kind, words))
@@ -69,22 +69,22 @@ class Circuit:
             self._above_since = now_s
         elif kind is not None and now_s - self._above_since >= self._threshold.patience_s:
             self.stop(
-                f"{self._n_failed} of the latest {len(self._latest)} attempts failed, and for"
-                f" {now_s - self._above_since:.0f} s more than {self._threshold.error_rate:.0%} have:"
-                f" {self._accounts()}"
+                f"{self._n_failed} of the latest {len(self._latest)} attempts failed, and the share of failures has"
+                f" been above {self._threshold.error_rate:.0%} for {now_s - self._above_since:.0f} s:"
+                f" {self._format_failures()}"
             )
 
     def pause(self, seconds: float) -> None:
-        """Do not count a time in which the servers asked not to be asked."""
+        """Exclude a period in which the servers asked for no requests."""
         if self._above_since is not None:
             self._above_since += seconds
 
     def stop(self, why: str) -> None:
-        """Stop the run, with the reason for it; the first reason stays."""
+        """Stop the run for a reason; the first reason is kept."""
         self.why = self.why or why
 
-    def _accounts(self) -> str:
-        """Return the kinds of the latest failures, the commonest first, each with its latest words."""
+    def _format_failures(self) -> str:
+        """Return the kinds of the latest failures, the most common first, each with its latest message."""
         kinds = Counter(kind for kind, _ in self._latest if kind is not None)
         words = {kind: text for kind, text in self._latest if kind is not None}
         return "; ".join(f"{n} x {MEANING[kind]} ({words[kind]})" for kind, n in kinds.most_common())

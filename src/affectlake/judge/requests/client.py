@@ -1,6 +1,6 @@
-"""One attempt at one server, over one pool of connections: a reply, or a failure of a known kind without secrets.
+"""HTTP client: one attempt at one server gives a reply, or a failure of a known kind without secrets.
 
-Whether to try again, when and where, is not decided here.
+Retries are decided in :mod:`affectlake.judge.requests.collector`.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ _LOOKS_SECRET = re.compile(r"(?i)(bearer\s+|api[-_ ]?key\W{1,4}|\b)((?:sk|pk|hf|
 
 
 class Facts(NamedTuple):
-    """What a server says of itself: the models it serves, and its engine's version where it tells."""
+    """What a server reports about itself: the models it serves, and its engine's version (empty if not reported)."""
 
     models: tuple[str, ...]
     engine: str
 
 
 class Scrubber:
-    """Takes secrets out of texts that will be shown or kept.
+    """Filter that removes secrets from texts that are shown or stored.
 
     Parameters
     ----------
     secrets : iterable of str
-        What must never appear; what merely looks like a key is hidden as well.
+        Strings that must never appear. Strings that look like keys are hidden as well.
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
         self._secrets = sorted({s for s in secrets if s}, key=len, reverse=True)
 
     def __call__(self, words: str) -> str:
-        """Return `words` on one line, short, and without secrets."""
+        """Return `words` on one line, shortened, and without secrets."""
         for secret in self._secrets:
             words = words.replace(secret, HIDDEN)
         words = _LOOKS_SECRET.sub(lambda m: f"{m.group(1) or ''}{HIDDEN}", hide(words))
@@ -62,36 +62,36 @@ class Scrubber:
 
 
 def api_key(variable: str) -> str:
-    """Return the API key that the environment variable `variable` holds; none (an empty string) if it is unnamed.
+    """Return the API key in the environment variable `variable`, or an empty string if `variable` is empty.
 
     Raises
     ------
     UsageError
-        If the variable is not set, or empty.
+        If the variable is not set or is empty.
     """
     if not variable:
         return ""
     key = os.environ.get(variable, "").strip()
     if not key:
         raise UsageError(
-            f"there is no API key: the environment variable {variable} is not set",
-            wanted=f"{variable}, which api_key_env of the agent names",
+            f"the API key is missing: the environment variable {variable} is not set",
+            wanted=f"{variable}, the agent's api_key_env",
             todo=f"export {variable}=…, and run again",
         )
     return key
 
 
 class Client:
-    """Sends requests to OpenAI-compatible servers.
+    """Client of OpenAI-compatible servers.
 
     Parameters
     ----------
     key : str
-        The API key; empty for servers that want none.
+        API key; empty for servers that do not need one.
     timeout_s : float
-        Time limit of one request, from the connection to the last byte.
+        Time limit of one request in seconds, from the connection to the last byte.
     connections : int
-        Connections that may be open at once, over all servers.
+        Largest number of open connections to all servers together.
     """
 
     def __init__(self, key: str = "", timeout_s: float = 300.0, connections: int = 256) -> None:
@@ -135,7 +135,7 @@ class Client:
         Raises
         ------
         Failure
-            Whatever went wrong, in the server's or the system's words.
+            If the attempt brought no answer, with the server's or the operating system's message.
         """
         status, headers, payload = await self._send(
             "POST", f"{url}/chat/completions", self._timeout, orjson.dumps(body, default=dict)
@@ -149,16 +149,16 @@ class Client:
             raise Failure(failure.kind, self.scrub(failure.words), rest_s) from None
         asked = str(body.get("model", ""))
         if reply.model and asked and not same_model(asked, reply.model):
-            raise Failure("wrong_model", self.scrub(f"asked {asked!r}, and {reply.model!r} answered"))
+            raise Failure("wrong_model", self.scrub(f"{asked!r} was asked, but {reply.model!r} answered"))
         return reply
 
     async def facts(self, url: str) -> Facts:
-        """Return what the server says of itself (``/v1/models`` and, as vLLM has it, ``/version``).
+        """Return what the server reports about itself, from ``/v1/models`` and (vLLM only) ``/version``.
 
         Raises
         ------
         Failure
-            If it does not answer, or does not list its models.
+            If the server does not answer, or does not list its models.
         """
         limit = aiohttp.ClientTimeout(total=PROBE_S, sock_connect=CONNECT_S)
         status, headers, payload = await self._send("GET", f"{url}/models", limit)
@@ -168,7 +168,7 @@ class Client:
             models = tuple(str(one["id"]) for one in load(payload).value["data"])
         except (ValueError, LookupError, TypeError) as error:
             raise Failure(
-                "malformed", self.scrub(f"no list of models: {payload[:200].decode(errors='replace')}")
+                "malformed", self.scrub(f"not a list of models: {payload[:200].decode(errors='replace')}")
             ) from error
         return Facts(models, await self._engine(url, limit))
 
@@ -200,7 +200,7 @@ class Client:
             raise Failure("reset", self.scrub(str(error) or type(error).__name__)) from error
 
     def _proxy(self, url: str) -> str | None:
-        """Return the proxy that the environment names for `url`, looked up once a server."""
+        """Return the proxy that the environment sets for `url`; it is looked up once for each server."""
         place = urlsplit(url)
         origin = f"{place.scheme}://{place.netloc}"
         if origin not in self._proxies:
@@ -214,27 +214,27 @@ class Client:
 
 
 async def examine(client: Client, url: str, model: str) -> Facts:
-    """Return what the server at `url` says of itself, if it serves `model`.
+    """Return what the server at `url` reports about itself, if it serves `model`.
 
     Raises
     ------
     CollectionError
-        If it does not answer, does not take the key or does not serve the model.
+        If the server does not answer, rejects the API key or does not serve the model.
     """
     try:
         facts = await client.facts(url)
     except Failure as failure:
         raise CollectionError(
-            f"the server at {shown(url)} cannot be asked: {failure.kind.replace('_', ' ')}",
+            f"the server at {shown(url)} cannot be used: {failure.kind.replace('_', ' ')}",
             found=failure.words,
             wanted=f"an OpenAI-compatible server that lists its models at {shown(url)}/models",
-            todo="start the server, or mend the URL or the key of the agent in params.yaml",
+            todo="start the server, or correct the URL or the key of the agent in params.yaml",
         ) from failure
     if not any(same_model(model, one) for one in facts.models):
         raise CollectionError(
             f"the server at {shown(url)} does not serve {model!r}",
-            allowed=", ".join(facts.models) or "it lists no model",
-            todo="mend the model name of the agent in params.yaml, or start the server with --served-model-name",
+            allowed=", ".join(facts.models) or "nothing: its list of models is empty",
+            todo="correct the model name of the agent in params.yaml, or start the server with --served-model-name",
         )
     return facts
 
@@ -245,12 +245,14 @@ def shown(url: str) -> str:
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:
-    """Return a response's body, decompressed; beyond `LONGEST_BODY` it is not read, and of a refusal the start is kept.
+    """Return a response's body, decompressed.
+
+    At most `LONGEST_BODY` bytes are read. The body of an error response is truncated to that.
 
     Raises
     ------
     Failure
-        ``too_long``, if an answer is longer.
+        If an answer is longer (kind ``too_long``).
     """
     body = bytearray()
     async for piece in response.content.iter_any():
@@ -258,7 +260,7 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
         if len(body) > LONGEST_BODY:
             response.close()
             if response.status == 200:
-                raise Failure("too_long", f"more than {LONGEST_BODY:,} bytes came for one answer")
+                raise Failure("too_long", f"one answer has more than {LONGEST_BODY:,} bytes")
             break
     return bytes(body)
 
@@ -268,7 +270,7 @@ def _rest_s(headers: Mapping[str, str]) -> float:
 
 
 async def examine_all(client: Client, urls: list[str], model: str) -> dict[str, Facts | CollectionError]:
-    """Return what each server says of itself, or why it cannot be asked."""
+    """Return what each server reports about itself, or why it cannot be used."""
 
     async def one(url: str) -> Facts | CollectionError:
         try:

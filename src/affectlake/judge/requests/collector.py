@@ -1,10 +1,8 @@
-"""Asks what the journal does not hold: questions in, answers on disk, an account of it at the end.
+"""Collection of answers: asks the questions that are not in the journal, stores the answers, and returns a summary.
 
-Questions are read a little ahead and never held in number, so memory does not grow with the plan. Each is answered, or
-fails for good and is a row that says so, or is left for the next run; none is lost and none is answered twice. After a
-kill, at most what was under way or arrived within the latest commit is asked again.
-
-What the questions are, and what becomes of the journal, does not belong here.
+Questions are read slightly ahead of the requests, so that memory does not grow with the number of questions. Each
+question is answered, fails for good (which is stored as a row), or remains for the next run. No question is lost or
+answered twice. After a kill, only requests that were under way, and answers not yet committed, are asked again.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from typing import Protocol
 
 from affectlake.errors import CollectionError
 from affectlake.judge.requests.adaptive_limit import AdaptiveLimit
-from affectlake.judge.requests.answers import HOPELESS, MEANING, PASSING, Answer, Failure, Reply, answered, failed
+from affectlake.judge.requests.answers import FATAL, MEANING, RETRYABLE, Answer, Failure, Reply, answered, failed
 from affectlake.judge.requests.circuit_breaker import Circuit
 from affectlake.judge.requests.client import Client, api_key, examine_all
 from affectlake.judge.requests.group_commit import Commits
@@ -29,7 +27,7 @@ from affectlake.judge.requests.request_limits import Limits, Target, check_urls
 from affectlake.judge.requests.run_statistics import Account, Ending, Progress, Tally
 from affectlake.judge.requests.server_pool import Pool, Server, Task
 from affectlake.judge.trials.questions import Question
-from affectlake.process.loop_signals import calling_on_signals
+from affectlake.process.loop_signals import call_on_signals
 
 DEFAULT = Limits()
 _TICK_S = 0.1
@@ -37,10 +35,10 @@ _READ_AT_ONCE = 256
 
 
 class Stop(Protocol):
-    """Anything that can say that a run is to end, such as ``threading.Event``."""
+    """A flag that ends a run, such as a ``threading.Event``."""
 
     def is_set(self) -> bool:
-        """Whether the run is to end."""
+        """Return whether the run must end."""
 
 
 def collect(
@@ -56,36 +54,41 @@ def collect(
     progress_every_s: float = 1.0,
     reads: Callable[[Answer], bool] = lambda _: True,
 ) -> Account:
-    """Ask the questions that the journal does not hold.
+    """Ask the questions that are not in the journal.
 
     Parameters
     ----------
     questions : iterable of Question
-        Read in a thread of its own, a little ahead.
+        The questions; they are read in a separate thread, slightly ahead of the requests.
     journal : Journal
-        Where the answers go.
+        The journal that receives the answers.
     target : Target
-        Who is asked.
+        The servers and the model.
     limits : Limits
-        How hard to try.
+        Limits on rate, retries and time.
     most : int or None
-        Ask at most so many.
+        Largest number of questions to ask; None: no limit.
     retry_failed : bool
-        Whether questions that failed for good, and are in no sealed shard, are asked again.
+        Whether to ask questions again that failed for good and are not in a sealed shard.
     stops : sequence of Stop
-        When one is set (a lease's ``lost``, say), no more is sent; what is under way is waited for and kept. The first
-        SIGINT or SIGTERM does the same (in the main thread), a second one does not wait.
+        Flags that end the run, such as a lease's ``lost``: nothing further is sent, and requests under way are
+        completed and their answers stored. The first SIGINT or SIGTERM has the same effect (in the main thread); a
+        second one ends the run without waiting.
     progress : callable or None
-        Told how far it is, every `progress_every_s` and at the end.
+        Called with the progress every `progress_every_s` seconds and at the end.
     reads : callable
-        Whether an answer says something; only counted.
+        Returns whether an answer can be parsed. Such answers are counted.
+
+    Returns
+    -------
+    Account
 
     Raises
     ------
     UsageError
-        No server, a URL that is none or carries a password, or an API key that is not set.
+        If there is no server, a URL is not valid or contains a password, or the API key is not set.
     CollectionError
-        If at the beginning no server can be asked or one does not serve the model, or the journal cannot be written.
+        If no server can be reached at the beginning, one does not serve the model, or the journal cannot be written.
     """
     check_urls(target)
     client = Client(api_key(target.api_key_env), limits.timeout_s, limits.concurrency * len(target.urls))
@@ -95,7 +98,7 @@ def collect(
 
 
 class _Collector:
-    """One run: reads questions, sends them, keeps what comes."""
+    """State of one run."""
 
     def __init__(
         self,
@@ -115,8 +118,8 @@ class _Collector:
         self.pool = Pool([Server(url, AdaptiveLimit(limits.concurrency, limits.start)) for url in urls])
         self.read_ahead = max(limits.read_ahead, 2 * limits.concurrency * len(urls))
         self.circuit = Circuit(limits.threshold)
-        self.open: set[bytes] = set()  # keys of questions that are read and not in the journal
-        self.kept_meanwhile: set[bytes] = set()  # keys that reached the journal while it was asked what it holds
+        self.open: set[bytes] = set()  # keys of questions that have been read and are not in the journal
+        self.kept_meanwhile: set[bytes] = set()  # keys that were stored while keys were looked up in the journal
         self.refused: list[Answer] = []  # failures for good before the first answer
         self.requests: set[asyncio.Task[None]] = set()
         self.delayed: set[asyncio.TimerHandle] = set()
@@ -134,7 +137,7 @@ class _Collector:
         committing = asyncio.create_task(self.commits.run())
         async with self.client:
             await self._examine()
-            with calling_on_signals(self.loop, self._interrupt):
+            with call_on_signals(self.loop, self._interrupt):
                 feeding = asyncio.create_task(self._feed())
                 watching = asyncio.create_task(self._watch(stops, progress, every_s))
                 try:
@@ -145,25 +148,25 @@ class _Collector:
         return self.tally.account(self.ending or "complete", self.circuit.why, self.pool)
 
     async def _examine(self) -> None:
-        """Look at every server; go on with those that are up, unless one is not what was meant."""
+        """Check every server; raise if none is up, or if one is up but serves another model or rejects the key."""
         found = await examine_all(self.client, [s.url for s in self.pool.servers], self.target.model)
         errors = [error for error in found.values() if isinstance(error, CollectionError)]
         for error in errors:
             cause = error.__cause__
-            if len(errors) == len(found) or not isinstance(cause, Failure) or cause.kind not in PASSING:
+            if len(errors) == len(found) or not isinstance(cause, Failure) or cause.kind not in RETRYABLE:
                 raise error
         for server in self.pool.servers:
             facts = found[server.url]
             if isinstance(facts, CollectionError):
                 server.up = False
-                self._look_after(server)
+                self._start_health_checks(server)
             else:
                 server.engine = facts.engine
 
     async def _until_over(
         self, feeding: asyncio.Task[None], watching: asyncio.Task[None], committing: asyncio.Task[None]
     ) -> None:
-        """Wait until all is done or the run is to end; a failure of reading, telling or writing ends it at once."""
+        """Wait until all is done or the run must end; raise if reading, reporting or writing fails."""
         while self.ending is None and not self._all_done():
             self.changed.clear()
             waiter = asyncio.ensure_future(self.changed.wait())
@@ -184,7 +187,7 @@ class _Collector:
         return self.read_all and len(self.open) == len(self.refused)
 
     async def _wind_up(self, *tasks: asyncio.Task[None]) -> None:
-        """Wait for what is under way, keep it, and leave nothing running."""
+        """Wait for requests under way, store their answers, and end all tasks."""
         feeding, watching, committing = tasks
         self.ending = self.ending or ("complete" if self._all_done() else "stopped")
         for handle in self.delayed:
@@ -204,7 +207,7 @@ class _Collector:
         _journal_failed(committing, self.journal)
 
     def _interrupt(self) -> None:
-        """End the run; the second time, without waiting."""
+        """End the run; the second time, without waiting for requests under way."""
         if self.ending is not None:
             for task in self.requests:
                 task.cancel()
@@ -215,7 +218,7 @@ class _Collector:
         self.changed.set()
 
     async def _feed(self) -> None:
-        """Read questions as long as there is room for them."""
+        """Read questions while there is room for them."""
         with ThreadPoolExecutor(1, thread_name_prefix="questions") as thread:
             while self.ending is None and (self.most is None or self.n_taken < self.most):
                 room = self.read_ahead - len(self.open)
@@ -233,7 +236,7 @@ class _Collector:
         self.changed.set()
 
     def _read(self, n: int) -> tuple[int, list[Question]]:
-        """Return how many of the next `n` questions there are, and those that the journal does not hold."""
+        """Read up to `n` questions; return how many were read, and those that are not in the journal."""
         some = list(islice(self.questions, n))
         held = self.journal.held([question.key for question in some], failed=not self.retry_failed)
         return len(some), [question for question in some if question.key not in held]
@@ -251,7 +254,7 @@ class _Collector:
         self._fill()
 
     def _fill(self) -> None:
-        """Send as much as the servers may get; wait while the disk is behind."""
+        """Send as many requests as the servers' limits allow, unless too many answers wait for the disk."""
         if self.ending is not None or self.commits.n_open > self.limits.concurrency * len(self.pool.servers):
             return
         for server, task in self.pool.take(self.loop.time()):
@@ -264,7 +267,7 @@ class _Collector:
         self._notice(request)
 
     def _notice(self, task: asyncio.Task[None]) -> None:
-        """Let a mistake of the program end the run: nothing may wait for ever for a task that is gone."""
+        """End the run if a task failed with an unexpected exception, so that nothing waits for it for ever."""
         if not task.cancelled() and task.exception() is not None:
             self.broken = self.broken or task.exception()
             self.changed.set()
@@ -294,7 +297,7 @@ class _Collector:
         self.commits.put(answered(task.question, reply, task.attempts, seconds))
 
     def _admit(self) -> None:
-        """Keep the failures from before the first answer: they are about the questions, not about the whole run."""
+        """Store the failures from before the first answer: an answer shows that they concern single questions."""
         for row in self.refused:
             self.commits.put(row)
         self.refused = []
@@ -302,13 +305,13 @@ class _Collector:
     def _failed(self, server: Server, task: Task, failure: Failure, sent_in: int, seconds: float) -> None:
         now_s = self.loop.time()
         rest_s = min(failure.retry_after_s, self.limits.longest_rest_s)
-        self.circuit.pause(max(now_s + rest_s - max(server.rests_until_s, now_s), 0.0) / len(self.pool.servers))
+        self.circuit.pause(max(now_s + rest_s - max(server.paused_until_s, now_s), 0.0) / len(self.pool.servers))
         self.circuit.record(failure.kind, failure.words, now_s)
         server.failed(failure.kind, sent_in, now_s + rest_s)
-        self._look_after(server)
+        self._start_health_checks(server)
         task.failures[failure.kind] += 1
-        if failure.kind in HOPELESS:
-            self.circuit.stop(f"{MEANING[failure.kind]}: {server.url} said {failure.words!r}")
+        if failure.kind in FATAL:
+            self.circuit.stop(f"{MEANING[failure.kind]}: {server.url} replied {failure.words!r}")
         elif self._may_pass(task, failure):
             self.tally.retries[failure.kind] += 1
             self._again(task, failure, rest_s)
@@ -318,14 +321,14 @@ class _Collector:
             self._end("circuit")
 
     def _may_pass(self, task: Task, failure: Failure) -> bool:
-        """Whether to ask again: a server that is away or busy is no fault of the question."""
+        """Return whether to retry. Attempts at overloaded or unreachable servers are not counted as the question's."""
         if failure.kind == "overloaded":
             return task.failures["overloaded"] < self.limits.attempts_overloaded
         own = task.attempts - task.failures["overloaded"] - task.failures["unreachable"]
-        return failure.kind in PASSING and own < self.limits.attempts
+        return failure.kind in RETRYABLE and own < self.limits.attempts
 
     def _again(self, task: Task, failure: Failure, rest_s: float) -> None:
-        """Queue a question again, after a pause with full jitter or the one that the server asked for."""
+        """Queue a question again, after the pause that the server asked for, or a random one (full jitter)."""
         if rest_s:
             self.pool.put(task, first=True)
             self._later(rest_s, self._fill)
@@ -348,7 +351,7 @@ class _Collector:
         self.delayed.add(handle)
 
     def _give_up(self, server: Server, task: Task, failure: Failure, seconds: float) -> None:
-        """Make a failure for good a row, or the end of the run if nothing has been answered yet."""
+        """Store a final failure; if there are too many before the first answer, stop the run."""
         row = failed(task.question, failure, task.attempts, seconds)
         if sum(s.n_answered for s in self.pool.servers):
             self.commits.put(row)
@@ -359,7 +362,7 @@ class _Collector:
             self.circuit.stop(_why_refused(server, task.question, failure, len(self.refused)))
 
     def _kept(self, rows: list[Answer]) -> None:
-        """Let go of questions whose rows the disk has."""
+        """Drop the questions whose rows are on disk."""
         self.tally.kept(rows)
         keys = {row.key for row in rows}
         self.open -= keys
@@ -369,13 +372,13 @@ class _Collector:
         self.changed.set()
         self._fill()
 
-    def _look_after(self, server: Server) -> None:
-        """Look at a server that is away until it is back; its questions go to the others meanwhile."""
+    def _start_health_checks(self, server: Server) -> None:
+        """Start health checks of a server that is down; other servers get its questions until it is up."""
         if not server.up and server not in self.watched and self.ending is None:
-            self.watched[server] = self.loop.create_task(self._until_back(server))
+            self.watched[server] = self.loop.create_task(self._check_until_up(server))
             self.watched[server].add_done_callback(self._notice)
 
-    async def _until_back(self, server: Server) -> None:
+    async def _check_until_up(self, server: Server) -> None:
         pause_s = 0.25
         while True:
             self._fill()
@@ -388,32 +391,32 @@ class _Collector:
             if self.circuit.why:
                 self._end("circuit")
         server.engine = found.engine
-        server.came_back()
+        server.mark_up()
         del self.watched[server]
         self._fill()
 
     async def _watch(self, stops: Sequence[Stop], progress: Callable[[Progress], None], every_s: float) -> None:
-        """See whether the run is to end, and say how far it is."""
-        told_s = self.loop.time()
+        """Check the stop flags, and report the progress at intervals."""
+        reported_s = self.loop.time()
         while True:
             await asyncio.sleep(min(_TICK_S, every_s))
             if any(stop.is_set() for stop in stops):
                 self._end("stopped")
             self._fill()
-            if self.loop.time() - told_s >= every_s:
-                told_s = self.loop.time()
+            if self.loop.time() - reported_s >= every_s:
+                reported_s = self.loop.time()
                 progress(self.tally.progress(self.pool))
 
 
 def _why_refused(server: Server, question: Question, failure: Failure, n: int) -> str:
-    """Return why nothing works, in the clearest words there are."""
-    said = f"the first {n} questions all failed for good; {server.url} said {failure.words!r}"
+    """Return a message about a run in which every question failed, with advice where the cause is known."""
+    summary = f"the first {n} questions all failed for good; {server.url} replied {failure.words!r}"
     media = any(part in str(question.body.get("messages"))[:20_000] for part in ("video_url", "image_url"))
     named = any(word in failure.words.lower() for word in ("multimodal", "multi-modal", "video", "image"))
     if media and named and failure.kind == "rejected":
-        return f"the server takes no such video: {said}. Serve a model that takes video, or use captions"
+        return f"the server does not accept this video: {summary}; serve a model that takes video, or use captions"
     hint = advice(failure.words, question.body) if failure.kind == "rejected" else ""
-    return f"{said}. {hint}" if hint else said
+    return f"{summary}; {hint}" if hint else summary
 
 
 def _journal_failed(committing: asyncio.Task[None], journal: Journal) -> None:
@@ -424,5 +427,5 @@ def _journal_failed(committing: asyncio.Task[None], journal: Journal) -> None:
         raise CollectionError(
             f"the journal {journal.path} cannot be written",
             found=str(error),
-            todo="make room on the disk or mend its rights, and run again: what is written stays",
+            todo="free disk space or correct the file permissions, and run again; stored answers are kept",
         ) from error

@@ -1,4 +1,4 @@
-"""Many answers, few flushes: what arrives while the disk is busy goes to the journal together."""
+"""Group commit: answers that arrive while the disk is busy are written to the journal together."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from affectlake.judge.requests.journal import Journal
 
 
 class Commits:
-    """Writes answers to a journal from a thread of its own, at most `most` or `wait_s` of them at a time.
+    """Writer of answers to a journal, in a separate thread.
 
     Parameters
     ----------
     journal : Journal
-        Where they go.
+        The journal.
     most : int
-        Answers in one commit.
+        Largest number of answers in one commit.
     wait_s : float
-        How long an answer may wait for others.
+        Longest time in seconds that an answer waits for others to share its commit.
     kept : callable
-        Told the answers that the disk has.
+        Called with the answers of each commit, once they are on disk.
     """
 
     def __init__(self, journal: Journal, most: int, wait_s: float, kept: Callable[[list[Answer]], None]) -> None:
@@ -38,7 +38,7 @@ class Commits:
         self.n_open = 0
 
     def put(self, answer: Answer) -> None:
-        """Take an answer; it is safe once `kept` was told."""
+        """Queue an answer; it is on disk once `kept` has been called with it."""
         self._waiting.append(answer)
         self.n_open += 1
         self._some.set()
@@ -46,7 +46,7 @@ class Commits:
             self._many.set()
 
     def close(self) -> None:
-        """Let :meth:`run` end when everything is written."""
+        """Let :meth:`run` end once everything is written."""
         self._closing = True
         self._some.set()
         self._many.set()

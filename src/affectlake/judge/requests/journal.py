@@ -1,17 +1,15 @@
-"""Where every answer goes first: a file on disk that holds each answer once and survives a kill at any instant.
+"""The journal: the SQLite file to which every answer is written first. It survives a kill at any time.
 
-SQLite with a write-ahead log, flushed to the disk at each commit. From here answers go in shards to Parquet parts: a
-shard is sealed (its rows no longer change), written elsewhere, and forgotten once the version that holds it exists::
+It has a write-ahead log that is flushed to the disk at each commit. Answers move from the journal to Parquet parts in
+shards: a shard is sealed (its rows no longer change), written to a part, and forgotten once a version contains it::
 
     for shard in journal.sealed() or journal.seal(100_000):
-        write_part(journal.read(shard))        # again after a crash: the same rows in the same order
+        write_part(journal.read(shard))        # after a crash, the same rows in the same order
         publish()
         journal.forget(shard)
 
-An answer that cannot be published can be put into quarantine, and be taken back: it stays in the file, and its question
-is not asked again.
-
-What is asked, and of whom, does not belong here, nor why an answer cannot be published.
+An answer that cannot be published can be moved to quarantine and back. It stays in the file, and its question is not
+asked again.
 """
 
 from __future__ import annotations
@@ -40,9 +38,9 @@ class Shard(NamedTuple):
     Attributes
     ----------
     number : int
-        From 1; never given twice in one journal, so it may name a part.
+        Its number, from 1. Numbers are not reused within a journal, so that a part can be named after one.
     first_id, last_id : int
-        Which rows of the journal, both included.
+        Range of rows in the journal, both ends included.
     """
 
     number: int
@@ -51,7 +49,7 @@ class Shard(NamedTuple):
 
 
 class Count(NamedTuple):
-    """How many rows of a trial set the journal holds, by failure (None: answered)."""
+    """Number of rows of a trial set in the journal with one kind of failure (None: answered)."""
 
     trial_set: str
     error_kind: str | None
@@ -59,7 +57,7 @@ class Count(NamedTuple):
 
 
 class Quarantined(NamedTuple):
-    """An answer that cannot be published, and why; `id` is its row."""
+    """An answer that cannot be published, its row number `id`, and the reason."""
 
     id: int
     answer: Answer
@@ -67,7 +65,7 @@ class Quarantined(NamedTuple):
 
 
 class QuarantineCount(NamedTuple):
-    """How many rows of a trial set are in quarantine, by the reason."""
+    """Number of rows of a trial set that are in quarantine for one reason."""
 
     trial_set: str
     reason: str
@@ -75,19 +73,19 @@ class QuarantineCount(NamedTuple):
 
 
 class Journal:
-    """The answers of one agent that are in no version yet.
+    """The unpublished answers of one agent.
 
-    It may be used from several threads; a call that writes returns when the disk has it.
+    A journal is thread-safe. A call that writes returns once the data is on disk.
 
     Parameters
     ----------
     path : Path
-        The file; made, with its folder, if it is not there.
+        The file. It is created, with its folder, if it does not exist.
 
     Raises
     ------
     CollectionError
-        If the file is no journal, or is of a format this version does not know.
+        If the file is not a journal, or has a format that this version of affectlake cannot read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -100,9 +98,9 @@ class Journal:
         except sqlite3.DatabaseError as error:
             self._database.close()
             raise CollectionError(
-                f"{path} is no journal of answers",
+                f"{path} is not a journal of answers",
                 found=str(error),
-                todo="move it away and collect again; what is in a version is not asked again",
+                todo="move it elsewhere and collect again; published answers are not asked for again",
             ) from error
         for row in self._all("SELECT number, first_id, last_id FROM shards WHERE published"):
             self._delete(Shard(*row))
@@ -114,15 +112,15 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        """Close the file. Nothing is lost by not calling this."""
+        """Close the file. Answers are safe even if this is not called."""
         with self._lock:
             self._database.close()
 
     def write(self, answers: Sequence[Answer]) -> int:
-        """Keep answers, all or none of them; return how many were new.
+        """Store answers, all or none of them, and return the number of rows that were added or replaced.
 
-        A key that is already answered keeps its answer. One that failed takes the new row, with the attempts of both,
-        unless it is in a sealed shard.
+        An answer is not replaced by another answer with its key. A failed question is, unless it is in a sealed shard;
+        the attempts are added up.
         """
         rows = [_as_row(answer) for answer in answers]
         with self._lock, self._transaction():
@@ -137,9 +135,9 @@ class Journal:
             return self._database.total_changes - before
 
     def held(self, keys: Iterable[bytes], *, failed: bool = True) -> set[bytes]:
-        """Return those of `keys` that the journal holds; without failed questions if `failed` is false.
+        """Return those of `keys` that are in the journal or in quarantine.
 
-        What is in quarantine is held, whatever it is.
+        If `failed` is false, failed questions that are not in quarantine are left out.
         """
         wanted, found = list(keys), set[bytes]()
         only = "" if failed else " AND error_kind IS NULL"
@@ -152,7 +150,7 @@ class Journal:
         return found
 
     def find(self, keys: Iterable[bytes]) -> dict[bytes, Answer]:
-        """Return the rows of those of `keys` that the journal holds; few keys: the rows are held in memory."""
+        """Return the rows in the journal by key. All rows found are held in memory."""
         wanted, found = list(keys), dict[bytes, Answer]()
         for start in range(0, len(wanted), _KEYS_PER_LOOKUP):
             some = wanted[start : start + _KEYS_PER_LOOKUP]
@@ -162,7 +160,7 @@ class Journal:
         return found
 
     def counts(self) -> list[Count]:
-        """Return how many rows there are by trial set and failure."""
+        """Return the number of rows by trial set and kind of failure."""
         return [
             Count(*row)
             for row in self._all(
@@ -175,7 +173,7 @@ class Journal:
         return int(self._all("SELECT count(*) FROM answers")[0][0])
 
     def seal(self, limit: int) -> Shard | None:
-        """Make the oldest rows that are in no shard, at most `limit`, a new shard; None if there are none."""
+        """Make a new shard of the oldest rows outside any shard, at most `limit`; return None if there are no such rows."""
         with self._lock, self._transaction():
             row = self._database.execute(
                 "SELECT min(id), max(id), count(*) FROM (SELECT id FROM answers"
@@ -191,14 +189,14 @@ class Journal:
         return Shard(number, *row[:2])
 
     def sealed(self) -> list[Shard]:
-        """Return the shards that are not forgotten, the oldest first: those a crash left are there again."""
+        """Return the shards that are not forgotten, the oldest first, including those from before a crash."""
         return [
             Shard(*row)
             for row in self._all("SELECT number, first_id, last_id FROM shards WHERE NOT published ORDER BY number")
         ]
 
     def read(self, shard: Shard, batch: int = 10_000) -> Iterator[list[Answer]]:
-        """Yield the answers of `shard` in the order they came, at most `batch` at a time."""
+        """Yield the answers of `shard` in the order of their arrival, at most `batch` at a time."""
         after = shard.first_id - 1
         while rows := self._all(
             f"SELECT id, {COLUMNS} FROM answers WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
@@ -208,7 +206,7 @@ class Journal:
             yield [_as_answer(row[1:]) for row in rows]
 
     def set_aside(self, shard: Shard, reasons: Mapping[bytes, str]) -> None:
-        """Put the answers of `shard` whose keys `reasons` has into quarantine: all of them or none."""
+        """Move the answers of `shard` whose keys are in `reasons` to quarantine, all of them or none."""
         with self._lock, self._transaction():
             for key, reason in reasons.items():
                 where = (key, shard.first_id, shard.last_id)
@@ -220,14 +218,17 @@ class Journal:
                 self._database.execute("DELETE FROM answers WHERE key = ? AND id BETWEEN ? AND ?", where)
 
     def review(self, verdicts: Mapping[int, str | None]) -> int:
-        """Let rows in quarantine be answers again, in no shard, or give them another reason: all of this or nothing.
-
-        Returns how many are answers again.
+        """Move rows out of quarantine or change their reasons, in one transaction.
 
         Parameters
         ----------
         verdicts : mapping of int to str or None
-            The reason by the row's `id`; None lets it go.
+            The new reason by the row's `id`; None moves the row out of quarantine, to the answers outside any shard.
+
+        Returns
+        -------
+        int
+            Number of rows that were moved.
         """
         run, n = self._database.execute, 0
         with self._lock, self._transaction():
@@ -235,7 +236,7 @@ class Journal:
                 if reason is not None:
                     run("UPDATE quarantined SET reason = ? WHERE id = ?", (reason, row))
                     continue
-                moved = run(  # one that was answered again meanwhile stays until that answer is published
+                moved = run(  # a question that has been answered again stays until that answer is published
                     f"INSERT INTO answers ({COLUMNS}) SELECT {COLUMNS} FROM quarantined"
                     " WHERE id = ? AND NOT EXISTS (SELECT 1 FROM answers WHERE answers.key = quarantined.key)",
                     (row,),
@@ -246,7 +247,7 @@ class Journal:
         return n
 
     def quarantined(self, batch: int = 10_000) -> Iterator[list[Quarantined]]:
-        """Yield what is in quarantine in the order it came there, at most `batch` at a time."""
+        """Yield the rows in quarantine in the order in which they were moved there, at most `batch` at a time."""
         after = 0
         sql = f"SELECT id, reason, {COLUMNS} FROM quarantined WHERE id > ? ORDER BY id LIMIT ?"
         while rows := self._all(sql, (after, batch)):
@@ -254,7 +255,7 @@ class Journal:
             yield [Quarantined(row[0], _as_answer(row[2:]), row[1]) for row in rows]
 
     def quarantine_counts(self) -> list[QuarantineCount]:
-        """Return how many rows are in quarantine by trial set and reason."""
+        """Return the number of rows in quarantine by trial set and reason."""
         return [
             QuarantineCount(*row)
             for row in self._all(
@@ -264,16 +265,17 @@ class Journal:
         ]
 
     def forget(self, shard: Shard) -> None:
-        """Drop the rows of `shard`, which a published version now holds.
+        """Delete the rows of `shard`, which has been published.
 
-        A crash in the middle leaves the shard neither listed nor written again; opening the journal ends the work.
+        If this is interrupted, the shard is neither listed nor written again, and the rest of its rows are deleted when
+        the journal is next opened.
         """
         with self._lock, self._transaction():
             self._database.execute("UPDATE shards SET published = 1 WHERE number = ?", (shard.number,))
         self._delete(shard)
 
     def _delete(self, shard: Shard) -> None:
-        """Drop the rows of a published shard in small steps, so that neither memory nor the log grows with it."""
+        """Delete the rows of a published shard in small steps, so that memory and the log stay small."""
         for start in range(shard.first_id, shard.last_id + 1, _ROWS_PER_STEP):
             with self._lock, self._transaction():
                 self._database.execute(
@@ -300,7 +302,7 @@ class Journal:
                     f"{self.path} was written by another version of affectlake",
                     found=f"format {found}",
                     wanted=f"format {FORMAT}",
-                    todo="publish it with the version that wrote it",
+                    todo="publish its answers with the version that wrote it",
                 )
             for statement in TO_TODAY if found < FORMAT else ():
                 run(statement)
@@ -314,7 +316,7 @@ class Journal:
 
 
 class _Transaction:
-    """``BEGIN IMMEDIATE``, and at the end a commit that the disk has, or nothing."""
+    """A transaction that begins with ``BEGIN IMMEDIATE`` and ends with a commit, or a rollback after an exception."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
@@ -327,7 +329,7 @@ class _Transaction:
 
 
 def _as_row(answer: Answer) -> tuple[object, ...]:
-    """Return the answer as SQLite takes it: tuples as JSON."""
+    """Return the values of an answer's columns; tuples are JSON."""
     captions = None if answer.captions is None else orjson.dumps(answer.captions).decode()
     return tuple((answer._asdict() | {"order": orjson.dumps(answer.order).decode(), "captions": captions}).values())
 

@@ -1,4 +1,4 @@
-"""The tables in a journal's file, and what makes a file of an earlier format one of today's. Nothing is read here."""
+"""The tables of a journal, and the statements that migrate a journal of an earlier format."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TO_TODAY = (
 """Statements for a new file and for one of format 1, to be run in one transaction."""
 
 COLUMNS = ", ".join(Answer._fields).replace("order", '"order"')
-"""The columns of an answer, quoted where SQL needs it."""
+"""The columns of an answer, quoted where SQL requires it."""
 
 OUTCOME = tuple(name for name in Answer._fields if name not in (*ASKED, "attempts"))
-"""Columns that say what came of a question."""
+"""Columns with the outcome of a question."""

@@ -1,4 +1,4 @@
-"""Whether two names mean one model. Nothing is asked here."""
+"""Comparison of model names."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _DATE = re.compile(
 
 
 def same_model(asked: str, served: str) -> bool:
-    """Whether a server that says `served` has answered with the model `asked`.
+    """Return whether `served`, the name of a model in a server's reply, means the model `asked`.
 
-    The names may differ in case, in what stands before the last ``/`` (a provider or a folder: one name ends in the
-    other), in ``latest`` at the end, and in a date at the end of *one* of them. Two dates must be the same, and
-    nothing else may differ: ``gpt-4o-mini`` is not ``gpt-4o``, and ``X-AWQ`` is not ``X``.
+    The names may differ in case, in a provider or folder before the last ``/`` (one name ends in the other), in
+    ``latest`` at the end, and in a date at the end of *one* of them. Two dates must be the same, and nothing else may
+    differ: ``gpt-4o-mini`` is not ``gpt-4o``, and ``X-AWQ`` is not ``X``.
     """
     one, other = _parts(asked), _parts(served)
     if not one or not other:

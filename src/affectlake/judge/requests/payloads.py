@@ -1,7 +1,4 @@
-"""What servers send, made storable: JSON read leniently, texts that UTF-8 can hold, counts within bounds.
-
-What the JSON means does not belong here.
-"""
+"""Conversion of servers' responses to storable values: lenient JSON, valid UTF-8 texts and bounded token counts."""
 
 from __future__ import annotations
 
@@ -13,16 +10,16 @@ from typing import Any, NamedTuple
 import orjson
 
 LONGEST_BODY = 16 * 2**20
-"""Bytes of a response, decompressed. An answer of 500 tokens with 20 log-probabilities each is about one megabyte."""
+"""Largest response in bytes, decompressed. 500 tokens with 20 log-probabilities each take about one megabyte."""
 
 MOST_TOKENS = 2**31 - 1
-"""The largest count that the tables hold."""
+"""The largest token count that the tables can hold."""
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 class Loaded(NamedTuple):
-    """A JSON value, and what was odd in the way it was written."""
+    """A JSON value, and messages about errors in its text."""
 
     value: Any
     oddities: tuple[str, ...]
@@ -31,14 +28,14 @@ class Loaded(NamedTuple):
 def load(payload: bytes) -> Loaded:
     """Return the JSON value in `payload`.
 
-    What JSON does not allow and some servers send is read all the same, and said: NaN, Infinity and numbers beyond
-    float64 as null, lone surrogates as they are (see :func:`storable`), bytes that are not UTF-8 as U+FFFD, a byte
-    order mark, control characters in texts.
+    Some invalid JSON that servers send is accepted: NaN, Infinity and numbers beyond float64 are read as null, bytes
+    that are not UTF-8 as U+FFFD, and lone surrogates as they are (see :func:`storable`); a byte order mark is skipped,
+    and control characters in strings are kept. Values that were replaced are reported in ``oddities``.
 
     Raises
     ------
     ValueError
-        If it is not JSON even so, such as one cut short, or is nested too deep.
+        If it is still not valid JSON, for example because it is truncated, or is nested too deeply.
     """
     try:
         return Loaded(orjson.loads(payload), ())
@@ -71,27 +68,28 @@ def _is_utf8(payload: bytes) -> bool:
 
 
 def storable(text: str) -> str:
-    """Return `text` as SQLite and Parquet can hold it: lone surrogates, which UTF-8 does not have, as U+FFFD."""
+    """Return `text` with lone surrogates, which UTF-8 cannot encode, replaced by U+FFFD."""
     return _SURROGATES.sub("\ufffd", text)
 
 
 def dump(value: object) -> str:
-    """Return `value`, as :func:`load` gave it, as storable JSON."""
+    """Return a value that :func:`load` returned as storable JSON."""
     try:
         return orjson.dumps(value).decode()
-    except TypeError:  # a lone surrogate, or a whole number of more than 64 bits
+    except TypeError:  # a lone surrogate, or an integer of more than 64 bits
         return storable(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
 def token_count(name: str, value: object) -> tuple[int, str | None]:
-    """Return a count of tokens and, where it is not one, what was sent instead; it is then 0, as if nothing was said.
+    """Return a token count, and a message if the value is not a valid count.
 
     Parameters
     ----------
     name : str
-        What is counted.
+        Name of the count, for the message.
     value : object
-        What the server sent: a whole number from 0 to `MOST_TOKENS`, or None where it does not say.
+        What the server sent: an integer from 0 to `MOST_TOKENS`, or None if it sent nothing. Anything else is read as
+        0, like None.
     """
     if value is None:
         return 0, None

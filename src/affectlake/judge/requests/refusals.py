@@ -1,7 +1,4 @@
-"""What a server says when it does not answer: which kind of failure it is, in which words, and how long to wait.
-
-Sending does not belong here, nor reading answers.
-"""
+"""Interpretation of servers' error responses: the kind of failure, the server's message, and how long to wait."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from typing import Any
 from affectlake.judge.requests.answers import Failure, FailureKind
 from affectlake.judge.requests.payloads import dump, load
 
-_LONGEST = 10_000  # of words, before secrets are taken out and they are cut to what is shown
+_LONGEST = 10_000  # characters of a message, before secrets are removed and it is shortened for display
 
 STATUS_OF: dict[str, int] = {
     **dict.fromkeys(("rate_limit_exceeded", "rate_limit_error", "rate_limit", "rate_limited"), 429),
@@ -31,16 +28,16 @@ STATUS_OF: dict[str, int] = {
     **dict.fromkeys(("bad_request", "invalid_request", "invalid_request_error", "invalid_argument"), 400),
     **dict.fromkeys(("context_length_exceeded", "content_policy_violation", "content_filter"), 400),
 }
-"""HTTP status that an error code stands for, where a server sends the code and not the status."""
+"""HTTP status for an error code, for servers that send the code but not the status."""
 
 ADVICE: dict[str, str] = {
-    "logprobs": "forced-choice needs log-probabilities, which this model does not give: use another protocol",
+    "logprobs": "forced-choice needs log-probabilities, which this model does not return: use another protocol",
     "structured_outputs": "forced-choice needs structured outputs, which this server lacks: use another protocol",
-    "max_tokens": "this model wants sampling: {max_completion_tokens: N} in place of max_tokens",
-    "temperature": "this model wants sampling: {temperature: null}, so that none is sent",
-    "top_p": "this model wants sampling: {top_p: null}, so that none is sent",
+    "max_tokens": "this model needs sampling: {max_completion_tokens: N} instead of max_tokens",
+    "temperature": "this model needs sampling: {temperature: null}, so that no temperature is sent",
+    "top_p": "this model needs sampling: {top_p: null}, so that no top_p is sent",
 }
-"""What to change in an agent's entry when a server refuses a field of the request."""
+"""What to change in an agent's entry if a server refuses a field of the request."""
 
 _STATUS_KEYS = ("code", "status", "status_code", "http_status", "type")
 _STATUS = re.compile(r"(?<!\d)[45]\d\d(?!\d)")
@@ -48,7 +45,7 @@ _TOO_MANY = re.compile(r"rate.?limit|too many requests|overloaded|at capacity", 
 
 
 def kind_of(status: int, code: str) -> FailureKind:
-    """Return the kind of failure that an HTTP status and the server's error code mean."""
+    """Return the kind of failure for an HTTP status and the server's error code."""
     if code in ("insufficient_quota", "billing_hard_limit_reached") or status == 402:
         return "out_of_credit"
     if status in (429, 503, 529):
@@ -62,27 +59,38 @@ def kind_of(status: int, code: str) -> FailureKind:
 
 
 def refusal(status: int, payload: bytes, rest_s: float) -> Failure:
-    """Return what a response of another status than 200 means; `rest_s` is how long it asks not to be asked."""
+    """Return the failure that a response with a status other than 200 reports.
+
+    Parameters
+    ----------
+    status : int
+        HTTP status.
+    payload : bytes
+        Body of the response.
+    rest_s : float
+        Seconds for which the server asked for no requests.
+    """
     try:
         found: Any = load(payload).value
     except ValueError:
-        words = payload[:_LONGEST].decode(errors="replace") or "no words"
+        words = payload[:_LONGEST].decode(errors="replace") or "no message"
         return Failure(kind_of(status, ""), f"{status}: {words}", rest_s)
     error = found.get("error", found) if isinstance(found, Mapping) else found
     return Failure(kind_of(status, _code(error)), f"{status}: {_words(error)}", rest_s)
 
 
 def advice(words: str, body: Mapping[str, Any]) -> str:
-    """Return what helps where a server's words refuse fields that `body` has; empty where none of `ADVICE` is named."""
+    """Return the `ADVICE` for the fields of `body` that a server's message names, or an empty string."""
     return "; ".join(help_ for name, help_ in ADVICE.items() if name in body and re.search(rf"\b{name}\b", words))
 
 
 def error_in(found: object) -> Failure | None:
-    """Return what the error in a response of status 200 means, as its own status would; None where there is none.
+    """Return the failure for an error in a response with status 200, or None if the response is not an error.
 
-    An error is a value at ``error``, or an object without ``choices`` that calls itself an error or has a status from
-    400 to 599. The status stands in ``code``, ``status`` or ``status_code``, as a number or a name
-    (``rate_limit_exceeded``); an error that has none is taken for a failure of the server (500), which may pass.
+    A response is an error if it has a value at ``error``, or if it has no ``choices`` and either is an object of type
+    ``error`` or has a status from 400 to 599. The status is read from ``code``, ``status`` or ``status_code``, as a
+    number or a name (``rate_limit_exceeded``). An error without a status is treated as a server failure (500), which
+    is retried.
     """
     if not isinstance(found, Mapping):
         return None
@@ -93,11 +101,14 @@ def error_in(found: object) -> Failure | None:
         error = found
     status = _status(error) or _status(found) or (429 if _TOO_MANY.search(_words(error)) else 500)
     rest_s = max(map(_rest_s, (error, found)))
-    return Failure(kind_of(status, _code(error)), f"200, with an error of {status} in it: {_words(error)}", rest_s)
+    return Failure(kind_of(status, _code(error)), f"200, but with error {status} in the body: {_words(error)}", rest_s)
 
 
 def retry_after(value: str | None, now: datetime) -> float:
-    """Return the seconds that a ``Retry-After`` header asks for (RFC 9110, 10.2.3): a number, or a date; 0 if none."""
+    """Return the seconds to wait according to a ``Retry-After`` header (RFC 9110, 10.2.3), a number or a date.
+
+    A missing or invalid value gives 0.
+    """
     if not value:
         return 0.0
     try:
@@ -113,13 +124,13 @@ def retry_after(value: str | None, now: datetime) -> float:
 
 
 def _rest_s(error: object) -> float:
-    """Return how long a body asks not to be asked."""
+    """Return the seconds to wait according to an error body."""
     value = error.get("retry_after") if isinstance(error, Mapping) else None
     return retry_after(str(value), datetime.now(UTC)) if isinstance(value, int | float | str) else 0.0
 
 
 def _status(error: object) -> int | None:
-    """Return the HTTP status that an error names, by number before by name."""
+    """Return the HTTP status in an error; numbers have priority over names."""
     said = list(_said(error))
     numbers = (int(found[0]) for value in said if (found := _STATUS.search(value)))
     names = (STATUS_OF[name] for value in said if (name := re.sub(r"[\s-]+", "_", value.lower())) in STATUS_OF)

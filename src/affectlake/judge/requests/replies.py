@@ -1,7 +1,7 @@
-"""A chat completion, read: what the model says apart from what it thought and from what it declined.
+"""Reading of chat completions: the model's answer, kept apart from its reasoning and from a refusal.
 
-Servers differ in where they put these, and in what they send for numbers; nothing odd is guessed at, and what was odd
-is said. What an answer means is not decided here, nor what an error's status means.
+Servers differ in where they put these and in how they send numbers. Invalid values are not interpreted; they are
+reported in :attr:`Reply.oddities`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BROKEN_OFF: dict[str, FailureKind] = {
     "timeout": "timed_out",
     "insufficient_system_resource": "overloaded",
 }
-"""``finish_reason`` of an answer that the server gave up: what came of it is not an answer, and it is asked again."""
+"""Kind of failure by ``finish_reason``, for answers that the server abandoned. Such an answer is asked for again."""
 
 _TEXTS = ("text", "output_text")
 _THOUGHTS = ("thinking", "reasoning", "reasoning_content", "reasoning_text", "summary_text")
@@ -28,23 +28,23 @@ _THOUGHTS_OF_MESSAGE = ("reasoning_content", "reasoning", "thinking")
 
 
 def read_reply(payload: bytes) -> Reply:
-    """Return what a chat completion says.
+    """Return the reply in a chat completion.
 
     Parameters
     ----------
     payload : bytes
-        The body of the server's response.
+        Body of the server's response.
 
     Raises
     ------
     Failure
-        ``truncated`` if it is not whole JSON, ``malformed`` if it is not a chat completion, the kind of an error that
-        it holds, and that of `BROKEN_OFF` if the server gave up the answer.
+        If the body is not complete JSON (``truncated``), is not a chat completion (``malformed``), contains an error
+        (the error's kind), or the server abandoned the answer (the kind in `BROKEN_OFF`).
     """
     try:
         found, oddities = load(payload)
     except ValueError as error:
-        raise Failure("truncated", f"{error}; {len(payload)} bytes came") from error
+        raise Failure("truncated", f"{error}; {len(payload)} bytes were received") from error
     refused = error_in(found)
     if refused is not None:
         raise refused
@@ -61,7 +61,7 @@ def read_reply(payload: bytes) -> Reply:
     kind = BROKEN_OFF.get(finish_reason.strip().lower())
     if refused is not None or kind is not None:
         raise refused or Failure(
-            kind or "server_error", f"the server gave up after {len(message.text)} letters: {finish_reason}"
+            kind or "server_error", f"the server stopped after {len(message.text)} characters: {finish_reason}"
         )
     prompt_tokens, completion_tokens, cached_tokens = _tokens(found.get("usage"), odd)
     return Reply(
@@ -79,7 +79,7 @@ def read_reply(payload: bytes) -> Reply:
 
 
 class _Message:
-    """The parts of a message: its text, its thoughts, and the words in which it declines."""
+    """The parts of a message: its text, its reasoning, and its refusal."""
 
     def __init__(self, message: Mapping[str, Any], odd: list[str]) -> None:
         self.thoughts, self.refusals, self._odd = list[str](), list[str](), odd
@@ -91,11 +91,11 @@ class _Message:
         self.text = "".join(map(self._part, parts))
 
     def _part(self, part: object) -> str:
-        """Return the text of one part of the content; what is not text goes where it belongs."""
+        """Return the text of one part of the content. Store reasoning and refusals in their attributes."""
         if isinstance(part, str):
             return part
         if not isinstance(part, Mapping):
-            self._odd.append(f"the content holds {_name(part)}, read as text")
+            self._odd.append(f"the content contains {_name(part)}, read as text")
             return dump(part)
         kind = str(part.get("type", "text"))
         if kind in _TEXTS:
@@ -110,7 +110,7 @@ class _Message:
 
 
 def _plain(value: object) -> str:
-    """Return the words in a text, in a list of texts, or in an object that has them at a usual place."""
+    """Return the text in a string, a list of texts, or an object that has it at one of the usual keys."""
     if isinstance(value, str):
         return value
     if isinstance(value, list):
@@ -120,9 +120,9 @@ def _plain(value: object) -> str:
 
 
 def _tokens(usage: object, odd: list[str]) -> tuple[int, int, int]:
-    """Return the tokens read, written, and read from a cache."""
-    told: Mapping[str, Any] = usage if isinstance(usage, Mapping) else {}
-    details = told.get("prompt_tokens_details")
+    """Return the numbers of prompt tokens, completion tokens, and cached prompt tokens."""
+    counts: Mapping[str, Any] = usage if isinstance(usage, Mapping) else {}
+    details = counts.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, Mapping) else None
     for name, value in (("usage", usage), ("prompt_tokens_details", details)):
         if value is not None and not isinstance(value, Mapping):
@@ -130,8 +130,8 @@ def _tokens(usage: object, odd: list[str]) -> tuple[int, int, int]:
     found = [
         token_count(name, value)
         for name, value in (
-            ("prompt_tokens", told.get("prompt_tokens")),
-            ("completion_tokens", told.get("completion_tokens")),
+            ("prompt_tokens", counts.get("prompt_tokens")),
+            ("completion_tokens", counts.get("completion_tokens")),
             ("cached_tokens", cached),
         )
     ]
@@ -140,7 +140,7 @@ def _tokens(usage: object, odd: list[str]) -> tuple[int, int, int]:
 
 
 def _text(value: object, name: str, odd: list[str]) -> str:
-    """Return a short text of the server's; empty where it sends none or something else."""
+    """Return a short text that the server sent, or an empty string if it is missing or not a text."""
     if value is None or isinstance(value, str):
         return _kept(value or "", odd)
     odd.append(f"{name} was {_name(value)}, read as nothing")
@@ -155,6 +155,6 @@ def _kept(text: str, odd: list[str]) -> str:
 
 
 def _name(value: object) -> str:
-    """Return what a JSON value is called."""
+    """Return the name of a JSON value's type."""
     names = {bool: "true or false", int: "a number", float: "a number", str: "a text", list: "a list"}
     return names.get(type(value), "an object")

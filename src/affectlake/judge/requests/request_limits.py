@@ -1,4 +1,4 @@
-"""Who is asked in a collection, and how hard. Nothing is done here."""
+"""Settings of a collection run: the servers, and limits on rate, retries and time."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from affectlake.judge.requests.circuit_breaker import Threshold
 
 @dataclass(frozen=True)
 class Target:
-    """Who is asked.
+    """The servers and the model.
 
     Parameters
     ----------
     urls : tuple of str
         Base URLs of the servers, such as ``http://127.0.0.1:8000/v1``; all serve the same model.
     model : str
-        Its name, as the servers list it.
+        Name of the model, as the servers list it.
     api_key_env : str
-        Name of the environment variable that holds the API key; empty if none is wanted.
+        Name of the environment variable that holds the API key; empty if the servers need no key.
     """
 
     urls: tuple[str, ...]
@@ -30,35 +30,35 @@ class Target:
 
 @dataclass(frozen=True)
 class Limits:
-    """How hard to try.
+    """Limits of a run. Times are in seconds.
 
     Parameters
     ----------
     concurrency : int
-        Most requests under way at one server.
+        Largest number of concurrent requests to one server.
     start : int
-        Requests under way at one server in the beginning.
+        Initial number of concurrent requests to one server.
     read_ahead : int
-        Questions read and not done, at least twice the requests that may be under way; memory grows with it (a question
-        with video is about a megabyte).
+        Largest number of unfinished questions in memory; at least twice the number of concurrent requests is used. A
+        question with video takes about a megabyte.
     attempts : int
-        How often a question is sent until it has failed for good.
+        Number of attempts after which a question has failed for good.
     attempts_overloaded : int
-        How often it is sent to servers that have too much to do; these attempts do not count among the others.
+        Number of attempts that overloaded servers may refuse. These do not count towards `attempts`.
     timeout_s : float
         Time limit of one request.
     backoff_s, longest_backoff_s : float
-        The pause before attempt n + 1 is drawn evenly from 0 to ``min(longest, backoff * 2 ** n)``.
+        The pause before attempt n + 1 is drawn uniformly from 0 to ``min(longest, backoff * 2 ** n)``.
     longest_rest_s : float
-        A server that asks for a longer pause than this (``Retry-After``) is asked again after it.
+        Longest pause that a server can ask for (``Retry-After``); a longer one is shortened to this.
     commit_most : int
-        Most answers in one commit of the journal.
+        Largest number of answers in one commit of the journal.
     commit_wait_s : float
-        Longest that an answer waits for others to share its commit.
+        Longest time that an answer waits for others to share its commit.
     grace_s : float
-        How long a run that is stopped waits for the requests under way.
+        Time that a stopped run waits for requests under way.
     threshold : Threshold
-        When a run stops by itself.
+        Limits beyond which a run stops by itself.
     """
 
     concurrency: int = 64
@@ -77,12 +77,12 @@ class Limits:
 
 
 def check_urls(target: Target) -> None:
-    """Refuse a target without servers, or with a URL that is none or carries a password.
+    """Check the URLs of a target.
 
     Raises
     ------
     UsageError
-        With the URL, but not the password.
+        If there are no URLs, or one is not a valid URL or contains a user name or password.
     """
     for url in target.urls or ("",):
         _check_url(url)
@@ -91,9 +91,9 @@ def check_urls(target: Target) -> None:
 def _check_url(url: str) -> None:
     place = urlsplit(url)
     if place.scheme not in ("http", "https") or not place.hostname:
-        raise UsageError("a server's URL is none", found=repr(url), wanted="such as http://127.0.0.1:8000/v1")
+        raise UsageError(f"not a valid server URL: {url!r}", wanted="such as http://127.0.0.1:8000/v1")
     if place.username or place.password:
         raise UsageError(
-            f"the URL of the server at {place.hostname} carries a password",
-            todo="put the API key into an environment variable and name it in api_key_env",
+            f"the URL of the server at {place.hostname} contains a user name or password",
+            todo="put the API key in an environment variable and set api_key_env to its name",
         )

@@ -1,4 +1,4 @@
-"""What a collection has done so far, and in the end: counts that add up."""
+"""Statistics of a collection, during it and at the end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Ending = Literal["complete", "limit", "stopped", "circuit"]
 
 
 class ServerAccount(NamedTuple):
-    """What one server did: attempts answered and failed, its engine's version, its present limit, whether it is up."""
+    """One server's attempts answered and failed, its engine's version, its current limit, and whether it is up."""
 
     url: str
     n_answered: int
@@ -26,20 +26,20 @@ class ServerAccount(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How far a collection is.
+    """Progress of a collection.
 
     Attributes
     ----------
     n_answered, n_failed, n_held : int
-        Questions answered, failed for good, and found in the journal.
+        Numbers of questions answered, failed for good, and found in the journal.
     per_second : float
-        Questions done a second, over the latest half minute.
+        Questions finished per second, over the latest half minute.
     n_read : int
-        Answers that say something, as the caller reads them; all of them if it does not read.
+        Number of answers that the caller could parse; all answers if the caller does not parse them.
     errors, retries : dict
-        Failed questions, and failed attempts, by kind.
+        Numbers of failed questions, and of failed attempts, by kind.
     prompt_tokens, completion_tokens, cached_tokens : int
-        Tokens read, written, and read from a prefix cache.
+        Numbers of tokens read, written, and read from a prefix cache.
     servers : tuple of ServerAccount
         One for each server.
     """
@@ -58,28 +58,29 @@ class Progress(NamedTuple):
 
 
 class Account(NamedTuple):
-    """What a collection did.
+    """Summary of a collection.
 
     Attributes
     ----------
     ending : {'complete', 'limit', 'stopped', 'circuit'}
-        All questions done; as many as were wanted; stopped from outside; stopped by itself.
+        Whether all questions were finished, the requested number was asked, or the run was stopped from outside or by
+        itself.
     why : str
-        Why it stopped by itself; empty otherwise.
+        Why the run stopped by itself; empty otherwise.
     n_held, n_repeated : int
-        Questions the journal held already, and questions that came twice.
+        Numbers of questions that were in the journal before, and that were read twice.
     n_answered, n_failed : int
-        Questions whose answer, or final failure, this run put into the journal.
+        Numbers of questions whose answer, or final failure, this run added to the journal.
     n_read : int
-        Answers that say something, as in :class:`Progress`.
+        Number of answers that could be parsed, as in :class:`Progress`.
     errors, retries : dict
-        Final failures, and failed attempts, by kind.
+        Numbers of final failures, and of failed attempts, by kind.
     prompt_tokens, completion_tokens, cached_tokens : int
-        Tokens of the answers.
+        Numbers of tokens of the answers.
     seconds : float
-        How long it took.
+        Duration in seconds.
     models : dict
-        Answers by the model that the server says has answered.
+        Number of answers by the model name in the reply.
     servers : tuple of ServerAccount
         One for each server.
     """
@@ -102,12 +103,12 @@ class Account(NamedTuple):
 
 
 class Tally:
-    """Counts while a collection runs.
+    """Counter of the outcomes of a running collection.
 
     Parameters
     ----------
     reads : callable
-        Whether an answer says something.
+        Returns whether an answer can be parsed.
     """
 
     def __init__(self, reads: Callable[[Answer], bool]) -> None:
@@ -121,7 +122,7 @@ class Tally:
         self.prompt_tokens = self.completion_tokens = self.cached_tokens = 0
 
     def kept(self, answers: list[Answer]) -> None:
-        """Count answers that the journal has."""
+        """Count answers that are in the journal."""
         for answer in answers:
             if answer.error_kind is not None:
                 self.n_failed += 1
@@ -134,7 +135,7 @@ class Tally:
             self.cached_tokens += answer.cached_tokens
 
     def progress(self, pool: Pool) -> Progress:
-        """Return how far the collection is."""
+        """Return the progress of the collection."""
         return Progress(
             n_answered=self.n_answered,
             n_failed=self.n_failed,
@@ -158,7 +159,7 @@ class Tally:
         return (n_done - n_then) / (now - since) if now > since else 0.0
 
     def account(self, ending: Ending, why: str, pool: Pool) -> Account:
-        """Return the account of a collection that has ended."""
+        """Return the summary of a collection that has ended."""
         return Account(
             ending=ending,
             why=why,
@@ -179,5 +180,5 @@ class Tally:
 
 
 def accounts(pool: Pool) -> tuple[ServerAccount, ...]:
-    """Return what each server did."""
+    """Return the statistics of each server."""
     return tuple(ServerAccount(s.url, s.n_answered, s.n_failed, s.engine, s.limit.limit, s.up) for s in pool.servers)

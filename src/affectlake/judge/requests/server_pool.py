@@ -1,9 +1,8 @@
-"""The servers of a run: which gets a question, who is up, who rests. It neither sends nor waits.
+"""The servers of a run: their queues, and which of them are up or have asked for a pause.
 
-A question goes to the server that its first stimulus is drawn to (rendezvous hashing; Thaler and Ravishankar 1998),
-so that questions which begin alike find the beginning in that server's prefix cache, and a server that comes or goes
-moves only its own share. A server with nothing to do takes the far half of the longest queue, so that neighbours stay
-together.
+The first stimulus of a question selects its server by rendezvous hashing (Thaler and Ravishankar 1998). Questions with
+the same beginning therefore share that server's prefix cache, and only its own questions move when a server goes up or
+down. A server without work takes the second half of the longest queue, so that neighbouring questions stay together.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ from affectlake.judge.requests.answers import FailureKind
 from affectlake.judge.trials.questions import Question
 
 FAILURES_UNTIL_DOWN = 10
-"""So many attempts in a row without one answer, and a server is looked after before it is asked again."""
+"""Number of consecutive failures after which a server must pass a health check before it is used again."""
 
-TELLING: frozenset[FailureKind] = frozenset({"unreachable", "server_error", "timed_out", "reset", "truncated"})
-"""Failures that say something about the server's health."""
+SERVER_FAULTS: frozenset[FailureKind] = frozenset({"unreachable", "server_error", "timed_out", "reset", "truncated"})
+"""Failures that indicate a problem of the server."""
 
 
 @dataclass(eq=False)
 class Task:
-    """A question on its way, and what it has met so far."""
+    """A question in progress, with its attempts and failures so far."""
 
     question: Question
     attempts: int = 0
@@ -34,25 +33,25 @@ class Task:
 
 
 class Server:
-    """One server: its queue, how much it gets at once, and how it does.
+    """One server: its queue, its limit on concurrent requests, and its state.
 
     Parameters
     ----------
     url : str
-        Base URL as it may be shown, such as ``http://127.0.0.1:8000/v1``: without user name and password.
+        Base URL without user name and password, such as ``http://127.0.0.1:8000/v1``.
     limit : AdaptiveLimit
-        How many requests it gets at once.
+        Limit on its concurrent requests.
 
     Attributes
     ----------
     up : bool
-        Whether it is asked.
-    rests_until_s : float
-        It asked not to be asked before this time.
+        Whether requests are sent to it.
+    paused_until_s : float
+        Time, in seconds of the event loop's clock, until which it asked for no requests.
     n_answered, n_failed : int
-        Attempts that brought an answer, and that did not.
+        Numbers of attempts with and without an answer.
     engine : str
-        Version of the serving engine, where the server says it.
+        Version of the serving engine; empty if the server does not report it.
     """
 
     def __init__(self, url: str, limit: AdaptiveLimit) -> None:
@@ -60,15 +59,15 @@ class Server:
         self.limit = limit
         self.queue: deque[Task] = deque()
         self.up = True
-        self.rests_until_s = 0.0
+        self.paused_until_s = 0.0
         self.n_answered = 0
         self.n_failed = 0
         self.engine = ""
         self._in_a_row = 0
 
     def has_room(self, now_s: float) -> bool:
-        """Whether it may get another request now."""
-        return self.up and now_s >= self.rests_until_s and self.limit.room > 0
+        """Return whether another request may be sent to it now."""
+        return self.up and now_s >= self.paused_until_s and self.limit.room > 0
 
     def answered(self) -> None:
         """Count an answer."""
@@ -76,30 +75,30 @@ class Server:
         self._in_a_row = 0
         self.limit.succeeded()
 
-    def failed(self, kind: FailureKind, sent_in: int, rests_until_s: float) -> None:
-        """Count a failed attempt; take the server out if it is away."""
+    def failed(self, kind: FailureKind, sent_in: int, paused_until_s: float) -> None:
+        """Count a failed attempt, and mark the server as down if there were too many."""
         self.n_failed += 1
-        self.rests_until_s = max(self.rests_until_s, rests_until_s)
+        self.paused_until_s = max(self.paused_until_s, paused_until_s)
         if kind in ("overloaded", "timed_out"):
             self.limit.overloaded(sent_in)
-        self._in_a_row = self._in_a_row + 1 if kind in TELLING else 0
+        self._in_a_row = self._in_a_row + 1 if kind in SERVER_FAULTS else 0
         if kind == "unreachable" or self._in_a_row >= FAILURES_UNTIL_DOWN:
             self.up = False
 
-    def came_back(self) -> None:
-        """Ask it again, beginning with little."""
+    def mark_up(self) -> None:
+        """Mark the server as up, and return to slow start."""
         self.up = True
         self._in_a_row = 0
         self.limit.restart()
 
 
 class Pool:
-    """All servers of a run, and the questions that wait for one.
+    """All servers of a run, with their queues.
 
     Parameters
     ----------
     servers : list of Server
-        One or more.
+        At least one server.
     """
 
     def __init__(self, servers: list[Server]) -> None:
@@ -107,7 +106,7 @@ class Pool:
         self._drawn: dict[int, list[Server]] = {}
 
     def put(self, task: Task, *, first: bool = False) -> None:
-        """Queue a question at its server, or at the next one that is up; in front if it was sent before."""
+        """Queue a question at its server, or at the next one that is up; at the front if `first` is true."""
         drawn = self.draw(task.question.route)
         server = next((s for s in drawn if s.up), drawn[0])
         if first:
@@ -116,7 +115,7 @@ class Pool:
             server.queue.append(task)
 
     def draw(self, route: int) -> list[Server]:
-        """Return the servers in the order in which the stimulus `route` is drawn to them."""
+        """Return the servers in the order of preference of the stimulus `route`."""
         if route not in self._drawn:
             self._drawn[route] = sorted(
                 self.servers, key=lambda s: blake2b(f"{route} {s.url}".encode(), digest_size=8).digest()
@@ -124,7 +123,7 @@ class Pool:
         return self._drawn[route]
 
     def take(self, now_s: float) -> Iterator[tuple[Server, Task]]:
-        """Yield a server with room and the question it is to get, as long as there are both."""
+        """Yield a server with room and the next question for it, while there are both."""
         for server in self.servers:
             while server.has_room(now_s):
                 if not server.queue and not self._move_to(server):
@@ -132,7 +131,7 @@ class Pool:
                 yield server, server.queue.popleft()
 
     def _move_to(self, idle: Server) -> bool:
-        """Give a server without work the far half of the longest queue; whether there was any."""
+        """Move the second half of the longest queue to a server without work; return whether there was one."""
         longest = max(self.servers, key=lambda s: len(s.queue))
         n_moved = (len(longest.queue) + 1) // 2
         moved = [longest.queue.pop() for _ in range(n_moved)]

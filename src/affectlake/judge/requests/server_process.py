@@ -1,7 +1,7 @@
-"""The server of a model that a collection run starts itself, unless it is up already.
+"""A model server that a collection run starts itself, unless one is already running.
 
-A server that is already up is used and left alone. How a process is started, watched and stopped is in
-:mod:`affectlake.process.managed_server`; what is asked of the server does not belong here.
+A server that is already running is used and is not stopped at the end. Starting, monitoring and stopping a process is
+implemented in :mod:`affectlake.process.managed_server`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from affectlake.process.server_note import find_orphan
 
 
 class Served(NamedTuple):
-    """A server that is ready: its base URL, whether it was started here, and how long that took."""
+    """A server that is ready: its base URL, whether it was started here, and how long the start took."""
 
     url: str
     started_here: bool
@@ -31,24 +31,24 @@ class Served(NamedTuple):
 def serve(
     server: ServerCommand, log: Path, secrets: Sequence[str] = (), stop_limit_s: float = 20.0
 ) -> Iterator[Served]:
-    """Have a server while the block runs.
+    """Run a server while the block is active.
 
     Parameters
     ----------
     server : ServerCommand
         How to start it.
     log : Path
-        Where its output goes, appended. Beside it, ``<log>.pid`` names its process while it lives, so that a server
-        whose starter was killed is taken over by the next run and stopped at its end.
+        File to which its output is appended. While the server runs, ``<log>.pid`` beside it identifies its process, so
+        that the next run can take over, and stop at its end, a server whose starter was killed.
     secrets : sequence of str
-        What must not appear in an error message.
+        Strings that must not appear in an error message.
     stop_limit_s : float
-        How long it may take to end before it is killed.
+        Seconds that the server may take to end before it is killed.
 
     Raises
     ------
     CollectionError
-        If it does not start, ends, or is not ready within its limit.
+        If the server does not start, ends, or is not ready within its limit.
     """
     note = log.with_name(f"{log.name}.pid")
     if find_orphan(note) is None and is_healthy(server.health_url):

@@ -1,1 +1,1 @@
-"""What a model's words mean: from text to the chosen stimulus, rows of tables, and position bias."""
+"""Interpretation of answers: from text to the chosen stimulus, rows of tables, and position bias."""

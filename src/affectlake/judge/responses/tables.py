@@ -159,7 +159,7 @@ def read_answer(
     return parse(text, reading, cut_off=cut_off)
 
 
-def names_position(reading: Reading, answer: Answer) -> bool:
+def is_parsable(reading: Reading, answer: Answer) -> bool:
     """Whether an answer says one position."""
     if answer.text is None:
         return False

@@ -1,1 +1,1 @@
-"""What is asked: order, captions, wording and key of each question, and which questions are still open."""
+"""Questions: their order, captions and keys, and which of them are still to be asked."""
