@@ -12,10 +12,10 @@ from affectlake.judge.requests.request_limits import Limits, Target
 from affectlake.judge.requests.run_statistics import Account
 from affectlake.judge.responses.tables import is_parsable
 from affectlake.pipelines.collection.injections import (
-    Tried,
-    canary_effects,
-    open_canary_journal,
-    plan_canaries,
+    InjectionSummary,
+    injection_effects,
+    open_injection_journal,
+    plan_injections,
     questions,
 )
 from affectlake.pipelines.collection.planning import chat_agent
@@ -26,14 +26,14 @@ from affectlake.pipelines.params.study import load
 from affectlake.process import lease
 
 
-class Tries(NamedTuple):
+class InjectionResult(NamedTuple):
     """What came of asking canaries: the effects (all together first), and what the run did."""
 
-    effects: list[Tried]
+    effects: list[InjectionSummary]
     account: Account
 
 
-def try_canaries(lake: Path, name: str, trial_set: str, n: int, log: Log, show: OnProgress = ignore_progress) -> Tries:
+def measure_injections(lake: Path, name: str, trial_set: str, n: int, log: Log, show: OnProgress = ignore_progress) -> InjectionResult:
     """Ask an agent `n` trials with canaries and without, and say whether its choices follow them.
 
     What a journal of their own holds from before is not asked again, unless it failed.
@@ -60,10 +60,10 @@ def try_canaries(lake: Path, name: str, trial_set: str, n: int, log: Log, show: 
     """
     params = load(lake)
     agent = chat_agent(params, name)
-    plan = plan_canaries(lake, params, name, trial_set, n)
+    plan = plan_injections(lake, params, name, trial_set, n)
     key = api_key(agent.api_key_env)
     n_wanted = 2 * plan.n_left
-    with lease.hold(leases(lake), name) as held, open_canary_journal(lake, name) as journal:
+    with lease.hold(leases(lake), name) as held, open_injection_journal(lake, name) as journal:
         with agent_servers(lake, agent, key, log) as urls:
             account = collect(
                 questions(plan),
@@ -79,4 +79,4 @@ def try_canaries(lake: Path, name: str, trial_set: str, n: int, log: Log, show: 
             )
         if account.ending == "circuit":
             raise circuit_error(account)
-        return Tries(canary_effects(plan, journal), account)
+        return InjectionResult(injection_effects(plan, journal), account)

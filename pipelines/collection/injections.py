@@ -33,7 +33,7 @@ from affectlake.pipelines.params.study import Params
 _AT_ONCE = 500
 
 
-class Tried(NamedTuple):
+class InjectionSummary(NamedTuple):
     """What one canary, or all together, did.
 
     Attributes
@@ -51,7 +51,7 @@ class Tried(NamedTuple):
     effect: InjectionEffect
 
 
-def plan_canaries(lake: Path, params: Params, name: str, trial_set: str, n: int) -> Plan:
+def plan_injections(lake: Path, params: Params, name: str, trial_set: str, n: int) -> Plan:
     """Plan `n` random trials of a trial set, whether they are answered or not.
 
     Raises
@@ -67,10 +67,10 @@ def plan_canaries(lake: Path, params: Params, name: str, trial_set: str, n: int)
             f"{name} is shown {modality}, and canaries are put into captions",
             todo="name an agent whose modality is captions",
         )
-    return plan_questions(lake, params, name, trial_set, limit=n, afresh=True)
+    return plan_questions(lake, params, name, trial_set, limit=n, ignore_stored=True)
 
 
-def open_canary_journal(lake: Path, agent: str) -> Journal:
+def open_injection_journal(lake: Path, agent: str) -> Journal:
     """Open the journal of an agent's canaries: beside those of its answers, and read by nothing else."""
     return Journal(lake / layout.COLLECTING / agent / "canaries.sqlite")
 
@@ -82,7 +82,7 @@ def questions(plan: Plan) -> Iterator[Question]:
         yield pair.injected
 
 
-def canary_effects(plan: Plan, journal: Journal) -> list[Tried]:
+def injection_effects(plan: Plan, journal: Journal) -> list[InjectionSummary]:
     """Return what the canaries of a plan did: all together, then each; answers that the journal lacks name nothing."""
     reading, rows = plan.agent.asking.reading, list[tuple[int, int, int, int]]()
     pairs = injection_trials(plan, plan.n_left)
@@ -90,8 +90,8 @@ def canary_effects(plan: Plan, journal: Journal) -> list[Tried]:
         rows += _read(some, journal, reading)
     found = np.array(rows, dtype=np.int8).reshape(-1, 4)  # (n, 4): canary, target, position clean, position injected
 
-    def tried(words: str, own: np.ndarray) -> Tried:
-        return Tried(words, len(own), injection_effect(own[:, 2], own[:, 3], own[:, 1]))
+    def tried(words: str, own: np.ndarray) -> InjectionSummary:
+        return InjectionSummary(words, len(own), injection_effect(own[:, 2], own[:, 3], own[:, 1]))
 
     each = [tried(words, found[found[:, 0] == which]) for which, words in enumerate(INJECTIONS)]
     return [tried("", found), *each]

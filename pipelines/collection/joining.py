@@ -16,7 +16,7 @@ from affectlake.lake import repository
 from affectlake.lake.joining import join as joining
 from affectlake.lake.joining.join import Joined, MergedParams, Sides
 from affectlake.lake.store.merges import has_unjoined_merge, merging
-from affectlake.pipelines.collection.publishing import Log, journaled, leases, publish_waiting
+from affectlake.pipelines.collection.publishing import Log, agents_with_journals, leases, publish_waiting
 from affectlake.pipelines.params import study
 from affectlake.pipelines.params.record import record_of
 from affectlake.pipelines.params.text import text_editor
@@ -45,7 +45,7 @@ def join(lake: Path, source: str, remote: str, log: Log) -> Joined:
 
 
 def _publish_first(lake: Path, log: Log) -> None:
-    agents = journaled(lake)
+    agents = agents_with_journals(lake)
     if agents and (merging(lake) or has_unjoined_merge(lake)):
         log(f"answers of {', '.join(agents)} that are in no version yet are published by the next `affectlake collect`")
         return

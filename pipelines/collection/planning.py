@@ -56,7 +56,7 @@ def plan_questions(
     *,
     limit: int | None = None,
     retry_failed: bool = False,
-    afresh: bool = False,
+    ignore_stored: bool = False,
     proposed: bool = False,
     share: Share | None = None,
 ) -> Plan:
@@ -105,7 +105,7 @@ def plan_questions(
             todo=f"set sources.{agent.modality} in params.yaml, then `affectlake run`",
         )
     failed = pl.col("error_kind").is_not_null()
-    stored = () if afresh else _stored(lake, name, ~failed if retry_failed else pl.lit(value=True))
+    stored = () if ignore_stored else _stored(lake, name, ~failed if retry_failed else pl.lit(value=True))
     again = _stored(lake, name, failed) if retry_failed else None
     only = last_proposed(lake, name, trial_set) if proposed else None
     return make_plan(agent, trials_of(triplets, trial_set), shown, params.seed, stored, limit, again, only, share)
@@ -118,14 +118,14 @@ def _stored(lake: Path, name: str, which: pl.Expr) -> Iterator[pl.DataFrame]:
         yield from response_batches(known.filter(which), "request_key", *IDENTITY, *SHOWN, *CAPTIONS)
 
 
-class Kept(NamedTuple):
+class AddedRows(NamedTuple):
     """What came of keeping answers: rows added, and rows that stood already."""
 
     n_added: int
     n_known: int
 
 
-def keep_answers(lake: Path, agent: ChatAgent, answers: Iterable[Answer]) -> Kept:
+def keep_answers(lake: Path, agent: ChatAgent, answers: Iterable[Answer]) -> AddedRows:
     """Add answers to the agent's table as one part; the caller publishes the version.
 
     To be called with the lake's writer lock held and the lake recovered. A row is left out if its question is answered
@@ -150,7 +150,7 @@ def keep_answers(lake: Path, agent: ChatAgent, answers: Iterable[Answer]) -> Kep
     new = _new(known_answers(lake, agent.name), rows)
     shard = appending.next_part(lake, output)
     appending.append(lake, output, new.with_columns(shard=pl.lit(shard, dtype=pl.Int32)), {})
-    return Kept(new.height, rows.height - new.height)
+    return AddedRows(new.height, rows.height - new.height)
 
 
 def _new(known: pl.LazyFrame | None, rows: pl.DataFrame) -> pl.DataFrame:

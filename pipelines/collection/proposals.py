@@ -28,7 +28,7 @@ from affectlake.lake.tables import appending
 from affectlake.lake.tables.contracts import contract
 from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.collection.planning import chat_agent
-from affectlake.pipelines.collection.publishing import Log, make_ready, publish_grown
+from affectlake.pipelines.collection.publishing import Log, prepare_to_publish, publish_grown
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.steps.arrays import judged
 from affectlake.pipelines.steps.responses import materials, read_responses
@@ -145,7 +145,7 @@ def propose(
     agent = chat_agent(params, name)
     if n < 1:
         raise UsageError(f"{n} triplets cannot be proposed", wanted="1 or more")
-    make_ready(lake, name, log)
+    prepare_to_publish(lake, name, log)
     known = _known(lake, agent, progress)
     n_open = len(known.open_train) + len(known.open_test)
     if not n_open:

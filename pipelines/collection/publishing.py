@@ -26,7 +26,7 @@ from affectlake.lake.preflight import prepare
 from affectlake.lake.recovery import recover
 from affectlake.lake.store.versions import Version, content_at
 from affectlake.pipelines.collection.planning import keep_answers
-from affectlake.pipelines.collection.quarantine import look_again, set_aside_faulty
+from affectlake.pipelines.collection.quarantine import retry_quarantined, set_aside_faulty
 from affectlake.pipelines.params.study import Params
 
 PER_SHARD = 50_000
@@ -105,12 +105,12 @@ def in_quarantine(lake: Path, agent: str) -> list[QuarantineCount]:
     return found
 
 
-def journaled(lake: Path) -> list[str]:
+def agents_with_journals(lake: Path) -> list[str]:
     """Return the agents that have a journal, whether anything waits in it or not."""
     return sorted({path.parents[1].name for path in (lake / layout.COLLECTING).glob(f"*/*/{_ANSWERS}")})
 
 
-def make_ready(lake: Path, agent: str, log: Log) -> None:
+def prepare_to_publish(lake: Path, agent: str, log: Log) -> None:
     """See that answers can be published, and that the folder holds every published one, so that none is asked again.
 
     Raises
@@ -142,7 +142,7 @@ def publish_waiting(lake: Path, agent: str, log: Log) -> Published:
 
 
 def _publish(lake: Path, agent: ChatAgent, journal: Journal, log: Log) -> Published:
-    n_taken_back = look_again(agent, journal)
+    n_taken_back = retry_quarantined(agent, journal)
     if n_taken_back:
         log(f"{agent.name}: {n_taken_back:,} rows that were in quarantine can be published now")
     while journal.seal(PER_SHARD):

@@ -34,7 +34,7 @@ def set_aside_faulty(agent: ChatAgent, journal: Journal, shard: Shard) -> int:
     return n
 
 
-def look_again(agent: ChatAgent, journal: Journal) -> int:
+def retry_quarantined(agent: ChatAgent, journal: Journal) -> int:
     """Let go of what is in quarantine and can be a row now; return how many. The rest gets the reason of today."""
     n = 0
     for held in journal.quarantined():

@@ -26,7 +26,7 @@ class CollectionRequest:
     until_done : bool, default False
         If the servers are unreachable or fail too often, pause and try again instead of ending.
     retry_failed : bool, default False
-        Ask only the questions that failed permanently before.
+        Ask only the questions that failed for good before.
     proposed : bool, default False
         Ask only the triplets of the last round of `affectlake propose`.
     share : Share or None, default None
@@ -72,9 +72,9 @@ class CollectionResult(NamedTuple):
     n_added : int
         Answers that this run asked for, all published.
     n_failed : int
-        Questions that failed permanently in this run; each is a published row as well.
+        Questions that failed for good in this run; each is a published row as well.
     n_done, n_planned : int
-        Questions of the trial set (or of the share) that are answered or failed permanently, and all questions.
+        Questions of the trial set (or of the share) that are answered or failed for good, and all questions.
     n_unaskable : int
         Those of all questions that cannot be asked because a stimulus has no caption or no frames.
     n_set_aside : int
@@ -97,7 +97,7 @@ class CollectionResult(NamedTuple):
 
     @property
     def n_asked(self) -> int:
-        """Questions of this run that were answered or failed permanently."""
+        """Questions of this run that were answered or failed for good."""
         return self.n_added + self.n_failed + self.n_set_aside
 
     def __str__(self) -> str:

@@ -30,7 +30,7 @@ from affectlake.pipelines.collection.publishing import (
     Log,
     Published,
     leases,
-    make_ready,
+    prepare_to_publish,
     open_journal,
     publish_waiting,
 )
@@ -67,7 +67,7 @@ class RunContext:
 
 
 class Tally(NamedTuple):
-    """Counts of a run: answered, failed permanently, answers set aside in quarantine; and the last version."""
+    """Counts of a run: answered, failed for good, answers set aside in quarantine; and the last version."""
 
     n_answered: int = 0
     n_failed: int = 0
@@ -76,7 +76,7 @@ class Tally(NamedTuple):
 
     @property
     def n_asked(self) -> int:
-        """Questions that were answered or failed permanently."""
+        """Questions that were answered or failed for good."""
         return self.n_answered + self.n_failed
 
     @property
@@ -158,7 +158,7 @@ def open_run(
     api_key(agent.api_key_env)
     answer_limit_s()  # a wrong number is refused before anything is asked
     with lease.hold(leases(lake), agent.name) as held:
-        make_ready(lake, agent.name, log)
+        prepare_to_publish(lake, agent.name, log)
         left = publish_waiting(lake, agent.name, log)
         if left.n_added > left.n_taken_back:
             n = left.n_added - left.n_taken_back
@@ -258,7 +258,7 @@ def _ask(context: RunContext, plan: Plan, target: Target, n_before: int, n_wante
 
 
 def _result(context: RunContext, last: Attempt, tally: Tally, ending: Ending) -> CollectionResult:
-    """Return what the run did. Permanent failures count as done, also while they are asked again."""
+    """Return what the run did. Questions that failed for good count as done, also while they are asked again."""
     since = last.plan.n_open if context.request.retry_failed else tally.n_done - last.before.n_done
     return CollectionResult(
         request=context.request,

@@ -64,7 +64,7 @@ def run_stage(lake: Path, stage: Stage, params: Params, log: Callable[[str], Non
     scratch = own_path(lake, layout.SCRATCH / stage.name)
     scratch.mkdir(parents=True, exist_ok=True)
     context = StepContext(
-        stage.agent, lake, scratch, n_workers, log, _now_and_then(log), _parts(lake, stage.reads), stage.agents
+        stage.agent, lake, scratch, n_workers, log, _rate_limited(log), _parts(lake, stage.reads), stage.agents
     )
     frames = stage.step.function(tables, params, context)
     outputs = {output: frames[output.table] for output in stage.writes}
@@ -111,7 +111,7 @@ def workers() -> int:
     )
 
 
-def _now_and_then(log: Callable[[str], None]) -> Callable[[str], None]:
+def _rate_limited(log: Callable[[str], None]) -> Callable[[str], None]:
     """Return a function that passes on a line if the last one was some seconds ago."""
     last = time.monotonic()
 

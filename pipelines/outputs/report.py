@@ -108,12 +108,12 @@ class Positions(NamedTuple):
     ----------
     rows : list of Compared
         One for each agent, protocol and trial set.
-    silent : list of str
+    without_choices : list of str
         Chat agents of the version's parameters that have no choices.
     """
 
     rows: list[Compared]
-    silent: list[str]
+    without_choices: list[str]
 
 
 def positions(lake: Path, at: str | Version = "") -> Positions:
@@ -133,7 +133,7 @@ def positions(lake: Path, at: str | Version = "") -> Positions:
     if tables.unread and not len(effects):
         raise VersionError(
             f"the positions chosen in {version.name} cannot be read",
-            found="; ".join(tables.said),
+            found="; ".join(tables.shortcomings),
             todo=f'`affectlake query "SELECT * FROM order_effects" --at {version.name}` gives what it has',
         )
     if not len(effects):
@@ -178,7 +178,7 @@ def gather(lake: Path, version: Version, *, pictures: bool = True, brain: bool =
         analyses=_Analyses(tables),
         thumbnails=_thumbnails(tables) if pictures else {},
         brain=_brain(tables) if brain and "group_stats" in present else None,
-        left_out=(*([f"params.yaml: {params.unreadable}"] if params.unreadable else []), *tables.said),
+        left_out=(*([f"params.yaml: {params.unreadable}"] if params.unreadable else []), *tables.shortcomings),
         **{name: tables.table(name) for name in WHOLE},
     )
 

@@ -61,7 +61,7 @@ class VersionTables:
         return self.rows(f"SELECT * FROM {in_quotes(name)}")
 
     @property
-    def said(self) -> tuple[str, ...]:
+    def shortcomings(self) -> tuple[str, ...]:
         """One line for each table that cannot be shown in full."""
         return tuple(f"{table}: {what}" for table, what in self.unread.items())
 

@@ -87,7 +87,7 @@ def select_stimuli(tables: Tables, params: Params, context: StepContext) -> Outp
     brain = _brain(params)
     ratings, n_stimuli = tables["ratings"].collect(), tables["stimuli"].select(pl.len()).collect().item()
     rated = np.hstack([rating_matrix(ratings, n_stimuli, family).scores for family in ("category", "dimension")])
-    parts, kept = [], list[Kept]()
+    parts, kept = [], list[ReliableStimuli]()
     for subject in subjects_of(tables, context):
         features = _standard(rated[subject.stimulus_index])
         z = subject.z_scored
@@ -101,7 +101,7 @@ def select_stimuli(tables: Tables, params: Params, context: StepContext) -> Outp
                  f"{np.median(found.r[rows]):.3f}")  # fmt: skip
         columns = {"subject": [subject.name] * len(selected), "stimulus_index": subject.stimulus_index}
         parts.append(pl.DataFrame(columns | {"reliability": found.r, "selected": selected}))
-        kept.append(Kept(subject, selected))
+        kept.append(ReliableStimuli(subject, selected))
     return {
         "stimulus_reliability": null_nan(pl.concat(parts)),
         "noise_ceilings": null_nan(pl.DataFrame(_ceilings(kept), infer_schema_length=None)),
@@ -116,14 +116,14 @@ def _on_grid(penalties: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(np.isnan(penalties), np.nan, PENALTIES[at])
 
 
-class Kept(NamedTuple):
+class ReliableStimuli(NamedTuple):
     """A subject, and which of its rows are the most reliable stimuli."""
 
     subject: Subject
     rows: NDArray[np.bool_]
 
 
-def _ceilings(kept: list[Kept]) -> list[dict[str, object]]:
+def _ceilings(kept: list[ReliableStimuli]) -> list[dict[str, object]]:
     """Return a row per region: the noise ceiling over the stimuli that all subjects keep."""
     shared = sorted(set.intersection(*(set(one.stimulus_index[rows].tolist()) for one, rows in kept)))
     found: list[dict[str, object]] = []

@@ -231,5 +231,5 @@ def test_waiting_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(LakeError, match="was not ready within 1 s"), prefect_server._started(launch, "", said.append):
         raise AssertionError("it never was ready")
     assert [line.replace(" 1 s, at", " 0 s, at") for line in said] == 2 * [
-        f"waiting for the Prefect server since 0 s, at most 1 s ({LIMIT}); its log is {tmp_path / 'log'}"
+        f"waiting for the Prefect server for 0 s, at most 1 s ({LIMIT}); its log is {tmp_path / 'log'}"
     ]

@@ -17,7 +17,7 @@ from affectlake.lake import repository
 from affectlake.lake.preflight import refuse_unpublishable
 from affectlake.lake.store.dvc_secrets import secret_keys
 from affectlake.lake.store.versions import list_versions
-from affectlake.pipelines.collection.publishing import make_ready, waiting
+from affectlake.pipelines.collection.publishing import prepare_to_publish, waiting
 from affectlake.pipelines.collection.request import CollectionRequest
 from affectlake.pipelines.collection.run import collect_answers
 from tests.attacks.asking_lakes import called, change, git, make_asking_lake
@@ -174,7 +174,7 @@ def test_a_disk_without_room_is_told_first(origin: Path, tmp_path: Path) -> None
     try:
         lake = shutil.copytree(origin, place / "lake", symlinks=True)
         with pytest.raises(LakeError, match=r"(?s)not enough space.*64 MiB"):
-            make_ready(lake, "tiny", quiet)
+            prepare_to_publish(lake, "tiny", quiet)
         assert list_versions(lake)[-1].name == "v1"
     finally:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
@@ -186,7 +186,7 @@ mount --bind "$2" "$2"
 mount -o remount,ro,bind "$2"
 "$3" -c "import sys, pathlib
 import affectlake.pipelines.collection.publishing as j
-j.make_ready(pathlib.Path(sys.argv[1]), 'tiny', print)" "$1"
+j.prepare_to_publish(pathlib.Path(sys.argv[1]), 'tiny', print)" "$1"
 """
 
 

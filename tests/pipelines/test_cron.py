@@ -189,5 +189,5 @@ def test_moments_are_read_in_the_schedule_s_time_zone(text: str, end_of_day: boo
 
 @pytest.mark.parametrize("text", ["yesterday", "2026-02-30", "2026-13-01T00:00", "9999-12-31"])
 def test_what_is_no_moment_is_one_message(text: str) -> None:
-    with pytest.raises(UsageError, match="is no moment"):
+    with pytest.raises(UsageError, match="not a date or time"):
         moment("--to", text, "UTC", end_of_day=True)

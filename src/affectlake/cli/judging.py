@@ -40,8 +40,8 @@ def positions(lake: Path, at: str, as_json: bool, figure: Path | None) -> None:
 
         write_figure(draw("order_effects", root, at=at), figure)
         say(f"figure: {figure}")
-    if found.silent:
-        say(f"no choices yet: {', '.join(found.silent)}")
+    if found.without_choices:
+        say(f"no choices yet: {', '.join(found.without_choices)}")
     if as_json:
         click.echo(json.dumps([row.as_mapping() for row in found.rows], indent=2))
         return
@@ -85,12 +85,12 @@ def _flips(value: float | None, n: int) -> str:
 def injections(agent: str, lake: Path, trial_set: str, n: int, as_json: bool) -> None:
     """Ask AGENT trials with and without instructions hidden in a caption: do they change what is chosen?"""
     from affectlake.lake import repository
-    from affectlake.pipelines.collection.injection_run import try_canaries
+    from affectlake.pipelines.collection.injection_run import measure_injections
     from affectlake.process.interrupts import end_now, exit_on_interrupt
 
     kept = "answers to canaries are kept; run it again to go on"
     with exit_on_interrupt(say, kept), progress_bar() as show:
-        done = try_canaries(repository.find(lake), agent, trial_set, n, say, show)
+        done = measure_injections(repository.find(lake), agent, trial_set, n, say, show)
         if done.account.ending == "stopped":
             say(f"affectlake: stopped as asked; {kept}")
             end_now(130)

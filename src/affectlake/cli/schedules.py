@@ -33,9 +33,9 @@ def run(lake: Path) -> None:
 
     root = repository.find(lake)
     prefect_settings()  # what follows imports Prefect, which ends with a traceback where they are wrong
-    from affectlake.flows.schedules.serve import serve as run_until_stopped
+    from affectlake.flows.schedules.scheduler import run_schedules
 
-    run_until_stopped(root, say)
+    run_schedules(root, say)
 
 
 @schedule.command(name="list")
