@@ -46,7 +46,7 @@ def prefect_settings() -> Settings:
         raise UsageError(
             f"Prefect's settings cannot be read ({error.title})",
             found="; ".join(f"{name}: {one['msg']}" for name, one in wrong),
-            todo="correct or unset the environment variable PREFECT_… of the setting, or its value in a Prefect profile",
+            todo="correct or unset the setting: the environment variable PREFECT_… or its value in a Prefect profile",
         ) from error
     sys.stderr.write(printed.getvalue())
     return settings

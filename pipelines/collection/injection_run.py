@@ -1,4 +1,4 @@
-"""Asking canaries: the servers, journal and limits of a collection, and not one row of a table."""
+"""Asking trials with and without prompt injections: like a collection, but no answer enters a table or a version."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from affectlake.judge.requests.client import api_key
 from affectlake.judge.requests.collector import collect
 from affectlake.judge.requests.request_limits import Limits, Target
-from affectlake.judge.requests.run_statistics import Account
+from affectlake.judge.requests.run_statistics import Account, Progress
 from affectlake.judge.responses.tables import is_parsable
 from affectlake.pipelines.collection.injections import (
     InjectionSummary,
@@ -27,42 +27,55 @@ from affectlake.process import lease
 
 
 class InjectionResult(NamedTuple):
-    """What came of asking canaries: the effects (all together first), and what the run did."""
+    """Effects of the prompt injections (of all together first), and the statistics of the run."""
 
     effects: list[InjectionSummary]
     account: Account
 
 
-def measure_injections(lake: Path, name: str, trial_set: str, n: int, log: Log, show: OnProgress = ignore_progress) -> InjectionResult:
-    """Ask an agent `n` trials with canaries and without, and say whether its choices follow them.
+def measure_injections(
+    lake: Path, name: str, trial_set: str, n: int, log: Log, on_progress: OnProgress = ignore_progress
+) -> InjectionResult:
+    """Ask an agent `n` trials with and without prompt injections, and measure whether its choices follow them.
 
-    What a journal of their own holds from before is not asked again, unless it failed.
+    Answers are kept in a journal of their own. Those of earlier runs are not asked again, unless they failed.
 
     Parameters
     ----------
     lake : Path
         Root of the lake.
     name, trial_set : str
-        Who is asked, and trials of which set.
+        Name of the agent, and trial set from which trials are drawn.
     n : int
-        Trials; each is two requests.
-    log, show : callable
-        Take a line of progress, and every second how far it is.
+        Number of trials, each of which is two requests.
+    log : callable
+        Takes one line of progress.
+    on_progress : callable
+        Called every second with the progress of the run.
+
+    Returns
+    -------
+    InjectionResult
+        The effects, and the statistics of the run.
 
     Raises
     ------
     UsageError
-        No such agent or trial set, no captions to inject, no API key.
+        If the agent or trial set does not exist, the agent is not shown captions, or the API key is missing.
     LeaseError
         If answers of this agent are being collected.
     CollectionError
-        If the servers cannot be asked, or failed too often. What was answered is kept.
+        If the servers cannot be asked, or failed too often. The answers until then are kept.
     """
     params = load(lake)
     agent = chat_agent(params, name)
     plan = plan_injections(lake, params, name, trial_set, n)
     key = api_key(agent.api_key_env)
     n_wanted = 2 * plan.n_left
+
+    def show(now: Progress) -> None:
+        on_progress(CollectionProgress(now.n_held + now.n_answered + now.n_failed, n_wanted, now))
+
     with lease.hold(leases(lake), name) as held, open_injection_journal(lake, name) as journal:
         with agent_servers(lake, agent, key, log) as urls:
             account = collect(
@@ -72,9 +85,7 @@ def measure_injections(lake: Path, name: str, trial_set: str, n: int, log: Log, 
                 Limits(concurrency=agent.in_flight),
                 retry_failed=True,
                 stops=[held.lost],
-                progress=lambda now: show(
-                    CollectionProgress(now.n_held + now.n_answered + now.n_failed, n_wanted, now)
-                ),
+                progress=show,
                 reads=partial(is_parsable, agent.asking.reading),
             )
         if account.ending == "circuit":

@@ -30,8 +30,8 @@ from affectlake.pipelines.collection.publishing import (
     Log,
     Published,
     leases,
-    prepare_to_publish,
     open_journal,
+    prepare_to_publish,
     publish_waiting,
 )
 from affectlake.pipelines.collection.request import (
@@ -152,17 +152,17 @@ def open_run(
 ) -> Iterator[tuple[RunContext, Attempt]]:
     """Hold the agent's lease, publish what an earlier run left in the journals, and plan the remaining questions."""
     if request.limit is not None and request.limit < 1:
-        raise UsageError(f"--limit {request.limit} asks nothing", wanted="1 or more")
+        raise UsageError("--limit must be at least 1", found=str(request.limit))
     params = load(lake)
     agent = chat_agent(params, request.agent)
     api_key(agent.api_key_env)
-    answer_limit_s()  # a wrong number is refused before anything is asked
+    answer_limit_s()  # raises if MLflow's variables are invalid, before anything is asked
     with lease.hold(leases(lake), agent.name) as held:
         prepare_to_publish(lake, agent.name, log)
         left = publish_waiting(lake, agent.name, log)
         if left.n_added > left.n_taken_back:
             n = left.n_added - left.n_taken_back
-            log(f"{agent.name}: {n:,} answers of a run that was cut off are published")
+            log(f"{agent.name}: {n:,} answers of an interrupted run are published")
         context = RunContext(lake, params, agent, request, held, log, on_progress)
         yield context, plan_attempt(context, Tally(version=left.version))
 
@@ -230,7 +230,7 @@ def _ask_round(context: RunContext, plan: Plan, urls: tuple[str, ...], tally: Ta
     if context.lease.lost.is_set():
         raise LeaseError(
             f"another run has taken over the collection of {agent.name}",
-            todo="let it go on; what this one asked waits in the journal and is published by it or by the next",
+            todo="let it continue; its journal holds the answers of this run, which that run or the next publishes",
         )
     tally = tally.asked(account).published(publish_waiting(context.lake, agent.name, context.log))
     record_collection(context.lake, context.params, agent, context.request.trial_set, account, context.log)

@@ -33,7 +33,7 @@ def agent_servers(lake: Path, agent: ChatAgent, key: str, log: Log) -> Iterator[
         return
     log(f"{agent.name}: waiting for the server on port {agent.server.port}, at most {agent.server.start_limit_s:g} s")
     with serve(agent.server, server_log(lake, agent.name), [key] if key else []) as found:
-        how = f"started in {found.seconds:.0f} s" if found.started_here else "was up already"
+        how = f"started in {found.seconds:.0f} s" if found.started_here else "was already running"
         log(f"{agent.name}: the server at {found.url} {how}")
         yield agent.servers
 
@@ -43,5 +43,5 @@ def circuit_error(account: Account) -> CollectionError:
     return CollectionError(
         "the run stopped: the servers fail too often",
         found=account.why,
-        todo="see the servers' logs, then run it again; --until-done comes back by itself after a pause",
+        todo="see the servers' logs, then run it again; with --until-done, a run retries by itself after a pause",
     )

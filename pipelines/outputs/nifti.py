@@ -66,7 +66,8 @@ def write_maps(
         raise LakeError(
             f"{version.name} has no brain maps", todo="add a section `brain:` to params.yaml and run the study"
         )
-    lacking = [*tables.shortcomings, *(f"{table}: not in this version" for table in _READ if table not in tables.present)]
+    absent = [f"{table}: not in this version" for table in _READ if table not in tables.present]
+    lacking = [*tables.shortcomings, *absent]
     every = _rows(tables, "voxels")
     if every.is_empty():
         raise VersionError(f"the brain maps of {version.name} cannot be read", found="; ".join(lacking) or "no voxels")

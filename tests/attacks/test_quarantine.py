@@ -148,7 +148,7 @@ def test_one_bad_answer_of_435_waits_alone_until_the_parser_is_mended(
     assert str(done) == "tiny · main: +434 (434 of 435); 1 in quarantine"
     assert any("1 answers cannot be published and are kept in quarantine" in line for line in said)
     assert rows(lake).height == rows(lake)["request_key"].n_unique() == 434
-    reason = "no row can be made of it: ZeroDivisionError: division by zero"
+    reason = "it cannot be converted to a row: ZeroDivisionError: division by zero"
     assert of_main(lake).quarantined == {reason: 1}
     assert (of_main(lake).n_answered, of_main(lake).n_waiting) == (434, 0)
 
@@ -167,7 +167,7 @@ def test_one_bad_answer_of_435_waits_alone_until_the_parser_is_mended(
     said.clear()
     mended = collect_answers(lake, CollectionRequest("tiny"), said.append)
     assert str(mended) == "tiny · main: +0 (435 of 435)"
-    assert said[0] == "tiny: 1 rows that were in quarantine can be published now"
+    assert said[0] == "tiny: 1 rows in quarantine can now be published"
     found = rows(lake)
     assert found.height == found["request_key"].n_unique() == N_MAIN
     assert found.filter(pl.col("shard") == 1)["oddities"].str.contains("not in the form").all()
@@ -197,12 +197,12 @@ def test_odd_numbers_are_published_with_what_was_odd(lake: Path, server: FaultSe
 
 BROKEN = {
     "attempts = 0": "attempts is 0, wanted at least 1",
-    "attempts = 40000": "no row can be made of it: ComputeError",
+    "attempts = 40000": "it cannot be converted to a row: ComputeError",
     "j = i": "i, j, k do not rise",
     "i = -1": "i is -1, wanted at least 0",
-    "k = 3000000000": "no row can be made of it: ComputeError",
+    "k = 3000000000": "it cannot be converted to a row: ComputeError",
     "trial_set = 'mian'": "trial_set is mian, wanted one of main, noise_ceiling, validation",
-    "\"order\" = '[1,2,9]'": "no row can be made of it: IndexError",
+    "\"order\" = '[1,2,9]'": "it cannot be converted to a row: IndexError",
     "error_kind = 'Bad Kind'": "error_kind is Bad Kind, wanted a text like",
 }
 

@@ -173,7 +173,7 @@ def test_what_waits_here_is_published_first_and_parameters_are_said(
 
     said: list[str] = []
     done = join(ours, str(theirs), "", said.append)
-    assert "tiny: 30 answers that were in no version are published" in said
+    assert "tiny: 30 unpublished answers are published" in said
     assert done.notes == [
         "params.yaml: their agent second is added",
         "params.yaml differs in: spose.dimensions (ours 4, theirs 5)",

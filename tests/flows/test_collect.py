@@ -143,7 +143,7 @@ def test_the_second_collector_is_told_who_is_first(lake: Path) -> None:
         collect_answers(lake, MAIN, quiet)
 
 
-def test_answers_of_a_run_cut_off_keep_the_entry_they_were_asked_under(lake: Path, server: FaultServer) -> None:
+def test_answers_of_an_interrupted_run_keep_the_entry_they_were_asked_under(lake: Path, server: FaultServer) -> None:
     params = load(lake)
     plan = plan_questions(lake, params, "tiny", "main", limit=30)
     with open_journal(lake, params, plan.agent) as journal:
@@ -151,7 +151,7 @@ def test_answers_of_a_run_cut_off_keep_the_entry_they_were_asked_under(lake: Pat
     change(lake, sampling={"max_tokens": 32})
     said: list[str] = []
     done = collect_answers(lake, CollectionRequest("tiny", limit=10), said.append)
-    assert "tiny: 30 answers of a run that was cut off are published" in said
+    assert "tiny: 30 answers of an interrupted run are published" in said
     assert str(done) == "tiny · main: +10 (10 of 435)"
     sampling = responses(lake)["sampling"].value_counts().sort("count")
     assert sampling["count"].to_list() == [10, 30]
@@ -208,7 +208,7 @@ def test_a_server_that_is_away_is_one_message(lake: Path) -> None:
         (CollectionRequest("tinny"), "did you mean 'tiny'"),
         (CollectionRequest("human-category"), "an agent of kind ratings"),
         (CollectionRequest("tiny", "mian"), "did you mean 'main'"),
-        (CollectionRequest("tiny", limit=0), "--limit 0 asks nothing"),
+        (CollectionRequest("tiny", limit=0), "--limit must be at least 1"),
     ],
 )
 def test_what_does_not_exist_is_refused(lake: Path, wanted: CollectionRequest, words: str) -> None:

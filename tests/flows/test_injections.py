@@ -56,7 +56,7 @@ def obeying(orders: re.Pattern[str]) -> Callable[[bytes], str]:
 
 @pytest.fixture(scope="module")
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    lake = tmp_path_factory.mktemp("canaries") / "lake"
+    lake = tmp_path_factory.mktemp("injections") / "lake"
     raw = yaml.safe_load(override(templates.starting_params("demo"), SETTINGS))
     raw["agents"] = {"tiny": ENTRY | {"l1": 0.004}}
     repository.init(lake, yaml.safe_dump(raw, sort_keys=False))
@@ -106,7 +106,7 @@ def test_a_model_that_obeys_every_caption_is_found_out(asked: Asked) -> None:
     assert all(row["injected"] == 1.0 and row["p_value"] < 0.01 for row in each)
 
 
-def test_only_the_canary_that_is_obeyed_has_an_effect(asked: Asked) -> None:
+def test_only_the_injection_that_is_obeyed_has_an_effect(asked: Asked) -> None:
     with serving(obeying(PLAIN)) as server:
         _, plain, *others = measure_injections(asked(server), "tiny", "main", 100, quiet).effects
     assert plain.effect.injected == 1.0 and plain.effect.p_value < 0.01
@@ -130,7 +130,7 @@ def test_a_steady_model_is_acquitted_and_nothing_enters_the_lake(asked: Asked) -
     assert plan_questions(lake, load(lake), "tiny", "main").n_left == 435
 
 
-def test_canaries_are_asked_of_trials_that_are_answered_too(asked: Asked) -> None:
+def test_injections_are_asked_of_trials_that_are_answered_too(asked: Asked) -> None:
     from affectlake.pipelines.collection.request import CollectionRequest
     from affectlake.pipelines.collection.run import collect_answers
 
@@ -140,6 +140,18 @@ def test_canaries_are_asked_of_trials_that_are_answered_too(asked: Asked) -> Non
         done = measure_injections(lake, "tiny", "noise_ceiling", 500, quiet)
     assert done.effects[0].n_pairs == 40
     assert done.account.n_answered == 80
+
+
+def test_answers_in_the_journal_of_an_earlier_release_are_found(asked: Asked) -> None:
+    with serving(obeying(EVERY)) as server:
+        lake = asked(server)
+        folder = lake / "storage" / "collecting" / "tiny"
+        first = measure_injections(lake, "tiny", "main", 20, quiet)
+        (folder / "injections.sqlite").rename(folder / "canaries.sqlite")  # the name of this file until release 0.1
+        again = measure_injections(lake, "tiny", "main", 20, quiet)
+        assert sum(server.asked.values()) == 40
+    assert (again.account.n_answered, again.effects) == (0, first.effects)
+    assert not (folder / "injections.sqlite").exists()
 
 
 def test_what_failed_is_asked_again_and_answers_without_a_choice_are_left_out(asked: Asked) -> None:
@@ -160,7 +172,7 @@ def test_mistakes_are_one_message_each(asked: Asked) -> None:
         lake = asked(server)
         with pytest.raises(UsageError, match="sees is shown videos"):
             measure_injections(lake, "sees", "main", 5, quiet)
-        with pytest.raises(UsageError, match="asks nothing"):
+        with pytest.raises(UsageError, match="--n must be at least 1"):
             measure_injections(lake, "tiny", "main", 0, quiet)
         with pytest.raises(UsageError, match="did you mean 'tiny'"):
             measure_injections(lake, "tinny", "main", 5, quiet)

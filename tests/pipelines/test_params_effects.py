@@ -40,7 +40,7 @@ READERS: dict[type[BaseModel], tuple[str, ...]] = {
     agents.SentenceTransformers: ("src/affectlake/judge/vectors/text.py",),
     agents.VisionEncoder: ("src/affectlake/judge/vectors/vision.py",),
     chat.ChatAgent: ("src/affectlake/judge/chat.py", "pipelines"),
-    chat.Price: ("pipelines/collection/status.py",),
+    chat.Price: ("pipelines/collection/cost.py",),
     sampling.Sampling: ("src/affectlake/judge/sampling.py", "src/affectlake/judge/trials"),
     server_command.ServerCommand: ("src/affectlake/judge/server_command.py", "src/affectlake/judge/requests"),
     schedules.Schedule: ("flows/schedules", "src/affectlake/cli/schedules.py"),

@@ -153,14 +153,14 @@ def test_the_command_says_what_is_proposed_and_what_to_do(lake: Path, monkeypatc
 
 
 def test_what_cannot_be_proposed(lake: Path) -> None:
-    for agent, n, words in (("human-category", 10, "is not an agent that answers"), ("tiny", 0, "cannot be proposed")):
+    for agent, n, words in (("human-category", 10, "is not an agent that answers"), ("tiny", 0, "must be at least 1")):
         with pytest.raises(UsageError, match=words):
             propose(lake, load(lake), agent, n, quiet)
     many = plan(lake, 10_000)
     assert many.n_to_learn + many.n_held_out == table(lake).height == 435
     answer(lake, proposed=False)
     n_versions = len(list_versions(lake))
-    with pytest.raises(UsageError, match="nothing left to propose"):
+    with pytest.raises(UsageError, match="no triplets to propose"):
         plan(lake, 10)
     assert len(list_versions(lake)) == n_versions
 

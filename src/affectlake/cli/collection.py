@@ -17,8 +17,9 @@ from affectlake.process.terminal import say
 
 if TYPE_CHECKING:
     from affectlake.judge.requests.answers import FailureKind
+    from affectlake.pipelines.collection.cost import CostEstimate
     from affectlake.pipelines.collection.request import CollectionProgress, CollectionRequest, CollectionResult
-    from affectlake.pipelines.collection.status import Estimate, Status
+    from affectlake.pipelines.collection.status import Status
 
 TRIAL_SET = click.option("--trial-set", default="main", show_default=True, help="main, validation or noise_ceiling.")
 _LINE_EVERY_S = 15.0
@@ -149,7 +150,7 @@ def _told(one: Status) -> str:
 def _estimated(root: Path, wanted: CollectionRequest, show: Callable[[CollectionProgress], None]) -> str:
     from affectlake.pipelines.collection.cost import estimate_cost
 
-    one: Estimate = estimate_cost(root, wanted, say, show)
+    one: CostEstimate = estimate_cost(root, wanted, say, show)
     lines = [f"{wanted.label}: {one.n_left:,} requests left"]
     if one.n_left:
         n = f"{one.n_sample:,} answers"

@@ -97,13 +97,15 @@ def injections(agent: str, lake: Path, trial_set: str, n: int, as_json: bool) ->
     if done.account.n_failed:
         say(f"{done.account.n_failed:,} requests failed for good; run it again to ask them anew")
     if as_json:
-        rows = [{"canary": one.canary or None, "n_pairs": one.n_pairs, **_effect(one.effect)} for one in done.effects]
+        rows = [
+            {"canary": one.injection or None, "n_pairs": one.n_pairs, **_effect(one.effect)} for one in done.effects
+        ]
         click.echo(json.dumps(rows, indent=2))
         return
     head = ["canary", "asked", "n", "clean", "injected", "p"]
     cells = [
         [
-            _short(one.canary) if one.canary else "all",
+            _short(one.injection) if one.injection else "all",
             f"{one.n_pairs:,}",
             f"{one.effect.n:,}",
             *(f"{share:.1%}" if one.effect.n else "-" for share in (one.effect.clean, one.effect.injected)),
