@@ -76,7 +76,7 @@ def plan_questions(
         Maximum number of questions.
     retry_failed : bool
         Plan only questions that failed for good.
-    afresh : bool
+    ignore_stored : bool
         Plan as if no question were answered.
     proposed : bool
         Plan only the triplets of the last round of `affectlake propose`.

@@ -1,4 +1,7 @@
-"""The steps of the brain: recordings in, maps, region scores and group statistics out. No arithmetic belongs here."""
+"""Steps of the brain: from recordings to maps, region scores and group statistics.
+
+:mod:`affectlake.brain` does the computations.
+"""
 
 from __future__ import annotations
 
@@ -47,15 +50,15 @@ Floats = NDArray[np.floating]
     version=1,
 )
 def ingest_brains(tables: Tables, params: Params, context: StepContext) -> OutputTables:
-    """Read the recordings: every voxel with its regions, and one pattern per subject and stimulus."""
+    """Read the recordings: all voxels with their regions, and one pattern per subject and stimulus."""
     ids = tables["stimuli"].sort("stimulus_index").select("stimulus_id").collect()["stimulus_id"].to_list()
     voxels, betas = [], []
-    for name, recording in recordings(tables, params, context.lake, ids):  # by name: the order of the tables' rows
+    for name, recording in recordings(tables, params, context.lake, ids):  # sorted by name, as the rows of the tables
         found = align(recording, ids)
         context.log(found.account(name))
         member = regions.membership(recording.columns, len(recording.voxels))
         if member.absent:
-            context.log(f"{name}: no column of {len(member.absent)} regions: {', '.join(member.absent)}")
+            context.log(f"{name}: no columns for {len(member.absent)} regions: {', '.join(member.absent)}")
         axes = {f"voxel_{axis}": recording.voxels[:, i] for i, axis in enumerate("ijk")}
         places = {f"{axis}_mm": recording.mm[:, i] for i, axis in enumerate("xyz")}
         n_voxels = len(recording.voxels)
@@ -83,7 +86,7 @@ def ingest_brains(tables: Tables, params: Params, context: StepContext) -> Outpu
     version=1,
 )
 def select_stimuli(tables: Tables, params: Params, context: StepContext) -> OutputTables:
-    """Predict each stimulus's pattern from the others by all ratings; keep the most reliable; bound the regions."""
+    """Select the stimuli whose patterns the ratings predict best, and compute the noise ceilings of regions."""
     brain = _brain(params)
     ratings, n_stimuli = tables["ratings"].collect(), tables["stimuli"].select(pl.len()).collect().item()
     rated = np.hstack([rating_matrix(ratings, n_stimuli, family).scores for family in ("category", "dimension")])
@@ -109,7 +112,7 @@ def select_stimuli(tables: Tables, params: Params, context: StepContext) -> Outp
 
 
 def _on_grid(penalties: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return penalties on the nearest of a hundred values, so that few different hat matrices are needed."""
+    """Round penalties to the nearest of 100 values, so that few different hat matrices are needed."""
     from affectlake.brain.encoding.crossvalidation import PENALTIES
 
     at = np.abs(np.log(penalties)[:, None] - np.log(PENALTIES)).argmin(axis=1)
@@ -117,14 +120,14 @@ def _on_grid(penalties: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class ReliableStimuli(NamedTuple):
-    """A subject, and which of its rows are the most reliable stimuli."""
+    """A subject, and a mask of its rows with the most reliable stimuli."""
 
     subject: Subject
     rows: NDArray[np.bool_]
 
 
 def _ceilings(kept: list[ReliableStimuli]) -> list[dict[str, object]]:
-    """Return a row per region: the noise ceiling over the stimuli that all subjects keep."""
+    """Return one row per region: the noise ceiling over the stimuli that are selected in all subjects."""
     shared = sorted(set.intersection(*(set(one.stimulus_index[rows].tolist()) for one, rows in kept)))
     found: list[dict[str, object]] = []
     for region in [*regions.regions(), "all"]:
@@ -156,7 +159,7 @@ def _ceilings(kept: list[ReliableStimuli]) -> list[dict[str, object]]:
     version=2,
 )
 def encode_brains(tables: Tables, params: Params, context: StepContext) -> OutputTables:
-    """Predict every voxel from the agent's embedding (and from the rating vectors behind it)."""
+    """Predict each voxel from the agent's embedding and, for a ratings agent, from its rating vectors."""
     seed, bases = _bases(tables, params, context)
     if not bases:
         return {"encoding_maps": to_table("encoding_maps", []), "encoding_weights": to_table("encoding_weights", [])}
@@ -243,7 +246,7 @@ def _encoding_weights(agent: str, seed: int, subject: str, found: Encoding) -> p
     version=2,
 )
 def search_brains(tables: Tables, params: Params, context: StepContext) -> OutputTables:
-    """Compare the geometry in the sphere around every voxel with the agent's."""
+    """Compare the similarities in the sphere around each voxel with those of the agent."""
     settings, device = _brain(params).searchlight, _brain(params).device
     _, bases = _bases(tables, params, context)
     if not bases:
@@ -255,7 +258,7 @@ def search_brains(tables: Tables, params: Params, context: StepContext) -> Outpu
         vectors = {basis: v[subject.stimulus_index] for basis, v in bases.items()}
         constant = np.any([v.max(axis=1) == v.min(axis=1) for v in vectors.values()], axis=0)
         if (rows & constant).any():
-            context.log(f"{subject.name}: {int((rows & constant).sum())} stimuli without any weight left out")
+            context.log(f"{subject.name}: {int((rows & constant).sum())} stimuli without any weight are left out")
         rows &= ~constant
         models = [correlation_rsm(v[rows].astype(np.float64)) for v in vectors.values()]
         rng = generator(params.seed, "brain", "null", context.agent, subject.name)
@@ -283,7 +286,7 @@ def search_brains(tables: Tables, params: Params, context: StepContext) -> Outpu
 
 def _middle(rho: Floats, min_voxels: int) -> str:
     found = rho[~np.isnan(rho)]
-    return f"median ρ {np.median(found):.4f}" if len(found) else f"no sphere has {min_voxels:,} usable voxels: no map"
+    return f"median ρ {np.median(found):.4f}" if len(found) else f"no map: no sphere has {min_voxels:,} usable voxels"
 
 
 def _rsa_map(agent: str, subject: str, basis: str, rho: Floats, levels: Floats | None) -> pl.DataFrame:
@@ -310,7 +313,7 @@ def _rsa_map(agent: str, subject: str, basis: str, rho: Floats, levels: Floats |
     version=1,
 )
 def score_regions(tables: Tables, params: Params, context: StepContext) -> OutputTables:
-    """Average both maps over every region and over the whole brain."""
+    """Average both maps over each region and over the whole brain."""
     rows: list[Row] = []
     voxels = tables["voxels"].select("subject", "voxel_index", "regions").sort("subject", "voxel_index").collect()
     for (subject,), own in voxels.group_by("subject", maintain_order=True):
@@ -336,7 +339,7 @@ def score_regions(tables: Tables, params: Params, context: StepContext) -> Outpu
     version=2,
 )
 def compare_brains(tables: Tables, params: Params, context: StepContext) -> OutputTables:
-    """Test, per region, whether one agent's alignment is higher than another's across subjects."""
+    """Test for each region whether one agent's scores are higher than another's across subjects."""
     rows: list[dict[str, object]] = []
     for method, table, value in METHODS:
         scores = tables["roi_scores"].filter((pl.col("method") == method) & (pl.col("basis") == "embedding")).collect()
@@ -404,15 +407,15 @@ def _folds(subject: Subject, params: Params) -> Folds:
     except UsageError as error:
         raise UsageError(
             f"{subject.name}: {error.summary}", wanted=error.wanted, found=error.found, allowed=error.allowed,
-            todo="ask for fewer folds in brain.encoding, or leave the subject out",
+            todo="set fewer folds in brain.encoding, or leave the subject out",
         ) from error  # fmt: skip
 
 
 def _bases(tables: Tables, params: Params, context: StepContext) -> tuple[int, dict[str, Floats]]:
-    """Return the seed of the agent's fit, and what is compared, (n_stimuli, d) each; nothing where there is no fit."""
+    """Return the seed of the representative fit, and the bases, each (n_stimuli, d); no bases if there is no fit."""
     chosen = representative(tables)
     if chosen is None:
-        context.log("no brain maps: no dimension of any fit survived pruning")
+        context.log("no brain maps: pruning removed all dimensions of all fits")
         return 0, {}
     seed, weights = chosen
     found: dict[str, Floats] = {"embedding": weights}

@@ -1,4 +1,4 @@
-"""Steps of embeddings: SPoSE fits to an agent's judgments, which of them stands for it, and the map of its stimuli."""
+"""Steps of embeddings: SPoSE fits to an agent's judgments, the representative fit, and the stimulus map."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from affectlake.spose.proposing import choose_settings
     version=2,
 )
 def embed(tables: Tables, params: Params, context: StepContext) -> OutputTables:
-    """Learn the SPoSE embedding of an agent's judgments, once for each seed."""
+    """Fit the SPoSE embedding of an agent's judgments, once per seed."""
     n_stimuli = tables["stimuli"].select(pl.len()).collect().item()
     train, test = judged(tables, "train"), judged(tables, "test")
     if not len(train) or not len(test):
-        context.log(f"no fit: {len(train):,} judgments to learn from, {len(test):,} held out; both are needed")
+        context.log(f"no fit: {len(train):,} judgments to learn from and {len(test):,} held out; both are needed")
         return {table: to_table(table, []) for table in ("embeddings", "learning_curves")}
     rng = generator(params.seed, "spose", context.agent, "order")
     data = training_data(train, test, n_stimuli, rng)
@@ -58,8 +58,8 @@ def embed(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     )
     for seed, fit in fits.items():
         epochs, accuracy = fit.curve[-1].epoch, fit.score.accuracy
-        said = f"seed {seed}: best of {epochs} epochs is {fit.best_epoch}, held-out accuracy {accuracy:.4f}"
-        context.log(f"{said}, {fit.lapse:.1%} of judgments by chance" if settings.learn_lapses else said)
+        line = f"seed {seed}: best of {epochs} epochs is {fit.best_epoch}, held-out accuracy {accuracy:.4f}"
+        context.log(f"{line}, {fit.lapse:.1%} of judgments by chance" if settings.learn_lapses else line)
     weights = [_weights(context.agent, seed, fit.weights) for seed, fit in fits.items()]
     curves = [
         pl.DataFrame(fit.curve, schema=list(fit.curve[0]._fields), orient="row").select(
@@ -95,13 +95,13 @@ def _weights(agent: str, seed: int, weights: NDArray[np.float32]) -> pl.DataFram
     version=1,
 )
 def rank_fits(tables: Tables, params: Params, context: StepContext) -> OutputTables:
-    """Decide which fit stands for the agent: the consensus; of one or two fits the lowest held-out loss."""
+    """Choose the representative fit: the most reproducible; of one or two, the one with the lowest held-out loss."""
     losses, kept = held_out_losses(tables), fits_of(tables)
     if not losses:
         return {"fits": to_table("fits", [])}
     every = {seed: kept.get(seed, np.empty((0, 0), np.float32)) for seed in losses}
     chosen, agreement = representative_seed(every, losses), agreements(kept)
-    context.log(f"seed {chosen} of {len(every)} stands for {context.agent}")
+    context.log(f"seed {chosen} of {len(every)} represents {context.agent}")
     rows = [
         {
             "agent": context.agent,
@@ -124,10 +124,10 @@ def rank_fits(tables: Tables, params: Params, context: StepContext) -> OutputTab
     version=2,
 )
 def lay_out(tables: Tables, params: Params, context: StepContext) -> OutputTables:
-    """Lay the stimuli out by t-SNE, from the fit that stands for the agent."""
+    """Compute the stimulus map by t-SNE, from the representative fit."""
     chosen = representative(tables)
     if chosen is None:
-        context.log("no map: no dimension of any fit survived pruning")
+        context.log("no stimulus map: pruning removed all dimensions of all fits")
         return {"layouts": to_table("layouts", [])}
     seed, weights = chosen
     found = layout(weights, integer(params.seed, "layout", context.agent), params.geometry.perplexity)

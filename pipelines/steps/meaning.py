@@ -1,6 +1,6 @@
-"""The steps that say what the embeddings mean: metrics, labels, graphs, sweeps, and agents beside one another.
+"""Steps that interpret the embeddings: metrics, labels, emotion graphs, and comparisons of agents.
 
-Like :mod:`affectlake.pipelines.catalogue`, whose registry they share: arithmetic is in :mod:`affectlake.geometry`.
+:mod:`affectlake.geometry` does the computations.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from affectlake.stimuli import prototypes
     version=3,
 )
 def measure(tables: Tables, params: Params, context: StepContext) -> OutputTables:
-    """Measure each fit: prediction, ceiling, classes, ratings, reproducibility, graph, components, saturation."""
+    """Measure each fit: prediction, ceiling, classes, ratings, reproducibility, graph, components and saturation."""
     evidence = Evidence(
         agent=context.agent,
         params=params,
@@ -73,7 +73,7 @@ def measure(tables: Tables, params: Params, context: StepContext) -> OutputTable
     version=2,
 )
 def describe(tables: Tables, params: Params, context: StepContext) -> OutputTables:
-    """Name each dimension after its ratings, and join the dimensions that correlate into a graph."""
+    """Label each dimension by its correlations with ratings, and connect correlated dimensions in a graph."""
     ratings = arrays.ratings(tables)
     rows: dict[str, list[Row]] = {"labels": [], "graph_nodes": [], "graph_edges": []}
     for seed, weights in arrays.fits(tables).items():
@@ -157,7 +157,7 @@ def _graph(weights: arrays.Embedding, params: Params, agent: str) -> EmotionGrap
     version=2,
 )
 def compare(tables: Tables, params: Params, context: StepContext) -> OutputTables:
-    """Set every agent beside every other: human consistency, agreement on the same triplets, alike communities."""
+    """Compare all agents: human consistency, agreement on the same triplets, and overlap of communities."""
     chosen = prototypes(tables["ratings"].collect(), params.triplets.prototypes_per_category)
     choices = {agent: tables["choices"].filter(pl.col("agent") == agent) for agent in context.agents}
     sides = {

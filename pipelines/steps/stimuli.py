@@ -1,4 +1,4 @@
-"""Steps of stimuli: reading the sources, and drawing the triplets that every agent is asked."""
+"""Steps of stimuli: read the sources, and draw the triplets that all agents judge."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from affectlake.triplets import TRIPLET
     version=1,
 )
 def ingest(tables: Tables, params: Params, context: StepContext) -> OutputTables:
-    """Read the sources: stimuli, their ratings and captions, and what is left out."""
+    """Read the sources: stimuli, their ratings and captions, and exclusions."""
     study = _study(params, context.lake)
-    context.log(f"{study.stimuli.height:,} stimuli, {study.exclusions.height:,} left out")
+    context.log(f"{study.stimuli.height:,} stimuli, {study.exclusions.height:,} exclusions")
     return study._asdict()
 
 
@@ -57,7 +57,7 @@ def _study(params: Params, lake: Path) -> Study:
     version=1,
 )
 def sample(tables: Tables, params: Params, context: StepContext) -> OutputTables:
-    """Draw the trials: the main set with its split, the validation set of prototypes, the noise-ceiling set."""
+    """Draw the trials: the main set with its split, the validation set of prototypes, and the noise-ceiling set."""
     wanted, root = params.triplets, params.seed
     n_stimuli = tables["stimuli"].select(pl.len()).collect().item()
     main = trials.sample_dyads(n_stimuli, generator(root, "triplets", "main"), wanted.per_dyad)

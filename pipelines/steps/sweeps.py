@@ -111,7 +111,7 @@ def sweep(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     train, test = arrays.judged(tables, "train"), arrays.judged(tables, "test")
     fits = arrays.fits(tables)
     if min(len(train), len(test)) < MIN_JUDGMENTS or not fits:
-        context.log(f"no sweep: {len(train):,} judgments to learn from, {len(test):,} held out")
+        context.log(f"no sweep: {len(train):,} judgments to learn from and {len(test):,} held out")
         return {"sweeps": to_table("sweeps", [])}
     reference = fits[min(fits)]  # any fit will do, if it is the same one for the whole sweep
 

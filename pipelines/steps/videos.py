@@ -1,4 +1,4 @@
-"""Steps of videos: decoded once, to the frames that models are shown; and what vision models make of them."""
+"""Steps of videos: decode them into the frames that models are shown, and compute features of vision models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from affectlake.stimuli.frames import FRAMES, VIDEOS, decode_videos
     version=1,
 )
 def decode(tables: Tables, params: Params, context: StepContext) -> OutputTables:
-    """Decode the videos into the frames that models are shown; the demo world renders its clips first."""
+    """Decode the videos into the frames that models are shown; simulated clips are rendered first."""
     sources = params.sources
     ids = tables["stimuli"].sort("stimulus_index").select("stimulus_id").collect()["stimulus_id"].to_list()
     if isinstance(sources, EmotionSources):
@@ -38,7 +38,9 @@ def decode(tables: Tables, params: Params, context: StepContext) -> OutputTables
         folder = None
     if folder is None:
         context.log(
-            "no videos: sources.videos is not set" if isinstance(sources, EmotionSources) else "no clips wanted"
+            "no videos: sources.videos is not set"
+            if isinstance(sources, EmotionSources)
+            else "no clips: sources.clips is false"
         )
         return {"videos": pl.DataFrame(schema=VIDEOS), "frames": pl.DataFrame(schema=FRAMES)}
     found = decode_videos(folder, ids, context.workers, lambda n: context.progress(f"{n:,} of {len(ids):,} videos"))
@@ -57,7 +59,7 @@ def decode(tables: Tables, params: Params, context: StepContext) -> OutputTables
     version=1,
 )
 def encode_frames(tables: Tables, params: Params, context: StepContext) -> OutputTables:
-    """Turn the frames of each stimulus's video into a feature vector: their mean through a vision model."""
+    """Compute a feature vector of each stimulus: the mean of a vision model's features over the frames of its video."""
     agent = params.agents[context.agent]
     assert isinstance(agent, FeaturesAgent) and isinstance(agent.encoder, VisionEncoder)
     frames = _frames(tables)
@@ -86,10 +88,12 @@ def _frames(tables: Tables) -> list[list[bytes]]:
     without = rows.filter(pl.col("jpeg").is_null())
     if len(without):
         reasons = without.join(tables["videos"].collect(), on="stimulus_index", how="left", maintain_order="left")
-        told = reasons.select("stimulus_id", pl.col("unreadable").fill_null("no videos were read")).head(5).iter_rows()
+        examples = (
+            reasons.select("stimulus_id", pl.col("unreadable").fill_null("no videos were read")).head(5).iter_rows()
+        )
         raise SourceError(
-            f"{len(without):,} of {len(rows):,} stimuli have no frames, so a vision agent cannot judge them",
-            found=", ".join(f"{name} ({reason})" for name, reason in told),
+            f"{len(without):,} of {len(rows):,} stimuli have no frames, so that a vision agent cannot judge them",
+            found=", ".join(f"{name} ({reason})" for name, reason in examples),
             todo="set sources.videos, exclude those stimuli, or leave the vision agents out of params.yaml",
         )
     return rows["jpeg"].to_list()

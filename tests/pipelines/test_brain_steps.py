@@ -197,7 +197,7 @@ def test_too_few_runs_name_the_subject_and_spheres_that_are_too_small_are_said(
         brain_steps.encode_brains(lazy(tables), parse(text), context(tmp_path, "human-category"))
     found = brain_steps.search_brains(lazy(tables), parse(text), context(tmp_path, "human-category", lines))["rsa_maps"]
     assert found["rho"].null_count() == found.height
-    assert "synthetic-1, embedding: no sphere has 500 usable voxels: no map" in lines[0]
+    assert "synthetic-1, embedding: no map: no sphere has 500 usable voxels" in lines[0]
 
 
 def test_time_series_are_read_with_their_events(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_only_what_is_proposed_is_asked_of_the_server(lake: Path) -> None:
         raw = yaml.safe_load((lake / "params.yaml").read_text())
         raw["agents"]["tiny"]["servers"] = [server.url]
         (lake / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
-        with pytest.raises(UsageError, match="nothing of the trial set main is proposed"):
+        with pytest.raises(UsageError, match="no triplets of the trial set main are proposed"):
             collect_answers(lake, CollectionRequest("tiny", proposed=True), quiet)
         found = CliRunner().invoke(cli, ["propose", "tiny", "--lake", str(lake), "--n", "30", "--json"])
         assert found.exit_code == 0, found.output
@@ -134,7 +134,7 @@ def test_only_what_is_proposed_is_asked_of_the_server(lake: Path) -> None:
         assert (done.n_added, done.n_planned, done.ending) == (30, 435, "complete")
         estimate = estimate_cost(lake, CollectionRequest("tiny", proposed=True), quiet, lambda _: None)
         assert estimate.n_left == 0
-        with pytest.raises(UsageError, match="nothing of the trial set validation is proposed"):
+        with pytest.raises(UsageError, match="no triplets of the trial set validation are proposed"):
             collect_answers(lake, CollectionRequest("tiny", "validation", proposed=True), quiet)
     asked = read_output(lake, Output("responses", "tiny")).select(TRIPLET).sort(TRIPLET).collect()
     assert asked.equals(table(lake).select(TRIPLET).sort(TRIPLET))

@@ -177,5 +177,5 @@ def test_the_step_renders_decodes_and_says_what_is_missing(tmp_path: Path) -> No
     assert "0 cannot be shown" in said[-1]
     assert decode(stimuli, parse(text), context)["frames"].equals(frames["frames"])
     none = decode(stimuli, parse(override(text, ("sources.clips=false",))), context)
-    assert (none["videos"].height, none["frames"].height, said[-1]) == (0, 0, "no clips wanted")
+    assert (none["videos"].height, none["frames"].height, said[-1]) == (0, 0, "no clips: sources.clips is false")
     assert set(none["videos"].columns) == set(pl.DataFrame(contract("videos").schema.empty_table()).columns)
