@@ -145,6 +145,9 @@ CORRECT = (
 )  # fmt: skip
 
 DONE = (
+    "flows",
+    "pipelines",
+    "schemas",
     "src/affectlake/errors.py",
     "src/affectlake/lake",
     "src/affectlake/secrets.py",

@@ -72,7 +72,7 @@ def test_a_version_has_the_parameters_that_its_tables_were_made_with(tmp_path: P
     }
     first = run_with_edits(lake, edits)
     assert first.returncode == 0, first.stderr
-    assert "was changed while this ran" in first.stderr
+    assert "was changed during the run" in first.stderr
     v1 = resolve(lake, "v1")
     assert git(lake, "show", f"{v1.commit}:./params.yaml") == before
     assert path.read_text() == after

@@ -70,7 +70,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     orphan = find_orphan(home / layout.COLLECTING / "prefect.json")
     assert orphan is not None
     with prefect_server(home, said.append) as server:
-        assert said == ["taking over the Prefect server of a run that was killed"]
+        assert said == ["taking over the Prefect server of a killed run"]
         assert server.started_here
         assert orphan.health_url == f"{server.api}/health"
         assert running_server(home) == server.api

@@ -85,7 +85,7 @@ MISTAKES = {
         {"notify": {"webhook": "http://a", "webhook_env": "B"}},
         "notify needs exactly one of webhook, webhook_env",
     ),
-    "password": ({"notify": {"webhook": "https://me:s3same@x.org"}}, "keep a URL that is a secret"),
+    "password": ({"notify": {"webhook": "https://me:s3same@x.org"}}, "put a secret URL in an environment"),
     "no URL": ({"notify": {"webhook": "x.org/hook"}}, "notify.webhook is not a valid URL"),
     "no variable": (
         {"notify": {"webhook_env": "https://x.org"}},
