@@ -82,9 +82,10 @@ def _run_flow(context: RunContext, first: Attempt, on_end: Callable[[CollectionR
         return asking()
 
     try:
-        result: CollectionResult = collect_flow()
+        result: Any = collect_flow()
     except Exception:
         for error in failures:
             raise error from error.__cause__
         raise
-    return result
+    done: CollectionResult = result
+    return done

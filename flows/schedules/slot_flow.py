@@ -26,7 +26,7 @@ from affectlake.judge.chat import ChatAgent
 from affectlake.pipelines.collection.planning import chat_agent
 from affectlake.pipelines.collection.publishing import leases
 from affectlake.pipelines.collection.request import CollectionProgress, CollectionRequest, CollectionResult
-from affectlake.pipelines.collection.run import collect_answers, collect_proposed
+from affectlake.pipelines.collection.run import collect_answers
 from affectlake.pipelines.params.schedules import Schedule
 from affectlake.pipelines.params.study import Params, load
 from affectlake.process import lease
@@ -174,6 +174,8 @@ class _SlotRun:
         planned = self.schedule
         try:
             if planned.proposed and planned.limit is not None:
+                from affectlake.pipelines.collection.proposed import collect_proposed  # late: fits are slow to import
+
                 return collect_proposed(self.lake, planned.agent, planned.limit, self.log, self._on_progress)
             request = CollectionRequest(planned.agent, planned.trial_set, planned.limit)
             return collect_answers(self.lake, request, self.log, self._on_progress)

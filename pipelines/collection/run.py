@@ -45,7 +45,6 @@ from affectlake.pipelines.collection.servers import agent_servers, circuit_error
 from affectlake.pipelines.engine.model_runs import record_collection
 from affectlake.pipelines.engine.tracking_server import answer_limit_s
 from affectlake.pipelines.params.study import Params, load
-from affectlake.pipelines.stored import known_proposals
 from affectlake.process import lease
 
 PER_VERSION = 100_000
@@ -271,39 +270,3 @@ def _result(context: RunContext, last: Attempt, tally: Tally, ending: Ending) ->
         ending=ending,
         version=tally.version,
     )
-
-
-def collect_proposed(
-    lake: Path, agent: str, n: int, log: Log, on_progress: OnProgress = ignore_progress
-) -> CollectionResult:
-    """Ask the remaining triplets of the last round of proposals; if none remain, propose `n` more and ask those.
-
-    Parameters
-    ----------
-    lake, log, on_progress
-        As for :func:`collect_answers`.
-    agent : str
-        Name of the agent.
-    n : int
-        Ask at most this many questions, and propose this many triplets.
-
-    Returns
-    -------
-    CollectionResult
-        What the run did.
-
-    Raises
-    ------
-    AffectlakeError
-        As :func:`collect_answers` and :func:`affectlake.pipelines.collection.proposals.propose`.
-    """
-    from affectlake.pipelines.collection.proposals import propose
-
-    request = CollectionRequest(agent, limit=n, proposed=True)
-    if known_proposals(lake, agent) is not None:
-        left = collect_answers(lake, request, log, on_progress)
-        if left.n_asked or left.ending == "stopped" or left.n_done + left.n_unaskable == left.n_planned:
-            return left
-    done = propose(lake, load(lake), agent, n, log)
-    log(f"{done.agent}: round {done.round} proposes {done.n_to_learn + done.n_held_out:,} of {done.n_open:,} triplets")
-    return collect_answers(lake, request, log, on_progress)

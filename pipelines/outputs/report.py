@@ -11,23 +11,18 @@ from typing import NamedTuple
 import polars as pl
 import pyarrow.parquet as pq
 
-from affectlake.brain.recordings.regions import regions
 from affectlake.errors import UsageError, VersionError, nearest
 from affectlake.lake.files import layout
 from affectlake.lake.store.known_hashes import whole_files
 from affectlake.lake.store.versions import Manifest, Version, resolve
 from affectlake.lake.tables.contracts import contracts
+from affectlake.pipelines.outputs.brain_inputs import brain_inputs
 from affectlake.pipelines.outputs.version_tables import VersionTables
 from affectlake.pipelines.params.record import record_at
-from affectlake.pipelines.steps.brain_arrays import METHODS
 from affectlake.report import (
-    BrainInputs,
     ReportInputs,
     VersionFacts,
-    block_of,
     figure_files,
-    make_volume,
-    on_one_grid,
     render,
     render_comparison,
 )
@@ -38,7 +33,6 @@ from affectlake.report.order_effects import Compared, compared
 WHOLE = ("stimuli", "ratings", "captions", "exclusions", "metrics", "embeddings", "layouts", "learning_curves")
 
 THUMBNAIL_PIXELS = 128
-WHOLE_BRAIN = "all"
 
 _TRIALS = "SELECT trial_set, split, count(*) AS n_triplets FROM triplets GROUP BY ALL ORDER BY ALL"
 _CHOICES = """
@@ -201,7 +195,7 @@ def gather(lake: Path, version: Version, *, pictures: bool = True, brain: bool =
         representatives=tables.rows(_REPRESENTATIVES),
         analyses=_Analyses(tables),
         thumbnails=_thumbnails(tables) if pictures else {},
-        brain=_brain(tables) if brain and "group_stats" in present else None,
+        brain=brain_inputs(tables) if brain and "group_stats" in present else None,
         left_out=(*([f"params.yaml: {params.unreadable}"] if params.unreadable else []), *tables.shortcomings),
         **{name: tables.table(name) for name in WHOLE},
     )
@@ -272,46 +266,6 @@ def _thumbnails(tables: VersionTables) -> dict[int, bytes]:
     if n_unknown:
         tables.unread["frames"] = f"{n_unknown:,} images have a format that cannot be shown"
     return found
-
-
-def _maps_sql(subject: str) -> str:
-    """Return the query for the maps of one subject by the agents' embeddings, of both methods."""
-    each = [
-        f"SELECT agent, '{method}' AS method, voxel_index, {value} AS value FROM {table}"
-        f" WHERE basis = 'embedding' AND subject = '{subject}'"  # a subject's name is letters, digits, - and _
-        for method, table, value in METHODS
-    ]
-    return f"SELECT * FROM ({' UNION ALL '.join(each)}) ORDER BY ALL"
-
-
-_N_MAPS = " + ".join(f"(SELECT count(DISTINCT agent) FROM {one.table} WHERE basis = 'embedding')" for one in METHODS)
-
-
-def _brain(tables: VersionTables) -> BrainInputs | None:
-    rows = tables.rows
-    subjects = rows("SELECT subject, count(*) AS n FROM voxels GROUP BY subject ORDER BY subject")
-    if not len(subjects):
-        return None
-    block = block_of(int(subjects["n"].sum()) * int(rows(f"SELECT {_N_MAPS} AS n")["n"][0]))
-    maps, volumes = pl.DataFrame(), []
-    for at, name in enumerate(subjects["subject"]):
-        own = rows(_maps_sql(name))
-        maps = own if at == 0 else maps
-        volumes.append(make_volume(name, rows(f"SELECT * FROM voxels WHERE subject = '{name}'"), own, block))
-    scores, named = rows("SELECT * FROM roi_scores ORDER BY ALL"), regions()
-    others = sorted(set(scores["region"]) - {*named, WHOLE_BRAIN})  # named differently by an earlier release
-    return BrainInputs(
-        scores=scores,
-        stats=rows("SELECT * FROM group_stats ORDER BY ALL"),
-        ceilings=rows("SELECT * FROM noise_ceilings ORDER BY ALL"),
-        regions=(
-            *((one.key, one.group, one.name) for one in named.values()),
-            *((name, "cortical", name) for name in others),
-        ),
-        subject=str(subjects["subject"][0]),
-        maps=maps,
-        volumes=on_one_grid(volumes),
-    )
 
 
 def table_sizes(manifest: Manifest) -> pl.DataFrame:

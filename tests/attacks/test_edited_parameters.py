@@ -148,7 +148,7 @@ def test_source_files_that_change_under_a_stage_are_not_recorded(tmp_path: Path)
     sources = SourceFiles(lake, stages(params, stored(lake))["ingest"], params)
     sources.refuse_changed()
     (tmp_path / "ratings.csv").write_text("a\nb\n")
-    with pytest.raises(SourceError, match="changed while ingest read them"):
+    with pytest.raises(SourceError, match="changed while ingest was reading them"):
         sources.refuse_changed()
 
 
