@@ -93,6 +93,8 @@ def write_comparison(lake: Path, before: str, after: str, target: Path | None = 
 
     Parameters
     ----------
+    lake : Path
+        Root of the lake.
     before, after : str
         Names of the versions.
     target : Path, optional

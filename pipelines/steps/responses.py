@@ -28,7 +28,11 @@ def materials(tables: Tables, agent: ChatAgent, *, with_frames: bool = True) -> 
 
     Parameters
     ----------
-    with_frames : bool
+    tables : mapping of str to polars.LazyFrame
+        The tables ``stimuli``, and ``captions`` or ``frames``.
+    agent : ChatAgent
+        The agent.
+    with_frames : bool, default True
         Whether to load the frames in addition to their hashes.
     """
     stimuli = tables["stimuli"].collect()
