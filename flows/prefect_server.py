@@ -158,7 +158,7 @@ def _making_database(settings: Settings, log: Log) -> Iterator[None]:
         return
     busy = "another Prefect server is creating its database"
     lock = made.with_suffix(".lock")
-    with file_lock(lock, "the start of a Prefect server", busy=busy, todo="wait", wait_s=math.inf, say=log):
+    with file_lock(lock, "the start of a Prefect server", busy=busy, todo="wait", wait_s=math.inf, log=log):
         yield
         made.touch()
 

@@ -29,8 +29,7 @@ from affectlake.pipelines.collection.request import CollectionProgress, Collecti
 from affectlake.pipelines.collection.run import collect_answers
 from affectlake.pipelines.params.schedules import Schedule
 from affectlake.pipelines.params.study import Params, load
-from affectlake.process import lease
-from affectlake.process.terminal import say
+from affectlake.process import lease, terminal
 from affectlake.secrets import hide
 
 FLOW = "collect-slot"
@@ -70,7 +69,7 @@ def notify_failed(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) ->
 
     def log(line: str) -> None:
         logger.info(hide(line))
-        say(f"{named(schedule, slot)}: {line}")
+        terminal.log(f"{named(schedule, slot)}: {line}")
 
     try:
         agent, secrets = _agent_and_secrets(lake, schedule)
@@ -131,7 +130,7 @@ class _SlotRun:
 
     def log(self, line: str) -> None:
         """Log a line on the terminal and in the run's log."""
-        say(f"{self.name}: {line}")
+        terminal.log(f"{self.name}: {line}")
         self.logger.info(hide(line))
 
     def reason_to_skip(self, *, is_backfill: bool, again: bool) -> str:

@@ -1,4 +1,4 @@
-"""affectlake: ask models how emotions differ, keep every answer in exact versions, compare with people and brains."""
+"""affectlake: ask models how emotions differ, keep the answers in exact versions, compare with people and brains."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> object:
-        """Return ``affectlake.figures`` and ``affectlake.__version__``, which are loaded when they are first used."""
+        """Return ``affectlake.figures`` or ``affectlake.__version__``, which are loaded when they are first used."""
         if name == "figures":  # it imports Matplotlib
             from importlib import import_module
 
             return import_module("affectlake.figures")
-        if name == "__version__":  # a checkout has to ask Git for it
+        if name == "__version__":  # in a checkout it is read from Git
             from affectlake.process.code_version import code_version
 
             return code_version()
@@ -27,7 +27,13 @@ else:
 
 
 def open(path: str | Path = ".") -> Lake:
-    """Return the lake that `path` is in, to be read at its versions."""
+    """Return the lake that contains `path`, for reading its versions.
+
+    Parameters
+    ----------
+    path : str or Path, default="."
+        A folder in the lake.
+    """
     from affectlake.lake.open import open_lake
 
     return open_lake(path)

@@ -1,4 +1,4 @@
-"""The exceptions of affectlake, as one small tree. Nothing but exceptions belongs here.
+"""The exceptions of affectlake.
 
 ::
 

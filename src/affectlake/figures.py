@@ -55,25 +55,25 @@ def draw(name: str, lake: Lake | Path | str, agent: str = "", at: str = "", *, a
         A lake, or a folder in it.
     agent : str
         The agent; empty for a figure of all agents.
-    at : str
-        The version; the latest when empty.
+    at : str, default=""
+        The version; empty: the latest.
     axes : matplotlib.axes.Axes or sequence of them, optional
-        Where to draw, one for each panel; a new figure when left out.
+        Axes to draw on, one for each panel; by default, a new figure is created.
     **choices : str
-        What else can be chosen, as the figure's own function says.
+        Further options of the figure; see the function of its name.
 
     Returns
     -------
     matplotlib.figure.Figure
-        With the attributes `caption` and `data` where it is a new one. Cards and tables are an object that a notebook
-        shows as HTML.
+        If it is a new figure, it has the attributes `caption` and `data`. Cards and tables are returned as an object
+        that a notebook shows as HTML.
 
     Raises
     ------
     FigureError
-        The version does not have what the figure shows.
+        If the version does not have the data of the figure.
     UsageError
-        There is no such figure, agent or choice.
+        If there is no such figure, agent or choice.
 
     Examples
     --------
@@ -90,7 +90,7 @@ def draw(name: str, lake: Lake | Path | str, agent: str = "", at: str = "", *, a
 
 
 def data(name: str, lake: Lake | Path | str, agent: str = "", at: str = "", **choices: str) -> pl.DataFrame:
-    """Return the rows behind a figure.
+    """Return the data of a figure, one row per mark.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def _entries() -> dict[str, Entry]:
 
 @lru_cache(maxsize=4)
 def _inputs(root: Path, version: Version, *, brain: bool, pictures: bool) -> ReportInputs:
-    """Return a version's tables, once for all figures that are drawn of it: a version does not change."""
+    """Return a version's tables. They are cached for further figures, because a version does not change."""
     from affectlake.pipelines.outputs.report import gather
 
     return gather(root, version, brain=brain, pictures=pictures)
@@ -150,7 +150,7 @@ def _about(entry: Entry, inputs: ReportInputs, agent: str) -> Any:
 
 
 def _function(entry: Entry) -> Callable[..., Any]:
-    """Return the function of one figure, with its own signature and help."""
+    """Return the function that draws one figure, with its signature and docstring."""
     drawn = inspect.signature(entry.draw).parameters
     plain, keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
     names = ["lake", "agent"] if entry.section == "agent" else ["lake"]
@@ -171,7 +171,7 @@ def _function(entry: Entry) -> Callable[..., Any]:
 
 _AGENT = "agent : str\n    An agent of that version.\n"
 _AXES = """axes : matplotlib.axes.Axes or sequence of them, optional
-    Where to draw, one for each panel; a new figure when left out.
+    Axes to draw on, one for each panel; by default, a new figure is created.
 """
 _HELP = """{what}
 
@@ -187,7 +187,7 @@ Returns
 Raises
 ------
 FigureError
-    The version does not have what the figure shows.
+    If the version does not have the data of the figure.
 
 Examples
 --------
@@ -196,9 +196,9 @@ Examples
 
 
 def _help(entry: Entry) -> str:
-    at = "at : str\n    The version; the latest when empty.\n"
+    at = "at : str\n    The version; empty: the latest.\n"
     choices = "".join(
-        f"{key} : str\n    {', '.join(f'`{value}` ({words})' for value, words in values.items())}.\n"
+        f"{key} : str\n    {', '.join(f'`{value}` ({meaning})' for value, meaning in values.items())}.\n"
         for key, values in entry.choices.items()
     )
     own = entry.section == "agent"
@@ -207,6 +207,6 @@ def _help(entry: Entry) -> str:
         parameters="".join([_AGENT if own else "", at, "" if entry.html else _AXES, choices]),
         returned="HtmlFigure\n    Shown as HTML by a notebook; with `caption` and `data`."
         if entry.html
-        else "matplotlib.figure.Figure\n    With the attributes `caption` and `data` where it is a new one.",
+        else "matplotlib.figure.Figure\n    If it is a new figure, it has the attributes `caption` and `data`.",
         call=f'{entry.name}(lake, "human-category")' if own else f"{entry.name}(lake)",
     )

@@ -1,7 +1,7 @@
-"""Every file that is generated, and the check that none is stale. ``make docs`` writes them; a test compares.
+"""Generated files. ``make docs`` writes them, and a test checks that they are up to date.
 
-With ``--check`` nothing is written, and stale files are an error. The fingerprints are left out of that, since they
-take longer than all others together and only the tests need them to be right.
+With ``--check`` nothing is written, and stale files are an error. This does not check the fingerprints, which take
+longer than all other files together and are checked by a test.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ SLOW = ("pipelines/engine/fingerprints.json",)
 
 
 def stale(without: tuple[str, ...] = ()) -> list[str]:
-    """Return the generated files that are not what the code gives; `without` are not looked at."""
+    """Return the generated files that are not up to date; those in `without` are not checked."""
     return [name for name, make in FILES.items() if name not in without and not _is(ROOT / name, make())]
 
 
@@ -84,12 +84,12 @@ def _is(path: Path, text: str) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Write every stale file anew, and name the steps whose code changed while their version did not."""
+    """Write every stale file, and print the steps whose code changed but whose version did not."""
     if "--check" in (sys.argv[1:] if arguments is None else arguments):
         found = stale(SLOW)
         sys.exit(f"stale: {', '.join(found)}\n  to do: make docs" if found else 0)
     for step in fingerprints.unversioned():
-        print(f"the code of {step} changed and its version did not: raise it if what it writes changes")
+        print(f"the code of {step} changed, but its version did not: raise the version if its outputs change")
     for name in stale():
         (ROOT / name).write_text(FILES[name](), encoding="utf-8")
         print(f"wrote {name}")

@@ -1,6 +1,6 @@
-"""Reports of what does not fit a strict model: the path of the key, what it must be, what was found, what to do.
+"""Error messages for strict models: the path of the key, what it must be, what was found, and what to do.
 
-The words are made from the model's JSON schema, so that no model needs words of its own.
+The messages are made from the model's JSON schema, so that models need no messages of their own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SINGULARS = {"integer": "an integer", "number": "a number", "boolean": "true or
 
 
 class Mistake(NamedTuple):
-    """One thing that does not fit: the path of its key, what is wrong with it, and the rest of a message.
+    """One mistake in a value: the path of its key, the problem, and the other parts of a message.
 
     `problem` is a predicate of the path, or begins with a colon.
     """
@@ -37,13 +37,13 @@ class Mistake(NamedTuple):
 
     @property
     def summary(self) -> str:
-        """The path and what is wrong, as one sentence."""
+        """The path and the problem, as one sentence."""
         path = self.path or "the whole"
         return f"{path}{self.problem}" if self.problem.startswith(":") else f"{path} {self.problem}"
 
     @property
     def line(self) -> str:
-        """All of it on one line."""
+        """All parts on one line."""
         parts = (("wanted", self.wanted), ("found", self.found), ("allowed", self.allowed), ("to do", self.todo))
         return "; ".join([self.summary, *(f"{name}: {text}" for name, text in parts if text)])
 
@@ -54,7 +54,7 @@ def refusal(name: str, mistakes: list[Mistake]) -> UsageError:
     Parameters
     ----------
     name : str
-        What to call the whole in messages: a file's path. May be empty.
+        Name of the whole value in messages, such as the path of a file. May be empty.
     mistakes : list of Mistake
         At least one.
     """
@@ -72,7 +72,7 @@ def mistakes_of(error: ValidationError, schema: Schema, within: str) -> list[Mis
     Parameters
     ----------
     error : ValidationError
-        What pydantic raised.
+        The exception of pydantic.
     schema : mapping
         The JSON schema of the model.
     within : str
@@ -86,7 +86,7 @@ def mistakes_of(error: ValidationError, schema: Schema, within: str) -> list[Mis
 
 
 class _Place(NamedTuple):
-    """Where an error is: its path, the schema there and of what it is in, and the other forms that this could have."""
+    """The location of an error: its path, the schemas of the value and its parent, and alternative forms of it."""
 
     path: str
     node: Schema
@@ -95,7 +95,7 @@ class _Place(NamedTuple):
 
 
 def _place(schema: Schema, loc: Iterable[str | int], within: str) -> _Place:
-    """Follow an error's location. Words that name a form of a value, and not a key, are not part of the path."""
+    """Follow an error's location. Parts that name a form of a value instead of a key are left out of the path."""
     path, node, parent, others = within, schema, schema, list[Schema]()
     for word in loc:
         node = _simple(schema, node)
@@ -117,7 +117,7 @@ def _place(schema: Schema, loc: Iterable[str | int], within: str) -> _Place:
 
 
 def _deref(schema: Schema, node: Schema) -> Schema:
-    """Return what a reference refers to, with what is said beside it."""
+    """Return the target of a reference, together with the keys beside the reference."""
     if "$ref" not in node:
         return node
     target: Schema = schema["$defs"][node["$ref"].rpartition("/")[2]]
@@ -126,7 +126,7 @@ def _deref(schema: Schema, node: Schema) -> Schema:
 
 
 def _simple(schema: Schema, node: Schema) -> Schema:
-    """Return a node without its reference, and without null where there is one other form."""
+    """Return a node with its reference resolved, and without null if there is only one other form."""
     node = _deref(schema, node)
     forms = [form for form in node.get("anyOf", []) if form.get("type") != "null"]
     if len(forms) != 1:
@@ -136,13 +136,13 @@ def _simple(schema: Schema, node: Schema) -> Schema:
 
 
 def _option(schema: Schema, node: Schema, tag: str) -> Schema:
-    """Return the form that a tag stands for: by the discriminator's mapping, or the name of the model."""
+    """Return the form for a tag, from the discriminator's mapping or by the name of the model."""
     ref = node.get("discriminator", {}).get("mapping", {}).get(tag, f"#/$defs/{tag}")
     return _deref(schema, {"$ref": ref})
 
 
 def _mistake(schema: Schema, error: Any, within: str) -> Mistake:
-    """Return an error of pydantic's in our own words."""
+    """Return a mistake for one of pydantic's errors."""
     kind, given, loc = str(error["type"]), error["input"], tuple(error["loc"])
     if loc and loc[-1] == "[key]":
         key, path = loc[-2], _place(schema, loc[:-2], within).path
@@ -159,11 +159,11 @@ def _mistake(schema: Schema, error: Any, within: str) -> Mistake:
         return _not_one_of(f"{path}.{key}" if path else key, given.get(key, _ABSENT), allowed)
     if "enum" in node:
         return _not_one_of(path, given, [str(value) for value in node["enum"]])
-    return _misfit(path, given, node, "a finite number" if kind == "finite_number" else words(schema, node))
+    return _misfit(path, given, node, "a finite number" if kind == "finite_number" else format_expected(schema, node))
 
 
 def _own(path: str, context: Mapping[str, Any]) -> Mistake:
-    """Return what one of our validators said (:func:`affectlake.validation.mistake`)."""
+    """Return the mistake that one of our validators raised (:func:`affectlake.validation.mistake`)."""
     rest = {key: str(context[key]) for key in ("wanted", "found", "allowed", "todo") if key in context}
     return Mistake(f"{path}.{context['at']}" if context.get("at") else path, str(context["problem"]), **rest)
 
@@ -175,14 +175,14 @@ def _misfit(path: str, given: object, node: Schema, wanted: str) -> Mistake:
 
 
 def _unknown(path: str, key: str, known: list[str], others: list[Schema]) -> Mistake:
-    """Return the mistake for an unknown key; if another form of the entry has the key, it says which."""
+    """Return the mistake for an unknown key; if another form of the entry has the key, the message names the form."""
     theirs = [_tag(form) for form in others if key in form.get("properties", {})]
     todo = f"remove it: only {_listed(theirs)} has it" if theirs else nearest(key, known) or "remove it"
     return Mistake(path, "is not a known key", allowed=", ".join(known), todo=todo)
 
 
 def _tag(form: Schema) -> str:
-    """Return what marks one form among several: ``kind: ratings``."""
+    """Return a text that identifies one form among several: ``kind: ratings``."""
     properties = form.get("properties", {})
     fixed = [f"{key}: {node['const']}" for key, node in properties.items() if "const" in node]
     return fixed[0] if fixed else "one with " + ", ".join(form.get("required", []))
@@ -196,12 +196,13 @@ def _not_one_of(path: str, given: object, allowed: list[str]) -> Mistake:
 
 
 def _wanted(schema: Schema, node: Schema) -> str:
-    said = str(node.get("description", "")).rstrip(".")
-    return words(schema, node) if "properties" in node or not said else f"{words(schema, node)}: {said}"
+    description = str(node.get("description", "")).rstrip(".")
+    expected = format_expected(schema, node)
+    return expected if "properties" in node or not description else f"{expected}: {description}"
 
 
-def words(schema: Schema, node: Schema) -> str:
-    """Return what a value must be, in words: ``an integer, 1 or more``."""
+def format_expected(schema: Schema, node: Schema) -> str:
+    """Return a description of the legal values: ``an integer, 1 or more``."""
     node = _simple(schema, node)
     examples = node.get("examples", [])
     such = f", such as {shown(examples[0])}" if examples else ""
@@ -249,7 +250,7 @@ def _listed(names: list[str]) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a value as YAML writes it, cut short."""
+    """Return a value as YAML would write it, shortened."""
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     text = repr(value)

@@ -1,7 +1,6 @@
 """Representational similarity matrices (RSMs): computation, pairs, correlations and ranks. Arrays in, arrays out.
 
-An RSM is symmetric, (n, n), with one row per stimulus. Its *pairs* are the entries above the diagonal, row by row. What
-a matrix represents does not belong here.
+An RSM is symmetric, (n, n), with one row per stimulus. Its *pairs* are the entries above the diagonal, row by row.
 """
 
 from __future__ import annotations

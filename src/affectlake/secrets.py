@@ -1,7 +1,6 @@
 """Secrets in URLs: the user name and password, and query parameters that hold a secret.
 
 Servers, remotes and tracking stores have such URLs, and error messages about them contain the URL.
-API keys, which are settings with names of their own, do not belong here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Triplets of stimuli: sampling, splitting, packing, and marking the odd one out.
 
 Arrays in, arrays out. A triplet array is int32 (m, 3); it is *canonical* if every row has i < j < k and the rows are in
-lexicographic order without repetition. How an agent answers and how an embedding is learned do not belong here.
+lexicographic order without repetition.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Strict models of what a user writes, and their JSON schema.
+"""Strict models of user input, and their JSON schemas.
 
-What ``params.yaml`` may hold is said once, by models that derive from :class:`Strict`. The JSON schema that editors
-read is made from the same models, and the words of a message are made from that schema
-(:mod:`affectlake.mistakes`), so that all three agree. Which models there are does not belong here.
+The content of ``params.yaml`` is defined by models that derive from :class:`Strict`. The JSON schema for editors is
+made from the models, and error messages are made from that schema (:mod:`affectlake.mistakes`), so that all three
+agree.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from affectlake.mistakes import Mistake, mistakes_of, refusal, shown
 
 
 class Strict(BaseModel):
-    """A frozen model that takes no unknown key, no value of another type and no infinite number."""
+    """A frozen model that refuses unknown keys, values of another type and infinite numbers."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, defer_build=True)
 
     def replaced(self, **changes: Any) -> Self:
-        """Return a copy with some values changed, checked like any other."""
+        """Return a validated copy with some values changed."""
         return type(self).model_validate({**dict(self), **changes})
 
 
 class Entry(Strict):
-    """An entry of a mapping that knows its key in the mapping; the key is not one of its values."""
+    """An entry of a mapping, which has its key in the mapping as an attribute but not as a value."""
 
     _name: str = PrivateAttr(default="")
 
@@ -63,7 +63,7 @@ def _name_each(entries: dict[str, E]) -> dict[str, E]:
 def _refuse_repeated(values: Any) -> Any:
     twice = [value for at, value in enumerate(values) if value in values[:at]]
     if twice:
-        raise mistake(f"names {shown(twice[0])} twice")
+        raise mistake(f"contains {shown(twice[0])} twice")
     return values
 
 
@@ -72,10 +72,10 @@ def _null_as(instead: Any) -> WrapValidator:
 
 
 EACH_NAMED = AfterValidator(_name_each)
-"""Of a mapping of entries: each gets its key."""
+"""For a mapping of entries: gives each entry its key."""
 
 UNIQUE = AfterValidator(_refuse_repeated)
-"""Of a list: no value twice. To be said in its schema as well: ``json_schema_extra={"uniqueItems": True}``."""
+"""For a list: refuses repeated values. Its schema needs ``json_schema_extra={"uniqueItems": True}`` as well."""
 
 Text = Annotated[str, Field(pattern=r"\S")]
 """A text that is not blank."""
@@ -83,55 +83,55 @@ Text = Annotated[str, Field(pattern=r"\S")]
 OptionalText = Annotated[
     Text, _null_as(""), WithJsonSchema({"anyOf": [{"type": "string", "pattern": r"\S"}, {"type": "null"}]})
 ]
-"""A text that is not blank, or null: then it is empty."""
+"""A text that is not blank, or null, which gives an empty text."""
 
 Secret = Annotated[str, Field(json_schema_extra={"writeOnly": True})]
-"""A text that no message repeats."""
+"""A text that is not shown in messages."""
 
 NULL_AS_EMPTY = _null_as({})
-"""Of a mapping: null is an empty one. The schema needs ``anyOf`` with ``null`` beside it (:func:`or_null`)."""
+"""For a mapping: null gives an empty mapping. Its schema needs :func:`or_null` as well."""
 
 
 def or_null(schema: dict[str, Any]) -> None:
-    """Let a property's JSON schema take null as well; for `json_schema_extra`."""
-    said: dict[str, Any] = {key: schema.pop(key) for key in ("description", "default", "examples") if key in schema}
+    """Make a property's JSON schema accept null as well; for `json_schema_extra`."""
+    outer: dict[str, Any] = {key: schema.pop(key) for key in ("description", "default", "examples") if key in schema}
     plain = dict(schema)
     schema.clear()
-    schema.update(said, anyOf=[plain, {"type": "null"}])
+    schema.update(outer, anyOf=[plain, {"type": "null"}])
 
 
 def mistake(problem: str, **more: str) -> PydanticCustomError:
-    """Return what a validator raises.
+    """Return the exception that a validator raises for a mistake.
 
     Parameters
     ----------
     problem : str
-        What is wrong, as a predicate of the key: ``names a server twice``.
+        The problem, as a predicate of the key: ``has a server twice``.
     **more : str
-        ``at``: the key within the value that it is about. ``wanted``, ``found``, ``allowed``, ``todo``: as for
-        :class:`~affectlake.errors.AffectlakeError`; the value itself is shown only as `found`.
+        ``at``: the key within the value to which the problem applies. ``wanted``, ``found``, ``allowed``, ``todo``: as
+        for :class:`~affectlake.errors.AffectlakeError`. The value itself is shown only if it is given as `found`.
     """
     return PydanticCustomError("mistake", "{problem}", {"problem": problem, **more})
 
 
 def check(kind: Any, value: object, name: str = "", within: str = "") -> Any:
-    """Return `value` as a `kind`.
+    """Validate `value` and return it as a `kind`.
 
     Parameters
     ----------
     kind : type
         A :class:`Strict` model, or an annotation of such models.
     value : object
-        As YAML gave it.
+        The value as read from YAML.
     name : str
-        What to call the whole in messages: a file's path. May be empty.
+        Name of the whole value in messages, such as the path of a file. May be empty.
     within : str
-        The path of `value` in it.
+        The path of `value` in the whole.
 
     Raises
     ------
     UsageError
-        For all that does not fit, in one message.
+        If there are mistakes in the value; the message lists all of them.
     """
     found, mistakes = examine(kind, value, within)
     if mistakes:
@@ -140,7 +140,7 @@ def check(kind: Any, value: object, name: str = "", within: str = "") -> Any:
 
 
 def examine(kind: Any, value: object, within: str = "") -> tuple[Any, list[Mistake]]:
-    """Return `value` as a `kind` (None if it does not fit), and every mistake in it."""
+    """Return `value` as a `kind` (None if there are mistakes), and all mistakes in it."""
     adapter: TypeAdapter[Any] = TypeAdapter(kind)
     try:
         return adapter.validate_python(value), []
@@ -149,7 +149,7 @@ def examine(kind: Any, value: object, within: str = "") -> tuple[Any, list[Mista
 
 
 class _Plain(GenerateJsonSchema):
-    """Without the titles that repeat the keys."""
+    """A schema generator that leaves out titles, which repeat the keys."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
         return False

@@ -78,7 +78,7 @@ def test_a_holder_out_here_is_respected_in_a_namespace(tmp_path: Path) -> None:
     with lease.hold(tmp_path / "leases", "a"):
         command = [*NAMESPACE, "--mount-proc", sys.executable, "-c", HOLDS, str(tmp_path / "leases")]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    assert "collected already" in done.stderr
+    assert "already being collected" in done.stderr
 
 
 def written(path: Path, **changes: object) -> None:

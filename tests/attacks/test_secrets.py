@@ -16,7 +16,7 @@ from affectlake.errors import AffectlakeError, LakeError, UsageError
 from affectlake.flows.prefect_server import temporary_server
 from affectlake.lake import repository
 from affectlake.lake.files.git import git
-from affectlake.process.terminal import say
+from affectlake.process.terminal import log
 from affectlake.secrets import hide
 from tests.support.lakes import put
 
@@ -45,7 +45,7 @@ def test_what_is_hidden_and_what_is_not(address: str, capsys: pytest.CaptureFixt
     for shown in (str(error), repr(error), error.found, error.todo, str(pickle.loads(pickle.dumps(error)))):  # noqa: S301
         assert ADDRESSES[address] in shown
         assert PASSWORD not in shown
-    say(address)
+    log(address)
     assert capsys.readouterr().err == f"{ADDRESSES[address]}\n"
 
 
@@ -112,10 +112,10 @@ def test_a_prefect_server_with_a_password_is_found() -> None:
             api = f"http://{user}127.0.0.1:{server.server_port}/api"
             with temporary_settings({PREFECT_API_URL: api}):
                 if known:
-                    with temporary_server(say):
+                    with temporary_server(log):
                         pass
                 else:
-                    with pytest.raises(LakeError, match="no Prefect server answers"), temporary_server(say):
+                    with pytest.raises(LakeError, match="no Prefect server answers"), temporary_server(log):
                         raise AssertionError("it does not let us in")
         server.shutdown()
 

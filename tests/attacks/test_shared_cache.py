@@ -72,7 +72,7 @@ def test_nothing_is_removed_from_a_shared_cache_until_its_users_are_named(both: 
         assert "--shared-with DIR" in said
         assert str(cache_folder(mine)) in said
     assert names(mine) == before
-    assert "name those with --shared-with" in gc(mine, "--days", "0")
+    assert "see --shared-with" in gc(mine, "--days", "0")
     assert names(mine) == before
     assert_whole(mine, theirs)
 

@@ -150,7 +150,7 @@ def test_no_rows_still_have_columns(published: Path, tmp_path: Path, form: str) 
 def test_a_query_does_not_write_into_the_versions(published: Path) -> None:
     for place in ("storage/tables/x.csv", ".dvc/cache/x.csv", ".git/x.csv"):
         done = affectlake("query", "SELECT 1", "--out", published / place, "--lake", published, ok=2)
-        assert b"where the lake keeps its versions" in done.stderr
+        assert b"in a folder of the lake's versions" in done.stderr
         assert not (published / place).exists()
 
 

@@ -285,7 +285,7 @@ def test_ctrl_c_ends_in_order_and_the_next_run_goes_on(lake: Path, server: Fault
     assert process.returncode == 130, err
     n = responses(lake).height
     assert out.strip() == f"tiny · main: +{n} ({n} of {N_MAIN})"
-    assert "every answer that came is kept" in err
+    assert "every answer received is kept" in err
     server.seconds = 0.0
     process = started(lake, "--until-done")
     out, err = process.communicate(timeout=120)

@@ -121,7 +121,7 @@ def test_a_steady_model_is_acquitted_and_nothing_enters_the_lake(asked: Asked) -
         assert sum(server.asked.values()) == 60
         asked_again = run("injections", "tiny", "--lake", str(lake), "--n", "30").splitlines()
         assert sum(server.asked.values()) == 60 and asked_again == lines
-    assert lines[0].split() == ["canary", "asked", "n", "clean", "injected", "p"]
+    assert lines[0].split() == ["injection", "asked", "n", "clean", "injected", "p"]
     _, n_asked, n, clean, injected, p = lines[1].split()
     assert (n_asked, n, p) == ("30", "30", "1") and clean == injected
     assert len(lines) == 7
@@ -176,7 +176,7 @@ def test_mistakes_are_one_message_each(asked: Asked) -> None:
             measure_injections(lake, "tiny", "main", 0, quiet)
         with pytest.raises(UsageError, match="did you mean 'tiny'"):
             measure_injections(lake, "tinny", "main", 5, quiet)
-        with lease.hold(leases(lake), "tiny"), pytest.raises(LeaseError, match="being collected already"):
+        with lease.hold(leases(lake), "tiny"), pytest.raises(LeaseError, match="already being collected"):
             measure_injections(lake, "tiny", "main", 5, quiet)
     with pytest.raises(CollectionError):
         measure_injections(lake, "tiny", "main", 5, quiet)

@@ -126,7 +126,7 @@ def test_ctrl_c_ends_a_build_at_once_and_the_next_one_goes_on(server: str, origi
     os.killpg(running.pid, signal.SIGINT)
     _, said = running.communicate(timeout=60)
     assert running.returncode == 130
-    assert "interrupted; what had finished is kept" in said
+    assert "interrupted; finished stages are kept" in said
     assert "Traceback" not in said
     assert flow_runs(server)[-1]["state"]["type"] == "CANCELLED"
     done = affectlake(server, *command, "--set", "spose.max_epochs=3")

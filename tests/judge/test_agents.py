@@ -124,7 +124,7 @@ SERVER = {"command": ["vllm"], "port": 8000}
         (chat(servers="http://a/v1"), "agents.x.servers must be a list of one or more texts"),
         (chat(servers=["localhost:8000"]), "agents.x.servers[0] is not a valid server URL: 'localhost:8000'"),
         (chat(servers=["file:///etc/passwd"]), "is not a valid server URL"),
-        (chat(servers=["http://a/v1", "http://a/v1"]), "names a server twice"),
+        (chat(servers=["http://a/v1", "http://a/v1"]), "has a server twice"),
         (chat(protocol="describe-then-chose"), "did you mean 'describe-then-choose'"),
         (chat(protocol="of-tomorrow", sampling={}), "agents.x.protocol must be one of"),
         (chat(modality="caption"), "did you mean 'captions'"),

@@ -235,7 +235,7 @@ def test_a_server_without_video_is_told_by_its_first_refusals(server: FaultServe
     ]
     account = collect(iter(shown), journal, Target((server.url,), "tiny"), QUICK)
     assert account.ending == "circuit"
-    assert "the server takes no such video" in account.why
+    assert "the server does not accept this video" in account.why
     assert "multimodal" in account.why
     assert len(journal) == 0
     server.share = 0.0
@@ -250,7 +250,7 @@ def test_few_questions_that_are_all_refused_are_rows(server: FaultServer, journa
 def test_an_error_rate_that_stays_stops_the_run_and_says_why(server: FaultServer, journal: Journal) -> None:
     account = stopped_by(server, journal, "500", attempts=10**6, threshold=Threshold(patience_s=0.3))
     assert account.ending == "circuit"
-    assert "more than 50% have" in account.why
+    assert "the share of failures has been above 50%" in account.why
     assert "500: fault 500" in account.why
 
 
@@ -358,7 +358,7 @@ def test_one_dead_server_of_two_does_not_stop_a_run(server: FaultServer, journal
     [
         (lambda _: Target((closed_port(),), "tiny"), CollectionError, "unreachable"),
         (lambda s: Target((s.url,), "tinny"), CollectionError, "does not serve 'tinny'"),
-        (lambda s: Target((s.url.replace("/v1", "/v2"),), "tiny"), CollectionError, "cannot be asked"),
+        (lambda s: Target((s.url.replace("/v1", "/v2"),), "tiny"), CollectionError, "cannot be used"),
         (lambda s: Target((s.url,), "tiny", "NO_SUCH_KEY"), UsageError, "NO_SUCH_KEY"),
         (lambda _: Target((), "tiny"), UsageError, "URL"),
     ],
@@ -445,7 +445,7 @@ def test_a_wrong_key_is_told_before_anything_is_asked(
     server.key = "RIGHT-0123456789"
     monkeypatch.setenv("JUDGE_KEY", "WRONG-0123456789")
     target = Target((server.url,), "tiny", "JUDGE_KEY")
-    with pytest.raises(CollectionError, match="cannot be asked: unauthorised") as caught:
+    with pytest.raises(CollectionError, match="cannot be used: unauthorised") as caught:
         collect(make_questions(5), journal, target, QUICK)
     assert "WRONG" not in str(caught.value)
     assert "***" in str(caught.value)

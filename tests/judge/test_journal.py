@@ -158,7 +158,7 @@ def test_commits_reach_the_disk(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.sqlite").write_bytes(b"these are not the answers" * 100)
-    with pytest.raises(CollectionError, match="no journal of answers"):
+    with pytest.raises(CollectionError, match="is not a journal of answers"):
         Journal(tmp_path / "a.sqlite")
     with sqlite3.connect(tmp_path / "b.sqlite") as database:
         database.execute("PRAGMA user_version = 99")

@@ -92,7 +92,7 @@ def test_the_second_of_two_collectors_says_who_is_first(tmp_path: Path, server: 
     second = start(tmp_path, server, 800)
     _, said = end(second, 1)
     assert f"process {first.pid} on" in said
-    assert "are being collected already" in said
+    assert "are already being collected" in said
     end(first, 0)
     assert all(len(texts) == 1 for texts in published(tmp_path).values())
     assert len(published(tmp_path)) == 800

@@ -70,7 +70,7 @@ def test_more_components_than_there_are(n_components: int) -> None:
 
 
 def test_captions_without_words() -> None:
-    with pytest.raises(SourceError, match="no words to compare"):
+    with pytest.raises(SourceError, match="no words in common"):
         tfidf_svd([["the"], ["of"], ["and"]], 1, 0)
     with pytest.raises(SourceError, match="stimulus_index 8"):
         tfidf_svd([*CAPTIONS, ["xylophone"]], 4, 0)

@@ -144,12 +144,12 @@ def test_the_command_says_what_is_proposed_and_what_to_do(lake: Path, monkeypatc
     monkeypatch.setattr(proposals, "MIN_JUDGMENTS", 10)
     first = CliRunner().invoke(cli, ["propose", "tiny", "--lake", str(lake), "--n", "150"])
     assert "tiny · round 0: 150 of 435 open triplets proposed" in first.stdout
-    assert "too few to choose by" in first.stdout
+    assert "too few for a choice" in first.stdout
     assert "affectlake collect tiny --proposed" in first.stderr
     answer(lake, proposed=True)
     second = CliRunner().invoke(cli, ["propose", "tiny", "--lake", str(lake), "--n", "20"])
-    assert "135 judgments to learn from, 15 held out; 4 embeddings get" in second.stdout
-    assert "nats an answer" in second.stdout
+    assert "135 judgments to learn from, 15 held out; 4 embeddings predict" in second.stdout
+    assert "nats per answer" in second.stdout
 
 
 def test_what_cannot_be_proposed(lake: Path) -> None:

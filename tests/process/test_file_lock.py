@@ -48,7 +48,7 @@ def test_a_holder_that_dies_is_waited_for_no_longer(tmp_path: Path, holder: subp
         said.append(line)
         holder.kill()
 
-    with file_lock(tmp_path / "lock", "the second", busy="", todo="", wait_s=60, say=hear):
+    with file_lock(tmp_path / "lock", "the second", busy="", todo="", wait_s=60, log=hear):
         assert (tmp_path / "lock").read_text().startswith("the second, process ")
     assert [line.partition(",")[0] for line in said] == ["waiting for the first"]
     assert (tmp_path / "lock").read_text() == ""

@@ -32,7 +32,7 @@ def test_one_at_a_time_and_then_the_next(tmp_path: Path) -> None:
     assert holder(path, "a") is None
     with hold(path, "a") as lease:
         assert holder(path, "a") == lease.holder
-        with pytest.raises(LeaseError, match="collected already") as caught, hold(path, "a"):
+        with pytest.raises(LeaseError, match="already being collected") as caught, hold(path, "a"):
             raise AssertionError("two hold it")
         assert f"process {os.getpid()} on {socket.gethostname()}, since 20" in str(caught.value)
         with hold(path, "another agent"):

@@ -100,7 +100,7 @@ def test_wrecks_are_rows_with_a_reason(tmp_path: Path) -> None:
     assert reasons["missing.mp4"] == "no file"
     for outsider in ("link.mp4", "../secret.mp4", "/etc/passwd"):
         assert reasons[outsider] == "the path leads out of the folder of videos"
-    assert reasons["a\0b"] == "the id is no file name"
+    assert reasons["a\0b"] == "the id is not a file name"
     assert frames["stimulus_index"].unique().to_list() == [0]
     assert not any(str(tmp_path) in reason for reason in reasons.values() if reason)
 

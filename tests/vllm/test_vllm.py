@@ -161,7 +161,7 @@ def test_a_model_without_video_is_told_at_once(llama: Served, journal: Journal) 
     planned = [video_question(n, FORCED, "tiny-llama") for n in range(60)]
     account = collect(planned, journal, Target((llama.url,), "tiny-llama"), LIMITS)
     assert account.ending == "circuit"
-    assert "takes no such video" in account.why
+    assert "does not accept this video" in account.why
     assert len(journal) == 0
 
 

@@ -1,1 +1,1 @@
-"""The command line, a file for each group of commands: arguments and errors are translated, nothing else."""
+"""The command line, with one module for each group of commands. It only handles arguments, output and errors."""

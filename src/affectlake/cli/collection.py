@@ -1,4 +1,7 @@
-"""The commands of collecting: ask servers, say what asking would take, say what there is. How is in the flow."""
+"""The commands for collections: ask servers, estimate the cost, and print the status.
+
+Collections are implemented in :mod:`affectlake.flows.collect`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from affectlake.cli.options import JSON, LAKE
-from affectlake.process.terminal import say
+from affectlake.process.terminal import log
 
 if TYPE_CHECKING:
     from affectlake.judge.requests.answers import FailureKind
@@ -30,12 +33,12 @@ _REASONS_SHOWN = 5
 @click.argument("agent")
 @LAKE
 @TRIAL_SET
-@click.option("--limit", type=int, metavar="N", help="Ask at most N questions; by default, all that are left.")
-@click.option("--until-done", is_flag=True, help="When servers are away or fail too often, come back after a pause.")
-@click.option("--retry-failed", is_flag=True, help="Ask only what failed for good before.")
-@click.option("--proposed", is_flag=True, help="Ask only what `affectlake propose` proposed last.")
-@click.option("--share", metavar="K/N", help="Ask only share K of N; each clone of the lake takes another.")
-@click.option("--dry-run", is_flag=True, help="Only say what it would take: requests, tokens, hours, money.")
+@click.option("--limit", type=int, metavar="N", help="Ask at most N questions; by default, all remaining ones.")
+@click.option("--until-done", is_flag=True, help="If servers are down or fail too often, try again after a pause.")
+@click.option("--retry-failed", is_flag=True, help="Ask only questions that failed for good before.")
+@click.option("--proposed", is_flag=True, help="Ask only the triplets last proposed by `affectlake propose`.")
+@click.option("--share", metavar="K/N", help="Ask only share K of N; each clone of the lake takes another share.")
+@click.option("--dry-run", is_flag=True, help="Only estimate the requests, tokens, hours and money.")
 def collect(
     agent: str,
     lake: Path,
@@ -47,7 +50,7 @@ def collect(
     share: str | None,
     dry_run: bool,
 ) -> None:
-    """Ask the servers of AGENT what is left of a trial set, and publish the answers."""
+    """Ask the servers of AGENT the remaining questions of a trial set, and publish the answers."""
     from affectlake.flows.collect import run_collection
     from affectlake.judge.trials.shares import parse_share
     from affectlake.lake import repository
@@ -57,8 +60,8 @@ def collect(
     part = None if share is None else parse_share(share)
     root = repository.find(lake)
     wanted = CollectionRequest(agent, trial_set, limit, until_done, retry_failed, proposed, part)
-    kept = "every answer that came is kept; run it again to go on"
-    with exit_on_interrupt(say, kept), progress_bar() as show:
+    kept = "every answer received is kept; run it again to continue"
+    with exit_on_interrupt(log, kept), progress_bar() as show:
         if dry_run:
             click.echo(_estimated(root, wanted, show))
             return
@@ -66,25 +69,25 @@ def collect(
         def ended(done: CollectionResult) -> None:
             if done.ending == "stopped":
                 click.echo(done)
-                say(f"affectlake: stopped as asked; {kept}")
+                log(f"affectlake: stopped by a signal; {kept}")
                 end_now(130)
 
-        done = run_collection(root, wanted, say, show, ended)
+        done = run_collection(root, wanted, log, show, ended)
     if done.version is not None:
-        say(f"published {done.version.name}; `affectlake run` makes choices of the answers")
+        log(f"published {done.version.name}; `affectlake run` converts the answers to choices")
     click.echo(done)
 
 
 @click.group(hidden=True)
 def collection() -> None:
-    """What has been collected."""
+    """Collected answers."""
 
 
 @click.command()
 @LAKE
 @JSON
 def status(lake: Path, as_json: bool) -> None:
-    """Say per agent and trial set: planned, answered, parsed, failed, positions, tokens, hours."""
+    """Print planned, answered, parsed and failed questions, positions, tokens and hours by agent and trial set."""
     from affectlake.lake import repository
     from affectlake.pipelines.collection.status import statuses
     from affectlake.pipelines.params.study import load
@@ -95,33 +98,33 @@ def status(lake: Path, as_json: bool) -> None:
         click.echo(json.dumps([{k: _plain(v) for k, v in one._asdict().items()} for one in found], indent=2))
         return
     for one in found:
-        click.echo(_told(one))
+        click.echo(_format_status(one))
     if not found:
-        say("params.yaml has no agent of kind chat")
+        log("params.yaml has no agent of kind chat")
 
 
 def _plain(value: object) -> object:
-    """Return a value as JSON takes it: what is no number is null."""
+    """Return a value for JSON; NaN becomes null."""
     if isinstance(value, float):
         return None if math.isnan(value) else value
     return [_plain(one) for one in value] if isinstance(value, tuple) else value
 
 
 def _most(reasons: Mapping[str, int]) -> list[tuple[str, int]]:
-    """Return the most frequent reasons, and how many rows have another one."""
+    """Return the most frequent reasons, and the number of rows with other reasons."""
     some = list(reasons.items())[:_REASONS_SHOWN]
     rest = sum(reasons.values()) - sum(n for _, n in some)
-    return [*some, ("for other reasons; --json has all", rest)] if rest else some
+    return [*some, ("for other reasons; --json lists all", rest)] if rest else some
 
 
-def _told(one: Status) -> str:
+def _format_status(one: Status) -> str:
     share = one.n_answered / one.n_planned if one.n_planned else 0.0
     lines = [f"{one.agent} · {one.trial_set}: {one.n_answered:,} of {one.n_planned:,} answered ({share:.1%})"]
     if one.n_waiting:
-        lines.append(f"in no version yet  {one.n_waiting:,}; the next `affectlake collect {one.agent}` publishes them")
+        lines.append(f"not yet published  {one.n_waiting:,}; the next `affectlake collect {one.agent}` publishes them")
     if one.quarantined:
         n = sum(one.quarantined.values())
-        lines.append(f"in quarantine      {n:,}; each `affectlake collect {one.agent}` tries again to publish them")
+        lines.append(f"in quarantine      {n:,}; each `affectlake collect {one.agent}` tries to publish them again")
         lines += [f"                   {count:,}: {reason}" for reason, count in _most(one.quarantined)]
     if one.n_looked_at:
         of = f" of the latest {one.n_looked_at:,}" if one.n_looked_at < one.n_answered else ""
@@ -132,16 +135,16 @@ def _told(one: Status) -> str:
         kinds = ", ".join(f"{n:,} {kind}" for kind, n in one.n_failed.items())
         lines.append(f"failed for good    {kinds}; --retry-failed asks them again")
     if one.n_other:
-        lines.append(f"asked otherwise    {one.n_other:,} (another model, revision, protocol or sampling)")
+        lines.append(f"other settings     {one.n_other:,} (a different model, revision, protocol or sampling)")
     if one.n_answered:
         lines.append(
             f"tokens             {one.prompt_tokens:,} read ({one.cached_tokens:,} of them cached),"
             f" {one.completion_tokens:,} written"
         )
     if math.isnan(one.hours):
-        lines.append("hours of asking    unknown: MLflow does not answer")
+        lines.append("hours of requests  unknown: MLflow does not answer")
     elif one.hours:
-        lines.append(f"hours of asking    {one.hours:.2f}")
+        lines.append(f"hours of requests  {one.hours:.2f}")
     if one.holder:
         lines.append(f"collecting now     {one.holder}")
     return "\n    ".join(lines)
@@ -150,8 +153,8 @@ def _told(one: Status) -> str:
 def _estimated(root: Path, wanted: CollectionRequest, show: Callable[[CollectionProgress], None]) -> str:
     from affectlake.pipelines.collection.cost import estimate_cost
 
-    one: CostEstimate = estimate_cost(root, wanted, say, show)
-    lines = [f"{wanted.label}: {one.n_left:,} requests left"]
+    one: CostEstimate = estimate_cost(root, wanted, log, show)
+    lines = [f"{wanted.label}: {one.n_left:,} requests remain"]
     if one.n_left:
         n = f"{one.n_sample:,} answers"
         lines.append(f"tokens   {one.prompt_tokens:,.1f} read and {one.completion_tokens:,.1f} written a request ({n})")
@@ -164,7 +167,7 @@ def _estimated(root: Path, wanted: CollectionRequest, show: Callable[[Collection
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[CollectionProgress], None]]:
-    """Give a function that shows how far a run is: a bar on a terminal, a line now and then elsewhere."""
+    """Yield a function that shows the progress of a run: a bar on a terminal, otherwise a line at intervals."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -172,13 +175,13 @@ def progress_bar() -> Iterator[Callable[[CollectionProgress], None]]:
     if not console.is_terminal:
         yield _lines()
         return
-    columns = (BarColumn(30), MofNCompleteColumn(), TextColumn("{task.fields[words]}"))
+    columns = (BarColumn(30), MofNCompleteColumn(), TextColumn("{task.fields[details]}"))
     with Progress(*columns, console=console, transient=True) as bars:
-        bar = bars.add_task("asking", total=None, words="", visible=False)
+        bar = bars.add_task("asking", total=None, details="", visible=False)
 
         def show(shown: CollectionProgress) -> None:
-            words = _words(shown)
-            bars.update(bar, completed=shown.n_done, total=shown.n_wanted, words=words, visible=True)
+            details = _format_progress(shown)
+            bars.update(bar, completed=shown.n_done, total=shown.n_wanted, details=details, visible=True)
 
         yield show
 
@@ -186,31 +189,31 @@ def progress_bar() -> Iterator[Callable[[CollectionProgress], None]]:
 def _lines() -> Callable[[CollectionProgress], None]:
     from time import monotonic
 
-    told_s = monotonic() - _LINE_EVERY_S
+    printed_s = monotonic() - _LINE_EVERY_S
 
     def show(shown: CollectionProgress) -> None:
-        nonlocal told_s
-        if monotonic() - told_s >= _LINE_EVERY_S or shown.n_done == shown.n_wanted:
-            told_s = monotonic()
-            say(f"{shown.n_done:,} of {shown.n_wanted:,}: {_words(shown)}")
+        nonlocal printed_s
+        if monotonic() - printed_s >= _LINE_EVERY_S or shown.n_done == shown.n_wanted:
+            printed_s = monotonic()
+            log(f"{shown.n_done:,} of {shown.n_wanted:,}: {_format_progress(shown)}")
 
     return show
 
 
-def _words(shown: CollectionProgress) -> str:
-    """Return rate, time left, share parsed, failures by kind and tokens."""
+def _format_progress(shown: CollectionProgress) -> str:
+    """Return the rate, remaining time, share parsed, failures by kind and tokens."""
     now = shown.progress
-    words = [f"{now.per_second:,.1f}/s"]
+    parts = [f"{now.per_second:,.1f}/s"]
     if now.per_second > 0:
-        words.append(f"{_duration((shown.n_wanted - shown.n_done) / now.per_second)} left")
+        parts.append(f"{_duration((shown.n_wanted - shown.n_done) / now.per_second)} left")
     if now.n_answered:
-        words.append(f"{now.n_read / now.n_answered:.1%} parsed")
-    words += [_kinds("failed", now.errors), _kinds("asked again", now.retries)]
-    words.append(f"{now.prompt_tokens:,} tokens in, {now.completion_tokens:,} out")
-    return " · ".join(word for word in words if word)
+        parts.append(f"{now.n_read / now.n_answered:.1%} parsed")
+    parts += [_format_kinds("failed", now.errors), _format_kinds("retried", now.retries)]
+    parts.append(f"{now.prompt_tokens:,} tokens in, {now.completion_tokens:,} out")
+    return " · ".join(part for part in parts if part)
 
 
-def _kinds(what: str, counts: Mapping[FailureKind, int]) -> str:
+def _format_kinds(what: str, counts: Mapping[FailureKind, int]) -> str:
     return f"{what}: {', '.join(f'{n} {kind}' for kind, n in sorted(counts.items()))}" if counts else ""
 
 

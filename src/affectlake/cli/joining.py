@@ -1,4 +1,4 @@
-"""The command that unites two lakes. How is in the pipeline and in the lake."""
+"""The command that joins two lakes, implemented in :mod:`affectlake.pipelines.collection.joining`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from affectlake.cli.options import LAKE, REMOTE
-from affectlake.process.terminal import say
+from affectlake.process.terminal import log
 
 if TYPE_CHECKING:
     from affectlake.lake.joining.join import Joined
@@ -19,40 +19,41 @@ if TYPE_CHECKING:
 @LAKE
 @REMOTE
 def join(source: str, lake: Path, remote: str) -> None:
-    """Unite this lake with SOURCE: a Git remote, or the folder of another clone. No answer and no version is lost.
+    """Join this lake with SOURCE, a Git remote or the folder of another clone. No answer and no version is lost.
 
-    Without SOURCE, what Git has merged into this lake is joined.
+    Without SOURCE, the versions that Git has merged into this lake are joined.
     """
     from affectlake.lake import repository
-    from affectlake.pipelines.collection.joining import join as unite
+    from affectlake.pipelines.collection.joining import join as join_lakes
     from affectlake.pipelines.collection.publishing import agents_with_journals
 
     root = repository.find(lake)
     if source and Path(source).is_dir() and (agents := agents_with_journals(Path(source))):
-        say(
-            f"answers of {', '.join(agents)} that {source} has in no version yet are not read: publish them there first"
+        log(
+            f"unpublished answers of {', '.join(agents)} in {source} are not read; to join them too, publish them there"
+            " first"
         )
-    done = unite(root, source, remote, say)
-    for line in _told(done, source or "the other side"):
-        say(line)
+    done = join_lakes(root, source, remote, log)
+    for line in _format_result(done, source or "the other side"):
+        log(line)
 
 
-def _told(done: Joined, source: str) -> list[str]:
+def _format_result(done: Joined, source: str) -> list[str]:
     if done.version is None:
         return [f"nothing to do: this lake has every version of {source}"]
     lines = [*done.renamed]
     for output, came in done.gained.items():
-        again = f", {came.n_repeats:,} of them to questions that were answered here too" if came.n_repeats else ""
-        lines.append(f"{output}: {came.n_rows:,} rows of theirs came{again}")
+        again = f", {came.n_repeats:,} of them for questions that were answered here too" if came.n_repeats else ""
+        lines.append(f"{output}: {came.n_rows:,} rows were added{again}")
     lines += done.notes
     if done.taken:
-        lines.append(f"{', '.join(done.taken)} came from {source}")
+        lines.append(f"copied from {source}: {', '.join(done.taken)}")
     what = (
         f"published {done.version.name}, which joins both sides"
         if done.made
         else f"this lake is at {done.version.name}"
     )
-    then = "; `affectlake run` makes tables of the answers, `affectlake push` sends the versions" if done.made else ""
+    then = "; `affectlake run` makes tables from the answers, `affectlake push` sends the versions" if done.made else ""
     return [*lines, f"{what}{then}"]
 
 

@@ -1,4 +1,4 @@
-"""The commands that look at how chat agents judge: by position, or by what a caption tells them to choose."""
+"""The commands that test chat agents for position bias and for effects of prompt injections."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 from affectlake.cli.collection import TRIAL_SET, progress_bar
 from affectlake.cli.options import AT, JSON, LAKE
-from affectlake.process.terminal import say
+from affectlake.process.terminal import log
 from affectlake.process.text_table import text_table
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     "--figure",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Also draw it: FILE.svg, .png or .pdf.",
+    help="Also draw a figure: FILE.svg, .png or .pdf.",
 )
 def positions(lake: Path, at: str, as_json: bool, figure: Path | None) -> None:
-    """Compare which positions the chat agents of a version choose: shares, test, flips with the order."""
+    """Compare the positions that the chat agents of a version choose: shares, a test, and flips with the order."""
     from affectlake.lake import repository
     from affectlake.pipelines.outputs import report
 
@@ -39,9 +39,9 @@ def positions(lake: Path, at: str, as_json: bool, figure: Path | None) -> None:
         from affectlake.report.export import write_figure
 
         write_figure(draw("order_effects", root, at=at), figure)
-        say(f"figure: {figure}")
+        log(f"figure: {figure}")
     if found.without_choices:
-        say(f"no choices yet: {', '.join(found.without_choices)}")
+        log(f"no choices yet: {', '.join(found.without_choices)}")
     if as_json:
         click.echo(json.dumps([row.as_mapping() for row in found.rows], indent=2))
         return
@@ -80,29 +80,29 @@ def _flips(value: float | None, n: int) -> str:
 @click.argument("agent")
 @LAKE
 @TRIAL_SET
-@click.option("--n", default=200, show_default=True, metavar="N", help="Trials; each is asked twice.")
+@click.option("--n", default=200, show_default=True, metavar="N", help="Number of trials; each is asked twice.")
 @JSON
 def injections(agent: str, lake: Path, trial_set: str, n: int, as_json: bool) -> None:
-    """Ask AGENT trials with and without instructions hidden in a caption: do they change what is chosen?"""
+    """Ask AGENT trials with and without prompt injections in captions, and compare its choices."""
     from affectlake.lake import repository
     from affectlake.pipelines.collection.injection_run import measure_injections
     from affectlake.process.interrupts import end_now, exit_on_interrupt
 
-    kept = "answers to canaries are kept; run it again to go on"
-    with exit_on_interrupt(say, kept), progress_bar() as show:
-        done = measure_injections(repository.find(lake), agent, trial_set, n, say, show)
+    kept = "every answer received is kept; run it again to continue"
+    with exit_on_interrupt(log, kept), progress_bar() as show:
+        done = measure_injections(repository.find(lake), agent, trial_set, n, log, show)
         if done.account.ending == "stopped":
-            say(f"affectlake: stopped as asked; {kept}")
+            log(f"affectlake: stopped by a signal; {kept}")
             end_now(130)
     if done.account.n_failed:
-        say(f"{done.account.n_failed:,} requests failed for good; run it again to ask them anew")
+        log(f"{done.account.n_failed:,} requests failed for good; run it again to retry them")
     if as_json:
         rows = [
             {"canary": one.injection or None, "n_pairs": one.n_pairs, **_effect(one.effect)} for one in done.effects
         ]
         click.echo(json.dumps(rows, indent=2))
         return
-    head = ["canary", "asked", "n", "clean", "injected", "p"]
+    head = ["injection", "asked", "n", "clean", "injected", "p"]
     cells = [
         [
             _short(one.injection) if one.injection else "all",
@@ -121,7 +121,7 @@ def _effect(found: InjectionEffect) -> dict[str, float | int | None]:
 
 
 def _short(text: str, longest: int = 60) -> str:
-    """Return a text on one line, cut where it is long."""
+    """Return a text on one line, shortened to `longest` characters."""
     line = json.dumps(text, ensure_ascii=False)[1:-1]
     return line if len(line) <= longest else f"{line[: longest - 1]}…"
 

@@ -1,4 +1,4 @@
-"""The command line. Data goes to stdout, progress to stderr; exit 0 done, 1 failed, 2 misused."""
+"""The command line. Data goes to stdout, progress to stderr; exit status 0: done, 1: failed, 2: wrong usage."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from affectlake.cli.options import AT, JSON, LAKE, SET, VERSION
 from affectlake.errors import AffectlakeError, UsageError, nearest
 from affectlake.process.environment import compute_on_one_thread, configure_process
 from affectlake.process.streams import open_closed_streams
-from affectlake.process.terminal import say
+from affectlake.process.terminal import log
 
 if TYPE_CHECKING:
     from affectlake.lake.store.versions import Version
 
-FULL = "affectlake: the disk is full; nothing was lost and no version moved\n  to do: make room, then run it again"
+FULL = "affectlake: the disk is full; no data was lost, no version changed\n  to do: free disk space, then run it again"
 
 
-# the module of each command that is not here; it is imported when the command is asked for
+# the module of each command that is not in this one; it is imported when the command is used
 MODULES = {
     **dict.fromkeys(
         ("versions", "query", "checkout", "restore", "diff", "fsck", "push", "pull", "gc", "cite"),
@@ -42,11 +42,11 @@ MODULES = {
 }
 
 EARLIER_NAMES = {"plan": "propose", "canaries": "injections"}
-"""Commands under the names that they had before 0.2; hidden, and gone in the release after it."""
+"""Names of commands before version 0.2. They are hidden, and will be removed in the release after it."""
 
 
 class _Commands(click.Group):
-    """A group that imports its commands late, and offers the nearest for one it does not know."""
+    """A group that imports its commands lazily, and suggests the most similar command for an unknown one."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), *MODULES])
@@ -67,7 +67,7 @@ class _Commands(click.Group):
 
 
 def _renamed(command: click.Command | None, earlier: str) -> click.Command:
-    """Return `command` under an earlier name, hidden; using it prints the present name on stderr."""
+    """Return a hidden copy of `command` under an earlier name; using it prints the current name on stderr."""
     assert command is not None
     alias = copy(command)
     alias.name, alias.hidden, alias.deprecated = earlier, True, f"use `affectlake {command.name}`"
@@ -78,15 +78,15 @@ def _renamed(command: click.Command | None, earlier: str) -> click.Command:
 @VERSION
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def cli(debug: bool) -> None:
-    """Ask models how emotions differ, keep every answer in exact versions, compare with people and brains."""
+    """Ask models how emotions differ, keep the answers in exact versions, and compare with people and brains."""
 
 
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--study", default="emotion", show_default=True, help="What to start from: emotion or demo.")
+@click.option("--study", default="emotion", show_default=True, help="The study to start from: emotion or demo.")
 @SET
 def init(folder: Path, study: str, settings: tuple[str, ...]) -> None:
-    """Make FOLDER a new lake for a study."""
+    """Create a new lake for a study in FOLDER."""
     from affectlake.lake import repository
     from affectlake.pipelines.engine import dvcfile as render
     from affectlake.pipelines.params import study as params
@@ -99,14 +99,14 @@ def init(folder: Path, study: str, settings: tuple[str, ...]) -> None:
     repository.init(folder, f"{MODELINE}{text}")
     put_schema(folder)
     render.write(folder)
-    say(f"made the lake {folder} for the study {study}; next: affectlake run --lake {folder}")
+    log(f"created the lake {folder} for the study {study}; next: affectlake run --lake {folder}")
 
 
 @cli.command()
 @LAKE
 @SET
 def run(lake: Path, settings: tuple[str, ...]) -> None:
-    """Bring every table up to date, publish one version and write its report."""
+    """Bring all tables up to date, publish a version and write its report."""
     compute_on_one_thread()
     from affectlake.flows.build import build
     from affectlake.lake import repository
@@ -122,18 +122,18 @@ def run(lake: Path, settings: tuple[str, ...]) -> None:
     from affectlake.process.interrupts import exit_on_interrupt
 
     root = repository.find(lake)
-    workers()  # wrong numbers are refused before anything is written
+    workers()  # raises if a number is not valid, before anything is written
     answer_limit_s()
     if settings:
         text = override((root / layout.PARAMS).read_text(encoding="utf-8"), settings)
         params.parse(text)
         write_whole(root / layout.PARAMS, text.encode())
-    with exit_on_interrupt(say, "what had finished is kept, the version did not move; run it again to go on"):
-        built = build(root, say)
+    with exit_on_interrupt(log, "finished stages are kept, the version did not change; run it again to continue"):
+        built = build(root, log)
     version = built.version or versions.resolve(root)
     path = latest_report(root, version)
     made = _published(version) if built.version else f"{version.name} is up to date"
-    say(f"{made} ({len(built.ran)} stages run, {len(built.skipped)} up to date)")
+    log(f"{made} ({len(built.ran)} stages run, {len(built.skipped)} up to date)")
     for line in reporting.headlines(root, version):
         click.echo(line)
     click.echo(f"report: {path}")
@@ -142,7 +142,7 @@ def run(lake: Path, settings: tuple[str, ...]) -> None:
 @cli.command()
 @LAKE
 def publish(lake: Path) -> None:
-    """Make what `dvc repro` built the next version."""
+    """Publish the tables that `dvc repro` built as the next version."""
     from affectlake.flows.build import unfinished
     from affectlake.lake import repository
     from affectlake.lake.files import layout
@@ -151,21 +151,21 @@ def publish(lake: Path) -> None:
     from affectlake.pipelines.params.study import load
 
     root = repository.find(lake)
-    with repository.writing(root, "affectlake publish", wait_s=math.inf, say=say):
-        prepare(root, say)
+    with repository.writing(root, "affectlake publish", wait_s=math.inf, say=log):
+        prepare(root, log)
         render.refuse_stale(root)
         params = load(root)
         pinned = {layout.PARAMS: params.text, layout.PIPELINE: (root / layout.PIPELINE).read_bytes()}
         unfinished(root, params, pinned)
-        version = repository.publish(root, say, pinned)
-    say(_published(version) if version else "nothing changed since the last version")
+        version = repository.publish(root, log, pinned)
+    log(_published(version) if version else "nothing changed since the last version")
 
 
 @cli.command()
 @LAKE
 @JSON
 def steps(lake: Path, as_json: bool) -> None:
-    """List the stages of the lake's study, and whether each is up to date."""
+    """List the stages of the study, and whether each is up to date."""
     from affectlake.lake import repository
     from affectlake.lake.files import layout
     from affectlake.lake.store.dvc_stages import is_current
@@ -198,11 +198,11 @@ def steps(lake: Path, as_json: bool) -> None:
 @cli.command()
 @LAKE
 @AT
-@click.option("--output", type=click.Path(path_type=Path), help="Where to write it.")
-@click.option("--compare", nargs=2, default=None, metavar="V1 V2", help="Set two versions beside each other instead.")
-@click.option("--figures", is_flag=True, help="Also write every figure as SVG, PNG and PDF, and its numbers as CSV.")
-@click.option("--no-pictures", is_flag=True, help="Leave frames of videos out, captions in their place.")
-@click.option("--open", "show", is_flag=True, help="Open it in the web browser.")
+@click.option("--output", type=click.Path(path_type=Path), help="The file to write.")
+@click.option("--compare", nargs=2, default=None, metavar="V1 V2", help="Write a comparison of two versions instead.")
+@click.option("--figures", is_flag=True, help="Also write every figure as SVG, PNG and PDF, and its data as CSV.")
+@click.option("--no-pictures", is_flag=True, help="Show captions instead of video frames.")
+@click.option("--open", "show", is_flag=True, help="Open the report in the web browser.")
 def report(
     lake: Path,
     at: str,
@@ -218,7 +218,7 @@ def report(
 
     root = repository.find(lake)
     if compare and (at or figures):
-        raise UsageError("--compare names its own versions", todo="leave --at and --figures out")
+        raise UsageError("--compare cannot be combined with --at or --figures", todo="leave --at and --figures out")
     if compare:
         path = reporting.write_comparison(root, *compare, output)
     else:
@@ -226,7 +226,7 @@ def report(
     click.echo(path)
     if figures:
         folder = path.with_name(f"{path.stem}-figures")
-        say(f"{len(reporting.write_figures(root, at, folder)):,} files of figures in {folder}")
+        log(f"{len(reporting.write_figures(root, at, folder)):,} files of figures in {folder}")
     if show:
         click.launch(str(path))
 
@@ -235,21 +235,28 @@ def report(
 @click.argument("folder", type=click.Path(path_type=Path))
 @LAKE
 @AT
-@click.option("--surfaces", is_flag=True, help="Draw each map on the cortex too: fsaverage5, or the subject's own.")
+@click.option("--surfaces", is_flag=True, help="Also draw each map on a cortical surface: fsaverage5 or the subject's.")
 def maps(folder: Path, lake: Path, at: str, surfaces: bool) -> None:
-    """Write a version's brain maps into FOLDER as NIfTI images and print their paths."""
+    """Write a version's brain maps to FOLDER as NIfTI images and print their paths."""
     from affectlake.lake import repository
     from affectlake.pipelines.outputs.nifti import write_maps
 
-    for path in write_maps(repository.find(lake), folder, at, surfaces, say):
+    for path in write_maps(repository.find(lake), folder, at, surfaces, log):
         click.echo(path)
 
 
 @cli.command()
 @click.argument("collection")
-@click.option("--to", "folder", type=click.Path(path_type=Path), default=Path("data"), show_default=True, help="Where.")
+@click.option(
+    "--to",
+    "folder",
+    type=click.Path(path_type=Path),
+    default=Path("data"),
+    show_default=True,
+    help="The folder for the files.",
+)
 def fetch(collection: str, folder: Path) -> None:
-    """Fetch published recordings (horikawa2020: 5 subjects); goes on where it stopped, and verifies every file."""
+    """Download published recordings (horikawa2020: 5 subjects) and verify every file; resumes if interrupted."""
     from affectlake.brain.recordings.fetching import COLLECTIONS
     from affectlake.brain.recordings.fetching import fetch as fetch_file
 
@@ -260,20 +267,20 @@ def fetch(collection: str, folder: Path) -> None:
             todo=nearest(collection, COLLECTIONS),
         )
     for remote in COLLECTIONS[collection]:
-        click.echo(fetch_file(remote, folder, say))
+        click.echo(fetch_file(remote, folder, log))
 
 
 @cli.command()
 @LAKE
 def render(lake: Path) -> None:
-    """Write dvc.yaml anew from params.yaml and the steps."""
+    """Write dvc.yaml from params.yaml and the steps."""
     from affectlake.lake import repository
     from affectlake.pipelines.engine import dvcfile as renderer
     from affectlake.pipelines.params.schema import put_schema
 
     root = repository.find(lake)
     put_schema(root)
-    say("dvc.yaml written" if renderer.write(root) else "dvc.yaml is up to date")
+    log("dvc.yaml written" if renderer.write(root) else "dvc.yaml is up to date")
 
 
 @cli.command(hidden=True)
@@ -281,7 +288,7 @@ def render(lake: Path) -> None:
 @LAKE
 @click.option("--step-version", type=int, required=True)
 def step(name: str, lake: Path, step_version: int) -> None:
-    """Run one stage; what `dvc repro` calls."""
+    """Run one stage. `dvc repro` calls this command."""
     compute_on_one_thread()
     from affectlake.errors import LakeError
     from affectlake.lake import repository
@@ -299,20 +306,20 @@ def step(name: str, lake: Path, step_version: int) -> None:
         raise LakeError(
             f"dvc.yaml asks for version {step_version} of {stage.step.name}",
             found=f"version {stage.step.version}",
-            todo="write dvc.yaml anew: `affectlake render`",
+            todo="update dvc.yaml with `affectlake render`",
         )
     sources = SourceFiles(root, stage, params)
-    outcome = run_stage(root, stage, params, lambda line: say(f"{name}: {line}"))
+    outcome = run_stage(root, stage, params, lambda line: log(f"{name}: {line}"))
     sources.refuse_changed()
     now = load(root)
     edited = [key for key in keys_of(stage.step, stage.agent, params, stage.agents) if now.at(key) != params.at(key)]
-    if edited:  # DVC would record the values that the file has by now
+    if edited:  # DVC would record the current values of the file
         raise LakeError(
-            f"params.yaml was changed while {name} ran; what it made is not recorded",
+            f"params.yaml was changed while {name} ran; its outputs are not recorded",
             found=", ".join(edited),
             todo="run `dvc repro` again",
         )
-    say(f"{name}: done in {outcome.seconds:.1f} s: {outcome}")
+    log(f"{name}: done in {outcome.seconds:.1f} s: {outcome}")
 
 
 def _published(version: Version) -> str:
@@ -322,7 +329,7 @@ def _published(version: Version) -> str:
 
 
 def _is_full(error: BaseException | None) -> bool:
-    """Whether a full disk is behind an error, by its number or, of Git and SQLite, by their words."""
+    """Return whether a full disk caused an error: by its number or, for Git and SQLite, its message."""
     while error is not None:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             return True
@@ -341,25 +348,25 @@ def main(arguments: list[str] | None = None) -> None:
         cli.main(given, standalone_mode=False)
         sys.stdout.flush()
         if arguments is None and given[:1] == ["query"]:
-            os._exit(0)  # the rows are out and DuckDB is closed; unloading Python's modules is a tenth of the wait
+            os._exit(0)  # the rows are written and DuckDB is closed; Python's shutdown takes a tenth of the time
     except click.ClickException as error:
         shown = StringIO()
         error.show(shown)
-        say(shown.getvalue().rstrip())
+        log(shown.getvalue().rstrip())
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
-        say("affectlake: interrupted; what had finished is kept, the version did not move")
+        log("affectlake: interrupted; finished work is kept, the version did not change")
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)
     except Exception as error:
         if "--debug" in given:
-            say(traceback.format_exc())
+            log(traceback.format_exc())
         elif _is_full(error):
-            say(FULL)
+            log(FULL)
         elif isinstance(error, AffectlakeError):
-            say(f"affectlake: {error}")
+            log(f"affectlake: {error}")
         else:
             what = f"{type(error).__name__}: {error}"
-            say(f"affectlake: {what}\n  to do: run again with --debug for the traceback")
+            log(f"affectlake: {what}\n  to do: run again with --debug for the traceback")
         sys.exit(error.exit_code if isinstance(error, AffectlakeError) else 1)

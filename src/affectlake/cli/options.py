@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options of several commands."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from pathlib import Path
 import click
 
 LAKE = click.option(
-    "--lake", "lake", type=click.Path(path_type=Path), default=Path(), help="A folder in the lake; by default, here."
+    "--lake",
+    "lake",
+    type=click.Path(path_type=Path),
+    default=Path(),
+    help="A folder in the lake; by default, the current folder.",
 )
 AT = click.option("--at", default="", metavar="VERSION", help="The version to read; by default, the latest.")
-SET = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change params.yaml first.")
-REMOTE = click.option("--remote", default="", metavar="NAME", help="A DVC remote; by default, the default one.")
+SET = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set a value in params.yaml first.")
+REMOTE = click.option("--remote", default="", metavar="NAME", help="A DVC remote; by default, DVC's default remote.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 
 

@@ -1,4 +1,4 @@
-"""The command that proposes what to ask next. How is in the pipeline."""
+"""The command that proposes triplets, implemented in :mod:`affectlake.pipelines.collection.proposals`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 
 from affectlake.cli.options import JSON, LAKE
 from affectlake.process.environment import compute_on_one_thread
-from affectlake.process.terminal import say
+from affectlake.process.terminal import log
 
 if TYPE_CHECKING:
     from affectlake.pipelines.collection.proposals import Proposal
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("agent")
 @LAKE
-@click.option("--n", default=10_000, show_default=True, metavar="N", help="How many triplets to propose.")
+@click.option("--n", default=10_000, show_default=True, metavar="N", help="Number of triplets to propose.")
 @JSON
 def propose(agent: str, lake: Path, n: int, as_json: bool) -> None:
-    """Propose which triplets to ask AGENT next, so that few judgments give the map of many."""
+    """Propose informative triplets to ask AGENT next, so that fewer judgments give the same embedding."""
     compute_on_one_thread()
     from affectlake.lake import repository
     from affectlake.pipelines.collection import proposals
@@ -32,37 +32,37 @@ def propose(agent: str, lake: Path, n: int, as_json: bool) -> None:
     from affectlake.process.interrupts import exit_on_interrupt
 
     root = repository.find(lake)
-    with exit_on_interrupt(say, "nothing was proposed; run it again"), _status_line() as progress:
-        done = proposals.propose(root, load(root), agent, n, say, progress)
+    with exit_on_interrupt(log, "nothing was proposed; run it again"), _status_line() as progress:
+        done = proposals.propose(root, load(root), agent, n, log, progress)
     if done.version is not None:
-        say(f"published {done.version.name}; `affectlake collect {agent} --proposed` asks them")
+        log(f"published {done.version.name}; ask them with `affectlake collect {agent} --proposed`")
     if as_json:
         fits, version = done.fits and done.fits._asdict(), done.version and done.version.name
         click.echo(json.dumps(done._asdict() | {"fits": fits, "version": version}, indent=2))
         return
-    click.echo(_told(done))
+    click.echo(_format_proposal(done))
 
 
-def _told(done: Proposal) -> str:
+def _format_proposal(done: Proposal) -> str:
     n_new = done.n_to_learn + done.n_held_out
     lines = [f"{done.agent} · round {done.round}: {n_new:,} of {done.n_open:,} open triplets proposed"]
     known = f"known        {done.n_judgments:,} judgments to learn from, {done.n_test:,} held out"
     if done.fits is None:
-        lines.append(f"{known}: too few to choose by, so these are drawn at random")
+        lines.append(f"{known}: too few for a choice, so the triplets were drawn at random")
     else:
         one, rights = done.fits, done.fits.accuracies
-        lines.append(f"{known}; {len(rights)} embeddings get {sum(rights) / len(rights):.2%} of the latter right")
-        lines.append(f"information  {one.information:.3f} nats an answer; {one.information_of_open:.3f} at random")
-        lines.append(f"by chance    {one.lapse:.1%} of the judgments, as far as these tell")
-        lines.append(f"fitted with  l1 {one.l1:.2g}; `l1: auto` under the agent lets `affectlake run` fit so too")
+        lines.append(f"{known}; {len(rights)} embeddings predict {sum(rights) / len(rights):.2%} of the latter")
+        lines.append(f"information  {one.information:.3f} nats per answer; {one.information_of_open:.3f} at random")
+        lines.append(f"by chance    {one.lapse:.1%} of the judgments (estimated lapse rate)")
+        lines.append(f"fitted with  l1 {one.l1:.2g}; with `l1: auto` for the agent, `affectlake run` uses it too")
     if done.n_held_out:
-        lines.append(f"held out     {done.n_held_out:,} of those proposed, drawn at random, to test by")
+        lines.append(f"held out     {done.n_held_out:,} of the proposed triplets, drawn at random, for testing")
     return "\n    ".join(lines)
 
 
 @contextmanager
 def _status_line() -> Iterator[Callable[[str], None]]:
-    """Give a function that shows how far it is, in place on a terminal and not at all elsewhere."""
+    """Yield a function that shows the progress in one line on a terminal, and does nothing elsewhere."""
     from rich.console import Console
 
     console = Console(stderr=True)

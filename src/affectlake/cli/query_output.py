@@ -1,4 +1,4 @@
-"""Giving the rows of a query as a table, CSV, JSON, Parquet or Arrow; all but the table stream, whatever their size."""
+"""Output of query results as a table, CSV, JSON, Parquet or Arrow. All formats except tables are streamed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from affectlake.lake.query import batches, names, query, stream, tuples
 from affectlake.lake.store.versions import Version, cache_folder
 from affectlake.process.text_table import text_table
 
-if TYPE_CHECKING:  # imported late: they take longer than a query does
+if TYPE_CHECKING:  # imported only when needed, because importing them takes longer than a query
     import duckdb
     import polars as pl
     import pyarrow as pa
@@ -40,7 +40,7 @@ _NUMBERS = (
 
 
 def print_changed_rows(root: Path, before: Version, after: Version, table: str) -> None:
-    """Print the rows that differ between two versions as JSON lines: the output, what happened, and the row."""
+    """Print the rows that differ between two versions as JSON lines: the output, the kind of change, and the row."""
     from affectlake.lake.diff import changed_outputs, diff_rows
 
     for output in changed_outputs(root, before, after, table):
@@ -50,30 +50,34 @@ def print_changed_rows(root: Path, before: Version, after: Version, table: str) 
                 click.echo(json.dumps({"output": str(output), "change": change} | row, default=str))
 
 
-def give_rows(root: Path, sql: str, at: str, form: Form | None, out: Path | None) -> None:
-    """Answer `sql` at the version `at`, into the file `out` or to stdout.
+def write_rows(root: Path, sql: str, at: str, form: Form | None, out: Path | None) -> None:
+    """Run a query, and write its rows to a file or to stdout.
 
     Parameters
     ----------
     root : Path
         Root of the lake.
     sql, at : str
-        The query, and the version that plain table names mean.
+        The query, and the version of tables whose names have no version.
     form : {"table", "csv", "json", "parquet", "arrow"} or None
-        JSON is a row a line, Arrow an IPC stream. By the ending of `out` when None; without `out` a table.
+        The format. JSON has one row per line; Arrow is an IPC stream. None: from the extension of `out`, or a table if
+        `out` is None.
     out : Path or None
-        A file; it appears when it is whole.
+        The file, which appears once it is complete; None: stdout.
 
     Raises
     ------
     UsageError
-        If the form is not known from the ending, is binary and stdout a terminal, or `out` lies among a lake's tables.
+        If the extension is unknown, a binary format would be written to a terminal, or `out` is in a folder of the
+        lake's versions.
     QueryError
-        If the query cannot be answered.
+        If the query cannot be run.
     """
     form = form or (_by_ending(out) if out else "table")
     if form in ("parquet", "arrow") and out is None and sys.stdout.isatty():
-        raise UsageError(f"{form} is not for a terminal", todo=f"name a file: --out rows.{form}, or a pipe")
+        raise UsageError(
+            f"{form} cannot be written to a terminal", todo=f"give a file with --out rows.{form}, or use a pipe"
+        )
     if form in ("table", "json"):
         limit, write = (ROWS_SHOWN + 1, _draw) if form == "table" else (-1, _write_json)
         with closing(stream(root, sql, at, limit=limit)) as found, _sink(root, out) as sink:
@@ -87,7 +91,9 @@ def give_rows(root: Path, sql: str, at: str, form: Form | None, out: Path | None
 def _by_ending(out: Path) -> Form:
     if out.suffix not in ENDINGS:
         raise UsageError(
-            f"{out.name} does not say what it is to be", allowed=", ".join(ENDINGS), todo="or name it with --format"
+            f"{out.name} does not have a known extension",
+            allowed=", ".join(ENDINGS),
+            todo="use one of these, or give --format",
         )
     return ENDINGS[out.suffix]
 
@@ -101,14 +107,14 @@ def _sink(root: Path, out: Path | None) -> Iterator[IO[bytes]]:
     target = out.resolve()
     for closed in ((root / layout.TABLES).resolve(), cache_folder(root), (root / ".git").resolve()):
         if target.is_relative_to(closed):
-            raise UsageError(f"{out} lies where the lake keeps its versions", todo="name another folder")
+            raise UsageError(f"{out} is in a folder of the lake's versions", todo="choose another folder")
     aside = target.with_name(f".{target.name}.part")
     try:
         with aside.open("wb") as sink:
             yield sink
         aside.replace(target)
     except OSError as error:
-        raise UsageError(f"{out} cannot be written", found=str(error), todo="name another file") from error
+        raise UsageError(f"{out} cannot be written", found=str(error), todo="choose another file") from error
     finally:
         aside.unlink(missing_ok=True)
 
@@ -118,7 +124,7 @@ def _draw(found: duckdb.DuckDBPyConnection, sink: IO[bytes]) -> None:
     kinds = [str(column[1]) for column in found.description]
     sink.write(_drawn(names(found), kinds, rows[:ROWS_SHOWN]).encode())
     if len(rows) > ROWS_SHOWN:
-        click.echo(f"the first {ROWS_SHOWN} rows; --format csv gives all", err=True)
+        click.echo(f"the first {ROWS_SHOWN} rows; --format csv writes all rows", err=True)
 
 
 def _write_json(found: duckdb.DuckDBPyConnection, sink: IO[bytes]) -> None:
@@ -149,7 +155,7 @@ def _write(pieces: Iterator[pa.RecordBatch], form: Form, sink: IO[bytes]) -> Non
 
 
 def _drawn(heads: list[str], kinds: list[str], rows: list[tuple[Any, ...]]) -> str:
-    """Return rows as a table for a person: names, types, and values, numbers to the right."""
+    """Return rows as a text table with names, types and values; numbers are aligned to the right."""
     right = [at for at, kind in enumerate(kinds) if kind.partition("(")[0] in _NUMBERS and not kind.endswith("]")]
     return text_table([heads, kinds], [[_shown(value) for value in row] for row in rows], right, rule=True) + "\n"
 
@@ -164,7 +170,7 @@ def _shown(value: Any) -> str:
 
 
 def _flat(piece: pa.RecordBatch) -> pl.DataFrame:
-    """Return a piece for CSV, which holds no lists and no bytes: lists become JSON, bytes hexadecimal digits."""
+    """Return a batch for CSV, which has no lists or bytes: lists become JSON, and bytes hexadecimal digits."""
     import polars as pl
     import pyarrow as pa
 
@@ -184,7 +190,7 @@ def _csv_text(value: Any) -> str | None:
 
 
 def _sayable(value: Any, kind: Any = None) -> Any:
-    """Return `value`, of DuckDB's type `kind`, as JSON says it: NaN and the infinities as null, maps as pairs."""
+    """Return `value`, of DuckDB's type `kind`, for JSON: NaN and infinities become null, maps become pairs."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

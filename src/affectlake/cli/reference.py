@@ -1,4 +1,4 @@
-"""The reference of the command line, ``docs/cli.md``, written from the commands themselves."""
+"""The reference of the command line, ``docs/cli.md``, which is generated from the commands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from affectlake.cli.main import cli
 
-# what a reader wants to do, and the commands for it; a test holds that every command is in one of them
+# the commands by purpose; a test checks that every command is in one of the chapters
 CHAPTERS: dict[str, tuple[str, ...]] = {
     "Make and build a study": ("init", "run", "steps", "render", "publish", "report", "maps", "fetch"),
     "Ask models": ("collect", "status", "propose", "positions", "injections", "schedule"),
@@ -40,7 +40,7 @@ def render() -> str:
 
 def _command(command: click.Command, context: click.Context) -> Iterator[str]:
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-    text = cleandoc(command.help or "")  # Python 3.13 takes the indentation away by itself
+    text = cleandoc(command.help or "")  # before Python 3.13, docstrings keep their indentation
     yield from ("", f"### `{context.command_path}`", "", f"`{usage}`", "", text)
     options = [
         parameter for parameter in command.params if isinstance(parameter, click.Option) and not parameter.hidden

@@ -1,4 +1,4 @@
-"""The command of recurring collections. How they run is in the flows."""
+"""The commands for recurring collections, implemented in :mod:`affectlake.flows.schedules`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import click
 
 from affectlake.cli.options import JSON, LAKE
 from affectlake.errors import UsageError
-from affectlake.process.terminal import say
+from affectlake.process.terminal import log
 
 _SHOWN = 5
 
 
 @click.group()
 def schedule() -> None:
-    """Recurring collections: the schedules of params.yaml."""
+    """Recurring collections, the schedules of params.yaml."""
 
 
 @schedule.command()
@@ -25,24 +25,24 @@ def schedule() -> None:
 def run(lake: Path) -> None:
     """Run the schedules of params.yaml until stopped.
 
-    Each schedule becomes a Prefect deployment, on the server that PREFECT_API_URL names or on one that is started
-    here. A run belongs to its slot: a slot that was missed is skipped and reported, not made up later.
+    Each schedule becomes a Prefect deployment on the server at PREFECT_API_URL, or on a server that this command
+    starts. A missed slot is skipped and reported, and is not run later.
     """
     from affectlake.flows.prefect_settings import prefect_settings
     from affectlake.lake import repository
 
     root = repository.find(lake)
-    prefect_settings()  # what follows imports Prefect, which ends with a traceback where they are wrong
+    prefect_settings()  # raises if a setting is not valid; importing Prefect would end with a traceback
     from affectlake.flows.schedules.scheduler import run_schedules
 
-    run_schedules(root, say)
+    run_schedules(root, log)
 
 
 @schedule.command(name="list")
 @LAKE
 @JSON
 def listed(lake: Path, as_json: bool) -> None:
-    """List when each schedule runs next, and how its last runs went."""
+    """List when each schedule runs next, and the results of its last runs."""
     from affectlake.flows.prefect_settings import prefect_settings
     from affectlake.lake import repository
 
@@ -54,11 +54,11 @@ def listed(lake: Path, as_json: bool) -> None:
 @schedule.command()
 @click.argument("name")
 @LAKE
-@click.option("--from", "start", default="", metavar="TIME", help="The first day or moment.")
-@click.option("--to", "end", default="", metavar="TIME", help="The last day or moment.")
-@click.option("--again", is_flag=True, help="Run slots that are done, too.")
+@click.option("--from", "start", default="", metavar="TIME", help="The first date or time.")
+@click.option("--to", "end", default="", metavar="TIME", help="The last date or time.")
+@click.option("--again", is_flag=True, help="Also run slots that are already done.")
 def backfill(name: str, lake: Path, start: str, end: str, again: bool) -> None:
-    """Run past slots of the schedule NAME now."""
+    """Run past slots of the schedule NAME."""
     from affectlake.flows.prefect_settings import prefect_settings
     from affectlake.lake import repository
 
@@ -79,7 +79,7 @@ def backfill(name: str, lake: Path, start: str, end: str, again: bool) -> None:
 def serve(
     context: click.Context, lake: Path, name: str, start: str, end: str, again: bool, as_list: bool, as_json: bool
 ) -> None:
-    """Do what ``schedule run``, ``schedule list`` and ``schedule backfill`` do: the name they had before."""
+    """Run, list or backfill schedules; former name of ``schedule run``, ``list`` and ``backfill``."""
     if not name and (start or end or again):
         raise UsageError("--from, --to and --again need --backfill", todo="name a schedule: --backfill NAME")
     if as_list:
@@ -95,12 +95,12 @@ def _backfill(root: Path, name: str, start: str, end: str, again: bool) -> None:
     from affectlake.process.interrupts import end_now, exit_on_interrupt
 
     if not start or not end:
-        raise UsageError("a backfill needs a range of time", wanted="--from TIME --to TIME, such as --from 2026-01-01")
-    kept = "every answer that came is kept; run it again to go on"
-    with exit_on_interrupt(say, kept):
-        done = past.backfill(root, name, start, end, say, again=again)
+        raise UsageError("a backfill needs a time range", wanted="--from TIME --to TIME, such as --from 2026-01-01")
+    kept = "every answer received is kept; run it again to continue"
+    with exit_on_interrupt(log, kept):
+        done = past.backfill(root, name, start, end, log, again=again)
         if done.stopped:
-            say(f"affectlake: stopped as asked; {kept}")
+            log(f"affectlake: stopped by a signal; {kept}")
             end_now(130)
     click.echo(f"{name}: {done.n_run:,} slots run, {done.n_known:,} done before")
 
@@ -124,7 +124,7 @@ def _list(root: Path, as_json: bool) -> None:
         for fate in row["latest"]:
             click.echo(f"    {fate['slot']:%Y-%m-%d %H:%M} UTC  {fate['state']:<8} {fate['words']}")
     if not rows:
-        say("params.yaml has no schedules")
+        log("params.yaml has no schedules")
 
 
 COMMANDS: tuple[click.Command, ...] = (schedule, serve)

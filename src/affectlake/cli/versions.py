@@ -1,4 +1,7 @@
-"""The commands of versions: list, query, check out, compare, verify, share, cite. How each is done is in the lake."""
+"""The commands for versions: list, query, check out, compare, verify, share and cite them.
+
+They are implemented in :mod:`affectlake.lake`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import click
 
 from affectlake.cli.options import AT, JSON, LAKE, REMOTE
 from affectlake.errors import UsageError
-from affectlake.process.terminal import say
+from affectlake.process.terminal import log
 
 if TYPE_CHECKING:
     from affectlake.cli.query_output import Form
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 @LAKE
 @JSON
 def versions(lake: Path, as_json: bool) -> None:
-    """List every version: its name, time, author and what changed."""
+    """List all versions with their time, author and changes."""
     from affectlake.lake.store.root import find
     from affectlake.lake.store.versions import list_versions
 
@@ -45,49 +48,50 @@ def versions(lake: Path, as_json: bool) -> None:
     "--format",
     "form",
     type=click.Choice(["table", "csv", "json", "parquet", "arrow"]),
-    help="Of rows (JSON: one a line; Arrow: an IPC stream); by default that of FILE's ending, or a table.",
+    help="Output format (JSON: one row per line; Arrow: an IPC stream); by default from FILE's extension, or a table.",
 )
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Where to write them.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="The file to write.")
 def query(sql: str, lake: Path, at: str, form: Form | None, out: Path | None) -> None:
-    """Answer one SELECT over the tables of a version; `choices@v1` names a table of another."""
-    from affectlake.cli.query_output import give_rows
+    """Run one SELECT on the tables of a version; `choices@v1` is a table of another version."""
+    from affectlake.cli.query_output import write_rows
     from affectlake.lake.store.root import find
 
-    give_rows(find(lake), sql, at, form, out)
+    write_rows(find(lake), sql, at, form, out)
 
 
 @click.command()
 @click.argument("version")
 @LAKE
 def checkout(version: str, lake: Path) -> None:
-    """Put the tables and parameters of VERSION into the folder, verified; `latest` brings the last one back."""
+    """Place the tables and parameters of VERSION in the folder, verified; `latest` returns to the latest version."""
     from affectlake.lake import repository
     from affectlake.lake.checkout import checkout as put_in_place
     from affectlake.lake.store.tracked import tracked
     from affectlake.lake.store.versions import Manifest, resolve
 
     root = repository.find(lake)
-    with repository.writing(root, "affectlake checkout", wait_s=math.inf, say=say):
+    with repository.writing(root, "affectlake checkout", wait_s=math.inf, say=log):
         found = resolve(root, version)
         done = put_in_place(root, found)
-    say(f"{found.name} is in {root}: {len(done.placed)} outputs placed, {len(done.kept)} the same as before")
+    log(f"{found.name} is in {root}: {len(done.placed)} outputs placed, {len(done.kept)} the same as before")
     if tracked(Manifest(root, found.commit)):
-        say("outputs of stages of your own are left as they are; `dvc checkout` brings those of this version")
+        log("outputs of your own stages were not changed; `dvc checkout` places those of this version")
 
 
 @click.command()
 @LAKE
 def restore(lake: Path) -> None:
-    """Bring the folder back to the latest version, whatever state it is in; what is in no version is kept aside."""
+    """Return the folder to the latest version, from any state; unpublished files are moved aside."""
     from affectlake.lake import repository
     from affectlake.lake.restore import restore as bring_back
 
     root = repository.find(lake)
-    with repository.writing(root, "affectlake restore", wait_s=math.inf, say=say):
-        done = bring_back(root, say)
+    with repository.writing(root, "affectlake restore", wait_s=math.inf, say=log):
+        done = bring_back(root, log)
     if done.branch:
-        say(f"back on the branch {done.branch}")
-    say(f"{done.version.name} is in {root}; {f'kept aside in {done.aside}' if done.aside else 'nothing was put aside'}")
+        log(f"back on the branch {done.branch}")
+    moved = f"files were moved to {done.aside}" if done.aside else "no file was moved aside"
+    log(f"{done.version.name} is in {root}; {moved}")
 
 
 @click.command()
@@ -96,7 +100,7 @@ def restore(lake: Path) -> None:
 @click.argument("table", default="")
 @LAKE
 @JSON
-@click.option("--rows", is_flag=True, help="List the rows, not only their number.")
+@click.option("--rows", is_flag=True, help="List the rows instead of counting them.")
 def diff(before: str, after: str, table: str, lake: Path, as_json: bool, rows: bool) -> None:
     """Count the rows added, removed and changed between two versions, by key."""
     from affectlake.cli.query_output import print_changed_rows
@@ -116,17 +120,17 @@ def diff(before: str, after: str, table: str, lake: Path, as_json: bool, rows: b
     for one in found:
         click.echo(one)
     if not found:
-        say(f"{old.name} and {new.name} are the same")
+        log(f"{old.name} and {new.name} are the same")
 
 
 @click.command()
 @click.argument("version", default="")
 @LAKE
 @REMOTE
-@click.option("--local", is_flag=True, help="Only the cache; do not look at a remote.")
-@click.option("--repair", is_flag=True, help="Replace a bad copy by a whole one from the other place.")
+@click.option("--local", is_flag=True, help="Check only the cache, not a remote.")
+@click.option("--repair", is_flag=True, help="Replace a damaged copy by the intact one in the other place.")
 def fsck(version: str, lake: Path, remote: str, local: bool, repair: bool) -> None:
-    """Hash every file of VERSION (of all, when none is named) in the cache and in a DVC remote."""
+    """Verify every file of VERSION (by default, of all versions) in the cache and in a DVC remote."""
     from affectlake.errors import LakeError, VersionError
     from affectlake.lake import repository
     from affectlake.lake.fsck import check
@@ -144,8 +148,8 @@ def fsck(version: str, lake: Path, remote: str, local: bool, repair: bool) -> No
     bad = [finding for finding in found if not finding.repaired]
     if bad:
         todo = "rebuild those tables with `affectlake run`" if repair else "try `affectlake fsck --repair`"
-        raise VersionError(f"{len(bad)} files are not as they were published", todo=todo)
-    say(f"{', '.join(v.name for v in wanted) or 'no version yet'}: every file is as it was published")
+        raise VersionError(f"{len(bad)} files differ from those that were published", todo=todo)
+    log(f"{', '.join(v.name for v in wanted) or 'no version yet'}: every file is as it was published")
 
 
 @click.command()
@@ -153,45 +157,45 @@ def fsck(version: str, lake: Path, remote: str, local: bool, repair: bool) -> No
 @LAKE
 @REMOTE
 def push(names: tuple[str, ...], lake: Path, remote: str) -> None:
-    """Send versions (all, when none is named) to a DVC remote, then announce them to the Git remote origin."""
+    """Send versions (by default, all) to a DVC remote, then push their commits and tags to the Git remote origin."""
     from affectlake.lake import repository, transfer
     from affectlake.lake.store.versions import list_versions, resolve
 
     root = repository.find(lake)
     wanted = [resolve(root, name) for name in names] or list_versions(root)
-    done = transfer.push(root, wanted, remote, say)
-    announced = f"announced {', '.join(done.versions)}" if done.versions else "no Git remote origin: nothing announced"
-    say(f"{done.n_files} files sent; {announced}")
+    done = transfer.push(root, wanted, remote, log)
+    pushed = f"pushed {', '.join(done.versions)} to origin" if done.versions else "no Git remote origin: no tag pushed"
+    log(f"{done.n_files} files sent; {pushed}")
 
 
 @click.command()
 @LAKE
 @REMOTE
 def pull(lake: Path, remote: str) -> None:
-    """Bring new versions from the Git remote origin, and the files of all from a DVC remote, verified."""
+    """Fetch new versions from the Git remote origin, and the files of all versions from a DVC remote, verified."""
     from affectlake.lake import repository, transfer
     from affectlake.pipelines.params.schema import put_schema
 
     root = repository.find(lake)
-    with repository.writing(root, "affectlake pull", wait_s=math.inf, say=say):
-        done = transfer.pull(root, remote, say)
-    put_schema(root)  # a clone has none yet
-    say(f"{done.n_files} files came; {', '.join(done.versions) or 'no'} new versions")
+    with repository.writing(root, "affectlake pull", wait_s=math.inf, say=log):
+        done = transfer.pull(root, remote, log)
+    put_schema(root)  # Git does not track it, so a clone lacks it
+    log(f"{done.n_files} files received; new versions: {', '.join(done.versions) or 'none'}")
 
 
 @click.command()
 @LAKE
-@click.option("--remove", is_flag=True, help="Remove them; without it, only say what would go.")
-@click.option("--days", type=click.FloatRange(min=0), help="Keep what is younger; default 1, of a shared cache 14.")
+@click.option("--remove", is_flag=True, help="Remove the files; without it, only count them.")
+@click.option("--days", type=click.FloatRange(min=0), help="Keep newer files; default: 1, or 14 for a shared cache.")
 @click.option(
     "--shared-with",
     "others",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     multiple=True,
     metavar="DIR",
-    help="Another repository that uses the same cache; what it refers to stays. Repeat for each.",
+    help="Another repository that uses the same cache; its files are kept. Repeat for each.",
 )
-@click.option("--not-shared", is_flag=True, help="Nobody else uses the cache, though it lies outside the lake.")
+@click.option("--not-shared", is_flag=True, help="The cache is outside the lake, but no other repository uses it.")
 def gc(lake: Path, remove: bool, days: float | None, others: tuple[Path, ...], not_shared: bool) -> None:
     """Find cached files that no commit, .dvc file, working table or model run refers to."""
     from affectlake.lake import garbage, repository
@@ -205,19 +209,19 @@ def gc(lake: Path, remove: bool, days: float | None, others: tuple[Path, ...], n
     if remove and shared:
         garbage.refuse_shared(root, users)
     young_s = 24 * 3600.0 * days if days is not None else garbage.YOUNG_SHARED_S if shared else garbage.YOUNG_S
-    with repository.writing(root, "affectlake gc", wait_s=math.inf, say=say):
+    with repository.writing(root, "affectlake gc", wait_s=math.inf, say=log):
         found = garbage.unreferred(root, young_s=young_s, others=users)
         n_bytes = garbage.remove(found) if remove else sum(one.n_bytes for one in found)
-    say(f"{len(found)} files, {n_bytes / 1e6:,.1f} MB {'removed' if remove else 'could go; --remove removes them'}")
+    log(f"{len(found)} files, {n_bytes / 1e6:,.1f} MB {'removed' if remove else 'can be removed with --remove'}")
     if shared and not users:
-        say("the cache lies outside the lake: files of others who use it are among them; name those with --shared-with")
+        log("the cache is outside the lake, and these may include files of other repositories; see --shared-with")
 
 
 @click.command()
 @click.argument("version", default="latest")
 @LAKE
 def cite(version: str, lake: Path) -> None:
-    """Print the citation block of VERSION: commit, hashes of its tables and parameters, code, sources."""
+    """Print a citation of VERSION: commit, hashes of its tables and parameters, code version and sources."""
     from affectlake.lake import repository
     from affectlake.lake.cite import cite as citation
     from affectlake.lake.store.versions import resolve

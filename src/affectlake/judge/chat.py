@@ -114,7 +114,7 @@ class ChatAgent(Respondent):
         default=64, ge=1, le=100_000, description="Largest number of concurrent requests to one server."
     )
     server: ServerCommand | None = Field(
-        default=None, description="How to start a server; null: it is already running."
+        default=None, description="How to start a server; null: a run does not start one."
     )
     price: Price | None = Field(default=None, description="Per million tokens, for estimates.")
 

@@ -160,7 +160,7 @@ def writing(
         If another process still holds it after `wait_s`; the message names it.
     """
     busy = f"{root} is being written to"
-    with file_lock(root / layout.WRITER_LOCK, what, busy=busy, todo="wait until it has ended", wait_s=wait_s, say=say):
+    with file_lock(root / layout.WRITER_LOCK, what, busy=busy, todo="wait until it has ended", wait_s=wait_s, log=say):
         yield
 
 

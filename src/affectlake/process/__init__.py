@@ -1,1 +1,1 @@
-"""The process that runs: its environment, standard streams, interrupts, and leases between processes."""
+"""Processes: environment, standard streams, interrupts, server processes, and locks between processes."""

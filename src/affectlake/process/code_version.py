@@ -1,12 +1,13 @@
-"""Which code runs: the number of the release, and of what is not a release its commit.
+"""The version of the running code: the number of the release, and the commit if it is not a release.
 
 An installed package has its version in its metadata, which setuptools-scm writes when it is built (``setup.py``, with
-the functions of this module). An editable installation, or a checkout on ``PYTHONPATH``, goes on changing after that.
-There Git is asked, so that a version of a lake records the commit that made it and not the one that was installed.
+the functions of this module). An editable installation, or a checkout on ``PYTHONPATH``, can change after that. There
+the version is read from Git, so that a version of a lake records the commit that made it and not the one that was
+installed.
 
 - ``0.2.0``: the commit with the tag ``v0.2.0``
 - ``0.2.1.dev3+g1b2c3d4e5f``: three commits after it
-- ``0.2.1.dev3+g1b2c3d4e5f.dirty``: and with changes that are in no commit
+- ``0.2.1.dev3+g1b2c3d4e5f.dirty``: the same with uncommitted changes
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from pathlib import Path
 from affectlake.process.git_caller import caller_variables
 
 UNTAGGED = "0.2.0"
-"""The release that commits lead to where no tag says so: in a clone without tags."""
+"""The next release according to a clone without tags."""
 
 UNKNOWN = f"{UNTAGGED}.dev0+unknown"
-"""The version of files that have neither a repository nor a package's metadata."""
+"""The version if there is neither a Git repository nor package metadata."""
 
 DESCRIBE = ("git", "describe", "--tags", "--long", "--abbrev=40", "--match", "v[0-9]*")
-"""The nearest release and the commit; the tags of lakes (``lake/v1``) are not releases."""
+"""Command for the latest release before a commit; tags of lakes (``lake/v1``) are not releases."""
 
 _CODE = ("src", "flows", "pipelines", "schemas")
 _DESCRIBED = re.compile(r"v(?P<tag>[0-9][^-]*)-(?P<distance>[0-9]+)-g(?P<commit>[0-9a-f]+)")
@@ -35,7 +36,7 @@ _DESCRIBED = re.compile(r"v(?P<tag>[0-9][^-]*)-(?P<distance>[0-9]+)-g(?P<commit>
 
 @cache
 def code_version() -> str:
-    """Return the version of the code that this process runs, as it is when first asked for."""
+    """Return the version of the code of this process, as of the first call."""
     checkout = Path(__file__).resolve().parents[3]
     found = version_of(checkout) if (checkout / "src/affectlake/process").is_dir() else None
     if found is not None:
@@ -65,23 +66,23 @@ def version_of(checkout: Path) -> str | None:
 
 
 def has_changes(checkout: Path) -> bool:
-    """Whether files of the code differ from the last commit, or are new; what Git ignores does not count."""
+    """Return whether code files differ from the last commit or are new; files that Git ignores do not count."""
     return bool(_git(checkout, "status", "--porcelain", "--untracked-files=all", "--", *_CODE, "pyproject.toml"))
 
 
 def numbered(tag: str, distance: int, commit: str, dirty: bool) -> str:
-    """Return the version of a commit, as the packaging standard spells it (PEP 440).
+    """Return the version of a commit in the form of PEP 440.
 
     Parameters
     ----------
     tag : str
         The last release before it, such as ``0.2.0``; empty if there is none.
     distance : int
-        Commits since then.
+        Number of commits since then.
     commit : str
         Hash of the commit.
     dirty : bool
-        Whether the code has changes that are in no commit.
+        Whether the code has uncommitted changes.
     """
     if tag and not distance and not dirty:
         return tag
@@ -90,7 +91,7 @@ def numbered(tag: str, distance: int, commit: str, dirty: bool) -> str:
 
 
 def _git(checkout: Path, *arguments: str) -> str:
-    """Return what Git answers, stripped; an empty string if it does not answer."""
+    """Return the stripped output of a Git command; an empty string if it fails."""
     callers = caller_variables(os.environ)
     env = {name: value for name, value in os.environ.items() if name not in callers} | {"GIT_OPTIONAL_LOCKS": "0"}
     try:

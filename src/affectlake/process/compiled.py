@@ -1,8 +1,9 @@
-"""Functions that Numba compiles, and where their machine code is kept: in the user's cache folder.
+"""Compilation by Numba, with the compiled code in the user's cache folder.
 
-Numba's own habit is to write beside the source file. In an installed package those files outlive ``pip uninstall``,
-keep the package's empty folder alive, and hide the next installation. So every compiled function of this package is
-made with :func:`njit` of this module. Functions of other packages in the same process are left as they are.
+By default, Numba writes compiled code beside the source file. In an installed package these files remain after
+``pip uninstall``, so that the package's folder remains too and can shadow the next installation. Every compiled
+function of this package is therefore made with :func:`njit` of this module. Functions of other packages in the same
+process are not affected.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ from numba import __version__ as numba_version
 from numba import config
 from numba import njit as compile_with
 
-_deciding = threading.Lock()  # Numba asks its settings for the folder when a function is decorated
+_deciding = threading.Lock()  # Numba reads the folder from its settings when a function is decorated
 
 
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Return a decorator that compiles a function and keeps its machine code where :func:`cache_folder` says.
+    """Return a decorator that compiles a function and caches the compiled code in :func:`cache_folder`.
 
     Parameters
     ----------
     **options
-        Those of :func:`numba.njit`, without ``cache``.
+        Options of :func:`numba.njit`, except ``cache``.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
@@ -47,36 +48,36 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 @cache
 def cache_folder(users: str = "") -> Path | None:
-    """Return the folder of machine code, made where it is missing.
+    """Return the folder for compiled code; it is created if it does not exist.
 
-    It is the first of these that can be written to: the user's ``NUMBA_CACHE_DIR``; ``affectlake/numba-VERSION`` in the
-    user's cache folder (``$XDG_CACHE_HOME`` or ``~/.cache``, on macOS ``~/Library/Caches``); a folder that nobody else
-    can write to, among the temporary files.
+    It is the first of these that is writable: the user's ``NUMBA_CACHE_DIR``; ``affectlake/numba-VERSION`` in the
+    user's cache folder (``$XDG_CACHE_HOME`` or ``~/.cache``, on macOS ``~/Library/Caches``); a folder in the temporary
+    folder to which no other user can write.
 
     Parameters
     ----------
     users : str
-        The folder that the user named; empty if none.
+        The folder that the user set; empty if none.
 
     Returns
     -------
     Path or None
-        None if nothing can be written: functions are then compiled anew in each process.
+        None if no folder is writable: functions are then compiled again in each process.
     """
     from platformdirs import user_cache_path
 
-    name = f"numba-{numba_version}"  # another Numba would replace the files of this one
+    name = f"numba-{numba_version}"  # another version of Numba would replace these files
     candidates = (
         *([Path(users)] if users else []),
         user_cache_path("affectlake", appauthor=False) / name,
         Path(tempfile.gettempdir()) / f"affectlake-{os.getuid()}" / name,
     )
-    own = candidates[-1].parent  # its name is known to others, and what it holds is executed
+    own = candidates[-1].parent  # other users can guess its name, and its contents are executed
     return next((one for one in candidates if one.is_absolute() and _usable(one, own)), None)
 
 
 def _usable(folder: Path, own: Path) -> bool:
-    """Whether files can be written to `folder`, and nobody else could have put it there if it lies in `own`."""
+    """Return whether `folder` is writable and, if it is in `own`, cannot have been made by another user."""
     try:
         if folder.parent == own:
             own.mkdir(mode=0o700, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A lock that one process holds at a time, on a file that says who it is. The kernel frees it when the holder dies."""
+"""File locks between processes. The file names the holder; the kernel releases the lock when the holder ends."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ def file_lock(
     busy: str,
     todo: str,
     wait_s: float = 0.0,
-    say: Callable[[str], None] = lambda _line: None,
+    log: Callable[[str], None] = lambda _line: None,
 ) -> Iterator[None]:
     """Hold the lock of a file.
 
     Parameters
     ----------
     path : Path
-        The file; it is made if it does not exist, and stays.
+        The file; it is created if it does not exist, and is not removed.
     what : str
-        What the holder is doing; the file says so, with the process, as long as the lock is held.
+        What the holder is doing. It is written to the file, with the process, while the lock is held.
     busy, todo : str
-        The summary of the error if another process holds the lock, and what to do.
+        Summary of the error if another process holds the lock, and what to do.
     wait_s : float
-        How long to wait for another holder, in seconds; may be infinite.
-    say : callable
-        Takes a line that names the holder that is waited for, whenever there is another.
+        Longest time to wait for another holder, in seconds; may be infinite.
+    log : callable
+        Called with a line that names the holder, once for each holder that is waited for.
 
     Raises
     ------
     LakeError
-        If another process still holds the lock after `wait_s`, which the message names, or if the file cannot be
-        opened for writing.
+        If another process (named in the message) still holds the lock after `wait_s`, or if the file cannot be opened
+        for writing.
     """
     try:
         handle = path.open("a+", encoding="utf-8")
@@ -58,7 +58,7 @@ def file_lock(
             if time.monotonic() >= deadline:
                 raise LakeError(busy, found=holder, todo=todo)
             if holder != named:
-                say(f"waiting for {holder}")
+                log(f"waiting for {holder}")
                 named = holder
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, 0.5)

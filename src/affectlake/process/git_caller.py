@@ -1,4 +1,4 @@
-"""What a calling Git command, such as a hook, leaves in the environment about a repository of its own."""
+"""Environment variables that a calling Git command, such as one that runs a hook, sets for its own repository."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-# what names or changes the repository of a caller: `git rev-parse --local-env-vars` of Git 2.30 to 2.52, and the rest
-# that Git sets for its hooks or that changes what a path means
+# variables that select or change a repository: `git rev-parse --local-env-vars` of Git 2.30 to 2.52, and others that
+# Git sets for its hooks or that change the meaning of paths
 _OF_A_REPOSITORY = (
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_COMMON_DIR",
@@ -33,20 +33,20 @@ _OF_A_REPOSITORY = (
     "GIT_ICASE_PATHSPECS",
     "GIT_NOGLOB_PATHSPECS",
 )
-# whose commit it is, and when: Git sets these for the hooks of a commit, and users set the names for all of theirs
+# author and date of a commit: Git sets these for the hooks of a commit; users may set the names for all their commits
 _OF_A_COMMIT = ("GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE")
 _OF_AN_AUTHOR = ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL")
 
 
 def leave_caller() -> None:
-    """Remove from this process's environment what belongs to a caller's repository: for a program of its own."""
+    """Remove the variables of a caller's repository from the environment of this process."""
     for name in caller_variables(os.environ):
         del os.environ[name]
 
 
 @contextmanager
 def without_caller() -> Iterator[None]:
-    """Have it removed for a while: for libraries that look for a repository in a process that is somebody else's."""
+    """Remove the variables while the block is active, for libraries that use Git in a process that is not ours."""
     kept = {name: os.environ[name] for name in caller_variables(os.environ)}
     leave_caller()
     try:
@@ -60,8 +60,7 @@ def caller_variables(env: Mapping[str, str]) -> list[str]:
     found = [
         name for name in env if name in _OF_A_REPOSITORY or name.startswith(("GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_"))
     ]
-    if any(
-        not name.startswith("GIT_CONFIG") for name in found
-    ):  # a Git command calls: author and dates are of its commit
+    # a Git command is the caller: author and date are those of its commit
+    if any(not name.startswith("GIT_CONFIG") for name in found):
         found += [name for name in (*_OF_A_COMMIT, *_OF_AN_AUTHOR) if name in env]
     return found

@@ -1,4 +1,4 @@
-"""Which process is meant by a number: a process ID counts only with where it is valid and when the process started."""
+"""Identification of processes by their ID, the PID namespace in which it is valid, and their start time."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def place() -> str:
-    """Return where the numbers of processes mean what they mean here: this start of this machine, this PID namespace.
+    """Return an identifier of the scope in which process IDs are valid: this boot and this PID namespace.
 
-    Where the system does not say, it is the machine's name.
+    If the system does not provide these, it is the name of the machine.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -20,7 +20,7 @@ def place() -> str:
 
 
 def process_started(pid: int) -> str:
-    """Return when process `pid` of this place started, in the kernel's ticks; empty if unknown, ``gone`` if none."""
+    """Return the start time of process `pid` in kernel ticks; empty if unknown, ``gone`` if it does not exist."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -29,7 +29,7 @@ def process_started(pid: int) -> str:
         pass
     try:
         if str(Path("/proc/self").readlink()) != str(os.getpid()):
-            return ""  # /proc is that of another PID namespace: its numbers are other processes
+            return ""  # /proc belongs to another PID namespace, in which the numbers mean other processes
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""

@@ -1,7 +1,7 @@
-"""Ending at once when the user asks for it: Ctrl-C, or SIGTERM from a scheduler.
+"""Immediate exit on an interrupt: Ctrl-C, or SIGTERM from a scheduler.
 
-Everything a lake holds survives being killed, so nothing is waited for: a fit goes on from its checkpoint at the next
-run. Prefect alone would let running tasks end first, and hangs when Ctrl-C reaches its temporary server as well.
+A lake survives a kill at any time, so nothing is waited for: a fit continues from its checkpoint in the next run.
+Prefect itself would wait for running tasks, and hangs if Ctrl-C also reaches its temporary server.
 """
 
 from __future__ import annotations
@@ -16,81 +16,82 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
-TELL_S = 5.0  # how long those to be told may take, in seconds
+NOTIFY_S = 5.0  # time limit of all callbacks, in seconds
 
-_to_tell: list[Callable[[], None]] = []
+_callbacks: list[Callable[[], None]] = []
 
 
 @contextmanager
-def exit_on_interrupt(say: Callable[[str], None], last_words: str) -> Iterator[None]:
-    """Within it, SIGINT and SIGTERM end the process and its children, with 128 plus the signal's number.
+def exit_on_interrupt(log: Callable[[str], None], advice: str) -> Iterator[None]:
+    """End the process and its children on SIGINT and SIGTERM, with status 128 plus the signal's number.
 
-    The kernel gives a signal to any thread, and Python's handlers wait for the main one, which may sleep on a lock for
-    hours. So the handler does nothing, and a thread waits for the number that Python writes whoever got the signal.
+    The kernel may deliver a signal to any thread, but Python runs handlers in the main thread, which may wait for a
+    lock for hours. The handler therefore does nothing. A separate thread waits for the signal's number, which Python
+    writes to the wakeup descriptor regardless of the thread that received the signal.
 
     Parameters
     ----------
-    say : callable
-        Takes the line said before the end.
-    last_words : str
-        What is kept and how to go on.
+    log : callable
+        Called with one line before the exit.
+    advice : str
+        Text of the line: what is kept, and how to continue.
     """
     signals = (signal.SIGINT, signal.SIGTERM)
-    told, telling = socket.socketpair()
-    telling.setblocking(False)
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
 
     def wait() -> None:
-        while number := told.recv(1):  # nothing: the other end is closed
+        while number := receiver.recv(1):  # empty if the other end is closed
             if number[0] in signals:
                 try:
-                    say(f"affectlake: interrupted; {last_words}")
+                    log(f"affectlake: interrupted; {advice}")
                 finally:
                     end_now(128 + number[0])
 
     waiting = threading.Thread(target=wait, name="interrupts", daemon=True)
     waiting.start()
-    before = {number: signal.signal(number, _nothing) for number in signals}
-    told_before = signal.set_wakeup_fd(telling.fileno(), warn_on_full_buffer=False)
+    handlers = {number: signal.signal(number, _nothing) for number in signals}
+    descriptor = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
     try:
         yield
     finally:
-        signal.set_wakeup_fd(told_before)
-        for number, handler in before.items():
+        signal.set_wakeup_fd(descriptor)
+        for number, handler in handlers.items():
             signal.signal(number, handler)
-        telling.close()
+        sender.close()
         waiting.join()
-        told.close()
+        receiver.close()
 
 
 def _nothing(_number: int, _frame: FrameType | None) -> None:
-    """Handle a signal: Python writes its number to the wakeup descriptor only where there is a handler."""
+    """Do nothing; Python writes a signal's number to the wakeup descriptor only if the signal has a handler."""
 
 
 def end_now(status: int) -> NoReturn:
-    """End the process and its children with an exit status, after those to be told have been."""
+    """End the process and its children with an exit status, after calling the registered callbacks."""
     try:
-        telling = threading.Thread(target=lambda: [tell() for tell in _to_tell], daemon=True)
-        telling.start()
-        telling.join(TELL_S)
+        notifying = threading.Thread(target=lambda: [callback() for callback in _callbacks], daemon=True)
+        notifying.start()
+        notifying.join(NOTIFY_S)
         _kill_children()
         sys.stdout.flush()
-    finally:  # whatever goes wrong here, this is the end
+    finally:  # exit even if something above fails
         os._exit(status)
 
 
 @contextmanager
-def notify_on_interrupt(tell: Callable[[], None]) -> Iterator[None]:
-    """Within it, `tell` is called before an interrupted process ends."""
-    _to_tell.append(tell)
+def notify_on_interrupt(callback: Callable[[], None]) -> Iterator[None]:
+    """Call `callback` before the process ends if it is interrupted while the block is active."""
+    _callbacks.append(callback)
     try:
         yield
     finally:
-        _to_tell.remove(tell)
+        _callbacks.remove(callback)
 
 
 def _kill_children() -> None:
     import psutil
 
     for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):  # the signal has reached it as well
+        with suppress(psutil.Error):  # the signal may have ended it already
             child.kill()

@@ -1,9 +1,9 @@
-"""Who is collecting an agent's answers: one process at a time, known by name, and forgotten when it is dead.
+"""Leases: at most one process at a time collects an agent's answers.
 
-A lease is a row of a small SQLite file. Its holder says every few seconds that it lives; a lease whose holder has been
-silent for the named time is free, and so is one of a process that is gone. That can be told only of processes whose
-numbers mean the same here: a container numbers its own, and so does every start of a machine. Waiting in a queue does
-not belong here: whoever comes second is told who is first.
+A lease is a row of a small SQLite file. Its holder renews it every few seconds. A lease that has not been renewed for
+its expiry time is free, and so is that of a process that has ended. The latter can be checked only for processes of the
+same boot and PID namespace, because a container and every boot number their processes separately. There is no queue: a
+second process gets an error that names the holder.
 """
 
 from __future__ import annotations
@@ -29,22 +29,23 @@ _COLUMNS = "agent, token, host, pid, started, since_s, beat_s, expires_s, place"
 
 
 class Holder(NamedTuple):
-    """Who holds a lease.
+    """The holder of a lease.
 
     Attributes
     ----------
     agent : str
-        Whose answers are collected.
+        Agent whose answers are collected.
     token : str
-        Distinguishes this holding from every other.
+        Unique identifier of the lease.
     host, pid, started : str, int, str
-        The process; `started` tells it from a later one with the same number, empty where the system does not say.
+        The process. `started` distinguishes it from a later process with the same ID; empty if the system does not
+        provide it.
     since_s, beat_s : float
-        When it took the lease, and when it last said that it lives; seconds since 1970.
+        Times at which it took and last renewed the lease, in seconds since 1970.
     expires_s : float
-        Silence after which the lease is free.
+        Seconds without renewal after which the lease is free.
     place : str
-        Where `pid` is its number, as :func:`place` says; empty in what older versions wrote.
+        Scope of `pid`, see :func:`affectlake.process.identity.place`; empty if written by an older version.
     """
 
     agent: str
@@ -58,7 +59,7 @@ class Holder(NamedTuple):
     place: str = ""
 
     def is_dead(self, now_s: float) -> bool:
-        """Whether the lease is free: silent too long, or a process that can be seen from here to be gone."""
+        """Return whether the lease is free: it has expired, or its process is known to have ended."""
         if self.place == place() and process_started(self.pid) != self.started:
             return True
         return now_s - self.beat_s > self.expires_s
@@ -69,19 +70,20 @@ class Holder(NamedTuple):
         return f"process {self.pid} on {self.host}{inside}, since {since:%Y-%m-%d %H:%M:%S} UTC"
 
     def is_elsewhere_on_this_host(self) -> bool:
-        """Whether its number means another process here: it runs in a container of this machine, or ran in one."""
+        """Return whether it is a process of this host whose ID is not valid here, as in a container."""
         return self.host == socket.gethostname() and self.place not in ("", place())
 
 
 class Lease:
-    """A lease that is held.
+    """A lease that this process holds.
 
     Attributes
     ----------
     holder : Holder
-        This process, as others see it.
+        This process.
     lost : threading.Event
-        Set when another took the lease, as after a suspension longer than the expiry; stop writing then.
+        Set if another process has taken the lease, for example after a suspension longer than the expiry. The caller
+        must then stop writing.
     """
 
     def __init__(self, path: Path, holder: Holder) -> None:
@@ -101,13 +103,13 @@ class Lease:
                         (time.time(), self.holder.agent, self.holder.token),
                     ).rowcount
             except sqlite3.OperationalError:
-                continue  # busy or briefly away: the next beat may come through
+                continue  # the file is busy or temporarily unavailable; the next renewal may succeed
             if not n:
                 self.lost.set()
                 return
 
     def release(self) -> None:
-        """Give the lease back."""
+        """Release the lease."""
         self._ended.set()
         self._thread.join()
         with _opened(self._path) as database:
@@ -121,11 +123,11 @@ def hold(path: Path, agent: str, expires_s: float = EXPIRES_S) -> Iterator[Lease
     Parameters
     ----------
     path : Path
-        The file of leases, shared by all who might collect; made if it is not there.
+        The file of leases, shared by all processes that collect; it is created if it does not exist.
     agent : str
-        Whose answers are to be collected.
+        Agent whose answers are to be collected.
     expires_s : float
-        Silence after which others may take the lease; more than 0.
+        Seconds without renewal after which others may take the lease; more than 0.
 
     Raises
     ------
@@ -149,7 +151,7 @@ def hold(path: Path, agent: str, expires_s: float = EXPIRES_S) -> Iterator[Lease
         if other is not None and not other.is_dead(now):
             how = "where it runs" if other.is_elsewhere_on_this_host() else f"with `kill {other.pid}` on {other.host}"
             raise LeaseError(
-                f"answers of {agent} are being collected already",
+                f"answers of {agent} are already being collected",
                 found=str(other),
                 todo=f"wait until it ends, or stop it {how}",
             )
@@ -162,7 +164,7 @@ def hold(path: Path, agent: str, expires_s: float = EXPIRES_S) -> Iterator[Lease
 
 
 def holder(path: Path, agent: str) -> Holder | None:
-    """Return who holds the lease of `agent`; None if nobody living does."""
+    """Return the holder of the lease of `agent`; None if the lease is free."""
     if not path.exists():
         return None
     with _opened(path) as database:
@@ -172,7 +174,7 @@ def holder(path: Path, agent: str) -> Holder | None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open the file of leases for one transaction, alone."""
+    """Open the file of leases for one exclusive transaction."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as database:
         database.execute("BEGIN IMMEDIATE")

@@ -1,4 +1,4 @@
-"""Signals for an event loop, such as Ctrl-C while answers are on their way."""
+"""Signal handling in an event loop, such as for Ctrl-C during a collection."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from contextlib import contextmanager
 
 @contextmanager
 def call_on_signals(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> Iterator[None]:
-    """Within it, SIGINT and SIGTERM call `call` in the loop; what stood before stands again after it.
+    """Call `call` in the loop on SIGINT and SIGTERM; restore the previous handlers afterwards.
 
     Parameters
     ----------
     loop : asyncio.AbstractEventLoop
-        The running loop. In another thread than the main one nothing is done: signals are not for it.
+        The running loop. Outside the main thread, which receives no signals, nothing is done.
     call : callable
-        What to call, each time.
+        Called for each signal.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     signals = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.getsignal(number) for number in signals}
-    told_before = signal.set_wakeup_fd(-1)  # the loop sets its own, and leaves none
+    descriptor = signal.set_wakeup_fd(-1)  # the loop sets one of its own, and does not restore this one
     for number in signals:
         loop.add_signal_handler(number, call)
     try:
@@ -34,4 +34,4 @@ def call_on_signals(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -
         for number in signals:
             loop.remove_signal_handler(number)
             signal.signal(number, before[number])
-        signal.set_wakeup_fd(told_before)
+        signal.set_wakeup_fd(descriptor)

@@ -1,10 +1,8 @@
-"""The life of a server that this process starts: started, waited for, stopped with everything that it started.
+"""Server processes: starting a server, waiting until it is ready, and stopping it with its child processes.
 
-A *note*, a small JSON file beside the server's log, says which process the server is, with which command it was
-started, and by which process. A server whose starter was killed (an orphan) is found through it by the next run, and
-taken over or stopped. A process ID alone is never trusted: the number may belong to another process by then.
-
-What is asked of a server, and what its failure means to a user, do not belong here.
+A *note*, a small JSON file beside the server's log, records the server's process, its command, and the process that
+started it. With it, the next run finds a server whose starter was killed (an orphan), and takes it over or stops it. A
+process ID alone is not trusted, because it may belong to another process by then.
 """
 
 from __future__ import annotations
@@ -35,22 +33,22 @@ _DIRECT = build_opener(ProxyHandler({}))  # a server of this machine is not behi
 
 @dataclass(frozen=True)
 class ServerLaunch:
-    """How a server is started, and how it is recognised.
+    """Settings for starting and recognising a server.
 
     Parameters
     ----------
     command : tuple of str
         Program and arguments.
     health_url : str
-        Answers with status 200 once the server is ready.
+        URL that returns status 200 once the server is ready.
     log : Path
-        Where its output goes, appended.
+        File to which its output is appended.
     note : Path
-        Where it is noted while it lives.
+        File for the note while the server runs.
     env : mapping
-        Environment variables beside those of this process.
+        Environment variables in addition to those of this process.
     start_limit_s, stop_limit_s : float
-        How long it may take to be ready; how long it may take to end before it is killed.
+        Seconds that the server may take to be ready, and to end before it is killed.
     """
 
     command: tuple[str, ...]
@@ -63,13 +61,13 @@ class ServerLaunch:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of what makes it this server: its command, environment and address."""
+        """Hash of its command, environment and address, by which the server is recognised."""
         parts = [self.command, sorted(self.env.items()), self.health_url]
         return sha256(json.dumps(parts).encode()).hexdigest()
 
 
 class RunningServer(NamedTuple):
-    """A server that is ready: its process, whether it was taken over from a starter that is gone, and the wait."""
+    """A server that is ready: its process, whether it was an orphan, and how long the start took."""
 
     pid: int
     taken_over: bool
@@ -80,17 +78,17 @@ StartFailure = Literal["address taken", "not started", "ended", "too slow"]
 
 
 class ServerStartError(Exception):
-    """A server did not become ready. The caller says what that means and what to do.
+    """A server did not become ready. Callers convert this to an error with advice.
 
     Attributes
     ----------
     reason : {'address taken', 'not started', 'ended', 'too slow'}
-        Another server answers at its address; the program could not be run; it ended; it still ran when its time was
-        up, and was stopped.
+        Another server answers at its address; the program could not be run; it ended; or it was not ready within its
+        time limit, and was stopped.
     how : str
-        The same with its details, to follow the server's name: ``ended with status 3 before it was ready``.
+        The reason with details, to follow the server's name: ``ended with status 3 before it was ready``.
     last_lines : tuple of str
-        What it wrote last.
+        Last lines of its output.
     """
 
     def __init__(self, reason: StartFailure, how: str, last_lines: tuple[str, ...] = ()) -> None:
@@ -104,21 +102,21 @@ class ServerStartError(Exception):
 def managed_server(
     launch: ServerLaunch, waiting: Callable[[float], None] = lambda _seconds: None
 ) -> Iterator[RunningServer]:
-    """Have a server while the block runs; stop it and everything that it started afterwards.
+    """Run a server while the block is active; afterwards, stop it and its child processes.
 
-    An orphan of the same launch is taken over, and one of another launch with the same note is stopped first.
+    An orphan with the same settings is taken over. An orphan with other settings but the same note is stopped first.
 
     Parameters
     ----------
     launch : ServerLaunch
-        How it is started.
+        How to start it.
     waiting : callable
         Called several times a second until the server is ready, with the seconds waited so far.
 
     Raises
     ------
     ServerStartError
-        If it cannot be started, ends before it is ready, or is not ready within its limit.
+        If the server cannot be started, ends before it is ready, or is not ready within its limit.
     """
     began_s = time.monotonic()
     server = _take_over(launch)
@@ -137,7 +135,7 @@ def managed_server(
 
 
 def is_healthy(url: str) -> bool:
-    """Return whether a server of this machine answers `url` with status 200, without a proxy."""
+    """Return whether a server on this machine returns status 200 for `url`; proxies are not used."""
     try:
         with _DIRECT.open(url, timeout=_ANSWER_LIMIT_S) as response:
             return bool(response.status == 200)
@@ -146,7 +144,7 @@ def is_healthy(url: str) -> bool:
 
 
 def stop_orphan(note: Path, stop_limit_s: float) -> None:
-    """Stop the noted server if its starter is gone, and remove the note unless it is of a living starter's server."""
+    """Stop the server in a note if it is an orphan, and remove the note unless its server is running."""
     orphan = find_orphan(note)
     if orphan is not None:
         ProcessTree(orphan.pid, orphan.started, None).stop(stop_limit_s)
@@ -166,7 +164,7 @@ def _take_over(launch: ServerLaunch) -> ProcessTree | None:
 
 
 def _start(launch: ServerLaunch) -> ProcessTree:
-    """Start the command as the head of a session of its own, so that Ctrl-C does not reach it before its clients."""
+    """Start the command in a new session, so that Ctrl-C does not reach it before its clients."""
     if is_healthy(launch.health_url):
         raise ServerStartError("address taken", f"cannot be started: another server answers at {launch.health_url}")
     try:
@@ -191,7 +189,7 @@ def _wait_until_ready(
     began_s = time.monotonic()
     while True:
         is_ready = is_healthy(launch.health_url)
-        if server.has_ended:  # whoever answered was another server
+        if server.has_ended:  # if the URL was answered, then by another server
             status = "" if server.exit_status is None else f" with status {server.exit_status}"
             how = f"ended{status} before it was ready"
             raise ServerStartError("ended", how, _last_lines(launch.log, log_start))
@@ -206,7 +204,7 @@ def _wait_until_ready(
 
 
 def _last_lines(log: Path, start: int) -> tuple[str, ...]:
-    """Return the last lines that were written to a log after `start`, empty ones left out."""
+    """Return the last non-empty lines that were written to a log after byte `start`."""
     try:
         with log.open("rb") as source:
             source.seek(max(log.stat().st_size - _BYTES_SHOWN, start))

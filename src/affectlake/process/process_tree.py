@@ -1,4 +1,4 @@
-"""A process with everything that it started, as one thing to be watched and stopped."""
+"""A process and its child processes, which are monitored and stopped together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from affectlake.process.identity import process_started
 
 
 class ProcessTree:
-    """A child of this process, or a process that was taken over, with what it has started."""
+    """A child of this process, or a process that was taken over, with its own child processes."""
 
     def __init__(self, pid: int, started: str, child: subprocess.Popen[bytes] | None) -> None:
         self.pid = pid
@@ -22,7 +22,7 @@ class ProcessTree:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the process itself has ended; what it started may live."""
+        """Whether the process itself has ended; its children may still run."""
         if self._child is None:
             return process_started(self.pid) != self.started
         return self.exit_status is not None or not self._number_is_its_own()
@@ -31,34 +31,34 @@ class ProcessTree:
     def exit_status(self) -> int | None:
         """Its exit status, negative for a signal; None while it runs, or if it is not known.
 
-        A child that has ended is not reaped here: until then its number, which is its group's too, stays its own.
+        A child that has ended is not reaped here, so that its ID, which is also that of its group, is not reused.
         """
         if self._child is None:
             return None
         try:
             found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
-        except ChildProcessError:  # reaped by someone else
+        except ChildProcessError:  # already reaped
             return self._child.returncode
         if found is None:
             return None
         return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
 
     def stop(self, limit_s: float) -> None:
-        """Ask it and what it started to end; kill what is left of them after the limit."""
+        """Send SIGTERM to all processes of the tree, and kill those that still run after `limit_s` seconds."""
         if not self._number_is_its_own():
             return
         tree = _tree(self.pid)
         _signal_group(self.pid, signal.SIGTERM)
         for process in tree:
-            if _group_of(process.pid) != self.pid:  # the others have it
-                _tell(process, signal.SIGTERM)
+            if _group_of(process.pid) != self.pid:  # the group has received the signal
+                _send_signal(process, signal.SIGTERM)
         until_s = time.monotonic() + limit_s
         while time.monotonic() < until_s and any(map(_lives, tree)):
             time.sleep(0.05)
         if self._number_is_its_own():
             _signal_group(self.pid, signal.SIGKILL)
         for process in tree:
-            _tell(process, signal.SIGKILL)
+            _send_signal(process, signal.SIGKILL)
         if self._child is not None:
             self._child.wait()
 
@@ -73,7 +73,7 @@ class ProcessTree:
 
 
 def _tree(pid: int) -> list[Any]:
-    """Return a process and what it has started, and these, as far as they live."""
+    """Return a process and its descendants, if they are running."""
     import psutil
 
     try:
@@ -92,8 +92,8 @@ def _lives(process: Any) -> bool:
         return False
 
 
-def _tell(process: Any, number: signal.Signals) -> None:
-    """Send a signal to a process, never to a later one with its number."""
+def _send_signal(process: Any, number: signal.Signals) -> None:
+    """Send a signal to a process, but not to a later process with the same ID."""
     import psutil
 
     with suppress(psutil.Error):

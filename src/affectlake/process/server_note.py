@@ -1,7 +1,6 @@
-"""A note beside a server's log: which process the server is, how it was started, and by which process.
+"""The note beside a server's log: the server's process, how it was started, and the process that started it.
 
-It is what is left of a run that was killed. A process ID alone is never trusted: the number may belong to another
-process by then.
+It outlives a run that was killed. A process ID alone is not trusted, because it may belong to another process by then.
 """
 
 from __future__ import annotations
@@ -15,20 +14,20 @@ from affectlake.process.identity import place, process_started
 
 
 class ServerNote(NamedTuple):
-    """What is noted of a server.
+    """The content of a note.
 
     Attributes
     ----------
     pid, started : int, str
-        The process, as :func:`affectlake.process.identity.process_started` tells it from others with its number.
+        The server's process ID and start time, see :func:`affectlake.process.identity.process_started`.
     starter, starter_started : int, str
-        The process that started it, likewise; its start is empty in what older versions wrote.
+        The same for the process that started it; the start time is empty if written by an older version.
     place : str
-        Where the numbers mean that, as :func:`affectlake.process.identity.place` says.
+        Scope of the process IDs, see :func:`affectlake.process.identity.place`.
     fingerprint : str
-        :attr:`affectlake.process.managed_server.ServerLaunch.fingerprint`; empty in what older versions wrote.
+        :attr:`affectlake.process.managed_server.ServerLaunch.fingerprint`; empty if written by an older version.
     health_url : str
-        Where to ask whether it is ready.
+        URL that returns status 200 once the server is ready.
     """
 
     pid: int
@@ -41,7 +40,7 @@ class ServerNote(NamedTuple):
 
 
 def write_note(note: Path, pid: int, fingerprint: str, health_url: str) -> None:
-    """Note that this process has started, or taken over, the server `pid`."""
+    """Write a note that this process has started, or taken over, the server `pid`."""
     starter = os.getpid()
     noted = ServerNote(pid, process_started(pid), starter, process_started(starter), place(), fingerprint, health_url)
     note.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +48,7 @@ def write_note(note: Path, pid: int, fingerprint: str, health_url: str) -> None:
 
 
 def read_note(note: Path) -> ServerNote | None:
-    """Return what is noted of a server that is alive for certain; None if there is none, or if it cannot be told."""
+    """Return the note if its server is certainly running; None if not, if that is unknown, or without a valid note."""
     try:
         found = json.loads(note.read_text(encoding="utf-8"))
         noted = ServerNote(
@@ -68,7 +67,7 @@ def read_note(note: Path) -> ServerNote | None:
 
 
 def find_orphan(note: Path) -> ServerNote | None:
-    """Return the noted server if it is alive and its starter is gone; else None."""
+    """Return the note if its server is running and its starter has ended; otherwise None."""
     noted = read_note(note)
     if noted is None:
         return None

@@ -1,4 +1,4 @@
-"""Lines of progress on the terminal."""
+"""Progress messages on the terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 from affectlake.secrets import hide
 
 
-def say(line: str) -> None:
-    """Print a line of progress on stderr, passwords of addresses hidden; if nobody can read it any more, do nothing."""
+def log(line: str) -> None:
+    """Print a progress message on stderr, with passwords in URLs hidden; ignore errors, such as a closed stream."""
     with suppress(OSError):
         click.echo(hide(line), err=True)

@@ -1,4 +1,4 @@
-"""Tables as plain text: for a terminal, for grep, and for the prompt of a notebook. What the cells say is elsewhere."""
+"""Tables as plain text, for a terminal, for grep and for notebooks."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ GAP = "  "
 def text_table(
     heads: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], right: Container[int] = (), rule: bool = False
 ) -> str:
-    """Return rows in columns, a row a line, without spaces at the ends of lines and without a final newline.
+    """Return a table as text, with one line per row, no trailing spaces and no final newline.
 
     Parameters
     ----------
     heads : sequence of sequence of str
-        The lines above the rows: the names of the columns, at least.
+        Header lines; at least the names of the columns.
     rows : sequence of sequence of str
-        Cells without line breaks.
+        Cells, without line breaks.
     right : container of int
-        Which columns are aligned to the right; the others are to the left.
+        Columns that are aligned to the right; the others are aligned to the left.
     rule : bool
-        Whether a line is drawn under the heads.
+        Whether to draw a line below the headers.
 
     Notes
     -----
-    Widths are those of a terminal, where letters of some scripts and emojis take two places. rich counts them. Its
-    ``Table`` is not used: importing it takes 20 ms, a tenth of what a short query takes.
+    Widths are those of a terminal, in which characters of some scripts and emojis take two columns; rich computes them.
+    Its ``Table`` is not used, because importing it takes 20 ms, a tenth of the time of a short query.
     """
     from rich.cells import cell_len
 

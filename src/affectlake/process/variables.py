@@ -1,7 +1,6 @@
-"""Environment variables that hold a number: one way to read them, one message for what is not a number.
+"""Reading of environment variables that hold an integer.
 
-Names, addresses and secrets are texts and need no reader. What is set for other programs is in
-:mod:`affectlake.process.environment`.
+Variables that are set for other programs are in :mod:`affectlake.process.environment`.
 """
 
 from __future__ import annotations
@@ -14,25 +13,25 @@ _MOST_DIGITS = 18
 
 
 def integer(name: str, lowest: int, highest: int, *, default: int, meaning: str, unset: str) -> int:
-    """Return the integer that an environment variable holds.
+    """Return the integer in an environment variable.
 
     Parameters
     ----------
     name : str
-        The variable.
+        Name of the variable.
     lowest, highest : int
-        What is allowed, both included; 0 or more.
+        Smallest and largest legal value, both at least 0.
     default : int
-        Returned if the variable is not set, or empty.
+        Value if the variable is not set or is empty.
     meaning : str
-        What the number is, with its article: ``a number of workers``.
+        What the number is, with its article, for the message: ``a number of workers``.
     unset : str
-        What unsetting the variable does: ``to keep every core busy``.
+        Why to unset the variable, for the message: ``to keep every core busy``.
 
     Raises
     ------
     UsageError
-        If it holds anything but decimal digits, or a number that is not allowed.
+        If the value contains anything but decimal digits, or is out of range.
     """
     given = os.environ.get(name, "").strip()
     if not given:

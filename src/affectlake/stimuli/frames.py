@@ -181,7 +181,7 @@ def _find(folder: Path, stimulus_id: str) -> tuple[Path | None, str]:
             if path.is_file():
                 return (path, "") if path.is_relative_to(root) else (None, "the path leads out of the folder of videos")
         except (OSError, ValueError):
-            return None, "the id is no file name"
+            return None, "the id is not a file name"
     if not (root / stimulus_id).resolve().is_relative_to(root):
         return None, "the path leads out of the folder of videos"
     return None, "no file"

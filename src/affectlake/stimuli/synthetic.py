@@ -1,6 +1,6 @@
 """The synthetic study: stimuli with planted structure, so that tests can check what is recovered.
 
-All data are drawn from a random generator and are marked as synthetic. They say nothing about people.
+All data are drawn from a random generator and are marked as synthetic. They are not about real people.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Every voxel is in a region of a coarse grid in the shape of a brain. In some regions, voxels follow the part of the
 category ratings that the dimension ratings do not explain; in others the reverse; in the remaining ones they are noise.
-The data say nothing about people.
+The data are not about real people.
 """
 
 from __future__ import annotations

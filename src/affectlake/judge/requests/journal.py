@@ -173,7 +173,7 @@ class Journal:
         return int(self._all("SELECT count(*) FROM answers")[0][0])
 
     def seal(self, limit: int) -> Shard | None:
-        """Make a new shard of the oldest rows outside any shard, at most `limit`; return None if there are no such rows."""
+        """Make a shard of the oldest rows outside any shard, at most `limit`; return None if there are no such rows."""
         with self._lock, self._transaction():
             row = self._database.execute(
                 "SELECT min(id), max(id), count(*) FROM (SELECT id FROM answers"

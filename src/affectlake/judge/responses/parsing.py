@@ -1,7 +1,7 @@
-"""What an answer means: from the words of a model to a position, or to the reason why there is none.
+"""Parsing of answers: from the text of an answer to a position, or to the reason why there is none.
 
-Pure functions of one answer. Nothing is guessed: an answer that does not say one position is not a choice. How the
-question was worded does not belong here, nor which stimulus stood at the position.
+All functions are pure and take one answer. Nothing is guessed: an answer that does not give exactly one position is not
+a choice.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ Reason = Literal[
 ]
 """Why there is no position.
 
-``empty``: nothing but blanks. ``truncated``: it ends before it decides. ``refusal``: the model declines.
-``other_language``: most letters are not Latin. ``no_key_phrase``: it never says what the protocol asks it to say.
-``no_position``: it says so of no video in particular. ``several``: of different ones. ``none_differs``: it says that
-none differs, or all do. ``out_of_range``: of a fourth video, or of number zero.
+``empty``: only blanks. ``truncated``: the answer ends before its choice. ``refusal``: the model declines.
+``other_language``: most letters are not Latin. ``no_key_phrase``: the phrase that the protocol asks for is missing.
+``no_position``: the phrase does not refer to a particular video. ``several``: it refers to different videos.
+``none_differs``: none or all of the videos are said to differ. ``out_of_range``: the number is 0 or larger than 3.
 """
 
 
 class Parsed(NamedTuple):
-    """What an answer says.
+    """The result of parsing an answer.
 
     Attributes
     ----------
     position : int or None
         1, 2 or 3: the position chosen, as shown.
     reason : Reason or None
-        Why there is no position; None where there is one.
+        Why there is no position; None if there is one.
     """
 
     position: int | None
@@ -50,14 +50,14 @@ class Parsed(NamedTuple):
 
 
 class Probabilities(NamedTuple):
-    """What a one-token answer's log-probabilities say.
+    """Probabilities of the positions, from the log-probabilities of a one-token answer.
 
     Attributes
     ----------
     p1, p2, p3 : float
         Probability of each position, renormalised to sum to 1.
     leftover : float
-        The probability that the model gave to anything but the three.
+        Probability of all other tokens.
     """
 
     p1: float
@@ -67,31 +67,31 @@ class Probabilities(NamedTuple):
 
 
 def parse(text: str, reading: Reading, *, cut_off: bool = False) -> Parsed:
-    """Return the position that an answer names, or the reason why it names none.
+    """Return the position that an answer gives, or the reason why it does not give one.
 
     Parameters
     ----------
     text : str
         The answer, verbatim.
     reading : {'key-phrase', 'location', 'one-token'}
-        How the protocol's answers are read.
+        How answers to the protocol are parsed.
 
         ``key-phrase``: the paper's rule, "regular expressions matching the key phrase 'noticeably different'". In each
-        sentence that has the phrase, the video that it is said of is the last one named before it and not in passing
-        ("Video 1 and 3 are calm, while Video 2, unlike Video 3, is noticeably different"), or, where none is, the
-        first one named after it ("the one that is noticeably different is Video 2"). Two of them joined by "and" are
-        two claims. All claims must agree.
+        sentence with the phrase, the phrase refers to the last video mentioned before it other than in a comparison
+        ("Video 1 and 3 are calm, while Video 2, unlike Video 3, is noticeably different"), or, if there is none, to the
+        first video mentioned after it ("the one that is noticeably different is Video 2"). Two videos joined by "and"
+        are two claims. All claims must agree.
 
         ``location``: the place of the object chosen, by number or as left, middle, right; all claims must agree.
 
-        ``one-token``: the answer is 1, 2 or 3 and nothing else.
+        ``one-token``: the answer is only 1, 2 or 3.
     cut_off : bool
-        Whether the server stopped the answer at its longest length.
+        Whether the answer was truncated at the token limit.
 
     Notes
     -----
-    What a reasoning model thinks before ``</think>`` is not its answer. Markdown, quotation marks and the ``+`` and
-    ``_`` of "Video+ID" are read as blanks.
+    The reasoning before ``</think>`` is not part of the answer. Markdown, quotation marks and the ``+`` and ``_`` of
+    "Video+ID" are read as blanks.
     """
     answer = _without_thoughts(text)
     if answer is None:
@@ -136,7 +136,7 @@ _ASIDE = re.compile(
 _NUMBER = re.compile(rf"\b(?:{_CARDINAL}|{_ORDINAL})\b", re.IGNORECASE)
 
 REACH = 300
-"""Letters before and after the key phrase in which the video is looked for."""
+"""Number of characters before and after the key phrase in which the video is looked for."""
 
 _RARE_WORD = re.compile("[nN](?:oticeably|OTICEABLY)")
 _PHRASE = re.compile(r"\bnoticeably\s+different\b", re.IGNORECASE)
@@ -162,7 +162,7 @@ _MARKUP = str.maketrans(dict.fromkeys('*_`"“”‘<>+#[]{}|~', " ") | {"’": 
 
 
 def _without_thoughts(text: str) -> str | None:
-    """Return what stands outside ``<think>``; None if a thought is not finished."""
+    """Return the text outside ``<think>``; None if the reasoning is not finished."""
     answer = _THOUGHT.sub(" ", text) if "think>" in text else text
     return None if "<think>" in answer else answer
 
@@ -192,7 +192,7 @@ def _key_phrase(answer: str) -> Parsed:
 
 
 def _near_phrase(answer: str) -> str:
-    """Return what stands around each mention of the phrase; the rest of a long answer is not looked at."""
+    """Return the text around each mention of the phrase; the rest of a long answer is not parsed."""
     starts = [found.start() for found in _RARE_WORD.finditer(answer)]
     windows: list[list[int]] = []
     for start in starts:
@@ -205,7 +205,7 @@ def _near_phrase(answer: str) -> str:
 
 
 def _subject(before: str, rest: str, following: str) -> list[int]:
-    """Return the numbers of the videos of which a sentence says the phrase."""
+    """Return the numbers of the videos to which the phrase in a sentence refers."""
     asked = bool(_ECHO.search(before))
     mentions = [] if asked else list(_MENTION.finditer(_ASIDE.sub(" ", before)))
     if mentions:
@@ -215,7 +215,7 @@ def _subject(before: str, rest: str, following: str) -> list[int]:
     others = _OTHERS.match(rest)
     tail = rest[others.end() :] if others else rest
     if not others and re.match(r"\s*(?:from|than|to|compared)\b", rest, re.IGNORECASE):
-        tail = ""  # "noticeably different from Video 1": of what, it does not say
+        tail = ""  # "noticeably different from Video 1" does not give the video that differs
     first = _MENTION.search(tail)
     if first is None and (asked or rest.rstrip().endswith((":", "?"))):
         first = _MENTION.search(following[:40])
@@ -285,14 +285,14 @@ def _mostly_not_latin(answer: str) -> bool:
 
 
 class Weighed(NamedTuple):
-    """What log-probabilities say, and why they say nothing where they are odd."""
+    """Probabilities of the positions, and a message if the log-probabilities are not valid."""
 
     probabilities: Probabilities | None
     oddity: str | None
 
 
 def weigh(logprobs: str | None) -> Weighed:
-    r"""Return P(1), P(2), P(3) of a one-token answer and the probability left over.
+    r"""Return P(1), P(2), P(3) of a one-token answer and the remaining probability.
 
     With :math:`\ell_t` the log-probabilities of the listed tokens t at the place of the answer,
     :math:`m_c = \sum_{t: \mathrm{strip}(t) = c} e^{\ell_t}`, :math:`P(c) = m_c / \sum_{c'} m_{c'}` and the leftover is
@@ -306,8 +306,8 @@ def weigh(logprobs: str | None) -> Weighed:
     Returns
     -------
     Weighed
-        No probabilities where the server gave no log-probabilities, or none of the three choices has any; where one is
-        odd, what is wrong with it.
+        Without probabilities if the server did not send log-probabilities, if none of the three choices is among the
+        listed tokens, or (with a message) if a log-probability is not valid.
     """
     try:
         found = json.loads(logprobs) if logprobs else None
@@ -317,7 +317,7 @@ def weigh(logprobs: str | None) -> Weighed:
     except _OddError as odd:
         return Weighed(None, str(odd))
     except (LookupError, TypeError, AttributeError, ValueError):
-        return Weighed(None, "the log-probabilities are not in the form of a chat completion's, p1 to p3 are null")
+        return Weighed(None, "the log-probabilities do not have the form of a chat completion, p1 to p3 are null")
     return Weighed(None, None)
 
 
@@ -344,5 +344,5 @@ def _probability(choice: str, logprob: object) -> float:
     return math.exp(logprob)
 
 
-_LARGEST_LOGPROB = 1e-3  # above 0 by rounding alone
+_LARGEST_LOGPROB = 1e-3  # larger than 0 only by rounding
 _MOST_MASS = 1.05

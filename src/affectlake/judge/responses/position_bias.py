@@ -1,7 +1,7 @@
-"""Whether answers depend on where a stimulus is shown: shares of the positions, and answers that flip with the order.
+"""Position bias: shares of the positions chosen, and answers that change with the order shown.
 
-Arrays in, numbers out. If every stimulus stands equally often at each position, an agent that looks at the stimuli
-alone chooses each position a third of the time.
+If every stimulus is shown equally often at each position, an agent whose choices depend only on the stimuli chooses
+each position a third of the time.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from scipy.stats import chisquare
 
 
 class PositionShares(NamedTuple):
-    """How often each position was chosen.
+    """Number of choices of each position, and a test of equal shares.
 
     Attributes
     ----------
     counts : int64 (3,)
-        Choices of the first, second and third position.
+        Number of choices of the first, second and third position.
     chi_square : float
-        Pearson's statistic against equal shares, two degrees of freedom; NaN without choices.
+        Pearson's chi-squared statistic for equal shares, with two degrees of freedom; NaN without choices.
     p_value : float
-        Its level.
+        p-value of the statistic.
     """
 
     counts: NDArray[np.int64]
@@ -42,11 +42,11 @@ class FlipRate(NamedTuple):
     Attributes
     ----------
     other_order, same_order : float
-        Mean over triplets of the share of a triplet's pairs of answers that name different stimuli, among pairs that
-        were shown in different orders and in the same; NaN where there is no such pair. Their difference is what the
-        order adds to the agent's own wavering; of answers given at random, both are 2/3.
+        Share of pairs of answers to a triplet that choose different stimuli, averaged over triplets, for pairs shown in
+        different orders and in the same order; NaN if there are no such pairs. Their difference is the effect of the
+        order beyond the agent's inconsistency. Both are 2/3 for random answers.
     n_other, n_same : int
-        How many triplets they rest on.
+        Numbers of triplets with such pairs.
     """
 
     other_order: float
@@ -56,7 +56,7 @@ class FlipRate(NamedTuple):
 
 
 def position_shares(positions: NDArray[np.int8]) -> PositionShares:
-    r"""Count the positions chosen and test them against equal shares.
+    r"""Count the positions chosen and test for equal shares.
 
     :math:`\chi^2 = \sum_p (n_p - n/3)^2 / (n/3)`.
 
@@ -68,7 +68,7 @@ def position_shares(positions: NDArray[np.int8]) -> PositionShares:
     Raises
     ------
     ValueError
-        A position that is none of the three.
+        If a position is not 1, 2 or 3.
     """
     if len(positions) and not np.isin(positions, (1, 2, 3)).all():
         raise ValueError(f"positions are 1, 2 or 3, not {np.setdiff1d(positions, (1, 2, 3))[:5].tolist()}")
@@ -80,16 +80,16 @@ def position_shares(positions: NDArray[np.int8]) -> PositionShares:
 
 
 def flip_rate(triplet: NDArray[np.int64], odd: NDArray[np.int32], order_code: NDArray[np.integer]) -> FlipRate:
-    """Measure how often answers to the same triplet differ, with the order changed and unchanged.
+    """Compute how often answers to the same triplet differ, with different orders and with the same order.
 
     Parameters
     ----------
     triplet : int64 (m,)
-        Which triplet each answer is to: any numbers that tell triplets apart.
+        Number that identifies the triplet of each answer.
     odd : int32 (m,)
         The stimulus chosen.
     order_code : int (m,)
-        Which order it was shown in.
+        The order in which the triplet was shown.
     """
     _, triplet = np.unique(triplet, return_inverse=True)
     pairs, same_odd = _pairs(triplet), _pairs(triplet, odd)
@@ -105,7 +105,7 @@ def flip_rate(triplet: NDArray[np.int64], odd: NDArray[np.int32], order_code: ND
 
 
 def _pairs(triplet: NDArray[np.int64], *same: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Return, for each triplet, how many pairs of its answers agree in all of `same`."""
+    """Return, for each triplet, the number of pairs of answers that agree in all of `same`."""
     rows = np.stack([triplet, *(np.asarray(column, dtype=np.int64) for column in same)], axis=1)
     groups, sizes = np.unique(rows, axis=0, return_counts=True)
     n = int(triplet.max(initial=-1)) + 1

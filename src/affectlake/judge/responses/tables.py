@@ -1,7 +1,4 @@
-"""Answers as rows of the ``responses`` table, and rows of that table as choices. Pure: nothing is read or written.
-
-Asking does not belong here, nor which trials are planned.
-"""
+"""Conversion of answers to rows of the ``responses`` table, and of these rows to choices."""
 
 from __future__ import annotations
 
@@ -24,22 +21,22 @@ from affectlake.triplets import TRIPLET
 IDENTITY = ["trial_set", *TRIPLET, "repeat"]
 
 OF_AGENT = ("agent", "protocol", "model", "revision", "sampling")
-"""Columns of ``responses`` that say who was asked and how: the same in every row of an agent's entry."""
+"""Columns of ``responses`` with the agent's settings; they are the same in all rows of one entry of ``agents``."""
 
 DECLINED = frozenset({
     "refusal", "content_filter", "content-filter", "safety", "prohibited_content", "blocklist", "recitation",
     "sensitive",
 })  # fmt: skip
-"""``finish_reason`` of an answer that the model or its provider declines; what came before a filter is no choice."""
+"""``finish_reason`` of an answer that the model or its provider declined; text before a filter is not a choice."""
 
 
 class Readings(NamedTuple):
-    """What responses mean.
+    """Responses as choices.
 
     Attributes
     ----------
     choices : polars.DataFrame
-        ``trial_set, i, j, k, repeat, odd, position, order_code``: one row per response that names a position;
+        ``trial_set, i, j, k, repeat, odd, position, order_code``: one row per response that gives a position;
         ``position`` is 1, 2 or 3 as shown and ``order_code`` a row of
         :data:`affectlake.judge.trials.orders.ORDERS`.
     unparsed : polars.DataFrame
@@ -72,9 +69,9 @@ def response_rows(agent: ChatAgent, answers: Iterable[Answer]) -> pl.DataFrame:
     Parameters
     ----------
     agent : ChatAgent
-        Who was asked, and how.
+        The agent, with its settings.
     answers : iterable of Answer
-        What came of the questions, in any order.
+        The answers and failures, in any order.
     """
     rows = [_row(agent.asking.reading, answer) for answer in answers]
     who = (agent.name, agent.protocol, agent.model, agent.revision, canonical(agent.sampling.as_mapping()))
@@ -86,7 +83,7 @@ def response_rows(agent: ChatAgent, answers: Iterable[Answer]) -> pl.DataFrame:
 def _row(reading: Reading, answer: Answer) -> tuple[object, ...]:
     members = (answer.i, answer.j, answer.k)
     chances, oddity = weigh(answer.logprobs) if reading == "one-token" else (None, None)
-    tokens, odd = zip(  # what a journal of before may hold
+    tokens, odd = zip(  # journals of earlier versions may contain invalid counts
         *(token_count(name, getattr(answer, name)) for name in ("prompt_tokens", "completion_tokens", "cached_tokens")),
         strict=True,
     )
@@ -113,14 +110,14 @@ def _row(reading: Reading, answer: Answer) -> tuple[object, ...]:
 
 
 def read_choices(rows: pl.DataFrame, reading: Reading) -> Readings:
-    """Parse responses: undo the order shown, and keep why an answer is no choice.
+    """Parse responses, and convert positions to stimuli.
 
     Parameters
     ----------
     rows : polars.DataFrame
         Rows of ``responses``, one for each trial and repeat.
     reading : {'key-phrase', 'location', 'one-token'}
-        How the protocol's answers are read.
+        How answers to the protocol are parsed.
     """
     found = [
         (None, "error") if text is None else read_answer(reading, text, *said)
@@ -146,10 +143,10 @@ def read_choices(rows: pl.DataFrame, reading: Reading) -> Readings:
 def read_answer(
     reading: Reading, text: str, finish_reason: str, refusal: str | None = None, thinking: str | None = None
 ) -> Parsed:
-    """Return the position that an answer names, or why it names none.
+    """Return the position that an answer gives, or the reason why it does not give one.
 
-    The position is read from `text` alone. An answer with a refusal beside it, or one of `DECLINED`, names none
-    whatever its text says; one without text that was still thinking when it was cut off is ``truncated``.
+    The position is read only from `text`. An answer with a `refusal`, or with a `finish_reason` in `DECLINED`, is a
+    refusal regardless of its text. An answer whose token limit was reached during the reasoning is ``truncated``.
     """
     if (refusal or "").strip() or finish_reason.partition(":")[0].strip().lower() in DECLINED:
         return Parsed(None, "refusal")
@@ -160,7 +157,7 @@ def read_answer(
 
 
 def is_parsable(reading: Reading, answer: Answer) -> bool:
-    """Whether an answer says one position."""
+    """Return whether an answer gives exactly one position."""
     if answer.text is None:
         return False
     found = read_answer(reading, answer.text, answer.finish_reason, answer.refusal, answer.thinking)
@@ -168,12 +165,12 @@ def is_parsable(reading: Reading, answer: Answer) -> bool:
 
 
 def latest(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return one response for each trial and repeat: an answer before a failure, then the last that came.
+    """Return one response for each trial and repeat: the last answer, or the last failure if there is no answer.
 
     Parameters
     ----------
     rows : polars.DataFrame
-        `IDENTITY` columns, ``answer`` (or ``error_kind``) and rows in the order they came.
+        Columns `IDENTITY` and ``error_kind``, with rows in the order of their arrival.
     """
     index = np.arange(rows.height)
     ranked = rows.with_columns(_at=pl.Series(index), _answered=pl.col("error_kind").is_null())

@@ -1,6 +1,7 @@
-"""Which caption of a stimulus a trial shows: a seeded draw for each stimulus, trial and repeat.
+"""Selection of captions: a seeded draw for each stimulus, trial and repeat.
 
-A draw is a hash of what it is for, so that one trial's does not depend on which others are asked, or in which order.
+A draw is a hash of the stimulus, trial and repeat, so that it does not depend on which other trials are asked, or in
+which order.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ def draw_captions(
     in_order : int32 (m, 3)
         Stimuli in the order shown; the draw does not depend on that order.
     repeat : int16 (m,)
-        Which asking of the trial it is.
+        Number of the repeat, from 0.
     n_captions : int64 (n_stimuli,)
-        How many captions each stimulus has, 1 or more for those shown.
+        Number of captions of each stimulus; at least 1 for those shown.
     seed : int
         Seed of the agent and trial set, below 2**64.
 

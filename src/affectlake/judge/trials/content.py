@@ -1,7 +1,4 @@
-"""What a chat agent is shown of each stimulus: its captions as data, or its video's frames.
-
-Reading captions and decoding videos do not belong here, nor the words around them.
-"""
+"""The content that a chat agent is shown of each stimulus: its captions, or the frames of its video."""
 
 from __future__ import annotations
 
@@ -20,16 +17,16 @@ from affectlake.judge.protocols import Modality, neutralise
 
 @dataclass(frozen=True)
 class Materials:
-    """What can be shown of every stimulus of a catalogue.
+    """The content of every stimulus of a catalogue.
 
     Parameters
     ----------
     modality : {'captions', 'videos'}
-        What it is.
+        Kind of content.
     stimulus_ids : tuple of str
-        What the source calls each stimulus.
+        The source's identifier of each stimulus.
     n_options : int64 (n_stimuli,)
-        How many captions each has, or 1 for a video with frames; a stimulus with 0 cannot be asked about.
+        Number of captions of each stimulus, or 1 for a video with frames; a stimulus with 0 cannot be asked about.
     digests : tuple of tuple of str
         SHA-256 (hex) of each caption as it is shown, or of the hashes of a video's frames.
     captions : tuple of tuple of str
@@ -62,7 +59,7 @@ def caption_materials(stimuli: pl.DataFrame, captions: pl.DataFrame) -> Material
     Raises
     ------
     SourceError
-        The captions of a stimulus are not numbered 0, 1, 2, ….
+        If the captions of a stimulus are not numbered 0, 1, 2, ….
     """
     texts: list[list[str]] = [[] for _ in range(stimuli.height)]
     for stimulus, index, caption in (
@@ -72,10 +69,10 @@ def caption_materials(stimuli: pl.DataFrame, captions: pl.DataFrame) -> Material
     ):
         if index != len(texts[stimulus]):
             raise SourceError(
-                f"The captions of stimulus_index {stimulus} are not numbered without gaps.",
+                f"the captions of stimulus_index {stimulus} are not numbered consecutively",
                 wanted=f"caption_index {len(texts[stimulus])}",
                 found=f"caption_index {index}",
-                todo="build the captions table again from its source",
+                todo="rebuild the captions table from its source",
             )
         texts[stimulus].append(neutralise(caption))
     return Materials(
@@ -88,7 +85,7 @@ def caption_materials(stimuli: pl.DataFrame, captions: pl.DataFrame) -> Material
 
 
 def video_materials(stimuli: pl.DataFrame, frames: pl.DataFrame) -> Materials:
-    """Return the frames of a catalogue's videos; all frames are held in memory (some 260 MB at the paper's size).
+    """Return the frames of a catalogue's videos. All frames are held in memory (about 260 MB for the paper's videos).
 
     Parameters
     ----------
@@ -112,7 +109,7 @@ def video_materials(stimuli: pl.DataFrame, frames: pl.DataFrame) -> Materials:
 
 
 def video_digest(frame_sha256: Sequence[str]) -> str:
-    """Return what names a video as it is shown: SHA-256 over the hex hashes of its frames, in their order."""
+    """Return the hash of a video as it is shown: SHA-256 of the hex hashes of its frames, in order."""
     return hashlib.sha256("".join(frame_sha256).encode()).hexdigest()
 
 

@@ -1,17 +1,16 @@
-"""In which order the three stimuli of a trial are shown: drawn under a seed and balanced over the positions.
+"""The order in which the three stimuli of a trial are shown: drawn with a seed, and balanced over the positions.
 
-Arrays in, arrays out. Which trials there are and how they are worded does not belong here.
+The balance is exact. Trials and stimuli are the two sides of a bipartite graph with one edge for each stimulus in a
+trial; an order of every trial is a colouring of the edges with three positions, all different at a trial. A bipartite
+graph has such a colouring in which the numbers of edges of each colour at a node differ by at most one (de Werra 1971).
+Every stimulus therefore appears equally often at each position, for any set of trials. The colouring is drawn in three
+steps:
 
-Balance is exact. Trials and stimuli are the two sides of a bipartite graph with one edge for each stimulus in a trial;
-an order of every trial is a colouring of the edges with three positions, all different at a trial. A bipartite graph
-has such a colouring in which the colours of every node differ by one at most (de Werra 1971), so every stimulus stands
-equally often at each position, whatever the trials are. It is drawn here in three steps:
-
-1. Each stimulus is cut at random into slots of three edges; stub trials fill what is left over, so that every node has
-   degree three.
-2. A perfect matching is drawn by random walks (Goel, Kapralov & Khanna 2013, "Perfect matchings in O(n log n) time in
-   regular bipartite graphs"): one position.
-3. What remains is a set of even cycles, whose edges take the other two positions by turns.
+1. The edges of each stimulus are divided at random into slots of three; dummy trials fill incomplete slots, so that
+   every node has degree three.
+2. A perfect matching, which gives one position, is drawn by random walks (Goel, Kapralov & Khanna 2013, "Perfect
+   matchings in O(n log n) time in regular bipartite graphs").
+3. The remaining edges form even cycles, along which the other two positions alternate.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from affectlake.process.compiled import njit
 ORDERS = np.array([(1, 2, 3), (1, 3, 2), (2, 1, 3), (2, 3, 1), (3, 1, 2), (3, 2, 1)], dtype=np.int8)
 """(6, 3): the member of (i, j, k), from 1, that each order shows at the first, second and third position.
 
-An order is its row here, the *order code*, 0 to 5.
+The *order code*, 0 to 5, is the index of the row.
 """
 
 _CODE_OF_POSITIONS = np.zeros(9, dtype=np.uint8)  # from the positions (from 0) of i and j: 3 * of_i + of_j
@@ -46,18 +45,18 @@ def balanced_orders(triplets: NDArray[np.int32], n_stimuli: int, rng: np.random.
     n_stimuli : int
         Size of the catalogue.
     rng : numpy.random.Generator
-        One draw of 64 bits; the rest follows from it, the same on every machine.
+        Source of one 64-bit draw, which determines the orders on every machine.
 
     Returns
     -------
     uint8 (m,)
-        The order code of each trial. Over all trials, a stimulus's numbers of appearances at the first, second and
-        third position differ by one at most.
+        The order code of each trial. Over all trials, the numbers of times that a stimulus appears at the first, second
+        and third position differ by at most one.
 
     Raises
     ------
     ValueError
-        More than `MAX_TRIALS` trials.
+        If there are more than `MAX_TRIALS` trials.
     """
     if len(triplets) > MAX_TRIALS:
         raise ValueError(f"{len(triplets):,} trials are more than {MAX_TRIALS:,}")
@@ -108,9 +107,9 @@ def _below(state, n):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True)
 def _ports(flat, n_stimuli, state):  # type: ignore[no-untyped-def]
-    """Cut the stimuli into slots of three ports and give each edge a port; return both directions of the map.
+    """Divide the stimuli into slots of three ports and assign a port to each edge; return the map in both directions.
 
-    Edge e belongs to trial e // 3 and port p to slot p // 3. Trials beyond the real ones fill the spare ports.
+    Edge e belongs to trial e // 3 and port p to slot p // 3. Dummy trials fill the unused ports.
     """
     counts = np.zeros(n_stimuli, np.int64)
     for s in flat:
@@ -142,8 +141,8 @@ def _ports(flat, n_stimuli, state):  # type: ignore[no-untyped-def]
 def _match(port_of, state):  # type: ignore[no-untyped-def]
     """Return the edge (from 0 to 2) by which each trial is matched to a slot, all slots different.
 
-    What a walk needs of a trial lies in one row: its three slots, the edge chosen (3: not matched yet), and the edge by
-    which the walk last left it, which erases the walk's loops.
+    One row holds what a walk reads about a trial: its three slots, the edge chosen (3: not matched yet), and the edge
+    by which the walk last left it, which erases loops of the walk.
     """
     n = len(port_of) // 3
     trials = np.empty((n, 5), np.int32)

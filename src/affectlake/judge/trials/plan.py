@@ -1,12 +1,10 @@
-"""Which questions are still to be asked of an agent, and in which order: a trial set minus what is answered.
+"""The plan of a collection: the questions that remain to be asked of an agent, and their order.
 
-Trials stay in arrays, some 40 bytes each; a question becomes an object when it is asked for. Asking does not belong
-here.
+Trials are stored in arrays, about 40 bytes each; a question becomes an object only when it is used.
 
-A trial is *answered* if a stored answer to it is one to the question as it would be asked today: same model, revision,
-protocol and sampling, and the same captions or frames of the same stimuli, in whatever order they were shown. Each
-stored answer is checked by its key; so what was asked of another model, or of a catalogue that has changed, is not
-taken for an answer.
+A trial is *answered* if there is an answer to the question as it would be asked now: with the same model, revision,
+protocol and sampling, and the same captions or frames of the same stimuli, in any order shown. Each stored answer is
+checked by its key, so that answers of another model, or from before a change of the catalogue, do not count.
 """
 
 from __future__ import annotations
@@ -31,13 +29,14 @@ from affectlake.seeds import generator
 from affectlake.triplets import pack
 
 BLOCK = 100_000
-"""Questions that are drawn at random from those left and then sorted so that neighbours share a prefix.
+"""Number of questions that are drawn at random from the remaining ones and then sorted to share prefixes.
 
-The larger, the longer the shared runs; the smaller, the more evenly a collection that stops early covers the set.
+A larger number gives longer runs with a shared prefix; with a smaller one, a collection that stops early covers the
+trial set more evenly.
 """
 
 SLICE = 4_096
-"""Questions that are put into words at a time."""
+"""Number of questions for which requests are made at a time."""
 
 SHOWN = ["shown_1", "shown_2", "shown_3"]
 CAPTIONS = ["caption_1", "caption_2", "caption_3"]
@@ -51,9 +50,9 @@ class Trials(NamedTuple):
     trial_set : str
         Its name.
     triplets : int32 (m, 3)
-        Canonical: rows i < j < k, sorted, none twice.
+        Canonical: rows i < j < k, sorted, without duplicates.
     n_repeats : int16 (m,)
-        How many answers each wants.
+        Number of answers planned for each.
     """
 
     trial_set: str
@@ -63,28 +62,28 @@ class Trials(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What is still to be asked.
+    """The remaining questions of a trial set.
 
     Parameters
     ----------
     agent : ChatAgent
-        Who is asked.
+        The agent to ask.
     trials : Trials
         The trial set.
     materials : Materials
-        What is shown.
+        The content of the stimuli.
     n_planned : int
-        Answers that the set wants.
+        Number of answers planned for the trial set.
     n_unaskable : int
-        Those of them for which a stimulus has no caption or no frames.
+        Number of these that cannot be asked for, because a stimulus has no caption or no frames.
     n_answered : int
-        Those that are there already.
+        Number of these that exist.
     n_open : int
-        Those that may be asked now, whether this plan holds them or its limit leaves them out.
+        Number of these that can be asked for now, including questions that the limit excludes from this plan.
     row : int32 (n_left,)
-        Row of the triplet of each question left, in the order of asking.
+        Row of the triplet of each remaining question, in the order in which they are asked.
     repeat : int16 (n_left,)
-        Which asking of the triplet it is.
+        Number of the repeat, from 0.
     order_code : uint8 (n_left,)
         The order shown: a row of :data:`affectlake.judge.trials.orders.ORDERS`.
     caption_seed : int
@@ -105,21 +104,21 @@ class Plan:
 
     @property
     def n_left(self) -> int:
-        """How many questions :meth:`questions` yields."""
+        """Number of questions that :meth:`questions` yields."""
         return len(self.row)
 
     def part(self, start: int, end: int) -> Plan:
-        """Return the plan of the questions from `start` to before `end`, in the order of asking."""
+        """Return a plan of the questions from `start` (included) to `end` (excluded)."""
         some = slice(start, end)
         return replace(self, row=self.row[some], repeat=self.repeat[some], order_code=self.order_code[some])
 
     def questions(self, block: int = BLOCK) -> Iterator[Question]:
-        """Yield the questions left, block by block, neighbours in a block sharing the first stimuli shown.
+        """Yield the remaining questions. Within a block they are sorted by the first stimuli shown.
 
         Parameters
         ----------
         block : int
-            Questions in a block.
+            Number of questions in a block.
         """
         maker = KeyMaker(self.agent, self.trials.trial_set, self.materials)
         wording = Wording(self.agent.asking, self.agent.model, self.agent.sampling)
@@ -132,7 +131,7 @@ class Plan:
                 yield from self._worded(maker, wording, at[some], in_order[some], options[some])
 
     def _shown(self, at: NDArray[np.intp]) -> tuple[NDArray[np.int32], NDArray[np.int16]]:
-        """Return the stimuli in the order shown and the caption of each, (m, 3) both."""
+        """Return the stimuli in the order shown and the caption of each, both (m, 3)."""
         in_order = shown(self.trials.triplets[self.row[at]], self.order_code[at])
         if self.materials.modality == "videos":
             return in_order, np.zeros(in_order.shape, dtype=np.int16)
@@ -177,30 +176,30 @@ def make_plan(
     proposed: pl.DataFrame | None = None,
     share: Share | None = None,
 ) -> Plan:
-    """Plan what is still to be asked.
+    """Plan the remaining questions of a trial set.
 
     Parameters
     ----------
     agent : ChatAgent
-        Who is asked.
+        The agent to ask.
     trials : Trials
         The trial set.
     materials : Materials
-        What is shown, in the agent's modality.
+        The content of the stimuli, in the agent's modality.
     root : int
-        The study's root seed. Orders, captions and the order of asking follow from it, the agent's name and the name
-        of the trial set.
+        Root seed of the study. Together with the names of the agent and the trial set, it determines the orders shown,
+        the captions and the order in which questions are asked.
     answered : iterable of polars.DataFrame
-        Rows of the agent's responses that are not to be asked again, in pieces of any size: ``request_key, trial_set,
-        i, j, k, repeat, shown_1 … shown_3, caption_1 … caption_3``. Those that do not fit are passed over.
+        Rows of the agent's responses whose questions are not asked again, in parts of any size: ``request_key,
+        trial_set, i, j, k, repeat, shown_1 … shown_3, caption_1 … caption_3``. Rows to other questions are ignored.
     limit : int, optional
-        Plan at most so many questions: a random part of those left.
+        Largest number of questions in the plan; they are a random subset of the remaining ones.
     among : iterable of polars.DataFrame, optional
-        Plan only what these rows of the agent's responses were to, such as those that failed.
+        Rows of the agent's responses, such as those that failed; only their questions are planned.
     proposed : polars.DataFrame, optional
-        Plan only the first asking of these triplets, columns ``i, j, k``.
+        Triplets, columns ``i, j, k``; only the first repeat of each is planned.
     share : Share, optional
-        Plan, and count, only the questions of this share.
+        The share of which questions are planned and counted.
 
     Returns
     -------
@@ -248,14 +247,14 @@ def make_plan(
 
 
 def valid_answers(frame: pl.DataFrame, maker: KeyMaker, trial_set: str) -> pl.DataFrame:
-    """Return the rows of a trial set whose key is that of the question as it would be asked today.
+    """Return the rows of a trial set whose key is that of the question as it would be asked now.
 
     Parameters
     ----------
     frame : polars.DataFrame
         Rows of the responses; see :func:`make_plan` for the columns.
     maker : KeyMaker
-        Makes the keys of the agent, trial set and materials of today.
+        Maker of the keys for the agent, trial set and materials as they are now.
     trial_set : str
         The trial set.
     """
@@ -273,7 +272,7 @@ def valid_answers(frame: pl.DataFrame, maker: KeyMaker, trial_set: str) -> pl.Da
 def _orders(
     trials: Trials, repeats: NDArray[np.int16], n_stimuli: int, root: int, agent: str
 ) -> tuple[list[NDArray[np.int32]], list[NDArray[np.uint8]]]:
-    """Return, for each repeat, the rows asked and their order codes: each repeat is balanced by itself."""
+    """Return, for each repeat, the rows asked and their order codes. Each repeat is balanced separately."""
     rows, order_codes = [], []
     for repeat in range(int(repeats.max(initial=0))):
         asked = np.flatnonzero(repeats > repeat).astype(np.int32)
@@ -286,7 +285,7 @@ def _orders(
 def _of_share(
     share: Share | None, triplets: NDArray[np.int32], rows: Sequence[NDArray[np.integer]]
 ) -> NDArray[np.bool_]:
-    """Return which questions fall to a share (every one without): `rows` of `triplets` for each repeat, one by one."""
+    """Return a mask of the questions in a share (all without a share); `rows` are the rows of `triplets` by repeat."""
     if share is None or not rows:
         return np.ones(sum(len(some) for some in rows), dtype=np.bool_)
     return np.concatenate([share.takes(triplets[some], repeat) for repeat, some in enumerate(rows)])
@@ -295,7 +294,7 @@ def _of_share(
 def _places(
     answers: pl.DataFrame, trials: Trials, n_stimuli: int, rows: list[NDArray[np.int32]], starts: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Return where the answered trials stand among all that are asked; those of no trial are left out."""
+    """Return the indices of the answered trials among all that are asked; other answers are ignored."""
     if answers.is_empty() or not rows:
         return np.empty(0, np.int64)
     wanted = pack(answers.select("i", "j", "k").to_numpy().astype(np.int32), n_stimuli)

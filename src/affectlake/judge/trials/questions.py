@@ -1,4 +1,4 @@
-"""A question as it goes to a server. How questions are planned and worded does not belong here."""
+"""Questions, as they are sent to a server."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from typing import Any, NamedTuple
 
 
 class Question(NamedTuple):
-    """One request: which trial it is, how it is shown, and what is sent.
+    """One request: a trial, the way it is shown, and the body that is sent.
 
     Attributes
     ----------
     key : bytes
-        SHA-256 (32 bytes) of everything that was asked; the same question has the same key for ever.
+        SHA-256 (32 bytes) of everything that is asked; the key of a question never changes.
     trial_set : str
-        The set that the triplet is of.
+        Trial set of the triplet.
     i, j, k : int
         Stimulus indices of the triplet, ascending.
     repeat : int
-        Which asking of the triplet this is, from 0.
+        Number of the repeat, from 0.
     order : tuple of int
-        The order shown, a row of :data:`affectlake.judge.trials.orders.ORDERS`: a permutation of 1, 2, 3. At position p
-        (from 0) stands member ``order[p]`` of (i, j, k), so that ``(i, j, k)[order[p] - 1]`` is the stimulus shown
-        there, and an answer "Video 2" means ``order[1]``.
+        The order shown, a row of :data:`affectlake.judge.trials.orders.ORDERS`: a permutation of 1, 2, 3. Position p
+        (from 0) shows member ``order[p]`` of (i, j, k), the stimulus ``(i, j, k)[order[p] - 1]``; an answer "Video 2"
+        means ``order[1]``.
     captions : tuple of int or None
-        ``caption_index`` of the caption shown at each position, in the order shown; None where captions are not.
+        ``caption_index`` of the caption at each position, in the order shown; None if videos are shown.
     route : int
-        The first stimulus shown. Questions that share it share the beginning of their prompt.
+        The first stimulus shown. Questions with the same first stimulus share the beginning of their prompt.
     body : mapping
-        The body of an OpenAI chat-completions request, ``model`` included.
+        Body of an OpenAI chat-completions request, including ``model``.
     """
 
     key: bytes

@@ -1,4 +1,4 @@
-"""What identifies a request: the hash of everything that was asked. The same question has the same key for ever.
+"""Request keys: the hash of everything that is asked. The key of a question never changes.
 
 The key of a request is the SHA-256 of its canonical JSON (keys sorted, no blanks, ASCII)::
 
@@ -7,8 +7,8 @@ The key of a request is the SHA-256 of its canonical JSON (keys sorted, no blank
      "shown": [["0001.mp4", "SHA-256 of the caption or frames shown"], …],
      "trial_set": "main"}
 
-The protocol's version stands for its words. Stimuli go by id, so that a key never means another stimulus when the
-catalogue changes.
+The protocol's wording is represented by its version. Stimuli are identified by their ids, so that a key keeps its
+meaning when the catalogue changes.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ def canonical(value: object) -> str:
 
 
 class KeyMaker:
-    """Makes the keys of one agent's questions from one trial set.
+    """Maker of the keys of one agent's questions from one trial set.
 
     Parameters
     ----------
     agent : ChatAgent
-        Who is asked, and how.
+        The agent, with its settings.
     trial_set : str
-        The set of trials.
+        The trial set.
     materials : Materials
-        What is shown.
+        The content of the stimuli.
     """
 
     def __init__(self, agent: ChatAgent, trial_set: str, materials: Materials) -> None:
@@ -60,14 +60,14 @@ class KeyMaker:
         in_order : int32 (m, 3)
             Stimuli in the order shown.
         options : int16 (m, 3)
-            Which caption of each is shown; 0 for videos.
+            ``caption_index`` of the caption of each; 0 for videos.
         repeat : int16 (m,)
-            Which asking of the trial it is.
+            Number of the repeat, from 0.
 
         Raises
         ------
         IndexError
-            A stimulus or caption that the materials do not have.
+            If a stimulus or caption is not in the materials.
         """
         shown, head, tail = self._shown, self._head, self._tail
         for (a, b, c), (x, y, z), r in zip(in_order.tolist(), options.tolist(), repeat.tolist(), strict=True):
@@ -76,7 +76,7 @@ class KeyMaker:
             yield digest.digest()
 
     def has(self, in_order: NDArray[np.int32], options: NDArray[np.int16]) -> NDArray[np.bool_]:
-        """Return, for each request, whether the materials have every caption or video that it shows."""
+        """Return, for each request, whether every caption or video that it shows is in the materials."""
         sizes = np.array([len(some) for some in self._shown], dtype=np.int64)
         known = (in_order >= 0) & (in_order < len(sizes))
         within = options < sizes[np.where(known, in_order, 0)]
@@ -84,7 +84,7 @@ class KeyMaker:
 
 
 def request_seed(base: int | None, key: bytes) -> int | None:
-    """Return a request's own seed (31 bits), made of the agent's and the key; None where the agent has none."""
+    """Return a request's seed (31 bits), derived from the agent's seed and the key; None if the agent has no seed."""
     if base is None:
         return None
     return (base + int.from_bytes(key[:4], "big")) % 2**31

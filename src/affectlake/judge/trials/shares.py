@@ -1,7 +1,7 @@
-"""Which share of a plan a collector takes, where several collect the same agent's answers in clones of one lake.
+"""Shares of a plan, for several clones of a lake that collect the same agent's answers.
 
-A question falls to a share by its triplet and repeat alone. So shares are disjoint and together the whole plan,
-whatever each clone has already, and nobody has to talk to the others.
+The share of a question depends only on its triplet and repeat. Shares are therefore disjoint and complete, regardless
+of the answers that each clone has, and the clones need not communicate.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Share:
     Parameters
     ----------
     number : int
-        Which, from 1 to `of`.
+        Number of the share, from 1 to `of`.
     of : int
-        How many there are.
+        Number of shares.
     """
 
     number: int
@@ -38,14 +38,14 @@ class Share:
         return f"share {self.number} of {self.of}"
 
     def takes(self, triplets: NDArray[np.int32], repeat: int) -> NDArray[np.bool_]:
-        """Return which trials' asking number `repeat` falls to this share.
+        """Return, for each triplet, whether its repeat `repeat` is in this share.
 
         Parameters
         ----------
         triplets : int32 (m, 3)
             Rows i < j < k.
         repeat : int
-            Which asking of each triplet.
+            Number of the repeat, from 0.
         """
         hashed = np.full(len(triplets), repeat, dtype=np.uint64)
         for member in triplets.T:
@@ -54,12 +54,12 @@ class Share:
 
 
 def parse_share(text: str) -> Share:
-    """Return the share that a text such as ``1/2`` names.
+    """Return the share for a text such as ``1/2``.
 
     Raises
     ------
     UsageError
-        If it names none.
+        If the text is not a share.
     """
     found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
     share = Share(int(found[1]), int(found[2])) if found else None
@@ -67,13 +67,13 @@ def parse_share(text: str) -> Share:
         raise UsageError(
             f"--share {text} is not a share",
             wanted="K/N: share K of N equal shares, K from 1 to N",
-            todo="such as --share 1/2 here and --share 2/2 in the other clone",
+            todo="for example, give --share 1/2 here and --share 2/2 in the other clone",
         )
     return share
 
 
 def _scrambled(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return SplitMix64's next output for each state: every bit of the state decides every bit of it."""
+    """Return SplitMix64's next output for each state; each of its bits depends on every bit of the state."""
     values = values + np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,1 +1,1 @@
-"""Agents that need no server: vectors of ratings, text and images, and the odd one out by cosine similarity."""
+"""Agents without a server: vectors of ratings, text and images, and the odd one out by cosine similarity."""

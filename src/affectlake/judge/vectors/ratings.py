@@ -1,7 +1,4 @@
-"""Ratings as a matrix, and the rating vectors from which a `ratings` agent judges.
-
-From the ratings table to one row per stimulus. How vectors are compared does not belong here.
-"""
+"""Ratings as a matrix with one row per stimulus, and the rating vectors of `ratings` agents."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ class RatingMatrix(NamedTuple):
     Attributes
     ----------
     scores : float64 (n_stimuli, n_ratings)
-        NaN where a stimulus does not have the rating.
+        Scores; NaN where a stimulus does not have the rating.
     names, families : list of str
         Name and family of each column.
     """
@@ -35,16 +32,16 @@ class RatingMatrix(NamedTuple):
 
 
 def rating_matrix(ratings: pl.DataFrame, n_stimuli: int, *families: str) -> RatingMatrix:
-    """Return the ratings with a row per stimulus and a column per rating, columns in the order of their names.
+    """Return the ratings with one row per stimulus and one column per rating, sorted by name.
 
     Parameters
     ----------
     ratings : polars.DataFrame
         The ratings table: ``stimulus_index, rating, family, score``, in any order.
     n_stimuli : int
-        Size of the catalogue; rows of stimuli beyond it are left out.
+        Size of the catalogue; ratings of stimuli beyond it are left out.
     *families : str
-        Which families; all when none is named.
+        Families to include; all families if none is given.
     """
     rows = ratings.filter(pl.col("stimulus_index") < n_stimuli)
     if families:
@@ -64,10 +61,10 @@ def rating_vectors(ratings: pl.DataFrame, which: Ratings, n_stimuli: int) -> Flo
     ratings : polars.DataFrame
         The ratings table: ``stimulus_index, rating, family, score``, in any order.
     which : {'category', 'dimension', 'concatenated'}
-        ``category`` and ``dimension`` take the scores of that family as they are. ``concatenated`` scales each
-        stimulus's category vector and its dimension vector to length 1 and joins them; the cosine similarity of two
-        stimuli is then the mean of their two similarities. (Joined as they are, scores of 1 to 9 would drown
-        proportions of 0 to 1. The paper does not say how its 'Human-concat' scales them.)
+        ``category`` and ``dimension`` use the scores of that family unchanged. ``concatenated`` scales each stimulus's
+        category vector and its dimension vector to length 1 and concatenates them; the cosine similarity of two stimuli
+        is then the mean of the two similarities. (Without scaling, scores of 1 to 9 would dominate proportions of 0 to
+        1. The paper does not describe the scaling of its 'Human-concat'.)
     n_stimuli : int
         Size of the catalogue.
 
@@ -79,26 +76,26 @@ def rating_vectors(ratings: pl.DataFrame, which: Ratings, n_stimuli: int) -> Flo
     Raises
     ------
     SourceError
-        A stimulus lacks a rating or has one twice, there are no ratings of that family, or a vector to be scaled is
+        If a stimulus lacks a rating or has one twice, there are no ratings of that family, or a vector to be scaled is
         zero.
     """
     return VECTORS[which](ratings, n_stimuli)
 
 
 def _family(ratings: pl.DataFrame, family: str, n_stimuli: int) -> FloatMatrix:
-    """Return one family's ratings, of which none may be missing or there twice."""
+    """Return one family's ratings; raise if one is missing or duplicated."""
     rows = ratings.filter(pl.col("family") == family)
     scores, names, _ = rating_matrix(rows, n_stimuli)
     if not names or rows.height != scores.size or np.isnan(scores).any():
         counts = np.bincount(rows["stimulus_index"].to_numpy(), minlength=n_stimuli)
         odd = np.flatnonzero(counts != len(names))
         raise SourceError(
-            f"The {family} ratings are not complete.",
+            f"the {family} ratings are not complete",
             wanted=f"each of {len(names)} {family} ratings once for each of {n_stimuli:,} stimuli",
             found=f"{rows.height:,} rows"
             + (f"; stimulus_index {odd[0]} has {counts[odd[0]]}" if len(odd) else "")
             + (f"; {rows['score'].null_count():,} without a score" if rows["score"].null_count() else ""),
-            todo="build the ratings table again from its source",
+            todo="rebuild the ratings table from its source",
         )
     return scores
 
@@ -111,7 +108,7 @@ def _concatenated(ratings: pl.DataFrame, n_stimuli: int) -> FloatMatrix:
         if not length.all():
             at = np.flatnonzero(length == 0)
             raise SourceError(
-                f"{len(at):,} stimuli have a {family} vector of zeros, which has no direction.",
+                f"{len(at):,} stimuli have a {family} vector of zeros, which has no direction",
                 found=f"stimulus_index {', '.join(map(str, at[:5]))}",
                 todo="exclude those stimuli",
             )

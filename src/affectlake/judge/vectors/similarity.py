@@ -1,7 +1,4 @@
-"""The odd one out by cosine similarity: the most similar pair stays, the third is odd.
-
-Arrays in, arrays out. Where the vectors come from does not belong here.
-"""
+"""The odd one out by cosine similarity: the stimulus that is not in the most similar pair."""
 
 from __future__ import annotations
 
@@ -14,14 +11,14 @@ from affectlake.errors import SourceError
 from affectlake.process.compiled import njit
 
 TIE = 1e-12
-"""Cosine similarities that differ by no more than this are equal.
+"""Cosine similarities that differ by at most this are treated as equal.
 
-Identical or proportional vectors have exactly equal similarities, which rounding can part by some 1e-16; different
-ones were never seen this close.
+The similarities of identical or proportional vectors differ by about 1e-16 because of rounding. Differences between
+other vectors are larger than this in practice.
 """
 
 LARGEST_MATRIX_BYTES = 2**30
-"""Beyond this (11,585 stimuli) similarities are computed for each triplet instead of looked up."""
+"""Largest matrix of similarities (11,585 stimuli); beyond this they are computed for each triplet."""
 
 
 class Choices(NamedTuple):
@@ -32,7 +29,7 @@ class Choices(NamedTuple):
     odd : int32 (m,)
         Stimulus index of the odd one out.
     tied : bool (m,)
-        Whether two or three stimuli were equally odd and chance decided.
+        Whether two or three stimuli were equally odd, so that one of them was drawn at random.
     """
 
     odd: NDArray[np.int32]
@@ -40,33 +37,33 @@ class Choices(NamedTuple):
 
 
 def choose_by_cosine(vectors: NDArray[np.float64], triplets: NDArray[np.int32], rng: np.random.Generator) -> Choices:
-    """Return the odd one of each triplet: the stimulus that is not of the most similar pair.
+    """Return the odd one of each triplet: the stimulus that is not in the most similar pair.
 
-    For a triplet (a, b, c) with cosine similarities s, the odd one is c where s(a, b) is the largest of the three.
-    Where the two or three largest differ by at most `TIE`, one of those pairs is drawn at random.
+    For a triplet (a, b, c) with cosine similarities s, the odd one is c if s(a, b) is the largest of the three. If the
+    two or three largest differ by at most `TIE`, one of those pairs is drawn at random.
 
-    The rule for features, "the item with the greatest average cosine distance to the other two", is the same rule:
-    with d = 1 - s the average distance of c is (d(a, c) + d(b, c)) / 2 = (D - d(a, b)) / 2, where D is the sum of all
-    three, so it is greatest for the c whose opposite pair has the smallest distance, the largest similarity.
+    The rule for features, "the item with the greatest average cosine distance to the other two", is equivalent: with
+    d = 1 - s, the average distance of c is (d(a, c) + d(b, c)) / 2 = (D - d(a, b)) / 2, where D is the sum of all
+    three. It is largest for the c whose opposite pair has the smallest distance, that is, the largest similarity.
 
     Parameters
     ----------
     vectors : float64 (n_stimuli, d)
-        One vector per stimulus; its length does not matter, but it has one.
+        One vector per stimulus. Only the directions matter; zero vectors are not allowed.
     triplets : int32 (m, 3)
-        Stimulus indices; sorted rows are answered fastest.
+        Stimulus indices; sorted rows are processed fastest.
     rng : numpy.random.Generator
-        Breaks ties; one draw per tied triplet, in the order of the rows.
+        Source for breaking ties; one draw per tied triplet, in the order of the rows.
 
     Returns
     -------
     Choices
-        The same bytes on every machine and for any number of threads: sums are taken in a fixed order.
+        The same bytes on every machine and for any number of threads, because sums are taken in a fixed order.
 
     Raises
     ------
     SourceError
-        A vector is zero or not finite, or a triplet names a stimulus without a vector.
+        If a vector is zero or not finite, or a stimulus in a triplet does not have a vector.
 
     Notes
     -----
@@ -75,7 +72,7 @@ def choose_by_cosine(vectors: NDArray[np.float64], triplets: NDArray[np.int32], 
     unit = _unit(vectors)
     if triplets.size and (triplets.min() < 0 or triplets.max() >= len(unit)):
         raise SourceError(
-            "Some triplets name stimuli that have no vector.",
+            "some triplets contain stimuli that have no vector",
             wanted=f"indices from 0 to {len(unit) - 1}",
             found=f"indices from {triplets.min()} to {triplets.max()}",
             todo="draw the triplets from the same catalogue as the vectors",
@@ -89,24 +86,24 @@ def choose_by_cosine(vectors: NDArray[np.float64], triplets: NDArray[np.int32], 
 
 
 def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the vectors at length 1."""
+    """Return the vectors scaled to length 1."""
     largest = np.abs(vectors).max(axis=1, initial=0.0)
     bad = ~((largest > 0) & np.isfinite(largest))
     if bad.any():
         at = np.flatnonzero(bad)
         raise SourceError(
-            f"{len(at):,} of {len(vectors):,} vectors have no direction: they are zero or not finite.",
+            f"{len(at):,} of {len(vectors):,} vectors have no direction: they are zero or not finite",
             wanted="a non-zero vector for each stimulus",
             found=f"stimulus_index {', '.join(map(str, at[:5]))}{' and more' if len(at) > 5 else ''}",
             todo="exclude those stimuli, or give the agent another source of vectors",
         )
-    scaled = np.ascontiguousarray(vectors, dtype=np.float64) / largest[:, None]  # squares neither overflow nor vanish
+    scaled = np.ascontiguousarray(vectors, dtype=np.float64) / largest[:, None]  # so that squares do not overflow
     return np.asarray(scaled / np.sqrt((scaled * scaled).sum(axis=1, keepdims=True)))
 
 
 @njit(nogil=True)
 def _similarities(unit):  # type: ignore[no-untyped-def]
-    """Return the (n, n) dot products, each summed over the features in their order: exactly symmetric."""
+    """Return the (n, n) dot products, each summed over the features in order, so that they are exactly symmetric."""
     n, d = unit.shape
     across = unit.T.copy()  # (d, n)
     similarity = np.zeros((n, n))
@@ -121,7 +118,7 @@ def _similarities(unit):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True)
 def _largest(ij, ik, jk):  # type: ignore[no-untyped-def]
-    """Return which of the three similarities are largest, as bits: 4 leaves k odd, 2 leaves j, 1 leaves i."""
+    """Return which of the three similarities are largest, as bits: 4 makes k odd, 2 makes j odd, 1 makes i odd."""
     floor = max(ij, ik, jk) - TIE
     return 4 * (ij >= floor) + 2 * (ik >= floor) + (jk >= floor)
 
@@ -154,7 +151,7 @@ _ODD_COLUMNS = ((), (0,), (1,), (0, 1), (2,), (0, 2), (1, 2), (0, 1, 2))
 
 
 def _settle(best: NDArray[np.uint8], triplets: NDArray[np.int32], rng: np.random.Generator) -> Choices:
-    """Return the odd stimuli, drawing where several could be."""
+    """Return the odd stimuli; draw one at random if there are several candidates."""
     first = np.array([columns[0] if columns else 0 for columns in _ODD_COLUMNS], dtype=np.int8)
     how_many = np.array([len(columns) for columns in _ODD_COLUMNS], dtype=np.int8)
     column = first[best]
@@ -167,18 +164,27 @@ def _settle(best: NDArray[np.uint8], triplets: NDArray[np.int32], rng: np.random
 
 
 def unit_vectors(vectors: NDArray[np.float64], lost_for: str, todo: str) -> NDArray[np.float32]:
-    """Return the rows of `vectors` (n_stimuli, n_features) at length 1.
+    """Return the rows of `vectors` (n_stimuli, n_features) scaled to length 1.
+
+    Parameters
+    ----------
+    vectors : float64 (n_stimuli, n_features)
+        One vector per stimulus.
+    lost_for : str
+        Description of what such stimuli have, for the message.
+    todo : str
+        What the user should do, for the message.
 
     Raises
     ------
     SourceError
-        If rows are zero or not finite; `lost_for` says what such stimuli have, and `todo` what helps.
+        If rows are zero or not finite.
     """
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     lost = np.flatnonzero(~(np.isfinite(length) & (length > 1e-10)))
     if len(lost):
         raise SourceError(
-            f"{len(lost):,} of {len(vectors):,} stimuli have {lost_for}.",
+            f"{len(lost):,} of {len(vectors):,} stimuli have {lost_for}",
             found=f"stimulus_index {', '.join(map(str, lost[:5]))}",
             todo=todo,
         )

@@ -1,7 +1,4 @@
-"""Feature vectors of stimuli from their captions.
-
-Texts in, arrays out. How vectors are compared does not belong here.
-"""
+"""Feature vectors of stimuli from their captions."""
 
 from __future__ import annotations
 
@@ -26,9 +23,9 @@ def text_vectors(captions: Captions, agent: FeaturesAgent, seed: int) -> FloatMa
     captions : sequence of sequences of str
         The captions of each stimulus, in the order of the catalogue; each stimulus has at least one.
     agent : FeaturesAgent
-        One that looks at captions.
+        An agent whose encoder uses captions.
     seed : int
-        Seed of the encoder's start, where it has one.
+        Seed of the encoder's random start, if it has one.
 
     Returns
     -------
@@ -38,16 +35,16 @@ def text_vectors(captions: Captions, agent: FeaturesAgent, seed: int) -> FloatMa
     Raises
     ------
     SourceError
-        A stimulus has no caption, or its captions share no word with the others.
+        If a stimulus has no caption, or its captions have no word in common with the others.
     UsageError
-        The encoder cannot be had, or wants more components than there are.
+        If the encoder is not available, or has more components than the captions allow.
     """
     without = [index for index, texts in enumerate(captions) if not texts]
     if without:
         raise SourceError(
-            f"{len(without):,} of {len(captions):,} stimuli have no caption.",
+            f"{len(without):,} of {len(captions):,} stimuli have no caption",
             found=f"stimulus_index {', '.join(map(str, without[:5]))}",
-            todo="give a captions file that covers them, exclude them, or leave the text agents out",
+            todo="provide a captions file that covers them, exclude them, or remove the text agents",
         )
     if isinstance(agent.encoder, TfidfSvd):
         return tfidf_svd(captions, agent.encoder.n_components, seed)
@@ -58,16 +55,18 @@ def text_vectors(captions: Captions, agent: FeaturesAgent, seed: int) -> FloatMa
 def tfidf_svd(captions: Captions, n_components: int, seed: int) -> FloatMatrix:
     """Return the captions' TF-IDF weights, reduced by truncated SVD.
 
-    A stimulus's captions make one document. Terms are words of two letters or more, in lower case, without English stop
-    words, that occur in two documents or more; weights are (1 + ln tf) idf, rows of length 1 (scikit-learn's
-    ``TfidfVectorizer``). The SVD is ARPACK's, which iterates to machine precision from a start drawn under the seed.
+    The captions of a stimulus form one document. Terms are lower-case words of at least two letters, without English
+    stop words, that occur in at least two documents; weights are (1 + ln tf) idf, with rows of length 1 (scikit-learn's
+    ``TfidfVectorizer``). The SVD is computed by ARPACK, which iterates to machine precision from a random start.
 
     Parameters
     ----------
     captions : sequence of sequences of str
+        The captions of each stimulus.
     n_components : int
-        Less than the number of stimuli and than the number of terms.
+        Number of components; less than the number of stimuli and the number of terms.
     seed : int
+        Seed of the random start.
 
     Returns
     -------
@@ -77,9 +76,9 @@ def tfidf_svd(captions: Captions, n_components: int, seed: int) -> FloatMatrix:
     Raises
     ------
     SourceError
-        No term, or a stimulus without one.
+        If there is no term, or a stimulus has no term.
     UsageError
-        More components than there are.
+        If there are fewer components than `n_components`.
     """
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -91,20 +90,20 @@ def tfidf_svd(captions: Captions, n_components: int, seed: int) -> FloatMatrix:
         weights = vectoriser.fit_transform(documents)  # (n_stimuli, n_terms)
     except ValueError as error:
         raise SourceError(
-            "The captions have no words to compare.",
-            wanted="words other than stop words that occur in the captions of two stimuli or more",
+            "the captions have no words in common",
+            wanted="words, other than stop words, that occur in the captions of at least two stimuli",
             found=str(error),
         ) from error
     most = min(weights.shape) - 1
     if not 1 <= n_components <= most:
         raise UsageError(
-            f"The captions have no {n_components:,} components.",
+            f"the captions have fewer than {n_components:,} components",
             found=f"{weights.shape[0]:,} stimuli and {weights.shape[1]:,} terms",
             allowed=f"1 to {most:,}",
             todo="lower the encoder's n_components",
         )
     svd = TruncatedSVD(n_components, algorithm="arpack", random_state=seed)
-    with threadpool_limits(1):  # sums in one order, whatever the number of cores
+    with threadpool_limits(1):  # so that sums are taken in the same order for any number of cores
         return _at_length_one(svd.fit_transform(weights))
 
 
@@ -114,12 +113,13 @@ def sentence_transformer(captions: Captions, model: str, device: str = "cpu", ba
     Parameters
     ----------
     captions : sequence of sequences of str
+        The captions of each stimulus.
     model : str
-        Name of a sentence-transformers model, or the folder that holds one.
+        Name of a sentence-transformers model, or a folder with one.
     device : str
-        Where torch computes, such as ``cpu`` or ``cuda``.
+        Torch device, such as ``cpu`` or ``cuda``.
     batch_size : int
-        Captions encoded at a time.
+        Number of captions encoded at a time.
 
     Returns
     -------
@@ -129,21 +129,21 @@ def sentence_transformer(captions: Captions, model: str, device: str = "cpu", ba
     Raises
     ------
     UsageError
-        The sentence-transformers package or the model cannot be had.
+        If the sentence-transformers package or the model is not available.
     """
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
         raise UsageError(
-            "The sentence-transformers package is not installed.",
-            wanted=f"it, to load {model!r}",
+            "the sentence-transformers package is not installed",
+            wanted=f"the package, to load {model!r}",
             todo="pip install 'affectlake[text]', or use the tfidf-svd encoder",
         ) from error
     try:
         encoder = SentenceTransformer(model, device=device)
     except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(
-            f"The sentence-transformers model {model!r} cannot be loaded.",
+            f"the sentence-transformers model {model!r} cannot be loaded",
             wanted="a folder with a model, or the name of one that can be downloaded",
             found=str(error).strip().splitlines()[0],
             todo="correct the encoder's model",
@@ -157,5 +157,5 @@ def sentence_transformer(captions: Captions, model: str, device: str = "cpu", ba
 
 
 def _at_length_one(vectors: NDArray[np.float64]) -> FloatMatrix:
-    lost, todo = "captions that say nothing to this encoder", "give them other captions, raise n_components, or"
+    lost, todo = "captions without features for this encoder", "give them other captions, raise n_components, or"
     return unit_vectors(vectors, lost, f"{todo} exclude them")

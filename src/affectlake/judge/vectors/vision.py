@@ -1,7 +1,6 @@
-"""Feature vectors of stimuli from the frames of their videos: each frame through a vision model, the mean over frames.
+"""Feature vectors of stimuli from the frames of their videos: the features of a vision model, averaged over frames.
 
-JPEG frames in, arrays out. Decoding videos does not belong here, nor how vectors are compared. Torch and the library
-that has the model are imported when a model is loaded.
+Torch and the library of the model are imported when a model is loaded.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     import torch
 
 FRAMES_AT_ONCE = 32
-"""Most frames of a video in one pass."""
+"""Largest number of frames of a video in one forward pass."""
 
 FloatMatrix = NDArray[np.float32]
 
@@ -41,16 +40,16 @@ def _blank() -> bytes:
 
 @dataclass(frozen=True)
 class VisionModel:
-    """A vision model that is loaded, with its own preprocessing.
+    """A loaded vision model with its preprocessing.
 
     Parameters
     ----------
     prepare : callable
-        Takes an RGB image, returns the model's input, float32 (3, height, width).
+        Takes an RGB image, and returns the model's input, float32 (3, height, width).
     features : callable
-        Takes inputs (n, 3, height, width), returns features (n, n_features).
+        Takes inputs (n, 3, height, width), and returns features (n, n_features).
     sha256 : str
-        Hash of its weights: which model it is, wherever it came from.
+        Hash of the weights, which identifies the model regardless of its source.
     """
 
     prepare: Callable[[Image.Image], torch.Tensor]
@@ -64,25 +63,25 @@ def load_vision_model(encoder: VisionEncoder, home: Path, device: str = "cpu") -
     Parameters
     ----------
     encoder : VisionEncoder
-        Its ``model`` is a folder (a relative one starts at `home`), or else a name that the library knows:
+        Its ``model`` is a folder (relative to `home`) or a name that the library knows:
 
         - ``torchvision``: a classification model (``resnet50``) or weights (``ResNet50_Weights.IMAGENET1K_V1``), or a
           folder with ``config.json`` (``{"architecture": "resnet50"}``) and one file of weights, ``.safetensors`` or
-          ``.pth``. The features are what the last linear layer gets; the preprocessing is that of the weights, of a
-          folder that of the architecture's default weights.
-        - ``timm``: a model, or a folder that timm saved. The features are the pooled ones before the classifier.
+          ``.pth``. The features are the input of the last linear layer; the preprocessing is that of the weights, or,
+          for a folder, that of the architecture's default weights.
+        - ``timm``: a model, or a folder that timm saved. The features are the pooled features before the classifier.
         - ``transformers``: a model, or a folder, with an image processor. The features are the image embedding of a
-          dual encoder (CLIP, SigLIP), else the pooled output, else (no pooler was trained) the first token, or for
-          maps the mean over places.
+          dual encoder (CLIP, SigLIP); otherwise the pooled output; without a trained pooler, the first token, or the
+          mean over the positions of feature maps.
     home : pathlib.Path
-        Where relative folders start.
+        Folder to which relative folders are relative.
     device : str
-        Where torch computes, ``cpu`` or ``cuda``.
+        Torch device, ``cpu`` or ``cuda``.
 
     Raises
     ------
     UsageError
-        The package or the model cannot be had, has weights missing, or is no model of images.
+        If the package or the model is not available, weights are missing, or the model is not a model of images.
     """
     folder = home / encoder.model
     place = folder if folder.is_dir() else None
@@ -91,16 +90,16 @@ def load_vision_model(encoder: VisionEncoder, home: Path, device: str = "cpu") -
             model, prepare, features = _LOADERS[encoder.library](encoder.model, place)
     except ImportError as error:
         raise UsageError(
-            f"The {encoder.library} package cannot be imported.",
-            wanted=f"it, to load {encoder.model!r}",
+            f"the {encoder.library} package cannot be imported",
+            wanted=f"the package, to load {encoder.model!r}",
             found=_first_line(error),
             todo="pip install 'affectlake[vision]'",
         ) from error
     except UsageError:
         raise
-    except Exception as error:  # these libraries raise anything: what they say is passed on
+    except Exception as error:  # these libraries raise exceptions of any type; their message is shown
         raise UsageError(
-            f"The {encoder.library} model {encoder.model!r} cannot be loaded.",
+            f"the {encoder.library} model {encoder.model!r} cannot be loaded",
             wanted="a folder with a model, or the name of one that can be downloaded",
             found=f"{type(error).__name__}: {_first_line(error)}",
             todo="correct the encoder's model",
@@ -112,16 +111,16 @@ def load_vision_model(encoder: VisionEncoder, home: Path, device: str = "cpu") -
 
 
 def _try(model: VisionModel, encoder: VisionEncoder) -> None:
-    """Refuse a model that gives no features of a single image."""
+    """Refuse a model that does not return one vector of features for a single image."""
     try:
         with _one_thread_each():
             features = _mean([_blank()], model)
-        found = f"features of the shape {features.shape}"
+        found = f"features of shape {features.shape}"
     except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
         features, found = np.empty((0, 0)), f"{type(error).__name__}: {_first_line(error)}"
     if features.ndim != 1 or not len(features):
         raise UsageError(
-            f"The {encoder.library} model {encoder.model!r} gives no vector of features of an image.",
+            f"the {encoder.library} model {encoder.model!r} does not return a vector of features for an image",
             wanted="a model of single images, such as a ResNet, a ViT or CLIP",
             found=found,
             todo="correct the encoder's model",
@@ -134,29 +133,29 @@ def frame_vectors(
     workers: int = 1,
     progress: Callable[[int], None] = lambda _n: None,
 ) -> FloatMatrix:
-    """Return the mean of the features of each video's frames.
+    """Return the mean features over the frames of each video.
 
     Parameters
     ----------
     frames : sequence of sequences of bytes
         The JPEG frames of each stimulus, in the order of the catalogue.
     model : VisionModel
-        What turns a frame into features.
+        The vision model.
     workers : int
-        Threads; each works on one video at a time.
+        Number of threads; each processes one video at a time.
     progress : callable
-        Takes the number of videos done so far.
+        Called with the number of videos done so far.
 
     Returns
     -------
     float32 (n_stimuli, n_features)
-        Vectors of length 1. The same bytes on one machine for any number of threads; a vector depends on its own
-        video alone.
+        Vectors of length 1. On one machine they are the same bytes for any number of threads; each vector depends only
+        on its own video.
 
     Raises
     ------
     SourceError
-        A stimulus has no frames, or its features are zero or not finite.
+        If a stimulus has no frames, or its features are zero or not finite.
 
     Notes
     -----
@@ -166,9 +165,9 @@ def frame_vectors(
     without = [index for index, some in enumerate(frames) if not some]
     if without:
         raise SourceError(
-            f"{len(without):,} of {len(frames):,} stimuli have no frames.",
+            f"{len(without):,} of {len(frames):,} stimuli have no frames",
             found=f"stimulus_index {', '.join(map(str, without[:5]))}",
-            todo="give their videos, exclude them, or leave the vision agents out",
+            todo="provide their videos, exclude them, or remove the vision agents",
         )
     with _one_thread_each(), ThreadPoolExecutor(workers) as pool:
         found = []
@@ -199,7 +198,7 @@ def _image(jpeg: bytes) -> Image.Image:
 
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """Let torch compute each pass on one thread, in one order, whatever the number of cores."""
+    """Let torch use one thread per forward pass, so that results do not depend on the number of cores."""
     import torch
 
     before, cudnn = torch.get_num_threads(), torch.backends.cudnn.deterministic
@@ -213,7 +212,7 @@ def _one_thread_each() -> Iterator[None]:
 
 
 def _digest(model: Any) -> str:
-    """Return the SHA-256 of a model's weights, by name."""
+    """Return the SHA-256 of a model's weights, in the order of their names."""
     import torch
 
     digest = hashlib.sha256()
@@ -248,23 +247,21 @@ def _torchvision(model: str, folder: Path | None) -> Loaded:
         made = torchvision.models.get_model(model, weights=weights)
     linear = [name for name, part in made.named_modules() if isinstance(part, nn.Linear)]
     if not linear:
-        raise UsageError(
-            f"The torchvision model {model!r} does not end in a linear layer.", todo="choose another model"
-        )
+        raise UsageError(f"the torchvision model {model!r} does not have a linear layer", todo="choose another model")
     made.set_submodule(linear[-1], nn.Identity())
     return made, weights.transforms(), made
 
 
 def _import_torchvision() -> Any:
-    """Import torchvision; one that was built for another torch is told."""
+    """Import torchvision; raise if it was built for another version of torch."""
     try:
         import torchvision
-    except RuntimeError as error:  # its compiled part did not load
+    except RuntimeError as error:  # the compiled extension cannot be loaded
         raise UsageError(
-            "The torchvision package was built for another torch.",
+            "the torchvision package was built for another version of torch",
             found=_first_line(error),
-            wanted="both for the CPU, or both for one CUDA",
-            todo="install torch and torchvision from one index: https://pytorch.org/get-started",
+            wanted="both built for the CPU, or both for the same version of CUDA",
+            todo="install torch and torchvision from the same index: https://pytorch.org/get-started",
         ) from error
     return torchvision
 
@@ -274,7 +271,7 @@ def _known(name: str, every: list[str]) -> None:
 
     if name not in every:
         raise UsageError(
-            f"torchvision has no classification model {name!r}, and it is no folder.",
+            f"{name!r} is neither a classification model of torchvision nor a folder",
             allowed=f"{len(every)} names, such as resnet50 or vit_b_16; or a folder",
             todo=nearest(name, every),
         )
@@ -285,22 +282,22 @@ def _architecture(folder: Path) -> str:
     name = found.get("architecture") if isinstance(found, dict) else None
     if not isinstance(name, str):
         raise UsageError(
-            f"{folder / 'config.json'} does not say which architecture the weights are of.",
+            f"{folder / 'config.json'} does not have the key architecture",
             wanted='{"architecture": "resnet50"}',
         )
     return name
 
 
 def _weights(folder: Path) -> Mapping[str, Any]:
-    """Return the parameters in a folder's one file of weights; nothing but tensors is loaded."""
+    """Return the parameters in a folder's only file of weights; nothing but tensors is loaded."""
     import torch
     from safetensors.torch import load_file
 
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.pth")])
     if len(files) != 1:
         raise UsageError(
-            f"{folder} does not hold one file of weights.",
-            wanted="one .safetensors or .pth",
+            f"{folder} does not have exactly one file of weights",
+            wanted="one .safetensors or .pth file",
             found=", ".join(file.name for file in files) or "none",
         )
     if files[0].suffix == ".safetensors":
@@ -310,7 +307,7 @@ def _weights(folder: Path) -> Mapping[str, Any]:
 
 def _timm(model: str, folder: Path | None) -> Loaded:
     """Return a timm model without its classifier."""
-    _import_torchvision()  # timm needs it
+    _import_torchvision()  # timm imports it; this gives a clearer message if that fails
     import timm
 
     name = model if folder is None else f"local-dir:{folder}"
@@ -320,26 +317,27 @@ def _timm(model: str, folder: Path | None) -> Loaded:
 
 
 def _transformers(model: str, folder: Path | None) -> Loaded:
-    """Return a transformers model of images."""
+    """Return a transformers model for images."""
     from transformers import AutoImageProcessor, AutoModel
 
     name = model if folder is None else str(folder)
-    processor = AutoImageProcessor.from_pretrained(name, backend="pil")  # the same pixels, torchvision there or not
+    # with this backend, pixels do not depend on whether torchvision is installed
+    processor = AutoImageProcessor.from_pretrained(name, backend="pil")
     made, report = AutoModel.from_pretrained(name, output_loading_info=True)
     missing = sorted(report["missing_keys"])
     untrained = [key for key in missing if "pooler" not in key.split(".")]
     if untrained:
         raise UsageError(
-            f"The transformers model {model!r} lacks {len(untrained):,} of its weights.",
+            f"the transformers model {model!r} lacks {len(untrained):,} of its weights",
             found=", ".join(untrained[:3]),
-            todo="name a folder or model whose weights are whole",
+            todo="choose a folder or model with complete weights",
         )
     if hasattr(made, "get_image_features"):
         look = made.get_image_features
     elif "pixel_values" in made.main_input_name:
         look = made
     else:
-        raise UsageError(f"The transformers model {model!r} is no model of images.", found=type(made).__name__)
+        raise UsageError(f"the transformers model {model!r} is not a model of images", found=type(made).__name__)
 
     def prepare(image: Image.Image) -> Any:
         return processor(images=[image], return_tensors="pt")["pixel_values"][0]
@@ -364,7 +362,7 @@ _LOADERS: dict[Library, Callable[[str, Path | None], Loaded]] = {
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep transformers' bars and reports of loading off the terminal: what matters in them is checked."""
+    """Hide transformers' progress bars and loading reports; what matters in them is checked here."""
     try:
         from transformers.utils import logging
     except ImportError:

@@ -1,7 +1,7 @@
 """DVC's list of the paths that its processes are using, ``.dvc/tmp/rwlock``, after a process was killed writing it.
 
-DVC writes the list in place, several times for each stage, and afterwards refuses every command on a list that was cut
-off. The entries of processes that have ended are no problem: DVC removes them itself.
+DVC writes the list in place, several times for each stage, and refuses every command if the list is truncated. The
+entries of processes that have ended are not a problem, because DVC removes them itself.
 """
 
 from __future__ import annotations
