@@ -123,7 +123,7 @@ def test_collecting_publishes_its_answers_and_no_edit_of_somebodys(lake: Path, e
     assert new.made == old.made
     assert set(new.collected) - set(old.collected) == {Output("responses", "tiny")}
     assert "params.yaml" in git(lake, "status", "--porcelain")  # the edit is still there, as nobody's version
-    assert any("params.yaml has changes" in line for line in lines)
+    assert any("params.yaml has unpublished changes" in line for line in lines)
 
 
 def test_a_run_that_was_cut_off_is_not_published_by_a_collection(lake: Path) -> None:

@@ -61,7 +61,7 @@ def with_embedding(tables: OutputTables, params: Params, agent: str) -> OutputTa
     vectors = choices_steps.rating_vectors(tables["ratings"], which, tables["stimuli"].height)
     weights = ((vectors - vectors.min(0)) / vectors.std(0)).astype(np.float32)
     fit = {"agent": agent, "seed": 0, "n_dimensions": weights.shape[1], "held_out_loss": 1.0, "representative": True}
-    return tables | {"embeddings": embedding_steps._weights(agent, 0, weights), "fits": rows.frame("fits", [fit])}
+    return tables | {"embeddings": embedding_steps._weights(agent, 0, weights), "fits": rows.to_table("fits", [fit])}
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +193,7 @@ def test_too_few_runs_name_the_subject_and_spheres_that_are_too_small_are_said(
 ) -> None:
     text = override(TEXT, ("brain.encoding.outer_folds=90", "brain.searchlight.min_voxels=500"))
     tables, lines = with_embedding(world, PARAMS, "human-category"), list[str]()
-    with pytest.raises(UsageError, match="synthetic-1: there are too few runs for the folds"):
+    with pytest.raises(UsageError, match="synthetic-1: too few runs for the folds"):
         brain_steps.encode_brains(lazy(tables), parse(text), context(tmp_path, "human-category"))
     found = brain_steps.search_brains(lazy(tables), parse(text), context(tmp_path, "human-category", lines))["rsa_maps"]
     assert found["rho"].null_count() == found.height
