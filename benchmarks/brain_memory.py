@@ -124,7 +124,7 @@ def prepare(lake: Path, size: Size) -> None:
     fit = {"agent": AGENT, "seed": 0, "n_dimensions": 30, "held_out_loss": 1.0, "representative": True}
     frames = {
         Output("embeddings", AGENT): embedding_steps._weights(AGENT, 0, weights),
-        Output("fits", AGENT): rows.frame("fits", [fit]),
+        Output("fits", AGENT): rows.to_table("fits", [fit]),
     }
     write_outputs(lake, "prepare", frames, tables)
 

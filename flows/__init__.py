@@ -1,1 +1,1 @@
-"""When things run: Prefect flows and the command line."""
+"""The Prefect flows: building a study, collecting answers, and collecting on a schedule."""

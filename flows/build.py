@@ -1,7 +1,8 @@
-"""The flow ``build``: every stage of a study that is to run as a Prefect task, in order, and then one version.
+"""The flow ``build``: run the stages of a study that are not up to date as Prefect tasks, and publish one version.
 
-DVC says whether a stage is up to date, Prefect says when it runs, the runner runs it. It works offline on a temporary
-Prefect server, and on the server that ``PREFECT_API_URL`` names. Where every stage is up to date there is no Prefect.
+DVC decides whether a stage is up to date, Prefect when it runs, and :mod:`affectlake.pipelines.engine.runner` runs it.
+The flow uses the server that ``PREFECT_API_URL`` names, otherwise a temporary one, which needs no network. If every
+stage is up to date, Prefect is not started.
 """
 
 from __future__ import annotations
@@ -35,31 +36,36 @@ GPU_TAG = "gpu"
 
 
 class Built(NamedTuple):
-    """What a build did: which stages ran, which were up to date, and the version it made (None: nothing changed)."""
+    """What a build did: stages that ran, stages that were up to date, and the new version (None: nothing changed)."""
 
     ran: list[str]
     skipped: list[str]
     version: Version | None
 
 
-def build(lake: Path, say: Callable[[str], None]) -> Built:
-    """Bring every table of the lake up to date and publish one version.
+def build(lake: Path, log: Callable[[str], None]) -> Built:
+    """Bring all tables of the lake up to date and publish one version.
 
     Parameters
     ----------
     lake : Path
         Root of the lake.
-    say : callable
+    log : callable
         Takes one line of progress.
+
+    Returns
+    -------
+    Built
+        What ran, and the new version.
 
     Raises
     ------
     AffectlakeError
-        If a stage fails, or no version could be made of the lake.
-        Tables of stages that ended before it stay for the next run; the version does not move.
+        If a stage fails, or the lake cannot be published. Tables of stages that finished before are kept for the
+        next run; no version is published.
     """
-    with repository.writing(lake, "affectlake run", wait_s=math.inf, say=say):
-        prepare(lake, say)  # before hours of work, not after
+    with repository.writing(lake, "affectlake run", wait_s=math.inf, say=log):
+        prepare(lake, log)  # refuse now rather than after hours of work
         params = load(lake)
         held = stored(lake)
         put_schema(lake)
@@ -67,90 +73,90 @@ def build(lake: Path, say: Callable[[str], None]) -> Built:
         pinned = {layout.PARAMS: params.text, layout.PIPELINE: (lake / layout.PIPELINE).read_bytes()}
         for agent in waiting_agents(params, held):
             few = f"fewer than {MIN_JUDGMENTS} answers to the main set" if agent in held.collected else "no answers"
-            say(f"{agent} has {few} yet, so its fit waits: ask it with `affectlake collect {agent}`")
+            log(f"{agent} has {few} yet and is not fitted: collect answers with `affectlake collect {agent}`")
         gone = forget_stages(lake, stages(params, held))
         if gone:
-            say(f"no longer in params.yaml: {', '.join(gone)}")
-        ran = _run_stages(lake, params, pinned, say)
-        version = repository.publish(lake, say, pinned)
+            log(f"no longer in params.yaml: {', '.join(gone)}")
+        ran = _run_stages(lake, params, pinned, log)
+        version = repository.publish(lake, log, pinned)
         if (lake / layout.PARAMS).read_bytes() != params.text:
-            say(
-                f"{layout.PARAMS} was changed while this ran: {'the version' if version else 'the result'} has it as it"
-                " was at the beginning; run it again for the change"
+            log(
+                f"{layout.PARAMS} was changed during the run: {'the version' if version else 'the result'} has the"
+                " parameters as they were at the start; run again to apply the change"
             )
     return Built(ran, [name for name in stages(params, held) if name not in ran], version)
 
 
 def unfinished(lake: Path, params: Params, pinned: Pinned = NOTHING) -> None:
-    """Raise :class:`LakeError` if a stage is not up to date, so that no version can be made."""
+    """Raise :class:`LakeError` if a stage is not up to date, because the lake cannot be published then."""
     stale = stale_stages(lake, stages(params, stored(lake)), pinned)
     if stale:
         raise LakeError("stages are not up to date", found=", ".join(stale), todo="run `dvc repro` or `affectlake run`")
 
 
 class _Stages:
-    """The stages of one build: runs each that is not up to date, and remembers which ran and which failed."""
+    """The stages of one build: run those that are not up to date, and record which ran and which failed."""
 
-    def __init__(self, lake: Path, params: Params, pinned: Pinned, say: Callable[[str], None]) -> None:
-        self.lake, self.params, self.pinned, self.say = lake, params, pinned, say
+    def __init__(self, lake: Path, params: Params, pinned: Pinned, log: Callable[[str], None]) -> None:
+        self.lake, self.params, self.pinned, self.log = lake, params, pinned, log
         self.graph = stages(params, stored(lake))
         self.ran: list[str] = []
         self.failures: dict[str, Exception] = {}
         self.flow_run = ""
 
     def place(self, name: str) -> str:
-        """Return where a stage stands among all, and its name."""
+        """Return the position of a stage among all stages, and its name."""
         return f"[{list(self.graph).index(name) + 1}/{len(self.graph)}] {name}"
 
     def to_run(self) -> list[str]:
-        """Return the stages that DVC finds changed, and those that read what these write; say that others are done."""
+        """Return the stages that are not up to date, with all stages downstream of them; log the others."""
         found = dict.fromkeys(stale_stages(self.lake, self.graph, self.pinned))
         for name, stage in self.graph.items():
             if name in found or any(other in found for other in upstream(stage, self.graph)):
                 found[name] = None
             else:
-                self.say(f"{self.place(name)}: up to date")
+                self.log(f"{self.place(name)}: up to date")
         return [name for name in self.graph if name in found]
 
-    def wants_gpu(self, stage: Stage) -> bool:
-        """Whether the stage is to have a GPU to itself."""
+    def needs_gpu(self, stage: Stage) -> bool:
+        """Return whether the stage needs a GPU of its own."""
         section = stage.step.section
         device = self.params.at(f"{section}.device") if section else self.params.device
         return stage.step.gpu and device == "cuda"
 
     def run(self, name: str) -> None:
-        """Run one stage unless DVC finds it up to date."""
-        tell = _teller(self.say, self.place(name))
+        """Run one stage unless it is up to date."""
+        log_stage = _stage_logger(self.log, self.place(name))
         if is_current(self.lake, name, self.pinned):
-            tell("up to date")
+            log_stage("up to date")
             return
-        tell("started")
+        log_stage("started")
         try:
             stage = stage_named(name, self.graph)
             sources = SourceFiles(self.lake, stage, self.params)
-            outcome = run_stage(self.lake, stage, self.params, tell)
+            outcome = run_stage(self.lake, stage, self.params, log_stage)
             record_done(self.lake, name, self.pinned, sources.refuse_changed)
         except Exception as error:
-            tell(f"failed: {error}".splitlines()[0])
+            log_stage(f"failed: {error}".splitlines()[0])
             self.failures[name] = error
             raise
         self.failures.pop(name, None)
         self.ran.append(name)
-        tell(f"done in {outcome.seconds:.1f} s: {outcome}")
+        log_stage(f"done in {outcome.seconds:.1f} s: {outcome}")
 
 
-def _run_stages(lake: Path, params: Params, pinned: Pinned, say: Callable[[str], None]) -> list[str]:
+def _run_stages(lake: Path, params: Params, pinned: Pinned, log: Callable[[str], None]) -> list[str]:
     """Run the stages that are not up to date; return their names."""
-    building = _Stages(lake, params, pinned, say)
+    building = _Stages(lake, params, pinned, log)
     to_run = building.to_run()
     if to_run:
-        with temporary_server(say, "`dvc repro` and then `affectlake publish` do the same without a server"):
+        with temporary_server(log, "`dvc repro` followed by `affectlake publish` does the same without a server"):
             _run_flow(building, to_run)
     return building.ran
 
 
 def _run_flow(building: _Stages, to_run: list[str]) -> None:
-    """Run stages as a Prefect flow, each after those of them whose tables it reads."""
+    """Run stages as a Prefect flow, each after the stages whose tables it reads."""
     from prefect import flow, runtime, task
     from prefect.futures import wait
     from prefect.task_runners import ThreadPoolTaskRunner
@@ -166,10 +172,10 @@ def _run_flow(building: _Stages, to_run: list[str]) -> None:
             run: Any = task(
                 name=stage.step.name,
                 task_run_name=name,
-                tags={GPU_TAG} if building.wants_gpu(stage) else set(),
+                tags={GPU_TAG} if building.needs_gpu(stage) else set(),
                 retries=RETRIES,
                 retry_delay_seconds=[1, 10],
-                retry_condition_fn=_may_pass,
+                retry_condition_fn=_is_retryable,
             )(building.run)
             before = [futures[other] for other in upstream(stage, building.graph) if other in futures]
             futures[name] = run.submit(name, wait_for=before)
@@ -177,10 +183,10 @@ def _run_flow(building: _Stages, to_run: list[str]) -> None:
         for future in futures.values():
             future.result()
 
-    if any(building.wants_gpu(building.graph[name]) for name in to_run):
+    if any(building.needs_gpu(building.graph[name]) for name in to_run):
         one_at_a_time_per_gpu()
     try:
-        with notify_on_interrupt(lambda: _say_cancelled(building.flow_run)):
+        with notify_on_interrupt(lambda: _report_cancelled(building.flow_run)):
             build_flow()
     except Exception:
         for error in building.failures.values():
@@ -188,13 +194,13 @@ def _run_flow(building: _Stages, to_run: list[str]) -> None:
         raise
 
 
-def _may_pass(_task: object, _run: object, state: Any) -> bool:
-    """Whether another try can help: a file or a connection may come back, bad input stays as it is."""
+def _is_retryable(_task: object, _run: object, state: Any) -> bool:
+    """Return whether a retry can help: a file or connection may become available again, bad input does not change."""
     return isinstance(state.result(raise_on_failure=False), OSError)
 
 
-def _say_cancelled(flow_run: str) -> None:
-    """Tell a lasting Prefect server that an interrupted flow run has ended; a temporary one ends with it."""
+def _report_cancelled(flow_run: str) -> None:
+    """Report an interrupted flow run as cancelled to a persistent Prefect server; a temporary one ends with the run."""
     from uuid import UUID
 
     from prefect.client.orchestration import get_client
@@ -206,21 +212,21 @@ def _say_cancelled(flow_run: str) -> None:
             client.set_flow_run_state(UUID(flow_run), Cancelled(message="interrupted"), force=True)
 
 
-def _teller(say: Callable[[str], None], place: str) -> Callable[[str], None]:
-    """Return a function that says a line on the terminal and in the task run's log."""
+def _stage_logger(log: Callable[[str], None], place: str) -> Callable[[str], None]:
+    """Return a function that logs a line on the terminal and in the task run's log."""
     from prefect.logging import get_run_logger
 
     logger = get_run_logger()
 
-    def tell(line: str) -> None:
-        say(f"{place}: {line}")
+    def log_stage(line: str) -> None:
+        log(f"{place}: {line}")
         logger.info(hide(line))
 
-    return tell
+    return log_stage
 
 
 def one_at_a_time_per_gpu() -> None:
-    """Give the tag ``gpu`` as many slots as there are GPUs."""
+    """Limit the tasks with the tag ``gpu`` that run at the same time to the number of GPUs."""
     import torch
     from prefect.client.orchestration import get_client
 

@@ -1,9 +1,9 @@
-"""The Prefect server of a command: the one ``PREFECT_API_URL`` names, or one started here.
+"""The Prefect server of a command: the server that ``PREFECT_API_URL`` names, or one that is started here.
 
-One that is started here to schedule a lake's runs keeps its state in the lake, so that past runs are there again the
-next time. A run of its own has a temporary server, with its state where :mod:`affectlake.process.environment` says.
-Either database is of one version of Prefect: a newer one changes it so that no older one can read it. How the process
-of a server is started, watched and stopped is in :mod:`affectlake.process.managed_server`.
+A server that is started to schedule a lake's runs keeps its database in the lake, so that past runs remain visible. A
+single run has a temporary server, with its database in the folder that :mod:`affectlake.process.environment` sets.
+Both databases belong to one version of Prefect, because a newer version migrates a database so that older versions
+cannot read it. :mod:`affectlake.process.managed_server` starts, monitors and stops the server's process.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _TEMPORARY_STOP_LIMIT_S = 5.0
 _PORT = 4200  # Prefect's own
 _LINES_SHOWN = 3
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 class PrefectServer(NamedTuple):
-    """A server that runs can be registered with: its API, its pages, whether it was started here."""
+    """A Prefect server: the URLs of its API and user interface, and whether it was started here."""
 
     api: str
     ui: str
@@ -48,21 +48,21 @@ class PrefectServer(NamedTuple):
 
 
 @contextmanager
-def prefect_server(lake: Path, say: Say) -> Iterator[PrefectServer]:
-    """Have a lasting Prefect server while the block runs, and Prefect's settings point at it.
+def prefect_server(lake: Path, log: Log) -> Iterator[PrefectServer]:
+    """Provide a persistent Prefect server while the block runs, and set Prefect's settings to use it.
 
     Parameters
     ----------
     lake : Path
         Root of the lake. A server started here keeps ``prefect-VERSION.db`` and ``prefect.log`` in
-        ``storage/collecting``; one whose starter was killed is taken over.
-    say : callable
+        ``storage/collecting``; a server whose parent process was killed is taken over.
+    log : callable
         Takes one line of progress.
 
     Raises
     ------
     LakeError
-        If it cannot be reached, or does not start.
+        If the server cannot be reached, or does not start.
     UsageError
         If Prefect's settings cannot be read.
     """
@@ -73,7 +73,7 @@ def prefect_server(lake: Path, say: Say) -> Iterator[PrefectServer]:
         yield PrefectServer(settings.api.url, ui, started_here=False)
         return
     orphan = find_orphan(_note(lake))
-    say("starting a Prefect server" if orphan is None else "taking over the Prefect server of a run that was killed")
+    log("starting a Prefect server" if orphan is None else "taking over the Prefect server of a killed run")
     api = orphan.health_url.removesuffix("/health") if orphan else _address(_free_port(_PORT, 0))
     port = api.removesuffix("/api").rpartition(":")[2]
     database = _note(lake).with_name(f"prefect-{version('prefect')}.db")
@@ -86,34 +86,34 @@ def prefect_server(lake: Path, say: Say) -> Iterator[PrefectServer]:
         start_limit_s(settings),
         _STOP_LIMIT_S,
     )
-    with _started(launch, api, say):
+    with _started(launch, api, log):
         yield PrefectServer(api, api.removesuffix("/api"), started_here=True)
 
 
 def running_server(lake: Path) -> str:
-    """Return the API of the server that another process has started for this lake; empty if there is none."""
+    """Return the API URL of the server that another process has started for this lake; empty if there is none."""
     noted = read_note(_note(lake))
     return noted.health_url.removesuffix("/health") if noted and is_healthy(noted.health_url) else ""
 
 
 @contextmanager
-def temporary_server(say: Say, without: str = "") -> Iterator[None]:
-    """Have a Prefect server for one run while the block runs: a temporary one, unless Prefect's settings name another.
+def temporary_server(log: Log, without: str = "") -> Iterator[None]:
+    """Provide a Prefect server while the block runs: a temporary one, unless Prefect's settings name another.
 
-    Prefect would start one by itself at the first flow, wait in silence until its limit even if it has ended, and not
-    tell why.
+    Prefect itself starts a server at the first flow, waits for it without a message until its time limit even if the
+    server has already exited, and does not report the cause.
 
     Parameters
     ----------
-    say : callable
-        Takes a line now and then if it takes long.
+    log : callable
+        Takes a line of progress from time to time if the start takes long.
     without : str
-        How the same is done without a server, to be offered in the message if there is none.
+        How to do the same without a server, for the error's remedy.
 
     Raises
     ------
     LakeError
-        If it does not start, or the one that is named cannot be reached.
+        If the server does not start, or the server named in the settings cannot be reached.
     UsageError
         If Prefect's settings cannot be read.
     """
@@ -141,42 +141,42 @@ def temporary_server(say: Say, without: str = "") -> Iterator[None]:
         _TEMPORARY_STOP_LIMIT_S,
     )
     with ExitStack() as stack:
-        with _making_database(settings, say):
-            stack.enter_context(_started(launch, _address(port), say, without))
+        with _making_database(settings, log):
+            stack.enter_context(_started(launch, _address(port), log, without))
         launch.log.unlink()
         yield
 
 
 @contextmanager
-def _making_database(settings: Settings, say: Say) -> Iterator[None]:
-    """Within it, one server at a time starts on a database that none has started on: two would make it together."""
+def _making_database(settings: Settings, log: Log) -> Iterator[None]:
+    """Let one server at a time start on a database that does not exist yet: two would create it at the same time."""
     url = settings.server.database.connection_url
     name = sha256(url.get_secret_value().encode() if url else b"").hexdigest()[:16]
     made = settings.home / f"database-{name}.made"
     if made.exists() or not os.access(settings.home, os.W_OK):
         yield
         return
-    busy = "another Prefect server makes its database"
+    busy = "another Prefect server is creating its database"
     lock = made.with_suffix(".lock")
-    with file_lock(lock, "the start of a Prefect server", busy=busy, todo="wait", wait_s=math.inf, log=say):
+    with file_lock(lock, "the start of a Prefect server", busy=busy, todo="wait", wait_s=math.inf, log=log):
         yield
         made.touch()
 
 
 @contextmanager
-def _started(launch: ServerLaunch, api: str, say: Say, without: str = "") -> Iterator[None]:
-    """Have a server while the block runs, and Prefect's settings point at it."""
+def _started(launch: ServerLaunch, api: str, log: Log, without: str = "") -> Iterator[None]:
+    """Run a server while the block runs, and set Prefect's settings to use it."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     next_line_s = FIRST_LINE_AFTER_S
 
     def waiting(waited_s: float) -> None:
         nonlocal next_line_s
-        _import_client()  # while the server starts, which takes as long
+        _import_client()  # takes about as long as the start of the server
         if waited_s >= next_line_s:
             next_line_s += LINE_EVERY_S
             limit = f"{launch.start_limit_s:.0f} s ({START_LIMIT})"
-            say(f"waiting for the Prefect server since {waited_s:.0f} s, at most {limit}; its log is {launch.log}")
+            log(f"waiting for the Prefect server for {waited_s:.0f} s, at most {limit}; its log is {launch.log}")
 
     with ExitStack() as stack:
         try:
@@ -187,18 +187,18 @@ def _started(launch: ServerLaunch, api: str, say: Say, without: str = "") -> Ite
         try:
             yield
         finally:
-            _send_what_waits()
+            _send_pending_logs()
 
 
 def _import_client() -> None:
-    """Import what flows need of Prefect."""
+    """Import the parts of Prefect that flows need."""
     import prefect.flows
     import prefect.futures
     import prefect.task_runners  # noqa: F401
 
 
-def _send_what_waits() -> None:
-    """Send the last events and log lines, which threads of Prefect hold, while the server still runs."""
+def _send_pending_logs() -> None:
+    """Send the last events and log lines, which Prefect's threads hold, while the server still runs."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
@@ -209,7 +209,7 @@ def _send_what_waits() -> None:
 def _not_started(launch: ServerLaunch, error: ServerStartError, without: str) -> LakeError:
     todo = f"read {launch.log}"
     if error.reason == "not started":
-        todo = f"make {launch.log.parent} writable; PREFECT_HOME names another folder for temporary servers"
+        todo = f"make {launch.log.parent} writable, or set PREFECT_HOME to another folder"
     elif error.reason == "too slow":
         todo += f"; on a busy machine, raise {START_LIMIT}, such as to {2 * launch.start_limit_s:.0f} (seconds)"
     return LakeError(
@@ -229,12 +229,12 @@ def _refuse_unreachable(api: str, without: str = "") -> None:
         raise LakeError(
             f"no Prefect server answers at {api}",
             found=f"{type(error).__name__}: {error}".splitlines()[0],
-            todo="; ".join(filter(None, ["start it, or unset PREFECT_API_URL to have one started here", without])),
+            todo="; ".join(filter(None, ["start it, or unset PREFECT_API_URL to start one here", without])),
         )
 
 
 def _quiet() -> dict[str, str]:
-    """Return what makes a server write its errors, and no more, to its log."""
+    """Return the settings with which a server writes only errors to its log."""
     return {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR"}
 
 
@@ -247,7 +247,7 @@ def _note(lake: Path) -> Path:
 
 
 def _free_port(*ports: int) -> int:
-    """Return the first of `ports` that is free; 0 is any."""
+    """Return the first of `ports` that is free; 0 stands for any port."""
     for port in ports:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -256,4 +256,4 @@ def _free_port(*ports: int) -> int:
             except OSError:
                 continue
             return int(probe.getsockname()[1])
-    raise LakeError("no port of 127.0.0.1 is free", todo="end a server that is not needed")
+    raise LakeError("there is no free port on 127.0.0.1", todo="stop a server that is not needed")

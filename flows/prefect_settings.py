@@ -1,4 +1,4 @@
-"""Prefect's settings as a user has made them, or one message that says which is wrong."""
+"""Prefect's settings, or one error that names the invalid ones."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 START_LIMIT_S = 900
-"""A server that hangs is given up after this long; one that ends is seen to end at once."""
+"""Time limit for the start of a server. A server that exits during its start is noticed at once."""
 
 START_LIMIT = "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"
-"""The environment variable that sets another limit."""
+"""Environment variable that sets another time limit."""
 
 
 def prefect_settings() -> Settings:
@@ -28,16 +28,16 @@ def prefect_settings() -> Settings:
     Raises
     ------
     UsageError
-        If an environment variable or a profile has a value that Prefect does not take.
+        If an environment variable or a Prefect profile has a value that Prefect does not accept.
     """
     from pydantic import ValidationError
 
     integer(
         START_LIMIT, 1, 86_400, default=START_LIMIT_S, meaning="a time limit in seconds", unset=f"for {START_LIMIT_S}"
     )
-    said = io.StringIO()
+    printed = io.StringIO()
     try:
-        with redirect_stderr(said):  # Prefect would print what is raised below, too
+        with redirect_stderr(printed):  # Prefect also prints the error that is raised below
             from prefect.settings import get_current_settings
 
             settings = get_current_settings()
@@ -46,20 +46,20 @@ def prefect_settings() -> Settings:
         raise UsageError(
             f"Prefect's settings cannot be read ({error.title})",
             found="; ".join(f"{name}: {one['msg']}" for name, one in wrong),
-            todo="mend or unset the environment variable PREFECT_… of that setting, or the one in a profile of Prefect",
+            todo="correct or unset the setting: the environment variable PREFECT_… or its value in a Prefect profile",
         ) from error
-    sys.stderr.write(said.getvalue())
+    sys.stderr.write(printed.getvalue())
     return settings
 
 
 def _name(wrong: ErrorDetails) -> str:
-    """Return a setting and, unless it is a secret, its value."""
+    """Return the name of a setting and, unless it may be a secret, its value."""
     name = ".".join(map(str, wrong["loc"]))
     return name if re.search("key|auth|password|secret|url", name) else f"{name}={wrong['input']}"
 
 
 def start_limit_s(settings: Settings) -> float:
-    """Return how long a server may take to start: as the user has set it, or this tool's own limit."""
+    """Return how long a server may take to start, in seconds: the value that is set, or `START_LIMIT_S`."""
     ephemeral = settings.server.ephemeral
     is_set = "startup_timeout_seconds" in ephemeral.model_fields_set
     return float(ephemeral.startup_timeout_seconds if is_set else START_LIMIT_S)

@@ -1,1 +1,1 @@
-"""What the steps are: one record per step, the graph and ``dvc.yaml`` derived from it, and the runner."""
+"""The study as a pipeline: its parameters, its steps, the engine that runs them, collections, and outputs."""

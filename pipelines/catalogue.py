@@ -1,5 +1,4 @@
-"""The steps of a study, in the order in which a reader meets them. What each does is in
-:mod:`affectlake.pipelines.steps`."""
+"""The catalogue of the steps of a study, in reading order. :mod:`affectlake.pipelines.steps` implements them."""
 
 from __future__ import annotations
 
@@ -32,4 +31,4 @@ STEPS: dict[str, Step] = {
         brain.compare_brains,
     )
 }
-"""Every step by its name. A new step is added here."""
+"""All steps by name. Add a new step here."""

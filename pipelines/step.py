@@ -1,8 +1,8 @@
-"""What a step is: a plain function with a declaration above it. Everything else is derived from that record.
+"""The definition of a step: a function with a declaration, from which everything else is derived.
 
 The graph of stages (:mod:`affectlake.pipelines.engine.graph`), ``dvc.yaml``
-(:mod:`affectlake.pipelines.engine.dvcfile`), the Prefect flow, the documents and the check that a changed step has a
-new version (:mod:`affectlake.pipelines.engine.fingerprints`) all read these records.
+(:mod:`affectlake.pipelines.engine.dvcfile`), the Prefect flow, the documentation and the check that a changed step has
+a new version (:mod:`affectlake.pipelines.engine.fingerprints`) use the declarations.
 """
 
 from __future__ import annotations
@@ -20,53 +20,56 @@ from affectlake.lake.tables.contracts import contract
 from affectlake.pipelines.params.study import Params
 
 AGENT, AGENTS = "{agent}", "{agents}"
-"""Partitions of outputs that a step declares: of the stage's own agent, and of every fitted agent."""
+"""Partitions in the declaration of a step: the agent of the stage, and all fitted agents."""
 
 Tables = Mapping[str, pl.LazyFrame]
-Frames = dict[str, pl.DataFrame]
+"""The tables that a step reads, by name."""
+
+OutputTables = dict[str, pl.DataFrame]
+"""The tables that a step returns, by name."""
 
 
 @dataclass(frozen=True)
-class Work:
-    """What a step is given besides tables and parameters.
+class StepContext:
+    """The context of a step: everything that it receives besides tables and parameters.
 
     Parameters
     ----------
     agent : str
-        The agent the step works for; empty for a step that runs once.
+        Name of the agent for which the step runs; empty for a step that runs once.
     lake : Path
-        Root of the lake, against which relative source paths are read.
+        Root of the lake, to which source paths are relative.
     scratch : Path
-        A folder of the step's own that outlives a failed run: a fit's checkpoints lie here.
+        Folder for files such as checkpoints of fits, which is kept if the step fails.
     workers : int
-        How many cores it may keep busy.
-    say, progress : callable
-        Take one line each: what is worth keeping, and how far it is (most of those are not shown).
+        Maximum number of cores to use.
+    log, progress : callable
+        Take one line each: results, and progress (of which most lines are not shown).
     parts : mapping of str to tuple of Path
-        The files behind the tables that it reads; none for tables that are not files.
+        Files of the tables that the step reads; tables that are not files are missing.
     agents : tuple of str
-        The agents whose outputs it reads as one table, in the file's order.
+        Agents whose outputs the step reads as one table, in the order of ``params.yaml``.
     """
 
     agent: str
     lake: Path
     scratch: Path
     workers: int
-    say: Callable[[str], None]
+    log: Callable[[str], None]
     progress: Callable[[str], None]
     parts: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     agents: tuple[str, ...] = ()
 
 
-StepFunction = Callable[[Tables, Params, Work], Frames]
+StepFunction = Callable[[Tables, Params, StepContext], OutputTables]
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step: what it reads and writes, which parameters it depends on, and its code's version.
+    """A step: the tables that it reads and writes, the parameters on which it depends, and the version of its code.
 
-    The partition of an output may be `AGENT`: that of the agent that a stage is for. That of one that is read may also
-    be `AGENTS`: the outputs of all fitted agents, which the step gets as one table.
+    The partition of an output may be `AGENT`, which stands for the agent of the stage. The partition of an output that
+    is read may also be `AGENTS`, which stands for all fitted agents, whose outputs the step receives as one table.
     """
 
     name: str
@@ -82,13 +85,13 @@ class Step:
     section: str = ""
     modality: Modality | None = None
 
-    def __call__(self, tables: Tables, params: Params, work: Work) -> Frames:
+    def __call__(self, tables: Tables, params: Params, context: StepContext) -> OutputTables:
         """Call the step's function."""
-        return self.function(tables, params, work)
+        return self.function(tables, params, context)
 
     @property
     def per_agent(self) -> bool:
-        """Whether the step runs once for each agent of its `kinds`."""
+        """Whether the step runs once per agent of its `kinds`."""
         return bool(self.kinds)
 
     @property
@@ -110,36 +113,41 @@ def step(
     section: str = "",
     modality: Modality | None = None,
 ) -> Callable[[StepFunction], Step]:
-    """Declare the function below as a step.
+    """Return a decorator that declares a function as a step.
 
     Parameters
     ----------
     writes, reads : tuple of str
-        Tables written and read: ``"stimuli"``, or ``"choices/{agent}"`` for the stage's own agent; read only,
-        ``"choices/{agents}"`` for those of every agent.
+        Tables written and read: ``"stimuli"``, or ``"choices/{agent}"`` for the agent of the stage; for reading also
+        ``"choices/{agents}"``, for all fitted agents.
     version : int
-        To be raised when the code changes what it writes; a new version makes the step's outputs stale.
+        Version of the code. Raise it if a change of the code changes the outputs; the outputs are then stale.
     params : tuple of str
-        Keys of ``params.yaml`` that the result depends on, and no others; ``{agent}`` stands for the agent,
-        ``{agents}`` for each fitted agent. A section stands for all its keys. A key that some kinds of an entry do not
-        have is left out for those.
+        Keys of ``params.yaml`` on which the result depends, and no others; ``{agent}`` stands for the agent,
+        ``{agents}`` for each fitted agent. A section stands for all its keys. Keys that an entry of another kind does
+        not have are left out.
     files : tuple of str
-        Keys of ``params.yaml`` that hold paths of source files; one that is null is left out.
+        Keys of ``params.yaml`` that contain paths of source files; null values are left out.
     kinds : tuple of str
-        Run once for each agent of these kinds (`affectlake.judge.agents.EVERY_KIND`); empty: run once.
+        Kinds of agents for each of which the step runs (`affectlake.judge.agents.EVERY_KIND`); empty: run once.
     gpu : bool
-        Whether the step wants a GPU to itself when ``spose.device`` names one.
+        Whether the step needs a GPU of its own if ``spose.device`` is ``cuda``.
     fits : bool
         Whether its outputs are model fits, to be recorded in MLflow.
     section : str
-        A section of ``params.yaml`` without which the study has no such step; empty: every study has it.
+        Section of ``params.yaml`` without which a study does not have this step; empty: every study has it.
     modality : {'captions', 'videos'}, optional
-        Only for agents that are shown this; by default, for all of the kinds.
+        Run only for agents that are shown this modality; by default, for all agents of `kinds`.
+
+    Returns
+    -------
+    callable
+        The decorator.
 
     Raises
     ------
     ValueError
-        If a written table refers to one that the step neither reads nor writes: it could not be validated.
+        If a written table refers to a table that the step neither reads nor writes, so that it cannot be validated.
     """
 
     def declare(function: StepFunction) -> Step:

@@ -1,4 +1,4 @@
-"""What was collected in a lake: which agents have answers, or enough to be fitted, and what was proposed to ask."""
+"""The collected tables of a lake: stored answers of the agents, and proposals of triplets."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from affectlake.lake.tables.parts import part_files, scan_grown
 from affectlake.triplets import MIN_JUDGMENTS
 
 GROWING = "responses"
-"""The table that grows; each agent's is one output, ``responses/AGENT``."""
+"""The table of collected answers, to which rows are added; each agent has one output, ``responses/AGENT``."""
 
 PROPOSED = "proposals"
-"""The table of what `affectlake propose` proposes; it grows as well, by one round at a time."""
+"""The table of the triplets that `affectlake propose` proposes, to which one round at a time is added."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What was collected in a lake, which ``params.yaml`` does not contain.
+    """The agents that have stored answers.
 
     Parameters
     ----------
     collected : frozenset of str
-        Agents that have stored answers, whether the file still names them or not.
+        Agents that have stored answers; they need not be in ``params.yaml``.
     fittable : frozenset of str
-        Those of them with `MIN_JUDGMENTS` answers or more to the main set: of fewer, none might be held out.
+        Agents with at least `MIN_JUDGMENTS` answers to the main set. With fewer, there might be no held-out judgment.
     """
 
     collected: frozenset[str] = frozenset()
@@ -37,26 +37,26 @@ class Stored:
 
 
 NOTHING = Stored()
-"""Of a study without a lake, or of a lake without answers."""
+"""For a study without a lake, or a lake without answers."""
 
 
 def stored(lake: Path) -> Stored:
-    """Return what was collected in a lake.
+    """Return the agents that have stored answers in a lake.
 
-    An agent whose parts are not in the folder is taken to have enough answers for an embedding.
+    An agent whose parts are not in the folder is assumed to have enough answers for an embedding.
     """
     agents = frozenset(output.partition for output in Manifest(lake, "").collected if output.table == GROWING)
     return Stored(agents, frozenset(agent for agent in agents if _fittable(_parts(lake, agent))))
 
 
 def known_answers(lake: Path, agent: str) -> pl.LazyFrame | None:
-    """Return the agent's stored rows, or None if there are none."""
+    """Return the agent's stored rows; None if there are none."""
     parts = _parts(lake, agent)
     return scan_grown(parts, GROWING) if parts else None
 
 
 def known_proposals(lake: Path, agent: str) -> pl.LazyFrame | None:
-    """Return what was proposed to ask the agent, in every round, or None if nothing was."""
+    """Return the proposals for the agent, of all rounds; None if there are none."""
     parts = _parts(lake, agent, PROPOSED)
     return scan_grown(parts, PROPOSED) if parts else None
 
@@ -67,15 +67,15 @@ def last_proposed(lake: Path, agent: str, trial_set: str) -> pl.DataFrame:
     Raises
     ------
     UsageError
-        If nothing was proposed from this trial set.
+        If no triplets of this trial set are proposed.
     """
     known = known_proposals(lake, agent)
     rows = None if known is None else known.filter(pl.col("round") == pl.col("round").max()).collect()
     if rows is None or trial_set not in rows["trial_set"]:
         raise UsageError(
-            f"nothing of the trial set {trial_set} is proposed for {agent}",
+            f"no triplets of the trial set {trial_set} are proposed for {agent}",
             allowed="main" if rows is not None else "",
-            todo=f"let triplets be proposed: `affectlake propose {agent}`, or collect without --proposed",
+            todo=f"propose triplets with `affectlake propose {agent}`, or collect without --proposed",
         )
     return rows.select("i", "j", "k")
 

@@ -1,4 +1,4 @@
-"""Running past slots of a schedule on purpose: one after the other, now, without the scheduler."""
+"""Backfills: run past slots of a schedule now, one after another, without the scheduler."""
 
 from __future__ import annotations
 
@@ -17,64 +17,70 @@ from affectlake.pipelines.params.schedules import Schedule
 from affectlake.pipelines.params.study import load
 
 
-class Backfilled(NamedTuple):
-    """What a backfill did: slots it ran, slots that were done before, and whether it was stopped before the end."""
+class BackfillResult(NamedTuple):
+    """What a backfill did: slots run, slots that were done before, and whether it was stopped before the end."""
 
     n_run: int
     n_known: int
     stopped: bool
 
 
-def backfill(lake: Path, name: str, start: str, end: str, say: Callable[[str], None], *, again: bool) -> Backfilled:
-    """Run the slots of a schedule from `start` to `end`, both included, the earliest first.
+def backfill(lake: Path, name: str, start: str, end: str, log: Callable[[str], None], *, again: bool) -> BackfillResult:
+    """Run the slots of a schedule from `start` to `end` (inclusive), the earliest first.
 
-    A run that fails ends it; what is done stays done, so the same command goes on from there.
+    The backfill ends at the first run that fails. Slots that are done remain done, so that the same command continues
+    with the rest.
 
     Parameters
     ----------
     lake : Path
         Root of the lake.
     name : str
-        The schedule.
+        Name of the schedule.
     start, end : str
-        Moments as ISO 8601 writes them, in the schedule's time zone unless they name another; or days, of which the
-        whole is meant.
-    say : callable
+        Dates with times in ISO 8601, in the schedule's time zone unless they contain another; or dates, which stand
+        for whole days.
+    log : callable
         Takes one line of progress.
     again : bool
-        Whether slots that are done are run again.
+        Whether to run slots again that are done.
+
+    Returns
+    -------
+    BackfillResult
+        What was run.
 
     Raises
     ------
     UsageError
-        No such schedule, a moment that is none, or no slot between them.
+        If the schedule does not exist, `start` or `end` is not a date, or there is no slot between them.
     LeaseError
         If another run collects the agent's answers.
     CollectionError
         If a run fails.
     """
     schedule = schedule_named(load(lake), name)
-    slots = _past_slots(schedule, start, end, say)
-    fates = {slot: Slots(lake).fate(name, slot) for slot in slots}
-    known = [slot for slot, fate in fates.items() if fate is not None and fate.state == "done" and not again]
+    slots = _past_slots(schedule, start, end, log)
+    outcomes = {slot: Slots(lake).outcome(name, slot) for slot in slots}
+    known = [slot for slot, one in outcomes.items() if one is not None and one.state == "done" and not again]
     to_run = [slot for slot in slots if slot not in known]
     done_before = f"; {len(known):,} of them are done (--again runs them again)" if known else ""
-    say(f"{name}: {len(slots):,} slots from {slots[0]:%Y-%m-%d %H:%M} to {slots[-1]:%Y-%m-%d %H:%M} UTC{done_before}")
+    log(f"{name}: {len(slots):,} slots from {slots[0]:%Y-%m-%d %H:%M} to {slots[-1]:%Y-%m-%d %H:%M} UTC{done_before}")
     if not to_run:
-        return Backfilled(0, len(known), stopped=False)
-    with _server(lake, say):
+        return BackfillResult(0, len(known), stopped=False)
+    with _server(lake, log):
         for at, slot in enumerate(to_run):
             flow: Any = collect_slot
             state = flow(str(lake), name, slot, again, return_state=True)
             if state.is_cancelled():
-                return Backfilled(at, len(known), stopped=True)
-            state.result()  # raises what ended a run that failed
+                return BackfillResult(at, len(known), stopped=True)
+            state.result()  # raises the error of a run that failed
             if state.name == SKIPPED:
                 raise LeaseError(f"{name} {slot:%Y-%m-%d %H:%M} UTC was not run", found=state.message or "")
-    return Backfilled(len(to_run), len(known), stopped=False)
+    return BackfillResult(len(to_run), len(known), stopped=False)
 
 
-def _past_slots(schedule: Schedule, start: str, end: str, say: Callable[[str], None]) -> list[datetime]:
+def _past_slots(schedule: Schedule, start: str, end: str, log: Callable[[str], None]) -> list[datetime]:
     first = moment("--from", start, schedule.timezone, end_of_day=False)
     last = moment("--to", end, schedule.timezone, end_of_day=True)
     now = datetime.now(UTC)
@@ -85,20 +91,20 @@ def _past_slots(schedule: Schedule, start: str, end: str, say: Callable[[str], N
     if not past:
         raise UsageError(
             f"{schedule.name} has no past slot from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC",
-            wanted=f"a range with slots of '{schedule.cron}' in {schedule.timezone}, the first moment first",
+            wanted=f"a range that contains slots of '{schedule.cron}' in {schedule.timezone}, with --from before --to",
         )
     if len(past) < len(slots):
-        say(f"{schedule.name}: {len(slots) - len(past):,} slots are still to come and are left out")
+        log(f"{schedule.name}: {len(slots) - len(past):,} slots are in the future and are left out")
     return past
 
 
 def moment(option: str, text: str, timezone: str, *, end_of_day: bool) -> datetime:
-    """Return the moment that a text names, in UTC; of a day its beginning or its end.
+    """Return the time that a text stands for, in UTC; for a date, the start or the end of the day.
 
     Raises
     ------
     UsageError
-        If it names none.
+        If the text is not a date.
     """
     zone = ZoneInfo(timezone)
     try:
@@ -109,16 +115,17 @@ def moment(option: str, text: str, timezone: str, *, end_of_day: bool) -> dateti
             found = datetime.fromisoformat(text)
     except (ValueError, OverflowError) as error:
         raise UsageError(
-            f"{option} {text} is no moment", wanted="a day or a moment, such as 2026-01-31 or 2026-01-31T14:00"
+            f"{option}: not a date or time: {text}",
+            wanted="a date such as 2026-01-31 or 2026-01-31T14:00",
         ) from error
     return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC)
 
 
 @contextmanager
-def _server(lake: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Let the runs be seen on the server that serves this lake, if one was started for it; else on a temporary one."""
+def _server(lake: Path, log: Callable[[str], None]) -> Iterator[None]:
+    """Use the Prefect server that runs for this lake, so that the runs are visible there; otherwise a temporary one."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     api = "" if PREFECT_API_URL.value() else running_server(lake)
-    with temporary_settings({PREFECT_API_URL: api} if api else {}), temporary_server(say):
+    with temporary_settings({PREFECT_API_URL: api} if api else {}), temporary_server(log):
         yield

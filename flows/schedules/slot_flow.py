@@ -1,7 +1,7 @@
-"""The flow ``collect-slot``: one run of a schedule. What Prefect deployments and ``prefect.yaml`` point at.
+"""The flow ``collect-slot``: one run of a schedule. Prefect deployments and ``prefect.yaml`` use this flow.
 
-A run belongs to a slot, the moment it was scheduled for. One that comes too late, one whose slot is done, and one that
-finds the agent's answers being collected already end as ``Skipped`` and say why.
+A run belongs to a slot, the time for which it was scheduled. A run that starts too late, whose slot is done, or whose
+agent is being collected from already, ends as ``Skipped`` with the reason.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from prefect.logging.loggers import flow_run_logger
 from prefect.states import Cancelled, Completed
 
 from affectlake.errors import LeaseError, UsageError, nearest
-from affectlake.flows.collect import Collected, Shown, Wanted, ask_task, collect_answers, collect_proposed
+from affectlake.flows.collect import ask_task
 from affectlake.flows.schedules.slots import Slots, grace
-from affectlake.flows.schedules.webhook import Failed, tell
+from affectlake.flows.schedules.webhook import FailedRun, notify
 from affectlake.judge.chat import ChatAgent
 from affectlake.pipelines.collection.planning import chat_agent
 from affectlake.pipelines.collection.publishing import leases
+from affectlake.pipelines.collection.request import CollectionProgress, CollectionRequest, CollectionResult
+from affectlake.pipelines.collection.run import collect_answers
 from affectlake.pipelines.params.schedules import Schedule
 from affectlake.pipelines.params.study import Params, load
-from affectlake.process import lease
-from affectlake.process.terminal import log
+from affectlake.process import lease, terminal
 from affectlake.secrets import hide
 
 FLOW = "collect-slot"
@@ -37,7 +38,7 @@ _LINE_EVERY_S = 60.0
 
 
 def schedule_named(params: Params, name: str) -> Schedule:
-    """Return the schedule called `name`; an unknown one is a :class:`UsageError` that offers the nearest."""
+    """Return the schedule `name`; raise :class:`UsageError`, which suggests a similar name, if it does not exist."""
     if name not in params.schedules:
         raise UsageError(
             f"there is no schedule {name!r}",
@@ -48,7 +49,7 @@ def schedule_named(params: Params, name: str) -> Schedule:
 
 
 def named(schedule: str, slot: datetime) -> str:
-    """Return what a run is called: its schedule and its slot."""
+    """Return the name of a run: its schedule and its slot."""
     return f"{schedule} {slot.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
@@ -57,30 +58,30 @@ def _run_name() -> str:
     return named(given["schedule"], given.get("slot") or runtime.flow_run.scheduled_start_time)
 
 
-def tell_failed(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
-    """Tell the lake's webhook that a run failed or crashed; Prefect calls it."""
+def notify_failed(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
+    """Notify the lake's webhook that a run failed or crashed; called by Prefect."""
     given = flow_run.parameters
     lake, schedule = Path(given["lake"]), str(given["schedule"])
     slot = _moment(given.get("slot")) or flow_run.expected_start_time or datetime.now(UTC)
     agent, secrets = "unknown", list[str]()
-    words = hide(" ".join((state.message or "no account of it").split()))
+    words = hide(" ".join((state.message or "no error message").split()))
     logger = flow_run_logger(flow_run)
 
     def log(line: str) -> None:
         logger.info(hide(line))
-        log(f"{named(schedule, slot)}: {line}")
+        terminal.log(f"{named(schedule, slot)}: {line}")
 
     try:
         agent, secrets = _agent_and_secrets(lake, schedule)
         Slots(lake).record(schedule, slot, "failed", words)
-    except Exception as error:  # a lake that is broken is what may have to be told of
-        log(f"what became of the slot could not be written: {error}".splitlines()[0])
+    except Exception as error:  # a damaged lake may be the failure to report
+        log(f"the outcome of the slot could not be recorded: {error}".splitlines()[0])
     moment = slot.astimezone(UTC).isoformat()
-    tell(Failed(str(lake), schedule, agent, moment, state.name or "Failed", words, str(flow_run.id)), secrets, log)
+    notify(FailedRun(str(lake), schedule, agent, moment, state.name or "Failed", words, str(flow_run.id)), secrets, log)
 
 
 def _moment(given: object) -> datetime | None:
-    """Return a slot as it was given: a moment or, from the server, its text."""
+    """Return a slot in UTC, given as a date or, by the server, as text."""
     found = datetime.fromisoformat(given) if isinstance(given, str) else given
     return found.astimezone(UTC) if isinstance(found, datetime) else None
 
@@ -93,73 +94,73 @@ def _agent_and_secrets(lake: Path, schedule: str) -> tuple[str, list[str]]:
     return schedule_named(params, schedule).agent, [environ[key] for key in keys if environ.get(key)]
 
 
-@flow(name=FLOW, flow_run_name=_run_name, on_failure=[tell_failed], on_crashed=[tell_failed])
+@flow(name=FLOW, flow_run_name=_run_name, on_failure=[notify_failed], on_crashed=[notify_failed])
 def collect_slot(lake: str, schedule: str, slot: datetime | None = None, again: bool = False) -> Any:
-    """Collect what a schedule wants, for one slot.
+    """Collect answers for one slot of a schedule.
 
     Parameters
     ----------
     lake : str
         Root of the lake.
     schedule : str
-        A schedule of its ``params.yaml``.
+        Name of a schedule in its ``params.yaml``.
     slot : datetime, optional
-        The slot that is run on purpose, however long ago it was; by default, the time this run was scheduled for.
+        Slot to run, however long ago it was; by default, the time for which this run was scheduled.
     again : bool
-        Run it even if it is done.
+        Whether to run the slot even if it is done.
     """
     root = Path(lake)
     params = load(root)
     planned = schedule_named(params, schedule)
     moment = _moment(slot or runtime.flow_run.scheduled_start_time) or datetime.now(UTC)
     run = _SlotRun(root, params, planned, moment)
-    why = run.why_not(on_purpose=slot is not None, again=again)
+    why = run.reason_to_skip(is_backfill=slot is not None, again=again)
     return run.skipped(why) if why else run.collect()
 
 
 class _SlotRun:
-    """One slot of one schedule, and what is said of it."""
+    """A run of one slot of one schedule."""
 
     def __init__(self, lake: Path, params: Params, schedule: Schedule, slot: datetime) -> None:
         self.lake, self.params, self.schedule, self.slot = lake, params, schedule, slot
         self.slots = Slots(lake)
         self.name = named(schedule.name, slot)
         self.logger = get_run_logger()
-        self.told_s = monotonic()
+        self.logged_s = monotonic()
 
-    def tell(self, line: str) -> None:
-        """Say a line on the terminal and in the run's log."""
-        log(f"{self.name}: {line}")  # who served it may be gone; the run is not
+    def log(self, line: str) -> None:
+        """Log a line on the terminal and in the run's log."""
+        terminal.log(f"{self.name}: {line}")
         self.logger.info(hide(line))
 
-    def why_not(self, *, on_purpose: bool, again: bool) -> str:
-        """Return why the slot is not to be run now; empty if it is."""
-        known = self.slots.fate(self.schedule.name, self.slot)
+    def reason_to_skip(self, *, is_backfill: bool, again: bool) -> str:
+        """Return why the slot is not run now; empty if it is run."""
+        known = self.slots.outcome(self.schedule.name, self.slot)
         if known is not None and known.state == "done" and not again:
             return f"the slot is done: {known.words}"
         late, most = datetime.now(UTC) - self.slot, grace(self.schedule, self.slot)
-        if late > most and not on_purpose:
+        if late > most and not is_backfill:
             why = f"missed: {_span(late)} after its slot, and {_span(most)} are allowed"
             self.slots.record(self.schedule.name, self.slot, "missed", why)
             return why
         return ""
 
     def skipped(self, why: str) -> State[Any]:
-        """End without having asked anything."""
-        self.tell(f"skipped: {why}")
+        """Log the reason and return the state ``Skipped``."""
+        self.log(f"skipped: {why}")
         return Completed(name=SKIPPED, message=why)
 
     def collect(self) -> State[Any]:
-        """Ask, and say what came of it."""
+        """Collect the answers and return the final state."""
         agent = chat_agent(self.params, self.schedule.agent)
         holder = lease.holder(leases(self.lake), agent.name)
         if holder is not None:
-            return self._held(f"answers of {agent.name} are being collected already by {holder}")
+            return self._held(f"answers of {agent.name} are already being collected by {holder}")
         self.slots.record(self.schedule.name, self.slot, "running")
-        done: Collected | LeaseError = ask_task(agent, self.schedule.trial_set, self._ask)()
+        done: CollectionResult | LeaseError = ask_task(agent, self.schedule.trial_set, self._ask)()
         if isinstance(done, LeaseError):
             return self._held(f"{done.summary} by {done.found}")
-        self.tell(str(done))
+        self.log(str(done))
         stopped = done.ending == "stopped"
         self.slots.record(self.schedule.name, self.slot, "stopped" if stopped else "done", str(done))
         return Cancelled(message=f"stopped; {done}") if stopped else Completed(message=str(done))
@@ -168,26 +169,28 @@ class _SlotRun:
         self.slots.record(self.schedule.name, self.slot, "skipped", why)
         return self.skipped(why)
 
-    def _ask(self) -> Collected | LeaseError:
+    def _ask(self) -> CollectionResult | LeaseError:
         planned = self.schedule
         try:
             if planned.proposed and planned.limit is not None:
-                return collect_proposed(self.lake, planned.agent, planned.limit, self.tell, self._show)
-            wanted = Wanted(planned.agent, planned.trial_set, planned.limit)
-            return collect_answers(self.lake, wanted, self.tell, self._show)
+                from affectlake.pipelines.collection.proposed import collect_proposed  # late: fits are slow to import
+
+                return collect_proposed(self.lake, planned.agent, planned.limit, self.log, self._on_progress)
+            request = CollectionRequest(planned.agent, planned.trial_set, planned.limit)
+            return collect_answers(self.lake, request, self.log, self._on_progress)
         except LeaseError as error:
             return error
 
-    def _show(self, shown: Shown) -> None:
-        if monotonic() - self.told_s < _LINE_EVERY_S:
+    def _on_progress(self, now: CollectionProgress) -> None:
+        if monotonic() - self.logged_s < _LINE_EVERY_S:
             return
-        self.told_s = monotonic()
-        failed = f", {shown.progress.n_failed:,} failed for good" if shown.progress.n_failed else ""
-        self.tell(f"{shown.n_done:,} of {shown.n_wanted:,}: {shown.progress.per_second:,.1f}/s{failed}")
+        self.logged_s = monotonic()
+        failed = f", {now.progress.n_failed:,} failed for good" if now.progress.n_failed else ""
+        self.log(f"{now.n_done:,} of {now.n_wanted:,}: {now.progress.per_second:,.1f}/s{failed}")
 
 
 def _span(length: timedelta) -> str:
-    """Return a length of time as people say it."""
+    """Return a duration as text, in seconds, minutes, hours or days."""
     seconds = length.total_seconds()
     for unit, unit_s in (("days", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * unit_s:

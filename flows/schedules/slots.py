@@ -1,12 +1,12 @@
-"""The slots of a schedule: when they are, how late a run may begin, and what became of each.
+"""The slots of a schedule: their times, how late a run may start, and the outcome of each slot.
 
-The times of day are computed by the code with which Prefect's server schedules runs, so both always mean the same ones.
-Which moments these are in a time zone is computed here: around a change of the clocks, Prefect's answer depends on when
-it is asked, and may lie in the past. What became of slots is kept in a small SQLite file of the lake, whichever Prefect
-server ran them.
+The local times are computed with the code of Prefect's server that schedules runs, so that both agree. They are
+converted to UTC here: around a clock change, the times that Prefect computes depend on the time of the request, and
+may be in the past. The outcomes of slots are stored in a small SQLite file in the lake, for all Prefect servers.
 
-A time of day that comes twice is a slot the first time. One that the clocks skip is a slot earlier by as much as they
-are put forward (01:30 for 02:30) or, under Python 3.13, so much later (03:30); if another slot is there, they are one.
+A local time that occurs twice is a slot the first time. A local time that the clocks skip is a slot earlier by the
+length of the change (01:30 for 02:30) or, under Python 3.13, later by it (03:30); if there is another slot at that
+time, they are one slot.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ from affectlake.lake.files import layout
 from affectlake.pipelines.params.schedules import Schedule
 
 LONGEST_GRACE = timedelta(hours=1)
-"""A run never begins later than this after its slot, or than half of the time to the next slot."""
+"""A run never starts later than this after its slot, nor later than half of the time to the next slot."""
 
 MOST_SLOTS = 1000
-"""So many slots are looked at in one go; what Prefect computes at once."""
+"""Maximum number of slots of one call, which is also the number that Prefect computes at once."""
 
-_LONGEST_CHANGE = timedelta(days=2)  # of a clock; Samoa once left out a day
-_SKIPPED_GO_BACK = sys.version_info < (3, 13)  # from there on Prefect reads time zones with another package
+_LONGEST_CHANGE = timedelta(days=2)  # of a clock; Samoa once skipped a day
+_SKIPPED_GO_BACK = sys.version_info < (3, 13)  # since 3.13, Prefect reads time zones with another package
 
 SlotState = Literal["running", "done", "failed", "stopped", "skipped", "missed"]
 
 
-class Fate(NamedTuple):
-    """What became of a slot.
+class SlotOutcome(NamedTuple):
+    """The outcome of a slot.
 
     Attributes
     ----------
     slot : datetime
-        The scheduled moment, UTC.
+        The scheduled time, UTC.
     state : {'running', 'done', 'failed', 'stopped', 'skipped', 'missed'}
-        ``running`` is also what a run that was killed leaves; ``skipped``: another run held the agent; ``missed``:
-        nobody was there, or too late.
+        ``running`` is also the state after a run was killed; ``skipped``: another run held the agent's lease;
+        ``missed``: the scheduler was not running, or the run started too late.
     at_s : float
-        When that was written; seconds since 1970.
+        When the outcome was recorded, in seconds since 1970.
     words : str
-        The run's last line.
+        Last line of the run.
     """
 
     slot: datetime
@@ -61,27 +61,27 @@ class Fate(NamedTuple):
 
 
 def slots_between(schedule: Schedule, start: datetime, end: datetime) -> list[datetime]:
-    """Return the slots from `start` to `end`, both included, in UTC; the first `MOST_SLOTS` of them."""
+    """Return the slots from `start` to `end` (inclusive), in UTC; at most the first `MOST_SLOTS`."""
     return list(islice(takewhile(lambda slot: slot <= end, _slots(schedule, start, end)), MOST_SLOTS))
 
 
 def next_slots(schedule: Schedule, after: datetime, n: int = 1) -> list[datetime]:
-    """Return the next `n` slots after a moment, in UTC."""
+    """Return the next `n` slots after a given time, in UTC."""
     return list(islice((slot for slot in _slots(schedule, after) if slot > after), n))
 
 
 def grace(schedule: Schedule, slot: datetime) -> timedelta:
-    """Return how late the run of a slot may begin: half of the time to the next slot, and at most `LONGEST_GRACE`."""
+    """Return how late the run of a slot may start: half of the time to the next slot, and at most `LONGEST_GRACE`."""
     return min((next_slots(schedule, slot)[0] - slot) / 2, LONGEST_GRACE)
 
 
 def _slots(schedule: Schedule, start: datetime, end: datetime | None = None) -> Iterator[datetime]:
-    """Give the slots from `start` on, in UTC, each once and in order; where there is an `end`, up to days after it."""
+    """Yield the slots from `start` on, in UTC, each once and in order; if `end` is given, until up to days after it."""
     zone = ZoneInfo(schedule.timezone)
     naive = start.astimezone(UTC).replace(tzinfo=None)
     first = naive + min(_offset(start, zone), _offset(start - _LONGEST_CHANGE, zone))
     last = None if end is None else end.astimezone(UTC).replace(tzinfo=None) + _LONGEST_CHANGE
-    waiting: list[datetime] = []  # a later time of day may be an earlier moment, if the clocks skip it
+    waiting: list[datetime] = []  # a later local time may be earlier in UTC, if the clocks skip it
     for time_of_day in _times_of_day(schedule.cron, first, last):
         slot = _moment(time_of_day, zone)
         ahead = max(_offset(slot, zone), _offset(slot + _LONGEST_CHANGE, zone))
@@ -94,7 +94,7 @@ def _slots(schedule: Schedule, start: datetime, end: datetime | None = None) -> 
 
 
 def _moment(time_of_day: datetime, zone: ZoneInfo) -> datetime:
-    """Return the moment at which Prefect's server runs what is scheduled for a date and time of day of a zone."""
+    """Return when Prefect's server starts a run that is scheduled for a local date and time of a zone, in UTC."""
     moment = time_of_day.replace(tzinfo=zone).astimezone(UTC)
     if _SKIPPED_GO_BACK and moment.astimezone(zone).replace(tzinfo=None) != time_of_day:
         return time_of_day.replace(tzinfo=zone, fold=1).astimezone(UTC)
@@ -106,7 +106,7 @@ def _offset(moment: datetime, zone: ZoneInfo) -> timedelta:
 
 
 def _times_of_day(cron: str, start: datetime, end: datetime | None) -> Iterator[datetime]:
-    """Give the dates and times that a cron expression names, without a time zone, from `start` to `end`."""
+    """Yield the dates and times of a cron expression from `start` to `end`, without a time zone."""
     import asyncio
 
     from prefect.server.schemas.schedules import CronSchedule
@@ -123,7 +123,7 @@ def _times_of_day(cron: str, start: datetime, end: datetime | None) -> Iterator[
 
 
 class Slots:
-    """What became of the slots of a lake's schedules.
+    """The recorded outcomes of the slots of a lake's schedules.
 
     Parameters
     ----------
@@ -134,17 +134,17 @@ class Slots:
     def __init__(self, lake: Path) -> None:
         self._path = lake / layout.COLLECTING / "slots.sqlite"
 
-    def fate(self, schedule: str, slot: datetime) -> Fate | None:
-        """Return what became of a slot; None if nothing did."""
+    def outcome(self, schedule: str, slot: datetime) -> SlotOutcome | None:
+        """Return the outcome of a slot; None if none is recorded."""
         found = self._read("AND slot_s = ?", schedule, slot.timestamp())
         return found[0] if found else None
 
-    def latest(self, schedule: str, n: int = 1) -> list[Fate]:
-        """Return what became of the latest `n` slots of which something is known, the latest first."""
+    def latest(self, schedule: str, n: int = 1) -> list[SlotOutcome]:
+        """Return the outcomes of the latest `n` slots with one, the latest first."""
         return self._read("ORDER BY slot_s DESC LIMIT ?", schedule, n)
 
     def record(self, schedule: str, slot: datetime, state: SlotState, words: str = "") -> None:
-        """Write what became of a slot. What is done stays done, whatever another run says of it."""
+        """Record the outcome of a slot. A slot that is done remains done if another run of it fails or is skipped."""
         keep = "" if state in ("done", "running") else " WHERE state != 'done'"
         with self._opened() as database:
             database.execute(
@@ -153,14 +153,14 @@ class Slots:
                 (schedule, slot.timestamp(), state, time.time(), words),
             )
 
-    def _read(self, rest: str, *values: object) -> list[Fate]:
+    def _read(self, rest: str, *values: object) -> list[SlotOutcome]:
         if not self._path.exists():
             return []
         with self._opened() as database:
             rows: Sequence[tuple[float, SlotState, float, str]] = database.execute(
                 f"SELECT slot_s, state, at_s, words FROM slots WHERE schedule = ? {rest}", values
             ).fetchall()
-        return [Fate(datetime.fromtimestamp(row[0], UTC), *row[1:]) for row in rows]
+        return [SlotOutcome(datetime.fromtimestamp(row[0], UTC), *row[1:]) for row in rows]
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:

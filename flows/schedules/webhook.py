@@ -1,4 +1,4 @@
-"""Telling a webhook that a run failed. What cannot be told is logged and hides nothing."""
+"""Notifications of failed runs to a webhook. If one cannot be sent, this is logged, and the failure itself is kept."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from affectlake.pipelines.params.schedules import notify_of
 
 TRIES = 3
 TIMEOUT_S = 10.0
-PAUSE_S = 1.0  # after the first try that failed; doubled after each further one
+PAUSE_S = 1.0  # after the first failed attempt; doubled after each further one
 
 
-class Failed(NamedTuple):
-    """A run that failed, as the webhook is told.
+class FailedRun(NamedTuple):
+    """A failed run, as it is reported to the webhook.
 
     Attributes
     ----------
     lake, schedule, agent : str
-        Where, which schedule's, and whose answers.
+        Root of the lake, name of the schedule, and name of the agent.
     slot : str
-        The scheduled moment, ISO 8601 in UTC.
+        The scheduled time, ISO 8601 in UTC.
     state : str
-        ``Failed`` or ``Crashed``, or what Prefect calls it.
+        Name of the run's state in Prefect, such as ``Failed`` or ``Crashed``.
     error : str
-        Why, on one line and without secrets.
+        The error message, on one line and without secrets.
     run : str
         Prefect's id of the run.
     """
@@ -47,31 +47,36 @@ class Failed(NamedTuple):
     run: str
 
     def as_json(self) -> bytes:
-        """Return what is sent: the fields, the machine's name, and ``text``, which chat services show."""
+        """Return the body of the request: the fields, the host's name, and ``text``, which chat services show."""
         host = socket.gethostname()
         text = f"affectlake: {self.schedule} ({self.agent}) {self.slot} {self.state.lower()} on {host}: {self.error}"
         return json.dumps({"text": text, **self._asdict(), "host": host}).encode()
 
 
-def tell(failed: Failed, secrets: list[str], say: Callable[[str], None], pause_s: float = PAUSE_S) -> bool:
-    """Send a failure to the webhook of the lake; return whether it was taken.
+def notify(failed: FailedRun, secrets: list[str], log: Callable[[str], None], pause_s: float = PAUSE_S) -> bool:
+    """Send a failure to the webhook of the lake.
 
     Parameters
     ----------
-    failed : Failed
-        What to tell.
+    failed : FailedRun
+        The failed run.
     secrets : list of str
-        What must not appear in it, nor in what is said here.
-    say : callable
-        Takes one line: that it was told, or why not.
+        Texts that are removed from the notification and from the log.
+    log : callable
+        Takes one line: that the webhook was notified, or why not.
     pause_s : float
-        Pause after the first try that failed; doubled after each further one.
+        Pause after the first failed attempt, in seconds; doubled after each further one.
+
+    Returns
+    -------
+    bool
+        Whether the webhook accepted the notification.
     """
     try:
         found = notify_of(Path(failed.lake))
         url = found.url() if found else ""
     except UsageError as error:
-        say(f"nobody could be told of the failure: {error.summary}")
+        log(f"the webhook could not be notified of the failure: {error.summary}")
         return False
     if not url:
         return False
@@ -84,7 +89,7 @@ def tell(failed: Failed, secrets: list[str], say: Callable[[str], None], pause_s
             time.sleep(pause_s * 2 ** (at - 1))
         try:
             with urlopen(request, timeout=TIMEOUT_S):
-                say("the webhook was told of the failure")
+                log("the webhook was notified of the failure")
                 return True
         except (OSError, HTTPException) as error:
             words = scrub(f"{type(error).__name__}: {error}")
@@ -92,5 +97,5 @@ def tell(failed: Failed, secrets: list[str], say: Callable[[str], None], pause_s
                 error.close()
                 if 400 <= error.code < 500 and error.code not in (408, 429):
                     break
-    say(f"the webhook could not be told of the failure: {words}")
+    log(f"the webhook could not be notified of the failure: {words}")
     return False

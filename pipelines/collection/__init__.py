@@ -1,1 +1,1 @@
-"""Between a lake and the agents that are asked: what to ask, where answers wait, how they become a version."""
+"""Collecting answers: which questions to ask an agent, where answers are kept, and how they become a version."""

@@ -1,6 +1,6 @@
-"""Canaries of a lake: which trials are asked with and without one, where the answers lie, and what they show.
+"""Prompt injections: which trials are asked with and without one, the journal of the answers, and their effects.
 
-Nothing of it enters a table or a version. Asking does not belong here.
+No answer enters a table or a version. :mod:`affectlake.pipelines.collection.injection_run` asks the servers.
 """
 
 from __future__ import annotations
@@ -31,67 +31,74 @@ from affectlake.pipelines.collection.planning import chat_agent, plan_questions
 from affectlake.pipelines.params.study import Params
 
 _AT_ONCE = 500
+_JOURNAL = "injections.sqlite"
+_EARLIER_JOURNAL = "canaries.sqlite"  # its name until release 0.1
 
 
-class Tried(NamedTuple):
-    """What one canary, or all together, did.
+class InjectionSummary(NamedTuple):
+    """Effect of one prompt injection, or of all together.
 
     Attributes
     ----------
-    canary : str
-        Its words; ``{position}`` is where the caption is shown. Empty: all canaries.
+    injection : str
+        Text of the prompt injection; ``{position}`` stands for the position of the caption. Empty: all injections.
     n_pairs : int
-        Trials asked with it and without.
+        Number of trials asked with and without it.
     effect : InjectionEffect
-        Of those in which both answers name a position.
+        The effect in the trials of which both answers name a position.
     """
 
-    canary: str
+    injection: str
     n_pairs: int
     effect: InjectionEffect
 
 
-def plan_canaries(lake: Path, params: Params, name: str, trial_set: str, n: int) -> Plan:
+def plan_injections(lake: Path, params: Params, name: str, trial_set: str, n: int) -> Plan:
     """Plan `n` random trials of a trial set, whether they are answered or not.
 
     Raises
     ------
     UsageError
-        No such agent or trial set, `n` is no number of trials, or the agent is not shown captions.
+        If the agent or trial set does not exist, `n` is below 1, or the agent is not shown captions.
     """
     if n < 1:
-        raise UsageError(f"--n {n} asks nothing", wanted="1 or more")
+        raise UsageError("--n must be at least 1", found=str(n))
     modality = chat_agent(params, name).modality
     if modality != "captions":
         raise UsageError(
-            f"{name} is shown {modality}, and canaries are put into captions",
-            todo="name an agent whose modality is captions",
+            f"{name} is shown {modality}, but prompt injections are added to captions",
+            todo="choose an agent with modality: captions",
         )
-    return plan_questions(lake, params, name, trial_set, limit=n, afresh=True)
+    return plan_questions(lake, params, name, trial_set, limit=n, ignore_stored=True)
 
 
-def open_canary_journal(lake: Path, agent: str) -> Journal:
-    """Open the journal of an agent's canaries: beside those of its answers, and read by nothing else."""
-    return Journal(lake / layout.COLLECTING / agent / "canaries.sqlite")
+def open_injection_journal(lake: Path, agent: str) -> Journal:
+    """Open the journal of an agent's answers to trials with and without prompt injections.
+
+    A journal that an earlier release has made keeps its name, because a renamed SQLite file loses its write-ahead log.
+    """
+    folder = lake / layout.COLLECTING / agent
+    path, earlier = folder / _JOURNAL, folder / _EARLIER_JOURNAL
+    return Journal(earlier if earlier.exists() and not path.exists() else path)
 
 
 def questions(plan: Plan) -> Iterator[Question]:
-    """Yield each trial of a plan as it is, and with its canary."""
+    """Yield each trial of a plan without and with its prompt injection."""
     for pair in injection_trials(plan, plan.n_left):
         yield pair.clean
         yield pair.injected
 
 
-def canary_effects(plan: Plan, journal: Journal) -> list[Tried]:
-    """Return what the canaries of a plan did: all together, then each; answers that the journal lacks name nothing."""
+def injection_effects(plan: Plan, journal: Journal) -> list[InjectionSummary]:
+    """Return the effects of the prompt injections of a plan, of all together first; missing answers are left out."""
     reading, rows = plan.agent.asking.reading, list[tuple[int, int, int, int]]()
     pairs = injection_trials(plan, plan.n_left)
     while some := list(islice(pairs, _AT_ONCE)):
         rows += _read(some, journal, reading)
-    found = np.array(rows, dtype=np.int8).reshape(-1, 4)  # (n, 4): canary, target, position clean, position injected
+    found = np.array(rows, dtype=np.int8).reshape(-1, 4)  # (n, 4): injection, target, position clean, position injected
 
-    def tried(words: str, own: np.ndarray) -> Tried:
-        return Tried(words, len(own), injection_effect(own[:, 2], own[:, 3], own[:, 1]))
+    def tried(words: str, own: np.ndarray) -> InjectionSummary:
+        return InjectionSummary(words, len(own), injection_effect(own[:, 2], own[:, 3], own[:, 1]))
 
     each = [tried(words, found[found[:, 0] == which]) for which, words in enumerate(INJECTIONS)]
     return [tried("", found), *each]

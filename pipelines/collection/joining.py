@@ -1,6 +1,6 @@
-"""Joining a lake with another: what waits is published first, and what becomes of parameters.
+"""Joining a lake with another: publish the journals first, and merge the parameters.
 
-Rows, versions and names are the lake's (:mod:`affectlake.lake.joining.join`).
+:mod:`affectlake.lake.joining.join` joins rows, versions and names.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from affectlake.lake import repository
 from affectlake.lake.joining import join as joining
 from affectlake.lake.joining.join import Joined, MergedParams, Sides
 from affectlake.lake.store.merges import has_unjoined_merge, merging
-from affectlake.pipelines.collection.publishing import Say, journaled, leases, publish_waiting
+from affectlake.pipelines.collection.publishing import Log, agents_with_journals, leases, publish_waiting
 from affectlake.pipelines.params import study
 from affectlake.pipelines.params.record import record_of
 from affectlake.pipelines.params.text import text_editor
@@ -26,55 +26,60 @@ _LONGEST = 40
 _MOST = 8
 
 
-def join(lake: Path, source: str, remote: str, say: Say) -> Joined:
-    """Publish what waits in this lake's journals, then unite it with another lake.
+def join(lake: Path, source: str, remote: str, log: Log) -> Joined:
+    """Publish the answers in this lake's journals, then join it with another lake.
 
     Parameters
     ----------
-    lake, source, remote, say
+    lake, source, remote, log
         As for :func:`affectlake.lake.joining.join`.
+
+    Returns
+    -------
+    Joined
+        The joined version.
 
     Raises
     ------
     AffectlakeError
-        As there, and :func:`affectlake.pipelines.collection.publishing.publish_waiting`.
+        As :func:`affectlake.lake.joining.join` and :func:`affectlake.pipelines.collection.publishing.publish_waiting`.
     """
-    _publish_first(lake, say)
-    with repository.writing(lake, "affectlake join", wait_s=float("inf"), say=say):
-        return joining.join(lake, source, remote, merged_params, say)
+    _publish_first(lake, log)
+    with repository.writing(lake, "affectlake join", wait_s=float("inf"), say=log):
+        return joining.join(lake, source, remote, merged_params, log)
 
 
-def _publish_first(lake: Path, say: Say) -> None:
-    agents = journaled(lake)
+def _publish_first(lake: Path, log: Log) -> None:
+    agents = agents_with_journals(lake)
     if agents and (merging(lake) or has_unjoined_merge(lake)):
-        say(f"answers of {', '.join(agents)} that are in no version yet are published by the next `affectlake collect`")
+        log(f"unpublished answers of {', '.join(agents)} are published by the next `affectlake collect`")
         return
     for agent in agents:
         try:
             with lease.hold(leases(lake), agent):
-                done = publish_waiting(lake, agent, say)
+                done = publish_waiting(lake, agent, log)
         except LeaseError as error:
-            say(f"{error.summary} ({error.found}): what it has not published yet comes with its next version")
+            log(f"{error.summary} ({error.found}): its unpublished answers come with its next version")
             continue
         if done.n_added:
-            say(f"{agent}: {done.n_added:,} answers that were in no version are published")
+            log(f"{agent}: {done.n_added:,} unpublished answers are published")
 
 
 def merged_params(sides: Sides) -> MergedParams:
     """Return the parameters of a joined version: ours, with the agents that only the other side has.
 
-    Where a merge by Git is in progress, ours are those in the folder, if they are in order. Parameters of versions may
-    be those of an earlier release: what this one does not take in them is not a reason to leave them.
+    If a merge by Git is in progress, ours are those in the folder, provided that they are valid. Parameters of
+    versions may come from an earlier release, and are kept even if this release would refuse them.
     """
     text, folder = sides.ours.decode(), record_of(sides.folder)
     if not folder.unreadable and not _new_mistakes(text, sides.folder.decode()):
         text = sides.folder.decode()
     notes: dict[str, None] = {}
     base = record_of(sides.base).mapping("agents")
-    for content in sides.theirs:  # what was published is read leniently; what comes of it is checked
+    for content in sides.theirs:  # published parameters are read leniently; the result is checked
         theirs = record_of(content)
         if theirs.unreadable:
-            notes[f"their params.yaml is left: {theirs.unreadable}"] = None
+            notes[f"their params.yaml is ignored: {theirs.unreadable}"] = None
             continue
         for name in theirs.mapping("agents"):
             if name not in record_of(text.encode()).mapping("agents") and name not in base:
@@ -85,14 +90,14 @@ def merged_params(sides: Sides) -> MergedParams:
 
 
 def _new_mistakes(before: str, after: str) -> list[str]:
-    """Return what does not fit in parameters and was not there before."""
+    """Return the mistakes in parameters that were not there before."""
     known = {one.summary for one in study.examined(record_of(before.encode()).raw)[1]}
     found = study.examined(record_of(after.encode()).raw)[1]
     return [one.summary for one in found if one.summary not in known]
 
 
 def _with_agent(text: str, theirs: str, name: str) -> tuple[str, str]:
-    """Add an agent's entry, unless it has mistakes beside ours."""
+    """Add an agent's entry, unless it is invalid together with ours; return the text, and a note."""
     editor, out = text_editor(), StringIO()
     document = editor.load(text)
     document["agents"] = document.get("agents") or {}
@@ -124,7 +129,7 @@ def _leaves(node: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def _shown(values: Mapping[str, Any], key: str) -> str:
-    """Return a value in few words; an address may hold a password, and is not shown."""
+    """Return a value as short text; an address is not shown, because it may contain a password."""
     if key not in values:
         return "nothing"
     text = canonical(values[key])

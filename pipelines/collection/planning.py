@@ -1,12 +1,12 @@
-"""Between the lake and a collection: what is still to be asked of an agent, and where its answers go.
+"""Planning a collection: the remaining questions to an agent, and the table to which its answers are added.
 
-Talking to servers does not belong here. A collection is, in this order::
+Servers are not asked here. The steps of a collection are::
 
     plan = plan_questions(lake, params, agent, "main", limit=100_000)
-    ...                                     # ask plan.questions(), keep what comes in the journal
+    ...                                     # ask plan.questions(), keep the answers in the journal
     with repository.writing(lake, "affectlake collect"):
-        keep_answers(lake, agent, answers)  # one part; harmless when it is done twice
-        version = publish_grown(lake, say)  # of affectlake.pipelines.collection.publishing
+        keep_answers(lake, agent, answers)  # one part; may be repeated
+        version = publish_grown(lake, log)  # of affectlake.pipelines.collection.publishing
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from affectlake.pipelines.stored import GROWING, known_answers, last_proposed
 
 
 def chat_agent(params: Params, name: str) -> ChatAgent:
-    """Return the chat agent called `name`; another kind, or none, is a :class:`UsageError`."""
+    """Return the chat agent `name`; raise :class:`UsageError` if it does not exist or is of another kind."""
     known = [key for key, agent in params.agents.items() if agent.needs_server]
     agent = params.agents.get(name)
     if not isinstance(agent, ChatAgent):
@@ -56,11 +56,11 @@ def plan_questions(
     *,
     limit: int | None = None,
     retry_failed: bool = False,
-    afresh: bool = False,
+    ignore_stored: bool = False,
     proposed: bool = False,
     share: Share | None = None,
 ) -> Plan:
-    """Plan what is still to be asked of an agent, against the answers in the lake's working tables.
+    """Plan the remaining questions to an agent, given the answers in the lake's working tables.
 
     Parameters
     ----------
@@ -69,26 +69,31 @@ def plan_questions(
     params : Params
         Its parameters.
     name : str
-        The agent.
+        Name of the agent.
     trial_set : str
         ``main``, ``validation`` or ``noise_ceiling``.
     limit : int, optional
-        Plan at most so many questions.
+        Maximum number of questions.
     retry_failed : bool
-        Plan what failed for good, and nothing else.
-    afresh : bool
-        Plan as if nothing were answered.
+        Plan only questions that failed for good.
+    ignore_stored : bool
+        Plan as if no question were answered.
     proposed : bool
-        Plan only what `affectlake propose` proposed last.
+        Plan only the triplets of the last round of `affectlake propose`.
     share : Share, optional
-        Plan, and count, only this share of the questions.
+        Plan and count only this share of the questions.
+
+    Returns
+    -------
+    Plan
+        The planned questions.
 
     Raises
     ------
     UsageError
-        No such agent or trial set, or it is to be shown videos and there are none, or nothing was proposed.
+        If the agent or trial set does not exist, there is nothing to show to the agent, or nothing was proposed.
     ContractError
-        A table is not there yet.
+        If a table does not exist yet.
     """
     agent = chat_agent(params, name)
     triplets = read_output(lake, Output("triplets"))
@@ -101,65 +106,70 @@ def plan_questions(
     shown = materials(tables, agent)
     if not shown.n_options.any():
         raise UsageError(
-            f"{name} is to be shown {agent.modality}, and no stimulus has any",
+            f"{name} is shown {agent.modality}, but no stimulus has any",
             todo=f"set sources.{agent.modality} in params.yaml, then `affectlake run`",
         )
     failed = pl.col("error_kind").is_not_null()
-    stored = () if afresh else _stored(lake, name, ~failed if retry_failed else pl.lit(value=True))
+    stored = () if ignore_stored else _stored(lake, name, ~failed if retry_failed else pl.lit(value=True))
     again = _stored(lake, name, failed) if retry_failed else None
     only = last_proposed(lake, name, trial_set) if proposed else None
     return make_plan(agent, trials_of(triplets, trial_set), shown, params.seed, stored, limit, again, only, share)
 
 
 def _stored(lake: Path, name: str, which: pl.Expr) -> Iterator[pl.DataFrame]:
-    """Yield the agent's stored responses, those that `which` picks."""
+    """Yield the agent's stored responses for which `which` is true."""
     known = known_answers(lake, name)
     if known is not None:
         yield from response_batches(known.filter(which), "request_key", *IDENTITY, *SHOWN, *CAPTIONS)
 
 
-class Kept(NamedTuple):
-    """What came of keeping answers: rows added, and rows that stood already."""
+class AddedRows(NamedTuple):
+    """The rows that were added, and those that were already in the table."""
 
     n_added: int
     n_known: int
 
 
-def keep_answers(lake: Path, agent: ChatAgent, answers: Iterable[Answer]) -> Kept:
+def keep_answers(lake: Path, agent: ChatAgent, answers: Iterable[Answer]) -> AddedRows:
     """Add answers to the agent's table as one part; the caller publishes the version.
 
-    To be called with the lake's writer lock held and the lake recovered. A row is left out if its question is answered
-    already, or if it tells of the same failure again, so that the same answers may be handed over again after a crash.
+    The caller holds the lake's writer lock and has recovered the lake. A row is left out if its question is already
+    answered, or if it repeats a stored failure, so that the same answers may be passed again after a crash.
 
-    ``dvc.yaml`` stays as it is: a version's pipeline names no tables that are yet to be made, so that ``dvc pull``
-    finds all that it looks for.
+    ``dvc.yaml`` is not changed: the pipeline of a version must not contain tables that do not exist yet, because
+    ``dvc pull`` would look for them.
+
+    Returns
+    -------
+    AddedRows
+        Numbers of rows added, and of rows that were already in the table.
 
     Raises
     ------
     ContractError
-        If the answers break the table's contract; they are then in quarantine. Or if they are too many for one part.
+        If the answers break the table's contract (they are then in quarantine), or are too many for one part.
     """
     rows = response_rows(agent, answers).unique("request_key", keep="last", maintain_order=True)
     if rows.height > ROWS_PER_PART:
         raise ContractError(
             f"{rows.height:,} answers are too many for one part",
             allowed=f"{ROWS_PER_PART:,} rows",
-            todo="add them in smaller pieces",
+            todo="add them in smaller parts",
         )
     output = Output(GROWING, agent.name)
     new = _new(known_answers(lake, agent.name), rows)
     shard = appending.next_part(lake, output)
     appending.append(lake, output, new.with_columns(shard=pl.lit(shard, dtype=pl.Int32)), {})
-    return Kept(new.height, rows.height - new.height)
+    return AddedRows(new.height, rows.height - new.height)
 
 
 def _new(known: pl.LazyFrame | None, rows: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows that are not known already."""
+    """Return the rows that are not stored yet."""
     if known is None:
         return rows
-    said = ["request_key", "error_kind", "error_words", "attempts"]
-    met = known.join(rows.lazy().select("request_key"), on="request_key", how="semi").select(said)
+    failure = ["request_key", "error_kind", "error_words", "attempts"]
+    met = known.join(rows.lazy().select("request_key"), on="request_key", how="semi").select(failure)
     found = met.collect(engine="streaming")
     answered = found.filter(pl.col("error_kind").is_null()).select("request_key")
     left = rows.join(answered, on="request_key", how="anti")
-    return left.join(found, on=said, how="anti", nulls_equal=True)
+    return left.join(found, on=failure, how="anti", nulls_equal=True)

@@ -1,8 +1,8 @@
-"""Which triplets an agent is asked next: from its answers and the open trials to a new round of ``proposals``.
+"""Proposing triplets: choose the triplets to ask an agent next, and publish them as a round of ``proposals``.
 
-The arithmetic is in :mod:`affectlake.spose.proposing`. Asking does not belong here: ``affectlake collect --proposed``
-does that. Proposals are trials of the main set, so what is collected so and otherwise is one set of judgments, and the
-held-out trials stay a random part of all trials.
+:mod:`affectlake.spose.proposing` computes the expected information. ``affectlake collect --proposed`` asks the agent.
+Proposals are trials of the main set. Judgments of proposed and of other trials are therefore one set of judgments, and
+the held-out trials remain a random part of all trials.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from affectlake.lake.tables import appending
 from affectlake.lake.tables.contracts import contract
 from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.collection.planning import chat_agent
-from affectlake.pipelines.collection.publishing import Say, make_ready, publish_grown
+from affectlake.pipelines.collection.publishing import Log, prepare_to_publish, publish_grown
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.steps.arrays import judged
 from affectlake.pipelines.steps.responses import materials, read_responses
@@ -39,31 +39,29 @@ from affectlake.spose.model import score
 from affectlake.spose.proposing import draw_informative, expected_information, fit_members
 from affectlake.triplets import MIN_JUDGMENTS, TRIPLET
 
-Rows = NDArray[np.int32]
-
 
 class _Chosen(NamedTuple):
-    """Triplets of one purpose with the split they are of, and what is expected of each (None: not computed)."""
+    """Triplets of one purpose, with their split and their expected information in nats (None: not computed)."""
 
     purpose: str
     split: str
-    triplets: Rows
+    triplets: trials.Triplets
     information: NDArray[np.float32] | None
 
 
-class Fits(NamedTuple):
-    """What the embeddings of the judgments so far say.
+class ProposalFits(NamedTuple):
+    """The embeddings that were fitted to the current judgments.
 
     Attributes
     ----------
     information, information_of_open : float
-        Mean expected information (nats) of the triplets proposed, and of all that are open.
+        Mean expected information (nats) of the proposed triplets, and of all open trials.
     accuracies : tuple of float
         Held-out accuracy of each embedding.
     l1 : float
-        What they were fitted with: what suits so few judgments.
+        Sparsity with which they were fitted, chosen for the number of judgments.
     lapse : float
-        Share of the judgments that they take for made by chance.
+        Estimated share of judgments that were made by chance.
     """
 
     information: float
@@ -79,19 +77,19 @@ class Proposal(NamedTuple):
     Attributes
     ----------
     agent : str
-        Who is to be asked.
+        Name of the agent to ask.
     round : int
-        Which round, from 0.
+        Number of the round, from 0.
     n_judgments, n_test : int
-        Judgments that there were to learn from, and held out.
+        Numbers of judgments available for learning, and held out.
     n_open : int
-        Trials of the main set that could still be asked.
+        Number of trials of the main set without an answer that can be asked.
     n_to_learn, n_held_out : int
-        Triplets proposed to learn from, and to test by.
-    fits : Fits or None
-        What chose the former; None where they were drawn at random.
+        Numbers of triplets proposed for learning, and for testing.
+    fits : ProposalFits or None
+        The embeddings from which the triplets for learning were chosen; None if they were drawn at random.
     version : Version or None
-        The version that holds the round.
+        The version that contains the round.
     """
 
     agent: str
@@ -101,58 +99,63 @@ class Proposal(NamedTuple):
     n_open: int
     n_to_learn: int
     n_held_out: int
-    fits: Fits | None
+    fits: ProposalFits | None
     version: Version | None
 
 
 class _Known(NamedTuple):
-    """What is known of an agent: judgments by split, and the open trials by split, rows i < j < k."""
+    """An agent's judgments (the odd one last) and its open trials (i < j < k), by split, as int32 arrays (n, 3)."""
 
     n_stimuli: int
-    train: Rows
-    test: Rows
-    open_train: Rows
-    open_test: Rows
+    train: trials.Triplets
+    test: trials.Triplets
+    open_train: trials.Triplets
+    open_test: trials.Triplets
 
 
 def propose(
-    lake: Path, params: Params, name: str, n: int, say: Say, progress: Callable[[str], None] = lambda _line: None
+    lake: Path, params: Params, name: str, n: int, log: Log, progress: Callable[[str], None] = lambda _line: None
 ) -> Proposal:
     """Propose `n` triplets of the main set to ask a chat agent next, and publish them as a round of ``proposals``.
 
-    Until each stimulus has been judged a few times they are drawn at random, so that there is something to fit.
+    Until each stimulus has been judged a few times, the triplets are drawn at random.
 
     Parameters
     ----------
     lake : Path
         Root of the lake.
     params : Params
-        Its parameters; section ``proposals``.
+        Its parameters, with the section ``proposals``.
     name : str
-        The agent.
+        Name of the agent.
     n : int
-        How many, at least 1; fewer if fewer are open.
-    say, progress : callable
-        Take a line each: what is worth keeping, and how far it is.
+        Number of triplets, at least 1; fewer are proposed if fewer are open.
+    log, progress : callable
+        Take one line each: results, and progress.
+
+    Returns
+    -------
+    Proposal
+        The round.
 
     Raises
     ------
     UsageError
-        No such agent, `n` is no number of triplets, or every trial is answered.
+        If the agent does not exist, `n` is below 1, or every trial is answered.
     LakeError
         If an older version is checked out, or a table was changed by hand.
     """
     agent = chat_agent(params, name)
     if n < 1:
-        raise UsageError(f"{n} triplets cannot be proposed", wanted="1 or more")
-    make_ready(lake, name, say)
+        raise UsageError("the number of triplets must be at least 1", found=str(n))
+    prepare_to_publish(lake, name, log)
     known = _known(lake, agent, progress)
     n_open = len(known.open_train) + len(known.open_test)
     if not n_open:
         raise UsageError(
-            f"there is nothing left to propose for {name}",
+            f"there are no triplets to propose for {name}",
             found="every trial of the main set that can be asked is answered or failed for good",
-            todo="ask failed ones again with `affectlake collect --retry-failed`, or draw more triplets (params.yaml)",
+            todo="ask failed ones again with `affectlake collect --retry-failed`, or raise triplets.per_dyad",
         )
     number = _next_round(lake, name)
     rng = generator(params.seed, "proposals", name, number)
@@ -165,8 +168,8 @@ def propose(
         chosen, fits = _informative(params, name, known, n_left, rng, progress)
     else:
         chosen, fits = _Chosen("random", "train", trials.sample_rows(known.open_train, n_left, rng), None), None
-    frame = pl.concat([_frame(chosen), _frame(held_out)])
-    version = _publish(lake, name, number, len(known.train), frame, say)
+    rows = pl.concat([_rows(chosen), _rows(held_out)])
+    version = _publish(lake, name, number, len(known.train), rows, log)
     return Proposal(name, number, len(known.train), n_test, n_open, n_left, n_held_out, fits, version)
 
 
@@ -177,7 +180,7 @@ def _next_round(lake: Path, name: str) -> int:
 
 
 def _known(lake: Path, agent: ChatAgent, progress: Callable[[str], None]) -> _Known:
-    """Read what the agent has answered of the main set, and what of it is open: askable, and without a response."""
+    """Read the agent's judgments of the main set, and its open trials: can be asked, and have no response."""
     tables = {table: read_output(lake, Output(table)) for table in ("stimuli", "triplets", TABLES[agent.modality])}
     main = tables["triplets"].filter(pl.col("trial_set") == "main").select(*TRIPLET, "split").sort(TRIPLET).collect()
     every = np.ascontiguousarray(main.select(TRIPLET).to_numpy().astype(np.int32))
@@ -198,8 +201,8 @@ def _known(lake: Path, agent: ChatAgent, progress: Callable[[str], None]) -> _Kn
 
 def _informative(
     params: Params, name: str, known: _Known, n: int, rng: np.random.Generator, progress: Callable[[str], None]
-) -> tuple[_Chosen, Fits]:
-    """Fit embeddings to the judgments, and choose of the open trials those whose answers tell most."""
+) -> tuple[_Chosen, ProposalFits]:
+    """Fit embeddings to the judgments, and choose the open trials with the highest expected information."""
     wanted = params.proposals
     candidates = params.spose.few.candidates(params.settings(name), len(known.train), known.n_stimuli)
 
@@ -212,11 +215,11 @@ def _informative(
         known.train, known.test, known.n_stimuli, candidates, rng, wanted.n_members, os.cpu_count() or 1, watch
     )
     members = [fit.weights for fit in found]
-    progress(f"weighing {len(known.open_train):,} open trials")
+    progress(f"computing the information of {len(known.open_train):,} open trials")
     lapse = float(np.mean([fit.lapse for fit in found]))
     information = expected_information(members, known.open_train, lapse)
     at = draw_informative(information, n, wanted.share, rng)
-    fits = Fits(
+    fits = ProposalFits(
         information=float(information[at].mean()),
         information_of_open=float(information.mean()),
         accuracies=tuple(score(one, known.test).accuracy for one in members),
@@ -226,7 +229,7 @@ def _informative(
     return _Chosen("informative", "train", known.open_train[at], information[at]), fits
 
 
-def _frame(chosen: _Chosen) -> pl.DataFrame:
+def _rows(chosen: _Chosen) -> pl.DataFrame:
     rows = pl.DataFrame(chosen.triplets, schema=dict.fromkeys(TRIPLET, pl.Int32), orient="row")
     information = pl.lit(None) if chosen.information is None else pl.Series(chosen.information)
     return rows.with_columns(
@@ -234,7 +237,7 @@ def _frame(chosen: _Chosen) -> pl.DataFrame:
     )
 
 
-def _publish(lake: Path, name: str, number: int, n_judgments: int, chosen: pl.DataFrame, say: Say) -> Version | None:
+def _publish(lake: Path, name: str, number: int, n_judgments: int, chosen: pl.DataFrame, log: Log) -> Version | None:
     frame = chosen.select(
         pl.lit(name).alias("agent"),
         pl.lit(number, dtype=pl.Int32).alias("round"),
@@ -242,7 +245,7 @@ def _publish(lake: Path, name: str, number: int, n_judgments: int, chosen: pl.Da
         pl.all(),
         pl.lit(n_judgments, dtype=pl.Int32).alias("n_judgments"),
     )
-    with repository.writing(lake, f"affectlake propose {name}", wait_s=float("inf"), say=say):
-        recover(lake, say)
+    with repository.writing(lake, f"affectlake propose {name}", wait_s=float("inf"), say=log):
+        recover(lake, log)
         appending.append(lake, Output(PROPOSED, name), frame.sort(contract(PROPOSED).key), {})
-        return publish_grown(lake, say)
+        return publish_grown(lake, log)

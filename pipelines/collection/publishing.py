@@ -1,7 +1,7 @@
-"""Where answers wait until a version has them: one journal for each way an agent was asked, with the entry it had.
+"""Publishing answers: journals hold them until a version does, one journal for each entry of an agent.
 
-An agent whose entry changes gets a new journal, so that what was kept under the old entry is published as what it is.
-Asking does not belong here.
+If the entry of an agent in ``params.yaml`` changes, a new journal is started, so that answers are published with the
+entry under which they were asked. Servers are not asked here.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ from affectlake.lake.preflight import prepare
 from affectlake.lake.recovery import recover
 from affectlake.lake.store.versions import Version, content_at
 from affectlake.pipelines.collection.planning import keep_answers
-from affectlake.pipelines.collection.quarantine import look_again, set_aside_faulty
+from affectlake.pipelines.collection.quarantine import retry_quarantined, set_aside_faulty
 from affectlake.pipelines.params.study import Params
 
 PER_SHARD = 50_000
 _ENTRY = "agent.yaml"
 _ANSWERS = "answers.sqlite"
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 class Published(NamedTuple):
-    """What came of publishing.
+    """What was published.
 
     Attributes
     ----------
     n_added : int
-        Rows added.
+        Number of rows added.
     version : Version or None
-        The version that has them; None if there was nothing new.
+        The version that contains them; None if there was nothing new.
     n_set_aside : int
-        Answers that were put into quarantine.
+        Number of answers moved to quarantine.
     n_taken_back : int
-        Rows that were in quarantine, and can be published now.
+        Number of rows that were in quarantine and can now be published.
     """
 
     n_added: int = 0
@@ -57,7 +57,7 @@ class Published(NamedTuple):
     n_taken_back: int = 0
 
     def then(self, other: Published) -> Published:
-        """Return what came of this, and of `other` after it."""
+        """Return the sum of this and a later publishing."""
         return Published(
             self.n_added + other.n_added,
             other.version or self.version,
@@ -67,18 +67,18 @@ class Published(NamedTuple):
 
 
 def leases(lake: Path) -> Path:
-    """Return the file that says who collects whose answers."""
+    """Return the path of the file with the leases on agents."""
     return lake / layout.COLLECTING / "leases.sqlite"
 
 
 def server_log(lake: Path, agent: str) -> Path:
-    """Return where the output of a server that was started for an agent goes."""
+    """Return the path of the log of a server that is started for an agent."""
     return lake / layout.COLLECTING / agent / "server.log"
 
 
 @contextmanager
 def open_journal(lake: Path, params: Params, agent: ChatAgent) -> Iterator[Journal]:
-    """Open the journal of an agent as it is asked today; made if it is not there."""
+    """Open the journal of an agent's current entry; create it if it does not exist."""
     entry = {key: value for key, value in params.raw["agents"][agent.name].items() if key != "l1"}
     name = hashlib.sha256(canonical(agent.identity()).encode()).hexdigest()[:16]
     folder = lake / layout.COLLECTING / agent.name / name
@@ -88,7 +88,7 @@ def open_journal(lake: Path, params: Params, agent: ChatAgent) -> Iterator[Journ
 
 
 def waiting(lake: Path, agent: str) -> list[Count]:
-    """Return how many rows of each trial set and failure wait to be published, over all journals of an agent."""
+    """Return the numbers of unpublished rows by trial set and failure, over all journals of an agent."""
     found: list[Count] = []
     for folder in _folders(lake, agent):
         with Journal(folder / _ANSWERS) as journal:
@@ -97,7 +97,7 @@ def waiting(lake: Path, agent: str) -> list[Count]:
 
 
 def in_quarantine(lake: Path, agent: str) -> list[QuarantineCount]:
-    """Return how many rows of each trial set are in quarantine and why, over all journals of an agent."""
+    """Return the numbers of rows in quarantine by trial set and reason, over all journals of an agent."""
     found: list[QuarantineCount] = []
     for folder in _folders(lake, agent):
         with Journal(folder / _ANSWERS) as journal:
@@ -105,46 +105,51 @@ def in_quarantine(lake: Path, agent: str) -> list[QuarantineCount]:
     return found
 
 
-def journaled(lake: Path) -> list[str]:
-    """Return the agents that have a journal, whether anything waits in it or not."""
+def agents_with_journals(lake: Path) -> list[str]:
+    """Return the agents that have a journal, which may be empty."""
     return sorted({path.parents[1].name for path in (lake / layout.COLLECTING).glob(f"*/*/{_ANSWERS}")})
 
 
-def make_ready(lake: Path, agent: str, say: Say) -> None:
-    """See that answers can be published, and that the folder holds every published one, so that none is asked again.
+def prepare_to_publish(lake: Path, agent: str, log: Log) -> None:
+    """Verify that answers can be published, and that the folder has all published ones, so that none is asked again.
 
     Raises
     ------
     LakeError
-        If no version could be made, an older one is checked out, or a table was changed by hand.
+        If the lake cannot be published, an older version is checked out, or a table was changed by hand.
     """
-    with repository.writing(lake, f"affectlake collect {agent}", wait_s=float("inf"), say=say):
-        prepare(lake, say)
+    with repository.writing(lake, f"affectlake collect {agent}", wait_s=float("inf"), say=log):
+        prepare(lake, log)
 
 
-def publish_waiting(lake: Path, agent: str, say: Say) -> Published:
-    """Publish what waits in an agent's journals as one version, and then let the journals forget it.
+def publish_waiting(lake: Path, agent: str, log: Log) -> Published:
+    """Publish the answers in an agent's journals as one version, and delete them from the journals.
 
-    Answers that break the contract of ``responses`` go into quarantine, each alone, and those that are there are tried
-    again. Safe to be cut off anywhere: what a version has already is not added again. The caller holds the agent's
-    lease.
+    Single answers that break the contract of ``responses`` are moved to quarantine; those in quarantine are tried
+    again. The function may be interrupted at any point: answers that are in a version are not added again. The caller
+    holds the agent's lease.
+
+    Returns
+    -------
+    Published
+        What was published.
 
     Raises
     ------
     ContractError
-        If it is not the answers that break the contract, but what is said of the agent in each of them.
+        If not the answers break the contract, but the columns about the agent, which are the same in all rows.
     """
     done = Published()
     for folder in _folders(lake, agent):
         with Journal(folder / _ANSWERS) as journal:
-            done = done.then(_publish(lake, _agent_of(folder, agent), journal, say))
+            done = done.then(_publish(lake, _agent_of(folder, agent), journal, log))
     return done
 
 
-def _publish(lake: Path, agent: ChatAgent, journal: Journal, say: Say) -> Published:
-    n_taken_back = look_again(agent, journal)
+def _publish(lake: Path, agent: ChatAgent, journal: Journal, log: Log) -> Published:
+    n_taken_back = retry_quarantined(agent, journal)
     if n_taken_back:
-        say(f"{agent.name}: {n_taken_back:,} rows that were in quarantine can be published now")
+        log(f"{agent.name}: {n_taken_back:,} rows in quarantine can now be published")
     while journal.seal(PER_SHARD):
         pass
     shards = journal.sealed()
@@ -152,29 +157,29 @@ def _publish(lake: Path, agent: ChatAgent, journal: Journal, say: Say) -> Publis
         return Published()
     n_set_aside = sum(set_aside_faulty(agent, journal, shard) for shard in shards)
     if n_set_aside:
-        say(
+        log(
             f"{agent.name}: {n_set_aside:,} answers cannot be published and are kept in quarantine; "
-            "`affectlake status` says why"
+            "see `affectlake status` for the reasons"
         )
     n_added = 0
-    with repository.writing(lake, f"affectlake collect {agent.name}", wait_s=float("inf"), say=say):
-        recover(lake, say)
+    with repository.writing(lake, f"affectlake collect {agent.name}", wait_s=float("inf"), say=log):
+        recover(lake, log)
         for shard in shards:
             n_added += keep_answers(lake, agent, chain.from_iterable(journal.read(shard))).n_added
-        version = publish_grown(lake, say)
+        version = publish_grown(lake, log)
     for shard in shards:
         journal.forget(shard)
     return Published(n_added, version, n_set_aside, n_taken_back)
 
 
-def publish_grown(lake: Path, say: Say) -> Version | None:
-    """Publish what was added to outputs that grow, and no edit of ``params.yaml``; the caller holds the writer lock.
+def publish_grown(lake: Path, log: Log) -> Version | None:
+    """Publish the rows added to growing tables, without edits of ``params.yaml``; the caller holds the writer lock.
 
-    The parameters and the pipeline of the version are the last commit's: those that its tables were made with.
+    The version has the parameters and the pipeline of the last commit, with which its tables were made.
     """
-    version = repository.publish_collected(lake, say)
+    version = repository.publish_collected(lake, log)
     if version and content_at(lake, "HEAD", layout.PARAMS) != (lake / layout.PARAMS).read_bytes():
-        say(f"{layout.PARAMS} has changes that are in no version; `affectlake run` publishes them")
+        log(f"{layout.PARAMS} has unpublished changes; `affectlake run` publishes them")
     return version
 
 
@@ -183,21 +188,21 @@ def _folders(lake: Path, agent: str) -> list[Path]:
 
 
 def _agent_of(folder: Path, name: str) -> ChatAgent:
-    """Return the agent as it was when a journal was begun."""
+    """Return the agent with the entry that it had when a journal was started."""
     path = folder / _ENTRY
     try:
         entry = yaml.safe_load(path.read_text(encoding="utf-8"))
         return recorded_chat_agent(name, entry if isinstance(entry, dict) else {})
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise CollectionError(
-            f"{path} does not say whose answers lie beside it",
+            f"{path} cannot be read, so that the answers beside it cannot be published",
             found=str(error),
-            todo="bring it back, or move both away",
+            todo="restore the file, or move it and the journal away",
         ) from error
     except UsageError as error:
         raise CollectionError(
-            f"{path} does not say how the answers beside it were asked for: {error.summary}",
+            f"{path} is not a valid entry of an agent: {error.summary}",
             found=error.found,
             allowed=error.allowed,
-            todo="publish them with the affectlake that collected them, or bring the file back",
+            todo="publish the answers with the release that collected them, or restore the file",
         ) from error

@@ -1,7 +1,8 @@
-"""Answers that cannot be rows of ``responses``: each waits alone in its journal, with the reason, and is tried again.
+"""The quarantine: answers that cannot become rows of ``responses`` remain in their journal, with the reason.
 
-What breaks, breaks its own row: the others are published. A row in quarantine is not asked again; each time answers are
-published it is looked at again, so that a mended parser or contract takes it in.
+One faulty answer does not prevent the others from being published. Questions of answers in quarantine are not asked
+again. Each time answers are published, those in quarantine are checked again, because a corrected parser or contract
+may accept them.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ _LONGEST_REASON = 300
 
 
 def set_aside_faulty(agent: ChatAgent, journal: Journal, shard: Shard) -> int:
-    """Put those answers of a sealed shard into quarantine that cannot be rows; return how many are answers.
+    """Move the faulty rows of a sealed shard to quarantine; return how many of them are answers.
 
-    Harmless when it is done twice: what is there already is no longer in the shard.
+    Repeating it has no effect, because rows in quarantine are no longer in the shard.
     """
     n = 0
     for answers in journal.read(shard):
@@ -34,8 +35,8 @@ def set_aside_faulty(agent: ChatAgent, journal: Journal, shard: Shard) -> int:
     return n
 
 
-def look_again(agent: ChatAgent, journal: Journal) -> int:
-    """Let go of what is in quarantine and can be a row now; return how many. The rest gets the reason of today."""
+def retry_quarantined(agent: ChatAgent, journal: Journal) -> int:
+    """Release the rows from quarantine that are now valid; return their number. The others get the current reason."""
     n = 0
     for held in journal.quarantined():
         found = faults(agent, [one.answer for one in held])
@@ -46,17 +47,17 @@ def look_again(agent: ChatAgent, journal: Journal) -> int:
 
 
 def faults(agent: ChatAgent, answers: Sequence[Answer]) -> list[str | None]:
-    """Return, for each answer, why it cannot be a row of ``responses``; None for one that can.
+    """Return, for each answer, why it cannot become a row of ``responses``; None for a valid one.
 
-    An answer that no row can be made of, whatever the exception, is found by halving.
+    If making the rows raises an exception, the answer that causes it is found by bisection.
     """
     try:
         rows = response_rows(agent, answers)
     except MemoryError:
         raise
-    except Exception as error:  # a mistake in reading one answer must not hold up the others
+    except Exception as error:  # an error in reading one answer must not block the others
         if len(answers) == 1:
-            words = " ".join(f"no row can be made of it: {type(error).__name__}: {error}".split())
+            words = " ".join(f"it cannot be converted to a row: {type(error).__name__}: {error}".split())
             return [words[:_LONGEST_REASON].encode(errors="replace").decode()]
         half = len(answers) // 2
         return faults(agent, answers[:half]) + faults(agent, answers[half:])

@@ -1,1 +1,1 @@
-"""From step records to stages: the graph, ``dvc.yaml``, running a stage, fingerprints of code, MLflow runs."""
+"""The engine: the graph of stages, ``dvc.yaml``, running a stage, fingerprints of code, and MLflow runs."""

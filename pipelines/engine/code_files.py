@@ -1,4 +1,7 @@
-"""The source files of the package as syntax trees, and what the names in a module stand for. Nothing is imported."""
+"""The source files of the package as syntax trees, with the definitions and imports of each module.
+
+No module is imported.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ class Sources:
     Parameters
     ----------
     root : Path
-        The folder that the package lies in.
+        Folder that contains the package.
     """
 
     def __init__(self, root: Path = ROOT) -> None:
@@ -33,7 +36,7 @@ class Sources:
         self._texts: dict[Path, str] = {}
 
     def path(self, module: str) -> Path | None:
-        """Return the file of a module; None if it is not one."""
+        """Return the file of a module; None if there is none."""
         if module not in self._paths:
             stem = self._root.joinpath(*module.split("."))
             places = (stem.with_name(f"{stem.name}.py"), stem / "__init__.py")
@@ -47,7 +50,7 @@ class Sources:
         return parsed(self._text(path))
 
     def data(self, module: str) -> str:
-        """Return what the data file of a module says: the one of its name beside it; empty if there is none."""
+        """Return the content of a module's data file (the same name with ``.yaml``); empty if there is none."""
         path = self.path(module)
         assert path is not None, module
         text = self._text(path.with_suffix(".yaml"))
@@ -66,16 +69,18 @@ def _content_of(text: str) -> str:
 
 @dataclass
 class Names:
-    """What the names of a module stand for."""
+    """The definitions and imports of a module."""
 
     definitions: dict[str, list[ast.stmt]] = field(default_factory=dict)
-    imports: dict[str, tuple[str, str]] = field(default_factory=dict)  # module, and the name in it if it is known
-    loose: list[ast.stmt] = field(default_factory=list)  # statements that are run and give no name
+    imports: dict[str, tuple[str, str]] = field(
+        default_factory=dict
+    )  # module, and the name in it (empty: the module itself)
+    loose: list[ast.stmt] = field(default_factory=list)  # statements that do not define a name
 
 
 @cache
 def names_of(tree: ast.Module) -> Names:
-    """Return what the names of a module stand for."""
+    """Return the definitions and imports of a module."""
     found = Names()
     for node in tree.body:
         if is_for_readers(node):
@@ -97,7 +102,7 @@ def _is_stored(name: ast.Name) -> bool:
 
 
 def imported(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Yield each name that an import gives, with the module and the name in it (empty: the module itself)."""
+    """Yield each imported name, with its module and the name there (empty: the module itself)."""
     for alias in node.names:
         if isinstance(node, ast.ImportFrom):
             yield alias.asname or alias.name, (node.module or "", alias.name)

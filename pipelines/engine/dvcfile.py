@@ -1,7 +1,7 @@
-"""Our stages of ``dvc.yaml``, written from the step records and ``params.yaml``; never edited by hand.
+"""The stages of affectlake in ``dvc.yaml``, generated from the steps and ``params.yaml``; not edited by hand.
 
-Stages that a user added stay beside them (:mod:`affectlake.pipelines.engine.shared_dvcfile`). Whenever they are
-written, the records of ``dvc.lock`` are brought in line with them (:mod:`affectlake.lake.store.dvc_inputs`).
+User-defined stages are kept beside them (:mod:`affectlake.pipelines.engine.shared_dvcfile`). When the file is written,
+the records in ``dvc.lock`` are updated to match (:mod:`affectlake.lake.store.dvc_inputs`).
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from affectlake.pipelines.stored import Stored, stored
 
 
 def render(params: Params, held: Stored) -> str:
-    """Return the text of a ``dvc.yaml`` that holds the stages of a study and nothing else."""
+    """Return the text of a ``dvc.yaml`` that contains only the stages of a study."""
     return shared_dvcfile.only_ours(_entries(params, held))
 
 
 def write(lake: Path, params: Params | None = None) -> bool:
-    """Bring our stages in ``dvc.yaml`` up to date with ``params.yaml``, or with `params`; return whether it changed.
+    """Update the stages of affectlake in ``dvc.yaml`` from `params`, or ``params.yaml``; return whether it changed.
 
     Raises
     ------
     LakeError
-        If a stage of the user's has the name of one of ours, or writes where tables lie.
+        If a user-defined stage has the name of a stage of affectlake, or writes to the folder of the tables.
     """
     params, held = params or load(lake), stored(lake)
     path, ours = lake / layout.PIPELINE, _entries(params, held)
@@ -49,18 +49,20 @@ def write(lake: Path, params: Params | None = None) -> bool:
 
 
 def refuse_stale(lake: Path) -> None:
-    """Raise :class:`LakeError` if our stages in ``dvc.yaml`` are not what the records and ``params.yaml`` give."""
+    """Raise :class:`LakeError` if the stages in ``dvc.yaml`` do not match the steps and ``params.yaml``."""
     path, ours = lake / layout.PIPELINE, _entries(load(lake), stored(lake))
     found = path.read_text(encoding="utf-8") if path.exists() else ""
-    shared_dvcfile.with_ours(found, ours)  # refuses stages of the user's that clash with ours
+    shared_dvcfile.with_ours(found, ours)  # refuses user-defined stages that clash
     if shared_dvcfile.our_stages(found) != ours:
         raise LakeError(
-            f"{path} is stale", wanted="what params.yaml and the steps give", todo="write it anew: `affectlake render`"
+            f"{path} is stale",
+            wanted="the stages given by params.yaml and the steps",
+            todo="write it with `affectlake render`",
         )
 
 
 def _entries(params: Params, held: Stored) -> dict[str, Any]:
-    stages(params, held)  # refuses a graph that cannot run
+    stages(params, held)  # raises if the graph cannot run
     steps = (step for step in steps_of(params) if not step.per_agent or agents_of(step, params, held))
     return {step.name: _entry(step, params, held) for step in steps}
 
@@ -78,7 +80,7 @@ def _entry(step: Step, params: Params, held: Stored) -> dict[str, Any]:
             "foreach": list(keys),
             "do": _body(step, "${item}", [k.format("${item}") for k in common], params, fitted),
         }
-    # keys that only some agents have: each agent names its own, and one without it a key that all have, once more
+    # for keys that only some agents have, an agent without the key repeats a key that all agents have
     instead = next((key for key in reversed(common) if "{}" in key), common[0])
     items = {
         agent: {_field(key): (key if key in own else instead).format(agent) for key in others}

@@ -1,9 +1,9 @@
-"""The check that a step whose code changed got a new version.
+"""The check that a step has a new version if its code changed.
 
-DVC reruns a step when its inputs, parameters or version change, not when a comment does. So somebody has to raise
-the version when the code changes what it writes. ``fingerprints.json`` keeps, for each step, its version
-and a hash of the code that decides what it writes (:mod:`affectlake.pipelines.engine.reach`); a test compares. After a
-change: raise the version if the outputs change, then ``make docs`` writes the file anew.
+DVC runs a step again if its inputs, its parameters or its version change. A developer has to raise the version if a
+change of the code changes the outputs. ``fingerprints.json`` contains the version of each step and a hash of the code
+on which its outputs depend (:mod:`affectlake.pipelines.engine.reach`), and a test compares both. After a change of the
+code, raise the version if the outputs change, and then run ``make docs``, which updates the file.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ RECORD = Path(__file__).with_name("fingerprints.json")
 
 
 def current(sources: Sources | None = None) -> dict[str, dict[str, int | str]]:
-    """Return the version and code hash of every step as the code stands.
+    """Return the version and the current code hash of every step.
 
     Parameters
     ----------
     sources : Sources, optional
-        Where the code is read; by default, the files of this package.
+        Source files from which the code is read; by default, the files of this package.
     """
     found = sources or Sources()
     return {step.name: {"version": step.version, "code": fingerprint(step, found)} for step in STEPS.values()}
 
 
 def recorded() -> dict[str, dict[str, int | str]]:
-    """Return what ``fingerprints.json`` holds; empty when there is none."""
+    """Return the content of ``fingerprints.json``; empty if the file does not exist."""
     found: dict[str, dict[str, int | str]] = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     return found
 
 
 def unversioned(sources: Sources | None = None) -> list[str]:
-    """Return the steps whose code differs from the record while their version does not."""
+    """Return the steps whose code differs from the record, but whose version is the same."""
     before = recorded()
     return [
         name
@@ -49,9 +49,9 @@ def unversioned(sources: Sources | None = None) -> list[str]:
 
 
 def fingerprint(step: Step, sources: Sources) -> str:
-    """Return a hash of the code that decides what `step` writes, blind to comments, docstrings and layout.
+    """Return a hash of the code on which the outputs of `step` depend, without comments, docstrings and layout.
 
-    It is the same under every version of Python.
+    The hash does not depend on the version of Python.
     """
     digest = hashlib.sha256()
     for name, text in sorted(reached(step, sources).items()):

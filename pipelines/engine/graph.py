@@ -1,4 +1,4 @@
-"""The stages of a study: every step for every agent it serves, in an order in which they can run."""
+"""The graph of the stages of a study: every step, for every agent for which it runs, in an executable order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from affectlake.pipelines.stored import GROWING, Stored
 
 @dataclass(frozen=True)
 class Stage:
-    """One step for one agent, or a step that runs once; its inputs and outputs by name, and the agents in the study."""
+    """A step for one agent, or a step that runs once, with its inputs, its outputs, and the fitted agents."""
 
     step: Step
     agent: str
@@ -26,15 +26,15 @@ class Stage:
 
     @property
     def name(self) -> str:
-        """The stage's name, as DVC writes it: ``embed@human-category``."""
+        """Name of the stage in DVC, such as ``embed@human-category``."""
         return f"{self.step.name}@{self.agent}" if self.agent else self.step.name
 
 
 def agents_of(step: Step, params: Params, stored: Stored) -> list[str]:
-    """Return the agents that `step` serves, in the order of ``params.yaml``.
+    """Return the agents for which `step` runs, in the order of ``params.yaml``.
 
-    One whose answers are collected is served once it has some, and by the steps that do not read the answers themselves
-    once it has enough of them to the main set.
+    For an agent whose answers are collected, steps that read the answers run as soon as there are answers; other steps
+    run as soon as there are enough answers to the main set.
     """
     ready = stored.collected if any(map(_grows, step.reads)) else stored.fittable
     return [
@@ -47,30 +47,35 @@ def agents_of(step: Step, params: Params, stored: Stored) -> list[str]:
 
 
 def waiting_agents(params: Params, stored: Stored) -> list[str]:
-    """Return the agents that have too few answers to the main set to be fitted, or none at all."""
+    """Return the agents that are not fitted because they have too few answers to the main set."""
     fitted = params.fitted(stored)
     return [name for name in params.agents if name not in fitted]
 
 
 def steps_of(params: Params) -> list[Step]:
-    """Return the steps that the study has: those whose section is in ``params.yaml``, or that need none."""
+    """Return the steps of the study: those that do not need a section, or whose section is in ``params.yaml``."""
     return [step for step in STEPS.values() if not step.section or params.at(step.section) is not None]
 
 
 def stages(params: Params, stored: Stored) -> dict[str, Stage]:
-    """Return the study's stages by name, each after those whose tables it reads.
+    """Return the stages of the study by name, each after the stages whose tables it reads.
 
     Parameters
     ----------
     params : Params
         The study's parameters.
     stored : Stored
-        What the lake holds of its agents' answers.
+        The agents that have stored answers.
+
+    Returns
+    -------
+    dict of str to Stage
+        The stages.
 
     Raises
     ------
     UsageError
-        If two stages write one output, or a stage reads what none writes.
+        If two stages write the same output, or a stage reads an output that no stage writes.
     """
     fitted, found = tuple(params.fitted(stored)), dict[str, Stage]()
     for step in steps_of(params):
@@ -97,14 +102,14 @@ def upstream(stage: Stage, among: dict[str, Stage]) -> list[str]:
 
 
 def stage_named(name: str, among: dict[str, Stage]) -> Stage:
-    """Return the stage called `name`; an unknown one is a :class:`UsageError` that offers the nearest."""
+    """Return the stage `name`; raise :class:`UsageError`, which suggests a similar name, if it does not exist."""
     if name not in among:
         raise UsageError(f"there is no stage {name!r}", allowed=", ".join(among), todo=nearest(name, among))
     return among[name]
 
 
 def outputs_of(declared: Output, agent: str, fitted: Sequence[str]) -> list[Output]:
-    """Return the outputs that a step's declared one stands for: one, or that of each fitted agent."""
+    """Return the outputs for which a declared output stands: one, or one for each fitted agent."""
     if declared.partition == AGENTS:
         return [Output(declared.table, every) for every in fitted]
     return [Output(declared.table, agent) if declared.partition == AGENT else declared]
@@ -115,7 +120,7 @@ def _all_outputs(declared: tuple[Output, ...], agent: str, fitted: Sequence[str]
 
 
 def _grows(output: Output) -> bool:
-    """Whether no stage makes the output: answers are collected."""
+    """Return whether the output is collected rather than made by a stage."""
     return output.table == GROWING
 
 

@@ -1,9 +1,10 @@
 """Model runs in MLflow: one run per fit, with its parameters, curve, input hashes, checkpoint and two figures, and one
-per round of collecting answers.
+run per round of collecting answers.
 
-They go to the server that ``MLFLOW_TRACKING_URI`` names, or to ``storage/mlflow.db`` with files beside it. MLflow
-holds what no table may: clocks, hosts and run ids. It never fails what it records: what a server does not take goes to
-``storage/mlflow.db``, and one that has failed is not waited for again in the same process.
+Runs are recorded on the server that ``MLFLOW_TRACKING_URI`` names, or in ``storage/mlflow.db`` with files beside it.
+MLflow contains what tables must not: times, hosts and run ids. An error of MLflow never causes a step or a collection
+to fail: if the server fails, runs are recorded in ``storage/mlflow.db``, and the server is not tried again in the same
+process.
 """
 
 from __future__ import annotations
@@ -31,19 +32,19 @@ from affectlake.pipelines.params.study import Params
 from affectlake.report.figures.learning_curves import files_of_fit
 from affectlake.secrets import hide
 
-COLLECTION = " collection"  # ends the name of the experiment that holds a study's rounds of collecting
-_ONE_AT_A_TIME = threading.Lock()  # SQLite takes one writer, and MLflow makes the database on first use
-Say = Callable[[str], None]
-_Write = Callable[[Any, str], None]  # given a client and an experiment's id, writes one run
+COLLECTION = " collection"  # suffix of the name of the experiment with a study's rounds of collecting
+_ONE_AT_A_TIME = threading.Lock()  # SQLite allows one writer, and MLflow creates the database on first use
+Log = Callable[[str], None]
+_Write = Callable[[Any, str], None]  # takes a client and an experiment's id, and writes one run
 
 
 def tracking_uri(lake: Path) -> str:
-    """Return where model runs go: ``MLFLOW_TRACKING_URI``, or the lake's own database."""
+    """Return where model runs are recorded: ``MLFLOW_TRACKING_URI``, or the lake's database."""
     return os.environ.get("MLFLOW_TRACKING_URI") or _own_uri(lake)
 
 
 def record_fits(
-    lake: Path, stage: Stage, params: Params, frames: Mapping[str, pl.DataFrame], scratch: Path, say: Say
+    lake: Path, stage: Stage, params: Params, frames: Mapping[str, pl.DataFrame], scratch: Path, log: Log
 ) -> None:
     """Record every fit of an ``embed`` stage as an MLflow run.
 
@@ -52,15 +53,15 @@ def record_fits(
     lake : Path
         Root of the lake.
     stage : Stage
-        The stage that made the fits; its inputs' hashes are recorded.
+        The stage that made the fits; the hashes of its inputs are recorded.
     params : Params
         The study's parameters.
     frames : mapping of str to polars.DataFrame
-        Its ``embeddings`` and ``learning_curves``.
+        Its tables ``embeddings`` and ``learning_curves``.
     scratch : Path
         The folder with the checkpoints, ``seed-N.npz``.
-    say : callable
-        Takes a line if the runs are recorded elsewhere, or not at all.
+    log : callable
+        Takes one line if the runs are recorded elsewhere, or not at all.
     """
 
     def write(seed: int, curve: pl.DataFrame, client: Any, experiment: str) -> None:
@@ -69,22 +70,22 @@ def record_fits(
 
     curves = frames["learning_curves"].group_by("seed", maintain_order=True)
     runs: list[_Write] = [partial(write, int(str(seed)), curve) for (seed,), curve in curves]
-    _record_runs(lake, params.study, f"the fits of {stage.agent}", runs, say)
+    _record_runs(lake, params.study, f"the fits of {stage.agent}", runs, log)
 
 
-def record_collection(lake: Path, params: Params, agent: ChatAgent, trial_set: str, account: Account, say: Say) -> None:
-    """Record a round of collecting as an MLflow run: who was asked how, which engine, which rate, what errors.
+def record_collection(lake: Path, params: Params, agent: ChatAgent, trial_set: str, account: Account, log: Log) -> None:
+    """Record a round of collecting as an MLflow run: agent, sampling, engines, rate and errors.
 
     Parameters
     ----------
-    lake, params, say
+    lake, params, log
         As for :func:`record_fits`.
     agent : ChatAgent
-        Whose answers.
+        The agent that was asked.
     trial_set : str
-        To which trials.
+        The trial set.
     account : Account
-        How it went.
+        Statistics of the round.
     """
     facts = {"agent": agent.name, "trial_set": trial_set, "protocol": agent.protocol, "model": agent.model}
     facts |= {"revision": agent.revision, "ending": account.ending, "why": account.why[:500]}
@@ -102,11 +103,11 @@ def record_collection(lake: Path, params: Params, agent: ChatAgent, trial_set: s
         client.log_batch(run.info.run_id, metrics, [Param(key, hide(value)) for key, value in facts.items() if value])
         client.set_terminated(run.info.run_id)
 
-    _record_runs(lake, f"{params.study}{COLLECTION}", f"the rounds of asking {agent.name}", [write], say)
+    _record_runs(lake, f"{params.study}{COLLECTION}", f"the rounds of asking {agent.name}", [write], log)
 
 
 def _measures(account: Account) -> dict[str, float]:
-    """Return what is logged as metrics."""
+    """Return the metrics of a round."""
     n_done = account.n_answered + account.n_failed
     found: dict[str, float] = {
         "answered": account.n_answered,
@@ -123,9 +124,9 @@ def _measures(account: Account) -> dict[str, float]:
 
 
 class Pace(NamedTuple):
-    """How fast an agent has been asked: rounds, questions done and seconds, over all its records of a trial set.
+    """Rounds, questions done and seconds of all records of an agent and trial set.
 
-    `is_known` says whether the records could be read.
+    `is_known` is False if the records could not be read.
     """
 
     n_rounds: int
@@ -135,7 +136,7 @@ class Pace(NamedTuple):
 
 
 def collection_pace(lake: Path, study: str, agent: str, trial_set: str) -> Pace:
-    """Return how fast an agent has been asked; zeros where nothing is recorded, or where MLflow does not answer."""
+    """Return the pace of an agent; zeros if nothing is recorded, or if MLflow does not answer."""
     uri = tracking_uri(lake)
     if uri == _own_uri(lake) and not (lake / layout.MODEL_RUNS).exists():
         return Pace(0, 0, 0.0)
@@ -143,9 +144,9 @@ def collection_pace(lake: Path, study: str, agent: str, trial_set: str) -> Pace:
     try:
         if uri != _own_uri(lake):
             return ask(uri, look)
-        _look_into(lake / layout.MODEL_RUNS)
+        _check_readable(lake / layout.MODEL_RUNS)
         return look()
-    except Exception:  # whatever the store's own exceptions are, how long it took is not worth failing for
+    except Exception:  # each kind of store has exceptions of its own, and the pace is not essential
         return Pace(0, 0, 0.0, is_known=False)
 
 
@@ -168,8 +169,8 @@ def _pace(uri: str, study: str, agent: str, trial_set: str) -> Pace:
     return Pace(len(found), n_done, sum(one["seconds"] for one in found))
 
 
-def _record_runs(lake: Path, experiment: str, what: str, runs: Sequence[_Write], say: Say) -> None:
-    """Write runs to the server or, if that fails, to the lake's own database; say so, or that neither took them."""
+def _record_runs(lake: Path, experiment: str, what: str, runs: Sequence[_Write], log: Log) -> None:
+    """Write runs to the server or, if it fails, to the lake's database; log a failure."""
     given, own = tracking_uri(lake), _own_uri(lake)
     instead = ""
     with _ONE_AT_A_TIME:
@@ -186,27 +187,27 @@ def _record_runs(lake: Path, experiment: str, what: str, runs: Sequence[_Write],
             client, found = _opened(own, lake, experiment)
             for write in runs:
                 write(client, found)
-        except Exception as error:  # a record is not worth failing for what it is of
+        except Exception as error:  # a missing record must not cause the step to fail
             why = " ".join(str(error).split())[:300]
-            say(f"{instead or 'MLflow failed'}; {what} are not recorded, and no table lacks anything for that: {why}")
+            log(f"{instead or 'MLflow failed'}; {what} are not recorded, but all tables are complete: {why}")
         else:
             if instead:
-                say(f"{instead}; {what} are recorded in {layout.MODEL_RUNS} instead")
+                log(f"{instead}; {what} are recorded in {layout.MODEL_RUNS} instead")
 
 
 def _own_uri(lake: Path) -> str:
     place = str(lake / layout.MODEL_RUNS)
-    if "?" in place:  # it would end the path
+    if "?" in place:  # it would start the query of the URI
         place = f"file:{quote(place)}?uri=true"
     return f"sqlite:///{place}"
 
 
 def _opened(uri: str, lake: Path, experiment: str) -> tuple[Any, str]:
-    """Return a client of a store, and the id of an experiment there."""
+    """Return a client of a store, and the id of an experiment in it."""
     from mlflow import MlflowClient
 
     if uri == _own_uri(lake):
-        _look_into(lake / layout.MODEL_RUNS)
+        _check_readable(lake / layout.MODEL_RUNS)
     client = MlflowClient(uri)
     found = client.get_experiment_by_name(experiment)
     if found is not None:
@@ -215,14 +216,14 @@ def _opened(uri: str, lake: Path, experiment: str) -> tuple[Any, str]:
     return client, str(client.create_experiment(experiment, artifact_location=files))
 
 
-def _look_into(database: Path) -> None:
-    """Raise at once if a database cannot be read; MLflow tries ten times, for two minutes."""
+def _check_readable(database: Path) -> None:
+    """Raise at once if a database cannot be read; MLflow itself tries ten times, for two minutes."""
     with closing(sqlite3.connect(database)) as opened:
         opened.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
 
 def _facts(lake: Path, stage: Stage, params: Params, seed: int) -> dict[str, str]:
-    """Return what is logged as parameters: settings, seeds and the hashes of the tables read."""
+    """Return the parameters of a run: settings, seeds and the hashes of the input tables."""
     digests = Manifest(lake, "").digests
     inputs = {f"input.{output}": digests.get(output, "not recorded") for output in stage.reads}
     own = params.settings(stage.agent).model_dump()
@@ -233,7 +234,7 @@ def _facts(lake: Path, stage: Stage, params: Params, seed: int) -> dict[str, str
 
 
 def _files(scratch: Path, seed: int, curve: pl.DataFrame, weights: pl.DataFrame) -> list[tuple[Path, str]]:
-    """Return the files of a fit and the folder each goes to: its checkpoint, and two figures drawn here."""
+    """Return the files of a fit with their folders: the checkpoint, and two figures, which are drawn here."""
     found = [(scratch / f"seed-{seed}.npz", "checkpoint")]
     for name, image in files_of_fit(curve, weights).items():
         path = scratch / name

@@ -1,4 +1,4 @@
-"""Which keys of ``params.yaml`` a step's result depends on, for one agent: what DVC is told to compare."""
+"""The keys of ``params.yaml`` on which the result of a step depends, for one agent; DVC compares their values."""
 
 from __future__ import annotations
 
@@ -10,22 +10,27 @@ from affectlake.pipelines.step import Step
 
 
 def keys_of(step: Step, agent: str, params: Params, fitted: Sequence[str]) -> list[str]:
-    """Return the dotted keys that a step depends on, each of them in ``params.yaml``.
+    """Return the dotted keys on which a step depends; all of them are in ``params.yaml``.
 
-    A key that an entry of this kind does not have is left out, such as ``sources.n_stimuli`` of published ratings.
-    Where a key may be in the file and is not, the step depends on the whole section, so that adding the key is a
-    change. So does a step for an agent with a dot in its name, of whose entry DVC cannot name a key.
+    Keys that an entry of this kind cannot have, such as ``sources.n_stimuli`` for published ratings, are left out. If
+    a key is optional and not in the file, the step depends on the whole section, so that adding the key is a change.
+    A step also depends on the whole section if the agent's name contains a dot, because DVC cannot address its entry.
 
     Parameters
     ----------
     step : Step
         The step.
     agent : str
-        The agent that it runs for; empty for a step that runs once.
+        Agent for which the step runs; empty for a step that runs once.
     params : Params
         The study's parameters.
     fitted : sequence of str
-        The agents that have enough answers for an embedding.
+        Agents that have enough answers for an embedding.
+
+    Returns
+    -------
+    list of str
+        The keys.
     """
     found: dict[str, None] = {}
     for pattern in step.params:
@@ -39,7 +44,7 @@ def keys_of(step: Step, agent: str, params: Params, fitted: Sequence[str]) -> li
 
 
 def _nearest(key: str, params: Params) -> str:
-    """Return the key; its section if the file may have it and does not; an empty string if it may not."""
+    """Return the key; its section if the key is optional and missing; an empty string if it cannot be there."""
     if _is_in(params.raw, key):
         return key
     section, _, word = key.rpartition(".")
@@ -56,7 +61,7 @@ def _is_in(raw: Mapping[str, Any], key: str) -> bool:
 
 
 def _object(params: Params, section: str) -> object:
-    """Return what a section was read as."""
+    """Return the parsed value of a section."""
     found: Any = params
     for word in section.split("."):
         found = found.get(word) if isinstance(found, Mapping) else getattr(found, word, None)

@@ -1,8 +1,8 @@
-"""Which code decides what a step writes: definitions in the pipelines, and the modules below them.
+"""The code on which the outputs of a step depend: definitions in the pipelines, and the modules that they import.
 
-In the modules of :data:`FOLLOWED` code is followed from definition to definition, as far as the step's own function
-leads. The other modules are taken as a whole, with every module that they import (:mod:`grimp`). What is left out, and
-why, is in :data:`EXCLUDED` and :data:`APART`.
+In the modules of :data:`FOLLOWED`, code is followed from definition to definition, starting at the step's function.
+Other modules count as a whole, with every module that they import (:mod:`grimp`). :data:`EXCLUDED` and :data:`APART`
+list the exceptions, with the reasons.
 """
 
 from __future__ import annotations
@@ -23,52 +23,52 @@ _PARAMS = f"{PACKAGE}.pipelines.params"
 EXCLUDED: dict[str, str] = {
     "affectlake.cli": "commands",
     "affectlake.flows": "when and where steps run",
-    "affectlake.errors": "the classes of errors and how their messages look",
+    "affectlake.errors": "the classes of errors and the form of their messages",
     "affectlake.mistakes": "how mistakes in params.yaml are reported",
-    "affectlake.secrets": "what is hidden in messages",
+    "affectlake.secrets": "removing secrets from messages",
     "affectlake.process": "signals, locks and terminals",
-    "affectlake.report": "what is shown of tables that are made",
-    "affectlake.schemas": "a contract has a version of its own, which its files carry",
+    "affectlake.report": "figures and pages of finished tables",
+    "affectlake.schemas": "a contract has a version of its own, which is stored in the files",
     "affectlake.validation": "whether a value of params.yaml is refused",
     "affectlake.lake": "how tables are stored and found, the same for every step",
     "affectlake.pipelines.catalogue": "the list of steps",
-    "affectlake.pipelines.collection": "asking: its answers are tables that steps begin with",
+    "affectlake.pipelines.collection": "asking; the answers are input tables of steps",
     "affectlake.pipelines.engine": "which steps run, not what they compute",
-    "affectlake.pipelines.outputs": "what is made of tables for people",
+    "affectlake.pipelines.outputs": "reports and images of finished tables",
     "affectlake.pipelines.params.names": "which names are refused",
     "affectlake.pipelines.step": "how a step is declared; its tables and parameters are in dvc.yaml",
     "affectlake.pipelines.stored": "which agents have answers, which decides whether a stage exists",
-    "affectlake.judge.requests": "asking: its answers are tables that steps begin with",
+    "affectlake.judge.requests": "asking; the answers are input tables of steps",
     "affectlake.judge.server_command": "how a server is started",
 }
-"""Modules, and those below them, that do not decide what a step writes, with the reason."""
+"""Modules, with their submodules, on which the outputs of steps do not depend, with the reason."""
 
 FOLLOWED: dict[str, str] = {
-    "affectlake.pipelines": "several steps stand in one file, and all of them are handed all parameters",
-    "affectlake.triplets": "a tool box, of which each step uses a few functions",
+    "affectlake.pipelines": "several steps share a file, and all of them receive all parameters",
+    "affectlake.triplets": "a collection of functions, of which each step uses a few",
 }
-"""Modules, and those below them, whose code is followed from definition to definition, with the reason."""
+"""Modules, with their submodules, in which code is followed from definition to definition, with the reason."""
 
 INCLUDED: dict[str, str] = {
-    "affectlake.lake.tables.memmaps": "what a step reads of the patterns",
+    "affectlake.lake.tables.memmaps": "how a step reads the patterns",
 }
-"""Modules below an excluded one that do decide it, with the reason."""
+"""Submodules of excluded modules on which outputs do depend, with the reason."""
 
 APART: dict[tuple[str, str], str] = {
     ("affectlake.judge.agents", "affectlake.judge.chat"): "an agent of another kind",
-    ("affectlake.judge.agents", "affectlake.judge.protocols"): "the names of modalities, which agents repeat",
+    ("affectlake.judge.agents", "affectlake.judge.protocols"): "the names of modalities, which are repeated in agents",
 }
-"""Imports that are not followed, with the reason: the module that imports, and what it imports."""
+"""Imports that are not followed, as pairs of importing and imported module, with the reason."""
 
 
 @cache
 def import_graph() -> grimp.ImportGraph:
-    """Return the imports of the package, those within functions among them, but not those for type checkers."""
+    """Return the imports of the package, including those within functions, but not those for type checkers."""
     return grimp.build_graph(PACKAGE, exclude_type_checking_imports=True, cache_dir=None)
 
 
 def is_excluded(module: str) -> bool:
-    """Return whether a module is left out."""
+    """Return whether a module is excluded."""
     return _is_in(module, EXCLUDED) and not _is_in(module, INCLUDED)
 
 
@@ -81,15 +81,15 @@ def _is_followed(module: str) -> bool:
     return _is_in(module, FOLLOWED) and not is_excluded(module)
 
 
-class _Asked(NamedTuple):
-    """What a piece of code imports, and the attributes that it asks for, of whatever."""
+class _Accessed(NamedTuple):
+    """The imports of a piece of code, and the names of all attributes that it accesses."""
 
     imports: frozenset[tuple[str, str]]
     attributes: frozenset[str]
 
 
 class _Walk:
-    """The code that one step leads to, found from definition to definition."""
+    """The code that is reached from a step, found from definition to definition."""
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
@@ -99,7 +99,7 @@ class _Walk:
         self._classes: list[tuple[str, ast.ClassDef]] = []
 
     def follow(self, module: str, name: str, *, only_followed: bool = False) -> None:
-        """Take a name of a module, and all that it leads to."""
+        """Add a name of a module, and everything that is reached from it."""
         if only_followed and not (_is_followed(module) or _is_followed(f"{module}.{name}")):
             return
         waiting = [(module, name)]
@@ -116,15 +116,15 @@ class _Walk:
         return names_of(self._sources.tree(module))
 
     def _take(self, module: str, name: str) -> Iterator[tuple[str, str]]:
-        """Take one name, and yield those that it leads to."""
+        """Add one name, and yield the names to which it refers."""
         path = self._sources.path(f"{module}.{name}") if name else None
-        if path is not None:  # a name of a package may be a module of it
+        if path is not None:  # a name in a package may be a submodule
             module, name = f"{module}.{name}", ""
         if module.partition(".")[0] != PACKAGE or is_excluded(module):
             return
         place = self._sources.path(module)
         is_package = place is not None and place.name == "__init__.py"
-        if name and is_package and name in self._of(module).imports:  # handed on
+        if name and is_package and name in self._of(module).imports:  # re-exported
             yield self._of(module).imports[name]
         elif not _is_followed(module):
             self.whole.add(module)
@@ -137,7 +137,7 @@ class _Walk:
 
     def _define(self, module: str, name: str, nodes: list[ast.stmt]) -> Iterator[tuple[str, str]]:
         if module.startswith(_PARAMS) and isinstance(nodes[0], ast.ClassDef):
-            self._classes.append((module, nodes[0]))  # of parameters, only what is asked of them
+            self._classes.append((module, nodes[0]))  # only the members that are accessed
             nodes = [_without_members(nodes[0])]
         self.definitions[module, name] = [*nodes, *self._of(module).loose]
         for node in self.definitions[module, name]:
@@ -145,7 +145,7 @@ class _Walk:
 
     def _uses(self, module: str, node: ast.AST) -> Iterator[tuple[str, str]]:
         known = self._of(module)
-        asked = _asked_in(node)
+        asked = _accessed_in(node)
         yield from asked.imports
         self._attributes |= asked.attributes
         for name in free_names(node):
@@ -155,7 +155,7 @@ class _Walk:
                 yield from self._through(known.imports[name], name, node)
 
     def _through(self, target: tuple[str, str], name: str, node: ast.AST) -> Iterator[tuple[str, str]]:
-        """Yield what an imported name leads to: of a module, the names that are asked of it."""
+        """Yield the names to which an imported name refers; for a module, the names accessed in it."""
         module = ".".join(filter(None, target))
         if self._sources.path(module) is None:
             yield target
@@ -167,10 +167,10 @@ class _Walk:
             yield module, ""
 
     def _members(self) -> list[tuple[str, str]]:
-        """Take the members of the classes of parameters that the code asks for by their names."""
+        """Add the members of classes of parameters whose names the code accesses."""
         found: list[tuple[str, str]] = []
         n_known = -1
-        while n_known < len(self.definitions):  # a member may ask for others
+        while n_known < len(self.definitions):  # a member may access others
             n_known = len(self.definitions)
             for module, node in self._classes:
                 for member in node.body:
@@ -178,17 +178,17 @@ class _Walk:
                     if _member_name(member) in self._attributes and key not in self.definitions:
                         self.definitions[key] = [member]
                         found += self._uses(module, member)
-                        if isinstance(member, ast.AnnAssign):  # a section's class is named there alone
+                        if isinstance(member, ast.AnnAssign):  # only the annotation names the class of a section
                             found += self._uses(module, member.annotation)
         return found
 
 
 @cache
-def _asked_in(node: ast.AST) -> _Asked:
+def _accessed_in(node: ast.AST) -> _Accessed:
     inside = list(ast.walk(node))
     imports = [one for one in inside if isinstance(one, (ast.Import, ast.ImportFrom))]
     targets = frozenset(target for one in imports for _, target in imported(one))
-    return _Asked(targets, frozenset(one.attr for one in inside if isinstance(one, ast.Attribute)))
+    return _Accessed(targets, frozenset(one.attr for one in inside if isinstance(one, ast.Attribute)))
 
 
 def _is_name(node: ast.AST, name: str) -> bool:
@@ -209,7 +209,7 @@ def _without_members(node: ast.ClassDef) -> ast.ClassDef:
 
 @cache
 def upstream(module: str) -> frozenset[str]:
-    """Return a module, and those that it imports and that count as a whole, directly or not."""
+    """Return a module and those that it imports, directly or indirectly, and that count as a whole."""
     found, waiting = set[str](), [module]
     while waiting:
         one = waiting.pop()
@@ -225,7 +225,7 @@ def upstream(module: str) -> frozenset[str]:
 
 
 def reached(step: Step, sources: Sources) -> dict[str, str]:
-    """Return the code that decides what `step` writes, as text by its name: ``MODULE`` or ``MODULE:DEFINITION``."""
+    """Return the code on which the outputs of `step` depend, as text by name: ``MODULE`` or ``MODULE:DEFINITION``."""
     walk = _Walk(sources)
     walk.follow(f"{_PARAMS}.study", "Params")
     walk.follow(step.function.__module__, step.name)
@@ -233,7 +233,7 @@ def reached(step: Step, sources: Sources) -> dict[str, str]:
     while more := set().union(*map(upstream, walk.whole)) - modules:
         modules |= more
         for module in more:
-            for target in _asked_in(sources.tree(module)).imports:
+            for target in _accessed_in(sources.tree(module)).imports:
                 walk.follow(*target, only_followed=True)
     found = walk.text()
     return found | {module: _text_of(sources.tree(module)) + sources.data(module) for module in modules}

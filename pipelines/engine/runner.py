@@ -1,7 +1,6 @@
-"""Runs one stage: opens its inputs through their contracts, calls the step, validates and writes what it returns.
+"""Running one stage: open its inputs through their contracts, call the step, validate and write its outputs.
 
-It neither decides whether a stage runs (DVC does) nor when (Prefect does), so that ``affectlake run`` and
-``dvc repro`` give the same bytes.
+DVC decides whether a stage runs, and Prefect when, so that ``affectlake run`` and ``dvc repro`` give the same bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from affectlake.lake.tables.parts import part_files
 from affectlake.lake.tables.writing import read_output, write_outputs
 from affectlake.pipelines.engine.graph import Stage
 from affectlake.pipelines.params.study import Params
-from affectlake.pipelines.step import Work
+from affectlake.pipelines.step import StepContext
 from affectlake.process.variables import integer
 
 PROGRESS_EVERY_S = 5.0
@@ -30,7 +29,7 @@ MOST_WORKERS = 1024
 
 
 class Outcome(NamedTuple):
-    """What a stage did: rows by output, and how long it took."""
+    """Result of a stage: number of rows by output, and duration in seconds."""
 
     rows: dict[Output, int]
     seconds: float
@@ -39,44 +38,51 @@ class Outcome(NamedTuple):
         return ", ".join(f"{output.table} {n:,}" for output, n in self.rows.items()) + " rows"
 
 
-def run_stage(lake: Path, stage: Stage, params: Params, say: Callable[[str], None]) -> Outcome:
-    """Run `stage` on the lake's working tables and put its outputs in place.
+def run_stage(lake: Path, stage: Stage, params: Params, log: Callable[[str], None]) -> Outcome:
+    """Run a stage on the lake's working tables and replace its outputs.
 
     Parameters
     ----------
     lake : Path
         Root of the lake.
     stage : Stage
-        What to run.
+        The stage.
     params : Params
         The study's parameters.
-    say : callable
+    log : callable
         Takes one line of progress.
+
+    Returns
+    -------
+    Outcome
+        Numbers of rows, and the duration.
 
     Raises
     ------
     AffectlakeError
-        If ``AFFECTLAKE_WORKERS`` is not a number of workers, an input is missing, or the outputs break their contract;
-        what stood there before still stands.
+        If ``AFFECTLAKE_WORKERS`` is invalid, an input is missing, or the outputs break their contract. The previous
+        outputs are kept then.
     """
     started, n_workers = time.monotonic(), workers()
     tables = _opened(lake, stage.reads)
     scratch = own_path(lake, layout.SCRATCH / stage.name)
     scratch.mkdir(parents=True, exist_ok=True)
-    work = Work(stage.agent, lake, scratch, n_workers, say, _now_and_then(say), _parts(lake, stage.reads), stage.agents)
-    frames = stage.step.function(tables, params, work)
+    context = StepContext(
+        stage.agent, lake, scratch, n_workers, log, _rate_limited(log), _parts(lake, stage.reads), stage.agents
+    )
+    frames = stage.step.function(tables, params, context)
     outputs = {output: frames[output.table] for output in stage.writes}
     write_outputs(lake, stage.name, outputs, tables)
     if stage.step.fits:
         from affectlake.pipelines.engine.model_runs import record_fits
 
-        record_fits(lake, stage, params, frames, scratch, say)
+        record_fits(lake, stage, params, frames, scratch, log)
     shutil.rmtree(scratch, ignore_errors=True)
     return Outcome({output: frame.height for output, frame in outputs.items()}, time.monotonic() - started)
 
 
 def _opened(lake: Path, outputs: tuple[Output, ...]) -> dict[str, pl.LazyFrame]:
-    """Return the tables by name; the partitions of several agents as one table."""
+    """Return the tables by name, with the partitions of several agents as one table."""
     parts: dict[str, list[pl.LazyFrame]] = {}
     for output in outputs:
         parts.setdefault(output.table, []).append(read_output(lake, output))
@@ -91,12 +97,12 @@ def _parts(lake: Path, outputs: tuple[Output, ...]) -> dict[str, tuple[Path, ...
 
 
 def workers() -> int:
-    """Return how many cores there are to keep busy; ``AFFECTLAKE_WORKERS`` says otherwise.
+    """Return the number of cores to use: ``AFFECTLAKE_WORKERS``, or all available ones.
 
     Raises
     ------
     UsageError
-        If it does not hold a number of workers.
+        If ``AFFECTLAKE_WORKERS`` is not a number of workers.
     """
     n_cores = len(os.sched_getaffinity(0))
     return integer(
@@ -105,18 +111,18 @@ def workers() -> int:
         MOST_WORKERS,
         default=n_cores,
         meaning="a number of workers",
-        unset=f"to keep every core busy ({n_cores} here)",
+        unset=f"to use all cores ({n_cores} here)",
     )
 
 
-def _now_and_then(say: Callable[[str], None]) -> Callable[[str], None]:
-    """Return a function that passes on a line if the last one was some seconds ago."""
+def _rate_limited(log: Callable[[str], None]) -> Callable[[str], None]:
+    """Return a function that logs a line if the last one is at least `PROGRESS_EVERY_S` old."""
     last = time.monotonic()
 
-    def tell(line: str) -> None:
+    def log_rarely(line: str) -> None:
         nonlocal last
         if time.monotonic() - last >= PROGRESS_EVERY_S:
             last = time.monotonic()
-            say(line)
+            log(line)
 
-    return tell
+    return log_rarely

@@ -1,7 +1,7 @@
-"""A ``dvc.yaml`` that affectlake and its user share: our stages are written anew, the user's part stays as it is.
+"""A ``dvc.yaml`` with user-defined stages: the stages of affectlake are replaced, and everything else is kept.
 
-Whose a stage is, its command tells (:func:`affectlake.lake.files.names.is_step`). What the user wrote is kept as text,
-with its comments; where the file is laid out in another way than DVC's (in braces, say), it is kept as data.
+Stages of affectlake are recognised by their command (:func:`affectlake.lake.files.names.is_step`). User-defined stages
+and keys are kept as text, with their comments; if the file is not in DVC's block style, they are kept as data.
 """
 
 from __future__ import annotations
@@ -25,22 +25,23 @@ Stages = dict[str, Any]
 
 
 def only_ours(ours: Stages) -> str:
-    """Return the text of a file that holds our stages alone."""
+    """Return the text of a file that contains only the stages of affectlake."""
     return HEAD + yaml.safe_dump({"stages": ours}, sort_keys=False, width=120, allow_unicode=True)
 
 
 def our_stages(text: str) -> Stages:
-    """Return those stages of a ``dvc.yaml`` that are ours."""
+    """Return the stages of affectlake in a ``dvc.yaml``."""
     return {name: entry for name, entry in _stages(_read(text)).items() if _is_ours(name, entry)}
 
 
 def with_ours(text: str, ours: Stages) -> str:
-    """Return the text of a ``dvc.yaml`` with our stages replaced by `ours`, and everything else kept.
+    """Return the text of a ``dvc.yaml`` with the stages of affectlake replaced by `ours`, and everything else kept.
 
     Raises
     ------
     LakeError
-        If the file is not YAML, or a stage of the user's has the name of one of ours or writes where tables lie.
+        If the file is not YAML, or a user-defined stage has the name of a stage of affectlake or writes to the folder
+        of the tables.
     """
     body = _read(text)
     theirs = {name: entry for name, entry in _stages(body).items() if not _is_ours(name, entry)}
@@ -59,19 +60,19 @@ def with_ours(text: str, ours: Stages) -> str:
 
 
 def refuse_clashes(theirs: Stages, ours: Stages) -> None:
-    """Raise :class:`LakeError` if a stage of the user's has the name of one of ours, or writes where tables lie."""
+    """Raise :class:`LakeError` if a user-defined stage has a name of `ours`, or writes to the folder of the tables."""
     for name, entry in theirs.items():
         if name in ours:
             raise LakeError(
-                f"{layout.PIPELINE} has a stage {name!r} of your own, and affectlake has one of that name",
-                todo="give yours another name",
+                f"{layout.PIPELINE} has a user-defined stage {name!r}, which is the name of a stage of affectlake",
+                todo="rename your stage",
             )
         for path in _written(entry):
             if layout.leads_to_tables(path) or layout.TABLES.is_relative_to(path):
                 raise LakeError(
                     f"the stage {name!r} in {layout.PIPELINE} writes {path}, where affectlake keeps its tables",
                     wanted=f"a path outside {layout.TABLES}",
-                    todo="let it write elsewhere; nothing was changed",
+                    todo="change its output; nothing was changed here",
                 )
 
 
@@ -89,7 +90,7 @@ def _is_ours(name: str, entry: Any) -> bool:
 
 
 def _body(entry: Any) -> dict[str, Any]:
-    """Return what a stage is: of one that runs for each of several, what stands under ``do``."""
+    """Return the body of a stage; for a ``foreach`` stage, the value of ``do``."""
     found = entry.get("do", entry) if isinstance(entry, dict) else {}
     return found if isinstance(found, dict) else {}
 
@@ -105,10 +106,10 @@ def _read(text: str) -> dict[str, Any]:
         raise LakeError(
             f"{layout.PIPELINE} is not YAML",
             found=str(error).replace("\n", " "),
-            todo="mend it, or take the last version's with `git checkout -- dvc.yaml`",
+            todo="correct it, or restore the last version's with `git checkout -- dvc.yaml`",
         ) from error
     if not isinstance(found or {}, dict) or not isinstance((found or {}).get("stages") or {}, dict):
-        raise LakeError(f"{layout.PIPELINE} is not a mapping with stages", todo="mend it, or move it away")
+        raise LakeError(f"{layout.PIPELINE} is not a mapping with stages", todo="correct it, or move it away")
     return found or {}
 
 
@@ -124,20 +125,20 @@ def _same(text: str, wanted: Mapping[str, Any]) -> bool:
 
 
 class _Block(NamedTuple):
-    """A key of a mapping as text: its name, how deep it stands in spaces, and its lines with the comments above it."""
+    """A key of a mapping as text: its name, its indentation, and its lines, with the comments above it."""
 
     name: str
     depth: int
     lines: list[str]
 
     def at(self, depth: int) -> str:
-        """Return the lines with the key so many spaces deep, and the rest by as much deeper as it was."""
+        """Return the lines, shifted so that the key is indented by `depth` spaces."""
         kept = (line[min(self.depth, len(line) - len(line.lstrip(" "))) :] for line in self.lines)
         return "".join(" " * depth + line if line.strip() else line for line in kept)
 
 
 def _kept_text(text: str, theirs: set[str], others: set[str]) -> tuple[str, str]:
-    """Return the comments above ``stages``, and the user's stages, two spaces deep, with the user's other keys."""
+    """Return the comments above ``stages``, and the user-defined stages (indented by two) and other keys."""
     lines = text.splitlines(keepends=True)
     top = yaml.compose(text, yaml.SafeLoader)
     assert isinstance(top, yaml.MappingNode)
@@ -155,7 +156,7 @@ def _blocks(mapping: yaml.MappingNode, lines: list[str]) -> Iterator[_Block]:
     marks = [key.start_mark for key, _ in mapping.value]
     starts = [_above(lines, mark.line) for mark in marks]
     end = mapping.end_mark.line
-    # comments at the end of the file are the last key's, others belong to what comes below them
+    # comments at the end of the file belong to the last key, others to the key below them
     ends = [*starts[1:], len(lines) if end >= len(lines) else _above(lines, end)]
     for at, (key, _) in enumerate(mapping.value):
         block = _not_heads(lines[starts[at] : ends[at]])
@@ -168,7 +169,7 @@ def _not_heads(lines: list[str]) -> list[str]:
 
 
 def _above(lines: list[str], start: int) -> int:
-    """Return the first of the lines of comments, or empty ones, that stand above a line."""
+    """Return the number of the first of the comment lines and empty lines above a line."""
     while start and (not lines[start - 1].strip() or lines[start - 1].lstrip().startswith("#")):
         start -= 1
     return start

@@ -1,4 +1,4 @@
-"""The files of the user's that a stage reads, and whether they are still what it read when it ends."""
+"""The source files that a stage reads, and the check that they did not change while it ran."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from affectlake.pipelines.step import Step
 
 
 def source_paths(step: Step, params: Params) -> list[str]:
-    """Return the paths of the files and folders that a step reads, as ``params.yaml`` spells them."""
+    """Return the paths of the source files and folders of a step, as they are written in ``params.yaml``."""
     return [path for key in step.files for path in _paths(params.at(key))]
 
 
 class SourceFiles:
-    """The source files of a stage, seen when it begins.
+    """The state of the source files of a stage at its start.
 
     Parameters
     ----------
     lake : Path
-        Root of the lake, against which relative paths are read.
+        Root of the lake, to which paths are relative.
     stage : Stage
         The stage.
     params : Params
-        The parameters that it runs with.
+        The parameters of the run.
     """
 
     def __init__(self, lake: Path, stage: Stage, params: Params) -> None:
@@ -35,19 +35,19 @@ class SourceFiles:
         self._before = signature(self._paths)
 
     def refuse_changed(self) -> None:
-        """Raise :class:`SourceError` if a file is not what it was when the stage began."""
+        """Raise :class:`SourceError` if a file has changed since the start of the stage."""
         found = changed(self._before, signature(self._paths))
         if found:
             more = f" and {len(found) - 3} more" if len(found) > 3 else ""
             raise SourceError(
-                f"source files changed while {self._stage} read them; what it made of them is not recorded",
+                f"source files changed while {self._stage} was reading them; its outputs are not recorded",
                 found=", ".join(found[:3]) + more,
-                todo="run it again when the files are complete",
+                todo="run it again once the files are complete",
             )
 
 
 def _paths(value: object) -> list[str]:
-    """Return the paths in a value of ``params.yaml``: none, one, or those of a mapping or a list."""
+    """Return the paths in a value of ``params.yaml``, which may be null, a path, a mapping or a list."""
     if isinstance(value, (dict, list)):
         return [path for one in (value.values() if isinstance(value, dict) else value) for path in _paths(one)]
     return [value] if isinstance(value, str) and value else []

@@ -1,6 +1,6 @@
-"""Python code as text that is the same for the same code: blind to layout, comments, docstrings and words of messages.
+"""Python code as canonical text, which does not depend on layout, comments, docstrings and texts of error messages.
 
-Nothing of affectlake is imported here, and the text does not depend on the version of Python that parses the code.
+No module of affectlake is imported here, and the text does not depend on the version of Python that parses the code.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from typing import Any
 
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-_IGNORED = ("ctx", "kind", "type_comment", "type_ignores", "returns")  # what does not change what code does
-_WORDS = ("description", "examples", "json_schema_extra", "title")  # keywords of a field that are for readers
+_IGNORED = ("ctx", "kind", "type_comment", "type_ignores", "returns")  # fields that do not affect what code does
+_WORDS = ("description", "examples", "json_schema_extra", "title")  # keywords of `Field` that are documentation
 
 
 @cache
 def parsed(text: str) -> ast.Module:
-    """Return the syntax tree of a module; those who ask share it and do not change it."""
+    """Return the syntax tree of a module; it is cached, so callers must not change it."""
     return ast.parse(text)
 
 
 def canonical(node: ast.AST) -> str:
     """Return a syntax tree as text.
 
-    Left out is what does not change what the code computes: docstrings, annotations of arguments, what an exception is
-    raised with, and fields without a value, which versions of Python fill in differently.
+    Parts that do not affect what the code computes are left out: docstrings, annotations of arguments, the arguments of
+    raised errors, and fields without a value, which differ between versions of Python.
     """
     parts = [type(node).__name__]
     for name in sorted(node._fields):
@@ -63,21 +63,21 @@ def _name(node: ast.AST | None) -> str:
 
 
 def _without_words(raised: ast.expr | None) -> ast.expr | None:
-    """Return what is raised without what it is told: of an error, its class alone."""
+    """Return a raised expression without the arguments of an error."""
     if isinstance(raised, ast.Call) and _name(raised.func).endswith("Error"):
         return raised.func
     return raised
 
 
 def is_for_readers(one: ast.stmt) -> bool:
-    """Return whether a statement is a docstring, or is only there for a type checker."""
+    """Return whether a statement is a docstring, or is only for type checkers."""
     if isinstance(one, ast.Expr):
         return isinstance(one.value, ast.Constant) and isinstance(one.value.value, str)
     return isinstance(one, ast.If) and _name(one.test) == "TYPE_CHECKING"
 
 
 def _merged(values: Iterable[ast.expr]) -> list[ast.expr]:
-    """Return the parts of an f-string, texts that stand side by side as one and empty ones left out."""
+    """Return the parts of an f-string, with adjacent texts joined and empty ones left out."""
     found: list[ast.expr] = []
     for one in values:
         last = found[-1] if found else None
@@ -90,7 +90,7 @@ def _merged(values: Iterable[ast.expr]) -> list[ast.expr]:
 
 @cache
 def free_names(node: ast.AST) -> frozenset[str]:
-    """Return the names that code takes from around it: not its arguments and variables, and not its annotations."""
+    """Return the free names of code: not its arguments, variables and annotations."""
     bound, used, inner = set[str](), set[str](), set[str]()
     for one in _in_scope(node):
         if isinstance(one, ast.Name):
@@ -107,7 +107,7 @@ def free_names(node: ast.AST) -> frozenset[str]:
         elif isinstance(one, ast.MatchMapping) and one.rest:
             bound.add(one.rest)
     outside = {name for one in ast.walk(node) if isinstance(one, ast.Global) for name in one.names}
-    if isinstance(node, ast.ClassDef):  # functions in a class do not see its names
+    if isinstance(node, ast.ClassDef):  # functions in a class do not see the names of its body
         return frozenset((used - bound) | inner | outside)
     if isinstance(node, (*_SCOPES, *_COMPREHENSIONS)):
         return frozenset(((used | inner) - bound) | outside)
@@ -115,7 +115,7 @@ def free_names(node: ast.AST) -> frozenset[str]:
 
 
 def _in_scope(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield the nodes of a scope, and the scopes within it but not what is inside of them; annotations are left out."""
+    """Yield the nodes of a scope, including inner scopes but not their contents; annotations are left out."""
     waiting = [node]
     while waiting:
         one = waiting.pop()

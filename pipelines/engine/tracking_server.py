@@ -1,6 +1,6 @@
-"""A tracking server that may be dead: what is asked of it ends in time, and one that failed is not asked again.
+"""Calls to a tracking server that may not answer: each has a time limit, and a server that failed is not called again.
 
-What is recorded, and where it goes instead, does not belong here.
+:mod:`affectlake.pipelines.engine.model_runs` decides what is recorded, and where.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from affectlake.process.variables import integer
 from affectlake.secrets import hide
 
 RUN_LIMIT_S = 120.0
-"""For one run to be written, its files included."""
+"""Time limit for writing one run, including its files."""
 
-_UNSET = "to give up a dead server soon"
+_UNSET = "to give up a server that does not answer soon"
 _BACKOFF_S = 3.0  # MLflow's longest pause before a first retry
 _Answer = TypeVar("_Answer")
-_failed: dict[str, str] = {}  # by address, how it failed in this process
+_failed: dict[str, str] = {}  # error message by URI, of servers that failed in this process
 
 
 class ServerError(Exception):
-    """The server failed or does not answer; its message says how, on one line."""
+    """The server failed or does not answer; the message is one line."""
 
 
 def answer_limit_s() -> float:
-    """Return how long a server may take to answer: its tries, as MLflow's settings say, and the pauses between.
+    """Return the time limit for an answer of a server, in seconds: MLflow's attempts and the pauses between them.
 
     Raises
     ------
     UsageError
-        If one of MLflow's environment variables does not hold a number.
+        If one of MLflow's environment variables is not a number.
     """
     n_retries = integer(
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES", 0, 1000, default=7, meaning="a number of retries", unset=_UNSET
@@ -43,21 +43,21 @@ def answer_limit_s() -> float:
 
 
 def ask(uri: str, call: Callable[[], _Answer], limit_s: Callable[[], float] = answer_limit_s) -> _Answer:
-    """Return what `call` returns, within a limit.
+    """Return the result of `call`, within a time limit.
 
     Parameters
     ----------
     uri : str
-        The server's address.
+        URI of the server.
     call : callable
-        Asks it.
+        Calls the server.
     limit_s : callable
-        Returns the limit, in seconds.
+        Returns the time limit, in seconds.
 
     Raises
     ------
     ServerError
-        If `call` raises or takes too long, or if anything that was asked of this server before did.
+        If `call` raises or takes too long, or if an earlier call to this server did.
     """
     if uri in _failed:
         raise ServerError(_failed[uri])
@@ -86,7 +86,7 @@ def ask(uri: str, call: Callable[[], _Answer], limit_s: Callable[[], float] = an
 
 
 def _words(error: BaseException) -> str:
-    """Return on one line what began it: MLflow tells of a refused connection in five sentences."""
+    """Return the first cause of an error on one line, because MLflow wraps it in several sentences."""
     while (earlier := error.__cause__ or error.__context__) is not None:
         error = earlier
     return hide(" ".join(f"{type(error).__name__}: {error}".split())[:300])

@@ -1,1 +1,1 @@
-"""What leaves a lake as files for people: the report, NIfTI images, surface maps."""
+"""Outputs of a version for readers: the report, NIfTI images and surface maps."""

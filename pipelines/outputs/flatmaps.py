@@ -1,4 +1,4 @@
-"""Brain maps on a subject's own flattened cortex, with pycortex, where its surfaces are there."""
+"""Brain maps on a subject's own flattened cortex, drawn with pycortex from the subject's surfaces."""
 
 from __future__ import annotations
 
@@ -17,24 +17,30 @@ Array = NDArray[np.floating]
 
 
 class Cortex(NamedTuple):
-    """A subject's cortex, both hemispheres in one: white and pial vertices float64 (n, 3) in the images' mm."""
+    """A subject's cortex, both hemispheres together: white and pial vertices, float64 (n, 3), in the images' mm."""
 
     white: Array
     pial: Array
 
 
 def draw_flatmap(image: Path, surfaces: PycortexSurfaces, lake: Path) -> list[Path]:
-    """Write ``NAME_flat.png`` beside a map and return its path. What a vertex shows:
-    :func:`affectlake.pipelines.outputs.surfaces.sample`.
+    """Write ``NAME_flat.png`` beside a map and return its path.
+
+    :func:`affectlake.pipelines.outputs.surfaces.sample` defines the value of a vertex.
 
     Parameters
     ----------
     image : Path
-        ``NAME.nii.gz``, NaN where it has no value.
+        ``NAME.nii.gz``, NaN for voxels without a value.
     surfaces : PycortexSurfaces
-        Which cortex, from ``brain.surfaces`` of ``params.yaml``.
+        The cortex, from ``brain.surfaces`` in ``params.yaml``.
     lake : Path
-        Where a relative `filestore` starts.
+        Root of the lake, to which `filestore` is relative.
+
+    Returns
+    -------
+    list of Path
+        The path of the image.
 
     Raises
     ------
@@ -45,17 +51,17 @@ def draw_flatmap(image: Path, surfaces: PycortexSurfaces, lake: Path) -> list[Pa
 
     Notes
     -----
-    pycortex keeps what it computes about a subject in the filestore, which must be writable.
+    pycortex caches its computations about a subject in the filestore, which must be writable.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of pycortex and what it stands on, not about the map
+        warnings.simplefilter("ignore")  # from pycortex and its dependencies, not about the map
         cortex = _cortex(surfaces, lake)
         values = sample(image, *_vertices(cortex, surfaces, image))
         if np.isnan(values).all():
             raise SourceError(
-                f"no vertex of the cortex of {surfaces.subject!r} lies near a voxel of {image.name}",
+                f"no vertex of the cortex of {surfaces.subject!r} is near a voxel of {image.name}",
                 wanted="surfaces in the images' space",
-                todo="name the `transform` that takes this cortex to the images in brain.surfaces",
+                todo="set `transform` in brain.surfaces to the transform from this cortex to the images",
             )
         return [_drawn(cortex, surfaces.subject, values, image)]
 
@@ -68,15 +74,15 @@ def _cortex(surfaces: PycortexSurfaces, lake: Path) -> Any:
     if surfaces.filestore:
         store = lake / surfaces.filestore
         if not store.is_dir():
-            raise SourceError(f"there is no pycortex filestore {store}", todo="mend brain.surfaces in params.yaml")
+            raise SourceError(f"there is no pycortex filestore {store}", todo="correct brain.surfaces in params.yaml")
         cortex.db.filestore = str(store)
         cortex.db.reload_subjects()
     known = sorted(cortex.db.subjects)
     if surfaces.subject not in known:
         raise SourceError(
             f"pycortex has no subject {surfaces.subject!r} in {cortex.db.filestore}",
-            allowed=", ".join(known) or "none is there",
-            todo=nearest(surfaces.subject, known) or "import it with cortex.freesurfer, or mend brain.surfaces",
+            allowed=", ".join(known) or "none exists",
+            todo=nearest(surfaces.subject, known) or "import it with cortex.freesurfer, or correct brain.surfaces",
         )
     there = sorted(cortex.db.get_paths(surfaces.subject)["surfs"])
     missing = [name for name in ("wm", "pia", "flat") if name not in there]
@@ -102,7 +108,7 @@ def _vertices(cortex: Any, surfaces: PycortexSurfaces, image: Path) -> Cortex:
     if surfaces.transform not in known:
         raise SourceError(
             f"the pycortex subject {surfaces.subject!r} has no transform {surfaces.transform!r}",
-            allowed=", ".join(known) or "none is there",
+            allowed=", ".join(known) or "none exists",
         )
     affine = np.asarray(nib.load(image).affine, dtype=np.float64)
     to_voxels = cortex.db.get_xfm(surfaces.subject, surfaces.transform)  # anatomical mm to i, j, k of its reference

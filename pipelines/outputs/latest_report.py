@@ -1,4 +1,4 @@
-"""The report of the latest version, written only if it is not there already as this code writes it."""
+"""The report of the latest version, written only if it is missing or out of date."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _NOTES = layout.SCRATCH / "reports"
 
 
 def latest_report(lake: Path, version: Version) -> Path:
-    """Return the path of a version's HTML report, which is written unless it is up to date.
+    """Return the path of a version's HTML report; write the report first unless it is up to date.
 
-    It is up to date if it holds the bytes that this code has written for this commit.
+    A report is up to date if it is unchanged since this code wrote it for this commit.
 
     Parameters
     ----------

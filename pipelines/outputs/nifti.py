@@ -23,7 +23,7 @@ from affectlake.report.columns import COLUMNS, Columns
 _MAP = ("agent", "subject", "basis", "voxel_index")
 _READ: dict[str, Columns] = {
     "voxels": COLUMNS["voxels"],
-    **{table: Columns((*_MAP, value)) for _, table, value in METHODS},  # a voxel without a value has none in the image
+    **{table: Columns((*_MAP, value)) for _, table, value in METHODS},  # a voxel without a value is NaN in the image
     "encoding_weights": Columns(("agent", "subject", "dimension", "voxel_weights")),
 }
 
@@ -33,27 +33,32 @@ def write_maps(
     folder: Path,
     at: str | Version = "",
     surfaces: bool = False,
-    say: Callable[[str], None] = lambda _line: None,
+    log: Callable[[str], None] = lambda _line: None,
 ) -> list[Path]:
-    """Write every agent's maps and dimension weights and return the files' paths.
+    """Write the maps and dimension weights of all agents as images.
 
-    ``SUBJECT/AGENT_searchlight_embedding.nii.gz`` and the like hold ρ or r, NaN where a voxel has none;
-    ``SUBJECT/AGENT_weights_07.nii.gz`` the encoding weights of dimension 7.
+    Images such as ``SUBJECT/AGENT_searchlight_embedding.nii.gz`` contain ρ or r, NaN for voxels without a value;
+    ``SUBJECT/AGENT_weights_07.nii.gz`` contains the encoding weights of dimension 7.
 
     Parameters
     ----------
     lake : Path
         Root of the lake.
     folder : Path
-        Made if need be.
+        Folder of the images; created if it does not exist.
     at : str or Version
-        The version; the latest when empty.
+        The version; if empty, the latest one.
     surfaces : bool
-        Whether each map of an embedding is also drawn on the cortex: on the subject's own, flattened, where
-        ``brain.surfaces`` of the version's parameters names it (:mod:`affectlake.pipelines.outputs.flatmaps`), else on
+        Whether to draw each map of an embedding on the cortex as well: on the subject's own flattened cortex, if it is
+        in ``brain.surfaces`` of the version's parameters (:mod:`affectlake.pipelines.outputs.flatmaps`), otherwise on
         fsaverage5, for brains in MNI space (:mod:`affectlake.pipelines.outputs.surfaces`).
-    say : callable
-        Takes one line for each table that the version does not have, or not in full.
+    log : callable
+        Takes one line for each table that the version does not have, or not completely.
+
+    Returns
+    -------
+    list of Path
+        Paths of the files.
 
     Raises
     ------
@@ -66,12 +71,13 @@ def write_maps(
         raise LakeError(
             f"{version.name} has no brain maps", todo="add a section `brain:` to params.yaml and run the study"
         )
-    lacking = [*tables.said, *(f"{table}: not in this version" for table in _READ if table not in tables.present)]
+    absent = [f"{table}: not in this version" for table in _READ if table not in tables.present]
+    lacking = [*tables.shortcomings, *absent]
     every = _rows(tables, "voxels")
     if every.is_empty():
         raise VersionError(f"the brain maps of {version.name} cannot be read", found="; ".join(lacking) or "no voxels")
     for line in lacking:
-        say(f"{version.name}: {line}")
+        log(f"{version.name}: {line}")
     own = _surfaces(record_at(lake, version))
     found: list[Path] = []
     for (subject,), rows in every.group_by("subject", maintain_order=True):
@@ -104,7 +110,7 @@ def _rows(tables: VersionTables, source: str) -> pl.DataFrame:
 
 
 def _surfaces(record: StudyRecord) -> dict[str, PycortexSurfaces]:
-    """Return each subject's own cortex, as ``brain.surfaces`` of a version names it; other keys are ignored."""
+    """Return each subject's own cortex, from ``brain.surfaces`` of a version; other keys are ignored."""
     return {
         subject: PycortexSurfaces.model_construct(
             subject=str(entry.get("subject") or ""),

@@ -1,4 +1,4 @@
-"""The report of one version: its tables, read where the cache keeps them, handed to :mod:`affectlake.report`."""
+"""The report of a version: read its tables from the cache, and render them with :mod:`affectlake.report`."""
 
 from __future__ import annotations
 
@@ -11,23 +11,18 @@ from typing import NamedTuple
 import polars as pl
 import pyarrow.parquet as pq
 
-from affectlake.brain.recordings.regions import regions
 from affectlake.errors import UsageError, VersionError, nearest
 from affectlake.lake.files import layout
 from affectlake.lake.store.known_hashes import whole_files
 from affectlake.lake.store.versions import Manifest, Version, resolve
 from affectlake.lake.tables.contracts import contracts
+from affectlake.pipelines.outputs.brain_inputs import brain_inputs
 from affectlake.pipelines.outputs.version_tables import VersionTables
 from affectlake.pipelines.params.record import record_at
-from affectlake.pipelines.steps.brain_arrays import METHODS
 from affectlake.report import (
-    BrainInputs,
     ReportInputs,
     VersionFacts,
-    block_of,
     figure_files,
-    make_volume,
-    on_one_grid,
     render,
     render_comparison,
 )
@@ -38,7 +33,6 @@ from affectlake.report.order_effects import Compared, compared
 WHOLE = ("stimuli", "ratings", "captions", "exclusions", "metrics", "embeddings", "layouts", "learning_curves")
 
 THUMBNAIL_PIXELS = 128
-WHOLE_BRAIN = "all"
 
 _TRIALS = "SELECT trial_set, split, count(*) AS n_triplets FROM triplets GROUP BY ALL ORDER BY ALL"
 _CHOICES = """
@@ -56,11 +50,16 @@ def write_report(lake: Path, at: str | Version = "", target: Path | None = None,
     lake : Path
         Root of the lake.
     at : str or Version
-        The version; the latest when empty.
+        The version; if empty, the latest one.
     target : Path, optional
-        Where to write it; ``storage/reports/VERSION.html`` by default.
+        Path of the report; by default, ``storage/reports/VERSION.html``.
     pictures : bool
-        Whether frames of videos may be in it; without, captions stand in their place.
+        Whether to include frames of videos; otherwise captions are shown instead.
+
+    Returns
+    -------
+    Path
+        Path of the report.
     """
     version = resolve(lake, at)
     path = target or lake / layout.REPORTS / f"{version.name}.html"
@@ -76,23 +75,35 @@ def write_figures(lake: Path, at: str | Version = "", target: Path | None = None
     Parameters
     ----------
     lake, at
-        As in :func:`write_report`.
+        As for :func:`write_report`.
     target : Path, optional
-        The folder; ``storage/reports/VERSION-figures`` by default.
+        Folder of the files; by default, ``storage/reports/VERSION-figures``.
+
+    Returns
+    -------
+    list of Path
+        Paths of the files.
     """
     version = resolve(lake, at)
     return figure_files(gather(lake, version), target or lake / layout.REPORTS / f"{version.name}-figures")
 
 
 def write_comparison(lake: Path, before: str, after: str, target: Path | None = None) -> Path:
-    """Write the page that sets two versions beside each other and return its path.
+    """Write a page that compares two versions and return its path.
 
     Parameters
     ----------
+    lake : Path
+        Root of the lake.
     before, after : str
-        The versions.
+        Names of the versions.
     target : Path, optional
-        Where to write it; ``storage/reports/BEFORE-AFTER.html`` by default.
+        Path of the page; by default, ``storage/reports/BEFORE-AFTER.html``.
+
+    Returns
+    -------
+    Path
+        Path of the page.
     """
     old, new = resolve(lake, before), resolve(lake, after)
     path = target or lake / layout.REPORTS / f"{old.name}-{new.name}.html"
@@ -102,29 +113,29 @@ def write_comparison(lake: Path, before: str, after: str, target: Path | None = 
 
 
 class Positions(NamedTuple):
-    """Which positions the chat agents of a version choose.
+    """The positions that the chat agents of a version choose.
 
     Attributes
     ----------
     rows : list of Compared
-        One for each agent, protocol and trial set.
-    silent : list of str
+        One row per agent, protocol and trial set.
+    without_choices : list of str
         Chat agents of the version's parameters that have no choices.
     """
 
     rows: list[Compared]
-    silent: list[str]
+    without_choices: list[str]
 
 
 def positions(lake: Path, at: str | Version = "") -> Positions:
-    """Return which positions the chat agents of a version choose, from its table ``order_effects``.
+    """Return the positions that the chat agents of a version choose, from its table ``order_effects``.
 
     Raises
     ------
     UsageError
-        No chat agent has choices in that version.
+        If no chat agent has choices in the version.
     VersionError
-        The version's table does not have what is needed.
+        If the table does not have the columns that are needed.
     """
     version = resolve(lake, at)
     tables = VersionTables(lake, version, {"order_effects": COLUMNS["order_effects"]})
@@ -133,26 +144,35 @@ def positions(lake: Path, at: str | Version = "") -> Positions:
     if tables.unread and not len(effects):
         raise VersionError(
             f"the positions chosen in {version.name} cannot be read",
-            found="; ".join(tables.said),
-            todo=f'`affectlake query "SELECT * FROM order_effects" --at {version.name}` gives what it has',
+            found="; ".join(tables.shortcomings),
+            todo=f'see its columns with `affectlake query "SELECT * FROM order_effects" --at {version.name}`',
         )
     if not len(effects):
         raise UsageError(
             f"no chat agent has choices in {version.name}",
             found=f"chat agents in its params.yaml: {', '.join(chat) or 'none'}",
-            todo=f"ask one: `affectlake collect {chat[0] if chat else 'AGENT'}`, then `affectlake run`",
+            todo=f"collect answers with `affectlake collect {chat[0] if chat else 'AGENT'}`, then `affectlake run`",
         )
     rows = compared(effects, chat)
     return Positions(rows, sorted(set(chat) - {row.agent for row in rows}))
 
 
 def gather(lake: Path, version: Version, *, pictures: bool = True, brain: bool = True) -> ReportInputs:
-    """Return everything the report of `version` shows, from the tables of that version alone.
+    """Return the inputs of the report of `version`, from the tables of that version.
 
     Parameters
     ----------
+    lake : Path
+        Root of the lake.
+    version : Version
+        The version.
     pictures, brain : bool
-        Whether frames of videos, and maps of the brain, are read.
+        Whether to read frames of videos, and brain maps.
+
+    Returns
+    -------
+    ReportInputs
+        The inputs.
     """
     params = record_at(lake, version)
     tables = VersionTables(lake, version)
@@ -171,19 +191,19 @@ def gather(lake: Path, version: Version, *, pictures: bool = True, brain: bool =
         ),
         params=params.raw,
         tables=sizes,
-        is_todays=_is_todays(sizes),
+        is_todays=_is_current(sizes),
         trial_counts=tables.rows(_TRIALS),
         choice_counts=tables.rows(_CHOICES),
         representatives=tables.rows(_REPRESENTATIVES),
         analyses=_Analyses(tables),
         thumbnails=_thumbnails(tables) if pictures else {},
-        brain=_brain(tables) if brain and "group_stats" in present else None,
-        left_out=(*([f"params.yaml: {params.unreadable}"] if params.unreadable else []), *tables.said),
+        brain=brain_inputs(tables) if brain and "group_stats" in present else None,
+        left_out=(*([f"params.yaml: {params.unreadable}"] if params.unreadable else []), *tables.shortcomings),
         **{name: tables.table(name) for name in WHOLE},
     )
 
 
-# the fit that stands for each agent; in versions older than the table of fits, the one that its layout is of
+# the representative fit of each agent; in versions without the table of fits, the fit of its layout
 _REPRESENTATIVES = """
     SELECT agent, seed FROM fits WHERE representative
     UNION SELECT agent, seed FROM layouts WHERE agent NOT IN (SELECT agent FROM fits WHERE representative)
@@ -192,7 +212,7 @@ _REPRESENTATIVES = """
 
 
 class _Analyses(Mapping[str, pl.DataFrame]):
-    """The tables of a version by name, each read when a figure first asks for it."""
+    """The tables of a version by name, each read at the first access."""
 
     def __init__(self, tables: VersionTables) -> None:
         self._tables = tables
@@ -218,7 +238,7 @@ class _Analyses(Mapping[str, pl.DataFrame]):
         return sum(1 for _ in self)
 
 
-# the middle frame of each stimulus that is among the strongest of a dimension of a fit that is shown
+# the middle frame of each stimulus with one of the largest weights on a dimension of a representative fit
 _FRAMES = """
     WITH shown AS ({shown}),
          ranked AS (
@@ -246,54 +266,14 @@ def _thumbnails(tables: VersionTables) -> dict[int, bytes]:
         (image if image.mode in ("L", "RGB") else image.convert("RGB")).save(small, "JPEG", quality=75)
         found[index] = small.getvalue()
     if n_unknown:
-        tables.unread["frames"] = f"{n_unknown:,} pictures are of a format that cannot be shown"
+        tables.unread["frames"] = f"{n_unknown:,} images have a format that cannot be shown"
     return found
-
-
-def _maps_sql(subject: str) -> str:
-    """Return the query for one subject's maps by the agents' embeddings, of both methods."""
-    each = [
-        f"SELECT agent, '{method}' AS method, voxel_index, {value} AS value FROM {table}"
-        f" WHERE basis = 'embedding' AND subject = '{subject}'"  # a subject's name is letters, digits, - and _
-        for method, table, value in METHODS
-    ]
-    return f"SELECT * FROM ({' UNION ALL '.join(each)}) ORDER BY ALL"
-
-
-_N_MAPS = " + ".join(f"(SELECT count(DISTINCT agent) FROM {one.table} WHERE basis = 'embedding')" for one in METHODS)
-
-
-def _brain(tables: VersionTables) -> BrainInputs | None:
-    rows = tables.rows
-    subjects = rows("SELECT subject, count(*) AS n FROM voxels GROUP BY subject ORDER BY subject")
-    if not len(subjects):
-        return None
-    block = block_of(int(subjects["n"].sum()) * int(rows(f"SELECT {_N_MAPS} AS n")["n"][0]))
-    maps, volumes = pl.DataFrame(), []
-    for at, name in enumerate(subjects["subject"]):
-        own = rows(_maps_sql(name))
-        maps = own if at == 0 else maps
-        volumes.append(make_volume(name, rows(f"SELECT * FROM voxels WHERE subject = '{name}'"), own, block))
-    scores, named = rows("SELECT * FROM roi_scores ORDER BY ALL"), regions()
-    others = sorted(set(scores["region"]) - {*named, WHOLE_BRAIN})  # as they were called then
-    return BrainInputs(
-        scores=scores,
-        stats=rows("SELECT * FROM group_stats ORDER BY ALL"),
-        ceilings=rows("SELECT * FROM noise_ceilings ORDER BY ALL"),
-        regions=(
-            *((one.key, one.group, one.name) for one in named.values()),
-            *((name, "cortical", name) for name in others),
-        ),
-        subject=str(subjects["subject"][0]),
-        maps=maps,
-        volumes=on_one_grid(volumes),
-    )
 
 
 def table_sizes(manifest: Manifest) -> pl.DataFrame:
     """Return ``table, partition, n_rows, n_files, n_bytes, digest, contract`` of every output of a version.
 
-    `contract` has the versions of the contracts that its files were written under.
+    `contract` lists the versions of the contracts under which the files were written.
     """
     rows = []
     for output, digest in sorted(manifest.digests.items()):
@@ -307,11 +287,11 @@ def table_sizes(manifest: Manifest) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=names, orient="row")
 
 
-def _is_todays(sizes: pl.DataFrame) -> bool:
-    """Return whether every table that the report reads was written under today's contract of it."""
-    todays = {name: str(known.version) for name, known in contracts().items() if name in COLUMNS}
+def _is_current(sizes: pl.DataFrame) -> bool:
+    """Return whether all tables of the report were written under the current contracts."""
+    current = {name: str(known.version) for name, known in contracts().items() if name in COLUMNS}
     found = sizes.filter(pl.col("table").is_in(list(COLUMNS))).select("table", "contract")
-    return all(todays.get(table) == contract for table, contract in found.iter_rows())
+    return all(current.get(table) == contract for table, contract in found.iter_rows())
 
 
 def headlines(lake: Path, version: Version) -> list[str]:
@@ -328,7 +308,7 @@ def headlines(lake: Path, version: Version) -> list[str]:
     ]
 
 
-# of each agent's fits, the one that stands for it
+# of the representative fit of each agent
 _HEADLINES = """
     WITH chosen AS ({chosen}),
          best AS (

@@ -1,4 +1,4 @@
-"""Brain maps on the inflated cortex of fsaverage5, as a picture and as a page to turn. For maps in MNI space only."""
+"""Brain maps on the inflated cortex of fsaverage5, as an image and an interactive page; for maps in MNI space only."""
 
 from __future__ import annotations
 
@@ -13,20 +13,25 @@ from affectlake.errors import LakeError
 Array = NDArray[np.floating]
 
 DEPTHS = (0.1, 0.3, 0.5, 0.7, 0.9)
-"""From the white matter (0) to the pia (1)."""
+"""Depths at which a map is sampled, from the white matter (0) to the pia (1)."""
 
 VIEWS = (("left", "lateral"), ("left", "medial"), ("right", "lateral"), ("right", "medial"))
 
 
 def draw_surfaces(image: Path) -> list[Path]:
-    """Write ``NAME.png`` (four views) and ``NAME.html`` (to turn, without a network) beside a map; return their paths.
+    """Write ``NAME.png`` (four views) and ``NAME.html`` (interactive, offline) beside a map; return their paths.
 
-    What a vertex shows: :func:`sample`; one without a value is grey.
+    :func:`sample` defines the value of a vertex; vertices without a value are grey.
 
     Parameters
     ----------
     image : Path
-        ``NAME.nii.gz``, a 3-D image in MNI space, NaN where it has no value.
+        ``NAME.nii.gz``, a 3-D image in MNI space, NaN for voxels without a value.
+
+    Returns
+    -------
+    list of Path
+        Paths of the image and of the page.
 
     Raises
     ------
@@ -34,7 +39,7 @@ def draw_surfaces(image: Path) -> list[Path]:
         If nilearn or plotly is not installed.
     """
     try:
-        import plotly  # noqa: F401  # nilearn's pages to turn
+        import plotly  # noqa: F401  # for nilearn's interactive pages
         from nilearn import datasets, plotting
         from nilearn.surface import SurfaceImage
     except ImportError as error:
@@ -71,14 +76,14 @@ def sample(image: Path, white: Array, pial: Array) -> Array:
     Parameters
     ----------
     image : Path
-        A 3-D image, NaN where it has no value.
+        A 3-D image, NaN for voxels without a value.
     white, pial : float (n_vertices, 3)
-        Where the vertices lie, in the image's mm.
+        Positions of the vertices, in the image's mm.
 
     Returns
     -------
     float32 (n_vertices,)
-        NaN where no voxel with a value is within a voxel's diagonal of any depth.
+        The values; NaN if no voxel with a value is within the diagonal of a voxel, at any depth.
     """
     import nibabel as nib
     from scipy.spatial import cKDTree
@@ -89,7 +94,9 @@ def sample(image: Path, white: Array, pial: Array) -> Array:
     affine = np.asarray(volume.affine, dtype=np.float64)
     tree = cKDTree(inside @ affine[:3, :3].T + affine[:3, 3])
     limit = float(np.linalg.norm(affine[:3, :3].sum(axis=1)))
-    known = np.append(values[tuple(inside.T)], np.float32(np.nan))  # the tree gives the last place to what is too far
+    known = np.append(
+        values[tuple(inside.T)], np.float32(np.nan)
+    )  # the tree returns the last index if no voxel is near enough
     found = [known[tree.query(white + depth * (pial - white), distance_upper_bound=limit)[1]] for depth in DEPTHS]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a vertex without any value

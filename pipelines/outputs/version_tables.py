@@ -1,7 +1,7 @@
-"""The tables of a version as the report and the maps read them: over one connection, whatever their columns are.
+"""The tables of a version, as the report and the maps read them, over one connection.
 
-A version may have been written under an older contract than today's, or a newer one. A table or a column that it does
-not have is without rows or null here, and said in words; nothing else depends on today's contracts.
+A version may have been written under other contracts than the current ones. A missing table has no rows here, a missing
+column is null, and both are reported. Nothing else depends on the current contracts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from affectlake.report.columns import COLUMNS, Columns
 
 
 class VersionTables:
-    """Tables of one version, opened once for any number of questions.
+    """Tables of one version, opened once for any number of queries.
 
     Parameters
     ----------
@@ -29,16 +29,16 @@ class VersionTables:
     version : Version
         The version.
     columns : mapping of str to Columns, optional
-        Which tables may be named, and what is read of them; by default what the report reads.
+        The tables to read, with their columns; by default, those of the report.
 
     Attributes
     ----------
     manifest : Manifest
-        The version's.
+        Manifest of the version.
     present : dict of str to list of str
-        The outputs of each table of the version.
+        Outputs of each table of the version.
     unread : dict of str to str
-        Of each table that cannot be shown in full, what it lacks.
+        For each table that cannot be shown completely, what is missing.
     """
 
     def __init__(self, lake: Path, version: Version, columns: Mapping[str, Columns] = COLUMNS) -> None:
@@ -51,24 +51,25 @@ class VersionTables:
             self._open(table, wanted)
 
     def rows(self, sql: str) -> pl.DataFrame:
-        """Return the rows of one SELECT. Each table has the columns that are read; rows without a needed value are out.
+        """Return the rows of one SELECT.
 
-        Those of other names are as they were published.
+        The tables in `columns` have the columns to read, without rows that lack a needed value. Other tables are as
+        they were published.
         """
         found: pl.DataFrame = self._reader.query(sql).pl()
         return found
 
     def table(self, name: str) -> pl.DataFrame:
-        """Return the rows of a table; none where the version does not have it."""
+        """Return the rows of a table; none if the version does not have it."""
         return self.rows(f"SELECT * FROM {in_quotes(name)}")
 
     @property
-    def said(self) -> tuple[str, ...]:
-        """One line for each table that cannot be shown in full."""
+    def shortcomings(self) -> tuple[str, ...]:
+        """One line for each table that cannot be shown completely."""
         return tuple(f"{table}: {what}" for table, what in self.unread.items())
 
     def _open(self, table: str, wanted: Columns) -> None:
-        """Let the name of a table mean its rows with the columns that are wanted."""
+        """Create a view with the name of a table, which has the columns to read."""
         published = self._columns_of(table)
         every = (*wanted.needed, *wanted.optional)
         nothing = {name: f"NULL::{_type(name) or 'VARCHAR'} AS {in_quotes(name)}" for name in every}
@@ -79,13 +80,13 @@ class VersionTables:
             rows = f"SELECT * FROM (SELECT {', '.join(chosen)} FROM {_as_published(table)}) WHERE {whole}"
         else:
             rows = f"SELECT {', '.join(nothing.values())} WHERE false"
-        self._reader.connection.execute(f"CREATE TEMP VIEW {in_quotes(table)} AS {rows}")  # hides the published one
+        self._reader.connection.execute(f"CREATE TEMP VIEW {in_quotes(table)} AS {rows}")  # hides the published table
         words = self._shortcomings(table, published, wanted) if published else []
         if words:
             self.unread[table] = "; ".join(words)
 
     def _columns_of(self, table: str) -> dict[str, str]:
-        """Return the types of a table's columns as it was published; none where the version does not have it."""
+        """Return the column types of a table as published; empty if the version does not have it."""
         if table not in self.present:
             return {}
         published = self._reader.query(f"SELECT * FROM {_as_published(table)}")
@@ -117,7 +118,7 @@ def _as_published(table: str) -> str:
 
 
 def _as_read(name: str, kind: str, every: tuple[str, ...]) -> str:
-    """Return the SQL of a column: as it is, or cast where another type is read; what cannot be cast is null."""
+    """Return the SQL of a column, with a cast if its type differs; values that cannot be cast are null."""
     if name not in every or _type(name) in ("", kind):
         return in_quotes(name)
     return f"TRY_CAST({in_quotes(name)} AS {_type(name)}) AS {in_quotes(name)}"

@@ -1,1 +1,1 @@
-"""What a study's settings are: ``params.yaml`` and its sections, checked, and the templates of new studies."""
+"""The parameters of a study: ``params.yaml``, its sections and their checks, and the templates of new studies."""

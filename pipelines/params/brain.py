@@ -1,4 +1,4 @@
-"""The section `brain:` of ``params.yaml``, which a study may leave out: recordings, encoding, searchlight."""
+"""The optional section ``brain`` of ``params.yaml``: recordings, encoding and searchlight."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from affectlake.validation import UNIQUE, Strict
 
 
 class SyntheticBrains(Strict):
-    """Made-up subjects on a coarse grid with planted encoding weights."""
+    """Simulated subjects on a coarse grid, with planted encoding weights."""
 
     kind: Literal["synthetic"]
-    n_subjects: int = Field(ge=1, description="How many subjects.")
-    voxel_mm: float = Field(ge=4, description="Edge of a voxel, in mm.")
+    n_subjects: int = Field(ge=1, description="Number of subjects.")
+    voxel_mm: float = Field(ge=4, description="Edge length of a voxel, in mm.")
 
 
 class BDataBrains(Strict):
@@ -24,45 +24,45 @@ class BDataBrains(Strict):
     kind: Literal["bdata"]
     subjects: dict[str, str] = Field(
         min_length=1,
-        description="Subject and path of its file; relative paths start at the lake.",
+        description="Subjects and the paths of their files, relative to the lake.",
         json_schema_extra=subject_names,
     )
 
 
 class AtlasFiles(Strict):
-    """Regions: an image of whole numbers, and a table of their names."""
+    """Regions: an image of integers, and a table of their names."""
 
     image: str = Field(description="Path of the image.")
-    labels: str = Field(description="Path of the table, BIDS's dseg.tsv.")
+    labels: str = Field(description="Path of the table, in the format of BIDS's dseg.tsv.")
 
 
 class ImageSet(Strict):
-    """One subject's 4-D image of one volume per presentation, its mask, its label-and-run file, and its regions."""
+    """Patterns of one subject: a 4-D image with one volume per presentation, mask, labels and runs, and regions."""
 
     bold: str = Field(description="Path of the 4-D image.")
     mask: str = Field(description="Path of the mask.")
-    attributes: str = Field(description="Path of the file that has a volume's label and run in each line.")
-    atlas: AtlasFiles | None = Field(default=None, description="The subject's regions.")
+    attributes: str = Field(description="Path of the file with the label and run of one volume per line.")
+    atlas: AtlasFiles | None = Field(default=None, description="Regions of the subject.")
 
 
 class TimeSeries(Strict):
-    """One run: its 4-D image, its events, and the motion parameters where there are any."""
+    """One run: a 4-D image, its events, and optional motion parameters."""
 
     bold: str = Field(description="Path of the 4-D image.")
-    events: str = Field(description="Path of the events, BIDS's events.tsv.")
+    events: str = Field(description="Path of the events, in the format of BIDS's events.tsv.")
     confounds: str = Field(default="", description="Path of the motion parameters; empty: none.")
 
 
 class SeriesSet(Strict):
-    """One subject's time series, in the order of the runs, its mask, and its regions."""
+    """Time series of one subject, in the order of the runs, with mask and regions."""
 
     mask: str = Field(description="Path of the mask.")
-    runs: list[TimeSeries] = Field(min_length=1, description="The runs, in their order.")
-    atlas: AtlasFiles | None = Field(default=None, description="The subject's regions.")
+    runs: list[TimeSeries] = Field(min_length=1, description="The runs, in order.")
+    atlas: AtlasFiles | None = Field(default=None, description="Regions of the subject.")
 
 
 def _which(value: object) -> str:
-    """Return the model of a subject's files; its name is the tag, by which messages find it in the JSON schema."""
+    """Return the name of the model of a subject's files: the tag by which messages find it in the JSON schema."""
     is_series = isinstance(value, SeriesSet) or (isinstance(value, dict) and "runs" in value)
     return SeriesSet.__name__ if is_series else ImageSet.__name__
 
@@ -78,7 +78,7 @@ class ImageBrains(Strict):
     kind: Literal["images"]
     subjects: dict[str, Images] = Field(
         min_length=1,
-        description="Subject and its files: patterns (bold, mask, attributes) or time series (mask, runs).",
+        description="Subjects and their files: patterns (bold, mask, attributes) or time series (mask, runs).",
         json_schema_extra=subject_names,
     )
 
@@ -92,7 +92,7 @@ class FmriprepBrains(Strict):
     mask: str = Field(description="Path of a mask in the output space.")
     space: str = Field(description="The output space, such as MNI152NLin2009cAsym.")
     participants: Annotated[list[str], UNIQUE] = Field(
-        min_length=1, description="Which participants, without sub-.", json_schema_extra=unique_subject_names
+        min_length=1, description="Participants, without the prefix sub-.", json_schema_extra=unique_subject_names
     )
     atlas: AtlasFiles | None = Field(default=None, description="Regions in the output space.")
 
@@ -100,43 +100,53 @@ class FmriprepBrains(Strict):
 class EncodingParams(Strict):
     """Voxel-wise encoding."""
 
-    outer_folds: int = Field(ge=2, description="Folds of the stimuli; each is predicted from the others.")
-    inner_folds: int = Field(ge=2, description="Folds within those, by which the penalty is chosen.")
-    standardise: bool = Field(description="Whether features are divided by their standard deviation.")
-    by_run: bool = Field(description="Whether folds are of whole runs, where runs are known.")
-    permutations: int = Field(ge=0, description="Relabellings of the stimuli that make the null; 0: no null.")
+    outer_folds: int = Field(
+        ge=2, description="Number of folds of the stimuli, each of which is predicted from the others."
+    )
+    inner_folds: int = Field(ge=2, description="Number of inner folds, with which the penalty is chosen.")
+    standardise: bool = Field(description="Whether to divide features by their standard deviation.")
+    by_run: bool = Field(description="Whether folds consist of whole runs, if runs are known.")
+    permutations: int = Field(
+        ge=0, description="Number of permutations of the stimuli for the null distribution; 0: none."
+    )
 
 
 class SearchlightParams(Strict):
-    """The searchlight: its stimuli, spheres and ranks, and its null."""
+    """The searchlight: stimuli, spheres, ranks and null distribution."""
 
-    n_stimuli: int = Field(ge=4, description="How many of the most reliable stimuli.")
+    n_stimuli: int = Field(ge=4, description="Number of the most reliable stimuli to use.")
     radius_voxels: float = Field(ge=1, description="Radius of a sphere, in voxels.")
-    min_voxels: int = Field(ge=3, description="Smaller spheres, at the edge of the brain, have no value.")
-    ranks: Literal["counted", "exact"] = Field(description="counted: into 65,536 bins.")
-    permutations: int = Field(ge=0, description="Relabellings of the stimuli that make the null; 0: no levels.")
+    min_voxels: int = Field(
+        ge=3, description="Minimum number of voxels of a sphere; smaller ones, at the edge of the brain, have no value."
+    )
+    ranks: Literal["counted", "exact"] = Field(
+        description="counted: ranks of values counted in 65,536 bins; exact: exact ranks."
+    )
+    permutations: int = Field(
+        ge=0, description="Number of permutations of the stimuli for the null distribution; 0: no p-values."
+    )
 
 
 class PycortexSurfaces(Strict):
     """A subject's own cortex in pycortex, for flat maps."""
 
-    subject: str = Field(description="Its name in pycortex.")
+    subject: str = Field(description="Name of the subject in pycortex.")
     transform: str = Field(
-        default="", description="What takes its anatomy to the images; without one they share their mm."
+        default="", description="Transform from the anatomy to the images; empty: both have the same coordinates."
     )
-    filestore: str = Field(default="", description="A folder; relative ones start at the lake; empty: pycortex's own.")
+    filestore: str = Field(default="", description="Folder, relative to the lake; empty: the default of pycortex.")
 
 
 Sources = SyntheticBrains | BDataBrains | ImageBrains | FmriprepBrains
 
 
 class Brain(Strict):
-    """The whole section. No step depends on `surfaces`: they are for ``affectlake maps --surfaces``."""
+    """The section ``brain``. No step depends on `surfaces`, which only ``affectlake maps --surfaces`` uses."""
 
-    sources: Annotated[Sources, Field(discriminator="kind")] = Field(description="Where the recordings are.")
+    sources: Annotated[Sources, Field(discriminator="kind")] = Field(description="Source of the recordings.")
     encoding: EncodingParams
     searchlight: SearchlightParams
-    device: Literal["cpu", "cuda"] = Field(description="Of the searchlight.")
+    device: Literal["cpu", "cuda"] = Field(description="Device of the searchlight.")
     surfaces: dict[str, PycortexSurfaces] = Field(
-        default_factory=dict, description="Subjects and their own cortex.", json_schema_extra=subject_names
+        default_factory=dict, description="Subjects and their cortex.", json_schema_extra=subject_names
     )

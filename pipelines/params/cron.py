@@ -1,8 +1,8 @@
-"""Cron expressions, checked by cronsim before Prefect sees them. When they are due is computed elsewhere, by Prefect.
+"""Checks of cron expressions with cronsim; Prefect computes the times.
 
-A field is what every cron reads: numbers, names, ranges, steps and lists. What Prefect reads otherwise than cronsim
-(``6-6`` is every day to it) or not at all (``5L``) is refused. If both kinds of day are restricted, Prefect runs when
-either matches, ``*/2`` included; some crons want both.
+A field may contain what every cron accepts: numbers, names, ranges, steps and lists. Expressions that Prefect
+interprets differently from cronsim (``6-6`` means every day) or does not accept (``5L``) are refused. If both day of
+month and day of week are restricted, Prefect runs when either matches, also for ``*/2``; some crons require both.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from cronsim import CronSim, CronSimError
 
 from affectlake.errors import UsageError
 
-_FIELDS = {  # CronSim's attribute that holds the values of the field, and which values are allowed
+_FIELDS = {  # CronSim's attribute with the values of the field, and the allowed values
     "minute": ("minutes", "0 to 59"),
     "hour": ("hours", "0 to 23"),
     "day of month": ("days", "1 to 31"),
@@ -29,21 +29,21 @@ _ANY_TIME = datetime(2000, 1, 1)
 
 
 def check_cron(where: str, text: str) -> None:
-    """Refuse what is not a cron expression, or one that never comes true.
+    """Raise an error if a text is not a cron expression, or never matches.
 
     Parameters
     ----------
     where : str
-        What to call it in messages, such as ``schedules.nightly.cron``.
+        Name of the setting in messages, such as ``schedules.nightly.cron``.
     text : str
-        ``minute hour day-of-month month day-of-week``. A field is ``*`` or a list of numbers and ranges (``1,8-12``),
-        each range or ``*`` with a step where wanted (``*/15``, ``8-18/2``). Months and days of the week may be named
-        by three letters; 0 and 7 are Sunday.
+        ``minute hour day-of-month month day-of-week``. A field is ``*`` or a list of numbers and ranges (``1,8-12``);
+        ranges and ``*`` may have a step (``*/15``, ``8-18/2``). Months and days of the week may be three-letter names;
+        0 and 7 are Sunday.
 
     Raises
     ------
     UsageError
-        One message that names the field.
+        If the expression is not valid; the message names the field.
     """
     fields = text.split()
     if len(fields) != len(_FIELDS):
@@ -55,12 +55,12 @@ def check_cron(where: str, text: str) -> None:
         CronSim(f"* * {fields[2]} {fields[3]} *", _ANY_TIME)
     except CronSimError:
         raise UsageError(
-            f"{where} never comes: no such month has such a day", found=repr(text), wanted=_EXAMPLE
+            f"{where} never matches: no such month has such a day", found=repr(text), wanted=_EXAMPLE
         ) from None
 
 
 def _is_valid(at: int, item: str) -> bool:
-    """Return whether one item of the list in the field at position `at` means the same to cronsim and to Prefect."""
+    """Return whether an item of the field at position `at` has the same meaning for cronsim and Prefect."""
     span, _, _ = item.partition("/")
     try:
         CronSim(_alone(at, item), _ANY_TIME)

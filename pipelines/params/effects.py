@@ -1,8 +1,8 @@
-"""Settings without effect: each is refused, with the setting that has it.
+"""Settings without effect: each is refused, with a message that names the effective setting.
 
-A setting has no effect if nothing reads it, or if another setting in the file overrides it. Settings of a part that is
-switched off (an empty list of sweeps, 0 permutations), or that only agents of a kind that is not in the file use
-(``spose.few``, ``proposals``), are accepted, so that the part can be switched on again.
+A setting has no effect if it is never read, or if another setting in the file overrides it. Settings of a part that is
+switched off (an empty list of sweeps, 0 permutations), or that only agents of other kinds use (``spose.few``,
+``proposals``), are accepted, so that the part can be switched on again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def without_effect(raw: object) -> Iterator[Mistake]:
     Parameters
     ----------
     raw : object
-        The file as it was read; what is not where a setting would be is not looked at.
+        Parsed content of the file; unexpected values are ignored.
     """
     yield from _of_fits(raw)
     if value_at(raw, "notify") is not None and not value_at(raw, "schedules"):
@@ -42,23 +42,21 @@ def _of_fits(raw: object) -> Iterator[Mistake]:
     strengths = {name: value_at(entry, "l1") for name, entry in agents.items()} if isinstance(agents, Mapping) else {}
     if "l1" in fits:
         own = f"agents.{next(iter(strengths), 'NAME')}.l1"
-        yield _useless(
-            "spose.l1", "every agent has its own l1", f"remove it; the sparsity is set by {own} and the like"
-        )
+        yield _useless("spose.l1", "every agent has its own l1", f"remove it; settings such as {own} set the sparsity")
     if "threshold" in fits and fits.get("pruning") == "none":
         yield _useless(
             "spose.threshold", "spose.pruning: none keeps all dimensions", "remove it, or change spose.pruning"
         )
     if strengths and all(l1 == "auto" for l1 in strengths.values()):
-        why = "every agent has l1: auto, and is fitted as spose.few says"
+        why = "every agent has l1: auto, and is fitted with the settings of spose.few"
         for key in ("batch_size", *(key for key in SharedSettings.model_fields if key in FewJudgments.model_fields)):
             if key in fits:
                 instead = "follows the number of judgments" if key == "batch_size" else f"is spose.few.{key}"
-                yield _useless(f"spose.{key}", why, f"remove it; what counts {instead}")
+                yield _useless(f"spose.{key}", why, f"remove it; the effective setting {instead}")
 
 
 def _subjects(raw: object) -> list[str]:
-    """Return the subjects that the file names; none if it does not name them."""
+    """Return the subjects in the file; empty if it does not list them."""
     found = value_at(raw, "brain.sources.subjects") or value_at(raw, "brain.sources.participants")
     return [str(name) for name in found] if isinstance(found, Mapping | list) else []
 

@@ -1,7 +1,7 @@
-"""The names that ``params.yaml`` gives: of agents, schedules, subjects and the study itself.
+"""The names in ``params.yaml``: of agents, schedules, subjects and the study.
 
-They become values of tables and names of files, of DVC's stages and of Prefect's deployments. What is legal is checked
-when the file is read, before anything is asked or written under a name that is refused later.
+Names become values in tables, and names of files, DVC stages and Prefect deployments. They are checked when the file is
+read, before anything is written under a name that would be refused later.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from affectlake.mistakes import Mistake
 from affectlake.pipelines.params.text import value_at
 
 LONGEST = 100
-"""Characters of a name: file systems take 255, and names of files hold more than one of these."""
+"""Maximum number of characters of a name. File names, of at most 255, may contain several names."""
 
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 _NEVER = r"\.$|^([cC][oO][nN]|[pP][rR][nN]|[aA][uU][xX]|[nN][uU][lL]|[cC][oO][mM][0-9]|[lL][pP][tT][0-9])(\.|$)"
@@ -24,7 +24,7 @@ _DASHES = r"^[a-z0-9][a-z0-9-]*$"
 
 
 class _Kind(NamedTuple):
-    """What is named, what a name must match, and what that is called."""
+    """A kind of name: what it names, its pattern, and a description of the pattern."""
 
     what: str
     pattern: str
@@ -33,7 +33,7 @@ class _Kind(NamedTuple):
 
 def _agent() -> _Kind:
     pattern = contract("choices").column("agent").pattern
-    return _Kind("an agent", pattern, "small letters, digits, '.', '_' and '-'")
+    return _Kind("an agent", pattern, "lower-case letters, digits, '.', '_' and '-'")
 
 
 def _subject() -> _Kind:
@@ -41,18 +41,18 @@ def _subject() -> _Kind:
 
 
 def _with_dashes(what: str) -> _Kind:
-    return _Kind(what, _DASHES, "small letters, digits and '-'")
+    return _Kind(what, _DASHES, "lower-case letters, digits and '-'")
 
 
 def wrong_names(raw: object) -> Iterator[Mistake]:
-    """Yield what is wrong with the names in a ``params.yaml``.
+    """Yield the invalid names in a ``params.yaml``.
 
-    A name is a text, matches its pattern, is not too long, and differs from the others in more than case.
+    A name is a text, matches its pattern, is not too long, and differs from other names in more than case.
 
     Parameters
     ----------
     raw : object
-        The file as it was read; what is not where names are is not looked at.
+        Parsed content of the file; unexpected values are ignored.
     """
     if isinstance(raw, Mapping) and "study" in raw:
         yield from _check([("study", raw["study"])], _with_dashes("a study"))
@@ -63,27 +63,27 @@ def wrong_names(raw: object) -> Iterator[Mistake]:
 
 
 def agent_names(schema: dict[str, Any]) -> None:
-    """Say in a mapping's JSON schema that its keys are agents; for `json_schema_extra`."""
+    """Add to a mapping's JSON schema that its keys are names of agents; for `json_schema_extra`."""
     schema["propertyNames"] = _schema_of(_agent())
 
 
 def subject_names(schema: dict[str, Any]) -> None:
-    """Say in a mapping's JSON schema that its keys are subjects."""
+    """Add to a mapping's JSON schema that its keys are names of subjects."""
     schema["propertyNames"] = _schema_of(_subject())
 
 
 def unique_subject_names(schema: dict[str, Any]) -> None:
-    """Say in a list's JSON schema that its items are subjects, none twice."""
+    """Add to a list's JSON schema that its items are unique names of subjects."""
     schema.update({"items": _schema_of(_subject()), "uniqueItems": True})
 
 
 def schedule_names(schema: dict[str, Any]) -> None:
-    """Say in a mapping's JSON schema that its keys are schedules."""
+    """Add to a mapping's JSON schema that its keys are names of schedules."""
     schema["propertyNames"] = _schema_of(_with_dashes("a schedule"))
 
 
 def study_name(schema: dict[str, Any]) -> None:
-    """Say in a text's JSON schema that it is a study's name."""
+    """Add to a text's JSON schema that it is the name of a study."""
     schema.update(_schema_of(_with_dashes("a study")))
 
 
@@ -112,14 +112,14 @@ def _check(names: list[tuple[str, object]], kind: _Kind) -> Iterator[Mistake]:
             yield Mistake(
                 path,
                 f": {_shown(name)} is not a name for {kind.what}: {wrong}",
-                allowed=f"{kind.legal}; the first a letter or digit, and at most {LONGEST} characters",
+                allowed=f"{kind.legal}; first a letter or digit; at most {LONGEST} characters",
                 todo=f"call it {better!r}" if better and better not in [given for _, given in names] else "",
             )
         elif known.setdefault(name.lower(), name) != name:
             yield Mistake(
                 path,
                 f": {known[name.lower()]!r} and {name!r} differ only in the case of letters",
-                wanted="names that stay apart on every file system",
+                wanted="names that are different on every file system",
             )
 
 
@@ -136,7 +136,7 @@ def _not_a_text(path: str, name: object, kind: _Kind) -> Mistake:
 
 
 def _wrong(text: str, kind: _Kind) -> str:
-    """Return what is wrong with a name; empty if nothing is."""
+    """Return why a name is invalid; empty if it is valid."""
     if len(text) > LONGEST:
         return f"it has {len(text):,} characters"
     if not re.fullmatch(kind.pattern, text):
@@ -148,7 +148,7 @@ def _wrong(text: str, kind: _Kind) -> str:
 
 
 def suggestion(text: str, pattern: str) -> str:
-    """Return a legal name like `text`: ``qwen-qwen2-vl-7b`` for ``Qwen/Qwen2-VL-7B``; empty if there is none."""
+    """Return a valid name similar to `text`: ``qwen-qwen2-vl-7b`` for ``Qwen/Qwen2-VL-7B``; empty if there is none."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     plain = plain if re.fullmatch(pattern, "A") else plain.lower()
     name = "".join(one if re.fullmatch(pattern, f"0{one}") else "-" for one in plain)

@@ -1,7 +1,7 @@
-"""``params.yaml`` as a version holds it, read leniently: today's rules do not apply to what was published before them.
+"""``params.yaml`` of a version, read leniently: the current rules do not apply to earlier versions.
 
-What is about to run is read by :func:`affectlake.pipelines.params.study.load`, which is strict. Here nothing is
-required, nothing is refused, and a key that today's affectlake does not know is kept.
+:func:`affectlake.pipelines.params.study.load` reads the parameters of a run, and is strict. Here no key is required or
+refused, and unknown keys are kept.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ class StudyRecord:
     Parameters
     ----------
     raw : mapping
-        The file as it was read; empty if it is not a YAML mapping.
+        Parsed content of the file; empty if it is not a YAML mapping.
     unreadable : str
-        Why `raw` is empty although the file is not; else empty.
+        Why the file cannot be read; empty if it can.
     """
 
     raw: Mapping[str, Any] = field(default_factory=dict)
     unreadable: str = ""
 
     def at(self, key: str) -> Any:
-        """Return the value at a dotted `key`; None where the file has none."""
+        """Return the value at a dotted `key`; None if the file has none."""
         return value_at(self.raw, key)
 
     def text(self, key: str) -> str:
-        """Return the value at a dotted `key` as text; empty where the file has none."""
+        """Return the value at a dotted `key` as text; empty if the file has none."""
         value = self.at(key)
         return "" if value is None or isinstance(value, (Mapping, list)) else str(value)
 
@@ -51,7 +51,7 @@ class StudyRecord:
 
     @property
     def asked_agents(self) -> list[str]:
-        """The agents whose answers a server gives: by their kind, or, of a kind by another name, by their servers."""
+        """The agents that need a server, recognised by their kind or, for unknown kinds, by the key ``servers``."""
         return [
             name
             for name, entry in self.mapping("agents").items()
@@ -60,7 +60,7 @@ class StudyRecord:
 
 
 def record_of(text: bytes) -> StudyRecord:
-    """Return the record that the content of a ``params.yaml`` is; one that is not YAML is empty and says why."""
+    """Return the record of the content of a ``params.yaml``; one that is not YAML gives an empty record."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
@@ -74,5 +74,5 @@ def record_of(text: bytes) -> StudyRecord:
 
 
 def record_at(lake: Path, version: Version) -> StudyRecord:
-    """Return the parameters that `version` was made with."""
+    """Return the parameters of a version."""
     return record_of(git_bytes(lake, "cat-file", "blob", f"{version.commit}:./{layout.PARAMS}"))

@@ -1,7 +1,7 @@
-"""``schedules:`` and ``notify:`` of ``params.yaml``: which collections recur, and where failures are reported.
+"""The sections ``schedules`` and ``notify`` of ``params.yaml``: recurring collections, and reports of failures.
 
-No step reads them, so a change makes nothing stale. When a schedule's slots are, and running them, does not belong
-here.
+No step reads them, so that a change does not make a stage stale. :mod:`affectlake.flows.schedules` computes the slots
+and runs them.
 """
 
 from __future__ import annotations
@@ -51,30 +51,34 @@ _IF_PROPOSED: dict[str, Any] = {
 
 
 class Schedule(Entry):
-    """A collection that recurs."""
+    """A recurring collection."""
 
     model_config = ConfigDict(json_schema_extra=_IF_PROPOSED)
 
-    agent: str = Field(description="Whose answers are collected: an agent of kind chat.")
+    agent: str = Field(description="Agent whose answers are collected, of kind chat.")
     cron: Annotated[Text, AfterValidator(_cron)] = Field(
-        description="When: minute, hour, day of month, month, day of week.", examples=["0 2 * * *"]
+        description="Times: minute, hour, day of month, month, day of week.", examples=["0 2 * * *"]
     )
-    limit: Annotated[int, Field(ge=1)] | None = Field(description="Questions per run; null: all that are left.")
-    trial_set: TrialSet = Field(default="main", description="Which trials are asked.")
+    limit: Annotated[int, Field(ge=1)] | None = Field(
+        description="Maximum number of questions per run; null: all remaining ones."
+    )
+    trial_set: TrialSet = Field(default="main", description="Trial set that is asked.")
     timezone: Annotated[Text, AfterValidator(_timezone)] = Field(
-        default="UTC", description="The time zone of the cron, as IANA names it.", examples=["Europe/Berlin"]
+        default="UTC",
+        description="Time zone of the cron expression, a name of the IANA database.",
+        examples=["Europe/Berlin"],
     )
     proposed: bool = Field(
         default=False,
-        description="Whether each run has `limit` triplets of the main set proposed, and asks these.",
+        description="Whether each run proposes `limit` triplets of the main set and asks those.",
     )
 
     @model_validator(mode="after")
     def _can_be_proposed(self) -> Self:
         if self.proposed and (self.limit is None or self.trial_set != "main"):
             raise mistake(
-                "cannot have triplets proposed",
-                wanted="with proposed: true, a limit (how many to propose each time) and the trial set main",
+                "cannot propose triplets",
+                wanted="with proposed: true, a limit (number of triplets per run) and the trial set main",
                 found=f"limit: {'null' if self.limit is None else self.limit}, trial_set: {self.trial_set}",
             )
         return self
@@ -85,27 +89,31 @@ def _url(url: str) -> str:
         raise mistake(
             "is not a valid URL",
             wanted="http://… or https://…, without user name and password",
-            todo="keep a URL that is a secret in an environment variable, and name it with webhook_env",
+            todo="put a secret URL in an environment variable, and set webhook_env to its name",
         )
     return url
 
 
 def _variable(name: str) -> str:
     if not re.fullmatch(_VARIABLE.rstrip("$"), name):
-        raise mistake("is not the name of an environment variable", wanted="the name and not the URL")
+        raise mistake("is not the name of an environment variable", wanted="a name, not the URL")
     return name
 
 
 class Notify(Strict):
-    """Where failed runs are reported: a webhook, or the environment variable that holds its URL."""
+    """Where failed runs are reported: the URL of a webhook, or an environment variable that contains it."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
     webhook: Annotated[Secret, AfterValidator(_url)] = Field(
-        default="", description="Its URL.", json_schema_extra={"pattern": r"^\s*[hH][tT][tT][pP][sS]?://[^/?#]"}
+        default="",
+        description="URL of the webhook.",
+        json_schema_extra={"pattern": r"^\s*[hH][tT][tT][pP][sS]?://[^/?#]"},
     )
     webhook_env: Annotated[Secret, AfterValidator(_variable)] = Field(
-        default="", description="The environment variable that holds its URL.", json_schema_extra={"pattern": _VARIABLE}
+        default="",
+        description="Name of the environment variable that contains the URL of the webhook.",
+        json_schema_extra={"pattern": _VARIABLE},
     )
 
     @model_validator(mode="after")
@@ -113,7 +121,7 @@ class Notify(Strict):
         if len(self.model_fields_set) != 1:
             raise mistake(
                 "needs exactly one of webhook, webhook_env",
-                wanted="webhook: URL or, where the URL is a secret, webhook_env: VARIABLE",
+                wanted="webhook: URL or, if the URL is secret, webhook_env: VARIABLE",
                 found=", ".join(sorted(self.model_fields_set)) or "neither",
             )
         return self
@@ -124,7 +132,7 @@ class Notify(Strict):
         Raises
         ------
         UsageError
-            If the variable is not set, or does not hold a URL.
+            If the variable is not set, or is not a URL.
         """
         if not self.webhook_env:
             return self.webhook
@@ -132,17 +140,15 @@ class Notify(Strict):
         if not found:
             raise UsageError(
                 f"the environment variable {self.webhook_env} is not set",
-                wanted="the URL of the webhook that notify.webhook_env names",
+                wanted="the URL of the webhook, as set in notify.webhook_env",
             )
         if not _is_url(found):
-            raise UsageError(
-                f"the environment variable {self.webhook_env} does not hold a valid URL", wanted="https://…"
-            )
+            raise UsageError(f"the environment variable {self.webhook_env} is not a valid URL", wanted="https://…")
         return found
 
 
 def wrong_agents(raw: object) -> Iterator[Mistake]:
-    """Yield the schedules of a ``params.yaml`` whose agent is not one that answers are collected from."""
+    """Yield the schedules of a ``params.yaml`` whose agent is not collected from."""
     schedules, agents = value_at(raw, "schedules"), value_at(raw, "agents")
     if not isinstance(schedules, Mapping) or not isinstance(agents, Mapping):
         return
@@ -161,12 +167,12 @@ def wrong_agents(raw: object) -> Iterator[Mistake]:
 
 
 def notify_of(lake: Path) -> Notify | None:
-    """Return where failures are reported, whatever else may be wrong in ``params.yaml``; None without an entry.
+    """Return the section ``notify`` of ``params.yaml``, even if other sections are invalid; None if it is missing.
 
     Raises
     ------
     UsageError
-        If the file cannot be read, or its ``notify:`` cannot.
+        If the file cannot be read, or the section is invalid.
     """
     path = lake / layout.PARAMS
     try:

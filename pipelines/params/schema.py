@@ -1,9 +1,9 @@
-"""The JSON schema of ``params.yaml``: editors complete and check it by this, without a network.
+"""The JSON schema of ``params.yaml``, with which editors complete and check the file offline.
 
-It is made from the parser's models by ``make docs`` and installed with the code. The parser
-(:func:`affectlake.pipelines.params.study.parse`) decides what is valid. Each lake has a copy among the files that can
-be made again. It describes what the installed code accepts, not how a version was made. It is therefore not published:
-an upgrade does not make a version, and two people who share a lake and have different releases have no conflict in it.
+``make docs`` generates it from the parser's models, and it is installed with the code. The parser
+(:func:`affectlake.pipelines.params.study.parse`) decides what is valid. Each lake has a copy, which can be generated
+again at any time. The schema describes what the installed code accepts, not how a version was made, and is not
+published: an upgrade does not make a version, and users of one lake with different releases have no conflict.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from affectlake.lake.files.atomic import write_whole
 
 FILE = "params.schema.json"
 MODELINE = f"# yaml-language-server: $schema={layout.PARAMS_SCHEMA}\n"
-"""The first line of a new lake's ``params.yaml``: where editors find the schema, without a network."""
+"""The first line of ``params.yaml`` in a new lake, which tells editors where the schema is."""
 
 
 def render() -> str:
     """Return the text of the schema."""
-    from affectlake.pipelines.params.study import Params  # late: a lake's copy needs no models
+    from affectlake.pipelines.params.study import Params  # late, because copying the schema does not need the models
     from affectlake.validation import json_schema
 
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "params.yaml of an affectlake"}
@@ -31,7 +31,7 @@ def render() -> str:
 
 
 def put_schema(lake: Path) -> None:
-    """Let a lake have the schema of the installed code. A lake that cannot be written to goes without."""
+    """Copy the schema of the installed code to a lake; do nothing if the lake is read-only."""
     text = files("affectlake.pipelines.params").joinpath(FILE).read_bytes()
     path = lake / layout.PARAMS_SCHEMA
     with suppress(OSError):

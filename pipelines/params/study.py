@@ -1,4 +1,4 @@
-"""``params.yaml``: every knob of a study, read strictly. All that does not fit is one message."""
+"""The parameters of a study, read strictly from ``params.yaml``. All mistakes are reported in one message."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from affectlake.pipelines.params.brain import Brain
 from affectlake.pipelines.params.effects import without_effect
 from affectlake.pipelines.params.names import agent_names, schedule_names, study_name, wrong_names
 from affectlake.pipelines.params.schedules import Notify, Schedule, wrong_agents
-from affectlake.pipelines.params.text import override as override  # noqa: PLC0414 (those who parse ask for it here)
+from affectlake.pipelines.params.text import override as override  # noqa: PLC0414 (re-exported beside `parse`)
 from affectlake.pipelines.params.text import read_yaml, value_at
 from affectlake.spose.settings import FewJudgments, Settings, SharedSettings
 from affectlake.validation import EACH_NAMED, NULL_AS_EMPTY, UNIQUE, Strict, examine, or_null
@@ -30,92 +30,111 @@ _UNIQUE: dict[str, Any] = {"uniqueItems": True}
 
 
 class EmotionSources(Strict):
-    """The published ratings, captions and videos. Relative paths start at the lake."""
+    """The published ratings, captions and videos. Paths are relative to the lake."""
 
     kind: Literal["emotion"]
-    ratings: str | None = Field(description="Path of CowenKeltnerEmotionalVideos.csv; null: not yet set.")
+    ratings: str | None = Field(description="Path of CowenKeltnerEmotionalVideos.csv; null: not set yet.")
     captions: str | None = Field(description="Path of caption_ck20.csv; null: no captions.")
-    exclude: list[int] = Field(description="Videos to leave out, such as duplicates of others.")
+    exclude: list[int] = Field(description="Videos to exclude, such as duplicates.")
     videos: str | None = Field(default=None, description="Folder of the video files; null: no videos.")
 
 
 class SyntheticSources(Strict):
-    """The demo world."""
+    """Simulated stimuli, for demonstration and tests."""
 
     kind: Literal["synthetic"]
-    n_stimuli: int = Field(ge=30, description="How many stimuli to make up.")
-    clips: bool = Field(default=False, description="Whether a clip of each stimulus is rendered.")
+    n_stimuli: int = Field(ge=30, description="Number of stimuli to simulate.")
+    clips: bool = Field(default=False, description="Whether to render a clip of each stimulus.")
 
 
 class Triplets(Strict):
-    """How many trials of which set are drawn, and which share of the main set is held out."""
+    """Numbers of trials in each trial set, and the share of the main set that is held out."""
 
-    per_dyad: int = Field(ge=1, description="Random thirds for every pair of stimuli.")
-    test_fraction: float = Field(gt=0, lt=1, description="Share of the main set that no embedding learns from.")
-    prototypes_per_category: int = Field(ge=1, description="Stimuli of each category that the validation set pairs.")
-    thirds_per_pair: int = Field(ge=1, description="Random thirds for every pair of prototypes.")
-    noise_ceiling: int = Field(ge=1, description="Triplets asked again and again.")
-    noise_ceiling_repeats: int = Field(ge=2, description="How often each of those is asked.")
+    per_dyad: int = Field(ge=1, description="Number of random third stimuli for each pair of stimuli.")
+    test_fraction: float = Field(gt=0, lt=1, description="Share of the main set that is held out from learning.")
+    prototypes_per_category: int = Field(
+        ge=1, description="Number of stimuli per category that are paired in the validation set."
+    )
+    thirds_per_pair: int = Field(ge=1, description="Number of random third stimuli for each pair of prototypes.")
+    noise_ceiling: int = Field(ge=1, description="Number of triplets that are asked repeatedly.")
+    noise_ceiling_repeats: int = Field(ge=2, description="Number of times that each of these triplets is asked.")
 
 
 class Spose(SharedSettings):
-    """How embeddings are fitted; the sparsity is each agent's own."""
+    """Settings of the fits of embeddings; the sparsity is set for each agent."""
 
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], UNIQUE] = Field(
-        strict=False, min_length=1, description="One fit for each.", examples=[[0, 1]], json_schema_extra=_UNIQUE
+        strict=False,
+        min_length=1,
+        description="Seeds of the fits, one fit per seed.",
+        examples=[[0, 1]],
+        json_schema_extra=_UNIQUE,
     )
-    device: Literal["cpu", "cuda"] = Field(default="cpu", description="Where fits and vision models run.")
+    device: Literal["cpu", "cuda"] = Field(default="cpu", description="Device of fits and vision models.")
     few: FewJudgments = Field(
         default_factory=FewJudgments,
-        description="How agents with l1: auto are fitted, and what `affectlake propose` fits.",
+        description="Settings of the fits of agents with l1: auto, and of `affectlake propose`.",
     )
 
 
 class Geometry(Strict):
-    """Settings of the analyses: classes, permutations and resamples, the map, the emotion graph and the labels."""
+    """Settings of the analyses: classification, resampling, stimulus map, emotion graph and labels."""
 
-    min_category_size: int = Field(ge=2, description="Smaller categories are not classified.")
-    permutations: int = Field(ge=1, description="Of the nulls of the analyses.")
-    resamples: int = Field(ge=2, description="Bootstrap resamples of the stimuli, for intervals.")
-    perplexity: float = Field(gt=1, description="Of the t-SNE.")
+    min_category_size: int = Field(ge=2, description="Minimum size of a category; smaller ones are not classified.")
+    permutations: int = Field(ge=1, description="Number of permutations for the null distributions.")
+    resamples: int = Field(ge=2, description="Number of bootstrap resamples of the stimuli, for confidence intervals.")
+    perplexity: float = Field(gt=1, description="Perplexity of the t-SNE.")
     edge_threshold: float = Field(
-        ge=0, lt=1, description="Two dimensions are joined in the emotion graph when they correlate more."
+        ge=0, lt=1, description="Correlation above which two dimensions are connected in the emotion graph."
     )
-    absolute_edges: bool = Field(description="true: |r| decides; false: r does.")
-    label_gap: float = Field(gt=0, le=1, description="A label this far above the next is the last.")
+    absolute_edges: bool = Field(description="Whether |r| is compared with edge_threshold, rather than r.")
+    label_gap: float = Field(
+        gt=0, le=1, description="Gap in |r| to the next label from which no further label is given."
+    )
 
 
 class Sweeps(Strict):
-    """Further fits, to see where more dimensions or judgments stop helping."""
+    """Fits with other numbers of dimensions and judgments, to see where accuracy saturates."""
 
     dimensions: Annotated[list[Annotated[int, Field(ge=1)]], UNIQUE] = Field(
-        description="Numbers of dimensions; [] skips this sweep.", json_schema_extra=_UNIQUE
+        description="Numbers of dimensions; []: no such sweep.", json_schema_extra=_UNIQUE
     )
-    n_judgments: int = Field(ge=100, description="Judgments of each fit of the sweep over dimensions.")
+    n_judgments: int = Field(ge=100, description="Number of judgments of each fit of the sweep over dimensions.")
     judgments: Annotated[list[Annotated[int, Field(ge=100)]], UNIQUE] = Field(
-        description="Numbers of judgments; [] skips this sweep.", json_schema_extra=_UNIQUE
+        description="Numbers of judgments; []: no such sweep.", json_schema_extra=_UNIQUE
     )
-    replicates: int = Field(ge=1, description="Random subsets of the judgments, at every setting.")
+    replicates: int = Field(ge=1, description="Number of random subsets of the judgments at each setting.")
     recovered_r: float = Field(
-        gt=0, lt=1, description="A dimension is recovered when one of the sweep's correlates so with it."
+        gt=0, lt=1, description="Correlation with a dimension of the sweep's fit from which a dimension is recovered."
     )
-    share: float = Field(gt=0, lt=1, description="Saturated: this share of the best mean.")
-    batch_size: int = Field(ge=1, description="Triplets a step.")
-    learning_rate: float = Field(gt=0, description="Of Adam.")
+    share: float = Field(gt=0, lt=1, description="Share of the best mean from which a curve is saturated.")
+    batch_size: int = Field(ge=1, description="Number of triplets per update.")
+    learning_rate: float = Field(gt=0, description="Learning rate of Adam.")
     max_epochs: int = Field(ge=1, description="Maximum number of passes over the training triplets.")
     patience: int = Field(ge=1, description="Stop after this many epochs without an improvement of min_delta.")
-    min_delta: float = Field(ge=0, description="Nats by which the held-out loss has to fall.")
+    min_delta: float = Field(ge=0, description="Minimum decrease of the held-out loss, in nats.")
 
 
 class Proposals(Strict):
-    """How `affectlake propose` chooses what to ask next."""
+    """Settings of `affectlake propose`, which chooses the triplets to ask next."""
 
-    n_members: int = Field(default=4, ge=2, description="Embeddings fitted; where they differ, an answer tells most.")
-    share: float = Field(default=0.06, gt=0, le=1, description="Share of the open trials that is drawn from.")
-    random_per_stimulus: int = Field(
-        default=10, ge=1, description="Judgments for each stimulus before anything is chosen; until then at random."
+    n_members: int = Field(
+        default=4, ge=2, description="Number of embeddings; where they disagree, an answer is informative."
     )
-    held_out: int = Field(default=5000, ge=100, description="Judgments to stop and to test by, drawn at random.")
+    share: float = Field(
+        default=0.06,
+        gt=0,
+        le=1,
+        description="Share of the open trials, the most informative ones, from which proposals are drawn.",
+    )
+    random_per_stimulus: int = Field(
+        default=10, ge=1, description="Judgments per stimulus below which proposals are drawn at random."
+    )
+    held_out: int = Field(
+        default=5000,
+        ge=100,
+        description="Number of held-out judgments for early stopping and testing, drawn at random.",
+    )
 
 
 def _schedule_names_or_null(schema: dict[str, Any]) -> None:
@@ -126,14 +145,14 @@ def _schedule_names_or_null(schema: dict[str, Any]) -> None:
 class Params(Strict):
     """A study's parameters: the content of ``params.yaml``."""
 
-    study: str = Field(description="The study's name.", json_schema_extra=study_name)
-    seed: int = Field(ge=0, description="The one root seed; every random number is drawn under it.")
+    study: str = Field(description="Name of the study.", json_schema_extra=study_name)
+    seed: int = Field(ge=0, description="Root seed, from which all random numbers are derived.")
     sources: Annotated[EmotionSources | SyntheticSources, Field(discriminator="kind")] = Field(
-        description="Where the stimuli come from."
+        description="Source of the stimuli."
     )
     triplets: Triplets
     agents: Annotated[dict[str, AnyAgent], EACH_NAMED] = Field(
-        min_length=1, description="Who answers the triplets, by name.", json_schema_extra=agent_names
+        min_length=1, description="Agents that judge the triplets, by name.", json_schema_extra=agent_names
     )
     spose: Spose
     geometry: Geometry
@@ -142,7 +161,7 @@ class Params(Strict):
     brain: Brain | None = None
     schedules: Annotated[dict[str, Schedule], EACH_NAMED, NULL_AS_EMPTY] = Field(
         default_factory=dict,
-        description="Collections that recur, by name.",
+        description="Recurring collections, by name.",
         json_schema_extra=_schedule_names_or_null,
     )
     notify: Notify | None = Field(default=None, description="Where failed runs of schedules are reported.")
@@ -152,12 +171,12 @@ class Params(Strict):
 
     @property
     def raw(self) -> Mapping[str, Any]:
-        """The file as it was read, for records and for :meth:`at`."""
+        """The parsed content of the file, for records and for :meth:`at`."""
         return self._raw
 
     @property
     def text(self) -> bytes:
-        """The content of the lake's file, from which all this was read; empty where it was not read from a lake."""
+        """The content of the lake's file; empty if the parameters were not read from a lake."""
         return self._text
 
     @property
@@ -167,37 +186,37 @@ class Params(Strict):
 
     @property
     def device(self) -> str:
-        """Where fits and vision models run."""
+        """The device of fits and vision models."""
         return self.spose.device
 
     @property
     def auto(self) -> frozenset[str]:
-        """Agents whose l1 is ``auto``: fitted as to few judgments."""
+        """The agents with ``l1: auto``, which are fitted with the settings for few judgments."""
         return frozenset(name for name, agent in self.agents.items() if agent.l1 == "auto")
 
     def fitted(self, stored: Stored) -> list[str]:
-        """Return the agents that have an embedding, in the file's order.
+        """Return the agents that have an embedding, in the order of the file.
 
         Parameters
         ----------
         stored : Stored
-            What the lake holds: agents that need a server have an embedding once they have enough answers.
+            The agents with stored answers; an agent that needs a server has an embedding if it has enough answers.
         """
         return [name for name, agent in self.agents.items() if not agent.needs_server or name in stored.fittable]
 
     def settings(self, agent: str) -> Settings:
-        """Return how an agent is fitted; of one whose l1 is ``auto`` all but what :meth:`candidates` adds."""
+        """Return the settings of an agent's fits; for ``l1: auto``, without those that :meth:`candidates` adds."""
         shared = {key: getattr(self.spose, key) for key in SharedSettings.model_fields}
         l1 = self.agents[agent].l1
         return Settings(l1=0.0 if l1 == "auto" else l1, **shared)
 
     def candidates(self, agent: str, n_judgments: int, n_stimuli: int) -> list[Settings]:
-        """Return how an agent's embedding may be fitted to `n_judgments`: in one way, unless its l1 is ``auto``."""
+        """Return the candidate settings of an agent's fits to `n_judgments`: one, unless its l1 is ``auto``."""
         base = self.settings(agent)
         return self.spose.few.candidates(base, n_judgments, n_stimuli) if agent in self.auto else [base]
 
     def at(self, key: str) -> Any:
-        """Return the value at a dotted `key` of the file, or None where it has none."""
+        """Return the value at a dotted `key` of the file; None if it has none."""
         return value_at(self.raw, key)
 
 
@@ -212,8 +231,8 @@ def load(lake: Path) -> Params:
     try:
         found = parse(text, str(path))
     except UsageError as error:
-        refuse_unjoined(lake)  # conflicts that Git has left in it have a remedy of their own
-        restored = "correct it; `affectlake restore` brings the latest version's back and keeps it aside"
+        refuse_unjoined(lake)  # conflicts left by Git have another remedy
+        restored = "correct it; `affectlake restore` restores that of the latest version and keeps a copy of this one"
         error.todo = error.todo or restored
         raise
     found._text = content
@@ -228,13 +247,18 @@ def parse(text: str, name: str = "params.yaml") -> Params:
     text : str
         The YAML.
     name : str
-        What to call it in messages.
+        Name of the file in messages.
+
+    Returns
+    -------
+    Params
+        The parameters.
 
     Raises
     ------
     UsageError
-        If it is not YAML, a name cannot be used, a key is missing, unknown or of the wrong type, a value is out of
-        range, or a setting has no effect. Everything that does not fit is in the one message.
+        If the text is not YAML, a name is invalid, a key is missing, unknown or of the wrong type, a value is out of
+        range, or a setting has no effect. One message contains all mistakes.
     """
     raw = read_yaml(text, name)
     params, mistakes = examined(raw)
@@ -245,7 +269,7 @@ def parse(text: str, name: str = "params.yaml") -> Params:
 
 
 def examined(raw: object) -> tuple[Params | None, list[Mistake]]:
-    """Return the parameters in a ``params.yaml`` as YAML gave it, or None and everything that does not fit."""
+    """Return the parameters from the parsed content of a ``params.yaml``; None, with all mistakes, if it is invalid."""
     own = [*wrong_names(raw), *without_effect(raw), *wrong_agents(raw)]
     found, others = examine(Params, raw)
     known = {one.path for one in own}

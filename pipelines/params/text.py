@@ -1,5 +1,7 @@
-"""``params.yaml`` as text: read as DVC reads it, and edited with its comments kept. What it may hold is in
-:mod:`affectlake.pipelines.params.study`."""
+"""``params.yaml`` as text: parsed as DVC does, and edited without losing comments.
+
+:mod:`affectlake.pipelines.params.study` defines its content.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +13,19 @@ from affectlake.errors import UsageError, nearest
 
 
 def read_yaml(text: str, name: str) -> Any:
-    """Read YAML as DVC does, so that both find the same in it.
+    """Parse YAML as DVC does, so that both read the same values.
 
     Parameters
     ----------
     text : str
         The YAML.
     name : str
-        What to call it in messages.
+        Name of the text in messages.
 
     Raises
     ------
     UsageError
-        If it is not YAML.
+        If the text is not YAML.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
@@ -39,7 +41,7 @@ def read_yaml(text: str, name: str) -> Any:
 
 
 def text_editor() -> Any:
-    """Return what loads a ``params.yaml`` and writes it with its comments and quotes."""
+    """Return a YAML editor that keeps comments and quotes."""
     from ruamel.yaml import YAML
 
     editor = YAML()
@@ -49,12 +51,12 @@ def text_editor() -> Any:
 
 
 def override(text: str, assignments: tuple[str, ...]) -> str:
-    """Return the text of a ``params.yaml`` with ``key.path=value`` assignments made, comments kept.
+    """Return the text of a ``params.yaml`` after assignments ``key.path=value``; comments are kept.
 
     Raises
     ------
     UsageError
-        If an assignment has no ``=``, or names a key that the file does not have.
+        If an assignment has no ``=``, or its key is not in the file.
     """
     editor = text_editor()
     document = editor.load(text)
@@ -78,7 +80,7 @@ def override(text: str, assignments: tuple[str, ...]) -> str:
 
 
 def value_at(node: Any, key: str) -> Any:
-    """Return the value at a dotted `key`, or None where there is none."""
+    """Return the value at a dotted `key`; None if there is none."""
     for word in key.split("."):
         node = node.get(word) if isinstance(node, Mapping) else None
     return node

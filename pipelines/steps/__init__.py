@@ -1,1 +1,1 @@
-"""The steps, a file for each chapter of a study: tables in, tables out. Arithmetic belongs to the science packages."""
+"""The steps, one file for each part of a study: tables in, tables out. The computations are in other packages."""

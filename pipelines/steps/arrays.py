@@ -1,4 +1,4 @@
-"""Arrays that several steps need from the tables: judgments, embeddings, ratings. No arithmetic and no writing."""
+"""Tables as arrays, for several steps: judgments, embeddings and ratings. There are no computations here."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Embedding = NDArray[np.float32]
 
 
 class Answers(NamedTuple):
-    """Triplets of a trial set as int32 (m, 3) with i < j < k, and the odd one of each (m,)."""
+    """Triplets of a trial set as int32 (m, 3) with i < j < k, and the odd one out of each triplet (m,)."""
 
     triplets: NDArray[np.int32]
     odd: NDArray[np.int32]
 
 
 def judged(tables: Tables, split: str) -> NDArray[np.int32]:
-    """Return the main set's judgments of one split as (m, 3): the similar pair first, the odd one last."""
+    """Return the judgments of one split of the main set as (m, 3): the similar pair first, the odd one out last."""
     rows = tables["choices"].filter(pl.col("trial_set") == "main")
     asked = tables["triplets"].filter((pl.col("trial_set") == "main") & (pl.col("split") == split))
     found = rows.join(asked.select(TRIPLET), on=TRIPLET, maintain_order="left").select(*TRIPLET, "odd").collect()
@@ -32,21 +32,21 @@ def judged(tables: Tables, split: str) -> NDArray[np.int32]:
 
 
 def answers(choices: pl.LazyFrame, trial_set: str) -> Answers:
-    """Return every choice of one trial set, repeats included."""
+    """Return all choices of one trial set, including repeats."""
     rows = choices.filter(pl.col("trial_set") == trial_set).select(*TRIPLET, "odd").collect()
     triplets = np.ascontiguousarray(rows.select(TRIPLET).to_numpy().astype(np.int32))
     return Answers(triplets, rows["odd"].to_numpy())
 
 
 def repeated(choices: pl.LazyFrame) -> NDArray[np.int64]:
-    """Return for each triplet of the noise-ceiling set how often each of the three was the odd one: (n, 3)."""
+    """Return how often each stimulus was the odd one out in each triplet of the noise-ceiling set: (n, 3)."""
     rows = choices.filter(pl.col("trial_set") == "noise_ceiling").group_by(TRIPLET)
     counts = rows.agg(*((pl.col("odd") == pl.col(column)).sum().alias(f"n_{column}") for column in TRIPLET))
     return counts.sort(TRIPLET).select("n_i", "n_j", "n_k").collect().to_numpy().astype(np.int64)
 
 
 def seeds(tables: Tables) -> list[int]:
-    """Return the seeds of the fits that kept a dimension, rising."""
+    """Return the seeds of the fits that have a dimension, in ascending order."""
     found: list[int] = tables["embeddings"].select(pl.col("seed").unique().sort()).collect()["seed"].to_list()
     return found
 
@@ -58,23 +58,23 @@ def embedding(tables: Tables, seed: int) -> Embedding:
 
 
 def fits(tables: Tables) -> dict[int, Embedding]:
-    """Return every fit by its seed."""
+    """Return the embedding of each fit by seed."""
     return {seed: embedding(tables, seed) for seed in seeds(tables)}
 
 
 def held_out_losses(tables: Tables) -> dict[int, float]:
-    """Return the lowest held-out loss of every fit, by its seed; fits without a dimension are among them."""
+    """Return the lowest held-out loss of each fit by seed, including fits without a dimension."""
     best = tables["learning_curves"].group_by("seed").agg(pl.col("test_loss").min()).sort("seed").collect()
     return dict(best.iter_rows())
 
 
 def representative(tables: Tables) -> tuple[int, Embedding] | None:
-    """Return the seed and the embedding of the fit that stands for the agent; None if no fit kept a dimension."""
+    """Return the seed and the embedding of the representative fit; None if no fit has a dimension."""
     chosen = tables["fits"].filter("representative", pl.col("n_dimensions") > 0).select("seed").collect()
     return (chosen.item(), embedding(tables, chosen.item())) if len(chosen) else None
 
 
 def ratings(tables: Tables) -> RatingMatrix:
-    """Return the ratings of every stimulus, of all families."""
+    """Return the ratings of all stimuli and families."""
     found = rating_matrix(tables["ratings"].collect(), tables["stimuli"].select(pl.len()).collect().item())
-    return found._replace(scores=np.asfortranarray(found.scores))  # read by the column: sums keep their last digits
+    return found._replace(scores=np.asfortranarray(found.scores))  # column order, so that sums keep their last digits

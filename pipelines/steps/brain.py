@@ -1,4 +1,7 @@
-"""The steps of the brain: recordings in, maps, region scores and group statistics out. No arithmetic belongs here."""
+"""Steps of the brain: from recordings to maps, region scores and group statistics.
+
+:mod:`affectlake.brain` does the computations.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,11 @@ from affectlake.judge.agents import RatingsAgent
 from affectlake.judge.vectors.ratings import rating_matrix, rating_vectors
 from affectlake.pipelines.params.brain import Brain
 from affectlake.pipelines.params.study import Params
-from affectlake.pipelines.step import EVERY_KIND, Frames, Tables, Work, step
+from affectlake.pipelines.step import EVERY_KIND, OutputTables, StepContext, Tables, step
 from affectlake.pipelines.steps.arrays import representative
 from affectlake.pipelines.steps.brain_arrays import METHODS, Subject, beta_rows, subjects_of
 from affectlake.pipelines.steps.brain_sources import recordings
-from affectlake.pipelines.steps.rows import Row, frame, null_nan
+from affectlake.pipelines.steps.rows import Row, null_nan, to_table
 from affectlake.rsm import correlation_rsm
 from affectlake.seeds import generator
 
@@ -46,16 +49,16 @@ Floats = NDArray[np.floating]
     section="brain",
     version=1,
 )
-def ingest_brains(tables: Tables, params: Params, work: Work) -> Frames:
-    """Read the recordings: every voxel with its regions, and one pattern per subject and stimulus."""
+def ingest_brains(tables: Tables, params: Params, context: StepContext) -> OutputTables:
+    """Read the recordings: all voxels with their regions, and one pattern per subject and stimulus."""
     ids = tables["stimuli"].sort("stimulus_index").select("stimulus_id").collect()["stimulus_id"].to_list()
     voxels, betas = [], []
-    for name, recording in recordings(tables, params, work.lake, ids):  # by name: the order of the tables' rows
+    for name, recording in recordings(tables, params, context.lake, ids):  # sorted by name, as the rows of the tables
         found = align(recording, ids)
-        work.say(found.account(name))
+        context.log(found.account(name))
         member = regions.membership(recording.columns, len(recording.voxels))
         if member.absent:
-            work.say(f"{name}: no column of {len(member.absent)} regions: {', '.join(member.absent)}")
+            context.log(f"{name}: no columns for {len(member.absent)} regions: {', '.join(member.absent)}")
         axes = {f"voxel_{axis}": recording.voxels[:, i] for i, axis in enumerate("ijk")}
         places = {f"{axis}_mm": recording.mm[:, i] for i, axis in enumerate("xyz")}
         n_voxels = len(recording.voxels)
@@ -65,7 +68,7 @@ def ingest_brains(tables: Tables, params: Params, work: Work) -> Frames:
                 | axes | places | {"regions": regions.words(member), "usable": usable_voxels(found.patterns)}
             )
         )  # fmt: skip
-        betas.append(beta_rows(name, found, work.scratch / f"{name}.arrow"))
+        betas.append(beta_rows(name, found, context.scratch / f"{name}.arrow"))
     return {"voxels": pl.concat(voxels), "betas": pl.concat(betas)}
 
 
@@ -82,26 +85,26 @@ def ingest_brains(tables: Tables, params: Params, work: Work) -> Frames:
     section="brain",
     version=1,
 )
-def select_stimuli(tables: Tables, params: Params, work: Work) -> Frames:
-    """Predict each stimulus's pattern from the others by all ratings; keep the most reliable; bound the regions."""
+def select_stimuli(tables: Tables, params: Params, context: StepContext) -> OutputTables:
+    """Select the stimuli whose patterns the ratings predict best, and compute the noise ceilings of regions."""
     brain = _brain(params)
     ratings, n_stimuli = tables["ratings"].collect(), tables["stimuli"].select(pl.len()).collect().item()
     rated = np.hstack([rating_matrix(ratings, n_stimuli, family).scores for family in ("category", "dimension")])
-    parts, kept = [], list[Kept]()
-    for subject in subjects_of(tables, work):
+    parts, kept = [], list[ReliableStimuli]()
+    for subject in subjects_of(tables, context):
         features = _standard(rated[subject.stimulus_index])
         z = subject.z_scored
-        fitted = encode(features, z, _folds(subject, params), workers=work.workers)
+        fitted = encode(features, z, _folds(subject, params), workers=context.workers)
         penalties = np.exp(np.log(fitted.penalty).mean(axis=0))
-        found = leave_one_out(features, z, _on_grid(penalties), workers=work.workers)
+        found = leave_one_out(features, z, _on_grid(penalties), workers=context.workers)
         count = min(brain.searchlight.n_stimuli, len(found.r))
         rows = most_reliable(found.r, count)
         selected = np.isin(np.arange(len(found.r)), rows)
-        work.say(f"{subject.name}: median reliability {np.nanmedian(found.r):.3f}, of the {count:,} kept "
+        context.log(f"{subject.name}: median reliability {np.nanmedian(found.r):.3f}, of the {count:,} kept "
                  f"{np.median(found.r[rows]):.3f}")  # fmt: skip
         columns = {"subject": [subject.name] * len(selected), "stimulus_index": subject.stimulus_index}
         parts.append(pl.DataFrame(columns | {"reliability": found.r, "selected": selected}))
-        kept.append(Kept(subject, selected))
+        kept.append(ReliableStimuli(subject, selected))
     return {
         "stimulus_reliability": null_nan(pl.concat(parts)),
         "noise_ceilings": null_nan(pl.DataFrame(_ceilings(kept), infer_schema_length=None)),
@@ -109,22 +112,22 @@ def select_stimuli(tables: Tables, params: Params, work: Work) -> Frames:
 
 
 def _on_grid(penalties: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return penalties on the nearest of a hundred values, so that few different hat matrices are needed."""
+    """Round penalties to the nearest of 100 values, so that few different hat matrices are needed."""
     from affectlake.brain.encoding.crossvalidation import PENALTIES
 
     at = np.abs(np.log(penalties)[:, None] - np.log(PENALTIES)).argmin(axis=1)
     return np.where(np.isnan(penalties), np.nan, PENALTIES[at])
 
 
-class Kept(NamedTuple):
-    """A subject, and which of its rows are the most reliable stimuli."""
+class ReliableStimuli(NamedTuple):
+    """A subject, and a mask of its rows with the most reliable stimuli."""
 
     subject: Subject
     rows: NDArray[np.bool_]
 
 
-def _ceilings(kept: list[Kept]) -> list[dict[str, object]]:
-    """Return a row per region: the noise ceiling over the stimuli that all subjects keep."""
+def _ceilings(kept: list[ReliableStimuli]) -> list[dict[str, object]]:
+    """Return one row per region: the noise ceiling over the stimuli that are selected in all subjects."""
     shared = sorted(set.intersection(*(set(one.stimulus_index[rows].tolist()) for one, rows in kept)))
     found: list[dict[str, object]] = []
     for region in [*regions.regions(), "all"]:
@@ -155,30 +158,30 @@ def _ceilings(kept: list[Kept]) -> list[dict[str, object]]:
     section="brain",
     version=2,
 )
-def encode_brains(tables: Tables, params: Params, work: Work) -> Frames:
-    """Predict every voxel from the agent's embedding (and from the rating vectors behind it)."""
-    seed, bases = _bases(tables, params, work)
+def encode_brains(tables: Tables, params: Params, context: StepContext) -> OutputTables:
+    """Predict each voxel from the agent's embedding and, for a ratings agent, from its rating vectors."""
+    seed, bases = _bases(tables, params, context)
     if not bases:
-        return {"encoding_maps": frame("encoding_maps", []), "encoding_weights": frame("encoding_weights", [])}
+        return {"encoding_maps": to_table("encoding_maps", []), "encoding_weights": to_table("encoding_weights", [])}
     wanted = _brain(params).encoding
     maps, weights = [], []
-    for subject in subjects_of(tables, work):
+    for subject in subjects_of(tables, context):
         z, folds = subject.z_scored, _folds(subject, params)
         for basis, vectors in bases.items():
             features = np.asarray(vectors[subject.stimulus_index], dtype=np.float64)
-            found = encode(features, z, folds, standardise=wanted.standardise, workers=work.workers)
-            rng = generator(params.seed, "brain", "encoding-null", work.agent, subject.name)
+            found = encode(features, z, folds, standardise=wanted.standardise, workers=context.workers)
+            rng = generator(params.seed, "brain", "encoding-null", context.agent, subject.name)
             drawn = [
-                encode(rng.permutation(features), z, folds, standardise=wanted.standardise, workers=work.workers).r
+                encode(rng.permutation(features), z, folds, standardise=wanted.standardise, workers=context.workers).r
                 for _ in range(wanted.permutations if basis == "embedding" else 0)
             ]
             null = np.stack(drawn) if drawn else np.empty((0, len(found.r)))
-            maps.append(_encoding_map(work.agent, subject, basis, found, null))
-            work.say(
+            maps.append(_encoding_map(context.agent, subject, basis, found, null))
+            context.log(
                 f"{subject.name}, {basis}: median r {np.nanmedian(found.r):.3f}, {int(found.usable.sum()):,} voxels"
             )
             if basis == "embedding":
-                weights.append(_encoding_weights(work.agent, seed, subject.name, found))
+                weights.append(_encoding_weights(context.agent, seed, subject.name, found))
     return {"encoding_maps": null_nan(pl.concat(maps)), "encoding_weights": pl.concat(weights)}
 
 
@@ -242,23 +245,23 @@ def _encoding_weights(agent: str, seed: int, subject: str, found: Encoding) -> p
     section="brain",
     version=2,
 )
-def search_brains(tables: Tables, params: Params, work: Work) -> Frames:
-    """Compare the geometry in the sphere around every voxel with the agent's."""
+def search_brains(tables: Tables, params: Params, context: StepContext) -> OutputTables:
+    """Compare the similarities in the sphere around each voxel with those of the agent."""
     settings, device = _brain(params).searchlight, _brain(params).device
-    _, bases = _bases(tables, params, work)
+    _, bases = _bases(tables, params, context)
     if not bases:
-        return {"rsa_maps": frame("rsa_maps", [])}
+        return {"rsa_maps": to_table("rsa_maps", [])}
     maps = []
-    for subject in subjects_of(tables, work):
+    for subject in subjects_of(tables, context):
         chosen = tables["stimulus_reliability"].filter((pl.col("subject") == subject.name) & pl.col("selected"))
         rows = np.isin(subject.stimulus_index, chosen.select("stimulus_index").collect()["stimulus_index"].to_numpy())
         vectors = {basis: v[subject.stimulus_index] for basis, v in bases.items()}
         constant = np.any([v.max(axis=1) == v.min(axis=1) for v in vectors.values()], axis=0)
         if (rows & constant).any():
-            work.say(f"{subject.name}: {int((rows & constant).sum())} stimuli without any weight left out")
+            context.log(f"{subject.name}: {int((rows & constant).sum())} stimuli without any weight are left out")
         rows &= ~constant
         models = [correlation_rsm(v[rows].astype(np.float64)) for v in vectors.values()]
-        rng = generator(params.seed, "brain", "null", work.agent, subject.name)
+        rng = generator(params.seed, "brain", "null", context.agent, subject.name)
         null = statistics.relabelled(models[0], rng, settings.permutations) if settings.permutations else models[:0]
         found = search(
             subject.z_scored.of_stimuli(rows),
@@ -266,16 +269,16 @@ def search_brains(tables: Tables, params: Params, work: Work) -> Frames:
             np.stack([*models, *null]),
             min_voxels=settings.min_voxels,
             ranks=settings.ranks,
-            workers=work.workers,
+            workers=context.workers,
             device=device,
-            checkpoint=work.scratch / subject.name,
-            on_spheres=lambda done, name=subject.name: work.progress(f"{name}: {done:,} spheres"),  # type: ignore[misc]
+            checkpoint=context.scratch / subject.name,
+            on_spheres=lambda done, name=subject.name: context.progress(f"{name}: {done:,} spheres"),  # type: ignore[misc]
         )
         levels = statistics.map_p_values(found.rho[0], found.rho[len(models) :])
         for at, basis in enumerate(bases):
-            maps.append(_rsa_map(work.agent, subject.name, basis, found.rho[at], levels if at == 0 else None))
+            maps.append(_rsa_map(context.agent, subject.name, basis, found.rho[at], levels if at == 0 else None))
             maps[-1] = maps[-1].with_columns(n_members=pl.Series(found.n_members))
-            work.say(
+            context.log(
                 f"{subject.name}, {basis}: {_middle(found.rho[at], settings.min_voxels)}, {int(rows.sum()):,} stimuli"
             )
     return {"rsa_maps": null_nan(pl.concat(maps))}
@@ -283,7 +286,7 @@ def search_brains(tables: Tables, params: Params, work: Work) -> Frames:
 
 def _middle(rho: Floats, min_voxels: int) -> str:
     found = rho[~np.isnan(rho)]
-    return f"median ρ {np.median(found):.4f}" if len(found) else f"no sphere has {min_voxels:,} usable voxels: no map"
+    return f"median ρ {np.median(found):.4f}" if len(found) else f"no map: no sphere has {min_voxels:,} usable voxels"
 
 
 def _rsa_map(agent: str, subject: str, basis: str, rho: Floats, levels: Floats | None) -> pl.DataFrame:
@@ -309,8 +312,8 @@ def _rsa_map(agent: str, subject: str, basis: str, rho: Floats, levels: Floats |
     section="brain",
     version=1,
 )
-def score_regions(tables: Tables, params: Params, work: Work) -> Frames:
-    """Average both maps over every region and over the whole brain."""
+def score_regions(tables: Tables, params: Params, context: StepContext) -> OutputTables:
+    """Average both maps over each region and over the whole brain."""
     rows: list[Row] = []
     voxels = tables["voxels"].select("subject", "voxel_index", "regions").sort("subject", "voxel_index").collect()
     for (subject,), own in voxels.group_by("subject", maintain_order=True):
@@ -321,12 +324,12 @@ def score_regions(tables: Tables, params: Params, work: Work) -> Frames:
             for (basis,), one in maps.group_by("basis", maintain_order=True):
                 joined = own.join(one, on="voxel_index", how="left", maintain_order="left")
                 values = joined[value].cast(pl.Float64).fill_null(np.nan).to_numpy()
-                keys: Row = {"agent": work.agent, "subject": subject, "basis": basis, "method": method}
+                keys: Row = {"agent": context.agent, "subject": subject, "basis": basis, "method": method}
                 means = statistics.region_means(values[None], inside)[0].tolist()
                 counts = np.count_nonzero(inside & ~np.isnan(values), axis=1).tolist()
                 found = zip(names, means, counts, strict=True)
                 rows += [keys | {"region": name, "region_score": score, "n_voxels": n} for name, score, n in found]
-    return {"roi_scores": frame("roi_scores", rows)}
+    return {"roi_scores": to_table("roi_scores", rows)}
 
 
 @step(
@@ -335,8 +338,8 @@ def score_regions(tables: Tables, params: Params, work: Work) -> Frames:
     section="brain",
     version=2,
 )
-def compare_brains(tables: Tables, params: Params, work: Work) -> Frames:
-    """Test, per region, whether one agent's alignment is higher than another's across subjects."""
+def compare_brains(tables: Tables, params: Params, context: StepContext) -> OutputTables:
+    """Test for each region whether one agent's scores are higher than another's across subjects."""
     rows: list[dict[str, object]] = []
     for method, table, value in METHODS:
         scores = tables["roi_scores"].filter((pl.col("method") == method) & (pl.col("basis") == "embedding")).collect()
@@ -404,19 +407,19 @@ def _folds(subject: Subject, params: Params) -> Folds:
     except UsageError as error:
         raise UsageError(
             f"{subject.name}: {error.summary}", wanted=error.wanted, found=error.found, allowed=error.allowed,
-            todo="ask for fewer folds in brain.encoding, or leave the subject out",
+            todo="set fewer folds in brain.encoding, or leave the subject out",
         ) from error  # fmt: skip
 
 
-def _bases(tables: Tables, params: Params, work: Work) -> tuple[int, dict[str, Floats]]:
-    """Return the seed of the agent's fit, and what is compared, (n_stimuli, d) each; nothing where there is no fit."""
+def _bases(tables: Tables, params: Params, context: StepContext) -> tuple[int, dict[str, Floats]]:
+    """Return the seed of the representative fit, and the bases, each (n_stimuli, d); no bases if there is no fit."""
     chosen = representative(tables)
     if chosen is None:
-        work.say("no brain maps: no dimension of any fit survived pruning")
+        context.log("no brain maps: pruning removed all dimensions of all fits")
         return 0, {}
     seed, weights = chosen
     found: dict[str, Floats] = {"embedding": weights}
-    described, n_stimuli = params.agents[work.agent], tables["stimuli"].select(pl.len()).collect().item()
+    described, n_stimuli = params.agents[context.agent], tables["stimuli"].select(pl.len()).collect().item()
     if isinstance(described, RatingsAgent):
         found["vectors"] = rating_vectors(tables["ratings"].collect(), described.ratings, n_stimuli)
     return seed, found

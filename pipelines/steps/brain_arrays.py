@@ -1,4 +1,4 @@
-"""Brain tables as arrays: one subject at a time, its patterns mapped from a file rather than held in memory."""
+"""Brain tables as arrays, one subject at a time; patterns are memory-mapped from a file."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from affectlake.brain.recordings.subjects import Aligned, ZScored
 from affectlake.lake.tables.memmaps import map_lists
-from affectlake.pipelines.step import Tables, Work
+from affectlake.pipelines.step import StepContext, Tables
 
 
 class Method(NamedTuple):
-    """A way to compare brains with agents: its name, the table of its maps, and the column of a voxel's value."""
+    """A method that compares brains with agents: its name, the table of its maps, and the column of the values."""
 
     name: str
     table: str
@@ -30,9 +30,9 @@ METHODS = (Method("encoding", "encoding_maps", "encoding_r"), Method("searchligh
 
 @dataclass(frozen=True)
 class Subject:
-    """One subject's patterns float32 (n, v), their stimuli and runs (n,), and its voxels: (v, 3), bool (v,), (v,).
+    """One subject: patterns float32 (n, v), their stimuli and runs (n,), and voxels: (v, 3), bool (v,), (v,).
 
-    The patterns may be a read-only map of a file: take what you need of them, some voxels at a time.
+    The patterns may be a read-only memory map of a file, so read only the voxels that are needed.
     """
 
     name: str
@@ -45,16 +45,16 @@ class Subject:
 
     @property
     def z_scored(self) -> ZScored:
-        """The patterns with mean 0 and standard deviation 1 per voxel, made as they are read."""
+        """The patterns with mean 0 and standard deviation 1 per voxel, computed when they are read."""
         return ZScored(self.patterns)
 
     def inside(self, region: str) -> NDArray[np.bool_]:
-        """Return which voxels lie in a region; all of them for ``all``."""
+        """Return a mask of the voxels in a region; ``all`` stands for all voxels."""
         return np.array([region == "all" or region in text.split() for text in self.regions], dtype=bool)
 
 
-def subjects_of(tables: Tables, work: Work) -> Iterator[Subject]:
-    """Return the subjects of `betas` and `voxels`, one after another, by name."""
+def subjects_of(tables: Tables, context: StepContext) -> Iterator[Subject]:
+    """Yield the subjects of `betas` and `voxels`, sorted by name."""
     names = tables["voxels"].select(pl.col("subject").unique().sort()).collect()["subject"].to_list()
     for name in names:
         voxels = tables["voxels"].filter(pl.col("subject") == name).sort("voxel_index").collect()
@@ -64,32 +64,38 @@ def subjects_of(tables: Tables, work: Work) -> Iterator[Subject]:
             name,
             rows["stimulus_index"].to_numpy(),
             None if rows["run"].null_count() else rows["run"].cast(pl.Int64).to_numpy(),
-            _patterns(mine, work, name, voxels.height),
+            _patterns(mine, context, name, voxels.height),
             voxels.select("voxel_i", "voxel_j", "voxel_k").to_numpy().astype(np.int32),
             voxels["usable"].to_numpy(),
             tuple(voxels["regions"].to_list()),
         )
 
 
-def _patterns(rows: pl.LazyFrame, work: Work, subject: str, n_voxels: int) -> NDArray[np.float32]:
-    if "betas" in work.parts:
-        return map_lists(work.lake, work.parts["betas"], "pattern", "subject", subject)
+def _patterns(rows: pl.LazyFrame, context: StepContext, subject: str, n_voxels: int) -> NDArray[np.float32]:
+    if "betas" in context.parts:
+        return map_lists(context.lake, context.parts["betas"], "pattern", "subject", subject)
     return rows.select("pattern").collect()["pattern"].list.to_array(n_voxels).to_numpy()  # a table in memory
 
 
 def beta_rows(name: str, found: Aligned, spill: Path) -> pl.DataFrame:
-    """Return a subject's rows of `betas`, their patterns in a file rather than in memory.
+    """Return a subject's rows of `betas`, with the patterns in a file rather than in memory.
 
     Parameters
     ----------
     name : str
-        The subject.
+        Name of the subject.
     found : Aligned
+        The patterns of the subject.
     spill : Path
-        The file, which must last as long as the rows are used.
+        The file, which must exist as long as the rows are used.
+
+    Returns
+    -------
+    polars.DataFrame
+        The rows.
     """
     n, v = found.patterns.shape
-    # lists of equal length over the array's own memory: nothing is copied before it is on the disk
+    # lists of equal length over the memory of the array: nothing is copied before it is written
     lists = pa.LargeListArray.from_arrays(pa.array(np.arange(n + 1) * v), pa.array(found.patterns.ravel()))
     table = pa.table(
         {

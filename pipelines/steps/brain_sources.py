@@ -1,4 +1,4 @@
-"""Where the recordings of a study come from: each kind of ``brain.sources`` and the reader it goes to."""
+"""The recordings of a study: the reader of each kind of ``brain.sources``."""
 
 from __future__ import annotations
 
@@ -19,17 +19,23 @@ if TYPE_CHECKING:
 
 
 def recordings(tables: Tables, params: Params, lake: Path, ids: list[str]) -> Iterator[tuple[str, Recording]]:
-    """Return the recordings that ``brain.sources`` names, one after another, by subject.
+    """Yield the recordings in ``brain.sources``, sorted by subject.
 
     Parameters
     ----------
     tables : mapping of str to polars.LazyFrame
-        ``ratings``, which made-up subjects follow.
+        The table ``ratings``, from which subjects are simulated.
     params : Params
+        The parameters of the study.
     lake : Path
-        Where relative paths start.
+        Root of the lake, to which paths are relative.
     ids : list of str
-        The study's stimuli in their order.
+        Identifiers of the stimuli, in order.
+
+    Yields
+    ------
+    tuple of (str, Recording)
+        Name of a subject, and its recording.
     """
     assert params.brain is not None
     sources = params.brain.sources

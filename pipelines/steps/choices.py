@@ -1,4 +1,4 @@
-"""Steps of agents that need no server: feature vectors of captions, and choices by similarity."""
+"""Steps of agents without a server: feature vectors of captions, and choices by similarity."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from affectlake.judge.vectors.ratings import rating_vectors
 from affectlake.judge.vectors.similarity import choose_by_cosine
 from affectlake.judge.vectors.text import text_vectors
 from affectlake.pipelines.params.study import Params
-from affectlake.pipelines.step import Frames, Tables, Work, step
+from affectlake.pipelines.step import OutputTables, StepContext, Tables, step
 from affectlake.pipelines.steps.videos import feature_rows
 from affectlake.seeds import generator, integer
 from affectlake.triplets import TRIPLET
@@ -26,12 +26,12 @@ from affectlake.triplets import TRIPLET
     modality="captions",
     version=1,
 )
-def encode(tables: Tables, params: Params, work: Work) -> Frames:
-    """Turn each stimulus's captions into a feature vector."""
-    agent = params.agents[work.agent]
+def encode(tables: Tables, params: Params, context: StepContext) -> OutputTables:
+    """Compute a feature vector of each stimulus from its captions."""
+    agent = params.agents[context.agent]
     assert isinstance(agent, FeaturesAgent)
-    vectors = text_vectors(_captions(tables), agent, integer(params.seed, "features", work.agent))
-    return {"features": feature_rows(vectors, work)}
+    vectors = text_vectors(_captions(tables), agent, integer(params.seed, "features", context.agent))
+    return {"features": feature_rows(vectors, context)}
 
 
 def _captions(tables: Tables) -> list[list[str]]:
@@ -45,7 +45,7 @@ def _captions(tables: Tables) -> list[list[str]]:
     without = rows.filter(pl.col("caption").is_null())["stimulus_id"].to_list()
     if without:
         raise SourceError(
-            f"{len(without):,} stimuli have no caption, so a text agent cannot judge them",
+            f"{len(without):,} stimuli have no caption, so that a text agent cannot judge them",
             found=", ".join(without[:5]),
             todo="set sources.captions, exclude those stimuli, or leave the text agents out of params.yaml",
         )
@@ -59,13 +59,13 @@ def _captions(tables: Tables) -> list[list[str]]:
     kinds=("ratings",),
     version=1,
 )
-def choose_by_ratings(tables: Tables, params: Params, work: Work) -> Frames:
-    """Answer every trial from rating vectors: the two most similar by cosine stay, the third is odd."""
-    agent = params.agents[work.agent]
+def choose_by_ratings(tables: Tables, params: Params, context: StepContext) -> OutputTables:
+    """Judge all trials from rating vectors: the odd one out is the stimulus outside the pair of highest cosine."""
+    agent = params.agents[context.agent]
     assert isinstance(agent, RatingsAgent)
     n_stimuli = tables["stimuli"].select(pl.len()).collect().item()
     vectors = rating_vectors(tables["ratings"].collect(), agent.ratings, n_stimuli)
-    return {"choices": _choices(tables, params, work, vectors, agent.protocol)}
+    return {"choices": _choices(tables, params, context, vectors, agent.protocol)}
 
 
 @step(
@@ -75,26 +75,28 @@ def choose_by_ratings(tables: Tables, params: Params, work: Work) -> Frames:
     kinds=("features",),
     version=1,
 )
-def choose_by_features(tables: Tables, params: Params, work: Work) -> Frames:
-    """Answer every trial from feature vectors: the one farthest on average, by cosine distance, is odd."""
-    agent = params.agents[work.agent]
+def choose_by_features(tables: Tables, params: Params, context: StepContext) -> OutputTables:
+    """Judge all trials from feature vectors: the odd one out has the largest mean cosine distance to the others."""
+    agent = params.agents[context.agent]
     rows = tables["features"].sort("stimulus_index").select("vector").collect()["vector"]
     vectors = np.asarray(rows.list.to_array(len(rows[0])).to_numpy(), dtype=np.float64)
-    return {"choices": _choices(tables, params, work, vectors, agent.protocol)}
+    return {"choices": _choices(tables, params, context, vectors, agent.protocol)}
 
 
-def _choices(tables: Tables, params: Params, work: Work, vectors: NDArray[np.float64], protocol: str) -> pl.DataFrame:
-    """Return one row per trial and repeat; ties are broken under the seed, anew at each repeat."""
+def _choices(
+    tables: Tables, params: Params, context: StepContext, vectors: NDArray[np.float64], protocol: str
+) -> pl.DataFrame:
+    """Return one row per trial and repeat; ties are broken at random under the seed, independently at each repeat."""
     asked = tables["triplets"].collect()
     if (asked["n_repeats"] > 1).any():
         asked = asked.with_columns(repeat=pl.int_ranges(0, "n_repeats", dtype=pl.Int16)).explode("repeat")
     else:
         asked = asked.with_columns(repeat=pl.lit(0, dtype=pl.Int16))
     rows = np.ascontiguousarray(asked.select(TRIPLET).to_numpy())
-    answered = choose_by_cosine(vectors, rows, generator(params.seed, "choices", work.agent))
-    work.say(f"{len(rows):,} choices, {int(answered.tied.sum()):,} ties broken by chance")
+    answered = choose_by_cosine(vectors, rows, generator(params.seed, "choices", context.agent))
+    context.log(f"{len(rows):,} choices, {int(answered.tied.sum()):,} ties broken at random")
     return asked.select(
-        pl.lit(work.agent).alias("agent"),
+        pl.lit(context.agent).alias("agent"),
         pl.lit(protocol).alias("protocol"),
         "trial_set",
         *TRIPLET,

@@ -1,4 +1,4 @@
-"""The rows of ``comparisons`` and ``community_overlaps``: every agent beside every other. No tables are opened here."""
+"""The rows of ``comparisons`` and ``community_overlaps``: comparisons of all pairs of agents."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NO_RELIABILITY = Reliability(float("nan"), (float("nan"), float("nan")), 0)
 
 @dataclass(frozen=True)
 class Side:
-    """One agent's similarity matrix of the prototypes and its split-half reliability, or why there is none."""
+    """An agent's similarity matrix of the prototypes and its split-half reliability, or why it is missing."""
 
     matrix: Matrix
     reliability: Reliability
@@ -41,7 +41,7 @@ class Side:
 
 
 def side(validation: Answers, prototypes: NDArray[np.int32], rng: np.random.Generator) -> Side:
-    """Return what one agent brings to the human consistency."""
+    """Return the inputs of one agent to the human consistency."""
     triplets, odd = validation
     empty = np.empty((0, 0))
     if len(prototypes) < 3:
@@ -54,7 +54,7 @@ def side(validation: Answers, prototypes: NDArray[np.int32], rng: np.random.Gene
 
 
 def consistency(sides: Mapping[str, Side], params: Params) -> Iterator[Row]:
-    """Yield, for each agent against each human agent, the raw and the corrected correlation of their matrices."""
+    """Yield the raw and the corrected correlation of the matrices of each agent and each human agent."""
     wanted = params.geometry
     for agent, own in sides.items():
         yield {"agent": agent, "against": agent, **row("human_consistency", "split_half_r", _reliability(own))}
@@ -82,7 +82,7 @@ def _reliability(own: Side) -> Estimate:
 
 
 def agreement(choices: Mapping[str, pl.LazyFrame]) -> Iterator[Row]:
-    """Yield Cohen's κ of every two agents on the triplets both answered first, and of each with its own repetition."""
+    """Yield Cohen's κ of each pair of agents on their first answers, and of each agent with its own repetition."""
     for agent, answers in choices.items():
         ceiling = answers.filter(pl.col("trial_set") == "noise_ceiling")
         first, second = (ceiling.filter(pl.col("repeat") == repeat) for repeat in (0, 1))
@@ -99,7 +99,7 @@ def agreement(choices: Mapping[str, pl.LazyFrame]) -> Iterator[Row]:
 
 
 def _table(first: pl.LazyFrame, second: pl.LazyFrame) -> NDArray[np.int64]:
-    """Return how often the first judge's odd one was i, j or k (rows) and the second's (columns)."""
+    """Return how often the first agent chose i, j or k (rows) and the second one (columns): int64 (3, 3)."""
     key = ["trial_set", *TRIPLET]
     place = pl.when(pl.col("odd") == pl.col("i")).then(0).when(pl.col("odd") == pl.col("j")).then(1).otherwise(2)
     a, b = (side.select(*key, place.cast(pl.Int8).alias(name)) for side, name in ((first, "a"), (second, "b")))
@@ -112,7 +112,7 @@ def _table(first: pl.LazyFrame, second: pl.LazyFrame) -> NDArray[np.int64]:
 def overlaps(
     fits: Mapping[str, Embedding], communities: Mapping[str, NDArray[np.int64]], params: Params
 ) -> Iterator[Row]:
-    """Yield how alike every community of every agent is to every community of every other agent."""
+    """Yield the overlap of each community of each agent with each community of each other agent."""
     for one, other in permutations(fits, 2):
         rng = generator(params.seed, "overlap", one, other)
         found = community_overlap(fits[one], communities[one], fits[other], communities[other], rng)

@@ -1,4 +1,4 @@
-"""Steps of embeddings: SPoSE fits to an agent's judgments, which of them stands for it, and the map of its stimuli."""
+"""Steps of embeddings: SPoSE fits to an agent's judgments, the representative fit, and the stimulus map."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from affectlake.geometry.layout import layout
 from affectlake.geometry.reproducibility import agreements, representative_seed
 from affectlake.pipelines.params.study import Params
-from affectlake.pipelines.step import EVERY_KIND, Frames, Tables, Work, step
+from affectlake.pipelines.step import EVERY_KIND, OutputTables, StepContext, Tables, step
 from affectlake.pipelines.steps.arrays import fits as fits_of
 from affectlake.pipelines.steps.arrays import held_out_losses, judged, representative
-from affectlake.pipelines.steps.rows import frame
+from affectlake.pipelines.steps.rows import to_table
 from affectlake.seeds import generator, integer
 from affectlake.spose.curve import Epoch
 from affectlake.spose.data import training_data
@@ -29,39 +29,41 @@ from affectlake.spose.proposing import choose_settings
     fits=True,
     version=2,
 )
-def embed(tables: Tables, params: Params, work: Work) -> Frames:
-    """Learn the SPoSE embedding of an agent's judgments, once for each seed."""
+def embed(tables: Tables, params: Params, context: StepContext) -> OutputTables:
+    """Fit the SPoSE embedding of an agent's judgments, once per seed."""
     n_stimuli = tables["stimuli"].select(pl.len()).collect().item()
     train, test = judged(tables, "train"), judged(tables, "test")
     if not len(train) or not len(test):
-        work.say(f"no fit: {len(train):,} judgments to learn from, {len(test):,} held out; both are needed")
-        return {table: frame(table, []) for table in ("embeddings", "learning_curves")}
-    rng = generator(params.seed, "spose", work.agent, "order")
+        context.log(f"no fit: {len(train):,} judgments to learn from and {len(test):,} held out; both are needed")
+        return {table: to_table(table, []) for table in ("embeddings", "learning_curves")}
+    rng = generator(params.seed, "spose", context.agent, "order")
     data = training_data(train, test, n_stimuli, rng)
-    work.say(f"{len(data.train):,} judgments to learn from, {len(data.test):,} held out")
-    candidates = params.candidates(work.agent, len(data.train), n_stimuli)
-    settings = choose_settings(data, candidates, generator(params.seed, "spose", work.agent, "prior"), work.workers)
+    context.log(f"{len(data.train):,} judgments to learn from, {len(data.test):,} held out")
+    candidates = params.candidates(context.agent, len(data.train), n_stimuli)
+    settings = choose_settings(
+        data, candidates, generator(params.seed, "spose", context.agent, "prior"), context.workers
+    )
     if len(candidates) > 1:
-        work.say(f"of {len(candidates)} strengths of the prior, l1 = {settings.l1:.2g} predicts best")
+        context.log(f"of {len(candidates)} strengths of the prior, l1 = {settings.l1:.2g} predicts best")
     fits = fit_seeds(
         data,
         settings,
         params.seed,
         params.fit_seeds,
-        names=("spose", work.agent),
-        workers=work.workers if params.device == "cpu" else 1,
-        on_epoch=lambda seed, row: work.progress(_progress(seed, row, settings.max_epochs)),
-        checkpoints_in=work.scratch,
+        names=("spose", context.agent),
+        workers=context.workers if params.device == "cpu" else 1,
+        on_epoch=lambda seed, row: context.progress(_progress(seed, row, settings.max_epochs)),
+        checkpoints_in=context.scratch,
         device=params.device,
     )
     for seed, fit in fits.items():
         epochs, accuracy = fit.curve[-1].epoch, fit.score.accuracy
-        said = f"seed {seed}: best of {epochs} epochs is {fit.best_epoch}, held-out accuracy {accuracy:.4f}"
-        work.say(f"{said}, {fit.lapse:.1%} of judgments by chance" if settings.learn_lapses else said)
-    weights = [_weights(work.agent, seed, fit.weights) for seed, fit in fits.items()]
+        line = f"seed {seed}: best of {epochs} epochs is {fit.best_epoch}, held-out accuracy {accuracy:.4f}"
+        context.log(f"{line}, {fit.lapse:.1%} of judgments by chance" if settings.learn_lapses else line)
+    weights = [_weights(context.agent, seed, fit.weights) for seed, fit in fits.items()]
     curves = [
         pl.DataFrame(fit.curve, schema=list(fit.curve[0]._fields), orient="row").select(
-            pl.lit(work.agent).alias("agent"), pl.lit(seed, dtype=pl.Int32).alias("seed"), pl.all()
+            pl.lit(context.agent).alias("agent"), pl.lit(seed, dtype=pl.Int32).alias("seed"), pl.all()
         )
         for seed, fit in fits.items()
     ]
@@ -92,17 +94,17 @@ def _weights(agent: str, seed: int, weights: NDArray[np.float32]) -> pl.DataFram
     kinds=EVERY_KIND,
     version=1,
 )
-def rank_fits(tables: Tables, params: Params, work: Work) -> Frames:
-    """Decide which fit stands for the agent: the consensus; of one or two fits the lowest held-out loss."""
+def rank_fits(tables: Tables, params: Params, context: StepContext) -> OutputTables:
+    """Choose the representative fit: the most reproducible; of one or two, the one with the lowest held-out loss."""
     losses, kept = held_out_losses(tables), fits_of(tables)
     if not losses:
-        return {"fits": frame("fits", [])}
+        return {"fits": to_table("fits", [])}
     every = {seed: kept.get(seed, np.empty((0, 0), np.float32)) for seed in losses}
     chosen, agreement = representative_seed(every, losses), agreements(kept)
-    work.say(f"seed {chosen} of {len(every)} stands for {work.agent}")
+    context.log(f"seed {chosen} of {len(every)} represents {context.agent}")
     rows = [
         {
-            "agent": work.agent,
+            "agent": context.agent,
             "seed": seed,
             "n_dimensions": weights.shape[1],
             "held_out_loss": losses[seed],
@@ -111,7 +113,7 @@ def rank_fits(tables: Tables, params: Params, work: Work) -> Frames:
         }
         for seed, weights in every.items()
     ]
-    return {"fits": frame("fits", rows)}
+    return {"fits": to_table("fits", rows)}
 
 
 @step(
@@ -121,16 +123,16 @@ def rank_fits(tables: Tables, params: Params, work: Work) -> Frames:
     kinds=EVERY_KIND,
     version=2,
 )
-def lay_out(tables: Tables, params: Params, work: Work) -> Frames:
-    """Lay the stimuli out by t-SNE, from the fit that stands for the agent."""
+def lay_out(tables: Tables, params: Params, context: StepContext) -> OutputTables:
+    """Compute the stimulus map by t-SNE, from the representative fit."""
     chosen = representative(tables)
     if chosen is None:
-        work.say("no map: no dimension of any fit survived pruning")
-        return {"layouts": frame("layouts", [])}
+        context.log("no stimulus map: pruning removed all dimensions of all fits")
+        return {"layouts": to_table("layouts", [])}
     seed, weights = chosen
-    found = layout(weights, integer(params.seed, "layout", work.agent), params.geometry.perplexity)
+    found = layout(weights, integer(params.seed, "layout", context.agent), params.geometry.perplexity)
     if found.note:
-        work.say(found.note)
+        context.log(found.note)
     placed = pl.DataFrame(found.coordinates, schema={"x": pl.Float32, "y": pl.Float32}, orient="row")
-    columns = (pl.lit(work.agent).alias("agent"), pl.lit(seed, dtype=pl.Int32).alias("seed"))
+    columns = (pl.lit(context.agent).alias("agent"), pl.lit(seed, dtype=pl.Int32).alias("seed"))
     return {"layouts": placed.with_row_index("stimulus_index").select(*columns, "stimulus_index", "x", "y")}

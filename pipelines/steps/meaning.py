@@ -1,6 +1,6 @@
-"""The steps that say what the embeddings mean: metrics, labels, graphs, sweeps, and agents beside one another.
+"""Steps that interpret the embeddings: metrics, labels, emotion graphs, and comparisons of agents.
 
-Like :mod:`affectlake.pipelines.catalogue`, whose registry they share: arithmetic is in :mod:`affectlake.geometry`.
+:mod:`affectlake.geometry` does the computations.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from affectlake.geometry.graphs import EmotionGraph, emotion_graph
 from affectlake.geometry.labels import character, label_stability, labels
 from affectlake.judge.vectors.ratings import RatingMatrix
 from affectlake.pipelines.params.study import Params
-from affectlake.pipelines.step import EVERY_KIND, Frames, Tables, Work, step
+from affectlake.pipelines.step import EVERY_KIND, OutputTables, StepContext, Tables, step
 from affectlake.pipelines.steps import arrays
 from affectlake.pipelines.steps.comparisons import agreement, consistency, overlaps, side
 from affectlake.pipelines.steps.metrics import Evidence, agent_rows, fit_rows
-from affectlake.pipelines.steps.rows import Row, frame
+from affectlake.pipelines.steps.rows import Row, to_table
 from affectlake.seeds import generator, integer
 from affectlake.stimuli import prototypes
 
@@ -43,10 +43,10 @@ from affectlake.stimuli import prototypes
     kinds=EVERY_KIND,
     version=3,
 )
-def measure(tables: Tables, params: Params, work: Work) -> Frames:
-    """Measure each fit: prediction, ceiling, classes, ratings, reproducibility, graph, components, saturation."""
+def measure(tables: Tables, params: Params, context: StepContext) -> OutputTables:
+    """Measure each fit: prediction, ceiling, classes, ratings, reproducibility, graph, components and saturation."""
     evidence = Evidence(
-        agent=work.agent,
+        agent=context.agent,
         params=params,
         held_out=arrays.judged(tables, "test"),
         validation=arrays.answers(tables["choices"], "validation"),
@@ -61,8 +61,8 @@ def measure(tables: Tables, params: Params, work: Work) -> Frames:
         rows += fit_rows(evidence, seed)
     missing = sorted({str(one["note"]) for one in rows if one["note"]})
     for note in missing:
-        work.say(f"left out: {note}")
-    return {"metrics": frame("metrics", rows)}
+        context.log(f"left out: {note}")
+    return {"metrics": to_table("metrics", rows)}
 
 
 @step(
@@ -72,19 +72,19 @@ def measure(tables: Tables, params: Params, work: Work) -> Frames:
     kinds=EVERY_KIND,
     version=2,
 )
-def describe(tables: Tables, params: Params, work: Work) -> Frames:
-    """Name each dimension after its ratings, and join the dimensions that correlate into a graph."""
+def describe(tables: Tables, params: Params, context: StepContext) -> OutputTables:
+    """Label each dimension by its correlations with ratings, and connect correlated dimensions in a graph."""
     ratings = arrays.ratings(tables)
     rows: dict[str, list[Row]] = {"labels": [], "graph_nodes": [], "graph_edges": []}
     for seed, weights in arrays.fits(tables).items():
         found = {
-            "labels": _labels(weights, ratings, params, generator(params.seed, "labels", work.agent, seed)),
-            "graph_nodes": _nodes(weights, params, work.agent),
-            "graph_edges": _edges(weights, params, work.agent),
+            "labels": _labels(weights, ratings, params, generator(params.seed, "labels", context.agent, seed)),
+            "graph_nodes": _nodes(weights, params, context.agent),
+            "graph_edges": _edges(weights, params, context.agent),
         }
         for table, own in found.items():
-            rows[table] += [{"agent": work.agent, "seed": seed, **one} for one in own]
-    return {table: frame(table, found) for table, found in rows.items()}
+            rows[table] += [{"agent": context.agent, "seed": seed, **one} for one in own]
+    return {table: to_table(table, found) for table, found in rows.items()}
 
 
 def _labels(
@@ -156,10 +156,10 @@ def _graph(weights: arrays.Embedding, params: Params, agent: str) -> EmotionGrap
     ),
     version=2,
 )
-def compare(tables: Tables, params: Params, work: Work) -> Frames:
-    """Set every agent beside every other: human consistency, agreement on the same triplets, alike communities."""
+def compare(tables: Tables, params: Params, context: StepContext) -> OutputTables:
+    """Compare all agents: human consistency, agreement on the same triplets, and overlap of communities."""
     chosen = prototypes(tables["ratings"].collect(), params.triplets.prototypes_per_category)
-    choices = {agent: tables["choices"].filter(pl.col("agent") == agent) for agent in work.agents}
+    choices = {agent: tables["choices"].filter(pl.col("agent") == agent) for agent in context.agents}
     sides = {
         agent: side(arrays.answers(own, "validation"), chosen, generator(params.seed, "split-half", agent))
         for agent, own in choices.items()
@@ -167,7 +167,7 @@ def compare(tables: Tables, params: Params, work: Work) -> Frames:
     rows = [*consistency(sides, params), *agreement(choices)]
     fits: dict[str, arrays.Embedding] = {}
     communities: dict[str, NDArray[np.int64]] = {}
-    for agent in work.agents:
+    for agent in context.agents:
         own = {name: tables[name].filter(pl.col("agent") == agent) for name in ("embeddings", "fits", "graph_nodes")}
         chosen_fit = arrays.representative(own)
         if chosen_fit:
@@ -175,4 +175,4 @@ def compare(tables: Tables, params: Params, work: Work) -> Frames:
             nodes = own["graph_nodes"].filter(pl.col("seed") == seed).sort("dimension").collect()
             communities[agent] = nodes["community"].fill_null(0).to_numpy().astype(np.int64) - 1
     alike = list(overlaps(fits, communities, params))
-    return {"comparisons": frame("comparisons", rows), "community_overlaps": frame("community_overlaps", alike)}
+    return {"comparisons": to_table("comparisons", rows), "community_overlaps": to_table("community_overlaps", alike)}

@@ -1,4 +1,4 @@
-"""The rows of ``metrics`` of one agent, analysis by analysis. What cannot be done is a row that says why."""
+"""The rows of ``metrics`` of one agent, by analysis. An analysis that cannot be done gives a row with the reason."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ NO_JUDGMENTS = "the agent has no held-out judgments"
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that one agent's analyses rest on: its answers, its fits, and what is known of the stimuli.
+    """The inputs of one agent's analyses: its choices, its fits, and the stimuli.
 
     Parameters
     ----------
     held_out : int32 array (m, 3)
-        The main set's held-out judgments, the odd one last.
+        Held-out judgments of the main set, the odd one out last.
     validation : Answers
         Choices of the validation set.
     repeated : int array (n_triplets, 3)
-        How often each of a triplet's stimuli was the odd one when it was asked again and again.
+        How often each stimulus was the odd one out, in triplets that were asked repeatedly.
     prototypes : int32 array (n_prototypes,)
-        The stimuli that the validation set is about.
+        The stimuli that are paired in the validation set.
     categories : list of str or None
         Category of each stimulus.
     fits : dict
@@ -63,12 +63,12 @@ class Evidence:
     fits: dict[int, Embedding]
 
     def generator(self, *names: str | int) -> np.random.Generator:
-        """Return the agent's own generator for one analysis."""
+        """Return the agent's random generator for one analysis."""
         return generator(self.params.seed, *names[:1], self.agent, *names[1:])
 
 
 def fit_rows(evidence: Evidence, seed: int) -> list[Row]:
-    """Return the rows of one fit; one row that says why when the fit has no dimension."""
+    """Return the rows of one fit; if it has no dimension, one row with the reason."""
     if seed not in evidence.fits:
         return [{"agent": evidence.agent, "seed": seed, **row("held_out", "accuracy", left_out(NO_FIT))}]
     found = [one for analysis in ANALYSES for one in analysis(evidence, seed)]
@@ -76,7 +76,7 @@ def fit_rows(evidence: Evidence, seed: int) -> list[Row]:
 
 
 def agent_rows(evidence: Evidence, sweeps: pl.DataFrame) -> list[Row]:
-    """Return the rows that rest on the agent's answers or on several fits: the ceiling and the saturation points."""
+    """Return the rows that do not belong to one fit: the noise ceiling and the saturation points."""
     ceiling = noise_ceiling(evidence.repeated)
     found = [
         row("noise_ceiling", "consistency", ceiling.consistency),
@@ -215,7 +215,7 @@ ANALYSES: tuple[Callable[[Evidence, int], Iterator[Row]], ...] = (
 
 
 def _saturation(evidence: Evidence, sweeps: pl.DataFrame) -> Iterator[Row]:
-    """Name the number of dimensions at which accuracy saturates, and of judgments at which dimensions do."""
+    """Yield the number of dimensions at which accuracy saturates, and of judgments at which dimensions do."""
     for sweep, value in (("dimensions", "test_accuracy"), ("judgments", "n_recovered")):
         rows = sweeps.filter(pl.col("sweep") == sweep).sort("setting", "replicate")
         if not len(rows):

@@ -1,7 +1,6 @@
-"""Steps of agents that a server answers for: from their stored answers to choices.
+"""Steps of agents with a server: from stored answers to choices.
 
-Answers are not asked for here: ``affectlake collect AGENT`` does that. Everything here can be done again and again
-without asking anybody.
+``affectlake collect AGENT`` collects the answers. The steps can be repeated without asking the agent again.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from affectlake.judge.trials.content import Materials, caption_materials, video_
 from affectlake.judge.trials.plan import Trials, valid_answers
 from affectlake.judge.trials.request_keys import KeyMaker
 from affectlake.pipelines.params.study import Params
-from affectlake.pipelines.step import Frames, Tables, Work, step
+from affectlake.pipelines.step import OutputTables, StepContext, Tables, step
 from affectlake.pipelines.steps.rows import null_nan
 from affectlake.triplets import TRIPLET
 
@@ -29,8 +28,12 @@ def materials(tables: Tables, agent: ChatAgent, *, with_frames: bool = True) -> 
 
     Parameters
     ----------
-    with_frames : bool
-        Whether the frames themselves are wanted, and not only their hashes.
+    tables : mapping of str to polars.LazyFrame
+        The tables ``stimuli``, and ``captions`` or ``frames``.
+    agent : ChatAgent
+        The agent.
+    with_frames : bool, default True
+        Whether to load the frames in addition to their hashes.
     """
     stimuli = tables["stimuli"].collect()
     if agent.modality == "captions":
@@ -47,7 +50,7 @@ def trials_of(triplets: pl.LazyFrame, trial_set: str) -> Trials:
 
 
 def response_batches(responses: pl.LazyFrame, *columns: str) -> Iterator[pl.DataFrame]:
-    """Yield the responses part by part, in the order they came, so that memory is bounded by a part."""
+    """Yield the responses part by part, in the order in which they were added; one part is in memory at a time."""
     for shard in responses.select(pl.col("shard").unique().sort()).collect()["shard"]:
         yield responses.filter(pl.col("shard") == shard).select(columns or pl.all()).collect()
 
@@ -65,19 +68,19 @@ def response_batches(responses: pl.LazyFrame, *columns: str) -> Iterator[pl.Data
     kinds=("chat",),
     version=3,
 )
-def choose_by_chat(tables: Tables, params: Params, work: Work) -> Frames:
-    """Read the stored answers: which stimulus each names, and why some name none."""
-    agent = params.agents[work.agent]
+def choose_by_chat(tables: Tables, params: Params, context: StepContext) -> OutputTables:
+    """Read the choice of each stored answer, or the reason why there is none."""
+    agent = params.agents[context.agent]
     assert isinstance(agent, ChatAgent)
     names = tables["triplets"].select(pl.col("trial_set").unique().sort()).collect()["trial_set"].to_list()
-    found, n_rows = read_responses(tables, agent, names, work.progress)
+    found, n_rows = read_responses(tables, agent, names, context.progress)
     choices = found.filter(pl.col("odd").is_not_null())
     unparsed = found.filter(pl.col("odd").is_null())
-    work.say(
-        f"{choices.height:,} choices and {unparsed.height:,} that are none; of {n_rows:,} responses "
-        f"{n_rows - found.height:,} are of another model, protocol, catalogue or plan, or were asked again"
+    context.log(
+        f"{choices.height:,} choices, {unparsed.height:,} answers without a choice; of {n_rows:,} responses,"
+        f" {n_rows - found.height:,} have another model, protocol, catalogue or plan, or were asked again"
     )
-    who = (pl.lit(work.agent).alias("agent"), pl.lit(agent.protocol).alias("protocol"))
+    who = (pl.lit(context.agent).alias("agent"), pl.lit(agent.protocol).alias("protocol"))
     return {
         "choices": choices.select(*who, *IDENTITY, "odd", tied=pl.lit(value=False)),
         "unparsed": unparsed.select(*who, *IDENTITY, "request_key", "unparsed_reason"),
@@ -88,24 +91,25 @@ def choose_by_chat(tables: Tables, params: Params, work: Work) -> Frames:
 def read_responses(
     tables: Tables, agent: ChatAgent, trial_sets: list[str], progress: Callable[[str], None]
 ) -> tuple[pl.DataFrame, int]:
-    """Return what each trial's response says, and how many responses there are, those passed over included.
+    """Return the choice in the response to each trial, and the number of all responses.
 
     Parameters
     ----------
     tables : mapping
         ``responses`` of the agent, ``triplets``, ``stimuli``, and ``captions`` or ``frames``.
     agent : ChatAgent
-        Responses to questions that it would not be asked today are passed over.
+        The agent. Responses to questions that it would not be asked now are ignored.
     trial_sets : list of str
-        Which to read.
+        Trial sets to read.
     progress : callable
-        Told how far it is.
+        Takes one line of progress.
 
     Returns
     -------
     found : polars.DataFrame
-        One row for each trial and repeat; ``odd`` is null where the response names none.
+        One row per trial and repeat; ``odd`` is null if the response does not name a stimulus.
     n_rows : int
+        Number of responses, including the ignored ones.
     """
     shown = materials(tables, agent, with_frames=False)
     makers = {name: KeyMaker(agent, name, shown) for name in trial_sets}
@@ -129,14 +133,14 @@ def _nothing() -> pl.DataFrame:
 
 
 def _wanted(rows: pl.DataFrame, triplets: pl.LazyFrame) -> pl.DataFrame:
-    """Return the rows whose trial and repeat the study still wants."""
+    """Return the rows whose trial and repeat are still in the study."""
     asked = triplets.select("trial_set", *TRIPLET, "n_repeats")
     joined = rows.lazy().join(asked, on=["trial_set", *TRIPLET], how="inner", maintain_order="left")
     return joined.filter(pl.col("repeat") < pl.col("n_repeats")).drop("n_repeats").collect()
 
 
 def _order_effects(choices: pl.DataFrame) -> pl.DataFrame:
-    """Return, for each trial set, the shares of the positions and how often answers flip with the order."""
+    """Return, for each trial set, the shares of the positions, and how often answers change with the order."""
     rows: list[dict[str, object]] = []
     for (name,), some in choices.sort("trial_set").group_by("trial_set", maintain_order=True):
         shares = position_shares(some["position"].to_numpy())

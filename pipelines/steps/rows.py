@@ -1,4 +1,4 @@
-"""Rows of ``metrics`` and ``comparisons``: a number each, its interval, level, and the reason if it is missing."""
+"""Rows as tables, and estimates as rows: value, interval, chance level, p-value, and why a value is missing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_ROWS = 2_147_483_647
 
 
 def row(analysis: str, measure: str, found: Estimate, **keys: object) -> Row:
-    """Return one estimate as a row; `keys` are further columns, such as ``dimension`` or ``setting``."""
+    """Return an estimate as a row; `keys` are further columns, such as ``dimension`` or ``setting``."""
     return {
         "analysis": analysis,
         "measure": measure,
@@ -29,15 +29,25 @@ def row(analysis: str, measure: str, found: Estimate, **keys: object) -> Row:
     }
 
 
-def frame(table: str, rows: Iterable[Row]) -> pl.DataFrame:
-    """Give rows the columns and types of a table; what a row does not have is null, and so is NaN.
+def to_table(table: str, rows: Iterable[Row]) -> pl.DataFrame:
+    """Return rows as a table with the columns and types of its contract, sorted by the key of the contract.
 
     Parameters
     ----------
     table : str
-        Its contract gives the columns, their types and the key, by which the rows are sorted.
+        Name of the table.
     rows : iterable of dict
-        An unknown column is a ``KeyError``.
+        The rows. Missing values and NaN become null.
+
+    Returns
+    -------
+    polars.DataFrame
+        The table.
+
+    Raises
+    ------
+    KeyError
+        If a row has an unknown column.
     """
     empty = pl.DataFrame(contract(table).schema.empty_table())
     columns: dict[str, list[object]] = {name: [] for name in empty.columns}
@@ -51,5 +61,5 @@ def frame(table: str, rows: Iterable[Row]) -> pl.DataFrame:
 
 
 def null_nan(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the frame with null for NaN: in a table, what is not defined is null."""
+    """Replace NaN by null, which stands for undefined values in tables."""
     return frame.with_columns(pl.col(pl.Float32, pl.Float64).fill_nan(None))

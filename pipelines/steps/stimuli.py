@@ -1,4 +1,4 @@
-"""Steps of stimuli: reading the sources, and drawing the triplets that every agent is asked."""
+"""Steps of stimuli: read the sources, and draw the triplets that all agents judge."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import polars as pl
 from affectlake import triplets as trials
 from affectlake.errors import UsageError
 from affectlake.pipelines.params.study import EmotionSources, Params
-from affectlake.pipelines.step import Frames, Tables, Work, step
+from affectlake.pipelines.step import OutputTables, StepContext, Tables, step
 from affectlake.seeds import generator
 from affectlake.stimuli import Study, load_emotion, make_synthetic, prototypes
 from affectlake.triplets import TRIPLET
@@ -29,10 +29,10 @@ from affectlake.triplets import TRIPLET
     files=("sources.ratings", "sources.captions"),
     version=1,
 )
-def ingest(tables: Tables, params: Params, work: Work) -> Frames:
-    """Read the sources: stimuli, their ratings and captions, and what is left out."""
-    study = _study(params, work.lake)
-    work.say(f"{study.stimuli.height:,} stimuli, {study.exclusions.height:,} left out")
+def ingest(tables: Tables, params: Params, context: StepContext) -> OutputTables:
+    """Read the sources: stimuli, their ratings and captions, and exclusions."""
+    study = _study(params, context.lake)
+    context.log(f"{study.stimuli.height:,} stimuli, {study.exclusions.height:,} exclusions")
     return study._asdict()
 
 
@@ -56,8 +56,8 @@ def _study(params: Params, lake: Path) -> Study:
     params=("seed", "triplets"),
     version=1,
 )
-def sample(tables: Tables, params: Params, work: Work) -> Frames:
-    """Draw the trials: the main set with its split, the validation set of prototypes, the noise-ceiling set."""
+def sample(tables: Tables, params: Params, context: StepContext) -> OutputTables:
+    """Draw the trials: the main set with its split, the validation set of prototypes, and the noise-ceiling set."""
     wanted, root = params.triplets, params.seed
     n_stimuli = tables["stimuli"].select(pl.len()).collect().item()
     main = trials.sample_dyads(n_stimuli, generator(root, "triplets", "main"), wanted.per_dyad)
@@ -67,7 +67,9 @@ def sample(tables: Tables, params: Params, work: Work) -> Frames:
     validation = trials.sample_pairs(chosen, n_stimuli, wanted.thirds_per_pair, rng, exclude=main)
     rng = generator(root, "triplets", "noise_ceiling")
     ceiling = trials.sample_rows(main[held_out], wanted.noise_ceiling, rng)
-    work.say(f"{len(main):,} main, {len(validation):,} validation ({len(chosen)} prototypes), {len(ceiling):,} ceiling")
+    context.log(
+        f"{len(main):,} main, {len(validation):,} validation ({len(chosen)} prototypes), {len(ceiling):,} ceiling"
+    )
     split = pl.Series(np.where(held_out, "test", "train"), dtype=pl.String)
     sets = (
         _trials("main", main, split, 1),

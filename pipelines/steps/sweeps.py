@@ -1,4 +1,4 @@
-"""The step `sweep`: fits with other numbers of dimensions and judgments, on several cores."""
+"""The step `sweep`: fits with other numbers of dimensions and of judgments, on several cores."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import polars as pl
 
 from affectlake.geometry.reproducibility import best_matches
 from affectlake.pipelines.params.study import Params, Sweeps
-from affectlake.pipelines.step import EVERY_KIND, Frames, Tables, Work, step
+from affectlake.pipelines.step import EVERY_KIND, OutputTables, StepContext, Tables, step
 from affectlake.pipelines.steps import arrays
-from affectlake.pipelines.steps.rows import Row, frame
+from affectlake.pipelines.steps.rows import Row, to_table
 from affectlake.seeds import generator
 from affectlake.spose.data import training_data
 from affectlake.spose.fitting import fit
@@ -22,8 +22,8 @@ from affectlake.spose.settings import Settings
 from affectlake.triplets import MIN_JUDGMENTS
 
 
-class Trial(NamedTuple):
-    """One fit: which sweep at which setting, its replicate, and what it is made with."""
+class SweepFit(NamedTuple):
+    """One fit of a sweep: the sweep, its setting, the replicate, the number of judgments and of dimensions."""
 
     sweep: str
     setting: int
@@ -32,28 +32,28 @@ class Trial(NamedTuple):
     dimensions: int
 
 
-def trials(wanted: Sweeps, n_judgments: int, dimensions: int) -> Iterator[Trial]:
-    """Yield the fits of both sweeps, the costly ones first; settings beyond the judgments at hand are left out.
+def sweep_fits(wanted: Sweeps, n_judgments: int, dimensions: int) -> Iterator[SweepFit]:
+    """Yield the fits of both sweeps, the slowest first; settings above `n_judgments` are left out.
 
     Parameters
     ----------
     wanted : Sweeps
-        Of ``params.yaml``.
+        The section ``sweeps`` of ``params.yaml``.
     n_judgments : int
-        How many there are to learn from.
+        Number of judgments available for learning.
     dimensions : int
-        With how many the sweep over judgments starts: as many as the study's fits.
+        Number of dimensions with which the fits of the sweep over judgments start, as in the study's fits.
     """
     for replicate in range(wanted.replicates):
         for setting in sorted(wanted.judgments, reverse=True):
             if setting <= n_judgments:
-                yield Trial("judgments", setting, replicate, setting, dimensions)
+                yield SweepFit("judgments", setting, replicate, setting, dimensions)
         for setting in sorted(wanted.dimensions, reverse=True):
-            yield Trial("dimensions", setting, replicate, min(wanted.n_judgments, n_judgments), setting)
+            yield SweepFit("dimensions", setting, replicate, min(wanted.n_judgments, n_judgments), setting)
 
 
 def settings_of(settings: Settings, wanted: Sweeps, dimensions: int) -> Settings:
-    """Return the study's settings with those of the sweeps in their place."""
+    """Return the study's settings with those of the sweeps in place of its own."""
     return settings.replaced(
         dimensions=dimensions,
         batch_size=wanted.batch_size,
@@ -64,21 +64,21 @@ def settings_of(settings: Settings, wanted: Sweeps, dimensions: int) -> Settings
     )
 
 
-def run_trials(one: Callable[[Trial], Row], asked: list[Trial], work: Work) -> list[Row]:
-    """Run every trial, as many at once as there are cores to keep busy; the rows are in the order asked."""
-    done = 0
+def run_fits(fit_one: Callable[[SweepFit], Row], planned: list[SweepFit], context: StepContext) -> list[Row]:
+    """Run the fits in parallel, on at most `context.workers` cores; return their rows in the order of `planned`."""
+    n_done = 0
 
-    def run(trial: Trial) -> Row:
-        nonlocal done
-        found = one(trial)
-        done += 1
-        work.progress(f"{done} of {len(asked)} fits of the sweeps done")
-        return found
+    def run(one: SweepFit) -> Row:
+        nonlocal n_done
+        row = fit_one(one)
+        n_done += 1
+        context.progress(f"{n_done} of {len(planned)} fits of the sweeps done")
+        return row
 
-    with ThreadPoolExecutor(max_workers=work.workers) as pool:
-        waiting = [pool.submit(run, trial) for trial in asked]
+    with ThreadPoolExecutor(max_workers=context.workers) as pool:
+        futures = [pool.submit(run, one) for one in planned]
         try:
-            return [future.result() for future in waiting]
+            return [future.result() for future in futures]
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -105,39 +105,39 @@ def run_trials(one: Callable[[Trial], Row], asked: list[Trial], work: Work) -> l
     kinds=EVERY_KIND,
     version=2,
 )
-def sweep(tables: Tables, params: Params, work: Work) -> Frames:
-    """Fit again with other numbers of dimensions and of judgments: where accuracy and dimensions saturate."""
+def sweep(tables: Tables, params: Params, context: StepContext) -> OutputTables:
+    """Fit with other numbers of dimensions and of judgments, to see where accuracy and dimensions saturate."""
     wanted, n_stimuli = params.sweeps, tables["stimuli"].select(pl.len()).collect().item()
     train, test = arrays.judged(tables, "train"), arrays.judged(tables, "test")
     fits = arrays.fits(tables)
     if min(len(train), len(test)) < MIN_JUDGMENTS or not fits:
-        work.say(f"no sweep: {len(train):,} judgments to learn from, {len(test):,} held out")
-        return {"sweeps": frame("sweeps", [])}
-    reference = fits[min(fits)]  # a yardstick: any fit will do, as long as it is the same for every trial
+        context.log(f"no sweep: {len(train):,} judgments to learn from and {len(test):,} held out")
+        return {"sweeps": to_table("sweeps", [])}
+    reference = fits[min(fits)]  # any fit will do, if it is the same one for the whole sweep
 
-    def one(trial: Trial) -> Row:
-        names = ("sweeps", work.agent, trial.sweep, trial.setting, trial.replicate)
+    def fit_one(one: SweepFit) -> Row:
+        names = ("sweeps", context.agent, one.sweep, one.setting, one.replicate)
         rng = generator(params.seed, *names)
-        chosen = train[rng.choice(len(train), trial.n_judgments, replace=False, shuffle=False)]
+        chosen = train[rng.choice(len(train), one.n_judgments, replace=False, shuffle=False)]
         data = training_data(chosen, test, n_stimuli, rng)
-        candidates = params.candidates(work.agent, trial.n_judgments, n_stimuli)
-        own = choose_settings(
+        candidates = params.candidates(context.agent, one.n_judgments, n_stimuli)
+        settings = choose_settings(
             data,
-            [settings_of(one, wanted, trial.dimensions) for one in candidates],
+            [settings_of(candidate, wanted, one.dimensions) for candidate in candidates],
             generator(params.seed, *names, "prior"),
         )
-        found = fit(data, own, rng)
+        found = fit(data, settings, rng)
         matches = best_matches(reference, found.weights) if found.weights.shape[1] else np.empty(0)
         return {
-            "agent": work.agent,
-            "sweep": trial.sweep,
-            "setting": float(trial.setting),
-            "replicate": trial.replicate,
+            "agent": context.agent,
+            "sweep": one.sweep,
+            "setting": float(one.setting),
+            "replicate": one.replicate,
             "test_loss": found.score.loss,
             "test_accuracy": found.score.accuracy,
             "n_dimensions": found.weights.shape[1],
             "n_recovered": int((matches >= wanted.recovered_r).sum()),
         }
 
-    asked = list(trials(wanted, len(train), params.spose.dimensions))
-    return {"sweeps": frame("sweeps", run_trials(one, asked, work))}
+    planned = list(sweep_fits(wanted, len(train), params.spose.dimensions))
+    return {"sweeps": to_table("sweeps", run_fits(fit_one, planned, context))}

@@ -1,4 +1,4 @@
-"""Steps of videos: decoded once, to the frames that models are shown; and what vision models make of them."""
+"""Steps of videos: decode them into the frames that models are shown, and compute features of vision models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from affectlake.errors import SourceError
 from affectlake.judge.agents import FeaturesAgent, VisionEncoder
 from affectlake.judge.vectors.vision import frame_vectors, load_vision_model
 from affectlake.pipelines.params.study import EmotionSources, Params
-from affectlake.pipelines.step import Frames, Tables, Work, step
+from affectlake.pipelines.step import OutputTables, StepContext, Tables, step
 from affectlake.seeds import generator
 from affectlake.stimuli import make_synthetic
 from affectlake.stimuli.clips import render_clips
@@ -24,24 +24,28 @@ from affectlake.stimuli.frames import FRAMES, VIDEOS, decode_videos
     files=("sources.videos",),
     version=1,
 )
-def decode(tables: Tables, params: Params, work: Work) -> Frames:
-    """Decode the videos into the frames that models are shown; the demo world renders its clips first."""
+def decode(tables: Tables, params: Params, context: StepContext) -> OutputTables:
+    """Decode the videos into the frames that models are shown; simulated clips are rendered first."""
     sources = params.sources
     ids = tables["stimuli"].sort("stimulus_index").select("stimulus_id").collect()["stimulus_id"].to_list()
     if isinstance(sources, EmotionSources):
-        folder = None if sources.videos is None else work.lake / sources.videos
+        folder = None if sources.videos is None else context.lake / sources.videos
     elif sources.clips:
-        folder = work.scratch / "clips"
+        folder = context.scratch / "clips"
         mix = make_synthetic(sources.n_stimuli, generator(params.seed, "synthetic")).mix
         render_clips(folder, ids, mix, generator(params.seed, "clips"))
     else:
         folder = None
     if folder is None:
-        work.say("no videos: sources.videos is not set" if isinstance(sources, EmotionSources) else "no clips wanted")
+        context.log(
+            "no videos: sources.videos is not set"
+            if isinstance(sources, EmotionSources)
+            else "no clips: sources.clips is false"
+        )
         return {"videos": pl.DataFrame(schema=VIDEOS), "frames": pl.DataFrame(schema=FRAMES)}
-    found = decode_videos(folder, ids, work.workers, lambda n: work.progress(f"{n:,} of {len(ids):,} videos"))
+    found = decode_videos(folder, ids, context.workers, lambda n: context.progress(f"{n:,} of {len(ids):,} videos"))
     n_without = found.videos["unreadable"].is_not_null().sum()
-    work.say(f"{found.frames.height:,} frames of {len(ids) - n_without:,} videos, {n_without:,} cannot be shown")
+    context.log(f"{found.frames.height:,} frames of {len(ids) - n_without:,} videos, {n_without:,} cannot be shown")
     return {"videos": found.videos, "frames": found.frames}
 
 
@@ -54,22 +58,22 @@ def decode(tables: Tables, params: Params, work: Work) -> Frames:
     gpu=True,
     version=1,
 )
-def encode_frames(tables: Tables, params: Params, work: Work) -> Frames:
-    """Turn the frames of each stimulus's video into a feature vector: their mean through a vision model."""
-    agent = params.agents[work.agent]
+def encode_frames(tables: Tables, params: Params, context: StepContext) -> OutputTables:
+    """Compute a feature vector of each stimulus: the mean of a vision model's features over the frames of its video."""
+    agent = params.agents[context.agent]
     assert isinstance(agent, FeaturesAgent) and isinstance(agent.encoder, VisionEncoder)
     frames = _frames(tables)
-    model = load_vision_model(agent.encoder, work.lake, params.device)
-    work.say(f"{agent.encoder.library} {agent.encoder.model}, weights {model.sha256[:16]}, on {params.device}")
-    workers = work.workers if params.device == "cpu" else 1
-    vectors = frame_vectors(frames, model, workers, lambda n: work.progress(f"{n:,} of {len(frames):,} videos"))
-    return {"features": feature_rows(vectors, work)}
+    model = load_vision_model(agent.encoder, context.lake, params.device)
+    context.log(f"{agent.encoder.library} {agent.encoder.model}, weights {model.sha256[:16]}, on {params.device}")
+    workers = context.workers if params.device == "cpu" else 1
+    vectors = frame_vectors(frames, model, workers, lambda n: context.progress(f"{n:,} of {len(frames):,} videos"))
+    return {"features": feature_rows(vectors, context)}
 
 
-def feature_rows(vectors: NDArray[np.float32], work: Work) -> pl.DataFrame:
+def feature_rows(vectors: NDArray[np.float32], context: StepContext) -> pl.DataFrame:
     """Return vectors (n_stimuli, n_features) as rows of the table ``features``."""
-    work.say(f"{vectors.shape[0]:,} vectors of {vectors.shape[1]:,} features")
-    columns = {"agent": [work.agent] * len(vectors), "stimulus_index": np.arange(len(vectors), dtype=np.int32)}
+    context.log(f"{vectors.shape[0]:,} vectors of {vectors.shape[1]:,} features")
+    columns = {"agent": [context.agent] * len(vectors), "stimulus_index": np.arange(len(vectors), dtype=np.int32)}
     return pl.DataFrame(columns | {"vector": pl.Series(vectors, dtype=pl.List(pl.Float32))})
 
 
@@ -84,10 +88,12 @@ def _frames(tables: Tables) -> list[list[bytes]]:
     without = rows.filter(pl.col("jpeg").is_null())
     if len(without):
         reasons = without.join(tables["videos"].collect(), on="stimulus_index", how="left", maintain_order="left")
-        told = reasons.select("stimulus_id", pl.col("unreadable").fill_null("no videos were read")).head(5).iter_rows()
+        examples = (
+            reasons.select("stimulus_id", pl.col("unreadable").fill_null("no videos were read")).head(5).iter_rows()
+        )
         raise SourceError(
-            f"{len(without):,} of {len(rows):,} stimuli have no frames, so a vision agent cannot judge them",
-            found=", ".join(f"{name} ({reason})" for name, reason in told),
+            f"{len(without):,} of {len(rows):,} stimuli have no frames, so that a vision agent cannot judge them",
+            found=", ".join(f"{name} ({reason})" for name, reason in examples),
             todo="set sources.videos, exclude those stimuli, or leave the vision agents out of params.yaml",
         )
     return rows["jpeg"].to_list()

@@ -16,9 +16,11 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from affectlake.flows.collect import Wanted, collect_answers, estimated
 from affectlake.lake.files import layout
 from affectlake.lake.store.versions import list_versions
+from affectlake.pipelines.collection.cost import estimate_cost
+from affectlake.pipelines.collection.request import CollectionRequest
+from affectlake.pipelines.collection.run import collect_answers
 from affectlake.pipelines.collection.status import statuses
 from affectlake.pipelines.engine.model_runs import collection_pace
 from affectlake.pipelines.params.study import load
@@ -120,9 +122,9 @@ def test_fits_are_published_and_recorded_in_the_lake(dead: str, lake: Path) -> N
 def test_answers_are_published_and_a_dead_server_is_waited_for_once(
     dead: str, lake: Path, model: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("affectlake.flows.collect.PER_VERSION", 20)
+    monkeypatch.setattr("affectlake.pipelines.collection.run.PER_VERSION", 20)
     said: list[str] = []
-    done = collect_answers(lake, Wanted("tiny", limit=60), said.append)
+    done = collect_answers(lake, CollectionRequest("tiny", limit=60), said.append)
     assert (done.n_added, done.ending) == (60, "limit")
     lines = [line for line in said if "MLflow" in line]
     assert len(lines) == 3
@@ -133,7 +135,7 @@ def test_answers_are_published_and_a_dead_server_is_waited_for_once(
     (status,) = [one for one in statuses(lake, load(lake)) if one.trial_set == "main"]
     assert status.n_answered == 60
     n_asked = sum(model.asked.values())
-    found = estimated(lake, Wanted("tiny"), said.append, lambda _: None)
+    found = estimate_cost(lake, CollectionRequest("tiny"), said.append, lambda _: None)
     assert (found.n_left, found.per_second, found.measured_on) == (375, 0.0, "MLflow does not answer")
     assert sum(model.asked.values()) == n_asked  # nothing is asked, and paid, only because nobody knows the rate
 
@@ -141,7 +143,7 @@ def test_answers_are_published_and_a_dead_server_is_waited_for_once(
 def test_a_lake_whose_own_database_is_broken_says_so(lake: Path, model: FaultServer) -> None:
     (lake / layout.MODEL_RUNS).mkdir()
     said: list[str] = []
-    assert collect_answers(lake, Wanted("tiny", limit=20), said.append).n_added == 20
+    assert collect_answers(lake, CollectionRequest("tiny", limit=20), said.append).n_added == 20
     (line,) = [line for line in said if "MLflow" in line]
     assert "are not recorded" in line
 

@@ -13,10 +13,11 @@ import pytest
 import yaml
 
 from affectlake.errors import SourceError
-from affectlake.flows.collect import Wanted, collect_answers
 from affectlake.lake.files.git import git
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.versions import Manifest, list_versions, resolve
+from affectlake.pipelines.collection.request import CollectionRequest
+from affectlake.pipelines.collection.run import collect_answers
 from affectlake.pipelines.engine.graph import stages
 from affectlake.pipelines.engine.source_files import SourceFiles
 from affectlake.pipelines.params.study import load
@@ -71,7 +72,7 @@ def test_a_version_has_the_parameters_that_its_tables_were_made_with(tmp_path: P
     }
     first = run_with_edits(lake, edits)
     assert first.returncode == 0, first.stderr
-    assert "was changed while this ran" in first.stderr
+    assert "was changed during the run" in first.stderr
     v1 = resolve(lake, "v1")
     assert git(lake, "show", f"{v1.commit}:./params.yaml") == before
     assert path.read_text() == after
@@ -112,7 +113,7 @@ def test_collecting_publishes_its_answers_and_no_edit_of_somebodys(lake: Path, e
     def edit_it(_shown: object) -> None:
         (lake / "params.yaml").write_text(published.replace("seed: 2025\n", f"{edit}\n"))
 
-    done = collect_answers(lake, Wanted("tiny", limit=60), lines.append, edit_it)
+    done = collect_answers(lake, CollectionRequest("tiny", limit=60), lines.append, edit_it)
     assert done.n_added == 60 and done.version is not None
     assert (lake / "params.yaml").read_text() != published
     assert git(lake, "show", f"{done.version.commit}:./params.yaml") == published
@@ -122,7 +123,7 @@ def test_collecting_publishes_its_answers_and_no_edit_of_somebodys(lake: Path, e
     assert new.made == old.made
     assert set(new.collected) - set(old.collected) == {Output("responses", "tiny")}
     assert "params.yaml" in git(lake, "status", "--porcelain")  # the edit is still there, as nobody's version
-    assert any("params.yaml has changes" in line for line in lines)
+    assert any("params.yaml has unpublished changes" in line for line in lines)
 
 
 def test_a_run_that_was_cut_off_is_not_published_by_a_collection(lake: Path) -> None:
@@ -130,7 +131,7 @@ def test_a_run_that_was_cut_off_is_not_published_by_a_collection(lake: Path) -> 
     half = yaml.safe_load(lock)
     half["stages"]["embed@human-category"]["params"]["params.yaml"]["seed"] = 12345
     (lake / "dvc.lock").write_text(yaml.safe_dump(half))
-    done = collect_answers(lake, Wanted("tiny", limit=5), quiet)
+    done = collect_answers(lake, CollectionRequest("tiny", limit=5), quiet)
     assert done.version is not None
     assert git(lake, "show", f"{done.version.commit}:./dvc.lock") == lock
 
@@ -147,7 +148,7 @@ def test_source_files_that_change_under_a_stage_are_not_recorded(tmp_path: Path)
     sources = SourceFiles(lake, stages(params, stored(lake))["ingest"], params)
     sources.refuse_changed()
     (tmp_path / "ratings.csv").write_text("a\nb\n")
-    with pytest.raises(SourceError, match="changed while ingest read them"):
+    with pytest.raises(SourceError, match="changed while ingest was reading them"):
         sources.refuse_changed()
 
 

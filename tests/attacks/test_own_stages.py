@@ -10,11 +10,12 @@ import pytest
 import yaml
 
 from affectlake.errors import LakeError
-from affectlake.flows.collect import Wanted, collect_answers
 from affectlake.lake import garbage, repository
 from affectlake.lake.files import layout
 from affectlake.lake.store.dvc_stages import forget_stages
 from affectlake.lake.store.versions import Manifest, cached_object, list_versions, resolve
+from affectlake.pipelines.collection.request import CollectionRequest
+from affectlake.pipelines.collection.run import collect_answers
 from affectlake.pipelines.engine import dvcfile
 from affectlake.pipelines.stored import stored
 from tests.support.chat import ENTRY
@@ -128,7 +129,7 @@ def test_collecting_leaves_them_as_they_are(lake: Path, server: FaultServer) -> 
     raw = yaml.safe_load((lake / "params.yaml").read_text())
     raw["agents"]["tiny"]["servers"] = [server.url]
     (lake / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
-    done = collect_answers(lake, Wanted("tiny", limit=150), lambda _line: None)
+    done = collect_answers(lake, CollectionRequest("tiny", limit=150), lambda _line: None)
     assert done.version is not None
     assert_theirs_stand(lake)
     run(lake)

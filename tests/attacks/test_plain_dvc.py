@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from affectlake.flows.collect import Wanted, collect_answers
 from affectlake.lake.store.versions import list_versions
 from affectlake.lake.transfer import push
+from affectlake.pipelines.collection.request import CollectionRequest
+from affectlake.pipelines.collection.run import collect_answers
 from tests.attacks.asking_lakes import called, change, git, make_asking_lake
 from tests.support.chat_lakes import run
 from tests.support.fault_server import FaultServer
@@ -37,7 +38,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory, server: FaultServer) -> Path:
     (lake / ".dvc/config").write_text(config)
     change(lake, servers=[server.url])
     for limit in (50, None):
-        collect_answers(lake, Wanted("tiny", limit=limit), quiet)
+        collect_answers(lake, CollectionRequest("tiny", limit=limit), quiet)
     run(lake)
     push(lake, list_versions(lake))
     assert [v.name for v in list_versions(lake)] == ["v1", "v2", "v3", "v4"]

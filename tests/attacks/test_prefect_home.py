@@ -140,7 +140,7 @@ def test_a_server_that_does_not_start_is_told_with_its_cause(lake: Path, home: P
     assert time.monotonic() - began < 120
     assert "the Prefect server ended with status 3" in said
     assert f"Can't locate revision identified by '{NEWER}'" in said
-    assert "`dvc repro` and then `affectlake publish` do the same without a server" in said
+    assert "`dvc repro` followed by `affectlake publish` does the same without a server" in said
     assert f"raise {LIMIT}" not in said  # more time would not help
 
 
@@ -150,7 +150,7 @@ def test_a_server_that_takes_too_long_is_told_and_the_way_without_it_works(lake:
     said = run(lake, env, ok=1)
     assert "the Prefect server was not ready within 1 s; nothing was run, and nothing is lost" in said
     assert f"raise {LIMIT}, such as to 2 (seconds)" in said
-    assert "`dvc repro` and then `affectlake publish` do the same without a server" in said
+    assert "`dvc repro` followed by `affectlake publish` does the same without a server" in said
     assert {name: files(lake)[name] for name in before} == before
     (state,) = (home / ".local/state/affectlake").iterdir()
     assert not list(state.glob("server-*.json"))
@@ -194,7 +194,7 @@ def test_a_server_whose_run_was_killed_is_stopped_by_the_next_run(home: Path) ->
         (LIMIT, "0", "allowed: 1 to 86,400"),
         ("PREFECT_LOGGING_LEVEL", "LOUD", "level=LOUD: Input should be 'DEBUG'"),
         ("PREFECT_API_URL", "localhost", "no Prefect server answers at localhost"),
-        ("PREFECT_HOME", "/dev/null/home", "PREFECT_HOME names another folder"),
+        ("PREFECT_HOME", "/dev/null/home", "or set PREFECT_HOME to another folder"),
     ],
 )
 def test_a_wrong_setting_is_one_message_before_any_work(
@@ -231,5 +231,5 @@ def test_waiting_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(LakeError, match="was not ready within 1 s"), prefect_server._started(launch, "", said.append):
         raise AssertionError("it never was ready")
     assert [line.replace(" 1 s, at", " 0 s, at") for line in said] == 2 * [
-        f"waiting for the Prefect server since 0 s, at most 1 s ({LIMIT}); its log is {tmp_path / 'log'}"
+        f"waiting for the Prefect server for 0 s, at most 1 s ({LIMIT}); its log is {tmp_path / 'log'}"
     ]

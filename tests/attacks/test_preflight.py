@@ -13,12 +13,13 @@ import pytest
 
 from affectlake.errors import LakeError
 from affectlake.flows.build import build
-from affectlake.flows.collect import Wanted, collect_answers
 from affectlake.lake import repository
 from affectlake.lake.preflight import refuse_unpublishable
 from affectlake.lake.store.dvc_secrets import secret_keys
 from affectlake.lake.store.versions import list_versions
-from affectlake.pipelines.collection.publishing import make_ready, waiting
+from affectlake.pipelines.collection.publishing import prepare_to_publish, waiting
+from affectlake.pipelines.collection.request import CollectionRequest
+from affectlake.pipelines.collection.run import collect_answers
 from tests.attacks.asking_lakes import called, change, git, make_asking_lake
 from tests.support.fault_server import FaultServer
 
@@ -129,7 +130,7 @@ def test_nothing_is_asked_that_could_not_be_published(asking: Path, server: Faul
     spoil, words = STATES[state]
     spoil(asking)
     with pytest.raises(LakeError, match=words) as caught:
-        collect_answers(asking, Wanted("tiny", limit=5), quiet)
+        collect_answers(asking, CollectionRequest("tiny", limit=5), quiet)
     assert SECRET not in str(caught.value)
     assert dict(server.asked) == {}
     assert waiting(asking, "tiny") == []
@@ -145,7 +146,7 @@ def test_a_lake_that_is_well_is_asked_and_nothing_is_left_behind(asking: Path, s
     refuse_unpublishable(asking)
     assert (git(asking, "status", "--porcelain", "--ignored"), git(asking, "for-each-ref")) == before
     assert list((asking / ".git").rglob("*.lock")) == []
-    assert collect_answers(asking, Wanted("tiny", limit=5), quiet).n_added == 5
+    assert collect_answers(asking, CollectionRequest("tiny", limit=5), quiet).n_added == 5
     assert server.asked
 
 
@@ -160,7 +161,7 @@ def test_settings_that_are_no_obstacle_are_none(asking: Path, monkeypatch: pytes
     git(
         asking, "sparse-checkout", "set", "--no-cone", "/params.yaml", "/dvc.yaml", "/dvc.lock", "/.dvc/", "/.gitignore"
     )
-    assert collect_answers(asking, Wanted("tiny", limit=5), quiet).version is not None
+    assert collect_answers(asking, CollectionRequest("tiny", limit=5), quiet).version is not None
     assert "storage/format" in git(asking, "ls-tree", "-r", "--name-only", "HEAD").splitlines()
 
 
@@ -173,7 +174,7 @@ def test_a_disk_without_room_is_told_first(origin: Path, tmp_path: Path) -> None
     try:
         lake = shutil.copytree(origin, place / "lake", symlinks=True)
         with pytest.raises(LakeError, match=r"(?s)not enough space.*64 MiB"):
-            make_ready(lake, "tiny", quiet)
+            prepare_to_publish(lake, "tiny", quiet)
         assert list_versions(lake)[-1].name == "v1"
     finally:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
@@ -185,7 +186,7 @@ mount --bind "$2" "$2"
 mount -o remount,ro,bind "$2"
 "$3" -c "import sys, pathlib
 import affectlake.pipelines.collection.publishing as j
-j.make_ready(pathlib.Path(sys.argv[1]), 'tiny', print)" "$1"
+j.prepare_to_publish(pathlib.Path(sys.argv[1]), 'tiny', print)" "$1"
 """
 
 

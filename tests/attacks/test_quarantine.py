@@ -19,7 +19,6 @@ import polars as pl
 import pytest
 import yaml
 
-from affectlake.flows.collect import Wanted, collect_answers
 from affectlake.judge.requests.collector import collect
 from affectlake.judge.requests.journal import Journal
 from affectlake.judge.requests.request_limits import Target
@@ -37,6 +36,8 @@ from affectlake.lake.tables.row_faults import row_faults
 from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.collection.planning import keep_answers, plan_questions
 from affectlake.pipelines.collection.publishing import open_journal, publish_waiting, waiting
+from affectlake.pipelines.collection.request import CollectionRequest
+from affectlake.pipelines.collection.run import collect_answers
 from affectlake.pipelines.collection.status import Status, statuses
 from affectlake.pipelines.params.study import load
 from tests.support.chat import ENTRY
@@ -143,11 +144,11 @@ def test_one_bad_answer_of_435_waits_alone_until_the_parser_is_mended(
     server.odd = one_is_odd
     monkeypatch.setattr(judged, "weigh", broken)
     said: list[str] = []
-    done = collect_answers(lake, Wanted("tiny"), said.append)
+    done = collect_answers(lake, CollectionRequest("tiny"), said.append)
     assert str(done) == "tiny · main: +434 (434 of 435); 1 in quarantine"
     assert any("1 answers cannot be published and are kept in quarantine" in line for line in said)
     assert rows(lake).height == rows(lake)["request_key"].n_unique() == 434
-    reason = "no row can be made of it: ZeroDivisionError: division by zero"
+    reason = "it cannot be converted to a row: ZeroDivisionError: division by zero"
     assert of_main(lake).quarantined == {reason: 1}
     assert (of_main(lake).n_answered, of_main(lake).n_waiting) == (434, 0)
 
@@ -158,15 +159,15 @@ def test_one_bad_answer_of_435_waits_alone_until_the_parser_is_mended(
     assert main["quarantined"] == {reason: 1}
 
     versions = list_versions(lake)
-    again = collect_answers(lake, Wanted("tiny"), quiet)
+    again = collect_answers(lake, CollectionRequest("tiny"), quiet)
     assert (str(again), list_versions(lake)) == ("tiny · main: +0 (434 of 435)", versions)
     assert sum(server.asked.values()) == N_MAIN, "a question in quarantine was asked again"
 
     monkeypatch.undo()
     said.clear()
-    mended = collect_answers(lake, Wanted("tiny"), said.append)
+    mended = collect_answers(lake, CollectionRequest("tiny"), said.append)
     assert str(mended) == "tiny · main: +0 (435 of 435)"
-    assert said[0] == "tiny: 1 rows that were in quarantine can be published now"
+    assert said[0] == "tiny: 1 rows in quarantine can now be published"
     found = rows(lake)
     assert found.height == found["request_key"].n_unique() == N_MAIN
     assert found.filter(pl.col("shard") == 1)["oddities"].str.contains("not in the form").all()
@@ -184,7 +185,7 @@ def test_odd_numbers_are_published_with_what_was_odd(lake: Path, server: FaultSe
         {"choices": [{"message": {"content": "2"}, "finish_reason": "stop", "logprobs": nothing}]},
     ]
     server.odd = lambda asked, ordinary: ordinary | odd.pop() if odd else logprobs(asked, ordinary)
-    done = collect_answers(lake, Wanted("tiny", limit=40), quiet)
+    done = collect_answers(lake, CollectionRequest("tiny", limit=40), quiet)
     assert str(done) == "tiny · main: +40 (40 of 435)"
     said = rows(lake)["oddities"].drop_nulls().sort().to_list()
     assert said == [
@@ -196,12 +197,12 @@ def test_odd_numbers_are_published_with_what_was_odd(lake: Path, server: FaultSe
 
 BROKEN = {
     "attempts = 0": "attempts is 0, wanted at least 1",
-    "attempts = 40000": "no row can be made of it: ComputeError",
+    "attempts = 40000": "it cannot be converted to a row: ComputeError",
     "j = i": "i, j, k do not rise",
     "i = -1": "i is -1, wanted at least 0",
-    "k = 3000000000": "no row can be made of it: ComputeError",
+    "k = 3000000000": "it cannot be converted to a row: ComputeError",
     "trial_set = 'mian'": "trial_set is mian, wanted one of main, noise_ceiling, validation",
-    "\"order\" = '[1,2,9]'": "no row can be made of it: IndexError",
+    "\"order\" = '[1,2,9]'": "it cannot be converted to a row: IndexError",
     "error_kind = 'Bad Kind'": "error_kind is Bad Kind, wanted a text like",
 }
 
@@ -275,7 +276,7 @@ def test_a_journal_of_the_format_before_is_opened_goes_on_and_is_published(lake:
         old.execute("UPDATE answers SET logprobs = ? WHERE id = 4", (nothing,))
         old.commit()
     assert sum(count.n for count in waiting(lake, "tiny")) == 30
-    done = collect_answers(lake, Wanted("tiny", limit=20), quiet)
+    done = collect_answers(lake, CollectionRequest("tiny", limit=20), quiet)
     assert done.n_done == 50
     found = rows(lake)
     assert found.height == found["request_key"].n_unique() == 50 == sum(server.asked.values())
@@ -302,7 +303,7 @@ def test_parts_of_the_contract_before_and_of_today_are_one_table(
         )
         assert publish_waiting(lake, "tiny", quiet).n_added == 20
         assert "thinking" not in rows(lake).columns
-    collect_answers(lake, Wanted("tiny"), quiet)
+    collect_answers(lake, CollectionRequest("tiny"), quiet)
     found = rows(lake)
     assert (found.height, found["served_model"].null_count()) == (N_MAIN, 20)
     assert found.columns == [column.name for column in today.columns]

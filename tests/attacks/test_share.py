@@ -15,11 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from affectlake.errors import UsageError
-from affectlake.flows.collect import Wanted, collect_answers, estimated
 from affectlake.judge.trials.plan import Plan, make_plan
 from affectlake.judge.trials.shares import Share, parse_share
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables.writing import read_output
+from affectlake.pipelines.collection.cost import estimate_cost
+from affectlake.pipelines.collection.request import CollectionRequest
+from affectlake.pipelines.collection.run import collect_answers
 from tests.support.chat import ENTRY, agent, answered, materials, trials
 from tests.support.chat_lakes import make_lake
 from tests.support.fault_server import FaultServer
@@ -97,16 +99,16 @@ def server(lake: Path) -> Iterator[FaultServer]:
 
 def test_a_run_counts_its_share_and_says_which(lake: Path, server: FaultServer) -> None:
     said: list[str] = []
-    first = Wanted("tiny", share=Share(1, 2))
-    begun = collect_answers(lake, Wanted("tiny", limit=20, share=Share(1, 2)), said.append)
+    first = CollectionRequest("tiny", share=Share(1, 2))
+    begun = collect_answers(lake, CollectionRequest("tiny", limit=20, share=Share(1, 2)), said.append)
     n = begun.n_planned
     assert str(begun) == f"tiny · main · share 1 of 2: +20 (20 of {n})"
-    assert estimated(lake, first, said.append, lambda _: None).n_left == n - 20
+    assert estimate_cost(lake, first, said.append, lambda _: None).n_left == n - 20
     done = collect_answers(lake, first, said.append)
     assert (str(done), done.ending) == (f"tiny · main · share 1 of 2: +{n - 20} ({n} of {n})", "complete")
     assert sum(server.asked.values()) == n
-    rest = collect_answers(lake, Wanted("tiny"), said.append)
+    rest = collect_answers(lake, CollectionRequest("tiny"), said.append)
     assert str(rest) == f"tiny · main: +{435 - n} (435 of 435)"
-    assert collect_answers(lake, Wanted("tiny", share=Share(2, 2)), said.append).n_asked == 0
+    assert collect_answers(lake, CollectionRequest("tiny", share=Share(2, 2)), said.append).n_asked == 0
     rows = read_output(lake, Output("responses", "tiny")).select(pl.col("request_key").n_unique(), n=pl.len()).collect()
     assert rows.row(0) == (435, 435)

@@ -15,7 +15,6 @@ import pytest
 from affectlake.cli import main
 from affectlake.flows import build as building
 from affectlake.flows import collect as collecting
-from affectlake.flows.collect import Wanted, collect_answers
 from affectlake.judge.requests.collector import collect
 from affectlake.judge.requests.request_limits import Target
 from affectlake.lake.checkout import checkout
@@ -25,6 +24,8 @@ from affectlake.lake.store.unrecorded import mark_unrecorded
 from affectlake.lake.store.versions import Manifest, list_versions, resolve
 from affectlake.pipelines.collection.planning import plan_questions
 from affectlake.pipelines.collection.publishing import open_journal, waiting
+from affectlake.pipelines.collection.request import CollectionRequest
+from affectlake.pipelines.collection.run import collect_answers
 from affectlake.pipelines.params.study import load
 from tests.support.chat import ENTRY
 from tests.support.chat_lakes import make_lake, run, stage_by_stage
@@ -49,7 +50,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory, server: FaultServer) -> Pat
     lake = tmp_path_factory.mktemp("states") / "lake"
     make_lake(lake, ENTRY | {"protocol": "naive-least-similar", "servers": [server.url]})
     for _ in range(2):
-        collect_answers(lake, Wanted("tiny", limit=40), quiet)
+        collect_answers(lake, CollectionRequest("tiny", limit=40), quiet)
     run(lake)
     assert [version.name for version in list_versions(lake)] == ["v1", "v2", "v3", "v4"]
     return lake

@@ -12,7 +12,6 @@ import polars as pl
 import pytest
 import yaml
 
-from affectlake.flows.collect import Wanted, collect_answers
 from affectlake.judge.trials.shares import Share
 from affectlake.lake import repository
 from affectlake.lake.files.outputs import Output
@@ -20,6 +19,8 @@ from affectlake.lake.store.versions import list_versions
 from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.collection.joining import join
 from affectlake.pipelines.collection.publishing import Published
+from affectlake.pipelines.collection.request import CollectionRequest
+from affectlake.pipelines.collection.run import collect_answers
 from affectlake.pipelines.params.study import load
 from affectlake.pipelines.stored import stored
 from tests.attacks.two_lakes import contents, git, quiet
@@ -142,7 +143,7 @@ def merged(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Person
         for n, (person, in_flight) in enumerate([(ann, 3), (bob, 5)], start=1):
             use(person.lake, servers=[server.url], in_flight=in_flight)
             repository.publish(person.lake)
-            collect_answers(person.lake, Wanted("tiny", limit=30, share=Share(n, 2)), quiet)
+            collect_answers(person.lake, CollectionRequest("tiny", limit=30, share=Share(n, 2)), quiet)
     git(ann.lake, "fetch", "--quiet", "--no-tags", bob.lake, "main")
     env = ("-c", "user.name=ann", "-c", "user.email=ann@localhost")
     assert "CONFLICT" in git(ann.lake, *env, "merge", "FETCH_HEAD", ok=False)
@@ -156,23 +157,23 @@ def test_what_waits_here_is_published_first_and_parameters_are_said(
     ours = shutil.copytree(made, tmp_path / "ours", symlinks=True)
     use(ours, servers=[server.url])
     repository.publish(ours)
-    collect_answers(ours, Wanted("tiny", limit=20), quiet)
+    collect_answers(ours, CollectionRequest("tiny", limit=20), quiet)
     theirs = clone_of(ours, tmp_path / "theirs")
     raw = yaml.safe_load((theirs / "params.yaml").read_text())
     raw["agents"]["second"] = raw["agents"]["tiny"] | {"model": "tiny-llama", "l1": 0.01}
     raw["spose"]["dimensions"] = 5
     (theirs / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     repository.publish(theirs)
-    collect_answers(theirs, Wanted("second", limit=150), quiet)
-    collect_answers(theirs, Wanted("tiny", limit=120), quiet)
-    waiting = Wanted("tiny", limit=30)
+    collect_answers(theirs, CollectionRequest("second", limit=150), quiet)
+    collect_answers(theirs, CollectionRequest("tiny", limit=120), quiet)
+    waiting = CollectionRequest("tiny", limit=30)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("affectlake.flows.collect.publish_waiting", lambda *_: Published(0, None))
+        patch.setattr("affectlake.pipelines.collection.run.publish_waiting", lambda *_: Published(0, None))
         collect_answers(ours, waiting, quiet)
 
     said: list[str] = []
     done = join(ours, str(theirs), "", said.append)
-    assert "tiny: 30 answers that were in no version are published" in said
+    assert "tiny: 30 unpublished answers are published" in said
     assert done.notes == [
         "params.yaml: their agent second is added",
         "params.yaml differs in: spose.dimensions (ours 4, theirs 5)",

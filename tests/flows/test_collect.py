@@ -16,15 +16,17 @@ import pytest
 import yaml
 
 from affectlake.errors import CollectionError, LakeError, LeaseError, UsageError
-from affectlake.flows.collect import Wanted, collect_answers, estimated
 from affectlake.judge.requests.collector import collect
 from affectlake.judge.requests.request_limits import Target
 from affectlake.lake.checkout import checkout
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.versions import list_versions
 from affectlake.lake.tables.writing import read_output
+from affectlake.pipelines.collection.cost import estimate_cost
 from affectlake.pipelines.collection.planning import plan_questions
 from affectlake.pipelines.collection.publishing import leases, open_journal, server_log, waiting
+from affectlake.pipelines.collection.request import CollectionRequest
+from affectlake.pipelines.collection.run import collect_answers
 from affectlake.pipelines.collection.status import Status, statuses
 from affectlake.pipelines.params.study import load
 from affectlake.process import lease
@@ -34,7 +36,7 @@ from tests.support.fault_server import FaultServer
 from tests.support.stores import free_port
 
 PROCESS = Path(__file__).parents[1] / "support" / "collect_process.py"
-MAIN = Wanted("tiny")
+MAIN = CollectionRequest("tiny")
 N_MAIN = 435
 
 
@@ -78,7 +80,7 @@ def of(lake: Path, trial_set: str = "main") -> Status:
 
 
 def test_a_limit_then_the_rest_then_nothing(lake: Path, server: FaultServer) -> None:
-    first = collect_answers(lake, Wanted("tiny", limit=100), quiet)
+    first = collect_answers(lake, CollectionRequest("tiny", limit=100), quiet)
     assert str(first) == "tiny · main: +100 (100 of 435)"
     assert (first.ending, first.version) == ("limit", list_versions(lake)[-1])
     rest = collect_answers(lake, MAIN, quiet)
@@ -89,7 +91,7 @@ def test_a_limit_then_the_rest_then_nothing(lake: Path, server: FaultServer) -> 
     assert sum(server.asked.values()) == n_asked == N_MAIN
     rows = responses(lake)
     assert rows.height == rows["request_key"].n_unique() == N_MAIN
-    assert collect_answers(lake, Wanted("tiny", "noise_ceiling"), quiet).n_planned == 40
+    assert collect_answers(lake, CollectionRequest("tiny", "noise_ceiling"), quiet).n_planned == 40
     run(lake)
     assert read_output(lake, Output("choices", "tiny")).collect().height == N_MAIN + 40
 
@@ -97,7 +99,7 @@ def test_a_limit_then_the_rest_then_nothing(lake: Path, server: FaultServer) -> 
 def test_a_server_that_fails_a_third_of_the_time_is_told_honestly(lake: Path, server: FaultServer) -> None:
     server.faults, server.share = ("500", "reset", "truncated", "429"), 0.3
     shown = []
-    done = collect_answers(lake, Wanted("tiny", limit=150), quiet, shown.append)
+    done = collect_answers(lake, CollectionRequest("tiny", limit=150), quiet, shown.append)
     assert (done.ending, done.n_added + done.n_failed) == ("limit", 150)
     assert responses(lake)["error_kind"].is_not_null().sum() == done.n_failed
     met = {name: n for name, n in server.met.items() if name != "ok"}
@@ -105,13 +107,13 @@ def test_a_server_that_fails_a_third_of_the_time_is_told_honestly(lake: Path, se
 
 
 def test_only_what_failed_is_asked_again(lake: Path, server: FaultServer) -> None:
-    collect_answers(lake, Wanted("tiny", limit=20), quiet)
+    collect_answers(lake, CollectionRequest("tiny", limit=20), quiet)
     server.script.extend(["400"] * 7)
-    done = collect_answers(lake, Wanted("tiny", limit=60), quiet)
+    done = collect_answers(lake, CollectionRequest("tiny", limit=60), quiet)
     assert str(done) == "tiny · main: +53 (80 of 435); 7 failed for good"
     assert of(lake).n_failed == {"rejected": 7}
     server.asked.clear()
-    again = collect_answers(lake, Wanted("tiny", retry_failed=True), quiet)
+    again = collect_answers(lake, CollectionRequest("tiny", retry_failed=True), quiet)
     assert str(again) == "tiny · main: +7 (80 of 435)"
     assert sum(server.asked.values()) == 7
     assert (of(lake).n_answered, of(lake).n_failed) == (80, {})
@@ -141,15 +143,15 @@ def test_the_second_collector_is_told_who_is_first(lake: Path) -> None:
         collect_answers(lake, MAIN, quiet)
 
 
-def test_answers_of_a_run_cut_off_keep_the_entry_they_were_asked_under(lake: Path, server: FaultServer) -> None:
+def test_answers_of_an_interrupted_run_keep_the_entry_they_were_asked_under(lake: Path, server: FaultServer) -> None:
     params = load(lake)
     plan = plan_questions(lake, params, "tiny", "main", limit=30)
     with open_journal(lake, params, plan.agent) as journal:
         collect(plan.questions(), journal, Target((server.url,), "tiny-llama"))
     change(lake, sampling={"max_tokens": 32})
     said: list[str] = []
-    done = collect_answers(lake, Wanted("tiny", limit=10), said.append)
-    assert "tiny: 30 answers of a run that was cut off are published" in said
+    done = collect_answers(lake, CollectionRequest("tiny", limit=10), said.append)
+    assert "tiny: 30 answers of an interrupted run are published" in said
     assert str(done) == "tiny · main: +10 (10 of 435)"
     sampling = responses(lake)["sampling"].value_counts().sort("count")
     assert sampling["count"].to_list() == [10, 30]
@@ -161,8 +163,8 @@ def test_what_is_published_is_not_asked_again_from_an_older_version_or_an_empty_
     lake: Path, server: FaultServer
 ) -> None:
     run(lake)  # publishes the change of the agent's servers, which a collection does not
-    collect_answers(lake, Wanted("tiny", limit=50), quiet)
-    collect_answers(lake, Wanted("tiny", limit=50), quiet)
+    collect_answers(lake, CollectionRequest("tiny", limit=50), quiet)
+    collect_answers(lake, CollectionRequest("tiny", limit=50), quiet)
     checkout(lake, list_versions(lake)[-2])
     with pytest.raises(LakeError, match="the folder lacks rows of responses/tiny"):
         collect_answers(lake, MAIN, quiet)
@@ -176,14 +178,14 @@ def test_what_is_published_is_not_asked_again_from_an_older_version_or_an_empty_
 def test_a_run_keeps_to_the_entry_it_began_with(
     lake: Path, server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("affectlake.flows.collect.PER_VERSION", 100)
+    monkeypatch.setattr("affectlake.pipelines.collection.run.PER_VERSION", 100)
     changed = []
 
     def change_once(_shown: object) -> None:
         if not changed:
             changed.append(change(lake, sampling={"max_tokens": 32}))
 
-    assert collect_answers(lake, Wanted("tiny", limit=250), quiet, change_once).n_done == 250
+    assert collect_answers(lake, CollectionRequest("tiny", limit=250), quiet, change_once).n_done == 250
     rows = responses(lake)
     assert rows.height == 250
     assert (
@@ -203,13 +205,13 @@ def test_a_server_that_is_away_is_one_message(lake: Path) -> None:
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
-        (Wanted("tinny"), "did you mean 'tiny'"),
-        (Wanted("human-category"), "an agent of kind ratings"),
-        (Wanted("tiny", "mian"), "did you mean 'main'"),
-        (Wanted("tiny", limit=0), "--limit 0 asks nothing"),
+        (CollectionRequest("tinny"), "did you mean 'tiny'"),
+        (CollectionRequest("human-category"), "an agent of kind ratings"),
+        (CollectionRequest("tiny", "mian"), "did you mean 'main'"),
+        (CollectionRequest("tiny", limit=0), "--limit must be at least 1"),
     ],
 )
-def test_what_does_not_exist_is_refused(lake: Path, wanted: Wanted, words: str) -> None:
+def test_what_does_not_exist_is_refused(lake: Path, wanted: CollectionRequest, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         collect_answers(lake, wanted, quiet)
 
@@ -231,12 +233,12 @@ def test_a_missing_key_is_named_and_never_shown(
 
 def test_an_estimate_measures_a_sample_first(lake: Path, server: FaultServer) -> None:
     change(lake, price={"input": 1.0, "output": 10.0})
-    found = estimated(lake, MAIN, quiet, lambda _shown: None)
+    found = estimate_cost(lake, MAIN, quiet, lambda _shown: None)
     assert (found.n_left, found.n_sample) == (N_MAIN - 40, 40)
     assert found.money == pytest.approx((N_MAIN - 40) * (10 * 1.0 + 2 * 10.0) / 1e6)
     assert found.hours == pytest.approx(found.n_left / found.per_second / 3600)
     n_asked = sum(server.asked.values())
-    assert estimated(lake, Wanted("tiny", limit=5), quiet, lambda _shown: None).n_left == 5
+    assert estimate_cost(lake, CollectionRequest("tiny", limit=5), quiet, lambda _shown: None).n_left == 5
     assert sum(server.asked.values()) == n_asked == 40
 
 
@@ -244,7 +246,7 @@ def test_status_counts(lake: Path, server: FaultServer) -> None:
     nothing = of(lake)
     assert (nothing.n_planned, nothing.n_answered, nothing.n_looked_at, nothing.hours) == (N_MAIN, 0, 0, 0.0)
     server.script.extend(["ok", "ok", "empty text", "400"])
-    collect_answers(lake, Wanted("tiny", limit=101), quiet)
+    collect_answers(lake, CollectionRequest("tiny", limit=101), quiet)
     now = of(lake)
     assert (now.n_answered, now.n_failed, now.n_looked_at) == (100, {"rejected": 1}, 100)
     assert now.share_parsed == pytest.approx(0.99)
@@ -259,13 +261,13 @@ def test_a_server_of_its_own_is_started_and_stopped(lake: Path) -> None:
     command = [sys.executable, str(Path(__file__).parents[1] / "support" / "fault_server.py"), str(port), "tiny-llama"]
     change(lake, servers=[f"http://127.0.0.1:{port}/v1"], server={"command": command, "port": port})
     said: list[str] = []
-    done = collect_answers(lake, Wanted("tiny", limit=20), said.append)
+    done = collect_answers(lake, CollectionRequest("tiny", limit=20), said.append)
     assert done.n_added == 20
     assert any("started in" in line for line in said)
     assert "ready" in server_log(lake, "tiny").read_text()
     with pytest.raises(CollectionError):
         change(lake, server=None)
-        collect_answers(lake, Wanted("tiny", limit=20), quiet)
+        collect_answers(lake, CollectionRequest("tiny", limit=20), quiet)
 
 
 def started(lake: Path, *options: str) -> subprocess.Popen[str]:

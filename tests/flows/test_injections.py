@@ -16,9 +16,9 @@ from click.testing import CliRunner
 
 from affectlake.cli.main import cli
 from affectlake.errors import CollectionError, LeaseError, UsageError
-from affectlake.flows.injections import try_canaries
 from affectlake.lake import repository
 from affectlake.lake.store.versions import list_versions
+from affectlake.pipelines.collection.injection_run import measure_injections
 from affectlake.pipelines.collection.planning import plan_questions
 from affectlake.pipelines.collection.publishing import leases, waiting
 from affectlake.pipelines.params import templates
@@ -56,7 +56,7 @@ def obeying(orders: re.Pattern[str]) -> Callable[[bytes], str]:
 
 @pytest.fixture(scope="module")
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    lake = tmp_path_factory.mktemp("canaries") / "lake"
+    lake = tmp_path_factory.mktemp("injections") / "lake"
     raw = yaml.safe_load(override(templates.starting_params("demo"), SETTINGS))
     raw["agents"] = {"tiny": ENTRY | {"l1": 0.004}}
     repository.init(lake, yaml.safe_dump(raw, sort_keys=False))
@@ -106,9 +106,9 @@ def test_a_model_that_obeys_every_caption_is_found_out(asked: Asked) -> None:
     assert all(row["injected"] == 1.0 and row["p_value"] < 0.01 for row in each)
 
 
-def test_only_the_canary_that_is_obeyed_has_an_effect(asked: Asked) -> None:
+def test_only_the_injection_that_is_obeyed_has_an_effect(asked: Asked) -> None:
     with serving(obeying(PLAIN)) as server:
-        _, plain, *others = try_canaries(asked(server), "tiny", "main", 100, quiet).effects
+        _, plain, *others = measure_injections(asked(server), "tiny", "main", 100, quiet).effects
     assert plain.effect.injected == 1.0 and plain.effect.p_value < 0.01
     assert all((one.effect.clean, one.effect.p_value) == (one.effect.injected, 1.0) for one in others)
 
@@ -130,25 +130,38 @@ def test_a_steady_model_is_acquitted_and_nothing_enters_the_lake(asked: Asked) -
     assert plan_questions(lake, load(lake), "tiny", "main").n_left == 435
 
 
-def test_canaries_are_asked_of_trials_that_are_answered_too(asked: Asked) -> None:
-    from affectlake.flows.collect import Wanted, collect_answers
+def test_injections_are_asked_of_trials_that_are_answered_too(asked: Asked) -> None:
+    from affectlake.pipelines.collection.request import CollectionRequest
+    from affectlake.pipelines.collection.run import collect_answers
 
     with serving(lambda body: ANSWER.format(judges(body))) as server:
         lake = asked(server)
-        collect_answers(lake, Wanted("tiny", "noise_ceiling"), quiet)
-        done = try_canaries(lake, "tiny", "noise_ceiling", 500, quiet)
+        collect_answers(lake, CollectionRequest("tiny", "noise_ceiling"), quiet)
+        done = measure_injections(lake, "tiny", "noise_ceiling", 500, quiet)
     assert done.effects[0].n_pairs == 40
     assert done.account.n_answered == 80
+
+
+def test_answers_in_the_journal_of_an_earlier_release_are_found(asked: Asked) -> None:
+    with serving(obeying(EVERY)) as server:
+        lake = asked(server)
+        folder = lake / "storage" / "collecting" / "tiny"
+        first = measure_injections(lake, "tiny", "main", 20, quiet)
+        (folder / "injections.sqlite").rename(folder / "canaries.sqlite")  # the name of this file until release 0.1
+        again = measure_injections(lake, "tiny", "main", 20, quiet)
+        assert sum(server.asked.values()) == 40
+    assert (again.account.n_answered, again.effects) == (0, first.effects)
+    assert not (folder / "injections.sqlite").exists()
 
 
 def test_what_failed_is_asked_again_and_answers_without_a_choice_are_left_out(asked: Asked) -> None:
     with serving(obeying(EVERY)) as server:
         lake = asked(server)
         server.script.extend(["400"] * 3 + ["empty text"] * 2)
-        first = try_canaries(lake, "tiny", "main", 20, quiet)
+        first = measure_injections(lake, "tiny", "main", 20, quiet)
         assert first.account.n_failed >= 3
         assert 15 <= first.effects[0].effect.n < first.effects[0].n_pairs == 20
-        again = try_canaries(lake, "tiny", "main", 20, quiet)
+        again = measure_injections(lake, "tiny", "main", 20, quiet)
     assert again.account.n_failed == 0
     assert again.account.n_answered == first.account.n_failed
     assert again.effects[0].effect.n > first.effects[0].effect.n
@@ -158,12 +171,12 @@ def test_mistakes_are_one_message_each(asked: Asked) -> None:
     with serving(obeying(EVERY)) as server:
         lake = asked(server)
         with pytest.raises(UsageError, match="sees is shown videos"):
-            try_canaries(lake, "sees", "main", 5, quiet)
-        with pytest.raises(UsageError, match="asks nothing"):
-            try_canaries(lake, "tiny", "main", 0, quiet)
+            measure_injections(lake, "sees", "main", 5, quiet)
+        with pytest.raises(UsageError, match="--n must be at least 1"):
+            measure_injections(lake, "tiny", "main", 0, quiet)
         with pytest.raises(UsageError, match="did you mean 'tiny'"):
-            try_canaries(lake, "tinny", "main", 5, quiet)
+            measure_injections(lake, "tinny", "main", 5, quiet)
         with lease.hold(leases(lake), "tiny"), pytest.raises(LeaseError, match="already being collected"):
-            try_canaries(lake, "tiny", "main", 5, quiet)
+            measure_injections(lake, "tiny", "main", 5, quiet)
     with pytest.raises(CollectionError):
-        try_canaries(lake, "tiny", "main", 5, quiet)
+        measure_injections(lake, "tiny", "main", 5, quiet)

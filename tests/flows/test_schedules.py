@@ -22,10 +22,10 @@ import yaml
 
 from affectlake.errors import CollectionError, LakeError, LeaseError, UsageError
 from affectlake.flows.prefect_server import prefect_server, running_server
-from affectlake.flows.schedules import serve as serving
-from affectlake.flows.schedules.backfill import Backfilled, backfill
+from affectlake.flows.schedules import scheduler
+from affectlake.flows.schedules.backfill import BackfillResult, backfill
 from affectlake.flows.schedules.slots import Slots, slots_between
-from affectlake.flows.schedules.webhook import Failed, tell
+from affectlake.flows.schedules.webhook import FailedRun, notify
 from affectlake.lake import repository
 from affectlake.lake.files import layout
 from affectlake.lake.files.outputs import Output
@@ -70,7 +70,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     orphan = find_orphan(home / layout.COLLECTING / "prefect.json")
     assert orphan is not None
     with prefect_server(home, said.append) as server:
-        assert said == ["taking over the Prefect server of a run that was killed"]
+        assert said == ["taking over the Prefect server of a killed run"]
         assert server.started_here
         assert orphan.health_url == f"{server.api}/health"
         assert running_server(home) == server.api
@@ -177,7 +177,9 @@ def runs(api: str, lake: Path) -> dict[str, dict[str, Any]]:
     return {run["name"]: run for run in found if run["parameters"].get("lake") == str(lake)}
 
 
-def fill(lake: Path, start: str, end: str, *, again: bool = False, say: Callable[[str], None] = quiet) -> Backfilled:
+def fill(
+    lake: Path, start: str, end: str, *, again: bool = False, say: Callable[[str], None] = quiet
+) -> BackfillResult:
     return backfill(lake, "nightly", start, end, say, again=again)
 
 
@@ -249,7 +251,7 @@ def test_a_failure_is_told_without_secrets_and_the_backfill_goes_on_from_there(
 def test_a_second_run_of_an_agent_says_who_holds_it_and_ends(lake: Path, api: str, model: FaultServer) -> None:
     with (
         lease.hold(leases(lake), "tiny"),
-        pytest.raises(LeaseError, match=f"being collected already by process {os.getpid()}"),
+        pytest.raises(LeaseError, match=f"already being collected by process {os.getpid()}"),
     ):
         fill(lake, "2026-03-01", "2026-03-01")
     assert not model.asked
@@ -266,7 +268,7 @@ def test_a_second_run_of_an_agent_says_who_holds_it_and_ends(lake: Path, api: st
         ("2026-03-02", "2026-03-01", "no past slot"),
         ("2099-01-01", "2099-01-02", "no past slot"),
         ("2000-01-01", "2026-01-01", "too many slots"),
-        ("monday", "2026-03-01", "is no moment"),
+        ("monday", "2026-03-01", "not a date or time"),
     ],
 )
 def test_a_range_that_makes_no_sense_is_one_message(lake: Path, start: str, end: str, words: str) -> None:
@@ -279,7 +281,7 @@ def test_an_unknown_schedule_is_one_message(lake: Path) -> None:
         backfill(lake, "nightli", "2026-03-01", "2026-03-01", quiet, again=False)
 
 
-FAILED = Failed("", "nightly", "tiny", "2026-03-01T02:00:00+00:00", "Crashed", f"it said {KEY}", "1")
+FAILED = FailedRun("", "nightly", "tiny", "2026-03-01T02:00:00+00:00", "Crashed", f"it said {KEY}", "1")
 
 
 @pytest.mark.parametrize(
@@ -289,7 +291,7 @@ def test_a_webhook_is_tried_again_when_that_can_help(
     lake: Path, hook: Webhook, script: list[int], n_left: int, taken: bool
 ) -> None:
     hook.script, said = list(script), list[str]()
-    assert tell(FAILED._replace(lake=str(lake)), [KEY], said.append, pause_s=0.01) is taken
+    assert notify(FAILED._replace(lake=str(lake)), [KEY], said.append, pause_s=0.01) is taken
     assert (len(hook.script), len(hook.told), len(said)) == (n_left, int(taken), 1)
     assert KEY not in json.dumps(hook.told)
 
@@ -298,23 +300,23 @@ def test_a_webhook_that_cannot_be_told_is_said(lake: Path, monkeypatch: pytest.M
     said: list[str] = []
     url = f"http://127.0.0.1:{free_port()}/s3cret"
     monkeypatch.setenv("HOOK", url)
-    assert not tell(FAILED._replace(lake=str(lake)), [], said.append, pause_s=0.01)
-    assert said[0].startswith("the webhook could not be told of the failure: URLError")
+    assert not notify(FAILED._replace(lake=str(lake)), [], said.append, pause_s=0.01)
+    assert said[0].startswith("the webhook could not be notified of the failure: URLError")
     monkeypatch.delenv("HOOK")
-    assert not tell(FAILED._replace(lake=str(lake)), [], said.append)
+    assert not notify(FAILED._replace(lake=str(lake)), [], said.append)
     assert "HOOK is not set" in said[1]
     (lake / "params.yaml").write_text("notify: [")
-    assert not tell(FAILED._replace(lake=str(lake)), [], said.append)
+    assert not notify(FAILED._replace(lake=str(lake)), [], said.append)
     assert "is not YAML" in said[2]
     assert "s3cret" not in " ".join(said)
 
 
 def test_what_is_done_stays_done(tmp_path: Path) -> None:
     slots, slot = Slots(tmp_path), datetime(2026, 1, 1, tzinfo=UTC)
-    assert slots.fate("nightly", slot) is None
+    assert slots.outcome("nightly", slot) is None
     for state in ("running", "failed", "done", "missed", "skipped"):
         slots.record("nightly", slot, state, state)  # type: ignore[arg-type]
-    found = slots.fate("nightly", slot)
+    found = slots.outcome("nightly", slot)
     assert found is not None
     assert (found.slot, found.state, found.words) == (slot, "done", "done")
 
@@ -365,7 +367,7 @@ class Serving:
 
 @pytest.fixture
 def served(lake: Path, api: str) -> Iterator[Callable[[], Serving]]:
-    """Start serving the lake; ended with the test."""
+    """Start the scheduler of the lake; it is stopped at the end of the test."""
     started: list[Serving] = []
 
     def start() -> Serving:
@@ -392,7 +394,7 @@ def days(slot: datetime, *states: str) -> dict[str, str]:
 
 def ask_for(api: str, lake: Path, at: datetime) -> str:
     """Schedule a run of the lake's deployment as if its slot were `at`; return its id."""
-    name = f"{serving.FLOW}/{serving.deployment_name(lake, 'nightly')}"
+    name = f"{scheduler.FLOW}/{scheduler.deployment_name(lake, 'nightly')}"
     deployment = httpx.get(f"{api}/deployments/name/{name}").json()["id"]
     state = {"type": "SCHEDULED", "state_details": {"scheduled_time": at.isoformat()}}
     body, until_s = {"state": state, "idempotency_key": f"asked for {at.isoformat()}"}, time.monotonic() + 60
@@ -408,26 +410,26 @@ def state_of(api: str, run: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_serving_runs_what_is_due_and_says_what_was_missed(
+def test_the_scheduler_runs_slots_when_due_and_reports_missed_ones(
     lake: Path, tmp_path: Path, api: str, model: FaultServer, served: Callable[[], Serving]
 ) -> None:
     slot = slot_just_passed(lake)
     now = served()
     now.says("tiny · main: +20 (20 of 435)")
-    assert any("2 slots were missed while nobody served and will not be made up" in line for line in now.said)
+    assert any("2 runs were missed while the scheduler was down and will not be repeated" in line for line in now.said)
     late = ask_for(api, lake, slot - timedelta(hours=5))
     now.until(lambda: state_of(api, late)["type"] == "COMPLETED")
     assert state_of(api, late)["name"] == "Skipped"
     assert state_of(api, late)["message"].startswith("missed: 5 h after its slot")
-    # the coming slots are scheduled by Prefect itself: under SQLAlchemy 2.1 it schedules none, and serving says so
+    # Prefect itself schedules the coming slots; if it does not, as under SQLAlchemy 2.1, the scheduler raises an error
     expected = slots_between(load(lake).schedules["nightly"], slot + timedelta(hours=1), slot + timedelta(days=2))
     now.until(lambda: _coming(api, lake) >= set(expected), 30)
-    with pytest.raises(LakeError, match="are being served") as caught:
-        serving.serve(lake, quiet)
+    with pytest.raises(LakeError, match="are already running") as caught:
+        scheduler.run_schedules(lake, quiet)
     assert f"process {now.process.pid} on" in caught.value.found
     other = shutil.copytree(lake, tmp_path / "other" / lake.name, symlinks=True)
     with pytest.raises(LakeError, match="as a schedule of another lake"):
-        serving.serve(other, quiet)
+        scheduler.run_schedules(other, quiet)
     assert now.end() == 0
     assert days(slot, "done", "missed", "missed", "done").items() <= fates(lake).items()
     assert n_answers(lake) == sum(model.asked.values()) == 20

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from affectlake.flows.collect import Wanted, collect_answers
 from affectlake.flows.schedules.backfill import moment
 from affectlake.flows.schedules.slots import Slots
+from affectlake.pipelines.collection.request import CollectionRequest
+from affectlake.pipelines.collection.run import collect_answers
 from tests.support.chat import ENTRY
 from tests.support.chat_lakes import forget_stage, make_lake, run
 from tests.support.fault_server import FaultServer
@@ -46,7 +47,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory, server: FaultServer) -> Pat
     """A lake that is up to date, and whose validation set is answered; its one schedule has run."""
     lake = tmp_path_factory.mktemp("without") / "lake"
     make_lake(lake, ENTRY | {"servers": [server.url]})
-    collect_answers(lake, Wanted("tiny", "validation"), lambda _: None)
+    collect_answers(lake, CollectionRequest("tiny", "validation"), lambda _: None)
     raw = yaml.safe_load((lake / "params.yaml").read_text())
     raw["schedules"] = {"nightly": {"agent": "tiny", "cron": "0 2 * * *", "limit": 10}}
     (lake / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))

@@ -13,14 +13,14 @@ from affectlake.lake.tables.contracts import contract
 from affectlake.pipelines.engine.graph import stages
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import override, parse
-from affectlake.pipelines.step import Frames, Work
+from affectlake.pipelines.step import OutputTables, StepContext
 from affectlake.pipelines.steps import arrays, meaning
 from affectlake.pipelines.steps import choices as choices_steps
 from affectlake.pipelines.steps import embedding as embedding_steps
 from affectlake.pipelines.steps import metrics as measuring
 from affectlake.pipelines.steps import stimuli as stimuli_steps
 from affectlake.pipelines.steps import sweeps as sweep_steps
-from affectlake.pipelines.steps.rows import frame
+from affectlake.pipelines.steps.rows import to_table
 from affectlake.pipelines.stored import NOTHING
 
 AGENTS = ("human-category", "human-dimension", "caption-tfidf")
@@ -46,22 +46,22 @@ PARAMS = parse(
 )
 
 
-def work(agent: str = "") -> Work:
-    return Work(agent, Path(), Path(), 2, lambda _: None, lambda _: None, agents=tuple(AGENTS))
+def context(agent: str = "") -> StepContext:
+    return StepContext(agent, Path(), Path(), 2, lambda _: None, lambda _: None, agents=tuple(AGENTS))
 
 
-def lazy(frames: Frames) -> dict[str, pl.LazyFrame]:
+def lazy(frames: OutputTables) -> dict[str, pl.LazyFrame]:
     return {name: one.lazy() for name, one in frames.items()}
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Frames]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, OutputTables]:
     """The tables of the demo world by agent, up to the embeddings; under "" those of the study."""
-    study = stimuli_steps.ingest({}, PARAMS, work())
-    study |= stimuli_steps.sample(lazy(study), PARAMS, work())
+    study = stimuli_steps.ingest({}, PARAMS, context())
+    study |= stimuli_steps.sample(lazy(study), PARAMS, context())
     found = {"": study}
     for agent in AGENTS:
-        here = Work(agent, Path(), tmp_path_factory.mktemp(agent), 2, lambda _: None, lambda _: None)
+        here = StepContext(agent, Path(), tmp_path_factory.mktemp(agent), 2, lambda _: None, lambda _: None)
         own = dict(study)
         if agent == "caption-tfidf":
             own |= choices_steps.encode(lazy(own), PARAMS, here)
@@ -74,24 +74,24 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Frames]:
 
 
 @pytest.fixture(scope="module")
-def analysed(world: dict[str, Frames]) -> dict[str, Frames]:
+def analysed(world: dict[str, OutputTables]) -> dict[str, OutputTables]:
     """The tables of every agent with all its analyses."""
     found = {}
     for agent in AGENTS:
         own = dict(world[agent])
-        own |= meaning.describe(lazy(own), PARAMS, work(agent))
-        own |= sweep_steps.sweep(lazy(own), PARAMS, work(agent))
-        found[agent] = own | meaning.measure(lazy(own), PARAMS, work(agent))
+        own |= meaning.describe(lazy(own), PARAMS, context(agent))
+        own |= sweep_steps.sweep(lazy(own), PARAMS, context(agent))
+        found[agent] = own | meaning.measure(lazy(own), PARAMS, context(agent))
     return found
 
 
-def together(analysed: dict[str, Frames], *tables: str) -> dict[str, pl.LazyFrame]:
+def together(analysed: dict[str, OutputTables], *tables: str) -> dict[str, pl.LazyFrame]:
     first = analysed[AGENTS[0]]
     shared = {name: first[name].lazy() for name in ("stimuli", "ratings", "triplets")}
     return shared | {name: pl.concat([analysed[agent][name] for agent in AGENTS]).lazy() for name in tables}
 
 
-def test_every_number_has_an_interval_or_a_level_and_every_gap_a_reason(analysed: dict[str, Frames]) -> None:
+def test_every_number_has_an_interval_or_a_level_and_every_gap_a_reason(analysed: dict[str, OutputTables]) -> None:
     bare = {"cross_entropy", "n_categories"}  # counts and a loss beside its chance
     for own in analysed.values():
         metrics = own["metrics"]
@@ -103,13 +103,13 @@ def test_every_number_has_an_interval_or_a_level_and_every_gap_a_reason(analysed
         assert left <= {"dimensions", "judgments"}, left  # two replicates that agree to the last have an interval
 
 
-def test_all_analyses_of_the_contract_are_made(analysed: dict[str, Frames]) -> None:
+def test_all_analyses_of_the_contract_are_made(analysed: dict[str, OutputTables]) -> None:
     compared = {"agreement", "human_consistency"}
     known = set(contract("metrics").column("analysis").values) - compared
     assert set(analysed["human-category"]["metrics"]["analysis"]) == known
 
 
-def test_the_metrics_are_the_tables_own(analysed: dict[str, Frames]) -> None:
+def test_the_metrics_are_the_tables_own(analysed: dict[str, OutputTables]) -> None:
     own = analysed["human-dimension"]
     held_out = arrays.judged(lazy(own), "test")
     weights = arrays.embedding(lazy(own), 1)
@@ -126,7 +126,7 @@ def test_the_metrics_are_the_tables_own(analysed: dict[str, Frames]) -> None:
     assert components.sort("setting")["value"][-1] == pytest.approx(accuracy["value"].item())
 
 
-def test_labels_and_graphs_speak_of_the_same_dimensions(analysed: dict[str, Frames]) -> None:
+def test_labels_and_graphs_speak_of_the_same_dimensions(analysed: dict[str, OutputTables]) -> None:
     for own in analysed.values():
         dimensions = own["embeddings"].select("seed", "dimension").unique().sort("seed", "dimension")
         assert own["labels"].select("seed", "dimension").unique().sort("seed", "dimension").equals(dimensions)
@@ -137,7 +137,7 @@ def test_labels_and_graphs_speak_of_the_same_dimensions(analysed: dict[str, Fram
         assert isolated["community"].is_null().all() and isolated["pagerank"].is_null().all()
 
 
-def test_the_extended_data_table_comes_out_of_a_query(analysed: dict[str, Frames]) -> None:
+def test_the_extended_data_table_comes_out_of_a_query(analysed: dict[str, OutputTables]) -> None:
     metrics, labels = analysed["human-category"]["metrics"], analysed["human-category"]["labels"]
     strongest = (
         metrics.filter(pl.col("analysis") == "rating_correlation", pl.col("seed") == 0)
@@ -149,7 +149,7 @@ def test_the_extended_data_table_comes_out_of_a_query(analysed: dict[str, Frames
     assert (first["r"] == first["value"]).all() and (first["rating"] == first["rating_right"]).all()
 
 
-def test_sweeps_have_every_fit_and_more_judgments_predict_better(analysed: dict[str, Frames]) -> None:
+def test_sweeps_have_every_fit_and_more_judgments_predict_better(analysed: dict[str, OutputTables]) -> None:
     sweeps = analysed["human-category"]["sweeps"]
     assert sweeps.height == 2 * (4 + 3)
     means = sweeps.group_by("sweep", "setting").agg(pl.col("test_accuracy").mean()).sort("setting")
@@ -158,9 +158,9 @@ def test_sweeps_have_every_fit_and_more_judgments_predict_better(analysed: dict[
         assert curve[-1] > curve[0]
 
 
-def test_agents_are_compared_with_one_another(analysed: dict[str, Frames]) -> None:
+def test_agents_are_compared_with_one_another(analysed: dict[str, OutputTables]) -> None:
     tables = together(analysed, "choices", "embeddings", "fits", "graph_nodes")
-    found = meaning.compare(tables, PARAMS, work())
+    found = meaning.compare(tables, PARAMS, context())
     rows = found["comparisons"]
     kappa = rows.filter(pl.col("analysis") == "agreement", pl.col("agent") != pl.col("against"))
     assert kappa.height == 6 and kappa["ci_low"].null_count() == 0
@@ -173,10 +173,10 @@ def test_agents_are_compared_with_one_another(analysed: dict[str, Frames]) -> No
     assert set(overlaps["agent"]) <= set(AGENTS) and (overlaps["agent"] != overlaps["against"]).all()
 
 
-def test_an_agent_with_too_few_judgments_goes_on_without_a_fit(world: dict[str, Frames], tmp_path: Path) -> None:
+def test_an_agent_with_too_few_judgments_goes_on_without_a_fit(world: dict[str, OutputTables], tmp_path: Path) -> None:
     own = dict(world["human-category"])
     own["choices"] = own["choices"].filter(pl.col("trial_set") != "main")
-    here = work("human-category")
+    here = context("human-category")
     own |= embedding_steps.embed(lazy(own), PARAMS, here)
     own |= embedding_steps.rank_fits(lazy(own), PARAMS, here)
     for step in (embedding_steps.lay_out, meaning.describe, sweep_steps.sweep, meaning.measure):
@@ -187,25 +187,25 @@ def test_an_agent_with_too_few_judgments_goes_on_without_a_fit(world: dict[str, 
     assert metrics.filter(pl.col("measure") == "consistency")["value"].item() > 0.9
 
 
-def test_a_missing_validation_set_and_missing_ratings_are_said(world: dict[str, Frames]) -> None:
+def test_a_missing_validation_set_and_missing_ratings_are_said(world: dict[str, OutputTables]) -> None:
     own = dict(world["human-category"])
     own["choices"] = own["choices"].filter(pl.col("trial_set") == "main")
     own["ratings"] = own["ratings"].clear()
     own["stimuli"] = own["stimuli"].with_columns(category=pl.lit(None, pl.String))
-    own["sweeps"] = frame("sweeps", [])
-    metrics = meaning.measure(lazy(own), PARAMS, work("human-category"))["metrics"]
+    own["sweeps"] = to_table("sweeps", [])
+    metrics = meaning.measure(lazy(own), PARAMS, context("human-category"))["metrics"]
     notes = dict(metrics.drop_nulls("note").select("analysis", "note").iter_rows())
     assert notes["generalisation"] == "the agent has no validation choices"
     assert notes["rating_correlation"] == measuring.NO_RATINGS == notes["labels"]
     assert "two are needed" in notes["nearest_centroid"] and "twice or more" in notes["noise_ceiling"]
     assert metrics.filter(pl.col("measure") == "accuracy")["value"].null_count() == 0
-    assert meaning.describe(lazy(own), PARAMS, work("human-category"))["labels"].is_empty()
+    assert meaning.describe(lazy(own), PARAMS, context("human-category"))["labels"].is_empty()
 
 
-def test_the_same_numbers_come_out_twice(analysed: dict[str, Frames]) -> None:
+def test_the_same_numbers_come_out_twice(analysed: dict[str, OutputTables]) -> None:
     own = analysed["caption-tfidf"]
     for step, table in ((sweep_steps.sweep, "sweeps"), (meaning.measure, "metrics")):
-        assert step(lazy(own), PARAMS, work("caption-tfidf"))[table].equals(own[table])
+        assert step(lazy(own), PARAMS, context("caption-tfidf"))[table].equals(own[table])
 
 
 def test_a_study_step_reads_the_outputs_of_all_agents() -> None:

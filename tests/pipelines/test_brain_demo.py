@@ -17,7 +17,7 @@ from affectlake.judge.vectors.ratings import rating_matrix
 from affectlake.pipelines.catalogue import STEPS
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import override, parse
-from affectlake.pipelines.step import Frames, Work
+from affectlake.pipelines.step import OutputTables, StepContext
 from affectlake.seeds import generator
 
 TEXT = override(templates.starting_params("demo"), ("spose.seeds=[0]",))
@@ -29,7 +29,7 @@ NOTHING = ("hypothalamus", "pallidum", "brainstem", "accumbens", "cerebellum")
 class Demo(NamedTuple):
     """The tables, and what each voxel was planted to follow."""
 
-    tables: Frames
+    tables: OutputTables
     planted: np.ndarray
 
     def maps(self, table: str, value: str) -> pl.DataFrame:
@@ -47,15 +47,15 @@ class Demo(NamedTuple):
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
-    def work(agent: str = "") -> Work:
+    def context(agent: str = "") -> StepContext:
         folder = tmp_path_factory.mktemp(agent or "study")
-        return Work(agent, folder, folder, 2, lambda _: None, lambda _: None)
+        return StepContext(agent, folder, folder, 2, lambda _: None, lambda _: None)
 
-    def run(step: str, tables: Frames, agent: str = "") -> Frames:
-        made: Frames = STEPS[step]({name: frame.lazy() for name, frame in tables.items()}, PARAMS, work(agent))
+    def run(step: str, tables: OutputTables, agent: str = "") -> OutputTables:
+        made: OutputTables = STEPS[step]({name: frame.lazy() for name, frame in tables.items()}, PARAMS, context(agent))
         return tables | made
 
-    study: Frames = {}
+    study: OutputTables = {}
     for step in ("ingest", "sample", "ingest_brains", "select_stimuli"):
         study = run(step, study)
     per_agent: dict[str, list[pl.DataFrame]] = {}

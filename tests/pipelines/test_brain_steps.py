@@ -21,7 +21,7 @@ from affectlake.pipelines.engine import dvcfile
 from affectlake.pipelines.engine.graph import stages, steps_of
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import Params, override, parse
-from affectlake.pipelines.step import Frames, Work
+from affectlake.pipelines.step import OutputTables, StepContext
 from affectlake.pipelines.steps import brain as brain_steps
 from affectlake.pipelines.steps import choices as choices_steps
 from affectlake.pipelines.steps import embedding as embedding_steps
@@ -47,37 +47,37 @@ PARAMS = parse(TEXT)
 AGENTS = ("human-category", "human-dimension")
 
 
-def work(folder: Path, agent: str = "", lines: list[str] | None = None) -> Work:
-    return Work(agent, folder, folder, 2, lines.append if lines is not None else lambda _: None, lambda _: None)
+def context(folder: Path, agent: str = "", lines: list[str] | None = None) -> StepContext:
+    return StepContext(agent, folder, folder, 2, lines.append if lines is not None else lambda _: None, lambda _: None)
 
 
-def lazy(frames: Frames) -> dict[str, pl.LazyFrame]:
+def lazy(frames: OutputTables) -> dict[str, pl.LazyFrame]:
     return {name: frame.lazy() for name, frame in frames.items()}
 
 
-def with_embedding(tables: Frames, params: Params, agent: str) -> Frames:
+def with_embedding(tables: OutputTables, params: Params, agent: str) -> OutputTables:
     """Give an agent an embedding without fitting one: its own rating vectors, scaled to be positive."""
     which = params.agents[agent].ratings  # type: ignore[union-attr]
     vectors = choices_steps.rating_vectors(tables["ratings"], which, tables["stimuli"].height)
     weights = ((vectors - vectors.min(0)) / vectors.std(0)).astype(np.float32)
     fit = {"agent": agent, "seed": 0, "n_dimensions": weights.shape[1], "held_out_loss": 1.0, "representative": True}
-    return tables | {"embeddings": embedding_steps._weights(agent, 0, weights), "fits": rows.frame("fits", [fit])}
+    return tables | {"embeddings": embedding_steps._weights(agent, 0, weights), "fits": rows.to_table("fits", [fit])}
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Frames:
-    here = work(tmp_path_factory.mktemp("brains"))
+def world(tmp_path_factory: pytest.TempPathFactory) -> OutputTables:
+    here = context(tmp_path_factory.mktemp("brains"))
     study = stimuli_steps.ingest({}, PARAMS, here)
     tables = study | brain_steps.ingest_brains(lazy(study), PARAMS, here)
     return tables | brain_steps.select_stimuli(lazy(tables), PARAMS, here)
 
 
 @pytest.fixture(scope="module")
-def maps(world: Frames, tmp_path_factory: pytest.TempPathFactory) -> Frames:
+def maps(world: OutputTables, tmp_path_factory: pytest.TempPathFactory) -> OutputTables:
     """Maps and region scores of both agents, and the comparison."""
     found: dict[str, list[pl.DataFrame]] = {}
     for agent in AGENTS:
-        here = work(tmp_path_factory.mktemp(agent), agent)
+        here = context(tmp_path_factory.mktemp(agent), agent)
         tables = with_embedding(world, PARAMS, agent)
         mine = brain_steps.encode_brains(lazy(tables), PARAMS, here) | brain_steps.search_brains(
             lazy(tables), PARAMS, here
@@ -87,10 +87,10 @@ def maps(world: Frames, tmp_path_factory: pytest.TempPathFactory) -> Frames:
             found.setdefault(name, []).append(frame)
     every = {name: pl.concat(frames) for name, frames in found.items()}
     two = parse(TEXT.replace("  caption-tfidf:", "  # caption-tfidf:"))
-    return every | brain_steps.compare_brains(lazy(world | every), two, work(Path()))
+    return every | brain_steps.compare_brains(lazy(world | every), two, context(Path()))
 
 
-def test_every_table_keeps_its_contract(world: Frames, maps: Frames, tmp_path: Path) -> None:
+def test_every_table_keeps_its_contract(world: OutputTables, maps: OutputTables, tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     repository.init(lake, TEXT)
     outputs = {Output(name): world[name] for name in ("voxels", "betas", "stimulus_reliability", "noise_ceilings")}
@@ -102,11 +102,11 @@ def test_every_table_keeps_its_contract(world: Frames, maps: Frames, tmp_path: P
     assert write_outputs(lake, "brains", outputs, {"stimuli": world["stimuli"].lazy()}) > 0
 
 
-def test_patterns_mapped_from_files_give_the_same_maps(world: Frames, maps: Frames, tmp_path: Path) -> None:
+def test_patterns_mapped_from_files_give_the_same_maps(world: OutputTables, maps: OutputTables, tmp_path: Path) -> None:
     repository.init(tmp_path / "lake", TEXT)
     write_outputs(tmp_path / "lake", "brains", {Output("betas"): world["betas"]}, {"stimuli": world["stimuli"].lazy()})
     files = tuple(part_files(tmp_path / "lake" / Output("betas").folder))
-    here = replace(work(tmp_path / "lake", AGENTS[0]), parts={"betas": files})
+    here = replace(context(tmp_path / "lake", AGENTS[0]), parts={"betas": files})
     tables = lazy(with_embedding(world, PARAMS, AGENTS[0]))
     chosen = brain_steps.select_stimuli(tables, PARAMS, here)
     assert all(chosen[name].equals(world[name]) for name in chosen)
@@ -116,7 +116,7 @@ def test_patterns_mapped_from_files_give_the_same_maps(world: Frames, maps: Fram
     assert len([path for _, path in memmaps.mapped_files(tmp_path / "lake") if path.suffix == ".npy"]) == 3
 
 
-def test_planted_voxels_are_won_by_their_agent(world: Frames, maps: Frames) -> None:
+def test_planted_voxels_are_won_by_their_agent(world: OutputTables, maps: OutputTables) -> None:
     for table, value, least in (("encoding_maps", "encoding_r", 0.9), ("rsa_maps", "rho", 0.65)):
         rows = maps[table].filter(pl.col("basis") == "embedding").drop_nulls(value)
         wide = rows.join(world["voxels"], on=["subject", "voxel_index"]).pivot(
@@ -129,7 +129,7 @@ def test_planted_voxels_are_won_by_their_agent(world: Frames, maps: Frames) -> N
         assert won[1] < 1 - least
 
 
-def test_group_statistics_name_the_winner(maps: Frames) -> None:
+def test_group_statistics_name_the_winner(maps: OutputTables) -> None:
     found = maps["group_stats"].filter((pl.col("agent") == "human-category") & (pl.col("method") == "encoding"))
     rows = {row["region"]: row for row in found.to_dicts()}
     assert rows["VC"]["difference"] > 0.1
@@ -141,7 +141,7 @@ def test_group_statistics_name_the_winner(maps: Frames) -> None:
     assert mirrored.filter(pl.col("method") == "encoding")["difference"].item() == -rows["VC"]["difference"]
 
 
-def test_region_scores_are_means_of_the_maps(world: Frames, maps: Frames) -> None:
+def test_region_scores_are_means_of_the_maps(world: OutputTables, maps: OutputTables) -> None:
     keys = {"agent": "human-category", "subject": "synthetic-1", "basis": "embedding"}
     one = maps["rsa_maps"].filter(*(pl.col(key) == value for key, value in keys.items()))
     inside = world["voxels"].filter((pl.col("subject") == "synthetic-1") & pl.col("regions").str.contains(r"\bVC\b"))
@@ -155,7 +155,7 @@ def test_region_scores_are_means_of_the_maps(world: Frames, maps: Frames) -> Non
     assert score["n_voxels"].item() == expected.drop_nulls().len()
 
 
-def test_reliable_stimuli_are_selected_and_ceilings_bound_the_scores(world: Frames) -> None:
+def test_reliable_stimuli_are_selected_and_ceilings_bound_the_scores(world: OutputTables) -> None:
     reliability = world["stimulus_reliability"]
     kept = reliability.group_by("subject").agg(pl.col("selected").sum(), low=pl.col("reliability").min())
     assert kept["selected"].to_list() == [90] * 3
@@ -167,7 +167,7 @@ def test_reliable_stimuli_are_selected_and_ceilings_bound_the_scores(world: Fram
     assert ceilings.filter(pl.col("region") == "VC")["ceiling_low"].item() > 0.2
 
 
-def test_a_missing_stimulus_and_a_dead_voxel_are_null_and_spoil_nothing(world: Frames, tmp_path: Path) -> None:
+def test_a_missing_stimulus_and_a_dead_voxel_are_null_and_spoil_nothing(world: OutputTables, tmp_path: Path) -> None:
     betas = world["betas"]
     patterns = np.array(betas["pattern"].to_list(), dtype=np.float32)
     patterns[betas["subject"] == "synthetic-1", 3] = 0.1
@@ -177,9 +177,9 @@ def test_a_missing_stimulus_and_a_dead_voxel_are_null_and_spoil_nothing(world: F
     dead = (pl.col("subject") == "synthetic-1") & pl.col("voxel_index").is_in([3, 5])
     voxels = world["voxels"].with_columns(usable=~dead)
     tables = with_embedding(world | {"betas": broken, "voxels": voxels}, PARAMS, "human-category")
-    tables |= brain_steps.select_stimuli(lazy(tables), PARAMS, work(tmp_path))
+    tables |= brain_steps.select_stimuli(lazy(tables), PARAMS, context(tmp_path))
     assert tables["stimulus_reliability"].filter(pl.col("subject") == "synthetic-1").height == 238
-    here = work(tmp_path, "human-category")
+    here = context(tmp_path, "human-category")
     encoded = brain_steps.encode_brains(lazy(tables), PARAMS, here)["encoding_maps"]
     searched = brain_steps.search_brains(lazy(tables), PARAMS, here)["rsa_maps"]
     for frame, value in ((encoded, "encoding_r"), (searched, "rho")):
@@ -188,14 +188,16 @@ def test_a_missing_stimulus_and_a_dead_voxel_are_null_and_spoil_nothing(world: F
         assert frame.filter(~dead, pl.col("subject") == "synthetic-1")[value].drop_nulls().len() > 100
 
 
-def test_too_few_runs_name_the_subject_and_spheres_that_are_too_small_are_said(world: Frames, tmp_path: Path) -> None:
+def test_too_few_runs_name_the_subject_and_spheres_that_are_too_small_are_said(
+    world: OutputTables, tmp_path: Path
+) -> None:
     text = override(TEXT, ("brain.encoding.outer_folds=90", "brain.searchlight.min_voxels=500"))
     tables, lines = with_embedding(world, PARAMS, "human-category"), list[str]()
-    with pytest.raises(UsageError, match="synthetic-1: there are too few runs for the folds"):
-        brain_steps.encode_brains(lazy(tables), parse(text), work(tmp_path, "human-category"))
-    found = brain_steps.search_brains(lazy(tables), parse(text), work(tmp_path, "human-category", lines))["rsa_maps"]
+    with pytest.raises(UsageError, match="synthetic-1: too few runs for the folds"):
+        brain_steps.encode_brains(lazy(tables), parse(text), context(tmp_path, "human-category"))
+    found = brain_steps.search_brains(lazy(tables), parse(text), context(tmp_path, "human-category", lines))["rsa_maps"]
     assert found["rho"].null_count() == found.height
-    assert "synthetic-1, embedding: no sphere has 500 usable voxels: no map" in lines[0]
+    assert "synthetic-1, embedding: no map: no sphere has 500 usable voxels" in lines[0]
 
 
 def test_time_series_are_read_with_their_events(tmp_path: Path) -> None:
@@ -222,7 +224,7 @@ def test_time_series_are_read_with_their_events(tmp_path: Path) -> None:
     raw["brain"]["sources"] = {"kind": "images", "subjects": {"S1": subject}}
     text = yaml.safe_dump(raw)
     stimuli = pl.DataFrame({"stimulus_index": np.arange(16, dtype=np.int32), "stimulus_id": ids})
-    found = brain_steps.ingest_brains({"stimuli": stimuli.lazy()}, parse(text), work(tmp_path))
+    found = brain_steps.ingest_brains({"stimuli": stimuli.lazy()}, parse(text), context(tmp_path))
     patterns = np.array(found["betas"]["pattern"].to_list())
     assert found["betas"]["run"].to_list() == [1] * 8 + [2] * 8
     for half in (slice(0, 8), slice(8, 16)):  # within a run, as baseline and trend are taken out of each
@@ -236,13 +238,13 @@ def test_time_series_are_read_with_their_events(tmp_path: Path) -> None:
 
 
 def test_an_agent_without_an_embedding_has_no_maps_and_spoils_nothing(
-    world: Frames, maps: Frames, tmp_path: Path
+    world: OutputTables, maps: OutputTables, tmp_path: Path
 ) -> None:
     tables = with_embedding(world, PARAMS, "human-category")
     tables["embeddings"] = tables["embeddings"].head(0)
     tables["fits"] = tables["fits"].with_columns(n_dimensions=pl.lit(0, pl.Int16))
     lines: list[str] = []
-    here = work(tmp_path, "human-category", lines)
+    here = context(tmp_path, "human-category", lines)
     made = brain_steps.encode_brains(lazy(tables), PARAMS, here) | brain_steps.search_brains(lazy(tables), PARAMS, here)
     made |= brain_steps.score_regions(lazy(tables | made), PARAMS, here)
     assert {name: frame.height for name, frame in made.items()} == dict.fromkeys(made, 0)

@@ -72,7 +72,7 @@ MISTAKES = {
     "proposed, all": ({"schedules": {"n": NIGHTLY | {"proposed": True, "limit": None}}}, "found: limit: null"),
     "proposed of another set": (
         {"schedules": {"n": NIGHTLY | {"proposed": True, "trial_set": "validation"}}},
-        "cannot have triplets proposed",
+        "cannot propose triplets",
     ),
     "time zone": (
         {"schedules": {"n": NIGHTLY | {"timezone": "Berlin"}}},
@@ -85,7 +85,7 @@ MISTAKES = {
         {"notify": {"webhook": "http://a", "webhook_env": "B"}},
         "notify needs exactly one of webhook, webhook_env",
     ),
-    "password": ({"notify": {"webhook": "https://me:s3same@x.org"}}, "keep a URL that is a secret"),
+    "password": ({"notify": {"webhook": "https://me:s3same@x.org"}}, "put a secret URL in an environment"),
     "no URL": ({"notify": {"webhook": "x.org/hook"}}, "notify.webhook is not a valid URL"),
     "no variable": (
         {"notify": {"webhook_env": "https://x.org"}},
@@ -127,9 +127,9 @@ def test_legal_crons_come_true(cron: str) -> None:
         ("* * * * sat-6", "day of week is not valid"),  # every day to Prefect, Saturday to everybody else
         (f"{'1' * 5000} * * * *", "minute is not valid"),  # more digits than int() reads
         ("5/10 * * * *", "minute is not valid"),
-        ("0 0 30 2 *", "never comes"),
-        ("0 0 30 2 mon", "never comes"),  # cronsim takes it, Prefect does not
-        ("0 0 31 4,6,9,11 *", "never comes"),
+        ("0 0 30 2 *", "never matches"),
+        ("0 0 30 2 mon", "never matches"),  # cronsim takes it, Prefect does not
+        ("0 0 31 4,6,9,11 *", "never matches"),
     ],
 )
 def test_illegal_crons_are_one_message(cron: str, words: str) -> None:
@@ -153,7 +153,7 @@ def test_prefect_takes_whatever_is_legal_here(minute: str, hour: str, day: str, 
     try:
         check_cron("cron", cron)
     except UsageError as error:
-        assert "never comes" in str(error)
+        assert "never matches" in str(error)
         return
     start = datetime(2026, 1, 1, tzinfo=UTC)
     found = asyncio.run(CronSchedule(cron=cron, timezone="UTC").get_dates(1, start))
@@ -189,5 +189,5 @@ def test_moments_are_read_in_the_schedule_s_time_zone(text: str, end_of_day: boo
 
 @pytest.mark.parametrize("text", ["yesterday", "2026-02-30", "2026-13-01T00:00", "9999-12-31"])
 def test_what_is_no_moment_is_one_message(text: str) -> None:
-    with pytest.raises(UsageError, match="is no moment"):
+    with pytest.raises(UsageError, match="not a date or time"):
         moment("--to", text, "UTC", end_of_day=True)

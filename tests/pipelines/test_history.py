@@ -326,7 +326,7 @@ def test_answers_that_wait_are_published_under_the_entry_of_before(lake: Path) -
     before = {"kind": "llm", "model": "tiny-llama", "protocol": "forced-choice", "modality": "captions",
               "sampling": {}, "of_before": 7}  # fmt: skip
     (folder / "agent.yaml").write_text(yaml.safe_dump(before | {"protocol": "of-tomorrow"}))
-    with pytest.raises(CollectionError, match="does not say how the answers beside it were asked for") as refused:
+    with pytest.raises(CollectionError, match="is not a valid entry of an agent") as refused:
         publish_waiting(lake, "tiny", lambda _line: None)
     assert "agents.tiny.protocol must be one of" in str(refused.value) and "forced-choice" in str(refused.value)
     (folder / "agent.yaml").write_text(yaml.safe_dump(before))
@@ -347,7 +347,7 @@ def test_lakes_are_joined_whose_parameters_are_of_before() -> None:
     assert found.text == ours
     assert any(note.startswith("params.yaml: their agent second is left out: ") for note in found.notes)
     assert any("agents.second.kind (ours nothing" in note for note in found.notes)
-    assert any(note.startswith("their params.yaml is left: ") for note in found.notes)
+    assert any(note.startswith("their params.yaml is ignored: ") for note in found.notes)
     todays = starting_params()
     added = yaml.safe_dump(theirs | {"agents": theirs["agents"] | {"third": todays["agents"]["tiny"]}}).encode()
     ours = yaml.safe_dump(todays).encode()

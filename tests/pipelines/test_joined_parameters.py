@@ -66,4 +66,4 @@ def test_an_agent_that_does_not_fit_is_left_out_and_its_mistake_said() -> None:
     assert notes[1].startswith(
         "params.yaml: their agent Caption-tfidf is left out: agents: 'Caption-tfidf' is not a name"
     )
-    assert joined(text(), b"agents: [")[1][0].startswith("their params.yaml is left: while parsing")
+    assert joined(text(), b"agents: [")[1][0].startswith("their params.yaml is ignored: while parsing")

@@ -23,7 +23,7 @@ from affectlake.pipelines.engine.graph import Stage, stages, upstream
 from affectlake.pipelines.engine.parameters import keys_of
 from affectlake.pipelines.params import brain, study, templates
 from affectlake.pipelines.params.study import Params, override, parse
-from affectlake.pipelines.step import Work
+from affectlake.pipelines.step import StepContext
 from affectlake.pipelines.steps.responses import materials, trials_of
 from affectlake.pipelines.stored import Stored
 from affectlake.spose.settings import FewJudgments, Settings
@@ -169,9 +169,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
                 table, rows = output.table, made[output].lazy()
                 tables[table] = pl.concat([tables[table], rows]) if table in tables else rows
             scratch = tmp_path_factory.mktemp(name.replace("@", "-"))
-            work = Work(stage.agent, folder, scratch, 1, lambda _: None, lambda _: None, agents=stage.agents)
+            context = StepContext(stage.agent, folder, scratch, 1, lambda _: None, lambda _: None, agents=stage.agents)
             recorder.read.clear()
-            frames = stage.step.function(tables, params, work)
+            frames = stage.step.function(tables, params, context)
             read[stage.step.name] |= recorder.read
             made |= {output: frames[output.table] for output in stage.writes}
     yield Run(params, graph, read)
@@ -232,8 +232,8 @@ def test_published_ratings_have_keys_of_their_own(tmp_path: Path, monkeypatch: p
     recorder, tables = Recorder(monkeypatch), dict[str, pl.LazyFrame]()
     for name in ("ingest", "decode"):
         recorder.read.clear()
-        work = Work("", tmp_path, tmp_path, 1, lambda _: None, lambda _: None)
-        tables |= {table: rows.lazy() for table, rows in STEPS[name].function(tables, params, work).items()}
+        context = StepContext("", tmp_path, tmp_path, 1, lambda _: None, lambda _: None)
+        tables |= {table: rows.lazy() for table, rows in STEPS[name].function(tables, params, context).items()}
         own = {key for key in keys_of(STEPS[name], "", params, []) if key.startswith("sources.")}
         assert own == {key for key in recorder.read if key.startswith("sources.")} | {"sources.kind"}
 

@@ -39,8 +39,8 @@ READERS: dict[type[BaseModel], tuple[str, ...]] = {
     agents.TfidfSvd: ("src/affectlake/judge/vectors/text.py",),
     agents.SentenceTransformers: ("src/affectlake/judge/vectors/text.py",),
     agents.VisionEncoder: ("src/affectlake/judge/vectors/vision.py",),
-    chat.ChatAgent: ("src/affectlake/judge/chat.py", "flows/collect.py", "pipelines"),
-    chat.Price: ("pipelines/collection/status.py",),
+    chat.ChatAgent: ("src/affectlake/judge/chat.py", "pipelines"),
+    chat.Price: ("pipelines/collection/cost.py",),
     sampling.Sampling: ("src/affectlake/judge/sampling.py", "src/affectlake/judge/trials"),
     server_command.ServerCommand: ("src/affectlake/judge/server_command.py", "src/affectlake/judge/requests"),
     schedules.Schedule: ("flows/schedules", "src/affectlake/cli/schedules.py"),
@@ -148,7 +148,7 @@ def demo(**changes: Any) -> str:
 
 BDATA = {"kind": "bdata", "subjects": {"S1": "a.h5"}}
 USELESS = {
-    "l1 of all": (demo(spose__l1=0.01), {"spose.l1": "the sparsity is set by agents.human-category.l1"}),
+    "l1 of all": (demo(spose__l1=0.01), {"spose.l1": "settings such as agents.human-category.l1 set the sparsity"}),
     "threshold": (demo(spose__pruning="none"), {"spose.threshold": "remove it, or change spose.pruning"}),
     "notify": (demo(notify={"webhook": "https://x.org/h"}), {"notify": "remove it, or add `schedules:`"}),
     "notify, empty": (demo(notify={"webhook": "https://x.org/h"}, schedules={}), {"notify": "no schedules"}),

@@ -13,7 +13,6 @@ from click.testing import CliRunner
 
 from affectlake.cli.main import cli
 from affectlake.errors import LakeError, UsageError
-from affectlake.flows.collect import Wanted, collect_answers, estimated
 from affectlake.judge.requests.answers import Reply, answered
 from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
@@ -22,8 +21,11 @@ from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.versions import list_versions, resolve
 from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.collection import proposals
+from affectlake.pipelines.collection.cost import estimate_cost
 from affectlake.pipelines.collection.planning import keep_answers, plan_questions
 from affectlake.pipelines.collection.proposals import Proposal, propose
+from affectlake.pipelines.collection.request import CollectionRequest
+from affectlake.pipelines.collection.run import collect_answers
 from affectlake.pipelines.params.study import load
 from affectlake.triplets import TRIPLET
 from tests.support.chat import ENTRY
@@ -123,17 +125,17 @@ def test_only_what_is_proposed_is_asked_of_the_server(lake: Path) -> None:
         raw = yaml.safe_load((lake / "params.yaml").read_text())
         raw["agents"]["tiny"]["servers"] = [server.url]
         (lake / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
-        with pytest.raises(UsageError, match="nothing of the trial set main is proposed"):
-            collect_answers(lake, Wanted("tiny", proposed=True), quiet)
+        with pytest.raises(UsageError, match="no triplets of the trial set main are proposed"):
+            collect_answers(lake, CollectionRequest("tiny", proposed=True), quiet)
         found = CliRunner().invoke(cli, ["propose", "tiny", "--lake", str(lake), "--n", "30", "--json"])
         assert found.exit_code == 0, found.output
         assert json.loads(found.stdout)["n_to_learn"] == 27
-        done = collect_answers(lake, Wanted("tiny", proposed=True), quiet)
+        done = collect_answers(lake, CollectionRequest("tiny", proposed=True), quiet)
         assert (done.n_added, done.n_planned, done.ending) == (30, 435, "complete")
-        estimate = estimated(lake, Wanted("tiny", proposed=True), quiet, lambda _: None)
+        estimate = estimate_cost(lake, CollectionRequest("tiny", proposed=True), quiet, lambda _: None)
         assert estimate.n_left == 0
-        with pytest.raises(UsageError, match="nothing of the trial set validation is proposed"):
-            collect_answers(lake, Wanted("tiny", "validation", proposed=True), quiet)
+        with pytest.raises(UsageError, match="no triplets of the trial set validation are proposed"):
+            collect_answers(lake, CollectionRequest("tiny", "validation", proposed=True), quiet)
     asked = read_output(lake, Output("responses", "tiny")).select(TRIPLET).sort(TRIPLET).collect()
     assert asked.equals(table(lake).select(TRIPLET).sort(TRIPLET))
 
@@ -151,14 +153,14 @@ def test_the_command_says_what_is_proposed_and_what_to_do(lake: Path, monkeypatc
 
 
 def test_what_cannot_be_proposed(lake: Path) -> None:
-    for agent, n, words in (("human-category", 10, "is not an agent that answers"), ("tiny", 0, "cannot be proposed")):
+    for agent, n, words in (("human-category", 10, "is not an agent that answers"), ("tiny", 0, "must be at least 1")):
         with pytest.raises(UsageError, match=words):
             propose(lake, load(lake), agent, n, quiet)
     many = plan(lake, 10_000)
     assert many.n_to_learn + many.n_held_out == table(lake).height == 435
     answer(lake, proposed=False)
     n_versions = len(list_versions(lake))
-    with pytest.raises(UsageError, match="nothing left to propose"):
+    with pytest.raises(UsageError, match="no triplets to propose"):
         plan(lake, 10)
     assert len(list_versions(lake)) == n_versions
 

@@ -9,12 +9,12 @@ import pytest
 
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import override, parse
-from affectlake.pipelines.step import Work
+from affectlake.pipelines.step import StepContext
 from affectlake.pipelines.steps import choices as choices_steps
 from affectlake.pipelines.steps import embedding as embedding_steps
 from affectlake.pipelines.steps import meaning
 from affectlake.pipelines.steps import stimuli as stimuli_steps
-from affectlake.pipelines.steps.rows import frame
+from affectlake.pipelines.steps.rows import to_table
 from affectlake.stimuli import CATEGORIES
 
 
@@ -29,12 +29,12 @@ def test_human_category_comes_out_as_published(real_data: Path, tmp_path: Path) 
         ),
     )
     params, agent = parse(text), "human-category"
-    work = Work(agent, tmp_path, tmp_path, 2, lambda _: None, lambda _: None)
-    frames = stimuli_steps.ingest({}, params, work)
+    context = StepContext(agent, tmp_path, tmp_path, 2, lambda _: None, lambda _: None)
+    frames = stimuli_steps.ingest({}, params, context)
     assert frames["stimuli"].height == 2181
-    frames["sweeps"] = frame("sweeps", [])
+    frames["sweeps"] = to_table("sweeps", [])
     for step in (stimuli_steps.sample, choices_steps.choose_by_ratings, embedding_steps.embed, meaning.measure):
-        frames |= step({name: frame.lazy() for name, frame in frames.items()}, params, work)
+        frames |= step({name: frame.lazy() for name, frame in frames.items()}, params, context)
     counts = dict(frames["triplets"].group_by("trial_set").len().rows())
     assert counts == {"main": 3 * 2181 * 2180 // 2, "validation": 214_500, "noise_ceiling": 2_000}
     metrics = frames["metrics"]

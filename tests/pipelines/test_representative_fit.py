@@ -19,9 +19,9 @@ from affectlake.pipelines.outputs import report
 from affectlake.pipelines.outputs.nifti import write_maps
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import override, parse
-from affectlake.pipelines.step import Frames, Work
+from affectlake.pipelines.step import OutputTables, StepContext
 from affectlake.pipelines.steps import arrays, brain, choices, embedding, meaning, stimuli
-from affectlake.pipelines.steps.rows import frame
+from affectlake.pipelines.steps.rows import to_table
 from affectlake.report import agent_summary
 from affectlake.report.figures.agent_comparison import _community_names
 from affectlake.report.figures.emotion_graph import first_labels
@@ -51,7 +51,7 @@ PARAMS = parse(TEXT)
 BETTER = 1
 
 
-def lazy(frames: Frames) -> dict[str, pl.LazyFrame]:
+def lazy(frames: OutputTables) -> dict[str, pl.LazyFrame]:
     return {name: one.lazy() for name, one in frames.items()}
 
 
@@ -61,7 +61,7 @@ def planted(n_stimuli: int, n_communities: int, rng: np.random.Generator) -> np.
     return (own + 0.2 * rng.random(own.shape)).astype(np.float32)
 
 
-def with_two_fits(tables: Frames, agent: str) -> Frames:
+def with_two_fits(tables: OutputTables, agent: str) -> OutputTables:
     """Give an agent a fit with few communities under seed 0, and one with more, which predicts better, under seed 1."""
     rng, n_communities = np.random.default_rng(AGENTS.index(agent)), 4 + AGENTS.index(agent)
     fits = [planted(tables["stimuli"].height, n, rng) for n in (2, n_communities)]
@@ -72,37 +72,37 @@ def with_two_fits(tables: Frames, agent: str) -> Frames:
         for epoch, loss in enumerate(losses)
     ]  # fmt: skip
     weights = [embedding._weights(agent, seed, weights) for seed, weights in enumerate(fits)]
-    return tables | {"embeddings": pl.concat(weights), "learning_curves": frame("learning_curves", curves)}
+    return tables | {"embeddings": pl.concat(weights), "learning_curves": to_table("learning_curves", curves)}
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Frames]:
+def study(tmp_path_factory: pytest.TempPathFactory) -> dict[str, OutputTables]:
     """The tables of each agent; under "" those of the study."""
 
-    def work(agent: str = "") -> Work:
+    def context(agent: str = "") -> StepContext:
         folder = tmp_path_factory.mktemp(f"work-{agent}")
-        return Work(agent, folder, folder, 2, lambda _: None, lambda _: None, agents=AGENTS)
+        return StepContext(agent, folder, folder, 2, lambda _: None, lambda _: None, agents=AGENTS)
 
-    own = stimuli.ingest({}, PARAMS, work())
+    own = stimuli.ingest({}, PARAMS, context())
     for step in (stimuli.sample, brain.ingest_brains, brain.select_stimuli):
-        own |= step(lazy(own), PARAMS, work())
+        own |= step(lazy(own), PARAMS, context())
     found = {}
     for agent in AGENTS:
         mine = with_two_fits(own, agent)
-        mine["sweeps"] = frame("sweeps", [])
+        mine["sweeps"] = to_table("sweeps", [])
         for step in (
             choices.choose_by_ratings, embedding.rank_fits, embedding.lay_out, meaning.describe, meaning.measure,
             brain.encode_brains, brain.search_brains, brain.score_regions,
         ):  # fmt: skip
-            mine |= step(lazy(mine), PARAMS, work(agent))
+            mine |= step(lazy(mine), PARAMS, context(agent))
         found[agent] = {name: one for name, one in mine.items() if name not in own}
     every = {name: pl.concat([found[agent][name] for agent in AGENTS]) for name in found[AGENTS[0]]}
     for step in (meaning.compare, brain.compare_brains):
-        own |= step(lazy(own | every), PARAMS, work())
+        own |= step(lazy(own | every), PARAMS, context())
     return {"": own, **found}
 
 
-def published(lake: Path, study: dict[str, Frames], without: tuple[str, ...] = ()) -> Version:
+def published(lake: Path, study: dict[str, OutputTables], without: tuple[str, ...] = ()) -> Version:
     """Publish the study's tables as one version."""
     repository.init(lake, TEXT)
     outputs = {Output(name, agent): one for agent, frames in study.items()
@@ -121,11 +121,11 @@ def seeds(rows: pl.DataFrame) -> set[int]:
     return set(rows["seed"])
 
 
-def n_communities(study: dict[str, Frames], agent: str, seed: int) -> int:
+def n_communities(study: dict[str, OutputTables], agent: str, seed: int) -> int:
     return study[agent]["graph_nodes"].filter(pl.col("seed") == seed)["community"].drop_nulls().n_unique()
 
 
-def test_the_table_names_one_fit(study: dict[str, Frames]) -> None:
+def test_the_table_names_one_fit(study: dict[str, OutputTables]) -> None:
     for agent in AGENTS:
         fits = study[agent]["fits"]
         assert fits.filter("representative")["seed"].to_list() == [BETTER]
@@ -135,19 +135,19 @@ def test_the_table_names_one_fit(study: dict[str, Frames]) -> None:
         assert fits["reproducibility"].n_unique() == 1  # neither of two fits is more central
 
 
-def test_layouts_and_brain_maps_are_of_that_fit(study: dict[str, Frames], tmp_path: Path) -> None:
+def test_layouts_and_brain_maps_are_of_that_fit(study: dict[str, OutputTables], tmp_path: Path) -> None:
     for agent in AGENTS:
         mine = study[agent]
         assert seeds(mine["layouts"]) == seeds(mine["encoding_weights"]) == {BETTER}
         alone = study[""] | {"embeddings": mine["embeddings"].filter(pl.col("seed") == BETTER)}
         alone |= {"fits": mine["fits"].filter(pl.col("seed") == BETTER)}
         (tmp_path / agent).mkdir()
-        work = Work(agent, tmp_path, tmp_path / agent, 2, lambda _: None, lambda _: None)
+        context = StepContext(agent, tmp_path, tmp_path / agent, 2, lambda _: None, lambda _: None)
         for step, table in ((brain.encode_brains, "encoding_maps"), (brain.search_brains, "rsa_maps")):
-            assert step(lazy(alone), PARAMS, work)[table].equals(mine[table])
+            assert step(lazy(alone), PARAMS, context)[table].equals(mine[table])
 
 
-def test_communities_that_are_compared_are_those_of_that_fit(study: dict[str, Frames]) -> None:
+def test_communities_that_are_compared_are_those_of_that_fit(study: dict[str, OutputTables]) -> None:
     overlaps = study[""]["community_overlaps"]
     for agent, other in (AGENTS, AGENTS[::-1]):
         own = overlaps.filter(pl.col("agent") == agent)
@@ -158,7 +158,7 @@ def test_communities_that_are_compared_are_those_of_that_fit(study: dict[str, Fr
 
 @pytest.mark.parametrize("without", [(), ("fits",)], ids=["with the table", "a version older than the table"])
 def test_the_report_and_the_headlines_are_of_that_fit(
-    study: dict[str, Frames], tmp_path: Path, without: tuple[str, ...]
+    study: dict[str, OutputTables], tmp_path: Path, without: tuple[str, ...]
 ) -> None:
     lake = tmp_path / "lake"
     version = published(lake, study, without)
@@ -182,7 +182,7 @@ def test_the_report_and_the_headlines_are_of_that_fit(
     assert f"(seed {BETTER})" in render(inputs)
 
 
-def test_exported_weights_are_of_that_fit(study: dict[str, Frames], tmp_path: Path) -> None:
+def test_exported_weights_are_of_that_fit(study: dict[str, OutputTables], tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     published(lake, study)
     names = {path.name for path in write_maps(lake, tmp_path / "maps")}

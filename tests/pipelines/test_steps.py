@@ -12,12 +12,12 @@ from affectlake.errors import SourceError
 from affectlake.lake.tables import factory
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import Params, override, parse
-from affectlake.pipelines.step import Frames, Work
+from affectlake.pipelines.step import OutputTables, StepContext
 from affectlake.pipelines.steps import arrays, meaning
 from affectlake.pipelines.steps import choices as choices_steps
 from affectlake.pipelines.steps import embedding as embedding_steps
 from affectlake.pipelines.steps import stimuli as stimuli_steps
-from affectlake.pipelines.steps.rows import frame
+from affectlake.pipelines.steps.rows import to_table
 
 PARAMS = parse(
     override(
@@ -33,23 +33,23 @@ PARAMS = parse(
 )
 
 
-def work(tmp_path: Path, agent: str = "") -> Work:
-    return Work(agent, tmp_path, tmp_path, 1, lambda _: None, lambda _: None)
+def context(tmp_path: Path, agent: str = "") -> StepContext:
+    return StepContext(agent, tmp_path, tmp_path, 1, lambda _: None, lambda _: None)
 
 
-def lazy(frames: Frames) -> dict[str, pl.LazyFrame]:
+def lazy(frames: OutputTables) -> dict[str, pl.LazyFrame]:
     return {name: frame.lazy() for name, frame in frames.items()}
 
 
 @pytest.fixture(scope="module")
-def world() -> Frames:
+def world() -> OutputTables:
     """The demo world's sources and trials."""
-    here = work(Path())
+    here = context(Path())
     study = stimuli_steps.ingest({}, PARAMS, here)
     return study | stimuli_steps.sample(lazy(study), PARAMS, here)
 
 
-def test_trials_have_the_sizes_that_params_ask_for(world: Frames) -> None:
+def test_trials_have_the_sizes_that_params_ask_for(world: OutputTables) -> None:
     counts = dict(world["triplets"].group_by("trial_set").len().rows())
     n_prototypes = len(stimuli_steps.prototypes(world["ratings"], 2))
     assert counts["main"] == 3 * 60 * 59 // 2
@@ -57,7 +57,7 @@ def test_trials_have_the_sizes_that_params_ask_for(world: Frames) -> None:
     assert counts["noise_ceiling"] == 40
 
 
-def test_the_split_is_a_partition_and_other_sets_are_never_learned_from(world: Frames) -> None:
+def test_the_split_is_a_partition_and_other_sets_are_never_learned_from(world: OutputTables) -> None:
     triplets = world["triplets"]
     main = triplets.filter(pl.col("trial_set") == "main")
     assert main.filter(pl.col("split") == "test").height == round(0.1 * main.height)
@@ -68,8 +68,8 @@ def test_the_split_is_a_partition_and_other_sets_are_never_learned_from(world: F
     assert others.join(learned, on=["i", "j", "k"], how="semi").is_empty()
 
 
-def test_a_repeated_trial_is_answered_as_often_as_asked(world: Frames, tmp_path: Path) -> None:
-    choices = choices_steps.choose_by_ratings(lazy(world), PARAMS, work(tmp_path, "human-category"))["choices"]
+def test_a_repeated_trial_is_answered_as_often_as_asked(world: OutputTables, tmp_path: Path) -> None:
+    choices = choices_steps.choose_by_ratings(lazy(world), PARAMS, context(tmp_path, "human-category"))["choices"]
     ceiling = choices.filter(pl.col("trial_set") == "noise_ceiling")
     assert ceiling.height == 40 * 20
     assert sorted(ceiling["repeat"].unique()) == list(range(20))
@@ -99,27 +99,27 @@ def test_a_fits_held_out_loss_is_the_lowest_of_its_epochs() -> None:
     assert arrays.held_out_losses({"learning_curves": curves.lazy()}) == {0: 0.4, 1: 0.3, 2: 0.5}
 
 
-def test_a_stimulus_without_captions_stops_a_text_agent(world: Frames, tmp_path: Path) -> None:
+def test_a_stimulus_without_captions_stops_a_text_agent(world: OutputTables, tmp_path: Path) -> None:
     fewer = world | {"captions": world["captions"].filter(pl.col("stimulus_index") != 3)}
     with pytest.raises(SourceError, match="1 stimuli have no caption"):
-        choices_steps.encode(lazy(fewer), PARAMS, work(tmp_path, "caption-tfidf"))
+        choices_steps.encode(lazy(fewer), PARAMS, context(tmp_path, "caption-tfidf"))
 
 
-def test_a_constant_dimension_has_no_correlation_and_says_nothing_else(world: Frames, tmp_path: Path) -> None:
+def test_a_constant_dimension_has_no_correlation_and_says_nothing_else(world: OutputTables, tmp_path: Path) -> None:
     weights = np.random.default_rng(0).random((60, 3)).astype(np.float32)
     weights[:, 1] = 0.5
-    choices = choices_steps.choose_by_ratings(lazy(world), PARAMS, work(tmp_path, "human-category"))
+    choices = choices_steps.choose_by_ratings(lazy(world), PARAMS, context(tmp_path, "human-category"))
     tables = lazy(world | choices | {"embeddings": embedding_steps._weights("human-category", 0, weights)})
-    tables |= {"sweeps": frame("sweeps", []).lazy()}
-    metrics = meaning.measure(tables, PARAMS, work(tmp_path, "human-category"))["metrics"]
+    tables |= {"sweeps": to_table("sweeps", []).lazy()}
+    metrics = meaning.measure(tables, PARAMS, context(tmp_path, "human-category"))["metrics"]
     r = metrics.filter(pl.col("analysis") == "rating_correlation")
     assert set(r.filter(pl.col("dimension") == 2)["note"]) == {"dimension 2 is the same for every stimulus"}
     assert r.filter(pl.col("dimension") == 2)["value"].null_count() == r.filter(pl.col("dimension") == 2).height
     assert r.filter(pl.col("dimension") != 2)["value"].null_count() == 0
 
 
-def test_seeds_draw_numbers_of_their_own(world: Frames, tmp_path: Path) -> None:
+def test_seeds_draw_numbers_of_their_own(world: OutputTables, tmp_path: Path) -> None:
     again: Params = parse(override(templates.starting_params("demo"), ("sources.n_stimuli=60", "seed=7")))
-    other = stimuli_steps.ingest({}, again, work(tmp_path))
+    other = stimuli_steps.ingest({}, again, context(tmp_path))
     assert not other["ratings"].equals(world["ratings"])
-    assert stimuli_steps.ingest({}, PARAMS, work(tmp_path))["ratings"].equals(world["ratings"])
+    assert stimuli_steps.ingest({}, PARAMS, context(tmp_path))["ratings"].equals(world["ratings"])

@@ -164,18 +164,18 @@ def test_clips_are_the_same_bytes_each_time(tmp_path: Path) -> None:
 def test_the_step_renders_decodes_and_says_what_is_missing(tmp_path: Path) -> None:
     from affectlake.pipelines.params import templates
     from affectlake.pipelines.params.study import override, parse
-    from affectlake.pipelines.step import Work
+    from affectlake.pipelines.step import StepContext
     from affectlake.pipelines.steps.videos import decode
 
     said: list[str] = []
-    work = Work("", tmp_path, tmp_path / "scratch", 2, said.append, lambda _: None)
+    context = StepContext("", tmp_path, tmp_path / "scratch", 2, said.append, lambda _: None)
     text = override(templates.starting_params("demo"), ("sources.n_stimuli=30",))
     stimuli = {"stimuli": make_synthetic(30, np.random.default_rng(0)).study.stimuli.lazy()}
-    frames = decode(stimuli, parse(text), work)
+    frames = decode(stimuli, parse(text), context)
     assert frames["videos"]["unreadable"].null_count() == 30
     assert frames["frames"]["stimulus_index"].n_unique() == 30
     assert "0 cannot be shown" in said[-1]
-    assert decode(stimuli, parse(text), work)["frames"].equals(frames["frames"])
-    none = decode(stimuli, parse(override(text, ("sources.clips=false",))), work)
-    assert (none["videos"].height, none["frames"].height, said[-1]) == (0, 0, "no clips wanted")
+    assert decode(stimuli, parse(text), context)["frames"].equals(frames["frames"])
+    none = decode(stimuli, parse(override(text, ("sources.clips=false",))), context)
+    assert (none["videos"].height, none["frames"].height, said[-1]) == (0, 0, "no clips: sources.clips is false")
     assert set(none["videos"].columns) == set(pl.DataFrame(contract("videos").schema.empty_table()).columns)

@@ -8,9 +8,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from affectlake.flows import collect
+from affectlake.pipelines.collection import run
+from affectlake.pipelines.collection.request import CollectionRequest
 
 if __name__ == "__main__":
-    collect.PER_VERSION = 40
+    run.PER_VERSION = 40
     print("collecting", flush=True)
-    collect.collect_answers(Path(sys.argv[1]), collect.Wanted("tiny"), lambda _line: None)
+    run.collect_answers(Path(sys.argv[1]), CollectionRequest("tiny"), lambda _line: None)

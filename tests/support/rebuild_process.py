@@ -26,7 +26,7 @@ from affectlake.pipelines.engine.graph import Stage, stages, upstream
 from affectlake.pipelines.engine.runner import workers
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import Params, override, parse
-from affectlake.pipelines.step import Work
+from affectlake.pipelines.step import StepContext
 from affectlake.pipelines.stored import Stored
 from tests.judge.test_vision import clip
 from tests.support.chat import ENTRY
@@ -95,8 +95,8 @@ def run(lake: Path, stage: Stage, params: Params) -> None:
         parts[output.table] = (*parts.get(output.table, ()), *part_files(lake / output.folder))
     scratch = lake / layout.SCRATCH / stage.name
     scratch.mkdir(parents=True)
-    work = Work(stage.agent, lake, scratch, workers(), lambda _: None, lambda _: None, parts, stage.agents)
-    frames = stage.step.function({name: pl.concat(found) for name, found in tables.items()}, params, work)
+    context = StepContext(stage.agent, lake, scratch, workers(), lambda _: None, lambda _: None, parts, stage.agents)
+    frames = stage.step.function({name: pl.concat(found) for name, found in tables.items()}, params, context)
     for output in stage.writes:
         write_parts(frames[output.table], contract(output.table), lake / output.folder)
 

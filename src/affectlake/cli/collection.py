@@ -19,9 +19,10 @@ from affectlake.cli.options import JSON, LAKE
 from affectlake.process.terminal import log
 
 if TYPE_CHECKING:
-    from affectlake.flows.collect import Collected, Shown, Wanted
     from affectlake.judge.requests.answers import FailureKind
-    from affectlake.pipelines.collection.status import Estimate, Status
+    from affectlake.pipelines.collection.cost import CostEstimate
+    from affectlake.pipelines.collection.request import CollectionProgress, CollectionRequest, CollectionResult
+    from affectlake.pipelines.collection.status import Status
 
 TRIAL_SET = click.option("--trial-set", default="main", show_default=True, help="main, validation or noise_ceiling.")
 _LINE_EVERY_S = 15.0
@@ -50,21 +51,22 @@ def collect(
     dry_run: bool,
 ) -> None:
     """Ask the servers of AGENT the remaining questions of a trial set, and publish the answers."""
-    from affectlake.flows.collect import Wanted, run_collection
+    from affectlake.flows.collect import run_collection
     from affectlake.judge.trials.shares import parse_share
     from affectlake.lake import repository
+    from affectlake.pipelines.collection.request import CollectionRequest
     from affectlake.process.interrupts import end_now, exit_on_interrupt
 
     part = None if share is None else parse_share(share)
     root = repository.find(lake)
-    wanted = Wanted(agent, trial_set, limit, until_done, retry_failed, proposed, part)
+    wanted = CollectionRequest(agent, trial_set, limit, until_done, retry_failed, proposed, part)
     kept = "every answer received is kept; run it again to continue"
     with exit_on_interrupt(log, kept), progress_bar() as show:
         if dry_run:
             click.echo(_estimated(root, wanted, show))
             return
 
-        def ended(done: Collected) -> None:
+        def ended(done: CollectionResult) -> None:
             if done.ending == "stopped":
                 click.echo(done)
                 log(f"affectlake: stopped by a signal; {kept}")
@@ -148,11 +150,11 @@ def _format_status(one: Status) -> str:
     return "\n    ".join(lines)
 
 
-def _estimated(root: Path, wanted: Wanted, show: Callable[[Shown], None]) -> str:
-    from affectlake.flows.collect import estimated
+def _estimated(root: Path, wanted: CollectionRequest, show: Callable[[CollectionProgress], None]) -> str:
+    from affectlake.pipelines.collection.cost import estimate_cost
 
-    one: Estimate = estimated(root, wanted, log, show)
-    lines = [f"{wanted.of}: {one.n_left:,} requests remain"]
+    one: CostEstimate = estimate_cost(root, wanted, log, show)
+    lines = [f"{wanted.label}: {one.n_left:,} requests remain"]
     if one.n_left:
         n = f"{one.n_sample:,} answers"
         lines.append(f"tokens   {one.prompt_tokens:,.1f} read and {one.completion_tokens:,.1f} written a request ({n})")
@@ -164,7 +166,7 @@ def _estimated(root: Path, wanted: Wanted, show: Callable[[Shown], None]) -> str
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[Shown], None]]:
+def progress_bar() -> Iterator[Callable[[CollectionProgress], None]]:
     """Yield a function that shows the progress of a run: a bar on a terminal, otherwise a line at intervals."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -177,19 +179,19 @@ def progress_bar() -> Iterator[Callable[[Shown], None]]:
     with Progress(*columns, console=console, transient=True) as bars:
         bar = bars.add_task("asking", total=None, details="", visible=False)
 
-        def show(shown: Shown) -> None:
+        def show(shown: CollectionProgress) -> None:
             details = _format_progress(shown)
             bars.update(bar, completed=shown.n_done, total=shown.n_wanted, details=details, visible=True)
 
         yield show
 
 
-def _lines() -> Callable[[Shown], None]:
+def _lines() -> Callable[[CollectionProgress], None]:
     from time import monotonic
 
     printed_s = monotonic() - _LINE_EVERY_S
 
-    def show(shown: Shown) -> None:
+    def show(shown: CollectionProgress) -> None:
         nonlocal printed_s
         if monotonic() - printed_s >= _LINE_EVERY_S or shown.n_done == shown.n_wanted:
             printed_s = monotonic()
@@ -198,7 +200,7 @@ def _lines() -> Callable[[Shown], None]:
     return show
 
 
-def _format_progress(shown: Shown) -> str:
+def _format_progress(shown: CollectionProgress) -> str:
     """Return the rate, remaining time, share parsed, failures by kind and tokens."""
     now = shown.progress
     parts = [f"{now.per_second:,.1f}/s"]

@@ -25,10 +25,10 @@ def join(source: str, lake: Path, remote: str) -> None:
     """
     from affectlake.lake import repository
     from affectlake.pipelines.collection.joining import join as join_lakes
-    from affectlake.pipelines.collection.publishing import journaled
+    from affectlake.pipelines.collection.publishing import agents_with_journals
 
     root = repository.find(lake)
-    if source and Path(source).is_dir() and (agents := journaled(Path(source))):
+    if source and Path(source).is_dir() and (agents := agents_with_journals(Path(source))):
         log(
             f"unpublished answers of {', '.join(agents)} in {source} are not read; to join them too, publish them there"
             " first"

@@ -40,8 +40,8 @@ def positions(lake: Path, at: str, as_json: bool, figure: Path | None) -> None:
 
         write_figure(draw("order_effects", root, at=at), figure)
         log(f"figure: {figure}")
-    if found.silent:
-        log(f"no choices yet: {', '.join(found.silent)}")
+    if found.without_choices:
+        log(f"no choices yet: {', '.join(found.without_choices)}")
     if as_json:
         click.echo(json.dumps([row.as_mapping() for row in found.rows], indent=2))
         return
@@ -84,26 +84,28 @@ def _flips(value: float | None, n: int) -> str:
 @JSON
 def injections(agent: str, lake: Path, trial_set: str, n: int, as_json: bool) -> None:
     """Ask AGENT trials with and without prompt injections in captions, and compare its choices."""
-    from affectlake.flows.injections import try_canaries
     from affectlake.lake import repository
+    from affectlake.pipelines.collection.injection_run import measure_injections
     from affectlake.process.interrupts import end_now, exit_on_interrupt
 
     kept = "every answer received is kept; run it again to continue"
     with exit_on_interrupt(log, kept), progress_bar() as show:
-        done = try_canaries(repository.find(lake), agent, trial_set, n, log, show)
+        done = measure_injections(repository.find(lake), agent, trial_set, n, log, show)
         if done.account.ending == "stopped":
             log(f"affectlake: stopped by a signal; {kept}")
             end_now(130)
     if done.account.n_failed:
         log(f"{done.account.n_failed:,} requests failed for good; run it again to retry them")
     if as_json:
-        rows = [{"canary": one.canary or None, "n_pairs": one.n_pairs, **_effect(one.effect)} for one in done.effects]
+        rows = [
+            {"canary": one.injection or None, "n_pairs": one.n_pairs, **_effect(one.effect)} for one in done.effects
+        ]
         click.echo(json.dumps(rows, indent=2))
         return
     head = ["injection", "asked", "n", "clean", "injected", "p"]
     cells = [
         [
-            _short(one.canary) if one.canary else "all",
+            _short(one.injection) if one.injection else "all",
             f"{one.n_pairs:,}",
             f"{one.effect.n:,}",
             *(f"{share:.1%}" if one.effect.n else "-" for share in (one.effect.clean, one.effect.injected)),

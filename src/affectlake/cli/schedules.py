@@ -33,9 +33,9 @@ def run(lake: Path) -> None:
 
     root = repository.find(lake)
     prefect_settings()  # raises if a setting is not valid; importing Prefect would end with a traceback
-    from affectlake.flows.schedules.serve import serve as run_until_stopped
+    from affectlake.flows.schedules.scheduler import run_schedules
 
-    run_until_stopped(root, log)
+    run_schedules(root, log)
 
 
 @schedule.command(name="list")

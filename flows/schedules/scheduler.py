@@ -1,7 +1,7 @@
-"""Running a lake's schedules: registers each as a Prefect deployment, runs what is due, and says what was missed.
+"""The scheduler: register a lake's schedules as Prefect deployments, run slots when due, and report missed ones.
 
-Two runs of one agent never overlap: the agent's lease sees to that, whichever server or machine they come from. A
-concurrency limit of Prefect's would add nothing but a slot that stays taken when its holder is killed.
+Two runs of one agent never overlap, on any server or machine, because a run holds the agent's lease. A concurrency
+limit of Prefect is not used: its slot remains occupied if the run that holds it is killed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from prefect.types.entrypoint import EntrypointType
 
 from affectlake.errors import LakeError, UsageError
 from affectlake.flows.prefect_server import prefect_server
-from affectlake.flows.schedules.slot_flow import FLOW, collect_slot, tell_failed
+from affectlake.flows.schedules.slot_flow import FLOW, collect_slot, notify_failed
 from affectlake.flows.schedules.slots import Slots, grace, next_slots, slots_between
 from affectlake.lake.files import layout
 from affectlake.pipelines.collection.publishing import leases
@@ -46,19 +46,19 @@ from affectlake.process import lease
 from affectlake.process.file_lock import file_lock
 
 TAG = "affectlake"
-STOPPED_WITHIN_S = 90.0  # half a minute for answers on their way, and time to publish
-SCHEDULED_WITHIN_S = 150.0  # Prefect looks at new deployments every 5 s, at all of them every minute
-Say = Callable[[str], None]
+STOPPED_WITHIN_S = 90.0  # half a minute for requests in flight, and time to publish
+SCHEDULED_WITHIN_S = 150.0  # Prefect checks new deployments every 5 s, all deployments every minute
+Log = Callable[[str], None]
 
 
-def serve(lake: Path, say: Say) -> None:
+def run_schedules(lake: Path, log: Log) -> None:
     """Run the lake's schedules until SIGINT or SIGTERM.
 
     Parameters
     ----------
     lake : Path
         Root of the lake.
-    say : callable
+    log : callable
         Takes one line of progress.
 
     Raises
@@ -66,7 +66,8 @@ def serve(lake: Path, say: Say) -> None:
     UsageError
         If ``params.yaml`` has no schedules.
     LakeError
-        If another process serves this lake, another lake has the same name on the Prefect server, or there is none.
+        If another process runs this lake's schedules, a lake of the same name is registered on the Prefect server, or
+        the server is unavailable.
     """
     schedules = load(lake).schedules
     if not schedules:
@@ -76,43 +77,43 @@ def serve(lake: Path, say: Say) -> None:
         )
     lock = lake / layout.COLLECTING / "serve.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
-    busy = f"the schedules of {lake} are being served"
+    busy = f"the schedules of {lake} are already running"
     with (
         file_lock(lock, "affectlake schedule run", busy=busy, todo="stop it first"),
-        prefect_server(lake, say) as server,
+        prefect_server(lake, log) as server,
     ):
         runner = Runner(name=f"affectlake-{os.getpid()}", limit=None, pause_on_shutdown=False)
-        served = _Served(lake, say)
+        registrar = _Registrar(lake, log)
         with get_client(sync_client=True) as client:
-            served.forget_gone(client, schedules)
-            deployments = {name: served.register(client, runner, one) for name, one in schedules.items()}
-        say(f"serving {len(schedules)} schedules; their runs are at {server.ui} (Ctrl-C ends)")
-        asyncio.run(_run(runner, deployments, say))
+            registrar.delete_removed(client, schedules)
+            deployments = {name: registrar.register(client, runner, one) for name, one in schedules.items()}
+        log(f"running {len(schedules)} schedules; their runs are at {server.ui} (Ctrl-C stops)")
+        asyncio.run(_run(runner, deployments, log))
 
 
 def deployment_name(lake: Path, schedule: str) -> str:
-    """Return what a schedule's deployment is called: the lake's folder and the schedule."""
+    """Return the name of a schedule's deployment: the lake's folder and the schedule."""
     return f"{lake.name}.{schedule}".replace("/", "-").replace("%", "-")
 
 
-class _Served:
-    """The schedules of one lake, and the Prefect server that is to know them."""
+class _Registrar:
+    """Registers the schedules of one lake as deployments on a Prefect server."""
 
-    def __init__(self, lake: Path, say: Say) -> None:
-        self.lake, self.say = lake, say
+    def __init__(self, lake: Path, log: Log) -> None:
+        self.lake, self.log = lake, log
         self.slots = Slots(lake)
 
-    def forget_gone(self, client: SyncPrefectClient, schedules: Mapping[str, Schedule]) -> None:
-        """Delete the deployments of schedules that ``params.yaml`` no longer has."""
+    def delete_removed(self, client: SyncPrefectClient, schedules: Mapping[str, Schedule]) -> None:
+        """Delete the deployments of schedules that are no longer in ``params.yaml``."""
         tagged = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
         for found in client.read_deployments(deployment_filter=tagged):
             mine = found.parameters.get("lake") == str(self.lake) and found.work_pool_name is None
             if mine and found.parameters.get("schedule") not in schedules:
                 client.delete_deployment(found.id)
-                self.say(f"{found.parameters.get('schedule')}: no longer in params.yaml, no longer served")
+                self.log(f"{found.parameters.get('schedule')}: no longer in params.yaml; its deployment is deleted")
 
     def register(self, client: SyncPrefectClient, runner: Runner, schedule: Schedule) -> UUID:
-        """Make a schedule a deployment, settle what happened while nobody served it, and return its id."""
+        """Register a schedule as a deployment, record the slots missed since the last run, and return its id."""
         self._refuse_other_lake(client, schedule)
         flow: Flow[..., Any] = collect_slot
         deployment: Any = flow.to_deployment(
@@ -127,10 +128,10 @@ class _Served:
         found: Any = runner.add_deployment(deployment)
         assert isinstance(found, UUID)
         self._end_orphans(client, found, schedule)
-        self._settle_past(client, found, schedule)
+        self._record_missed(client, found, schedule)
         (coming,) = next_slots(schedule, datetime.now(UTC))
         what = f"{schedule.agent} · {schedule.trial_set}, {_most(schedule)}"
-        self.say(f"{schedule.name}: {what}; next {coming:%Y-%m-%d %H:%M} UTC")
+        self.log(f"{schedule.name}: {what}; next {coming:%Y-%m-%d %H:%M} UTC")
         return found
 
     def _refuse_other_lake(self, client: SyncPrefectClient, schedule: Schedule) -> None:
@@ -141,13 +142,13 @@ class _Served:
             return
         if found.parameters.get("lake") != str(self.lake):
             raise LakeError(
-                f"the Prefect server knows {name!r} as a schedule of another lake",
+                f"{name!r} is registered on the Prefect server as a schedule of another lake",
                 found=str(found.parameters.get("lake")),
-                todo="rename the folder of one of the lakes, or delete that deployment if the lake is gone",
+                todo="rename the folder of one of the lakes, or delete the deployment if that lake no longer exists",
             )
 
     def _end_orphans(self, client: SyncPrefectClient, deployment: UUID, schedule: Schedule) -> None:
-        """Call runs crashed that nothing runs any more: whoever served them was killed."""
+        """Mark runs as crashed whose process no longer exists."""
         if lease.holder(leases(self.lake), schedule.agent) is not None:
             return
         under_way = FlowRunFilter(
@@ -155,12 +156,12 @@ class _Served:
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING])),
         )
         for run in client.read_flow_runs(flow_run_filter=under_way):
-            state: Any = Crashed(message="the process that ran it is gone")
+            state: Any = Crashed(message="the process of the run no longer exists")
             client.set_flow_run_state(run.id, state, force=True)
-            tell_failed(collect_slot, run, state)
+            notify_failed(collect_slot, run, state)
 
-    def _settle_past(self, client: SyncPrefectClient, deployment: UUID, schedule: Schedule) -> None:
-        """Write off the slots that passed while nobody served; run the last one if it is not too late."""
+    def _record_missed(self, client: SyncPrefectClient, deployment: UUID, schedule: Schedule) -> None:
+        """Record the slots missed while the scheduler was not running; run the last one if it is not too late."""
         now = datetime.now(UTC)
         latest = self.slots.latest(schedule.name)
         if not latest:
@@ -168,12 +169,12 @@ class _Served:
         passed = slots_between(schedule, latest[0].slot + timedelta(seconds=1), now)
         missed = [slot for slot in passed if now - slot > grace(schedule, slot)]
         for slot in missed:
-            self.slots.record(schedule.name, slot, "missed", "nobody served")
+            self.slots.record(schedule.name, slot, "missed", "the scheduler was not running")
         if missed:
             first, last = (f"{slot:%Y-%m-%dT%H:%M}Z" for slot in (missed[0], missed[-1]))
-            n = "1 slot was" if len(missed) == 1 else f"{len(missed):,} slots were"
-            self.say(
-                f"{schedule.name}: {n} missed while nobody served and will not be made up; to run on purpose:"
+            n = "1 run was" if len(missed) == 1 else f"{len(missed):,} runs were"
+            self.log(
+                f"{schedule.name}: {n} missed while the scheduler was down and will not be repeated; to run them:"
                 f" affectlake schedule backfill {schedule.name} --from {first} --to {last}"
             )
         for slot in passed[len(missed) :][-1:]:
@@ -181,15 +182,15 @@ class _Served:
             client.create_flow_run_from_deployment(
                 deployment, state=Scheduled(scheduled_time=slot), idempotency_key=key
             )
-            self.say(f"{schedule.name}: the slot {slot:%Y-%m-%d %H:%M} UTC has just passed and is run now")
+            self.log(f"{schedule.name}: the slot {slot:%Y-%m-%d %H:%M} UTC has just passed and runs now")
 
 
 def _most(schedule: Schedule) -> str:
-    return "all that is left" if schedule.limit is None else f"at most {schedule.limit:,} questions"
+    return "all remaining questions" if schedule.limit is None else f"at most {schedule.limit:,} questions"
 
 
-async def _run(runner: Runner, deployments: dict[str, UUID], say: Say) -> None:
-    """Run what is due until a signal; then let runs under way keep what they have."""
+async def _run(runner: Runner, deployments: dict[str, UUID], log: Log) -> None:
+    """Run slots when due until a signal; then let current runs publish their answers."""
     ended, by = asyncio.Event(), list[signal.Signals]()
     running = asyncio.create_task(runner.start())
     while not runner.started and not running.done():
@@ -203,28 +204,28 @@ async def _run(runner: Runner, deployments: dict[str, UUID], say: Say) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, end, number)
     waiting = asyncio.create_task(ended.wait())
-    looking = asyncio.create_task(_see_scheduled(deployments))
-    await asyncio.wait({looking, waiting, running}, return_when=asyncio.FIRST_COMPLETED)
-    if not looking.done() or looking.exception() is None:
+    checking = asyncio.create_task(_check_scheduling(deployments))
+    await asyncio.wait({checking, waiting, running}, return_when=asyncio.FIRST_COMPLETED)
+    if not checking.done() or checking.exception() is None:
         await asyncio.wait({waiting, running}, return_when=asyncio.FIRST_COMPLETED)
     if not running.done():
         if by:
-            say("stopping; runs under way publish what was answered (a second signal does not wait)")
+            log("stopping; current runs publish their answers first (a second signal stops at once)")
         await _end_runs(by)
         await runner.astop()
-    for task in (waiting, looking):
+    for task in (waiting, checking):
         task.cancel()
-    for task in (running, looking):
+    for task in (running, checking):
         with suppress(asyncio.CancelledError):
             await task
 
 
 async def _end_runs(by: list[signal.Signals]) -> None:
-    """Let the runs stop asking and publish: Prefect alone would kill them while answers are still on their way."""
+    """Let the runs stop asking and publish: Prefect itself kills them while requests are in flight."""
     import psutil
 
     runs = [child for child in psutil.Process().children() if "prefect.engine" in _command(child)]
-    if by[:1] != [signal.SIGINT]:  # Ctrl-C has reached them already, and a second signal makes them hurry
+    if by[:1] != [signal.SIGINT]:  # Ctrl-C has reached them already; a second signal would stop them at once
         for run in runs:
             with suppress(psutil.NoSuchProcess):
                 run.terminate()
@@ -234,7 +235,7 @@ async def _end_runs(by: list[signal.Signals]) -> None:
 
 
 def _command(process: Any) -> list[str]:
-    """Return a process's command; nothing if it has ended."""
+    """Return the command line of a process; empty if it has ended."""
     import psutil
 
     try:
@@ -244,8 +245,8 @@ def _command(process: Any) -> list[str]:
     return found
 
 
-async def _see_scheduled(deployments: dict[str, UUID]) -> None:
-    """Raise if the Prefect server does not schedule runs: nothing else would say so."""
+async def _check_scheduling(deployments: dict[str, UUID]) -> None:
+    """Raise if the Prefect server does not schedule runs, which is not reported otherwise."""
     unseen, until_s = dict(deployments), monotonic() + SCHEDULED_WITHIN_S
     async with get_client() as client:
         while unseen:
@@ -259,8 +260,8 @@ async def _see_scheduled(deployments: dict[str, UUID]) -> None:
             elif monotonic() > until_s:
                 raise LakeError(
                     "the Prefect server does not schedule runs",
-                    wanted=f"a coming run of {name} within {SCHEDULED_WITHIN_S:.0f} s",
-                    found="none; its scheduler is off, or ends in errors (as under SQLAlchemy 2.1 with Prefect 3.8)",
+                    wanted=f"a scheduled run of {name} within {SCHEDULED_WITHIN_S:.0f} s",
+                    found="none; its scheduler is off, or fails (as under SQLAlchemy 2.1 with Prefect 3.8)",
                     todo="see the server's log",
                 )
             else:

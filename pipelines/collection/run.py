@@ -1,0 +1,272 @@
+"""A collection: ask an agent's servers the remaining questions of a trial set, and publish the answers.
+
+Every answer is in a journal on disk before it is counted, and every hundred thousand answers become a version. After
+an interrupted run, the next one first publishes what the journals hold and then asks only the questions that neither a
+version nor a journal has an answer to.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from affectlake.errors import CollectionError, LeaseError, UsageError
+from affectlake.judge.chat import ChatAgent
+from affectlake.judge.requests.answers import FATAL, MEANING, RETRYABLE, Failure
+from affectlake.judge.requests.client import api_key
+from affectlake.judge.requests.collector import collect
+from affectlake.judge.requests.request_limits import Limits, Target
+from affectlake.judge.requests.run_statistics import Account, Ending, Progress
+from affectlake.judge.responses.tables import is_parsable
+from affectlake.judge.trials.plan import Plan
+from affectlake.lake.store.versions import Version
+from affectlake.pipelines.collection.planning import chat_agent, plan_questions
+from affectlake.pipelines.collection.publishing import (
+    Log,
+    Published,
+    leases,
+    open_journal,
+    prepare_to_publish,
+    publish_waiting,
+)
+from affectlake.pipelines.collection.request import (
+    CollectionProgress,
+    CollectionRequest,
+    CollectionResult,
+    OnProgress,
+    ignore_progress,
+)
+from affectlake.pipelines.collection.servers import agent_servers, circuit_error
+from affectlake.pipelines.engine.model_runs import record_collection
+from affectlake.pipelines.engine.tracking_server import answer_limit_s
+from affectlake.pipelines.params.study import Params, load
+from affectlake.process import lease
+
+PER_VERSION = 100_000
+_FIRST_PAUSE_S = 60.0
+_LONGEST_PAUSE_S = 900.0
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What does not change during a run: the lake, the parameters it began with, the request, lease and callbacks."""
+
+    lake: Path
+    params: Params
+    agent: ChatAgent
+    request: CollectionRequest
+    lease: lease.Lease
+    log: Log
+    on_progress: OnProgress
+
+
+class Tally(NamedTuple):
+    """Counts of a run: answered, failed for good, answers set aside in quarantine; and the last version."""
+
+    n_answered: int = 0
+    n_failed: int = 0
+    n_set_aside: int = 0
+    version: Version | None = None
+
+    @property
+    def n_asked(self) -> int:
+        """Questions that were answered or failed for good."""
+        return self.n_answered + self.n_failed
+
+    @property
+    def n_done(self) -> int:
+        """Questions that need not be asked again."""
+        return self.n_asked - self.n_set_aside
+
+    def asked(self, account: Account) -> Tally:
+        """Return the counts after a round."""
+        return self._replace(n_answered=self.n_answered + account.n_answered, n_failed=self.n_failed + account.n_failed)
+
+    def published(self, done: Published) -> Tally:
+        """Return the counts after publishing."""
+        return self._replace(version=done.version or self.version, n_set_aside=self.n_set_aside + done.n_set_aside)
+
+
+class Attempt(NamedTuple):
+    """A plan of the remaining questions, and the counts of the run when it was planned."""
+
+    plan: Plan
+    before: Tally
+
+
+class _Outcome(NamedTuple):
+    """How a round ended: an ending or an error, whether a later attempt may succeed, and the counts after it."""
+
+    ending: Ending | None
+    error: CollectionError | None
+    is_retryable: bool
+    tally: Tally
+
+
+def collect_answers(
+    lake: Path, request: CollectionRequest, log: Log, on_progress: OnProgress = ignore_progress
+) -> CollectionResult:
+    """Ask the remaining questions of a trial set, up to a limit, and publish the answers.
+
+    Parameters
+    ----------
+    lake : Path
+        Root of the lake.
+    request : CollectionRequest
+        What to ask.
+    log : callable
+        Takes one line of progress.
+    on_progress : callable
+        Called every second with the progress of the run.
+
+    Returns
+    -------
+    CollectionResult
+        What the run did.
+
+    Raises
+    ------
+    UsageError
+        If the agent or trial set does not exist, there is nothing to show, the API key is missing, or the limit is
+        below 1.
+    LeaseError
+        If another run collects this agent's answers.
+    CollectionError
+        If the servers cannot be asked, or failed too often. The answers until then are published.
+    LakeError
+        If an older version is checked out, or a table was changed by hand; nothing is asked then.
+    """
+    with open_run(lake, request, log, on_progress) as (context, first):
+        return run_to_end(context, first)
+
+
+@contextmanager
+def open_run(
+    lake: Path, request: CollectionRequest, log: Log, on_progress: OnProgress = ignore_progress
+) -> Iterator[tuple[RunContext, Attempt]]:
+    """Hold the agent's lease, publish what an earlier run left in the journals, and plan the remaining questions."""
+    if request.limit is not None and request.limit < 1:
+        raise UsageError("--limit must be at least 1", found=str(request.limit))
+    params = load(lake)
+    agent = chat_agent(params, request.agent)
+    api_key(agent.api_key_env)
+    answer_limit_s()  # raises if MLflow's variables are invalid, before anything is asked
+    with lease.hold(leases(lake), agent.name) as held:
+        prepare_to_publish(lake, agent.name, log)
+        left = publish_waiting(lake, agent.name, log)
+        if left.n_added > left.n_taken_back:
+            n = left.n_added - left.n_taken_back
+            log(f"{agent.name}: {n:,} answers of an interrupted run are published")
+        context = RunContext(lake, params, agent, request, held, log, on_progress)
+        yield context, plan_attempt(context, Tally(version=left.version))
+
+
+def plan_attempt(context: RunContext, tally: Tally) -> Attempt:
+    """Plan the remaining questions, from the published answers and the remaining limit."""
+    request = context.request
+    plan = plan_questions(
+        context.lake,
+        context.params,
+        context.agent.name,
+        request.trial_set,
+        limit=None if request.limit is None else request.limit - tally.n_asked,
+        retry_failed=request.retry_failed,
+        proposed=request.proposed,
+        share=request.share,
+    )
+    return Attempt(plan, tally)
+
+
+def run_to_end(context: RunContext, first: Attempt) -> CollectionResult:
+    """Ask and publish until no question remains, the limit is reached, or the run is stopped."""
+    request, key, n_wanted = context.request, api_key(context.agent.api_key_env), first.plan.n_left
+    attempt, tally, pause_s = first, first.before, _FIRST_PAUSE_S
+    while attempt.plan.n_left:
+        with agent_servers(context.lake, context.agent, key, context.log) as urls:
+            outcome = _ask_plan(context, attempt, urls, n_wanted)
+        tally = outcome.tally
+        if outcome.ending == "stopped":
+            return _result(context, attempt, tally, "stopped")
+        if outcome.error is None:
+            break
+        if not (request.until_done and outcome.is_retryable):
+            raise outcome.error
+        pause_s = _FIRST_PAUSE_S if tally.n_asked > attempt.before.n_asked else pause_s
+        context.log(f"{outcome.error.summary}: {outcome.error.found}; asking again in {pause_s:.0f} s")
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        if request.limit is not None and tally.n_asked >= request.limit:
+            break
+        attempt = plan_attempt(context, tally)
+    complete = request.limit is None or tally.n_asked < request.limit
+    return _result(context, attempt, tally, "complete" if complete else "limit")
+
+
+def _ask_plan(context: RunContext, attempt: Attempt, urls: tuple[str, ...], n_wanted: int) -> _Outcome:
+    """Ask a plan in rounds, each of which becomes a version; return how the last round ended."""
+    outcome = _Outcome("complete", None, is_retryable=False, tally=attempt.before)
+    for start in range(0, attempt.plan.n_left, PER_VERSION):
+        outcome = _ask_round(context, attempt.plan.part(start, start + PER_VERSION), urls, outcome.tally, n_wanted)
+        if outcome.ending != "complete":
+            break
+    return outcome
+
+
+def _ask_round(context: RunContext, plan: Plan, urls: tuple[str, ...], tally: Tally, n_wanted: int) -> _Outcome:
+    """Ask a part of a plan, and publish the answers even if the round fails."""
+    agent = context.agent
+    try:
+        account = _ask(context, plan, Target(urls, agent.model, agent.api_key_env), tally.n_asked, n_wanted)
+    except CollectionError as error:
+        tally = tally.published(publish_waiting(context.lake, agent.name, context.log))
+        cause = error.__cause__
+        return _Outcome(None, error, isinstance(cause, Failure) and cause.kind in RETRYABLE, tally)
+    if context.lease.lost.is_set():
+        raise LeaseError(
+            f"another run has taken over the collection of {agent.name}",
+            todo="let it continue; its journal holds the answers of this run, which that run or the next publishes",
+        )
+    tally = tally.asked(account).published(publish_waiting(context.lake, agent.name, context.log))
+    record_collection(context.lake, context.params, agent, context.request.trial_set, account, context.log)
+    if account.ending != "circuit":
+        return _Outcome(account.ending, None, is_retryable=False, tally=tally)
+    is_fatal = account.why.startswith(tuple(MEANING[kind] for kind in FATAL))
+    return _Outcome("circuit", circuit_error(account), not is_fatal, tally)
+
+
+def _ask(context: RunContext, plan: Plan, target: Target, n_before: int, n_wanted: int) -> Account:
+    def show(now: Progress) -> None:
+        context.on_progress(CollectionProgress(n_before + now.n_answered + now.n_failed, n_wanted, now))
+
+    with open_journal(context.lake, context.params, context.agent) as journal:
+        return collect(
+            plan.questions(),
+            journal,
+            target,
+            Limits(concurrency=context.agent.in_flight),
+            retry_failed=context.request.retry_failed,
+            stops=[context.lease.lost],
+            progress=show,
+            reads=partial(is_parsable, context.agent.asking.reading),
+        )
+
+
+def _result(context: RunContext, last: Attempt, tally: Tally, ending: Ending) -> CollectionResult:
+    """Return what the run did. Questions that failed for good count as done, also while they are asked again."""
+    since = last.plan.n_open if context.request.retry_failed else tally.n_done - last.before.n_done
+    return CollectionResult(
+        request=context.request,
+        n_added=tally.n_answered - tally.n_set_aside,
+        n_failed=tally.n_failed,
+        n_done=last.plan.n_answered + since,
+        n_planned=last.plan.n_planned,
+        n_unaskable=last.plan.n_unaskable,
+        n_set_aside=tally.n_set_aside,
+        ending=ending,
+        version=tally.version,
+    )

@@ -1,0 +1,47 @@
+"""The servers of an agent during a run, and the error of a run that stopped because they fail too often."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from affectlake.errors import CollectionError
+from affectlake.judge.chat import ChatAgent
+from affectlake.judge.requests.run_statistics import Account
+from affectlake.judge.requests.server_process import serve
+from affectlake.pipelines.collection.publishing import Log, server_log
+
+
+@contextmanager
+def agent_servers(lake: Path, agent: ChatAgent, key: str, log: Log) -> Iterator[tuple[str, ...]]:
+    """Yield the URLs of the agent's servers; start a server first if the agent's entry has a command for it.
+
+    Parameters
+    ----------
+    lake : Path
+        Root of the lake.
+    agent : ChatAgent
+        The agent.
+    key : str
+        Its API key, which is hidden in the server's log; may be empty.
+    log : callable
+        Takes one line of progress.
+    """
+    if agent.server is None:
+        yield agent.servers
+        return
+    log(f"{agent.name}: waiting for the server on port {agent.server.port}, at most {agent.server.start_limit_s:g} s")
+    with serve(agent.server, server_log(lake, agent.name), [key] if key else []) as found:
+        how = f"started in {found.seconds:.0f} s" if found.started_here else "was already running"
+        log(f"{agent.name}: the server at {found.url} {how}")
+        yield agent.servers
+
+
+def circuit_error(account: Account) -> CollectionError:
+    """Return the error of a run that its circuit breaker stopped."""
+    return CollectionError(
+        "the run stopped: the servers fail too often",
+        found=account.why,
+        todo="see the servers' logs, then run it again; with --until-done, a run retries by itself after a pause",
+    )

@@ -1,0 +1,52 @@
+"""The brain section of a report: maps, region scores and group statistics, from the tables of a version."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from affectlake.brain.recordings.regions import regions
+from affectlake.pipelines.outputs.version_tables import VersionTables
+from affectlake.pipelines.steps.brain_arrays import METHODS
+from affectlake.report import BrainInputs, block_of, make_volume, on_one_grid
+
+WHOLE_BRAIN = "all"
+
+_N_MAPS = " + ".join(f"(SELECT count(DISTINCT agent) FROM {one.table} WHERE basis = 'embedding')" for one in METHODS)
+
+
+def brain_inputs(tables: VersionTables) -> BrainInputs | None:
+    """Return the brain maps, region scores and statistics of a version; None if it has no voxels."""
+    rows = tables.rows
+    subjects = rows("SELECT subject, count(*) AS n FROM voxels GROUP BY subject ORDER BY subject")
+    if not len(subjects):
+        return None
+    block = block_of(int(subjects["n"].sum()) * int(rows(f"SELECT {_N_MAPS} AS n")["n"][0]))
+    maps, volumes = pl.DataFrame(), []
+    for at, name in enumerate(subjects["subject"]):
+        own = rows(_maps_sql(name))
+        maps = own if at == 0 else maps
+        volumes.append(make_volume(name, rows(f"SELECT * FROM voxels WHERE subject = '{name}'"), own, block))
+    scores, named = rows("SELECT * FROM roi_scores ORDER BY ALL"), regions()
+    others = sorted(set(scores["region"]) - {*named, WHOLE_BRAIN})  # named differently by an earlier release
+    return BrainInputs(
+        scores=scores,
+        stats=rows("SELECT * FROM group_stats ORDER BY ALL"),
+        ceilings=rows("SELECT * FROM noise_ceilings ORDER BY ALL"),
+        regions=(
+            *((one.key, one.group, one.name) for one in named.values()),
+            *((name, "cortical", name) for name in others),
+        ),
+        subject=str(subjects["subject"][0]),
+        maps=maps,
+        volumes=on_one_grid(volumes),
+    )
+
+
+def _maps_sql(subject: str) -> str:
+    """Return the query for the maps of one subject by the agents' embeddings, of both methods."""
+    each = [
+        f"SELECT agent, '{method}' AS method, voxel_index, {value} AS value FROM {table}"
+        f" WHERE basis = 'embedding' AND subject = '{subject}'"  # a subject's name is letters, digits, - and _
+        for method, table, value in METHODS
+    ]
+    return f"SELECT * FROM ({' UNION ALL '.join(each)}) ORDER BY ALL"
