@@ -153,7 +153,7 @@ def test_one_bad_answer_of_435_waits_alone_until_the_parser_is_mended(
     assert (of_main(lake).n_answered, of_main(lake).n_waiting) == (434, 0)
 
     told = status(lake)
-    assert "in quarantine      1; each `affectlake collect tiny` tries again to publish them" in told
+    assert "in quarantine      1; each `affectlake collect tiny` tries to publish them again" in told
     assert f"1: {reason}" in told
     main = next(one for one in json.loads(status(lake, "--json")) if one["trial_set"] == "main")
     assert main["quarantined"] == {reason: 1}

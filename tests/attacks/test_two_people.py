@@ -103,7 +103,7 @@ def test_two_people_collect_each_a_share_and_both_have_all(made: Path, tmp_path:
             .collect()
         )
         assert rows.row(0) == (435, 435)
-        assert "tiny · main: 0 requests left" in person.says("collect", "tiny", "--dry-run")
+        assert "tiny · main: 0 requests remain" in person.says("collect", "tiny", "--dry-run")
         assert "every file is as it was published" in person.says("fsck", "--local")
 
 

@@ -111,7 +111,7 @@ def test_a_run_of_a_stage_is_seen_to_start_prefect(lake: Path, tmp_path: Path) -
         ("steps", "up to date"),
         ("collect tiny --trial-set validation", "tiny · validation: +0 ("),
         ("collect tiny --trial-set validation --retry-failed", "tiny · validation: +0 ("),
-        ("collect tiny --trial-set validation --dry-run", "tiny · validation: 0 requests left"),
+        ("collect tiny --trial-set validation --dry-run", "tiny · validation: 0 requests remain"),
         ("collection status", "tiny · validation: "),
     ],
 )
