@@ -94,7 +94,7 @@ def unfinished(lake: Path, params: Params, pinned: Pinned = NOTHING) -> None:
         raise LakeError("stages are not up to date", found=", ".join(stale), todo="run `dvc repro` or `affectlake run`")
 
 
-class _Stages:
+class Stages:
     """The stages of one build: run those that are not up to date, and record which ran and which failed."""
 
     def __init__(self, lake: Path, params: Params, pinned: Pinned, log: Callable[[str], None]) -> None:
@@ -147,7 +147,7 @@ class _Stages:
 
 def _run_stages(lake: Path, params: Params, pinned: Pinned, log: Callable[[str], None]) -> list[str]:
     """Run the stages that are not up to date; return their names."""
-    building = _Stages(lake, params, pinned, log)
+    building = Stages(lake, params, pinned, log)
     to_run = building.to_run()
     if to_run:
         with temporary_server(log, "`dvc repro` followed by `affectlake publish` does the same without a server"):
@@ -155,7 +155,7 @@ def _run_stages(lake: Path, params: Params, pinned: Pinned, log: Callable[[str],
     return building.ran
 
 
-def _run_flow(building: _Stages, to_run: list[str]) -> None:
+def _run_flow(building: Stages, to_run: list[str]) -> None:
     """Run stages as a Prefect flow, each after the stages whose tables it reads."""
     from prefect import flow, runtime, task
     from prefect.futures import wait

@@ -71,12 +71,13 @@ def forget_stage(lake: Path, name: str = "sample") -> None:
     path.write_text(yaml.safe_dump(lock, sort_keys=False))
 
 
-def stage_by_stage(lake: Path, params: Params, pinned: Pinned, say: Callable[[str], None]) -> list[str]:
-    """Do what `affectlake.flows.build` does with Prefect without it: run every stage that is not up to date."""
+def stage_by_stage(lake: Path, params: Params, pinned: Pinned, log: Callable[[str], None]) -> list[str]:
+    """Run the stages that are not up to date, in order and without Prefect; return their names."""
+    found = building.Stages(lake, params, pinned, log)
     ran = []
-    for name, stage in stages(params, stored(lake)).items():
+    for name in found.to_run():
         if not is_current(lake, name, pinned):
-            run_stage(lake, stage, params, say)
+            run_stage(lake, found.graph[name], params, log)
             record_done(lake, name, pinned)
             ran.append(name)
     return ran

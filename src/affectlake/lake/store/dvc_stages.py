@@ -53,7 +53,8 @@ def dvc_repository(lake: Path, *, init: bool = False, pinned: Pinned = NOTHING) 
 
 def is_current(lake: Path, stage: str, pinned: Pinned = NOTHING) -> bool:
     """Return whether the stage's inputs, parameters, version and outputs are unchanged according to DVC."""
-    return not stale_stages(lake, [stage], pinned)
+    is_recorded = stage in (read_lock(lake).get("stages") or {})  # far cheaper than asking DVC
+    return is_recorded and not stale_stages(lake, [stage], pinned)
 
 
 def stale_stages(lake: Path, names: Iterable[str], pinned: Pinned = NOTHING) -> list[str]:
