@@ -103,7 +103,7 @@ def kill_midway(store: Store, command: str, lake: Path) -> None:
 
 
 def test_a_lake_travels_whole(shared: Path, elsewhere: Callable[[], Path], store: Store) -> None:
-    assert "announced v1, v2, v3" in affectlake("push", "--lake", shared).stderr
+    assert "pushed v1, v2, v3" in affectlake("push", "--lake", shared).stderr
     assert store.names() == set(users(shared, list_versions(shared)))
     other = elsewhere()
     assert "v1, v2, v3 new versions" in affectlake("pull", "--lake", other).stderr

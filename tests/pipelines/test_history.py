@@ -285,7 +285,7 @@ def test_every_column_of_every_table_can_be_read_and_has_the_type_of_its_contrac
         name: Columns(contracts.contract(name).key[:1], tuple(rows.columns[1:])) for name, rows in tables().items()
     }
     read = VersionTables(lake, resolve(lake, "v1"), every)
-    assert read.said == ()
+    assert read.shortcomings == ()
     for name, rows in tables().items():
         assert {**read.table(name).schema} == {**rows.schema}, name
 
@@ -295,7 +295,7 @@ def test_a_column_that_no_contract_has_any_more_is_read_as_it_was_published(lake
     read = VersionTables(lake, version, {"stimuli": Columns(("stimulus_index",), ("brightness", "darkness"))})
     assert read.table("stimuli")["brightness"].dtype == pl.Float64
     assert read.table("stimuli")["darkness"].null_count() == len(tables()["stimuli"])
-    assert read.said == ("stimuli: no column darkness",)
+    assert read.shortcomings == ("stimuli: no column darkness",)
 
 
 def test_a_page_says_what_a_version_lacks(lake: Path, tmp_path: Path) -> None:
