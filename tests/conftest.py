@@ -44,6 +44,7 @@ def own_homes(tmp_path_factory: pytest.TempPathFactory) -> None:
     home = tmp_path_factory.mktemp("home")
     base = tmp_path_factory.getbasetemp()  # of this worker, if there are several: what they share lies in its parent
     os.environ[builds.FOLDER] = str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "builds")
+    (home / "affectlake").mkdir()
     os.environ["PREFECT_HOME"] = str(home / "affectlake" / "prefect-of-tests")  # one that is taken as it is
     os.environ.pop("PREFECT_PROFILES_PATH", None)
     os.environ["DVC_GLOBAL_CONFIG_DIR"] = str(home / "dvc")
