@@ -7,12 +7,17 @@ BIN := $(VENV)/bin
 DEMO ?= scratch/demo
 VLLM_PYTHON ?= python3.11
 WORKERS ?= 2
+# arithmetic and contracts: no lake is built, no server is started, nothing takes more than a few seconds
+FAST := geometry spose stimuli brain test_triplets.py test_rsm.py test_words.py test_docs.py lake/test_contracts.py \
+  pipelines/test_params.py pipelines/test_cron.py cli/test_commands.py $(patsubst %,judge/test_%.py,agents orders \
+  parsing planning positions protocols ratings responses similarity text weather)
 
-.PHONY: demo test test-soak test-vllm lint docs site benchmarks clean help
+.PHONY: demo test test-fast arithmetic test-soak test-vllm lint docs site benchmarks clean help
 
 help:
 	@echo "make demo        build the synthetic demo study in $(DEMO) and print the path of its report"
 	@echo "make test        run the linters, type checks, import contracts and tests"
+	@echo "make test-fast   run the linters, type checks, import contracts and the tests of arithmetic and contracts"
 	@echo "make test-soak   kill a collection two hundred times and check its answers (about ten minutes)"
 	@echo "make test-vllm   test against real vLLM servers with tiny models (CPU build in .venv-vllm; minutes)"
 	@echo "make docs        update every generated file"
@@ -45,6 +50,12 @@ lint: $(VENV)/.installed
 test: lint
 	@echo "== tests"
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+test-fast: $(VENV)/.installed
+	@$(MAKE) --no-print-directory --jobs 2 lint arithmetic
+
+arithmetic: $(VENV)/.installed
+	@$(BIN)/python -m pytest -q -m "not slow and not soak" $(addprefix tests/,$(FAST))
 
 test-soak: $(VENV)/.installed
 	@echo "== two hundred kills (about ten minutes)"

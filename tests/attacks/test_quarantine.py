@@ -170,7 +170,7 @@ def test_one_bad_answer_of_435_waits_alone_until_the_parser_is_mended(
     assert said[0] == "tiny: 1 rows in quarantine can now be published"
     found = rows(lake)
     assert found.height == found["request_key"].n_unique() == N_MAIN
-    assert found.filter(pl.col("shard") == 1)["oddities"].str.contains("not in the form").all()
+    assert found.filter(pl.col("shard") == 1)["oddities"].str.contains("do not have the form").all()
     assert of_main(lake).quarantined == {}
     assert sum(server.asked.values()) == N_MAIN
     run(lake)
