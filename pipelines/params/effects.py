@@ -27,12 +27,12 @@ def without_effect(raw: object) -> Iterator[Mistake]:
         why = "it reports failed runs of schedules, and the file has no schedules"
         yield _useless("notify", why, "remove it, or add `schedules:`")
     known = _subjects(raw)
-    surfaces = value_at(raw, "brain.surfaces")
-    if known and isinstance(surfaces, Mapping):
-        for subject in surfaces:
+    for key in ("brain.surfaces", "brain.sources.masks", "brain.sources.atlases"):
+        named = value_at(raw, key)
+        for subject in named if known and isinstance(named, Mapping) else ():
             if subject not in known:
                 why = "brain.sources has no such subject"
-                yield _useless(f"brain.surfaces.{subject}", why, f"remove it; the subjects are {', '.join(known)}")
+                yield _useless(f"{key}.{subject}", why, f"remove it; the subjects are {', '.join(known)}")
 
 
 def _of_fits(raw: object) -> Iterator[Mistake]:
