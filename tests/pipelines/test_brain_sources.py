@@ -17,9 +17,10 @@ from affectlake.errors import SourceError, UsageError
 from affectlake.lake import repository
 from affectlake.pipelines.engine import dvcfile
 from affectlake.pipelines.params import templates
-from affectlake.pipelines.params.study import Params, parse
+from affectlake.pipelines.params.study import Params, override, parse
 from affectlake.pipelines.step import OutputTables, StepContext
 from affectlake.pipelines.steps import brain as brain_steps
+from affectlake.pipelines.steps import stimuli as stimuli_steps
 from affectlake.pipelines.stored import NOTHING, stored
 from tests.support.bids import AFFINE, SHAPE, DataSet, write_image, write_table
 
@@ -211,3 +212,16 @@ def test_maps_have_the_grid_of_the_mask(data: DataSet, tmp_path: Path) -> None:
     assert image.affine[:3, 2] == pytest.approx([0, 0, 2.25])  # the mean of the others, as nothing says how thick it is
     assert _shape(voxels.drop("grid_i")) is None
     assert _shape(voxels.with_columns(grid_k=pl.lit(None, pl.Int32))) is None
+
+
+def test_subjects_that_share_no_stimulus_have_no_ceilings(tmp_path: Path) -> None:
+    small = ("sources.n_stimuli=120", "brain.sources.n_subjects=2", "brain.sources.voxel_mm=24.0")
+    study = parse(override(templates.starting_params("demo"), (*small, "brain.searchlight.n_stimuli=30")))
+    here = StepContext("", tmp_path, tmp_path, 1, lambda _: None, lambda _: None)
+    tables = stimuli_steps.ingest({}, study, here)
+    tables |= brain_steps.ingest_brains({name: frame.lazy() for name, frame in tables.items()}, study, here)
+    is_first = pl.col("subject") == "synthetic-1"
+    tables["betas"] = tables["betas"].filter((pl.col("stimulus_index") < 60) == is_first)
+    found = brain_steps.select_stimuli({name: frame.lazy() for name, frame in tables.items()}, study, here)
+    assert found["noise_ceilings"]["n_stimuli"].unique().to_list() == [0]
+    assert found["noise_ceilings"]["ceiling_low"].null_count() == found["noise_ceilings"].height

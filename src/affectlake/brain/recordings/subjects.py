@@ -149,6 +149,8 @@ def usable_voxels(patterns: NDArray[np.floating]) -> NDArray[np.bool_]:
 def z_scored(patterns: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return the patterns with mean 0 and standard deviation 1 per voxel; NaN for voxels that are not usable."""
     found = np.empty(patterns.shape, dtype=np.float32)
+    if not len(patterns):
+        return found
     for first in range(0, patterns.shape[1], _VOXELS):
         block = patterns[:, first : first + _VOXELS]
         mean = block.mean(axis=0, dtype=np.float64)

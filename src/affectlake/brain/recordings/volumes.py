@@ -23,6 +23,7 @@ from affectlake.brain.recordings.runs import Run as Run  # noqa: PLC0414
 from affectlake.brain.recordings.runs import prepare_runs
 from affectlake.brain.recordings.subjects import Recording
 from affectlake.errors import SourceError
+from affectlake.grids import affine_of
 
 
 def read_patterns(bold: Path, mask: Path, attributes: Path, atlas: Atlas | None = None) -> Recording:
@@ -135,31 +136,17 @@ def write_map(
 
 
 def fitted_affine(voxels: NDArray[np.integer], mm: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the affine (4, 4) from i, j, k to mm, by least squares.
-
-    Voxels in one plane or on one line leave directions open: these are perpendicular to the others, and as long as
-    their mean.
+    """Return the affine (4, 4) from i, j, k to mm, by least squares (:func:`affectlake.grids.affine_of`).
 
     Raises
     ------
     SourceError
         If no affine fits to within 0.01 mm.
     """
-    grid, places = np.asarray(voxels, dtype=np.float64), np.asarray(mm, dtype=np.float64)
-    middle, place = grid.mean(axis=0), places.mean(axis=0)
-    _, size, directions = np.linalg.svd(grid - middle, full_matrices=True)
-    known = directions[: int((size > 1e-9 * max(size.max(), 1.0)).sum())]  # (rank, 3), orthonormal
-    steps, *_ = np.linalg.lstsq((grid - middle) @ known.T, places - place, rcond=None)  # (rank, 3): mm of each
-    if np.abs((grid - middle) @ known.T @ steps - (places - place)).max() > 0.01:
+    affine = affine_of(voxels, mm)
+    if np.abs(np.asarray(voxels) @ affine[:3, :3].T + affine[:3, 3] - mm).max() > 0.01:
         raise SourceError("no affine maps the voxels' i, j, k to their coordinates in mm")
-    length = float(np.linalg.norm(steps, axis=1).mean()) if len(steps) else 1.0
-    across = np.linalg.svd(steps, full_matrices=True)[2][len(steps) :] if len(steps) else np.eye(3)
-    open_directions = directions[len(known) :]
-    linear = steps.T @ known
-    for direction, normal in zip(open_directions, across, strict=True):
-        step = length * np.outer(normal, direction)
-        linear = linear + step * np.sign(step.flat[np.abs(step).argmax()])
-    return np.vstack([np.column_stack([linear, place - linear @ middle]), [0.0, 0.0, 0.0, 1.0]])
+    return affine
 
 
 def _recording(
