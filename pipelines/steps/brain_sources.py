@@ -111,11 +111,19 @@ def recording_files(params: Params, lake: Path | None) -> list[str]:
         this clone: the step reports them when it reads them.
     """
     sources = params.brain.sources if params.brain else None
+    found: list[str] = []
     if isinstance(sources, BDataBrains):
-        return list(sources.subjects.values())
-    if isinstance(sources, ImageBrains):
-        return [path for files in sources.subjects.values() for path in _named(files, lake)]
-    return _of_participants(sources, lake) if isinstance(sources, FmriprepBrains) else []
+        found = list(sources.subjects.values())
+    elif isinstance(sources, ImageBrains):
+        found = [path for files in sources.subjects.values() for path in _named(files, lake)]
+    elif isinstance(sources, FmriprepBrains):
+        found = _of_participants(sources, lake)
+    return [path for path in found if lake is None or not _is_dangling(lake / path)]
+
+
+def _is_dangling(path: Path) -> bool:
+    """Return whether a path is a link without a target, as files of DataLad whose content was not fetched."""
+    return path.is_symlink() and not path.exists()
 
 
 def _named(files: ImageSet | SeriesSet, lake: Path | None) -> list[str]:
@@ -144,7 +152,7 @@ def _of_participants(sources: FmriprepBrains, lake: Path | None) -> list[str]:
         for run in runs:
             mask, confounds = run.mask if own_mask else None, run.confounds if sources.motion else None
             read += run._replace(mask=mask, confounds=confounds).files()
-    return [*(_relative(path, lake) for path in read if path.exists()), *masks, *atlases]
+    return [*(_relative(path, lake) for path in read), *masks, *atlases]
 
 
 def _relative(path: Path, lake: Path) -> str:

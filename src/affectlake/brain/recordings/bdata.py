@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from affectlake.brain.recordings.files import present
 from affectlake.brain.recordings.subjects import Recording
 from affectlake.errors import SourceError, nearest
 
@@ -45,8 +46,9 @@ def read_bdata(
     """
     import h5py
 
-    if not path.is_file():
+    if not path.is_file() and not path.is_symlink():
         raise SourceError(f"there is no recording {path}", todo="fetch it: `affectlake fetch horikawa2020`")
+    present(path, "recording")
     try:
         with h5py.File(path, "r") as file:
             return _read(path, file, wanted, (label, run, voxels))
@@ -90,7 +92,7 @@ def _read(path: Path, file: Any, wanted: Collection[str], names: tuple[str, str,
         )
     return Recording(
         patterns=patterns,
-        labels=_labels(file, data, values, at, label),
+        labels=_labels(path, file, data, values, at, label),
         runs=_runs(path, data, values, at, run),
         voxels=np.rint(places).astype(np.int32),
         mm=np.asarray(mm, dtype=np.float32),
@@ -114,8 +116,16 @@ def _marked(values: Any, row: int) -> int:
     return int(np.flatnonzero(np.nan_to_num(np.asarray(values[row], dtype=np.float64)) == 1)[0])
 
 
-def _labels(file: Any, data: Any, values: Any, at: dict[str, int], label: str) -> list[str]:
+def _labels(path: Path, file: Any, data: Any, values: Any, at: dict[str, int], label: str) -> list[str]:
     numbers = np.asarray(data[:, _marked(values, at[label])], dtype=np.float64)
+    exact = 2 ** (np.finfo(data.dtype).nmant + 1) if np.issubdtype(data.dtype, np.floating) else np.inf
+    if (np.abs(numbers) >= exact).any():
+        raise SourceError(
+            f"labels of the recording {path} are too large for the precision of its numbers",
+            wanted=f"numbers below {exact:,.0f}, above which different labels are the same {data.dtype}",
+            found=f"{np.abs(numbers).max():.0f} in {label!r}",
+            todo="number the stimuli from 1, with their names in the vmap",
+        )
     if "vmap" not in file or label not in file["vmap"]:
         return [_number_text(number) for number in numbers.tolist()]
     group = file["vmap"][label]

@@ -67,6 +67,12 @@ def read_text(path: Path, what: str) -> str:
     """
     content = present(path, what).read_bytes()
     encoding = next((name for mark, name in _BOMS if content.startswith(mark)), "utf-8")
+    if encoding != "utf-16" and b"\0" in content:
+        raise SourceError(
+            f"the {what} {path} is not UTF-8 text",
+            found="zero bytes, as in UTF-16 or binary files",
+            todo="save it as UTF-8",
+        )
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:

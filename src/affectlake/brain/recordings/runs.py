@@ -131,7 +131,14 @@ def read_events(path: Path, is_stimulus: Callable[[str], bool], label_column: st
     SourceError
         If a column is missing, or a stimulus has no onset or no duration above 0.
     """
-    rows = read_table(path, ("onset", "duration", label_column), "events file")
+    rows = read_table(path, ("onset", "duration"), "events file")
+    if rows and label_column not in rows[0]:
+        raise SourceError(
+            f"{path} lacks columns",
+            wanted=label_column,
+            found=", ".join(rows[0]),
+            todo="name the column of the stimuli with `label_column`, or choose the runs with `task`",
+        )
     blocks, others = [], []
     for at, row in enumerate(rows, start=1):
         label = row[label_column]
