@@ -37,8 +37,6 @@ def test_a_resting_run_is_not_used_and_needs_no_events(data: DataSet) -> None:
     planted = data.write()
     rest = data.bold(1, task="rest")
     shutil.copy(data.bold(1), rest)
-    shutil.copy(data.bold(1).with_name(data.bold(1).name.replace("preproc_bold", "brain_mask")),
-                rest.with_name(rest.name.replace("preproc_bold", "brain_mask")))  # fmt: skip
     found = read(data)
     assert agreement(found.patterns[:8], planted[:8]) > 0.9
     assert found.notes[0] == f"run 1, {rest.name}: not used, since it has no events"
@@ -191,13 +189,9 @@ def test_a_participant_who_is_not_there_is_named_with_those_who_are(data: DataSe
 
 def test_runs_without_any_stimulus_are_not_read(data: DataSet) -> None:
     data.write()
-    for task in ("localiser",):
-        path = data.bold(1, task=task)
-        path.write_text("not an image")
-        shutil.copy(data.bold(1).with_name(data.bold(1).name.replace("preproc_bold", "brain_mask")),
-                    path.with_name(path.name.replace("preproc_bold", "brain_mask")))  # fmt: skip
-        events = data.events(1).with_name(f"{data.stem(1, task)}_events.tsv")
-        write_table(events, ("onset", "duration", "trial_type"), [[0, "n/a", "face"], [20, "n/a", "house"]])
+    data.bold(1, task="localiser").write_text("not an image")
+    events = data.events(1).with_name(f"{data.stem(1, 'localiser')}_events.tsv")
+    write_table(events, ("onset", "duration", "trial_type"), [[0, "n/a", "face"], [20, "n/a", "house"]])
     found = read(data)
     assert found.notes[0].endswith("not used, since no event is a stimulus")
     assert tuple(found.others) == ("face", "house")

@@ -67,24 +67,34 @@ class Events(NamedTuple):
 
 
 class PreparedRuns(NamedTuple):
-    """Patterns of runs: float32 (n, n_voxels), labels, number of the run, labels of other events, one line per run."""
+    """Patterns of runs: float32 (n, n_voxels), labels, number of the run, and one line per run."""
 
     patterns: NDArray[np.float32]
     labels: list[str]
     numbers: NDArray[np.int64]
-    others: list[str]
     notes: list[str]
 
 
-def prepare_runs(
-    runs: Sequence[Run], brain: Mask, mask: str, stimulus_ids: Sequence[str] | None, label_column: str
-) -> PreparedRuns:
-    """Read and preprocess runs; see :func:`affectlake.brain.recordings.volumes.read_runs`."""
+def events_of(runs: Sequence[Run], stimulus_ids: Sequence[str] | None, label_column: str) -> list[Events]:
+    """Return the events of each run; a run without an events file has none.
+
+    Raises
+    ------
+    SourceError
+        As in :func:`read_events`; if no event of any run is a stimulus.
+    """
     is_stimulus = _matcher(stimulus_ids)
-    parts, labels, numbers, others, notes = [], list[str](), list[int](), list[str](), list[str]()
-    for at, run in enumerate(runs, start=1):
-        events = read_events(run.events, is_stimulus, label_column) if run.events else Events([], [])
-        others += events.others
+    found = [read_events(run.events, is_stimulus, label_column) if run.events else Events([], []) for run in runs]
+    if not any(one.blocks for one in found):
+        others = [label for one in found for label in one.others]
+        raise _no_stimuli(runs, is_stimulus, label_column, others, stimulus_ids)
+    return found
+
+
+def prepare_runs(runs: Sequence[Run], every: Sequence[Events], brain: Mask, mask: str) -> PreparedRuns:
+    """Read and preprocess the runs that have stimuli; see :func:`affectlake.brain.recordings.volumes.read_runs`."""
+    parts, labels, numbers, notes = [], list[str](), list[int](), list[str]()
+    for at, (run, events) in enumerate(zip(runs, every, strict=True), start=1):
         if not events.blocks:
             why = "no event is a stimulus" if run.events else "it has no events"
             notes.append(f"run {at}, {run.bold.name}: not used, since {why}")
@@ -102,9 +112,7 @@ def prepare_runs(
             f"regressed out: {regressed}; {len(whole):,} presentations of stimuli, {len(events.others):,} other events"
             + (f"; {cut:,} presentations left out, which the run does not contain completely" if cut else "")
         )
-    if not parts:
-        raise _no_stimuli(runs, is_stimulus, label_column, others, stimulus_ids)
-    return PreparedRuns(np.concatenate(parts), labels, np.array(numbers, dtype=np.int64), others, notes)
+    return PreparedRuns(np.concatenate(parts), labels, np.array(numbers, dtype=np.int64), notes)
 
 
 def _matcher(stimulus_ids: Sequence[str] | None) -> Callable[[str], bool]:

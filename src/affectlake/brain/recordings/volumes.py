@@ -20,7 +20,7 @@ from affectlake.brain.recordings.files import read_text
 from affectlake.brain.recordings.images import Mask, Series
 from affectlake.brain.recordings.images import read_mask as read_mask  # noqa: PLC0414
 from affectlake.brain.recordings.runs import Run as Run  # noqa: PLC0414
-from affectlake.brain.recordings.runs import prepare_runs
+from affectlake.brain.recordings.runs import events_of, prepare_runs
 from affectlake.brain.recordings.subjects import Recording
 from affectlake.errors import SourceError
 from affectlake.grids import affine_of
@@ -65,7 +65,7 @@ def read_runs(
     runs : sequence of Run
         In the order of the runs, which are numbered from 1.
     mask : Path or None
-        None: the voxels that are in the masks of all runs.
+        None: the voxels that are in the masks of all runs with stimuli.
     atlas : Atlas, optional
     stimulus_ids : sequence of str, optional
         The stimuli of the study; other events are counted and not read. By default, every event is a stimulus.
@@ -84,17 +84,20 @@ def read_runs(
         As in :func:`read_patterns`; if an events or confounds file is not valid; if there is no repetition time, or
         header and sidecar differ in it; if no event is a stimulus.
     """
-    own = [run.mask for run in runs if run.mask is not None]
-    if mask is None and not (own and len(own) == len(runs)):
+    events = events_of(runs, stimulus_ids, label_column)
+    used = [run for run, one in zip(runs, events, strict=True) if one.blocks]
+    own = [run.mask for run in used if run.mask is not None]
+    if mask is None and not (own and len(own) == len(used)):
         raise SourceError(
-            "there is no brain mask" if not own else f"{len(runs) - len(own):,} runs have no brain mask",
+            "there is no brain mask" if not own else f"{len(used) - len(own):,} runs have no brain mask",
             todo="name a mask in params.yaml",
         )
     masks = list(dict.fromkeys(own)) if mask is None else [mask]
     brain = read_mask(masks)
-    found = prepare_runs(runs, brain, str(masks[0]), stimulus_ids, label_column)
+    found = prepare_runs(runs, events, brain, str(masks[0]))
     made = _recording(found.patterns, found.labels, found.numbers, brain, atlas)
-    return made._replace(others=tuple(found.others), notes=tuple(found.notes))
+    others = tuple(label for one in events for label in one.others)
+    return made._replace(others=others, notes=tuple(found.notes))
 
 
 def write_map(
