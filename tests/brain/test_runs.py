@@ -201,6 +201,20 @@ def test_dependent_confounds_take_away_what_least_squares_takes(kind: str) -> No
         assert np.sqrt((found[:4] ** 2).mean()) > 0.5  # the first volumes keep their size
 
 
+@pytest.mark.reference
+def test_motion_is_regressed_out_as_nilearn_does(data: DataSet) -> None:
+    pytest.importorskip("nilearn")
+    from nilearn.signal import clean
+
+    data.write()
+    names, ours = read_confounds(data.confounds(1), N_VOLUMES)
+    written = np.loadtxt(data.confounds(1), skiprows=1)
+    assert names == MOTION and np.array_equal(ours, written)
+    series = RNG.normal(size=(N_VOLUMES, 7)) + np.arange(N_VOLUMES)[:, None] * 0.1
+    cleaned = clean(series, detrend=True, standardize=None, confounds=written, standardize_confounds=False)
+    assert np.allclose(preprocessing.regress_out(series, ours), cleaned, atol=1e-6)
+
+
 def test_what_is_constant_or_dependent_is_named() -> None:
     basis = preprocessing.nuisance_basis(60, dependent("constant"))
     assert (basis.constant, basis.n_dependent, basis.basis.shape) == ((1, 4), 0, (60, 6))
