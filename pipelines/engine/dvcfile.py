@@ -44,7 +44,7 @@ def write(lake: Path, params: Params | None = None) -> bool:
     found = path.read_text(encoding="utf-8") if path.exists() else ""
     text = shared_dvcfile.with_ours(found, ours)
     fitted = params.fitted(held)
-    reconcile(lake, {stage.name: _inputs(stage, params, fitted) for stage in stages(params, held).values()})
+    reconcile(lake, {stage.name: _inputs(stage, params, fitted, lake) for stage in stages(params, held).values()})
     if found == text or (text != shared_dvcfile.only_ours(ours) and shared_dvcfile.our_stages(found) == ours):
         return False
     write_whole(path, text.encode())
@@ -116,10 +116,11 @@ def _body(
     return body
 
 
-def _inputs(stage: Stage, params: Params, fitted: list[str]) -> Inputs:
+def _inputs(stage: Stage, params: Params, fitted: list[str], lake: Path) -> Inputs:
     every_agents = [Output(output.table) for output in stage.step.reads if output.partition == AGENTS]
     return Inputs(
         keys_of(stage.step, stage.agent, params, fitted),
         [str(output.folder) for output in stage.reads],
         [str(output.folder) for output in every_agents],
+        source_paths(stage.step, params, lake) if stage.step.found_files else None,
     )

@@ -160,6 +160,21 @@ def test_a_file_that_appears_makes_the_stage_stale(data: DataSet) -> None:
     assert "task-more_run-1_events.tsv" in written
 
 
+def test_a_run_that_disappears_makes_the_stage_stale(data: DataSet) -> None:
+    """DVC ignores a recorded input that is not listed any more, so the record is removed."""
+    lake = data.root / "lake"
+    repository.init(lake, text(derivatives=str(data.prep)))
+    dvcfile.write(lake)
+    deps = yaml.safe_load((lake / "dvc.yaml").read_text())["stages"]["ingest_brains"]["deps"]
+    record = {"cmd": "c", "deps": [{"path": path, "md5": "0", "size": 1} for path in deps]}
+    (lake / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"ingest_brains": record}}))
+    dvcfile.write(lake)
+    assert yaml.safe_load((lake / "dvc.lock").read_text())["stages"]["ingest_brains"] == record
+    data.bold(2).unlink()
+    dvcfile.write(lake)
+    assert "deps" not in yaml.safe_load((lake / "dvc.lock").read_text())["stages"]["ingest_brains"]
+
+
 def test_each_file_is_followed_once(data: DataSet) -> None:
     runs = [{"bold": f"../{run}.nii.gz", "events": "../e.tsv", "confounds": "../c.tsv"} for run in (1, 2)]
     series = {"mask": "../m.nii.gz", "runs": runs, "label_column": "stim_file"}
