@@ -15,6 +15,7 @@ import yaml
 
 from affectlake.errors import SourceError, UsageError
 from affectlake.lake import repository
+from affectlake.pipelines.catalogue import STEPS
 from affectlake.pipelines.engine import dvcfile
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import Params, override, parse
@@ -237,6 +238,6 @@ def test_subjects_that_share_no_stimulus_have_no_ceilings(tmp_path: Path) -> Non
     tables |= brain_steps.ingest_brains({name: frame.lazy() for name, frame in tables.items()}, study, here)
     is_first = pl.col("subject") == "synthetic-1"
     tables["betas"] = tables["betas"].filter((pl.col("stimulus_index") < 60) == is_first)
-    found = brain_steps.select_stimuli({name: frame.lazy() for name, frame in tables.items()}, study, here)
+    found = STEPS["select_stimuli"]({name: frame.lazy() for name, frame in tables.items()}, study, here)
     assert found["noise_ceilings"]["n_stimuli"].unique().to_list() == [0]
     assert found["noise_ceilings"]["ceiling_low"].null_count() == found["noise_ceilings"].height
