@@ -238,6 +238,7 @@ def test_subjects_that_share_no_stimulus_have_no_ceilings(tmp_path: Path) -> Non
     tables |= brain_steps.ingest_brains({name: frame.lazy() for name, frame in tables.items()}, study, here)
     is_first = pl.col("subject") == "synthetic-1"
     tables["betas"] = tables["betas"].filter((pl.col("stimulus_index") < 60) == is_first)
+    tables["shared_stimuli"] = tables["stimuli"].select("stimulus_index", shared=pl.lit(True))
     found = STEPS["select_stimuli"]({name: frame.lazy() for name, frame in tables.items()}, study, here)
     assert found["noise_ceilings"]["n_stimuli"].unique().to_list() == [0]
     assert found["noise_ceilings"]["ceiling_low"].null_count() == found["noise_ceilings"].height
