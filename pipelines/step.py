@@ -63,6 +63,9 @@ class StepContext:
 
 StepFunction = Callable[[Tables, Params, StepContext], OutputTables]
 
+FoundFiles = Callable[[Params, Path | None], list[str]]
+"""Returns the source files of a step as paths relative to the lake; if no lake is given, those named in the file."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -84,6 +87,7 @@ class Step:
     version: int
     section: str = ""
     modality: Modality | None = None
+    found_files: FoundFiles | None = None
 
     def __call__(self, tables: Tables, params: Params, context: StepContext) -> OutputTables:
         """Call the step's function."""
@@ -112,6 +116,7 @@ def step(
     fits: bool = False,
     section: str = "",
     modality: Modality | None = None,
+    found_files: FoundFiles | None = None,
 ) -> Callable[[StepFunction], Step]:
     """Return a decorator that declares a function as a step.
 
@@ -138,6 +143,8 @@ def step(
         Section of ``params.yaml`` without which a study does not have this step; empty: every study has it.
     modality : {'captions', 'videos'}, optional
         Run only for agents that are shown this modality; by default, for all agents of `kinds`.
+    found_files : callable, optional
+        Lists further source files, which have to be found in folders that ``params.yaml`` names.
 
     Returns
     -------
@@ -158,6 +165,8 @@ def step(
             for reference in contract(output.table).references:
                 if reference.table not in touched:
                     raise ValueError(f"{name} writes {output}, which refers to {reference.table}: read it")
-        return Step(name, function, read, written, params, files, kinds, gpu, fits, version, section, modality)
+        return Step(
+            name, function, read, written, params, files, kinds, gpu, fits, version, section, modality, found_files
+        )
 
     return declare

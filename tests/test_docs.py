@@ -20,6 +20,8 @@ INTERNAL = {
     "affectlake.brain.encoding.solver",
     "affectlake.brain.recordings.bdata",
     "affectlake.brain.recordings.fetching",
+    "affectlake.brain.recordings.files",
+    "affectlake.brain.recordings.images",
     "affectlake.brain.recordings.synthetic",
     "affectlake.brain.searchlight.gpu",
     "affectlake.brain.searchlight.kernels",

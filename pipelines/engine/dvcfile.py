@@ -23,9 +23,12 @@ from affectlake.pipelines.step import AGENTS, Step
 from affectlake.pipelines.stored import Stored, stored
 
 
-def render(params: Params, held: Stored) -> str:
-    """Return the text of a ``dvc.yaml`` that contains only the stages of a study."""
-    return shared_dvcfile.only_ours(_entries(params, held))
+def render(params: Params, held: Stored, lake: Path | None = None) -> str:
+    """Return the text of a ``dvc.yaml`` that contains only the stages of a study.
+
+    Source files that have to be found in folders are left out if no `lake` is given.
+    """
+    return shared_dvcfile.only_ours(_entries(params, held, lake))
 
 
 def write(lake: Path, params: Params | None = None) -> bool:
@@ -37,11 +40,11 @@ def write(lake: Path, params: Params | None = None) -> bool:
         If a user-defined stage has the name of a stage of affectlake, or writes to the folder of the tables.
     """
     params, held = params or load(lake), stored(lake)
-    path, ours = lake / layout.PIPELINE, _entries(params, held)
+    path, ours = lake / layout.PIPELINE, _entries(params, held, lake)
     found = path.read_text(encoding="utf-8") if path.exists() else ""
     text = shared_dvcfile.with_ours(found, ours)
     fitted = params.fitted(held)
-    reconcile(lake, {stage.name: _inputs(stage, params, fitted) for stage in stages(params, held).values()})
+    reconcile(lake, {stage.name: _inputs(stage, params, fitted, lake) for stage in stages(params, held).values()})
     if found == text or (text != shared_dvcfile.only_ours(ours) and shared_dvcfile.our_stages(found) == ours):
         return False
     write_whole(path, text.encode())
@@ -50,7 +53,7 @@ def write(lake: Path, params: Params | None = None) -> bool:
 
 def refuse_stale(lake: Path) -> None:
     """Raise :class:`LakeError` if the stages in ``dvc.yaml`` do not match the steps and ``params.yaml``."""
-    path, ours = lake / layout.PIPELINE, _entries(load(lake), stored(lake))
+    path, ours = lake / layout.PIPELINE, _entries(load(lake), stored(lake), lake)
     found = path.read_text(encoding="utf-8") if path.exists() else ""
     shared_dvcfile.with_ours(found, ours)  # refuses user-defined stages that clash
     if shared_dvcfile.our_stages(found) != ours:
@@ -61,16 +64,16 @@ def refuse_stale(lake: Path) -> None:
         )
 
 
-def _entries(params: Params, held: Stored) -> dict[str, Any]:
+def _entries(params: Params, held: Stored, lake: Path | None) -> dict[str, Any]:
     stages(params, held)  # raises if the graph cannot run
     steps = (step for step in steps_of(params) if not step.per_agent or agents_of(step, params, held))
-    return {step.name: _entry(step, params, held) for step in steps}
+    return {step.name: _entry(step, params, held, lake) for step in steps}
 
 
-def _entry(step: Step, params: Params, held: Stored) -> dict[str, Any]:
+def _entry(step: Step, params: Params, held: Stored, lake: Path | None) -> dict[str, Any]:
     fitted = params.fitted(held)
     if not step.per_agent:
-        return _body(step, "", keys_of(step, "", params, fitted), params, fitted)
+        return _body(step, "", keys_of(step, "", params, fitted), params, fitted, lake)
     keys = {agent: keys_of(step, agent, params, fitted) for agent in agents_of(step, params, held)}
     spelled = {agent: [key.replace(f"agents.{agent}.", "agents.{}.") for key in own] for agent, own in keys.items()}
     common = [key for key in next(iter(spelled.values())) if all(key in own for own in spelled.values())]
@@ -78,7 +81,7 @@ def _entry(step: Step, params: Params, held: Stored) -> dict[str, Any]:
     if not others:
         return {
             "foreach": list(keys),
-            "do": _body(step, "${item}", [k.format("${item}") for k in common], params, fitted),
+            "do": _body(step, "${item}", [k.format("${item}") for k in common], params, fitted, lake),
         }
     # for keys that only some agents have, an agent without the key repeats a key that all agents have
     instead = next((key for key in reversed(common) if "{}" in key), common[0])
@@ -89,7 +92,7 @@ def _entry(step: Step, params: Params, held: Stored) -> dict[str, Any]:
     own_keys = [f"${{item.{_field(key)}}}" for key in others]
     return {
         "foreach": items,
-        "do": _body(step, "${key}", [*(k.format("${key}") for k in common), *own_keys], params, fitted),
+        "do": _body(step, "${key}", [*(k.format("${key}") for k in common), *own_keys], params, fitted, lake),
     }
 
 
@@ -97,9 +100,11 @@ def _field(key: str) -> str:
     return key.rpartition(".")[2]
 
 
-def _body(step: Step, slot: str, keys: list[str], params: Params, fitted: list[str]) -> dict[str, Any]:
+def _body(
+    step: Step, slot: str, keys: list[str], params: Params, fitted: list[str], lake: Path | None
+) -> dict[str, Any]:
     name = f"{step.name}@{slot}" if slot else step.name
-    paths = source_paths(step, params)
+    paths = source_paths(step, params, lake)
     deps = [f"{layout.TABLES}/{output}" for one in step.reads for output in outputs_of(one, slot, fitted)]
     body: dict[str, Any] = {"cmd": f"affectlake step {name} --step-version {step.version}"}
     if paths or deps:
@@ -111,10 +116,11 @@ def _body(step: Step, slot: str, keys: list[str], params: Params, fitted: list[s
     return body
 
 
-def _inputs(stage: Stage, params: Params, fitted: list[str]) -> Inputs:
+def _inputs(stage: Stage, params: Params, fitted: list[str], lake: Path) -> Inputs:
     every_agents = [Output(output.table) for output in stage.step.reads if output.partition == AGENTS]
     return Inputs(
         keys_of(stage.step, stage.agent, params, fitted),
         [str(output.folder) for output in stage.reads],
         [str(output.folder) for output in every_agents],
+        source_paths(stage.step, params, lake) if stage.step.found_files else None,
     )

@@ -84,6 +84,7 @@ def write_maps(
         grid = rows.sort("voxel_index")
         voxels = grid.select("voxel_i", "voxel_j", "voxel_k").to_numpy()
         affine = fitted_affine(voxels, grid.select("x_mm", "y_mm", "z_mm").to_numpy())
+        shape = _shape(grid)
         own_folder = folder / file_name(str(subject))
         quoted = str(subject).replace("'", "''")
         only = f"WHERE subject = '{quoted}'"
@@ -93,16 +94,25 @@ def write_maps(
                 path = own_folder / file_name(f"{agent}_{method}_{basis}.nii.gz")
                 placed = grid.select("voxel_index").join(one, on="voxel_index", how="left", maintain_order="left")
                 values = placed[value].cast(pl.Float64).fill_null(float("nan")).to_numpy()
-                write_map(values, voxels, affine, path)
+                write_map(values, voxels, affine, path, shape)
                 found.append(path)
                 if surfaces and basis == "embedding":
                     mine = own.get(str(subject))
                     found += draw_flatmap(path, mine, lake) if mine else draw_surfaces(path)
         for row in _rows(tables, f"encoding_weights {only}").iter_rows(named=True):
             path = own_folder / file_name(f"{row['agent']}_weights_{row['dimension']:02d}.nii.gz")
-            write_map(np.array(row["voxel_weights"], dtype=np.float32), voxels, affine, path)
+            write_map(np.array(row["voxel_weights"], dtype=np.float32), voxels, affine, path, shape)
             found.append(path)
     return found
+
+
+def _shape(grid: pl.DataFrame) -> tuple[int, int, int] | None:
+    """Return the size of a subject's grid; None if the version or the source of the recording does not have it."""
+    columns = [f"grid_{axis}" for axis in "ijk"]
+    if not set(columns) <= set(grid.columns) or grid.select(columns).null_count().sum_horizontal().item():
+        return None
+    n_i, n_j, n_k = grid.select(columns).row(0)
+    return int(n_i), int(n_j), int(n_k)
 
 
 def _rows(tables: VersionTables, source: str) -> pl.DataFrame:

@@ -51,6 +51,9 @@ class TimeSeries(Strict):
     bold: str = Field(description="Path of the 4-D image.")
     events: str = Field(description="Path of the events, in the format of BIDS's events.tsv.")
     confounds: str = Field(default="", description="Path of the motion parameters; empty: none.")
+    repetition_time_s: float | None = Field(
+        default=None, gt=0, description="Repetition time in seconds; null: that of the header and the sidecar."
+    )
 
 
 class SeriesSet(Strict):
@@ -58,6 +61,9 @@ class SeriesSet(Strict):
 
     mask: str = Field(description="Path of the mask.")
     runs: list[TimeSeries] = Field(min_length=1, description="The runs, in order.")
+    label_column: str = Field(
+        default="trial_type", min_length=1, description="Column of the events with the labels of the stimuli."
+    )
     atlas: AtlasFiles | None = Field(default=None, description="Regions of the subject.")
 
 
@@ -89,12 +95,38 @@ class FmriprepBrains(Strict):
     kind: Literal["fmriprep"]
     derivatives: str = Field(description="Folder of the derivatives.")
     raw: str = Field(description="Folder of the BIDS data set.")
-    mask: str = Field(description="Path of a mask in the output space.")
-    space: str = Field(description="The output space, such as MNI152NLin2009cAsym.")
+    mask: str | None = Field(
+        default=None,
+        description="Path of one mask in the output space; null: each participant's own, from `masks` or fMRIPrep.",
+    )
+    masks: dict[str, str] = Field(
+        default_factory=dict,
+        description="Participants and the paths of their masks; others have `mask`, or the intersection of the masks "
+        "that fMRIPrep wrote for their runs.",
+        json_schema_extra=subject_names,
+    )
+    space: str = Field(
+        description="The output space, such as MNI152NLin2009cAsym or T1w; with :res-2 if it has several resolutions."
+    )
+    task: str = Field(default="", description="The task of the runs; empty: all tasks that have events.")
+    label_column: str = Field(
+        default="trial_type", min_length=1, description="Column of the events with the labels of the stimuli."
+    )
+    motion: bool = Field(
+        default=True, description="Whether to regress out motion parameters; a run without a confounds file is refused."
+    )
+    repetition_time_s: float | None = Field(
+        default=None, gt=0, description="Repetition time in seconds; null: that of the headers and sidecars."
+    )
     participants: Annotated[list[str], UNIQUE] = Field(
         min_length=1, description="Participants, without the prefix sub-.", json_schema_extra=unique_subject_names
     )
     atlas: AtlasFiles | None = Field(default=None, description="Regions in the output space.")
+    atlases: dict[str, AtlasFiles] = Field(
+        default_factory=dict,
+        description="Participants and their own regions; others have `atlas`.",
+        json_schema_extra=subject_names,
+    )
 
 
 class EncodingParams(Strict):

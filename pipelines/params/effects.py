@@ -23,6 +23,7 @@ def without_effect(raw: object) -> Iterator[Mistake]:
         Parsed content of the file; unexpected values are ignored.
     """
     yield from _of_fits(raw)
+    yield from _of_participants(raw)
     if value_at(raw, "notify") is not None and not value_at(raw, "schedules"):
         why = "it reports failed runs of schedules, and the file has no schedules"
         yield _useless("notify", why, "remove it, or add `schedules:`")
@@ -53,6 +54,16 @@ def _of_fits(raw: object) -> Iterator[Mistake]:
             if key in fits:
                 instead = "follows the number of judgments" if key == "batch_size" else f"is spose.few.{key}"
                 yield _useless(f"spose.{key}", why, f"remove it; the effective setting {instead}")
+
+
+def _of_participants(raw: object) -> Iterator[Mistake]:
+    known = _subjects(raw)
+    for key in ("brain.sources.masks", "brain.sources.atlases"):
+        named = value_at(raw, key)
+        for subject in named if known and isinstance(named, Mapping) else ():
+            if subject not in known:
+                why = "brain.sources has no such participant"
+                yield _useless(f"{key}.{subject}", why, f"remove it; the participants are {', '.join(known)}")
 
 
 def _subjects(raw: object) -> list[str]:

@@ -58,8 +58,9 @@ def wrong_names(raw: object) -> Iterator[Mistake]:
         yield from _check([("study", raw["study"])], _with_dashes("a study"))
     yield from _check(_at(raw, "agents", Mapping), _agent())
     yield from _check(_at(raw, "schedules", Mapping), _with_dashes("a schedule"))
-    for key, form in (("sources.subjects", Mapping), ("sources.participants", list), ("surfaces", Mapping)):
-        yield from _check(_at(raw, f"brain.{key}", form), _subject())
+    yield from _check(_at(raw, "brain.sources.participants", list), _subject())
+    for key in ("sources.subjects", "sources.masks", "sources.atlases", "surfaces"):
+        yield from _check(_at(raw, f"brain.{key}", Mapping), _subject())
 
 
 def agent_names(schema: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import EVERY_KIND, OutputTables, StepContext, Tables, step
 from affectlake.pipelines.steps.arrays import representative
 from affectlake.pipelines.steps.brain_arrays import METHODS, Subject, beta_rows, subjects_of
-from affectlake.pipelines.steps.brain_sources import recordings
+from affectlake.pipelines.steps.brain_sources import recording_files, recordings
 from affectlake.pipelines.steps.rows import Row, null_nan, to_table
 from affectlake.rsm import correlation_rsm
 from affectlake.seeds import generator
@@ -39,15 +39,9 @@ Floats = NDArray[np.floating]
     reads=("stimuli", "ratings"),
     writes=("voxels", "betas"),
     params=("seed", "brain.sources"),
-    files=(
-        "brain.sources.subjects",
-        "brain.sources.derivatives",
-        "brain.sources.raw",
-        "brain.sources.mask",
-        "brain.sources.atlas",
-    ),
+    found_files=recording_files,
     section="brain",
-    version=1,
+    version=2,
 )
 def ingest_brains(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Read the recordings: all voxels with their regions, and one pattern per subject and stimulus."""
@@ -55,18 +49,23 @@ def ingest_brains(tables: Tables, params: Params, context: StepContext) -> Outpu
     voxels, betas = [], []
     for name, recording in recordings(tables, params, context.lake, ids):  # sorted by name, as the rows of the tables
         found = align(recording, ids)
+        for line in recording.notes:
+            context.log(f"{name}: {line}")
         context.log(found.account(name))
         member = regions.membership(recording.columns, len(recording.voxels))
         if member.absent:
             context.log(f"{name}: no columns for {len(member.absent)} regions: {', '.join(member.absent)}")
+        if member.empty:
+            context.log(f"{name}: no voxel is in {len(member.empty)} regions: {', '.join(member.empty)}")
         axes = {f"voxel_{axis}": recording.voxels[:, i] for i, axis in enumerate("ijk")}
         places = {f"{axis}_mm": recording.mm[:, i] for i, axis in enumerate("xyz")}
+        grid = {f"grid_{axis}": recording.shape[i] if recording.shape else None for i, axis in enumerate("ijk")}
         n_voxels = len(recording.voxels)
         voxels.append(
             pl.DataFrame(
                 {"subject": [name] * n_voxels, "voxel_index": np.arange(n_voxels, dtype=np.int32)}
                 | axes | places | {"regions": regions.words(member), "usable": usable_voxels(found.patterns)}
-            )
+            ).with_columns(pl.lit(size, dtype=pl.Int32).alias(column) for column, size in grid.items())
         )  # fmt: skip
         betas.append(beta_rows(name, found, context.scratch / f"{name}.arrow"))
     return {"voxels": pl.concat(voxels), "betas": pl.concat(betas)}

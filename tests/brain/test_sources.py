@@ -70,6 +70,43 @@ def test_bdata_with_holes_is_refused(bdata: Path, key: str, column: str, message
         read_bdata(bdata, regions.needed_columns())
 
 
+@pytest.mark.parametrize("axes", ["xyz", "z"])
+def test_bdata_without_coordinates_in_mm_is_refused(bdata: Path, axes: str) -> None:
+    import h5py
+
+    with h5py.File(bdata, "r+") as file:
+        keys = [name.decode() for name in file["metadata/key"][:]]
+        for axis in axes:
+            keys[keys.index(f"voxel_{axis}")] = f"other_{axis}"
+        del file["metadata/key"]
+        file["metadata/key"] = [key.encode() for key in keys]
+    with pytest.raises(SourceError, match=f"lacks 'voxel_{axes[0]}'") as caught:
+        read_bdata(bdata, regions.needed_columns())
+    assert "voxel_x, voxel_y, voxel_z (mm)" in caught.value.todo
+
+
+def test_large_numbers_as_labels_stay_apart(bdata: Path) -> None:
+    import h5py
+
+    numbers = np.array([1_000_001, 1_000_002, 12_345_678, 3, 0.5, 16_777_215, 7])
+    with h5py.File(bdata, "r+") as file:
+        row = [name.decode() for name in file["metadata/key"][:]].index("stimulus_name")
+        column = int(np.flatnonzero(file["metadata/value"][row] == 1)[0])
+        del file["vmap/stimulus_name"]
+        file["dataset"][:, column] = numbers
+    expected = ["1000001", "1000002", "12345678", "3", "0.5", "16777215", "7"]
+    assert list(read_bdata(bdata, ()).labels) == expected
+    with h5py.File(bdata, "r+") as file:
+        values = file["dataset"][:].astype(np.float32)
+        del file["dataset"]
+        file["dataset"] = values
+    assert list(read_bdata(bdata, ()).labels) == expected
+    with h5py.File(bdata, "r+") as file:
+        file["dataset"][0, column] = 16_777_217  # the same float32 as 16,777,216
+    with pytest.raises(SourceError, match="too large for the precision"):
+        read_bdata(bdata, ())
+
+
 @pytest.mark.reference
 def test_what_is_read_is_what_bdpy_reads(bdata: Path) -> None:
     theirs, ours = json.loads((DATA / "recording.json").read_text()), read_bdata(bdata, ("thalamus",))
@@ -89,6 +126,9 @@ def test_a_truncated_file_is_named(bdata: Path, tmp_path: Path) -> None:
         read_bdata(path, ())
     with pytest.raises(SourceError, match="there is no recording"):
         read_bdata(tmp_path / "other.h5", ())
+    (tmp_path / "link.h5").symlink_to("gone")
+    with pytest.raises(SourceError, match=r"the content of the recording .* is not in this clone"):
+        read_bdata(tmp_path / "link.h5", ())
 
 
 def test_a_file_without_the_label_offers_the_nearest(bdata: Path) -> None:
@@ -200,6 +240,33 @@ def test_an_atlas_gives_images_their_regions(tmp_path: Path) -> None:
         read_patterns(bold, brain, lines, Atlas(moved, labels))
 
 
+def test_an_atlas_must_have_whole_numbers_and_regions_need_voxels(tmp_path: Path) -> None:
+    numbers = RNG.integers(0, 3, (4, 3, 2))
+    brain = write_image(tmp_path / "mask.nii.gz", np.ones((4, 3, 2)))
+    bold, lines = write_image(tmp_path / "bold.nii.gz", RNG.normal(size=(4, 3, 2, 2))), tmp_path / "attributes.txt"
+    lines.write_text("1 0\n2 0\n")
+    labels = tmp_path / "dseg.tsv"
+    labels.write_text("index\tname\n1.0\tL_V1_ROI\n2\tRight-Amygdala\n9\tBrain-Stem\n")
+    exact = read_patterns(bold, brain, lines, Atlas(write_image(tmp_path / "exact.nii.gz", numbers), labels)).columns
+    near = write_image(tmp_path / "near.nii.gz", numbers + RNG.uniform(-0.009, 0.009, numbers.shape))
+    found = read_patterns(bold, brain, lines, Atlas(near, labels)).columns
+    assert all(np.array_equal(found[name], exact[name]) for name in exact)
+    assert found["hcp180_r_lh.L_V1_ROI"].sum() == (numbers == 1).sum()
+    member = regions.membership(found, 24)
+    assert (member.keys, member.empty) == (("VC", "amygdala"), ("brainstem",))
+    assert "brainstem" not in member.absent
+    for shift in (0.02, 0.5, np.nan):
+        far = write_image(tmp_path / "far.nii.gz", numbers + np.where(numbers == 1, shift, 0.0))
+        with pytest.raises(SourceError, match="are not whole numbers"):
+            read_patterns(bold, brain, lines, Atlas(far, labels))
+    other = write_image(tmp_path / "other.nii.gz", numbers + 100)
+    with pytest.raises(SourceError, match="no voxel of the mask belongs to a region"):
+        read_patterns(bold, brain, lines, Atlas(other, labels))
+    labels.write_text("index\tname\none\tL_V1_ROI\n")
+    with pytest.raises(SourceError, match=r"an index of .* is not an integer"):
+        read_patterns(bold, brain, lines, Atlas(near, labels))
+
+
 def test_a_truncated_image_is_named(tmp_path: Path) -> None:
     mask = write_image(tmp_path / "mask.nii", np.ones((4, 4, 4)))
     bold = write_image(tmp_path / "bold.nii", RNG.normal(size=(4, 4, 4, 30)))
@@ -261,6 +328,29 @@ def test_runs_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 def test_a_map_of_negative_voxels_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="negative"):
         write_map(np.ones(2), np.array([[0, 0, -1], [0, 0, 1]]), np.eye(4), tmp_path / "map.nii.gz")
+
+
+@pytest.mark.reference
+def test_a_run_is_prepared_as_the_paper_says() -> None:
+    """Regress, clip at 3 s.d. per voxel, shift by 4 s, average: each step by NumPy and SciPy alone."""
+    from scipy.stats import linregress
+
+    n, tr = 60, 1.5
+    series = RNG.normal(size=(n, 4)) + np.arange(n)[:, None] * 0.2
+    series[[20, 45], [1, 3]] += 40  # spikes within blocks
+    blocks = [Block("a", 20.0, 9.0), Block("b", 60.0, 7.5)]
+    expected = np.empty((2, 4))
+    for voxel in range(4):
+        line = linregress(np.arange(n), series[:, voxel])
+        rest = series[:, voxel] - line.intercept - line.slope * np.arange(n)
+        rest = np.minimum(np.maximum(rest, rest.mean() - 3 * rest.std()), rest.mean() + 3 * rest.std())
+        for row, block in enumerate(blocks):
+            inside = [t for t in range(n) if block.onset_s <= t * tr - 4 < block.onset_s + block.duration_s]
+            expected[row, voxel] = rest[inside].mean()
+    found = preprocessing.prepare_run(series, blocks, tr)
+    assert np.allclose(found, expected)
+    unclipped = preprocessing.block_means(preprocessing.regress_out(series), blocks, tr)
+    assert np.abs(unclipped - found).max() > 0.5  # the spikes matter
 
 
 def test_preparation_step_by_step() -> None:

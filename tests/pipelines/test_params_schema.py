@@ -47,10 +47,28 @@ SOURCES = {
         "kind": "images",
         "subjects": {
             "S1": {"bold": "b", "mask": "m", "attributes": "a", "atlas": ATLAS},
-            "S2": {"mask": "m", "runs": [{"bold": "b", "events": "e", "confounds": "c"}]},
+            "S2": {
+                "mask": "m",
+                "runs": [{"bold": "b", "events": "e", "confounds": "c", "repetition_time_s": 2.0}],
+                "label_column": "stim_file",
+            },
         },
     },
-    "fmriprep": {"kind": "fmriprep", "derivatives": "d", "raw": "r", "mask": "m", "space": "s", "participants": ["S1"]},
+    "fmriprep": {
+        "kind": "fmriprep",
+        "derivatives": "d",
+        "raw": "r",
+        "mask": "m",
+        "space": "s",
+        "participants": ["S1"],
+        "masks": {"S1": "m"},
+        "atlas": ATLAS,
+        "atlases": {"S1": ATLAS},
+        "task": "t",
+        "label_column": "stim_file",
+        "motion": False,
+        "repetition_time_s": 2.0,
+    },
 }
 
 

@@ -12,7 +12,7 @@ from matplotlib.container import BarContainer, ErrorbarContainer
 from PIL import Image
 
 from affectlake.errors import FigureError
-from affectlake.report import BrainInputs, make_volume, render
+from affectlake.report import BrainInputs, make_volume, on_one_grid, render
 from affectlake.report.export import write_figures
 from affectlake.report.page import named_figures
 from tests.report.test_report import Page, make_inputs
@@ -152,6 +152,29 @@ def test_the_page_has_the_section_and_stays_well_formed() -> None:
     assert "#brain" in page.links
     assert "brain-regions-searchlight-cortical.csv" in html
     assert 'id="brain"' not in render(make_inputs())
+
+
+@pytest.mark.parametrize("shape", [(5, 4, 1), (1, 5, 4), (4, 1, 5), (6, 1, 1), (1, 1, 1)])
+def test_brains_of_one_slice_are_drawn(shape: tuple[int, int, int]) -> None:
+    places = np.argwhere(np.ones(shape))
+    n = len(places)
+    voxels = pl.DataFrame(
+        {"voxel_index": np.arange(n), "regions": ["VC"] * n}
+        | dict(zip(("voxel_i", "voxel_j", "voxel_k"), places.T, strict=True))
+        | dict(zip(("x_mm", "y_mm", "z_mm"), (places * [-3.0, 3.0, 4.0] + [60, -90, 40]).T, strict=True))
+    )
+    rng = np.random.default_rng(1)
+    maps = pl.concat(
+        pl.DataFrame({"agent": agent, "method": method, "voxel_index": np.arange(n), "value": 0.1 + rng.random(n)})
+        for agent in AGENTS
+        for method in ("encoding", "searchlight")
+    )
+    volumes = on_one_grid([make_volume(name, voxels, maps) for name in ("S1", "S2")])
+    assert (np.abs(volumes[0].cell_mm) >= 1).all()
+    inputs = make_inputs(brain=replace(brains(), maps=maps, volumes=volumes))
+    figure = figure_of("glass_brains", inputs, method="encoding")
+    assert len([ax for ax in figure.axes if ax.images]) == 2 * 3
+    assert "brain-title" in Page(render(inputs)).ids
 
 
 def test_figures_are_files_with_their_rows(tmp_path: Path) -> None:

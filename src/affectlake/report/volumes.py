@@ -14,6 +14,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from affectlake.grids import affine_of
+
 MOST_VALUES = 1_000_000
 """Maximum number of values of all maps of a page; larger maps are averaged over blocks of voxels."""
 
@@ -78,7 +80,7 @@ def make_volume(subject: str, voxels: pl.DataFrame, maps: pl.DataFrame, block: i
     rows = voxels.sort("voxel_index")
     grid = rows.select("voxel_i", "voxel_j", "voxel_k").to_numpy().astype(np.int64)
     mm = rows.select("x_mm", "y_mm", "z_mm").to_numpy().astype(np.float64)
-    affine = _affine(grid, mm)
+    affine = affine_of(grid, mm)[:3]
     order, signs = _turned(affine)
     places = (
         np.floor_divide(grid, block)[:, order] * signs
@@ -109,8 +111,6 @@ def on_one_grid(volumes: Sequence[Volume]) -> tuple[Volume, ...]:
     Maps can be averaged over subjects only if they are on one grid.
     """
     steps = volumes[0].affine[:, :3]
-    if np.linalg.matrix_rank(steps) < 3:  # all voxels in one plane
-        return tuple(volumes)
     if not all(np.allclose(one.affine[:, :3], steps, atol=1e-3) and one.block == volumes[0].block for one in volumes):
         return tuple(volumes)
     shifts = [np.linalg.solve(steps, one.affine[:, 3] - volumes[0].affine[:, 3]) for one in volumes]
@@ -126,13 +126,6 @@ def on_one_grid(volumes: Sequence[Volume]) -> tuple[Volume, ...]:
         replace(one, shape=box, affine=affine, cells=one.cells + (near - first))
         for near, one in zip(whole, volumes, strict=True)
     )
-
-
-def _affine(grid: NDArray[np.int64], mm: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the affine (3, 4) that fits the voxels' coordinates best (least squares)."""
-    design = np.column_stack([grid, np.ones(len(grid))])
-    solution, *_ = np.linalg.lstsq(design, mm, rcond=None)
-    return np.asarray(solution.T)
 
 
 def _turned(affine: NDArray[np.float64]) -> tuple[list[int], NDArray[np.int64]]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from affectlake.brain.recordings.files import present
 from affectlake.brain.recordings.subjects import Recording
 from affectlake.errors import SourceError, nearest
 
@@ -45,8 +46,9 @@ def read_bdata(
     """
     import h5py
 
-    if not path.is_file():
+    if not path.is_file() and not path.is_symlink():
         raise SourceError(f"there is no recording {path}", todo="fetch it: `affectlake fetch horikawa2020`")
+    present(path, "recording")
     try:
         with h5py.File(path, "r") as file:
             return _read(path, file, wanted, (label, run, voxels))
@@ -65,31 +67,35 @@ def _read(path: Path, file: Any, wanted: Collection[str], names: tuple[str, str,
     data = file["dataset" if "dataset" in file else "dataSet"]
     keys = [key.decode() if isinstance(key, bytes) else str(key) for key in group["key"][:]]
     at = {key: row for row, key in enumerate(keys)}
-    for needed in (label, voxels, "voxel_i", "voxel_j", "voxel_k"):
+    for needed in (label, voxels, *(f"voxel_{axis}" for axis in "ijkxyz")):
         if needed not in at:
             raise SourceError(
                 f"the recording {path} lacks {needed!r}",
                 found=f"keys {', '.join(keys[:8])} … ({len(keys):,})",
-                todo=nearest(needed, keys) or "check that this is the preprocessed recording",
+                todo="write voxel_i, voxel_j, voxel_k (on the grid) and voxel_x, voxel_y, voxel_z (mm) with bdpy"
+                if needed.startswith("voxel_")
+                else nearest(needed, keys) or "check that this is the preprocessed recording",
             )
     values = group["value"]
     brain = np.flatnonzero(np.nan_to_num(np.asarray(values[at[voxels]], dtype=np.float64)) == 1)
     if not len(brain):
         raise SourceError(f"the recording {path} has no column with {voxels} = 1", todo="choose another key")
     patterns = _columns(data, brain)
-    places = np.stack([np.asarray(values[at[f"voxel_{axis}"]])[brain] for axis in "ijk"], axis=1)
-    lost = int((~np.isfinite(places)).any(axis=1).sum())
+    places, mm = (
+        np.stack([np.asarray(values[at[f"voxel_{axis}"]])[brain] for axis in axes], axis=1) for axes in ("ijk", "xyz")
+    )
+    lost = int((~np.isfinite(places) | ~np.isfinite(mm)).any(axis=1).sum())
     if lost:
         raise SourceError(
-            f"{lost:,} voxels of the recording {path} have no coordinates", wanted="voxel_i, voxel_j, voxel_k of each"
+            f"{lost:,} voxels of the recording {path} have no coordinates",
+            wanted="voxel_i, voxel_j, voxel_k, voxel_x, voxel_y, voxel_z of each",
         )
-    mm = [np.asarray(values[at[f"voxel_{axis}"]])[brain] if f"voxel_{axis}" in at else None for axis in "xyz"]
     return Recording(
         patterns=patterns,
-        labels=_labels(file, data, values, at, label),
+        labels=_labels(path, file, data, values, at, label),
         runs=_runs(path, data, values, at, run),
         voxels=np.rint(places).astype(np.int32),
-        mm=np.asarray(np.stack([places[:, i] if x is None else x for i, x in enumerate(mm)], axis=1), np.float32),
+        mm=np.asarray(mm, dtype=np.float32),
         columns={
             key: np.nan_to_num(np.asarray(values[at[key]], dtype=np.float64))[brain] == 1 for key in at if key in wanted
         },
@@ -110,16 +116,29 @@ def _marked(values: Any, row: int) -> int:
     return int(np.flatnonzero(np.nan_to_num(np.asarray(values[row], dtype=np.float64)) == 1)[0])
 
 
-def _labels(file: Any, data: Any, values: Any, at: dict[str, int], label: str) -> list[str]:
+def _labels(path: Path, file: Any, data: Any, values: Any, at: dict[str, int], label: str) -> list[str]:
     numbers = np.asarray(data[:, _marked(values, at[label])], dtype=np.float64)
+    exact = 2 ** (np.finfo(data.dtype).nmant + 1) if np.issubdtype(data.dtype, np.floating) else np.inf
+    if (np.abs(numbers) >= exact).any():
+        raise SourceError(
+            f"labels of the recording {path} are too large for the precision of its numbers",
+            wanted=f"numbers below {exact:,.0f}, above which different labels are the same {data.dtype}",
+            found=f"{np.abs(numbers).max():.0f} in {label!r}",
+            todo="number the stimuli from 1, with their names in the vmap",
+        )
     if "vmap" not in file or label not in file["vmap"]:
-        return [f"{number:g}" for number in numbers]
+        return [_number_text(number) for number in numbers.tolist()]
     group = file["vmap"][label]
     names = {float(key): group[key][()] for key in group}
     return [
-        name.decode() if isinstance(name := names.get(number, f"{number:g}"), bytes) else str(name)
+        name.decode() if isinstance(name := names.get(number, _number_text(number)), bytes) else str(name)
         for number in numbers.tolist()
     ]
+
+
+def _number_text(number: float) -> str:
+    """Return all digits of a number: ``1000001``, not ``1e+06``."""
+    return str(int(number)) if number.is_integer() else repr(number)
 
 
 def _runs(path: Path, data: Any, values: Any, at: dict[str, int], run: str) -> NDArray[np.int64] | None:

@@ -49,11 +49,12 @@ def _columns(entry: dict[str, Any]) -> tuple[str, ...]:
 
 
 class Membership(NamedTuple):
-    """The voxels of each region: keys, bool (n_regions, n_voxels), and the regions without a column."""
+    """The voxels of each region: keys, bool (n_regions, n_voxels), regions without a column, and without a voxel."""
 
     keys: tuple[str, ...]
     voxels: NDArray[np.bool_]
     absent: tuple[str, ...]
+    empty: tuple[str, ...] = ()
 
 
 def membership(columns: Mapping[str, NDArray[np.bool_]], n_voxels: int) -> Membership:
@@ -62,7 +63,8 @@ def membership(columns: Mapping[str, NDArray[np.bool_]], n_voxels: int) -> Membe
     Parameters
     ----------
     columns : mapping from str to bool (n_voxels,)
-        Whether each voxel belongs to the area that the column is named after; unused columns are ignored.
+        Whether each voxel belongs to the area that the column is named after; unused columns are ignored. A region
+        whose columns contain no voxel is empty, not present.
     n_voxels : int
 
     Raises
@@ -71,6 +73,7 @@ def membership(columns: Mapping[str, NDArray[np.bool_]], n_voxels: int) -> Membe
         If a column has another length.
     """
     present: dict[str, NDArray[np.bool_]] = {}
+    empty = []
     for region in regions().values():
         known = [columns[name] for name in region.columns if name in columns]
         wrong = [len(column) for column in known if len(column) != n_voxels]
@@ -78,11 +81,14 @@ def membership(columns: Mapping[str, NDArray[np.bool_]], n_voxels: int) -> Membe
             raise SourceError(
                 f"a column of region {region.key} has another length", wanted=f"{n_voxels:,}", found=f"{wrong[0]:,}"
             )
-        if known:
-            present[region.key] = np.any(known, axis=0)
-    absent = tuple(key for key in regions() if key not in present)
+        inside = np.any(known, axis=0) if known else np.zeros(n_voxels, dtype=bool)
+        if inside.any():
+            present[region.key] = inside
+        elif known:
+            empty.append(region.key)
+    absent = tuple(key for key in regions() if key not in present and key not in empty)
     voxels = np.stack(list(present.values())) if present else np.zeros((0, n_voxels), dtype=bool)
-    return Membership(tuple(present), voxels, absent)
+    return Membership(tuple(present), voxels, absent, tuple(empty))
 
 
 def needed_columns() -> frozenset[str]:

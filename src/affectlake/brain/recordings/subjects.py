@@ -8,13 +8,13 @@ was not shown has no row.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from affectlake.brain.recordings.labels import StimulusLabels
 from affectlake.errors import SourceError
 
 _VOXELS = 1024  # standardised at a time: all voxels in float64 would take twice the memory of the patterns
@@ -37,6 +37,12 @@ class Recording(NamedTuple):
         Coordinates of each voxel, in mm.
     columns : mapping from str to bool (n_voxels,)
         Membership in named areas, by the names of the source.
+    shape : tuple of int, optional
+        Numbers of voxels of the grid along i, j and k; None if they are not known.
+    others : sequence of str
+        Labels of other events, for which there are no patterns.
+    notes : sequence of str
+        How the recording was read, one line each.
     """
 
     patterns: NDArray[np.float32]
@@ -45,6 +51,9 @@ class Recording(NamedTuple):
     voxels: NDArray[np.int32]
     mm: NDArray[np.float32]
     columns: Mapping[str, NDArray[np.bool_]]
+    shape: tuple[int, int, int] | None = None
+    others: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
 
 class Aligned(NamedTuple):
@@ -77,30 +86,32 @@ class Aligned(NamedTuple):
     def account(self, subject: str) -> str:
         """Return one line with the counts of what was found and what was not."""
         repeated = int((self.n_presentations > 1).sum())
+        some = f" ({', '.join(map(repr, self.unknown[:3]))}{', …' * (len(self.unknown) > 3)})" if self.unknown else ""
         return (
             f"{subject}: {len(self.stimulus_index):,} stimuli × {self.patterns.shape[1]:,} voxels; "
             f"{repeated:,} stimuli shown repeatedly (averaged), {len(self.missing):,} not shown, "
-            f"{len(self.unknown):,} labels of other stimuli ignored, {self.n_bad_voxels:,} voxels constant or NaN"
+            f"{len(self.unknown):,} labels of other stimuli ignored{some}, {self.n_bad_voxels:,} voxels constant or NaN"
         )
 
 
 def align(recording: Recording, stimulus_ids: Sequence[str]) -> Aligned:
     """Align a recording with the study's stimuli: match labels, average repeated presentations.
 
-    Labels are matched verbatim; if that fails, labels and ids are matched by the number in them (``12``, ``0012`` and
-    ``0012.mp4`` are the same), provided that each id has a different number.
+    Labels are matched by :class:`affectlake.brain.recordings.labels.StimulusLabels`. A label that does not match is
+    counted.
 
     Raises
     ------
     SourceError
-        If the sizes of the recording's arrays do not match, or no label is a stimulus of the study.
+        If the sizes of the recording's arrays do not match, no label is a stimulus of the study, or files of the same
+        name in different folders are the same stimulus.
     """
     _check(recording)
-    known = {name: index for index, name in enumerate(stimulus_ids)}
-    numbers = {_number(name): index for index, name in enumerate(stimulus_ids)}
-    unique = len(numbers) == len(known) and None not in numbers
-    found = [known.get(label, numbers.get(_number(label)) if unique else None) for label in recording.labels]
-    unknown = tuple(dict.fromkeys(label for label, at in zip(recording.labels, found, strict=True) if at is None))
+    stimuli = StimulusLabels(stimulus_ids)
+    found = [stimuli.index_of(label) for label in recording.labels]
+    _refuse_two_files(recording.labels, found)
+    others = [label for label, at in zip(recording.labels, found, strict=True) if at is None]
+    unknown = tuple(dict.fromkeys([*others, *recording.others]))
     kept = [(sample, at) for sample, at in enumerate(found) if at is not None]
     if not kept:
         raise SourceError(
@@ -129,6 +140,8 @@ def align(recording: Recording, stimulus_ids: Sequence[str]) -> Aligned:
 
 def usable_voxels(patterns: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Return which voxels vary and have only finite values: bool (n_voxels,)."""
+    if not len(patterns):
+        return np.zeros(patterns.shape[1], dtype=bool)
     with np.errstate(invalid="ignore"):
         return np.asarray(np.isfinite(patterns).all(axis=0) & (patterns.max(axis=0) > patterns.min(axis=0)))
 
@@ -136,6 +149,8 @@ def usable_voxels(patterns: NDArray[np.floating]) -> NDArray[np.bool_]:
 def z_scored(patterns: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return the patterns with mean 0 and standard deviation 1 per voxel; NaN for voxels that are not usable."""
     found = np.empty(patterns.shape, dtype=np.float32)
+    if not len(patterns):
+        return found
     for first in range(0, patterns.shape[1], _VOXELS):
         block = patterns[:, first : first + _VOXELS]
         mean = block.mean(axis=0, dtype=np.float64)
@@ -181,9 +196,20 @@ class ZScored:
         return found.T
 
 
-def _number(name: str) -> int | None:
-    digits = re.findall(r"\d+", name.rsplit(".", 1)[0] if "." in name and not name.endswith(".0") else name)
-    return int(digits[-1] if not name.endswith(".0") else digits[0]) if digits else None
+def _refuse_two_files(labels: Sequence[str], found: Sequence[int | None]) -> None:
+    """Raise if labels with different folders are the same stimulus: by their names alone, they may be other files."""
+    seen: dict[int, str] = {}
+    for label, at in zip(labels, found, strict=True):
+        if at is not None and _folder(seen.setdefault(at, label)) != _folder(label):
+            raise SourceError(
+                "two labels of the recording are the same stimulus by their file name, but not by their folder",
+                found=f"{seen[at]!r} and {label!r}",
+                todo="give the stimuli of the study, or the events, different names",
+            )
+
+
+def _folder(label: str) -> str:
+    return label.replace("\\", "/").rpartition("/")[0]
 
 
 def _check(recording: Recording) -> None:

@@ -7,6 +7,7 @@ stage no longer has, although the stage's tables were made from it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,18 +30,22 @@ class Inputs(NamedTuple):
         Paths of the outputs that it reads.
     every_agents : sequence of str
         Paths of the tables of which it reads the outputs of all agents.
+    sources : sequence of str, optional
+        Paths of its source files, relative to the lake; None for a stage whose source files are all in ``params.yaml``.
     """
 
     params: Sequence[str]
     tables: Sequence[str]
     every_agents: Sequence[str]
+    sources: Sequence[str] | None = None
 
 
 def reconcile(lake: Path, wanted: Mapping[str, Inputs]) -> None:
     """Update the recorded inputs of stages to their current inputs, so that DVC recognises stale stages.
 
     If a whole section was recorded for a stage, the values of the keys that it depends on are kept. If a stage was made
-    from outputs of an agent that was removed, the record of its inputs is removed.
+    from outputs of an agent that was removed, or from a source file that is no longer found, the record of its inputs
+    is removed.
 
     Parameters
     ----------
@@ -56,18 +61,18 @@ def reconcile(lake: Path, wanted: Mapping[str, Inputs]) -> None:
     """
     lock = read_lock(lake)
     stages = dict(lock.get("stages") or {})
-    changed = {name: _reconciled(stages[name], inputs) for name, inputs in wanted.items() if name in stages}
+    changed = {name: _reconciled(lake, stages[name], inputs) for name, inputs in wanted.items() if name in stages}
     if any(entry != stages[name] for name, entry in changed.items()):
         write_lock(lake, lock | {"stages": stages | changed})
 
 
-def _reconciled(entry: Mapping[str, Any], inputs: Inputs) -> dict[str, Any]:
+def _reconciled(lake: Path, entry: Mapping[str, Any], inputs: Inputs) -> dict[str, Any]:
     found = dict(entry)
     recorded = (entry.get("params") or {}).get(_FILE) or {}
     values = {key: value for key in inputs.params if (value := _value(recorded, key)) is not _MISSING}
     if set(values) - set(recorded):
         found["params"] = {**entry["params"], _FILE: values}
-    if _lost(entry, inputs):
+    if _lost(lake, entry, inputs):
         found.pop("deps")
     return found
 
@@ -86,7 +91,15 @@ def _value(recorded: Mapping[str, Any], key: str) -> Any:
     return _MISSING
 
 
-def _lost(entry: Mapping[str, Any], inputs: Inputs) -> bool:
-    """Return whether a stage was made from the output of an agent that it no longer reads."""
+def _lost(lake: Path, entry: Mapping[str, Any], inputs: Inputs) -> bool:
+    """Return whether a stage was made from the output of an agent, or a source file, that it no longer reads."""
     recorded = {str(dep.get("path")) for dep in entry.get("deps") or ()}
+    if inputs.sources is not None:
+        read = {_absolute(lake, path) for path in (*inputs.tables, *inputs.sources)}
+        if any(_absolute(lake, path) not in read for path in recorded):
+            return True
     return any(str(Path(path).parent) in inputs.every_agents for path in recorded - set(inputs.tables))
+
+
+def _absolute(lake: Path, path: str) -> str:
+    return os.path.normpath(lake.absolute() / path)

@@ -25,6 +25,7 @@ PANELS = (("sagittal", 0, 1, 2), ("coronal", 1, 0, 2), ("axial", 2, 0, 1))
 
 _VIEWS = (("from the right", 1, 2), ("from behind", 0, 2), ("from above", 0, 1))  # name, horizontal axis, vertical axis
 _BINS = 40
+_NARROWEST = 0.25  # of the largest side of a panel
 _NOTHING = "no voxel of this version has a value above 0"
 
 
@@ -176,8 +177,10 @@ def _pictures(
     highest: float, title: str, picture: Callable[[NDArray[np.float32], tuple[Any, ...]], NDArray[np.float64]],
 ) -> None:  # fmt: skip
     """Draw a row of images for each agent, all with the same scales of length and colour."""
-    sizes = [(volume.shape[across] * volume.cell_mm[across], volume.shape[up] * volume.cell_mm[up])
-             for *_, across, up in views]  # fmt: skip
+    images = [(volume.shape[across] * volume.cell_mm[across], volume.shape[up] * volume.cell_mm[up])
+              for *_, across, up in views]  # fmt: skip
+    least = _NARROWEST * max(max(size) for size in images)  # a brain of one slice has panels without a width
+    sizes = [(max(width, least), max(height, least)) for width, height in images]
     wide, high = sum(width for width, _ in sizes), max(height for _, height in sizes)
     inches = 4.6 / wide
     axes = canvas.panels(
@@ -187,17 +190,22 @@ def _pictures(
     reds = colours("Reds").with_extremes(bad="none", under="#dddddd")
     image = None
     for at, (agent, values) in enumerate(maps.items()):
-        for view, size, ax in zip(views, sizes, axes[at * len(views) :], strict=False):
+        for view, image_mm, size, ax in zip(views, images, sizes, axes[at * len(views) :], strict=False):
             shown = picture(values, view)
             shown[shown <= 0] = -1  # grey
-            image = ax.imshow(shown, cmap=reds, vmin=0, vmax=highest, extent=(0, size[0], 0, size[1]))
-            ax.set(xticks=[], yticks=[])
+            image = ax.imshow(shown, cmap=reds, vmin=0, vmax=highest, extent=(0, image_mm[0], 0, image_mm[1]))
+            ax.set(xticks=[], yticks=[], xlim=_around(image_mm[0], size[0]), ylim=_around(image_mm[1], size[1]))
             ax.spines[:].set_visible(False)
             if at == 0:
                 ax.set_title(view[0], loc="center", weight="normal", color=SOFT, fontsize=8.5)
         axes[at * len(views)].set_ylabel(shortened(agent), rotation=0, ha="right", va="center", color=INK)
     canvas.figure.colorbar(image, ax=axes, label=title, shrink=min(1.0, 1.6 / (len(maps) * high * inches)), pad=0.02,
                            aspect=14, extend="max").outline.set_visible(False)  # fmt: skip
+
+
+def _around(length: float, frame: float) -> tuple[float, float]:
+    """Return the limits of a frame with an image from 0 to `length` in its middle."""
+    return (length - frame) / 2, (length + frame) / 2
 
 
 def _flat(volume: Volume, values: NDArray[np.float32], view: tuple[Any, ...]) -> NDArray[np.float64]:
