@@ -199,6 +199,7 @@ _ROWS: dict[str, Callable[[int], dict[str, object]]] = {
     "metrics": _metrics,
     "voxels": lambda _n: {"voxel_index": [0, 1], "voxel_i": [0, 1], "regions": ["VC", ""], "usable": [True, True]},
     "betas": lambda n: {"stimulus_index": list(range(n)), "pattern": [[float(s % 2), 1.0] for s in range(n)]},
+    "shared_stimuli": lambda n: {"stimulus_index": list(range(n)), "shared": [True] * n},
     "stimulus_reliability": lambda n: {"stimulus_index": list(range(n)), "reliability": [0.5] * n},
     "noise_ceilings": lambda _n: {"region": ["VC"], "ceiling_low": [0.1], "ceiling_high": [0.3], "n_subjects": [2]},
     "encoding_maps": lambda _n: {"voxel_index": [0, 1], "encoding_r": [0.5, None]},
