@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from affectlake.brain import nulls, statistics
-from affectlake.brain.encoding.crossvalidation import Encoding, encode
+from affectlake.brain.encoding.crossvalidation import Encoding, encode, relabelled
 from affectlake.brain.searchlight.search import Searchlight, search
 from affectlake.brain.searchlight.spheres import make_spheres, sphere_offsets
 from affectlake.pipelines.params.study import Params
@@ -44,11 +44,8 @@ def encode_brains(tables: Tables, params: Params, context: StepContext) -> Outpu
             features = np.asarray(vectors[subject.stimulus_index], dtype=np.float64)
             found = encode(features, z, folds, standardise=wanted.standardise, workers=context.workers)
             rng = generator(params.seed, "brain", "encoding-null", context.agent, subject.name)
-            drawn = [
-                encode(rng.permutation(features), z, folds, standardise=wanted.standardise, workers=context.workers).r
-                for _ in range(wanted.permutations if basis == "embedding" else 0)
-            ]
-            null = np.stack(drawn) if drawn else np.empty((0, len(found.r)))
+            orders = nulls.orders(len(features), wanted.permutations if basis == "embedding" else 0, rng)
+            null = relabelled(features, z, folds, orders, standardise=wanted.standardise, workers=context.workers)
             maps.append(_encoding_map(context.agent, subject, basis, found, null))
             context.log(
                 f"{subject.name}, {basis}: median r {np.nanmedian(found.r):.3f}, {int(found.usable.sum()):,} voxels"

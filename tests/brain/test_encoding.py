@@ -12,7 +12,7 @@ from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from affectlake.brain.encoding.crossvalidation import PENALTIES, encode
+from affectlake.brain.encoding.crossvalidation import PENALTIES, encode, relabelled
 from affectlake.brain.encoding.folds import Folds, folds_by_run, nested_folds
 from affectlake.brain.encoding.gram import GramSolver
 from affectlake.brain.encoding.rows import RowSolver
@@ -101,6 +101,18 @@ def test_agrees_with_himalaya(d: int) -> None:
         r = np.array([np.corrcoef(predicted[:, v], y[test, v])[0, 1] for v in range(y.shape[1])])
         assert np.allclose(found.penalty[fold], peer.best_alphas_, rtol=1e-8)
         assert np.allclose(found.fold_r[fold], r, atol=1e-7)
+
+
+@pytest.mark.parametrize("d", [8, 90], ids=["few", "many"])
+def test_a_relabelled_map_is_that_of_relabelled_patterns(d: int) -> None:
+    x, y, folds = world(d, v=600)
+    y[:, 7] = 1.0
+    orders = np.stack([np.random.default_rng(seed).permutation(N) for seed in range(2)])
+    found = relabelled(x, y, folds, orders, standardise=True, workers=2)
+    for row, order in zip(found, orders, strict=True):
+        expected = encode(x, y[order], folds, standardise=True).r
+        assert np.allclose(row, expected, atol=1e-6, equal_nan=True)
+    assert np.isnan(found[:, 7]).all()
 
 
 def test_both_solvers_agree_on_any_folds() -> None:
