@@ -53,7 +53,8 @@ def outcomes(
             pl.col("method") == method, pl.col("region") == "all", pl.col("agent") < pl.col("other_agent")
         )
         for pair in pairs.iter_rows(named=True):
-            yield {"method": method, "agent": f"{pair['agent']} - {pair['other_agent']}", "pair": pair["p"] < 0.05}
+            yield {"method": method, "agent": f"{pair['agent']} - {pair['other_agent']}", "pair": pair["p"] <= 0.05,
+                   "both": max(pair["p"], pair["p_null"]) <= 0.05}  # fmt: skip
 
 
 def share(values: list[object]) -> str:
@@ -75,7 +76,7 @@ def main() -> None:
     print("| brains | selection | method | agent | voxels p ≤ 0.05 | voxels p_null ≤ 0.05 | maps p_null_fdr ≤ 0.05 "
           "| maps p_fwe ≤ 0.05 | score | score differs from 0 | after subtracting the bias |")  # fmt: skip
     print("|" + "---|" * 11)
-    pairs: dict[tuple[str, str, str, str], list[object]] = {}
+    pairs: dict[tuple[str, str, str, str], list[dict[str, object]]] = {}
     for kind in wanted.kinds:
         for selection in wanted.selections:
             rows = [row for seed in range(wanted.studies)
@@ -95,10 +96,11 @@ def main() -> None:
             for row in rows:
                 if "pair" in row:
                     key = (kind, selection, str(row["method"]), str(row["agent"]))
-                    pairs.setdefault(key, []).append(row["pair"])
-    print("\n| brains | selection | method | agents | differ, p < 0.05 |\n|---|---|---|---|---|")
-    for key, values in pairs.items():
-        print(f"| {' | '.join(key)} | {share(values)} |")
+                    pairs.setdefault(key, []).append(row)
+    print("\n| brains | selection | method | agents | t-test, p ≤ 0.05 | t-test and relabelling |\n" + "|---" * 6 + "|")
+    for key, rows in pairs.items():
+        cells = [share([row[name] for row in rows]) for name in ("pair", "both")]
+        print(f"| {' | '.join([*key, *cells])} |")
 
 
 if __name__ == "__main__":

@@ -115,4 +115,6 @@ def _on_surface(image: Path, brain: Path | None) -> dict[str, Array]:
     from nilearn import datasets
 
     meshes = [datasets.load_fsaverage("fsaverage5")[name].parts for name in ("white_matter", "pial")]
-    return {side: sample(image, *(mesh[side].coordinates for mesh in meshes), brain) for side in ("left", "right")}
+    return {
+        side: sample(image, *(mesh[side].coordinates for mesh in meshes), brain=brain) for side in ("left", "right")
+    }

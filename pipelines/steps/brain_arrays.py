@@ -12,8 +12,9 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from affectlake.brain import nulls
+from affectlake.brain import statistics
 from affectlake.brain.encoding.folds import Folds, folds_by_run, nested_folds
+from affectlake.brain.recordings import regions
 from affectlake.brain.recordings.subjects import Aligned, ZScored
 from affectlake.errors import UsageError
 from affectlake.judge.agents import RatingsAgent
@@ -35,6 +36,8 @@ class Method(NamedTuple):
 
 
 METHODS = (Method("encoding", "encoding_maps", "encoding_r"), Method("searchlight", "rsa_maps", "rho"))
+NULLS = {"encoding": "encoding_nulls", "searchlight": "rsa_nulls"}
+"""Tables of the region scores under relabelled stimuli, by method."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,28 @@ def folds_of(subject: Subject, params: Params) -> Folds:
         ) from error  # fmt: skip
 
 
-def null_orders(params: Params, subject: str, n: int) -> NDArray[np.int64]:
-    """Return the orders of a subject's n stimuli in the searchlight's null distribution, the same for all agents."""
-    rng = generator(params.seed, "brain", "null", subject)
-    return nulls.orders(n, brain_of(params).searchlight.permutations, rng)
+def null_orders(params: Params, method: str, stimuli: NDArray[np.integer], count: int) -> NDArray[np.int64]:
+    """Return `count` orders of a subject's stimuli: those of relabelled stimuli, int64 (count, n).
+
+    They are the same for all agents, and for all subjects that have the same stimuli, so that differences between
+    agents and means over subjects have null distributions too.
+    """
+    rng = generator(params.seed, "brain", "null", method)
+    size = int(stimuli.max(initial=-1)) + 1
+    # stimulus s has key [k, s] whatever the number of stimuli: one row of keys for each stimulus
+    keys = rng.random((size, count)).T[:, stimuli]
+    return np.argsort(keys, axis=1, kind="stable")
+
+
+def region_nulls(agent: str, subject: Subject, basis: str, null: NDArray[np.floating]) -> pl.DataFrame:
+    """Return the mean of a map's null distribution, float (n_permutations, n_voxels), over each region, as rows."""
+    member = regions.from_words(subject.regions)
+    names = [*member.keys, "all"]
+    inside = np.vstack([member.voxels, np.ones(len(subject.regions), dtype=bool)])
+    means = statistics.region_means(null, inside).T.astype(np.float32) if len(null) else np.empty((len(names), 0))
+    scores = pl.Series(means.tolist(), dtype=pl.List(pl.Float32))
+    n = len(names)
+    return pl.DataFrame(
+        {"agent": [agent] * n, "subject": [subject.name] * n, "basis": [basis] * n, "region": names,
+         "null_scores": scores}
+    ).sort("agent", "subject", "basis", "region")  # fmt: skip

@@ -6,11 +6,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from affectlake.brain import statistics
+from affectlake.brain import nulls, statistics
 from affectlake.brain.recordings import regions
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import EVERY_KIND, OutputTables, StepContext, Tables, step
-from affectlake.pipelines.steps.brain_arrays import METHODS, brain_of
+from affectlake.pipelines.steps.brain_arrays import METHODS, NULLS, brain_of
 from affectlake.pipelines.steps.rows import Row, null_nan, to_table
 
 
@@ -52,7 +52,14 @@ def _with_bias(maps: pl.LazyFrame) -> pl.LazyFrame:
 
 
 @step(
-    reads=("voxels", "roi_scores/{agents}", "encoding_maps/{agents}", "rsa_maps/{agents}"),
+    reads=(
+        "voxels",
+        "roi_scores/{agents}",
+        "encoding_maps/{agents}",
+        "rsa_maps/{agents}",
+        "encoding_nulls/{agents}",
+        "rsa_nulls/{agents}",
+    ),
     writes=("group_stats",),
     params=("brain.reference",),
     section="brain",
@@ -82,13 +89,17 @@ def compare_brains(tables: Tables, params: Params, context: StepContext) -> Outp
             for other in agents
             if one != other
         ]
+        drawn = tables[NULLS[method]].filter(pl.col("basis") == "embedding").collect()
+        for row in found:
+            row["p_null"] = _relabelled_p(scores, drawn, str(row["region"]), str(row["agent"]), str(row["other_agent"]))
         p = _numbers(found, "p")
+        both = np.fmax(p, np.where(np.isnan(p), np.nan, _numbers(found, "p_null")))
         against = np.array([row["other_agent"] == reference for row in found], dtype=bool)
-        families = statistics.benjamini_hochberg(p), statistics.benjamini_hochberg(np.where(against, p, np.nan))
+        families = statistics.benjamini_hochberg(p), statistics.benjamini_hochberg(np.where(against, both, np.nan))
         for row, level, planned in zip(found, *families, strict=True):
             rows.append(row | {"p_fdr": level, "p_reference_fdr": planned})
     schema = {"method": pl.String, "region": pl.String, "agent": pl.String, "other_agent": pl.String}
-    numbers = dict.fromkeys(("difference", "t", "p", "share_won", "p_fdr", "p_reference_fdr"), pl.Float64)
+    numbers = dict.fromkeys(("difference", "t", "p", "share_won", "p_fdr", "p_null", "p_reference_fdr"), pl.Float64)
     return {"group_stats": null_nan(pl.DataFrame(rows, schema=schema | numbers | {"n_subjects": pl.Int32}))}
 
 
@@ -108,6 +119,24 @@ def _compare(
     names: dict[str, object] = {"method": method, "region": region, "agent": one, "other_agent": other}
     levels = {"difference": tested.difference, "t": tested.t, "p": tested.p, "n_subjects": tested.n}
     return names | levels | {"share_won": float(np.mean(shares)) if shares else float("nan")}
+
+
+def _relabelled_p(scores: pl.DataFrame, drawn: pl.DataFrame, region: str, one: str, other: str) -> float:
+    """Return the two-tailed level of the mean difference over subjects, against that under relabelled stimuli."""
+    keys = ["agent", "subject"]
+    own = scores.filter(pl.col("region") == region, pl.col("region_score").is_not_null())
+    rows = own.join(drawn.filter(pl.col("region") == region), on=keys, how="inner").sort(keys)
+    pair = [rows.filter(pl.col("agent") == name) for name in (one, other)]
+    if pair[0]["subject"].to_list() != pair[1]["subject"].to_list() or rows.is_empty():
+        shared = set(pair[0]["subject"]) & set(pair[1]["subject"])
+        pair = [side.filter(pl.col("subject").is_in(sorted(shared))) for side in pair]
+    if pair[0].is_empty():
+        return float("nan")
+    n = int(rows["null_scores"].list.len().min() or 0)  # type: ignore[arg-type]
+    null = [np.array(side["null_scores"].list.head(n).to_list(), dtype=np.float64).reshape(-1, n) for side in pair]
+    raw = [(side["region_score"] + side["region_bias"].fill_null(0.0)).to_numpy() for side in pair]
+    difference = (raw[0] - raw[1]).mean(keepdims=True)
+    return float(nulls.levels(difference, (null[0] - null[1]).mean(axis=0)[:, None]).p[0])
 
 
 def _numbers(rows: list[dict[str, object]], key: str) -> NDArray[np.float64]:

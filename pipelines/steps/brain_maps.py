@@ -15,17 +15,24 @@ from affectlake.brain.searchlight.search import Searchlight, search
 from affectlake.brain.searchlight.spheres import make_spheres, sphere_offsets
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import EVERY_KIND, OutputTables, StepContext, Tables, step
-from affectlake.pipelines.steps.brain_arrays import Subject, brain_of, folds_of, null_orders, subjects_of, vectors_of
+from affectlake.pipelines.steps.brain_arrays import (
+    Subject,
+    brain_of,
+    folds_of,
+    null_orders,
+    region_nulls,
+    subjects_of,
+    vectors_of,
+)
 from affectlake.pipelines.steps.rows import null_nan, to_table
 from affectlake.rsm import correlation_rsm
-from affectlake.seeds import generator
 
 Floats = NDArray[np.floating]
 
 
 @step(
     reads=("stimuli", "ratings", "voxels", "betas", "embeddings/{agent}", "fits/{agent}"),
-    writes=("encoding_maps/{agent}", "encoding_weights/{agent}"),
+    writes=("encoding_maps/{agent}", "encoding_weights/{agent}", "encoding_nulls/{agent}"),
     params=("seed", "brain.encoding", "agents.{agent}.kind", "agents.{agent}.ratings"),
     kinds=EVERY_KIND,
     section="brain",
@@ -35,16 +42,16 @@ def encode_brains(tables: Tables, params: Params, context: StepContext) -> Outpu
     """Predict each voxel from the agent's embedding and, for a ratings agent, from its rating vectors."""
     seed, bases = _bases(tables, params, context)
     if not bases:
-        return {"encoding_maps": to_table("encoding_maps", []), "encoding_weights": to_table("encoding_weights", [])}
+        return {name: to_table(name, []) for name in ("encoding_maps", "encoding_weights", "encoding_nulls")}
     wanted = brain_of(params).encoding
-    maps, weights = [], []
+    maps, weights, scores = [], [], []
     for subject in subjects_of(tables, context):
         z, folds = subject.z_scored, folds_of(subject, params)
         for basis, vectors in bases.items():
             features = np.asarray(vectors[subject.stimulus_index], dtype=np.float64)
             found = encode(features, z, folds, standardise=wanted.standardise, workers=context.workers)
-            rng = generator(params.seed, "brain", "encoding-null", context.agent, subject.name)
-            orders = nulls.orders(len(features), wanted.permutations if basis == "embedding" else 0, rng)
+            count = wanted.permutations if basis == "embedding" else 0
+            orders = null_orders(params, "encoding", subject.stimulus_index, count)
             null = relabelled(features, z, folds, orders, standardise=wanted.standardise, workers=context.workers)
             maps.append(_encoding_map(context.agent, subject, basis, found, null))
             context.log(
@@ -52,7 +59,12 @@ def encode_brains(tables: Tables, params: Params, context: StepContext) -> Outpu
             )
             if basis == "embedding":
                 weights.append(_encoding_weights(context.agent, seed, subject.name, found))
-    return {"encoding_maps": null_nan(pl.concat(maps)), "encoding_weights": pl.concat(weights)}
+                scores.append(region_nulls(context.agent, subject, basis, null))
+    return {
+        "encoding_maps": null_nan(pl.concat(maps)),
+        "encoding_weights": pl.concat(weights),
+        "encoding_nulls": pl.concat(scores),
+    }
 
 
 def _encoding_map(agent: str, subject: Subject, basis: str, found: Encoding, null: Floats) -> pl.DataFrame:
@@ -102,7 +114,7 @@ def _encoding_weights(agent: str, seed: int, subject: str, found: Encoding) -> p
         "embeddings/{agent}",
         "fits/{agent}",
     ),
-    writes=("rsa_maps/{agent}",),
+    writes=("rsa_maps/{agent}", "rsa_nulls/{agent}"),
     params=(
         "seed",
         "brain.searchlight.radius_voxels",
@@ -123,23 +135,23 @@ def search_brains(tables: Tables, params: Params, context: StepContext) -> Outpu
     least = brain_of(params).searchlight.min_voxels
     _, bases = _bases(tables, params, context)
     if not bases:
-        return {"rsa_maps": to_table("rsa_maps", [])}
+        return {name: to_table(name, []) for name in ("rsa_maps", "rsa_nulls")}
     shared = tables["shared_stimuli"].filter("shared").select("stimulus_index").collect()["stimulus_index"].to_numpy()
-    maps = []
+    maps, scores = [], []
     for subject in subjects_of(tables, context):
         chosen = tables["stimulus_reliability"].filter(pl.col("subject") == subject.name).sort("stimulus_index")
-        stimuli = _Stimuli(
-            chosen.collect(),
-            np.flatnonzero(np.isin(subject.stimulus_index, shared)),
-            null_orders(params, subject.name, int(np.isin(subject.stimulus_index, shared).sum())),
-        )
+        rows = np.flatnonzero(np.isin(subject.stimulus_index, shared))
+        count = brain_of(params).searchlight.permutations
+        orders = null_orders(params, "searchlight", subject.stimulus_index[rows], count)
+        stimuli = _Stimuli(chosen.collect(), rows, orders)
         vectors = {basis: v[subject.stimulus_index].astype(np.float64) for basis, v in bases.items()}
         found, null = _searched(subject, stimuli, vectors, params, context)
         for at, basis in enumerate(bases):
             one = Searchlight(found.rho[at], found.n_members)
             maps.append(_rsa_map(context.agent, subject.name, basis, one, null[:, at], stimuli))
+            scores.append(region_nulls(context.agent, subject, basis, null[:, at]))
             context.log(f"{subject.name}, {basis}: {_middle(found.rho[at], least)}, {stimuli.n_selected:,} stimuli")
-    return {"rsa_maps": null_nan(pl.concat(maps))}
+    return {"rsa_maps": null_nan(pl.concat(maps)), "rsa_nulls": pl.concat(scores)}
 
 
 class _Stimuli(NamedTuple):

@@ -154,12 +154,16 @@ def _by_ratings(
 
     r = reliability(np.arange(len(place)))
     null = np.zeros((wanted.permutations, len(at)), dtype=bool)
-    for k, order in enumerate(null_orders(params, subject.name, len(place))):
+    for k, order in enumerate(_orders(params, subject.stimulus_index[place])):
         null[k, place] = _best(reliability(order), wanted.n_stimuli)
         context.progress(f"{subject.name}: stimuli selected in {k + 1:,} of {wanted.permutations:,} permutations")
     chosen = np.zeros(len(at), dtype=bool)
     chosen[place] = _best(r, wanted.n_stimuli)
     return r, chosen, nulls.packed(null)
+
+
+def _orders(params: Params, stimuli: NDArray[np.int32]) -> NDArray[np.int64]:
+    return null_orders(params, "searchlight", stimuli, brain_of(params).searchlight.permutations)
 
 
 def _standard(x: Floats) -> NDArray[np.float64]:

@@ -100,7 +100,8 @@ def test_every_table_keeps_its_contract(world: OutputTables, maps: OutputTables,
         Output(name): world[name]
         for name in ("voxels", "betas", "shared_stimuli", "stimulus_reliability", "noise_ceilings")
     }
-    for name in ("encoding_maps", "encoding_weights", "rsa_maps", "roi_scores", "group_stats"):
+    for name in ("encoding_maps", "encoding_weights", "encoding_nulls", "rsa_maps", "rsa_nulls", "roi_scores",
+                 "group_stats"):  # fmt: skip
         mine = maps[name]
         outputs[Output(name, "" if name == "group_stats" else "human-category")] = (
             mine if name == "group_stats" else mine.filter(pl.col("agent") == "human-category")
@@ -145,6 +146,47 @@ def test_group_statistics_name_the_winner(maps: OutputTables) -> None:
     assert rows["VC"]["n_subjects"] == 3
     mirrored = maps["group_stats"].filter((pl.col("other_agent") == "human-category") & (pl.col("region") == "VC"))
     assert mirrored.filter(pl.col("method") == "encoding")["difference"].item() == -rows["VC"]["difference"]
+
+
+@pytest.mark.reference
+def test_group_statistics_are_scipys_and_statsmodels(maps: OutputTables) -> None:
+    from scipy import stats
+    from statsmodels.stats.multitest import multipletests
+
+    for method in ("encoding", "searchlight"):
+        found = maps["group_stats"].filter(pl.col("method") == method)
+        scores = maps["roi_scores"].filter(pl.col("method") == method, pl.col("basis") == "embedding")
+        for row in found.drop_nulls("p").to_dicts():
+            pair = [
+                scores.filter(pl.col("agent") == name, pl.col("region") == row["region"]).sort("subject")
+                for name in (row["agent"], row["other_agent"])
+            ]
+            theirs = stats.ttest_rel(*(one["region_score"].to_numpy() for one in pair))
+            assert (row["t"], row["p"]) == pytest.approx((theirs.statistic, theirs.pvalue))
+        tested = found.drop_nulls("p")
+        assert tested["p_fdr"].to_numpy() == pytest.approx(multipletests(tested["p"], method="fdr_bh")[1])
+        assert (tested["p_fdr"] > tested["p"]).any()
+        planned = tested.filter(pl.col("other_agent") == "human-category")
+        larger = planned.select(pl.max_horizontal("p", "p_null")).to_series()
+        assert planned["p_reference_fdr"].to_numpy() == pytest.approx(multipletests(larger, method="fdr_bh")[1])
+        assert found.filter(pl.col("other_agent") != "human-category")["p_reference_fdr"].null_count() == len(found) / 2
+
+
+def test_levels_of_differences_are_those_of_relabelled_stimuli(maps: OutputTables) -> None:
+    keys = {"basis": "embedding", "region": "VC"}
+    drawn = maps["rsa_nulls"].filter(*(pl.col(key) == value for key, value in keys.items())).sort("agent", "subject")
+    null = np.array(drawn["null_scores"].to_list()).reshape(2, 3, 19)  # agents, subjects, relabellings
+    own = maps["roi_scores"].filter(
+        *(pl.col(key) == value for key, value in keys.items()), pl.col("method") == "searchlight"
+    ).sort("agent", "subject")  # fmt: skip
+    scores = own["region_score"].to_numpy().reshape(2, 3)
+    values = np.append((scores[0] - scores[1]).mean(), (null[0] - null[1]).mean(axis=0))
+    z = np.abs(values - values.mean())
+    expected = (1 + (z[1:] >= z[0]).sum()) / 20
+    row = maps["group_stats"].filter(
+        pl.col("region") == "VC", pl.col("method") == "searchlight", pl.col("agent") == "human-category"
+    )  # fmt: skip
+    assert row["p_null"].item() == pytest.approx(expected)
 
 
 def test_region_scores_are_means_of_the_maps(world: OutputTables, maps: OutputTables) -> None:

@@ -107,7 +107,7 @@ def compared(tables: OutputTables, params: Params, folder: Path, encoding: bool 
         here = context(folder / agent, agent)
         own = tables | {name: tables[name].filter(pl.col("agent") == agent) for name in ("embeddings", "fits")}
         encoded = brain_maps.encode_brains(lazy(own), params, here) if encoding else {
-            name: rows.to_table(name, []) for name in ("encoding_maps", "encoding_weights")
+            name: rows.to_table(name, []) for name in ("encoding_maps", "encoding_weights", "encoding_nulls")
         }  # fmt: skip
         mine = encoded | brain_maps.search_brains(lazy(own), params, here)
         mine |= brain_groups.score_regions(lazy(own | mine), params, here)

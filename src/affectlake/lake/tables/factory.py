@@ -205,6 +205,8 @@ _ROWS: dict[str, Callable[[int], dict[str, object]]] = {
     "encoding_maps": lambda _n: {"voxel_index": [0, 1], "encoding_r": [0.5, None]},
     "encoding_weights": lambda _n: {"dimension": [1, 2], "voxel_weights": [[0.1, 0.2], [0.0, -0.5]]},
     "rsa_maps": lambda _n: {"voxel_index": [0, 1], "rho": [0.2, None], "n_members": [2, 1]},
+    "encoding_nulls": lambda _n: {"region": ["VC"], "null_scores": [[0.1, -0.1]]},
+    "rsa_nulls": lambda _n: {"region": ["VC"], "null_scores": [[0.1, -0.1]]},
     "roi_scores": lambda _n: {"region": ["VC"], "region_score": [0.5], "n_voxels": [1]},
     "group_stats": lambda _n: {"region": ["VC"], "other_agent": ["other"], "n_subjects": [2]},
     "labels": lambda _n: {"dimension": [1, 2], "label_rank": [1, 1], "rating": ["joy", "fear"], "r": [0.9, 0.8]},

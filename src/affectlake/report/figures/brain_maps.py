@@ -127,16 +127,18 @@ def _stars(brain: BrainInputs) -> str:
     if not brain.reference:
         return "Agents are not compared: the study names no reference (brain.reference)."
     return (
-        f"A star marks an agent that differs from {brain.reference}, the study's reference (paired two-tailed t-test "
-        f"across subjects, false discovery rate below 0.05 over regions and agents)."
+        f"A star marks an agent that differs from {brain.reference}, the study's reference, both in a paired "
+        f"two-tailed t-test across subjects and against relabelled stimuli (false discovery rate below 0.05 over "
+        f"regions and agents)."
     )
 
 
 def _of_stimuli(scores: pl.DataFrame) -> str:
     """Return the number of stimuli, and the bias of their selection if there is one."""
     found = ""
-    if "n_stimuli" in scores.columns and scores["n_stimuli"].null_count() < len(scores):
-        low, high = scores["n_stimuli"].min(), scores["n_stimuli"].max()
+    counts = scores["n_stimuli"].drop_nulls().to_list() if "n_stimuli" in scores.columns else []
+    if counts:
+        low, high = min(counts), max(counts)
         number = f"{low:,}" if low == high else f"{low:,} to {high:,}"
         found = f" Every subject's values are of {number} stimuli, the same for all agents."
     bias = scores["region_bias"].drop_nulls().abs().max() if "region_bias" in scores.columns else None
