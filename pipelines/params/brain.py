@@ -118,8 +118,8 @@ class SearchlightParams(Strict):
     selection: Literal["auto", "others", "all", "ratings"] = Field(
         default="auto",
         description=(
-            "How stimuli are selected. others: those on whose similarities a subject agrees most with the other "
-            "subjects; all: every stimulus; auto: others, or all if subjects share no stimuli; ratings: those that the "
+            "How stimuli are selected. others: those on whose similarities the subjects agree most with one "
+            "another; all: every stimulus; auto: others, or all if subjects share no stimuli; ratings: those that the "
             "ratings predict best, as in the paper, which favours agents made of ratings."
         ),
     )

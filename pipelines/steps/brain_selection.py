@@ -6,8 +6,6 @@ ratings``, as in the paper), stimuli are selected anew for every permutation of 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -79,7 +77,8 @@ def select_stimuli(tables: Tables, params: Params, context: StepContext) -> Outp
         selection = "others" if _overlap([one.stimulus_index[rows[one.name]] for one in subjects]) else "all"
         context.log(f"stimuli are selected by: {selection}")
     found = _by_agreement(subjects, rows) if selection == "others" else {}
-    parts, kept = [], list[ReliableStimuli]()
+    common = _common(subjects, rows, found, wanted.n_stimuli) if found else np.empty(0, dtype=np.int64)
+    parts = []
     for subject in subjects:
         at, n = rows[subject.name], len(subject.stimulus_index)
         null: list[bytes] | None = None
@@ -88,7 +87,9 @@ def select_stimuli(tables: Tables, params: Params, context: StepContext) -> Outp
             r[at], chosen, null = _by_ratings(tables, subject, at, params, context)
         elif selection == "others":
             r[at] = found[subject.name]
-            chosen = _best(r, wanted.n_stimuli)
+            chosen = np.isin(subject.stimulus_index, common) & ~np.isnan(r)
+            if chosen.sum() < _FEWEST:  # hardly any of them was shown to this subject
+                chosen = _best(r, wanted.n_stimuli)
         if selection != "all":
             context.log(
                 f"{subject.name}: median reliability {np.nanmedian(r):.3f}, of the {int(chosen.sum()):,} kept "
@@ -106,10 +107,9 @@ def select_stimuli(tables: Tables, params: Params, context: StepContext) -> Outp
                 }
             )
         )
-        kept.append(ReliableStimuli(subject, chosen))
     return {
         "stimulus_reliability": null_nan(pl.concat(parts)),
-        "noise_ceilings": null_nan(pl.DataFrame(_ceilings(kept), infer_schema_length=None)),
+        "noise_ceilings": null_nan(pl.DataFrame(_ceilings(subjects, rows), infer_schema_length=None)),
     }
 
 
@@ -128,6 +128,18 @@ def _by_agreement(subjects: list[Subject], rows: dict[str, NDArray[np.bool_]]) -
         rsms.append(correlation_rsm(patterns if subject.usable.all() else patterns[:, subject.usable]))
     found = agreement(rsms, [one.stimulus_index[rows[one.name]] for one in subjects])
     return {one.name: r for one, r in zip(subjects, found, strict=True)}
+
+
+def _common(
+    subjects: list[Subject], rows: dict[str, NDArray[np.bool_]], found: dict[str, NDArray[np.float64]], count: int
+) -> NDArray[np.int64]:
+    """Return the stimuli on which subjects agree most: the highest means of the agreement over subjects."""
+    index = np.concatenate([one.stimulus_index[rows[one.name]] for one in subjects])
+    r = np.concatenate([found[one.name] for one in subjects])
+    known = ~np.isnan(r)
+    total, n = (np.bincount(index[known], weights=weights) for weights in (r[known], None))
+    mean = np.where(n > 0, total / np.maximum(n, 1), np.nan)
+    return np.flatnonzero(_best(mean, count))
 
 
 def _best(r: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
@@ -177,20 +189,16 @@ def _on_grid(penalties: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(np.isnan(penalties), np.nan, PENALTIES[at])
 
 
-class ReliableStimuli(NamedTuple):
-    """A subject, and a mask of its rows with the selected stimuli."""
+def _ceilings(subjects: list[Subject], rows: dict[str, NDArray[np.bool_]]) -> list[dict[str, object]]:
+    """Return one row per region: the noise ceiling over all stimuli that were shown to all subjects.
 
-    subject: Subject
-    rows: NDArray[np.bool_]
-
-
-def _ceilings(kept: list[ReliableStimuli]) -> list[dict[str, object]]:
-    """Return one row per region: the noise ceiling over the stimuli that are selected in all subjects."""
-    shared = sorted(set.intersection(*(set(one.stimulus_index[rows].tolist()) for one, rows in kept)))
+    Selected stimuli would give too high a ceiling, because subjects agree on them by selection.
+    """
+    shared = sorted(set.intersection(*(set(one.stimulus_index[rows[one.name]].tolist()) for one in subjects)))
     found: list[dict[str, object]] = []
     for region in [*regions.regions(), "all"]:
         rsms = []
-        for one, _ in kept if len(shared) >= _FEWEST else []:
+        for one in subjects if len(shared) >= _FEWEST else []:
             at = np.ix_(np.isin(one.stimulus_index, shared), one.usable & one.inside(region))
             patterns = z_scored(one.patterns[at])
             if patterns.shape[1] >= 3 and np.isfinite(patterns).all():

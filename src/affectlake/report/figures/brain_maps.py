@@ -81,7 +81,11 @@ def brain_regions(
     ax.tick_params(axis="x", length=0)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=columns, borderaxespad=0)
     names_of_keys = ", ".join(f"{key}: {names[key]}" for key in regions if key.lower() != names[key])
-    ceiling = " Grey bands are noise ceilings, where they are within the scale." if method == "searchlight" else ""
+    ceiling = (
+        " Grey bands are noise ceilings over all stimuli that subjects share, where they are within the scale."
+        if method == "searchlight"
+        else ""
+    )
     caption = (
         f"Mean and standard deviation over {counted(scores['subject'].n_unique(), 'subject')}; each dot is a subject. "
         f"{_stars(brain)}{_of_stimuli(scores)}{ceiling} {names_of_keys}."
