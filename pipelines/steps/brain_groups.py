@@ -130,9 +130,9 @@ def _relabelled_p(scores: pl.DataFrame, drawn: pl.DataFrame, region: str, one: s
     if pair[0]["subject"].to_list() != pair[1]["subject"].to_list() or rows.is_empty():
         shared = set(pair[0]["subject"]) & set(pair[1]["subject"])
         pair = [side.filter(pl.col("subject").is_in(sorted(shared))) for side in pair]
-    if pair[0].is_empty():
-        return float("nan")
     n = int(rows["null_scores"].list.len().min() or 0)  # type: ignore[arg-type]
+    if pair[0].is_empty() or n == 0:
+        return float("nan")
     null = [np.array(side["null_scores"].list.head(n).to_list(), dtype=np.float64).reshape(-1, n) for side in pair]
     raw = [(side["region_score"] + side["region_bias"].fill_null(0.0)).to_numpy() for side in pair]
     difference = (raw[0] - raw[1]).mean(keepdims=True)
