@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from affectlake.pipelines.step import Step
-from affectlake.pipelines.steps import brain, choices, embedding, meaning, responses, stimuli, sweeps, videos
+from affectlake.pipelines.steps import (
+    brain,
+    brain_groups,
+    brain_maps,
+    brain_selection,
+    choices,
+    embedding,
+    meaning,
+    responses,
+    stimuli,
+    sweeps,
+    videos,
+)
 
 STEPS: dict[str, Step] = {
     step.name: step
@@ -24,11 +36,12 @@ STEPS: dict[str, Step] = {
         meaning.describe,
         meaning.compare,
         brain.ingest_brains,
-        brain.select_stimuli,
-        brain.encode_brains,
-        brain.search_brains,
-        brain.score_regions,
-        brain.compare_brains,
+        brain_selection.share_stimuli,
+        brain_selection.select_stimuli,
+        brain_maps.encode_brains,
+        brain_maps.search_brains,
+        brain_groups.score_regions,
+        brain_groups.compare_brains,
     )
 }
 """All steps by name. Add a new step here."""

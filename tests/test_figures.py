@@ -67,6 +67,9 @@ NOT_DRAWN = {
     "features": "the vectors behind `choices`",
     "proposals": "triplets to ask, not results",
     "responses": "raw text; `order_effects` and `choices` are drawn",
+    "shared_stimuli": "a choice of stimuli; maps and scores name their number",
+    "encoding_nulls": "null distributions, from which levels follow",
+    "rsa_nulls": "null distributions, from which levels follow",
     "stimulus_reliability": "a choice of stimuli; the ceilings are drawn",
     "unparsed": "raw text that could not be read",
 }

@@ -5,7 +5,9 @@ from __future__ import annotations
 import polars as pl
 
 from affectlake.brain.recordings.regions import regions
+from affectlake.pipelines.outputs.brain_masks import LEVEL, threshold_of
 from affectlake.pipelines.outputs.version_tables import VersionTables
+from affectlake.pipelines.params.record import StudyRecord
 from affectlake.pipelines.steps.brain_arrays import METHODS
 from affectlake.report import BrainInputs, block_of, make_volume, on_one_grid
 
@@ -14,18 +16,22 @@ WHOLE_BRAIN = "all"
 _N_MAPS = " + ".join(f"(SELECT count(DISTINCT agent) FROM {one.table} WHERE basis = 'embedding')" for one in METHODS)
 
 
-def brain_inputs(tables: VersionTables) -> BrainInputs | None:
+def brain_inputs(tables: VersionTables, record: StudyRecord) -> BrainInputs | None:
     """Return the brain maps, region scores and statistics of a version; None if it has no voxels."""
+    threshold = threshold_of(record)
     rows = tables.rows
     subjects = rows("SELECT subject, count(*) AS n FROM voxels GROUP BY subject ORDER BY subject")
     if not len(subjects):
         return None
     block = block_of(int(subjects["n"].sum()) * int(rows(f"SELECT {_N_MAPS} AS n")["n"][0]))
+    masked = [one.name for one in METHODS if threshold and _has_levels(tables, one.table, threshold.column)]
     maps, volumes = pl.DataFrame(), []
     for at, name in enumerate(subjects["subject"]):
-        own = rows(_maps_sql(name))
+        own = rows(_maps_sql(name, threshold.column if threshold else ""))
         maps = own if at == 0 else maps
-        volumes.append(make_volume(name, rows(f"SELECT * FROM voxels WHERE subject = '{name}'"), own, block))
+        volumes.append(
+            make_volume(name, rows(f"SELECT * FROM voxels WHERE subject = '{name}'"), _shown(own, masked), block)
+        )
     scores, named = rows("SELECT * FROM roi_scores ORDER BY ALL"), regions()
     others = sorted(set(scores["region"]) - {*named, WHOLE_BRAIN})  # named differently by an earlier release
     return BrainInputs(
@@ -39,13 +45,26 @@ def brain_inputs(tables: VersionTables) -> BrainInputs | None:
         subject=str(subjects["subject"][0]),
         maps=maps,
         volumes=on_one_grid(volumes),
+        thresholds=dict.fromkeys(masked, threshold.words) if threshold else {},
+        reference=record.text("brain.reference"),
     )
 
 
-def _maps_sql(subject: str) -> str:
-    """Return the query for the maps of one subject by the agents' embeddings, of both methods."""
+def _has_levels(tables: VersionTables, table: str, column: str) -> bool:
+    return bool(tables.rows(f"SELECT count({column}) AS n FROM {table} WHERE basis = 'embedding'")["n"][0])
+
+
+def _shown(maps: pl.DataFrame, masked: list[str]) -> pl.DataFrame:
+    """Return maps without the values of voxels that are not significant, for the methods that are masked."""
+    kept = ~pl.col("method").is_in(masked) | pl.col("level").lt(LEVEL).fill_null(False)
+    return maps.with_columns(value=pl.when(kept).then("value"))
+
+
+def _maps_sql(subject: str, column: str) -> str:
+    """Return the query for the maps of one subject by the agents' embeddings, of both methods, with their levels."""
+    level = column or "NULL::DOUBLE"
     each = [
-        f"SELECT agent, '{method}' AS method, voxel_index, {value} AS value FROM {table}"
+        f"SELECT agent, '{method}' AS method, voxel_index, {value} AS value, {level} AS level FROM {table}"
         f" WHERE basis = 'embedding' AND subject = '{subject}'"  # a subject's name is letters, digits, - and _
         for method, table, value in METHODS
     ]

@@ -23,7 +23,7 @@ class Cortex(NamedTuple):
     pial: Array
 
 
-def draw_flatmap(image: Path, surfaces: PycortexSurfaces, lake: Path) -> list[Path]:
+def draw_flatmap(image: Path, surfaces: PycortexSurfaces, lake: Path, brain: Path | None = None) -> list[Path]:
     """Write ``NAME_flat.png`` beside a map and return its path.
 
     :func:`affectlake.pipelines.outputs.surfaces.sample` defines the value of a vertex.
@@ -36,6 +36,8 @@ def draw_flatmap(image: Path, surfaces: PycortexSurfaces, lake: Path) -> list[Pa
         The cortex, from ``brain.surfaces`` in ``params.yaml``.
     lake : Path
         Root of the lake, to which `filestore` is relative.
+    brain : Path, optional
+        Image on the same grid that is not masked (see :func:`affectlake.pipelines.outputs.surfaces.sample`).
 
     Returns
     -------
@@ -56,8 +58,9 @@ def draw_flatmap(image: Path, surfaces: PycortexSurfaces, lake: Path) -> list[Pa
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # from pycortex and its dependencies, not about the map
         cortex = _cortex(surfaces, lake)
-        values = sample(image, *_vertices(cortex, surfaces, image))
-        if np.isnan(values).all():
+        vertices = _vertices(cortex, surfaces, image)
+        values = sample(image, *vertices, brain)
+        if np.isnan(values).all() and (brain is None or np.isnan(sample(brain, *vertices)).all()):
             raise SourceError(
                 f"no vertex of the cortex of {surfaces.subject!r} is near a voxel of {image.name}",
                 wanted="surfaces in the images' space",
@@ -118,7 +121,7 @@ def _vertices(cortex: Any, surfaces: PycortexSurfaces, image: Path) -> Cortex:
 def _drawn(cortex: Any, subject: str, values: Array, image: Path) -> Path:
     import matplotlib.pyplot as plt
 
-    highest = float(np.nanmax(np.abs(values))) or 1.0
+    highest = float(np.nan_to_num(np.abs(values)).max()) or 1.0
     shown = cortex.Vertex(values, subject, vmin=-highest, vmax=highest, cmap="RdBu_r")
     figure = cortex.quickflat.make_figure(
         shown, with_rois=False, with_labels=False, with_curvature=True, with_colorbar=True

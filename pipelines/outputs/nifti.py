@@ -12,6 +12,7 @@ from affectlake.brain.recordings.volumes import fitted_affine, write_map
 from affectlake.errors import LakeError, VersionError
 from affectlake.lake.files.names import file_name
 from affectlake.lake.store.versions import Version, resolve
+from affectlake.pipelines.outputs.brain_masks import LEVEL, THRESHOLDS, threshold_of
 from affectlake.pipelines.outputs.flatmaps import draw_flatmap
 from affectlake.pipelines.outputs.surfaces import draw_surfaces
 from affectlake.pipelines.outputs.version_tables import VersionTables
@@ -23,7 +24,9 @@ from affectlake.report.columns import COLUMNS, Columns
 _MAP = ("agent", "subject", "basis", "voxel_index")
 _READ: dict[str, Columns] = {
     "voxels": COLUMNS["voxels"],
-    **{table: Columns((*_MAP, value)) for _, table, value in METHODS},  # a voxel without a value is NaN in the image
+    **{  # a voxel without a value is NaN in the image
+        table: Columns((*_MAP, value), tuple(one.column for one in THRESHOLDS.values())) for _, table, value in METHODS
+    },
     "encoding_weights": Columns(("agent", "subject", "dimension", "voxel_weights")),
 }
 
@@ -34,10 +37,12 @@ def write_maps(
     at: str | Version = "",
     surfaces: bool = False,
     log: Callable[[str], None] = lambda _line: None,
+    mask: str = "",
 ) -> list[Path]:
     """Write the maps and dimension weights of all agents as images.
 
     Images such as ``SUBJECT/AGENT_searchlight_embedding.nii.gz`` contain ρ or r, NaN for voxels without a value;
+    ``SUBJECT/AGENT_searchlight_embedding_fdr.nii.gz`` contains the significant voxels alone, and is what is drawn;
     ``SUBJECT/AGENT_weights_07.nii.gz`` contains the encoding weights of dimension 7.
 
     Parameters
@@ -53,7 +58,11 @@ def write_maps(
         in ``brain.surfaces`` of the version's parameters (:mod:`affectlake.pipelines.outputs.flatmaps`), otherwise on
         fsaverage5, for brains in MNI space (:mod:`affectlake.pipelines.outputs.surfaces`).
     log : callable
-        Takes one line for each table that the version does not have, or not completely.
+        Takes one line for each table that the version does not have, or not completely, and for each map that is not
+        masked or not drawn.
+    mask : {"", "fdr", "fwe", "none"}
+        Which voxels are significant (:data:`affectlake.pipelines.outputs.brain_masks.THRESHOLDS`); none: no masked
+        image, and all voxels are drawn; empty: ``brain.mask`` of the version's parameters.
 
     Returns
     -------
@@ -78,7 +87,8 @@ def write_maps(
         raise VersionError(f"the brain maps of {version.name} cannot be read", found="; ".join(lacking) or "no voxels")
     for line in lacking:
         log(f"{version.name}: {line}")
-    own = _surfaces(record_at(lake, version))
+    record = record_at(lake, version)
+    own, threshold = _surfaces(record), threshold_of(record, mask)
     found: list[Path] = []
     for (subject,), rows in every.group_by("subject", maintain_order=True):
         grid = rows.sort("voxel_index")
@@ -96,9 +106,20 @@ def write_maps(
                 values = placed[value].cast(pl.Float64).fill_null(float("nan")).to_numpy()
                 write_map(values, voxels, affine, path, shape)
                 found.append(path)
+                drawn = path
+                if threshold and placed[threshold.column].count():
+                    significant = placed[threshold.column].lt(LEVEL).fill_null(False).to_numpy()
+                    drawn = own_folder / file_name(f"{agent}_{method}_{basis}_{threshold.mask}.nii.gz")
+                    write_map(np.where(significant, values, np.nan), voxels, affine, drawn)
+                    found.append(drawn)
+                    if surfaces and basis == "embedding" and not significant.any():
+                        log(f"{drawn.name} is not drawn: no voxel is significant ({threshold.words})")
+                        continue
+                elif threshold and basis == "embedding":
+                    log(f"{path.name} is not masked: the version has no {table}.{threshold.column}")
                 if surfaces and basis == "embedding":
                     mine = own.get(str(subject))
-                    found += draw_flatmap(path, mine, lake) if mine else draw_surfaces(path)
+                    found += draw_flatmap(drawn, mine, lake, path) if mine else draw_surfaces(drawn, path)
         for row in _rows(tables, f"encoding_weights {only}").iter_rows(named=True):
             path = own_folder / file_name(f"{row['agent']}_weights_{row['dimension']:02d}.nii.gz")
             write_map(np.array(row["voxel_weights"], dtype=np.float32), voxels, affine, path, shape)

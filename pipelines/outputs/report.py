@@ -197,7 +197,7 @@ def gather(lake: Path, version: Version, *, pictures: bool = True, brain: bool =
         representatives=tables.rows(_REPRESENTATIVES),
         analyses=_Analyses(tables),
         thumbnails=_thumbnails(tables) if pictures else {},
-        brain=brain_inputs(tables) if brain and "group_stats" in present else None,
+        brain=brain_inputs(tables, params) if brain and "group_stats" in present else None,
         left_out=(*([f"params.yaml: {params.unreadable}"] if params.unreadable else []), *tables.shortcomings),
         **{name: tables.table(name) for name in WHOLE},
     )

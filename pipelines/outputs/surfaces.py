@@ -18,7 +18,7 @@ DEPTHS = (0.1, 0.3, 0.5, 0.7, 0.9)
 VIEWS = (("left", "lateral"), ("left", "medial"), ("right", "lateral"), ("right", "medial"))
 
 
-def draw_surfaces(image: Path) -> list[Path]:
+def draw_surfaces(image: Path, brain: Path | None = None) -> list[Path]:
     """Write ``NAME.png`` (four views) and ``NAME.html`` (interactive, offline) beside a map; return their paths.
 
     :func:`sample` defines the value of a vertex; vertices without a value are grey.
@@ -27,6 +27,8 @@ def draw_surfaces(image: Path) -> list[Path]:
     ----------
     image : Path
         ``NAME.nii.gz``, a 3-D image in MNI space, NaN for voxels without a value.
+    brain : Path, optional
+        Image of the same grid that is not masked (see :func:`sample`).
 
     Returns
     -------
@@ -48,11 +50,11 @@ def draw_surfaces(image: Path) -> list[Path]:
         ) from error
     import matplotlib.pyplot as plt
 
-    values = _on_surface(image)
+    values = _on_surface(image, brain)
     inflated = datasets.load_fsaverage("fsaverage5")["inflated"]
     found = SurfaceImage(mesh=inflated, data=values)
     folds = datasets.load_fsaverage_data(mesh="fsaverage5", data_type="sulcal", mesh_type="inflated")
-    highest = float(np.nanmax(np.abs(np.concatenate(list(values.values())))))
+    highest = float(np.nan_to_num(np.abs(np.concatenate(list(values.values())))).max()) or 1.0
     name = image.name.removesuffix(".nii.gz")
     shown = {"bg_map": folds, "vmax": highest, "cmap": "RdBu_r"}
     figure, axes = plt.subplots(1, 4, figsize=(14, 4), subplot_kw={"projection": "3d"})
@@ -70,8 +72,10 @@ def draw_surfaces(image: Path) -> list[Path]:
     return [picture, page]
 
 
-def sample(image: Path, white: Array, pial: Array) -> Array:
+def sample(image: Path, white: Array, pial: Array, brain: Path | None = None) -> Array:
     """Return the map's value at every vertex of a cortex: the mean over five depths of the nearest voxel's value.
+
+    The nearest voxel is one of the brain, whether the map has a value there or not: a mask does not grow.
 
     Parameters
     ----------
@@ -79,18 +83,22 @@ def sample(image: Path, white: Array, pial: Array) -> Array:
         A 3-D image, NaN for voxels without a value.
     white, pial : float (n_vertices, 3)
         Positions of the vertices, in the image's mm.
+    brain : Path, optional
+        Image on the same grid whose voxels with a value are the brain; by default `image`.
 
     Returns
     -------
     float32 (n_vertices,)
-        The values; NaN if no voxel with a value is within the diagonal of a voxel, at any depth.
+        The values; NaN if at every depth the nearest voxel of the brain has no value, or is farther than the diagonal
+        of a voxel.
     """
     import nibabel as nib
     from scipy.spatial import cKDTree
 
     volume = nib.load(image)
     values = np.asarray(volume.dataobj, dtype=np.float32)
-    inside = np.argwhere(np.isfinite(values))
+    whole = values if brain is None else np.asarray(nib.load(brain).dataobj, dtype=np.float32)
+    inside = np.argwhere(np.isfinite(whole))
     affine = np.asarray(volume.affine, dtype=np.float64)
     tree = cKDTree(inside @ affine[:3, :3].T + affine[:3, 3])
     limit = float(np.linalg.norm(affine[:3, :3].sum(axis=1)))
@@ -103,8 +111,10 @@ def sample(image: Path, white: Array, pial: Array) -> Array:
         return np.asarray(np.nanmean(np.stack(found), axis=0), dtype=np.float32)
 
 
-def _on_surface(image: Path) -> dict[str, Array]:
+def _on_surface(image: Path, brain: Path | None) -> dict[str, Array]:
     from nilearn import datasets
 
     meshes = [datasets.load_fsaverage("fsaverage5")[name].parts for name in ("white_matter", "pial")]
-    return {side: sample(image, *(mesh[side].coordinates for mesh in meshes)) for side in ("left", "right")}
+    return {
+        side: sample(image, *(mesh[side].coordinates for mesh in meshes), brain=brain) for side in ("left", "right")
+    }

@@ -147,6 +147,14 @@ class SearchlightParams(Strict):
     """The searchlight: stimuli, spheres, ranks and null distribution."""
 
     n_stimuli: int = Field(ge=4, description="Number of the most reliable stimuli to use.")
+    selection: Literal["auto", "others", "all", "ratings"] = Field(
+        default="auto",
+        description=(
+            "How stimuli are selected. others: those on whose similarities the subjects agree most with one "
+            "another; all: every stimulus; auto: others, or all if subjects share no stimuli; ratings: those that the "
+            "ratings predict best, as in the paper, which favours agents made of ratings."
+        ),
+    )
     radius_voxels: float = Field(ge=1, description="Radius of a sphere, in voxels.")
     min_voxels: int = Field(
         ge=3, description="Minimum number of voxels of a sphere; smaller ones, at the edge of the brain, have no value."
@@ -179,6 +187,16 @@ class Brain(Strict):
     encoding: EncodingParams
     searchlight: SearchlightParams
     device: Literal["cpu", "cuda"] = Field(description="Device of the searchlight.")
+    reference: str = Field(
+        default="", description="Agent with which the others are compared in figures; empty: no such comparison."
+    )
+    mask: Literal["fdr", "fwe", "none"] = Field(
+        default="fdr",
+        description=(
+            "Voxels that pictures show. fdr: false discovery rate below 0.05; fwe: chance of any false voxel below "
+            "0.05; none: all."
+        ),
+    )
     surfaces: dict[str, PycortexSurfaces] = Field(
         default_factory=dict, description="Subjects and their cortex.", json_schema_extra=subject_names
     )

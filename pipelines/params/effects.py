@@ -27,8 +27,18 @@ def without_effect(raw: object) -> Iterator[Mistake]:
     if value_at(raw, "notify") is not None and not value_at(raw, "schedules"):
         why = "it reports failed runs of schedules, and the file has no schedules"
         yield _useless("notify", why, "remove it, or add `schedules:`")
+    searchlight = "brain.searchlight"
+    if (value_at(raw, f"{searchlight}.selection"), value_at(raw, f"{searchlight}.permutations")) == ("ratings", 0):
+        yield Mistake(
+            "brain.searchlight.permutations",
+            "0 is too few for selection: ratings, whose bias is the mean over permutations",
+            todo="set at least 20 permutations, or another selection",
+        )
     known = _subjects(raw)
-    surfaces = value_at(raw, "brain.surfaces")
+    surfaces, reference, agents = (value_at(raw, key) for key in ("brain.surfaces", "brain.reference", "agents"))
+    if isinstance(agents, Mapping) and isinstance(reference, str) and reference not in ("", *agents):
+        why = "is not an agent of this study"
+        yield Mistake("brain.reference", why, todo=f"the agents are {', '.join(map(str, agents))}")
     if known and isinstance(surfaces, Mapping):
         for subject in surfaces:
             if subject not in known:

@@ -12,9 +12,19 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from affectlake.brain import statistics
+from affectlake.brain.encoding.folds import Folds, folds_by_run, nested_folds
+from affectlake.brain.recordings import regions
 from affectlake.brain.recordings.subjects import Aligned, ZScored
+from affectlake.errors import UsageError
+from affectlake.judge.agents import RatingsAgent
+from affectlake.judge.vectors.ratings import rating_vectors
 from affectlake.lake.tables.memmaps import map_lists
+from affectlake.pipelines.params.brain import Brain
+from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import StepContext, Tables
+from affectlake.pipelines.steps.arrays import representative
+from affectlake.seeds import generator
 
 
 class Method(NamedTuple):
@@ -26,6 +36,8 @@ class Method(NamedTuple):
 
 
 METHODS = (Method("encoding", "encoding_maps", "encoding_r"), Method("searchlight", "rsa_maps", "rho"))
+NULLS = {"encoding": "encoding_nulls", "searchlight": "rsa_nulls"}
+"""Tables of the region scores under relabelled stimuli, by method."""
 
 
 @dataclass(frozen=True)
@@ -109,3 +121,73 @@ def beta_rows(name: str, found: Aligned, spill: Path) -> pl.DataFrame:
     with pa.OSFile(str(spill), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
     return pl.from_arrow(pa.ipc.open_file(pa.memory_map(str(spill))).read_all())  # type: ignore[return-value]
+
+
+def brain_of(params: Params) -> Brain:
+    """Return the section ``brain``."""
+    assert params.brain is not None
+    return params.brain
+
+
+def vectors_of(tables: Tables, params: Params, agent: str) -> tuple[int, dict[str, NDArray[np.floating]]]:
+    """Return the seed of an agent's representative fit, and its bases, each (n_stimuli, d); no bases without a fit.
+
+    The tables `embeddings` and `fits` must contain the rows of this agent alone.
+    """
+    chosen = representative(tables)
+    if chosen is None:
+        return 0, {}
+    seed, weights = chosen
+    found: dict[str, NDArray[np.floating]] = {"embedding": weights}
+    described, n_stimuli = params.agents[agent], tables["stimuli"].select(pl.len()).collect().item()
+    if isinstance(described, RatingsAgent):
+        found["vectors"] = rating_vectors(tables["ratings"].collect(), described.ratings, n_stimuli)
+    return seed, found
+
+
+def folds_of(subject: Subject, params: Params) -> Folds:
+    """Return the folds of a subject's stimuli.
+
+    Raises
+    ------
+    UsageError
+        If there are too few stimuli or runs.
+    """
+    wanted = brain_of(params).encoding
+    try:
+        if wanted.by_run and subject.runs is not None:
+            return folds_by_run(subject.runs, wanted.outer_folds, wanted.inner_folds)
+        rng = generator(params.seed, "brain", "folds", subject.name)
+        return nested_folds(len(subject.stimulus_index), wanted.outer_folds, wanted.inner_folds, rng)
+    except UsageError as error:
+        raise UsageError(
+            f"{subject.name}: {error.summary}", wanted=error.wanted, found=error.found, allowed=error.allowed,
+            todo="set fewer folds in brain.encoding, or leave the subject out",
+        ) from error  # fmt: skip
+
+
+def null_orders(params: Params, method: str, stimuli: NDArray[np.integer], count: int) -> NDArray[np.int64]:
+    """Return `count` orders of a subject's stimuli: those of relabelled stimuli, int64 (count, n).
+
+    They are the same for all agents, and for all subjects that have the same stimuli, so that differences between
+    agents and means over subjects have null distributions too.
+    """
+    rng = generator(params.seed, "brain", "null", method)
+    size = int(stimuli.max(initial=-1)) + 1
+    # stimulus s has key [k, s] whatever the number of stimuli: one row of keys for each stimulus
+    keys = rng.random((size, count)).T[:, stimuli]
+    return np.argsort(keys, axis=1, kind="stable")
+
+
+def region_nulls(agent: str, subject: Subject, basis: str, null: NDArray[np.floating]) -> pl.DataFrame:
+    """Return the mean of a map's null distribution, float (n_permutations, n_voxels), over each region, as rows."""
+    member = regions.from_words(subject.regions)
+    names = [*member.keys, "all"]
+    inside = np.vstack([member.voxels, np.ones(len(subject.regions), dtype=bool)])
+    means = statistics.region_means(null, inside).T.astype(np.float32) if len(null) else np.empty((len(names), 0))
+    scores = pl.Series(means.tolist(), dtype=pl.List(pl.Float32))
+    n = len(names)
+    return pl.DataFrame(
+        {"agent": [agent] * n, "subject": [subject.name] * n, "basis": [basis] * n, "region": names,
+         "null_scores": scores}
+    ).sort("agent", "subject", "basis", "region")  # fmt: skip

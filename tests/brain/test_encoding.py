@@ -12,7 +12,7 @@ from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from affectlake.brain.encoding.crossvalidation import PENALTIES, encode
+from affectlake.brain.encoding.crossvalidation import PENALTIES, encode, relabelled
 from affectlake.brain.encoding.folds import Folds, folds_by_run, nested_folds
 from affectlake.brain.encoding.gram import GramSolver
 from affectlake.brain.encoding.rows import RowSolver
@@ -67,6 +67,24 @@ def test_agrees_with_scikit_learn(standardise: bool) -> None:
 
 
 @pytest.mark.reference
+@pytest.mark.parametrize("standardise", [False, True])
+def test_a_feature_that_is_constant_in_a_training_set_is_treated_as_by_scikit_learn(standardise: bool) -> None:
+    x, y, folds = world(v=3)
+    y = (y + 30 * np.eye(N)[:, :3]).astype(np.float32)
+    x[:, 2] = np.where(folds.outer == 1, x[:, 2], 0.3)  # varies only where fold 1 is tested
+    x[:, 4] = 0.7
+    x[5, 4] = 3.1  # one stimulus has a weight: constant in every training set without it
+    x[:, 6] = np.where((folds.outer == 2) & (folds.inner[0] == 3), x[:, 6], 1 / 3)  # constant in inner folds
+    expected = explicit(x, y, folds, standardise)
+    for solver in (GramSolver, RowSolver):
+        found = solver(x, folds, COARSE, standardise).solve(y - y.mean(0, dtype=np.float64))
+        for fold, (r, penalty, _) in enumerate(expected):
+            assert np.allclose(found.penalty[fold], penalty, rtol=1e-12)
+            assert np.allclose(found.fold_r[fold], r, atol=1e-9)
+        assert np.allclose(found.weights, np.mean([beta for _, _, beta in expected], axis=0).T, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.reference
 @pytest.mark.parametrize("d", [8, 90, 200], ids=["few", "many", "more than stimuli"])
 def test_agrees_with_himalaya(d: int) -> None:
     from himalaya.ridge import RidgeCV
@@ -83,6 +101,18 @@ def test_agrees_with_himalaya(d: int) -> None:
         r = np.array([np.corrcoef(predicted[:, v], y[test, v])[0, 1] for v in range(y.shape[1])])
         assert np.allclose(found.penalty[fold], peer.best_alphas_, rtol=1e-8)
         assert np.allclose(found.fold_r[fold], r, atol=1e-7)
+
+
+@pytest.mark.parametrize("d", [8, 90], ids=["few", "many"])
+def test_a_relabelled_map_is_that_of_relabelled_patterns(d: int) -> None:
+    x, y, folds = world(d, v=600)
+    y[:, 7] = 1.0
+    orders = np.stack([np.random.default_rng(seed).permutation(N) for seed in range(2)])
+    found = relabelled(x, y, folds, orders, standardise=True, workers=2)
+    for row, order in zip(found, orders, strict=True):
+        expected = encode(x, y[order], folds, standardise=True).r
+        assert np.allclose(row, expected, atol=1e-6, equal_nan=True)
+    assert np.isnan(found[:, 7]).all()
 
 
 def test_both_solvers_agree_on_any_folds() -> None:

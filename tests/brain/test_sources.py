@@ -362,6 +362,13 @@ def test_preparation_step_by_step() -> None:
     spiky[50] = 100
     assert preprocessing.despike(spiky).max() == pytest.approx(1 + 3 * spiky.std())
     series = np.arange(10.0)[:, None]
+    spikes = RNG.normal(size=(60, 4))
+    spikes[30] = 80.0  # in the block of volumes 29 to 31: without despiking, a third of it is the block's mean
+    prepared = preprocessing.prepare_run(spikes, [Block("a", 58, 6), Block("b", 20, 6)], tr_s=2, delay_s=0)
+    residual = spikes - np.stack([np.polyval(np.polyfit(np.arange(60), one, 1), np.arange(60)) for one in spikes.T]).T
+    bound = residual.mean(0) + 3 * residual.std(0)
+    assert np.allclose(prepared[0], np.minimum(residual, bound)[29:32].mean(0))
+    assert (prepared[0] < 0.5 * residual[29:32].mean(0)).all()
     means = preprocessing.block_means(series, [Block("a", 0, 4), Block("b", 4, 6)], tr_s=2, delay_s=4)
     assert means.ravel().tolist() == [2.5, 5.0]
     with pytest.raises(SourceError, match="no volume belongs to the block 'late'"):

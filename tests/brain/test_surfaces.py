@@ -44,6 +44,21 @@ def test_a_vertex_far_from_every_value_has_none(tmp_path: Path) -> None:
     assert np.isnan(found[1])
 
 
+def test_a_masked_map_does_not_spread_over_the_cortex(tmp_path: Path) -> None:
+    import nibabel as nib
+
+    whole = nib.load(box(tmp_path, 10.0, right_mm=120.0))
+    values = np.asarray(whole.dataobj).copy()
+    values[:12] = np.nan  # significant on one side only: x from 0 mm
+    masked = tmp_path / "map_fdr.nii.gz"
+    nib.save(nib.Nifti1Image(values, whole.affine), masked)
+    places = np.array([[-6.0, 0.0, 0.0], [4.0, 0.0, 0.0]])  # the first is nearest to a voxel that is not significant
+    found = sample(masked, places, places, tmp_path / "map.nii.gz")
+    assert np.isnan(found[0])
+    assert np.isfinite(found[1])
+    assert np.isfinite(sample(masked, places, places)).all()  # without the brain, the mask would grow by a voxel
+
+
 def test_a_picture_and_a_page_that_needs_no_network(tmp_path: Path) -> None:
     picture, page = draw_surfaces(box(tmp_path, 10.0))
     assert picture.read_bytes().startswith(b"\x89PNG")

@@ -49,19 +49,27 @@ class Demo(NamedTuple):
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     def context(agent: str = "") -> StepContext:
         folder = tmp_path_factory.mktemp(agent or "study")
-        return StepContext(agent, folder, folder, 2, lambda _: None, lambda _: None)
+        return StepContext(agent, folder, folder, 2, lambda _: None, lambda _: None, agents=AGENTS)
 
     def run(step: str, tables: OutputTables, agent: str = "") -> OutputTables:
         made: OutputTables = STEPS[step]({name: frame.lazy() for name, frame in tables.items()}, PARAMS, context(agent))
         return tables | made
 
     study: OutputTables = {}
-    for step in ("ingest", "sample", "ingest_brains", "select_stimuli"):
+    for step in ("ingest", "sample", "ingest_brains"):
         study = run(step, study)
+    fitted: dict[str, OutputTables] = {}
+    for agent in AGENTS:
+        fitted[agent] = study
+        for step in ("choose_by_ratings", "embed", "rank_fits"):
+            fitted[agent] = run(step, fitted[agent], agent)
+    every = {name: pl.concat([mine[name] for mine in fitted.values()]) for name in ("embeddings", "fits")}
+    shared = run("share_stimuli", study | every)["shared_stimuli"]
+    study = run("select_stimuli", study | {"shared_stimuli": shared})
     per_agent: dict[str, list[pl.DataFrame]] = {}
     for agent in AGENTS:
-        mine = study
-        for step in ("choose_by_ratings", "embed", "encode_brains", "search_brains", "score_regions"):
+        mine = fitted[agent] | study
+        for step in ("encode_brains", "search_brains", "score_regions"):
             mine = run(step, mine, agent)
         for name in mine.keys() - study.keys():
             per_agent.setdefault(name, []).append(mine[name])

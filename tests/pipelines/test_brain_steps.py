@@ -22,10 +22,9 @@ from affectlake.pipelines.engine.graph import stages, steps_of
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import Params, override, parse
 from affectlake.pipelines.step import OutputTables, StepContext
-from affectlake.pipelines.steps import brain as brain_steps
+from affectlake.pipelines.steps import brain, brain_groups, brain_maps, brain_selection, rows
 from affectlake.pipelines.steps import choices as choices_steps
 from affectlake.pipelines.steps import embedding as embedding_steps
-from affectlake.pipelines.steps import rows
 from affectlake.pipelines.steps import stimuli as stimuli_steps
 from affectlake.pipelines.stored import NOTHING, Stored
 from tests.support.chat import ENTRY
@@ -48,7 +47,8 @@ AGENTS = ("human-category", "human-dimension")
 
 
 def context(folder: Path, agent: str = "", lines: list[str] | None = None) -> StepContext:
-    return StepContext(agent, folder, folder, 2, lines.append if lines is not None else lambda _: None, lambda _: None)
+    log = lines.append if lines is not None else lambda _: None
+    return StepContext(agent, folder, folder, 2, log, lambda _: None, agents=AGENTS)
 
 
 def lazy(frames: OutputTables) -> dict[str, pl.LazyFrame]:
@@ -68,8 +68,11 @@ def with_embedding(tables: OutputTables, params: Params, agent: str) -> OutputTa
 def world(tmp_path_factory: pytest.TempPathFactory) -> OutputTables:
     here = context(tmp_path_factory.mktemp("brains"))
     study = stimuli_steps.ingest({}, PARAMS, here)
-    tables = study | brain_steps.ingest_brains(lazy(study), PARAMS, here)
-    return tables | brain_steps.select_stimuli(lazy(tables), PARAMS, here)
+    tables = study | brain.ingest_brains(lazy(study), PARAMS, here)
+    both = [with_embedding(tables, PARAMS, agent) for agent in AGENTS]
+    fitted = {name: pl.concat([one[name] for one in both]) for name in ("embeddings", "fits")}
+    tables |= brain_selection.share_stimuli(lazy(tables | fitted), PARAMS, here)
+    return tables | brain_selection.select_stimuli(lazy(tables), PARAMS, here)
 
 
 @pytest.fixture(scope="module")
@@ -79,22 +82,26 @@ def maps(world: OutputTables, tmp_path_factory: pytest.TempPathFactory) -> Outpu
     for agent in AGENTS:
         here = context(tmp_path_factory.mktemp(agent), agent)
         tables = with_embedding(world, PARAMS, agent)
-        mine = brain_steps.encode_brains(lazy(tables), PARAMS, here) | brain_steps.search_brains(
+        mine = brain_maps.encode_brains(lazy(tables), PARAMS, here) | brain_maps.search_brains(
             lazy(tables), PARAMS, here
         )
-        mine |= brain_steps.score_regions(lazy(tables | mine), PARAMS, here)
+        mine |= brain_groups.score_regions(lazy(tables | mine), PARAMS, here)
         for name, frame in mine.items():
             found.setdefault(name, []).append(frame)
     every = {name: pl.concat(frames) for name, frames in found.items()}
     two = parse(TEXT.replace("  caption-tfidf:", "  # caption-tfidf:"))
-    return every | brain_steps.compare_brains(lazy(world | every), two, context(Path()))
+    return every | brain_groups.compare_brains(lazy(world | every), two, context(Path()))
 
 
 def test_every_table_keeps_its_contract(world: OutputTables, maps: OutputTables, tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     repository.init(lake, TEXT)
-    outputs = {Output(name): world[name] for name in ("voxels", "betas", "stimulus_reliability", "noise_ceilings")}
-    for name in ("encoding_maps", "encoding_weights", "rsa_maps", "roi_scores", "group_stats"):
+    outputs = {
+        Output(name): world[name]
+        for name in ("voxels", "betas", "shared_stimuli", "stimulus_reliability", "noise_ceilings")
+    }
+    for name in ("encoding_maps", "encoding_weights", "encoding_nulls", "rsa_maps", "rsa_nulls", "roi_scores",
+                 "group_stats"):  # fmt: skip
         mine = maps[name]
         outputs[Output(name, "" if name == "group_stats" else "human-category")] = (
             mine if name == "group_stats" else mine.filter(pl.col("agent") == "human-category")
@@ -108,9 +115,9 @@ def test_patterns_mapped_from_files_give_the_same_maps(world: OutputTables, maps
     files = tuple(part_files(tmp_path / "lake" / Output("betas").folder))
     here = replace(context(tmp_path / "lake", AGENTS[0]), parts={"betas": files})
     tables = lazy(with_embedding(world, PARAMS, AGENTS[0]))
-    chosen = brain_steps.select_stimuli(tables, PARAMS, here)
+    chosen = brain_selection.select_stimuli(tables, PARAMS, here)
     assert all(chosen[name].equals(world[name]) for name in chosen)
-    for found in (brain_steps.encode_brains(tables, PARAMS, here), brain_steps.search_brains(tables, PARAMS, here)):
+    for found in (brain_maps.encode_brains(tables, PARAMS, here), brain_maps.search_brains(tables, PARAMS, here)):
         for name, frame in found.items():
             assert frame.equals(maps[name].filter(pl.col("agent") == AGENTS[0]))
     assert len([path for _, path in memmaps.mapped_files(tmp_path / "lake") if path.suffix == ".npy"]) == 3
@@ -141,6 +148,47 @@ def test_group_statistics_name_the_winner(maps: OutputTables) -> None:
     assert mirrored.filter(pl.col("method") == "encoding")["difference"].item() == -rows["VC"]["difference"]
 
 
+@pytest.mark.reference
+def test_group_statistics_are_scipys_and_statsmodels(maps: OutputTables) -> None:
+    from scipy import stats
+    from statsmodels.stats.multitest import multipletests
+
+    for method in ("encoding", "searchlight"):
+        found = maps["group_stats"].filter(pl.col("method") == method)
+        scores = maps["roi_scores"].filter(pl.col("method") == method, pl.col("basis") == "embedding")
+        for row in found.drop_nulls("p").to_dicts():
+            pair = [
+                scores.filter(pl.col("agent") == name, pl.col("region") == row["region"]).sort("subject")
+                for name in (row["agent"], row["other_agent"])
+            ]
+            theirs = stats.ttest_rel(*(one["region_score"].to_numpy() for one in pair))
+            assert (row["t"], row["p"]) == pytest.approx((theirs.statistic, theirs.pvalue))
+        tested = found.drop_nulls("p")
+        assert tested["p_fdr"].to_numpy() == pytest.approx(multipletests(tested["p"], method="fdr_bh")[1])
+        assert (tested["p_fdr"] > tested["p"]).any()
+        planned = tested.filter(pl.col("other_agent") == "human-category")
+        larger = planned.select(pl.max_horizontal("p", "p_null")).to_series()
+        assert planned["p_reference_fdr"].to_numpy() == pytest.approx(multipletests(larger, method="fdr_bh")[1])
+        assert found.filter(pl.col("other_agent") != "human-category")["p_reference_fdr"].null_count() == len(found) / 2
+
+
+def test_levels_of_differences_are_those_of_relabelled_stimuli(maps: OutputTables) -> None:
+    keys = {"basis": "embedding", "region": "VC"}
+    drawn = maps["rsa_nulls"].filter(*(pl.col(key) == value for key, value in keys.items())).sort("agent", "subject")
+    null = np.array(drawn["null_scores"].to_list()).reshape(2, 3, 19)  # agents, subjects, relabellings
+    own = maps["roi_scores"].filter(
+        *(pl.col(key) == value for key, value in keys.items()), pl.col("method") == "searchlight"
+    ).sort("agent", "subject")  # fmt: skip
+    scores = own["region_score"].to_numpy().reshape(2, 3)
+    values = np.append((scores[0] - scores[1]).mean(), (null[0] - null[1]).mean(axis=0))
+    z = np.abs(values - values.mean())
+    expected = (1 + (z[1:] >= z[0]).sum()) / 20
+    row = maps["group_stats"].filter(
+        pl.col("region") == "VC", pl.col("method") == "searchlight", pl.col("agent") == "human-category"
+    )  # fmt: skip
+    assert row["p_null"].item() == pytest.approx(expected)
+
+
 def test_region_scores_are_means_of_the_maps(world: OutputTables, maps: OutputTables) -> None:
     keys = {"agent": "human-category", "subject": "synthetic-1", "basis": "embedding"}
     one = maps["rsa_maps"].filter(*(pl.col(key) == value for key, value in keys.items()))
@@ -159,9 +207,10 @@ def test_reliable_stimuli_are_selected_and_ceilings_bound_the_scores(world: Outp
     reliability = world["stimulus_reliability"]
     kept = reliability.group_by("subject").agg(pl.col("selected").sum(), low=pl.col("reliability").min())
     assert kept["selected"].to_list() == [90] * 3
-    chosen = reliability.filter(pl.col("selected")).group_by("subject").agg(least=pl.col("reliability").min())
-    left = reliability.filter(~pl.col("selected")).group_by("subject").agg(most=pl.col("reliability").max())
-    assert chosen.join(left, on="subject").select((pl.col("least") >= pl.col("most")).all()).item()
+    mean = reliability.group_by("stimulus_index", "selected").agg(pl.col("reliability").mean())
+    assert mean.height == 240  # the same stimuli in all subjects
+    least, most = (mean.filter(pl.col("selected") == kept)["reliability"] for kept in (True, False))
+    assert least.min() >= most.max()
     ceilings = world["noise_ceilings"].drop_nulls()
     assert (ceilings["ceiling_low"] <= ceilings["ceiling_high"]).all()
     assert ceilings.filter(pl.col("region") == "VC")["ceiling_low"].item() > 0.2
@@ -177,11 +226,11 @@ def test_a_missing_stimulus_and_a_dead_voxel_are_null_and_spoil_nothing(world: O
     dead = (pl.col("subject") == "synthetic-1") & pl.col("voxel_index").is_in([3, 5])
     voxels = world["voxels"].with_columns(usable=~dead)
     tables = with_embedding(world | {"betas": broken, "voxels": voxels}, PARAMS, "human-category")
-    tables |= brain_steps.select_stimuli(lazy(tables), PARAMS, context(tmp_path))
+    tables |= brain_selection.select_stimuli(lazy(tables), PARAMS, context(tmp_path))
     assert tables["stimulus_reliability"].filter(pl.col("subject") == "synthetic-1").height == 238
     here = context(tmp_path, "human-category")
-    encoded = brain_steps.encode_brains(lazy(tables), PARAMS, here)["encoding_maps"]
-    searched = brain_steps.search_brains(lazy(tables), PARAMS, here)["rsa_maps"]
+    encoded = brain_maps.encode_brains(lazy(tables), PARAMS, here)["encoding_maps"]
+    searched = brain_maps.search_brains(lazy(tables), PARAMS, here)["rsa_maps"]
     for frame, value in ((encoded, "encoding_r"), (searched, "rho")):
         lost = frame.filter(pl.col("basis") == "embedding", pl.col(value).is_null() & dead)
         assert sorted(lost["voxel_index"].to_list()) == [3, 5]
@@ -194,8 +243,8 @@ def test_too_few_runs_name_the_subject_and_spheres_that_are_too_small_are_said(
     text = override(TEXT, ("brain.encoding.outer_folds=90", "brain.searchlight.min_voxels=500"))
     tables, lines = with_embedding(world, PARAMS, "human-category"), list[str]()
     with pytest.raises(UsageError, match="synthetic-1: too few runs for the folds"):
-        brain_steps.encode_brains(lazy(tables), parse(text), context(tmp_path, "human-category"))
-    found = brain_steps.search_brains(lazy(tables), parse(text), context(tmp_path, "human-category", lines))["rsa_maps"]
+        brain_maps.encode_brains(lazy(tables), parse(text), context(tmp_path, "human-category"))
+    found = brain_maps.search_brains(lazy(tables), parse(text), context(tmp_path, "human-category", lines))["rsa_maps"]
     assert found["rho"].null_count() == found.height
     assert "synthetic-1, embedding: no map: no sphere has 500 usable voxels" in lines[0]
 
@@ -224,7 +273,7 @@ def test_time_series_are_read_with_their_events(tmp_path: Path) -> None:
     raw["brain"]["sources"] = {"kind": "images", "subjects": {"S1": subject}}
     text = yaml.safe_dump(raw)
     stimuli = pl.DataFrame({"stimulus_index": np.arange(16, dtype=np.int32), "stimulus_id": ids})
-    found = brain_steps.ingest_brains({"stimuli": stimuli.lazy()}, parse(text), context(tmp_path))
+    found = brain.ingest_brains({"stimuli": stimuli.lazy()}, parse(text), context(tmp_path))
     patterns = np.array(found["betas"]["pattern"].to_list())
     assert found["betas"]["run"].to_list() == [1] * 8 + [2] * 8
     for half in (slice(0, 8), slice(8, 16)):  # within a run, as baseline and trend are taken out of each
@@ -245,12 +294,12 @@ def test_an_agent_without_an_embedding_has_no_maps_and_spoils_nothing(
     tables["fits"] = tables["fits"].with_columns(n_dimensions=pl.lit(0, pl.Int16))
     lines: list[str] = []
     here = context(tmp_path, "human-category", lines)
-    made = brain_steps.encode_brains(lazy(tables), PARAMS, here) | brain_steps.search_brains(lazy(tables), PARAMS, here)
-    made |= brain_steps.score_regions(lazy(tables | made), PARAMS, here)
+    made = brain_maps.encode_brains(lazy(tables), PARAMS, here) | brain_maps.search_brains(lazy(tables), PARAMS, here)
+    made |= brain_groups.score_regions(lazy(tables | made), PARAMS, here)
     assert {name: frame.height for name, frame in made.items()} == dict.fromkeys(made, 0)
     assert lines[0].startswith("no brain maps")
     others = {name: pl.concat([maps[name].filter(pl.col("agent") == "human-dimension"), made[name]]) for name in made}
-    compared = brain_steps.compare_brains(lazy(world | others), PARAMS, here)["group_stats"]
+    compared = brain_groups.compare_brains(lazy(world | others), PARAMS, here)["group_stats"]
     assert compared.height == 0
     assert compared.schema == maps["group_stats"].schema
 
@@ -262,7 +311,8 @@ def test_a_study_without_the_section_has_no_brain_steps() -> None:
     assert "brain" not in dvcfile.render(without, NOTHING)
     names = {step.name for step in steps_of(PARAMS)} - {step.name for step in steps_of(without)}
     assert names == {
-        "ingest_brains", "select_stimuli", "encode_brains", "search_brains", "score_regions", "compare_brains",
+        "ingest_brains", "share_stimuli", "select_stimuli", "encode_brains", "search_brains", "score_regions",
+        "compare_brains",
     }  # fmt: skip
 
 

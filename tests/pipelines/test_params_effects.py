@@ -45,7 +45,7 @@ READERS: dict[type[BaseModel], tuple[str, ...]] = {
     server_command.ServerCommand: ("src/affectlake/judge/server_command.py", "src/affectlake/judge/requests"),
     schedules.Schedule: ("flows/schedules", "src/affectlake/cli/schedules.py"),
     schedules.Notify: ("pipelines/params/schedules.py",),
-    brain.Brain: (STEPS, "pipelines/outputs/nifti.py"),
+    brain.Brain: (STEPS, "pipelines/outputs"),
     brain.SyntheticBrains: (BRAIN,),
     brain.BDataBrains: (BRAIN,),
     brain.ImageBrains: (BRAIN,),
@@ -54,8 +54,8 @@ READERS: dict[type[BaseModel], tuple[str, ...]] = {
     brain.TimeSeries: (BRAIN,),
     brain.FmriprepBrains: (BRAIN,),
     brain.AtlasFiles: (BRAIN,),
-    brain.EncodingParams: ("pipelines/steps/brain.py",),
-    brain.SearchlightParams: ("pipelines/steps/brain.py",),
+    brain.EncodingParams: (STEPS,),
+    brain.SearchlightParams: (STEPS,),
     brain.PycortexSurfaces: ("pipelines/outputs/flatmaps.py",),
 }
 """Where the values of each model are used: files, or folders of them."""

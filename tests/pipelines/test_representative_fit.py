@@ -20,7 +20,17 @@ from affectlake.pipelines.outputs.nifti import write_maps
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import override, parse
 from affectlake.pipelines.step import OutputTables, StepContext
-from affectlake.pipelines.steps import arrays, brain, choices, embedding, meaning, stimuli
+from affectlake.pipelines.steps import (
+    arrays,
+    brain,
+    brain_groups,
+    brain_maps,
+    brain_selection,
+    choices,
+    embedding,
+    meaning,
+    stimuli,
+)
 from affectlake.pipelines.steps.rows import to_table
 from affectlake.report import agent_summary
 from affectlake.report.figures.agent_comparison import _community_names
@@ -84,20 +94,27 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> dict[str, OutputTables]:
         return StepContext(agent, folder, folder, 2, lambda _: None, lambda _: None, agents=AGENTS)
 
     own = stimuli.ingest({}, PARAMS, context())
-    for step in (stimuli.sample, brain.ingest_brains, brain.select_stimuli):
+    for step in (stimuli.sample, brain.ingest_brains):
         own |= step(lazy(own), PARAMS, context())
+    fitted = {}
+    for agent in AGENTS:
+        fits = with_two_fits(own, agent)
+        fitted[agent] = fits | embedding.rank_fits(lazy(fits), PARAMS, context(agent))
+    both = {name: pl.concat([mine[name] for mine in fitted.values()]) for name in ("embeddings", "fits")}
+    own |= brain_selection.share_stimuli(lazy(own | both), PARAMS, context())
+    own |= brain_selection.select_stimuli(lazy(own), PARAMS, context())
     found = {}
     for agent in AGENTS:
-        mine = with_two_fits(own, agent)
+        mine = fitted[agent] | own
         mine["sweeps"] = to_table("sweeps", [])
         for step in (
-            choices.choose_by_ratings, embedding.rank_fits, embedding.lay_out, meaning.describe, meaning.measure,
-            brain.encode_brains, brain.search_brains, brain.score_regions,
+            choices.choose_by_ratings, embedding.lay_out, meaning.describe, meaning.measure,
+            brain_maps.encode_brains, brain_maps.search_brains, brain_groups.score_regions,
         ):  # fmt: skip
             mine |= step(lazy(mine), PARAMS, context(agent))
         found[agent] = {name: one for name, one in mine.items() if name not in own}
     every = {name: pl.concat([found[agent][name] for agent in AGENTS]) for name in found[AGENTS[0]]}
-    for step in (meaning.compare, brain.compare_brains):
+    for step in (meaning.compare, brain_groups.compare_brains):
         own |= step(lazy(own | every), PARAMS, context())
     return {"": own, **found}
 
@@ -143,7 +160,7 @@ def test_layouts_and_brain_maps_are_of_that_fit(study: dict[str, OutputTables], 
         alone |= {"fits": mine["fits"].filter(pl.col("seed") == BETTER)}
         (tmp_path / agent).mkdir()
         context = StepContext(agent, tmp_path, tmp_path / agent, 2, lambda _: None, lambda _: None)
-        for step, table in ((brain.encode_brains, "encoding_maps"), (brain.search_brains, "rsa_maps")):
+        for step, table in ((brain_maps.encode_brains, "encoding_maps"), (brain_maps.search_brains, "rsa_maps")):
             assert step(lazy(alone), PARAMS, context)[table].equals(mine[table])
 
 

@@ -35,9 +35,9 @@ def brains() -> BrainInputs:
     ]
     names = ["agent", "subject", "basis", "method", "region", "region_score", "n_voxels"]
     pairs = [
-        ("searchlight", "VC", *AGENTS, 0.19, 9.0, 0.001, 0.004, 3, 1.0),
-        ("searchlight", "VC", *AGENTS[::-1], -0.19, -9.0, 0.001, 0.004, 3, 0.0),
-        ("searchlight", "OFC", *AGENTS[::-1], 0.12, 2.0, 0.2, 0.3, 3, 0.8),
+        ("searchlight", "VC", *AGENTS, 0.19, 9.0, 0.001, 0.004, None, 3, 1.0),
+        ("searchlight", "VC", *AGENTS[::-1], -0.19, -9.0, 0.001, 0.004, 0.002, 3, 0.0),
+        ("searchlight", "OFC", *AGENTS[::-1], 0.12, 2.0, 0.2, 0.03, 0.3, 3, 0.8),
     ]
     grid = np.argwhere(np.ones((5, 5, 5))) * 10.0 - 20
     rng = np.random.default_rng(0)
@@ -54,7 +54,8 @@ def brains() -> BrainInputs:
         for at, agent in enumerate(AGENTS)
         for method in ("encoding", "searchlight")
     )
-    stats = ["method", "region", "agent", "other_agent", "difference", "t", "p", "p_fdr", "n_subjects", "share_won"]
+    stats = ["method", "region", "agent", "other_agent", "difference", "t", "p", "p_fdr", "p_reference_fdr",
+             "n_subjects", "share_won"]  # fmt: skip
     ceilings = {"region": ["VC", "OFC"], "ceiling_low": [0.2, 0.9], "ceiling_high": [0.25, 0.95]}
     return BrainInputs(
         scores=pl.DataFrame(rows, schema=names, orient="row"),
@@ -64,6 +65,7 @@ def brains() -> BrainInputs:
         subject="S1",
         maps=maps,
         volumes=(make_volume("S1", voxels, maps), make_volume("S2", voxels, maps)),
+        reference=AGENTS[0],
     )
 
 
@@ -93,10 +95,51 @@ def test_bars_dots_and_stars_are_those_of_the_tables() -> None:
     drawn = np.sort(brains().scores.filter(pl.col("method") == "searchlight")["region_score"].to_numpy())
     np.testing.assert_allclose(np.sort(dots), drawn)
     stars = [text for text in ax.texts if text.get_text() == "*"]
-    assert len(stars) == 1  # VC alone differs from the best; the pair of OFC has p_fdr 0.3
+    assert len(stars) == 1  # in VC alone the other agent differs from the reference; in OFC its p_reference_fdr is 0.3
     assert abs(stars[0].get_position()[0] - bars[AGENTS[1], 0].get_x() - bars[AGENTS[1], 0].get_width() / 2) < 0.02
     bands = [patch for patch in ax.patches if patch.get_facecolor()[3] == 0.3]
     assert [(round(band.get_y(), 9), round(band.get_height(), 9)) for band in bands] == [(0.2, 0.05)]  # OFC's: too high
+
+
+def test_stars_compare_with_the_named_reference_alone() -> None:
+    def drawn(reference: str) -> tuple[int, str]:
+        inputs = make_inputs(brain=replace(brains(), reference=reference))
+        figure = figure_of("brain_regions", inputs, method="searchlight", group="cortical")
+        return sum(text.get_text() == "*" for text in figure.axes[0].texts), figure.caption
+
+    n_stars, caption = drawn(AGENTS[0])
+    assert n_stars == 1
+    assert f"differs from {AGENTS[0]}, the study's reference" in caption
+    n_stars, caption = drawn("")  # the region's best agent is not a reference: it is chosen by the same subjects
+    assert n_stars == 0
+    assert "names no reference" in caption
+
+
+def test_captions_name_the_stimuli_and_the_bias_of_their_selection() -> None:
+    scores = brains().scores.with_columns(n_stimuli=pl.lit(120), region_bias=pl.lit(0.0))
+    for bias, told in ((0.0, False), (0.04, True)):
+        inputs = replace(brains(), scores=scores.with_columns(region_bias=pl.lit(bias)))
+        caption = figure_of("brain_regions", make_inputs(brain=inputs), method="searchlight", group="cortical").caption
+        assert "of 120 stimuli, the same for all agents" in caption
+        assert ("selected by the ratings" in caption and "0.040" in caption) == told
+
+
+def test_pictures_say_which_voxels_they_show() -> None:
+    masked = replace(brains(), thresholds={"encoding": "false discovery rate below 0.05"})
+    for name, chosen in (("glass_brains", {"method": "encoding"}), ("brain_slices", {})):
+        assert (
+            "All voxels are shown, significant or not" in figure_of(name, make_inputs(brain=brains()), **chosen).caption
+        )
+    assert (
+        "Only significant voxels are coloured: false discovery rate below 0.05"
+        in figure_of("glass_brains", make_inputs(brain=masked), method="encoding").caption
+    )
+    none = replace(masked, volumes=tuple(
+        replace(one, values={key: values * np.nan for key, values in one.values.items()}) for one in masked.volumes
+    ))  # fmt: skip
+    assert missing(none, "glass_brains", method="encoding") == (
+        "no voxel of this version is significant: false discovery rate below 0.05"
+    )
 
 
 def test_what_is_missing_is_said() -> None:

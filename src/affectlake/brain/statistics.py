@@ -169,6 +169,36 @@ def pooled_p_values(values: NDArray[np.floating], null: NDArray[np.floating]) ->
     return np.where(np.isnan(values), np.nan, (1 + reached) / (1 + len(pool)))
 
 
+def maximum_p_values(values: NDArray[np.floating], null: NDArray[np.floating]) -> Array:
+    """Return the share of a null distribution's maxima over voxels that reaches each value (one-tailed).
+
+    p = (1 + #{k: max over voxels of null k ≥ value}) / (1 + n_permutations). The chance that any voxel of a map without
+    effects has p < α is at most α, whatever the dependence between voxels.
+
+    Parameters
+    ----------
+    values : float (n_voxels,)
+    null : float (n_permutations, n_voxels)
+        The same map under relabelled stimuli; NaN is ignored.
+
+    Returns
+    -------
+    float64 (n_voxels,)
+        NaN where the map is NaN, or without permutations.
+
+    Notes
+    -----
+    Nichols & Holmes 2002, 'Nonparametric permutation tests for functional neuroimaging'.
+    """
+    known = ~np.isnan(values)
+    found = np.full(len(values), np.nan)
+    if len(null) and known.any():
+        highest = np.sort(np.fmax.reduce(null[:, known], axis=1))
+        reached = len(null) - np.searchsorted(highest, values[known] - 1e-12)
+        found[known] = (1 + reached) / (1 + len(null))
+    return found
+
+
 class Win(NamedTuple):
     """How often one map is above another: share of the voxels defined in both (ties count half), and their number."""
 

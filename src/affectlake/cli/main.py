@@ -236,12 +236,17 @@ def report(
 @LAKE
 @AT
 @click.option("--surfaces", is_flag=True, help="Also draw each map on a cortical surface: fsaverage5 or the subject's.")
-def maps(folder: Path, lake: Path, at: str, surfaces: bool) -> None:
+@click.option(
+    "--mask",
+    type=click.Choice(["fdr", "fwe", "none"]),
+    help="Significant voxels, in images of their own and in drawings; by default brain.mask of the version.",
+)
+def maps(folder: Path, lake: Path, at: str, surfaces: bool, mask: str | None) -> None:
     """Write a version's brain maps to FOLDER as NIfTI images and print their paths."""
     from affectlake.lake import repository
     from affectlake.pipelines.outputs.nifti import write_maps
 
-    for path in write_maps(repository.find(lake), folder, at, surfaces, log):
+    for path in write_maps(repository.find(lake), folder, at, surfaces, log, mask or ""):
         click.echo(path)
 
 

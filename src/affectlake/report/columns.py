@@ -45,10 +45,12 @@ COLUMNS: dict[str, Columns] = {
     "voxels": Columns(
         ("subject", "voxel_index", "voxel_i", "voxel_j", "voxel_k", "x_mm", "y_mm", "z_mm"), ("regions",)
     ),
-    "encoding_maps": Columns(("agent", "subject", "basis", "voxel_index"), ("encoding_r",)),
-    "rsa_maps": Columns(("agent", "subject", "basis", "voxel_index"), ("rho",)),
-    "roi_scores": Columns(("agent", "subject", "basis", "method", "region"), ("region_score",)),
-    "group_stats": Columns(("method", "region", "agent", "other_agent"), ("p_fdr",)),
+    "encoding_maps": Columns(("agent", "subject", "basis", "voxel_index"), ("encoding_r", "p_null_fdr", "p_fwe")),
+    "rsa_maps": Columns(("agent", "subject", "basis", "voxel_index"), ("rho", "p_null_fdr", "p_fwe")),
+    "roi_scores": Columns(
+        ("agent", "subject", "basis", "method", "region"), ("region_score", "region_bias", "n_stimuli")
+    ),
+    "group_stats": Columns(("method", "region", "agent", "other_agent"), ("p_fdr", "p_reference_fdr")),
     "noise_ceilings": Columns(("region",), ("ceiling_low", "ceiling_high")),
 }
 """The columns that the report reads, by table."""

@@ -57,7 +57,11 @@ class BrainInputs:
     maps : polars.DataFrame
         ``agent, method, voxel_index, value`` of that subject; missing values are null.
     volumes : tuple of Volume
-        The maps of every subject, `subject` first.
+        The maps of every subject, `subject` first; NaN for voxels that are not shown.
+    thresholds : mapping of str to str
+        For each method, which voxels the volumes show; without an entry, all.
+    reference : str
+        The agent with which stars compare the others; empty: there are no stars.
     """
 
     scores: pl.DataFrame
@@ -67,6 +71,8 @@ class BrainInputs:
     subject: str
     maps: pl.DataFrame
     volumes: tuple[Volume, ...]
+    thresholds: Mapping[str, str] = field(default_factory=dict)
+    reference: str = ""
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,53 @@ def encode(
     return found
 
 
+def relabelled(
+    features: NDArray[np.floating],
+    patterns: NDArray[np.floating] | ZScored,
+    folds: Folds,
+    orders: NDArray[np.integer],
+    *,
+    penalties: Array = PENALTIES,
+    standardise: bool = False,
+    workers: int = 1,
+) -> NDArray[np.float32]:
+    """Return the prediction accuracy of every voxel under relabelled stimuli: the null distribution of a map.
+
+    Parameters
+    ----------
+    features, patterns, folds, penalties, standardise, workers
+        As in :func:`encode`.
+    orders : int (n_permutations, n_stimuli)
+        In permutation k, the features of stimulus i predict the pattern of stimulus ``orders[k, i]``. Penalties are
+        chosen anew.
+
+    Returns
+    -------
+    float32 (n_permutations, n_voxels)
+        ``encode(features, patterns[order], folds).r`` for each order; what depends on the features alone is computed
+        once.
+    """
+    x = np.ascontiguousarray(features, dtype=np.float64)
+    _check(x, patterns, folds, penalties)
+    found = np.full((len(orders), patterns.shape[1]), np.nan, dtype=np.float32)
+    with threadpool_limits(1, "blas"):
+        solver = _solver(x, folds, penalties, standardise)
+
+    def work(voxels: slice) -> None:
+        block = np.asarray(patterns[:, voxels])
+        usable = np.isfinite(block).all(axis=0) & (block.max(axis=0) > block.min(axis=0))
+        if usable.any():
+            kept = block[:, usable].astype(np.float64)
+            kept -= kept.mean(axis=0)
+            at = np.arange(patterns.shape[1])[voxels][usable]
+            for row, order in zip(found, orders, strict=True):
+                row[at] = solver.solve(kept[order]).fold_r.mean(axis=0)
+
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(max(workers, 1)) as pool:
+        list(pool.map(work, voxel_blocks(patterns.shape[1])))
+    return found
+
+
 def voxel_blocks(n_voxels: int, size: int = _BLOCK) -> Iterator[slice]:
     """Return slices of `size` voxels that together cover `n_voxels`."""
     return (slice(first, min(first + size, n_voxels)) for first in range(0, n_voxels, size))

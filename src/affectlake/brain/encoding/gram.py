@@ -94,6 +94,7 @@ class GramSolver:
             ]
         self._x = [x[rows] for rows in self._rows]
         self._xx = np.stack([part.T @ part for part in self._x])  # (pieces, d, d)
+        self._ends = np.stack([[part.min(axis=0), part.max(axis=0)] for part in self._x])  # (pieces, 2, d)
         self._folds = [self._prepare([np.asarray(i, dtype=np.int64) for i in parts if i]) for parts in pick]
 
     def solve(self, patterns: Array) -> Block:
@@ -152,7 +153,10 @@ class GramSolver:
         empty = np.zeros((len(self._rows), 0)), np.zeros((len(self._rows), self._xx.shape[1], 0))
         sums = [self._sums(pieces, empty[0], empty[0], empty[1]) for pieces in inner]
         train = self._sums(np.concatenate(inner), empty[0], empty[0], empty[1])
-        bases = [self._basis(_minus(train, held_out)) for held_out in sums]
+        bases = [
+            self._basis(_minus(train, held_out), np.concatenate([*inner[:at], *inner[at + 1 :]]))
+            for at, held_out in enumerate(sums)
+        ]
         coefficients = [self._coefficients(basis, held_out) for basis, held_out in zip(bases, sums, strict=True)]
         left, values, right = np.linalg.svd(np.concatenate(coefficients, axis=1), full_matrices=False)
         kept = values > _SAME * values[0]
@@ -160,15 +164,18 @@ class GramSolver:
         return _Fold(
             test,
             inner,
-            self._basis(train),
+            self._basis(train, np.concatenate(inner)),
             bases,
             [np.ascontiguousarray(part) for part in np.split(right[kept], ends, axis=1)],
             left[:, kept] * values[kept],
         )
 
-    def _basis(self, sums: _Sums) -> _Basis:
+    def _basis(self, sums: _Sums, pieces: NDArray[np.int64]) -> _Basis:
+        """Return the axes of the features of some pieces; one that is constant in them has no part in any axis."""
         mean = sums.x / sums.n
         gram = sums.xx - sums.n * np.outer(mean, mean)
+        constant = self._ends[pieces, 0].min(axis=0) == self._ends[pieces, 1].max(axis=0)
+        gram[constant], gram[:, constant] = 0.0, 0.0  # sums leave a rounding error, which must not be divided by
         spread = np.sqrt(np.diag(gram) / sums.n) if self._standardise else np.ones(len(gram))
         scale = np.where(spread > 0, spread, 1.0)
         values, vectors = np.linalg.eigh(gram / np.outer(scale, scale))

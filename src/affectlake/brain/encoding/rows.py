@@ -60,6 +60,7 @@ class RowSolver:
     def _split(self, train: NDArray[np.bool_], held_out: NDArray[np.bool_], keep_axes: bool = True) -> _Split:
         mean = self._x[train].mean(axis=0)
         a, b = self._x[train] - mean, self._x[held_out] - mean
+        a[:, self._x[train].max(axis=0) == self._x[train].min(axis=0)] = 0.0  # not the rounding error of the mean
         if self._standardise:
             spread = np.sqrt((a**2).mean(axis=0))
             scale = np.where(spread > 0, spread, 1.0)

@@ -11,6 +11,7 @@ a model changes by about 1e-7. `exact` ranks are computed by a radix sort of the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -234,12 +235,12 @@ def run_spheres(
                 found[k, c] = np.float32(sums[k] / np.sqrt(squares))
 
 
-def model_ranks(rsms: NDArray[np.floating]) -> NDArray[np.float32]:
+def model_ranks(rsms: Sequence[NDArray[np.floating]] | NDArray[np.floating]) -> NDArray[np.float32]:
     """Return the ranks of the models' pairs, centred and of length 1, in the order of the lower triangle.
 
     Parameters
     ----------
-    rsms : float (n_models, n, n)
+    rsms : sequence of float (n, n)
 
     Returns
     -------
@@ -247,7 +248,7 @@ def model_ranks(rsms: NDArray[np.floating]) -> NDArray[np.float32]:
     """
     from affectlake.rsm import ranks
 
-    i, j = np.tril_indices(rsms.shape[1], k=-1)
+    i, j = np.tril_indices(len(rsms[0]), k=-1)
     found = np.empty((len(rsms), len(i)), dtype=np.float32)
     for row, rsm in zip(found, rsms, strict=True):
         rank = ranks(rsm[i, j])

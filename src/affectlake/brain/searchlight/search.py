@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -27,6 +27,9 @@ from affectlake.errors import CheckpointError, SourceError
 
 Ranks = Literal["counted", "exact"]
 Run = Callable[[NDArray[np.int32]], NDArray[np.float32]]
+
+FEWEST_COUNTED = 200
+"""Number of stimuli from which ranks may be counted: below it, exact ones are used, whatever is asked for."""
 
 _BLOCK = 64  # spheres per block of the checkpoint: about 0.2 s with 1,000 stimuli
 
@@ -49,7 +52,7 @@ class Searchlight(NamedTuple):
 def search(
     patterns: NDArray[np.floating],
     spheres: Spheres,
-    rsms: NDArray[np.floating],
+    rsms: Sequence[NDArray[np.floating]] | NDArray[np.floating],
     *,
     min_voxels: int = 20,
     ranks: Ranks = "counted",
@@ -65,12 +68,14 @@ def search(
     patterns : float (n_stimuli, n_voxels)
         One pattern per stimulus. Voxels with a NaN must be excluded from `spheres` (``usable``).
     spheres : Spheres
-    rsms : float (n_models, n_stimuli, n_stimuli)
-        Similarity matrices of the same stimuli in the same order.
+    rsms : float (n_models, n_stimuli, n_stimuli), or a sequence of float (n_stimuli, n_stimuli)
+        Similarity matrices of the same stimuli in the same order. A sequence is read one by one.
     min_voxels : int
         Minimum number of voxels of a sphere, at least 3.
     ranks : {"counted", "exact"}, default="counted"
-        Ranks from 65,536 equal bins of the correlations, or exact ones (six times as long; see the kernels).
+        Ranks from 65,536 equal bins of the correlations, or exact ones (six times as long; see the kernels). With
+        fewer than :data:`FEWEST_COUNTED` stimuli, ranks are always exact: they are cheap, and the error of counted
+        ones grows to 2e-3 with 10 stimuli.
     workers : int, default=1
         Number of threads. The result does not depend on it.
     device : str, default="cpu"
@@ -94,6 +99,7 @@ def search(
     _check(patterns, spheres, rsms, min_voxels)
     from affectlake.brain.searchlight.kernels import model_ranks
 
+    ranks = "exact" if len(patterns) < FEWEST_COUNTED else ranks
     rows = np.ascontiguousarray(patterns.T, dtype=np.float32)  # (n_voxels, n_stimuli)
     models = model_ranks(rsms)
     centres = np.flatnonzero(spheres.grid[tuple(spheres.places.T)] >= 0).astype(np.int32)
@@ -204,13 +210,19 @@ def _compare(place: Path, wanted: dict[str, object]) -> None:
         )
 
 
-def _check(patterns: NDArray[np.floating], spheres: Spheres, rsms: NDArray[np.floating], min_voxels: int) -> None:
+def _check(
+    patterns: NDArray[np.floating],
+    spheres: Spheres,
+    rsms: Sequence[NDArray[np.floating]] | NDArray[np.floating],
+    min_voxels: int,
+) -> None:
     n, n_voxels = patterns.shape
-    if rsms.ndim != 3 or rsms.shape[1:] != (n, n) or n_voxels != spheres.n_voxels or n < 4:
+    odd = next((rsm.shape for rsm in rsms if rsm.shape != (n, n)), None)
+    if len(rsms) == 0 or odd or n_voxels != spheres.n_voxels or n < 4:
         raise SourceError(
             "the searchlight's inputs do not fit together",
             wanted="patterns (n, v) of at least four stimuli, v spheres, models (m, n, n)",
-            found=f"patterns {patterns.shape}, {spheres.n_voxels} spheres, models {rsms.shape}",
+            found=f"patterns {patterns.shape}, {spheres.n_voxels} spheres, {len(rsms)} models {odd or (n, n)}",
         )
     if min_voxels < 3:
         raise SourceError(

@@ -71,9 +71,8 @@ def brain_regions(
     if method == "searchlight":
         _ceilings(ax, brain, regions, high)
     for at, region in enumerate(regions):
-        best = max(shown, key=lambda one: float(values.get((region, one), np.array([-np.inf])).mean()))
         for place, agent in enumerate(shown):
-            if agent != best and _differs(brain, method, region, best, agent):
+            if _differs(brain, method, region, agent):
                 x = at + 0.8 * ((place + 0.5) / len(shown) - 0.5)
                 ax.text(x, high, "*", ha="center", va="center", fontsize=10)
     ax.axhline(0, color=FAINT, lw=0.8)
@@ -83,11 +82,14 @@ def brain_regions(
     ax.tick_params(axis="x", length=0)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=columns, borderaxespad=0)
     names_of_keys = ", ".join(f"{key}: {names[key]}" for key in regions if key.lower() != names[key])
-    ceiling = " Grey bands are noise ceilings, where they are within the scale." if method == "searchlight" else ""
+    ceiling = (
+        " Grey bands are noise ceilings over all stimuli that subjects share, where they are within the scale."
+        if method == "searchlight"
+        else ""
+    )
     caption = (
         f"Mean and standard deviation over {counted(scores['subject'].n_unique(), 'subject')}; each dot is a subject. "
-        f"A star marks an agent that differs from the region's best agent (paired two-tailed t-test across subjects, "
-        f"false discovery rate below 0.05).{ceiling} {names_of_keys}."
+        f"{_stars(brain)}{_of_stimuli(scores)}{ceiling} {names_of_keys}."
     ).strip(" .") + "."
     return Drawn(f"{METHODS[method]} by region, {GROUPS_OF_REGIONS[group]}", caption, own)
 
@@ -117,10 +119,40 @@ def _ceilings(ax: Any, brain: BrainInputs, regions: list[str], high: float) -> N
             ax.bar(at, top - low, 0.86, bottom=low, color=FAINT, alpha=0.3, zorder=0.5, lw=0)
 
 
-def _differs(brain: BrainInputs, method: str, region: str, one: str, other: str) -> bool:
-    wanted = {"method": method, "region": region, "agent": one, "other_agent": other}
-    rows = brain.stats.filter(*(pl.col(name) == value for name, value in wanted.items())).drop_nulls("p_fdr")
-    return not rows.is_empty() and float(rows["p_fdr"][0]) < 0.05
+def _differs(brain: BrainInputs, method: str, region: str, agent: str) -> bool:
+    """Return whether an agent differs from the reference, which is named in advance and not chosen by the data."""
+    if "p_reference_fdr" not in brain.stats.columns:
+        return False
+    wanted = {"method": method, "region": region, "agent": agent, "other_agent": brain.reference}
+    rows = brain.stats.filter(*(pl.col(name) == value for name, value in wanted.items())).drop_nulls("p_reference_fdr")
+    return not rows.is_empty() and float(rows["p_reference_fdr"][0]) < 0.05
+
+
+def _stars(brain: BrainInputs) -> str:
+    if not brain.reference:
+        return "Agents are not compared: the study names no reference (brain.reference)."
+    return (
+        f"A star marks an agent that differs from {brain.reference}, the study's reference, both in a paired "
+        f"two-tailed t-test across subjects and against relabelled stimuli (false discovery rate below 0.05 over "
+        f"regions and agents)."
+    )
+
+
+def _of_stimuli(scores: pl.DataFrame) -> str:
+    """Return the number of stimuli, and the bias of their selection if there is one."""
+    found = ""
+    counts = scores["n_stimuli"].drop_nulls().to_list() if "n_stimuli" in scores.columns else []
+    if counts:
+        low, high = min(counts), max(counts)
+        number = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+        found = f" Every subject's values are of {number} stimuli, the same for all agents."
+    bias = scores["region_bias"].drop_nulls().abs().max() if "region_bias" in scores.columns else None
+    if isinstance(bias, float) and bias > 0:
+        found += (
+            f" The stimuli were selected by the ratings, which gives agents made of ratings values of up to "
+            f"{decimal(bias, 3)} without any relation; tests subtract this bias, the bars do not."
+        )
+    return found
 
 
 def glass_brains(
@@ -132,13 +164,13 @@ def glass_brains(
     maps = {agent: volume.values[method, agent] for agent in shown if (method, agent) in volume.values}
     above = np.concatenate([values[values > 0] for values in maps.values()]) if maps else np.empty(0)
     if not len(above):
-        raise FigureError(_NOTHING)
+        raise FigureError(_nothing(brain, method))
     highest = float(np.quantile(above, 0.99))
     _pictures(canvas, maps, _VIEWS, volume, highest, METHODS[method], partial(_flat, volume))
     caption = (
         f"Maps of subject {volume.subject} seen from the right, from behind and from above: the largest value along "
         f"each line of sight. Colours are saturated from {decimal(highest, 3)} (99th percentile of the values above "
-        f"0); voxels at or below 0 are grey."
+        f"0); voxels at or below 0 are grey. {_threshold(brain, method)}"
     )
     return Drawn(f"Glass brains of every agent, {METHODS[method]}", caption, _rows(brain, method))
 
@@ -150,7 +182,7 @@ def brain_slices(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Can
     ranges = scales(brain.volumes)
     method = next((one for one in METHODS if one in ranges and ranges[one].high > 0), "")
     if not method:
-        raise FigureError(_NOTHING)
+        raise FigureError(_nothing(brain, *METHODS))
     highest = ranges[method].high
     maps = {agent: volume.values[method, agent] for agent in agents_shown if (method, agent) in volume.values}
     best = np.fmax.reduce(list(maps.values()))
@@ -163,9 +195,20 @@ def brain_slices(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Can
         f"The report's viewer shows {counted(n, 'map')} of {counted(len(brain.volumes), 'subject')}. The drawing, "
         f"used on paper, shows {METHODS[method]} of subject {volume.subject} in slices through x {x}, y {y}, z {z} mm, "
         f"the position of the highest value. Colours are saturated at {decimal(highest, 3)}; values at or below 0 "
-        f"are grey; the left side of the brain is at the left.{size}"
+        f"are grey; the left side of the brain is at the left.{size} {_threshold(brain, method)}"
     )
     return Drawn(f"Slices of every agent's map, {METHODS[method]}", caption, _rows(brain, method))
+
+
+def _threshold(brain: BrainInputs, method: str) -> str:
+    if method in brain.thresholds:
+        return f"Only significant voxels are coloured: {brain.thresholds[method]} (relabelled stimuli)."
+    return "All voxels are shown, significant or not."
+
+
+def _nothing(brain: BrainInputs, *methods: str) -> str:
+    words = sorted({brain.thresholds[one] for one in methods if one in brain.thresholds})
+    return f"no voxel of this version is significant: {', '.join(words)}" if words else _NOTHING
 
 
 def _rows(brain: BrainInputs, method: str) -> pl.DataFrame:
@@ -247,7 +290,7 @@ def voxel_comparison(
         ax.set(xlabel=shortened(other), ylabel=shortened(ranked[0]))
     caption = (
         f"{METHODS[method]} in the voxels of subject {brain.subject}; darker squares contain more voxels (logarithmic "
-        f"scale). Above the diagonal, the value of {ranked[0]} is higher."
+        f"scale). All voxels are counted, significant or not. Above the diagonal, the value of {ranked[0]} is higher."
     )
     return Drawn(f"{METHODS[method]} of {ranked[0]} against every other agent", caption, rows)
 

@@ -1,0 +1,216 @@
+"""Steps that select the stimuli of the searchlight: those that every agent describes, and of them the reliable ones.
+
+By default no agent takes part in the selection of the reliable ones. If it depends on the ratings (``selection:
+ratings``, as in the paper), stimuli are selected anew for every permutation of the null distribution.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from affectlake.brain import nulls, statistics
+from affectlake.brain.agreement import agreement
+from affectlake.brain.encoding.crossvalidation import PENALTIES, encode
+from affectlake.brain.encoding.reliability import leave_one_out, most_reliable
+from affectlake.brain.recordings import regions
+from affectlake.brain.recordings.subjects import z_scored
+from affectlake.judge.vectors.ratings import rating_matrix
+from affectlake.pipelines.params.study import Params
+from affectlake.pipelines.step import OutputTables, StepContext, Tables, step
+from affectlake.pipelines.steps.brain_arrays import Subject, brain_of, folds_of, null_orders, subjects_of, vectors_of
+from affectlake.pipelines.steps.rows import null_nan
+from affectlake.rsm import correlation_rsm
+
+Floats = NDArray[np.floating]
+_FEWEST = 4  # stimuli of a searchlight
+
+
+@step(
+    reads=("stimuli", "ratings", "embeddings/{agents}", "fits/{agents}"),
+    writes=("shared_stimuli",),
+    params=("agents.{agents}.kind", "agents.{agents}.ratings"),
+    section="brain",
+    version=1,
+)
+def share_stimuli(tables: Tables, params: Params, context: StepContext) -> OutputTables:
+    """Find the stimuli that every agent describes, so that all agents are compared on the same stimuli."""
+    stimuli = tables["stimuli"].select(pl.col("stimulus_index").sort()).collect()["stimulus_index"]
+    shared = np.ones(len(stimuli), dtype=bool)
+    for agent in context.agents:
+        own = dict(tables) | {name: tables[name].filter(pl.col("agent") == agent) for name in ("embeddings", "fits")}
+        _, bases = vectors_of(own, params, agent)
+        for basis, vectors in bases.items():
+            constant = vectors.max(axis=1) == vectors.min(axis=1)
+            if constant.any():
+                context.log(
+                    f"{agent}, {basis}: {int(constant.sum()):,} stimuli without any weight are left out for all"
+                )
+            shared &= ~constant
+    return {"shared_stimuli": pl.DataFrame({"stimulus_index": stimuli, "shared": shared})}
+
+
+@step(
+    reads=("stimuli", "ratings", "voxels", "betas", "shared_stimuli"),
+    writes=("stimulus_reliability", "noise_ceilings"),
+    params=(
+        "seed",
+        "brain.encoding.outer_folds",
+        "brain.encoding.inner_folds",
+        "brain.encoding.by_run",
+        "brain.searchlight.n_stimuli",
+        "brain.searchlight.selection",
+        "brain.searchlight.permutations",
+    ),
+    section="brain",
+    version=2,
+)
+def select_stimuli(tables: Tables, params: Params, context: StepContext) -> OutputTables:
+    """Select the stimuli of the searchlight, and compute the noise ceilings of regions."""
+    wanted = brain_of(params).searchlight
+    shared = tables["shared_stimuli"].filter("shared").select("stimulus_index").collect()["stimulus_index"].to_numpy()
+    subjects = list(subjects_of(tables, context))
+    rows = {one.name: np.isin(one.stimulus_index, shared) for one in subjects}
+    selection = wanted.selection
+    if selection == "auto":
+        selection = "others" if _overlap([one.stimulus_index[rows[one.name]] for one in subjects]) else "all"
+        context.log(f"stimuli are selected by: {selection}")
+    found = _by_agreement(subjects, rows) if selection == "others" else {}
+    common = _common(subjects, rows, found, wanted.n_stimuli) if found else np.empty(0, dtype=np.int64)
+    parts = []
+    for subject in subjects:
+        at, n = rows[subject.name], len(subject.stimulus_index)
+        null: list[bytes] | None = None
+        r, chosen = np.full(n, np.nan), at.copy()
+        if selection == "ratings":
+            r[at], chosen, null = _by_ratings(tables, subject, at, params, context)
+        elif selection == "others":
+            r[at] = found[subject.name]
+            chosen = np.isin(subject.stimulus_index, common) & ~np.isnan(r)
+            if chosen.sum() < _FEWEST:  # hardly any of them was shown to this subject
+                chosen = _best(r, wanted.n_stimuli)
+        if selection != "all":
+            context.log(
+                f"{subject.name}: median reliability {np.nanmedian(r):.3f}, of the {int(chosen.sum()):,} kept "
+                f"{np.median(r[chosen]):.3f}"
+            )
+        parts.append(
+            pl.DataFrame(
+                {
+                    "subject": [subject.name] * n,
+                    "stimulus_index": subject.stimulus_index,
+                    "reliability": r,
+                    "selected": chosen,
+                    "selection": [selection] * n,
+                    "null_selected": pl.Series(null or [None] * n, dtype=pl.Binary),
+                }
+            )
+        )
+    return {
+        "stimulus_reliability": null_nan(pl.concat(parts)),
+        "noise_ceilings": null_nan(pl.DataFrame(_ceilings(subjects, rows), infer_schema_length=None)),
+    }
+
+
+def _overlap(stimuli: list[NDArray[np.int32]]) -> bool:
+    """Return whether every subject shares enough stimuli with the others to be compared with them."""
+    return len(stimuli) > 1 and all(
+        len(np.intersect1d(own, np.concatenate([*stimuli[:at], *stimuli[at + 1 :]]))) >= _FEWEST
+        for at, own in enumerate(stimuli)
+    )
+
+
+def _by_agreement(subjects: list[Subject], rows: dict[str, NDArray[np.bool_]]) -> dict[str, NDArray[np.float64]]:
+    rsms = []
+    for subject in subjects:
+        patterns = subject.z_scored.of_stimuli(rows[subject.name])
+        rsms.append(correlation_rsm(patterns if subject.usable.all() else patterns[:, subject.usable]))
+    found = agreement(rsms, [one.stimulus_index[rows[one.name]] for one in subjects])
+    return {one.name: r for one, r in zip(subjects, found, strict=True)}
+
+
+def _common(
+    subjects: list[Subject], rows: dict[str, NDArray[np.bool_]], found: dict[str, NDArray[np.float64]], count: int
+) -> NDArray[np.int64]:
+    """Return the stimuli on which subjects agree most: the highest means of the agreement over subjects."""
+    index = np.concatenate([one.stimulus_index[rows[one.name]] for one in subjects])
+    r = np.concatenate([found[one.name] for one in subjects])
+    known = ~np.isnan(r)
+    total, n = (np.bincount(index[known], weights=weights) for weights in (r[known], None))
+    mean = np.where(n > 0, total / np.maximum(n, 1), np.nan)
+    return np.flatnonzero(_best(mean, count))
+
+
+def _best(r: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
+    """Return a mask of the `count` highest values, or of all that are defined if there are fewer."""
+    return np.isin(np.arange(len(r)), most_reliable(r, min(count, int((~np.isnan(r)).sum()))))
+
+
+def _by_ratings(
+    tables: Tables, subject: Subject, at: NDArray[np.bool_], params: Params, context: StepContext
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], list[bytes]]:
+    """Return reliabilities of the rows `at`, selected rows, and the rows selected after each relabelling, packed."""
+    wanted = brain_of(params).searchlight
+    ratings, n_stimuli = tables["ratings"].collect(), tables["stimuli"].select(pl.len()).collect().item()
+    rated = np.hstack([rating_matrix(ratings, n_stimuli, family).scores for family in ("category", "dimension")])
+    features, z = _standard(rated[subject.stimulus_index]), subject.z_scored
+    place = np.flatnonzero(at)
+
+    def reliability(order: NDArray[np.int64]) -> NDArray[np.float64]:
+        mine = features.copy()
+        mine[place] = features[place[order]]
+        fitted = encode(mine, z, folds_of(subject, params), workers=context.workers)
+        penalties = _on_grid(np.exp(np.log(fitted.penalty).mean(axis=0)))
+        return leave_one_out(mine, z, penalties, workers=context.workers).r[at]
+
+    r = reliability(np.arange(len(place)))
+    null = np.zeros((wanted.permutations, len(at)), dtype=bool)
+    for k, order in enumerate(_orders(params, subject.stimulus_index[place])):
+        null[k, place] = _best(reliability(order), wanted.n_stimuli)
+        context.progress(f"{subject.name}: stimuli selected in {k + 1:,} of {wanted.permutations:,} permutations")
+    chosen = np.zeros(len(at), dtype=bool)
+    chosen[place] = _best(r, wanted.n_stimuli)
+    return r, chosen, nulls.packed(null)
+
+
+def _orders(params: Params, stimuli: NDArray[np.int32]) -> NDArray[np.int64]:
+    return null_orders(params, "searchlight", stimuli, brain_of(params).searchlight.permutations)
+
+
+def _standard(x: Floats) -> NDArray[np.float64]:
+    spread = x.std(axis=0)
+    return np.asarray((x - x.mean(axis=0)) / np.where(spread > 0, spread, 1.0), dtype=np.float64)
+
+
+def _on_grid(penalties: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Round penalties to the nearest of 100 values, so that few different hat matrices are needed."""
+    at = np.abs(np.log(penalties)[:, None] - np.log(PENALTIES)).argmin(axis=1)
+    return np.where(np.isnan(penalties), np.nan, PENALTIES[at])
+
+
+def _ceilings(subjects: list[Subject], rows: dict[str, NDArray[np.bool_]]) -> list[dict[str, object]]:
+    """Return one row per region: the noise ceiling over all stimuli that were shown to all subjects.
+
+    Selected stimuli would give too high a ceiling, because subjects agree on them by selection.
+    """
+    shared = sorted(set.intersection(*(set(one.stimulus_index[rows[one.name]].tolist()) for one in subjects)))
+    found: list[dict[str, object]] = []
+    for region in [*regions.regions(), "all"]:
+        rsms = []
+        for one in subjects if len(shared) >= _FEWEST else []:
+            at = np.ix_(np.isin(one.stimulus_index, shared), one.usable & one.inside(region))
+            patterns = z_scored(one.patterns[at])
+            if patterns.shape[1] >= 3 and np.isfinite(patterns).all():
+                rsms.append(correlation_rsm(patterns))
+        bound = statistics.noise_ceiling(np.stack(rsms)) if len(rsms) > 1 else None
+        found.append(
+            {
+                "region": region,
+                "ceiling_low": bound.lower if bound else None,
+                "ceiling_high": bound.upper if bound else None,
+                "n_subjects": len(rsms),
+                "n_stimuli": len(shared),
+            }
+        )
+    return found

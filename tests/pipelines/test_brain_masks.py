@@ -1,0 +1,97 @@
+"""Masks of brain maps in images and in the report: the significant voxels of the tables, and a switch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+from affectlake.lake import repository
+from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
+from affectlake.lake.store.dvc_stages import record_done
+from affectlake.lake.store.versions import Version
+from affectlake.lake.tables.writing import write_outputs
+from affectlake.pipelines.outputs import report
+from affectlake.pipelines.outputs.nifti import write_maps
+from affectlake.pipelines.params import templates
+from affectlake.pipelines.params.study import override
+from affectlake.pipelines.steps.rows import to_table
+
+AGENT, SIDE = "human-category", 4
+N = SIDE**3
+LEVELS = {"p_null_fdr": np.where(np.arange(N) < 20, 0.01, 0.2), "p_fwe": np.where(np.arange(N) < 5, 0.04, 0.9)}
+
+
+def published(lake: Path, mask: str = "", levels: bool = True) -> Version:
+    text = override(templates.starting_params("demo"), (f"brain.mask={mask}",) if mask else ())
+    repository.init(lake, text)
+    place = np.argwhere(np.ones((SIDE,) * 3))
+    voxels = pl.DataFrame(
+        {"subject": ["S1"] * N, "voxel_index": np.arange(N, dtype=np.int32)}
+        | {f"voxel_{axis}": place[:, i].astype(np.int32) for i, axis in enumerate("ijk")}
+        | {f"{axis}_mm": 3.0 * place[:, i].astype(np.float32) for i, axis in enumerate("xyz")}
+        | {"regions": ["VC"] * N, "usable": [True] * N}
+    )
+    keys = {"agent": AGENT, "subject": "S1", "basis": "embedding"}
+    known = {name: values.tolist() for name, values in LEVELS.items()} if levels else {}
+    maps = {
+        table: to_table(table, (
+            keys | {"voxel_index": at, value: 0.1 + at / 100, "n_stimuli": 9}
+            | {name: values[at] for name, values in known.items()} | more
+            for at in range(N)
+        ))
+        for table, value, more in (("rsa_maps", "rho", {"n_members": 20}), ("encoding_maps", "encoding_r", {}))
+    }  # fmt: skip
+    score = keys | {"method": "searchlight", "region": "VC", "region_score": 0.3, "n_voxels": N}
+    scores = to_table("roi_scores", [score])
+    frames = {Output("voxels"): voxels, Output("group_stats"): to_table("group_stats", []),
+              **{Output(table, AGENT): frame for table, frame in (*maps.items(), ("roi_scores", scores))}}  # fmt: skip
+    write_outputs(lake, "made", frames, {})
+    outs = [{f"{layout.TABLES}/{output}": {"persist": True}} for output in frames]
+    (lake / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"made": {"cmd": "affectlake step made", "outs": outs}}}))
+    record_done(lake, "made")
+    version = repository.publish(lake)
+    assert version is not None
+    return version
+
+
+@pytest.mark.parametrize(("in_params", "asked", "kept"), [
+    ("", "", 20), ("fwe", "", 5), ("fwe", "fdr", 20), ("none", "", N), ("", "none", N),
+])  # fmt: skip
+def test_images_of_significant_voxels_stand_beside_the_whole_maps(
+    tmp_path: Path, in_params: str, asked: str, kept: int
+) -> None:
+    version = published(tmp_path / "lake", in_params)
+    found = {path.name: path for path in write_maps(tmp_path / "lake", tmp_path / "maps", version, mask=asked)}
+    mask = asked or in_params or "fdr"
+    for method in ("searchlight", "encoding"):
+        whole = np.asarray(nib.load(found[f"{AGENT}_{method}_embedding.nii.gz"]).dataobj)
+        assert np.isfinite(whole).sum() == N
+        if mask == "none":
+            assert len(found) == 2
+            continue
+        masked = np.asarray(nib.load(found[f"{AGENT}_{method}_embedding_{mask}.nii.gz"]).dataobj)
+        assert np.isfinite(masked).sum() == kept
+        assert np.array_equal(masked.ravel()[:kept], whole.ravel()[:kept])
+    shown = report.gather(tmp_path / "lake", version).brain
+    assert shown is not None
+    default = {"": 20, "fwe": 5, "none": N}[in_params]
+    assert {int(np.isfinite(values).sum()) for values in shown.volumes[0].values.values()} == {default}
+    assert len(shown.thresholds) == (0 if in_params == "none" else 2)
+    assert shown.maps["value"].null_count() == 0  # histograms count every voxel
+
+
+def test_maps_without_levels_are_whole_and_said_to_be(tmp_path: Path) -> None:
+    version, lines = published(tmp_path / "lake", levels=False), list[str]()
+    found = write_maps(tmp_path / "lake", tmp_path / "maps", version, log=lines.append)
+    assert len(found) == 2
+    assert any("is not masked: the version has no rsa_maps.p_null_fdr" in line for line in lines)
+    shown = report.gather(tmp_path / "lake", version).brain
+    assert shown is not None
+    assert not shown.thresholds
+    assert all(np.isfinite(values).all() for values in shown.volumes[0].values.values())
