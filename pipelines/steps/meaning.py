@@ -154,15 +154,14 @@ def _graph(weights: arrays.Embedding, params: Params, agent: str) -> EmotionGrap
         "geometry.resamples",
         "triplets.prototypes_per_category",
     ),
-    version=2,
+    version=3,
 )
 def compare(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Compare all agents: human consistency, agreement on the same triplets, and overlap of communities."""
     chosen = prototypes(tables["ratings"].collect(), params.triplets.prototypes_per_category)
     choices = {agent: tables["choices"].filter(pl.col("agent") == agent) for agent in context.agents}
     sides = {
-        agent: side(arrays.answers(own, "validation"), chosen, generator(params.seed, "split-half", agent))
-        for agent, own in choices.items()
+        agent: side(arrays.answers(own, "validation"), chosen, params, agent) for agent, own in choices.items()
     }
     rows = [*consistency(sides, params), *agreement(choices)]
     fits: dict[str, arrays.Embedding] = {}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from affectlake.geometry import graphs
-from affectlake.geometry.ceiling import CHANCE, explained_share, noise_ceiling
+from affectlake.geometry.ceiling import CHANCE, Ceiling, explained_shares, noise_ceiling
 from affectlake.geometry.classification import nearest_centroid
 from affectlake.geometry.correlations import rating_correlations
 from affectlake.geometry.estimates import Estimate, left_out
@@ -62,6 +63,11 @@ class Evidence:
     categories: list[str | None]
     fits: dict[int, Embedding]
 
+    @cached_property
+    def ceiling(self) -> Ceiling:
+        """The agent's noise ceilings."""
+        return noise_ceiling(self.repeated)
+
     def generator(self, *names: str | int) -> np.random.Generator:
         """Return the agent's random generator for one analysis."""
         return generator(self.params.seed, *names[:1], self.agent, *names[1:])
@@ -77,10 +83,8 @@ def fit_rows(evidence: Evidence, seed: int) -> list[Row]:
 
 def agent_rows(evidence: Evidence, sweeps: pl.DataFrame) -> list[Row]:
     """Return the rows that do not belong to one fit: the noise ceiling and the saturation points."""
-    ceiling = noise_ceiling(evidence.repeated)
     found = [
-        row("noise_ceiling", "consistency", ceiling.consistency),
-        row("noise_ceiling", "agreement", ceiling.agreement),
+        *(row("noise_ceiling", measure, one) for measure, one in evidence.ceiling._asdict().items()),
         *_saturation(evidence, sweeps),
     ]
     return [{"agent": evidence.agent, **one} for one in found]
@@ -101,8 +105,9 @@ def _held_out(evidence: Evidence, seed: int) -> Iterator[Row]:
     if not accuracy.note:
         loss = score(weights, evidence.held_out).loss
         yield row("held_out", "cross_entropy", Estimate(loss, chance=float(np.log(3)), n=accuracy.n))
-    share = explained_share(accuracy, noise_ceiling(evidence.repeated).consistency)
-    yield row("held_out", "explained_share", share)
+    shares = explained_shares(accuracy, evidence.ceiling)
+    yield row("held_out", "explained_share", shares.consistency)
+    yield row("held_out", "attainable_share", shares.attainable)
 
 
 def _nearest_centroid(evidence: Evidence, seed: int) -> Iterator[Row]:

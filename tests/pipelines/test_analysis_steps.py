@@ -166,9 +166,10 @@ def test_agents_are_compared_with_one_another(analysed: dict[str, OutputTables])
     assert kappa.height == 6 and kappa["ci_low"].null_count() == 0
     mirrored = kappa.join(kappa, left_on=["agent", "against"], right_on=["against", "agent"])
     assert (mirrored["value"] == mirrored["value_right"]).all()
-    consistency = rows.filter(pl.col("measure") == "corrected_r")
-    pairs = {tuple(pair) for pair in consistency.select("agent", "against").iter_rows()}
-    assert pairs == {(a, h) for a in AGENTS for h in AGENTS[:2] if a != h}
+    for measure in ("halves_r", "equation_4_r"):
+        consistency = rows.filter(pl.col("measure") == measure)
+        pairs = {tuple(pair) for pair in consistency.select("agent", "against").iter_rows()}
+        assert pairs == {(a, h) for a in AGENTS for h in AGENTS[:2] if a != h}
     overlaps = found["community_overlaps"]
     assert set(overlaps["agent"]) <= set(AGENTS) and (overlaps["agent"] != overlaps["against"]).all()
 
