@@ -153,7 +153,7 @@ def _ceilings(kept: list[ReliableStimuli]) -> list[dict[str, object]]:
 @step(
     reads=("stimuli", "ratings", "voxels", "betas", "embeddings/{agent}", "fits/{agent}"),
     writes=("encoding_maps/{agent}", "encoding_weights/{agent}"),
-    params=("seed", "brain.encoding", "agents.{agent}.kind", "agents.{agent}.ratings"),
+    params=("seed", "brain.encoding", "agents.{agent}.kind", "agents.{agent}.ratings", "agents.{agent}.scaling"),
     kinds=EVERY_KIND,
     section="brain",
     version=2,
@@ -239,6 +239,7 @@ def _encoding_weights(agent: str, seed: int, subject: str, found: Encoding) -> p
         "brain.device",
         "agents.{agent}.kind",
         "agents.{agent}.ratings",
+        "agents.{agent}.scaling",
     ),
     kinds=EVERY_KIND,
     gpu=True,
@@ -421,5 +422,7 @@ def _bases(tables: Tables, params: Params, context: StepContext) -> tuple[int, d
     found: dict[str, Floats] = {"embedding": weights}
     described, n_stimuli = params.agents[context.agent], tables["stimuli"].select(pl.len()).collect().item()
     if isinstance(described, RatingsAgent):
-        found["vectors"] = rating_vectors(tables["ratings"].collect(), described.ratings, n_stimuli)
+        found["vectors"] = rating_vectors(
+            tables["ratings"].collect(), described.ratings, n_stimuli, described.scaling_by_family
+        )
     return seed, found

@@ -16,9 +16,9 @@ from affectlake.geometry.classification import nearest_centroid
 from affectlake.geometry.correlations import rating_correlations
 from affectlake.geometry.estimates import Estimate, left_out
 from affectlake.geometry.intervals import wilson_interval
-from affectlake.geometry.labels import character, labels
+from affectlake.geometry.labels import label_shares
 from affectlake.geometry.pairs import matrix_correlation, odd_shares, pair_matrix
-from affectlake.geometry.reduction import necessary_components, saturation, strongest
+from affectlake.geometry.reduction import components_below, necessary_components, saturation, strongest
 from affectlake.geometry.reproducibility import mean_reproducibility, reproducibility
 from affectlake.judge.vectors.ratings import RatingMatrix
 from affectlake.pipelines.params.study import Params
@@ -26,6 +26,7 @@ from affectlake.pipelines.steps.arrays import Answers, Embedding
 from affectlake.pipelines.steps.rows import Row, row
 from affectlake.seeds import generator, integer
 from affectlake.spose.model import choice_probabilities, score
+from affectlake.triplets import odd_last
 
 SHARES = (0.95, 0.96, 0.97, 0.98, 0.99)  # of the full accuracy (Du et al. 2025, Fig. 7f)
 NO_FIT = "no dimension of this fit survived pruning"
@@ -144,16 +145,20 @@ def _rating_correlations(evidence: Evidence, seed: int) -> Iterator[Row]:
 
 
 def _label_shares(evidence: Evidence, seed: int) -> Iterator[Row]:
-    ratings, d = evidence.ratings, evidence.fits[seed].shape[1]
+    ratings, wanted = evidence.ratings, evidence.params.geometry
     if not ratings.names:
         yield row("labels", "interpretable_share", left_out(NO_RATINGS))
         return
-    named = labels(rating_correlations(evidence.fits[seed], ratings.scores).r, evidence.params.geometry.label_gap)
-    kinds = [character([one for one in named if one.dimension == at], ratings.families) for at in range(d)]
-    counts = {name: sum(kind == name for kind in kinds) for name in ("categorical", "dimensional", "mixed")}
-    for name, count in {"interpretable": sum(counts.values()), **counts}.items():
-        low, high = map(float, wilson_interval(count, d))
-        yield row("labels", f"{name}_share", Estimate(count / d, low, high, n=d))
+    found = label_shares(
+        evidence.fits[seed],
+        ratings.scores,
+        ratings.families,
+        evidence.generator("label-shares", seed),
+        gap=wanted.label_gap,
+        permutations=wanted.permutations,
+    )
+    for name, one in found._asdict().items():
+        yield row("labels", f"{name}_share", one)
 
 
 def _generalisation(evidence: Evidence, seed: int) -> Iterator[Row]:
@@ -197,14 +202,25 @@ def _components(evidence: Evidence, seed: int) -> Iterator[Row]:
     weights = evidence.fits[seed]
     if not len(evidence.held_out):
         yield row("components", "n_components", left_out(NO_JUDGMENTS))
+    else:
+        found = [_accuracy(evidence, one) for one in _reduced(weights)]
+        for k, one in enumerate(found, 1):
+            yield row("components", "accuracy", one, setting=float(k))
+        for share in SHARES:
+            needed = necessary_components([one.value for one in found], len(evidence.held_out), share)
+            yield row("components", "n_components", needed, setting=share)
+    triplets, odd = evidence.validation
+    if not len(triplets):
+        yield row("components", "n_components_of_prototypes", left_out("the agent has no validation choices"))
         return
-    found = [_accuracy(evidence, strongest(weights, k)) for k in range(1, weights.shape[1] + 1)]
-    for k, one in enumerate(found, 1):
-        yield row("components", "accuracy", one, setting=float(k))
-    accuracies = [one.value for one in found]
-    for share in SHARES:
-        needed = necessary_components(accuracies, len(evidence.held_out), share)
-        yield row("components", "n_components", needed, setting=share)
+    judged = odd_last(triplets, odd)
+    accuracies = [score(one, judged).accuracy for one in _reduced(weights)]
+    for share, rule in ((SHARES[0], necessary_components), (SHARES[-1], components_below)):
+        yield row("components", "n_components_of_prototypes", rule(accuracies, len(judged), share), setting=share)
+
+
+def _reduced(weights: Embedding) -> Iterator[Embedding]:
+    return (strongest(weights, k) for k in range(1, weights.shape[1] + 1))
 
 
 ANALYSES: tuple[Callable[[Evidence, int], Iterator[Row]], ...] = (

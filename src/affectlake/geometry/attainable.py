@@ -62,7 +62,8 @@ def attainable_accuracy(answers: NDArray[np.integer], n_resamples: int = 200) ->
     bias = float(again.mean()) - value
     half = half_width() * float(np.hypot(again.std(ddof=1), bias))
     found = value - bias
-    return Estimate(*(min(max(one, CHANCE), 1.0) for one in (found, found - half, found + half)), n=n)
+    value, low, high = (min(max(one, CHANCE), 1.0) for one in (found, found - half, found + half))
+    return Estimate(value, low, high, n=n)
 
 
 def _grid() -> NDArray[np.float64]:
@@ -84,7 +85,7 @@ def _likelihood(patterns: NDArray[np.integer], grid: NDArray[np.float64]) -> NDA
     for order in _ORDERS:
         found += np.exp(ways[:, None] + xlogy(counts[:, None, list(order)], grid[None]).sum(axis=2))
     distinct = np.array([len({tuple(row[list(order)]) for order in _ORDERS}) for row in patterns])
-    return found / len(_ORDERS) * distinct[:, None]
+    return np.asarray(found / len(_ORDERS) * distinct[:, None])
 
 
 def _distribution(shares: NDArray[np.float64], likelihood: NDArray[np.float64]) -> NDArray[np.float64]:

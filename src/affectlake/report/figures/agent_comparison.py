@@ -44,7 +44,8 @@ def accuracy(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas)
         ax.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2, handlelength=1)
     best = max(shown, key=lambda one: one[1].value)
     ceiling = (
-        "Lines across the bars are noise ceilings: the mean share of the most frequent answer to repeated triplets. "
+        "Lines across the bars are noise ceilings: the mean share of the most frequent answer to repeated triplets, "
+        "which luck makes too high; `attainable` in the table is the expected accuracy of a perfect model. "
         if known
         else ""
     )
