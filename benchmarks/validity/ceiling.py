@@ -58,28 +58,40 @@ def main() -> None:
     parser.add_argument("--triplets", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=20)
     chosen = parser.parse_args()
-    print("| agent | true | consistency | attainable | covers | share by consistency | share by attainable | covers 100 % | refused |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    heads = (
+        "agent", "true", "consistency", "attainable", "interval contains the truth", "share by consistency",
+        "share by attainable", "interval contains 100 %", "refused",
+    )  # fmt: skip
+    print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for name, draw in AGENTS.items():
         truth = float(draw(np.random.default_rng(0), 1_000_000).max(axis=1).mean())
-        rows = []
-        for seed in range(chosen.studies):
-            rng = np.random.default_rng([1, seed])
-            found = noise_ceiling(rng.multinomial(chosen.repeats, draw(rng, chosen.triplets)))
-            n = 20_000
-            right = rng.random(n) < draw(rng, n).max(axis=1)
-            low, high = map(float, wilson_interval(int(right.sum()), n))
-            accuracy = Estimate(float(right.mean()), low, high, n=n)
-            shares = explained_shares(accuracy, found)
-            held = found.attainable.ci_low <= truth <= found.attainable.ci_high
-            full = shares[1].ci_low <= 1 <= shares[1].ci_high
-            rows.append((found.consistency.value, found.attainable.value, held, shares[0].value, shares[1].value, full, bool(shares[1].note)))
-        table = np.array(rows, np.float64)
-        refused = table[:, 6] == 1
-        covers = _binomial(table[:, 2])
-        answered = table[~refused]
-        share = ["–", "–", "–"] if not len(answered) else [f"{answered[:, 3].mean():.1%}", f"{answered[:, 4].mean():.1%}", _binomial(answered[:, 5])]
-        print(f"| {name} | {truth:.3f} | {table[:, 0].mean():.3f} | {table[:, 1].mean():.3f} | {covers} | {' | '.join(share)} | {_binomial(table[:, 6])} |", flush=True)
+        rngs = [np.random.default_rng([1, seed]) for seed in range(chosen.studies)]
+        table = np.array([study(rng, draw, truth, chosen.triplets, chosen.repeats) for rng in rngs], np.float64)
+        answered = table[table[:, -1] == 0]
+        shares = ["–"] * 3
+        if len(answered):
+            shares = [f"{answered[:, 3].mean():.1%}", f"{answered[:, 4].mean():.1%}", _binomial(answered[:, 5])]
+        cells = [
+            name, f"{truth:.3f}", f"{table[:, 0].mean():.3f}", f"{table[:, 1].mean():.3f}", _binomial(table[:, 2]),
+            *shares, _binomial(table[:, 6]),
+        ]  # fmt: skip
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def study(
+    rng: np.random.Generator, draw: Draw, truth: float, n_triplets: int, n_repeats: int
+) -> tuple[float, float, bool, float, float, bool, bool]:
+    """Return both ceilings, whether the interval contains the truth, both shares, the same of 1, and if refused."""
+    found = noise_ceiling(rng.multinomial(n_repeats, draw(rng, n_triplets)))
+    n = 20_000
+    right = rng.random(n) < draw(rng, n).max(axis=1)
+    low, high = map(float, wilson_interval(int(right.sum()), n))
+    shares = explained_shares(Estimate(float(right.mean()), low, high, n=n), found)
+    best = found.attainable
+    full = shares.attainable.ci_low <= 1 <= shares.attainable.ci_high
+    held = best.ci_low <= truth <= best.ci_high
+    values = (found.consistency.value, best.value, held, shares.consistency.value, shares.attainable.value, full)
+    return *values, bool(shares.attainable.note)
 
 
 def _binomial(hits: NDArray[np.float64]) -> str:

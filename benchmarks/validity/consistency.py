@@ -30,7 +30,8 @@ def answers(rng: np.random.Generator, weights: NDArray[np.float64], triplets: ND
     """Return odd ones drawn from the choice probabilities of an embedding (softmax of dot products)."""
     a, b, c = (weights[triplets[:, column]] for column in range(3))
     logits = np.stack([(b * c).sum(1), (a * c).sum(1), (a * b).sum(1)], axis=1)  # similarity of the other two
-    return triplets[np.arange(len(triplets)), (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)]
+    odd = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+    return np.asarray(triplets[np.arange(len(triplets)), odd], np.int32)
 
 
 def trials(rng: np.random.Generator) -> NDArray[np.int32]:
@@ -44,7 +45,9 @@ def trials(rng: np.random.Generator) -> NDArray[np.int32]:
     return np.asarray(rng.permutation(np.unique(np.sort(found, axis=1), axis=0)))
 
 
-def study(rng: np.random.Generator, sizes: tuple[int, int], resamples: int, same: float) -> dict[str, tuple[float, ...]]:
+def study(
+    rng: np.random.Generator, sizes: tuple[int, int], resamples: int, same: float
+) -> dict[str, tuple[float, ...]]:
     """Return value and interval of both corrections for two agents that judge the first `sizes` trials."""
     items = np.arange(N_PROTOTYPES, dtype=np.int32)
     weights = rng.gamma(0.3, 1.5, (N_STIMULI, N_DIMENSIONS))
@@ -70,19 +73,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=100)
     parser.add_argument("--resamples", type=int, default=200)
+    parser.add_argument("--same", type=float, default=1.0, help="share of weights that the two agents have in common")
     chosen = parser.parse_args()
-    print("| trials | correction | mean ± s.e. | interval contains 1 (95 % CI) |")
-    print("|---|---|---|---|")
+    print("| trials | correction | mean ± s.e. | s.d. | interval contains the truth (95 % CI) |")
+    print("|---|---|---|---|---|")
     full = N_PROTOTYPES * (N_PROTOTYPES - 1) // 2 * THIRDS
+    truth = 1.0 if chosen.same == 1 else float("nan")
     for sizes in ((full, full), (53_625, 53_625), (21_450, 21_450), (10_725, 10_725), (full, 21_450)):
-        found = [study(np.random.default_rng([seed, *sizes]), sizes, chosen.resamples, 1.0) for seed in range(chosen.studies)]
+        rngs = [np.random.default_rng([seed, *sizes]) for seed in range(chosen.studies)]
+        found = [study(rng, sizes, chosen.resamples, chosen.same) for rng in rngs]
+        if np.isnan(truth):  # of agents that differ: the mean without noise, from the most trials
+            truth = float(np.mean([one["halves"][0] for one in found]))
+            print(f"the truth is taken to be {truth:.3f}\n")
+        shown = f"{sizes[0]:,}" if sizes[0] == sizes[1] else f"{sizes[0]:,} and {sizes[1]:,}"
         for name in found[0]:
             rows = np.array([one[name] for one in found])
-            value, holds = rows[:, 0], int(((rows[:, 1] <= 1) & (rows[:, 2] >= 1)).sum())
+            value, holds = rows[:, 0], int(((rows[:, 1] <= truth) & (rows[:, 2] >= truth)).sum())
             low, high = map(float, wilson_interval(holds, len(rows)))
-            error = value.std(ddof=1) / len(value) ** 0.5
-            shown = f"{sizes[0]:,}" if sizes[0] == sizes[1] else f"{sizes[0]:,} and {sizes[1]:,}"
-            print(f"| {shown} | {name} | {value.mean():.3f} ± {error:.3f} | {holds / len(rows):.0%} ({low:.0%} to {high:.0%}) |", flush=True)
+            spread = value.std(ddof=1)
+            mean = f"{value.mean():.3f} ± {spread / len(value) ** 0.5:.3f} | {spread:.3f}"
+            print(f"| {shown} | {name} | {mean} | {holds / len(rows):.0%} ({low:.0%} to {high:.0%}) |", flush=True)
 
 
 if __name__ == "__main__":

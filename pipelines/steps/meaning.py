@@ -159,9 +159,7 @@ def compare(tables: Tables, params: Params, context: StepContext) -> OutputTable
     """Compare all agents: human consistency, agreement on the same triplets, and overlap of communities."""
     chosen = prototypes(tables["ratings"].collect(), params.triplets.prototypes_per_category)
     choices = {agent: tables["choices"].filter(pl.col("agent") == agent) for agent in context.agents}
-    sides = {
-        agent: side(arrays.answers(own, "validation"), chosen, params, agent) for agent, own in choices.items()
-    }
+    sides = {agent: side(arrays.answers(own, "validation"), chosen, params, agent) for agent, own in choices.items()}
     rows = [*consistency(sides, params), *agreement(choices)]
     fits: dict[str, arrays.Embedding] = {}
     communities: dict[str, NDArray[np.int64]] = {}

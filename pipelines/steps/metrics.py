@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from affectlake.geometry import graphs
 from affectlake.geometry.ceiling import CHANCE, Ceiling, explained_shares, noise_ceiling
-from affectlake.geometry.classification import nearest_centroid
+from affectlake.geometry.classification import NearestCentroid, TopAccuracy, nearest_centroid
 from affectlake.geometry.correlations import rating_correlations
 from affectlake.geometry.estimates import Estimate, left_out
 from affectlake.geometry.intervals import wilson_interval
@@ -20,7 +20,7 @@ from affectlake.geometry.labels import label_shares
 from affectlake.geometry.pairs import matrix_correlation, odd_shares, pair_matrix
 from affectlake.geometry.reduction import components_below, necessary_components, saturation, strongest
 from affectlake.geometry.reproducibility import mean_reproducibility, reproducibility
-from affectlake.judge.vectors.ratings import RatingMatrix
+from affectlake.judge.vectors.ratings import RatingMatrix, several_tops
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.steps.arrays import Answers, Embedding
 from affectlake.pipelines.steps.rows import Row, row
@@ -112,20 +112,34 @@ def _held_out(evidence: Evidence, seed: int) -> Iterator[Row]:
 
 
 def _nearest_centroid(evidence: Evidence, seed: int) -> Iterator[Row]:
-    wanted = evidence.params.geometry
-    found = nearest_centroid(
-        evidence.fits[seed],
-        evidence.categories,
-        evidence.generator("permutations", seed),
-        min_category_size=wanted.min_category_size,
-        permutations=wanted.permutations,
-    )
+    found = _classified(evidence, seed, evidence.categories)
     yield row("nearest_centroid", "n_categories", Estimate(float(found.n_categories), n=found.n_stimuli))
     if found.reason:
         yield row("nearest_centroid", "top3_accuracy", left_out(found.reason, found.n_stimuli))
     for one in found.accuracies:
-        numbers = Estimate(one.accuracy, one.ci_low, one.ci_high, one.chance, one.p_value, found.n_stimuli)
-        yield row("nearest_centroid", f"top{one.top}_accuracy", numbers)
+        yield row("nearest_centroid", f"top{one.top}_accuracy", _of_top(one, found.n_stimuli))
+    tied = several_tops(evidence.ratings)
+    yield row("nearest_centroid", "n_tied", Estimate(float(tied.sum()), n=len(tied)))
+    if tied.any():
+        single = [None if more else name for name, more in zip(evidence.categories, tied, strict=True)]
+        found = _classified(evidence, seed, single)
+        for one in found.accuracies:
+            yield row("nearest_centroid", f"top{one.top}_accuracy_untied", _of_top(one, found.n_stimuli))
+
+
+def _classified(evidence: Evidence, seed: int, categories: list[str | None]) -> NearestCentroid:
+    wanted = evidence.params.geometry
+    return nearest_centroid(
+        evidence.fits[seed],
+        categories,
+        evidence.generator("permutations", seed),
+        min_category_size=wanted.min_category_size,
+        permutations=wanted.permutations,
+    )
+
+
+def _of_top(one: TopAccuracy, n: int) -> Estimate:
+    return Estimate(one.accuracy, one.ci_low, one.ci_high, one.chance, one.p_value, n)
 
 
 def _rating_correlations(evidence: Evidence, seed: int) -> Iterator[Row]:

@@ -52,9 +52,7 @@ def test_the_label_rule_gives_the_labels_of_the_published_table(system: str) -> 
 def mixed(system: str, threshold: float) -> int:
     found = 0
     for component in components(system):
-        own = [
-            Label(0, rank, rank - 1, "high", r) for rank, r in zip(component["rank"], component["r"], strict=True)
-        ]
+        own = [Label(0, rank, rank - 1, "high", r) for rank, r in zip(component["rank"], component["r"], strict=True)]
         found += character(own, component["family"].to_list(), threshold) == "mixed"
     return found
 
@@ -67,9 +65,7 @@ def test_the_published_counts_of_mixed_components_include_uninterpretable_ones()
 
 
 def test_the_published_isolated_components_are_those_in_no_cluster() -> None:
-    isolated = {
-        system: 30 - CLUSTERS.filter(pl.col("system") == system)["component"].n_unique() for system in SYSTEMS
-    }
+    isolated = {system: 30 - CLUSTERS.filter(pl.col("system") == system)["component"].n_unique() for system in SYSTEMS}
     assert isolated == {"human-category": 4, "human-dimension": 1, "llm": 14, "mllm": 4}
     n_clusters = {system: CLUSTERS.filter(pl.col("system") == system)["cluster"].n_unique() for system in SYSTEMS}
     assert n_clusters["mllm"] == 7 and n_clusters["human-dimension"] == 3

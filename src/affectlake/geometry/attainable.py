@@ -46,7 +46,9 @@ def attainable_accuracy(answers: NDArray[np.integer], n_resamples: int = 200) ->
     """
     enough = answers[answers.sum(axis=1) >= MIN_ANSWERS]
     if len(enough) < 2:
-        return left_out(f"{len(enough)} triplets were answered {MIN_ANSWERS} times or more; two are needed", len(enough))
+        return left_out(
+            f"{len(enough)} triplets were answered {MIN_ANSWERS} times or more; two are needed", len(enough)
+        )
     patterns, times = np.unique(np.sort(enough, axis=1), axis=0, return_counts=True)
     grid = _grid()
     likelihood = _likelihood(patterns, grid)  # (n_patterns, n_grid)

@@ -188,8 +188,8 @@ def graph_estimates(
     """Return the numbers of isolated nodes, communities and edges, and the modularity, with intervals.
 
     The interval is that of the middle 95 % of the graphs of bootstrap resamples of the stimuli. Resampling adds noise
-    to every correlation, so a count is not necessarily near the middle of its interval. ``chance`` of the modularity and
-    of the number of communities is the mean of random graphs (:func:`rewired_partitions`); the p-value of the
+    to every correlation, so a count is not necessarily near the middle of its interval. ``chance`` of the modularity
+    and of the number of communities is the mean of random graphs (:func:`rewired_partitions`); the p-value of the
     modularity is its level against them.
 
     Parameters

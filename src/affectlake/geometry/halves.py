@@ -125,7 +125,6 @@ def halves_correlation(one: Halves, other: Halves, rng: np.random.Generator, n_r
     return Estimate(float(means[0] / np.sqrt(means[1] * means[2])), *percentile_interval(ratios), n=size)
 
 
-
 def _hash(triplets: NDArray[np.int32], seed: int) -> NDArray[np.uint64]:
     """Return 64 random bits for each unordered triplet (SplitMix64; Steele, Lea & Flood 2014, OOPSLA)."""
     if triplets.size and int(triplets.max()) >= LARGEST_STIMULUS:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from affectlake.errors import SourceError
 from affectlake.judge.agents import FamilyScaling, Ratings
@@ -50,6 +51,19 @@ def rating_matrix(ratings: pl.DataFrame, n_stimuli: int, *families: str) -> Rati
     scores = np.full((n_stimuli, len(columns)), np.nan)
     scores[rows["stimulus_index"].to_numpy(), column.to_numpy()] = rows["score"].to_numpy()
     return RatingMatrix(scores, list(columns), list(columns.values()))
+
+
+def several_tops(ratings: RatingMatrix) -> NDArray[np.bool_]:
+    """Return which stimuli have several categories with the same highest score, above 0: (n_stimuli,).
+
+    The ``category`` of such a stimulus is the first of them in the order of the source.
+    """
+    own = [at for at, family in enumerate(ratings.families) if family == "category"]
+    if not own:
+        return np.zeros(len(ratings.scores), bool)
+    scores = np.nan_to_num(ratings.scores[:, own])
+    best = scores.max(axis=1, keepdims=True)
+    return np.asarray(((scores == best) & (best > 0)).sum(axis=1) > 1)
 
 
 def rating_vectors(

@@ -25,6 +25,18 @@ SCALES: dict[Family, Scale] = {"category": Scale(0.0, 1.0), "dimension": Scale(1
 """Scales of the published ratings: the proportion of raters, and ratings from 1 to 9 with a neutral 5."""
 
 
+def raw(scores: FloatMatrix, scale: Scale) -> FloatMatrix:  # noqa: ARG001
+    """Return the scores as they are.
+
+    Parameters
+    ----------
+    scores : float64 (n_stimuli, n_ratings)
+    scale : Scale
+        Not used.
+    """
+    return scores
+
+
 def midpoint(scores: FloatMatrix, scale: Scale) -> FloatMatrix:
     """Return the scores minus the middle of their scale, so that the neutral score is 0.
 
@@ -36,7 +48,7 @@ def midpoint(scores: FloatMatrix, scale: Scale) -> FloatMatrix:
     return np.asarray(scores - (scale.low + scale.high) / 2)
 
 
-def minmax(scores: FloatMatrix, scale: Scale) -> FloatMatrix:
+def minmax(scores: FloatMatrix, scale: Scale) -> FloatMatrix:  # noqa: ARG001
     """Return each rating from -1 for its smallest score to 1 for its largest; 0 if it is the same for every stimulus.
 
     Parameters
@@ -50,7 +62,7 @@ def minmax(scores: FloatMatrix, scale: Scale) -> FloatMatrix:
     return np.asarray(np.where(high > low, 2 * (scores - low) / spread - 1, 0.0))
 
 
-def zscore(scores: FloatMatrix, scale: Scale) -> FloatMatrix:
+def zscore(scores: FloatMatrix, scale: Scale) -> FloatMatrix:  # noqa: ARG001
     """Return each rating with mean 0 and standard deviation 1 over the stimuli; 0 if it is the same for every one.
 
     Parameters
@@ -64,7 +76,7 @@ def zscore(scores: FloatMatrix, scale: Scale) -> FloatMatrix:
     return np.asarray(np.where(varies, (scores - scores.mean(axis=0)) / spread, 0.0))
 
 
-def centred(scores: FloatMatrix, scale: Scale) -> FloatMatrix:
+def centred(scores: FloatMatrix, scale: Scale) -> FloatMatrix:  # noqa: ARG001
     """Return each rating minus its mean over the stimuli.
 
     Parameters
@@ -77,7 +89,7 @@ def centred(scores: FloatMatrix, scale: Scale) -> FloatMatrix:
 
 
 SCALINGS: dict[Scaling, Callable[[FloatMatrix, Scale], FloatMatrix]] = {
-    "raw": lambda scores, scale: scores,
+    "raw": raw,
     "midpoint": midpoint,
     "minmax": minmax,
     "zscore": zscore,
