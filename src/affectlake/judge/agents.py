@@ -16,6 +16,7 @@ from affectlake.judge.respondent import Respondent
 from affectlake.validation import Strict, Text, check
 
 Ratings = Literal["category", "dimension", "concatenated"]
+Family = Literal["category", "dimension"]
 Scaling = Literal["raw", "midpoint", "minmax", "zscore", "centred"]
 """How scores are scaled before they are compared (:data:`affectlake.judge.vectors.scaling.SCALINGS`)."""
 
@@ -25,6 +26,10 @@ class FamilyScaling(Strict):
 
     category: Scaling = Field(default="raw", description="Scaling of the scores of categories, which are proportions.")
     dimension: Scaling = Field(default="raw", description="Scaling of the scores of affective dimensions, from 1 to 9.")
+
+    def of(self, family: Family) -> Scaling:
+        """Return the scaling of one family."""
+        return self.category if family == "category" else self.dimension
 
 
 class RatingsAgent(Respondent):

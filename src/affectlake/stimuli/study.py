@@ -74,7 +74,7 @@ def assemble(stimulus_ids: Sequence[str], scores: Scores, captions: pl.DataFrame
     """
     index = np.arange(len(stimulus_ids), dtype=np.int32)
     names = [name.lower() for name in scores.category_names]
-    best = [names[row.argmax()] if row.max(initial=0) > 0 else None for row in scores.categories]  # nobody felt any
+    best = [names[row.argmax()] if row.max(initial=0) > 0 else None for row in scores.categories]
     counts = captions.group_by("stimulus_index").agg(pl.len().cast(pl.Int32).alias("n_captions"))
     stimuli = (
         pl.DataFrame({"stimulus_index": index, "stimulus_id": list(stimulus_ids)})

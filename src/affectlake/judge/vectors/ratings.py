@@ -9,8 +9,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from affectlake.errors import SourceError
-from affectlake.judge.agents import FamilyScaling, Ratings
-from affectlake.judge.vectors.scaling import SCALES, SCALINGS, Family, FloatMatrix
+from affectlake.judge.agents import Family, FamilyScaling, Ratings
+from affectlake.judge.vectors.scaling import SCALES, SCALINGS, FloatMatrix
 
 FAR = 0.1  # share of the largest score above which the smallest one is far from 0
 
@@ -98,7 +98,7 @@ def rating_vectors(
     """
     families: tuple[Family, ...] = ("category", "dimension") if which == "concatenated" else (which,)
     wanted = scaling or FamilyScaling()
-    parts = [SCALINGS[getattr(wanted, one)](_family(ratings, one, n_stimuli), SCALES[one]) for one in families]
+    parts = [SCALINGS[wanted.of(one)](_family(ratings, one, n_stimuli), SCALES[one]) for one in families]
     if len(parts) == 1:
         return parts[0]
     return np.hstack([_unit(part, one) for part, one in zip(parts, families, strict=True)])
@@ -113,7 +113,7 @@ def far_from_zero(ratings: pl.DataFrame, which: Ratings, scaling: FamilyScaling)
     families: tuple[Family, ...] = ("category", "dimension") if which == "concatenated" else (which,)
     for family in families:
         scores = ratings.filter(pl.col("family") == family)["score"].drop_nulls()
-        if len(scores) and getattr(scaling, family) == "raw":
+        if len(scores) and scaling.of(family) == "raw":
             low, high = float(scores.min()), float(scores.max())  # type: ignore[arg-type]
             if low > FAR * high:
                 return (

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from affectlake.judge.agents import Scaling
+from affectlake.judge.agents import Family, Scaling
 
-Family = Literal["category", "dimension"]
 FloatMatrix = NDArray[np.float64]
 
 
