@@ -32,7 +32,7 @@ def modularity_level(rng: np.random.Generator, n_stimuli: int, planted: float) -
     """Return p, modularity and chance of a graph of 20 dimensions; `planted` is the weight of four common causes."""
     causes = np.repeat(rng.normal(size=(n_stimuli, 4)), 5, axis=1)
     weights: NDArray[np.float64] = rng.normal(size=(n_stimuli, 20)) + planted * causes
-    found = graph_estimates(weights, 0, rng, absolute=False, n_resamples=0, n_rewired=39).modularity
+    found = graph_estimates(weights, 0, rng, absolute=False, n_resamples=0, n_shuffled=39).modularity
     return found.p_value, found.value, found.chance
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from affectlake.geometry.graphs import emotion_graph, graph_estimates, rewired_partitions
+from affectlake.geometry.graphs import emotion_graph, graph_estimates, shuffled_partitions
 from affectlake.geometry.labels import INTERPRETABLE, Label, character, label_shares, labels
 from affectlake.stimuli import CATEGORIES, DIMENSIONS
 
@@ -126,27 +126,29 @@ def test_the_best_of_many_runs_is_at_least_as_modular_as_each_of_them() -> None:
     assert graph.modularity > max(single) - 1e-3 and graph.modularity > np.mean(single)
 
 
-def test_random_graphs_keep_every_degree_and_have_communities_too() -> None:
+def test_independent_dimensions_have_communities_too_and_planted_groups_have_more() -> None:
     x = weighted() + 0.9 * np.random.default_rng(5).normal(size=(4000, 9))
     graph = emotion_graph(x, 0, threshold=0.21, absolute=False)
-    assert 9 < len(graph.edges) < 36, len(graph.edges)
-    null = rewired_partitions(graph, np.random.default_rng(0), 20, 3)
-    assert len(null) == 20 and all(-0.5 <= one.modularity < graph.modularity for one in null)
-    found = graph_estimates(x, 0, np.random.default_rng(1), threshold=0.21, absolute=False, n_resamples=4, n_rewired=19)
+    assert 9 < len(graph.edges) < 36
+    null = shuffled_partitions(x, graph, np.random.default_rng(0), absolute=False, n_graphs=20, n_runs=3)
+    assert len(null) == 20 and all(0 < one.modularity < graph.modularity for one in null)
+    found = graph_estimates(
+        x, 0, np.random.default_rng(1), threshold=0.21, absolute=False, n_resamples=4, n_shuffled=19
+    )
     assert found.modularity.p_value == pytest.approx(1 / 20)
     assert found.modularity.chance < found.modularity.value and found.n_communities.chance >= 1
 
 
-def test_rewired_edges_are_a_simple_graph_with_the_same_degrees() -> None:
-    from affectlake.geometry.graphs import _rewired
-
-    rng = np.random.default_rng(6)
-    edges = np.array([(a, b) for a in range(20) for b in range(a + 1, 20) if rng.random() < 0.3])
-    found = _rewired(edges, rng)
-    assert np.bincount(found.ravel(), minlength=20).tolist() == np.bincount(edges.ravel(), minlength=20).tolist()
-    pairs = {frozenset(pair) for pair in found.tolist()}
-    assert len(pairs) == len(edges) and all(len(pair) == 2 for pair in pairs)
-    assert pairs != {frozenset(pair) for pair in edges.tolist()}
+def test_the_modularity_of_independent_dimensions_is_at_most_seldom_above_chance() -> None:
+    """Of few stimuli, where correlations are transitive: graphs with rewired edges reject in 4 of 10 studies."""
+    levels = []
+    for seed in range(40):
+        rng = np.random.default_rng([4, seed])
+        x = rng.normal(size=(30, 15))
+        found = graph_estimates(x, 0, rng, absolute=False, n_resamples=0, n_shuffled=19)
+        levels.append(found.modularity.p_value)
+    assert np.mean(np.array(levels) <= 0.1) <= 0.25  # 10 of 40; 4 are expected
+    assert 0.3 < np.mean(levels) < 0.75
 
 
 def test_shares_are_of_interpretable_dimensions_and_stand_beside_their_chance() -> None:

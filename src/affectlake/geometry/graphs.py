@@ -122,48 +122,49 @@ def _best_communities(graph: nx.Graph[int], seed: int, n_runs: int) -> Partition
     return best
 
 
-def rewired_partitions(
-    graph: EmotionGraph, rng: np.random.Generator, n_graphs: int = 100, n_runs: int = RUNS_OF_DRAWS
+def shuffled_partitions(
+    weights: Weights,
+    graph: EmotionGraph,
+    rng: np.random.Generator,
+    *,
+    absolute: bool = True,
+    n_graphs: int = 100,
+    n_runs: int = RUNS_OF_DRAWS,
 ) -> list[Partition]:
-    """Return the communities of random graphs in which each dimension has as many edges as in `graph`.
+    """Return the communities of graphs of independent dimensions with as many edges as `graph`.
 
-    Ends of random pairs of edges are exchanged, 20 attempts per edge, and the weights are shuffled over the edges
-    (Maslov & Sneppen 2002, Science 296, 910-913). Random graphs have communities of considerable modularity, too
-    (Guimerà, Sales-Pardo & Amaral 2004, Phys. Rev. E 70, 025101). Unlike correlations, random edges are not
-    transitive, so that a graph of correlations may have a higher modularity even if its dimensions have no groups
-    (MacMahon & Garlaschelli 2015, Phys. Rev. X 5, 021006).
+    The stimuli of each dimension are shuffled independently, the pairs with the highest correlations are joined, and
+    the weights of the edges of `graph` are given to them in the same order. Random graphs have communities, too
+    (Guimerà, Sales-Pardo & Amaral 2004, Phys. Rev. E 70, 025101). Rewiring the edges instead is no valid null
+    hypothesis: correlations are transitive, random edges are not (MacMahon & Garlaschelli 2015, Phys. Rev. X 5,
+    021006).
 
     Parameters
     ----------
+    weights : float array (n_stimuli, d)
+        The embedding of `graph`.
     graph : EmotionGraph
         A graph with edges.
     rng : numpy.random.Generator
+    absolute : bool, default=True
+        As in :func:`emotion_graph`.
     n_graphs : int, default=100
     n_runs : int, default=10
         Runs of Louvain's algorithm for each graph.
     """
-    weights = np.abs(graph.r[graph.edges[:, 0], graph.edges[:, 1]])
+    strengths = np.sort(np.abs(graph.r[graph.edges[:, 0], graph.edges[:, 1]]))[::-1]
+    columns = np.asarray(weights, np.float64)
+    upper = np.triu_indices(columns.shape[1], 1)
     found = []
     for _ in range(n_graphs):
-        rewired = _weighted_graph(_rewired(graph.edges, rng), rng.permutation(weights))
-        found.append(_best_communities(rewired, int(rng.integers(2**32)), n_runs))
+        shuffled = rng.permuted(columns, axis=0)
+        r = rating_correlations(shuffled, shuffled).r[upper]
+        size = np.nan_to_num(np.abs(r) if absolute else r, nan=-1.0)
+        highest = np.argsort(-size, kind="stable")[: len(strengths)]
+        edges = np.stack([upper[0][highest], upper[1][highest]], axis=1)
+        joined = _weighted_graph(edges, strengths)
+        found.append(_best_communities(joined, int(rng.integers(2**32)), n_runs))
     return found
-
-
-def _rewired(edges: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    ends = [(int(a), int(b)) for a, b in edges]
-    present = {frozenset(pair) for pair in ends}
-    n_attempts = 20 * len(ends)
-    chosen, turned = rng.integers(0, len(ends), (n_attempts, 2)).tolist(), rng.random(n_attempts) < 0.5
-    for (first, second), turn in zip(chosen, turned.tolist(), strict=True):
-        (a, b), (c, d) = ends[first], ends[second][::-1] if turn else ends[second]
-        one, other = frozenset((a, d)), frozenset((c, b))
-        if len(one) < 2 or len(other) < 2 or one == other or one in present or other in present:
-            continue
-        present -= {frozenset((a, b)), frozenset((c, d))}
-        present |= {one, other}
-        ends[first], ends[second] = (a, d), (c, b)
-    return np.array(ends, np.int64)
 
 
 class GraphEstimates(NamedTuple):
@@ -183,14 +184,14 @@ def graph_estimates(
     threshold: float = 0.2,
     absolute: bool = True,
     n_resamples: int = 100,
-    n_rewired: int = 100,
+    n_shuffled: int = 100,
 ) -> GraphEstimates:
     """Return the numbers of isolated nodes, communities and edges, and the modularity, with intervals.
 
     The interval is that of the middle 95 % of the graphs of bootstrap resamples of the stimuli. Resampling adds noise
     to every correlation, so a count is not necessarily near the middle of its interval. ``chance`` of the modularity
-    and of the number of communities is the mean of random graphs (:func:`rewired_partitions`); the p-value of the
-    modularity is its level against them.
+    and of the number of communities is the mean of independent dimensions (:func:`shuffled_partitions`); the p-value of
+    the modularity is its level against them.
 
     Parameters
     ----------
@@ -199,8 +200,8 @@ def graph_estimates(
     rng : numpy.random.Generator
     n_resamples : int
         Number of bootstrap resamples, at least 2 for an interval.
-    n_rewired : int
-        Number of random graphs; with 0, there is no chance level and no p-value.
+    n_shuffled : int
+        Number of graphs of independent dimensions; with 0, there is no chance level and no p-value.
     """
     n, d = weights.shape
     whole = emotion_graph(weights, seed, threshold=threshold, absolute=absolute)
@@ -217,9 +218,9 @@ def graph_estimates(
         else:
             found.append(Estimate(value, *percentile_interval(drawn[:, at]), n=d))
     estimates = GraphEstimates(*found)
-    if not len(whole.edges) or not n_rewired:
+    if not len(whole.edges) or not n_shuffled:
         return estimates
-    null = rewired_partitions(whole, rng, n_rewired)
+    null = shuffled_partitions(weights, whole, rng, absolute=absolute, n_graphs=n_shuffled)
     modularities = np.array([one.modularity for one in null])
     return estimates._replace(
         n_communities=estimates.n_communities._replace(chance=float(np.mean([len(one.communities) for one in null]))),
