@@ -135,7 +135,7 @@ def shuffled_partitions(
 
     The stimuli of each dimension are shuffled independently, the pairs with the highest correlations are joined, and
     the weights of the edges of `graph` are given to them in the same order. Random graphs have communities, too
-    (Guimerà, Sales-Pardo & Amaral 2004, Phys. Rev. E 70, 025101). Rewiring the edges instead is no valid null
+    (Guimerà, Sales-Pardo & Amaral 2004, Phys. Rev. E 70, 025101). Rewiring the edges instead is not a valid null
     hypothesis: correlations are transitive, random edges are not (MacMahon & Garlaschelli 2015, Phys. Rev. X 5,
     021006).
 
