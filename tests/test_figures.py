@@ -270,6 +270,27 @@ def test_every_table_is_drawn_or_is_left_out_for_a_reason(lake: Lake) -> None:
     assert drawn | set(NOT_DRAWN) == set(contracts())
 
 
+def test_no_agent_is_ranked_by_equation_4(lake: Lake) -> None:
+    """Today's caption ranks by the halves; that of a version that has only equation 4 ranks no agent."""
+    inputs = report.gather(lake.root, report.resolve(lake.root, ""), pictures=False, brain=False)
+
+    def caption(table: pl.DataFrame) -> str:
+        old = replace(inputs, analyses={**inputs.analyses, "comparisons": table})
+        return " ".join(report.render(old).split())
+
+    rows = inputs.analyses["comparisons"]
+    today = caption(rows)
+    best = rows.filter(pl.col("measure") == "halves_r").drop_nulls("value").sort("value", descending=True)["value"][0]
+    assert f"{best:.3f}" in today and "for any number of trials. The highest is that of" in today
+    earlier = rows.filter(pl.col("measure") != "halves_r").with_columns(
+        pl.col("measure").replace({"equation_4_r": "corrected_r"})
+    )
+    said = caption(earlier)
+    assert "This correction favours agents that judged fewer trials" in said
+    assert "(the paper's equation 4)" in said.replace("&#39;", "'").replace("&#x27;", "'")
+    assert "different numbers of trials cannot be compared." in said
+
+
 def test_a_figure_that_misspells_a_table_fails_loudly(lake: Lake) -> None:
     def wrong(inputs: Any, facts: Any, canvas: Any) -> Drawn:
         return Drawn("", "", inputs.table("comparison"))

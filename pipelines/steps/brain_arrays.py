@@ -141,7 +141,9 @@ def vectors_of(tables: Tables, params: Params, agent: str) -> tuple[int, dict[st
     found: dict[str, NDArray[np.floating]] = {"embedding": weights}
     described, n_stimuli = params.agents[agent], tables["stimuli"].select(pl.len()).collect().item()
     if isinstance(described, RatingsAgent):
-        found["vectors"] = rating_vectors(tables["ratings"].collect(), described.ratings, n_stimuli)
+        found["vectors"] = rating_vectors(
+            tables["ratings"].collect(), described.ratings, n_stimuli, described.scaling_by_family
+        )
     return seed, found
 
 

@@ -33,7 +33,7 @@ Floats = NDArray[np.floating]
 @step(
     reads=("stimuli", "ratings", "voxels", "betas", "embeddings/{agent}", "fits/{agent}"),
     writes=("encoding_maps/{agent}", "encoding_weights/{agent}", "encoding_nulls/{agent}"),
-    params=("seed", "brain.encoding", "agents.{agent}.kind", "agents.{agent}.ratings"),
+    params=("seed", "brain.encoding", "agents.{agent}.kind", "agents.{agent}.ratings", "agents.{agent}.scaling"),
     kinds=EVERY_KIND,
     section="brain",
     version=3,
@@ -124,6 +124,7 @@ def _encoding_weights(agent: str, seed: int, subject: str, found: Encoding) -> p
         "brain.device",
         "agents.{agent}.kind",
         "agents.{agent}.ratings",
+        "agents.{agent}.scaling",
     ),
     kinds=EVERY_KIND,
     gpu=True,

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from affectlake.errors import SourceError
 from affectlake.judge.agents import FeaturesAgent, RatingsAgent
-from affectlake.judge.vectors.ratings import rating_vectors
+from affectlake.judge.vectors.ratings import far_from_zero, rating_vectors
 from affectlake.judge.vectors.similarity import choose_by_cosine
 from affectlake.judge.vectors.text import text_vectors
 from affectlake.pipelines.params.study import Params
@@ -55,7 +55,7 @@ def _captions(tables: Tables) -> list[list[str]]:
 @step(
     reads=("stimuli", "ratings", "triplets"),
     writes=("choices/{agent}",),
-    params=("seed", "agents.{agent}.ratings"),
+    params=("seed", "agents.{agent}.ratings", "agents.{agent}.scaling"),
     kinds=("ratings",),
     version=1,
 )
@@ -64,7 +64,11 @@ def choose_by_ratings(tables: Tables, params: Params, context: StepContext) -> O
     agent = params.agents[context.agent]
     assert isinstance(agent, RatingsAgent)
     n_stimuli = tables["stimuli"].select(pl.len()).collect().item()
-    vectors = rating_vectors(tables["ratings"].collect(), agent.ratings, n_stimuli)
+    ratings = tables["ratings"].collect()
+    warning = far_from_zero(ratings, agent.ratings, agent.scaling_by_family)
+    if warning:
+        context.log(f"warning: {warning}")
+    vectors = rating_vectors(ratings, agent.ratings, n_stimuli, agent.scaling_by_family)
     return {"choices": _choices(tables, params, context, vectors, agent.protocol)}
 
 

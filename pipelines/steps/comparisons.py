@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from affectlake.geometry.agreement import cohen_kappa
 from affectlake.geometry.estimates import Estimate, left_out
 from affectlake.geometry.graphs import community_overlap
+from affectlake.geometry.halves import Halves, halves_correlation, split_halves
 from affectlake.geometry.pairs import (
     Matrix,
     Reliability,
-    corrected,
+    equation_4,
     matrix_correlation,
     odd_shares,
     pair_matrix,
@@ -25,36 +26,39 @@ from affectlake.geometry.pairs import (
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.steps.arrays import Answers, Embedding
 from affectlake.pipelines.steps.rows import Row, row
-from affectlake.seeds import generator
+from affectlake.seeds import generator, integer
 from affectlake.triplets import TRIPLET
 
 NO_RELIABILITY = Reliability(float("nan"), (float("nan"), float("nan")), 0)
+NO_HALVES = Halves(np.empty((0, 2, 0, 0)))
 
 
 @dataclass(frozen=True)
 class Side:
-    """An agent's similarity matrix of the prototypes and its split-half reliability, or why it is missing."""
+    """An agent's similarity matrix of the prototypes, its reliability and its halves, or why they are missing."""
 
     matrix: Matrix
     reliability: Reliability
+    halves: Halves
     missing: str = ""
 
 
-def side(validation: Answers, prototypes: NDArray[np.int32], rng: np.random.Generator) -> Side:
+def side(validation: Answers, prototypes: NDArray[np.int32], params: Params, agent: str) -> Side:
     """Return the inputs of one agent to the human consistency."""
     triplets, odd = validation
     empty = np.empty((0, 0))
     if len(prototypes) < 3:
-        return Side(empty, NO_RELIABILITY, "there are no prototypes: the stimuli have no ratings")
+        return Side(empty, NO_RELIABILITY, NO_HALVES, "there are no prototypes: the stimuli have no ratings")
     if not len(triplets):
-        return Side(empty, NO_RELIABILITY, "the agent has no validation choices")
+        return Side(empty, NO_RELIABILITY, NO_HALVES, "the agent has no validation choices")
     shares = odd_shares(triplets, odd)
-    reliability = split_half_reliability(triplets, shares, prototypes, rng)
-    return Side(pair_matrix(triplets, shares, prototypes), reliability)
+    reliability = split_half_reliability(triplets, shares, prototypes, generator(params.seed, "split-half", agent))
+    halves = split_halves(triplets, shares, prototypes, integer(params.seed, "halves"))  # the same for every agent
+    return Side(pair_matrix(triplets, shares, prototypes), reliability, halves)
 
 
 def consistency(sides: Mapping[str, Side], params: Params) -> Iterator[Row]:
-    """Yield the raw and the corrected correlation of the matrices of each agent and each human agent."""
+    """Yield the correlations of the matrices of each agent and each human agent: raw, of halves, and equation 4."""
     wanted = params.geometry
     for agent, own in sides.items():
         yield {"agent": agent, "against": agent, **row("human_consistency", "split_half_r", _reliability(own))}
@@ -62,14 +66,17 @@ def consistency(sides: Mapping[str, Side], params: Params) -> Iterator[Row]:
             other = sides[human]
             missing = own.missing or (other.missing and f"{human}: {other.missing}")
             if missing:
-                found = left_out(missing)
+                found = of_halves = left_out(missing)
             else:
                 rng = generator(params.seed, "consistency", agent, human)
                 found = matrix_correlation(own.matrix, other.matrix, rng, wanted.resamples, wanted.permutations)
+                rng = generator(params.seed, "halves", agent, human)
+                of_halves = halves_correlation(own.halves, other.halves, rng, wanted.resamples)
             both = {"agent": agent, "against": human}
             yield {**both, **row("human_consistency", "pearson_r", found)}
-            value = found if found.note else corrected(found, own.reliability, other.reliability)
-            yield {**both, **row("human_consistency", "corrected_r", value)}
+            yield {**both, **row("human_consistency", "halves_r", of_halves)}
+            value = found if found.note else equation_4(found, own.reliability, other.reliability)
+            yield {**both, **row("human_consistency", "equation_4_r", value)}
 
 
 def _reliability(own: Side) -> Estimate:

@@ -41,7 +41,7 @@ from affectlake.stimuli import prototypes
         "triplets.prototypes_per_category",
     ),
     kinds=EVERY_KIND,
-    version=3,
+    version=4,
 )
 def measure(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Measure each fit: prediction, ceiling, classes, ratings, reproducibility, graph, components and saturation."""
@@ -70,17 +70,18 @@ def measure(tables: Tables, params: Params, context: StepContext) -> OutputTable
     writes=("labels/{agent}", "graph_nodes/{agent}", "graph_edges/{agent}"),
     params=("seed", "geometry.resamples", "geometry.edge_threshold", "geometry.absolute_edges", "geometry.label_gap"),
     kinds=EVERY_KIND,
-    version=2,
+    version=3,
 )
 def describe(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Label each dimension by its correlations with ratings, and connect correlated dimensions in a graph."""
     ratings = arrays.ratings(tables)
     rows: dict[str, list[Row]] = {"labels": [], "graph_nodes": [], "graph_edges": []}
     for seed, weights in arrays.fits(tables).items():
+        graph = _graph(weights, params, context.agent)
         found = {
             "labels": _labels(weights, ratings, params, generator(params.seed, "labels", context.agent, seed)),
-            "graph_nodes": _nodes(weights, params, context.agent),
-            "graph_edges": _edges(weights, params, context.agent),
+            "graph_nodes": _nodes(graph),
+            "graph_edges": _edges(weights, graph),
         }
         for table, own in found.items():
             rows[table] += [{"agent": context.agent, "seed": seed, **one} for one in own]
@@ -111,10 +112,9 @@ def _labels(
         }
 
 
-def _nodes(weights: arrays.Embedding, params: Params, agent: str) -> Iterator[Row]:
-    graph = _graph(weights, params, agent)
-    degree = np.bincount(graph.edges.ravel(), minlength=weights.shape[1])
-    for at in range(weights.shape[1]):
+def _nodes(graph: EmotionGraph) -> Iterator[Row]:
+    degree = np.bincount(graph.edges.ravel(), minlength=len(graph.r))
+    for at in range(len(graph.r)):
         yield {
             "dimension": at + 1,
             "community": int(graph.community[at]) + 1 if graph.community[at] >= 0 else None,
@@ -123,8 +123,7 @@ def _nodes(weights: arrays.Embedding, params: Params, agent: str) -> Iterator[Ro
         }
 
 
-def _edges(weights: arrays.Embedding, params: Params, agent: str) -> Iterator[Row]:
-    graph = _graph(weights, params, agent)
+def _edges(weights: arrays.Embedding, graph: EmotionGraph) -> Iterator[Row]:
     found = rating_correlations(weights, weights)
     for a, b in graph.edges.tolist():
         ends = {"ci_low": float(found.ci_low[a, b]), "ci_high": float(found.ci_high[a, b])}
@@ -154,16 +153,13 @@ def _graph(weights: arrays.Embedding, params: Params, agent: str) -> EmotionGrap
         "geometry.resamples",
         "triplets.prototypes_per_category",
     ),
-    version=2,
+    version=3,
 )
 def compare(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Compare all agents: human consistency, agreement on the same triplets, and overlap of communities."""
     chosen = prototypes(tables["ratings"].collect(), params.triplets.prototypes_per_category)
     choices = {agent: tables["choices"].filter(pl.col("agent") == agent) for agent in context.agents}
-    sides = {
-        agent: side(arrays.answers(own, "validation"), chosen, generator(params.seed, "split-half", agent))
-        for agent, own in choices.items()
-    }
+    sides = {agent: side(arrays.answers(own, "validation"), chosen, params, agent) for agent, own in choices.items()}
     rows = [*consistency(sides, params), *agreement(choices)]
     fits: dict[str, arrays.Embedding] = {}
     communities: dict[str, NDArray[np.int64]] = {}

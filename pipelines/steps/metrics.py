@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from affectlake.geometry import graphs
-from affectlake.geometry.ceiling import CHANCE, explained_share, noise_ceiling
-from affectlake.geometry.classification import nearest_centroid
+from affectlake.geometry.ceiling import CHANCE, Ceiling, explained_shares, noise_ceiling
+from affectlake.geometry.classification import NearestCentroid, TopAccuracy, nearest_centroid
 from affectlake.geometry.correlations import rating_correlations
 from affectlake.geometry.estimates import Estimate, left_out
 from affectlake.geometry.intervals import wilson_interval
-from affectlake.geometry.labels import character, labels
+from affectlake.geometry.labels import label_shares
 from affectlake.geometry.pairs import matrix_correlation, odd_shares, pair_matrix
-from affectlake.geometry.reduction import necessary_components, saturation, strongest
+from affectlake.geometry.reduction import components_below, necessary_components, saturation, strongest
 from affectlake.geometry.reproducibility import mean_reproducibility, reproducibility
-from affectlake.judge.vectors.ratings import RatingMatrix
+from affectlake.judge.vectors.ratings import RatingMatrix, several_tops
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.steps.arrays import Answers, Embedding
 from affectlake.pipelines.steps.rows import Row, row
 from affectlake.seeds import generator, integer
 from affectlake.spose.model import choice_probabilities, score
+from affectlake.triplets import odd_last
 
 SHARES = (0.95, 0.96, 0.97, 0.98, 0.99)  # of the full accuracy (Du et al. 2025, Fig. 7f)
 NO_FIT = "no dimension of this fit survived pruning"
@@ -62,6 +64,11 @@ class Evidence:
     categories: list[str | None]
     fits: dict[int, Embedding]
 
+    @cached_property
+    def ceiling(self) -> Ceiling:
+        """The agent's noise ceilings."""
+        return noise_ceiling(self.repeated)
+
     def generator(self, *names: str | int) -> np.random.Generator:
         """Return the agent's random generator for one analysis."""
         return generator(self.params.seed, *names[:1], self.agent, *names[1:])
@@ -77,10 +84,8 @@ def fit_rows(evidence: Evidence, seed: int) -> list[Row]:
 
 def agent_rows(evidence: Evidence, sweeps: pl.DataFrame) -> list[Row]:
     """Return the rows that do not belong to one fit: the noise ceiling and the saturation points."""
-    ceiling = noise_ceiling(evidence.repeated)
     found = [
-        row("noise_ceiling", "consistency", ceiling.consistency),
-        row("noise_ceiling", "agreement", ceiling.agreement),
+        *(row("noise_ceiling", measure, one) for measure, one in evidence.ceiling._asdict().items()),
         *_saturation(evidence, sweeps),
     ]
     return [{"agent": evidence.agent, **one} for one in found]
@@ -101,25 +106,40 @@ def _held_out(evidence: Evidence, seed: int) -> Iterator[Row]:
     if not accuracy.note:
         loss = score(weights, evidence.held_out).loss
         yield row("held_out", "cross_entropy", Estimate(loss, chance=float(np.log(3)), n=accuracy.n))
-    share = explained_share(accuracy, noise_ceiling(evidence.repeated).consistency)
-    yield row("held_out", "explained_share", share)
+    shares = explained_shares(accuracy, evidence.ceiling)
+    yield row("held_out", "explained_share", shares.consistency)
+    yield row("held_out", "attainable_share", shares.attainable)
 
 
 def _nearest_centroid(evidence: Evidence, seed: int) -> Iterator[Row]:
-    wanted = evidence.params.geometry
-    found = nearest_centroid(
-        evidence.fits[seed],
-        evidence.categories,
-        evidence.generator("permutations", seed),
-        min_category_size=wanted.min_category_size,
-        permutations=wanted.permutations,
-    )
+    found = _classified(evidence, seed, evidence.categories)
     yield row("nearest_centroid", "n_categories", Estimate(float(found.n_categories), n=found.n_stimuli))
     if found.reason:
         yield row("nearest_centroid", "top3_accuracy", left_out(found.reason, found.n_stimuli))
     for one in found.accuracies:
-        numbers = Estimate(one.accuracy, one.ci_low, one.ci_high, one.chance, one.p_value, found.n_stimuli)
-        yield row("nearest_centroid", f"top{one.top}_accuracy", numbers)
+        yield row("nearest_centroid", f"top{one.top}_accuracy", _of_top(one, found.n_stimuli))
+    tied = several_tops(evidence.ratings)
+    yield row("nearest_centroid", "n_tied", Estimate(float(tied.sum()), n=len(tied)))
+    if tied.any():
+        single = [None if more else name for name, more in zip(evidence.categories, tied, strict=True)]
+        found = _classified(evidence, seed, single)
+        for one in found.accuracies:
+            yield row("nearest_centroid", f"top{one.top}_accuracy_untied", _of_top(one, found.n_stimuli))
+
+
+def _classified(evidence: Evidence, seed: int, categories: list[str | None]) -> NearestCentroid:
+    wanted = evidence.params.geometry
+    return nearest_centroid(
+        evidence.fits[seed],
+        categories,
+        evidence.generator("permutations", seed),
+        min_category_size=wanted.min_category_size,
+        permutations=wanted.permutations,
+    )
+
+
+def _of_top(one: TopAccuracy, n: int) -> Estimate:
+    return Estimate(one.accuracy, one.ci_low, one.ci_high, one.chance, one.p_value, n)
 
 
 def _rating_correlations(evidence: Evidence, seed: int) -> Iterator[Row]:
@@ -139,16 +159,20 @@ def _rating_correlations(evidence: Evidence, seed: int) -> Iterator[Row]:
 
 
 def _label_shares(evidence: Evidence, seed: int) -> Iterator[Row]:
-    ratings, d = evidence.ratings, evidence.fits[seed].shape[1]
+    ratings, wanted = evidence.ratings, evidence.params.geometry
     if not ratings.names:
         yield row("labels", "interpretable_share", left_out(NO_RATINGS))
         return
-    named = labels(rating_correlations(evidence.fits[seed], ratings.scores).r, evidence.params.geometry.label_gap)
-    kinds = [character([one for one in named if one.dimension == at], ratings.families) for at in range(d)]
-    counts = {name: sum(kind == name for kind in kinds) for name in ("categorical", "dimensional", "mixed")}
-    for name, count in {"interpretable": sum(counts.values()), **counts}.items():
-        low, high = map(float, wilson_interval(count, d))
-        yield row("labels", f"{name}_share", Estimate(count / d, low, high, n=d))
+    found = label_shares(
+        evidence.fits[seed],
+        ratings.scores,
+        ratings.families,
+        evidence.generator("label-shares", seed),
+        gap=wanted.label_gap,
+        permutations=wanted.permutations,
+    )
+    for name, one in found._asdict().items():
+        yield row("labels", f"{name}_share", one)
 
 
 def _generalisation(evidence: Evidence, seed: int) -> Iterator[Row]:
@@ -192,14 +216,25 @@ def _components(evidence: Evidence, seed: int) -> Iterator[Row]:
     weights = evidence.fits[seed]
     if not len(evidence.held_out):
         yield row("components", "n_components", left_out(NO_JUDGMENTS))
+    else:
+        found = [_accuracy(evidence, one) for one in _reduced(weights)]
+        for k, one in enumerate(found, 1):
+            yield row("components", "accuracy", one, setting=float(k))
+        for share in SHARES:
+            needed = necessary_components([one.value for one in found], len(evidence.held_out), share)
+            yield row("components", "n_components", needed, setting=share)
+    triplets, odd = evidence.validation
+    if not len(triplets):
+        yield row("components", "n_components_of_prototypes", left_out("the agent has no validation choices"))
         return
-    found = [_accuracy(evidence, strongest(weights, k)) for k in range(1, weights.shape[1] + 1)]
-    for k, one in enumerate(found, 1):
-        yield row("components", "accuracy", one, setting=float(k))
-    accuracies = [one.value for one in found]
-    for share in SHARES:
-        needed = necessary_components(accuracies, len(evidence.held_out), share)
-        yield row("components", "n_components", needed, setting=share)
+    judged = odd_last(triplets, odd)
+    accuracies = [score(one, judged).accuracy for one in _reduced(weights)]
+    for share, rule in ((SHARES[0], necessary_components), (SHARES[-1], components_below)):
+        yield row("components", "n_components_of_prototypes", rule(accuracies, len(judged), share), setting=share)
+
+
+def _reduced(weights: Embedding) -> Iterator[Embedding]:
+    return (strongest(weights, k) for k in range(1, weights.shape[1] + 1))
 
 
 ANALYSES: tuple[Callable[[Evidence, int], Iterator[Row]], ...] = (

@@ -27,7 +27,7 @@ from affectlake.triplets import TRIPLET
         "sources.n_stimuli",
     ),
     files=("sources.ratings", "sources.captions"),
-    version=1,
+    version=2,
 )
 def ingest(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Read the sources: stimuli, their ratings and captions, and exclusions."""

@@ -8,7 +8,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from affectlake.errors import AffectlakeError
 from affectlake.geometry.agreement import cohen_kappa
-from affectlake.geometry.ceiling import explained_share, noise_ceiling
+from affectlake.geometry.ceiling import explained_share, explained_shares, noise_ceiling
 from affectlake.geometry.estimates import Estimate, percentile_interval, permutation_level
 
 
@@ -52,6 +52,47 @@ def test_a_certain_judge_has_a_ceiling_of_one_and_a_guessing_one_that_of_luck() 
     assert found.agreement.value == pytest.approx(1 / 3, abs=0.01)
     assert found.consistency.value == pytest.approx(found.consistency.chance, abs=0.005)
     assert found.consistency.value > 0.42  # the most frequent of 20 guesses is above a third by luck
+
+
+def softmax(rng: np.random.Generator, scale: float, n: int) -> np.ndarray:
+    logits = np.exp(scale * rng.normal(size=(n, 3)))
+    return logits / logits.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 3.0])
+def test_the_attainable_accuracy_is_that_of_a_perfect_model_and_the_consistency_is_above_it(scale: float) -> None:
+    rng = np.random.default_rng(1)
+    p = softmax(rng, scale, 4000)
+    truth = p.max(axis=1).mean()
+    found = noise_ceiling(rng.multinomial(20, p), 40)
+    assert found.attainable.value == pytest.approx(truth, abs=0.006)
+    assert found.attainable.ci_low < truth < found.attainable.ci_high
+    assert found.consistency.value > truth + 0.006
+    assert found.attainable.chance == 1 / 3
+
+
+def test_a_perfect_model_explains_all_by_the_attainable_accuracy_and_less_by_the_consistency() -> None:
+    rng = np.random.default_rng(2)
+    ceiling = noise_ceiling(rng.multinomial(20, softmax(rng, 0.5, 4000)), 40)
+    right = (rng.random(200_000) < softmax(rng, 0.5, 200_000).max(axis=1)).mean()
+    shares = explained_shares(Estimate(right, right - 0.002, right + 0.002, n=200_000), ceiling)
+    assert shares.attainable.ci_low < 1 < shares.attainable.ci_high
+    assert shares.consistency.ci_high < 0.9
+
+
+def test_an_agent_that_guesses_has_nothing_to_explain() -> None:
+    guesses = np.random.default_rng(4).multinomial(20, [1 / 3] * 3, size=2000)
+    ceiling = noise_ceiling(guesses, 2)
+    assert ceiling.consistency.value - 1 / 3 > 0.1  # by luck
+    for share in explained_shares(Estimate(0.34, 0.33, 0.35, n=1000), ceiling):
+        assert "no more than guesses" in share.note
+    sure = explained_shares(Estimate(0.8, 0.79, 0.81, n=1000), noise_ceiling(np.tile([20, 0, 0], (50, 1)), 2))
+    assert sure.attainable.value == pytest.approx(0.7, abs=0.001) and sure.consistency.value == pytest.approx(0.7)
+
+
+def test_few_answers_do_not_determine_the_attainable_accuracy() -> None:
+    found = noise_ceiling(np.random.default_rng(5).multinomial(4, [0.6, 0.3, 0.1], size=100))
+    assert "10 times or more" in found.attainable.note and not found.consistency.note
 
 
 def test_agreement_is_the_chance_that_two_answers_are_the_same() -> None:

@@ -8,7 +8,7 @@ import pytest
 from affectlake.errors import AffectlakeError
 from affectlake.geometry.graphs import community_overlap, emotion_graph, graph_estimates
 from affectlake.geometry.labels import character, label_stability, labels
-from affectlake.geometry.reduction import necessary_components, saturation, strongest
+from affectlake.geometry.reduction import components_below, necessary_components, saturation, strongest
 from affectlake.geometry.reproducibility import (
     agreements,
     best_matches,
@@ -206,6 +206,18 @@ def test_necessary_components_are_read_off_the_curve() -> None:
     with pytest.raises(AffectlakeError, match="share"):
         necessary_components(curve, 100, 0)
     assert necessary_components([], 100, 0.9).note
+
+
+def test_components_below_a_share_are_counted_from_the_other_end() -> None:
+    curve = [0.5, 0.7, 0.76, 0.79, 0.8]
+    assert [components_below(curve, 10**6, share).value for share in (0.9, 0.95, 0.99, 1)] == [2, 2, 4, 4]
+    assert components_below([0.5, 0.78, 0.75, 0.8, 0.8], 10**6, 0.95).value == 3  # a curve that falls again
+    assert components_below([0.8, 0.8], 10**6, 0.95).value == 1
+    few = components_below(curve, 100, 0.95)
+    assert few.ci_low <= few.value < few.ci_high
+    with pytest.raises(AffectlakeError, match="share"):
+        components_below(curve, 100, 0)
+    assert components_below([], 100, 0.9).note
 
 
 def test_saturation_is_where_the_planted_curve_bends() -> None:

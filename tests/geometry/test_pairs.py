@@ -12,7 +12,7 @@ from affectlake.errors import AffectlakeError
 from affectlake.geometry.estimates import Estimate
 from affectlake.geometry.pairs import (
     Reliability,
-    corrected,
+    equation_4,
     matrix_correlation,
     odd_shares,
     pair_matrix,
@@ -106,11 +106,12 @@ def test_halves_of_a_certain_judge_agree_and_of_a_guessing_one_do_not() -> None:
     guessed = triplets[np.arange(len(triplets)), rng.integers(0, 3, len(triplets))]
     guess = split_half_reliability(triplets, odd_shares(triplets, guessed), items, rng)
     assert sure.value > 0.9 > sure.value - 0.2 > abs(guess.value)
+    assert abs(guess.value) < 0.1  # halves that overlap agree also for a guessing judge
 
 
 def test_the_correction_is_equation_4() -> None:
     raw = Estimate(0.6, 0.5, 0.7, 0.01, 0.001, 45)
-    found = corrected(raw, Reliability(0.81, (0.8, 0.82), 20), Reliability(0.64, (0.6, 0.7), 20))
+    found = equation_4(raw, Reliability(0.81, (0.8, 0.82), 20), Reliability(0.64, (0.6, 0.7), 20))
     assert found.value == pytest.approx(0.6 / np.sqrt(0.81 * 0.64))
     assert (found.ci_low, found.ci_high) == pytest.approx((0.5 / 0.72, 0.7 / 0.72))
-    assert "above 0" in corrected(raw, Reliability(-0.1, (0, 0), 20), Reliability(0.6, (0, 0), 20)).note
+    assert "above 0" in equation_4(raw, Reliability(-0.1, (0, 0), 20), Reliability(0.6, (0, 0), 20)).note

@@ -5,9 +5,14 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+from scipy import stats
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from affectlake.errors import SourceError
-from affectlake.judge.vectors.ratings import rating_matrix, rating_vectors
+from affectlake.errors import SourceError, UsageError
+from affectlake.judge.agents import FamilyScaling, RatingsAgent, parse_agent
+from affectlake.judge.vectors.ratings import far_from_zero, rating_matrix, rating_vectors, several_tops
+from affectlake.judge.vectors.scaling import SCALES, SCALINGS
+from affectlake.judge.vectors.similarity import choose_by_cosine
 
 CATEGORY = np.array([[0.2, 0.9], [0.5, 0.0], [0.0, 0.3]])
 DIMENSION = np.array([[1.0, 5.0, 9.0], [2.0, 2.0, 2.0], [7.5, 8.0, 1.0]])
@@ -98,3 +103,72 @@ def test_a_family_of_zeros_cannot_be_scaled(ratings: pl.DataFrame) -> None:
     zero = pl.when((pl.col("stimulus_index") == 1) & (pl.col("family") == "category")).then(0.0).otherwise("score")
     with pytest.raises(SourceError, match="stimulus_index 1"):
         rating_vectors(ratings.with_columns(score=zero), "concatenated", 3)
+
+
+def test_each_scaling_is_scipys_or_sklearns() -> None:
+    scores = np.random.default_rng(0).uniform(1, 9, (50, 6))
+    scores[:, 3] = 4.0
+    found = {name: scale(scores, SCALES["dimension"]) for name, scale in SCALINGS.items()}
+    np.testing.assert_array_equal(found["raw"], scores)
+    np.testing.assert_array_equal(found["midpoint"], scores - 5)
+    varying = [0, 1, 2, 4, 5]
+    np.testing.assert_allclose(
+        found["minmax"][:, varying], MinMaxScaler((-1, 1)).fit_transform(scores[:, varying]), atol=1e-12
+    )
+    np.testing.assert_allclose(found["zscore"][:, varying], stats.zscore(scores[:, varying]), atol=1e-12)
+    np.testing.assert_allclose(
+        found["centred"][:, varying], StandardScaler(with_std=False).fit_transform(scores[:, varying]), atol=1e-12
+    )
+    for name in ("minmax", "zscore", "centred"):  # a rating that is the same for every stimulus says nothing
+        assert (found[name][:, 3] == 0).all()
+
+
+def test_one_name_is_the_scaling_of_the_agents_family(ratings: pl.DataFrame) -> None:
+    def vectors(entry: dict[str, object]) -> np.ndarray:
+        agent = parse_agent("a", {"kind": "ratings", **entry})
+        assert isinstance(agent, RatingsAgent)
+        return rating_vectors(ratings, agent.ratings, 3, agent.scaling_by_family)
+
+    np.testing.assert_array_equal(vectors({"ratings": "dimension", "scaling": "midpoint"}), DIMENSION - 5)
+    np.testing.assert_array_equal(vectors({"ratings": "category", "scaling": "midpoint"}), CATEGORY - 0.5)
+    np.testing.assert_array_equal(vectors({"ratings": "dimension"}), DIMENSION)
+
+    def unit(values: np.ndarray) -> np.ndarray:
+        return values / np.linalg.norm(values, axis=1, keepdims=True)
+
+    for scaling in ("midpoint", {"dimension": "midpoint"}):
+        found = vectors({"ratings": "concatenated", "scaling": scaling})
+        np.testing.assert_allclose(found, np.hstack([unit(CATEGORY), unit(DIMENSION - 5)]))
+    both = vectors({"ratings": "concatenated", "scaling": {"category": "centred", "dimension": "midpoint"}})
+    np.testing.assert_allclose(both, np.hstack([unit(CATEGORY - CATEGORY.mean(axis=0)), unit(DIMENSION - 5)]))
+    with pytest.raises(UsageError, match="raw, midpoint, minmax, zscore, centred"):
+        vectors({"ratings": "dimension", "scaling": "signed"})
+
+
+def test_opposite_sides_of_a_neutral_middle_are_unlike_only_if_the_middle_is_zero() -> None:
+    """Bipolar scores: two pleasant stimuli and an unpleasant one that is as strong as the first."""
+    scores = np.array([[8.8, 8.0], [6.0, 6.4], [1.6, 2.0]])
+    trial = np.array([[0, 1, 2]], np.int32)
+    rng = np.random.default_rng(0)
+    assert choose_by_cosine(SCALINGS["midpoint"](scores, SCALES["dimension"]), trial, rng).odd.tolist() == [2]
+    assert choose_by_cosine(scores, trial, rng).odd.tolist() != [2]
+
+
+def test_raw_scores_that_are_far_from_zero_are_warned_of(ratings: pl.DataFrame) -> None:
+    high = ratings.with_columns(
+        score=pl.when(pl.col("family") == "dimension").then(pl.col("score").clip(2)).otherwise("score")
+    )
+    raw = FamilyScaling()
+    assert "the smallest is 2.00" in far_from_zero(high, "dimension", raw)
+    assert "scaling" in far_from_zero(high, "concatenated", raw)
+    assert far_from_zero(high, "category", raw) == ""  # proportions begin at 0
+    assert far_from_zero(high, "dimension", FamilyScaling(dimension="midpoint")) == ""
+
+
+def test_categories_with_the_same_highest_score_are_counted(ratings: pl.DataFrame) -> None:
+    assert several_tops(rating_matrix(ratings, 3)).tolist() == [False, False, False]
+    level = ratings.with_columns(score=pl.when(pl.col("family") == "category").then(pl.lit(0.4)).otherwise("score"))
+    assert several_tops(rating_matrix(level, 3)).tolist() == [True, True, True]
+    nothing = ratings.with_columns(score=pl.when(pl.col("family") == "category").then(pl.lit(0.0)).otherwise("score"))
+    assert not several_tops(rating_matrix(nothing, 3)).any()
+    assert not several_tops(rating_matrix(ratings, 3, "dimension")).any()

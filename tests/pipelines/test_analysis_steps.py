@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from statsmodels.stats.proportion import proportion_confint
 
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables.contracts import contract
@@ -22,6 +24,7 @@ from affectlake.pipelines.steps import stimuli as stimuli_steps
 from affectlake.pipelines.steps import sweeps as sweep_steps
 from affectlake.pipelines.steps.rows import to_table
 from affectlake.pipelines.stored import NOTHING
+from affectlake.stimuli import prototypes
 
 AGENTS = ("human-category", "human-dimension", "caption-tfidf")
 PARAMS = parse(
@@ -92,7 +95,7 @@ def together(analysed: dict[str, OutputTables], *tables: str) -> dict[str, pl.La
 
 
 def test_every_number_has_an_interval_or_a_level_and_every_gap_a_reason(analysed: dict[str, OutputTables]) -> None:
-    bare = {"cross_entropy", "n_categories"}  # counts and a loss beside its chance
+    bare = {"cross_entropy", "n_categories", "n_tied"}  # counts and a loss beside its chance
     for own in analysed.values():
         metrics = own["metrics"]
         assert metrics.filter(pl.col("value").is_null() != pl.col("note").is_not_null()).is_empty()
@@ -124,6 +127,120 @@ def test_the_metrics_are_the_tables_own(analysed: dict[str, OutputTables]) -> No
         pl.col("analysis") == "components", pl.col("measure") == "accuracy", pl.col("seed") == 1
     )
     assert components.sort("setting")["value"][-1] == pytest.approx(accuracy["value"].item())
+
+
+def test_each_row_of_metrics_rests_on_its_own_trials_and_ceiling(analysed: dict[str, OutputTables]) -> None:
+    """Recomputed from the tables with NumPy alone: wrong sets, ceilings and denominators give other numbers."""
+    own = analysed["caption-tfidf"]
+    metrics = own["metrics"].filter(pl.col("seed").is_null() | (pl.col("seed") == 1))
+
+    def value(measure: str, analysis: str, column: str = "value", setting: float | None = None) -> float:
+        rows = metrics.filter(pl.col("analysis") == analysis, pl.col("measure") == measure)
+        rows = rows if setting is None else rows.filter(pl.col("setting") == setting)
+        return rows[column].item()
+
+    weights = arrays.embedding(lazy(own), 1).astype(np.float64)
+    validation = own["choices"].filter(pl.col("trial_set") == "validation")
+    triplets, odd = validation.select("i", "j", "k").to_numpy(), validation["odd"].to_numpy()
+    opposite = ((1, 2), (0, 2), (0, 1))
+    similar = np.stack([(weights[triplets[:, a]] * weights[triplets[:, b]]).sum(1) for a, b in opposite])
+    p = np.exp(similar - similar.max(axis=0)) / np.exp(similar - similar.max(axis=0)).sum(axis=0)  # p of the odd one
+    sums = {name: {} for name in ("measured", "predicted")}  # type: ignore[var-annotated]
+    for row, which, probability in zip(triplets.tolist(), odd.tolist(), p.T.tolist(), strict=True):
+        for at in range(3):
+            pair = tuple(sorted(set(row) - {row[at]}))
+            sums["measured"].setdefault(pair, []).append(float(which == row[at]))
+            sums["predicted"].setdefault(pair, []).append(probability[at])
+    kept = prototypes(own["ratings"], PARAMS.triplets.prototypes_per_category).tolist()
+    pairs = [(a, b) for a, b in combinations(kept, 2) if (a, b) in sums["measured"]]
+    measured, predicted = ([np.mean(sums[name][pair]) for pair in pairs] for name in ("measured", "predicted"))
+    assert value("rsm_pearson_r", "generalisation") == pytest.approx(np.corrcoef(measured, predicted)[0, 1], abs=1e-5)
+
+    ceiling = own["choices"].filter(pl.col("trial_set") == "noise_ceiling")
+    counts = [
+        np.array([(rows["odd"] == stimulus).sum() for stimulus in key]) for key, rows in ceiling.group_by("i", "j", "k")
+    ]
+    consistency = np.mean([one.max() / one.sum() for one in counts])
+    assert value("consistency", "noise_ceiling") == pytest.approx(consistency)
+    accuracy, n = value("accuracy", "held_out"), value("accuracy", "held_out", "n")
+    share = (accuracy - 1 / 3) / (consistency - 1 / 3)
+    assert value("explained_share", "held_out") == pytest.approx(share)
+    best = value("attainable", "noise_ceiling")
+    assert value("attainable_share", "held_out") == pytest.approx((accuracy - 1 / 3) / (best - 1 / 3))
+    test = own["triplets"].filter(pl.col("trial_set") == "main", pl.col("split") == "test")
+    assert n == len(test)
+    ends = value("accuracy", "held_out", "ci_low"), value("accuracy", "held_out", "ci_high")
+    assert ends == pytest.approx(proportion_confint(accuracy * n, n, method="wilson"))
+
+    labels = own["labels"].filter(pl.col("seed") == 1).unique("dimension")
+    kinds = labels["character"].to_list()
+    named = [kind for kind in kinds if kind != "uninterpretable"]
+    assert value("interpretable_share", "labels") == pytest.approx(len(named) / len(kinds))
+    for kind in ("categorical", "dimensional", "mixed"):
+        assert value(f"{kind}_share", "labels") == pytest.approx(named.count(kind) / len(named))
+    assert value("mixed_share", "labels", "n") == len(named)
+
+    def right(k: int) -> float:  # accuracy with the k largest weights of each stimulus; a tie of two is half right
+        lowest = np.sort(weights, axis=1)[:, -k][:, None]
+        some = np.where(weights >= lowest, weights, 0)
+        s = np.stack([(some[triplets[:, a]] * some[triplets[:, b]]).sum(1) for a, b in opposite], axis=1)
+        top = np.isclose(s, s.max(axis=1, keepdims=True), rtol=0, atol=1e-7)
+        return float((top & (triplets == odd[:, None])).sum(axis=1) @ (1 / top.sum(axis=1)) / len(triplets))
+
+    curve = np.array([right(k) for k in range(1, weights.shape[1] + 1)])
+    of_prototypes = "n_components_of_prototypes", "components", "value"
+    assert value(*of_prototypes, 0.95) == int(np.argmax(curve >= 0.95 * curve[-1])) + 1
+    assert value(*of_prototypes, 0.99) == max(int(np.flatnonzero(curve < 0.99 * curve[-1]).max(initial=0)), 0) + 1
+
+
+def test_the_explained_shares_use_their_own_ceilings_of_an_agent_that_varies(
+    analysed: dict[str, OutputTables],
+) -> None:
+    own = analysed["caption-tfidf"]
+    rng = np.random.default_rng(0)
+    repeated = rng.multinomial(20, rng.dirichlet([0.6, 0.6, 0.6], size=300))
+    evidence = measuring.Evidence(
+        agent="caption-tfidf",
+        params=PARAMS,
+        held_out=arrays.judged(lazy(own), "test"),
+        validation=arrays.answers(own["choices"].lazy(), "validation"),
+        repeated=repeated,
+        prototypes=prototypes(own["ratings"], 2),
+        ratings=arrays.ratings(lazy(own)),
+        categories=own["stimuli"]["category"].to_list(),
+        fits=arrays.fits(lazy(own)),
+    )
+    rows = measuring.agent_rows(evidence, own["sweeps"])
+    ceilings = {row["measure"]: row["value"] for row in rows if row["analysis"] == "noise_ceiling"}
+    found = {row["measure"]: row["value"] for row in measuring._held_out(evidence, 1)}
+    assert ceilings["consistency"] == pytest.approx((repeated.max(axis=1) / 20).mean())
+    assert ceilings["agreement"] + 0.02 < ceilings["attainable"] < ceilings["consistency"] - 0.005
+    for share, ceiling in (("explained_share", "consistency"), ("attainable_share", "attainable")):
+        assert found[share] == pytest.approx((found["accuracy"] - 1 / 3) / (ceilings[ceiling] - 1 / 3))
+
+
+def test_human_consistency_is_of_the_validation_choices(analysed: dict[str, OutputTables]) -> None:
+    tables = together(analysed, "choices", "embeddings", "fits", "graph_nodes")
+    rows = meaning.compare(tables, PARAMS, context())["comparisons"]
+    kept = prototypes(analysed[AGENTS[0]]["ratings"], PARAMS.triplets.prototypes_per_category).tolist()
+
+    def matrix(agent: str) -> dict[tuple[int, ...], float]:
+        own = analysed[agent]["choices"].filter(pl.col("trial_set") == "validation")
+        found: dict[tuple[int, ...], list[bool]] = {}
+        for *row, odd in own.select("i", "j", "k", "odd").iter_rows():
+            for stimulus in row:
+                found.setdefault(tuple(one for one in row if one != stimulus), []).append(odd == stimulus)
+        return {pair: float(np.mean(values)) for pair, values in found.items()}
+
+    one, other = matrix("caption-tfidf"), matrix("human-category")
+    pairs = [pair for pair in combinations(kept, 2) if pair in one and pair in other]
+    r = np.corrcoef([one[pair] for pair in pairs], [other[pair] for pair in pairs])[0, 1]
+    own = rows.filter(pl.col("agent") == "caption-tfidf", pl.col("against") == "human-category")
+    values = dict(own.drop_nulls("value").select("measure", "value").iter_rows())
+    assert values["pearson_r"] == pytest.approx(r)
+    halves = dict(rows.filter(pl.col("measure") == "split_half_r").select("agent", "value").iter_rows())
+    printed = r / np.sqrt(halves["caption-tfidf"] * halves["human-category"])
+    assert values["equation_4_r"] == pytest.approx(printed)
 
 
 def test_labels_and_graphs_speak_of_the_same_dimensions(analysed: dict[str, OutputTables]) -> None:
@@ -166,9 +283,10 @@ def test_agents_are_compared_with_one_another(analysed: dict[str, OutputTables])
     assert kappa.height == 6 and kappa["ci_low"].null_count() == 0
     mirrored = kappa.join(kappa, left_on=["agent", "against"], right_on=["against", "agent"])
     assert (mirrored["value"] == mirrored["value_right"]).all()
-    consistency = rows.filter(pl.col("measure") == "corrected_r")
-    pairs = {tuple(pair) for pair in consistency.select("agent", "against").iter_rows()}
-    assert pairs == {(a, h) for a in AGENTS for h in AGENTS[:2] if a != h}
+    for measure in ("halves_r", "equation_4_r"):
+        consistency = rows.filter(pl.col("measure") == measure)
+        pairs = {tuple(pair) for pair in consistency.select("agent", "against").iter_rows()}
+        assert pairs == {(a, h) for a in AGENTS for h in AGENTS[:2] if a != h}
     overlaps = found["community_overlaps"]
     assert set(overlaps["agent"]) <= set(AGENTS) and (overlaps["agent"] != overlaps["against"]).all()
 

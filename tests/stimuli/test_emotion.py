@@ -133,6 +133,15 @@ def test_prototypes_are_the_highest_rated_of_each_category() -> None:
     assert prototypes(ratings, 1).tolist() == [1]
 
 
+def test_a_video_of_which_nobody_felt_a_category_has_none(tmp_path: Path) -> None:
+    """Not the first category, `admiration`."""
+    rows = rows_of_ratings()
+    for column in CATEGORIES:
+        rows[2][rows[0].index(column)] = "0"
+    study = load_emotion(write(tmp_path / "r.csv", rows), None, [])
+    assert study.stimuli["category"].null_count() == 1 and study.stimuli["category"][1] is None
+
+
 def set_cell(row: int, column: str, text: str) -> Edit:
     return lambda rows: rows[row].__setitem__(rows[0].index(column), text)
 

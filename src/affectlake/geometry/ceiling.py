@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from affectlake.geometry.attainable import attainable_accuracy
 from affectlake.geometry.estimates import Estimate, left_out
 from affectlake.geometry.intervals import half_width
 
@@ -14,54 +15,95 @@ CHANCE = 1 / 3
 
 
 class Ceiling(NamedTuple):
-    """Two noise ceilings from repeated answers to the same triplets.
+    """Three noise ceilings from repeated answers to the same triplets.
 
     ``consistency`` is the mean share of a triplet's answers that equal its most frequent one: the ceiling of the paper,
-    which no prediction of one answer per triplet can exceed on these answers, and which is above 1/3 by chance alone.
-    ``agreement`` is the probability that two answers to one triplet are the same, which does not have this bias.
+    which no prediction of one answer per triplet can exceed on these answers, and which is too high, because the most
+    frequent answer is partly so by luck. ``attainable`` is the expected accuracy, on new answers, of a perfect model of
+    the agent, which does not have this bias. ``agreement`` is the probability that two answers to one triplet are the
+    same.
     """
 
     consistency: Estimate
+    attainable: Estimate
     agreement: Estimate
 
 
-def noise_ceiling(answers: NDArray[np.integer]) -> Ceiling:
+def noise_ceiling(answers: NDArray[np.integer], n_resamples: int = 200) -> Ceiling:
     """Return the noise ceilings of an agent that answered each triplet several times.
 
     consistency = mean over triplets of max_c n_c / R; agreement = mean of Σ_c n_c (n_c − 1) / (R (R − 1)), with n_c
-    answers "c is odd" of R. (Du et al. 2025, 'Predictive power'; the mean choice consistency.) Intervals are
-    normal, over triplets.
+    answers "c is odd" of R. (Du et al. 2025, 'Predictive power'; the mean choice consistency.) Their intervals are
+    normal, over triplets. The attainable accuracy is that of :func:`attainable_accuracy`.
 
     Parameters
     ----------
     answers : int array (n_triplets, 3)
         Number of times that each of the three stimuli was the odd one; triplets with fewer than two answers are not
         used.
+    n_resamples : int, default=200
+        Number of draws for the bias and the interval of the attainable accuracy.
 
     Returns
     -------
     Ceiling
-        ``chance`` is the value for an agent without preferences: 1/3 for the agreement and, for the consistency, the
-        mean over triplets of E[max] under equal shares (100,000 draws with a fixed seed for each R).
+        ``chance`` is the value for an agent without preferences: 1/3 for the agreement and the attainable accuracy
+        and, for the consistency, the mean over triplets of E[max] under equal shares (100,000 draws with a fixed seed
+        for each R).
     """
     counts = np.asarray(answers, np.int64)
     counts = counts[counts.sum(axis=1) >= 2]
     if len(counts) < 2:
         reason = f"{len(counts)} triplets were answered twice or more; two are needed"
-        return Ceiling(left_out(reason, len(counts)), left_out(reason, len(counts)))
+        return Ceiling(*[left_out(reason, len(counts))] * 3)
     repeats = counts.sum(axis=1)
     modal = counts.max(axis=1) / repeats
     same = (counts * (counts - 1)).sum(axis=1) / (repeats * (repeats - 1))
     sizes, times = np.unique(repeats, return_counts=True)
     lucky = float(np.average([_luck(int(size)) for size in sizes], weights=times))
-    return Ceiling(_mean(modal)._replace(chance=lucky), _mean(same)._replace(chance=CHANCE))
+    attainable = attainable_accuracy(counts, n_resamples)._replace(chance=CHANCE)
+    return Ceiling(_mean(modal)._replace(chance=lucky), attainable, _mean(same)._replace(chance=CHANCE))
+
+
+class ExplainedShares(NamedTuple):
+    """The share of explainable variance by each of the two ceilings of an accuracy."""
+
+    consistency: Estimate
+    attainable: Estimate
+
+
+def explained_shares(accuracy: Estimate, ceiling: Ceiling) -> ExplainedShares:
+    """Return the share of explainable variance by the paper's ceiling and by the one without its bias.
+
+    A perfect model has a share below 1 by the former and of 1 by the latter. Both are not defined if the answers to one
+    triplet agree no more than guesses do, that is, if the interval of the consistency contains its value for guesses:
+    the consistency itself is above 1/3 also for an agent that guesses.
+
+    Parameters
+    ----------
+    accuracy : Estimate
+        Proportion of held-out choices that are predicted, with its 95 % interval.
+    ceiling : Ceiling
+        From :func:`noise_ceiling`.
+    """
+    found = ceiling.consistency
+    if not found.note and not found.ci_low > found.chance:
+        reason = (
+            f"the answers to one triplet agree no more than guesses do: the mean share of the most frequent answer is "
+            f"{found.value:.3f}, that of guesses {found.chance:.3f}"
+        )
+        return ExplainedShares(left_out(reason, accuracy.n), left_out(reason, accuracy.n))
+    return ExplainedShares(
+        explained_share(accuracy, ceiling.consistency), explained_share(accuracy, ceiling.attainable)
+    )
 
 
 def explained_share(accuracy: Estimate, ceiling: Estimate, chance: float = CHANCE) -> Estimate:
     """Return the share of explainable variance: (accuracy − chance) / (ceiling − chance).
 
-    The interval combines the two half-widths by the delta method, because accuracy and ceiling are measured on
-    different triplets: σ² = (σ_a² + share² σ_c²) / (ceiling − chance)².
+    The interval combines the two half-widths by the delta method, with the errors of accuracy and ceiling taken as
+    independent: they rest on different answers, of which those of the ceiling are to a small part of the held-out
+    triplets. σ² = (σ_a² + share² σ_c²) / (ceiling − chance)².
 
     Parameters
     ----------

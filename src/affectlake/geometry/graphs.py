@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,14 @@ from affectlake.errors import AffectlakeError
 from affectlake.geometry.correlations import rating_correlations
 from affectlake.geometry.estimates import Estimate, left_out, percentile_interval, permutation_level
 
+if TYPE_CHECKING:
+    import networkx as nx
+
 Weights = NDArray[np.floating]
+
+LOUVAIN_RUNS = 50
+RUNS_OF_DRAWS = 10
+"""Runs of Louvain's algorithm on a graph, and on each graph of a resample or a null distribution."""
 
 
 class EmotionGraph(NamedTuple):
@@ -39,22 +46,27 @@ class EmotionGraph(NamedTuple):
         return int(self.community.max(initial=-1)) + 1
 
 
-def emotion_graph(weights: Weights, seed: int, *, threshold: float = 0.2, absolute: bool = True) -> EmotionGraph:
+def emotion_graph(
+    weights: Weights, seed: int, *, threshold: float = 0.2, absolute: bool = True, n_runs: int = LOUVAIN_RUNS
+) -> EmotionGraph:
     """Join correlated dimensions; compute communities with Louvain's algorithm and centralities with PageRank.
 
     Du et al. 2025, 'Emotion graph construction and analysis'; Blondel et al. 2008, J. Stat. Mech. P10008; Page & Brin
     1998. The weight of an edge is |r|, because neither algorithm supports negative weights. Isolated nodes are excluded
-    from both.
+    from both. The communities of Louvain's algorithm depend on the order in which it visits the nodes: of several runs
+    in random orders, the communities with the highest modularity are returned (the first ones, if several are equal).
 
     Parameters
     ----------
     weights : float array (n_stimuli, d)
     seed : int
-        Random seed of the order in which Louvain's algorithm visits the nodes.
+        Random seed of the orders in which Louvain's algorithm visits the nodes.
     threshold : float, default=0.2
         Dimensions whose correlation is above it are joined; 0 to below 1.
     absolute : bool, default=True
         Whether to compare |r| with the threshold (the paper's Methods) or r (the caption of its figure).
+    n_runs : int, default=50
+        Number of runs of Louvain's algorithm, at least 1.
 
     Raises
     ------
@@ -70,32 +82,93 @@ def emotion_graph(weights: Weights, seed: int, *, threshold: float = 0.2, absolu
     community, pagerank = np.full(d, -1), np.full(d, np.nan)
     if not len(edges):
         return EmotionGraph(r, edges, community, pagerank, float("nan"))
-    return _partitioned(r, edges, size, community, pagerank, seed)
-
-
-def _partitioned(
-    r: NDArray[np.float64],
-    edges: NDArray[np.int64],
-    size: NDArray[np.float64],
-    community: NDArray[np.int64],
-    pagerank: NDArray[np.float64],
-    seed: int,
-) -> EmotionGraph:
     import networkx as nx
 
-    graph = nx.Graph()
-    graph.add_nodes_from(sorted({int(node) for node in edges.ravel()}))
-    graph.add_weighted_edges_from((a, b, float(size[a, b])) for a, b in edges.tolist())
-    found = nx.community.louvain_communities(graph, weight="weight", seed=seed)
-    for number, nodes in enumerate(sorted(found, key=lambda nodes: (-len(nodes), min(nodes)))):
+    graph = _weighted_graph(edges, size[edges[:, 0], edges[:, 1]])
+    found = _best_communities(graph, seed, n_runs)
+    for number, nodes in enumerate(found.communities):
         community[list(nodes)] = number
     for node, rank in nx.pagerank(graph, weight="weight").items():
         pagerank[node] = rank
-    return EmotionGraph(r, edges, community, pagerank, float(nx.community.modularity(graph, found, weight="weight")))
+    return EmotionGraph(r, edges, community, pagerank, found.modularity)
+
+
+class Partition(NamedTuple):
+    """Communities as sets of nodes, in order of decreasing size, and their modularity."""
+
+    communities: list[set[int]]
+    modularity: float
+
+
+def _weighted_graph(edges: NDArray[np.int64], weights: NDArray[np.float64]) -> nx.Graph[int]:
+    import networkx as nx
+
+    graph: nx.Graph[int] = nx.Graph()
+    graph.add_nodes_from(sorted({int(node) for node in edges.ravel()}))
+    graph.add_weighted_edges_from((a, b, float(w)) for (a, b), w in zip(edges.tolist(), weights, strict=True))
+    return graph
+
+
+def _best_communities(graph: nx.Graph[int], seed: int, n_runs: int) -> Partition:
+    """Return the communities with the highest modularity of several runs of Louvain's algorithm."""
+    import networkx as nx
+
+    best = Partition([], -np.inf)
+    for own in np.random.SeedSequence(seed).generate_state(n_runs).tolist():
+        found = nx.community.louvain_communities(graph, weight="weight", seed=own)
+        modularity = float(nx.community.modularity(graph, found, weight="weight"))
+        if modularity > best.modularity + 1e-9:
+            best = Partition(sorted(found, key=lambda nodes: (-len(nodes), min(nodes))), modularity)
+    return best
+
+
+def shuffled_partitions(
+    weights: Weights,
+    graph: EmotionGraph,
+    rng: np.random.Generator,
+    *,
+    absolute: bool = True,
+    n_graphs: int = 100,
+    n_runs: int = RUNS_OF_DRAWS,
+) -> list[Partition]:
+    """Return the communities of graphs of independent dimensions with as many edges as `graph`.
+
+    The stimuli of each dimension are shuffled independently, the pairs with the highest correlations are joined, and
+    the weights of the edges of `graph` are given to them in the same order. Random graphs have communities, too
+    (Guimerà, Sales-Pardo & Amaral 2004, Phys. Rev. E 70, 025101). Rewiring the edges instead is not a valid null
+    hypothesis: correlations are transitive, random edges are not (MacMahon & Garlaschelli 2015, Phys. Rev. X 5,
+    021006).
+
+    Parameters
+    ----------
+    weights : float array (n_stimuli, d)
+        The embedding of `graph`.
+    graph : EmotionGraph
+        A graph with edges.
+    rng : numpy.random.Generator
+    absolute : bool, default=True
+        As in :func:`emotion_graph`.
+    n_graphs : int, default=100
+    n_runs : int, default=10
+        Runs of Louvain's algorithm for each graph.
+    """
+    strengths = np.sort(np.abs(graph.r[graph.edges[:, 0], graph.edges[:, 1]]))[::-1]
+    columns = np.asarray(weights, np.float64)
+    upper = np.triu_indices(columns.shape[1], 1)
+    found = []
+    for _ in range(n_graphs):
+        shuffled = rng.permuted(columns, axis=0)
+        r = rating_correlations(shuffled, shuffled).r[upper]
+        size = np.nan_to_num(np.abs(r) if absolute else r, nan=-1.0)
+        highest = np.argsort(-size, kind="stable")[: len(strengths)]
+        edges = np.stack([upper[0][highest], upper[1][highest]], axis=1)
+        joined = _weighted_graph(edges, strengths)
+        found.append(_best_communities(joined, int(rng.integers(2**32)), n_runs))
+    return found
 
 
 class GraphEstimates(NamedTuple):
-    """Counts and modularity of a graph, with percentile intervals over resampled stimuli."""
+    """Counts and modularity of a graph, with percentile intervals over resampled stimuli and the values of chance."""
 
     n_isolated: Estimate
     n_communities: Estimate
@@ -111,11 +184,14 @@ def graph_estimates(
     threshold: float = 0.2,
     absolute: bool = True,
     n_resamples: int = 100,
+    n_shuffled: int = 100,
 ) -> GraphEstimates:
     """Return the numbers of isolated nodes, communities and edges, and the modularity, with intervals.
 
     The interval is that of the middle 95 % of the graphs of bootstrap resamples of the stimuli. Resampling adds noise
-    to every correlation, so a count is not necessarily near the middle of its interval.
+    to every correlation, so a count is not necessarily near the middle of its interval. ``chance`` of the modularity
+    and of the number of communities is the mean of independent dimensions (:func:`shuffled_partitions`); the p-value of
+    the modularity is its level against them.
 
     Parameters
     ----------
@@ -124,22 +200,34 @@ def graph_estimates(
     rng : numpy.random.Generator
     n_resamples : int
         Number of bootstrap resamples, at least 2 for an interval.
+    n_shuffled : int
+        Number of graphs of independent dimensions; with 0, there is no chance level and no p-value.
     """
     n, d = weights.shape
     whole = emotion_graph(weights, seed, threshold=threshold, absolute=absolute)
-    drawn = np.array(
-        [
-            _numbers(emotion_graph(weights[rng.integers(0, n, n)], seed, threshold=threshold, absolute=absolute))
-            for _ in range(n_resamples)
-        ]
-    ).reshape(n_resamples, 4)
+
+    def resampled() -> EmotionGraph:
+        some = weights[rng.integers(0, n, n)]
+        return emotion_graph(some, seed, threshold=threshold, absolute=absolute, n_runs=RUNS_OF_DRAWS)
+
+    drawn = np.array([_numbers(resampled()) for _ in range(n_resamples)]).reshape(n_resamples, 4)
     found = []
     for at, value in enumerate(_numbers(whole)):
         if np.isnan(value):
             found.append(left_out("no two dimensions correlate above the threshold, so there are no communities", d))
         else:
             found.append(Estimate(value, *percentile_interval(drawn[:, at]), n=d))
-    return GraphEstimates(*found)
+    estimates = GraphEstimates(*found)
+    if not len(whole.edges) or not n_shuffled:
+        return estimates
+    null = shuffled_partitions(weights, whole, rng, absolute=absolute, n_graphs=n_shuffled)
+    modularities = np.array([one.modularity for one in null])
+    return estimates._replace(
+        n_communities=estimates.n_communities._replace(chance=float(np.mean([len(one.communities) for one in null]))),
+        modularity=estimates.modularity._replace(
+            chance=float(modularities.mean()), p_value=permutation_level(whole.modularity, modularities)
+        ),
+    )
 
 
 def _numbers(graph: EmotionGraph) -> tuple[float, float, float, float]:

@@ -8,12 +8,15 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from affectlake.geometry.estimates import resampled_counts
+from affectlake.geometry.correlations import unit_columns
+from affectlake.geometry.estimates import Estimate, left_out, permutation_level, resampled_counts
+from affectlake.geometry.intervals import wilson_interval
 
 Character = Literal["categorical", "dimensional", "mixed", "uninterpretable"]
 MOST = 3
 GAP = 0.1
 INTERPRETABLE = 0.1
+NONE_INTERPRETABLE = "no dimension is interpretable: no correlation with a rating is above 0.1"
 
 
 class Label(NamedTuple):
@@ -70,6 +73,11 @@ def character(own: Sequence[Label], families: Sequence[str], threshold: float = 
         Family of each rating.
     threshold : float
         A dimension is uninterpretable if its largest |r| is not above it.
+
+    Notes
+    -----
+    By this rule, 13 components of the paper's LLM and 12 of its MLLM are mixed in Extended Data Table 1. Its text and
+    Fig. 3g count 15 and 13: the components whose largest |r| is below 0.1 are included there (threshold 0 here).
     """
     if not own or not max(abs(label.r) for label in own) > threshold:
         return "uninterpretable"
@@ -77,6 +85,79 @@ def character(own: Sequence[Label], families: Sequence[str], threshold: float = 
     if len(kinds) > 1:
         return "mixed"
     return "categorical" if kinds == {"category"} else "dimensional"
+
+
+class LabelShares(NamedTuple):
+    """Share of interpretable dimensions, and the shares of the interpretable ones of each character."""
+
+    interpretable: Estimate
+    categorical: Estimate
+    dimensional: Estimate
+    mixed: Estimate
+
+
+def label_shares(
+    weights: NDArray[np.floating],
+    scores: NDArray[np.floating],
+    families: Sequence[str],
+    rng: np.random.Generator,
+    *,
+    gap: float = GAP,
+    permutations: int = 1000,
+) -> LabelShares:
+    """Return the shares of a fit's dimensions by their labels, beside those of shuffled stimuli.
+
+    The share of interpretable dimensions is of all dimensions; the other three are of the interpretable ones (Du et al.
+    2025, Fig. 3f, g). Intervals are Wilson's, over dimensions. ``chance`` is the mean share if the stimuli of the
+    ratings are shuffled, which keeps the correlations within the embedding and within the ratings. With few stimuli
+    it is high: the largest of 48 correlations with independent ratings is above 0.1 nearly always for 300 stimuli and
+    almost never for 2,000. ``p_value`` is the level of the share of interpretable dimensions against these shares.
+
+    Parameters
+    ----------
+    weights : float array (n_stimuli, n_dimensions)
+    scores : float array (n_stimuli, n_ratings)
+    families : sequence of {"category", "dimension"}
+        Family of each rating.
+    rng : numpy.random.Generator
+        Shuffles the stimuli.
+    gap : float, default=0.1
+        As in :func:`labels`.
+    permutations : int, default=1000
+        With 0, there is no chance level and no p-value.
+    """
+    x, y = unit_columns(weights), unit_columns(scores)
+    observed = _counts(x.T @ y, families, gap)
+    null = np.array([_counts(x[rng.permutation(len(x))].T @ y, families, gap) for _ in range(permutations)])
+    d, n_interpretable = x.shape[1], int(observed.sum())
+    of_null = null.reshape(permutations, 3)
+    totals = of_null.sum(axis=1)
+    share_of_null = totals / d
+    chance = float(share_of_null.mean()) if permutations else float("nan")
+    level = permutation_level(n_interpretable / d, share_of_null)
+    found = [_share(n_interpretable, d)._replace(chance=chance, p_value=level)]
+    named = totals > 0
+    for at, count in enumerate(observed.tolist()):
+        if not n_interpretable:
+            found.append(left_out(NONE_INTERPRETABLE, d))
+            continue
+        usual = float((of_null[named, at] / totals[named]).mean()) if named.any() else float("nan")
+        found.append(_share(count, n_interpretable)._replace(chance=usual))
+    return LabelShares(*found)
+
+
+def _counts(r: NDArray[np.float64], families: Sequence[str], gap: float) -> NDArray[np.int64]:
+    """Return the numbers of categorical, dimensional and mixed dimensions."""
+    own: list[list[Label]] = [[] for _ in range(len(r))]
+    for label in labels(r, gap):
+        own[label.dimension].append(label)
+    kinds = [character(one, families) for one in own]
+    return np.array([kinds.count(name) for name in ("categorical", "dimensional", "mixed")], np.int64)
+
+
+def _share(count: int, n: int) -> Estimate:
+    low, high = map(float, wilson_interval(count, n))
+    return Estimate(count / n, low, high, n=n)
 
 
 def label_stability(

@@ -58,6 +58,30 @@ def necessary_components(accuracies: Sequence[float], n: int, share: float) -> E
     return Estimate(float(needed), float(best), float(worst), n=n)
 
 
+def components_below(accuracies: Sequence[float], n: int, share: float) -> Estimate:
+    """Return the largest number of components whose accuracy is below `share` of the full embedding's; at least 1.
+
+    The upper end of the range that the published scripts of Du et al. 2025, Nat. Mach. Intell. 7, 860-875 (Fig. 4h)
+    count, with a share of 0.99; the lower end is the smallest number above 0.95 (:func:`necessary_components`). It is
+    one less than the smallest number that reaches the share, if the accuracy increases with each component. The ends of
+    the interval are computed as in :func:`necessary_components`.
+
+    Parameters
+    ----------
+    accuracies, n, share
+        As in :func:`necessary_components`.
+    """
+    if not 0 < share <= 1:
+        raise AffectlakeError("the share of accuracy is not a proportion", wanted="0 < share <= 1", found=str(share))
+    if not len(accuracies):
+        return left_out("the embedding has no dimension", n)
+    found = np.asarray(accuracies, np.float64)
+    low, high = wilson_interval(found * n, n)
+    wanted = share * found[-1]
+    value, best, worst = (int(max(np.flatnonzero(curve < wanted), default=0)) + 1 for curve in (found, high, low))
+    return Estimate(float(value), float(best), float(worst), n=n)
+
+
 def saturation(settings: Sequence[float], values: NDArray[np.floating], rng: np.random.Generator,
                share: float = 0.99, n_resamples: int = 1000) -> Estimate:  # fmt: skip
     """Return the smallest setting whose mean is at least `share` of the highest mean.

@@ -16,6 +16,20 @@ from affectlake.judge.respondent import Respondent
 from affectlake.validation import Strict, Text, check
 
 Ratings = Literal["category", "dimension", "concatenated"]
+Family = Literal["category", "dimension"]
+Scaling = Literal["raw", "midpoint", "minmax", "zscore", "centred"]
+"""How scores are scaled before they are compared (:data:`affectlake.judge.vectors.scaling.SCALINGS`)."""
+
+
+class FamilyScaling(Strict):
+    """The scaling of each family of ratings."""
+
+    category: Scaling = Field(default="raw", description="Scaling of the scores of categories, which are proportions.")
+    dimension: Scaling = Field(default="raw", description="Scaling of the scores of affective dimensions, from 1 to 9.")
+
+    def of(self, family: Family) -> Scaling:
+        """Return the scaling of one family."""
+        return self.category if family == "category" else self.dimension
 
 
 class RatingsAgent(Respondent):
@@ -27,6 +41,19 @@ class RatingsAgent(Respondent):
 
     kind: Literal["ratings"]
     ratings: Ratings = Field(description="Which ratings make the vectors.")
+    scaling: Scaling | FamilyScaling = Field(
+        default="raw",
+        description="Scaling of the scores before their cosine: raw, midpoint (minus the middle of the scale), minmax "
+        "(each rating from -1 to 1), zscore or centred (each rating minus its mean). For concatenated, one name stands "
+        "for the dimensions; {category: NAME, dimension: NAME} names both.",
+    )
+
+    @property
+    def scaling_by_family(self) -> FamilyScaling:
+        """The scaling of each family; one name is that of the agent's family, and of dimensions if it has both."""
+        if isinstance(self.scaling, FamilyScaling):
+            return self.scaling
+        return FamilyScaling(**{"category" if self.ratings == "category" else "dimension": self.scaling})
 
 
 class TfidfSvd(Strict):

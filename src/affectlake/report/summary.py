@@ -9,7 +9,9 @@ from affectlake.report.number_format import NBSP, decimal, level, percent
 # analysis, measure, name, and whether it is a share (None: an integer)
 _NUMBERS = (
     ("noise_ceiling", "consistency", "Noise ceiling (mean share of the most frequent answer)", True),
+    ("noise_ceiling", "attainable", "Expected accuracy of a perfect model (noise ceiling without luck)", True),
     ("held_out", "explained_share", "Explained share of the explainable variance", True),
+    ("held_out", "attainable_share", "… by the expected accuracy of a perfect model", True),
     ("generalisation", "rsm_pearson_r", "Generalisation: predicted and measured similarities of prototypes (r)", False),
     ("reproducibility", "mean_pearson_r", "Reproducibility across fits (mean r)", False),
     ("labels", "interpretable_share", "Dimensions with a label above |r| = 0.1", True),

@@ -74,10 +74,11 @@ def assemble(stimulus_ids: Sequence[str], scores: Scores, captions: pl.DataFrame
     """
     index = np.arange(len(stimulus_ids), dtype=np.int32)
     names = [name.lower() for name in scores.category_names]
+    best = [names[row.argmax()] if row.max(initial=0) > 0 else None for row in scores.categories]
     counts = captions.group_by("stimulus_index").agg(pl.len().cast(pl.Int32).alias("n_captions"))
     stimuli = (
         pl.DataFrame({"stimulus_index": index, "stimulus_id": list(stimulus_ids)})
-        .with_columns(category=pl.Series([names[best] for best in scores.categories.argmax(axis=1)], dtype=pl.String))
+        .with_columns(category=pl.Series(best, dtype=pl.String))
         .join(counts, on="stimulus_index", how="left")
         .with_columns(pl.col("n_captions").fill_null(0))
         .sort("stimulus_index")

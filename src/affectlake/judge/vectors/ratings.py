@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -10,9 +9,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from affectlake.errors import SourceError
-from affectlake.judge.agents import Ratings
+from affectlake.judge.agents import Family, FamilyScaling, Ratings
+from affectlake.judge.vectors.scaling import SCALES, SCALINGS, FloatMatrix
 
-FloatMatrix = NDArray[np.float64]
+FAR = 0.1  # share of the largest score above which the smallest one is far from 0
 
 
 class RatingMatrix(NamedTuple):
@@ -53,7 +53,22 @@ def rating_matrix(ratings: pl.DataFrame, n_stimuli: int, *families: str) -> Rati
     return RatingMatrix(scores, list(columns), list(columns.values()))
 
 
-def rating_vectors(ratings: pl.DataFrame, which: Ratings, n_stimuli: int) -> FloatMatrix:
+def several_tops(ratings: RatingMatrix) -> NDArray[np.bool_]:
+    """Return which stimuli have several categories with the same highest score, above 0: (n_stimuli,).
+
+    The ``category`` of such a stimulus is the first of them in the order of the source.
+    """
+    own = [at for at, family in enumerate(ratings.families) if family == "category"]
+    if not own:
+        return np.zeros(len(ratings.scores), bool)
+    scores = np.nan_to_num(ratings.scores[:, own])
+    best = scores.max(axis=1, keepdims=True)
+    return np.asarray(((scores == best) & (best > 0)).sum(axis=1) > 1)
+
+
+def rating_vectors(
+    ratings: pl.DataFrame, which: Ratings, n_stimuli: int, scaling: FamilyScaling | None = None
+) -> FloatMatrix:
     """Return one vector of ratings per stimulus.
 
     Parameters
@@ -61,12 +76,14 @@ def rating_vectors(ratings: pl.DataFrame, which: Ratings, n_stimuli: int) -> Flo
     ratings : polars.DataFrame
         The ratings table: ``stimulus_index, rating, family, score``, in any order.
     which : {'category', 'dimension', 'concatenated'}
-        ``category`` and ``dimension`` use the scores of that family unchanged. ``concatenated`` scales each stimulus's
-        category vector and its dimension vector to length 1 and concatenates them; the cosine similarity of two stimuli
-        is then the mean of the two similarities. (Without scaling, scores of 1 to 9 would dominate proportions of 0 to
-        1. The paper does not describe the scaling of its 'Human-concat'.)
+        ``category`` and ``dimension`` use the scores of that family. ``concatenated`` scales each stimulus's category
+        vector and its dimension vector to length 1 and concatenates them; the cosine similarity of two stimuli is then
+        the mean of the two similarities. (Without this, scores of 1 to 9 would dominate proportions of 0 to 1. The
+        paper does not describe its 'Human-concat'.)
     n_stimuli : int
         Size of the catalogue.
+    scaling : FamilyScaling, optional
+        Scaling of the scores of each family; by default, scores are not scaled.
 
     Returns
     -------
@@ -79,10 +96,35 @@ def rating_vectors(ratings: pl.DataFrame, which: Ratings, n_stimuli: int) -> Flo
         If a stimulus lacks a rating or has one twice, there are no ratings of that family, or a vector to be scaled is
         zero.
     """
-    return VECTORS[which](ratings, n_stimuli)
+    families: tuple[Family, ...] = ("category", "dimension") if which == "concatenated" else (which,)
+    wanted = scaling or FamilyScaling()
+    parts = [SCALINGS[wanted.of(one)](_family(ratings, one, n_stimuli), SCALES[one]) for one in families]
+    if len(parts) == 1:
+        return parts[0]
+    return np.hstack([_unit(part, one) for part, one in zip(parts, families, strict=True)])
 
 
-def _family(ratings: pl.DataFrame, family: str, n_stimuli: int) -> FloatMatrix:
+def far_from_zero(ratings: pl.DataFrame, which: Ratings, scaling: FamilyScaling) -> str:
+    """Return a warning if scores of a scale that does not begin near 0 are compared without scaling; else ''.
+
+    The cosine of two vectors depends on where 0 is. If the smallest score is far from it (here: above a tenth of the
+    largest), all vectors point in much the same direction, and a neutral score has a large part in every similarity.
+    """
+    families: tuple[Family, ...] = ("category", "dimension") if which == "concatenated" else (which,)
+    for family in families:
+        scores = ratings.filter(pl.col("family") == family)["score"].drop_nulls()
+        if len(scores) and scaling.of(family) == "raw":
+            low, high = float(scores.min()), float(scores.max())  # type: ignore[arg-type]
+            if low > FAR * high:
+                return (
+                    f"the {family} scores are compared as they are, and the smallest is {low:.2f} (the largest "
+                    f"{high:.2f}): a neutral score is then a long vector; for a scale with a neutral middle, set "
+                    f"scaling, such as midpoint"
+                )
+    return ""
+
+
+def _family(ratings: pl.DataFrame, family: Family, n_stimuli: int) -> FloatMatrix:
     """Return one family's ratings; raise if one is missing or duplicated."""
     rows = ratings.filter(pl.col("family") == family)
     scores, names, _ = rating_matrix(rows, n_stimuli)
@@ -100,24 +142,14 @@ def _family(ratings: pl.DataFrame, family: str, n_stimuli: int) -> FloatMatrix:
     return scores
 
 
-def _concatenated(ratings: pl.DataFrame, n_stimuli: int) -> FloatMatrix:
-    parts = []
-    for family in ("category", "dimension"):
-        scores = _family(ratings, family, n_stimuli)
-        length = np.linalg.norm(scores, axis=1, keepdims=True)
-        if not length.all():
-            at = np.flatnonzero(length == 0)
-            raise SourceError(
-                f"{len(at):,} stimuli have a {family} vector of zeros, which has no direction",
-                found=f"stimulus_index {', '.join(map(str, at[:5]))}",
-                todo="exclude those stimuli",
-            )
-        parts.append(scores / length)
-    return np.hstack(parts)
-
-
-VECTORS: dict[Ratings, Callable[[pl.DataFrame, int], FloatMatrix]] = {
-    "category": lambda ratings, n_stimuli: _family(ratings, "category", n_stimuli),
-    "dimension": lambda ratings, n_stimuli: _family(ratings, "dimension", n_stimuli),
-    "concatenated": _concatenated,
-}
+def _unit(scores: FloatMatrix, family: Family) -> FloatMatrix:
+    """Return the rows scaled to length 1; raise if one is zero."""
+    length = np.linalg.norm(scores, axis=1, keepdims=True)
+    if not length.all():
+        at = np.flatnonzero(length == 0)
+        raise SourceError(
+            f"{len(at):,} stimuli have a {family} vector of zeros, which has no direction",
+            found=f"stimulus_index {', '.join(map(str, at[:5]))}",
+            todo="exclude those stimuli",
+        )
+    return np.asarray(scores / length)

@@ -44,7 +44,8 @@ def accuracy(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas)
         ax.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2, handlelength=1)
     best = max(shown, key=lambda one: one[1].value)
     ceiling = (
-        "Lines across the bars are noise ceilings: the mean share of the most frequent answer to repeated triplets. "
+        "Lines across the bars are noise ceilings: the mean share of the most frequent answer to repeated triplets, "
+        "which luck makes too high; `attainable` in the table is the expected accuracy of a perfect model. "
         if known
         else ""
     )
@@ -69,7 +70,8 @@ def human_consistency(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas
     every = None if table is None else table.filter(pl.col("analysis") == "human_consistency")
     if every is None or not len(every):
         raise FigureError("human consistency needs an agent simulated from human ratings and at least one other agent")
-    rows = every.filter(pl.col("measure") == "corrected_r")
+    earlier = "halves_r" not in every["measure"]  # versions before `halves_r` contain equation 4 as `corrected_r`
+    rows = every.filter(pl.col("measure") == ("corrected_r" if earlier else "halves_r"))
     shown = rows.drop_nulls("value").sort("agent", "against")
     if not len(shown):
         notes = rows.drop_nulls("note")["note"].to_list()
@@ -90,17 +92,29 @@ def human_consistency(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas
             canvas.note(bar, f"{row['agent']} with {human}: {decimal(row['value'], 3)}", class_="bar")
     _rows(ax, names)
     low, high = float(shown["value"].to_numpy().min()), float(shown["value"].to_numpy().max())
-    ax.set(xlabel="corrected correlation (r)", xlim=(min(0.0, low), max(1.0, high * 1.05)))
+    ax.set(xlabel="correlation without the noise of trials (r)", xlim=(min(0.0, low), max(1.0, high * 1.05)))
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
     best = shown.sort("value", "agent", descending=[True, False]).row(0, named=True)
     left = rows.drop_nulls("note").select("agent", "note").unique().sort("agent", "note").iter_rows()
     reasons = [f"{agent} ({note})" for agent, note in left]
     missing = f" Left out: {listed(reasons)}." if reasons else ""
+    highest = (
+        f" The highest is that of {best['agent']} with {best['against']}: {decimal(best['value'], 3)} "
+        f"({decimal(best['ci_low'], 3)} to {decimal(best['ci_high'], 3)})."
+    )
+    how = (
+        ", divided by the geometric mean of their split-half reliabilities (the paper's equation 4), with 95 % "
+        "intervals over resampled stimuli. This correction favours agents that judged fewer trials, so agents with "
+        "different numbers of trials cannot be compared."
+        if earlier
+        else " from one half of the trials and the other, divided by the geometric mean of the correlations of each "
+        "agent's own halves, with 95 % intervals over resampled stimuli and splits. Agents with the same preferences "
+        f"have a value of 1, for any number of trials.{highest} The paper's equation 4 is `equation_4_r` in the table: "
+        "it favours agents that judged fewer trials."
+    )
     caption = (
         f"Pearson correlation of two agents' similarities of {counted(int(rows['n'].max() or 0), 'pair')} of "  # type: ignore[arg-type]
-        f"prototypes, divided by the geometric mean of their split-half reliabilities, with 95 % intervals over "
-        f"resampled stimuli. The highest is that of {best['agent']} with {best['against']}: "
-        f"{decimal(best['value'], 3)} ({decimal(best['ci_low'], 3)} to {decimal(best['ci_high'], 3)}).{missing}"
+        f"prototypes{how}{missing}"
     )
     return Drawn("Human consistency of every agent", caption, every)
 

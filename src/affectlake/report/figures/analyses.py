@@ -71,6 +71,7 @@ def components(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn
     level(ax, THIRD, "chance, 1/3")
     ax.set(xlabel="components kept per stimulus", ylabel="held-out accuracy", xlim=(0, None))
     ax.set_ylim(min(0.3, float(accuracy.min()) - 0.02), 1)
+    of_prototypes = rows_of(inputs, facts, "components", "n_components_of_prototypes").sort("setting")
     ends = [int(value) for value in needed.drop_nulls("value")["value"]]
     several = (
         f"{ends[0]} to {ends[-1]} components"
@@ -79,12 +80,19 @@ def components(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn
         if ends
         else "more components than were tried"
     )
+    others = [int(value) for value in of_prototypes.drop_nulls("value")["value"]]
+    counted_so = (
+        f" By the rule of Du et al. (2025, Nat. Mach. Intell.), on the choices among pairs of prototypes, the smallest "
+        f"number above 95 % is {others[0]}, and the largest below 99 % is {others[-1]}."
+        if len(others) == 2
+        else ""
+    )
     caption = (
         f"Held-out accuracy if only the largest weights of each stimulus are kept. The full accuracy is "
         f"{percent(full)}; 95 to 99 % of it (grey band) requires {several}. The largest weight alone predicts "
-        f"{percent(float(accuracy[0]))} of the held-out choices."
+        f"{percent(float(accuracy[0]))} of the held-out choices.{counted_so}"
     )
-    return Drawn(f"Accuracy of {facts.agent} by components kept", caption, pl.concat([every, needed]))
+    return Drawn(f"Accuracy of {facts.agent} by components kept", caption, pl.concat([every, needed, of_prototypes]))
 
 
 _SWEEPS = (

@@ -1,0 +1,103 @@
+"""Bias and coverage of the noise ceilings and of the share that a perfect model is said to explain.
+
+Run with ``python benchmarks/validity/ceiling.py``; prints a Markdown table. Each study draws probabilities of 2,000
+triplets, 20 answers to each, and the accuracy of a perfect model on 20,000 other answers. The true attainable accuracy
+is the mean of the largest probability, over many triplets; the true share is 100 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affectlake.geometry.ceiling import explained_shares, noise_ceiling
+from affectlake.geometry.estimates import Estimate
+from affectlake.geometry.intervals import wilson_interval
+
+Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]
+
+
+def softmax(scale: float) -> Draw:
+    """Return a sampler of probabilities: the softmax of three normal numbers with this standard deviation."""
+
+    def draw(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
+        logits = np.exp(scale * rng.normal(size=(n, 3)))
+        return np.asarray(logits / logits.sum(axis=1, keepdims=True))
+
+    return draw
+
+
+def lapsing(share: float) -> Draw:
+    """Return a sampler of an agent that guesses some triplets, and answers the others almost always alike."""
+
+    def draw(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
+        found = np.where(rng.random((n, 1)) < share, 1 / 3, np.array([[0.96, 0.03, 0.01]]))
+        return np.asarray(rng.permuted(found, axis=1))
+
+    return draw
+
+
+AGENTS: dict[str, Draw] = {
+    "guesses": softmax(0.0),
+    "softmax, s.d. 0.2": softmax(0.2),
+    "softmax, s.d. 0.5": softmax(0.5),
+    "softmax, s.d. 1": softmax(1.0),
+    "softmax, s.d. 2": softmax(2.0),
+    "softmax, s.d. 4": softmax(4.0),
+    "half guesses, half certain": lapsing(0.5),
+}
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--studies", type=int, default=200)
+    parser.add_argument("--triplets", type=int, default=2000)
+    parser.add_argument("--repeats", type=int, default=20)
+    chosen = parser.parse_args()
+    heads = (
+        "agent", "true", "consistency", "attainable", "interval contains the truth", "share by consistency",
+        "share by attainable", "interval contains 100 %", "refused",
+    )  # fmt: skip
+    print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
+    for name, draw in AGENTS.items():
+        truth = float(draw(np.random.default_rng(0), 1_000_000).max(axis=1).mean())
+        rngs = [np.random.default_rng([1, seed]) for seed in range(chosen.studies)]
+        table = np.array([study(rng, draw, truth, chosen.triplets, chosen.repeats) for rng in rngs], np.float64)
+        answered = table[table[:, -1] == 0]
+        shares = ["–"] * 3
+        if len(answered):
+            shares = [f"{answered[:, 3].mean():.1%}", f"{answered[:, 4].mean():.1%}", _binomial(answered[:, 5])]
+        cells = [
+            name, f"{truth:.3f}", f"{table[:, 0].mean():.3f}", f"{table[:, 1].mean():.3f}", _binomial(table[:, 2]),
+            *shares, _binomial(table[:, 6]),
+        ]  # fmt: skip
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def study(
+    rng: np.random.Generator, draw: Draw, truth: float, n_triplets: int, n_repeats: int
+) -> tuple[float, float, bool, float, float, bool, bool]:
+    """Return both ceilings, whether the interval contains the truth, both shares, the same of 1, and if refused."""
+    found = noise_ceiling(rng.multinomial(n_repeats, draw(rng, n_triplets)))
+    n = 20_000
+    right = rng.random(n) < draw(rng, n).max(axis=1)
+    low, high = map(float, wilson_interval(int(right.sum()), n))
+    shares = explained_shares(Estimate(float(right.mean()), low, high, n=n), found)
+    best = found.attainable
+    full = shares.attainable.ci_low <= 1 <= shares.attainable.ci_high
+    held = best.ci_low <= truth <= best.ci_high
+    values = (found.consistency.value, best.value, held, shares.consistency.value, shares.attainable.value, full)
+    return *values, bool(shares.attainable.note)
+
+
+def _binomial(hits: NDArray[np.float64]) -> str:
+    low, high = map(float, wilson_interval(int(hits.sum()), len(hits)))
+    return f"{hits.mean():.0%} ({low:.0%} to {high:.0%})"
+
+
+if __name__ == "__main__":
+    main()
