@@ -1,8 +1,9 @@
 """Checkpoints of unfinished fits: arrays and JSON in one .npz file, without pickle.
 
 A checkpoint contains the embedding, Adam's moments, the state of the random generator, the learning curve, the best
-weights so far, the settings, the device, and a digest of the choices. It is written to a temporary file, flushed to
-disk and renamed into place, so that after a crash the old checkpoint or the new one exists.
+weights so far, those of the last check of convergence, the settings, the device, and a digest of the choices. It is
+written to a temporary file, flushed to disk and renamed into place, so that after a crash the old checkpoint or the new
+one exists.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from affectlake.spose.curve import Epoch
 from affectlake.spose.settings import Settings
 from affectlake.spose.state import Moments
 
-_FORMAT = 1
-_MAY_CHANGE = ("max_epochs", "patience", "min_delta")  # they only decide when to stop
+_FORMAT = 2
+_MAY_CHANGE = ("max_epochs", "patience", "min_delta")  # they only decide when to stop; max_epochs unless it is a cosine
 
 
 class Identity(NamedTuple):
@@ -40,7 +41,9 @@ class Progress(NamedTuple):
     ----------
     moments : Moments
     best_weights : (n_stimuli, d) float32
-        Weights of the epoch with the lowest held-out loss so far.
+        Weights of the epoch with the lowest validation loss so far.
+    anchor : (n_stimuli, d) float32
+        Weights of the last check of convergence.
     curve : tuple of Epoch
     rng_state : dict
         ``bit_generator.state`` of the fit's generator.
@@ -48,6 +51,7 @@ class Progress(NamedTuple):
 
     moments: Moments
     best_weights: NDArray[np.float32]
+    anchor: NDArray[np.float32]
     curve: tuple[Epoch, ...]
     rng_state: dict[str, Any]
 
@@ -74,6 +78,7 @@ def write(path: Path, identity: Identity, progress: Progress) -> None:
                 first_moment=progress.moments.first_moment,
                 second_moment=progress.moments.second_moment,
                 best_weights=progress.best_weights,
+                anchor=progress.anchor,
             )
             file.flush()
             os.fsync(file.fileno())
@@ -86,7 +91,7 @@ def read(path: Path, identity: Identity) -> Progress:
     """Read a checkpoint that :func:`write` wrote.
 
     `max_epochs`, `patience` and `min_delta` may differ from those of the checkpoint: they decide when to stop, not what
-    is computed until then.
+    is computed until then. The learning rates of a cosine schedule depend on `max_epochs`, so there it must be equal.
 
     Raises
     ------
@@ -98,7 +103,9 @@ def read(path: Path, identity: Identity) -> Progress:
             header = json.loads(file["header"].tobytes())
             if header["format"] != _FORMAT:
                 raise ValueError(f"format {header['format']}, not {_FORMAT}")
-            arrays = {name: file[name] for name in ("weights", "first_moment", "second_moment", "best_weights")}
+            arrays = {
+                name: file[name] for name in ("weights", "first_moment", "second_moment", "best_weights", "anchor")
+            }
         curve = tuple(Epoch(*row) for row in header["curve"])
         found = {**header["settings"], "choices": header["input_sha256"], "device": header["device"]}
         step, rng_state = int(header["step"]), header["rng_state"]
@@ -110,19 +117,20 @@ def read(path: Path, identity: Identity) -> Progress:
             todo=f"delete {path} to restart the fit from the beginning",
         ) from error
     _compare(path, found, identity)
-    best = arrays.pop("best_weights")
-    return Progress(Moments(**arrays, step=step), best, curve, rng_state)
+    best, anchor = arrays.pop("best_weights"), arrays.pop("anchor")
+    return Progress(Moments(**arrays, step=step), best, anchor, curve, rng_state)
 
 
 def _compare(path: Path, found: dict[str, Any], identity: Identity) -> None:
     wanted = {**identity.settings.model_dump(), "choices": identity.input_sha256, "device": identity.device}
-    others = sorted({*wanted, *found} - {*_MAY_CHANGE})
+    may_change = [name for name in _MAY_CHANGE if identity.settings.schedule == "constant" or name != "max_epochs"]
+    others = sorted({*wanted, *found} - {*may_change})
     names = [name for name in others if found.get(name) != wanted.get(name)]
     if names:
         raise CheckpointError(
             f"the checkpoint {path} belongs to another fit: {', '.join(names)} differ",
             wanted=", ".join(f"{name} = {wanted.get(name)}" for name in names),
             found=", ".join(f"{name} = {found.get(name)}" for name in names),
-            allowed=f"only {', '.join(_MAY_CHANGE)} may change",
+            allowed=f"only {', '.join(may_change)} may change",
             todo=f"fit with the checkpoint's settings and choices, or delete {path} to restart",
         )

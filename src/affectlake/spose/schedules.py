@@ -1,0 +1,36 @@
+"""Learning rates of the epochs of a fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from affectlake.spose.settings import Schedule, Settings
+
+
+def _constant(settings: Settings, epoch: int) -> float:  # noqa: ARG001
+    return settings.learning_rate
+
+
+def _cosine(settings: Settings, epoch: int) -> float:
+    first, last = settings.learning_rate, settings.final_learning_rate
+    share = (epoch - 1) / max(settings.max_epochs - 1, 1)
+    return last + (first - last) * (1 + math.cos(math.pi * share)) / 2
+
+
+SCHEDULES: dict[Schedule, Callable[[Settings, int], float]] = {"constant": _constant, "cosine": _cosine}
+
+
+def learning_rate(settings: Settings, epoch: int) -> float:
+    """Return the learning rate of an epoch.
+
+    With ``constant`` it is ``learning_rate``. With ``cosine`` it falls along half a cosine from ``learning_rate`` in
+    the first epoch to ``final_learning_rate`` in epoch ``max_epochs`` (Loshchilov & Hutter 2017, without restarts).
+
+    Parameters
+    ----------
+    settings : Settings
+    epoch : int
+        From 1.
+    """
+    return SCHEDULES[settings.schedule](settings, epoch)
