@@ -220,10 +220,6 @@ def test_more_epochs_may_be_asked_for_and_nothing_else(data: TrainingData, tmp_p
     assert "l1 = 0.01" in caught.value.wanted
     assert "l1 = 0.002" in caught.value.found
     less = TrainingData(data.train[:-1], data.validation, 60)
-    cosine = QUICK.replaced(schedule="cosine", max_epochs=3)
-    fit(data, cosine, seeds.generator(0, "fit"), checkpoint=tmp_path / "cosine.npz")
-    with pytest.raises(CheckpointError, match="max_epochs differ"):  # the rates of all epochs would differ
-        fit(data, cosine.replaced(max_epochs=4), np.random.default_rng(), checkpoint=tmp_path / "cosine.npz")
     with pytest.raises(CheckpointError, match="choices differ"):
         fit(less, QUICK, seeds.generator(0, "fit"), checkpoint=place)
     with pytest.raises(CheckpointError, match="device differ"):

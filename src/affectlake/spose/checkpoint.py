@@ -23,7 +23,7 @@ from affectlake.spose.settings import Settings
 from affectlake.spose.state import Moments
 
 _FORMAT = 2
-_MAY_CHANGE = ("max_epochs", "patience", "min_delta")  # they only decide when to stop; max_epochs unless it is a cosine
+_MAY_CHANGE = ("max_epochs", "patience", "min_delta")  # they only decide when to stop
 
 
 class Identity(NamedTuple):
@@ -91,7 +91,7 @@ def read(path: Path, identity: Identity) -> Progress:
     """Read a checkpoint that :func:`write` wrote.
 
     `max_epochs`, `patience` and `min_delta` may differ from those of the checkpoint: they decide when to stop, not what
-    is computed until then. The learning rates of a cosine schedule depend on `max_epochs`, so there it must be equal.
+    is computed until then.
 
     Raises
     ------
@@ -123,14 +123,13 @@ def read(path: Path, identity: Identity) -> Progress:
 
 def _compare(path: Path, found: dict[str, Any], identity: Identity) -> None:
     wanted = {**identity.settings.model_dump(), "choices": identity.input_sha256, "device": identity.device}
-    may_change = [name for name in _MAY_CHANGE if identity.settings.schedule == "constant" or name != "max_epochs"]
-    others = sorted({*wanted, *found} - {*may_change})
+    others = sorted({*wanted, *found} - {*_MAY_CHANGE})
     names = [name for name in others if found.get(name) != wanted.get(name)]
     if names:
         raise CheckpointError(
             f"the checkpoint {path} belongs to another fit: {', '.join(names)} differ",
             wanted=", ".join(f"{name} = {wanted.get(name)}" for name in names),
             found=", ".join(f"{name} = {found.get(name)}" for name in names),
-            allowed=f"only {', '.join(may_change)} may change",
+            allowed=f"only {', '.join(_MAY_CHANGE)} may change",
             todo=f"fit with the checkpoint's settings and choices, or delete {path} to restart",
         )

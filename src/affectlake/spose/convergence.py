@@ -1,12 +1,12 @@
 """Convergence of a fit: of the penalised training objective, and of the dimensions themselves.
 
 The validation loss does not show it: where the sparsity term still turns the dimensions, the predictions hardly change.
-A fit is checked every `convergence_epochs` epochs (a cosine schedule: counted back from its last epoch) and has
-converged at a check if, since the check before,
+A fit is checked every `convergence_epochs` epochs, at the end of each cycle of a cosine schedule, and has converged at
+a check if, since the check before,
 
 - the objective, the mean cross-entropy of the training triplets plus ``l1 / n_stimuli * sum(weights)``, has changed by
   at most `CHANGE` of its value,
-- the number of dimensions has been the same after each epoch, and
+- the number of dimensions has not changed, and
 - the dimensions match those of the check before with a mean correlation above `MATCH`.
 
 The published SPoSE code trains for a fixed number of epochs; VICE (Muttenthaler et al. 2022) until the number of
@@ -31,9 +31,8 @@ CHANGE = 0.001
 
 
 def is_check(epoch: int, settings: Settings) -> bool:
-    """Return whether convergence is checked after `epoch`; the initial state, epoch 0, is a check without a match."""
-    end = settings.max_epochs if settings.schedule == "cosine" else 0
-    return (end - epoch) % settings.convergence_epochs == 0
+    """Return whether convergence is checked after `epoch`."""
+    return epoch % settings.convergence_epochs == 0
 
 
 def match(weights: NDArray[np.float32], earlier: NDArray[np.float32]) -> float:
@@ -75,10 +74,8 @@ def converged(before: Sequence[Epoch], last: Epoch, settings: Settings) -> bool:
         The row of the check, with its `match`.
     settings : Settings
     """
-    window = before[-settings.convergence_epochs :]
-    start = window[0].objective if window else None
-    if start is None or last.objective is None or last.match is None:
+    start = before[last.epoch - settings.convergence_epochs]
+    if start.objective is None or last.objective is None or last.match is None:
         return False
-    still = abs(start - last.objective) <= CHANGE * abs(last.objective)
-    same = all(row.n_dimensions == last.n_dimensions for row in window)
-    return still and same and last.match > MATCH
+    still = abs(start.objective - last.objective) <= CHANGE * abs(last.objective)
+    return still and start.n_dimensions == last.n_dimensions and last.match > MATCH

@@ -80,7 +80,7 @@ def fit(
 ) -> Fit:
     """Fit one embedding, from random initial weights or from a checkpoint.
 
-    Training ends after ``max_epochs``, when a fit at a constant learning rate has converged, or, with ``patience``,
+    Training ends after ``max_epochs``, when the fit has converged, or, with ``patience``,
     when the validation loss has not fallen by ``min_delta`` in so many epochs. The result is that of the last epoch;
     with ``patience``, that of the epoch with the lowest validation loss. A fit whose objective is not finite has
     diverged and ends.
@@ -258,7 +258,7 @@ def _pruned(weights: NDArray[np.float32], settings: Settings) -> NDArray[np.floa
 
 
 def _stopped(curve: list[Epoch], settings: Settings) -> str:
-    if settings.schedule == "constant" and curve[-1].converged:
+    if curve[-1].converged:
         return "converged"
     if settings.patience is not None and patience_left(curve, settings.patience, settings.min_delta) == 0:
         return "patience"

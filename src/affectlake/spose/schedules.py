@@ -13,8 +13,8 @@ def _constant(settings: Settings, epoch: int) -> float:  # noqa: ARG001
 
 
 def _cosine(settings: Settings, epoch: int) -> float:
-    first, last = settings.learning_rate, settings.final_learning_rate
-    share = (epoch - 1) / max(settings.max_epochs - 1, 1)
+    first, last, n = settings.learning_rate, settings.final_learning_rate, settings.convergence_epochs
+    share = (epoch - 1) % n / max(n - 1, 1)
     return last + (first - last) * (1 + math.cos(math.pi * share)) / 2
 
 
@@ -24,8 +24,10 @@ SCHEDULES: dict[Schedule, Callable[[Settings, int], float]] = {"constant": _cons
 def learning_rate(settings: Settings, epoch: int) -> float:
     """Return the learning rate of an epoch.
 
-    With ``constant`` it is ``learning_rate``. With ``cosine`` it falls along half a cosine from ``learning_rate`` in
-    the first epoch to ``final_learning_rate`` in epoch ``max_epochs`` (Loshchilov & Hutter 2017, without restarts).
+    With ``constant`` it is ``learning_rate``. With ``cosine`` it falls along half a cosine from ``learning_rate`` to
+    ``final_learning_rate`` in each ``convergence_epochs`` epochs, and then starts again (Loshchilov & Hutter 2017). The
+    states that are compared for convergence are the ends of these cycles. Within one cycle everything comes to rest,
+    because the rate falls; two ends are equal only if a whole cycle from the first rate has changed nothing.
 
     Parameters
     ----------

@@ -30,9 +30,9 @@ class SharedSettings(Strict):
     Shuffling is fastest if `batch_size` is a multiple of 64. If a batch contains at least 3/4 of the stimuli
     (``1 - exp(-3 batch_size / n_stimuli)``), Adam updates every row, otherwise only the rows in the batch.
 
-    A fit ends when it has converged (`affectlake.spose.convergence`), and its weights are those of the last epoch. A
-    cosine schedule always runs for `max_epochs`, because its rate is defined by them. With `patience`, a fit ends
-    earlier when the validation loss no longer falls, and its weights are those of the epoch with the lowest one: this
+    A fit ends when it has converged (`affectlake.spose.convergence`), and its weights are those of the last epoch. With
+    a cosine schedule, `max_epochs` should be a multiple of `convergence_epochs`. With `patience`, a fit ends earlier
+    when the validation loss no longer falls, and its weights are those of the epoch with the lowest one: this
     regularises fits to few judgments. Fits to many judgments overfit little, and their validation loss is flat long
     before the sparsity term has found the dimensions.
     """
@@ -49,15 +49,17 @@ class SharedSettings(Strict):
         default=1e-5, ge=0, description="Smallest fall of the validation loss that counts, in nats."
     )
     convergence_epochs: int = Field(
-        default=50, ge=1, description="Epochs over which objective and dimensions must not change at convergence."
+        default=50, ge=1, description="Epochs between checks of convergence, and of one cycle of a cosine schedule."
     )
     schedule: Schedule = Field(
         default="constant",
-        description="constant: one learning rate; cosine: it falls to final_learning_rate in max_epochs epochs.",
+        description="constant: one learning rate; cosine: it falls to final_learning_rate and starts again in cycles.",
     )
-    learning_rate: float = Field(default=0.001, gt=0, description="Learning rate of Adam; of a cosine, the first one.")
+    learning_rate: float = Field(
+        default=0.001, gt=0, description="Learning rate of Adam; of a cosine, that of the first epoch of each cycle."
+    )
     final_learning_rate: float = Field(
-        default=0.0002, gt=0, description="Learning rate of the last epoch of a cosine schedule."
+        default=0.0002, gt=0, description="Learning rate of the last epoch of each cycle of a cosine schedule."
     )
     beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay of Adam's mean gradient.")
     beta2: float = Field(default=0.999, ge=0.9, lt=1, description="Decay of Adam's mean squared gradient.")
