@@ -1,6 +1,6 @@
 """Reported accuracy against true accuracy of fits to few judgments, and the test against chance.
 
-    python benchmarks/validity/held_out.py [--studies 200] [--judgments 180 900 4500]
+    python benchmarks/validity/held_out.py [--studies 300] [--judgments 180 900 4500] [--agents follows guesses]
 
 Simulated studies of 300 stimuli and one agent that follows an embedding, or guesses. A study has n judgments to learn
 from, and a ninth of that for validation and for testing each. It is fitted with `spose.few`: three priors, early
@@ -71,13 +71,14 @@ def holds(one: Score, true: float) -> bool:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--studies", type=int, default=200)
+    parser.add_argument("--studies", type=int, default=300)
     parser.add_argument("--judgments", type=int, nargs="+", default=[180, 900, 4500])
+    parser.add_argument("--agents", nargs="+", choices=["follows", "guesses"], default=["follows", "guesses"])
     asked = parser.parse_args()
     print("| agent | judgments | held out, each | true accuracy | validation - true | interval holds | test - true "
           "| interval holds | said to have learned |")  # fmt: skip
     print("|---|---|---|---|---|---|---|---|---|")
-    for follows in (True, False):
+    for follows in [agent == "follows" for agent in asked.agents]:
         for n in asked.judgments:
             studies = [study(n, follows, seed) for seed in range(asked.studies)]
             cells = [f"{100 * np.mean([true for *_, true, _ in studies]):.1f} %"]

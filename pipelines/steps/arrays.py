@@ -65,7 +65,8 @@ def fits(tables: Tables) -> dict[int, Embedding]:
 def fit_results(tables: Tables) -> dict[int, dict[str, Any]]:
     """Return the columns of ``fits`` that follow from the learning curves, by seed, including fits without a dimension.
 
-    The loss is that of the kept epoch; convergence and match are those of the last check.
+    The loss is that of the kept epoch; convergence and match are those of the last check. ``n_fitted``, the number of
+    dimensions of the kept epoch, is not a column: it tells pruned fits from those that learned nothing.
     """
     curves = tables["learning_curves"].sort("seed", "epoch")
     kept = pl.col("kept")
@@ -76,6 +77,7 @@ def fit_results(tables: Tables) -> dict[int, dict[str, Any]]:
         pl.col("match").drop_nulls().last(),
         pl.col("converged").drop_nulls().last().fill_null(value=False),
         pl.col("p_chance").filter(kept).last(),
+        pl.col("n_dimensions").filter(kept).last().alias("n_fitted"),
     )
     return {row.pop("seed"): row for row in found.collect().to_dicts()}
 

@@ -93,7 +93,9 @@ def _told(seed: int, fit: Fit, level: float, settings: Settings) -> Iterator[str
     if not fit.converged and fit.stopped == "max_epochs":
         why = "objective or dimensions still changed"
         yield f"seed {seed} has not converged in {n_epochs} epochs: {why}; raise spose.max_epochs"
-    if level > LEVEL:
+    if not fit.weights.shape[1] and fit.stopped != "diverged":
+        yield f"seed {seed} has no dimension: pruning removed all of them; lower the agent's l1"
+    elif level > LEVEL:
         yield (
             f"seed {seed} has learned nothing: it predicts validation judgments no better than chance "
             f"(p = {level:.2g}, level {LEVEL:g}); its dimensions are not published"
@@ -144,6 +146,7 @@ def rank_fits(tables: Tables, params: Params, context: StepContext) -> OutputTab
         return {"fits": to_table("fits", rows)}
     every = {seed: kept.get(seed, np.empty((0, 0), np.float32)) for seed in results}
     losses = {seed: result["held_out_loss"] for seed, result in results.items()}
+    n_fitted = {seed: result.pop("n_fitted") for seed, result in results.items()}
     chosen, agreement = representative_seed(every, losses), agreements(kept)
     context.log(f"seed {chosen} of {len(every)} represents {context.agent}")
     rows = [
@@ -153,7 +156,7 @@ def rank_fits(tables: Tables, params: Params, context: StepContext) -> OutputTab
             "n_dimensions": weights.shape[1],
             "reproducibility": agreement.get(seed),
             "representative": seed == chosen,
-            "note": None if weights.shape[1] else _nothing(results[seed]["p_chance"]),
+            "note": None if weights.shape[1] else _nothing(n_fitted[seed], results[seed]["p_chance"]),
             **results[seed],
         }
         for seed, weights in every.items()
@@ -161,13 +164,13 @@ def rank_fits(tables: Tables, params: Params, context: StepContext) -> OutputTab
     return {"fits": to_table("fits", rows)}
 
 
-def _nothing(level: float | None) -> str:
+def _nothing(n_fitted: int, level: float | None) -> str:
     """Return why a fit has no dimensions."""
     if level is None:
         return "the fit diverged: its objective was not finite"
-    if level > LEVEL:
-        return f"the fit learned nothing: validation accuracy is no better than chance (p = {level:.2g})"
-    return "no dimension of this fit survived pruning"
+    if not n_fitted:
+        return "no dimension of this fit survived pruning: lower the agent's l1"
+    return f"the fit learned nothing: validation accuracy is no better than chance (p = {level:.2g})"
 
 
 @step(

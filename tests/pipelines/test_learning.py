@@ -187,6 +187,7 @@ def test_metrics_say_why_a_fit_has_no_dimensions(tmp_path: Path) -> None:
     tables |= embedded(tables, context(tmp_path), settings)
     tables |= embedding.rank_fits(lazy(tables), settings, context(tmp_path))
     assert set(tables["fits"]["n_dimensions"]) == {0}
+    assert tables["fits"]["note"].str.starts_with("no dimension of this fit survived pruning").all()
     rows = meaning.measure(lazy(tables), settings, context(tmp_path))["metrics"]
     notes = rows.filter(pl.col("seed").is_not_null())
     assert notes.height == 2

@@ -121,11 +121,13 @@ def test_a_fit_s_loss_is_that_of_the_kept_epoch_and_its_convergence_that_of_the_
             "converged": [None, True, False, None],
             "kept": [False, True, False, True],
             "p_chance": [None, 0.001, None, None],
+            "n_dimensions": [5, 4, 3, 0],
         }
     )
     found = arrays.fit_results({"learning_curves": curves.lazy()})
     assert found[0] == {
-        "held_out_loss": 0.4, "n_epochs": 2, "objective": 0.6, "match": 0.9, "converged": False, "p_chance": 0.001
+        "held_out_loss": 0.4, "n_epochs": 2, "objective": 0.6, "match": 0.9, "converged": False, "p_chance": 0.001,
+        "n_fitted": 4,
     }  # fmt: skip
     assert (found[1]["converged"], found[1]["p_chance"]) == (False, None)
 

@@ -76,7 +76,9 @@ def _state(own: pl.DataFrame) -> str:
     """Return what the learning curve of one fit says about convergence and chance; nothing if it is older than that."""
     if "kept" not in own.columns or not own["kept"].any():
         return ""
-    level = own.filter("kept")["p_chance"][0]
+    level, n_dimensions = own.filter("kept").select("p_chance", "n_dimensions").row(0)
+    if not n_dimensions:
+        return " No dimension of the fit survived pruning."
     if level is not None and level > LEVEL:
         why = f"no better than chance on the validation triplets (p = {level:.2g}, level {LEVEL:g})"
         return f" The fit has learned nothing: it is {why}, and its dimensions are not published."
