@@ -299,23 +299,29 @@ def headlines(lake: Path, version: Version) -> list[str]:
     read = {name: COLUMNS[name] for name in ("metrics", "fits", "layouts")}
     tables = VersionTables(lake, version, read)
     rows = tables.rows(_HEADLINES.format(chosen=_REPRESENTATIVES))
-    failed = tables.rows(_FAILED) if "fits" in tables.present else pl.DataFrame()
-    return [_headline(row) for row in rows.iter_rows(named=True)] + [
-        f"{agent}: no embedding: {note}" for agent, note in failed.iter_rows()
-    ]
+    known = "fits" in tables.present
+    moving = set(tables.rows(_MOVING)["agent"]) if known else set()
+    lines = [_headline(row, row["agent"] in moving) for row in rows.iter_rows(named=True)]
+    failed = tables.rows(_FAILED).iter_rows() if known else ()
+    return lines + [f"{agent}: no embedding: {note}" for agent, note in failed]
 
 
-def _headline(row: Mapping[str, Any]) -> str:
+def _headline(row: Mapping[str, Any], moving: bool) -> str:
     numbers = [f"held-out accuracy {_percent(row['accuracy'])}"]
     if row["top3"] is not None:
         labelled = f"{row['n_labelled']} of {row['n_dimensions']} dimensions with r > 0.95 to one rating"
         numbers += [f"top-3 nearest centroid {_percent(row['top3'])}", labelled]
+    if moving:
+        numbers.append("fit not converged")
     return f"{row['agent']}: {', '.join(numbers)}"
 
 
 def _percent(share: float | None) -> str:
     return "not measured" if share is None else f"{share:.2%}"
 
+
+# the agents whose representative fit ended before it converged
+_MOVING = "SELECT agent FROM fits WHERE representative AND n_dimensions > 0 AND NOT converged"
 
 # the agents of which no fit has a dimension
 _FAILED = """

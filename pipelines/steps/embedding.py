@@ -94,7 +94,7 @@ def _told(seed: int, fit: Fit, level: float, settings: Settings) -> Iterator[str
         why = "objective or dimensions still changed"
         yield f"seed {seed} has not converged in {n_epochs} epochs: {why}; raise spose.max_epochs"
     if not fit.weights.shape[1] and fit.stopped != "diverged":
-        yield f"seed {seed} has no dimension: pruning removed all of them; lower the agent's l1"
+        yield f"seed {seed} has learned nothing: no dimension survived pruning"
     elif level > LEVEL:
         yield (
             f"seed {seed} has learned nothing: it predicts validation judgments no better than chance "
@@ -169,7 +169,7 @@ def _nothing(n_fitted: int, level: float | None) -> str:
     if level is None:
         return "the fit diverged: its objective was not finite"
     if not n_fitted:
-        return "no dimension of this fit survived pruning: lower the agent's l1"
+        return "the fit learned nothing: no dimension survived pruning"
     return f"the fit learned nothing: validation accuracy is no better than chance (p = {level:.2g})"
 
 
