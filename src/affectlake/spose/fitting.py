@@ -80,10 +80,9 @@ def fit(
 ) -> Fit:
     """Fit one embedding, from random initial weights or from a checkpoint.
 
-    Training ends after ``max_epochs``, when the fit has converged, or, with ``patience``,
-    when the validation loss has not fallen by ``min_delta`` in so many epochs. The result is that of the last epoch;
-    with ``patience``, that of the epoch with the lowest validation loss. A fit whose objective is not finite has
-    diverged and ends.
+    Training ends after ``max_epochs``, when the fit has converged, or, with ``patience``, when the validation loss has
+    not fallen by ``min_delta`` in this many epochs. The result is that of the last epoch; with ``patience``, that of
+    the epoch with the lowest validation loss. A fit whose objective is not finite has diverged and ends.
 
     Parameters
     ----------
