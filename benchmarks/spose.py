@@ -35,6 +35,7 @@ from affectlake.spose.state import LANES, Moments, aligned_rows, block_size, pad
 
 BATCH_SIZES = (128, 1024, 8192)
 L1 = 0.004
+RATE = Settings(l1=L1).learning_rate
 
 
 def planted(n_stimuli: int, d: int, n_triplets: int, rng: np.random.Generator, noise: float = 0.5) -> NDArray[np.int32]:
@@ -117,7 +118,7 @@ def time_case(case: Case, rounds: int) -> dict[str, float]:
     }
     trainer = CpuTrainer(case.data, Settings(l1=L1, dimensions=d, batch_size=size), start(case.data.n_stimuli, d))
     n_blocks = -(-m // block_size(size))
-    trainer.train_epoch(np.arange(n_blocks, dtype=np.int32), 0.0)  # compiles, and passes the steps of warm-up
+    trainer.train_epoch(np.arange(n_blocks, dtype=np.int32), 0.0, RATE)  # compiles, and passes the steps of warm-up
     times: dict[str, list[float]] = {name: [] for name in [*loops, "affectlake"]}
     for turn in range(rounds + 1):
         for name, (loop, n) in loops.items():
@@ -125,7 +126,7 @@ def time_case(case: Case, rounds: int) -> dict[str, float]:
             took = seconds(lambda loop=loop, batches=batches: [loop.step(batch) for batch in batches])
             times[name].append(took / n * m / size)
         times["affectlake"].append(
-            seconds(lambda: trainer.train_epoch(rng.permutation(n_blocks).astype(np.int32), 0.0))
+            seconds(lambda: trainer.train_epoch(rng.permutation(n_blocks).astype(np.int32), 0.0, RATE))
         )
         if turn == 0:
             for values in times.values():
@@ -168,7 +169,7 @@ def print_accuracy(quick: bool) -> None:
     train, rng = torch.from_numpy(data.train).long(), seeds.generator(0, "epochs")
     for _ in range(n_epochs):
         order = rng.permutation(-(-n // block)).astype(np.int32)
-        trainer.train_epoch(order, 0.0)
+        trainer.train_epoch(order, 0.0, RATE)
         blocks = (order[:, None] * block + np.arange(block)).ravel()
         for loop, rows in zip(loops.values(), (blocks[blocks < n], rng.permutation(n)), strict=True):
             for batch in train[torch.from_numpy(rows)].split(size):
@@ -179,7 +180,7 @@ def print_accuracy(quick: bool) -> None:
     ours, _ = trainer.score(0.0)
     print(f"| affectlake | {ours.loss:.4f} | {ours.accuracy:.4f} |")
     for name, loop in loops.items():
-        found = score(loop.weights.detach().numpy(), data.test)
+        found = score(loop.weights.detach().numpy(), data.validation)
         print(f"| {name} | {found.loss:.4f} | {found.accuracy:.4f} |")
 
 

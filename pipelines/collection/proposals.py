@@ -39,6 +39,8 @@ from affectlake.spose.model import score
 from affectlake.spose.proposing import draw_informative, expected_information, fit_members
 from affectlake.triplets import MIN_JUDGMENTS, TRIPLET
 
+_SPLITS = ("train", "validation", "test")
+
 
 class _Chosen(NamedTuple):
     """Triplets of one purpose, with their split and their expected information in nats (None: not computed)."""
@@ -57,7 +59,7 @@ class ProposalFits(NamedTuple):
     information, information_of_open : float
         Mean expected information (nats) of the proposed triplets, and of all open trials.
     accuracies : tuple of float
-        Held-out accuracy of each embedding.
+        Accuracy of each embedding on the validation judgments, which stopped its fit. The test judgments stay unused.
     l1 : float
         Sparsity with which they were fitted, chosen for the number of judgments.
     lapse : float
@@ -80,12 +82,12 @@ class Proposal(NamedTuple):
         Name of the agent to ask.
     round : int
         Number of the round, from 0.
-    n_judgments, n_test : int
-        Numbers of judgments available for learning, and held out.
+    n_judgments, n_validation, n_test : int
+        Numbers of judgments available for learning, for validation and for testing.
     n_open : int
         Number of trials of the main set without an answer that can be asked.
     n_to_learn, n_held_out : int
-        Numbers of triplets proposed for learning, and for testing.
+        Numbers of triplets proposed for learning, and for validation and testing together.
     fits : ProposalFits or None
         The embeddings from which the triplets for learning were chosen; None if they were drawn at random.
     version : Version or None
@@ -95,6 +97,7 @@ class Proposal(NamedTuple):
     agent: str
     round: int
     n_judgments: int
+    n_validation: int
     n_test: int
     n_open: int
     n_to_learn: int
@@ -108,8 +111,10 @@ class _Known(NamedTuple):
 
     n_stimuli: int
     train: trials.Triplets
+    validation: trials.Triplets
     test: trials.Triplets
     open_train: trials.Triplets
+    open_validation: trials.Triplets
     open_test: trials.Triplets
 
 
@@ -150,7 +155,7 @@ def propose(
         raise UsageError("the number of triplets must be at least 1", found=str(n))
     prepare_to_publish(lake, name, log)
     known = _known(lake, agent, progress)
-    n_open = len(known.open_train) + len(known.open_test)
+    n_open = len(known.open_train) + len(known.open_validation) + len(known.open_test)
     if not n_open:
         raise UsageError(
             f"there are no triplets to propose for {name}",
@@ -159,18 +164,26 @@ def propose(
         )
     number = _next_round(lake, name)
     rng = generator(params.seed, "proposals", name, number)
-    wanted, n_test = params.proposals, len(known.test)
-    n_held_out = min(max(0, wanted.held_out - n_test), -(-n // 10), len(known.open_test))
-    held_out = _Chosen("held_out", "test", trials.sample_rows(known.open_test, n_held_out, rng), None)
-    n_left = min(n - n_held_out, len(known.open_train))
-    enough = len(known.train) >= wanted.random_per_stimulus * known.n_stimuli and n_test >= MIN_JUDGMENTS
+    wanted, n_left, held_out = params.proposals, n, []
+    for split, answered, opened in (
+        ("test", known.test, known.open_test),
+        ("validation", known.validation, known.open_validation),
+    ):
+        n_split = min(max(0, wanted.held_out - len(answered)), -(-n // 10), len(opened), n_left)
+        held_out.append(_Chosen("held_out", split, trials.sample_rows(opened, n_split, rng), None))
+        n_left -= n_split
+    n_left = min(n_left, len(known.open_train))
+    enough = len(known.train) >= wanted.random_per_stimulus * known.n_stimuli
+    enough = enough and len(known.validation) >= MIN_JUDGMENTS
     if enough and n_left:
         chosen, fits = _informative(params, name, known, n_left, rng, progress)
     else:
         chosen, fits = _Chosen("random", "train", trials.sample_rows(known.open_train, n_left, rng), None), None
-    rows = pl.concat([_rows(chosen), _rows(held_out)])
+    rows = pl.concat([_rows(one) for one in (chosen, *held_out)])
     version = _publish(lake, name, number, len(known.train), rows, log)
-    return Proposal(name, number, len(known.train), n_test, n_open, n_left, n_held_out, fits, version)
+    n_known = (len(known.train), len(known.validation), len(known.test))
+    n_held_out = sum(len(one.triplets) for one in held_out)
+    return Proposal(name, number, *n_known, n_open, n_left, n_held_out, fits, version)
 
 
 def _next_round(lake: Path, name: str) -> int:
@@ -184,19 +197,19 @@ def _known(lake: Path, agent: ChatAgent, progress: Callable[[str], None]) -> _Kn
     tables = {table: read_output(lake, Output(table)) for table in ("stimuli", "triplets", TABLES[agent.modality])}
     main = tables["triplets"].filter(pl.col("trial_set") == "main").select(*TRIPLET, "split").sort(TRIPLET).collect()
     every = np.ascontiguousarray(main.select(TRIPLET).to_numpy().astype(np.int32))
-    is_test = (main["split"] == "test").to_numpy()
+    splits = main["split"].to_numpy()
     shown = materials(tables, agent, with_frames=False)
     n_stimuli = len(shown.stimulus_ids)
     is_open: NDArray[np.bool_] = np.all((shown.n_options > 0)[every], axis=1)
-    train = test = np.empty((0, 3), np.int32)
+    own = {split: np.empty((0, 3), np.int32) for split in _SPLITS}
     answers = known_answers(lake, agent.name)
     if answers is not None:
         found, _ = read_responses(tables | {"responses": answers}, agent, ["main"], progress)
         asked = np.ascontiguousarray(found.select(TRIPLET).to_numpy().astype(np.int32).reshape(-1, 3))
         is_open[np.searchsorted(trials.pack(every, n_stimuli), trials.pack(asked, n_stimuli))] = False
         choices = {"choices": found.lazy().filter(pl.col("odd").is_not_null()), "triplets": tables["triplets"]}
-        train, test = judged(choices, "train"), judged(choices, "test")
-    return _Known(n_stimuli, train, test, every[is_open & ~is_test], every[is_open & is_test])
+        own = {split: judged(choices, split) for split in _SPLITS}
+    return _Known(n_stimuli, *own.values(), *(every[is_open & (splits == split)] for split in _SPLITS))
 
 
 def _informative(
@@ -212,7 +225,7 @@ def _informative(
         )
 
     found, settings = fit_members(
-        known.train, known.test, known.n_stimuli, candidates, rng, wanted.n_members, os.cpu_count() or 1, watch
+        known.train, known.validation, known.n_stimuli, candidates, rng, wanted.n_members, os.cpu_count() or 1, watch
     )
     members = [fit.weights for fit in found]
     progress(f"computing the information of {len(known.open_train):,} open trials")
@@ -222,7 +235,7 @@ def _informative(
     fits = ProposalFits(
         information=float(information[at].mean()),
         information_of_open=float(information.mean()),
-        accuracies=tuple(score(one, known.test).accuracy for one in members),
+        accuracies=tuple(score(one, known.validation).accuracy for one in members),
         l1=settings.l1,
         lapse=lapse,
     )

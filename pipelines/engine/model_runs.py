@@ -254,7 +254,7 @@ def _record(
     points = [
         Metric(name, float(row[name]), now, row["epoch"])
         for row in curve.iter_rows(named=True)
-        for name in ("train_loss", "test_loss", "test_accuracy", "n_dimensions")
+        for name in ("train_loss", "objective", "validation_loss", "validation_accuracy", "n_dimensions", "match")
         if row[name] is not None
     ]
     client.log_batch(run.info.run_id, params=[Param(key, hide(value)) for key, value in facts.items()])

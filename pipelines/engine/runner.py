@@ -21,7 +21,7 @@ from affectlake.lake.tables.parts import part_files
 from affectlake.lake.tables.writing import read_output, write_outputs
 from affectlake.pipelines.engine.graph import Stage
 from affectlake.pipelines.params.study import Params
-from affectlake.pipelines.step import StepContext
+from affectlake.pipelines.step import OutputTables, StepContext
 from affectlake.process.variables import integer
 
 PROGRESS_EVERY_S = 5.0
@@ -74,11 +74,22 @@ def run_stage(lake: Path, stage: Stage, params: Params, log: Callable[[str], Non
     outputs = {output: frames[output.table] for output in stage.writes}
     write_outputs(lake, stage.name, outputs, tables)
     if stage.step.fits:
+        _record(lake, stage, params, frames, scratch, log)
+    shutil.rmtree(scratch, ignore_errors=True)
+    return Outcome({output: frame.height for output, frame in outputs.items()}, time.monotonic() - started)
+
+
+def _record(
+    lake: Path, stage: Stage, params: Params, frames: OutputTables, scratch: Path, log: Callable[[str], None]
+) -> None:
+    """Record the fits as model runs. The tables are complete, so that no error here causes the stage to fail."""
+    try:
         from affectlake.pipelines.engine.model_runs import record_fits
 
         record_fits(lake, stage, params, frames, scratch, log)
-    shutil.rmtree(scratch, ignore_errors=True)
-    return Outcome({output: frame.height for output, frame in outputs.items()}, time.monotonic() - started)
+    except Exception as error:  # tracking and drawing have many kinds of errors
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        log(f"the fits of {stage.agent} are not recorded in MLflow, but all tables are complete: {why}")
 
 
 def _opened(lake: Path, outputs: tuple[Output, ...]) -> dict[str, pl.LazyFrame]:

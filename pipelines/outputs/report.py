@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 import pyarrow.parquet as pq
@@ -299,15 +299,35 @@ def headlines(lake: Path, version: Version) -> list[str]:
     read = {name: COLUMNS[name] for name in ("metrics", "fits", "layouts")}
     tables = VersionTables(lake, version, read)
     rows = tables.rows(_HEADLINES.format(chosen=_REPRESENTATIVES))
-    return [
-        f"{row['agent']}: held-out accuracy {row['accuracy']:.2%}, top-3 nearest centroid {row['top3']:.2%}, "
-        f"{row['n_labelled']} of {row['n_dimensions']} dimensions with r > 0.95 to one rating"
-        if row["top3"] is not None
-        else f"{row['agent']}: held-out accuracy {row['accuracy']:.2%}"
-        for row in rows.iter_rows(named=True)
-    ]
+    known = "fits" in tables.present
+    moving = set(tables.rows(_MOVING)["agent"]) if known else set()
+    lines = [_headline(row, row["agent"] in moving) for row in rows.iter_rows(named=True)]
+    failed = tables.rows(_FAILED).iter_rows() if known else ()
+    return lines + [f"{agent}: no embedding: {note}" for agent, note in failed]
 
 
+def _headline(row: Mapping[str, Any], moving: bool) -> str:
+    numbers = [f"held-out accuracy {_percent(row['accuracy'])}"]
+    if row["top3"] is not None:
+        labelled = f"{row['n_labelled']} of {row['n_dimensions']} dimensions with r > 0.95 to one rating"
+        numbers += [f"top-3 nearest centroid {_percent(row['top3'])}", labelled]
+    if moving:
+        numbers.append("fit not converged")
+    return f"{row['agent']}: {', '.join(numbers)}"
+
+
+def _percent(share: float | None) -> str:
+    return "not measured" if share is None else f"{share:.2%}"
+
+
+# the agents whose representative fit ended before it converged
+_MOVING = "SELECT agent FROM fits WHERE representative AND n_dimensions > 0 AND NOT converged"
+
+# the agents of which no fit has a dimension
+_FAILED = """
+    SELECT agent, min(note) AS note FROM fits
+    GROUP BY agent HAVING count(note) = count(*) AND max(n_dimensions) = 0 ORDER BY agent
+"""
 # of the representative fit of each agent
 _HEADLINES = """
     WITH chosen AS ({chosen}),

@@ -58,11 +58,19 @@ def _of_fits(raw: object) -> Iterator[Mistake]:
         yield _useless(
             "spose.threshold", "spose.pruning: none keeps all dimensions", "remove it, or change spose.pruning"
         )
+    if fits.get("schedule", "constant") == "constant" and "final_learning_rate" in fits:
+        why = "spose.schedule: constant has one learning rate"
+        yield _useless("spose.final_learning_rate", why, "remove it, or set spose.schedule: cosine")
+    if "patience" in fits and fits["patience"] is None and "min_delta" in fits:
+        why = "spose.patience: null does not stop by the validation loss"
+        yield _useless("spose.min_delta", why, "remove it, or set spose.patience")
     if strengths and all(l1 == "auto" for l1 in strengths.values()):
         why = "every agent has l1: auto, and is fitted with the settings of spose.few"
-        for key in ("batch_size", *(key for key in SharedSettings.model_fields if key in FewJudgments.model_fields)):
+        instead_of = {"batch_size": "follows the number of judgments", "schedule": "is constant",
+                      "final_learning_rate": "is spose.few.learning_rate"}  # fmt: skip
+        for key in (*instead_of, *(key for key in SharedSettings.model_fields if key in FewJudgments.model_fields)):
             if key in fits:
-                instead = "follows the number of judgments" if key == "batch_size" else f"is spose.few.{key}"
+                instead = instead_of.get(key, f"is spose.few.{key}")
                 yield _useless(f"spose.{key}", why, f"remove it; the effective setting {instead}")
 
 

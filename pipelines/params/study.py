@@ -48,10 +48,18 @@ class SyntheticSources(Strict):
 
 
 class Triplets(Strict):
-    """Numbers of trials in each trial set, and the share of the main set that is held out."""
+    """Numbers of trials in each trial set, and the shares of the main set that are held out."""
 
     per_dyad: int = Field(ge=1, description="Number of random third stimuli for each pair of stimuli.")
-    test_fraction: float = Field(gt=0, lt=1, description="Share of the main set that is held out from learning.")
+    test_fraction: float = Field(
+        gt=0, lt=1, description="Share of the main set that is held out from fits and used once, to score them."
+    )
+    validation_fraction: float = Field(
+        default=0.05,
+        gt=0,
+        lt=1,
+        description="Share of the main set that steers the fits (early stopping, prior, lapses) without being learned.",
+    )
     prototypes_per_category: int = Field(
         ge=1, description="Number of stimuli per category that are paired in the validation set."
     )
@@ -112,7 +120,7 @@ class Sweeps(Strict):
     learning_rate: float = Field(gt=0, description="Learning rate of Adam.")
     max_epochs: int = Field(ge=1, description="Maximum number of passes over the training triplets.")
     patience: int = Field(ge=1, description="Stop after this many epochs without an improvement of min_delta.")
-    min_delta: float = Field(ge=0, description="Minimum decrease of the held-out loss, in nats.")
+    min_delta: float = Field(ge=0, description="Minimum decrease of the validation loss, in nats.")
 
 
 class Proposals(Strict):
@@ -133,7 +141,7 @@ class Proposals(Strict):
     held_out: int = Field(
         default=5000,
         ge=100,
-        description="Number of held-out judgments for early stopping and testing, drawn at random.",
+        description="Number of held-out judgments, drawn at random: for validation, and as many for testing.",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -62,10 +62,29 @@ def fits(tables: Tables) -> dict[int, Embedding]:
     return {seed: embedding(tables, seed) for seed in seeds(tables)}
 
 
-def held_out_losses(tables: Tables) -> dict[int, float]:
-    """Return the lowest held-out loss of each fit by seed, including fits without a dimension."""
-    best = tables["learning_curves"].group_by("seed").agg(pl.col("test_loss").min()).sort("seed").collect()
-    return dict(best.iter_rows())
+def fit_results(tables: Tables) -> dict[int, dict[str, Any]]:
+    """Return the columns of ``fits`` that follow from the learning curves, by seed, including fits without a dimension.
+
+    The loss is that of the kept epoch; convergence and match are those of the last check. ``n_fitted``, the number of
+    dimensions of the kept epoch, is not a column: it tells pruned fits from those that learned nothing.
+    """
+    curves = tables["learning_curves"].sort("seed", "epoch")
+    kept = pl.col("kept")
+    found = curves.group_by("seed", maintain_order=True).agg(
+        pl.col("validation_loss").filter(kept).last().alias("held_out_loss"),
+        pl.col("epoch").max().alias("n_epochs"),
+        pl.col("objective").filter(kept).last(),
+        pl.col("match").drop_nulls().last(),
+        pl.col("converged").drop_nulls().last().fill_null(value=False),
+        pl.col("p_chance").filter(kept).last(),
+        pl.col("n_dimensions").filter(kept).last().alias("n_fitted"),
+    )
+    return {row.pop("seed"): row for row in found.collect().to_dicts()}
+
+
+def fit_notes(tables: Tables) -> dict[int, str]:
+    """Return why fits have no dimensions, by seed."""
+    return dict(tables["fits"].filter(pl.col("note").is_not_null()).select("seed", "note").collect().iter_rows())
 
 
 def representative(tables: Tables) -> tuple[int, Embedding] | None:

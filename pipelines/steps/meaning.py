@@ -26,7 +26,7 @@ from affectlake.stimuli import prototypes
 
 
 @step(
-    reads=("stimuli", "ratings", "triplets", "choices/{agent}", "embeddings/{agent}", "sweeps/{agent}"),
+    reads=("stimuli", "ratings", "triplets", "choices/{agent}", "embeddings/{agent}", "fits/{agent}", "sweeps/{agent}"),
     writes=("metrics/{agent}",),
     params=(
         "seed",
@@ -55,6 +55,7 @@ def measure(tables: Tables, params: Params, context: StepContext) -> OutputTable
         ratings=arrays.ratings(tables),
         categories=tables["stimuli"].sort("stimulus_index").select("category").collect()["category"].to_list(),
         fits=arrays.fits(tables),
+        notes=arrays.fit_notes(tables),
     )
     rows = agent_rows(evidence, tables["sweeps"].collect())
     for seed in params.fit_seeds:

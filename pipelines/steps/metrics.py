@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -29,7 +29,7 @@ from affectlake.spose.model import choice_probabilities, score
 from affectlake.triplets import odd_last
 
 SHARES = (0.95, 0.96, 0.97, 0.98, 0.99)  # of the full accuracy (Du et al. 2025, Fig. 7f)
-NO_FIT = "no dimension of this fit survived pruning"
+NO_FIT = "this fit has no dimensions"
 NO_RATINGS = "the stimuli have no ratings"
 NO_JUDGMENTS = "the agent has no held-out judgments"
 
@@ -41,7 +41,7 @@ class Evidence:
     Parameters
     ----------
     held_out : int32 array (m, 3)
-        Held-out judgments of the main set, the odd one out last.
+        Test judgments of the main set, which no fit has seen, the odd one out last.
     validation : Answers
         Choices of the validation set.
     repeated : int array (n_triplets, 3)
@@ -52,6 +52,8 @@ class Evidence:
         Category of each stimulus.
     fits : dict
         Embedding by seed.
+    notes : mapping of int to str
+        Why a fit has no dimensions, by seed.
     """
 
     agent: str
@@ -63,6 +65,7 @@ class Evidence:
     ratings: RatingMatrix
     categories: list[str | None]
     fits: dict[int, Embedding]
+    notes: Mapping[int, str] = field(default_factory=dict)
 
     @cached_property
     def ceiling(self) -> Ceiling:
@@ -77,7 +80,13 @@ class Evidence:
 def fit_rows(evidence: Evidence, seed: int) -> list[Row]:
     """Return the rows of one fit; if it has no dimension, one row with the reason."""
     if seed not in evidence.fits:
-        return [{"agent": evidence.agent, "seed": seed, **row("held_out", "accuracy", left_out(NO_FIT))}]
+        return [
+            {
+                "agent": evidence.agent,
+                "seed": seed,
+                **row("held_out", "accuracy", left_out(evidence.notes.get(seed, NO_FIT))),
+            }
+        ]
     found = [one for analysis in ANALYSES for one in analysis(evidence, seed)]
     return [{"agent": evidence.agent, "seed": seed, **one} for one in found]
 

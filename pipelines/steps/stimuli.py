@@ -54,23 +54,25 @@ def _study(params: Params, lake: Path) -> Study:
     reads=("stimuli", "ratings"),
     writes=("triplets",),
     params=("seed", "triplets"),
-    version=1,
+    version=2,
 )
 def sample(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Draw the trials: the main set with its split, the validation set of prototypes, and the noise-ceiling set."""
     wanted, root = params.triplets, params.seed
     n_stimuli = tables["stimuli"].select(pl.len()).collect().item()
     main = trials.sample_dyads(n_stimuli, generator(root, "triplets", "main"), wanted.per_dyad)
-    held_out = trials.split(len(main), wanted.test_fraction, generator(root, "triplets", "split"))
+    test = trials.split(len(main), wanted.test_fraction, generator(root, "triplets", "split"))
+    rng = generator(root, "triplets", "validation split")
+    steering = trials.split_validation(test, wanted.validation_fraction, rng)
     chosen = prototypes(tables["ratings"].collect(), wanted.prototypes_per_category)
     rng = generator(root, "triplets", "validation")
     validation = trials.sample_pairs(chosen, n_stimuli, wanted.thirds_per_pair, rng, exclude=main)
     rng = generator(root, "triplets", "noise_ceiling")
-    ceiling = trials.sample_rows(main[held_out], wanted.noise_ceiling, rng)
+    ceiling = trials.sample_rows(main[test], wanted.noise_ceiling, rng)
     context.log(
         f"{len(main):,} main, {len(validation):,} validation ({len(chosen)} prototypes), {len(ceiling):,} ceiling"
     )
-    split = pl.Series(np.where(held_out, "test", "train"), dtype=pl.String)
+    split = pl.Series(np.select([test, steering], ["test", "validation"], "train"), dtype=pl.String)
     sets = (
         _trials("main", main, split, 1),
         _trials("noise_ceiling", ceiling, pl.lit("test"), wanted.noise_ceiling_repeats),

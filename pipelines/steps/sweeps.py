@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -15,8 +16,10 @@ from affectlake.pipelines.step import EVERY_KIND, OutputTables, StepContext, Tab
 from affectlake.pipelines.steps import arrays
 from affectlake.pipelines.steps.rows import Row, to_table
 from affectlake.seeds import generator
+from affectlake.spose.curve import Score
 from affectlake.spose.data import training_data
 from affectlake.spose.fitting import fit
+from affectlake.spose.model import score
 from affectlake.spose.proposing import choose_settings
 from affectlake.spose.settings import Settings
 from affectlake.triplets import MIN_JUDGMENTS
@@ -58,6 +61,7 @@ def settings_of(settings: Settings, wanted: Sweeps, dimensions: int) -> Settings
         dimensions=dimensions,
         batch_size=wanted.batch_size,
         learning_rate=wanted.learning_rate,
+        schedule="constant",
         max_epochs=wanted.max_epochs,
         patience=wanted.patience,
         min_delta=wanted.min_delta,
@@ -103,15 +107,18 @@ def run_fits(fit_one: Callable[[SweepFit], Row], planned: list[SweepFit], contex
         "agents.{agent}.l1",
     ),
     kinds=EVERY_KIND,
-    version=2,
+    version=3,
 )
 def sweep(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Fit with other numbers of dimensions and of judgments, to see where accuracy and dimensions saturate."""
     wanted, n_stimuli = params.sweeps, tables["stimuli"].select(pl.len()).collect().item()
-    train, test = arrays.judged(tables, "train"), arrays.judged(tables, "test")
+    train, validation, test = (arrays.judged(tables, split) for split in ("train", "validation", "test"))
     fits = arrays.fits(tables)
-    if min(len(train), len(test)) < MIN_JUDGMENTS or not fits:
-        context.log(f"no sweep: {len(train):,} judgments to learn from and {len(test):,} held out")
+    if min(len(train), len(validation), len(test)) < MIN_JUDGMENTS or not fits:
+        counts = (
+            f"{len(train):,} judgments to learn from, {len(validation):,} for validation, {len(test):,} for testing"
+        )
+        context.log(f"no sweep: {counts if fits else 'no fit has a dimension'}")
         return {"sweeps": to_table("sweeps", [])}
     reference = fits[min(fits)]  # any fit will do, if it is the same one for the whole sweep
 
@@ -119,7 +126,7 @@ def sweep(tables: Tables, params: Params, context: StepContext) -> OutputTables:
         names = ("sweeps", context.agent, one.sweep, one.setting, one.replicate)
         rng = generator(params.seed, *names)
         chosen = train[rng.choice(len(train), one.n_judgments, replace=False, shuffle=False)]
-        data = training_data(chosen, test, n_stimuli, rng)
+        data = training_data(chosen, validation, n_stimuli, rng)
         candidates = params.candidates(context.agent, one.n_judgments, n_stimuli)
         settings = choose_settings(
             data,
@@ -127,14 +134,15 @@ def sweep(tables: Tables, params: Params, context: StepContext) -> OutputTables:
             generator(params.seed, *names, "prior"),
         )
         found = fit(data, settings, rng)
+        scored = score(found.weights, test) if found.weights.shape[1] else Score(math.log(3), 1 / 3, len(test))
         matches = best_matches(reference, found.weights) if found.weights.shape[1] else np.empty(0)
         return {
             "agent": context.agent,
             "sweep": one.sweep,
             "setting": float(one.setting),
             "replicate": one.replicate,
-            "test_loss": found.score.loss,
-            "test_accuracy": found.score.accuracy,
+            "test_loss": scored.loss,
+            "test_accuracy": scored.accuracy,
             "n_dimensions": found.weights.shape[1],
             "n_recovered": int((matches >= wanted.recovered_r).sum()),
         }

@@ -23,7 +23,7 @@ MAX_STIMULI = 200_000
 """Largest catalogue whose triplets fit a 63-bit key with two bits to spare."""
 
 MIN_JUDGMENTS = 100
-"""Minimum number of judgments, for learning and for testing each; with fewer, no embedding is fitted."""
+"""Minimum number of judgments to learn from, of validation and of test each, for sweeps and informative proposals."""
 
 _ROOMY_THIRDS = 36
 _ROOMY_RATIO = 8
@@ -210,6 +210,43 @@ def split(n: int, test_fraction: float, rng: np.random.Generator) -> NDArray[np.
     test[: round(n * test_fraction)] = True
     rng.shuffle(test)
     return test
+
+
+def split_validation(
+    test: NDArray[np.bool_], validation_fraction: float, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Choose ``round(n validation_fraction)`` of n rows at random, from those that are not test rows, for validation.
+
+    Parameters
+    ----------
+    test : bool (n,)
+        The test rows, from :func:`split`. Each row is one unordered triplet, so no two splits share a triplet.
+    validation_fraction : float
+        Share of validation rows among all rows.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    bool (n,)
+        True for validation rows.
+
+    Raises
+    ------
+    SamplingError
+        If no row is left to learn from.
+    """
+    others = np.flatnonzero(~test)
+    count = round(len(test) * validation_fraction)
+    if not 0 <= count < max(len(others), 1):
+        raise SamplingError(
+            "no triplets are left to learn from",
+            wanted="validation and test triplets that are fewer than all triplets",
+            found=f"{count:,} validation and {len(test) - len(others):,} test triplets of {len(test):,}",
+            todo="lower triplets.validation_fraction or triplets.test_fraction",
+        )
+    validation = np.zeros(len(test), dtype=bool)
+    validation[rng.choice(others, count, replace=False)] = True
+    return validation
 
 
 def odd_last(triplets: Triplets, odd: Indices) -> Triplets:

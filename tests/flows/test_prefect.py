@@ -113,7 +113,7 @@ def test_a_build_is_seen_on_the_server(server: str, origin: Path) -> None:
 def test_ctrl_c_ends_a_build_at_once_and_the_next_one_goes_on(server: str, origin: Path, tmp_path: Path) -> None:
     lake = shutil.copytree(origin, tmp_path / "lake", symlinks=True)
     command = ["run", "--lake", str(lake)]
-    endless = ["--set", "spose.max_epochs=1000000", "--set", "spose.min_delta=0.0", "--set", "spose.patience=1000000"]
+    endless = ["--set", "spose.max_epochs=1000000", "--set", "spose.convergence_epochs=1000000"]
     env = os.environ | {"PREFECT_API_URL": server}
     # a session of its own, all of which gets the signal, as a terminal does it
     running = subprocess.Popen(

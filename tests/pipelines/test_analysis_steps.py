@@ -299,7 +299,9 @@ def test_an_agent_with_too_few_judgments_goes_on_without_a_fit(world: dict[str, 
     own |= embedding_steps.rank_fits(lazy(own), PARAMS, here)
     for step in (embedding_steps.lay_out, meaning.describe, sweep_steps.sweep, meaning.measure):
         own |= step(lazy(own), PARAMS, here)
-    assert all(own[name].is_empty() for name in ("embeddings", "fits", "layouts", "labels"))
+    assert all(own[name].is_empty() for name in ("embeddings", "layouts", "labels"))
+    assert not own["fits"]["representative"].any()
+    assert own["fits"]["note"].str.starts_with("not fitted: ").all()
     metrics = own["metrics"]
     assert metrics.filter(pl.col("analysis") == "held_out")["note"].unique().to_list() == [measuring.NO_FIT]
     assert metrics.filter(pl.col("measure") == "consistency")["value"].item() > 0.9

@@ -122,19 +122,24 @@ def _model(kind: Any) -> type:
     return found[0] if found else object
 
 
-AUTO = {"batch_size", "max_epochs", "patience", "min_delta", "learning_rate", "learn_lapses"}
+AUTO = {"batch_size", "max_epochs", "patience", "min_delta", "schedule", "learning_rate", "learn_lapses"}
+UNUSED = {"final_learning_rate"}  # by a constant rate
 
 
 def test_what_fits_to_few_judgments_take_from_elsewhere() -> None:
     """The settings that `spose` loses to `spose.few` when every agent is fitted as to few judgments."""
     base = parse(templates.starting_params("demo")).settings("human-category")
     others: dict[str, Any] = {"pruning": "none", "learn_lapses": True, "beta1": 0.8, "beta2": 0.95}
+    others |= {"schedule": "constant", "patience": 5}
     for key in SharedSettings.model_fields:
-        changed = base.replaced(**{key: others.get(key, 2 * getattr(base, key))})
+        changed = base.replaced(**{key: others[key] if key in others else 2 * getattr(base, key)})
         assert changed != base
         few = FewJudgments()
-        same = few.candidates(base, 5000, 50) == few.candidates(changed, 5000, 50)
-        assert same == (key in AUTO), key
+        as_fitted = [
+            [one.replaced(**dict.fromkeys(UNUSED, 1.0)) for one in few.candidates(own, 5000, 50)]
+            for own in (base, changed)
+        ]
+        assert (as_fitted[0] == as_fitted[1]) == (key in AUTO | UNUSED), key
 
 
 def demo(**changes: Any) -> str:
@@ -165,8 +170,17 @@ USELESS = {
         override(
             demo(), tuple(f"agents.{name}.l1=auto" for name in ("human-category", "human-dimension", "caption-tfidf"))
         ),
-        {f"spose.{key}": f"spose.few.{key}" for key in AUTO - {"batch_size", "learn_lapses"}}
-        | {"spose.batch_size": "follows the number of judgments"},
+        {f"spose.{key}": f"spose.few.{key}" for key in ("max_epochs", "learning_rate")}
+        | {"spose.batch_size": "follows the number of judgments", "spose.schedule": "is constant"}
+        | {"spose.final_learning_rate": "is spose.few.learning_rate"},
+    ),
+    "one learning rate": (
+        demo(spose__schedule="constant"),
+        {"spose.final_learning_rate": "set spose.schedule: cosine"},
+    ),
+    "no patience": (
+        demo(spose__patience=None, spose__min_delta=0.1),
+        {"spose.min_delta": "does not stop by the validation loss"},
     ),
 }
 

@@ -40,6 +40,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     raw = yaml.safe_load((lake / "params.yaml").read_text())
     raw["proposals"] |= {"random_per_stimulus": 4, "held_out": 100}
     raw["spose"]["few"]["max_epochs"] = 60
+    raw["triplets"]["validation_fraction"] = 0.1
     raw["agents"]["tiny"]["l1"] = "auto"
     (lake / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     return lake
@@ -81,24 +82,32 @@ def answer(lake: Path, *, proposed: bool) -> int:
 def test_the_first_round_is_random_and_the_next_ones_tell_most(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proposals, "MIN_JUDGMENTS", 15)
     first = plan(lake, 160)
-    assert (first.round, first.n_judgments, first.n_open, first.n_to_learn, first.n_held_out) == (0, 0, 435, 144, 16)
+    assert (first.round, first.n_judgments, first.n_open, first.n_to_learn, first.n_held_out) == (0, 0, 435, 128, 32)
     assert first.fits is None
     assert first.version == list_versions(lake)[-1]
     rows = table(lake)
-    assert rows["purpose"].value_counts().sort("purpose").rows() == [("held_out", 16), ("random", 144)]
+    assert rows["purpose"].value_counts().sort("purpose").rows() == [("held_out", 32), ("random", 128)]
+    held_out = rows.filter(pl.col("purpose") == "held_out")["split"].value_counts().sort("split").rows()
+    assert held_out == [("test", 16), ("validation", 16)]
     assert rows["information"].null_count() == 160
     assert answer(lake, proposed=True) == 160
     responses = read_output(lake, Output("responses", "tiny")).collect()
     assert responses.select(TRIPLET).sort(TRIPLET).equals(rows.select(TRIPLET).sort(TRIPLET))
 
     second = plan(lake, 50)
-    assert (second.round, second.n_judgments, second.n_test, second.n_open) == (1, 144, 16, 275)
+    assert (second.round, second.n_judgments, second.n_validation, second.n_test, second.n_open) == (
+        1,
+        128,
+        16,
+        16,
+        275,
+    )
     assert second.fits is not None
     assert len(second.fits.accuracies) == 4
     assert second.fits.information > 1.2 * second.fits.information_of_open > 0
-    assert second.fits.l1 in (0.14 * 30 / 144, 0.06)
+    assert second.fits.l1 in (0.14 * 30 / 128, 0.06)
     new = table(lake).filter(pl.col("round") == 1)
-    assert new["purpose"].value_counts().sort("purpose").rows() == [("held_out", 5), ("informative", 45)]
+    assert new["purpose"].value_counts().sort("purpose").rows() == [("held_out", 10), ("informative", 40)]
     told = new.filter(pl.col("purpose") == "informative")["information"]
     assert told.null_count() == 0
     assert told.mean() == pytest.approx(second.fits.information, rel=1e-5)
@@ -129,7 +138,7 @@ def test_only_what_is_proposed_is_asked_of_the_server(lake: Path) -> None:
             collect_answers(lake, CollectionRequest("tiny", proposed=True), quiet)
         found = CliRunner().invoke(cli, ["propose", "tiny", "--lake", str(lake), "--n", "30", "--json"])
         assert found.exit_code == 0, found.output
-        assert json.loads(found.stdout)["n_to_learn"] == 27
+        assert json.loads(found.stdout)["n_to_learn"] == 24
         done = collect_answers(lake, CollectionRequest("tiny", proposed=True), quiet)
         assert (done.n_added, done.n_planned, done.ending) == (30, 435, "complete")
         estimate = estimate_cost(lake, CollectionRequest("tiny", proposed=True), quiet, lambda _: None)
@@ -148,7 +157,7 @@ def test_the_command_says_what_is_proposed_and_what_to_do(lake: Path, monkeypatc
     assert "affectlake collect tiny --proposed" in first.stderr
     answer(lake, proposed=True)
     second = CliRunner().invoke(cli, ["propose", "tiny", "--lake", str(lake), "--n", "20"])
-    assert "135 judgments to learn from, 15 held out; 4 embeddings predict" in second.stdout
+    assert "120 judgments to learn from, 15 for validation, 15 for testing; 4 embeddings predict" in second.stdout
     assert "nats per answer" in second.stdout
 
 

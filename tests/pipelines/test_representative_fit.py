@@ -76,8 +76,8 @@ def with_two_fits(tables: OutputTables, agent: str) -> OutputTables:
     rng, n_communities = np.random.default_rng(AGENTS.index(agent)), 4 + AGENTS.index(agent)
     fits = [planted(tables["stimuli"].height, n, rng) for n in (2, n_communities)]
     curves = [
-        {"agent": agent, "seed": seed, "epoch": epoch, "train_loss": 1.0, "test_loss": loss, "test_accuracy": 0.5,
-         "n_dimensions": 4, "lapse": 0.0}
+        {"agent": agent, "seed": seed, "epoch": epoch, "train_loss": 1.0, "validation_loss": loss,
+         "validation_accuracy": 0.5, "n_dimensions": 4, "lapse": 0.0, "kept": epoch == 1, "p_chance": 1e-9}
         for seed, losses in ((0, (1.0, 0.8)), (1, (0.9, 0.5)))
         for epoch, loss in enumerate(losses)
     ]  # fmt: skip

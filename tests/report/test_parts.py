@@ -115,8 +115,8 @@ def test_figures_of_a_run_are_the_same_png_twice() -> None:
             "seed": [1, 1, 1],
             "epoch": [0, 1, 2],
             "train_loss": [None, 0.6, 0.4],
-            "test_loss": [1.1, 0.6, 0.5],
-            "test_accuracy": [0.33, 0.7, 0.8],
+            "validation_loss": [1.1, 0.6, 0.5],
+            "validation_accuracy": [0.33, 0.7, 0.8],
         }
     )
     weights = pl.DataFrame(
@@ -132,6 +132,7 @@ def test_figures_of_a_run_are_the_same_png_twice() -> None:
         assert images[name].startswith(b"\x89PNG")
         pixels = imread(BytesIO(images[name]))
         assert pixels.shape[:2] == shape and pixels.std() > 0.05
+    assert files_of_fit(curve, weights.clear()) == {"learning-curve.png": images["learning-curve.png"]}
 
 
 # what a reader without cones of one kind sees of linear RGB (Machado, Oliveira and Fernandes 2009, severity 1)

@@ -17,7 +17,7 @@ from affectlake.spose.curve import Epoch, best_epoch, patience_left
 from affectlake.spose.data import TrainingData, training_data
 from affectlake.spose.fitting import Fit, fit, fit_seeds
 from affectlake.spose.model import score
-from affectlake.spose.settings import Settings
+from affectlake.spose.settings import Schedule, Settings
 
 QUICK = Settings(l1=0.002, dimensions=4, batch_size=64, max_epochs=6)
 
@@ -60,31 +60,46 @@ def test_a_planted_embedding_is_recovered(batch_size: int, truth: np.ndarray, da
     settings = Settings(l1=0.01, dimensions=4, batch_size=batch_size, max_epochs=60 if batch_size == 8 else 400)
     found = fit(data, settings, seeds.generator(0, "fit"))
     assert (best_matches(truth, found.weights) > 0.95).all()
-    assert found.score.accuracy > score(truth, data.test).accuracy - 0.02
+    assert found.score.accuracy > score(truth, data.validation).accuracy - 0.02
 
 
 def test_dimensions_that_the_choices_do_not_need_are_pruned(data: TrainingData) -> None:
-    settings = Settings(l1=0.05, dimensions=8, batch_size=256, max_epochs=400)
+    settings = Settings(l1=0.05, dimensions=8, batch_size=256, max_epochs=600)
     found = fit(data, settings, seeds.generator(0, "fit"))
-    assert found.stopped == "patience"
+    assert found.stopped == "converged"
     assert found.curve[0].n_dimensions == 8
-    assert found.curve[found.best_epoch].n_dimensions == found.weights.shape[1] < 8
+    assert found.curve[found.kept_epoch].n_dimensions == found.weights.shape[1] < 8
     assert (found.weights.max(axis=0) > 0.1).all()
     everything = fit(data, settings.replaced(pruning="none"), seeds.generator(0, "fit")).weights
     np.testing.assert_array_equal(everything[:, : found.weights.shape[1]], found.weights)
 
 
-def test_the_result_is_that_of_the_best_epoch(data: TrainingData) -> None:
-    settings = QUICK.replaced(max_epochs=30, pruning="none", learning_rate=0.05)
+def test_with_patience_the_result_is_that_of_the_best_epoch(data: TrainingData) -> None:
+    settings = QUICK.replaced(max_epochs=30, pruning="none", learning_rate=0.05, patience=30)
     found = fit(data, settings, seeds.generator(0, "fit"))
-    best = min(found.curve, key=lambda row: row.test_loss)
-    assert found.best_epoch == best.epoch < found.curve[-1].epoch
-    measured = score(found.weights, data.test)
-    assert measured.loss == pytest.approx(best.test_loss, rel=1e-6)
-    assert measured.accuracy == pytest.approx(best.test_accuracy)
+    best = min(found.curve, key=lambda row: row.validation_loss)
+    assert found.kept_epoch == best.epoch < found.curve[-1].epoch
+    measured = score(found.weights, data.validation)
+    assert measured.loss == pytest.approx(best.validation_loss, rel=1e-6)
+    assert measured.accuracy == pytest.approx(best.validation_accuracy)
     assert (found.weights >= 0).all()
     sums = found.weights.sum(axis=0)
     assert (np.diff(sums) <= 0).all()
+
+
+def test_without_patience_the_result_is_that_of_the_last_epoch(data: TrainingData) -> None:
+    settings = QUICK.replaced(max_epochs=30, pruning="none", learning_rate=0.05)
+    found = fit(data, settings, seeds.generator(0, "fit"))
+    best = min(found.curve, key=lambda row: row.validation_loss)
+    assert best.epoch < found.kept_epoch == found.curve[-1].epoch == 30
+    assert score(found.weights, data.validation).loss == pytest.approx(found.curve[-1].validation_loss, rel=1e-6)
+
+
+def test_a_fit_that_diverges_ends_without_dimensions(data: TrainingData) -> None:
+    found = fit(data, QUICK.replaced(init_mean=1e30), seeds.generator(0, "fit"))
+    assert found.stopped == "diverged"
+    assert not found.converged
+    assert found.weights.shape == (60, 0)
 
 
 def test_the_curve_begins_at_the_start_and_counts_epochs(data: TrainingData) -> None:
@@ -94,7 +109,7 @@ def test_the_curve_begins_at_the_start_and_counts_epochs(data: TrainingData) -> 
     assert [row.epoch for row in rows] == list(range(7))
     assert rows[0].train_loss is None
     assert rows[0].n_dimensions == 4
-    losses = [row.test_loss for row in rows]
+    losses = [row.validation_loss for row in rows]
     assert losses == sorted(losses, reverse=True)
     assert found.stopped == "max_epochs"
 
@@ -121,7 +136,7 @@ def test_seeds_at_once_are_the_seeds_alone(data: TrainingData) -> None:
 def test_permuting_the_stimuli_permutes_the_loss_not_at_all(data: TrainingData) -> None:
     """Same start up to the permutation: the held-out loss at epoch 0 and the choices learned agree."""
     shuffle = np.random.default_rng(3).permutation(60).astype(np.int32)
-    other = TrainingData(shuffle[data.train], shuffle[data.test], 60)
+    other = TrainingData(shuffle[data.train], shuffle[data.validation], 60)
     settings = QUICK.replaced(max_epochs=25, init_std=0.0)
     symmetric = fit(data, settings, seeds.generator(0, "fit"))
     permuted = fit(other, settings, seeds.generator(0, "fit"))
@@ -139,7 +154,7 @@ def test_one_failing_seed_stops_the_others(data: TrainingData) -> None:
             raise RuntimeError("disk full")
         epochs.append(row.epoch)
 
-    endless = QUICK.replaced(max_epochs=100_000, patience=100_000)
+    endless = QUICK.replaced(max_epochs=100_000, convergence_epochs=100_000)
     with pytest.raises(RuntimeError, match="disk full"):
         fit_seeds(data, endless, 7, [0, 1], workers=2, on_epoch=watch)
     assert max(epochs) < 100_000
@@ -150,14 +165,28 @@ class StopHereError(Exception):
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "device", "lapses"),
-    [(8, "cpu", False), (64, "cpu", False), (64, "torch:cpu", False), (64, "cpu", True), (64, "torch:cpu", True)],
+    ("batch_size", "device", "lapses", "schedule"),
+    [
+        (8, "cpu", False, "constant"),
+        (64, "cpu", False, "cosine"),
+        (64, "torch:cpu", False, "cosine"),
+        (64, "cpu", True, "constant"),
+        (64, "torch:cpu", True, "constant"),
+    ],
 )
 def test_resuming_is_a_straight_run_to_the_bit(
-    batch_size: int, device: str, lapses: bool, data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    batch_size: int,
+    device: str,
+    lapses: bool,
+    schedule: Schedule,
+    data: TrainingData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("affectlake.spose.fitting._CHECKPOINT_EVERY", 1)
-    settings = QUICK.replaced(batch_size=batch_size, learn_lapses=lapses)
+    settings = QUICK.replaced(
+        batch_size=batch_size, learn_lapses=lapses, schedule=schedule, convergence_epochs=2, patience=50
+    )
     straight = fit(data, settings, seeds.generator(0, "fit"), device=device)
     assert (straight.lapse > 0) is lapses
     place = tmp_path / "folder" / "fit.npz"
@@ -190,7 +219,7 @@ def test_more_epochs_may_be_asked_for_and_nothing_else(data: TrainingData, tmp_p
         fit(data, QUICK.replaced(l1=0.01, learning_rate=0.01), seeds.generator(0, "fit"), checkpoint=place)
     assert "l1 = 0.01" in caught.value.wanted
     assert "l1 = 0.002" in caught.value.found
-    less = TrainingData(data.train[:-1], data.test, 60)
+    less = TrainingData(data.train[:-1], data.validation, 60)
     with pytest.raises(CheckpointError, match="choices differ"):
         fit(less, QUICK, seeds.generator(0, "fit"), checkpoint=place)
     with pytest.raises(CheckpointError, match="device differ"):
@@ -248,7 +277,7 @@ def test_patience_counts_epochs_without_improvement() -> None:
 )
 def test_wrong_choices_are_refused(train: np.ndarray, message: str, data: TrainingData) -> None:
     with pytest.raises(ContractError, match=message):
-        training_data(train, data.test, 60, np.random.default_rng(0))
+        training_data(train, data.validation, 60, np.random.default_rng(0))
     with pytest.raises(ContractError, match=message):
         training_data(data.train, train, 60, np.random.default_rng(0))
 
@@ -262,7 +291,7 @@ def test_training_data_keeps_every_choice_and_leaves_its_input_alone() -> None:
     assert not np.array_equal(made.train, choices)
     assert made.sha256 == training_data(choices, choices[:5], 60, np.random.default_rng(0)).sha256
     assert made.sha256 != training_data(choices, choices[:5], 60, np.random.default_rng(1)).sha256
-    assert made.sha256 != TrainingData(made.train, made.test, 61).sha256
+    assert made.sha256 != TrainingData(made.train, made.validation, 61).sha256
 
 
 def test_importing_the_package_is_cheap() -> None:

@@ -10,7 +10,7 @@ from affectlake import seeds
 from affectlake.errors import UsageError
 from affectlake.spose.data import TrainingData, training_data
 from affectlake.spose.fitting import fit
-from affectlake.spose.settings import Settings
+from affectlake.spose.settings import Schedule, Settings
 
 needs_cuda = [
     pytest.mark.gpu,
@@ -32,24 +32,31 @@ def data() -> TrainingData:
 
 
 @pytest.mark.parametrize("device", ["torch:cpu", pytest.param("cuda", marks=needs_cuda)])
-@pytest.mark.parametrize(("batch_size", "lapses"), [(16, False), (192, False), (4096, False), (192, True)])
-def test_both_devices_learn_the_same(device: str, batch_size: int, lapses: bool, data: TrainingData) -> None:
+@pytest.mark.parametrize(
+    ("batch_size", "lapses", "schedule"),
+    [(16, False, "constant"), (192, False, "cosine"), (4096, False, "constant"), (192, True, "constant")],
+)
+def test_both_devices_learn_the_same(
+    device: str, batch_size: int, lapses: bool, schedule: Schedule, data: TrainingData
+) -> None:
     """Same start, same batches: 5437 triplets are no multiple of any batch or block."""
-    how = {"batch_size": batch_size, "learn_lapses": lapses}
-    settings = Settings(l1=0.004, dimensions=7, max_epochs=12, pruning="none", patience=99, **how)
+    how = {"batch_size": batch_size, "learn_lapses": lapses, "schedule": schedule, "convergence_epochs": 4}
+    settings = Settings(l1=0.004, dimensions=7, max_epochs=12, pruning="none", learning_rate=0.002, **how)
     here = fit(data, settings, seeds.generator(0, "fit"))
     there = fit(data, settings, seeds.generator(0, "fit"), device=device)
     for a, b in zip(here.curve, there.curve, strict=True):
-        assert b.test_loss == pytest.approx(a.test_loss, rel=2e-4)
-        assert b.test_accuracy == pytest.approx(a.test_accuracy, abs=0.01)
+        assert b.validation_loss == pytest.approx(a.validation_loss, rel=2e-4)
+        assert b.validation_accuracy == pytest.approx(a.validation_accuracy, abs=0.01)
         assert b.lapse == (pytest.approx(a.lapse, rel=2e-3) if lapses else 0.0)
+        assert b.objective == (a.objective and pytest.approx(a.objective, rel=2e-4))
+        assert b.match == (a.match and pytest.approx(a.match, abs=2e-3))
         assert b.train_loss == (a.train_loss and pytest.approx(a.train_loss, rel=2e-4))
     np.testing.assert_allclose(there.weights, here.weights, atol=5e-3)
 
 
 @pytest.mark.parametrize("device", [pytest.param("cuda", marks=needs_cuda)])
 def test_a_large_batch_fits_on_the_device(device: str, data: TrainingData) -> None:
-    settings = Settings(l1=0.004, batch_size=16_384, max_epochs=200, patience=200)
+    settings = Settings(l1=0.004, batch_size=16_384, max_epochs=200)
     assert fit(data, settings, seeds.generator(0, "fit"), device=device).score.accuracy > 0.6
 
 

@@ -46,17 +46,21 @@ def propose(agent: str, lake: Path, n: int, as_json: bool) -> None:
 def _format_proposal(done: Proposal) -> str:
     n_new = done.n_to_learn + done.n_held_out
     lines = [f"{done.agent} · round {done.round}: {n_new:,} of {done.n_open:,} open triplets proposed"]
-    known = f"known        {done.n_judgments:,} judgments to learn from, {done.n_test:,} held out"
+    known = f"known        {done.n_judgments:,} judgments to learn from, {done.n_validation:,} for validation"
+    known += f", {done.n_test:,} for testing"
     if done.fits is None:
         lines.append(f"{known}: too few for a choice, so the triplets were drawn at random")
     else:
         one, rights = done.fits, done.fits.accuracies
-        lines.append(f"{known}; {len(rights)} embeddings predict {sum(rights) / len(rights):.2%} of the latter")
+        share = f"{sum(rights) / len(rights):.2%} of the validation judgments, which stop their fits"
+        lines.append(f"{known}; {len(rights)} embeddings predict {share}")
         lines.append(f"information  {one.information:.3f} nats per answer; {one.information_of_open:.3f} at random")
         lines.append(f"by chance    {one.lapse:.1%} of the judgments (estimated lapse rate)")
         lines.append(f"fitted with  l1 {one.l1:.2g}; with `l1: auto` for the agent, `affectlake run` uses it too")
     if done.n_held_out:
-        lines.append(f"held out     {done.n_held_out:,} of the proposed triplets, drawn at random, for testing")
+        lines.append(
+            f"held out     {done.n_held_out:,} of the proposed triplets, drawn at random, for validation and testing"
+        )
     return "\n    ".join(lines)
 
 

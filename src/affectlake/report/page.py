@@ -274,7 +274,7 @@ def _trials(trial_counts: pl.DataFrame) -> list[dict[str, Any]]:
     """Return one row per trial set with its triplets in each split."""
     rows: dict[str, dict[str, Any]] = {}
     for trial_set, split, n in trial_counts.select("trial_set", "split", "n_triplets").sort("trial_set").iter_rows():
-        row = rows.setdefault(trial_set, {"trial_set": trial_set, "train": 0, "test": 0})
+        row = rows.setdefault(trial_set, {"trial_set": trial_set, "train": 0, "validation": 0, "test": 0})
         row[split] = row.get(split, 0) + n
     return list(rows.values())
 

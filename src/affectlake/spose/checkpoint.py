@@ -1,8 +1,9 @@
 """Checkpoints of unfinished fits: arrays and JSON in one .npz file, without pickle.
 
 A checkpoint contains the embedding, Adam's moments, the state of the random generator, the learning curve, the best
-weights so far, the settings, the device, and a digest of the choices. It is written to a temporary file, flushed to
-disk and renamed into place, so that after a crash the old checkpoint or the new one exists.
+weights so far, those of the last check of convergence, the settings, the device, and a digest of the choices. It is
+written to a temporary file, flushed to disk and renamed into place, so that after a crash the old checkpoint or the new
+one exists.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from affectlake.spose.curve import Epoch
 from affectlake.spose.settings import Settings
 from affectlake.spose.state import Moments
 
-_FORMAT = 1
+_FORMAT = 2
 _MAY_CHANGE = ("max_epochs", "patience", "min_delta")  # they only decide when to stop
 
 
@@ -40,7 +41,9 @@ class Progress(NamedTuple):
     ----------
     moments : Moments
     best_weights : (n_stimuli, d) float32
-        Weights of the epoch with the lowest held-out loss so far.
+        Weights of the epoch with the lowest validation loss so far.
+    anchor : (n_stimuli, d) float32
+        Weights of the last check of convergence.
     curve : tuple of Epoch
     rng_state : dict
         ``bit_generator.state`` of the fit's generator.
@@ -48,6 +51,7 @@ class Progress(NamedTuple):
 
     moments: Moments
     best_weights: NDArray[np.float32]
+    anchor: NDArray[np.float32]
     curve: tuple[Epoch, ...]
     rng_state: dict[str, Any]
 
@@ -74,6 +78,7 @@ def write(path: Path, identity: Identity, progress: Progress) -> None:
                 first_moment=progress.moments.first_moment,
                 second_moment=progress.moments.second_moment,
                 best_weights=progress.best_weights,
+                anchor=progress.anchor,
             )
             file.flush()
             os.fsync(file.fileno())
@@ -98,7 +103,9 @@ def read(path: Path, identity: Identity) -> Progress:
             header = json.loads(file["header"].tobytes())
             if header["format"] != _FORMAT:
                 raise ValueError(f"format {header['format']}, not {_FORMAT}")
-            arrays = {name: file[name] for name in ("weights", "first_moment", "second_moment", "best_weights")}
+            arrays = {
+                name: file[name] for name in ("weights", "first_moment", "second_moment", "best_weights", "anchor")
+            }
         curve = tuple(Epoch(*row) for row in header["curve"])
         found = {**header["settings"], "choices": header["input_sha256"], "device": header["device"]}
         step, rng_state = int(header["step"]), header["rng_state"]
@@ -110,8 +117,8 @@ def read(path: Path, identity: Identity) -> Progress:
             todo=f"delete {path} to restart the fit from the beginning",
         ) from error
     _compare(path, found, identity)
-    best = arrays.pop("best_weights")
-    return Progress(Moments(**arrays, step=step), best, curve, rng_state)
+    best, anchor = arrays.pop("best_weights"), arrays.pop("anchor")
+    return Progress(Moments(**arrays, step=step), best, anchor, curve, rng_state)
 
 
 def _compare(path: Path, found: dict[str, Any], identity: Identity) -> None:

@@ -49,16 +49,16 @@ class CpuTrainer:
         moments = padded(start.first_moment), padded(start.second_moment)
         self._state = State(weights, *moments, aligned_rows(*weights.shape), settled)
 
-    def train_epoch(self, order: NDArray[np.int32], lapse: float) -> float:
+    def train_epoch(self, order: NDArray[np.int32], lapse: float, learning_rate: float) -> float:
         """Train on every triplet once, in the given order of blocks; return the mean cross-entropy during the epoch."""
-        rule = self._rule._replace(lapse=lapse)
+        rule = self._rule._replace(lapse=lapse, learning_rate=learning_rate)
         loss, n, self._step = kernels.train_epoch(self._state, self._data.train, order, self._step, rule, self._table)
         return float(loss / n)
 
     def score(self, lapse: float) -> tuple[Score, float]:
-        """Return the score on the held-out choices, and the expected share of them made by chance."""
-        loss, right, by_chance = kernels.score(self._state.weights, self._data.test, lapse)
-        n = len(self._data.test)
+        """Return the score on the validation choices, and the expected share of them made by chance."""
+        loss, right, by_chance = kernels.score(self._state.weights, self._data.validation, lapse)
+        n = len(self._data.validation)
         return Score(loss / n, right / n, n), by_chance / n
 
     def moments(self) -> Moments:

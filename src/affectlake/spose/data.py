@@ -1,4 +1,4 @@
-"""Choices for training and testing, in memory once for any number of fits."""
+"""Choices for training and validation, in memory once for any number of fits."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ class TrainingData:
     ----------
     train : (m, 3) int32, C-contiguous
         The two similar stimuli, then the odd one; rows in random order, because a batch consists of runs of rows.
-    test : (m_test, 3) int32, C-contiguous
-        Held-out choices, never used for training.
+    validation : (m_validation, 3) int32, C-contiguous
+        Choices that steer a fit and are never trained on. A fit does not see the test choices.
     n_stimuli : int
         Number of stimuli in the table `stimuli`.
     """
 
     train: NDArray[np.int32]
-    test: NDArray[np.int32]
+    validation: NDArray[np.int32]
     n_stimuli: int
 
     @cached_property
     def sha256(self) -> str:
         """Hexadecimal digest of both sets of choices, in order, and of the number of stimuli."""
-        digest = hashlib.sha256(f"{self.n_stimuli} {len(self.train)} {len(self.test)}".encode())
+        digest = hashlib.sha256(f"{self.n_stimuli} {len(self.train)} {len(self.validation)}".encode())
         digest.update(self.train.data)
-        digest.update(self.test.data)
+        digest.update(self.validation.data)
         return digest.hexdigest()
 
 
 def training_data(
-    train: NDArray[np.int32], test: NDArray[np.int32], n_stimuli: int, rng: np.random.Generator
+    train: NDArray[np.int32], validation: NDArray[np.int32], n_stimuli: int, rng: np.random.Generator
 ) -> TrainingData:
     """Validate choices and put the training rows in random order, for any number of fits.
 
@@ -50,7 +50,7 @@ def training_data(
 
     Parameters
     ----------
-    train, test : (m, 3) int32
+    train, validation : (m, 3) int32
         The two similar stimuli, then the odd one (`affectlake.triplets.odd_last`). Not modified.
     n_stimuli : int
         Number of stimuli.
@@ -62,9 +62,9 @@ def training_data(
     ContractError
         If a set is empty or is not (m, 3) int32, an index is not in 0 … n_stimuli - 1, or a triplet repeats a stimulus.
     """
-    for name, pairs in (("training", train), ("held-out", test)):
+    for name, pairs in (("training", train), ("validation", validation)):
         _check(name, pairs, n_stimuli)
-    return TrainingData(train[rng.permutation(len(train))], np.ascontiguousarray(test), n_stimuli)
+    return TrainingData(train[rng.permutation(len(train))], np.ascontiguousarray(validation), n_stimuli)
 
 
 def _check(name: str, pairs: NDArray[np.int32], n_stimuli: int) -> None:

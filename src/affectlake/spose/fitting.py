@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from affectlake import seeds
 from affectlake.spose import checkpoint as checkpoints
-from affectlake.spose import pruning
+from affectlake.spose import convergence, pruning
 from affectlake.spose.checkpoint import Identity, Progress
 from affectlake.spose.curve import Epoch, Score, best_epoch, patience_left
 from affectlake.spose.data import TrainingData
+from affectlake.spose.schedules import learning_rate
 from affectlake.spose.settings import Settings
 from affectlake.spose.state import Moments, block_size
 
@@ -30,36 +31,39 @@ class Fit(NamedTuple):
     Attributes
     ----------
     weights : (n_stimuli, n_dimensions) float32
-        Weights of the epoch with the lowest held-out loss: the dimensions that the pruning rule keeps, by decreasing
-        sum.
+        Weights of the kept epoch: the dimensions that the pruning rule keeps, by decreasing sum. None are kept if the
+        fit diverged.
     curve : tuple of Epoch
         One row per epoch, from epoch 0, the initial state.
-    best_epoch : int
-        Epoch of the weights.
+    kept_epoch : int
+        Epoch of the weights: the last one, or with `patience` the one with the lowest validation loss.
     score : Score
-        Score of the unpruned weights of that epoch on the held-out choices.
-    stopped : {"patience", "max_epochs"}
+        Score of the unpruned weights of that epoch on the validation choices.
+    stopped : {"converged", "patience", "max_epochs", "diverged"}
         Why the fit ended.
+    converged : bool
+        Whether the fit had converged at its last check (`affectlake.spose.convergence`).
     lapse : float
         Lapse rate learned up to that epoch; 0 if the fit does not learn it.
     """
 
     weights: NDArray[np.float32]
     curve: tuple[Epoch, ...]
-    best_epoch: int
+    kept_epoch: int
     score: Score
     stopped: str
+    converged: bool
     lapse: float
 
 
 class Trainer(Protocol):
     """Interface between the loop over epochs and a device."""
 
-    def train_epoch(self, order: NDArray[np.int32], lapse: float) -> float:
+    def train_epoch(self, order: NDArray[np.int32], lapse: float, learning_rate: float) -> float:
         """Train on every triplet once, in the given order of blocks; return the mean cross-entropy during the epoch."""
 
     def score(self, lapse: float) -> tuple[Score, float]:
-        """Return the score on the held-out choices, and the expected share of them made by chance."""
+        """Return the score on the validation choices, and the expected share of them made by chance."""
 
     def moments(self) -> Moments:
         """Return a copy of the embedding and of Adam's moments."""
@@ -76,8 +80,9 @@ def fit(
 ) -> Fit:
     """Fit one embedding, from random initial weights or from a checkpoint.
 
-    Training ends after ``max_epochs``, or when the held-out loss has not fallen by ``min_delta`` in ``patience``
-    epochs. The result is that of the epoch with the lowest held-out loss.
+    Training ends after ``max_epochs``, when the fit has converged, or, with ``patience``, when the validation loss has
+    not fallen by ``min_delta`` in this many epochs. The result is that of the last epoch; with ``patience``, that of
+    the epoch with the lowest validation loss. A fit whose objective is not finite has diverged and ends.
 
     Parameters
     ----------
@@ -109,29 +114,42 @@ def fit(
         trainer = _trainer(device, data, settings, start)
         scored = trainer.score(_FIRST_LAPSE if settings.learn_lapses else 0.0)
         first = _row(0, None, scored, start.weights, settings)
-        progress = Progress(start, start.weights, (first,), dict(rng.bit_generator.state))
+        progress = Progress(start, start.weights, start.weights, (first,), dict(rng.bit_generator.state))
         if on_epoch:
             on_epoch(first)
-    curve, best = list(progress.curve), progress.best_weights
+    curve, moments, best, anchor = list(progress.curve), progress.moments, progress.best_weights, progress.anchor
     n_blocks = -(-len(data.train) // block_size(settings.batch_size))
 
     while not (stopped := _stopped(curve, settings)):
-        lapse = curve[-1].lapse
-        train_loss = trainer.train_epoch(rng.permutation(n_blocks).astype(np.int32), lapse)
+        lapse, epoch = curve[-1].lapse, len(curve)
+        order = rng.permutation(n_blocks).astype(np.int32)
+        train_loss = trainer.train_epoch(order, lapse, learning_rate(settings, epoch))
         moments = trainer.moments()
-        curve.append(_row(len(curve), train_loss, trainer.score(lapse), moments.weights, settings))
-        if best_epoch(curve) == curve[-1].epoch:
+        row = _row(epoch, train_loss, trainer.score(lapse), moments.weights, settings)
+        if not _is_finite(row):
+            stopped = "diverged"
+            break
+        if convergence.is_check(epoch, settings):
+            row = row._replace(match=convergence.match(_pruned(moments.weights, settings), _pruned(anchor, settings)))
+            row = row._replace(converged=convergence.converged(curve, row, settings))
+            anchor = moments.weights
+        curve.append(row)
+        if best_epoch(curve) == row.epoch:
             best = moments.weights
-        if checkpoint and (curve[-1].epoch % _CHECKPOINT_EVERY == 0 or _stopped(curve, settings)):
-            progress = Progress(moments, best, tuple(curve), dict(rng.bit_generator.state))
+        if checkpoint and (row.epoch % _CHECKPOINT_EVERY == 0 or _stopped(curve, settings)):
+            progress = Progress(moments, best, anchor, tuple(curve), dict(rng.bit_generator.state))
             checkpoints.write(checkpoint, identity, progress)
         if on_epoch:
-            on_epoch(curve[-1])
+            on_epoch(row)
 
-    row = curve[best_epoch(curve)]
-    weights = pruning.pruned(best, settings.pruning, settings.threshold)
-    score = Score(row.test_loss, row.test_accuracy, len(data.test))
-    return Fit(weights, tuple(curve), row.epoch, score, stopped, row.lapse)
+    kept = curve[-1 if settings.patience is None else best_epoch(curve)]
+    weights = _pruned(moments.weights if settings.patience is None else best, settings)
+    if stopped == "diverged":
+        weights = weights[:, :0]
+    score = Score(kept.validation_loss, kept.validation_accuracy, len(data.validation))
+    checks = [row.converged for row in curve if row.converged is not None]
+    has_converged = stopped != "diverged" and bool(checks) and bool(checks[-1])
+    return Fit(weights, tuple(curve), kept.epoch, score, stopped, has_converged, kept.lapse)
 
 
 def fit_seeds(
@@ -224,10 +242,23 @@ def _row(
 ) -> Epoch:
     n_dimensions = int(pruning.kept(weights, settings.pruning, settings.threshold).sum())
     score, lapse = scored
-    return Epoch(epoch, train_loss, score.loss, score.accuracy, n_dimensions, lapse)
+    objective = None
+    if train_loss is not None:
+        objective = train_loss + settings.l1 * float(weights.sum(dtype=np.float64)) / len(weights)
+    return Epoch(epoch, train_loss, score.loss, score.accuracy, n_dimensions, lapse, objective)
+
+
+def _is_finite(row: Epoch) -> bool:
+    return row.objective is not None and bool(np.isfinite([row.objective, row.validation_loss]).all())
+
+
+def _pruned(weights: NDArray[np.float32], settings: Settings) -> NDArray[np.float32]:
+    return pruning.pruned(weights, settings.pruning, settings.threshold)
 
 
 def _stopped(curve: list[Epoch], settings: Settings) -> str:
-    if patience_left(curve, settings.patience, settings.min_delta) == 0:
+    if curve[-1].converged:
+        return "converged"
+    if settings.patience is not None and patience_left(curve, settings.patience, settings.min_delta) == 0:
         return "patience"
     return "max_epochs" if curve[-1].epoch >= settings.max_epochs else ""

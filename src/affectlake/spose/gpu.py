@@ -47,12 +47,14 @@ class TorchTrainer:
             )
         self._settings, self._step, self._device = settings, start.step, torch.device(device)
         self._train = torch.from_numpy(data.train).to(self._device)
-        self._test = torch.from_numpy(data.test).to(self._device)
+        self._validation = torch.from_numpy(data.validation).to(self._device)
         self._x, self._m, self._v = (torch.tensor(rows, device=self._device) for rows in start[:3])
         self._l1_gradient = settings.l1 / data.n_stimuli
+        self._learning_rate = settings.learning_rate
 
-    def train_epoch(self, order: NDArray[np.int32], lapse: float) -> float:
+    def train_epoch(self, order: NDArray[np.int32], lapse: float, learning_rate: float) -> float:
         """Train on every triplet once, in the given order of blocks; return the mean cross-entropy during the epoch."""
+        self._learning_rate = learning_rate
         rows, ends = self._batches(order)
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
         with torch.no_grad():
@@ -61,18 +63,18 @@ class TorchTrainer:
         return float(loss) / len(self._train)
 
     def score(self, lapse: float) -> tuple[Score, float]:
-        """Return the score on the held-out choices, and the expected share of them made by chance."""
+        """Return the score on the validation choices, and the expected share of them made by chance."""
         loss, right, by_chance = torch.zeros((3,), dtype=torch.float64, device=self._device).unbind()
         with torch.no_grad():
-            for first in range(0, len(self._test), _SCORE_BATCH):
-                batch = self._test[first : first + _SCORE_BATCH]
+            for first in range(0, len(self._validation), _SCORE_BATCH):
+                batch = self._validation[first : first + _SCORE_BATCH]
                 similarities = _similarities(*self._x[batch.long()].unbind(1))
                 said, meant = _said(torch.log_softmax(similarities, 1)[:, 0], lapse)
                 loss -= said.sum(dtype=torch.float64)
                 by_chance += (1.0 - meant).sum(dtype=torch.float64)
                 top = similarities == similarities.amax(1, keepdim=True)
                 right += (top[:, 0] / top.sum(1)).sum(dtype=torch.float64)
-        n = len(self._test)
+        n = len(self._validation)
         return Score(float(loss) / n, float(right) / n, n), float(by_chance) / n
 
     def moments(self) -> Moments:
@@ -108,7 +110,7 @@ class TorchTrainer:
         self._m.lerp_(gradient, 1.0 - s.beta1)
         self._v.mul_(s.beta2).addcmul_(gradient, gradient, value=1.0 - s.beta2)
         root = self._v.sqrt().div_((1.0 - s.beta2**self._step) ** 0.5).add_(s.epsilon)
-        self._x.addcdiv_(self._m, root, value=-s.learning_rate / (1.0 - s.beta1**self._step)).clamp_(min=0.0)
+        self._x.addcdiv_(self._m, root, value=-self._learning_rate / (1.0 - s.beta1**self._step)).clamp_(min=0.0)
 
 
 def _said(logs: torch.Tensor, lapse: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,7 +13,7 @@ gradient of a judgment's cross-entropy is then that of p times the probability t
 
     w = (1 - lapse) p / ((1 - lapse) p + lapse / 3),
 
-and the mean of 1 - w over held-out judgments is the next estimate of ``lapse`` (expectation maximisation).
+and the mean of 1 - w over validation judgments is the next estimate of ``lapse`` (expectation maximisation).
 """
 
 from __future__ import annotations

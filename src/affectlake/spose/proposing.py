@@ -31,7 +31,7 @@ from affectlake.spose.state import LANES, aligned_rows
 def choose_settings(
     data: TrainingData, candidates: list[Settings], rng: np.random.Generator, workers: int = 1
 ) -> Settings:
-    """Return the candidate whose fit has the lowest held-out loss; a single candidate is returned without a fit.
+    """Return the candidate whose fit has the lowest validation loss; a single candidate is returned without a fit.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def choose_settings(
 
 def fit_members(
     train: NDArray[np.int32],
-    held_out: NDArray[np.int32],
+    validation: NDArray[np.int32],
     n_stimuli: int,
     candidates: list[Settings],
     rng: np.random.Generator,
@@ -65,7 +65,7 @@ def fit_members(
 
     Parameters
     ----------
-    train, held_out : (m, 3) int32
+    train, validation : (m, 3) int32
         Judgments for learning and for early stopping: the two similar stimuli, then the odd one.
     n_stimuli : int
     candidates : list of Settings
@@ -87,7 +87,7 @@ def fit_members(
     settings : Settings
         The selected settings.
     """
-    data = training_data(train, held_out, n_stimuli, rng)
+    data = training_data(train, validation, n_stimuli, rng)
     root = int(rng.integers(2**31))
     settings = choose_settings(data, candidates, rng, workers).replaced(pruning="none")
     names = ("proposals",)

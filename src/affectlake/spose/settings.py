@@ -11,6 +11,9 @@ from affectlake.validation import UNIQUE, Strict
 Pruning = Literal["max-weight", "none"]
 """Rule that selects the dimensions of a fit: a key of `affectlake.spose.pruning.RULES`."""
 
+Schedule = Literal["constant", "cosine"]
+"""Learning rate by epoch: a key of `affectlake.spose.schedules.SCHEDULES`."""
+
 LARGEST_L1 = 0.06
 """Largest l1 of a fit to few judgments. Above it, weights shrink to zero before they have adapted: with 20,000
 judgments of 2,181 stimuli, an embedding with l1 = 0.14 predicts nothing, with 0.014 six in ten judgments."""
@@ -25,21 +28,39 @@ class SharedSettings(Strict):
     ``l1 / n_stimuli * sum(weights)``, with weights of at least 0. Adam is that of Kingma & Ba (2015).
 
     Shuffling is fastest if `batch_size` is a multiple of 64. If a batch contains at least 3/4 of the stimuli
-    (``1 - exp(-3 batch_size / n_stimuli)``), Adam updates every row, otherwise only the rows in the batch. At the
-    paper's size, the loss of rated categories is flat for 40 epochs and then falls again as dimensions are exchanged;
-    it converges at about epoch 250.
+    (``1 - exp(-3 batch_size / n_stimuli)``), Adam updates every row, otherwise only the rows in the batch.
+
+    A fit ends when it has converged (`affectlake.spose.convergence`), and its weights are those of the last epoch. With
+    a cosine schedule, `max_epochs` should be a multiple of `convergence_epochs`. With `patience`, a fit ends earlier
+    when the validation loss no longer falls, and its weights are those of the epoch with the lowest one: this
+    regularises fits to few judgments. Fits to many judgments overfit little, and their validation loss is flat long
+    before the sparsity term has found the dimensions.
     """
 
     dimensions: int = Field(default=30, ge=1, description="Number of dimensions at the start of the fit.")
     batch_size: int = Field(default=1024, ge=1, description="Triplets per step.")
-    max_epochs: int = Field(default=250, ge=1, description="Maximum number of passes over the training triplets.")
-    patience: int = Field(
-        default=40,
+    max_epochs: int = Field(default=1000, ge=1, description="Maximum number of passes over the training triplets.")
+    patience: int | None = Field(
+        default=None,
         ge=1,
-        description="Epochs without a fall of the held-out loss by min_delta before stopping.",
+        description="Epochs without a fall of the validation loss by min_delta before stopping; null: no such stop.",
     )
-    min_delta: float = Field(default=1e-5, ge=0, description="Smallest fall of the held-out loss that counts, in nats.")
-    learning_rate: float = Field(default=0.001, gt=0, description="Learning rate of Adam.")
+    min_delta: float = Field(
+        default=1e-5, ge=0, description="Smallest fall of the validation loss that counts, in nats."
+    )
+    convergence_epochs: int = Field(
+        default=50, ge=1, description="Epochs between checks of convergence, and of one cycle of a cosine schedule."
+    )
+    schedule: Schedule = Field(
+        default="constant",
+        description="constant: one learning rate; cosine: it falls to final_learning_rate and starts again in cycles.",
+    )
+    learning_rate: float = Field(
+        default=0.001, gt=0, description="Learning rate of Adam; of a cosine, that of the first epoch of each cycle."
+    )
+    final_learning_rate: float = Field(
+        default=0.0002, gt=0, description="Learning rate of the last epoch of each cycle of a cosine schedule."
+    )
     beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay of Adam's mean gradient.")
     beta2: float = Field(default=0.999, ge=0.9, lt=1, description="Decay of Adam's mean squared gradient.")
     epsilon: float = Field(default=1e-8, gt=0, description="Epsilon of Adam.")
@@ -69,7 +90,7 @@ class FewJudgments(Strict):
     """Settings of fits to few judgments, or to judgments of informative triplets.
 
     The l1 of a fit to m judgments of n stimuli is ``prior n / m``, at most `LARGEST_L1`, so that a prior has the same
-    relative weight for any number of judgments. The prior is selected by the held-out judgments
+    relative weight for any number of judgments. The prior is selected by the validation judgments
     (`affectlake.spose.proposing.choose_settings`): noisy judgments require a high prior, very few judgments a low one.
     The other settings are those of :class:`Settings`.
     """
@@ -87,9 +108,11 @@ class FewJudgments(Strict):
     patience: int = Field(
         default=60,
         ge=1,
-        description="Epochs without a fall of the held-out loss by min_delta before stopping.",
+        description="Epochs without a fall of the validation loss by min_delta before stopping.",
     )
-    min_delta: float = Field(default=1e-5, ge=0, description="Smallest fall of the held-out loss that counts, in nats.")
+    min_delta: float = Field(
+        default=1e-5, ge=0, description="Smallest fall of the validation loss that counts, in nats."
+    )
     learn_lapses: bool = Field(default=True, description="Whether to learn the share of judgments made by chance.")
 
     def candidates(self, base: Settings, n_judgments: int, n_stimuli: int) -> list[Settings]:
@@ -100,6 +123,7 @@ class FewJudgments(Strict):
             base.replaced(
                 l1=l1,
                 batch_size=batch // 64 * 64,
+                schedule="constant",
                 learning_rate=self.learning_rate,
                 max_epochs=self.max_epochs,
                 patience=self.patience,

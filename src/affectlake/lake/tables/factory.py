@@ -85,7 +85,7 @@ def _trials(n: int) -> dict[str, object]:
         "j": triplets[:, 1],
         "k": triplets[:, 2],
         "trial_set": ["main"] * len(triplets),
-        "split": ["test" if t % 5 == 0 else "train" for t in range(len(triplets))],
+        "split": [{0: "test", 1: "validation"}.get(t % 5, "train") for t in range(len(triplets))],
     }
 
 
@@ -111,10 +111,15 @@ def _learning_curves(_n: int) -> dict[str, object]:
     return {
         "epoch": [0, 1, 2],
         "train_loss": [None, 1.0, 0.5],
-        "test_loss": [1.1, 1.0, 0.6],
-        "test_accuracy": [0.4, 0.6, 0.9],
+        "objective": [None, 1.1, 0.6],
+        "validation_loss": [1.1, 1.0, 0.6],
+        "validation_accuracy": [0.4, 0.6, 0.9],
         "n_dimensions": [2, 2, 2],
         "lapse": [0.1, 0.08, 0.05],
+        "match": [None, None, 0.995],
+        "converged": [None, None, True],
+        "kept": [False, False, True],
+        "p_chance": [None, None, 1e-9],
     }
 
 
@@ -194,7 +199,7 @@ _ROWS: dict[str, Callable[[int], dict[str, object]]] = {
     "order_effects": lambda _n: {"measure": ["chosen_first"], "value": [0.34], "n": [100], "trial_set": ["main"]},
     "embeddings": _embeddings,
     "learning_curves": _learning_curves,
-    "fits": lambda _n: {"n_dimensions": [2], "held_out_loss": [0.6], "representative": [True]},
+    "fits": lambda _n: {"n_dimensions": [2], "held_out_loss": [0.6], "representative": [True], "converged": [True]},
     "layouts": lambda n: {"stimulus_index": list(range(n)), "x": [float(s) for s in range(n)], "y": [0.0] * n},
     "metrics": _metrics,
     "voxels": lambda _n: {"voxel_index": [0, 1], "voxel_i": [0, 1], "regions": ["VC", ""], "usable": [True, True]},

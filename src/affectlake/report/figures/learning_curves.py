@@ -15,22 +15,26 @@ from affectlake.report.inputs import ReportInputs
 from affectlake.report.number_format import counted, decimal, percent
 
 THIRD = 1 / 3
+LEVEL = 0.01  # as `affectlake.spose.chance.LEVEL`: the report does not import the fits
 
 
 def learning_curves(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
-    """Draw loss and held-out accuracy by epoch for every fit; the representative fit has thick lines."""
-    curves = of_agent(inputs.learning_curves, facts.agent).sort("seed", "epoch")
+    """Draw loss and validation accuracy by epoch for every fit; the representative fit has thick lines."""
+    curves = _named(of_agent(inputs.learning_curves, facts.agent).sort("seed", "epoch"))
     if not len(curves):
         raise FigureError("this version has no learning curves of this agent, because no embedding was fitted")
     draw_curves(canvas, curves, facts.seed)
-    return Drawn(f"Loss and held-out accuracy of {facts.agent} by epoch", _curves_caption(curves, facts), curves)
+    return Drawn(f"Loss and validation accuracy of {facts.agent} by epoch", _curves_caption(curves, facts), curves)
 
 
 def draw_curves(canvas: Canvas, curves: pl.DataFrame, shown: int | None) -> None:
     """Draw the rows of ``learning_curves`` of one agent, with thick lines for the seed `shown`."""
     loss, accuracy = canvas.panels(2, width=10.0, height=3.0, grid="y")
-    parts = [(loss, "train_loss", SECOND, "--", "training triplets"), (loss, "test_loss", ACCENT, "-", "held out"),
-             (accuracy, "test_accuracy", ACCENT, "-", "held out")]  # fmt: skip
+    parts = [
+        (loss, "train_loss", SECOND, "--", "training triplets"),
+        (loss, "validation_loss", ACCENT, "-", "validation triplets"),
+        (accuracy, "validation_accuracy", ACCENT, "-", "validation triplets"),
+    ]
     for ax, column, colour, dash, name in parts:
         for (seed,), rows in curves.drop_nulls(column).group_by("seed", maintain_order=True):
             mine = seed == shown
@@ -39,8 +43,8 @@ def draw_curves(canvas: Canvas, curves: pl.DataFrame, shown: int | None) -> None
                 alpha=1 if mine else 0.5, zorder=3 if mine else 2, label=name if mine else None,
             )  # fmt: skip
     loss.set(ylabel="cross-entropy (nats)", ylim=(0, None))
-    lowest = min(float(curves["test_accuracy"].min() or THIRD), THIRD)  # type: ignore[arg-type]
-    accuracy.set(ylabel="held-out accuracy", ylim=(np.floor(10 * lowest - 0.2) / 10, 1))
+    lowest = min(float(curves["validation_accuracy"].min() or THIRD), THIRD)  # type: ignore[arg-type]
+    accuracy.set(ylabel="validation accuracy", ylim=(np.floor(10 * lowest - 0.2) / 10, 1))
     level(accuracy, THIRD, "chance, 1/3")
     if loss.get_legend_handles_labels()[0]:  # empty if no fit represents the agent
         loss.legend()
@@ -54,18 +58,52 @@ def _curves_caption(curves: pl.DataFrame, facts: AgentFacts) -> str:
     if not len(own):
         return f"Learning curves of {counted(facts.n_seeds, 'fit')}; no fit represents the agent."
     first, last = own.row(0, named=True), own.row(-1, named=True)
-    best = own.row(int(own["test_loss"].arg_min() or 0), named=True)
+    best = own.row(int(own["validation_loss"].arg_min() or 0), named=True)
     seeds = "" if curves["seed"].n_unique() == 1 else f" (thick lines: seed {facts.seed}, thin lines: the others)"
     what = f"Learning curves of {counted(curves['seed'].n_unique(), 'fit')}{seeds}."
     lapse = best.get("lapse") or 0.0  # the column is missing in versions that are older than it
     by_chance = f" The fit estimates that {percent(lapse)} of the judgments were made by chance." if lapse else ""
     return (
-        f"{what} In {counted(last['epoch'] - first['epoch'], 'epoch')} the loss on held-out triplets goes "
-        f"from {decimal(first['test_loss'], 3)} to {decimal(last['test_loss'], 3)} nats and the accuracy from "
-        f"{percent(first['test_accuracy'])} to {percent(last['test_accuracy'])}. The loss is lowest "
-        f"({decimal(best['test_loss'], 3)}) after epoch {best['epoch']}. The fit ends with "
-        f"{counted(last['n_dimensions'], 'dimension')}.{by_chance}"
+        f"{what} In {counted(last['epoch'] - first['epoch'], 'epoch')} the loss on validation triplets goes "
+        f"from {decimal(first['validation_loss'], 3)} to {decimal(last['validation_loss'], 3)} nats and the accuracy "
+        f"from {percent(first['validation_accuracy'])} to {percent(last['validation_accuracy'])}. The loss is lowest "
+        f"({decimal(best['validation_loss'], 3)}) after epoch {best['epoch']}. The fit ends with "
+        f"{counted(last['n_dimensions'], 'dimension')}.{_state(own)}{by_chance}"
     )
+
+
+def _state(own: pl.DataFrame) -> str:
+    """Return what the learning curve of one fit says about convergence and chance; nothing if it is older than that."""
+    if "kept" not in own.columns or not own["kept"].any():
+        return ""
+    level, n_dimensions = own.filter("kept").select("p_chance", "n_dimensions").row(0)
+    if not n_dimensions:
+        return " No dimension of the fit survived pruning."
+    if level is not None and level > LEVEL:
+        why = f"no better than chance on the validation triplets (p = {level:.2g}, level {LEVEL:g})"
+        return f" The fit has learned nothing: it is {why}, and its dimensions are not published."
+    checks = own.drop_nulls("converged")
+    if not len(checks):
+        return " Whether the fit has converged is not known: it ended before the first check."
+    match = decimal(checks["match"][-1], 3)
+    if checks["converged"][-1]:
+        return f" The fit has converged: its dimensions match those of the check before with r = {match}."
+    return (
+        f" The fit has not converged: at its last check, after epoch {checks['epoch'][-1]}, the objective or the "
+        f"dimensions (match with the check before: r = {match}) still changed."
+    )
+
+
+_OLDER = {"validation_loss": "test_loss", "validation_accuracy": "test_accuracy"}
+
+
+def _named(curves: pl.DataFrame) -> pl.DataFrame:
+    """Return the curves under the names of today: in older versions, the test triplets steered the fits."""
+    columns = {new: [name for name in (new, old) if name in curves.columns] for new, old in _OLDER.items()}
+    if not all(columns.values()):
+        return curves.clear()
+    named = curves.with_columns(**{new: pl.coalesce(names) for new, names in columns.items()})
+    return named.drop(*_OLDER.values(), strict=False).drop_nulls(list(_OLDER))
 
 
 def embedding(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
@@ -101,18 +139,19 @@ def files_of_fit(curves: pl.DataFrame, weights: pl.DataFrame) -> dict[str, bytes
     curves : polars.DataFrame
         Rows of ``learning_curves`` of one agent and seed.
     weights : polars.DataFrame
-        Rows of ``embeddings`` of the same fit, at least one.
+        Rows of ``embeddings`` of the same fit; none if the fit has no dimension.
 
     Returns
     -------
     dict of str to bytes
-        ``learning-curve.png`` and ``embedding.png``; the same bytes for the same rows in any order.
+        ``learning-curve.png`` and, if there are weights, ``embedding.png``. The same rows in any order give the same
+        bytes.
     """
     rows = curves.sort("epoch")
-    return {
-        "learning-curve.png": _png(lambda canvas: draw_curves(canvas, rows, rows["seed"][0])),
-        "embedding.png": _png(lambda canvas: draw_embedding(canvas, weights)),
-    }
+    files = {"learning-curve.png": _png(lambda canvas: draw_curves(canvas, rows, rows["seed"][0]))}
+    if len(weights):
+        files["embedding.png"] = _png(lambda canvas: draw_embedding(canvas, weights))
+    return files
 
 
 def _png(draw: Any) -> bytes:

@@ -1,0 +1,32 @@
+"""Whether a fit predicts judgments better than chance."""
+
+from __future__ import annotations
+
+import math
+
+from scipy.stats import binom
+
+from affectlake.spose.curve import Score
+
+LEVEL = 0.01
+"""Level of the test: the largest probability with which a fit to random judgments is said to have learned something."""
+
+
+def chance_level(score: Score, n_considered: int = 1, chance: float = 1 / 3) -> float:
+    """Return the p-value of the accuracy of a fit on validation judgments, if all judgments are made at random.
+
+    Judgments made at random are independent of any prediction, so that the number of right predictions is binomial.
+    The one-sided exact level is multiplied by the number of embeddings that the same judgments chose from (epochs of
+    early stopping, candidate priors; Bonferroni), because the chosen one predicts these judgments best.
+
+    Parameters
+    ----------
+    score : Score
+        On the validation judgments; a fraction of a right prediction, from ties, is rounded down.
+    n_considered : int, default=1
+        Number of embeddings that the validation judgments chose from.
+    chance : float, default=1/3
+        Accuracy of guesses.
+    """
+    right = math.floor(score.accuracy * score.n + 1e-6)
+    return min(1.0, n_considered * float(binom.sf(right - 1, score.n, chance)))
