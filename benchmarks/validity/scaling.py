@@ -45,14 +45,15 @@ def published(system: str) -> list[PublishedLabel]:
 
 
 def judgments(study: Study, family: str, scaling: str, seed: int) -> tuple[NDArray[np.int32], ...]:
-    """Return the training, held-out and validation judgments of a simulated agent, each with the odd one last."""
+    """Return the judgments of a simulated agent to train, held out, and among three prototypes, the odd one last."""
     n = study.stimuli.height
     vectors = rating_vectors(study.ratings, family, n, FamilyScaling(**{family: scaling}))  # type: ignore[arg-type]
     rng = np.random.default_rng([2025, seed])
     main = trials.sample_dyads(n, rng)
     held_out = trials.split(len(main), 0.1, rng)
     pairs = trials.sample_pairs(prototypes(study.ratings), n, 100, rng, exclude=main)
-    sets = (main[~held_out], main[held_out], pairs)
+    among = pairs[np.isin(pairs, prototypes(study.ratings)).all(axis=1)]
+    sets = (main[~held_out], main[held_out], among)
     return tuple(trials.odd_last(some, choose_by_cosine(vectors, some, rng).odd) for some in sets)
 
 

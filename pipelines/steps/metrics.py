@@ -233,10 +233,12 @@ def _components(evidence: Evidence, seed: int) -> Iterator[Row]:
             needed = necessary_components([one.value for one in found], len(evidence.held_out), share)
             yield row("components", "n_components", needed, setting=share)
     triplets, odd = evidence.validation
-    if not len(triplets):
-        yield row("components", "n_components_of_prototypes", left_out("the agent has no validation choices"))
+    among = np.isin(triplets, evidence.prototypes).all(axis=1)
+    if not among.any():
+        reason = "the agent has no validation choices among three prototypes"
+        yield row("components", "n_components_of_prototypes", left_out(reason))
         return
-    judged = odd_last(triplets, odd)
+    judged = odd_last(triplets[among], odd[among])
     accuracies = [score(one, judged).accuracy for one in _reduced(weights)]
     for share, rule in ((SHARES[0], necessary_components), (SHARES[-1], components_below)):
         yield row("components", "n_components_of_prototypes", rule(accuracies, len(judged), share), setting=share)

@@ -180,6 +180,10 @@ def test_each_row_of_metrics_rests_on_its_own_trials_and_ceiling(analysed: dict[
         assert value(f"{kind}_share", "labels") == pytest.approx(named.count(kind) / len(named))
     assert value("mixed_share", "labels", "n") == len(named)
 
+    among = np.array([set(row) <= set(kept) for row in triplets.tolist()])
+    assert 0 < among.sum() < len(triplets)
+    triplets, odd = triplets[among], odd[among]
+
     def right(k: int) -> float:  # accuracy with the k largest weights of each stimulus; a tie of two is half right
         lowest = np.sort(weights, axis=1)[:, -k][:, None]
         some = np.where(weights >= lowest, weights, 0)

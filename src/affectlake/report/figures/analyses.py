@@ -82,7 +82,7 @@ def components(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn
     )
     others = [int(value) for value in of_prototypes.drop_nulls("value")["value"]]
     counted_so = (
-        f" By the rule of Du et al. (2025, Nat. Mach. Intell.), on the choices among pairs of prototypes, the smallest "
+        f" By the rule of Du et al. (2025, Nat. Mach. Intell.), on the choices among three prototypes, the smallest "
         f"number above 95 % is {others[0]}, and the largest below 99 % is {others[-1]}."
         if len(others) == 2
         else ""
