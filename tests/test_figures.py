@@ -162,7 +162,7 @@ def test_figures_are_composed_in_axes_of_the_user(lake: Lake) -> None:
     assert figures.components(lake, AGENT, axes=axes[1, 1]) is own
     assert [ax.get_ylabel() for ax in axes.ravel()] == [
         "cross-entropy (nats)",
-        "held-out accuracy",
+        "validation accuracy",
         "",
         "held-out accuracy",
     ]

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import chi2
 
 from affectlake.errors import SamplingError
-from affectlake.triplets import odd_last, pack, sample_dyads, sample_pairs, sample_rows, split, unpack
+from affectlake.triplets import odd_last, pack, sample_dyads, sample_pairs, sample_rows, split, split_validation, unpack
 
 NONE = np.empty((0, 3), dtype=np.int32)
 
@@ -250,3 +250,15 @@ def test_the_size_of_the_paper() -> None:
     assert len(validation) == 214_500
     wanted = pack(validation, 2180)
     assert (keys[np.searchsorted(keys, wanted) - len(keys)] != wanted).all()
+
+
+def test_validation_rows_are_random_rows_that_are_not_test_rows() -> None:
+    test = split(1000, 0.1, np.random.default_rng(0))
+    found = [split_validation(test, 0.05, np.random.default_rng(seed)) for seed in (1, 2)]
+    assert [one.sum() for one in found] == [50, 50]
+    assert not (found[0] & test).any()
+    assert not np.array_equal(*found)
+    shares = np.mean([split_validation(test, 0.3, np.random.default_rng(seed)) for seed in range(400)], axis=0)
+    assert abs(shares[~test] - 1 / 3).max() < 5 * np.sqrt(2 / 9 / 400)
+    with pytest.raises(SamplingError, match="no triplets are left to learn from"):
+        split_validation(test, 0.9, np.random.default_rng(0))

@@ -175,10 +175,10 @@ def test_every_fit_is_in_mlflow(built: Path) -> None:
     assert run.info.status == "FINISHED"
     assert run.data.params["spose.l1"] == "0.004"
     assert run.data.params["input.choices/human-category"] == hashes(built)["choices/human-category"]
-    curve = client.get_metric_history(run.info.run_id, "test_loss")
+    curve = client.get_metric_history(run.info.run_id, "validation_loss")
     rows = pl.read_parquet(built / "storage/tables/learning_curves/human-category/*.parquet")
     seed = int(run.data.params["seed"])
-    assert [m.value for m in curve] == rows.filter(pl.col("seed") == seed)["test_loss"].to_list()
+    assert [m.value for m in curve] == rows.filter(pl.col("seed") == seed)["validation_loss"].to_list()
     files = {
         f.path
         for top in client.list_artifacts(run.info.run_id)

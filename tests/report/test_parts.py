@@ -20,7 +20,7 @@ from affectlake.report.figures.canvas import GROUPS, older_objects_frozen
 from affectlake.report.figures.colours import circular_order, palette
 from affectlake.report.figures.emotion_graph import communities_named
 from affectlake.report.figures.heatmap import row_order
-from affectlake.report.figures.learning_curves import files_of_fit
+from affectlake.report.figures.learning_curves import _state, files_of_fit
 from affectlake.report.figures.markup import element, number
 from affectlake.report.figures.roses import EDGE, LINE, petal_names
 from affectlake.report.number_format import NBSP
@@ -133,6 +133,22 @@ def test_figures_of_a_run_are_the_same_png_twice() -> None:
         pixels = imread(BytesIO(images[name]))
         assert pixels.shape[:2] == shape and pixels.std() > 0.05
     assert files_of_fit(curve, weights.clear()) == {"learning-curve.png": images["learning-curve.png"]}
+
+
+def test_the_caption_of_a_fit_says_whether_it_converged_and_learned() -> None:
+    def said(converged: bool | None, p_chance: float | None, n_dimensions: int = 4) -> str:
+        columns = {"epoch": [0, 20], "n_dimensions": [5, n_dimensions], "kept": [False, True]}
+        checks = {"converged": [None, converged], "match": [None, None if converged is None else 0.95]}
+        return _state(pl.DataFrame(columns | checks | {"p_chance": [None, p_chance]}))
+
+    assert "has converged" in said(True, 1e-9)
+    assert "has not converged: at its last check, after epoch 20" in said(False, 1e-9)
+    assert "ended before the first check" in said(None, 1e-9)
+    assert "has learned nothing" in said(True, 0.011)
+    assert "has learned nothing" not in said(True, 0.009)
+    assert said(True, 1.0, 0) == " No dimension of the fit survived pruning."
+    older = {"kept": pl.Series([None, None], dtype=pl.Boolean), "n_dimensions": [4, 4], "epoch": [0, 1]}
+    assert _state(pl.DataFrame(older)) == _state(pl.DataFrame({"epoch": [0]})) == ""
 
 
 # what a reader without cones of one kind sees of linear RGB (Machado, Oliveira and Fernandes 2009, severity 1)
