@@ -1,4 +1,4 @@
-"""How often brains that know nothing of the agents are said to follow one, for every way of selecting stimuli.
+"""How often brains without any relation to the agents are said to follow one, for every way of selecting stimuli.
 
     python -m benchmarks.validity.brain_maps [--studies 20] [--permutations 99] [--kinds smooth shared]
         [--selections all others ratings] [--encoding]

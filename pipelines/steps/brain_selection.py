@@ -1,7 +1,7 @@
 """Steps that select the stimuli of the searchlight: those that every agent describes, and of them the reliable ones.
 
 By default no agent takes part in the selection of the reliable ones. If it depends on the ratings (``selection:
-ratings``, as in the paper), stimuli are selected anew for every permutation of the null distribution.
+ratings``, as in the paper), every permutation of the null distribution repeats it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Brains that know nothing of any agent, taken through the steps: selection, searchlight, regions and subjects."""
+"""Brains without any relation to the agents, taken through the steps: selection, searchlight, regions and subjects."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def lazy(tables: OutputTables) -> dict[str, pl.LazyFrame]:
 
 
 def context(folder: Path, agent: str = "", workers: int = 1) -> StepContext:
-    """Return a context that says nothing."""
+    """Return a context that logs nothing."""
     return StepContext(agent, folder, folder, workers, lambda _: None, lambda _: None, agents=AGENTS)
 
 

@@ -148,7 +148,7 @@ def relabelled(
         As in :func:`encode`.
     orders : int (n_permutations, n_stimuli)
         In permutation k, the features of stimulus i predict the pattern of stimulus ``orders[k, i]``. Penalties are
-        chosen anew.
+        chosen again.
 
     Returns
     -------

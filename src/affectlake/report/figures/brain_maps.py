@@ -130,7 +130,7 @@ def _differs(brain: BrainInputs, method: str, region: str, agent: str) -> bool:
 
 def _stars(brain: BrainInputs) -> str:
     if not brain.reference:
-        return "Agents are not compared: the study names no reference (brain.reference)."
+        return "Agents are not compared: the study has no reference (brain.reference)."
     return (
         f"A star marks an agent that differs from {brain.reference}, the study's reference, both in a paired "
         f"two-tailed t-test across subjects and against relabelled stimuli (false discovery rate below 0.05 over "
@@ -163,9 +163,9 @@ def glass_brains(
     volume = brain.volumes[0]
     maps = {agent: volume.values[method, agent] for agent in shown if (method, agent) in volume.values}
     above = np.concatenate([values[values > 0] for values in maps.values()]) if maps else np.empty(0)
-    if not len(above):
-        raise FigureError(_nothing(brain, method))
-    highest = float(np.quantile(above, 0.99))
+    if not len(above) and not (maps and method in brain.thresholds):
+        raise FigureError(_NOTHING)
+    highest = float(np.quantile(above, 0.99)) if len(above) else _highest(brain, method)
     _pictures(canvas, maps, _VIEWS, volume, highest, METHODS[method], partial(_flat, volume))
     caption = (
         f"Maps of subject {volume.subject} seen from the right, from behind and from above: the largest value along "
@@ -181,12 +181,14 @@ def brain_slices(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Can
     volume = brain.volumes[0]
     ranges = scales(brain.volumes)
     method = next((one for one in METHODS if one in ranges and ranges[one].high > 0), "")
+    significant = bool(method)
+    method = method or next((one for one in METHODS if one in brain.thresholds), "")
     if not method:
-        raise FigureError(_nothing(brain, *METHODS))
-    highest = ranges[method].high
+        raise FigureError(_NOTHING)
+    highest = ranges[method].high if significant else _highest(brain, method)
     maps = {agent: volume.values[method, agent] for agent in agents_shown if (method, agent) in volume.values}
     best = np.fmax.reduce(list(maps.values()))
-    at = volume.cells[int(np.nanargmax(best))]
+    at = volume.cells[int(np.nanargmax(best)) if np.isfinite(best).any() else len(volume.cells) // 2]
     _pictures(canvas, maps, PANELS, volume, highest, METHODS[method], partial(_cut, volume, at))
     x, y, z = (decimal(float(one), 0) for one in volume.mm(at[None])[0])
     n = sum(len(one.values) for one in brain.volumes)
@@ -202,13 +204,15 @@ def brain_slices(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Can
 
 def _threshold(brain: BrainInputs, method: str) -> str:
     if method in brain.thresholds:
-        return f"Only significant voxels are coloured: {brain.thresholds[method]} (relabelled stimuli)."
+        none = "" if any(method == name and (values > 0).any() for one in brain.volumes for (name, _), values
+                         in one.values.items()) else " No voxel is."  # fmt: skip
+        return f"Only significant voxels are coloured: {brain.thresholds[method]} (relabelled stimuli).{none}"
     return "All voxels are shown, significant or not."
 
 
-def _nothing(brain: BrainInputs, *methods: str) -> str:
-    words = sorted({brain.thresholds[one] for one in methods if one in brain.thresholds})
-    return f"no voxel of this version is significant: {', '.join(words)}" if words else _NOTHING
+def _highest(brain: BrainInputs, method: str) -> float:
+    """Return the highest value of the maps without a mask: the scale of a picture without a significant voxel."""
+    return max([float(value) for value in _rows(brain, method)["value"].drop_nulls() if value > 0], default=1.0)
 
 
 def _rows(brain: BrainInputs, method: str) -> pl.DataFrame:
