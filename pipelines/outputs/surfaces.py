@@ -114,7 +114,5 @@ def sample(image: Path, white: Array, pial: Array, brain: Path | None = None) ->
 def _on_surface(image: Path, brain: Path | None) -> dict[str, Array]:
     from nilearn import datasets
 
-    meshes = [datasets.load_fsaverage("fsaverage5")[name].parts for name in ("white_matter", "pial")]
-    return {
-        side: sample(image, *(mesh[side].coordinates for mesh in meshes), brain=brain) for side in ("left", "right")
-    }
+    white, pial = (datasets.load_fsaverage("fsaverage5")[name].parts for name in ("white_matter", "pial"))
+    return {side: sample(image, white[side].coordinates, pial[side].coordinates, brain) for side in ("left", "right")}
