@@ -115,6 +115,4 @@ def _on_surface(image: Path, brain: Path | None) -> dict[str, Array]:
     from nilearn import datasets
 
     white, pial = (datasets.load_fsaverage("fsaverage5")[name].parts for name in ("white_matter", "pial"))
-    return {
-        side: sample(image, white[side].coordinates, pial[side].coordinates, brain=brain) for side in ("left", "right")
-    }
+    return {side: sample(image, white[side].coordinates, pial[side].coordinates, brain) for side in ("left", "right")}

@@ -250,7 +250,7 @@ def test_published_ratings_have_keys_of_their_own(tmp_path: Path, monkeypatch: p
         ("sources.clips", {"decode"}),
         ("brain.encoding.permutations", {"encode_brains"}),
         ("brain.searchlight.ranks", {"search_brains"}),
-        ("agents.human-category.ratings", {"choose_by_ratings", "encode_brains", "search_brains"}),
+        ("agents.human-category.ratings", {"choose_by_ratings", "share_stimuli", "encode_brains", "search_brains"}),
         ("agents.tiny.servers", set()),
         ("agents.tiny.model", {"choose_by_chat"}),
         ("proposals.share", set()),
