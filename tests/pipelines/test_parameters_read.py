@@ -47,8 +47,17 @@ TINY = (
 BRAIN = {
     "sources": {"kind": "synthetic", "n_subjects": 2, "voxel_mm": 24.0},
     "encoding": {"outer_folds": 2, "inner_folds": 2, "standardise": True, "by_run": True, "permutations": 1},
-    "searchlight": {"n_stimuli": 20, "radius_voxels": 1.5, "min_voxels": 5, "ranks": "counted", "permutations": 2},
+    "searchlight": {
+        "selection": "ratings",
+        "n_stimuli": 20,
+        "radius_voxels": 1.5,
+        "min_voxels": 5,
+        "ranks": "counted",
+        "permutations": 2,
+    },
     "device": "cpu",
+    "reference": "human-category",
+    "mask": "fdr",
 }
 MODEL = {"name": "vision", "library": "transformers", "model": "clip"}
 
@@ -95,7 +104,7 @@ class Recorder:
         names = getattr(kind, "model_fields", None) or [field.name for field in dataclasses.fields(kind)]
         keys = {name: (f"{SECTIONS[kind]}.{name}",) for name in names} if kind in SECTIONS else {}
         keys |= {name: found for (one, name), found in ATTRIBUTES.items() if one is kind}
-        groups = {name for name in keys if kind is brain.Brain and name != "device"}
+        groups = {name for name in keys if kind is brain.Brain and name not in ("device", "reference", "mask")}
 
         def read(found: object, name: str) -> Any:
             if name in keys and name not in groups:
@@ -192,7 +201,8 @@ def covered(key: str, by: set[str]) -> bool:
 
 @pytest.mark.parametrize("name", STEPS)
 def test_a_step_depends_on_every_key_that_it_reads(run: Run, name: str) -> None:
-    undeclared = {key for key in run.read[name] if not covered(key, set(STEPS[name].params))}
+    declared = {key.replace("{agents}", "{agent}") for key in STEPS[name].params}
+    undeclared = {key for key in run.read[name] if not covered(key, declared)}
     assert undeclared == PLACES.get(name, set())
 
 
