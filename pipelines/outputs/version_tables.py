@@ -71,7 +71,7 @@ class VersionTables:
     def _open(self, table: str, wanted: Columns) -> None:
         """Create a view with the name of a table, which has the columns to read."""
         published = self._columns_of(table)
-        every = (*wanted.needed, *wanted.optional)
+        every = (*wanted.needed, *wanted.optional, *wanted.varying)
         nothing = {name: f"NULL::{_type(name) or 'VARCHAR'} AS {in_quotes(name)}" for name in every}
         if set(wanted.needed) <= set(published):
             chosen = [_as_read(name, kind, every) for name, kind in published.items()]

@@ -30,7 +30,7 @@ _FEWEST = 4  # stimuli of a searchlight
 @step(
     reads=("stimuli", "ratings", "embeddings/{agents}", "fits/{agents}"),
     writes=("shared_stimuli",),
-    params=("agents.{agents}.kind", "agents.{agents}.ratings"),
+    params=("agents.{agents}.kind", "agents.{agents}.ratings", "agents.{agents}.scaling"),
     section="brain",
     version=1,
 )

@@ -36,6 +36,7 @@ def published(lake: Path, mask: str = "", levels: bool = True) -> Version:
         | {f"voxel_{axis}": place[:, i].astype(np.int32) for i, axis in enumerate("ijk")}
         | {f"{axis}_mm": 3.0 * place[:, i].astype(np.float32) for i, axis in enumerate("xyz")}
         | {"regions": ["VC"] * N, "usable": [True] * N}
+        | {f"grid_{axis}": np.full(N, SIDE, dtype=np.int32) for axis in "ijk"}
     )
     keys = {"agent": AGENT, "subject": "S1", "basis": "embedding"}
     known = {name: values.tolist() for name, values in LEVELS.items()} if levels else {}

@@ -241,8 +241,8 @@ def test_a_lake_of_older_code_is_read_whatever_has_changed_since(
     def read() -> list[str]:
         found = [run(lake, "cite", "v1"), run(lake, "positions", "--at", "v5", "--json"), run(lake, "diff", *versions)]
         found += [run(lake, "query", "SELECT count(*) FROM metrics", "--at", at) for at in versions]
-        found += [hashlib.sha256(Path(line).read_bytes()).hexdigest()
-                  for line in run(lake, "maps", str(tmp_path / "maps"), "--at", "v1").split()]  # fmt: skip
+        maps = run(lake, "maps", str(tmp_path / "maps"), "--at", "v1").splitlines()
+        found += [hashlib.sha256(Path(line).read_bytes()).hexdigest() for line in maps if line.endswith(".gz")]
         return [*found, str(open_lake(lake).table("metrics", "v1").collect().hash_rows().sum())]
 
     before = read()
@@ -356,7 +356,7 @@ def test_lakes_are_joined_whose_parameters_are_of_before() -> None:
     assert "third" in parse(found.text.decode()).agents
 
 
-@pytest.mark.parametrize("at", range(max(len(needed) + len(optional) for needed, optional in COLUMNS.values())))
+@pytest.mark.parametrize("at", range(max(len(one.needed) + len(one.optional) for one in COLUMNS.values())))
 def test_a_page_is_written_whichever_column_a_version_lacks(lake: Path, at: int) -> None:
     """Of every table another column is missing, and half of the next one is null and the rest of another type."""
     changed, missing = {}, {}

@@ -10,10 +10,14 @@ from typing import NamedTuple
 
 
 class Columns(NamedTuple):
-    """Columns of one table that are read: those without nulls, and those that may be missing or null."""
+    """Columns of one table that are read: those without nulls, those that may be null, and those of some contracts only.
+
+    A version without an optional column is reported to lack it; a varying column is read where it exists.
+    """
 
     needed: tuple[str, ...]
     optional: tuple[str, ...] = ()
+    varying: tuple[str, ...] = ()
 
 
 _FIT = ("agent", "seed")
@@ -29,22 +33,16 @@ COLUMNS: dict[str, Columns] = {
     "triplets": Columns(("trial_set",), ("split",)),
     "choices": Columns(("agent", "i", "j", "k", "odd"), ("protocol", "trial_set", "tied")),
     "embeddings": Columns((*_FIT, "dimension", "stimulus_index", "weight")),
-    "fits": Columns((*_FIT, "representative"), ("n_dimensions", "n_epochs", "converged", "match", "p_chance", "note")),
+    "fits": Columns(
+        (*_FIT, "representative"), ("n_dimensions",), ("n_epochs", "converged", "match", "p_chance", "note")
+    ),
     "layouts": Columns((*_FIT, "stimulus_index", "x", "y")),
     "learning_curves": Columns(
         (*_FIT, "epoch", "n_dimensions"),
+        ("train_loss", "lapse"),
         (
-            "train_loss",
-            "lapse",
-            "objective",
-            "validation_loss",
-            "validation_accuracy",
-            "match",
-            "converged",
-            "kept",
-            "p_chance",
-            "test_loss",
-            "test_accuracy",
+            *("validation_loss", "validation_accuracy", "test_loss", "test_accuracy"),
+            *("objective", "match", "converged", "kept", "p_chance"),
         ),
     ),
     "metrics": Columns(("agent", "analysis", "measure"), ("seed", "dimension", "rating", "setting", *_ESTIMATE)),
@@ -60,12 +58,12 @@ COLUMNS: dict[str, Columns] = {
     "voxels": Columns(
         ("subject", "voxel_index", "voxel_i", "voxel_j", "voxel_k", "x_mm", "y_mm", "z_mm"), ("regions",)
     ),
-    "encoding_maps": Columns(("agent", "subject", "basis", "voxel_index"), ("encoding_r", "p_null_fdr", "p_fwe")),
-    "rsa_maps": Columns(("agent", "subject", "basis", "voxel_index"), ("rho", "p_null_fdr", "p_fwe")),
+    "encoding_maps": Columns(("agent", "subject", "basis", "voxel_index"), ("encoding_r",), ("p_null_fdr", "p_fwe")),
+    "rsa_maps": Columns(("agent", "subject", "basis", "voxel_index"), ("rho",), ("p_null_fdr", "p_fwe")),
     "roi_scores": Columns(
-        ("agent", "subject", "basis", "method", "region"), ("region_score", "region_bias", "n_stimuli")
+        ("agent", "subject", "basis", "method", "region"), ("region_score",), ("region_bias", "n_stimuli")
     ),
-    "group_stats": Columns(("method", "region", "agent", "other_agent"), ("p_fdr", "p_reference_fdr")),
+    "group_stats": Columns(("method", "region", "agent", "other_agent"), ("p_fdr",), ("p_reference_fdr",)),
     "noise_ceilings": Columns(("region",), ("ceiling_low", "ceiling_high")),
 }
 """The columns that the report reads, by table."""
