@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import re
 import subprocess
 import sys
 import threading
@@ -64,7 +65,7 @@ def test_a_version_has_the_parameters_that_its_tables_were_made_with(tmp_path: P
     subprocess.run(["affectlake", "init", lake, "--study", "demo", *settings], check=True, capture_output=True)
     path = lake / "params.yaml"
     before = path.read_text()
-    after = before.replace("  learning_rate: 0.001\n", "  learning_rate: 0.05\n")
+    after = re.sub(r"(?m)^  learning_rate: \S+", "  learning_rate: 0.05", before, count=1)
     assert after != before
     edits: dict[str, Callable[[], None]] = {
         "ingest: started": lambda: put(path, "seed: [half an edit"),

@@ -33,7 +33,8 @@ def test_human_category_comes_out_as_published(real_data: Path, tmp_path: Path) 
     frames = stimuli_steps.ingest({}, params, context)
     assert frames["stimuli"].height == 2181
     frames["sweeps"] = to_table("sweeps", [])
-    for step in (stimuli_steps.sample, choices_steps.choose_by_ratings, embedding_steps.embed, meaning.measure):
+    learned = (embedding_steps.embed, embedding_steps.rank_fits, meaning.measure)
+    for step in (stimuli_steps.sample, choices_steps.choose_by_ratings, *learned):
         frames |= step({name: frame.lazy() for name, frame in frames.items()}, params, context)
     counts = dict(frames["triplets"].group_by("trial_set").len().rows())
     assert counts == {"main": 3 * 2181 * 2180 // 2, "validation": 214_500, "noise_ceiling": 2_000}

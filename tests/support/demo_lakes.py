@@ -23,7 +23,9 @@ SETTINGS = (
     "geometry.resamples=20",
     "geometry.perplexity=10.0",
     "brain.sources={kind: synthetic, n_subjects: 2, voxel_mm: 24.0}",
-    "brain.searchlight={n_stimuli: 40, radius_voxels: 1.5, min_voxels: 5, ranks: counted, permutations: 3}",
+    "brain.searchlight={n_stimuli: 40, radius_voxels: 1.5, min_voxels: 5, ranks: counted, permutations: 5}",
+    "brain.encoding.permutations=5",
+    "brain.mask=none",  # few permutations of few voxels find nothing
 )
 SECOND = ("agents.human-category.l1=0.02", "agents.caption-tfidf.encoder.n_components=5")
 """What the second version has: a sparser agent, and one with fewer text features."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Columns(NamedTuple):
-    """Columns of one table that are read: those without nulls, those that may be null, and those of some contracts only.
+    """Columns of one table that are read: those without nulls, those that may be null, and those of some contracts.
 
     A version without an optional column is reported to lack it; a varying column is read where it exists.
     """
