@@ -106,7 +106,7 @@ def test_a_lake_travels_whole(shared: Path, elsewhere: Callable[[], Path], store
     assert "pushed v1, v2, v3" in affectlake("push", "--lake", shared).stderr
     assert store.names() == set(users(shared, list_versions(shared)))
     other = elsewhere()
-    assert "v1, v2, v3 new versions" in affectlake("pull", "--lake", other).stderr
+    assert "new versions: v1, v2, v3" in affectlake("pull", "--lake", other).stderr
     assert list_versions(other) == list_versions(shared)
     assert cache_folder(other).stat().st_mode & 0o077 == 0
     for name in ("v1", "v3"):
