@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,16 +46,9 @@ def necessary_components(accuracies: Sequence[float], n: int, share: float) -> E
     share : float
         Above 0, at most 1; 0.95 to 0.99 in the paper.
     """
-    if not 0 < share <= 1:
-        raise AffectlakeError("the share of accuracy is not a proportion", wanted="0 < share <= 1", found=str(share))
-    if not len(accuracies):
-        return left_out("the embedding has no dimension", n)
-    found = np.asarray(accuracies, np.float64)
-    low, high = wilson_interval(found * n, n)
-    wanted = share * found[-1]
-    needed, best, worst = (int(np.argmax(curve >= wanted)) + 1 if (curve >= wanted).any() else len(found)
-                           for curve in (found, high, low))  # fmt: skip
-    return Estimate(float(needed), float(best), float(worst), n=n)
+    return _counted(
+        accuracies, n, share, lambda reached: int(np.argmax(reached)) + 1 if reached.any() else len(accuracies)
+    )
 
 
 def components_below(accuracies: Sequence[float], n: int, share: float) -> Estimate:
@@ -71,6 +64,11 @@ def components_below(accuracies: Sequence[float], n: int, share: float) -> Estim
     accuracies, n, share
         As in :func:`necessary_components`.
     """
+    return _counted(accuracies, n, share, lambda reached: int(max(np.flatnonzero(~reached), default=0)) + 1)
+
+
+def _counted(accuracies: Sequence[float], n: int, share: float, count: Callable[[NDArray[np.bool_]], int]) -> Estimate:
+    """Return the count of where the accuracies, and the ends of their intervals, reach `share` of the last accuracy."""
     if not 0 < share <= 1:
         raise AffectlakeError("the share of accuracy is not a proportion", wanted="0 < share <= 1", found=str(share))
     if not len(accuracies):
@@ -78,7 +76,7 @@ def components_below(accuracies: Sequence[float], n: int, share: float) -> Estim
     found = np.asarray(accuracies, np.float64)
     low, high = wilson_interval(found * n, n)
     wanted = share * found[-1]
-    value, best, worst = (int(max(np.flatnonzero(curve < wanted), default=0)) + 1 for curve in (found, high, low))
+    value, best, worst = (count(curve >= wanted) for curve in (found, high, low))
     return Estimate(float(value), float(best), float(worst), n=n)
 
 
