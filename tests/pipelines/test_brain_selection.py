@@ -211,7 +211,7 @@ def test_subjects_without_a_common_stimulus_are_analysed_alone(n_common: int, tm
 
 
 def test_the_papers_selection_needs_permutations_and_old_parameters_are_read() -> None:
-    text = null_brains.settings("ratings", 9).model_dump(mode="json")
+    text = null_brains.settings("ratings", 9).model_dump(mode="json", exclude_unset=True)
     text["brain"]["searchlight"]["permutations"] = 0
     with pytest.raises(UsageError, match="selection: ratings"):
         parse(yaml.safe_dump(text))
