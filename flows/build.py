@@ -17,7 +17,7 @@ from affectlake.flows.prefect_server import temporary_server
 from affectlake.lake import repository
 from affectlake.lake.files import layout
 from affectlake.lake.preflight import prepare
-from affectlake.lake.store.dvc_stages import forget_stages, is_current, record_done, stale_stages
+from affectlake.lake.store.dvc_stages import Recorder, forget_stages, is_current, stale_stages
 from affectlake.lake.store.pinning import NOTHING, Pinned
 from affectlake.lake.store.versions import Version
 from affectlake.pipelines.engine import dvcfile
@@ -100,6 +100,7 @@ class Stages:
     def __init__(self, lake: Path, params: Params, pinned: Pinned, log: Callable[[str], None]) -> None:
         self.lake, self.params, self.pinned, self.log = lake, params, pinned, log
         self.graph = stages(params, stored(lake))
+        self.recorder = Recorder(lake, pinned)
         self.ran: list[str] = []
         self.failures: dict[str, Exception] = {}
         self.flow_run = ""
@@ -135,7 +136,7 @@ class Stages:
             stage = stage_named(name, self.graph)
             sources = SourceFiles(self.lake, stage, self.params)
             outcome = run_stage(self.lake, stage, self.params, log_stage)
-            record_done(self.lake, name, self.pinned, sources.refuse_changed)
+            self.recorder.record(name, sources.refuse_changed)
         except Exception as error:
             log_stage(f"failed: {error}".splitlines()[0])
             self.failures[name] = error
@@ -150,7 +151,8 @@ def _run_stages(lake: Path, params: Params, pinned: Pinned, log: Callable[[str],
     building = Stages(lake, params, pinned, log)
     to_run = building.to_run()
     if to_run:
-        with temporary_server(log, "`dvc repro` followed by `affectlake publish` does the same without a server"):
+        hint = "`dvc repro` followed by `affectlake publish` does the same without a server"
+        with temporary_server(log, hint), building.recorder:
             _run_flow(building, to_run)
     return building.ran
 

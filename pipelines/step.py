@@ -38,7 +38,7 @@ class StepContext:
     agent : str
         Name of the agent for which the step runs; empty for a step that runs once.
     lake : Path
-        Root of the lake, to which source paths are relative.
+        Root of the lake.
     scratch : Path
         Folder for files such as checkpoints of fits, which is kept if the step fails.
     workers : int
@@ -49,6 +49,8 @@ class StepContext:
         Files of the tables that the step reads; tables that are not files are missing.
     agents : tuple of str
         Agents whose outputs the step reads as one table, in the order of ``params.yaml``.
+    sources : Path, optional
+        Folder to which source paths are relative; by default, the root of the lake.
     """
 
     agent: str
@@ -59,6 +61,12 @@ class StepContext:
     progress: Callable[[str], None]
     parts: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     agents: tuple[str, ...] = ()
+    sources: Path | None = None
+
+    @property
+    def source_root(self) -> Path:
+        """The folder to which source paths are relative."""
+        return self.sources or self.lake
 
 
 StepFunction = Callable[[Tables, Params, StepContext], OutputTables]

@@ -64,11 +64,11 @@ def run_stage(lake: Path, stage: Stage, params: Params, log: Callable[[str], Non
         outputs are kept then.
     """
     started, n_workers = time.monotonic(), workers()
-    tables = _opened(lake, stage.reads)
+    tables = opened(lake, stage.reads)
     scratch = own_path(lake, layout.SCRATCH / stage.name)
     scratch.mkdir(parents=True, exist_ok=True)
     context = StepContext(
-        stage.agent, lake, scratch, n_workers, log, _rate_limited(log), _parts(lake, stage.reads), stage.agents
+        stage.agent, lake, scratch, n_workers, log, _rate_limited(log), part_paths(lake, stage.reads), stage.agents
     )
     frames = stage.step.function(tables, params, context)
     outputs = {output: frames[output.table] for output in stage.writes}
@@ -92,15 +92,16 @@ def _record(
         log(f"the fits of {stage.agent} are not recorded in MLflow, but all tables are complete: {why}")
 
 
-def _opened(lake: Path, outputs: tuple[Output, ...]) -> dict[str, pl.LazyFrame]:
-    """Return the tables by name, with the partitions of several agents as one table."""
+def opened(lake: Path, outputs: tuple[Output, ...]) -> dict[str, pl.LazyFrame]:
+    """Return the working tables by name, with the partitions of several agents as one table."""
     parts: dict[str, list[pl.LazyFrame]] = {}
     for output in outputs:
         parts.setdefault(output.table, []).append(read_output(lake, output))
     return {table: found[0] if len(found) == 1 else pl.concat(found) for table, found in parts.items()}
 
 
-def _parts(lake: Path, outputs: tuple[Output, ...]) -> dict[str, tuple[Path, ...]]:
+def part_paths(lake: Path, outputs: tuple[Output, ...]) -> dict[str, tuple[Path, ...]]:
+    """Return the files of the working tables by name."""
     found: dict[str, tuple[Path, ...]] = {}
     for output in outputs:
         found[output.table] = (*found.get(output.table, ()), *part_files(lake / output.folder))

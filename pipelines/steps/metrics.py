@@ -216,6 +216,8 @@ def _graph(evidence: Evidence, seed: int) -> Iterator[Row]:
         evidence.generator("graph", seed),
         threshold=wanted.edge_threshold,
         absolute=wanted.absolute_edges,
+        n_resamples=min(wanted.resamples, graphs.DRAWS),
+        n_shuffled=min(wanted.permutations, graphs.DRAWS),
     )
     for measure, one in found._asdict().items():
         yield row("graph", measure, one)

@@ -31,7 +31,7 @@ from affectlake.triplets import TRIPLET
 )
 def ingest(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Read the sources: stimuli, their ratings and captions, and exclusions."""
-    study = _study(params, context.lake)
+    study = _study(params, context.source_root)
     context.log(f"{study.stimuli.height:,} stimuli, {study.exclusions.height:,} exclusions")
     return study._asdict()
 

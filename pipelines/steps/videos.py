@@ -29,7 +29,7 @@ def decode(tables: Tables, params: Params, context: StepContext) -> OutputTables
     sources = params.sources
     ids = tables["stimuli"].sort("stimulus_index").select("stimulus_id").collect()["stimulus_id"].to_list()
     if isinstance(sources, EmotionSources):
-        folder = None if sources.videos is None else context.lake / sources.videos
+        folder = None if sources.videos is None else context.source_root / sources.videos
     elif sources.clips:
         folder = context.scratch / "clips"
         mix = make_synthetic(sources.n_stimuli, generator(params.seed, "synthetic")).mix
@@ -63,7 +63,7 @@ def encode_frames(tables: Tables, params: Params, context: StepContext) -> Outpu
     agent = params.agents[context.agent]
     assert isinstance(agent, FeaturesAgent) and isinstance(agent.encoder, VisionEncoder)
     frames = _frames(tables)
-    model = load_vision_model(agent.encoder, context.lake, params.device)
+    model = load_vision_model(agent.encoder, context.source_root, params.device)
     context.log(f"{agent.encoder.library} {agent.encoder.model}, weights {model.sha256[:16]}, on {params.device}")
     workers = context.workers if params.device == "cpu" else 1
     vectors = frame_vectors(frames, model, workers, lambda n: context.progress(f"{n:,} of {len(frames):,} videos"))

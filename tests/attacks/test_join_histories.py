@@ -33,7 +33,7 @@ from tests.attacks.two_lakes import (
     rows,
     share,
 )
-from tests.support.power import Switch, power
+from tests.support.power import Switch, points, power
 
 
 def sound(lake: Path) -> None:
@@ -206,17 +206,12 @@ def test_a_table_that_no_version_has_is_not_overwritten(pair: tuple[Path, Path])
     sound(ours)
 
 
-def lasting(event: str) -> bool:
-    """Whether a step changes what the next one finds; kills between two of these leave no more than stray files."""
-    writes = ("fetch", "update-ref", "read-tree", "update-index", "commit-tree", "add", "merge --quit")
-    return event.startswith(("os.rename", "os.remove ./storage")) or event.startswith(
-        tuple(f"run git {word}" for word in writes)
-    )
-
-
 @pytest.mark.slow
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.soak)], ids=["some", "every"])
 @pytest.mark.parametrize("how", ["join", "merged by Git", "forwarded by Git", "behind"])
-def test_a_kill_at_any_step_leaves_the_old_state_or_the_new_one(parting: Path, tmp_path: Path, how: str) -> None:
+def test_a_kill_at_any_step_leaves_the_old_state_or_the_new_one(
+    parting: Path, tmp_path: Path, how: str, every: bool
+) -> None:
     ours = shutil.copytree(parting, tmp_path / "ours", symlinks=True)
     theirs = clone(ours, tmp_path / "theirs")
     if how in ("join", "merged by Git"):
@@ -228,8 +223,8 @@ def test_a_kill_at_any_step_leaves_the_old_state_or_the_new_one(parting: Path, t
     with power(Switch(lake, 0)) as switch:
         join(lake, theirs)
     old, answers, n_new = contents(ours), rows(lake), len(contents(lake))
-    points = [at for at, event in enumerate(switch.events, start=1) if lasting(event)]
-    for at in points:
+    cuts = points(switch.events, False)[:: 1 if every else 2]
+    for at in cuts:
         shutil.rmtree(lake)
         shutil.copytree(ours, lake, symlinks=True)
         with power(Switch(lake, at)) as switch:
@@ -242,8 +237,8 @@ def test_a_kill_at_any_step_leaves_the_old_state_or_the_new_one(parting: Path, t
         assert rows(lake) == answers, where
         assert len(contents(lake)) == n_new, where
         sound(lake)
-    print(f"{len(points)} points")
-    assert len(points) > 20
+    print(f"{len(cuts)} points")
+    assert len(cuts) > (20 if every else 8)
 
 
 def test_a_pull_cut_off_after_its_names_are_taken_is_finished_by_the_next_command(pair: tuple[Path, Path]) -> None:

@@ -18,6 +18,7 @@ from affectlake.lake.files.outputs import Output
 from affectlake.lake.fsck import check
 from affectlake.lake.garbage import unreferred
 from affectlake.lake.query import query
+from affectlake.lake.restore import restore
 from affectlake.lake.store.dvc_stages import refuse_cut_off, refuse_edited
 from affectlake.lake.store.versions import Manifest, cached_object, resolve
 from affectlake.lake.tables import appending, factory
@@ -126,20 +127,26 @@ def state(lake: Path) -> dict[str, bytes]:
     return {str(path.relative_to(lake)): path.read_bytes() for path in files}
 
 
-def test_a_checkout_puts_right_a_file_changed_behind_dvcs_back(published: Path) -> None:
+def test_a_change_that_keeps_size_and_time_is_found_and_moved_aside(published: Path) -> None:
     path = published / "storage/tables/stimuli/part-00000.parquet"
     whole, before = path.read_bytes(), path.stat()
-    refuse_edited(published)  # DVC now knows the file by its time, size and inode
+    refuse_edited(published)
     path.chmod(0o644)
     with path.open("r+b") as handle:
         handle.seek(20)
         handle.write(bytes([whole[20] ^ 1]))
     path.chmod(0o444)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    refuse_edited(published)  # which this does not change
-    done = checkout(published, resolve(published, "v2"))
-    assert done.placed == [Output("stimuli")]
+    edited = path.read_bytes()
+    for refused in (refuse_edited, lambda lake: checkout(lake, resolve(lake, "v2"))):
+        with pytest.raises(LakeError, match="changed by hand"):
+            refused(published)
+    assert path.read_bytes() == edited
+    done = restore(published, lambda _line: None)
     assert path.read_bytes() == whole
+    assert done.aside is not None
+    assert (published / done.aside / path.relative_to(published)).read_bytes() == edited
+    refuse_edited(published)
 
 
 def test_an_append_cut_off_before_its_parts_are_placed_is_finished(

@@ -1,13 +1,14 @@
-"""A kill or a power failure at every single change that a writer makes leaves the old version or the new one.
+"""A kill or a power failure at any change that a writer makes leaves the old version or the new one.
 
-Each operation is run once to list its changes to the lake, and then once for every one of them, cut off there.
+Each operation is run once to list its changes to the lake, and then once for each of them, cut off there: for those
+that last, and in `make test-soak` for every single one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -23,7 +24,7 @@ from affectlake.lake.recovery import recover
 from affectlake.lake.store.dvc_stages import is_current, record_done
 from affectlake.lake.store.versions import Manifest, list_versions, resolve
 from affectlake.lake.tables import appending, factory, writing
-from tests.support.power import Switch, power
+from tests.support.power import Switch, points, power
 
 COLLECTED = Output("captions", "model")
 
@@ -106,40 +107,37 @@ def contents(lake: Path) -> dict[str, dict[str, bytes]]:
     return found
 
 
-def cut_off(origin: Path, folder: Path, operation: Callable[[Path], None], *, torn: bool) -> Iterator[tuple[str, Path]]:
-    """Yield a lake cut off at each of the operation's changes, with what the change was; the first is not cut off."""
-    lake = folder / "lake"
-    at = 0
-    while True:
-        shutil.rmtree(lake, ignore_errors=True)
-        shutil.copytree(origin, lake, symlinks=True)
-        with power(Switch(lake, at, torn=torn)) as switch:
-            operation(lake)
-        if at and not switch.off:
-            return
-        yield switch.events[-1] if at else "", lake
-        at += 1
+def copied(origin: Path, lake: Path) -> Path:
+    """Replace `lake` by a copy of `origin`."""
+    shutil.rmtree(lake, ignore_errors=True)
+    return shutil.copytree(origin, lake, symlinks=True)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.soak)], ids=["lasting", "every"])
 @pytest.mark.parametrize("torn", [False, True], ids=["killed", "power"])
 @pytest.mark.parametrize("name", list(OPERATIONS))
 def test_a_crash_at_any_change_leaves_one_version_or_the_other(
-    two_versions: Path, tmp_path: Path, name: str, torn: bool
+    two_versions: Path, tmp_path: Path, name: str, torn: bool, every: bool
 ) -> None:
     operation, n_after = OPERATIONS[name]
-    crashes = cut_off(two_versions, tmp_path, operation, torn=torn)
-    _, lake = next(crashes)
+    lake = copied(two_versions, tmp_path / "lake")
+    with power(Switch(lake, 0)) as switch:
+        operation(lake)
     before, wanted, whole = contents(two_versions), contents(lake), tables(lake)
     assert len(wanted) == n_after
-    n_points = 0
-    for where, lake in crashes:
-        n_points += 1
+    cuts = points(switch.events, every)
+    for at in cuts:
+        copied(two_versions, lake)
+        with power(Switch(lake, at, torn=torn)) as switch:
+            operation(lake)
+        where = switch.events[-1]
+        assert switch.off, where
         found = contents(lake)
         assert found in (before, wanted), where
         assert [finding for version in list_versions(lake) for finding in check(lake, version, repair=False)] == []
         operation(lake)
         assert contents(lake) == wanted, where
         assert tables(lake) == whole, where
-    print(f"{name}: {n_points} points")
-    assert n_points > 10
+    print(f"{name}: {len(cuts)} points")
+    assert len(cuts) > (10 if every else 5)

@@ -76,11 +76,12 @@ def stage_by_stage(lake: Path, params: Params, pinned: Pinned, log: Callable[[st
     """Run the stages that are not up to date, in order and without Prefect; return their names."""
     found = building.Stages(lake, params, pinned, log)
     ran = []
-    for name in found.to_run():
-        if not is_current(lake, name, pinned):
-            run_stage(lake, found.graph[name], params, log)
-            record_done(lake, name, pinned)
-            ran.append(name)
+    with found.recorder:
+        for name in found.to_run():
+            if not is_current(lake, name, pinned):
+                run_stage(lake, found.graph[name], params, log)
+                found.recorder.record(name)
+                ran.append(name)
     return ran
 
 

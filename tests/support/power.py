@@ -124,6 +124,23 @@ def power(switch: Switch) -> Iterator[Switch]:
                     os.truncate(path, path.stat().st_size // 2)
 
 
+def lasting(event: str) -> bool:
+    """Whether an event changes what the next command finds; kills between two of these leave no more than stray files.
+
+    Renames and Git's writes are such events. Opening, flushing and chmod are not: what they concern is found by its
+    name only after a rename.
+    """
+    writes = ("fetch", "update-ref", "read-tree", "update-index", "commit-tree", "add", "merge --quit", "reset")
+    return event.startswith(("os.rename", "os.remove ./storage")) or event.startswith(
+        tuple(f"run git {word}" for word in writes)
+    )
+
+
+def points(events: list[str], every: bool) -> list[int]:
+    """Return the numbers, from 1, of the events at which to turn the power off: of those that last, or of every one."""
+    return [at for at, event in enumerate(events, start=1) if every or lasting(event)]
+
+
 def _command(words: list[str]) -> list[str]:
     """Return the words of a Git command without the settings before it."""
     return _command(words[2:]) if words[:1] == ["-c"] else words

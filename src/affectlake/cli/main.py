@@ -39,6 +39,7 @@ MODULES = {
     **dict.fromkeys(("positions", "injections"), "affectlake.cli.judging"),
     **dict.fromkeys(("schedule", "serve"), "affectlake.cli.schedules"),
     "join": "affectlake.cli.joining",
+    "verify": "affectlake.cli.verification",
 }
 
 EARLIER_NAMES = {"plan": "propose", "canaries": "injections"}

@@ -20,6 +20,9 @@ LOUVAIN_RUNS = 50
 RUNS_OF_DRAWS = 10
 """Runs of Louvain's algorithm on a graph, and on each graph of a resample or a null distribution."""
 
+DRAWS = 100
+"""The largest number of resamples, and of graphs of a null distribution: each takes :data:`RUNS_OF_DRAWS` runs."""
+
 
 class EmotionGraph(NamedTuple):
     """A graph whose nodes are dimensions.

@@ -6,7 +6,7 @@ not unique in one of them, rows are compared by all of their columns.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,7 +97,19 @@ def diff_rows(root: Path, before: Version, after: Version, output: Output) -> Ro
     A column that one version lacks, or whose types cannot be compared, does not make a row changed. Without a key,
     rows that the other version does not have as often, by the columns of both, count as added or removed.
     """
-    old, new = _files(root, before, output), _files(root, after, output)
+    return compare_files(output, _files(root, before, output), _files(root, after, output))
+
+
+def compare_files(output: Output, old: Sequence[File], new: Sequence[File]) -> Rows:
+    """Return the rows that were added, removed and changed between two sets of parts of one output.
+
+    Parameters
+    ----------
+    output : Output
+        The output, whose contract has the key.
+    old, new : sequence of File
+        The parts before and after. Parts with the same MD5 are not opened.
+    """
     same = {file.md5 for file in old} & {file.md5 for file in new}
     then, now = _schemas(old, new)
     common = {c: kind for c in now if (kind := _common(then.get(c), now[c]))}
@@ -146,7 +158,7 @@ def _files(root: Path, version: Version, output: Output) -> list[File]:
     return whole_files(manifest, output) if output in manifest.digests else []
 
 
-def _schemas(old: list[File], new: list[File]) -> tuple[pl.Schema, pl.Schema]:
+def _schemas(old: Sequence[File], new: Sequence[File]) -> tuple[pl.Schema, pl.Schema]:
     """Return the columns of both versions; if one has no files, those of the other."""
     then, now = schema_of(old or new), schema_of(new or old)
     return then, now

@@ -29,6 +29,7 @@ from affectlake.lake.store.tags import TAGS, next_name
 from affectlake.lake.store.tracked import tracked
 from affectlake.lake.store.versions import (
     CODE_TRAILER,
+    ENVIRONMENT_TRAILER,
     STEPS_TRAILER,
     File,
     Manifest,
@@ -39,6 +40,7 @@ from affectlake.lake.store.versions import (
 )
 from affectlake.process.code_version import code_version
 from affectlake.process.file_lock import file_lock
+from affectlake.process.provenance import environment
 
 # the files in a version's commit; the tables themselves are in DVC's cache, by their hashes in dvc.lock
 TRACKED = (
@@ -336,4 +338,5 @@ def describe(name: str, manifest: Manifest, old: Manifest | None, how: str = "")
     lines = lines or ["  parameters only"]
     steps = changed_steps(manifest, old)
     trailers = [f"{CODE_TRAILER}: {code_version()}", *([f"{STEPS_TRAILER}: {steps}"] if steps else [])]
+    trailers.append(f"{ENVIRONMENT_TRAILER}: {environment()}")
     return "\n".join([f"{name}: {how}", "", *lines, "", *trailers, ""])

@@ -24,7 +24,9 @@ from affectlake.lake.files import layout
 from affectlake.lake.files.atomic import write_whole
 from affectlake.lake.files.names import is_step, own_path
 from affectlake.lake.files.outputs import Output
+from affectlake.lake.store.cache import Listed, listing_digest
 from affectlake.lake.store.dvc_path_locks import remove_damaged_list
+from affectlake.lake.store.known_hashes import known_md5s
 from affectlake.lake.store.pinning import NOTHING, Pinned, show_pinned
 from affectlake.lake.store.unrecorded import mark_unrecorded, marked, unmark
 from affectlake.lake.store.versions import Manifest, content_at, outs_of
@@ -41,14 +43,22 @@ def dvc_repository(lake: Path, *, init: bool = False, pinned: Pinned = NOTHING) 
     """
     from dvc.repo import Repo
 
-    logging.getLogger("dvc").setLevel(logging.ERROR)
     with _ONE_AT_A_TIME, without_caller():
         if init and not (lake / ".dvc").is_dir():
+            logging.getLogger("dvc").setLevel(logging.ERROR)
             Repo.init(str(lake)).close()
-        with Repo(str(lake)) as repo:
-            show_pinned(repo.fs, lake, pinned)
+        with _opened(lake, pinned) as repo:
             remove_damaged_list(repo)
             yield repo
+
+
+def _opened(lake: Path, pinned: Pinned) -> Any:
+    from dvc.repo import Repo
+
+    logging.getLogger("dvc").setLevel(logging.ERROR)
+    repo = Repo(str(lake))
+    show_pinned(repo.fs, lake, pinned)
+    return repo
 
 
 def is_current(lake: Path, stage: str, pinned: Pinned = NOTHING) -> bool:
@@ -72,36 +82,71 @@ def stale_stages(lake: Path, names: Iterable[str], pinned: Pinned = NOTHING) -> 
 def record_done(
     lake: Path, stage: str, pinned: Pinned = NOTHING, refuse_changed: Callable[[], None] = lambda: None
 ) -> None:
-    """Add the stage's outputs to DVC's cache, and record in ``dvc.lock`` what they were made from.
+    """Record one stage as :meth:`Recorder.record` does."""
+    with Recorder(lake, pinned) as recorder:
+        recorder.record(stage, refuse_changed)
 
-    This does what ``dvc commit --force`` does, except for how the file is written: DVC preserves comments, which takes
-    half a second a stage where there are thirty.
+
+class Recorder:
+    """Records finished stages in ``dvc.lock``. ``dvc.yaml`` is parsed once, so it must not change meanwhile.
 
     Parameters
     ----------
     lake : Path
         Root of the lake.
-    stage : str
-        Name of the stage.
     pinned : mapping of Path to bytes
-        The parameters and the pipeline that the stage ran with, where they differ from those in the folder.
-    refuse_changed : callable
-        Called after the inputs are hashed and before anything is written; raises if they are not what the stage read.
+        The parameters and the pipeline that the stages run with, where they differ from those in the folder.
     """
-    from dvc.repo import lock_repo
-    from dvc.stage.serialize import to_single_stage_lockfile
 
-    with dvc_repository(lake, pinned=pinned) as repo, lock_repo(repo):
-        made = repo.stage.load_one(path=str(lake / layout.PIPELINE), name=stage)
-        made.save()
-        refuse_changed()
-        made.commit()
-        lock = read_lock(lake)
-        stages = lock.get("stages", {}) | {stage: to_single_stage_lockfile(made)}
-        write_lock(lake, {"schema": "2.0"} | lock | {"stages": stages})
-        written = [Output.at(os.path.relpath(out.fs_path, repo.root_dir)) for out in made.outs]
-    for output in filter(None, written):
-        unmark(lake, output)
+    def __init__(self, lake: Path, pinned: Pinned = NOTHING) -> None:
+        self._lake, self._pinned = lake, pinned
+        self._repo: Any = None
+        self._stages: Any = None
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with _ONE_AT_A_TIME, without_caller():
+            if self._repo is not None:
+                self._repo.close()
+            self._repo = None
+
+    def record(self, stage: str, refuse_changed: Callable[[], None] = lambda: None) -> None:
+        """Add the stage's outputs to DVC's cache, and record in ``dvc.lock`` what they were made from.
+
+        This does what ``dvc commit --force`` does, except for how the file is written: DVC preserves comments, which
+        takes half a second a stage where there are thirty.
+
+        Parameters
+        ----------
+        stage : str
+            Name of the stage.
+        refuse_changed : callable
+            Called after the inputs are hashed and before anything is written; raises if they are not what the stage
+            read.
+        """
+        from dvc.dvcfile import load_file
+        from dvc.repo import lock_repo
+        from dvc.stage.serialize import to_single_stage_lockfile
+
+        with _ONE_AT_A_TIME, without_caller():
+            if self._repo is None:
+                self._repo = _opened(self._lake, self._pinned)
+                self._stages = load_file(self._repo, str(self._lake / layout.PIPELINE)).stages
+            repo = self._repo
+            remove_damaged_list(repo)
+            with lock_repo(repo):
+                made = self._stages[stage]
+                made.save()
+                refuse_changed()
+                made.commit()
+                lock = read_lock(self._lake)
+                stages = lock.get("stages", {}) | {stage: to_single_stage_lockfile(made)}
+                write_lock(self._lake, {"schema": "2.0"} | lock | {"stages": stages})
+                written = [Output.at(os.path.relpath(out.fs_path, repo.root_dir)) for out in made.outs]
+        for output in filter(None, written):
+            unmark(self._lake, output)
 
 
 def forget_stages(lake: Path, keep: Collection[str]) -> list[str]:
@@ -201,7 +246,7 @@ def refuse_edited(lake: Path) -> None:
     A table that differs because a run was interrupted before DVC recorded it was not edited: its stage is stale for
     DVC, and the next run rebuilds it.
     """
-    modified = _outputs(lake, "modified")
+    modified = _tables(lake, "modified")
     cut_off = _cut_off(lake, modified)
     edited = [path for path in modified if path not in cut_off]
     if edited:
@@ -215,7 +260,7 @@ def refuse_edited(lake: Path) -> None:
 
 def refuse_cut_off(lake: Path) -> None:
     """Raise :class:`LakeError` if a run was interrupted between placing tables and recording them."""
-    cut_off = _cut_off(lake, _outputs(lake, "modified"))
+    cut_off = _cut_off(lake, _tables(lake, "modified"))
     if cut_off:
         raise LakeError(
             "a run was interrupted before its tables were recorded",
@@ -234,7 +279,7 @@ def _cut_off(lake: Path, modified: list[str]) -> list[str]:
 
 def restore_missing(lake: Path, say: Callable[[str], None]) -> None:
     """Restore from DVC's cache the tables that are in ``dvc.lock`` and not in the folder."""
-    missing = _outputs(lake, "deleted")
+    missing = _tables(lake, "deleted")
     if not missing:
         return
     from dvc.exceptions import CheckoutError
@@ -247,17 +292,21 @@ def restore_missing(lake: Path, say: Callable[[str], None]) -> None:
             say(f"not in the cache, to be rebuilt: {', '.join(error.target_infos)}")
 
 
-def _outputs(lake: Path, state: Literal["modified", "deleted"]) -> list[str]:
-    """Return the tables that are in `state` relative to the working ``dvc.lock``; other outputs are the user's."""
-    tables = {str(output.folder) for output in Manifest(lake, "").digests}
-    if not tables:
-        return []
-    for table in tables:
-        own_path(lake, Path(table))
-    with dvc_repository(lake, pinned=_readable(lake)) as repo, repo.lock:
-        outs = [out for stage in repo.index.stages for out in stage.outs if out.hash_info]
-        found = [(os.path.relpath(out.fs_path, repo.root_dir), out) for out in outs]
-        return [path for path, out in found if path in tables and out.status().get(str(out)) == state]
+def _tables(lake: Path, state: Literal["modified", "deleted"]) -> list[str]:
+    """Return the tables that are in `state` relative to the working ``dvc.lock``; files are hashed if they changed."""
+    found = []
+    for output, digest in Manifest(lake, "").digests.items():
+        folder = own_path(lake, output.folder)
+        files = sorted(path for path in folder.rglob("*") if not path.is_dir())
+        if not folder.is_dir():
+            now: str = "deleted"
+        else:
+            names = [path.relative_to(folder).as_posix() for path in files]
+            same = listing_digest(map(Listed, names, known_md5s(lake, files))) == digest
+            now = "same" if same else "modified"
+        if now == state:
+            found.append(str(output.folder))
+    return found
 
 
 def _readable(lake: Path) -> Pinned:

@@ -30,13 +30,15 @@ from affectlake.lake.store.tags import commits_of, is_version_name, number, refe
 _AUTHOR = re.compile(r"^author (.*?) ?<[^>\n]*> (\d{1,11}) ([+-][01]\d[0-5]\d)$", re.MULTILINE)
 CODE_TRAILER = "Affectlake-Code"
 STEPS_TRAILER = "Affectlake-Steps"
+ENVIRONMENT_TRAILER = "Affectlake-Environment"
 
 
 class Version(NamedTuple):
     """One version: its name, commit, time (ISO 8601), author, version of affectlake, and changes.
 
     Time and author are empty if Git does not have the commit. `steps` are those whose version changed since the
-    version before, such as ``embed 3 -> 4``; empty for versions made before 0.2.0.
+    version before, such as ``embed 3 -> 4``; `environment` are the versions of packages and the processor that
+    published it (:mod:`affectlake.process.provenance`). Both are empty for versions made before 0.2.0.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Version(NamedTuple):
     code_version: str
     changes: str
     steps: str = ""
+    environment: str = ""
 
     @property
     def is_lost(self) -> bool:
@@ -317,9 +320,10 @@ def _version(name: str, commit: str, text: str) -> Version:
     signed = _AUTHOR.search(heads)
     lines = message.strip().splitlines() or ["its commit cannot be read"]
     code, steps = _trailer(lines, CODE_TRAILER) or "unknown", _trailer(lines, STEPS_TRAILER)
+    environment = _trailer(lines, ENVIRONMENT_TRAILER)
     changes = [line.strip() for line in lines[1:] if line.startswith("  ")]
     author, created = (signed[1], _iso(int(signed[2]), signed[3])) if signed else ("", "")
-    return Version(name, commit, created, author, code, "; ".join(changes) or lines[0], steps)
+    return Version(name, commit, created, author, code, "; ".join(changes) or lines[0], steps, environment)
 
 
 def _trailer(lines: Sequence[str], name: str) -> str:
