@@ -17,7 +17,7 @@ from affectlake.flows.prefect_server import temporary_server
 from affectlake.lake import repository
 from affectlake.lake.files import layout
 from affectlake.lake.preflight import prepare
-from affectlake.lake.store.dvc_stages import Recorder, forget_stages, is_current, stale_stages
+from affectlake.lake.store.dvc_stages import StageRecords, forget_stages, stale_stages
 from affectlake.lake.store.pinning import NOTHING, Pinned
 from affectlake.lake.store.versions import Version
 from affectlake.pipelines.engine import dvcfile
@@ -100,7 +100,7 @@ class Stages:
     def __init__(self, lake: Path, params: Params, pinned: Pinned, log: Callable[[str], None]) -> None:
         self.lake, self.params, self.pinned, self.log = lake, params, pinned, log
         self.graph = stages(params, stored(lake))
-        self.recorder = Recorder(lake, pinned)
+        self.records = StageRecords(lake, pinned)
         self.ran: list[str] = []
         self.failures: dict[str, Exception] = {}
         self.flow_run = ""
@@ -111,7 +111,7 @@ class Stages:
 
     def to_run(self) -> list[str]:
         """Return the stages that are not up to date, with all stages downstream of them; log the others."""
-        found = dict.fromkeys(stale_stages(self.lake, self.graph, self.pinned))
+        found = dict.fromkeys(name for name in self.graph if not self.records.is_current(name))
         for name, stage in self.graph.items():
             if name in found or any(other in found for other in upstream(stage, self.graph)):
                 found[name] = None
@@ -128,7 +128,7 @@ class Stages:
     def run(self, name: str) -> None:
         """Run one stage unless it is up to date."""
         log_stage = _stage_logger(self.log, self.place(name))
-        if is_current(self.lake, name, self.pinned):
+        if self.records.is_current(name):
             log_stage("up to date")
             return
         log_stage("started")
@@ -136,7 +136,7 @@ class Stages:
             stage = stage_named(name, self.graph)
             sources = SourceFiles(self.lake, stage, self.params)
             outcome = run_stage(self.lake, stage, self.params, log_stage)
-            self.recorder.record(name, sources.refuse_changed)
+            self.records.record(name, sources.refuse_changed)
         except Exception as error:
             log_stage(f"failed: {error}".splitlines()[0])
             self.failures[name] = error
@@ -149,11 +149,11 @@ class Stages:
 def _run_stages(lake: Path, params: Params, pinned: Pinned, log: Callable[[str], None]) -> list[str]:
     """Run the stages that are not up to date; return their names."""
     building = Stages(lake, params, pinned, log)
-    to_run = building.to_run()
-    if to_run:
-        hint = "`dvc repro` followed by `affectlake publish` does the same without a server"
-        with temporary_server(log, hint), building.recorder:
-            _run_flow(building, to_run)
+    with building.records:
+        to_run = building.to_run()
+        if to_run:
+            with temporary_server(log, "`dvc repro` followed by `affectlake publish` does the same without a server"):
+                _run_flow(building, to_run)
     return building.ran
 
 

@@ -4,7 +4,8 @@ Run with ``python benchmarks/validity/scaling.py --data FOLDER``, with the folde
 ``CowenKeltnerEmotionalVideos.csv`` (Cowen & Keltner 2017). For each scaling and seed, it draws the triplets, chooses by
 cosine similarity, fits an embedding, and prints a row of a Markdown table: the agreement with the published table, the
 strongest dimension with low valence (the paper's fourth component), the number of isolated dimensions, and the numbers
-of necessary components by both rules. Fits end after a fixed number of epochs; each takes minutes.
+of necessary components by both rules. Fits have the settings of the emotion study and end when they have converged;
+each takes about a minute.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from affectlake.geometry.reduction import components_below, necessary_components
 from affectlake.judge.agents import FamilyScaling
 from affectlake.judge.vectors.ratings import rating_matrix, rating_vectors
 from affectlake.judge.vectors.similarity import choose_by_cosine
+from affectlake.pipelines.params.study import parse
+from affectlake.pipelines.params.templates import starting_params
 from affectlake.spose.data import training_data
 from affectlake.spose.fitting import fit
 from affectlake.spose.model import score
@@ -35,7 +38,6 @@ TABLE = Path(__file__).parents[2] / "tests" / "fixtures" / "extended_data_table_
 EXCLUDED = (859, 866, 1673, 2157)
 LOW = ("valence", "control", "upswing")  # labels of the paper's fourth component
 Embedding = NDArray[np.float32]
-L1 = {"category": 0.004, "dimension": 0.005}
 
 
 def published(system: str) -> list[PublishedLabel]:
@@ -82,8 +84,9 @@ def row(study: Study, family: str, scaling: str, seed: int, settings: Settings) 
         (necessary_components(one, size, 0.95).value, components_below(one, size, 0.99).value)
         for one, size in zip(accuracies, n, strict=True)
     ]
+    epochs = f"{len(found.curve) - 1}{'' if found.converged else ' (not converged)'}"
     cells = [
-        scaling, seed, weights.shape[1], f"{accuracies[0][-1]:.2%}", f"{agreement.distance:.3f}",
+        scaling, seed, epochs, weights.shape[1], f"{accuracies[0][-1]:.2%}", f"{agreement.distance:.3f}",
         f"{agreement.order:.2f}", f"{', '.join(f'{value:.3f}' for value in low[at])} ({at + 1})",
         f"{', '.join(f'{r[:, ratings.names.index(name)].max():.3f}' for name in ('approach', 'safety', 'valence'))}",
         graph.n_isolated, graph.n_communities, f"{text[0]:.0f} to {text[1]:.0f}",
@@ -100,17 +103,11 @@ def main() -> None:
     parser.add_argument("--family", choices=("category", "dimension"), default="dimension")
     parser.add_argument("--scalings", nargs="+", default=["raw", "minmax", "midpoint", "centred", "zscore"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--epochs", type=int, default=150)
-    parser.add_argument("--batch-size", type=int, default=2048)
-    parser.add_argument("--learning-rate", type=float, default=0.004)
     chosen = parser.parse_args()
     study = load_emotion(chosen.data / "CowenKeltnerEmotionalVideos.csv", None, EXCLUDED)
-    settings = Settings(
-        l1=L1[chosen.family], dimensions=30, batch_size=chosen.batch_size, learning_rate=chosen.learning_rate,
-        max_epochs=chosen.epochs, patience=chosen.epochs,
-    )  # fmt: skip
+    settings = parse(starting_params("emotion")).settings(f"human-{chosen.family}")
     heads = [
-        "scaling", "seed", "dimensions", "held-out accuracy", "distance", "order",
+        "scaling", "seed", "epochs", "dimensions", "held-out accuracy", "distance", "order",
         "low valence, control, upswing (rank)", "approach, safety, valence", "isolated", "communities",
         "components, held out", "by the predecessor's rule, held out", "the same, prototypes", "minutes",
     ]  # fmt: skip

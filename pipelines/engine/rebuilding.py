@@ -219,7 +219,9 @@ def _changed_code(one: _Rebuild, stage: Stage) -> list[str]:
 def _changed_environment(one: _Rebuild, output: Output) -> list[str]:
     """Return how code, packages and processor differ from those of the version in which the table is first found."""
     digest = one.manifest.digests[output]
-    made = next((v for v in list_versions(one.lake) if not v.is_lost and _has(one.lake, v, output, digest)), one.version)
+    made = next(
+        (v for v in list_versions(one.lake) if not v.is_lost and _has(one.lake, v, output, digest)), one.version
+    )
     found = []
     if made.code_version != code_version():
         found.append(f"made by affectlake {made.code_version}; this is {code_version()}")

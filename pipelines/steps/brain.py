@@ -30,7 +30,9 @@ def ingest_brains(tables: Tables, params: Params, context: StepContext) -> Outpu
     """Read the recordings: all voxels with their regions, and one pattern per subject and stimulus."""
     ids = tables["stimuli"].sort("stimulus_index").select("stimulus_id").collect()["stimulus_id"].to_list()
     voxels, betas = [], []
-    for name, recording in recordings(tables, params, context.source_root, ids):  # sorted by name, as the rows of the tables
+    for name, recording in recordings(
+        tables, params, context.source_root, ids
+    ):  # sorted by name, as the rows of the tables
         found = align(recording, ids)
         for line in recording.notes:
             context.log(f"{name}: {line}")

@@ -76,11 +76,11 @@ def stage_by_stage(lake: Path, params: Params, pinned: Pinned, log: Callable[[st
     """Run the stages that are not up to date, in order and without Prefect; return their names."""
     found = building.Stages(lake, params, pinned, log)
     ran = []
-    with found.recorder:
+    with found.records:
         for name in found.to_run():
-            if not is_current(lake, name, pinned):
+            if not found.records.is_current(name):
                 run_stage(lake, found.graph[name], params, log)
-                found.recorder.record(name)
+                found.records.record(name)
                 ran.append(name)
     return ran
 

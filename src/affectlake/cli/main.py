@@ -169,7 +169,7 @@ def steps(lake: Path, as_json: bool) -> None:
     """List the stages of the study, and whether each is up to date."""
     from affectlake.lake import repository
     from affectlake.lake.files import layout
-    from affectlake.lake.store.dvc_stages import is_current
+    from affectlake.lake.store.dvc_stages import stale_stages
     from affectlake.pipelines.engine import dvcfile as render
     from affectlake.pipelines.engine.graph import stages
     from affectlake.pipelines.params.study import load
@@ -179,15 +179,17 @@ def steps(lake: Path, as_json: bool) -> None:
     params = load(root)
     held = stored(root)
     pinned = {layout.PIPELINE: render.render(params, held).encode()}  # as the next run writes it
+    graph = stages(params, held)
+    stale = set(stale_stages(root, graph, pinned))
     rows = [
         {
             "stage": stage.name,
-            "state": "up to date" if is_current(root, stage.name, pinned) else "to run",
+            "state": "to run" if stage.name in stale else "up to date",
             "reads": [str(output) for output in stage.reads],
             "writes": [str(output) for output in stage.writes],
             "does": stage.step.summary,
         }
-        for stage in stages(params, held).values()
+        for stage in graph.values()
     ]
     if as_json:
         click.echo(json.dumps(rows, indent=2))

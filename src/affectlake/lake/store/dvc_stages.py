@@ -47,12 +47,12 @@ def dvc_repository(lake: Path, *, init: bool = False, pinned: Pinned = NOTHING) 
         if init and not (lake / ".dvc").is_dir():
             logging.getLogger("dvc").setLevel(logging.ERROR)
             Repo.init(str(lake)).close()
-        with _opened(lake, pinned) as repo:
+        with _repository(lake, pinned) as repo:
             remove_damaged_list(repo)
             yield repo
 
 
-def _opened(lake: Path, pinned: Pinned) -> Any:
+def _repository(lake: Path, pinned: Pinned) -> Any:
     from dvc.repo import Repo
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
@@ -63,32 +63,29 @@ def _opened(lake: Path, pinned: Pinned) -> Any:
 
 def is_current(lake: Path, stage: str, pinned: Pinned = NOTHING) -> bool:
     """Return whether the stage's inputs, parameters, version and outputs are unchanged according to DVC."""
-    is_recorded = stage in (read_lock(lake).get("stages") or {})  # far cheaper than asking DVC
-    return is_recorded and not stale_stages(lake, [stage], pinned)
+    with StageRecords(lake, pinned) as records:
+        return records.is_current(stage)
 
 
 def stale_stages(lake: Path, names: Iterable[str], pinned: Pinned = NOTHING) -> list[str]:
-    """Return the stages that are changed according to DVC: an input, a parameter, the version or an output.
-
-    Reading ``dvc.yaml`` and ``dvc.lock`` takes longer than checking a stage, so stages are checked together.
-    """
-    from dvc.dvcfile import load_file
-
-    with dvc_repository(lake, pinned=pinned) as repo, repo.lock:
-        known = load_file(repo, str(lake / layout.PIPELINE)).stages
-        return [name for name in names if known[name].changed()]
+    """Return the stages that are not current."""
+    with StageRecords(lake, pinned) as records:
+        return [name for name in names if not records.is_current(name)]
 
 
 def record_done(
     lake: Path, stage: str, pinned: Pinned = NOTHING, refuse_changed: Callable[[], None] = lambda: None
 ) -> None:
-    """Record one stage as :meth:`Recorder.record` does."""
-    with Recorder(lake, pinned) as recorder:
-        recorder.record(stage, refuse_changed)
+    """Record one stage as :meth:`StageRecords.record` does."""
+    with StageRecords(lake, pinned) as records:
+        records.record(stage, refuse_changed)
 
 
-class Recorder:
-    """Records finished stages in ``dvc.lock``. ``dvc.yaml`` is parsed once, so it must not change meanwhile.
+class StageRecords:
+    """The records of stages in ``dvc.lock``: which stages are current, and those that are done.
+
+    ``dvc.yaml`` is parsed once, so it must not change meanwhile; ``dvc.lock`` is parsed again if something else writes
+    it. DVC's repository object is kept until the end of the ``with`` block.
 
     Parameters
     ----------
@@ -101,9 +98,11 @@ class Recorder:
     def __init__(self, lake: Path, pinned: Pinned = NOTHING) -> None:
         self._lake, self._pinned = lake, pinned
         self._repo: Any = None
-        self._stages: Any = None
+        self._file: Any = None
+        self._lock: dict[str, Any] = {}
+        self._content: bytes | None = b""
 
-    def __enter__(self) -> Recorder:
+    def __enter__(self) -> StageRecords:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -111,6 +110,37 @@ class Recorder:
             if self._repo is not None:
                 self._repo.close()
             self._repo = None
+
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        """Yield DVC's repository object; one thread at a time has it."""
+        from dvc.dvcfile import load_file
+
+        with _ONE_AT_A_TIME, without_caller():
+            if self._repo is None:
+                self._repo = _repository(self._lake, self._pinned)
+                self._file = load_file(self._repo, str(self._lake / layout.PIPELINE))
+            remove_damaged_list(self._repo)
+            yield self._repo
+
+    def _read_lock(self) -> dict[str, Any]:
+        path = self._lake / layout.PIPELINE_LOCK
+        content = path.read_bytes() if path.exists() else None
+        if content != self._content:
+            self._lock, self._content = read_lock(self._lake), content
+        return self._lock
+
+    def _stage(self, name: str) -> Any:
+        from dvc.stage.loader import StageLoader
+
+        return StageLoader(self._file, self._file.contents, self._read_lock())[name]
+
+    def is_current(self, stage: str) -> bool:
+        """Return whether a stage's inputs, parameters, version and outputs are unchanged according to DVC."""
+        if stage not in (self._read_lock().get("stages") or {}):  # far cheaper than asking DVC
+            return False
+        with self._opened() as repo, repo.lock:
+            return not self._stage(stage).changed()
 
     def record(self, stage: str, refuse_changed: Callable[[], None] = lambda: None) -> None:
         """Add the stage's outputs to DVC's cache, and record in ``dvc.lock`` what they were made from.
@@ -126,25 +156,19 @@ class Recorder:
             Called after the inputs are hashed and before anything is written; raises if they are not what the stage
             read.
         """
-        from dvc.dvcfile import load_file
         from dvc.repo import lock_repo
         from dvc.stage.serialize import to_single_stage_lockfile
 
-        with _ONE_AT_A_TIME, without_caller():
-            if self._repo is None:
-                self._repo = _opened(self._lake, self._pinned)
-                self._stages = load_file(self._repo, str(self._lake / layout.PIPELINE)).stages
-            repo = self._repo
-            remove_damaged_list(repo)
-            with lock_repo(repo):
-                made = self._stages[stage]
-                made.save()
-                refuse_changed()
-                made.commit()
-                lock = read_lock(self._lake)
-                stages = lock.get("stages", {}) | {stage: to_single_stage_lockfile(made)}
-                write_lock(self._lake, {"schema": "2.0"} | lock | {"stages": stages})
-                written = [Output.at(os.path.relpath(out.fs_path, repo.root_dir)) for out in made.outs]
+        with self._opened() as repo, lock_repo(repo):
+            made = self._stage(stage)
+            made.save()
+            refuse_changed()
+            made.commit()
+            lock = {"schema": "2.0"} | self._read_lock()
+            lock["stages"] = (lock.get("stages") or {}) | {stage: to_single_stage_lockfile(made)}
+            write_lock(self._lake, lock)
+            self._lock, self._content = lock, (self._lake / layout.PIPELINE_LOCK).read_bytes()
+            written = [Output.at(os.path.relpath(out.fs_path, repo.root_dir)) for out in made.outs]
         for output in filter(None, written):
             unmark(self._lake, output)
 
