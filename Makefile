@@ -18,7 +18,7 @@ help:
 	@echo "make demo        build the synthetic demo study in $(DEMO) and print the path of its report"
 	@echo "make test        run the linters, type checks, import contracts and tests"
 	@echo "make test-fast   run the linters, type checks, import contracts and the tests of arithmetic and contracts"
-	@echo "make test-soak   kill a collection two hundred times and check its answers (about ten minutes)"
+	@echo "make test-soak   run what make test runs a part of: every crash, every state, two hundred kills (half an hour)"
 	@echo "make test-vllm   test against real vLLM servers with tiny models (CPU build in .venv-vllm; minutes)"
 	@echo "make docs        update every generated file"
 	@echo "make site        build the documentation site in scratch/site (MkDocs in .venv-docs)"
@@ -58,8 +58,8 @@ arithmetic: $(VENV)/.installed
 	@$(BIN)/python -m pytest -q -m "not slow and not soak" $(addprefix tests/,$(FAST))
 
 test-soak: $(VENV)/.installed
-	@echo "== two hundred kills (about ten minutes)"
-	@$(BIN)/python -m pytest -s -m soak
+	@echo "== every crash, every state, two hundred kills (half an hour)"
+	@$(BIN)/python -m pytest -n $(WORKERS) -m soak
 
 .venv-vllm/.installed: tests/vllm/requirements.lock
 	@echo "== installing the CPU build of vLLM into .venv-vllm (several minutes the first time)"
