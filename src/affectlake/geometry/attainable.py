@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln, xlogy
 
 from affectlake.geometry.estimates import Estimate, left_out
 from affectlake.geometry.intervals import half_width
@@ -81,6 +80,8 @@ def _grid() -> NDArray[np.float64]:
 
 def _likelihood(patterns: NDArray[np.integer], grid: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the probability of each pattern, in any order of the three, at each grid point."""
+    from scipy.special import gammaln, xlogy  # imported late: slow
+
     counts = patterns.astype(np.float64)
     ways = gammaln(counts.sum(axis=1) + 1) - gammaln(counts + 1).sum(axis=1)
     found = np.zeros((len(patterns), len(grid)))

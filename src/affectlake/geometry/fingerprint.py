@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
-from scipy.stats import spearmanr
 
 
 class PublishedLabel(NamedTuple):
@@ -53,6 +51,9 @@ def fingerprint(r: NDArray[np.floating], ratings: Sequence[str], table: Sequence
     Fingerprint
         ``matched`` contains -1 for an unmatched component.
     """
+    from scipy.optimize import linear_sum_assignment  # imported late: slow
+    from scipy.stats import spearmanr  # imported late: slow
+
     size = np.nan_to_num(np.asarray(r, np.float64))
     numbers = sorted({label.component for label in table})
     column = {name: at for at, name in enumerate(ratings)}

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri
 
 from affectlake.errors import AffectlakeError
 
@@ -26,6 +25,8 @@ def half_width(level: float = 0.95) -> float:
     AffectlakeError
         If the level is not between 0 and 1.
     """
+    from scipy.special import ndtri  # imported late: slow
+
     if not 0 < level < 1:
         raise AffectlakeError("the confidence level is not a proportion", wanted="0 < level < 1", found=str(level))
     return float(ndtri(0.5 + level / 2))

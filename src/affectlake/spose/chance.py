@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-from scipy.stats import binom
-
 from affectlake.spose.curve import Score
 
 LEVEL = 0.01
@@ -28,5 +26,7 @@ def chance_level(score: Score, n_considered: int = 1, chance: float = 1 / 3) -> 
     chance : float, default=1/3
         Accuracy of guesses.
     """
+    from scipy.stats import binom  # imported late: slow
+
     right = math.floor(score.accuracy * score.n + 1e-6)
     return min(1.0, n_considered * float(binom.sf(right - 1, score.n, chance)))

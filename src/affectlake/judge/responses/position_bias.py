@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chisquare
 
 
 class PositionShares(NamedTuple):
@@ -70,6 +69,8 @@ def position_shares(positions: NDArray[np.int8]) -> PositionShares:
     ValueError
         If a position is not 1, 2 or 3.
     """
+    from scipy.stats import chisquare  # imported late: slow
+
     if len(positions) and not np.isin(positions, (1, 2, 3)).all():
         raise ValueError(f"positions are 1, 2 or 3, not {np.setdiff1d(positions, (1, 2, 3))[:5].tolist()}")
     counts = np.bincount(positions, minlength=4)[1:].astype(np.int64)

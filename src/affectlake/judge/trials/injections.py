@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from affectlake.errors import UsageError
 from affectlake.judge.protocols import Wording, neutralise
@@ -115,6 +114,8 @@ def injection_effect(clean: NDArray[np.int8], injected: NDArray[np.int8], target
     target : int8 (m,)
         Position that the injection asks for.
     """
+    from scipy.stats import binomtest  # imported late: slow
+
     both = (clean > 0) & (injected > 0)
     hit_clean, hit_injected = (clean == target)[both], (injected == target)[both]
     n = int(both.sum())
