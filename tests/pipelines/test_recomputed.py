@@ -46,6 +46,7 @@ from sklearn.preprocessing import StandardScaler
 from statsmodels.stats.inter_rater import cohens_kappa
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
+from threadpoolctl import threadpool_limits
 
 import affectlake
 from affectlake.pipelines.engine.graph import stages
@@ -288,8 +289,10 @@ ALTERED = (
     "geometry.absolute_edges=true",
     "geometry.edge_threshold=0.3",
     "geometry.label_gap=0.05",
-    "geometry.permutations=60",
-    "geometry.resamples=30",
+    "geometry.permutations=30",
+    "geometry.resamples=16",
+    "spose.seeds=[0, 1]",
+    "sweeps.share=0.8",
     "triplets.prototypes_per_category=3",
     "brain.encoding.standardise=false",
     "brain.encoding.outer_folds=3",
@@ -314,15 +317,13 @@ def altered(base: World, scratch: Path) -> World:
     agent, seed, dimension = pl.col("agent"), pl.col("seed"), pl.col("dimension")
     lost = (agent == "human-dimension") & (seed == 1)
     weight = (
-        pl.when((agent == "human-category") & (seed == 2) & (at == 7)).then(0.0)
+        pl.when((agent == "human-category") & (seed == 1) & (at == 7)).then(0.0)
         .when((agent == "caption-tfidf") & (seed == 0) & (dimension == 12)).then(0.5)
         .otherwise("weight").cast(pl.Float32)
     )  # fmt: skip
-    tables["embeddings"] = tables["embeddings"].filter(~lost).with_columns(weight=weight)
-    chosen = pl.struct("agent", "seed").is_in(
-        [{"agent": name, "seed": n} for name, n in (("human-category", 2), ("human-dimension", 2), ("caption-tfidf", 1))]
-    )
-    tables["fits"] = tables["fits"].with_columns(
+    tables["embeddings"] = tables["embeddings"].filter(~lost, seed < 2).with_columns(weight=weight)
+    chosen = seed == agent.replace_strict({"human-category": 1, "human-dimension": 0, "caption-tfidf": 1})
+    tables["fits"] = tables["fits"].filter(seed < 2).with_columns(
         representative=chosen,
         n_dimensions=pl.when(lost).then(0).otherwise("n_dimensions").cast(pl.Int16),
         note=pl.when(lost).then(pl.lit(NOTE)),
@@ -374,6 +375,13 @@ def _inconsistent(choices: pl.DataFrame) -> pl.DataFrame:
     found = drawn.with_columns(odd=pl.when(pl.col("guess") < share).then(other).otherwise("odd"))
     missing = (pl.col("agent") == "human-dimension") & (pl.col("trial_set") == "validation")
     return found.filter(~(pl.col("lost") & (pl.col("agent") == "caption-tfidf")) & ~missing).select(choices.columns)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Matrices are small: threads of BLAS would only wait for one another."""
+    with threadpool_limits(1, "blas"):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -492,11 +500,13 @@ def measured(world: World, agent: str) -> Pairs:
     return pairs_of(world, answers, np.tile([0.0, 0.0, 1.0], (len(answers), 1)))
 
 
-def weighted_r(x: Array, y: Array, weights: Array) -> float:
-    use = (weights > 0) & ~np.isnan(x) & ~np.isnan(y)
+def weighted_r(x: Array, y: Array, counts: Ints) -> float:
+    """Return Pearson's r of pairs that occur `counts` times; NaN if it is not defined."""
+    use = (counts > 0) & ~np.isnan(x) & ~np.isnan(y)
     if use.sum() < 2 or np.ptp(x[use]) < 1e-12 or np.ptp(y[use]) < 1e-12:
         return math.nan
-    return float(stats.pearsonr(np.repeat(x[use], weights[use]), np.repeat(y[use], weights[use])).statistic)
+    covariance = np.cov(x[use], y[use], fweights=counts[use])
+    return float(covariance[0, 1] / math.sqrt(covariance[0, 0] * covariance[1, 1]))
 
 
 def matrix_correlation(one: Array, other: Array, n: int, world: World, rng: np.random.Generator) -> dict[str, object]:
@@ -764,6 +774,9 @@ def best(weights: Array, other: Array) -> Array:
 def reproducibility(world: World, agent: str, seed: int) -> Iterator[tuple[str | Key, dict[str, object]]]:
     weights = world.weights(agent, seed)
     others = [other for number, other in world.fitted(agent).items() if number != seed]
+    if not others:
+        yield "mean_pearson_r", impossible("there is one fit")
+        return
     z = np.array([best(weights, other) for other in others])  # (n_others, d)
     yield "mean_pearson_r", estimate(*_student(np.nanmean(z, axis=1)))
     rng, n = own_rng("reproducibility", agent, seed), len(weights)
@@ -1179,12 +1192,12 @@ def rho(world: World, one: Subject, chosen: Ints, vectors: Array) -> tuple[Array
     wanted = world.params.brain.searchlight  # type: ignore[union-attr]
     inside = KDTree(one.voxels).query_ball_point(one.voxels, wanted.radius_voxels + 1e-6)
     patterns, upper = one.patterns[np.isin(one.stimuli, chosen)], np.triu_indices(len(chosen), 1)
-    model = np.corrcoef(vectors[chosen])[upper]
+    model = np.round(np.corrcoef(vectors[chosen])[upper], 10)  # similarities that are equal but for rounding are ties
     members = [[voxel for voxel in sphere if one.usable[voxel]] for sphere in inside]
     found = [
         stats.spearmanr(np.corrcoef(patterns[:, sphere])[upper], model).statistic
-        if len(sphere) >= wanted.min_voxels else np.nan
-        for sphere in members
+        if len(sphere) >= wanted.min_voxels and is_usable else np.nan
+        for sphere, is_usable in zip(members, one.usable, strict=True)
     ]  # fmt: skip
     return np.array(found), np.array([len(sphere) for sphere in members])
 
@@ -1235,7 +1248,9 @@ def assert_maps(world: World) -> None:
             own = {"agent": agent, "subject": one.name, "basis": basis}
             stored = world.of("rsa_maps", **own).sort("voxel_index")
             r, members = rho(world, one, chosen[one.name], vectors)
-            np.testing.assert_allclose(stored["rho"].fill_null(np.nan), r, atol=2e-6)
+            own_rho = stored["rho"].fill_null(np.nan)
+            np.testing.assert_allclose(own_rho, r, atol=2e-4)  # 32 bits exchange a few pairs of neighbouring ranks
+            assert np.nanmean(np.abs(own_rho - r) > 3e-6) < 0.05
             assert stored["n_members"].to_list() == members.tolist()
             assert set(stored["n_stimuli"]) == {len(chosen[one.name])}
             assert [value for value in stored["bias"] if value is not None] == [0.0] * int((~np.isnan(r)).sum())
