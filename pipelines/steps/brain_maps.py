@@ -129,7 +129,7 @@ def _encoding_weights(agent: str, seed: int, subject: str, found: Encoding) -> p
     kinds=EVERY_KIND,
     gpu=True,
     section="brain",
-    version=3,
+    version=4,
 )
 def search_brains(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Compare the similarities in the sphere around each voxel with those of the agent."""

@@ -65,6 +65,17 @@ def test_agrees_with_scipy_at_the_papers_number_of_stimuli() -> None:
 
 
 @pytest.mark.reference
+def test_similarities_that_are_equal_but_for_rounding_have_equal_ranks() -> None:
+    rng = np.random.default_rng(3)
+    few, kinds = rng.normal(size=(4, 6)), rng.integers(0, 4, 25)
+    exact = np.corrcoef(few)
+    exact = np.where(np.eye(4) > 0, 1.0, (exact + exact.T) / 2)[np.ix_(kinds, kinds)]
+    proportional = few[kinds] * rng.uniform(0.1, 9, (25, 1))  # every stimulus is like one of the four
+    ranks = stats.rankdata(exact[np.tril_indices(25, -1)])
+    wanted = (ranks - ranks.mean()) / np.linalg.norm(ranks - ranks.mean())
+    np.testing.assert_allclose(model_ranks([correlation_rsm(proportional)])[0], wanted, atol=1e-6)
+
+
 def test_agrees_with_rsatoolbox(capsys: pytest.CaptureFixture[str]) -> None:
     from rsatoolbox.inference import eval_fixed
     from rsatoolbox.model import ModelFixed

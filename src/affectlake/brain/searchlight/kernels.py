@@ -22,6 +22,7 @@ from affectlake.process.compiled import njit
 BINS = 65536
 PANEL = 64  # rows of the RSM at a time: 64 × 1,000 correlations stay in the second-level cache
 CHUNK = 4096  # ranks at a time: 16 kB in the first-level cache, used for every model
+MODEL_DECIMALS = 10  # of a model's similarities, whose rounding errors are about 1e-15
 
 _COMPILE: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy"}
 
@@ -238,6 +239,9 @@ def run_spheres(
 def model_ranks(rsms: Sequence[NDArray[np.floating]] | NDArray[np.floating]) -> NDArray[np.float32]:
     """Return the ranks of the models' pairs, centred and of length 1, in the order of the lower triangle.
 
+    Similarities are rounded to `MODEL_DECIMALS` first: equal ones, such as those of proportional vectors, differ in
+    their last bits, and would otherwise be ranked by rounding errors.
+
     Parameters
     ----------
     rsms : sequence of float (n, n)
@@ -251,7 +255,7 @@ def model_ranks(rsms: Sequence[NDArray[np.floating]] | NDArray[np.floating]) -> 
     i, j = np.tril_indices(len(rsms[0]), k=-1)
     found = np.empty((len(rsms), len(i)), dtype=np.float32)
     for row, rsm in zip(found, rsms, strict=True):
-        rank = ranks(rsm[i, j])
+        rank = ranks(np.round(rsm[i, j], MODEL_DECIMALS))
         rank -= rank.mean()
         row[:] = rank / np.sqrt(rank @ rank)
     return found
