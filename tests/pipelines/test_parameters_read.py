@@ -246,6 +246,12 @@ def test_published_ratings_have_keys_of_their_own(tmp_path: Path, monkeypatch: p
         tables |= {table: rows.lazy() for table, rows in STEPS[name].function(tables, params, context).items()}
         own = {key for key in keys_of(STEPS[name], "", params, []) if key.startswith("sources.")}
         assert own == {key for key in recorder.read if key.startswith("sources.")} | {"sources.kind"}
+        if STEPS[name].optional:  # a file without an optional key has one dependency fewer, and no other in its place
+            older = yaml.safe_load(params.text or override(templates.starting_params("emotion"), files))
+            for key in STEPS[name].optional:
+                del older["sources"][key.rpartition(".")[2]]
+            before = {key for key in keys_of(STEPS[name], "", parse(yaml.safe_dump(older)), []) if "sources" in key}
+            assert before == own - set(STEPS[name].optional)
 
 
 @pytest.mark.parametrize(
