@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from affectlake.report.volumes import Volume
 
@@ -62,6 +64,8 @@ class BrainInputs:
         For each method, which voxels the volumes show; without an entry, all.
     reference : str
         The agent with which stars compare the others; empty: there are no stars.
+    values : mapping of (subject, method, agent) to float32 (n_voxels,)
+        The maps of every subject without a mask, in the order of the voxels; NaN for missing values.
     """
 
     scores: pl.DataFrame
@@ -73,6 +77,7 @@ class BrainInputs:
     volumes: tuple[Volume, ...]
     thresholds: Mapping[str, str] = field(default_factory=dict)
     reference: str = ""
+    values: Mapping[tuple[str, str, str], NDArray[np.float32]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
