@@ -29,10 +29,13 @@ def brain_inputs(tables: VersionTables, record: StudyRecord) -> BrainInputs | No
     masked = [one.name for one in METHODS if threshold and _has_levels(tables, one.table, threshold.column)]
     maps, volumes = pl.DataFrame(), []
     values: dict[tuple[str, str, str], NDArray[np.float32]] = {}
+    rating_values: dict[tuple[str, str, str], NDArray[np.float32]] = {}
     for at, name in enumerate(subjects["subject"]):
         own = rows(_maps_sql(name, threshold.column if threshold else ""))
         maps = own if at == 0 else maps
         values |= {(name, *key): found for key, found in _values(own).items()}
+        rated = _values(rows(_maps_sql(name, "", "vectors")))
+        rating_values |= {(name, *key): found for key, found in rated.items()}
         volumes.append(
             make_volume(name, rows(f"SELECT * FROM voxels WHERE subject = '{name}'"), _shown(own, masked), block)
         )
@@ -52,6 +55,7 @@ def brain_inputs(tables: VersionTables, record: StudyRecord) -> BrainInputs | No
         thresholds=dict.fromkeys(masked, threshold.words) if threshold else {},
         reference=record.text("brain.reference"),
         values=values,
+        rating_values=rating_values,
     )
 
 
@@ -76,12 +80,12 @@ def _shown(maps: pl.DataFrame, masked: list[str]) -> pl.DataFrame:
     return maps.with_columns(value=pl.when(kept).then("value"))
 
 
-def _maps_sql(subject: str, column: str) -> str:
-    """Return the query for the maps of one subject by the agents' embeddings, of both methods, with their levels."""
+def _maps_sql(subject: str, column: str, basis: str = "embedding") -> str:
+    """Return the query for the maps of one subject by one basis of the agents, of both methods, with their levels."""
     level = column or "NULL::DOUBLE"
     each = [
         f"SELECT agent, '{method}' AS method, voxel_index, {value} AS value, {level} AS level FROM {table}"
-        f" WHERE basis = 'embedding' AND subject = '{subject}'"  # a subject's name is letters, digits, - and _
+        f" WHERE basis = '{basis}' AND subject = '{subject}'"  # a subject's name is letters, digits, - and _
         for method, table, value in METHODS
     ]
     return f"SELECT * FROM ({' UNION ALL '.join(each)}) ORDER BY ALL"

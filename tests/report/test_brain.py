@@ -255,6 +255,73 @@ def test_what_does_not_fit_is_counted_and_what_is_missing_said() -> None:
     assert figure.axes[-1].texts[0].get_text() == "no values"
 
 
+def with_ratings() -> ReportInputs:
+    """Two agents made of ratings, of which the embedding of the second is worse in VC by 0.1, 0.2 and 0.3."""
+    both = ("human-category", "human-concat")
+    rows = [
+        (agent, f"S{subject}", basis, "encoding", region, score, 0.05, 20)
+        for agent in both
+        for subject in (1, 2, 3)
+        for region in ("VC", "OFC")
+        for basis, score in (
+            ("vectors", 0.3), ("embedding", 0.3 - 0.1 * subject * (agent == both[1]) * (region == "VC")),
+        )
+    ]  # fmt: skip
+    names = [*brains().scores.columns[:6], "region_bias", "n_voxels"]
+    stats = pl.DataFrame(
+        {"agent": [agent for agent in both for _ in range(2)], "method": ["encoding"] * 4, "region": ["OFC", "VC"] * 2,
+         "difference": [0.0, 0.0, 0.0, -0.2], "ci_low": [None, None, None, -0.45], "ci_high": [None, None, None, 0.05],
+         "p_both_fdr": [None, 0.5, 0.3, 0.04], "share_won": [0.5, 0.5, 0.5, 0.0]}
+    )  # fmt: skip
+    maps = {(f"S{at}", "encoding", agent): np.linspace(-0.1, 0.5, 125).astype(np.float32)
+            for at in (1, 2) for agent in both}  # fmt: skip
+    lower = {key: values + np.float32(0.02 if key[2] == both[1] else -0.02) for key, values in maps.items()}
+    inputs = replace(brains(), scores=pl.DataFrame(rows, schema=names, orient="row"), values=maps, rating_values=lower)
+    return replace(study_of(dict.fromkeys(both, 0.0), inputs), analyses={"basis_stats": stats})
+
+
+def test_differences_of_embeddings_and_ratings_are_those_of_the_tables() -> None:
+    figure = figure_of("basis_comparison", with_ratings(), method="encoding")
+    (ax,) = figure.axes
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["VC", "OFC"]
+    points = {one.get_label(): np.asarray(one.get_offsets()) for one in ax.collections if one.get_label() in HUMAN}
+    assert points["human-concat"][:, 1].tolist() == [0.0, -0.2]  # OFC, VC
+    assert np.round(points["human-concat"][:, 0]).tolist() == [1, 0]
+    dots = np.concatenate([line.get_ydata() for line in ax.lines if line.get_marker() == "o"])
+    np.testing.assert_allclose(np.sort(dots), [-0.3, -0.2, -0.1] + 9 * [0.0], atol=1e-12)
+    (star,) = [text for text in ax.texts if text.get_text() == "*"]
+    assert star.get_position()[0] == pytest.approx(points["human-concat"][1, 0])
+    assert "human-concat, visual cortex: -0.200 (-0.450 to 0.050)".replace("-", "\N{MINUS SIGN}") in {
+        hint.replace("-", "\N{MINUS SIGN}") for note in figure.notes.values() for hint in note.hints
+    }
+    assert "0 of 2 for human-category and 1 of 2 for human-concat" in figure.caption
+    assert "differs in a paired two-tailed t-test" in figure.caption  # encoding has no relabelled ratings
+    assert figure.data.height == 4
+
+
+def test_voxels_of_embeddings_are_compared_with_those_of_the_agents_own_ratings() -> None:
+    figure = figure_of("basis_voxels", with_ratings(), method="encoding")
+    assert [ax.get_title("center") for ax in figure.axes[:2]] == ["S1", "S2"]
+    assert [ax.get_xlabel() for ax in figure.axes[::2]] == ["ratings, human-category", "ratings, human-concat"]
+    assert [ax.texts[0].get_text() for ax in figure.axes] == ["100% above", "100% above", "0% above", "0% above"]
+    assert "100% for human-category and 0% for human-concat, mean over subjects" in figure.caption
+    assert figure.data.group_by("subject", "agent").agg(pl.col("n_voxels").sum())["n_voxels"].to_list() == [125] * 4
+
+
+def test_a_study_without_ratings_or_a_version_without_the_comparison_says_so() -> None:
+    whole = with_ratings()
+    older = replace(whole, analyses={})
+    with pytest.raises(FigureError, match="this version does not compare embeddings with ratings"):
+        figure_of("basis_comparison", older, method="encoding")
+    assert "does not compare embeddings with ratings" in render(older)
+    none = {agent: {"kind": "features"} for agent in ("human-category", "human-concat")}
+    features = replace(whole, params={**whole.params, "agents": none}, analyses={})
+    features = replace(features, brain=replace(whole.brain, rating_values={}))  # type: ignore[type-var]
+    for name in ("basis_comparison", "basis_voxels"):
+        with pytest.raises(FigureError, match="no agent of this version is made of ratings"):
+            figure_of(name, features, method="encoding")
+
+
 def test_glass_brains_show_every_line_of_sight_and_no_voxel_without_a_value() -> None:
     figure = figure_of("glass_brains", make_inputs(brain=brains()), method="encoding")
     panels = [ax for ax in figure.axes if ax.images]

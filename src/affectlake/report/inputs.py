@@ -66,6 +66,8 @@ class BrainInputs:
         The agent with which stars compare the others; empty: there are no stars.
     values : mapping of (subject, method, agent) to float32 (n_voxels,)
         The maps of every subject without a mask, in the order of the voxels; NaN for missing values.
+    rating_values : mapping of (subject, method, agent) to float32 (n_voxels,)
+        The same for the rating vectors of agents made of ratings, in place of their embeddings.
     """
 
     scores: pl.DataFrame
@@ -78,6 +80,7 @@ class BrainInputs:
     thresholds: Mapping[str, str] = field(default_factory=dict)
     reference: str = ""
     values: Mapping[tuple[str, str, str], NDArray[np.float32]] = field(default_factory=dict)
+    rating_values: Mapping[tuple[str, str, str], NDArray[np.float32]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -58,23 +58,15 @@ def voxel_comparison(
     first, others, among = compared(maps, [one for one in agents if one.agent in shown])
     every = [name for name in dict.fromkeys(subject for subject, _ in maps) if (name, first) in maps]
     subjects, against = every[:MOST_SUBJECTS], others[:MOST_AGENTS]
-    found = {
-        (subject, other): one for other in against for subject in subjects
-        if (one := _histogram(maps, subject, first, other, against)) is not None
-    }  # fmt: skip
+    found: dict[tuple[str, str], Histogram] = {}
+    for subject in subjects:
+        own = {other: maps[subject, other] for other in against if (subject, other) in maps}
+        scale = [maps[subject, first], *own.values()]
+        made = {(subject, other): histogram(maps[subject, first], right, scale) for other, right in own.items()}
+        found |= {key: one for key, one in made.items() if one is not None}
     if not found:
         raise FigureError("fewer than two agents have a brain map")
-    axes = canvas.panels(len(subjects) * len(against), columns=len(subjects), width=0.6 + 1.85 * len(subjects),
-                         height=0.3 + 1.95 * len(against))  # fmt: skip
-    highest = max(int(one.counts.max()) for one in found.values())
-    for at, ax in enumerate(axes):
-        subject, other = subjects[at % len(subjects)], against[at // len(subjects)]
-        _draw(ax, found.get((subject, other)), highest)
-        ax.set_xlabel(shortened(other, 26))
-        if at % len(subjects) == 0:
-            ax.set_ylabel(shortened(first, 26))
-        if at < len(subjects):
-            ax.set_title(shortened(subject, 22), loc="center", weight="normal", color=SOFT, fontsize=8.5)
+    draw_panels(canvas, found, subjects, {other: (shortened(first, 26), shortened(other, 26)) for other in against})
     left = [counted(n, word) for n, word in ((len(every) - len(subjects), "subject"),
                                              (len(others) - len(against), "agent")) if n]  # fmt: skip
     caption = (
@@ -83,7 +75,11 @@ def voxel_comparison(
         f"value of {first} is higher; its mean over subjects is the highest of all {among}."
         f"{f' Not shown: {listed(left)}.' if left else ''}"
     )
-    return Drawn(f"{METHODS[method]} of {first} against other agents, by voxel", caption, _rows(found, first))
+    return Drawn(
+        f"{METHODS[method]} of {first} against other agents, by voxel",
+        caption,
+        histogram_rows(found).with_columns(agent=pl.lit(first)),
+    )
 
 
 def compared(maps: Maps, agents: Sequence[AgentFacts]) -> Compared:
@@ -112,21 +108,39 @@ def _mean(maps: Sequence[NDArray[np.float32]]) -> float:
     return float(np.mean(means)) if means else float("nan")
 
 
-def _histogram(maps: Maps, subject: str, first: str, other: str, others: Sequence[str]) -> Histogram | None:
-    """Return the histogram of a subject's voxels; None if no voxel has both values. A subject has one scale."""
-    mine = [values for agent in (first, *others) if (values := maps.get((subject, agent))) is not None]
-    every = np.concatenate(mine).astype(np.float64)
-    theirs = maps.get((subject, other))
-    if theirs is None:
-        return None
-    both = np.stack([maps[subject, first], theirs]).astype(np.float64)
+def histogram(
+    up: NDArray[np.float32], right: NDArray[np.float32], scale: Sequence[NDArray[np.float32]]
+) -> Histogram | None:
+    """Return the histogram of two maps of a subject, with bins from the lowest to the highest value of `scale`.
+
+    None if no voxel has a value in both maps.
+    """
+    both = np.stack([up, right]).astype(np.float64)
     both = both[:, ~np.isnan(both).any(axis=0)]
     if not both.size:
         return None
-    low, high = float(np.nanmin(every)), float(np.nanmax(every))
+    low, high = (float(end([end(one) for one in scale if not np.isnan(one).all()])) for end in (np.nanmin, np.nanmax))
     edges = np.linspace(low, high if high > low else low + 1e-6, _BINS + 1)
     counts = np.histogram2d(both[0], both[1], bins=[edges, edges])[0].astype(np.int64)
     return Histogram(counts, edges, float(((both[0] > both[1]) + 0.5 * (both[0] == both[1])).mean()))
+
+
+def draw_panels(
+    canvas: Canvas, found: Mapping[tuple[str, str], Histogram], subjects: Sequence[str],
+    labels: Mapping[str, tuple[str, str]],
+) -> None:  # fmt: skip
+    """Draw a panel for each subject, from left to right, and each row, with the labels of its axes: upwards, right."""
+    axes = canvas.panels(len(subjects) * len(labels), columns=len(subjects), width=0.6 + 1.85 * len(subjects),
+                         height=0.3 + 1.95 * len(labels))  # fmt: skip
+    highest = max(int(one.counts.max()) for one in found.values())
+    for at, ax in enumerate(axes):
+        subject, row = subjects[at % len(subjects)], list(labels)[at // len(subjects)]
+        _draw(ax, found.get((subject, row)), highest)
+        ax.set_xlabel(labels[row][1])
+        if at % len(subjects) == 0:
+            ax.set_ylabel(labels[row][0])
+        if at < len(subjects):
+            ax.set_title(shortened(subject, 22), loc="center", weight="normal", color=SOFT, fontsize=8.5)
 
 
 def _draw(ax: Any, found: Histogram | None, highest: int) -> None:
@@ -149,14 +163,13 @@ def _draw(ax: Any, found: Histogram | None, highest: int) -> None:
     ax.spines[:].set_visible(True)
 
 
-def _rows(found: Mapping[tuple[str, str], Histogram], first: str) -> pl.DataFrame:
-    """Return one row for each square that contains voxels, with the middles of its bins."""
+def histogram_rows(found: Mapping[tuple[str, str], Histogram]) -> pl.DataFrame:
+    """Return one row for each square that contains voxels, by subject and row, with the middles of its bins."""
     parts = []
     for (subject, other), one in found.items():
         up, right = np.nonzero(one.counts)
         middles = (one.edges[1:] + one.edges[:-1]) / 2
-        parts.append(pl.DataFrame(
-            {"value": middles[up], "other_value": middles[right], "n_voxels": one.counts[up, right]}
-        ).select(pl.lit(subject).alias("subject"), pl.lit(first).alias("agent"), pl.lit(other).alias("other_agent"),
-                 pl.all()))  # fmt: skip
+        squares = {"value": middles[up], "other_value": middles[right], "n_voxels": one.counts[up, right]}
+        names = pl.lit(subject).alias("subject"), pl.lit(other).alias("other_agent")
+        parts.append(pl.DataFrame(squares).select(*names, pl.all()))
     return pl.concat(parts)
