@@ -42,6 +42,7 @@ STEPS: dict[str, Step] = {
         brain_maps.search_brains,
         brain_groups.score_regions,
         brain_groups.compare_brains,
+        brain_groups.compare_bases,
     )
 }
 """All steps by name. Add a new step here."""

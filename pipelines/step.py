@@ -96,6 +96,7 @@ class Step:
     section: str = ""
     modality: Modality | None = None
     found_files: FoundFiles | None = None
+    optional: tuple[str, ...] = ()
 
     def __call__(self, tables: Tables, params: Params, context: StepContext) -> OutputTables:
         """Call the step's function."""
@@ -125,6 +126,7 @@ def step(
     section: str = "",
     modality: Modality | None = None,
     found_files: FoundFiles | None = None,
+    optional: tuple[str, ...] = (),
 ) -> Callable[[StepFunction], Step]:
     """Return a decorator that declares a function as a step.
 
@@ -153,6 +155,10 @@ def step(
         Run only for agents that are shown this modality; by default, for all agents of `kinds`.
     found_files : callable, optional
         Lists further source files, which have to be found in folders that ``params.yaml`` names.
+    optional : tuple of str
+        Those of `params` that were added later, with a default that changes nothing: a file without the key has no
+        further dependency, so that lakes made before are not stale. (Of other keys that a file may lack, the step
+        depends on the whole section.)
 
     Returns
     -------
@@ -174,7 +180,8 @@ def step(
                 if reference.table not in touched:
                     raise ValueError(f"{name} writes {output}, which refers to {reference.table}: read it")
         return Step(
-            name, function, read, written, params, files, kinds, gpu, fits, version, section, modality, found_files
-        )
+            name, function, read, written, params, files, kinds, gpu, fits, version, section, modality, found_files,
+            optional,
+        )  # fmt: skip
 
     return declare

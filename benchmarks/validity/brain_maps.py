@@ -55,6 +55,9 @@ def outcomes(
         for pair in pairs.iter_rows(named=True):
             yield {"method": method, "agent": f"{pair['agent']} - {pair['other_agent']}", "pair": pair["p"] <= 0.05,
                    "both": max(pair["p"], pair["p_null"]) <= 0.05}  # fmt: skip
+        for own in found["basis_stats"].filter(method=method, region="all").iter_rows(named=True):
+            yield {"method": method, "agent": f"{own['agent']}, embedding - ratings", "pair": own["p"] <= 0.05,
+                   "both": max(own["p"], own["p_null"] or 0.0) <= 0.05}  # fmt: skip
 
 
 def share(values: list[object]) -> str:

@@ -13,7 +13,8 @@ def keys_of(step: Step, agent: str, params: Params, fitted: Sequence[str]) -> li
     """Return the dotted keys on which a step depends; all of them are in ``params.yaml``.
 
     Keys that an entry of this kind cannot have, such as ``sources.n_stimuli`` for published ratings, are left out. If
-    a key is optional and not in the file, the step depends on the whole section, so that adding the key is a change.
+    a key is optional and not in the file, the step depends on the whole section, so that adding the key is a change;
+    except for the step's `optional` keys, whose absence is not a dependency.
     A step also depends on the whole section if the agent's name contains a dot, because DVC cannot address its entry.
 
     Parameters
@@ -37,6 +38,8 @@ def keys_of(step: Step, agent: str, params: Params, fitted: Sequence[str]) -> li
         for name in fitted if "{agents}" in pattern else [agent]:
             of_agent = pattern.startswith("agents.")
             key = "agents" if of_agent and "." in name else pattern.format(agent=name, agents=name)
+            if pattern in step.optional and not _is_in(params.raw, key):
+                continue
             nearest = _nearest(key, params)
             found |= {nearest: None} if nearest else {}
     sections = tuple(f"{key}." for key in found)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from affectlake.brain.recordings.regions import regions
 from affectlake.pipelines.outputs.brain_masks import LEVEL, threshold_of
@@ -26,9 +28,14 @@ def brain_inputs(tables: VersionTables, record: StudyRecord) -> BrainInputs | No
     block = block_of(int(subjects["n"].sum()) * int(rows(f"SELECT {_N_MAPS} AS n")["n"][0]))
     masked = [one.name for one in METHODS if threshold and _has_levels(tables, one.table, threshold.column)]
     maps, volumes = pl.DataFrame(), []
+    values: dict[tuple[str, str, str], NDArray[np.float32]] = {}
+    rating_values: dict[tuple[str, str, str], NDArray[np.float32]] = {}
     for at, name in enumerate(subjects["subject"]):
         own = rows(_maps_sql(name, threshold.column if threshold else ""))
         maps = own if at == 0 else maps
+        values |= {(name, *key): found for key, found in _values(own).items()}
+        rated = _values(rows(_maps_sql(name, "", "vectors")))
+        rating_values |= {(name, *key): found for key, found in rated.items()}
         volumes.append(
             make_volume(name, rows(f"SELECT * FROM voxels WHERE subject = '{name}'"), _shown(own, masked), block)
         )
@@ -47,11 +54,24 @@ def brain_inputs(tables: VersionTables, record: StudyRecord) -> BrainInputs | No
         volumes=on_one_grid(volumes),
         thresholds=dict.fromkeys(masked, threshold.words) if threshold else {},
         reference=record.text("brain.reference"),
+        values=values,
+        rating_values=rating_values,
     )
 
 
 def _has_levels(tables: VersionTables, table: str, column: str) -> bool:
     return bool(tables.rows(f"SELECT count({column}) AS n FROM {table} WHERE basis = 'embedding'")["n"][0])
+
+
+def _values(maps: pl.DataFrame) -> dict[tuple[str, str], NDArray[np.float32]]:
+    """Return the values of one subject's maps by method and agent, in the order of the voxels; NaN for missing ones."""
+    size = int(maps["voxel_index"].max()) + 1 if len(maps) else 0  # type: ignore[arg-type]
+    found = {}
+    for (method, agent), own in maps.group_by("method", "agent", maintain_order=True):
+        values = np.full(size, np.nan, dtype=np.float32)
+        values[own["voxel_index"].to_numpy()] = own["value"].cast(pl.Float32).fill_null(np.nan).to_numpy()
+        found[str(method), str(agent)] = values
+    return found
 
 
 def _shown(maps: pl.DataFrame, masked: list[str]) -> pl.DataFrame:
@@ -60,12 +80,12 @@ def _shown(maps: pl.DataFrame, masked: list[str]) -> pl.DataFrame:
     return maps.with_columns(value=pl.when(kept).then("value"))
 
 
-def _maps_sql(subject: str, column: str) -> str:
-    """Return the query for the maps of one subject by the agents' embeddings, of both methods, with their levels."""
+def _maps_sql(subject: str, column: str, basis: str = "embedding") -> str:
+    """Return the query for the maps of one subject by one basis of the agents, of both methods, with their levels."""
     level = column or "NULL::DOUBLE"
     each = [
         f"SELECT agent, '{method}' AS method, voxel_index, {value} AS value, {level} AS level FROM {table}"
-        f" WHERE basis = 'embedding' AND subject = '{subject}'"  # a subject's name is letters, digits, - and _
+        f" WHERE basis = '{basis}' AND subject = '{subject}'"  # a subject's name is letters, digits, - and _
         for method, table, value in METHODS
     ]
     return f"SELECT * FROM ({' UNION ALL '.join(each)}) ORDER BY ALL"

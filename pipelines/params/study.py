@@ -28,6 +28,14 @@ if TYPE_CHECKING:
 
 _UNIQUE: dict[str, Any] = {"uniqueItems": True}
 
+FrameSampling = Annotated[
+    Literal["equation-1", "qwen2-vl", "qwen2-vl-equation-1"],
+    Field(
+        description="Frames of a video: equation-1 (the paper's rate, from the first frame on), qwen2-vl (those of the "
+        "model's own processor) or qwen2-vl-equation-1 (the processor at the paper's rate)."
+    ),
+]
+
 
 class EmotionSources(Strict):
     """The published ratings, captions and videos. Paths are relative to the lake."""
@@ -37,6 +45,7 @@ class EmotionSources(Strict):
     captions: str | None = Field(description="Path of caption_ck20.csv; null: no captions.")
     exclude: list[int] = Field(description="Videos to exclude, such as duplicates.")
     videos: str | None = Field(default=None, description="Folder of the video files; null: no videos.")
+    frame_sampling: FrameSampling = "equation-1"
 
 
 class SyntheticSources(Strict):
@@ -45,6 +54,7 @@ class SyntheticSources(Strict):
     kind: Literal["synthetic"]
     n_stimuli: int = Field(ge=30, description="Number of stimuli to simulate.")
     clips: bool = Field(default=False, description="Whether to render a clip of each stimulus.")
+    frame_sampling: FrameSampling = "equation-1"
 
 
 class Triplets(Strict):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -10,8 +13,10 @@ from affectlake.brain import nulls, statistics
 from affectlake.brain.recordings import regions
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import EVERY_KIND, OutputTables, StepContext, Tables, step
-from affectlake.pipelines.steps.brain_arrays import METHODS, NULLS, brain_of
+from affectlake.pipelines.steps.brain_arrays import METHODS, NULLS, Method, brain_of
 from affectlake.pipelines.steps.rows import Row, null_nan, to_table
+
+Floats = NDArray[np.float64]
 
 
 @step(
@@ -69,29 +74,17 @@ def compare_brains(tables: Tables, params: Params, context: StepContext) -> Outp
     """Test for each region whether one agent's scores are higher than another's across subjects."""
     rows: list[dict[str, object]] = []
     reference = brain_of(params).reference
-    for method, table, value in METHODS:
-        own = (pl.col("method") == method) & (pl.col("basis") == "embedding")
-        corrected = pl.col("region_score") - pl.col("region_bias").fill_null(0.0)
-        scores = tables["roi_scores"].filter(own).with_columns(region_score=corrected).collect()
-        maps = (_with_bias(tables[table].filter(pl.col("basis") == "embedding"))
-                .with_columns(pl.col(value) - pl.col("bias").fill_null(0.0))
-                .select("agent", "subject", "voxel_index", value).collect())  # fmt: skip
-        wide = maps.pivot("agent", index=["subject", "voxel_index"], values=value).join(
-            tables["voxels"].select("subject", "voxel_index", "regions").collect(),
-            on=["subject", "voxel_index"],
-            maintain_order="left",
-        )
-        agents = sorted(scores["agent"].unique())
+    for method in METHODS:
+        one_method = _prepared(tables, method, "agent", pl.col("basis") == "embedding")
+        scores, agents = one_method.scores, sorted(one_method.scores["name"].unique())
         found = [
-            _compare(scores, wide, method, region, one, other)
+            {"method": method.name, "region": region, "agent": one, "other_agent": other}
+            | _compare(one_method, region, one, other)
             for region in sorted(scores["region"].unique())
             for one in agents
             for other in agents
             if one != other
         ]
-        drawn = tables[NULLS[method]].filter(pl.col("basis") == "embedding").collect()
-        for row in found:
-            row["p_null"] = _relabelled_p(scores, drawn, str(row["region"]), str(row["agent"]), str(row["other_agent"]))
         p = _numbers(found, "p")
         both = np.fmax(p, np.where(np.isnan(p), np.nan, _numbers(found, "p_null")))
         against = np.array([row["other_agent"] == reference for row in found], dtype=bool)
@@ -103,30 +96,100 @@ def compare_brains(tables: Tables, params: Params, context: StepContext) -> Outp
     return {"group_stats": null_nan(pl.DataFrame(rows, schema=schema | numbers | {"n_subjects": pl.Int32}))}
 
 
-def _compare(
-    scores: pl.DataFrame, wide: pl.DataFrame, method: str, region: str, one: str, other: str
-) -> dict[str, object]:
-    here = scores.filter(pl.col("region") == region).pivot("agent", index="subject", values="region_score")
-    pair = [here.sort("subject")[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in (one, other)]
-    tested = statistics.paired_t_test(*pair)
-    inside = wide if region == "all" else wide.filter(pl.col("regions").str.split(" ").list.contains(region))
+@step(
+    reads=(
+        "voxels",
+        "roi_scores/{agent}",
+        "encoding_maps/{agent}",
+        "rsa_maps/{agent}",
+        "encoding_nulls/{agent}",
+        "rsa_nulls/{agent}",
+    ),
+    writes=("basis_stats/{agent}",),
+    kinds=("ratings",),
+    section="brain",
+    version=1,
+)
+def compare_bases(tables: Tables, params: Params, context: StepContext) -> OutputTables:
+    """Test for each region whether an agent's embedding has other scores than its rating vectors across subjects."""
+    rows: list[Row] = []
+    for method in METHODS:
+        both = _prepared(tables, method, "basis", pl.lit(value=True))
+        found: list[Row] = []
+        for region in sorted(both.scores["region"].unique()):
+            keys: Row = {"agent": context.agent, "method": method.name, "region": region}
+            interval = statistics.paired_interval(*_pair(both.scores, region, "embedding", "vectors"))
+            ends = dict(zip(("ci_low", "ci_high"), interval, strict=True))
+            found.append(keys | ends | _compare(both, region, "embedding", "vectors"))
+        p = _numbers(found, "p")
+        larger = np.fmax(p, np.where(np.isnan(p), np.nan, _numbers(found, "p_null")))
+        families = statistics.benjamini_hochberg(p), statistics.benjamini_hochberg(larger)
+        rows += [row | {"p_fdr": level, "p_both_fdr": level_of_both}
+                 for row, level, level_of_both in zip(found, *families, strict=True)]  # fmt: skip
+        n = sum(bool(row["p_both_fdr"] < 0.05) for row in rows[len(rows) - len(found) :])  # type: ignore[operator]
+        context.log(f"{method.name}: the embedding and the ratings differ in {n} of {len(found)} regions")
+    return {"basis_stats": to_table("basis_stats", rows)}
+
+
+class _Prepared(NamedTuple):
+    """What is compared by one method, in a column `name`: region scores and maps without bias, and null scores."""
+
+    scores: pl.DataFrame
+    maps: pl.DataFrame
+    nulls: pl.DataFrame
+
+
+def _prepared(tables: Tables, method: Method, by: str, kept: pl.Expr) -> _Prepared:
+    """Return the rows that are `kept`, named by a column, with a column of `maps` for each name."""
+    own = kept & (pl.col("method") == method.name)
+    corrected = pl.col("region_score") - pl.col("region_bias").fill_null(0.0)
+    scores = tables["roi_scores"].filter(own).with_columns(region_score=corrected, name=pl.col(by)).collect()
+    maps = (_with_bias(tables[method.table].filter(kept))
+            .with_columns(pl.col(method.value) - pl.col("bias").fill_null(0.0), name=pl.col(by))
+            .select("name", "subject", "voxel_index", method.value).collect())  # fmt: skip
+    wide = maps.pivot("name", index=["subject", "voxel_index"], values=method.value).join(
+        tables["voxels"].select("subject", "voxel_index", "regions").collect(),
+        on=["subject", "voxel_index"],
+        maintain_order="left",
+    )
+    drawn = tables[NULLS[method.name]].filter(kept).with_columns(name=pl.col(by)).collect()
+    return _Prepared(scores, wide, drawn)
+
+
+def _pair(scores: pl.DataFrame, region: str, one: str, other: str) -> tuple[Floats, Floats]:
+    """Return the scores of two names in a region, one value per subject; NaN where there is none."""
+    here = scores.filter(pl.col("region") == region).pivot("name", index="subject", values="region_score")
+    first, second = (here.sort("subject")[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in (one, other))
+    return first, second
+
+
+def _compare(found: _Prepared, region: str, one: str, other: str) -> Row:
+    tested = statistics.paired_t_test(*_pair(found.scores, region, one, other))
+    inside = found.maps
+    if region != "all":
+        inside = inside.filter(pl.col("regions").str.split(" ").list.contains(region))
     shares = [
         statistics.share_won(
             *(group[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in (one, other))
         ).share
         for _, group in inside.group_by("subject", maintain_order=True)
     ]
-    names: dict[str, object] = {"method": method, "region": region, "agent": one, "other_agent": other}
-    levels = {"difference": tested.difference, "t": tested.t, "p": tested.p, "n_subjects": tested.n}
-    return names | levels | {"share_won": float(np.mean(shares)) if shares else float("nan")}
+    return {
+        "difference": tested.difference,
+        "t": tested.t,
+        "p": tested.p,
+        "n_subjects": tested.n,
+        "share_won": float(np.mean(shares)) if shares else float("nan"),
+        "p_null": _relabelled_p(found.scores, found.nulls, region, one, other),
+    }
 
 
 def _relabelled_p(scores: pl.DataFrame, drawn: pl.DataFrame, region: str, one: str, other: str) -> float:
     """Return the two-tailed level of the mean difference over subjects, against that under relabelled stimuli."""
-    keys = ["agent", "subject"]
+    keys = ["name", "subject"]
     own = scores.filter(pl.col("region") == region, pl.col("region_score").is_not_null())
     rows = own.join(drawn.filter(pl.col("region") == region), on=keys, how="inner").sort(keys)
-    pair = [rows.filter(pl.col("agent") == name) for name in (one, other)]
+    pair = [rows.filter(pl.col("name") == name) for name in (one, other)]
     if pair[0]["subject"].to_list() != pair[1]["subject"].to_list() or rows.is_empty():
         shared = set(pair[0]["subject"]) & set(pair[1]["subject"])
         pair = [side.filter(pl.col("subject").is_in(sorted(shared))) for side in pair]
@@ -139,5 +202,5 @@ def _relabelled_p(scores: pl.DataFrame, drawn: pl.DataFrame, region: str, one: s
     return float(nulls.levels(difference, (null[0] - null[1]).mean(axis=0)[:, None]).p[0])
 
 
-def _numbers(rows: list[dict[str, object]], key: str) -> NDArray[np.float64]:
+def _numbers(rows: Sequence[Mapping[str, object]], key: str) -> NDArray[np.float64]:
     return np.array([row[key] for row in rows], dtype=np.float64)

@@ -20,7 +20,15 @@ from affectlake.stimuli.frames import FRAMES, VIDEOS, decode_videos
 @step(
     reads=("stimuli",),
     writes=("videos", "frames"),
-    params=("seed", "sources.kind", "sources.videos", "sources.n_stimuli", "sources.clips"),
+    params=(
+        "seed",
+        "sources.kind",
+        "sources.videos",
+        "sources.n_stimuli",
+        "sources.clips",
+        "sources.frame_sampling",
+    ),
+    optional=("sources.frame_sampling",),
     files=("sources.videos",),
     version=1,
 )
@@ -43,7 +51,10 @@ def decode(tables: Tables, params: Params, context: StepContext) -> OutputTables
             else "no clips: sources.clips is false"
         )
         return {"videos": pl.DataFrame(schema=VIDEOS), "frames": pl.DataFrame(schema=FRAMES)}
-    found = decode_videos(folder, ids, context.workers, lambda n: context.progress(f"{n:,} of {len(ids):,} videos"))
+    found = decode_videos(
+        folder, ids, context.workers, lambda n: context.progress(f"{n:,} of {len(ids):,} videos"),
+        sources.frame_sampling,
+    )  # fmt: skip
     n_without = found.videos["unreadable"].is_not_null().sum()
     context.log(f"{found.frames.height:,} frames of {len(ids) - n_without:,} videos, {n_without:,} cannot be shown")
     return {"videos": found.videos, "frames": found.frames}

@@ -43,7 +43,7 @@ def test_a_build_is_one_version_of_all_tables(built: Path) -> None:
         "learning_curves", "layouts", "metrics", "videos", "frames", "voxels", "betas", "stimulus_reliability",
         "shared_stimuli",
         "noise_ceilings", "encoding_maps", "encoding_weights", "rsa_maps", "roi_scores", "group_stats", "labels",
-        "encoding_nulls", "rsa_nulls",
+        "encoding_nulls", "rsa_nulls", "basis_stats",
         "graph_nodes", "graph_edges", "sweeps", "comparisons", "community_overlaps", "fits",
     }  # fmt: skip
     assert len(tables["choices"]) == 3

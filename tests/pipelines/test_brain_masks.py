@@ -84,7 +84,11 @@ def test_images_of_significant_voxels_stand_beside_the_whole_maps(
     default = {"": 20, "fwe": 5, "none": N}[in_params]
     assert {int(np.isfinite(values).sum()) for values in shown.volumes[0].values.values()} == {default}
     assert len(shown.thresholds) == (0 if in_params == "none" else 2)
-    assert shown.maps["value"].null_count() == 0  # histograms count every voxel
+    assert shown.maps["value"].null_count() == 0
+    assert all(np.isfinite(values).sum() == N for values in shown.values.values())  # histograms count every voxel
+    assert {(subject, method) for subject, method, _ in shown.values} == {
+        (volume.subject, method) for volume in shown.volumes for method in ("encoding", "searchlight")
+    }
 
 
 def test_maps_without_levels_are_whole_and_said_to_be(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ class Outcomes(NamedTuple):
     discoveries: np.ndarray
     pair_levels: np.ndarray
     ceilings: np.ndarray
+    basis_levels: np.ndarray
 
 
 def outcomes(selection: str, kind: null_brains.Kind, permutations: int, folder: Path) -> Outcomes:
@@ -54,6 +55,7 @@ def outcomes(selection: str, kind: null_brains.Kind, permutations: int, folder: 
             lowest["p_fwe"].to_numpy(), lowest["p_null_fdr"].to_numpy(),
             pairs_.filter(pl.col("method") == "searchlight").select("p", "p_null").to_numpy(),
             tables["noise_ceilings"].filter(pl.col("region") == "all")["ceiling_low"].to_numpy(),
+            made["basis_stats"].filter(method="searchlight", region="all").select("p", "p_null").to_numpy(),
         ))  # fmt: skip
     return Outcomes(*(np.stack(column) for column in zip(*found, strict=True)))
 
@@ -74,6 +76,8 @@ def test_agents_do_not_differ_where_subjects_share_what_no_agent_describes(selec
     assert no_more_than(found.discoveries <= 0.05, 0.05)
     assert no_more_than(found.pair_levels[..., 1] <= 0.05, 0.05)
     assert no_more_than(found.pair_levels.max(axis=2) <= 0.05, 0.05)
+    assert found.basis_levels.shape == (N_STUDIES, 2, 2)  # both agents that are made of ratings
+    assert no_more_than(found.basis_levels.max(axis=2) <= 0.05, 0.05)
     if selection == "all":  # the t-test alone takes the stimuli as fixed: chance similarity is the same in all subjects
         assert (found.pair_levels[..., 0] < 0.05).mean() > 0.3
 
@@ -87,6 +91,8 @@ def test_no_agent_differs_from_zero_or_from_another_on_null_brains(
     assert no_more_than(stats.ttest_1samp(corrected, 0, axis=2).pvalue < 0.05, 0.05)
     assert no_more_than(found.pair_levels[..., 0] < 0.05, 0.05)
     assert no_more_than(found.pair_levels.max(axis=2) < 0.05, 0.05)
+    assert no_more_than(found.basis_levels[..., 0] < 0.05, 0.05)
+    assert no_more_than(found.basis_levels.max(axis=2) < 0.05, 0.05)
     assert no_more_than(found.familywise <= 0.05, 0.05)
     assert no_more_than(found.discoveries <= 0.05, 0.05)
     means = corrected.mean(axis=2)  # (study, agent): differences from zero and from each other, over studies

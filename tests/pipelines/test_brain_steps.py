@@ -86,6 +86,7 @@ def maps(world: OutputTables, tmp_path_factory: pytest.TempPathFactory) -> Outpu
             lazy(tables), PARAMS, here
         )
         mine |= brain_groups.score_regions(lazy(tables | mine), PARAMS, here)
+        mine |= brain_groups.compare_bases(lazy(tables | mine), PARAMS, here)
         for name, frame in mine.items():
             found.setdefault(name, []).append(frame)
     every = {name: pl.concat(frames) for name, frames in found.items()}
@@ -101,7 +102,7 @@ def test_every_table_keeps_its_contract(world: OutputTables, maps: OutputTables,
         for name in ("voxels", "betas", "shared_stimuli", "stimulus_reliability", "noise_ceilings")
     }
     for name in ("encoding_maps", "encoding_weights", "encoding_nulls", "rsa_maps", "rsa_nulls", "roi_scores",
-                 "group_stats"):  # fmt: skip
+                 "basis_stats", "group_stats"):  # fmt: skip
         mine = maps[name]
         outputs[Output(name, "" if name == "group_stats" else "human-category")] = (
             mine if name == "group_stats" else mine.filter(pl.col("agent") == "human-category")
@@ -187,6 +188,73 @@ def test_levels_of_differences_are_those_of_relabelled_stimuli(maps: OutputTable
         pl.col("region") == "VC", pl.col("method") == "searchlight", pl.col("agent") == "human-category"
     )  # fmt: skip
     assert row["p_null"].item() == pytest.approx(expected)
+
+
+@pytest.mark.reference
+def test_bases_are_compared_as_scipy_and_statsmodels_do(world: OutputTables, maps: OutputTables) -> None:
+    from scipy import stats
+    from statsmodels.stats.multitest import multipletests
+
+    tables = {"encoding": ("encoding_maps", "encoding_r"), "searchlight": ("rsa_maps", "rho")}
+    assert set(maps["basis_stats"].select("agent", "method").unique().rows()) == {
+        (agent, method) for agent in AGENTS for method in tables
+    }
+    for (agent, method), found in maps["basis_stats"].group_by("agent", "method"):
+        own = maps["roi_scores"].filter(agent=agent, method=method)
+        table, value = tables[str(method)]
+        values = maps[table].filter(agent=agent).join(world["voxels"], on=["subject", "voxel_index"])
+        wide = values.pivot("basis", index=["subject", "voxel_index", "regions"], values=value)
+        tested = found.drop_nulls("p")
+        assert len(tested) > 10
+        for row in tested.to_dicts():
+            here = own.filter(region=row["region"]).sort("subject")
+            pair = [here.filter(basis=basis)["region_score"].to_numpy() for basis in ("embedding", "vectors")]
+            theirs = stats.ttest_rel(*pair)
+            ends = theirs.confidence_interval(0.95)
+            assert (row["t"], row["p"]) == pytest.approx((theirs.statistic, theirs.pvalue))
+            assert (row["ci_low"], row["ci_high"]) == pytest.approx((ends.low, ends.high))
+            assert row["difference"] == pytest.approx((pair[0] - pair[1]).mean())
+            assert row["n_subjects"] == 3
+            member = pl.lit(row["region"] == "all") | pl.col("regions").str.split(" ").list.contains(row["region"])
+            inside = wide.filter(member)
+            won = inside.drop_nulls(["embedding", "vectors"]).group_by("subject").agg(
+                ((pl.col("embedding") > pl.col("vectors")) + 0.5 * (pl.col("embedding") == pl.col("vectors"))).mean()
+            )  # fmt: skip
+            assert row["share_won"] == pytest.approx(won.to_series(1).mean(), abs=1e-6)
+        assert tested["p_fdr"].to_numpy() == pytest.approx(multipletests(tested["p"], method="fdr_bh")[1])
+        larger = tested.select(pl.max_horizontal("p", "p_null")).to_series()
+        assert tested["p_both_fdr"].to_numpy() == pytest.approx(multipletests(larger, method="fdr_bh")[1])
+        if method == "encoding":  # rating vectors have no null distribution of encoding
+            assert found["p_null"].null_count() == len(found)
+            assert tested["p_both_fdr"].to_list() == tested["p_fdr"].to_list()
+            continue
+        drawn = maps["rsa_nulls"].filter(agent=agent, region="VC").sort("subject")
+        null = [np.array(drawn.filter(basis=basis)["null_scores"].to_list()).mean(axis=0)
+                for basis in ("embedding", "vectors")]  # fmt: skip
+        row = found.filter(region="VC").row(0, named=True)
+        every = np.append(row["difference"], null[0] - null[1])
+        z = np.abs(every - every.mean())
+        assert row["p_null"] == pytest.approx((1 + (z[1:] >= z[0]).sum()) / 20)
+
+
+def test_an_embedding_that_lost_the_ratings_is_found_to_be_worse(world: OutputTables) -> None:
+    """The rows of the embedding are exchanged: in the regions that follow the ratings, the vectors win."""
+    agent = "human-category"
+    tables = with_embedding(world, PARAMS, agent)
+    order = np.random.default_rng(0).permutation(world["stimuli"].height).astype(np.int32)
+    lost = tables["embeddings"].with_columns(
+        stimulus_index=pl.Series(order[tables["embeddings"]["stimulus_index"].to_numpy()])
+    )
+    here = context(Path(), agent)
+    mine = brain_maps.encode_brains(lazy(tables | {"embeddings": lost}), PARAMS, here)
+    mine |= {name: rows.to_table(name, []) for name in ("rsa_maps", "rsa_nulls")}
+    mine |= brain_groups.score_regions(lazy(tables | mine), PARAMS, here)
+    found = brain_groups.compare_bases(lazy(tables | mine), PARAMS, here)["basis_stats"].filter(method="encoding")
+    planted = found.filter(region="VC").row(0, named=True)
+    assert planted["difference"] < -0.1
+    assert planted["ci_high"] < 0
+    assert planted["p_both_fdr"] < 0.05
+    assert planted["share_won"] < 0.1
 
 
 def test_region_scores_are_means_of_the_maps(world: OutputTables, maps: OutputTables) -> None:
@@ -312,7 +380,7 @@ def test_a_study_without_the_section_has_no_brain_steps() -> None:
     names = {step.name for step in steps_of(PARAMS)} - {step.name for step in steps_of(without)}
     assert names == {
         "ingest_brains", "share_stimuli", "select_stimuli", "encode_brains", "search_brains", "score_regions",
-        "compare_brains",
+        "compare_brains", "compare_bases",
     }  # fmt: skip
 
 

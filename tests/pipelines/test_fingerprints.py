@@ -87,7 +87,7 @@ PLANTED = {
         ["ingest_brains"]),
     "another column is scored": (
         f"{STEPS_OF}.brain_arrays", "METHODS", "'encoding_r'", "'p'",
-        ["score_regions", "compare_brains"]),
+        ["score_regions", "compare_brains", "compare_bases"]),
     "fits to more judgments are left out": (
         "affectlake.triplets", "MIN_JUDGMENTS", "100", "100000",
         ["sweep"]),

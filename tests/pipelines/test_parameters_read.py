@@ -29,6 +29,7 @@ from affectlake.pipelines.stored import Stored
 from affectlake.spose.settings import FewJudgments, Settings
 from tests.judge.test_vision import clip
 from tests.stimuli.test_emotion import rows_of_captions, rows_of_ratings, write
+from tests.stimuli.test_frames import write as write_video
 from tests.support.chat import ENTRY
 from tests.support.chat_lakes import SETTINGS
 
@@ -237,7 +238,8 @@ def test_a_step_that_reads_a_section_of_several_kinds_depends_on_its_kind(run: R
 def test_published_ratings_have_keys_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "ratings.csv", rows_of_ratings())
     write(tmp_path / "captions.csv", rows_of_captions())
-    files = ("sources.ratings=ratings.csv", "sources.captions=captions.csv", "sources.exclude=[2]")
+    write_video(tmp_path / "0001.mp4", [50] * 20)
+    files = ("sources.ratings=ratings.csv", "sources.captions=captions.csv", "sources.exclude=[2]", "sources.videos=.")
     params = parse(override(templates.starting_params("emotion"), files))
     recorder, tables = Recorder(monkeypatch), dict[str, pl.LazyFrame]()
     for name in ("ingest", "decode"):
@@ -246,6 +248,12 @@ def test_published_ratings_have_keys_of_their_own(tmp_path: Path, monkeypatch: p
         tables |= {table: rows.lazy() for table, rows in STEPS[name].function(tables, params, context).items()}
         own = {key for key in keys_of(STEPS[name], "", params, []) if key.startswith("sources.")}
         assert own == {key for key in recorder.read if key.startswith("sources.")} | {"sources.kind"}
+        if STEPS[name].optional:  # a file without an optional key has one dependency fewer, and no other in its place
+            older = yaml.safe_load(override(templates.starting_params("emotion"), files))
+            for key in STEPS[name].optional:
+                del older["sources"][key.rpartition(".")[2]]
+            before = {key for key in keys_of(STEPS[name], "", parse(yaml.safe_dump(older)), []) if "sources" in key}
+            assert before == own - set(STEPS[name].optional)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
+from sklearn.metrics.pairwise import cosine_similarity
 
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import override, parse
@@ -15,7 +18,37 @@ from affectlake.pipelines.steps import embedding as embedding_steps
 from affectlake.pipelines.steps import meaning
 from affectlake.pipelines.steps import stimuli as stimuli_steps
 from affectlake.pipelines.steps.rows import to_table
-from affectlake.stimuli import CATEGORIES
+from affectlake.stimuli import CATEGORIES, DIMENSIONS
+
+PUBLISHED_L1 = {"human-category": 0.004, "human-dimension": 0.005}
+
+
+def test_the_study_has_the_human_agents_of_the_paper_with_its_penalties() -> None:
+    agents = parse(templates.starting_params("emotion")).agents
+    assert {name: agents[name].l1 for name in PUBLISHED_L1} == PUBLISHED_L1
+    assert agents["human-concat"].l1 == PUBLISHED_L1["human-dimension"], "the paper has none for this agent"
+
+
+@pytest.mark.realdata
+def test_human_concat_chooses_by_the_mean_of_both_similarities(real_data: Path, tmp_path: Path) -> None:
+    path = real_data / "cowen_keltner_2017/CowenKeltnerEmotionalVideos.csv"
+    params = parse(override(templates.starting_params("emotion"), (f"sources.ratings={path}", "sources.captions=null")))
+    context = StepContext("human-concat", tmp_path, tmp_path, 2, lambda _: None, lambda _: None)
+    tables = {name: frame.lazy() for name, frame in stimuli_steps.ingest({}, params, context).items()}
+    n, rng = tables["stimuli"].collect().height, np.random.default_rng(0)
+    drawn = np.unique([np.sort(rng.choice(n, 3, replace=False)) for _ in range(3000)], axis=0)
+    trials = pl.DataFrame(drawn, schema=dict.fromkeys("ijk", pl.Int32)).with_columns(
+        trial_set=pl.lit("main"), split=pl.lit("train"), n_repeats=pl.lit(1, pl.Int16)
+    )
+    choices = choices_steps.choose_by_ratings(tables | {"triplets": trials.lazy()}, params, context)["choices"]
+    raw = pd.read_csv(path)
+    rows = raw.set_index("Filename").loc[tables["stimuli"].sort("stimulus_index").collect()["stimulus_id"].to_list()]
+    alike = (cosine_similarity(rows[list(CATEGORIES)]) + cosine_similarity(rows[list(DIMENSIONS)])) / 2
+    i, j, k = drawn.T
+    wanted = drawn[np.arange(len(drawn)), np.argmax([alike[j, k], alike[i, k], alike[i, j]], axis=0)]
+    found = trials.join(choices, on=["i", "j", "k"], maintain_order="left")
+    np.testing.assert_array_equal(found["odd"].to_numpy()[~found["tied"].to_numpy()], wanted[~found["tied"].to_numpy()])
+    assert found["tied"].mean() < 0.01
 
 
 @pytest.mark.realdata

@@ -128,3 +128,22 @@ def test_a_key_that_may_be_left_out_is_noticed_when_it_comes_and_when_it_goes(la
     assert stale(lake) == set()
     edit(lake / "params.yaml", lambda body: body["sources"].update(clips=False))
     assert stale(lake) == {"decode"}
+
+
+def test_a_key_that_was_added_later_stales_no_lake_without_it_and_is_noticed_when_it_comes_and_goes(lake: Path) -> None:
+    """Lakes made before the key existed are as with its default."""
+    (recorded,) = (entry["params"]["params.yaml"] for name, entry in yaml.safe_load(
+        (lake / "dvc.lock").read_text())["stages"].items() if name == "decode")  # fmt: skip
+    assert recorded.keys() >= {"sources.kind", "sources.clips"}
+    assert not {"sources", "sources.frame_sampling"} & recorded.keys()
+    assert stale(lake) == set()
+    n = read_output(lake, Output("frames")).collect().height
+    edit(lake / "params.yaml", lambda body: body["sources"].update(frame_sampling="qwen2-vl"))
+    assert stale(lake) == {"decode"}
+    run(lake)
+    assert stale(lake) == set()
+    edit(lake / "params.yaml", lambda body: body["sources"].pop("frame_sampling"))
+    assert stale(lake) == {"decode"}
+    run(lake)
+    assert stale(lake) == set()
+    assert read_output(lake, Output("frames")).collect().height == n

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import pytest
 from matplotlib.container import BarContainer, ErrorbarContainer
 from PIL import Image
 
+from affectlake.brain.statistics import share_won
 from affectlake.errors import FigureError
-from affectlake.report import BrainInputs, make_volume, on_one_grid, render
+from affectlake.report import BrainInputs, ReportInputs, make_volume, on_one_grid, render
 from affectlake.report.export import write_figures
 from affectlake.report.page import named_figures
 from tests.report.test_report import Page, make_inputs
@@ -66,7 +68,18 @@ def brains() -> BrainInputs:
         maps=maps,
         volumes=(make_volume("S1", voxels, maps), make_volume("S2", voxels, maps)),
         reference=AGENTS[0],
+        values=values_of(maps, "S1", "S2"),
     )
+
+
+def values_of(maps: pl.DataFrame, *subjects: str) -> dict[tuple[str, str, str], np.ndarray]:
+    """Give the maps to each subject, the second with 0.1 more."""
+    return {
+        (subject, method, agent): own.sort("voxel_index")["value"].fill_null(np.nan).to_numpy().astype(np.float32)
+        + np.float32(0.1 * at)
+        for (agent, method), own in maps.group_by("agent", "method", maintain_order=True)
+        for at, subject in enumerate(subjects)
+    }
 
 
 def missing(inputs: BrainInputs | None, name: str, **chosen: str) -> str:
@@ -147,7 +160,7 @@ def test_what_is_missing_is_said() -> None:
     below = replace(brains(), volumes=tuple(
         replace(one, values={key: -values for key, values in one.values.items()}) for one in brains().volumes
     ))  # fmt: skip
-    alone = replace(brains(), maps=brains().maps.filter(pl.col("agent") == AGENTS[0]))
+    alone = replace(brains(), values={key: one for key, one in brains().values.items() if key[2] == AGENTS[0]})
     assert missing(brains(), "brain_regions", method="searchlight", group="subcortical") == (
         "no voxel of this version's subjects is in one of the named subcortical regions"
     )
@@ -157,21 +170,156 @@ def test_what_is_missing_is_said() -> None:
     assert missing(None, "brain_slices") == "this version has no brain maps"
 
 
-def test_histograms_count_every_voxel_that_both_maps_have() -> None:
+def test_histograms_count_every_voxel_that_both_maps_have_in_every_subject() -> None:
     inputs = brains()
     figure = figure_of("voxel_comparison", make_inputs(brain=inputs), method="encoding")
-    wide = inputs.maps.filter(pl.col("method") == "encoding").pivot("agent", index="voxel_index", values="value")
-    both = wide.drop_nulls()
-    share = both.select((pl.col("caption-tfidf") > pl.col("human-category")).mean()).item()
+    assert [ax.get_title("center") for ax in figure.axes] == ["S1", "S2"]
+    assert [ax.get_ylabel() for ax in figure.axes] == ["caption-tfidf", ""]
+    assert [ax.get_xlabel() for ax in figure.axes] == ["human-category"] * 2
+    for subject, ax in zip(("S1", "S2"), figure.axes, strict=True):
+        up, right = (inputs.values[subject, "encoding", one].astype(float) for one in AGENTS[::-1])
+        known = np.isfinite(up) & np.isfinite(right)
+        assert ax.texts[0].get_text() == f"{share_won(up, right).share:.0%} above"  # the higher mean stands upwards
+        counts = ax.images[0].get_array()
+        assert counts.sum() == known.sum() == 124
+        low, high = min(np.nanmin(up), np.nanmin(right)), max(np.nanmax(up), np.nanmax(right))
+        assert ax.images[0].get_extent() == pytest.approx([low, high, low, high])
+        places = [np.minimum((one[known] - low) / (high - low) * 40, 39.999).astype(int) for one in (up, right)]
+        expected = np.zeros((40, 40))
+        np.add.at(expected, tuple(places), 1)
+        assert np.abs(np.ma.filled(counts, 0) - expected).sum() <= 4  # but for values on the edge of a bin
+    rows = figure.data
+    assert rows.group_by("subject").agg(pl.col("n_voxels").sum()).sort("subject").rows() == [("S1", 124), ("S2", 124)]
+    assert set(rows.select("agent", "other_agent").unique().rows()) == {AGENTS[::-1]}
+
+
+def planted(values: dict[str, float], subjects: int = 2) -> BrainInputs:
+    """Agents whose maps have these means in every subject."""
+    rng = np.random.default_rng(0)
+    maps = {
+        (f"S{subject}", "encoding", agent): (mean + 0.05 * rng.random(200)).astype(np.float32)
+        for subject in range(1, subjects + 1)
+        for agent, mean in values.items()
+    }
+    agents = pl.DataFrame({"agent": list(values)})
+    scores = agents.join(brains().scores.drop("agent").head(1), how="cross").select(brains().scores.columns)
+    return replace(brains(), scores=scores, values=maps)
+
+
+HUMAN = {"human-category": 0.3, "human-dimension": 0.2, "human-concat": 0.4}
+
+
+@pytest.mark.parametrize(
+    ("models", "first", "others", "among"),
+    [
+        ({"qwen2": 0.1, "llama": 0.05}, "qwen2", [*HUMAN, "llama"], "all agents that are not made of ratings"),
+        ({"qwen2": 0.9}, "qwen2", [*HUMAN], "all agents that are not made of ratings"),
+        ({}, "human-concat", ["human-category", "human-dimension"], "all agents"),
+    ],
+)
+def test_models_are_compared_with_the_human_agents_of_the_paper(
+    models: dict[str, float], first: str, others: list[str], among: str
+) -> None:
+    inputs = study_of(HUMAN | models, planted(HUMAN | models))
+    figure = figure_of("voxel_comparison", inputs, method="encoding")
+    assert len(figure.axes) == 2 * len(others)
+    assert [ax.get_xlabel() for ax in figure.axes[::2]] == others
+    assert {ax.get_ylabel() for ax in figure.axes[::2]} == {first}
+    assert f"its mean over subjects is the highest of {among}." in figure.caption
+    assert "Not shown" not in figure.caption
+
+
+def study_of(agents: Mapping[str, float], brain: BrainInputs) -> ReportInputs:
+    """A study with these agents; those whose names begin with "human" are made of ratings."""
+    whole = make_inputs(brain=brain)
+    kinds = {agent: {"kind": "ratings" if agent.startswith("human") else "features"} for agent in agents}
+    embeddings = pl.concat(
+        whole.embeddings.filter(pl.col("agent") == "human-category").with_columns(agent=pl.lit(agent))
+        for agent in agents
+    )
+    return replace(whole, params={**whole.params, "agents": kinds}, embeddings=embeddings)
+
+
+def test_what_does_not_fit_is_counted_and_what_is_missing_said() -> None:
+    agents = HUMAN | {f"model-{at}": 0.01 * at for at in range(6)}
+    many = planted(agents, subjects=12)
+    figure = figure_of("voxel_comparison", study_of(agents, many), method="encoding")
+    assert len(figure.axes) == 10 * 6
+    assert "Not shown: 2 subjects and 2 agents." in figure.caption.replace("\N{NO-BREAK SPACE}", " ")
+    some = planted(HUMAN | {"model": 0.5})
+    gone = replace(
+        some, values={key: one for key, one in some.values.items() if key != ("S2", "encoding", "human-concat")}
+    )
+    figure = figure_of("voxel_comparison", study_of(HUMAN | {"model": 0.5}, gone), method="encoding")
+    assert [bool(ax.images) for ax in figure.axes] == [True] * 5 + [False]  # human-concat is the last row
+    assert figure.axes[-1].texts[0].get_text() == "no values"
+
+
+def with_ratings() -> ReportInputs:
+    """Two agents made of ratings, of which the embedding of the second is worse in VC by 0.1, 0.2 and 0.3."""
+    both = ("human-category", "human-concat")
+    rows = [
+        (agent, f"S{subject}", basis, "encoding", region, score, 0.05, 20)
+        for agent in both
+        for subject in (1, 2, 3)
+        for region in ("VC", "OFC")
+        for basis, score in (
+            ("vectors", 0.3), ("embedding", 0.3 - 0.1 * subject * (agent == both[1]) * (region == "VC")),
+        )
+    ]  # fmt: skip
+    names = [*brains().scores.columns[:6], "region_bias", "n_voxels"]
+    stats = pl.DataFrame(
+        {"agent": [agent for agent in both for _ in range(2)], "method": ["encoding"] * 4, "region": ["OFC", "VC"] * 2,
+         "difference": [0.0, 0.0, 0.0, -0.2], "ci_low": [None, None, None, -0.45], "ci_high": [None, None, None, 0.05],
+         "p_both_fdr": [None, 0.5, 0.3, 0.04], "share_won": [0.5, 0.5, 0.5, 0.0]}
+    )  # fmt: skip
+    maps = {(f"S{at}", "encoding", agent): np.linspace(-0.1, 0.5, 125).astype(np.float32)
+            for at in (1, 2) for agent in both}  # fmt: skip
+    lower = {key: values + np.float32(0.02 if key[2] == both[1] else -0.02) for key, values in maps.items()}
+    inputs = replace(brains(), scores=pl.DataFrame(rows, schema=names, orient="row"), values=maps, rating_values=lower)
+    return replace(study_of(dict.fromkeys(both, 0.0), inputs), analyses={"basis_stats": stats})
+
+
+def test_differences_of_embeddings_and_ratings_are_those_of_the_tables() -> None:
+    figure = figure_of("basis_comparison", with_ratings(), method="encoding")
     (ax,) = figure.axes
-    assert ax.texts[0].get_text() == f"{share:.0%} above"  # the agent with the higher mean stands upwards
-    assert (ax.get_ylabel(), ax.get_xlabel()) == ("caption-tfidf", "human-category")
-    counts = ax.images[0].get_array()
-    assert counts.sum() == len(both) == 124
-    values = both["caption-tfidf"].to_numpy(), both["human-category"].to_numpy()
-    low, high = min(map(np.min, values)), max(map(np.max, values))
-    row, column = (int((one.max() - low) / (high - low) * 40 - 1e-9) for one in values)
-    assert counts[row].count() > 0 and counts[:, column].count() > 0  # rows are upwards
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["VC", "OFC"]
+    points = {one.get_label(): np.asarray(one.get_offsets()) for one in ax.collections if one.get_label() in HUMAN}
+    assert points["human-concat"][:, 1].tolist() == [0.0, -0.2]  # OFC, VC
+    assert np.round(points["human-concat"][:, 0]).tolist() == [1, 0]
+    dots = np.concatenate([line.get_ydata() for line in ax.lines if line.get_marker() == "o"])
+    np.testing.assert_allclose(np.sort(dots), [-0.3, -0.2, -0.1] + 9 * [0.0], atol=1e-12)
+    (star,) = [text for text in ax.texts if text.get_text() == "*"]
+    assert star.get_position()[0] == pytest.approx(points["human-concat"][1, 0])
+    assert "human-concat, visual cortex: -0.200 (-0.450 to 0.050)".replace("-", "\N{MINUS SIGN}") in {
+        hint.replace("-", "\N{MINUS SIGN}") for note in figure.notes.values() for hint in note.hints
+    }
+    assert "0 of 2 for human-category and 1 of 2 for human-concat" in figure.caption
+    assert "differs in a paired two-tailed t-test" in figure.caption  # encoding has no relabelled ratings
+    assert figure.data.height == 4
+
+
+def test_voxels_of_embeddings_are_compared_with_those_of_the_agents_own_ratings() -> None:
+    figure = figure_of("basis_voxels", with_ratings(), method="encoding")
+    assert [ax.get_title("center") for ax in figure.axes[:2]] == ["S1", "S2"]
+    assert [ax.get_xlabel() for ax in figure.axes[::2]] == ["ratings, human-category", "ratings, human-concat"]
+    assert [ax.texts[0].get_text() for ax in figure.axes] == ["100% above", "100% above", "0% above", "0% above"]
+    assert "100% for human-category and 0% for human-concat, mean over subjects" in figure.caption
+    assert figure.data.group_by("subject", "agent").agg(pl.col("n_voxels").sum())["n_voxels"].to_list() == [125] * 4
+
+
+def test_a_study_without_ratings_or_a_version_without_the_comparison_says_so() -> None:
+    whole = with_ratings()
+    older = replace(whole, analyses={})
+    with pytest.raises(FigureError, match="this version does not compare embeddings with ratings"):
+        figure_of("basis_comparison", older, method="encoding")
+    assert "does not compare embeddings with ratings" in render(older)
+    none = {agent: {"kind": "features"} for agent in ("human-category", "human-concat")}
+    features = replace(whole, params={**whole.params, "agents": none}, analyses={})
+    features = replace(features, brain=replace(whole.brain, rating_values={}))  # type: ignore[type-var]
+    for name in ("basis_comparison", "basis_voxels"):
+        with pytest.raises(FigureError, match="no agent of this version is made of ratings"):
+            figure_of(name, features, method="encoding")
 
 
 def test_glass_brains_show_every_line_of_sight_and_no_voxel_without_a_value() -> None:

@@ -20,7 +20,8 @@ from affectlake.lake.tables import factory, parts, rules
 from affectlake.lake.tables.contracts import contract
 from affectlake.stimuli import make_synthetic
 from affectlake.stimuli.clips import FASTEST_PIXELS_PER_S, FRAMES_PER_S, SIDE_PIXELS, SLOWEST_PIXELS_PER_S, render_clip
-from affectlake.stimuli.frames import decode_video, decode_videos, frame_rate, frame_times
+from affectlake.stimuli.frame_sampling import frame_rate, frame_times
+from affectlake.stimuli.frames import decode_video, decode_videos
 
 
 @pytest.mark.parametrize(

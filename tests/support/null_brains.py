@@ -100,7 +100,7 @@ def study(params: Params, kind: Kind, seed: int, folder: Path, n_subjects: int =
 
 
 def compared(tables: OutputTables, params: Params, folder: Path, encoding: bool = True) -> OutputTables:
-    """Return the maps, region scores and group statistics of every agent, with or without those of encoding."""
+    """Return the maps, region scores and statistics of every agent, with or without those of encoding."""
     found: dict[str, list[pl.DataFrame]] = {}
     for agent in AGENTS:
         (folder / agent).mkdir(parents=True, exist_ok=True)
@@ -111,6 +111,8 @@ def compared(tables: OutputTables, params: Params, folder: Path, encoding: bool 
         }  # fmt: skip
         mine = encoded | brain_maps.search_brains(lazy(own), params, here)
         mine |= brain_groups.score_regions(lazy(own | mine), params, here)
+        if params.agents[agent].kind == "ratings":
+            mine |= brain_groups.compare_bases(lazy(own | mine), params, here)
         for name, frame in mine.items():
             found.setdefault(name, []).append(frame)
     maps = {name: pl.concat(frames) for name, frames in found.items()}

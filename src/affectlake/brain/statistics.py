@@ -44,6 +44,32 @@ def paired_t_test(a: NDArray[np.floating], b: NDArray[np.floating]) -> PairedTes
     return PairedTest(mean, float(found.statistic), float(found.pvalue), n)
 
 
+def paired_interval(a: NDArray[np.floating], b: NDArray[np.floating], level: float = 0.95) -> tuple[float, float]:
+    """Return the confidence interval of the mean of a - b across subjects, by Student's t-distribution.
+
+    Parameters
+    ----------
+    a, b : float (n_subjects,)
+        One value per subject; subjects with a NaN are ignored.
+    level : float
+        Level of confidence. Default 0.95.
+
+    Returns
+    -------
+    tuple of float
+        The ends of the interval, which contains 0 if and only if :func:`paired_t_test` gives p > 1 - `level`; NaN for
+        fewer than two subjects, or if all differences are equal.
+    """
+    from scipy import stats
+
+    difference = np.asarray(a - b, dtype=np.float64)
+    difference = difference[~np.isnan(difference)]
+    if len(difference) < 2 or np.ptp(difference) == 0:
+        return float("nan"), float("nan")
+    half = stats.t.ppf((1 + level) / 2, len(difference) - 1) * difference.std(ddof=1) / np.sqrt(len(difference))
+    return float(difference.mean() - half), float(difference.mean() + half)
+
+
 def correlation_p_values(r: NDArray[np.floating], n: int) -> Array:
     """Return two-tailed p of correlations of n pairs under the t-distribution with n - 2 degrees of freedom.
 

@@ -64,6 +64,9 @@ COLUMNS: dict[str, Columns] = {
         ("agent", "subject", "basis", "method", "region"), ("region_score",), ("region_bias", "n_stimuli")
     ),
     "group_stats": Columns(("method", "region", "agent", "other_agent"), ("p_fdr",), ("p_reference_fdr",)),
+    "basis_stats": Columns(
+        ("agent", "method", "region"), ("difference", "ci_low", "ci_high", "p_both_fdr", "share_won")
+    ),
     "noise_ceilings": Columns(("region",), ("ceiling_low", "ceiling_high")),
 }
 """The columns that the report reads, by table."""

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from affectlake.report.volumes import Volume
 
@@ -62,6 +64,10 @@ class BrainInputs:
         For each method, which voxels the volumes show; without an entry, all.
     reference : str
         The agent with which stars compare the others; empty: there are no stars.
+    values : mapping of (subject, method, agent) to float32 (n_voxels,)
+        The maps of every subject without a mask, in the order of the voxels; NaN for missing values.
+    rating_values : mapping of (subject, method, agent) to float32 (n_voxels,)
+        The same for the rating vectors of agents made of ratings, in place of their embeddings.
     """
 
     scores: pl.DataFrame
@@ -73,6 +79,8 @@ class BrainInputs:
     volumes: tuple[Volume, ...]
     thresholds: Mapping[str, str] = field(default_factory=dict)
     reference: str = ""
+    values: Mapping[tuple[str, str, str], NDArray[np.float32]] = field(default_factory=dict)
+    rating_values: Mapping[tuple[str, str, str], NDArray[np.float32]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
-"""Frames of videos as they are shown to a model: decoded once, at the times of the paper's equation 1, 256 x 256, JPEG.
+"""Frames of videos as they are shown to a model: decoded once, 256 x 256, JPEG.
 
-A video that cannot be read becomes a row with a reason. How frames are sent to a model does not belong here.
+A video that cannot be read becomes a row with a reason. Which frames are taken is decided in
+:mod:`affectlake.stimuli.frame_sampling`; how frames are sent to a model does not belong here either.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from av.video.frame import VideoFrame
 from PIL import Image
 
 from affectlake.errors import SourceError
+from affectlake.stimuli.frame_sampling import EQUATION_1, PROCESSOR_RATES, frame_times, processor_frames
 
 SIDE_PIXELS = 256
 JPEG_QUALITY = 90
@@ -39,9 +41,6 @@ FRAMES = {
     "frame_sha256": pl.String,
     "jpeg": pl.Binary,
 }
-
-_RATES = ((5.0, 2.0), (15.0, 1.0), (20.0, 0.5))  # longest duration in seconds, frames per second
-_SLOWEST = 0.2
 
 
 class Frame(NamedTuple):
@@ -86,29 +85,10 @@ class _UnreadableError(Exception):
     """Raised with the reason if a video has no frames."""
 
 
-def frame_rate(duration_s: float) -> float:
-    """Return the number of frames per second for a video of this duration: equation 1 of Du et al. 2025.
-
-    2 up to 5 s, 1 up to 15 s, 0.5 up to 20 s, and 0.2 beyond.
-    """
-    return next((rate for longest, rate in _RATES if duration_s <= longest), _SLOWEST)
-
-
-def frame_times(duration_s: float) -> list[float]:
-    """Return the times of the frames, in seconds from the start: 0, 1/rate, 2/rate, … before the end.
-
-    The paper gives the rate but not the time of the first frame; here it is the first frame of the video.
-    """
-    rate = frame_rate(duration_s)
-    n = 1
-    while n / rate < duration_s - 1e-6:
-        n += 1
-    return [at / rate for at in range(n)]
-
-
 def decode_videos(
-    folder: Path, stimulus_ids: Sequence[str], workers: int = 1, progress: Callable[[int], None] = lambda _n: None
-) -> Decoded:
+    folder: Path, stimulus_ids: Sequence[str], workers: int = 1, progress: Callable[[int], None] = lambda _n: None,
+    sampling: str = EQUATION_1,
+) -> Decoded:  # fmt: skip
     """Decode the video of every stimulus.
 
     Parameters
@@ -121,6 +101,8 @@ def decode_videos(
         Number of threads.
     progress : callable, optional
         Called with the number of videos done so far.
+    sampling : str
+        Which frames are taken: one of `affectlake.stimuli.frame_sampling.SAMPLINGS`. Default: those of equation 1.
 
     Returns
     -------
@@ -139,7 +121,7 @@ def decode_videos(
         )
     with ThreadPoolExecutor(workers) as pool:
         found = []
-        for video in pool.map(lambda stimulus: decode_video(folder, stimulus), stimulus_ids):
+        for video in pool.map(lambda stimulus: decode_video(folder, stimulus, sampling), stimulus_ids):
             found.append(video)
             progress(len(found))
     if stimulus_ids and not any(video.path for video in found):
@@ -152,7 +134,7 @@ def decode_videos(
     return Decoded(_videos(found), _frames(found))
 
 
-def decode_video(folder: Path, stimulus_id: str) -> Video:
+def decode_video(folder: Path, stimulus_id: str, sampling: str = EQUATION_1) -> Video:
     """Decode the video of one stimulus; if that fails, `Video.unreadable` is the reason."""
     path, problem = _find(folder, stimulus_id)
     if path is None:
@@ -164,7 +146,11 @@ def decode_video(folder: Path, stimulus_id: str) -> Video:
         if not payload:
             raise _UnreadableError("the file is empty")
         duration_s = _duration(payload)
-        return Video(name, digest, duration_s, tuple(_pick(payload, frame_times(duration_s))), "")
+        if sampling == EQUATION_1:
+            frames = _pick(payload, frame_times(duration_s))
+        else:
+            frames = _spread(payload, duration_s, PROCESSOR_RATES[sampling](duration_s))
+        return Video(name, digest, duration_s, tuple(frames), "")
     except _UnreadableError as error:
         return Video(name, digest, float("nan"), (), str(error))
     except (av.FFmpegError, ValueError, IndexError) as error:
@@ -229,6 +215,27 @@ def _pick(payload: bytes, times: list[float]) -> Iterator[Frame]:
         raise _UnreadableError("no frames")
     for left in (time_s, *waiting):
         yield Frame(left, _jpeg(shown))
+
+
+def _spread(payload: bytes, duration_s: float, rate: float) -> Iterator[Frame]:
+    """Yield the frames that Qwen2-VL's processor takes at a rate, with the times at which they begin."""
+    with av.open(io.BytesIO(payload)) as container:  # some packets have no frame, so that all frames are decoded twice
+        stream = container.streams.video[0]
+        n_frames = sum(1 for _ in container.decode(stream))
+        average = stream.average_rate
+    if n_frames == 0:
+        raise _UnreadableError("no frames")
+    frames_per_s = float(average) if average else n_frames / duration_s
+    taken = iter(processor_frames(n_frames, frames_per_s, rate))
+    following = next(taken)
+    with av.open(io.BytesIO(payload)) as container:
+        start_s: float | None = None
+        for at, frame in enumerate(container.decode(container.streams.video[0])):
+            at_s = frame.time if frame.time is not None else at / frames_per_s
+            start_s = at_s if start_s is None else start_s
+            if at == following:
+                yield Frame(at_s - start_s, _jpeg(frame))
+                following = next(taken, -1)
 
 
 def _jpeg(frame: VideoFrame) -> bytes:

@@ -32,20 +32,23 @@ class Inputs(NamedTuple):
         Paths of the tables of which it reads the outputs of all agents.
     sources : sequence of str, optional
         Paths of its source files, relative to the lake; None for a stage whose source files are all in ``params.yaml``.
+    optional : sequence of str
+        Keys that it depends on only if they are in ``params.yaml``.
     """
 
     params: Sequence[str]
     tables: Sequence[str]
     every_agents: Sequence[str]
     sources: Sequence[str] | None = None
+    optional: Sequence[str] = ()
 
 
 def reconcile(lake: Path, wanted: Mapping[str, Inputs]) -> None:
     """Update the recorded inputs of stages to their current inputs, so that DVC recognises stale stages.
 
     If a whole section was recorded for a stage, the values of the keys that it depends on are kept. If a stage was made
-    from outputs of an agent that was removed, or from a source file that is no longer found, the record of its inputs
-    is removed.
+    from outputs of an agent that was removed, from a source file that is no longer found, or with an optional key that
+    was removed, the record of its inputs is removed.
 
     Parameters
     ----------
@@ -74,6 +77,8 @@ def _reconciled(lake: Path, entry: Mapping[str, Any], inputs: Inputs) -> dict[st
         found["params"] = {**entry["params"], _FILE: values}
     if _lost(lake, entry, inputs):
         found.pop("deps")
+    if any(key in recorded and key not in inputs.params for key in inputs.optional):
+        found.pop("params")
     return found
 
 

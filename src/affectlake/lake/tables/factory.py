@@ -214,6 +214,7 @@ _ROWS: dict[str, Callable[[int], dict[str, object]]] = {
     "rsa_nulls": lambda _n: {"region": ["VC"], "null_scores": [[0.1, -0.1]]},
     "roi_scores": lambda _n: {"region": ["VC"], "region_score": [0.5], "n_voxels": [1]},
     "group_stats": lambda _n: {"region": ["VC"], "other_agent": ["other"], "n_subjects": [2]},
+    "basis_stats": lambda _n: {"region": ["VC"], "difference": [0.1], "n_subjects": [2]},
     "labels": lambda _n: {"dimension": [1, 2], "label_rank": [1, 1], "rating": ["joy", "fear"], "r": [0.9, 0.8]},
     "graph_nodes": lambda _n: {"dimension": [1, 2], "community": [1, 1], "pagerank": [0.5, 0.5], "degree": [1, 1]},
     "graph_edges": lambda _n: {"dimension": [1], "other_dimension": [2], "r": [0.3]},

@@ -1,4 +1,4 @@
-"""Figures of the brain: scores by region, maps as slices and glass brains, and voxels of two agents."""
+"""Figures of the brain: scores by region, and maps as slices and glass brains."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ PANELS = (("sagittal", 0, 1, 2), ("coronal", 1, 0, 2), ("axial", 2, 0, 1))
 """Name of a slice, the axis that is perpendicular to it, and the horizontal and vertical axes."""
 
 _VIEWS = (("from the right", 1, 2), ("from behind", 0, 2), ("from above", 0, 1))  # name, horizontal axis, vertical axis
-_BINS = 40
 _NARROWEST = 0.25  # of the largest side of a panel
 _NOTHING = "no voxel of this version has a value above 0"
 
@@ -274,41 +273,3 @@ def _cut(
     cells = volume.cells[here]
     picture[volume.shape[up] - 1 - cells[:, up], cells[:, across]] = np.nan_to_num(values[here], nan=0.0)
     return picture
-
-
-def voxel_comparison(
-    inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas, method: str = "searchlight"
-) -> Drawn:
-    """Draw two-dimensional histograms of voxels: the agent with the highest mean against every other agent."""
-    brain, shown = brain_of(inputs, agents)
-    rows = _rows(brain, method).drop_nulls("value")
-    wide = rows.pivot("agent", index="voxel_index", values="value")
-    ranked = sorted((a for a in shown if a in wide.columns), key=lambda a: -float(wide[a].mean() or 0.0))  # type: ignore[arg-type]
-    if len(ranked) < 2:
-        raise FigureError("fewer than two agents have a brain map")
-    columns = min(len(ranked) - 1, 3)
-    lines = -(-(len(ranked) - 1) // columns)
-    axes = canvas.panels(len(ranked) - 1, columns=columns, width=3.3 * columns + 0.3, height=3.2 * lines)
-    for ax, other in zip(axes, ranked[1:], strict=True):
-        _histogram(ax, wide.select(ranked[0], other).drop_nulls().to_numpy())
-        ax.set(xlabel=shortened(other), ylabel=shortened(ranked[0]))
-    caption = (
-        f"{METHODS[method]} in the voxels of subject {brain.subject}; darker squares contain more voxels (logarithmic "
-        f"scale). All voxels are counted, significant or not. Above the diagonal, the value of {ranked[0]} is higher."
-    )
-    return Drawn(f"{METHODS[method]} of {ranked[0]} against every other agent", caption, rows)
-
-
-def _histogram(ax: Any, both: NDArray[np.float64]) -> None:
-    from matplotlib.colors import LogNorm
-
-    low, high = float(both.min()), float(both.max())
-    counts, _, _ = np.histogram2d(both[:, 1], both[:, 0], bins=_BINS, range=[[low, high]] * 2)
-    seen = np.ma.masked_equal(counts.T, 0)
-    ax.imshow(seen, cmap="Reds", norm=LogNorm(0.3, counts.max()), origin="lower", extent=(low, high, low, high))
-    ax.plot([low, high], [low, high], "-", color=FAINT, lw=0.9)
-    share = float(((both[:, 0] > both[:, 1]) + 0.5 * (both[:, 0] == both[:, 1])).mean())
-    ax.annotate(f"{share:.0%} above", (0.03, 0.97), xycoords="axes fraction", va="top", color=SOFT, fontsize=8.5)
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.get_major_locator().set_params(nbins=4)
-    ax.spines[:].set_visible(True)

@@ -20,8 +20,9 @@ from affectlake.errors import AffectlakeError, FigureError, UsageError, nearest
 from affectlake.report.agent_summary import AgentFacts
 from affectlake.report.figures.agent_comparison import accuracy, agreement, community_overlaps, human_consistency
 from affectlake.report.figures.analyses import components, reproducibility, saturation
+from affectlake.report.figures.basis_comparison import basis_comparison, basis_voxels
 from affectlake.report.figures.brain_maps import GROUPS_OF_REGIONS as GROUPS
-from affectlake.report.figures.brain_maps import METHODS, brain_regions, brain_slices, glass_brains, voxel_comparison
+from affectlake.report.figures.brain_maps import METHODS, brain_regions, brain_slices, glass_brains
 from affectlake.report.figures.canvas import Canvas, Figure, styled
 from affectlake.report.figures.emotion_graph import emotion_graph
 from affectlake.report.figures.gallery import gallery
@@ -31,6 +32,7 @@ from affectlake.report.figures.learning_curves import embedding, learning_curves
 from affectlake.report.figures.positions import chosen_positions, order_effects
 from affectlake.report.figures.roses import roses
 from affectlake.report.figures.stimulus_map import stimulus_map
+from affectlake.report.figures.voxel_histograms import voxel_comparison
 from affectlake.report.inputs import ReportInputs
 
 Section = Literal["together", "order", "agent", "brain"]
@@ -167,6 +169,8 @@ FIGURES: tuple[Entry, ...] = (
     Entry(brain_slices, "Interactive brain maps", "brain", rows_on_page=False),
     Entry(glass_brains, "{method}: glass brains", "brain", {"method": METHODS}, rows_on_page=False),
     Entry(voxel_comparison, "{method}: voxel by voxel", "brain", {"method": METHODS}, rows_on_page=False),
+    Entry(basis_comparison, "{method}: embeddings and ratings", "brain", {"method": METHODS}),
+    Entry(basis_voxels, "{method}: embeddings and ratings by voxel", "brain", {"method": METHODS}, rows_on_page=False),
 )
 
 
