@@ -154,8 +154,9 @@ def _run(one: _Rebuild, stage: Stage, outputs: list[Output]) -> Iterator[Rebuilt
         frames = stage.step.function(opened(one.published, stage.reads), one.params, context)
     except Exception as error:  # a stage may fail in any way; the others are still verified
         what = error.summary if isinstance(error, AffectlakeError) else f"{type(error).__name__}: {error}"
-        reasons = (*sources, *_changed_code(one, stage), f"{stage.name} failed: {' '.join(what.split())}")
-        yield from (Rebuilt(output, "not rebuilt", reasons) for output in outputs)
+        failed = f"{stage.name} failed: {' '.join(what.replace(f'{one.published}/', '').split())}"
+        for output in outputs:
+            yield Rebuilt(output, "not rebuilt", (*_causes(one, stage, output, sources), failed))
         return
     for output in outputs:
         parts = write_parts(frames[output.table], contract(output.table), one.rebuilt / output.folder)
@@ -164,7 +165,7 @@ def _run(one: _Rebuild, stage: Stage, outputs: list[Output]) -> Iterator[Rebuilt
             yield Rebuilt(output, "same")
             continue
         rows = compare_files(output, one.manifest.files(output), files)
-        causes = [*sources, *_changed_code(one, stage), *_changed_environment(one, output)]
+        causes = _causes(one, stage, output, sources)
         none = "no cause is known: code, packages, processor and sources are those that were recorded"
         yield Rebuilt(output, "differs", (*_differences(rows), *(causes or [none])))
 
@@ -205,6 +206,11 @@ def _at_most(now: pl.Series, before: pl.Series) -> str:
         return ""
     gap = np.abs(now.cast(pl.Float64).to_numpy() - before.cast(pl.Float64).to_numpy())
     return f" (by at most {np.nanmax(gap):.2g})" if np.isfinite(gap).any() else ""
+
+
+def _causes(one: _Rebuild, stage: Stage, output: Output, sources: list[str]) -> list[str]:
+    """Return what is known to differ from when the table was made."""
+    return [*sources, *_changed_code(one, stage), *_changed_environment(one, output)]
 
 
 def _changed_code(one: _Rebuild, stage: Stage) -> list[str]:

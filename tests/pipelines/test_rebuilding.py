@@ -158,7 +158,7 @@ def test_a_changed_or_missing_source_is_the_cause_that_is_given(real_data: Path,
     repository.init(lake, override(text, ("sources.ratings=../ratings.csv", "sources.captions=null")))
     build_steps(lake, "ingest")
     repository.publish(lake)
-    assert set(rebuilt(lake, tmp_path)) == {"stimuli", "captions", "ratings"}
+    assert set(rebuilt(lake, tmp_path)) == {"stimuli", "exclusions", "captions", "ratings"}
     assert unlike(rebuilt(lake, tmp_path)) == {}
     text = source.read_text()
     source.chmod(0o644)
@@ -170,19 +170,36 @@ def test_a_changed_or_missing_source_is_the_cause_that_is_given(real_data: Path,
     assert "ratings" in found and "stimuli" not in found
     source.unlink()
     found = unlike(rebuilt(lake, tmp_path))
-    assert {one.state for one in found.values()} == {"not rebuilt"} and len(found) == 3
+    assert {one.state for one in found.values()} == {"not rebuilt"} and len(found) == 4
     assert all(one.reasons[0] == "the source ../ratings.csv is missing" for one in found.values())
 
 
-def test_a_version_whose_parameters_are_of_older_code_says_which_code(tmp_path: Path) -> None:
+def test_a_lake_of_older_code_is_rebuilt_as_far_as_its_contracts_allow(tmp_path: Path) -> None:
     with tarfile.open(ROOT / "tests/fixtures/lake_b629e22.tar.xz") as archive:
         archive.extractall(tmp_path, filter="tar")
     lake = tmp_path / "lake"
     before = contents(lake)
-    with pytest.raises(VersionError, match="cannot be rebuilt by affectlake") as raised:
-        rebuilt(lake, tmp_path, "v1")
-    assert "install the code that published it" in raised.value.todo
+    found = rebuilt(lake, tmp_path, "v1")
+    assert {found[name].state for name in ("stimuli", "ratings", "captions", "betas")} == {"same"}
+    assert found["triplets"].state == "differs"  # there was no validation split
+    assert "published with version 1 of the step sample; here it is 2" in found["triplets"].reasons
+    choices = found["choices/human-category"]
+    assert choices.state == "not rebuilt"
+    assert choices.reasons[0].startswith("made by affectlake 0.1.0; this is ")
+    assert "failed: storage/tables/triplets/part-00000.parquet does not have the schema" in choices.reasons[-1]
     assert contents(lake) == before
+
+
+def test_parameters_that_this_code_does_not_accept_are_refused_with_the_code_that_does(
+    lake: Path, tmp_path: Path
+) -> None:
+    path = lake / layout.PARAMS
+    path.write_text(path.read_text() + "\nolder: setting\n")
+    assert repository.publish(lake) is not None
+    with pytest.raises(VersionError, match="v2 cannot be rebuilt by affectlake") as raised:
+        rebuilt(lake, tmp_path)
+    assert "install the code that published it, affectlake" in raised.value.todo
+    assert unlike(rebuilt(lake, tmp_path, "v1")) == {}
 
 
 def test_damaged_bytes_are_not_taken_as_inputs(lake: Path, tmp_path: Path) -> None:
