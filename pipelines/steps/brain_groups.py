@@ -63,7 +63,7 @@ def _with_bias(maps: pl.LazyFrame) -> pl.LazyFrame:
     writes=("group_stats",),
     params=("brain.reference",),
     section="brain",
-    version=3,
+    version=4,
 )
 def compare_brains(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Test for each region whether one agent's scores are higher than another's across subjects."""
@@ -118,7 +118,8 @@ def _compare(
     ]
     names: dict[str, object] = {"method": method, "region": region, "agent": one, "other_agent": other}
     levels = {"difference": tested.difference, "t": tested.t, "p": tested.p, "n_subjects": tested.n}
-    return names | levels | {"share_won": float(np.mean(shares)) if shares else float("nan")}
+    known = [share for share in shares if not np.isnan(share)]  # of the subjects on whom the other numbers are based
+    return names | levels | {"share_won": float(np.mean(known)) if known else float("nan")}
 
 
 def _relabelled_p(scores: pl.DataFrame, drawn: pl.DataFrame, region: str, one: str, other: str) -> float:
