@@ -122,7 +122,7 @@ def searchlight(world: World, one: Subject, vectors: Array) -> Map:
     near = KDTree(one.voxels).query_ball_point(one.voxels, wanted.radius_voxels + 1e-6)
     spheres = [[voxel for voxel in sphere if one.usable[voxel]] for sphere in near]
     patterns, upper = one.patterns[np.isin(one.stimuli, chosen)], np.triu_indices(len(chosen), 1)
-    model = np.round(np.corrcoef(vectors[chosen])[upper], 10)  # similarities that are equal but for rounding are ties
+    model = np.round(np.corrcoef(vectors[chosen])[upper], 10)  # equal except for rounding: a tie
     rho = np.full(len(spheres), np.nan)
     for at, sphere in enumerate(spheres):
         if len(sphere) >= wanted.min_voxels and one.usable[at]:
