@@ -68,7 +68,7 @@ def _with_bias(maps: pl.LazyFrame) -> pl.LazyFrame:
     writes=("group_stats",),
     params=("brain.reference",),
     section="brain",
-    version=3,
+    version=4,
 )
 def compare_brains(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Test for each region whether one agent's scores are higher than another's across subjects."""
@@ -174,12 +174,13 @@ def _compare(found: _Prepared, region: str, one: str, other: str) -> Row:
         ).share
         for _, group in inside.group_by("subject", maintain_order=True)
     ]
+    known = [share for share in shares if not np.isnan(share)]  # of the subjects on whom the other numbers are based
     return {
         "difference": tested.difference,
         "t": tested.t,
         "p": tested.p,
         "n_subjects": tested.n,
-        "share_won": float(np.mean(shares)) if shares else float("nan"),
+        "share_won": float(np.mean(known)) if known else float("nan"),
         "p_null": _relabelled_p(found.scores, found.nulls, region, one, other),
     }
 

@@ -65,7 +65,7 @@ def test_agrees_with_scipy_at_the_papers_number_of_stimuli() -> None:
 
 
 @pytest.mark.reference
-def test_similarities_that_are_equal_but_for_rounding_have_equal_ranks() -> None:
+def test_similarities_that_are_equal_except_for_rounding_have_equal_ranks() -> None:
     rng = np.random.default_rng(3)
     few, kinds = rng.normal(size=(4, 6)), rng.integers(0, 4, 25)
     exact = np.corrcoef(few)

@@ -79,7 +79,7 @@ class _Split(NamedTuple):
 
 def _halves(world: World, names: tuple[str, str], trials: Mapping[str, Pairs], rng: np.random.Generator) -> Cells:
     """Return halves against halves; a triplet is in the same half for both agents."""
-    n, n_splits = len(world.prototypes), 300
+    n, n_splits = len(world.prototypes), 150
     a, b = np.triu_indices(n, 1)
     asked = {name: [tuple(sorted(row)) for row in world.answers(name, "validation").tolist()] for name in names}
     triplets = sorted({one for rows in asked.values() for one in rows})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -123,7 +122,7 @@ def searchlight(world: World, one: Subject, vectors: Array) -> Map:
     near = KDTree(one.voxels).query_ball_point(one.voxels, wanted.radius_voxels + 1e-6)
     spheres = [[voxel for voxel in sphere if one.usable[voxel]] for sphere in near]
     patterns, upper = one.patterns[np.isin(one.stimuli, chosen)], np.triu_indices(len(chosen), 1)
-    model = np.round(np.corrcoef(vectors[chosen])[upper], 10)  # similarities that are equal but for rounding are ties
+    model = np.round(np.corrcoef(vectors[chosen])[upper], 10)  # equal except for rounding: a tie
     rho = np.full(len(spheres), np.nan)
     for at, sphere in enumerate(spheres):
         if len(sphere) >= wanted.min_voxels and one.usable[at]:
@@ -246,8 +245,7 @@ def _difference(world: World, method: str, region: str, pair: tuple[str, str]) -
             differences.append(float(np.nanmean(a) - np.nanmean(b)))
             drawn = [_null(world, method, agent, one.name, region) for agent in pair]
             null.append(drawn[0] - drawn[1])
-        if len(a):
-            shares.append(float(np.sign(a - b)[known].mean() / 2 + 0.5) if known.any() else math.nan)
+            shares.append(float(np.sign(a - b)[known].mean() / 2 + 0.5))
     tested: Any = stats.ttest_1samp(differences, 0) if len(differences) > 1 and np.ptp(differences) > 0 else None
     level = None
     if null and len(null[0]):
@@ -259,7 +257,7 @@ def _difference(world: World, method: str, region: str, pair: tuple[str, str]) -
         "p": float(tested.pvalue) if tested else None,
         "p_null": level,
         "n_subjects": len(differences),
-        "share_won": None if not shares or np.isnan(shares).any() else float(np.mean(shares)),
+        "share_won": float(np.mean(shares)) if shares else None,
     }
 
 

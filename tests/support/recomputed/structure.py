@@ -17,7 +17,7 @@ from tests.support.recomputed.world import Array, World
 
 N_GRAPHS = 100
 """The largest number of graphs that the product draws."""
-OWN_GRAPHS, OWN_RUNS = 40, 3
+OWN_GRAPHS, OWN_RUNS = 25, 3
 """The test's numbers of graphs, and of runs of Louvain's algorithm for each."""
 CHARACTERS = ("categorical", "dimensional", "mixed")
 

@@ -257,13 +257,19 @@ def _rated(tables: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
 
 
 def _recorded(tables: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
-    """Return voxels and betas: one voxel is constant, another one has no number; two stimuli were not shown."""
+    """Return voxels and betas: some voxels of one subject are constant, and a region of the other one has no number.
+
+    Two stimuli were not shown to the other one.
+    """
     first, second = sorted(tables["voxels"]["subject"].unique())
     subject, voxel = pl.col("subject"), pl.col("voxel_index")
-    bad = ((subject == first) & (voxel == 5)) | ((subject == second) & (voxel == 9))
+    in_region = pl.col("regions").str.split(" ").list.contains("OFC")
+    bad = ((subject == first) & (voxel == 5)) | ((subject == second) & in_region)
+    lost = tables["voxels"].filter(subject == second, in_region)["voxel_index"].to_list()
     betas = tables["betas"]
     patterns, is_first = np.array(betas["pattern"].to_list(), np.float32), (betas["subject"] == first).to_numpy()
-    patterns[is_first, 5], patterns[~is_first, 9] = 1.0, np.nan
+    patterns[is_first, 5] = 1.0
+    patterns[np.ix_(~is_first, lost)] = np.nan
     betas = betas.with_columns(pattern=pl.Series(patterns.tolist(), dtype=pl.List(pl.Float32)))
     shown = betas.filter((subject == first) | ~_AT.is_in([20, 41]))
     return {"voxels": tables["voxels"].with_columns(usable=~bad), "betas": shown}
