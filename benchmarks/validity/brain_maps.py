@@ -57,11 +57,13 @@ def outcomes(
                    "both": max(pair["p"], pair["p_null"]) <= 0.05}  # fmt: skip
         for own in found["basis_stats"].filter(method=method, region="all").iter_rows(named=True):
             yield {"method": method, "agent": f"{own['agent']}, embedding - ratings", "pair": own["p"] <= 0.05,
-                   "both": max(own["p"], own["p_null"] or 0.0) <= 0.05}  # fmt: skip
+                   "both": None if own["p_null"] is None else max(own["p"], own["p_null"]) <= 0.05}  # fmt: skip
 
 
 def share(values: list[object]) -> str:
-    """Return a share in per cent with its 95 % interval."""
+    """Return a share in per cent with its 95 % interval; a dash if nothing was tested."""
+    if None in values:
+        return "–"
     hits, n = int(sum(map(bool, values))), len(values)
     low, high = wilson_interval(hits, n)
     return f"{hits / n:.1%} ({low:.1%} to {high:.1%})"

@@ -17,6 +17,7 @@ from affectlake.pipelines.steps.brain_arrays import METHODS, NULLS, Method, brai
 from affectlake.pipelines.steps.rows import Row, null_nan, to_table
 
 Floats = NDArray[np.float64]
+LEVEL = 0.05
 
 
 @step(
@@ -122,12 +123,15 @@ def compare_bases(tables: Tables, params: Params, context: StepContext) -> Outpu
             ends = dict(zip(("ci_low", "ci_high"), interval, strict=True))
             found.append(keys | ends | _compare(both, region, "embedding", "vectors"))
         p = _numbers(found, "p")
-        larger = np.fmax(p, np.where(np.isnan(p), np.nan, _numbers(found, "p_null")))
+        larger = np.maximum(p, _numbers(found, "p_null"))  # NaN without relabelled stimuli
         families = statistics.benjamini_hochberg(p), statistics.benjamini_hochberg(larger)
         rows += [row | {"p_fdr": level, "p_both_fdr": level_of_both}
                  for row, level, level_of_both in zip(found, *families, strict=True)]  # fmt: skip
-        n = sum(bool(row["p_both_fdr"] < 0.05) for row in rows[len(rows) - len(found) :])  # type: ignore[operator]
-        context.log(f"{method.name}: the embedding and the ratings differ in {n} of {len(found)} regions")
+        n_t, n_both = (int((family < LEVEL).sum()) for family in families)
+        context.log(
+            f"{method.name}: embedding and ratings differ in {n_t} of {len(found)} regions by the t-test, in {n_both} "
+            f"also against relabelled stimuli"
+        )
     return {"basis_stats": to_table("basis_stats", rows)}
 
 

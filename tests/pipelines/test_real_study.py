@@ -9,6 +9,7 @@ import pandas as pd
 import polars as pl
 import pytest
 from sklearn.metrics.pairwise import cosine_similarity
+from sklearn.preprocessing import MinMaxScaler
 
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import override, parse
@@ -43,7 +44,8 @@ def test_human_concat_chooses_by_the_mean_of_both_similarities(real_data: Path, 
     choices = choices_steps.choose_by_ratings(tables | {"triplets": trials.lazy()}, params, context)["choices"]
     raw = pd.read_csv(path)
     rows = raw.set_index("Filename").loc[tables["stimuli"].sort("stimulus_index").collect()["stimulus_id"].to_list()]
-    alike = (cosine_similarity(rows[list(CATEGORIES)]) + cosine_similarity(rows[list(DIMENSIONS)])) / 2
+    dimensions = MinMaxScaler((-1, 1)).fit_transform(rows[list(DIMENSIONS)])
+    alike = (cosine_similarity(rows[list(CATEGORIES)]) + cosine_similarity(dimensions)) / 2
     i, j, k = drawn.T
     wanted = drawn[np.arange(len(drawn)), np.argmax([alike[j, k], alike[i, k], alike[i, j]], axis=0)]
     found = trials.join(choices, on=["i", "j", "k"], maintain_order="left")

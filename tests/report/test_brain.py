@@ -271,7 +271,7 @@ def with_ratings() -> ReportInputs:
     stats = pl.DataFrame(
         {"agent": [agent for agent in both for _ in range(2)], "method": ["encoding"] * 4, "region": ["OFC", "VC"] * 2,
          "difference": [0.0, 0.0, 0.0, -0.2], "ci_low": [None, None, None, -0.45], "ci_high": [None, None, None, 0.05],
-         "p_both_fdr": [None, 0.5, 0.3, 0.04], "share_won": [0.5, 0.5, 0.5, 0.0]}
+         "p_fdr": [None, 0.01, 0.3, 0.04], "p_both_fdr": [None, 0.5, 0.3, 0.04]}
     )  # fmt: skip
     maps = {(f"S{at}", "encoding", agent): np.linspace(-0.1, 0.5, 125).astype(np.float32)
             for at in (1, 2) for agent in both}  # fmt: skip
@@ -295,8 +295,13 @@ def test_differences_of_embeddings_and_ratings_are_those_of_the_tables() -> None
         hint.replace("-", "\N{MINUS SIGN}") for note in figure.notes.values() for hint in note.hints
     }
     assert "0 of 2 for human-category and 1 of 2 for human-concat" in figure.caption
-    assert "differs in a paired two-tailed t-test" in figure.caption  # encoding has no relabelled ratings
     assert figure.data.height == 4
+    whole = with_ratings()
+    alone = whole.analyses["basis_stats"].with_columns(p_both_fdr=pl.lit(None, pl.Float64))
+    figure = figure_of("basis_comparison", replace(whole, analyses={"basis_stats": alone}), method="encoding")
+    assert not [text for text in figure.axes[0].texts if text.get_text() == "*"]
+    assert "There are no stars" in figure.caption
+    assert "finds differences in 1 of 2 for human-category and 1 of 2 for human-concat" in figure.caption
 
 
 def test_voxels_of_embeddings_are_compared_with_those_of_the_agents_own_ratings() -> None:

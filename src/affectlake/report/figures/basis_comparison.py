@@ -108,20 +108,31 @@ def _stars(ax: Any, rows: pl.DataFrame, regions: list[str], named: list[str]) ->
 
 
 def _caption(rows: pl.DataFrame, brain: BrainInputs, method: str, named: list[str]) -> str:
-    found = []
-    for agent in named:
-        own = rows.filter(pl.col("agent") == agent)
-        found.append(f"{int((own['p_both_fdr'] < LEVEL).sum())} of {len(own)} for {agent}")
     n = brain.scores.filter(pl.col("method") == method)["subject"].n_unique()
-    test = "a paired two-tailed t-test across subjects"
-    how = f"both in {test} and against relabelled stimuli" if method == "searchlight" else f"in {test}"
+    t_test = "a paired two-tailed t-test across subjects"
+    family = "false discovery rate below 0.05 over the agent's regions"
+    if rows["p_both_fdr"].null_count() < len(rows):
+        stars = (
+            f"A star marks a region that differs both in {t_test} and against relabelled stimuli ({family}): "
+            f"{_counts(rows, 'p_both_fdr', named)}."
+        )
+    else:
+        stars = (
+            f"There are no stars, because the ratings have no values under relabelled stimuli; {t_test} alone, which "
+            f"takes the stimuli as fixed, finds differences in {_counts(rows, 'p_fdr', named)} ({family})."
+        )
     return (
         f"Mean difference of region scores, embedding minus ratings, with its 95 % interval over "
         f"{counted(n, 'subject')}; each dot is a subject. Above 0, the embedding is closer to the region than the "
-        f"ratings of which the agent is made. A star marks a region that differs {how} (false discovery rate below "
-        f"0.05 over the agent's regions): {listed(found)}. An interval that contains 0 does not show that both are "
-        f"equal, but how much they could differ."
+        f"ratings of which the agent is made. {stars} An interval that contains 0 does not show that both are equal, "
+        f"but how much they could differ."
     )
+
+
+def _counts(rows: pl.DataFrame, level: str, named: list[str]) -> str:
+    """Return in how many regions each agent has a level below 0.05."""
+    own = {agent: rows.filter(pl.col("agent") == agent) for agent in named}
+    return listed([f"{int((one[level] < LEVEL).sum())} of {len(one)} for {agent}" for agent, one in own.items()])
 
 
 def basis_voxels(
