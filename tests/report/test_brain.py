@@ -232,7 +232,8 @@ def test_models_are_compared_with_the_human_agents_of_the_paper(
 def study_of(agents: Mapping[str, float], brain: BrainInputs) -> ReportInputs:
     """A study with these agents; those whose names begin with "human" are made of ratings."""
     whole = make_inputs(brain=brain)
-    kinds = {agent: {"kind": "ratings" if agent.startswith("human") else "features"} for agent in agents}
+    rated = {"kind": "ratings", "ratings": "category"}
+    kinds = {agent: rated if agent.startswith("human") else {"kind": "features"} for agent in agents}
     embeddings = pl.concat(
         whole.embeddings.filter(pl.col("agent") == "human-category").with_columns(agent=pl.lit(agent))
         for agent in agents

@@ -61,13 +61,14 @@ class AgentFacts:
     """The numbers of one agent.
 
     ``seed`` is that of the representative fit, which is shown; None for an agent without a fit. ``is_simulated``: its
-    answers are computed and no server is asked, according to the parameters. ``unclassified`` is the reason why
-    the nearest-centroid accuracy is missing, if the table gives one.
+    answers are computed and no server is asked; ``is_human``: it is made of people's ratings; both according to the
+    parameters. ``unclassified`` is the reason why the nearest-centroid accuracy is missing, if the table gives one.
     """
 
     agent: str
     kind: str
     is_simulated: bool
+    is_human: bool
     seed: int | None
     n_seeds: int
     n_dimensions: int
@@ -117,6 +118,7 @@ def agent_facts(inputs: ReportInputs, agent: str) -> AgentFacts:
         agent=agent,
         kind=kind,
         is_simulated=kind not in ("", "chat") and "servers" not in settings,  # kinds had other names before
+        is_human="ratings" in settings,
         seed=seed,
         n_seeds=max(frame["seed"].n_unique() for frame in fits),
         n_dimensions=shown["dimension"].n_unique(),

@@ -38,7 +38,7 @@ def basis_comparison(
     """
     brain, shown = brain_of(inputs, agents)
     table = inputs.table("basis_stats")
-    if not any(one.kind == "ratings" and one.agent in shown for one in agents):
+    if not any(one.is_human and one.agent in shown for one in agents):
         raise FigureError(_NONE)
     if table is None:
         raise FigureError("this version does not compare embeddings with ratings")

@@ -94,8 +94,8 @@ def compared(maps: Maps, agents: Sequence[AgentFacts]) -> Compared:
     known = [one for one in agents if not np.isnan(means[one.agent])]
     if len(known) < 2:
         raise FigureError("fewer than two agents have a brain map")
-    rated = [one.agent for one in known if one.kind == "ratings"]
-    models = [one.agent for one in known if one.kind != "ratings"]
+    rated = [one.agent for one in known if one.is_human]
+    models = [one.agent for one in known if not one.is_human]
     among = models if rated and models else [*rated, *models]
     first = max(among, key=lambda agent: means[agent])
     others = [agent for agent in (*rated, *models) if agent != first]
