@@ -242,7 +242,7 @@ def pairs() -> Iterator[object]:
             yield pytest.param(state, command, id=f"{state.__name__}-{command}", marks=marks)
 
 
-@pytest.mark.parametrize(("state", "command"), pairs())
+@pytest.mark.parametrize(("state", "command"), list(pairs()))
 def test_every_remedy_leads_on(
     lake: Path, state: Set, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,7 +16,7 @@ import yaml
 from affectlake.lake.query import query
 from affectlake.lake.store.versions import Manifest, list_versions, resolve
 from tests.support.builds import copy_of
-from tests.support.demo_lakes import affectlake, one_version, sets
+from tests.support.demo_lakes import affectlake, one_version, sets, two_versions
 
 
 @pytest.fixture(scope="module")
@@ -76,15 +76,16 @@ def test_a_second_run_does_nothing(lake: Path) -> None:
     assert len(list_versions(lake)) == 1
 
 
-def test_one_agents_sparsity_stales_that_agents_fit_alone(lake: Path) -> None:
-    before = hashes(lake)
-    done = affectlake("run", "--lake", lake, *sets("agents.human-category.l1=0.01"))
-    assert "published v2" in done.stderr
-    changed = {output for output, digest in hashes(lake).items() if digest != before[output]}
+def test_settings_of_agents_stale_the_stages_of_these_agents_alone() -> None:
+    lake = two_versions()  # the second version has other settings of two of the three agents
+    v1, v2 = (Manifest(lake, version.commit).digests for version in list_versions(lake))
+    changed = {str(output) for output in v1 if v1[output] != v2.get(output)}
     mine = ("embeddings", "learning_curves", "layouts", "metrics", "encoding_maps", "encoding_weights", "rsa_maps")
     assert {f"{table}/human-category" for table in (*mine, "roi_scores")} | {"group_stats"} <= changed
+    assert "choices/human-category" not in changed and "choices/caption-tfidf" in changed
     between = ("group_stats", "comparisons", "community_overlaps")  # tables that set agents beside one another
-    assert not [name for name in changed if not name.endswith("/human-category") and name.split("/")[0] not in between]
+    others = [name for name in changed if name.split("/")[0] not in between]
+    assert {name.partition("/")[2] for name in others} == {"human-category", "caption-tfidf"}
 
 
 def test_an_agent_taken_out_leaves_the_next_version_alone(lake: Path) -> None:
