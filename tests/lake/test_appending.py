@@ -19,8 +19,8 @@ from affectlake.lake.fsck import check
 from affectlake.lake.garbage import unreferred
 from affectlake.lake.query import query
 from affectlake.lake.restore import restore
-from affectlake.lake.store.dvc_stages import refuse_cut_off, refuse_edited
 from affectlake.lake.store.versions import Manifest, cached_object, resolve
+from affectlake.lake.store.working_tables import refuse_cut_off, refuse_edited
 from affectlake.lake.tables import appending, factory
 from tests.support.lakes import put
 

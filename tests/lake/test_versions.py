@@ -15,9 +15,10 @@ from affectlake.lake.diff import diff, diff_rows
 from affectlake.lake.files import layout
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.fsck import check, users
-from affectlake.lake.store.dvc_stages import is_current, record_done, refuse_edited
+from affectlake.lake.store.dvc_stages import is_current, record_done
 from affectlake.lake.store.remotes import open_remote
 from affectlake.lake.store.versions import Manifest, cached_object, resolve
+from affectlake.lake.store.working_tables import refuse_edited
 from affectlake.lake.tables import factory, writing
 from tests.support.lakes import OUTPUTS, put
 

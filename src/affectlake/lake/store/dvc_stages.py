@@ -1,4 +1,4 @@
-"""A lake's stages in DVC: which are up to date, what they made, which tables were changed or are missing.
+"""A lake's stages in DVC: which are up to date, and the records of those that are done.
 
 DVC is used in this process, one repository object at a time. Stages are run and versions are made elsewhere. A lake
 may have user-defined stages (:func:`affectlake.lake.files.names.is_step` tells the two apart), which are left alone.
@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
@@ -24,11 +24,9 @@ from affectlake.lake.files import layout
 from affectlake.lake.files.atomic import write_whole
 from affectlake.lake.files.names import is_step, own_path
 from affectlake.lake.files.outputs import Output
-from affectlake.lake.store.cache import Listed, listing_digest
 from affectlake.lake.store.dvc_path_locks import remove_damaged_list
-from affectlake.lake.store.known_hashes import known_md5s
 from affectlake.lake.store.pinning import NOTHING, Pinned, show_pinned
-from affectlake.lake.store.unrecorded import mark_unrecorded, marked, unmark
+from affectlake.lake.store.unrecorded import mark_unrecorded, unmark
 from affectlake.lake.store.versions import Manifest, content_at, outs_of
 from affectlake.process.git_caller import without_caller
 
@@ -262,91 +260,3 @@ _LockDumper.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+.0
 def write_lock(lake: Path, lock: dict[str, Any]) -> None:
     text = yaml.dump(lock, Dumper=_LockDumper, sort_keys=False, allow_unicode=True)
     write_whole(lake / layout.PIPELINE_LOCK, text.encode())
-
-
-def refuse_edited(lake: Path) -> None:
-    """Raise :class:`LakeError` if a table was changed after the stage that made it.
-
-    A table that differs because a run was interrupted before DVC recorded it was not edited: its stage is stale for
-    DVC, and the next run rebuilds it.
-    """
-    modified = _tables(lake, "modified")
-    cut_off = _cut_off(lake, modified)
-    edited = [path for path in modified if path not in cut_off]
-    if edited:
-        raise LakeError(
-            "tables were changed by hand; nothing was run",
-            found=", ".join(edited),
-            todo="restore them with `affectlake restore` (it moves the changed ones to quarantine), or one with"
-            f" `dvc checkout --force {edited[0]}` (it discards the change)",
-        )
-
-
-def refuse_cut_off(lake: Path) -> None:
-    """Raise :class:`LakeError` if a run was interrupted between placing tables and recording them."""
-    cut_off = _cut_off(lake, _tables(lake, "modified"))
-    if cut_off:
-        raise LakeError(
-            "a run was interrupted before its tables were recorded",
-            found=", ".join(cut_off),
-            todo="finish it first with `affectlake run`",
-        )
-
-
-def _cut_off(lake: Path, modified: list[str]) -> list[str]:
-    """Return the `modified` outputs that have the mark of an interrupted run; remove the marks of all others."""
-    found = {str(output.folder): output for output in marked(lake)}
-    for path in set(found) - set(modified):
-        unmark(lake, found[path])
-    return [path for path in modified if path in found]
-
-
-def restore_missing(lake: Path, say: Callable[[str], None]) -> None:
-    """Restore from DVC's cache the tables that are in ``dvc.lock`` and not in the folder."""
-    missing = _tables(lake, "deleted")
-    if not missing:
-        return
-    from dvc.exceptions import CheckoutError
-
-    say(f"restoring {', '.join(missing)} from the cache")
-    with dvc_repository(lake, pinned=_readable(lake)) as repo:
-        try:
-            repo.checkout(targets=[str(lake / path) for path in missing], force=True, allow_missing=True)
-        except CheckoutError as error:
-            say(f"not in the cache, to be rebuilt: {', '.join(error.target_infos)}")
-
-
-def _tables(lake: Path, state: Literal["modified", "deleted"]) -> list[str]:
-    """Return the tables that are in `state` relative to the working ``dvc.lock``; files are hashed if they changed."""
-    found = []
-    for output, digest in Manifest(lake, "").digests.items():
-        folder = own_path(lake, output.folder)
-        files = sorted(path for path in folder.rglob("*") if not path.is_dir())
-        if not folder.is_dir():
-            now: str = "deleted"
-        else:
-            names = [path.relative_to(folder).as_posix() for path in files]
-            same = listing_digest(map(Listed, names, known_md5s(lake, files))) == digest
-            now = "same" if same else "modified"
-        if now == state:
-            found.append(str(output.folder))
-    return found
-
-
-def _readable(lake: Path) -> Pinned:
-    """Return the last commit's parameters and pipeline, where those in the folder are not valid YAML.
-
-    DVC reads both files on every call, also where only tables are concerned.
-    """
-    from dvc.exceptions import DvcException
-    from dvc.utils.serialize import load_yaml
-
-    found = {}
-    for path in (layout.PARAMS, layout.PIPELINE):
-        try:
-            load_yaml(str(lake / path))
-        except FileNotFoundError:
-            continue
-        except DvcException:
-            found[path] = content_at(lake, "HEAD", path) or b"{}"
-    return found

@@ -1,7 +1,7 @@
 """Marks on outputs that are being changed, until the new content is both recorded and in the folder.
 
 A crash in between leaves tables that differ from the record; because of the mark, the next writer does not treat them
-as changed by hand (:func:`affectlake.lake.store.dvc_stages.refuse_edited`).
+as changed by hand (:func:`affectlake.lake.store.working_tables.refuse_edited`).
 """
 
 from __future__ import annotations
