@@ -62,6 +62,12 @@ def page(request: pytest.FixtureRequest, browser: Any, written: Path) -> Iterato
     assert said == []
 
 
+def focus(page: Any, selector: str) -> None:
+    """Focus an element, and wait until the page has scrolled to it: scrolling hides what is shown of a cell."""
+    page.focus(selector)
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
 def test_every_figure_is_drawn_inside_the_page(page: Any) -> None:
     assert len(page.query_selector_all("#together figure")) == 4
     assert len(page.query_selector_all("section.agent figure")) == 3 * 10
@@ -107,7 +113,7 @@ def test_the_strongest_stimuli_are_seen_unless_pictures_are_left_out(page: Any, 
 
 
 def test_the_map_tells_of_a_stimulus_by_keyboard(page: Any) -> None:
-    page.focus("#agent-human-category .figure-stimulus-map svg")
+    focus(page, "#agent-human-category .figure-stimulus-map svg")
     page.keyboard.press("ArrowRight")
     told = page.inner_text("#tip")
     assert "synthetic-" in told and "In a synthetic clip" in told and "valence" in told
@@ -117,7 +123,7 @@ def test_the_map_tells_of_a_stimulus_by_keyboard(page: Any) -> None:
 
 def test_the_heat_map_tells_of_a_cell_by_keyboard_and_by_pointer(page: Any, lake: Path) -> None:
     svg = "#agent-human-category .figure-heatmap svg"
-    page.focus(svg)
+    focus(page, svg)
     for key in ("ArrowRight", "ArrowRight", "ArrowDown"):
         page.keyboard.press(key)
     rating, dimension, told = page.inner_text("#tip").split("\n")
@@ -143,7 +149,7 @@ def test_a_category_of_the_legend_is_picked_out(page: Any) -> None:
     opacity = "group => Number(getComputedStyle(group).opacity)"
     assert page.locator(f"{figure} .cat:not([data-c='{number}'])").first.evaluate(opacity) < 0.2
     assert page.locator(f"{figure} .cat[data-c='{number}']").evaluate(opacity) == 1
-    page.focus(f"{figure} svg")
+    focus(page, f"{figure} svg")
     page.keyboard.press("ArrowRight")
     assert page.inner_text("#tip").split("\n")[1] == button.locator("span").inner_text()
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+NO_STATE = ("/.dvc/tmp/", "/storage/scratch")  # files that may be lost; some are written only if others are old enough
 PATHS = {  # audit event -> which of its arguments are paths that change
     "os.rename": (0, 1),
     "os.link": (1,),
@@ -79,7 +80,8 @@ class Switch:
             self.unflushed.discard(path)
 
     def _within(self, path: str) -> bool:
-        return str(Path(path).absolute()).startswith(self.folder) and "/.dvc/tmp/" not in path
+        whole = str(Path(path).absolute())
+        return whole.startswith(self.folder) and not any(folder in whole for folder in NO_STATE)
 
     def _happen(self, what: str) -> None:
         if not self.off:
