@@ -21,6 +21,7 @@ from affectlake.lake.files import layout
 from affectlake.lake.files.atomic import md5_of
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.cache import Listed, listing_digest
+from affectlake.lake.store.step_versions import stage_version
 from affectlake.lake.store.versions import File, Manifest, Version, blobs, content_at, list_versions, read_blobs
 from affectlake.lake.tables.contracts import contract
 from affectlake.lake.tables.parts import write_parts
@@ -49,13 +50,14 @@ class Rebuilt(NamedTuple):
 
 @dataclass(frozen=True)
 class _Rebuild:
-    """The rebuild of one version: its lake, the folder beside it, and its parameters."""
+    """The rebuild of one version: its lake, the folder beside it, its parameters, and all versions, oldest first."""
 
     lake: Path
     version: Version
     aside: Path
     manifest: Manifest
     params: Params
+    history: list[tuple[Version, Manifest]]
     log: Callable[[str], None]
 
     @property
@@ -100,7 +102,8 @@ def rebuild(lake: Path, version: Version, aside: Path, log: Callable[[str], None
     log(f"{version.name} was published by affectlake {version.code_version}; this is affectlake {code_version()}")
     _link_published(manifest, aside / "published")
     params = _params(lake, version)
-    one = _Rebuild(lake, version, aside, manifest, params, log)
+    history = [(known, Manifest(lake, known.commit)) for known in list_versions(lake) if not known.is_lost]
+    one = _Rebuild(lake, version, aside, manifest, params, history, log)
     graph = stages(params, stored(one.published))
     left = dict.fromkeys(sorted(manifest.made))
     for number, stage in enumerate(graph.values(), start=1):
@@ -215,19 +218,16 @@ def _causes(one: _Rebuild, stage: Stage, output: Output, sources: list[str]) -> 
 
 def _changed_code(one: _Rebuild, stage: Stage) -> list[str]:
     """Return whether the stage's recorded step version is another one than that of this code."""
-    words = str(one.manifest.stages.get(stage.name, {}).get("cmd")).split()
-    recorded = words[words.index("--step-version") + 1 :][:1] if "--step-version" in words else []
-    if recorded and recorded != [str(stage.step.version)]:
-        return [f"published with version {recorded[0]} of the step {stage.step.name}; here it is {stage.step.version}"]
+    recorded = stage_version(one.manifest, stage.name)
+    if recorded not in (None, stage.step.version):
+        return [f"published with version {recorded} of the step {stage.step.name}; here it is {stage.step.version}"]
     return []
 
 
 def _changed_environment(one: _Rebuild, output: Output) -> list[str]:
     """Return how code, packages and processor differ from those of the version in which the table is first found."""
     digest = one.manifest.digests[output]
-    made = next(
-        (v for v in list_versions(one.lake) if not v.is_lost and _has(one.lake, v, output, digest)), one.version
-    )
+    made = next((version for version, manifest in one.history if _has(manifest, output, digest)), one.version)
     found = []
     if made.code_version != code_version():
         found.append(f"made by affectlake {made.code_version}; this is {code_version()}")
@@ -237,9 +237,9 @@ def _changed_environment(one: _Rebuild, output: Output) -> list[str]:
     return found
 
 
-def _has(lake: Path, version: Version, output: Output, digest: str) -> bool:
+def _has(manifest: Manifest, output: Output, digest: str) -> bool:
     try:
-        return Manifest(lake, version.commit).digests.get(output) == digest
+        return manifest.digests.get(output) == digest
     except AffectlakeError:
         return False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import tarfile
 import tempfile
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from affectlake.cli.main import cli
@@ -23,7 +25,7 @@ from affectlake.lake.store.dvc_stages import record_done
 from affectlake.lake.store.versions import list_versions, resolve
 from affectlake.lake.tables.writing import read_output, write_outputs
 from affectlake.pipelines import catalogue
-from affectlake.pipelines.engine.rebuilding import Rebuilt, rebuild
+from affectlake.pipelines.engine.rebuilding import Rebuilt, _source_digest, rebuild
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.text import override
 from affectlake.pipelines.step import OutputTables, StepContext, Tables
@@ -172,6 +174,15 @@ def test_a_changed_or_missing_source_is_the_cause_that_is_given(real_data: Path,
     found = unlike(rebuilt(lake, tmp_path))
     assert {one.state for one in found.values()} == {"not rebuilt"} and len(found) == 4
     assert all(one.reasons[0] == "the source ../ratings.csv is missing" for one in found.values())
+
+
+def test_a_folder_of_sources_has_the_hash_that_dvc_records(lake: Path) -> None:
+    for name in ("b.mp4", "a/b.mp4", "a.c/d.mp4", "a/\N{LATIN SMALL LETTER E WITH ACUTE}.mp4", "a/.hidden"):
+        (lake / "videos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (lake / "videos" / name).write_text(name)
+    subprocess.run(["dvc", "add", "--quiet", "videos"], cwd=lake, check=True)
+    (out,) = yaml.safe_load((lake / "videos.dvc").read_text())["outs"]
+    assert _source_digest(lake / "videos") == out["md5"]
 
 
 def test_a_lake_of_older_code_is_rebuilt_as_far_as_its_contracts_allow(tmp_path: Path) -> None:

@@ -97,8 +97,7 @@ class StageRecords:
         self._lake, self._pinned = lake, pinned
         self._repo: Any = None
         self._file: Any = None
-        self._lock: dict[str, Any] = {}
-        self._content: bytes | None = b""
+        self._known: tuple[bytes | None, dict[str, Any]] = (None, {})  # dvc.lock: its bytes, and what they say
 
     def __enter__(self) -> StageRecords:
         return self
@@ -123,10 +122,10 @@ class StageRecords:
 
     def _read_lock(self) -> dict[str, Any]:
         path = self._lake / layout.PIPELINE_LOCK
-        content = path.read_bytes() if path.exists() else None
-        if content != self._content:
-            self._lock, self._content = read_lock(self._lake), content
-        return self._lock
+        content, known = path.read_bytes() if path.exists() else None, self._known  # threads replace the pair as one
+        if content != known[0]:
+            known = self._known = content, read_lock(self._lake)
+        return known[1]
 
     def _stage(self, name: str) -> Any:
         from dvc.stage.loader import StageLoader
@@ -165,7 +164,7 @@ class StageRecords:
             lock = {"schema": "2.0"} | self._read_lock()
             lock["stages"] = (lock.get("stages") or {}) | {stage: to_single_stage_lockfile(made)}
             write_lock(self._lake, lock)
-            self._lock, self._content = lock, (self._lake / layout.PIPELINE_LOCK).read_bytes()
+            self._known = (self._lake / layout.PIPELINE_LOCK).read_bytes(), lock
             written = [Output.at(os.path.relpath(out.fs_path, repo.root_dir)) for out in made.outs]
         for output in filter(None, written):
             unmark(self._lake, output)

@@ -15,13 +15,21 @@ _OPTION = "--step-version"
 def step_versions(manifest: Manifest) -> dict[str, str]:
     """Return the version of each step that has run, by name; several if its stages have different versions."""
     found: dict[str, set[int]] = {}
-    for stage, entry in manifest.stages.items():
-        words = str(entry.get("cmd")).split()
-        if is_step(stage, entry.get("cmd")) and _OPTION in words[:-1]:
-            number = words[words.index(_OPTION) + 1]
-            if number.isdecimal():
-                found.setdefault(stage.partition("@")[0], set()).add(int(number))
+    for stage in manifest.stages:
+        number = stage_version(manifest, stage)
+        if number is not None:
+            found.setdefault(stage.partition("@")[0], set()).add(number)
     return {step: " and ".join(map(str, sorted(numbers))) for step, numbers in sorted(found.items())}
+
+
+def stage_version(manifest: Manifest, stage: str) -> int | None:
+    """Return the version of the step that made a stage's tables; None if the stage is not recorded, or not a step's."""
+    command = manifest.stages.get(stage, {}).get("cmd")
+    words = str(command).split()
+    if not is_step(stage, command) or _OPTION not in words[:-1]:
+        return None
+    number = words[words.index(_OPTION) + 1]
+    return int(number) if number.isdecimal() else None
 
 
 def changed_steps(now: Manifest, before: Manifest | None) -> str:
