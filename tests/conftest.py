@@ -16,6 +16,7 @@ from affectlake.lake import repository
 from affectlake.process.environment import configure_process
 from tests.support import builds
 from tests.support.lakes import ROOT, put
+from tests.support.preloaded import preloaded
 
 if TYPE_CHECKING:
     from tests.support.fault_server import FaultServer
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 settings.register_profile("repeat", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("repeat")
+
+RUN_COMMANDS = ("attacks", "cli", "flows", "lake", "pipelines", "report", "tests")
+"""Folders with tests that run commands."""
 
 configure_process()
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # `dvc repro` calls affectlake
@@ -53,6 +57,47 @@ def own_homes(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["GIT_CONFIG_SYSTEM"] = os.devnull
     os.environ.pop("PREFECT_API_URL", None)
     os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
+@pytest.fixture(scope="session")
+def one_prefect_server(own_homes: None) -> Iterator[str]:
+    """A Prefect server for all runs of this session, as users name one by PREFECT_API_URL: a start takes 3 s."""
+    from prefect.settings import get_current_settings
+
+    from affectlake.flows.prefect_server import temporary_server
+
+    with temporary_server(print), pytest.MonkeyPatch.context() as patch:
+        api = get_current_settings().api.url
+        assert api is not None
+        patch.setenv("PREFECT_API_URL", api)
+        yield api
+
+
+@pytest.fixture(scope="session")
+def preloaded_commands(one_prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Commands without the time of their imports, on one Prefect server (:mod:`tests.support.preloaded`)."""
+    with preloaded(tmp_path_factory.mktemp("preloaded")) as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(folder), prepend=os.pathsep)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _commands(request: pytest.FixtureRequest) -> None:
+    """Start the process for the commands of the first file that may run one."""
+    fast = "not slow" in request.config.option.markexpr  # `make test-fast` runs none
+    if request.path.parent.name in RUN_COMMANDS and not fast:
+        request.getfixturevalue("preloaded_commands")
+
+
+@pytest.fixture(scope="module")
+def no_prefect_server(one_prefect_server: str) -> Iterator[None]:
+    """Runs start a Prefect server of their own again, as they do where PREFECT_API_URL is not set."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PREFECT_API_URL")
+        with temporary_settings(restore_defaults={PREFECT_API_URL}):
+            yield
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,8 @@ from affectlake.process.terminal import log
 from affectlake.secrets import hide
 from tests.support.lakes import put
 
+pytestmark = pytest.mark.usefixtures("no_prefect_server")
+
 PASSWORD = "hunter2"
 
 ADDRESSES = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import polars as pl
@@ -28,8 +27,6 @@ from tests.support.chat import ENTRY
 from tests.support.chat_lakes import make_lake
 from tests.support.fault_server import FaultServer
 
-AFFECTLAKE = Path(sys.executable).with_name("affectlake")
-
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -39,17 +36,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Person:
-    """Somebody with a home and a clone of the lake."""
+    """Somebody with a name and a clone of the lake."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self.lake, self.home = folder / name / "lake", folder / name
-        self.home.mkdir(exist_ok=True)
+        self.lake = folder / name / "lake"
+        self.lake.parent.mkdir(exist_ok=True)
         names = {f"GIT_{role}_{k}": name for role in ("AUTHOR", "COMMITTER") for k in ("NAME", "EMAIL")}
-        self.env = {**os.environ, **names, "HOME": str(self.home), "PREFECT_HOME": str(self.home / "prefect")}
+        self.env = os.environ | names
 
     def says(self, *words: str, ok: int = 0) -> str:
         """Run affectlake in the lake; return what it printed."""
-        command = [str(AFFECTLAKE), *words]
+        command = ["affectlake", *words]
         done = subprocess.run(command, cwd=self.lake, env=self.env, check=False, capture_output=True, text=True)
         assert done.returncode == ok, done.stderr
         return done.stdout + done.stderr

@@ -47,6 +47,8 @@ from tests.support.fault_server import FaultServer
 from tests.support.stores import free_port
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("no_prefect_server")
+
 KEY = "sk-a-secret-of-the-tests"
 
 

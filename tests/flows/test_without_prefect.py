@@ -20,6 +20,8 @@ from tests.support.chat import ENTRY
 from tests.support.chat_lakes import forget_stage, make_lake, run
 from tests.support.fault_server import FaultServer
 
+pytestmark = pytest.mark.usefixtures("no_prefect_server")
+
 SPY = """
 import json, os, sys
 def _note(event, arguments):

@@ -21,6 +21,7 @@ from affectlake.lake.store.remotes import open_remote
 from affectlake.lake.store.versions import Manifest, cache_folder, cached_object, list_versions, resolve
 from affectlake.lake.transfer import pull, push
 from tests.support.lakes import put
+from tests.support.preloaded import REAL
 from tests.support.stores import S3Server, S3Store, SSHServer, SSHStore, Store
 
 
@@ -93,7 +94,7 @@ def kill_midway(store: Store, command: str, lake: Path) -> None:
     """Run ``affectlake push`` or ``pull`` until the store stops answering in the middle, then kill it."""
     with store.held("push" if command == "push" else "pull") as wait_until_held:
         process = subprocess.Popen(
-            ["affectlake", command, "--lake", lake], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [REAL, command, "--lake", lake], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
             wait_until_held()

@@ -1,0 +1,267 @@
+"""A process that has imported what commands import, and runs each command in a fork of it.
+
+Half of the time of a small command is spent on imports. :func:`preloaded` starts the process and returns a folder with
+a program ``affectlake``, which is found first on the tests' PATH. It hands its arguments, its environment, its working
+folder and its standard streams to the process, and ends as the fork ends: with the same status or by the same signal.
+
+Where a fork could differ from a process of its own, the program executes the real ``affectlake`` instead: another
+environment (other than the variables in `FREE`), user, limit, namespace or session, a terminal, or a closed stream.
+Tests about processes, such as those that kill a command, call :data:`REAL`.
+"""
+
+from __future__ import annotations
+
+import array
+import atexit
+import contextlib
+import gc
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+REAL = Path(sys.executable).with_name("affectlake")
+"""The installed program."""
+
+FREE = (
+    "PATH", "PWD", "OLDPWD", "SHLVL", "_", "PYTEST_CURRENT_TEST", "DVC_ROOT", "DVC_STAGE", "PS1",
+    *(f"GIT_{role}_{what}" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")),
+)  # fmt: skip
+"""Variables that are not read while modules are imported. A fork has the values of its caller."""
+
+_NAMESPACES = ("pid", "mnt", "net", "user", "ipc", "uts")
+_MODULES = (
+    "affectlake.cli.collection", "affectlake.cli.joining", "affectlake.cli.judging", "affectlake.cli.planning",
+    "affectlake.cli.verification", "affectlake.cli.versions", "affectlake.flows.build", "affectlake.flows.collect",
+    "affectlake.lake.tables.expectations", "affectlake.pipelines.catalogue", "affectlake.report.page",
+    "affectlake.report.figures.catalogue", "dvc.repo", "great_expectations", "great_expectations.expectations.core",
+    "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "matplotlib.figure", "mlflow",
+    "mlflow.tracking", "mlflow.store.tracking.sqlalchemy_store", "networkx", "polars", "prefect", "prefect.flows",
+    "prefect.futures", "prefect.task_runners", "pyarrow.compute", "pyarrow.parquet", "scipy.stats",
+    "sklearn.decomposition", "sklearn.feature_extraction.text", "sklearn.linear_model", "sklearn.manifold",
+    "sklearn.model_selection",
+)  # fmt: skip
+
+_THREADS = {"python", "jemalloc_bg_thd", "polars-ooc-clea"}
+"""Threads of this process: its own, those of Polars' allocator, which starts them anew in a fork, and the one that
+removes what Polars has spilled to disk, which is idle here and has nothing to do in a command of a test."""
+
+_PROGRAM = """#!{python} -IS
+import os, sys
+sys.path.insert(0, {folder!r})
+from preloaded import run
+run({socket!r}, {real!r})
+"""
+
+
+@contextlib.contextmanager
+def preloaded(folder: Path) -> Iterator[Path]:
+    """Run the process while the block runs.
+
+    Parameters
+    ----------
+    folder : Path
+        An empty folder for its files.
+
+    Yields
+    ------
+    Path
+        The folder with the program ``affectlake``.
+    """
+    program, path = folder / "bin" / "affectlake", folder / "socket"
+    program.parent.mkdir(parents=True)
+    text = _PROGRAM.format(python=sys.executable, folder=str(Path(__file__).parent), socket=str(path), real=str(REAL))
+    program.write_text(text)
+    program.chmod(0o755)
+    with socket.socket(socket.AF_UNIX) as listener, (folder / "log").open("wb") as log:
+        listener.bind(str(path))
+        listener.listen(64)
+        process = subprocess.Popen(
+            [sys.executable, __file__, str(listener.fileno())],
+            stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=(listener.fileno(),),
+        )  # fmt: skip
+    try:
+        yield program.parent
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()  # it ends with its caller, however that ends
+        process.wait(60)
+
+
+def _circumstances() -> dict[str, Any]:
+    """Return what a fork has from the process that it is forked from."""
+    return {
+        "environment": {name: value for name, value in os.environ.items() if name not in FREE},
+        "limits": [resource.getrlimit(one) for one in range(16)],
+        "namespaces": [str(Path(f"/proc/self/ns/{name}").readlink()) for name in _NAMESPACES],
+        "session": os.getsid(0),
+        "users": [*os.getresuid(), *os.getresgid(), *os.getgroups()],
+        "ignored": [number for number in range(1, 32) if signal.getsignal(number) == signal.SIG_IGN],
+    }
+
+
+# --- the program
+
+
+def run(path: str, real: str) -> None:
+    """Run this process's command in a fork of the preloaded process, or execute the real program."""
+    answer: dict[str, Any] = {}
+    try:
+        given = os.open(".", os.O_RDONLY)
+        if any(os.isatty(stream) for stream in (0, 1, 2)):
+            raise OSError("a terminal")
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(path)
+            umask = os.umask(0)
+            os.umask(umask)
+            request = _circumstances() | {
+                "all": dict(os.environ), "arguments": sys.argv[1:], "umask": umask, "group": os.getpgrp(),
+            }  # fmt: skip
+            streams = array.array("i", [0, 1, 2, given])
+            text = json.dumps(request).encode()
+            connection.sendmsg([len(text).to_bytes(4)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, streams)])
+            connection.sendall(text)
+            replies = connection.makefile()
+            answer = json.loads(replies.readline() or "{}")
+            if "pid" in answer:
+                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+                    signal.signal(number, lambda number, _: os.kill(answer["pid"], number))
+                status = json.loads(replies.readline())["status"]
+                if status < 0:
+                    signal.signal(-status, signal.SIG_DFL)
+                    os.kill(os.getpid(), -status)
+                os._exit(status)
+    except OSError:
+        pass
+    os.execv(real, [real, *sys.argv[1:]])
+
+
+# --- the preloaded process
+
+
+def _received(connection: socket.socket) -> tuple[dict[str, Any], array.array[int]]:
+    streams = array.array("i")
+    head, controls, _, _ = connection.recvmsg(4, socket.CMSG_SPACE(4 * streams.itemsize))
+    for level, kind, data in controls:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            streams.frombytes(data)
+    size, text = int.from_bytes(head), b""
+    while len(text) < size:
+        text += connection.recv(size - len(text)) or b"\0" * size
+    return json.loads(text), streams
+
+
+def _become(request: dict[str, Any], streams: array.array[int]) -> None:
+    """Give this fork what its caller has."""
+    os.setpgid(0, request["group"])
+    for stream, given in enumerate(streams[:3]):
+        os.dup2(given, stream)
+    os.fchdir(streams[3])
+    for one in streams:
+        os.close(one)
+    os.umask(request["umask"])
+    os.environ.clear()
+    os.environ.update(request["all"])
+    sys.argv = [str(REAL), *request["arguments"]]
+
+
+def serve(listener: socket.socket, own: dict[str, Any]) -> bool:
+    """Fork for each request of a process in the circumstances `own`.
+
+    Returns
+    -------
+    bool
+        True in a fork; False in this process, when the process that has started it has ended.
+    """
+    running: dict[int, tuple[int, socket.socket]] = {}  # by the descriptor of the fork
+    callers: dict[int, int] = {}  # forks by the descriptor of their callers' connections
+    while True:
+        ready, _, _ = select.select([0, listener.fileno(), *running, *callers], [], [])
+        for one in ready:
+            if one == 0:
+                return False
+            if one in running:
+                pid, connection = running.pop(one)
+                callers.pop(connection.fileno(), None)
+                status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                with contextlib.suppress(OSError):
+                    connection.sendall(json.dumps({"status": status}).encode() + b"\n")
+                connection.close()
+                os.close(one)
+            elif one in callers:  # the caller was killed
+                os.kill(callers.pop(one), signal.SIGKILL)
+            elif one == listener.fileno():
+                connection, _ = listener.accept()
+                request, streams = _received(connection)
+                if {name: request[name] for name in own} != own or len(streams) < 4:
+                    for stream in streams:
+                        os.close(stream)
+                    connection.close()
+                    wrong = sorted(name for name in own if request[name] != own[name])
+                    print(request["arguments"], "is run on its own because of its", wrong, flush=True)
+                elif (pid := os.fork()) == 0:
+                    listener.close()
+                    connection.close()
+                    for descriptor, (_, other) in running.items():
+                        os.close(descriptor)
+                        other.close()
+                    _become(request, streams)
+                    return True
+                else:
+                    for stream in streams:
+                        os.close(stream)
+                    connection.sendall(json.dumps({"pid": pid}).encode() + b"\n")
+                    descriptor = os.pidfd_open(pid)
+                    running[descriptor] = (pid, connection)
+                    callers[connection.fileno()] = pid
+
+
+def _end(main: Callable[[], None]) -> None:
+    """Run a command, and end as Python does, without taking every imported module apart (2 s)."""
+    status: object = 0
+    try:
+        main()
+    except SystemExit as end:
+        status = end.code
+        if not isinstance(status, int | None):
+            print(status, file=sys.stderr)
+            status = 1
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            status = status or 120  # as Python does
+    os._exit(int(status or 0))  # type: ignore[call-overload]
+
+
+def _main() -> None:
+    from importlib import import_module
+
+    own = json.loads(json.dumps(_circumstances()))
+    sys.path[0] = str(REAL.parent)
+    import_module("affectlake.cli.main").configure_process()
+    for name in _MODULES:
+        import_module(name)
+    gc.freeze()
+    threads = {(one / "comm").read_text().strip() for one in Path("/proc/self/task").iterdir()}
+    assert threads <= _THREADS, f"a fork would lack the threads {threads - _THREADS}"
+    if serve(socket.socket(fileno=int(sys.argv[1])), own):
+        _end(import_module("affectlake.cli.main").main)
+
+
+if __name__ == "__main__":
+    _main()
