@@ -33,7 +33,8 @@ REAL = Path(sys.executable).with_name("affectlake")
 """The installed program."""
 
 FREE = (
-    "PATH", "PWD", "OLDPWD", "SHLVL", "_", "PYTEST_CURRENT_TEST", "DVC_ROOT", "DVC_STAGE", "PS1",
+    "PATH", "PWD", "OLDPWD", "SHLVL", "_", "COLUMNS", "LINES", "PYTEST_CURRENT_TEST", "DVC_ROOT", "DVC_STAGE", "PS1",
+    "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK",
     *(f"GIT_{role}_{what}" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")),
 )  # fmt: skip
 """Variables that are not read while modules are imported. A fork has the values of its caller."""
@@ -155,9 +156,9 @@ def _received(connection: socket.socket) -> tuple[dict[str, Any], array.array[in
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             streams.frombytes(data)
     size, text = int.from_bytes(head), b""
-    while len(text) < size:
-        text += connection.recv(size - len(text)) or b"\0" * size
-    return json.loads(text), streams
+    while len(text) < size and (more := connection.recv(size - len(text))):
+        text += more
+    return json.loads(text) if text and len(text) == size else {}, streams  # a caller may have been killed
 
 
 def _become(request: dict[str, Any], streams: array.array[int]) -> None:
@@ -202,12 +203,13 @@ def serve(listener: socket.socket, own: dict[str, Any]) -> bool:
             elif one == listener.fileno():
                 connection, _ = listener.accept()
                 request, streams = _received(connection)
-                if {name: request[name] for name in own} != own or len(streams) < 4:
+                wrong = sorted(name for name in own if request.get(name) != own[name])
+                if wrong or len(streams) < 4:
                     for stream in streams:
                         os.close(stream)
                     connection.close()
-                    wrong = sorted(name for name in own if request[name] != own[name])
-                    print(request["arguments"], "is run on its own because of its", wrong, flush=True)
+                    variables = dict(own["environment"].items() ^ request.get("environment", {}).items())
+                    print(request.get("arguments"), "is run on its own:", wrong, sorted(variables), flush=True)
                 elif (pid := os.fork()) == 0:
                     listener.close()
                     connection.close()
