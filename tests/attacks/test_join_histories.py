@@ -223,7 +223,7 @@ def test_a_kill_at_any_step_leaves_the_old_state_or_the_new_one(
     with power(Switch(lake, 0)) as switch:
         join(lake, theirs)
     old, answers, n_new = contents(ours), rows(lake), len(contents(lake))
-    cuts = points(switch.events, False)[:: 1 if every else 2]
+    cuts = points(switch.events, False)[:: 1 if every else 3]
     for at in cuts:
         shutil.rmtree(lake)
         shutil.copytree(ours, lake, symlinks=True)
@@ -238,7 +238,7 @@ def test_a_kill_at_any_step_leaves_the_old_state_or_the_new_one(
         assert len(contents(lake)) == n_new, where
         sound(lake)
     print(f"{len(cuts)} points")
-    assert len(cuts) > (20 if every else 8)
+    assert len(cuts) > (20 if every else 6)
 
 
 def test_a_pull_cut_off_after_its_names_are_taken_is_finished_by_the_next_command(pair: tuple[Path, Path]) -> None:

@@ -20,11 +20,11 @@ from affectlake.rsm import correlation_rsm, pairs
 from tests.support import null_brains
 from tests.support.null_brains import AGENTS, context, lazy
 
-N_STUDIES = 20
+N_STUDIES = (8, pytest.param(20, marks=pytest.mark.soak))
 
 
 class Outcomes(NamedTuple):
-    """Over 20 studies of null brains: region scores (study, agent, subject), their bias, and shares of maps."""
+    """Over studies of null brains: region scores (study, agent, subject), their bias, and shares of maps."""
 
     scores: np.ndarray
     bias: np.ndarray
@@ -35,9 +35,9 @@ class Outcomes(NamedTuple):
     basis_levels: np.ndarray
 
 
-def outcomes(selection: str, kind: null_brains.Kind, permutations: int, folder: Path) -> Outcomes:
+def outcomes(selection: str, kind: null_brains.Kind, permutations: int, n_studies: int, folder: Path) -> Outcomes:
     found: list[tuple[np.ndarray, ...]] = []
-    for seed in range(N_STUDIES):
+    for seed in range(n_studies):
         here = folder / f"{selection}-{seed}"
         here.mkdir()
         params = null_brains.settings(selection, permutations, n_stimuli=60, kept=20, seed=seed)
@@ -69,24 +69,28 @@ def no_more_than(hits: np.ndarray, level: float) -> bool:
     return bool(shares.mean() <= level or stats.ttest_1samp(shares, level, alternative="greater").pvalue > 0.01)
 
 
+@pytest.mark.parametrize("n_studies", N_STUDIES)
 @pytest.mark.parametrize("selection", ["others", "all"])
-def test_agents_do_not_differ_where_subjects_share_what_no_agent_describes(selection: str, tmp_path: Path) -> None:
-    found = outcomes(selection, "shared", 39, tmp_path)
+def test_agents_do_not_differ_where_subjects_share_what_no_agent_describes(
+    selection: str, n_studies: int, tmp_path: Path
+) -> None:
+    found = outcomes(selection, "shared", 39, n_studies, tmp_path)
     assert no_more_than(found.familywise <= 0.05, 0.05)
     assert no_more_than(found.discoveries <= 0.05, 0.05)
     assert no_more_than(found.pair_levels[..., 1] <= 0.05, 0.05)
     assert no_more_than(found.pair_levels.max(axis=2) <= 0.05, 0.05)
-    assert found.basis_levels.shape == (N_STUDIES, 2, 2)  # both agents that are made of ratings
+    assert found.basis_levels.shape == (n_studies, 2, 2)  # both agents that are made of ratings
     assert no_more_than(found.basis_levels.max(axis=2) <= 0.05, 0.05)
     if selection == "all":  # the t-test alone takes the stimuli as fixed: chance similarity is the same in all subjects
         assert (found.pair_levels[..., 0] < 0.05).mean() > 0.3
 
 
+@pytest.mark.parametrize("n_studies", N_STUDIES)
 @pytest.mark.parametrize(("selection", "permutations"), [("others", 39), ("all", 39), ("ratings", 6)])
 def test_no_agent_differs_from_zero_or_from_another_on_null_brains(
-    selection: str, permutations: int, tmp_path: Path
+    selection: str, permutations: int, n_studies: int, tmp_path: Path
 ) -> None:
-    found = outcomes(selection, "smooth", permutations, tmp_path)
+    found = outcomes(selection, "smooth", permutations, n_studies, tmp_path)
     corrected = found.scores - found.bias
     assert no_more_than(stats.ttest_1samp(corrected, 0, axis=2).pvalue < 0.05, 0.05)
     assert no_more_than(found.pair_levels[..., 0] < 0.05, 0.05)

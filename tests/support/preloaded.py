@@ -34,22 +34,23 @@ REAL = Path(sys.executable).with_name("affectlake")
 
 FREE = (
     "PATH", "PWD", "OLDPWD", "SHLVL", "_", "COLUMNS", "LINES", "PYTEST_CURRENT_TEST", "DVC_ROOT", "DVC_STAGE", "PS1",
-    "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK",
+    "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "PREFECT_API_URL",
     *(f"GIT_{role}_{what}" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")),
 )  # fmt: skip
-"""Variables that are not read while modules are imported. A fork has the values of its caller."""
+"""Variables that are not read while modules are imported (PREFECT_API_URL: read again in a fork). A fork has the
+values of its caller."""
 
 _NAMESPACES = ("pid", "mnt", "net", "user", "ipc", "uts")
 _MODULES = (
     "affectlake.cli.collection", "affectlake.cli.joining", "affectlake.cli.judging", "affectlake.cli.planning",
     "affectlake.cli.verification", "affectlake.cli.versions", "affectlake.flows.build", "affectlake.flows.collect",
     "affectlake.lake.tables.expectations", "affectlake.pipelines.catalogue", "affectlake.report.page",
-    "affectlake.report.figures.catalogue", "dvc.repo", "great_expectations", "great_expectations.expectations.core",
-    "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "matplotlib.figure", "mlflow",
-    "mlflow.tracking", "mlflow.store.tracking.sqlalchemy_store", "networkx", "polars", "prefect", "prefect.flows",
-    "prefect.futures", "prefect.task_runners", "pyarrow.compute", "pyarrow.parquet", "scipy.stats",
-    "sklearn.decomposition", "sklearn.feature_extraction.text", "sklearn.linear_model", "sklearn.manifold",
-    "sklearn.model_selection",
+    "affectlake.report.figures.catalogue", "dvc.repo", "dvc_s3", "dvc_ssh", "s3fs", "sshfs", "great_expectations",
+    "great_expectations.expectations.core", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg",
+    "matplotlib.figure", "mlflow", "mlflow.tracking", "mlflow.store.tracking.sqlalchemy_store", "networkx", "polars",
+    "prefect", "prefect.flows", "prefect.futures", "prefect.task_runners", "pyarrow.compute", "pyarrow.parquet",
+    "scipy.stats", "sklearn.decomposition", "sklearn.feature_extraction.text", "sklearn.linear_model",
+    "sklearn.manifold", "sklearn.model_selection",
 )  # fmt: skip
 
 _THREADS = {"python", "jemalloc_bg_thd", "polars-ooc-clea"}
@@ -163,6 +164,8 @@ def _received(connection: socket.socket) -> tuple[dict[str, Any], array.array[in
 
 def _become(request: dict[str, Any], streams: array.array[int]) -> None:
     """Give this fork what its caller has."""
+    from prefect import context
+
     os.setpgid(0, request["group"])
     for stream, given in enumerate(streams[:3]):
         os.dup2(given, stream)
@@ -172,6 +175,7 @@ def _become(request: dict[str, Any], streams: array.array[int]) -> None:
     os.umask(request["umask"])
     os.environ.clear()
     os.environ.update(request["all"])
+    context.GLOBAL_SETTINGS_CONTEXT = context.root_settings_context()
     sys.argv = [str(REAL), *request["arguments"]]
 
 
