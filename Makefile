@@ -49,7 +49,7 @@ lint: $(VENV)/.installed
 
 test: lint
 	@echo "== tests"
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/.installed
 	@$(MAKE) --no-print-directory --jobs 2 lint arithmetic
