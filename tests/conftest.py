@@ -31,9 +31,10 @@ RUN_COMMANDS = ("attacks", "cli", "flows", "lake", "pipelines", "report", "tests
 
 LONGEST = (
     "test_browser", "test_remotes", "test_schedules", "test_join_histories", "test_prefect_home",
-    "test_without_prefect", "test_dead_mlflow", "test_states", "test_build", "test_collect", "test_figures", "test_two_people",
-    "test_edited_parameters", "test_history", "test_chat_lake", "test_query", "test_real_study", "test_failed_agent",
-    "test_brain_selection", "test_brain_demo", "test_wheel", "test_damaged_files", "test_quarantine", "test_old_lakes",
+    "test_without_prefect", "test_dead_mlflow", "test_states", "test_build", "test_collect", "test_figures",
+    "test_two_people", "test_edited_parameters", "test_history", "test_chat_lake", "test_query", "test_real_study",
+    "test_failed_agent", "test_brain_selection", "test_brain_demo", "test_wheel", "test_damaged_files",
+    "test_quarantine", "test_old_lakes",
 )  # fmt: skip
 """Files that take longest, which begin first: otherwise a worker begins one when the others have nothing left."""
 
