@@ -9,17 +9,17 @@ import pytest
 
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables.writing import read_output
-from tests.support.demo_lakes import SETTINGS, affectlake, sets
+from tests.support.builds import copy_of
+from tests.support.demo_lakes import affectlake, one_version, sets
 
 BAD = "human-dimension"
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
-    """Return a lake with an agent whose sparsity removes every weight, and what the run printed."""
-    lake = tmp_path_factory.mktemp("failed") / "lake"
-    affectlake("init", lake, "--study", "demo", *sets(*SETTINGS, f"agents.{BAD}.l1=50.0"))
-    done = affectlake("run", "--lake", lake)
+    """Return a lake with an agent whose sparsity now removes every weight, and what the run printed."""
+    lake = copy_of(one_version(), tmp_path_factory.mktemp("failed") / "lake")
+    done = affectlake("run", "--lake", lake, *sets(f"agents.{BAD}.l1=50.0"))
     return lake, done.stdout, done.stderr
 
 
@@ -29,7 +29,7 @@ def table(lake: Path, name: str, agent: str) -> pl.DataFrame:
 
 def test_the_rest_is_published(built: tuple[Path, str, str]) -> None:
     lake, out, told = built
-    assert "published v1" in told
+    assert "published v2" in told
     assert "human-category: held-out accuracy" in out
     assert f"{BAD}: no embedding: " in out
     assert table(lake, "embeddings", "human-category").height > 0
