@@ -1,11 +1,13 @@
 """How often brains without any relation to the agents are said to follow one, for every way of selecting stimuli.
 
     python -m benchmarks.validity.brain_maps [--studies 20] [--permutations 99] [--kinds smooth shared]
-        [--selections all others ratings] [--encoding]
+        [--selections all others ratings] [--encoding] [--planted 0.5]
 
 Every study has five subjects of 216 voxels, 90 stimuli of which 30 are kept, two agents made of the ratings and one of
 random numbers, and runs through the steps of a study. Rows count maps (agents x subjects) or comparisons; intervals are
-Wilson's, over studies for what subjects share and over maps otherwise.
+Wilson's, over studies for what subjects share and over maps otherwise. With ``--planted``, half of the voxels of every
+brain also follow the category ratings, so that the shares are power: of the agent made of categories, and of the
+differences between it and the others.
 """
 
 from __future__ import annotations
@@ -27,12 +29,12 @@ METHODS = (("searchlight", "rsa_maps"), ("encoding", "encoding_maps"))
 
 
 def outcomes(
-    selection: str, kind: null_brains.Kind, seed: int, permutations: int, encoding: bool
+    selection: str, kind: null_brains.Kind, seed: int, permutations: int, encoding: bool, planted: float = 0.0
 ) -> Iterator[dict[str, object]]:
     """Yield, for each agent and method of one study, the shares of its tests that are significant at 0.05."""
     params = null_brains.settings(selection, permutations, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
-        tables = null_brains.study(params, kind, seed, Path(folder))
+        tables = null_brains.study(params, kind, seed, Path(folder), planted=planted)
         found = null_brains.compared(tables, params, Path(folder), encoding=encoding)
     for method, table in METHODS:
         maps = found[table].filter(pl.col("basis") == "embedding")
@@ -77,6 +79,7 @@ def main() -> None:
     asked.add_argument("--kinds", nargs="*", default=["smooth", "shared"])
     asked.add_argument("--selections", nargs="*", default=SELECTIONS)
     asked.add_argument("--encoding", action="store_true", help="encoding maps as well, which take longest")
+    asked.add_argument("--planted", type=float, default=0.0, help="ratio of the planted s.d. to that of the brains")
     wanted = asked.parse_args()
     print("| brains | selection | method | agent | voxels p ≤ 0.05 | voxels p_null ≤ 0.05 | maps p_null_fdr ≤ 0.05 "
           "| maps p_fwe ≤ 0.05 | score | score differs from 0 | after subtracting the bias |")  # fmt: skip
@@ -84,8 +87,8 @@ def main() -> None:
     pairs: dict[tuple[str, str, str, str], list[dict[str, object]]] = {}
     for kind in wanted.kinds:
         for selection in wanted.selections:
-            rows = [row for seed in range(wanted.studies)
-                    for row in outcomes(selection, kind, seed, wanted.permutations, wanted.encoding)]  # fmt: skip
+            how = (wanted.permutations, wanted.encoding, wanted.planted)
+            rows = [row for seed in range(wanted.studies) for row in outcomes(selection, kind, seed, *how)]
             for method, _ in METHODS if wanted.encoding else METHODS[:1]:
                 for agent in null_brains.AGENTS:
                     mine = [row for row in rows if row["method"] == method and row["agent"] == agent]

@@ -91,10 +91,33 @@ def brains(kind: Kind, n_stimuli: int, seed: int, n_subjects: int = 5) -> Output
     return {"voxels": pl.concat(voxels), "betas": pl.concat(betas)}
 
 
-def study(params: Params, kind: Kind, seed: int, folder: Path, n_subjects: int = 5) -> OutputTables:
-    """Return the tables of a study of null brains up to the selected stimuli."""
+def plant(tables: OutputTables, strength: float, seed: int) -> pl.DataFrame:
+    """Return `betas` with category ratings in the voxels of the region VC, as another random sum in every voxel.
+
+    `strength` is the ratio of the standard deviations of what is planted and what was there.
+    """
+    vectors = rating_vectors(tables["ratings"], "category", tables["stimuli"].height)
+    ratings = (vectors - vectors.mean(0)) / vectors.std(0).clip(1e-9)
+    rng, planted = np.random.default_rng([seed, 2]), []
+    for (subject,), rows_ in tables["betas"].group_by("subject", maintain_order=True):
+        patterns = np.array(rows_["pattern"].to_list())
+        own = tables["voxels"].filter(pl.col("subject") == subject).sort("voxel_index")
+        inside = (own["regions"] == "VC").to_numpy()
+        signal = ratings @ rng.normal(size=(ratings.shape[1], int(inside.sum())))
+        patterns[:, inside] += strength * signal * (patterns[:, inside].std(0) / signal.std(0))
+        flat = pl.Series(patterns.astype(np.float32).tolist(), dtype=pl.List(pl.Float32))
+        planted.append(rows_.with_columns(pattern=flat))
+    return pl.concat(planted)
+
+
+def study(
+    params: Params, kind: Kind, seed: int, folder: Path, n_subjects: int = 5, planted: float = 0.0
+) -> OutputTables:
+    """Return the tables of a study of null brains up to the selected stimuli; `planted` as in :func:`plant`."""
     tables = stimuli.ingest({}, params, context(folder))
     tables |= brains(kind, tables["stimuli"].height, seed, n_subjects) | fitted(tables, params, seed)
+    if planted:
+        tables["betas"] = plant(tables, planted, seed)
     tables |= brain_selection.share_stimuli(lazy(tables), params, context(folder))
     return tables | brain_selection.select_stimuli(lazy(tables), params, context(folder))
 
