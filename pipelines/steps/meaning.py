@@ -41,7 +41,7 @@ from affectlake.stimuli import prototypes
         "triplets.prototypes_per_category",
     ),
     kinds=EVERY_KIND,
-    version=5,
+    version=6,
 )
 def measure(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Measure each fit: prediction, ceiling, classes, ratings, reproducibility, graph, components and saturation."""

@@ -80,6 +80,16 @@ def test_a_perfect_model_explains_all_by_the_attainable_accuracy_and_less_by_the
     assert shares.consistency.ci_high < 0.9
 
 
+@pytest.mark.soak
+def test_the_interval_of_the_attainable_accuracy_contains_it_as_often_as_stated() -> None:
+    truth, held = softmax(np.random.default_rng(0), 0.2, 1_000_000).max(axis=1).mean(), 0
+    for seed in range(200):
+        rng = np.random.default_rng([1, seed])
+        found = noise_ceiling(rng.multinomial(20, softmax(rng, 0.2, 2000)), 100).attainable
+        held += found.ci_low <= truth <= found.ci_high
+    assert held >= 188  # without the variance of the correction, 183
+
+
 def test_an_agent_that_guesses_has_nothing_to_explain() -> None:
     guesses = np.random.default_rng(4).multinomial(20, [1 / 3] * 3, size=2000)
     ceiling = noise_ceiling(guesses, 2)

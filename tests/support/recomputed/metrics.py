@@ -92,10 +92,19 @@ def _attainable(counts: Ints) -> Cells:
     fitted = likelihood @ weights
     drawn = own_rng("attainable", n).multinomial(n, fitted / fitted.sum(), draws)
     again = np.array([distribution(row / n) @ top for row in drawn])
-    spread, bias = float(again.std(ddof=1)), float(again.mean() - weights @ top)
-    half, value = float(stats.norm.ppf(0.975)) * math.hypot(spread, bias), float(weights @ top) - bias
+    bias = float(again.mean() - weights @ top)
+    corrected = []
+    for row, found in zip(drawn[:20], again, strict=False):  # each draw, corrected by draws of its own
+        shares = likelihood @ distribution(row / n)
+        own = own_rng("attainable", n, int(row @ row)).multinomial(n, shares / shares.sum(), 6)
+        corrected.append(2 * found - np.mean([distribution(one / n) @ top for one in own]))
+    spread = float(np.std(corrected, ddof=1))
+    half, value = float(stats.norm.ppf(0.975)) * spread + abs(bias), float(weights @ top) - bias
     off = 1e-5 + 6 * spread / math.sqrt(draws)
-    low, middle, high = (Near(min(max(one, 1 / 3), 1.0), off) for one in (value - half, value, value + half))
+    low, middle, high = (
+        Near(min(max(one, 1 / 3), 1.0), off + more)
+        for one, more in ((value - half, spread), (value, 0.0), (value + half, spread))
+    )
     return estimate(middle, n, (low, high), 1 / 3)
 
 
