@@ -119,6 +119,8 @@ def test_the_same_videos_give_the_same_bytes_and_the_weights_are_named(lake: Pat
     said = run(lake, stage)
     assert part.read_bytes() == before
     assert said[0].startswith(f"{named}, weights ")
+    if stage.startswith("encode_clips"):
+        assert "16 frames of each video; 0 videos have fewer, so that frames are repeated" in said
 
 
 def test_stimuli_without_frames_are_named(lake: Path, tmp_path: Path) -> None:
