@@ -15,17 +15,20 @@ from affectlake.errors import SourceError
 from affectlake.lake import repository
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables.writing import read_output
+from affectlake.pipelines.catalogue import STEPS
 from affectlake.pipelines.engine import dvcfile
 from affectlake.pipelines.engine.graph import stages
 from affectlake.pipelines.engine.runner import run_stage
 from affectlake.pipelines.params import templates
-from affectlake.pipelines.params.study import SyntheticSources, load, override
+from affectlake.pipelines.params.study import SyntheticSources, load, override, parse
+from affectlake.pipelines.step import StepContext
 from affectlake.pipelines.stored import NOTHING
 from affectlake.seeds import generator
 from affectlake.stimuli import make_synthetic
 from affectlake.stimuli.clips import render_clips
 from tests.judge.test_videomae import frames_of, reference, videomae
 from tests.judge.test_vision import clip
+from tests.stimuli.test_frames import write
 from tests.support.chat_lakes import SETTINGS
 
 MODEL = {"name": "vision", "library": "transformers", "model": "models/clip"}
@@ -132,3 +135,27 @@ def test_stimuli_without_frames_are_named(lake: Path, tmp_path: Path) -> None:
     for stage in ("encode_frames@clip", "encode_clips@videomae"):
         with pytest.raises(SourceError, match=r"30 of 30 stimuli have no frames(.|\n)*no videos were read"):
             run(copy, stage)
+
+
+def test_clips_of_a_folder_of_videos_repeat_frames_that_they_lack_and_bad_ones_are_named(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    videomae(tmp_path / "models" / "videomae")
+    (tmp_path / "videos").mkdir()
+    ids = ["0001.mp4", "0002.mp4", "0003.mp4"]
+    for name, n_frames in zip(ids, (40, 9, 16), strict=True):
+        write(tmp_path / "videos" / name, [6 * at for at in range(n_frames)])
+    raw = yaml.safe_load(override(templates.starting_params("emotion"), ("sources.videos=videos",)))
+    raw["agents"] = {"videomae": {"kind": "features", "encoder": VIDEO_MODEL, "l1": 0.004}}
+    params, said = parse(yaml.safe_dump(raw, sort_keys=False)), list[str]()
+    context = StepContext("videomae", tmp_path, tmp_path / "scratch", 2, said.append, lambda _: None)
+    stimuli = pl.DataFrame({"stimulus_index": np.arange(3, dtype=np.int32), "stimulus_id": ids}).lazy()
+    found = STEPS["decode"]({"stimuli": stimuli}, params, context)
+    tables = {"stimuli": stimuli, "videos": found["videos"].lazy()}
+    made = STEPS["encode_clips"](tables, params, context)["features"]
+    expected = reference([frames_of(tmp_path / "videos" / name) for name in ids], tmp_path / "models/videomae")
+    np.testing.assert_allclose(np.stack(made["vector"].to_list()), expected, atol=2e-5)
+    assert "16 frames of each video; 1 videos have fewer, so that frames are repeated" in said
+    (tmp_path / "videos" / "0002.mp4").write_bytes(b"")
+    tables["videos"] = STEPS["decode"]({"stimuli": stimuli}, params, context)["videos"].lazy()
+    with pytest.raises(SourceError, match=r"1 of 3 stimuli have no frames(.|\n)*0002\.mp4 \(the file is empty\)"):
+        STEPS["encode_clips"](tables, params, context)
