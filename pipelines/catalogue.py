@@ -25,6 +25,7 @@ STEPS: dict[str, Step] = {
         stimuli.sample,
         choices.encode,
         videos.encode_frames,
+        videos.encode_clips,
         choices.choose_by_ratings,
         choices.choose_by_features,
         responses.choose_by_chat,

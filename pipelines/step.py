@@ -14,7 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from affectlake.judge.agents import EVERY_KIND as EVERY_KIND  # noqa: PLC0414 (for steps of agents of every kind)
-from affectlake.judge.protocols import Modality
+from affectlake.judge.agents import Shown
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables.contracts import contract
 from affectlake.pipelines.params.study import Params
@@ -94,7 +94,7 @@ class Step:
     fits: bool
     version: int
     section: str = ""
-    modality: Modality | None = None
+    modality: Shown | None = None
     found_files: FoundFiles | None = None
     optional: tuple[str, ...] = ()
 
@@ -124,7 +124,7 @@ def step(
     gpu: bool = False,
     fits: bool = False,
     section: str = "",
-    modality: Modality | None = None,
+    modality: Shown | None = None,
     found_files: FoundFiles | None = None,
     optional: tuple[str, ...] = (),
 ) -> Callable[[StepFunction], Step]:
@@ -151,7 +151,7 @@ def step(
         Whether its outputs are model fits, to be recorded in MLflow.
     section : str
         Section of ``params.yaml`` without which a study does not have this step; empty: every study has it.
-    modality : {'captions', 'videos'}, optional
+    modality : {'captions', 'videos', 'clips'}, optional
         Run only for agents that are shown this modality; by default, for all agents of `kinds`.
     found_files : callable, optional
         Lists further source files, which have to be found in folders that ``params.yaml`` names.

@@ -1,13 +1,14 @@
 """How often brains without any relation to the agents are said to follow one, for every way of selecting stimuli.
 
     python -m benchmarks.validity.brain_maps [--studies 20] [--permutations 99] [--kinds smooth shared]
-        [--selections all others ratings] [--encoding] [--planted 0.5]
+        [--selections all others halves ratings] [--encoding] [--planted 0.5]
 
 Every study has five subjects of 216 voxels, 90 stimuli of which 30 are kept, two agents made of the ratings and one of
 random numbers, and runs through the steps of a study. Rows count maps (agents x subjects) or comparisons; intervals are
 Wilson's, over studies for what subjects share and over maps otherwise. With ``--planted``, half of the voxels of every
 brain also follow the category ratings, so that the shares are power: of the agent made of categories, and of the
-differences between it and the others.
+differences between it and the others. With `halves`, which is left out with ``--planted``, every stimulus is presented
+twice.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from scipy import stats
 from affectlake.geometry.intervals import wilson_interval
 from tests.support import null_brains
 
-SELECTIONS = ("all", "others", "ratings")
+SELECTIONS = ("all", "others", "halves", "ratings")
 METHODS = (("searchlight", "rsa_maps"), ("encoding", "encoding_maps"))
 
 
@@ -34,7 +35,7 @@ def outcomes(
     """Yield, for each agent and method of one study, the shares of its tests that are significant at 0.05."""
     params = null_brains.settings(selection, permutations, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
-        tables = null_brains.study(params, kind, seed, Path(folder), planted=planted)
+        tables = null_brains.study(params, kind, seed, Path(folder), repeats=selection == "halves", planted=planted)
         found = null_brains.compared(tables, params, Path(folder), encoding=encoding)
     for method, table in METHODS:
         maps = found[table].filter(pl.col("basis") == "embedding")
@@ -87,6 +88,8 @@ def main() -> None:
     pairs: dict[tuple[str, str, str, str], list[dict[str, object]]] = {}
     for kind in wanted.kinds:
         for selection in wanted.selections:
+            if wanted.planted and selection == "halves":
+                continue
             how = (wanted.permutations, wanted.encoding, wanted.planted)
             rows = [row for seed in range(wanted.studies) for row in outcomes(selection, kind, seed, *how)]
             for method, _ in METHODS if wanted.encoding else METHODS[:1]:

@@ -147,12 +147,14 @@ class SearchlightParams(Strict):
     """The searchlight: stimuli, spheres, ranks and null distribution."""
 
     n_stimuli: int = Field(ge=4, description="Number of the most reliable stimuli to use.")
-    selection: Literal["auto", "others", "all", "ratings"] = Field(
+    selection: Literal["auto", "halves", "others", "all", "ratings"] = Field(
         default="auto",
         description=(
-            "How stimuli are selected. others: those on whose similarities the subjects agree most with one "
-            "another; all: every stimulus; auto: others, or all if subjects share no stimuli; ratings: those that the "
-            "ratings predict best, as in the paper, which favours agents made of ratings."
+            "How stimuli are selected. halves: those whose patterns agree most between two halves of their "
+            "presentations; others: those on whose similarities the subjects agree most with one another; all: every "
+            "stimulus; auto: halves if enough stimuli were shown repeatedly, otherwise others, or all if subjects "
+            "share no stimuli; ratings: those that the ratings predict best, as in the paper, which favours agents "
+            "made of ratings."
         ),
     )
     radius_voxels: float = Field(ge=1, description="Radius of a sphere, in voxels.")

@@ -24,7 +24,7 @@ from affectlake.pipelines.steps.brain_sources import recording_files, recordings
     params=("seed", "brain.sources"),
     found_files=recording_files,
     section="brain",
-    version=2,
+    version=3,
 )
 def ingest_brains(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Read the recordings: all voxels with their regions, and one pattern per subject and stimulus."""

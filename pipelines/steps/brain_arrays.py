@@ -42,7 +42,8 @@ NULLS = {"encoding": "encoding_nulls", "searchlight": "rsa_nulls"}
 
 @dataclass(frozen=True)
 class Subject:
-    """One subject: patterns float32 (n, v), their stimuli and runs (n,), and voxels: (v, 3), bool (v,), (v,).
+    """One subject: patterns float32 (n, v), their stimuli, runs and the agreement of the halves of repeats (n,; NaN for
+    a stimulus that was shown once), and voxels: (v, 3), bool (v,), (v,).
 
     The patterns may be a read-only memory map of a file, so read only the voxels that are needed.
     """
@@ -50,6 +51,7 @@ class Subject:
     name: str
     stimulus_index: NDArray[np.int32]
     runs: NDArray[np.int64] | None
+    split_half_r: NDArray[np.float64]
     patterns: NDArray[np.float32]
     voxels: NDArray[np.int32]
     usable: NDArray[np.bool_]
@@ -71,11 +73,12 @@ def subjects_of(tables: Tables, context: StepContext) -> Iterator[Subject]:
     for name in names:
         voxels = tables["voxels"].filter(pl.col("subject") == name).sort("voxel_index").collect()
         mine = tables["betas"].filter(pl.col("subject") == name).sort("stimulus_index")
-        rows = mine.select("stimulus_index", "run").collect()
+        rows = mine.select("stimulus_index", "run", "split_half_r").collect()
         yield Subject(
             name,
             rows["stimulus_index"].to_numpy(),
             None if rows["run"].null_count() else rows["run"].cast(pl.Int64).to_numpy(),
+            rows["split_half_r"].fill_null(np.nan).to_numpy(),
             _patterns(mine, context, name, voxels.height),
             voxels.select("voxel_i", "voxel_j", "voxel_k").to_numpy().astype(np.int32),
             voxels["usable"].to_numpy(),
@@ -115,6 +118,7 @@ def beta_rows(name: str, found: Aligned, spill: Path) -> pl.DataFrame:
             "stimulus_index": found.stimulus_index,
             "run": pa.array(found.runs.astype(np.int32), mask=found.runs < 0),
             "n_presentations": found.n_presentations,
+            "split_half_r": pa.array(found.split_half_r, mask=np.isnan(found.split_half_r)),
             "pattern": lists,
         }
     )

@@ -1,6 +1,7 @@
 """Steps that select the stimuli of the searchlight: those that every agent describes, and of them the reliable ones.
 
-By default no agent takes part in the selection of the reliable ones. If it depends on the ratings (``selection:
+By default no agent takes part in the selection of the reliable ones: halves of repeated presentations decide, or the
+agreement of subjects. If it depends on the ratings (``selection:
 ratings``, as in the paper), every permutation of the null distribution repeats it.
 """
 
@@ -16,6 +17,7 @@ from affectlake.brain.encoding.crossvalidation import PENALTIES, encode
 from affectlake.brain.encoding.reliability import leave_one_out, most_reliable
 from affectlake.brain.recordings import regions
 from affectlake.brain.recordings.subjects import z_scored
+from affectlake.errors import UsageError
 from affectlake.judge.vectors.ratings import rating_matrix
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import OutputTables, StepContext, Tables, step
@@ -64,7 +66,7 @@ def share_stimuli(tables: Tables, params: Params, context: StepContext) -> Outpu
         "brain.searchlight.permutations",
     ),
     section="brain",
-    version=2,
+    version=3,
 )
 def select_stimuli(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Select the stimuli of the searchlight, and compute the noise ceilings of regions."""
@@ -72,11 +74,12 @@ def select_stimuli(tables: Tables, params: Params, context: StepContext) -> Outp
     shared = tables["shared_stimuli"].filter("shared").select("stimulus_index").collect()["stimulus_index"].to_numpy()
     subjects = list(subjects_of(tables, context))
     rows = {one.name: np.isin(one.stimulus_index, shared) for one in subjects}
-    selection = wanted.selection
+    selection: str = wanted.selection
     if selection == "auto":
-        selection = "others" if _overlap([one.stimulus_index[rows[one.name]] for one in subjects]) else "all"
+        selection = _automatic(subjects, rows, wanted.n_stimuli)
         context.log(f"stimuli are selected by: {selection}")
-    found = _by_agreement(subjects, rows) if selection == "others" else {}
+    by_brains = {"halves": _by_halves, "others": _by_agreement}
+    found = by_brains[selection](subjects, rows) if selection in by_brains else {}
     common = _common(subjects, rows, found, wanted.n_stimuli) if found else np.empty(0, dtype=np.int64)
     parts = []
     for subject in subjects:
@@ -85,7 +88,7 @@ def select_stimuli(tables: Tables, params: Params, context: StepContext) -> Outp
         r, chosen = np.full(n, np.nan), at.copy()
         if selection == "ratings":
             r[at], chosen, null = _by_ratings(tables, subject, at, params, context)
-        elif selection == "others":
+        elif found:
             r[at] = found[subject.name]
             chosen = np.isin(subject.stimulus_index, common) & ~np.isnan(r)
             if chosen.sum() < _FEWEST:  # hardly any of them was shown to this subject
@@ -113,6 +116,31 @@ def select_stimuli(tables: Tables, params: Params, context: StepContext) -> Outp
     }
 
 
+def _automatic(subjects: list[Subject], rows: dict[str, NDArray[np.bool_]], count: int) -> str:
+    """Return ``halves`` if every subject saw at least as many stimuli repeatedly as are selected, or all of them.
+
+    Otherwise ``others``, or ``all`` where subjects share too few stimuli. A few repeats, such as duplicates of videos,
+    do not decide: stimuli that were shown once have no halves and would all be left out.
+    """
+    own = [one.split_half_r[rows[one.name]] for one in subjects]
+    if all((~np.isnan(r)).sum() >= max(_FEWEST, min(count, len(r))) for r in own):
+        return "halves"
+    return "others" if _overlap([one.stimulus_index[rows[one.name]] for one in subjects]) else "all"
+
+
+def _by_halves(subjects: list[Subject], rows: dict[str, NDArray[np.bool_]]) -> dict[str, NDArray[np.float64]]:
+    found = {one.name: one.split_half_r[rows[one.name]] for one in subjects}
+    few = {name: int((~np.isnan(r)).sum()) for name, r in found.items() if (~np.isnan(r)).sum() < _FEWEST}
+    if few:
+        raise UsageError(
+            "brain.searchlight.selection: halves needs stimuli that were shown repeatedly",
+            wanted=f"at least {_FEWEST} such stimuli in each subject",
+            found=", ".join(f"{n:,} in {name}" for name, n in list(few.items())[:5]),
+            todo="set selection: others, all or auto",
+        )
+    return found
+
+
 def _overlap(stimuli: list[NDArray[np.int32]]) -> bool:
     """Return whether every subject shares enough stimuli with the others to be compared with them."""
     return len(stimuli) > 1 and all(
@@ -133,7 +161,7 @@ def _by_agreement(subjects: list[Subject], rows: dict[str, NDArray[np.bool_]]) -
 def _common(
     subjects: list[Subject], rows: dict[str, NDArray[np.bool_]], found: dict[str, NDArray[np.float64]], count: int
 ) -> NDArray[np.int64]:
-    """Return the stimuli on which subjects agree most: the highest means of the agreement over subjects."""
+    """Return the stimuli on which subjects, or halves of repeats, agree most: the highest means over subjects."""
     index = np.concatenate([one.stimulus_index[rows[one.name]] for one in subjects])
     r = np.concatenate([found[one.name] for one in subjects])
     known = ~np.isnan(r)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from affectlake.errors import SourceError
-from affectlake.judge.agents import FeaturesAgent, VisionEncoder
+from affectlake.judge.agents import FeaturesAgent, VideoMAE, VisionEncoder
+from affectlake.judge.vectors.videomae import clip_vectors, load_video_model
 from affectlake.judge.vectors.vision import frame_vectors, load_vision_model
 from affectlake.pipelines.params.study import EmotionSources, Params
 from affectlake.pipelines.step import OutputTables, StepContext, Tables, step
@@ -15,6 +18,7 @@ from affectlake.seeds import generator
 from affectlake.stimuli import make_synthetic
 from affectlake.stimuli.clips import render_clips
 from affectlake.stimuli.frames import FRAMES, VIDEOS, decode_videos
+from affectlake.stimuli.whole_clips import read_clip
 
 
 @step(
@@ -34,30 +38,35 @@ from affectlake.stimuli.frames import FRAMES, VIDEOS, decode_videos
 )
 def decode(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Decode the videos into the frames that models are shown; simulated clips are rendered first."""
-    sources = params.sources
     ids = tables["stimuli"].sort("stimulus_index").select("stimulus_id").collect()["stimulus_id"].to_list()
-    if isinstance(sources, EmotionSources):
-        folder = None if sources.videos is None else context.source_root / sources.videos
-    elif sources.clips:
-        folder = context.scratch / "clips"
-        mix = make_synthetic(sources.n_stimuli, generator(params.seed, "synthetic")).mix
-        render_clips(folder, ids, mix, generator(params.seed, "clips"))
-    else:
-        folder = None
+    folder = _folder(ids, params, context)
     if folder is None:
         context.log(
             "no videos: sources.videos is not set"
-            if isinstance(sources, EmotionSources)
+            if isinstance(params.sources, EmotionSources)
             else "no clips: sources.clips is false"
         )
         return {"videos": pl.DataFrame(schema=VIDEOS), "frames": pl.DataFrame(schema=FRAMES)}
     found = decode_videos(
         folder, ids, context.workers, lambda n: context.progress(f"{n:,} of {len(ids):,} videos"),
-        sources.frame_sampling,
+        params.sources.frame_sampling,
     )  # fmt: skip
     n_without = found.videos["unreadable"].is_not_null().sum()
     context.log(f"{found.frames.height:,} frames of {len(ids) - n_without:,} videos, {n_without:,} cannot be shown")
     return {"videos": found.videos, "frames": found.frames}
+
+
+def _folder(ids: list[str], params: Params, context: StepContext) -> Path | None:
+    """Return the folder of the videos, or None if there are none; simulated clips are rendered into it first."""
+    sources = params.sources
+    if isinstance(sources, EmotionSources):
+        return None if sources.videos is None else context.source_root / sources.videos
+    if not sources.clips:
+        return None
+    folder = context.scratch / "clips"
+    mix = make_synthetic(sources.n_stimuli, generator(params.seed, "synthetic")).mix
+    render_clips(folder, ids, mix, generator(params.seed, "clips"))
+    return folder
 
 
 @step(
@@ -81,6 +90,50 @@ def encode_frames(tables: Tables, params: Params, context: StepContext) -> Outpu
     return {"features": feature_rows(vectors, context)}
 
 
+@step(
+    reads=("stimuli", "videos"),
+    writes=("features/{agent}",),
+    params=(
+        "seed",
+        "sources.kind",
+        "sources.videos",
+        "sources.n_stimuli",
+        "sources.clips",
+        "agents.{agent}.encoder",
+    ),
+    files=("sources.videos",),
+    kinds=("features",),
+    modality="clips",
+    gpu=True,
+    version=1,
+)
+def encode_clips(tables: Tables, params: Params, context: StepContext) -> OutputTables:
+    """Compute a feature vector of each stimulus: a video model's features of frames spread over its video."""
+    agent = params.agents[context.agent]
+    assert isinstance(agent, FeaturesAgent) and isinstance(agent.encoder, VideoMAE)
+    stimuli = tables["stimuli"].sort("stimulus_index").select("stimulus_index", "stimulus_id").collect()
+    ids, videos = stimuli["stimulus_id"].to_list(), tables["videos"].collect()
+    readable = videos.filter(pl.col("unreadable").is_null())
+    _refuse(stimuli.join(readable, on="stimulus_index", how="anti", maintain_order="left"), stimuli, videos)
+    folder = _folder(ids, params, context)
+    assert folder is not None  # each stimulus has a video
+    model = load_video_model(agent.encoder, context.source_root, params.device)
+    context.log(f"videomae {agent.encoder.model}, weights {model.sha256[:16]}, on {params.device}")
+    workers = context.workers if params.device == "cpu" else 1
+    n_decoded: dict[int, int] = {}
+
+    def clip_of(index: int) -> NDArray[np.uint8]:
+        images, n_decoded[index] = read_clip(folder, ids[index], model.n_frames)
+        return images
+
+    vectors = clip_vectors(
+        len(ids), clip_of, model, workers, lambda n: context.progress(f"{n:,} of {len(ids):,} videos")
+    )
+    n_short = sum(n < model.n_frames for n in n_decoded.values())
+    context.log(f"{model.n_frames} frames of each video; {n_short:,} videos have fewer, so that frames are repeated")
+    return {"features": feature_rows(vectors, context)}
+
+
 def feature_rows(vectors: NDArray[np.float32], context: StepContext) -> pl.DataFrame:
     """Return vectors (n_stimuli, n_features) as rows of the table ``features``."""
     context.log(f"{vectors.shape[0]:,} vectors of {vectors.shape[1]:,} features")
@@ -96,15 +149,18 @@ def _frames(tables: Tables) -> list[list[bytes]]:
         how="left",
     )
     rows = joined.sort("stimulus_index").select("stimulus_index", "stimulus_id", "jpeg").collect()
-    without = rows.filter(pl.col("jpeg").is_null())
-    if len(without):
-        reasons = without.join(tables["videos"].collect(), on="stimulus_index", how="left", maintain_order="left")
-        examples = (
-            reasons.select("stimulus_id", pl.col("unreadable").fill_null("no videos were read")).head(5).iter_rows()
-        )
-        raise SourceError(
-            f"{len(without):,} of {len(rows):,} stimuli have no frames, so that a vision agent cannot judge them",
-            found=", ".join(f"{name} ({reason})" for name, reason in examples),
-            todo="set sources.videos, exclude those stimuli, or leave the vision agents out of params.yaml",
-        )
+    _refuse(rows.filter(pl.col("jpeg").is_null()), rows, tables["videos"].collect())
     return rows["jpeg"].to_list()
+
+
+def _refuse(without: pl.DataFrame, stimuli: pl.DataFrame, videos: pl.DataFrame) -> None:
+    """Raise :class:`SourceError` with the first reasons if there are stimuli without a readable video."""
+    if without.is_empty():
+        return
+    reasons = without.join(videos, on="stimulus_index", how="left", maintain_order="left")
+    examples = reasons.select("stimulus_id", pl.col("unreadable").fill_null("no videos were read")).head(5).iter_rows()
+    raise SourceError(
+        f"{len(without):,} of {len(stimuli):,} stimuli have no frames, so that a vision agent cannot judge them",
+        found=", ".join(f"{name} ({reason})" for name, reason in examples),
+        todo="set sources.videos, exclude those stimuli, or leave the vision agents out of params.yaml",
+    )

@@ -41,7 +41,8 @@ def outcomes(selection: str, kind: null_brains.Kind, permutations: int, n_studie
         here = folder / f"{selection}-{seed}"
         here.mkdir()
         params = null_brains.settings(selection, permutations, n_stimuli=60, kept=20, seed=seed)
-        tables = null_brains.study(params, kind, seed, here, 3 if selection == "ratings" else 5)
+        n_subjects, repeats = (3 if selection == "ratings" else 5), selection == "halves"
+        tables = null_brains.study(params, kind, seed, here, n_subjects, repeats)
         made = null_brains.compared(tables, params, here, encoding=False)
         scores = made["roi_scores"].filter(
             pl.col("method") == "searchlight", pl.col("basis") == "embedding", pl.col("region") == "all"
@@ -70,7 +71,7 @@ def no_more_than(hits: np.ndarray, level: float) -> bool:
 
 
 @pytest.mark.parametrize("n_studies", N_STUDIES)
-@pytest.mark.parametrize("selection", ["others", "all"])
+@pytest.mark.parametrize("selection", ["others", "halves", "all"])
 def test_agents_do_not_differ_where_subjects_share_what_no_agent_describes(
     selection: str, n_studies: int, tmp_path: Path
 ) -> None:
@@ -86,7 +87,7 @@ def test_agents_do_not_differ_where_subjects_share_what_no_agent_describes(
 
 
 @pytest.mark.parametrize("n_studies", N_STUDIES)
-@pytest.mark.parametrize(("selection", "permutations"), [("others", 39), ("all", 39), ("ratings", 6)])
+@pytest.mark.parametrize(("selection", "permutations"), [("others", 39), ("halves", 39), ("all", 39), ("ratings", 6)])
 def test_no_agent_differs_from_zero_or_from_another_on_null_brains(
     selection: str, permutations: int, n_studies: int, tmp_path: Path
 ) -> None:
@@ -140,6 +141,51 @@ def test_selection_by_other_subjects_is_the_explicit_computation_and_knows_no_ra
         lazy(study | {"ratings": exchanged}), null_brains.settings("others", 9), context(tmp_path)
     )
     assert again["stimulus_reliability"].equals(study["stimulus_reliability"])
+
+
+def repeated(folder: Path, selection: str, n_once: int = 0) -> tuple[OutputTables, OutputTables]:
+    """A study of two presentations, of which the last stimuli have one, and its selection of 30 stimuli."""
+    params = null_brains.settings(selection, 9)
+    tables = null_brains.study(params, "shared", 1, folder, repeats=True)
+    once = pl.col("stimulus_index") >= 90 - n_once
+    tables["betas"] = tables["betas"].with_columns(
+        split_half_r=pl.when(~once).then("split_half_r"), n_presentations=pl.when(once).then(1).otherwise(2)
+    )
+    return tables, brain_selection.select_stimuli(lazy(tables), params, context(folder))
+
+
+def test_selection_by_halves_is_that_of_the_highest_means_and_knows_no_rating(tmp_path: Path) -> None:
+    tables, found = repeated(tmp_path, "halves", n_once=20)
+    r = np.array([rows.sort("stimulus_index")["split_half_r"].to_numpy() for rows in
+                  tables["betas"].partition_by("subject")])  # fmt: skip
+    assert np.isnan(r[:, 70:]).all() and np.isfinite(r[:, :70]).all()
+    best = set(np.argsort(r[:, :70].mean(axis=0))[-30:])
+    for (name,), rows in found["stimulus_reliability"].group_by("subject", maintain_order=True):
+        at = int(str(name)[1:]) - 1
+        assert set(rows["selection"]) == {"halves"} and set(np.flatnonzero(rows["selected"])) == best
+        assert rows["reliability"][70:].null_count() == 20
+        assert rows["reliability"][:70].to_list() == r[at, :70].tolist()
+    for change in ("ratings", "embeddings"):
+        value = {"ratings": "score", "embeddings": "weight"}[change]
+        other = tables | {change: tables[change].with_columns(pl.col(value).reverse())}
+        again = brain_selection.select_stimuli(lazy(other), null_brains.settings("halves", 9), context(tmp_path))
+        assert again["stimulus_reliability"].equals(found["stimulus_reliability"])
+
+
+@pytest.mark.parametrize(("n_once", "expected"), [(0, "halves"), (60, "halves"), (61, "others"), (88, "others")])
+def test_halves_decide_where_enough_stimuli_have_them(n_once: int, expected: str, tmp_path: Path) -> None:
+    """As many as are selected, 30 of 90: a few duplicates do not leave all other stimuli out."""
+    _, found = repeated(tmp_path, "auto", n_once)
+    assert set(found["stimulus_reliability"]["selection"]) == {expected}
+    assert (
+        found["stimulus_reliability"].group_by("subject").agg(pl.col("selected").sum())["selected"].to_list()
+        == [30] * 5
+    )
+
+
+def test_halves_of_too_few_repeats_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"(?s)shown repeatedly.*at least 4.*3 in S1, 3 in S2.*selection: others"):
+        repeated(tmp_path, "halves", n_once=87)
 
 
 def test_rho_is_of_the_selected_stimuli_and_of_standardised_patterns(study: OutputTables, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ PLANTED = {
         ["embed", "sweep"]),
     "features are negated": (
         f"{STEPS_OF}.videos", "feature_rows", "pl.Series(vectors", "pl.Series(-vectors",
-        ["encode_frames", "encode"]),
+        ["encode_frames", "encode_clips", "encode"]),
     "judgments are of other triplets": (
         f"{STEPS_OF}.arrays", "judged", "pl.col('split') == split", "pl.col('split') != split",
         ["embed", "sweep", "measure"]),

@@ -27,6 +27,7 @@ from affectlake.pipelines.step import StepContext
 from affectlake.pipelines.steps.responses import materials, trials_of
 from affectlake.pipelines.stored import Stored
 from affectlake.spose.settings import FewJudgments, Settings
+from tests.judge.test_videomae import videomae
 from tests.judge.test_vision import clip
 from tests.stimuli.test_emotion import rows_of_captions, rows_of_ratings, write
 from tests.stimuli.test_frames import write as write_video
@@ -89,7 +90,7 @@ ATTRIBUTES: Mapping[tuple[type, str], tuple[str, ...]] = {
     (ChatAgent, "asking"): ("agents.{agent}.protocol", "agents.{agent}.modality"),
     (ChatAgent, "family"): ("agents.{agent}.protocol",),
 }
-PLACES = {"encode_frames": {"spose.device"}}
+PLACES = {"encode_frames": {"spose.device"}, "encode_clips": {"spose.device"}}
 """Where a step computes, which changes no more than the last digits: nothing is to be made anew for that."""
 
 
@@ -125,10 +126,12 @@ def tiny_study(folder: Path) -> Params:
         "human-dimension": agents["human-dimension"],
         "caption-tfidf": agents["caption-tfidf"] | {"encoder": {"name": "tfidf-svd", "n_components": 6}, "l1": "auto"},
         "sees": {"kind": "features", "encoder": MODEL, "l1": 0.004},
+        "watches": {"kind": "features", "encoder": {"name": "videomae", "model": "videomae"}, "l1": 0.004},
         "tiny": {**ENTRY, "l1": 0.004},
     }
     torch.manual_seed(0)
     clip(folder / "clip")
+    videomae(folder / "videomae")
     return parse(yaml.safe_dump(raw, sort_keys=False))
 
 
@@ -265,7 +268,7 @@ def test_published_ratings_have_keys_of_their_own(tmp_path: Path, monkeypatch: p
         ("geometry.permutations", {"measure", "compare"}),
         ("sweeps.share", {"measure"}),
         ("sweeps.recovered_r", {"sweep"}),
-        ("sources.clips", {"decode"}),
+        ("sources.clips", {"decode", "encode_clips"}),
         ("brain.encoding.permutations", {"encode_brains"}),
         ("brain.searchlight.ranks", {"search_brains"}),
         ("agents.human-category.ratings", {"choose_by_ratings", "share_stimuli", "encode_brains", "search_brains"}),

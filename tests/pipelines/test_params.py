@@ -186,3 +186,12 @@ def test_overrides_keep_comments_and_types() -> None:
 def test_an_override_of_an_unknown_key_is_refused(assignment: str) -> None:
     with pytest.raises(UsageError):
         override(DEMO, (assignment,))
+
+
+def test_the_commented_agents_of_the_emotion_study_are_those_of_the_paper() -> None:
+    text = templates.starting_params("emotion")
+    for name in ("resnet50", "clip", "videomae"):
+        assert text.count(f"\n  # {name}: ") == 1
+        text = text.replace(f"\n  # {name}: ", f"\n  {name}: ")
+    agents = parse(text).agents
+    assert [agents[name].modality for name in ("resnet50", "clip", "videomae")] == ["videos", "videos", "clips"]

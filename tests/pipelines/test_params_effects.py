@@ -40,6 +40,7 @@ READERS: dict[type[BaseModel], tuple[str, ...]] = {
     agents.FamilyScaling: ("src/affectlake/judge/agents.py",),
     agents.SentenceTransformers: ("src/affectlake/judge/vectors/text.py",),
     agents.VisionEncoder: ("src/affectlake/judge/vectors/vision.py",),
+    agents.VideoMAE: ("src/affectlake/judge/vectors/videomae.py",),
     chat.ChatAgent: ("src/affectlake/judge/chat.py", "pipelines"),
     chat.Price: ("pipelines/collection/cost.py",),
     sampling.Sampling: ("src/affectlake/judge/sampling.py", "src/affectlake/judge/trials"),

@@ -8,8 +8,10 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from affectlake.brain.halves import split_half_r
 from affectlake.judge.vectors.ratings import rating_vectors
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import Params, override, parse
@@ -64,18 +66,25 @@ def fitted(tables: OutputTables, params: Params, seed: int, dead: Sequence[int] 
     return {"embeddings": pl.concat(weights), "fits": rows.to_table("fits", fits)}
 
 
-def brains(kind: Kind, n_stimuli: int, seed: int, n_subjects: int = 5) -> OutputTables:
-    """Return `voxels` and `betas` of subjects whose patterns are drawn without the ratings."""
+def brains(kind: Kind, n_stimuli: int, seed: int, n_subjects: int = 5, repeats: bool = False) -> OutputTables:
+    """Return `voxels` and `betas` of subjects whose patterns are drawn without the ratings.
+
+    With `repeats`, each stimulus is presented twice: what subjects share is the same, the rest is drawn again.
+    """
     rng = np.random.default_rng([seed, 0])
     place = np.stack(np.meshgrid(*[np.arange(SIDE)] * 3, indexing="ij"), axis=-1).reshape(-1, 3).astype(np.int32)
+    again = np.random.default_rng([seed, 2])
     latent, voxels, betas = rng.normal(size=(n_stimuli, 3)), [], []
     for number in range(1, n_subjects + 1):
-        patterns = rng.normal(size=(n_stimuli, len(place)))
-        if kind == "smooth":
-            patterns = gaussian_filter(patterns.reshape(n_stimuli, SIDE, SIDE, SIDE), (0, 1.5, 1.5, 1.5))
-        if kind == "shared":
-            patterns += latent @ rng.normal(size=(3, len(place)))
-        subject, flat = f"S{number}", patterns.reshape(n_stimuli, -1).astype(np.float32)
+        patterns = _noise(kind, rng, n_stimuli)
+        signal = latent @ rng.normal(size=(3, len(place))) if kind == "shared" else np.zeros(patterns.shape)
+        patterns += signal
+        r: list[float | None] = [None] * n_stimuli
+        if repeats:
+            second = _noise(kind, again, n_stimuli) + signal
+            r = split_half_r(np.vstack([patterns, second]), np.tile(np.arange(n_stimuli), 2)).tolist()
+            patterns = (patterns + second) / 2
+        subject, flat = f"S{number}", patterns.astype(np.float32)
         voxels.append(pl.DataFrame(
             {"subject": [subject] * len(place), "voxel_index": np.arange(len(place), dtype=np.int32)}
             | {f"voxel_{axis}": place[:, i] for i, axis in enumerate("ijk")}
@@ -85,10 +94,18 @@ def brains(kind: Kind, n_stimuli: int, seed: int, n_subjects: int = 5) -> Output
         betas.append(pl.DataFrame(
             {"subject": [subject] * n_stimuli, "stimulus_index": np.arange(n_stimuli, dtype=np.int32),
              "run": pl.Series([None] * n_stimuli, dtype=pl.Int32),
-             "n_presentations": pl.Series([1] * n_stimuli, dtype=pl.Int32),
+             "n_presentations": pl.Series([1 + repeats] * n_stimuli, dtype=pl.Int32),
+             "split_half_r": pl.Series(r, dtype=pl.Float64),
              "pattern": pl.Series(flat.tolist(), dtype=pl.List(pl.Float32))}
         ))  # fmt: skip
     return {"voxels": pl.concat(voxels), "betas": pl.concat(betas)}
+
+
+def _noise(kind: Kind, rng: np.random.Generator, n_stimuli: int) -> NDArray[np.float64]:
+    drawn = rng.normal(size=(n_stimuli, SIDE**3))
+    if kind == "smooth":
+        drawn = gaussian_filter(drawn.reshape(n_stimuli, SIDE, SIDE, SIDE), (0, 1.5, 1.5, 1.5))
+    return drawn.reshape(n_stimuli, -1)
 
 
 def plant(tables: OutputTables, strength: float, seed: int) -> pl.DataFrame:
@@ -111,11 +128,13 @@ def plant(tables: OutputTables, strength: float, seed: int) -> pl.DataFrame:
 
 
 def study(
-    params: Params, kind: Kind, seed: int, folder: Path, n_subjects: int = 5, planted: float = 0.0
-) -> OutputTables:
+    params: Params, kind: Kind, seed: int, folder: Path, n_subjects: int = 5, repeats: bool = False,
+    planted: float = 0.0,
+) -> OutputTables:  # fmt: skip
     """Return the tables of a study of null brains up to the selected stimuli; `planted` as in :func:`plant`."""
+    assert not (repeats and planted), "what is planted is not in the halves of the presentations"
     tables = stimuli.ingest({}, params, context(folder))
-    tables |= brains(kind, tables["stimuli"].height, seed, n_subjects) | fitted(tables, params, seed)
+    tables |= brains(kind, tables["stimuli"].height, seed, n_subjects, repeats) | fitted(tables, params, seed)
     if planted:
         tables["betas"] = plant(tables, planted, seed)
     tables |= brain_selection.share_stimuli(lazy(tables), params, context(folder))

@@ -28,6 +28,7 @@ from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import Params, override, parse
 from affectlake.pipelines.step import StepContext
 from affectlake.pipelines.stored import Stored
+from tests.judge.test_videomae import videomae
 from tests.judge.test_vision import clip
 from tests.support.chat import ENTRY
 
@@ -56,7 +57,9 @@ SETTINGS = (
 )
 CAPTIONS = {"kind": "features", "encoder": {"name": "tfidf-svd", "n_components": 6}, "l1": 0.008}
 SEES = {"kind": "features", "encoder": {"name": "vision", "library": "transformers", "model": "clip"}, "l1": 0.008}
-AGENTS = {"reads": CAPTIONS, "sees": SEES, "tiny": ENTRY | {"protocol": "naive-least-similar", "l1": 0.008}}
+WATCHES = {"kind": "features", "encoder": {"name": "videomae", "model": "videomae"}, "l1": 0.008}
+CHATS = ENTRY | {"protocol": "naive-least-similar", "l1": 0.008}
+AGENTS = {"reads": CAPTIONS, "sees": SEES, "watches": WATCHES, "tiny": CHATS}
 
 ANSWERING = Stored(frozenset({"tiny"}), frozenset({"tiny"}))
 """What the lake holds, as if the chat agent's answers were there."""
@@ -108,6 +111,7 @@ def build(lake: Path) -> None:
     graph = stages(params, ANSWERING)
     torch.manual_seed(0)
     clip(lake / "clip")
+    videomae(lake / "videomae")
     ended: dict[str, Future[None]] = {}
 
     def after(stage: Stage, before: list[Future[None]]) -> None:

@@ -15,6 +15,9 @@ from affectlake.judge.protocols import Modality
 from affectlake.judge.respondent import Respondent
 from affectlake.validation import Strict, Text, check
 
+Shown = Modality | Literal["clips"]
+"""What an agent is shown of a stimulus: captions, single frames of its video, or clips of it."""
+
 Ratings = Literal["category", "dimension", "concatenated"]
 Family = Literal["category", "dimension"]
 Scaling = Literal["raw", "midpoint", "minmax", "zscore", "centred"]
@@ -36,7 +39,7 @@ class RatingsAgent(Respondent):
     """An agent that simulates a person's choices from rating vectors, by cosine similarity."""
 
     is_human: ClassVar[bool] = True
-    modality: ClassVar[Modality | None] = None
+    modality: ClassVar[Shown | None] = None
     protocol: ClassVar[str] = "cosine-similarity/1"
 
     kind: Literal["ratings"]
@@ -87,7 +90,16 @@ class VisionEncoder(Strict):
     model: Text = Field(description="Name of the model, or the folder that holds it.")
 
 
-Encoder: TypeAlias = TfidfSvd | SentenceTransformers | VisionEncoder
+class VideoMAE(Strict):
+    """A VideoMAE of the transformers library, a model of clips: frames spread over the video in one forward pass."""
+
+    modality: ClassVar[Shown] = "clips"
+
+    name: Literal["videomae"]
+    model: Text = Field(description="Name of the model, or the folder that holds it.")
+
+
+Encoder: TypeAlias = TfidfSvd | SentenceTransformers | VisionEncoder | VideoMAE
 
 
 class FeaturesAgent(Respondent):
@@ -101,7 +113,7 @@ class FeaturesAgent(Respondent):
     )
 
     @property
-    def modality(self) -> Modality:
+    def modality(self) -> Shown:
         """What the encoder is shown of a stimulus."""
         return self.encoder.modality
 
@@ -127,9 +139,9 @@ def parse_agent(name: str, entry: Mapping[str, Any]) -> Agent:
     entry : mapping
         ``{kind: ratings, ratings: category}``, ``{kind: features, encoder: {name: tfidf-svd, n_components: 300}}``,
         ``{kind: features, encoder: {name: sentence-transformers, model: NAME_OR_FOLDER}}``, ``{kind: features, encoder:
-        {name: vision, library: timm, model: NAME_OR_FOLDER}}`` or ``{kind: chat, …}``
-        (:class:`affectlake.judge.chat.ChatAgent`). ``l1`` is optional here: requests do not depend on it, and the
-        entries stored beside journals do not have it.
+        {name: vision, library: timm, model: NAME_OR_FOLDER}}``, ``{kind: features, encoder: {name: videomae, model:
+        NAME_OR_FOLDER}}`` or ``{kind: chat, …}`` (:class:`affectlake.judge.chat.ChatAgent`). ``l1`` is optional here:
+        requests do not depend on it, and the entries stored beside journals do not have it.
 
     Raises
     ------

@@ -77,8 +77,8 @@ _QUESTION = (
     "Explain the reason for this difference."
 )
 
-# 'Collecting behavioral responses from MLLMs', verbatim; this is template 4 of Supplementary Fig. 1 with two more
-# sentences about the index
+# 'Collecting behavioral responses from MLLMs', verbatim; this is template 4 of Supplementary Fig. 1 with one more
+# sentence about the index
 _DESCRIBE_VIDEO = Protocol(
     name="describe-then-choose/video",
     version=1,

@@ -26,7 +26,7 @@ class Respondent(Entry):
         Whether its answers must be collected from servers before anything can be computed from them.
     is_human : bool
         Whether it represents people, so that models are compared with it.
-    modality : {'captions', 'videos'} or None
+    modality : {'captions', 'videos', 'clips'} or None
         What it is shown of a stimulus; None if it is not shown stimuli.
     """
 

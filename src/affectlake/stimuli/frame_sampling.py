@@ -1,4 +1,4 @@
-"""Which frames of a video are shown: at the times of the paper's equation 1, or as Qwen2-VL's own processor samples.
+"""Which frames of a video are shown: at the times of the paper's equation 1, or as a model's own code samples.
 
 Decoding belongs in :mod:`affectlake.stimuli.frames`.
 """
@@ -69,6 +69,35 @@ def processor_frames(n_frames: int, frames_per_s: float, rate: float = PROCESSOR
     places = np.arange(n, dtype=np.float32)
     spread = np.where(places < n // 2, places * step, last - (n - 1 - places) * step)
     return [int(place) for place in np.rint(spread)]
+
+
+def segment_frames(n_frames: int, n: int) -> list[int]:
+    """Return the middle frames of `n` equal segments of a video.
+
+    VideoMAE's published evaluation on Something-Something V2 takes two views of a video, of `n` = 16 frames: the first
+    frames of the segments, and these.
+
+    Parameters
+    ----------
+    n_frames : int
+        Number of frames of the video, at least 1.
+    n : int
+        Number of segments.
+
+    Returns
+    -------
+    list of int
+        Indices, not decreasing, from 0 to ``n_frames - 1``: frame k is at (k + 1/2) n_frames / n, rounded down. A video
+        with fewer than `n` frames repeats frames.
+
+    Raises
+    ------
+    ValueError
+        If the video has no frames.
+    """
+    if n_frames < 1:
+        raise ValueError("no frames")
+    return [(2 * segment + 1) * n_frames // (2 * n) for segment in range(n)]
 
 
 PROCESSOR_RATES: dict[str, Callable[[float], float]] = {

@@ -136,7 +136,7 @@ def decode_videos(
 
 def decode_video(folder: Path, stimulus_id: str, sampling: str = EQUATION_1) -> Video:
     """Decode the video of one stimulus; if that fails, `Video.unreadable` is the reason."""
-    path, problem = _find(folder, stimulus_id)
+    path, problem = find_video(folder, stimulus_id)
     if path is None:
         return Video("", "", float("nan"), (), problem)
     name = path.relative_to(folder.resolve()).as_posix()
@@ -158,8 +158,8 @@ def decode_video(folder: Path, stimulus_id: str, sampling: str = EQUATION_1) -> 
         return Video(name, digest, float("nan"), (), f"cannot be decoded: {words}")
 
 
-def _find(folder: Path, stimulus_id: str) -> tuple[Path | None, str]:
-    """Return the file of a stimulus, or the reason why there is none."""
+def find_video(folder: Path, stimulus_id: str) -> tuple[Path | None, str]:
+    """Return the file of a stimulus in a folder of videos, or the reason why there is none."""
     root = folder.resolve()
     for name in (stimulus_id, *(stimulus_id + suffix for suffix in SUFFIXES)):
         try:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from affectlake.brain.halves import split_half_r
 from affectlake.brain.recordings.labels import StimulusLabels
 from affectlake.errors import SourceError
 
@@ -67,6 +68,9 @@ class Aligned(NamedTuple):
     runs : int64 (n,)
         Run of the first presentation; -1 if runs are not known.
     n_presentations : int32 (n,)
+    split_half_r : float64 (n,)
+        Agreement of two halves of the presentations (:func:`affectlake.brain.halves.split_half_r`); NaN for a stimulus
+        that was presented once.
     missing : tuple of str
         Stimuli of the study that were not shown to this subject.
     unknown : tuple of str
@@ -79,6 +83,7 @@ class Aligned(NamedTuple):
     patterns: NDArray[np.float32]
     runs: NDArray[np.int64]
     n_presentations: NDArray[np.int32]
+    split_half_r: NDArray[np.float64]
     missing: tuple[str, ...]
     unknown: tuple[str, ...]
     n_bad_voxels: int
@@ -86,10 +91,12 @@ class Aligned(NamedTuple):
     def account(self, subject: str) -> str:
         """Return one line with the counts of what was found and what was not."""
         repeated = int((self.n_presentations > 1).sum())
+        halves = self.split_half_r[np.isfinite(self.split_half_r)]
+        how = f"averaged; median r of their halves {np.median(halves):.3f}" if len(halves) else "averaged"
         some = f" ({', '.join(map(repr, self.unknown[:3]))}{', …' * (len(self.unknown) > 3)})" if self.unknown else ""
         return (
             f"{subject}: {len(self.stimulus_index):,} stimuli × {self.patterns.shape[1]:,} voxels; "
-            f"{repeated:,} stimuli shown repeatedly (averaged), {len(self.missing):,} not shown, "
+            f"{repeated:,} stimuli shown repeatedly ({how}), {len(self.missing):,} not shown, "
             f"{len(self.unknown):,} labels of other stimuli ignored{some}, {self.n_bad_voxels:,} voxels constant or NaN"
         )
 
@@ -123,8 +130,11 @@ def align(recording: Recording, stimulus_ids: Sequence[str]) -> Aligned:
     samples, index = np.array(kept).T
     shown, first, place, counts = np.unique(index, return_index=True, return_inverse=True, return_counts=True)
     if len(shown) == len(index):
-        patterns = recording.patterns[samples[first]]
+        patterns, r = recording.patterns[samples[first]], np.full(len(shown), np.nan)
     else:
+        stimulus = np.full(len(recording.labels), -1)
+        stimulus[samples] = place
+        r = split_half_r(recording.patterns, stimulus)
         patterns = np.zeros((len(shown), recording.patterns.shape[1]), dtype=np.float32)
         for sample, at in zip(samples, place, strict=True):
             patterns[at] += recording.patterns[sample]
@@ -133,8 +143,8 @@ def align(recording: Recording, stimulus_ids: Sequence[str]) -> Aligned:
     present = set(shown.tolist())
     missing = tuple(name for at, name in enumerate(stimulus_ids) if at not in present)
     return Aligned(
-        shown.astype(np.int32), patterns, runs.astype(np.int64), counts.astype(np.int32), missing, unknown,
-        int((~usable_voxels(patterns)).sum()),
+        shown.astype(np.int32), patterns, runs.astype(np.int64), counts.astype(np.int32), r, missing,
+        unknown, int((~usable_voxels(patterns)).sum()),
     )  # fmt: skip
 
 

@@ -5,12 +5,10 @@ Torch and the library of the model are imported when a model is loaded.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +20,7 @@ from PIL import Image
 from affectlake.errors import SourceError, UsageError
 from affectlake.judge.agents import Library, VisionEncoder
 from affectlake.judge.vectors.similarity import unit_vectors
+from affectlake.judge.vectors.torch_models import digest, first_line, one_thread_each, quiet
 
 if TYPE_CHECKING:
     import torch
@@ -86,13 +85,13 @@ def load_vision_model(encoder: VisionEncoder, home: Path, device: str = "cpu") -
     folder = home / encoder.model
     place = folder if folder.is_dir() else None
     try:
-        with _quiet():
+        with quiet():
             model, prepare, features = _LOADERS[encoder.library](encoder.model, place)
     except ImportError as error:
         raise UsageError(
             f"the {encoder.library} package cannot be imported",
             wanted=f"the package, to load {encoder.model!r}",
-            found=_first_line(error),
+            found=first_line(error),
             todo="pip install 'affectlake[vision]'",
         ) from error
     except UsageError:
@@ -101,10 +100,10 @@ def load_vision_model(encoder: VisionEncoder, home: Path, device: str = "cpu") -
         raise UsageError(
             f"the {encoder.library} model {encoder.model!r} cannot be loaded",
             wanted="a folder with a model, or the name of one that can be downloaded",
-            found=f"{type(error).__name__}: {_first_line(error)}",
+            found=f"{type(error).__name__}: {first_line(error)}",
             todo="correct the encoder's model",
         ) from error
-    found = VisionModel(prepare, lambda inputs: features(inputs.to(device)), _digest(model))
+    found = VisionModel(prepare, lambda inputs: features(inputs.to(device)), digest(model))
     model.to(device).eval()
     _try(found, encoder)
     return found
@@ -113,17 +112,17 @@ def load_vision_model(encoder: VisionEncoder, home: Path, device: str = "cpu") -
 def _try(model: VisionModel, encoder: VisionEncoder) -> None:
     """Refuse a model that does not return one vector of features for a single image."""
     try:
-        with _one_thread_each():
+        with one_thread_each():
             features = _mean([_blank()], model)
         found = f"features of shape {features.shape}"
     except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
-        features, found = np.empty((0, 0)), f"{type(error).__name__}: {_first_line(error)}"
+        features, found = np.empty((0, 0)), f"{type(error).__name__}: {first_line(error)}"
     if features.ndim != 1 or not len(features):
         raise UsageError(
             f"the {encoder.library} model {encoder.model!r} does not return a vector of features for an image",
             wanted="a model of single images, such as a ResNet, a ViT or CLIP",
             found=found,
-            todo="correct the encoder's model",
+            todo="correct the encoder's model; a VideoMAE needs encoder: {name: videomae, model: …}",
         )
 
 
@@ -169,7 +168,7 @@ def frame_vectors(
             found=f"stimulus_index {', '.join(map(str, without[:5]))}",
             todo="provide their videos, exclude them, or remove the vision agents",
         )
-    with _one_thread_each(), ThreadPoolExecutor(workers) as pool:
+    with one_thread_each(), ThreadPoolExecutor(workers) as pool:
         found = []
         for mean in pool.map(lambda some: _mean(some, model), frames):
             found.append(mean)
@@ -194,32 +193,6 @@ def _mean(jpegs: Sequence[bytes], model: VisionModel) -> NDArray[np.float64]:
 def _image(jpeg: bytes) -> Image.Image:
     with Image.open(io.BytesIO(jpeg)) as image:
         return image.convert("RGB")
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Let torch use one thread per forward pass, so that results do not depend on the number of cores."""
-    import torch
-
-    before, cudnn = torch.get_num_threads(), torch.backends.cudnn.deterministic
-    torch.set_num_threads(1)
-    torch.backends.cudnn.deterministic = True
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-        torch.backends.cudnn.deterministic = cudnn
-
-
-def _digest(model: Any) -> str:
-    """Return the SHA-256 of a model's weights, in the order of their names."""
-    import torch
-
-    digest = hashlib.sha256()
-    for name, weight in sorted(model.state_dict().items()):
-        digest.update(name.encode() + str(weight.dtype).encode() + str(tuple(weight.shape)).encode())
-        digest.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 Loaded = tuple[Any, Callable[[Image.Image], Any], Callable[[Any], Any]]
@@ -259,7 +232,7 @@ def _import_torchvision() -> Any:
     except RuntimeError as error:  # the compiled extension cannot be loaded
         raise UsageError(
             "the torchvision package was built for another version of torch",
-            found=_first_line(error),
+            found=first_line(error),
             wanted="both built for the CPU, or both for the same version of CUDA",
             todo="install torch and torchvision from the same index: https://pytorch.org/get-started",
         ) from error
@@ -358,26 +331,3 @@ _LOADERS: dict[Library, Callable[[str, Path | None], Loaded]] = {
     "timm": _timm,
     "transformers": _transformers,
 }
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide transformers' progress bars and loading reports; what matters in them is checked here."""
-    try:
-        from transformers.utils import logging
-    except ImportError:
-        yield
-        return
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
