@@ -171,8 +171,13 @@ def build(out: Path) -> None:
     )
     print("building the demo lake", flush=True)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    home = {"AFFECTLAKE_TEST_BUILDS": str(out / "builds"), "PREFECT_HOME": str(out / "prefect-of-tests"), "PATH": path}
-    subprocess.run([sys.executable, "-c", code, str(out / "demo")], env=os.environ | home, cwd=ROOT, check=True)
+    changed = {
+        "AFFECTLAKE_TEST_BUILDS": str(out / "builds"),
+        "PREFECT_HOME": str(out / "prefect-of-tests"),
+        "PATH": path,
+        "PYTHONPATH": os.pathsep.join(sys.path[:2]),
+    }
+    subprocess.run([sys.executable, "-c", code, str(out / "demo")], env=os.environ | changed, cwd=ROOT, check=True)
     print("recording which tests reach which functions", flush=True)
     files = [str(one) for one in TESTS]
     done = multiprocessing.get_context("fork").Process(
@@ -250,6 +255,7 @@ def main() -> None:
     out = wanted.out.resolve()
     os.environ |= {"NUMBA_CACHE_DIR": str(out / "numba")} | dict.fromkeys(THREADS, "1")  # before NumPy is imported
     os.chdir(ROOT)
+    sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
     for name in IMPORTED:
         with suppress(ImportError):
             importlib.import_module(name)
