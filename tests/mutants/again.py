@@ -12,6 +12,8 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+import polars as pl
+
 from tests.mutants.reached import Reached
 
 UNUSED = {"choose_by_chat", "decode", "encode_frames"}
@@ -48,6 +50,8 @@ def install(folder: Path, steps: Iterable[str] | None, reached: Reached | None =
         The tables that are made again.
     """
     from affectlake.pipelines.catalogue import STEPS
+    from affectlake.pipelines.engine.graph import stages
+    from affectlake.pipelines.stored import NOTHING
     from tests.support import demo_lakes
     from tests.support.recomputed import world
 
@@ -58,7 +62,13 @@ def install(folder: Path, steps: Iterable[str] | None, reached: Reached | None =
     def each(found: world.World, names: Iterable[str], scratch: Path) -> world.World:
         for name in names:
             with reached.within(f"step:{name}") if reached else contextlib.nullcontext():
-                found = world.World(make(found, (name,), scratch).tables, found.params)
+                made = make(found, (name,), scratch).tables
+            agents = [one.agent for one in stages(found.params, NOTHING).values() if one.step.name == name]
+            for output in STEPS[name].writes:
+                if output.partition:  # those of other agents are made by other steps
+                    others = found.tables[output.table].filter(~pl.col("agent").is_in(agents))
+                    made[output.table] = pl.concat([made[output.table], others])
+            found = world.World(made, found.params)
         return found
 
     def published() -> world.World:

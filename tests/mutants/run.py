@@ -50,13 +50,16 @@ TESTS = (
 )  # fmt: skip
 """Tests that run no commands. Tests of the hashes of the code are not among them: they would notice any change."""
 IMPORTED = (
-    "dvc.repo", "great_expectations", "himalaya.ridge", "hypothesis.extra.numpy", "mlflow", "nibabel", "nilearn.signal",
+    "dvc.repo", "great_expectations", "himalaya.ridge", "mlflow", "nibabel", "nilearn.signal",
     "nilearn.image", "networkx", "numba", "pandas", "polars", "pyarrow.parquet", "scipy.stats", "scipy.signal",
     "sklearn.decomposition", "sklearn.linear_model", "sklearn.manifold", "sklearn.feature_extraction.text", "h5py",
     "sklearn.model_selection", "statsmodels.api", "statsmodels.stats.inter_rater", "torch", "rsatoolbox", "fastapi",
 )  # fmt: skip
 """What the forks do not import again; nothing of affectlake."""
-THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "POLARS_MAX_THREADS")
+VARIABLES = {
+    **dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "POLARS_MAX_THREADS"), "1"),
+    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # pytest warns of plugins that are imported before the fork
+}
 
 
 @dataclass(frozen=True)
@@ -146,8 +149,8 @@ class Map:
         wanted = (f"from {name} import", f"from {package} import {last}", f"import {name}")
         return {file.relative_to(ROOT).as_posix() for file, text in texts if any(one in text for one in wanted)}
 
-    def plan(self, mutant: Mutant) -> tuple[trial.Plan, float]:
-        """Return what to run for a mutant, and how many seconds it took without it."""
+    def plan(self, mutant: Mutant, most: float) -> tuple[trial.Plan, float]:
+        """Return what to run for a mutant, in `most` seconds, and how many seconds it took without it."""
         names = self.of(mutant)
         files: dict[str, list[str]] = defaultdict(list)
         for test in self.seconds:
@@ -155,13 +158,16 @@ class Map:
             if test in names or file in names:
                 files[file].append(test)
         cost = {file: sum(self.seconds[one] for one in tests) for file, tests in files.items()}
-        ordered = {file: files[file] for file in sorted(files, key=lambda file: cost[file])}
+        order = sorted(files, key=lambda file: cost[file])
+        ordered = {
+            file: files[file] for at, file in enumerate(order) if sum(cost[one] for one in order[: at + 1]) <= most
+        }
         steps = [name.removeprefix("step:") for name in names if name.startswith("step:")]
-        return trial.Plan(mutant.module, mutant.source, ordered, steps), sum(cost.values())
+        return trial.Plan(mutant.module, mutant.source, ordered, steps), sum(cost[file] for file in ordered)
 
 
 def build(out: Path) -> None:
-    """Build the demo lake of the recomputed tables by the command, and record what the tests reach."""
+    """Build the demo lake of the recomputed tables by the command."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     code = (
@@ -178,6 +184,10 @@ def build(out: Path) -> None:
         "PYTHONPATH": os.pathsep.join(sys.path[:2]),
     }
     subprocess.run([sys.executable, "-c", code, str(out / "demo")], env=os.environ | changed, cwd=ROOT, check=True)
+
+
+def record(out: Path) -> None:
+    """Record which functions each test reaches."""
     print("recording which tests reach which functions", flush=True)
     files = [str(one) for one in TESTS]
     done = multiprocessing.get_context("fork").Process(
@@ -200,7 +210,7 @@ def _quiet(log: Path, function: Any, *arguments: object) -> None:
     function(*arguments)
 
 
-def tried(out: Path, mutants: Iterable[Mutant], jobs: int) -> Iterator[dict[str, Any]]:
+def tried(out: Path, mutants: Iterable[Mutant], jobs: int, most: float) -> Iterator[dict[str, Any]]:
     """Try mutants in parallel, and yield what became of each."""
     known, fork = Map(out), multiprocessing.get_context("fork")
     waiting = list(enumerate(mutants))[::-1]
@@ -208,7 +218,7 @@ def tried(out: Path, mutants: Iterable[Mutant], jobs: int) -> Iterator[dict[str,
     while waiting or running:
         while waiting and len(running) < jobs:
             at, mutant = waiting.pop()
-            plan, seconds = known.plan(mutant)
+            plan, seconds = known.plan(mutant, most)
             answer, log = out / "answers" / f"{at}.json", out / "answers" / f"{at}.log"
             answer.parent.mkdir(exist_ok=True)
             answer.unlink(missing_ok=True)
@@ -243,6 +253,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the sample (default: 0)")
     parser.add_argument("--only", action="append", default=[], help="mutate only files whose path begins so")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at a time (default: 2)")
+    parser.add_argument(
+        "--most",
+        type=float,
+        default=1e9,
+        help="leave out the slowest tests, so that a mutant takes at most this many seconds",
+    )
     parser.add_argument("--skip", type=int, default=0, help="leave out the first mutants of the sample")
     parser.add_argument("--wiring", action="store_true", help="try the mistakes of wiring.yaml, not a sample")
     parser.add_argument(
@@ -253,7 +269,7 @@ def main() -> None:
     parser.add_argument("--results", default="results.jsonl", help="name of the file of results")
     wanted = parser.parse_args()
     out = wanted.out.resolve()
-    os.environ |= {"NUMBA_CACHE_DIR": str(out / "numba")} | dict.fromkeys(THREADS, "1")  # before NumPy is imported
+    os.environ |= VARIABLES | {"NUMBA_CACHE_DIR": str(out / "numba")}  # before NumPy is imported
     os.chdir(ROOT)
     sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
     for name in IMPORTED:
@@ -261,8 +277,10 @@ def main() -> None:
             importlib.import_module(name)
     assert not any(name.startswith("affectlake") for name in sys.modules)
     gc.freeze()
-    if not (wanted.reuse and (out / "reached.json").exists()):
+    if not (wanted.reuse and (out / "demo").exists()):
         build(out)
+    if not (wanted.reuse and (out / "reached.json").exists()):
+        record(out)
     if wanted.again:
         names = [field.name for field in fields(Mutant)]
         before = [one for one in summary.read(wanted.again) if one["how"] == "survived"]
@@ -271,7 +289,7 @@ def main() -> None:
         mutants = wiring() if wanted.wiring else sample(wanted.sample, wanted.seed, tuple(wanted.only))[wanted.skip :]
     results = out / wanted.results
     results.write_text("")
-    for at, found in enumerate(tried(out, mutants, wanted.jobs), 1):
+    for at, found in enumerate(tried(out, mutants, wanted.jobs, wanted.most), 1):
         with results.open("a") as file:
             file.write(json.dumps(found) + "\n")
         print(f"{at} of {len(mutants)}: {summary.line(found)}", flush=True)

@@ -20,16 +20,7 @@ import pytest
 from tests.mutants import again
 from tests.mutants.reached import Reached
 
-OPTIONS = (
-    "-q",
-    "-p",
-    "no:cacheprovider",
-    "-p",
-    "no:xdist",
-    "--tb=short",
-    "-m",
-    "not slow and not soak and not realdata",
-)
+OPTIONS = ("-q", "-p", "no:cacheprovider", "--tb=short", "-m", "not slow and not soak and not realdata")
 MEMORY = 24 << 30
 """Bytes of address space of a test run; a mutant that asks for more is killed by the error."""
 
