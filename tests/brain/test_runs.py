@@ -226,6 +226,24 @@ def test_what_is_constant_or_dependent_is_named() -> None:
     assert np.allclose(basis.basis.T @ basis.basis, np.eye(7), atol=1e-12)
 
 
+def test_more_volumes_than_variables_are_needed() -> None:
+    motion = RNG.normal(size=(9, 6))
+    assert preprocessing.nuisance_basis(9, motion).basis.shape == (9, 8)  # baseline, trend and six variables
+    with pytest.raises(SourceError, match="more volumes than variables"):
+        preprocessing.nuisance_basis(8, motion[:8])
+    with pytest.raises(SourceError, match="more volumes than variables"):
+        preprocessing.nuisance_basis(10, motion)
+
+
+def test_despiking_clips_each_voxel_on_both_sides() -> None:
+    series = RNG.normal(size=(80, 3)) * [1.0, 5.0, 0.2] + [0.0, 40.0, -7.0]
+    series[[4, 9], [0, 1]], series[[20, 33], [2, 1]] = 1e3, -1e3
+    found = preprocessing.despike(series, 2.5)
+    for voxel, column in enumerate(series.T):
+        low, high = column.mean() - 2.5 * column.std(), column.mean() + 2.5 * column.std()
+        assert np.allclose(found[:, voxel], [min(max(one, low), high) for one in column])
+
+
 def test_constant_parameters_are_named_in_the_line_of_the_run(data: DataSet) -> None:
     data.write()
     rows = [[*line.split("\t")[:5], "0.0"] for line in data.confounds(2).read_text().splitlines()[1:]]

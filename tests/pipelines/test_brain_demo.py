@@ -86,6 +86,17 @@ def test_there_are_five_subjects_with_one_pattern_for_every_stimulus(demo: Demo)
     assert set(demo.planted) == {"category", "dimension", "nothing"}
 
 
+def test_runs_are_numbered_from_one_and_stimuli_are_in_random_order() -> None:
+    rng, ids = np.random.default_rng(0), [f"clip-{at}" for at in range(300)]
+    made = make_brains(rng.normal(size=(300, 5)), rng.normal(size=(300, 4)), ids, 2, 24.0, rng)
+    assert list(made.recordings) == ["synthetic-1", "synthetic-2"]
+    for one in made.recordings.values():
+        assert one.runs.tolist() == [1 + at // 12 for at in range(300)]  # 25 runs
+        assert sorted(one.labels) == sorted(ids) and list(one.labels) != ids
+    few = make_brains(rng.normal(size=(20, 5)), rng.normal(size=(20, 4)), ids[:20], 1, 24.0, rng)
+    assert few.recordings["synthetic-1"].runs.tolist() == [1 + at // 4 for at in range(20)]  # not of one stimulus
+
+
 def test_planted_voxels_are_encoded_best_by_their_agent_in_every_subject(demo: Demo) -> None:
     better = (pl.col(AGENTS[0]) > pl.col(AGENTS[1])).mean()
     maps = demo.maps("encoding_maps", "encoding_r")
