@@ -102,8 +102,12 @@ def test_sidecars_of_the_raw_data_are_read_and_must_agree(data: DataSet) -> None
     sidecar(data.bold(1)).write_text("{")
     with pytest.raises(SourceError, match="is not JSON"):
         read(data)
-    sidecar(data.bold(1)).write_text('{"RepetitionTime": "2"}')
-    with pytest.raises(SourceError, match="has no repetition time"):
+    for value in ('"2"', "0", "-2", "true", "60.1"):
+        sidecar(data.bold(1)).write_text(f'{{"RepetitionTime": {value}}}')
+        with pytest.raises(SourceError, match="has no repetition time"):
+            read(data)
+    sidecar(data.bold(1)).write_text('{"RepetitionTime": 60}')  # the longest
+    with pytest.raises(SourceError, match="contradict each other"):
         read(data)
     sidecar(data.bold(1)).write_text('{"VolumeTiming": [0, 1]}')
     with pytest.raises(SourceError, match="sparse sampling"):
