@@ -41,7 +41,7 @@ from affectlake.stimuli import prototypes
         "triplets.prototypes_per_category",
     ),
     kinds=EVERY_KIND,
-    version=5,
+    version=6,
 )
 def measure(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Measure each fit: prediction, ceiling, classes, ratings, reproducibility, graph, components and saturation."""
@@ -154,7 +154,7 @@ def _graph(weights: arrays.Embedding, params: Params, agent: str) -> EmotionGrap
         "geometry.resamples",
         "triplets.prototypes_per_category",
     ),
-    version=3,
+    version=4,
 )
 def compare(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Compare all agents: human consistency, agreement on the same triplets, and overlap of communities."""
