@@ -187,6 +187,9 @@ def test_shares_are_of_interpretable_dimensions_and_stand_beside_their_chance() 
     assert (found.categorical.value, found.dimensional.value, found.mixed.value) == (0.5, 0.25, 0.25)
     assert found.mixed.n == 4
     assert found.interpretable.chance < 0.02 and found.interpretable.p_value == 0.01
+    alone = label_shares(weights, scores, families, rng, permutations=0)
+    assert [one.value for one in alone] == [one.value for one in found]
+    assert all(np.isnan([one.chance, one.p_value]).all() for one in alone)
 
 
 def test_random_dimensions_of_few_stimuli_are_interpretable_by_chance_and_the_level_says_so() -> None:

@@ -66,6 +66,16 @@ def test_a_wrong_value_is_named(key: str, value: Any) -> None:
         Settings(**{"l1": 0.004, key: value})
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("priors", ()), ("priors", (0.14, 0)), ("priors", (1, 1)), ("learning_rate", 0), ("max_epochs", 0),
+     ("patience", 0), ("min_delta", -1e-9)],
+)  # fmt: skip
+def test_a_wrong_value_of_fits_to_few_judgments_is_named(key: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=rf"^spose\.few\.{key}"):
+        check(FewJudgments, {key: value}, within="spose.few")
+
+
 def test_an_unknown_key_and_a_missing_one_are_named() -> None:
     with pytest.raises(UsageError, match=r"^batchsize is not a known key") as caught:
         check(Settings, {"l1": 0.004, "batchsize": 128})
