@@ -292,7 +292,8 @@ def test_stimuli_need_onset_and_duration(data: DataSet, row: list[object], messa
         read(data)
     assert what in caught.value.found
     if "volume" not in message:
-        assert "row 9, '0001.mp4'" in caught.value.wanted
+        kind = {"has no onset": "a finite number of seconds", "has no duration": "seconds above 0"}
+        assert caught.value.wanted == f"{kind.get(message, 'seconds')} in row 9, '0001.mp4'"
 
 
 def test_a_stimulus_that_the_scan_cut_off_is_left_out_and_counted(data: DataSet) -> None:
