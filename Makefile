@@ -20,7 +20,7 @@ help:
 	@echo "make test        run the linters, type checks, import contracts and tests"
 	@echo "make test-fast   run the linters, type checks, import contracts and the tests of arithmetic and contracts"
 	@echo "make test-soak   run what make test runs a part of: every crash, every state, two hundred kills (about seven minutes)"
-	@echo "make test-mutants  plant SAMPLE (200) mistakes in the numerical packages, and count those that the tests notice (hours)"
+	@echo "make test-mutants plant SAMPLE (200) mistakes in the numerical packages, count those that the tests notice (an hour)"
 	@echo "make test-vllm   test against real vLLM servers with tiny models (CPU build in .venv-vllm; minutes)"
 	@echo "make docs        update every generated file"
 	@echo "make site        build the documentation site in scratch/site (MkDocs in .venv-docs)"

@@ -19,7 +19,7 @@ import importlib
 import json
 import multiprocessing
 import os
-import random
+import re
 import resource
 import shutil
 import signal
@@ -29,18 +29,15 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
 from tests.mutants import operators, summary, trial
+from tests.mutants.planted import PACKAGES, ROOT, Mutant, sample, wiring
 
-ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("src/affectlake/geometry", "src/affectlake/brain", "src/affectlake/spose", "pipelines/steps")
-NEEDS_A_GPU = ("src/affectlake/spose/gpu.py", "src/affectlake/brain/searchlight/gpu.py")
-"""Modules that are left out, as their tests are skipped without a GPU."""
 TESTS = (
     "tests/geometry", "tests/brain", "tests/spose", "tests/stimuli", "tests/test_rsm.py", "tests/test_triplets.py",
     *(f"tests/pipelines/test_{name}.py" for name in (
@@ -63,94 +60,43 @@ VARIABLES = {
 }
 
 
-@dataclass(frozen=True)
-class Mutant:
-    """A mutant: its file, line and kind, the text before and after, and the mutated source."""
-
-    path: str
-    line: int
-    kind: str
-    before: str
-    after: str
-    source: str
-
-    @property
-    def package(self) -> str:
-        return next(one for one in PACKAGES if self.path.startswith(one))
-
-    @property
-    def module(self) -> str:
-        return "affectlake." + self.path.removeprefix("src/affectlake/").removesuffix(".py").replace("/", ".")
-
-
-def all_sites(only: tuple[str, ...]) -> Iterator[tuple[str, str, operators.Site]]:
-    """Yield the path, the source and the site of every mutant."""
-    for package in PACKAGES:
-        for file in sorted((ROOT / package).rglob("*.py")):
-            path = file.relative_to(ROOT).as_posix()
-            if path not in NEEDS_A_GPU and path.startswith(only or ""):
-                source = file.read_text(encoding="utf-8")
-                yield from ((path, source, site) for site in operators.sites(source))
-
-
-def sample(n: int, seed: int, only: tuple[str, ...]) -> list[Mutant]:
-    """Return a random sample of `n` mutants; that of a smaller `n` is its beginning."""
-    rng = random.Random(seed)
-    every = list(all_sites(only))
-    rng.shuffle(every)
-    found = []
-    for path, source, site in every:
-        if len(found) == n:
-            break
-        chosen = operators.chosen(source, site, rng)
-        if chosen is not None:
-            before = source.encode()[site.start : site.end].decode()
-            found.append(Mutant(path, site.line, site.kind, before, *chosen))
-    return found
-
-
-def wiring() -> list[Mutant]:
-    """Return the mistakes that are planted by hand."""
-    import yaml
-
-    found = []
-    for name, (path, before, after) in yaml.safe_load(Path(__file__).with_name("wiring.yaml").read_text()).items():
-        source = (ROOT / path).read_text(encoding="utf-8")
-        if source.count(before) != 1:
-            raise ValueError(f"wiring.yaml: {name}: {path} has {source.count(before)} of its text; change the text")
-        line = source[: source.index(before)].count("\n") + 1 + before.lstrip("\n").count("\n") // 2
-        found.append(Mutant(path, line, name, before, after, source.replace(before, after)))
-    return found
+def importers(name: str, folders: Iterable[str]) -> set[str]:
+    """Return the files of some folders that import a module."""
+    package, _, last = name.rpartition(".")
+    wanted = re.compile(rf"from {re.escape(name)} import|from {re.escape(package)} import .*\b{last}\b")
+    files = (file for folder in folders for file in (ROOT / folder).rglob("*.py"))
+    return {file.relative_to(ROOT).as_posix() for file in files if wanted.search(file.read_text(encoding="utf-8"))}
 
 
 class Map:
-    """Which tests and steps reach a line."""
+    """Which tests and steps reach a line.
+
+    Those of a compiled function, of a class or of a constant are those that call a function of its module, or else of
+    the modules that import it, and the test files that import it.
+    """
 
     def __init__(self, out: Path) -> None:
         found = json.loads((out / "reached.json").read_text())
         self.seconds: dict[str, float] = found["seconds"]
+        self.files = {test.partition("::")[0] for test in self.seconds}
         self.callers: dict[str, set[str]] = defaultdict(set)
         for name, functions in found["by"].items():
             for function in functions:
                 self.callers[function].add(name)
 
     def of(self, mutant: Mutant) -> set[str]:
-        """Return the names under which the function of a mutant was called; of a compiled one, those of its module."""
+        """Return the names under which the code of a mutant was called: tests, test files and steps."""
         source = (ROOT / mutant.path).read_text(encoding="utf-8")
         around = [first for first, last in operators.functions(source) if first <= mutant.line <= last]
         found = set().union(*(self.callers[f"{mutant.path}:{line}"] for line in around))
-        return found or self.of_module(mutant.path) or set().union(*map(self.of_module, self.importers(mutant)))
+        if around and found:
+            return found
+        named = {file for file in importers(mutant.module, ("tests",)) if file in self.files}
+        of_others = set().union(*map(self.of_module, importers(mutant.module, PACKAGES)))
+        return named | (self.of_module(mutant.path) or of_others)
 
     def of_module(self, path: str) -> set[str]:
         return set().union(*(names for function, names in self.callers.items() if function.startswith(f"{path}:")))
-
-    def importers(self, mutant: Mutant) -> set[str]:
-        """Return the modules of the mutated packages that import the mutant's module."""
-        name = mutant.module
-        texts = ((file, file.read_text()) for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
-        package, _, last = name.rpartition(".")
-        wanted = (f"from {name} import", f"from {package} import {last}", f"import {name}")
-        return {file.relative_to(ROOT).as_posix() for file, text in texts if any(one in text for one in wanted)}
 
     def plan(self, mutant: Mutant, most: float) -> tuple[trial.Plan, float]:
         """Return what to run for a mutant, in `most` seconds, and how many seconds it took without it."""
