@@ -41,8 +41,8 @@ from tests.mutants.planted import PACKAGES, ROOT, Mutant, sample, wiring
 TESTS = (
     "tests/geometry", "tests/brain", "tests/spose", "tests/stimuli", "tests/test_rsm.py", "tests/test_triplets.py",
     *(f"tests/pipelines/test_{name}.py" for name in (
-        "analysis_steps", "brain_demo", "brain_masks", "brain_selection", "brain_sources", "brain_steps", "chat_choices",
-        "frame_features", "learning", "recomputed", "representative_fit", "steps",
+        "analysis_steps", "brain_demo", "brain_masks", "brain_selection", "brain_sources", "brain_steps",
+        "chat_choices", "frame_features", "learning", "recomputed", "representative_fit", "steps",
     )),
 )  # fmt: skip
 """Tests that run no commands. Tests of the hashes of the code are not among them: they would notice any change."""
