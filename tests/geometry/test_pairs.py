@@ -124,6 +124,8 @@ def test_weighted_correlations_are_those_of_repeated_pairs() -> None:
     x, y, counts = rng.random(30), rng.random(30), rng.integers(0, 4, (20, 30))
     expected = [stats.pearsonr(np.repeat(x, one), np.repeat(y, one)).statistic for one in counts]
     assert weighted_r(x, y, counts.astype(float)) == pytest.approx(expected)
+    for one, other in ((1e-6, 1.0), (1.0, 1e-6), (1e6, 1e-6)):
+        assert weighted_r(one * x, other * y, counts.astype(float)) == pytest.approx(expected)
 
 
 def test_a_constant_has_no_correlation_whatever_the_rounding() -> None:
