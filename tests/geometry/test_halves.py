@@ -151,3 +151,11 @@ def test_the_halves_are_those_of_splitmix64(seed: int) -> None:
         for half, part in enumerate((first, ~first)):
             expected = pair_matrix(triplets[part], p_odd[part], items)
             assert np.array_equal(found[split, half], expected, equal_nan=True)
+
+
+def test_indices_of_stimuli_are_limited_by_the_bits_of_a_key() -> None:
+    largest = np.array([[0, 1, 2**21 - 1], [0, 1, 2]], np.int32)
+    assert split_halves(largest, np.tile([0.2, 0.3, 0.5], (2, 1)), np.arange(3), 0).matrices.shape == (20, 2, 3, 3)
+    with pytest.raises(AffectlakeError, match="too large to split") as caught:
+        split_halves(largest + 1, np.tile([0.2, 0.3, 0.5], (2, 1)), np.arange(3), 0)
+    assert (caught.value.wanted, caught.value.found) == ("below 2,097,152", "2,097,152")
