@@ -212,6 +212,26 @@ def test_images_of_patterns_are_those_of_each_subject(tmp_path: Path) -> None:
         assert np.array_equal(np.array(rows["pattern"].to_list(), np.float32), patterns)
 
 
+@pytest.mark.parametrize("motion", [True, False])
+def test_time_series_of_images_are_those_of_the_same_files_as_fmriprep(data: DataSet, motion: bool) -> None:
+    runs = [
+        {
+            "bold": f"../{data.bold(run).relative_to(data.root)}",
+            "events": f"../{data.events(run).relative_to(data.root)}",
+        }
+        | ({"confounds": f"../{data.confounds(run).relative_to(data.root)}"} if motion else {})
+        for run in (1, 2)
+    ]
+    raw = yaml.safe_load(text())
+    raw["brain"]["sources"] = {"kind": "images", "subjects": {"01": {"mask": "../mask.nii.gz", "runs": runs}}}
+    context = StepContext("", data.root / "lake", data.root, 1, lambda _: None, lambda _: None)
+    expected = ingest(data, motion=motion, mask="../mask.nii.gz")
+    found = brain_steps.ingest_brains({"stimuli": STIMULI.lazy()}, parse(yaml.safe_dump(raw)), context)
+    assert found["betas"].equals(expected["betas"])
+    other = ingest(data, motion=not motion, mask="../mask.nii.gz")
+    assert not found["betas"].equals(other["betas"])
+
+
 def test_regions_of_each_participant_and_regions_without_a_voxel(data: DataSet) -> None:
     numbers = np.full(SHAPE, 7.004)
     numbers[0] = 12.997
