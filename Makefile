@@ -7,18 +7,20 @@ BIN := $(VENV)/bin
 DEMO ?= scratch/demo
 VLLM_PYTHON ?= python3.11
 WORKERS ?= 2
+SAMPLE ?= 200
 # arithmetic and contracts: no lake is built, no server is started, nothing takes more than a few seconds
 FAST := geometry spose stimuli brain test_triplets.py test_rsm.py test_words.py test_docs.py lake/test_contracts.py \
   pipelines/test_params.py pipelines/test_cron.py cli/test_commands.py $(patsubst %,judge/test_%.py,agents orders \
   parsing planning positions protocols ratings responses similarity text weather)
 
-.PHONY: demo test test-fast arithmetic test-soak test-vllm lint docs site benchmarks clean help
+.PHONY: demo test test-fast arithmetic test-soak test-mutants test-vllm lint docs site benchmarks clean help
 
 help:
 	@echo "make demo        build the synthetic demo study in $(DEMO) and print the path of its report"
 	@echo "make test        run the linters, type checks, import contracts and tests"
 	@echo "make test-fast   run the linters, type checks, import contracts and the tests of arithmetic and contracts"
 	@echo "make test-soak   run what make test runs a part of: every crash, every state, two hundred kills (about seven minutes)"
+	@echo "make test-mutants plant SAMPLE (200) mistakes in the numerical packages, count those that the tests notice (an hour)"
 	@echo "make test-vllm   test against real vLLM servers with tiny models (CPU build in .venv-vllm; minutes)"
 	@echo "make docs        update every generated file"
 	@echo "make site        build the documentation site in scratch/site (MkDocs in .venv-docs)"
@@ -60,6 +62,9 @@ arithmetic: $(VENV)/.installed
 test-soak: $(VENV)/.installed
 	@echo "== every crash, every state, two hundred kills (about seven minutes)"
 	@$(BIN)/python -m pytest -n $(WORKERS) -m soak
+
+test-mutants: $(VENV)/.installed
+	@$(BIN)/python -m tests.mutants.run --sample $(SAMPLE) --jobs $(WORKERS)
 
 .venv-vllm/.installed: tests/vllm/requirements.lock
 	@echo "== installing the CPU build of vLLM into .venv-vllm (several minutes the first time)"

@@ -154,7 +154,7 @@ def _graph(weights: arrays.Embedding, params: Params, agent: str) -> EmotionGrap
         "geometry.resamples",
         "triplets.prototypes_per_category",
     ),
-    version=3,
+    version=4,
 )
 def compare(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Compare all agents: human consistency, agreement on the same triplets, and overlap of communities."""

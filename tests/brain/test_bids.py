@@ -75,6 +75,17 @@ def test_events_are_inherited_and_the_nearest_file_counts(data: DataSet) -> None
         read(data)
 
 
+@pytest.mark.parametrize("entity", ["echo-1", "part-mag"])
+def test_events_of_an_echo_or_a_part_are_those_of_the_run(data: DataSet, entity: str) -> None:
+    data.write()
+    expected = read(data)
+    for run in (1, 2):
+        path = data.events(run)
+        path.rename(path.with_name(path.name.replace("_events", f"_{entity}_events")))
+    found = read(data)
+    assert found.labels == expected.labels and np.array_equal(found.patterns, expected.patterns)
+
+
 def test_numbers_of_runs_may_have_leading_zeros(data: DataSet) -> None:
     data.write()
     expected = read(data).patterns

@@ -231,3 +231,11 @@ def test_too_few_stimuli_or_runs_are_refused() -> None:
     outer = np.arange(20) % 2
     with pytest.raises(UsageError, match="outer fold 0 cannot be used"):
         Folds(outer, np.zeros((2, 20), dtype=np.int64))
+    inner = np.where(outer == np.arange(2)[:, None], -1, np.arange(20) // 2 % 2)
+    assert len(Folds(outer, inner).inner) == 2
+    with pytest.raises(UsageError, match="inner folds of \\[10\\] stimuli"):
+        Folds(outer, np.minimum(inner, 0))  # one inner fold
+    with pytest.raises(UsageError, match="inner folds of \\[5, 0, 5\\] stimuli"):
+        Folds(outer, np.where(inner == 1, 2, inner))  # an empty one
+    with pytest.raises(UsageError, match="2 test stimuli"):
+        Folds(outer[:5], inner[:, :5])

@@ -73,6 +73,7 @@ def test_a_broken_line_is_taken_up_where_it_broke(server: Server, tmp_path: Path
     assert server.asked[0] is None
     assert server.asked[1] == "bytes=1500000-"
     assert not (tmp_path / "s1.h5.part").exists()
+    assert [line.rpartition("; ")[2] for line in said[:-1]] == ["resuming"] * (len(server.asked) - 1)  # no MB are told
     n = len(server.asked)
     fetch(remote(server), tmp_path, said.append)
     assert len(server.asked) == n  # whole and verified: nothing is asked again
@@ -111,7 +112,8 @@ def test_no_server_is_one_message_and_keeps_what_came(tmp_path: Path) -> None:
         url = f"http://127.0.0.1:{free.getsockname()[1]}/s1"
     (tmp_path / "s1.h5.part").write_bytes(BYTES[:10])
     with pytest.raises(SourceError, match=r"cannot be fetched[\s\S]*10 bytes are kept"):
-        fetch(Remote("s1.h5", url, MD5), tmp_path, lambda _: None)
+        fetch(Remote("s1.h5", url, MD5), tmp_path, (said := list[str]()).append)
+    assert len([line for line in said if "resuming" in line]) == 4  # of five attempts
     assert (tmp_path / "s1.h5.part").read_bytes() == BYTES[:10]
 
 

@@ -170,7 +170,7 @@ def test_standardising_by_blocks_is_standardising(patterns: dict[str, Array]) ->
     rows = rng.random(60) < 0.4
     found = ZScored(y).of_stimuli(rows)
     np.testing.assert_array_equal(found, z[rows])
-    assert found.T.flags.c_contiguous
+    assert found.T.flags.c_contiguous and found.dtype == np.float32
     x = rng.normal(size=(60, 4))
     folds = nested_folds(60, 3, 2, rng)
     for one, other in zip(encode(x, ZScored(y), folds), encode(x, z, folds), strict=True):

@@ -102,8 +102,12 @@ def test_sidecars_of_the_raw_data_are_read_and_must_agree(data: DataSet) -> None
     sidecar(data.bold(1)).write_text("{")
     with pytest.raises(SourceError, match="is not JSON"):
         read(data)
-    sidecar(data.bold(1)).write_text('{"RepetitionTime": "2"}')
-    with pytest.raises(SourceError, match="has no repetition time"):
+    for value in ('"2"', "0", "-2", "true", "60.1"):
+        sidecar(data.bold(1)).write_text(f'{{"RepetitionTime": {value}}}')
+        with pytest.raises(SourceError, match="has no repetition time"):
+            read(data)
+    sidecar(data.bold(1)).write_text('{"RepetitionTime": 60}')  # the longest
+    with pytest.raises(SourceError, match="contradict each other"):
         read(data)
     sidecar(data.bold(1)).write_text('{"VolumeTiming": [0, 1]}')
     with pytest.raises(SourceError, match="sparse sampling"):
@@ -226,6 +230,24 @@ def test_what_is_constant_or_dependent_is_named() -> None:
     assert np.allclose(basis.basis.T @ basis.basis, np.eye(7), atol=1e-12)
 
 
+def test_more_volumes_than_variables_are_needed() -> None:
+    motion = RNG.normal(size=(9, 6))
+    assert preprocessing.nuisance_basis(9, motion).basis.shape == (9, 8)  # baseline, trend and six variables
+    with pytest.raises(SourceError, match="more volumes than variables"):
+        preprocessing.nuisance_basis(8, motion[:8])
+    with pytest.raises(SourceError, match="more volumes than variables"):
+        preprocessing.nuisance_basis(10, motion)
+
+
+def test_despiking_clips_each_voxel_on_both_sides() -> None:
+    series = RNG.normal(size=(80, 3)) * [1.0, 5.0, 0.2] + [0.0, 40.0, -7.0]
+    series[[4, 9], [0, 1]], series[[20, 33], [2, 1]] = 1e3, -1e3
+    found = preprocessing.despike(series, 2.5)
+    for voxel, column in enumerate(series.T):
+        low, high = column.mean() - 2.5 * column.std(), column.mean() + 2.5 * column.std()
+        assert np.allclose(found[:, voxel], [min(max(one, low), high) for one in column])
+
+
 def test_constant_parameters_are_named_in_the_line_of_the_run(data: DataSet) -> None:
     data.write()
     rows = [[*line.split("\t")[:5], "0.0"] for line in data.confounds(2).read_text().splitlines()[1:]]
@@ -270,7 +292,8 @@ def test_stimuli_need_onset_and_duration(data: DataSet, row: list[object], messa
         read(data)
     assert what in caught.value.found
     if "volume" not in message:
-        assert "row 9, '0001.mp4'" in caught.value.wanted
+        kind = {"has no onset": "a finite number of seconds", "has no duration": "seconds above 0"}
+        assert caught.value.wanted == f"{kind.get(message, 'seconds')} in row 9, '0001.mp4'"
 
 
 def test_a_stimulus_that_the_scan_cut_off_is_left_out_and_counted(data: DataSet) -> None:

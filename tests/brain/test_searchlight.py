@@ -15,7 +15,7 @@ from scipy import stats
 from affectlake.brain.searchlight import gpu
 from affectlake.brain.searchlight import search as searching
 from affectlake.brain.searchlight.gpu import TorchSpheres
-from affectlake.brain.searchlight.kernels import model_ranks
+from affectlake.brain.searchlight.kernels import BINS, model_ranks, rank_table
 from affectlake.brain.searchlight.search import search
 from affectlake.brain.searchlight.spheres import Spheres, make_spheres, sphere_offsets
 from affectlake.errors import CheckpointError, SourceError, UsageError
@@ -42,6 +42,19 @@ def by_scipy(responses: NDArray[np.float32], spheres: Spheres, rsms: NDArray[np.
     upper = np.triu_indices(len(responses), 1)
     mine = np.corrcoef(responses[:, spheres.members(centre)].astype(np.float64))[upper]
     return [stats.spearmanr(mine, rsm[upper]).statistic for rsm in rsms]
+
+
+@pytest.mark.reference
+def test_ranks_of_bins_are_scipys_mean_ranks() -> None:
+    rng, counts = np.random.default_rng(3), np.zeros(BINS, np.int32)
+    used = np.sort(rng.choice(BINS, 40, replace=False))
+    counts[used] = rng.integers(1, 4, 40)
+    ranks = stats.rankdata(np.repeat(used, counts[used]))
+    table, expected = np.zeros(BINS, np.float32), ranks - ranks.mean()
+    at = np.cumsum(counts[used]) - 1
+    assert rank_table(counts, table, len(ranks)) == pytest.approx((expected**2).sum())
+    assert np.allclose(table[used], expected[at], atol=1e-5)
+    assert not counts.any()
 
 
 @pytest.mark.reference

@@ -38,6 +38,27 @@ def test_a_subject_with_nan_is_left_out_of_the_pairs() -> None:
 
 
 @pytest.mark.reference
+@pytest.mark.parametrize("level", [0.95, 0.5])
+def test_paired_interval_is_statsmodels(level: float) -> None:
+    from statsmodels.stats.weightstats import DescrStatsW
+
+    a, b = RNG.normal(size=6) + 0.4, RNG.normal(size=6)
+    expected = DescrStatsW(a - b).tconfint_mean(alpha=1 - level)
+    assert statistics.paired_interval(a, b, level) == pytest.approx(expected)
+    holes = np.array([np.nan, 1.0])
+    with_holes = statistics.paired_interval(np.append(a, holes), np.append(b, holes[::-1]), level)
+    assert with_holes == pytest.approx(expected)
+
+
+def test_there_is_no_interval_of_one_subject_or_without_spread() -> None:
+    a = np.array([1.0, 2.0, np.nan])
+    assert np.isfinite(statistics.paired_interval(a, np.zeros(3))).all()  # two subjects
+    assert np.isnan(statistics.paired_interval(a[1:], np.zeros(2))).all()
+    assert np.isnan(statistics.paired_interval(a + 1, a)).all()
+    assert np.isnan(statistics.paired_t_test(a[:1], a[:1]).t)
+
+
+@pytest.mark.reference
 def test_correlation_p_is_scipys() -> None:
     x, y = RNG.normal(size=30), RNG.normal(size=30)
     theirs = stats.pearsonr(x, y)

@@ -9,7 +9,7 @@ from sklearn.metrics import cohen_kappa_score
 from affectlake.errors import AffectlakeError
 from affectlake.geometry.agreement import cohen_kappa
 from affectlake.geometry.ceiling import explained_share, explained_shares, noise_ceiling
-from affectlake.geometry.estimates import Estimate, percentile_interval, permutation_level
+from affectlake.geometry.estimates import Estimate, left_out, percentile_interval, permutation_level
 
 
 def judges(rng: np.random.Generator, n: int, same: float) -> np.ndarray:
@@ -121,6 +121,10 @@ def test_explained_share_runs_from_chance_to_the_ceiling() -> None:
     assert explained_share(Estimate(0.8, 0.79, 0.81, n=10), ceiling).value == pytest.approx(1)
     assert explained_share(Estimate(1 / 3, 0.3, 0.36, n=10), ceiling).value == pytest.approx(0)
     assert "not above chance" in explained_share(Estimate(0.5, 0.4, 0.6), Estimate(0.3, 0.2, 0.4)).note
+    assert "not above chance" in explained_share(Estimate(0.5, 0.4, 0.6), Estimate(1 / 3, 0.2, 0.4)).note
+    none = left_out("there is none", 7)
+    for found in (explained_share(none, ceiling), explained_share(Estimate(0.5, 0.4, 0.6, n=7), none)):
+        assert (found.note, found.n) == ("there is none", 7)
 
 
 def test_the_delta_interval_of_the_share_is_that_of_a_simulation() -> None:

@@ -133,6 +133,8 @@ def test_wrong_shapes_and_options_are_refused() -> None:
         nearest_centroid(np.full((3, 2), np.nan), ["a"] * 3, rng)
     with pytest.raises(AffectlakeError, match="min_category_size >= 2"):
         nearest_centroid(np.ones((3, 2)), ["a"] * 3, rng, min_category_size=1)
+    with pytest.raises(AffectlakeError, match="permutations >= 1"):
+        nearest_centroid(np.ones((3, 2)), ["a"] * 3, rng, permutations=0)
 
 
 @pytest.mark.realdata

@@ -127,3 +127,35 @@ def test_what_has_no_value_says_why() -> None:
         split_halves(rows, guesses, ITEMS, 1, 65)
     opposite = own._replace(matrices=np.stack([own.matrices[:, 0], 1 - own.matrices[:, 0]], axis=1))
     assert "above 0" in halves_correlation(opposite, own, rng, 10).note
+
+
+def splitmix64(x: int) -> int:
+    """SplitMix64 as published by Vigna, in Python's integers."""
+    mask = 2**64 - 1
+    z = (x + 0x9E3779B97F4A7C15) & mask
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+    return z ^ (z >> 31)
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("seed", [0, 7, 2**64 - 1])
+def test_the_halves_are_those_of_splitmix64(seed: int) -> None:
+    assert splitmix64(0) == 0xE220A8397B1DCDAF  # the published first value of seed 0
+    triplets = np.array([[2, 0, 1], [0, 1, 2], [5, 9, 3]], np.int32)
+    bits = [splitmix64(splitmix64((a << 42 | b << 21 | c) ^ seed)) for a, b, c in np.sort(triplets, axis=1).tolist()]
+    items, p_odd = np.arange(10), np.tile([0.2, 0.3, 0.5], (3, 1))
+    found = split_halves(triplets, p_odd, items, seed, n_splits=64).matrices
+    for split in range(64):
+        first = np.array([bit >> split & 1 for bit in bits], dtype=bool)
+        for half, part in enumerate((first, ~first)):
+            expected = pair_matrix(triplets[part], p_odd[part], items)
+            assert np.array_equal(found[split, half], expected, equal_nan=True)
+
+
+def test_indices_of_stimuli_are_limited_by_the_bits_of_a_key() -> None:
+    largest = np.array([[0, 1, 2**21 - 1], [0, 1, 2]], np.int32)
+    assert split_halves(largest, np.tile([0.2, 0.3, 0.5], (2, 1)), np.arange(3), 0).matrices.shape == (20, 2, 3, 3)
+    with pytest.raises(AffectlakeError, match="too large to split") as caught:
+        split_halves(largest + 1, np.tile([0.2, 0.3, 0.5], (2, 1)), np.arange(3), 0)
+    assert (caught.value.wanted, caught.value.found) == ("below 2,097,152", "2,097,152")

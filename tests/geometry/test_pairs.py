@@ -17,6 +17,7 @@ from affectlake.geometry.pairs import (
     odd_shares,
     pair_matrix,
     split_half_reliability,
+    weighted_r,
 )
 
 ITEMS = np.array([1, 3, 4, 7, 8], np.int32)
@@ -115,3 +116,24 @@ def test_the_correction_is_equation_4() -> None:
     assert found.value == pytest.approx(0.6 / np.sqrt(0.81 * 0.64))
     assert (found.ci_low, found.ci_high) == pytest.approx((0.5 / 0.72, 0.7 / 0.72))
     assert "above 0" in equation_4(raw, Reliability(-0.1, (0, 0), 20), Reliability(0.6, (0, 0), 20)).note
+
+
+@pytest.mark.reference
+def test_weighted_correlations_are_those_of_repeated_pairs() -> None:
+    rng = np.random.default_rng(9)
+    x, y, counts = rng.random(30), rng.random(30), rng.integers(0, 4, (20, 30))
+    expected = [stats.pearsonr(np.repeat(x, one), np.repeat(y, one)).statistic for one in counts]
+    assert weighted_r(x, y, counts.astype(float)) == pytest.approx(expected)
+    for one, other in ((1e-6, 1.0), (1.0, 1e-6), (1e6, 1e-6)):
+        assert weighted_r(one * x, other * y, counts.astype(float)) == pytest.approx(expected)
+
+
+def test_a_constant_has_no_correlation_whatever_the_rounding() -> None:
+    """The variance of equal numbers is often a rounding error above 0."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        n = int(rng.integers(5, 40))
+        x, y, weights = np.full(n, rng.random()), rng.random(n), rng.integers(0, 4, (50, n)).astype(float)
+        assert np.isnan(weighted_r(x, y, weights)).all() and np.isnan(weighted_r(y, x, weights)).all()
+        x[0], weights[:, 0] = 0.0, 0.0  # constant where the weight is not 0
+        assert np.isnan(weighted_r(x, y, weights)).all()

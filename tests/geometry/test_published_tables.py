@@ -161,6 +161,30 @@ def test_independent_dimensions_have_communities_too_and_planted_groups_have_mor
     assert found.modularity.chance < found.modularity.value and found.n_communities.chance >= 1
 
 
+@pytest.mark.reference
+@pytest.mark.parametrize("absolute", [True, False])
+def test_independent_dimensions_are_joined_where_they_correlate_most(absolute: bool) -> None:
+    """Of shuffled dimensions, the strongest pairs have the weights of the graph's own edges, the strongest first."""
+    x = weighted()[:40]
+    x[:, 3:6] *= -1
+    graph = emotion_graph(x, 0, threshold=0.25, absolute=absolute)
+    own = sorted((abs(graph.r[a, b]) for a, b in graph.edges), reverse=True)
+    found = shuffled_partitions(x, graph, np.random.default_rng(2), absolute=absolute, n_graphs=5, n_runs=4)
+    rng = np.random.default_rng(2)
+    for partition in found:
+        r = np.corrcoef(rng.permuted(x, axis=0).T)
+        rng.integers(2**32)  # the seed of the communities
+        pairs = sorted(
+            ((a, b) for a in range(9) for b in range(a + 1, 9)),
+            key=lambda pair: -(abs(r[pair]) if absolute else r[pair]),
+        )
+        network: nx.Graph[int] = nx.Graph()
+        network.add_weighted_edges_from((*pair, weight) for pair, weight in zip(pairs, own, strict=False))
+        assert set().union(*partition.communities) == set(network)
+        modularity = nx.community.modularity(network, partition.communities, weight="weight")
+        assert partition.modularity == pytest.approx(modularity, abs=1e-12)
+
+
 def test_the_modularity_of_independent_dimensions_is_at_most_seldom_above_chance() -> None:
     """Of few stimuli, where correlations are transitive: graphs with rewired edges reject in 4 of 10 studies."""
     levels = []
@@ -185,6 +209,9 @@ def test_shares_are_of_interpretable_dimensions_and_stand_beside_their_chance() 
     assert (found.categorical.value, found.dimensional.value, found.mixed.value) == (0.5, 0.25, 0.25)
     assert found.mixed.n == 4
     assert found.interpretable.chance < 0.02 and found.interpretable.p_value == 0.01
+    alone = label_shares(weights, scores, families, rng, permutations=0)
+    assert [one.value for one in alone] == [one.value for one in found]
+    assert all(np.isnan([one.chance, one.p_value]).all() for one in alone)
 
 
 def test_random_dimensions_of_few_stimuli_are_interpretable_by_chance_and_the_level_says_so() -> None:

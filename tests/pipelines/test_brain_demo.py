@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from affectlake.brain.recordings import synthetic
 from affectlake.brain.recordings.synthetic import CATEGORY, DIMENSION, make_brains
 from affectlake.brain.searchlight.spheres import make_spheres, sphere_offsets
 from affectlake.judge.vectors.ratings import rating_matrix
@@ -84,6 +85,33 @@ def test_there_are_five_subjects_with_one_pattern_for_every_stimulus(demo: Demo)
     found = demo.tables["betas"].group_by("subject").len().sort("subject")
     assert found.rows() == [(f"synthetic-{number}", 300) for number in range(1, 6)]
     assert set(demo.planted) == {"category", "dimension", "nothing"}
+
+
+def test_runs_are_numbered_from_one_and_stimuli_are_in_random_order() -> None:
+    rng, ids = np.random.default_rng(0), [f"clip-{at}" for at in range(300)]
+    made = make_brains(rng.normal(size=(300, 5)), rng.normal(size=(300, 4)), ids, 2, 24.0, rng)
+    assert list(made.recordings) == ["synthetic-1", "synthetic-2"]
+    for one in made.recordings.values():
+        assert one.runs.tolist() == [1 + at // 12 for at in range(300)]  # 25 runs
+        assert sorted(one.labels) == sorted(ids) and list(one.labels) != ids
+    few = make_brains(rng.normal(size=(20, 5)), rng.normal(size=(20, 4)), ids[:20], 1, 24.0, rng)
+    assert few.recordings["synthetic-1"].runs.tolist() == [1 + at // 4 for at in range(20)]  # not of one stimulus
+
+
+def test_each_planted_signal_is_what_the_other_ratings_do_not_explain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synthetic, "_NOISE", 0.0)
+    rng, ids = np.random.default_rng(1), [f"clip-{at}" for at in range(200)]
+    categories, dimensions = rng.gamma(0.5, size=(200, 6)), 1 + 8 * rng.random((200, 4)) * [0.1, 1, 1, 0.5]
+    categories[:, 0] += dimensions[:, 0]
+    made = make_brains(categories, dimensions, ids, 1, 12.0, rng)
+    found = made.recordings["synthetic-1"]
+    patterns = found.patterns[np.argsort([ids.index(label) for label in found.labels])]
+    for name, other in (("category", dimensions), ("dimension", categories)):
+        signal = patterns[:, made.planted == name].astype(float)
+        r = np.corrcoef(signal.T, other.T)[: signal.shape[1], signal.shape[1] :]
+        assert np.abs(r).max() < 1e-5
+        assert np.allclose(signal.std(axis=0), 1, atol=1e-5)
+    assert not patterns[:, made.planted == "nothing"].any()
 
 
 def test_planted_voxels_are_encoded_best_by_their_agent_in_every_subject(demo: Demo) -> None:

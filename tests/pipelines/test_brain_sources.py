@@ -191,6 +191,47 @@ def test_each_file_is_followed_once(data: DataSet) -> None:
     ]  # fmt: skip
 
 
+def test_images_of_patterns_are_those_of_each_subject(tmp_path: Path) -> None:
+    rng, subjects, planted = np.random.default_rng(6), {}, {}
+    write_image(tmp_path / "mask.nii.gz", np.ones(SHAPE))
+    for name in ("S2", "S1"):
+        planted[name] = rng.normal(size=(*SHAPE, 16)).astype(np.float32)
+        write_image(tmp_path / f"{name}.nii.gz", planted[name])
+        order = rng.permutation(16)
+        (tmp_path / f"{name}.txt").write_text("".join(f"{at + 1} {row // 4}\n" for row, at in enumerate(order)))
+        planted[name] = planted[name].reshape(-1, 16).T[np.argsort(order)]
+        subjects[name] = {"bold": f"{name}.nii.gz", "mask": "mask.nii.gz", "attributes": f"{name}.txt"}
+    raw = yaml.safe_load(text())
+    raw["brain"]["sources"] = {"kind": "images", "subjects": subjects}
+    context = StepContext("", tmp_path, tmp_path, 1, lambda _: None, lambda _: None)
+    found = brain_steps.ingest_brains({"stimuli": STIMULI.lazy()}, parse(yaml.safe_dump(raw)), context)
+    assert found["betas"]["subject"].unique(maintain_order=True).to_list() == ["S1", "S2"]
+    for name, patterns in planted.items():
+        rows = found["betas"].filter(pl.col("subject") == name)
+        assert rows["stimulus_index"].to_list() == list(range(16))
+        assert np.array_equal(np.array(rows["pattern"].to_list(), np.float32), patterns)
+
+
+@pytest.mark.parametrize("motion", [True, False])
+def test_time_series_of_images_are_those_of_the_same_files_as_fmriprep(data: DataSet, motion: bool) -> None:
+    runs = [
+        {
+            "bold": f"../{data.bold(run).relative_to(data.root)}",
+            "events": f"../{data.events(run).relative_to(data.root)}",
+        }
+        | ({"confounds": f"../{data.confounds(run).relative_to(data.root)}"} if motion else {})
+        for run in (1, 2)
+    ]
+    raw = yaml.safe_load(text())
+    raw["brain"]["sources"] = {"kind": "images", "subjects": {"01": {"mask": "../mask.nii.gz", "runs": runs}}}
+    context = StepContext("", data.root / "lake", data.root, 1, lambda _: None, lambda _: None)
+    expected = ingest(data, motion=motion, mask="../mask.nii.gz")
+    found = brain_steps.ingest_brains({"stimuli": STIMULI.lazy()}, parse(yaml.safe_dump(raw)), context)
+    assert found["betas"].equals(expected["betas"])
+    other = ingest(data, motion=not motion, mask="../mask.nii.gz")
+    assert not found["betas"].equals(other["betas"])
+
+
 def test_regions_of_each_participant_and_regions_without_a_voxel(data: DataSet) -> None:
     numbers = np.full(SHAPE, 7.004)
     numbers[0] = 12.997

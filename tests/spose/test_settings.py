@@ -9,7 +9,7 @@ import pytest
 
 from affectlake.errors import UsageError
 from affectlake.spose.pruning import kept, order, pruned
-from affectlake.spose.settings import Settings
+from affectlake.spose.settings import FewJudgments, Settings
 from affectlake.validation import check
 
 
@@ -17,6 +17,19 @@ def test_settings_come_from_a_mapping() -> None:
     settings = check(Settings, {"l1": 0.004, "dimensions": 12, "learning_rate": 1})
     assert (settings.l1, settings.dimensions, settings.learning_rate) == (0.004, 12, 1)
     assert check(Settings, {"l1": 0}) == Settings(l1=0)
+
+
+def test_defaults_are_those_of_the_documentation() -> None:
+    assert Settings(l1=0.004).model_dump() == {
+        "l1": 0.004, "dimensions": 30, "batch_size": 1024, "max_epochs": 1000, "patience": None, "min_delta": 1e-5,
+        "convergence_epochs": 50, "schedule": "constant", "learning_rate": 0.001, "final_learning_rate": 0.0002,
+        "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "init_mean": 0.1, "init_std": 0.01, "pruning": "max-weight",
+        "threshold": 0.1, "learn_lapses": False,
+    }  # fmt: skip
+    assert FewJudgments().model_dump() == {
+        "priors": (0.14, 1.4, 4.0), "learning_rate": 0.01, "max_epochs": 500, "patience": 60, "min_delta": 1e-5,
+        "learn_lapses": True,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -51,6 +64,16 @@ def test_a_wrong_value_is_named(key: str, value: Any) -> None:
     assert caught.value.found == ("null" if value is None else "true" if value is True else repr(value))
     with pytest.raises(ValueError, match=key):
         Settings(**{"l1": 0.004, key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("priors", ()), ("priors", (0.14, 0)), ("priors", (1, 1)), ("learning_rate", 0), ("max_epochs", 0),
+     ("patience", 0), ("min_delta", -1e-9)],
+)  # fmt: skip
+def test_a_wrong_value_of_fits_to_few_judgments_is_named(key: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=rf"^spose\.few\.{key}"):
+        check(FewJudgments, {key: value}, within="spose.few")
 
 
 def test_an_unknown_key_and_a_missing_one_are_named() -> None:

@@ -15,6 +15,7 @@ from affectlake.errors import AffectlakeError
 from affectlake.geometry.estimates import Estimate, left_out, percentile_interval, permutation_level, resampled_counts
 
 Matrix = NDArray[np.float64]
+_ROUNDING = 1e-12  # a smaller share of the mean square is not a variance
 _PAIRS = ((0, 1, 2), (0, 2, 1), (1, 2, 0))  # two columns of a triplet, and the third
 
 
@@ -182,14 +183,16 @@ def equation_4(raw: Estimate, one: Reliability, other: Reliability) -> Estimate:
 def weighted_r(x: Matrix, y: Matrix, weights: Matrix) -> Matrix:
     """Return the weighted Pearson correlation of `x` and `y` (n,) for each row of weights (m, n).
 
-    It is NaN if `x` or `y` is constant.
+    It is NaN if `x` or `y` is constant, to the precision of its sums, where the weight is not 0.
     """
     total = weights.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean_x, mean_y = weights @ x / total, weights @ y / total
         covariance = weights @ (x * y) / total - mean_x * mean_y
-        spread = (weights @ x**2 / total - mean_x**2) * (weights @ y**2 / total - mean_y**2)
-        return np.asarray(covariance / np.sqrt(np.where(spread > 0, spread, np.nan)))
+        square_x, square_y = weights @ x**2 / total, weights @ y**2 / total
+        spread_x, spread_y = square_x - mean_x**2, square_y - mean_y**2
+        varies = (spread_x > _ROUNDING * square_x) & (spread_y > _ROUNDING * square_y)
+        return np.asarray(covariance / np.sqrt(np.where(varies, spread_x * spread_y, np.nan)))
 
 
 def _shuffled_r(one: Matrix, other: Matrix, order: NDArray[np.intp], a: NDArray[np.intp], b: NDArray[np.intp]) -> float:
