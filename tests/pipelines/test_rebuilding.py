@@ -191,7 +191,9 @@ def test_a_lake_of_older_code_is_rebuilt_as_far_as_its_contracts_allow(tmp_path:
     lake = tmp_path / "lake"
     before = contents(lake)
     found = rebuilt(lake, tmp_path, "v1")
-    assert {found[name].state for name in ("stimuli", "ratings", "captions", "betas")} == {"same"}
+    assert {found[name].state for name in ("stimuli", "ratings", "captions")} == {"same"}
+    assert found["betas"].state == "differs"  # there was no agreement of split halves
+    assert "here it is 3" in " ".join(found["betas"].reasons)
     assert found["triplets"].state == "differs"  # there was no validation split
     assert "published with version 1 of the step sample; here it is 2" in found["triplets"].reasons
     choices = found["choices/human-category"]

@@ -153,8 +153,9 @@ def made_again(world: World, steps: tuple[str, ...], scratch: Path) -> World:
         place.mkdir(parents=True)
         context = StepContext(stage.agent, scratch, place, 1, lambda _: None, lambda _: None, agents=stage.agents)
         for name, frame in stage.step(tables, world.params, context).items():
-            kept = world.tables[name]
-            made.setdefault(name, []).append(frame.select(kept.columns).cast(dict(kept.schema)))
+            if name in world.tables:
+                kept = world.tables[name]
+                made.setdefault(name, []).append(frame.select(kept.columns).cast(dict(kept.schema)))
     return World(world.tables | {name: pl.concat(parts) for name, parts in made.items()}, world.params)
 
 
