@@ -1,8 +1,8 @@
 """Steps that select the stimuli of the searchlight: those that every agent describes, and of them the reliable ones.
 
 By default no agent takes part in the selection of the reliable ones: halves of repeated presentations decide, or the
-agreement of subjects. If it depends on the ratings (``selection:
-ratings``, as in the paper), every permutation of the null distribution repeats it.
+agreement of subjects. If it depends on the ratings (``selection: ratings``, as in the paper), every permutation of the
+null distribution repeats it.
 """
 
 from __future__ import annotations

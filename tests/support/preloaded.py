@@ -225,7 +225,8 @@ def serve(listener: socket.socket, own: dict[str, Any]) -> bool:
                 else:
                     for stream in streams:
                         os.close(stream)
-                    connection.sendall(json.dumps({"pid": pid}).encode() + b"\n")
+                    with contextlib.suppress(OSError):  # a caller that was killed meanwhile is seen below
+                        connection.sendall(json.dumps({"pid": pid}).encode() + b"\n")
                     descriptor = os.pidfd_open(pid)
                     running[descriptor] = (pid, connection)
                     callers[connection.fileno()] = pid

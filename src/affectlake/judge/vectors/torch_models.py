@@ -1,4 +1,4 @@
-"""What the encoders that run a torch model share: quiet loading, one thread per forward pass, the hash of the weights.
+"""What the encoders that run a torch model share: quiet loading, the hash of the weights, and a thread per video.
 
 Torch is imported when a function is called.
 """
@@ -6,9 +6,17 @@ Torch is imported when a function is called.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affectlake.judge.vectors.similarity import unit_vectors
+
+Item = TypeVar("Item")
 
 
 @contextmanager
@@ -24,6 +32,40 @@ def one_thread_each() -> Iterator[None]:
     finally:
         torch.set_num_threads(before)
         torch.backends.cudnn.deterministic = cudnn
+
+
+def unit_features(
+    items: Iterable[Item],
+    features: Callable[[Item], NDArray[np.float64]],
+    workers: int,
+    progress: Callable[[int], None],
+) -> NDArray[np.float32]:
+    """Compute the features of items in several threads, and return them in their order, as vectors of length 1.
+
+    Parameters
+    ----------
+    items : iterable
+        One for each stimulus.
+    features : callable
+        Takes an item, and returns its features (n_features,).
+    workers : int
+        Number of threads; each processes one item at a time.
+    progress : callable
+        Called with the number of items done so far.
+
+    Raises
+    ------
+    SourceError
+        If the features of an item are zero or not finite.
+    """
+    found = []
+    with one_thread_each(), ThreadPoolExecutor(workers) as pool:
+        for vector in pool.map(features, items):
+            found.append(vector)
+            progress(len(found))
+    return unit_vectors(
+        np.stack(found), "features that are zero or not finite", "choose another model, or exclude those stimuli"
+    )
 
 
 def digest(model: Any) -> str:

@@ -7,7 +7,6 @@ is loaded.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +16,7 @@ from numpy.typing import NDArray
 
 from affectlake.errors import UsageError
 from affectlake.judge.agents import VideoMAE
-from affectlake.judge.vectors.similarity import unit_vectors
-from affectlake.judge.vectors.torch_models import digest, first_line, one_thread_each, quiet
+from affectlake.judge.vectors.torch_models import digest, first_line, one_thread_each, quiet, unit_features
 
 if TYPE_CHECKING:
     import torch
@@ -199,14 +197,7 @@ def clip_vectors(
     Du et al. 2025, 'Deriving behavioral responses from non-generative models': "For each stimulus, we first extracted a
     single feature vector from a pre-trained model".
     """
-    with one_thread_each(), ThreadPoolExecutor(workers) as pool:
-        found = []
-        for vector in pool.map(lambda index: _features(clip_of(index), model), range(n_stimuli)):
-            found.append(vector)
-            progress(len(found))
-    return unit_vectors(
-        np.stack(found), "features that are zero or not finite", "choose another model, or exclude those stimuli"
-    )
+    return unit_features(range(n_stimuli), lambda index: _features(clip_of(index), model), workers, progress)
 
 
 def _features(clip: Clip, model: VideoModel) -> NDArray[np.float64]:

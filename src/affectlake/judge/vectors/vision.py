@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +18,7 @@ from PIL import Image
 
 from affectlake.errors import SourceError, UsageError
 from affectlake.judge.agents import Library, VisionEncoder
-from affectlake.judge.vectors.similarity import unit_vectors
-from affectlake.judge.vectors.torch_models import digest, first_line, one_thread_each, quiet
+from affectlake.judge.vectors.torch_models import digest, first_line, one_thread_each, quiet, unit_features
 
 if TYPE_CHECKING:
     import torch
@@ -168,13 +166,7 @@ def frame_vectors(
             found=f"stimulus_index {', '.join(map(str, without[:5]))}",
             todo="provide their videos, exclude them, or remove the vision agents",
         )
-    with one_thread_each(), ThreadPoolExecutor(workers) as pool:
-        found = []
-        for mean in pool.map(lambda some: _mean(some, model), frames):
-            found.append(mean)
-            progress(len(found))
-    means = np.stack(found)  # (n_stimuli, n_features)
-    return unit_vectors(means, "features that are zero or not finite", "choose another model, or exclude those stimuli")
+    return unit_features(frames, lambda some: _mean(some, model), workers, progress)
 
 
 def _mean(jpegs: Sequence[bytes], model: VisionModel) -> NDArray[np.float64]:

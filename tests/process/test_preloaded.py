@@ -1,0 +1,82 @@
+"""The program of the tests' commands: what it runs in a fork ends, prints and is stopped as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.preloaded import REAL, preloaded
+
+ENDLESS = ("query", "SELECT * FROM range(100000000)")  # nobody reads it, so that it waits when the pipe is full
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of a preloaded process that has finished its imports."""
+    made = tmp_path_factory.mktemp("preloaded")
+    with preloaded(made):
+        assert run(made / "bin/affectlake", "--version").returncode == 0
+        yield made
+
+
+def run(
+    *command: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None, apart: bool = False
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=cwd, env=env, start_new_session=apart, capture_output=True, text=True, check=False
+    )
+
+
+def n_own(folder: Path) -> int:
+    """Return how many commands were not run in a fork."""
+    return (folder / "log").read_text().count("is run on its own")
+
+
+@pytest.mark.parametrize(
+    "words", [("--version",), ("versions",), ("query",), ("query", "SELECT 1 AS a"), ("no-such-command",), ("status",)]
+)
+def test_a_fork_prints_and_ends_as_the_real_program(words: tuple[str, ...], folder: Path, published: Path) -> None:
+    before = n_own(folder)
+    forked, real = (run(one, *words, cwd=published) for one in (folder / "bin/affectlake", REAL))
+    assert (forked.returncode, forked.stdout, forked.stderr) == (real.returncode, real.stdout, real.stderr)
+    assert n_own(folder) == before
+
+
+def test_another_environment_limit_or_session_is_run_by_the_real_program(folder: Path) -> None:
+    program, before = folder / "bin/affectlake", n_own(folder)
+    for done in (
+        run(program, "--version", env=os.environ | {"MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}),
+        run(program, "--version", apart=True),
+        run("/bin/sh", "-c", f"ulimit -n 200; exec {program} --version"),
+    ):
+        assert done.returncode == 0 and done.stdout.startswith("affectlake, version")
+    assert n_own(folder) == before + 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_signal_ends_the_fork_as_the_real_program(number: signal.Signals, folder: Path, published: Path) -> None:
+    ends = []
+    for program in (folder / "bin/affectlake", REAL):
+        known = {one.pid for one in psutil.Process().children(recursive=True)}
+        process = subprocess.Popen(
+            [program, *ENDLESS], cwd=published, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline().strip()  # it has begun
+        started = [one for one in psutil.Process().children(recursive=True) if one.pid not in known]
+        assert len(started) == (1 if program == REAL else 2)
+        process.send_signal(number)
+        process.communicate(timeout=30)
+        until_s = time.monotonic() + 30
+        while any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in started):
+            assert time.monotonic() < until_s, "the fork goes on without its caller"
+            time.sleep(0.01)
+        ends.append(process.returncode)
+    assert ends[0] == ends[1]
