@@ -19,7 +19,7 @@ help:
 	@echo "make demo        build the synthetic demo study in $(DEMO) and print the path of its report"
 	@echo "make test        run the linters, type checks, import contracts and tests"
 	@echo "make test-fast   run the linters, type checks, import contracts and the tests of arithmetic and contracts"
-	@echo "make test-soak   run what make test runs a part of: every crash, every state, two hundred kills (about seven minutes)"
+	@echo "make test-soak   run what make test runs a part of: every crash, every state, two hundred kills (about eight minutes)"
 	@echo "make test-mutants plant SAMPLE (200) mistakes in the numerical packages, count those that the tests notice (an hour)"
 	@echo "make test-vllm   test against real vLLM servers with tiny models (CPU build in .venv-vllm; minutes)"
 	@echo "make docs        update every generated file"
@@ -60,7 +60,7 @@ arithmetic: $(VENV)/.installed
 	@$(BIN)/python -m pytest -q -m "not slow and not soak" $(addprefix tests/,$(FAST))
 
 test-soak: $(VENV)/.installed
-	@echo "== every crash, every state, two hundred kills (about seven minutes)"
+	@echo "== every crash, every state, two hundred kills (about eight minutes)"
 	@$(BIN)/python -m pytest -n $(WORKERS) -m soak
 
 test-mutants: $(VENV)/.installed
