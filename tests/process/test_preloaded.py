@@ -14,7 +14,12 @@ import pytest
 
 from tests.support.preloaded import REAL, preloaded
 
-ENDLESS = ("query", "SELECT * FROM range(100000000)")  # nobody reads it, so that it waits when the pipe is full
+ENDLESS = (
+    "query",
+    "SELECT * FROM range(1000000000)",
+    "--format",
+    "csv",
+)  # nobody reads it, so that it waits when the pipe is full
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +77,8 @@ def test_a_signal_ends_the_fork_as_the_real_program(number: signal.Signals, fold
         assert process.stdout.readline().strip()  # it has begun
         started = [one for one in psutil.Process().children(recursive=True) if one.pid not in known]
         assert len(started) == (1 if program == REAL else 2)
+        time.sleep(0.2)
+        assert process.poll() is None
         process.send_signal(number)
         process.communicate(timeout=30)
         until_s = time.monotonic() + 30
