@@ -16,9 +16,6 @@ import polars as pl
 
 from tests.mutants.reached import Reached
 
-UNUSED = {"choose_by_chat", "decode", "encode_frames"}
-"""Steps that the demo study does not have."""
-
 
 def downstream(steps: Iterable[str]) -> tuple[tuple[str, ...], set[str]]:
     """Return some steps and those that read what they write, in reading order, and the tables that they write."""
@@ -60,10 +57,12 @@ def install(folder: Path, steps: Iterable[str] | None, reached: Reached | None =
     demo_lakes.one_version = lambda: folder / "demo"
 
     def each(found: world.World, names: Iterable[str], scratch: Path) -> world.World:
+        in_study = list(stages(found.params, NOTHING).values())
         for name in names:
+            agents = [one.agent for one in in_study if one.step.name == name]
+            assert agents, f"the study does not have the step {name}"
             with reached.within(f"step:{name}") if reached else contextlib.nullcontext():
                 made = make(found, (name,), scratch).tables
-            agents = [one.agent for one in stages(found.params, NOTHING).values() if one.step.name == name]
             for output in STEPS[name].writes:
                 if output.partition:  # those of other agents are made by other steps
                     others = found.tables[output.table].filter(~pl.col("agent").is_in(agents))
@@ -74,7 +73,8 @@ def install(folder: Path, steps: Iterable[str] | None, reached: Reached | None =
     def published() -> world.World:
         found = plain()
         scratch = Path(tempfile.mkdtemp())
-        names = [name for name in again if name not in UNUSED]
+        in_study = {one.step.name for one in stages(found.params, NOTHING).values()}
+        names = [name for name in again if name in in_study]
         for name in {table for step in names for table in _touched(STEPS[step])} - found.tables.keys():
             found.tables[name] = _stored(folder / "demo", name)
         return each(found, names, scratch)
