@@ -24,7 +24,8 @@ from affectlake.lake.files import layout
 from affectlake.lake.files.atomic import write_whole
 from affectlake.lake.preflight import prepare
 from affectlake.lake.recovery import recover
-from affectlake.lake.store.versions import Version, content_at
+from affectlake.lake.store.git_objects import content_at
+from affectlake.lake.store.versions import Version
 from affectlake.pipelines.collection.planning import keep_answers
 from affectlake.pipelines.collection.quarantine import retry_quarantined, set_aside_faulty
 from affectlake.pipelines.params.study import Params

@@ -21,8 +21,9 @@ from affectlake.lake.files import layout
 from affectlake.lake.files.atomic import md5_of
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.cache import Listed, listing_digest
+from affectlake.lake.store.git_objects import blobs, content_at, read_blobs
 from affectlake.lake.store.step_versions import stage_version
-from affectlake.lake.store.versions import File, Manifest, Version, blobs, content_at, list_versions, read_blobs
+from affectlake.lake.store.versions import File, Manifest, Version, list_versions
 from affectlake.lake.tables.contracts import contract
 from affectlake.lake.tables.parts import write_parts
 from affectlake.pipelines.engine.graph import Stage, stages

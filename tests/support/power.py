@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from affectlake.lake.store.git_objects import forget
+
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 NO_STATE = ("/.dvc/tmp/", "/storage/scratch")  # files that may be lost; some are written only if others are old enough
 PATHS = {  # audit event -> which of its arguments are paths that change
@@ -111,8 +113,9 @@ sys.addaudithook(_hook)
 
 @contextmanager
 def power(switch: Switch) -> Iterator[Switch]:
-    """Run what is within under the switch; swallow :class:`Off`."""
+    """Run what is within under the switch, as a new process would; swallow :class:`Off`."""
     global _current
+    forget()
     _current, os.fsync = switch, _watched_fsync
     try:
         yield switch

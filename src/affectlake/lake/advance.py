@@ -16,8 +16,9 @@ from affectlake.lake.files import layout
 from affectlake.lake.files.atomic import write_whole
 from affectlake.lake.files.git import git, git_or_none, refuse_locked_index
 from affectlake.lake.files.layout import STATE
+from affectlake.lake.store.git_objects import blobs
 from affectlake.lake.store.merges import is_fast_forwarded, merging
-from affectlake.lake.store.versions import blobs, list_versions
+from affectlake.lake.store.versions import list_versions
 
 _MARK = layout.STAGING / "moving-on"
 

@@ -23,8 +23,9 @@ from affectlake.lake.files.layout import STATE
 from affectlake.lake.files.names import own_path
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.fsck import verify
+from affectlake.lake.store.git_objects import blobs, read_blobs
 from affectlake.lake.store.merges import refuse_unjoined
-from affectlake.lake.store.versions import File, Manifest, Version, blobs, cached_object, list_versions, read_blobs
+from affectlake.lake.store.versions import File, Manifest, Version, cached_object, list_versions
 from affectlake.lake.store.working_tables import refuse_cut_off, refuse_edited
 
 _SHOWN = 5  # of the files that were moved to quarantine

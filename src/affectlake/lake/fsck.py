@@ -8,7 +8,7 @@ as Git does; damaged ones can only be restored from another clone.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -17,11 +17,12 @@ from affectlake.lake.files import layout
 from affectlake.lake.files.checksums import State, examine
 from affectlake.lake.files.git import git_bytes, git_or_none
 from affectlake.lake.store.cache import keep_file
+from affectlake.lake.store.git_objects import blobs, forget, read_blobs
 from affectlake.lake.store.listings import parse_listing
 from affectlake.lake.store.remotes import Remote, open_remote
 from affectlake.lake.store.tags import announced as announced_versions
 from affectlake.lake.store.tracked import tracked
-from affectlake.lake.store.versions import Manifest, Version, blobs, cached_object
+from affectlake.lake.store.versions import Manifest, Version, cached_object
 
 
 class Finding(NamedTuple):
@@ -112,7 +113,8 @@ def check(
     LakeError
         If the remote cannot be reached.
     """
-    found = [finding for version in versions for finding in _git_findings(root, version)]
+    forget()
+    found = _git_findings(root, versions)
     broken = {finding.version for finding in found}
     sound = [version for version in versions if version.name not in broken]
     away = None if remote is None else open_remote(root, remote)
@@ -197,25 +199,41 @@ def _named(root: Path, path: str, digest: str) -> Iterator[Wanted]:
             yield Wanted(f"{path}/{entry.relpath}", entry.md5)
 
 
-def _git_findings(root: Path, version: Version) -> list[Finding]:
-    """Hash the files in the version's commit: its parameters, pipeline and manifests."""
-    if git_or_none(root, "cat-file", "-e", version.commit) is None:
-        return [Finding(version.name, "the commit", version.commit, "git", "missing", repaired=False)]
-    places = (layout.PARAMS, layout.PIPELINE, layout.PIPELINE_LOCK, layout.COLLECTED)
-    found = []
-    for path, name in blobs(root, version.commit, map(str, places)):
-        state = _blob_state(root, name)
-        if state:
-            found.append(Finding(version.name, path, name, "git", state, repaired=False))
-    return found
+def _git_findings(root: Path, versions: Sequence[Version]) -> list[Finding]:
+    """Hash the files in the versions' commits: their parameters, pipelines and manifests."""
+    places = [str(path) for path in (layout.PARAMS, layout.PIPELINE, layout.PIPELINE_LOCK, layout.COLLECTED)]
+    found: list[Finding] = []
+    listed: list[tuple[Version, str, str]] = []
+    for version in versions:
+        if git_or_none(root, "cat-file", "-e", version.commit) is None:
+            found.append(Finding(version.name, "the commit", version.commit, "git", "missing", repaired=False))
+        else:
+            listed += [(version, path, name) for path, name in blobs(root, version.commit, places)]
+    states = _blob_states(root, list(dict.fromkeys(name for _, _, name in listed)))
+    return found + [
+        Finding(version.name, path, name, "git", state, repaired=False)
+        for version, path, name in listed
+        if (state := states[name])
+    ]
 
 
-def _blob_state(root: Path, name: str) -> State | None:
-    """Return what is wrong with a Git blob: its name is the hash of ``blob SIZE``, a zero byte and its content."""
+def _blob_states(root: Path, names: list[str]) -> dict[str, State | None]:
+    """Return what is wrong with each Git blob."""
     try:
-        content = git_bytes(root, "cat-file", "blob", name)
+        return {name: _blob_state(name, content) for name, content in zip(names, read_blobs(root, names), strict=True)}
+    except LakeError:  # one of them stops the command that reads all
+        return {name: _read_state(root, name) for name in names}
+
+
+def _read_state(root: Path, name: str) -> State | None:
+    try:
+        return _blob_state(name, git_bytes(root, "cat-file", "blob", name))
     except LakeError:
         return "missing"
+
+
+def _blob_state(name: str, content: bytes) -> State | None:
+    """Return whether a Git blob is damaged: its name is the hash of ``blob SIZE``, a zero byte and its content."""
     kind = hashlib.sha1 if len(name) == 40 else hashlib.sha256
     whole = kind(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == name
     return None if whole else "damaged"

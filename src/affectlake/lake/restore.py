@@ -17,8 +17,9 @@ from affectlake.lake.checkout import edited_tables, put_in_place, set_aside, sta
 from affectlake.lake.files.git import git, git_or_none
 from affectlake.lake.files.layout import STATE
 from affectlake.lake.fsck import verify
+from affectlake.lake.store.git_objects import blobs
 from affectlake.lake.store.merges import refuse_unjoined
-from affectlake.lake.store.versions import Version, blobs, list_versions, resolve
+from affectlake.lake.store.versions import Version, list_versions, resolve
 
 
 class Restored(NamedTuple):

@@ -41,6 +41,7 @@ from affectlake.lake.joining.tree import merged_tree
 from affectlake.lake.recovery import recover, remove_unfinished
 from affectlake.lake.repository import describe
 from affectlake.lake.store.cache import read_listing
+from affectlake.lake.store.git_objects import blobs, content_at
 from affectlake.lake.store.lake_format import refuse_newer_at
 from affectlake.lake.store.merges import (
     has_unjoined_merge,
@@ -54,7 +55,7 @@ from affectlake.lake.store.merges import (
     untagged_versions,
 )
 from affectlake.lake.store.tags import TAGS, number, references
-from affectlake.lake.store.versions import Manifest, Version, blobs, content_at, list_versions
+from affectlake.lake.store.versions import Manifest, Version, list_versions
 from affectlake.lake.tables.appending import pointer_text
 
 Say = Callable[[str], None]

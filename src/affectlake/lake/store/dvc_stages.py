@@ -25,9 +25,10 @@ from affectlake.lake.files.atomic import write_whole
 from affectlake.lake.files.names import is_step, own_path
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.dvc_path_locks import remove_damaged_list
+from affectlake.lake.store.git_objects import content_at
 from affectlake.lake.store.pinning import NOTHING, Pinned, show_pinned
 from affectlake.lake.store.unrecorded import mark_unrecorded, unmark
-from affectlake.lake.store.versions import Manifest, content_at, outs_of
+from affectlake.lake.store.versions import Manifest, outs_of
 from affectlake.process.git_caller import without_caller
 
 _ONE_AT_A_TIME = threading.Lock()  # DVC repository objects are not thread-safe

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from affectlake.errors import LakeError
 from affectlake.lake.files.git import git
-from affectlake.lake.store.versions import read_blobs
+from affectlake.lake.store.git_objects import read_blobs
 
 
 def refuse_altered(root: Path, staged: str) -> None:

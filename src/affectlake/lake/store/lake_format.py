@@ -27,7 +27,7 @@ def refuse_newer(root: Path) -> None:
 
 def refuse_newer_at(root: Path, commit: str) -> None:
     """Raise :class:`LakeError` if the lake's `commit` was made by a newer affectlake than this one."""
-    from affectlake.lake.store.versions import blobs, read_blobs  # imported late: rarely needed
+    from affectlake.lake.store.git_objects import blobs, read_blobs  # imported late: rarely needed
 
     found = [name for _, name in blobs(root, commit, [str(layout.FORMAT)])]
     _refuse(root, read_blobs(root, found)[0].decode(errors="replace") if found else "1")

@@ -21,16 +21,9 @@ from affectlake.lake.files.checksums import examine
 from affectlake.lake.files.git import git, git_or_none, git_path
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.cache import read_listing
+from affectlake.lake.store.git_objects import blobs, read_blobs
 from affectlake.lake.store.unrecorded import marked
-from affectlake.lake.store.versions import (
-    CODE_TRAILER,
-    Manifest,
-    Version,
-    blobs,
-    cached_object,
-    list_versions,
-    read_blobs,
-)
+from affectlake.lake.store.versions import CODE_TRAILER, Manifest, Version, cached_object, list_versions
 
 
 def refuse_unjoined(root: Path) -> None:

@@ -19,8 +19,9 @@ from affectlake.lake.files import layout
 from affectlake.lake.files.checksums import examine
 from affectlake.lake.files.git import git
 from affectlake.lake.files.names import is_digest
+from affectlake.lake.store.git_objects import read_blobs
 from affectlake.lake.store.listings import parse_listing
-from affectlake.lake.store.versions import Manifest, cached_object, read_blobs
+from affectlake.lake.store.versions import Manifest, cached_object
 
 _HASH = re.compile(rb"(?<![0-9a-f])[0-9a-f]{32}(?:\.dir)?(?![0-9a-f])")
 

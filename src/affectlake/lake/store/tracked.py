@@ -13,7 +13,8 @@ from typing import Any
 from affectlake.lake.files import layout
 from affectlake.lake.files.names import is_digest, is_step
 from affectlake.lake.files.outputs import Output
-from affectlake.lake.store.versions import Manifest, content_at, outs_of
+from affectlake.lake.store.git_objects import content_at
+from affectlake.lake.store.versions import Manifest, outs_of
 
 _KINDS = ("outs", "metrics", "plots")
 

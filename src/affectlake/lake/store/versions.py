@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from pathlib import Path
@@ -20,9 +20,10 @@ import yaml
 
 from affectlake.errors import LakeError, VersionError, nearest
 from affectlake.lake.files import layout, names
-from affectlake.lake.files.git import UNSHALLOW, git, git_bytes, git_or_none, is_shallow
+from affectlake.lake.files.git import UNSHALLOW, git, is_shallow
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.dvc_settings import cache_folder as cache_folder  # noqa: PLC0414 (part of this interface)
+from affectlake.lake.store.git_objects import blobs, read_blobs
 from affectlake.lake.store.listings import parse_listing
 from affectlake.lake.store.tags import TAGS as TAGS  # noqa: PLC0414 (part of this interface)
 from affectlake.lake.store.tags import commits_of, is_version_name, number, references
@@ -245,44 +246,6 @@ def last_sound(root: Path, versions: Sequence[Version]) -> Manifest | None:
             continue
         return manifest
     return None
-
-
-def blobs(root: Path, commit: str, paths: Iterable[str]) -> list[tuple[str, str]]:
-    """Return the files of a commit that are in `paths` or below: each path within `root`, and its blob."""
-    listed = git(root, "ls-tree", "-r", "-z", commit, "--", *paths)
-    return [(path, entry.split()[2]) for line in listed.split("\0") if line for entry, path in [line.split("\t", 1)]]
-
-
-def content_at(root: Path, commit: str, path: Path) -> bytes | None:
-    """Return the content of a file of a commit or tree; None if the commit or the file does not exist."""
-    if git_or_none(root, "rev-parse", "--verify", "--quiet", f"{commit}^{{tree}}") is None:
-        return None
-    found = [name for at, name in blobs(root, commit, [str(path)]) if at == str(path)]
-    return read_blobs(root, found)[0] if found else None
-
-
-def read_blobs(root: Path, names: Sequence[str]) -> list[bytes]:
-    """Return the contents of Git blobs, using one command.
-
-    Raises
-    ------
-    LakeError
-        If Git cannot read one of them.
-    """
-    rest = git_bytes(root, "cat-file", "--batch", stdin="".join(f"{name}\n" for name in names).encode())
-    contents = []
-    for name in names:
-        head, _, rest = rest.partition(b"\n")  # NAME blob SIZE, or NAME missing
-        if head.split()[1:2] != [b"blob"]:
-            raise LakeError(
-                f"Git cannot read {name}, which is part of a version",
-                found=head.decode() or "nothing",
-                todo="list the damage with `affectlake fsck`; another clone of the lake may have an intact copy",
-            )
-        size = int(head.split()[2])
-        contents.append(rest[:size])
-        rest = rest[size + 1 :]
-    return contents
 
 
 def outs_of(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -16,10 +16,11 @@ from affectlake.lake.files.names import own_path
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.cache import Listed, listing_digest
 from affectlake.lake.store.dvc_stages import dvc_repository
+from affectlake.lake.store.git_objects import content_at
 from affectlake.lake.store.known_hashes import known_md5s
 from affectlake.lake.store.pinning import Pinned
 from affectlake.lake.store.unrecorded import marked, unmark
-from affectlake.lake.store.versions import Manifest, content_at
+from affectlake.lake.store.versions import Manifest
 
 
 def refuse_edited(lake: Path) -> None:
