@@ -1,5 +1,5 @@
-"""Model runs in MLflow: one run per fit, with its parameters, curve, input hashes, checkpoint and two figures, and one
-run per round of collecting answers.
+"""Model runs in MLflow: one run per fit, with its parameters, curve, input hashes, checkpoint and a figure of the
+embedding, and one run per round of collecting answers. MLflow itself draws the curves.
 
 Runs are recorded on the server that ``MLFLOW_TRACKING_URI`` names, or in ``storage/mlflow.db`` with files beside it.
 MLflow contains what tables must not: times, hosts and run ids. An error of MLflow never causes a step or a collection
@@ -26,10 +26,11 @@ from affectlake.judge.chat import ChatAgent
 from affectlake.judge.requests.run_statistics import Account
 from affectlake.lake.files import layout
 from affectlake.lake.store.versions import Manifest
+from affectlake.pipelines.engine import model_database
 from affectlake.pipelines.engine.graph import Stage
 from affectlake.pipelines.engine.tracking_server import RUN_LIMIT_S, ServerError, ask
 from affectlake.pipelines.params.study import Params
-from affectlake.report.figures.learning_curves import files_of_fit
+from affectlake.report.figures.learning_curves import embedding_png
 from affectlake.secrets import hide
 
 COLLECTION = " collection"  # suffix of the name of the experiment with a study's rounds of collecting
@@ -65,7 +66,7 @@ def record_fits(
     """
 
     def write(seed: int, curve: pl.DataFrame, client: Any, experiment: str) -> None:
-        files = _files(scratch, seed, curve, frames["embeddings"].filter(pl.col("seed") == seed))
+        files = _files(scratch, seed, frames["embeddings"].filter(pl.col("seed") == seed))
         _record(client, experiment, _facts(lake, stage, params, seed), curve, files)
 
     curves = frames["learning_curves"].group_by("seed", maintain_order=True)
@@ -206,8 +207,11 @@ def _opened(uri: str, lake: Path, experiment: str) -> tuple[Any, str]:
     """Return a client of a store, and the id of an experiment in it."""
     from mlflow import MlflowClient
 
+    database = lake / layout.MODEL_RUNS
     if uri == _own_uri(lake):
-        _check_readable(lake / layout.MODEL_RUNS)
+        if not database.exists():
+            model_database.place(database)
+        _check_readable(database)
     client = MlflowClient(uri)
     found = client.get_experiment_by_name(experiment)
     if found is not None:
@@ -233,12 +237,12 @@ def _facts(lake: Path, stage: Stage, params: Params, seed: int) -> dict[str, str
     return run | settings | inputs
 
 
-def _files(scratch: Path, seed: int, curve: pl.DataFrame, weights: pl.DataFrame) -> list[tuple[Path, str]]:
-    """Return the files of a fit with their folders: the checkpoint, and two figures, which are drawn here."""
+def _files(scratch: Path, seed: int, weights: pl.DataFrame) -> list[tuple[Path, str]]:
+    """Return the files of a fit with their folders: the checkpoint and, if there are weights, their figure."""
     found = [(scratch / f"seed-{seed}.npz", "checkpoint")]
-    for name, image in files_of_fit(curve, weights).items():
-        path = scratch / name
-        path.write_bytes(image)
+    if len(weights):
+        path = scratch / "embedding.png"
+        path.write_bytes(embedding_png(weights))
         found.append((path, "figures"))
     return found
 

@@ -190,7 +190,7 @@ def test_every_fit_is_in_mlflow(built: Path) -> None:
         for top in client.list_artifacts(run.info.run_id)
         for f in client.list_artifacts(run.info.run_id, top.path)
     }
-    assert files == {f"checkpoint/seed-{seed}.npz", "figures/embedding.png", "figures/learning-curve.png"}
+    assert files == {f"checkpoint/seed-{seed}.npz", "figures/embedding.png"}
 
 
 def test_planted_structure_is_found(built: Path) -> None:

@@ -8,9 +8,6 @@ process are not affected.
 
 from __future__ import annotations
 
-import os
-import stat
-import tempfile
 import threading
 from collections.abc import Callable
 from functools import cache
@@ -20,6 +17,8 @@ from typing import Any
 from numba import __version__ as numba_version
 from numba import config
 from numba import njit as compile_with
+
+from affectlake.process.user_cache import user_cache
 
 _deciding = threading.Lock()  # Numba reads the folder from its settings when a function is decorated
 
@@ -50,42 +49,14 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 def cache_folder(users: str = "") -> Path | None:
     """Return the folder for compiled code; it is created if it does not exist.
 
-    It is the first of these that is writable: the user's ``NUMBA_CACHE_DIR``; ``affectlake/numba-VERSION`` in the
-    user's cache folder (``$XDG_CACHE_HOME`` or ``~/.cache``, on macOS ``~/Library/Caches``); a folder in the temporary
-    folder to which no other user can write.
-
     Parameters
     ----------
     users : str
-        The folder that the user set; empty if none.
+        The user's ``NUMBA_CACHE_DIR``; empty if it is not set.
 
     Returns
     -------
     Path or None
         None if no folder is writable: functions are then compiled again in each process.
     """
-    from platformdirs import user_cache_path
-
-    name = f"numba-{numba_version}"  # another version of Numba would replace these files
-    candidates = (
-        *([Path(users)] if users else []),
-        user_cache_path("affectlake", appauthor=False) / name,
-        Path(tempfile.gettempdir()) / f"affectlake-{os.getuid()}" / name,
-    )
-    own = candidates[-1].parent  # other users can guess its name, and its contents are executed
-    return next((one for one in candidates if one.is_absolute() and _usable(one, own)), None)
-
-
-def _usable(folder: Path, own: Path) -> bool:
-    """Return whether `folder` is writable and, if it is in `own`, cannot have been made by another user."""
-    try:
-        if folder.parent == own:
-            own.mkdir(mode=0o700, exist_ok=True)
-            found = own.lstat()
-            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-                return False
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError:
-        return False
-    return True
+    return user_cache(f"numba-{numba_version}", users)  # another version of Numba would replace these files

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from io import BytesIO
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -131,32 +130,16 @@ def draw_embedding(canvas: Canvas, weights: pl.DataFrame) -> None:
     canvas.figure.colorbar(image, ax=ax, label="weight", pad=0.01)
 
 
-def files_of_fit(curves: pl.DataFrame, weights: pl.DataFrame) -> dict[str, bytes]:
-    """Return the figures of one fit as PNG files, for the record of a model run.
+def embedding_png(weights: pl.DataFrame) -> bytes:
+    """Return the figure of one fit's embedding as a PNG file, for the record of a model run.
 
     Parameters
     ----------
-    curves : polars.DataFrame
-        Rows of ``learning_curves`` of one agent and seed.
     weights : polars.DataFrame
-        Rows of ``embeddings`` of the same fit; none if the fit has no dimension.
-
-    Returns
-    -------
-    dict of str to bytes
-        ``learning-curve.png`` and, if there are weights, ``embedding.png``. The same rows in any order give the same
-        bytes.
+        Rows of ``embeddings`` of the fit, at least one. The same rows in any order give the same bytes.
     """
-    rows = curves.sort("epoch")
-    files = {"learning-curve.png": _png(lambda canvas: draw_curves(canvas, rows, rows["seed"][0]))}
-    if len(weights):
-        files["embedding.png"] = _png(lambda canvas: draw_embedding(canvas, weights))
-    return files
-
-
-def _png(draw: Any) -> bytes:
     canvas, file = Canvas(), BytesIO()
     with styled():
-        draw(canvas)
+        draw_embedding(canvas, weights)
     canvas.figure.savefig(file, format="png", dpi=150)
     return file.getvalue()
