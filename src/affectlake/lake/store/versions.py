@@ -12,7 +12,7 @@ import posixpath
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -168,7 +168,7 @@ class Manifest:
 
     def _parsed(self, path: Path, text: bytes) -> dict[str, Any]:
         try:
-            found = yaml.load(text, yaml.CSafeLoader) or {}
+            found = _loaded(text)
         except (yaml.YAMLError, UnicodeError) as error:
             raise self._unreadable(path, str(error)) from error
         if not isinstance(found, dict):
@@ -234,6 +234,12 @@ class Manifest:
             found=f"no content for {self.digests[output]}",
             todo="fetch them with `affectlake pull`, or rebuild them with `affectlake run`",
         )
+
+
+@lru_cache(maxsize=64)
+def _loaded(text: bytes) -> Any:
+    """Return the content of a manifest, which callers must not change; many versions have the same one."""
+    return yaml.load(text, yaml.CSafeLoader) or {}
 
 
 def last_sound(root: Path, versions: Sequence[Version]) -> Manifest | None:
