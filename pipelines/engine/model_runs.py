@@ -26,10 +26,10 @@ from affectlake.judge.chat import ChatAgent
 from affectlake.judge.requests.run_statistics import Account
 from affectlake.lake.files import layout
 from affectlake.lake.store.versions import Manifest
-from affectlake.pipelines.engine import model_database
 from affectlake.pipelines.engine.graph import Stage
 from affectlake.pipelines.engine.tracking_server import RUN_LIMIT_S, ServerError, ask
 from affectlake.pipelines.params.study import Params
+from affectlake.process.empty_database import place_empty_database
 from affectlake.report.figures.learning_curves import embedding_png
 from affectlake.secrets import hide
 
@@ -209,8 +209,7 @@ def _opened(uri: str, lake: Path, experiment: str) -> tuple[Any, str]:
 
     database = lake / layout.MODEL_RUNS
     if uri == _own_uri(lake):
-        if not database.exists():
-            model_database.place(database)
+        _place(database)
         _check_readable(database)
     client = MlflowClient(uri)
     found = client.get_experiment_by_name(experiment)
@@ -218,6 +217,21 @@ def _opened(uri: str, lake: Path, experiment: str) -> tuple[Any, str]:
         return client, str(found.experiment_id)
     files = (lake / layout.MODEL_FILES).as_uri() if uri == _own_uri(lake) else None
     return client, str(client.create_experiment(experiment, artifact_location=files))
+
+
+def _place(database: Path) -> None:
+    """Copy an empty database to `database`, unless it exists."""
+    from mlflow.version import VERSION
+
+    place_empty_database(database, f"mlflow-{VERSION}", _make)
+
+
+def _make(database: Path) -> None:
+    from mlflow import MlflowClient
+
+    MlflowClient(f"sqlite:///{database}").search_experiments()
+    with closing(sqlite3.connect(database)) as opened, opened:
+        opened.execute("DELETE FROM experiments")  # it has the folder of this process; MLflow makes it again
 
 
 def _check_readable(database: Path) -> None:

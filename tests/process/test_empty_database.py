@@ -1,16 +1,20 @@
-"""New databases of model runs are copies of an empty one, and MLflow uses them like those that it makes itself."""
+"""New databases are copies of an empty one, and MLflow and Prefect use them like those that they make themselves."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from affectlake.pipelines.engine import model_database
+from affectlake.flows.prefect_server import place_database
+from affectlake.pipelines.engine.model_runs import _place
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +23,7 @@ def cached(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cached")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        model_database.place(folder / "first.db")
+        _place(folder / "first.db")
     return folder
 
 
@@ -45,7 +49,7 @@ def experiments(database: Path) -> list[str]:
 
 def test_a_copy_has_the_tables_that_mlflow_makes(tmp_path: Path, cached: Path, cache: Path) -> None:
     assert experiments(tmp_path / "own.db") == ["Default"]
-    model_database.place(tmp_path / "second.db")
+    _place(tmp_path / "second.db")
     for database in (cached / "first.db", tmp_path / "second.db"):
         assert schema(database) == schema(tmp_path / "own.db")
         assert experiments(database) == ["Default"]
@@ -57,26 +61,46 @@ def test_a_copy_has_the_tables_that_mlflow_makes(tmp_path: Path, cached: Path, c
 @pytest.mark.usefixtures("cache")
 def test_an_existing_database_is_kept(tmp_path: Path) -> None:
     (tmp_path / "own.db").write_bytes(b"not empty")
-    model_database.place(tmp_path / "own.db")
+    _place(tmp_path / "own.db")
     assert (tmp_path / "own.db").read_bytes() == b"not empty"
 
 
 def test_a_damaged_empty_database_is_made_again(tmp_path: Path, cached: Path, cache: Path) -> None:
     empty = next(cache.rglob("*.db"))
     empty.write_bytes(empty.read_bytes()[:5000])
-    model_database.place(tmp_path / "second.db")
+    _place(tmp_path / "second.db")
     assert schema(tmp_path / "second.db") == schema(cached / "first.db")
 
 
 def test_an_empty_file_is_left_to_mlflow(tmp_path: Path, cache: Path) -> None:
     next(cache.rglob("*.db")).write_bytes(b"")
-    model_database.place(tmp_path / "second.db")
+    _place(tmp_path / "second.db")
     assert experiments(tmp_path / "second.db") == ["Default"]
 
 
 @pytest.mark.usefixtures("cache")
 def test_of_several_at_once_each_gets_the_same(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(model_database.place, [tmp_path / "one.db"] * 8))
+        list(pool.map(_place, [tmp_path / "one.db"] * 8))
     assert experiments(tmp_path / "one.db") == ["Default"]
     assert [path.name for path in tmp_path.glob("*one.db*")] == ["one.db"]
+
+
+@pytest.mark.usefixtures("cache")
+def test_prefect_has_nothing_to_migrate_in_a_copy(tmp_path: Path) -> None:
+    for name in ("first.db", "second.db"):
+        place_database(f"sqlite+aiosqlite:///{tmp_path / name}")
+    assert schema(tmp_path / "first.db") == schema(tmp_path / "second.db")
+    before = (tmp_path / "second.db").read_bytes()
+    command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"]
+    url = {"PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{tmp_path / 'second.db'}"}
+    done = subprocess.run(command, env=os.environ | url, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "second.db").read_bytes() == before
+
+
+def test_a_database_that_is_not_a_file_is_left_to_prefect(tmp_path: Path, cache: Path) -> None:
+    for url in ("", "postgresql+asyncpg://user:secret@host/prefect", "sqlite+aiosqlite:///:memory:"):
+        place_database(url)
+    assert not list(tmp_path.glob("*.db"))
+    assert [path.name for path in cache.rglob("*.db")] == ["empty.db"]
