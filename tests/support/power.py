@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from affectlake.lake.store.git_objects import forget
+from affectlake.lake.store.git_memory import forget
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 NO_STATE = ("/.dvc/tmp/", "/storage/scratch")  # files that may be lost; some are written only if others are old enough

@@ -17,7 +17,8 @@ from affectlake.lake.files import layout
 from affectlake.lake.files.checksums import State, examine
 from affectlake.lake.files.git import git_bytes, git_or_none
 from affectlake.lake.store.cache import keep_file
-from affectlake.lake.store.git_objects import blobs, forget, read_blobs
+from affectlake.lake.store.git_memory import forget
+from affectlake.lake.store.git_objects import blobs, read_blobs
 from affectlake.lake.store.listings import parse_listing
 from affectlake.lake.store.remotes import Remote, open_remote
 from affectlake.lake.store.tags import announced as announced_versions

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from affectlake.errors import LakeError
 from affectlake.lake.files.git import git, git_bytes, git_or_none
+from affectlake.lake.store.git_memory import recall, remember
 
 TAGS = "refs/tags/lake/"
 _VERSION = re.compile(r"v[1-9][0-9]*")
@@ -47,8 +48,17 @@ def commits_of(root: Path, objects: Iterable[str]) -> dict[str, tuple[str, str]]
     The text is empty for a commit that Git does not have. Objects that are neither commit nor tag are left out.
     """
     asked = list(objects)
-    if not asked:
-        return {}
+    known = {name: recall(("commit", root, name)) for name in asked}
+    new = [name for name in asked if known[name] is None]
+    read = _read_commits(root, new) if new else {}
+    for name, (commit, text) in read.items():
+        if text:
+            remember(("commit", root, name), (commit, text), len(text))
+    return {name: found for name in asked if (found := known[name] or read.get(name)) is not None}
+
+
+def _read_commits(root: Path, asked: list[str]) -> dict[str, tuple[str, str]]:
+    """Read what :func:`commits_of` returns."""
     rest = git_bytes(root, "cat-file", "--batch", stdin="".join(f"{name}^{{commit}}\n" for name in asked).encode())
     found: dict[str, tuple[str, str]] = {}
     for name in asked:
