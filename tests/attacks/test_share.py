@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,7 +74,7 @@ def test_a_limit_and_what_failed_are_of_the_share() -> None:
 def test_what_is_not_a_share_is_one_clear_error(text: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is not a share"):
         parse_share(text)
-    command = [Path(sys.executable).with_name("affectlake"), "collect", "tiny", "--share", text, "--lake", tmp_path]
+    command = ["affectlake", "collect", "tiny", "--share", text, "--lake", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith(f"affectlake: --share {text} is not a share\n  wanted: K/N")

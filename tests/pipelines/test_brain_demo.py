@@ -21,7 +21,8 @@ from affectlake.pipelines.params.study import override, parse
 from affectlake.pipelines.step import OutputTables, StepContext
 from affectlake.seeds import generator
 
-TEXT = override(templates.starting_params("demo"), ("spose.seeds=[0]", "brain.encoding.permutations=20"))
+PERMUTATIONS = ("brain.encoding.permutations=10", "brain.searchlight.permutations=60")
+TEXT = override(templates.starting_params("demo"), ("spose.seeds=[0]", *PERMUTATIONS))
 PARAMS = parse(TEXT.replace("  caption-tfidf:", "  # caption-tfidf:"))
 AGENTS = ("human-category", "human-dimension")
 NOTHING = ("hypothalamus", "pallidum", "brainstem", "accumbens", "cerebellum")

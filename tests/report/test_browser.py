@@ -49,17 +49,28 @@ def written(lake: Path) -> Path:
     return report.write_report(lake)
 
 
-@pytest.fixture(params=[1280, 390], ids=["desktop", "phone"])
-def page(request: pytest.FixtureRequest, browser: Any, written: Path) -> Iterator[Any]:
-    """The report at one width; whatever the console says is a failure."""
-    opened = browser.new_page(viewport={"width": request.param, "height": 900})
+def opened(browser: Any, written: Path, width: int) -> Iterator[Any]:
+    """Open the report at one width; whatever the console says is a failure."""
+    page = browser.new_page(viewport={"width": width, "height": 900})
     said: list[str] = []
-    opened.on("console", lambda message: said.append(message.text))
-    opened.on("pageerror", lambda error: said.append(str(error)))
-    opened.goto(written.as_uri())
-    yield opened
-    opened.close()
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(written.as_uri())
+    yield page
+    page.close()
     assert said == []
+
+
+@pytest.fixture(params=[1280, 390], ids=["desktop", "phone"])
+def any_page(request: pytest.FixtureRequest, browser: Any, written: Path) -> Iterator[Any]:
+    """The report on a desktop and on a phone."""
+    yield from opened(browser, written, request.param)
+
+
+@pytest.fixture(params=[1280, pytest.param(390, marks=pytest.mark.soak)], ids=["desktop", "phone"])
+def page(request: pytest.FixtureRequest, browser: Any, written: Path) -> Iterator[Any]:
+    """The report on a desktop; on a phone as well in the long tests."""
+    yield from opened(browser, written, request.param)
 
 
 def focus(page: Any, selector: str) -> None:
@@ -68,7 +79,8 @@ def focus(page: Any, selector: str) -> None:
     page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
-def test_every_figure_is_drawn_inside_the_page(page: Any) -> None:
+def test_every_figure_is_drawn_inside_the_page(any_page: Any) -> None:
+    page = any_page
     assert len(page.query_selector_all("#together figure")) == 4
     assert len(page.query_selector_all("section.agent figure")) == 3 * 10
     assert page.query_selector("#brain figure svg") is not None

@@ -34,10 +34,11 @@ REAL = Path(sys.executable).with_name("affectlake")
 
 FREE = (
     "PATH", "PWD", "OLDPWD", "SHLVL", "_", "COLUMNS", "LINES", "PYTEST_CURRENT_TEST", "DVC_ROOT", "DVC_STAGE", "PS1",
-    "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "PREFECT_API_URL",
+    "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "PREFECT_API_URL", "LAKE",
     *(f"GIT_{role}_{what}" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")),
 )  # fmt: skip
-"""Variables that are not read while modules are imported (PREFECT_API_URL: read again in a fork). A fork has the
+"""Variables that are not read while modules are imported (PREFECT_API_URL: read again in a fork; LAKE: of
+scripts in tests). A fork has the
 values of its caller."""
 
 _NAMESPACES = ("pid", "mnt", "net", "user", "ipc", "uts")
