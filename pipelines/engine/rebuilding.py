@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from affectlake.errors import AffectlakeError, UsageError, VersionError
-from affectlake.lake.diff import Rows, compare_files
+from affectlake.lake.diff import Rows, column_changes, compare_files
 from affectlake.lake.files import layout
 from affectlake.lake.files.atomic import md5_of
 from affectlake.lake.files.outputs import Output
@@ -168,10 +168,12 @@ def _run(one: _Rebuild, stage: Stage, outputs: list[Output]) -> Iterator[Rebuilt
         if listing_digest(Listed(file.path.name, file.md5) for file in files) == one.manifest.digests[output]:
             yield Rebuilt(output, "same")
             continue
-        rows = compare_files(output, one.manifest.files(output), files)
+        published = one.manifest.files(output)
+        differences = [*column_changes(published, files), *_differences(compare_files(output, published, files))]
+        differences = differences or ["all rows are the same; the files differ in how they are written"]
         causes = _causes(one, stage, output, sources)
         none = "no cause is known: code, packages, processor and sources are those that were recorded"
-        yield Rebuilt(output, "differs", (*_differences(rows), *(causes or [none])))
+        yield Rebuilt(output, "differs", (*differences, *(causes or [none])))
 
 
 def _indented(log: Callable[[str], None], line: str) -> None:
@@ -196,7 +198,7 @@ def _differences(rows: Rows) -> list[str]:
         names = [name for name in rows.changed.columns if f"{name}_before" not in rows.changed.columns]
         key = [name for name in names if not name.endswith("_before")]
         found.append("first: " + ", ".join(f"{name} {rows.changed[name][0]}" for name in key))
-    return found or ["all rows are the same; the files differ in how they are written"]
+    return found
 
 
 def _at_most(now: pl.Series, before: pl.Series) -> str:

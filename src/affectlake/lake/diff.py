@@ -214,7 +214,11 @@ def _schema_change(root: Path, before: Version, after: Version, output: Output) 
     old, new = (_files(root, version, output) for version in (before, after))
     if not old or not new:
         return "" if old or new else "empty"
+    return ", ".join(column_changes(old, new))
+
+
+def column_changes(old: Sequence[File], new: Sequence[File]) -> list[str]:
+    """Return the columns that were added, removed or have another type, one phrase each."""
     was, now = _schemas(old, new)
     words = [f"column {c} added" for c in now if c not in was] + [f"column {c} removed" for c in was if c not in now]
-    words += [f"column {c}: {was[c]} became {now[c]}" for c in now if c in was and was[c] != now[c]]
-    return ", ".join(words)
+    return words + [f"column {c}: {was[c]} became {now[c]}" for c in now if c in was and was[c] != now[c]]
