@@ -249,7 +249,7 @@ def community_overlap(
 
     The profile of a community is the sum of its dimensions' weights, each dimension scaled to a sum of 1, so that a
     dimension with large weights does not dominate. The agents may have different numbers of dimensions. Intervals are
-    Fisher's; p-values are computed by shuffling stimuli.
+    those of :func:`affectlake.geometry.correlations.rating_correlations`; p-values are computed by shuffling stimuli.
 
     Parameters
     ----------
