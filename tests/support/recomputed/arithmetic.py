@@ -47,14 +47,14 @@ def correlations(x: Array, y: Array) -> Correlations:
     return found
 
 
-def correlation(x: Array, y: Array) -> tuple[float, float, float]:
+def correlation(x: Array, y: Array, level: float = 0.95) -> tuple[float, float, float]:
     """Return Pearson's r of two vectors and the ends of its interval, at least as wide as SciPy's (Fisher's)."""
     one = stats.pearsonr(x, y)
-    r, (low, high) = float(one.statistic), one.confidence_interval()
+    r, (low, high) = float(one.statistic), one.confidence_interval(level)
     influence = stats.zscore(x) * stats.zscore(y) - r * (stats.zscore(x) ** 2 + stats.zscore(y) ** 2) / 2
     if len(x) < 4 or abs(r) > 1 - 1e-6:
         return r, float(low), float(high)
-    half = float(stats.norm.ppf(0.975) * np.std(influence) / (1 - r**2) / np.sqrt(len(x) - 3))
+    half = float(stats.norm.ppf((1 + level) / 2) * np.std(influence) / (1 - r**2) / np.sqrt(len(x) - 3))
     return r, min(float(low), math.tanh(math.atanh(r) - half)), max(float(high), math.tanh(math.atanh(r) + half))
 
 

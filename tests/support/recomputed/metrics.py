@@ -126,7 +126,12 @@ def _saturation(settings: list[float], values: list[Array], share: float, rng: n
     value = first([float(own.mean()) for own in values])
     if value == settings[-1]:
         return impossible(f"still rising at {settings[-1]:,.0f}", len(settings))
-    draws = np.array([first([float(rng.choice(own, len(own)).mean()) for own in values]) for _ in range(1000)])
+    pool = [(one - own.mean()) * math.sqrt(len(own) / (len(own) - 1)) for own in values if len(own) > 1 for one in own]
+    if not pool:
+        return estimate(value, len(settings))
+    draws = np.array(
+        [first([float(own.mean() + rng.choice(pool, len(own)).mean()) for own in values]) for _ in range(1000)]
+    )
     return estimate(value, len(settings), between(draws, 1000))
 
 
