@@ -255,12 +255,12 @@ def test_components_below_a_share_are_counted_from_the_other_end() -> None:
 
 def test_the_interval_of_a_saturation_point_holds_it_with_two_replicates() -> None:
     settings = [5.0, 10.0, 20.0, 30.0, 40.0]
-    means, held = np.array([0.5, 0.7, 0.895, 0.9, 0.9]), []  # 99 % of 0.9 is 0.891
+    means, held = np.array([0.5, 0.7, 0.892, 0.9, 0.9]), []  # 99 % of 0.9 is 0.891
     for seed in range(200):
         rng = np.random.default_rng([2, seed])
-        found = saturation(settings, means[:, None] + 0.004 * rng.normal(size=(5, 2)), rng, n_resamples=200)
-        held.append(found.ci_low <= 20 <= found.ci_high or bool(found.note))
-    assert np.mean(held) >= 0.93
+        found = saturation(settings, means[:, None] + 0.002 * rng.normal(size=(5, 2)), rng, n_resamples=200)
+        held.append(found.ci_low <= 20 <= found.ci_high)
+    assert np.mean(held) >= 0.92
 
 
 def test_replicates_that_are_missing_or_single_leave_the_interval_to_the_others() -> None:
