@@ -113,13 +113,13 @@ def certain(world: World, weights: Array) -> tuple[nx.Graph[int], nx.Graph[int]]
     """
     d, geometry = weights.shape[1], world.params.geometry
     found: tuple[nx.Graph[int], nx.Graph[int]] = nx.empty_graph(d), nx.empty_graph(d)
-    for a, b in combinations(range(d), 2):
-        r, low, high = correlation(weights[:, a], weights[:, b], 1 - 0.05 / math.comb(d, 2))
+    for a, b in combinations(np.flatnonzero(np.ptp(weights, axis=0)).tolist(), 2):
+        _, low, high = correlation(weights[:, a], weights[:, b], 1 - 0.05 / math.comb(d, 2))
         if geometry.absolute_edges:
             low, high = (min(abs(low), abs(high)) if low * high > 0 else 0.0), max(abs(low), abs(high))
         if low > geometry.edge_threshold:
             found[0].add_edge(a, b)
-        if not math.isnan(r) and high > geometry.edge_threshold:
+        if high > geometry.edge_threshold:
             found[1].add_edge(a, b)
     return found
 
