@@ -1,12 +1,13 @@
 """Coverage of the intervals of correlations over stimuli, and the tests of overlaps and of similarity matrices.
 
-    python -m benchmarks.validity.correlations [--studies 1000] [--cases ratings labels edges overlaps matrices]
+    python -m benchmarks.validity.correlations [--studies 1000] [--cases ratings compared]
 
 Dimensions and ratings are sums of independent causes, so that their true correlations are known: causes that are
 normal, or have a gamma distribution of shape 0.3 (most values near 0, a few large ones), as the weights of sparse
 embeddings and the ratings of categories have. A study has an embedding of 20 dimensions and 48 ratings. An interval
 of a study is that of one correlation; the last column of the first table is the mean over all intervals of a study, and
-then over studies, because those of one study are not independent.
+then over studies, because those of one study are not independent. The second table has 0.3 times as many studies where there
+is an effect.
 """
 
 from __future__ import annotations
@@ -109,29 +110,46 @@ COMPARED: dict[str, tuple[Callable[[np.random.Generator, int, bool, float], Outc
 STRENGTHS = {"overlap of communities": (0.0, 0.15, 0.5), "similarity matrices": (0.0, 0.2, 0.7)}
 
 
-def main() -> None:
-    """Print both tables."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--studies", type=int, default=1000)
-    n_studies = parser.parse_args().studies
+def ratings_table(n_studies: int) -> None:
+    """Print the coverage of the intervals of correlations, labels and edges."""
     print("| values | common causes | stimuli | all correlations | labels | edges |\n" + "|---" * 6 + "|")
-    kinds = ((True, "normal"), (False, "sparse"))
-    for normal, kind in kinds:
+    for normal, kind in KINDS:
         for common in (0.0, 1.0, 3.0):
             for n in (100, 300, 2181):
                 rows = [of_ratings(np.random.default_rng([5, seed]), n, normal, common) for seed in range(n_studies)]
                 cells = [mean_share([row[name] for row in rows]) for name in ("ratings", "labels", "edges")]
                 print(f"| {kind} | {common:g} | {n:,} | {' | '.join(cells)} |", flush=True)
-    print("\n| compared | values | common | stimuli | true r, mean | mean r | interval holds it | p ≤ 0.05 |")
+
+
+def compared_table(n_studies: int) -> None:
+    """Print coverage, type I error and power of overlaps and of similarity matrices."""
+    print("| compared | values | common | stimuli | true r, mean | mean r | interval holds it | p ≤ 0.05 |")
     print("|---" * 8 + "|")
     for name, (compare, sizes) in COMPARED.items():
-        for normal, kind in kinds:
+        for normal, kind in KINDS:
             for common in STRENGTHS[name]:
+                n_here = max(2, int(n_studies * (1 if common == 0 else WITH_EFFECT)))
                 for n in sizes:
-                    found = [compare(np.random.default_rng([6, seed]), n, normal, common) for seed in range(n_studies)]
+                    found = [compare(np.random.default_rng([6, seed]), n, normal, common) for seed in range(n_here)]
                     value, truth, holds, hits = (np.array(column) for column in zip(*found, strict=True))
                     numbers = f"{truth.mean():.3f} | {value.mean():.3f} | {share(holds)} | {share(hits)}"
                     print(f"| {name} | {kind} | {common:g} | {n:,} | {numbers} |", flush=True)
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--studies", type=int, default=1000)
+    parser.add_argument("--cases", nargs="+", choices=TABLES, default=list(TABLES))
+    asked = parser.parse_args()
+    for case in asked.cases:
+        TABLES[case](asked.studies)
+        print()
+
+
+WITH_EFFECT = 0.3  # studies with an effect, of those without
+KINDS = ((True, "normal"), (False, "sparse"))
+TABLES = {"ratings": ratings_table, "compared": compared_table}
 
 
 if __name__ == "__main__":

@@ -56,6 +56,27 @@ def rating_correlations(
     AffectlakeError
         If the two do not have the same number of stimuli, or a value is not finite.
     """
+    x, y = _units(weights, scores)
+    r = np.clip(x.T @ y, -1.0, 1.0)  # (n_dimensions, n_ratings)
+    low, high = fisher_interval(r, len(weights), level, _spread(r, x, y))
+    return RatingCorrelations(r, low, high, len(weights))
+
+
+def pearson_r(weights: NDArray[np.floating], scores: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the correlations of :func:`rating_correlations` without their intervals, which take longer.
+
+    Parameters
+    ----------
+    weights, scores
+        As in :func:`rating_correlations`.
+    """
+    x, y = _units(weights, scores)
+    return np.asarray(np.clip(x.T @ y, -1.0, 1.0))
+
+
+def _units(
+    weights: NDArray[np.floating], scores: NDArray[np.floating]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     if weights.ndim != 2 or scores.ndim != 2 or len(weights) != len(scores):
         raise AffectlakeError(
             "the embedding and the ratings are not of the same stimuli",
@@ -64,17 +85,15 @@ def rating_correlations(
         )
     if not (np.isfinite(weights).all() and np.isfinite(scores).all()):
         raise AffectlakeError("the embedding or the ratings have values that are not finite")
-    x, y = unit_columns(weights), unit_columns(scores)
-    r = np.clip(x.T @ y, -1.0, 1.0)  # (n_dimensions, n_ratings)
-    low, high = fisher_interval(r, len(weights), level, _spread(r, x, y))
-    return RatingCorrelations(r, low, high, len(weights))
+    return unit_columns(weights), unit_columns(scores)
 
 
 def _spread(r: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return σ of the correlations `r` of unit columns, at least 1."""
-    both = (x**2).T @ y**2  # 1/n of the mean of x² y², for standardised columns
-    mixed = (x**3).T @ y + x.T @ y**3
-    fourth = (x**4).sum(axis=0)[:, None] + (y**4).sum(axis=0)
+    x2, y2 = x * x, y * y
+    both = x2.T @ y2  # 1/n of the mean of x² y², for standardised columns
+    mixed = (x2 * x).T @ y + x.T @ (y2 * y)
+    fourth = (x2 * x2).sum(axis=0)[:, None] + (y2 * y2).sum(axis=0)
     variance = len(x) * (both - r * mixed + r**2 / 4 * (fourth + 2 * both))
     usable = np.abs(r) <= ALMOST_ONE  # not NaN
     sigma = np.sqrt(np.where(usable, variance, 1).clip(0)) / np.where(usable, 1 - r**2, 1)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affectlake.errors import AffectlakeError
-from affectlake.geometry.correlations import rating_correlations
+from affectlake.geometry.correlations import pearson_r, rating_correlations
 from affectlake.geometry.estimates import Estimate, left_out, percentile_interval, permutation_level
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def emotion_graph(
     """
     if not 0 <= threshold < 1:
         raise AffectlakeError("the threshold of edges is not a correlation", wanted="0 <= t < 1", found=str(threshold))
-    r = rating_correlations(weights, weights).r
+    r = pearson_r(weights, weights)
     size = np.nan_to_num(np.abs(r) if absolute else r, nan=-1.0)
     edges = np.argwhere(np.triu(size > threshold, 1))
     d = weights.shape[1]
@@ -161,7 +161,7 @@ def shuffled_partitions(
     found = []
     for _ in range(n_graphs):
         shuffled = rng.permuted(columns, axis=0)
-        r = rating_correlations(shuffled, shuffled).r[upper]
+        r = pearson_r(shuffled, shuffled)[upper]
         size = np.nan_to_num(np.abs(r) if absolute else r, nan=-1.0)
         highest = np.argsort(-size, kind="stable")[: len(strengths)]
         edges = np.stack([upper[0][highest], upper[1][highest]], axis=1)
@@ -304,7 +304,7 @@ def community_overlap(
     if not a.shape[1] or not b.shape[1]:
         return {}
     found = rating_correlations(a, b)
-    null = np.array([rating_correlations(a, b[rng.permutation(len(b))]).r for _ in range(n_permutations)])
+    null = np.array([pearson_r(a, b[rng.permutation(len(b))]) for _ in range(n_permutations)])
     return {
         (row, column): Estimate(
             float(found.r[row, column]),
