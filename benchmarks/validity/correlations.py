@@ -4,10 +4,9 @@
 
 Dimensions and ratings are sums of independent causes, so that their true correlations are known: causes that are
 normal, or have a gamma distribution of shape 0.3 (most values near 0, a few large ones), as the weights of sparse
-embeddings and the ratings of categories have. A study has an embedding of 20 dimensions and 48 ratings. An interval
-of a study is that of one correlation; the last column of the first table is the mean over all intervals of a study, and
-then over studies, because those of one study are not independent. The second table has 0.3 times as many studies where there
-is an effect.
+embeddings and the ratings of categories have. A study has an embedding of 20 dimensions and 48 ratings. The first table
+has the mean over all intervals of a study, and then over studies, because those of one study are not independent. The
+second table has 0.3 times as many studies where there is an effect.
 """
 
 from __future__ import annotations
