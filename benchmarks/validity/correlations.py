@@ -6,7 +6,7 @@ Dimensions and ratings are sums of independent causes, so that their true correl
 normal, or have a gamma distribution of shape 0.3 (most values near 0, a few large ones), as the weights of sparse
 embeddings and the ratings of categories have. A study has an embedding of 20 dimensions and 48 ratings. The first table
 has the mean over all intervals of a study, and then over studies, because those of one study are not independent. The
-second table has 0.3 times as many studies where there is an effect.
+second table has a tenth of the studies where there is an effect.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def main() -> None:
         print()
 
 
-WITH_EFFECT = 0.3  # studies with an effect, of those without
+WITH_EFFECT = 0.1  # studies with an effect, of those without
 KINDS = ((True, "normal"), (False, "sparse"))
 TABLES = {"ratings": ratings_table, "compared": compared_table}
 
