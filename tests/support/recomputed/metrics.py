@@ -183,16 +183,17 @@ def nearest_centroid(world: World, agent: str, seed: int) -> Rows:
         null = np.array([_hits(weights[rows], rng.permutation(labels)) for _ in range(DRAWS)]) / len(rows)
         for top in range(1, min(3, len(large) - 1) + 1):
             share, drawn, m = hits[top - 1] / len(rows), null[:, top - 1], geometry.permutations
-            ends = _of_dependent(hits[top - 1], len(rows), drawn)
+            ends = _of_dependent(hits[top - 1], len(rows), drawn, m)
             row = estimate(share, len(rows), ends, Mean(drawn, m), Level(share, drawn, m))
             yield (f"top{top}_accuracy{suffix}", None, None, None), row
 
 
-def _of_dependent(hits: int, n: int, null: Array) -> tuple[Near, Near]:
+def _of_dependent(hits: int, n: int, null: Array, permutations: int) -> tuple[Near, Near]:
     """Return the Wilson interval of fewer stimuli, by the excess of the variance under the null hypothesis."""
     chance = null.mean()
     ratio = null.var() / (chance * (1 - chance) / n) if 0 < chance < 1 else 1.0
-    most, least = (max(1.0, ratio * factor) for factor in (1.9, 1 / 1.9))  # six standard errors of the ratio
+    error = 6 * math.sqrt(2 / permutations + 2 / len(null))  # six standard errors of the logarithm of the ratio
+    most, least = max(1.0, ratio * math.exp(error)), max(1.0, ratio * math.exp(-error))
     both = zip(wilson(hits / most, n / most), wilson(hits / least, n / least), strict=True)
     low, high = (Near((a + b) / 2, abs(a - b) / 2 + 1e-9) for a, b in both)
     return low, high
