@@ -7,8 +7,7 @@ Every study has five subjects of 216 voxels, 90 stimuli of which 30 are kept, tw
 random numbers, and runs through the steps of a study. Rows count maps (agents x subjects) or comparisons; intervals are
 Wilson's, over studies for what subjects share and over maps otherwise. With ``--planted``, half of the voxels of every
 brain also follow the category ratings, so that the shares are power: of the agent made of categories, and of the
-differences between it and the others. With `halves`, which is left out with ``--planted``, every stimulus is presented
-twice.
+differences between it and the others. With `halves`, every stimulus is presented twice, with the same planted pattern.
 """
 
 from __future__ import annotations
@@ -88,8 +87,6 @@ def main() -> None:
     pairs: dict[tuple[str, str, str, str], list[dict[str, object]]] = {}
     for kind in wanted.kinds:
         for selection in wanted.selections:
-            if wanted.planted and selection == "halves":
-                continue
             how = (wanted.permutations, wanted.encoding, wanted.planted)
             rows = [row for seed in range(wanted.studies) for row in outcomes(selection, kind, seed, *how)]
             for method, _ in METHODS if wanted.encoding else METHODS[:1]:

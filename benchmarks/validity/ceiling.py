@@ -61,27 +61,37 @@ def main() -> None:
     heads = (
         "agent", "true", "consistency", "attainable", "interval contains the truth", "share by consistency",
         "share by attainable", "interval contains 100 %", "refused",
+        "consistency: interval contains it", "agreement: interval contains it",
     )  # fmt: skip
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for name, draw in AGENTS.items():
+        many = draw(np.random.default_rng(0), 500_000)
+        answers = np.random.default_rng(1).multinomial(chosen.repeats, many)
+        others = answers.max(axis=1).mean() / chosen.repeats, float((many**2).sum(axis=1).mean())
         truth = float(draw(np.random.default_rng(0), 1_000_000).max(axis=1).mean())
         rngs = [np.random.default_rng([1, seed]) for seed in range(chosen.studies)]
-        table = np.array([study(rng, draw, truth, chosen.triplets, chosen.repeats) for rng in rngs], np.float64)
+        table = np.array(
+            [study(rng, draw, (truth, *others), chosen.triplets, chosen.repeats) for rng in rngs], np.float64
+        )
         answered = table[table[:, -1] == 0]
         shares = ["–"] * 3
         if len(answered):
             shares = [f"{answered[:, 3].mean():.1%}", f"{answered[:, 4].mean():.1%}", _binomial(answered[:, 5])]
         cells = [
             name, f"{truth:.3f}", f"{table[:, 0].mean():.3f}", f"{table[:, 1].mean():.3f}", _binomial(table[:, 2]),
-            *shares, _binomial(table[:, 6]),
+            *shares, _binomial(table[:, -1]), _binomial(table[:, 6]), _binomial(table[:, 7]),
         ]  # fmt: skip
         print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def study(
-    rng: np.random.Generator, draw: Draw, truth: float, n_triplets: int, n_repeats: int
-) -> tuple[float, float, bool, float, float, bool, bool]:
-    """Return both ceilings, whether the interval contains the truth, both shares, the same of 1, and if refused."""
+    rng: np.random.Generator, draw: Draw, truths: tuple[float, float, float], n_triplets: int, n_repeats: int
+) -> tuple[float | bool, ...]:
+    """Return both ceilings, whether the interval contains the truth, both shares, the same of 1, and if refused.
+
+    The last two values before it are whether the intervals of `consistency` and `agreement` contain their expectations.
+    `truths` are the true `attainable` and these two.
+    """
     found = noise_ceiling(rng.multinomial(n_repeats, draw(rng, n_triplets)))
     n = 20_000
     right = rng.random(n) < draw(rng, n).max(axis=1)
@@ -89,9 +99,12 @@ def study(
     shares = explained_shares(Estimate(float(right.mean()), low, high, n=n), found)
     best = found.attainable
     full = shares.attainable.ci_low <= 1 <= shares.attainable.ci_high
-    held = best.ci_low <= truth <= best.ci_high
+    held, *same = (
+        one.ci_low <= truth <= one.ci_high
+        for one, truth in zip((best, found.consistency, found.agreement), truths, strict=True)
+    )
     values = (found.consistency.value, best.value, held, shares.consistency.value, shares.attainable.value, full)
-    return *values, bool(shares.attainable.note)
+    return *values, *same, bool(shares.attainable.note)
 
 
 def _binomial(hits: NDArray[np.float64]) -> str:

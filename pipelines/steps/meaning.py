@@ -41,7 +41,7 @@ from affectlake.stimuli import prototypes
         "triplets.prototypes_per_category",
     ),
     kinds=EVERY_KIND,
-    version=6,
+    version=7,
 )
 def measure(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Measure each fit: prediction, ceiling, classes, ratings, reproducibility, graph, components and saturation."""
@@ -71,7 +71,7 @@ def measure(tables: Tables, params: Params, context: StepContext) -> OutputTable
     writes=("labels/{agent}", "graph_nodes/{agent}", "graph_edges/{agent}"),
     params=("seed", "geometry.resamples", "geometry.edge_threshold", "geometry.absolute_edges", "geometry.label_gap"),
     kinds=EVERY_KIND,
-    version=3,
+    version=4,
 )
 def describe(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Label each dimension by its correlations with ratings, and connect correlated dimensions in a graph."""
@@ -154,7 +154,7 @@ def _graph(weights: arrays.Embedding, params: Params, agent: str) -> EmotionGrap
         "geometry.resamples",
         "triplets.prototypes_per_category",
     ),
-    version=4,
+    version=5,
 )
 def compare(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Compare all agents: human consistency, agreement on the same triplets, and overlap of communities."""

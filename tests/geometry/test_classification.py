@@ -148,3 +148,14 @@ def test_real_categories_and_their_number(real_data: Path) -> None:
     assert (found.n_stimuli, found.n_categories) == (2167, 27)
     assert found.accuracies[2].accuracy > 0.97
     assert found.accuracies[2].p_value == 1 / 101
+
+
+def test_the_interval_holds_the_accuracy_although_stimuli_share_centroids() -> None:
+    categories = [str(number) for number in np.repeat(np.arange(5), 10)]
+    found = [
+        nearest_centroid(rng.gamma(0.5, size=(50, 10)), categories, rng, permutations=99).accuracies[0]
+        for rng in (np.random.default_rng([3, seed]) for seed in range(400))
+    ]
+    truth = np.mean([one.accuracy for one in found])
+    assert np.mean([one.ci_low <= truth <= one.ci_high for one in found]) >= 0.92
+    assert all(one.ci_low <= one.accuracy <= one.ci_high for one in found)

@@ -17,12 +17,36 @@ def test_equals_scipy_pair_by_pair() -> None:
     found = rating_correlations(weights, scores)
     for dimension in range(5):
         for rating in range(7):
-            expected = stats.pearsonr(weights[:, dimension].astype(float), scores[:, rating])
-            interval = expected.confidence_interval(0.95)
-            assert found.r[dimension, rating] == pytest.approx(expected.statistic, abs=1e-12)
-            assert found.ci_low[dimension, rating] == pytest.approx(interval.low, abs=1e-12)
-            assert found.ci_high[dimension, rating] == pytest.approx(interval.high, abs=1e-12)
+            x, y = weights[:, dimension].astype(float), scores[:, rating]
+            r = stats.pearsonr(x, y).statistic
+            assert found.r[dimension, rating] == pytest.approx(r, abs=1e-12)
+            a, b = stats.zscore(x), stats.zscore(y)
+            sigma = max(1.0, float(np.std(a * b - r * (a**2 + b**2) / 2)) / (1 - r**2))
+            ends = np.tanh(np.arctanh(r) + np.array([-1, 1]) * stats.norm.ppf(0.975) * sigma / 57**0.5)
+            assert found.ci_low[dimension, rating] == pytest.approx(ends[0], abs=1e-10)
+            assert found.ci_high[dimension, rating] == pytest.approx(ends[1], abs=1e-10)
     assert found.n == 60
+
+
+def test_values_with_light_tails_have_scipys_interval() -> None:
+    rng = np.random.default_rng(4)
+    x = rng.random((80, 2))
+    y = x[:, :1] + 2 * rng.random((80, 3))
+    found = rating_correlations(x, y)
+    for (a, b), low in np.ndenumerate(found.ci_low):
+        interval = stats.pearsonr(x[:, a], y[:, b]).confidence_interval(0.95)
+        assert (low, found.ci_high[a, b]) == pytest.approx((interval.low, interval.high), abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["normal", "sparse"])
+def test_the_interval_holds_a_planted_correlation_whatever_the_distribution(kind: str) -> None:
+    held = []
+    for seed in range(400):
+        rng = np.random.default_rng([7, seed])
+        causes = rng.normal(size=(300, 3)) if kind == "normal" else rng.gamma(0.3, 0.3**-0.5, (300, 3))
+        found = rating_correlations(causes[:, :1] + 0.5 * causes[:, 1:2], causes[:, :1] + 0.5 * causes[:, 2:])
+        held.append(found.ci_low[0, 0] <= 1 / 1.25 <= found.ci_high[0, 0])
+    assert 0.92 <= np.mean(held) <= 0.98
 
 
 def test_constant_columns_have_no_correlation() -> None:

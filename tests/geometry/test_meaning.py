@@ -178,6 +178,39 @@ def test_resampled_graphs_surround_a_clear_one() -> None:
     assert found.modularity.ci_low <= found.modularity.value <= found.modularity.ci_high
 
 
+def test_intervals_of_a_graph_hold_the_planted_one() -> None:
+    held = []
+    for seed in range(12):
+        rng = np.random.default_rng([1, seed])
+        causes = rng.normal(size=(200, 10))
+        weights = 0.5 * np.repeat(causes[:, :2], 3, axis=1) + 0.75**0.5 * causes[:, 2:8]  # r = 0.25 within each group
+        weights = np.hstack([weights, causes[:, 8:]])
+        found = graph_estimates(weights, 0, rng, absolute=False, n_resamples=40, n_shuffled=0)
+        truths = (2, 2, 0.5, 6)
+        held.append(
+            [not one.ci_low > truth and not one.ci_high < truth for one, truth in zip(found, truths, strict=True)]
+        )
+        assert all(np.isnan(one.value) or one.ci_low <= one.value <= one.ci_high for one in found)
+    assert np.mean(held, axis=0).min() >= 0.8
+
+
+def test_without_a_certain_edge_there_may_be_none_and_a_constant_dimension_is_isolated() -> None:
+    rng = np.random.default_rng(4)
+    causes = rng.normal(size=(60, 4))
+    weights = np.column_stack([causes[:, 0], 0.5 * causes[:, 0] + causes[:, 1], causes[:, 2], np.ones(60)])
+    found = graph_estimates(weights, 0, rng, n_resamples=10, n_shuffled=0)
+    assert found.n_edges[:3] == (1, 0, 3) and found.n_communities[:2] == (1, 0)
+    assert found.n_isolated[:3] == (2, 1, 4)
+
+
+def test_negative_correlations_are_certain_edges_if_the_sign_does_not_count() -> None:
+    rng = np.random.default_rng(5)
+    cause = rng.normal(size=(500, 1))
+    weights = cause * np.array([1, -1, 1]) + 0.3 * rng.normal(size=(500, 3))
+    assert graph_estimates(weights, 0, rng, n_resamples=5, n_shuffled=0).n_edges[:3] == (3, 3, 3)
+    assert graph_estimates(weights, 0, rng, absolute=False, n_resamples=5, n_shuffled=0).n_edges[:3] == (1, 1, 1)
+
+
 def test_the_same_communities_in_other_orders_overlap_most() -> None:
     rng = np.random.default_rng(3)
     weights = np.exp(planted(rng))
@@ -218,6 +251,25 @@ def test_components_below_a_share_are_counted_from_the_other_end() -> None:
     with pytest.raises(AffectlakeError, match="share"):
         components_below(curve, 100, 0)
     assert components_below([], 100, 0.9).note
+
+
+def test_the_interval_of_a_saturation_point_holds_it_with_two_replicates() -> None:
+    settings = [5.0, 10.0, 20.0, 30.0, 40.0]
+    means, held = np.array([0.5, 0.7, 0.892, 0.9, 0.9]), []  # 99 % of 0.9 is 0.891
+    for seed in range(200):
+        rng = np.random.default_rng([2, seed])
+        found = saturation(settings, means[:, None] + 0.002 * rng.normal(size=(5, 2)), rng, n_resamples=200)
+        held.append(found.ci_low <= 20 <= found.ci_high)
+    assert np.mean(held) >= 0.92
+
+
+def test_replicates_that_are_missing_or_single_leave_the_interval_to_the_others() -> None:
+    settings = [5.0, 10.0, 20.0]
+    single = np.array([[0.5], [0.9], [0.9]])
+    assert np.isnan(saturation(settings, single, RNG).ci_low)
+    some = np.array([[0.5, 0.52], [0.9, np.nan], [0.9, 0.91]])
+    found = saturation(settings, some, RNG)
+    assert found.value == found.ci_low == 10 and found.ci_high in (10, 20)
 
 
 def test_saturation_is_where_the_planted_curve_bends() -> None:

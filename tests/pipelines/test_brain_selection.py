@@ -278,3 +278,13 @@ def test_the_papers_selection_needs_permutations_and_old_parameters_are_read() -
     text["brain"]["reference"] = "nobody"
     with pytest.raises(UsageError, match=r"brain\.reference"):
         parse(yaml.safe_dump(text))
+
+
+def test_planted_patterns_are_in_both_presentations(tmp_path: Path) -> None:
+    params = null_brains.settings("halves", 4)
+    reliable = [
+        null_brains.study(params, "white", 1, tmp_path, n_subjects=2, repeats=True, planted=planted)["betas"]
+        for planted in (0.0, 2.0)
+    ]
+    without, planted = (np.nanmean(one["split_half_r"].to_numpy()) for one in reliable)
+    assert abs(without) < 0.05 and planted > 0.3

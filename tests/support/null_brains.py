@@ -66,19 +66,32 @@ def fitted(tables: OutputTables, params: Params, seed: int, dead: Sequence[int] 
     return {"embeddings": pl.concat(weights), "fits": rows.to_table("fits", fits)}
 
 
-def brains(kind: Kind, n_stimuli: int, seed: int, n_subjects: int = 5, repeats: bool = False) -> OutputTables:
+def brains(
+    kind: Kind, n_stimuli: int, seed: int, n_subjects: int = 5, repeats: bool = False,
+    ratings: NDArray[np.float64] | None = None, strength: float = 0.0,
+) -> OutputTables:  # fmt: skip
     """Return `voxels` and `betas` of subjects whose patterns are drawn without the ratings.
 
-    With `repeats`, each stimulus is presented twice: what subjects share is the same, the rest is drawn again.
+    With `repeats`, each stimulus is presented twice: what subjects share is the same, the rest is drawn again. Standard
+    `ratings` (n_stimuli, n_ratings) are planted in the voxels of the region VC, as another random sum in every voxel,
+    the same in both presentations; `strength` is the ratio of the standard deviations of what is planted and of what
+    is there in one presentation.
     """
+    planting = np.random.default_rng([seed, 3])
     rng = np.random.default_rng([seed, 0])
     place = np.stack(np.meshgrid(*[np.arange(SIDE)] * 3, indexing="ij"), axis=-1).reshape(-1, 3).astype(np.int32)
     again = np.random.default_rng([seed, 2])
+    inside = place[:, 0] < SIDE // 2
     latent, voxels, betas = rng.normal(size=(n_stimuli, 3)), [], []
     for number in range(1, n_subjects + 1):
         patterns = _noise(kind, rng, n_stimuli)
         signal = latent @ rng.normal(size=(3, len(place))) if kind == "shared" else np.zeros(patterns.shape)
         patterns += signal
+        if ratings is not None:
+            planted = ratings @ planting.normal(size=(ratings.shape[1], int(inside.sum())))
+            planted *= strength * patterns[:, inside].std(0) / planted.std(0)
+            signal[:, inside] += planted
+            patterns[:, inside] += planted
         r: list[float | None] = [None] * n_stimuli
         if repeats:
             second = _noise(kind, again, n_stimuli) + signal
@@ -89,7 +102,7 @@ def brains(kind: Kind, n_stimuli: int, seed: int, n_subjects: int = 5, repeats: 
             {"subject": [subject] * len(place), "voxel_index": np.arange(len(place), dtype=np.int32)}
             | {f"voxel_{axis}": place[:, i] for i, axis in enumerate("ijk")}
             | {f"{axis}_mm": place[:, i].astype(np.float32) for i, axis in enumerate("xyz")}
-            | {"regions": np.where(place[:, 0] < SIDE // 2, "VC", "DLPFC"), "usable": [True] * len(place)}
+            | {"regions": np.where(inside, "VC", "DLPFC"), "usable": [True] * len(place)}
         ))  # fmt: skip
         betas.append(pl.DataFrame(
             {"subject": [subject] * n_stimuli, "stimulus_index": np.arange(n_stimuli, dtype=np.int32),
@@ -108,35 +121,20 @@ def _noise(kind: Kind, rng: np.random.Generator, n_stimuli: int) -> NDArray[np.f
     return drawn.reshape(n_stimuli, -1)
 
 
-def plant(tables: OutputTables, strength: float, seed: int) -> pl.DataFrame:
-    """Return `betas` with category ratings in the voxels of the region VC, as another random sum in every voxel.
-
-    `strength` is the ratio of the standard deviations of what is planted and what was there.
-    """
-    vectors = rating_vectors(tables["ratings"], "category", tables["stimuli"].height)
-    ratings = (vectors - vectors.mean(0)) / vectors.std(0).clip(1e-9)
-    rng, planted = np.random.default_rng([seed, 2]), []
-    for (subject,), rows_ in tables["betas"].group_by("subject", maintain_order=True):
-        patterns = np.array(rows_["pattern"].to_list())
-        own = tables["voxels"].filter(pl.col("subject") == subject).sort("voxel_index")
-        inside = (own["regions"] == "VC").to_numpy()
-        signal = ratings @ rng.normal(size=(ratings.shape[1], int(inside.sum())))
-        patterns[:, inside] += strength * signal * (patterns[:, inside].std(0) / signal.std(0))
-        flat = pl.Series(patterns.astype(np.float32).tolist(), dtype=pl.List(pl.Float32))
-        planted.append(rows_.with_columns(pattern=flat))
-    return pl.concat(planted)
-
-
 def study(
     params: Params, kind: Kind, seed: int, folder: Path, n_subjects: int = 5, repeats: bool = False,
     planted: float = 0.0,
 ) -> OutputTables:  # fmt: skip
-    """Return the tables of a study of null brains up to the selected stimuli; `planted` as in :func:`plant`."""
-    assert not (repeats and planted), "what is planted is not in the halves of the presentations"
-    tables = stimuli.ingest({}, params, context(folder))
-    tables |= brains(kind, tables["stimuli"].height, seed, n_subjects, repeats) | fitted(tables, params, seed)
+    """Return the tables of a study of null brains up to the selected stimuli.
+
+    `planted` is the strength with which all brains follow the category ratings, as in :func:`brains`.
+    """
+    tables, ratings = stimuli.ingest({}, params, context(folder)), None
+    n = tables["stimuli"].height
     if planted:
-        tables["betas"] = plant(tables, planted, seed)
+        vectors = rating_vectors(tables["ratings"], "category", n)
+        ratings = (vectors - vectors.mean(0)) / vectors.std(0).clip(1e-9)
+    tables |= brains(kind, n, seed, n_subjects, repeats, ratings, planted) | fitted(tables, params, seed)
     tables |= brain_selection.share_stimuli(lazy(tables), params, context(folder))
     return tables | brain_selection.select_stimuli(lazy(tables), params, context(folder))
 

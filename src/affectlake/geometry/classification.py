@@ -16,8 +16,10 @@ BATCH_ELEMENTS = 4_000_000  # distances in memory at a time: 16 MB of float32, a
 
 
 class TopAccuracy(NamedTuple):
-    """Share of stimuli whose category is among the `top` nearest, with its 95 % Wilson interval.
+    """Share of stimuli whose category is among the `top` nearest, with its 95 % interval.
 
+    The interval is Wilson's, with n divided by the ratio of the variance over label permutations to that of independent
+    stimuli, if it is above 1. Stimuli are not independent, because all of them share the centroids.
     ``chance`` is the mean over label permutations; ``p_value`` is (1 + permutations at least as high) /
     (1 + permutations).
     """
@@ -100,8 +102,10 @@ def nearest_centroid(
             for batch in _shuffles(len(points), permutations, len(sizes), rng)
         ]
     )  # (permutations, n_tops)
-    low, high = wilson_interval(hits, len(points))
     chance = shuffled.mean(axis=0) / len(points)
+    usual = len(points) * chance * (1 - chance)
+    inflation = np.maximum(shuffled.var(axis=0) / np.where(usual > 0, usual, 1), 1)
+    low, high = wilson_interval(hits / inflation, len(points) / inflation)
     p_value = (1 + (shuffled >= hits).sum(axis=0)) / (1 + permutations)
     columns = (hits / len(points), low, high, chance, p_value)
     rows = zip(tops, *(column.tolist() for column in columns), strict=True)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affectlake.errors import AffectlakeError
-from affectlake.geometry.correlations import rating_correlations
+from affectlake.geometry.correlations import pearson_r, rating_correlations
 from affectlake.geometry.estimates import Estimate, left_out, percentile_interval, permutation_level
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def emotion_graph(
     """
     if not 0 <= threshold < 1:
         raise AffectlakeError("the threshold of edges is not a correlation", wanted="0 <= t < 1", found=str(threshold))
-    r = rating_correlations(weights, weights).r
+    r = pearson_r(weights, weights)
     size = np.nan_to_num(np.abs(r) if absolute else r, nan=-1.0)
     edges = np.argwhere(np.triu(size > threshold, 1))
     d = weights.shape[1]
@@ -161,7 +161,7 @@ def shuffled_partitions(
     found = []
     for _ in range(n_graphs):
         shuffled = rng.permuted(columns, axis=0)
-        r = rating_correlations(shuffled, shuffled).r[upper]
+        r = pearson_r(shuffled, shuffled)[upper]
         size = np.nan_to_num(np.abs(r) if absolute else r, nan=-1.0)
         highest = np.argsort(-size, kind="stable")[: len(strengths)]
         edges = np.stack([upper[0][highest], upper[1][highest]], axis=1)
@@ -171,7 +171,7 @@ def shuffled_partitions(
 
 
 class GraphEstimates(NamedTuple):
-    """Counts and modularity of a graph, with percentile intervals over resampled stimuli and the values of chance."""
+    """Counts and modularity of a graph, with bootstrap intervals over the stimuli and the values of chance."""
 
     n_isolated: Estimate
     n_communities: Estimate
@@ -191,10 +191,19 @@ def graph_estimates(
 ) -> GraphEstimates:
     """Return the numbers of isolated nodes, communities and edges, and the modularity, with intervals.
 
-    The interval is that of the middle 95 % of the graphs of bootstrap resamples of the stimuli. Resampling adds noise
-    to every correlation, so a count is not necessarily near the middle of its interval. ``chance`` of the modularity
-    and of the number of communities is the mean of independent dimensions (:func:`shuffled_partitions`); the p-value of
-    the modularity is its level against them.
+    The truth that the intervals are about is the graph of the correlations over infinitely many stimuli. A count of
+    edges or of isolated nodes depends on all correlations near the threshold. Its interval is that of all graphs that
+    agree with the simultaneous 95 % intervals of the correlations (Bonferroni's, over the pairs): from the edges whose
+    intervals are above the threshold to those whose intervals reach it.
+
+    The intervals of the number of communities and of the modularity are basic bootstrap intervals (Davison & Hinkley
+    1997, Bootstrap Methods, section 5.2), 2 v − q for the value v and the percentiles q over resampled stimuli, within
+    the possible values and widened to contain v. A resample has the noise of the correlations twice, so that it differs
+    from the graph as the graph differs from the truth. If no edge is certain, there may be no community, and the lower
+    end is 0.
+
+    ``chance`` of the modularity and of the number of communities is the mean of independent dimensions
+    (:func:`shuffled_partitions`); the p-value of the modularity is its level against them.
 
     Parameters
     ----------
@@ -202,7 +211,7 @@ def graph_estimates(
         As in :func:`emotion_graph`.
     rng : numpy.random.Generator
     n_resamples : int
-        Number of bootstrap resamples, at least 2 for an interval.
+        Number of bootstrap resamples, at least 2 for an interval of communities and modularity.
     n_shuffled : int
         Number of graphs of independent dimensions; with 0, there is no chance level and no p-value.
     """
@@ -213,28 +222,54 @@ def graph_estimates(
         some = weights[rng.integers(0, n, n)]
         return emotion_graph(some, seed, threshold=threshold, absolute=absolute, n_runs=RUNS_OF_DRAWS)
 
-    drawn = np.array([_numbers(resampled()) for _ in range(n_resamples)]).reshape(n_resamples, 4)
-    found = []
-    for at, value in enumerate(_numbers(whole)):
-        if np.isnan(value):
-            found.append(left_out("no two dimensions correlate above the threshold, so there are no communities", d))
-        else:
-            found.append(Estimate(value, *percentile_interval(drawn[:, at]), n=d))
-    estimates = GraphEstimates(*found)
+    drawn = np.array([(one.n_communities, one.modularity) for one in (resampled() for _ in range(n_resamples))])
+    communities, modularities = drawn.reshape(n_resamples, 2).T
+    isolated, edges = _bounds(weights, threshold, absolute)
+    modularity = left_out("no two dimensions correlate above the threshold, so there are no communities", d)
+    if len(whole.edges):
+        ends = _basic_interval(whole.modularity, modularities, -0.5, 1.0)
+        modularity = Estimate(whole.modularity, *ends, n=d)
+    n_communities = float(whole.n_communities)
+    fewest, most = _basic_interval(n_communities, communities, 0.0, float(d // 2))
+    estimates = GraphEstimates(
+        n_isolated=Estimate(float(whole.n_isolated), *isolated, n=d),
+        n_communities=Estimate(n_communities, fewest if edges[0] else fewest * 0, most, n=d),  # 0: no edge is certain
+        modularity=modularity,
+        n_edges=Estimate(float(len(whole.edges)), *edges, n=d),
+    )
     if not len(whole.edges) or not n_shuffled:
         return estimates
     null = shuffled_partitions(weights, whole, rng, absolute=absolute, n_graphs=n_shuffled)
-    modularities = np.array([one.modularity for one in null])
+    of_null = np.array([one.modularity for one in null])
     return estimates._replace(
         n_communities=estimates.n_communities._replace(chance=float(np.mean([len(one.communities) for one in null]))),
         modularity=estimates.modularity._replace(
-            chance=float(modularities.mean()), p_value=permutation_level(whole.modularity, modularities)
+            chance=float(of_null.mean()), p_value=permutation_level(whole.modularity, of_null)
         ),
     )
 
 
-def _numbers(graph: EmotionGraph) -> tuple[float, float, float, float]:
-    return float(graph.n_isolated), float(graph.n_communities), graph.modularity, float(len(graph.edges))
+def _basic_interval(value: float, draws: NDArray[np.float64], least: float, most: float) -> tuple[float, float]:
+    """Return the basic bootstrap interval between the possible values, which contains the value."""
+    low, high = percentile_interval(draws)
+    if np.isnan(low):
+        return low, high
+    return min(value, max(2 * value - high, least)), max(value, min(2 * value - low, most))
+
+
+def _bounds(weights: Weights, threshold: float, absolute: bool) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the simultaneous intervals of the numbers of isolated nodes and of edges."""
+    d = weights.shape[1]
+    found = rating_correlations(weights, weights, 1 - 0.05 / max(d * (d - 1) // 2, 1))
+    sure = found.ci_low > threshold
+    excluded = found.ci_high <= threshold
+    if absolute:
+        sure |= found.ci_high < -threshold
+        excluded &= found.ci_low >= -threshold
+    possible = ~excluded & ~np.isnan(found.r)
+    fewest, most = (np.triu(joined, 1) | np.tril(joined, -1) for joined in (sure, possible))  # without the diagonal
+    isolated = float((~most.any(axis=0)).sum()), float((~fewest.any(axis=0)).sum())
+    return isolated, (float(fewest.sum() / 2), float(most.sum() / 2))
 
 
 def community_overlap(
@@ -249,7 +284,7 @@ def community_overlap(
 
     The profile of a community is the sum of its dimensions' weights, each dimension scaled to a sum of 1, so that a
     dimension with large weights does not dominate. The agents may have different numbers of dimensions. Intervals are
-    Fisher's; p-values are computed by shuffling stimuli.
+    those of :func:`affectlake.geometry.correlations.rating_correlations`; p-values are computed by shuffling stimuli.
 
     Parameters
     ----------
@@ -269,7 +304,7 @@ def community_overlap(
     if not a.shape[1] or not b.shape[1]:
         return {}
     found = rating_correlations(a, b)
-    null = np.array([rating_correlations(a, b[rng.permutation(len(b))]).r for _ in range(n_permutations)])
+    null = np.array([pearson_r(a, b[rng.permutation(len(b))]) for _ in range(n_permutations)])
     return {
         (row, column): Estimate(
             float(found.r[row, column]),

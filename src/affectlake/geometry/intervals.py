@@ -77,11 +77,11 @@ def wilson_interval(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> 
     return Interval(np.asarray(low), np.asarray(high))
 
 
-def fisher_interval(r: ArrayLike, n: ArrayLike, level: float = 0.95) -> Interval:
+def fisher_interval(r: ArrayLike, n: ArrayLike, level: float = 0.95, sigma: ArrayLike = 1.0) -> Interval:
     """Return the confidence interval of a Pearson correlation by Fisher's z transformation.
 
-    ``tanh(artanh r ± z / √(n − 3))`` (Fisher 1921, Metron 1, 3-32). It assumes independent pairs from a bivariate
-    normal distribution; for skewed ratings it is an approximation.
+    ``tanh(artanh r ± z σ / √(n − 3))`` (Fisher 1921, Metron 1, 3-32), of independent pairs. With σ = 1 it assumes a
+    bivariate normal distribution.
 
     Parameters
     ----------
@@ -91,6 +91,8 @@ def fisher_interval(r: ArrayLike, n: ArrayLike, level: float = 0.95) -> Interval
         Number of pairs; the interval is NaN below 4.
     level : float, default=0.95
         Confidence level, between 0 and 1.
+    sigma : array_like of float, broadcast against `r`, default=1
+        Asymptotic standard deviation of √n artanh r.
 
     Returns
     -------
@@ -109,6 +111,6 @@ def fisher_interval(r: ArrayLike, n: ArrayLike, level: float = 0.95) -> Interval
             "a correlation is outside its bounds", wanted="-1 <= r <= 1", found=str(np.nanmax(np.abs(correlation)))
         )
     with np.errstate(divide="ignore", invalid="ignore"):
-        half = np.where(pairs > 3, z / np.sqrt(pairs - 3), np.nan)
+        half = np.where(pairs > 3, z * np.asarray(sigma) / np.sqrt(pairs - 3), np.nan)
         centre = np.arctanh(correlation)
         return Interval(np.tanh(centre - half), np.tanh(centre + half))

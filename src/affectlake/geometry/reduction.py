@@ -84,6 +84,10 @@ def saturation(settings: Sequence[float], values: NDArray[np.floating], rng: np.
                share: float = 0.99, n_resamples: int = 1000) -> Estimate:  # fmt: skip
     """Return the smallest setting whose mean is at least `share` of the highest mean.
 
+    The interval is a percentile interval over resampled residuals of the replicates, pooled over all settings and
+    multiplied by √(k / (k − 1)) for k replicates (Davison & Hinkley 1997, Bootstrap Methods, section 6.2.3). Two or
+    three replicates of one setting would be too few to resample alone.
+
     Parameters
     ----------
     settings : sequence of float (n_settings,)
@@ -91,7 +95,7 @@ def saturation(settings: Sequence[float], values: NDArray[np.floating], rng: np.
     values : float array (n_settings, n_replicates)
         Values reached; NaN for a replicate that does not exist.
     rng : numpy.random.Generator
-        Resamples the replicates of each setting for the interval.
+        Resamples the residuals for the interval.
     share : float
         Above 0, at most 1.
     n_resamples : int
@@ -110,12 +114,14 @@ def saturation(settings: Sequence[float], values: NDArray[np.floating], rng: np.
     if at == len(settings) - 1:
         reason = f"still rising at {settings[-1]:,.0f}, the largest that was tried"
         return left_out(reason, len(settings))
+    n_replicates = (~np.isnan(curve)).sum(axis=1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        residuals = (curve - means[:, None]) * np.sqrt(n_replicates / (n_replicates - 1))
+    pool = residuals[np.isfinite(residuals)]
     draws = []
-    for _ in range(n_resamples if curve.shape[1] > 1 else 0):
-        columns = rng.integers(0, curve.shape[1], curve.shape)
-        drawn = np.take_along_axis(curve, columns, axis=1)
-        if not np.isnan(drawn).all(axis=1).any():
-            draws.append(settings[_from(np.nanmean(drawn, axis=1), share)])
+    for _ in range(n_resamples if len(pool) else 0):
+        noise = np.where(np.isnan(curve), np.nan, rng.choice(pool, curve.shape))
+        draws.append(settings[_from(means + np.nanmean(noise, axis=1), share)])
     low, high = percentile_interval(np.array(draws, np.float64))
     return Estimate(float(settings[at]), low, high, n=len(settings))
 

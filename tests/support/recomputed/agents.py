@@ -9,10 +9,17 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from scipy import stats
 from statsmodels.stats.inter_rater import cohens_kappa
 
-from tests.support.recomputed.arithmetic import DRAWS, Pairs, matrix_correlation, measured, own_rng, weighted_r
+from tests.support.recomputed.arithmetic import (
+    DRAWS,
+    Pairs,
+    correlation,
+    matrix_correlation,
+    measured,
+    own_rng,
+    weighted_r,
+)
 from tests.support.recomputed.cells import Cells, Level, Mean, Near, Rows, between, estimate, impossible
 from tests.support.recomputed.world import TRIPLET, Array, Ints, World
 
@@ -138,9 +145,7 @@ def community_overlaps(world: World) -> Rows:
     for agent, against in permutations(world.agents, 2):
         rng = own_rng("overlap", agent, against)
         for (one, a), (other, b) in product(profiles[agent].items(), profiles[against].items()):
-            found = stats.pearsonr(a, b)
+            r, low, high = correlation(a, b)
             null = np.array([np.corrcoef(a, rng.permutation(b))[0, 1] for _ in range(DRAWS)])
-            low, high = found.confidence_interval()
-            r, level = float(found.statistic), Level(float(found.statistic), null, N_SHUFFLES)
-            row = {"r": r, "ci_low": float(low), "ci_high": float(high), "p_value": level, "n": len(a)}
+            row = {"r": r, "ci_low": low, "ci_high": high, "p_value": Level(r, null, N_SHUFFLES), "n": len(a)}
             yield (agent, one, against, other), row

@@ -31,7 +31,7 @@ def wilson(hits: float, n: int) -> tuple[float, float]:
 
 
 class Correlations(NamedTuple):
-    """Pearson's r of every column with every other column, and its Fisher interval; NaN for constant columns."""
+    """Pearson's r of every column with every other column, and its interval; NaN for constant columns."""
 
     r: Array
     low: Array
@@ -43,9 +43,19 @@ def correlations(x: Array, y: Array) -> Correlations:
     varies = np.outer(np.ptp(x, axis=0) > 0, np.ptp(y, axis=0) > 0)
     found = Correlations(*(np.full(varies.shape, np.nan) for _ in range(3)))
     for a, b in np.argwhere(varies):
-        one = stats.pearsonr(x[:, a], y[:, b])
-        found.r[a, b], (found.low[a, b], found.high[a, b]) = one.statistic, one.confidence_interval()
+        found.r[a, b], found.low[a, b], found.high[a, b] = correlation(x[:, a], y[:, b])
     return found
+
+
+def correlation(x: Array, y: Array, level: float = 0.95) -> tuple[float, float, float]:
+    """Return Pearson's r of two vectors and the ends of its interval, at least as wide as SciPy's (Fisher's)."""
+    one = stats.pearsonr(x, y)
+    r, (low, high) = float(one.statistic), one.confidence_interval(level)
+    influence = stats.zscore(x) * stats.zscore(y) - r * (stats.zscore(x) ** 2 + stats.zscore(y) ** 2) / 2
+    if len(x) < 4 or abs(r) > 1 - 1e-6:
+        return r, float(low), float(high)
+    half = float(stats.norm.ppf((1 + level) / 2) * np.std(influence) / (1 - r**2) / np.sqrt(len(x) - 3))
+    return r, min(float(low), math.tanh(math.atanh(r) - half)), max(float(high), math.tanh(math.atanh(r) + half))
 
 
 def quick_r(x: Array, y: Array) -> Array:

@@ -78,6 +78,31 @@ class End:
 
 
 @dataclass(frozen=True)
+class Reflected:
+    """An end of a basic bootstrap interval: 2 v - q for a value v and a quantile q of `n` draws, v, or a limit.
+
+    `sign` is 1 for the upper end, which reflects the 2.5 % quantile, and -1 for the lower end.
+    """
+
+    value: float
+    own: Array
+    n: int
+    sign: int
+    limit: float
+    slack: float = 1e-9
+
+    def agrees(self, found: Any) -> bool:
+        if found is None:
+            return False
+        quantile = self.sign * np.nanquantile(self.own, 0.025 if self.sign == 1 else 0.975)
+        reflected = End(self.own, self.n, self.sign, self.slack).agrees(2 * self.value - found)
+        if found == self.value and quantile >= self.sign * self.value:
+            return True
+        at_limit = found == self.limit and quantile <= self.sign * (2 * self.value - self.limit)
+        return bool(reflected or at_limit) and self.sign * (found - self.value) >= 0
+
+
+@dataclass(frozen=True)
 class Share:
     """The share of `n` draws that are 1; the test has its own draws."""
 
@@ -125,6 +150,13 @@ def impossible(words: str, n: Any = 0) -> Cells:
 def between(draws: Array, n: int, slack: float = 1e-9) -> tuple[End, End]:
     """Return what the ends of a percentile interval of `n` draws must be."""
     return End(draws, n, 1, slack), End(draws, n, -1, slack)
+
+
+def reflected(
+    value: float, draws: Array, n: int, least: float, most: float, slack: float
+) -> tuple[Reflected, Reflected]:
+    """Return what the ends of a basic bootstrap interval of `n` draws must be, between the possible values."""
+    return Reflected(value, draws, n, -1, least, slack), Reflected(value, draws, n, 1, most, slack)
 
 
 def assert_rows(table: str, stored: pl.DataFrame, names: tuple[str, ...], wanted: Rows) -> None:

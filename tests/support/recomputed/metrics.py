@@ -126,7 +126,12 @@ def _saturation(settings: list[float], values: list[Array], share: float, rng: n
     value = first([float(own.mean()) for own in values])
     if value == settings[-1]:
         return impossible(f"still rising at {settings[-1]:,.0f}", len(settings))
-    draws = np.array([first([float(rng.choice(own, len(own)).mean()) for own in values]) for _ in range(1000)])
+    pool = [(one - own.mean()) * math.sqrt(len(own) / (len(own) - 1)) for own in values if len(own) > 1 for one in own]
+    if not pool:
+        return estimate(value, len(settings))
+    draws = np.array(
+        [first([float(own.mean() + rng.choice(pool, len(own)).mean()) for own in values]) for _ in range(1000)]
+    )
     return estimate(value, len(settings), between(draws, 1000))
 
 
@@ -178,8 +183,20 @@ def nearest_centroid(world: World, agent: str, seed: int) -> Rows:
         null = np.array([_hits(weights[rows], rng.permutation(labels)) for _ in range(DRAWS)]) / len(rows)
         for top in range(1, min(3, len(large) - 1) + 1):
             share, drawn, m = hits[top - 1] / len(rows), null[:, top - 1], geometry.permutations
-            row = estimate(share, len(rows), wilson(hits[top - 1], len(rows)), Mean(drawn, m), Level(share, drawn, m))
+            ends = _of_dependent(hits[top - 1], len(rows), drawn, m)
+            row = estimate(share, len(rows), ends, Mean(drawn, m), Level(share, drawn, m))
             yield (f"top{top}_accuracy{suffix}", None, None, None), row
+
+
+def _of_dependent(hits: int, n: int, null: Array, permutations: int) -> tuple[Near, Near]:
+    """Return the Wilson interval of fewer stimuli, by the excess of the variance under the null hypothesis."""
+    chance = null.mean()
+    ratio = null.var() / (chance * (1 - chance) / n) if 0 < chance < 1 else 1.0
+    error = 6 * math.sqrt(2 / permutations + 2 / len(null))  # six standard errors of the logarithm of the ratio
+    most, least = max(1.0, ratio * math.exp(error)), max(1.0, ratio * math.exp(-error))
+    both = zip(wilson(hits / most, n / most), wilson(hits / least, n / least), strict=True)
+    low, high = (Near((a + b) / 2, abs(a - b) / 2 + 1e-9) for a, b in both)
+    return low, high
 
 
 def _hits(points: Array, labels: Ints) -> list[int]:
