@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import os
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,7 +22,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from affectlake.errors import LakeError
 from affectlake.flows.prefect_settings import START_LIMIT, prefect_settings, start_limit_s
 from affectlake.lake.files import layout
-from affectlake.process.empty_database import place_empty_database
 from affectlake.process.file_lock import file_lock
 from affectlake.process.managed_server import ServerLaunch, ServerStartError, is_healthy, managed_server, stop_orphan
 from affectlake.process.server_note import find_orphan, read_note
@@ -37,7 +35,6 @@ _STOP_LIMIT_S = 20.0
 _TEMPORARY_STOP_LIMIT_S = 5.0
 _PORT = 4200  # Prefect's own
 _LINES_SHOWN = 3
-_SQLITE = "sqlite+aiosqlite:///"
 
 Log = Callable[[str], None]
 
@@ -79,18 +76,16 @@ def prefect_server(lake: Path, log: Log) -> Iterator[PrefectServer]:
     log("starting a Prefect server" if orphan is None else "taking over the Prefect server of a killed run")
     api = orphan.health_url.removesuffix("/health") if orphan else _address(_free_port(_PORT, 0))
     port = api.removesuffix("/api").rpartition(":")[2]
-    url = _SQLITE + str(_note(lake).with_name(f"prefect-{version('prefect')}.db"))
+    database = _note(lake).with_name(f"prefect-{version('prefect')}.db")
     launch = ServerLaunch(
         (sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port),
         f"{api}/health",
         _note(lake).with_name("prefect.log"),
         _note(lake),
-        _quiet() | {"PREFECT_API_DATABASE_CONNECTION_URL": url},
+        _quiet() | {"PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}"},
         start_limit_s(settings),
         _STOP_LIMIT_S,
     )
-    if orphan is None:
-        place_database(url)
     with _started(launch, api, log):
         yield PrefectServer(api, api.removesuffix("/api"), started_here=True)
 
@@ -164,24 +159,8 @@ def _making_database(settings: Settings, log: Log) -> Iterator[None]:
     busy = "another Prefect server is creating its database"
     lock = made.with_suffix(".lock")
     with file_lock(lock, "the start of a Prefect server", busy=busy, todo="wait", wait_s=math.inf, log=log):
-        place_database(url.get_secret_value() if url else "")
         yield
         made.touch()
-
-
-def place_database(url: str) -> None:
-    """Copy an empty database to where `url` says, if it is an SQLite file that does not exist."""
-    path = Path(url.removeprefix(_SQLITE))
-    if url.startswith(_SQLITE) and path.is_absolute() and path.parent.is_dir():
-        place_empty_database(path, f"prefect-{version('prefect')}", _make_database)
-
-
-def _make_database(path: Path) -> None:
-    command = (sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes")
-    env = os.environ | {"PREFECT_API_DATABASE_CONNECTION_URL": f"{_SQLITE}{path}", "PREFECT_HOME": str(path.parent)}
-    done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    if done.returncode:
-        path.unlink(missing_ok=True)
 
 
 @contextmanager

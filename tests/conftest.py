@@ -68,6 +68,7 @@ def own_homes(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ.pop("PREFECT_PROFILES_PATH", None)
     os.environ["DVC_GLOBAL_CONFIG_DIR"] = str(home / "dvc")
     os.environ["DVC_SITE_CACHE_DIR"] = str(home / "dvc-site")
+    os.environ.setdefault("XDG_CACHE_HOME", str(Path.home() / ".cache"))  # compiled code, for tests in other homes too
     os.environ["GIT_CONFIG_GLOBAL"] = os.devnull
     os.environ["GIT_CONFIG_SYSTEM"] = os.devnull
     os.environ.pop("PREFECT_API_URL", None)

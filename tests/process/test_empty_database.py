@@ -1,19 +1,15 @@
-"""New databases are copies of an empty one, and MLflow and Prefect use them like those that they make themselves."""
+"""New databases are copies of an empty one, and MLflow uses them like those that it makes itself."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from affectlake.flows.prefect_server import place_database
 from affectlake.pipelines.engine.model_runs import _place
 
 
@@ -84,23 +80,3 @@ def test_of_several_at_once_each_gets_the_same(tmp_path: Path) -> None:
         list(pool.map(_place, [tmp_path / "one.db"] * 8))
     assert experiments(tmp_path / "one.db") == ["Default"]
     assert [path.name for path in tmp_path.glob("*one.db*")] == ["one.db"]
-
-
-@pytest.mark.usefixtures("cache")
-def test_prefect_has_nothing_to_migrate_in_a_copy(tmp_path: Path) -> None:
-    for name in ("first.db", "second.db"):
-        place_database(f"sqlite+aiosqlite:///{tmp_path / name}")
-    assert schema(tmp_path / "first.db") == schema(tmp_path / "second.db")
-    before = (tmp_path / "second.db").read_bytes()
-    command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"]
-    url = {"PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{tmp_path / 'second.db'}"}
-    done = subprocess.run(command, env=os.environ | url, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "second.db").read_bytes() == before
-
-
-def test_a_database_that_is_not_a_file_is_left_to_prefect(tmp_path: Path, cache: Path) -> None:
-    for url in ("", "postgresql+asyncpg://user:secret@host/prefect", "sqlite+aiosqlite:///:memory:"):
-        place_database(url)
-    assert not list(tmp_path.glob("*.db"))
-    assert [path.name for path in cache.rglob("*.db")] == ["empty.db"]

@@ -54,6 +54,15 @@ def test_a_fork_prints_and_ends_as_the_real_program(words: tuple[str, ...], fold
     assert n_own(folder) == before
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_stay_closed(closed: str, folder: Path, published: Path) -> None:
+    ends = [
+        run("sh", "-c", f"'{program}' versions {closed}; echo $?", cwd=published)
+        for program in (folder / "bin/affectlake", REAL)
+    ]
+    assert (ends[0].stdout, ends[0].stderr) == (ends[1].stdout, ends[1].stderr)
+
+
 def test_another_environment_limit_or_session_is_run_by_the_real_program(folder: Path) -> None:
     program, before = folder / "bin/affectlake", n_own(folder)
     for done in (

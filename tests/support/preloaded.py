@@ -119,9 +119,11 @@ def run(path: str, real: str) -> None:
     """Run this process's command in a fork of the preloaded process, or execute the real program."""
     answer: dict[str, Any] = {}
     try:
+        for stream in (0, 1, 2):
+            os.fstat(stream)  # a closed stream is an error, before another file takes its number
+            if os.isatty(stream):
+                raise OSError("a terminal")
         given = os.open(".", os.O_RDONLY)
-        if any(os.isatty(stream) for stream in (0, 1, 2)):
-            raise OSError("a terminal")
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(path)
             umask = os.umask(0)

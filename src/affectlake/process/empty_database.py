@@ -1,7 +1,7 @@
 """New SQLite databases of other programs, copied from an empty one.
 
-MLflow and Prefect make a database by running all migrations since their first releases, which takes seconds. An empty
-database of each version is therefore kept in the user's cache folder and copied to where a new one is needed.
+MLflow makes a database by running all migrations since its first release, which takes seconds. An empty database of
+each version is therefore kept in the user's cache folder and copied to where a new one is needed.
 """
 
 from __future__ import annotations
