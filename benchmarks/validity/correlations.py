@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from affectlake.geometry.communities import community_overlap
 from affectlake.geometry.correlations import rating_correlations
-from affectlake.geometry.graphs import community_overlap
 from affectlake.geometry.labels import labels
 from affectlake.geometry.pairs import matrix_correlation
 from benchmarks.validity.cells import mean_share, share

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affectlake.geometry.estimates import Estimate
-from affectlake.geometry.graphs import graph_estimates
+from affectlake.geometry.graph_estimates import graph_estimates
 from affectlake.geometry.reduction import components_below, necessary_components, saturation, strongest
 from affectlake.spose.model import score
 from benchmarks.validity.cells import share

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from affectlake.geometry.graphs import graph_estimates
+from affectlake.geometry.graph_estimates import graph_estimates
 from affectlake.geometry.intervals import wilson_interval
 from affectlake.geometry.labels import label_shares
 

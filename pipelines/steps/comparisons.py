@@ -11,8 +11,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from affectlake.geometry.agreement import cohen_kappa
+from affectlake.geometry.communities import community_overlap
 from affectlake.geometry.estimates import Estimate, left_out
-from affectlake.geometry.graphs import community_overlap
 from affectlake.geometry.halves import Halves, halves_correlation, split_halves
 from affectlake.geometry.pairs import (
     Matrix,

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from affectlake.geometry import graphs
+from affectlake.geometry import graph_estimates
 from affectlake.geometry.ceiling import CHANCE, Ceiling, explained_shares, noise_ceiling
 from affectlake.geometry.classification import NearestCentroid, TopAccuracy, nearest_centroid
 from affectlake.geometry.correlations import rating_correlations
@@ -210,14 +210,14 @@ def _reproducibility(evidence: Evidence, seed: int) -> Iterator[Row]:
 
 def _graph(evidence: Evidence, seed: int) -> Iterator[Row]:
     wanted = evidence.params.geometry
-    found = graphs.graph_estimates(
+    found = graph_estimates.graph_estimates(
         evidence.fits[seed],
         integer(evidence.params.seed, "louvain", evidence.agent),
         evidence.generator("graph", seed),
         threshold=wanted.edge_threshold,
         absolute=wanted.absolute_edges,
-        n_resamples=min(wanted.resamples, graphs.DRAWS),
-        n_shuffled=min(wanted.permutations, graphs.DRAWS),
+        n_resamples=min(wanted.resamples, graph_estimates.DRAWS),
+        n_shuffled=min(wanted.permutations, graph_estimates.DRAWS),
     )
     for measure, one in found._asdict().items():
         yield row("graph", measure, one)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from affectlake.errors import AffectlakeError
-from affectlake.geometry.graphs import community_overlap, emotion_graph, graph_estimates
+from affectlake.geometry.communities import community_overlap
+from affectlake.geometry.graph_estimates import graph_estimates
+from affectlake.geometry.graphs import emotion_graph
 from affectlake.geometry.labels import character, label_stability, labels
 from affectlake.geometry.reduction import components_below, necessary_components, saturation, strongest
 from affectlake.geometry.reproducibility import (

@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from affectlake.geometry.graphs import emotion_graph, graph_estimates, shuffled_partitions
+from affectlake.geometry.graph_estimates import graph_estimates, shuffled_partitions
+from affectlake.geometry.graphs import emotion_graph
 from affectlake.geometry.labels import INTERPRETABLE, Label, character, label_shares, labels
 from affectlake.stimuli import CATEGORIES, DIMENSIONS
 
