@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from affectlake.pipelines.engine.model_runs import _place
+from affectlake.process.empty_database import place_empty_database
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +81,14 @@ def test_of_several_at_once_each_gets_the_same(tmp_path: Path) -> None:
         list(pool.map(_place, [tmp_path / "one.db"] * 8))
     assert experiments(tmp_path / "one.db") == ["Default"]
     assert [path.name for path in tmp_path.glob("*one.db*")] == ["one.db"]
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_program_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    def fail(database: Path) -> None:
+        database.write_bytes(b"half")
+        raise RuntimeError("no migrations")
+
+    place_empty_database(tmp_path / "one.db", "other-1.0", fail)
+    assert not list(tmp_path.rglob("*other*/*"))
+    assert not (tmp_path / "one.db").exists()

@@ -39,7 +39,7 @@ def place_empty_database(database: Path, program: str, make: Callable[[Path], No
         folder = user_cache(program)
         if folder is not None:
             _copy(_kept(folder, make), database)
-    except (OSError, sqlite3.Error):
+    except Exception:  # programs have errors of their own, and none of them matters here
         return
 
 
