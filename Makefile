@@ -9,7 +9,7 @@ VLLM_PYTHON ?= python3.11
 WORKERS ?= 3
 SAMPLE ?= 200
 # arithmetic and contracts: no lake is built, no server is started, nothing takes more than a few seconds
-FAST := geometry spose stimuli brain test_triplets.py test_rsm.py test_words.py test_docs.py lake/test_contracts.py \
+FAST := geometry spose stimuli brain test_triplets.py test_rsm.py test_words.py test_docs.py test_wiring.py lake/test_contracts.py \
   pipelines/test_params.py pipelines/test_cron.py cli/test_commands.py $(patsubst %,judge/test_%.py,agents orders \
   parsing planning positions protocols ratings responses similarity text weather)
 

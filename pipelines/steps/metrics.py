@@ -10,11 +10,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from affectlake.geometry import graph_estimates
 from affectlake.geometry.ceiling import CHANCE, Ceiling, explained_shares, noise_ceiling
 from affectlake.geometry.classification import NearestCentroid, TopAccuracy, nearest_centroid
 from affectlake.geometry.correlations import rating_correlations
 from affectlake.geometry.estimates import Estimate, left_out
+from affectlake.geometry.graph_estimates import DRAWS, graph_estimates
 from affectlake.geometry.intervals import wilson_interval
 from affectlake.geometry.labels import label_shares
 from affectlake.geometry.pairs import matrix_correlation, odd_shares, pair_matrix
@@ -210,14 +210,14 @@ def _reproducibility(evidence: Evidence, seed: int) -> Iterator[Row]:
 
 def _graph(evidence: Evidence, seed: int) -> Iterator[Row]:
     wanted = evidence.params.geometry
-    found = graph_estimates.graph_estimates(
+    found = graph_estimates(
         evidence.fits[seed],
         integer(evidence.params.seed, "louvain", evidence.agent),
         evidence.generator("graph", seed),
         threshold=wanted.edge_threshold,
         absolute=wanted.absolute_edges,
-        n_resamples=min(wanted.resamples, graph_estimates.DRAWS),
-        n_shuffled=min(wanted.permutations, graph_estimates.DRAWS),
+        n_resamples=min(wanted.resamples, DRAWS),
+        n_shuffled=min(wanted.permutations, DRAWS),
     )
     for measure, one in found._asdict().items():
         yield row("graph", measure, one)

@@ -130,9 +130,11 @@ def graph_estimates(
         modularity = Estimate(whole.modularity, *ends, n=d)
     n_communities = float(whole.n_communities)
     fewest, most = _basic_interval(n_communities, communities, 0.0, float(d // 2))
+    if not edges[0] and not np.isnan(fewest):  # no edge is certain
+        fewest = 0.0
     estimates = GraphEstimates(
         n_isolated=Estimate(float(whole.n_isolated), *isolated, n=d),
-        n_communities=Estimate(n_communities, fewest if edges[0] else fewest * 0, most, n=d),  # 0: no edge is certain
+        n_communities=Estimate(n_communities, fewest, most, n=d),
         modularity=modularity,
         n_edges=Estimate(float(len(whole.edges)), *edges, n=d),
     )
