@@ -37,9 +37,8 @@ FREE = (
     "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "PREFECT_API_URL", "LAKE",
     *(f"GIT_{role}_{what}" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")),
 )  # fmt: skip
-"""Variables that are not read while modules are imported (PREFECT_API_URL: read again in a fork; LAKE: of
-scripts in tests). A fork has the
-values of its caller."""
+"""Variables that are not read while modules are imported (PREFECT_API_URL: read again in a fork; LAKE: of scripts in
+tests). A fork has the values of its caller."""
 
 _NAMESPACES = ("pid", "mnt", "net", "user", "ipc", "uts")
 _MODULES = (
