@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affectlake.errors import AffectlakeError
+from affectlake.process.blas_threads import one_thread
 
 ANGLE = 0.7  # Barnes-Hut opening angle: a third faster than 0.5, with the same trustworthiness to three decimals
 
@@ -69,11 +70,10 @@ def layout(weights: NDArray[np.floating], seed: int, perplexity: float = 30.0) -
 
 def _tsne(weights: NDArray[np.floating], seed: int, perplexity: float) -> NDArray[np.float64]:
     from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits
 
     columns = weights if weights.shape[1] > 1 else np.pad(weights, ((0, 0), (0, 1)))  # the initialisation needs two
     model = TSNE(n_components=2, init="pca", perplexity=perplexity, angle=ANGLE, random_state=seed, n_jobs=1)
-    with threadpool_limits(limits=1):  # parallel sums differ in their last bits, which t-SNE amplifies
+    with one_thread():  # parallel sums differ in their last bits, which t-SNE amplifies
         return np.asarray(model.fit_transform(columns.astype(np.float64)), np.float64)
 
 

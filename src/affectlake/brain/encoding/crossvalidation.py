@@ -20,12 +20,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from affectlake.brain.encoding.folds import Folds
 from affectlake.brain.encoding.solver import Array, Solver
 from affectlake.brain.recordings.subjects import ZScored
 from affectlake.errors import SourceError, UsageError
+from affectlake.process.blas_threads import one_blas_thread
 
 PENALTIES: Array = np.logspace(-3, 3, 100)
 """Du et al. 2025: 100 values from 10⁻³ to 10³, evenly spaced on a logarithmic scale."""
@@ -100,7 +100,7 @@ def encode(
     """
     x = np.ascontiguousarray(features, dtype=np.float64)
     _check(x, patterns, folds, penalties)
-    with threadpool_limits(1, "blas"):  # the matrices are too small for a second thread
+    with one_blas_thread():  # the matrices are too small for a second thread
         solver = _solver(x, folds, penalties, standardise)
     n_outer, n_voxels = len(folds.inner), patterns.shape[1]
     found = Encoding(
@@ -123,7 +123,7 @@ def encode(
             found.r[at] = solved.fold_r.mean(axis=0)
         return int(block.shape[1])
 
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(max(workers, 1)) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(max(workers, 1)) as pool:
         for done in pool.map(work, voxel_blocks(n_voxels)):
             if on_voxels:
                 on_voxels(done)
@@ -159,7 +159,7 @@ def relabelled(
     x = np.ascontiguousarray(features, dtype=np.float64)
     _check(x, patterns, folds, penalties)
     found = np.full((len(orders), patterns.shape[1]), np.nan, dtype=np.float32)
-    with threadpool_limits(1, "blas"):
+    with one_blas_thread():
         solver = _solver(x, folds, penalties, standardise)
 
     def work(voxels: slice) -> None:
@@ -172,7 +172,7 @@ def relabelled(
             for row, order in zip(found, orders, strict=True):
                 row[at] = solver.solve(kept[order]).fold_r.mean(axis=0)
 
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(max(workers, 1)) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(max(workers, 1)) as pool:
         list(pool.map(work, voxel_blocks(patterns.shape[1])))
     return found
 

@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from affectlake.brain.encoding.crossvalidation import voxel_blocks
 from affectlake.brain.recordings.subjects import ZScored
 from affectlake.errors import SourceError
+from affectlake.process.blas_threads import one_blas_thread
 
 Array = NDArray[np.float64]
 
@@ -76,7 +76,7 @@ def leave_one_out(
             found=f"features {features.shape}, patterns {patterns.shape}, penalties {penalties.shape}",
         )
     x = features - features.mean(axis=0, dtype=np.float64)
-    with threadpool_limits(1, "blas"):
+    with one_blas_thread():
         left, roots, _ = np.linalg.svd(x, full_matrices=False)
     left, values = left[:, roots > 1e-7 * roots[0]], roots[roots > 1e-7 * roots[0]] ** 2
     different, place = np.unique(np.where(np.isnan(penalties), 1.0, penalties), return_inverse=True)
@@ -96,7 +96,7 @@ def leave_one_out(
         return np.stack(sums), int(usable.sum())
 
     totals, used = np.zeros((5, n)), 0
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(max(workers, 1)) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(max(workers, 1)) as pool:
         for sums, count in pool.map(work, voxel_blocks(n_voxels)):
             totals += sums
             used += count

@@ -20,10 +20,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from affectlake.brain.searchlight.spheres import Spheres
 from affectlake.errors import CheckpointError, SourceError
+from affectlake.process.blas_threads import one_blas_thread
 
 Ranks = Literal["counted", "exact"]
 Run = Callable[[NDArray[np.int32]], NDArray[np.float32]]
@@ -113,7 +113,7 @@ def search(
 
     waiting = np.flatnonzero(~state.done.astype(bool)).tolist()
     n_done = int(sum(len(blocks[i]) for i in np.flatnonzero(state.done)))
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(workers if device == "cpu" else 1) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(workers if device == "cpu" else 1) as pool:
         for number in pool.map(work, waiting):
             state.finish(number)
             n_done += len(blocks[number])

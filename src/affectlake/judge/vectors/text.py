@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from affectlake.errors import SourceError, UsageError
 from affectlake.judge.agents import FeaturesAgent, SentenceTransformers, TfidfSvd
 from affectlake.judge.vectors.similarity import unit_vectors
+from affectlake.process.blas_threads import one_thread
 
 Captions = Sequence[Sequence[str]]
 FloatMatrix = NDArray[np.float32]
@@ -82,7 +83,6 @@ def tfidf_svd(captions: Captions, n_components: int, seed: int) -> FloatMatrix:
     """
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
-    from threadpoolctl import threadpool_limits
 
     documents = [" ".join(texts) for texts in captions]
     vectoriser = TfidfVectorizer(stop_words="english", min_df=2, sublinear_tf=True)
@@ -103,7 +103,7 @@ def tfidf_svd(captions: Captions, n_components: int, seed: int) -> FloatMatrix:
             todo="lower the encoder's n_components",
         )
     svd = TruncatedSVD(n_components, algorithm="arpack", random_state=seed)
-    with threadpool_limits(1):  # so that sums are taken in the same order for any number of cores
+    with one_thread():  # so that sums are taken in the same order for any number of cores
         return _at_length_one(svd.fit_transform(weights))
 
 
