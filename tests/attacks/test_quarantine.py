@@ -7,7 +7,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -43,6 +42,7 @@ from affectlake.pipelines.params.study import load
 from tests.support.chat import ENTRY
 from tests.support.chat_lakes import make_lake, run
 from tests.support.fault_server import FaultServer
+from tests.support.preloaded import script
 
 N_MAIN = 435
 PROCESS = Path(__file__).with_name("publishing_process.py")
@@ -246,7 +246,7 @@ def test_a_kill_between_two_steps_loses_and_doubles_nothing(
     fill(lake, server, 20)
     change(path, "UPDATE quarantined SET attempts = 1 WHERE id = 1")  # it comes in, the other one stays
     change(path, "UPDATE answers SET attempts = 0 WHERE id = (SELECT max(id) FROM answers)")
-    killed = subprocess.run([sys.executable, PROCESS, lake, *point], check=False)
+    killed = subprocess.run(script(PROCESS, lake, *point), check=False)
     assert killed.returncode == -signal.SIGKILL
     publish_waiting(lake, "tiny", quiet)
     n_asked = sum(server.asked.values())

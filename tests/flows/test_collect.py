@@ -33,6 +33,7 @@ from affectlake.process import lease
 from tests.support.chat import ENTRY
 from tests.support.chat_lakes import make_lake, run
 from tests.support.fault_server import FaultServer
+from tests.support.preloaded import script
 from tests.support.stores import free_port
 
 PROCESS = Path(__file__).parents[1] / "support" / "collect_process.py"
@@ -123,12 +124,12 @@ def test_kills_lose_and_double_nothing(lake: Path, server: FaultServer) -> None:
     server.seconds = 0.02
     change(lake, in_flight=4)
     for kill in range(5):
-        process = subprocess.Popen([sys.executable, PROCESS, lake], stdout=subprocess.PIPE)
+        process = subprocess.Popen(script(PROCESS, lake), stdout=subprocess.PIPE)
         assert process.stdout is not None
-        process.stdout.readline()
+        pid = int(process.stdout.readline())
         time.sleep(0.1 + 0.17 * kill)
-        process.kill()
-        process.wait()
+        os.kill(pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
         process.stdout.close()
     collect_answers(lake, MAIN, quiet)
     rows = responses(lake)

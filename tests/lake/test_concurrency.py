@@ -21,6 +21,7 @@ from affectlake.lake.store.dvc_stages import record_done
 from affectlake.lake.store.versions import list_versions, resolve
 from affectlake.lake.tables import appending, writing
 from tests.support import writers
+from tests.support.preloaded import script
 
 
 @pytest.fixture
@@ -39,9 +40,7 @@ def small(lake: Path) -> Path:
 def test_processes_at_once_lose_nothing(small: Path) -> None:
     crew = [("collect", "a"), ("collect", "b"), ("build", "c"), ("look", "d"), ("ask", "e"), ("ask", "f")]
     running = [
-        subprocess.Popen(
-            [sys.executable, writers.__file__, role, str(small), name], stderr=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        subprocess.Popen(script(writers.__file__, role, small, name), stderr=subprocess.PIPE, stdout=subprocess.PIPE)
         for role, name in crew
     ]
     for (role, _), process in zip(crew, running, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,6 +75,14 @@ def test_another_environment_limit_or_session_is_run_by_the_real_program(folder:
     assert n_own(folder) == before + 3
 
 
+def goes_on(process: psutil.Process) -> bool:
+    """Return whether a process runs, not only until its parent asks for its status."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it ended between the two questions
+        return False
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_signal_ends_the_fork_as_the_real_program(number: signal.Signals, folder: Path, published: Path) -> None:
     ends = []
@@ -91,8 +100,27 @@ def test_a_signal_ends_the_fork_as_the_real_program(number: signal.Signals, fold
         process.send_signal(number)
         process.communicate(timeout=30)
         until_s = time.monotonic() + 30
-        while any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in started):
+        while any(map(goes_on, started)):
             assert time.monotonic() < until_s, "the fork goes on without its caller"
             time.sleep(0.01)
         ends.append(process.returncode)
     assert ends[0] == ends[1]
+
+
+def test_a_script_ends_as_in_a_python_of_its_own(folder: Path, tmp_path: Path) -> None:
+    """The same arguments, output and status; a script that kills itself is not run again."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, sys\n"
+        "print(__name__, *sys.argv, flush=True)\n"
+        "open('seen', 'a').write('once')\n"
+        "if sys.argv[1] == 'kill': os.kill(os.getpid(), 9)\n"
+        "sys.exit(int(sys.argv[1]))\n"
+    )
+    before = n_own(folder)
+    for word in ("0", "3", "kill"):
+        ends = [run(one, program, word, cwd=tmp_path) for one in (folder / "bin/preloaded-python", sys.executable)]
+        assert (ends[0].returncode, ends[0].stdout) == (ends[1].returncode, ends[1].stdout)
+        assert (tmp_path / "seen").read_text() == "onceonce"
+        (tmp_path / "seen").unlink()
+    assert n_own(folder) == before

@@ -3,6 +3,7 @@
 Half of the time of a small command is spent on imports. :func:`preloaded` starts the process and returns a folder with
 a program ``affectlake``, which is found first on the tests' PATH. It hands its arguments, its environment, its working
 folder and its standard streams to the process, and ends as the fork ends: with the same status or by the same signal.
+The program ``preloaded-python`` does the same for a script (:func:`script`).
 
 Where a fork could differ from a process of its own, the program executes the real ``affectlake`` instead: another
 environment (other than the variables in `FREE`), user, limit, namespace or session, a terminal, or a closed stream.
@@ -18,7 +19,9 @@ import gc
 import json
 import os
 import resource
+import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -31,6 +34,9 @@ from typing import Any
 
 REAL = Path(sys.executable).with_name("affectlake")
 """The installed program."""
+
+PROGRAMS = {"affectlake": [str(REAL)], "preloaded-python": [sys.executable]}
+"""The programs, and what each of them executes where a fork could differ."""
 
 FREE = (
     "PATH", "PWD", "OLDPWD", "SHLVL", "_", "COLUMNS", "LINES", "PYTEST_CURRENT_TEST", "DVC_ROOT", "DVC_STAGE", "PS1",
@@ -61,7 +67,7 @@ _PROGRAM = """#!{python} -IS
 import os, sys
 sys.path.insert(0, {folder!r})
 from preloaded import run
-run({socket!r}, {real!r})
+run({socket!r}, *{real!r})
 """
 
 
@@ -77,13 +83,16 @@ def preloaded(folder: Path) -> Iterator[Path]:
     Yields
     ------
     Path
-        The folder with the program ``affectlake``.
+        The folder with the programs.
     """
-    program, path = folder / "bin" / "affectlake", folder / "socket"
-    program.parent.mkdir(parents=True)
-    text = _PROGRAM.format(python=sys.executable, folder=str(Path(__file__).parent), socket=str(path), real=str(REAL))
-    program.write_text(text)
-    program.chmod(0o755)
+    path = folder / "socket"
+    (folder / "bin").mkdir(parents=True)
+    for name, real in PROGRAMS.items():
+        program = folder / "bin" / name
+        program.write_text(
+            _PROGRAM.format(python=sys.executable, folder=str(Path(__file__).parent), socket=str(path), real=real)
+        )
+        program.chmod(0o755)
     with socket.socket(socket.AF_UNIX) as listener, (folder / "log").open("wb") as log:
         listener.bind(str(path))
         listener.listen(64)
@@ -92,11 +101,17 @@ def preloaded(folder: Path) -> Iterator[Path]:
             stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=(listener.fileno(),),
         )  # fmt: skip
     try:
-        yield program.parent
+        yield folder / "bin"
     finally:
         assert process.stdin is not None
         process.stdin.close()  # it ends with its caller, however that ends
         process.wait(60)
+
+
+def script(path: str | Path, *arguments: str | Path) -> list[str]:
+    """Return the command that runs a Python script: in a fork, if the preloaded process runs."""
+    python = shutil.which("preloaded-python") or sys.executable
+    return [python, str(path), *map(str, arguments)]
 
 
 def _circumstances() -> dict[str, Any]:
@@ -114,7 +129,7 @@ def _circumstances() -> dict[str, Any]:
 # --- the program
 
 
-def run(path: str, real: str) -> None:
+def run(path: str, *real: str) -> None:
     """Run this process's command in a fork of the preloaded process, or execute the real program."""
     answer: dict[str, Any] = {}
     try:
@@ -128,7 +143,8 @@ def run(path: str, real: str) -> None:
             umask = os.umask(0)
             os.umask(umask)
             request = _circumstances() | {
-                "all": dict(os.environ), "arguments": sys.argv[1:], "umask": umask, "group": os.getpgrp(),
+                "all": dict(os.environ), "arguments": [*real, *sys.argv[1:]], "umask": umask,
+                "group": os.getpgrp(),
             }  # fmt: skip
             streams = array.array("i", [0, 1, 2, given])
             text = json.dumps(request).encode()
@@ -141,12 +157,13 @@ def run(path: str, real: str) -> None:
                     signal.signal(number, lambda number, _: os.kill(answer["pid"], number))
                 status = json.loads(replies.readline())["status"]
                 if status < 0:
-                    signal.signal(-status, signal.SIG_DFL)
+                    with contextlib.suppress(OSError):  # SIGKILL has no handler
+                        signal.signal(-status, signal.SIG_DFL)
                     os.kill(os.getpid(), -status)
                 os._exit(status)
     except OSError:
         pass
-    os.execv(real, [real, *sys.argv[1:]])
+    os.execv(real[0], [*real, *sys.argv[1:]])
 
 
 # --- the preloaded process
@@ -178,7 +195,7 @@ def _become(request: dict[str, Any], streams: array.array[int]) -> None:
     os.environ.clear()
     os.environ.update(request["all"])
     context.GLOBAL_SETTINGS_CONTEXT = context.root_settings_context()
-    sys.argv = [str(REAL), *request["arguments"]]
+    sys.argv = request["arguments"]
 
 
 def serve(listener: socket.socket, own: dict[str, Any]) -> bool:
@@ -234,7 +251,7 @@ def serve(listener: socket.socket, own: dict[str, Any]) -> bool:
                     callers[connection.fileno()] = pid
 
 
-def _end(main: Callable[[], None]) -> None:
+def _end(main: Callable[[], object]) -> None:
     """Run a command, and end as Python does, without taking every imported module apart (2 s)."""
     status: object = 0
     try:
@@ -269,7 +286,11 @@ def _main() -> None:
     threads = {(one / "comm").read_text().strip() for one in Path("/proc/self/task").iterdir()}
     assert threads <= _THREADS, f"a fork would lack the threads {threads - _THREADS}"
     if serve(socket.socket(fileno=int(sys.argv[1])), own):
-        _end(import_module("affectlake.cli.main").main)
+        if sys.argv[0] == str(REAL):
+            _end(import_module("affectlake.cli.main").main)
+        del sys.argv[0]
+        sys.path[0] = str(Path(sys.argv[0]).parent)
+        _end(lambda: runpy.run_path(sys.argv[0], run_name="__main__"))
 
 
 if __name__ == "__main__":
