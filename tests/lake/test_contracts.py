@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import polars as pl
@@ -118,6 +119,26 @@ def test_one_fit_stands_for_an_agent(tiny: dict[str, pl.DataFrame], tmp_path: Pa
     assert broken_by("fits", one, tiny, tmp_path / "one") == []
     (failure,) = broken_by("fits", two, tiny, tmp_path / "two")
     assert (failure.rule, failure.columns, failure.n_failed) == ("unique", ("agent",), 2)
+
+
+def test_configurations_that_are_built_once_change_no_result(
+    tiny: dict[str, pl.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results of broken tables are those of Great Expectations as it is."""
+    broken = {
+        "ratings": tiny["ratings"].with_columns(score=pl.lit(-1e9)),
+        "triplets": tiny["triplets"].with_columns(i=pl.lit(None, pl.Int32), j=pl.lit(-7, pl.Int32)),
+    }
+    for name, frame in broken.items():
+        (part,) = parts.write_parts(frame, contract(name), tmp_path / name)
+        results = [expectations._run(contract(name), part, "SUMMARY").to_json_dict() for _ in range(2)]
+        with monkeypatch.context() as patch:
+            patch.setattr(expectations, "_configurations_once", nullcontext)
+            results.append(expectations._run(contract(name), part, "SUMMARY").to_json_dict())
+        for one in results:
+            del one["meta"]  # the time
+        assert results[0] == results[1] == results[2]
+        assert not results[0]["success"]
 
 
 def test_what_fails_goes_to_quarantine(tiny: dict[str, pl.DataFrame], tmp_path: Path) -> None:

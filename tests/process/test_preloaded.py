@@ -55,6 +55,24 @@ def test_a_fork_prints_and_ends_as_the_real_program(words: tuple[str, ...], fold
     assert n_own(folder) == before
 
 
+@pytest.mark.parametrize("words", [("--version",), ("status",), ("data", "status", "--json"), ("no-such-command",)])
+def test_a_fork_is_dvc_itself(words: tuple[str, ...], folder: Path, published: Path) -> None:
+    before = n_own(folder)
+    forked, real = (run(one, *words, cwd=published) for one in (folder / "bin/dvc", REAL.with_name("dvc")))
+    assert (forked.returncode, forked.stdout, forked.stderr) == (real.returncode, real.stdout, real.stderr)
+    assert n_own(folder) == before
+
+
+def test_a_fork_ignores_the_signals_that_its_caller_ignores(folder: Path, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("import signal; print([n for n in range(1, 32) if signal.getsignal(n) == signal.SIG_IGN])")
+    said = [
+        run("sh", "-c", f"trap '' INT HUP; exec '{python}' {program}").stdout
+        for python in (folder / "bin/preloaded-python", sys.executable)
+    ]
+    assert said[0] == said[1] and "1, 2" in said[0]
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_stay_closed(closed: str, folder: Path, published: Path) -> None:
     ends = [
@@ -67,7 +85,7 @@ def test_closed_streams_stay_closed(closed: str, folder: Path, published: Path) 
 def test_another_environment_limit_or_session_is_run_by_the_real_program(folder: Path) -> None:
     program, before = folder / "bin/affectlake", n_own(folder)
     for done in (
-        run(program, "--version", env=os.environ | {"MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}),
+        run(program, "--version", env=os.environ | {"OMP_NUM_THREADS": "3"}),
         run(program, "--version", apart=True),
         run("/bin/sh", "-c", f"ulimit -n 200; exec {program} --version"),
     ):

@@ -3,9 +3,9 @@
 Half of the time of a small command is spent on imports. :func:`preloaded` starts the process and returns a folder with
 a program ``affectlake``, which is found first on the tests' PATH. It hands its arguments, its environment, its working
 folder and its standard streams to the process, and ends as the fork ends: with the same status or by the same signal.
-The program ``preloaded-python`` does the same for a script (:func:`script`).
+So do a program ``dvc``, and ``preloaded-python`` for scripts (:func:`script`).
 
-Where a fork could differ from a process of its own, the program executes the real ``affectlake`` instead: another
+Where a fork could differ from a process of its own, a program executes the real one instead: another
 environment (other than the variables in `FREE`), user, limit, namespace or session, a terminal, or a closed stream.
 Tests about processes, such as those that kill a command, call :data:`REAL`.
 """
@@ -35,28 +35,34 @@ from typing import Any
 REAL = Path(sys.executable).with_name("affectlake")
 """The installed program."""
 
-PROGRAMS = {"affectlake": [str(REAL)], "preloaded-python": [sys.executable]}
+PROGRAMS = {
+    "affectlake": [str(REAL)],
+    "dvc": [str(REAL.with_name("dvc"))],
+    "preloaded-python": [sys.executable],
+}
 """The programs, and what each of them executes where a fork could differ."""
 
 FREE = (
-    "PATH", "PWD", "OLDPWD", "SHLVL", "_", "COLUMNS", "LINES", "PYTEST_CURRENT_TEST", "DVC_ROOT", "DVC_STAGE", "PS1",
-    "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "PREFECT_API_URL", "LAKE",
-    *(f"GIT_{role}_{what}" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")),
+    "PATH", "PWD", "OLDPWD", "SHLVL", "_", "COLUMNS", "LINES", "PYTEST_CURRENT_TEST", "PS1", "LAKE",
+    "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "PREFECT_API_URL", "AFFECTLAKE_WORKERS", "TORCHINDUCTOR_CACHE_DIR",
 )  # fmt: skip
 """Variables that are not read while modules are imported (PREFECT_API_URL: read again in a fork; LAKE: of scripts in
 tests). A fork has the values of its caller."""
+
+FREE_PREFIXES = ("DVC_", "GIT_", "MLFLOW_")
+"""Beginnings of the names of such variables: Git reads them in its own processes, DVC and MLflow at every use."""
 
 _NAMESPACES = ("pid", "mnt", "net", "user", "ipc", "uts")
 _MODULES = (
     "affectlake.cli.collection", "affectlake.cli.joining", "affectlake.cli.judging", "affectlake.cli.planning",
     "affectlake.cli.verification", "affectlake.cli.versions", "affectlake.flows.build", "affectlake.flows.collect",
     "affectlake.lake.tables.expectations", "affectlake.pipelines.catalogue", "affectlake.report.page",
-    "affectlake.report.figures.catalogue", "dvc.repo", "dvc_s3", "dvc_ssh", "s3fs", "sshfs", "great_expectations",
-    "great_expectations.expectations.core", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg",
-    "matplotlib.figure", "mlflow", "mlflow.tracking", "mlflow.store.tracking.sqlalchemy_store", "networkx", "polars",
-    "prefect", "prefect.flows", "prefect.futures", "prefect.task_runners", "pyarrow.compute", "pyarrow.parquet",
-    "scipy.stats", "sklearn.decomposition", "sklearn.feature_extraction.text", "sklearn.linear_model",
-    "sklearn.manifold", "sklearn.model_selection",
+    "affectlake.report.figures.catalogue", "dvc.cli.parser", "dvc.repo", "dvc_s3", "dvc_ssh", "s3fs", "sshfs",
+    "great_expectations", "great_expectations.expectations.core", "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_svg", "matplotlib.figure", "mlflow", "mlflow.tracking",
+    "mlflow.store.tracking.sqlalchemy_store", "networkx", "polars", "prefect", "prefect.flows", "prefect.futures",
+    "prefect.task_runners", "pyarrow.compute", "pyarrow.parquet", "scipy.stats", "sklearn.decomposition",
+    "sklearn.feature_extraction.text", "sklearn.linear_model", "sklearn.manifold", "sklearn.model_selection",
 )  # fmt: skip
 
 _THREADS = {"python", "jemalloc_bg_thd", "polars-ooc-clea"}
@@ -117,12 +123,13 @@ def script(path: str | Path, *arguments: str | Path) -> list[str]:
 def _circumstances() -> dict[str, Any]:
     """Return what a fork has from the process that it is forked from."""
     return {
-        "environment": {name: value for name, value in os.environ.items() if name not in FREE},
+        "environment": {
+            name: value for name, value in os.environ.items() if name not in FREE and not name.startswith(FREE_PREFIXES)
+        },
         "limits": [resource.getrlimit(one) for one in range(16)],
         "namespaces": [str(Path(f"/proc/self/ns/{name}").readlink()) for name in _NAMESPACES],
         "session": os.getsid(0),
         "users": [*os.getresuid(), *os.getresgid(), *os.getgroups()],
-        "ignored": [number for number in range(1, 32) if signal.getsignal(number) == signal.SIG_IGN],
     }
 
 
@@ -145,6 +152,7 @@ def run(path: str, *real: str) -> None:
             request = _circumstances() | {
                 "all": dict(os.environ), "arguments": [*real, *sys.argv[1:]], "umask": umask,
                 "group": os.getpgrp(),
+                "ignored": [number for number in range(1, 32) if signal.getsignal(number) == signal.SIG_IGN],
             }  # fmt: skip
             streams = array.array("i", [0, 1, 2, given])
             text = json.dumps(request).encode()
@@ -192,6 +200,8 @@ def _become(request: dict[str, Any], streams: array.array[int]) -> None:
     for one in streams:
         os.close(one)
     os.umask(request["umask"])
+    for number in request["ignored"]:
+        signal.signal(number, signal.SIG_IGN)
     os.environ.clear()
     os.environ.update(request["all"])
     context.GLOBAL_SETTINGS_CONTEXT = context.root_settings_context()
@@ -286,8 +296,9 @@ def _main() -> None:
     threads = {(one / "comm").read_text().strip() for one in Path("/proc/self/task").iterdir()}
     assert threads <= _THREADS, f"a fork would lack the threads {threads - _THREADS}"
     if serve(socket.socket(fileno=int(sys.argv[1])), own):
-        if sys.argv[0] == str(REAL):
-            _end(import_module("affectlake.cli.main").main)
+        module = {"affectlake": "affectlake.cli.main", "dvc": "dvc.cli"}.get(Path(sys.argv[0]).name)
+        if module:
+            _end(lambda: sys.exit(import_module(module).main()))
         del sys.argv[0]
         sys.path[0] = str(Path(sys.argv[0]).parent)
         _end(lambda: runpy.run_path(sys.argv[0], run_name="__main__"))
