@@ -67,7 +67,7 @@ def _of_fits(raw: object) -> Iterator[Mistake]:
     if strengths and all(l1 == "auto" for l1 in strengths.values()):
         why = "every agent has l1: auto, and is fitted with the settings of spose.few"
         instead_of = {"batch_size": "follows the number of judgments", "schedule": "is constant",
-                      "final_learning_rate": "is spose.few.learning_rate"}  # fmt: skip
+                      "final_learning_rate": "is spose.few.learning_rate", "warmup_epochs": "is 0"}  # fmt: skip
         for key in (*instead_of, *(key for key in SharedSettings.model_fields if key in FewJudgments.model_fields)):
             if key in fits:
                 instead = instead_of.get(key, f"is spose.few.{key}")

@@ -123,7 +123,8 @@ def _model(kind: Any) -> type:
     return found[0] if found else object
 
 
-AUTO = {"batch_size", "max_epochs", "patience", "min_delta", "schedule", "learning_rate", "learn_lapses"}
+AUTO = {"batch_size", "max_epochs", "patience", "min_delta", "schedule", "learning_rate", "learn_lapses",
+        "warmup_epochs"}  # fmt: skip
 UNUSED = {"final_learning_rate"}  # by a constant rate
 
 
@@ -131,7 +132,7 @@ def test_what_fits_to_few_judgments_take_from_elsewhere() -> None:
     """The settings that `spose` loses to `spose.few` when every agent is fitted as to few judgments."""
     base = parse(templates.starting_params("demo")).settings("human-category")
     others: dict[str, Any] = {"pruning": "none", "learn_lapses": True, "beta1": 0.8, "beta2": 0.95}
-    others |= {"schedule": "constant", "patience": 5}
+    others |= {"schedule": "constant", "patience": 5, "warmup_epochs": 3}
     for key in SharedSettings.model_fields:
         changed = base.replaced(**{key: others[key] if key in others else 2 * getattr(base, key)})
         assert changed != base

@@ -48,6 +48,16 @@ def test_a_cosine_is_that_of_torch() -> None:
     assert learning_rate(settings.replaced(convergence_epochs=1), 1) == 0.008
 
 
+def test_a_warm_up_rises_in_the_first_epochs_of_a_fit_and_never_again() -> None:
+    """Shares of 1/5 to 4/5 in four epochs, of any schedule; later epochs are as without it."""
+    cosine = Settings(l1=0, schedule="cosine", learning_rate=0.05, convergence_epochs=20, warmup_epochs=4)
+    for settings in (cosine, cosine.replaced(schedule="constant")):
+        rates = [learning_rate(settings, epoch) for epoch in range(1, 61)]
+        assert rates[:4] == pytest.approx([0.01, 0.02, 0.03, 0.04])
+        without = settings.replaced(warmup_epochs=0)
+        assert rates[4:] == [learning_rate(without, epoch) for epoch in range(5, 61)]
+
+
 # ---- the objective
 
 

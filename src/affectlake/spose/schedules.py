@@ -27,7 +27,9 @@ def learning_rate(settings: Settings, epoch: int) -> float:
     With ``constant`` it is ``learning_rate``. With ``cosine`` it falls along half a cosine from ``learning_rate`` to
     ``final_learning_rate`` in each ``convergence_epochs`` epochs, and then starts again (Loshchilov & Hutter 2017). The
     states that are compared for convergence are the ends of these cycles. Within one cycle everything comes to rest,
-    because the rate falls; two ends are equal only if a whole cycle from the first rate has changed nothing.
+    because the rate falls; two ends are equal only if a whole cycle from the first rate has changed nothing. In the
+    first ``warmup_epochs`` epochs of a fit, w, epoch e has at most the share e / (w + 1) of ``learning_rate`` (a linear
+    warm-up, Goyal et al. 2017).
 
     Parameters
     ----------
@@ -35,4 +37,5 @@ def learning_rate(settings: Settings, epoch: int) -> float:
     epoch : int
         From 1.
     """
-    return SCHEDULES[settings.schedule](settings, epoch)
+    warm = settings.learning_rate * epoch / (settings.warmup_epochs + 1)
+    return min(SCHEDULES[settings.schedule](settings, epoch), warm)

@@ -30,6 +30,9 @@ class SharedSettings(Strict):
     Shuffling is fastest if `batch_size` is a multiple of 64. If a batch contains at least 3/4 of the stimuli
     (``1 - exp(-3 batch_size / n_stimuli)``), Adam updates every row, otherwise only the rows in the batch.
 
+    With high learning rates, the first steps of Adam can set all weights of a dimension to zero, from which it never
+    returns; a rising rate (`warmup_epochs`) prevents this (`docs/fits.md`).
+
     A fit ends when it has converged (`affectlake.spose.convergence`), and its weights are those of the last epoch. With
     a cosine schedule, `max_epochs` should be a multiple of `convergence_epochs`. With `patience`, a fit ends earlier
     when the validation loss no longer falls, and its weights are those of the epoch with the lowest one: this
@@ -60,6 +63,9 @@ class SharedSettings(Strict):
     )
     final_learning_rate: float = Field(
         default=0.0002, gt=0, description="Learning rate of the last epoch of each cycle of a cosine schedule."
+    )
+    warmup_epochs: int = Field(
+        default=0, ge=0, description="Epochs at the start of a fit in which the learning rate rises; 0: none."
     )
     beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay of Adam's mean gradient.")
     beta2: float = Field(default=0.999, ge=0.9, lt=1, description="Decay of Adam's mean squared gradient.")
@@ -125,6 +131,7 @@ class FewJudgments(Strict):
                 batch_size=batch // 64 * 64,
                 schedule="constant",
                 learning_rate=self.learning_rate,
+                warmup_epochs=0,
                 max_epochs=self.max_epochs,
                 patience=self.patience,
                 min_delta=self.min_delta,
