@@ -23,8 +23,8 @@ def test_defaults_are_those_of_the_documentation() -> None:
     assert Settings(l1=0.004).model_dump() == {
         "l1": 0.004, "dimensions": 30, "batch_size": 1024, "max_epochs": 1000, "patience": None, "min_delta": 1e-5,
         "convergence_epochs": 50, "schedule": "constant", "learning_rate": 0.001, "final_learning_rate": 0.0002,
-        "warmup_epochs": 0, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "init_mean": 0.1, "init_std": 0.01, "pruning": "max-weight",
-        "threshold": 0.1, "learn_lapses": False,
+        "warmup_epochs": 0, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "init_mean": 0.1, "init_std": 0.01,
+        "pruning": "max-weight", "threshold": 0.1, "learn_lapses": False,
     }  # fmt: skip
     assert FewJudgments().model_dump() == {
         "priors": (0.14, 1.4, 4.0), "learning_rate": 0.01, "max_epochs": 500, "patience": 60, "min_delta": 1e-5,

@@ -18,11 +18,15 @@ import pyarrow.parquet as pq
 
 from affectlake.lake.tables.contracts import Contract
 from affectlake.lake.tables.rules import Failure
+from affectlake.lake.tables.witnesses import witnesses
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _ONE_AT_A_TIME = threading.Lock()  # a Great Expectations context is process-wide state
+_MANY = 10_000
+"""Rows above which a part is validated by its witnesses first."""
+
 _NO_BOUND = 1.7976931348623157e308  # with both bounds given, Great Expectations compares in one vectorised step
 
 
@@ -60,6 +64,9 @@ def suite(table: Contract) -> list[dict[str, Any]]:
 def validate(table: Contract, parts: list[Path]) -> list[Failure]:
     """Run the suite over every part, one at a time, so that memory is bounded by the size of a part.
 
+    Every rule runs on every part. In large parts it runs on the rows that decide whether it holds
+    (:func:`~affectlake.lake.tables.witnesses.witnesses`), and on all rows if it does not.
+
     Returns
     -------
     list of Failure
@@ -67,8 +74,10 @@ def validate(table: Contract, parts: list[Path]) -> list[Failure]:
     """
     failures: list[Failure] = []
     for path in parts:
-        if not _run(table, path, "BOOLEAN_ONLY").success:
-            result = _run(table, path, "SUMMARY")
+        many = pq.read_metadata(path).num_rows > _MANY
+        read = witnesses(path, suite(table)) if many else _read(path, table)
+        if not _run(table, read, "BOOLEAN_ONLY").success:
+            result = _run(table, _read(path, table) if many else read, "SUMMARY")
             failures += [_failure(table, path, r) for r in result.results if not r.success]
     return failures
 
@@ -78,13 +87,14 @@ def data_docs(table: Contract, part: Path) -> str:
     from great_expectations.render.renderer import ValidationResultsPageRenderer
     from great_expectations.render.view import DefaultJinjaPageView
 
-    return str(DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(_run(table, part, "SUMMARY"))))
+    result = _run(table, _read(part, table), "SUMMARY")
+    return str(DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(result)))
 
 
-def _run(table: Contract, part: Path, result_format: str) -> Any:
+def _run(table: Contract, rows: pa.Table, result_format: str) -> Any:
     import great_expectations as gx
 
-    frame = _frame(part, table)
+    frame = _frame(rows)
     with _ONE_AT_A_TIME, _configurations_once():
         batch = _batches().get_batch(batch_parameters={"dataframe": frame})
         records = gx.ExpectationSuite(name=table.name, expectations=suite(table))
@@ -133,17 +143,21 @@ def _bounds(minimum: float | None, maximum: float | None) -> dict[str, float]:
     }
 
 
-def _frame(path: Path, table: Contract) -> pd.DataFrame:
-    """Read a part for Great Expectations: numbers as 64-bit (its fast path), text as categories."""
+def _read(path: Path, table: Contract) -> pa.Table:
+    """Read a part, with text as categories."""
     texts = [c.name for c in table.columns if c.type == "string"]
-    arrow = pq.read_table(path, read_dictionary=texts, partitioning=None)
+    return pq.read_table(path, read_dictionary=texts, partitioning=None)
+
+
+def _frame(rows: pa.Table) -> pd.DataFrame:
+    """Convert rows for Great Expectations: numbers as 64-bit (its fast path)."""
     wide = [
         column.cast(pa.float64() if pa.types.is_floating(column.type) else pa.int64())
         if pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
         else column
-        for column in arrow.columns
+        for column in rows.columns
     ]
-    frame: pd.DataFrame = pa.table(wide, names=arrow.column_names).to_pandas()
+    frame: pd.DataFrame = pa.table(wide, names=rows.column_names).to_pandas()
     return frame
 
 
