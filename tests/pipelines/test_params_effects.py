@@ -174,7 +174,7 @@ USELESS = {
         ),
         {f"spose.{key}": f"spose.few.{key}" for key in ("max_epochs", "learning_rate")}
         | {"spose.batch_size": "follows the number of judgments", "spose.schedule": "is constant"}
-        | {"spose.final_learning_rate": "is spose.few.learning_rate"},
+        | {"spose.final_learning_rate": "is spose.few.learning_rate", "spose.warmup_epochs": "is 0"},
     ),
     "one learning rate": (
         demo(spose__schedule="constant"),
