@@ -94,6 +94,9 @@ benchmarks: $(VENV)/.installed
 	@ratings="$${AFFECTLAKE_REAL_DATA:-../shared/data}/cowen_keltner_2017/CowenKeltnerEmotionalVideos.csv"; \
 	if [ -f "$$ratings" ]; then echo "== benchmarks/planning.py"; $(BIN)/python benchmarks/planning.py "$$ratings"; \
 	else echo "== benchmarks/planning.py is skipped: it needs the published ratings; set AFFECTLAKE_REAL_DATA to their folder"; fi
+	@lake="$${LAKE:-scratch/demo}"; if [ -d "$$lake/storage" ]; then \
+	echo "== benchmarks/schedules.py"; $(BIN)/python benchmarks/schedules.py "$$lake"; \
+	else echo "== benchmarks/schedules.py is skipped: it needs a lake; run make demo first, or set LAKE to its folder"; fi
 	@if [ -x .venv-vllm/bin/python ]; then echo "== benchmarks/vllm.py"; $(BIN)/python benchmarks/vllm.py; \
 	else echo "== benchmarks/vllm.py is skipped: it needs vLLM; run make .venv-vllm/.installed first"; fi
 
