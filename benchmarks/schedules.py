@@ -36,7 +36,7 @@ SCHEDULES: dict[str, dict[str, object]] = {
               "max_epochs": 1500},
     "cycles": {"schedule": "cosine", "learning_rate": 0.008, "final_learning_rate": 0.0002, "batch_size": 2048,
                "convergence_epochs": 40, "max_epochs": 480},
-    "warm": {"schedule": "cosine", "learning_rate": 0.05, "final_learning_rate": 0.0003, "batch_size": 8192,
+    "warm": {"schedule": "cosine", "learning_rate": 0.04, "final_learning_rate": 0.0003, "batch_size": 8192,
              "convergence_epochs": 20, "max_epochs": 480, "warmup_epochs": 8},
 }  # fmt: skip
 

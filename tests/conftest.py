@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +15,8 @@ from hypothesis import HealthCheck, settings
 
 from affectlake.lake import repository
 from affectlake.process.environment import configure_process
-from tests.support import builds
+from tests.support import services
 from tests.support.lakes import ROOT, put
-from tests.support.preloaded import preloaded
 
 if TYPE_CHECKING:
     from tests.support.fault_server import FaultServer
@@ -42,6 +42,16 @@ configure_process()
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # `dvc repro` calls affectlake
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the tests homes of their own; for several workers, start what they share."""
+    if services.FOLDER in os.environ:
+        return  # a worker
+    services.make_homes(Path(tempfile.mkdtemp(prefix="affectlake-tests-")))
+    config.add_cleanup(services.stop)
+    if getattr(config.option, "numprocesses", None) and "not slow" not in config.option.markexpr:
+        services.start()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest files."""
     order = {name: at for at, name in enumerate(LONGEST)}
@@ -57,43 +67,19 @@ def real_data() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session", autouse=True)
-def own_homes(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keep Prefect's, DVC's and Git's state of the tests out of the user's home."""
-    home = tmp_path_factory.mktemp("home")
-    base = tmp_path_factory.getbasetemp()  # of this worker, if there are several: what they share lies in its parent
-    os.environ[builds.FOLDER] = str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "builds")
-    (home / "affectlake").mkdir()
-    os.environ["PREFECT_HOME"] = str(home / "affectlake" / "prefect-of-tests")  # one that is taken as it is
-    os.environ.pop("PREFECT_PROFILES_PATH", None)
-    os.environ["DVC_GLOBAL_CONFIG_DIR"] = str(home / "dvc")
-    os.environ["DVC_SITE_CACHE_DIR"] = str(home / "dvc-site")
-    os.environ.setdefault("XDG_CACHE_HOME", str(Path.home() / ".cache"))  # compiled code, for tests in other homes too
-    os.environ["GIT_CONFIG_GLOBAL"] = os.devnull
-    os.environ["GIT_CONFIG_SYSTEM"] = os.devnull
-    os.environ.pop("PREFECT_API_URL", None)
-    os.environ.pop("MLFLOW_TRACKING_URI", None)
-
-
 @pytest.fixture(scope="session")
-def one_prefect_server(own_homes: None) -> Iterator[str]:
+def one_prefect_server() -> Iterator[str]:
     """A Prefect server for all runs of this session, as users name one by PREFECT_API_URL: a start takes 3 s."""
-    from prefect.settings import get_current_settings
-
-    from affectlake.flows.prefect_server import temporary_server
-
-    with temporary_server(print), pytest.MonkeyPatch.context() as patch:
-        api = get_current_settings().api.url
-        assert api is not None
-        patch.setenv("PREFECT_API_URL", api)
-        yield api
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_API_URL", services.prefect_api())
+        yield os.environ["PREFECT_API_URL"]
 
 
 @pytest.fixture(scope="session")
-def preloaded_commands(one_prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def preloaded_commands(one_prefect_server: str) -> Iterator[None]:
     """Commands without the time of their imports, on one Prefect server (:mod:`tests.support.preloaded`)."""
-    with preloaded(tmp_path_factory.mktemp("preloaded")) as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", str(folder), prepend=os.pathsep)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(services.programs()), prepend=os.pathsep)
         yield
 
 
@@ -102,6 +88,7 @@ def _commands(request: pytest.FixtureRequest) -> None:
     """Start the process for the commands of the first file that may run one."""
     fast = "not slow" in request.config.option.markexpr  # `make test-fast` runs none
     if request.path.parent.name in RUN_COMMANDS and not fast:
+        services.start()
         request.getfixturevalue("preloaded_commands")
 
 

@@ -49,8 +49,9 @@ FREE = (
 """Variables that are not read while modules are imported (PREFECT_API_URL: read again in a fork; LAKE: of scripts in
 tests). A fork has the values of its caller."""
 
-FREE_PREFIXES = ("DVC_", "GIT_", "MLFLOW_")
-"""Beginnings of the names of such variables: Git reads them in its own processes, DVC and MLflow at every use."""
+FREE_PREFIXES = ("DVC_", "GIT_", "MLFLOW_", "PYTEST_XDIST_")
+"""Beginnings of the names of such variables: Git reads them in its own processes, DVC and MLflow at every use, and
+those of pytest's workers are of tests alone."""
 
 _NAMESPACES = ("pid", "mnt", "net", "user", "ipc", "uts")
 _MODULES = (

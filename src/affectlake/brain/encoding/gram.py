@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affectlake.brain.encoding.folds import Folds
+from affectlake.brain.encoding.kernels import add_errors, space
 from affectlake.brain.encoding.solver import Array, Block
 
 _SAME = 1e-13  # singular values below this share of the largest do not change an error in double precision
@@ -51,13 +52,15 @@ class _Basis(NamedTuple):
 class _Fold(NamedTuple):
     """Data of one outer fold: pieces of its test set and inner folds, bases, and the compressed error curves.
 
-    `coefficients[i]` is (rank, k + k (k + 1) / 2) for inner fold i; `curves` (n_penalties, rank).
+    `ends` and `coefficients` are those of :func:`~affectlake.brain.encoding.kernels.add_errors` for each inner fold;
+    `curves` is (n_penalties, rank).
     """
 
     test: NDArray[np.int64]
     inner: list[NDArray[np.int64]]
     basis: _Basis
     inner_bases: list[_Basis]
+    ends: list[Array]
     coefficients: list[Array]
     curves: Array
 
@@ -93,6 +96,7 @@ class GramSolver:
                 for o in range(len(folds.inner))
             ]
         self._x = [x[rows] for rows in self._rows]
+        self._n, self._sum_x = np.array([len(part) for part in self._x]), np.stack([x.sum(axis=0) for x in self._x])
         self._xx = np.stack([part.T @ part for part in self._x])  # (pieces, d, d)
         self._ends = np.stack([[part.min(axis=0), part.max(axis=0)] for part in self._x])  # (pieces, 2, d)
         self._folds = [self._prepare([np.asarray(i, dtype=np.int64) for i in parts if i]) for parts in pick]
@@ -103,28 +107,37 @@ class GramSolver:
         xy = np.stack([x.T @ y for x, y in zip(self._x, parts, strict=True)])  # (pieces, d, v)
         y = np.stack([part.sum(axis=0) for part in parts])
         yy = np.stack([np.einsum("nv,nv->v", part, part) for part in parts])
-        solved = [self._solve(fold, y, yy, xy) for fold in self._folds]
+        total = self._sums(np.concatenate([self._folds[0].test, *self._folds[0].inner]), y, yy, xy)
+        solved = [self._solve(fold, total, y, yy, xy) for fold in self._folds]
         return Block(
             np.stack([r for r, _, _ in solved]),
             np.stack([penalty for _, penalty, _ in solved]),
             np.mean([beta for _, _, beta in solved], axis=0),
         )
 
-    def _solve(self, fold: _Fold, y: Array, yy: Array, xy: Array) -> tuple[Array, Array, Array]:
+    def _solve(self, fold: _Fold, total: _Sums, y: Array, yy: Array, xy: Array) -> tuple[Array, Array, Array]:
         """Return r (v,), λ (v,) and β (d, v) of one outer fold."""
-        inner = [self._sums(pieces, y, yy, xy) for pieces in fold.inner]
-        train = self._sums(np.concatenate(fold.inner), y, yy, xy)
+        test = self._sums(fold.test, y, yy, xy)
+        train = _minus(total, test)
         compressed = np.zeros((fold.curves.shape[1], y.shape[1]))
-        for held_out, basis, coefficients in zip(inner, fold.inner_bases, fold.coefficients, strict=True):
-            part = _minus(train, held_out)
-            mean = part.y / part.n
-            u = basis.axes @ (part.xy - np.outer(part.x, mean))
-            cross = held_out.xy - np.outer(held_out.x, mean) - np.outer(basis.mean, held_out.y - held_out.n * mean)
-            compressed += coefficients @ _products(u, basis.axes @ cross)
+        scratch = space(len(xy[0]), max(ends.shape[1] for ends in fold.ends), len(compressed), y.shape[1])
+        for pieces, basis, ends, coefficients in zip(
+            fold.inner, fold.inner_bases, fold.ends, fold.coefficients, strict=True
+        ):
+            held_out = self._sums(pieces, y, yy, xy)
+            add_errors(
+                compressed,
+                scratch,
+                basis.axes,
+                ends,
+                coefficients,
+                (train.n, train.y, train.xy),
+                (held_out.n, held_out.y, held_out.xy),
+            )
         best = (fold.curves @ compressed).argmin(axis=0)  # the smallest λ if several are equal
         u = fold.basis.axes @ (train.xy - np.outer(train.x, train.y / train.n))
         beta = fold.basis.axes.T @ (fold.basis.shrinkage[:, best] * u)
-        return self._correlate(self._sums(fold.test, y, yy, xy), beta, yy.sum(axis=0)), self._penalties[best], beta
+        return self._correlate(test, beta, total.yy), self._penalties[best], beta
 
     @staticmethod
     def _correlate(test: _Sums, beta: Array, total: Array) -> Array:
@@ -138,10 +151,12 @@ class GramSolver:
         return np.where((observed > 1e-12 * total) & (predicted > 0), np.clip(r, -1.0, 1.0), np.nan)
 
     def _sums(self, pieces: NDArray[np.int64], y: Array, yy: Array, xy: Array) -> _Sums:
-        x, n = sum(self._x[p].sum(axis=0) for p in pieces), float(sum(len(self._x[p]) for p in pieces))
+        if len(pieces) == 1:  # nothing is copied
+            p = pieces[0]
+            return _Sums(float(self._n[p]), self._sum_x[p], self._xx[p], y[p], yy[p], xy[p])
         return _Sums(
-            n,
-            np.asarray(x),
+            float(self._n[pieces].sum()),
+            self._sum_x[pieces].sum(axis=0),
             self._xx[pieces].sum(axis=0),
             y[pieces].sum(axis=0),
             yy[pieces].sum(axis=0),
@@ -166,6 +181,10 @@ class GramSolver:
             inner,
             self._basis(train, np.concatenate(inner)),
             bases,
+            [
+                np.ascontiguousarray((basis.axes @ np.stack([train.x - held_out.x, held_out.x, basis.mean], axis=1)).T)
+                for basis, held_out in zip(bases, sums, strict=True)
+            ],
             [np.ascontiguousarray(part) for part in np.split(right[kept], ends, axis=1)],
             left[:, kept] * values[kept],
         )
@@ -186,7 +205,7 @@ class GramSolver:
 
     @staticmethod
     def _coefficients(basis: _Basis, held_out: _Sums) -> Array:
-        """Return the coefficients of :func:`_products` in the mean error: (n_penalties, k + k (k + 1) / 2)."""
+        """Return the coefficients of the products in the mean error: (n_penalties, k + k (k + 1) / 2)."""
         mean, d = basis.mean, basis.shrinkage
         cross = np.outer(held_out.x, mean)
         gram = held_out.xx - cross - cross.T + held_out.n * np.outer(mean, mean)
@@ -194,18 +213,6 @@ class GramSolver:
         i, j = np.triu_indices(len(h))
         twice = np.where(i == j, 1.0, 2.0) * h[i, j]
         return np.concatenate([-2.0 * d, twice[:, None] * d[i] * d[j]]).T / held_out.n
-
-
-def _products(u: Array, b: Array) -> Array:
-    """Return u_i b_i, followed by u_i u_j for i ≤ j, row by row: (k + k (k + 1) / 2, v)."""
-    k, v = u.shape
-    found = np.empty((k + k * (k + 1) // 2, v))
-    np.multiply(u, b, out=found[:k])
-    first = k
-    for i in range(k):
-        np.multiply(u[i], u[i:], out=found[first : first + k - i])
-        first += k - i
-    return found
 
 
 def _minus(a: _Sums, b: _Sums) -> _Sums:
