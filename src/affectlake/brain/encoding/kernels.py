@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.linalg.cython_blas  # noqa: F401  products in Numba use it; loaded here, `one_blas_thread` finds it
 from numpy.typing import NDArray
 
 from affectlake.process.compiled import njit
