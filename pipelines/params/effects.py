@@ -23,6 +23,9 @@ def without_effect(raw: object) -> Iterator[Mistake]:
         Parsed content of the file; unexpected values are ignored.
     """
     yield from _of_fits(raw)
+    if value_at(raw, "sweeps.cycle_epochs") is not None and value_at(raw, "sweeps.batch_size") is not None:
+        why = "with sweeps.cycle_epochs, the size of batches follows the number of judgments"
+        yield _useless("sweeps.batch_size", why, "remove it, or remove sweeps.cycle_epochs")
     yield from _of_participants(raw)
     if value_at(raw, "notify") is not None and not value_at(raw, "schedules"):
         why = "it reports failed runs of schedules, and the file has no schedules"
@@ -66,8 +69,14 @@ def _of_fits(raw: object) -> Iterator[Mistake]:
         yield _useless("spose.min_delta", why, "remove it, or set spose.patience")
     if strengths and all(l1 == "auto" for l1 in strengths.values()):
         why = "every agent has l1: auto, and is fitted with the settings of spose.few"
-        instead_of = {"batch_size": "follows the number of judgments", "schedule": "is constant",
-                      "final_learning_rate": "is spose.few.learning_rate", "warmup_epochs": "is 0"}  # fmt: skip
+        instead_of = {"batch_size": "follows the number of judgments"}
+        if value_at(raw, "spose.few.cycle_epochs") is None:
+            instead_of |= {"schedule": "is constant", "final_learning_rate": "is spose.few.learning_rate",
+                           "warmup_epochs": "is 0"}  # fmt: skip
+        else:
+            instead_of |= {"schedule": "is cosine", "final_learning_rate": "is a hundredth of spose.few.learning_rate",
+                           "warmup_epochs": "follows spose.few.cycle_epochs",
+                           "convergence_epochs": "is spose.few.cycle_epochs"}  # fmt: skip
         for key in (*instead_of, *(key for key in SharedSettings.model_fields if key in FewJudgments.model_fields)):
             if key in fits:
                 instead = instead_of.get(key, f"is spose.few.{key}")

@@ -19,7 +19,7 @@ from affectlake.pipelines.params.names import agent_names, schedule_names, study
 from affectlake.pipelines.params.schedules import Notify, Schedule, wrong_agents
 from affectlake.pipelines.params.text import override as override  # noqa: PLC0414 (re-exported beside `parse`)
 from affectlake.pipelines.params.text import read_yaml, value_at
-from affectlake.spose.settings import FewJudgments, Settings, SharedSettings
+from affectlake.spose.settings import CYCLE_EPOCHS, FewJudgments, Settings, SharedSettings
 from affectlake.validation import EACH_NAMED, NULL_AS_EMPTY, UNIQUE, Strict, examine, or_null
 
 if TYPE_CHECKING:
@@ -126,8 +126,13 @@ class Sweeps(Strict):
         gt=0, lt=1, description="Correlation with a dimension of the sweep's fit from which a dimension is recovered."
     )
     share: float = Field(gt=0, lt=1, description="Share of the best mean from which a curve is saturated.")
-    batch_size: int = Field(ge=1, description="Number of triplets per update.")
-    learning_rate: float = Field(gt=0, description="Learning rate of Adam.")
+    batch_size: int = Field(
+        default=1024, ge=1, description="Number of triplets per update; with cycle_epochs, it follows their number."
+    )
+    learning_rate: float = Field(
+        gt=0, description="Learning rate of Adam; with cycle_epochs, that of the first epoch of a cycle."
+    )
+    cycle_epochs: int | None = Field(default=None, ge=2, description=CYCLE_EPOCHS)
     max_epochs: int = Field(ge=1, description="Maximum number of passes over the training triplets.")
     patience: int = Field(ge=1, description="Stop after this many epochs without an improvement of min_delta.")
     min_delta: float = Field(ge=0, description="Minimum decrease of the validation loss, in nats.")

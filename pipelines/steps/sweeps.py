@@ -21,7 +21,7 @@ from affectlake.spose.data import training_data
 from affectlake.spose.fitting import fit
 from affectlake.spose.model import score
 from affectlake.spose.proposing import choose_settings
-from affectlake.spose.settings import Settings
+from affectlake.spose.settings import Settings, in_cycles
 from affectlake.triplets import MIN_JUDGMENTS
 
 
@@ -55,13 +55,21 @@ def sweep_fits(wanted: Sweeps, n_judgments: int, dimensions: int) -> Iterator[Sw
             yield SweepFit("dimensions", setting, replicate, min(wanted.n_judgments, n_judgments), setting)
 
 
-def settings_of(settings: Settings, wanted: Sweeps, dimensions: int) -> Settings:
+def settings_of(settings: Settings, wanted: Sweeps, one: SweepFit) -> Settings:
     """Return the study's settings with those of the sweeps in place of its own."""
+    steps = (
+        {
+            "batch_size": wanted.batch_size,
+            "learning_rate": wanted.learning_rate,
+            "schedule": "constant",
+            "warmup_epochs": 0,
+        }
+        if wanted.cycle_epochs is None
+        else in_cycles(wanted.learning_rate, wanted.cycle_epochs, one.n_judgments)
+    )
     return settings.replaced(
-        dimensions=dimensions,
-        batch_size=wanted.batch_size,
-        learning_rate=wanted.learning_rate,
-        schedule="constant",
+        **steps,
+        dimensions=one.dimensions,
         max_epochs=wanted.max_epochs,
         patience=wanted.patience,
         min_delta=wanted.min_delta,
@@ -101,12 +109,14 @@ def run_fits(fit_one: Callable[[SweepFit], Row], planned: list[SweepFit], contex
         "sweeps.recovered_r",
         "sweeps.batch_size",
         "sweeps.learning_rate",
+        "sweeps.cycle_epochs",
         "sweeps.max_epochs",
         "sweeps.patience",
         "sweeps.min_delta",
         "agents.{agent}.l1",
     ),
     kinds=EVERY_KIND,
+    optional=("sweeps.batch_size", "sweeps.cycle_epochs"),
     version=3,
 )
 def sweep(tables: Tables, params: Params, context: StepContext) -> OutputTables:
@@ -130,7 +140,7 @@ def sweep(tables: Tables, params: Params, context: StepContext) -> OutputTables:
         candidates = params.candidates(context.agent, one.n_judgments, n_stimuli)
         settings = choose_settings(
             data,
-            [settings_of(candidate, wanted, one.dimensions) for candidate in candidates],
+            [settings_of(candidate, wanted, one) for candidate in candidates],
             generator(params.seed, *names, "prior"),
         )
         found = fit(data, settings, rng)

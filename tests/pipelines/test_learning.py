@@ -18,6 +18,7 @@ from affectlake.pipelines.steps.rows import to_table
 from affectlake.seeds import integer
 from affectlake.spose.chance import LEVEL
 from affectlake.spose.model import score
+from affectlake.spose.schedules import learning_rate
 from tests.spose.test_fitting import planted
 
 AGENT = "human-category"
@@ -134,6 +135,19 @@ def test_sweeps_are_scored_on_test_judgments_and_replicates_differ(tmp_path: Pat
     assert rows[("test",)]["test_accuracy"].is_between(0.3, 0.37).all()
     assert rows[("train",)]["test_accuracy"].is_between(0.3, 0.37).all()
     assert rows[()]["test_loss"].n_unique() == 3
+
+
+def test_sweeps_have_a_learning_rate_of_their_own_and_batches_that_fit() -> None:
+    study = params("spose.warmup_epochs=5")
+    own = study.settings(AGENT)
+    many = sweeps.SweepFit("judgments", 250_000, 0, 250_000, 12)
+    constant = sweeps.settings_of(own, study.sweeps, many)
+    assert (constant.batch_size, constant.dimensions) == (study.sweeps.batch_size, 12)
+    assert {learning_rate(constant, epoch) for epoch in range(1, 30)} == {study.sweeps.learning_rate}
+    cycled = sweeps.settings_of(own, study.sweeps.model_copy(update={"cycle_epochs": 10}), many)
+    assert (cycled.batch_size, cycled.patience) == (2048, study.sweeps.patience)
+    assert learning_rate(cycled, 10) == pytest.approx(study.sweeps.learning_rate / 100)
+    assert learning_rate(cycled, 11) == study.sweeps.learning_rate
 
 
 def test_recovered_dimensions_are_those_of_the_study_s_fit(tmp_path: Path) -> None:

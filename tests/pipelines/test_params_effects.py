@@ -142,6 +142,8 @@ def test_what_fits_to_few_judgments_take_from_elsewhere() -> None:
             for own in (base, changed)
         ]
         assert (as_fitted[0] == as_fitted[1]) == (key in AUTO | UNUSED), key
+        in_cycles = [few.replaced(cycle_epochs=10).candidates(own, 5000, 50) for own in (base, changed)]
+        assert (in_cycles[0] == in_cycles[1]) == (key in AUTO | UNUSED | {"convergence_epochs"}), key
 
 
 def demo(**changes: Any) -> str:
@@ -155,6 +157,7 @@ def demo(**changes: Any) -> str:
 
 
 BDATA = {"kind": "bdata", "subjects": {"S1": "a.h5"}}
+ALL_AUTO = tuple(f"agents.{name}.l1=auto" for name in ("human-category", "human-dimension", "caption-tfidf"))
 USELESS = {
     "l1 of all": (demo(spose__l1=0.01), {"spose.l1": "settings such as agents.human-category.l1 set the sparsity"}),
     "threshold": (demo(spose__pruning="none"), {"spose.threshold": "remove it, or change spose.pruning"}),
@@ -169,13 +172,19 @@ USELESS = {
         {"spose.l1": "every agent has its own", "spose.threshold": "keeps all dimensions"},
     ),
     "all agents are auto": (
-        override(
-            demo(), tuple(f"agents.{name}.l1=auto" for name in ("human-category", "human-dimension", "caption-tfidf"))
-        ),
+        override(demo(), ALL_AUTO),
+        {f"spose.{key}": f"spose.few.{key}" for key in ("max_epochs", "learning_rate")}
+        | {"spose.final_learning_rate": "is a hundredth of spose.few.learning_rate"}
+        | {"spose.batch_size": "follows the number of judgments", "spose.schedule": "is cosine"}
+        | {f"spose.{key}": "spose.few.cycle_epochs" for key in ("warmup_epochs", "convergence_epochs")},
+    ),
+    "all agents are auto, at a constant rate": (
+        override(demo(), (*ALL_AUTO, "spose.few.cycle_epochs=null")),
         {f"spose.{key}": f"spose.few.{key}" for key in ("max_epochs", "learning_rate")}
         | {"spose.batch_size": "follows the number of judgments", "spose.schedule": "is constant"}
         | {"spose.final_learning_rate": "is spose.few.learning_rate", "spose.warmup_epochs": "is 0"},
     ),
+    "batches of sweeps": (demo(sweeps__cycle_epochs=10), {"sweeps.batch_size": "remove sweeps.cycle_epochs"}),
     "one learning rate": (
         demo(spose__schedule="constant"),
         {"spose.final_learning_rate": "set spose.schedule: cosine"},

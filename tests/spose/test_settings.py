@@ -9,6 +9,7 @@ import pytest
 
 from affectlake.errors import UsageError
 from affectlake.spose.pruning import kept, order, pruned
+from affectlake.spose.schedules import learning_rate
 from affectlake.spose.settings import FewJudgments, Settings
 from affectlake.validation import check
 
@@ -28,8 +29,20 @@ def test_defaults_are_those_of_the_documentation() -> None:
     }  # fmt: skip
     assert FewJudgments().model_dump() == {
         "priors": (0.14, 1.4, 4.0), "learning_rate": 0.01, "max_epochs": 500, "patience": 60, "min_delta": 1e-5,
-        "learn_lapses": True,
+        "learn_lapses": True, "cycle_epochs": None,
     }  # fmt: skip
+
+
+def test_batches_of_fits_in_cycles_follow_the_number_of_judgments() -> None:
+    base, few = Settings(l1=0.004, warmup_epochs=3), FewJudgments(priors=(0.14,), learning_rate=0.03, cycle_epochs=10)
+    sizes = {1000: 512, 120 * 1024: 1024, 250_000: 2048, 10**7: 8192}
+    for n_judgments, size in sizes.items():
+        (own,) = few.candidates(base, n_judgments, 2000)
+        assert (own.batch_size, own.schedule, own.convergence_epochs) == (size, "cosine", 10)
+        assert [learning_rate(own, epoch) for epoch in (10, 11, 20)] == pytest.approx([0.0003, 0.03, 0.0003])
+        assert [learning_rate(own, epoch) for epoch in (1, 2)] == pytest.approx([0.03 / 9, 0.06 / 9])
+    (constant,) = few.replaced(cycle_epochs=None).candidates(base, 1000, 2000)
+    assert {learning_rate(constant, epoch) for epoch in range(1, 30)} == {0.03}
 
 
 @pytest.mark.parametrize(
@@ -69,7 +82,7 @@ def test_a_wrong_value_is_named(key: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [("priors", ()), ("priors", (0.14, 0)), ("priors", (1, 1)), ("learning_rate", 0), ("max_epochs", 0),
-     ("patience", 0), ("min_delta", -1e-9)],
+     ("cycle_epochs", 1), ("patience", 0), ("min_delta", -1e-9)],
 )  # fmt: skip
 def test_a_wrong_value_of_fits_to_few_judgments_is_named(key: str, value: Any) -> None:
     with pytest.raises(UsageError, match=rf"^spose\.few\.{key}"):

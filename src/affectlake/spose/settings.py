@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -18,7 +18,40 @@ LARGEST_L1 = 0.06
 """Largest l1 of a fit to few judgments. Above it, weights shrink to zero before they have adapted: with 20,000
 judgments of 2,181 stimuli, an embedding with l1 = 0.14 predicts nothing, with 0.014 six in ten judgments."""
 
-_SMALLEST_BATCH, _LARGEST_BATCH, _BATCHES_AN_EPOCH = 512, 8192, 24
+_SMALLEST_BATCH, _LARGEST_BATCH = 512, 8192
+_BATCHES_AN_EPOCH, _BATCHES_IN_CYCLES = 24, 120
+_FALL = 100  # of the learning rate in a cycle
+
+CYCLE_EPOCHS = (
+    "Epochs of a cycle in which the learning rate falls to a hundredth; an epoch has about 120 batches then, and the "
+    "rate rises at the start of the first cycle. null: a constant rate."
+)
+"""Description of the setting `cycle_epochs`."""
+
+
+def in_cycles(learning_rate: float, cycle_epochs: int, n_judgments: int) -> dict[str, Any]:
+    """Return the settings of a fit whose learning rate falls to a hundredth in cycles of `cycle_epochs` epochs.
+
+    Parameters
+    ----------
+    learning_rate : float
+        That of the first epoch of a cycle.
+    cycle_epochs : int
+    n_judgments : int
+        Number of judgments to learn from; an epoch has about 120 batches of 512 to 8,192 of them.
+    """
+    return {
+        "batch_size": _batch_size(n_judgments, _BATCHES_IN_CYCLES),
+        "schedule": "cosine",
+        "learning_rate": learning_rate,
+        "final_learning_rate": learning_rate / _FALL,
+        "convergence_epochs": cycle_epochs,
+        "warmup_epochs": cycle_epochs * 4 // 5,
+    }
+
+
+def _batch_size(n_judgments: int, batches: int) -> int:
+    return min(max(n_judgments // batches, _SMALLEST_BATCH), _LARGEST_BATCH) // 64 * 64
 
 
 class SharedSettings(Strict):
@@ -109,7 +142,10 @@ class FewJudgments(Strict):
         examples=[[0.14, 1.4, 4]],
         json_schema_extra={"uniqueItems": True},
     )
-    learning_rate: float = Field(default=0.01, gt=0, description="Learning rate of Adam.")
+    learning_rate: float = Field(
+        default=0.01, gt=0, description="Learning rate of Adam; with cycle_epochs, that of the first epoch of a cycle."
+    )
+    cycle_epochs: int | None = Field(default=None, ge=2, description=CYCLE_EPOCHS)
     max_epochs: int = Field(default=500, ge=1, description="Maximum number of passes over the training triplets.")
     patience: int = Field(
         default=60,
@@ -122,16 +158,22 @@ class FewJudgments(Strict):
     learn_lapses: bool = Field(default=True, description="Whether to learn the share of judgments made by chance.")
 
     def candidates(self, base: Settings, n_judgments: int, n_stimuli: int) -> list[Settings]:
-        """Return `base` with these settings, once for each different l1, and with about 24 batches per epoch."""
-        batch = min(max(n_judgments // _BATCHES_AN_EPOCH, _SMALLEST_BATCH), _LARGEST_BATCH)
+        """Return `base` with these settings, once for each different l1, and with batches that fit their number."""
+        steps = (
+            {
+                "batch_size": _batch_size(n_judgments, _BATCHES_AN_EPOCH),
+                "schedule": "constant",
+                "learning_rate": self.learning_rate,
+                "warmup_epochs": 0,
+            }
+            if self.cycle_epochs is None
+            else in_cycles(self.learning_rate, self.cycle_epochs, n_judgments)
+        )
         strengths = sorted({min(prior * n_stimuli / n_judgments, LARGEST_L1) for prior in self.priors})
         return [
             base.replaced(
+                **steps,
                 l1=l1,
-                batch_size=batch // 64 * 64,
-                schedule="constant",
-                learning_rate=self.learning_rate,
-                warmup_epochs=0,
                 max_epochs=self.max_epochs,
                 patience=self.patience,
                 min_delta=self.min_delta,
