@@ -19,13 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affectlake.geometry.intervals import wilson_interval
+from affectlake.pipelines.params.study import parse
+from affectlake.pipelines.params.templates import starting_params
 from affectlake.spose.chance import LEVEL, chance_level
 from affectlake.spose.curve import Score
 from affectlake.spose.data import training_data
 from affectlake.spose.fitting import fit
 from affectlake.spose.model import score
 from affectlake.spose.proposing import choose_settings
-from affectlake.spose.settings import FewJudgments, Settings
+from affectlake.spose.settings import Settings
 
 N_STIMULI, N_DIMENSIONS, N_FRESH = 300, 10, 100_000
 
@@ -54,7 +56,7 @@ def study(n: int, follows: bool, seed: int) -> tuple[Score, Score, float, float]
     n_held = n // 9
     made = judgments(n + 2 * n_held + N_FRESH, truth, rng)
     train, validation, test, fresh = np.split(made, np.cumsum([n, n_held, n_held]))
-    candidates = FewJudgments().candidates(Settings(l1=0.0), n, N_STIMULI)
+    candidates = parse(starting_params("emotion")).spose.few.candidates(Settings(l1=0.0), n, N_STIMULI)
     data = training_data(train, validation, N_STIMULI, rng)
     settings = choose_settings(data, candidates, rng)
     found = fit(data, settings.replaced(pruning="none"), rng)

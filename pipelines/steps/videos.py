@@ -16,9 +16,6 @@ from affectlake.pipelines.params.study import EmotionSources, Params
 from affectlake.pipelines.step import OutputTables, StepContext, Tables, step
 from affectlake.seeds import generator
 from affectlake.stimuli import make_synthetic
-from affectlake.stimuli.clips import render_clips
-from affectlake.stimuli.frames import FRAMES, VIDEOS, decode_videos
-from affectlake.stimuli.whole_clips import read_clip
 
 
 @step(
@@ -38,6 +35,8 @@ from affectlake.stimuli.whole_clips import read_clip
 )
 def decode(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Decode the videos into the frames that models are shown; simulated clips are rendered first."""
+    from affectlake.stimuli.frames import FRAMES, VIDEOS, decode_videos
+
     ids = tables["stimuli"].sort("stimulus_index").select("stimulus_id").collect()["stimulus_id"].to_list()
     folder = _folder(ids, params, context)
     if folder is None:
@@ -58,6 +57,8 @@ def decode(tables: Tables, params: Params, context: StepContext) -> OutputTables
 
 def _folder(ids: list[str], params: Params, context: StepContext) -> Path | None:
     """Return the folder of the videos, or None if there are none; simulated clips are rendered into it first."""
+    from affectlake.stimuli.clips import render_clips
+
     sources = params.sources
     if isinstance(sources, EmotionSources):
         return None if sources.videos is None else context.source_root / sources.videos
@@ -109,6 +110,8 @@ def encode_frames(tables: Tables, params: Params, context: StepContext) -> Outpu
 )
 def encode_clips(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Compute a feature vector of each stimulus: a video model's features of frames spread over its video."""
+    from affectlake.stimuli.whole_clips import read_clip
+
     agent = params.agents[context.agent]
     assert isinstance(agent, FeaturesAgent) and isinstance(agent.encoder, VideoMAE)
     stimuli = tables["stimuli"].sort("stimulus_index").select("stimulus_index", "stimulus_id").collect()

@@ -10,7 +10,7 @@ import pytest
 from scipy.spatial.distance import cosine
 
 from affectlake.errors import SourceError
-from affectlake.judge.vectors import similarity
+from affectlake.judge.vectors import similarity, similarity_kernels
 from affectlake.judge.vectors.ratings import rating_vectors
 from affectlake.judge.vectors.similarity import choose_by_cosine
 from affectlake.stimuli import load_emotion
@@ -79,7 +79,7 @@ def test_without_the_matrix_the_answers_are_the_same(
 
 def test_similarities_are_exactly_symmetric(vectors: np.ndarray) -> None:
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    found = similarity._similarities(unit)
+    found = similarity_kernels.similarities(unit)
     assert (found == found.T).all()
     np.testing.assert_allclose(found, unit @ unit.T, atol=1e-14)
 

@@ -124,7 +124,7 @@ def test_modules_of_any_name_may_lie_beside_a_notebook(
 
 def test_uninstalling_leaves_nothing(built: Built, tmp_path: Path) -> None:
     commands = environment(tmp_path / "venv", built.wheel)
-    compiled = "from affectlake.judge.vectors.similarity import _largest; _largest(0.1, 0.2, 0.3)"
+    compiled = "from affectlake.judge.vectors.similarity_kernels import largest; largest(0.1, 0.2, 0.3)"
     ask(commands / "python", "-c", compiled, at=tmp_path, HOME=str(tmp_path / "home"), XDG_CACHE_HOME="")
     assert list((tmp_path / "home").rglob("*.nbi"))
     (packages,) = (tmp_path / "venv").glob("lib/python*/site-packages")

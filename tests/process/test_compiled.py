@@ -19,12 +19,12 @@ import sys
 if "numba-first" in sys.argv:
     import numba
 import affectlake
-from affectlake.judge.vectors.similarity import _largest
+from affectlake.judge.vectors.similarity_kernels import largest
 import numba
-assert _largest(0.1, 0.9, 0.2) == 2
+assert largest(0.1, 0.9, 0.2) == 2
 assert numba.config.CACHE_DIR == sys.argv[1], numba.config.CACHE_DIR
-print(_largest.stats.cache_path)
-print(sum(_largest.stats.cache_hits.values()))
+print(largest.stats.cache_path)
+print(sum(largest.stats.cache_hits.values()))
 """
 SUFFIXES = {".nbi", ".nbc"}
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from affectlake.spose import kernels
 from affectlake.spose.curve import Score
 from affectlake.spose.state import padded
 
@@ -41,6 +40,8 @@ def score(weights: NDArray[np.float32], pairs_first: NDArray[np.int32]) -> Score
     ValueError
         If a shape, a dtype or an index is not as above.
     """
+    from affectlake.spose import kernels
+
     check(weights, pairs_first)
     loss, right, _ = kernels.score(padded(weights), np.ascontiguousarray(pairs_first), 0.0)
     n = pairs_first.shape[0]
@@ -62,6 +63,8 @@ def choice_probabilities(weights: NDArray[np.float32], triplets: NDArray[np.int3
     ValueError
         If a shape, a dtype or an index is not as above.
     """
+    from affectlake.spose import kernels
+
     check(weights, triplets)
     out = np.empty(triplets.shape, np.float32)
     kernels.probabilities(padded(weights), np.ascontiguousarray(triplets), out)

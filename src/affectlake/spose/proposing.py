@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affectlake.errors import SamplingError
-from affectlake.spose import kernels
 from affectlake.spose.curve import Epoch
 from affectlake.spose.data import TrainingData, training_data
 from affectlake.spose.fitting import Fit, fit, fit_seeds
@@ -115,6 +114,8 @@ def expected_information(
     ValueError
         If a shape, a dtype or an index is not as above.
     """
+    from affectlake.spose import kernels
+
     if len(members) < 2 or len({one.shape for one in members}) != 1:
         raise ValueError(f"wanted at least two embeddings of one shape, found {[one.shape for one in members]}")
     for one in members:

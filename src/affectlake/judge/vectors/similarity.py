@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affectlake.errors import SourceError
-from affectlake.process.compiled import njit
 
 TIE = 1e-12
 """Cosine similarities that differ by at most this are treated as equal.
@@ -77,11 +76,13 @@ def choose_by_cosine(vectors: NDArray[np.float64], triplets: NDArray[np.int32], 
             found=f"indices from {triplets.min()} to {triplets.max()}",
             todo="draw the triplets from the same catalogue as the vectors",
         )
+    from affectlake.judge.vectors.similarity_kernels import best_pairs, best_pairs_of_rows, similarities
+
     rows = np.ascontiguousarray(triplets)
     if 8 * len(unit) ** 2 <= LARGEST_MATRIX_BYTES:
-        best = _best_pairs(_similarities(unit), rows)
+        best = best_pairs(similarities(unit), rows)
     else:
-        best = _best_pairs_of_rows(unit, rows)
+        best = best_pairs_of_rows(unit, rows)
     return _settle(best, rows, rng)
 
 
@@ -99,51 +100,6 @@ def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
         )
     scaled = np.ascontiguousarray(vectors, dtype=np.float64) / largest[:, None]  # so that squares do not overflow
     return np.asarray(scaled / np.sqrt((scaled * scaled).sum(axis=1, keepdims=True)))
-
-
-@njit(nogil=True)
-def _similarities(unit):  # type: ignore[no-untyped-def]
-    """Return the (n, n) dot products, each summed over the features in order, so that they are exactly symmetric."""
-    n, d = unit.shape
-    across = unit.T.copy()  # (d, n)
-    similarity = np.zeros((n, n))
-    for i in range(n):
-        row = similarity[i]
-        for q in range(d):
-            value = unit[i, q]
-            for j in range(n):
-                row[j] += value * across[q, j]
-    return similarity
-
-
-@njit(nogil=True)
-def _largest(ij, ik, jk):  # type: ignore[no-untyped-def]
-    """Return which of the three similarities are largest, as bits: 4 makes k odd, 2 makes j odd, 1 makes i odd."""
-    floor = max(ij, ik, jk) - TIE
-    return 4 * (ij >= floor) + 2 * (ik >= floor) + (jk >= floor)
-
-
-@njit(nogil=True)
-def _best_pairs(similarity, triplets):  # type: ignore[no-untyped-def]
-    best = np.empty(len(triplets), np.uint8)
-    for t in range(len(triplets)):
-        i, j, k = triplets[t]
-        best[t] = _largest(similarity[i, j], similarity[i, k], similarity[j, k])
-    return best
-
-
-@njit(nogil=True)
-def _best_pairs_of_rows(unit, triplets):  # type: ignore[no-untyped-def]
-    best = np.empty(len(triplets), np.uint8)
-    for t in range(len(triplets)):
-        i, j, k = triplets[t]
-        ij = ik = jk = 0.0
-        for q in range(unit.shape[1]):
-            ij += unit[i, q] * unit[j, q]
-            ik += unit[i, q] * unit[k, q]
-            jk += unit[j, q] * unit[k, q]
-        best[t] = _largest(ij, ik, jk)
-    return best
 
 
 _ODD_COLUMNS = ((), (0,), (1,), (0, 1), (2,), (0, 2), (1, 2), (0, 1, 2))
