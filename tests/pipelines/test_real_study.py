@@ -21,12 +21,6 @@ from affectlake.pipelines.steps import stimuli as stimuli_steps
 from affectlake.pipelines.steps.rows import to_table
 from affectlake.stimuli import CATEGORIES, DIMENSIONS
 
-WARM = (
-    "spose.learning_rate=0.05", "spose.final_learning_rate=0.0003", "spose.batch_size=8192",
-    "spose.convergence_epochs=20", "spose.warmup_epochs=8",
-)  # fmt: skip
-"""A schedule that converges in a third of the time (`benchmarks/schedules.py`)."""
-
 PUBLISHED_L1 = {"human-category": 0.004, "human-dimension": 0.005}
 
 
@@ -67,7 +61,6 @@ def test_human_category_comes_out_as_published(real_data: Path, tmp_path: Path) 
         (
             f"sources.ratings={real_data / 'cowen_keltner_2017/CowenKeltnerEmotionalVideos.csv'}",
             f"sources.captions={real_data / 'horikawa_captions/caption_ck20.csv'}",
-            *WARM,
         ),
     )
     params, agent = parse(text), "human-category"
