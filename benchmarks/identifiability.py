@@ -61,7 +61,8 @@ def main() -> None:
     study = parse(starting_params("emotion"))
     base = study.settings(wanted.agent).replaced(l1=own.l1)
     rows = lake.table("ratings").filter(pl.col("rating").is_in(wanted.ratings)).sort("stimulus_index").collect()
-    rated = {name: rows.filter(pl.col("rating") == name)["score"].to_numpy()[:, None] for name in wanted.ratings}
+    known = [name for name in wanted.ratings if name in rows["rating"]]
+    rated = {name: rows.filter(pl.col("rating") == name)["score"].to_numpy()[:, None] for name in known}
     data = training_data(own.train, own.validation, own.n_stimuli, seeds.generator(0, "order"))
     variants = {"the study's": base} | {
         f"l1 × {times}": base.replaced(l1=times * own.l1) for times in (2, 4, 10)
