@@ -128,6 +128,28 @@ def test_both_solvers_agree_on_any_folds() -> None:
     assert np.allclose(a.weights, b.weights, atol=1e-9)
 
 
+@pytest.mark.parametrize("standardise", [False, True])
+@pytest.mark.parametrize(("n_constant", "n_rare"), [(3, 0), (0, 1), (1, 1)])
+def test_features_that_do_not_vary_in_a_fold_predict_nothing_there(
+    n_constant: int, n_rare: int, standardise: bool
+) -> None:
+    """A feature of one stimulus is constant in the training set of one fold and in the test sets of the others."""
+    rng = np.random.default_rng(3)
+    folds, rare = nested_folds(60, 5, 6, rng), (np.arange(60) == 7).astype(np.float64)
+    x = np.column_stack([np.full((60, n_constant), 0.1), *[rare] * n_rare])
+    y = rng.normal(size=(60, 40))
+    y -= y.mean(axis=0)
+    for solver in (GramSolver, RowSolver):
+        found = solver(x, folds, PENALTIES, standardise).solve(y)
+        assert np.isnan(found.fold_r).all()
+        assert np.isfinite(found.weights).all() and (found.weights[:n_constant] == 0).all()
+        assert (found.weights[n_constant:] != 0).all()
+    both = np.column_stack([x, rng.normal(size=60)])
+    gram, row = (solver(both, folds, PENALTIES, standardise).solve(y) for solver in (GramSolver, RowSolver))
+    assert np.isfinite(gram.fold_r).all()
+    assert np.allclose(gram.fold_r, row.fold_r, atol=1e-9)
+
+
 def test_planted_weights_are_recovered_and_noise_is_not_predicted() -> None:
     rng = np.random.default_rng(1)
     x, beta = rng.normal(size=(600, 30)), rng.normal(size=(30, 20))

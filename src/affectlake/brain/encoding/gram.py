@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from affectlake.brain.encoding.folds import Folds
 from affectlake.brain.encoding.kernels import add_errors, space
-from affectlake.brain.encoding.solver import Array, Block
+from affectlake.brain.encoding.solver import CONSTANT, Array, Block
 
 _SAME = 1e-13  # singular values below this share of the largest do not change an error in double precision
 _RANK = 1e-10  # eigenvalues below this share of the largest are directions without variance
@@ -148,7 +148,8 @@ class GramSolver:
         observed = test.yy - test.y**2 / test.n
         with np.errstate(divide="ignore", invalid="ignore"):
             r = covariance / np.sqrt(predicted * observed)
-        return np.where((observed > 1e-12 * total) & (predicted > 0), np.clip(r, -1.0, 1.0), np.nan)
+        varies = predicted > CONSTANT * (predicted + (test.x @ beta) ** 2 / test.n)
+        return np.where((observed > CONSTANT * total) & varies, np.clip(r, -1.0, 1.0), np.nan)
 
     def _sums(self, pieces: NDArray[np.int64], y: Array, yy: Array, xy: Array) -> _Sums:
         if len(pieces) == 1:  # nothing is copied
@@ -174,7 +175,7 @@ class GramSolver:
         ]
         coefficients = [self._coefficients(basis, held_out) for basis, held_out in zip(bases, sums, strict=True)]
         left, values, right = np.linalg.svd(np.concatenate(coefficients, axis=1), full_matrices=False)
-        kept = values > _SAME * values[0]
+        kept = values > _SAME * values.max(initial=0.0)
         ends = np.cumsum([part.shape[1] for part in coefficients])[:-1]
         return _Fold(
             test,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affectlake.brain.encoding.folds import Folds
-from affectlake.brain.encoding.solver import Array, Block
+from affectlake.brain.encoding.solver import CONSTANT, Array, Block
 
 _SAME = 1e-12
 _RANK = 1e-10
@@ -89,6 +89,8 @@ def _projected(split: _Split, patterns: Array) -> tuple[Array, Array]:
 def _errors(split: _Split, patterns: Array) -> Array:
     """Return the mean squared validation error at every penalty, up to a constant per voxel: (n_penalties, v)."""
     u, mean = _projected(split, patterns)
+    if not len(u):  # no feature varies
+        return np.zeros((split.shrinkage.shape[1], patterns.shape[1]))
     truth = patterns[split.held_out] - mean
     combine, values, curves = np.linalg.svd(split.shrinkage, full_matrices=False)
     kept = values > _SAME * values[0]
@@ -110,4 +112,5 @@ def _correlations(predicted: Array, observed: Array, patterns: Array) -> Array:
     with np.errstate(divide="ignore", invalid="ignore"):
         r = po / np.sqrt(pp * oo)
     total = np.einsum("nv,nv->v", patterns, patterns)
-    return np.where((oo > 1e-12 * total) & (pp > 0), np.clip(r, -1.0, 1.0), np.nan)
+    varies = pp > CONSTANT * np.einsum("nv,nv->v", predicted, predicted)
+    return np.where((oo > CONSTANT * total) & varies, np.clip(r, -1.0, 1.0), np.nan)

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+CONSTANT = 1e-12
+"""Share of a sum of squares up to which the squares around the mean are rounding errors of a constant."""
+
 
 class Block(NamedTuple):
     """Results for a block of voxels, as in :class:`~affectlake.brain.encoding.crossvalidation.Encoding`."""
