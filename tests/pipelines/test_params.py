@@ -154,7 +154,7 @@ def test_an_l1_may_follow_the_number_of_judgments() -> None:
     params = parse(override(DEMO, ("agents.human-category.l1=auto", "spose.few.priors=[2.0, 1.0]")))
     low, high = params.candidates("human-category", 5000, 50)
     assert (low.l1, high.l1) == (1.0 * 50 / 5000, 2.0 * 50 / 5000)
-    assert (low.learning_rate, low.max_epochs) == (0.03, 150)
+    assert (low.learning_rate, low.max_epochs) == (0.04, 300)
     assert {low.learn_lapses, high.learn_lapses} == {True}
     fixed = parse(DEMO)
     assert fixed.candidates("human-category", 5000, 50) == [fixed.settings("human-category")]

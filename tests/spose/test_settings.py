@@ -41,6 +41,8 @@ def test_batches_of_fits_in_cycles_follow_the_number_of_judgments() -> None:
         assert (own.batch_size, own.schedule, own.convergence_epochs) == (size, "cosine", 10)
         assert [learning_rate(own, epoch) for epoch in (10, 11, 20)] == pytest.approx([0.0003, 0.03, 0.0003])
         assert [learning_rate(own, epoch) for epoch in (1, 2)] == pytest.approx([0.03 / 9, 0.06 / 9])
+        (longer,) = few.replaced(cycle_epochs=20).candidates(base, n_judgments, 2000)
+        assert longer.batch_size == {1000: 512, 120 * 1024: 2048, 250_000: 4160, 10**7: 8192}[n_judgments]
     (constant,) = few.replaced(cycle_epochs=None).candidates(base, 1000, 2000)
     assert {learning_rate(constant, epoch) for epoch in range(1, 30)} == {0.03}
 

@@ -44,10 +44,16 @@ def choose_settings(
     """
     if len(candidates) == 1:
         return candidates[0]
-    root = int(rng.integers(2**31))
+    return candidates[_best(_fit_all(data, candidates, int(rng.integers(2**31)), workers))]
+
+
+def _fit_all(data: TrainingData, candidates: list[Settings], root: int, workers: int) -> list[Fit]:
     with ThreadPoolExecutor(workers, thread_name_prefix="candidates") as pool:
-        losses = list(pool.map(lambda one: fit(data, one, np.random.default_rng(root)).score.loss, candidates))
-    return candidates[int(np.argmin(losses))]
+        return list(pool.map(lambda one: fit(data, one, np.random.default_rng(root)), candidates))
+
+
+def _best(fits: list[Fit]) -> int:
+    return int(np.argmin([one.score.loss for one in fits]))
 
 
 def fit_members(
@@ -68,8 +74,8 @@ def fit_members(
         Judgments for learning and for early stopping: the two similar stimuli, then the odd one.
     n_stimuli : int
     candidates : list of Settings
-        For example from :meth:`~affectlake.spose.settings.FewJudgments.candidates`; :func:`choose_settings` selects
-        one. No dimension is pruned.
+        For example from :meth:`~affectlake.spose.settings.FewJudgments.candidates`. The one whose fit has the lowest
+        validation loss is used, and this fit is the first embedding. No dimension is pruned.
     rng : numpy.random.Generator
         Orders the judgments and draws the initial weights.
     n_members : int
@@ -88,10 +94,12 @@ def fit_members(
     """
     data = training_data(train, validation, n_stimuli, rng)
     root = int(rng.integers(2**31))
-    settings = choose_settings(data, candidates, rng, workers).replaced(pruning="none")
-    names = ("proposals",)
-    found = fit_seeds(data, settings, root, range(n_members), names=names, workers=workers, on_epoch=on_epoch)
-    return list(found.values()), settings
+    tried = _fit_all(data, [one.replaced(pruning="none") for one in candidates], root, workers)
+    best = _best(tried)
+    settings = candidates[best].replaced(pruning="none")
+    others = range(1, n_members)
+    found = fit_seeds(data, settings, root, others, names=("proposals",), workers=workers, on_epoch=on_epoch)
+    return [tried[best], *found.values()], settings
 
 
 def expected_information(

@@ -19,12 +19,12 @@ LARGEST_L1 = 0.06
 judgments of 2,181 stimuli, an embedding with l1 = 0.14 predicts nothing, with 0.014 six in ten judgments."""
 
 _SMALLEST_BATCH, _LARGEST_BATCH = 512, 8192
-_BATCHES_AN_EPOCH, _BATCHES_IN_CYCLES = 24, 120
+_BATCHES_AN_EPOCH, _BATCHES_A_CYCLE = 24, 1200
 _FALL = 100  # of the learning rate in a cycle
 
 CYCLE_EPOCHS = (
-    "Epochs of a cycle in which the learning rate falls to a hundredth; an epoch has about 120 batches then, and the "
-    "rate rises at the start of the first cycle. null: a constant rate."
+    "Epochs of a cycle in which the learning rate falls to a hundredth; a cycle has about 1,200 batches, and the rate "
+    "rises at the start of the first one. null: a constant rate."
 )
 """Description of the setting `cycle_epochs`."""
 
@@ -38,10 +38,10 @@ def in_cycles(learning_rate: float, cycle_epochs: int, n_judgments: int) -> dict
         That of the first epoch of a cycle.
     cycle_epochs : int
     n_judgments : int
-        Number of judgments to learn from; an epoch has about 120 batches of 512 to 8,192 of them.
+        Number of judgments to learn from; a cycle has about 1,200 batches of 512 to 8,192 of them.
     """
     return {
-        "batch_size": _batch_size(n_judgments, _BATCHES_IN_CYCLES),
+        "batch_size": _batch_size(n_judgments * cycle_epochs // _BATCHES_A_CYCLE),
         "schedule": "cosine",
         "learning_rate": learning_rate,
         "final_learning_rate": learning_rate / _FALL,
@@ -50,8 +50,8 @@ def in_cycles(learning_rate: float, cycle_epochs: int, n_judgments: int) -> dict
     }
 
 
-def _batch_size(n_judgments: int, batches: int) -> int:
-    return min(max(n_judgments // batches, _SMALLEST_BATCH), _LARGEST_BATCH) // 64 * 64
+def _batch_size(wanted: int) -> int:
+    return min(max(wanted, _SMALLEST_BATCH), _LARGEST_BATCH) // 64 * 64
 
 
 class SharedSettings(Strict):
@@ -161,7 +161,7 @@ class FewJudgments(Strict):
         """Return `base` with these settings, once for each different l1, and with batches that fit their number."""
         steps = (
             {
-                "batch_size": _batch_size(n_judgments, _BATCHES_AN_EPOCH),
+                "batch_size": _batch_size(n_judgments // _BATCHES_AN_EPOCH),
                 "schedule": "constant",
                 "learning_rate": self.learning_rate,
                 "warmup_epochs": 0,
