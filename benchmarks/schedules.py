@@ -36,7 +36,7 @@ SCHEDULES: dict[str, dict[str, object]] = {
               "max_epochs": 1500},
     "cycles": {"schedule": "cosine", "learning_rate": 0.008, "final_learning_rate": 0.0002, "batch_size": 2048,
                "convergence_epochs": 40, "max_epochs": 480},
-    "warm": {"schedule": "cosine", "learning_rate": 0.04, "final_learning_rate": 0.0003, "batch_size": 8192,
+    "fast": {"schedule": "cosine", "learning_rate": 0.04, "final_learning_rate": 0.0003, "batch_size": 8192,
              "convergence_epochs": 20, "max_epochs": 480, "warmup_epochs": 8},
 }  # fmt: skip
 
@@ -119,7 +119,7 @@ def main() -> None:
     asked.add_argument("lake")
     asked.add_argument("--agents", nargs="*", default=["human-category", "human-dimension", "caption-tfidf"])
     asked.add_argument("--noisy", nargs="*", default=[], help="agents whose answers are drawn again")
-    asked.add_argument("--schedules", nargs="+", choices=SCHEDULES, default=["cycles", "warm"])
+    asked.add_argument("--schedules", nargs="+", choices=SCHEDULES, default=["cycles", "fast"])
     asked.add_argument("--seeds", type=int, default=10)
     wanted = asked.parse_args()
     lake = affectlake.open(wanted.lake)
