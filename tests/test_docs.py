@@ -16,6 +16,7 @@ PAGES = [*sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("*.md")), ROO
 # packages of arrays in, arrays out: each module is in the reference, or is named here because only the package uses it
 INTERNAL = {
     "affectlake.brain.encoding.gram",
+    "affectlake.brain.encoding.kernels",
     "affectlake.brain.encoding.rows",
     "affectlake.brain.encoding.solver",
     "affectlake.brain.recordings.bdata",
