@@ -95,8 +95,8 @@ benchmarks: $(VENV)/.installed
 	if [ -f "$$ratings" ]; then echo "== benchmarks/planning.py"; $(BIN)/python benchmarks/planning.py "$$ratings"; \
 	else echo "== benchmarks/planning.py is skipped: it needs the published ratings; set AFFECTLAKE_REAL_DATA to their folder"; fi
 	@lake="$${LAKE:-scratch/demo}"; if [ -d "$$lake/storage" ]; then \
-	for file in schedules sweeps identifiability; do echo "== benchmarks/$$file.py"; $(BIN)/python benchmarks/$$file.py "$$lake"; done; \
-	else echo "== benchmarks/schedules.py, sweeps.py and identifiability.py are skipped: they need a lake; run make demo first, or set LAKE to its folder"; fi
+	for file in schedules sweeps few identifiability; do echo "== benchmarks/$$file.py"; $(BIN)/python benchmarks/$$file.py "$$lake"; done; \
+	else echo "== benchmarks/schedules.py, sweeps.py, few.py and identifiability.py are skipped: they need a lake; run make demo first, or set LAKE to its folder"; fi
 	@if [ -x .venv-vllm/bin/python ]; then echo "== benchmarks/vllm.py"; $(BIN)/python benchmarks/vllm.py; \
 	else echo "== benchmarks/vllm.py is skipped: it needs vLLM; run make .venv-vllm/.installed first"; fi
 
