@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= scratch/demo
 VLLM_PYTHON ?= python3.11
-WORKERS ?= 3
+WORKERS ?= 4
 SAMPLE ?= 200
 # arithmetic and contracts: no lake is built, no server is started, nothing takes more than a few seconds
 FAST := geometry spose stimuli brain test_triplets.py test_rsm.py test_words.py test_docs.py test_wiring.py lake/test_contracts.py \
