@@ -251,7 +251,7 @@ def test_captions_of_other_videos(tmp_path: Path, ratings: Path) -> None:
         (b"", "is empty"),
         (b"\n\n", "is empty"),
         (b"PK\x03\x04\x14\x00\x06\x00\x08\x00\xff\xfe\x9d\x81", "is not UTF-8 text"),
-        (b"<html><body>Not found</body></html>", "lacks"),
+        (b"<html><body>Not found</body></html>", "a header but no rows"),
     ],
 )
 def test_files_that_are_none(tmp_path: Path, which: str, content: bytes | None, said: str) -> None:
