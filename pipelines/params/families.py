@@ -21,7 +21,7 @@ def wrong_families(raw: object) -> Iterator[Mistake]:
     raw : object
         Parsed content of the file; unexpected values are ignored.
     """
-    known: dict[str, Mapping[str, Any]] = dict.fromkeys(_PUBLISHED, {})
+    known: dict[str, Mapping[str, Any]] = {name: {} for name in _PUBLISHED}
     if value_at(raw, "sources.kind") == "tables":
         known = {}
         files = value_at(raw, "sources.ratings")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _UNIQUE: dict[str, Any] = {"uniqueItems": True}
 
+
 class Wording(Strict):
     """Words of the report that depend on what the study is about."""
 
@@ -166,10 +167,10 @@ class Params(Strict):
 
     study: str = Field(description="Name of the study.", json_schema_extra=study_name)
     seed: int = Field(ge=0, description="Root seed, from which all random numbers are derived.")
-    wording: Wording | None = Field(default=None, description="Words of the report; null: those of the kind of sources.")
-    sources: Annotated[Sources, Field(discriminator="kind")] = Field(
-        description="Source of the stimuli."
+    wording: Wording | None = Field(
+        default=None, description="Words of the report; null: those of the kind of sources."
     )
+    sources: Annotated[Sources, Field(discriminator="kind")] = Field(description="Source of the stimuli.")
     triplets: Triplets
     agents: Annotated[dict[str, AnyAgent], EACH_NAMED] = Field(
         min_length=1, description="Agents that judge the triplets, by name.", json_schema_extra=agent_names

@@ -47,7 +47,8 @@ def decode(tables: Tables, params: Params, context: StepContext) -> OutputTables
         return {"videos": pl.DataFrame(schema=VIDEOS), "frames": pl.DataFrame(schema=FRAMES)}
     found = decode_videos(
         folder, ids, context.workers, lambda n: context.progress(f"{n:,} of {len(ids):,} videos"),
-        params.sources.frame_sampling, "sources.media" if isinstance(params.sources, TableSources) else "sources.videos",
+        params.sources.frame_sampling,
+        "sources.media" if isinstance(params.sources, TableSources) else "sources.videos",
     )  # fmt: skip
     if isinstance(params.sources, TableSources):
         unused = unused_files(folder, found.videos["video_path"].drop_nulls().to_list())

@@ -93,7 +93,7 @@ def test_all_mistakes_of_a_file_are_one_message() -> None:
     expected = {
         "tripletts": "is not a known key; allowed: study, seed, wording, sources, triplets,",
         "triplets.per_dyad": "must be null or an integer, 1 or more; found: 'three'",
-        "sources.kind": "must be one of emotion, synthetic, tables; found: 'synthetc'; to do: did you mean 'synthetic'?",
+        "sources.kind": "must be one of emotion, synthetic, tables; found: 'synthetc'; to do: did you mean 'syn",
         "agents:": "is not a name for an agent",
         "agents.GPT-4o.kind": "did you mean 'ratings'?",
         "agents.second.ratings": "there are no 'categories' ratings; allowed: category, dimension, concatenated",
