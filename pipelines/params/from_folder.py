@@ -173,8 +173,7 @@ def _agents(found: Guesses) -> Iterator[str]:
         name = suggestion(f"ratings-{family}", NAME)
         yield f"  {name}: {{kind: ratings, ratings: {_quoted(family)}, l1: auto}}"
     if found.captions:
-        n = max(1, min(300, len(found.ids) // 3))
-        yield f"  caption-tfidf: {{kind: features, encoder: {{name: tfidf-svd, n_components: {n}}}, l1: auto}}"
+        yield "  caption-tfidf: {kind: features, encoder: {name: tfidf-svd, n_components: auto}, l1: auto}"
     if not found.ratings and not found.captions:
         yield "  people: {kind: judgments, l1: auto}   # affectlake import people FILE"
     yield "  # Models are added here: docs/collecting.md"

@@ -53,7 +53,9 @@ class TfidfSvd(Strict):
     modality: ClassVar[Modality] = "captions"
 
     name: Literal["tfidf-svd"]
-    n_components: int = Field(ge=1, description="Length of the vectors.")
+    n_components: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        description="Length of the vectors; auto: 300, or as many as there are components."
+    )
 
 
 class SentenceTransformers(Strict):
