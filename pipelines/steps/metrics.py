@@ -195,7 +195,7 @@ def _generalisation(evidence: Evidence, seed: int) -> Iterator[Row]:
         yield row("generalisation", "rsm_pearson_r", left_out("the agent has no validation choices"))
         return
     if len(evidence.prototypes) < 3:
-        yield row("generalisation", "rsm_pearson_r", left_out(NO_RATINGS + ", so there are no prototypes"))
+        yield row("generalisation", "rsm_pearson_r", left_out("no ratings of the stimuli are categories, so there are no prototypes"))
         return
     wanted = evidence.params.geometry
     measured = pair_matrix(triplets, odd_shares(triplets, odd), evidence.prototypes)

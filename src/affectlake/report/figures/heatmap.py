@@ -96,8 +96,9 @@ def _cells(ax: Any, found: Correlations, order: NDArray[np.intp]) -> Any:
         )  # fmt: skip
         ax.hlines(np.arange(1, n_rows) - 0.5, left, right, color="white", lw=0.8)
         ax.vlines(np.arange(left + 1, right), -0.5, n_rows - 0.5, color="white", lw=0.8)
-        ax.annotate(block.title, (right, n_rows - 0.5), xytext=(0, -5), textcoords="offset points", ha="right",
-                    va="top", fontsize=8, color=SOFT)  # fmt: skip
+        title = ax.annotate(shortened(block.title), (right, n_rows - 0.5), xytext=(0, -5), textcoords="offset points",
+                            ha="right", va="top", fontsize=8, color=SOFT)  # fmt: skip
+        title.set_in_layout(False)  # a family of few ratings is narrower than its name
         start = stop
     return image
 
