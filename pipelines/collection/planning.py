@@ -20,7 +20,7 @@ import polars as pl
 from affectlake.errors import ContractError, UsageError, nearest
 from affectlake.judge.agents import SERVER_KINDS
 from affectlake.judge.chat import ChatAgent
-from affectlake.judge.protocols import TABLES
+from affectlake.judge.protocols.protocol import TABLES
 from affectlake.judge.requests.answers import Answer
 from affectlake.judge.responses.tables import IDENTITY, response_rows
 from affectlake.judge.trials.plan import CAPTIONS, SHOWN, Plan, make_plan

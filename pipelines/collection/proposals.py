@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from affectlake import triplets as trials
 from affectlake.errors import UsageError
 from affectlake.judge.chat import ChatAgent
-from affectlake.judge.protocols import TABLES
+from affectlake.judge.protocols.protocol import TABLES
 from affectlake.lake import repository
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.recovery import recover

@@ -252,7 +252,7 @@ def _ask(context: RunContext, plan: Plan, target: Target, n_before: int, n_wante
             retry_failed=context.request.retry_failed,
             stops=[context.lease.lost],
             progress=show,
-            reads=partial(is_parsable, context.agent.asking.reading),
+            reads=partial(is_parsable, context.agent.asking),
         )
 
 

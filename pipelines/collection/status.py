@@ -99,7 +99,7 @@ def _status(lake: Path, params: Params, agent: ChatAgent, trial_set: str, n_plan
     failures = dict(still.group_by("error_kind").len().sort("error_kind").collect(engine="streaming").iter_rows())
     n_own = own.select(pl.len()).collect(engine="streaming").item()
     latest = own.filter(~failed).tail(LOOKED_AT).collect()
-    chosen = read_choices(latest, agent.asking.reading).choices["position"]
+    chosen = read_choices(latest, agent.asking).choices["position"]
     shares = [float((chosen == p).mean()) if len(chosen) else float("nan") for p in (1, 2, 3)]  # type: ignore[arg-type]
     pace = collection_pace(lake, params.study, agent.name, trial_set)
     holder = lease.holder(leases(lake), agent.name)

@@ -118,7 +118,7 @@ def read_responses(
         n_rows += batch.height
         for name, maker in makers.items():
             rows = _wanted(valid_answers(batch, maker, name), tables["triplets"])
-            read = read_choices(rows, agent.asking.reading)
+            read = read_choices(rows, agent.asking)
             failed = rows.select(*IDENTITY, "error_kind", "request_key")
             read_rows = pl.concat([read.choices, read.unparsed], how="diagonal")
             pieces.append(failed.join(read_rows.drop("request_key"), on=IDENTITY, how="left", maintain_order="left"))

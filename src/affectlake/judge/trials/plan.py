@@ -18,7 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from affectlake.judge.chat import ChatAgent
-from affectlake.judge.protocols import Wording
+from affectlake.judge.protocols.wording import Wording
 from affectlake.judge.trials.caption_draw import draw_captions
 from affectlake.judge.trials.content import Materials
 from affectlake.judge.trials.orders import ORDERS, balanced_orders, shown
