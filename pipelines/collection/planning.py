@@ -23,6 +23,7 @@ from affectlake.judge.chat import ChatAgent
 from affectlake.judge.protocols.protocol import TABLES
 from affectlake.judge.requests.answers import Answer
 from affectlake.judge.responses.tables import IDENTITY, response_rows
+from affectlake.judge.trials.content import Materials
 from affectlake.judge.trials.plan import CAPTIONS, SHOWN, Plan, make_plan
 from affectlake.judge.trials.shares import Share
 from affectlake.lake.files.outputs import Output
@@ -102,18 +103,24 @@ def plan_questions(
         raise UsageError(
             f"there is no trial set {trial_set!r}", allowed=", ".join(known), todo=nearest(trial_set, known)
         )
-    tables = {table: read_output(lake, Output(table)) for table in ("stimuli", TABLES[agent.modality])}
-    shown = materials(tables, agent)
-    if not shown.n_options.any():
-        raise UsageError(
-            f"{name} is shown {agent.modality}, but no stimulus has any",
-            todo=f"set sources.{agent.modality} in params.yaml, then `affectlake run`",
-        )
+    shown = materials_of(lake, agent)
     failed = pl.col("error_kind").is_not_null()
     stored = () if ignore_stored else _stored(lake, name, ~failed if retry_failed else pl.lit(value=True))
     again = _stored(lake, name, failed) if retry_failed else None
     only = last_proposed(lake, name, trial_set) if proposed else None
     return make_plan(agent, trials_of(triplets, trial_set), shown, params.seed, stored, limit, again, only, share)
+
+
+def materials_of(lake: Path, agent: ChatAgent) -> Materials:
+    """Return what an agent is shown of each stimulus; raise :class:`UsageError` if no stimulus has any content."""
+    tables = {table: read_output(lake, Output(table)) for table in ("stimuli", TABLES[agent.modality])}
+    shown = materials(tables, agent)
+    if not shown.n_options.any():
+        raise UsageError(
+            f"{agent.name} is shown {agent.modality}, but no stimulus has any",
+            todo=f"set sources.{agent.modality} in params.yaml, then `affectlake run`",
+        )
+    return shown
 
 
 def _stored(lake: Path, name: str, which: pl.Expr) -> Iterator[pl.DataFrame]:

@@ -63,6 +63,12 @@ def wrong_names(raw: object) -> Iterator[Mistake]:
         yield from _check(_at(raw, f"brain.{key}", Mapping), _subject())
 
 
+def wrong_protocol_names(folder: str, names: list[str]) -> Iterator[Mistake]:
+    """Yield the invalid names among those of the protocol files in `folder`."""
+    kind = _Kind("a protocol", r"^[a-z0-9][a-z0-9.-]*$", "lower-case letters, digits, '.' and '-'")
+    yield from _check([(folder, name) for name in names], kind)
+
+
 def agent_names(schema: dict[str, Any]) -> None:
     """Add to a mapping's JSON schema that its keys are names of agents; for `json_schema_extra`."""
     schema["propertyNames"] = _schema_of(_agent())

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -17,6 +18,7 @@ from affectlake.judge.responses.tables import IDENTITY, latest, read_choices
 from affectlake.judge.trials.content import Materials, caption_materials, video_materials
 from affectlake.judge.trials.plan import Trials, valid_answers
 from affectlake.judge.trials.request_keys import KeyMaker
+from affectlake.pipelines.params.protocols import path_of
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import OutputTables, StepContext, Tables, step
 from affectlake.pipelines.steps.rows import null_nan
@@ -55,6 +57,14 @@ def response_batches(responses: pl.LazyFrame, *columns: str) -> Iterator[pl.Data
         yield responses.filter(pl.col("shard") == shard).select(columns or pl.all()).collect()
 
 
+def protocol_file(params: Params, _lake: Path | None, agent: str) -> list[str]:
+    """Return the path of the file of an agent's protocol within the lake; an empty list for a built-in one."""
+    asked = params.agents[agent]
+    assert isinstance(asked, ChatAgent)
+    path = path_of(asked.family)
+    return [str(path)] if path in params.protocol_files else []
+
+
 @step(
     reads=("stimuli", "captions", "frames", "triplets", "responses/{agent}"),
     writes=("choices/{agent}", "unparsed/{agent}", "order_effects/{agent}"),
@@ -66,6 +76,7 @@ def response_batches(responses: pl.LazyFrame, *columns: str) -> Iterator[pl.Data
         "agents.{agent}.sampling",
     ),
     kinds=("chat",),
+    found_files=protocol_file,
     version=3,
 )
 def choose_by_chat(tables: Tables, params: Params, context: StepContext) -> OutputTables:

@@ -115,9 +115,7 @@ def mistake(problem: str, **more: str) -> PydanticCustomError:
     return PydanticCustomError("mistake", "{problem}", {"problem": problem, **more})
 
 
-def check(
-    kind: Any, value: object, name: str = "", within: str = "", context: Mapping[str, Any] | None = None
-) -> Any:
+def check(kind: Any, value: object, name: str = "", within: str = "", context: Mapping[str, Any] | None = None) -> Any:
     """Validate `value` and return it as a `kind`.
 
     Parameters

@@ -89,9 +89,7 @@ def test_template_4_is_the_prompt_of_the_methods_less_one_sentence() -> None:
 
 def test_every_protocol_is_printed_or_named_as_not_printed() -> None:
     compared = {f"naive-{kind}/video" for kind in ("least-similar", "describe", "precautions")}
-    assert set(BUILT_IN) == {"describe-then-choose/video", "describe-then-choose/caption"} | compared | set(
-        NOT_PRINTED
-    )
+    assert set(BUILT_IN) == {"describe-then-choose/video", "describe-then-choose/caption"} | compared | set(NOT_PRINTED)
     for name, template in NOT_PRINTED.items():
         if template is not None:  # the same words as with videos
             assert (built_in(name).before, built_in(name).after) == (

@@ -139,7 +139,9 @@ class ChatAgent(Respondent):
         examples=[["http://127.0.0.1:8000/v1"]],
         json_schema_extra={"uniqueItems": True, "writeOnly": True},
     )
-    family: Annotated[Text, AfterValidator(_known_protocol), WithJsonSchema({"enum": list(FAMILIES), "type": "string"})] = Field(
+    family: Annotated[
+        Text, AfterValidator(_known_protocol), WithJsonSchema({"enum": list(FAMILIES), "type": "string"})
+    ] = Field(
         alias="protocol",
         description="How it is asked: a built-in protocol, or NAME of a file protocols/NAME.yaml (docs/protocols.md).",
     )

@@ -83,7 +83,10 @@ class Protocol(Entry):
     def _has_places(self) -> Self:
         if self.modality == "captions" and CAPTION not in self.stimulus:
             raise mistake(
-                "has no place for the stimulus", at="stimulus", wanted=f"a text with {CAPTION}", found=repr(self.stimulus)
+                "has no place for the stimulus",
+                at="stimulus",
+                wanted=f"a text with {CAPTION}",
+                found=repr(self.stimulus),
             )
         allowed = (CAPTION, LABEL) if self.modality == "captions" else (LABEL,)
         for slot in _SLOT.findall(self.stimulus):

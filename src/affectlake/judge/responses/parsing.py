@@ -41,8 +41,8 @@ Reason = Literal[
 
 ``empty``: only blanks. ``truncated``: the answer ends before its choice. ``refusal``: the model declines.
 ``other_language``: most letters are not Latin. ``no_key_phrase``: the phrase that the protocol asks for is missing.
-``no_position``: the phrase does not refer to a particular video, or the answer has no word or field that the protocol asks
-for. ``several``: it refers to different videos.
+``no_position``: the phrase does not refer to a particular video, or the answer has no word or field that the protocol
+asks for. ``several``: it refers to different videos.
 ``none_differs``: none or all of the videos are said to differ. ``out_of_range``: the number is 0 or larger than 3.
 """
 
