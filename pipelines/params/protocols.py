@@ -6,7 +6,7 @@ a run, so that a file that is being written does not stop it; the names of all f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,23 +62,25 @@ def _is_visible(path: Path) -> bool:
     return path.is_file() and not path.name.startswith(".")
 
 
-def own_protocols(lake: Path, raw: object) -> dict[str, ProtocolFile]:
+def own_protocols(lake: Path, names: Sequence[str], raw: object) -> dict[str, ProtocolFile]:
     """Return the protocols of the lake that the agents of a ``params.yaml`` name.
 
     Parameters
     ----------
     lake : Path
         Root of the lake.
+    names : sequence of str
+        Names of its protocol files.
     raw : object
         Parsed content of ``params.yaml``; unexpected values are ignored.
 
     Raises
     ------
     UsageError
-        If one of these files is not a valid protocol, or a file has a name that is not valid.
+        If one of these files is not a valid protocol.
     """
-    names = own_names(lake)
-    return {name: read_protocol(lake / path_of(name)) for name in names if name in set(_named(raw))}
+    named = set(_named(raw))
+    return {name: read_protocol(lake / path_of(name)) for name in names if name in named}
 
 
 def _named(raw: object) -> Iterable[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,7 +10,7 @@ from pydantic import Field, PrivateAttr
 
 from affectlake.errors import UsageError
 from affectlake.judge.agents import AnyAgent
-from affectlake.judge.chat import OWN_PROTOCOLS, OwnProtocols
+from affectlake.judge.chat import OWN_NAMES, OWN_PROTOCOLS, OwnProtocols
 from affectlake.lake.files import layout
 from affectlake.lake.store.merges import refuse_unjoined
 from affectlake.mistakes import Mistake, refusal
@@ -294,8 +294,9 @@ def parse(text: str, name: str = "params.yaml", lake: Path | None = None) -> Par
         range, or a setting has no effect. One message contains all mistakes.
     """
     raw = read_yaml(text, name)
-    files = protocols.own_protocols(lake, raw) if lake else {}
-    params, mistakes = examined(raw, {own: file.protocol for own, file in files.items()})
+    names = protocols.own_names(lake) if lake else []
+    files = protocols.own_protocols(lake, names, raw) if lake else {}
+    params, mistakes = examined(raw, {own: file.protocol for own, file in files.items()}, names)
     if params is None:
         raise refusal(name, mistakes)
     params._raw = raw
@@ -303,13 +304,15 @@ def parse(text: str, name: str = "params.yaml", lake: Path | None = None) -> Par
     return params
 
 
-def examined(raw: object, known: OwnProtocols | None = None) -> tuple[Params | None, list[Mistake]]:
+def examined(
+    raw: object, known: OwnProtocols | None = None, names: Sequence[str] = ()
+) -> tuple[Params | None, list[Mistake]]:
     """Return the parameters from the parsed content of a ``params.yaml``; None, with all mistakes, if it is invalid.
 
-    `known` are the protocols of the lake, by name, besides the built-in ones.
+    `known` are the protocols of the lake, by name, besides the built-in ones; `names` those of all its protocol files.
     """
     own = [*wrong_names(raw), *without_effect(raw), *wrong_agents(raw)]
-    found, others = examine(Params, raw, context={OWN_PROTOCOLS: known})
+    found, others = examine(Params, raw, context={OWN_PROTOCOLS: known, OWN_NAMES: names})
     paths = {one.path for one in own}
     mistakes = [*own, *(one for one in others if one.path not in paths)]
     return None if mistakes else found, mistakes

@@ -104,14 +104,19 @@ OWN_PROTOCOLS = "own_protocols"
 """Key of the lake's protocols in the context of validation. Without it, only the built-in protocols are known."""
 
 
+OWN_NAMES = "own_names"
+"""Key in the context of validation of the names of all protocol files of a lake, for messages."""
+
+
 def _own(info: ValidationInfo) -> OwnProtocols:
     found: OwnProtocols = (info.context or {}).get(OWN_PROTOCOLS) or {}
     return found
 
 
 def _known_protocol(name: str, info: ValidationInfo) -> str:
-    known = [*FAMILIES, *_own(info)]
-    if name not in known:
+    own = _own(info)
+    if name not in FAMILIES and name not in own:
+        known = [*FAMILIES, *((info.context or {}).get(OWN_NAMES) or own)]
         raise mistake(
             f"must be one of {', '.join(known)}",
             found=shown(name),
