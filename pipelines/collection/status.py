@@ -33,7 +33,7 @@ class Status(NamedTuple):
     agent, trial_set, protocol : str
         Name of the agent, trial set, and protocol of the agent.
     n_planned : int
-        Number of answers that the study needs.
+        Number of answers that the study needs, in all orders.
     n_answered : int
         Published answers under the agent's current entry: same model, revision, protocol and sampling.
     n_failed : dict of str to int
@@ -107,7 +107,7 @@ def _status(lake: Path, params: Params, agent: ChatAgent, trial_set: str, n_plan
         agent=agent.name,
         trial_set=trial_set,
         protocol=agent.protocol,
-        n_planned=n_planned,
+        n_planned=agent.orders * n_planned,
         n_answered=sums[0],
         n_failed=failures,
         n_other=n_rows - n_own,

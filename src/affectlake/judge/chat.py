@@ -152,6 +152,16 @@ class ChatAgent(Respondent):
     )
     modality: Modality = Field(description="What it is shown of a stimulus.")
     sampling: Sampling = Field(description="How an answer is drawn.")
+    orders: Literal[1, 3, 6] = Field(
+        default=1,
+        description="Number of orders in which each trial is asked: 1, 3 (cyclic: each stimulus once at each position) "
+        "or 6 (all); the answers are combined into one choice.",
+    )
+    calibrate: Literal["positions"] | None = Field(
+        default=None,
+        description="positions: subtract each position's mean log-probability before the choice is made; for one-token "
+        "protocols. null: not.",
+    )
     api_key_env: Variable = Field(
         default="", description="Environment variable that holds the API key; null: no key is sent."
     )
@@ -193,6 +203,22 @@ class ChatAgent(Respondent):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _can_be_calibrated(self) -> Self:
+        if self.calibrate and not self.asking.asks_one_token:
+            raise mistake(
+                f"needs log-probabilities, which the protocol {self.family} does not ask for",
+                at="calibrate",
+                todo="remove it, or choose a protocol whose answer is read as one-token",
+            )
+        if self.calibrate and self.orders > 1:
+            raise mistake(
+                f"has no effect with orders: {self.orders}, which show every stimulus equally often at each position",
+                at="calibrate",
+                todo="remove it, or set orders: 1",
+            )
+        return self
+
     @property
     def asking(self) -> Protocol:
         """The protocol by which it is asked."""
@@ -201,8 +227,14 @@ class ChatAgent(Respondent):
 
     @property
     def protocol(self) -> str:
-        """Name and version or hash of the protocol, as tables hold it."""
+        """Name and version or hash of the protocol, as the table ``responses`` holds it."""
         return self.asking.full_name
+
+    @property
+    def choice_protocol(self) -> str:
+        """The protocol and the way in which answers are combined, as the table ``choices`` holds it."""
+        ways = [f"orders-{self.orders}"] if self.orders > 1 else ["calibrated"] if self.calibrate else []
+        return "/".join([self.protocol, *ways])
 
     def identity(self) -> dict[str, Any]:
         """Return the part of a question's key that does not depend on the stimuli: the model and its settings."""

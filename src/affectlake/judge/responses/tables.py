@@ -30,6 +30,10 @@ DECLINED = frozenset({
 """``finish_reason`` of an answer that the model or its provider declined; text before a filter is not a choice."""
 
 
+CHANCES = ("p1", "p2", "p3")
+"""Columns of ``responses`` with the probabilities of the positions in a one-token answer."""
+
+
 class Readings(NamedTuple):
     """Responses as choices.
 
@@ -115,9 +119,24 @@ def read_choices(rows: pl.DataFrame, asking: Protocol) -> Readings:
     Parameters
     ----------
     rows : polars.DataFrame
-        Rows of ``responses``, one for each trial and repeat.
+        Rows of ``responses``.
     asking : Protocol
         The protocol to which they are responses.
+    """
+    read = read_rows(rows, asking)
+    return Readings(
+        choices=read.filter(pl.col("position").is_not_null()).select(*IDENTITY, "odd", "position", "order_code"),
+        unparsed=read.filter(pl.col("position").is_null()).select(*IDENTITY, "request_key", "unparsed_reason"),
+    )
+
+
+def read_rows(rows: pl.DataFrame, asking: Protocol) -> pl.DataFrame:
+    """Parse responses, as :func:`read_choices`, and return a row for each.
+
+    Returns
+    -------
+    polars.DataFrame
+        ``trial_set, i, j, k, repeat, request_key, error_kind, position, odd, unparsed_reason, order_code, p1, p2, p3``.
     """
     found = [
         (None, "error") if text is None else read_answer(asking, text, *said)
@@ -126,17 +145,15 @@ def read_choices(rows: pl.DataFrame, asking: Protocol) -> Readings:
     triplets, in_order = (rows.select(names).to_numpy().astype(np.int32).reshape(-1, 3) for names in (TRIPLET, SHOWN))
     position = pl.Series("position", [one[0] for one in found], dtype=pl.Int8)
     reasons = pl.Series("unparsed_reason", [one[1] for one in found], dtype=pl.String)
-    read = rows.select(
+    return rows.select(
         *IDENTITY,
         "request_key",
+        "error_kind",
         position,
         reasons,
+        *CHANCES,
         odd=pl.coalesce(pl.when(position == p).then(f"shown_{p}") for p in (1, 2, 3)),
         order_code=pl.Series(order_codes(triplets, in_order), dtype=pl.UInt8),
-    )
-    return Readings(
-        choices=read.filter(pl.col("position").is_not_null()).select(*IDENTITY, "odd", "position", "order_code"),
-        unparsed=read.filter(pl.col("position").is_null()).select(*IDENTITY, "request_key", "unparsed_reason"),
     )
 
 
@@ -164,14 +181,20 @@ def is_parsable(asking: Protocol, answer: Answer) -> bool:
     return found.position is not None
 
 
-def latest(rows: pl.DataFrame) -> pl.DataFrame:
+def latest(rows: pl.DataFrame, *also: str) -> pl.DataFrame:
     """Return one response for each trial and repeat: the last answer, or the last failure if there is no answer.
 
     Parameters
     ----------
     rows : polars.DataFrame
         Columns `IDENTITY` and ``error_kind``, with rows in the order of their arrival.
+    *also : str
+        Further columns, for each of whose values one response is returned: ``order_code``.
     """
     index = np.arange(rows.height)
     ranked = rows.with_columns(_at=pl.Series(index), _answered=pl.col("error_kind").is_null())
-    return ranked.sort("_answered", "_at").unique(IDENTITY, keep="last", maintain_order=True).drop("_at", "_answered")
+    return (
+        ranked.sort("_answered", "_at")
+        .unique([*IDENTITY, *also], keep="last", maintain_order=True)
+        .drop("_at", "_answered")
+    )
