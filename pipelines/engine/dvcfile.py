@@ -139,5 +139,5 @@ def _inputs(stage: Stage, params: Params, fitted: list[str], lake: Path) -> Inpu
         [str(output.folder) for output in stage.reads],
         [str(output.folder) for output in every_agents],
         source_paths(stage.step, params, lake, stage.agent) if stage.step.found_files else None,
-        stage.step.optional,
+        [key.format(agent=stage.agent) for key in stage.step.optional],
     )
