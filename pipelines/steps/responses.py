@@ -131,7 +131,7 @@ class CombinedChoices(NamedTuple):
 
 
 def choices_of(found: pl.DataFrame, agent: ChatAgent) -> CombinedChoices:
-    """Return the choice of each trial and repeat, combined over orders or calibrated if the agent's entry says so.
+    """Return the choice of each trial and repeat, combined over orders or calibrated as set in the agent's entry.
 
     Parameters
     ----------

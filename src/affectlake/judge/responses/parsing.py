@@ -213,7 +213,7 @@ def _without_thoughts(text: str) -> str | None:
 
 
 class _KeyPhrase:
-    """Reader of answers in which a phrase is said of a stimulus."""
+    """Reader of answers that name a stimulus together with a phrase."""
 
     def __init__(self, reading: KeyPhrase, labels: Labels) -> None:
         self._phrase = re.compile(reading.phrase, re.IGNORECASE)

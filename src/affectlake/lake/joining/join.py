@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from affectlake.errors import UsageError
@@ -83,7 +84,7 @@ class Sides(NamedTuple):
     theirs: list[bytes]
     base: bytes
     collected: Mapping[Output, str]
-    protocols: Mapping[Path, bytes]
+    protocols: Mapping[Path, bytes] = MappingProxyType({})
 
 
 class MergedParams(NamedTuple):
