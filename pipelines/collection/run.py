@@ -178,6 +178,7 @@ def plan_attempt(context: RunContext, tally: Tally) -> Attempt:
         retry_failed=request.retry_failed,
         proposed=request.proposed,
         share=request.share,
+        sample=request.sample,
     )
     return Attempt(plan, tally)
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from affectlake.cli.collection import TRIAL_SET, progress_bar
 from affectlake.cli.options import JSON, LAKE
 from affectlake.process.terminal import log
 from affectlake.process.text_table import text_table
+
+if TYPE_CHECKING:
+    from affectlake.pipelines.collection.comparing import Share
 
 
 @click.group()
@@ -138,6 +144,98 @@ def copy_protocol(source: str, name: str, lake: Path) -> None:
     path = write_copy(repository.find(lake), source, name)
     log(f"wrote {path}; edit it, check it with `affectlake protocols check {path}`, and name it in params.yaml:")
     log(f"  agents: {{AGENT: {{…, protocol: {name}}}}}")
+
+
+@protocols.command("compare")
+@click.argument("agent")
+@LAKE
+@click.option("--protocol", "names", multiple=True, required=True, metavar="NAME", help="A protocol; may be repeated.")
+@click.option("--trials", "n_trials", type=int, required=True, metavar="N", help="Number of random trials to ask.")
+@TRIAL_SET
+@JSON
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Also write JSON to FILE.")
+def compare_protocols(
+    agent: str, lake: Path, names: tuple[str, ...], n_trials: int, trial_set: str, as_json: bool, out: Path | None
+) -> None:
+    """Ask AGENT the same trials by its own protocol and by others, and compare the answers.
+
+    Each protocol is an agent of its own, with the name AGENT-PROTOCOL and the same settings; those that are missing are
+    added to params.yaml. The answers are collected and published as by `affectlake collect --sample N`: what is stored
+    is not asked again, and counts in the study.
+    """
+    from affectlake.flows.collect import run_collection
+    from affectlake.lake import repository
+    from affectlake.lake.files.atomic import write_whole
+    from affectlake.pipelines.collection.comparing import agents_for, compare
+    from affectlake.pipelines.collection.request import CollectionRequest, CollectionResult
+    from affectlake.pipelines.params.study import load
+    from affectlake.process.interrupts import end_now, exit_on_interrupt
+
+    root = repository.find(lake)
+    agents, added = agents_for(root, load(root), agent, names)
+    for name in added:
+        log(f"added {name} to params.yaml")
+    kept = "every answer received is kept; run it again to continue"
+
+    def ended(done: CollectionResult) -> None:
+        if done.ending == "stopped":
+            log(f"affectlake: stopped by a signal; {kept}")
+            end_now(130)
+
+    for name in agents:
+        with exit_on_interrupt(log, kept), progress_bar() as show:
+            log(str(run_collection(root, CollectionRequest(name, trial_set, sample=n_trials), log, show, ended)))
+    found = compare(root, load(root), agents, trial_set, n_trials)
+    rows = {
+        "trial_set": trial_set,
+        "agents": [
+            one._asdict()
+            | {
+                "unparsed": _mapping(one.unparsed),
+                "positions": [_mapping(share) for share in one.positions],
+                "flips": _plain(one.flips),
+                "tied": _mapping(one.tied),
+            }
+            for one in found.agents
+        ],
+        "agreement": [{"first": one.first, "second": one.second, **_mapping(one.same)} for one in found.pairs],
+    }
+    text = json.dumps(rows, indent=2)
+    if out:
+        write_whole(out.absolute(), f"{text}\n".encode())
+    if as_json:
+        click.echo(text)
+        return
+    head = ["agent", "protocol", "trials", "choices", "unparsed", "first", "second", "third", "flips", "tied"]
+    cells = [
+        [
+            one.agent,
+            one.protocol,
+            f"{one.n_trials:,}",
+            f"{one.n_choices:,}",
+            _percent(one.unparsed),
+            *map(_percent, one.positions),
+            "-" if _plain(one.flips) is None else f"{one.flips:.1%}",
+            _percent(one.tied),
+        ]
+        for one in found.agents
+    ]
+    click.echo(text_table([head], cells, right=range(2, len(head))))
+    click.echo()
+    pairs = [[one.first, one.second, f"{one.same.n:,}", _percent(one.same)] for one in found.pairs]
+    click.echo(text_table([["agent", "other", "trials", "same choice"]], pairs, right=(2, 3)))
+
+
+def _plain(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _mapping(share: Share) -> dict[str, float | None]:
+    return {"value": _plain(share.value), "low": _plain(share.low), "high": _plain(share.high), "n": share.n}
+
+
+def _percent(share: Share) -> str:
+    return f"{share.value:.1%} [{100 * share.low:.1f}, {100 * share.high:.1f}]" if share.n else "-"
 
 
 COMMANDS: tuple[click.Command, ...] = (protocols,)

@@ -162,6 +162,11 @@ class ChatAgent(Respondent):
         description="positions: subtract each position's mean log-probability before the choice is made; for one-token "
         "protocols. null: not.",
     )
+    draws_of: OptionalText = Field(
+        default="",
+        description="Name of another agent, whose trials are shown with the same captions in the same orders, so that "
+        "only the protocol or the model differs; null: drawn for this agent.",
+    )
     api_key_env: Variable = Field(
         default="", description="Environment variable that holds the API key; null: no key is sent."
     )
@@ -218,6 +223,11 @@ class ChatAgent(Respondent):
                 todo="remove it, or set orders: 1",
             )
         return self
+
+    @property
+    def draws(self) -> str:
+        """Name of the agent for which captions and orders are drawn: `draws_of`, or its own."""
+        return self.draws_of or self.name
 
     @property
     def asking(self) -> Protocol:

@@ -190,8 +190,8 @@ def make_plan(
     materials : Materials
         The content of the stimuli, in the agent's modality.
     root : int
-        Root seed of the study. Together with the names of the agent and the trial set, it determines the orders shown,
-        the captions and the order in which questions are asked.
+        Root seed of the study. Together with the names of the agent (or of the one in its `draws_of`) and the trial
+        set, it determines the orders shown, the captions and the order in which questions are asked.
     answered : iterable of polars.DataFrame
         Rows of the agent's responses whose questions are not asked again, in parts of any size: ``request_key,
         trial_set, i, j, k, repeat, shown_1 … shown_3, caption_1 … caption_3``. Rows to other questions are ignored.
@@ -211,7 +211,7 @@ def make_plan(
     n_stimuli = len(materials.stimulus_ids)
     askable = (materials.n_options > 0)[trials.triplets].all(axis=1)  # (m,)
     repeats = np.where(askable, trials.n_repeats, 0).astype(np.int16)
-    rows, base_codes = _orders(trials, repeats, n_stimuli, root, agent.name)
+    rows, base_codes = _orders(trials, repeats, n_stimuli, root, agent.draws)
     base_code = np.concatenate(base_codes) if base_codes else np.empty(0, np.uint8)  # (n,) of trials and repeats
     starts = np.cumsum([0, *(len(some) for some in rows)], dtype=np.int64)
     maker = KeyMaker(agent, trials.trial_set, materials)
@@ -255,7 +255,7 @@ def make_plan(
         row=np.concatenate(rows)[place] if rows else np.empty(0, np.int32),
         repeat=(np.searchsorted(starts, place, side="right") - 1).astype(np.int16),
         order_code=ORDER_SETS[base_code[place], slot],
-        caption_seed=int(generator(root, "captions", agent.name, trials.trial_set).integers(2**63)),
+        caption_seed=int(generator(root, "captions", agent.draws, trials.trial_set).integers(2**63)),
     )
 
 
