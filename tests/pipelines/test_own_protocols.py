@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from affectlake.errors import LakeError, UsageError
+from affectlake.judge.responses.parsing import parse
 from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
 from affectlake.lake.files.outputs import Output
@@ -26,10 +27,12 @@ from affectlake.pipelines.collection.request import CollectionRequest
 from affectlake.pipelines.collection.run import collect_answers
 from affectlake.pipelines.collection.status import statuses
 from affectlake.pipelines.engine import dvcfile
+from affectlake.pipelines.params.protocols import parse_protocol
 from affectlake.pipelines.params.study import load
 from tests.support.chat import ENTRY
 from tests.support.chat_lakes import make_lake, run
 from tests.support.fault_server import FaultServer
+from tests.support.lakes import ROOT
 
 OBJECTS = """\
 modality: captions
@@ -324,3 +327,23 @@ def test_a_copy_is_a_protocol_to_start_from(lake: Path) -> None:
     for name, message in (("mine", "exists"), ("Mine", "is not a name"), ("forced-choice", "built-in")):
         again = command("protocols", "copy", "sounds", name, "--lake", lake)
         assert again.returncode != 0 and message in again.stderr, name
+
+
+def test_the_example_of_the_documentation_is_valid() -> None:
+    page = (ROOT / "docs/protocols.md").read_text(encoding="utf-8")
+    (text,) = (block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "modality" in block)
+    found = parse_protocol(text.encode(), "sounds", "docs/protocols.md")
+    assert found.text_with(("a bell", "a horn", "rain")) == (
+        "You compare everyday sounds. Each sound is replaced by what a listener wrote about it.\n"
+        "Sound A: a bell\nSound B: a horn\nSound C: rain\n"
+        "Which of the three sounds is the odd one out, by what one hears rather than by the words of the description?\n"
+        'Answer with one line: "Odd one out: Sound" and its letter.'
+    )
+    for answer, position in (
+        ("Sound A is a siren. **Odd one out: Sound C**", 3),
+        ("The second sound is the odd one out.", 2),
+        ("Odd one out: Sound A or B", None),
+        ("Sound B", None),
+        ("odd one out: sound b", None),  # a letter keeps its case
+    ):
+        assert parse(answer, found).position == position, answer
