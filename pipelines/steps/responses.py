@@ -96,10 +96,10 @@ def choose_by_chat(tables: Tables, params: Params, context: StepContext) -> Outp
     choices = choices_of(found, agent)
     parsed = found.filter(pl.col("odd").is_not_null())
     unparsed = pl.concat([found.filter(pl.col("odd").is_null()), choices.unusable], how="diagonal")
-    kept = "the last answer to each" if agent.orders == 1 else f"sets of {agent.orders} orders"
+    kept = f" from sets of {agent.orders} orders" if agent.orders > 1 else ""
     left_out = f"; {choices.n_incomplete:,} sets of orders are incomplete" if choices.n_incomplete else ""
     context.log(
-        f"{choices.table.height:,} choices from {kept}, {unparsed.height:,} answers without a choice; of {n_rows:,}"
+        f"{choices.table.height:,} choices{kept}, {unparsed.height:,} answers without a choice; of {n_rows:,}"
         f" responses, {n_rows - found.height:,} have another model, protocol, catalogue or plan, or were asked again"
         f"{left_out}"
     )

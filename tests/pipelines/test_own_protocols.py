@@ -347,3 +347,101 @@ def test_the_example_of_the_documentation_is_valid() -> None:
         ("odd one out: sound b", None),  # a letter keeps its case
     ):
         assert parse(answer, found).position == position, answer
+
+
+def test_a_version_is_rebuilt_with_its_own_protocols(lake: Path) -> None:
+    collected(lake, 40)
+    run(lake)
+    old = resolve(lake)
+    write(lake, OBJECTS.replace("json-field, field: odd}", "position-words, words: [[A], [B], [no]]}"))
+    write(lake, (lake / "protocols/sounds.yaml").read_text().replace("Sound A and C are alike: ", ""))
+    run(lake)
+    for version in (old, resolve(lake)):
+        done = command("verify", version.name, "--lake", lake)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "choices/tiny: same" in done.stdout
+
+
+def test_a_joined_lake_has_the_protocols_of_both(lake: Path, tmp_path: Path) -> None:
+    run(lake)
+    other = shutil.copytree(lake, tmp_path / "other", symlinks=True)
+    raw = yaml.safe_load((other / "params.yaml").read_text())
+    raw["agents"]["third"] = raw["agents"]["tiny"] | {"protocol": "sounds-2"}
+    (other / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    write(other, OBJECTS.replace("Three", "The three"), "sounds-2")
+    write(other, OBJECTS.replace("Three", "Any three"))
+    collect_answers(other, CollectionRequest("third", limit=15), quiet)
+    run(other)
+    collected(lake, 5)
+    write(lake, OBJECTS.replace("Three", "Some three"))
+    run(lake)
+    joined = command("join", other, "--lake", lake)
+    assert joined.returncode == 0, joined.stderr
+    said = joined.stdout + joined.stderr
+    assert "their agent third is added" in said and "protocols/sounds.yaml differs; yours is kept" in said
+    assert (lake / "protocols/sounds.yaml").read_text() == OBJECTS.replace("Three", "Some three")
+    assert (lake / "protocols/sounds-2.yaml").read_text() == OBJECTS.replace("Three", "The three")
+    (status,) = (one for one in statuses(lake, load(lake)) if (one.agent, one.trial_set) == ("third", "main"))
+    assert status.n_answered == 15
+    assert "choose_by_chat@third" in run(lake).ran
+
+
+def test_a_clone_has_the_protocols_and_dvc_runs_what_they_changed(lake: Path, tmp_path: Path) -> None:
+    collected(lake, 20)
+    run(lake)
+    assert command("push", "--lake", lake).returncode == 0
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", str(lake), str(clone)], check=True)
+    subprocess.run(["dvc", "remote", "modify", "--local", "storage", "url", str(lake / "storage/remote")], cwd=clone,
+                   check=True, capture_output=True)  # fmt: skip
+    pulled = command("pull", "--lake", clone)
+    assert pulled.returncode == 0, pulled.stderr
+    assert command("checkout", "latest", "--lake", clone).returncode == 0
+    assert (clone / "protocols/sounds.yaml").read_text() == OBJECTS
+    assert rows(clone, "choices").equals(rows(lake, "choices"))
+    assert is_current(clone, "choose_by_chat@tiny")
+    write(clone, OBJECTS.replace("{read: json-field, field: odd}", "{read: json-field, field: odd}  # unchanged"))
+    done = subprocess.run(
+        ["dvc", "status", "choose_by_chat@tiny"], cwd=clone, capture_output=True, text=True, check=True
+    )
+    assert "protocols/sounds.yaml" in done.stdout
+    done = subprocess.run(
+        ["dvc", "repro", "-s", "choose_by_chat@tiny"], cwd=clone, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    published = command("publish", "--lake", clone)
+    assert published.returncode == 0, published.stderr
+    assert "# unchanged" in (content_at(clone, resolve(clone).commit, Path("protocols/sounds.yaml")) or b"").decode()
+
+
+def test_videos_are_shown_with_a_text_before_each() -> None:
+    text = OBJECTS.replace("captions", "videos").replace('"Sound {n}: {caption}"', '"Clip {n}"')
+    found = parse_protocol(text.replace('separator: "\\n"\n', "").encode(), "clips", "clips.yaml")
+    parts = found.parts_with([("x", "data:1"), ("y", "data:2"), ("z", "data:3")])
+    assert [part.get("text", part.get("uuid")) for part in parts] == [
+        "Three sounds were described by listeners.", "Clip A", "x", "Clip B", "y", "Clip C", "z",
+        'Which sound is the odd one out? Answer as JSON: {"odd": "A"}, {"odd": "B"} or {"odd": "C"}.',
+    ]  # fmt: skip
+
+
+def test_only_what_is_sent_is_in_the_hash() -> None:
+    def digest(text: str, name: str = "sounds") -> str:
+        return parse_protocol(text.encode(), name, name).full_name
+
+    base = digest(OBJECTS)
+    for same in (
+        f"# a comment\n{OBJECTS}",
+        OBJECTS.replace("before: |\n  Three", "before: |\n\n  Three"),
+        OBJECTS.replace("I cannot hear sounds", "No"),
+        OBJECTS.replace("{read: json-field, field: odd}", "{field: odd, read: json-field}"),
+    ):
+        assert digest(same) == base, same
+    others = [
+        OBJECTS.replace("Three", "The three"),
+        OBJECTS.replace("Which", "What"),
+        OBJECTS.replace("Sound {n}:", "Sound {n}"),
+        OBJECTS.replace('separator: "\\n"', 'separator: " "'),
+        OBJECTS.replace("[A, B, C]", "[A, B, D]"),
+        OBJECTS.partition("answer:")[0] + "answer: {read: one-token}\n",
+    ]
+    assert len({digest(text) for text in (OBJECTS, *others)} | {digest(OBJECTS, "sounds-2")}) == len(others) + 2
