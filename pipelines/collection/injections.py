@@ -69,7 +69,7 @@ def plan_injections(lake: Path, params: Params, name: str, trial_set: str, n: in
             f"{name} is shown {modality}, but prompt injections are added to captions",
             todo="choose an agent with modality: captions",
         )
-    return plan_questions(lake, params, name, trial_set, limit=n, ignore_stored=True)
+    return plan_questions(lake, params, name, trial_set, limit=n, ignore_stored=True, one_order=True)
 
 
 def open_injection_journal(lake: Path, agent: str) -> Journal:

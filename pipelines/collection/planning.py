@@ -64,6 +64,7 @@ def plan_questions(
     proposed: bool = False,
     share: Share | None = None,
     sample: int | None = None,
+    one_order: bool = False,
 ) -> Plan:
     """Plan the remaining questions to an agent, given the answers in the lake's working tables.
 
@@ -89,6 +90,8 @@ def plan_questions(
         Plan and count only this share of the questions.
     sample : int, optional
         Plan only this many trials: :func:`sampled`.
+    one_order : bool
+        Plan each trial in one order, also if the agent is asked in several.
 
     Returns
     -------
@@ -104,6 +107,7 @@ def plan_questions(
         If a table does not exist yet.
     """
     agent = chat_agent(params, name)
+    agent = agent.model_copy(update={"orders": 1}) if one_order else agent
     triplets = read_output(lake, Output("triplets"))
     known = triplets.select(pl.col("trial_set").unique().sort()).collect()["trial_set"].to_list()
     if trial_set not in known:

@@ -146,6 +146,7 @@ def test_incomplete_sets_are_not_used(lake: Path) -> None:
     run(lake, said.append)
     assert rows(lake, "choices").height == 33
     assert any("1 sets of orders are incomplete" in line for line in said)
+    assert not (lake / "storage/tables/embeddings/tiny").exists()  # 34 trials are too few
 
 
 def test_six_orders_by_majority_of_texts(lake: Path, server: FaultServer) -> None:
