@@ -43,7 +43,7 @@ def own_names(lake: Path) -> list[str]:
     ------
     UsageError
         If a file has a name that is not valid, is that of a built-in protocol, or differs from another one's only in
-        the case of letters.
+        the case of letters, or if it ends in ``.yml``.
     """
     folder = lake / layout.PROTOCOLS
     found = sorted(path.name for path in folder.iterdir() if _is_visible(path)) if folder.is_dir() else []
@@ -52,6 +52,13 @@ def own_names(lake: Path) -> list[str]:
     shadowing = "has the name of a built-in protocol"
     mistakes += [
         Mistake(str(path_of(name)), shadowing, todo="give the file another name") for name in names if name in FAMILIES
+    ]
+    mistakes += [
+        Mistake(
+            f"{layout.PROTOCOLS}/{name}", f"does not end in {SUFFIX}", todo=f"rename it to {Path(name).stem}{SUFFIX}"
+        )
+        for name in found
+        if name.endswith(".yml")
     ]
     if mistakes:
         raise refusal("", mistakes)

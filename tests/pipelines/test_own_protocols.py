@@ -201,6 +201,7 @@ def test_protocols_are_part_of_versions(lake: Path) -> None:
     gone = resolve(lake)
     assert content_at(lake, gone.commit, Path("protocols/sounds.yaml")) is None
     assert run(lake).version is None
+    (lake / "protocols").rmdir()
     with repository.writing(lake, "test"):
         checkout(lake, old)
     assert (lake / "protocols/sounds.yaml").read_text() == OBJECTS
@@ -283,6 +284,9 @@ def test_names_of_files(lake: Path) -> None:
     assert "'Tones' is not a name for a protocol" in refused(lake, OBJECTS, "Tones")
     (lake / "protocols/Tones.yaml").rename(lake / "protocols/Sounds.yaml")
     (lake / "protocols/Sounds.yaml").unlink()
+    (lake / "protocols/tones.yml").write_text(OBJECTS)
+    assert "tones.yml does not end in .yaml" in refused(lake, OBJECTS)
+    (lake / "protocols/tones.yml").rename(lake / "protocols/README.md")  # other files are left alone
     change(lake, protocol="sound")
     assert "did you mean 'sounds'" in refused(lake, OBJECTS)
     change(lake, protocol="sounds", modality="videos")
