@@ -20,7 +20,7 @@ LONGEST = 100
 
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 _NEVER = r"\.$|^([cC][oO][nN]|[pP][rR][nN]|[aA][uU][xX]|[nN][uU][lL]|[cC][oO][mM][0-9]|[lL][pP][tT][0-9])(\.|$)"
-_DASHES = r"^[a-z0-9][a-z0-9-]*$"
+NAME = r"^[a-z0-9][a-z0-9-]*$"
 
 
 class _Kind(NamedTuple):
@@ -41,7 +41,7 @@ def _subject() -> _Kind:
 
 
 def _with_dashes(what: str) -> _Kind:
-    return _Kind(what, _DASHES, "lower-case letters, digits and '-'")
+    return _Kind(what, NAME, "lower-case letters, digits and '-'")
 
 
 def wrong_names(raw: object) -> Iterator[Mistake]:

@@ -17,12 +17,14 @@ from affectlake.mistakes import Mistake, refusal
 from affectlake.pipelines.params import protocols
 from affectlake.pipelines.params.brain import Brain
 from affectlake.pipelines.params.effects import without_effect
+from affectlake.pipelines.params.families import wrong_families
 from affectlake.pipelines.params.names import agent_names, schedule_names, study_name, wrong_names
 from affectlake.pipelines.params.schedules import Notify, Schedule, wrong_agents
+from affectlake.pipelines.params.sources import Sources
 from affectlake.pipelines.params.text import override as override  # noqa: PLC0414 (re-exported beside `parse`)
 from affectlake.pipelines.params.text import read_yaml, value_at
 from affectlake.spose.settings import CYCLE_EPOCHS, FewJudgments, Settings, SharedSettings
-from affectlake.validation import EACH_NAMED, NULL_AS_EMPTY, UNIQUE, Strict, examine, or_null
+from affectlake.validation import EACH_NAMED, NULL_AS_EMPTY, UNIQUE, Strict, Text, examine, or_null
 
 if TYPE_CHECKING:
     from affectlake.pipelines.stored import Stored
@@ -30,39 +32,34 @@ if TYPE_CHECKING:
 
 _UNIQUE: dict[str, Any] = {"uniqueItems": True}
 
-FrameSampling = Annotated[
-    Literal["equation-1", "qwen2-vl", "qwen2-vl-equation-1"],
-    Field(
-        description="Frames of a video: equation-1 (the paper's rate, from the first frame on), qwen2-vl (those of the "
-        "model's own processor) or qwen2-vl-equation-1 (the processor at the paper's rate)."
-    ),
-]
 
+class Wording(Strict):
+    """Words of the report that depend on what the study is about."""
 
-class EmotionSources(Strict):
-    """The published ratings, captions and videos. Paths are relative to the lake."""
-
-    kind: Literal["emotion"]
-    ratings: str | None = Field(description="Path of CowenKeltnerEmotionalVideos.csv; null: not set yet.")
-    captions: str | None = Field(description="Path of caption_ck20.csv; null: no captions.")
-    exclude: list[int] = Field(description="Videos to exclude, such as duplicates.")
-    videos: str | None = Field(default=None, description="Folder of the video files; null: no videos.")
-    frame_sampling: FrameSampling = "equation-1"
-
-
-class SyntheticSources(Strict):
-    """Simulated stimuli, for demonstration and tests."""
-
-    kind: Literal["synthetic"]
-    n_stimuli: int = Field(ge=30, description="Number of stimuli to simulate.")
-    clips: bool = Field(default=False, description="Whether to render a clip of each stimulus.")
-    frame_sampling: FrameSampling = "equation-1"
+    title: Text | None = Field(default=None, description="Heading of the report.", examples=["How do faces differ?"])
+    question: Text | None = Field(
+        default=None, description="The question about three stimuli.", examples=["Which face is the odd one out?"]
+    )
+    ratings: Text | None = Field(
+        default=None, description="What dimensions are compared with.", examples=["trait ratings"]
+    )
+    families: dict[Text, Text] = Field(
+        default_factory=dict, description="Names of families of ratings in the plural.", examples=[{"trait": "traits"}]
+    )
 
 
 class Triplets(Strict):
     """Numbers of trials in each trial set, and the shares of the main set that are held out."""
 
-    per_dyad: int = Field(ge=1, description="Number of random third stimuli for each pair of stimuli.")
+    per_dyad: int | None = Field(
+        default=None, ge=1, description="Number of random third stimuli for each pair of stimuli; null: set n instead."
+    )
+    n: int | None = Field(
+        default=None,
+        ge=0,
+        description="Number of triplets of the main set, drawn at random from all triplets, in place of per_dyad; 0: "
+        "none, for agents whose judgments exist already.",
+    )
     test_fraction: float = Field(
         gt=0, lt=1, description="Share of the main set that is held out from fits and used once, to score them."
     )
@@ -76,7 +73,7 @@ class Triplets(Strict):
         ge=1, description="Number of stimuli per category that are paired in the validation set."
     )
     thirds_per_pair: int = Field(ge=1, description="Number of random third stimuli for each pair of prototypes.")
-    noise_ceiling: int = Field(ge=1, description="Number of triplets that are asked repeatedly.")
+    noise_ceiling: int = Field(ge=0, description="Number of triplets that are asked repeatedly; 0: none.")
     noise_ceiling_repeats: int = Field(ge=2, description="Number of times that each of these triplets is asked.")
 
 
@@ -172,9 +169,10 @@ class Params(Strict):
 
     study: str = Field(description="Name of the study.", json_schema_extra=study_name)
     seed: int = Field(ge=0, description="Root seed, from which all random numbers are derived.")
-    sources: Annotated[EmotionSources | SyntheticSources, Field(discriminator="kind")] = Field(
-        description="Source of the stimuli."
+    wording: Wording | None = Field(
+        default=None, description="Words of the report; null: those of the kind of sources."
     )
+    sources: Annotated[Sources, Field(discriminator="kind")] = Field(description="Source of the stimuli.")
     triplets: Triplets
     agents: Annotated[dict[str, AnyAgent], EACH_NAMED] = Field(
         min_length=1, description="Agents that judge the triplets, by name.", json_schema_extra=agent_names
@@ -311,7 +309,7 @@ def examined(
 
     `known` are the protocols of the lake, by name, besides the built-in ones; `names` those of all its protocol files.
     """
-    own = [*wrong_names(raw), *without_effect(raw), *wrong_agents(raw)]
+    own = [*wrong_names(raw), *without_effect(raw), *wrong_agents(raw), *wrong_families(raw)]
     found, others = examine(Params, raw, context={OWN_PROTOCOLS: known, OWN_NAMES: names})
     paths = {one.path for one in own}
     mistakes = [*own, *(one for one in others if one.path not in paths)]
