@@ -38,6 +38,7 @@ def without_effect(raw: object) -> Iterator[Mistake]:
             "0 is too few for selection: ratings, whose bias is the mean over permutations",
             todo="set at least 20 permutations, or another selection",
         )
+    yield from _of_draws(raw)
     known = _subjects(raw)
     surfaces, reference, agents = (value_at(raw, key) for key in ("brain.surfaces", "brain.reference", "agents"))
     if isinstance(agents, Mapping) and isinstance(reference, str) and reference not in ("", *agents):
@@ -48,6 +49,17 @@ def without_effect(raw: object) -> Iterator[Mistake]:
             if subject not in known:
                 why = "brain.sources has no such subject"
                 yield _useless(f"brain.surfaces.{subject}", why, f"remove it; the subjects are {', '.join(known)}")
+
+
+def _of_draws(raw: object) -> Iterator[Mistake]:
+    agents = value_at(raw, "agents")
+    for name, entry in agents.items() if isinstance(agents, Mapping) else ():
+        other = value_at(entry, "draws_of")
+        if isinstance(other, str) and (other not in agents or other == name):
+            why = "is the agent itself" if other == name else "is not an agent of this study"
+            yield Mistake(
+                f"agents.{name}.draws_of", why, found=other, todo=f"the agents are {', '.join(map(str, agents))}"
+            )
 
 
 def _of_fits(raw: object) -> Iterator[Mistake]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,9 +10,11 @@ from pydantic import Field, PrivateAttr
 
 from affectlake.errors import UsageError
 from affectlake.judge.agents import AnyAgent
+from affectlake.judge.chat import OWN_NAMES, OWN_PROTOCOLS, OwnProtocols
 from affectlake.lake.files import layout
 from affectlake.lake.store.merges import refuse_unjoined
 from affectlake.mistakes import Mistake, refusal
+from affectlake.pipelines.params import protocols
 from affectlake.pipelines.params.brain import Brain
 from affectlake.pipelines.params.effects import without_effect
 from affectlake.pipelines.params.families import wrong_families
@@ -189,6 +191,7 @@ class Params(Strict):
 
     _raw: Mapping[str, Any] = PrivateAttr(default_factory=dict)
     _text: bytes = PrivateAttr(default=b"")
+    _protocol_files: Mapping[Path, bytes] = PrivateAttr(default_factory=dict)
 
     @property
     def raw(self) -> Mapping[str, Any]:
@@ -199,6 +202,11 @@ class Params(Strict):
     def text(self) -> bytes:
         """The content of the lake's file; empty if the parameters were not read from a lake."""
         return self._text
+
+    @property
+    def protocol_files(self) -> Mapping[Path, bytes]:
+        """The contents of the lake's protocol files that agents name, by path within the lake."""
+        return self._protocol_files
 
     @property
     def fit_seeds(self) -> tuple[int, ...]:
@@ -242,7 +250,7 @@ class Params(Strict):
 
 
 def load(lake: Path) -> Params:
-    """Read and check the lake's ``params.yaml``."""
+    """Read and check the lake's ``params.yaml``, and the protocol files that its agents name."""
     path = lake / layout.PARAMS
     content = path.read_bytes()
     try:
@@ -250,7 +258,7 @@ def load(lake: Path) -> Params:
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text", found=str(error), todo="save it as UTF-8") from error
     try:
-        found = parse(text, str(path))
+        found = parse(text, str(path), lake)
     except UsageError as error:
         refuse_unjoined(lake)  # conflicts left by Git have another remedy
         restored = "correct it; `affectlake restore` restores that of the latest version and keeps a copy of this one"
@@ -260,7 +268,7 @@ def load(lake: Path) -> Params:
     return found
 
 
-def parse(text: str, name: str = "params.yaml") -> Params:
+def parse(text: str, name: str = "params.yaml", lake: Path | None = None) -> Params:
     """Check the text of a ``params.yaml``.
 
     Parameters
@@ -269,6 +277,8 @@ def parse(text: str, name: str = "params.yaml") -> Params:
         The YAML.
     name : str
         Name of the file in messages.
+    lake : Path, optional
+        Root of the lake whose protocol files agents may name; by default, only built-in protocols are known.
 
     Returns
     -------
@@ -282,17 +292,25 @@ def parse(text: str, name: str = "params.yaml") -> Params:
         range, or a setting has no effect. One message contains all mistakes.
     """
     raw = read_yaml(text, name)
-    params, mistakes = examined(raw)
+    names = protocols.own_names(lake) if lake else []
+    files = protocols.own_protocols(lake, names, raw) if lake else {}
+    params, mistakes = examined(raw, {own: file.protocol for own, file in files.items()}, names)
     if params is None:
         raise refusal(name, mistakes)
     params._raw = raw
+    params._protocol_files = {protocols.path_of(own): file.content for own, file in files.items()}
     return params
 
 
-def examined(raw: object) -> tuple[Params | None, list[Mistake]]:
-    """Return the parameters from the parsed content of a ``params.yaml``; None, with all mistakes, if it is invalid."""
+def examined(
+    raw: object, known: OwnProtocols | None = None, names: Sequence[str] = ()
+) -> tuple[Params | None, list[Mistake]]:
+    """Return the parameters from the parsed content of a ``params.yaml``; None, with all mistakes, if it is invalid.
+
+    `known` are the protocols of the lake, by name, besides the built-in ones; `names` those of all its protocol files.
+    """
     own = [*wrong_names(raw), *without_effect(raw), *wrong_agents(raw), *wrong_families(raw)]
-    found, others = examine(Params, raw)
-    known = {one.path for one in own}
-    mistakes = [*own, *(one for one in others if one.path not in known)]
+    found, others = examine(Params, raw, context={OWN_PROTOCOLS: known, OWN_NAMES: names})
+    paths = {one.path for one in own}
+    mistakes = [*own, *(one for one in others if one.path not in paths)]
     return None if mistakes else found, mistakes

@@ -100,7 +100,7 @@ def _of_fmriprep(sources: FmriprepBrains, lake: Path, ids: list[str]) -> Iterato
         yield name, read_runs(runs, lake / mask if mask else None, atlas, ids, sources.label_column)
 
 
-def recording_files(params: Params, lake: Path | None) -> list[str]:
+def recording_files(params: Params, lake: Path | None, _agent: str = "") -> list[str]:
     """Return the files that the recordings are read from, as paths relative to the lake.
 
     Parameters

@@ -20,7 +20,7 @@ from affectlake.triplets import TRIPLET
 from affectlake.user_tables import UserFile
 
 
-def source_tables(params: Params, lake: Path | None) -> list[str]:
+def source_tables(params: Params, lake: Path | None, _agent: str = "") -> list[str]:
     """Return the paths of the files from which the study is read."""
     sources = params.sources
     if isinstance(sources, TableSources):

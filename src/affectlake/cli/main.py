@@ -37,6 +37,7 @@ MODULES = {
     "propose": "affectlake.cli.planning",
     **dict.fromkeys(("collect", "status", "collection"), "affectlake.cli.collection"),
     **dict.fromkeys(("positions", "injections"), "affectlake.cli.judging"),
+    "protocols": "affectlake.cli.protocols",
     **dict.fromkeys(("schedule", "serve"), "affectlake.cli.schedules"),
     "join": "affectlake.cli.joining",
     "verify": "affectlake.cli.verification",
@@ -152,7 +153,7 @@ def run(lake: Path, settings: tuple[str, ...]) -> None:
     answer_limit_s()
     if settings:
         text = override((root / layout.PARAMS).read_text(encoding="utf-8"), settings)
-        params.parse(text)
+        params.parse(text, lake=root)
         write_whole(root / layout.PARAMS, text.encode())
     with exit_on_interrupt(log, "finished stages are kept, the version did not change; run it again to continue"):
         built = build(root, log)
@@ -182,6 +183,7 @@ def publish(lake: Path) -> None:
         render.refuse_stale(root)
         params = load(root)
         pinned = {layout.PARAMS: params.text, layout.PIPELINE: (root / layout.PIPELINE).read_bytes()}
+        pinned |= params.protocol_files
         unfinished(root, params, pinned)
         version = repository.publish(root, log, pinned)
     log(_published(version) if version else "nothing changed since the last version")

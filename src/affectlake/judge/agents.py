@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 from pydantic import Field
 
 from affectlake.judge.chat import ChatAgent
-from affectlake.judge.protocols import Modality
+from affectlake.judge.protocols.protocol import Modality
 from affectlake.judge.respondent import Respondent
 from affectlake.validation import UNIQUE, Strict, Text, check
 
