@@ -31,6 +31,7 @@ from affectlake.triplets import odd_last
 SHARES = (0.95, 0.96, 0.97, 0.98, 0.99)  # of the full accuracy (Du et al. 2025, Fig. 7f)
 NO_FIT = "this fit has no dimensions"
 NO_RATINGS = "the stimuli have no ratings"
+NO_PROTOTYPES = "no ratings of the stimuli are categories, so there are no prototypes"
 NO_JUDGMENTS = "the agent has no held-out judgments"
 
 
@@ -195,7 +196,7 @@ def _generalisation(evidence: Evidence, seed: int) -> Iterator[Row]:
         yield row("generalisation", "rsm_pearson_r", left_out("the agent has no validation choices"))
         return
     if len(evidence.prototypes) < 3:
-        yield row("generalisation", "rsm_pearson_r", left_out("no ratings of the stimuli are categories, so there are no prototypes"))
+        yield row("generalisation", "rsm_pearson_r", left_out(NO_PROTOTYPES))
         return
     wanted = evidence.params.geometry
     measured = pair_matrix(triplets, odd_shares(triplets, odd), evidence.prototypes)
