@@ -100,16 +100,15 @@ def tfidf_svd(captions: Captions, n_components: int | Literal["auto"], seed: int
             found=str(error),
         ) from error
     most = min(weights.shape) - 1
-    if n_components == "auto":
-        n_components = max(1, min(USUAL, most))
-    if not 1 <= n_components <= most:
+    wanted = max(1, min(USUAL, most)) if n_components == "auto" else n_components
+    if not 1 <= wanted <= most:
         raise UsageError(
-            f"the captions have fewer than {n_components:,} components",
+            f"the captions have fewer than {wanted:,} components",
             found=f"{weights.shape[0]:,} stimuli and {weights.shape[1]:,} terms",
             allowed=f"1 to {most:,}",
             todo="lower the encoder's n_components",
         )
-    svd = TruncatedSVD(n_components, algorithm="arpack", random_state=seed)
+    svd = TruncatedSVD(wanted, algorithm="arpack", random_state=seed)
     with one_thread():  # so that sums are taken in the same order for any number of cores
         return _at_length_one(svd.fit_transform(weights))
 
