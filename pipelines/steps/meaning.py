@@ -26,7 +26,7 @@ from affectlake.stimuli import prototypes
 
 
 @step(
-    reads=("stimuli", "ratings", "triplets", "choices/{agent}", "embeddings/{agent}", "fits/{agent}", "sweeps/{agent}"),
+    reads=("stimuli", "ratings", "trials/{agent}", "choices/{agent}", "embeddings/{agent}", "fits/{agent}", "sweeps/{agent}"),
     writes=("metrics/{agent}",),
     params=(
         "seed",
@@ -50,7 +50,7 @@ def measure(tables: Tables, params: Params, context: StepContext) -> OutputTable
         params=params,
         held_out=arrays.judged(tables, "test"),
         validation=arrays.answers(tables["choices"], "validation"),
-        repeated=arrays.repeated(tables["choices"]),
+        repeated=arrays.repeated(tables),
         prototypes=prototypes(tables["ratings"].collect(), params.triplets.prototypes_per_category),
         ratings=arrays.ratings(tables),
         categories=tables["stimuli"].sort("stimulus_index").select("category").collect()["category"].to_list(),
