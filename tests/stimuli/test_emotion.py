@@ -164,7 +164,7 @@ BAD_RATINGS = {
     "lower-case column": (rename("Sexual Desire", "sexual desire"), ["'Sexual Desire'", "'sexual desire'"]),
     "missing column": (drop("valence"), ["lacks 1 column", "'valence'"]),
     "missing ids": (rename("Filename", "video"), ["lacks 1 column", "'Filename'"]),
-    "text cell": (set_cell(3, "Joy", "high"), ["1 cells", "'high' in row 3 (0003.mp4), column 'Joy'", "0 to 1"]),
+    "text cell": (set_cell(3, "Joy", "high"), ["a cell of", "'high' in row 3 (0003.mp4), column 'Joy'", "0 to 1"]),
     "empty cell": (set_cell(3, "Joy", ""), ["an empty cell in row 3 (0003.mp4), column 'Joy'"]),
     "blank cell": (set_cell(3, "Joy", "  "), ["an empty cell in row 3"]),
     "NaN cell": (set_cell(4, "safety", "NaN"), ["'NaN' in row 4 (0004.mp4), column 'safety'", "1 to 9"]),
@@ -179,7 +179,10 @@ BAD_RATINGS = {
     "id zero": (set_cell(5, "Filename", "0000.mp4"), ["'0000.mp4' in row 5"]),
     "no id": (set_cell(5, "Filename", ""), ["None in row 5"]),
     "no rows": (lambda rows: rows.__delitem__(slice(1, None)), ["a header but no rows"]),
-    "ragged row": (lambda rows: rows[2].append("0.5"), ["cannot be read as CSV", "comma-separated"]),
+    "ragged row": (
+        lambda rows: rows[2].append("0.5"),
+        ["more cells than the header", "'0.5' in row 2, cell", "commas between cells"],
+    ),
     "cut in a row": (lambda rows: rows[-1].__delitem__(slice(20, None)), ["an empty cell in row 6 (0006.mp4)"]),
 }
 
@@ -246,9 +249,9 @@ def test_captions_of_other_videos(tmp_path: Path, ratings: Path) -> None:
     [
         (None, "there is no"),
         (b"", "is empty"),
-        (b"\n\n", "cannot be read as CSV|lacks"),
-        (b"PK\x03\x04\x14\x00\x06\x00\x08\x00\xff\xfe\x9d\x81", "cannot be read as CSV|lacks"),
-        (b"<html><body>Not found</body></html>", "lacks"),
+        (b"\n\n", "is empty"),
+        (b"PK\x03\x04\x14\x00\x06\x00\x08\x00\xff\xfe\x9d\x81", "is not UTF-8 text"),
+        (b"<html><body>Not found</body></html>", "a header but no rows"),
     ],
 )
 def test_files_that_are_none(tmp_path: Path, which: str, content: bytes | None, said: str) -> None:
@@ -258,7 +261,7 @@ def test_files_that_are_none(tmp_path: Path, which: str, content: bytes | None, 
         path.write_bytes(content)
     with pytest.raises(SourceError, match=said) as error:
         load_emotion(tmp_path / "ratings.csv", tmp_path / "captions.csv", [])
-    assert f"sources.{which}" in str(error.value) or "published file" in str(error.value)
+    assert f"sources.{which}" in str(error.value) or "rename the columns" in str(error.value)
 
 
 def test_a_near_miss_of_a_path_is_offered(ratings: Path) -> None:

@@ -1,6 +1,6 @@
 """The emotional videos of Cowen & Keltner 2017: their ratings, and Horikawa's captions.
 
-The legal files, columns and ids are defined here; CSV files are read in `source_files`.
+The legal files, columns and ids are defined here; files are read by :mod:`affectlake.user_tables`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from affectlake.errors import SourceError, nearest
 from affectlake.stimuli.names import CATEGORIES, DIMENSIONS
-from affectlake.stimuli.source_files import Scale, Source, examples, read_text_columns, to_scores
 from affectlake.stimuli.study import CAPTIONS, EXCLUSIONS, Scores, Study, assemble
+from affectlake.user_tables import Legal, UserFile, UserTable, examples, read_table, to_numbers
 
 N_RATED = 2185
 """Videos with ratings: ``0001.mp4`` to ``2185.mp4``."""
@@ -54,12 +54,12 @@ def load_emotion(ratings: Path, captions: Path | None, excluded: Sequence[int]) 
         If a file or a cell is not valid, an id is malformed, unknown or duplicate, an excluded video is not in the
         file, or no caption belongs to a rated video.
     """
-    source = Source(ratings, "ratings file", "sources.ratings")
-    frame = read_text_columns(source, [ID_COLUMN, *CATEGORIES, *DIMENSIONS])
+    source = read_table(UserFile(ratings, "ratings file", "sources.ratings"))
+    frame = source.require([ID_COLUMN, *CATEGORIES, *DIMENSIONS], first_of_repeated=True)
     numbers = _rated_numbers(source, frame[ID_COLUMN])
     labels = frame[ID_COLUMN]
-    categories = to_scores(source, frame.select(CATEGORIES), labels, Scale("category", 0, 1))
-    dimensions = to_scores(source, frame.select(DIMENSIONS), labels, Scale("dimension", 1, 9))
+    categories, _ = to_numbers(source, frame.select(CATEGORIES), labels, Legal("category", 0, 1))
+    dimensions, _ = to_numbers(source, frame.select(DIMENSIONS), labels, Legal("dimension", 1, 9))
     _check_excluded(source, numbers, excluded)
     order = np.argsort(numbers)
     kept = order[~np.isin(numbers[order], excluded)]
@@ -87,22 +87,22 @@ def _exclusion(source: str, number: int, reason: str, n_rows: int) -> tuple[str,
     return source, stimulus_id(number), reason, n_rows
 
 
-def _rated_numbers(source: Source, ids: pl.Series) -> NDArray[np.int64]:
+def _rated_numbers(source: UserTable, ids: pl.Series) -> NDArray[np.int64]:
     numbers = ids.str.extract(r"^(\d{4})\.mp4$").cast(pl.Int64)
     wrong = numbers.is_null() | ~numbers.is_between(1, N_RATED)
     if wrong.any():
         row = int(wrong.arg_true()[0])
         raise SourceError(
-            f"{wrong.sum():,} ids of the {source.what} {source.path} are not videos of the data set",
+            f"{wrong.sum():,} ids of the {source.file.name} are not videos of the data set",
             wanted=f"ids from 0001.mp4 to {N_RATED}.mp4",
-            found=f"{ids[row]!r} in row {row + 1}, column {ID_COLUMN!r}",
+            found=f"{ids[row]!r} in row {source.rows[row]}, column {ID_COLUMN!r}",
             todo="correct the ids, or remove these rows",
         )
     double = ids.filter(ids.is_duplicated()).unique(maintain_order=True).to_list()
     if double:
-        rows = (ids == double[0]).arg_true() + 1
+        rows = source.rows.filter(ids == double[0])
         raise SourceError(
-            f"{len(double):,} ids of the {source.what} {source.path} occur more than once",
+            f"{len(double):,} ids of the {source.file.name} occur more than once",
             wanted="one row for each video",
             found=f"{examples(double)}; {double[0]} in rows {examples(rows.to_list())}",
             todo="keep one row for each video",
@@ -110,11 +110,11 @@ def _rated_numbers(source: Source, ids: pl.Series) -> NDArray[np.int64]:
     return numbers.to_numpy()
 
 
-def _check_excluded(source: Source, numbers: NDArray[np.int64], excluded: Sequence[int]) -> None:
+def _check_excluded(source: UserTable, numbers: NDArray[np.int64], excluded: Sequence[int]) -> None:
     absent = [number for number in excluded if number not in numbers]
     if absent:
         raise SourceError(
-            f"{len(absent):,} excluded videos are not in the {source.what} {source.path}",
+            f"{len(absent):,} excluded videos are not in the {source.file.name}",
             wanted="numbers of rated videos, such as 859 for 0859.mp4",
             found=f"{examples(absent)}; {nearest(str(absent[0]), map(str, numbers.tolist()))}",
             todo="correct sources.exclude",
@@ -125,8 +125,8 @@ def _captions(
     path: Path, rated: NDArray[np.int64], kept: NDArray[np.int64]
 ) -> tuple[pl.DataFrame, list[tuple[str, str, str, int]]]:
     """Return the captions of the kept videos, and the exclusions."""
-    source = Source(path, "captions file", "sources.captions")
-    frame = read_text_columns(source, CAPTION_COLUMNS).with_row_index("row", offset=1)
+    source = read_table(UserFile(path, "captions file", "sources.captions"))
+    frame = source.require(CAPTION_COLUMNS).with_columns(source.rows)
     frame = frame.with_columns(number=pl.col("video_id").str.strip_chars().cast(pl.Int64, strict=False))
     _check_captions(source, frame, rated)
     order = pl.DataFrame({"number": kept, "stimulus_index": np.arange(len(kept), dtype=np.int32)})
@@ -150,7 +150,7 @@ def _reason(number: int) -> str:
     return "its video is listed under sources.exclude"
 
 
-def _check_captions(source: Source, frame: pl.DataFrame, rated: NDArray[np.int64]) -> None:
+def _check_captions(source: UserTable, frame: pl.DataFrame, rated: NDArray[np.int64]) -> None:
     malformed = frame.filter(pl.col("number").is_null())
     if malformed.height:
         raise _bad_captions(source, malformed, "video_id", "have no video number", "integers, such as 1")
@@ -160,7 +160,7 @@ def _check_captions(source: Source, frame: pl.DataFrame, rated: NDArray[np.int64
     known = frame["number"].is_in(rated.tolist())
     if not known.any():
         raise SourceError(
-            f"no caption of {source.path} belongs to a rated video",
+            f"no caption of {source.file.path} belongs to a rated video",
             wanted=f"video numbers as in the ratings file, such as {rated.min()} for {stimulus_id(rated.min())}",
             found=examples(frame["video_id"].unique(maintain_order=True).to_list()),
             todo="set sources.captions and sources.ratings to files of the same videos",
@@ -172,10 +172,10 @@ def _check_captions(source: Source, frame: pl.DataFrame, rated: NDArray[np.int64
         )
 
 
-def _bad_captions(source: Source, rows: pl.DataFrame, column: str, problem: str, wanted: str) -> SourceError:
+def _bad_captions(source: UserTable, rows: pl.DataFrame, column: str, problem: str, wanted: str) -> SourceError:
     row, text = rows["row"][0], rows[column][0]
     return SourceError(
-        f"{rows.height:,} rows of the {source.what} {source.path} {problem}",
+        f"{rows.height:,} rows of the {source.file.name} {problem}",
         wanted=wanted,
         found=f"{text!r} in row {row}, column {column!r}" if text else f"an empty cell in row {row}, column {column!r}",
         todo="correct or remove these rows",
