@@ -38,6 +38,7 @@ MODULES = {
     **dict.fromkeys(("collect", "status", "collection"), "affectlake.cli.collection"),
     **dict.fromkeys(("positions", "injections"), "affectlake.cli.judging"),
     **dict.fromkeys(("schedule", "serve"), "affectlake.cli.schedules"),
+    "import": "affectlake.cli.importing",
     "join": "affectlake.cli.joining",
     "verify": "affectlake.cli.verification",
 }

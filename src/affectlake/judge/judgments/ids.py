@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
+from affectlake.user_tables.reading import clean
+
 _TAG = re.compile(r"""<[^>]*\bsrc\s*=\s*["']([^"']+)["']""", re.IGNORECASE)
-
-
-def clean(text: str) -> str:
-    """Return a text in Unicode's composed form (NFC), without spaces at its ends."""
-    return unicodedata.normalize("NFC", text).strip()
 
 
 def _base(text: str) -> str:
@@ -65,6 +61,10 @@ class Catalogue:
         if text not in self._known:
             self._known[text] = self._find(clean(text))
         return self._known[text]
+
+    def knows(self, text: str) -> bool:
+        """Return whether `text` names one stimulus, without counting how it was matched."""
+        return any(change(clean(text)) in table for _, change, table in self._tables)
 
     def indices(self, texts: Iterable[str]) -> dict[str, int]:
         """Return the index of each text that names a stimulus."""
