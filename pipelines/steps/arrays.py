@@ -43,6 +43,12 @@ def answers(choices: pl.LazyFrame, trial_set: str) -> Answers:
     return Answers(triplets, rows["odd"].to_numpy())
 
 
+def answers_to(choices: pl.LazyFrame, asked: pl.LazyFrame) -> Answers:
+    """Return all choices of the triplets `asked`, in whichever trial set they are."""
+    rows = choices.join(asked.select(TRIPLET), on=TRIPLET, how="semi", maintain_order="left")
+    return answers(rows.with_columns(trial_set=pl.lit("asked")), "asked")
+
+
 def repeated(tables: Tables) -> NDArray[np.int64]:
     """Return how often each stimulus was the odd one out in each triplet that was asked repeatedly: (n, 3).
 

@@ -160,8 +160,18 @@ def compare(tables: Tables, params: Params, context: StepContext) -> OutputTable
     """Compare all agents: human consistency, agreement on the same triplets, and overlap of communities."""
     chosen = prototypes(tables["ratings"].collect(), params.triplets.prototypes_per_category)
     choices = {agent: tables["choices"].filter(pl.col("agent") == agent) for agent in context.agents}
-    sides = {agent: side(arrays.answers(own, "validation"), chosen, params, agent) for agent, own in choices.items()}
-    rows = [*consistency(sides, params), *agreement(choices)]
+    people = {agent for agent in context.agents if params.agents[agent].own_triplets}
+    paired = tables["triplets"].filter(pl.col("trial_set") == "validation")
+    sides = {
+        agent: side(
+            arrays.answers_to(own, paired) if agent in people else arrays.answers(own, "validation"),
+            chosen,
+            params,
+            agent,
+        )
+        for agent, own in choices.items()
+    }
+    rows = [*consistency(sides, params), *agreement(choices, people)]
     fits: dict[str, arrays.Embedding] = {}
     communities: dict[str, NDArray[np.int64]] = {}
     for agent in context.agents:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from affectlake.geometry.estimates import Estimate, left_out
 
 CHANCE = 1 / 3
-MIN_PARTICIPANTS = 2
+MIN_WITHIN, MIN_BETWEEN = 2, 4
 
 Counts = NDArray[np.int64]
 
@@ -47,11 +47,12 @@ def participant_agreements(
     drawn at random. Within participants, with :math:`e_p = s_p - \theta n_p`,
     :math:`V = \frac{P}{P - 1} \sum_p e_p^2 / (\sum_p n_p)^2`. Between them, pairs of participants (p, q) that share a
     member are dependent, with :math:`e_{pq} = s_{pq} - \theta n_{pq}`,
-    :math:`V = \frac{P}{P - 1} [\sum_p (\sum_q e_{pq})^2 - \sum_{p<q} e_{pq}^2] / (\sum_{p<q} n_{pq})^2`
-    (Aronow, Samii & Assenova 2015, Political Analysis 23, 564-577, doi 10.1093/pan/mpv018). A bootstrap of participants
-    would count the independent part of a pair's error three times (Owen 2007, Ann. Appl. Stat. 1, 386-411). The
-    intervals are those of Student's t with P - 1 degrees of freedom, P being the number of participants with such
-    pairs.
+    :math:`V = f [\sum_p (\sum_q e_{pq})^2 - \sum_{p<q} e_{pq}^2] / (\sum_{p<q} n_{pq})^2`
+    (Aronow, Samii & Assenova 2015, Political Analysis 23, 564-577, doi 10.1093/pan/mpv018), where
+    :math:`f = \frac{P (P - 1)}{(P - 2)(P - 3)}` removes the bias of few participants if
+    :math:`e_{pq} = g_p + g_q`. A bootstrap of participants would count the independent part of a pair's error three
+    times (Owen 2007, Ann. Appl. Stat. 1, 386-411). The intervals are those of Student's t with P - 1 degrees of
+    freedom, P being the number of participants with such pairs.
 
     Parameters
     ----------
@@ -67,7 +68,8 @@ def participant_agreements(
     Returns
     -------
     Agreements
-        The intervals are missing, with a note, if fewer than two participants have such pairs.
+        Without such pairs, a rate is missing, with a note. An interval is missing if fewer than two participants have
+        pairs of their own answers, or fewer than four have pairs with others.
     """
     from scipy.sparse import csr_array, triu  # imported late: slow
 
@@ -109,7 +111,7 @@ def _within(pairs: Counts, same: Counts) -> Estimate:
     if not total:
         return left_out("no participant answered a triplet twice")
     rate = float(same.sum() / total)
-    if n < MIN_PARTICIPANTS:
+    if n < MIN_WITHIN:
         return Estimate(rate, chance=CHANCE, n=n)
     errors = same[has] - rate * pairs[has]
     return _estimate(rate, n / (n - 1) * float((errors**2).sum()) / total**2, n)
@@ -124,12 +126,15 @@ def _between(pairs: object, same: object) -> Estimate:
     if not total:
         return left_out("no triplet was answered by two participants")
     rate = float(same.sum() / total)
+    involved = int((np.asarray(pairs.sum(axis=0) + pairs.sum(axis=1)).ravel() > 0).sum())
+    if involved < MIN_BETWEEN:
+        return Estimate(rate, chance=CHANCE, n=involved)
     errors = (same - rate * pairs).tocsr()
     each = np.asarray(errors.sum(axis=0) + errors.sum(axis=1)).ravel()
-    involved = int((np.asarray(pairs.sum(axis=0) + pairs.sum(axis=1)).ravel() > 0).sum())
     alone = float((errors.data**2).sum())
     spread = max(float((each**2).sum()) - alone, alone)
-    return _estimate(rate, involved / (involved - 1) * spread / total**2, involved)
+    few = involved * (involved - 1) / ((involved - 2) * (involved - 3))
+    return _estimate(rate, few * spread / total**2, involved)
 
 
 def _estimate(rate: float, variance: float, n: int) -> Estimate:

@@ -74,10 +74,11 @@ def resolve(raw: RawJudgments, options: ReadingOptions, catalogue: Catalogue) ->
 
 
 def _by_index(frame: pl.DataFrame, n_stimuli: int) -> pl.DataFrame:
-    numbers = frame.with_columns(pl.col(STIMULI).cast(pl.Int64, strict=False).fill_null(2**62))
+    texts = pl.col(STIMULI).name.prefix("text_")
+    numbers = frame.with_columns(texts).with_columns(pl.col(STIMULI).cast(pl.Int64, strict=False).fill_null(2**62))
     outside = [
         pl.when(pl.col(one) >= n_stimuli).then(
-            pl.format("index {} is not in the catalogue, whose last one is {}", pl.col(one), pl.lit(n_stimuli - 1))
+            pl.format("index {} is not in the catalogue, whose last one is {}", f"text_{one}", pl.lit(n_stimuli - 1))
         )
         for one in STIMULI
     ]
@@ -85,13 +86,13 @@ def _by_index(frame: pl.DataFrame, n_stimuli: int) -> pl.DataFrame:
         pl.when(pl.col(one) < n_stimuli).then(pl.col(one)).otherwise(0).cast(pl.Int32).alias(shown)
         for one, shown in zip(STIMULI, SHOWN, strict=True)
     ]
-    texts = [pl.lit(None, dtype=pl.String).alias(name) for name in (*TEXTS, "asked_at")]
+    nothing = [pl.lit(None, dtype=pl.String).alias(name) for name in (*TEXTS, "asked_at")]
     return numbers.select(
         "row",
         *inside,
         inside[2].alias("odd"),
-        pl.col("stimulus_3").cast(pl.String).alias("answer"),
-        *texts,
+        pl.col("text_stimulus_3").alias("answer"),
+        *nothing,
         response_ms=pl.lit(None, dtype=pl.Float64),
         is_catch=pl.lit(value=False),
         right_answer=pl.lit(None, dtype=pl.Int32),
