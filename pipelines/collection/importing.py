@@ -103,7 +103,7 @@ class Imported(NamedTuple):
 
 
 def judgments_agent(params: Params, name: str) -> JudgmentsAgent:
-    """Return the agent `name` of kind judgments; raise :class:`UsageError` if it does not exist or is of another kind."""
+    """Return the agent `name` of kind judgments; raise :class:`UsageError` if there is no such agent."""
     known = [key for key, agent in params.agents.items() if isinstance(agent, JudgmentsAgent)]
     agent = params.agents.get(name)
     if not isinstance(agent, JudgmentsAgent):
@@ -280,7 +280,7 @@ def _refuse_same_name(found: Sequence[Judgments]) -> None:
         if n > 1:
             raise SourceError(
                 f"{n} files are called {file}, and their rows do not name the participant",
-                wanted="a name of its own for each file, by which its judgments are recognised when it is imported again",
+                wanted="a name of its own for each file, by which its judgments are recognised later",
                 todo="rename the files, or name the column with --column participant=NAME",
             )
 

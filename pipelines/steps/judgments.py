@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from affectlake.geometry.estimates import left_out
 from affectlake.geometry.participants import Agreements, participant_agreements
@@ -146,7 +145,7 @@ def _in_order(used: pl.DataFrame) -> pl.DataFrame:
 
 
 def _agreements(used: pl.DataFrame) -> tuple[Agreements | None, list[str]]:
-    """Return the agreements of the named participants on triplets with several answers; None if nobody is named."""
+    """Return the agreements of the named participants on triplets with several answers; None if there are none."""
     named = used.filter(pl.col("participant").is_not_null())
     names: list[str] = named["participant"].unique().sort().to_list()
     if not names:
@@ -158,23 +157,21 @@ def _agreements(used: pl.DataFrame) -> tuple[Agreements | None, list[str]]:
         place=place,
         who=pl.col("participant").replace_strict(names, list(range(len(names))), return_dtype=pl.Int64),
     )
-    columns: list[NDArray[np.int64]] = [coded[name].to_numpy().astype(np.int64) for name in coded.columns]
-    return participant_agreements(*columns, len(names)), names
+    triplet, chosen, who = (coded[name].to_numpy().astype(np.int64) for name in coded.columns)
+    return participant_agreements(triplet, chosen, who, len(names)), names
 
 
 def _reliability(found: Agreements | None) -> list[Row]:
-    nobody = left_out("the judgments name no participants")
+    nameless = left_out("the judgments do not name the participants")
     measures = {
-        "within_participants": found.within if found else nobody,
-        "between_participants": found.between if found else nobody,
+        "within_participants": found.within if found else nameless,
+        "between_participants": found.between if found else nameless,
     }
     rows = [row("", measure, estimate) for measure, estimate in measures.items()]
     return [{key: value for key, value in one.items() if key != "analysis"} for one in rows]
 
 
-def _described(
-    people: pl.DataFrame, used: pl.DataFrame, found: Agreements | None, names: list[str]
-) -> pl.DataFrame:
+def _described(people: pl.DataFrame, used: pl.DataFrame, found: Agreements | None, names: list[str]) -> pl.DataFrame:
     """Return the rows of ``participants``."""
     counts = used.group_by("participant").agg(pl.len().cast(pl.Int32).alias("n_used"))
     of_pairs = ("own_pairs", "own_same", "other_pairs", "other_same")
@@ -195,14 +192,12 @@ def _described(
     )  # fmt: skip
 
 
-def _log(
-    rows: pl.DataFrame, used: pl.DataFrame, people: pl.DataFrame, exclude: Exclude, context: StepContext
-) -> None:
+def _log(rows: pl.DataFrame, used: pl.DataFrame, people: pl.DataFrame, exclude: Exclude, context: StepContext) -> None:
     context.log(f"{used.height:,} choices of {rows.height:,} judgments, {people.height:,} participants are named")
     for rule, n in rows.group_by("rule").len().drop_nulls("rule").sort("rule").iter_rows():
         what = {
             "catch_trial": "are catch trials",
-            "catalogue_changed": "are about stimuli that are others since the catalogue changed: import their files again",
+            "catalogue_changed": "are of stimuli that are others since the catalogue changed: import their files again",
         }.get(rule, f"are left out by {rule}")
         context.log(f"{n:,} judgments {what}")
     timed = exclude.faster_than_ms is not None or exclude.slower_than_ms is not None

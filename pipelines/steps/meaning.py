@@ -26,7 +26,15 @@ from affectlake.stimuli import prototypes
 
 
 @step(
-    reads=("stimuli", "ratings", "trials/{agent}", "choices/{agent}", "embeddings/{agent}", "fits/{agent}", "sweeps/{agent}"),
+    reads=(
+        "stimuli",
+        "ratings",
+        "trials/{agent}",
+        "choices/{agent}",
+        "embeddings/{agent}",
+        "fits/{agent}",
+        "sweeps/{agent}",
+    ),
     writes=("metrics/{agent}",),
     params=(
         "seed",

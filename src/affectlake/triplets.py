@@ -250,7 +250,7 @@ def split_validation(
 
 
 def hashed_shares(triplets: Triplets, seed: int) -> NDArray[np.float64]:
-    """Return a number for each triplet, as if drawn uniformly from [0, 1), that depends on the triplet and the seed alone.
+    """Return a number in [0, 1) for each triplet, as if drawn uniformly, that depends on it and the seed alone.
 
     Sets of triplets that are chosen by it stay as they are when further triplets are added.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +98,8 @@ def test_every_layout_gives_the_same_choices(name: str, lake: Path, people: Peop
         assert effects.is_empty()
         assert of(lake, "responses")["shown_1"].null_count() == len(people)
     else:
-        chosen = {f"chosen_{word}": float((people.odd == at).mean()) for at, word in enumerate(["first", "second", "third"])}
+        words = ["first", "second", "third"]
+        chosen = {f"chosen_{word}": float((people.odd == at).mean()) for at, word in enumerate(words)}
         shares = dict(effects.select("measure", "value").rows())
         assert {key: shares[key] for key in chosen} == pytest.approx(chosen)
 
@@ -105,17 +107,19 @@ def test_every_layout_gives_the_same_choices(name: str, lake: Path, people: Peop
 def test_people_and_ratings_are_compared_by_a_run(lake: Path, tmp_path: Path) -> None:
     main = read_output(lake, Output("triplets")).filter(pl.col("trial_set") != "noise_ceiling").collect()
     shown = main.select("i", "j", "k").to_numpy().astype(np.int32)
-    others = simulate(ids_of(lake), 600, 6, seed=1)
+    others = simulate(ids_of(lake), 100, 6, seed=1)
     rated = read_output(lake, Output("choices", "human-category")).filter(pl.col("trial_set") != "noise_ceiling")
-    odd = main.join(rated.collect(), on=["trial_set", "i", "j", "k"], how="left", maintain_order="left")["odd"].to_numpy()
+    key = ["trial_set", "i", "j", "k"]
+    odd = main.join(rated.collect(), on=key, how="left", maintain_order="left")["odd"].to_numpy()
+    shown, odd = np.tile(shown, (4, 1)), np.tile(odd, 4)  # four participants answer each triplet
     place = (shown == odd[:, None]).argmax(axis=1)
     rng = np.random.default_rng(0)
     place = np.where(rng.random(len(place)) < 0.3, rng.integers(0, 3, len(place)), place)  # 80 % agree
     n = np.arange(len(place))
-    same = People(others.ids, shown, place, n % 4, n // 4, np.ones(len(place)))
+    same = People(others.ids, shown, place, n // len(main), n % len(main), np.ones(len(place)))
     imported(lake, table(same, tmp_path / "same.csv"))
-    imported(lake, table(People(others.ids, others.shown, others.odd, others.participant + 10, others.trial, others.seconds),
-                         tmp_path / "others.csv"))  # fmt: skip
+    later = replace(others, participant=others.participant + 10)
+    imported(lake, table(later, tmp_path / "others.csv"))
     said: list[str] = []
     built = run(lake, said.append)
     assert "embed@people" in built.ran
@@ -123,19 +127,26 @@ def test_people_and_ratings_are_compared_by_a_run(lake: Path, tmp_path: Path) ->
     comparisons = read_output(lake, Output("comparisons")).collect()
     both = comparisons.filter(pl.col("agent") == "people", pl.col("against") == "human-category")
     (kappa,) = both.filter(pl.col("measure") == "kappa").iter_rows(named=True)
-    assert len(main) <= kappa["n"] <= len(main) + 600
+    assert len(main) <= kappa["n"] <= len(main) + 100
     assert kappa["value"] == pytest.approx(0.7, abs=0.08)
     (r,) = both.filter(pl.col("measure") == "pearson_r").iter_rows(named=True)
     assert r["note"] is None
     assert r["value"] > 0.6
     trials = of(lake, "trials")
-    known = trials.join(main.select("i", "j", "k", "trial_set", "split"), on=["trial_set", "i", "j", "k"], how="inner")
+    known = trials.join(main.select("i", "j", "k", "trial_set", "split"), on=key, how="inner")
     assert known.height == main.filter(pl.col("trial_set") == "main").height
     assert (known["split"] == known["split_right"]).all()
     assert set(trials["split"]) == {"train", "validation", "test"}
     metrics = of(lake, "metrics")
-    held_out = metrics.filter(pl.col("analysis") == "held_out", pl.col("measure") == "accuracy")
-    assert held_out["n"][0] == of(lake, "choices").join(trials.filter(pl.col("split") == "test"), on=["i", "j", "k"]).height
+    (held_out,) = metrics.filter(pl.col("analysis") == "held_out", pl.col("measure") == "accuracy").rows(named=True)
+    assert held_out["n"] == trials.filter(pl.col("split") == "test")["n_repeats"].sum()
+    assert held_out["value"] > 0.5
+    (agreed,) = metrics.filter(pl.col("measure") == "agreement").rows(named=True)
+    reliability = of(lake, "reliability").rows_by_key("measure", named=True, unique=True)
+    between = reliability["between_participants"]
+    expected = 0.8**2 + 2 * 0.1**2  # each of the two answers is the rated one, or one of the other two
+    assert between["ci_low"] < expected < between["ci_high"]
+    assert agreed["n"] == trials.filter(pl.col("n_repeats") > 1).height
     assert open_lake(lake).sql("select count(*) as n from participants").to_dicts() == [{"n": 10}]
     affectlake("report", "--lake", lake)
     page = Path(affectlake("report", "--lake", lake).stdout.strip()).read_text()
@@ -195,7 +206,7 @@ def test_bad_rows_are_refused_or_left_out_and_counted(lake: Path, people: People
 
 
 def catch(people: People, path: Path) -> Path:
-    """Write a table in which each tenth trial is a catch trial, which participant 0 fails, and participant 5 is rare."""
+    """Write a table in which each tenth trial is a catch trial, which P0 fails; P5 gives few answers."""
     rows = ["participant,trial,s1,s2,s3,odd,rt,catch,correct_answer"]
     for at in range(len(people)):
         who, names = int(people.participant[at]), people.named(at)
@@ -240,7 +251,7 @@ def test_exclusions_are_counted_by_their_rule(lake: Path, people: People, tmp_pa
 def test_judgments_without_participants_have_no_reliability(lake: Path, people: People, tmp_path: Path) -> None:
     imported(lake, things(people, tmp_path / "data.txt"))
     build_steps(lake, "choose_by_judgments")
-    assert set(of(lake, "reliability")["note"]) == {"the judgments name no participants"}
+    assert set(of(lake, "reliability")["note"]) == {"the judgments do not name the participants"}
     assert of(lake, "participants").is_empty()
 
 
@@ -263,8 +274,6 @@ def test_judgments_of_stimuli_that_are_others_now_are_not_used(lake: Path, peopl
         (("people", "x.csv", "--column", "odd"), 2, "does not say what a column is"),
     ],
 )
-def test_wrong_arguments_have_one_message(
-    arguments: tuple[str, ...], code: int, message: str, lake: Path
-) -> None:
+def test_wrong_arguments_have_one_message(arguments: tuple[str, ...], code: int, message: str, lake: Path) -> None:
     refused = affectlake("import", *arguments, "--lake", lake, ok=code)
     assert message in " ".join(refused.stderr.split())

@@ -141,19 +141,19 @@ def _jspsych_trials(people: People) -> list[dict[str, object]]:
             {"rt": 812, "stimulus": "<p>Welcome</p>", "response": " ", "trial_type": "html-keyboard-response",
              "trial_index": 0, "time_elapsed": 900, **subject}
         )  # fmt: skip
-        for at in np.flatnonzero(people.participant == who):
-            trials.append(
-                {
-                    "rt": round(float(people.seconds[at]) * 1000),
-                    "stimulus": "<p>Which is the odd one out?</p>",
-                    "response": int(people.odd[at]),
-                    "trial_type": "html-button-response",
-                    "trial_index": int(people.trial[at]) + 1,
-                    "time_elapsed": 1000 + int(at),
-                    "stimuli": [f"img/{one}" for one in people.named(at)],
-                    **subject,
-                }
-            )
+        trials.extend(
+            {
+                "rt": round(float(people.seconds[at]) * 1000),
+                "stimulus": "<p>Which is the odd one out?</p>",
+                "response": int(people.odd[at]),
+                "trial_type": "html-button-response",
+                "trial_index": int(people.trial[at]) + 1,
+                "time_elapsed": 1000 + int(at),
+                "stimuli": [f"img/{one}" for one in people.named(at)],
+                **subject,
+            }
+            for at in np.flatnonzero(people.participant == who)
+        )
     return trials
 
 

@@ -102,7 +102,18 @@ def _ending(n_new: int, n_known: int, *, dry_run: bool) -> str:
 
 
 def _read(read: ReadFiles) -> str:
-    head = ["file", "layout", "judgments", "participants", "stimuli", "triplets", "repeats", "catch", "skipped", "unusable"]
+    head = [
+        "file",
+        "layout",
+        "judgments",
+        "participants",
+        "stimuli",
+        "triplets",
+        "repeats",
+        "catch",
+        "skipped",
+        "unusable",
+    ]
     rows = [
         [
             one.file,

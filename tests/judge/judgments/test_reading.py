@@ -44,7 +44,7 @@ def test_every_layout_gives_the_judgments_that_were_written(name: str, people: P
         np.testing.assert_array_equal(frame["odd"], people.odd_index)
         assert frame["participant"].null_count() == frame.height
         return
-    assert found.raw.layout == name.split(".")[0].replace("semicolons", "table").replace("positions", "table")
+    assert found.raw.layout == {"semicolons": "table", "positions": "table"}.get(stem := Path(name).stem, stem)
     expected = pl.DataFrame(
         {
             "participant": [f"P{one:02d}" for one in people.participant],
@@ -105,13 +105,11 @@ def test_an_index_outside_of_the_catalogue_is_refused_with_its_line(tmp_path: Pa
         5: "index 99999999999999999999 is not in the catalogue, whose last one is 19",
     }
     assert found.frame["source_row"].to_list() == [1]
-    with pytest.raises(SourceError, match="1 lines of .* are not three indices"):
+    with pytest.raises(SourceError, match=r"1 lines of .* are not three indices"):
         read(write(tmp_path / "b.txt", "0 1 2", "3 4"))
 
 
-@pytest.mark.parametrize(
-    ("rts", "expected"), [(["0.8", "1.25"], [800.0, 1250.0]), (["800", "1250"], [800.0, 1250.0])]
-)
+@pytest.mark.parametrize(("rts", "expected"), [(["0.8", "1.25"], [800.0, 1250.0]), (["800", "1250"], [800.0, 1250.0])])
 def test_seconds_and_milliseconds_are_recognised(rts: list[str], expected: list[float], tmp_path: Path) -> None:
     rows = [f"p,{at},clip-0001.mp4,clip-0002.mp4,clip-0003.mp4,clip-0001.mp4,{rt}" for at, rt in enumerate(rts)]
     assert read(write(tmp_path / "a.csv", HEADER, *rows)).frame["response_ms"].to_list() == expected
@@ -151,8 +149,8 @@ def test_answers_are_mapped_to_positions_by_the_user(tmp_path: Path) -> None:
 
 def test_leading_zeros_matter_unless_one_id_matches_without_them(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "s1,s2,s3,odd", "1,02,3,3")
-    catalogue = Catalogue(["001", "002", "003"])
-    found = resolve(read_raw(path, ReadingOptions(answered_by="id"), catalogue), ReadingOptions(answered_by="id"), catalogue)
+    catalogue, options = Catalogue(["001", "002", "003"]), ReadingOptions(answered_by="id")
+    found = resolve(read_raw(path, options, catalogue), options, catalogue)
     assert found.frame.select(SHOWN).row(0) == (0, 1, 2)
     assert catalogue.notes() == ["3 names of stimuli were matched by the id without leading zeros"]
     two = Catalogue(["01", "001", "002"])

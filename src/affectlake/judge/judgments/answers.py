@@ -23,7 +23,7 @@ class Answered:
     Parameters
     ----------
     position : polars.Series
-        Int8, from 1; null where the answer names none.
+        Int8, from 1; null where the answer does not name one.
     wrong : str
         Format of the reason for rows without a position, with a place for the answer.
     notes : list of str
@@ -35,9 +35,7 @@ class Answered:
     notes: list[str]
 
 
-def positions_of(
-    rows: pl.DataFrame, raw: RawJudgments, options: ReadingOptions, catalogue: Catalogue
-) -> Answered:
+def positions_of(rows: pl.DataFrame, raw: RawJudgments, options: ReadingOptions, catalogue: Catalogue) -> Answered:
     """Return the position, as shown, of the stimulus that each answer names.
 
     An answer is an id in the way in which the columns of stimuli have it, or a position: a number, the name of one of
@@ -67,7 +65,7 @@ def positions_of(
     by_position = texts.replace_strict(places, default=None, return_dtype=pl.Int8)
     known = catalogue.indices([_bare(word) for word in words])
     indices = {word: known[_bare(word)] for word in words if _bare(word) in known}
-    named = rows.select(odd=texts.replace_strict(indices, default=None, return_dtype=pl.Int32), *_SHOWN)
+    named = rows.select(*_SHOWN, odd=texts.replace_strict(indices, default=None, return_dtype=pl.Int32))
     by_id = named.select(
         pl.coalesce(pl.when(pl.col("odd") == pl.col(f"shown_{at}")).then(pl.lit(at, dtype=pl.Int8)) for at in (1, 2, 3))
     ).to_series()
@@ -124,4 +122,3 @@ def _place(word: str, raw: RawJudgments, options: ReadingOptions, first: int) ->
         return int(ending[1])
     sides = {at for side, at in _SIDES.items() if re.search(rf"(?:^|[^a-z]){side}(?:$|[^a-z])", bare.lower())}
     return sides.pop() if len(sides) == 1 else None
-

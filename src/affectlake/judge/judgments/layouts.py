@@ -84,10 +84,7 @@ def read_raw(path: Path, options: ReadingOptions, catalogue: Catalogue) -> RawJu
     file = UserFile(path, "file of judgments", "the argument FILE")
     if options.layout == "things" or (options.layout is None and _is_things(path)):
         return _things(file)
-    if path.suffix.lower() in (".json", ".jsonl"):
-        table = _from_json(file)
-    else:
-        table = read_table(file)
+    table = _from_json(file) if path.suffix.lower() in (".json", ".jsonl") else read_table(file)
     layout = options.layout or _layout(table, path)
     return _by_columns(table, layout, options, catalogue)
 
@@ -117,7 +114,9 @@ def _things(file: UserFile) -> RawJudgments:
     lines = pl.Series("line", [text]).str.replace_all("\r", "").str.split("\n").explode()
     frame = lines.str.strip_chars().to_frame().with_row_index("row", offset=1).filter(pl.col("line") != "")
     if frame.is_empty():
-        raise SourceError(f"the {file.name} is empty", wanted="three indices of stimuli in each line", todo=file.another)
+        raise SourceError(
+            f"the {file.name} is empty", wanted="three indices of stimuli in each line", todo=file.another
+        )
     parts = pl.col("line").str.extract_groups(r"^(\d+)\s+(\d+)\s+(\d+)$")
     split = frame.select(pl.col("row").cast(pl.Int32), parts.struct.rename_fields(list(STIMULI)).alias("parts"), "line")
     found = split.unnest("parts")
@@ -129,7 +128,12 @@ def _things(file: UserFile) -> RawJudgments:
             found=f"{bad['line'][0][:60]!r} in line {bad['row'][0]}",
             todo="correct the lines, or name another layout with --layout",
         )
-    roles = {"stimulus_1": "first index", "stimulus_2": "second index", "stimulus_3": "third index", "odd": "third index"}
+    roles = {
+        "stimulus_1": "first index",
+        "stimulus_2": "second index",
+        "stimulus_3": "third index",
+        "odd": "third index",
+    }
     return RawJudgments(file.path.name, "things", roles, found.select("row", *STIMULI))
 
 
@@ -190,9 +194,7 @@ def _by_columns(table: UserTable, layout: Layout, options: ReadingOptions, catal
     trials = frame.filter(some)
     answered = trials.filter(pl.col("odd").is_not_null() & ~pl.col("odd").is_in(["", "None", "null", "NA", "[]"]))
     skipped = {"no trial": frame.height - trials.height, "no answer": trials.height - answered.height}
-    return RawJudgments(
-        name, layout, roles, answered, {why: n for why, n in skipped.items() if n}, list(table.notes)
-    )
+    return RawJudgments(name, layout, roles, answered, {why: n for why, n in skipped.items() if n}, list(table.notes))
 
 
 def _has_cells(table: UserTable, column: str) -> bool:
@@ -233,5 +235,3 @@ def _unlisted(frame: pl.DataFrame) -> pl.DataFrame:
         for at, role in enumerate(STIMULI)
     ]
     return frame.drop("stimuli").with_columns(columns)
-
-

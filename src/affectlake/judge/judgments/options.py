@@ -69,7 +69,7 @@ def parse_columns(assignments: tuple[str, ...]) -> dict[str, str]:
     Raises
     ------
     UsageError
-        If a word is not such an assignment, or names no role.
+        If a word is not such an assignment, or its role does not exist.
     """
     found: dict[str, str] = {}
     for word in assignments:

@@ -197,20 +197,20 @@ def _unit(raw: RawJudgments, values: pl.Series) -> Unit | None:
 
 def _catch(rows: pl.DataFrame) -> tuple[pl.Series, pl.Series, pl.Expr]:
     """Return which rows are catch trials, their right answers, and faults."""
-    height = rows.height
     right_texts = _text(rows, "right_answer")
     right = _right(rows, right_texts)
     if "catch" in rows.columns:
         words = _text(rows, "catch").str.to_lowercase().fill_null("")
         is_catch, unknown = words.is_in(_YES), ~words.is_in([*_YES, *_NO])
-        fault = pl.when(pl.lit(unknown)).then(pl.format("{} does not say whether it is a catch trial", pl.lit(words)))
+        fault: pl.Expr = pl.when(pl.lit(unknown)).then(
+            pl.format("{} does not say whether it is a catch trial", pl.lit(words))
+        )
     else:
         is_catch = right_texts.is_not_null()
         fault = pl.lit(None, dtype=pl.String)
     unread = is_catch & right_texts.is_not_null() & right.is_null()
     wrong = pl.when(pl.lit(unread)).then(pl.format("the right answer {} is not in the triplet", pl.lit(right_texts)))
     kept = pl.select(pl.when(pl.lit(is_catch)).then(pl.lit(right))).to_series()
-    assert len(kept) == height
     return is_catch, kept, pl.coalesce(fault, wrong)
 
 

@@ -124,9 +124,7 @@ def _stimuli_given(found: Mapping[str, str]) -> bool:
     return bool(found.get("stimuli")) or all(found.get(role) for role in STIMULI)
 
 
-def _stimuli(
-    columns: Sequence[str], free: Sequence[str], trios: Sequence[Sequence[str]], file: str
-) -> dict[str, str]:
+def _stimuli(columns: Sequence[str], free: Sequence[str], trios: Sequence[Sequence[str]], file: str) -> dict[str, str]:
     if len(trios) == 1:
         return dict(zip(STIMULI, trios[0], strict=True))
     listed = next((name for word in _NAMES["stimuli"] for name in free if plain(name) == word), "")

@@ -192,7 +192,9 @@ def _column(name: str, raw: dict[str, Any], *, nullable: bool) -> Column:
 
 def _reference(raw: dict[str, Any]) -> Reference:
     to = raw.get("to", raw["columns"])
-    return Reference(tuple(raw["columns"]), raw["table"], (to,) if isinstance(to, str) else tuple(to), raw.get("or", ""))
+    return Reference(
+        tuple(raw["columns"]), raw["table"], (to,) if isinstance(to, str) else tuple(to), raw.get("or", "")
+    )
 
 
 def _rule(raw: dict[str, Any]) -> Rule:
