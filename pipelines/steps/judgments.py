@@ -41,10 +41,8 @@ def choose_by_judgments(tables: Tables, params: Params, context: StepContext) ->
     agent = params.agents[context.agent]
     assert isinstance(agent, JudgmentsAgent)
     ids = tables["stimuli"].sort("stimulus_index").select("stimulus_id").collect()["stimulus_id"].to_list()
-    rows = tables["responses"].select(_READ).collect()
-    triplets = rows.select(TRIPLET).to_numpy()
-    current = pl.Series("current", stimuli_checks(triplets, ids)) == rows["stimuli_check"]
-    rows = rows.with_columns(rule=_of_judgment(rows, current, agent.exclude))
+    rows = _stored_once(tables["responses"].select(_READ).collect(), ids)
+    rows = rows.with_columns(rule=_of_judgment(rows, agent.exclude))
     people = _participants(rows, agent.exclude)
     rows = rows.join(people.select("participant", "excluded_by"), on="participant", how="left", maintain_order="left")
     rows = rows.with_columns(rule=pl.coalesce("rule", "excluded_by")).drop("excluded_by")
@@ -66,11 +64,24 @@ def choose_by_judgments(tables: Tables, params: Params, context: StepContext) ->
     }
 
 
-def _of_judgment(rows: pl.DataFrame, current: pl.Series, exclude: Exclude) -> pl.Series:
+def _stored_once(rows: pl.DataFrame, ids: list[str]) -> pl.DataFrame:
+    """Return each judgment once, with whether its indices are those of the stimuli that were judged: ``current``.
+
+    A judgment has several rows if it was imported again after a change of the catalogue, or in two clones of a lake.
+    """
+    found = rows.with_columns(current=pl.Series(stimuli_checks(rows.select(TRIPLET).to_numpy(), ids)))
+    found = found.with_columns(pl.col("current") == pl.col("stimuli_check"))
+    if found["request_key"].is_duplicated().any():
+        found = found.sort("current", descending=True, maintain_order=True)
+        found = found.unique("request_key", keep="first", maintain_order=True)
+    return found
+
+
+def _of_judgment(rows: pl.DataFrame, exclude: Exclude) -> pl.Series:
     """Return the rule that excludes a judgment itself; null if none does."""
     taken = pl.col("response_ms")
     rules = [
-        pl.when(~pl.lit(current).fill_null(value=False)).then(pl.lit("catalogue_changed")),
+        pl.when(~pl.col("current").fill_null(value=False)).then(pl.lit("catalogue_changed")),
         pl.when("is_catch").then(pl.lit("catch_trial")),
     ]
     if exclude.faster_than_ms is not None:

@@ -12,13 +12,18 @@ import polars as pl
 import pytest
 import yaml
 
+from affectlake.judge.judgments.options import ReadingOptions
 from affectlake.lake import repository
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.open import open_lake
 from affectlake.lake.store.versions import list_versions
-from affectlake.lake.tables.writing import read_output
+from affectlake.lake.tables.writing import read_output, write_outputs
+from affectlake.pipelines.collection.importing import new_rows, read_files
 from affectlake.pipelines.params import templates
-from affectlake.pipelines.params.study import override
+from affectlake.pipelines.params.study import load, override
+from affectlake.pipelines.step import StepContext
+from affectlake.pipelines.steps.judgments import choose_by_judgments
+from affectlake.pipelines.stored import as_responses
 from tests.support.builds import built_once, copy_of
 from tests.support.chat_lakes import SETTINGS, build_steps, run
 from tests.support.judgment_files import WRITERS, People, simulate, table, things
@@ -255,14 +260,31 @@ def test_judgments_without_participants_have_no_reliability(lake: Path, people: 
     assert of(lake, "participants").is_empty()
 
 
-def test_judgments_of_stimuli_that_are_others_now_are_not_used(lake: Path, people: People, tmp_path: Path) -> None:
-    path = things(people, tmp_path / "data.txt")
+def test_judgments_of_stimuli_that_are_others_now_are_imported_again(
+    lake: Path, people: People, tmp_path: Path
+) -> None:
+    path = table(people, tmp_path / "data.csv")
     imported(lake, path)
-    text = (lake / "params.yaml").read_text().replace("seed: 2025", "seed: 7")
-    (lake / "params.yaml").write_text(text.replace("n_stimuli: 30", "n_stimuli: 31"))
-    build_steps(lake, "ingest", "sample", "choose_by_judgments")
-    kept = of(lake, "choices").height
-    assert kept == (len(people) if ids_of(lake)[:30] == list(people.ids) else 0)
+    stored = read_output(lake, Output("stimuli")).collect()
+    moved = stored.with_columns(stimulus_id=pl.col("stimulus_id").reverse())  # as if the catalogue were reordered
+    tables = {name: read_output(lake, Output(name)) for name in ("stimuli", "triplets")}
+    tables |= {"stimuli": moved.lazy(), "responses": of(lake, "responses").lazy()}
+    context = StepContext("people", lake, tmp_path, 1, lambda _: None, lambda _: None)
+    found = choose_by_judgments(tables, load(lake), context)
+    assert found["choices"].is_empty()
+    assert set(found["excluded_judgments"]["rule"]) == {"catalogue_changed"}
+    assert found["excluded_judgments"].height == len(people)
+    again = table(replace(people, ids=moved["stimulus_id"].to_list()), tmp_path / "again.csv")
+    write_outputs(lake, "moved", {Output("stimuli"): moved}, {})
+    read = read_files(lake, load(lake), "people", [again], ReadingOptions())
+    new = new_rows(lake, read)
+    assert new.height == len(people)  # the stored rows are of other stimuli now
+    both = pl.concat([of(lake, "responses"), as_responses(new).with_columns(shard=pl.lit(1, pl.Int32))], how="diagonal")
+    found = choose_by_judgments(tables | {"responses": both.lazy()}, load(lake), context)
+    assert found["choices"].height == len(people)
+    twice = pl.concat([both, both.with_columns(shard=pl.col("shard") + 2)])  # as after a join of two clones
+    same = choose_by_judgments(tables | {"responses": twice.lazy()}, load(lake), context)
+    assert same["choices"].equals(found["choices"])
 
 
 @pytest.mark.parametrize(

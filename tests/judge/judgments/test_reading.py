@@ -225,6 +225,20 @@ def test_participants_in_lists_of_their_own_are_read(tmp_path: Path) -> None:
     assert read(path).frame.select("participant", "odd").rows() == [("a", 2), ("b", 2)]
 
 
+def test_times_are_iso_where_they_can_be_read(tmp_path: Path) -> None:
+    times = {
+        "2024-03-05_10h22.31.118": "2024-03-05T10:22:31.118",
+        "2019_Nov_26_1427": "2019-11-26T14:27:00.000",
+        "2024-03-05 10:22": "2024-03-05T10:22:00.000",
+        "2024-03-05T10:22:31Z": "2024-03-05T10:22:31Z",
+        "2024-03-05T10:22:31.5+02:00": "2024-03-05T10:22:31.5+02:00",
+        "on Tuesday": "on Tuesday",
+    }
+    rows = [f"p,{time},clip-0001.mp4,clip-0002.mp4,clip-0003.mp4,clip-0001.mp4" for time in times]
+    found = read(write(tmp_path / "a.csv", "participant,time,s1,s2,s3,odd", *rows))
+    assert found.frame["asked_at"].to_list() == list(times.values())
+
+
 def keys(frame: pl.DataFrame, ids: list[str] = IDS) -> list[bytes]:
     return request_keys(frame.with_columns(source_file=pl.lit("a")), ids).to_list()
 

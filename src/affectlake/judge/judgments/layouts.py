@@ -28,7 +28,7 @@ _PREFERRED: dict[Layout, dict[str, Sequence[str]]] = {
     "things": {},
     "table": {},
     "psychopy": {"participant": ("participant",), "session": ("session",), "time": ("date",)},
-    "jspsych": {"odd": ("response",), "trial": ("trial_index",), "response_time": ("rt",)},
+    "jspsych": {"odd": ("response", "button_pressed"), "trial": ("trial_index",), "response_time": ("rt",)},
 }
 _ANSWERS_OF_PSYCHOPY = (".clicked_name", ".keys", ".response")
 _SAMPLED = 200

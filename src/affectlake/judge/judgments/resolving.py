@@ -16,7 +16,7 @@ SHOWN = ("shown_1", "shown_2", "shown_3")
 TEXTS = ("participant", "session", "trial")
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "none")
 _YES, _NO = ("1", "true", "yes", "y", "t", "1.0"), ("0", "false", "no", "n", "f", "0.0", "")
-_TIMES = ("%Y-%m-%d_%Hh%M.%S%.f", "%Y_%b_%d_%H%M", "%Y-%m-%dT%H:%M:%S%.fZ", "%Y-%m-%dT%H:%M:%S%.f",
+_TIMES = ("%Y-%m-%d_%Hh%M.%S%.f", "%Y_%b_%d_%H%M", "%Y-%m-%dT%H:%M:%S%.f",
           "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M")  # fmt: skip
 SECONDS_BELOW, MILLISECONDS_ABOVE = 60.0, 150.0
 """If the median of response times is below the former, they are seconds, above the latter milliseconds."""
@@ -149,7 +149,7 @@ def _time(texts: pl.Series) -> pl.Series:
     """Return times in ISO 8601, and those that cannot be read as they are."""
     if texts.null_count() == len(texts):
         return texts
-    offset = texts.str.contains(r"T.*[+-]\d\d:?\d\d$").fill_null(value=False)
+    offset = texts.str.contains(r"T.*(Z|[+-]\d\d:?\d\d)$").fill_null(value=False)
     read = [texts.str.to_datetime(form, strict=False, time_unit="ms") for form in _TIMES]
     iso = pl.coalesce([pl.lit(one) for one in read]).dt.strftime("%Y-%m-%dT%H:%M:%S%.3f")
     return pl.select(pl.when(pl.lit(offset)).then(pl.lit(texts)).otherwise(pl.coalesce(iso, pl.lit(texts)))).to_series()
