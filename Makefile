@@ -89,7 +89,7 @@ site: .venv-docs/.installed
 	@echo "open scratch/site/index.html, or, to search: python -m http.server --directory scratch/site"
 
 benchmarks: $(VENV)/.installed
-	@for name in sampling tables spose collection brain brain_memory; do \
+	@for name in sampling tables spose collection orders brain brain_memory; do \
 	  echo "== benchmarks/$$name.py"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 	@ratings="$${AFFECTLAKE_REAL_DATA:-../shared/data}/cowen_keltner_2017/CowenKeltnerEmotionalVideos.csv"; \
 	if [ -f "$$ratings" ]; then echo "== benchmarks/planning.py"; $(BIN)/python benchmarks/planning.py "$$ratings"; \

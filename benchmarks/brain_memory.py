@@ -119,7 +119,9 @@ def prepare(lake: Path, size: Size) -> None:
     repository.init(lake, text)
     stage(lake, "ingest", "", size)
     tables = {name: read_output(lake, Output(name)) for name in ("stimuli", "ratings")}
-    vectors = choices_steps.rating_vectors(tables["ratings"].collect(), "category", size.stimuli)
+    vectors = choices_steps.rating_vectors(
+        tables["ratings"].collect(), choices_steps.families_of(tables["families"].collect(), "category"), size.stimuli
+    )
     weights = vectors[:, :30].astype(np.float32)
     fit = {"agent": AGENT, "seed": 0, "n_dimensions": 30, "held_out_loss": 1.0, "representative": True}
     frames = {

@@ -22,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affectlake import triplets as trials
-from affectlake.judge.vectors.ratings import rating_vectors
+from affectlake.judge.vectors.ratings import families_of, rating_vectors
 from affectlake.judge.vectors.similarity import choose_by_cosine
 from affectlake.pipelines.params import study as params
+from affectlake.pipelines.params.sources import EmotionSources
 from affectlake.seeds import generator
 from affectlake.spose.data import training_data
 from affectlake.spose.fitting import fit
@@ -59,14 +60,20 @@ class World(NamedTuple):
 def world(ratings: Path, agent: str, study: params.Params, noise: float) -> World:
     """Return the study's trials and agent, made as its steps make them."""
     sources = study.sources
-    assert isinstance(sources, params.EmotionSources)
+    assert isinstance(sources, EmotionSources) and study.triplets.per_dyad is not None
     found = load_emotion(ratings, None, sources.exclude)
     n_stimuli = found.stimuli.height
     main = trials.sample_dyads(n_stimuli, generator(study.seed, "triplets", "main"), study.triplets.per_dyad)
     rng = generator(study.seed, "triplets", "split")
     held_out = trials.split(len(main), study.triplets.test_fraction, rng)
     rated = study.agents[agent].ratings  # type: ignore[union-attr]
-    return World(n_stimuli, main[~held_out], main[held_out], rating_vectors(found.ratings, rated, n_stimuli), noise)
+    return World(
+        n_stimuli,
+        main[~held_out],
+        main[held_out],
+        rating_vectors(found.ratings, families_of(found.families, rated), n_stimuli),
+        noise,
+    )
 
 
 class Found(NamedTuple):

@@ -71,6 +71,7 @@ def build(lake: Path, log: Callable[[str], None]) -> Built:
         put_schema(lake)
         dvcfile.write(lake, params)
         pinned = {layout.PARAMS: params.text, layout.PIPELINE: (lake / layout.PIPELINE).read_bytes()}
+        pinned |= params.protocol_files
         for agent in waiting_agents(params, held):
             few = f"fewer than {MIN_JUDGMENTS} answers to the main set" if agent in held.collected else "no answers"
             log(f"{agent} has {few} yet and is not fitted: {_how_to_collect(params, agent)}")

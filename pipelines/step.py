@@ -74,8 +74,11 @@ class StepContext:
 
 StepFunction = Callable[[Tables, Params, StepContext], OutputTables]
 
-FoundFiles = Callable[[Params, Path | None], list[str]]
-"""Returns the source files of a step as paths relative to the lake; if no lake is given, those named in the file."""
+FoundFiles = Callable[[Params, Path | None, str], list[str]]
+"""Returns the source files of a step as paths relative to the lake; if no lake is given, those named in the file.
+
+The third argument is the agent for which the step runs; empty for a step that runs once.
+"""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.versions import Manifest
 from affectlake.lake.tables.contracts import contract
 from affectlake.lake.tables.parts import part_files, scan_grown
-from affectlake.triplets import MIN_JUDGMENTS
+from affectlake.triplets import MIN_JUDGMENTS, TRIPLET
 
 GROWING = "responses"
 """The table of collected answers, to which rows are added; each agent has one output, ``responses/AGENT``."""
@@ -30,7 +30,8 @@ class Stored:
     collected : frozenset of str
         Agents that have stored answers; they need not be in ``params.yaml``.
     fittable : frozenset of str
-        Agents with at least `MIN_JUDGMENTS` answers to the main set. With fewer, there might be no held-out judgment.
+        Agents with answers to at least `MIN_JUDGMENTS` trials of the main set. With fewer, there might be no held-out
+        judgment.
     """
 
     collected: frozenset[str] = frozenset()
@@ -93,10 +94,11 @@ def _parts(lake: Path, agent: str, table: str = GROWING) -> list[Path]:
 
 
 def _fittable(parts: list[Path]) -> bool:
-    found = 0
+    """Return whether enough trials and repeats have an answer; answers in several orders count once."""
+    found = pl.DataFrame()
     for part in parts:
         rows = scan_grown([part], GROWING).filter((pl.col("trial_set") == "main") & pl.col("error_kind").is_null())
-        found += int(rows.select(pl.len()).collect().item())
-        if found >= MIN_JUDGMENTS:
+        found = pl.concat([found, rows.select(*TRIPLET, "repeat").collect()], how="diagonal").unique()
+        if found.height >= MIN_JUDGMENTS:
             return True
     return not parts

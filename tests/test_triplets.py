@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import combinations
 from math import comb
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.stats import chi2
+from scipy.stats import chi2, chisquare
 
 from affectlake.errors import SamplingError
 from affectlake.triplets import (
@@ -20,6 +21,7 @@ from affectlake.triplets import (
     sample_dyads,
     sample_pairs,
     sample_rows,
+    sample_uniform,
     split,
     split_validation,
     unpack,
@@ -289,3 +291,44 @@ def test_hashed_shares_are_uniform_and_depend_on_the_triplet_and_the_seed_alone(
     other = hashed_shares(triplets, 6)
     assert abs(np.corrcoef(shares, other)[0, 1]) < 4 / len(triplets) ** 0.5
     assert hashed_shares(NONE, 5).shape == (0,)
+
+
+def test_uniform_draws_are_different_canonical_triplets() -> None:
+    triplets = sample_uniform(3000, 200_000, rng())
+    keys = pack(triplets, 3000)
+    assert (np.diff(keys) > 0).all() and (np.diff(triplets, axis=1) > 0).all()
+    assert triplets.min() == 0 and triplets.max() == 2999
+    np.testing.assert_allclose(np.bincount(triplets.ravel(), minlength=3000).mean(), 200)
+
+
+@pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 20])
+def test_any_share_of_all_triplets_can_be_drawn(count: int) -> None:
+    assert len(np.unique(pack(sample_uniform(6, count, rng()), 6))) == count
+
+
+@pytest.mark.parametrize("count", [2, 8])
+def test_all_sets_of_triplets_are_equally_likely(count: int) -> None:
+    """Of the C(10, count) = 45 sets of triplets of five stimuli; a chi-square far out would be rare."""
+    generator = rng()
+    drawn = Counter(tuple(pack(sample_uniform(5, count, generator), 5).tolist()) for _ in range(9000))
+    assert len(drawn) == 45
+    assert chisquare(list(drawn.values())).pvalue > 1e-4
+
+
+def test_stimuli_and_pairs_are_in_as_many_triplets_as_by_chance() -> None:
+    n, m, generator = 30, 400, rng()
+    pairs = np.zeros((n, n))
+    for _ in range(300):
+        i, j, k = sample_uniform(n, m, generator).T
+        for a, b in ((i, j), (i, k), (j, k)):
+            np.add.at(pairs, (a, b), 1)
+    counts = pairs[np.triu_indices(n, 1)]
+    expected = 300 * m * 3 / len(counts)
+    spread = np.sqrt(expected * (1 - m / comb(n, 3)))  # hypergeometric; triplets of a pair are drawn without repetition
+    assert np.abs(counts - expected).max() < 5 * spread
+    assert 0.8 < counts.std() / spread < 1.2
+
+
+def test_no_more_can_be_drawn_uniformly_than_exist() -> None:
+    with pytest.raises(SamplingError, match=r"10 triplets exist"):
+        sample_uniform(5, 11, rng())

@@ -23,8 +23,7 @@ from affectlake.geometry.correlations import rating_correlations
 from affectlake.geometry.fingerprint import PublishedLabel, fingerprint
 from affectlake.geometry.graphs import emotion_graph
 from affectlake.geometry.reduction import components_below, necessary_components, strongest
-from affectlake.judge.agents import FamilyScaling
-from affectlake.judge.vectors.ratings import rating_matrix, rating_vectors
+from affectlake.judge.vectors.ratings import families_of, rating_matrix, rating_vectors
 from affectlake.judge.vectors.similarity import choose_by_cosine
 from affectlake.pipelines.params.study import parse
 from affectlake.pipelines.params.templates import starting_params
@@ -49,12 +48,12 @@ def published(system: str) -> list[PublishedLabel]:
 def judgments(study: Study, family: str, scaling: str, seed: int) -> tuple[NDArray[np.int32], ...]:
     """Return the judgments of a simulated agent to train, held out, and among three prototypes, the odd one last."""
     n = study.stimuli.height
-    vectors = rating_vectors(study.ratings, family, n, FamilyScaling(**{family: scaling}))  # type: ignore[arg-type]
+    vectors = rating_vectors(study.ratings, families_of(study.families, family, scaling), n)
     rng = np.random.default_rng([2025, seed])
     main = trials.sample_dyads(n, rng)
     held_out = trials.split(len(main), 0.1, rng)
-    pairs = trials.sample_pairs(prototypes(study.ratings), n, 100, rng, exclude=main)
-    among = pairs[np.isin(pairs, prototypes(study.ratings)).all(axis=1)]
+    pairs = trials.sample_pairs(prototypes(study.ratings, study.families), n, 100, rng, exclude=main)
+    among = pairs[np.isin(pairs, prototypes(study.ratings, study.families)).all(axis=1)]
     sets = (main[~held_out], main[held_out], among)
     return tuple(trials.odd_last(some, choose_by_cosine(vectors, some, rng).odd) for some in sets)
 

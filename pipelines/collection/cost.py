@@ -102,13 +102,16 @@ def estimate_cost(
             retry_failed=request.retry_failed,
             proposed=request.proposed,
             share=request.share,
+            sample=request.sample,
         )
         return _estimate(lake, params, agent, request.trial_set, plan.n_left)
 
     known = estimate_now()
     if known is None:
         log(f"{agent.name}: nothing measured yet; asking {SAMPLE} questions, whose answers count")
-        sample = CollectionRequest(agent.name, request.trial_set, limit=SAMPLE, share=request.share)
+        sample = CollectionRequest(
+            agent.name, request.trial_set, limit=SAMPLE, share=request.share, sample=request.sample
+        )
         collect_answers(lake, sample, log, on_progress)
         known = estimate_now()
     if known is None:

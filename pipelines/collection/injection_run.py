@@ -86,7 +86,7 @@ def measure_injections(
                 retry_failed=True,
                 stops=[held.lost],
                 progress=show,
-                reads=partial(is_parsable, agent.asking.reading),
+                reads=partial(is_parsable, agent.asking),
             )
         if account.ending == "circuit":
             raise circuit_error(account)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from affectlake.errors import UsageError
-from affectlake.judge.protocols import Reading
+from affectlake.judge.protocols.protocol import Protocol
 from affectlake.judge.requests.answers import Answer
 from affectlake.judge.requests.journal import Journal
 from affectlake.judge.responses.tables import read_answer
@@ -69,7 +69,7 @@ def plan_injections(lake: Path, params: Params, name: str, trial_set: str, n: in
             f"{name} is shown {modality}, but prompt injections are added to captions",
             todo="choose an agent with modality: captions",
         )
-    return plan_questions(lake, params, name, trial_set, limit=n, ignore_stored=True)
+    return plan_questions(lake, params, name, trial_set, limit=n, ignore_stored=True, one_order=True)
 
 
 def open_injection_journal(lake: Path, agent: str) -> Journal:
@@ -91,10 +91,10 @@ def questions(plan: Plan) -> Iterator[Question]:
 
 def injection_effects(plan: Plan, journal: Journal) -> list[InjectionSummary]:
     """Return the effects of the prompt injections of a plan, of all together first; missing answers are left out."""
-    reading, rows = plan.agent.asking.reading, list[tuple[int, int, int, int]]()
+    asking, rows = plan.agent.asking, list[tuple[int, int, int, int]]()
     pairs = injection_trials(plan, plan.n_left)
     while some := list(islice(pairs, _AT_ONCE)):
-        rows += _read(some, journal, reading)
+        rows += _read(some, journal, asking)
     found = np.array(rows, dtype=np.int8).reshape(-1, 4)  # (n, 4): injection, target, position clean, position injected
 
     def tried(words: str, own: np.ndarray) -> InjectionSummary:
@@ -104,14 +104,14 @@ def injection_effects(plan: Plan, journal: Journal) -> list[InjectionSummary]:
     return [tried("", found), *each]
 
 
-def _read(pairs: list[InjectionTrial], journal: Journal, reading: Reading) -> list[tuple[int, int, int, int]]:
+def _read(pairs: list[InjectionTrial], journal: Journal, asking: Protocol) -> list[tuple[int, int, int, int]]:
     held = journal.find(key for pair in pairs for key in (pair.clean.key, pair.injected.key))
 
     def position(question: Question) -> int:
         answer: Answer | None = held.get(question.key)
         if answer is None or answer.text is None:
             return 0
-        found = read_answer(reading, answer.text, answer.finish_reason, answer.refusal, answer.thinking)
+        found = read_answer(asking, answer.text, answer.finish_reason, answer.refusal, answer.thinking)
         return found.position or 0
 
     return [(pair.injection, pair.target, position(pair.clean), position(pair.injected)) for pair in pairs]

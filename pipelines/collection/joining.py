@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from affectlake.errors import LeaseError
+from affectlake.errors import LeaseError, UsageError
+from affectlake.judge.chat import OwnProtocols
+from affectlake.judge.protocols.protocol import Protocol
 from affectlake.judge.trials.request_keys import canonical
 from affectlake.lake import repository
 from affectlake.lake.joining import join as joining
@@ -18,6 +21,7 @@ from affectlake.lake.joining.join import Joined, MergedParams, Sides
 from affectlake.lake.store.merges import has_unjoined_merge, merging
 from affectlake.pipelines.collection.publishing import Log, agents_with_journals, leases, publish_waiting
 from affectlake.pipelines.params import study
+from affectlake.pipelines.params.protocols import SUFFIX, parse_protocol
 from affectlake.pipelines.params.record import record_of
 from affectlake.pipelines.params.text import text_editor
 from affectlake.process import lease
@@ -71,8 +75,8 @@ def merged_params(sides: Sides) -> MergedParams:
     If a merge by Git is in progress, ours are those in the folder, provided that they are valid. Parameters of
     versions may come from an earlier release, and are kept even if this release would refuse them.
     """
-    text, folder = sides.ours.decode(), record_of(sides.folder)
-    if not folder.unreadable and not _new_mistakes(text, sides.folder.decode()):
+    text, folder, own = sides.ours.decode(), record_of(sides.folder), _protocols(sides)
+    if not folder.unreadable and not _new_mistakes(text, sides.folder.decode(), own):
         text = sides.folder.decode()
     notes: dict[str, None] = {}
     base = record_of(sides.base).mapping("agents")
@@ -83,27 +87,37 @@ def merged_params(sides: Sides) -> MergedParams:
             continue
         for name in theirs.mapping("agents"):
             if name not in record_of(text.encode()).mapping("agents") and name not in base:
-                text, note = _with_agent(text, content.decode(), name)
+                text, note = _with_agent(text, content.decode(), name, own)
                 notes[note] = None
         notes |= dict.fromkeys(_differences(record_of(text.encode()).raw, theirs.raw))
     return MergedParams(text.encode(), list(notes))
 
 
-def _new_mistakes(before: str, after: str) -> list[str]:
+def _protocols(sides: Sides) -> OwnProtocols:
+    """Return the protocols of all sides by name, as far as they are valid."""
+    found = dict[str, Protocol]()
+    for path, content in sides.protocols.items():
+        name = path.name.removesuffix(SUFFIX)
+        with suppress(UsageError):
+            found[name] = parse_protocol(content, name, str(path))
+    return found
+
+
+def _new_mistakes(before: str, after: str, own: OwnProtocols) -> list[str]:
     """Return the mistakes in parameters that were not there before."""
-    known = {one.summary for one in study.examined(record_of(before.encode()).raw)[1]}
-    found = study.examined(record_of(after.encode()).raw)[1]
+    known = {one.summary for one in study.examined(record_of(before.encode()).raw, own)[1]}
+    found = study.examined(record_of(after.encode()).raw, own)[1]
     return [one.summary for one in found if one.summary not in known]
 
 
-def _with_agent(text: str, theirs: str, name: str) -> tuple[str, str]:
+def _with_agent(text: str, theirs: str, name: str, own: OwnProtocols) -> tuple[str, str]:
     """Add an agent's entry, unless it is invalid together with ours; return the text, and a note."""
     editor, out = text_editor(), StringIO()
     document = editor.load(text)
     document["agents"] = document.get("agents") or {}
     document["agents"][name] = editor.load(theirs)["agents"][name]
     editor.dump(document, out)
-    mistakes = _new_mistakes(text, out.getvalue())
+    mistakes = _new_mistakes(text, out.getvalue(), own)
     if mistakes:
         return text, f"params.yaml: their agent {name} is left out: {mistakes[0]}"
     return out.getvalue(), f"params.yaml: their agent {name} is added"

@@ -15,15 +15,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import polars as pl
 
 from affectlake.errors import ContractError, UsageError, nearest
 from affectlake.judge.agents import SERVER_KINDS
 from affectlake.judge.chat import ChatAgent
-from affectlake.judge.protocols import TABLES
+from affectlake.judge.protocols.protocol import TABLES
 from affectlake.judge.requests.answers import Answer
 from affectlake.judge.responses.tables import IDENTITY, response_rows
-from affectlake.judge.trials.plan import CAPTIONS, SHOWN, Plan, make_plan
+from affectlake.judge.trials.content import Materials
+from affectlake.judge.trials.plan import CAPTIONS, SHOWN, Plan, Trials, make_plan
 from affectlake.judge.trials.shares import Share
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables import appending
@@ -32,6 +34,8 @@ from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.steps.responses import materials, response_batches, trials_of
 from affectlake.pipelines.stored import GROWING, as_responses, known_answers, last_proposed
+from affectlake.seeds import generator
+from affectlake.triplets import TRIPLET
 
 
 def chat_agent(params: Params, name: str) -> ChatAgent:
@@ -59,6 +63,8 @@ def plan_questions(
     ignore_stored: bool = False,
     proposed: bool = False,
     share: Share | None = None,
+    sample: int | None = None,
+    one_order: bool = False,
 ) -> Plan:
     """Plan the remaining questions to an agent, given the answers in the lake's working tables.
 
@@ -82,6 +88,10 @@ def plan_questions(
         Plan only the triplets of the last round of `affectlake propose`.
     share : Share, optional
         Plan and count only this share of the questions.
+    sample : int, optional
+        Plan only this many trials: :func:`sampled`.
+    one_order : bool
+        Plan each trial in one order, also if the agent is asked in several.
 
     Returns
     -------
@@ -91,29 +101,54 @@ def plan_questions(
     Raises
     ------
     UsageError
-        If the agent or trial set does not exist, there is nothing to show to the agent, or nothing was proposed.
+        If the agent or trial set does not exist, there is nothing to show to the agent, nothing was proposed, or both
+        proposed triplets and a sample are asked for.
     ContractError
         If a table does not exist yet.
     """
     agent = chat_agent(params, name)
+    agent = agent.model_copy(update={"orders": 1}) if one_order else agent
     triplets = read_output(lake, Output("triplets"))
     known = triplets.select(pl.col("trial_set").unique().sort()).collect()["trial_set"].to_list()
     if trial_set not in known:
         raise UsageError(
             f"there is no trial set {trial_set!r}", allowed=", ".join(known), todo=nearest(trial_set, known)
         )
+    shown = materials_of(lake, agent)
+    failed = pl.col("error_kind").is_not_null()
+    stored = () if ignore_stored else _stored(lake, name, ~failed if retry_failed else pl.lit(value=True))
+    again = _stored(lake, name, failed) if retry_failed else None
+    if proposed and sample is not None:
+        raise UsageError("--proposed and --sample exclude each other", todo="give one of them")
+    trials, only = trials_of(triplets, trial_set), last_proposed(lake, name, trial_set) if proposed else None
+    only = only if sample is None else sampled(trials, sample, params.seed)
+    return make_plan(agent, trials, shown, params.seed, stored, limit, again, only, share)
+
+
+def sampled(trials: Trials, n: int, root: int) -> pl.DataFrame:
+    """Return `n` random trials of a set, columns ``i, j, k``: the same for all agents, and within larger samples.
+
+    Raises
+    ------
+    UsageError
+        If `n` is below 1.
+    """
+    if n < 1:
+        raise UsageError("the number of trials must be at least 1", found=str(n))
+    drawn = generator(root, "sample", trials.trial_set).permutation(len(trials.triplets))[:n]
+    return pl.DataFrame(trials.triplets[np.sort(drawn)], schema=dict.fromkeys(TRIPLET, pl.Int32), orient="row")
+
+
+def materials_of(lake: Path, agent: ChatAgent) -> Materials:
+    """Return what an agent is shown of each stimulus; raise :class:`UsageError` if no stimulus has any content."""
     tables = {table: read_output(lake, Output(table)) for table in ("stimuli", TABLES[agent.modality])}
     shown = materials(tables, agent)
     if not shown.n_options.any():
         raise UsageError(
-            f"{name} is shown {agent.modality}, but no stimulus has any",
+            f"{agent.name} is shown {agent.modality}, but no stimulus has any",
             todo=f"set sources.{agent.modality} in params.yaml, then `affectlake run`",
         )
-    failed = pl.col("error_kind").is_not_null()
-    stored = () if ignore_stored else _stored(lake, name, ~failed if retry_failed else pl.lit(value=True))
-    again = _stored(lake, name, failed) if retry_failed else None
-    only = last_proposed(lake, name, trial_set) if proposed else None
-    return make_plan(agent, trials_of(triplets, trial_set), shown, params.seed, stored, limit, again, only, share)
+    return shown
 
 
 def _stored(lake: Path, name: str, which: pl.Expr) -> Iterator[pl.DataFrame]:

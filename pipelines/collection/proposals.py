@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from affectlake import triplets as trials
 from affectlake.errors import UsageError
 from affectlake.judge.chat import ChatAgent
-from affectlake.judge.protocols import TABLES
+from affectlake.judge.protocols.protocol import TABLES
 from affectlake.lake import repository
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.recovery import recover
@@ -31,7 +31,7 @@ from affectlake.pipelines.collection.planning import chat_agent
 from affectlake.pipelines.collection.publishing import Log, prepare_to_publish, publish_grown
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.steps.arrays import judged
-from affectlake.pipelines.steps.responses import materials, read_responses
+from affectlake.pipelines.steps.responses import choices_of, materials, read_responses
 from affectlake.pipelines.stored import PROPOSED, known_answers, known_proposals
 from affectlake.seeds import generator
 from affectlake.spose.curve import Epoch
@@ -207,7 +207,7 @@ def _known(lake: Path, agent: ChatAgent, progress: Callable[[str], None]) -> _Kn
         found, _ = read_responses(tables | {"responses": answers}, agent, ["main"], progress)
         asked = np.ascontiguousarray(found.select(TRIPLET).to_numpy().astype(np.int32).reshape(-1, 3))
         is_open[np.searchsorted(trials.pack(every, n_stimuli), trials.pack(asked, n_stimuli))] = False
-        choices = {"choices": found.lazy().filter(pl.col("odd").is_not_null()), "triplets": tables["triplets"]}
+        choices = {"choices": choices_of(found, agent).table.lazy(), "triplets": tables["triplets"]}
         own = {split: judged(choices, split) for split in _SPLITS}
     return _Known(n_stimuli, *own.values(), *(every[is_open & (splits == split)] for split in _SPLITS))
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import yaml
 
 from affectlake.errors import CollectionError, UsageError
-from affectlake.judge.chat import ChatAgent, recorded_chat_agent
+from affectlake.judge.chat import ChatAgent, OwnProtocols, recorded_chat_agent
 from affectlake.judge.requests.journal import Count, Journal, QuarantineCount
 from affectlake.judge.trials.request_keys import canonical
 from affectlake.lake import repository
@@ -28,10 +28,12 @@ from affectlake.lake.store.git_objects import content_at
 from affectlake.lake.store.versions import Version
 from affectlake.pipelines.collection.planning import keep_answers
 from affectlake.pipelines.collection.quarantine import retry_quarantined, set_aside_faulty
+from affectlake.pipelines.params.protocols import parse_protocol, path_of
 from affectlake.pipelines.params.study import Params
 
 PER_SHARD = 50_000
 _ENTRY = "agent.yaml"
+_PROTOCOL = "protocol.yaml"
 _ANSWERS = "answers.sqlite"
 
 Log = Callable[[str], None]
@@ -83,6 +85,9 @@ def open_journal(lake: Path, params: Params, agent: ChatAgent) -> Iterator[Journ
     entry = {key: value for key, value in params.raw["agents"][agent.name].items() if key != "l1"}
     name = hashlib.sha256(canonical(agent.identity()).encode()).hexdigest()[:16]
     folder = lake / layout.COLLECTING / agent.name / name
+    own = params.protocol_files.get(path_of(agent.family))
+    if own is not None:
+        write_whole(folder / _PROTOCOL, own)
     write_whole(folder / _ENTRY, yaml.safe_dump(entry, sort_keys=False).encode())
     with Journal(folder / _ANSWERS) as journal:
         yield journal
@@ -188,12 +193,19 @@ def _folders(lake: Path, agent: str) -> list[Path]:
     return sorted(path.parent for path in (lake / layout.COLLECTING / agent).glob(f"*/{_ANSWERS}"))
 
 
+def _protocol_of(folder: Path, name: str) -> OwnProtocols:
+    """Return the protocol, if it is not a built-in one, that an agent had when a journal was started."""
+    path = folder / _PROTOCOL
+    return {name: parse_protocol(path.read_bytes(), name, str(path))} if path.exists() else {}
+
+
 def _agent_of(folder: Path, name: str) -> ChatAgent:
     """Return the agent with the entry that it had when a journal was started."""
     path = folder / _ENTRY
     try:
-        entry = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return recorded_chat_agent(name, entry if isinstance(entry, dict) else {})
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        entry = found if isinstance(found, dict) else {}
+        return recorded_chat_agent(name, entry, _protocol_of(folder, str(entry.get("protocol"))))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise CollectionError(
             f"{path} cannot be read, so that the answers beside it cannot be published",

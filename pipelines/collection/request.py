@@ -31,6 +31,8 @@ class CollectionRequest:
         Ask only the triplets of the last round of `affectlake propose`.
     share : Share or None, default None
         Ask only this share of the questions; None: all of them.
+    sample : int or None, default None
+        Ask only this many trials, drawn at random and the same for all agents; None: all of them.
     """
 
     agent: str
@@ -40,6 +42,7 @@ class CollectionRequest:
     retry_failed: bool = False
     proposed: bool = False
     share: Share | None = None
+    sample: int | None = None
 
     @property
     def label(self) -> str:

@@ -178,6 +178,7 @@ def plan_attempt(context: RunContext, tally: Tally) -> Attempt:
         retry_failed=request.retry_failed,
         proposed=request.proposed,
         share=request.share,
+        sample=request.sample,
     )
     return Attempt(plan, tally)
 
@@ -252,7 +253,7 @@ def _ask(context: RunContext, plan: Plan, target: Target, n_before: int, n_wante
             retry_failed=context.request.retry_failed,
             stops=[context.lease.lost],
             progress=show,
-            reads=partial(is_parsable, context.agent.asking.reading),
+            reads=partial(is_parsable, context.agent.asking),
         )
 
 

@@ -33,7 +33,7 @@ class Status(NamedTuple):
     agent, trial_set, protocol : str
         Name of the agent, trial set, and protocol of the agent.
     n_planned : int
-        Number of answers that the study needs.
+        Number of answers that the study needs, in all orders.
     n_answered : int
         Published answers under the agent's current entry: same model, revision, protocol and sampling.
     n_failed : dict of str to int
@@ -99,7 +99,7 @@ def _status(lake: Path, params: Params, agent: ChatAgent, trial_set: str, n_plan
     failures = dict(still.group_by("error_kind").len().sort("error_kind").collect(engine="streaming").iter_rows())
     n_own = own.select(pl.len()).collect(engine="streaming").item()
     latest = own.filter(~failed).tail(LOOKED_AT).collect()
-    chosen = read_choices(latest, agent.asking.reading).choices["position"]
+    chosen = read_choices(latest, agent.asking).choices["position"]
     shares = [float((chosen == p).mean()) if len(chosen) else float("nan") for p in (1, 2, 3)]  # type: ignore[arg-type]
     pace = collection_pace(lake, params.study, agent.name, trial_set)
     holder = lease.holder(leases(lake), agent.name)
@@ -107,7 +107,7 @@ def _status(lake: Path, params: Params, agent: ChatAgent, trial_set: str, n_plan
         agent=agent.name,
         trial_set=trial_set,
         protocol=agent.protocol,
-        n_planned=n_planned,
+        n_planned=agent.orders * n_planned,
         n_answered=sums[0],
         n_failed=failures,
         n_other=n_rows - n_own,

@@ -50,11 +50,17 @@ class Sources:
         return parsed(self._text(path))
 
     def data(self, module: str) -> str:
-        """Return the content of a module's data file (the same name with ``.yaml``); empty if there is none."""
+        """Return the content of a module's data files; empty if there are none.
+
+        They are the file of the same name with ``.yaml``, and the YAML files in the folder of the same name with
+        ``_files``.
+        """
         path = self.path(module)
         assert path is not None, module
-        text = self._text(path.with_suffix(".yaml"))
-        return _content_of(text)
+        folder = path.with_name(f"{path.stem}_files")
+        return "".join(
+            _content_of(self._text(one)) for one in (path.with_suffix(".yaml"), *sorted(folder.rglob("*.yaml")))
+        )
 
     def _text(self, path: Path) -> str:
         if path not in self._texts:

@@ -74,7 +74,11 @@ def _entries(params: Params, held: Stored, lake: Path | None) -> dict[str, Any]:
 def _entry(step: Step, params: Params, held: Stored, lake: Path | None) -> dict[str, Any]:
     fitted = params.fitted(held)
     if not step.per_agent:
-        return _body(step, "", keys_of(step, "", params, fitted), params, fitted, lake)
+        files = source_paths(step, params, lake)
+        return _body(step, "", keys_of(step, "", params, fitted), files, fitted)
+    own_files = {agent: source_paths(step, params, lake, agent) for agent in agents_of(step, params, held)}
+    files = [path for path in next(iter(own_files.values())) if all(path in own for own in own_files.values())]
+    n_files = max(len(own) - len(files) for own in own_files.values())
     keys = {agent: keys_of(step, agent, params, fitted) for agent in agents_of(step, params, held)}
     spelled = {agent: [key.replace(f"agents.{agent}.", "agents.{}.") for key in own] for agent, own in keys.items()}
     common = [key for key in next(iter(spelled.values())) if all(key in own for own in spelled.values())]
@@ -82,18 +86,22 @@ def _entry(step: Step, params: Params, held: Stored, lake: Path | None) -> dict[
     reads = {agent: tuple(trials_read(one, agent, params) for one in step.reads) for agent in keys}
     read = next(iter(reads.values()))
     differ = len(set(reads.values())) > 1  # some agents have triplets of their own, and others do not
-    if not others and not differ:
+    if not others and not n_files and not differ:
         step = replace(step, reads=read)
         return {
             "foreach": list(keys),
-            "do": _body(step, "${item}", [k.format("${item}") for k in common], params, fitted, lake),
+            "do": _body(step, "${item}", [k.format("${item}") for k in common], files, fitted),
         }
-    # for keys that only some agents have, an agent without the key repeats a key that all agents have
+    # for keys and files that only some agents have, an agent without them repeats one that all agents have
     instead = next((key for key in reversed(common) if "{}" in key), common[0])
     items = {
         agent: {_field(key): (key if key in own else instead).format(agent) for key in others}
         for agent, own in spelled.items()
     }
+    for agent, own in own_files.items():
+        apart = [path for path in own if path not in files]
+        padded = [*apart, *[_tables(step, agent, fitted)[0]] * (n_files - len(apart))]
+        items[agent] |= {f"file_{at}": path for at, path in enumerate(padded)}
     own_keys = [f"${{item.{_field(key)}}}" for key in others]
     if differ:
         for agent, own in items.items():
@@ -103,7 +111,13 @@ def _entry(step: Step, params: Params, held: Stored, lake: Path | None) -> dict[
     step = replace(step, reads=read)
     return {
         "foreach": items,
-        "do": _body(step, "${key}", [*(k.format("${key}") for k in common), *own_keys], params, fitted, lake),
+        "do": _body(
+            step,
+            "${key}",
+            [*(k.format("${key}") for k in common), *own_keys],
+            [*files, *(f"${{item.file_{at}}}" for at in range(n_files))],
+            fitted,
+        ),
     }
 
 
@@ -111,12 +125,14 @@ def _field(key: str) -> str:
     return key.rpartition(".")[2]
 
 
-def _body(
-    step: Step, slot: str, keys: list[str], params: Params, fitted: list[str], lake: Path | None
-) -> dict[str, Any]:
+def _tables(step: Step, slot: str, fitted: list[str]) -> list[str]:
+    """Return the paths of the tables that a step reads."""
+    return [f"{layout.TABLES}/{output}" for one in step.reads for output in outputs_of(one, slot, fitted)]
+
+
+def _body(step: Step, slot: str, keys: list[str], paths: list[str], fitted: list[str]) -> dict[str, Any]:
     name = f"{step.name}@{slot}" if slot else step.name
-    paths = source_paths(step, params, lake)
-    deps = [f"{layout.TABLES}/{output}" for one in step.reads for output in outputs_of(one, slot, fitted)]
+    deps = _tables(step, slot, fitted)
     body: dict[str, Any] = {"cmd": f"affectlake step {name} --step-version {step.version}"}
     if paths or deps:
         body["deps"] = [*paths, *deps]
@@ -133,6 +149,6 @@ def _inputs(stage: Stage, params: Params, fitted: list[str], lake: Path) -> Inpu
         keys_of(stage.step, stage.agent, params, fitted),
         [str(output.folder) for output in stage.reads],
         [str(output.folder) for output in every_agents],
-        source_paths(stage.step, params, lake) if stage.step.found_files else None,
-        stage.step.optional,
+        source_paths(stage.step, params, lake, stage.agent) if stage.step.found_files else None,
+        [key.format(agent=stage.agent) for key in stage.step.optional],
     )

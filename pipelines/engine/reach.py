@@ -56,7 +56,10 @@ INCLUDED: dict[str, str] = {
 
 APART: dict[tuple[str, str], str] = {
     ("affectlake.judge.agents", "affectlake.judge.chat"): "an agent of another kind",
-    ("affectlake.judge.agents", "affectlake.judge.protocols"): "the names of modalities, which are repeated in agents",
+    (
+        "affectlake.judge.agents",
+        "affectlake.judge.protocols.protocol",
+    ): "the names of modalities, which are repeated in agents",
 }
 """Imports that are not followed, as pairs of importing and imported module, with the reason."""
 

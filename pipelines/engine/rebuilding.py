@@ -102,7 +102,7 @@ def rebuild(lake: Path, version: Version, aside: Path, log: Callable[[str], None
     manifest = Manifest(lake, version.commit)
     log(f"{version.name} was published by affectlake {version.code_version}; this is affectlake {code_version()}")
     _link_published(manifest, aside / "published")
-    params = _params(lake, version)
+    params = _params(lake, version, aside / "published")
     history = [(known, Manifest(lake, known.commit)) for known in list_versions(lake) if not known.is_lost]
     one = _Rebuild(lake, version, aside, manifest, params, history, log)
     graph = stages(params, stored(one.published))
@@ -120,7 +120,7 @@ def rebuild(lake: Path, version: Version, aside: Path, log: Callable[[str], None
 
 def _link_published(manifest: Manifest, folder: Path) -> None:
     """Make a folder laid out as a lake, whose tables are links to the version's files; verify these first."""
-    places = (str(layout.PARAMS), str(layout.PIPELINE_LOCK), str(layout.COLLECTED))
+    places = (str(layout.PARAMS), str(layout.PIPELINE_LOCK), str(layout.COLLECTED), str(layout.PROTOCOLS))
     found = blobs(manifest.root, manifest.commit, places)
     for (name, _), content in zip(found, read_blobs(manifest.root, [blob for _, blob in found]), strict=True):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -133,10 +133,11 @@ def _link_published(manifest: Manifest, folder: Path) -> None:
             (folder / file.path).symlink_to(file.cached.resolve())
 
 
-def _params(lake: Path, version: Version) -> Params:
+def _params(lake: Path, version: Version, published: Path) -> Params:
+    """Return the parameters of a version, with its protocols, which are in the folder of its tables."""
     text = content_at(lake, version.commit, layout.PARAMS) or b""
     try:
-        return parse(text.decode(), f"params.yaml of {version.name}")
+        return parse(text.decode(), f"params.yaml of {version.name}", published)
     except (UsageError, UnicodeDecodeError) as error:
         raise VersionError(
             f"{version.name} cannot be rebuilt by affectlake {code_version()}, which does not accept its parameters",
@@ -255,7 +256,7 @@ def _changed_sources(one: _Rebuild, stage: Stage) -> list[str]:
         path, recorded = str(dep.get("path")), str(dep.get("md5"))
         if path.startswith(f"{layout.TABLES}/"):
             continue
-        place = one.lake / path
+        place = (one.published if Path(path).is_relative_to(layout.PROTOCOLS) else one.lake) / path
         if not place.exists():
             found.append(f"the source {path} is missing")
         elif _source_digest(place) != recorded:

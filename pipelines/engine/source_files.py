@@ -11,7 +11,7 @@ from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import Step
 
 
-def source_paths(step: Step, params: Params, lake: Path | None = None) -> list[str]:
+def source_paths(step: Step, params: Params, lake: Path | None = None, agent: str = "") -> list[str]:
     """Return the paths of the source files and folders of a step, relative to the lake.
 
     Parameters
@@ -22,6 +22,8 @@ def source_paths(step: Step, params: Params, lake: Path | None = None) -> list[s
         The parameters of the run.
     lake : Path, optional
         Root of the lake, in which files are found whose folder is in ``params.yaml``; by default, these are left out.
+    agent : str
+        Agent for which the step runs; empty for a step that runs once.
 
     Returns
     -------
@@ -29,7 +31,7 @@ def source_paths(step: Step, params: Params, lake: Path | None = None) -> list[s
         The paths, as they are written in ``params.yaml``, each once.
     """
     named = [path for key in step.files for path in _paths(params.at(key))]
-    return list(dict.fromkeys([*named, *(step.found_files(params, lake) if step.found_files else ())]))
+    return list(dict.fromkeys([*named, *(step.found_files(params, lake, agent) if step.found_files else ())]))
 
 
 class SourceFiles:
@@ -47,7 +49,7 @@ class SourceFiles:
 
     def __init__(self, lake: Path, stage: Stage, params: Params) -> None:
         self._stage = stage.name
-        self._paths = [lake / path for path in source_paths(stage.step, params, lake)]
+        self._paths = [lake / path for path in source_paths(stage.step, params, lake, stage.agent)]
         self._before = signature(self._paths)
 
     def refuse_changed(self) -> None:

@@ -178,7 +178,6 @@ def gather(lake: Path, version: Version, *, pictures: bool = True, brain: bool =
     tables = VersionTables(lake, version)
     present, sizes = tables.present, table_sizes(tables.manifest)
     return ReportInputs(
-        title="How do emotions differ?",
         study=params.text("study"),
         synthetic=params.text("sources.kind") == "synthetic",
         version=VersionFacts(

@@ -27,6 +27,7 @@ def without_effect(raw: object) -> Iterator[Mistake]:
         why = "with sweeps.cycle_epochs, the size of batches follows the number of judgments"
         yield _useless("sweeps.batch_size", why, "remove it, or remove sweeps.cycle_epochs")
     yield from _of_participants(raw)
+    yield from _of_triplets(raw)
     if value_at(raw, "notify") is not None and not value_at(raw, "schedules"):
         why = "it reports failed runs of schedules, and the file has no schedules"
         yield _useless("notify", why, "remove it, or add `schedules:`")
@@ -37,6 +38,7 @@ def without_effect(raw: object) -> Iterator[Mistake]:
             "0 is too few for selection: ratings, whose bias is the mean over permutations",
             todo="set at least 20 permutations, or another selection",
         )
+    yield from _of_draws(raw)
     known = _subjects(raw)
     surfaces, reference, agents = (value_at(raw, key) for key in ("brain.surfaces", "brain.reference", "agents"))
     if isinstance(agents, Mapping) and isinstance(reference, str) and reference not in ("", *agents):
@@ -47,6 +49,17 @@ def without_effect(raw: object) -> Iterator[Mistake]:
             if subject not in known:
                 why = "brain.sources has no such subject"
                 yield _useless(f"brain.surfaces.{subject}", why, f"remove it; the subjects are {', '.join(known)}")
+
+
+def _of_draws(raw: object) -> Iterator[Mistake]:
+    agents = value_at(raw, "agents")
+    for name, entry in agents.items() if isinstance(agents, Mapping) else ():
+        other = value_at(entry, "draws_of")
+        if isinstance(other, str) and (other not in agents or other == name):
+            why = "is the agent itself" if other == name else "is not an agent of this study"
+            yield Mistake(
+                f"agents.{name}.draws_of", why, found=other, todo=f"the agents are {', '.join(map(str, agents))}"
+            )
 
 
 def _of_fits(raw: object) -> Iterator[Mistake]:
@@ -81,6 +94,25 @@ def _of_fits(raw: object) -> Iterator[Mistake]:
             if key in fits:
                 instead = instead_of.get(key, f"is spose.few.{key}")
                 yield _useless(f"spose.{key}", why, f"remove it; the effective setting {instead}")
+
+
+def _of_triplets(raw: object) -> Iterator[Mistake]:
+    if not isinstance(value_at(raw, "triplets"), Mapping):
+        return
+    per_dyad, n = value_at(raw, "triplets.per_dyad"), value_at(raw, "triplets.n")
+    if per_dyad is None and n is None:
+        yield Mistake(
+            "triplets.per_dyad",
+            "is missing, and so is triplets.n",
+            wanted="one of them: thirds for each pair of stimuli, or the number of triplets",
+            todo="set triplets.per_dyad, such as 3, or triplets.n",
+        )
+    elif per_dyad is not None and n is not None:
+        yield _useless("triplets.per_dyad", "triplets.n is the number of triplets", "remove one of them")
+    ceiling = value_at(raw, "triplets.noise_ceiling")
+    if n == 0 and isinstance(ceiling, int) and ceiling > 0:
+        why = "triplets.n: 0 leaves no triplets to repeat"
+        yield Mistake("triplets.noise_ceiling", f"is {ceiling}, but {why}", todo="set triplets.noise_ceiling: 0")
 
 
 def _of_participants(raw: object) -> Iterator[Mistake]:

@@ -20,7 +20,7 @@ LONGEST = 100
 
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 _NEVER = r"\.$|^([cC][oO][nN]|[pP][rR][nN]|[aA][uU][xX]|[nN][uU][lL]|[cC][oO][mM][0-9]|[lL][pP][tT][0-9])(\.|$)"
-_DASHES = r"^[a-z0-9][a-z0-9-]*$"
+NAME = r"^[a-z0-9][a-z0-9-]*$"
 
 
 class _Kind(NamedTuple):
@@ -41,7 +41,7 @@ def _subject() -> _Kind:
 
 
 def _with_dashes(what: str) -> _Kind:
-    return _Kind(what, _DASHES, "lower-case letters, digits and '-'")
+    return _Kind(what, NAME, "lower-case letters, digits and '-'")
 
 
 def wrong_names(raw: object) -> Iterator[Mistake]:
@@ -61,6 +61,14 @@ def wrong_names(raw: object) -> Iterator[Mistake]:
     yield from _check(_at(raw, "brain.sources.participants", list), _subject())
     for key in ("sources.subjects", "sources.masks", "sources.atlases", "surfaces"):
         yield from _check(_at(raw, f"brain.{key}", Mapping), _subject())
+
+
+def wrong_protocol_names(folder: str, names: list[str]) -> Iterator[Mistake]:
+    """Yield the invalid names among those of the protocol files in `folder`."""
+    kind = _Kind("a protocol", r"^[a-z0-9][a-z0-9.-]*$", "lower-case letters, digits, '.' and '-'")
+    once = {name.lower(): name for name in names}
+    yield from (_one_case(folder, name, once[name.lower()]) for name in names if once[name.lower()] != name)
+    yield from _check([(folder, name) for name in names if list(map(str.lower, names)).count(name.lower()) == 1], kind)
 
 
 def agent_names(schema: dict[str, Any]) -> None:
@@ -117,11 +125,12 @@ def _check(names: list[tuple[str, object]], kind: _Kind) -> Iterator[Mistake]:
                 todo=f"call it {better!r}" if better and better not in [given for _, given in names] else "",
             )
         elif known.setdefault(name.lower(), name) != name:
-            yield Mistake(
-                path,
-                f": {known[name.lower()]!r} and {name!r} differ only in the case of letters",
-                wanted="names that are different on every file system",
-            )
+            yield _one_case(path, known[name.lower()], name)
+
+
+def _one_case(path: str, one: str, other: str) -> Mistake:
+    problem = f": {one!r} and {other!r} differ only in the case of letters"
+    return Mistake(path, problem, wanted="names that are different on every file system")
 
 
 def _not_a_text(path: str, name: object, kind: _Kind) -> Mistake:

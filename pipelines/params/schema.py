@@ -31,8 +31,13 @@ def render() -> str:
 
 
 def put_schema(lake: Path) -> None:
-    """Copy the schema of the installed code to a lake; do nothing if the lake is read-only."""
+    """Copy the schema of the installed code to a lake, with the lake's protocols; do nothing if it is read-only."""
     text = files("affectlake.pipelines.params").joinpath(FILE).read_bytes()
+    own = sorted(path.stem for path in (lake / layout.PROTOCOLS).glob("[!.]*.yaml"))
+    if own:
+        body = json.loads(text)
+        body["$defs"]["ChatAgent"]["properties"]["protocol"]["enum"] += own
+        text = (json.dumps(body, indent=1, ensure_ascii=False) + "\n").encode()
     path = lake / layout.PARAMS_SCHEMA
     with suppress(OSError):
         if not path.exists() or path.read_bytes() != text:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,17 +10,21 @@ from pydantic import Field, PrivateAttr
 
 from affectlake.errors import UsageError
 from affectlake.judge.agents import AnyAgent
+from affectlake.judge.chat import OWN_NAMES, OWN_PROTOCOLS, OwnProtocols
 from affectlake.lake.files import layout
 from affectlake.lake.store.merges import refuse_unjoined
 from affectlake.mistakes import Mistake, refusal
+from affectlake.pipelines.params import protocols
 from affectlake.pipelines.params.brain import Brain
 from affectlake.pipelines.params.effects import without_effect
+from affectlake.pipelines.params.families import wrong_families
 from affectlake.pipelines.params.names import agent_names, schedule_names, study_name, wrong_names
 from affectlake.pipelines.params.schedules import Notify, Schedule, wrong_agents
+from affectlake.pipelines.params.sources import Sources
 from affectlake.pipelines.params.text import override as override  # noqa: PLC0414 (re-exported beside `parse`)
 from affectlake.pipelines.params.text import read_yaml, value_at
 from affectlake.spose.settings import CYCLE_EPOCHS, FewJudgments, Settings, SharedSettings
-from affectlake.validation import EACH_NAMED, NULL_AS_EMPTY, UNIQUE, Strict, examine, or_null
+from affectlake.validation import EACH_NAMED, NULL_AS_EMPTY, UNIQUE, Strict, Text, examine, or_null
 
 if TYPE_CHECKING:
     from affectlake.pipelines.stored import Stored
@@ -28,39 +32,34 @@ if TYPE_CHECKING:
 
 _UNIQUE: dict[str, Any] = {"uniqueItems": True}
 
-FrameSampling = Annotated[
-    Literal["equation-1", "qwen2-vl", "qwen2-vl-equation-1"],
-    Field(
-        description="Frames of a video: equation-1 (the paper's rate, from the first frame on), qwen2-vl (those of the "
-        "model's own processor) or qwen2-vl-equation-1 (the processor at the paper's rate)."
-    ),
-]
 
+class Wording(Strict):
+    """Words of the report that depend on what the study is about."""
 
-class EmotionSources(Strict):
-    """The published ratings, captions and videos. Paths are relative to the lake."""
-
-    kind: Literal["emotion"]
-    ratings: str | None = Field(description="Path of CowenKeltnerEmotionalVideos.csv; null: not set yet.")
-    captions: str | None = Field(description="Path of caption_ck20.csv; null: no captions.")
-    exclude: list[int] = Field(description="Videos to exclude, such as duplicates.")
-    videos: str | None = Field(default=None, description="Folder of the video files; null: no videos.")
-    frame_sampling: FrameSampling = "equation-1"
-
-
-class SyntheticSources(Strict):
-    """Simulated stimuli, for demonstration and tests."""
-
-    kind: Literal["synthetic"]
-    n_stimuli: int = Field(ge=30, description="Number of stimuli to simulate.")
-    clips: bool = Field(default=False, description="Whether to render a clip of each stimulus.")
-    frame_sampling: FrameSampling = "equation-1"
+    title: Text | None = Field(default=None, description="Heading of the report.", examples=["How do faces differ?"])
+    question: Text | None = Field(
+        default=None, description="The question about three stimuli.", examples=["Which face is the odd one out?"]
+    )
+    ratings: Text | None = Field(
+        default=None, description="What dimensions are compared with.", examples=["trait ratings"]
+    )
+    families: dict[Text, Text] = Field(
+        default_factory=dict, description="Names of families of ratings in the plural.", examples=[{"trait": "traits"}]
+    )
 
 
 class Triplets(Strict):
     """Numbers of trials in each trial set, and the shares of the main set that are held out."""
 
-    per_dyad: int = Field(ge=1, description="Number of random third stimuli for each pair of stimuli.")
+    per_dyad: int | None = Field(
+        default=None, ge=1, description="Number of random third stimuli for each pair of stimuli; null: set n instead."
+    )
+    n: int | None = Field(
+        default=None,
+        ge=0,
+        description="Number of triplets of the main set, drawn at random from all triplets, in place of per_dyad; 0: "
+        "none, for agents whose judgments exist already.",
+    )
     test_fraction: float = Field(
         gt=0, lt=1, description="Share of the main set that is held out from fits and used once, to score them."
     )
@@ -74,7 +73,7 @@ class Triplets(Strict):
         ge=1, description="Number of stimuli per category that are paired in the validation set."
     )
     thirds_per_pair: int = Field(ge=1, description="Number of random third stimuli for each pair of prototypes.")
-    noise_ceiling: int = Field(ge=1, description="Number of triplets that are asked repeatedly.")
+    noise_ceiling: int = Field(ge=0, description="Number of triplets that are asked repeatedly; 0: none.")
     noise_ceiling_repeats: int = Field(ge=2, description="Number of times that each of these triplets is asked.")
 
 
@@ -170,9 +169,10 @@ class Params(Strict):
 
     study: str = Field(description="Name of the study.", json_schema_extra=study_name)
     seed: int = Field(ge=0, description="Root seed, from which all random numbers are derived.")
-    sources: Annotated[EmotionSources | SyntheticSources, Field(discriminator="kind")] = Field(
-        description="Source of the stimuli."
+    wording: Wording | None = Field(
+        default=None, description="Words of the report; null: those of the kind of sources."
     )
+    sources: Annotated[Sources, Field(discriminator="kind")] = Field(description="Source of the stimuli.")
     triplets: Triplets
     agents: Annotated[dict[str, AnyAgent], EACH_NAMED] = Field(
         min_length=1, description="Agents that judge the triplets, by name.", json_schema_extra=agent_names
@@ -191,6 +191,7 @@ class Params(Strict):
 
     _raw: Mapping[str, Any] = PrivateAttr(default_factory=dict)
     _text: bytes = PrivateAttr(default=b"")
+    _protocol_files: Mapping[Path, bytes] = PrivateAttr(default_factory=dict)
 
     @property
     def raw(self) -> Mapping[str, Any]:
@@ -201,6 +202,11 @@ class Params(Strict):
     def text(self) -> bytes:
         """The content of the lake's file; empty if the parameters were not read from a lake."""
         return self._text
+
+    @property
+    def protocol_files(self) -> Mapping[Path, bytes]:
+        """The contents of the lake's protocol files that agents name, by path within the lake."""
+        return self._protocol_files
 
     @property
     def fit_seeds(self) -> tuple[int, ...]:
@@ -244,7 +250,7 @@ class Params(Strict):
 
 
 def load(lake: Path) -> Params:
-    """Read and check the lake's ``params.yaml``."""
+    """Read and check the lake's ``params.yaml``, and the protocol files that its agents name."""
     path = lake / layout.PARAMS
     content = path.read_bytes()
     try:
@@ -252,7 +258,7 @@ def load(lake: Path) -> Params:
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text", found=str(error), todo="save it as UTF-8") from error
     try:
-        found = parse(text, str(path))
+        found = parse(text, str(path), lake)
     except UsageError as error:
         refuse_unjoined(lake)  # conflicts left by Git have another remedy
         restored = "correct it; `affectlake restore` restores that of the latest version and keeps a copy of this one"
@@ -262,7 +268,7 @@ def load(lake: Path) -> Params:
     return found
 
 
-def parse(text: str, name: str = "params.yaml") -> Params:
+def parse(text: str, name: str = "params.yaml", lake: Path | None = None) -> Params:
     """Check the text of a ``params.yaml``.
 
     Parameters
@@ -271,6 +277,8 @@ def parse(text: str, name: str = "params.yaml") -> Params:
         The YAML.
     name : str
         Name of the file in messages.
+    lake : Path, optional
+        Root of the lake whose protocol files agents may name; by default, only built-in protocols are known.
 
     Returns
     -------
@@ -284,17 +292,25 @@ def parse(text: str, name: str = "params.yaml") -> Params:
         range, or a setting has no effect. One message contains all mistakes.
     """
     raw = read_yaml(text, name)
-    params, mistakes = examined(raw)
+    names = protocols.own_names(lake) if lake else []
+    files = protocols.own_protocols(lake, names, raw) if lake else {}
+    params, mistakes = examined(raw, {own: file.protocol for own, file in files.items()}, names)
     if params is None:
         raise refusal(name, mistakes)
     params._raw = raw
+    params._protocol_files = {protocols.path_of(own): file.content for own, file in files.items()}
     return params
 
 
-def examined(raw: object) -> tuple[Params | None, list[Mistake]]:
-    """Return the parameters from the parsed content of a ``params.yaml``; None, with all mistakes, if it is invalid."""
-    own = [*wrong_names(raw), *without_effect(raw), *wrong_agents(raw)]
-    found, others = examine(Params, raw)
-    known = {one.path for one in own}
-    mistakes = [*own, *(one for one in others if one.path not in known)]
+def examined(
+    raw: object, known: OwnProtocols | None = None, names: Sequence[str] = ()
+) -> tuple[Params | None, list[Mistake]]:
+    """Return the parameters from the parsed content of a ``params.yaml``; None, with all mistakes, if it is invalid.
+
+    `known` are the protocols of the lake, by name, besides the built-in ones; `names` those of all its protocol files.
+    """
+    own = [*wrong_names(raw), *without_effect(raw), *wrong_agents(raw), *wrong_families(raw)]
+    found, others = examine(Params, raw, context={OWN_PROTOCOLS: known, OWN_NAMES: names})
+    paths = {one.path for one in own}
+    mistakes = [*own, *(one for one in others if one.path not in paths)]
     return None if mistakes else found, mistakes

@@ -58,6 +58,8 @@ def override(text: str, assignments: tuple[str, ...]) -> str:
     UsageError
         If an assignment has no ``=``, or its key is not in the file.
     """
+    if not assignments:
+        return text
     editor = text_editor()
     document = editor.load(text)
     for assignment in assignments:

@@ -18,7 +18,7 @@ from affectlake.brain.recordings import regions
 from affectlake.brain.recordings.subjects import Aligned, ZScored
 from affectlake.errors import UsageError
 from affectlake.judge.agents import RatingsAgent
-from affectlake.judge.vectors.ratings import rating_vectors
+from affectlake.judge.vectors.ratings import families_of, rating_vectors
 from affectlake.lake.tables.memmaps import map_lists
 from affectlake.pipelines.params.brain import Brain
 from affectlake.pipelines.params.study import Params
@@ -145,9 +145,8 @@ def vectors_of(tables: Tables, params: Params, agent: str) -> tuple[int, dict[st
     found: dict[str, NDArray[np.floating]] = {"embedding": weights}
     described, n_stimuli = params.agents[agent], tables["stimuli"].select(pl.len()).collect().item()
     if isinstance(described, RatingsAgent):
-        found["vectors"] = rating_vectors(
-            tables["ratings"].collect(), described.ratings, n_stimuli, described.scaling_by_family
-        )
+        families = families_of(tables["families"].collect(), described.ratings, described.scaling, agent)
+        found["vectors"] = rating_vectors(tables["ratings"].collect(), families, n_stimuli)
     return seed, found
 
 

@@ -31,7 +31,7 @@ Floats = NDArray[np.floating]
 
 
 @step(
-    reads=("stimuli", "ratings", "voxels", "betas", "embeddings/{agent}", "fits/{agent}"),
+    reads=("stimuli", "families", "ratings", "voxels", "betas", "embeddings/{agent}", "fits/{agent}"),
     writes=("encoding_maps/{agent}", "encoding_weights/{agent}", "encoding_nulls/{agent}"),
     params=("seed", "brain.encoding", "agents.{agent}.kind", "agents.{agent}.ratings", "agents.{agent}.scaling"),
     kinds=EVERY_KIND,
@@ -106,6 +106,7 @@ def _encoding_weights(agent: str, seed: int, subject: str, found: Encoding) -> p
 @step(
     reads=(
         "stimuli",
+        "families",
         "ratings",
         "voxels",
         "betas",

@@ -30,7 +30,7 @@ _FEWEST = 4  # stimuli of a searchlight
 
 
 @step(
-    reads=("stimuli", "ratings", "embeddings/{agents}", "fits/{agents}"),
+    reads=("stimuli", "families", "ratings", "embeddings/{agents}", "fits/{agents}"),
     writes=("shared_stimuli",),
     params=("agents.{agents}.kind", "agents.{agents}.ratings", "agents.{agents}.scaling"),
     section="brain",
@@ -181,7 +181,17 @@ def _by_ratings(
     """Return reliabilities of the rows `at`, selected rows, and the rows selected after each relabelling, packed."""
     wanted = brain_of(params).searchlight
     ratings, n_stimuli = tables["ratings"].collect(), tables["stimuli"].select(pl.len()).collect().item()
-    rated = np.hstack([rating_matrix(ratings, n_stimuli, family).scores for family in ("category", "dimension")])
+    families = ratings["family"].unique().sort().to_list()
+    rated = np.hstack(
+        [np.empty((n_stimuli, 0)), *(rating_matrix(ratings, n_stimuli, family).scores for family in families)]
+    )
+    if not rated.size or np.isnan(rated).any():
+        raise UsageError(
+            "the ratings cannot select the stimuli of the searchlight",
+            wanted="every rating of every stimulus",
+            found=f"{int(np.isnan(rated).sum()):,} missing scores" if rated.size else "no ratings",
+            todo="set another brain.searchlight.selection, such as auto",
+        )
     features, z = _standard(rated[subject.stimulus_index]), subject.z_scored
     place = np.flatnonzero(at)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from affectlake.brain.recordings import regions
 from affectlake.brain.recordings.subjects import Recording
-from affectlake.errors import SourceError
+from affectlake.errors import SourceError, UsageError
 from affectlake.judge.vectors.ratings import rating_matrix
 from affectlake.pipelines.params.brain import (
     AtlasFiles,
@@ -53,6 +53,12 @@ def recordings(tables: Tables, params: Params, lake: Path, ids: list[str]) -> It
         from affectlake.brain.recordings.synthetic import make_brains
 
         ratings = tables["ratings"].collect()
+        if not {"category", "dimension"} <= set(ratings["family"].unique()):
+            raise UsageError(
+                "brains can only be simulated for the emotion study and the synthetic study",
+                wanted="ratings of the families category and dimension",
+                todo="set brain.sources to recordings, or remove the section brain",
+            )
         rated = [rating_matrix(ratings, len(ids), family).scores for family in ("category", "dimension")]
         rng = generator(params.seed, "brain", "synthetic")
         made = make_brains(rated[0], rated[1], ids, sources.n_subjects, sources.voxel_mm, rng)
@@ -94,7 +100,7 @@ def _of_fmriprep(sources: FmriprepBrains, lake: Path, ids: list[str]) -> Iterato
         yield name, read_runs(runs, lake / mask if mask else None, atlas, ids, sources.label_column)
 
 
-def recording_files(params: Params, lake: Path | None) -> list[str]:
+def recording_files(params: Params, lake: Path | None, _agent: str = "") -> list[str]:
     """Return the files that the recordings are read from, as paths relative to the lake.
 
     Parameters

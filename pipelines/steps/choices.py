@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from affectlake.errors import SourceError
 from affectlake.judge.agents import FeaturesAgent, RatingsAgent
-from affectlake.judge.vectors.ratings import far_from_zero, rating_vectors
+from affectlake.judge.vectors.ratings import families_of, far_from_zero, rating_vectors
 from affectlake.judge.vectors.similarity import choose_by_cosine
 from affectlake.judge.vectors.text import text_vectors
 from affectlake.pipelines.params.study import Params
@@ -53,7 +53,7 @@ def _captions(tables: Tables) -> list[list[str]]:
 
 
 @step(
-    reads=("stimuli", "ratings", "triplets"),
+    reads=("stimuli", "families", "ratings", "triplets"),
     writes=("choices/{agent}",),
     params=("seed", "agents.{agent}.ratings", "agents.{agent}.scaling"),
     kinds=("ratings",),
@@ -65,10 +65,11 @@ def choose_by_ratings(tables: Tables, params: Params, context: StepContext) -> O
     assert isinstance(agent, RatingsAgent)
     n_stimuli = tables["stimuli"].select(pl.len()).collect().item()
     ratings = tables["ratings"].collect()
-    warning = far_from_zero(ratings, agent.ratings, agent.scaling_by_family)
+    families = families_of(tables["families"].collect(), agent.ratings, agent.scaling, context.agent)
+    warning = far_from_zero(ratings, families)
     if warning:
         context.log(f"warning: {warning}")
-    vectors = rating_vectors(ratings, agent.ratings, n_stimuli, agent.scaling_by_family)
+    vectors = rating_vectors(ratings, families, n_stimuli)
     return {"choices": _choices(tables, params, context, vectors, agent.protocol)}
 
 

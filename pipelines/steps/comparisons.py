@@ -48,7 +48,9 @@ def side(validation: Answers, prototypes: NDArray[np.int32], params: Params, age
     triplets, odd = validation
     empty = np.empty((0, 0))
     if len(prototypes) < 3:
-        return Side(empty, NO_RELIABILITY, NO_HALVES, "there are no prototypes: the stimuli have no ratings")
+        return Side(
+            empty, NO_RELIABILITY, NO_HALVES, "there are no prototypes: no ratings of the stimuli are categories"
+        )
     if not len(triplets):
         return Side(empty, NO_RELIABILITY, NO_HALVES, "the agent has no validation choices")
     shares = odd_shares(triplets, odd)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from affectlake.geometry.correlations import rating_correlations
 from affectlake.geometry.graphs import EmotionGraph, emotion_graph
 from affectlake.geometry.labels import character, label_stability, labels
-from affectlake.judge.vectors.ratings import RatingMatrix
+from affectlake.judge.vectors.ratings import RatingMatrix, category_family, kinds_of
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import EVERY_KIND, OutputTables, StepContext, Tables, step
 from affectlake.pipelines.steps import arrays
@@ -28,6 +28,7 @@ from affectlake.stimuli import prototypes
 @step(
     reads=(
         "stimuli",
+        "families",
         "ratings",
         "trials/{agent}",
         "choices/{agent}",
@@ -59,8 +60,9 @@ def measure(tables: Tables, params: Params, context: StepContext) -> OutputTable
         held_out=arrays.judged(tables, "test"),
         validation=arrays.answers(tables["choices"], "validation"),
         repeated=arrays.repeated(tables),
-        prototypes=prototypes(tables["ratings"].collect(), params.triplets.prototypes_per_category),
+        prototypes=_prototypes(tables, params),
         ratings=arrays.ratings(tables),
+        category_family=category_family(tables["families"].collect()),
         categories=tables["stimuli"].sort("stimulus_index").select("category").collect()["category"].to_list(),
         fits=arrays.fits(tables),
         notes=arrays.fit_notes(tables),
@@ -75,7 +77,7 @@ def measure(tables: Tables, params: Params, context: StepContext) -> OutputTable
 
 
 @step(
-    reads=("stimuli", "ratings", "embeddings/{agent}"),
+    reads=("stimuli", "families", "ratings", "embeddings/{agent}"),
     writes=("labels/{agent}", "graph_nodes/{agent}", "graph_edges/{agent}"),
     params=("seed", "geometry.resamples", "geometry.edge_threshold", "geometry.absolute_edges", "geometry.label_gap"),
     kinds=EVERY_KIND,
@@ -83,12 +85,14 @@ def measure(tables: Tables, params: Params, context: StepContext) -> OutputTable
 )
 def describe(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Label each dimension by its correlations with ratings, and connect correlated dimensions in a graph."""
-    ratings = arrays.ratings(tables)
+    ratings, categories = arrays.ratings(tables), category_family(tables["families"].collect())
     rows: dict[str, list[Row]] = {"labels": [], "graph_nodes": [], "graph_edges": []}
     for seed, weights in arrays.fits(tables).items():
         graph = _graph(weights, params, context.agent)
         found = {
-            "labels": _labels(weights, ratings, params, generator(params.seed, "labels", context.agent, seed)),
+            "labels": _labels(
+                weights, ratings, categories, params, generator(params.seed, "labels", context.agent, seed)
+            ),
             "graph_nodes": _nodes(graph),
             "graph_edges": _edges(weights, graph),
         }
@@ -97,14 +101,19 @@ def describe(tables: Tables, params: Params, context: StepContext) -> OutputTabl
     return {table: to_table(table, found) for table, found in rows.items()}
 
 
+def _prototypes(tables: Tables, params: Params) -> NDArray[np.int32]:
+    ratings, families = tables["ratings"].collect(), tables["families"].collect()
+    return prototypes(ratings, families, params.triplets.prototypes_per_category)
+
+
 def _labels(
-    weights: arrays.Embedding, ratings: RatingMatrix, params: Params, rng: np.random.Generator
+    weights: arrays.Embedding, ratings: RatingMatrix, categories: str, params: Params, rng: np.random.Generator
 ) -> Iterator[Row]:
     if not ratings.names:
         return
     found = rating_correlations(weights, ratings.scores)
     stability = label_stability(weights, ratings.scores, rng, params.geometry.resamples)
-    named = labels(found.r, params.geometry.label_gap)
+    named, kinds = labels(found.r, params.geometry.label_gap), kinds_of(ratings, categories)
     for label in named:
         own = [other for other in named if other.dimension == label.dimension]
         yield {
@@ -116,7 +125,7 @@ def _labels(
             "r": label.r,
             "ci_low": float(found.ci_low[label.dimension, label.rating]),
             "ci_high": float(found.ci_high[label.dimension, label.rating]),
-            "character": character(own, ratings.families),
+            "character": character(own, kinds),
             "stability": float(stability[label.dimension]),
         }
 
@@ -146,6 +155,7 @@ def _graph(weights: arrays.Embedding, params: Params, agent: str) -> EmotionGrap
 
 @step(
     reads=(
+        "families",
         "ratings",
         "stimuli",
         "triplets",
@@ -166,7 +176,7 @@ def _graph(weights: arrays.Embedding, params: Params, agent: str) -> EmotionGrap
 )
 def compare(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Compare all agents: human consistency, agreement on the same triplets, and overlap of communities."""
-    chosen = prototypes(tables["ratings"].collect(), params.triplets.prototypes_per_category)
+    chosen = _prototypes(tables, params)
     choices = {agent: tables["choices"].filter(pl.col("agent") == agent) for agent in context.agents}
     people = {agent for agent in context.agents if params.agents[agent].own_triplets}
     paired = tables["triplets"].filter(pl.col("trial_set") == "validation")

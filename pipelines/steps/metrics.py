@@ -20,7 +20,7 @@ from affectlake.geometry.labels import label_shares
 from affectlake.geometry.pairs import matrix_correlation, odd_shares, pair_matrix
 from affectlake.geometry.reduction import components_below, necessary_components, saturation, strongest
 from affectlake.geometry.reproducibility import mean_reproducibility, reproducibility
-from affectlake.judge.vectors.ratings import RatingMatrix, several_tops
+from affectlake.judge.vectors.ratings import RatingMatrix, kinds_of, several_tops
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.steps.arrays import Answers, Embedding
 from affectlake.pipelines.steps.rows import Row, row
@@ -48,6 +48,10 @@ class Evidence:
         How often each stimulus was the odd one out, in triplets that were asked repeatedly.
     prototypes : int32 array (n_prototypes,)
         The stimuli that are paired in the validation set.
+    ratings : RatingMatrix
+        All ratings.
+    category_family : str
+        The family of categories among the ratings; empty if there is none.
     categories : list of str or None
         Category of each stimulus.
     fits : dict
@@ -63,6 +67,7 @@ class Evidence:
     repeated: NDArray[np.int64]
     prototypes: NDArray[np.int32]
     ratings: RatingMatrix
+    category_family: str
     categories: list[str | None]
     fits: dict[int, Embedding]
     notes: Mapping[int, str] = field(default_factory=dict)
@@ -127,7 +132,7 @@ def _nearest_centroid(evidence: Evidence, seed: int) -> Iterator[Row]:
         yield row("nearest_centroid", "top3_accuracy", left_out(found.reason, found.n_stimuli))
     for one in found.accuracies:
         yield row("nearest_centroid", f"top{one.top}_accuracy", _of_top(one, found.n_stimuli))
-    tied = several_tops(evidence.ratings)
+    tied = several_tops(evidence.ratings, evidence.category_family)
     yield row("nearest_centroid", "n_tied", Estimate(float(tied.sum()), n=len(tied)))
     if tied.any():
         single = [None if more else name for name, more in zip(evidence.categories, tied, strict=True)]
@@ -175,7 +180,7 @@ def _label_shares(evidence: Evidence, seed: int) -> Iterator[Row]:
     found = label_shares(
         evidence.fits[seed],
         ratings.scores,
-        ratings.families,
+        kinds_of(ratings, evidence.category_family),
         evidence.generator("label-shares", seed),
         gap=wanted.label_gap,
         permutations=wanted.permutations,
@@ -190,7 +195,11 @@ def _generalisation(evidence: Evidence, seed: int) -> Iterator[Row]:
         yield row("generalisation", "rsm_pearson_r", left_out("the agent has no validation choices"))
         return
     if len(evidence.prototypes) < 3:
-        yield row("generalisation", "rsm_pearson_r", left_out(NO_RATINGS + ", so there are no prototypes"))
+        yield row(
+            "generalisation",
+            "rsm_pearson_r",
+            left_out("no ratings of the stimuli are categories, so there are no prototypes"),
+        )
         return
     wanted = evidence.params.geometry
     measured = pair_matrix(triplets, odd_shares(triplets, odd), evidence.prototypes)

@@ -6,20 +6,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from affectlake.geometry.intervals import wilson_interval
 from affectlake.judge.chat import ChatAgent
+from affectlake.judge.responses.combining import Chosen, by_log_probability, by_majority, calibrated, position_bias
 from affectlake.judge.responses.position_bias import flip_rate, position_shares
-from affectlake.judge.responses.tables import IDENTITY, latest, read_choices
+from affectlake.judge.responses.tables import CHANCES, IDENTITY, latest, read_rows
+from affectlake.judge.trials.caption_draw import draw_uniform
 from affectlake.judge.trials.content import Materials, caption_materials, video_materials
 from affectlake.judge.trials.plan import Trials, valid_answers
 from affectlake.judge.trials.request_keys import KeyMaker
+from affectlake.pipelines.params.protocols import path_of
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import OutputTables, StepContext, Tables, step
 from affectlake.pipelines.steps.rows import null_nan
+from affectlake.seeds import generator
 from affectlake.triplets import TRIPLET
 
 
@@ -55,6 +62,14 @@ def response_batches(responses: pl.LazyFrame, *columns: str) -> Iterator[pl.Data
         yield responses.filter(pl.col("shard") == shard).select(columns or pl.all()).collect()
 
 
+def protocol_file(params: Params, _lake: Path | None, agent: str) -> list[str]:
+    """Return the path of the file of an agent's protocol within the lake; an empty list for a built-in one."""
+    asked = params.agents[agent]
+    assert isinstance(asked, ChatAgent)
+    path = path_of(asked.family)
+    return [str(path)] if path in params.protocol_files else []
+
+
 @step(
     reads=("stimuli", "captions", "frames", "triplets", "responses/{agent}"),
     writes=("choices/{agent}", "unparsed/{agent}", "order_effects/{agent}"),
@@ -64,8 +79,12 @@ def response_batches(responses: pl.LazyFrame, *columns: str) -> Iterator[pl.Data
         "agents.{agent}.protocol",
         "agents.{agent}.modality",
         "agents.{agent}.sampling",
+        "agents.{agent}.orders",
+        "agents.{agent}.calibrate",
     ),
+    optional=("agents.{agent}.orders", "agents.{agent}.calibrate"),
     kinds=("chat",),
+    found_files=protocol_file,
     version=3,
 )
 def choose_by_chat(tables: Tables, params: Params, context: StepContext) -> OutputTables:
@@ -74,18 +93,118 @@ def choose_by_chat(tables: Tables, params: Params, context: StepContext) -> Outp
     assert isinstance(agent, ChatAgent)
     names = tables["triplets"].select(pl.col("trial_set").unique().sort()).collect()["trial_set"].to_list()
     found, n_rows = read_responses(tables, agent, names, context.progress)
-    choices = found.filter(pl.col("odd").is_not_null())
-    unparsed = found.filter(pl.col("odd").is_null())
+    choices = choices_of(found, agent)
+    parsed = found.filter(pl.col("odd").is_not_null())
+    unparsed = pl.concat([found.filter(pl.col("odd").is_null()), choices.unusable], how="diagonal")
+    kept = f" from sets of {agent.orders} orders" if agent.orders > 1 else ""
+    left_out = f"; {choices.n_incomplete:,} sets of orders are incomplete" if choices.n_incomplete else ""
     context.log(
-        f"{choices.height:,} choices, {unparsed.height:,} answers without a choice; of {n_rows:,} responses,"
-        f" {n_rows - found.height:,} have another model, protocol, catalogue or plan, or were asked again"
+        f"{choices.table.height:,} choices{kept}, {unparsed.height:,} answers without a choice; of {n_rows:,}"
+        f" responses, {n_rows - found.height:,} have another model, protocol, catalogue or plan, or were asked again"
+        f"{left_out}"
     )
-    who = (pl.lit(context.agent).alias("agent"), pl.lit(agent.protocol).alias("protocol"))
+    name, protocol = pl.lit(context.agent).alias("agent"), pl.lit(agent.protocol).alias("protocol")
+    combined = pl.lit(agent.choice_protocol).alias("protocol")
     return {
-        "choices": choices.select(*who, *IDENTITY, "odd", tied=pl.lit(value=False)),
-        "unparsed": unparsed.select(*who, *IDENTITY, "request_key", "unparsed_reason"),
-        "order_effects": order_effects(choices).select(*who, pl.all()),
+        "choices": choices.table.select(name, combined, *IDENTITY, "odd", "tied"),
+        "unparsed": unparsed.select(name, protocol, *IDENTITY, "request_key", "unparsed_reason"),
+        "order_effects": order_effects(parsed).select(name, protocol, pl.all()),
     }
+
+
+class CombinedChoices(NamedTuple):
+    """The choices of an agent.
+
+    Attributes
+    ----------
+    table : polars.DataFrame
+        ``trial_set, i, j, k, repeat, odd, tied``: one row for each trial and repeat with a choice.
+    unusable : polars.DataFrame
+        The rows of answers that give a position but cannot be used, with the reason in ``unparsed_reason``.
+    n_incomplete : int
+        Number of trials and repeats of which some orders have no answer.
+    """
+
+    table: pl.DataFrame
+    unusable: pl.DataFrame
+    n_incomplete: int
+
+
+def choices_of(found: pl.DataFrame, agent: ChatAgent) -> CombinedChoices:
+    """Return the choice of each trial and repeat, combined over orders or calibrated as set in the agent's entry.
+
+    Parameters
+    ----------
+    found : polars.DataFrame
+        The answers, from :func:`read_responses`.
+    agent : ChatAgent
+        The agent.
+    """
+    if agent.orders > 1:
+        return _over_orders(found, agent)
+    parsed = found.filter(pl.col("odd").is_not_null())
+    if agent.calibrate == "positions":
+        return _calibrated(parsed, agent)
+    return CombinedChoices(parsed.select(*IDENTITY, "odd", tied=pl.lit(value=False)), parsed.clear(), 0)
+
+
+def _over_orders(found: pl.DataFrame, agent: ChatAgent) -> CombinedChoices:
+    """Combine complete sets of orders, of which every order has an answer.
+
+    If an agent with three orders has two complete sets, from having been asked in six, the set is used of which an
+    answer came first.
+    """
+    cycle = pl.col("order_code").is_in([1, 2, 5]) if agent.orders == 3 else pl.lit(value=False)
+    rows = found.with_row_index("_at").with_columns(_cycle=cycle, _is_answer=pl.col("error_kind").is_null())
+    sets = [*IDENTITY, "_cycle"]
+    complete = pl.col("_is_answer").sum() == agent.orders
+    sizes = rows.group_by(sets).agg(_first=pl.col("_at").min(), _complete=complete)
+    whole = sizes.filter("_complete").sort("_first").unique(IDENTITY, keep="first", maintain_order=True)
+    n_incomplete = found.select(IDENTITY).n_unique() - whole.height
+    used = rows.join(whole.select(*sets), on=sets, how="semi").sort(*IDENTITY, "order_code")
+    shape = (whole.height, agent.orders)
+    order_code = used["order_code"].to_numpy().reshape(shape)
+    positions = used["position"].fill_null(0).to_numpy().astype(np.int8).reshape(shape)
+    first = used.gather_every(agent.orders).select(IDENTITY)
+    uniform = _uniform_of(first, agent)
+    chosen = by_majority(positions, order_code, uniform)
+    if agent.asking.asks_one_token:
+        chances = used.select(CHANCES).to_numpy().astype(np.float64).reshape(*shape, 3)  # null becomes NaN
+        known = np.isfinite(chances).all(axis=(1, 2))
+        weighed = by_log_probability(chances[known], order_code[known], uniform[known])
+        chosen.member[known], chosen.tied[known] = weighed
+    return CombinedChoices(_table(first, chosen), found.clear(), n_incomplete)
+
+
+def _calibrated(parsed: pl.DataFrame, agent: ChatAgent) -> CombinedChoices:
+    """Subtract the mean log-probability of each position, over the answers to the same trial set."""
+    known = pl.all_horizontal(pl.col(CHANCES).is_not_null())
+    unusable = parsed.filter(~known).with_columns(unparsed_reason=pl.lit("no_log_probabilities"))
+    tables = [parsed.clear().select(*IDENTITY, "odd", tied=pl.lit(value=False))]
+    for _, rows in parsed.filter(known).group_by("trial_set", maintain_order=True):
+        chances = rows.select(CHANCES).to_numpy()
+        uniform = _uniform_of(rows, agent)
+        chosen = calibrated(chances, rows["order_code"].to_numpy(), position_bias(chances), uniform)
+        tables.append(_table(rows.select(IDENTITY), chosen))
+    return CombinedChoices(pl.concat(tables), unusable, 0)
+
+
+def _uniform_of(rows: pl.DataFrame, agent: ChatAgent) -> NDArray[np.float64]:
+    """Return a uniform number for each row, which depends only on its trial and repeat and the agent's seed."""
+    triplets = rows.select(TRIPLET).to_numpy().astype(np.int32).reshape(-1, 3)
+    uniform = np.empty(rows.height)
+    for name in rows["trial_set"].unique().to_list():
+        own = (rows["trial_set"] == name).to_numpy()
+        seed = int(generator(agent.sampling.seed or 0, "equal choices", agent.name, name).integers(2**63))
+        uniform[own] = draw_uniform(triplets[own], rows["repeat"].to_numpy()[own], seed)
+    return uniform
+
+
+def _table(rows: pl.DataFrame, chosen: Chosen) -> pl.DataFrame:
+    """Return the choices of trials, without those that have none."""
+    member = pl.Series(chosen.member)
+    odd = pl.coalesce(pl.when(member == at).then(name) for at, name in enumerate(TRIPLET, start=1))
+    return rows.select(*IDENTITY, odd=odd, tied=pl.Series(chosen.tied)).filter(pl.col("odd").is_not_null())
 
 
 def read_responses(
@@ -107,7 +226,8 @@ def read_responses(
     Returns
     -------
     found : polars.DataFrame
-        One row per trial and repeat; ``odd`` is null if the response does not name a stimulus.
+        One row per trial, repeat and, if the agent is asked in several, order; ``odd`` is null if the response does
+        not name a stimulus.
     n_rows : int
         Number of responses, including the ignored ones.
     """
@@ -118,18 +238,17 @@ def read_responses(
         n_rows += batch.height
         for name, maker in makers.items():
             rows = _wanted(valid_answers(batch, maker, name), tables["triplets"])
-            read = read_choices(rows, agent.asking.reading)
-            failed = rows.select(*IDENTITY, "error_kind", "request_key")
-            read_rows = pl.concat([read.choices, read.unparsed], how="diagonal")
-            pieces.append(failed.join(read_rows.drop("request_key"), on=IDENTITY, how="left", maintain_order="left"))
+            pieces.append(read_rows(rows, agent.asking))
             progress(f"{n_rows:,} responses read")
-    return latest(pl.concat(pieces)) if pieces else _nothing(), n_rows
+    also = ["order_code"] if agent.orders > 1 else []
+    return latest(pl.concat(pieces), *also) if pieces else _nothing(), n_rows
 
 
 def _nothing() -> pl.DataFrame:
     ints = dict.fromkeys(("i", "j", "k", "odd"), pl.Int32) | {"repeat": pl.Int16, "position": pl.Int8}
     texts = dict.fromkeys(("trial_set", "unparsed_reason", "error_kind"), pl.String)
-    return pl.DataFrame(schema=ints | texts | {"order_code": pl.UInt8, "request_key": pl.Binary})
+    chances = dict.fromkeys(CHANCES, pl.Float64)
+    return pl.DataFrame(schema=ints | texts | chances | {"order_code": pl.UInt8, "request_key": pl.Binary})
 
 
 def _wanted(rows: pl.DataFrame, triplets: pl.LazyFrame) -> pl.DataFrame:

@@ -12,7 +12,8 @@ from affectlake.errors import SourceError
 from affectlake.judge.agents import FeaturesAgent, VideoMAE, VisionEncoder
 from affectlake.judge.vectors.videomae import clip_vectors, load_video_model
 from affectlake.judge.vectors.vision import frame_vectors, load_vision_model
-from affectlake.pipelines.params.study import EmotionSources, Params
+from affectlake.pipelines.params.sources import EmotionSources, SyntheticSources, TableSources
+from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import OutputTables, StepContext, Tables, step
 from affectlake.seeds import generator
 from affectlake.stimuli import make_synthetic
@@ -25,31 +26,34 @@ from affectlake.stimuli import make_synthetic
         "seed",
         "sources.kind",
         "sources.videos",
+        "sources.media",
         "sources.n_stimuli",
         "sources.clips",
         "sources.frame_sampling",
     ),
-    optional=("sources.frame_sampling",),
-    files=("sources.videos",),
+    optional=("sources.media", "sources.frame_sampling"),
+    files=("sources.videos", "sources.media"),
     version=1,
 )
 def decode(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Decode the videos into the frames that models are shown; simulated clips are rendered first."""
-    from affectlake.stimuli.frames import FRAMES, VIDEOS, decode_videos
+    from affectlake.stimuli.frames import FRAMES, VIDEOS, decode_videos, unused_files
 
     ids = tables["stimuli"].sort("stimulus_index").select("stimulus_id").collect()["stimulus_id"].to_list()
     folder = _folder(ids, params, context)
     if folder is None:
-        context.log(
-            "no videos: sources.videos is not set"
-            if isinstance(params.sources, EmotionSources)
-            else "no clips: sources.clips is false"
-        )
+        reasons = {"emotion": "no videos: sources.videos is not set", "tables": "no media: sources.media is not set"}
+        context.log(reasons.get(params.sources.kind, "no clips: sources.clips is false"))
         return {"videos": pl.DataFrame(schema=VIDEOS), "frames": pl.DataFrame(schema=FRAMES)}
     found = decode_videos(
         folder, ids, context.workers, lambda n: context.progress(f"{n:,} of {len(ids):,} videos"),
         params.sources.frame_sampling,
+        "sources.media" if isinstance(params.sources, TableSources) else "sources.videos",
     )  # fmt: skip
+    if isinstance(params.sources, TableSources):
+        unused = unused_files(folder, found.videos["video_path"].drop_nulls().to_list())
+        if unused:
+            context.log(f"{len(unused):,} files of {folder} belong to no stimulus, such as {', '.join(unused[:3])}")
     n_without = found.videos["unreadable"].is_not_null().sum()
     context.log(f"{found.frames.height:,} frames of {len(ids) - n_without:,} videos, {n_without:,} cannot be shown")
     return {"videos": found.videos, "frames": found.frames}
@@ -60,8 +64,9 @@ def _folder(ids: list[str], params: Params, context: StepContext) -> Path | None
     from affectlake.stimuli.clips import render_clips
 
     sources = params.sources
-    if isinstance(sources, EmotionSources):
-        return None if sources.videos is None else context.source_root / sources.videos
+    if not isinstance(sources, SyntheticSources):
+        named = sources.videos if isinstance(sources, EmotionSources) else sources.media
+        return None if named is None else context.source_root / named
     if not sources.clips:
         return None
     folder = context.scratch / "clips"
@@ -98,11 +103,13 @@ def encode_frames(tables: Tables, params: Params, context: StepContext) -> Outpu
         "seed",
         "sources.kind",
         "sources.videos",
+        "sources.media",
         "sources.n_stimuli",
         "sources.clips",
         "agents.{agent}.encoder",
     ),
-    files=("sources.videos",),
+    optional=("sources.media",),
+    files=("sources.videos", "sources.media"),
     kinds=("features",),
     modality="clips",
     gpu=True,

@@ -105,6 +105,60 @@ def sample_dyads(n_stimuli: int, rng: np.random.Generator, per_dyad: int = 3) ->
     return unpack(kept >> 2, n_stimuli)
 
 
+def sample_uniform(n_stimuli: int, count: int, rng: np.random.Generator) -> Triplets:
+    """Draw `count` different triplets; all sets of that many triplets are equally likely.
+
+    The memory grows with `count`, and not with the number of existing triplets.
+
+    Parameters
+    ----------
+    n_stimuli : int
+        Number of stimuli.
+    count : int
+        Number of triplets, 0 to C(n_stimuli, 3).
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    int32 (count, 3)
+        Canonical triplets.
+
+    Raises
+    ------
+    SamplingError
+        If there are not that many triplets, or they cannot be numbered.
+
+    Notes
+    -----
+    Triplets are drawn with replacement, and those drawn before are dropped, until there are enough: the set of the
+    first `count` different draws is uniform. Of more than half of all triplets, those that are left out are drawn.
+    """
+    existing = comb(max(n_stimuli, 0), 3)
+    if not 0 <= count <= existing or n_stimuli > MAX_STIMULI:
+        raise SamplingError(
+            f"cannot draw {count:,} different triplets of {n_stimuli:,} stimuli",
+            wanted=f"at most {MAX_STIMULI:,} stimuli, and no more triplets than exist",
+            found=f"{existing:,} triplets exist",
+            todo="request fewer triplets, or use more stimuli",
+        )
+    if 2 * count > existing:
+        every = np.array([(i, j, k) for i in range(n_stimuli) for j in range(i + 1, n_stimuli)
+                          for k in range(j + 1, n_stimuli)], dtype=np.int32).reshape(-1, 3)  # fmt: skip
+        kept = ~_among(pack(every, n_stimuli), pack(sample_uniform(n_stimuli, existing - count, rng), n_stimuli))
+        return every[kept]
+    keys = np.empty(0, dtype=np.int64)
+    while len(keys) < count:
+        a, b, c = rng.integers(0, n_stimuli, size=(3, count - len(keys)), dtype=np.int32)
+        low, high = np.minimum(np.minimum(a, b), c), np.maximum(np.maximum(a, b), c)
+        middle = a + b + c - low - high
+        drawn = _key(low.astype(np.int64), middle, high, n_stimuli)[(low < middle) & (middle < high)]
+        keys = np.sort(np.concatenate([keys, drawn]))
+        first = np.ones(len(keys), dtype=bool)
+        first[1:] = keys[1:] != keys[:-1]
+        keys = keys[first]
+    return unpack(keys, n_stimuli)
+
+
 def sample_pairs(
     prototypes: NDArray[np.integer], n_stimuli: int, thirds: int, rng: np.random.Generator, exclude: Triplets
 ) -> Triplets:

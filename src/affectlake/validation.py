@@ -7,6 +7,7 @@ agree.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import (
@@ -114,7 +115,7 @@ def mistake(problem: str, **more: str) -> PydanticCustomError:
     return PydanticCustomError("mistake", "{problem}", {"problem": problem, **more})
 
 
-def check(kind: Any, value: object, name: str = "", within: str = "") -> Any:
+def check(kind: Any, value: object, name: str = "", within: str = "", context: Mapping[str, Any] | None = None) -> Any:
     """Validate `value` and return it as a `kind`.
 
     Parameters
@@ -127,23 +128,27 @@ def check(kind: Any, value: object, name: str = "", within: str = "") -> Any:
         Name of the whole value in messages, such as the path of a file. May be empty.
     within : str
         The path of `value` in the whole.
+    context : mapping, optional
+        What validators may use besides the value.
 
     Raises
     ------
     UsageError
         If there are mistakes in the value; the message lists all of them.
     """
-    found, mistakes = examine(kind, value, within)
+    found, mistakes = examine(kind, value, within, context)
     if mistakes:
         raise refusal(name, mistakes)
     return found
 
 
-def examine(kind: Any, value: object, within: str = "") -> tuple[Any, list[Mistake]]:
+def examine(
+    kind: Any, value: object, within: str = "", context: Mapping[str, Any] | None = None
+) -> tuple[Any, list[Mistake]]:
     """Return `value` as a `kind` (None if there are mistakes), and all mistakes in it."""
     adapter: TypeAdapter[Any] = TypeAdapter(kind)
     try:
-        return adapter.validate_python(value), []
+        return adapter.validate_python(value, context=dict(context or {})), []
     except ValidationError as error:
         return None, mistakes_of(error, json_schema(kind), within)
 

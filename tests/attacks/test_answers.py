@@ -20,7 +20,7 @@ from affectlake.judge.requests.request_limits import Limits, Target
 from affectlake.judge.requests.run_statistics import Account
 from affectlake.judge.responses.parsing import weigh
 from affectlake.judge.responses.tables import is_parsable, read_choices, response_rows
-from tests.support.chat import agent
+from tests.support.chat import KEY_PHRASE, ONE_TOKEN, agent
 from tests.support.fault_server import Fault, FaultServer
 from tests.support.questions import make_questions
 
@@ -63,7 +63,7 @@ def row(answer: Answer) -> dict[str, Any]:
 
 def reason(answer: Answer) -> str | None:
     """Return why an answer is not a choice; None if it is one."""
-    read = read_choices(response_rows(agent(), [answer]), "key-phrase")
+    read = read_choices(response_rows(agent(), [answer]), KEY_PHRASE)
     return None if read.choices.height else read.unparsed["unparsed_reason"].item()
 
 
@@ -137,7 +137,7 @@ def test_what_is_thought_is_kept_apart_from_what_is_said(
     found = second(journal)
     assert row(found)["answer"] == text
     assert row(found)["thinking"] == thinking
-    assert read_choices(response_rows(agent(), [found]), "key-phrase").choices["position"].to_list() == [2]
+    assert read_choices(response_rows(agent(), [found]), KEY_PHRASE).choices["position"].to_list() == [2]
 
 
 @pytest.mark.parametrize("finish_reason", ["stop", "length"])
@@ -150,7 +150,7 @@ def test_a_thought_alone_is_not_a_choice(server: FaultServer, journal: Journal, 
         ),
     )
     found = second(journal)
-    assert not is_parsable("key-phrase", found)
+    assert not is_parsable(KEY_PHRASE, found)
     assert (row(found)["answer"], row(found)["thinking"]) == ("", THOUGHT)
     assert reason(found) == ("truncated" if finish_reason == "length" else "empty")
 
@@ -366,7 +366,7 @@ def test_log_probabilities_that_are_none_are_null_and_said(
     else:
         assert [found[name] for name in ("p1", "p2", "p3", "leftover")] == [None] * 4
         assert odd in found["oddities"]
-    assert read_choices(response_rows(who, [second(journal)]), "one-token").choices["position"].to_list() == [2]
+    assert read_choices(response_rows(who, [second(journal)]), ONE_TOKEN).choices["position"].to_list() == [2]
 
 
 def test_probabilities_of_anything_are_none_or_sum_to_one() -> None:

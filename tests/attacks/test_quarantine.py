@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -137,8 +137,8 @@ def test_one_bad_answer_of_435_waits_alone_until_the_parser_is_mended(
             return ordinary
         return logprobs(asked, ordinary)
 
-    def broken(text: str | None) -> Weighed:
-        return weigh({"unheard of": 1 / 0}[text]) if "unheard of" in (text or "") else weigh(text)
+    def broken(text: str | None, labels: Sequence[str]) -> Weighed:
+        return weigh({"unheard of": 1 / 0}[text], labels) if "unheard of" in (text or "") else weigh(text, labels)
 
     weigh = judged.weigh
     server.odd = one_is_odd

@@ -20,7 +20,8 @@ from affectlake.pipelines.engine import dvcfile
 from affectlake.pipelines.engine.graph import stages
 from affectlake.pipelines.engine.runner import run_stage
 from affectlake.pipelines.params import templates
-from affectlake.pipelines.params.study import SyntheticSources, load, override, parse
+from affectlake.pipelines.params.sources import SyntheticSources
+from affectlake.pipelines.params.study import load, override, parse
 from affectlake.pipelines.step import StepContext
 from affectlake.pipelines.stored import NOTHING
 from affectlake.seeds import generator

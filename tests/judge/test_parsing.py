@@ -8,6 +8,7 @@ import math
 import pytest
 
 from affectlake.judge.responses.parsing import Parsed, Probabilities, parse, weigh
+from tests.support.chat import KEY_PHRASE, LOCATION, ONE_TOKEN
 
 DESCRIPTION = (
     "Video 1 shows a child laughing on a swing; I feel joy. Video 2 shows two dogs playing; I feel amused. "
@@ -120,12 +121,12 @@ SAYS_NOT: list[tuple[str, str]] = [
 
 @pytest.mark.parametrize(("text", "position"), SAYS)
 def test_an_answer_that_names_one_video(text: str, position: int) -> None:
-    assert parse(text, "key-phrase") == Parsed(position, None)
+    assert parse(text, KEY_PHRASE) == Parsed(position, None)
 
 
 @pytest.mark.parametrize(("text", "reason"), SAYS_NOT)
 def test_an_answer_that_names_none(text: str, reason: str) -> None:
-    assert parse(text, "key-phrase") == Parsed(None, reason)
+    assert parse(text, KEY_PHRASE) == Parsed(None, reason)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +140,7 @@ def test_an_answer_that_names_none(text: str, reason: str) -> None:
     ],
 )
 def test_an_answer_cut_off(text: str, expected: Parsed) -> None:
-    assert parse(text, "key-phrase", cut_off=True) == expected
+    assert parse(text, KEY_PHRASE, cut_off=True) == expected
 
 
 @pytest.mark.parametrize(
@@ -159,7 +160,7 @@ def test_an_answer_cut_off(text: str, expected: Parsed) -> None:
     ],
 )
 def test_a_location(text: str, expected: Parsed) -> None:
-    assert parse(text, "location") == expected
+    assert parse(text, LOCATION) == expected
 
 
 @pytest.mark.parametrize(
@@ -175,7 +176,7 @@ def test_a_location(text: str, expected: Parsed) -> None:
     ],
 )
 def test_one_token(text: str, expected: Parsed) -> None:
-    assert parse(text, "one-token") == expected
+    assert parse(text, ONE_TOKEN) == expected
 
 
 def logprobs(*places: tuple[str, dict[str, float]]) -> str:

@@ -18,6 +18,7 @@ from affectlake.judge.trials.content import caption_materials
 from affectlake.judge.trials.plan import Trials, make_plan, valid_answers
 from affectlake.judge.trials.questions import Question
 from affectlake.judge.trials.request_keys import KeyMaker, canonical
+from affectlake.judge.trials.shares import Share
 from tests.support.chat import agent, answered, captions, materials, stimuli, trials, video_frames
 from tests.support.questions import position_counts
 
@@ -240,3 +241,60 @@ def test_videos_are_sent_as_frames_under_a_stable_name() -> None:
             names.setdefault(stimulus, set()).add(part["uuid"])
     assert [len(names[s]) for s in range(N)] == [1] * N
     assert len(set.union(*names.values())) == N
+
+
+@pytest.mark.parametrize("k", [3, 6])
+def test_each_trial_is_asked_in_every_order_of_its_set(k: int) -> None:
+    plan = make_plan(agent(orders=k), trials(N, repeats=2), materials(N), 1)
+    asked = list(plan.questions())
+    assert (plan.n_planned, plan.n_left, len({q.key for q in asked})) == (k * 380, k * 380, k * 380)
+    orders: dict[object, set[tuple[int, ...]]] = {}
+    for question in asked:
+        orders.setdefault(identity(question), set()).add(question.order)
+    for found in orders.values():
+        assert len(found) == k
+        assert all(sorted(order[p] for order in found) == sorted([1, 2, 3] * (k // 3)) for p in range(3))
+    captions_of: dict[object, set[tuple[int, ...]]] = {}
+    for question in asked:  # the captions do not change with the order
+        drawn = dict(zip(in_order(question), question.captions or (), strict=True))
+        captions_of.setdefault(identity(question), set()).add(tuple(drawn[s] for s in sorted(drawn)))
+    assert all(len(found) == 1 for found in captions_of.values())
+
+
+@pytest.mark.parametrize("k", [3, 6])
+def test_answers_in_one_order_are_among_those_in_several(k: int) -> None:
+    wanted, shown = trials(N, repeats=2), materials(N)
+    single = make_plan(agent(), wanted, shown, 1)
+    keys = {q.key for q in single.questions()}
+    several = make_plan(agent(orders=k), wanted, shown, 1)
+    assert keys < {q.key for q in several.questions()}
+    left = make_plan(agent(orders=k), wanted, shown, 1, [answered(single)])
+    assert (left.n_answered, left.n_left) == (380, (k - 1) * 380)
+    assert not keys & {q.key for q in left.questions()}
+    whole = make_plan(agent(orders=k), wanted, shown, 1, [answered(single), answered(left)])
+    assert whole.n_left == 0 and make_plan(agent(), wanted, shown, 1, [answered(several)]).n_left == 0
+
+
+def test_answers_in_three_orders_are_among_those_in_six_and_an_answer_of_another_set_is_not_counted() -> None:
+    wanted, shown = trials(N), materials(N)
+    three = make_plan(agent(orders=3), wanted, shown, 1)
+    six = make_plan(agent(orders=6), wanted, shown, 1, [answered(three)])
+    assert (six.n_answered, six.n_left) == (570, 570)
+    again = make_plan(agent(orders=3), wanted, shown, 1, [answered(six)])
+    assert (again.n_answered, again.n_left) == (0, 570)
+
+
+def test_a_limit_leaves_at_most_one_set_of_orders_open() -> None:
+    every = make_plan(agent(orders=3), trials(N), materials(N), 1)
+    asked = Counter(identity(q) for q in make_plan(agent(orders=3), trials(N), materials(N), 1, limit=40).questions())
+    assert sorted(asked.values()) == [1] + [3] * 13
+    assert every.n_left == 570
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_shares_of_several_orders_are_disjoint_and_complete(k: int) -> None:
+    shares = [make_plan(agent(orders=k), trials(N), materials(N), 1, share=Share(n, 3)) for n in (1, 2, 3)]
+    keys = [{q.key for q in plan.questions()} for plan in shares]
+    assert sum(map(len, keys)) == len(set().union(*keys)) == k * 190
+    units = [{identity(q) for q in plan.questions()} for plan in shares]
+    assert sum(map(len, units)) == 190  # a set of orders is in one share

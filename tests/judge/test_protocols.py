@@ -9,14 +9,15 @@ import re
 import pytest
 
 from affectlake.errors import UsageError
-from affectlake.judge.protocols import CHOICES, PROTOCOLS, Wording, neutralise, protocol
+from affectlake.judge.protocols.builtin import BUILT_IN, built_in
+from affectlake.judge.protocols.wording import Wording, neutralise
 from affectlake.judge.sampling import Sampling
 
 SAMPLING = Sampling(max_tokens=100, temperature=0.5, top_p=0.9)
 
 
 def words(name: str, captions: tuple[str, str, str] = ("a", "b", "c")) -> str:
-    content = Wording(protocol(name), "m", SAMPLING).of_captions(captions, None)["messages"][0]["content"]
+    content = Wording(built_in(name), "m", SAMPLING).of_captions(captions, None)["messages"][0]["content"]
     assert isinstance(content, str)
     return content
 
@@ -39,22 +40,23 @@ TEXTS = {
 def test_the_words_of_a_version_never_change() -> None:
     found = {
         one.full_name: hashlib.sha256(f"{one.before}\0{one.after}".encode()).hexdigest()[:16]
-        for one in PROTOCOLS.values()
+        for one in map(built_in, BUILT_IN)
     }
     assert found == TEXTS
 
 
 def test_every_name_and_modality() -> None:
     families = {"describe-then-choose", "naive-least-similar", "naive-describe", "naive-precautions", "forced-choice"}
-    assert set(PROTOCOLS) == {f"{family}/{kind}" for family in families for kind in ("caption", "video")}
-    for name, one in PROTOCOLS.items():
+    assert set(BUILT_IN) == {f"{family}/{kind}" for family in families for kind in ("caption", "video")}
+    for name in BUILT_IN:
+        one = built_in(name)
         assert one.modality == ("captions" if name.endswith("caption") else "videos")
         assert re.fullmatch(r"[a-z0-9][a-z0-9./-]*", one.full_name)  # the pattern of the protocol column
 
 
 def test_an_unknown_protocol_offers_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean 'forced-choice/video'"):
-        protocol("forced-choise/video")
+        built_in("forced-choise/video")
 
 
 def test_captions_follow_the_instruction_in_the_order_shown() -> None:
@@ -71,22 +73,22 @@ def test_naive_templates_show_everything_before_the_question() -> None:
 
 def test_videos_stand_between_the_texts() -> None:
     videos = [(name, f"data:video/jpeg;base64,{name}") for name in ("x", "y", "z")]
-    body = Wording(protocol("describe-then-choose/video"), "m", SAMPLING).of_videos(videos, 5)
+    body = Wording(built_in("describe-then-choose/video"), "m", SAMPLING).of_videos(videos, 5)
     parts = body["messages"][0]["content"]
     assert [part["type"] for part in parts] == ["text", "video_url", "video_url", "video_url", "text"]
     assert [part["uuid"] for part in parts[1:4]] == ["x", "y", "z"]
     assert body["seed"] == 5
-    labelled = Wording(protocol("forced-choice/video"), "m", SAMPLING).of_videos(videos, None)["messages"][0]["content"]
+    labelled = Wording(built_in("forced-choice/video"), "m", SAMPLING).of_videos(videos, None)["messages"][0]["content"]
     assert [part.get("text") for part in labelled[1:7:2]] == ["Video 1:", "Video 2:", "Video 3:"]
-    naive = Wording(protocol("naive-describe/video"), "m", SAMPLING).of_videos(videos, None)["messages"][0]["content"]
+    naive = Wording(built_in("naive-describe/video"), "m", SAMPLING).of_videos(videos, None)["messages"][0]["content"]
     assert [part["type"] for part in naive] == ["video_url"] * 3 + ["text"]
 
 
 def test_one_token_asks_for_a_choice_and_its_log_probabilities() -> None:
-    body = Wording(protocol("forced-choice/caption"), "m", SAMPLING).of_captions(("a", "b", "c"), 1)
-    assert body["structured_outputs"] == {"choice": list(CHOICES)}
+    body = Wording(built_in("forced-choice/caption"), "m", SAMPLING).of_captions(("a", "b", "c"), 1)
+    assert body["structured_outputs"] == {"choice": ["1", "2", "3"]}
     assert (body["logprobs"], body["top_logprobs"]) == (True, 20)
-    free = Wording(protocol("describe-then-choose/caption"), "m", SAMPLING).of_captions(("a", "b", "c"), 1)
+    free = Wording(built_in("describe-then-choose/caption"), "m", SAMPLING).of_captions(("a", "b", "c"), 1)
     assert not {"structured_outputs", "logprobs"} & set(free)
 
 
@@ -95,7 +97,7 @@ def test_a_body_is_json_and_carries_the_sampling() -> None:
         max_tokens=7, temperature=0.3, top_p=0.8, seed=1, extra={"chat_template_kwargs": {"enable_thinking": False}}
     )
     body = json.loads(
-        json.dumps(Wording(protocol("forced-choice/caption"), "m", sampling).of_captions(("a", "b", "c"), 9))
+        json.dumps(Wording(built_in("forced-choice/caption"), "m", sampling).of_captions(("a", "b", "c"), 9))
     )
     assert (body["model"], body["max_tokens"], body["temperature"], body["top_p"], body["seed"]) == (
         "m",

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from affectlake.judge.protocols import PROTOCOLS, Wording, protocol
+from affectlake.judge.protocols.builtin import BUILT_IN, built_in
+from affectlake.judge.protocols.wording import Wording
 from affectlake.judge.sampling import Sampling
 
 PRINTED: dict[str, dict[str, str]] = yaml.safe_load(
@@ -45,7 +46,7 @@ def printed(name: str, part: str) -> str:
 
 def sent(name: str) -> list[str]:
     """The content of the message: its texts, and VIDEO for each video."""
-    wording = Wording(protocol(name), "m", SAMPLING)
+    wording = Wording(built_in(name), "m", SAMPLING)
     body: dict[str, Any] = (
         wording.of_videos(VIDEOS, None)
         if name.endswith("/video")
@@ -88,17 +89,15 @@ def test_template_4_is_the_prompt_of_the_methods_less_one_sentence() -> None:
 
 def test_every_protocol_is_printed_or_named_as_not_printed() -> None:
     compared = {f"naive-{kind}/video" for kind in ("least-similar", "describe", "precautions")}
-    assert set(PROTOCOLS) == {"describe-then-choose/video", "describe-then-choose/caption"} | compared | set(
-        NOT_PRINTED
-    )
+    assert set(BUILT_IN) == {"describe-then-choose/video", "describe-then-choose/caption"} | compared | set(NOT_PRINTED)
     for name, template in NOT_PRINTED.items():
         if template is not None:  # the same words as with videos
-            assert (protocol(name).before, protocol(name).after) == (
-                protocol(template).before,
-                protocol(template).after,
+            assert (built_in(name).before, built_in(name).after) == (
+                built_in(template).before,
+                built_in(template).after,
             )
     stated = {text for prompt in PRINTED.values() for part, text in prompt.items() if part != "where"}
-    assert not any(protocol("forced-choice/video").after in text for text in stated)
+    assert not any(built_in("forced-choice/video").after in text for text in stated)
 
 
 def test_the_print_says_what_it_said() -> None:

@@ -9,13 +9,38 @@ from scipy import stats
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from affectlake.errors import SourceError, UsageError
-from affectlake.judge.agents import FamilyScaling, RatingsAgent, parse_agent
-from affectlake.judge.vectors.ratings import far_from_zero, rating_matrix, rating_vectors, several_tops
-from affectlake.judge.vectors.scaling import SCALES, SCALINGS
+from affectlake.judge.agents import RatingsAgent, Scaling, parse_agent
+from affectlake.judge.vectors.ratings import (
+    ScaledFamily,
+    category_family,
+    families_of,
+    far_from_zero,
+    rating_matrix,
+    rating_vectors,
+    several_tops,
+)
+from affectlake.judge.vectors.scaling import SCALINGS, Scale
 from affectlake.judge.vectors.similarity import choose_by_cosine
 
 CATEGORY = np.array([[0.2, 0.9], [0.5, 0.0], [0.0, 0.3]])
 DIMENSION = np.array([[1.0, 5.0, 9.0], [2.0, 2.0, 2.0], [7.5, 8.0, 1.0]])
+NINE_POINTS = Scale(1.0, 9.0)
+FAMILIES = pl.DataFrame(
+    {
+        "family": ["category", "dimension"],
+        "scale_low": [0.0, 1.0],
+        "scale_high": [1.0, 9.0],
+        "neutral": pl.Series([None, None], dtype=pl.Float64),
+        "are_categories": [True, False],
+    }
+)
+
+
+def scaled(name: str, scaling: Scaling = "raw") -> list[ScaledFamily]:
+    return [ScaledFamily(name, Scale(0.0, 1.0) if name == "category" else NINE_POINTS, scaling)]
+
+
+BOTH = [*scaled("category"), *scaled("dimension")]
 
 
 @pytest.fixture
@@ -35,8 +60,8 @@ def ratings() -> pl.DataFrame:
 
 def test_a_family_is_taken_as_it_is(ratings: pl.DataFrame) -> None:
     for frame in (ratings, ratings.sample(fraction=1, shuffle=True, seed=1)):
-        np.testing.assert_array_equal(rating_vectors(frame, "category", 3), CATEGORY)
-        np.testing.assert_array_equal(rating_vectors(frame, "dimension", 3), DIMENSION)
+        np.testing.assert_array_equal(rating_vectors(frame, scaled("category"), 3), CATEGORY)
+        np.testing.assert_array_equal(rating_vectors(frame, scaled("dimension"), 3), DIMENSION)
 
 
 def test_columns_of_a_matrix_are_in_the_order_of_their_names(ratings: pl.DataFrame) -> None:
@@ -65,7 +90,7 @@ def test_the_concatenated_cosine_is_the_mean_of_the_two(ratings: pl.DataFrame) -
         unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         return unit @ unit.T
 
-    found = rating_vectors(ratings, "concatenated", 3)
+    found = rating_vectors(ratings, BOTH, 3)
     assert found.shape == (3, 5)
     np.testing.assert_allclose(cosines(found), (cosines(CATEGORY) + cosines(DIMENSION)) / 2, atol=1e-14)
 
@@ -90,25 +115,25 @@ def test_the_concatenated_cosine_is_the_mean_of_the_two(ratings: pl.DataFrame) -
 )
 def test_gaps_are_refused(ratings: pl.DataFrame, spoil: object, said: str) -> None:
     with pytest.raises(SourceError, match="category ratings are not complete") as error:
-        rating_vectors(spoil(ratings), "category", 3)  # type: ignore[operator]
+        rating_vectors(spoil(ratings), scaled("category"), 3)  # type: ignore[operator]
     assert said in str(error.value)
 
 
 def test_stimuli_beyond_the_catalogue_are_refused(ratings: pl.DataFrame) -> None:
     with pytest.raises(SourceError, match="not complete"):
-        rating_vectors(ratings, "category", 2)
+        rating_vectors(ratings, scaled("category"), 2)
 
 
 def test_a_family_of_zeros_cannot_be_scaled(ratings: pl.DataFrame) -> None:
     zero = pl.when((pl.col("stimulus_index") == 1) & (pl.col("family") == "category")).then(0.0).otherwise("score")
     with pytest.raises(SourceError, match="stimulus_index 1"):
-        rating_vectors(ratings.with_columns(score=zero), "concatenated", 3)
+        rating_vectors(ratings.with_columns(score=zero), BOTH, 3)
 
 
 def test_each_scaling_is_scipys_or_sklearns() -> None:
     scores = np.random.default_rng(0).uniform(1, 9, (50, 6))
     scores[:, 3] = 4.0
-    found = {name: scale(scores, SCALES["dimension"]) for name, scale in SCALINGS.items()}
+    found = {name: scale(scores, NINE_POINTS) for name, scale in SCALINGS.items()}
     np.testing.assert_array_equal(found["raw"], scores)
     np.testing.assert_array_equal(found["midpoint"], scores - 5)
     varying = [0, 1, 2, 4, 5]
@@ -127,7 +152,7 @@ def test_one_name_is_the_scaling_of_the_agents_family(ratings: pl.DataFrame) -> 
     def vectors(entry: dict[str, object]) -> np.ndarray:
         agent = parse_agent("a", {"kind": "ratings", **entry})
         assert isinstance(agent, RatingsAgent)
-        return rating_vectors(ratings, agent.ratings, 3, agent.scaling_by_family)
+        return rating_vectors(ratings, families_of(FAMILIES, agent.ratings, agent.scaling), 3)
 
     np.testing.assert_array_equal(vectors({"ratings": "dimension", "scaling": "midpoint"}), DIMENSION - 5)
     np.testing.assert_array_equal(vectors({"ratings": "category", "scaling": "midpoint"}), CATEGORY - 0.5)
@@ -150,7 +175,7 @@ def test_opposite_sides_of_a_neutral_middle_are_unlike_only_if_the_middle_is_zer
     scores = np.array([[8.8, 8.0], [6.0, 6.4], [1.6, 2.0]])
     trial = np.array([[0, 1, 2]], np.int32)
     rng = np.random.default_rng(0)
-    assert choose_by_cosine(SCALINGS["midpoint"](scores, SCALES["dimension"]), trial, rng).odd.tolist() == [2]
+    assert choose_by_cosine(SCALINGS["midpoint"](scores, NINE_POINTS), trial, rng).odd.tolist() == [2]
     assert choose_by_cosine(scores, trial, rng).odd.tolist() != [2]
 
 
@@ -158,17 +183,41 @@ def test_raw_scores_that_are_far_from_zero_are_warned_of(ratings: pl.DataFrame) 
     high = ratings.with_columns(
         score=pl.when(pl.col("family") == "dimension").then(pl.col("score").clip(2)).otherwise("score")
     )
-    raw = FamilyScaling()
-    assert "the smallest is 2.00" in far_from_zero(high, "dimension", raw)
-    assert "scaling" in far_from_zero(high, "concatenated", raw)
-    assert far_from_zero(high, "category", raw) == ""  # proportions begin at 0
-    assert far_from_zero(high, "dimension", FamilyScaling(dimension="midpoint")) == ""
+    assert "the smallest is 2.00" in far_from_zero(high, scaled("dimension"))
+    assert "scaling" in far_from_zero(high, BOTH)
+    assert far_from_zero(high, scaled("category")) == ""  # proportions begin at 0
+    assert far_from_zero(high, scaled("dimension", "midpoint")) == ""
 
 
 def test_categories_with_the_same_highest_score_are_counted(ratings: pl.DataFrame) -> None:
-    assert several_tops(rating_matrix(ratings, 3)).tolist() == [False, False, False]
+    assert several_tops(rating_matrix(ratings, 3), "category").tolist() == [False, False, False]
     level = ratings.with_columns(score=pl.when(pl.col("family") == "category").then(pl.lit(0.4)).otherwise("score"))
-    assert several_tops(rating_matrix(level, 3)).tolist() == [True, True, True]
+    assert several_tops(rating_matrix(level, 3), "category").tolist() == [True, True, True]
     nothing = ratings.with_columns(score=pl.when(pl.col("family") == "category").then(pl.lit(0.0)).otherwise("score"))
-    assert not several_tops(rating_matrix(nothing, 3)).any()
-    assert not several_tops(rating_matrix(ratings, 3, "dimension")).any()
+    assert not several_tops(rating_matrix(nothing, 3), "category").any()
+    assert not several_tops(rating_matrix(ratings, 3, "dimension"), "category").any()
+
+
+def test_bipolar_families_are_compared_from_their_neutral_score() -> None:
+    own = FAMILIES.with_columns(neutral=pl.Series([None, 4.0]))
+    (one,) = families_of(own, ratings="dimension")
+    assert one == ("dimension", Scale(1.0, 9.0, 4.0), "midpoint")
+    np.testing.assert_array_equal(SCALINGS["midpoint"](DIMENSION, one.scale), DIMENSION - 4)
+    (raw,) = families_of(own, ratings="dimension", scaling="raw")
+    assert raw.scaling == "raw"
+    every = families_of(own, ratings="concatenated")
+    assert [(one.name, one.scaling) for one in every] == [("category", "raw"), ("dimension", "midpoint")]
+    named = families_of(own, ratings=["dimension", "category"], scaling={"category": "centred"})
+    assert [(one.name, one.scaling) for one in named] == [("dimension", "midpoint"), ("category", "centred")]
+
+
+def test_families_that_a_study_does_not_have() -> None:
+    with pytest.raises(SourceError, match=r"no trait ratings[\s\S]*the families category, dimension"):
+        families_of(FAMILIES, ratings="trait")
+    with pytest.raises(SourceError, match="there are no ratings"):
+        families_of(FAMILIES.clear(), ratings="concatenated")
+
+
+def test_the_family_of_categories_is_named_in_the_table() -> None:
+    assert category_family(FAMILIES) == "category"
+    assert category_family(FAMILIES.with_columns(are_categories=pl.lit(value=False))) == ""

@@ -13,7 +13,7 @@ import pytest
 from affectlake.judge.requests.answers import Answer
 from affectlake.judge.responses.tables import latest, read_choices, response_rows
 from affectlake.judge.trials.orders import ORDERS
-from tests.support.chat import agent
+from tests.support.chat import KEY_PHRASE, ONE_TOKEN, agent
 
 ANSWER = Answer(
     key=b"k" * 32,
@@ -47,7 +47,7 @@ def test_the_order_shown_is_undone() -> None:
     ]
     rows = response_rows(agent(), given)
     assert rows.select("shown_1", "shown_2", "shown_3").unique().height == 6
-    found = read_choices(rows, "key-phrase").choices.sort("repeat")
+    found = read_choices(rows, KEY_PHRASE).choices.sort("repeat")
     expected = [(10, 20, 30)[order[p] - 1] for order in orders for p in range(3)]
     assert found["odd"].to_list() == expected
     assert found["position"].to_list() == [1, 2, 3] * 6
@@ -71,7 +71,7 @@ def test_one_token_keeps_its_probabilities() -> None:
     (row,) = rows.iter_rows(named=True)
     assert [row[name] for name in ("p1", "p2", "p3", "leftover")] == pytest.approx([0.25, 0.75, 0.0, 0.2])
     assert row["caption_1"] is None
-    assert read_choices(rows, "one-token").choices["odd"].to_list() == [10]  # the second shown is i
+    assert read_choices(rows, ONE_TOKEN).choices["odd"].to_list() == [10]  # the second shown is i
     free = response_rows(agent(), [ANSWER._replace(logprobs=logprobs)])
     assert free["p1"].null_count() == 1
 
@@ -82,7 +82,7 @@ def test_what_is_no_choice_has_a_reason() -> None:
         ANSWER._replace(repeat=1, text="Video 1 shows", finish_reason="length"),
         ANSWER._replace(repeat=2, text=None, error_kind="rejected", error_words="too long", attempts=3),
     ]
-    found = read_choices(response_rows(agent(), given), "key-phrase")
+    found = read_choices(response_rows(agent(), given), KEY_PHRASE)
     assert found.choices.is_empty()
     assert found.unparsed.sort("repeat")["unparsed_reason"].to_list() == ["refusal", "truncated", "error"]
 

@@ -11,7 +11,7 @@ from scipy.spatial.distance import cosine
 
 from affectlake.errors import SourceError
 from affectlake.judge.vectors import similarity, similarity_kernels
-from affectlake.judge.vectors.ratings import rating_vectors
+from affectlake.judge.vectors.ratings import families_of, rating_vectors
 from affectlake.judge.vectors.similarity import choose_by_cosine
 from affectlake.stimuli import load_emotion
 from affectlake.triplets import sample_dyads
@@ -145,11 +145,11 @@ def test_a_stimulus_without_vector_is_refused(vectors: np.ndarray, row: list[int
 @pytest.mark.realdata
 def test_the_published_ratings_at_full_size(real_data: Path) -> None:
     path = real_data / "cowen_keltner_2017" / "CowenKeltnerEmotionalVideos.csv"
-    ratings = load_emotion(path, None, [859, 866, 1673, 2157]).ratings
+    study = load_emotion(path, None, [859, 866, 1673, 2157])
     asked = sample_dyads(2181, rng())
     answers = {}
     for which in ("category", "dimension", "concatenated"):
-        vectors = rating_vectors(ratings, which, 2181)
+        vectors = rating_vectors(study.ratings, families_of(study.families, which), 2181)
         answers[which] = choose_by_cosine(vectors, asked, rng(1))
         some = rng(2).choice(len(asked), 2000, replace=False)
         unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

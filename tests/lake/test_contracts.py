@@ -86,7 +86,7 @@ BROKEN = {
     "set": ("triplets", pl.lit("practice").alias("split"), "in_set"),
     "pattern": ("stimuli", pl.lit(" ").alias("stimulus_id"), "regex"),
     "order in a row": ("triplets", pl.col("i").alias("j"), "greater_than"),
-    "bounds where": ("ratings", pl.lit(1.5).alias("score"), "family"),
+    "bounds of another table": ("ratings", pl.lit(9.5).alias("score"), "within"),
     "odd one of three": ("choices", pl.lit(11).cast(pl.Int32).alias("odd"), "one_of"),
     "triplet not in triplets": ("unparsed", pl.lit("validation").alias("trial_set"), "reference to triplets"),
     "stimulus not in stimuli": (
@@ -144,7 +144,7 @@ def test_configurations_that_are_built_once_change_no_result(
 ) -> None:
     """Results of broken tables are those of Great Expectations as it is."""
     broken = {
-        "ratings": tiny["ratings"].with_columns(score=pl.lit(-1e9)),
+        "ratings": tiny["ratings"].with_columns(stimulus_index=pl.lit(-9, pl.Int32)),
         "triplets": tiny["triplets"].with_columns(i=pl.lit(None, pl.Int32), j=pl.lit(-7, pl.Int32)),
     }
     for name, frame in broken.items():

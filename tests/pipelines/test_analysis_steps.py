@@ -151,7 +151,7 @@ def test_each_row_of_metrics_rests_on_its_own_trials_and_ceiling(analysed: dict[
             pair = tuple(sorted(set(row) - {row[at]}))
             sums["measured"].setdefault(pair, []).append(float(which == row[at]))
             sums["predicted"].setdefault(pair, []).append(probability[at])
-    kept = prototypes(own["ratings"], PARAMS.triplets.prototypes_per_category).tolist()
+    kept = prototypes(own["ratings"], own["families"], PARAMS.triplets.prototypes_per_category).tolist()
     pairs = [(a, b) for a, b in combinations(kept, 2) if (a, b) in sums["measured"]]
     measured, predicted = ([np.mean(sums[name][pair]) for pair in pairs] for name in ("measured", "predicted"))
     assert value("rsm_pearson_r", "generalisation") == pytest.approx(np.corrcoef(measured, predicted)[0, 1], abs=1e-5)
@@ -209,7 +209,8 @@ def test_the_explained_shares_use_their_own_ceilings_of_an_agent_that_varies(
         held_out=arrays.judged(lazy(own), "test"),
         validation=arrays.answers(own["choices"].lazy(), "validation"),
         repeated=repeated,
-        prototypes=prototypes(own["ratings"], 2),
+        prototypes=prototypes(own["ratings"], own["families"], 2),
+        category_family="category",
         ratings=arrays.ratings(lazy(own)),
         categories=own["stimuli"]["category"].to_list(),
         fits=arrays.fits(lazy(own)),
@@ -226,7 +227,8 @@ def test_the_explained_shares_use_their_own_ceilings_of_an_agent_that_varies(
 def test_human_consistency_is_of_the_validation_choices(analysed: dict[str, OutputTables]) -> None:
     tables = together(analysed, "choices", "embeddings", "fits", "graph_nodes")
     rows = meaning.compare(tables, PARAMS, context())["comparisons"]
-    kept = prototypes(analysed[AGENTS[0]]["ratings"], PARAMS.triplets.prototypes_per_category).tolist()
+    own = analysed[AGENTS[0]]
+    kept = prototypes(own["ratings"], own["families"], PARAMS.triplets.prototypes_per_category).tolist()
 
     def matrix(agent: str) -> dict[tuple[int, ...], float]:
         own = analysed[agent]["choices"].filter(pl.col("trial_set") == "validation")

@@ -58,7 +58,9 @@ def lazy(frames: OutputTables) -> dict[str, pl.LazyFrame]:
 def with_embedding(tables: OutputTables, params: Params, agent: str) -> OutputTables:
     """Give an agent an embedding without fitting one: its own rating vectors, scaled to be positive."""
     which = params.agents[agent].ratings  # type: ignore[union-attr]
-    vectors = choices_steps.rating_vectors(tables["ratings"], which, tables["stimuli"].height)
+    vectors = choices_steps.rating_vectors(
+        tables["ratings"], choices_steps.families_of(tables["families"], which), tables["stimuli"].height
+    )
     weights = ((vectors - vectors.min(0)) / vectors.std(0)).astype(np.float32)
     fit = {"agent": agent, "seed": 0, "n_dimensions": weights.shape[1], "held_out_loss": 1.0, "representative": True}
     return tables | {"embeddings": embedding_steps._weights(agent, 0, weights), "fits": rows.to_table("fits", [fit])}

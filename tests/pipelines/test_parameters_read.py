@@ -21,7 +21,7 @@ from affectlake.lake.files.outputs import Output
 from affectlake.pipelines.catalogue import STEPS
 from affectlake.pipelines.engine.graph import Stage, stages, upstream
 from affectlake.pipelines.engine.parameters import keys_of
-from affectlake.pipelines.params import brain, study, templates
+from affectlake.pipelines.params import brain, sources, study, templates
 from affectlake.pipelines.params.study import Params, override, parse
 from affectlake.pipelines.step import StepContext
 from affectlake.pipelines.steps.responses import materials, trials_of
@@ -64,8 +64,9 @@ BRAIN = {
 MODEL = {"name": "vision", "library": "transformers", "model": "clip"}
 
 SECTIONS: Mapping[type, str] = {
-    study.EmotionSources: "sources",
-    study.SyntheticSources: "sources",
+    sources.EmotionSources: "sources",
+    sources.SyntheticSources: "sources",
+    sources.TableSources: "sources",
     study.Triplets: "triplets",
     study.Geometry: "geometry",
     study.Sweeps: "sweeps",
@@ -254,7 +255,7 @@ def test_published_ratings_have_keys_of_their_own(tmp_path: Path, monkeypatch: p
         if STEPS[name].optional:  # a file without an optional key has one dependency fewer, and no other in its place
             older = yaml.safe_load(override(templates.starting_params("emotion"), files))
             for key in STEPS[name].optional:
-                del older["sources"][key.rpartition(".")[2]]
+                older["sources"].pop(key.rpartition(".")[2], None)
             before = {key for key in keys_of(STEPS[name], "", parse(yaml.safe_dump(older)), []) if "sources" in key}
             assert before == own - set(STEPS[name].optional)
 

@@ -91,15 +91,15 @@ def test_all_mistakes_of_a_file_are_one_message() -> None:
     said = str(caught.value)
     lines = {line.strip().partition(" ")[0]: line for line in said.splitlines()[2:]}
     expected = {
-        "tripletts": "is not a known key; allowed: study, seed, sources, triplets,",
-        "triplets.per_dyad": "must be an integer, 1 or more; found: 'three'",
-        "sources.kind": "must be one of emotion, synthetic; found: 'synthetc'; to do: did you mean 'synthetic'?",
+        "tripletts": "is not a known key; allowed: study, seed, wording, sources, triplets,",
+        "triplets.per_dyad": "must be null or an integer, 1 or more; found: 'three'",
+        "sources.kind": "must be one of emotion, synthetic, tables; found: 'synthetc'; to do: did you mean 'syn",
         "agents:": "is not a name for an agent",
         "agents.GPT-4o.kind": "did you mean 'ratings'?",
-        "agents.second.ratings": "must be one of category, dimension, concatenated; found: 'categories'",
+        "agents.second.ratings": "there are no 'categories' ratings; allowed: category, dimension, concatenated",
         "agents.second.l1": "is missing; wanted: a number, 0 or more, or auto",
         "agents.7.kind": "is missing; allowed: chat, features, judgments, ratings",
-        "agents.caption-tfidf.encoder.n_components": "must be an integer, 1 or more; found: 0",
+        "agents.caption-tfidf.encoder.n_components": "must be an integer, 1 or more, or auto; found: 0",
         "agents.caption-tfidf.encoder.ratings": "is not a known key; allowed: name, n_components",
         "spose.l1": "has no effect",
         "spose.prunning": "did you mean 'pruning'?",

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from affectlake.errors import UsageError
 from affectlake.judge import agents, chat, sampling, server_command
 from affectlake.lake import repository
-from affectlake.pipelines.params import brain, schedules, study, templates
+from affectlake.pipelines.params import brain, schedules, sources, study, templates
 from affectlake.pipelines.params.study import Params, override, parse
 from affectlake.spose.settings import FewJudgments, SharedSettings
 from affectlake.validation import Strict
@@ -25,9 +25,14 @@ from tests.support.lakes import ROOT
 
 STEPS, BRAIN = "pipelines/steps", "pipelines/steps/brain_sources.py"
 READERS: dict[type[BaseModel], tuple[str, ...]] = {
-    Params: ("pipelines", "flows"),
-    study.EmotionSources: ("pipelines/steps/stimuli.py", "pipelines/steps/videos.py"),
-    study.SyntheticSources: ("pipelines/steps/stimuli.py", "pipelines/steps/videos.py"),
+    Params: ("pipelines", "flows", "src/affectlake/report"),
+    study.Wording: ("src/affectlake/report/wording.py",),
+    sources.EmotionSources: ("pipelines/steps/stimuli.py", "pipelines/steps/videos.py"),
+    sources.SyntheticSources: ("pipelines/steps/stimuli.py", "pipelines/steps/videos.py"),
+    sources.TableSources: ("pipelines/steps/stimuli.py", "pipelines/steps/videos.py"),
+    sources.StimulusFile: ("pipelines/steps/stimuli.py",),
+    sources.RatingFile: ("pipelines/steps/stimuli.py",),
+    sources.CaptionFile: ("pipelines/steps/stimuli.py",),
     study.Triplets: ("pipelines/steps/stimuli.py", "pipelines/steps/meaning.py"),
     study.Spose: ("src/affectlake/spose", "pipelines/params/study.py", "pipelines/collection/proposals.py"),
     study.Geometry: (STEPS,),
@@ -37,7 +42,6 @@ READERS: dict[type[BaseModel], tuple[str, ...]] = {
     agents.RatingsAgent: ("pipelines/steps/choices.py", "src/affectlake/judge/agents.py", "pipelines/params/study.py"),
     agents.FeaturesAgent: ("pipelines/steps/videos.py", "src/affectlake/judge/vectors", "pipelines/params/study.py"),
     agents.TfidfSvd: ("src/affectlake/judge/vectors/text.py",),
-    agents.FamilyScaling: ("src/affectlake/judge/agents.py",),
     agents.SentenceTransformers: ("src/affectlake/judge/vectors/text.py",),
     agents.VisionEncoder: ("src/affectlake/judge/vectors/vision.py",),
     agents.VideoMAE: ("src/affectlake/judge/vectors/videomae.py",),

@@ -50,7 +50,7 @@ def world() -> OutputTables:
 
 def test_trials_have_the_sizes_that_params_ask_for(world: OutputTables) -> None:
     counts = dict(world["triplets"].group_by("trial_set").len().rows())
-    n_prototypes = len(stimuli_steps.prototypes(world["ratings"], 2))
+    n_prototypes = len(stimuli_steps.prototypes(world["ratings"], world["families"], 2))
     assert counts["main"] == 3 * 60 * 59 // 2
     assert counts["validation"] == 10 * n_prototypes * (n_prototypes - 1) // 2
     assert counts["noise_ceiling"] == 40

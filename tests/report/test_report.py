@@ -88,7 +88,6 @@ def make_inputs(**changes: object) -> ReportInputs:
         (agent, "cosine", "main", at, n_at, 5) for agent in agents for at, n_at in ((1, 400), (2, 350), (3, 250))
     ]
     inputs = ReportInputs(
-        title="How do emotions differ?",
         study="emotion",
         synthetic=False,
         version=VersionFacts("v3", "0123456789abcdef" * 2, "2026-11-21T04:10:00+00:00", "Ada", "0.1.0", "choices: new"),
@@ -249,13 +248,13 @@ def test_nothing_comes_from_the_network(html: str) -> None:
 
 def test_text_from_data_cannot_become_markup(html: str) -> None:
     plain = make_inputs()
+    words = {"title": NASTY, "question": NASTY, "ratings": NASTY, "families": {"category": NASTY}}
     everywhere = {"category": pl.col("category").replace("joy", NASTY)}
     inputs = replace(
         plain,
-        title=NASTY,
         study=NASTY,
         version=replace(plain.version, author=NASTY, message=NASTY, name=NASTY, created_iso=NASTY),
-        params=dict(plain.params) | {NASTY: {NASTY: [NASTY]}},
+        params=dict(plain.params) | {NASTY: {NASTY: [NASTY]}, "wording": words},
         captions=plain.captions.with_columns(caption=pl.lit(NASTY)),
         stimuli=plain.stimuli.with_columns(**everywhere, stimulus_id=pl.col("stimulus_id") + NASTY),
         ratings=plain.ratings.with_columns(rating=pl.col("rating").replace("joy", NASTY)),

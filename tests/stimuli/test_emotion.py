@@ -128,9 +128,11 @@ def test_prototypes_are_the_highest_rated_of_each_category() -> None:
         schema=["stimulus_index", "rating", "family", "score"],
         orient="row",
     )
-    assert prototypes(ratings, 2).tolist() == [1, 2]
-    assert prototypes(ratings, 3).tolist() == [0, 1, 2]
-    assert prototypes(ratings, 1).tolist() == [1]
+    families = pl.DataFrame({"family": ["category", "dimension"], "are_categories": [True, False]})
+    assert prototypes(ratings, families, 2).tolist() == [1, 2]
+    assert prototypes(ratings, families, 3).tolist() == [0, 1, 2]
+    assert prototypes(ratings, families, 1).tolist() == [1]
+    assert prototypes(ratings, families.slice(1), 2).tolist() == []
 
 
 def test_a_video_of_which_nobody_felt_a_category_has_none(tmp_path: Path) -> None:
@@ -305,7 +307,7 @@ def test_the_published_files(real_data: Path) -> None:
     assert (sizes.height, sizes["count"].sum()) == (27, 2167)
     assert study.ratings.height == 2181 * 48
     assert study.captions.height == 2181 * 20
-    assert len(prototypes(study.ratings)) == 66
+    assert len(prototypes(study.ratings, study.families)) == 66
     left_out = study.exclusions.group_by("source").agg(pl.len(), pl.col("n_rows").sum()).sort("source")
     assert left_out.rows() == [("captions", 15, 300), ("ratings", 4, 4)]
     first = study.ratings.filter((pl.col("stimulus_index") == 0) & (pl.col("rating") == "arousal"))

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from affectlake.pipelines.params import study, templates
+from affectlake.pipelines.params import sources, templates
 from affectlake.pipelines.params.study import override, parse
 from affectlake.pipelines.step import StepContext
 from affectlake.pipelines.steps import stimuli as stimuli_steps
@@ -114,7 +114,7 @@ def test_frames_of_a_variable_rate_are_counted_not_timed(tmp_path: Path) -> None
 
 
 def test_the_setting_reaches_the_tables(tmp_path: Path) -> None:
-    assert get_args(get_args(study.FrameSampling)[0]) == SAMPLINGS
+    assert get_args(get_args(sources.FrameSampling)[0]) == SAMPLINGS
     made = {}
     for sampling in SAMPLINGS:
         changes = ("sources.n_stimuli=30", "sources.clips=true")

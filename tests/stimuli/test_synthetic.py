@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import pearsonr
 
 from affectlake.errors import UsageError
-from affectlake.judge.vectors.ratings import rating_vectors
+from affectlake.judge.vectors.ratings import families_of, rating_vectors
 from affectlake.judge.vectors.similarity import choose_by_cosine
 from affectlake.judge.vectors.text import tfidf_svd
 from affectlake.stimuli import CATEGORIES, DIMENSIONS, make_synthetic, prototypes
@@ -34,7 +34,7 @@ def test_the_tables_of_300_stimuli() -> None:
     assert of_categories["score"].is_between(0, 1).all()
     assert of_dimensions["score"].is_between(1, 9).all()
     assert ((of_categories["score"] * 12).round() / 12 - of_categories["score"]).abs().max() < 1e-12
-    assert 12 <= len(prototypes(study.ratings)) <= 24
+    assert 12 <= len(prototypes(study.ratings, study.families)) <= 24
 
 
 @pytest.mark.parametrize("n_stimuli", [30, 60, 119, 240, 300, 1000])
@@ -72,9 +72,9 @@ def test_agents_judge_as_the_planted_mix_would() -> None:
     truth = choose_by_cosine(world.mix, triplets, rng(2))
     captions = world.study.captions.group_by("stimulus_index", maintain_order=True).agg("caption")["caption"].to_list()
     answers = {
-        "category": rating_vectors(world.study.ratings, "category", 300),
-        "dimension": rating_vectors(world.study.ratings, "dimension", 300),
-        "concatenated": rating_vectors(world.study.ratings, "concatenated", 300),
+        "category": rating_vectors(world.study.ratings, families_of(world.study.families, "category"), 300),
+        "dimension": rating_vectors(world.study.ratings, families_of(world.study.families, "dimension"), 300),
+        "concatenated": rating_vectors(world.study.ratings, families_of(world.study.families, "concatenated"), 300),
         "captions": tfidf_svd(captions, 100, 0).astype(np.float64),
     }
     clear = ~truth.tied

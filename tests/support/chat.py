@@ -10,6 +10,7 @@ import polars as pl
 
 from affectlake.judge.agents import parse_agent
 from affectlake.judge.chat import ChatAgent
+from affectlake.judge.protocols.builtin import built_in
 from affectlake.judge.trials.content import Materials, caption_materials, video_materials
 from affectlake.judge.trials.plan import Plan, Trials
 from affectlake.triplets import sample_dyads
@@ -23,6 +24,11 @@ ENTRY: dict[str, Any] = {
     "modality": "captions",
     "sampling": {"max_tokens": 64, "temperature": 0.7, "seed": 11},
 }
+
+KEY_PHRASE, LOCATION, ONE_TOKEN = (
+    built_in(f"{family}/caption") for family in ("describe-then-choose", "naive-least-similar", "forced-choice")
+)
+"""A protocol of each of the readings that built-in protocols have."""
 
 
 def agent(**changes: Any) -> ChatAgent:

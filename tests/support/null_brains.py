@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from affectlake.brain.halves import split_half_r
-from affectlake.judge.vectors.ratings import rating_vectors
+from affectlake.judge.vectors.ratings import families_of, rating_vectors
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import Params, override, parse
 from affectlake.pipelines.step import OutputTables, StepContext
@@ -56,7 +56,7 @@ def fitted(tables: OutputTables, params: Params, seed: int, dead: Sequence[int] 
         which = getattr(params.agents[agent], "ratings", "")
         n = tables["stimuli"].height
         drawn = np.random.default_rng([seed, 1]).random((n, 12))
-        vectors = rating_vectors(tables["ratings"], which, n) if which else drawn
+        vectors = rating_vectors(tables["ratings"], families_of(tables["families"], which), n) if which else drawn
         own = ((vectors - vectors.min(0)) / vectors.std(0)).astype(np.float32)
         if agent == AGENTS[0]:
             own[list(dead)] = 0
@@ -132,7 +132,7 @@ def study(
     tables, ratings = stimuli.ingest({}, params, context(folder)), None
     n = tables["stimuli"].height
     if planted:
-        vectors = rating_vectors(tables["ratings"], "category", n)
+        vectors = rating_vectors(tables["ratings"], families_of(tables["families"], "category"), n)
         ratings = (vectors - vectors.mean(0)) / vectors.std(0).clip(1e-9)
     tables |= brains(kind, n, seed, n_subjects, repeats, ratings, planted) | fitted(tables, params, seed)
     tables |= brain_selection.share_stimuli(lazy(tables), params, context(folder))

@@ -38,6 +38,7 @@ _REASONS_SHOWN = 5
 @click.option("--retry-failed", is_flag=True, help="Ask only questions that failed for good before.")
 @click.option("--proposed", is_flag=True, help="Ask only the triplets last proposed by `affectlake propose`.")
 @click.option("--share", metavar="K/N", help="Ask only share K of N; each clone of the lake takes another share.")
+@click.option("--sample", type=int, metavar="N", help="Ask only N random trials, the same for all agents.")
 @click.option("--dry-run", is_flag=True, help="Only estimate the requests, tokens, hours and money.")
 def collect(
     agent: str,
@@ -48,6 +49,7 @@ def collect(
     retry_failed: bool,
     proposed: bool,
     share: str | None,
+    sample: int | None,
     dry_run: bool,
 ) -> None:
     """Ask the servers of AGENT the remaining questions of a trial set, and publish the answers."""
@@ -59,7 +61,7 @@ def collect(
 
     part = None if share is None else parse_share(share)
     root = repository.find(lake)
-    wanted = CollectionRequest(agent, trial_set, limit, until_done, retry_failed, proposed, part)
+    wanted = CollectionRequest(agent, trial_set, limit, until_done, retry_failed, proposed, part, sample)
     kept = "every answer received is kept; run it again to continue"
     with exit_on_interrupt(log, kept), progress_bar() as show:
         if dry_run:

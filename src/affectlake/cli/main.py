@@ -37,6 +37,7 @@ MODULES = {
     "propose": "affectlake.cli.planning",
     **dict.fromkeys(("collect", "status", "collection"), "affectlake.cli.collection"),
     **dict.fromkeys(("positions", "injections"), "affectlake.cli.judging"),
+    "protocols": "affectlake.cli.protocols",
     **dict.fromkeys(("schedule", "serve"), "affectlake.cli.schedules"),
     "import": "affectlake.cli.importing",
     "join": "affectlake.cli.joining",
@@ -85,9 +86,15 @@ def cli(debug: bool) -> None:
 
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--study", default="emotion", show_default=True, help="The study to start from: emotion or demo.")
+@click.option("--study", default="", help="The study to start from: emotion (the default) or demo.")
+@click.option(
+    "--from",
+    "files",
+    type=click.Path(path_type=Path),
+    help="A folder of your own stimuli, ratings, captions and media: params.yaml is guessed from its files.",
+)
 @SET
-def init(folder: Path, study: str, settings: tuple[str, ...]) -> None:
+def init(folder: Path, study: str, files: Path | None, settings: tuple[str, ...]) -> None:
     """Create a new lake for a study in FOLDER."""
     from affectlake.lake import repository
     from affectlake.pipelines.engine import dvcfile as render
@@ -96,12 +103,31 @@ def init(folder: Path, study: str, settings: tuple[str, ...]) -> None:
     from affectlake.pipelines.params.schema import MODELINE, put_schema
     from affectlake.pipelines.params.text import override
 
-    text = override(templates.starting_params(study), settings)
+    if files is not None and study:
+        raise UsageError("--from cannot be combined with --study", todo="leave one of them out")
+    found = None
+    if files is not None:
+        from affectlake.pipelines.params import from_folder
+        from affectlake.stimuli.guessing import guess
+
+        found = guess(files)
+        text = from_folder.params_from(found, folder)
+        for line in from_folder.summary_of(found):
+            log(line)
+    else:
+        text = templates.starting_params(study or "emotion")
+    text = override(text, settings)
     params.parse(text)
     repository.init(folder, f"{MODELINE}{text}")
     put_schema(folder)
     render.write(folder)
-    log(f"created the lake {folder} for the study {study}; next: affectlake run --lake {folder}")
+    if found is not None and found.stimuli is None:
+        from_folder.write_list(found, folder)
+    if found is not None:
+        log(f"created the lake {folder}; next: read the guesses in {folder / 'params.yaml'}, then")
+        log(f"  affectlake run --lake {folder}")
+        return
+    log(f"created the lake {folder} for the study {study or 'emotion'}; next: affectlake run --lake {folder}")
 
 
 @cli.command()
@@ -128,7 +154,7 @@ def run(lake: Path, settings: tuple[str, ...]) -> None:
     answer_limit_s()
     if settings:
         text = override((root / layout.PARAMS).read_text(encoding="utf-8"), settings)
-        params.parse(text)
+        params.parse(text, lake=root)
         write_whole(root / layout.PARAMS, text.encode())
     with exit_on_interrupt(log, "finished stages are kept, the version did not change; run it again to continue"):
         built = build(root, log)
@@ -158,6 +184,7 @@ def publish(lake: Path) -> None:
         render.refuse_stale(root)
         params = load(root)
         pinned = {layout.PARAMS: params.text, layout.PIPELINE: (root / layout.PIPELINE).read_bytes()}
+        pinned |= params.protocol_files
         unfinished(root, params, pinned)
         version = repository.publish(root, log, pinned)
     log(_published(version) if version else "nothing changed since the last version")

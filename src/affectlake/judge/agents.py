@@ -11,28 +11,18 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 from pydantic import Field
 
 from affectlake.judge.chat import ChatAgent
-from affectlake.judge.protocols import Modality
+from affectlake.judge.protocols.protocol import Modality
 from affectlake.judge.respondent import Respondent
-from affectlake.validation import Strict, Text, check
+from affectlake.validation import UNIQUE, Strict, Text, check
 
 Shown = Modality | Literal["clips"]
 """What an agent is shown of a stimulus: captions, single frames of its video, or clips of it."""
 
-Ratings = Literal["category", "dimension", "concatenated"]
-Family = Literal["category", "dimension"]
+ALL_FAMILIES = "concatenated"
+"""In place of the name of a family: all families of ratings."""
+
 Scaling = Literal["raw", "midpoint", "minmax", "zscore", "centred"]
 """How scores are scaled before they are compared (:data:`affectlake.judge.vectors.scaling.SCALINGS`)."""
-
-
-class FamilyScaling(Strict):
-    """The scaling of each family of ratings."""
-
-    category: Scaling = Field(default="raw", description="Scaling of the scores of categories, which are proportions.")
-    dimension: Scaling = Field(default="raw", description="Scaling of the scores of affective dimensions, from 1 to 9.")
-
-    def of(self, family: Family) -> Scaling:
-        """Return the scaling of one family."""
-        return self.category if family == "category" else self.dimension
 
 
 class RatingsAgent(Respondent):
@@ -43,20 +33,18 @@ class RatingsAgent(Respondent):
     protocol: ClassVar[str] = "cosine-similarity/1"
 
     kind: Literal["ratings"]
-    ratings: Ratings = Field(description="Which ratings make the vectors.")
-    scaling: Scaling | FamilyScaling = Field(
-        default="raw",
-        description="Scaling of the scores before their cosine: raw, midpoint (minus the middle of the scale), minmax "
-        "(each rating from -1 to 1), zscore or centred (each rating minus its mean). For concatenated, one name stands "
-        "for the dimensions; {category: NAME, dimension: NAME} names both.",
+    ratings: Text | Annotated[list[Text], Field(min_length=2), UNIQUE] = Field(
+        description="Family of ratings that makes the vectors, a list of families, or concatenated for all of them. "
+        "The vectors of several families have length 1 each before they are joined.",
+        examples=["category", ["category", "dimension"]],
     )
-
-    @property
-    def scaling_by_family(self) -> FamilyScaling:
-        """The scaling of each family; one name is that of the agent's family, and of dimensions if it has both."""
-        if isinstance(self.scaling, FamilyScaling):
-            return self.scaling
-        return FamilyScaling(**{"category" if self.ratings == "category" else "dimension": self.scaling})
+    scaling: Scaling | dict[Text, Scaling] | None = Field(
+        default=None,
+        description="Scaling of the scores before their cosine: raw, midpoint (minus the neutral score or the middle "
+        "of the scale), minmax (each rating from -1 to 1), zscore or centred (each rating minus its mean). With "
+        "several families, one name stands for those that are not categories; {FAMILY: NAME} names each. By default, "
+        "midpoint for families with a neutral score, and raw for others.",
+    )
 
 
 class TfidfSvd(Strict):
@@ -65,7 +53,9 @@ class TfidfSvd(Strict):
     modality: ClassVar[Modality] = "captions"
 
     name: Literal["tfidf-svd"]
-    n_components: int = Field(ge=1, description="Length of the vectors.")
+    n_components: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        description="Length of the vectors; auto: 300, or as many as there are components."
+    )
 
 
 class SentenceTransformers(Strict):

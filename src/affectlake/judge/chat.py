@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, WrapValidator, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+    WithJsonSchema,
+    WrapValidator,
+    model_validator,
+)
 
-from affectlake.judge.protocols import PROTOCOLS, Family, Modality, Protocol
+from affectlake.errors import nearest
+from affectlake.judge.protocols.builtin import FAMILIES, KINDS, built_in
+from affectlake.judge.protocols.protocol import Modality, Protocol
 from affectlake.judge.respondent import Respondent
 from affectlake.judge.sampling import ONE_TOKEN_LIMIT, Sampling
 from affectlake.judge.server_command import ServerCommand
+from affectlake.mistakes import shown
 from affectlake.validation import OptionalText, Strict, Text, check, mistake
 
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -72,7 +84,7 @@ Server = Annotated[
 ]
 
 
-_FREE = sorted({name.partition("/")[0] for name, asked in PROTOCOLS.items() if asked.reading != "one-token"})
+_FREE = sorted(family for family in FAMILIES if family != "forced-choice")
 _HAS_A_LIMIT: dict[str, Any] = {
     "anyOf": [
         {"required": ["max_tokens"]},
@@ -83,6 +95,34 @@ _NEEDS_A_LIMIT: dict[str, Any] = {
     "if": {"properties": {"protocol": {"enum": _FREE}}, "required": ["protocol"]},
     "then": {"properties": {"sampling": _HAS_A_LIMIT}},
 }
+
+
+OwnProtocols = Mapping[str, Protocol]
+"""The protocols of a lake, by name, besides the built-in ones."""
+
+OWN_PROTOCOLS = "own_protocols"
+"""Key of the lake's protocols in the context of validation. Without it, only the built-in protocols are known."""
+
+
+OWN_NAMES = "own_names"
+"""Key in the context of validation of the names of all protocol files of a lake, for messages."""
+
+
+def _own(info: ValidationInfo) -> OwnProtocols:
+    found: OwnProtocols = (info.context or {}).get(OWN_PROTOCOLS) or {}
+    return found
+
+
+def _known_protocol(name: str, info: ValidationInfo) -> str:
+    own = _own(info)
+    if name not in FAMILIES and name not in own:
+        known = [*FAMILIES, *((info.context or {}).get(OWN_NAMES) or own)]
+        raise mistake(
+            f"must be one of {', '.join(known)}",
+            found=shown(name),
+            todo=nearest(name, known) or "name a built-in protocol, or write a file in protocols/",
+        )
+    return name
 
 
 class ChatAgent(Respondent):
@@ -105,9 +145,29 @@ class ChatAgent(Respondent):
         examples=[["http://127.0.0.1:8000/v1"]],
         json_schema_extra={"uniqueItems": True, "writeOnly": True},
     )
-    family: Family = Field(alias="protocol", description="How it is asked (docs/collecting.md).")
+    family: Annotated[
+        Text, AfterValidator(_known_protocol), WithJsonSchema({"enum": list(FAMILIES), "type": "string"})
+    ] = Field(
+        alias="protocol",
+        description="How it is asked: a built-in protocol, or NAME of a file protocols/NAME.yaml (docs/protocols.md).",
+    )
     modality: Modality = Field(description="What it is shown of a stimulus.")
     sampling: Sampling = Field(description="How an answer is drawn.")
+    orders: Literal[1, 3, 6] = Field(
+        default=1,
+        description="Number of orders in which each trial is asked: 1, 3 (cyclic: each stimulus once at each position) "
+        "or 6 (all); the answers are combined into one choice.",
+    )
+    calibrate: Literal["positions"] | None = Field(
+        default=None,
+        description="positions: subtract each position's mean log-probability before the choice is made; for one-token "
+        "protocols. null: not.",
+    )
+    draws_of: OptionalText = Field(
+        default="",
+        description="Name of another agent, whose trials are shown with the same captions in the same orders, so that "
+        "only the protocol or the model differs; null: drawn for this agent.",
+    )
     api_key_env: Variable = Field(
         default="", description="Environment variable that holds the API key; null: no key is sent."
     )
@@ -119,26 +179,73 @@ class ChatAgent(Respondent):
     )
     price: Price | None = Field(default=None, description="Per million tokens, for estimates.")
 
+    _asking: Protocol | None = PrivateAttr(default=None)
+
     @model_validator(mode="before")
     @classmethod
-    def _give_one_token_its_limit(cls, entry: Any) -> Any:
+    def _give_one_token_its_limit(cls, entry: Any, info: ValidationInfo) -> Any:
         """Add the limit of one-token protocols; for unknown protocols too, so that only the protocol is reported."""
         sampling = entry.get("sampling") if isinstance(entry, Mapping) else None
         if not isinstance(sampling, Mapping) or "max_tokens" in sampling:
             return entry
-        if entry.get("protocol") in _FREE or sampling.get("max_completion_tokens") is not None:
+        name, own = entry.get("protocol"), _own(info)
+        is_free = not own[name].asks_one_token if isinstance(name, str) and name in own else name in _FREE
+        if is_free or sampling.get("max_completion_tokens") is not None:
             return entry
         return {**entry, "sampling": {**sampling, "max_tokens": ONE_TOKEN_LIMIT}}
+
+    @model_validator(mode="after")
+    def _find_protocol(self, info: ValidationInfo) -> Self:
+        own = _own(info)
+        if self.family in FAMILIES:
+            self._asking = built_in(f"{self.family}/{KINDS[self.modality]}")
+        else:
+            self._asking = own[self.family]
+            if self._asking.modality != self.modality:
+                raise mistake(
+                    f"must be {self._asking.modality}, which the protocol {self.family} shows",
+                    at="modality",
+                    found=self.modality,
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_calibrated(self) -> Self:
+        if self.calibrate and not self.asking.asks_one_token:
+            raise mistake(
+                f"needs log-probabilities, which the protocol {self.family} does not ask for",
+                at="calibrate",
+                todo="remove it, or choose a protocol whose answer is read as one-token",
+            )
+        if self.calibrate and self.orders > 1:
+            raise mistake(
+                f"has no effect with orders: {self.orders}, which show every stimulus equally often at each position",
+                at="calibrate",
+                todo="remove it, or set orders: 1",
+            )
+        return self
+
+    @property
+    def draws(self) -> str:
+        """Name of the agent for which captions and orders are drawn: `draws_of`, or its own."""
+        return self.draws_of or self.name
 
     @property
     def asking(self) -> Protocol:
         """The protocol by which it is asked."""
-        return PROTOCOLS[f"{self.family}/{'caption' if self.modality == 'captions' else 'video'}"]
+        assert self._asking is not None
+        return self._asking
 
     @property
     def protocol(self) -> str:
-        """Name and version of the protocol, as tables hold it."""
+        """Name and version or hash of the protocol, as the table ``responses`` holds it."""
         return self.asking.full_name
+
+    @property
+    def choice_protocol(self) -> str:
+        """The protocol and the way in which answers are combined, as the table ``choices`` holds it."""
+        ways = [f"orders-{self.orders}"] if self.orders > 1 else ["calibrated"] if self.calibrate else []
+        return "/".join([self.protocol, *ways])
 
     def identity(self) -> dict[str, Any]:
         """Return the part of a question's key that does not depend on the stimuli: the model and its settings."""
@@ -150,7 +257,7 @@ class ChatAgent(Respondent):
         }
 
 
-def recorded_chat_agent(name: str, entry: Mapping[str, Any]) -> ChatAgent:
+def recorded_chat_agent(name: str, entry: Mapping[str, Any], own: OwnProtocols | None = None) -> ChatAgent:
     """Return the agent described by an entry of an earlier version, to interpret its answers.
 
     Only settings on which the answers depend are read. Other settings may be missing, unknown keys are ignored, and
@@ -162,6 +269,8 @@ def recorded_chat_agent(name: str, entry: Mapping[str, Any]) -> ChatAgent:
         Its key.
     entry : mapping
         The entry, of kind ``chat`` or a former name of that kind.
+    own : mapping of str to Protocol, optional
+        The protocol of the entry by its name, if it is not a built-in one.
 
     Raises
     ------
@@ -170,5 +279,5 @@ def recorded_chat_agent(name: str, entry: Mapping[str, Any]) -> ChatAgent:
     """
     asked = {key: entry[key] for key in ("model", "protocol", "modality", "sampling") if key in entry}
     today = {"kind": "chat", "l1": "auto", "revision": entry.get("revision"), "servers": ["http://none"]}
-    found: ChatAgent = check(ChatAgent, today | asked, within=f"agents.{name}")
+    found: ChatAgent = check(ChatAgent, today | asked, within=f"agents.{name}", context={OWN_PROTOCOLS: own})
     return found.model_copy(update={"servers": ()}).named(name)

@@ -131,9 +131,9 @@ def _own_file(root: Path, path: str) -> Path:
 
 def state_files(root: Path) -> list[str]:
     """Return the paths, within the lake, of the files that define its tables and how they are made."""
-    found = [
-        p for place in STATE for p in ((root / place).rglob("*.dvc") if (root / place).is_dir() else [root / place])
-    ]
+    found = [root / place for place in STATE if not (root / place).is_dir()]
+    found += (root / layout.COLLECTED).rglob("*.dvc")
+    found += (path for path in (root / layout.PROTOCOLS).rglob("*") if path.is_file())
     return [str(path.relative_to(root)) for path in found if path.exists()]
 
 
@@ -181,7 +181,7 @@ def refuse_unpublished(root: Path) -> None:
     aside = "restore the latest version with `affectlake restore`, which moves it to quarantine"
     raise LakeError(
         "the folder has unpublished work",
-        found="params.yaml, dvc.yaml or dvc.lock differ from those of every version"
+        found="params.yaml, dvc.yaml, dvc.lock or protocols differ from those of every version"
         + (", and a checkout was interrupted" if cut_off else ""),
         todo=aside if cut_off else f"publish it with `affectlake run`, or {aside}",
     )

@@ -202,7 +202,7 @@ def _named(root: Path, path: str, digest: str) -> Iterator[Wanted]:
 
 def _git_findings(root: Path, versions: Sequence[Version]) -> list[Finding]:
     """Hash the files in the versions' commits: their parameters, pipelines and manifests."""
-    places = [str(path) for path in (layout.PARAMS, layout.PIPELINE, layout.PIPELINE_LOCK, layout.COLLECTED)]
+    places = [*map(str, layout.STATE)]
     found: list[Finding] = []
     listed: list[tuple[Version, str, str]] = []
     for version in versions:

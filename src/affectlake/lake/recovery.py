@@ -50,6 +50,7 @@ def remove_unfinished(lake: Path) -> None:
     """Remove temporary files of interrupted writes, of those that Git would list; other files are left."""
     for name in (layout.PARAMS, layout.PIPELINE, layout.PIPELINE_LOCK):
         _unlink(lake.glob(f".{name}{UNFINISHED}*"))
+    _unlink((lake / layout.PROTOCOLS).glob(f".*{UNFINISHED}*"))
     _unlink(own_path(lake, layout.COLLECTED).rglob(f".*.dvc{UNFINISHED}*"))
 
 

@@ -20,6 +20,7 @@ from affectlake.lake.store.cache import ensure_intact, refuse_behind
 from affectlake.lake.store.dvc_secrets import refuse_secrets
 from affectlake.lake.store.dvc_stages import dvc_repository, sort_lock
 from affectlake.lake.store.git_filters import refuse_altered
+from affectlake.lake.store.git_objects import blobs
 from affectlake.lake.store.lake_format import write_format
 from affectlake.lake.store.merges import refuse_unjoined
 from affectlake.lake.store.pinning import NOTHING, Pinned
@@ -48,6 +49,7 @@ TRACKED = (
     layout.PIPELINE,
     layout.PIPELINE_LOCK,
     layout.COLLECTED,
+    layout.PROTOCOLS,
     Path(".gitignore"),
     Path(".dvcignore"),
     Path(".dvc/.gitignore"),
@@ -193,13 +195,14 @@ def publish(root: Path, say: Callable[[str], None] = lambda _line: None, pinned:
     refuse_secrets(root)
     refuse_behind(root)
     sort_lock(root)
-    return _publish(root, _present(root), pinned, say)
+    return _publish(root, [*_present(root), *_removed(root)], pinned, say)
 
 
 def publish_collected(root: Path, say: Callable[[str], None] = lambda _line: None) -> Version | None:
     """Publish collected rows only, without parameters and tables made by steps, as the next version.
 
-    These are taken from the last commit, so that an edit that was not run, or an interrupted run, is not published.
+    These are taken from the last commit, so that an edit that was not run, or an interrupted run, is not published. New
+    protocol files are published, because answers may have been collected with them; changed ones are not.
     If there is no commit yet, everything in the folder is published.
 
     Parameters
@@ -219,7 +222,8 @@ def publish_collected(root: Path, say: Callable[[str], None] = lambda _line: Non
     refuse_secrets(root)
     refuse_behind(root)
     of_runs = {str(path) for path in (layout.PARAMS, layout.PIPELINE, layout.PIPELINE_LOCK)}
-    return _publish(root, [path for path in _present(root) if path not in of_runs], NOTHING, say)
+    known = {path for path, _ in blobs(root, "HEAD", [str(layout.PROTOCOLS)])}
+    return _publish(root, [path for path in _present(root) if path not in of_runs | known], NOTHING, say)
 
 
 def _publish(root: Path, paths: list[str], pinned: Pinned, say: Callable[[str], None]) -> Version | None:
@@ -280,7 +284,16 @@ def _move(branch: str, before: str, name: str, commit: str, end: Literal["commit
 
 
 def _present(root: Path) -> list[str]:
-    return [str(path) for path in TRACKED if (root / path).exists()]
+    """Return the files and folders of `TRACKED` that exist; of the folder of protocols, its files."""
+    found = [str(path) for path in TRACKED if path != layout.PROTOCOLS and (root / path).exists()]
+    protocols = sorted(path for path in (root / layout.PROTOCOLS).rglob("*") if path.is_file())
+    return [*found, *(str(path.relative_to(root)) for path in protocols)]
+
+
+def _removed(root: Path) -> list[str]:
+    """Return the protocol files of the last commit that are no longer in the folder."""
+    known = blobs(root, "HEAD", [str(layout.PROTOCOLS)]) if _head(root) else []
+    return [path for path, _ in known if not (root / path).exists()]
 
 
 def _tree(root: Path, before: str, paths: list[str], pinned: Pinned) -> str:
@@ -297,6 +310,10 @@ def _tree(root: Path, before: str, paths: list[str], pinned: Pinned) -> str:
         whole = ("-c", "core.sparseCheckout=false")  # include files that a sparse checkout leaves out
         if before:
             git(root, *whole, "read-tree", before, env=env)
+        gone = [path for path in added if not (root / path).exists()]
+        if gone:
+            git(root, "update-index", "--force-remove", "--", *gone, env=env)
+        added = [path for path in added if path not in gone]
         if added:
             git(root, *whole, "add", "--force", "--", *added, env=env)
             refuse_altered(root, git(root, "ls-files", "--stage", "-z", "--", *added, env=env))

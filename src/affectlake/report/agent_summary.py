@@ -25,6 +25,13 @@ class Estimate(NamedTuple):
     seeds: tuple[float, float]
 
 
+class Block(NamedTuple):
+    """The ratings of one family: its name in the plural, and their number."""
+
+    title: str
+    n: int
+
+
 @dataclass(frozen=True)
 class Correlations:
     """Correlations of dimensions with ratings.
@@ -34,9 +41,9 @@ class Correlations:
     dimensions : tuple of int
         Dimension numbers, in ascending order.
     ratings : tuple of str
-        Rated categories, then rated dimensions, each in alphabetical order.
-    n_categories : int
-        Number of ratings that are categories.
+        Names of the ratings, family by family, each in alphabetical order.
+    blocks : tuple of Block
+        The families of the ratings, in the same order.
     r, ci_low, ci_high : float array (n_dimensions, n_ratings)
         Pearson correlations and the ends of their 95 % intervals; NaN where the table has no value.
     n : int or None
@@ -45,7 +52,7 @@ class Correlations:
 
     dimensions: tuple[int, ...]
     ratings: tuple[str, ...]
-    n_categories: int
+    blocks: tuple[Block, ...]
     r: NDArray[np.float64]
     ci_low: NDArray[np.float64]
     ci_high: NDArray[np.float64]
@@ -165,12 +172,6 @@ def first_labels(inputs: ReportInputs, facts: AgentFacts) -> dict[int, str]:
     return {d: rating if way == "high" else f"{rating}-low" for d, rating, way in first.iter_rows()}
 
 
-def rating_names(inputs: ReportInputs) -> tuple[list[str], list[str]]:
-    """Return the names of the rated categories and of the rated dimensions, each in alphabetical order."""
-    pairs = inputs.ratings.select("rating", "family").unique().sort("rating")
-    return tuple(pairs.filter(pl.col("family") == family)["rating"].to_list() for family in ("category", "dimension"))  # type: ignore[return-value]
-
-
 def categories(inputs: ReportInputs) -> list[Category]:
     """Return the categories of the stimuli, in alphabetical order."""
     counts = inputs.stimuli.drop_nulls("category").group_by("category").len().sort("category")
@@ -228,8 +229,10 @@ def _correlations(inputs: ReportInputs, metrics: pl.DataFrame) -> Correlations |
     )
     if not len(rows):
         return None
-    named, scales = rating_names(inputs)
-    names = [*named, *scales, *sorted(set(rows["rating"]) - set(named) - set(scales))]
+    named = set(rows["rating"])
+    known = [name for family in inputs.families for name in family.ratings if name in named]
+    others = sorted(named - set(known))
+    names = [*known, *others]
     dimensions = sorted(rows["dimension"].unique().to_list())
     at_row = {dimension: at for at, dimension in enumerate(dimensions)}
     at_column = {name: at for at, name in enumerate(names)}
@@ -243,7 +246,14 @@ def _correlations(inputs: ReportInputs, metrics: pl.DataFrame) -> Correlations |
     return Correlations(
         dimensions=tuple(dimensions),
         ratings=tuple(names),
-        n_categories=len(named),
+        blocks=tuple(
+            Block(title, n)
+            for title, n in (
+                *((family.plural, len(named.intersection(family.ratings))) for family in inputs.families),
+                ("other ratings", len(others)),
+            )
+            if n
+        ),
         r=matrix("value"),
         ci_low=matrix("ci_low"),
         ci_high=matrix("ci_high"),

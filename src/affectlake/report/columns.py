@@ -25,6 +25,7 @@ _ESTIMATE = ("value", "ci_low", "ci_high", "chance", "p_value", "n", "note")
 
 COLUMNS: dict[str, Columns] = {
     "stimuli": Columns(("stimulus_index", "stimulus_id"), ("category",)),
+    "families": Columns(("family", "are_categories")),
     "ratings": Columns(("stimulus_index", "rating", "family", "score")),
     "captions": Columns(("stimulus_index", "caption"), ("caption_index",)),
     "exclusions": Columns(("stimulus_id",), ("source", "reason", "n_rows")),

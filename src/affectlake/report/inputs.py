@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from affectlake.report.volumes import Volume
+from affectlake.report.wording import Wording, wording_of
 
 STRONGEST = 6
 """Number of stimuli shown for each dimension."""
@@ -42,6 +44,15 @@ class VersionFacts:
     author: str
     code_version: str
     message: str
+
+
+class RatingFamily(NamedTuple):
+    """A family of ratings: its name, its plural on the page, whether it has categories, and its ratings by name."""
+
+    name: str
+    plural: str
+    are_categories: bool
+    ratings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -91,8 +102,8 @@ class ReportInputs:
 
     Parameters
     ----------
-    title, study : str
-        Heading of the page and name of the study.
+    study : str
+        Name of the study.
     synthetic : bool
         Whether the data are synthetic; the page then has a notice at every figure.
     version : VersionFacts
@@ -123,7 +134,6 @@ class ReportInputs:
         contracts, older or newer, is left out with the reason.
     """
 
-    title: str
     study: str
     synthetic: bool
     version: VersionFacts
@@ -145,6 +155,22 @@ class ReportInputs:
     brain: BrainInputs | None = None
     left_out: tuple[str, ...] = ()
     is_todays: bool = True
+
+    @cached_property
+    def wording(self) -> Wording:
+        """The words of the study."""
+        return wording_of(self.params)
+
+    @cached_property
+    def families(self) -> list[RatingFamily]:
+        """The families of ratings: the one of categories first, then the others by name."""
+        known = self.table("families")
+        kinds = {"category": True} if known is None else dict(known.select("family", "are_categories").iter_rows())
+        found = [
+            RatingFamily(name, self.wording.families.get(name, name), kinds.get(name, False), tuple(names))
+            for name, names in self.ratings.group_by("family").agg(pl.col("rating").unique().sort()).iter_rows()
+        ]
+        return sorted(found, key=lambda one: (not one.are_categories, one.name))
 
     def table(self, name: str, agent: str = "") -> pl.DataFrame | None:
         """Return a table of the version, or an agent's rows of it; None if the version has no such rows."""

@@ -13,7 +13,7 @@ import yaml
 from markupsafe import Markup
 
 from affectlake.errors import FigureError
-from affectlake.report.agent_summary import AgentFacts, Estimate, agent_facts, agents, rating_names
+from affectlake.report.agent_summary import AgentFacts, Estimate, agent_facts, agents
 from affectlake.report.figures import brain_viewer, heatmap, stimulus_map
 from affectlake.report.figures.brain_maps import METHODS
 from affectlake.report.figures.canvas import older_objects_frozen, styled
@@ -237,23 +237,21 @@ def _lead(inputs: ReportInputs, found: list[_Agent]) -> str:
     """Return the page's first paragraph: the question of the study, the data, and what the page shows."""
     n_triplets = int(inputs.trial_counts["n_triplets"].sum())
     return (
-        f"Which of three stimuli feels different from the other two? {counted(len(found), 'agent')} answered this "
-        f"question for {counted(n_triplets, 'triplet')} of {counted(len(inputs.stimuli), 'stimulus', 'stimuli')}, and "
+        f"{inputs.wording.question} {counted(len(found), 'agent')} answered this question for "
+        f"{counted(n_triplets, 'triplet')} of {counted(len(inputs.stimuli), 'stimulus', 'stimuli')}, and "
         f"a sparse positive embedding was learned from the answers of each agent. This page shows how well the "
-        f"embeddings predict held-out choices, and how closely their dimensions match human ratings of emotion."
+        f"embeddings predict held-out choices, and how closely their dimensions match {inputs.wording.ratings}."
     )
 
 
 def _tiles(inputs: ReportInputs) -> list[tuple[str, str]]:
     """Return the numbers of stimuli, ratings, captions, triplets and choices, each with its name."""
-    named, scales = rating_names(inputs)
     excluded = inputs.exclusions["stimulus_id"].n_unique()
     triplets = int(inputs.trial_counts["n_triplets"].sum())
     choices = int(inputs.choice_counts["n_choices"].sum())
     return [
         (count(len(inputs.stimuli)), "stimuli"),
-        (count(len(named)), "rated categories"),
-        (count(len(scales)), "rated dimensions"),
+        *((count(len(family.ratings)), family.plural) for family in inputs.families),
         (count(len(inputs.captions)), "captions"),
         (count(excluded), "excluded"),
         (count(triplets), "triplets"),

@@ -16,10 +16,10 @@ _NUMBERS = (
     ("reproducibility", "mean_pearson_r", "Reproducibility across fits (mean r)", False),
     ("labels", "interpretable_share", "Dimensions with a label above |r| = 0.1", True),
     ("labels", "categorical_share", "… of which labelled by categories only", True),
-    ("labels", "dimensional_share", "… of which labelled by affective dimensions only", True),
+    ("labels", "dimensional_share", "… of which labelled by other ratings only", True),
     ("labels", "mixed_share", "… of which labelled by both", True),
-    ("graph", "n_isolated", "Isolated dimensions of the emotion graph", None),
-    ("graph", "n_communities", "Communities of the emotion graph", None),
+    ("graph", "n_isolated", "Isolated dimensions of the graph", None),
+    ("graph", "n_communities", "Communities of the graph", None),
     ("graph", "modularity", "Modularity of the communities", False),
 )
 

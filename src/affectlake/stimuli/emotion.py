@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from affectlake.errors import SourceError, nearest
-from affectlake.stimuli.names import CATEGORIES, DIMENSIONS
+from affectlake.stimuli.names import CATEGORIES, CATEGORY, DIMENSION, DIMENSIONS
 from affectlake.stimuli.study import CAPTIONS, EXCLUSIONS, Scores, Study, assemble
 from affectlake.user_tables import Legal, UserFile, UserTable, examples, read_table, to_numbers
 
@@ -72,7 +72,10 @@ def load_emotion(ratings: Path, captions: Path | None, excluded: Sequence[int]) 
         left_out += more
     return assemble(
         [stimulus_id(number) for number in numbers[kept]],
-        Scores(categories[kept], dimensions[kept], CATEGORIES, DIMENSIONS),
+        [
+            Scores(CATEGORY, [name.lower() for name in CATEGORIES], categories[kept]),
+            Scores(DIMENSION, DIMENSIONS, dimensions[kept]),
+        ],
         texts,
         pl.DataFrame(left_out, schema=EXCLUSIONS, orient="row"),
     )

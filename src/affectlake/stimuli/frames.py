@@ -1,4 +1,4 @@
-"""Frames of videos as they are shown to a model: decoded once, 256 x 256, JPEG.
+"""Frames of videos, and images, as they are shown to a model: decoded once, 256 x 256, JPEG.
 
 A video that cannot be read becomes a row with a reason. Which frames are taken is decided in
 :mod:`affectlake.stimuli.frame_sampling`; how frames are sent to a model does not belong here either.
@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import av
+import numpy as np
 import polars as pl
 from av.video.frame import VideoFrame
-from PIL import Image
+from PIL import Image, ImageOps
 
 from affectlake.errors import SourceError
 from affectlake.stimuli.frame_sampling import EQUATION_1, PROCESSOR_RATES, frame_times, processor_frames
 
 SIDE_PIXELS = 256
 JPEG_QUALITY = 90
-SUFFIXES = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".gif")
+IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+SOUNDS = (".wav", ".mp3", ".ogg", ".flac", ".m4a", ".aac", ".opus")
+SUFFIXES = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".gif", *IMAGES, *SOUNDS)
 """Tried in this order for a stimulus whose id is not a file name."""
 
 VIDEOS = {
@@ -60,7 +63,7 @@ class Video(NamedTuple):
     sha256 : str
         SHA-256 of the file; empty if there is none.
     duration_s : float
-        Time from the start of the first frame to the end of the last; NaN if it cannot be read.
+        Time from the start of the first frame to the end of the last; NaN for an image, and if it cannot be read.
     frames : tuple of Frame
         Empty if the video is not readable.
     unreadable : str
@@ -87,7 +90,7 @@ class _UnreadableError(Exception):
 
 def decode_videos(
     folder: Path, stimulus_ids: Sequence[str], workers: int = 1, progress: Callable[[int], None] = lambda _n: None,
-    sampling: str = EQUATION_1,
+    sampling: str = EQUATION_1, setting: str = "sources.videos",
 ) -> Decoded:  # fmt: skip
     """Decode the video of every stimulus.
 
@@ -103,6 +106,8 @@ def decode_videos(
         Called with the number of videos done so far.
     sampling : str
         Which frames are taken: one of `affectlake.stimuli.frame_sampling.SAMPLINGS`. Default: those of equation 1.
+    setting : str
+        The key of ``params.yaml`` that names the folder, for messages.
 
     Returns
     -------
@@ -117,7 +122,7 @@ def decode_videos(
     if not folder.is_dir():
         raise SourceError(
             f"there is no folder of videos at {folder}",
-            todo="set sources.videos to their folder, or to null",
+            todo=f"set {setting} to their folder, or to null",
         )
     with ThreadPoolExecutor(workers) as pool:
         found = []
@@ -129,7 +134,7 @@ def decode_videos(
             f"the folder {folder} has none of the {len(stimulus_ids):,} videos",
             wanted=f"files such as {stimulus_ids[0]}",
             found=", ".join(sorted(entry.name for entry in folder.iterdir())[:3]) or "an empty folder",
-            todo="set sources.videos to the folder that directly contains the files",
+            todo=f"set {setting} to the folder that directly contains the files",
         )
     return Decoded(_videos(found), _frames(found))
 
@@ -145,6 +150,10 @@ def decode_video(folder: Path, stimulus_id: str, sampling: str = EQUATION_1) -> 
     try:
         if not payload:
             raise _UnreadableError("the file is empty")
+        if path.suffix.lower() in SOUNDS:
+            raise _UnreadableError("a sound has no frames")
+        if path.suffix.lower() in IMAGES:
+            return Video(name, digest, float("nan"), (_image(payload),), "")
         duration_s = _duration(payload)
         if sampling == EQUATION_1:
             frames = _pick(payload, frame_times(duration_s))
@@ -159,7 +168,7 @@ def decode_video(folder: Path, stimulus_id: str, sampling: str = EQUATION_1) -> 
 
 
 def find_video(folder: Path, stimulus_id: str) -> tuple[Path | None, str]:
-    """Return the file of a stimulus in a folder of videos, or the reason why there is none."""
+    """Return the file of a stimulus in a folder of videos or other media, or the reason why there is none."""
     root = folder.resolve()
     for name in (stimulus_id, *(stimulus_id + suffix for suffix in SUFFIXES)):
         try:
@@ -238,11 +247,34 @@ def _spread(payload: bytes, duration_s: float, rate: float) -> Iterator[Frame]:
                 following = next(taken, -1)
 
 
+def _image(payload: bytes) -> Frame:
+    """Return an image, upright, with transparent parts on white."""
+    try:
+        with Image.open(io.BytesIO(payload)) as opened:
+            upright = ImageOps.exif_transpose(opened).convert("RGBA")
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise _UnreadableError(f"cannot be decoded: {type(error).__name__}") from error
+    ground = Image.new("RGBA", upright.size, "white")
+    shown = Image.alpha_composite(ground, upright).convert("RGB")
+    return Frame(0.0, _saved(shown.resize((SIDE_PIXELS, SIDE_PIXELS), Image.Resampling.BICUBIC)))
+
+
 def _jpeg(frame: VideoFrame) -> bytes:
     small = frame.reformat(width=SIDE_PIXELS, height=SIDE_PIXELS, format="rgb24", interpolation="BICUBIC")
+    return _saved(Image.fromarray(small.to_ndarray()))
+
+
+def _saved(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(small.to_ndarray()).save(buffer, format="JPEG", quality=JPEG_QUALITY)
+    image.save(buffer, format="JPEG", quality=JPEG_QUALITY)
     return buffer.getvalue()
+
+
+def unused_files(folder: Path, used: Iterable[str]) -> list[str]:
+    """Return the files of media in a folder that no stimulus uses, as paths in the folder, sorted."""
+    root, taken = folder.resolve(), set(used)
+    found = (path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    return sorted({path.relative_to(root).as_posix() for path in found} - taken)
 
 
 def _videos(found: list[Video]) -> pl.DataFrame:
@@ -251,7 +283,7 @@ def _videos(found: list[Video]) -> pl.DataFrame:
             index,
             one.path or None,
             one.sha256 or None,
-            None if one.unreadable else one.duration_s,
+            None if np.isnan(one.duration_s) else one.duration_s,
             len(one.frames),
             one.unreadable or None,
         )

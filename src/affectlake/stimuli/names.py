@@ -1,9 +1,17 @@
 """The rated emotion categories and affective dimensions of Cowen & Keltner 2017, spelled as in their file.
 
-Tables contain these names in lower case. Code does not belong here.
+Tables contain these names in lower case.
 """
 
 from __future__ import annotations
+
+from affectlake.stimuli.study import Family
+
+CATEGORY = Family("category", 0.0, 1.0, are_categories=True)
+"""The proportion of raters who felt the category."""
+
+DIMENSION = Family("dimension", 1.0, 9.0)
+"""Mean ratings on nine-point scales. The published study compares them as they are: no neutral score is declared."""
 
 CATEGORIES = (
     "Admiration",

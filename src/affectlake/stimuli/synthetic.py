@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from affectlake.errors import UsageError
-from affectlake.stimuli.names import DIMENSIONS
+from affectlake.stimuli.names import CATEGORY, DIMENSION, DIMENSIONS
 from affectlake.stimuli.study import CAPTIONS, EXCLUSIONS, Scores, Study, assemble
 from affectlake.stimuli.synthetic_words import GRAMMAR, PROFILES
 
@@ -77,10 +77,14 @@ def make_synthetic(n_stimuli: int, rng: np.random.Generator) -> SyntheticWorld:
     names = [list(PROFILES)[at] for at in spread]
     profiles = np.array([PROFILES[name] for name in names])
     mix = _mix(n_stimuli, n_categories, rng)
-    scores = Scores(_rate_categories(mix, rng), _rate_dimensions(mix @ profiles, rng), names, DIMENSIONS)
+    planted = tuple(name.lower() for name in names)
+    scores = [
+        Scores(CATEGORY, planted, _rate_categories(mix, rng)),
+        Scores(DIMENSION, DIMENSIONS, _rate_dimensions(mix @ profiles, rng)),
+    ]
     ids = [f"synthetic-{number:04d}" for number in range(1, n_stimuli + 1)]
     study = assemble(ids, scores, _captions(mix, names, rng), pl.DataFrame(schema=EXCLUSIONS))
-    return SyntheticWorld(study, tuple(name.lower() for name in names), mix, profiles)
+    return SyntheticWorld(study, planted, mix, profiles)
 
 
 def _mix(n_stimuli: int, n_categories: int, rng: np.random.Generator) -> FloatMatrix:

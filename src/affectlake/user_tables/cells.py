@@ -25,7 +25,7 @@ class Legal(NamedTuple):
 
 
 def to_numbers(
-    table: UserTable, frame: pl.DataFrame, labels: pl.Series, legal: Legal, *, missing: bool = False
+    table: UserTable, frame: pl.DataFrame, labels: pl.Series, legal: Legal, *, missing: bool = False, hint: str = ""
 ) -> tuple[NDArray[np.float64], list[str]]:
     """Convert text cells to numbers, and check that they are within the bounds.
 
@@ -44,6 +44,8 @@ def to_numbers(
         The legal numbers.
     missing : bool, default=False
         Whether empty cells and those of `MISSING` are accepted, as NaN.
+    hint : str
+        What else can be done about wrong cells, after a semicolon.
 
     Returns
     -------
@@ -73,7 +75,7 @@ def to_numbers(
     if missing:
         absent = cells.select(pl.all().is_null() | pl.all().is_in(["", *MISSING])).to_numpy()
         if absent.any():
-            notes.append(f"{int(absent.sum()):,} cells are missing")
+            notes.append(f"missing scores: {int(absent.sum()):,}")
     values = cells.select(pl.all().cast(pl.Float64, strict=False)).to_numpy().astype(np.float64)
     values[absent] = np.nan
     wanted = f"a number from {legal.low:g} to {legal.high:g} in each {legal.kind} column"
@@ -92,7 +94,7 @@ def to_numbers(
                 else f"a cell of the {table.file.name} {problem.replace('are', 'is').replace('numbers', 'a number')}",
                 wanted=wanted,
                 found=_cell(table, frame, labels, np.argwhere(bad)[0]),
-                todo="correct the cells" if missing else "correct the cells, or fetch the file again",
+                todo=("correct the cells" if missing else "correct the cells, or fetch the file again") + hint,
             )
     return np.ascontiguousarray(values), notes
 

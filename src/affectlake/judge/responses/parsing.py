@@ -9,10 +9,22 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
-from affectlake.judge.protocols import CHOICES, Reading
+from affectlake.judge.protocols.protocol import Protocol
+from affectlake.judge.protocols.readings import (
+    NUMBERS,
+    PHRASE,
+    JsonField,
+    KeyPhrase,
+    Labels,
+    Location,
+    OneToken,
+    PositionWords,
+    Reading,
+)
 
 Reason = Literal[
     "empty",
@@ -29,7 +41,8 @@ Reason = Literal[
 
 ``empty``: only blanks. ``truncated``: the answer ends before its choice. ``refusal``: the model declines.
 ``other_language``: most letters are not Latin. ``no_key_phrase``: the phrase that the protocol asks for is missing.
-``no_position``: the phrase does not refer to a particular video. ``several``: it refers to different videos.
+``no_position``: the phrase does not refer to a particular video, or the answer has no word or field that the protocol
+asks for. ``several``: it refers to different videos.
 ``none_differs``: none or all of the videos are said to differ. ``out_of_range``: the number is 0 or larger than 3.
 """
 
@@ -66,15 +79,15 @@ class Probabilities(NamedTuple):
     leftover: float
 
 
-def parse(text: str, reading: Reading, *, cut_off: bool = False) -> Parsed:
+def parse(text: str, asking: Protocol, *, cut_off: bool = False) -> Parsed:
     """Return the position that an answer gives, or the reason why it does not give one.
 
     Parameters
     ----------
     text : str
         The answer, verbatim.
-    reading : {'key-phrase', 'location', 'one-token'}
-        How answers to the protocol are parsed.
+    asking : Protocol
+        The protocol; its section ``answer`` is how answers are parsed.
 
         ``key-phrase``: the paper's rule, "regular expressions matching the key phrase 'noticeably different'". In each
         sentence with the phrase, the phrase refers to the last video mentioned before it other than in a comparison
@@ -82,23 +95,28 @@ def parse(text: str, reading: Reading, *, cut_off: bool = False) -> Parsed:
         first video mentioned after it ("the one that is noticeably different is Video 2"). Two videos joined by "and"
         are two claims. All claims must agree.
 
-        ``location``: the place of the object chosen, by number or as left, middle, right; all claims must agree.
+        ``location``: the place of the object chosen, by its label or as left, middle, right; all claims must agree.
 
-        ``one-token``: the answer is only 1, 2 or 3.
+        ``one-token``: the answer is only one of the labels.
+
+        ``position-words``: all words of the protocol's lists that the answer contains belong to one position.
+
+        ``json-field``: the field of the JSON objects in the answer is a label or the number of a position; all objects
+        with the field must agree.
     cut_off : bool
         Whether the answer was truncated at the token limit.
 
     Notes
     -----
-    The reasoning before ``</think>`` is not part of the answer. Markdown, quotation marks and the ``+`` and ``_`` of
-    "Video+ID" are read as blanks.
+    The reasoning before ``</think>`` is not part of the answer. Except in JSON, Markdown, quotation marks and the ``+``
+    and ``_`` of "Video+ID" are read as blanks.
     """
     answer = _without_thoughts(text)
     if answer is None:
         return Parsed(None, "truncated")
     if not answer.strip():
         return Parsed(None, "truncated" if cut_off and text.strip() else "empty")
-    found = _READINGS[reading](answer)
+    found = _reader(asking.answer, asking.labels)(answer)
     if found.position is None and found.reason in ("no_key_phrase", "no_position"):
         if _REFUSAL.search(answer):
             return Parsed(None, "refusal")
@@ -116,30 +134,57 @@ _NUMBERS = {
     "4": 4, "four": 4, "fourth": 4, "0": 0, "zero": 0,
 }  # fmt: skip
 
-_THING = r"(?:videos?|clips?|images?|pictures?|descriptions?|captions?|ones?|objects?)"
-_CARDINAL = r"(?:\d+|one|two|three|four|iii|ii|zero)"
+_CARDINALS = r"\d+|one|two|three|four|iii|ii|zero"
 _ORDINAL = r"(?:first|second|third|fourth|1st|2nd|3rd|last|final)"
-_NEXT = rf"(?:{_THING}\s*)?{_CARDINAL}\b"
-_MORE = rf"(?:(?:\s*,\s*{_NEXT})*\s*,?\s*(?:and|or|&)\s*{_NEXT})?"
-_MENTION = re.compile(
-    rf"\b{_THING}\s*(?:clip|video)?\s*(?:id|number|no\.?|index)?\s*[:=\-(#]*\s*"
-    rf"(?P<cardinals>{_CARDINAL}\b{_MORE})"
-    rf"|\b(?P<ordinals>{_ORDINAL}(?:\s*(?:,|and|&|or)\s*(?:the\s+)?{_ORDINAL})*)\s+{_THING}\b"
-    rf"|\bthe\s+(?P<bare>first|second|third|last)(?=\s+is\b|\s*$)",
-    re.IGNORECASE,
-)
-_ASIDE = re.compile(
-    r"\b(?:unlike|like|than|(?:compared|relative|similar|identical) (?:to|with)|in contrast (?:to|with)|as opposed to|"
-    rf"versus)\s+(?:the\s+)?(?:{_MENTION.pattern})",
-    re.IGNORECASE,
-)
-_NUMBER = re.compile(rf"\b(?:{_CARDINAL}|{_ORDINAL})\b", re.IGNORECASE)
+
+
+class _Mentions:
+    """How stimuli are mentioned: by a noun and a label, a number or an ordinal.
+
+    Attributes
+    ----------
+    mention, aside, number : re.Pattern
+        One mention, a mention in a comparison, and one label or number in a mention.
+    bare : re.Pattern
+        A sentence that is only a label or number.
+    """
+
+    def __init__(self, noun: str, labels: Labels) -> None:
+        thing = rf"(?:{noun})"
+        own = "" if labels == NUMBERS else f"(?-i:{'|'.join(map(re.escape, sorted(labels, key=len, reverse=True)))})|"
+        cardinal = rf"(?:{own}{_CARDINALS})"
+        next_one = rf"(?:{thing}\s*)?{cardinal}\b"
+        more = rf"(?:(?:\s*,\s*{next_one})*\s*,?\s*(?:and|or|&)\s*{next_one})?"
+        mention = (
+            rf"\b{thing}\s*(?:clip|video)?\s*(?:id|number|no\.?|index)?\s*[:=\-(#]*\s*"
+            rf"(?P<cardinals>{cardinal}\b{more})"
+            rf"|\b(?P<ordinals>{_ORDINAL}(?:\s*(?:,|and|&|or)\s*(?:the\s+)?{_ORDINAL})*)\s+{thing}\b"
+            rf"|\bthe\s+(?P<bare>first|second|third|last)(?=\s+is\b|\s*$)"
+        )
+        self._labels = {} if labels == NUMBERS else {label: at for at, label in enumerate(labels, start=1)}
+        self.mention = re.compile(mention, re.IGNORECASE)
+        self.aside = re.compile(
+            r"\b(?:unlike|like|than|(?:compared|relative|similar|identical) (?:to|with)|in contrast (?:to|with)|"
+            rf"as opposed to|versus)\s+(?:the\s+)?(?:{mention})",
+            re.IGNORECASE,
+        )
+        self.number = re.compile(rf"(?<!\w)(?:{own}(?:{_CARDINALS})|{_ORDINAL})\b", re.IGNORECASE)
+        self.bare = re.compile(rf"\s*(?:answer:?\s*)?({cardinal})\s*[.!]?\s*", re.IGNORECASE)
+
+    def numbers(self, mention: re.Match[str]) -> list[int]:
+        """Return the positions that a mention names."""
+        words = next(group for group in mention.groupdict().values() if group)
+        return [self.position(word) for word in self.number.findall(words)]
+
+    def position(self, word: str) -> int:
+        """Return the position that a label or number names; 0 or 4 if it is not one of the three."""
+        return self._labels.get(word) or _NUMBERS.get(word.lower(), 4)
+
 
 REACH = 300
 """Number of characters before and after the key phrase in which the video is looked for."""
 
 _RARE_WORD = re.compile("[nN](?:oticeably|OTICEABLY)")
-_PHRASE = re.compile(r"\bnoticeably\s+different\b", re.IGNORECASE)
 _NEGATED = re.compile(
     r"\b(?:not|n't|isn't|aren't|never|hardly|neither|nor|without being)\s*(?:\w+\s+){0,3}$", re.IGNORECASE
 )
@@ -167,71 +212,68 @@ def _without_thoughts(text: str) -> str | None:
     return None if "<think>" in answer else answer
 
 
-def _key_phrase(answer: str) -> Parsed:
-    claims: list[int] = []
-    said = none = False
-    sentences = _sentences(_near_phrase(answer))
-    for at, sentence in enumerate(sentences):
-        phrases = list(_PHRASE.finditer(sentence))
-        start = 0
-        for number, phrase in enumerate(phrases):
-            before, start = sentence[start : phrase.start()], phrase.end()
-            rest = sentence[phrase.end() : phrases[number + 1].start() if number + 1 < len(phrases) else None]
-            following = sentences[at + 1] if at + 1 < len(sentences) else ""
-            said = True
-            if _NEGATED.search(before) and not _NONE.search(before):
-                continue
-            found = _subject(before, rest, following)
-            none = none or (not found and bool(_NONE.search(before)))
-            claims += found
-    if claims:
-        return _agreed(claims)
-    if none:
-        return Parsed(None, "none_differs")
-    return Parsed(None, "no_position" if said else "no_key_phrase")
+class _KeyPhrase:
+    """Reader of answers that name a stimulus together with a phrase."""
 
+    def __init__(self, reading: KeyPhrase, labels: Labels) -> None:
+        self._phrase = re.compile(reading.phrase, re.IGNORECASE)
+        self._rare = _RARE_WORD if reading.phrase == PHRASE else self._phrase
+        self._mentions = _Mentions(reading.noun, labels)
 
-def _near_phrase(answer: str) -> str:
-    """Return the text around each mention of the phrase; the rest of a long answer is not parsed."""
-    starts = [found.start() for found in _RARE_WORD.finditer(answer)]
-    windows: list[list[int]] = []
-    for start in starts:
-        low, high = max(0, start - REACH), start + REACH
-        if windows and low <= windows[-1][1]:
-            windows[-1][1] = high
-        else:
-            windows.append([low, high])
-    return "\n".join(answer[low:high] for low, high in windows)
+    def __call__(self, answer: str) -> Parsed:
+        claims: list[int] = []
+        said = none = False
+        sentences = _sentences(self._near_phrase(answer))
+        for at, sentence in enumerate(sentences):
+            phrases = list(self._phrase.finditer(sentence))
+            start = 0
+            for number, phrase in enumerate(phrases):
+                before, start = sentence[start : phrase.start()], phrase.end()
+                rest = sentence[phrase.end() : phrases[number + 1].start() if number + 1 < len(phrases) else None]
+                following = sentences[at + 1] if at + 1 < len(sentences) else ""
+                said = True
+                if _NEGATED.search(before) and not _NONE.search(before):
+                    continue
+                found = self._subject(before, rest, following)
+                none = none or (not found and bool(_NONE.search(before)))
+                claims += found
+        if claims:
+            return _agreed(claims)
+        if none:
+            return Parsed(None, "none_differs")
+        return Parsed(None, "no_position" if said else "no_key_phrase")
 
+    def _near_phrase(self, answer: str) -> str:
+        """Return the text around each mention of the phrase; the rest of a long answer is not parsed."""
+        windows: list[list[int]] = []
+        for found in self._rare.finditer(answer):
+            low, high = max(0, found.start() - REACH), found.start() + REACH
+            if windows and low <= windows[-1][1]:
+                windows[-1][1] = high
+            else:
+                windows.append([low, high])
+        return "\n".join(answer[low:high] for low, high in windows)
 
-def _subject(before: str, rest: str, following: str) -> list[int]:
-    """Return the numbers of the videos to which the phrase in a sentence refers."""
-    asked = bool(_ECHO.search(before))
-    mentions = [] if asked else list(_MENTION.finditer(_ASIDE.sub(" ", before)))
-    if mentions:
-        return _numbers(mentions[-1])
-    if _NONE.search(before):
-        return []
-    others = _OTHERS.match(rest)
-    tail = rest[others.end() :] if others else rest
-    if not others and re.match(r"\s*(?:from|than|to|compared)\b", rest, re.IGNORECASE):
-        tail = ""  # "noticeably different from Video 1" does not give the video that differs
-    first = _MENTION.search(tail)
-    if first is None and (asked or rest.rstrip().endswith((":", "?"))):
-        first = _MENTION.search(following[:40])
-        bare = re.fullmatch(rf"\s*(?:answer:?\s*)?({_CARDINAL})\s*[.!]?\s*", following, re.IGNORECASE)
-        if first is None and bare:
-            return [_number(bare.group(1))]
-    return _numbers(first) if first else []
-
-
-def _numbers(mention: re.Match[str]) -> list[int]:
-    words = next(group for group in mention.groupdict().values() if group)
-    return [_number(word) for word in _NUMBER.findall(words)]
-
-
-def _number(word: str) -> int:
-    return _NUMBERS.get(word.lower(), 4)
+    def _subject(self, before: str, rest: str, following: str) -> list[int]:
+        """Return the numbers of the stimuli to which the phrase in a sentence refers."""
+        found = self._mentions
+        asked = bool(_ECHO.search(before))
+        mentions = [] if asked else list(found.mention.finditer(found.aside.sub(" ", before)))
+        if mentions:
+            return found.numbers(mentions[-1])
+        if _NONE.search(before):
+            return []
+        others = _OTHERS.match(rest)
+        tail = rest[others.end() :] if others else rest
+        if not others and re.match(r"\s*(?:from|than|to|compared)\b", rest, re.IGNORECASE):
+            tail = ""  # "noticeably different from Video 1" does not give the video that differs
+        first = found.mention.search(tail)
+        if first is None and (asked or rest.rstrip().endswith((":", "?"))):
+            first = found.mention.search(following[:40])
+            bare = found.bare.fullmatch(following)
+            if first is None and bare:
+                return [found.position(bare.group(1))]
+        return found.numbers(first) if first else []
 
 
 def _agreed(claims: Iterable[int]) -> Parsed:
@@ -256,27 +298,106 @@ _PLACE = re.compile(
 )
 
 
-def _location(answer: str) -> Parsed:
-    plain = _ABBREVIATION.sub(r"\1 ", answer.translate(_MARKUP))
-    places = [_PLACES[next(filter(None, found.groups())).lower()] for found in _PLACE.finditer(plain)]
-    if not places:
-        mention = _MENTION.search(plain)
-        places = _numbers(mention) if mention else []
-    return _agreed(places) if places else Parsed(None, "no_position")
+class _Location:
+    """Reader of answers that give a place."""
+
+    def __init__(self, reading: Location, labels: Labels) -> None:
+        self._mentions = _Mentions(reading.noun, labels)
+
+    def __call__(self, answer: str) -> Parsed:
+        plain = _ABBREVIATION.sub(r"\1 ", answer.translate(_MARKUP))
+        places = [_PLACES[next(filter(None, found.groups())).lower()] for found in _PLACE.finditer(plain)]
+        if not places:
+            mention = self._mentions.mention.search(plain)
+            places = self._mentions.numbers(mention) if mention else []
+        return _agreed(places) if places else Parsed(None, "no_position")
 
 
-def _one_token(answer: str) -> Parsed:
-    word = answer.strip().strip(".")
-    if word in CHOICES:
-        return Parsed(int(word), None)
-    return Parsed(None, "out_of_range" if word.isdigit() else "no_position")
+class _OneToken:
+    """Reader of answers that are a label."""
+
+    def __init__(self, _reading: OneToken, labels: Labels) -> None:
+        self._positions = {label: at for at, label in enumerate(labels, start=1)}
+
+    def __call__(self, answer: str) -> Parsed:
+        word = answer.strip().strip(".")
+        if word in self._positions:
+            return Parsed(self._positions[word], None)
+        return Parsed(None, "out_of_range" if word.isdigit() else "no_position")
 
 
-_READINGS: dict[Reading, Callable[[str], Parsed]] = {
-    "key-phrase": _key_phrase,
-    "location": _location,
-    "one-token": _one_token,
+class _PositionWords:
+    """Reader of answers that name a position by a word of a list."""
+
+    def __init__(self, reading: PositionWords, _labels: Labels) -> None:
+        self._positions = {_plain(word): at for at, words in enumerate(reading.words, start=1) for word in words}
+        longest_first = sorted(self._positions, key=len, reverse=True)
+        self._words = re.compile(rf"(?<!\w)(?:{'|'.join(map(_spaced, longest_first))})(?!\w)", re.IGNORECASE)
+
+    def __call__(self, answer: str) -> Parsed:
+        found = [self._positions[_plain(word)] for word in self._words.findall(answer.translate(_MARKUP))]
+        return _agreed(found) if found else Parsed(None, "no_position")
+
+
+def _plain(word: str) -> str:
+    return " ".join(word.translate(_MARKUP).lower().split())
+
+
+def _spaced(word: str) -> str:
+    return r"\s+".join(map(re.escape, word.split()))
+
+
+class _JsonField:
+    """Reader of answers that are, or contain, a JSON object with a field."""
+
+    def __init__(self, reading: JsonField, labels: Labels) -> None:
+        self._field = reading.field
+        self._positions = {label.strip().lower(): at for at, label in enumerate(labels, start=1)}
+
+    def __call__(self, answer: str) -> Parsed:
+        values = [found[self._field] for found in _json_objects(answer) if self._field in found]
+        if not values:
+            return Parsed(None, "no_position")
+        positions = [self._position(value) for value in values]
+        return Parsed(None, "no_position") if None in positions else _agreed(filter(None, positions))
+
+    def _position(self, value: object) -> int | None:
+        """Return the position that a value gives, 4 for a number of none of the three, None for other values."""
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            return None
+        word = value.strip().lower() if isinstance(value, str) else f"{value:g}"
+        if word in self._positions:
+            return self._positions[word]
+        if isinstance(value, str) and not word.isdigit():
+            return None
+        return int(word) if word in NUMBERS else 4
+
+
+def _json_objects(text: str) -> Iterator[Mapping[str, Any]]:
+    """Yield the JSON objects in a text, outermost ones only."""
+    decoder, at = json.JSONDecoder(), text.find("{")
+    while at >= 0:
+        try:
+            found, end = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            end = at + 1
+        else:
+            yield found
+        at = text.find("{", end)
+
+
+_READERS: dict[type[Reading], Callable[[Any, Labels], Callable[[str], Parsed]]] = {
+    KeyPhrase: _KeyPhrase,
+    Location: _Location,
+    OneToken: _OneToken,
+    PositionWords: _PositionWords,
+    JsonField: _JsonField,
 }
+
+
+@cache
+def _reader(reading: Reading, labels: Labels) -> Callable[[str], Parsed]:
+    return _READERS[type(reading)](reading, labels)
 
 
 def _mostly_not_latin(answer: str) -> bool:
@@ -291,10 +412,10 @@ class Weighed(NamedTuple):
     oddity: str | None
 
 
-def weigh(logprobs: str | None) -> Weighed:
+def weigh(logprobs: str | None, labels: Sequence[str] = NUMBERS) -> Weighed:
     r"""Return P(1), P(2), P(3) of a one-token answer and the remaining probability.
 
-    With :math:`\ell_t` the log-probabilities of the listed tokens t at the place of the answer,
+    With :math:`\ell_t` the log-probabilities of the listed tokens t at the place of the answer, and c the labels,
     :math:`m_c = \sum_{t: \mathrm{strip}(t) = c} e^{\ell_t}`, :math:`P(c) = m_c / \sum_{c'} m_{c'}` and the leftover is
     :math:`1 - \sum_c m_c`. A choice that is not among the listed tokens has probability 0.
 
@@ -302,6 +423,8 @@ def weigh(logprobs: str | None) -> Weighed:
     ----------
     logprobs : str or None
         JSON of the ``logprobs`` of the server's choice: ``{"content": [{"token", "logprob", "top_logprobs"}]}``.
+    labels : sequence of str
+        The three labels, in the order of the positions.
 
     Returns
     -------
@@ -312,8 +435,8 @@ def weigh(logprobs: str | None) -> Weighed:
     try:
         found = json.loads(logprobs) if logprobs else None
         for place in (found or {}).get("content") or ():
-            if place["token"].strip() in CHOICES:
-                return Weighed(_weigh(place), None)
+            if place["token"].strip() in labels:
+                return Weighed(_weigh(place, labels), None)
     except _OddError as odd:
         return Weighed(None, str(odd))
     except (LookupError, TypeError, AttributeError, ValueError):
@@ -325,10 +448,10 @@ class _OddError(Exception):
     """A number that is not a log-probability."""
 
 
-def _weigh(place: Mapping[str, Any]) -> Probabilities | None:
+def _weigh(place: Mapping[str, Any], labels: Sequence[str]) -> Probabilities | None:
     tokens = {one["token"]: one["logprob"] for one in place.get("top_logprobs") or ()}
     tokens.setdefault(place["token"], place.get("logprob"))
-    mass = [math.fsum(_probability(c, lp) for token, lp in tokens.items() if token.strip() == c) for c in CHOICES]
+    mass = [math.fsum(_probability(c, lp) for token, lp in tokens.items() if token.strip() == c) for c in labels]
     total = math.fsum(mass)
     if total > _MOST_MASS:
         raise _OddError(f"the probabilities of the choices sum to {total:.3g}, p1 to p3 are null")

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from affectlake.judge.chat import ChatAgent
-from affectlake.judge.protocols import Reading
+from affectlake.judge.protocols.protocol import Protocol
 from affectlake.judge.requests.answers import Answer
 from affectlake.judge.requests.payloads import token_count
 from affectlake.judge.responses.parsing import Parsed, parse, weigh
@@ -28,6 +28,10 @@ DECLINED = frozenset({
     "sensitive",
 })  # fmt: skip
 """``finish_reason`` of an answer that the model or its provider declined; text before a filter is not a choice."""
+
+
+CHANCES = ("p1", "p2", "p3")
+"""Columns of ``responses`` with the probabilities of the positions in a one-token answer."""
 
 
 class Readings(NamedTuple):
@@ -73,16 +77,16 @@ def response_rows(agent: ChatAgent, answers: Iterable[Answer]) -> pl.DataFrame:
     answers : iterable of Answer
         The answers and failures, in any order.
     """
-    rows = [_row(agent.asking.reading, answer) for answer in answers]
+    rows = [_row(agent.asking, answer) for answer in answers]
     who = (agent.name, agent.protocol, agent.model, agent.revision, canonical(agent.sampling.as_mapping()))
     return pl.DataFrame(rows, schema=_TYPES, orient="row").with_columns(
         pl.lit(value, dtype=pl.String).alias(name) for name, value in zip(OF_AGENT, who, strict=True)
     )
 
 
-def _row(reading: Reading, answer: Answer) -> tuple[object, ...]:
+def _row(asking: Protocol, answer: Answer) -> tuple[object, ...]:
     members = (answer.i, answer.j, answer.k)
-    chances, oddity = weigh(answer.logprobs) if reading == "one-token" else (None, None)
+    chances, oddity = weigh(answer.logprobs, asking.labels) if asking.asks_one_token else (None, None)
     tokens, odd = zip(  # journals of earlier versions may contain invalid counts
         *(token_count(name, getattr(answer, name)) for name in ("prompt_tokens", "completion_tokens", "cached_tokens")),
         strict=True,
@@ -109,39 +113,52 @@ def _row(reading: Reading, answer: Answer) -> tuple[object, ...]:
     )
 
 
-def read_choices(rows: pl.DataFrame, reading: Reading) -> Readings:
+def read_choices(rows: pl.DataFrame, asking: Protocol) -> Readings:
     """Parse responses, and convert positions to stimuli.
 
     Parameters
     ----------
     rows : polars.DataFrame
-        Rows of ``responses``, one for each trial and repeat.
-    reading : {'key-phrase', 'location', 'one-token'}
-        How answers to the protocol are parsed.
+        Rows of ``responses``.
+    asking : Protocol
+        The protocol to which they are responses.
     """
-    found = [
-        (None, "error") if text is None else read_answer(reading, text, *said)
-        for text, *said in rows.select("answer", "finish_reason", "refusal", "thinking").iter_rows()
-    ]
-    triplets, in_order = (rows.select(names).to_numpy().astype(np.int32).reshape(-1, 3) for names in (TRIPLET, SHOWN))
-    position = pl.Series("position", [one[0] for one in found], dtype=pl.Int8)
-    reasons = pl.Series("unparsed_reason", [one[1] for one in found], dtype=pl.String)
-    read = rows.select(
-        *IDENTITY,
-        "request_key",
-        position,
-        reasons,
-        odd=pl.coalesce(pl.when(position == p).then(f"shown_{p}") for p in (1, 2, 3)),
-        order_code=pl.Series(order_codes(triplets, in_order), dtype=pl.UInt8),
-    )
+    read = read_rows(rows, asking)
     return Readings(
         choices=read.filter(pl.col("position").is_not_null()).select(*IDENTITY, "odd", "position", "order_code"),
         unparsed=read.filter(pl.col("position").is_null()).select(*IDENTITY, "request_key", "unparsed_reason"),
     )
 
 
+def read_rows(rows: pl.DataFrame, asking: Protocol) -> pl.DataFrame:
+    """Parse responses, as :func:`read_choices`, and return a row for each.
+
+    Returns
+    -------
+    polars.DataFrame
+        ``trial_set, i, j, k, repeat, request_key, error_kind, position, odd, unparsed_reason, order_code, p1, p2, p3``.
+    """
+    found = [
+        (None, "error") if text is None else read_answer(asking, text, *said)
+        for text, *said in rows.select("answer", "finish_reason", "refusal", "thinking").iter_rows()
+    ]
+    triplets, in_order = (rows.select(names).to_numpy().astype(np.int32).reshape(-1, 3) for names in (TRIPLET, SHOWN))
+    position = pl.Series("position", [one[0] for one in found], dtype=pl.Int8)
+    reasons = pl.Series("unparsed_reason", [one[1] for one in found], dtype=pl.String)
+    return rows.select(
+        *IDENTITY,
+        "request_key",
+        "error_kind",
+        position,
+        reasons,
+        *CHANCES,
+        odd=pl.coalesce(pl.when(position == p).then(f"shown_{p}") for p in (1, 2, 3)),
+        order_code=pl.Series(order_codes(triplets, in_order), dtype=pl.UInt8),
+    )
+
+
 def read_answer(
-    reading: Reading, text: str, finish_reason: str, refusal: str | None = None, thinking: str | None = None
+    asking: Protocol, text: str, finish_reason: str, refusal: str | None = None, thinking: str | None = None
 ) -> Parsed:
     """Return the position that an answer gives, or the reason why it does not give one.
 
@@ -153,25 +170,31 @@ def read_answer(
     cut_off = finish_reason == "length"
     if cut_off and not text.strip() and (thinking or "").strip():
         return Parsed(None, "truncated")
-    return parse(text, reading, cut_off=cut_off)
+    return parse(text, asking, cut_off=cut_off)
 
 
-def is_parsable(reading: Reading, answer: Answer) -> bool:
+def is_parsable(asking: Protocol, answer: Answer) -> bool:
     """Return whether an answer gives exactly one position."""
     if answer.text is None:
         return False
-    found = read_answer(reading, answer.text, answer.finish_reason, answer.refusal, answer.thinking)
+    found = read_answer(asking, answer.text, answer.finish_reason, answer.refusal, answer.thinking)
     return found.position is not None
 
 
-def latest(rows: pl.DataFrame) -> pl.DataFrame:
+def latest(rows: pl.DataFrame, *also: str) -> pl.DataFrame:
     """Return one response for each trial and repeat: the last answer, or the last failure if there is no answer.
 
     Parameters
     ----------
     rows : polars.DataFrame
         Columns `IDENTITY` and ``error_kind``, with rows in the order of their arrival.
+    *also : str
+        Further columns, for each of whose values one response is returned: ``order_code``.
     """
     index = np.arange(rows.height)
     ranked = rows.with_columns(_at=pl.Series(index), _answered=pl.col("error_kind").is_null())
-    return ranked.sort("_answered", "_at").unique(IDENTITY, keep="last", maintain_order=True).drop("_at", "_answered")
+    return (
+        ranked.sort("_answered", "_at")
+        .unique([*IDENTITY, *also], keep="last", maintain_order=True)
+        .drop("_at", "_answered")
+    )

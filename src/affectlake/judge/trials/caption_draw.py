@@ -1,4 +1,4 @@
-"""Selection of captions: a seeded draw for each stimulus, trial and repeat.
+"""Seeded draws for each trial and repeat: captions of its stimuli, and uniform numbers.
 
 A draw is a hash of the stimulus, trial and repeat, so that it does not depend on which other trials are asked, or in
 which order.
@@ -34,12 +34,36 @@ def draw_captions(
         ``caption_index``, in the order shown.
     """
     with np.errstate(over="ignore"):
-        trial = np.full(len(in_order), seed, dtype=np.uint64)
-        for column in (*np.sort(in_order, axis=1).T, repeat):
-            trial = _mix(trial + column.astype(np.uint64) + np.uint64(1))
+        trial = _of_trials(np.sort(in_order, axis=1), repeat, seed)
         drawn = _mix(trial[:, None] + in_order.astype(np.uint64) * _GOLDEN)
-    uniform = (drawn >> np.uint64(11)).astype(np.float64) * 2.0**-53  # [0, 1)
-    return np.floor(uniform * n_captions[in_order]).astype(np.int16)
+    return np.floor(_uniform(drawn) * n_captions[in_order]).astype(np.int16)
+
+
+def draw_uniform(triplets: NDArray[np.int32], repeat: NDArray[np.int16], seed: int) -> NDArray[np.float64]:
+    """Draw a uniform number in [0, 1) for each trial and repeat: float64 (m,); see :func:`draw_captions`.
+
+    Parameters
+    ----------
+    triplets : int32 (m, 3)
+        Rows i < j < k.
+    repeat : int16 (m,)
+        Number of the repeat, from 0.
+    seed : int
+        Seed, below 2**64.
+    """
+    with np.errstate(over="ignore"):
+        return _uniform(_mix(_of_trials(triplets, repeat, seed)))
+
+
+def _of_trials(triplets: NDArray[np.int32], repeat: NDArray[np.int16], seed: int) -> NDArray[np.uint64]:
+    trial = np.full(len(triplets), seed, dtype=np.uint64)
+    for column in (*triplets.T, repeat):
+        trial = _mix(trial + column.astype(np.uint64) + np.uint64(1))
+    return trial
+
+
+def _uniform(bits: NDArray[np.uint64]) -> NDArray[np.float64]:
+    return np.asarray((bits >> np.uint64(11)).astype(np.float64) * 2.0**-53)
 
 
 def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -12,7 +12,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from affectlake.errors import SourceError
-from affectlake.judge.protocols import Modality, neutralise
+from affectlake.judge.protocols.protocol import Modality
+from affectlake.judge.protocols.wording import neutralise
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affectlake.errors import UsageError
-from affectlake.judge.protocols import Wording, neutralise
+from affectlake.judge.protocols.wording import Wording, neutralise
 from affectlake.judge.trials.plan import Plan
 from affectlake.judge.trials.questions import Question
 from affectlake.judge.trials.request_keys import canonical, request_seed

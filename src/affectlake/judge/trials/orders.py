@@ -29,6 +29,18 @@ for _code, _members in enumerate(ORDERS):
     _of_i, _of_j = (int(np.flatnonzero(_members == _member)[0]) for _member in (1, 2))
     _CODE_OF_POSITIONS[3 * _of_i + _of_j] = _code
 
+ORDER_SETS = np.array(
+    [[0, 3, 4, 1, 2, 5], [1, 2, 5, 0, 3, 4], [2, 5, 1, 3, 4, 0], [3, 4, 0, 2, 5, 1], [4, 0, 3, 5, 1, 2],
+     [5, 1, 2, 4, 0, 3]], dtype=np.uint8
+)  # fmt: skip
+"""(6, 6): for each order code, that code, those of its two cyclic shifts, and those of the other three orders.
+
+Among the first three and among all six, every stimulus is shown equally often at each position.
+"""
+
+SLOT = np.argsort(ORDER_SETS, axis=1).astype(np.int8)
+"""(6, 6): the index of each order code in the row of `ORDER_SETS` of each base code."""
+
 MAX_TRIALS = 700_000_000
 """Edges are numbered in 32 bits."""
 

@@ -5,6 +5,9 @@ Trials are stored in arrays, about 40 bytes each; a question becomes an object o
 A trial is *answered* if there is an answer to the question as it would be asked now: with the same model, revision,
 protocol and sampling, and the same captions or frames of the same stimuli, in any order shown. Each stored answer is
 checked by its key, so that answers of another model, or from before a change of the catalogue, do not count.
+
+If an agent is asked in three or six orders, each order is a question. The first order of a trial is the one in which it
+would be asked in one order, so that existing answers count.
 """
 
 from __future__ import annotations
@@ -18,15 +21,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from affectlake.judge.chat import ChatAgent
-from affectlake.judge.protocols import Wording
+from affectlake.judge.protocols.wording import Wording
 from affectlake.judge.trials.caption_draw import draw_captions
 from affectlake.judge.trials.content import Materials
-from affectlake.judge.trials.orders import ORDERS, balanced_orders, shown
+from affectlake.judge.trials.orders import ORDER_SETS, ORDERS, SLOT, balanced_orders, order_codes, shown
 from affectlake.judge.trials.questions import Question
 from affectlake.judge.trials.request_keys import KeyMaker, request_seed
 from affectlake.judge.trials.shares import Share
 from affectlake.seeds import generator
-from affectlake.triplets import pack
+from affectlake.triplets import TRIPLET, pack
 
 BLOCK = 100_000
 """Number of questions that are drawn at random from the remaining ones and then sorted to share prefixes.
@@ -187,8 +190,8 @@ def make_plan(
     materials : Materials
         The content of the stimuli, in the agent's modality.
     root : int
-        Root seed of the study. Together with the names of the agent and the trial set, it determines the orders shown,
-        the captions and the order in which questions are asked.
+        Root seed of the study. Together with the names of the agent (or of the one in its `draws_of`) and the trial
+        set, it determines the orders shown, the captions and the order in which questions are asked.
     answered : iterable of polars.DataFrame
         Rows of the agent's responses whose questions are not asked again, in parts of any size: ``request_key,
         trial_set, i, j, k, repeat, shown_1 … shown_3, caption_1 … caption_3``. Rows to other questions are ignored.
@@ -208,41 +211,51 @@ def make_plan(
     n_stimuli = len(materials.stimulus_ids)
     askable = (materials.n_options > 0)[trials.triplets].all(axis=1)  # (m,)
     repeats = np.where(askable, trials.n_repeats, 0).astype(np.int16)
-    rows, order_codes = _orders(trials, repeats, n_stimuli, root, agent.name)
+    rows, base_codes = _orders(trials, repeats, n_stimuli, root, agent.draws)
+    base_code = np.concatenate(base_codes) if base_codes else np.empty(0, np.uint8)  # (n,) of trials and repeats
     starts = np.cumsum([0, *(len(some) for some in rows)], dtype=np.int64)
     maker = KeyMaker(agent, trials.trial_set, materials)
 
     def marked(frames: Iterable[pl.DataFrame]) -> NDArray[np.bool_]:
-        found = np.zeros(starts[-1], dtype=np.bool_)
+        found = np.zeros((starts[-1], agent.orders), dtype=np.bool_)  # a column for each order
         for frame in frames:
             valid = valid_answers(frame, maker, trials.trial_set)
-            found[_places(valid, trials, n_stimuli, rows, starts)] = True
+            places = _places(valid, trials, n_stimuli, rows, starts)
+            slots = _slots(valid, base_code, places, agent.orders)
+            counted = (places >= 0) & (slots < agent.orders)
+            found[places[counted], slots[counted]] = True
         return found
 
-    own = _of_share(share, trials.triplets, rows)
+    own = _of_share(share, trials.triplets, rows)[:, None]
     done = marked(answered) & own
     open_ = ~done & own if among is None else ~done & own & marked(among)
     if proposed is not None:
         first = proposed.select("i", "j", "k", repeat=pl.lit(0, dtype=pl.Int16))
-        chosen = np.zeros(len(done), dtype=np.bool_)
-        chosen[_places(first, trials, n_stimuli, rows, starts)] = True
+        places = _places(first, trials, n_stimuli, rows, starts)
+        chosen = np.zeros((len(done), 1), dtype=np.bool_)
+        chosen[places[places >= 0]] = True
         open_ &= chosen
     wanted = [np.flatnonzero(trials.n_repeats > repeat) for repeat in range(int(trials.n_repeats.max(initial=0)))]
-    n_planned = int(_of_share(share, trials.triplets, wanted).sum())
-    left = generator(root, "schedule", agent.name, trials.trial_set).permutation(np.arange(len(done), dtype=np.int32))
-    left = left[open_[left]][:limit]
+    n_planned = agent.orders * int(_of_share(share, trials.triplets, wanted).sum())
+    drawn = generator(root, "schedule", agent.name, trials.trial_set).permutation(np.arange(len(done), dtype=np.int32))
+    place = np.repeat(
+        drawn, agent.orders
+    )  # the orders of a trial follow one another, so that a limit leaves few sets open
+    slot = np.tile(np.arange(agent.orders, dtype=np.int8), len(drawn))
+    is_left = open_[place, slot]
+    place, slot = place[is_left][:limit], slot[is_left][:limit]
     return Plan(
         agent=agent,
         trials=trials,
         materials=materials,
         n_planned=n_planned,
-        n_unaskable=n_planned - int(own.sum()),
+        n_unaskable=n_planned - agent.orders * int(own.sum()),
         n_answered=int(done.sum()),
         n_open=int(open_.sum()),
-        row=np.concatenate(rows)[left] if rows else np.empty(0, np.int32),
-        repeat=(np.searchsorted(starts, left, side="right") - 1).astype(np.int16),
-        order_code=np.concatenate(order_codes)[left] if order_codes else np.empty(0, np.uint8),
-        caption_seed=int(generator(root, "captions", agent.name, trials.trial_set).integers(2**63)),
+        row=np.concatenate(rows)[place] if rows else np.empty(0, np.int32),
+        repeat=(np.searchsorted(starts, place, side="right") - 1).astype(np.int16),
+        order_code=ORDER_SETS[base_code[place], slot],
+        caption_seed=int(generator(root, "captions", agent.draws, trials.trial_set).integers(2**63)),
     )
 
 
@@ -273,13 +286,23 @@ def _orders(
     trials: Trials, repeats: NDArray[np.int16], n_stimuli: int, root: int, agent: str
 ) -> tuple[list[NDArray[np.int32]], list[NDArray[np.uint8]]]:
     """Return, for each repeat, the rows asked and their order codes. Each repeat is balanced separately."""
-    rows, order_codes = [], []
+    rows, base_codes = [], []
     for repeat in range(int(repeats.max(initial=0))):
         asked = np.flatnonzero(repeats > repeat).astype(np.int32)
         rng = generator(root, "orders", agent, trials.trial_set, repeat)
         rows.append(asked)
-        order_codes.append(balanced_orders(trials.triplets[asked], n_stimuli, rng))
-    return rows, order_codes
+        base_codes.append(balanced_orders(trials.triplets[asked], n_stimuli, rng))
+    return rows, base_codes
+
+
+def _slots(
+    answers: pl.DataFrame, base_code: NDArray[np.uint8], places: NDArray[np.int64], n_orders: int
+) -> NDArray[np.int8]:
+    """Return the index of each answer's order among the orders of its trial; one order stands for any."""
+    if n_orders == 1 or not len(places):
+        return np.zeros(len(places), dtype=np.int8)
+    triplets, in_order = (answers.select(names).to_numpy().astype(np.int32) for names in (TRIPLET, SHOWN))
+    return np.asarray(SLOT[base_code[np.maximum(places, 0)], order_codes(triplets, in_order)])
 
 
 def _of_share(
@@ -294,9 +317,9 @@ def _of_share(
 def _places(
     answers: pl.DataFrame, trials: Trials, n_stimuli: int, rows: list[NDArray[np.int32]], starts: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Return the indices of the answered trials among all that are asked; other answers are ignored."""
+    """Return the index of the trial and repeat of each answer among all that are asked; -1 for other answers."""
     if answers.is_empty() or not rows:
-        return np.empty(0, np.int64)
+        return np.full(answers.height, -1, np.int64)
     wanted = pack(answers.select("i", "j", "k").to_numpy().astype(np.int32), n_stimuli)
     every = pack(trials.triplets, n_stimuli)
     row = np.minimum(np.searchsorted(every, wanted), len(every) - 1)
@@ -307,4 +330,4 @@ def _places(
         here = np.flatnonzero(found & (repeat == one))
         at = np.minimum(np.searchsorted(rows[one], row[here]), len(rows[one]) - 1)
         places[here] = np.where(rows[one][at] == row[here], starts[one] + at, -1)
-    return places[places >= 0]
+    return places

@@ -8,20 +8,22 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from affectlake.judge.agents import Family, Scaling
+from affectlake.judge.agents import Scaling
 
 FloatMatrix = NDArray[np.float64]
 
 
 class Scale(NamedTuple):
-    """Smallest and largest possible score of a family of ratings."""
+    """Smallest and largest possible score of a family of ratings, and the neutral one if it is declared."""
 
     low: float
     high: float
+    neutral: float | None = None
 
-
-SCALES: dict[Family, Scale] = {"category": Scale(0.0, 1.0), "dimension": Scale(1.0, 9.0)}
-"""Scales of the published ratings: the proportion of raters, and ratings from 1 to 9 with a neutral 5."""
+    @property
+    def middle(self) -> float:
+        """The neutral score; the middle of the scale if none is declared."""
+        return (self.low + self.high) / 2 if self.neutral is None else self.neutral
 
 
 def raw(scores: FloatMatrix, scale: Scale) -> FloatMatrix:  # noqa: ARG001
@@ -37,14 +39,14 @@ def raw(scores: FloatMatrix, scale: Scale) -> FloatMatrix:  # noqa: ARG001
 
 
 def midpoint(scores: FloatMatrix, scale: Scale) -> FloatMatrix:
-    """Return the scores minus the middle of their scale, so that the neutral score is 0.
+    """Return the scores minus the neutral one, or the middle of their scale, so that the neutral score is 0.
 
     Parameters
     ----------
     scores : float64 (n_stimuli, n_ratings)
     scale : Scale
     """
-    return np.asarray(scores - (scale.low + scale.high) / 2)
+    return np.asarray(scores - scale.middle)
 
 
 def minmax(scores: FloatMatrix, scale: Scale) -> FloatMatrix:  # noqa: ARG001

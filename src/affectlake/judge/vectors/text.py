@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from affectlake.process.blas_threads import one_thread
 
 Captions = Sequence[Sequence[str]]
 FloatMatrix = NDArray[np.float32]
+
+USUAL = 300
+"""Number of components that ``auto`` stands for, if there are that many."""
 
 
 def text_vectors(captions: Captions, agent: FeaturesAgent, seed: int) -> FloatMatrix:
@@ -53,7 +57,7 @@ def text_vectors(captions: Captions, agent: FeaturesAgent, seed: int) -> FloatMa
     return sentence_transformer(captions, agent.encoder.model)
 
 
-def tfidf_svd(captions: Captions, n_components: int, seed: int) -> FloatMatrix:
+def tfidf_svd(captions: Captions, n_components: int | Literal["auto"], seed: int) -> FloatMatrix:
     """Return the captions' TF-IDF weights, reduced by truncated SVD.
 
     The captions of a stimulus form one document. Terms are lower-case words of at least two letters, without English
@@ -64,8 +68,9 @@ def tfidf_svd(captions: Captions, n_components: int, seed: int) -> FloatMatrix:
     ----------
     captions : sequence of sequences of str
         The captions of each stimulus.
-    n_components : int
-        Number of components; less than the number of stimuli and the number of terms.
+    n_components : int or "auto"
+        Number of components; less than the number of stimuli and the number of terms. ``auto``: `USUAL`, or the most
+        that there are.
     seed : int
         Seed of the random start.
 
@@ -95,6 +100,8 @@ def tfidf_svd(captions: Captions, n_components: int, seed: int) -> FloatMatrix:
             found=str(error),
         ) from error
     most = min(weights.shape) - 1
+    if n_components == "auto":
+        n_components = max(1, min(USUAL, most))
     if not 1 <= n_components <= most:
         raise UsageError(
             f"the captions have fewer than {n_components:,} components",

@@ -25,9 +25,13 @@ FORMAT = Path("storage/format")
 PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
 PIPELINE_LOCK = Path("dvc.lock")
+PROTOCOLS = Path("protocols")
+
+# files that define which tables a lake holds; a version that joins two lakes has them as given, not as Git merges them
+MANIFEST = (PARAMS, PIPELINE, PIPELINE_LOCK, COLLECTED)
 
 # files that define which tables a lake holds and how they are made
-STATE = (PARAMS, PIPELINE, PIPELINE_LOCK, COLLECTED)
+STATE = (*MANIFEST, PROTOCOLS)
 
 # not in Git: DVC tracks the tables, the rest belongs to this machine
 IGNORED = (TABLES, STAGING, QUARANTINE, SCRATCH, REPORTS, COLLECTING, MODEL_RUNS, MODEL_FILES, REMOTE, WRITER_LOCK)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from affectlake.errors import UsageError
@@ -41,7 +42,7 @@ from affectlake.lake.joining.tree import merged_tree
 from affectlake.lake.recovery import recover, remove_unfinished
 from affectlake.lake.repository import describe
 from affectlake.lake.store.cache import read_listing
-from affectlake.lake.store.git_objects import blobs, content_at
+from affectlake.lake.store.git_objects import blobs, content_at, read_blobs
 from affectlake.lake.store.lake_format import refuse_newer_at
 from affectlake.lake.store.merges import (
     has_unjoined_merge,
@@ -74,6 +75,8 @@ class Sides(NamedTuple):
         The ``params.yaml`` of the last commit that both sides have.
     collected : mapping of Output to str
         Listing of each collected output, after uniting the sides.
+    protocols : mapping of Path to bytes
+        The protocol files of all sides, by path; of a file that differs, ours.
     """
 
     folder: bytes
@@ -81,6 +84,7 @@ class Sides(NamedTuple):
     theirs: list[bytes]
     base: bytes
     collected: Mapping[Output, str]
+    protocols: Mapping[Path, bytes] = MappingProxyType({})
 
 
 class MergedParams(NamedTuple):
@@ -305,7 +309,10 @@ class _Join:
         common = git_or_none(self.root, "merge-base", self.ours, *apart[:1]) if apart else None
         base = content_at(self.root, common.split()[0], layout.PARAMS) if common else None
         theirs = [text for commit in apart if (text := content_at(self.root, commit, layout.PARAMS))]
-        return Sides(folder, ours, theirs, base or b"", collected)
+        files = [file for commit in (*apart, self.ours) for file in blobs(self.root, commit, [str(layout.PROTOCOLS)])]
+        contents = read_blobs(self.root, [name for _, name in files])
+        protocols = {Path(path): content for (path, _), content in zip(files, contents, strict=True)}
+        return Sides(folder, ours, theirs, base or b"", collected, protocols)
 
     def _advance(self, commits: Mapping[str, str], target: str) -> None:
         have = {version.name: version.commit for version in self.known}

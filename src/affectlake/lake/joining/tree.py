@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from affectlake.lake.files.git import git, git_path
-from affectlake.lake.files.layout import STATE
-from affectlake.lake.store.merges import is_state, merging
+from affectlake.lake.files.layout import MANIFEST
+from affectlake.lake.store.merges import is_manifest, merging
 
 _FILE = "100644"
 
@@ -39,7 +39,7 @@ def merged_tree(root: Path, ours: str, theirs: Sequence[str], files: Mapping[Pat
             git(root, "read-tree", ours, env=env)
             for other in theirs:
                 kept += _merge(root, ours, other, env)
-        entries = git(root, "ls-files", "-z", "--", *map(str, STATE), env=env).split("\0")
+        entries = git(root, "ls-files", "-z", "--", *map(str, MANIFEST), env=env).split("\0")
         no_object = "0" * len(ours)
         lines = [f"0 {no_object}\t{path}" for path in dict.fromkeys(filter(None, entries))]
         for path, content in files.items():
@@ -71,4 +71,4 @@ def _merge(root: Path, ours: str, theirs: str, env: Mapping[str, str]) -> list[s
         if "2" in found or "3" in found:  # a file that one side removed and the other changed is kept
             lines.append(f"{found.get('2') or found['3']}\t{path}")
     git(root, "update-index", "-z", "--index-info", stdin="".join(f"{line}\0" for line in lines), env=env)
-    return [path for path, found in stages.items() if "2" in found and "3" in found and not is_state(path)]
+    return [path for path, found in stages.items() if "2" in found and "3" in found and not is_manifest(path)]

@@ -111,7 +111,7 @@ def unpublished_commits(root: Path, commit: str, *options: str, known: Iterable[
 def refuse_conflicts(root: Path) -> None:
     """Raise :class:`LakeError` if Git's merge left conflicts in files that do not belong to the lake."""
     found = git(root, "diff", "--name-only", "--diff-filter=U", "-z").split("\0")
-    others = [path for path in found if path and not is_state(path)]
+    others = [path for path in found if path and not is_manifest(path)]
     if others:
         raise LakeError(
             "files that do not belong to the lake have merge conflicts",
@@ -150,9 +150,9 @@ def _digests(root: Path, commit: str) -> list[str]:
     return found
 
 
-def is_state(path: str) -> bool:
-    """Return whether a file defines which tables a lake holds and how they are made."""
-    return any(Path(path).is_relative_to(place) for place in layout.STATE)
+def is_manifest(path: str) -> bool:
+    """Return whether a join makes a file's content itself, in place of the merge by Git."""
+    return any(Path(path).is_relative_to(place) for place in layout.MANIFEST)
 
 
 def untagged_versions(root: Path, heads: Iterable[str], known: Iterable[Version]) -> list[Version]:

@@ -18,7 +18,7 @@ import yaml
 
 from affectlake.errors import ContractError, UsageError, nearest
 
-RuleKind = Literal["unique", "counts_up", "bounds", "same_length", "increasing", "one_of"]
+RuleKind = Literal["unique", "counts_up", "within", "same_length", "increasing", "one_of"]
 
 ARROW_TYPES: dict[str, pa.DataType] = {
     "string": pa.string(),
@@ -66,17 +66,17 @@ class Rule:
     """A rule beyond one column's type and bounds.
 
     ``unique``: no two rows (of `where`, if given) agree on `columns`. ``counts_up``: `column` is 0, 1, 2, ….
-    ``bounds``: `column` lies in [minimum, maximum] in the rows of `where`. ``same_length``: the lists in `column` are
-    equally long.
+    ``within``: `column` lies between the two `columns` in the row of `table` with the same `of`. ``same_length``: the
+    lists in `column` are equally long.
     ``increasing``: `columns` rise strictly within a row. ``one_of``: `column` equals one of `columns` in its row.
     """
 
     kind: RuleKind
     column: str = ""
     columns: tuple[str, ...] = ()
-    minimum: float | None = None
-    maximum: float | None = None
     where: Where | None = None
+    of: str = ""
+    table: str = ""
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def _rule(raw: dict[str, Any]) -> Rule:
         kind=raw["kind"],
         column=raw.get("column", ""),
         columns=tuple(raw.get("columns", ())),
-        minimum=raw.get("min"),
-        maximum=raw.get("max"),
         where=where,
+        of=raw.get("of", ""),
+        table=raw.get("table", ""),
     )

@@ -51,7 +51,8 @@ def _rule(rule: Rule) -> str:
     return {
         "unique": f"{columns} {'is' if len(rule.columns) == 1 else 'together are'} unique{where}",
         "counts_up": f"`{rule.column}` counts 0, 1, 2, …",
-        "bounds": f"`{rule.column}` is in [{rule.minimum}, {rule.maximum}]{where}",
+        "within": f"`{rule.column}` is between {' and '.join(f'`{c}`' for c in rule.columns)} of its `{rule.of}` in "
+        f"`{rule.table}`",
         "same_length": f"the lists in `{rule.column}` have equal lengths",
         "increasing": f"{columns} increase strictly within a row",
         "one_of": f"`{rule.column}` is equal to one of {columns} in its row",

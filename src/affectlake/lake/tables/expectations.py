@@ -51,13 +51,6 @@ def suite(table: Contract) -> list[dict[str, Any]]:
             for low, high in zip(rule.columns, rule.columns[1:], strict=False):
                 pair = {"column_A": high, "column_B": low}
                 found.append({"type": "expect_column_pair_values_a_to_be_greater_than_b", "kwargs": pair})
-        elif rule.kind == "bounds":
-            kwargs: dict[str, Any] = {"column": rule.column} | _bounds(rule.minimum, rule.maximum)
-            if rule.where:
-                column_name = {"name": rule.where.column}
-                equals = {"operator": "==", "parameter": rule.where.equals}
-                kwargs |= {"row_condition": {"type": "comparison", "column": column_name} | equals}
-            found.append({"type": "expect_column_values_to_be_between", "kwargs": kwargs})
     return found
 
 

@@ -78,6 +78,16 @@ def _ratings(n: int) -> dict[str, object]:
     }
 
 
+def _families(_n: int) -> dict[str, object]:
+    return {
+        "family": ["category", "dimension"],
+        "scale_low": [0.0, 1.0],
+        "scale_high": [1.0, 9.0],
+        "neutral": [None, 5.0],
+        "are_categories": [True, False],
+    }
+
+
 def _trials(n: int) -> dict[str, object]:
     triplets = _triplets(n)
     return {
@@ -232,6 +242,7 @@ _ROWS: dict[str, Callable[[int], dict[str, object]]] = {
     "roi_scores": lambda _n: {"region": ["VC"], "region_score": [0.5], "n_voxels": [1]},
     "group_stats": lambda _n: {"region": ["VC"], "other_agent": ["other"], "n_subjects": [2]},
     "basis_stats": lambda _n: {"region": ["VC"], "difference": [0.1], "n_subjects": [2]},
+    "families": _families,
     "labels": lambda _n: {"dimension": [1, 2], "label_rank": [1, 1], "rating": ["joy", "fear"], "r": [0.9, 0.8]},
     "graph_nodes": lambda _n: {"dimension": [1, 2], "community": [1, 1], "pagerank": [0.5, 0.5], "degree": [1, 1]},
     "graph_edges": lambda _n: {"dimension": [1], "other_dimension": [2], "r": [0.3]},

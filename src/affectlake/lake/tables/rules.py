@@ -1,7 +1,7 @@
 """Check the rules that need more than one row or table, with Polars and in bounded memory.
 
-Unique keys, references, ``one_of``, ``counts_up``, ``unique`` and ``same_length``. Rules within one row are in
-:mod:`~affectlake.lake.tables.expectations`.
+Unique keys, references, ``one_of``, ``counts_up``, ``unique``, ``same_length`` and ``within``. Rules within one row are
+in :mod:`~affectlake.lake.tables.expectations`.
 """
 
 from __future__ import annotations
@@ -64,8 +64,9 @@ def check(
             failures += _existing_keys(table, path, frame, earlier)
         for rule in table.rules:
             bad = _BROKEN[rule.kind](frame, rule, n_before) if rule.kind in _BROKEN else None
+            bad = _outside(frame, rule, others[rule.table]) if rule.kind == "within" else bad
             if bad is not None and not bad.is_empty():
-                columns = tuple(filter(None, (rule.column, *rule.columns)))
+                columns = (rule.column,) if rule.table else tuple(filter(None, (rule.column, *rule.columns)))
                 failures.append(_failure(table, path, columns, rule.kind, bad))
         for reference in table.references:
             failures += _reference(table, path, frame, reference, others)
@@ -110,7 +111,13 @@ def _same_length(frame: pl.DataFrame, rule: Rule, _n_before: int) -> pl.DataFram
     return frame.filter(lengths != lengths.first()).select(rule.column)
 
 
-# functions that find the rows that break a rule; `increasing` and `bounds` are in the suite
+def _outside(frame: pl.DataFrame, rule: Rule, bounds: pl.LazyFrame) -> pl.DataFrame:
+    low, high = rule.columns
+    joined = frame.lazy().select(rule.of, rule.column).join(bounds.select(rule.of, low, high), on=rule.of)
+    return joined.filter(~pl.col(rule.column).is_between(low, high)).collect()
+
+
+# functions that find the rows that break a rule of one table; `increasing` is in the suite
 _BROKEN: dict[str, Callable[[pl.DataFrame, Rule, int], pl.DataFrame]] = {
     "one_of": _one_of,
     "counts_up": _counts_up,

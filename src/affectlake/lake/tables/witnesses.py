@@ -48,8 +48,6 @@ def witnesses(part: Path, suite: Sequence[Mapping[str, Any]]) -> pa.Table:
 
 def _columns(kwargs: Mapping[str, Any]) -> Iterator[str]:
     yield from (kwargs[key] for key in ("column", "column_A", "column_B") if key in kwargs)
-    if "row_condition" in kwargs:
-        yield kwargs["row_condition"]["column"]["name"]
 
 
 def _deciding(rule: str, kwargs: Mapping[str, Any], schema: pl.Schema) -> Iterator[pl.Expr]:
@@ -65,9 +63,6 @@ def _deciding(rule: str, kwargs: Mapping[str, Any], schema: pl.Schema) -> Iterat
         yield _absent(name, schema).arg_max()
     elif rule == "expect_column_values_to_be_between":
         values = pl.col(name).fill_nan(None) if schema[name].is_float() else pl.col(name)
-        if "row_condition" in kwargs:
-            where = kwargs["row_condition"]
-            values = pl.when(pl.col(where["column"]["name"]) == where["parameter"]).then(values)
         yield values.arg_min()
         yield values.arg_max()
     elif rule in ("expect_column_values_to_be_in_set", "expect_column_values_to_match_regex"):

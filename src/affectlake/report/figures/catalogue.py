@@ -158,7 +158,7 @@ FIGURES: tuple[Entry, ...] = (
     Entry(embedding, "Embedding", "agent", on_page=False),
     Entry(gallery, "Components", "agent", html=True),
     Entry(roses, "Weights of example stimuli", "agent"),
-    Entry(emotion_graph, "Emotion graph", "agent"),
+    Entry(emotion_graph, "Graph of dimensions", "agent"),
     Entry(reproducibility, "Reproducibility", "agent"),
     Entry(components, "Necessary components", "agent"),
     Entry(saturation, "Saturation", "agent"),

@@ -20,7 +20,7 @@ def emotion_graph(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Dr
     """Draw the dimensions around a circle by community, joined where they correlate."""
     nodes, edges = (_of_fit(inputs, facts, name) for name in ("graph_nodes", "graph_edges"))
     if nodes is None or not len(nodes):
-        raise FigureError("this version has no emotion graph of this agent")
+        raise FigureError("this version has no graph of this agent's dimensions")
     names = first_labels(inputs, facts)
     connected = nodes.filter(pl.col("community").is_not_null()).sort("community", "dimension")
     alone = nodes.filter(pl.col("community").is_null()).sort("dimension")["dimension"].to_list()

@@ -16,7 +16,7 @@ from affectlake.report.inputs import ReportInputs
 from affectlake.report.number_format import NBSP, count, counted, decimal, shortened
 
 CELL_IN, ROW_IN = 0.178, 0.156
-GAP = 0.5  # between the two families of ratings, in cells
+GAP = 0.5  # between families of ratings, in cells
 STRONG = (0.95, 0.8)
 
 
@@ -73,24 +73,22 @@ def cell_data(facts: AgentFacts) -> dict[str, object]:
         "columns": list(found.ratings),
         "rows": [found.dimensions[at] for at in order],
         "r": thousandths,
-        "split": found.n_categories,
+        "blocks": [block.n for block in found.blocks],
     }
 
 
 def _place(found: Correlations, column: int) -> float:
-    return column + (GAP if 0 < found.n_categories <= column else 0)
+    ends = np.cumsum([block.n for block in found.blocks])
+    return column + GAP * int((ends <= column).sum())
 
 
 def _cells(ax: Any, found: Correlations, order: NDArray[np.intp]) -> Any:
-    """Draw each of the two families of ratings as an image, with white lines between the cells."""
-    n_rows, n_columns = found.r.shape
+    """Draw each family of ratings as an image, with white lines between the cells."""
+    n_rows = len(found.r)
     image = None
-    for start, stop, title in (
-        (0, found.n_categories, "emotion categories"),
-        (found.n_categories, n_columns, "affective dimensions"),
-    ):
-        if stop <= start:
-            continue
+    start = 0
+    for block in found.blocks:
+        stop = start + block.n
         left, right = _place(found, start) - 0.5, _place(found, stop - 1) + 0.5
         image = ax.imshow(
             found.r[order, start:stop], cmap=colours("RdBu_r"), vmin=-1, vmax=1, aspect="auto",
@@ -98,8 +96,10 @@ def _cells(ax: Any, found: Correlations, order: NDArray[np.intp]) -> Any:
         )  # fmt: skip
         ax.hlines(np.arange(1, n_rows) - 0.5, left, right, color="white", lw=0.8)
         ax.vlines(np.arange(left + 1, right), -0.5, n_rows - 0.5, color="white", lw=0.8)
-        ax.annotate(title, (right, n_rows - 0.5), xytext=(0, -5), textcoords="offset points", ha="right", va="top",
-                    fontsize=8, color=SOFT)  # fmt: skip
+        title = ax.annotate(shortened(block.title), (right, n_rows - 0.5), xytext=(0, -5), textcoords="offset points",
+                            ha="right", va="top", fontsize=8, color=SOFT)  # fmt: skip
+        title.set_in_layout(False)  # a family of few ratings is narrower than its name
+        start = stop
     return image
 
 
@@ -116,8 +116,7 @@ def _best(ax: Any, found: Correlations, order: NDArray[np.intp]) -> None:
 def _caption(found: Correlations) -> str:
     n_rows, n_columns = found.r.shape
     over = f" over {counted(found.n, 'stimulus', 'stimuli')}" if found.n is not None else ""
-    n_scales = n_columns - found.n_categories
-    families = f"{count(found.n_categories)} emotion categories, then {count(n_scales)} affective dimensions"
+    families = ", then ".join(f"{count(block.n)} {block.title}" for block in found.blocks)
     what = (
         f"Pearson correlation of each of {counted(n_rows, 'dimension')} (rows) with {counted(n_columns, 'rating')} "
         f"(columns: {families}){over}. The rating with the largest |r| is named at the right of each row."

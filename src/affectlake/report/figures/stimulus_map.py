@@ -33,7 +33,7 @@ class LegendEntry(NamedTuple):
 
 
 def legend(inputs: ReportInputs) -> list[LegendEntry]:
-    """Return the categories in the order of their hues, so that emotions with similar ratings are adjacent."""
+    """Return the categories in the order of their hues, so that categories with similar ratings are adjacent."""
     found = categories(inputs)
     order = circular_order(np.array([one.profile for one in found])) if found else np.array([], int)
     first = _start(found, order.tolist())
@@ -67,7 +67,8 @@ def stimulus_data(inputs: ReportInputs, entries: list[LegendEntry]) -> dict[str,
 
 def _rated(inputs: ReportInputs, order: list[int]) -> list[object]:
     """Return the three highest category ratings, and valence and arousal, of each stimulus as text."""
-    named = inputs.ratings.filter((pl.col("family") == "category") & (pl.col("score") > 0))
+    categories = [family.name for family in inputs.families if family.are_categories]
+    named = inputs.ratings.filter(pl.col("family").is_in(categories) & (pl.col("score") > 0))
     best = (
         named.sort("score", "rating", descending=[True, False]).group_by("stimulus_index", maintain_order=True).head(3)
     )
@@ -156,7 +157,7 @@ def _caption(facts: AgentFacts, n_points: int, entries: list[LegendEntry], n_wit
     placed = (
         f"{counted(n_points, 'stimulus', 'stimuli')} placed by t-SNE of their weights on "
         f"{counted(facts.n_dimensions, 'dimension')} (seed {facts.seed}) and coloured by their highest-rated category"
-        f"{f' ({count(n_without)} without a category)' if n_without else ''}; emotions with similar ratings have "
+        f"{f' ({count(n_without)} without a category)' if n_without else ''}; categories with similar ratings have "
         f"similar hues."
     )
     largest = sorted(entries, key=lambda entry: (-entry.n, entry.name))[:3]

@@ -96,13 +96,13 @@
   // heat maps: an image for each family of ratings, a cell for each correlation
   for (const svg of document.querySelectorAll(".figure-heatmap svg")) {
     const cells = data.heat[svg.closest("[data-agent]").dataset.agent];
-    const blocks = [...svg.querySelectorAll("image")].slice(0, 2);
-    const starts = cells.split > 0 && cells.split < cells.columns.length ? [0, cells.split] : [0];
+    const blocks = [...svg.querySelectorAll("image")].slice(0, cells.blocks.length);
+    const starts = cells.blocks.map((n, at) => cells.blocks.slice(0, at).reduce((sum, one) => sum + one, 0));
     const cursor = svg.appendChild(document.createElementNS(svg.namespaceURI, "rect"));
     cursor.setAttribute("class", "cursor");
     let place = null;
     function box(line, column) { // position of a cell on the screen
-      const block = starts.length > 1 && column >= starts[1] ? 1 : 0;
+      const block = starts.filter((start) => start <= column).length - 1;
       const last = block + 1 < starts.length ? starts[block + 1] : cells.columns.length;
       const all = blocks[block].getBoundingClientRect();
       const width = all.width / (last - starts[block]), height = all.height / cells.rows.length;

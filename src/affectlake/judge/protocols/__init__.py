@@ -1,0 +1,1 @@
+"""Protocols: how a trial is worded, and how its answer is read."""
