@@ -74,7 +74,7 @@ def build(lake: Path, log: Callable[[str], None]) -> Built:
         pinned |= params.protocol_files
         for agent in waiting_agents(params, held):
             few = f"fewer than {MIN_JUDGMENTS} answers to the main set" if agent in held.collected else "no answers"
-            log(f"{agent} has {few} yet and is not fitted: collect answers with `affectlake collect {agent}`")
+            log(f"{agent} has {few} yet and is not fitted: {_how_to_collect(params, agent)}")
         gone = forget_stages(lake, stages(params, held))
         if gone:
             log(f"no longer in params.yaml: {', '.join(gone)}")
@@ -86,6 +86,12 @@ def build(lake: Path, log: Callable[[str], None]) -> Built:
                 " parameters as they were at the start; run again to apply the change"
             )
     return Built(ran, [name for name in stages(params, held) if name not in ran], version)
+
+
+def _how_to_collect(params: Params, agent: str) -> str:
+    command = f"{params.agents[agent].collected_by} {agent}"
+    asked = params.agents[agent].needs_server
+    return f"collect answers with `{command}`" if asked else f"import judgments with `{command} FILE...`"
 
 
 def unfinished(lake: Path, params: Params, pinned: Pinned = NOTHING) -> None:

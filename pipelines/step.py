@@ -22,6 +22,9 @@ from affectlake.pipelines.params.study import Params
 AGENT, AGENTS = "{agent}", "{agents}"
 """Partitions in the declaration of a step: the agent of the stage, and all fitted agents."""
 
+OWN_TRIALS = Output("trials", AGENT)
+"""The triplets that an agent answered. If it has none of its own, a step that reads them reads `triplets` instead."""
+
 Tables = Mapping[str, pl.LazyFrame]
 """The tables that a step reads, by name."""
 
@@ -83,7 +86,8 @@ class Step:
     """A step: the tables that it reads and writes, the parameters on which it depends, and the version of its code.
 
     The partition of an output may be `AGENT`, which stands for the agent of the stage. The partition of an output that
-    is read may also be `AGENTS`, which stands for all fitted agents, whose outputs the step receives as one table.
+    is read may also be `AGENTS`, which stands for all fitted agents, whose outputs the step receives as one table. For
+    agents without triplets of their own, `triplets` is read in place of `OWN_TRIALS`.
     """
 
     name: str
@@ -180,7 +184,7 @@ def step(
         touched = {output.table for output in (*read, *written)}
         for output in written:
             for reference in contract(output.table).references:
-                if reference.table not in touched:
+                if not touched.intersection(reference.tables):
                     raise ValueError(f"{name} writes {output}, which refers to {reference.table}: read it")
         return Step(
             name, function, read, written, params, files, kinds, gpu, fits, version, section, modality, found_files,

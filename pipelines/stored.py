@@ -10,6 +10,7 @@ import polars as pl
 from affectlake.errors import UsageError
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.versions import Manifest
+from affectlake.lake.tables.contracts import contract
 from affectlake.lake.tables.parts import part_files, scan_grown
 from affectlake.triplets import MIN_JUDGMENTS, TRIPLET
 
@@ -54,6 +55,13 @@ def known_answers(lake: Path, agent: str) -> pl.LazyFrame | None:
     """Return the agent's stored rows; None if there are none."""
     parts = _parts(lake, agent)
     return scan_grown(parts, GROWING) if parts else None
+
+
+def as_responses(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return rows with the columns of `responses` that they lack, as null; ``shard`` is not added."""
+    schema = pl.DataFrame(contract(GROWING).schema.empty_table()).schema
+    missing = [name for name in schema if name not in rows.columns and name != "shard"]
+    return rows.with_columns(pl.lit(None, dtype=schema[name]).alias(name) for name in missing)
 
 
 def known_proposals(lake: Path, agent: str) -> pl.LazyFrame | None:

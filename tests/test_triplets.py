@@ -15,6 +15,7 @@ from scipy.stats import chi2, chisquare
 
 from affectlake.errors import SamplingError
 from affectlake.triplets import (
+    hashed_shares,
     odd_last,
     pack,
     sample_dyads,
@@ -273,6 +274,23 @@ def test_validation_rows_are_random_rows_that_are_not_test_rows() -> None:
     assert abs(shares[~test] - 1 / 3).max() < 5 * np.sqrt(2 / 9 / 400)
     with pytest.raises(SamplingError, match="no triplets are left to learn from"):
         split_validation(test, 0.9, np.random.default_rng(0))
+
+
+def test_hashed_shares_are_uniform_and_depend_on_the_triplet_and_the_seed_alone() -> None:
+    triplets = np.array(list(combinations(range(60), 3)), dtype=np.int32)
+    shares = hashed_shares(triplets, 5)
+    counts = np.histogram(shares, bins=50, range=(0, 1))[0]
+    expected = len(triplets) / 50
+    assert chi2.sf(((counts - expected) ** 2 / expected).sum(), 49) > 1e-3
+    for column in range(3):  # each index alone is not related to the share
+        assert abs(np.corrcoef(triplets[:, column], shares)[0, 1]) < 4 / len(triplets) ** 0.5
+    assert len(np.unique(shares)) == len(triplets)
+    order = rng().permutation(len(triplets))
+    np.testing.assert_array_equal(hashed_shares(triplets[order], 5), shares[order])
+    np.testing.assert_array_equal(hashed_shares(triplets[:7], 5), shares[:7])
+    other = hashed_shares(triplets, 6)
+    assert abs(np.corrcoef(shares, other)[0, 1]) < 4 / len(triplets) ** 0.5
+    assert hashed_shares(NONE, 5).shape == (0,)
 
 
 def test_uniform_draws_are_different_canonical_triplets() -> None:

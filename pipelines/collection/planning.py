@@ -33,7 +33,7 @@ from affectlake.lake.tables.parts import ROWS_PER_PART
 from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.steps.responses import materials, response_batches, trials_of
-from affectlake.pipelines.stored import GROWING, known_answers, last_proposed
+from affectlake.pipelines.stored import GROWING, as_responses, known_answers, last_proposed
 from affectlake.seeds import generator
 from affectlake.triplets import TRIPLET
 
@@ -192,7 +192,7 @@ def keep_answers(lake: Path, agent: ChatAgent, answers: Iterable[Answer]) -> Add
             todo="add them in smaller parts",
         )
     output = Output(GROWING, agent.name)
-    new = _new(known_answers(lake, agent.name), rows)
+    new = as_responses(_new(known_answers(lake, agent.name), rows))
     shard = appending.next_part(lake, output)
     appending.append(lake, output, new.with_columns(shard=pl.lit(shard, dtype=pl.Int32)), {})
     return AddedRows(new.height, rows.height - new.height)

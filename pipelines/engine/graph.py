@@ -10,7 +10,7 @@ from affectlake.errors import UsageError, nearest
 from affectlake.lake.files.outputs import Output
 from affectlake.pipelines.catalogue import STEPS
 from affectlake.pipelines.params.study import Params
-from affectlake.pipelines.step import AGENT, AGENTS, Step
+from affectlake.pipelines.step import AGENT, AGENTS, OWN_TRIALS, Step
 from affectlake.pipelines.stored import GROWING, Stored
 
 
@@ -41,7 +41,7 @@ def agents_of(step: Step, params: Params, stored: Stored) -> list[str]:
         name
         for name, agent in params.agents.items()
         if agent.kind in step.kinds
-        and (not agent.needs_server or name in ready)
+        and (not agent.is_collected or name in ready)
         and step.modality in (None, agent.modality)
     ]
 
@@ -80,7 +80,8 @@ def stages(params: Params, stored: Stored) -> dict[str, Stage]:
     fitted, found = tuple(params.fitted(stored)), dict[str, Stage]()
     for step in steps_of(params):
         for agent in agents_of(step, params, stored) if step.per_agent else [""]:
-            reads, writes = (_all_outputs(some, agent, fitted) for some in (step.reads, step.writes))
+            read = tuple(trials_read(one, agent, params) for one in step.reads)
+            reads, writes = (_all_outputs(some, agent, fitted) for some in (read, step.writes))
             stage = Stage(step, agent, reads, writes, fitted)
             found[stage.name] = stage
     makers: dict[Output, str] = {}
@@ -106,6 +107,13 @@ def stage_named(name: str, among: dict[str, Stage]) -> Stage:
     if name not in among:
         raise UsageError(f"there is no stage {name!r}", allowed=", ".join(among), todo=nearest(name, among))
     return among[name]
+
+
+def trials_read(declared: Output, agent: str, params: Params) -> Output:
+    """Return what a step reads for an agent: `triplets` in place of `OWN_TRIALS`, unless it has triplets of its own."""
+    if declared == OWN_TRIALS and not params.agents[agent].own_triplets:
+        return Output("triplets")
+    return declared
 
 
 def outputs_of(declared: Output, agent: str, fitted: Sequence[str]) -> list[Output]:

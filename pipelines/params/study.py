@@ -229,9 +229,9 @@ class Params(Strict):
         Parameters
         ----------
         stored : Stored
-            The agents with stored answers; an agent that needs a server has an embedding if it has enough answers.
+            The agents with stored answers; an agent whose answers are collected has an embedding if it has enough.
         """
-        return [name for name, agent in self.agents.items() if not agent.needs_server or name in stored.fittable]
+        return [name for name, agent in self.agents.items() if not agent.is_collected or name in stored.fittable]
 
     def settings(self, agent: str) -> Settings:
         """Return the settings of an agent's fits; for ``l1: auto``, without those that :meth:`candidates` adds."""

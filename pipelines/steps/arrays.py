@@ -23,10 +23,15 @@ class Answers(NamedTuple):
     odd: NDArray[np.int32]
 
 
+def trials_of(tables: Tables) -> pl.LazyFrame:
+    """Return the triplets of an agent, with their splits: its own if it has such, otherwise those of the study."""
+    return tables["trials"] if "trials" in tables else tables["triplets"]
+
+
 def judged(tables: Tables, split: str) -> NDArray[np.int32]:
     """Return the judgments of one split of the main set as (m, 3): the similar pair first, the odd one out last."""
     rows = tables["choices"].filter(pl.col("trial_set") == "main")
-    asked = tables["triplets"].filter((pl.col("trial_set") == "main") & (pl.col("split") == split))
+    asked = trials_of(tables).filter((pl.col("trial_set") == "main") & (pl.col("split") == split))
     found = rows.join(asked.select(TRIPLET), on=TRIPLET, maintain_order="left").select(*TRIPLET, "odd").collect()
     return trials.odd_last(np.ascontiguousarray(found.select(TRIPLET).to_numpy()), found["odd"].to_numpy())
 
@@ -38,9 +43,24 @@ def answers(choices: pl.LazyFrame, trial_set: str) -> Answers:
     return Answers(triplets, rows["odd"].to_numpy())
 
 
-def repeated(choices: pl.LazyFrame) -> NDArray[np.int64]:
-    """Return how often each stimulus was the odd one out in each triplet of the noise-ceiling set: (n, 3)."""
-    rows = choices.filter(pl.col("trial_set") == "noise_ceiling").group_by(TRIPLET)
+def answers_to(choices: pl.LazyFrame, asked: pl.LazyFrame) -> Answers:
+    """Return all choices of the triplets `asked`, in whichever trial set they are."""
+    rows = choices.join(asked.select(TRIPLET), on=TRIPLET, how="semi", maintain_order="left")
+    return answers(rows.with_columns(trial_set=pl.lit("asked")), "asked")
+
+
+def repeated(tables: Tables) -> NDArray[np.int64]:
+    """Return how often each stimulus was the odd one out in each triplet that was asked repeatedly: (n, 3).
+
+    These are the triplets of the noise-ceiling set; of an agent with triplets of its own, those with several answers.
+    """
+    choices = tables["choices"]
+    if "trials" in tables:
+        several = tables["trials"].filter(pl.col("n_repeats") > 1).select("trial_set", *TRIPLET)
+        asked = choices.join(several, on=["trial_set", *TRIPLET], how="semi")
+    else:
+        asked = choices.filter(pl.col("trial_set") == "noise_ceiling")
+    rows = asked.group_by(TRIPLET)
     counts = rows.agg(*((pl.col("odd") == pl.col(column)).sum().alias(f"n_{column}") for column in TRIPLET))
     return counts.sort(TRIPLET).select("n_i", "n_j", "n_k").collect().to_numpy().astype(np.int64)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations, permutations
 
@@ -90,10 +90,14 @@ def _reliability(own: Side) -> Estimate:
     return Estimate(found.value, *found.ends, n=found.n_splits)
 
 
-def agreement(choices: Mapping[str, pl.LazyFrame]) -> Iterator[Row]:
-    """Yield Cohen's κ of each pair of agents on their first answers, and of each agent with its own repetition."""
+def agreement(choices: Mapping[str, pl.LazyFrame], own_triplets: Container[str] = ()) -> Iterator[Row]:
+    """Yield Cohen's κ of each pair of agents on their first answers, and of each agent with its own repetition.
+
+    Agents in `own_triplets` have no noise-ceiling set: their repetitions are those of their main set.
+    """
     for agent, answers in choices.items():
-        ceiling = answers.filter(pl.col("trial_set") == "noise_ceiling")
+        repeated = "main" if agent in own_triplets else "noise_ceiling"
+        ceiling = answers.filter(pl.col("trial_set") == repeated)
         first, second = (ceiling.filter(pl.col("repeat") == repeat) for repeat in (0, 1))
         found = cohen_kappa(_table(first, second))
         yield {"agent": agent, "against": agent, **row("agreement", "kappa", found)}
@@ -108,11 +112,13 @@ def agreement(choices: Mapping[str, pl.LazyFrame]) -> Iterator[Row]:
 
 
 def _table(first: pl.LazyFrame, second: pl.LazyFrame) -> NDArray[np.int64]:
-    """Return how often the first agent chose i, j or k (rows) and the second one (columns): int64 (3, 3)."""
-    key = ["trial_set", *TRIPLET]
+    """Return how often the first agent chose i, j or k (rows) and the second one (columns): int64 (3, 3).
+
+    Each triplet is in one of the sets that are compared, so that the sets of two agents need not have one name.
+    """
     place = pl.when(pl.col("odd") == pl.col("i")).then(0).when(pl.col("odd") == pl.col("j")).then(1).otherwise(2)
-    a, b = (side.select(*key, place.cast(pl.Int8).alias(name)) for side, name in ((first, "a"), (second, "b")))
-    counted = a.join(b, on=key).group_by("a", "b").len().collect()
+    a, b = (side.select(*TRIPLET, place.cast(pl.Int8).alias(name)) for side, name in ((first, "a"), (second, "b")))
+    counted = a.join(b, on=TRIPLET).group_by("a", "b").len().collect()
     table = np.zeros((3, 3), np.int64)
     table[counted["a"].to_numpy(), counted["b"].to_numpy()] = counted["len"].to_numpy()
     return table

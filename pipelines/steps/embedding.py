@@ -25,7 +25,7 @@ from affectlake.spose.settings import Settings
 
 
 @step(
-    reads=("stimuli", "triplets", "choices/{agent}"),
+    reads=("stimuli", "trials/{agent}", "choices/{agent}"),
     writes=("embeddings/{agent}", "learning_curves/{agent}"),
     params=("seed", "spose", "agents.{agent}.l1"),
     kinds=EVERY_KIND,

@@ -30,7 +30,7 @@ from affectlake.stimuli import prototypes
         "stimuli",
         "families",
         "ratings",
-        "triplets",
+        "trials/{agent}",
         "choices/{agent}",
         "embeddings/{agent}",
         "fits/{agent}",
@@ -59,7 +59,7 @@ def measure(tables: Tables, params: Params, context: StepContext) -> OutputTable
         params=params,
         held_out=arrays.judged(tables, "test"),
         validation=arrays.answers(tables["choices"], "validation"),
-        repeated=arrays.repeated(tables["choices"]),
+        repeated=arrays.repeated(tables),
         prototypes=_prototypes(tables, params),
         ratings=arrays.ratings(tables),
         category_family=category_family(tables["families"].collect()),
@@ -178,8 +178,18 @@ def compare(tables: Tables, params: Params, context: StepContext) -> OutputTable
     """Compare all agents: human consistency, agreement on the same triplets, and overlap of communities."""
     chosen = _prototypes(tables, params)
     choices = {agent: tables["choices"].filter(pl.col("agent") == agent) for agent in context.agents}
-    sides = {agent: side(arrays.answers(own, "validation"), chosen, params, agent) for agent, own in choices.items()}
-    rows = [*consistency(sides, params), *agreement(choices)]
+    people = {agent for agent in context.agents if params.agents[agent].own_triplets}
+    paired = tables["triplets"].filter(pl.col("trial_set") == "validation")
+    sides = {
+        agent: side(
+            arrays.answers_to(own, paired) if agent in people else arrays.answers(own, "validation"),
+            chosen,
+            params,
+            agent,
+        )
+        for agent, own in choices.items()
+    }
+    rows = [*consistency(sides, params), *agreement(choices, people)]
     fits: dict[str, arrays.Embedding] = {}
     communities: dict[str, NDArray[np.int64]] = {}
     for agent in context.agents:

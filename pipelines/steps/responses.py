@@ -108,7 +108,7 @@ def choose_by_chat(tables: Tables, params: Params, context: StepContext) -> Outp
     return {
         "choices": choices.table.select(name, combined, *IDENTITY, "odd", "tied"),
         "unparsed": unparsed.select(name, protocol, *IDENTITY, "request_key", "unparsed_reason"),
-        "order_effects": _order_effects(parsed).select(name, protocol, pl.all()),
+        "order_effects": order_effects(parsed).select(name, protocol, pl.all()),
     }
 
 
@@ -258,7 +258,7 @@ def _wanted(rows: pl.DataFrame, triplets: pl.LazyFrame) -> pl.DataFrame:
     return joined.filter(pl.col("repeat") < pl.col("n_repeats")).drop("n_repeats").collect()
 
 
-def _order_effects(choices: pl.DataFrame) -> pl.DataFrame:
+def order_effects(choices: pl.DataFrame) -> pl.DataFrame:
     """Return, for each trial set, the shares of the positions, and how often answers change with the order."""
     rows: list[dict[str, object]] = []
     for (name,), some in choices.sort("trial_set").group_by("trial_set", maintain_order=True):

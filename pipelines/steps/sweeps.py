@@ -97,7 +97,7 @@ def run_fits(fit_one: Callable[[SweepFit], Row], planned: list[SweepFit], contex
 
 
 @step(
-    reads=("stimuli", "triplets", "choices/{agent}", "embeddings/{agent}"),
+    reads=("stimuli", "trials/{agent}", "choices/{agent}", "embeddings/{agent}"),
     writes=("sweeps/{agent}",),
     params=(
         "seed",

@@ -303,6 +303,32 @@ def split_validation(
     return validation
 
 
+def hashed_shares(triplets: Triplets, seed: int) -> NDArray[np.float64]:
+    """Return a number in [0, 1) for each triplet, as if drawn uniformly, that depends on it and the seed alone.
+
+    Sets of triplets that are chosen by it stay as they are when further triplets are added.
+
+    Parameters
+    ----------
+    triplets : int32 (m, 3)
+    seed : int
+        At least 0.
+
+    Returns
+    -------
+    float64 (m,)
+        The upper 53 bits of a 64-bit hash: the finaliser of splitmix64 (Steele, Lea & Flood 2014, OOPSLA, 453-472),
+        applied after each of the three indices is added.
+    """
+    found = np.full(len(triplets), np.uint64(seed), dtype=np.uint64)
+    for index in triplets.astype(np.uint64).T:
+        found = (found ^ index) + np.uint64(0x9E3779B97F4A7C15)
+        found = (found ^ (found >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        found = (found ^ (found >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        found ^= found >> np.uint64(31)
+    return np.asarray((found >> np.uint64(11)) * 2.0**-53)
+
+
 def odd_last(triplets: Triplets, odd: Indices) -> Triplets:
     """Return the triplets with the odd one last, after the two similar stimuli in their original order.
 

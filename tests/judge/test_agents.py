@@ -46,7 +46,10 @@ TFIDF = {"name": "tfidf-svd", "n_components": 30}
     [
         ({}, "agents.x.kind is missing"),
         ({"kind": "rating"}, "did you mean 'ratings'"),
-        ({"kind": ["ratings"]}, "agents.x.kind must be one of chat, features, ratings\n  found: ['ratings']"),
+        (
+            {"kind": ["ratings"]},
+            "agents.x.kind must be one of chat, features, judgments, ratings\n  found: ['ratings']",
+        ),
         ({"kind": "ratings"}, "agents.x.ratings is missing"),
         ({"kind": "ratings", "ratings": "categories"}, "did you mean 'category'"),
         ({"kind": "ratings", "ratings": 3}, "category, dimension, concatenated"),

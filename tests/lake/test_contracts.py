@@ -88,7 +88,7 @@ BROKEN = {
     "order in a row": ("triplets", pl.col("i").alias("j"), "greater_than"),
     "bounds of another table": ("ratings", pl.lit(9.5).alias("score"), "within"),
     "odd one of three": ("choices", pl.lit(11).cast(pl.Int32).alias("odd"), "one_of"),
-    "triplet not in triplets": ("choices", pl.lit("validation").alias("trial_set"), "reference to triplets"),
+    "triplet not in triplets": ("unparsed", pl.lit("validation").alias("trial_set"), "reference to triplets"),
     "stimulus not in stimuli": (
         "captions",
         (pl.col("stimulus_index") + 5).alias("stimulus_index"),
@@ -111,6 +111,24 @@ def test_a_broken_rule_is_named(case: str, tiny: dict[str, pl.DataFrame], tmp_pa
     failures = broken_by(table, tiny[table].with_columns(change), tiny, tmp_path)
     assert any(rule in failure.rule for failure in failures), [str(f) for f in failures]
     assert all(failure.n_failed > 0 for failure in failures)
+
+
+@pytest.mark.parametrize("has_own", [True, False])
+def test_choices_refer_to_the_agent_s_own_trials_or_to_those_of_the_study(
+    has_own: bool, tiny: dict[str, pl.DataFrame], tmp_path: Path
+) -> None:
+    some = tiny["trials"].head(3)
+    known = tiny | {"trials": some} if has_own else {name: frame for name, frame in tiny.items() if name != "trials"}
+    failures = broken_by("choices", tiny["choices"], known, tmp_path)
+    if has_own:
+        (failure,) = failures
+        assert (failure.rule, failure.n_failed) == ("reference to trials", tiny["choices"].height - 3)
+    else:
+        assert failures == []
+        failures = broken_by(
+            "choices", tiny["choices"].with_columns(trial_set=pl.lit("validation")), known, tmp_path / "other"
+        )
+        assert [failure.rule for failure in failures] == ["reference to triplets"]
 
 
 def test_one_fit_stands_for_an_agent(tiny: dict[str, pl.DataFrame], tmp_path: Path) -> None:

@@ -45,6 +45,8 @@ READERS: dict[type[BaseModel], tuple[str, ...]] = {
     agents.SentenceTransformers: ("src/affectlake/judge/vectors/text.py",),
     agents.VisionEncoder: ("src/affectlake/judge/vectors/vision.py",),
     agents.VideoMAE: ("src/affectlake/judge/vectors/videomae.py",),
+    agents.JudgmentsAgent: ("pipelines/steps/judgments.py", "pipelines/params/study.py"),
+    agents.Exclude: ("pipelines/steps/judgments.py",),
     chat.ChatAgent: ("src/affectlake/judge/chat.py", "pipelines"),
     chat.Price: ("pipelines/collection/cost.py",),
     sampling.Sampling: ("src/affectlake/judge/sampling.py", "src/affectlake/judge/trials"),
@@ -249,6 +251,13 @@ def test_agents_say_what_they_need() -> None:
         "ratings": (False, True),
         "features": (False, False),
         "chat": (True, False),
+        "judgments": (False, True),
     }
+    collected = {
+        get_args(kind.model_fields["kind"].annotation)[0]: kind.collected_by for kind in get_args(agents.Agent)
+    }
+    assert collected == {
+        "ratings": "", "features": "", "chat": "affectlake collect", "judgments": "affectlake import",
+    }  # fmt: skip
     asked = agents.parse_agent("x", ENTRY)
     assert (asked.needs_server, asked.modality) == (True, "captions")

@@ -39,6 +39,7 @@ MODULES = {
     **dict.fromkeys(("positions", "injections"), "affectlake.cli.judging"),
     "protocols": "affectlake.cli.protocols",
     **dict.fromkeys(("schedule", "serve"), "affectlake.cli.schedules"),
+    "import": "affectlake.cli.importing",
     "join": "affectlake.cli.joining",
     "verify": "affectlake.cli.verification",
 }

@@ -108,7 +108,41 @@ class FeaturesAgent(Respondent):
         return self.encoder.modality
 
 
-Agent: TypeAlias = RatingsAgent | FeaturesAgent | ChatAgent
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Exclude(Strict):
+    """Rules by which judgments of people are left out; each is off unless it is set."""
+
+    faster_than_ms: float | None = Field(default=None, gt=0, description="Leave out judgments that took less time.")
+    slower_than_ms: float | None = Field(default=None, gt=0, description="Leave out judgments that took more time.")
+    failed_catch: Share | None = Field(
+        default=None, description="Leave out participants who failed more than this share of their catch trials."
+    )
+    fewer_than: int | None = Field(
+        default=None, ge=1, description="Leave out participants with fewer judgments than this that are not left out."
+    )
+    same_position: Share | None = Field(
+        default=None, description="Leave out participants of whose choices more than this share fell on one position."
+    )
+
+
+class JudgmentsAgent(Respondent):
+    """People who already gave odd-one-out judgments, which `affectlake import` reads from files."""
+
+    collected_by: ClassVar[str] = "affectlake import"
+    own_triplets: ClassVar[bool] = True
+    is_human: ClassVar[bool] = True
+    modality: ClassVar[Shown | None] = None
+    protocol: ClassVar[str] = "judgments/1"
+
+    kind: Literal["judgments"]
+    exclude: Exclude = Field(
+        default_factory=Exclude, description="Rules by which judgments and participants are left out."
+    )
+
+
+Agent: TypeAlias = RatingsAgent | FeaturesAgent | ChatAgent | JudgmentsAgent
 AnyAgent = Annotated[Agent, Field(discriminator="kind")]
 """An agent of any kind, as in ``params.yaml``."""
 
@@ -130,7 +164,8 @@ def parse_agent(name: str, entry: Mapping[str, Any]) -> Agent:
         ``{kind: ratings, ratings: category}``, ``{kind: features, encoder: {name: tfidf-svd, n_components: 300}}``,
         ``{kind: features, encoder: {name: sentence-transformers, model: NAME_OR_FOLDER}}``, ``{kind: features, encoder:
         {name: vision, library: timm, model: NAME_OR_FOLDER}}``, ``{kind: features, encoder: {name: videomae, model:
-        NAME_OR_FOLDER}}`` or ``{kind: chat, …}`` (:class:`affectlake.judge.chat.ChatAgent`). ``l1`` is optional here:
+        NAME_OR_FOLDER}}``, ``{kind: chat, …}`` (:class:`affectlake.judge.chat.ChatAgent`) or ``{kind: judgments,
+        exclude: {fewer_than: 20}}``. ``l1`` is optional here:
         requests do not depend on it, and the entries stored beside journals do not have it.
 
     Raises

@@ -131,6 +131,7 @@ class ChatAgent(Respondent):
     model_config = ConfigDict(json_schema_extra=_NEEDS_A_LIMIT)
 
     needs_server: ClassVar[bool] = True
+    collected_by: ClassVar[str] = "affectlake collect"
 
     kind: Literal["chat"]
     model: Text = Field(description="The servers' name for the model.")

@@ -23,7 +23,12 @@ class Respondent(Entry):
     protocol : str
         Name and version of the rule by which it answers, as stored in tables.
     needs_server : bool
-        Whether its answers must be collected from servers before anything can be computed from them.
+        Whether servers are asked for its answers.
+    collected_by : str
+        The command that stores its answers in `responses`, before anything can be computed from them; empty if steps
+        compute its answers.
+    own_triplets : bool
+        Whether its triplets are those that it answered, in the table `trials`, rather than those that the study draws.
     is_human : bool
         Whether it represents people, so that models are compared with it.
     modality : {'captions', 'videos', 'clips'} or None
@@ -31,8 +36,15 @@ class Respondent(Entry):
     """
 
     needs_server: ClassVar[bool] = False
+    collected_by: ClassVar[str] = ""
+    own_triplets: ClassVar[bool] = False
     is_human: ClassVar[bool] = False
 
     l1: L1 = Field(
         description="Sparsity λ of its SPoSE fit, such as 0.004; auto: chosen with held-out judgments (spose.few)."
     )
+
+    @property
+    def is_collected(self) -> bool:
+        """Whether its answers are stored in `responses` by a command, rather than computed by a step."""
+        return bool(self.collected_by)

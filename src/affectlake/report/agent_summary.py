@@ -68,8 +68,9 @@ class AgentFacts:
     """The numbers of one agent.
 
     ``seed`` is that of the representative fit, which is shown; None for an agent without a fit. ``is_simulated``: its
-    answers are computed and no server is asked; ``is_human``: it is made of people's ratings; both according to the
-    parameters. ``unclassified`` is the reason why the nearest-centroid accuracy is missing, if the table gives one.
+    answers are computed, neither asked nor imported; ``is_human``: it is people, or made of their ratings; both
+    according to the parameters. ``unclassified`` is the reason why the nearest-centroid accuracy is missing, if the
+    table gives one.
     """
 
     agent: str
@@ -124,8 +125,9 @@ def agent_facts(inputs: ReportInputs, agent: str) -> AgentFacts:
     return AgentFacts(
         agent=agent,
         kind=kind,
-        is_simulated=kind not in ("", "chat") and "servers" not in settings,  # kinds had other names before
-        is_human="ratings" in settings,
+        # kinds had other names before
+        is_simulated=kind not in ("", "chat", "judgments") and "servers" not in settings,
+        is_human="ratings" in settings or kind == "judgments",
         seed=seed,
         n_seeds=max(frame["seed"].n_unique() for frame in fits),
         n_dimensions=shown["dimension"].n_unique(),

@@ -42,7 +42,12 @@ if TYPE_CHECKING:
 
     from affectlake.report.figures.canvas import Figure
 
-KINDS = {"ratings": "simulated from ratings", "features": "feature vectors", "chat": "language model"}
+KINDS = {
+    "ratings": "simulated from ratings",
+    "features": "feature vectors",
+    "chat": "language model",
+    "judgments": "people",
+}
 SHOWN_IDS = 12
 DIGEST_LENGTH, COMMIT_LENGTH = 8, 10
 

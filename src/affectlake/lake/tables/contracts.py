@@ -81,11 +81,20 @@ class Rule:
 
 @dataclass(frozen=True)
 class Reference:
-    """A foreign key: every value of `columns` is in the columns `to` of `table`."""
+    """A foreign key: every value of `columns` is in the columns `to` of `table`.
+
+    A partition that has a table `instead` refers to that one in place of `table`.
+    """
 
     columns: tuple[str, ...]
     table: str
     to: tuple[str, ...]
+    instead: str = ""
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables of which one is referred to, the one that takes precedence first."""
+        return (self.instead, self.table) if self.instead else (self.table,)
 
 
 @dataclass(frozen=True)
@@ -121,8 +130,9 @@ def contracts() -> dict[str, Contract]:
     found = {name: _contract(name, yaml.safe_load(_text(f"tables/{name}.yaml")), fields) for name in names}
     for contract in found.values():
         for reference in contract.references:
-            if reference.table not in found:
-                raise ContractError(f"{contract.name} refers to {reference.table!r}, which is not a table")
+            for name in reference.tables:
+                if name not in found:
+                    raise ContractError(f"{contract.name} refers to {name!r}, which is not a table")
     return found
 
 
@@ -182,7 +192,9 @@ def _column(name: str, raw: dict[str, Any], *, nullable: bool) -> Column:
 
 def _reference(raw: dict[str, Any]) -> Reference:
     to = raw.get("to", raw["columns"])
-    return Reference(tuple(raw["columns"]), raw["table"], (to,) if isinstance(to, str) else tuple(to))
+    return Reference(
+        tuple(raw["columns"]), raw["table"], (to,) if isinstance(to, str) else tuple(to), raw.get("or", "")
+    )
 
 
 def _rule(raw: dict[str, Any]) -> Rule:

@@ -28,7 +28,9 @@ def _table(table: Contract) -> list[str]:
         f"| `{c.name}` | {c.type}{', may be null' if c.nullable else ''} | {c.unit} | {_values(c)} | {c.meaning} |"
         for c in table.columns
     ]
-    held = [f"- `{'`, `'.join(r.columns)}` must exist in `{r.table}`" for r in table.references]
+    held = [
+        f"- `{'`, `'.join(r.columns)}` must exist in `{'`, or else in `'.join(r.tables)}`" for r in table.references
+    ]
     held += [f"- {_rule(rule)}" for rule in table.rules]
     return [*lines, "", *(["Rules:", "", *held, ""] if held else [])]
 

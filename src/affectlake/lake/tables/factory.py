@@ -200,6 +200,23 @@ _ROWS: dict[str, Callable[[int], dict[str, object]]] = {
     "captions": lambda n: {"stimulus_index": list(range(n)), "caption": [f"stimulus {s}" for s in range(n)]},
     "features": lambda n: {"stimulus_index": list(range(n)), "vector": [[float(s % 2), 1.0] for s in range(n)]},
     "triplets": _trials,
+    "trials": _trials,
+    "participants": lambda _n: {
+        "participant": ["p1", "p2"],
+        "n_given": [20, 10],
+        "n_used": [20, 0],
+        "excluded_by": [None, "fewer_than"],
+    },
+    "excluded_judgments": lambda _n: {
+        "request_key": [bytes([32, at]) for at in range(2)],
+        "participant": ["p2", None],
+        "rule": ["fewer_than", "catch_trial"],
+    },
+    "reliability": lambda _n: {
+        "measure": ["within_participants", "between_participants"],
+        "value": [0.7, 0.5],
+        "n": [2, 2],
+    },
     "videos": _videos,
     "frames": _frames,
     "responses": _responses,

@@ -130,7 +130,8 @@ def _reference(
     table: Contract, path: Path, frame: pl.DataFrame, reference: Reference, others: Mapping[str, pl.LazyFrame]
 ) -> list[Failure]:
     columns, to = list(reference.columns), list(reference.to)
-    wanted = others[reference.table]
+    name = next(table for table in reference.tables if table in others or table == reference.table)
+    wanted = others[name]
     if len(to) == 1:
         bad = frame.select(columns).filter(~pl.col(columns[0]).is_in(wanted.select(to).collect()[to[0]].implode()))
     else:
@@ -139,7 +140,7 @@ def _reference(
         low, high = frame[pivot].min(), frame[pivot].max()
         near = wanted.filter(pl.col(pivot).is_between(pl.lit(low), pl.lit(high))).select(to)
         bad = frame.lazy().select(columns).join(near, left_on=columns, right_on=to, how="anti").collect()
-    return [] if bad.is_empty() else [_failure(table, path, reference.columns, f"reference to {reference.table}", bad)]
+    return [] if bad.is_empty() else [_failure(table, path, reference.columns, f"reference to {name}", bad)]
 
 
 def _failure(table: Contract, path: Path, columns: tuple[str, ...], rule: str, bad: pl.DataFrame) -> Failure:

@@ -1,0 +1,327 @@
+"""Import judgments that people gave: read files, compare them with what is stored, and publish what is new."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from affectlake.errors import SourceError, UsageError, nearest
+from affectlake.judge.agents import JudgmentsAgent
+from affectlake.judge.judgments.identity import request_keys, stimuli_checks
+from affectlake.judge.judgments.ids import Catalogue
+from affectlake.judge.judgments.layouts import read_raw
+from affectlake.judge.judgments.options import ReadingOptions
+from affectlake.judge.judgments.resolving import SHOWN, Judgments, resolve
+from affectlake.lake import repository
+from affectlake.lake.files.outputs import Output
+from affectlake.lake.preflight import prepare
+from affectlake.lake.store.versions import Version
+from affectlake.lake.tables import appending
+from affectlake.lake.tables.writing import read_output
+from affectlake.pipelines.collection.publishing import publish_grown
+from affectlake.pipelines.params.study import Params
+from affectlake.pipelines.stored import GROWING, as_responses, known_answers
+from affectlake.triplets import TRIPLET
+
+PER_PART = 500_000
+EXAMPLES = 5
+MOST_ANSWERS = 32_767
+_HEAD = 100
+"""Number of first judgments by which a file is recognised that was imported under another name."""
+
+Log = Callable[[str], None]
+
+
+class FileAccount(NamedTuple):
+    """What was read of one file.
+
+    Attributes
+    ----------
+    file, layout : str
+        Name of the file, and its layout.
+    columns : dict of str to str
+        Its columns by role.
+    n_judgments, n_participants, n_stimuli, n_triplets : int
+        Numbers of judgments with catch trials, named participants, and different stimuli and triplets.
+    n_repeats : int
+        Number of judgments of a triplet beyond the first.
+    n_catch : int
+        Number of catch trials.
+    skipped : dict of str to int
+        Numbers of rows that are not trials, or have no answer, by reason.
+    bad : list of (int, str)
+        Row and reason of each row that cannot be used.
+    notes : list of str
+        What was assumed, and what was done beyond plain reading.
+    """
+
+    file: str
+    layout: str
+    columns: dict[str, str]
+    n_judgments: int
+    n_participants: int
+    n_stimuli: int
+    n_triplets: int
+    n_repeats: int
+    n_catch: int
+    skipped: dict[str, int]
+    bad: list[tuple[int, str]]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class ReadFiles:
+    """The judgments of all files as rows of ``responses`` without ``shard``, and what was read of each file.
+
+    ``notes`` are about all files, and ``ids`` are those of the stimuli.
+    """
+
+    agent: JudgmentsAgent
+    rows: pl.DataFrame
+    files: list[FileAccount]
+    notes: list[str]
+    ids: list[str]
+
+    @property
+    def n_bad(self) -> int:
+        """Number of rows that cannot be used."""
+        return sum(len(one.bad) for one in self.files)
+
+
+class Imported(NamedTuple):
+    """Numbers of judgments that were added, and that were stored already, and the new version, if there is one."""
+
+    n_added: int
+    n_known: int
+    version: Version | None
+
+
+def judgments_agent(params: Params, name: str) -> JudgmentsAgent:
+    """Return the agent `name` of kind judgments; raise :class:`UsageError` if there is no such agent."""
+    known = [key for key, agent in params.agents.items() if isinstance(agent, JudgmentsAgent)]
+    agent = params.agents.get(name)
+    if not isinstance(agent, JudgmentsAgent):
+        raise UsageError(
+            f"{name!r} is not an agent whose judgments are imported",
+            found=f"an agent of kind {agent.kind}" if agent else "no such agent in params.yaml",
+            allowed=", ".join(known) or "none: params.yaml has no agent of kind judgments",
+            todo=nearest(name, known) or f"add `{name}: {{kind: judgments, l1: auto}}` under `agents:`",
+        )
+    return agent
+
+
+def read_files(
+    lake: Path, params: Params, name: str, files: Sequence[Path], options: ReadingOptions, *, skip_bad: bool = False
+) -> ReadFiles:
+    """Read files of judgments for an agent. Nothing is written.
+
+    Parameters
+    ----------
+    lake : Path
+        Root of the lake, whose stimuli must have been read.
+    params : Params
+        Its parameters.
+    name : str
+        Name of the agent.
+    files : sequence of Path
+        The files.
+    options : ReadingOptions
+        What the user says about them.
+    skip_bad : bool
+        Whether rows that cannot be used are left out, rather than refused.
+
+    Raises
+    ------
+    UsageError
+        If the agent does not exist or is of another kind.
+    SourceError
+        If a file cannot be read, or a row cannot be used.
+    ContractError
+        If the stimuli were not read yet.
+    """
+    agent = judgments_agent(params, name)
+    stimuli = read_output(lake, Output("stimuli")).sort("stimulus_index").select("stimulus_id").collect()
+    catalogue = Catalogue(stimuli["stimulus_id"].to_list())
+    found = [resolve(read_raw(path, options, catalogue), options, catalogue) for path in files]
+    accounts = [_account(one) for one in found]
+    bad = [(account.file, row, why) for account in accounts for row, why in account.bad]
+    if bad and not skip_bad:
+        shown = [f"{file}, row {row}: {why}" for file, row, why in bad[:EXAMPLES]]
+        more = f"\n         and {len(bad) - EXAMPLES:,} more" if len(bad) > EXAMPLES else ""
+        raise SourceError(
+            f"{len(bad):,} judgment{'s' if len(bad) > 1 else ''} cannot be used; nothing was stored",
+            found="\n         ".join(shown) + more,
+            todo="correct the rows, or leave them out with --skip-bad",
+        )
+    _refuse_same_name(found)
+    every = pl.concat([_as_rows(one, agent, catalogue.ids) for one in found])
+    rows = every.unique("request_key", keep="first", maintain_order=True)
+    notes = catalogue.notes()
+    if rows.height < every.height:
+        compared = ["request_key", "stimuli_check", "odd"]
+        both = every.select(*compared, "source_file", "source_row").join(
+            rows.select(compared), on="request_key", how="inner", suffix="_stored", maintain_order="left"
+        )
+        _refuse_contradictions(both, "in several files")
+        notes.append(f"{every.height - rows.height:,} judgments are in several of the files, and are used once")
+    return ReadFiles(agent, rows, accounts, notes, catalogue.ids)
+
+
+def import_files(lake: Path, read: ReadFiles, log: Log) -> Imported:
+    """Store the judgments that are not stored yet, and publish them as one version.
+
+    Raises
+    ------
+    SourceError
+        If the answer to a stored judgment differs, or a file has the judgments of one that was imported under another
+        name. Nothing is stored then.
+    LakeError
+        If the lake cannot be published.
+    """
+    name = read.agent.name
+    with repository.writing(lake, f"affectlake import {name}", wait_s=float("inf"), say=log):
+        prepare(lake, log)
+        new = new_rows(lake, read)
+        output = Output(GROWING, name)
+        for start in range(0, new.height, PER_PART):
+            part = as_responses(new.slice(start, PER_PART))
+            shard = appending.next_part(lake, output)
+            appending.append(lake, output, part.with_columns(shard=pl.lit(shard, dtype=pl.Int32)), {})
+            log(f"{name}: {min(start + PER_PART, new.height):,} of {new.height:,} judgments stored")
+        version = publish_grown(lake, log)
+    return Imported(new.height, read.rows.height - new.height, version)
+
+
+def new_rows(lake: Path, read: ReadFiles) -> pl.DataFrame:
+    """Return the judgments that are not stored yet, numbered among the answers to their triplets.
+
+    Raises
+    ------
+    SourceError
+        As :func:`import_files` does.
+    """
+    known = known_answers(lake, read.agent.name)
+    if known is None:
+        return _numbered(read.rows, None)
+    columns = ["request_key", *TRIPLET, "odd", "repeat", "participant", "source_file", "source_row", "stimuli_check"]
+    stored = known.select(columns).collect()
+    triplets = stored.select(TRIPLET).to_numpy()
+    current = stored.filter(pl.Series(stimuli_checks(triplets, read.ids)) == pl.col("stimuli_check"))
+    _refuse_renamed(read.rows, current)
+    compared = ["request_key", "stimuli_check", "odd"]
+    both = read.rows.select(*compared, "source_file", "source_row").join(
+        current.select(compared), on="request_key", how="inner", suffix="_stored", maintain_order="left"
+    )
+    _refuse_contradictions(both, "stored")
+    left = read.rows.join(both.select("request_key"), on="request_key", how="anti", maintain_order="left")
+    return _numbered(left, stored)
+
+
+def _numbered(rows: pl.DataFrame, stored: pl.DataFrame | None) -> pl.DataFrame:
+    number = pl.int_range(pl.len(), dtype=pl.Int32).over(TRIPLET)
+    if stored is None or stored.is_empty():
+        found = rows.with_columns(number.alias("repeat"))
+    else:
+        last = stored.group_by(TRIPLET).agg(pl.col("repeat").max().cast(pl.Int32).alias("_last"))
+        found = rows.join(last, on=TRIPLET, how="left", maintain_order="left")
+        found = found.with_columns(repeat=number + pl.col("_last").fill_null(-1) + 1).drop("_last")
+    most = found["repeat"].max()
+    if isinstance(most, int) and most >= MOST_ANSWERS:
+        raise SourceError(f"a triplet has {most + 1:,} answers", allowed=f"at most {MOST_ANSWERS:,}")
+    return found.with_columns(pl.col("repeat").cast(pl.Int16))
+
+
+def _refuse_contradictions(both: pl.DataFrame, where: str) -> None:
+    """Refuse judgments that have one key and two answers."""
+    differ = both.filter(
+        (pl.col("stimuli_check") != pl.col("stimuli_check_stored")) | (pl.col("odd") != pl.col("odd_stored"))
+    )
+    if differ.height:
+        shown = [f"{file}, row {row}" for file, row in differ.select("source_file", "source_row").head(EXAMPLES).rows()]
+        raise SourceError(
+            f"{differ.height:,} judgments are {where} with another answer or other stimuli; nothing was stored",
+            found="; ".join(shown) + (", …" if differ.height > EXAMPLES else ""),
+            todo="correct the file, give it another name, or import it under another agent",
+        )
+
+
+def _refuse_renamed(rows: pl.DataFrame, stored: pl.DataFrame) -> None:
+    """Refuse a file without participants whose first judgments are those of a stored file with another name."""
+    new, old = (_heads(frame) for frame in (rows, stored))
+    for name, head in new.items():
+        for other, known in old.items():
+            n = min(len(head), len(known))
+            if name != other and name not in old and n >= EXAMPLES and head[:n] == known[:n]:
+                raise SourceError(
+                    f"{name} begins with the judgments of {other}, which is imported already",
+                    wanted="a file under the name with which it was imported first, or a file with other judgments",
+                    todo=f"rename it to {other}, so that only its new judgments are added",
+                )
+
+
+def _heads(frame: pl.DataFrame) -> dict[str, list[tuple[int, ...]]]:
+    some = frame.filter(pl.col("participant").is_null()).select("source_file", "source_row", "stimuli_check", "odd")
+    first = some.filter(pl.col("source_row").rank("ordinal").over("source_file") <= _HEAD).sort("source_row")
+    heads: dict[str, list[tuple[int, ...]]] = {}
+    for file, *row in first.iter_rows():
+        heads.setdefault(str(file), []).append(tuple(row))
+    return heads
+
+
+def _refuse_same_name(found: Sequence[Judgments]) -> None:
+    nameless = Counter(one.raw.file for one in found if one.frame["participant"].null_count())
+    for file, n in nameless.items():
+        if n > 1:
+            raise SourceError(
+                f"{n} files are called {file}, and their rows do not name the participant",
+                wanted="a name of its own for each file, by which its judgments are recognised later",
+                todo="rename the files, or name the column with --column participant=NAME",
+            )
+
+
+def _as_rows(found: Judgments, agent: JudgmentsAgent, ids: list[str]) -> pl.DataFrame:
+    """Return the judgments of a file as rows of ``responses``, without ``shard`` and with ``repeat`` 0."""
+    frame = found.frame.with_columns(source_file=pl.lit(found.raw.file))
+    shown = frame.select(SHOWN).to_numpy()
+    triplets = np.sort(shown, axis=1).astype(np.int32)
+    keys = request_keys(frame, ids)
+    order_known = found.raw.layout != "things"
+    order = [pl.col(one) if order_known else pl.lit(None, dtype=pl.Int32).alias(one) for one in SHOWN]
+    return frame.select(
+        pl.lit(agent.name).alias("agent"),
+        keys,
+        pl.lit(agent.protocol).alias("protocol"),
+        pl.lit("main").alias("trial_set"),
+        *(pl.Series(name, triplets[:, at]) for at, name in enumerate(TRIPLET)),
+        pl.lit(0, dtype=pl.Int16).alias("repeat"),
+        *order,
+        "answer", "participant", "session", "trial", "asked_at", "response_ms", "odd", "is_catch", "right_answer",
+        "source_file", "source_row",
+        pl.Series("stimuli_check", stimuli_checks(triplets, ids)),
+    )  # fmt: skip
+
+
+def _account(found: Judgments) -> FileAccount:
+    frame, raw = found.frame, found.raw
+    shown = np.sort(frame.select(SHOWN).to_numpy(), axis=1)
+    n_triplets = pl.DataFrame(shown, schema=TRIPLET, orient="row").n_unique() if len(shown) else 0
+    return FileAccount(
+        file=raw.file,
+        layout=raw.layout,
+        columns=raw.columns,
+        n_judgments=frame.height,
+        n_participants=frame["participant"].drop_nulls().n_unique(),
+        n_stimuli=len(np.unique(shown)),
+        n_triplets=n_triplets,
+        n_repeats=frame.height - n_triplets,
+        n_catch=int(frame["is_catch"].sum()),
+        skipped=raw.skipped,
+        bad=list(found.bad.iter_rows()),
+        notes=found.notes,
+    )

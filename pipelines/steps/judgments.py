@@ -1,0 +1,216 @@
+"""The step of judgments that people gave: from stored judgments to choices, exclusions, and reliability."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from affectlake.geometry.estimates import left_out
+from affectlake.geometry.participants import Agreements, participant_agreements
+from affectlake.judge.agents import Exclude, JudgmentsAgent
+from affectlake.judge.judgments.identity import stimuli_checks
+from affectlake.judge.trials.orders import order_codes
+from affectlake.pipelines.params.study import Params
+from affectlake.pipelines.step import OutputTables, StepContext, Tables, step
+from affectlake.pipelines.steps.responses import order_effects
+from affectlake.pipelines.steps.rows import Row, row, to_table
+from affectlake.seeds import integer
+from affectlake.triplets import TRIPLET, hashed_shares
+
+SHOWN = ["shown_1", "shown_2", "shown_3"]
+_READ = ("shard", "request_key", *TRIPLET, "repeat", *SHOWN, "odd", "participant", "response_ms", "is_catch",
+         "right_answer", "stimuli_check")  # fmt: skip
+
+
+@step(
+    reads=("stimuli", "triplets", "responses/{agent}"),
+    writes=(
+        "choices/{agent}",
+        "trials/{agent}",
+        "excluded_judgments/{agent}",
+        "participants/{agent}",
+        "reliability/{agent}",
+        "order_effects/{agent}",
+    ),
+    params=("seed", "triplets.test_fraction", "triplets.validation_fraction", "agents.{agent}.exclude"),
+    kinds=("judgments",),
+    version=1,
+)
+def choose_by_judgments(tables: Tables, params: Params, context: StepContext) -> OutputTables:
+    """Use the judgments of people that no rule excludes as choices, and measure how reliable the participants are."""
+    agent = params.agents[context.agent]
+    assert isinstance(agent, JudgmentsAgent)
+    ids = tables["stimuli"].sort("stimulus_index").select("stimulus_id").collect()["stimulus_id"].to_list()
+    rows = _stored_once(tables["responses"].select(_READ).collect(), ids)
+    rows = rows.with_columns(rule=_of_judgment(rows, agent.exclude))
+    people = _participants(rows, agent.exclude)
+    rows = rows.join(people.select("participant", "excluded_by"), on="participant", how="left", maintain_order="left")
+    rows = rows.with_columns(rule=pl.coalesce("rule", "excluded_by")).drop("excluded_by")
+    used = rows.filter(pl.col("rule").is_null()).sort(*TRIPLET, "repeat", "shard")
+    used = used.with_columns(repeat=pl.int_range(pl.len(), dtype=pl.Int16).over(TRIPLET))
+    _log(rows, used, people, agent.exclude, context)
+    who = (pl.lit(context.agent).alias("agent"),)
+    asked = (*who, pl.lit(agent.protocol).alias("protocol"), pl.lit("main").alias("trial_set"))
+    agreements, names = _agreements(used)
+    return {
+        "choices": used.select(*asked, *TRIPLET, "repeat", "odd", tied=pl.lit(value=False)),
+        "trials": _trials(used, tables["triplets"], params).select(*who, pl.all()),
+        "excluded_judgments": rows.filter(pl.col("rule").is_not_null()).select(
+            *who, "shard", "request_key", "participant", "rule"
+        ),
+        "participants": _described(people, used, agreements, names).select(*who, pl.all()),
+        "reliability": to_table("reliability", [{"agent": context.agent, **one} for one in _reliability(agreements)]),
+        "order_effects": order_effects(_in_order(used)).select(*asked[:2], pl.all()),
+    }
+
+
+def _stored_once(rows: pl.DataFrame, ids: list[str]) -> pl.DataFrame:
+    """Return each judgment once, with whether its indices are those of the stimuli that were judged: ``current``.
+
+    A judgment has several rows if it was imported again after a change of the catalogue, or in two clones of a lake.
+    """
+    found = rows.with_columns(current=pl.Series(stimuli_checks(rows.select(TRIPLET).to_numpy(), ids)))
+    found = found.with_columns(pl.col("current") == pl.col("stimuli_check"))
+    if found["request_key"].is_duplicated().any():
+        found = found.sort("current", descending=True, maintain_order=True)
+        found = found.unique("request_key", keep="first", maintain_order=True)
+    return found
+
+
+def _of_judgment(rows: pl.DataFrame, exclude: Exclude) -> pl.Series:
+    """Return the rule that excludes a judgment itself; null if none does."""
+    taken = pl.col("response_ms")
+    rules = [
+        pl.when(~pl.col("current").fill_null(value=False)).then(pl.lit("catalogue_changed")),
+        pl.when("is_catch").then(pl.lit("catch_trial")),
+    ]
+    if exclude.faster_than_ms is not None:
+        rules.append(pl.when(taken < exclude.faster_than_ms).then(pl.lit("faster_than_ms")))
+    if exclude.slower_than_ms is not None:
+        rules.append(pl.when(taken > exclude.slower_than_ms).then(pl.lit("slower_than_ms")))
+    return rows.select(pl.coalesce(rules)).to_series()
+
+
+def _participants(rows: pl.DataFrame, exclude: Exclude) -> pl.DataFrame:
+    """Return one row per named participant: what they answered, and the rule that excludes them."""
+    catch = pl.col("is_catch")
+    failed = catch & (pl.col("odd") != pl.col("right_answer")).fill_null(value=False)
+    checked = catch & pl.col("right_answer").is_not_null()
+    positions = [(~catch & (pl.col("odd") == pl.col(one))).sum().alias(one) for one in SHOWN]
+    known = rows.filter(pl.col("participant").is_not_null(), pl.col("rule").fill_null("") != "catalogue_changed")
+    found = known.group_by("participant").agg(
+        (~catch).sum().cast(pl.Int32).alias("n_given"),
+        pl.col("rule").is_null().sum().alias("n_left"),
+        catch.sum().cast(pl.Int32).alias("n_catch"),
+        failed.sum().cast(pl.Int32).alias("n_catch_failed"),
+        checked.sum().alias("n_checked"),
+        pl.col("response_ms").filter(~catch).median().alias("median_response_ms"),
+        *positions,
+    )
+    n_shown = pl.sum_horizontal(SHOWN)
+    share = pl.when(n_shown > 0).then(pl.max_horizontal(SHOWN) / n_shown)
+    found = found.with_columns(position_share=share).drop(SHOWN)
+    rules = [pl.lit(None, dtype=pl.String)]
+    if exclude.failed_catch is not None:
+        failed_share = pl.col("n_catch_failed") / pl.col("n_checked")
+        rules.append(pl.when(pl.col("n_checked") > 0, failed_share > exclude.failed_catch).then(pl.lit("failed_catch")))
+    if exclude.fewer_than is not None:
+        rules.append(pl.when(pl.col("n_left") < exclude.fewer_than).then(pl.lit("fewer_than")))
+    if exclude.same_position is not None:
+        rules.append(pl.when(pl.col("position_share") > exclude.same_position).then(pl.lit("same_position")))
+    return found.with_columns(excluded_by=pl.coalesce(rules)).drop("n_left", "n_checked").sort("participant")
+
+
+def _trials(used: pl.DataFrame, study: pl.LazyFrame, params: Params) -> pl.DataFrame:
+    """Return the answered triplets, each with its split: that of the study's main set, or one by a hash."""
+    asked = used.group_by(TRIPLET, maintain_order=True).agg(pl.len().cast(pl.Int16).alias("n_repeats"))
+    main = study.filter(pl.col("trial_set") == "main").select(*TRIPLET, "split")
+    found = asked.lazy().join(main, on=TRIPLET, how="left", maintain_order="left").collect()
+    wanted = params.triplets
+    packed = found.select(TRIPLET).to_numpy().astype(np.int32)
+    share = hashed_shares(packed, integer(params.seed, "judgments", "split"))
+    by_hash = np.select(
+        [share < wanted.test_fraction, share < wanted.test_fraction + wanted.validation_fraction],
+        ["test", "validation"],
+        "train",
+    )
+    split = pl.coalesce("split", pl.Series("hashed", by_hash, dtype=pl.String))
+    return found.select(pl.lit("main").alias("trial_set"), *TRIPLET, split.alias("split"), "n_repeats")
+
+
+def _in_order(used: pl.DataFrame) -> pl.DataFrame:
+    """Return the choices whose order shown is known, with the position chosen and the order."""
+    known = used.filter(pl.col("shown_1").is_not_null())
+    position = pl.coalesce(
+        pl.when(pl.col("odd") == pl.col(one)).then(pl.lit(at, dtype=pl.Int8)) for at, one in enumerate(SHOWN, 1)
+    )
+    triplets, shown = (known.select(names).to_numpy().astype(np.int32).reshape(-1, 3) for names in (TRIPLET, SHOWN))
+    codes = order_codes(triplets, shown) if len(triplets) else np.empty(0, np.uint8)
+    return known.select(
+        pl.lit("main").alias("trial_set"),
+        *TRIPLET,
+        "odd",
+        position.alias("position"),
+        pl.Series("order_code", codes, dtype=pl.UInt8),
+    )
+
+
+def _agreements(used: pl.DataFrame) -> tuple[Agreements | None, list[str]]:
+    """Return the agreements of the named participants on triplets with several answers; None if there are none."""
+    named = used.filter(pl.col("participant").is_not_null())
+    names: list[str] = named["participant"].unique().sort().to_list()
+    if not names:
+        return None, []
+    several = named.filter(pl.len().over(TRIPLET) > 1)
+    place = pl.when(pl.col("odd") == pl.col("i")).then(0).when(pl.col("odd") == pl.col("j")).then(1).otherwise(2)
+    coded = several.select(
+        triplet=pl.struct(TRIPLET).rank("dense").cast(pl.Int64),
+        place=place,
+        who=pl.col("participant").replace_strict(names, list(range(len(names))), return_dtype=pl.Int64),
+    )
+    triplet, chosen, who = (coded[name].to_numpy().astype(np.int64) for name in coded.columns)
+    return participant_agreements(triplet, chosen, who, len(names)), names
+
+
+def _reliability(found: Agreements | None) -> list[Row]:
+    nameless = left_out("the judgments do not name the participants")
+    measures = {
+        "within_participants": found.within if found else nameless,
+        "between_participants": found.between if found else nameless,
+    }
+    rows = [row("", measure, estimate) for measure, estimate in measures.items()]
+    return [{key: value for key, value in one.items() if key != "analysis"} for one in rows]
+
+
+def _described(people: pl.DataFrame, used: pl.DataFrame, found: Agreements | None, names: list[str]) -> pl.DataFrame:
+    """Return the rows of ``participants``."""
+    counts = used.group_by("participant").agg(pl.len().cast(pl.Int32).alias("n_used"))
+    of_pairs = ("own_pairs", "own_same", "other_pairs", "other_same")
+    pairs = pl.DataFrame(
+        {"participant": names, **{f"n_{name}": getattr(found, name) if found else [] for name in of_pairs}},
+        schema={"participant": pl.String, **{f"n_{name}": pl.Int64 for name in of_pairs}},
+    )
+    joined = people.join(counts, on="participant", how="left").join(pairs, on="participant", how="left")
+    filled = joined.with_columns(pl.col("n_used", "^n_(own|other)_(pairs|same)$").fill_null(0))
+
+    def share(of: str) -> pl.Expr:
+        return pl.when(pl.col(f"n_{of}_pairs") > 0).then(pl.col(f"n_{of}_same") / pl.col(f"n_{of}_pairs"))
+
+    return filled.select(
+        "participant", "n_given", "n_used", "n_catch", "n_catch_failed", "median_response_ms", "position_share",
+        "excluded_by", "n_own_pairs", share("own").alias("own_agreement"),
+        "n_other_pairs", share("other").alias("other_agreement"),
+    )  # fmt: skip
+
+
+def _log(rows: pl.DataFrame, used: pl.DataFrame, people: pl.DataFrame, exclude: Exclude, context: StepContext) -> None:
+    context.log(f"{used.height:,} choices of {rows.height:,} judgments, {people.height:,} participants are named")
+    for rule, n in rows.group_by("rule").len().drop_nulls("rule").sort("rule").iter_rows():
+        what = {
+            "catch_trial": "are catch trials",
+            "catalogue_changed": "are of stimuli that are others since the catalogue changed: import their files again",
+        }.get(rule, f"are left out by {rule}")
+        context.log(f"{n:,} judgments {what}")
+    timed = exclude.faster_than_ms is not None or exclude.slower_than_ms is not None
+    if timed and rows.height and rows["response_ms"].null_count() == rows.height:
+        context.log("no judgment has a response time: faster_than_ms and slower_than_ms leave out none")

@@ -1,0 +1,237 @@
+"""Read files of judgments in the layouts that people have, as text; which stimuli they name is found out later.
+
+``things``: three indices of stimuli in a line, from 0, the odd one last. ``table``: one judgment in a row, with three
+columns of stimuli and one of the odd one out. ``psychopy``: the wide CSV of PsychoPy, in which rows outside of loops
+have no trial, and times are in seconds. ``jspsych``: the CSV or JSON of jsPsych, in which a list of stimuli is JSON, a
+response is an index from 0, and times are in milliseconds.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+from affectlake.errors import SourceError
+from affectlake.judge.judgments.ids import Catalogue
+from affectlake.judge.judgments.options import STIMULI, Layout, ReadingOptions
+from affectlake.judge.judgments.roles import possible_trios, recognise
+from affectlake.user_tables import UserFile, UserTable, read_table
+
+_THREE_NUMBERS = re.compile(rb"[ \t]*\d+[ \t]+\d+[ \t]+\d+[ \t]*\r?(\n|$)")
+_LISTS = ("stimuli", "triplet", "choices", "stimulus", "images", "items", "options")
+_PREFERRED: dict[Layout, dict[str, Sequence[str]]] = {
+    "things": {},
+    "table": {},
+    "psychopy": {"participant": ("participant",), "session": ("session",), "time": ("date",)},
+    "jspsych": {"odd": ("response", "button_pressed"), "trial": ("trial_index",), "response_time": ("rt",)},
+}
+_ANSWERS_OF_PSYCHOPY = (".clicked_name", ".keys", ".response")
+_SAMPLED = 200
+
+
+@dataclass(frozen=True)
+class RawJudgments:
+    """The judgments of a file as text.
+
+    Parameters
+    ----------
+    file : str
+        Name of the file.
+    layout : {'things', 'table', 'psychopy', 'jspsych'}
+        Its layout.
+    columns : dict of str to str
+        Columns of the file by role.
+    frame : polars.DataFrame
+        ``row`` (int32: number of the row in the file), ``stimulus_1``, ``stimulus_2``, ``stimulus_3`` and, where the
+        file has them, ``odd``, ``participant``, ``session``, ``trial``, ``time``, ``response_time``, ``catch`` and
+        ``right_answer``, as texts. The odd one of ``things`` is ``stimulus_3``.
+    skipped : dict of str to int
+        Numbers of rows that are not trials, by reason.
+    notes : list of str
+        What was done beyond plain reading.
+    """
+
+    file: str
+    layout: Layout
+    columns: dict[str, str]
+    frame: pl.DataFrame
+    skipped: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def read_raw(path: Path, options: ReadingOptions, catalogue: Catalogue) -> RawJudgments:
+    """Read a file of judgments.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    options : ReadingOptions
+        What the user says about it.
+    catalogue : Catalogue
+        The stimuli, by which columns with ids are recognised.
+
+    Raises
+    ------
+    SourceError
+        If the file cannot be read, or its layout or columns are not recognised.
+    """
+    file = UserFile(path, "file of judgments", "the argument FILE")
+    if options.layout == "things" or (options.layout is None and _is_things(path)):
+        return _things(file)
+    table = _from_json(file) if path.suffix.lower() in (".json", ".jsonl") else read_table(file)
+    layout = options.layout or _layout(table, path)
+    return _by_columns(table, layout, options, catalogue)
+
+
+def _is_things(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as opened:
+        first = opened.read(1 << 16).lstrip(b"\xef\xbb\xbf\r\n \t")
+    return _THREE_NUMBERS.match(first) is not None
+
+
+def _layout(table: UserTable, path: Path) -> Layout:
+    if path.suffix.lower() in (".json", ".jsonl") or {"trial_type", "trial_index"} <= set(table.columns):
+        return "jspsych"
+    if "psychopyVersion" in table.columns or any(name.endswith(".thisN") for name in table.columns):
+        return "psychopy"
+    return "table"
+
+
+def _things(file: UserFile) -> RawJudgments:
+    try:
+        content = file.path.read_bytes()
+    except OSError as error:
+        raise SourceError(f"the {file.name} cannot be read", found=str(error), todo=file.another) from error
+    text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", errors="replace")
+    lines = pl.Series("line", [text]).str.replace_all("\r", "").str.split("\n").explode()
+    frame = lines.str.strip_chars().to_frame().with_row_index("row", offset=1).filter(pl.col("line") != "")
+    if frame.is_empty():
+        raise SourceError(
+            f"the {file.name} is empty", wanted="three indices of stimuli in each line", todo=file.another
+        )
+    parts = pl.col("line").str.extract_groups(r"^(\d+)\s+(\d+)\s+(\d+)$")
+    split = frame.select(pl.col("row").cast(pl.Int32), parts.struct.rename_fields(list(STIMULI)).alias("parts"), "line")
+    found = split.unnest("parts")
+    bad = found.filter(pl.col("stimulus_1").is_null())
+    if bad.height:
+        raise SourceError(
+            f"{bad.height:,} lines of the {file.name} are not three indices",
+            wanted="three indices of stimuli in each line, from 0, separated by spaces, the odd one last",
+            found=f"{bad['line'][0][:60]!r} in line {bad['row'][0]}",
+            todo="correct the lines, or name another layout with --layout",
+        )
+    roles = {
+        "stimulus_1": "first index",
+        "stimulus_2": "second index",
+        "stimulus_3": "third index",
+        "odd": "third index",
+    }
+    return RawJudgments(file.path.name, "things", roles, found.select("row", *STIMULI))
+
+
+def _from_json(file: UserFile) -> UserTable:
+    """Return the trials of jsPsych's JSON: a list of objects, or a list of such lists, one for each participant."""
+    try:
+        text = file.path.read_text(encoding="utf-8-sig")
+        lines = file.path.suffix.lower() == ".jsonl"
+        found = [json.loads(line) for line in text.splitlines() if line.strip()] if lines else json.loads(text)
+    except (OSError, ValueError) as error:
+        raise SourceError(
+            f"the {file.name} cannot be read as JSON",
+            wanted="the list of trials that jsPsych writes",
+            found=str(error)[:200],
+            todo=file.another,
+        ) from error
+    if isinstance(found, dict):
+        found = found.get("trials", [found])
+    trials = [one for group in found for one in (group if isinstance(group, list) else [group])]
+    if not trials or not all(isinstance(one, dict) for one in trials):
+        raise SourceError(
+            f"the {file.name} is not a list of trials",
+            wanted='the list that jsPsych writes: [{"trial_type": …, "rt": …, "response": …}, …]',
+            todo=file.another,
+        )
+    names = list(dict.fromkeys(name for one in trials for name in one))
+    cells = {name: [_cell(one.get(name)) for one in trials] for name in names}
+    frame = pl.DataFrame(cells, schema=dict.fromkeys(names, pl.String))
+    return UserTable(file, frame, pl.Series("row", range(1, len(trials) + 1), dtype=pl.Int64))
+
+
+def _cell(value: object) -> str | None:
+    if value is None:
+        return None
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _by_columns(table: UserTable, layout: Layout, options: ReadingOptions, catalogue: Catalogue) -> RawJudgments:
+    name, columns = table.file.path.name, table.columns
+    preferred = dict(_PREFERRED[layout])
+    if layout == "psychopy":
+        found = [one for end in _ANSWERS_OF_PSYCHOPY for one in columns if one.endswith(end) and _has_cells(table, one)]
+        counters = [one for one in columns if one.endswith(".thisN")]  # of nested loops, the one that counts furthest
+        counters.sort(key=lambda one: -table.frame[one].n_unique())
+        preferred |= {"odd": found[:1], "trial": counters}
+        times = [f"{one.rpartition('.')[0]}{end}" for one in found[:1] for end in (".rt", ".time")]
+        preferred |= {"response_time": [one for one in times if one in columns]}
+    trios = [trio for trio in possible_trios(columns) if _names_stimuli(table, trio, catalogue)]
+    if layout == "jspsych" and not trios:
+        preferred["stimuli"] = [one for one in _LISTS if one in columns and _lists_stimuli(table, one, catalogue)]
+    roles = recognise(columns, options.columns, trios, preferred, f"the {table.file.name}")
+    frame = table.frame.select(
+        table.rows.cast(pl.Int32).alias("row"), *(pl.col(column).alias(role) for role, column in roles.items())
+    )
+    if "stimuli" in roles:
+        frame = _unlisted(frame)
+    some = pl.any_horizontal(pl.col(role).is_not_null() for role in STIMULI)
+    trials = frame.filter(some)
+    answered = trials.filter(pl.col("odd").is_not_null() & ~pl.col("odd").is_in(["", "None", "null", "NA", "[]"]))
+    skipped = {"no trial": frame.height - trials.height, "no answer": trials.height - answered.height}
+    return RawJudgments(name, layout, roles, answered, {why: n for why, n in skipped.items() if n}, list(table.notes))
+
+
+def _has_cells(table: UserTable, column: str) -> bool:
+    return table.frame[column].null_count() < table.frame.height
+
+
+def _names_stimuli(table: UserTable, trio: Sequence[str], catalogue: Catalogue) -> bool:
+    """Return whether at least half of the first cells of three columns are stimuli of the catalogue."""
+    some = table.frame.select(trio).drop_nulls().head(_SAMPLED)
+    cells = [cell for column in some.iter_columns() for cell in column]
+    return bool(cells) and 2 * sum(catalogue.knows(cell) for cell in cells) >= len(cells)
+
+
+def _lists_stimuli(table: UserTable, column: str, catalogue: Catalogue) -> bool:
+    """Return whether a column has a list of three stimuli of the catalogue."""
+    lists = [found for cell in table.frame[column].drop_nulls().head(10 * _SAMPLED) if (found := _three(cell))]
+    return any(sum(catalogue.knows(one) for one in found) >= 2 for found in lists)
+
+
+def _three(cell: str) -> list[str] | None:
+    """Return the three members of a JSON list; None if the cell is not such a list."""
+    if not cell.lstrip().startswith("["):
+        return None
+    try:
+        found = json.loads(cell)
+    except ValueError:
+        return None
+    if not isinstance(found, list) or len(found) != 3:
+        return None
+    return [one if isinstance(one, str) else json.dumps(one) for one in found]
+
+
+def _unlisted(frame: pl.DataFrame) -> pl.DataFrame:
+    """Replace the column with lists by three columns; rows without a list of three have none."""
+    lists = [_three(cell) if cell is not None else None for cell in frame["stimuli"]]
+    columns = [
+        pl.Series(role, [None if one is None else one[at] for one in lists], dtype=pl.String)
+        for at, role in enumerate(STIMULI)
+    ]
+    return frame.drop("stimuli").with_columns(columns)
