@@ -104,9 +104,9 @@ def _entry(step: Step, params: Params, held: Stored, lake: Path | None) -> dict[
         items[agent] |= {f"file_{at}": path for at, path in enumerate(padded)}
     own_keys = [f"${{item.{_field(key)}}}" for key in others]
     if differ:
-        for agent, own in items.items():
+        for agent, item in items.items():
             (found,) = outputs_of(trials_read(OWN_TRIALS, agent, params), agent, fitted)
-            own["trials"] = str(found)
+            item["trials"] = str(found)
         read = tuple(Output("${item.trials}") if one == OWN_TRIALS else one for one in step.reads)
     step = replace(step, reads=read)
     return {

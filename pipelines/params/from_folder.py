@@ -53,7 +53,7 @@ def summary_of(found: Guesses) -> Iterator[str]:
     if found.media:
         yield f"{', '.join(f'{n:,} {kind}' for kind, n in found.n_media.items())} in {found.media}"
     for path in found.judgments:
-        yield f"{path.name} seems to have triplet judgments"
+        yield f"{path.name} seems to have triplet judgments: affectlake import people {path} --lake LAKE"
     for path, reason in found.unknown:
         yield f"{path.name} is not used: {reason}"
 
@@ -112,8 +112,6 @@ def _sources(found: Guesses, lake: Path) -> Iterator[str]:
     if found.media:
         n = ", ".join(f"{count:,} {kind}" for kind, count in found.n_media.items())
         yield f"  media: {_relative(found.media, lake)}   # {n}"
-    for path in found.judgments:
-        yield f"  # {path.name} seems to have triplet judgments: affectlake import people {_relative(path, lake)}"
     for path, reason in found.unknown:
         yield f"  # {path.name} is not used: {reason}"
 
@@ -174,8 +172,8 @@ def _agents(found: Guesses) -> Iterator[str]:
         yield f"  {name}: {{kind: ratings, ratings: {_quoted(family)}, l1: auto}}"
     if found.captions:
         yield "  caption-tfidf: {kind: features, encoder: {name: tfidf-svd, n_components: auto}, l1: auto}"
-    if not found.ratings and not found.captions:
-        yield "  people: {kind: judgments, l1: auto}   # affectlake import people FILE"
+    if found.judgments or not (found.ratings or found.captions):
+        yield "  people: {kind: judgments, l1: auto}   # answers that people gave: affectlake import people FILE"
     yield "  # Models are added here: docs/collecting.md"
 
 

@@ -72,7 +72,8 @@ def test_tables_and_media(tmp_path: Path) -> None:
     assert by_family["raters"]["aggregate"] == "mean"
     assert sources["media"] == "../My Faces/images"
     assert isinstance(raw["agents"], dict)
-    assert list(raw["agents"]) == ["ratings-raters", "ratings-traits", "caption-tfidf"]
+    assert list(raw["agents"]) == ["ratings-raters", "ratings-traits", "caption-tfidf", "people"]
+    assert any("affectlake import people" in line for line in from_folder.summary_of(found))
 
 
 def test_media_alone(tmp_path: Path) -> None:
@@ -89,6 +90,7 @@ def test_a_list_of_words(tmp_path: Path) -> None:
     (tmp_path / "words.csv").write_text("word\n" + "\n".join(f"w{at}" for at in range(8)))
     found = guess(tmp_path)
     assert (found.id_column, found.ratings, found.captions, found.media) == ("word", (), None, None)
+    assert params_of(tmp_path, tmp_path / "lake")["agents"] == {"people": {"kind": "judgments", "l1": "auto"}}
 
 
 def test_ratings_in_the_list_itself(tmp_path: Path) -> None:
