@@ -30,7 +30,7 @@ def params_from(found: Guesses, lake: Path) -> str:
         *_head(found),
         *_sources(found, lake),
         "",
-        *_triplets(len(found.ids)),
+        *_triplets(len(found.ids), only_people=bool(found.judgments) and not _has_answers(found)),
         "",
         *_agents(found),
         "",
@@ -145,9 +145,16 @@ def _ratings(one: GuessedRatings, family: str, lake: Path) -> Iterator[str]:
         yield "      aggregate: mean       # guessed: several rows of a stimulus are several raters"
 
 
-def _triplets(n: int) -> Iterator[str]:
+def _has_answers(found: Guesses) -> bool:
+    """Return whether the files give agents that answer any triplet."""
+    return bool(found.ratings or found.captions)
+
+
+def _triplets(n: int, *, only_people: bool) -> Iterator[str]:
     dyads = 3 * comb(n, 2)
-    if n >= 11 and dyads <= MOST_TRIPLETS:
+    if only_people:
+        count, line = 0, "  n: 0                      # the triplets are those that people judged"
+    elif n >= 11 and dyads <= MOST_TRIPLETS:
         count, line = dyads, f"  per_dyad: 3               # three triplets for each pair of stimuli: {dyads:,}"
     else:
         count = min(comb(n, 3), MOST_TRIPLETS)
@@ -172,7 +179,7 @@ def _agents(found: Guesses) -> Iterator[str]:
         yield f"  {name}: {{kind: ratings, ratings: {_quoted(family)}, l1: auto}}"
     if found.captions:
         yield "  caption-tfidf: {kind: features, encoder: {name: tfidf-svd, n_components: auto}, l1: auto}"
-    if found.judgments or not (found.ratings or found.captions):
+    if found.judgments or not _has_answers(found):
         yield "  people: {kind: judgments, l1: auto}   # answers that people gave: affectlake import people FILE"
     yield "  # Models are added here: docs/collecting.md"
 

@@ -131,3 +131,13 @@ def test_folders_without_stimuli(tmp_path: Path, make: object, said: str) -> Non
     make(folder)  # type: ignore[operator]
     with pytest.raises(SourceError, match=said):
         guess(folder)
+
+
+def test_judgments_without_ratings_need_no_sampled_triplets(tmp_path: Path) -> None:
+    pl.DataFrame({"image": IDS}).write_csv(tmp_path / "images.csv")
+    pl.DataFrame({"a": IDS[:20], "b": IDS[5:25], "odd": IDS[10:30]}).write_csv(tmp_path / "trials.csv")
+    raw = params_of(tmp_path, tmp_path / "lake")
+    assert raw["agents"] == {"people": {"kind": "judgments", "l1": "auto"}}
+    wanted = raw["triplets"]
+    assert isinstance(wanted, dict)
+    assert (wanted["n"], wanted["noise_ceiling"]) == (0, 0)
