@@ -126,7 +126,8 @@ def recovery(truth: NDArray[np.float32], found: NDArray[np.float32]) -> tuple[fl
 def row(name: str, own: Judgments, found: Result) -> str:
     on_test = score(found.weights, own.test)
     mean_r, n_high = recovery(own.truth, found.weights[:, : found.n_dimensions])
-    cells = f"{found.epochs} | {found.cpu_s:,.0f} | {found.wall_s:,.0f} | {on_test.loss:.4f} | {100 * on_test.accuracy:.2f}"
+    took = f"{found.epochs} | {found.cpu_s:,.0f} | {found.wall_s:,.0f}"
+    cells = f"{took} | {on_test.loss:.4f} | {100 * on_test.accuracy:.2f}"
     return f"| {name} | {cells} | {found.n_dimensions} | {mean_r:.3f} | {n_high} |"
 
 
@@ -156,7 +157,7 @@ def trained(own: Judgments, folder: Path, epochs: int | None, scratch: Path) -> 
     np.save(judgments / "test_10.npy", own.test)
     wanted = min(epochs or DEFAULT_EPOCHS[kind], DEFAULT_EPOCHS[kind])
     command = [sys.executable, Path(__file__).with_name("peers.py"), folder.resolve(), judgments, results, str(wanted)]
-    threads = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     environment = {**os.environ, **threads, "MPLBACKEND": "Agg"}
     with (results / "log").open("w") as log:
         done = subprocess.run(command, cwd=results, env=environment, stdout=log, stderr=subprocess.STDOUT, check=False)

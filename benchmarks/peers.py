@@ -76,7 +76,7 @@ class Notes:
         self.resume()
 
 
-def train_spose(folder: Path, judgments: Path, results: Path, epochs: int) -> None:
+def train_spose(judgments: Path, results: Path, epochs: int) -> None:
     train, utils = importlib.import_module("train"), importlib.import_module("utils")
     notes, validate = Notes(results), utils.validation
 
@@ -95,7 +95,7 @@ def train_spose(folder: Path, judgments: Path, results: Path, epochs: int) -> No
     )  # fmt: skip
 
 
-def train_vice(_folder: Path, judgments: Path, results: Path, epochs: int) -> None:
+def train_vice(judgments: Path, results: Path, epochs: int) -> None:
     main, optimization = importlib.import_module("main_optimization"), importlib.import_module("optimization")
     notes, step = Notes(results), optimization.Trainer.stepping
 
@@ -110,9 +110,9 @@ def train_vice(_folder: Path, judgments: Path, results: Path, epochs: int) -> No
         return found
 
     optimization.Trainer.stepping = stepped
-    default = {name: one.default for name, one in inspect.signature(main.run).parameters.items()}
+    names = inspect.signature(main.run).parameters
     sys.argv = ["main_optimization.py"]
-    asked = {name: value for name, value in vars(main.parseargs()).items() if name in default}
+    asked = {name: value for name, value in vars(main.parseargs()).items() if name in names}
     asked |= {
         "triplets_dir": str(judgments), "results_dir": str(results / "saved"), "plots_dir": str(results / "plots"),
         "epochs": epochs, "num_workers": 0, "device": torch.device("cpu"),
@@ -120,7 +120,7 @@ def train_vice(_folder: Path, judgments: Path, results: Path, epochs: int) -> No
     main.run(**asked)
 
 
-TRAINING: dict[str, Callable[[Path, Path, Path, int], None]] = {"SPoSE": train_spose, "VICE": train_vice}
+TRAINING: dict[str, Callable[[Path, Path, int], None]] = {"SPoSE": train_spose, "VICE": train_vice}
 
 
 class _Annotation(type):
@@ -147,7 +147,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(42)
     np.random.seed(42)  # noqa: NPY002 (the generator that these projects draw from)
-    TRAINING[kind_of(folder)](folder, judgments, results, int(sys.argv[4]))
+    TRAINING[kind_of(folder)](judgments, results, int(sys.argv[4]))
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def test_names_from_html_and_losers_from_sides(tmp_path: Path, dropped: list[str
 def test_numbers_on_request_and_where_there_are_no_names(tmp_path: Path) -> None:
     records = salmon_records()
     path = written(tmp_path, "responses.json", json.dumps(records))
-    bare = [{key: value for key, value in one.items() if "_filename" not in key and "_html" not in key} for one in records]
+    bare = [{key: value for key, value in one.items() if not key.endswith(("_filename", "_html"))} for one in records]
     numbers = [tuple(str(NAMES.index(str(one))) for one in row[:3]) for row in WANTED]
     for found in (read_anchored(path, "number"), read_anchored(written(tmp_path, "bare.json", json.dumps(bare)))):
         assert [row[:3] for row in read_rows(found)] == numbers
@@ -104,7 +104,8 @@ def test_numbers_on_request_and_where_there_are_no_names(tmp_path: Path) -> None
 
 def test_a_slash_in_a_text_is_not_a_folder(tmp_path: Path) -> None:
     record = salmon_records()[0]
-    for role, name in {"head": "his/her", "left": "<b>a/b</b>", "winner": "<b>a/b</b>", "right": "c", "loser": "c"}.items():
+    shown = {"head": "his/her", "left": "<b>a/b</b>", "winner": "<b>a/b</b>", "right": "c", "loser": "c"}
+    for role, name in shown.items():
         record |= {f"{role}_filename": name, f"{role}_html": name}
     found = read_anchored(written(tmp_path, "responses.json", json.dumps([record])))
     assert read_rows(found)[0][:3] == ("his/her", "<b>a/b</b>", "c")

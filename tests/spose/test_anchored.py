@@ -1,4 +1,4 @@
-"""Anchored triplets: likelihood and gradient against longhand NumPy, finite differences and autograd; planted truths."""
+"""Anchored triplets: likelihood and gradient against NumPy, finite differences and autograd; planted embeddings."""
 
 from __future__ import annotations
 
@@ -102,9 +102,8 @@ def test_similarities_of_any_size_are_safe(size: float) -> None:
     x = np.array([[1, 0], [0, 1], [1, 1]], np.float32) * np.float32(math.sqrt(size))
     right, wrong = (score(x, np.array([one], np.int32), "anchored") for one in ([0, 2, 1], [0, 1, 2]))
     assert right.loss == pytest.approx(math.log1p(math.exp(-size)), abs=1e-6)
-    assert wrong.loss == pytest.approx(min(size + math.log1p(math.exp(-size)), wrong.loss if size > 80 else math.inf))
+    assert wrong.loss == pytest.approx(size + math.log1p(math.exp(-size)), rel=1e-5)
     assert (right.accuracy, wrong.accuracy) == (1.0, 0.0)
-    assert np.isfinite(wrong.loss) and wrong.loss >= min(size, 80)
 
 
 def test_an_embedding_of_zeros_is_chance() -> None:
@@ -204,13 +203,13 @@ def learned(truth: np.ndarray, m: int, lapse: float = 0.0) -> TrainingData:
 def test_a_planted_embedding_is_recovered(truth: np.ndarray, device: str) -> None:
     data = learned(truth, 60_000)
     settings = Settings(
-        l1=0.004, dimensions=8, batch_size=1024, schedule="cosine", learning_rate=0.04, final_learning_rate=0.0003,
+        l1=0.01, dimensions=8, batch_size=1024, schedule="cosine", learning_rate=0.04, final_learning_rate=0.0003,
         convergence_epochs=20, warmup_epochs=8, max_epochs=80,
     )  # fmt: skip
     found = fit(data, settings, seeds.generator(0, "anchored"), device=device)
     assert found.weights.shape[1] == 4
     r = np.corrcoef(truth, found.weights, rowvar=False)[:4, 4:]
-    assert r[linear_sum_assignment(-r)].min() > 0.95
+    assert r[linear_sum_assignment(-r)].min() > 0.98
     best = score(truth.astype(np.float32), data.validation, "anchored")
     assert found.score.accuracy > best.accuracy - 0.01
     assert best.accuracy > 0.8

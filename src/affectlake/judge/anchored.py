@@ -61,11 +61,11 @@ class AnchoredJudgments:
         Name of the file.
     layout : {"salmon", "triplettools"}
     frame : polars.DataFrame
-        ``row`` (Int64: number of the row in a CSV file, whose header is row 1, or of the record in a JSON file, from 1),
-        ``head``, ``winner``, ``loser`` (String), ``winner_position`` (Int8: 1 left, 2 right; null if the file does not
-        say what was shown where), ``participant`` (String or null), ``response_time_s`` and ``received_s`` (Float64,
-        seconds, or null; the latter since the start of the experiment), ``catch`` (Boolean: an attention check, in
-        which the head may be one of the two others).
+        ``row`` (Int64: the row of a CSV file, whose header is row 1, or the record of a JSON file, from 1), ``head``,
+        ``winner``, ``loser`` (String), ``winner_position`` (Int8: 1 left, 2 right; null if the file does not say what
+        was shown where), ``participant`` (String or null), ``response_time_s`` and ``received_s`` (Float64, seconds, or
+        null; the latter since the start of the experiment), ``catch`` (Boolean: an attention check, in which the head
+        may be one of the two others).
     columns : dict of str to str
         Columns of the file by role.
     """
@@ -94,7 +94,9 @@ def read_anchored(path: Path, naming: Naming = "name") -> AnchoredJudgments:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(
-            f"{path} cannot be read", wanted="a UTF-8 file of anchored triplets", found=f"{type(error).__name__}: {error}"
+            f"{path} cannot be read",
+            wanted="a UTF-8 file of anchored triplets",
+            found=f"{type(error).__name__}: {error}",
         ) from error
     of_json = path.suffix.lower() == ".json"
     table = _from_json(text, path.name) if of_json else _from_csv(text, path.name)
@@ -268,9 +270,7 @@ def _table(names: list[str], rows: list[list[str]], file: str, first_row: int) -
         raise SourceError(f"{file} has columns of the same name", found=", ".join(repr(name) for name in repeated))
     for number, row in enumerate(rows, first_row):
         if len(row) != len(named):
-            raise SourceError(
-                f"{file}, row {number}: {len(row)} cells", wanted=f"{len(named)} cells, as in the header"
-            )
+            raise SourceError(f"{file}, row {number}: {len(row)} cells", wanted=f"{len(named)} cells, as in the header")
     if not rows:
         raise SourceError(f"{file} has no rows", wanted="a header, and one anchored triplet in a row")
     return pl.DataFrame(rows, schema=dict.fromkeys(named, pl.String), orient="row")

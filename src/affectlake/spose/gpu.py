@@ -70,7 +70,7 @@ class TorchTrainer:
         with torch.no_grad():
             for first in range(0, len(self._validation), _SCORE_BATCH):
                 batch = self._validation[first : first + _SCORE_BATCH]
-                similarities = _similarities(*self._x[batch.long()].unbind(1), self._n_answers)
+                similarities = _similarities(self._x[batch.long()], self._n_answers)
                 said, meant = _said(torch.log_softmax(similarities, 1)[:, 0], lapse, self._n_answers)
                 loss -= said.sum(dtype=torch.float64)
                 by_chance += (1.0 - meant).sum(dtype=torch.float64)
@@ -95,8 +95,9 @@ class TorchTrainer:
 
     def _batch(self, triplets: torch.Tensor, lapse: float, loss: torch.Tensor) -> None:
         """Take one step: cross-entropy of the batch, its gradient, Adam, projection."""
-        xi, xj, xk = self._x[triplets].unbind(1)  # (b, d) each
-        logs = torch.log_softmax(_similarities(xi, xj, xk, self._n_answers), 1)  # (b, n_answers)
+        stimuli = self._x[triplets]  # (b, 3, d)
+        xi, xj, xk = stimuli.unbind(1)
+        logs = torch.log_softmax(_similarities(stimuli, self._n_answers), 1)  # (b, n_answers)
         said, meant = _said(logs[:, 0], lapse, self._n_answers)
         loss -= said.sum(dtype=torch.float64)
         _, ik, *others = (logs.exp() * (meant / len(triplets)).unsqueeze(1)).unsqueeze(2).unbind(1)  # (b, 1) each
@@ -128,7 +129,8 @@ def _said(logs: torch.Tensor, lapse: float, n_answers: int) -> tuple[torch.Tenso
     return said.log(), meant / said
 
 
-def _similarities(xi: torch.Tensor, xj: torch.Tensor, xk: torch.Tensor, n_answers: int) -> torch.Tensor:
-    """Return (b, n_answers): inner products of the pairs ij, ik and, for three answers, jk."""
+def _similarities(stimuli: torch.Tensor, n_answers: int) -> torch.Tensor:
+    """Return (b, n_answers): inner products of the pairs ij, ik and, for three answers, jk of `stimuli` (b, 3, d)."""
+    xi, xj, xk = stimuli.unbind(1)
     products = [(xi * xj).sum(1), (xi * xk).sum(1)]
     return torch.stack(products if n_answers == 2 else [*products, (xj * xk).sum(1)], 1)

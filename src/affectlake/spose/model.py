@@ -4,18 +4,21 @@ The odd one out of a triplet (i, j, k) is the stimulus outside the pair with the
 
     p(pair ij is most similar) = exp(x_i·x_j) / (exp(x_i·x_j) + exp(x_i·x_k) + exp(x_j·x_k))
 
-(equation 2 of the paper; Zheng et al. 2019). Of an *anchored* triplet, whether stimulus a or b is more like the head h
+(equation 2 of the paper; Zheng et al. 2019). The largest term is factored out before the logarithm of the sum is
+taken, so that inner products of any size are safe. Embeddings are fitted in `affectlake.spose.fitting`.
+
+Of an *anchored* triplet, whether stimulus a or b is more like the head h
 (the target-matching task of Muttenthaler et al. 2022), two similarities decide:
 
     p(a | h; a, b) = exp(x_h·x_a) / (exp(x_h·x_a) + exp(x_h·x_b)).
 
 An anchored triplet does not say how similar a and b are, so it is never converted to an odd-one-out judgment. The
-likelihood of a fit is that of the task of its judgments (`affectlake.spose.tasks`). The largest term is factored out before the logarithm of the sum is
-taken, so that inner products of any size are safe. Embeddings are fitted in `affectlake.spose.fitting`.
+likelihood of a fit is that of the task of its judgments (`affectlake.spose.tasks`).
 
 An agent that makes a share ``lapse`` of its judgments by chance (the lapse rate; Wichmann & Hill 2001) makes a choice
-with probability ``(1 - lapse) p + lapse / 3`` (``lapse / 2`` if it is anchored). A fit with a lapse rate is not distorted by single wrong answers. The
-gradient of a judgment's cross-entropy is then that of p times the probability that it was not made by chance,
+with probability ``(1 - lapse) p + lapse / 3``, or ``(1 - lapse) p + lapse / 2`` for an anchored triplet. A fit with a
+lapse rate is not distorted by single wrong answers. The gradient of a judgment's cross-entropy is then that of p times
+the probability that it was not made by chance, for odd-one-out judgments
 
     w = (1 - lapse) p / ((1 - lapse) p + lapse / 3),
 
