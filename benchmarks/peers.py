@@ -84,7 +84,8 @@ def train_spose(judgments: Path, results: Path, epochs: int) -> None:
         with notes.outside():  # train.run validates after each epoch
             found = validate(*args, **kwargs)
             weights = kwargs["model"].fc.weight.detach()
-            notes.epoch(weights.numpy().T, utils.get_nneg_dims(weights), float(found[1]))
+            sequence = torch.argsort(-weights.max(dim=1)[0])  # its rule: dimensions with a weight above 0.1
+            notes.epoch(weights[sequence].numpy().T, utils.get_nneg_dims(weights), float(found[1]))
         return found
 
     utils.validation = validated

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from affectlake.errors import SourceError
 from affectlake.judge.anchored import AnchoredJudgments, read_anchored
+from affectlake.spose.data import training_data
+from affectlake.spose.fitting import fit
+from affectlake.spose.settings import Settings
 
 NAMES = ["ant.png", "bee.png", "cat.png", "dog.png"]
 ANSWERS = [  # head, left, right, winner, participant, seconds
@@ -193,3 +197,31 @@ def test_missing_times_are_null(tmp_path: Path) -> None:
 def test_other_files_are_one_message(tmp_path: Path, name: str, content: str | bytes, words: str) -> None:
     with pytest.raises(SourceError, match=words):
         read_anchored(written(tmp_path, name, content))
+
+
+def test_from_an_export_to_the_planted_dimensions(tmp_path: Path) -> None:
+    """Two groups of stimuli with a dimension each, judged without noise; the winner is on either side."""
+    rng = np.random.default_rng(0)
+    truth = np.zeros((20, 2))
+    truth[:10, 0], truth[10:, 1] = rng.uniform(1, 4, (2, 10))
+    names = [f"stimulus-{n:02d}.mp4" for n in rng.permutation(20)]
+    shown = np.array([rng.choice(20, 3, replace=False) for _ in range(8_000)])
+    head, left, right = shown.T
+    of_left = (truth[head] * (truth[left] - truth[right])).sum(axis=1)
+    decided = of_left != 0
+    head, left, right = shown[decided].T
+    sides = {"head": head, "left": left, "right": right, "winner": np.where(of_left[decided] > 0, left, right)}
+    table = pl.DataFrame(
+        {f"{role}_src": [f"/targets/{names[at]}" for at in one] for role, one in sides.items()} | sides
+    )
+    path = written(tmp_path, "responses.csv", table.with_columns(puid=pl.lit("p")).write_csv())
+    found = read_anchored(path).frame
+    assert found["winner_position"].to_list() == np.where(of_left[decided] > 0, 1, 2).tolist()
+    indices = {name: at for at, name in enumerate(names)}
+    judged = np.stack([found[role].replace_strict(indices).to_numpy() for role in ("head", "winner", "loser")], axis=1)
+    data = training_data(judged[500:].astype(np.int32), judged[:500].astype(np.int32), 20, rng, "anchored")
+    settings = Settings(l1=0.01, dimensions=6, batch_size=128, learning_rate=0.01, max_epochs=60, init_std=0.1)
+    fitted = fit(data, settings, rng)
+    assert fitted.score.accuracy > 0.97
+    r = np.corrcoef(truth, fitted.weights, rowvar=False)[:2, 2:]
+    assert r.max(axis=1).min() > 0.9

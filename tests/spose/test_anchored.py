@@ -215,6 +215,19 @@ def test_a_planted_embedding_is_recovered(truth: np.ndarray, device: str) -> Non
     assert best.accuracy > 0.8
 
 
+def test_groups_without_common_dimensions_are_recovered_from_different_initial_weights() -> None:
+    """From the published initial weights, which are nearly equal, dimensions are lost (docs/fits.md)."""
+    rng = np.random.default_rng(1)
+    truth = np.zeros((60, 6))
+    truth[np.arange(60), np.arange(60) % 6] = rng.uniform(1, 3, 60)
+    data = learned(truth, 40_000)
+    settings = Settings(l1=0.005, dimensions=10, batch_size=256, learning_rate=0.01, max_epochs=60, init_std=0.1)
+    found = fit(data, settings, seeds.generator(0, "groups"))
+    r = np.corrcoef(truth, found.weights, rowvar=False)[:6, 6:]
+    assert r[linear_sum_assignment(-r)].min() > 0.95
+    assert found.score.accuracy > score(truth.astype(np.float32), data.validation, "anchored").accuracy - 0.015
+
+
 def test_both_devices_learn_the_same(truth: np.ndarray) -> None:
     data = learned(truth, 6_037)
     settings = Settings(l1=0.004, dimensions=7, max_epochs=8, batch_size=192, learning_rate=0.002, learn_lapses=True)
