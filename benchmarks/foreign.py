@@ -1,7 +1,7 @@
 """A set of judgments like that of THINGS, simulated and fitted, beside the published code of SPoSE and VICE.
 
     python benchmarks/foreign.py [--quick] [--triplets 4700000] [--stimuli 1854] [--dimensions 49] [--ceiling 0.6722]
-        [--peer FOLDER [FOLDER ...]] [--peer-epochs 500] [--fits fast auto]
+        [--peer FOLDER [FOLDER ...]] [--peer-epochs 500] [--fits fast auto] [--l1 0.008] [--init-std 0.01]
 
 The set has the size of THINGS: 1,854 objects, a sparse non-negative embedding of 49 dimensions (Hebart et al. 2020) and
 4.7 million odd-one-out judgments of random triplets (Hebart et al. 2023). Answers are drawn from the choice
@@ -131,14 +131,15 @@ def row(name: str, own: Judgments, found: Result) -> str:
     return f"| {name} | {cells} | {found.n_dimensions} | {mean_r:.3f} | {n_high} |"
 
 
-def fitted(own: Judgments, name: str) -> Result:
+def fitted(own: Judgments, name: str, l1: float, init_std: float) -> Result:
     """Fit with affectlake, with the settings `fast` or with `l1: auto`."""
     n_stimuli, n_validation = len(own.truth), len(own.train) // 20
     rng = seeds.generator(0, "foreign", name)
     data = training_data(own.train[n_validation:], own.train[:n_validation], n_stimuli, rng)
-    settings = [Settings(l1=LAMBDA, dimensions=START_DIMENSIONS, **SCHEDULES["fast"])]  # type: ignore[arg-type]
+    fast = Settings(l1=l1, dimensions=START_DIMENSIONS, init_std=init_std, **SCHEDULES["fast"])  # type: ignore[arg-type]
+    settings = [fast]
     if name == "auto":
-        settings = parse(starting_params("emotion")).spose.few.candidates(settings[0], len(data.train), n_stimuli)
+        settings = parse(starting_params("emotion")).spose.few.candidates(fast, len(data.train), n_stimuli)
     cpu, wall = time.process_time(), time.perf_counter()
     fits = [fit(data, one, seeds.generator(0, "foreign", "start")) for one in settings]
     best: Fit = min(fits, key=lambda one: one.score.loss)
@@ -186,6 +187,8 @@ def main() -> None:
     asked.add_argument("--triplets", type=int, default=4_700_000)
     asked.add_argument("--ceiling", type=float, default=0.6722, help="mean probability of the most probable answer")
     asked.add_argument("--fits", nargs="*", choices=("fast", "auto"), default=["fast", "auto"])
+    asked.add_argument("--l1", type=float, default=LAMBDA, help="weight of the sparsity term with the fast schedule")
+    asked.add_argument("--init-std", type=float, default=0.01, help="standard deviation of initial weights")
     asked.add_argument("--peer", type=Path, nargs="*", default=[], help="git checkouts of SPoSE and VICE")
     asked.add_argument("--peer-epochs", type=int, help="at most so many epochs of a peer")
     wanted = asked.parse_args()
@@ -198,9 +201,9 @@ def main() -> None:
     )
     print(row("planted embedding", own, Result(own.truth, size[1], "-", 0.0, 0.0)), flush=True)
     warmed = simulated(50, 3, 2_000, wanted.ceiling)
-    fitted(warmed, "fast")  # compiles
+    fitted(warmed, "fast", LAMBDA, 0.01)  # compiles
     for name in wanted.fits:
-        print(row(f"affectlake, {name}", own, fitted(own, name)), flush=True)
+        print(row(f"affectlake, {name}", own, fitted(own, name, wanted.l1, wanted.init_std)), flush=True)
     for folder in wanted.peer:
         with tempfile.TemporaryDirectory() as scratch:
             found = trained(own, folder, wanted.peer_epochs, Path(scratch))

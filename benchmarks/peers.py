@@ -34,7 +34,7 @@ LAMBDA = 0.008
 """Weight of SPoSE's sparsity term in the example of its documentation; 49 dimensions in Hebart et al. (2020)."""
 
 DEFAULT_EPOCHS = {"SPoSE": 500, "VICE": 2000}
-"""Epochs of the published command lines; VICE may end from epoch 501 on, if its number of dimensions is stable."""
+"""Epochs of the published command lines; VICE may end after epoch 502, if its number of dimensions is stable."""
 
 
 def kind_of(folder: Path) -> str:
