@@ -31,7 +31,7 @@ import torch
 from numpy.typing import NDArray
 
 LAMBDA = 0.008
-"""Weight of SPoSE's sparsity term in the example of its documentation; 49 dimensions in Hebart et al. (2020)."""
+"""Weight of the sparsity term in the example of SPoSE's documentation."""
 
 DEFAULT_EPOCHS = {"SPoSE": 500, "VICE": 2000}
 """Epochs of the published command lines; VICE may end after epoch 502, if its number of dimensions is stable."""
