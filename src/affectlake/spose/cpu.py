@@ -43,6 +43,7 @@ class CpuTrainer:
             batch_size=settings.batch_size,
             block_size=block_size(settings.batch_size),
             dense_until=_FOREVER if touched >= _DENSE_SHARE or settings.beta2 < _LAZY_BETA2 else warm_up,
+            anchored=data.task == "anchored",
         )
         weights = padded(start.weights)
         settled = np.full(data.n_stimuli, start.step, np.int64)
@@ -57,8 +58,10 @@ class CpuTrainer:
 
     def score(self, lapse: float) -> tuple[Score, float]:
         """Return the score on the validation choices, and the expected share of them made by chance."""
-        loss, right, by_chance = kernels.score(self._state.weights, self._data.validation, lapse)
-        n = len(self._data.validation)
+        held_out = self._data.validation
+        scored = kernels.score_anchored if self._rule.anchored else kernels.score
+        loss, right, by_chance = scored(self._state.weights, held_out, lapse)
+        n = len(held_out)
         return Score(loss / n, right / n, n), by_chance / n
 
     def moments(self) -> Moments:

@@ -12,10 +12,10 @@ class Score(NamedTuple):
     Attributes
     ----------
     loss : float
-        Mean cross-entropy in nats; ln 3 for an embedding of zeros.
+        Mean cross-entropy in nats; ln 3 for an embedding of zeros, ln 2 for anchored triplets.
     accuracy : float
-        Share of triplets whose odd one out the embedding predicts. A tie of two or three counts as 1/2 or 1/3, so that
-        an embedding of zeros has exactly the chance accuracy, 1/3.
+        Share of triplets whose answer the embedding predicts. A tie of two or three counts as 1/2 or 1/3, so that an
+        embedding of zeros has exactly the accuracy of guesses, 1/3, or 1/2 for anchored triplets.
     n : int
         Number of triplets scored.
     """

@@ -16,6 +16,7 @@ from affectlake.spose.curve import Score
 from affectlake.spose.data import TrainingData
 from affectlake.spose.settings import Settings
 from affectlake.spose.state import Moments, block_size
+from affectlake.spose.tasks import ANSWERS
 
 _SCORE_BATCH = 1 << 18
 
@@ -49,6 +50,7 @@ class TorchTrainer:
         self._train = torch.from_numpy(data.train).to(self._device)
         self._validation = torch.from_numpy(data.validation).to(self._device)
         self._x, self._m, self._v = (torch.tensor(rows, device=self._device) for rows in start[:3])
+        self._n_answers = ANSWERS[data.task]
         self._l1_gradient = settings.l1 / data.n_stimuli
         self._learning_rate = settings.learning_rate
 
@@ -68,8 +70,8 @@ class TorchTrainer:
         with torch.no_grad():
             for first in range(0, len(self._validation), _SCORE_BATCH):
                 batch = self._validation[first : first + _SCORE_BATCH]
-                similarities = _similarities(*self._x[batch.long()].unbind(1))
-                said, meant = _said(torch.log_softmax(similarities, 1)[:, 0], lapse)
+                similarities = _similarities(self._x[batch.long()], self._n_answers)
+                said, meant = _said(torch.log_softmax(similarities, 1)[:, 0], lapse, self._n_answers)
                 loss -= said.sum(dtype=torch.float64)
                 by_chance += (1.0 - meant).sum(dtype=torch.float64)
                 top = similarities == similarities.amax(1, keepdim=True)
@@ -93,13 +95,18 @@ class TorchTrainer:
 
     def _batch(self, triplets: torch.Tensor, lapse: float, loss: torch.Tensor) -> None:
         """Take one step: cross-entropy of the batch, its gradient, Adam, projection."""
-        xi, xj, xk = self._x[triplets].unbind(1)  # (b, d) each
-        logs = torch.log_softmax(_similarities(xi, xj, xk), 1)  # (b, 3)
-        said, meant = _said(logs[:, 0], lapse)
+        stimuli = self._x[triplets]  # (b, 3, d)
+        xi, xj, xk = stimuli.unbind(1)
+        logs = torch.log_softmax(_similarities(stimuli, self._n_answers), 1)  # (b, n_answers)
+        said, meant = _said(logs[:, 0], lapse, self._n_answers)
         loss -= said.sum(dtype=torch.float64)
-        _, ik, jk = (logs.exp() * (meant / len(triplets)).unsqueeze(1)).unsqueeze(2).unbind(1)  # (b, 1) each
-        ij = -(ik + jk)
-        rows = torch.stack([ij * xj + ik * xk, ij * xi + jk * xk, ik * xi + jk * xj], 1)  # (b, 3, d)
+        _, ik, *others = (logs.exp() * (meant / len(triplets)).unsqueeze(1)).unsqueeze(2).unbind(1)  # (b, 1) each
+        if others:
+            (jk,) = others
+            ij = -(ik + jk)
+            rows = torch.stack([ij * xj + ik * xk, ij * xi + jk * xk, ik * xi + jk * xj], 1)  # (b, 3, d)
+        else:  # anchored: i is the head
+            rows = torch.stack([ik * (xk - xj), -ik * xi, ik * xi], 1)  # (b, 3, d)
         gradient = torch.full_like(self._x, self._l1_gradient)
         gradient.index_add_(0, triplets.reshape(-1), rows.reshape(-1, rows.shape[2]))
         self._adam(gradient)
@@ -113,15 +120,17 @@ class TorchTrainer:
         self._x.addcdiv_(self._m, root, value=-self._learning_rate / (1.0 - s.beta1**self._step)).clamp_(min=0.0)
 
 
-def _said(logs: torch.Tensor, lapse: float) -> tuple[torch.Tensor, torch.Tensor]:
+def _said(logs: torch.Tensor, lapse: float, n_answers: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return each judgment's log-probability and the probability that it was not made by chance: both (b,)."""
     if lapse == 0.0:
         return logs, torch.ones_like(logs)
     meant = (1.0 - lapse) * logs.exp()
-    said = meant + lapse / 3.0
+    said = meant + lapse / n_answers
     return said.log(), meant / said
 
 
-def _similarities(xi: torch.Tensor, xj: torch.Tensor, xk: torch.Tensor) -> torch.Tensor:
-    """Return (b, 3): inner products of the pairs ij, ik, jk."""
-    return torch.stack([(xi * xj).sum(1), (xi * xk).sum(1), (xj * xk).sum(1)], 1)
+def _similarities(stimuli: torch.Tensor, n_answers: int) -> torch.Tensor:
+    """Return (b, n_answers): inner products of the pairs ij, ik and, for three answers, jk of `stimuli` (b, 3, d)."""
+    xi, xj, xk = stimuli.unbind(1)
+    products = [(xi * xj).sum(1), (xi * xk).sum(1)]
+    return torch.stack(products if n_answers == 2 else [*products, (xj * xk).sum(1)], 1)

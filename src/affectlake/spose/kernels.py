@@ -29,6 +29,7 @@ from affectlake.spose.state import LANES, Rule, State
 
 _CHUNK = 64  # triplets whose rows stay in the L1 cache between similarities and gradients
 _AHEAD = 2  # rows between prefetching a row and settling it
+_VANISHING = 60.0  # difference of similarities that leaves the smaller one a share of 1e-26, lost in float32
 
 _COMPILE: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy"}
 
@@ -139,6 +140,29 @@ def _pair_products(_typing: Any, x: Any, i: Any, j: Any, k: Any) -> Any:
 
 
 @intrinsic
+def _head_products(_typing: Any, x: Any, h: Any, i: Any, j: Any) -> Any:
+    """Return the inner products (x_h·x_i, x_h·x_j)."""
+    signature = types.UniTuple(types.float32, 2)(x, types.intp, types.intp, types.intp)
+
+    def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        data, width = _array(context, b, sig.args[0], args[0])
+        rows = [b.gep(data, [b.mul(index, width)]) for index in args[1:]]
+        sums = [cgutils.alloca_once_value(b, _constant(0.0)) for _ in range(2)]
+
+        def body(column: Any) -> None:
+            xh, xi, xj = (_load(b, row, column) for row in rows)
+            for total, other in zip(sums, (xi, xj), strict=True):
+                b.store(_fma(b, xh, other, b.load(total)), total)
+
+        _for_columns(b, width, body)
+        reduce = f"llvm.vector.reduce.fadd.v{LANES}f32"
+        values = [_call(b, reduce, _f32, [_f32(0.0), b.load(total)]) for total in sums]
+        return context.make_tuple(b, sig.return_type, values)
+
+    return signature, generate
+
+
+@intrinsic
 def _softmax_lanes(_typing: Any, similarities: Any, first: Any, scale: Any) -> Any:
     """Turn similarities (3, …) of `LANES` triplets from `first` into probabilities times `scale`, in place.
 
@@ -186,6 +210,35 @@ def _add_gradients(_typing: Any, x: Any, g: Any, i: Any, j: Any, k: Any, ik: Any
             for start, ((s, p), (t, q)) in zip(starts, terms, strict=True):
                 row = b.gep(sums, [start])
                 _store(b, _fma(b, s, p, _fma(b, t, q, _load(b, row, column))), row, column)
+
+        _for_columns(b, width, body)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def _add_head_gradients(_typing: Any, x: Any, g: Any, h: Any, i: Any, j: Any, hj: Any) -> Any:
+    """Add the gradient of an anchored triplet to rows h, i, j of `g`; `hj` is the probability of the wrong answer j.
+
+    The derivatives by the similarities of h with i and j are -hj and hj: row h gets hj (x_j - x_i), row i gets -hj x_h
+    and row j gets hj x_h.
+    """
+    signature = types.void(x, g, types.intp, types.intp, types.intp, types.float32)
+
+    def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        data, width = _array(context, b, sig.args[0], args[0])
+        sums, _ = _array(context, b, sig.args[1], args[1])
+        starts = [b.mul(index, width) for index in args[2:5]]
+        share = _splat(b, args[5])
+
+        def body(column: Any) -> None:
+            xh, xi, xj = (_load(b, b.gep(data, [start]), column) for start in starts)
+            rows = [b.gep(sums, [start]) for start in starts]
+            step = _mul(b, share, xh)
+            _store(b, _fma(b, share, _sub(b, xj, xi), _load(b, rows[0], column)), rows[0], column)
+            _store(b, _sub(b, _load(b, rows[1], column), step), rows[1], column)
+            _store(b, _add(b, _load(b, rows[2], column), step), rows[2], column)
 
         _for_columns(b, width, body)
         return context.get_dummy_value()
@@ -264,6 +317,22 @@ def _similarities(x: Any, triplets: Any, first: int, n: int, out: Any) -> None:
 
 
 @njit(**_COMPILE)
+def _head_similarities(x: Any, triplets: Any, first: int, n: int, out: Any) -> None:
+    """Write the similarities of `n` anchored triplets from row `first` to `out` (3, _CHUNK).
+
+    The third row is so far below the others that the softmax of the three is that of two. Unused lanes have
+    probability 1.
+    """
+    for t in range(n):
+        row = triplets[first + t]
+        hi, hj = _head_products(x, np.intp(row[0]), np.intp(row[1]), np.intp(row[2]))
+        out[0, t], out[1, t], out[2, t] = hi, hj, max(hi, hj) - np.float32(_VANISHING)
+    for t in range(n, (n + LANES - 1) // LANES * LANES):
+        out[0, t] = 0.0
+        out[1, t] = out[2, t] = -1000.0
+
+
+@njit(**_COMPILE)
 def _softmax(similarities: Any, n: int, scale: float) -> float:
     """Turn the similarities of `n` triplets into probabilities times `scale`; return their summed cross-entropy."""
     loss = 0.0
@@ -274,15 +343,17 @@ def _softmax(similarities: Any, n: int, scale: float) -> float:
 
 
 @njit(**_COMPILE)
-def _lapsing(shares: Any, n: int, scale: float, lapse: float) -> tuple[float, float]:
+def _lapsing(shares: Any, n: int, scale: float, lapse: float, guessed: float) -> tuple[float, float]:
     """Weight the shares of wrong pairs (probabilities times `scale`) by the probability of no lapse.
+
+    `guessed` is the probability that the answer was given by chance: the lapse rate by the number of answers.
 
     Returns the summed cross-entropy (nats) and the expected number of judgments made by chance.
     """
     loss = by_chance = 0.0
     for t in range(n):
         meant = (1.0 - lapse) * shares[0, t] / scale
-        said = meant + lapse / 3.0
+        said = meant + guessed
         shares[1, t] *= meant / said
         shares[2, t] *= meant / said
         loss -= math.log(said)
@@ -308,7 +379,27 @@ def score(x: NDArray[np.float32], triplets: NDArray[np.int32], lapse: float) -> 
                 right += 1.0 / (1 + (ij == ik) + (ij == jk))
         added, chance = _softmax(similarities, n, 1.0), 0.0
         if lapse > 0.0:
-            added, chance = _lapsing(similarities, n, 1.0, lapse)
+            added, chance = _lapsing(similarities, n, 1.0, lapse, lapse / 3.0)
+        loss += added
+        by_chance += chance
+    return loss, right, by_chance
+
+
+@njit(**_COMPILE)
+def score_anchored(x: NDArray[np.float32], triplets: NDArray[np.int32], lapse: float) -> tuple[float, float, float]:
+    """Return what :func:`score` returns, of anchored triplets (head, winner, loser)."""
+    similarities = np.empty((3, _CHUNK), np.float32)
+    loss = right = by_chance = 0.0
+    for first in range(0, triplets.shape[0], _CHUNK):
+        n = min(_CHUNK, triplets.shape[0] - first)
+        _head_similarities(x, triplets, first, n, similarities)
+        for t in range(n):
+            hi, hj = similarities[0, t], similarities[1, t]
+            if hi >= hj:
+                right += 1.0 / (1 + (hi == hj))
+        added, chance = _softmax(similarities, n, 1.0), 0.0
+        if lapse > 0.0:
+            added, chance = _lapsing(similarities, n, 1.0, lapse, lapse / 2.0)
         loss += added
         by_chance += chance
     return loss, right, by_chance
@@ -324,6 +415,18 @@ def probabilities(x: NDArray[np.float32], triplets: NDArray[np.int32], out: NDAr
         _softmax(chunk, n, 1.0)
         for t in range(n):
             out[first + t, 2], out[first + t, 1], out[first + t, 0] = chunk[0, t], chunk[1, t], chunk[2, t]
+
+
+@njit(**_COMPILE)
+def head_probabilities(x: NDArray[np.float32], triplets: NDArray[np.int32], out: NDArray[np.float32]) -> None:
+    """Write to `out` (m, 2) the probabilities that the second and the third stimulus of a triplet are chosen."""
+    chunk = np.empty((3, _CHUNK), np.float32)
+    for first in range(0, triplets.shape[0], _CHUNK):
+        n = min(_CHUNK, triplets.shape[0] - first)
+        _head_similarities(x, triplets, first, n, chunk)
+        _softmax(chunk, n, 1.0)
+        for t in range(n):
+            out[first + t, 0], out[first + t, 1] = chunk[0, t], chunk[1, t]
 
 
 @njit(**_COMPILE)
@@ -358,12 +461,33 @@ def add_gradients(x: Any, triplets: Any, first: int, n: int, scale: float, lapse
         _similarities(x, triplets, start, size, shares)
         added = _softmax(shares, size, scale)
         if lapse > 0.0:
-            added, _ = _lapsing(shares, size, scale, lapse)
+            added, _ = _lapsing(shares, size, scale, lapse, lapse / 3.0)
         loss += added
         for t in range(size):
             row = triplets[start + t]
             i, j, k = np.intp(row[0]), np.intp(row[1]), np.intp(row[2])
             _add_gradients(x, gradient, i, j, k, shares[1, t], shares[2, t])
+    return loss
+
+
+@njit(**_COMPILE)
+def add_anchored_gradients(
+    x: Any, triplets: Any, first: int, n: int, scale: float, lapse: float, gradient: Any
+) -> float:
+    """Do what :func:`add_gradients` does, with anchored triplets (head, winner, loser)."""
+    shares = np.empty((3, _CHUNK), np.float32)
+    loss = 0.0
+    for start in range(first, first + n, _CHUNK):
+        size = min(_CHUNK, first + n - start)
+        _head_similarities(x, triplets, start, size, shares)
+        added = _softmax(shares, size, scale)
+        if lapse > 0.0:
+            added, _ = _lapsing(shares, size, scale, lapse, lapse / 2.0)
+        loss += added
+        for t in range(size):
+            row = triplets[start + t]
+            h, i, j = np.intp(row[0]), np.intp(row[1]), np.intp(row[2])
+            _add_head_gradients(x, gradient, h, i, j, shares[1, t])
     return loss
 
 
@@ -415,7 +539,7 @@ def train_epoch(
     state : State
         Modified in place.
     triplets : (m, 3) int32
-        The two similar stimuli, then the odd one.
+        The two similar stimuli, then the odd one; of anchored triplets, head, winner and loser.
     order : (ceil(m / block_size),) int32
         A permutation of the blocks of `block_size` triplets; a batch is the next ``batch_size / block_size`` of them.
     step : int
@@ -430,7 +554,7 @@ def train_epoch(
         Summed cross-entropy, of each triplet under the weights before its batch; number of triplets; number of steps
         taken after.
     """
-    n_stimuli, n_blocks = state.weights.shape[0], rule.batch_size // rule.block_size
+    x, n_stimuli, n_blocks = state.weights, state.weights.shape[0], rule.batch_size // rule.block_size
     everything, rows = np.arange(n_stimuli), np.empty(n_stimuli + 1, np.int64)
     marked = np.full(n_stimuli, -1)
     loss, n_triplets = 0.0, 0
@@ -443,7 +567,10 @@ def train_epoch(
         for block in blocks:
             first = block * rule.block_size
             size = min(rule.block_size, triplets.shape[0] - first)
-            loss += add_gradients(state.weights, triplets, first, size, 1.0 / n, rule.lapse, state.gradient)
+            if rule.anchored:
+                loss += add_anchored_gradients(x, triplets, first, size, 1.0 / n, rule.lapse, state.gradient)
+            else:
+                loss += add_gradients(x, triplets, first, size, 1.0 / n, rule.lapse, state.gradient)
         n_triplets += n
         step += 1
         if step <= rule.dense_until:

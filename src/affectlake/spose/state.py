@@ -55,7 +55,7 @@ class State(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """Constants of Adam and of batches, the last step that every row takes, and the agent's lapse rate."""
+    """Constants of Adam and of batches, the last step that every row takes, the lapse rate, and the task."""
 
     learning_rate: float
     beta1: float
@@ -66,6 +66,7 @@ class Rule(NamedTuple):
     block_size: int
     dense_until: int
     lapse: float = 0.0
+    anchored: bool = False
 
 
 def aligned_rows(n_rows: int, width: int) -> NDArray[np.float32]:
