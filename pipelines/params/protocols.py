@@ -177,7 +177,8 @@ def write_copy(lake: Path, source: str, name: str) -> Path:
     """
     own = own_names(lake)
     if source in BUILT_IN:
-        text = "".join(line for line in text_of(source).splitlines(keepends=True) if not line.startswith("version:"))
+        lines = text_of(source).splitlines(keepends=True)  # without the origin of the text, which will change
+        text = f"# from {source}\n{''.join(line for line in lines if not line.startswith(('#', 'version:')))}"
     elif source in own:
         text = (lake / path_of(source)).read_text(encoding="utf-8")
     else:
