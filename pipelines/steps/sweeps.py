@@ -122,6 +122,8 @@ def run_fits(fit_one: Callable[[SweepFit], Row], planned: list[SweepFit], contex
 def sweep(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Fit with other numbers of dimensions and of judgments, to see where accuracy and dimensions saturate."""
     wanted, n_stimuli = params.sweeps, tables["stimuli"].select(pl.len()).collect().item()
+    if not (wanted.dimensions or wanted.judgments):
+        return {"sweeps": to_table("sweeps", [])}
     train, validation, test = (arrays.judged(tables, split) for split in ("train", "validation", "test"))
     fits = arrays.fits(tables)
     if min(len(train), len(validation), len(test)) < MIN_JUDGMENTS or not fits:
