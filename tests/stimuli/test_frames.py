@@ -21,7 +21,7 @@ from affectlake.lake.tables.contracts import contract
 from affectlake.stimuli import make_synthetic
 from affectlake.stimuli.clips import FASTEST_PIXELS_PER_S, FRAMES_PER_S, SIDE_PIXELS, SLOWEST_PIXELS_PER_S, render_clip
 from affectlake.stimuli.frame_sampling import frame_rate, frame_times
-from affectlake.stimuli.frames import decode_video, decode_videos
+from affectlake.stimuli.frames import decode_video, decode_videos, unused_files
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def write(path: Path, greys: list[int], per_s: int = 10, side: int = 64) -> Path
 
 
 def grey(jpeg: bytes) -> float:
-    return float(np.asarray(Image.open(io.BytesIO(jpeg)), dtype=float).mean())
+    return float(np.asarray(Image.open(io.io.BytesIO(jpeg)), dtype=float).mean())
 
 
 def test_each_frame_is_the_one_on_the_screen_at_its_time(tmp_path: Path) -> None:
@@ -180,3 +180,50 @@ def test_the_step_renders_decodes_and_says_what_is_missing(tmp_path: Path) -> No
     none = decode(stimuli, parse(override(text, ("sources.clips=false",))), context)
     assert (none["videos"].height, none["frames"].height, said[-1]) == (0, 0, "no clips: sources.clips is false")
     assert set(none["videos"].columns) == set(pl.DataFrame(contract("videos").schema.empty_table()).columns)
+
+
+def test_images_are_one_frame_upright_and_on_white(tmp_path: Path) -> None:
+    wide = np.zeros((40, 80, 3), np.uint8)
+    wide[:, :40] = (255, 0, 0)  # red on the left
+    turned = Image.fromarray(np.rot90(wide))  # stored lying, with the orientation that turns it upright
+    exif = turned.getexif()
+    exif[274] = 6  # turn by 90 degrees clockwise
+    turned.save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    Image.fromarray(wide).save(tmp_path / "plain.png")
+    Image.new("RGBA", (20, 20), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    Image.new("P", (20, 20)).save(tmp_path / "palette.webp")
+    videos, frames = decode_videos(tmp_path, ["turned", "plain.png", "clear.png", "palette"], setting="sources.media")
+    assert videos["video_path"].to_list() == ["turned.jpg", "plain.png", "clear.png", "palette.webp"]
+    assert videos["n_frames"].to_list() == [1] * 4
+    assert videos["duration_s"].null_count() == 4
+    assert videos["unreadable"].null_count() == 4
+    pictures = [np.asarray(Image.open(io.BytesIO(jpeg))).astype(int) for jpeg in frames["jpeg"]]
+    assert {picture.shape for picture in pictures} == {(256, 256, 3)}
+    for upright in pictures[:2]:
+        assert upright[100:150, 20:60, 0].min() > 200 and upright[100:150, 200:240, 0].max() < 60
+    assert pictures[2].min() > 250
+    expected = Image.open(tmp_path / "plain.png").resize((256, 256), Image.Resampling.BICUBIC)
+    assert np.abs(pictures[1] - np.asarray(expected).astype(int))[:, np.r_[0:110, 146:256]].max() < 12  # JPEG
+
+
+def test_sounds_and_broken_images_have_a_reason(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"RIFF0000WAVE")
+    (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    (tmp_path / "c.jpg").write_bytes(b"")
+    videos, frames = decode_videos(tmp_path, ["a", "b", "c", "d"], setting="sources.media")
+    assert videos["unreadable"].to_list() == [
+        "a sound has no frames",
+        "cannot be decoded: UnidentifiedImageError",
+        "the file is empty",
+        "no file",
+    ]
+    assert videos["video_sha256"].null_count() == 1
+    assert frames.height == 0
+
+
+def test_media_of_no_stimulus_are_listed(tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    for name in ("a.png", "b.mp4", "more/c.wav", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    assert unused_files(tmp_path, ["a.png"]) == ["b.mp4", "more/c.wav"]
+    assert unused_files(tmp_path, ["a.png", "b.mp4", "more/c.wav"]) == []
