@@ -59,7 +59,7 @@ VARIANTS = [(entry.name, chosen) for entry in FIGURES for chosen in entry.varian
 
 DRAWN_OTHERWISE = {  # read by the page, or by SQL, for the figures and their hints
     "choices", "triplets", "frames", "videos", "voxels", "roi_scores", "group_stats", "noise_ceilings", "rsa_maps",
-    "encoding_maps", "fits",
+    "encoding_maps", "fits", "families", "reliability",
 }  # fmt: skip
 NOT_DRAWN = {
     "betas": "millions of rows that no figure could show; the maps are made from them",
@@ -68,7 +68,6 @@ NOT_DRAWN = {
     "proposals": "triplets to ask, not results",
     "excluded_judgments": "judgments that are not used; `participants` counts them",
     "participants": "one row per person; `reliability` summarises them",
-    "reliability": "two numbers per group of people, which the table shows",
     "trials": "the triplets of `choices`, with their splits",
     "responses": "raw text; `order_effects` and `choices` are drawn",
     "shared_stimuli": "a choice of stimuli; maps and scores name their number",

@@ -309,6 +309,20 @@ def test_an_agent_without_a_fit_is_said_in_words() -> None:
         assert page.prose.count(words) == 1
 
 
+def test_the_agreement_of_participants_is_among_the_numbers() -> None:
+    numbers = {"ci_low": 0.6, "ci_high": 0.7, "chance": 1 / 3, "p_value": None, "n": 12, "note": None}
+    rows = pl.DataFrame(
+        [
+            {"agent": "human-category", "measure": "within_participants", "value": 0.654, **numbers},
+            {"agent": "human-category", "measure": "between_participants", "value": None, **numbers}
+            | {"ci_low": None, "ci_high": None, "note": "no participants are named"},
+        ]
+    )
+    page = Page(render(make_inputs(analyses={"reliability": rows})))
+    assert page.prose.count("Agreement within participants") == 1
+    assert "65.40" in page.prose and "no participants are named" in page.prose
+
+
 def test_why_nothing_was_classified_is_said() -> None:
     inputs = make_inputs()
     reason = "1 of the categories have 10 stimuli or more; two are needed"

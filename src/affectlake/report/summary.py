@@ -23,6 +23,11 @@ _NUMBERS = (
     ("graph", "modularity", "Modularity of the communities", False),
 )
 
+_PEOPLE = {
+    "within_participants": "Agreement within participants, on a triplet that they answered again",
+    "between_participants": "Agreement between participants, on the same triplet",
+}
+
 
 def summary(inputs: ReportInputs, facts: AgentFacts) -> list[dict[str, object]]:
     """Return the agent's results with interval, chance and p-value, or the reason why one is missing."""
@@ -31,6 +36,10 @@ def summary(inputs: ReportInputs, facts: AgentFacts) -> list[dict[str, object]]:
         rows = rows_of(inputs, facts, analysis, measure)
         if len(rows):
             found.append({"name": name, **_written(rows.row(0, named=True), share)})
+    people = inputs.table("reliability", facts.agent)
+    if people is not None:
+        of = {row["measure"]: row for row in people.iter_rows(named=True)}
+        found += [{"name": name, **_written(of[one], share=True)} for one, name in _PEOPLE.items() if one in of]
     return found
 
 

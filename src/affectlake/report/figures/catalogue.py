@@ -152,7 +152,7 @@ FIGURES: tuple[Entry, ...] = (
     Entry(human_consistency, "Consistency with human ratings", "together"),
     Entry(agreement, "Agreement on the same triplets", "together"),
     Entry(community_overlaps, "Similar communities", "together", html=True),
-    Entry(order_effects, "Chosen positions of chat agents", "order"),
+    Entry(order_effects, "Chosen positions", "order"),
     Entry(stimulus_map, "Stimulus map", "agent"),
     Entry(heatmap, "Dimensions and ratings", "agent"),
     Entry(embedding, "Embedding", "agent", on_page=False),
