@@ -164,7 +164,7 @@ def read_files(
     rows = every.unique("request_key", keep="first", maintain_order=True)
     notes = catalogue.notes()
     if rows.height < every.height:
-        compared = ["request_key", "stimuli_check", "odd"]
+        compared = ["request_key", "stimuli_check", "given_odd"]
         both = every.select(*compared, "source_file", "source_row").join(
             rows.select(compared), on="request_key", how="inner", suffix="_stored", maintain_order="left"
         )
@@ -209,12 +209,21 @@ def new_rows(lake: Path, read: ReadFiles) -> pl.DataFrame:
     known = known_answers(lake, read.agent.name)
     if known is None:
         return _numbered(read.rows, None)
-    columns = ["request_key", *TRIPLET, "odd", "repeat", "participant", "source_file", "source_row", "stimuli_check"]
+    columns = [
+        "request_key",
+        *TRIPLET,
+        "given_odd",
+        "repeat",
+        "participant",
+        "source_file",
+        "source_row",
+        "stimuli_check",
+    ]
     stored = known.select(columns).collect()
     triplets = stored.select(TRIPLET).to_numpy()
     current = stored.filter(pl.Series(stimuli_checks(triplets, read.ids)) == pl.col("stimuli_check"))
     _refuse_renamed(read.rows, current)
-    compared = ["request_key", "stimuli_check", "odd"]
+    compared = ["request_key", "stimuli_check", "given_odd"]
     both = read.rows.select(*compared, "source_file", "source_row").join(
         current.select(compared), on="request_key", how="inner", suffix="_stored", maintain_order="left"
     )
@@ -240,7 +249,8 @@ def _numbered(rows: pl.DataFrame, stored: pl.DataFrame | None) -> pl.DataFrame:
 def _refuse_contradictions(both: pl.DataFrame, where: str) -> None:
     """Refuse judgments that have one key and two answers."""
     differ = both.filter(
-        (pl.col("stimuli_check") != pl.col("stimuli_check_stored")) | (pl.col("odd") != pl.col("odd_stored"))
+        (pl.col("stimuli_check") != pl.col("stimuli_check_stored"))
+        | (pl.col("given_odd") != pl.col("given_odd_stored"))
     )
     if differ.height:
         shown = [f"{file}, row {row}" for file, row in differ.select("source_file", "source_row").head(EXAMPLES).rows()]
@@ -266,7 +276,9 @@ def _refuse_renamed(rows: pl.DataFrame, stored: pl.DataFrame) -> None:
 
 
 def _heads(frame: pl.DataFrame) -> dict[str, list[tuple[int, ...]]]:
-    some = frame.filter(pl.col("participant").is_null()).select("source_file", "source_row", "stimuli_check", "odd")
+    some = frame.filter(pl.col("participant").is_null()).select(
+        "source_file", "source_row", "stimuli_check", "given_odd"
+    )
     first = some.filter(pl.col("source_row").rank("ordinal").over("source_file") <= _HEAD).sort("source_row")
     heads: dict[str, list[tuple[int, ...]]] = {}
     for file, *row in first.iter_rows():
@@ -301,7 +313,8 @@ def _as_rows(found: Judgments, agent: JudgmentsAgent, ids: list[str]) -> pl.Data
         *(pl.Series(name, triplets[:, at]) for at, name in enumerate(TRIPLET)),
         pl.lit(0, dtype=pl.Int16).alias("repeat"),
         *order,
-        "answer", "participant", "session", "trial", "asked_at", "response_ms", "odd", "is_catch", "right_answer",
+        "answer", "participant", "session", "trial", "asked_at", "response_ms",
+        pl.col("odd").alias("given_odd"), "is_catch", "right_answer",
         "source_file", "source_row",
         pl.Series("stimuli_check", stimuli_checks(triplets, ids)),
     )  # fmt: skip

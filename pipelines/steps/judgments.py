@@ -18,7 +18,7 @@ from affectlake.seeds import integer
 from affectlake.triplets import TRIPLET, hashed_shares
 
 SHOWN = ["shown_1", "shown_2", "shown_3"]
-_READ = ("shard", "request_key", *TRIPLET, "repeat", *SHOWN, "odd", "participant", "response_ms", "is_catch",
+_READ = ("shard", "request_key", *TRIPLET, "repeat", *SHOWN, "given_odd", "participant", "response_ms", "is_catch",
          "right_answer", "stimuli_check")  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def choose_by_judgments(tables: Tables, params: Params, context: StepContext) ->
     agent = params.agents[context.agent]
     assert isinstance(agent, JudgmentsAgent)
     ids = tables["stimuli"].sort("stimulus_index").select("stimulus_id").collect()["stimulus_id"].to_list()
-    rows = _stored_once(tables["responses"].select(_READ).collect(), ids)
+    rows = _stored_once(tables["responses"].select(_READ).rename({"given_odd": "odd"}).collect(), ids)
     rows = rows.with_columns(rule=_of_judgment(rows, agent.exclude))
     people = _participants(rows, agent.exclude)
     rows = rows.join(people.select("participant", "excluded_by"), on="participant", how="left", maintain_order="left")

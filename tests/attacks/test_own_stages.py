@@ -346,6 +346,6 @@ def test_ours_are_forgotten_and_their_tables_go(lake: Path) -> None:
     assert set(gone) == set(stages) - {"ingest", "draw"}
     assert set(yaml.safe_load((lake / "dvc.lock").read_text())["stages"]) == {"ingest", "draw"}
     left = {path.name for path in (lake / layout.TABLES).iterdir() if any(path.rglob("*.parquet"))}
-    assert left == {"stimuli", "exclusions", "ratings", "captions"}
+    assert left == {"stimuli", "exclusions", "families", "ratings", "captions"}
     assert [version.name for version in list_versions(lake)] == ["v1", "v2"]
     assert repository.publish(lake) is not None

@@ -39,7 +39,7 @@ def test_a_build_is_one_version_of_all_tables(built: Path) -> None:
     (version,) = list_versions(built)
     tables = Manifest(built, version.commit).tables()
     assert set(tables) == {
-        "stimuli", "exclusions", "ratings", "captions", "features", "triplets", "choices", "embeddings",
+        "stimuli", "exclusions", "families", "ratings", "captions", "features", "triplets", "choices", "embeddings",
         "learning_curves", "layouts", "metrics", "videos", "frames", "voxels", "betas", "stimulus_reliability",
         "shared_stimuli",
         "noise_ceilings", "encoding_maps", "encoding_weights", "rsa_maps", "roi_scores", "group_stats", "labels",

@@ -54,7 +54,11 @@ def test_a_good_change_passes(hooked: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [
-        ("src/affectlake/judge/agents.py", "Which ratings make the vectors.", "Which ratings are the vectors."),
+        (
+            "src/affectlake/judge/agents.py",
+            "Family of ratings that makes the vectors",
+            "Family of ratings that is the vectors",
+        ),
         ("src/affectlake/lake/repository.py", "Commands write them", "The commands write them"),
         ("storage/README.md", "Commands write them", "The commands write them"),
     ],

@@ -90,7 +90,7 @@ def analysed(world: dict[str, OutputTables]) -> dict[str, OutputTables]:
 
 def together(analysed: dict[str, OutputTables], *tables: str) -> dict[str, pl.LazyFrame]:
     first = analysed[AGENTS[0]]
-    shared = {name: first[name].lazy() for name in ("stimuli", "ratings", "triplets")}
+    shared = {name: first[name].lazy() for name in ("stimuli", "families", "ratings", "triplets")}
     return shared | {name: pl.concat([analysed[agent][name] for agent in AGENTS]).lazy() for name in tables}
 
 

@@ -198,7 +198,11 @@ def test_metrics_say_why_a_fit_has_no_dimensions(tmp_path: Path) -> None:
     tables = judgments((), {"train": 3000, "validation": 1000, "test": 1000})
     tables["choices"] = tables["choices"].with_columns(repeat=pl.lit(0, pl.Int16), protocol=pl.lit("p/1"))
     tables["stimuli"] = tables["stimuli"].with_columns(category=pl.lit(None, pl.String))
-    tables |= {"ratings": to_table("ratings", []), "sweeps": to_table("sweeps", [])}
+    tables |= {
+        "families": to_table("families", []),
+        "ratings": to_table("ratings", []),
+        "sweeps": to_table("sweeps", []),
+    }
     tables |= embedded(tables, context(tmp_path), settings)
     tables |= embedding.rank_fits(lazy(tables), settings, context(tmp_path))
     assert set(tables["fits"]["n_dimensions"]) == {0}

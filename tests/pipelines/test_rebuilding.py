@@ -160,7 +160,7 @@ def test_a_changed_or_missing_source_is_the_cause_that_is_given(real_data: Path,
     repository.init(lake, override(text, ("sources.ratings=../ratings.csv", "sources.captions=null")))
     build_steps(lake, "ingest")
     repository.publish(lake)
-    assert set(rebuilt(lake, tmp_path)) == {"stimuli", "exclusions", "captions", "ratings"}
+    assert set(rebuilt(lake, tmp_path)) == {"stimuli", "exclusions", "families", "captions", "ratings"}
     assert unlike(rebuilt(lake, tmp_path)) == {}
     text = source.read_text()
     source.chmod(0o644)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from random import Random
 
 import polars as pl
 import torch
 import yaml
 
+from affectlake.judge.judgments.options import ReadingOptions
 from affectlake.judge.requests.answers import Answer, Reply, answered
 from affectlake.judge.responses.tables import response_rows
 from affectlake.judge.trials.questions import Question
@@ -21,13 +23,14 @@ from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables.contracts import contract
 from affectlake.lake.tables.parts import part_files, write_parts
 from affectlake.lake.tables.writing import read_output
+from affectlake.pipelines.collection.importing import new_rows, read_files
 from affectlake.pipelines.collection.planning import plan_questions
 from affectlake.pipelines.engine.graph import Stage, stages, upstream
 from affectlake.pipelines.engine.runner import workers
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import Params, override, parse
 from affectlake.pipelines.step import StepContext
-from affectlake.pipelines.stored import Stored
+from affectlake.pipelines.stored import Stored, as_responses
 from tests.judge.test_videomae import videomae
 from tests.judge.test_vision import clip
 from tests.support.chat import ENTRY
@@ -59,10 +62,16 @@ CAPTIONS = {"kind": "features", "encoder": {"name": "tfidf-svd", "n_components":
 SEES = {"kind": "features", "encoder": {"name": "vision", "library": "transformers", "model": "clip"}, "l1": 0.008}
 WATCHES = {"kind": "features", "encoder": {"name": "videomae", "model": "videomae"}, "l1": 0.008}
 CHATS = ENTRY | {"protocol": "naive-least-similar", "l1": 0.008}
-AGENTS = {"reads": CAPTIONS, "sees": SEES, "watches": WATCHES, "tiny": CHATS}
+AGENTS = {
+    "reads": CAPTIONS,
+    "sees": SEES,
+    "watches": WATCHES,
+    "tiny": CHATS,
+    "people": {"kind": "judgments", "l1": 0.008},
+}
 
-ANSWERING = Stored(frozenset({"tiny"}), frozenset({"tiny"}))
-"""What the lake holds, as if the chat agent's answers were there."""
+ANSWERING = Stored(frozenset({"tiny", "people"}), frozenset({"tiny", "people"}))
+"""What the lake holds, as if the answers of the chat agent and of people were there."""
 
 
 def study() -> Params:
@@ -88,6 +97,20 @@ def answer(lake: Path, params: Params) -> None:
     ]
     rows = response_rows(plan.agent, found).with_columns(shard=pl.lit(0, pl.Int32))
     write_parts(rows, contract("responses"), lake / Output("responses", "tiny").folder)
+
+
+def judge(lake: Path, params: Params) -> None:
+    """Write judgments of six people."""
+    ids = read_output(lake, Output("stimuli")).sort("stimulus_index").collect()["stimulus_id"].to_list()
+    random, path = Random(1), lake / "judgments.csv"
+    lines = ["participant,trial,a,b,c,odd"]
+    for trial in range(900):
+        shown = random.sample(ids, 3)
+        lines.append(f"p{trial % 6},{trial},{','.join(shown)},{random.choice(shown)}")
+    path.write_text("\n".join(lines))
+    rows = as_responses(new_rows(lake, read_files(lake, params, "people", [path], ReadingOptions())))
+    rows = rows.with_columns(shard=pl.lit(0, pl.Int32)).sort("request_key")
+    write_parts(rows, contract("responses"), lake / Output("responses", "people").folder)
 
 
 def run(lake: Path, stage: Stage, params: Params) -> None:
@@ -119,6 +142,8 @@ def build(lake: Path) -> None:
             one.result()
         if stage.step.name == "choose_by_chat":
             answer(lake, params)
+        if stage.step.name == "choose_by_judgments":
+            judge(lake, params)
         run(lake, stage, params)
 
     with ThreadPoolExecutor(workers()) as pool:

@@ -40,8 +40,8 @@ KEYS = {
 """The tables that are recomputed row by row, and the columns of their keys."""
 
 OTHERS = (
-    "betas", "choices", "embeddings", "encoding_maps", "encoding_nulls", "learning_curves", "ratings", "rsa_maps",
-    "rsa_nulls", "stimuli", "stimulus_reliability", "sweeps", "triplets", "voxels",
+    "betas", "choices", "embeddings", "encoding_maps", "encoding_nulls", "families", "learning_curves", "ratings",
+    "rsa_maps", "rsa_nulls", "stimuli", "stimulus_reliability", "sweeps", "triplets", "voxels",
 )  # fmt: skip
 
 
