@@ -172,7 +172,7 @@ def test_a_changed_or_missing_source_is_the_cause_that_is_given(real_data: Path,
     assert "ratings" in found and "stimuli" not in found
     source.unlink()
     found = unlike(rebuilt(lake, tmp_path))
-    assert {one.state for one in found.values()} == {"not rebuilt"} and len(found) == 4
+    assert {one.state for one in found.values()} == {"not rebuilt"} and len(found) == 5
     assert all(one.reasons[0] == "the source ../ratings.csv is missing" for one in found.values())
 
 

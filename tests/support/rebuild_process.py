@@ -95,7 +95,7 @@ def answer(lake: Path, params: Params) -> None:
         answered(question, Reply(says(question), "stop", None, 90, 20, 0, "tiny-llama"), 1, 0.5)
         for question in plan.questions()
     ]
-    rows = response_rows(plan.agent, found).with_columns(shard=pl.lit(0, pl.Int32))
+    rows = as_responses(response_rows(plan.agent, found)).with_columns(shard=pl.lit(0, pl.Int32))
     write_parts(rows, contract("responses"), lake / Output("responses", "tiny").folder)
 
 
