@@ -118,3 +118,60 @@ def test_every_compiled_function_is_made_here() -> None:
         if taken.search(path.read_text(encoding="utf-8"))
     }
     assert found == {"src/affectlake/process/compiled.py"}
+
+
+FITS = """
+import sys
+from hashlib import sha256
+
+import numpy as np
+from affectlake.process.environment import compute_on_one_thread
+
+compute_on_one_thread()
+from affectlake.spose.data import training_data
+from affectlake.spose.fitting import fit
+from affectlake.spose.model import score
+from affectlake.spose.settings import Settings
+
+rng = np.random.default_rng(0)
+rows = np.array([rng.choice(50, 3, replace=False) for _ in range(3000)], np.int32)
+for task in ("odd-one-out", "anchored"):
+    for dimensions, lapses in ((30, False), (90, False), (30, True)):
+        data = training_data(rows[:2500], rows[2500:], 50, np.random.default_rng(1), task)
+        settings = Settings(l1=0.004, dimensions=dimensions, learning_rate=0.01, max_epochs=2, learn_lapses=lapses)
+        weights = fit(data, settings, np.random.default_rng(2)).weights
+        found = score(weights, data.validation, task=task)
+        print(task, dimensions, lapses, sha256(weights.tobytes()).hexdigest(), repr(found.loss))
+"""
+MAPS = """
+from hashlib import sha256
+
+import numpy as np
+from affectlake.process.environment import compute_on_one_thread
+
+compute_on_one_thread()
+from affectlake.brain.searchlight.search import search
+from affectlake.brain.searchlight.spheres import make_spheres, sphere_offsets
+
+rng = np.random.default_rng(0)
+places = np.argwhere(np.ones((4, 4, 4), bool)).astype(np.int16)
+rsms = np.stack([np.corrcoef(rng.normal(size=(40, 6))) for _ in range(2)])
+patterns = rng.normal(size=(40, len(places))).astype(np.float32)
+for ranks in ("counted", "exact"):
+    found = search(patterns, make_spheres(places, sphere_offsets(2)), rsms, min_voxels=5, ranks=ranks)
+    print(ranks, sha256(found.rho.tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.parametrize("code", [FITS, MAPS], ids=["fits", "maps"])
+def test_the_process_that_compiles_computes_what_later_processes_do(code: str, tmp_path: Path) -> None:
+    """On processors with AVX2 alone, fits differed in the last bits before inner kernels were inlined."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
+    env |= {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT / "src")}
+    said = []
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout.splitlines())
+    assert left_in(tmp_path)
+    assert said[0] == said[1] and len(said[0]) > 1

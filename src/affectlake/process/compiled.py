@@ -4,6 +4,11 @@ By default, Numba writes compiled code beside the source file. In an installed p
 ``pip uninstall``, so that the package's folder remains too and can shadow the next installation. Every compiled
 function of this package is therefore made with :func:`njit` of this module. Functions of other packages in the same
 process are not affected.
+
+A function that another compiled function calls is inlined into it. Otherwise it would be a symbol of its own in the
+machine code of each caller, and which of these copies runs would depend on the order in which they were compiled or
+loaded from the cache: their sums can differ in the last bits, so that the first fit after an installation was not that
+of later processes.
 """
 
 from __future__ import annotations
@@ -29,7 +34,7 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     Parameters
     ----------
     **options
-        Options of :func:`numba.njit`, except ``cache``.
+        Options of :func:`numba.njit`, except ``cache`` and ``forceinline``.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
@@ -38,7 +43,7 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
             folder = cache_folder(users)
             try:
                 config.CACHE_DIR = "" if folder is None else str(folder)
-                return compile_with(cache=folder is not None, **options)(function)
+                return compile_with(cache=folder is not None, forceinline=True, **options)(function)
             finally:
                 config.CACHE_DIR = users
 
