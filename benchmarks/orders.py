@@ -23,7 +23,7 @@ import numpy as np
 
 from affectlake.judge.responses.combining import by_log_probability, by_majority, calibrated, position_bias
 from affectlake.judge.trials.orders import ORDER_SETS, ORDERS, balanced_orders
-from affectlake.triplets import sample_dyads
+from affectlake.triplet_sampling import sample_dyads
 
 NOISE = 0.5
 """Standard deviation of a request's noise, relative to that of the log-odds."""

@@ -32,6 +32,7 @@ from affectlake.spose.fitting import fit
 from affectlake.spose.model import score
 from affectlake.spose.proposing import choose_settings, draw_informative, expected_information, fit_members
 from affectlake.stimuli import load_emotion
+from affectlake.triplet_sampling import sample_dyads
 
 N_HELD_OUT = 5_000
 N_SCORED = 200_000
@@ -63,7 +64,7 @@ def world(ratings: Path, agent: str, study: params.Params, noise: float) -> Worl
     assert isinstance(sources, EmotionSources) and study.triplets.per_dyad is not None
     found = load_emotion(ratings, None, sources.exclude)
     n_stimuli = found.stimuli.height
-    main = trials.sample_dyads(n_stimuli, generator(study.seed, "triplets", "main"), study.triplets.per_dyad)
+    main = sample_dyads(n_stimuli, generator(study.seed, "triplets", "main"), study.triplets.per_dyad)
     rng = generator(study.seed, "triplets", "split")
     held_out = trials.split(len(main), study.triplets.test_fraction, rng)
     rated = study.agents[agent].ratings  # type: ignore[union-attr]

@@ -22,7 +22,7 @@ import numba
 import numpy as np
 
 from affectlake.judge.vectors.similarity import choose_by_cosine
-from affectlake.triplets import sample_dyads
+from affectlake.triplet_sampling import sample_dyads
 
 
 class Row(NamedTuple):

@@ -40,7 +40,7 @@ from affectlake.lake.store.dvc_stages import record_done
 from affectlake.lake.store.versions import Manifest, resolve
 from affectlake.lake.tables import appending, expectations, parts, rules
 from affectlake.lake.tables.contracts import contract
-from affectlake.triplets import sample_dyads
+from affectlake.triplet_sampling import sample_dyads
 
 OUTPUT = Output("choices", "agent")
 APPENDED = 100_000

@@ -14,14 +14,11 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import chi2, chisquare
 
 from affectlake.errors import SamplingError
+from affectlake.triplet_sampling import sample_dyads, sample_pairs, sample_rows, sample_uniform
 from affectlake.triplets import (
     hashed_shares,
     odd_last,
     pack,
-    sample_dyads,
-    sample_pairs,
-    sample_rows,
-    sample_uniform,
     split,
     split_validation,
     unpack,

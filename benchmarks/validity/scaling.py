@@ -32,6 +32,7 @@ from affectlake.spose.fitting import fit
 from affectlake.spose.model import score
 from affectlake.spose.settings import Settings
 from affectlake.stimuli import Study, load_emotion, prototypes
+from affectlake.triplet_sampling import sample_dyads, sample_pairs
 
 TABLE = Path(__file__).parents[2] / "tests" / "fixtures" / "extended_data_table_1.csv"
 EXCLUDED = (859, 866, 1673, 2157)
@@ -50,9 +51,9 @@ def judgments(study: Study, family: str, scaling: str, seed: int) -> tuple[NDArr
     n = study.stimuli.height
     vectors = rating_vectors(study.ratings, families_of(study.families, family, scaling), n)
     rng = np.random.default_rng([2025, seed])
-    main = trials.sample_dyads(n, rng)
+    main = sample_dyads(n, rng)
     held_out = trials.split(len(main), 0.1, rng)
-    pairs = trials.sample_pairs(prototypes(study.ratings, study.families), n, 100, rng, exclude=main)
+    pairs = sample_pairs(prototypes(study.ratings, study.families), n, 100, rng, exclude=main)
     among = pairs[np.isin(pairs, prototypes(study.ratings, study.families)).all(axis=1)]
     sets = (main[~held_out], main[held_out], among)
     return tuple(trials.odd_last(some, choose_by_cosine(vectors, some, rng).odd) for some in sets)

@@ -37,6 +37,7 @@ from affectlake.seeds import generator
 from affectlake.spose.curve import Epoch
 from affectlake.spose.model import score
 from affectlake.spose.proposing import draw_informative, expected_information, fit_members
+from affectlake.triplet_sampling import sample_rows
 from affectlake.triplets import MIN_JUDGMENTS, TRIPLET
 
 _SPLITS = ("train", "validation", "test")
@@ -170,7 +171,7 @@ def propose(
         ("validation", known.validation, known.open_validation),
     ):
         n_split = min(max(0, wanted.held_out - len(answered)), -(-n // 10), len(opened), n_left)
-        held_out.append(_Chosen("held_out", split, trials.sample_rows(opened, n_split, rng), None))
+        held_out.append(_Chosen("held_out", split, sample_rows(opened, n_split, rng), None))
         n_left -= n_split
     n_left = min(n_left, len(known.open_train))
     enough = len(known.train) >= wanted.random_per_stimulus * known.n_stimuli
@@ -178,7 +179,7 @@ def propose(
     if enough and n_left:
         chosen, fits = _informative(params, name, known, n_left, rng, progress)
     else:
-        chosen, fits = _Chosen("random", "train", trials.sample_rows(known.open_train, n_left, rng), None), None
+        chosen, fits = _Chosen("random", "train", sample_rows(known.open_train, n_left, rng), None), None
     rows = pl.concat([_rows(one) for one in (chosen, *held_out)])
     version = _publish(lake, name, number, len(known.train), rows, log)
     n_known = (len(known.train), len(known.validation), len(known.test))

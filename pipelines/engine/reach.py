@@ -46,6 +46,7 @@ EXCLUDED: dict[str, str] = {
 FOLLOWED: dict[str, str] = {
     "affectlake.pipelines": "several steps share a file, and all of them receive all parameters",
     "affectlake.triplets": "a collection of functions, of which each step uses a few",
+    "affectlake.triplet_sampling": "a collection of functions, of which each step uses a few",
 }
 """Modules, with their submodules, in which code is followed from definition to definition, with the reason."""
 

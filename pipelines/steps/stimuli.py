@@ -16,6 +16,7 @@ from affectlake.seeds import generator
 from affectlake.stimuli import load_emotion, make_synthetic, prototypes
 from affectlake.stimuli.study import Family
 from affectlake.stimuli.tables import CaptionSource, Loaded, RatingSource, StimulusSource, load_tables
+from affectlake.triplet_sampling import sample_dyads, sample_pairs, sample_rows, sample_uniform
 from affectlake.triplets import TRIPLET
 from affectlake.user_tables import UserFile
 
@@ -112,9 +113,9 @@ def sample(tables: Tables, params: Params, context: StepContext) -> OutputTables
     n_stimuli = tables["stimuli"].select(pl.len()).collect().item()
     rng = generator(root, "triplets", "main")
     main = (
-        trials.sample_dyads(n_stimuli, rng, wanted.per_dyad)
+        sample_dyads(n_stimuli, rng, wanted.per_dyad)
         if wanted.per_dyad is not None
-        else trials.sample_uniform(n_stimuli, wanted.n or 0, rng)
+        else sample_uniform(n_stimuli, wanted.n or 0, rng)
     )
     test = trials.split(len(main), wanted.test_fraction, generator(root, "triplets", "split"))
     rng = generator(root, "triplets", "validation split")
@@ -122,12 +123,10 @@ def sample(tables: Tables, params: Params, context: StepContext) -> OutputTables
     chosen = prototypes(tables["ratings"].collect(), tables["families"].collect(), wanted.prototypes_per_category)
     rng = generator(root, "triplets", "validation")
     validation = (
-        trials.sample_pairs(chosen, n_stimuli, wanted.thirds_per_pair, rng, exclude=main)
-        if len(chosen) > 1
-        else main[:0]
+        sample_pairs(chosen, n_stimuli, wanted.thirds_per_pair, rng, exclude=main) if len(chosen) > 1 else main[:0]
     )
     rng = generator(root, "triplets", "noise_ceiling")
-    ceiling = trials.sample_rows(main[test], wanted.noise_ceiling, rng)
+    ceiling = sample_rows(main[test], wanted.noise_ceiling, rng)
     context.log(
         f"{len(main):,} main, {len(validation):,} validation ({len(chosen)} prototypes), {len(ceiling):,} ceiling"
     )

@@ -18,7 +18,7 @@ from affectlake.judge.requests.collector import collect
 from affectlake.judge.requests.journal import Journal
 from affectlake.judge.requests.request_limits import Limits, Target
 from affectlake.judge.requests.run_statistics import Account
-from affectlake.judge.responses.parsing import weigh
+from affectlake.judge.responses.probabilities import weigh
 from affectlake.judge.responses.tables import is_parsable, read_choices, response_rows
 from tests.support.chat import KEY_PHRASE, ONE_TOKEN, agent
 from tests.support.fault_server import Fault, FaultServer

@@ -22,7 +22,7 @@ from affectlake.judge.requests.collector import collect
 from affectlake.judge.requests.journal import Journal
 from affectlake.judge.requests.request_limits import Target
 from affectlake.judge.responses import tables as judged
-from affectlake.judge.responses.parsing import Weighed
+from affectlake.judge.responses.probabilities import Weighed
 from affectlake.lake import repository
 from affectlake.lake.files import layout
 from affectlake.lake.files.outputs import Output

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from affectlake.judge.trials.orders import ORDERS, balanced_orders, order_codes, shown
-from affectlake.triplets import sample_dyads
+from affectlake.triplet_sampling import sample_dyads
 from tests.support.questions import position_counts
 
 Trials = np.ndarray

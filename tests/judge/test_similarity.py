@@ -14,7 +14,7 @@ from affectlake.judge.vectors import similarity, similarity_kernels
 from affectlake.judge.vectors.ratings import families_of, rating_vectors
 from affectlake.judge.vectors.similarity import choose_by_cosine
 from affectlake.stimuli import load_emotion
-from affectlake.triplets import sample_dyads
+from affectlake.triplet_sampling import sample_dyads
 
 
 def rng(seed: int = 0) -> np.random.Generator:

@@ -12,7 +12,10 @@ from affectlake.spose.fitting import fit
 from affectlake.spose.model import choice_probabilities, score
 from affectlake.spose.proposing import choose_settings, draw_informative, expected_information, fit_members
 from affectlake.spose.settings import LARGEST_L1, FewJudgments, Settings
-from affectlake.triplets import odd_last, sample_dyads
+from affectlake.triplet_sampling import sample_dyads
+from affectlake.triplets import (
+    odd_last,
+)
 
 N = 40
 BASE = Settings(l1=0.004, dimensions=6)

@@ -13,7 +13,7 @@ from affectlake.judge.vectors.similarity import choose_by_cosine
 from affectlake.judge.vectors.text import tfidf_svd
 from affectlake.stimuli import CATEGORIES, DIMENSIONS, make_synthetic, prototypes
 from affectlake.stimuli.synthetic_words import GRAMMAR, PROFILES
-from affectlake.triplets import sample_dyads
+from affectlake.triplet_sampling import sample_dyads
 
 
 def rng(seed: int = 0) -> np.random.Generator:

@@ -13,7 +13,7 @@ from affectlake.judge.chat import ChatAgent
 from affectlake.judge.protocols.builtin import built_in
 from affectlake.judge.trials.content import Materials, caption_materials, video_materials
 from affectlake.judge.trials.plan import Plan, Trials
-from affectlake.triplets import sample_dyads
+from affectlake.triplet_sampling import sample_dyads
 
 ENTRY: dict[str, Any] = {
     "kind": "chat",

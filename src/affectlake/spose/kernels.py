@@ -116,50 +116,35 @@ def _for_columns(b: Any, width: Any, body: Callable[[Any], None]) -> None:
             body(column)
 
 
-@intrinsic
-def _pair_products(_typing: Any, x: Any, i: Any, j: Any, k: Any) -> Any:
-    """Return the inner products (x_i·x_j, x_i·x_k, x_j·x_k)."""
-    signature = types.UniTuple(types.float32, 3)(x, types.intp, types.intp, types.intp)
+def _products(pairs: tuple[tuple[int, int], ...]) -> Any:
+    """Return an intrinsic for the inner products of these pairs among the rows i, j, k of a matrix."""
 
-    def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
-        data, width = _array(context, b, sig.args[0], args[0])
-        rows = [b.gep(data, [b.mul(index, width)]) for index in args[1:]]
-        sums = [cgutils.alloca_once_value(b, _constant(0.0)) for _ in range(3)]
+    @intrinsic
+    def products(_typing: Any, x: Any, i: Any, j: Any, k: Any) -> Any:
+        signature = types.UniTuple(types.float32, len(pairs))(x, types.intp, types.intp, types.intp)
 
-        def body(column: Any) -> None:
-            xi, xj, xk = (_load(b, row, column) for row in rows)
-            for total, left, right in zip(sums, (xi, xi, xj), (xj, xk, xk), strict=True):
-                b.store(_fma(b, left, right, b.load(total)), total)
+        def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
+            data, width = _array(context, b, sig.args[0], args[0])
+            rows = [b.gep(data, [b.mul(index, width)]) for index in args[1:]]
+            sums = [cgutils.alloca_once_value(b, _constant(0.0)) for _ in pairs]
 
-        _for_columns(b, width, body)
-        reduce = f"llvm.vector.reduce.fadd.v{LANES}f32"
-        values = [_call(b, reduce, _f32, [_f32(0.0), b.load(total)]) for total in sums]
-        return context.make_tuple(b, sig.return_type, values)
+            def body(column: Any) -> None:
+                loaded = [_load(b, row, column) for row in rows]
+                for total, (left, right) in zip(sums, pairs, strict=True):
+                    b.store(_fma(b, loaded[left], loaded[right], b.load(total)), total)
 
-    return signature, generate
+            _for_columns(b, width, body)
+            reduce = f"llvm.vector.reduce.fadd.v{LANES}f32"
+            values = [_call(b, reduce, _f32, [_f32(0.0), b.load(total)]) for total in sums]
+            return context.make_tuple(b, sig.return_type, values)
+
+        return signature, generate
+
+    return products
 
 
-@intrinsic
-def _head_products(_typing: Any, x: Any, h: Any, i: Any, j: Any) -> Any:
-    """Return the inner products (x_h·x_i, x_h·x_j)."""
-    signature = types.UniTuple(types.float32, 2)(x, types.intp, types.intp, types.intp)
-
-    def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
-        data, width = _array(context, b, sig.args[0], args[0])
-        rows = [b.gep(data, [b.mul(index, width)]) for index in args[1:]]
-        sums = [cgutils.alloca_once_value(b, _constant(0.0)) for _ in range(2)]
-
-        def body(column: Any) -> None:
-            xh, xi, xj = (_load(b, row, column) for row in rows)
-            for total, other in zip(sums, (xi, xj), strict=True):
-                b.store(_fma(b, xh, other, b.load(total)), total)
-
-        _for_columns(b, width, body)
-        reduce = f"llvm.vector.reduce.fadd.v{LANES}f32"
-        values = [_call(b, reduce, _f32, [_f32(0.0), b.load(total)]) for total in sums]
-        return context.make_tuple(b, sig.return_type, values)
-
-    return signature, generate
+_pair_products = _products(((0, 1), (0, 2), (1, 2)))
+_head_products = _products(((0, 1), (0, 2)))
 
 
 @intrinsic
@@ -383,6 +368,10 @@ def score(x: NDArray[np.float32], triplets: NDArray[np.int32], lapse: float) -> 
         loss += added
         by_chance += chance
     return loss, right, by_chance
+
+
+# Functions of anchored triplets have loops of their own: a branch inside those of odd-one-out judgments changes the
+# order in which LLVM adds, and with it the last bits of every fit.
 
 
 @njit(**_COMPILE)
