@@ -13,6 +13,7 @@ from PIL import Image
 from affectlake.errors import SourceError
 from affectlake.pipelines.params import from_folder
 from affectlake.pipelines.params.study import parse
+from affectlake.stimuli import guessing
 from affectlake.stimuli.guessing import guess
 
 IDS = [f"{number:03d}.png" for number in range(1, 31)]
@@ -141,3 +142,34 @@ def test_judgments_without_ratings_need_no_sampled_triplets(tmp_path: Path) -> N
     wanted = raw["triplets"]
     assert isinstance(wanted, dict)
     assert (wanted["n"], wanted["noise_ceiling"]) == (0, 0)
+
+
+def test_ids_that_are_numbers_are_not_taken_for_judgments_nor_scores_for_ids(tmp_path: Path) -> None:
+    generator = rng()
+    ages = generator.integers(1, 8, 40)
+    rated = {f"q{at}": generator.integers(1, 8, 40) for at in range(5)}
+    pl.DataFrame({"age": ages, "stimulus": range(1, 41)} | rated).write_csv(tmp_path / "ratings.csv")
+    pl.DataFrame({"stimulus": range(1, 41), "file": [f"f{at}" for at in range(40)]}).write_csv(tmp_path / "list.csv")
+    found = guess(tmp_path)
+    assert (found.judgments, found.id_column, found.stimuli) == ((), "stimulus", tmp_path / "list.csv")
+    (ratings,) = found.ratings
+    assert (ratings.id_column, ratings.columns) == ("stimulus", ("age", *rated))
+
+
+def test_decimal_commas_and_infinite_numbers(tmp_path: Path) -> None:
+    lines = ["word;score;odd", *(f"w{at};{at / 4!s};inf" for at in range(12))]
+    (tmp_path / "words.csv").write_text("\n".join(lines).replace(".", ","))
+    (ratings,) = guess(tmp_path).ratings
+    assert (ratings.columns, ratings.range, ratings.scale) == (("score",), (0.0, 2.75), (0.0, 3.0))
+
+
+def test_each_cell_is_looked_at_once(tmp_path: Path) -> None:
+    """All columns of a table are looked at once, not once for each of the others."""
+    wide = {f"t{at}": rng().random(200).round(3) for at in range(300)}
+    pl.DataFrame({"id": [f"s{at}" for at in range(200)]} | wide).write_csv(tmp_path / "wide.csv")
+    looked: list[str] = []
+    plain = guessing.clean
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(guessing, "clean", lambda text: looked.append(text) or plain(text))
+        assert len(guess(tmp_path).ratings[0].columns) == 300
+    assert len(looked) == 301 * 200

@@ -163,7 +163,7 @@ MISTAKES: dict[str, tuple[Callable[[Files], object], str]] = {
     ),
     "an empty caption": (
         lambda f: (f.write("texts", TEXTS + "100,\n"), f.load(captions=True))[1],
-        r"1 captions[\s\S]*empty cell in row 4",
+        r"1 rows[\s\S]*have no caption[\s\S]*empty cell in row 4",
     ),
     "a score outside its scale": (
         lambda f: f.load(f.traits(Family("trait", 1, 5))),

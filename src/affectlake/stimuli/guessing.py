@@ -6,19 +6,40 @@ Guesses begin a ``params.yaml`` that its user reads and corrects. A file about w
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from affectlake.errors import SourceError
 from affectlake.stimuli.frames import IMAGES, SOUNDS, SUFFIXES
 from affectlake.user_tables import UserFile, UserTable, read_table
+from affectlake.user_tables.cells import MISSING
 from affectlake.user_tables.reading import EXCEL, PARQUET, clean
 
+Numbers = NDArray[np.float64]
+
 TABLES = (".csv", ".tsv", *EXCEL, *PARQUET)
-SCALES = ((0, 1), (-1, 1), (1, 5), (1, 7), (1, 9), (0, 10), (-3, 3), (-4, 4), (-5, 5), (0, 100), (-100, 100))
+SCALES = (
+    (0, 1),
+    (-1, 1),
+    (1, 5),
+    (1, 7),
+    (1, 9),
+    (0, 3),
+    (0, 4),
+    (0, 5),
+    (0, 6),
+    (0, 7),
+    (0, 10),
+    (-3, 3),
+    (-4, 4),
+    (-5, 5),
+    (0, 100),
+    (-100, 100),
+)
 """Usual scales, in the order in which they are tried."""
 
 _ID_WORDS = (
@@ -115,24 +136,23 @@ def guess(folder: Path) -> Guesses:
             todo="add a table with an id for each stimulus",
         )
     ids = listed[1] if listed else names
-    known = set(ids)
+    known, id_name = set(ids), listed[2] if listed else ""
     rated, texts, judged = [], [], []
     category = ""
     for table in tables:
-        path = table.file.path
-        own = _id_columns(table, known)
-        if len(own) >= 3 and not (listed and path == listed[0].file.path):
+        path, is_list = table.path, listed is not None and table is listed[0]
+        own = table.id_columns(known, _bare(known))
+        if not is_list and table.has_judgments(own, id_name):
             judged.append(path)
             continue
-        is_list = listed is not None and table is listed[0]
-        key = listed[2] if is_list and listed else own[0] if own else ""
+        key = id_name if is_list else table.key(own, id_name)
         if not key:
             unknown.append((path, "none of its columns has ids of the stimuli alone"))
             continue
         others = [name for name in table.columns if name != key]
+        caption = table.caption(others)
         if is_list:
-            category = _category_column(table, others)
-        caption = _caption_column(table, others)
+            category = table.category([name for name in others if name != caption])
         if caption:
             texts.append((path, key, caption))
         ratings = _ratings(table, key, [name for name in others if name not in (caption, category)])
@@ -143,8 +163,8 @@ def guess(folder: Path) -> Guesses:
     unknown += [(path, f"captions are read from {texts[0][0].name}") for path, _, _ in texts[1:]]
     return Guesses(
         folder,
-        listed[0].file.path if listed else None,
-        listed[2] if listed else "",
+        listed[0].path if listed else None,
+        id_name,
         category,
         tuple(ids),
         tuple(rated),
@@ -156,13 +176,13 @@ def guess(folder: Path) -> Guesses:
     )
 
 
-def _tables(folder: Path) -> tuple[list[UserTable], list[tuple[Path, str]]]:
+def _tables(folder: Path) -> tuple[list[_Table], list[tuple[Path, str]]]:
     """Return the tables of the folder that can be read, and the others with the reason."""
     found, unreadable = [], []
     for path in sorted(_files(folder)):
         if path.suffix.lower() in TABLES:
             try:
-                found.append(read_table(UserFile(path, "file", "--from")))
+                found.append(_Table(read_table(UserFile(path, "file", "--from"))))
             except SourceError as error:
                 unreadable.append((path, f"it cannot be read: {error.summary}"))
     return found, unreadable
@@ -192,105 +212,137 @@ def _media(folder: Path) -> tuple[Path, list[str], dict[str, int]] | None:
     return place, sorted(clean(one.name) for one in files), {kind: kinds.count(kind) for kind in sorted(set(kinds))}
 
 
-def _cells(table: UserTable, column: str) -> pl.Series:
-    return table.frame[column].drop_nulls().map_elements(clean, return_dtype=pl.String)
+class _Table:
+    """A table, with what is looked up repeatedly about its columns."""
+
+    def __init__(self, table: UserTable) -> None:
+        self.path, self.frame, self.columns = table.file.path, table.frame, table.columns
+        self._comma = table.separator != ","
+        self._cells: dict[str, pl.Series] = {}
+        self._numbers: dict[str, Numbers | None] = {}
+
+    def cells(self, column: str) -> pl.Series:
+        """Return the cells of a column that are not empty, as ids."""
+        if column not in self._cells:
+            texts = self.frame[column].drop_nulls()
+            self._cells[column] = pl.Series(column, [clean(text) for text in texts], dtype=pl.String)
+        return self._cells[column]
+
+    def numbers(self, column: str) -> Numbers | None:
+        """Return the numbers in a column; None if it has cells that are neither numbers nor missing."""
+        if column not in self._numbers:
+            cells = self.cells(column)
+            cells = cells.str.replace(",", ".", literal=True) if self._comma else cells
+            values = cells.filter(~cells.is_in(["", *MISSING])).cast(pl.Float64, strict=False)
+            bad = values.null_count() or not len(values) or not values.is_finite().all()
+            self._numbers[column] = None if bad else values.to_numpy()
+        return self._numbers[column]
+
+    def counts(self, column: str) -> bool:
+        """Return whether a column counts the rows."""
+        values = self.numbers(column)
+        return values is not None and len(values) > 2 and bool((np.diff(values) == 1).all())
+
+    def scores(self, columns: Sequence[str]) -> dict[str, Numbers]:
+        """Return the columns of numbers that do not count the rows."""
+        found = {name: self.numbers(name) for name in columns if not self.counts(name)}
+        return {name: values for name, values in found.items() if values is not None}
+
+    def category(self, columns: Sequence[str]) -> str:
+        """Return the column of texts that seems to have categories; empty if there is none."""
+        texts = [name for name in columns if self.numbers(name) is None and len(self.cells(name))]
+        few = [name for name in texts if 2 <= self.cells(name).n_unique() <= max(2, _FEW * self.frame.height)]
+        return next(iter([*(name for name in few if name.lower() in _CATEGORY_WORDS), *few]), "")
+
+    def caption(self, columns: Sequence[str]) -> str:
+        """Return the column of the longest sentences; empty if there is none."""
+        longest, found = float(_LONG_TEXT), ""
+        for name in columns:
+            cells = self.cells(name)
+            if len(cells) and self.numbers(name) is None:
+                length, spaced = cells.str.len_chars().to_numpy().mean(), cells.str.contains(" ", literal=True)
+                if length > longest and spaced.to_numpy().mean() > _FEW:
+                    longest, found = float(length), name
+        return found
+
+    def id_columns(self, known: set[str], bare: set[str]) -> list[str]:
+        """Return the columns whose cells are all ids, or ids without leading zeros (`bare`)."""
+        values = {column: self.cells(column).unique().to_list() for column in self.columns}
+        return [
+            column
+            for column, own in values.items()
+            if own and all(value in known or value.lstrip("0") in bare for value in own)
+        ]
+
+    def key(self, ids: Sequence[str], name: str) -> str:
+        """Return the one of some columns of ids that says what a row is about; `name` is the column of the list."""
+        return max(ids, key=lambda one: (one == name, _is_id_word(one), self.cells(one).n_unique()), default="")
+
+    def has_judgments(self, ids: Sequence[str], name: str) -> bool:
+        """Return whether each row has three different ids, and no column is named like ids of single stimuli."""
+        if len(ids) < 3 or any(one == name or _is_id_word(one) for one in ids):
+            return False
+        first = self.frame.select(ids[:3]).drop_nulls()
+        a, b, c = (pl.col(one) for one in ids[:3])
+        return first.select(((a != b) & (a != c) & (b != c)).all()).item() and first.height > 0
 
 
-def _list_of_stimuli(tables: Sequence[UserTable], media: Sequence[str]) -> tuple[UserTable, list[str], str] | None:
+def _is_id_word(column: str) -> bool:
+    return column.lower().replace(" ", "_") in _ID_WORDS
+
+
+def _bare(known: set[str]) -> set[str]:
+    return {name.lstrip("0") for name in known}
+
+
+def _list_of_stimuli(tables: Sequence[_Table], media: Sequence[str]) -> tuple[_Table, list[str], str] | None:
     """Return the table whose column of different values is most used by the others, with the values and its name."""
     with_stems = {*media, *(name.rpartition(".")[0] for name in media)}
-    best: tuple[tuple[float, ...], UserTable, list[str], str] | None = None
+    best: tuple[tuple[float, ...], _Table, list[str], str] | None = None
     for table in tables:
+        n_scores, caption = len(table.scores(table.columns)), table.caption(table.columns)
         for place, column in enumerate(table.columns):
-            cells = _cells(table, column)
+            cells, numbers = table.cells(column), table.numbers(column)
+            if len(cells) < 3 or len(cells) < table.frame.height or cells.n_unique() < len(cells):
+                continue
+            if numbers is not None and (numbers % 1 != 0).any():
+                continue
             values = cells.to_list()
-            if len(values) < 3 or len(values) < table.frame.height or cells.n_unique() < len(values):
-                continue
-            if _numbers(table, column) is not None and any(not float(value).is_integer() for value in values):
-                continue
             known = set(values)
-            users = sum(bool(_id_columns(other, known)) for other in tables if other is not table)
+            users = sum(bool(other.id_columns(known, _bare(known))) for other in tables if other is not table)
             shown = len(known & with_stems) / len(known)
             word = column.lower().replace(" ", "_")
             named = _ID_WORDS.index(word) if word in _ID_WORDS else len(_ID_WORDS)
-            others = [name for name in table.columns if name != column]
-            holds = len(_scores(table, others)) + bool(_caption_column(table, others))  # a list has little else
-            score = (users + shown, -named, "stimul" in table.file.path.stem.lower(), -holds, -place, len(values))
+            holds = n_scores - (column in table.scores([column])) + (caption not in ("", column))
+            score = (  # a list has little else
+                *(users + shown, -named, not table.counts(column), "stimul" in table.path.stem.lower()),
+                *(-holds, -place, len(values)),
+            )
             if best is None or score > best[0]:
                 best = (score, table, values, column)
     return best[1:] if best else None
 
 
-def _id_columns(table: UserTable, known: set[str]) -> list[str]:
-    """Return the columns whose cells are all ids, or ids without leading zeros."""
-    bare = {name.lstrip("0") for name in known}
-    found = []
-    for column in table.columns:
-        values = set(_cells(table, column))
-        if values and all(value in known or value.lstrip("0") in bare for value in values):
-            found.append(column)
-    return found
-
-
-def _numbers(table: UserTable, column: str) -> np.ndarray | None:
-    """Return a column as numbers; None if it has other cells."""
-    cells = table.frame[column].drop_nulls().str.strip_chars()
-    if table.separator != ",":
-        cells = cells.str.replace(",", ".", literal=True)
-    cells = cells.filter(~cells.is_in(["NA", "N/A", "NaN", "nan", "null", "NULL", ""]))
-    values = cells.cast(pl.Float64, strict=False)
-    return None if values.null_count() or not len(values) else values.to_numpy()
-
-
-def _scores(table: UserTable, columns: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return the columns of numbers that do not count the rows."""
-    numbers = {name: values for name in columns if (values := _numbers(table, name)) is not None}
-    return {name: values for name, values in numbers.items() if len(values) < 3 or not (np.diff(values) == 1).all()}
-
-
-def _category_column(table: UserTable, columns: Sequence[str]) -> str:
-    texts = [name for name in columns if _numbers(table, name) is None and len(_cells(table, name))]
-    few = [name for name in texts if 2 <= _cells(table, name).n_unique() <= max(2, _FEW * table.frame.height)]
-    named = [name for name in few if name.lower() in _CATEGORY_WORDS]
-    return next(iter([*named, *few]), "")
-
-
-def _caption_column(table: UserTable, columns: Sequence[str]) -> str:
-    longest, found = float(_LONG_TEXT), ""
-    for name in columns:
-        cells = table.frame[name].drop_nulls()
-        if len(cells) and _numbers(table, name) is None:
-            mean = float(cells.str.len_chars().mean() or 0)  # type: ignore[arg-type]
-            if mean > longest and float(cells.str.contains(" ", literal=True).mean() or 0) > _FEW:  # type: ignore[arg-type]
-                longest, found = mean, name
-    return found
-
-
-def _ratings(table: UserTable, key: str, columns: Sequence[str]) -> GuessedRatings | None:
-    numbers = _scores(table, columns)
+def _ratings(table: _Table, key: str, columns: Sequence[str]) -> GuessedRatings | None:
+    numbers = table.scores(columns)
     if not numbers:
         return None
-    path, repeated = table.file.path, _cells(table, key).n_unique() < table.frame.height
+    repeated = table.cells(key).n_unique() < table.frame.height
     texts = [name for name in columns if name not in numbers]
     if repeated and texts:
         # a row for each rating: the column of names is the one with which ids repeat least
-        names = [name for name in texts if _cells(table, name).n_unique() <= _FEW * table.frame.height]
+        names = [name for name in texts if table.cells(name).n_unique() <= _FEW * table.frame.height]
         if names:
             order = list(columns)
             score = max(numbers, key=lambda one: (one.lower() in _SCORE_WORDS, -order.index(one)))
             name = max(names, key=lambda one: (one.lower() in _NAME_WORDS, table.frame.select(key, one).n_unique()))
             several = bool(table.frame.select(key, name).is_duplicated().any())
-            return _scaled(GuessedRatings(path, key, (), name, score, several), numbers[score])
-    chosen = tuple(numbers)
-    values = np.concatenate(list(numbers.values()))
-    return _scaled(GuessedRatings(path, key, chosen, several=repeated), values)
+            return _scaled(GuessedRatings(table.path, key, (), name, score, several), numbers[score])
+    found = GuessedRatings(table.path, key, tuple(numbers), several=repeated)
+    return _scaled(found, np.concatenate(list(numbers.values())))
 
 
-def _scaled(found: GuessedRatings, values: np.ndarray) -> GuessedRatings:
+def _scaled(found: GuessedRatings, values: Numbers) -> GuessedRatings:
     low, high = float(values.min()), float(values.max())
-    usual = [scale for scale in SCALES if scale[0] <= low and high <= scale[1]]
-    scale = usual[0] if usual else (low, high)
-    return GuessedRatings(
-        found.file, found.id_column, found.columns, found.name_column, found.score_column, found.several,
-        (low, high), (float(scale[0]), float(scale[1])),
-    )  # fmt: skip
+    scale = next((scale for scale in SCALES if scale[0] <= low and high <= scale[1]), (low, high))
+    return replace(found, range=(low, high), scale=(float(scale[0]), float(scale[1])))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from affectlake.errors import SourceError, nearest
 from affectlake.stimuli.study import CAPTIONS, EXCLUSIONS, Family, Scores, Study, assemble
-from affectlake.user_tables import Legal, UserFile, UserTable, examples, ids_of, read_table, to_numbers
+from affectlake.user_tables import Legal, UserFile, UserTable, examples, ids_of, read_table, texts_of, to_numbers
 
 FEWEST = 3
 
@@ -303,15 +303,7 @@ def _read_captions(source: CaptionSource, catalogue: _Catalogue) -> tuple[pl.Dat
     """Return the captions of the kept stimuli, the stimulus of each row, and notes."""
     table = read_table(source.file)
     rows, notes = catalogue.rows_of(table, source.id_column)
-    texts = table.require([source.caption_column]).to_series()
-    empty = texts.is_null() | (texts.str.strip_chars() == "")
-    if empty.any():
-        raise SourceError(
-            f"{int(empty.sum()):,} captions of the {source.file.name} are empty",
-            wanted=f"a text in column {source.caption_column!r} of every row",
-            found=f"an empty cell in row {table.rows[int(empty.arg_true()[0])]}",
-            todo="add the texts, or remove these rows",
-        )
+    texts = texts_of(table, source.caption_column, "caption")
     frame = pl.DataFrame({"stimulus_index": catalogue.place[rows].astype(np.int32), "caption": texts})
     kept = frame.filter(pl.col("stimulus_index") >= 0).with_columns(
         pl.int_range(pl.len(), dtype=pl.Int16).over("stimulus_index").alias("caption_index")

@@ -4,7 +4,7 @@ What is safe to read is read, and notes say what was done; what would have to be
 meaning of columns does not belong here.
 """
 
-from affectlake.user_tables.cells import Legal, examples, ids_of, to_numbers
+from affectlake.user_tables.cells import Legal, examples, ids_of, texts_of, to_numbers
 from affectlake.user_tables.reading import UserFile, UserTable, read_table
 
-__all__ = ["Legal", "UserFile", "UserTable", "examples", "ids_of", "read_table", "to_numbers"]
+__all__ = ["Legal", "UserFile", "UserTable", "examples", "ids_of", "read_table", "texts_of", "to_numbers"]

@@ -99,17 +99,31 @@ def to_numbers(
     return np.ascontiguousarray(values), notes
 
 
-def ids_of(table: UserTable, column: str) -> pl.Series:
-    """Return the ids in a column, stripped and in Unicode's composed form; raise if a cell is empty."""
+def texts_of(table: UserTable, column: str, what: str) -> pl.Series:
+    """Return the cells of a column, verbatim; raise if one is empty.
+
+    Parameters
+    ----------
+    table : UserTable
+    column : str
+    what : str
+        What a cell is, for messages, such as ``caption``.
+    """
     texts = table.require([column]).to_series()
     empty = texts.is_null() | (texts.str.strip_chars() == "")
     if empty.any():
         raise SourceError(
-            f"{int(empty.sum()):,} rows of the {table.file.name} have no id",
-            wanted=f"an id in column {column!r} of every row",
+            f"{int(empty.sum()):,} rows of the {table.file.name} have no {what}",
+            wanted=f"a text in column {column!r} of every row",
             found=f"an empty cell in row {table.rows[int(empty.arg_true()[0])]}",
-            todo="add the ids, or remove the rows",
+            todo="fill in the cells, or remove these rows",
         )
+    return texts
+
+
+def ids_of(table: UserTable, column: str) -> pl.Series:
+    """Return the ids in a column, stripped and in Unicode's composed form; raise if a cell is empty."""
+    texts = texts_of(table, column, "id")
     plain = texts.str.contains(r"^[\x21-\x7e]+$").all()
     return texts if plain else pl.Series(column, [clean(text) for text in texts], dtype=pl.String)
 
