@@ -53,7 +53,7 @@ def write(path: Path, greys: list[int], per_s: int = 10, side: int = 64) -> Path
 
 
 def grey(jpeg: bytes) -> float:
-    return float(np.asarray(Image.open(io.io.BytesIO(jpeg)), dtype=float).mean())
+    return float(np.asarray(Image.open(io.BytesIO(jpeg)), dtype=float).mean())
 
 
 def test_each_frame_is_the_one_on_the_screen_at_its_time(tmp_path: Path) -> None:
