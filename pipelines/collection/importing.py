@@ -14,7 +14,6 @@ import polars as pl
 from affectlake.errors import SourceError, UsageError, nearest
 from affectlake.judge.agents import JudgmentsAgent
 from affectlake.judge.judgments.identity import request_keys, stimuli_checks
-from affectlake.judge.judgments.ids import Catalogue
 from affectlake.judge.judgments.layouts import read_raw
 from affectlake.judge.judgments.options import ReadingOptions
 from affectlake.judge.judgments.resolving import SHOWN, Judgments, resolve
@@ -28,6 +27,7 @@ from affectlake.pipelines.collection.publishing import publish_grown
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.stored import GROWING, as_responses, known_answers
 from affectlake.triplets import TRIPLET
+from affectlake.user_tables.catalogue import Catalogue
 
 PER_PART = 500_000
 EXAMPLES = 5

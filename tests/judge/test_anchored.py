@@ -81,7 +81,7 @@ def test_salmon_s_csv_and_json_are_the_same_judgments(tmp_path: Path) -> None:
     assert of_csv.layout == of_json.layout == "salmon"
     assert read_rows(of_csv) == read_rows(of_json) == WANTED
     assert of_csv.frame["received_s"].to_list() == of_json.frame["received_s"].to_list() == [0.0, 10.0, 20.0]
-    assert of_csv.frame["row"].to_list() == [2, 3, 4] and of_json.frame["row"].to_list() == [1, 2, 3]
+    assert of_csv.frame["row"].to_list() == of_json.frame["row"].to_list() == [1, 2, 3]
     assert not of_csv.frame["catch"].any()
 
 
@@ -140,7 +140,7 @@ def test_attention_checks_may_repeat_the_head(tmp_path: Path) -> None:
         Answer=pl.when(pl.int_range(pl.len()) == 0).then(pl.col("Center")).otherwise("Answer"),
     )
     path = written(tmp_path, "clean.csv", table.write_csv())
-    with pytest.raises(SourceError, match=r"clean\.csv, row 2: the head is one of the two stimuli beside it"):
+    with pytest.raises(SourceError, match=r"clean\.csv, row 1: the head is one of the two stimuli beside it"):
         read_anchored(path)
     checked = table.with_columns(
         sampleAlg=pl.when(pl.int_range(pl.len()) == 0).then(pl.lit("check")).otherwise("sampleAlg")
@@ -151,11 +151,11 @@ def test_attention_checks_may_repeat_the_head(tmp_path: Path) -> None:
 
 
 CHANGES = {
-    "winner_filename": ("ant.png", r"row 3: the winner is neither the left nor the right stimulus", "'ant.png'"),
-    "loser_filename": ("bee.png", r"row 3: the loser is not the other stimulus", "'bee.png'"),
-    "right_filename": ("", r"row 3: column 'right_filename' is empty", "nothing"),
-    "response_time": ("soon", r"row 3: column 'response_time' is not a time", "'soon'"),
-    "time_received_since_start": ("-1", r"row 3: column 'time_received_since_start' is not a time", "'-1'"),
+    "winner_filename": ("ant.png", r"row 2: the winner is neither the left nor the right stimulus", "'ant.png'"),
+    "loser_filename": ("bee.png", r"row 2: the loser is not the other stimulus", "'bee.png'"),
+    "right_filename": ("", r"row 2: column 'right_filename' is empty", "nothing"),
+    "response_time": ("soon", r"row 2: column 'response_time' is not a time", "'soon'"),
+    "time_received_since_start": ("-1", r"row 2: column 'time_received_since_start' is not a time", "'-1'"),
 }
 
 
@@ -184,14 +184,14 @@ def test_missing_times_are_null(tmp_path: Path) -> None:
     [
         ("a.csv", "head,winner\n1,2\n", r"a\.csv has no anchored triplets"),
         ("a.csv", "i,j,k,odd\n1,2,3,3\n", r"a\.csv has no anchored triplets"),
-        ("a.csv", "head,winner,loser\n1,2,3\n1,2\n", r"a\.csv, row 3: 2 cells"),
+        ("a.csv", "head,winner,loser\n1,2,3\n1,2\n", r"a\.csv, row 2: column 'loser' is empty"),
         ("a.csv", "head,winner,loser,head\n1,2,3,4\n", r"columns of the same name"),
-        ("a.csv", "head,winner,loser\n", r"a\.csv has no rows"),
-        ("a.csv", "", r"a\.csv has no rows"),
-        ("a.csv", "head,winner,loser\n1,2,2\n", r"row 2: the winner is the loser"),
+        ("a.csv", "head,winner,loser\n", r"has a header but no rows"),
+        ("a.csv", "", r"is empty"),
+        ("a.csv", "head,winner,loser\n1,2,2\n", r"row 1: the winner is the loser"),
         ("a.json", '{"head": 1}', r"a\.json has no anchored triplets"),
-        ("a.json", "head,winner", r"a\.json is not JSON"),
-        ("a.csv", b"head,winner,loser\n\xff,2,3\n", r"cannot be read"),
+        ("a.json", "head,winner", r"cannot be read as JSON"),
+        ("a.csv", b"head,winner,loser\n\xff,2,3\n", r"is not UTF-8 text"),
     ],
 )
 def test_other_files_are_one_message(tmp_path: Path, name: str, content: str | bytes, words: str) -> None:

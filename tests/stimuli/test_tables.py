@@ -136,7 +136,7 @@ def test_ids_that_a_spreadsheet_shortened_are_found(files: Files) -> None:
     files.write("rated", RATED.replace("\n007", "\n7").replace("\n010", "\n10"))
     study, notes = files.load(files.traits())
     assert study.ratings.equals(Files(files.folder).load(files.traits()).study.ratings)
-    assert "rated.csv: 2 ids without their leading zeros, such as '7' for '007'" in notes
+    assert "rated.csv: 2 names of stimuli were matched by the id without leading zeros" in notes
     files.write("stimuli", STIMULI + "0010,man\n")
     files.write("rated", RATED.replace("\n010", "\n10"))
     with pytest.raises(SourceError, match="unknown stimuli"):

@@ -14,9 +14,6 @@ an odd-one-out judgment: it is fitted with its own likelihood (`affectlake.spose
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +22,7 @@ from typing import Literal
 import polars as pl
 
 from affectlake.errors import SourceError
+from affectlake.user_tables import UserFile, read_table
 
 Layout = Literal["salmon", "triplettools"]
 Naming = Literal["name", "number"]
@@ -61,10 +59,10 @@ class AnchoredJudgments:
         Name of the file.
     layout : {"salmon", "triplettools"}
     frame : polars.DataFrame
-        ``row`` (Int64: the row of a CSV file, whose header is row 1, or the record of a JSON file, from 1), ``head``,
-        ``winner``, ``loser`` (String), ``winner_position`` (Int8: 1 left, 2 right; null if the file does not say what
-        was shown where), ``participant`` (String or null), ``response_time_s`` and ``received_s`` (Float64, seconds, or
-        null; the latter since the start of the experiment), ``catch`` (Boolean: an attention check, in which the head
+        ``row`` (Int64: the row after the header, or the record of a JSON file, from 1), ``head``, ``winner``, ``loser``
+        (String), ``winner_position`` (Int8: 1 left, 2 right; null if the file does not say what was shown where),
+        ``participant`` (String or null), ``response_time_s`` and ``received_s`` (Float64, seconds, or null; the latter
+        since the start of the experiment), ``catch`` (Boolean: an attention check, in which the head
         may be one of the two others).
     columns : dict of str to str
         Columns of the file by role.
@@ -77,60 +75,28 @@ class AnchoredJudgments:
 
 
 def read_anchored(path: Path, naming: Naming = "name") -> AnchoredJudgments:
-    """Read a file of anchored triplets: a CSV file (commas, semicolons or tabs) or, if its name ends in .json, JSON.
+    """Read a file of anchored triplets, in any form that :func:`affectlake.user_tables.read_table` reads.
 
     Parameters
     ----------
     path : Path
     naming : {"name", "number"}
-        As in :func:`anchored_judgments`.
-
-    Raises
-    ------
-    SourceError
-        If the file cannot be read, has other columns, or has a row that is not an anchored triplet.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(
-            f"{path} cannot be read",
-            wanted="a UTF-8 file of anchored triplets",
-            found=f"{type(error).__name__}: {error}",
-        ) from error
-    of_json = path.suffix.lower() == ".json"
-    table = _from_json(text, path.name) if of_json else _from_csv(text, path.name)
-    return anchored_judgments(table, path.name, naming, first_row=1 if of_json else 2)
-
-
-def anchored_judgments(
-    table: pl.DataFrame, file: str, naming: Naming = "name", first_row: int = 2
-) -> AnchoredJudgments:
-    """Return the anchored triplets of a table.
-
-    Parameters
-    ----------
-    table : polars.DataFrame
-        The columns of the file, as texts; an empty text is a missing value.
-    file : str
-        Name of the file, for messages.
-    naming : {"name", "number"}
         Whether stimuli are returned as their names or as their numbers, if the file has both. Salmon's name of an image
         or video is that of its file, without folders; tripletTools numbers the sorted names from 0.
-    first_row : int, default=2
-        Number of the table's first row in the file.
 
     Raises
     ------
     SourceError
-        If columns are missing, or for the first row in which a stimulus is missing, the winner is not one of the two
-        stimuli beside the head, stimuli repeat, or a time is not a number of at least 0. The message has its number
-        and column.
+        If the file cannot be read, columns are missing, or for the first row in which a stimulus is missing, the winner
+        is not one of the two stimuli beside the head, stimuli repeat, or a time is not a number of at least 0. The
+        message has its number and column.
     """
+    read, file = read_table(UserFile(path, "file of anchored triplets", "the argument FILE")), path.name
+    table = read.require(read.columns)
     columns, layout = _columns(table, naming, file)
     wanted = {role: columns[role] for role in (*_STIMULI, "participant", "kind") if role in columns}
     rows = table.select(
-        pl.int_range(first_row, first_row + pl.len(), dtype=pl.Int64).alias("row"),
+        read.rows,
         *(_text(column).alias(role) for role, column in wanted.items()),
     )
     if naming == "name" and layout == "salmon":
@@ -241,36 +207,3 @@ def _refuse(rows: pl.DataFrame, wrong: pl.Expr, what: str, wanted: str, role: st
             wanted=wanted,
             found=repr(first[role]) if first[role] is not None else "nothing",
         )
-
-
-def _from_csv(text: str, file: str) -> pl.DataFrame:
-    separator = max(",;\t", key=text.partition("\n")[0].count)
-    rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
-    while rows and not any(cell.strip() for cell in rows[-1]):
-        rows.pop()
-    return _table(rows[0] if rows else [], rows[1:], file, first_row=2)
-
-
-def _from_json(text: str, file: str) -> pl.DataFrame:
-    try:
-        records = json.loads(text)
-    except ValueError as error:
-        raise SourceError(f"{file} is not JSON", wanted="a list of records", found=str(error)) from error
-    if not isinstance(records, list) or not all(isinstance(one, dict) for one in records):
-        raise SourceError(f"{file} has no anchored triplets", wanted="a list of records", found=text[:60])
-    names = list(dict.fromkeys(name for one in records for name in one))
-    rows = [["" if one.get(name) is None else str(one[name]) for name in names] for one in records]
-    return _table(names, rows, file, first_row=1)
-
-
-def _table(names: list[str], rows: list[list[str]], file: str, first_row: int) -> pl.DataFrame:
-    named = [name.strip() for name in names]
-    repeated = sorted({name for name in named if named.count(name) > 1})
-    if repeated:
-        raise SourceError(f"{file} has columns of the same name", found=", ".join(repr(name) for name in repeated))
-    for number, row in enumerate(rows, first_row):
-        if len(row) != len(named):
-            raise SourceError(f"{file}, row {number}: {len(row)} cells", wanted=f"{len(named)} cells, as in the header")
-    if not rows:
-        raise SourceError(f"{file} has no rows", wanted="a header, and one anchored triplet in a row")
-    return pl.DataFrame(rows, schema=dict.fromkeys(named, pl.String), orient="row")

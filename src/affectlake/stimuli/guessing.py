@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from affectlake.errors import SourceError
 from affectlake.stimuli.frames import IMAGES, SOUNDS, SUFFIXES
 from affectlake.user_tables import UserFile, UserTable, read_table
+from affectlake.user_tables.catalogue import Catalogue
 from affectlake.user_tables.cells import MISSING
-from affectlake.user_tables.reading import EXCEL, PARQUET, clean
+from affectlake.user_tables.reading import EXCEL, PARQUET
+from affectlake.user_tables.table import clean
 
 Numbers = NDArray[np.float64]
 
@@ -136,12 +138,12 @@ def guess(folder: Path) -> Guesses:
             todo="add a table with an id for each stimulus",
         )
     ids = listed[1] if listed else names
-    known, id_name = set(ids), listed[2] if listed else ""
+    known, id_name = Catalogue(ids), listed[2] if listed else ""
     rated, texts, judged = [], [], []
     category = ""
     for table in tables:
         path, is_list = table.path, listed is not None and table is listed[0]
-        own = table.id_columns(known, _bare(known))
+        own = table.id_columns(known)
         if not is_list and table.has_judgments(own, id_name):
             judged.append(path)
             continue
@@ -265,14 +267,10 @@ class _Table:
                     longest, found = float(length), name
         return found
 
-    def id_columns(self, known: set[str], bare: set[str]) -> list[str]:
-        """Return the columns whose cells are all ids, or ids without leading zeros (`bare`)."""
-        values = {column: self.cells(column).unique().to_list() for column in self.columns}
-        return [
-            column
-            for column, own in values.items()
-            if own and all(value in known or value.lstrip("0") in bare for value in own)
-        ]
+    def id_columns(self, known: Catalogue) -> list[str]:
+        """Return the columns whose cells all name stimuli."""
+        values = {column: self.cells(column).unique() for column in self.columns}
+        return [column for column, own in values.items() if len(own) and all(map(known.knows, own))]
 
     def key(self, ids: Sequence[str], name: str) -> str:
         """Return the one of some columns of ids that says what a row is about; `name` is the column of the list."""
@@ -291,10 +289,6 @@ def _is_id_word(column: str) -> bool:
     return column.lower().replace(" ", "_") in _ID_WORDS
 
 
-def _bare(known: set[str]) -> set[str]:
-    return {name.lstrip("0") for name in known}
-
-
 def _list_of_stimuli(tables: Sequence[_Table], media: Sequence[str]) -> tuple[_Table, list[str], str] | None:
     """Return the table whose column of different values is most used by the others, with the values and its name."""
     with_stems = {*media, *(name.rpartition(".")[0] for name in media)}
@@ -308,9 +302,9 @@ def _list_of_stimuli(tables: Sequence[_Table], media: Sequence[str]) -> tuple[_T
             if numbers is not None and (numbers % 1 != 0).any():
                 continue
             values = cells.to_list()
-            known = set(values)
-            users = sum(bool(other.id_columns(known, _bare(known))) for other in tables if other is not table)
-            shown = len(known & with_stems) / len(known)
+            known = Catalogue(values)
+            users = sum(bool(other.id_columns(known)) for other in tables if other is not table)
+            shown = len(with_stems.intersection(values)) / len(values)
             word = column.lower().replace(" ", "_")
             named = _ID_WORDS.index(word) if word in _ID_WORDS else len(_ID_WORDS)
             holds = n_scores - (column in table.scores([column])) + (caption not in ("", column))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from affectlake.errors import SourceError, nearest
 from affectlake.stimuli.study import CAPTIONS, EXCLUSIONS, Family, Scores, Study, assemble
 from affectlake.user_tables import Legal, UserFile, UserTable, examples, ids_of, read_table, texts_of, to_numbers
+from affectlake.user_tables.catalogue import Catalogue
 
 FEWEST = 3
 
@@ -66,14 +67,13 @@ class Loaded(NamedTuple):
     notes: list[str]
 
 
-class _Catalogue:
+class _Stimuli:
     """The ids of the stimuli, and which are kept."""
 
     def __init__(self, source: StimulusSource, excluded: Sequence[str]) -> None:
         self.table = read_table(source.file)
         self.ids = ids_of(self.table, source.id_column)
-        self._index = {name: at for at, name in enumerate(self.ids)}
-        if len(self._index) < len(self.ids):
+        if self.ids.n_unique() < len(self.ids):
             twice = self.ids.filter(self.ids.is_duplicated()).unique(maintain_order=True).to_list()
             rows = self.table.rows.filter(self.ids == twice[0])
             raise SourceError(
@@ -82,13 +82,13 @@ class _Catalogue:
                 found=f"{examples([repr(name) for name in twice])}; {twice[0]!r} in rows {examples(rows.to_list())}",
                 todo="keep one row for each stimulus",
             )
-        self._bare: dict[str, str] | None = None
-        unknown = [name for name in excluded if name not in self._index]
+        known = set(self.ids)
+        unknown = [name for name in excluded if name not in known]
         if unknown:
             raise SourceError(
                 f"{len(unknown):,} excluded stimuli are not in the {source.file.name}",
                 wanted=f"ids of column {source.id_column!r}",
-                found=f"{examples([repr(name) for name in unknown])}; {nearest(unknown[0], self._index)}",
+                found=f"{examples([repr(name) for name in unknown])}; {nearest(unknown[0], known)}",
                 todo="correct sources.exclude",
             )
         self.left_out = sorted(set(excluded))
@@ -106,41 +106,20 @@ class _Catalogue:
     def rows_of(self, table: UserTable, column: str) -> tuple[NDArray[np.int64], list[str]]:
         """Return the row in the file of stimuli of each id in a column, and notes; raise if an id is unknown."""
         named = ids_of(table, column)
-        found = pl.Series(named).replace_strict(self._index, default=None, return_dtype=pl.Int64)
-        notes = []
-        if found.null_count():
-            bare = self._without_zeros()
-            missing = found.is_null()
-            matched = [self._index[bare[name]] if name in bare else None for name in named.filter(missing)]
-            unknown = [name for name, at in zip(named.filter(missing), matched, strict=True) if at is None]
-            if unknown:
-                at = int((missing & (named == unknown[0])).arg_true()[0])
-                raise SourceError(
-                    f"{len(unknown):,} rows of the {table.file.name} are about unknown stimuli",
-                    wanted=f"ids of the stimuli file, such as {self.ids[0]!r}",
-                    found=f"{unknown[0]!r} in row {table.rows[at]}, column {column!r}; "
-                    f"{nearest(unknown[0], self._index)}".rstrip("; "),
-                    todo="correct the ids, remove these rows, or add the stimuli to sources.stimuli",
-                )
-            found = found.scatter(missing.arg_true(), matched)
-            first = named.filter(missing)[0]
-            n_ids = named.filter(missing).n_unique()
-            notes.append(f"{n_ids:,} ids without their leading zeros, such as {first!r} for {bare[first]!r}")
-        return found.to_numpy().astype(np.int64), notes
-
-    def _without_zeros(self) -> dict[str, str]:
-        """Return ids by their text without leading zeros, as spreadsheets change them, where it is one id's alone."""
-        if self._bare is None:
-            self._bare = {}
-            shared: set[str] = set()
-            for name in self._index:
-                bare = name.lstrip("0")
-                if bare in self._bare:
-                    shared.add(bare)
-                self._bare[bare] = name
-            for bare in shared | set(self._index):
-                self._bare.pop(bare, None)
-        return self._bare
+        known = Catalogue(self.ids.to_list())
+        places = known.indices(named.unique(maintain_order=True))
+        found = named.replace_strict(places, default=None, return_dtype=pl.Int64)
+        unknown = named.filter(found.is_null())
+        if len(unknown):
+            at = int(found.is_null().arg_true()[0])
+            raise SourceError(
+                f"{len(unknown):,} rows of the {table.file.name} are about unknown stimuli",
+                wanted=f"ids of the stimuli file, such as {self.ids[0]!r}",
+                found=f"{unknown[0]!r} in row {table.rows[at]}, column {column!r}; "
+                f"{nearest(unknown[0], self.ids)}".rstrip("; "),
+                todo="correct the ids, remove these rows, or add the stimuli to sources.stimuli",
+            )
+        return found.to_numpy().astype(np.int64), known.notes()
 
 
 def load_tables(
@@ -172,17 +151,17 @@ def load_tables(
         If a file or a cell is not valid, an id occurs twice or is unknown, a score is outside its scale, a rating is in
         two families, or several rows of a stimulus are to be one.
     """
-    catalogue = _Catalogue(stimuli, excluded)
-    notes = _notes(stimuli.file, catalogue.table.notes)
-    left_out = [("stimuli", name, "listed under sources.exclude", 1) for name in catalogue.left_out]
+    listed = _Stimuli(stimuli, excluded)
+    notes = _notes(stimuli.file, listed.table.notes)
+    left_out = [("stimuli", name, "listed under sources.exclude", 1) for name in listed.left_out]
     scores: dict[str, Scores] = {}
     for source in ratings:
-        values, names, rows, said = _read_ratings(source, catalogue)
+        values, names, rows, said = _read_ratings(source, listed)
         notes += _notes(source.file, said)
-        left_out += _excluded(catalogue, rows, "ratings")
+        left_out += _excluded(listed, rows, "ratings")
         _refuse_known(source, names, scores)
         before = scores.get(source.family.name)
-        kept = values[catalogue.kept]
+        kept = values[listed.kept]
         scores[source.family.name] = (
             Scores(source.family, names, kept)
             if before is None
@@ -190,16 +169,16 @@ def load_tables(
         )
     texts = pl.DataFrame(schema=CAPTIONS)
     if captions is not None:
-        texts, rows, said = _read_captions(captions, catalogue)
+        texts, rows, said = _read_captions(captions, listed)
         notes += _notes(captions.file, said)
-        left_out += _excluded(catalogue, rows, "captions")
+        left_out += _excluded(listed, rows, "captions")
     exclusions = (
         pl.DataFrame(left_out, schema=EXCLUSIONS, orient="row")
         .group_by("source", "stimulus_id", "reason", maintain_order=True)
         .agg(pl.col("n_rows").sum())
     )
-    ids = catalogue.ids.gather(catalogue.kept).to_list()
-    study = assemble(ids, list(scores.values()), texts, exclusions, _categories(stimuli, catalogue))
+    ids = listed.ids.gather(listed.kept).to_list()
+    study = assemble(ids, list(scores.values()), texts, exclusions, _categories(stimuli, listed))
     return Loaded(study, notes)
 
 
@@ -207,18 +186,18 @@ def _notes(file: UserFile, notes: Sequence[str]) -> list[str]:
     return [f"{file.path.name}: {note}" for note in notes]
 
 
-def _excluded(catalogue: _Catalogue, rows: NDArray[np.int64], source: str) -> list[tuple[str, str, str, int]]:
+def _excluded(listed: _Stimuli, rows: NDArray[np.int64], source: str) -> list[tuple[str, str, str, int]]:
     """Return the exclusions that follow from the rows of excluded stimuli in a file."""
-    counts = np.bincount(rows, minlength=len(catalogue.ids))
-    at = np.flatnonzero((catalogue.place < 0) & (counts > 0))
-    return [(source, catalogue.ids[int(i)], "its stimulus is listed under sources.exclude", int(counts[i])) for i in at]
+    counts = np.bincount(rows, minlength=len(listed.ids))
+    at = np.flatnonzero((listed.place < 0) & (counts > 0))
+    return [(source, listed.ids[int(i)], "its stimulus is listed under sources.exclude", int(counts[i])) for i in at]
 
 
-def _categories(source: StimulusSource, catalogue: _Catalogue) -> list[str | None] | None:
+def _categories(source: StimulusSource, listed: _Stimuli) -> list[str | None] | None:
     if source.category_column is None:
         return None
-    cells = catalogue.table.require([source.category_column]).to_series().str.strip_chars()
-    texts: list[str | None] = [text or None for text in cells.gather(catalogue.kept)]
+    cells = listed.table.require([source.category_column]).to_series().str.strip_chars()
+    texts: list[str | None] = [text or None for text in cells.gather(listed.kept)]
     return texts
 
 
@@ -235,11 +214,11 @@ def _refuse_known(source: RatingSource, names: Sequence[str], scores: dict[str, 
 
 
 def _read_ratings(
-    source: RatingSource, catalogue: _Catalogue
+    source: RatingSource, listed: _Stimuli
 ) -> tuple[NDArray[np.float64], list[str], NDArray[np.int64], list[str]]:
     """Return scores (all stimuli of the file of stimuli, n_ratings), names, the stimulus of each row, and notes."""
     table = read_table(source.file)
-    rows, notes = catalogue.rows_of(table, source.id_column)
+    rows, notes = listed.rows_of(table, source.id_column)
     labels = table.require([source.id_column]).to_series()
     legal = Legal(source.family.name, source.family.low, source.family.high)
     if source.name_column is not None:
@@ -265,12 +244,12 @@ def _read_ratings(
     rating = np.tile(np.arange(len(names)), len(rows)) if columns is None else columns
     there = ~np.isnan(flat)
     at = (stimulus * len(names) + rating)[there]
-    counts = np.bincount(at, minlength=len(catalogue.ids) * len(names))
+    counts = np.bincount(at, minlength=len(listed.ids) * len(names))
     if not source.mean and counts.max(initial=0) > 1:
-        raise _several(source, catalogue, table, names, at, there, values.shape[1])
+        raise _several(source, listed, table, names, at, there, values.shape[1])
     sums = np.bincount(at, weights=flat[there], minlength=len(counts))
     with np.errstate(invalid="ignore"):
-        found = (sums / counts).reshape(len(catalogue.ids), len(names))
+        found = (sums / counts).reshape(len(listed.ids), len(names))
     if source.mean and counts.max(initial=0) > 1:
         said = [*said, f"the mean of up to {counts.max():,} scores of a stimulus and rating was taken"]
     return found, names, rows, [*table.notes, *notes, *said]
@@ -278,7 +257,7 @@ def _read_ratings(
 
 def _several(
     source: RatingSource,
-    catalogue: _Catalogue,
+    listed: _Stimuli,
     table: UserTable,
     names: list[str],
     at: NDArray[np.int64],
@@ -293,18 +272,18 @@ def _several(
     return SourceError(
         f"{int((counts > 1).sum()):,} scores of the {source.file.name} are given more than once",
         wanted="one score for each stimulus and rating",
-        found=f"{names[rating]!r} of {catalogue.ids[stimulus]!r} in rows "
+        found=f"{names[rating]!r} of {listed.ids[stimulus]!r} in rows "
         f"{examples([table.rows[int(place)] for place in places])}",
         todo=f"set `aggregate: mean` in {source.file.setting} if these are several raters, or remove rows",
     )
 
 
-def _read_captions(source: CaptionSource, catalogue: _Catalogue) -> tuple[pl.DataFrame, NDArray[np.int64], list[str]]:
+def _read_captions(source: CaptionSource, listed: _Stimuli) -> tuple[pl.DataFrame, NDArray[np.int64], list[str]]:
     """Return the captions of the kept stimuli, the stimulus of each row, and notes."""
     table = read_table(source.file)
-    rows, notes = catalogue.rows_of(table, source.id_column)
+    rows, notes = listed.rows_of(table, source.id_column)
     texts = texts_of(table, source.caption_column, "caption")
-    frame = pl.DataFrame({"stimulus_index": catalogue.place[rows].astype(np.int32), "caption": texts})
+    frame = pl.DataFrame({"stimulus_index": listed.place[rows].astype(np.int32), "caption": texts})
     kept = frame.filter(pl.col("stimulus_index") >= 0).with_columns(
         pl.int_range(pl.len(), dtype=pl.Int16).over("stimulus_index").alias("caption_index")
     )

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from affectlake.errors import SourceError
-from affectlake.user_tables.reading import UserTable, clean
+from affectlake.user_tables.table import UserTable, clean
 
 MISSING = ("NA", "N/A", "NaN", "nan", "null", "NULL")
 """Cells that statistics programs write for a missing number."""

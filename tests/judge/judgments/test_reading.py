@@ -12,10 +12,10 @@ import pytest
 
 from affectlake.errors import AffectlakeError, SourceError, UsageError
 from affectlake.judge.judgments.identity import request_keys, stimuli_checks
-from affectlake.judge.judgments.ids import Catalogue
 from affectlake.judge.judgments.layouts import read_raw
 from affectlake.judge.judgments.options import ReadingOptions, parse_columns, parse_positions
 from affectlake.judge.judgments.resolving import SHOWN, Judgments, resolve
+from affectlake.user_tables.catalogue import Catalogue
 from tests.support.judgment_files import WRITERS, People, simulate, table
 
 IDS = [f"clip-{at:04d}.mp4" for at in range(20)]

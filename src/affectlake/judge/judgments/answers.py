@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import polars as pl
 
 from affectlake.errors import SourceError
-from affectlake.judge.judgments.ids import Catalogue
 from affectlake.judge.judgments.layouts import RawJudgments
 from affectlake.judge.judgments.options import STIMULI, AnsweredBy, ReadingOptions
+from affectlake.user_tables.catalogue import Catalogue
 
 _SIDES = {"left": 1, "middle": 2, "center": 2, "centre": 2, "right": 3}
 _LIST = re.compile(r"""^\[\s*(["']?)([^"',\]]*)\1\s*\]$""")

@@ -17,10 +17,10 @@ from pathlib import Path
 import polars as pl
 
 from affectlake.errors import SourceError
-from affectlake.judge.judgments.ids import Catalogue
 from affectlake.judge.judgments.options import STIMULI, Layout, ReadingOptions
 from affectlake.judge.judgments.roles import possible_trios, recognise
-from affectlake.user_tables import UserFile, UserTable, read_table
+from affectlake.user_tables import RECORDS, UserFile, UserTable, read_table
+from affectlake.user_tables.catalogue import Catalogue
 
 _THREE_NUMBERS = re.compile(rb"[ \t]*\d+[ \t]+\d+[ \t]+\d+[ \t]*\r?(\n|$)")
 _LISTS = ("stimuli", "triplet", "choices", "stimulus", "images", "items", "options")
@@ -84,7 +84,7 @@ def read_raw(path: Path, options: ReadingOptions, catalogue: Catalogue) -> RawJu
     file = UserFile(path, "file of judgments", "the argument FILE")
     if options.layout == "things" or (options.layout is None and _is_things(path)):
         return _things(file)
-    table = _from_json(file) if path.suffix.lower() in (".json", ".jsonl") else read_table(file)
+    table = read_table(file)
     layout = options.layout or _layout(table, path)
     return _by_columns(table, layout, options, catalogue)
 
@@ -98,7 +98,7 @@ def _is_things(path: Path) -> bool:
 
 
 def _layout(table: UserTable, path: Path) -> Layout:
-    if path.suffix.lower() in (".json", ".jsonl") or {"trial_type", "trial_index"} <= set(table.columns):
+    if path.suffix.lower() in RECORDS or {"trial_type", "trial_index"} <= set(table.columns):
         return "jspsych"
     if "psychopyVersion" in table.columns or any(name.endswith(".thisN") for name in table.columns):
         return "psychopy"
@@ -135,40 +135,6 @@ def _things(file: UserFile) -> RawJudgments:
         "odd": "third index",
     }
     return RawJudgments(file.path.name, "things", roles, found.select("row", *STIMULI))
-
-
-def _from_json(file: UserFile) -> UserTable:
-    """Return the trials of jsPsych's JSON: a list of objects, or a list of such lists, one for each participant."""
-    try:
-        text = file.path.read_text(encoding="utf-8-sig")
-        lines = file.path.suffix.lower() == ".jsonl"
-        found = [json.loads(line) for line in text.splitlines() if line.strip()] if lines else json.loads(text)
-    except (OSError, ValueError) as error:
-        raise SourceError(
-            f"the {file.name} cannot be read as JSON",
-            wanted="the list of trials that jsPsych writes",
-            found=str(error)[:200],
-            todo=file.another,
-        ) from error
-    if isinstance(found, dict):
-        found = found.get("trials", [found])
-    trials = [one for group in found for one in (group if isinstance(group, list) else [group])]
-    if not trials or not all(isinstance(one, dict) for one in trials):
-        raise SourceError(
-            f"the {file.name} is not a list of trials",
-            wanted='the list that jsPsych writes: [{"trial_type": …, "rt": …, "response": …}, …]',
-            todo=file.another,
-        )
-    names = list(dict.fromkeys(name for one in trials for name in one))
-    cells = {name: [_cell(one.get(name)) for one in trials] for name in names}
-    frame = pl.DataFrame(cells, schema=dict.fromkeys(names, pl.String))
-    return UserTable(file, frame, pl.Series("row", range(1, len(trials) + 1), dtype=pl.Int64))
-
-
-def _cell(value: object) -> str | None:
-    if value is None:
-        return None
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _by_columns(table: UserTable, layout: Layout, options: ReadingOptions, catalogue: Catalogue) -> RawJudgments:

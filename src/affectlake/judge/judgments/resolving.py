@@ -8,9 +8,9 @@ import polars as pl
 
 from affectlake.errors import SourceError
 from affectlake.judge.judgments.answers import positions_of
-from affectlake.judge.judgments.ids import Catalogue
 from affectlake.judge.judgments.layouts import RawJudgments
 from affectlake.judge.judgments.options import STIMULI, ReadingOptions, Unit
+from affectlake.user_tables.catalogue import Catalogue
 
 SHOWN = ("shown_1", "shown_2", "shown_3")
 TEXTS = ("participant", "session", "trial")

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from affectlake.user_tables.reading import clean
+from affectlake.user_tables.table import clean
 
 _TAG = re.compile(r"""<[^>]*\bsrc\s*=\s*["']([^"']+)["']""", re.IGNORECASE)
 
