@@ -31,6 +31,7 @@ STEPS: dict[str, Step] = {
         choices.choose_by_features,
         responses.choose_by_chat,
         judgments.choose_by_judgments,
+        judgments.choose_by_anchored,
         embedding.embed,
         embedding.rank_fits,
         embedding.lay_out,

@@ -25,6 +25,9 @@ AGENT, AGENTS = "{agent}", "{agents}"
 OWN_TRIALS = Output("trials", AGENT)
 """The triplets that an agent answered. If it has none of its own, a step that reads them reads `triplets` instead."""
 
+OWN_CHOICES = Output("choices", AGENT)
+"""The choices of an agent. If it judged anchored triplets, a step that reads them reads `anchored_choices`."""
+
 Tables = Mapping[str, pl.LazyFrame]
 """The tables that a step reads, by name."""
 
@@ -87,7 +90,8 @@ class Step:
 
     The partition of an output may be `AGENT`, which stands for the agent of the stage. The partition of an output that
     is read may also be `AGENTS`, which stands for all fitted agents, whose outputs the step receives as one table. For
-    agents without triplets of their own, `triplets` is read in place of `OWN_TRIALS`.
+    agents without triplets of their own, `triplets` is read in place of `OWN_TRIALS`; for agents that judged anchored
+    triplets, `anchored_choices` in place of `OWN_CHOICES`.
     """
 
     name: str

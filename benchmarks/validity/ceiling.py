@@ -1,6 +1,7 @@
 """Bias and coverage of the noise ceilings and of the share that a perfect model is said to explain.
 
-Run with ``python benchmarks/validity/ceiling.py``; prints a Markdown table. Each study draws probabilities of 2,000
+Run with ``python benchmarks/validity/ceiling.py``, or with ``--answers 2`` for anchored triplets; prints a Markdown
+table. Each study draws probabilities of 2,000
 triplets, 20 answers to each, and the accuracy of a perfect model on 20,000 other answers. The true attainable accuracy
 is the mean of the largest probability, over many triplets; the true share is 100 %.
 """
@@ -20,35 +21,33 @@ from affectlake.geometry.intervals import wilson_interval
 Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]
 
 
-def softmax(scale: float) -> Draw:
-    """Return a sampler of probabilities: the softmax of three normal numbers with this standard deviation."""
+def softmax(scale: float, n_answers: int) -> Draw:
+    """Return a sampler of probabilities: the softmax of normal numbers with this standard deviation."""
 
     def draw(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
-        logits = np.exp(scale * rng.normal(size=(n, 3)))
+        logits = np.exp(scale * rng.normal(size=(n, n_answers)))
         return np.asarray(logits / logits.sum(axis=1, keepdims=True))
 
     return draw
 
 
-def lapsing(share: float) -> Draw:
+def lapsing(share: float, n_answers: int) -> Draw:
     """Return a sampler of an agent that guesses some triplets, and answers the others almost always alike."""
 
     def draw(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
-        found = np.where(rng.random((n, 1)) < share, 1 / 3, np.array([[0.96, 0.03, 0.01]]))
+        certain = np.array([[0.96, 0.03, 0.01] if n_answers == 3 else [0.97, 0.03]])
+        found = np.where(rng.random((n, 1)) < share, 1 / n_answers, certain)
         return np.asarray(rng.permuted(found, axis=1))
 
     return draw
 
 
-AGENTS: dict[str, Draw] = {
-    "guesses": softmax(0.0),
-    "softmax, s.d. 0.2": softmax(0.2),
-    "softmax, s.d. 0.5": softmax(0.5),
-    "softmax, s.d. 1": softmax(1.0),
-    "softmax, s.d. 2": softmax(2.0),
-    "softmax, s.d. 4": softmax(4.0),
-    "half guesses, half certain": lapsing(0.5),
-}
+def agents(n_answers: int) -> dict[str, Draw]:
+    """Return the samplers by the name of the agent."""
+    of_scale = {f"softmax, s.d. {scale:g}": softmax(scale, n_answers) for scale in (0.2, 0.5, 1, 2, 4)}
+    return {
+        "guesses": softmax(0.0, n_answers), **of_scale, "half guesses, half certain": lapsing(0.5, n_answers),
+    }  # fmt: skip
 
 
 def main() -> None:
@@ -57,6 +56,7 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=200)
     parser.add_argument("--triplets", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--answers", type=int, default=3, choices=[2, 3], help="number of possible answers")
     chosen = parser.parse_args()
     heads = (
         "agent", "true", "consistency", "attainable", "interval contains the truth", "share by consistency",
@@ -64,7 +64,7 @@ def main() -> None:
         "consistency: interval contains it", "agreement: interval contains it",
     )  # fmt: skip
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
-    for name, draw in AGENTS.items():
+    for name, draw in agents(chosen.answers).items():
         many = draw(np.random.default_rng(0), 500_000)
         answers = np.random.default_rng(1).multinomial(chosen.repeats, many)
         others = answers.max(axis=1).mean() / chosen.repeats, float((many**2).sum(axis=1).mean())

@@ -1,6 +1,7 @@
 """Coverage of the intervals of the agreement within and between participants.
 
-Run with ``python benchmarks/validity/participants.py``; prints a Markdown table. Each study draws participants, who
+Run with ``python benchmarks/validity/participants.py``, or with ``--answers 2`` for anchored triplets; prints a
+Markdown table. Each study draws participants, who
 answer a random part of the triplets by the triplets' probabilities, and by chance in a share of the trials that differs
 between participants (a beta distribution); a tenth of the triplets is answered twice.
 """
@@ -37,22 +38,22 @@ DESIGNS = (
 )
 
 
-def probabilities(design: Design) -> NDArray[np.float64]:
-    """Return the probabilities of the three answers to each triplet, which are the same in every study."""
-    return np.random.default_rng(5).dirichlet([0.6, 0.6, 0.6], design.n_triplets)
+def probabilities(design: Design, n_answers: int) -> NDArray[np.float64]:
+    """Return the probabilities of the answers to each triplet, which are the same in every study."""
+    return np.random.default_rng(5).dirichlet([0.6] * n_answers, design.n_triplets)
 
 
-def rates(design: Design) -> tuple[float, float]:
+def rates(design: Design, n_answers: int) -> tuple[float, float]:
     """Return the rates of equal answers within and between participants in the population."""
     a, b = design.a, design.b
     kept = a / (a + b)  # mean share of trials without a lapse
     spread = a * b / ((a + b) ** 2 * (a + b + 1))
-    same = float((probabilities(design) ** 2).sum(axis=1).mean())
-    within, between = ((square * same + (1 - square) / 3) for square in (kept**2 + spread, kept**2))
+    same = float((probabilities(design, n_answers) ** 2).sum(axis=1).mean())
+    within, between = ((square * same + (1 - square) / n_answers) for square in (kept**2 + spread, kept**2))
     return within, between
 
 
-def simulate(design: Design, rng: np.random.Generator) -> Agreements:
+def simulate(design: Design, n_answers: int, rng: np.random.Generator) -> Agreements:
     """Return the agreements of one study."""
     n = design.n_participants
     lapse = rng.beta(design.b, design.a, n) if design.b else np.zeros(n)
@@ -61,21 +62,23 @@ def simulate(design: Design, rng: np.random.Generator) -> Agreements:
     participant = np.repeat(np.arange(n), [len(one) for one in asked])
     triplet = np.concatenate(asked)
     lapses = lapse[participant, None]
-    chances = (1 - lapses) * probabilities(design)[triplet] + lapses / 3
-    odd = (rng.random(len(triplet))[:, None] > chances.cumsum(axis=1)).sum(axis=1).clip(0, 2)
-    return participant_agreements(triplet, odd, participant, n)
+    chances = (1 - lapses) * probabilities(design, n_answers)[triplet] + lapses / n_answers
+    odd = (rng.random(len(triplet))[:, None] > chances.cumsum(axis=1)).sum(axis=1).clip(0, n_answers - 1)
+    return participant_agreements(triplet, odd, participant, n, n_answers)
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=400, help="number of simulated studies")
-    studies = parser.parse_args().studies
+    parser.add_argument("--answers", type=int, default=3, choices=[2, 3], help="number of possible answers")
+    chosen = parser.parse_args()
+    studies, n_answers = chosen.studies, chosen.answers
     print("| participants | triplets | each | lapses | within, coverage | between, coverage | between, mean width |")
     print("|---|---|---|---|---|---|---|")
     for design in DESIGNS:
-        rng, truth = np.random.default_rng(1), rates(design)
-        found = [simulate(design, rng) for _ in range(studies)]
+        rng, truth = np.random.default_rng(1), rates(design, n_answers)
+        found = [simulate(design, n_answers, rng) for _ in range(studies)]
         cells = []
         for at, true in enumerate(truth):
             estimates = [(one.within, one.between)[at] for one in found]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,10 +12,10 @@ import numpy as np
 import polars as pl
 
 from affectlake.errors import SourceError, UsageError, nearest
-from affectlake.judge.agents import JudgmentsAgent
+from affectlake.judge.agents import ImportedAgent
 from affectlake.judge.judgments.identity import request_keys, stimuli_checks
 from affectlake.judge.judgments.layouts import read_raw
-from affectlake.judge.judgments.options import ReadingOptions
+from affectlake.judge.judgments.options import LAYOUTS_OF, ReadingOptions
 from affectlake.judge.judgments.resolving import SHOWN, Judgments, resolve
 from affectlake.lake import repository
 from affectlake.lake.files.outputs import Output
@@ -26,6 +26,7 @@ from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.collection.publishing import publish_grown
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.stored import GROWING, as_responses, known_answers
+from affectlake.tasks import Task
 from affectlake.triplets import TRIPLET
 from affectlake.user_tables.catalogue import Catalogue
 
@@ -34,6 +35,9 @@ EXAMPLES = 5
 MOST_ANSWERS = 32_767
 _HEAD = 100
 """Number of first judgments by which a file is recognised that was imported under another name."""
+
+GIVEN = ("given_odd", "given_winner")
+"""Columns of ``responses`` with the answer of a person; one of them is null."""
 
 Log = Callable[[str], None]
 
@@ -82,7 +86,7 @@ class ReadFiles:
     ``notes`` are about all files, and ``ids`` are those of the stimuli.
     """
 
-    agent: JudgmentsAgent
+    agent: ImportedAgent
     rows: pl.DataFrame
     files: list[FileAccount]
     notes: list[str]
@@ -102,15 +106,15 @@ class Imported(NamedTuple):
     version: Version | None
 
 
-def judgments_agent(params: Params, name: str) -> JudgmentsAgent:
-    """Return the agent `name` of kind judgments; raise :class:`UsageError` if there is no such agent."""
-    known = [key for key, agent in params.agents.items() if isinstance(agent, JudgmentsAgent)]
+def imported_agent(params: Params, name: str) -> ImportedAgent:
+    """Return the agent `name`, whose judgments are imported; raise :class:`UsageError` if there is no such agent."""
+    known = [key for key, agent in params.agents.items() if isinstance(agent, ImportedAgent)]
     agent = params.agents.get(name)
-    if not isinstance(agent, JudgmentsAgent):
+    if not isinstance(agent, ImportedAgent):
         raise UsageError(
             f"{name!r} is not an agent whose judgments are imported",
             found=f"an agent of kind {agent.kind}" if agent else "no such agent in params.yaml",
-            allowed=", ".join(known) or "none: params.yaml has no agent of kind judgments",
+            allowed=", ".join(known) or "none: params.yaml has no agent of kind judgments or anchored",
             todo=nearest(name, known) or f"add `{name}: {{kind: judgments, l1: auto}}` under `agents:`",
         )
     return agent
@@ -145,7 +149,9 @@ def read_files(
     ContractError
         If the stimuli were not read yet.
     """
-    agent = judgments_agent(params, name)
+    agent = imported_agent(params, name)
+    options = replace(options, task=agent.task)
+    _check_layout(options)
     stimuli = read_output(lake, Output("stimuli")).sort("stimulus_index").select("stimulus_id").collect()
     catalogue = Catalogue(stimuli["stimulus_id"].to_list())
     found = [resolve(read_raw(path, options, catalogue), options, catalogue) for path in files]
@@ -164,7 +170,7 @@ def read_files(
     rows = every.unique("request_key", keep="first", maintain_order=True)
     notes = catalogue.notes()
     if rows.height < every.height:
-        compared = ["request_key", "stimuli_check", "given_odd"]
+        compared = ["request_key", "stimuli_check", *GIVEN]
         both = every.select(*compared, "source_file", "source_row").join(
             rows.select(compared), on="request_key", how="inner", suffix="_stored", maintain_order="left"
         )
@@ -212,7 +218,7 @@ def new_rows(lake: Path, read: ReadFiles) -> pl.DataFrame:
     columns = [
         "request_key",
         *TRIPLET,
-        "given_odd",
+        *GIVEN,
         "repeat",
         "participant",
         "source_file",
@@ -223,7 +229,7 @@ def new_rows(lake: Path, read: ReadFiles) -> pl.DataFrame:
     triplets = stored.select(TRIPLET).to_numpy()
     current = stored.filter(pl.Series(stimuli_checks(triplets, read.ids)) == pl.col("stimuli_check"))
     _refuse_renamed(read.rows, current)
-    compared = ["request_key", "stimuli_check", "given_odd"]
+    compared = ["request_key", "stimuli_check", *GIVEN]
     both = read.rows.select(*compared, "source_file", "source_row").join(
         current.select(compared), on="request_key", how="inner", suffix="_stored", maintain_order="left"
     )
@@ -250,7 +256,7 @@ def _refuse_contradictions(both: pl.DataFrame, where: str) -> None:
     """Refuse judgments that have one key and two answers."""
     differ = both.filter(
         (pl.col("stimuli_check") != pl.col("stimuli_check_stored"))
-        | (pl.col("given_odd") != pl.col("given_odd_stored"))
+        | pl.any_horizontal(pl.col(one) != pl.col(f"{one}_stored") for one in GIVEN)
     )
     if differ.height:
         shown = [f"{file}, row {row}" for file, row in differ.select("source_file", "source_row").head(EXAMPLES).rows()]
@@ -277,7 +283,7 @@ def _refuse_renamed(rows: pl.DataFrame, stored: pl.DataFrame) -> None:
 
 def _heads(frame: pl.DataFrame) -> dict[str, list[tuple[int, ...]]]:
     some = frame.filter(pl.col("participant").is_null()).select(
-        "source_file", "source_row", "stimuli_check", "given_odd"
+        "source_file", "source_row", "stimuli_check", pl.coalesce(GIVEN)
     )
     first = some.filter(pl.col("source_row").rank("ordinal").over("source_file") <= _HEAD).sort("source_row")
     heads: dict[str, list[tuple[int, ...]]] = {}
@@ -297,14 +303,13 @@ def _refuse_same_name(found: Sequence[Judgments]) -> None:
             )
 
 
-def _as_rows(found: Judgments, agent: JudgmentsAgent, ids: list[str]) -> pl.DataFrame:
+def _as_rows(found: Judgments, agent: ImportedAgent, ids: list[str]) -> pl.DataFrame:
     """Return the judgments of a file as rows of ``responses``, without ``shard`` and with ``repeat`` 0."""
     frame = found.frame.with_columns(source_file=pl.lit(found.raw.file))
     shown = frame.select(SHOWN).to_numpy()
     triplets = np.sort(shown, axis=1).astype(np.int32)
     keys = request_keys(frame, ids)
-    order_known = found.raw.layout != "things"
-    order = [pl.col(one) if order_known else pl.lit(None, dtype=pl.Int32).alias(one) for one in SHOWN]
+    order = [pl.col(one) if found.raw.order_known else pl.lit(None, dtype=pl.Int32).alias(one) for one in SHOWN]
     return frame.select(
         pl.lit(agent.name).alias("agent"),
         keys,
@@ -314,10 +319,30 @@ def _as_rows(found: Judgments, agent: JudgmentsAgent, ids: list[str]) -> pl.Data
         pl.lit(0, dtype=pl.Int16).alias("repeat"),
         *order,
         "answer", "participant", "session", "trial", "asked_at", "response_ms",
-        pl.col("odd").alias("given_odd"), "is_catch", "right_answer",
+        *_given(agent.task), "is_catch", "right_answer",
         "source_file", "source_row",
         pl.Series("stimuli_check", stimuli_checks(triplets, ids)),
     )  # fmt: skip
+
+
+def _given(task: Task) -> list[pl.Expr]:
+    """Return the columns of the head, the odd one and the winner; those of the other task are null."""
+    of_task = {
+        "odd-one-out": {"given_odd": pl.col("chosen")},
+        "anchored": {"head": pl.col("shown_1"), "given_winner": pl.col("chosen")},
+    }[task]
+    nothing = pl.lit(None, dtype=pl.Int32)
+    return [of_task.get(name, nothing).alias(name) for name in ("head", *GIVEN)]
+
+
+def _check_layout(options: ReadingOptions) -> None:
+    allowed = LAYOUTS_OF[options.task]
+    if options.layout is not None and options.layout not in allowed:
+        raise UsageError(
+            f"files in the layout {options.layout} have no {options.task} judgments",
+            allowed=", ".join(allowed),
+            todo="name one of these layouts, or an agent of the other kind (judgments, anchored)",
+        )
 
 
 def _account(found: Judgments) -> FileAccount:

@@ -16,11 +16,11 @@ from affectlake.lake.files.atomic import write_whole
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.dvc_inputs import Inputs, reconcile
 from affectlake.pipelines.engine import shared_dvcfile
-from affectlake.pipelines.engine.graph import Stage, agents_of, outputs_of, stages, steps_of, trials_read
+from affectlake.pipelines.engine.graph import Stage, agents_of, outputs_of, read_for, stages, steps_of
 from affectlake.pipelines.engine.parameters import keys_of
 from affectlake.pipelines.engine.source_files import source_paths
 from affectlake.pipelines.params.study import Params, load
-from affectlake.pipelines.step import AGENTS, OWN_TRIALS, Step
+from affectlake.pipelines.step import AGENTS, Step
 from affectlake.pipelines.stored import Stored, stored
 
 
@@ -83,9 +83,10 @@ def _entry(step: Step, params: Params, held: Stored, lake: Path | None) -> dict[
     spelled = {agent: [key.replace(f"agents.{agent}.", "agents.{}.") for key in own] for agent, own in keys.items()}
     common = [key for key in next(iter(spelled.values())) if all(key in own for own in spelled.values())]
     others = list(dict.fromkeys(key for own in spelled.values() for key in own if key not in common))
-    reads = {agent: tuple(trials_read(one, agent, params) for one in step.reads) for agent in keys}
+    reads = {agent: tuple(read_for(one, agent, params) for one in step.reads) for agent in keys}
     read = next(iter(reads.values()))
-    differ = len(set(reads.values())) > 1  # some agents have triplets of their own, and others do not
+    # some agents have triplets of their own or anchored triplets, and others do not
+    differ = [one for at, one in enumerate(step.reads) if len({own[at] for own in reads.values()}) > 1]
     if not others and not n_files and not differ:
         step = replace(step, reads=read)
         return {
@@ -103,11 +104,12 @@ def _entry(step: Step, params: Params, held: Stored, lake: Path | None) -> dict[
         padded = [*apart, *[_tables(step, agent, fitted)[0]] * (n_files - len(apart))]
         items[agent] |= {f"file_{at}": path for at, path in enumerate(padded)}
     own_keys = [f"${{item.{_field(key)}}}" for key in others]
-    if differ:
-        for agent, item in items.items():
-            (found,) = outputs_of(trials_read(OWN_TRIALS, agent, params), agent, fitted)
-            item["trials"] = str(found)
-        read = tuple(Output("${item.trials}") if one == OWN_TRIALS else one for one in step.reads)
+    for agent, item in items.items():
+        for one in differ:
+            (found,) = outputs_of(read_for(one, agent, params), agent, fitted)
+            item[one.table] = str(found)
+    both = zip(step.reads, read, strict=True)
+    read = tuple(Output(f"${{item.{one.table}}}") if one in differ else own for one, own in both)
     step = replace(step, reads=read)
     return {
         "foreach": items,

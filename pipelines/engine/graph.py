@@ -10,7 +10,7 @@ from affectlake.errors import UsageError, nearest
 from affectlake.lake.files.outputs import Output
 from affectlake.pipelines.catalogue import STEPS
 from affectlake.pipelines.params.study import Params
-from affectlake.pipelines.step import AGENT, AGENTS, OWN_TRIALS, Step
+from affectlake.pipelines.step import AGENT, AGENTS, OWN_CHOICES, OWN_TRIALS, Step
 from affectlake.pipelines.stored import GROWING, Stored
 
 
@@ -80,7 +80,7 @@ def stages(params: Params, stored: Stored) -> dict[str, Stage]:
     fitted, found = tuple(params.fitted(stored)), dict[str, Stage]()
     for step in steps_of(params):
         for agent in agents_of(step, params, stored) if step.per_agent else [""]:
-            read = tuple(trials_read(one, agent, params) for one in step.reads)
+            read = tuple(read_for(one, agent, params) for one in step.reads)
             reads, writes = (_all_outputs(some, agent, fitted) for some in (read, step.writes))
             stage = Stage(step, agent, reads, writes, fitted)
             found[stage.name] = stage
@@ -109,10 +109,12 @@ def stage_named(name: str, among: dict[str, Stage]) -> Stage:
     return among[name]
 
 
-def trials_read(declared: Output, agent: str, params: Params) -> Output:
-    """Return what a step reads for an agent: `triplets` in place of `OWN_TRIALS`, unless it has triplets of its own."""
+def read_for(declared: Output, agent: str, params: Params) -> Output:
+    """Return what a step reads for an agent in place of `OWN_TRIALS` and `OWN_CHOICES`; another output as it is."""
     if declared == OWN_TRIALS and not params.agents[agent].own_triplets:
         return Output("triplets")
+    if declared == OWN_CHOICES and params.agents[agent].task == "anchored":
+        return Output("anchored_choices", AGENT)
     return declared
 
 

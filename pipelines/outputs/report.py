@@ -40,6 +40,10 @@ _CHOICES = """
            count(*) AS n_choices, count(*) FILTER (WHERE tied) AS n_tied
     FROM choices GROUP BY ALL ORDER BY ALL
 """
+_ANCHORED = """
+    SELECT agent, protocol, trial_set, NULL AS position, count(*) AS n_choices, 0 AS n_tied
+    FROM anchored_choices GROUP BY ALL ORDER BY ALL
+"""
 
 
 def write_report(lake: Path, at: str | Version = "", target: Path | None = None, *, pictures: bool = True) -> Path:
@@ -192,7 +196,7 @@ def gather(lake: Path, version: Version, *, pictures: bool = True, brain: bool =
         tables=sizes,
         is_todays=_is_current(sizes),
         trial_counts=tables.rows(_TRIALS),
-        choice_counts=tables.rows(_CHOICES),
+        choice_counts=_choice_counts(tables),
         representatives=tables.rows(_REPRESENTATIVES),
         analyses=_Analyses(tables),
         thumbnails=_thumbnails(tables) if pictures else {},
@@ -200,6 +204,13 @@ def gather(lake: Path, version: Version, *, pictures: bool = True, brain: bool =
         left_out=(*([f"params.yaml: {params.unreadable}"] if params.unreadable else []), *tables.shortcomings),
         **{name: tables.table(name) for name in WHOLE},
     )
+
+
+def _choice_counts(tables: VersionTables) -> pl.DataFrame:
+    found = tables.rows(_CHOICES)
+    if "anchored_choices" not in tables.present:
+        return found
+    return pl.concat([found, tables.rows(_ANCHORED)], how="vertical_relaxed")
 
 
 # the representative fit of each agent; in versions without the table of fits, the fit of its layout

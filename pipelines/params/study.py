@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, PrivateAttr
 
 from affectlake.errors import UsageError
-from affectlake.judge.agents import AnyAgent
+from affectlake.judge.agents import AnchoredAgent, AnyAgent
 from affectlake.judge.chat import OWN_NAMES, OWN_PROTOCOLS, OwnProtocols
 from affectlake.lake.files import layout
 from affectlake.lake.store.merges import refuse_unjoined
@@ -236,7 +236,10 @@ class Params(Strict):
     def settings(self, agent: str) -> Settings:
         """Return the settings of an agent's fits; for ``l1: auto``, without those that :meth:`candidates` adds."""
         shared = {key: getattr(self.spose, key) for key in SharedSettings.model_fields}
-        l1 = self.agents[agent].l1
+        entry = self.agents[agent]
+        if isinstance(entry, AnchoredAgent):
+            shared["init_std"] = entry.init_std
+        l1 = entry.l1
         return Settings(l1=0.0 if l1 == "auto" else l1, **shared)
 
     def candidates(self, agent: str, n_judgments: int, n_stimuli: int) -> list[Settings]:

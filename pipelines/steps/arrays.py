@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from affectlake import triplets as trials
 from affectlake.judge.vectors.ratings import RatingMatrix, rating_matrix
 from affectlake.pipelines.step import Tables
+from affectlake.tasks import Task
 from affectlake.triplets import TRIPLET
 
 Embedding = NDArray[np.float32]
@@ -23,17 +24,32 @@ class Answers(NamedTuple):
     odd: NDArray[np.int32]
 
 
+NO_ANSWERS = Answers(np.empty((0, 3), np.int32), np.empty(0, np.int32))
+
+
 def trials_of(tables: Tables) -> pl.LazyFrame:
     """Return the triplets of an agent, with their splits: its own if it has such, otherwise those of the study."""
     return tables["trials"] if "trials" in tables else tables["triplets"]
 
 
 def judged(tables: Tables, split: str) -> NDArray[np.int32]:
-    """Return the judgments of one split of the main set as (m, 3): the similar pair first, the odd one out last."""
-    rows = tables["choices"].filter(pl.col("trial_set") == "main")
+    """Return the judgments of one split of the main set as (m, 3), of the task :func:`task_of`.
+
+    The rows are the similar pair and the odd one out; of anchored triplets, the head, the winner and the loser.
+    """
+    anchored = task_of(tables) == "anchored"
+    rows = tables["anchored_choices" if anchored else "choices"].filter(pl.col("trial_set") == "main")
     asked = trials_of(tables).filter((pl.col("trial_set") == "main") & (pl.col("split") == split))
-    found = rows.join(asked.select(TRIPLET), on=TRIPLET, maintain_order="left").select(*TRIPLET, "odd").collect()
+    joined = rows.join(asked.select(TRIPLET), on=TRIPLET, maintain_order="left")
+    if anchored:
+        return np.ascontiguousarray(joined.select("head", "winner", "loser").collect().to_numpy())
+    found = joined.select(*TRIPLET, "odd").collect()
     return trials.odd_last(np.ascontiguousarray(found.select(TRIPLET).to_numpy()), found["odd"].to_numpy())
+
+
+def task_of(tables: Tables) -> Task:
+    """Return the task of an agent's judgments: anchored if they are in ``anchored_choices``."""
+    return "anchored" if "anchored_choices" in tables else "odd-one-out"
 
 
 def answers(choices: pl.LazyFrame, trial_set: str) -> Answers:
@@ -53,7 +69,15 @@ def repeated(tables: Tables) -> NDArray[np.int64]:
     """Return how often each stimulus was the odd one out in each triplet that was asked repeatedly: (n, 3).
 
     These are the triplets of the noise-ceiling set; of an agent with triplets of its own, those with several answers.
+    Of anchored triplets: how often each of the two stimuli won, for each triplet and head with several answers: (n, 2).
     """
+    if task_of(tables) == "anchored":
+        low = pl.min_horizontal("winner", "loser")
+        asked_of = tables["anchored_choices"].group_by(*TRIPLET, "head").agg(
+            (pl.col("winner") == low).sum().alias("n_low"), (pl.col("winner") != low).sum().alias("n_high")
+        )  # fmt: skip
+        several = asked_of.filter(pl.col("n_low") + pl.col("n_high") > 1).sort(*TRIPLET, "head")
+        return several.select("n_low", "n_high").collect().to_numpy().astype(np.int64)
     choices = tables["choices"]
     if "trials" in tables:
         several = tables["trials"].filter(pl.col("n_repeats") > 1).select("trial_set", *TRIPLET)

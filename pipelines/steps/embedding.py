@@ -12,6 +12,7 @@ from affectlake.geometry.layout import layout
 from affectlake.geometry.reproducibility import agreements, representative_seed
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import EVERY_KIND, OutputTables, StepContext, Tables, step
+from affectlake.pipelines.steps import arrays
 from affectlake.pipelines.steps.arrays import fit_results, judged, representative
 from affectlake.pipelines.steps.arrays import fits as fits_of
 from affectlake.pipelines.steps.rows import to_table
@@ -27,7 +28,7 @@ from affectlake.spose.settings import Settings
 @step(
     reads=("stimuli", "trials/{agent}", "choices/{agent}"),
     writes=("embeddings/{agent}", "learning_curves/{agent}"),
-    params=("seed", "spose", "agents.{agent}.l1"),
+    params=("seed", "spose", "agents.{agent}.l1", "agents.{agent}.init_std"),
     kinds=EVERY_KIND,
     gpu=True,
     fits=True,
@@ -42,7 +43,7 @@ def embed(tables: Tables, params: Params, context: StepContext) -> OutputTables:
         context.log(f"no fit: {counts}; both are needed")
         return {table: to_table(table, []) for table in ("embeddings", "learning_curves")}
     rng = generator(params.seed, "spose", context.agent, "order")
-    data = training_data(train, validation, n_stimuli, rng)
+    data = training_data(train, validation, n_stimuli, rng, arrays.task_of(tables))
     context.log(f"{len(data.train):,} judgments to learn from, {len(data.validation):,} for validation")
     candidates = params.candidates(context.agent, len(data.train), n_stimuli)
     settings = choose_settings(
@@ -62,7 +63,7 @@ def embed(tables: Tables, params: Params, context: StepContext) -> OutputTables:
         device=params.device,
     )
     n_considered = len(candidates) * (1 if settings.patience is None else settings.max_epochs + 1)
-    levels = {seed: chance_level(fit.score, n_considered) for seed, fit in fits.items()}
+    levels = {seed: chance_level(fit.score, n_considered, data.task) for seed, fit in fits.items()}
     for seed, fit in fits.items():
         for line in _told(seed, fit, levels[seed], settings):
             context.log(line)

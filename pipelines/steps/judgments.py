@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import polars as pl
 
 from affectlake.geometry.estimates import left_out
 from affectlake.geometry.participants import Agreements, participant_agreements
-from affectlake.judge.agents import Exclude, JudgmentsAgent
+from affectlake.judge.agents import Exclude, ImportedAgent
 from affectlake.judge.judgments.identity import stimuli_checks
 from affectlake.judge.trials.orders import order_codes
 from affectlake.pipelines.params.study import Params
@@ -15,11 +17,27 @@ from affectlake.pipelines.step import OutputTables, StepContext, Tables, step
 from affectlake.pipelines.steps.responses import order_effects
 from affectlake.pipelines.steps.rows import Row, row, to_table
 from affectlake.seeds import integer
+from affectlake.tasks import ANSWERS, Task
 from affectlake.triplets import TRIPLET, hashed_shares
 
 SHOWN = ["shown_1", "shown_2", "shown_3"]
-_READ = ("shard", "request_key", *TRIPLET, "repeat", *SHOWN, "given_odd", "participant", "response_ms", "is_catch",
-         "right_answer", "stimuli_check")  # fmt: skip
+_READ = ("shard", "request_key", *TRIPLET, "repeat", *SHOWN, "participant", "response_ms", "is_catch", "right_answer",
+         "stimuli_check", "head")  # fmt: skip
+_GIVEN: dict[Task, str] = {"odd-one-out": "given_odd", "anchored": "given_winner"}
+_OFFERED: dict[Task, list[str]] = {"odd-one-out": SHOWN, "anchored": SHOWN[1:]}
+_OF_STUDY = ("seed", "triplets.test_fraction", "triplets.validation_fraction", "agents.{agent}.exclude")
+
+
+class _Judged(NamedTuple):
+    """The judgments of an agent: ``chosen`` is the odd one or the winner.
+
+    ``rows`` are all of them, with the ``rule`` that excludes a judgment; ``used`` are those that are not excluded.
+    """
+
+    agent: ImportedAgent
+    rows: pl.DataFrame
+    used: pl.DataFrame
+    people: pl.DataFrame
 
 
 @step(
@@ -32,35 +50,83 @@ _READ = ("shard", "request_key", *TRIPLET, "repeat", *SHOWN, "given_odd", "parti
         "reliability/{agent}",
         "order_effects/{agent}",
     ),
-    params=("seed", "triplets.test_fraction", "triplets.validation_fraction", "agents.{agent}.exclude"),
+    params=_OF_STUDY,
     kinds=("judgments",),
     version=1,
 )
 def choose_by_judgments(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Use the judgments of people that no rule excludes as choices, and measure how reliable the participants are."""
+    found = _judged(tables, params, context)
+    asked = _asked(found.agent)
+    return {
+        "choices": found.used.select(
+            *asked, *TRIPLET, "repeat", pl.col("chosen").alias("odd"), tied=pl.lit(value=False)
+        ),
+        "order_effects": order_effects(_in_order(found.used)).select(*asked[:2], pl.all()),
+        **_tables(found, tables, params),
+    }
+
+
+@step(
+    reads=("stimuli", "triplets", "responses/{agent}"),
+    writes=(
+        "anchored_choices/{agent}",
+        "choices/{agent}",
+        "trials/{agent}",
+        "excluded_judgments/{agent}",
+        "participants/{agent}",
+        "reliability/{agent}",
+    ),
+    params=_OF_STUDY,
+    kinds=("anchored",),
+    version=1,
+)
+def choose_by_anchored(tables: Tables, params: Params, context: StepContext) -> OutputTables:
+    """Use the anchored triplets of people that no rule excludes; they have no odd one out, so `choices` has no rows."""
+    found = _judged(tables, params, context)
+    loser = pl.sum_horizontal(TRIPLET) - pl.col("head") - pl.col("winner")
+    chosen = found.used.rename({"chosen": "winner"}).with_columns(loser=loser)
+    return {
+        "anchored_choices": chosen.select(*_asked(found.agent), *TRIPLET, "repeat", "head", "winner", "loser"),
+        "choices": to_table("choices", []),
+        **_tables(found, tables, params),
+    }
+
+
+def _judged(tables: Tables, params: Params, context: StepContext) -> _Judged:
+    """Return the stored judgments of an agent, with the rules that exclude some."""
     agent = params.agents[context.agent]
-    assert isinstance(agent, JudgmentsAgent)
+    assert isinstance(agent, ImportedAgent)
     ids = tables["stimuli"].sort("stimulus_index").select("stimulus_id").collect()["stimulus_id"].to_list()
-    rows = _stored_once(tables["responses"].select(_READ).rename({"given_odd": "odd"}).collect(), ids)
+    stored = tables["responses"].select(*_READ, pl.col(_GIVEN[agent.task]).alias("chosen")).collect()
+    rows = _stored_once(stored, ids)
     rows = rows.with_columns(rule=_of_judgment(rows, agent.exclude))
-    people = _participants(rows, agent.exclude)
+    people = _participants(rows, agent.exclude, _OFFERED[agent.task])
     rows = rows.join(people.select("participant", "excluded_by"), on="participant", how="left", maintain_order="left")
     rows = rows.with_columns(rule=pl.coalesce("rule", "excluded_by")).drop("excluded_by")
     used = rows.filter(pl.col("rule").is_null()).sort(*TRIPLET, "repeat", "shard")
     used = used.with_columns(repeat=pl.int_range(pl.len(), dtype=pl.Int16).over(TRIPLET))
     _log(rows, used, people, agent.exclude, context)
-    who = (pl.lit(context.agent).alias("agent"),)
-    asked = (*who, pl.lit(agent.protocol).alias("protocol"), pl.lit("main").alias("trial_set"))
-    agreements, names = _agreements(used)
+    return _Judged(agent, rows, used, people)
+
+
+def _asked(agent: ImportedAgent) -> tuple[pl.Expr, ...]:
+    values = {"agent": agent.name, "protocol": agent.protocol, "trial_set": "main"}
+    return tuple(pl.lit(value).alias(name) for name, value in values.items())
+
+
+def _tables(found: _Judged, tables: Tables, params: Params) -> OutputTables:
+    """Return the tables that do not depend on the task."""
+    who = (pl.lit(found.agent.name).alias("agent"),)
+    agreements, names = _agreements(found.used, found.agent.task)
+    reliability = [{"agent": found.agent.name, **one} for one in _reliability(agreements)]
     return {
-        "choices": used.select(*asked, *TRIPLET, "repeat", "odd", tied=pl.lit(value=False)),
-        "trials": _trials(used, tables["triplets"], params).select(*who, pl.all()),
-        "excluded_judgments": rows.filter(pl.col("rule").is_not_null()).select(
+        "trials": _trials(found.used, tables["triplets"], params).select(*who, pl.all()),
+        "excluded_judgments": found.rows.filter(pl.col("rule").is_not_null()).select(
             *who, "shard", "request_key", "participant", "rule"
         ),
-        "participants": _described(people, used, agreements, names).select(*who, pl.all()),
-        "reliability": to_table("reliability", [{"agent": context.agent, **one} for one in _reliability(agreements)]),
-        "order_effects": order_effects(_in_order(used)).select(*asked[:2], pl.all()),
+        "participants": _described(found.people, found.used, agreements, names).select(*who, pl.all()),
+        "reliability": to_table("reliability", reliability),
     }
 
 
@@ -91,12 +157,12 @@ def _of_judgment(rows: pl.DataFrame, exclude: Exclude) -> pl.Series:
     return rows.select(pl.coalesce(rules)).to_series()
 
 
-def _participants(rows: pl.DataFrame, exclude: Exclude) -> pl.DataFrame:
+def _participants(rows: pl.DataFrame, exclude: Exclude, offered: list[str]) -> pl.DataFrame:
     """Return one row per named participant: what they answered, and the rule that excludes them."""
     catch = pl.col("is_catch")
-    failed = catch & (pl.col("odd") != pl.col("right_answer")).fill_null(value=False)
+    failed = catch & (pl.col("chosen") != pl.col("right_answer")).fill_null(value=False)
     checked = catch & pl.col("right_answer").is_not_null()
-    positions = [(~catch & (pl.col("odd") == pl.col(one))).sum().alias(one) for one in SHOWN]
+    positions = [(~catch & (pl.col("chosen") == pl.col(one))).sum().alias(one) for one in offered]
     known = rows.filter(pl.col("participant").is_not_null(), pl.col("rule").fill_null("") != "catalogue_changed")
     found = known.group_by("participant").agg(
         (~catch).sum().cast(pl.Int32).alias("n_given"),
@@ -107,9 +173,9 @@ def _participants(rows: pl.DataFrame, exclude: Exclude) -> pl.DataFrame:
         pl.col("response_ms").filter(~catch).median().alias("median_response_ms"),
         *positions,
     )
-    n_shown = pl.sum_horizontal(SHOWN)
-    share = pl.when(n_shown > 0).then(pl.max_horizontal(SHOWN) / n_shown)
-    found = found.with_columns(position_share=share).drop(SHOWN)
+    n_shown = pl.sum_horizontal(offered)
+    share = pl.when(n_shown > 0).then(pl.max_horizontal(offered) / n_shown)
+    found = found.with_columns(position_share=share).drop(offered)
     rules = [pl.lit(None, dtype=pl.String)]
     if exclude.failed_catch is not None:
         failed_share = pl.col("n_catch_failed") / pl.col("n_checked")
@@ -142,34 +208,39 @@ def _in_order(used: pl.DataFrame) -> pl.DataFrame:
     """Return the choices whose order shown is known, with the position chosen and the order."""
     known = used.filter(pl.col("shown_1").is_not_null())
     position = pl.coalesce(
-        pl.when(pl.col("odd") == pl.col(one)).then(pl.lit(at, dtype=pl.Int8)) for at, one in enumerate(SHOWN, 1)
+        pl.when(pl.col("chosen") == pl.col(one)).then(pl.lit(at, dtype=pl.Int8)) for at, one in enumerate(SHOWN, 1)
     )
     triplets, shown = (known.select(names).to_numpy().astype(np.int32).reshape(-1, 3) for names in (TRIPLET, SHOWN))
     codes = order_codes(triplets, shown) if len(triplets) else np.empty(0, np.uint8)
     return known.select(
         pl.lit("main").alias("trial_set"),
         *TRIPLET,
-        "odd",
+        pl.col("chosen").alias("odd"),
         position.alias("position"),
         pl.Series("order_code", codes, dtype=pl.UInt8),
     )
 
 
-def _agreements(used: pl.DataFrame) -> tuple[Agreements | None, list[str]]:
-    """Return the agreements of the named participants on triplets with several answers; None if there are none."""
+def _agreements(used: pl.DataFrame, task: Task) -> tuple[Agreements | None, list[str]]:
+    """Return the agreements of the named participants on triplets with several answers; None if there are none.
+
+    Anchored triplets of one head are compared.
+    """
+    asked = [*TRIPLET, "head"] if task == "anchored" else TRIPLET
     named = used.filter(pl.col("participant").is_not_null())
     names: list[str] = named["participant"].unique().sort().to_list()
     if not names:
         return None, []
-    several = named.filter(pl.len().over(TRIPLET) > 1)
-    place = pl.when(pl.col("odd") == pl.col("i")).then(0).when(pl.col("odd") == pl.col("j")).then(1).otherwise(2)
+    several = named.filter(pl.len().over(asked) > 1)
+    smaller = sum(((pl.col(one) < pl.col("chosen")).cast(pl.Int64) for one in TRIPLET), pl.lit(0))
+    place = smaller - (pl.col("head") < pl.col("chosen")).cast(pl.Int64) if task == "anchored" else smaller
     coded = several.select(
-        triplet=pl.struct(TRIPLET).rank("dense").cast(pl.Int64),
+        question=pl.struct(asked).rank("dense").cast(pl.Int64),
         place=place,
         who=pl.col("participant").replace_strict(names, list(range(len(names))), return_dtype=pl.Int64),
     )
-    triplet, chosen, who = (coded[name].to_numpy().astype(np.int64) for name in coded.columns)
-    return participant_agreements(triplet, chosen, who, len(names)), names
+    question, answer, who = (coded[name].to_numpy().astype(np.int64) for name in coded.columns)
+    return participant_agreements(question, answer, who, len(names), ANSWERS[task]), names
 
 
 def _reliability(found: Agreements | None) -> list[Row]:

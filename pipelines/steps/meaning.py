@@ -54,11 +54,13 @@ from affectlake.stimuli import prototypes
 )
 def measure(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Measure each fit: prediction, ceiling, classes, ratings, reproducibility, graph, components and saturation."""
+    task = arrays.task_of(tables)
     evidence = Evidence(
         agent=context.agent,
         params=params,
+        task=task,
         held_out=arrays.judged(tables, "test"),
-        validation=arrays.answers(tables["choices"], "validation"),
+        validation=arrays.answers(tables["choices"], "validation") if task == "odd-one-out" else arrays.NO_ANSWERS,
         repeated=arrays.repeated(tables),
         prototypes=_prototypes(tables, params),
         ratings=arrays.ratings(tables),

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from affectlake.geometry.ceiling import CHANCE, Ceiling, explained_shares, noise_ceiling
+from affectlake.geometry.ceiling import Ceiling, explained_shares, noise_ceiling
 from affectlake.geometry.classification import NearestCentroid, TopAccuracy, nearest_centroid
 from affectlake.geometry.correlations import rating_correlations
 from affectlake.geometry.estimates import Estimate, left_out
@@ -26,6 +26,7 @@ from affectlake.pipelines.steps.arrays import Answers, Embedding
 from affectlake.pipelines.steps.rows import Row, row
 from affectlake.seeds import generator, integer
 from affectlake.spose.model import choice_probabilities, score
+from affectlake.tasks import ANSWERS, Task, chance
 from affectlake.triplets import odd_last
 
 SHARES = (0.95, 0.96, 0.97, 0.98, 0.99)  # of the full accuracy (Du et al. 2025, Fig. 7f)
@@ -33,6 +34,10 @@ NO_FIT = "this fit has no dimensions"
 NO_RATINGS = "the stimuli have no ratings"
 NO_PROTOTYPES = "no ratings of the stimuli are categories, so there are no prototypes"
 NO_JUDGMENTS = "the agent has no held-out judgments"
+NO_VALIDATION: dict[Task, str] = {
+    "odd-one-out": "the agent has no validation choices",
+    "anchored": "anchored triplets are not odd-one-out choices of the validation set",
+}
 
 
 @dataclass(frozen=True)
@@ -41,12 +46,15 @@ class Evidence:
 
     Parameters
     ----------
+    task : {'odd-one-out', 'anchored'}
+        The task of its judgments.
     held_out : int32 array (m, 3)
-        Test judgments of the main set, which no fit has seen, the odd one out last.
+        Test judgments of the main set, which no fit has seen, the odd one out last; of anchored triplets, the head, the
+        winner and the loser.
     validation : Answers
         Choices of the validation set.
-    repeated : int array (n_triplets, 3)
-        How often each stimulus was the odd one out, in triplets that were asked repeatedly.
+    repeated : int array (n_triplets, n_answers)
+        How often each answer was given, to triplets that were asked repeatedly.
     prototypes : int32 array (n_prototypes,)
         The stimuli that are paired in the validation set.
     ratings : RatingMatrix
@@ -63,6 +71,7 @@ class Evidence:
 
     agent: str
     params: Params
+    task: Task
     held_out: NDArray[np.int32]
     validation: Answers
     repeated: NDArray[np.int64]
@@ -109,9 +118,9 @@ def agent_rows(evidence: Evidence, sweeps: pl.DataFrame) -> list[Row]:
 def _accuracy(evidence: Evidence, weights: Embedding) -> Estimate:
     if not len(evidence.held_out):
         return left_out(NO_JUDGMENTS)
-    found = score(weights, evidence.held_out)
+    found = score(weights, evidence.held_out, evidence.task)
     low, high = map(float, wilson_interval(found.accuracy * found.n, found.n))
-    return Estimate(found.accuracy, low, high, chance=CHANCE, n=found.n)
+    return Estimate(found.accuracy, low, high, chance=chance(evidence.task), n=found.n)
 
 
 def _held_out(evidence: Evidence, seed: int) -> Iterator[Row]:
@@ -119,8 +128,9 @@ def _held_out(evidence: Evidence, seed: int) -> Iterator[Row]:
     accuracy = _accuracy(evidence, weights)
     yield row("held_out", "accuracy", accuracy)
     if not accuracy.note:
-        loss = score(weights, evidence.held_out).loss
-        yield row("held_out", "cross_entropy", Estimate(loss, chance=float(np.log(3)), n=accuracy.n))
+        loss = score(weights, evidence.held_out, evidence.task).loss
+        of_guesses = float(np.log(ANSWERS[evidence.task]))
+        yield row("held_out", "cross_entropy", Estimate(loss, chance=of_guesses, n=accuracy.n))
     shares = explained_shares(accuracy, evidence.ceiling)
     yield row("held_out", "explained_share", shares.consistency)
     yield row("held_out", "attainable_share", shares.attainable)
@@ -193,7 +203,7 @@ def _label_shares(evidence: Evidence, seed: int) -> Iterator[Row]:
 def _generalisation(evidence: Evidence, seed: int) -> Iterator[Row]:
     triplets, odd = evidence.validation
     if not len(triplets):
-        yield row("generalisation", "rsm_pearson_r", left_out("the agent has no validation choices"))
+        yield row("generalisation", "rsm_pearson_r", left_out(NO_VALIDATION[evidence.task]))
         return
     if len(evidence.prototypes) < 3:
         yield row("generalisation", "rsm_pearson_r", left_out(NO_PROTOTYPES))
@@ -243,7 +253,7 @@ def _components(evidence: Evidence, seed: int) -> Iterator[Row]:
     triplets, odd = evidence.validation
     among = np.isin(triplets, evidence.prototypes).all(axis=1)
     if not among.any():
-        reason = "the agent has no validation choices among three prototypes"
+        reason = f"{NO_VALIDATION[evidence.task]} among three prototypes"
         yield row("components", "n_components_of_prototypes", left_out(reason))
         return
     judged = odd_last(triplets[among], odd[among])

@@ -22,6 +22,7 @@ from affectlake.spose.fitting import fit
 from affectlake.spose.model import score
 from affectlake.spose.proposing import choose_settings
 from affectlake.spose.settings import Settings, in_cycles
+from affectlake.tasks import ANSWERS, chance
 from affectlake.triplets import MIN_JUDGMENTS
 
 
@@ -114,6 +115,7 @@ def run_fits(fit_one: Callable[[SweepFit], Row], planned: list[SweepFit], contex
         "sweeps.patience",
         "sweeps.min_delta",
         "agents.{agent}.l1",
+        "agents.{agent}.init_std",
     ),
     kinds=EVERY_KIND,
     optional=("sweeps.batch_size", "sweeps.cycle_epochs"),
@@ -132,13 +134,14 @@ def sweep(tables: Tables, params: Params, context: StepContext) -> OutputTables:
         )
         context.log(f"no sweep: {counts if fits else 'no fit has a dimension'}")
         return {"sweeps": to_table("sweeps", [])}
+    task = arrays.task_of(tables)
     reference = fits[min(fits)]  # any fit will do, if it is the same one for the whole sweep
 
     def fit_one(one: SweepFit) -> Row:
         names = ("sweeps", context.agent, one.sweep, one.setting, one.replicate)
         rng = generator(params.seed, *names)
         chosen = train[rng.choice(len(train), one.n_judgments, replace=False, shuffle=False)]
-        data = training_data(chosen, validation, n_stimuli, rng)
+        data = training_data(chosen, validation, n_stimuli, rng, task)
         candidates = params.candidates(context.agent, one.n_judgments, n_stimuli)
         settings = choose_settings(
             data,
@@ -146,7 +149,8 @@ def sweep(tables: Tables, params: Params, context: StepContext) -> OutputTables:
             generator(params.seed, *names, "prior"),
         )
         found = fit(data, settings, rng)
-        scored = score(found.weights, test) if found.weights.shape[1] else Score(math.log(3), 1 / 3, len(test))
+        guesses = Score(math.log(ANSWERS[task]), chance(task), len(test))
+        scored = score(found.weights, test, task) if found.weights.shape[1] else guesses
         matches = best_matches(reference, found.weights) if found.weights.shape[1] else np.empty(0)
         return {
             "agent": context.agent,

@@ -13,6 +13,7 @@ from affectlake.errors import ContractError, UsageError
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables import dictionary, expectations, factory, parts, rules, writing
 from affectlake.lake.tables.contracts import contract, contracts
+from affectlake.lake.tables.row_faults import row_faults
 from tests.support.lakes import ROOT
 
 
@@ -88,6 +89,14 @@ BROKEN = {
     "order in a row": ("triplets", pl.col("i").alias("j"), "greater_than"),
     "bounds of another table": ("ratings", pl.lit(9.5).alias("score"), "within"),
     "odd one of three": ("choices", pl.lit(11).cast(pl.Int32).alias("odd"), "one_of"),
+    "winner that is the head": ("anchored_choices", pl.col("head").alias("winner"), "different"),
+    "winner of another triplet": ("anchored_choices", pl.lit(11).cast(pl.Int32).alias("winner"), "one_of"),
+    "a stimulus twice": ("responses", pl.col("j").alias("i"), "increasing"),
+    "falling order in a catch trial": (
+        "responses",
+        [pl.lit(value=True).alias("is_catch"), pl.lit(2).cast(pl.Int32).alias("i"), pl.lit(None).alias("shown_1")],
+        "greater_than",
+    ),
     "triplet not in triplets": ("unparsed", pl.lit("validation").alias("trial_set"), "reference to triplets"),
     "stimulus not in stimuli": (
         "captions",
@@ -111,6 +120,15 @@ def test_a_broken_rule_is_named(case: str, tiny: dict[str, pl.DataFrame], tmp_pa
     failures = broken_by(table, tiny[table].with_columns(change), tiny, tmp_path)
     assert any(rule in failure.rule for failure in failures), [str(f) for f in failures]
     assert all(failure.n_failed > 0 for failure in failures)
+
+
+def test_a_catch_trial_may_show_a_stimulus_twice(tiny: dict[str, pl.DataFrame], tmp_path: Path) -> None:
+    twice = tiny["responses"].with_columns(
+        j=pl.col("i"), is_catch=pl.lit(value=True), shown_1="i", shown_2="i", shown_3="k"
+    )
+    assert broken_by("responses", twice, tiny, tmp_path) == []
+    assert row_faults(twice, contract("responses")) == [None] * 3
+    assert row_faults(twice.with_columns(is_catch=None), contract("responses")) == ["i, j, k do not rise"] * 3
 
 
 @pytest.mark.parametrize("has_own", [True, False])

@@ -24,7 +24,7 @@ from affectlake.spose.gpu import TorchTrainer
 from affectlake.spose.model import anchored_probabilities, score
 from affectlake.spose.settings import Settings
 from affectlake.spose.state import Moments, aligned_rows, block_size, padded
-from affectlake.spose.tasks import chance, only_task
+from affectlake.tasks import chance
 
 DEVICES = ("cpu", "torch:cpu")
 TRAINERS: dict[str, Callable[[TrainingData, Settings, Moments], CpuTrainer | TorchTrainer]] = {
@@ -272,17 +272,6 @@ def test_the_digest_of_odd_one_out_judgments_is_that_of_earlier_releases() -> No
     choices = np.array([[0, 1, 2], [3, 1, 0]], np.int32)
     wanted = "742aa0d0b259519ae1d14fceb31b97d2c5ff9df97c9b39e0faaf4fb33543037d"
     assert TrainingData(choices, choices[:1], 4).sha256 == wanted
-
-
-def test_one_fit_is_of_one_task() -> None:
-    assert only_task(["anchored", "anchored"]) == "anchored"
-    assert only_task(iter(["odd-one-out"])) == "odd-one-out"
-    with pytest.raises(ContractError, match="cannot be fitted together") as caught:
-        only_task(["anchored", "odd-one-out", "anchored"])
-    assert caught.value.found == "anchored, odd-one-out"
-    for unknown in ([], ["ranking"]):
-        with pytest.raises(ContractError, match="is not known"):
-            only_task(unknown)
 
 
 def test_what_a_row_of_anchored_judgments_is_stands_in_the_message() -> None:

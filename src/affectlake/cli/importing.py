@@ -25,7 +25,7 @@ _BAD_SHOWN = 10
 @LAKE
 @click.option(
     "--layout",
-    type=click.Choice(["auto", "things", "table", "psychopy", "jspsych"]),
+    type=click.Choice(["auto", "things", "table", "psychopy", "jspsych", "salmon", "triplettools"]),
     default="auto",
     show_default=True,
     help="Layout of the files.",
@@ -33,7 +33,7 @@ _BAD_SHOWN = 10
 @click.option("--column", "columns", multiple=True, metavar="ROLE=NAME", help="What a column is: odd=chosen_image.")
 @click.option("--unit", type=click.Choice(["s", "ms"]), help="Unit of response times; by default, it is recognised.")
 @click.option(
-    "--answer", type=click.Choice(["id", "position"]), help="How the odd one is named; by default, it is recognised."
+    "--answer", type=click.Choice(["id", "position"]), help="How the chosen one is named; by default, it is recognised."
 )
 @click.option("--first-position", type=click.Choice(["0", "1"]), help="Number of the first position.")
 @click.option("--position", "positions", multiple=True, metavar="ANSWER=N", help="What an answer stands for: left=1.")
@@ -54,24 +54,25 @@ def import_judgments(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Import odd-one-out judgments that people gave, from FILEs, as answers of AGENT."""
+    """Import judgments of triplets that people gave, from FILEs, as answers of AGENT."""
     from typing import cast
 
     from affectlake.judge.judgments.options import ReadingOptions, parse_columns, parse_positions
     from affectlake.lake import repository
-    from affectlake.pipelines.collection.importing import import_files, new_rows, read_files
+    from affectlake.pipelines.collection.importing import import_files, imported_agent, new_rows, read_files
     from affectlake.pipelines.params.study import load
 
+    root = repository.find(lake)
+    params = load(root)
     options = ReadingOptions(
         layout=None if layout == "auto" else cast("Layout", layout),
-        columns=parse_columns(columns),
+        columns=parse_columns(columns, imported_agent(params, agent).task),
         unit=unit,
         answered_by=answer,
         first_position=None if first_position is None else int(first_position),
         positions=parse_positions(positions),
     )
-    root = repository.find(lake)
-    read = read_files(root, load(root), agent, files, options, skip_bad=skip_bad or dry_run)
+    read = read_files(root, params, agent, files, options, skip_bad=skip_bad or dry_run)
     if not as_json:
         click.echo(_read(read))
     if dry_run:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise, permutations, product
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,15 +11,13 @@ from affectlake.geometry.estimates import Estimate, left_out
 from affectlake.geometry.intervals import half_width
 
 STEPS = 60
-"""Probabilities of the grid are multiples of 1/60; those of three equal answers (20/60) are among them."""
+"""Probabilities of the grid are multiples of 1/60; those of two or three equal answers are among them."""
 
-CHANCE = 1 / 3
 MIN_ANSWERS = 10
 OUTER, INNER = 40, 15
 """Draws of the double bootstrap: so many draws are corrected by so many draws each."""
 
 MAX_STEPS_OF_EM, TOLERANCE = 500, 1e-6
-_ORDERS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 
 
 def attainable_accuracy(answers: NDArray[np.integer], n_resamples: int = 200) -> Estimate:
@@ -27,7 +27,7 @@ def attainable_accuracy(answers: NDArray[np.integer], n_resamples: int = 200) ->
     shares n_c / R is above max_c p_c on average, so that their mean is too high. Here the distribution of p over
     triplets is estimated without a parametric form, by nonparametric maximum likelihood on a grid of probabilities
     (Kiefer & Wolfowitz 1956, Ann. Math. Stat. 27, 887-906; by EM, Laird 1978, J. Am. Stat. Assoc. 73, 805-811), and
-    E[max_c p_c] is its mean. The order of the three stimuli has no meaning, so that the distribution is taken to be
+    E[max_c p_c] is its mean. The order of the answers has no meaning, so that the distribution is taken to be
     symmetric in it. The remaining bias b is estimated from answers drawn from the estimated distribution (parametric
     bootstrap; Efron & Tibshirani 1993, chapter 10) and subtracted. The half-width of the interval is 1.96 σ + |b|, with
     σ the standard deviation of the corrected value over a double bootstrap (Hall 1986, Ann. Stat. 14, 1431-1452): the
@@ -36,9 +36,9 @@ def attainable_accuracy(answers: NDArray[np.integer], n_resamples: int = 200) ->
 
     Parameters
     ----------
-    answers : int array (n_triplets, 3)
-        Number of times that each stimulus was the odd one; triplets with fewer than 10 answers are not used, because
-        fewer answers do not determine the distribution.
+    answers : int array (n_triplets, n_answers)
+        Number of times that each of three stimuli was the odd one, or each of two was chosen as more like the head;
+        triplets with fewer than 10 answers are not used, because fewer answers do not determine the distribution.
     n_resamples : int, default=200
         Number of draws (with a fixed seed), at least 2; with 0, the bias is not corrected and there is no interval.
 
@@ -53,7 +53,7 @@ def attainable_accuracy(answers: NDArray[np.integer], n_resamples: int = 200) ->
             f"{len(enough)} triplets were answered {MIN_ANSWERS} times or more; two are needed", len(enough)
         )
     patterns, times = np.unique(np.sort(enough, axis=1), axis=0, return_counts=True)
-    grid = _grid()
+    grid = _grid(answers.shape[1])
     likelihood = _likelihood(patterns, grid)  # (n_patterns, n_grid)
     top = grid.max(axis=1)
     n = int(times.sum())
@@ -74,32 +74,30 @@ def attainable_accuracy(answers: NDArray[np.integer], n_resamples: int = 200) ->
     corrected = 2 * again[:outer] - inner
     half = half_width() * float(corrected.std(ddof=1)) + abs(bias)
     found = value - bias
-    value, low, high = (min(max(one, CHANCE), 1.0) for one in (found, found - half, found + half))
+    value, low, high = (min(max(one, 1 / answers.shape[1]), 1.0) for one in (found, found - half, found + half))
     return Estimate(value, low, high, n=n)
 
 
-def _grid() -> NDArray[np.float64]:
-    """Return all probabilities p₁ ≥ p₂ ≥ p₃ that are multiples of 1/`STEPS`: (n_grid, 3)."""
-    points = [
-        (a, b, STEPS - a - b)
-        for a in range(STEPS + 1)
-        for b in range(STEPS + 1 - a)
-        if a >= b >= STEPS - a - b
-    ]  # fmt: skip
-    return np.array(points, np.float64) / STEPS
+def _grid(n_answers: int) -> NDArray[np.float64]:
+    """Return all probabilities p₁ ≥ p₂ ≥ … that are multiples of 1/`STEPS`: (n_grid, n_answers)."""
+    every = product(range(STEPS + 1), repeat=n_answers - 1)
+    points = [(*some, STEPS - sum(some)) for some in every]
+    falling = [one for one in points if all(high >= low >= 0 for high, low in pairwise(one))]
+    return np.array(falling, np.float64) / STEPS
 
 
 def _likelihood(patterns: NDArray[np.integer], grid: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the probability of each pattern, in any order of the three, at each grid point."""
+    """Return the probability of each pattern, in any order of the answers, at each grid point."""
     from scipy.special import gammaln, xlogy  # imported late: slow
 
+    orders = list(permutations(range(patterns.shape[1])))
     counts = patterns.astype(np.float64)
     ways = gammaln(counts.sum(axis=1) + 1) - gammaln(counts + 1).sum(axis=1)
     found = np.zeros((len(patterns), len(grid)))
-    for order in _ORDERS:
+    for order in orders:
         found += np.exp(ways[:, None] + xlogy(counts[:, None, list(order)], grid[None]).sum(axis=2))
-    distinct = np.array([len({tuple(row[list(order)]) for order in _ORDERS}) for row in patterns])
-    return np.asarray(found / len(_ORDERS) * distinct[:, None])
+    distinct = np.array([len({tuple(row[list(order)]) for order in orders}) for row in patterns])
+    return np.asarray(found / len(orders) * distinct[:, None])
 
 
 def _distribution(shares: NDArray[np.float64], likelihood: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,8 +11,6 @@ from affectlake.geometry.attainable import attainable_accuracy
 from affectlake.geometry.estimates import Estimate, left_out
 from affectlake.geometry.intervals import half_width
 
-CHANCE = 1 / 3
-
 
 class Ceiling(NamedTuple):
     """Three noise ceilings from repeated answers to the same triplets.
@@ -33,23 +31,23 @@ def noise_ceiling(answers: NDArray[np.integer], n_resamples: int = 200) -> Ceili
     """Return the noise ceilings of an agent that answered each triplet several times.
 
     consistency = mean over triplets of max_c n_c / R; agreement = mean of Σ_c n_c (n_c − 1) / (R (R − 1)), with n_c
-    answers "c is odd" of R. (Du et al. 2025, 'Predictive power'; the mean choice consistency.) Their intervals are
+    answers c of R. (Du et al. 2025, 'Predictive power'; the mean choice consistency.) Their intervals are
     normal, over triplets. The attainable accuracy is that of :func:`attainable_accuracy`.
 
     Parameters
     ----------
-    answers : int array (n_triplets, 3)
-        Number of times that each of the three stimuli was the odd one; triplets with fewer than two answers are not
-        used.
+    answers : int array (n_triplets, n_answers)
+        Number of times that each of three stimuli was the odd one, or each of two was chosen as more like the head;
+        triplets with fewer than two answers are not used.
     n_resamples : int, default=200
         Number of draws for the bias and the interval of the attainable accuracy.
 
     Returns
     -------
     Ceiling
-        ``chance`` is the value for an agent without preferences: 1/3 for the agreement and the attainable accuracy
-        and, for the consistency, the mean over triplets of E[max] under equal shares (100,000 draws with a fixed seed
-        for each R).
+        ``chance`` is the value for an agent without preferences: 1 / n_answers for the agreement and the attainable
+        accuracy and, for the consistency, the mean over triplets of E[max] under equal shares (100,000 draws with a
+        fixed seed for each R).
     """
     counts = np.asarray(answers, np.int64)
     counts = counts[counts.sum(axis=1) >= 2]
@@ -60,9 +58,10 @@ def noise_ceiling(answers: NDArray[np.integer], n_resamples: int = 200) -> Ceili
     modal = counts.max(axis=1) / repeats
     same = (counts * (counts - 1)).sum(axis=1) / (repeats * (repeats - 1))
     sizes, times = np.unique(repeats, return_counts=True)
-    lucky = float(np.average([_luck(int(size)) for size in sizes], weights=times))
-    attainable = attainable_accuracy(counts, n_resamples)._replace(chance=CHANCE)
-    return Ceiling(_mean(modal)._replace(chance=lucky), attainable, _mean(same)._replace(chance=CHANCE))
+    chance = 1 / counts.shape[1]
+    lucky = float(np.average([_luck(int(size), counts.shape[1]) for size in sizes], weights=times))
+    attainable = attainable_accuracy(counts, n_resamples)._replace(chance=chance)
+    return Ceiling(_mean(modal)._replace(chance=lucky), attainable, _mean(same)._replace(chance=chance))
 
 
 class ExplainedShares(NamedTuple):
@@ -77,7 +76,7 @@ def explained_shares(accuracy: Estimate, ceiling: Ceiling) -> ExplainedShares:
 
     A perfect model has a share below 1 by the former and of 1 by the latter. Both are not defined if the answers to one
     triplet agree no more than guesses do, that is, if the interval of the consistency contains its value for guesses:
-    the consistency itself is above 1/3 also for an agent that guesses.
+    the consistency itself is above chance also for an agent that guesses.
 
     Parameters
     ----------
@@ -93,12 +92,13 @@ def explained_shares(accuracy: Estimate, ceiling: Ceiling) -> ExplainedShares:
             f"{found.value:.3f}, that of guesses {found.chance:.3f}"
         )
         return ExplainedShares(left_out(reason, accuracy.n), left_out(reason, accuracy.n))
-    return ExplainedShares(
-        explained_share(accuracy, ceiling.consistency), explained_share(accuracy, ceiling.attainable)
+    consistency, attainable = (
+        explained_share(accuracy, one, ceiling.agreement.chance) for one in (ceiling.consistency, ceiling.attainable)
     )
+    return ExplainedShares(consistency, attainable)
 
 
-def explained_share(accuracy: Estimate, ceiling: Estimate, chance: float = CHANCE) -> Estimate:
+def explained_share(accuracy: Estimate, ceiling: Estimate, chance: float = 1 / 3) -> Estimate:
     """Return the share of explainable variance: (accuracy − chance) / (ceiling − chance).
 
     The interval combines the two half-widths by the delta method, with the errors of accuracy and ceiling taken as
@@ -110,7 +110,7 @@ def explained_share(accuracy: Estimate, ceiling: Estimate, chance: float = CHANC
     accuracy, ceiling : Estimate
         Proportions with their 95 % intervals.
     chance : float, default=1/3
-        Accuracy of guessing.
+        Accuracy of guesses.
 
     Returns
     -------
@@ -132,6 +132,6 @@ def _mean(shares: NDArray[np.float64]) -> Estimate:
     return Estimate(centre, max(0.0, centre - half), min(1.0, centre + half), n=len(shares))
 
 
-def _luck(repeats: int) -> float:
-    drawn = np.random.default_rng(repeats).multinomial(repeats, [CHANCE] * 3, size=100_000)
+def _luck(repeats: int, n_answers: int) -> float:
+    drawn = np.random.default_rng(repeats).multinomial(repeats, [1 / n_answers] * n_answers, size=100_000)
     return float(drawn.max(axis=1).mean() / repeats)

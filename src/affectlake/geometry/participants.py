@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from affectlake.geometry.estimates import Estimate, left_out
 
-CHANCE = 1 / 3
 MIN_WITHIN, MIN_BETWEEN = 2, 4
 
 Counts = NDArray[np.int64]
@@ -39,7 +38,11 @@ class Agreements(NamedTuple):
 
 
 def participant_agreements(
-    triplet: NDArray[np.integer], odd: NDArray[np.integer], participant: NDArray[np.integer], n_participants: int
+    question: NDArray[np.integer],
+    answer: NDArray[np.integer],
+    participant: NDArray[np.integer],
+    n_participants: int,
+    n_answers: int = 3,
 ) -> Agreements:
     r"""Count the pairs of answers to the same triplet that agree, and estimate both rates.
 
@@ -56,14 +59,16 @@ def participant_agreements(
 
     Parameters
     ----------
-    triplet : int array (m,)
-        The triplet of each answer, as a number.
-    odd : int array (m,)
-        The answer: 0, 1 or 2, the member of the triplet that was the odd one.
+    question : int array (m,)
+        What was asked, as a number: the triplet, or the triplet and its head.
+    answer : int array (m,)
+        The answer: a number below `n_answers`, such as which member of the triplet was the odd one.
     participant : int array (m,)
         The participant, from 0.
     n_participants : int
         Number of participants.
+    n_answers : int, default=3
+        Number of possible answers.
 
     Returns
     -------
@@ -73,15 +78,15 @@ def participant_agreements(
     """
     from scipy.sparse import csr_array, triu  # imported late: slow
 
-    of_triplet = np.unique(triplet, return_inverse=True)[1].astype(np.int64)
-    n_triplets = int(of_triplet.max()) + 1 if len(of_triplet) else 0
-    ones = np.ones(len(of_triplet), dtype=np.int64)
+    asked = np.unique(question, return_inverse=True)[1].astype(np.int64)
+    n_asked = int(asked.max()) + 1 if len(asked) else 0
+    ones = np.ones(len(asked), dtype=np.int64)
 
     def counted(row: NDArray[np.int64], n_rows: int) -> csr_array:
         return csr_array((ones, (row, participant.astype(np.int64))), shape=(max(n_rows, 1), n_participants))
 
-    answered = counted(of_triplet, n_triplets)  # (n_triplets, n_participants)
-    chosen = counted(of_triplet * 3 + odd, 3 * n_triplets)
+    answered = counted(asked, n_asked)  # (n_asked, n_participants)
+    chosen = counted(asked * n_answers + answer, n_answers * n_asked)
     own_pairs, own_same = (_own(one, n_participants) for one in (answered, chosen))
     pairs, same = (triu(one.T @ one, k=1).tocsr() for one in (answered, chosen))  # of participants p < q
     other_pairs, other_same = (np.asarray(one.sum(axis=0) + one.sum(axis=1)).ravel() for one in (pairs, same))
@@ -90,8 +95,8 @@ def participant_agreements(
         own_same,
         other_pairs,
         other_same,
-        _within(own_pairs, own_same),
-        _between(pairs, same),
+        _within(own_pairs, own_same, 1 / n_answers),
+        _between(pairs, same, 1 / n_answers),
     )
 
 
@@ -105,19 +110,19 @@ def _own(counts: object, n_participants: int) -> Counts:
     return np.bincount(counts.indices, weights, minlength=n_participants).astype(np.int64)
 
 
-def _within(pairs: Counts, same: Counts) -> Estimate:
+def _within(pairs: Counts, same: Counts, chance: float) -> Estimate:
     has = pairs > 0
     n, total = int(has.sum()), int(pairs.sum())
     if not total:
         return left_out("no participant answered a triplet twice")
     rate = float(same.sum() / total)
     if n < MIN_WITHIN:
-        return Estimate(rate, chance=CHANCE, n=n)
+        return Estimate(rate, chance=chance, n=n)
     errors = same[has] - rate * pairs[has]
-    return _estimate(rate, n / (n - 1) * float((errors**2).sum()) / total**2, n)
+    return _estimate(rate, n / (n - 1) * float((errors**2).sum()) / total**2, n, chance)
 
 
-def _between(pairs: object, same: object) -> Estimate:
+def _between(pairs: object, same: object, chance: float) -> Estimate:
     from scipy.sparse import csr_array
 
     assert isinstance(pairs, csr_array)
@@ -128,17 +133,17 @@ def _between(pairs: object, same: object) -> Estimate:
     rate = float(same.sum() / total)
     involved = int((np.asarray(pairs.sum(axis=0) + pairs.sum(axis=1)).ravel() > 0).sum())
     if involved < MIN_BETWEEN:
-        return Estimate(rate, chance=CHANCE, n=involved)
+        return Estimate(rate, chance=chance, n=involved)
     errors = (same - rate * pairs).tocsr()
     each = np.asarray(errors.sum(axis=0) + errors.sum(axis=1)).ravel()
     alone = float((errors.data**2).sum())
     spread = max(float((each**2).sum()) - alone, alone)
     few = involved * (involved - 1) / ((involved - 2) * (involved - 3))
-    return _estimate(rate, few * spread / total**2, involved)
+    return _estimate(rate, few * spread / total**2, involved, chance)
 
 
-def _estimate(rate: float, variance: float, n: int) -> Estimate:
+def _estimate(rate: float, variance: float, n: int, chance: float) -> Estimate:
     from scipy.special import stdtrit  # imported late: slow
 
     half = float(stdtrit(n - 1, 0.975)) * variance**0.5
-    return Estimate(rate, max(0.0, rate - half), min(1.0, rate + half), chance=CHANCE, n=n)
+    return Estimate(rate, max(0.0, rate - half), min(1.0, rate + half), chance=chance, n=n)

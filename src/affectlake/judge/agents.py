@@ -13,6 +13,7 @@ from pydantic import Field
 from affectlake.judge.chat import ChatAgent
 from affectlake.judge.protocols.protocol import Modality
 from affectlake.judge.respondent import Respondent
+from affectlake.tasks import Task
 from affectlake.validation import UNIQUE, Strict, Text, check
 
 Shown = Modality | Literal["clips"]
@@ -127,22 +128,44 @@ class Exclude(Strict):
     )
 
 
-class JudgmentsAgent(Respondent):
-    """People who already gave odd-one-out judgments, which `affectlake import` reads from files."""
+class ImportedAgent(Respondent):
+    """People who already gave judgments, which `affectlake import` reads from files."""
 
     collected_by: ClassVar[str] = "affectlake import"
     own_triplets: ClassVar[bool] = True
     is_human: ClassVar[bool] = True
     modality: ClassVar[Shown | None] = None
-    protocol: ClassVar[str] = "judgments/1"
+    protocol: ClassVar[str]
 
-    kind: Literal["judgments"]
     exclude: Exclude = Field(
         default_factory=Exclude, description="Rules by which judgments and participants are left out."
     )
 
 
-Agent: TypeAlias = RatingsAgent | FeaturesAgent | ChatAgent | JudgmentsAgent
+class JudgmentsAgent(ImportedAgent):
+    """People who gave odd-one-out judgments: which of three stimuli is least like the other two?"""
+
+    protocol: ClassVar[str] = "judgments/1"
+
+    kind: Literal["judgments"]
+
+
+class AnchoredAgent(ImportedAgent):
+    """People who judged anchored triplets: which of two stimuli is more like a third, the head?"""
+
+    task: ClassVar[Task] = "anchored"
+    protocol: ClassVar[str] = "anchored/1"
+
+    kind: Literal["anchored"]
+    init_std: float = Field(
+        default=0.1,
+        ge=0,
+        description="Standard deviation of the initial weights of its fits, in place of spose.init_std: nearly equal "
+        "weights lose dimensions (docs/fits.md).",
+    )
+
+
+Agent: TypeAlias = RatingsAgent | FeaturesAgent | ChatAgent | JudgmentsAgent | AnchoredAgent
 AnyAgent = Annotated[Agent, Field(discriminator="kind")]
 """An agent of any kind, as in ``params.yaml``."""
 
@@ -164,9 +187,9 @@ def parse_agent(name: str, entry: Mapping[str, Any]) -> Agent:
         ``{kind: ratings, ratings: category}``, ``{kind: features, encoder: {name: tfidf-svd, n_components: 300}}``,
         ``{kind: features, encoder: {name: sentence-transformers, model: NAME_OR_FOLDER}}``, ``{kind: features, encoder:
         {name: vision, library: timm, model: NAME_OR_FOLDER}}``, ``{kind: features, encoder: {name: videomae, model:
-        NAME_OR_FOLDER}}``, ``{kind: chat, …}`` (:class:`affectlake.judge.chat.ChatAgent`) or ``{kind: judgments,
-        exclude: {fewer_than: 20}}``. ``l1`` is optional here:
-        requests do not depend on it, and the entries stored beside journals do not have it.
+        NAME_OR_FOLDER}}``, ``{kind: chat, …}`` (:class:`affectlake.judge.chat.ChatAgent`), ``{kind: judgments,
+        exclude: {fewer_than: 20}}`` or ``{kind: anchored}``. ``l1`` is optional here: requests do not depend on it, and
+        the entries stored beside journals do not have it.
 
     Raises
     ------

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from affectlake.tasks import Task
 from affectlake.validation import Entry
 
 L1 = Annotated[float, Field(ge=0)] | Literal["auto"]
@@ -20,6 +21,8 @@ class Respondent(Entry):
         Its key under ``agents``.
     kind : str
         Its kind.
+    task : {'odd-one-out', 'anchored'}
+        What its answers are.
     protocol : str
         Name and version of the rule by which it answers, as stored in tables.
     needs_server : bool
@@ -35,6 +38,7 @@ class Respondent(Entry):
         What it is shown of a stimulus; None if it is not shown stimuli.
     """
 
+    task: ClassVar[Task] = "odd-one-out"
     needs_server: ClassVar[bool] = False
     collected_by: ClassVar[str] = ""
     own_triplets: ClassVar[bool] = False

@@ -11,6 +11,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from affectlake.report.inputs import ReportInputs
+from affectlake.tasks import ANSWERS
+
+OF_PEOPLE = ("judgments", "anchored")
+"""Kinds of agents whose answers people gave."""
 
 
 class Estimate(NamedTuple):
@@ -69,8 +73,8 @@ class AgentFacts:
 
     ``seed`` is that of the representative fit, which is shown; None for an agent without a fit. ``is_simulated``: its
     answers are computed, neither asked nor imported; ``is_human``: it is people, or made of their ratings; both
-    according to the parameters. ``unclassified`` is the reason why the nearest-centroid accuracy is missing, if the
-    table gives one.
+    according to the parameters. ``n_answers`` is the number of possible answers to a triplet. ``unclassified`` is the
+    reason why the nearest-centroid accuracy is missing, if the table gives one.
     """
 
     agent: str
@@ -82,6 +86,7 @@ class AgentFacts:
     n_dimensions: int
     n_choices: int
     n_tied: int
+    n_answers: int
     held_out: Estimate | None
     top1: Estimate | None
     top3: Estimate | None
@@ -126,13 +131,14 @@ def agent_facts(inputs: ReportInputs, agent: str) -> AgentFacts:
         agent=agent,
         kind=kind,
         # kinds had other names before
-        is_simulated=kind not in ("", "chat", "judgments") and "servers" not in settings,
-        is_human="ratings" in settings or kind == "judgments",
+        is_simulated=kind not in ("", "chat", *OF_PEOPLE) and "servers" not in settings,
+        is_human="ratings" in settings or kind in OF_PEOPLE,
         seed=seed,
         n_seeds=max(frame["seed"].n_unique() for frame in fits),
         n_dimensions=shown["dimension"].n_unique(),
         n_choices=int(choices["n_choices"].sum()),
         n_tied=int(choices["n_tied"].sum()),
+        n_answers=ANSWERS["anchored" if kind == "anchored" else "odd-one-out"],
         held_out=_estimate(metrics, seed, "held_out", "accuracy"),
         top1=_estimate(metrics, seed, "nearest_centroid", "top1_accuracy"),
         top3=_estimate(metrics, seed, "nearest_centroid", "top3_accuracy"),

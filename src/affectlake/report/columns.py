@@ -33,6 +33,7 @@ COLUMNS: dict[str, Columns] = {
     "frames": Columns(("stimulus_index", "frame_index", "jpeg")),
     "triplets": Columns(("trial_set",), ("split",)),
     "choices": Columns(("agent", "i", "j", "k", "odd"), ("protocol", "trial_set", "tied")),
+    "anchored_choices": Columns(("agent", "protocol", "trial_set")),
     "embeddings": Columns((*_FIT, "dimension", "stimulus_index", "weight")),
     "fits": Columns(
         (*_FIT, "representative"), ("n_dimensions",), ("n_epochs", "converged", "match", "p_chance", "note")

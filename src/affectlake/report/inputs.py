@@ -120,7 +120,8 @@ class ReportInputs:
     trial_counts : polars.DataFrame
         ``trial_set, split, n_triplets``.
     choice_counts : polars.DataFrame
-        ``agent, protocol, trial_set, position, n_choices, n_tied``; position is 1, 2 or 3 if the odd one is i, j or k.
+        ``agent, protocol, trial_set, position, n_choices, n_tied``; position is 1, 2 or 3 if the odd one is i, j or k,
+        and null for anchored triplets.
     analyses : mapping of str to polars.DataFrame
         Tables of the version by name, for :meth:`table`.
     thumbnails : mapping of int to bytes

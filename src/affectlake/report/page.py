@@ -47,6 +47,7 @@ KINDS = {
     "features": "feature vectors",
     "chat": "language model",
     "judgments": "people",
+    "anchored": "people, anchored triplets",
 }
 SHOWN_IDS = 12
 DIGEST_LENGTH, COMMIT_LENGTH = 8, 10
@@ -236,10 +237,14 @@ def _csv(rows: pl.DataFrame) -> str:
 def _lead(inputs: ReportInputs, found: list[_Agent]) -> str:
     """Return the page's first paragraph: the question of the study, the data, and what the page shows."""
     n_triplets = int(inputs.trial_counts["n_triplets"].sum())
+    n_anchored = sum(one.facts.n_answers == 2 for one in found)
+    anchored = (
+        f"{counted(n_anchored, 'agent')} judged which of two stimuli is more like a third. " if n_anchored else ""
+    )
     return (
-        f"{inputs.wording.question} {counted(len(found), 'agent')} answered this question for "
-        f"{counted(n_triplets, 'triplet')} of {counted(len(inputs.stimuli), 'stimulus', 'stimuli')}, and "
-        f"a sparse positive embedding was learned from the answers of each agent. This page shows how well the "
+        f"{inputs.wording.question} {counted(len(found) - n_anchored, 'agent')} answered this question for "
+        f"{counted(n_triplets, 'triplet')} of {counted(len(inputs.stimuli), 'stimulus', 'stimuli')}. {anchored}"
+        f"A sparse positive embedding was learned from the answers of each agent. This page shows how well the "
         f"embeddings predict held-out choices, and how closely their dimensions match {inputs.wording.ratings}."
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from affectlake.spose.curve import Score
-from affectlake.spose.tasks import Task, chance
+from affectlake.tasks import Task, chance
 
 LEVEL = 0.01
 """Level of the test: the largest probability with which a fit to random judgments is said to have learned something."""

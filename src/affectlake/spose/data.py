@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affectlake.errors import ContractError
-from affectlake.spose.tasks import Task
+from affectlake.tasks import Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ def training_data(
     rng : numpy.random.Generator
         Shuffles the training rows.
     task : {"odd-one-out", "anchored"}
-        That of all judgments of both sets (`affectlake.spose.tasks.only_task`).
+        That of all judgments of both sets.
 
     Raises
     ------

@@ -16,7 +16,7 @@ from affectlake.spose.curve import Score
 from affectlake.spose.data import TrainingData
 from affectlake.spose.settings import Settings
 from affectlake.spose.state import Moments, block_size
-from affectlake.spose.tasks import ANSWERS
+from affectlake.tasks import ANSWERS
 
 _SCORE_BATCH = 1 << 18
 

@@ -13,7 +13,7 @@ Of an *anchored* triplet, whether stimulus a or b is more like the head h
     p(a | h; a, b) = exp(x_h·x_a) / (exp(x_h·x_a) + exp(x_h·x_b)).
 
 An anchored triplet does not say how similar a and b are, so it is never converted to an odd-one-out judgment. The
-likelihood of a fit is that of the task of its judgments (`affectlake.spose.tasks`).
+likelihood of a fit is that of the task of its judgments (`affectlake.tasks`).
 
 An agent that makes a share ``lapse`` of its judgments by chance (the lapse rate; Wichmann & Hill 2001) makes a choice
 with probability ``(1 - lapse) p + lapse / 3``, or ``(1 - lapse) p + lapse / 2`` for an anchored triplet. A fit with a
@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from affectlake.spose.curve import Score
 from affectlake.spose.state import padded
-from affectlake.spose.tasks import Task
+from affectlake.tasks import Task
 
 
 def score(weights: NDArray[np.float32], pairs_first: NDArray[np.int32], task: Task = "odd-one-out") -> Score:

@@ -41,7 +41,7 @@ def test_every_layout_gives_the_judgments_that_were_written(name: str, people: P
     if name == "things.txt":
         assert found.raw.layout == "things"
         np.testing.assert_array_equal(np.sort(frame.select(SHOWN).to_numpy()), np.sort(people.shown))
-        np.testing.assert_array_equal(frame["odd"], people.odd_index)
+        np.testing.assert_array_equal(frame["chosen"], people.odd_index)
         assert frame["participant"].null_count() == frame.height
         return
     assert found.raw.layout == {"semicolons": "table", "positions": "table"}.get(stem := Path(name).stem, stem)
@@ -50,13 +50,13 @@ def test_every_layout_gives_the_judgments_that_were_written(name: str, people: P
             "participant": [f"P{one:02d}" for one in people.participant],
             "trial": people.trial + int("jspsych" in name),
             **{role: people.shown[:, at] for at, role in enumerate(SHOWN)},
-            "odd": people.odd_index,
+            "chosen": people.odd_index,
             "response_ms": (people.seconds * 1000).round(),
         }
     )
     key = ["participant", "trial"]
     got = frame.select(expected.columns).with_columns(pl.col("trial").cast(pl.Int64), pl.col("response_ms").round())
-    assert got.sort(key).equals(expected.with_columns(pl.col("odd", *SHOWN).cast(pl.Int32)).sort(key))
+    assert got.sort(key).equals(expected.with_columns(pl.col("chosen", *SHOWN).cast(pl.Int32)).sort(key))
 
 
 def test_rows_without_a_trial_are_counted(people: People, tmp_path: Path) -> None:
@@ -129,22 +129,22 @@ def test_ids_that_can_be_positions_are_ambiguous(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "s1,s2,s3,odd", "3,1,2,1", "2,3,1,2")
     with pytest.raises(SourceError, match="ids of stimuli as well as positions"):
         read(path, ids)
-    assert read(path, ids, answered_by="id").frame["odd"].to_list() == [0, 1]
-    assert read(path, ids, answered_by="position").frame["odd"].to_list() == [2, 2]
+    assert read(path, ids, answered_by="id").frame["chosen"].to_list() == [0, 1]
+    assert read(path, ids, answered_by="position").frame["chosen"].to_list() == [2, 2]
 
 
 def test_positions_counted_from_zero_are_said_by_the_user(tmp_path: Path) -> None:
     rows = ["clip-0001.mp4,clip-0002.mp4,clip-0003.mp4,0", "clip-0001.mp4,clip-0002.mp4,clip-0003.mp4,2"]
     path = write(tmp_path / "a.csv", "s1,s2,s3,odd", *rows)
     assert read(path).bad["reason"].to_list() == ["the answer 0 is not one of the three positions"]
-    assert read(path, first_position=0).frame["odd"].to_list() == [1, 3]
+    assert read(path, first_position=0).frame["chosen"].to_list() == [1, 3]
 
 
 def test_answers_are_mapped_to_positions_by_the_user(tmp_path: Path) -> None:
     rows = [f"clip-0001.mp4,clip-0002.mp4,clip-0003.mp4,{key}" for key in "jkl"]
     path = write(tmp_path / "a.csv", "s1,s2,s3,odd", *rows)
     found = read(path, positions=parse_positions(("j=1", "k=2", "l=3")), answered_by="position")
-    assert found.frame["odd"].to_list() == [1, 2, 3]
+    assert found.frame["chosen"].to_list() == [1, 2, 3]
 
 
 def test_leading_zeros_matter_unless_one_id_matches_without_them(tmp_path: Path) -> None:
@@ -178,6 +178,24 @@ def test_catch_trials_have_a_right_answer(tmp_path: Path) -> None:
     ]
 
 
+def test_a_catch_trial_may_show_a_stimulus_twice(tmp_path: Path) -> None:
+    a, b, c = IDS[:3]
+    rows = [
+        f"{a},{a},{b},{b},1",
+        f"{a},{b},{a},{a},1",
+        f"{b},{a},{a},{c},1",
+        f"{a},{a},{a},{a},1",
+        f"{a},{a},{b},{b},0",
+    ]
+    found = read(write(tmp_path / "a.csv", "s1,s2,s3,odd,catch", *rows))
+    assert found.frame.select("chosen", "right_answer").rows() == [(1, 1), (0, 1)]
+    assert [why for _, why in found.bad.iter_rows()] == [
+        f"the odd one {c} is not one of the three stimuli",
+        "the three stimuli are the same",
+        "a stimulus is in the triplet twice",
+    ]
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
@@ -193,6 +211,15 @@ def test_columns_that_are_not_recognised_are_refused(lines: list[str], message: 
     with pytest.raises(SourceError, match=message) as caught:
         read(write(tmp_path / "a.csv", *lines))
     assert "--column" in caught.value.todo
+
+
+def test_repeated_columns_are_refused_if_they_are_used(tmp_path: Path) -> None:
+    lines = ["s1,s2,s3,odd,s3", ",".join(IDS[:3] + IDS[2:4])]
+    with pytest.raises(SourceError, match="several columns of the same name") as caught:
+        read(write(tmp_path / "a.csv", *lines))
+    assert caught.value.found == "'s3'"
+    lines = ["s1,s2,s3,odd,note,note", ",".join([*IDS[:3], IDS[2], "x", "y"])]
+    assert read(write(tmp_path / "a.csv", *lines)).frame.height == 1
 
 
 def test_columns_are_named_by_the_user(people: People, tmp_path: Path) -> None:
@@ -222,7 +249,7 @@ def test_json_of_another_form_is_refused(content: str, tmp_path: Path) -> None:
 def test_participants_in_lists_of_their_own_are_read(tmp_path: Path) -> None:
     trial = {"trial_type": "x", "trial_index": 1, "rt": 900, "response": 2, "stimuli": IDS[:3]}
     path = write(tmp_path / "a.json", json.dumps([[trial | {"subject": "a"}], [trial | {"subject": "b"}]]))
-    assert read(path).frame.select("participant", "odd").rows() == [("a", 2), ("b", 2)]
+    assert read(path).frame.select("participant", "chosen").rows() == [("a", 2), ("b", 2)]
 
 
 def test_times_are_iso_where_they_can_be_read(tmp_path: Path) -> None:
@@ -249,7 +276,7 @@ def test_keys_depend_on_what_identifies_a_judgment(people: People, tmp_path: Pat
     assert len(set(found)) == len(people)
     assert all(len(one) == 32 for one in found)
     assert keys(frame.head(50)) == found[:50]  # of a shorter export
-    assert keys(frame.with_columns(odd=pl.col("shown_1"), source_row=pl.col("source_row") + 7)) == found
+    assert keys(frame.with_columns(chosen=pl.col("shown_1"), source_row=pl.col("source_row") + 7)) == found
     assert not set(keys(frame.with_columns(participant=pl.lit("x")))) & set(found)
     twice = pl.concat([frame, frame])
     assert len(set(keys(twice))) == 2 * len(people)  # numbered within the import

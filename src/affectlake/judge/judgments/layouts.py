@@ -11,14 +11,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
 from affectlake.errors import SourceError
+from affectlake.judge.judgments.anchored import is_anchored, read_anchored
 from affectlake.judge.judgments.options import STIMULI, Layout, ReadingOptions
-from affectlake.judge.judgments.roles import possible_trios, recognise
+from affectlake.judge.judgments.raw import RawJudgments, with_answers
+from affectlake.judge.judgments.roles import SAMPLED, names_stimuli, possible_trios, recognise
 from affectlake.user_tables import RECORDS, UserFile, UserTable, read_table
 from affectlake.user_tables.catalogue import Catalogue
 
@@ -31,37 +32,6 @@ _PREFERRED: dict[Layout, dict[str, Sequence[str]]] = {
     "jspsych": {"odd": ("response", "button_pressed"), "trial": ("trial_index",), "response_time": ("rt",)},
 }
 _ANSWERS_OF_PSYCHOPY = (".clicked_name", ".keys", ".response")
-_SAMPLED = 200
-
-
-@dataclass(frozen=True)
-class RawJudgments:
-    """The judgments of a file as text.
-
-    Parameters
-    ----------
-    file : str
-        Name of the file.
-    layout : {'things', 'table', 'psychopy', 'jspsych'}
-        Its layout.
-    columns : dict of str to str
-        Columns of the file by role.
-    frame : polars.DataFrame
-        ``row`` (int32: number of the row in the file), ``stimulus_1``, ``stimulus_2``, ``stimulus_3`` and, where the
-        file has them, ``odd``, ``participant``, ``session``, ``trial``, ``time``, ``response_time``, ``catch`` and
-        ``right_answer``, as texts. The odd one of ``things`` is ``stimulus_3``.
-    skipped : dict of str to int
-        Numbers of rows that are not trials, by reason.
-    notes : list of str
-        What was done beyond plain reading.
-    """
-
-    file: str
-    layout: Layout
-    columns: dict[str, str]
-    frame: pl.DataFrame
-    skipped: dict[str, int] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
 
 
 def read_raw(path: Path, options: ReadingOptions, catalogue: Catalogue) -> RawJudgments:
@@ -82,9 +52,18 @@ def read_raw(path: Path, options: ReadingOptions, catalogue: Catalogue) -> RawJu
         If the file cannot be read, or its layout or columns are not recognised.
     """
     file = UserFile(path, "file of judgments", "the argument FILE")
+    if options.task == "anchored":
+        return read_anchored(read_table(file), options, catalogue)
     if options.layout == "things" or (options.layout is None and _is_things(path)):
         return _things(file)
     table = read_table(file)
+    if is_anchored(table.columns) and not options.columns:
+        raise SourceError(
+            f"the {file.name} has anchored triplets, which are not odd-one-out judgments",
+            wanted="three stimuli and the odd one out in each row",
+            found="columns of a head, two others, and the one that is more like the head",
+            todo="import it as answers of an agent of kind anchored, or name the columns with --column",
+        )
     layout = options.layout or _layout(table, path)
     return _by_columns(table, layout, options, catalogue)
 
@@ -134,7 +113,7 @@ def _things(file: UserFile) -> RawJudgments:
         "stimulus_3": "third index",
         "odd": "third index",
     }
-    return RawJudgments(file.path.name, "things", roles, found.select("row", *STIMULI))
+    return RawJudgments(file.path.name, "things", roles, found.select("row", *STIMULI), order_known=False)
 
 
 def _by_columns(table: UserTable, layout: Layout, options: ReadingOptions, catalogue: Catalogue) -> RawJudgments:
@@ -147,36 +126,29 @@ def _by_columns(table: UserTable, layout: Layout, options: ReadingOptions, catal
         preferred |= {"odd": found[:1], "trial": counters}
         times = [f"{one.rpartition('.')[0]}{end}" for one in found[:1] for end in (".rt", ".time")]
         preferred |= {"response_time": [one for one in times if one in columns]}
-    trios = [trio for trio in possible_trios(columns) if _names_stimuli(table, trio, catalogue)]
+    trios = [trio for trio in possible_trios(columns) if names_stimuli(table, trio, catalogue)]
     if layout == "jspsych" and not trios:
         preferred["stimuli"] = [one for one in _LISTS if one in columns and _lists_stimuli(table, one, catalogue)]
     roles = recognise(columns, options.columns, trios, preferred, f"the {table.file.name}")
-    frame = table.frame.select(
-        table.rows.cast(pl.Int32).alias("row"), *(pl.col(column).alias(role) for role, column in roles.items())
+    frame = table.require(list(dict.fromkeys(roles.values()))).select(
+        table.rows.cast(pl.Int32).alias("row"),
+        *(pl.col(column).alias("chosen" if role == "odd" else role) for role, column in roles.items()),
     )
     if "stimuli" in roles:
         frame = _unlisted(frame)
     some = pl.any_horizontal(pl.col(role).is_not_null() for role in STIMULI)
     trials = frame.filter(some)
-    answered = trials.filter(pl.col("odd").is_not_null() & ~pl.col("odd").is_in(["", "None", "null", "NA", "[]"]))
-    skipped = {"no trial": frame.height - trials.height, "no answer": trials.height - answered.height}
-    return RawJudgments(name, layout, roles, answered, {why: n for why, n in skipped.items() if n}, list(table.notes))
+    answered, skipped = with_answers(trials, frame.height)
+    return RawJudgments(name, layout, roles, answered, skipped, list(table.notes))
 
 
 def _has_cells(table: UserTable, column: str) -> bool:
     return table.frame[column].null_count() < table.frame.height
 
 
-def _names_stimuli(table: UserTable, trio: Sequence[str], catalogue: Catalogue) -> bool:
-    """Return whether at least half of the first cells of three columns are stimuli of the catalogue."""
-    some = table.frame.select(trio).drop_nulls().head(_SAMPLED)
-    cells = [cell for column in some.iter_columns() for cell in column]
-    return bool(cells) and 2 * sum(catalogue.knows(cell) for cell in cells) >= len(cells)
-
-
 def _lists_stimuli(table: UserTable, column: str, catalogue: Catalogue) -> bool:
     """Return whether a column has a list of three stimuli of the catalogue."""
-    lists = [found for cell in table.frame[column].drop_nulls().head(10 * _SAMPLED) if (found := _three(cell))]
+    lists = [found for cell in table.frame[column].drop_nulls().head(10 * SAMPLED) if (found := _three(cell))]
     return any(sum(catalogue.knows(one) for one in found) >= 2 for found in lists)
 
 

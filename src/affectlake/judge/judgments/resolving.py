@@ -8,8 +8,9 @@ import polars as pl
 
 from affectlake.errors import SourceError
 from affectlake.judge.judgments.answers import positions_of
-from affectlake.judge.judgments.layouts import RawJudgments
-from affectlake.judge.judgments.options import STIMULI, ReadingOptions, Unit
+from affectlake.judge.judgments.options import STIMULI, Layout, ReadingOptions, Unit
+from affectlake.judge.judgments.raw import RawJudgments
+from affectlake.tasks import Task
 from affectlake.user_tables.catalogue import Catalogue
 
 SHOWN = ("shown_1", "shown_2", "shown_3")
@@ -18,6 +19,8 @@ MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "none")
 _YES, _NO = ("1", "true", "yes", "y", "t", "1.0"), ("0", "false", "no", "n", "f", "0.0", "")
 _TIMES = ("%Y-%m-%d_%Hh%M.%S%.f", "%Y_%b_%d_%H%M", "%Y-%m-%dT%H:%M:%S%.f",
           "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M")  # fmt: skip
+_IN_SECONDS: tuple[Layout, ...] = ("psychopy", "salmon")
+_IN_MILLISECONDS: tuple[Layout, ...] = ("jspsych", "triplettools")
 SECONDS_BELOW, MILLISECONDS_ABOVE = 60.0, 150.0
 """If the median of response times is below the former, they are seconds, above the latter milliseconds."""
 
@@ -31,9 +34,11 @@ class Judgments:
     raw : RawJudgments
         The judgments as text.
     frame : polars.DataFrame
-        One row per usable judgment: ``source_row``, ``shown_1`` to ``shown_3``, ``odd``, ``right_answer`` (int32
-        indices of stimuli), ``answer``, ``participant``, ``session``, ``trial``, ``asked_at`` (texts), ``response_ms``
-        and ``is_catch``. The order of ``things`` is that of the file, and not the order shown.
+        One row per usable judgment: ``source_row``, ``shown_1`` to ``shown_3``, ``chosen`` (the odd one, or the
+        winner) and ``right_answer`` (int32 indices of stimuli), ``answer``, ``participant``, ``session``, ``trial``,
+        ``asked_at`` (texts), ``response_ms`` and ``is_catch``. ``shown_1`` of an anchored triplet is its head. Where
+        the order shown is not known (`RawJudgments.order_known`), the order is that of the file or, of anchored
+        triplets, that of the catalogue.
     bad : polars.DataFrame
         ``source_row`` and ``reason`` of the rows that cannot be used.
     notes : list of str
@@ -60,17 +65,43 @@ def resolve(raw: RawJudgments, options: ReadingOptions, catalogue: Catalogue) ->
     else:
         rows = _by_name(raw, options, catalogue, notes)
         rows = _details(rows, raw, options, notes)
-    reason = pl.coalesce(
-        pl.col("fault"),
-        pl.when((pl.col("shown_1") == pl.col("shown_2")) | (pl.col("shown_1") == pl.col("shown_3"))
-                | (pl.col("shown_2") == pl.col("shown_3"))).then(pl.lit("a stimulus is in the triplet twice")),
-        pl.when(~pl.any_horizontal(pl.col("odd") == pl.col(one) for one in SHOWN))
-        .then(pl.lit("the odd one is not in the triplet")),
-    )  # fmt: skip
-    rows = rows.with_columns(reason=reason).drop("fault")
+    rows = _checked(rows, raw.task)
+    if raw.task == "anchored" and not raw.order_known:
+        rows = rows.with_columns(
+            pl.min_horizontal(SHOWN[1:]).alias(SHOWN[1]), pl.max_horizontal(SHOWN[1:]).alias(SHOWN[2])
+        )
     bad = rows.filter(pl.col("reason").is_not_null()).select(source_row="row", reason="reason")
     good = rows.filter(pl.col("reason").is_null()).drop("reason").rename({"row": "source_row"})
     return Judgments(raw, good, bad, notes)
+
+
+def _checked(rows: pl.DataFrame, task: Task) -> pl.DataFrame:
+    """Replace ``fault`` by ``reason``, and add the right answers to catch trials that show a stimulus twice.
+
+    In such a trial the odd one is the third stimulus; of an anchored triplet, the stimulus that is the head wins.
+    """
+    first, second, third = (pl.col(one) for one in SHOWN)
+    catch = pl.col("is_catch")
+    offered = SHOWN if task == "odd-one-out" else SHOWN[1:]
+    if task == "odd-one-out":
+        hopeless, what = (first == second) & (second == third), "the three stimuli are the same"
+        not_among = "the odd one is not in the triplet"
+        pairs = ((first == second, third), (first == third, second), (second == third, first))
+        right = pl.coalesce(pl.when(equal).then(other) for equal, other in pairs)
+    else:
+        hopeless, what = second == third, "the two stimuli beside the head are the same"
+        not_among = "the winner is not one of the two stimuli beside the head"
+        right = pl.coalesce(pl.when((first == second) | (first == third)).then(first))
+    twice = (first == second) | (first == third) | (second == third)
+    reason = pl.coalesce(
+        pl.col("fault"),
+        pl.when(twice & ~catch).then(pl.lit("a stimulus is in the triplet twice")),
+        pl.when(hopeless).then(pl.lit(what)),
+        pl.when(~pl.any_horizontal(pl.col("chosen") == pl.col(one) for one in offered))
+        .then(pl.lit(not_among)),
+    )  # fmt: skip
+    right = pl.when(catch & pl.col("right_answer").is_null()).then(right).otherwise("right_answer")
+    return rows.with_columns(reason=reason, right_answer=right).drop("fault")
 
 
 def _by_index(frame: pl.DataFrame, n_stimuli: int) -> pl.DataFrame:
@@ -90,7 +121,7 @@ def _by_index(frame: pl.DataFrame, n_stimuli: int) -> pl.DataFrame:
     return numbers.select(
         "row",
         *inside,
-        inside[2].alias("odd"),
+        inside[2].alias("chosen"),
         pl.col("text_stimulus_3").alias("answer"),
         *nothing,
         response_ms=pl.lit(None, dtype=pl.Float64),
@@ -115,10 +146,17 @@ def _by_name(raw: RawJudgments, options: ReadingOptions, catalogue: Catalogue, n
     notes += answered.notes
     placed = [pl.when(answered.position == at).then(pl.col(name)) for at, name in enumerate(SHOWN, 1)]
     unread = pl.when(pl.Series(answered.position).is_null()).then(
-        pl.format(answered.wrong, pl.col("odd").str.slice(0, 60))
+        pl.format(answered.wrong, pl.col("chosen").str.slice(0, 60))
     )
-    rows = rows.with_columns(answer=pl.col("odd"), fault=pl.coalesce("fault", unread))
-    return rows.with_columns(odd=pl.coalesce(placed))
+    other = pl.lit(None, dtype=pl.String)
+    if "loser" in rows.columns and raw.order_known:
+        loser = _indices(frame["loser"], catalogue.indices(frame["loser"].unique().drop_nulls().to_list()))
+        left = pl.coalesce(pl.when(answered.position == at).then(pl.col(SHOWN[4 - at])) for at in (2, 3))
+        other = pl.when((loser != left).fill_null(value=True)).then(
+            pl.format("the loser {} is not the other stimulus", pl.col("loser").fill_null("(empty)").str.slice(0, 60))
+        )
+    rows = rows.with_columns(answer=pl.col("chosen"), fault=pl.coalesce("fault", unread, other))
+    return rows.with_columns(chosen=pl.coalesce(placed))
 
 
 def _indices(texts: pl.Series, known: dict[str, int]) -> pl.Series:
@@ -130,10 +168,10 @@ def _details(rows: pl.DataFrame, raw: RawJudgments, options: ReadingOptions, not
     found = [_text(rows, name).alias(name) for name in TEXTS]
     found.append(_time(_text(rows, "time")).alias("asked_at"))
     times, fault = _response_ms(rows, raw, options, notes)
-    is_catch, right, no_right = _catch(rows)
+    is_catch, right, no_right = _catch(rows, raw.task)
     faults = [pl.col("fault"), fault, no_right]
     return rows.select(
-        "row", *SHOWN, "odd", "answer", *found, times.alias("response_ms"), is_catch.alias("is_catch"),
+        "row", *SHOWN, "chosen", "answer", *found, times.alias("response_ms"), is_catch.alias("is_catch"),
         right.alias("right_answer"), pl.coalesce(faults).alias("fault"),
     )  # fmt: skip
 
@@ -179,9 +217,9 @@ def _unit(raw: RawJudgments, values: pl.Series) -> Unit | None:
     name = raw.columns["response_time"].lower()
     if values.is_empty():
         return None
-    if raw.layout == "psychopy" or name.endswith(("_s", "_sec", "_seconds", "(s)")):
+    if raw.layout in _IN_SECONDS or name.endswith(("_s", "_sec", "_seconds", "(s)")):
         return "s"
-    if raw.layout == "jspsych" or name.endswith(("_ms", "(ms)", "rtms", "timems", "latencyms")):
+    if raw.layout in _IN_MILLISECONDS or name.endswith(("_ms", "(ms)", "rtms", "timems", "latencyms")):
         return "ms"
     median = values.median()
     assert isinstance(median, float)
@@ -195,10 +233,10 @@ def _unit(raw: RawJudgments, values: pl.Series) -> Unit | None:
     )
 
 
-def _catch(rows: pl.DataFrame) -> tuple[pl.Series, pl.Series, pl.Expr]:
+def _catch(rows: pl.DataFrame, task: Task) -> tuple[pl.Series, pl.Series, pl.Expr]:
     """Return which rows are catch trials, their right answers, and faults."""
     right_texts = _text(rows, "right_answer")
-    right = _right(rows, right_texts)
+    right = _right(rows, right_texts, task)
     if "catch" in rows.columns:
         words = _text(rows, "catch").str.to_lowercase().fill_null("")
         is_catch, unknown = words.is_in(_YES), ~words.is_in([*_YES, *_NO])
@@ -214,10 +252,10 @@ def _catch(rows: pl.DataFrame) -> tuple[pl.Series, pl.Series, pl.Expr]:
     return is_catch, kept, pl.coalesce(fault, wrong)
 
 
-def _right(rows: pl.DataFrame, texts: pl.Series) -> pl.Series:
+def _right(rows: pl.DataFrame, texts: pl.Series, task: Task) -> pl.Series:
     if texts.null_count() == len(texts):
         return pl.Series("right_answer", [None] * len(texts), dtype=pl.Int32)
-    names = {**_NUMBERS}
+    names = _PLACES[task]
     by_position = texts.drop_nulls().is_in(list(names)).all()
     places = texts.replace_strict(names, default=None, return_dtype=pl.Int8) if by_position else None
     if places is not None:
@@ -230,4 +268,7 @@ def _right(rows: pl.DataFrame, texts: pl.Series) -> pl.Series:
     return rows.select(pl.coalesce(equal)).to_series()
 
 
-_NUMBERS = {"1": 1, "2": 2, "3": 3}
+_PLACES: dict[Task, dict[str, int]] = {
+    "odd-one-out": {"1": 1, "2": 2, "3": 3},
+    "anchored": {"1": 2, "2": 3, "left": 2, "right": 3},
+}

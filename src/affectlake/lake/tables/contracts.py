@@ -18,7 +18,7 @@ import yaml
 
 from affectlake.errors import ContractError, UsageError, nearest
 
-RuleKind = Literal["unique", "counts_up", "within", "same_length", "increasing", "one_of"]
+RuleKind = Literal["unique", "counts_up", "within", "same_length", "increasing", "one_of", "different"]
 
 ARROW_TYPES: dict[str, pa.DataType] = {
     "string": pa.string(),
@@ -55,7 +55,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Where:
-    """The rows that a rule applies to: those in which `column` equals `equals`."""
+    """Some rows of a table: those in which `column` equals `equals`."""
 
     column: str
     equals: str
@@ -68,7 +68,8 @@ class Rule:
     ``unique``: no two rows (of `where`, if given) agree on `columns`. ``counts_up``: `column` is 0, 1, 2, ….
     ``within``: `column` lies between the two `columns` in the row of `table` with the same `of`. ``same_length``: the
     lists in `column` are equally long.
-    ``increasing``: `columns` rise strictly within a row. ``one_of``: `column` equals one of `columns` in its row.
+    ``increasing``: `columns` rise strictly within a row; neighbours may be equal in the rows of `equal_where`.
+    ``one_of``: `column` equals one of `columns` in its row. ``different``: no two of `columns` are equal in a row.
     """
 
     kind: RuleKind
@@ -77,6 +78,7 @@ class Rule:
     where: Where | None = None
     of: str = ""
     table: str = ""
+    equal_where: Where | None = None
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,7 @@ def _reference(raw: dict[str, Any]) -> Reference:
 
 
 def _rule(raw: dict[str, Any]) -> Rule:
-    where = Where(**raw["where"]) if "where" in raw else None
+    where, equal_where = (Where(**raw[key]) if key in raw else None for key in ("where", "equal_where"))
     return Rule(
         kind=raw["kind"],
         column=raw.get("column", ""),
@@ -206,4 +208,5 @@ def _rule(raw: dict[str, Any]) -> Rule:
         where=where,
         of=raw.get("of", ""),
         table=raw.get("table", ""),
+        equal_where=equal_where,
     )

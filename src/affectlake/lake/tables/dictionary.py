@@ -48,12 +48,15 @@ def _values(column: Column) -> str:
 def _rule(rule: Rule) -> str:
     columns = ", ".join(f"`{c}`" for c in rule.columns)
     where = f" where `{rule.where.column}` is `{rule.where.equals}`" if rule.where else ""
+    equal = rule.equal_where
+    but = f"; where `{equal.column}` is `{equal.equals}`, neighbours may be equal" if equal else ""
     return {
         "unique": f"{columns} {'is' if len(rule.columns) == 1 else 'together are'} unique{where}",
         "counts_up": f"`{rule.column}` counts 0, 1, 2, …",
         "within": f"`{rule.column}` is between {' and '.join(f'`{c}`' for c in rule.columns)} of its `{rule.of}` in "
         f"`{rule.table}`",
         "same_length": f"the lists in `{rule.column}` have equal lengths",
-        "increasing": f"{columns} increase strictly within a row",
+        "increasing": f"{columns} increase strictly within a row{but}",
         "one_of": f"`{rule.column}` is equal to one of {columns} in its row",
+        "different": f"{columns} are different in each row",
     }[rule.kind]

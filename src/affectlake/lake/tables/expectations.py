@@ -49,7 +49,8 @@ def suite(table: Contract) -> list[dict[str, Any]]:
     for rule in table.rules:
         if rule.kind == "increasing":
             for low, high in zip(rule.columns, rule.columns[1:], strict=False):
-                pair = {"column_A": high, "column_B": low}
+                pair: dict[str, Any] = {"column_A": high, "column_B": low}
+                pair |= {"or_equal": True} if rule.equal_where else {}
                 found.append({"type": "expect_column_pair_values_a_to_be_greater_than_b", "kwargs": pair})
     return found
 

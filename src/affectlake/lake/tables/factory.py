@@ -108,6 +108,15 @@ def _choices(n: int) -> dict[str, object]:
     return columns | {"trial_set": ["main"] * len(triplets), "protocol": ["cosine-similarity/1"] * len(triplets)}
 
 
+def _anchored_choices(n: int) -> dict[str, object]:
+    triplets = _triplets(n)
+    i, j, k = triplets.T
+    parity_differs = (i + j) % 2 == 1
+    winner, loser = np.where(parity_differs, k, j), np.where(parity_differs, j, k)
+    columns = {"i": i, "j": j, "k": k, "head": i, "winner": winner, "loser": loser}
+    return columns | {"trial_set": ["main"] * len(triplets), "protocol": ["anchored/1"] * len(triplets)}
+
+
 def _embeddings(n: int) -> dict[str, object]:
     weight = [float(s % 2 == d % 2) for d in range(2) for s in range(n)]
     return {
@@ -222,6 +231,7 @@ _ROWS: dict[str, Callable[[int], dict[str, object]]] = {
     "responses": _responses,
     "proposals": _proposals,
     "choices": _choices,
+    "anchored_choices": _anchored_choices,
     "unparsed": lambda _n: {"i": [0], "j": [1], "k": [3], "trial_set": ["main"], "protocol": ["describe/1"]},
     "order_effects": lambda _n: {"measure": ["chosen_first"], "value": [0.34], "n": [100], "trial_set": ["main"]},
     "embeddings": _embeddings,

@@ -7,11 +7,13 @@ refuses a part as a whole.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations, pairwise
 from typing import NamedTuple
 
 import polars as pl
 
 from affectlake.lake.tables.contracts import Column, Contract
+from affectlake.lake.tables.rules import matches
 
 _SHOWN = 60  # characters of a value
 
@@ -62,12 +64,18 @@ def _of_rules(table: Contract, names: set[str]) -> Iterator[_Fault]:
         if not names.issuperset(filter(None, (rule.column, *rule.columns))):
             continue
         if rule.kind == "increasing":
-            pairs = zip(rule.columns, rule.columns[1:], strict=False)
+            pairs = list(pairwise(rule.columns))
             rising = pl.all_horizontal([pl.col(low) < pl.col(high) for low, high in pairs])
+            if rule.equal_where is not None and rule.equal_where.column in names:
+                ordered = pl.all_horizontal([pl.col(low) <= pl.col(high) for low, high in pairs])
+                rising = rising | (ordered & matches(rule.equal_where))
             yield _Fault(~rising, pl.lit(f"{', '.join(rule.columns)} do not rise"))
         elif rule.kind == "one_of":
             among = pl.any_horizontal([pl.col(rule.column) == pl.col(other) for other in rule.columns])
             yield _Fault(~among, pl.lit(f"{rule.column} is not one of {', '.join(rule.columns)}"))
+        elif rule.kind == "different":
+            equal = pl.any_horizontal([pl.col(one) == pl.col(other) for one, other in combinations(rule.columns, 2)])
+            yield _Fault(equal, pl.lit(f"{', '.join(rule.columns)} are not different"))
 
 
 def _message(value: pl.Expr, wanted: str) -> pl.Expr:

@@ -1,18 +1,19 @@
 """Check the rules that need more than one row or table, with Polars and in bounded memory.
 
-Unique keys, references, ``one_of``, ``counts_up``, ``unique``, ``same_length`` and ``within``. Rules within one row are
-in :mod:`~affectlake.lake.tables.expectations`.
+Unique keys, references, ``one_of``, ``different``, ``counts_up``, ``unique``, ``same_length`` and ``within``. Other
+rules within one row are in :mod:`~affectlake.lake.tables.expectations`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import polars as pl
 
-from affectlake.lake.tables.contracts import Contract, Reference, Rule
+from affectlake.lake.tables.contracts import Contract, Reference, Rule, Where
 from affectlake.lake.tables.parts import sort_breaks
 from affectlake.lake.tables.scanning import scan_files
 
@@ -75,6 +76,11 @@ def check(
     return failures
 
 
+def matches(where: Where) -> pl.Expr:
+    """Return whether a row is one of those of `where`; false if the column is null."""
+    return (pl.col(where.column).cast(pl.String) == where.equals).fill_null(value=False)
+
+
 def _keys(table: Contract, path: Path, frame: pl.DataFrame, last: pl.DataFrame | None) -> list[Failure]:
     keys = frame.select(table.key)
     joined = keys if last is None else pl.concat([last, keys])
@@ -95,13 +101,26 @@ def _one_of(frame: pl.DataFrame, rule: Rule, _n_before: int) -> pl.DataFrame:
     return frame.filter(~among).select(rule.column, *rule.columns)
 
 
+def _different(frame: pl.DataFrame, rule: Rule, _n_before: int) -> pl.DataFrame:
+    equal = pl.any_horizontal([pl.col(one) == pl.col(other) for one, other in combinations(rule.columns, 2)])
+    return frame.filter(equal).select(rule.columns)
+
+
+def _increasing(frame: pl.DataFrame, rule: Rule, _n_before: int) -> pl.DataFrame:
+    """Return the rows with equal neighbours that are not those of `equal_where`; the suite has checked the order."""
+    if rule.equal_where is None:
+        return frame.clear()
+    equal = pl.any_horizontal([pl.col(low) == pl.col(high) for low, high in pairwise(rule.columns)])
+    return frame.filter(equal & ~matches(rule.equal_where)).select(rule.columns)
+
+
 def _counts_up(frame: pl.DataFrame, rule: Rule, n_before: int) -> pl.DataFrame:
     expected = pl.int_range(n_before, n_before + frame.height, dtype=pl.Int64, eager=True)
     return frame.filter(frame[rule.column].cast(pl.Int64) != expected).select(rule.column)
 
 
 def _unique(frame: pl.DataFrame, rule: Rule, _n_before: int) -> pl.DataFrame:
-    of_rule = frame.filter(pl.col(rule.where.column).cast(pl.String) == rule.where.equals) if rule.where else frame
+    of_rule = frame.filter(matches(rule.where)) if rule.where else frame
     among = of_rule.select(rule.columns)
     return among.filter(among.is_duplicated())
 
@@ -117,9 +136,11 @@ def _outside(frame: pl.DataFrame, rule: Rule, bounds: pl.LazyFrame) -> pl.DataFr
     return joined.filter(~pl.col(rule.column).is_between(low, high)).collect()
 
 
-# functions that find the rows that break a rule of one table; `increasing` is in the suite
+# functions that find the rows that break a rule of one table
 _BROKEN: dict[str, Callable[[pl.DataFrame, Rule, int], pl.DataFrame]] = {
     "one_of": _one_of,
+    "different": _different,
+    "increasing": _increasing,
     "counts_up": _counts_up,
     "unique": _unique,
     "same_length": _same_length,

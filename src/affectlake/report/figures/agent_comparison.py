@@ -11,7 +11,17 @@ from markupsafe import Markup
 
 from affectlake.errors import FigureError
 from affectlake.report.agent_summary import AgentFacts, first_labels
-from affectlake.report.figures.canvas import ACCENT, INK, Canvas, Drawn, bar_style, colours, level, stack, whiskers
+from affectlake.report.figures.canvas import (
+    ACCENT,
+    INK,
+    Canvas,
+    Drawn,
+    bar_style,
+    chance_level,
+    colours,
+    stack,
+    whiskers,
+)
 from affectlake.report.figures.markup import element, scrolling
 from affectlake.report.inputs import ReportInputs
 from affectlake.report.number_format import MISSING, count, counted, decimal, listed, percent, shortened
@@ -37,7 +47,9 @@ def accuracy(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas)
     known = [(at, ceilings[name]) for at, name in enumerate(names) if name in ceilings]
     ax.vlines([c for _, c in known], [at - 0.42 for at, _ in known], [at + 0.42 for at, _ in known], color=INK, lw=1.8,
               clip_on=False, label="noise ceiling")  # fmt: skip
-    level(ax, 1 / 3, "chance, 1/3", upright=True)
+    tasks = {one.n_answers for one in agents if one.held_out is not None}
+    for n_answers in tasks:
+        chance_level(ax, n_answers, upright=True)
     _rows(ax, names)
     ax.set(xlabel="held-out accuracy", xlim=(0, 1))
     if known:
@@ -49,8 +61,10 @@ def accuracy(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas)
         if known
         else ""
     )
+    anchored = "Of anchored triplets, it is the one of two that is more like the head, and chance is 1/2. "
     caption = (
-        f"Share of held-out triplets whose odd one out the embedding predicts, with 95 % intervals. {ceiling}"
+        f"Share of held-out triplets whose odd one out the embedding predicts, with 95 % intervals. "
+        f"{anchored if 2 in tasks else ''}{ceiling}"
         f"The choices of {best[0]} are predicted best ({percent(best[1].value)})."
     )
     rows = inputs.metrics.filter(pl.col("analysis").is_in(["held_out", "noise_ceiling"]))

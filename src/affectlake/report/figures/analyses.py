@@ -10,11 +10,9 @@ import polars as pl
 
 from affectlake.errors import FigureError
 from affectlake.report.agent_summary import AgentFacts, note_of, rows_of
-from affectlake.report.figures.canvas import ACCENT, FAINT, WIDTH_IN, Canvas, Drawn, level, whiskers
+from affectlake.report.figures.canvas import ACCENT, FAINT, WIDTH_IN, Canvas, Drawn, chance_level, level, whiskers
 from affectlake.report.inputs import ReportInputs
 from affectlake.report.number_format import count, counted, decimal, percent
-
-THIRD = 1 / 3
 
 
 def reproducibility(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
@@ -68,7 +66,7 @@ def components(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn
     ax.axhspan(0.95 * full, 0.99 * full, color=FAINT, alpha=0.25, lw=0)
     (line,) = ax.plot(kept, accuracy, "o-", color=ACCENT, ms=4.5, mec="white", mew=0.7)
     canvas.note(line, hints=[f"{k:g} components: {percent(a)}" for k, a in zip(kept, accuracy, strict=True)])
-    level(ax, THIRD, "chance, 1/3")
+    chance_level(ax, facts.n_answers)
     ax.set(xlabel="components kept per stimulus", ylabel="held-out accuracy", xlim=(0, None))
     ax.set_ylim(min(0.3, float(accuracy.min()) - 0.02), 1)
     of_prototypes = rows_of(inputs, facts, "components", "n_components_of_prototypes").sort("setting")
@@ -112,6 +110,8 @@ def saturation(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn
     sentences = []
     for ax, ((sweep, column, title), rows) in zip(panels, parts, strict=True):
         _sweep(canvas, ax, rows, sweep, column)
+        if column == "test_accuracy":
+            chance_level(ax, facts.n_answers)
         ax.set_ylabel(title)
         sentences.append(_saturation(sweep, found[sweep], rows, column, inputs.params.get("sweeps") or {}))
     return Drawn(f"Saturation of {facts.agent}", " ".join(sentences), every)
@@ -128,7 +128,6 @@ def _sweep(canvas: Canvas, ax: Any, rows: pl.DataFrame, sweep: str, column: str)
     ax.set_xticks(range(len(settings)), [_short(value) for value in settings])
     ax.set(xlabel=f"{sweep} (not to scale)", xlim=(-0.4, len(settings) - 0.6))
     if column == "test_accuracy":
-        level(ax, THIRD, "chance, 1/3")
         ax.set_ylim(0, 1)
     else:
         ax.set_ylim(0, float(np.ceil(own[column].to_numpy().max() * 1.1 + 0.5)))

@@ -265,6 +265,11 @@ def level(ax: Any, value: float, text: str, *, upright: bool = False) -> None:
                 ha="right", va="bottom", color=SOFT, fontsize=8)  # fmt: skip
 
 
+def chance_level(ax: Any, n_answers: int, *, upright: bool = False) -> None:
+    """Draw the accuracy of guesses among `n_answers` across the axes, with a label."""
+    level(ax, 1 / n_answers, f"chance, 1/{n_answers}", upright=upright)
+
+
 def bare(ax: Any) -> None:
     """Remove the frame and the ticks, and give both axes the same scale."""
     ax.set_axis_off()

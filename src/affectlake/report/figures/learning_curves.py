@@ -9,11 +9,10 @@ import polars as pl
 
 from affectlake.errors import FigureError
 from affectlake.report.agent_summary import AgentFacts, of_agent, of_fit
-from affectlake.report.figures.canvas import ACCENT, SECOND, Canvas, Drawn, level, styled
+from affectlake.report.figures.canvas import ACCENT, SECOND, Canvas, Drawn, chance_level, styled
 from affectlake.report.inputs import ReportInputs
 from affectlake.report.number_format import counted, decimal, percent
 
-THIRD = 1 / 3
 LEVEL = 0.01  # as `affectlake.spose.chance.LEVEL`: the report does not import the fits
 
 
@@ -22,11 +21,11 @@ def learning_curves(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> 
     curves = _named(of_agent(inputs.learning_curves, facts.agent).sort("seed", "epoch"))
     if not len(curves):
         raise FigureError("this version has no learning curves of this agent, because no embedding was fitted")
-    draw_curves(canvas, curves, facts.seed)
+    draw_curves(canvas, curves, facts.seed, facts.n_answers)
     return Drawn(f"Loss and validation accuracy of {facts.agent} by epoch", _curves_caption(curves, facts), curves)
 
 
-def draw_curves(canvas: Canvas, curves: pl.DataFrame, shown: int | None) -> None:
+def draw_curves(canvas: Canvas, curves: pl.DataFrame, shown: int | None, n_answers: int) -> None:
     """Draw the rows of ``learning_curves`` of one agent, with thick lines for the seed `shown`."""
     loss, accuracy = canvas.panels(2, width=10.0, height=3.0, grid="y")
     parts = [
@@ -42,9 +41,10 @@ def draw_curves(canvas: Canvas, curves: pl.DataFrame, shown: int | None) -> None
                 alpha=1 if mine else 0.5, zorder=3 if mine else 2, label=name if mine else None,
             )  # fmt: skip
     loss.set(ylabel="cross-entropy (nats)", ylim=(0, None))
-    lowest = min(float(curves["validation_accuracy"].min() or THIRD), THIRD)  # type: ignore[arg-type]
+    chance = 1 / n_answers
+    lowest = min(float(curves["validation_accuracy"].min() or chance), chance)  # type: ignore[arg-type]
     accuracy.set(ylabel="validation accuracy", ylim=(np.floor(10 * lowest - 0.2) / 10, 1))
-    level(accuracy, THIRD, "chance, 1/3")
+    chance_level(accuracy, n_answers)
     if loss.get_legend_handles_labels()[0]:  # empty if no fit represents the agent
         loss.legend()
     for ax in (loss, accuracy):

@@ -26,6 +26,8 @@ def chosen_positions(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) ->
     counts = of_agent(inputs.choice_counts, facts.agent).sort("protocol", "trial_set", "position")
     if not facts.n_choices:
         raise FigureError("this version has no choices of this agent")
+    if counts["position"].null_count():
+        raise FigureError("the agent judged anchored triplets, which have no odd one out")
     several = counts["protocol"].n_unique() > 1
     groups = counts.partition_by("protocol", "trial_set", maintain_order=True)
     rows = -(-len(groups) // 3)
