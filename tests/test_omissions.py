@@ -62,7 +62,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     stimuli = root / "pipelines/steps/stimuli.py"
     stimuli.write_text(stimuli.read_text(encoding="utf-8") + STEP, encoding="utf-8")
     edit("src/affectlake/judge/agents.py", "\nAgent: TypeAlias = ", KIND)
-    edit("src/affectlake/report/figures/analyses.py", "\nTHIRD = ", f"{FIGURE}\nTHIRD = ")
+    edit("src/affectlake/report/figures/analyses.py", "\n_SWEEPS = ", f"{FIGURE}\n_SWEEPS = ")
     catalogue = "src/affectlake/report/figures/catalogue.py"
     edit(catalogue, "analyses import components", "analyses import lengths, components")
     edit(catalogue, "    Entry(accuracy,", '    Entry(lengths, "Lengths", "agent"),\n    Entry(accuracy,')

@@ -48,8 +48,8 @@ def judged(tables: Tables, split: str) -> NDArray[np.int32]:
 
 
 def task_of(tables: Tables) -> Task:
-    """Return the task of an agent's judgments: anchored if they are in ``anchored_choices``."""
-    return "anchored" if "anchored_choices" in tables else "odd-one-out"
+    """Return the task of an agent's judgments: anchored if ``anchored_choices`` are read in place of ``choices``."""
+    return "odd-one-out" if "choices" in tables else "anchored"
 
 
 def answers(choices: pl.LazyFrame, trial_set: str) -> Answers:

@@ -206,6 +206,7 @@ def test_the_explained_shares_use_their_own_ceilings_of_an_agent_that_varies(
     evidence = measuring.Evidence(
         agent="caption-tfidf",
         params=PARAMS,
+        task="odd-one-out",
         held_out=arrays.judged(lazy(own), "test"),
         validation=arrays.answers(own["choices"].lazy(), "validation"),
         repeated=repeated,

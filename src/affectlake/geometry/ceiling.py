@@ -92,10 +92,10 @@ def explained_shares(accuracy: Estimate, ceiling: Ceiling) -> ExplainedShares:
             f"{found.value:.3f}, that of guesses {found.chance:.3f}"
         )
         return ExplainedShares(left_out(reason, accuracy.n), left_out(reason, accuracy.n))
-    consistency, attainable = (
-        explained_share(accuracy, one, ceiling.agreement.chance) for one in (ceiling.consistency, ceiling.attainable)
+    chance = ceiling.agreement.chance
+    return ExplainedShares(
+        explained_share(accuracy, ceiling.consistency, chance), explained_share(accuracy, ceiling.attainable, chance)
     )
-    return ExplainedShares(consistency, attainable)
 
 
 def explained_share(accuracy: Estimate, ceiling: Estimate, chance: float = 1 / 3) -> Estimate:
