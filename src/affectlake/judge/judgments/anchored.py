@@ -141,7 +141,7 @@ def _candidates(columns: Sequence[str]) -> Iterator[dict[str, str]]:
 
 
 def _of_catalogue(table: UserTable, roles: dict[str, str], given: Mapping[str, str], catalogue: Catalogue) -> bool:
-    """Return whether the head and the others are stimuli; numbers are not, unless they are ids or the user named them."""
+    """Return whether the columns name stimuli; numbers do not, unless they are ids or the user named the columns."""
     columns = [roles[role] for role in ("head", "left", "right", "loser") if role in roles]
     cells = {cell for column in columns for cell in table.frame[column].drop_nulls().head(SAMPLED)}
     numbers = bool(cells) and all(cell.isdecimal() for cell in cells) and not cells & set(catalogue.ids)
