@@ -226,6 +226,13 @@ def new_rows(lake: Path, read: ReadFiles) -> pl.DataFrame:
         "stimuli_check",
     ]
     stored = known.select(columns).collect()
+    n_others = stored.filter(pl.col(_chosen(read.agent.task)).is_null()).height
+    if n_others:
+        raise SourceError(
+            f"{n_others:,} stored judgments of {read.agent.name} are not {read.agent.task} judgments",
+            wanted="judgments of one kind under each agent; nothing was stored",
+            todo="restore its kind in params.yaml, and import these files under another agent",
+        )
     triplets = stored.select(TRIPLET).to_numpy()
     current = stored.filter(pl.Series(stimuli_checks(triplets, read.ids)) == pl.col("stimuli_check"))
     _refuse_renamed(read.rows, current)
@@ -323,6 +330,11 @@ def _as_rows(found: Judgments, agent: ImportedAgent, ids: list[str]) -> pl.DataF
         "source_file", "source_row",
         pl.Series("stimuli_check", stimuli_checks(triplets, ids)),
     )  # fmt: skip
+
+
+def _chosen(task: Task) -> str:
+    """Return the column of the answers of a task."""
+    return GIVEN[task == "anchored"]
 
 
 def _given(task: Task) -> list[pl.Expr]:

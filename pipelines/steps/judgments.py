@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from affectlake.errors import SourceError
 from affectlake.geometry.estimates import left_out
 from affectlake.geometry.participants import Agreements, participant_agreements
 from affectlake.judge.agents import Exclude, ImportedAgent
@@ -99,6 +100,12 @@ def _judged(tables: Tables, params: Params, context: StepContext) -> _Judged:
     assert isinstance(agent, ImportedAgent)
     ids = tables["stimuli"].sort("stimulus_index").select("stimulus_id").collect()["stimulus_id"].to_list()
     stored = tables["responses"].select(*_READ, pl.col(_GIVEN[agent.task]).alias("chosen")).collect()
+    if stored["chosen"].null_count():
+        raise SourceError(
+            f"{stored['chosen'].null_count():,} stored judgments of {agent.name} are not {agent.task} judgments",
+            wanted=f"judgments that were imported while it had kind: {agent.kind}",
+            todo="restore its kind in params.yaml, and import other judgments under another agent",
+        )
     rows = _stored_once(stored, ids)
     rows = rows.with_columns(rule=_of_judgment(rows, agent.exclude))
     people = _participants(rows, agent.exclude, _OFFERED[agent.task])

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
+from affectlake.errors import AffectlakeError
 from affectlake.lake import repository
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.open import open_lake
@@ -20,6 +21,7 @@ from affectlake.spose.model import score
 from tests.flows.test_judgments import affectlake
 from tests.support.builds import built_once, copy_of
 from tests.support.chat_lakes import SETTINGS, build_steps, run
+from tests.support.judgment_files import simulate, table
 
 N, GROUPS = 30, 3
 
@@ -187,6 +189,21 @@ def test_failed_checks_exclude_a_participant(lake: Path, tmp_path: Path) -> None
     excluded = dict(of(lake, "excluded_judgments").group_by("rule").len().iter_rows())
     assert excluded == {"catch_trial": 10, "failed_catch": 275 - 10}
     assert of(lake, "anchored_choices").height == 2200 - 275
+
+
+def test_a_kind_that_was_changed_after_an_import_is_refused(lake: Path, tmp_path: Path) -> None:
+    salmon(lake, tmp_path / "responses.csv", n=200)
+    affectlake("import", "raters", tmp_path / "responses.csv", "--lake", lake)
+    raw = yaml.safe_load((lake / "params.yaml").read_text())
+    raw["agents"]["raters"] = {"kind": "judgments", "l1": "auto"}
+    (lake / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    words = "220 stored judgments of raters are not odd-one-out judgments"
+    with pytest.raises(AffectlakeError, match=words):
+        build_steps(lake, "choose_by_judgments")
+    ids = read_output(lake, Output("stimuli")).sort("stimulus_index").collect()["stimulus_id"]
+    other = table(simulate(ids.to_list(), 50, 2), tmp_path / "other.csv")
+    assert words in affectlake("import", "raters", other, "--lake", lake, ok=1).stderr
+    assert of(lake, "responses").height == 220
 
 
 def test_a_layout_of_the_other_task_is_refused(lake: Path, tmp_path: Path) -> None:

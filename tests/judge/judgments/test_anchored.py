@@ -111,11 +111,19 @@ def test_numbers_of_another_tool_are_not_ids(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"column 'head' of .* does not name stimuli of the catalogue") as caught:
         read(path, ids)
     assert "'0001.png'" in caught.value.wanted and "numbers of stimuli" in caught.value.wanted
-    assert rows_of(read(path, ["0", "1", "2", "3"])) == WANTED  # here the numbers are the ids
+    with pytest.raises(SourceError, match="does not name stimuli"):
+        read(path, ["1", "2", "3", "4"])  # ids from 1, and numbers from 0
     named = {"head": "head", "left": "left", "right": "right", "winner": "winner"}
     shifted = [{**one, **{key: int(str(one[key])) + 1 for key in named}} for one in bare]
     path = written(tmp_path, "own.json", json.dumps(shifted))
     assert rows_of(read(path, ids, columns=named)) == WANTED  # here the user says that they are
+
+
+def test_numbers_are_ids_in_other_files_if_all_of_them_are(tmp_path: Path) -> None:
+    path = written(tmp_path, "plain.csv", "head,winner,loser\n3,1,2\n1,4,3\n")
+    assert rows_of(read(path, ["1", "2", "3", "4"]))[0][:4] == (2, 0, 1, 0)
+    with pytest.raises(SourceError, match="does not name stimuli"):
+        read(path, ["1", "2", "3", "5"])
 
 
 def test_a_slash_in_a_text_is_not_a_folder(tmp_path: Path) -> None:
@@ -189,7 +197,7 @@ def test_attention_checks_may_repeat_the_head(tmp_path: Path) -> None:
 CHANGES = {
     "winner_filename": ("eel.png", "the winner eel.png is not one of the two stimuli beside the head"),
     "loser_filename": ("bee.png", "the loser bee.png is not the other stimulus"),
-    "right_filename": ("", "stimulus_3 is empty"),
+    "right_filename": ("", "right is empty"),
     "head_filename": ("eel.png", "the stimulus eel.png is not in the catalogue"),
     "left_filename": ("dog.png", "the loser ant.png is not the other stimulus"),
     "response_time": ("soon", "the response time soon is not a number of seconds or ms"),

@@ -69,7 +69,7 @@ def read_anchored(table: UserTable, options: ReadingOptions, catalogue: Catalogu
     file, columns = f"the {table.file.name}", table.columns
     check_given(options.columns, columns, file, "anchored")
     layout = options.layout or _layout(columns)
-    found = _stimuli(table, options.columns, file, catalogue)
+    found = _stimuli(table, layout, options.columns, file, catalogue)
     sides = "left" in found and "right" in found
     named = {plain(name): name for name in reversed(columns)}
     roles = {**found, **options.columns}
@@ -103,13 +103,15 @@ def _layout(columns: Sequence[str]) -> Layout:
     return "salmon" if known & of_salmon else "table"
 
 
-def _stimuli(table: UserTable, given: Mapping[str, str], file: str, catalogue: Catalogue) -> dict[str, str]:
+def _stimuli(
+    table: UserTable, layout: Layout, given: Mapping[str, str], file: str, catalogue: Catalogue
+) -> dict[str, str]:
     """Return the columns of the head, the two others or the loser, and the winner, whose cells are stimuli."""
     tried: list[dict[str, str]] = []
     for candidate in _candidates(table.columns):
         roles = {**candidate, **{role: name for role, name in given.items() if role in _NAMES}}
         if {"head", "winner"} <= set(roles) and ({"left", "right"} <= set(roles) or "loser" in roles):
-            if _of_catalogue(table, roles, given, catalogue):
+            if _of_catalogue(table, layout, roles, given, catalogue):
                 return roles
             tried.append(roles)
     if not tried:
@@ -140,9 +142,17 @@ def _candidates(columns: Sequence[str]) -> Iterator[dict[str, str]]:
     yield {role: name for role, name in found.items() if name}
 
 
-def _of_catalogue(table: UserTable, roles: dict[str, str], given: Mapping[str, str], catalogue: Catalogue) -> bool:
-    """Return whether the columns name stimuli; numbers do not, unless they are ids or the user named the columns."""
-    columns = [roles[role] for role in ("head", "left", "right", "loser") if role in roles]
-    cells = {cell for column in columns for cell in table.frame[column].drop_nulls().head(SAMPLED)}
-    numbers = bool(cells) and all(cell.isdecimal() for cell in cells) and not cells & set(catalogue.ids)
-    return names_stimuli(table, columns, catalogue) and (not numbers or "head" in given)
+def _of_catalogue(
+    table: UserTable, layout: Layout, roles: Mapping[str, str], given: Mapping[str, str], catalogue: Catalogue
+) -> bool:
+    """Return whether the columns name stimuli.
+
+    Numbers count the stimuli in a list of Salmon or tripletTools. In other files they are ids if all of them are ids of
+    the catalogue, and everywhere if the user named the column.
+    """
+    shown = ("left", "right") if {"left", "right"} <= set(roles) else ("winner", "loser")
+    columns = [roles[role] for role in ("head", *shown)]
+    cells = {cell.strip() for column in columns for cell in table.frame[column].drop_nulls().head(SAMPLED)}
+    if cells and all(cell.isdecimal() for cell in cells) and "head" not in given:
+        return layout == "table" and cells <= set(catalogue.ids)
+    return names_stimuli(table, columns, catalogue)

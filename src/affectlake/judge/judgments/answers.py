@@ -100,7 +100,8 @@ def positions_of(rows: pl.DataFrame, raw: RawJudgments, options: ReadingOptions,
             for at in range(before + 1, 4)
         )
     ).to_series()
-    how = options.answered_by or _how(rows, by_id, by_position, raw)
+    of_winners = raw.task == "anchored" and not raw.order_known  # beside losers, winners are ids
+    how = options.answered_by or ("id" if of_winners else _how(rows, by_id, by_position, raw))
     offered = _OFFERED[raw.task]
     column = raw.columns[offered.role]
     if how == "id":

@@ -136,10 +136,13 @@ def _by_name(raw: RawJudgments, options: ReadingOptions, catalogue: Catalogue, n
     names = pl.concat([frame[one] for one in STIMULI]).unique().drop_nulls()
     known = catalogue.indices(names.to_list())
     shown = [_indices(frame[one], known).alias(name) for one, name in zip(STIMULI, SHOWN, strict=True)]
+    roles = STIMULI
+    if raw.task == "anchored":
+        roles = ("head", "left", "right") if raw.order_known else ("head", "winner", "loser")
     absent = [
-        pl.when(pl.col(one).is_null()).then(pl.lit(f"{one} is empty"))
+        pl.when(pl.col(one).is_null()).then(pl.lit(f"{role} is empty"))
         .when(pl.col(name).is_null()).then(pl.format("the stimulus {} is not in the catalogue", pl.col(one)))
-        for one, name in zip(STIMULI, SHOWN, strict=True)
+        for role, one, name in zip(roles, STIMULI, SHOWN, strict=True)
     ]  # fmt: skip
     rows = frame.with_columns(shown).with_columns(fault=pl.coalesce(absent))
     answered = positions_of(rows, raw, options, catalogue)
