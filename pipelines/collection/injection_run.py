@@ -10,7 +10,7 @@ from affectlake.judge.requests.client import api_key
 from affectlake.judge.requests.collector import collect
 from affectlake.judge.requests.request_limits import Limits, Target
 from affectlake.judge.requests.run_statistics import Account, Progress
-from affectlake.judge.responses.tables import is_parsable
+from affectlake.judge.responses.tables import parsed_answer
 from affectlake.pipelines.collection.injections import (
     InjectionSummary,
     injection_effects,
@@ -86,7 +86,7 @@ def measure_injections(
                 retry_failed=True,
                 stops=[held.lost],
                 progress=show,
-                reads=partial(is_parsable, agent.asking),
+                reads=partial(parsed_answer, agent.asking),
             )
         if account.ending == "circuit":
             raise circuit_error(account)

@@ -33,6 +33,8 @@ class CollectionRequest:
         Ask only this share of the questions; None: all of them.
     sample : int or None, default None
         Ask only this many trials, drawn at random and the same for all agents; None: all of them.
+    anyway : bool, default False
+        Go on if the first answers of the run cannot be read, or all choose one position.
     """
 
     agent: str
@@ -43,6 +45,7 @@ class CollectionRequest:
     proposed: bool = False
     share: Share | None = None
     sample: int | None = None
+    anyway: bool = False
 
     @property
     def label(self) -> str:

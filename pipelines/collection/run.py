@@ -8,7 +8,7 @@ version nor a journal has an answer to.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,8 @@ from affectlake.judge.requests.client import api_key
 from affectlake.judge.requests.collector import collect
 from affectlake.judge.requests.request_limits import Limits, Target
 from affectlake.judge.requests.run_statistics import Account, Ending, Progress
-from affectlake.judge.responses.tables import is_parsable
+from affectlake.judge.responses.quality import quality, useless
+from affectlake.judge.responses.tables import parsed_answer
 from affectlake.judge.trials.plan import Plan
 from affectlake.lake.store.versions import Version
 from affectlake.pipelines.collection.planning import chat_agent, plan_questions
@@ -234,6 +235,8 @@ def _ask_round(context: RunContext, plan: Plan, urls: tuple[str, ...], tally: Ta
         )
     tally = tally.asked(account).published(publish_waiting(context.lake, agent.name, context.log))
     record_collection(context.lake, context.params, agent, context.request.trial_set, account, context.log)
+    if account.ending == "useless":
+        return _Outcome(None, _useless_error(context, account.why), is_retryable=False, tally=tally)
     if account.ending != "circuit":
         return _Outcome(account.ending, None, is_retryable=False, tally=tally)
     is_fatal = account.why.startswith(tuple(MEANING[kind] for kind in FATAL))
@@ -253,8 +256,27 @@ def _ask(context: RunContext, plan: Plan, target: Target, n_before: int, n_wante
             retry_failed=context.request.retry_failed,
             stops=[context.lease.lost],
             progress=show,
-            reads=partial(is_parsable, context.agent.asking),
+            reads=partial(parsed_answer, context.agent.asking),
+            useless=_never if context.request.anyway else partial(_useless, context.agent.orders),
         )
+
+
+def _useless(orders: int, positions: Mapping[int, int], unread: Mapping[str, int]) -> str:
+    return useless(quality(positions, unread, orders))
+
+
+def _never(_positions: Mapping[int, int], _unread: Mapping[str, int]) -> str:
+    return ""
+
+
+def _useless_error(context: RunContext, why: str) -> CollectionError:
+    name = context.agent.name
+    return CollectionError(
+        f"the run stopped: the answers of {name} are of no use so far; they are published",
+        found=why,
+        todo=f"look at some (affectlake query \"select answer from responses where agent = '{name}' limit 5\"), then "
+        "change the prompt, the model, or `orders`; with --anyway, a run goes on",
+    )
 
 
 def _result(context: RunContext, last: Attempt, tally: Tally, ending: Ending) -> CollectionResult:

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import polars as pl
 
 from affectlake.judge.chat import ChatAgent
-from affectlake.judge.responses.tables import read_choices
+from affectlake.judge.responses.quality import Quality, quality
+from affectlake.judge.responses.tables import read_rows
 from affectlake.judge.trials.request_keys import canonical
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables.contracts import contract
@@ -50,6 +51,12 @@ class Status(NamedTuple):
         Share of these answers that name one position; NaN if there are none.
     positions : tuple of float
         Shares of the first, second and third position among those that name one; NaN if there are none.
+    p_value : float
+        p-value of equal shares (Pearson's chi-squared test); NaN if there are none.
+    unread : dict of str to int
+        Numbers of these answers that name no position, by reason.
+    verdict : str
+        What is wrong with these answers (:class:`affectlake.judge.responses.quality.Quality`); empty if nothing is.
     prompt_tokens, completion_tokens, cached_tokens : int
         Tokens of the published answers.
     hours : float
@@ -70,6 +77,9 @@ class Status(NamedTuple):
     n_looked_at: int
     share_parsed: float
     positions: tuple[float, float, float]
+    p_value: float
+    unread: dict[str, int]
+    verdict: str
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
@@ -83,6 +93,23 @@ def statuses(lake: Path, params: Params) -> list[Status]:
     sets = dict(planned.sort("trial_set").iter_rows())
     chats = [agent for agent in params.agents.values() if isinstance(agent, ChatAgent)]
     return [_status(lake, params, agent, name, n) for agent in chats for name, n in sets.items()]
+
+
+def quality_of(lake: Path, agent: ChatAgent, trial_set: str) -> Quality:
+    """Return the quality of the agent's latest answers in a trial set, under its current entry."""
+    known = known_answers(lake, agent.name)
+    if known is None:
+        return quality({}, {}, agent.orders)
+    rows = known.filter(asked_as(agent), pl.col("error_kind").is_null(), pl.col("trial_set") == trial_set)
+    return _quality(rows.tail(LOOKED_AT).collect(), agent)
+
+
+def _quality(rows: pl.DataFrame, agent: ChatAgent) -> Quality:
+    read = read_rows(rows, agent.asking)
+    positions, unread = (
+        dict(read[name].drop_nulls().value_counts(name="n").iter_rows()) for name in ("position", "unparsed_reason")
+    )
+    return quality(positions, unread, agent.orders)
 
 
 def _status(lake: Path, params: Params, agent: ChatAgent, trial_set: str, n_planned: int) -> Status:
@@ -99,8 +126,7 @@ def _status(lake: Path, params: Params, agent: ChatAgent, trial_set: str, n_plan
     failures = dict(still.group_by("error_kind").len().sort("error_kind").collect(engine="streaming").iter_rows())
     n_own = own.select(pl.len()).collect(engine="streaming").item()
     latest = own.filter(~failed).tail(LOOKED_AT).collect()
-    chosen = read_choices(latest, agent.asking).choices["position"]
-    shares = [float((chosen == p).mean()) if len(chosen) else float("nan") for p in (1, 2, 3)]  # type: ignore[arg-type]
+    looked_at = _quality(latest, agent)
     pace = collection_pace(lake, params.study, agent.name, trial_set)
     holder = lease.holder(leases(lake), agent.name)
     return Status(
@@ -114,8 +140,11 @@ def _status(lake: Path, params: Params, agent: ChatAgent, trial_set: str, n_plan
         n_waiting=sum(count.n for count in waiting(lake, agent.name) if count.trial_set == trial_set),
         quarantined=_quarantined(lake, agent.name, trial_set),
         n_looked_at=latest.height,
-        share_parsed=len(chosen) / latest.height if latest.height else float("nan"),
-        positions=(shares[0], shares[1], shares[2]),
+        share_parsed=looked_at.share_parsed,
+        positions=looked_at.shares,
+        p_value=looked_at.p_value,
+        unread=looked_at.unread,
+        verdict=looked_at.verdict,
         prompt_tokens=sums[1],
         completion_tokens=sums[2],
         cached_tokens=sums[3],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from io import BytesIO
@@ -12,13 +13,14 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from affectlake.errors import UsageError, VersionError, nearest
+from affectlake.judge.responses.quality import quality
 from affectlake.lake.files import layout
 from affectlake.lake.store.known_hashes import whole_files
 from affectlake.lake.store.versions import Manifest, Version, resolve
 from affectlake.lake.tables.contracts import contracts
 from affectlake.pipelines.outputs.brain_inputs import brain_inputs
 from affectlake.pipelines.outputs.version_tables import VersionTables
-from affectlake.pipelines.params.record import record_at
+from affectlake.pipelines.params.record import StudyRecord, record_at
 from affectlake.report import (
     ReportInputs,
     VersionFacts,
@@ -40,6 +42,12 @@ _CHOICES = """
            count(*) AS n_choices, count(*) FILTER (WHERE tied) AS n_tied
     FROM choices GROUP BY ALL ORDER BY ALL
 """
+_POSITIONS = """
+    SELECT agent, measure, value, n FROM order_effects
+    WHERE measure IN ('chosen_first', 'chosen_second', 'chosen_third') AND value IS NOT NULL ORDER BY ALL
+"""
+_CHOSEN = {"chosen_first": 1, "chosen_second": 2, "chosen_third": 3}
+_UNREAD = "SELECT agent, unparsed_reason, count(*) AS n FROM unparsed GROUP BY ALL ORDER BY ALL"
 _ANCHORED = """
     SELECT agent, protocol, trial_set, NULL AS position, count(*) AS n_choices, 0 AS n_tied
     FROM anchored_choices GROUP BY ALL ORDER BY ALL
@@ -196,7 +204,8 @@ def gather(lake: Path, version: Version, *, pictures: bool = True, brain: bool =
         tables=sizes,
         is_todays=_is_current(sizes),
         trial_counts=tables.rows(_TRIALS),
-        choice_counts=_choice_counts(tables),
+        choice_counts=pl.concat([tables.rows(_CHOICES), tables.rows(_ANCHORED)], how="vertical_relaxed"),
+        verdicts=_verdicts(tables, params),
         representatives=tables.rows(_REPRESENTATIVES),
         analyses=_Analyses(tables),
         thumbnails=_thumbnails(tables) if pictures else {},
@@ -206,11 +215,25 @@ def gather(lake: Path, version: Version, *, pictures: bool = True, brain: bool =
     )
 
 
-def _choice_counts(tables: VersionTables) -> pl.DataFrame:
-    found = tables.rows(_CHOICES)
-    if "anchored_choices" not in tables.present:
-        return found
-    return pl.concat([found, tables.rows(_ANCHORED)], how="vertical_relaxed")
+def _verdicts(tables: VersionTables, params: StudyRecord) -> dict[str, str]:
+    """Return what is wrong with the answers of agents, in words; agents whose answers are usable are left out."""
+    positions: dict[str, Counter[int]] = {}
+    for agent, measure, value, n in tables.rows(_POSITIONS).iter_rows():
+        positions.setdefault(agent, Counter())[_CHOSEN[measure]] += round(value * n)
+    unread: dict[str, Counter[str]] = {}
+    for agent, reason, n in tables.rows(_UNREAD).iter_rows():
+        unread.setdefault(agent, Counter())[reason or "unknown"] += n
+    found = {
+        agent: quality(positions.get(agent, {}), unread.get(agent, {}), _orders(params, agent)).verdict
+        for agent in sorted({*positions, *unread})
+    }
+    return {agent: verdict for agent, verdict in found.items() if verdict}
+
+
+def _orders(params: StudyRecord, agent: str) -> int:
+    entry = (params.raw.get("agents") or {}).get(agent)
+    orders = entry.get("orders", 1) if isinstance(entry, Mapping) else 1
+    return orders if isinstance(orders, int) else 1
 
 
 # the representative fit of each agent; in versions without the table of fits, the fit of its layout

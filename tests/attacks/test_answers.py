@@ -19,7 +19,7 @@ from affectlake.judge.requests.journal import Journal
 from affectlake.judge.requests.request_limits import Limits, Target
 from affectlake.judge.requests.run_statistics import Account
 from affectlake.judge.responses.probabilities import weigh
-from affectlake.judge.responses.tables import is_parsable, read_choices, response_rows
+from affectlake.judge.responses.tables import parsed_answer, read_choices, response_rows
 from tests.support.chat import KEY_PHRASE, ONE_TOKEN, agent
 from tests.support.fault_server import Fault, FaultServer
 from tests.support.questions import make_questions
@@ -150,7 +150,7 @@ def test_a_thought_alone_is_not_a_choice(server: FaultServer, journal: Journal, 
         ),
     )
     found = second(journal)
-    assert not is_parsable(KEY_PHRASE, found)
+    assert parsed_answer(KEY_PHRASE, found).position is None
     assert (row(found)["answer"], row(found)["thinking"]) == ("", THOUGHT)
     assert reason(found) == ("truncated" if finish_reason == "length" else "empty")
 

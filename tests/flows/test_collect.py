@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import polars as pl
@@ -30,9 +33,10 @@ from affectlake.pipelines.collection.run import collect_answers
 from affectlake.pipelines.collection.status import Status, statuses
 from affectlake.pipelines.params.study import load
 from affectlake.process import lease
+from tests.flows.test_judgments import affectlake
 from tests.support.chat import ENTRY
 from tests.support.chat_lakes import make_lake, run
-from tests.support.fault_server import FaultServer
+from tests.support.fault_server import FaultServer, expected_text
 from tests.support.preloaded import script
 from tests.support.stores import free_port
 
@@ -241,6 +245,49 @@ def test_an_estimate_measures_a_sample_first(lake: Path, server: FaultServer) ->
     n_asked = sum(server.asked.values())
     assert estimate_cost(lake, CollectionRequest("tiny", limit=5), quiet, lambda _shown: None).n_left == 5
     assert sum(server.asked.values()) == n_asked == 40
+
+
+def says(text: str, share: float = 1.0) -> Callable[[bytes], str]:
+    """Return a model that gives one answer to a share of the questions."""
+    return lambda asked: text if sha256(asked).digest()[1] < 256 * share else expected_text(asked)
+
+
+def test_a_run_whose_answers_are_constant_ends_after_some_hundred(lake: Path, server: FaultServer) -> None:
+    server.says = says("Video 1")
+    change(lake, in_flight=4)
+    with pytest.raises(CollectionError, match="the answers of tiny are of no use so far; they are published") as caught:
+        collect_answers(lake, MAIN, quiet)
+    assert caught.value.found.startswith("chose position 1 in 100.0% of 3")
+    assert "--anyway" in caught.value.todo
+    now = of(lake)
+    assert 300 <= now.n_answered < 330
+    of_how_many = f"chose position 1 in 100.0% of {now.n_answered:,} answers"
+    assert now.verdict == f"{of_how_many}: these answers do not depend on the stimuli"
+    done = affectlake("collect", "tiny", "--anyway", "--lake", lake)
+    assert of(lake).n_answered == N_MAIN
+    assert "verdict            chose position 1 in 100.0% of 435 answers" in done.stderr
+    assert done.stdout.splitlines()[-1].startswith("tiny · main: +")
+    shown = json.loads(affectlake("status", "--json", "--lake", lake).stdout)[0]
+    assert shown["positions"] == [1.0, 0.0, 0.0]
+    assert shown["p_value"] < 1e-100
+    assert shown["verdict"].startswith("chose position 1")
+
+
+def test_a_run_whose_answers_cannot_be_read_ends_and_says_why(lake: Path, server: FaultServer) -> None:
+    server.says = says("I like all of them.", 0.8)
+    with pytest.raises(CollectionError) as caught:
+        collect_answers(lake, MAIN, quiet)
+    assert re.match(r"named no position in (7|8)\d\.\d% of 3\d\d answers \(mostly no_position\)", caught.value.found)
+    assert of(lake).unread["no_position"] > 200
+
+
+def test_an_order_that_matters_is_named_and_does_not_end_the_run(lake: Path, server: FaultServer) -> None:
+    server.says = says("Video 2", 0.5)
+    collect_answers(lake, MAIN, quiet)
+    assert "they depend on the order shown" in of(lake).verdict
+    assert "position 2" in affectlake("status", "--lake", lake).stdout
+    dry = affectlake("collect", "tiny", "--trial-set", "validation", "--dry-run", "--lake", lake).stdout
+    assert "positions chosen" in dry
 
 
 def test_status_counts(lake: Path, server: FaultServer) -> None:

@@ -19,6 +19,7 @@ from affectlake.judge.responses.position_bias import position_shares
 from affectlake.judge.trials.questions import Question
 from affectlake.lake import repository
 from affectlake.lake.files.outputs import Output
+from affectlake.lake.store.versions import resolve
 from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.collection.planning import keep_answers, plan_questions
 from affectlake.pipelines.outputs import report
@@ -210,3 +211,13 @@ def test_rows_without_a_number_are_drawn_without_it() -> None:
     assert [len(line.get_xdata()) for line in figure.axes[0].lines if line.get_label() in POSITIONS] == [1, 0, 0]
     with pytest.raises(FigureError, match="no chat agent"):
         figure_of("order_effects", make_inputs())
+
+
+def test_the_report_names_agents_whose_answers_depend_on_the_position(lake: Path) -> None:
+    gathered = report.gather(lake, resolve(lake, ""))
+    assert list(gathered.verdicts) == ["template-1", "template-2"]
+    words = gathered.verdicts["template-1"]
+    assert words.startswith("chose position 3 in 7") and words.endswith("they depend on the order shown")
+    page = report.write_report(lake).read_text(encoding="utf-8")
+    assert page.count(f"template-1 {words}") >= 2  # in the table of results, and at the head of its section
+    assert "paper chose position" not in page

@@ -39,6 +39,7 @@ _REASONS_SHOWN = 5
 @click.option("--proposed", is_flag=True, help="Ask only the triplets last proposed by `affectlake propose`.")
 @click.option("--share", metavar="K/N", help="Ask only share K of N; each clone of the lake takes another share.")
 @click.option("--sample", type=int, metavar="N", help="Ask only N random trials, the same for all agents.")
+@click.option("--anyway", is_flag=True, help="Go on if the first answers cannot be read, or all choose one position.")
 @click.option("--dry-run", is_flag=True, help="Only estimate the requests, tokens, hours and money.")
 def collect(
     agent: str,
@@ -50,6 +51,7 @@ def collect(
     proposed: bool,
     share: str | None,
     sample: int | None,
+    anyway: bool,
     dry_run: bool,
 ) -> None:
     """Ask the servers of AGENT the remaining questions of a trial set, and publish the answers."""
@@ -61,7 +63,7 @@ def collect(
 
     part = None if share is None else parse_share(share)
     root = repository.find(lake)
-    wanted = CollectionRequest(agent, trial_set, limit, until_done, retry_failed, proposed, part, sample)
+    wanted = CollectionRequest(agent, trial_set, limit, until_done, retry_failed, proposed, part, sample, anyway)
     kept = "every answer received is kept; run it again to continue"
     with exit_on_interrupt(log, kept), progress_bar() as show:
         if dry_run:
@@ -77,7 +79,32 @@ def collect(
         done = run_collection(root, wanted, log, show, ended)
     if done.version is not None:
         log(f"published {done.version.name}; `affectlake run` converts the answers to choices")
+    for line in _quality_lines(root, wanted):
+        log(line)
     click.echo(done)
+
+
+def _quality_lines(root: Path, wanted: CollectionRequest) -> list[str]:
+    """Return what the latest answers of the agent are: parsed, positions and verdict; nothing without answers."""
+    from affectlake.pipelines.collection.planning import chat_agent
+    from affectlake.pipelines.collection.status import quality_of
+    from affectlake.pipelines.params.study import load
+
+    found = quality_of(root, chat_agent(load(root), wanted.agent), wanted.trial_set)
+    return _format_quality(found.n_answers, found.share_parsed, found.shares, found.unread, found.verdict)
+
+
+def _format_quality(
+    n: int, parsed: float, shares: tuple[float, float, float], unread: Mapping[str, int], verdict: str, of: str = ""
+) -> list[str]:
+    if not n:
+        return []
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(unread.items(), key=lambda one: -one[1])[:3])
+    first, second, third = shares
+    lines = [f"parsed             {parsed:.2%}{of or f' of {n:,}'}" + (f" (not: {reasons})" if reasons else "")]
+    if parsed:
+        lines.append(f"positions chosen   {first:.1%}, {second:.1%}, {third:.1%}")
+    return [*lines, *([f"verdict            {verdict}"] if verdict else [])]
 
 
 @click.group(hidden=True)
@@ -130,9 +157,7 @@ def _format_status(one: Status) -> str:
         lines += [f"                   {count:,}: {reason}" for reason, count in _most(one.quarantined)]
     if one.n_looked_at:
         of = f" of the latest {one.n_looked_at:,}" if one.n_looked_at < one.n_answered else ""
-        first, second, third = one.positions
-        lines.append(f"parsed             {one.share_parsed:.2%}{of}")
-        lines.append(f"positions chosen   {first:.1%}, {second:.1%}, {third:.1%}")
+        lines += _format_quality(one.n_looked_at, one.share_parsed, one.positions, one.unread, one.verdict, of)
     if one.n_failed:
         kinds = ", ".join(f"{n:,} {kind}" for kind, n in one.n_failed.items())
         lines.append(f"failed for good    {kinds}; --retry-failed asks them again")
@@ -164,6 +189,7 @@ def _estimated(root: Path, wanted: CollectionRequest, show: Callable[[Collection
         lines.append(f"hours    {at} ({one.measured_on})")
         price = "params.yaml has no price for this agent" if one.money is None else f"{one.money:,.2f}"
         lines.append(f"money    {price}")
+    lines += _quality_lines(root, wanted)
     return "\n    ".join(lines)
 
 

@@ -54,6 +54,7 @@ COLUMNS: dict[str, Columns] = {
     "sweeps": Columns(("agent", "sweep", "setting", "replicate", "test_accuracy", "n_recovered")),
     "comparisons": Columns(("agent", "against", "analysis", "measure"), _ESTIMATE),
     "community_overlaps": Columns(("agent", "community", "against", "other_community", "r")),
+    "unparsed": Columns(("agent",), ("unparsed_reason",)),
     "order_effects": Columns(
         ("agent", "protocol", "trial_set", "measure", "n"), ("value", "ci_low", "ci_high", "p_value")
     ),

@@ -124,6 +124,8 @@ class ReportInputs:
         and null for anchored triplets.
     analyses : mapping of str to polars.DataFrame
         Tables of the version by name, for :meth:`table`.
+    verdicts : mapping of str to str
+        What is wrong with the answers of an agent, in words; agents whose answers are usable are not in it.
     thumbnails : mapping of int to bytes
         Small JPEG images of the stimuli with large weights, by ``stimulus_index``; empty if there are no videos.
     brain : BrainInputs, optional
@@ -152,6 +154,7 @@ class ReportInputs:
     trial_counts: pl.DataFrame
     choice_counts: pl.DataFrame
     analyses: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    verdicts: Mapping[str, str] = field(default_factory=dict)
     thumbnails: Mapping[int, bytes] = field(default_factory=dict)
     brain: BrainInputs | None = None
     left_out: tuple[str, ...] = ()

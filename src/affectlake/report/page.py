@@ -192,6 +192,7 @@ def _blocks(inputs: ReportInputs, section: Section, about: AgentFacts | Sequence
 def _block(
     inputs: ReportInputs, entry: Entry, about: AgentFacts | Sequence[AgentFacts], chosen: Mapping[str, str]
 ) -> _Block:
+    """Return a figure for the template; its caption has the verdict on the agent's answers, if there is one."""
     name = "-".join([entry.name.replace("_", "-"), *chosen.values()])
     file, title = _file(entry, about, chosen), entry.titled(chosen)
     try:
@@ -203,7 +204,9 @@ def _block(
     else:
         body = embedded(figure, file, focusable=entry.name in _BY_KEYBOARD)
         body = scrolling(figure.label, body)
-    return _Block(name, file, title, body, figure.caption, _csv(figure.data) if entry.rows_on_page else "", "")
+    verdict = inputs.verdicts.get(about.agent, "") if isinstance(about, AgentFacts) else ""
+    caption = f"{figure.caption} Note: {about.agent} {verdict}." if verdict else figure.caption  # type: ignore[union-attr]
+    return _Block(name, file, title, body, caption, _csv(figure.data) if entry.rows_on_page else "", "")
 
 
 def _has(entry: Entry, facts: AgentFacts) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Protocol
@@ -24,7 +24,7 @@ from affectlake.judge.requests.group_commit import Commits
 from affectlake.judge.requests.journal import Journal
 from affectlake.judge.requests.refusals import advice
 from affectlake.judge.requests.request_limits import Limits, Target, check_urls
-from affectlake.judge.requests.run_statistics import Account, Ending, Progress, Tally
+from affectlake.judge.requests.run_statistics import Account, Ending, Progress, Reads, Tally
 from affectlake.judge.requests.server_pool import Pool, Server, Task
 from affectlake.judge.trials.questions import Question
 from affectlake.process.loop_signals import call_on_signals
@@ -52,7 +52,8 @@ def collect(
     stops: Sequence[Stop] = (),
     progress: Callable[[Progress], None] | None = None,
     progress_every_s: float = 1.0,
-    reads: Callable[[Answer], bool] = lambda _: True,
+    reads: Reads | None = None,
+    useless: Callable[[Mapping[int, int], Mapping[str, int]], str] = lambda _positions, _unread: "",
 ) -> Account:
     """Ask the questions that are not in the journal.
 
@@ -76,8 +77,11 @@ def collect(
         second one ends the run without waiting.
     progress : callable or None
         Called with the progress every `progress_every_s` seconds and at the end.
-    reads : callable
-        Returns whether an answer can be parsed. Such answers are counted.
+    reads : callable, optional
+        Returns the position that an answer names, or None and the reason. Such answers are counted.
+    useless : callable
+        Takes the numbers of answers of this run by position, and of those without one by reason; returns why the run
+        should end, or an empty string.
 
     Returns
     -------
@@ -93,7 +97,7 @@ def collect(
     check_urls(target)
     client = Client(api_key(target.api_key_env), limits.timeout_s, limits.concurrency * len(target.urls))
     tally = Tally(reads)
-    collector = _Collector(iter(questions), journal, client, target, limits, tally, most, retry_failed)
+    collector = _Collector(iter(questions), journal, client, target, limits, tally, most, retry_failed, useless)
     return asyncio.run(collector.run(stops, progress or (lambda _: None), progress_every_s))
 
 
@@ -110,7 +114,9 @@ class _Collector:
         tally: Tally,
         most: int | None,
         retry_failed: bool,
+        useless: Callable[[Mapping[int, int], Mapping[str, int]], str],
     ) -> None:
+        self.useless = useless
         self.questions, self.journal, self.client = questions, journal, client
         self.target, self.limits, self.tally = target, limits, tally
         self.most, self.retry_failed = most, retry_failed
@@ -125,6 +131,7 @@ class _Collector:
         self.delayed: set[asyncio.TimerHandle] = set()
         self.watched: dict[Server, asyncio.Task[None]] = {}
         self.ending: Ending | None = None
+        self.why = ""
         self.broken: BaseException | None = None
         self.read_all = False
         self.n_taken = 0
@@ -145,7 +152,7 @@ class _Collector:
                 finally:
                     await self._wind_up(feeding, watching, committing)
         progress(self.tally.progress(self.pool))
-        return self.tally.account(self.ending or "complete", self.circuit.why, self.pool)
+        return self.tally.account(self.ending or "complete", self.circuit.why or self.why, self.pool)
 
     async def _examine(self) -> None:
         """Check every server; raise if none is up, or if one is up but serves another model or rejects the key."""
@@ -364,6 +371,9 @@ class _Collector:
     def _kept(self, rows: list[Answer]) -> None:
         """Drop the questions whose rows are on disk."""
         self.tally.kept(rows)
+        if self.ending is None and (why := self.useless(self.tally.positions, self.tally.unread)):
+            self.why = why
+            self._end("useless")
         keys = {row.key for row in rows}
         self.open -= keys
         self.kept_meanwhile |= keys

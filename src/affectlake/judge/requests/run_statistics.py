@@ -11,7 +11,10 @@ from affectlake.judge.requests.answers import Answer, FailureKind
 from affectlake.judge.requests.server_pool import Pool
 
 RATE_OVER_S = 30.0
-Ending = Literal["complete", "limit", "stopped", "circuit"]
+Ending = Literal["complete", "limit", "stopped", "circuit", "useless"]
+
+Reads = Callable[[Answer], tuple[int | None, str | None]]
+"""Returns the position that an answer names, or None and the reason why it names none."""
 
 
 class ServerAccount(NamedTuple):
@@ -62,9 +65,9 @@ class Account(NamedTuple):
 
     Attributes
     ----------
-    ending : {'complete', 'limit', 'stopped', 'circuit'}
-        Whether all questions were finished, the requested number was asked, or the run was stopped from outside or by
-        itself.
+    ending : {'complete', 'limit', 'stopped', 'circuit', 'useless'}
+        Whether all questions were finished, the requested number was asked, or the run was stopped from outside, by its
+        circuit breaker, or because its answers are of no use.
     why : str
         Why the run stopped by itself; empty otherwise.
     n_held, n_repeated : int
@@ -107,11 +110,16 @@ class Tally:
 
     Parameters
     ----------
-    reads : callable
-        Returns whether an answer can be parsed.
+    reads : callable, optional
+        Parses an answer; by default, answers are not parsed and count as read.
+
+    Attributes
+    ----------
+    positions, unread : Counter
+        Numbers of answers by the position that they name, and of the others by reason.
     """
 
-    def __init__(self, reads: Callable[[Answer], bool]) -> None:
+    def __init__(self, reads: Reads | None = None) -> None:
         self._reads = reads
         self._started_s = time.monotonic()
         self._done_at: deque[tuple[float, int]] = deque()
@@ -119,6 +127,8 @@ class Tally:
         self.errors: Counter[FailureKind] = Counter()
         self.retries: Counter[FailureKind] = Counter()
         self.models: Counter[str] = Counter()
+        self.positions: Counter[int] = Counter()
+        self.unread: Counter[str] = Counter()
         self.prompt_tokens = self.completion_tokens = self.cached_tokens = 0
 
     def kept(self, answers: list[Answer]) -> None:
@@ -129,10 +139,19 @@ class Tally:
                 self.errors[answer.error_kind] += 1
                 continue
             self.n_answered += 1
-            self.n_read += self._reads(answer)
+            self._read(answer)
             self.prompt_tokens += answer.prompt_tokens
             self.completion_tokens += answer.completion_tokens
             self.cached_tokens += answer.cached_tokens
+
+    def _read(self, answer: Answer) -> None:
+        position, reason = (None, None) if self._reads is None else self._reads(answer)
+        if position is not None:
+            self.positions[position] += 1
+        elif self._reads is not None:
+            self.unread[reason or "no position"] += 1
+            return
+        self.n_read += 1
 
     def progress(self, pool: Pool) -> Progress:
         """Return the progress of the collection."""

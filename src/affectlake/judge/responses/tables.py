@@ -174,12 +174,9 @@ def read_answer(
     return parse(text, asking, cut_off=cut_off)
 
 
-def is_parsable(asking: Protocol, answer: Answer) -> bool:
-    """Return whether an answer gives exactly one position."""
-    if answer.text is None:
-        return False
-    found = read_answer(asking, answer.text, answer.finish_reason, answer.refusal, answer.thinking)
-    return found.position is not None
+def parsed_answer(asking: Protocol, answer: Answer) -> Parsed:
+    """Return the position that a collected answer gives, or the reason why it does not give one."""
+    return read_answer(asking, answer.text or "", answer.finish_reason, answer.refusal, answer.thinking)
 
 
 def latest(rows: pl.DataFrame, *also: str) -> pl.DataFrame:

@@ -1,0 +1,121 @@
+"""Whether an agent's answers can be used: how many name a position, and whether the position decides.
+
+An answer that depends on the stimuli chooses each position in about a third of the trials, because every stimulus is
+shown about equally often at each position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from affectlake.judge.responses.position_bias import position_shares
+
+ENOUGH = 100
+"""Number of answers below which there is no verdict."""
+
+STOP_AFTER = 300
+"""Number of answers of a run after which an unreadable or constant agent is not asked further."""
+
+UNREADABLE = 0.5
+"""Share of answers that name a position, below which an agent is unreadable."""
+
+CONSTANT = 0.95
+"""Share of one position from which an agent is constant. An agent that depends on the stimuli alone reaches it in 100
+answers with a probability below 10⁻³⁸."""
+
+LEVEL, DECIDES = 0.001, 0.5
+"""An agent depends on positions if equal shares are rejected at this level, and one position has this share or more."""
+
+Kind = Literal["", "unreadable", "constant", "position"]
+
+
+class Quality(NamedTuple):
+    """Answers of an agent.
+
+    Attributes
+    ----------
+    positions : tuple of int
+        Numbers of answers that chose the first, second and third position.
+    unread : dict of str to int
+        Numbers of answers that name no position, by reason.
+    orders : int
+        Number of orders in which each trial is asked; the answers are counted before they are combined.
+    """
+
+    positions: tuple[int, int, int]
+    unread: dict[str, int]
+    orders: int = 1
+
+    @property
+    def n_parsed(self) -> int:
+        """Number of answers that name a position."""
+        return sum(self.positions)
+
+    @property
+    def n_answers(self) -> int:
+        """Number of answers."""
+        return self.n_parsed + sum(self.unread.values())
+
+    @property
+    def share_parsed(self) -> float:
+        """Share of the answers that name a position; NaN without answers."""
+        return self.n_parsed / self.n_answers if self.n_answers else float("nan")
+
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """Shares of the positions among the answers that name one; NaN without such answers."""
+        first, second, third = (n / self.n_parsed if self.n_parsed else float("nan") for n in self.positions)
+        return first, second, third
+
+    @property
+    def p_value(self) -> float:
+        """p-value of Pearson's chi-squared test of equal shares, with two degrees of freedom; NaN without choices."""
+        return position_shares(np.repeat(np.array([1, 2, 3], np.int8), self.positions)).p_value
+
+    @property
+    def kind(self) -> Kind:
+        """What is wrong with the answers; empty if nothing is known to be wrong, or there are fewer than `ENOUGH`."""
+        if self.n_answers < ENOUGH:
+            return ""
+        if self.share_parsed < UNREADABLE:
+            return "unreadable"
+        if max(self.shares) >= CONSTANT:
+            return "constant"
+        return "position" if self.p_value < LEVEL and max(self.shares) >= DECIDES else ""
+
+    @property
+    def verdict(self) -> str:
+        """What is wrong with the answers, in words; empty if nothing is."""
+        most = self.positions.index(max(self.positions)) + 1
+        chose = f"chose position {most} in {max(self.shares):.1%} of {self.n_parsed:,} answers"
+        if self.kind == "unreadable":
+            reason = max(self.unread, key=lambda one: self.unread[one])
+            return (
+                f"named no position in {1 - self.share_parsed:.1%} of {self.n_answers:,} answers (mostly {reason}): "
+                f"the others are not a sample of its judgments"
+            )
+        if self.kind == "constant" and self.orders > 1:
+            return f"{chose}: only the probabilities of its answers can depend on the stimuli"
+        if self.kind == "constant":
+            return f"{chose}: these answers do not depend on the stimuli"
+        if self.kind == "position":
+            return f"{chose} (p = {self.p_value:.1g} under equal shares): they depend on the order shown"
+        return ""
+
+
+def quality(positions: Mapping[int, int], unread: Mapping[str, int], orders: int = 1) -> Quality:
+    """Return the quality of answers from the numbers of each position, 1 to 3, and of each reason for none."""
+    first, second, third = (int(positions.get(at, 0)) for at in (1, 2, 3))
+    return Quality((first, second, third), dict(unread), orders)
+
+
+def useless(found: Quality) -> str:
+    """Return why an agent should not be asked further; empty if it should, or `STOP_AFTER` answers are not reached.
+
+    Constant answers in several orders are not a reason, because their probabilities are combined.
+    """
+    constant = found.kind == "constant" and found.orders == 1
+    return found.verdict if found.n_answers >= STOP_AFTER and (found.kind == "unreadable" or constant) else ""
