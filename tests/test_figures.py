@@ -59,7 +59,7 @@ VARIANTS = [(entry.name, chosen) for entry in FIGURES for chosen in entry.varian
 
 DRAWN_OTHERWISE = {  # read by the page, or by SQL, for the figures and their hints
     "choices", "triplets", "frames", "videos", "voxels", "roi_scores", "group_stats", "noise_ceilings", "rsa_maps",
-    "encoding_maps", "fits", "families", "reliability",
+    "encoding_maps", "fits", "families", "reliability", "anchored_choices", "unparsed",
 }  # fmt: skip
 NOT_DRAWN = {
     "betas": "millions of rows that no figure could show; the maps are made from them",
@@ -74,7 +74,6 @@ NOT_DRAWN = {
     "encoding_nulls": "null distributions, from which levels follow",
     "rsa_nulls": "null distributions, from which levels follow",
     "stimulus_reliability": "a choice of stimuli; the ceilings are drawn",
-    "unparsed": "raw text that could not be read",
 }
 
 

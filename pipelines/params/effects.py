@@ -23,6 +23,7 @@ def without_effect(raw: object) -> Iterator[Mistake]:
         Parsed content of the file; unexpected values are ignored.
     """
     yield from _of_fits(raw)
+    yield from _of_initial_weights(raw)
     if value_at(raw, "sweeps.cycle_epochs") is not None and value_at(raw, "sweeps.batch_size") is not None:
         why = "with sweeps.cycle_epochs, the size of batches follows the number of judgments"
         yield _useless("sweeps.batch_size", why, "remove it, or remove sweeps.cycle_epochs")
@@ -83,6 +84,8 @@ def _of_fits(raw: object) -> Iterator[Mistake]:
     if strengths and all(l1 == "auto" for l1 in strengths.values()):
         why = "every agent has l1: auto, and is fitted with the settings of spose.few"
         instead_of = {"batch_size": "follows the number of judgments"}
+        if value_at(raw, "spose.few.init_stds") is not None:
+            instead_of["init_std"] = "is one of spose.few.init_stds"
         if value_at(raw, "spose.few.cycle_epochs") is None:
             instead_of |= {"schedule": "is constant", "final_learning_rate": "is spose.few.learning_rate",
                            "warmup_epochs": "is 0"}  # fmt: skip
@@ -94,6 +97,16 @@ def _of_fits(raw: object) -> Iterator[Mistake]:
             if key in fits:
                 instead = instead_of.get(key, f"is spose.few.{key}")
                 yield _useless(f"spose.{key}", why, f"remove it; the effective setting {instead}")
+
+
+def _of_initial_weights(raw: object) -> Iterator[Mistake]:
+    agents = value_at(raw, "agents")
+    if value_at(raw, "spose.few.init_stds") is None or not isinstance(agents, Mapping):
+        return
+    for name, entry in agents.items():
+        if value_at(entry, "l1") == "auto" and value_at(entry, "init_std") is not None:
+            why = "with l1: auto, the initial weights have one of spose.few.init_stds"
+            yield _useless(f"agents.{name}.init_std", why, "remove it, or remove spose.few.init_stds")
 
 
 def _of_triplets(raw: object) -> Iterator[Mistake]:

@@ -191,7 +191,7 @@ def _rest(found: Guesses) -> Iterator[str]:
     yield "  pruning: max-weight       # keep the dimensions whose largest weight is above the threshold"
     yield "  threshold: 0.1"
     yield "  seeds: [0, 1]             # one fit for each seed"
-    yield "  few: {learning_rate: 0.04, cycle_epochs: 20}"
+    yield "  few: {learning_rate: 0.04, cycle_epochs: 20, init_stds: [0.01, 0.1]}   # docs/fits.md#initial-weights"
     yield ""
     yield "geometry:"
     yield f"  min_category_size: {min(10, max(2, n // 20))}"

@@ -50,7 +50,9 @@ def embed(tables: Tables, params: Params, context: StepContext) -> OutputTables:
         data, candidates, generator(params.seed, "spose", context.agent, "prior"), context.workers
     )
     if len(candidates) > 1:
-        context.log(f"of {len(candidates)} strengths of the prior, l1 = {settings.l1:.2g} predicts best")
+        several = len({one.init_std for one in candidates}) > 1
+        spread = f" and init_std = {settings.init_std:g}" if several else ""
+        context.log(f"of {len(candidates)} settings, l1 = {settings.l1:.2g}{spread} predict best")
     fits = fit_seeds(
         data,
         settings,

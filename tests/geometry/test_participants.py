@@ -66,13 +66,14 @@ def test_what_is_missing_is_said() -> None:
     assert np.isnan(alone.within.ci_low)
 
 
+@pytest.mark.parametrize("n_answers", [3, 2])
 @pytest.mark.parametrize("design", [Design(12, 60, 40, 4, 2), Design(40, 400, 60, 4, 2)])
-def test_intervals_contain_the_rates_of_the_population(design: Design) -> None:
-    truth = rates(design)
+def test_intervals_contain_the_rates_of_the_population(design: Design, n_answers: int) -> None:
+    truth = rates(design, n_answers)
     rng, n = np.random.default_rng(3), 250
     hits = np.zeros(2)
     for _ in range(n):
-        found = simulate(design, rng)
+        found = simulate(design, n_answers, rng)
         hits += [
             one.ci_low <= true <= one.ci_high for one, true in zip((found.within, found.between), truth, strict=True)
         ]

@@ -66,7 +66,7 @@ def test_the_same_failures_are_found_by_witnesses(
     broken, changed = tmp_path / "changed.parquet", []
     for _ in range(draws):
         frame = many(tiny[name])
-        for _ in range(4):  # cells
+        for _ in range(8):  # cells
             frame = corrupted(frame, table, rng)
         pq.write_table(frame.to_arrow().cast(pq.read_schema(valid)), broken)
         by_witnesses, by_all = (found(table, broken, monkeypatch, above) for above in (0, float("inf")))

@@ -46,6 +46,7 @@ READERS: dict[type[BaseModel], tuple[str, ...]] = {
     agents.VisionEncoder: ("src/affectlake/judge/vectors/vision.py",),
     agents.VideoMAE: ("src/affectlake/judge/vectors/videomae.py",),
     agents.JudgmentsAgent: ("pipelines/steps/judgments.py", "pipelines/params/study.py"),
+    agents.AnchoredAgent: ("pipelines/steps/judgments.py", "pipelines/params/study.py"),
     agents.Exclude: ("pipelines/steps/judgments.py",),
     chat.ChatAgent: ("src/affectlake/judge/chat.py", "pipelines"),
     chat.Price: ("pipelines/collection/cost.py",),
@@ -190,6 +191,23 @@ USELESS = {
         | {"spose.batch_size": "follows the number of judgments", "spose.schedule": "is constant"}
         | {"spose.final_learning_rate": "is spose.few.learning_rate", "spose.warmup_epochs": "is 0"},
     ),
+    "initial weights of all agents": (
+        demo(
+            agents={"a": {"kind": "ratings", "ratings": "category", "l1": "auto"}},
+            spose={
+                "dimensions": 30,
+                "seeds": [0],
+                "pruning": "none",
+                "init_std": 0.1,
+                "few": {"init_stds": [0.01, 0.1]},
+            },
+        ),
+        {"spose.init_std": "is one of spose.few.init_stds"},
+    ),
+    "initial weights of one agent": (
+        demo(agents__r={"kind": "anchored", "l1": "auto", "init_std": 0.2}, spose__few__init_stds=[0.01, 0.1]),
+        {"agents.r.init_std": "one of spose.few.init_stds"},
+    ),
     "batches of sweeps": (demo(sweeps__cycle_epochs=10), {"sweeps.batch_size": "remove sweeps.cycle_epochs"}),
     "one learning rate": (
         demo(spose__schedule="constant"),
@@ -252,12 +270,14 @@ def test_agents_say_what_they_need() -> None:
         "features": (False, False),
         "chat": (True, False),
         "judgments": (False, True),
+        "anchored": (False, True),
     }
     collected = {
         get_args(kind.model_fields["kind"].annotation)[0]: kind.collected_by for kind in get_args(agents.Agent)
     }
     assert collected == {
         "ratings": "", "features": "", "chat": "affectlake collect", "judgments": "affectlake import",
+        "anchored": "affectlake import",
     }  # fmt: skip
     asked = agents.parse_agent("x", ENTRY)
     assert (asked.needs_server, asked.modality) == (True, "captions")

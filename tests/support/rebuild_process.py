@@ -68,9 +68,11 @@ AGENTS = {
     "watches": WATCHES,
     "tiny": CHATS,
     "people": {"kind": "judgments", "l1": 0.008},
+    "raters": {"kind": "anchored", "l1": 0.008},
 }
 
-ANSWERING = Stored(frozenset({"tiny", "people"}), frozenset({"tiny", "people"}))
+_COLLECTED = frozenset({"tiny", "people", "raters"})
+ANSWERING = Stored(_COLLECTED, _COLLECTED)
 """What the lake holds, as if the answers of the chat agent and of people were there."""
 
 
@@ -99,18 +101,19 @@ def answer(lake: Path, params: Params) -> None:
     write_parts(rows, contract("responses"), lake / Output("responses", "tiny").folder)
 
 
-def judge(lake: Path, params: Params) -> None:
-    """Write judgments of six people."""
+def judge(lake: Path, params: Params, agent: str) -> None:
+    """Write judgments of six people; of "raters", of anchored triplets."""
     ids = read_output(lake, Output("stimuli")).sort("stimulus_index").collect()["stimulus_id"].to_list()
-    random, path = Random(1), lake / "judgments.csv"
-    lines = ["participant,trial,a,b,c,odd"]
+    random, path = Random(1), lake / f"{agent}.csv"
+    anchored = agent == "raters"
+    lines = ["participant,trial,head,left,right,winner" if anchored else "participant,trial,a,b,c,odd"]
     for trial in range(900):
         shown = random.sample(ids, 3)
-        lines.append(f"p{trial % 6},{trial},{','.join(shown)},{random.choice(shown)}")
+        lines.append(f"p{trial % 6},{trial},{','.join(shown)},{random.choice(shown[anchored:])}")
     path.write_text("\n".join(lines))
-    rows = as_responses(new_rows(lake, read_files(lake, params, "people", [path], ReadingOptions())))
+    rows = as_responses(new_rows(lake, read_files(lake, params, agent, [path], ReadingOptions())))
     rows = rows.with_columns(shard=pl.lit(0, pl.Int32)).sort("request_key")
-    write_parts(rows, contract("responses"), lake / Output("responses", "people").folder)
+    write_parts(rows, contract("responses"), lake / Output("responses", agent).folder)
 
 
 def run(lake: Path, stage: Stage, params: Params) -> None:
@@ -142,8 +145,8 @@ def build(lake: Path) -> None:
             one.result()
         if stage.step.name == "choose_by_chat":
             answer(lake, params)
-        if stage.step.name == "choose_by_judgments":
-            judge(lake, params)
+        if stage.step.name in ("choose_by_judgments", "choose_by_anchored"):
+            judge(lake, params, stage.agent)
         run(lake, stage, params)
 
     with ThreadPoolExecutor(workers()) as pool:

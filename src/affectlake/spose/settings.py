@@ -131,6 +131,8 @@ class FewJudgments(Strict):
     The l1 of a fit to m judgments of n stimuli is ``prior n / m``, at most `LARGEST_L1`, so that a prior has the same
     relative weight for any number of judgments. The prior is selected by the validation judgments
     (`affectlake.spose.proposing.choose_settings`): noisy judgments require a high prior, very few judgments a low one.
+    With `init_stds`, so is the spread of the initial weights: with nearly equal ones, fits to many stimuli with many
+    dimensions lose some, and with spread ones, fits to few judgments of each stimulus predict less (`docs/fits.md`).
     The other settings are those of :class:`Settings`.
     """
 
@@ -140,6 +142,14 @@ class FewJudgments(Strict):
         min_length=1,
         description="Candidate rates of an exponential prior on each weight, in nats per unit of weight.",
         examples=[[0.14, 1.4, 4]],
+        json_schema_extra={"uniqueItems": True},
+    )
+    init_stds: Annotated[tuple[Annotated[float, Field(ge=0)], ...], UNIQUE] | None = Field(
+        default=None,
+        strict=False,
+        min_length=1,
+        description="Candidate standard deviations of the initial weights, in place of init_std; null: init_std alone.",
+        examples=[[0.01, 0.1]],
         json_schema_extra={"uniqueItems": True},
     )
     learning_rate: float = Field(
@@ -158,7 +168,7 @@ class FewJudgments(Strict):
     learn_lapses: bool = Field(default=True, description="Whether to learn the share of judgments made by chance.")
 
     def candidates(self, base: Settings, n_judgments: int, n_stimuli: int) -> list[Settings]:
-        """Return `base` with these settings, once for each different l1, and with batches that fit their number."""
+        """Return `base` with these settings, once for each different l1 and initial spread."""
         steps = (
             {
                 "batch_size": _batch_size(n_judgments // _BATCHES_AN_EPOCH),
@@ -174,10 +184,12 @@ class FewJudgments(Strict):
             base.replaced(
                 **steps,
                 l1=l1,
+                init_std=init_std,
                 max_epochs=self.max_epochs,
                 patience=self.patience,
                 min_delta=self.min_delta,
                 learn_lapses=self.learn_lapses,
             )
             for l1 in strengths
+            for init_std in self.init_stds or (base.init_std,)
         ]
