@@ -34,7 +34,7 @@ class CollectionRequest:
     sample : int or None, default None
         Ask only this many trials, drawn at random and the same for all agents; None: all of them.
     anyway : bool, default False
-        Go on if the first answers of the run cannot be read, or all choose one position.
+        Continue if the first answers of the run cannot be read, or all choose one position.
     """
 
     agent: str

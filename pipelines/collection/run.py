@@ -275,7 +275,7 @@ def _useless_error(context: RunContext, why: str) -> CollectionError:
         f"the run stopped: the answers of {name} are of no use so far; they are published",
         found=why,
         todo=f"look at some (affectlake query \"select answer from responses where agent = '{name}' limit 5\"), then "
-        "change the prompt, the model, or `orders`; with --anyway, a run goes on",
+        "change the prompt, the model, or `orders`; with --anyway, a run continues",
     )
 
 

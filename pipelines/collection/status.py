@@ -54,7 +54,7 @@ class Status(NamedTuple):
     p_value : float
         p-value of equal shares (Pearson's chi-squared test); NaN if there are none.
     unread : dict of str to int
-        Numbers of these answers that name no position, by reason.
+        Numbers of these answers without a position, by reason.
     verdict : str
         What is wrong with these answers (:class:`affectlake.judge.responses.quality.Quality`); empty if nothing is.
     prompt_tokens, completion_tokens, cached_tokens : int

@@ -26,10 +26,10 @@ def test_agents_that_depend_on_the_stimuli_rarely_have_a_verdict(n: int) -> None
         ((2, 3, 295), {}, "constant", "chose position 3 in 98.3% of 300 answers"),
         ((200, 60, 40), {}, "position", "chose position 1 in 66.7% of 300 answers (p = 1e-33 under equal shares)"),
         ((110, 95, 95), {}, "", ""),
-        ((4, 3, 3), UNREAD, "unreadable", "named no position in 90.0% of 100 answers (mostly no_key_phrase)"),
+        ((4, 3, 3), UNREAD, "unreadable", "did not name a position in 90.0% of 100 answers (mostly no_key_phrase)"),
         ((60, 0, 0), {"refusal": 10}, "", ""),  # fewer than ENOUGH
         ((0, 0, 0), {}, "", ""),
-        ((0, 0, 0), {"empty": ENOUGH}, "unreadable", "named no position in 100.0% of 100 answers (mostly empty)"),
+        ((0, 0, 0), {"empty": ENOUGH}, "unreadable", "did not name a position in 100.0% of 100 answers (mostly empty)"),
     ],
 )
 def test_each_fault_is_named(positions: tuple[int, int, int], unread: dict[str, int], kind: str, words: str) -> None:

@@ -39,7 +39,9 @@ _REASONS_SHOWN = 5
 @click.option("--proposed", is_flag=True, help="Ask only the triplets last proposed by `affectlake propose`.")
 @click.option("--share", metavar="K/N", help="Ask only share K of N; each clone of the lake takes another share.")
 @click.option("--sample", type=int, metavar="N", help="Ask only N random trials, the same for all agents.")
-@click.option("--anyway", is_flag=True, help="Go on if the first answers cannot be read, or all choose one position.")
+@click.option(
+    "--anyway", is_flag=True, help="Continue if the first answers are unreadable, or all choose one position."
+)
 @click.option("--dry-run", is_flag=True, help="Only estimate the requests, tokens, hours and money.")
 def collect(
     agent: str,

@@ -14,7 +14,7 @@ RATE_OVER_S = 30.0
 Ending = Literal["complete", "limit", "stopped", "circuit", "useless"]
 
 Reads = Callable[[Answer], tuple[int | None, str | None]]
-"""Returns the position that an answer names, or None and the reason why it names none."""
+"""Returns the position that an answer names, or None and the reason why there is none."""
 
 
 class ServerAccount(NamedTuple):

@@ -40,7 +40,7 @@ class Quality(NamedTuple):
     positions : tuple of int
         Numbers of answers that chose the first, second and third position.
     unread : dict of str to int
-        Numbers of answers that name no position, by reason.
+        Numbers of answers without a position, by reason.
     orders : int
         Number of orders in which each trial is asked; the answers are counted before they are combined.
     """
@@ -93,10 +93,8 @@ class Quality(NamedTuple):
         chose = f"chose position {most} in {max(self.shares):.1%} of {self.n_parsed:,} answers"
         if self.kind == "unreadable":
             reason = max(self.unread, key=lambda one: self.unread[one])
-            return (
-                f"named no position in {1 - self.share_parsed:.1%} of {self.n_answers:,} answers (mostly {reason}): "
-                f"the others are not a sample of its judgments"
-            )
+            of = f"{1 - self.share_parsed:.1%} of {self.n_answers:,} answers (mostly {reason})"
+            return f"did not name a position in {of}: the others are not a sample of its judgments"
         if self.kind == "constant" and self.orders > 1:
             return f"{chose}: only the probabilities of its answers can depend on the stimuli"
         if self.kind == "constant":
