@@ -68,6 +68,31 @@ SAYS: list[tuple[str, int]] = [
     # said of others that they do not differ
     ("Video 1 is not noticeably different, but Video 3 is noticeably different from the other two.", 3),
     ("Videos 1 and 2 aren't noticeably different. Video 3 is noticeably different from the other two.", 3),
+    ("Video 2 doesn't evoke a response noticeably different from the others. Video 3 is noticeably different.", 3),
+    ("Videos 1 and 3 do not make me sad; Video 2 is noticeably different.", 2),
+    ("Video 1 is not, Video 2 is not, Video 3 is noticeably different.", 3),
+    ("Neither Video 1 nor Video 3 is sad, but Video 2 is noticeably different.", 2),
+    # a negation of something else
+    ("Video 2 is not only sad, it is noticeably different from the other two.", 2),
+    ("Video 2 is not just sad but noticeably different.", 2),
+    ("Video 2 is not funny and is noticeably different from the other two.", 2),
+    ("Video 2 is not a comedy, which makes it noticeably different from the other two.", 2),
+    ("Video 2, which does not show any people, is noticeably different from the other two.", 2),
+    ("Video 1 and Video 3 are not sad, so Video 2 is noticeably different.", 2),
+    ("Unlike the others, which do not evoke fear, Video 3 is noticeably different.", 3),
+    ("Since Videos 1 and 2 do not show people Video 3 is noticeably different.", 3),
+    ("Video 2 does not contain violence but its mood is noticeably different from the other two.", 2),
+    ("Video 3 is noticeably different from the other two because it does not evoke joy.", 3),
+    ("The response to Video 2 could not be more noticeably different from the other two.", 2),
+    ("No doubt Video 2 is noticeably different from the other two.", 2),
+    ("Without a doubt, Video 2 is noticeably different from the other two.", 2),
+    ("I am not sure, but Video 2 is noticeably different from the other two.", 2),
+    ("Not surprisingly, Video 2 is noticeably different from the other two.", 2),
+    # corrections
+    ("Video 1 is noticeably different. Wait, Video 2 is noticeably different from the other two.", 2),
+    ("Video 1 is noticeably different. No, actually Video 3 is noticeably different from the other two.", 3),
+    ("Video 1 is noticeably different from the others. Correction: Video 2 is noticeably different.", 2),
+    ("Video 1 is noticeably different. On reflection, Video 2 is noticeably different.", 2),
     # the same claim twice
     ("Video 2 is noticeably different from the other two.\n\nTo sum up, the second video is noticeably different.", 2),
     # thinking aloud is no answer
@@ -91,11 +116,27 @@ SAYS_NOT: list[tuple[str, str]] = [
     ("The dog video is noticeably different from the other two.", "no_position"),
     ("The answer format is noticeably different.", "no_position"),
     ("Video 1 is not noticeably different from the other two.", "no_position"),
+    # denied, and nothing else is said
+    ("Video 1 does not evoke an emotional response that is noticeably different from the other two.", "no_position"),
+    (  # as SmolLM2-135M-Instruct answered
+        "the first video is not influenced by the video index and does not evoke an emotional response that is "
+        "noticeably different from the other two.",
+        "no_position",
+    ),
+    ("I don't think that Video 3 is noticeably different from the other two.", "no_position"),
+    ("I do not believe Video 1 evokes an emotional response that is noticeably different.", "no_position"),
+    ("I am not sure that Video 2 is noticeably different from the other two.", "no_position"),
+    ("It is not the case that Video 2 is noticeably different.", "no_position"),
+    ("Video 1 fails to evoke an emotional response that is noticeably different.", "no_position"),
+    ("Video 3 lacks an emotional response that is noticeably different.", "no_position"),
+    ("Video 1 evokes no emotional response that is noticeably different.", "no_position"),
+    ("Video 1 never evokes a response that could be called noticeably different.", "no_position"),
+    ("Wait, Video 1 does not evoke a response that is noticeably different.", "no_position"),
     # of several
     ("Videos 1 and 3 are noticeably different from each other.", "several"),
     ("Video 1 and Video 2 are noticeably different.", "several"),
     ("Videos 1, 2 and 3 are noticeably different.", "several"),
-    ("Video 1 is noticeably different. On reflection, Video 2 is noticeably different.", "several"),
+    ("Video 1 is noticeably different. Video 2 is noticeably different.", "several"),
     ("The first and second videos are noticeably different from the third.", "several"),
     ("Video 1 or Video 3 is noticeably different.", "several"),
     # of none, of all
@@ -103,6 +144,8 @@ SAYS_NOT: list[tuple[str, str]] = [
     ("Neither is noticeably different from the other two.", "none_differs"),
     ("All of them are noticeably different.", "none_differs"),
     ("No video is noticeably different from the other two.", "none_differs"),
+    ("Neither Video 1 nor Video 2 is noticeably different from the others.", "none_differs"),
+    ("None of the videos evokes an emotional response that is noticeably different.", "none_differs"),
     # of one that was not shown
     ("Video 4 is noticeably different from the other two.", "out_of_range"),
     ("Video 0 is noticeably different from the other two.", "out_of_range"),

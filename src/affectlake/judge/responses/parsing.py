@@ -75,7 +75,9 @@ def parse(text: str, asking: Protocol, *, cut_off: bool = False) -> Parsed:
         sentence with the phrase, the phrase refers to the last video mentioned before it other than in a comparison
         ("Video 1 and 3 are calm, while Video 2, unlike Video 3, is noticeably different"), or, if there is none, to the
         first video mentioned after it ("the one that is noticeably different is Video 2"). Two videos joined by "and"
-        are two claims. All claims must agree.
+        are two claims. A claim whose clause is negated is not one ("Video 1 does not evoke a response that is
+        noticeably different"), and a sentence that begins with a correction ("Wait, …", "On reflection, …") takes the
+        place of what was claimed before. All claims must agree.
 
         ``location``: the place of the object chosen, by its label or as left, middle, right; all claims must agree.
 
@@ -167,8 +169,25 @@ REACH = 300
 """Number of characters before and after the key phrase in which the video is looked for."""
 
 _RARE_WORD = re.compile("[nN](?:oticeably|OTICEABLY)")
-_NEGATED = re.compile(
-    r"\b(?:not|n't|isn't|aren't|never|hardly|neither|nor|without being)\s*(?:\w+\s+){0,3}$", re.IGNORECASE
+_NEGATION = re.compile(
+    r"(?:\b(?:not|cannot|never|hardly|neither|nor|without|lacks?|lacking|fail(?:s|ed|ing)? to)|n't)\b"
+    r"(?!\s+(?:only|just|merely|simply|(?:be\s+)?(?:any\s+)?more)\b)|\bno\b(?=\s+(?:emotion|emotional|response|feeling|reaction)s?\b)",
+    re.IGNORECASE,
+)
+_OTHER_CLAUSE = re.compile(
+    r"[,:()–—]|\s-\s|\b(?:and|but|or|so|yet|while|whilst|whereas|because|since|as|although|though|however|instead|"
+    r"therefore|thus|hence|making|makes)\b",
+    re.IGNORECASE,
+)
+_OF_OPINION = re.compile(
+    r"\s*(?:\w+\s+){0,2}?(?:think|thought|believe|feel|find|found|say|said|claim|consider|see|agree|sure|certain|clear|"
+    r"true|the case)\b",
+    re.IGNORECASE,
+)
+_CORRECTION = re.compile(
+    r"^\W*(?:oh,?\s+|no,?\s+|but\s+|hmm,?\s+)*(?:wait|actually|correction|i mean|scratch that|let me correct|"
+    r"i correct myself|on (?:second thoughts?|reflection)|upon reflection|sorry,)(?!\w)",
+    re.IGNORECASE,
 )
 _NONE = re.compile(
     r"\b(?:none|neither|no\s+(?:one\s+)?(?:single\s+)?(?:video|clip))\b|\b(?:all|each)\b[^.]{0,40}$", re.IGNORECASE
@@ -178,7 +197,7 @@ _ABBREVIATION = re.compile(r"\b(no)\.\s*(?=\d)", re.IGNORECASE)
 _OTHERS = re.compile(
     r"^\s*(?:from|than|to|compared)\b[^:.?!]*?(?:other\s+two|others|other\s+(?:videos|clips)|rest)", re.IGNORECASE
 )
-_ECHO = re.compile(r"\b(?:which|tell me|answer format|video id is noticeably)\b", re.IGNORECASE)
+_ECHO = re.compile(r"(?<!, )\b(?:which|tell me|answer format|video id is noticeably)\b", re.IGNORECASE)
 _REFUSAL = re.compile(
     r"\b(?:i['’]?m sorry|i am sorry|i apologi[sz]e|i (?:can(?:no|['’])t|am unable|['’]?m unable|won['’]?t|do not have "
     r"the ability|don['’]t have the ability)|as an ai\b|unable to (?:view|watch|see|determine|perceive|judge))",
@@ -214,16 +233,33 @@ class _KeyPhrase:
                 rest = sentence[phrase.end() : phrases[number + 1].start() if number + 1 < len(phrases) else None]
                 following = sentences[at + 1] if at + 1 < len(sentences) else ""
                 said = True
-                if _NEGATED.search(before) and not _NONE.search(before):
+                denied, nothing = self._is_denied(before), bool(_NONE.search(before))
+                if denied and not nothing:
                     continue
-                found = self._subject(before, rest, following)
-                none = none or (not found and bool(_NONE.search(before)))
+                found = [] if denied else self._subject(before, rest, following)
+                claims = [] if found and _CORRECTION.search(sentence) else claims
+                none = none or (not found and nothing)
                 claims += found
         if claims:
             return _agreed(claims)
         if none:
             return Parsed(None, "none_differs")
         return Parsed(None, "no_position" if said else "no_key_phrase")
+
+    def _is_denied(self, before: str) -> bool:
+        """Return whether the words before a phrase deny it: a negation in the same clause, as its last one.
+
+        A stimulus that is mentioned after the negation begins a new clause ("Unlike the others which do not evoke fear
+        Video 3 is …"), except after words of opinion ("I do not think Video 3 is …").
+        """
+        for found in _NEGATION.finditer(before):
+            rest = before[found.end() :]
+            if _OTHER_CLAUSE.search(rest):
+                continue
+            both = found.group().lower() in ("neither", "nor")
+            if both or not self._mentions.mention.search(rest) or _OF_OPINION.match(rest):
+                return True
+        return False
 
     def _near_phrase(self, answer: str) -> str:
         """Return the text around each mention of the phrase; the rest of a long answer is not parsed."""
