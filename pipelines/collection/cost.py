@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,18 +10,16 @@ import polars as pl
 
 from affectlake.errors import CollectionError
 from affectlake.judge.chat import ChatAgent, Price
+from affectlake.judge.responses.quality import Quality, quality
+from affectlake.judge.responses.tables import parsed_answer
 from affectlake.pipelines.collection.planning import chat_agent, plan_questions
 from affectlake.pipelines.collection.publishing import Log
 from affectlake.pipelines.collection.request import CollectionRequest, OnProgress, ignore_progress
-from affectlake.pipelines.collection.run import collect_answers
+from affectlake.pipelines.collection.run import Sampled, ask_sample
 from affectlake.pipelines.collection.status import LOOKED_AT, asked_as
 from affectlake.pipelines.engine.model_runs import collection_pace
 from affectlake.pipelines.params.study import Params, load
 from affectlake.pipelines.stored import known_answers
-
-SAMPLE = 40
-"""Questions asked to measure tokens and rate if no earlier answers exist."""
-
 
 _MIN_SAMPLE = 20
 
@@ -44,6 +43,8 @@ class CostEstimate(NamedTuple):
         Data from which the rate is estimated.
     price : Price or None
         Price per million tokens.
+    quality : Quality or None
+        Quality of the answers to the sample; None if no sample was asked.
     """
 
     agent: str
@@ -55,6 +56,7 @@ class CostEstimate(NamedTuple):
     per_second: float
     measured_on: str
     price: Price | None
+    quality: Quality | None = None
 
     @property
     def hours(self) -> float:
@@ -63,8 +65,8 @@ class CostEstimate(NamedTuple):
 
     @property
     def money(self) -> float | None:
-        """Cost in the currency of the price; None without a price."""
-        if self.price is None:
+        """Cost in the currency of the price; None without a price, or if the number of tokens is unknown."""
+        if self.price is None or not (self.n_sample or not self.n_left):
             return None
         return self.n_left * (self.prompt_tokens * self.price.input + self.completion_tokens * self.price.output) / 1e6
 
@@ -72,17 +74,21 @@ class CostEstimate(NamedTuple):
 def estimate_cost(
     lake: Path, request: CollectionRequest, log: Log, on_progress: OnProgress = ignore_progress
 ) -> CostEstimate:
-    """Estimate requests, tokens, hours and money of a request; first ask and publish a sample if nothing is known.
+    """Estimate requests, tokens, hours and money of a request, from stored answers or from a sample.
+
+    Nothing is asked unless the request names a sample, and nothing is published: the answers to a sample are in the
+    journal, and the next collection publishes them.
 
     Parameters
     ----------
     lake, request, log, on_progress
-        As for :func:`affectlake.pipelines.collection.run.collect_answers`.
+        As for :func:`affectlake.pipelines.collection.run.collect_answers`. With ``request.sample``, so many questions
+        are asked if no earlier answers exist.
 
     Returns
     -------
     CostEstimate
-        The estimate for the remaining questions.
+        The estimate for the remaining questions; tokens are NaN if nothing is known.
 
     Raises
     ------
@@ -91,45 +97,63 @@ def estimate_cost(
     """
     params = load(lake)
     agent = chat_agent(params, request.agent)
-
-    def estimate_now() -> CostEstimate | None:
-        plan = plan_questions(
-            lake,
-            params,
-            agent.name,
-            request.trial_set,
-            limit=request.limit,
-            retry_failed=request.retry_failed,
-            proposed=request.proposed,
-            share=request.share,
-            sample=request.sample,
+    plan = plan_questions(
+        lake,
+        params,
+        agent.name,
+        request.trial_set,
+        limit=request.limit,
+        retry_failed=request.retry_failed,
+        proposed=request.proposed,
+        share=request.share,
+    )
+    known = _estimate(lake, params, agent, request.trial_set, plan.n_left)
+    if known is not None:
+        return known
+    if request.sample is None:
+        unknown = float("nan")
+        return CostEstimate(
+            agent.name, request.trial_set, plan.n_left, 0, unknown, unknown, 0.0, "nothing", agent.price
         )
-        return _estimate(lake, params, agent, request.trial_set, plan.n_left)
+    log(f"{agent.name}: nothing measured yet; asking {request.sample:,} questions")
+    return _of_sample(agent, request.trial_set, plan.n_left, ask_sample(lake, request, log, on_progress))
 
-    known = estimate_now()
-    if known is None:
-        log(f"{agent.name}: nothing measured yet; asking {SAMPLE} questions, whose answers count")
-        sample = CollectionRequest(
-            agent.name, request.trial_set, limit=SAMPLE, share=request.share, sample=request.sample
-        )
-        collect_answers(lake, sample, log, on_progress)
-        known = estimate_now()
-    if known is None:
+
+def _of_sample(agent: ChatAgent, trial_set: str, n_left: int, found: Sampled) -> CostEstimate:
+    whole = [one for one in found.answers if one.error_kind is None]
+    if not whole:
         raise CollectionError(
             f"the cost of asking {agent.name} cannot be measured",
-            found="too few of its questions were answered",
-            todo="see its failures with `affectlake status`",
+            found=f"{len(found.answers):,} questions of the sample failed for good, and the others are not answered",
+            todo="see the servers' logs, and the failures with `affectlake status` after a collection",
         )
-    return known
+    parsed = [parsed_answer(agent.asking, one) for one in whole]
+    seconds, n_asked = found.account.seconds, found.account.n_answered
+    return CostEstimate(
+        agent.name,
+        trial_set,
+        n_left,
+        len(whole),
+        sum(one.prompt_tokens for one in whole) / len(whole),
+        sum(one.completion_tokens for one in whole) / len(whole),
+        n_asked / seconds if n_asked else 0.0,
+        f"a sample of {n_asked:,} questions" if n_asked else "no questions of this run: the sample was asked before",
+        agent.price,
+        quality(
+            Counter(one.position for one in parsed if one.position),
+            Counter(one.reason or "unknown" for one in parsed if not one.position),
+            agent.orders,
+        ),
+    )
 
 
 def _estimate(lake: Path, params: Params, agent: ChatAgent, trial_set: str, n_left: int) -> CostEstimate | None:
-    """Estimate the cost of `n_left` requests from stored answers; return None if a sample must be asked first."""
+    """Estimate the cost of `n_left` requests from stored answers; return None if there are too few."""
     if not n_left:
         return CostEstimate(agent.name, trial_set, 0, 0, 0.0, 0.0, 0.0, "nothing", agent.price)
     known = known_answers(lake, agent.name)
     pace = collection_pace(lake, params.study, agent.name, trial_set)
-    if known is None or (pace.is_known and not pace.n_done):
+    if known is None:
         return None
     rows = known.filter(asked_as(agent), pl.col("error_kind").is_null(), pl.col("trial_set") == trial_set)
     sample = rows.select("prompt_tokens", "completion_tokens").tail(LOOKED_AT).collect()

@@ -10,14 +10,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from affectlake.errors import CollectionError, LeaseError, UsageError
 from affectlake.judge.chat import ChatAgent
-from affectlake.judge.requests.answers import FATAL, MEANING, RETRYABLE, Failure
+from affectlake.judge.requests.answers import FATAL, MEANING, RETRYABLE, Answer, Failure
 from affectlake.judge.requests.client import api_key
 from affectlake.judge.requests.collector import collect
 from affectlake.judge.requests.request_limits import Limits, Target
@@ -144,6 +144,41 @@ def collect_answers(
     """
     with open_run(lake, request, log, on_progress) as (context, first):
         return run_to_end(context, first)
+
+
+class Sampled(NamedTuple):
+    """The answers and failures of a sample, which are in the journal, and the account of the run that asked."""
+
+    answers: list[Answer]
+    account: Account
+
+
+def ask_sample(lake: Path, request: CollectionRequest, log: Log, on_progress: OnProgress = ignore_progress) -> Sampled:
+    """Ask the questions of a request without publishing the answers: the next collection publishes them.
+
+    Parameters
+    ----------
+    lake, request, log, on_progress
+        As for :func:`collect_answers`.
+
+    Raises
+    ------
+    AffectlakeError
+        As :func:`collect_answers`.
+    """
+    params = load(lake)
+    agent = chat_agent(params, request.agent)
+    key = api_key(agent.api_key_env)
+    with lease.hold(leases(lake), agent.name) as held:
+        context = RunContext(lake, params, agent, replace(request, anyway=True), held, log, on_progress)
+        plan = plan_attempt(context, Tally()).plan
+        with agent_servers(lake, agent, key, log) as urls:
+            account = _ask(context, plan, Target(urls, agent.model, agent.api_key_env), 0, plan.n_left)
+        with open_journal(lake, params, agent) as journal:
+            answers = list(journal.find(question.key for question in plan.questions()).values())
+    if account.ending == "circuit":
+        raise circuit_error(account)
+    return Sampled(answers, account)
 
 
 @contextmanager

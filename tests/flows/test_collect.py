@@ -236,15 +236,29 @@ def test_a_missing_key_is_named_and_never_shown(
         assert not path.is_file() or b"SECRET-7" not in path.read_bytes()
 
 
-def test_an_estimate_measures_a_sample_first(lake: Path, server: FaultServer) -> None:
+def test_an_estimate_asks_nothing_but_a_sample_and_publishes_nothing(lake: Path, server: FaultServer) -> None:
     change(lake, price={"input": 1.0, "output": 10.0})
-    found = estimate_cost(lake, MAIN, quiet, lambda _shown: None)
-    assert (found.n_left, found.n_sample) == (N_MAIN - 40, 40)
-    assert found.money == pytest.approx((N_MAIN - 40) * (10 * 1.0 + 2 * 10.0) / 1e6)
+    nothing = estimate_cost(lake, MAIN, quiet, lambda _shown: None)
+    assert (nothing.n_left, nothing.n_sample, nothing.per_second, nothing.money) == (N_MAIN, 0, 0.0, None)
+    dry = affectlake("collect", "tiny", "--dry-run", "--lake", lake).stdout
+    assert "435 requests remain" in dry and "nothing is measured yet; with --sample 40" in dry
+    assert sum(server.asked.values()) == 0
+    sample = CollectionRequest("tiny", sample=40)
+    found = estimate_cost(lake, sample, quiet, lambda _shown: None)
+    assert (found.n_left, found.n_sample) == (N_MAIN, 40)
+    assert found.money == pytest.approx(N_MAIN * (10 * 1.0 + 2 * 10.0) / 1e6)
     assert found.hours == pytest.approx(found.n_left / found.per_second / 3600)
-    n_asked = sum(server.asked.values())
-    assert estimate_cost(lake, CollectionRequest("tiny", limit=5), quiet, lambda _shown: None).n_left == 5
-    assert sum(server.asked.values()) == n_asked == 40
+    assert found.quality is not None and found.quality.n_answers == 40
+    assert [one.name for one in list_versions(lake)] == ["v1"]
+    again = affectlake("collect", "tiny", "--dry-run", "--sample", "40", "--lake", lake).stdout
+    assert "10.0 read and 2.0 written a request (40 answers)" in again
+    assert "parsed             100.00% of 40" in again
+    assert sum(server.asked.values()) == 40  # the answers of the first sample are kept
+    assert of(lake).n_waiting == 40
+    assert collect_answers(lake, CollectionRequest("tiny", limit=5), quiet).n_done == 45
+    known = estimate_cost(lake, CollectionRequest("tiny", limit=5), quiet, lambda _shown: None)
+    assert (known.n_left, known.n_sample) == (5, 45)
+    assert sum(server.asked.values()) == 45
 
 
 def says(text: str, share: float = 1.0) -> Callable[[bytes], str]:
@@ -287,8 +301,8 @@ def test_an_order_that_matters_is_named_and_does_not_end_the_run(lake: Path, ser
     collect_answers(lake, MAIN, quiet)
     assert "they depend on the order shown" in of(lake).verdict
     assert "position 2" in affectlake("status", "--lake", lake).stdout
-    dry = affectlake("collect", "tiny", "--trial-set", "validation", "--dry-run", "--lake", lake).stdout
-    assert "positions chosen" in dry
+    dry = affectlake("collect", "tiny", "--dry-run", "--lake", lake).stdout
+    assert "0 requests remain" in dry and "they depend on the order shown" in dry
 
 
 def test_status_counts(lake: Path, server: FaultServer) -> None:

@@ -20,6 +20,7 @@ from affectlake.process.terminal import log
 
 if TYPE_CHECKING:
     from affectlake.judge.requests.answers import FailureKind
+    from affectlake.judge.responses.quality import Quality
     from affectlake.pipelines.collection.cost import CostEstimate
     from affectlake.pipelines.collection.request import CollectionProgress, CollectionRequest, CollectionResult
     from affectlake.pipelines.collection.status import Status
@@ -42,7 +43,7 @@ _REASONS_SHOWN = 5
 @click.option(
     "--anyway", is_flag=True, help="Continue if the first answers are unreadable, or all choose one position."
 )
-@click.option("--dry-run", is_flag=True, help="Only estimate the requests, tokens, hours and money.")
+@click.option("--dry-run", is_flag=True, help="Only estimate tokens, hours and money; ask nothing, or --sample N.")
 def collect(
     agent: str,
     lake: Path,
@@ -92,7 +93,10 @@ def _quality_lines(root: Path, wanted: CollectionRequest) -> list[str]:
     from affectlake.pipelines.collection.status import quality_of
     from affectlake.pipelines.params.study import load
 
-    found = quality_of(root, chat_agent(load(root), wanted.agent), wanted.trial_set)
+    return _lines_of(quality_of(root, chat_agent(load(root), wanted.agent), wanted.trial_set))
+
+
+def _lines_of(found: Quality) -> list[str]:
     return _format_quality(found.n_answers, found.share_parsed, found.shares, found.unread, found.verdict)
 
 
@@ -184,14 +188,17 @@ def _estimated(root: Path, wanted: CollectionRequest, show: Callable[[Collection
 
     one: CostEstimate = estimate_cost(root, wanted, log, show)
     lines = [f"{wanted.label}: {one.n_left:,} requests remain"]
-    if one.n_left:
+    if one.n_left and not one.n_sample:
+        how = "with --sample 40, 40 questions are asked, and their answers are kept"
+        lines.append(f"tokens, hours and money are unknown: nothing is measured yet; {how}")
+    elif one.n_left:
         n = f"{one.n_sample:,} answers"
         lines.append(f"tokens   {one.prompt_tokens:,.1f} read and {one.completion_tokens:,.1f} written a request ({n})")
         at = f"{one.hours:,.2f} at {one.per_second:,.1f} a second" if one.per_second else "unknown"
         lines.append(f"hours    {at} ({one.measured_on})")
         price = "params.yaml has no price for this agent" if one.money is None else f"{one.money:,.2f}"
         lines.append(f"money    {price}")
-    lines += _quality_lines(root, wanted)
+    lines += _quality_lines(root, wanted) if one.quality is None else _lines_of(one.quality)
     return "\n    ".join(lines)
 
 
