@@ -86,6 +86,7 @@ SAYS: list[tuple[str, int]] = [
     ("The response to Video 2 could not be more noticeably different from the other two.", 2),
     ("No doubt Video 2 is noticeably different from the other two.", 2),
     ("Without a doubt, Video 2 is noticeably different from the other two.", 2),
+    ("Video 2 is without any doubt noticeably different from the other two.", 2),
     ("I am not sure, but Video 2 is noticeably different from the other two.", 2),
     ("Not surprisingly, Video 2 is noticeably different from the other two.", 2),
     # corrections

@@ -171,7 +171,8 @@ REACH = 300
 _RARE_WORD = re.compile("[nN](?:oticeably|OTICEABLY)")
 _NEGATION = re.compile(
     r"(?:\b(?:not|cannot|never|hardly|neither|nor|without|lacks?|lacking|fail(?:s|ed|ing)? to)|n't)\b"
-    r"(?!\s+(?:only|just|merely|simply|(?:be\s+)?(?:any\s+)?more)\b)|\bno\b(?=\s+(?:emotion|emotional|response|feeling|reaction)s?\b)",
+    r"(?!\s+(?:only|just|merely|simply|(?:be\s+)?(?:any\s+)?more|(?:(?:a|any)\s+)?(?:doubt|question))\b)"
+    r"|\bno\b(?=\s+(?:emotion|emotional|response|feeling|reaction)s?\b)",
     re.IGNORECASE,
 )
 _OTHER_CLAUSE = re.compile(
