@@ -142,7 +142,7 @@ def _of_sample(agent: ChatAgent, trial_set: str, n_left: int, found: Sampled) ->
         quality(
             Counter(one.position for one in parsed if one.position),
             Counter(one.reason or "unknown" for one in parsed if not one.position),
-            agent.orders,
+            weighs=agent.weighs_answers,
         ),
     )
 

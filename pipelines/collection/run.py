@@ -292,12 +292,12 @@ def _ask(context: RunContext, plan: Plan, target: Target, n_before: int, n_wante
             stops=[context.lease.lost],
             progress=show,
             reads=partial(parsed_answer, context.agent.asking),
-            useless=_never if context.request.anyway else partial(_useless, context.agent.orders),
+            useless=_never if context.request.anyway else partial(_useless, context.agent.weighs_answers),
         )
 
 
-def _useless(orders: int, positions: Mapping[int, int], unread: Mapping[str, int]) -> str:
-    return useless(quality(positions, unread, orders))
+def _useless(weighs: bool, positions: Mapping[int, int], unread: Mapping[str, int]) -> str:
+    return useless(quality(positions, unread, weighs=weighs))
 
 
 def _never(_positions: Mapping[int, int], _unread: Mapping[str, int]) -> str:

@@ -99,7 +99,7 @@ def quality_of(lake: Path, agent: ChatAgent, trial_set: str) -> Quality:
     """Return the quality of the agent's latest answers in a trial set, under its current entry."""
     known = known_answers(lake, agent.name)
     if known is None:
-        return quality({}, {}, agent.orders)
+        return quality({}, {}, weighs=agent.weighs_answers)
     rows = known.filter(asked_as(agent), pl.col("error_kind").is_null(), pl.col("trial_set") == trial_set)
     return _quality(rows.tail(LOOKED_AT).collect(), agent)
 
@@ -109,7 +109,7 @@ def _quality(rows: pl.DataFrame, agent: ChatAgent) -> Quality:
     positions, unread = (
         dict(read[name].drop_nulls().value_counts(name="n").iter_rows()) for name in ("position", "unparsed_reason")
     )
-    return quality(positions, unread, agent.orders)
+    return quality(positions, unread, weighs=agent.weighs_answers)
 
 
 def _status(lake: Path, params: Params, agent: ChatAgent, trial_set: str, n_planned: int) -> Status:

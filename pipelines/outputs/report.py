@@ -20,7 +20,7 @@ from affectlake.lake.store.versions import Manifest, Version, resolve
 from affectlake.lake.tables.contracts import contracts
 from affectlake.pipelines.outputs.brain_inputs import brain_inputs
 from affectlake.pipelines.outputs.version_tables import VersionTables
-from affectlake.pipelines.params.record import StudyRecord, record_at
+from affectlake.pipelines.params.record import record_at
 from affectlake.report import (
     ReportInputs,
     VersionFacts,
@@ -205,7 +205,7 @@ def gather(lake: Path, version: Version, *, pictures: bool = True, brain: bool =
         is_todays=_is_current(sizes),
         trial_counts=tables.rows(_TRIALS),
         choice_counts=pl.concat([tables.rows(_CHOICES), tables.rows(_ANCHORED)], how="vertical_relaxed"),
-        verdicts=_verdicts(tables, params),
+        verdicts=_verdicts(tables),
         representatives=tables.rows(_REPRESENTATIVES),
         analyses=_Analyses(tables),
         thumbnails=_thumbnails(tables) if pictures else {},
@@ -215,25 +215,26 @@ def gather(lake: Path, version: Version, *, pictures: bool = True, brain: bool =
     )
 
 
-def _verdicts(tables: VersionTables, params: StudyRecord) -> dict[str, str]:
+def _verdicts(tables: VersionTables) -> dict[str, str]:
     """Return what is wrong with the answers of agents, in words; agents whose answers are usable are left out."""
     positions: dict[str, Counter[int]] = {}
     for agent, measure, value, n in tables.rows(_POSITIONS).iter_rows():
         positions.setdefault(agent, Counter())[_CHOSEN[measure]] += round(value * n)
+    asked = tables.rows("SELECT DISTINCT agent, protocol FROM choices WHERE protocol IS NOT NULL ORDER BY ALL")
+    weighs = {agent for agent, protocol in asked.iter_rows() if _weighs(protocol)}
     unread: dict[str, Counter[str]] = {}
     for agent, reason, n in tables.rows(_UNREAD).iter_rows():
         unread.setdefault(agent, Counter())[reason or "unknown"] += n
     found = {
-        agent: quality(positions.get(agent, {}), unread.get(agent, {}), _orders(params, agent)).verdict
+        agent: quality(positions.get(agent, {}), unread.get(agent, {}), weighs=agent in weighs).verdict
         for agent in sorted({*positions, *unread})
     }
     return {agent: verdict for agent, verdict in found.items() if verdict}
 
 
-def _orders(params: StudyRecord, agent: str) -> int:
-    entry = (params.raw.get("agents") or {}).get(agent)
-    orders = entry.get("orders", 1) if isinstance(entry, Mapping) else 1
-    return orders if isinstance(orders, int) else 1
+def _weighs(protocol: str) -> bool:
+    """Return whether choices were made from probabilities, by the name of the protocol in a table of choices."""
+    return any(way == "calibrated" or way.startswith("orders-") for way in protocol.split("/"))
 
 
 # the representative fit of each agent; in versions without the table of fits, the fit of its layout

@@ -144,7 +144,7 @@ def test_one_bad_answer_of_435_waits_alone_until_the_parser_is_mended(
     server.odd = one_is_odd
     monkeypatch.setattr(judged, "weigh", broken)
     said: list[str] = []
-    done = collect_answers(lake, CollectionRequest("tiny"), said.append)
+    done = collect_answers(lake, CollectionRequest("tiny", anyway=True), said.append)
     assert str(done) == "tiny · main: +434 (434 of 435); 1 in quarantine"
     assert any("1 answers cannot be published and are kept in quarantine" in line for line in said)
     assert rows(lake).height == rows(lake)["request_key"].n_unique() == 434
@@ -159,13 +159,13 @@ def test_one_bad_answer_of_435_waits_alone_until_the_parser_is_mended(
     assert main["quarantined"] == {reason: 1}
 
     versions = list_versions(lake)
-    again = collect_answers(lake, CollectionRequest("tiny"), quiet)
+    again = collect_answers(lake, CollectionRequest("tiny", anyway=True), quiet)
     assert (str(again), list_versions(lake)) == ("tiny · main: +0 (434 of 435)", versions)
     assert sum(server.asked.values()) == N_MAIN, "a question in quarantine was asked again"
 
     monkeypatch.undo()
     said.clear()
-    mended = collect_answers(lake, CollectionRequest("tiny"), said.append)
+    mended = collect_answers(lake, CollectionRequest("tiny", anyway=True), said.append)
     assert str(mended) == "tiny · main: +0 (435 of 435)"
     assert said[0] == "tiny: 1 rows in quarantine can now be published"
     found = rows(lake)
@@ -303,7 +303,7 @@ def test_parts_of_the_contract_before_and_of_today_are_one_table(
         )
         assert publish_waiting(lake, "tiny", quiet).n_added == 20
         assert "thinking" not in rows(lake).columns
-    collect_answers(lake, CollectionRequest("tiny"), quiet)
+    collect_answers(lake, CollectionRequest("tiny", anyway=True), quiet)
     found = rows(lake)
     assert (found.height, found["served_model"].null_count()) == (N_MAIN, 20)
     assert found.columns == [column.name for column in today.columns]

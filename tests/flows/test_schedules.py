@@ -43,7 +43,7 @@ from affectlake.process.identity import process_started
 from affectlake.process.server_note import find_orphan
 from tests.support.chat import ENTRY
 from tests.support.chat_lakes import SETTINGS
-from tests.support.fault_server import FaultServer
+from tests.support.fault_server import FaultServer, expected_text
 from tests.support.stores import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -203,6 +203,7 @@ def test_a_backfill_runs_each_slot_once(lake: Path, api: str, model: FaultServer
 
 def test_a_schedule_proposes_and_asks_in_turn(lake: Path, api: str, model: FaultServer) -> None:
     change(lake, proposed=True, limit=40)
+    model.says = lambda asked: f"{expected_text(asked)} is noticeably different from the other two."
     said: list[str] = []
     assert fill(lake, "2026-03-01", "2026-03-02", say=said.append) == (2, 0, False)
     asked = read_output(lake, Output("responses", "tiny")).select("i", "j", "k").sort("i", "j", "k").collect()

@@ -51,7 +51,7 @@ def test_shares_and_the_test_are_those_of_the_parsed_answers() -> None:
 def test_an_agent_is_given_up_after_some_hundred_answers_that_are_of_no_use() -> None:
     assert not useless(quality({1: STOP_AFTER - 1}, {}))
     assert "position 1 in 100.0%" in useless(quality({1: STOP_AFTER}, {}))
-    assert not useless(quality({1: STOP_AFTER}, {}, orders=3))  # their probabilities are combined
-    assert "position 1" in quality({1: STOP_AFTER}, {}, orders=3).verdict
+    assert not useless(quality({1: STOP_AFTER}, {}, weighs=True))
+    assert "only the probabilities" in quality({1: STOP_AFTER}, {}, weighs=True).verdict
     assert not useless(quality({1: 200, 2: 60, 3: 40}, {}))
-    assert useless(quality({1: 40, 2: 40, 3: 40}, {"refusal": 200}, orders=3))
+    assert useless(quality({1: 40, 2: 40, 3: 40}, {"refusal": 200}, weighs=True))

@@ -29,7 +29,7 @@ def test_defaults_are_those_of_the_documentation() -> None:
     }  # fmt: skip
     assert FewJudgments().model_dump() == {
         "priors": (0.14, 1.4, 4.0), "learning_rate": 0.01, "max_epochs": 500, "patience": 60, "min_delta": 1e-5,
-        "learn_lapses": True, "cycle_epochs": None,
+        "learn_lapses": True, "cycle_epochs": None, "init_stds": None,
     }  # fmt: skip
 
 

@@ -247,6 +247,11 @@ class ChatAgent(Respondent):
         ways = [f"orders-{self.orders}"] if self.orders > 1 else ["calibrated"] if self.calibrate else []
         return "/".join([self.protocol, *ways])
 
+    @property
+    def weighs_answers(self) -> bool:
+        """Whether choices are made from the probabilities of the positions, of several orders or calibrated."""
+        return self.asking.asks_one_token and (self.orders > 1 or self.calibrate is not None)
+
     def identity(self) -> dict[str, Any]:
         """Return the part of a question's key that does not depend on the stimuli: the model and its settings."""
         return {

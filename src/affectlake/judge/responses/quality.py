@@ -41,13 +41,14 @@ class Quality(NamedTuple):
         Numbers of answers that chose the first, second and third position.
     unread : dict of str to int
         Numbers of answers without a position, by reason.
-    orders : int
-        Number of orders in which each trial is asked; the answers are counted before they are combined.
+    weighs : bool
+        Whether choices are made from the probabilities of the answers, of several orders or calibrated. The answers are
+        counted before that.
     """
 
     positions: tuple[int, int, int]
     unread: dict[str, int]
-    orders: int = 1
+    weighs: bool = False
 
     @property
     def n_parsed(self) -> int:
@@ -95,7 +96,7 @@ class Quality(NamedTuple):
             reason = max(self.unread, key=lambda one: self.unread[one])
             of = f"{1 - self.share_parsed:.1%} of {self.n_answers:,} answers (mostly {reason})"
             return f"did not name a position in {of}: the others are not a sample of its judgments"
-        if self.kind == "constant" and self.orders > 1:
+        if self.kind == "constant" and self.weighs:
             return f"{chose}: only the probabilities of its answers can depend on the stimuli"
         if self.kind == "constant":
             return f"{chose}: these answers do not depend on the stimuli"
@@ -104,16 +105,16 @@ class Quality(NamedTuple):
         return ""
 
 
-def quality(positions: Mapping[int, int], unread: Mapping[str, int], orders: int = 1) -> Quality:
+def quality(positions: Mapping[int, int], unread: Mapping[str, int], weighs: bool = False) -> Quality:
     """Return the quality of answers from the numbers of each position, 1 to 3, and of each reason for none."""
     first, second, third = (int(positions.get(at, 0)) for at in (1, 2, 3))
-    return Quality((first, second, third), dict(unread), orders)
+    return Quality((first, second, third), dict(unread), weighs)
 
 
 def useless(found: Quality) -> str:
     """Return why an agent should not be asked further; empty if it should, or `STOP_AFTER` answers are not reached.
 
-    Constant answers in several orders are not a reason, because their probabilities are combined.
+    Constant answers are not a reason if choices are made from their probabilities.
     """
-    constant = found.kind == "constant" and found.orders == 1
+    constant = found.kind == "constant" and not found.weighs
     return found.verdict if found.n_answers >= STOP_AFTER and (found.kind == "unreadable" or constant) else ""

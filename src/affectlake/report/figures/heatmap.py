@@ -16,6 +16,7 @@ from affectlake.report.inputs import ReportInputs
 from affectlake.report.number_format import NBSP, count, counted, decimal, shortened
 
 CELL_IN, ROW_IN = 0.178, 0.156
+LETTER_IN = 0.062  # mean width of a letter of a family's name
 GAP = 0.5  # between families of ratings, in cells
 STRONG = (0.95, 0.8)
 
@@ -96,8 +97,11 @@ def _cells(ax: Any, found: Correlations, order: NDArray[np.intp]) -> Any:
         )  # fmt: skip
         ax.hlines(np.arange(1, n_rows) - 0.5, left, right, color="white", lw=0.8)
         ax.vlines(np.arange(left + 1, right), -0.5, n_rows - 0.5, color="white", lw=0.8)
-        title = ax.annotate(shortened(block.title), (right, n_rows - 0.5), xytext=(0, -5), textcoords="offset points",
-                            ha="right", va="top", fontsize=8, color=SOFT)  # fmt: skip
+        name = shortened(block.title)
+        at_left = not start and block.n * CELL_IN < len(name) * LETTER_IN  # else its name would leave the figure
+        title = ax.annotate(name, (left if at_left else right, n_rows - 0.5), xytext=(0, -5),
+                            textcoords="offset points", ha="left" if at_left else "right", va="top", fontsize=8,
+                            color=SOFT)  # fmt: skip
         title.set_in_layout(False)  # a family of few ratings is narrower than its name
         start = stop
     return image
