@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 from numpy.typing import NDArray
 
 from affectlake.errors import FigureError
@@ -16,6 +17,7 @@ from affectlake.report.inputs import ReportInputs
 from affectlake.report.number_format import NBSP, count, counted, decimal, shortened
 
 CELL_IN, ROW_IN = 0.178, 0.156
+SCALE_IN = 0.34, 0.08  # distance of the colour bar's lower edge from the cells, and its height
 LETTER_IN = 0.062  # mean width of a letter of a family's name
 GAP = 0.5  # between families of ratings, in cells
 STRONG = (0.95, 0.8)
@@ -52,7 +54,9 @@ def heatmap(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
     ax.tick_params(axis="y", labelcolor=SOFT)
     ax.spines[:].set_visible(False)
     _best(ax, found, order)
-    scale = ax.inset_axes((0, -1.1 / n_rows - 0.02, 0.34, 0.5 / n_rows))
+    inches = canvas.figure.dpi_scale_trans + ScaledTranslation(0, 0, ax.transAxes)  # from the corner of the axes
+    below = blended_transform_factory(ax.transAxes, inches)
+    scale = ax.inset_axes((0, -SCALE_IN[0], 0.34, SCALE_IN[1]), transform=below)
     canvas.figure.colorbar(image, cax=scale, orientation="horizontal", ticks=[-1, 0, 1])
     scale.tick_params(labelsize=8, length=0)
     scale.set_xlabel("Pearson r", fontsize=8, labelpad=1)
