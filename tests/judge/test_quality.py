@@ -52,6 +52,6 @@ def test_an_agent_is_given_up_after_some_hundred_answers_that_are_of_no_use() ->
     assert not useless(quality({1: STOP_AFTER - 1}, {}))
     assert "position 1 in 100.0%" in useless(quality({1: STOP_AFTER}, {}))
     assert not useless(quality({1: STOP_AFTER}, {}, weighs=True))
-    assert "only the probabilities" in quality({1: STOP_AFTER}, {}, weighs=True).verdict
+    assert "before they are combined" in quality({1: STOP_AFTER}, {}, weighs=True).verdict
     assert not useless(quality({1: 200, 2: 60, 3: 40}, {}))
     assert useless(quality({1: 40, 2: 40, 3: 40}, {"refusal": 200}, weighs=True))

@@ -194,6 +194,12 @@ def test_attention_checks_may_repeat_the_head(tmp_path: Path) -> None:
     assert found.bad.rows() == [(1, "the two stimuli beside the head are the same")]
 
 
+def test_catch_trials_in_a_column_that_the_user_names(tmp_path: Path) -> None:
+    table = triplettools_table().with_columns(attention=pl.Series(["yes", "no", "no"]))
+    found = read(written(tmp_path, "clean.csv", table.write_csv()), columns={"catch": "attention"})
+    assert found.frame["is_catch"].to_list() == [True, False, False]
+
+
 CHANGES = {
     "winner_filename": ("eel.png", "the winner eel.png is not one of the two stimuli beside the head"),
     "loser_filename": ("bee.png", "the loser bee.png is not the other stimulus"),

@@ -37,6 +37,9 @@ _ENDINGS = ("filename", "src", "html", "object")
 """Endings of Salmon's columns with names of stimuli, by preference."""
 
 _OF_TRIPLETTOOLS = {"head": "center", "left": "left", "right": "right", "winner": "answer"}
+_ALGORITHM = ("samplealg", "algsample")
+"""Columns of tripletTools that say how a triplet was drawn: ``check`` for attention checks."""
+
 _TIMES = ("datetimereceived", "timereceivedsincestart")
 
 
@@ -75,7 +78,7 @@ def read_anchored(table: UserTable, options: ReadingOptions, catalogue: Catalogu
     roles = {**found, **options.columns}
     roles.setdefault("time", next((named[one] for one in _TIMES if one in named), ""))
     if layout == "triplettools":
-        roles.setdefault("catch", named.get("samplealg", named.get("algsample", "")))
+        roles.setdefault("catch", next((named[one] for one in _ALGORITHM if one in named), ""))
     add_named(roles, columns)
     roles = {role: name for role, name in roles.items() if name}
     others = ("left", "right") if sides else ("winner", "loser")
@@ -85,7 +88,7 @@ def read_anchored(table: UserTable, options: ReadingOptions, catalogue: Catalogu
         pl.col(roles["winner"]).alias("chosen"),
         *(pl.col(name).alias(role) for role, name in roles.items() if role not in ("head", "left", "right", "winner")),
     )
-    if "catch" in frame.columns and layout == "triplettools":
+    if plain(roles.get("catch", "")) in _ALGORITHM:
         check = pl.col("catch").str.to_lowercase() == "check"
         frame = frame.with_columns(catch=pl.when(check).then(pl.lit("1")).otherwise(pl.lit("0")))
     trials = frame.filter(pl.col("stimulus_1").is_not_null())
@@ -97,7 +100,7 @@ def read_anchored(table: UserTable, options: ReadingOptions, catalogue: Catalogu
 
 def _layout(columns: Sequence[str]) -> Layout:
     known = {plain(name) for name in columns}
-    if "center" in known or known & {"samplealg", "algsample"}:
+    if "center" in known or known & set(_ALGORITHM):
         return "triplettools"
     of_salmon = {"puid", "timereceivedsincestart", *(f"head{ending}" for ending in _ENDINGS)}
     return "salmon" if known & of_salmon else "table"

@@ -69,11 +69,15 @@ def position_shares(positions: NDArray[np.int8]) -> PositionShares:
     ValueError
         If a position is not 1, 2 or 3.
     """
-    from scipy.stats import chisquare  # imported late: slow
-
     if len(positions) and not np.isin(positions, (1, 2, 3)).all():
         raise ValueError(f"positions are 1, 2 or 3, not {np.setdiff1d(positions, (1, 2, 3))[:5].tolist()}")
-    counts = np.bincount(positions, minlength=4)[1:].astype(np.int64)
+    return shares_of(np.bincount(positions, minlength=4)[1:].astype(np.int64))
+
+
+def shares_of(counts: NDArray[np.int64]) -> PositionShares:
+    """Return what :func:`position_shares` returns, from the number of choices of each position (3,)."""
+    from scipy.stats import chisquare  # imported late: slow
+
     if not counts.any():
         return PositionShares(counts, float("nan"), float("nan"))
     found = chisquare(counts)

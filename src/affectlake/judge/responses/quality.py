@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from affectlake.judge.responses.position_bias import position_shares
+from affectlake.judge.responses.position_bias import shares_of
 
 ENOUGH = 100
 """Number of answers below which there is no verdict."""
@@ -24,7 +24,7 @@ UNREADABLE = 0.5
 
 CONSTANT = 0.95
 """Share of one position from which an agent is constant. An agent that depends on the stimuli alone reaches it in 100
-answers with a probability below 10⁻³⁸."""
+answers with a probability below 10⁻³⁷ (binomial, three positions)."""
 
 LEVEL, DECIDES = 0.001, 0.5
 """An agent depends on positions if equal shares are rejected at this level, and one position has this share or more."""
@@ -74,17 +74,25 @@ class Quality(NamedTuple):
     @property
     def p_value(self) -> float:
         """p-value of Pearson's chi-squared test of equal shares, with two degrees of freedom; NaN without choices."""
-        return position_shares(np.repeat(np.array([1, 2, 3], np.int8), self.positions)).p_value
+        return shares_of(np.array(self.positions, np.int64)).p_value
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether there are enough answers, and too few of them name a position."""
+        return self.n_answers >= ENOUGH and self.share_parsed < UNREADABLE
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether there are enough answers, and almost all of those that name a position name the same one."""
+        return self.n_answers >= ENOUGH and not self.is_unreadable and max(self.shares) >= CONSTANT
 
     @property
     def kind(self) -> Kind:
         """What is wrong with the answers; empty if nothing is known to be wrong, or there are fewer than `ENOUGH`."""
         if self.n_answers < ENOUGH:
             return ""
-        if self.share_parsed < UNREADABLE:
-            return "unreadable"
-        if max(self.shares) >= CONSTANT:
-            return "constant"
+        if self.is_unreadable or self.is_constant:
+            return "unreadable" if self.is_unreadable else "constant"
         return "position" if self.p_value < LEVEL and max(self.shares) >= DECIDES else ""
 
     @property
@@ -97,7 +105,7 @@ class Quality(NamedTuple):
             of = f"{1 - self.share_parsed:.1%} of {self.n_answers:,} answers (mostly {reason})"
             return f"did not name a position in {of}: the others are not a sample of its judgments"
         if self.kind == "constant" and self.weighs:
-            return f"{chose}: only the probabilities of its answers can depend on the stimuli"
+            return f"{chose}: before they are combined, these answers do not depend on the stimuli"
         if self.kind == "constant":
             return f"{chose}: these answers do not depend on the stimuli"
         if self.kind == "position":
@@ -116,5 +124,6 @@ def useless(found: Quality) -> str:
 
     Constant answers are not a reason if choices are made from their probabilities.
     """
-    constant = found.kind == "constant" and not found.weighs
-    return found.verdict if found.n_answers >= STOP_AFTER and (found.kind == "unreadable" or constant) else ""
+    if found.n_answers < STOP_AFTER:
+        return ""
+    return found.verdict if found.is_unreadable or (found.is_constant and not found.weighs) else ""
