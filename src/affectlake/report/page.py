@@ -204,8 +204,9 @@ def _block(
     else:
         body = embedded(figure, file, focusable=entry.name in _BY_KEYBOARD)
         body = scrolling(figure.label, body)
-    verdict = inputs.verdicts.get(about.agent, "") if isinstance(about, AgentFacts) else ""
-    caption = f"{figure.caption} Note: {about.agent} {verdict}." if verdict else figure.caption  # type: ignore[union-attr]
+    agent = about.agent if isinstance(about, AgentFacts) else ""
+    verdict = inputs.verdicts.get(agent, "")
+    caption = f"{figure.caption} Note: {agent} {verdict}." if verdict else figure.caption
     return _Block(name, file, title, body, caption, _csv(figure.data) if entry.rows_on_page else "", "")
 
 
