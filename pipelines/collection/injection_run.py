@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from affectlake.judge.requests.client import api_key
 from affectlake.judge.requests.collector import collect
-from affectlake.judge.requests.request_limits import Limits, Target
 from affectlake.judge.requests.run_statistics import Account, Progress
 from affectlake.judge.responses.tables import parsed_answer
 from affectlake.pipelines.collection.injections import (
@@ -21,7 +20,7 @@ from affectlake.pipelines.collection.injections import (
 from affectlake.pipelines.collection.planning import chat_agent
 from affectlake.pipelines.collection.publishing import Log, leases
 from affectlake.pipelines.collection.request import CollectionProgress, OnProgress, ignore_progress
-from affectlake.pipelines.collection.servers import agent_servers, circuit_error
+from affectlake.pipelines.collection.servers import agent_servers, circuit_error, limits_of, target_of
 from affectlake.pipelines.params.study import load
 from affectlake.process import lease
 
@@ -81,8 +80,8 @@ def measure_injections(
             account = collect(
                 questions(plan),
                 journal,
-                Target(urls, agent.model, agent.api_key_env),
-                Limits(concurrency=agent.in_flight),
+                target_of(agent, urls),
+                limits_of(agent),
                 retry_failed=True,
                 stops=[held.lost],
                 progress=show,

@@ -20,7 +20,7 @@ from affectlake.judge.chat import ChatAgent
 from affectlake.judge.requests.answers import FATAL, MEANING, RETRYABLE, Answer, Failure
 from affectlake.judge.requests.client import api_key
 from affectlake.judge.requests.collector import collect
-from affectlake.judge.requests.request_limits import Limits, Target
+from affectlake.judge.requests.request_limits import Target
 from affectlake.judge.requests.run_statistics import Account, Ending, Progress
 from affectlake.judge.responses.quality import quality, useless
 from affectlake.judge.responses.tables import parsed_answer
@@ -42,7 +42,7 @@ from affectlake.pipelines.collection.request import (
     OnProgress,
     ignore_progress,
 )
-from affectlake.pipelines.collection.servers import agent_servers, circuit_error
+from affectlake.pipelines.collection.servers import agent_servers, circuit_error, limits_of, target_of
 from affectlake.pipelines.engine.model_runs import record_collection
 from affectlake.pipelines.engine.tracking_server import answer_limit_s
 from affectlake.pipelines.params.study import Params, load
@@ -173,7 +173,7 @@ def ask_sample(lake: Path, request: CollectionRequest, log: Log, on_progress: On
         context = RunContext(lake, params, agent, replace(request, anyway=True), held, log, on_progress)
         plan = plan_attempt(context, Tally()).plan
         with agent_servers(lake, agent, key, log) as urls:
-            account = _ask(context, plan, Target(urls, agent.model, agent.api_key_env), 0, plan.n_left)
+            account = _ask(context, plan, target_of(agent, urls), 0, plan.n_left)
         with open_journal(lake, params, agent) as journal:
             answers = list(journal.find(question.key for question in plan.questions()).values())
     if account.ending == "circuit":
@@ -258,7 +258,7 @@ def _ask_round(context: RunContext, plan: Plan, urls: tuple[str, ...], tally: Ta
     """Ask a part of a plan, and publish the answers even if the round fails."""
     agent = context.agent
     try:
-        account = _ask(context, plan, Target(urls, agent.model, agent.api_key_env), tally.n_asked, n_wanted)
+        account = _ask(context, plan, target_of(agent, urls), tally.n_asked, n_wanted)
     except CollectionError as error:
         tally = tally.published(publish_waiting(context.lake, agent.name, context.log))
         cause = error.__cause__
@@ -287,7 +287,7 @@ def _ask(context: RunContext, plan: Plan, target: Target, n_before: int, n_wante
             plan.questions(),
             journal,
             target,
-            Limits(concurrency=context.agent.in_flight),
+            limits_of(context.agent),
             retry_failed=context.request.retry_failed,
             stops=[context.lease.lost],
             progress=show,

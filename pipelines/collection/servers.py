@@ -8,6 +8,9 @@ from pathlib import Path
 
 from affectlake.errors import CollectionError
 from affectlake.judge.chat import ChatAgent
+from affectlake.judge.protocols.wording import Wording
+from affectlake.judge.requests.constraints import PROBE
+from affectlake.judge.requests.request_limits import Limits, Target
 from affectlake.judge.requests.run_statistics import Account
 from affectlake.judge.requests.server_process import serve
 from affectlake.pipelines.collection.publishing import Log, server_log
@@ -36,6 +39,18 @@ def agent_servers(lake: Path, agent: ChatAgent, key: str, log: Log) -> Iterator[
         how = f"started in {found.seconds:.0f} s" if found.started_here else "was already running"
         log(f"{agent.name}: the server at {found.url} {how}")
         yield agent.servers
+
+
+def target_of(agent: ChatAgent, urls: tuple[str, ...]) -> Target:
+    """Return the servers at `urls` as the target of an agent's questions."""
+    asking = agent.asking
+    probe = Wording(asking, agent.model, agent.sampling).of_text(PROBE) if asking.asks_one_token else None
+    return Target(urls, agent.model, agent.api_key_env, probe, agent.constraint)
+
+
+def limits_of(agent: ChatAgent) -> Limits:
+    """Return the limits of a run, as the agent's entry sets them."""
+    return Limits(concurrency=agent.in_flight, timeout_s=agent.timeout_s)
 
 
 def circuit_error(account: Account) -> CollectionError:

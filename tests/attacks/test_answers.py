@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from affectlake.errors import CollectionError
+from affectlake.judge.protocols.label_probabilities import weigh
 from affectlake.judge.requests.answers import Answer
 from affectlake.judge.requests.circuit_breaker import Threshold
 from affectlake.judge.requests.collector import collect
 from affectlake.judge.requests.journal import Journal
 from affectlake.judge.requests.request_limits import Limits, Target
 from affectlake.judge.requests.run_statistics import Account
-from affectlake.judge.responses.probabilities import weigh
 from affectlake.judge.responses.tables import parsed_answer, read_choices, response_rows
 from tests.support.chat import KEY_PHRASE, ONE_TOKEN, agent
 from tests.support.fault_server import Fault, FaultServer

@@ -18,11 +18,11 @@ import polars as pl
 import pytest
 import yaml
 
+from affectlake.judge.protocols.label_probabilities import Weighed
 from affectlake.judge.requests.collector import collect
 from affectlake.judge.requests.journal import Journal
 from affectlake.judge.requests.request_limits import Target
 from affectlake.judge.responses import tables as judged
-from affectlake.judge.responses.probabilities import Weighed
 from affectlake.lake import repository
 from affectlake.lake.files import layout
 from affectlake.lake.files.outputs import Output
@@ -137,8 +137,9 @@ def test_one_bad_answer_of_435_waits_alone_until_the_parser_is_mended(
             return ordinary
         return logprobs(asked, ordinary)
 
-    def broken(text: str | None, labels: Sequence[str]) -> Weighed:
-        return weigh({"unheard of": 1 / 0}[text], labels) if "unheard of" in (text or "") else weigh(text, labels)
+    def broken(text: str | None, labels: Sequence[str], *, masked: bool) -> Weighed:
+        said = {"unheard of": 1 / 0}[text] if "unheard of" in (text or "") else text
+        return weigh(said, labels, masked=masked)
 
     weigh = judged.weigh
     server.odd = one_is_odd

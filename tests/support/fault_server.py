@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, ClassVar, Literal
 
+from affectlake.judge.requests.constraints import PROBE, WAYS
+
 Fault = Literal[
     "ok",
     "429",
@@ -46,6 +48,8 @@ Fault = Literal[
     "endless",
     "bomb",
 ]
+
+LABELS = ("1", "2", "3")
 
 _STATUS = {"429": 429, "429 after 1": 429, "500": 500, "503": 503, "400": 400, "401": 401, "402": 402, "404": 404}
 _REASON = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 402: "Payment Required", 404: "Not Found"}
@@ -85,6 +89,18 @@ class FaultServer:
         status and an object as a refusal.
     more_headers : str
         Further lines in the head of a completion, each with its end.
+    obeys : tuple of str
+        Fields by which it limits its answers to labels: keys of ``constraints.WAYS``. It ignores the others.
+    refuses : tuple of str
+        Fields for which it sends status 400 in answer to a test question.
+    refusal : str
+        The message of that answer; empty: it names the field.
+    lists : callable
+        Takes a test question and its answer, returns the answer's log-probabilities, as a chat completion has them.
+    tested : list
+        The test questions it was asked, which no fault meets and which are not counted.
+    test_faults : deque of str
+        Faults of the next test questions.
     n_endless : int
         Bytes of endless answers that the system has taken.
     asked, served : Counter
@@ -109,6 +125,12 @@ class FaultServer:
     says: Callable[[bytes], str] = expected_text
     odd: Callable[[bytes, dict[str, Any]], Any] = lambda _asked, ordinary: ordinary
     more_headers: str = ""
+    obeys: tuple[str, ...] = ("structured_outputs",)
+    refuses: tuple[str, ...] = ()
+    refusal: str = ""
+    lists: Callable[[dict[str, Any], str], dict[str, Any] | None] = lambda _asked, _answer: None
+    tested: list[dict[str, Any]] = field(default_factory=list)
+    test_faults: deque[Fault] = field(default_factory=deque)
     n_endless: int = 0
     port: int = 0
     now: int = 0
@@ -199,6 +221,9 @@ class _Connection(asyncio.Protocol):
 
     def completion(self, body: bytes) -> None:
         server = self.server
+        if PROBE.encode() in body:
+            self.test(json.loads(body))
+            return
         server.now += 1
         server.most_seen = max(server.most_seen, server.now)
         fault = server.fault()
@@ -227,6 +252,22 @@ class _Connection(asyncio.Protocol):
             self.send(400, {"error": {"message": f"what is this: {server.headers[0]}"}})
         else:
             self.complete(fault, body)
+
+    def test(self, asked: dict[str, Any]) -> None:
+        """Answer the question by which a client finds out how answers are limited to labels."""
+        server = self.server
+        server.tested.append(asked)
+        if server.test_faults and (fault := server.test_faults.popleft()) != "ok":
+            self.refuse(fault)
+            return
+        way = next((way for way, make in WAYS.items() if all(asked.get(k) == v for k, v in make(LABELS).items())), "")
+        if way in server.refuses:
+            self.send(400, {"error": {"message": server.refusal or f"unknown field: {way}"}})
+            return
+        text = {"json_object": '{"choice": 1}'}.get(way, "1") if way in server.obeys else "Paris is the capital"
+        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        choice["logprobs"] = server.lists(asked, text)
+        self.send(200, {"object": "chat.completion", "model": asked["model"], "choices": [choice], "usage": {}})
 
     def refuse(self, fault: Fault) -> None:
         words = {

@@ -20,6 +20,7 @@ from pydantic import (
 
 from affectlake.errors import nearest
 from affectlake.judge.protocols.builtin import FAMILIES, KINDS, built_in
+from affectlake.judge.protocols.labels import Way
 from affectlake.judge.protocols.protocol import Modality, Protocol
 from affectlake.judge.respondent import Respondent
 from affectlake.judge.sampling import ONE_TOKEN_LIMIT, Sampling
@@ -173,6 +174,17 @@ class ChatAgent(Respondent):
     )
     in_flight: int = Field(
         default=64, ge=1, le=100_000, description="Largest number of concurrent requests to one server."
+    )
+    timeout_s: float = Field(
+        default=300.0,
+        gt=0,
+        le=86_400,
+        description="Time limit of one request in seconds, from the connection to the last byte.",
+    )
+    constraint: Way = Field(
+        default="auto",
+        description="How a server is made to answer a one-token protocol with one of its labels. auto: the first way "
+        "that it is found to obey (docs/collecting.md); none: not, and other answers do not count.",
     )
     server: ServerCommand | None = Field(
         default=None, description="How to start a server; null: a run does not start one."

@@ -69,6 +69,10 @@ class Wording:
         """
         return self._body(self.protocol.parts_with(videos), seed)
 
+    def of_text(self, text: str) -> dict[str, Any]:
+        """Return the body that asks `text` instead of a question about three stimuli."""
+        return self._body(text, None)
+
     def _body(self, content: str | list[dict[str, Any]], seed: int | None) -> dict[str, Any]:
         body = self._fields | {"messages": [{"role": "user", "content": content}]} | self._last
         if seed is not None:

@@ -82,6 +82,22 @@ class Reply(NamedTuple):
     oddities: str | None = None
 
 
+class Constraint(NamedTuple):
+    """How the answers of one server are limited to the labels of a one-token protocol.
+
+    Attributes
+    ----------
+    way : str
+        A key of :data:`affectlake.judge.requests.constraints.WAYS`; ``extra`` for fields that the agent's entry sets;
+        empty if answers are not limited.
+    masked : bool or None
+        Whether its log-probabilities are computed after other tokens are excluded; None if it sends none.
+    """
+
+    way: str
+    masked: bool | None
+
+
 class Failure(Exception):  # noqa: N818 - an outcome, not a mistake of the program
     """An attempt without an answer.
 
@@ -123,6 +139,11 @@ class Answer(NamedTuple):
         Name of the model that answered; None if the server does not report it.
     thinking, refusal, oddities : str or None
         As in :class:`Reply`; None for a failed question.
+    limited_by : str or None
+        How the server limited the answer to the labels of a one-token protocol; None if it did not.
+    masked : int or None
+        1 if the log-probabilities are computed after all tokens except labels are excluded, 0 if before; None if there
+        are none, or this is not known.
     """
 
     key: bytes
@@ -147,14 +168,23 @@ class Answer(NamedTuple):
     thinking: str | None = None
     refusal: str | None = None
     oddities: str | None = None
+    limited_by: str | None = None
+    masked: int | None = None
 
 
 ASKED = ("key", "trial_set", "i", "j", "k", "repeat", "order", "captions")
 """Fields that an answer has in common with its question."""
 
 
-def answered(question: Question, reply: Reply, attempts: int, seconds: float) -> Answer:
-    """Return the row of a question that was answered."""
+def answered(
+    question: Question,
+    reply: Reply,
+    attempts: int,
+    seconds: float,
+    constraint: Constraint | None = None,
+) -> Answer:
+    """Return the row of a question that was answered, with the constraint under which it was asked."""
+    way, masked = constraint or (None, None)
     return Answer(
         **_asked(question),
         text=reply.text,
@@ -171,6 +201,8 @@ def answered(question: Question, reply: Reply, attempts: int, seconds: float) ->
         thinking=reply.thinking,
         refusal=reply.refusal,
         oddities=reply.oddities,
+        limited_by=way or None,
+        masked=None if masked is None else int(masked),
     )
 
 

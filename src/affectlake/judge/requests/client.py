@@ -224,11 +224,8 @@ async def examine(client: Client, url: str, model: str) -> Facts:
     try:
         facts = await client.facts(url)
     except Failure as failure:
-        raise CollectionError(
-            f"the server at {shown(url)} cannot be used: {failure.kind.replace('_', ' ')}",
-            found=failure.message,
-            wanted=f"an OpenAI-compatible server that lists its models at {shown(url)}/models",
-            todo="start the server, or correct the URL or the key of the agent in params.yaml",
+        raise unusable(
+            url, failure, f"an OpenAI-compatible server that lists its models at {shown(url)}/models"
         ) from failure
     if not any(same_model(model, one) for one in facts.models):
         raise CollectionError(
@@ -237,6 +234,16 @@ async def examine(client: Client, url: str, model: str) -> Facts:
             todo="correct the model name of the agent in params.yaml, or start the server with --served-model-name",
         )
     return facts
+
+
+def unusable(url: str, failure: Failure, wanted: str) -> CollectionError:
+    """Return the error of a server that failed before the first question."""
+    return CollectionError(
+        f"the server at {shown(url)} cannot be used: {failure.kind.replace('_', ' ')}",
+        found=failure.message,
+        wanted=wanted,
+        todo="start the server, or correct the URL or the key of the agent in params.yaml",
+    )
 
 
 def shown(url: str) -> str:

@@ -19,7 +19,8 @@ from affectlake.errors import CollectionError
 from affectlake.judge.requests.adaptive_limit import AdaptiveLimit
 from affectlake.judge.requests.answers import FATAL, MEANING, RETRYABLE, Answer, Failure, Reply, answered, failed
 from affectlake.judge.requests.circuit_breaker import Circuit
-from affectlake.judge.requests.client import Client, api_key, examine_all
+from affectlake.judge.requests.client import Client, Facts, api_key, examine_all, unusable
+from affectlake.judge.requests.constraints import find_constraint, limited
 from affectlake.judge.requests.group_commit import Commits
 from affectlake.judge.requests.journal import Journal
 from affectlake.judge.requests.refusals import advice
@@ -92,7 +93,8 @@ def collect(
     UsageError
         If there is no server, a URL is not valid or contains a password, or the API key is not set.
     CollectionError
-        If no server can be reached at the beginning, one does not serve the model, or the journal cannot be written.
+        If no server can be reached at the beginning, one does not serve the model or does not limit its answers to
+        labels, or the journal cannot be written.
     """
     check_urls(target)
     client = Client(api_key(target.api_key_env), limits.timeout_s, limits.concurrency * len(target.urls))
@@ -155,8 +157,9 @@ class _Collector:
         return self.tally.account(self.ending or "complete", self.circuit.why or self.why, self.pool)
 
     async def _examine(self) -> None:
-        """Check every server; raise if none is up, or if one is up but serves another model or rejects the key."""
-        found = await examine_all(self.client, [s.url for s in self.pool.servers], self.target.model)
+        """Check every server; raise if none is up, or if one is up but cannot be asked these questions."""
+        servers = self.pool.servers
+        found = dict(zip([s.url for s in servers], await asyncio.gather(*map(self._test, servers)), strict=True))
         errors = [error for error in found.values() if isinstance(error, CollectionError)]
         for error in errors:
             cause = error.__cause__
@@ -167,8 +170,30 @@ class _Collector:
             if isinstance(facts, CollectionError):
                 server.up = False
                 self._start_health_checks(server)
-            else:
-                server.engine = facts.engine
+
+    async def _test(self, server: Server) -> Facts | CollectionError:
+        """Return what a server reports about itself, and note how it limits answers; or why it cannot be used."""
+        facts = (await examine_all(self.client, [server.url], self.target.model))[server.url]
+        if isinstance(facts, CollectionError):
+            return facts
+        server.engine = facts.engine
+        if self.target.probe is None:
+            return facts
+        for attempt in range(1, self.limits.attempts + 1):
+            try:
+                server.constraint = await find_constraint(
+                    self.client, server.url, self.target.probe, self.target.constraint
+                )
+                return facts
+            except CollectionError as error:
+                return error
+            except Failure as failure:
+                if failure.kind not in RETRYABLE or attempt == self.limits.attempts:
+                    found = unusable(server.url, failure, "an answer to the question by which it is tested")
+                    found.__cause__ = failure
+                    return found
+                await asyncio.sleep(self._pause_s(attempt, min(failure.retry_after_s, self.limits.longest_rest_s)))
+        raise AssertionError("the last attempt returns")
 
     async def _until_over(
         self, feeding: asyncio.Task[None], watching: asyncio.Task[None], committing: asyncio.Task[None]
@@ -284,7 +309,7 @@ class _Collector:
         started_s = self.loop.time()
         task.attempts += 1
         try:
-            reply = await self.client.ask(server.url, task.question.body)
+            reply = await self.client.ask(server.url, limited(task.question.body, server.constraint))
         except Failure as failure:
             server.limit.done()
             self._failed(server, task, failure, sent_in, self.loop.time() - started_s)
@@ -294,14 +319,14 @@ class _Collector:
         else:
             server.answered()
             server.limit.done()
-            self._answered(task, reply, self.loop.time() - started_s)
+            self._answered(server, task, reply, self.loop.time() - started_s)
         self._fill()
 
-    def _answered(self, task: Task, reply: Reply, seconds: float) -> None:
+    def _answered(self, server: Server, task: Task, reply: Reply, seconds: float) -> None:
         self.circuit.record(None, "", self.loop.time())
         self.tally.models[reply.model] += 1
         self._admit()
-        self.commits.put(answered(task.question, reply, task.attempts, seconds))
+        self.commits.put(answered(task.question, reply, task.attempts, seconds, server.constraint))
 
     def _admit(self) -> None:
         """Store the failures from before the first answer: an answer shows that they concern single questions."""
@@ -342,8 +367,12 @@ class _Collector:
         elif failure.kind == "unreachable":
             self.pool.put(task, first=True)
         else:
-            longest = min(self.limits.longest_backoff_s, self.limits.backoff_s * 2.0 ** min(task.attempts, 20))
-            self._later(random.uniform(0, longest), lambda: self._take_again(task))
+            self._later(self._pause_s(task.attempts), lambda: self._take_again(task))
+
+    def _pause_s(self, attempts: int, rest_s: float = 0.0) -> float:
+        """Return the pause after an attempt: what the server asked for, or a random one (full jitter)."""
+        longest = min(self.limits.longest_backoff_s, self.limits.backoff_s * 2.0 ** min(attempts, 20))
+        return rest_s or random.uniform(0, longest)
 
     def _take_again(self, task: Task) -> None:
         self.pool.put(task, first=True)
@@ -394,13 +423,12 @@ class _Collector:
             self._fill()
             await asyncio.sleep(random.uniform(pause_s / 2, pause_s))
             pause_s = min(pause_s * 2, 15.0)
-            found = (await examine_all(self.client, [server.url], self.target.model))[server.url]
+            found = await self._test(server)
             if not isinstance(found, CollectionError):
                 break
             self.circuit.record("unreachable", f"{found.summary}: {found.found or found.allowed}", self.loop.time())
             if self.circuit.why:
                 self._end("circuit")
-        server.engine = found.engine
         server.mark_up()
         del self.watched[server]
         self._fill()

@@ -25,7 +25,7 @@ import orjson
 
 from affectlake.errors import CollectionError
 from affectlake.judge.requests.answers import Answer
-from affectlake.judge.requests.journal_format import COLUMNS, FORMAT, OUTCOME, TO_TODAY
+from affectlake.judge.requests.journal_format import COLUMNS, FORMAT, OUTCOME, STATEMENTS
 
 _KEYS_PER_LOOKUP = 500
 _ROWS_PER_STEP = 5_000
@@ -304,7 +304,7 @@ class Journal:
                     wanted=f"format {FORMAT}",
                     todo="publish its answers with the version that wrote it",
                 )
-            for statement in TO_TODAY if found < FORMAT else ():
+            for statement in STATEMENTS.get(found, ()):
                 run(statement)
 
     def _all(self, sql: str, values: Sequence[object] = ()) -> list[Any]:

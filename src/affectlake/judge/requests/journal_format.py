@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from affectlake.judge.requests.answers import ASKED, Answer
 
-FORMAT = 2
+FORMAT = 3
 
 _ANSWER = """
     key BLOB NOT NULL, trial_set TEXT NOT NULL, i INTEGER NOT NULL, j INTEGER NOT NULL, k INTEGER NOT NULL,
@@ -14,8 +14,9 @@ _ANSWER = """
     error_kind TEXT, error_words TEXT, attempts INTEGER NOT NULL, seconds REAL NOT NULL
 """
 _SINCE_2 = ("served_model", "thinking", "refusal", "oddities")
+_SINCE_3 = {"limited_by": "TEXT", "masked": "INTEGER"}
 
-TO_TODAY = (
+TO_2 = (
     f"CREATE TABLE IF NOT EXISTS answers (id INTEGER PRIMARY KEY AUTOINCREMENT, {_ANSWER}, UNIQUE (key)) STRICT",
     """CREATE TABLE IF NOT EXISTS shards (
     number INTEGER PRIMARY KEY AUTOINCREMENT, first_id INTEGER NOT NULL, last_id INTEGER NOT NULL,
@@ -27,9 +28,15 @@ TO_TODAY = (
     reason TEXT NOT NULL, shard INTEGER NOT NULL
 ) STRICT""",
     "CREATE INDEX quarantined_by_key ON quarantined (key)",
+)
+TO_3 = (
+    *(f"ALTER TABLE answers ADD COLUMN {name} {kind}" for name, kind in _SINCE_3.items()),
+    *(f"ALTER TABLE quarantined ADD COLUMN {name} {kind}" for name, kind in _SINCE_3.items()),
     f"PRAGMA user_version = {FORMAT}",
 )
-"""Statements for a new file and for one of format 1, to be run in one transaction."""
+
+STATEMENTS = {0: (*TO_2, *TO_3), 1: (*TO_2, *TO_3), 2: TO_3}
+"""Statements that bring a file of an earlier format, or a new one (0), to `FORMAT`, to be run in one transaction."""
 
 COLUMNS = ", ".join(Answer._fields).replace("order", '"order"')
 """The columns of an answer, quoted where SQL requires it."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from affectlake.errors import UsageError
+from affectlake.judge.protocols.labels import Way
 from affectlake.judge.requests.circuit_breaker import Threshold
 
 
@@ -21,11 +24,18 @@ class Target:
         Name of the model, as the servers list it.
     api_key_env : str
         Name of the environment variable that holds the API key; empty if the servers need no key.
+    probe : mapping or None
+        A request of a one-token protocol, by which the servers are tested: see
+        :func:`affectlake.judge.requests.constraints.find_constraint`. None: the answers are not limited to labels.
+    constraint : str
+        How answers are limited to labels.
     """
 
     urls: tuple[str, ...]
     model: str
     api_key_env: str = ""
+    probe: Mapping[str, Any] | None = None
+    constraint: Way = "auto"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from affectlake.judge.requests.adaptive_limit import AdaptiveLimit
-from affectlake.judge.requests.answers import FailureKind
+from affectlake.judge.requests.answers import Constraint, FailureKind
 from affectlake.judge.trials.questions import Question
 
 FAILURES_UNTIL_DOWN = 10
@@ -52,6 +52,8 @@ class Server:
         Numbers of attempts with and without an answer.
     engine : str
         Version of the serving engine; empty if the server does not report it.
+    constraint : Constraint or None
+        How it limits answers to the labels of a one-token protocol; None if it was not tested.
     """
 
     def __init__(self, url: str, limit: AdaptiveLimit) -> None:
@@ -63,6 +65,7 @@ class Server:
         self.n_answered = 0
         self.n_failed = 0
         self.engine = ""
+        self.constraint: Constraint | None = None
         self._in_a_row = 0
 
     def has_room(self, now_s: float) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
+from affectlake.judge.protocols.labels import bare, label_in
 from affectlake.judge.protocols.protocol import Protocol
 from affectlake.judge.protocols.readings import (
     NUMBERS,
@@ -81,7 +82,7 @@ def parse(text: str, asking: Protocol, *, cut_off: bool = False) -> Parsed:
 
         ``location``: the place of the object chosen, by its label or as left, middle, right; all claims must agree.
 
-        ``one-token``: the answer is only one of the labels.
+        ``one-token``: the answer is only one of the labels, as plain text or as JSON.
 
         ``position-words``: all words of the protocol's lists that the answer contains belong to one position.
 
@@ -336,13 +337,13 @@ class _OneToken:
     """Reader of answers that are a label."""
 
     def __init__(self, _reading: OneToken, labels: Labels) -> None:
-        self._positions = {label: at for at, label in enumerate(labels, start=1)}
+        self._labels = labels
 
     def __call__(self, answer: str) -> Parsed:
-        word = answer.strip().strip(".")
-        if word in self._positions:
-            return Parsed(self._positions[word], None)
-        return Parsed(None, "out_of_range" if word.isdigit() else "no_position")
+        label = label_in(answer, self._labels)
+        if label is not None:
+            return Parsed(self._labels.index(label) + 1, None)
+        return Parsed(None, "out_of_range" if bare(answer).isdigit() else "no_position")
 
 
 class _PositionWords:

@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 
 from affectlake.judge.chat import ChatAgent
+from affectlake.judge.protocols.label_probabilities import weigh
 from affectlake.judge.protocols.protocol import Protocol
 from affectlake.judge.requests.answers import Answer
 from affectlake.judge.requests.payloads import token_count
 from affectlake.judge.responses.parsing import Parsed, parse
-from affectlake.judge.responses.probabilities import weigh
 from affectlake.judge.trials.orders import order_codes
 from affectlake.judge.trials.plan import SHOWN
 from affectlake.judge.trials.request_keys import canonical
@@ -61,6 +61,7 @@ _TYPES: dict[str, type[pl.DataType]] = {
     **dict.fromkeys(("caption_1", "caption_2", "caption_3"), pl.Int16),
     **dict.fromkeys(("answer", "finish_reason", "logprobs"), pl.String),
     **dict.fromkeys(("p1", "p2", "p3", "leftover"), pl.Float64),
+    "limited_by": pl.String,
     **dict.fromkeys(("prompt_tokens", "completion_tokens", "cached_tokens"), pl.Int32),
     **dict.fromkeys(("error_kind", "error_words"), pl.String),
     "attempts": pl.Int16,
@@ -87,7 +88,9 @@ def response_rows(agent: ChatAgent, answers: Iterable[Answer]) -> pl.DataFrame:
 
 def _row(asking: Protocol, answer: Answer) -> tuple[object, ...]:
     members = (answer.i, answer.j, answer.k)
-    chances, oddity = weigh(answer.logprobs, asking.labels) if asking.asks_one_token else (None, None)
+    chances, oddity = None, None
+    if asking.asks_one_token:
+        chances, oddity = weigh(answer.logprobs, asking.labels, masked=bool(answer.masked))
     tokens, odd = zip(  # journals of earlier versions may contain invalid counts
         *(token_count(name, getattr(answer, name)) for name in ("prompt_tokens", "completion_tokens", "cached_tokens")),
         strict=True,
@@ -103,6 +106,7 @@ def _row(asking: Protocol, answer: Answer) -> tuple[object, ...]:
         answer.finish_reason,
         answer.logprobs,
         *(chances or (None, None, None, None)),
+        answer.limited_by,
         *tokens,
         answer.error_kind,
         answer.error_words,

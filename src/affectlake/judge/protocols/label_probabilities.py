@@ -1,4 +1,4 @@
-"""Probabilities of the positions, from the log-probabilities of a one-token answer."""
+"""Probabilities of the labels, which stand for the positions, from the log-probabilities of a one-token answer."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Probabilities(NamedTuple):
     ----------
     p1, p2, p3 : float
         Probability of each position, renormalised to sum to 1.
-    leftover : float
-        Probability of all other tokens.
+    leftover : float or None
+        Probability of all other tokens; None if the log-probabilities are those of the limited answer.
     """
 
     p1: float
     p2: float
     p3: float
-    leftover: float
+    leftover: float | None
 
 
 class Weighed(NamedTuple):
@@ -37,12 +37,13 @@ class Weighed(NamedTuple):
     oddity: str | None
 
 
-def weigh(logprobs: str | None, labels: Sequence[str] = NUMBERS) -> Weighed:
+def weigh(logprobs: str | None, labels: Sequence[str] = NUMBERS, *, masked: bool = False) -> Weighed:
     r"""Return P(1), P(2), P(3) of a one-token answer and the remaining probability.
 
     With :math:`\ell_t` the log-probabilities of the listed tokens t at the place of the answer, and c the labels,
     :math:`m_c = \sum_{t: \mathrm{strip}(t) = c} e^{\ell_t}`, :math:`P(c) = m_c / \sum_{c'} m_{c'}` and the leftover is
-    :math:`1 - \sum_c m_c`. A choice that is not among the listed tokens has probability 0.
+    :math:`1 - \sum_c m_c`. Blanks and quotation marks around a token are ignored. A choice that is not among the listed
+    tokens has probability 0.
 
     Parameters
     ----------
@@ -50,6 +51,9 @@ def weigh(logprobs: str | None, labels: Sequence[str] = NUMBERS) -> Weighed:
         JSON of the ``logprobs`` of the server's choice: ``{"content": [{"token", "logprob", "top_logprobs"}]}``.
     labels : sequence of str
         The three labels, in the order of the positions.
+    masked : bool
+        Whether the server computed the log-probabilities after it had excluded all other tokens. The leftover, which
+        would always be 0, is then None.
 
     Returns
     -------
@@ -60,8 +64,8 @@ def weigh(logprobs: str | None, labels: Sequence[str] = NUMBERS) -> Weighed:
     try:
         found = json.loads(logprobs) if logprobs else None
         for place in (found or {}).get("content") or ():
-            if place["token"].strip() in labels:
-                return Weighed(_weigh(place, labels), None)
+            if _word(place["token"]) in labels:
+                return Weighed(_weigh(place, labels, masked=masked), None)
     except _OddError as odd:
         return Weighed(None, str(odd))
     except (LookupError, TypeError, AttributeError, ValueError):
@@ -73,17 +77,40 @@ class _OddError(Exception):
     """A number that is not a log-probability."""
 
 
-def _weigh(place: Mapping[str, Any], labels: Sequence[str]) -> Probabilities | None:
-    tokens = {one["token"]: one["logprob"] for one in place.get("top_logprobs") or ()}
-    tokens.setdefault(place["token"], place.get("logprob"))
-    mass = [math.fsum(_probability(c, lp) for token, lp in tokens.items() if token.strip() == c) for c in labels]
+def label_mass(logprobs: str | None, labels: Sequence[str]) -> float | None:
+    """Return the probability of all labels together, as listed; None if no log-probabilities are listed.
+
+    The labels are those of :func:`weigh`. The first token is read if no token of the answer is a label.
+    """
+    try:
+        places: Sequence[Mapping[str, Any]] = (json.loads(logprobs) if logprobs else {}).get("content") or ()
+        place = next((one for one in places if _word(one["token"]) in labels), places[0])
+        return math.fsum(_masses(place, labels))
+    except (_OddError, LookupError, TypeError, AttributeError, ValueError):
+        return None
+
+
+def _weigh(place: Mapping[str, Any], labels: Sequence[str], *, masked: bool) -> Probabilities | None:
+    mass = _masses(place, labels)
     total = math.fsum(mass)
     if total > _MOST_MASS:
         raise _OddError(f"the probabilities of the choices sum to {total:.3g}, p1 to p3 are null")
     if total <= 0.0:
         return None
     p1, p2, p3 = (m / total for m in mass)
-    return Probabilities(p1, p2, p3, max(0.0, 1.0 - total))
+    return Probabilities(p1, p2, p3, None if masked else max(0.0, 1.0 - total))
+
+
+def _masses(place: Mapping[str, Any], labels: Sequence[str]) -> list[float]:
+    """Return the probability of each label among the tokens that are listed at one place of an answer."""
+    tokens = {one["token"]: one["logprob"] for one in place.get("top_logprobs") or ()}
+    tokens.setdefault(place["token"], place.get("logprob"))
+    return [math.fsum(_probability(c, lp) for token, lp in tokens.items() if _word(token) == c) for c in labels]
+
+
+def _word(token: str) -> str:
+    """Return a token without blanks and quotation marks around it."""
+    return token.strip().strip('"').strip()
 
 
 def _probability(choice: str, logprob: object) -> float:
