@@ -14,14 +14,18 @@ from typing import Any, NamedTuple
 
 from affectlake.errors import LakeError
 from affectlake.flows.prefect_server import temporary_server
+from affectlake.judge.chat import ChatAgent
+from affectlake.judge.protocols.protocol import TABLES
 from affectlake.lake import repository
 from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.preflight import prepare
 from affectlake.lake.store.dvc_stages import StageRecords, forget_stages, stale_stages
 from affectlake.lake.store.pinning import NOTHING, Pinned
-from affectlake.lake.store.versions import Version
+from affectlake.lake.store.versions import Version, list_versions
+from affectlake.lake.tables.parts import part_files
 from affectlake.pipelines.engine import dvcfile
-from affectlake.pipelines.engine.graph import Stage, stage_named, stages, upstream, waiting_agents
+from affectlake.pipelines.engine.graph import Stage, stage_named, stages, stages_for, upstream, waiting_agents
 from affectlake.pipelines.engine.runner import run_stage, workers
 from affectlake.pipelines.engine.source_files import SourceFiles
 from affectlake.pipelines.params.schema import put_schema
@@ -78,7 +82,7 @@ def build(lake: Path, log: Callable[[str], None]) -> Built:
         gone = forget_stages(lake, stages(params, held))
         if gone:
             log(f"no longer in params.yaml: {', '.join(gone)}")
-        ran = _run_stages(lake, params, pinned, log)
+        ran = _run_stages(Stages(lake, params, pinned, log, stages(params, held)), log)
         version = repository.publish(lake, log, pinned)
         if (lake / layout.PARAMS).read_bytes() != params.text:
             log(
@@ -101,12 +105,56 @@ def unfinished(lake: Path, params: Params, pinned: Pinned = NOTHING) -> None:
         raise LakeError("stages are not up to date", found=", ".join(stale), todo="run `dvc repro` or `affectlake run`")
 
 
+def build_questions(lake: Path, agent: ChatAgent, log: Callable[[str], None]) -> Version | None:
+    """Make the tables of an agent's questions in a lake without versions, and publish them as its first version.
+
+    The version's ``dvc.yaml`` has only the stages of these tables; the next :func:`build` adds the others. In a lake
+    with versions, nothing is done.
+
+    Parameters
+    ----------
+    lake : Path
+        Root of the lake.
+    agent : ChatAgent
+        The agent.
+    log : callable
+        Takes one line of progress.
+
+    Returns
+    -------
+    Version or None
+        The new version; None if nothing was done.
+
+    Raises
+    ------
+    AffectlakeError
+        As :func:`build`.
+    """
+    wanted = [Output(table) for table in ("stimuli", TABLES[agent.modality], "triplets")]
+    if list_versions(lake) or all(part_files(lake / output.folder) for output in wanted):
+        return None
+    log(
+        f"making the questions: {', '.join(output.table for output in wanted)}; `affectlake run` makes the other tables"
+    )
+    with repository.writing(lake, f"affectlake collect {agent.name}", wait_s=math.inf, say=log):
+        prepare(lake, log)
+        params, held = load(lake), stored(lake)
+        put_schema(lake)
+        dvcfile.write(lake, params)
+        graph = stages_for(wanted, stages(params, held))
+        text = dvcfile.render(params, held, lake, [stage.step.name for stage in graph.values()])
+        pinned = {layout.PARAMS: params.text, layout.PIPELINE: text.encode(), **params.protocol_files}
+        _run_stages(Stages(lake, params, pinned, log, graph), log)
+        return repository.publish(lake, log, pinned)
+
+
 class Stages:
     """The stages of one build: run those that are not up to date, and record which ran and which failed."""
 
-    def __init__(self, lake: Path, params: Params, pinned: Pinned, log: Callable[[str], None]) -> None:
-        self.lake, self.params, self.pinned, self.log = lake, params, pinned, log
-        self.graph = stages(params, stored(lake))
+    def __init__(
+        self, lake: Path, params: Params, pinned: Pinned, log: Callable[[str], None], graph: dict[str, Stage]
+    ) -> None:
+        self.lake, self.params, self.pinned, self.log, self.graph = lake, params, pinned, log, graph
         self.records = StageRecords(lake, pinned)
         self.ran: list[str] = []
         self.failures: dict[str, Exception] = {}
@@ -153,9 +201,8 @@ class Stages:
         log_stage(f"done in {outcome.seconds:.1f} s: {outcome}")
 
 
-def _run_stages(lake: Path, params: Params, pinned: Pinned, log: Callable[[str], None]) -> list[str]:
+def _run_stages(building: Stages, log: Callable[[str], None]) -> list[str]:
     """Run the stages that are not up to date; return their names."""
-    building = Stages(lake, params, pinned, log)
     with building.records:
         to_run = building.to_run()
         if to_run:

@@ -9,12 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from affectlake.flows.build import GPU_TAG, one_at_a_time_per_gpu
+from affectlake.flows.build import GPU_TAG, build_questions, one_at_a_time_per_gpu
 from affectlake.flows.prefect_server import temporary_server
 from affectlake.judge.chat import ChatAgent
+from affectlake.pipelines.collection.planning import chat_agent
 from affectlake.pipelines.collection.publishing import Log
 from affectlake.pipelines.collection.request import CollectionRequest, CollectionResult, OnProgress, ignore_progress
 from affectlake.pipelines.collection.run import Attempt, RunContext, open_run, run_to_end
+from affectlake.pipelines.params.study import load
 
 
 def ask_task(agent: ChatAgent, trial_set: str, ask: Callable[[], object]) -> Any:
@@ -53,6 +55,7 @@ def run_collection(
     AffectlakeError
         As :func:`affectlake.pipelines.collection.run.collect_answers`.
     """
+    build_questions(lake, chat_agent(load(lake), request.agent), log)
     with open_run(lake, request, log, on_progress) as (context, first):
         if not first.plan.n_left:
             return run_to_end(context, first)

@@ -6,6 +6,7 @@ the records in ``dvc.lock`` are updated to match (:mod:`affectlake.lake.store.dv
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,13 @@ from affectlake.pipelines.step import AGENTS, Step
 from affectlake.pipelines.stored import Stored, stored
 
 
-def render(params: Params, held: Stored, lake: Path | None = None) -> str:
-    """Return the text of a ``dvc.yaml`` that contains only the stages of a study.
+def render(params: Params, held: Stored, lake: Path | None = None, only: Sequence[str] | None = None) -> str:
+    """Return the text of a ``dvc.yaml`` that contains only the stages of a study, or only the steps in `only`.
 
     Source files that have to be found in folders are left out if no `lake` is given.
     """
-    return shared_dvcfile.only_ours(_entries(params, held, lake))
+    entries = _entries(params, held, lake)
+    return shared_dvcfile.only_ours({name: entries[name] for name in (entries if only is None else only)})
 
 
 def write(lake: Path, params: Params | None = None) -> bool:

@@ -102,6 +102,16 @@ def upstream(stage: Stage, among: dict[str, Stage]) -> list[str]:
     return [other.name for other in among.values() if set(other.writes) & set(stage.reads)]
 
 
+def stages_for(outputs: Sequence[Output], among: dict[str, Stage]) -> dict[str, Stage]:
+    """Return the stages that `outputs` are made by, with all stages before them, in the order of `among`."""
+    wanted, found = set(outputs), set[str]()
+    for stage in reversed(among.values()):
+        if wanted & set(stage.writes):
+            found.add(stage.name)
+            wanted |= set(stage.reads)
+    return {name: stage for name, stage in among.items() if name in found}
+
+
 def stage_named(name: str, among: dict[str, Stage]) -> Stage:
     """Return the stage `name`; raise :class:`UsageError`, which suggests a similar name, if it does not exist."""
     if name not in among:

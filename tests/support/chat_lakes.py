@@ -13,12 +13,11 @@ from affectlake.flows import build as building
 from affectlake.flows.build import Built, build
 from affectlake.lake import repository
 from affectlake.lake.store.dvc_stages import is_current, record_done
-from affectlake.lake.store.pinning import Pinned
 from affectlake.pipelines.engine import dvcfile
 from affectlake.pipelines.engine.graph import stages
 from affectlake.pipelines.engine.runner import run_stage
 from affectlake.pipelines.params import templates
-from affectlake.pipelines.params.study import Params, load, override
+from affectlake.pipelines.params.study import load, override
 from affectlake.pipelines.stored import stored
 from tests.support.builds import built_once, copy_of
 
@@ -72,10 +71,9 @@ def forget_stage(lake: Path, name: str = "sample") -> None:
     path.write_text(yaml.safe_dump(lock, sort_keys=False))
 
 
-def stage_by_stage(lake: Path, params: Params, pinned: Pinned, log: Callable[[str], None]) -> list[str]:
+def stage_by_stage(found: building.Stages, log: Callable[[str], None]) -> list[str]:
     """Run the stages that are not up to date, in order and without Prefect; return their names."""
-    found = building.Stages(lake, params, pinned, log)
-    ran = []
+    lake, params, ran = found.lake, found.params, []
     with found.records:
         for name in found.to_run():
             if not found.records.is_current(name):

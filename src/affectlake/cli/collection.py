@@ -184,8 +184,12 @@ def _format_status(one: Status) -> str:
 
 
 def _estimated(root: Path, wanted: CollectionRequest, show: Callable[[CollectionProgress], None]) -> str:
+    from affectlake.flows.build import build_questions
     from affectlake.pipelines.collection.cost import estimate_cost
+    from affectlake.pipelines.collection.planning import chat_agent
+    from affectlake.pipelines.params.study import load
 
+    build_questions(root, chat_agent(load(root), wanted.agent), log)
     one: CostEstimate = estimate_cost(root, wanted, log, show)
     lines = [f"{wanted.label}: {one.n_left:,} requests remain"]
     if one.n_left and not one.n_sample:
