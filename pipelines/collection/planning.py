@@ -12,6 +12,7 @@ Servers are not asked here. The steps of a collection are::
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +32,7 @@ from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables import appending
 from affectlake.lake.tables.parts import ROWS_PER_PART
 from affectlake.lake.tables.writing import read_output
+from affectlake.pipelines.collection.stored_orders import stored_orders
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.steps.responses import materials, response_batches, trials_of
 from affectlake.pipelines.stored import GROWING, as_responses, known_answers, last_proposed
@@ -122,7 +124,8 @@ def plan_questions(
         raise UsageError("--proposed and --sample exclude each other", todo="give one of them")
     trials, only = trials_of(triplets, trial_set), last_proposed(lake, name, trial_set) if proposed else None
     only = only if sample is None else sampled(trials, sample, params.seed)
-    return make_plan(agent, trials, shown, params.seed, stored, limit, again, only, share)
+    draw = partial(stored_orders, lake)
+    return make_plan(agent, trials, shown, params.seed, stored, limit, again, only, share, draw)
 
 
 def sampled(trials: Trials, n: int, root: int) -> pl.DataFrame:

@@ -61,6 +61,16 @@ FROZEN = {
         "42f1826d02f1b4e3145ad66d99d8469be2c3e900270cabf701b69f786e9c9645",
         "2099529702f55b299737efeb37b6acca1d33bc408a024a8500acb3f63fe9dc60",
     ),
+    ("question-first", "captions"): (
+        "question-first/caption/1",
+        "61a6bc2e808521e573b588f11a8ec44aab68c3132420ba96705ecd063d6e9af5",
+        "d69aaaa7bc2e8f150f5f40018cbd380b08ff1894fa4f68c3871546c611304b40",
+    ),
+    ("question-first", "videos"): (
+        "question-first/video/1",
+        "575653d2f77f64d44ca0dc73520597976f5c6fcd8cdbfb6dd3ce48b58314a9c8",
+        "416e513099d5d70f1b675ce898aa3b129c7aaf7c5dd65c69876af8c5b94e8e7f",
+    ),
 }
 """For each protocol and modality: the protocol's name in tables, and hashes of the keys and of the bodies."""
 
@@ -72,7 +82,11 @@ def test_keys_and_bodies_are_as_when_they_were_first_asked(protocol: str, modali
 
 def asked(protocol: str, modality: str) -> tuple[str, str, str]:
     """The name of a protocol, and hashes of the keys and of the bodies of two repeats of 36 trials."""
-    sampling = {"max_tokens": 4 if protocol == "forced-choice" else 512, "temperature": 0.7, "seed": 11}
+    sampling = {
+        "max_tokens": 4 if protocol in ("forced-choice", "question-first") else 512,
+        "temperature": 0.7,
+        "seed": 11,
+    }
     who = agent(protocol=protocol, modality=modality, sampling=sampling, revision="abc")
     shown = materials(9) if modality == "captions" else video_frames(9)
     keys, bodies = hashlib.sha256(), hashlib.sha256()

@@ -9,7 +9,7 @@ import re
 import pytest
 
 from affectlake.errors import UsageError
-from affectlake.judge.protocols.builtin import BUILT_IN, built_in
+from affectlake.judge.protocols.builtin import BUILT_IN, FREE_FAMILIES, built_in
 from affectlake.judge.protocols.wording import Wording, neutralise
 from affectlake.judge.sampling import Sampling
 
@@ -34,6 +34,8 @@ TEXTS = {
     "naive-precautions/caption/1": "ee4e17ba3a170095",
     "forced-choice/video/1": "1586697b3c2a9dfb",
     "forced-choice/caption/1": "fe5fd2031d057a74",
+    "question-first/video/1": "5174234f1d579e3c",
+    "question-first/caption/1": "3e7a6b857dce51ff",
 }
 
 
@@ -46,7 +48,11 @@ def test_the_words_of_a_version_never_change() -> None:
 
 
 def test_every_name_and_modality() -> None:
-    families = {"describe-then-choose", "naive-least-similar", "naive-describe", "naive-precautions", "forced-choice"}
+    free = {"describe-then-choose", "naive-least-similar", "naive-describe", "naive-precautions"}
+    families = free | {"forced-choice", "question-first"}
+    assert (
+        {family for family in families if not built_in(f"{family}/video").asks_one_token} == set(FREE_FAMILIES) == free
+    )
     assert set(BUILT_IN) == {f"{family}/{kind}" for family in families for kind in ("caption", "video")}
     for name in BUILT_IN:
         one = built_in(name)

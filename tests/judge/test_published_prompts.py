@@ -31,8 +31,10 @@ NOT_PRINTED = {
     "naive-precautions/caption": "naive-precautions/video",
     "forced-choice/video": None,
     "forced-choice/caption": None,
+    "question-first/video": None,
+    "question-first/caption": None,
 }
-"""Protocols that the paper does not have: its templates with captions, and a one-token answer."""
+"""Protocols that the paper does not have: its templates with captions, and one-token answers."""
 
 
 def printed(name: str, part: str) -> str:

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from affectlake.errors import nearest
-from affectlake.judge.protocols.builtin import FAMILIES, KINDS, built_in
+from affectlake.judge.protocols.builtin import FAMILIES, FREE_FAMILIES, KINDS, built_in
 from affectlake.judge.protocols.labels import Way
 from affectlake.judge.protocols.protocol import Modality, Protocol
 from affectlake.judge.respondent import Respondent
@@ -85,7 +85,7 @@ Server = Annotated[
 ]
 
 
-_FREE = sorted(family for family in FAMILIES if family != "forced-choice")
+_FREE = sorted(FREE_FAMILIES)
 _HAS_A_LIMIT: dict[str, Any] = {
     "anyOf": [
         {"required": ["max_tokens"]},

@@ -16,7 +16,10 @@ from affectlake.errors import UsageError, nearest
 from affectlake.judge.protocols.protocol import BuiltInProtocol, Modality
 from affectlake.validation import check
 
-FAMILIES = ("describe-then-choose", "naive-least-similar", "naive-describe", "naive-precautions", "forced-choice")
+FREE_FAMILIES = ("describe-then-choose", "naive-least-similar", "naive-describe", "naive-precautions")
+"""Names of protocols whose answers are texts of any length."""
+
+FAMILIES = (*FREE_FAMILIES, "forced-choice", "question-first")
 """Names of protocols in ``params.yaml``; each has a file for captions and one for videos."""
 
 KINDS: dict[Modality, str] = {"captions": "caption", "videos": "video"}

@@ -12,7 +12,7 @@ would be asked in one order, so that existing answers count.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -40,6 +40,9 @@ trial set more evenly.
 
 SLICE = 4_096
 """Number of questions for which requests are made at a time."""
+
+DrawOrders = Callable[[NDArray[np.int32], int, np.random.Generator], NDArray[np.uint8]]
+"""Draws the order code of each trial from the trials, the size of the catalogue and a generator."""
 
 SHOWN = ["shown_1", "shown_2", "shown_3"]
 CAPTIONS = ["caption_1", "caption_2", "caption_3"]
@@ -178,6 +181,7 @@ def make_plan(
     among: Iterable[pl.DataFrame] | None = None,
     proposed: pl.DataFrame | None = None,
     share: Share | None = None,
+    draw_orders: DrawOrders = balanced_orders,
 ) -> Plan:
     """Plan the remaining questions of a trial set.
 
@@ -203,6 +207,8 @@ def make_plan(
         Triplets, columns ``i, j, k``; only the first repeat of each is planned.
     share : Share, optional
         The share of which questions are planned and counted.
+    draw_orders : callable
+        :func:`affectlake.judge.trials.orders.balanced_orders`, or a function that returns the same.
 
     Returns
     -------
@@ -211,7 +217,7 @@ def make_plan(
     n_stimuli = len(materials.stimulus_ids)
     askable = (materials.n_options > 0)[trials.triplets].all(axis=1)  # (m,)
     repeats = np.where(askable, trials.n_repeats, 0).astype(np.int16)
-    rows, base_codes = _orders(trials, repeats, n_stimuli, root, agent.draws)
+    rows, base_codes = _orders(trials, repeats, n_stimuli, root, agent.draws, draw_orders)
     base_code = np.concatenate(base_codes) if base_codes else np.empty(0, np.uint8)  # (n,) of trials and repeats
     starts = np.cumsum([0, *(len(some) for some in rows)], dtype=np.int64)
     maker = KeyMaker(agent, trials.trial_set, materials)
@@ -283,7 +289,7 @@ def valid_answers(frame: pl.DataFrame, maker: KeyMaker, trial_set: str) -> pl.Da
 
 
 def _orders(
-    trials: Trials, repeats: NDArray[np.int16], n_stimuli: int, root: int, agent: str
+    trials: Trials, repeats: NDArray[np.int16], n_stimuli: int, root: int, agent: str, draw_orders: DrawOrders
 ) -> tuple[list[NDArray[np.int32]], list[NDArray[np.uint8]]]:
     """Return, for each repeat, the rows asked and their order codes. Each repeat is balanced separately."""
     rows, base_codes = [], []
@@ -291,7 +297,7 @@ def _orders(
         asked = np.flatnonzero(repeats > repeat).astype(np.int32)
         rng = generator(root, "orders", agent, trials.trial_set, repeat)
         rows.append(asked)
-        base_codes.append(balanced_orders(trials.triplets[asked], n_stimuli, rng))
+        base_codes.append(draw_orders(trials.triplets[asked], n_stimuli, rng))
     return rows, base_codes
 
 
