@@ -15,15 +15,13 @@ from typing import Any, NamedTuple
 from affectlake.errors import LakeError
 from affectlake.flows.prefect_server import temporary_server
 from affectlake.judge.chat import ChatAgent
-from affectlake.judge.protocols.protocol import TABLES
 from affectlake.lake import repository
 from affectlake.lake.files import layout
-from affectlake.lake.files.outputs import Output
 from affectlake.lake.preflight import prepare
 from affectlake.lake.store.dvc_stages import StageRecords, forget_stages, stale_stages
 from affectlake.lake.store.pinning import NOTHING, Pinned
 from affectlake.lake.store.versions import Version, list_versions
-from affectlake.lake.tables.parts import part_files
+from affectlake.pipelines.collection.planning import has_question_tables, question_tables
 from affectlake.pipelines.engine import dvcfile
 from affectlake.pipelines.engine.graph import Stage, stage_named, stages, stages_for, upstream, waiting_agents
 from affectlake.pipelines.engine.runner import run_stage, workers
@@ -130,9 +128,9 @@ def build_questions(lake: Path, agent: ChatAgent, log: Callable[[str], None]) ->
     AffectlakeError
         As :func:`build`.
     """
-    wanted = [Output(table) for table in ("stimuli", TABLES[agent.modality], "triplets")]
-    if list_versions(lake) or all(part_files(lake / output.folder) for output in wanted):
+    if list_versions(lake) or has_question_tables(lake, agent):
         return None
+    wanted = question_tables(agent)
     log(
         f"making the questions: {', '.join(output.table for output in wanted)}; `affectlake run` makes the other tables"
     )

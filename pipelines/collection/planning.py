@@ -30,7 +30,7 @@ from affectlake.judge.trials.plan import CAPTIONS, SHOWN, Plan, Trials, make_pla
 from affectlake.judge.trials.shares import Share
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables import appending
-from affectlake.lake.tables.parts import ROWS_PER_PART
+from affectlake.lake.tables.parts import ROWS_PER_PART, part_files
 from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.collection.stored_orders import stored_orders
 from affectlake.pipelines.params.study import Params
@@ -52,6 +52,16 @@ def chat_agent(params: Params, name: str) -> ChatAgent:
             todo=nearest(name, known) or f"give it an entry of kind {', '.join(SERVER_KINDS)} under `agents:`",
         )
     return agent
+
+
+def question_tables(agent: ChatAgent) -> list[Output]:
+    """Return the tables that an agent's questions are made from."""
+    return [Output(table) for table in ("stimuli", TABLES[agent.modality], "triplets")]
+
+
+def has_question_tables(lake: Path, agent: ChatAgent) -> bool:
+    """Return whether these tables exist in the folder."""
+    return all(part_files(lake / output.folder) for output in question_tables(agent))
 
 
 def plan_questions(

@@ -75,7 +75,7 @@ def show_protocol(name: str, lake: Path, agent: str, trial: str | None, full: bo
     """
     from affectlake.errors import UsageError
     from affectlake.lake import repository
-    from affectlake.pipelines.collection.planning import chat_agent
+    from affectlake.pipelines.collection.planning import chat_agent, has_question_tables
     from affectlake.pipelines.collection.preview import (
         agents_asked_by,
         protocols_named,
@@ -92,7 +92,9 @@ def show_protocol(name: str, lake: Path, agent: str, trial: str | None, full: bo
         users = [one for one in found if agents_asked_by(params, one)]
         found = [one for one in found if one.modality == modality] if agent or not users else users
     (asking, *others) = found
-    who = agent or next(iter(agents_asked_by(params, asking)), "")
+    asked = agents_asked_by(params, asking)
+    ready = [one for one in asked if trial is not None or has_question_tables(root, chat_agent(params, one))]
+    who = agent or next(iter(ready), "")
     if trial is not None and not who:
         raise UsageError("--trial needs an agent", todo="name one with --agent")
     body = request_of(root, params, asking, who, _parsed(trial)) if who else request_without_agent(asking)
@@ -100,7 +102,8 @@ def show_protocol(name: str, lake: Path, agent: str, trial: str | None, full: bo
     for other in others:
         log(f"see also {other.full_name}: `affectlake protocols show {other.name}`")
     if not who:
-        log("no agent uses it: the model and the stimuli are placeholders; name an agent with --agent")
+        why = "nothing to show to its agents was made yet" if asked else "no agent uses it"
+        log(f"{why}: the model and the stimuli are placeholders; name an agent with --agent")
     click.echo(json.dumps(body if full else shortened(body), indent=2, ensure_ascii=False))
 
 
