@@ -34,9 +34,12 @@ from affectlake.pipelines.steps.arrays import judged
 from affectlake.pipelines.steps.responses import choices_of, materials, read_responses
 from affectlake.pipelines.stored import PROPOSED, known_answers, known_proposals
 from affectlake.seeds import generator
+from affectlake.spose.chance import LEVEL, chance_level
 from affectlake.spose.curve import Epoch
+from affectlake.spose.fitting import Fit
 from affectlake.spose.model import score
 from affectlake.spose.proposing import draw_informative, expected_information, fit_members
+from affectlake.spose.settings import Settings
 from affectlake.triplet_sampling import sample_rows
 from affectlake.triplets import MIN_JUDGMENTS, TRIPLET
 
@@ -63,15 +66,16 @@ class ProposalFits(NamedTuple):
         Accuracy of each embedding on the validation judgments, which stopped its fit. The test judgments stay unused.
     l1 : float
         Sparsity with which they were fitted, chosen for the number of judgments.
-    lapse : float
-        Estimated share of judgments that were made by chance.
+    lapse : float or None
+        Estimated share of judgments that were made by chance; None if no embedding predicts better than chance, because
+        nothing determines the share then.
     """
 
     information: float
     information_of_open: float
     accuracies: tuple[float, ...]
     l1: float
-    lapse: float
+    lapse: float | None
 
 
 class Proposal(NamedTuple):
@@ -238,9 +242,14 @@ def _informative(
         information_of_open=float(information.mean()),
         accuracies=tuple(score(one, known.validation).accuracy for one in members),
         l1=settings.l1,
-        lapse=lapse,
+        lapse=lapse if any(_has_learned(fit, settings, len(candidates)) for fit in found) else None,
     )
     return _Chosen("informative", "train", known.open_train[at], information[at]), fits
+
+
+def _has_learned(fit: Fit, settings: Settings, n_candidates: int) -> bool:
+    """Return whether a fit predicts validation judgments, which chose its epoch and prior, better than chance."""
+    return chance_level(fit.score, n_candidates * (settings.max_epochs + 1)) <= LEVEL
 
 
 def _rows(chosen: _Chosen) -> pl.DataFrame:

@@ -32,7 +32,7 @@ from affectlake.spose.settings import Settings
     kinds=EVERY_KIND,
     gpu=True,
     fits=True,
-    version=3,
+    version=4,
 )
 def embed(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Fit the SPoSE embedding of an agent's judgments, once per seed; a fit no better than chance has no dimensions."""
@@ -87,12 +87,18 @@ _ENDED = {
 }
 
 
+def _has_learned(fit: Fit, level: float) -> bool:
+    """Return whether a fit predicts better than chance; otherwise, nothing determines its lapse rate."""
+    return bool(fit.weights.shape[1]) and level <= LEVEL
+
+
 def _told(seed: int, fit: Fit, level: float, settings: Settings) -> Iterator[str]:
     """Yield the lines of the log about one fit."""
     n_epochs = fit.curve[-1].epoch
     line = f"seed {seed}: {fit.weights.shape[1]} dimensions after epoch {fit.kept_epoch} of {n_epochs}"
     line += f" ({_ENDED[fit.stopped]}), validation accuracy {fit.score.accuracy:.4f}"
-    yield f"{line}, {fit.lapse:.1%} of judgments by chance" if settings.learn_lapses else line
+    determined = settings.learn_lapses and _has_learned(fit, level)
+    yield f"{line}, {fit.lapse:.1%} of judgments by chance" if determined else line
     if not fit.converged and fit.stopped == "max_epochs":
         why = "objective or dimensions still changed"
         yield f"seed {seed} has not converged in {n_epochs} epochs: {why}; raise spose.max_epochs"
@@ -113,6 +119,7 @@ def _curve(agent: str, seed: int, fit: Fit, level: float) -> pl.DataFrame:
         agent=pl.lit(agent),
         seed=pl.lit(seed, dtype=pl.Int32),
         kept=kept,
+        lapse=pl.col("lapse") if _has_learned(fit, level) else pl.lit(None, dtype=pl.Float64),
         p_chance=pl.when(kept & pl.lit(fit.stopped != "diverged")).then(pl.lit(level)),
     )
     return to_table("learning_curves", rows.to_dicts())

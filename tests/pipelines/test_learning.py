@@ -97,6 +97,8 @@ def test_an_agent_that_guesses_has_learned_nothing(l1: str, tmp_path: Path) -> N
     found = embedded(judgments(("train", "validation", "test"), EVEN), context(tmp_path, told), settings)
     assert found["embeddings"].is_empty()
     assert any("has learned nothing" in line for line in told)
+    assert not any("by chance" in line.partition("validation accuracy")[2] for line in told)
+    assert found["learning_curves"]["lapse"].null_count() == found["learning_curves"].height
     ranked = embedding.rank_fits(lazy(found), settings, context(tmp_path))["fits"].row(0, named=True)
     assert ranked["p_chance"] > LEVEL
     reasons = ("validation accuracy is no better than chance (p = ", "no dimension survived pruning")

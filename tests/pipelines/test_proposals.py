@@ -63,14 +63,14 @@ def table(lake: Path) -> pl.DataFrame:
     return read_output(lake, Output("proposals", "tiny")).collect()
 
 
-def answer(lake: Path, *, proposed: bool) -> int:
-    """Answer what is proposed (or all), the largest index modulo 7 being odd; publish; return how many."""
+def answer(lake: Path, *, proposed: bool, always: int | None = None) -> int:
+    """Answer what is proposed (or all), the largest index modulo 7 being odd, or one position; publish; count them."""
     asked = plan_questions(lake, load(lake), "tiny", "main", proposed=proposed)
     found = []
     for question in asked.questions():
         members = (question.i, question.j, question.k)
         odd = max(members, key=lambda s: (s % 7, s))
-        position = [members[member - 1] for member in question.order].index(odd) + 1
+        position = always or [members[member - 1] for member in question.order].index(odd) + 1
         reply = Reply(f"Video {position} is noticeably different from the other two.", "stop", None, 90, 20, 0, "m")
         found.append(answered(question, reply, 1, 0.5))
     with repository.writing(lake, "test"):
@@ -181,3 +181,15 @@ def test_nothing_is_proposed_from_an_older_version(lake: Path) -> None:
     with pytest.raises(LakeError):
         plan(lake, 20)
     assert len(list_versions(lake)) == 2
+
+
+def test_the_lapse_rate_of_an_agent_that_always_says_one_is_not_determined(
+    lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proposals, "MIN_JUDGMENTS", 15)
+    plan(lake, 160)
+    answer(lake, proposed=True, always=1)
+    done = plan(lake, 50)
+    assert done.fits is not None and done.fits.lapse is None
+    printed = CliRunner().invoke(cli, ["propose", "tiny", "--n", "10", "--lake", str(lake)]).output
+    assert "by chance    not determined: no embedding predicts better than chance" in printed

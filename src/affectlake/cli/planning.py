@@ -55,7 +55,9 @@ def _format_proposal(done: Proposal) -> str:
         share = f"{sum(rights) / len(rights):.2%} of the validation judgments, which stop their fits"
         lines.append(f"{known}; {len(rights)} embeddings predict {share}")
         lines.append(f"information  {one.information:.3f} nats per answer; {one.information_of_open:.3f} at random")
-        lines.append(f"by chance    {one.lapse:.1%} of the judgments (estimated lapse rate)")
+        unknown = "not determined: no embedding predicts better than chance"
+        by_chance = unknown if one.lapse is None else f"{one.lapse:.1%} of the judgments (estimated lapse rate)"
+        lines.append(f"by chance    {by_chance}")
         lines.append(f"fitted with  l1 {one.l1:.2g}; with `l1: auto` for the agent, `affectlake run` uses it too")
     if done.n_held_out:
         lines.append(
