@@ -115,6 +115,9 @@ benchmarks: $(VENV)/.installed
 	@lake="$${LAKE:-scratch/demo}"; if [ -d "$$lake/storage" ]; then \
 	for file in schedules sweeps few identifiability; do echo "== benchmarks/$$file.py"; $(BIN)/python benchmarks/$$file.py "$$lake"; done; \
 	else echo "== benchmarks/schedules.py, sweeps.py, few.py and identifiability.py are skipped: they need a lake; run make demo first, or set LAKE to its folder"; fi
+	@lake="$${LAKE:-scratch/demo}"; if [ -d "$$lake/storage" ] && [ -x .venv-model/bin/python ]; then \
+	echo "== benchmarks/real_model.py"; $(BIN)/python benchmarks/real_model.py "$$lake"; \
+	else echo "== benchmarks/real_model.py is skipped: it needs a lake (make demo) and a model (make .venv-model/.installed)"; fi
 	@if [ -x .venv-vllm/bin/python ]; then echo "== benchmarks/vllm.py"; $(BIN)/python benchmarks/vllm.py; \
 	else echo "== benchmarks/vllm.py is skipped: it needs vLLM; run make .venv-vllm/.installed first"; fi
 

@@ -85,7 +85,7 @@ def protocol_file(params: Params, _lake: Path | None, agent: str) -> list[str]:
     optional=("agents.{agent}.orders", "agents.{agent}.calibrate"),
     kinds=("chat",),
     found_files=protocol_file,
-    version=5,
+    version=6,
 )
 def choose_by_chat(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Read the choice of each stored answer, or the reason why there is none."""

@@ -157,7 +157,7 @@ SAYS_NOT: list[tuple[str, str]] = [
     ("I am unable to view videos.", "refusal"),
     ("I’m sorry, I cannot say which clip is noticeably different.", "refusal"),
     # other languages
-    ("视频2引起的情绪反应与其他两个明显不同。", "other_language"),
+    ("视频2引起了悲伤的情绪。", "other_language"),
     ("Видео 2 заметно отличается от двух других.", "other_language"),
     ("La vidéo 2 est sensiblement différente des deux autres.", "no_key_phrase"),
     ("El video 3 es notablemente diferente.", "no_key_phrase"),

@@ -25,6 +25,7 @@ from affectlake.judge.protocols.readings import (
     PositionWords,
     Reading,
 )
+from affectlake.judge.responses.languages import in_english_words
 
 Reason = Literal[
     "empty",
@@ -77,8 +78,9 @@ def parse(text: str, asking: Protocol, *, cut_off: bool = False) -> Parsed:
         ("Video 1 and 3 are calm, while Video 2, unlike Video 3, is noticeably different"), or, if there is none, to the
         first video mentioned after it ("the one that is noticeably different is Video 2"). Two videos joined by "and"
         are two claims. A claim whose clause is negated is not one ("Video 1 does not evoke a response that is
-        noticeably different"), and a sentence that begins with a correction ("Wait, …", "On reflection, …") takes the
-        place of what was claimed before. All claims must agree.
+        noticeably different"), nor is a question, a condition or a doubt. A sentence that begins with a correction
+        ("Wait, …", "On reflection, …") takes the place of what was claimed before. German and Chinese answers are
+        read likewise (:mod:`affectlake.judge.responses.languages`). All claims must agree.
 
         ``location``: the place of the object chosen, by its label or as left, middle, right; all claims must agree.
 
@@ -150,7 +152,7 @@ class _Mentions:
         self.mention = re.compile(mention, re.IGNORECASE)
         self.aside = re.compile(
             r"\b(?:unlike|like|than|(?:compared|relative|similar|identical) (?:to|with)|in contrast (?:to|with)|"
-            rf"as opposed to|versus)\s+(?:the\s+)?(?:{mention})",
+            rf"as opposed to|versus|not)\s+(?:the\s+)?(?:{mention})",
             re.IGNORECASE,
         )
         self.number = re.compile(rf"(?<!\w)(?:{own}(?:{_CARDINALS})|{_ORDINAL})\b", re.IGNORECASE)
@@ -171,19 +173,26 @@ REACH = 300
 
 _RARE_WORD = re.compile("[nN](?:oticeably|OTICEABLY)")
 _NEGATION = re.compile(
-    r"(?:\b(?:not|cannot|never|hardly|neither|nor|without|lacks?|lacking|fail(?:s|ed|ing)? to)|n't)\b"
+    r"(?:\b(?:not|cannot|never|hardly|neither|nor|no(?:body| one)|nothing|anything but|few (?:people|viewers|of us)|"
+    r"without|lacks?|lacking|fail(?:s|ed|ing)? to)|n't)\b"
     r"(?!\s+(?:only|just|merely|simply|(?:be\s+)?(?:any\s+)?more|(?:(?:a|any)\s+)?(?:doubt|question))\b)"
-    r"|\bno\b(?=\s+(?:emotion|emotional|response|feeling|reaction)s?\b)",
+    r"|\bno more\b(?=\s*$)|\bno\b(?=\s+(?:emotion|emotional|response|feeling|reaction)s?\b)",
     re.IGNORECASE,
 )
+_DOUBT = re.compile(
+    r"\b(?:i|we|you|one)\s+(?:(?:would|do|strongly|really|highly)\s+)*doubt\b"
+    r"|\b(?:wrong|incorrect|false|untrue|unlikely|impossible)\s+(?:to\s+(?:say|claim|think|call)|that)\b",
+    re.IGNORECASE,
+)
+_HYPOTHESIS = re.compile(r"\b(?:if|unless|whether)\b", re.IGNORECASE)
 _OTHER_CLAUSE = re.compile(
     r"[,:()–—]|\s-\s|\b(?:and|but|or|so|yet|while|whilst|whereas|because|since|as|although|though|however|instead|"
     r"therefore|thus|hence|making|makes)\b",
     re.IGNORECASE,
 )
 _OF_OPINION = re.compile(
-    r"\s*(?:\w+\s+){0,2}?(?:think|thought|believe|feel|find|found|say|said|claim|consider|see|agree|sure|certain|clear|"
-    r"true|the case)\b",
+    r"\s*(?:\w+\s+){0,2}?(?:think|thought|believe|feel|find|found|say|said|claim|consider|call|see|agree|sure|certain|clear|"
+    r"convinced|persuaded|obvious|evident|true|the case)\b",
     re.IGNORECASE,
 )
 _CORRECTION = re.compile(
@@ -191,6 +200,8 @@ _CORRECTION = re.compile(
     r"i correct myself|on (?:second thoughts?|reflection)|upon reflection|sorry,)(?!\w)",
     re.IGNORECASE,
 )
+_ALSO = re.compile(r"(?:[\s,]*(?:and\s+(?:also|likewise)|as\s+well\s+as)|\s*and)\s+(?:the\s+)?", re.IGNORECASE)
+_RELATIVE = re.compile(r"\s*(?:that|which|who)\b", re.IGNORECASE)
 _NONE = re.compile(
     r"\b(?:none|neither|no\s+(?:one\s+)?(?:single\s+)?(?:video|clip))\b|\b(?:all|each)\b[^.]{0,40}$", re.IGNORECASE
 )
@@ -220,26 +231,29 @@ class _KeyPhrase:
 
     def __init__(self, reading: KeyPhrase, labels: Labels) -> None:
         self._phrase = re.compile(reading.phrase, re.IGNORECASE)
-        self._rare = _RARE_WORD if reading.phrase == PHRASE else self._phrase
+        self._is_default = reading.phrase == PHRASE
+        self._rare = _RARE_WORD if self._is_default else self._phrase
         self._mentions = _Mentions(reading.noun, labels)
 
     def __call__(self, answer: str) -> Parsed:
         claims: list[int] = []
-        said = none = False
-        sentences = _sentences(self._near_phrase(answer))
+        said = none = corrects = False
+        sentences = _sentences(self._near_phrase(in_english_words(answer) if self._is_default else answer))
         for at, sentence in enumerate(sentences):
             phrases = list(self._phrase.finditer(sentence))
+            corrects = corrects or (not phrases and bool(_CORRECTION.search(sentence)))
             start = 0
             for number, phrase in enumerate(phrases):
                 before, start = sentence[start : phrase.start()], phrase.end()
                 rest = sentence[phrase.end() : phrases[number + 1].start() if number + 1 < len(phrases) else None]
                 following = sentences[at + 1] if at + 1 < len(sentences) else ""
                 said = True
-                denied, nothing = self._is_denied(before), bool(_NONE.search(before))
+                denied, nothing = self._is_denied(before, rest), bool(_NONE.search(before))
                 if denied and not nothing:
                     continue
                 found = [] if denied else self._subject(before, rest, following)
-                claims = [] if found and _CORRECTION.search(sentence) else claims
+                if found and (corrects or _CORRECTION.search(before)):
+                    claims, corrects = [], False
                 none = none or (not found and nothing)
                 claims += found
         if claims:
@@ -248,20 +262,37 @@ class _KeyPhrase:
             return Parsed(None, "none_differs")
         return Parsed(None, "no_position" if said else "no_key_phrase")
 
-    def _is_denied(self, before: str) -> bool:
-        """Return whether the words before a phrase deny it: a negation in the same clause, as its last one.
+    def _is_denied(self, before: str, rest: str) -> bool:
+        """Return whether the words around a phrase deny it, doubt it or ask for it.
 
-        A stimulus that is mentioned after the negation begins a new clause ("Unlike the others which do not evoke fear
-        Video 3 is …"), except after words of opinion ("I do not think Video 3 is …").
+        A negation denies it in the same clause, as its last one. A stimulus that is mentioned after the negation begins
+        a new clause ("Unlike the others which do not evoke fear Video 3 is …"), except after words of opinion ("I do
+        not think Video 3 is …") and before a relative clause ("It is not Video 3 that is …").
         """
+        doubt = _DOUBT.search(before)
+        if doubt and not _OTHER_CLAUSE.search(before[doubt.end() :]):
+            return True
+        mentions = list(self._mentions.mention.finditer(before))
+        if mentions and not self._asks(before) and rest.rstrip().endswith("?"):
+            return True
+        if any(
+            "," not in before[found.end() : mentions[0].start()] for found in _HYPOTHESIS.finditer(before) if mentions
+        ):
+            return True
         for found in _NEGATION.finditer(before):
-            rest = before[found.end() :]
-            if _OTHER_CLAUSE.search(rest):
+            clause = before[found.end() :]
+            if _OTHER_CLAUSE.search(clause):
                 continue
             both = found.group().lower() in ("neither", "nor")
-            if both or not self._mentions.mention.search(rest) or _OF_OPINION.match(rest):
+            named = self._mentions.mention.search(clause)
+            if both or not named or _OF_OPINION.match(clause) or _RELATIVE.match(clause[named.end() :]):
                 return True
         return False
+
+    def _asks(self, before: str) -> bool:
+        """Return whether the words before a phrase are the question: "which" that does not refer to a stimulus."""
+        ends = {found.end() for found in self._mentions.mention.finditer(before)}
+        return any(len(before[: found.start()].rstrip()) not in ends for found in _ECHO.finditer(before))
 
     def _near_phrase(self, answer: str) -> str:
         """Return the text around each mention of the phrase; the rest of a long answer is not parsed."""
@@ -277,10 +308,10 @@ class _KeyPhrase:
     def _subject(self, before: str, rest: str, following: str) -> list[int]:
         """Return the numbers of the stimuli to which the phrase in a sentence refers."""
         found = self._mentions
-        asked = bool(_ECHO.search(before))
+        asked = self._asks(before)
         mentions = [] if asked else list(found.mention.finditer(found.aside.sub(" ", before)))
         if mentions:
-            return found.numbers(mentions[-1])
+            return [number for one in _joined(mentions) for number in found.numbers(one)]
         if _NONE.search(before):
             return []
         others = _OTHERS.match(rest)
@@ -288,12 +319,23 @@ class _KeyPhrase:
         if not others and re.match(r"\s*(?:from|than|to|compared)\b", rest, re.IGNORECASE):
             tail = ""  # "noticeably different from Video 1" does not give the video that differs
         first = found.mention.search(tail)
-        if first is None and (asked or rest.rstrip().endswith((":", "?"))):
+        answered = rest.rstrip().endswith((":", "?"))
+        if first is None and (asked or answered):
             first = found.mention.search(following[:40])
-            bare = found.bare.fullmatch(following)
-            if first is None and bare:
-                return [found.position(bare.group(1))]
+            if first and following[first.end() :].lstrip().startswith(":"):
+                first = None  # the first line of a list of all videos
+            alone = found.bare.fullmatch(following) if answered else None
+            if first is None and alone:
+                return [found.position(alone.group(1))]
         return found.numbers(first) if first else []
+
+
+def _joined(mentions: list[re.Match[str]]) -> list[re.Match[str]]:
+    """Return the last mention, with those before it that are joined to it ("Video 1, and also Video 3")."""
+    first = len(mentions) - 1
+    while first and _ALSO.fullmatch(mentions[first].string[mentions[first - 1].end() : mentions[first].start()]):
+        first -= 1
+    return mentions[first:]
 
 
 def _agreed(claims: Iterable[int]) -> Parsed:
