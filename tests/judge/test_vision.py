@@ -20,8 +20,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from affectlake.errors import SourceError, UsageError
-from affectlake.judge.agents import VisionEncoder, parse_agent
+from affectlake.judge.agents import VideoMAE, VisionEncoder, parse_agent
 from affectlake.judge.vectors.similarity import choose_by_cosine
+from affectlake.judge.vectors.text import sentence_transformer
+from affectlake.judge.vectors.videomae import load_video_model
 from affectlake.judge.vectors.vision import FRAMES_AT_ONCE, frame_vectors, load_vision_model
 
 SIDE = 32
@@ -234,18 +236,36 @@ def test_models_that_cannot_be_used_are_one_message_each(tmp_path: Path) -> None
 def test_a_missing_package_is_named(library: Any, missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     told = refusal(library, "any")
-    assert f"the {library} package cannot be imported" in told and "affectlake[vision]" in told
+    extra = "vision" if library == "transformers" else "torchvision"
+    assert f"the {library} package cannot be imported" in told and f"affectlake[{extra}]" in told
 
 
-@pytest.mark.parametrize("library", ["torchvision", "timm"])
-def test_a_torchvision_of_another_build_is_told(library: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such a one fails when it registers what its compiled part should have brought."""
+@pytest.fixture
+def other_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A torchvision of another build, which fails when it registers what its compiled part should have brought."""
     (tmp_path / "torchvision").mkdir()
     register = 'import torch\ntorch.library.register_fake("torchvision_of_another_build::nms")(lambda: None)\n'
     (tmp_path / "torchvision" / "__init__.py").write_text(register)
     monkeypatch.delitem(sys.modules, "torchvision", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
-    assert "was built for another version of torch" in refusal(library, "resnet18")
+
+
+@pytest.mark.usefixtures("other_build")
+@pytest.mark.parametrize("library", ["torchvision", "timm", "transformers"])
+def test_a_torchvision_of_another_build_is_told(library: Any) -> None:
+    """It also breaks transformers, which does not need it."""
+    told = refusal(library, "resnet18")
+    assert "was built for another version of torch" in told
+    assert f"https://download.pytorch.org/whl/{torch.__version__.partition('+')[2] or 'cpu'}" in told
+    assert ("pip uninstall torchvision" in told) is (library == "transformers")
+
+
+@pytest.mark.usefixtures("other_build")
+def test_a_torchvision_of_another_build_is_told_to_agents_of_clips_and_texts(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="built for another version of torch"):
+        load_video_model(VideoMAE(name="videomae", model="any"), tmp_path)
+    with pytest.raises(UsageError, match="built for another version of torch"):
+        sentence_transformer([["a dog"]], "any")
 
 
 def test_entries_are_read_strictly() -> None:

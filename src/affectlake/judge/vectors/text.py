@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from affectlake.errors import SourceError, UsageError
 from affectlake.judge.agents import FeaturesAgent, SentenceTransformers, TfidfSvd
 from affectlake.judge.vectors.similarity import unit_vectors
+from affectlake.judge.vectors.torch_models import refuse_torchvision_of_another_build
 from affectlake.process.blas_threads import one_thread
 
 Captions = Sequence[Sequence[str]]
@@ -137,6 +138,7 @@ def sentence_transformer(captions: Captions, model: str, device: str = "cpu", ba
     UsageError
         If the sentence-transformers package or the model is not available.
     """
+    refuse_torchvision_of_another_build()
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:

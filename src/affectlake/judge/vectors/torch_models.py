@@ -9,14 +9,47 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from affectlake.errors import UsageError
 from affectlake.judge.vectors.similarity import unit_vectors
 
 Item = TypeVar("Item")
+
+
+def refuse_torchvision_of_another_build(*, is_needed: bool = False) -> None:
+    """Raise if torchvision is installed and was built for another torch: then transformers cannot be imported either.
+
+    Parameters
+    ----------
+    is_needed : bool
+        Whether the model needs torchvision. Otherwise, it may be uninstalled.
+
+    Raises
+    ------
+    UsageError
+        If torchvision is installed, and cannot be imported.
+    """
+    if find_spec("torchvision") is None:
+        return
+    try:
+        import torchvision  # noqa: F401
+    except (RuntimeError, OSError) as error:  # the compiled extension cannot be loaded
+        import torch
+
+        build = torch.__version__.partition("+")[2] or "cpu"
+        index = f"--index-url https://download.pytorch.org/whl/{build}"
+        todo = f"pip install --force-reinstall --no-deps torchvision {index}"
+        raise UsageError(
+            "the torchvision package was built for another version of torch",
+            found=f"{first_line(error)}; torch is {torch.__version__}",
+            wanted="both built for the CPU, or both for the same version of CUDA",
+            todo=todo if is_needed else f"pip uninstall torchvision, which this model does not need; or {todo}",
+        ) from error
 
 
 @contextmanager

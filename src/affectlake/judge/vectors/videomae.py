@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 from affectlake.errors import UsageError
 from affectlake.judge.agents import VideoMAE
-from affectlake.judge.vectors.torch_models import digest, first_line, one_thread_each, quiet, unit_features
+from affectlake.judge.vectors.torch_models import (
+    digest,
+    first_line,
+    one_thread_each,
+    quiet,
+    refuse_torchvision_of_another_build,
+    unit_features,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -80,6 +87,7 @@ def load_video_model(encoder: VideoMAE, home: Path, device: str = "cpu") -> Vide
     place = str(folder) if folder.is_dir() else encoder.model
     try:
         with quiet():
+            refuse_torchvision_of_another_build()
             model, prepare, features = _load(encoder.model, place)
     except ImportError as error:
         raise UsageError(

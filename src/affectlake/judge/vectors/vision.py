@@ -18,7 +18,14 @@ from PIL import Image
 
 from affectlake.errors import SourceError, UsageError
 from affectlake.judge.agents import Library, VisionEncoder
-from affectlake.judge.vectors.torch_models import digest, first_line, one_thread_each, quiet, unit_features
+from affectlake.judge.vectors.torch_models import (
+    digest,
+    first_line,
+    one_thread_each,
+    quiet,
+    refuse_torchvision_of_another_build,
+    unit_features,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -84,13 +91,15 @@ def load_vision_model(encoder: VisionEncoder, home: Path, device: str = "cpu") -
     place = folder if folder.is_dir() else None
     try:
         with quiet():
+            refuse_torchvision_of_another_build(is_needed=encoder.library != "transformers")
             model, prepare, features = _LOADERS[encoder.library](encoder.model, place)
     except ImportError as error:
+        extra = "vision" if encoder.library == "transformers" else "torchvision"
         raise UsageError(
             f"the {encoder.library} package cannot be imported",
             wanted=f"the package, to load {encoder.model!r}",
             found=first_line(error),
-            todo="pip install 'affectlake[vision]'",
+            todo=f"pip install 'affectlake[{extra}]'",
         ) from error
     except UsageError:
         raise
@@ -192,7 +201,7 @@ Loaded = tuple[Any, Callable[[Image.Image], Any], Callable[[Any], Any]]
 
 def _torchvision(model: str, folder: Path | None) -> Loaded:
     """Return a torchvision model without its last linear layer."""
-    torchvision = _import_torchvision()
+    import torchvision
     from torch import nn
 
     every = torchvision.models.list_models(module=torchvision.models)
@@ -215,20 +224,6 @@ def _torchvision(model: str, folder: Path | None) -> Loaded:
         raise UsageError(f"the torchvision model {model!r} does not have a linear layer", todo="choose another model")
     made.set_submodule(linear[-1], nn.Identity())
     return made, weights.transforms(), made
-
-
-def _import_torchvision() -> Any:
-    """Import torchvision; raise if it was built for another version of torch."""
-    try:
-        import torchvision
-    except RuntimeError as error:  # the compiled extension cannot be loaded
-        raise UsageError(
-            "the torchvision package was built for another version of torch",
-            found=first_line(error),
-            wanted="both built for the CPU, or both for the same version of CUDA",
-            todo="install torch and torchvision from the same index: https://pytorch.org/get-started",
-        ) from error
-    return torchvision
 
 
 def _known(name: str, every: list[str]) -> None:
@@ -272,7 +267,6 @@ def _weights(folder: Path) -> Mapping[str, Any]:
 
 def _timm(model: str, folder: Path | None) -> Loaded:
     """Return a timm model without its classifier."""
-    _import_torchvision()  # timm imports it; this gives a clearer message if that fails
     import timm
 
     name = model if folder is None else f"local-dir:{folder}"
