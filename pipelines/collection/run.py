@@ -283,7 +283,7 @@ def _ask(context: RunContext, plan: Plan, target: Target, n_before: int, n_wante
         context.on_progress(CollectionProgress(n_before + now.n_answered + now.n_failed, n_wanted, now))
 
     with open_journal(context.lake, context.params, context.agent) as journal:
-        return collect(
+        account = collect(
             plan.questions(),
             journal,
             target,
@@ -294,6 +294,10 @@ def _ask(context: RunContext, plan: Plan, target: Target, n_before: int, n_wante
             reads=partial(parsed_answer, context.agent.asking),
             useless=_never if context.request.anyway else partial(_useless, context.agent.weighs_answers),
         )
+    for server in () if n_before else account.servers:
+        if server.limited_by:
+            context.log(f"{context.agent.name}: {server.url} limits answers to labels by {server.limited_by}")
+    return account
 
 
 def _useless(weighs: bool, positions: Mapping[int, int], unread: Mapping[str, int]) -> str:

@@ -93,6 +93,7 @@ def record_collection(lake: Path, params: Params, agent: ChatAgent, trial_set: s
     facts |= {f"sampling.{key}": str(value) for key, value in agent.sampling.as_mapping().items()}
     for n, server in enumerate(account.servers):
         facts |= {f"server.{n}.url": server.url, f"server.{n}.engine": server.engine}
+        facts |= {f"server.{n}.limited_by": server.limited_by}
     tags = {"agent": agent.name, "trial_set": trial_set}
 
     def write(client: Any, experiment: str) -> None:

@@ -165,3 +165,20 @@ def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
     database.close()
     with pytest.raises(CollectionError, match="another version"):
         Journal(tmp_path / "b.sqlite")
+
+
+def test_a_journal_of_the_format_before_gets_the_new_columns(tmp_path: Path) -> None:
+    path, new = tmp_path / "a.sqlite", ("limited_by", "masked")
+    with Journal(path) as journal:
+        journal.write(rows(3))
+    with sqlite3.connect(path) as database:  # as format 2 was
+        for table in ("answers", "quarantined"):
+            for column in new:
+                database.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+        database.execute("PRAGMA user_version = 2")
+    later = [row._replace(limited_by="grammar", masked=0) for row in rows(2, 3)]
+    with Journal(path) as journal:
+        journal.write(later)
+        assert everything(journal) == [*rows(3), *later]
+        columns = {row[1] for row in journal._all("PRAGMA table_info(quarantined)")}
+    assert set(new) <= columns

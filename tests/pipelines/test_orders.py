@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from affectlake.errors import UsageError
 from affectlake.lake.files.outputs import Output
@@ -193,3 +194,14 @@ def test_settings_that_are_not_valid(lake: Path, entry: dict[str, object], says:
     change(lake, **entry)
     with pytest.raises(UsageError, match=says):
         load(lake)
+
+
+def test_a_run_says_how_each_server_limits_answers_and_records_it(lake: Path, server: FaultServer) -> None:
+    said: list[str] = []
+    collect_answers(lake, CollectionRequest("tiny", limit=5, anyway=True), said.append)
+    assert f"tiny: {server.url} limits answers to labels by structured_outputs" in said
+    assert set(rows(lake, "responses")["limited_by"]) == {"structured_outputs"}
+    runs = MlflowClient(f"sqlite:///{lake}/storage/mlflow.db").search_runs(
+        [one.experiment_id for one in MlflowClient(f"sqlite:///{lake}/storage/mlflow.db").search_experiments()]
+    )
+    assert "structured_outputs" in {run.data.params.get("server.0.limited_by") for run in runs}

@@ -19,6 +19,7 @@ from PIL import Image
 from affectlake.errors import CollectionError
 from affectlake.judge.requests.answers import Answer
 from affectlake.judge.requests.collector import collect
+from affectlake.judge.requests.constraints import PROBE
 from affectlake.judge.requests.journal import Journal
 from affectlake.judge.requests.request_limits import Limits, Target
 from affectlake.judge.requests.server_process import Served
@@ -172,6 +173,14 @@ def test_one_question_that_is_too_long_is_a_row(llama: Served, journal: Journal)
     assert (account.n_answered, account.errors) == (39, {"rejected": 1})
     bad = [row for row in rows(journal) if row.error_kind]
     assert "2048" in (bad[0].error_words or "")
+
+
+def test_vllm_limits_answers_by_structured_outputs_and_masks_the_others(llama: Served, journal: Journal) -> None:
+    body = caption_question(0, FORCED).body
+    probe = {**body, "messages": [{"role": "user", "content": PROBE}]}
+    planned = [caption_question(n, FORCED) for n in range(8)]
+    collect(planned, journal, Target((llama.url,), "tiny-llama", probe=probe), LIMITS)
+    assert {(row.limited_by, row.masked) for row in rows(journal)} == {("structured_outputs", 1)}
 
 
 def test_a_wrong_model_name_is_told_before_anything_is_asked(llama: Served, journal: Journal) -> None:

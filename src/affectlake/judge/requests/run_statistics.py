@@ -18,7 +18,24 @@ Reads = Callable[[Answer], tuple[int | None, str | None]]
 
 
 class ServerAccount(NamedTuple):
-    """One server's attempts answered and failed, its engine's version, its current limit, and whether it is up."""
+    """Statistics of one server.
+
+    Attributes
+    ----------
+    url : str
+        Its base URL.
+    n_answered, n_failed : int
+        Numbers of attempts with and without an answer.
+    engine : str
+        Version of the serving engine; empty if the server does not report it.
+    limit : int
+        Current limit on concurrent requests.
+    up : bool
+        Whether it is up.
+    limited_by : str
+        How it limits answers to labels: a key of :data:`affectlake.judge.requests.constraints.WAYS`, or ``extra``;
+        empty if it does not.
+    """
 
     url: str
     n_answered: int
@@ -26,6 +43,7 @@ class ServerAccount(NamedTuple):
     engine: str
     limit: int
     up: bool
+    limited_by: str
 
 
 class Progress(NamedTuple):
@@ -200,4 +218,9 @@ class Tally:
 
 def accounts(pool: Pool) -> tuple[ServerAccount, ...]:
     """Return the statistics of each server."""
-    return tuple(ServerAccount(s.url, s.n_answered, s.n_failed, s.engine, s.limit.limit, s.up) for s in pool.servers)
+    return tuple(
+        ServerAccount(
+            s.url, s.n_answered, s.n_failed, s.engine, s.limit.limit, s.up, s.constraint.way if s.constraint else ""
+        )
+        for s in pool.servers
+    )

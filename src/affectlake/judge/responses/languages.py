@@ -25,6 +25,9 @@ def _compiled(*pairs: tuple[str, str | Callable[[re.Match[str]], str]]) -> tuple
 _CLEARLY = r"(?:deutlich|merklich|spürbar|auffallend|auffällig|erkennbar|klar|wesentlich|stark)"
 _NEAR = r"[^.!?\n]{0,60}?"
 
+LONGEST = 20_000
+"""Number of characters of an answer beyond which it is not read in German or Chinese."""
+
 
 def _is_different(found: re.Match[str]) -> str:
     return f"{found.group('who')}{_IS}{found.group('whom') or ''}"
@@ -91,8 +94,8 @@ _CHINESE_WORDS = _compiled(
     (rf"(?:三[个個]{_VIDEO}|三者|它们|所有{_VIDEO})都", " all "),
     (rf"哪一?[个個]?{_VIDEO}?", " which "),
     (rf"[与與和跟](?:其他|其它|另外|其余|其餘|另)的?[两兩二2][个個者]?(?:{_VIDEO})?(?:相比)?", " "),
-    (r"[与與和跟](?P<whom>(?:\s*video [1-9]\s*[和与與及、]?\s*)+)相比", r" compared with \g<whom> "),
-    (r"[与與跟](?P<whom>\s*video [1-9]\s*(?:[和及、]\s*video [1-9]\s*)+)(?=noticeably|有|的)",
+    (r"[与與和跟](?P<whom>(?:\s*video [1-9](?:\s*[和与與及、])?){1,3})\s*相比", r" compared with \g<whom> "),
+    (r"[与與跟](?P<whom>\s*video [1-9](?:\s*[和及、]\s*video [1-9]){1,3})\s*(?=noticeably|有|的)",
      r" compared with \g<whom> "),
     (r"是否", " not "),
     (r"(?:并)?不(?:认为|認為|觉得|覺得)", " do not think "),
@@ -113,7 +116,7 @@ _CHINESE_WORDS = _compiled(
 
 def in_english_words(answer: str) -> str:
     """Return an answer with the words that decide its meaning in English; an answer in another language as it is."""
-    if _ENGLISH.search(answer):
+    if len(answer) > LONGEST or _ENGLISH.search(answer):
         return answer
     for phrase, words in ((_GERMAN_PHRASE, _GERMAN_WORDS), (_CHINESE_PHRASE, _CHINESE_WORDS)):
         if any(pattern.search(answer) for pattern, _ in phrase):
