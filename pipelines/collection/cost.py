@@ -11,7 +11,7 @@ import polars as pl
 from affectlake.errors import CollectionError
 from affectlake.judge.chat import ChatAgent, Price
 from affectlake.judge.responses.quality import Quality, quality
-from affectlake.judge.responses.tables import parsed_answer
+from affectlake.judge.responses.tables import parsed_answer, probabilities_of
 from affectlake.pipelines.collection.planning import chat_agent, plan_questions
 from affectlake.pipelines.collection.publishing import Log
 from affectlake.pipelines.collection.request import CollectionRequest, OnProgress, ignore_progress
@@ -142,7 +142,8 @@ def _of_sample(agent: ChatAgent, trial_set: str, n_left: int, found: Sampled) ->
         quality(
             Counter(one.position for one in parsed if one.position),
             Counter(one.reason or "unknown" for one in parsed if not one.position),
-            weighs=agent.weighs_answers,
+            agent.weighs_answers,
+            probabilities_of(agent.asking, whole),
         ),
     )
 

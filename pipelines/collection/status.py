@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import polars as pl
 
 from affectlake.judge.chat import ChatAgent
 from affectlake.judge.responses.quality import Quality, quality
-from affectlake.judge.responses.tables import read_rows
+from affectlake.judge.responses.tables import CHANCES, read_rows
 from affectlake.judge.trials.request_keys import canonical
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables.contracts import contract
@@ -53,6 +54,8 @@ class Status(NamedTuple):
         Shares of the first, second and third position among those that name one; NaN if there are none.
     p_value : float
         p-value of equal shares (Pearson's chi-squared test); NaN if there are none.
+    probabilities : tuple of float or None
+        Mean probabilities of the positions in these answers; None if the protocol does not ask for them.
     unread : dict of str to int
         Numbers of these answers without a position, by reason.
     verdict : str
@@ -78,6 +81,7 @@ class Status(NamedTuple):
     share_parsed: float
     positions: tuple[float, float, float]
     p_value: float
+    probabilities: tuple[float, float, float] | None
     unread: dict[str, int]
     verdict: str
     prompt_tokens: int
@@ -109,7 +113,8 @@ def _quality(rows: pl.DataFrame, agent: ChatAgent) -> Quality:
     positions, unread = (
         dict(read[name].drop_nulls().value_counts(name="n").iter_rows()) for name in ("position", "unparsed_reason")
     )
-    return quality(positions, unread, weighs=agent.weighs_answers)
+    chances = read.select(CHANCES).to_numpy().astype(np.float64)
+    return quality(positions, unread, agent.weighs_answers, chances)
 
 
 def _status(lake: Path, params: Params, agent: ChatAgent, trial_set: str, n_planned: int) -> Status:
@@ -143,6 +148,7 @@ def _status(lake: Path, params: Params, agent: ChatAgent, trial_set: str, n_plan
         share_parsed=looked_at.share_parsed,
         positions=looked_at.shares,
         p_value=looked_at.p_value,
+        probabilities=looked_at.probabilities,
         unread=looked_at.unread,
         verdict=looked_at.verdict,
         prompt_tokens=sums[1],

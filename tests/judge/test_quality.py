@@ -55,3 +55,10 @@ def test_an_agent_is_given_up_after_some_hundred_answers_that_are_of_no_use() ->
     assert "before they are combined" in quality({1: STOP_AFTER}, {}, weighs=True).verdict
     assert not useless(quality({1: 200, 2: 60, 3: 40}, {}))
     assert useless(quality({1: 40, 2: 40, 3: 40}, {"refusal": 200}, weighs=True))
+
+
+def test_mean_probabilities_leave_out_answers_without_any() -> None:
+    chances = np.array([[0.8, 0.1, 0.1], [np.nan] * 3, [0.6, 0.3, 0.1]])
+    assert quality({1: 3}, {}, probabilities=chances).probabilities == pytest.approx((0.7, 0.2, 0.1))
+    assert quality({1: 3}, {}, probabilities=chances[1:2]).probabilities is None
+    assert quality({}, {}, probabilities=np.empty((0, 3))).probabilities is None

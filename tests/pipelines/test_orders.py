@@ -13,14 +13,16 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
+from click.testing import CliRunner
 from mlflow import MlflowClient
 
+from affectlake.cli.main import cli
 from affectlake.errors import UsageError
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.collection.request import CollectionRequest
 from affectlake.pipelines.collection.run import collect_answers
-from affectlake.pipelines.collection.status import statuses
+from affectlake.pipelines.collection.status import quality_of, statuses
 from affectlake.pipelines.params.study import load
 from tests.support.chat import ENTRY
 from tests.support.chat_lakes import make_lake, run
@@ -200,7 +202,14 @@ def test_a_run_says_how_each_server_limits_answers_and_records_it(lake: Path, se
     said: list[str] = []
     collect_answers(lake, CollectionRequest("tiny", limit=5, anyway=True), said.append)
     assert f"tiny: {server.url} limits answers to labels by structured_outputs" in said
-    assert set(rows(lake, "responses")["limited_by"]) == {"structured_outputs"}
+    found = rows(lake, "responses")
+    assert set(found["limited_by"]) == {"structured_outputs"}
+    means = quality_of(lake, load(lake).agents["tiny"], "main").probabilities
+    assert means == pytest.approx(found.select(pl.col("p1", "p2", "p3").mean()).row(0)) and sum(means) == pytest.approx(
+        1
+    )
+    shown = CliRunner().invoke(cli, ["status", "--lake", str(lake)]).output
+    assert f"mean probability   {', '.join(f'{one:.1%}' for one in means)}" in shown
     runs = MlflowClient(f"sqlite:///{lake}/storage/mlflow.db").search_runs(
         [one.experiment_id for one in MlflowClient(f"sqlite:///{lake}/storage/mlflow.db").search_experiments()]
     )

@@ -97,19 +97,27 @@ def _quality_lines(root: Path, wanted: CollectionRequest) -> list[str]:
 
 
 def _lines_of(found: Quality) -> list[str]:
-    return _format_quality(found.n_answers, found.share_parsed, found.shares, found.unread, found.verdict)
+    shares = (found.shares, found.probabilities)
+    return _format_quality(found.n_answers, found.share_parsed, *shares, found.unread, found.verdict)
 
 
 def _format_quality(
-    n: int, parsed: float, shares: tuple[float, float, float], unread: Mapping[str, int], verdict: str, of: str = ""
+    n: int,
+    parsed: float,
+    shares: tuple[float, float, float],
+    probabilities: tuple[float, float, float] | None,
+    unread: Mapping[str, int],
+    verdict: str,
+    of: str = "",
 ) -> list[str]:
     if not n:
         return []
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(unread.items(), key=lambda one: -one[1])[:3])
-    first, second, third = shares
     lines = [f"parsed             {parsed:.2%}{of or f' of {n:,}'}" + (f" (not: {reasons})" if reasons else "")]
     if parsed:
-        lines.append(f"positions chosen   {first:.1%}, {second:.1%}, {third:.1%}")
+        lines.append(f"positions chosen   {', '.join(f'{share:.1%}' for share in shares)}")
+    if probabilities is not None:
+        lines.append(f"mean probability   {', '.join(f'{one:.1%}' for one in probabilities)}")
     return [*lines, *([f"verdict            {verdict}"] if verdict else [])]
 
 
@@ -163,7 +171,8 @@ def _format_status(one: Status) -> str:
         lines += [f"                   {count:,}: {reason}" for reason, count in _most(one.quarantined)]
     if one.n_looked_at:
         of = f" of the latest {one.n_looked_at:,}" if one.n_looked_at < one.n_answered else ""
-        lines += _format_quality(one.n_looked_at, one.share_parsed, one.positions, one.unread, one.verdict, of)
+        shares = (one.positions, one.probabilities)
+        lines += _format_quality(one.n_looked_at, one.share_parsed, *shares, one.unread, one.verdict, of)
     if one.n_failed:
         kinds = ", ".join(f"{n:,} {kind}" for kind, n in one.n_failed.items())
         lines.append(f"failed for good    {kinds}; --retry-failed asks them again")

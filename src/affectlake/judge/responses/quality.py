@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from affectlake.judge.responses.position_bias import shares_of
 
@@ -44,11 +45,15 @@ class Quality(NamedTuple):
     weighs : bool
         Whether choices are made from the probabilities of the answers, of several orders or calibrated. The answers are
         counted before that.
+    probabilities : tuple of float or None
+        Mean probabilities of the first, second and third position in the answers to a one-token protocol; None if there
+        are none.
     """
 
     positions: tuple[int, int, int]
     unread: dict[str, int]
     weighs: bool = False
+    probabilities: tuple[float, float, float] | None = None
 
     @property
     def n_parsed(self) -> int:
@@ -113,10 +118,29 @@ class Quality(NamedTuple):
         return ""
 
 
-def quality(positions: Mapping[int, int], unread: Mapping[str, int], weighs: bool = False) -> Quality:
-    """Return the quality of answers from the numbers of each position, 1 to 3, and of each reason for none."""
+def quality(
+    positions: Mapping[int, int],
+    unread: Mapping[str, int],
+    weighs: bool = False,
+    probabilities: NDArray[np.float64] | None = None,
+) -> Quality:
+    """Return the quality of answers.
+
+    Parameters
+    ----------
+    positions, unread : mapping
+        Numbers of answers by position, 1 to 3, and of the others by reason.
+    weighs : bool
+        As in :class:`Quality`.
+    probabilities : float64 (n, 3), optional
+        Probabilities of the positions; rows with NaN are left out.
+    """
     first, second, third = (int(positions.get(at, 0)) for at in (1, 2, 3))
-    return Quality((first, second, third), dict(unread), weighs)
+    means = None
+    if probabilities is not None and (known := probabilities[~np.isnan(probabilities).any(axis=1)]).size:
+        one, two, three = known.mean(axis=0).tolist()
+        means = (one, two, three)
+    return Quality((first, second, third), dict(unread), weighs, means)
 
 
 def useless(found: Quality) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from affectlake.judge.chat import ChatAgent
 from affectlake.judge.protocols.label_probabilities import weigh
@@ -176,6 +177,15 @@ def read_answer(
     if cut_off and not text.strip() and (thinking or "").strip():
         return Parsed(None, "truncated")
     return parse(text, asking, cut_off=cut_off)
+
+
+def probabilities_of(asking: Protocol, answers: Sequence[Answer]) -> NDArray[np.float64]:
+    """Return the probabilities of the positions in collected answers, float64 (n, 3); NaN where there are none."""
+    nothing = (np.nan, np.nan, np.nan)
+    if not asking.asks_one_token:
+        return np.full((len(answers), 3), np.nan)
+    found = (weigh(answer.logprobs, asking.labels).probabilities for answer in answers)
+    return np.array([nothing if one is None else one[:3] for one in found], dtype=np.float64).reshape(-1, 3)
 
 
 def parsed_answer(asking: Protocol, answer: Answer) -> Parsed:
