@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from affectlake.errors import LakeError, UsageError
+from affectlake.judge.protocols.builtin import BUILT_IN
 from affectlake.judge.responses.parsing import parse
 from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
@@ -327,7 +328,7 @@ def test_a_copy_is_a_protocol_to_start_from(lake: Path) -> None:
     assert checked.returncode == 0 and "mine/" in checked.stdout and "1 example is read" in checked.stdout
     listed = command("protocols", "list", "--json", "--lake", lake)
     found = {one["name"]: one for one in json.loads(listed.stdout)}
-    assert found["mine"]["agents"] == [] and found["sounds"]["agents"] == ["tiny"] and len(found) == 12
+    assert found["mine"]["agents"] == [] and found["sounds"]["agents"] == ["tiny"] and len(found) == 2 + len(BUILT_IN)
     for name, message in (("mine", "exists"), ("Mine", "is not a name"), ("forced-choice", "built-in")):
         again = command("protocols", "copy", "sounds", name, "--lake", lake)
         assert again.returncode != 0 and message in again.stderr, name
