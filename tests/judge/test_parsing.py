@@ -8,7 +8,8 @@ import math
 import pytest
 
 from affectlake.judge.protocols.label_probabilities import Probabilities, weigh
-from affectlake.judge.responses.parsing import Parsed, parse
+from affectlake.judge.responses.parsed import Parsed
+from affectlake.judge.responses.parsing import parse
 from tests.support.chat import KEY_PHRASE, LOCATION, ONE_TOKEN
 
 DESCRIPTION = (

@@ -5,7 +5,6 @@ Retries are decided in :mod:`affectlake.judge.requests.collector`.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import socket
@@ -274,15 +273,3 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
 
 def _rest_s(headers: Mapping[str, str]) -> float:
     return retry_after(headers.get("Retry-After"), datetime.now(UTC))
-
-
-async def examine_all(client: Client, urls: list[str], model: str) -> dict[str, Facts | CollectionError]:
-    """Return what each server reports about itself, or why it cannot be used."""
-
-    async def one(url: str) -> Facts | CollectionError:
-        try:
-            return await examine(client, url, model)
-        except CollectionError as error:
-            return error
-
-    return dict(zip(urls, await asyncio.gather(*(one(url) for url in urls)), strict=True))

@@ -19,14 +19,15 @@ from affectlake.errors import CollectionError
 from affectlake.judge.requests.adaptive_limit import AdaptiveLimit
 from affectlake.judge.requests.answers import FATAL, MEANING, RETRYABLE, Answer, Failure, Reply, answered, failed
 from affectlake.judge.requests.circuit_breaker import Circuit
-from affectlake.judge.requests.client import Client, Facts, api_key, examine_all, unusable
-from affectlake.judge.requests.constraints import find_constraint, limited
+from affectlake.judge.requests.client import Client, Facts, api_key
+from affectlake.judge.requests.constraints import limited
 from affectlake.judge.requests.group_commit import Commits
 from affectlake.judge.requests.journal import Journal
 from affectlake.judge.requests.refusals import advice
 from affectlake.judge.requests.request_limits import Limits, Target, check_urls
 from affectlake.judge.requests.run_statistics import Account, Ending, Progress, Reads, Tally
 from affectlake.judge.requests.server_pool import Pool, Server, Task
+from affectlake.judge.requests.server_tests import tested_server
 from affectlake.judge.trials.questions import Question
 from affectlake.process.loop_signals import call_on_signals
 
@@ -159,7 +160,7 @@ class _Collector:
     async def _examine(self) -> None:
         """Check every server; raise if none is up, or if one is up but cannot be asked these questions."""
         servers = self.pool.servers
-        found = dict(zip([s.url for s in servers], await asyncio.gather(*map(self._test, servers)), strict=True))
+        found = dict(zip([s.url for s in servers], await asyncio.gather(*map(self._tested, servers)), strict=True))
         errors = [error for error in found.values() if isinstance(error, CollectionError)]
         for error in errors:
             cause = error.__cause__
@@ -171,29 +172,8 @@ class _Collector:
                 server.up = False
                 self._start_health_checks(server)
 
-    async def _test(self, server: Server) -> Facts | CollectionError:
-        """Return what a server reports about itself, and note how it limits answers; or why it cannot be used."""
-        facts = (await examine_all(self.client, [server.url], self.target.model))[server.url]
-        if isinstance(facts, CollectionError):
-            return facts
-        server.engine = facts.engine
-        if self.target.probe is None:
-            return facts
-        for attempt in range(1, self.limits.attempts + 1):
-            try:
-                server.constraint = await find_constraint(
-                    self.client, server.url, self.target.probe, self.target.constraint
-                )
-                return facts
-            except CollectionError as error:
-                return error
-            except Failure as failure:
-                if failure.kind not in RETRYABLE or attempt == self.limits.attempts:
-                    found = unusable(server.url, failure, "an answer to the question by which it is tested")
-                    found.__cause__ = failure
-                    return found
-                await asyncio.sleep(self._pause_s(attempt, min(failure.retry_after_s, self.limits.longest_rest_s)))
-        raise AssertionError("the last attempt returns")
+    async def _tested(self, server: Server) -> Facts | CollectionError:
+        return await tested_server(self.client, server, self.target, self.limits)
 
     async def _until_over(
         self, feeding: asyncio.Task[None], watching: asyncio.Task[None], committing: asyncio.Task[None]
@@ -367,12 +347,7 @@ class _Collector:
         elif failure.kind == "unreachable":
             self.pool.put(task, first=True)
         else:
-            self._later(self._pause_s(task.attempts), lambda: self._take_again(task))
-
-    def _pause_s(self, attempts: int, rest_s: float = 0.0) -> float:
-        """Return the pause after an attempt: what the server asked for, or a random one (full jitter)."""
-        longest = min(self.limits.longest_backoff_s, self.limits.backoff_s * 2.0 ** min(attempts, 20))
-        return rest_s or random.uniform(0, longest)
+            self._later(self.limits.pause_s(task.attempts), lambda: self._take_again(task))
 
     def _take_again(self, task: Task) -> None:
         self.pool.put(task, first=True)
@@ -423,7 +398,7 @@ class _Collector:
             self._fill()
             await asyncio.sleep(random.uniform(pause_s / 2, pause_s))
             pause_s = min(pause_s * 2, 15.0)
-            found = await self._test(server)
+            found = await self._tested(server)
             if not isinstance(found, CollectionError):
                 break
             self.circuit.record("unreachable", f"{found.summary}: {found.found or found.allowed}", self.loop.time())

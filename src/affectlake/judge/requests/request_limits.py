@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -84,6 +85,11 @@ class Limits:
     commit_wait_s: float = 0.01
     grace_s: float = 30.0
     threshold: Threshold = field(default_factory=Threshold)
+
+    def pause_s(self, attempts: int, asked_s: float = 0.0) -> float:
+        """Return the pause after an attempt: what the server asked for, or a random one (full jitter)."""
+        longest = min(self.longest_backoff_s, self.backoff_s * 2.0 ** min(attempts, 20))
+        return min(asked_s, self.longest_rest_s) or random.uniform(0, longest)
 
 
 def check_urls(target: Target) -> None:

@@ -1,4 +1,4 @@
-"""Answers in German and Chinese, in the words of the English key phrase, for :mod:`affectlake.judge.responses.parsing`.
+"""Answers in German and Chinese, in the words of the English key phrase, for the reader of key phrases.
 
 Models answer in the language of the captions now and then, although they are asked in English. If an answer has no
 English key phrase but a German or Chinese one, the words on which the reading depends are replaced by English ones:

@@ -14,7 +14,8 @@ from affectlake.judge.protocols.label_probabilities import weigh
 from affectlake.judge.protocols.protocol import Protocol
 from affectlake.judge.requests.answers import Answer
 from affectlake.judge.requests.payloads import token_count
-from affectlake.judge.responses.parsing import Parsed, parse
+from affectlake.judge.responses.parsed import Parsed
+from affectlake.judge.responses.parsing import parse
 from affectlake.judge.trials.orders import order_codes
 from affectlake.judge.trials.plan import SHOWN
 from affectlake.judge.trials.request_keys import canonical
