@@ -106,8 +106,8 @@ def unfinished(lake: Path, params: Params, pinned: Pinned = NOTHING) -> None:
 def build_questions(lake: Path, agent: ChatAgent, log: Callable[[str], None]) -> Version | None:
     """Make the tables of an agent's questions in a lake without versions, and publish them as its first version.
 
-    The version's ``dvc.yaml`` has only the stages of these tables; the next :func:`build` adds the others. In a lake
-    with versions, nothing is done.
+    The version's ``dvc.yaml`` has only the stages of these tables, also after a run that was interrupted; the next
+    :func:`build` adds the others. In a lake with versions, nothing is done.
 
     Parameters
     ----------
@@ -128,12 +128,12 @@ def build_questions(lake: Path, agent: ChatAgent, log: Callable[[str], None]) ->
     AffectlakeError
         As :func:`build`.
     """
-    if list_versions(lake) or has_question_tables(lake, agent):
+    if list_versions(lake):
         return None
     wanted = question_tables(agent)
-    log(
-        f"making the questions: {', '.join(output.table for output in wanted)}; `affectlake run` makes the other tables"
-    )
+    if not has_question_tables(lake, agent):
+        tables = ", ".join(output.table for output in wanted)
+        log(f"making the questions: {tables}; `affectlake run` makes the other tables")
     with repository.writing(lake, f"affectlake collect {agent.name}", wait_s=math.inf, say=log):
         prepare(lake, log)
         params, held = load(lake), stored(lake)

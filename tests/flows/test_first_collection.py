@@ -20,7 +20,7 @@ from affectlake.pipelines.params.study import load, override
 from affectlake.pipelines.stored import stored
 from tests.flows.test_judgments import affectlake
 from tests.support.chat import ENTRY
-from tests.support.chat_lakes import SETTINGS
+from tests.support.chat_lakes import SETTINGS, build_steps
 from tests.support.fault_server import FaultServer
 
 
@@ -81,6 +81,20 @@ def test_a_collection_in_a_new_lake_makes_only_the_questions(lake: Path, server:
     affectlake("restore", "--lake", lake)
     assert affectlake("run", "--lake", lake).returncode == 0
     assert len(list_versions(lake)) == 4
+
+
+def test_a_collection_after_an_interrupted_run_can_be_pulled_with_dvc(lake: Path, tmp_path: Path) -> None:
+    build_steps(lake, "ingest", "sample", "choose_by_ratings")
+    said = affectlake("collect", "tiny", "--limit", "20", "--lake", lake)
+    assert "making the questions" not in said.stderr
+    assert set(stages_of(lake, list_versions(lake)[-1].name)) == {"ingest", "sample"}
+    affectlake("push", "--lake", lake)
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", lake, clone], check=True)
+    remote = ["dvc", "remote", "modify", "--local", "storage", "url", lake / layout.REMOTE]
+    subprocess.run(remote, cwd=clone, check=True)
+    subprocess.run(["dvc", "pull"], cwd=clone, check=True, capture_output=True)
+    assert read_output(clone, Output("responses", "tiny")).collect().height == 20
 
 
 def test_an_estimate_in_a_new_lake_makes_the_questions_too(lake: Path, server: FaultServer) -> None:
