@@ -130,8 +130,8 @@ def build_questions(lake: Path, agent: ChatAgent, log: Callable[[str], None]) ->
     """
     if list_versions(lake):
         return None
-    wanted = question_tables(agent)
-    if not has_question_tables(lake, agent):
+    wanted = question_tables(load(lake), agent)
+    if not has_question_tables(lake, load(lake), agent):
         tables = ", ".join(output.table for output in wanted)
         log(f"making the questions: {tables}; `affectlake run` makes the other tables")
     with repository.writing(lake, f"affectlake collect {agent.name}", wait_s=math.inf, say=log):

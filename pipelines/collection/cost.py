@@ -15,7 +15,7 @@ from affectlake.judge.responses.tables import parsed_answer, probabilities_of
 from affectlake.pipelines.collection.planning import chat_agent, plan_questions
 from affectlake.pipelines.collection.publishing import Log
 from affectlake.pipelines.collection.request import CollectionRequest, OnProgress, ignore_progress
-from affectlake.pipelines.collection.run import Sampled, ask_sample
+from affectlake.pipelines.collection.run import Sampled, ask_sample, plan_easy
 from affectlake.pipelines.collection.status import LOOKED_AT, asked_as
 from affectlake.pipelines.engine.model_runs import collection_pace
 from affectlake.pipelines.params.study import Params, load
@@ -45,6 +45,8 @@ class CostEstimate(NamedTuple):
         Price per million tokens.
     quality : Quality or None
         Quality of the answers to the sample; None if no sample was asked.
+    n_easy : int
+        Number of requests of easy trials that come first and are not among `n_left`.
     """
 
     agent: str
@@ -57,6 +59,7 @@ class CostEstimate(NamedTuple):
     measured_on: str
     price: Price | None
     quality: Quality | None = None
+    n_easy: int = 0
 
     @property
     def hours(self) -> float:
@@ -96,6 +99,15 @@ def estimate_cost(
         As :func:`affectlake.pipelines.collection.run.collect_answers`.
     """
     params = load(lake)
+    easy = plan_easy(lake, params, request, log)
+    found = _of_request(lake, params, request, log, on_progress)
+    return found._replace(n_easy=0 if easy is None or not found.n_left else easy.n_left)
+
+
+def _of_request(
+    lake: Path, params: Params, request: CollectionRequest, log: Log, on_progress: OnProgress
+) -> CostEstimate:
+    """Estimate the cost of a request without its easy trials."""
     agent = chat_agent(params, request.agent)
     plan = plan_questions(
         lake,

@@ -28,12 +28,14 @@ from affectlake.judge.responses.tables import IDENTITY, response_rows
 from affectlake.judge.trials.content import Materials
 from affectlake.judge.trials.plan import CAPTIONS, SHOWN, Plan, Trials, make_plan
 from affectlake.judge.trials.shares import Share
+from affectlake.judge.vectors.easy import EASY
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables import appending
 from affectlake.lake.tables.parts import ROWS_PER_PART, part_files
 from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.collection.stored_orders import stored_orders
 from affectlake.pipelines.params.study import Params
+from affectlake.pipelines.steps.easy_trials import EasyScore, easy_score, planned, score_easy
 from affectlake.pipelines.steps.responses import materials, response_batches, trials_of
 from affectlake.pipelines.stored import GROWING, as_responses, known_answers, last_proposed
 from affectlake.seeds import generator
@@ -54,14 +56,38 @@ def chat_agent(params: Params, name: str) -> ChatAgent:
     return agent
 
 
-def question_tables(agent: ChatAgent) -> list[Output]:
+EASY_TRIALS = Output("easy_trials")
+"""The easy trials, which exist if the study has a section of that name."""
+
+
+def question_tables(params: Params, agent: ChatAgent) -> list[Output]:
     """Return the tables that an agent's questions are made from."""
-    return [Output(table) for table in ("stimuli", TABLES[agent.modality], "triplets")]
+    easy = [] if params.easy_trials is None else [EASY_TRIALS]
+    return [*(Output(table) for table in ("stimuli", TABLES[agent.modality], "triplets")), *easy]
 
 
-def has_question_tables(lake: Path, agent: ChatAgent) -> bool:
+def has_question_tables(lake: Path, params: Params, agent: ChatAgent) -> bool:
     """Return whether these tables exist in the folder."""
-    return all(part_files(lake / output.folder) for output in question_tables(agent))
+    return all(exists(lake, output) for output in question_tables(params, agent))
+
+
+def exists(lake: Path, output: Output) -> bool:
+    """Return whether the folder has files of an output."""
+    return bool(part_files(lake / output.folder))
+
+
+def planned_trials(lake: Path, params: Params) -> pl.LazyFrame:
+    """Return the trials of all sets, ``trial_set, i, j, k, n_repeats``; the easy ones if they exist.
+
+    Raises
+    ------
+    ContractError
+        If the table `triplets` does not exist yet.
+    """
+    tables = [read_output(lake, Output("triplets")).select("trial_set", *TRIPLET, "n_repeats")]
+    if params.easy_trials is not None and exists(lake, EASY_TRIALS):
+        tables.append(planned(read_output(lake, EASY_TRIALS)))
+    return pl.concat(tables)
 
 
 def plan_questions(
@@ -89,7 +115,7 @@ def plan_questions(
     name : str
         Name of the agent.
     trial_set : str
-        ``main``, ``validation`` or ``noise_ceiling``.
+        ``main``, ``validation``, ``noise_ceiling`` or ``easy``.
     limit : int, optional
         Maximum number of questions.
     retry_failed : bool
@@ -120,11 +146,13 @@ def plan_questions(
     """
     agent = chat_agent(params, name)
     agent = agent.model_copy(update={"orders": 1}) if one_order else agent
-    triplets = read_output(lake, Output("triplets"))
+    triplets = planned_trials(lake, params)
     known = triplets.select(pl.col("trial_set").unique().sort()).collect()["trial_set"].to_list()
     if trial_set not in known:
         raise UsageError(
-            f"there is no trial set {trial_set!r}", allowed=", ".join(known), todo=nearest(trial_set, known)
+            f"there is no trial set {trial_set!r}",
+            allowed=", ".join(known),
+            todo=_how_to_have_easy_trials(params) if trial_set == EASY else nearest(trial_set, known),
         )
     shown = materials_of(lake, agent)
     failed = pl.col("error_kind").is_not_null()
@@ -136,6 +164,12 @@ def plan_questions(
     only = only if sample is None else sampled(trials, sample, params.seed)
     draw = partial(stored_orders, lake)
     return make_plan(agent, trials, shown, params.seed, stored, limit, again, only, share, draw)
+
+
+def _how_to_have_easy_trials(params: Params) -> str:
+    if params.easy_trials is None:
+        return "add a section such as `easy_trials: {n: 60, ratings: category}` to params.yaml, then `affectlake run`"
+    return "`affectlake run` makes them"
 
 
 def sampled(trials: Trials, n: int, root: int) -> pl.DataFrame:
@@ -169,6 +203,15 @@ def _stored(lake: Path, name: str, which: pl.Expr) -> Iterator[pl.DataFrame]:
     known = known_answers(lake, name)
     if known is not None:
         yield from response_batches(known.filter(which), "request_key", *IDENTITY, *SHOWN, *CAPTIONS)
+
+
+def easy_score_of(lake: Path, agent: ChatAgent) -> EasyScore:
+    """Return how many easy trials the agent got right, of its published answers under its current entry."""
+    known = known_answers(lake, agent.name)
+    if known is None or not exists(lake, EASY_TRIALS):
+        return score_easy(0, 0)
+    tables = {table: read_output(lake, Output(table)) for table in ("stimuli", TABLES[agent.modality], "easy_trials")}
+    return easy_score({**tables, "responses": known.filter(pl.col("trial_set") == EASY)}, agent)
 
 
 class AddedRows(NamedTuple):

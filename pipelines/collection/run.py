@@ -25,8 +25,9 @@ from affectlake.judge.requests.run_statistics import Account, Ending, Progress
 from affectlake.judge.responses.quality import quality, useless
 from affectlake.judge.responses.tables import parsed_answer
 from affectlake.judge.trials.plan import Plan
+from affectlake.judge.vectors.easy import EASY
 from affectlake.lake.store.versions import Version
-from affectlake.pipelines.collection.planning import chat_agent, plan_questions
+from affectlake.pipelines.collection.planning import EASY_TRIALS, chat_agent, easy_score_of, exists, plan_questions
 from affectlake.pipelines.collection.publishing import (
     Log,
     Published,
@@ -94,10 +95,11 @@ class Tally(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """A plan of the remaining questions, and the counts of the run when it was planned."""
+    """A plan of the remaining questions, the counts of the run when it was planned, and the easy trials to ask first."""
 
     plan: Plan
     before: Tally
+    easy: Plan | None = None
 
 
 class _Outcome(NamedTuple):
@@ -216,7 +218,34 @@ def plan_attempt(context: RunContext, tally: Tally) -> Attempt:
         share=request.share,
         sample=request.sample,
     )
-    return Attempt(plan, tally)
+    easy = plan_easy(context.lake, context.params, request, context.log) if plan.n_left else None
+    return Attempt(plan, tally, easy)
+
+
+def plan_easy(lake: Path, params: Params, request: CollectionRequest, log: Log) -> Plan | None:
+    """Return the plan of the easy trials that a collection asks first; None if it asks none.
+
+    Parameters
+    ----------
+    lake : Path
+        Root of the lake.
+    params : Params
+        Its parameters.
+    request : CollectionRequest
+        What to ask. A request for particular trials (a sample, proposals, failures, the easy trials themselves) is not
+        preceded by easy trials.
+    log : callable
+        Takes one line if the study has easy trials that do not exist yet.
+    """
+    if params.easy_trials is None or request.trial_set == EASY:
+        return None
+    if request.retry_failed or request.proposed or request.sample is not None:
+        return None
+    if not exists(lake, EASY_TRIALS):
+        log("no easy trials are asked first: `affectlake run` makes them")
+        return None
+    plan = plan_questions(lake, params, request.agent, EASY, share=request.share)
+    return plan if plan.n_left else None
 
 
 def run_to_end(context: RunContext, first: Attempt) -> CollectionResult:
@@ -225,7 +254,9 @@ def run_to_end(context: RunContext, first: Attempt) -> CollectionResult:
     attempt, tally, pause_s = first, first.before, _FIRST_PAUSE_S
     while attempt.plan.n_left:
         with agent_servers(context.lake, context.agent, key, context.log) as urls:
-            outcome = _ask_plan(context, attempt, urls, n_wanted)
+            outcome = _ask_easy(context, attempt, urls)
+            if outcome.ending == "complete":
+                outcome = _ask_plan(context, attempt._replace(before=outcome.tally), urls, n_wanted)
         tally = outcome.tally
         if outcome.ending == "stopped":
             return _result(context, attempt, tally, "stopped")
@@ -242,6 +273,23 @@ def run_to_end(context: RunContext, first: Attempt) -> CollectionResult:
         attempt = plan_attempt(context, tally)
     complete = request.limit is None or tally.n_asked < request.limit
     return _result(context, attempt, tally, "complete" if complete else "limit")
+
+
+def _ask_easy(context: RunContext, attempt: Attempt, urls: tuple[str, ...]) -> _Outcome:
+    """Ask the easy trials, if there are any, and log how many were right. They are not counted."""
+    before = attempt.before
+    if attempt.easy is None:
+        return _Outcome("complete", None, is_retryable=False, tally=before)
+    name, n = context.agent.name, attempt.easy.n_left
+    context.log(f"{name}: {n:,} requests of easy trials first")
+    own = replace(context, request=replace(context.request, trial_set=EASY, limit=None, anyway=True))
+    outcome = _ask_plan(own, Attempt(attempt.easy, Tally(version=before.version)), urls, n)
+    score = easy_score_of(context.lake, context.agent)
+    if score.n:
+        context.log(f"{name}: right in {score}")
+    if score.verdict:
+        context.log(f"warning: {name} is not shown to be better than chance in trials that are easy by the ratings")
+    return outcome._replace(tally=before._replace(version=outcome.tally.version))
 
 
 def _ask_plan(context: RunContext, attempt: Attempt, urls: tuple[str, ...], n_wanted: int) -> _Outcome:
@@ -294,7 +342,7 @@ def _ask(context: RunContext, plan: Plan, target: Target, n_before: int, n_wante
             reads=partial(parsed_answer, context.agent.asking),
             useless=_never if context.request.anyway else partial(_useless, context.agent.weighs_answers),
         )
-    for server in () if n_before else account.servers:
+    for server in () if n_before or context.request.trial_set == EASY else account.servers:
         if server.limited_by:
             context.log(f"{context.agent.name}: {server.url} limits answers to labels by {server.limited_by}")
     return account

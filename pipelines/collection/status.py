@@ -13,13 +13,16 @@ import polars as pl
 from affectlake.judge.chat import ChatAgent
 from affectlake.judge.responses.quality import Quality, quality
 from affectlake.judge.responses.tables import CHANCES, read_rows
+from affectlake.judge.vectors.easy import EASY
 from affectlake.judge.trials.request_keys import canonical
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables.contracts import contract
 from affectlake.lake.tables.writing import read_output
+from affectlake.pipelines.collection.planning import easy_score_of, planned_trials
 from affectlake.pipelines.collection.publishing import in_quarantine, leases, waiting
 from affectlake.pipelines.engine.model_runs import collection_pace
 from affectlake.pipelines.params.study import Params
+from affectlake.pipelines.steps.easy_trials import EasyScore
 from affectlake.pipelines.stored import known_answers
 from affectlake.process import lease
 
@@ -60,6 +63,8 @@ class Status(NamedTuple):
         Numbers of these answers without a position, by reason.
     verdict : str
         What is wrong with these answers (:class:`affectlake.judge.responses.quality.Quality`); empty if nothing is.
+    easy : EasyScore or None
+        How many easy trials were right (:class:`affectlake.pipelines.steps.easy_trials.EasyScore`); None for other trial sets.
     prompt_tokens, completion_tokens, cached_tokens : int
         Tokens of the published answers.
     hours : float
@@ -84,6 +89,7 @@ class Status(NamedTuple):
     probabilities: tuple[float, float, float] | None
     unread: dict[str, int]
     verdict: str
+    easy: EasyScore | None
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
@@ -93,7 +99,7 @@ class Status(NamedTuple):
 
 def statuses(lake: Path, params: Params) -> list[Status]:
     """Return the state of every chat agent of the study, by trial set."""
-    planned = read_output(lake, Output("triplets")).group_by("trial_set").agg(pl.col("n_repeats").sum()).collect()
+    planned = planned_trials(lake, params).group_by("trial_set").agg(pl.col("n_repeats").sum()).collect()
     sets = dict(planned.sort("trial_set").iter_rows())
     chats = [agent for agent in params.agents.values() if isinstance(agent, ChatAgent)]
     return [_status(lake, params, agent, name, n) for agent in chats for name, n in sets.items()]
@@ -151,6 +157,7 @@ def _status(lake: Path, params: Params, agent: ChatAgent, trial_set: str, n_plan
         probabilities=looked_at.probabilities,
         unread=looked_at.unread,
         verdict=looked_at.verdict,
+        easy=easy_score_of(lake, agent) if trial_set == EASY else None,
         prompt_tokens=sums[1],
         completion_tokens=sums[2],
         cached_tokens=sums[3],

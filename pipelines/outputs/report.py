@@ -21,6 +21,7 @@ from affectlake.lake.tables.contracts import contracts
 from affectlake.pipelines.outputs.brain_inputs import brain_inputs
 from affectlake.pipelines.outputs.version_tables import VersionTables
 from affectlake.pipelines.params.record import record_at
+from affectlake.pipelines.steps.easy_trials import score_easy
 from affectlake.report import (
     ReportInputs,
     VersionFacts,
@@ -48,6 +49,7 @@ _POSITIONS = """
 """
 _CHOSEN = {"chosen_first": 1, "chosen_second": 2, "chosen_third": 3}
 _UNREAD = "SELECT agent, unparsed_reason, count(*) AS n FROM unparsed GROUP BY ALL ORDER BY ALL"
+_EASY = "SELECT agent, value, n FROM easy_scores WHERE n > 0 ORDER BY ALL"
 _ANCHORED = """
     SELECT agent, protocol, trial_set, NULL AS position, count(*) AS n_choices, 0 AS n_tied
     FROM anchored_choices GROUP BY ALL ORDER BY ALL
@@ -226,10 +228,12 @@ def _verdicts(tables: VersionTables) -> dict[str, str]:
     for agent, reason, n in tables.rows(_UNREAD).iter_rows():
         unread.setdefault(agent, Counter())[reason or "unknown"] += n
     found = {
-        agent: quality(positions.get(agent, {}), unread.get(agent, {}), weighs=agent in weighs).verdict
+        agent: [quality(positions.get(agent, {}), unread.get(agent, {}), weighs=agent in weighs).verdict]
         for agent in sorted({*positions, *unread})
     }
-    return {agent: verdict for agent, verdict in found.items() if verdict}
+    for agent, value, n in tables.rows(_EASY).iter_rows():
+        found.setdefault(agent, []).append(score_easy(round(value * n), n).verdict)
+    return {agent: "; it ".join(filter(None, verdicts)) for agent, verdicts in found.items() if any(verdicts)}
 
 
 def _weighs(protocol: str) -> bool:

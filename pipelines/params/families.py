@@ -38,6 +38,9 @@ def wrong_families(raw: object) -> Iterator[Mistake]:
                 todo="set are_categories: true for one family",
             )
     yield from _of_agents(raw, known)
+    easy = value_at(raw, "easy_trials.ratings")
+    if isinstance(easy, str) and easy not in (ALL_FAMILIES, *known) or not known and easy is not None:
+        yield _unknown("easy_trials.ratings", str(easy), known)
 
 
 def _of_file(path: str, one: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> Iterator[Mistake]:
@@ -85,13 +88,17 @@ def _of_agents(raw: object, known: Mapping[str, object]) -> Iterator[Mistake]:
         wanted += [("scaling", one) for one in (scaling if isinstance(scaling, Mapping) else ())]
         for key, family in wanted:
             if isinstance(family, str) and family not in known:
-                yield Mistake(
-                    f"agents.{name}.{key}",
-                    f"there are no {family!r} ratings",
-                    allowed=", ".join((*known, *((ALL_FAMILIES,) if key == "ratings" else ())) if known else ())
-                    or "none: sources has no ratings",
-                    todo=nearest(family, known),
-                )
+                yield _unknown(f"agents.{name}.{key}", family, known)
+
+
+def _unknown(path: str, family: str, known: Mapping[str, object]) -> Mistake:
+    all_ = (ALL_FAMILIES,) if path.endswith("ratings") else ()
+    return Mistake(
+        path,
+        f"there are no {family!r} ratings",
+        allowed=", ".join((*known, *all_)) if known else "none: sources has no ratings",
+        todo=nearest(family, known),
+    )
 
 
 def _is_number(value: object) -> bool:

@@ -12,6 +12,7 @@ from affectlake.pipelines.params.names import NAME, suggestion
 from affectlake.stimuli.guessing import GuessedRatings, Guesses
 
 MOST_TRIPLETS = 8_000_000
+_ENOUGH_FOR_EASY_TRIALS = 30
 LIST = "stimuli.csv"
 """Name of the file of stimuli in the lake, if only media list them."""
 
@@ -202,6 +203,11 @@ def _rest(found: Guesses) -> Iterator[str]:
     yield "  absolute_edges: false"
     yield "  label_gap: 0.1"
     yield ""
+    if found.ratings and n >= _ENOUGH_FOR_EASY_TRIALS:
+        yield "easy_trials:                # asked of a chat agent before any other trial (docs/collecting.md#easy-trials)"
+        yield "  n: 60"
+        yield "  ratings: concatenated     # the ratings from which the odd one out of these trials is known"
+        yield ""
     yield "sweeps:                     # fits that show where more dimensions or judgments stop helping; []: none"
     yield "  dimensions: []"
     yield "  n_judgments: 100000"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, PrivateAttr
 
 from affectlake.errors import UsageError
-from affectlake.judge.agents import AnchoredAgent, AnyAgent
+from affectlake.judge.agents import AnchoredAgent, AnyAgent, Scaling
 from affectlake.judge.chat import OWN_NAMES, OWN_PROTOCOLS, OwnProtocols
 from affectlake.lake.files import layout
 from affectlake.lake.store.merges import refuse_unjoined
@@ -137,6 +137,19 @@ class Sweeps(Strict):
     min_delta: float = Field(ge=0, description="Minimum decrease of the validation loss, in nats.")
 
 
+class EasyTrials(Strict):
+    """Trials whose odd one out is known from ratings. A collection asks a chat agent these before any other."""
+
+    n: int = Field(default=60, ge=20, le=1000, description="Number of easy trials.")
+    ratings: Text = Field(
+        description="Family of ratings from which they are known, or concatenated for all of them.",
+        examples=["category"],
+    )
+    scaling: Scaling | None = Field(
+        default=None, description="Scaling of the ratings, as of an agent of kind ratings; null: that of the family."
+    )
+
+
 class Proposals(Strict):
     """Settings of `affectlake propose`, which chooses the triplets to ask next."""
 
@@ -181,6 +194,9 @@ class Params(Strict):
     geometry: Geometry
     sweeps: Sweeps
     proposals: Proposals = Field(default_factory=Proposals)
+    easy_trials: EasyTrials | None = Field(
+        default=None, description="Trials that chat agents are asked first; null: none."
+    )
     brain: Brain | None = None
     schedules: Annotated[dict[str, Schedule], EACH_NAMED, NULL_AS_EMPTY] = Field(
         default_factory=dict,

@@ -38,6 +38,7 @@ READERS: dict[type[BaseModel], tuple[str, ...]] = {
     study.Geometry: (STEPS,),
     study.Sweeps: ("pipelines/steps/sweeps.py", "pipelines/steps/metrics.py"),
     study.Proposals: ("pipelines/collection/proposals.py",),
+    study.EasyTrials: ("pipelines/steps/easy_trials.py",),
     FewJudgments: ("src/affectlake/spose/settings.py",),
     agents.RatingsAgent: ("pipelines/steps/choices.py", "src/affectlake/judge/agents.py", "pipelines/params/study.py"),
     agents.FeaturesAgent: ("pipelines/steps/videos.py", "src/affectlake/judge/vectors", "pipelines/params/study.py"),

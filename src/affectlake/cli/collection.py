@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from affectlake.pipelines.collection.cost import CostEstimate
     from affectlake.pipelines.collection.request import CollectionProgress, CollectionRequest, CollectionResult
     from affectlake.pipelines.collection.status import Status
+    from affectlake.pipelines.steps.easy_trials import EasyScore
 
-TRIAL_SET = click.option("--trial-set", default="main", show_default=True, help="main, validation or noise_ceiling.")
+TRIAL_SET = click.option(
+    "--trial-set", default="main", show_default=True, help="main, validation, noise_ceiling or easy."
+)
 _LINE_EVERY_S = 15.0
 _REASONS_SHOWN = 5
 
@@ -89,11 +92,19 @@ def collect(
 
 def _quality_lines(root: Path, wanted: CollectionRequest) -> list[str]:
     """Return what the latest answers of the agent are: parsed, positions and verdict; nothing without answers."""
-    from affectlake.pipelines.collection.planning import chat_agent
+    from affectlake.pipelines.collection.planning import chat_agent, easy_score_of
     from affectlake.pipelines.collection.status import quality_of
     from affectlake.pipelines.params.study import load
 
-    return _lines_of(quality_of(root, chat_agent(load(root), wanted.agent), wanted.trial_set))
+    agent = chat_agent(load(root), wanted.agent)
+    return [*_lines_of(quality_of(root, agent, wanted.trial_set)), *_easy_lines(easy_score_of(root, agent))]
+
+
+def _easy_lines(score: EasyScore | None) -> list[str]:
+    """Return how many easy trials were right; nothing if none has a choice."""
+    if score is None or not score.n:
+        return []
+    return [f"right              {score}", *([f"verdict            {score.verdict}"] if score.verdict else [])]
 
 
 def _lines_of(found: Quality) -> list[str]:
@@ -150,6 +161,8 @@ def _plain(value: object) -> object:
     """Return a value for JSON; NaN becomes null."""
     if isinstance(value, float):
         return None if math.isnan(value) else value
+    if hasattr(value, "_asdict"):
+        return {name: _plain(one) for name, one in value._asdict().items()}
     return [_plain(one) for one in value] if isinstance(value, tuple) else value
 
 
@@ -173,6 +186,7 @@ def _format_status(one: Status) -> str:
         of = f" of the latest {one.n_looked_at:,}" if one.n_looked_at < one.n_answered else ""
         shares = (one.positions, one.probabilities)
         lines += _format_quality(one.n_looked_at, one.share_parsed, *shares, one.unread, one.verdict, of)
+    lines += _easy_lines(one.easy)
     if one.n_failed:
         kinds = ", ".join(f"{n:,} {kind}" for kind, n in one.n_failed.items())
         lines.append(f"failed for good    {kinds}; --retry-failed asks them again")
@@ -201,6 +215,8 @@ def _estimated(root: Path, wanted: CollectionRequest, show: Callable[[Collection
     build_questions(root, chat_agent(load(root), wanted.agent), log)
     one: CostEstimate = estimate_cost(root, wanted, log, show)
     lines = [f"{wanted.label}: {one.n_left:,} requests remain"]
+    if one.n_easy:
+        lines.append(f"{one.n_easy:,} requests of easy trials come first")
     if one.n_left and not one.n_sample:
         how = "with --sample 40, 40 questions are asked, and their answers are kept"
         lines.append(f"tokens, hours and money are unknown: nothing is measured yet; {how}")

@@ -93,7 +93,7 @@ def show_protocol(name: str, lake: Path, agent: str, trial: str | None, full: bo
         found = [one for one in found if one.modality == modality] if agent or not users else users
     (asking, *others) = found
     asked = agents_asked_by(params, asking)
-    ready = [one for one in asked if trial is not None or has_question_tables(root, chat_agent(params, one))]
+    ready = [one for one in asked if trial is not None or has_question_tables(root, params, chat_agent(params, one))]
     who = agent or next(iter(ready), "")
     if trial is not None and not who:
         raise UsageError("--trial needs an agent", todo="name one with --agent")

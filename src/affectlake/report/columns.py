@@ -58,6 +58,7 @@ COLUMNS: dict[str, Columns] = {
     "order_effects": Columns(
         ("agent", "protocol", "trial_set", "measure", "n"), ("value", "ci_low", "ci_high", "p_value")
     ),
+    "easy_scores": Columns(("agent",), _ESTIMATE),
     "reliability": Columns(("agent", "measure"), _ESTIMATE),
     "voxels": Columns(
         ("subject", "voxel_index", "voxel_i", "voxel_j", "voxel_k", "x_mm", "y_mm", "z_mm"), ("regions",)

@@ -36,6 +36,14 @@ def summary(inputs: ReportInputs, facts: AgentFacts) -> list[dict[str, object]]:
         rows = rows_of(inputs, facts, analysis, measure)
         if len(rows):
             found.append({"name": name, **_written(rows.row(0, named=True), share)})
+    easy = inputs.table("easy_scores", facts.agent)
+    if easy is not None and len(easy):
+        found.append(
+            {
+                "name": "Easy trials (known from ratings) that were right",
+                **_written(easy.row(0, named=True), share=True),
+            }
+        )
     people = inputs.table("reliability", facts.agent)
     if people is not None:
         of = {row["measure"]: row for row in people.iter_rows(named=True)}

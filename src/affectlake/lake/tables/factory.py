@@ -234,6 +234,8 @@ _ROWS: dict[str, Callable[[int], dict[str, object]]] = {
     "anchored_choices": _anchored_choices,
     "unparsed": lambda _n: {"i": [0], "j": [1], "k": [3], "trial_set": ["main"], "protocol": ["describe/1"]},
     "order_effects": lambda _n: {"measure": ["chosen_first"], "value": [0.34], "n": [100], "trial_set": ["main"]},
+    "easy_trials": lambda _n: {"i": [0], "j": [1], "k": [2], "odd": [1], "margin": [0.9]},
+    "easy_scores": lambda _n: {"value": [0.9], "n": [60], "chance": [1 / 3]},
     "embeddings": _embeddings,
     "learning_curves": _learning_curves,
     "fits": lambda _n: {"n_dimensions": [2], "held_out_loss": [0.6], "representative": [True], "converged": [True]},
