@@ -229,13 +229,13 @@ def read_responses(
         One row per trial, repeat and, if the agent is asked in several, order; ``odd`` is null if the response does
         not name a stimulus.
     n_rows : int
-        Number of responses, including the ignored ones.
+        Number of responses to these trial sets, including the ignored ones.
     """
     shown = materials(tables, agent, with_frames=False)
     makers = {name: KeyMaker(agent, name, shown) for name in trial_sets}
     pieces, n_rows = [], 0
     for batch in response_batches(tables["responses"]):
-        n_rows += batch.height
+        n_rows += int(batch["trial_set"].is_in(trial_sets).sum())
         for name, maker in makers.items():
             rows = _wanted(valid_answers(batch, maker, name), tables["triplets"])
             pieces.append(read_rows(rows, agent.asking))

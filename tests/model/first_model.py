@@ -31,7 +31,7 @@ def run_page(folder: Path) -> list[str]:
     said = []
     for language, text in _BLOCK.findall(PAGE.read_text(encoding="utf-8")):
         if language == "yaml":
-            change(folder / "study/params.yaml", yaml.safe_load(text)["agents"])
+            change(folder / "study/params.yaml", yaml.safe_load(text))
             continue
         print("\n".join(f"$ {line}" for line in text.strip().splitlines()), flush=True)
         with subprocess.Popen(
@@ -49,14 +49,14 @@ def run_page(folder: Path) -> list[str]:
     return said
 
 
-def change(path: Path, agents: dict[str, Any]) -> None:
-    """Put agents into ``params.yaml``: all of them, or changes to those that are there."""
-    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+def change(path: Path, sections: dict[str, Any]) -> None:
+    """Put sections into ``params.yaml``; of agents, all of them, or changes to those that are there."""
+    raw, agents = yaml.safe_load(path.read_text(encoding="utf-8")), sections.pop("agents")
     if all("kind" in entry for entry in agents.values()):
         raw["agents"] = agents
     for name, entry in agents.items():
         raw["agents"][name] |= entry
-    path.write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
+    path.write_text(yaml.safe_dump(raw | sections, sort_keys=False), encoding="utf-8")
 
 
 if __name__ == "__main__":
