@@ -223,7 +223,7 @@ def plan_attempt(context: RunContext, tally: Tally) -> Attempt:
 
 
 def plan_easy(lake: Path, params: Params, request: CollectionRequest, log: Log) -> Plan | None:
-    """Return the plan of the easy trials that a collection asks first; None if it asks none.
+    """Return the plan of the easy trials that a collection asks first; None if there are none.
 
     Parameters
     ----------

@@ -130,7 +130,8 @@ def test_a_constant_agent_is_told_to_be_at_chance_and_its_collection_goes_on(lak
     assert easy.easy.n_right == sum(odd[row[:3]] == row[3] for row in known.iter_rows())
     assert 3 <= easy.easy.n_right <= 10  # the orders are balanced
     printed = affectlake("status", "--lake", lake).stdout
-    assert f"was right in {easy.easy}: not shown to be better than chance" in printed
+    assert f"right              {easy.easy}\n" in printed
+    assert "verdict            not shown to be better than chance in easy trials" in printed
     run(lake)
     verdict = gather(lake, list_versions(lake)[-1]).verdicts["tiny"]
     assert "chose position 2 in 100.0%" in verdict and "; it was right in" in verdict

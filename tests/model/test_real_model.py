@@ -178,6 +178,7 @@ def test_the_page_on_a_first_model_runs_as_it_stands(url: str, tmp_path: Path) -
     assert "the server at http://127.0.0.1:8123/v1 started" in said
     assert "positions chosen   100.0%, 0.0%, 0.0%" in said
     assert "verdict            chose position 1 in 100.0% of 160 answers" in said
+    assert "smollm2: 60 requests of easy trials first" in said and " of 60 easy trials (" in said
     assert "smollm2: no embedding: the fit learned nothing" in said
     (kappa,) = re.findall(r"kappa +(\S+) +(\S+) +(\S+)", said)
     assert abs(float(kappa[0])) < 0.25  # four standard errors

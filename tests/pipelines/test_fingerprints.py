@@ -80,8 +80,8 @@ PLANTED = {
         ["ingest_brains"]),
     "columns of ratings are reversed": (
         "affectlake.judge.vectors.ratings", "rating_matrix", "RatingMatrix(scores,", "RatingMatrix(scores[:, ::-1],",
-        ["choose_by_ratings", "measure", "describe", "ingest_brains", "share_stimuli", "select_stimuli",
-         "encode_brains", "search_brains"]),
+        ["choose_easy_trials", "choose_by_ratings", "measure", "describe", "ingest_brains", "share_stimuli",
+         "select_stimuli", "encode_brains", "search_brains"]),
     "brains are drawn under another name": (
         f"{STEPS_OF}.brain_sources", "recordings", "params.seed, 'brain', 'synthetic'", "params.seed, 'brain', 'other'",
         ["ingest_brains"]),

@@ -104,7 +104,8 @@ def _easy_lines(score: EasyScore | None) -> list[str]:
     """Return how many easy trials were right; nothing if none has a choice."""
     if score is None or not score.n:
         return []
-    return [f"right              {score}", *([f"verdict            {score.verdict}"] if score.verdict else [])]
+    lines = [f"right              {score}"]
+    return [*lines, "verdict            not shown to be better than chance in easy trials"] if score.verdict else lines
 
 
 def _lines_of(found: Quality) -> list[str]:
