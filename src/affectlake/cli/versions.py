@@ -18,26 +18,134 @@ from affectlake.process.terminal import log
 
 if TYPE_CHECKING:
     from affectlake.cli.query_output import Form
+    from affectlake.lake.store.versions import Version
+
+
+class _Versions(click.Group):
+    """A group whose own call, without a command, lists the versions."""
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (the name is click's)
+        return ["[OPTIONS]", "[show VERSION]"]
+
+
+@click.group(cls=_Versions, invoke_without_command=True)
+@LAKE
+@JSON
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="At most N versions; 0: all. By default 20, with --json all.",
+)
+@click.option("--before", default="", metavar="VERSION", help="Only versions before this one.")
+@click.pass_context
+def versions(context: click.Context, lake: Path, as_json: bool, limit: int | None, before: str) -> None:
+    """List the versions, newest first, with time, author, names and changes; `versions show V` prints all of one."""
+    from affectlake.lake.store.root import find
+    from affectlake.lake.store.tags import number
+    from affectlake.lake.store.version_names import version_names
+    from affectlake.lake.store.versions import list_versions, resolve
+
+    if context.invoked_subcommand:
+        context.obj = lake
+        return
+    root = find(lake)
+    found = list_versions(root)[::-1]
+    if before:
+        end = number(resolve(root, before).name)
+        found = [v for v in found if number(v.name) < end]
+    most = (0 if as_json else _LISTED) if limit is None else limit
+    shown = found[: most or None]
+    names: dict[str, list[str]] = {}
+    for one in version_names(root).values():
+        names.setdefault(one.commit, []).append(one.name)
+    if as_json:
+        click.echo(json.dumps([{**v._asdict(), "names": names.get(v.commit, [])} for v in shown], indent=2))
+        return
+    for v in shown:
+        named = f"  [{', '.join(names[v.commit])}]" if v.commit in names else ""
+        click.echo(f"{v.name}  {v.created[:16].replace('T', ' ')}  {v.author}{named}  {_phrase(v)}")
+    if len(shown) < len(found):
+        log(f"{len(found) - len(shown):,} older: `affectlake versions --before {shown[-1].name}`, or --limit 0 for all")
+
+
+_LISTED, _CHANGES_SHOWN = 20, 2
+
+
+def _phrase(version: Version) -> str:
+    """Return what changed in a version, in one line."""
+    changes = version.changes.split("; ")
+    more = len(changes) - _CHANGES_SHOWN
+    return "; ".join(changes[:_CHANGES_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+
+
+@versions.command("show")
+@click.argument("version", default="latest")
+@LAKE
+@JSON
+@click.pass_context
+def show_version(context: click.Context, version: str, lake: Path, as_json: bool) -> None:
+    """Print all that is known of VERSION: commit, author, code, environment, names with notes, and every change."""
+    from affectlake.lake.store.root import find
+    from affectlake.lake.store.version_names import version_names
+    from affectlake.lake.store.versions import resolve
+
+    root = find(context.obj if lake == Path() else lake)  # --lake before or after `show`
+    v = resolve(root, version)
+    names = [one for one in version_names(root).values() if one.commit == v.commit]
+    if as_json:
+        click.echo(json.dumps({**v._asdict(), "names": [one._asdict() for one in names]}, indent=2))
+        return
+    click.echo(f"{v.name}  {v.created}  {v.commit}  {v.author}  affectlake {v.code_version}")
+    for one in names:
+        click.echo(f"    {one.name}{f': {one.note}' if one.note else ''} ({one.author}, {one.created})")
+    if v.steps:
+        click.echo(f"    steps: {v.steps}")
+    if v.environment:
+        click.echo(f"    environment: {v.environment}")
+    for change in v.changes.split("; "):
+        click.echo(f"    {change}")
 
 
 @click.command()
+@click.argument("name", default="")
+@click.argument("version", default="latest")
 @LAKE
 @JSON
-def versions(lake: Path, as_json: bool) -> None:
-    """List all versions with their time, author and changes."""
-    from affectlake.lake.store.root import find
-    from affectlake.lake.store.versions import list_versions
+@click.option("--note", default="", help="Why it has this name, such as the journal.")
+@click.option("--remove", is_flag=True, help="Take the name away, in this lake.")
+def tag(name: str, version: str, lake: Path, as_json: bool, note: str, remove: bool) -> None:
+    """Give VERSION (by default, the latest) a NAME, such as submitted, by which commands know it; or list the names."""
+    from affectlake.lake import repository
+    from affectlake.lake.store.version_names import add_name, remove_name, version_names
+    from affectlake.lake.store.versions import list_versions, resolve
 
-    found = list_versions(find(lake))
-    if as_json:
-        click.echo(json.dumps([v._asdict() for v in found], indent=2))
+    root = repository.find(lake)
+    of = {v.commit: v.name for v in list_versions(root)}
+    if not name:
+        if remove:
+            raise UsageError("--remove needs the name to take away")
+        found = version_names(root).values()
+        if as_json:
+            rows = [{**one._asdict(), "version": of.get(one.commit)} for one in found]
+            click.echo(json.dumps(rows, indent=2))
+            return
+        for one in found:
+            click.echo(
+                f"{one.name}  {of.get(one.commit, one.commit[:10])}  {one.created[:16]}  {one.author}  {one.note}"
+            )
+        if not found:
+            log("no version has a name: affectlake tag NAME [VERSION] --note TEXT")
         return
-    for v in found:
-        click.echo(f"{v.name}  {v.created}  {v.commit[:10]}  {v.author}  affectlake {v.code_version}")
-        if v.steps:
-            click.echo(f"    steps: {v.steps}")
-        for change in v.changes.split("; "):
-            click.echo(f"    {change}")
+    if remove:
+        with repository.writing(root, "affectlake tag", wait_s=math.inf, say=log):
+            remove_name(root, name)
+        log(f"{name} is no longer a name here; if it was pushed, origin still has it")
+        return
+    wanted = resolve(root, version)
+    with repository.writing(root, "affectlake tag", wait_s=math.inf, say=log):
+        add_name(root, name, wanted.commit, note)
+    log(f"{name} is {wanted.name}: use it as a version, such as --at {name}; `affectlake push` shares it")
 
 
 @click.command()
@@ -232,4 +340,4 @@ def cite(version: str, lake: Path) -> None:
     click.echo(citation(root, found, record_at(root, found).text("sources.kind")))
 
 
-COMMANDS = (versions, query, checkout, restore, diff, fsck, push, pull, gc, cite)
+COMMANDS = (versions, tag, query, checkout, restore, diff, fsck, push, pull, gc, cite)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # imported late: it takes longer than most queries do
 _QUOTED = r"""[Ee]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|\$(\w*)\$.*?\$\2\$|--[^\n]*|/\*.*?\*/"""  # strings and comments
 # what is not table@version: strings, other quoted names and comments; then table@version, bare or in quotes
 _AT = re.compile(
-    rf"""({_QUOTED})|"([A-Za-z_]\w*)@(\w+)"|("(?:[^"]|"")*")|\b([A-Za-z_]\w*)@(\w+)""",
+    rf"""({_QUOTED})|"([A-Za-z_]\w*)@([\w.:+~^/-]+)"|("(?:[^"]|"")*")|\b([A-Za-z_]\w*)@(\w+)""",
     re.DOTALL,
 )
 _WORD = re.compile(r"\w+")

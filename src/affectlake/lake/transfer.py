@@ -20,6 +20,7 @@ from affectlake.lake.store.lake_format import refuse_newer_at
 from affectlake.lake.store.merges import refuse_merging
 from affectlake.lake.store.remotes import Remote, open_remote
 from affectlake.lake.store.tags import TAGS, announced, has_origin, number
+from affectlake.lake.store.version_names import pull_names, unannounced
 from affectlake.lake.store.versions import Version, cache_folder, cached_object, list_versions
 
 _INCOMING = "refs/affectlake/incoming/"
@@ -73,6 +74,7 @@ def push(root: Path, versions: list[Version], remote: str = "", say: Say = _quie
     try:
         there = announced(root)  # a version tagged again by an annotated tag has the same commit
         new = [f"{TAGS}{v.name}" for v in versions if there.get(v.name) != v.commit]
+        new += unannounced(root, {v.commit for v in versions} | set(there.values()), say)
         git(root, "push", "--quiet", "--atomic", "origin", branch, *new)
     except LakeError as error:
         raise LakeError(
@@ -152,6 +154,8 @@ def pull(root: Path, remote: str = "", say: Say = _quiet) -> Moved:
     n_files += take(root, {md5: use for md5, use in rest.items() if use.is_table or md5 not in first}, away, say)
     if incoming:
         _advance(root, incoming, say)
+    if has_origin(root):
+        pull_names(root, "origin", {v.commit for v in list_versions(root)}, say)
     return Moved(n_files, [v.name for v in incoming])
 
 

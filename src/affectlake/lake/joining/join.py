@@ -56,6 +56,7 @@ from affectlake.lake.store.merges import (
     untagged_versions,
 )
 from affectlake.lake.store.tags import TAGS, number, references
+from affectlake.lake.store.version_names import pull_names
 from affectlake.lake.store.versions import Manifest, Version, list_versions
 from affectlake.lake.tables.appending import pointer_text
 
@@ -162,9 +163,12 @@ def join(root: Path, source: str, remote: str, merge_params: MergeParams, say: S
         recover(root, say)
     theirs = fetch_references(root, source) if source else ALREADY_FETCHED
     try:
-        return _Join(root, theirs, remote, merge_params, say, merged=merged).run()
+        done = _Join(root, theirs, remote, merge_params, say, merged=merged).run()
     finally:
         delete_references(root)
+    if source:
+        pull_names(root, str(theirs.folder or source), {version.commit for version in list_versions(root)}, say)
+    return done
 
 
 class _Join:

@@ -11,7 +11,7 @@ import hashlib
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, time, timedelta, timezone
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +27,10 @@ from affectlake.lake.store.git_objects import blobs, read_blobs
 from affectlake.lake.store.listings import parse_listing
 from affectlake.lake.store.tags import TAGS as TAGS  # noqa: PLC0414 (part of this interface)
 from affectlake.lake.store.tags import commits_of, is_version_name, number, references
+from affectlake.lake.store.version_names import commit_before, version_names
 
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?(?:Z|[+-]\d\d:\d\d)?)?")
+_HEAD = re.compile(r"HEAD(?:[~^]\d*)*")
 _AUTHOR = re.compile(r"^author (.*?) ?<[^>\n]*> (\d{1,11}) ([+-][01]\d[0-5]\d)$", re.MULTILINE)
 CODE_TRAILER = "Affectlake-Code"
 STEPS_TRAILER = "Affectlake-Steps"
@@ -307,9 +310,21 @@ def _iso(seconds: int, zone: str) -> str:
 
 
 def resolve(root: Path, name: str | Version = "") -> Version:
-    """Return the version `name`: ``v3``, ``latest`` (also the empty name), or a prefix of its commit.
+    """Return the version that `name` stands for.
 
-    A :class:`Version` is returned unchanged.
+    Parameters
+    ----------
+    root : Path
+        Root of the lake.
+    name : str or Version
+        - ``v3``, also ``lake/v3``, the tag; ``latest`` or an empty string for the latest version;
+        - a name that someone gave it (:mod:`~affectlake.lake.store.version_names`), such as ``submitted``;
+        - a date or time (ISO 8601; local time unless it has an offset): the last version of that time; of a date, of
+          its end;
+        - ``HEAD~2`` and the like: the last version in the history of that commit;
+        - at least four characters of its commit.
+
+        A :class:`Version` is returned unchanged.
 
     Raises
     ------
@@ -325,16 +340,55 @@ def resolve(root: Path, name: str | Version = "") -> Version:
         raise VersionError(f"{root} has no version yet", todo=todo)
     if name in ("", "latest"):
         return _found(root, known[-1])
-    named = [v for v in known if v.name == name] or [v for v in known if len(name) >= 4 and v.commit.startswith(name)]
+    named = _named(root, name.removeprefix("lake/"), known)
     if len(named) != 1:
         raise VersionError(
             f"{name!r} {'is not a version' if not named else 'is the prefix of several versions'} of {root}",
-            allowed=", ".join([f"{v.name} ({v.commit[:10]})" for v in named] or [v.name for v in known[-12:]]),
+            allowed=", ".join(
+                [f"{v.name} ({v.commit[:10]})" for v in named] or [*version_names(root), *(v.name for v in known[-12:])]
+            ),
             todo=(UNSHALLOW if not named and is_shallow(root) else "")
-            or nearest(name, [v.name for v in known])
+            or nearest(name, [*version_names(root), *(v.name for v in known)])
             or "list them with `affectlake versions`",
         )
     return _found(root, named[0])
+
+
+def _named(root: Path, name: str, known: list[Version]) -> list[Version]:
+    """Return the versions that a name may stand for."""
+    if is_version_name(name):
+        return [v for v in known if v.name == name] or [
+            v for v in known if len(name) >= 4 and v.commit.startswith(name)
+        ]
+    if name in (names := version_names(root)):
+        return [v for v in known if v.commit == names[name].commit]
+    if _DATE.fullmatch(name):
+        return [_last_at(name, known)]
+    if _HEAD.fullmatch(name):
+        found = commit_before(root, name, {v.commit: v.name for v in known})
+        return [v for v in known if v.name == found]
+    return [v for v in known if len(name) >= 4 and v.commit.startswith(name)]
+
+
+def _last_at(words: str, known: list[Version]) -> Version:
+    """Return the last version of a time, or of the end of a date."""
+    dated = [(datetime.fromisoformat(v.created), v) for v in known if v.created]
+    try:
+        until = datetime.fromisoformat(words)
+    except ValueError as error:
+        raise VersionError(
+            f"{words!r} is not a date", found=str(error), wanted="such as 2026-11-25 or 2026-11-25T14:30"
+        ) from error
+    if len(words) == len("2026-11-25"):
+        until = datetime.combine(until.date(), time.max)
+    until = until.astimezone()  # local time, if it has no offset
+    before = [one for one in dated if one[0] <= until]
+    if not before:
+        first = f"{known[0].name} is of {known[0].created}" if dated else ""
+        raise VersionError(
+            f"there was no version at {words} yet", found=first, todo="list them with `affectlake versions`"
+        )
+    return max(before, key=lambda one: (one[0], number(one[1].name)))[1]
 
 
 def _found(root: Path, version: Version) -> Version:
