@@ -14,6 +14,17 @@ import polars as pl
 from numpy.typing import NDArray
 
 from affectlake.errors import VersionError, nearest
+from affectlake.lake.browsing import (
+    ColumnFacts,
+    StimulusFacts,
+    TableFacts,
+    columns_of,
+    embedding_of,
+    rsm_of,
+    stimulus_of,
+    table_of,
+    tables_of,
+)
 from affectlake.lake.diff import OutputDiff, diff
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.query import query
@@ -21,7 +32,6 @@ from affectlake.lake.store.known_hashes import whole_files
 from affectlake.lake.store.root import find
 from affectlake.lake.store.versions import Manifest, Version, list_versions, resolve
 from affectlake.lake.tables.memmaps import map_lists
-from affectlake.lake.tables.scanning import scan_published
 from affectlake.process.text_table import text_table
 
 T = TypeVar("T")
@@ -97,14 +107,45 @@ class Lake:
         at : str or Version
             The version; the latest if empty.
         """
-        version = resolve(self.root, at)
-        manifest = Manifest(self.root, version.commit)
-        tables = manifest.tables()
-        if name not in tables:
-            raise VersionError(
-                f"{version.name} has no table {name!r}", allowed=", ".join(tables), todo=nearest(name, tables)
-            )
-        return scan_published(whole_files(manifest, *tables[name]))
+        return table_of(self.root, resolve(self.root, at), name)
+
+    def tables(self, at: str | Version = "") -> Listing[TableFacts]:
+        """Return the tables of a version: rows, partitions, and what a row is."""
+        return Listing(tables_of(self.root, resolve(self.root, at)), TableFacts._fields)
+
+    def describe(self, table: str, at: str | Version = "") -> Listing[ColumnFacts]:
+        """Return the columns of a table of a version: type, unit and meaning."""
+        return Listing(columns_of(self.root, resolve(self.root, at), table), ColumnFacts._fields)
+
+    def embedding(self, agent: str, at: str | Version = "", seed: int | None = None) -> NDArray[np.float32]:
+        """Return an agent's embedding.
+
+        Parameters
+        ----------
+        agent : str
+            The agent.
+        at : str or Version
+            The version; the latest if empty.
+        seed : int, optional
+            Seed of the fit; by default, the representative fit.
+
+        Returns
+        -------
+        float32 (n_stimuli, n_dimensions)
+            Rows in the order of ``stimulus_index``, dimensions by decreasing sum of weights.
+        """
+        return embedding_of(self.root, resolve(self.root, at), agent, seed)
+
+    def rsm(self, agent: str, at: str | Version = "", seed: int | None = None) -> NDArray[np.float64]:
+        """Return Pearson's correlation of the embeddings of every pair of stimuli, (n_stimuli, n_stimuli).
+
+        Parameters as for :meth:`embedding`. The row and the column of a stimulus whose weights are all equal are NaN.
+        """
+        return rsm_of(self.root, resolve(self.root, at), agent, seed)
+
+    def stimulus(self, stimulus: str | int, at: str | Version = "") -> StimulusFacts:
+        """Return a stimulus's category, captions and ratings, by its id or its ``stimulus_index``."""
+        return stimulus_of(self.root, resolve(self.root, at), stimulus)
 
     def patterns(self, subject: str, at: str = "") -> NDArray[np.float32]:
         """Return a subject's brain patterns of a version as a memory-mapped array.
@@ -147,7 +188,11 @@ class Lake:
         return Listing(found, OutputDiff._fields)
 
     def sql(self, sql: str, at: str = "") -> duckdb.DuckDBPyRelation:
-        """Return the rows of one SELECT over a version's tables; ``table@version`` names another version's."""
+        """Return the rows of one SELECT over a version's tables; ``table@version`` names another version's.
+
+        The result is not computed yet: ``.pl()`` makes a Polars frame of it, ``.df()`` a pandas frame (if pandas is
+        installed), ``.arrow()`` an Arrow table, ``.fetchall()`` a list.
+        """
         return query(self.root, sql, at)
 
 
