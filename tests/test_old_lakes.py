@@ -120,7 +120,7 @@ def test_queries_of_every_version_give_the_same_answers(old: Old) -> None:
                 asked.add((name, table["sha256"]))
     first, last = old.versions[0]["name"], old.versions[-1]["name"]
     sql = f"SELECT (SELECT count(*) FROM choices@{first}) AS a, (SELECT count(*) FROM choices) AS b"
-    counts = json.loads(affectlake("query", sql, "--at", last, "--lake", old.root, "--format", "json"))
+    counts = json.loads(affectlake("query", sql, "--at", last, "--lake", old.root, "--format", "jsonl"))
     n_rows = [version["tables"]["choices"]["n_rows"] for version in (old.versions[0], old.versions[-1])]
     assert list(counts.values()) == n_rows
 

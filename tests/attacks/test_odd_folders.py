@@ -65,7 +65,7 @@ def test_versions_have_their_own_rows_and_columns(odd: Path, lakes: dict[str, Pa
         assert_frame_equal(lake.sql(f"SELECT * FROM {table}@v1").pl(), wanted)
     assert str(lake.diff("v1", "v2")) == str(plain.diff("v1", "v2"))
     rows = affectlake(
-        "query", "SELECT count(*) AS n, min(agent) AS agent FROM choices", "--format", "json", "--lake", odd
+        "query", "SELECT count(*) AS n, min(agent) AS agent FROM choices", "--format", "jsonl", "--lake", odd
     )
     assert json.loads(rows) == {"n": plain.table("choices").collect().height, "agent": "tiny"}
 

@@ -109,7 +109,7 @@ def affectlake(*arguments: str | Path, ok: int = 0) -> subprocess.CompletedProce
 
 
 @pytest.mark.parametrize("by", ["file", "pipe"])
-@pytest.mark.parametrize("form", ["csv", "json", "parquet", "arrow"])
+@pytest.mark.parametrize("form", ["csv", "json", "jsonl", "parquet", "arrow"])
 def test_every_form_gives_the_same_rows(published: Path, tmp_path: Path, form: str, by: str) -> None:
     out = tmp_path / f"rows.{form}"
     if by == "file":
@@ -120,7 +120,8 @@ def test_every_form_gives_the_same_rows(published: Path, tmp_path: Path, form: s
         data = affectlake("query", ROWS, "--lake", published, "--format", form).stdout
     found: list[dict[str, object]] = {
         "csv": lambda: pl.read_csv(data).to_dicts(),
-        "json": lambda: [json.loads(line) for line in data.splitlines()],
+        "json": lambda: json.loads(data),
+        "jsonl": lambda: [json.loads(line) for line in data.splitlines()],
         "parquet": lambda: pl.read_parquet(data).to_dicts(),
         "arrow": lambda: pa.ipc.open_stream(data).read_all().to_pylist(),
     }[form]()
@@ -129,7 +130,7 @@ def test_every_form_gives_the_same_rows(published: Path, tmp_path: Path, form: s
 
 def test_values_that_forms_cannot_say_are_said_plainly(published: Path) -> None:
     sql = "SELECT sum(stimulus_index) s, 'nan'::DOUBLE n, [1.5, 2.0]::DOUBLE[] v, 1 AS x, 2 AS x FROM stimuli@v1"
-    (line,) = affectlake("query", sql, "--format", "json", "--lake", published).stdout.splitlines()
+    (line,) = affectlake("query", sql, "--format", "jsonl", "--lake", published).stdout.splitlines()
     assert json.loads(line) == {"s": 66, "n": None, "v": [1.5, 2.0], "x": 1, "x_1": 2}
     rows = list(
         csv.DictReader(io.StringIO(affectlake("query", sql, "--format", "csv", "--lake", published).stdout.decode()))
@@ -202,8 +203,7 @@ def test_every_type_is_said_exactly_and_alike(
 
     for form in FORMS:
         assert given(form), form
-    found = json.loads(given("json"))
-    assert found == {"x": said, "one": 1}
+    assert json.loads(given("json")) == [{"x": said, "one": 1}] == [json.loads(given("jsonl"))]
     (row,) = csv.DictReader(io.StringIO(given("csv").decode()))
     alike = ("" if said is None else str(said)) if in_csv == "" else json.dumps(said) if in_csv is None else in_csv
     assert row == {"x": alike, "one": "1"}
@@ -213,7 +213,15 @@ def test_every_type_is_said_exactly_and_alike(
 
 def test_a_whole_number_beyond_64_bits_is_exact_in_text(published: Path, tmp_path: Path) -> None:
     write_rows(published, "SELECT 2::HUGEINT ** 100 AS x, (2::HUGEINT << 99) AS y", "", "json", tmp_path / "rows")
-    assert json.loads((tmp_path / "rows").read_bytes())["y"] == 2**100
+    assert json.loads((tmp_path / "rows").read_bytes())[0]["y"] == 2**100
+
+
+def test_json_is_an_array_of_any_length(published: Path, tmp_path: Path) -> None:
+    for n in (0, 1, 2, 100_000):
+        write_rows(published, f"SELECT i FROM range({n}) t(i) ORDER BY i", "", None, tmp_path / "rows.json")
+        assert json.loads((tmp_path / "rows.json").read_bytes()) == [{"i": i} for i in range(n)]
+        write_rows(published, f"SELECT i FROM range({n}) t(i) ORDER BY i", "", None, tmp_path / "rows.jsonl")
+        assert len((tmp_path / "rows.jsonl").read_bytes().splitlines()) == n
 
 
 def test_a_table_is_drawn_for_a_person(published: Path) -> None:
@@ -235,7 +243,7 @@ def test_a_query_imports_no_more_than_it_needs(published: Path) -> None:
         "slow = ('numpy', 'pandas', 'polars', 'pyarrow', 'dvc', 'torch', 'rich.console');"
         "print([m for m in slow if m in sys.modules])"
     )
-    for form in ("table", "json"):
+    for form in ("table", "json", "jsonl"):
         words = [sys.executable, "-c", code, form]
         done = subprocess.run(words, cwd=published, capture_output=True, text=True, check=True)
         assert done.stdout.splitlines()[-1] == "[]"

@@ -214,7 +214,7 @@ def test_rows_come_as_table_csv_and_json(built: Path) -> None:
     table = affectlake("query", sql, "--lake", built).stdout
     lines = affectlake("query", sql, "--lake", built, "--format", "csv").stdout.splitlines()
     rows = [
-        json.loads(line) for line in affectlake("query", sql, "--lake", built, "--format", "json").stdout.splitlines()
+        json.loads(line) for line in affectlake("query", sql, "--lake", built, "--format", "jsonl").stdout.splitlines()
     ]
     assert "noise_ceiling" in table
     assert lines[:2] == ["trial_set,n", f"main,{3 * 60 * 59 // 2}"]

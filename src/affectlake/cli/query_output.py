@@ -24,10 +24,10 @@ if TYPE_CHECKING:  # imported only when needed, because importing them takes lon
     import polars as pl
     import pyarrow as pa
 
-Form = Literal["table", "csv", "json", "parquet", "arrow"]
+Form = Literal["table", "csv", "json", "jsonl", "parquet", "arrow"]
 FORMS: tuple[Form, ...] = get_args(Form)
 ENDINGS: dict[str, Form] = {
-    ".csv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet", ".arrow": "arrow",
+    ".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".arrow": "arrow",
     ".arrows": "arrow",
 }  # fmt: skip
 ROWS_SHOWN = 40
@@ -59,8 +59,8 @@ def write_rows(root: Path, sql: str, at: str, form: Form | None, out: Path | Non
         Root of the lake.
     sql, at : str
         The query, and the version of tables whose names have no version.
-    form : {"table", "csv", "json", "parquet", "arrow"} or None
-        The format. JSON has one row per line; Arrow is an IPC stream. None: from the extension of `out`, or a table if
+    form : {"table", "csv", "json", "jsonl", "parquet", "arrow"} or None
+        The format. JSON is an array with one row per line, JSONL lines without an array; Arrow is an IPC stream. None: from the extension of `out`, or a table if
         `out` is None.
     out : Path or None
         The file, which appears once it is complete; None: stdout.
@@ -78,8 +78,8 @@ def write_rows(root: Path, sql: str, at: str, form: Form | None, out: Path | Non
         raise UsageError(
             f"{form} cannot be written to a terminal", todo=f"give a file with --out rows.{form}, or use a pipe"
         )
-    if form in ("table", "json"):
-        limit, write = (ROWS_SHOWN + 1, _draw) if form == "table" else (-1, _write_json)
+    if form in _BY_ROW:
+        limit, write = (ROWS_SHOWN + 1 if form == "table" else -1), _BY_ROW[form]
         with closing(stream(root, sql, at, limit=limit)) as found, _sink(root, out) as sink:
             write(found, sink)
         return
@@ -127,11 +127,29 @@ def _draw(found: duckdb.DuckDBPyConnection, sink: IO[bytes]) -> None:
         click.echo(f"the first {ROWS_SHOWN} rows; --format csv writes all rows", err=True)
 
 
-def _write_json(found: duckdb.DuckDBPyConnection, sink: IO[bytes]) -> None:
+def _write_array(found: duckdb.DuckDBPyConnection, sink: IO[bytes]) -> None:
+    before = b"["
+    for piece in _lines(found):
+        for line in piece:
+            sink.write(before + b"\n" + line)
+            before = b","
+    sink.write(b"[]\n" if before == b"[" else b"\n]\n")
+
+
+def _write_lines(found: duckdb.DuckDBPyConnection, sink: IO[bytes]) -> None:
+    for piece in _lines(found):
+        sink.write(b"".join(line + b"\n" for line in piece))
+
+
+def _lines(found: duckdb.DuckDBPyConnection) -> Iterator[list[bytes]]:
+    """Yield the rows as JSON objects, piece by piece."""
     heads, kinds = names(found), [column[1] for column in found.description]
     for piece in tuples(found):
         rows = (dict(zip(heads, map(_sayable, row, kinds), strict=True)) for row in piece)
-        sink.write("".join(f"{json.dumps(row, default=_as_json)}\n" for row in rows).encode())
+        yield [json.dumps(row, default=_as_json).encode() for row in rows]
+
+
+_BY_ROW = {"table": _draw, "json": _write_array, "jsonl": _write_lines}
 
 
 def _write(pieces: Iterator[pa.RecordBatch], form: Form, sink: IO[bytes]) -> None:
