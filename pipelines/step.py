@@ -28,6 +28,9 @@ OWN_TRIALS = Output("trials", AGENT)
 OWN_CHOICES = Output("choices", AGENT)
 """The choices of an agent. If it judged anchored triplets, a step that reads them reads `anchored_choices`."""
 
+SOFT_CHOICES = Output("soft_choices", AGENT)
+"""The probabilities of an agent's choices. They are made and read only for agents whose embedding learns from them."""
+
 Tables = Mapping[str, pl.LazyFrame]
 """The tables that a step reads, by name."""
 
@@ -91,7 +94,8 @@ class Step:
     The partition of an output may be `AGENT`, which stands for the agent of the stage. The partition of an output that
     is read may also be `AGENTS`, which stands for all fitted agents, whose outputs the step receives as one table. For
     agents without triplets of their own, `triplets` is read in place of `OWN_TRIALS`; for agents that judged anchored
-    triplets, `anchored_choices` in place of `OWN_CHOICES`.
+    triplets, `anchored_choices` in place of `OWN_CHOICES`. `SOFT_CHOICES` is made and read only for agents that learn
+    from probabilities.
     """
 
     name: str

@@ -72,6 +72,7 @@ NOT_DRAWN = {
     "easy_trials": "a list of trials; `easy_scores` is in the table of each agent's results",
     "easy_scores": "one number for each agent, in the table of its results",
     "responses": "raw text; `order_effects` and `choices` are drawn",
+    "soft_choices": "the probabilities of `choices`, from which fits learn",
     "shared_stimuli": "a choice of stimuli; maps and scores name their number",
     "encoding_nulls": "null distributions, from which levels follow",
     "rsa_nulls": "null distributions, from which levels follow",

@@ -128,7 +128,8 @@ def propose(
 ) -> Proposal:
     """Propose `n` triplets of the main set to ask a chat agent next, and publish them as a round of ``proposals``.
 
-    Until each stimulus has been judged a few times, the triplets are drawn at random.
+    Until each stimulus has been judged a few times, the triplets are drawn at random. The embeddings that select them
+    are fitted to choices, also those of an agent that learns from probabilities.
 
     Parameters
     ----------

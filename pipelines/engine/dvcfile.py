@@ -17,7 +17,7 @@ from affectlake.lake.files.atomic import write_whole
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.dvc_inputs import Inputs, reconcile
 from affectlake.pipelines.engine import shared_dvcfile
-from affectlake.pipelines.engine.graph import Stage, agents_of, outputs_of, read_for, stages, steps_of
+from affectlake.pipelines.engine.graph import Stage, agents_of, outputs_of, read_for, reads_for, stages, steps_of
 from affectlake.pipelines.engine.parameters import keys_of
 from affectlake.pipelines.engine.source_files import source_paths
 from affectlake.pipelines.params.study import Params, load
@@ -85,10 +85,15 @@ def _entry(step: Step, params: Params, held: Stored, lake: Path | None) -> dict[
     spelled = {agent: [key.replace(f"agents.{agent}.", "agents.{}.") for key in own] for agent, own in keys.items()}
     common = [key for key in next(iter(spelled.values())) if all(key in own for own in spelled.values())]
     others = list(dict.fromkeys(key for own in spelled.values() for key in own if key not in common))
-    reads = {agent: tuple(read_for(one, agent, params) for one in step.reads) for agent in keys}
+    step = replace(step, reads=tuple(one for one in step.reads if any(read_for(one, agent, params) for agent in keys)))
+    # an agent without an input that others have repeats the first of its own
+    reads = {
+        agent: tuple(read_for(one, agent, params) or reads_for(step, agent, params)[0] for one in step.reads)
+        for agent in keys
+    }
     read = next(iter(reads.values()))
-    # some agents have triplets of their own or anchored triplets, and others do not
-    differ = [one for at, one in enumerate(step.reads) if len({own[at] for own in reads.values()}) > 1]
+    # some agents have triplets of their own, anchored triplets or probabilities, and others do not
+    differ = [at for at in range(len(step.reads)) if len({own[at] for own in reads.values()}) > 1]
     if not others and not n_files and not differ:
         step = replace(step, reads=read)
         return {
@@ -107,11 +112,11 @@ def _entry(step: Step, params: Params, held: Stored, lake: Path | None) -> dict[
         items[agent] |= {f"file_{at}": path for at, path in enumerate(padded)}
     own_keys = [f"${{item.{_field(key)}}}" for key in others]
     for agent, item in items.items():
-        for one in differ:
-            (found,) = outputs_of(read_for(one, agent, params), agent, fitted)
-            item[one.table] = str(found)
-    both = zip(step.reads, read, strict=True)
-    read = tuple(Output(f"${{item.{one.table}}}") if one in differ else own for one, own in both)
+        for at in differ:
+            (found,) = outputs_of(reads[agent][at], agent, fitted)
+            item[step.reads[at].table] = str(found)
+    both = enumerate(zip(step.reads, read, strict=True))
+    read = tuple(Output(f"${{item.{one.table}}}") if at in differ else own for at, (one, own) in both)
     step = replace(step, reads=read)
     return {
         "foreach": items,

@@ -10,7 +10,7 @@ from affectlake.errors import UsageError, nearest
 from affectlake.lake.files.outputs import Output
 from affectlake.pipelines.catalogue import STEPS
 from affectlake.pipelines.params.study import Params
-from affectlake.pipelines.step import AGENT, AGENTS, OWN_CHOICES, OWN_TRIALS, Step
+from affectlake.pipelines.step import AGENT, AGENTS, OWN_CHOICES, OWN_TRIALS, SOFT_CHOICES, Step
 from affectlake.pipelines.stored import GROWING, Stored
 
 
@@ -43,6 +43,7 @@ def agents_of(step: Step, params: Params, stored: Stored) -> list[str]:
         if agent.kind in step.kinds
         and (not agent.is_collected or name in ready)
         and step.modality in (None, agent.modality)
+        and (agent.learns_probabilities or SOFT_CHOICES not in step.writes)
     ]
 
 
@@ -80,7 +81,7 @@ def stages(params: Params, stored: Stored) -> dict[str, Stage]:
     fitted, found = tuple(params.fitted(stored)), dict[str, Stage]()
     for step in steps_of(params):
         for agent in agents_of(step, params, stored) if step.per_agent else [""]:
-            read = tuple(read_for(one, agent, params) for one in step.reads)
+            read = reads_for(step, agent, params)
             reads, writes = (_all_outputs(some, agent, fitted) for some in (read, step.writes))
             stage = Stage(step, agent, reads, writes, fitted)
             found[stage.name] = stage
@@ -119,8 +120,19 @@ def stage_named(name: str, among: dict[str, Stage]) -> Stage:
     return among[name]
 
 
-def read_for(declared: Output, agent: str, params: Params) -> Output:
-    """Return what a step reads for an agent in place of `OWN_TRIALS` and `OWN_CHOICES`; another output as it is."""
+def reads_for(step: Step, agent: str, params: Params) -> tuple[Output, ...]:
+    """Return what a step reads for an agent, in the order in which its inputs are declared."""
+    found = (read_for(one, agent, params) for one in step.reads)
+    return tuple(one for one in found if one is not None)
+
+
+def read_for(declared: Output, agent: str, params: Params) -> Output | None:
+    """Return what a step reads for an agent in place of `OWN_TRIALS` and `OWN_CHOICES`; another output as it is.
+
+    None in place of `SOFT_CHOICES`, if the agent does not learn from probabilities.
+    """
+    if declared == SOFT_CHOICES and not params.agents[agent].learns_probabilities:
+        return None
     if declared == OWN_TRIALS and not params.agents[agent].own_triplets:
         return Output("triplets")
     if declared == OWN_CHOICES and params.agents[agent].task == "anchored":

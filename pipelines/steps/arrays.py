@@ -14,6 +14,9 @@ from affectlake.pipelines.step import Tables
 from affectlake.tasks import Task
 from affectlake.triplets import TRIPLET
 
+ODDS = ("q_i", "q_j", "q_k")
+"""Columns of ``soft_choices`` with the probability that i, j or k is the odd one out."""
+
 Embedding = NDArray[np.float32]
 
 
@@ -37,14 +40,36 @@ def judged(tables: Tables, split: str) -> NDArray[np.int32]:
 
     The rows are the similar pair and the odd one out; of anchored triplets, the head, the winner and the loser.
     """
-    anchored = task_of(tables) == "anchored"
-    rows = tables["anchored_choices" if anchored else "choices"].filter(pl.col("trial_set") == "main")
-    asked = trials_of(tables).filter((pl.col("trial_set") == "main") & (pl.col("split") == split))
-    joined = rows.join(asked.select(TRIPLET), on=TRIPLET, maintain_order="left")
-    if anchored:
+    joined = _of_split(tables, split)
+    if task_of(tables) == "anchored":
         return np.ascontiguousarray(joined.select("head", "winner", "loser").collect().to_numpy())
     found = joined.select(*TRIPLET, "odd").collect()
     return trials.odd_last(np.ascontiguousarray(found.select(TRIPLET).to_numpy()), found["odd"].to_numpy())
+
+
+def judged_softly(tables: Tables, split: str) -> NDArray[np.float32] | None:
+    """Return the probability that each stimulus of the rows of :func:`judged` is the odd one out, as float32 (m, 3).
+
+    Where it is not known, that of the choice is 1. None for agents that do not learn from probabilities.
+    """
+    if "soft_choices" not in tables:
+        return None
+    keys = ["trial_set", *TRIPLET, "repeat"]
+    known = tables["soft_choices"].select(*keys, *ODDS)
+    found = _of_split(tables, split).join(known, on=keys, how="left", maintain_order="left").collect()
+    triplets = np.ascontiguousarray(found.select(TRIPLET).to_numpy())
+    rows = trials.odd_last(triplets, found["odd"].to_numpy())
+    member = (triplets[:, None, :] == rows[:, :, None]).argmax(axis=2)  # in each column of the rows
+    odds = np.take_along_axis(found.select(ODDS).to_numpy().astype(np.float64), member, axis=1)  # null becomes NaN
+    return np.where(np.isnan(odds), np.array([0.0, 0.0, 1.0]), odds).astype(np.float32)
+
+
+def _of_split(tables: Tables, split: str) -> pl.LazyFrame:
+    """Return the rows of ``choices`` or ``anchored_choices`` of one split of the main set."""
+    name = "anchored_choices" if task_of(tables) == "anchored" else "choices"
+    rows = tables[name].filter(pl.col("trial_set") == "main")
+    asked = trials_of(tables).filter((pl.col("trial_set") == "main") & (pl.col("split") == split))
+    return rows.join(asked.select(TRIPLET), on=TRIPLET, maintain_order="left")
 
 
 def task_of(tables: Tables) -> Task:

@@ -26,10 +26,11 @@ from affectlake.spose.settings import Settings
 
 
 @step(
-    reads=("stimuli", "trials/{agent}", "choices/{agent}"),
+    reads=("stimuli", "trials/{agent}", "choices/{agent}", "soft_choices/{agent}"),
     writes=("embeddings/{agent}", "learning_curves/{agent}"),
-    params=("seed", "spose", "agents.{agent}.l1", "agents.{agent}.init_std"),
+    params=("seed", "spose", "agents.{agent}.l1", "agents.{agent}.init_std", "agents.{agent}.learn_from"),
     kinds=EVERY_KIND,
+    optional=("agents.{agent}.learn_from",),
     gpu=True,
     fits=True,
     version=4,
@@ -43,8 +44,11 @@ def embed(tables: Tables, params: Params, context: StepContext) -> OutputTables:
         context.log(f"no fit: {counts}; both are needed")
         return {table: to_table(table, []) for table in ("embeddings", "learning_curves")}
     rng = generator(params.seed, "spose", context.agent, "order")
-    data = training_data(train, validation, n_stimuli, rng, arrays.task_of(tables))
+    targets = arrays.judged_softly(tables, "train")
+    data = training_data(train, validation, n_stimuli, rng, arrays.task_of(tables), targets)
     context.log(f"{len(data.train):,} judgments to learn from, {len(data.validation):,} for validation")
+    if targets is not None:
+        context.log("probabilities are learned in place of choices; validation and test judgments are choices")
     candidates = params.candidates(context.agent, len(data.train), n_stimuli)
     settings = choose_settings(
         data, candidates, generator(params.seed, "spose", context.agent, "prior"), context.workers

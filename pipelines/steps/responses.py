@@ -29,6 +29,9 @@ from affectlake.pipelines.steps.rows import null_nan
 from affectlake.seeds import generator
 from affectlake.triplets import TRIPLET
 
+HAS_CHANCES = pl.all_horizontal(pl.col(CHANCES).is_not_null())
+"""Whether the probabilities of the positions in an answer are known."""
+
 
 def materials(tables: Tables, agent: ChatAgent, *, with_frames: bool = True) -> Materials:
     """Return what the agent can be shown, from the tables ``stimuli`` and ``captions`` or ``frames``.
@@ -149,7 +152,48 @@ def choices_of(found: pl.DataFrame, agent: ChatAgent) -> CombinedChoices:
 
 
 def _over_orders(found: pl.DataFrame, agent: ChatAgent) -> CombinedChoices:
-    """Combine complete sets of orders, of which every order has an answer.
+    """Combine complete sets of orders, of which every order has an answer."""
+    sets = complete_sets(found, agent)
+    uniform = _uniform_of(sets.rows, agent)
+    chosen = by_majority(sets.positions, sets.order_code, uniform)
+    if agent.asking.asks_one_token:
+        known = sets.are_known
+        weighed = by_log_probability(sets.chances[known], sets.order_code[known], uniform[known])
+        chosen.member[known], chosen.tied[known] = weighed
+    return CombinedChoices(_table(sets.rows, chosen), found.clear(), sets.n_incomplete)
+
+
+class OrderSets(NamedTuple):
+    """Complete sets of orders, in each of which every order has an answer.
+
+    Attributes
+    ----------
+    rows : polars.DataFrame
+        ``trial_set, i, j, k, repeat`` of each of n sets.
+    order_code : uint8 (n, k)
+        The orders.
+    positions : int8 (n, k)
+        The position that each answer gives; 0: none.
+    chances : float64 (n, k, 3)
+        Probabilities of the positions in each answer; NaN where they are not known.
+    n_incomplete : int
+        Number of trials and repeats without a complete set.
+    """
+
+    rows: pl.DataFrame
+    order_code: NDArray[np.uint8]
+    positions: NDArray[np.int8]
+    chances: NDArray[np.float64]
+    n_incomplete: int
+
+    @property
+    def are_known(self) -> NDArray[np.bool_]:
+        """Whether the probabilities of all answers of a set are known (n,)."""
+        return np.asarray(np.isfinite(self.chances).all(axis=(1, 2)))
+
+
+def complete_sets(found: pl.DataFrame, agent: ChatAgent) -> OrderSets:
+    """Return the complete sets of orders in the answers from :func:`read_responses`, one for each trial and repeat.
 
     If an agent with three orders has two complete sets, from having been asked in six, the set is used of which an
     answer came first.
@@ -165,23 +209,16 @@ def _over_orders(found: pl.DataFrame, agent: ChatAgent) -> CombinedChoices:
     shape = (whole.height, agent.orders)
     order_code = used["order_code"].to_numpy().reshape(shape)
     positions = used["position"].fill_null(0).to_numpy().astype(np.int8).reshape(shape)
-    first = used.gather_every(agent.orders).select(IDENTITY)
-    uniform = _uniform_of(first, agent)
-    chosen = by_majority(positions, order_code, uniform)
-    if agent.asking.asks_one_token:
-        chances = used.select(CHANCES).to_numpy().astype(np.float64).reshape(*shape, 3)  # null becomes NaN
-        known = np.isfinite(chances).all(axis=(1, 2))
-        weighed = by_log_probability(chances[known], order_code[known], uniform[known])
-        chosen.member[known], chosen.tied[known] = weighed
-    return CombinedChoices(_table(first, chosen), found.clear(), n_incomplete)
+    chances = used.select(CHANCES).to_numpy().astype(np.float64).reshape(*shape, 3)  # null becomes NaN
+    rows = used.gather_every(agent.orders).select(IDENTITY)
+    return OrderSets(rows, order_code, positions, chances, n_incomplete)
 
 
 def _calibrated(parsed: pl.DataFrame, agent: ChatAgent) -> CombinedChoices:
     """Subtract the mean log-probability of each position, over the answers to the same trial set."""
-    known = pl.all_horizontal(pl.col(CHANCES).is_not_null())
-    unusable = parsed.filter(~known).with_columns(unparsed_reason=pl.lit("no_log_probabilities"))
+    unusable = parsed.filter(~HAS_CHANCES).with_columns(unparsed_reason=pl.lit("no_log_probabilities"))
     tables = [parsed.clear().select(*IDENTITY, "odd", tied=pl.lit(value=False))]
-    for _, rows in parsed.filter(known).group_by("trial_set", maintain_order=True):
+    for _, rows in parsed.filter(HAS_CHANCES).group_by("trial_set", maintain_order=True):
         chances = rows.select(CHANCES).to_numpy()
         uniform = _uniform_of(rows, agent)
         chosen = calibrated(chances, rows["order_code"].to_numpy(), position_bias(chances), uniform)

@@ -98,7 +98,7 @@ def run_fits(fit_one: Callable[[SweepFit], Row], planned: list[SweepFit], contex
 
 
 @step(
-    reads=("stimuli", "trials/{agent}", "choices/{agent}", "embeddings/{agent}"),
+    reads=("stimuli", "trials/{agent}", "choices/{agent}", "soft_choices/{agent}", "embeddings/{agent}"),
     writes=("sweeps/{agent}",),
     params=(
         "seed",
@@ -116,9 +116,10 @@ def run_fits(fit_one: Callable[[SweepFit], Row], planned: list[SweepFit], contex
         "sweeps.min_delta",
         "agents.{agent}.l1",
         "agents.{agent}.init_std",
+        "agents.{agent}.learn_from",
     ),
     kinds=EVERY_KIND,
-    optional=("sweeps.batch_size", "sweeps.cycle_epochs"),
+    optional=("sweeps.batch_size", "sweeps.cycle_epochs", "agents.{agent}.learn_from"),
     version=3,
 )
 def sweep(tables: Tables, params: Params, context: StepContext) -> OutputTables:
@@ -127,7 +128,7 @@ def sweep(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     if not (wanted.dimensions or wanted.judgments):
         return {"sweeps": to_table("sweeps", [])}
     train, validation, test = (arrays.judged(tables, split) for split in ("train", "validation", "test"))
-    fits = arrays.fits(tables)
+    targets, fits = arrays.judged_softly(tables, "train"), arrays.fits(tables)
     if min(len(train), len(validation), len(test)) < MIN_JUDGMENTS or not fits:
         counts = (
             f"{len(train):,} judgments to learn from, {len(validation):,} for validation, {len(test):,} for testing"
@@ -140,8 +141,9 @@ def sweep(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     def fit_one(one: SweepFit) -> Row:
         names = ("sweeps", context.agent, one.sweep, one.setting, one.replicate)
         rng = generator(params.seed, *names)
-        chosen = train[rng.choice(len(train), one.n_judgments, replace=False, shuffle=False)]
-        data = training_data(chosen, validation, n_stimuli, rng, task)
+        chosen = rng.choice(len(train), one.n_judgments, replace=False, shuffle=False)
+        own = None if targets is None else targets[chosen]
+        data = training_data(train[chosen], validation, n_stimuli, rng, task, own)
         candidates = params.candidates(context.agent, one.n_judgments, n_stimuli)
         settings = choose_settings(
             data,

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from affectlake.judge.responses.combining import FLOOR, by_log_probability, by_majority, calibrated, position_bias
+from affectlake.judge.responses.combining import (
+    FLOOR,
+    by_log_probability,
+    by_majority,
+    calibrated,
+    calibrated_probabilities,
+    member_probabilities,
+    position_bias,
+)
 from affectlake.judge.trials.caption_draw import draw_uniform
 from affectlake.judge.trials.orders import ORDER_SETS, ORDERS, SLOT
 
@@ -107,6 +115,65 @@ def test_a_position_that_the_server_did_not_list_does_not_decide_alone() -> None
         probabilities[0, at, ORDERS[code].tolist().index(1)] = 0.998
     probabilities[0, 0] = [0.0, 0.5, 0.5]  # once, i is not listed
     assert by_log_probability(probabilities, codes, uniform(1)).member.tolist() == [1]
+
+
+def weighed_by_hand(probabilities: np.ndarray, codes: np.ndarray) -> list[float]:
+    """The geometric mean of each member's probabilities in the orders (k, 3) of one trial, normalised."""
+    means = []
+    for member in (1, 2, 3):
+        product = 1.0
+        for own, code in zip(probabilities, codes, strict=True):
+            product *= max(own[ORDERS[code].tolist().index(member)], FLOOR)
+        means.append(product ** (1 / len(codes)))
+    return [mean / sum(means) for mean in means]
+
+
+@pytest.mark.parametrize("k", [1, 3, 6])
+def test_the_probability_of_a_member_is_the_geometric_mean_over_orders(k: int) -> None:
+    probabilities, codes, _ = answers((4.0, -1.0, 0.0), k, n=50)
+    probabilities[0, 0] = [0.0, 0.4, 0.6]
+    found = member_probabilities(probabilities, codes)
+    wanted = [weighed_by_hand(*one) for one in zip(probabilities, codes, strict=True)]
+    np.testing.assert_allclose(found, wanted, rtol=1e-9)
+    chosen = by_log_probability(probabilities, codes, uniform(50))
+    assert (found.argmax(axis=1) + 1 == chosen.member).all() and not chosen.tied.any()
+    if k == 1:  # those of the positions, put to the members that were shown there
+        at = np.take_along_axis(probabilities[1:, 0], np.argsort(ORDERS[codes[1:, 0]], axis=1), axis=1)
+        np.testing.assert_allclose(found[1:], at, rtol=1e-9)
+
+
+@pytest.mark.parametrize("k", [3, 6])
+def test_a_bias_cancels_in_the_probabilities_of_several_orders(k: int) -> None:
+    biased, codes, _ = answers((2.0, -1.0, 0.0), k)
+    unbiased, same, _ = answers((0.0, 0.0, 0.0), k)
+    assert np.array_equal(codes, same) and biased.min() > FLOOR
+    found, wanted = (member_probabilities(one, codes) for one in (biased, unbiased))
+    np.testing.assert_allclose(found, wanted, rtol=1e-9)
+    np.testing.assert_allclose(found, member_probabilities(unbiased[:, :1], codes[:, :1]), rtol=1e-9)
+
+
+def test_calibrated_probabilities_by_hand() -> None:
+    probabilities, codes = np.array([[0.6, 0.3, 0.1], [0.8, 0.2, 0.0]]), np.array([0, 3], dtype=np.uint8)
+    bias = position_bias(probabilities)
+    wanted = []
+    for own, code in zip(probabilities, codes, strict=True):
+        odds = [max(p, FLOOR) / np.exp(mean) for p, mean in zip(own, bias.mean_log, strict=True)]
+        members = [odds[ORDERS[code].tolist().index(member)] for member in (1, 2, 3)]
+        wanted.append([one / sum(members) for one in members])
+    np.testing.assert_allclose(calibrated_probabilities(probabilities, codes, bias), wanted, rtol=1e-9)
+    many, orders, _ = answers((3.0, 0.0, 0.0), 1)
+    own = position_bias(many[:, 0])
+    chosen = calibrated(many[:, 0], orders[:, 0], own, uniform(N))
+    found = calibrated_probabilities(many[:, 0], orders[:, 0], own)
+    assert (found.argmax(axis=1) + 1 == chosen.member).all()
+    np.testing.assert_allclose(found.sum(axis=1), 1.0, rtol=1e-12)
+
+
+def test_no_trials_have_no_probabilities() -> None:
+    nothing, codes = np.empty((0, 3, 3)), np.empty((0, 3), dtype=np.uint8)
+    assert member_probabilities(nothing, codes).shape == (0, 3)
+    none = position_bias(np.empty((0, 3)))
+    assert calibrated_probabilities(np.empty((0, 3)), codes[:, 0], none).shape == (0, 3)
 
 
 def test_the_draw_depends_on_the_trial_alone() -> None:

@@ -98,7 +98,7 @@ PLANTED = {
         f"{STEPS_OF}.videos", "feature_rows", "pl.Series(vectors", "pl.Series(-vectors",
         ["encode_frames", "encode_clips", "encode"]),
     "judgments are of other triplets": (
-        f"{STEPS_OF}.arrays", "judged", "pl.col('split') == split", "pl.col('split') != split",
+        f"{STEPS_OF}.arrays", "_of_split", "pl.col('split') == split", "pl.col('split') != split",
         ["embed", "sweep", "measure"]),
 }  # fmt: skip
 

@@ -214,3 +214,38 @@ def test_metrics_say_why_a_fit_has_no_dimensions(tmp_path: Path) -> None:
     assert notes.height == 2
     assert set(notes["note"]) == set(tables["fits"]["note"])
     assert embedding.lay_out(lazy(tables), settings, context(tmp_path))["layouts"].is_empty()
+
+
+def with_probabilities(random_choices: bool, random_probabilities: bool) -> OutputTables:
+    """Return judgments, those of training at random if wanted, and probabilities in another order of rows."""
+    rng = np.random.default_rng(6)
+    tables = judgments((), EVEN)
+    once = (
+        tables["choices"].with_columns(split=tables["triplets"]["split"]).unique(["i", "j", "k"], maintain_order=True)
+    )
+    odd = pl.Series(rng.permuted(once.select("i", "j", "k").to_numpy(), axis=1)[:, 0])
+    guessed = once.with_columns(odd=odd)
+    soft = (guessed if random_probabilities else once).with_columns(
+        repeat=pl.lit(0, dtype=pl.Int16),
+        **{f"q_{name}": pl.when(pl.col("odd") == pl.col(name)).then(0.9).otherwise(0.05) for name in ("i", "j", "k")},
+    )
+    in_training = pl.col("split") == "train"
+    hard = once.with_columns(odd=pl.when(in_training & pl.lit(random_choices)).then(odd).otherwise("odd"))
+    return tables | {
+        "triplets": once.select("i", "j", "k", "trial_set", "split"),
+        "choices": hard.drop("split").with_columns(repeat=pl.lit(0, dtype=pl.Int16)),
+        "soft_choices": soft.drop("odd", "split").sample(fraction=1.0, shuffle=True, seed=1),
+    }
+
+
+def test_probabilities_are_learned_in_place_of_choices(tmp_path: Path) -> None:
+    """Fits and sweeps predict the consistent choices of the other splits if, and only if, the probabilities do."""
+    for random in (True, False):
+        own = lazy(with_probabilities(random, not random))
+        found = embedding.embed(own, params(), context(tmp_path / str(random)))
+        accuracy = found["learning_curves"]["validation_accuracy"].max()
+        assert accuracy > 0.6 if random else accuracy < 0.42
+        if random:
+            fits = found["embeddings"].lazy()
+        swept = sweeps.sweep(own | {"embeddings": fits}, params(), context(tmp_path / f"sweep-{random}"))["sweeps"]
+        assert swept["test_accuracy"].min() > 0.5 if random else swept["test_accuracy"].max() < 0.42

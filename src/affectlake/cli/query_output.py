@@ -60,8 +60,8 @@ def write_rows(root: Path, sql: str, at: str, form: Form | None, out: Path | Non
     sql, at : str
         The query, and the version of tables whose names have no version.
     form : {"table", "csv", "json", "jsonl", "parquet", "arrow"} or None
-        The format. JSON is an array with one row per line, JSONL lines without an array; Arrow is an IPC stream. None: from the extension of `out`, or a table if
-        `out` is None.
+        The format. json is an array, jsonl one row per line, arrow an IPC stream. None: from the extension of `out`, or
+        a table if `out` is None.
     out : Path or None
         The file, which appears once it is complete; None: stdout.
 

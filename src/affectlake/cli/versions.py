@@ -156,7 +156,7 @@ def tag(name: str, version: str, lake: Path, as_json: bool, note: str, remove: b
     "--format",
     "form",
     type=click.Choice(["table", "csv", "json", "jsonl", "parquet", "arrow"]),
-    help="Output format (json: an array; jsonl: a row per line; arrow: an IPC stream); by default from FILE's extension, or a table.",
+    help="Output format (json: an array; jsonl: a row per line; arrow: a stream); by default from FILE, or a table.",
 )
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="The file to write.")
 def query(sql: str, lake: Path, at: str, form: Form | None, out: Path | None) -> None:

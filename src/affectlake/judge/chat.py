@@ -164,6 +164,11 @@ class ChatAgent(Respondent):
         description="positions: subtract each position's mean log-probability before the choice is made; for one-token "
         "protocols. null: not.",
     )
+    learn_from: Literal["choices", "probabilities"] = Field(
+        default="choices",
+        description="What its embedding learns from. choices: one odd stimulus of each trial; probabilities: the "
+        "probability that each stimulus is the odd one, as a weighted likelihood; for one-token protocols.",
+    )
     draws_of: OptionalText = Field(
         default="",
         description="Name of another agent, whose trials are shown with the same captions in the same orders, so that "
@@ -236,6 +241,22 @@ class ChatAgent(Respondent):
                 todo="remove it, or set orders: 1",
             )
         return self
+
+    @model_validator(mode="after")
+    def _has_probabilities(self) -> Self:
+        if self.learns_probabilities and not self.asking.asks_one_token:
+            raise mistake(
+                f"needs log-probabilities, which the protocol {self.family} does not ask for",
+                at="learn_from",
+                found=self.learn_from,
+                todo="remove it, or choose a protocol whose answer is read as one-token",
+            )
+        return self
+
+    @property
+    def learns_probabilities(self) -> bool:
+        """Whether its embedding learns from the probabilities of its choices, rather than from the choices."""
+        return self.learn_from == "probabilities"
 
     @property
     def draws(self) -> str:

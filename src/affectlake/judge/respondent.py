@@ -34,6 +34,8 @@ class Respondent(Entry):
         Whether its triplets are those that it answered, in the table `trials`, rather than those that the study draws.
     is_human : bool
         Whether it represents people, so that models are compared with it.
+    learns_probabilities : bool
+        Whether its embedding learns from the probabilities of its choices, in the table `soft_choices`.
     modality : {'captions', 'videos', 'clips'} or None
         What it is shown of a stimulus; None if it is not shown stimuli.
     """
@@ -47,6 +49,11 @@ class Respondent(Entry):
     l1: L1 = Field(
         description="Sparsity λ of its SPoSE fit, such as 0.004; auto: chosen with held-out judgments (spose.few)."
     )
+
+    @property
+    def learns_probabilities(self) -> bool:
+        """Whether its embedding learns from the probabilities of its choices, rather than from the choices."""
+        return False
 
     @property
     def is_collected(self) -> bool:

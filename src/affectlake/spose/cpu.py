@@ -53,7 +53,9 @@ class CpuTrainer:
     def train_epoch(self, order: NDArray[np.int32], lapse: float, learning_rate: float) -> float:
         """Train on every triplet once, in the given order of blocks; return the mean cross-entropy during the epoch."""
         rule = self._rule._replace(lapse=lapse, learning_rate=learning_rate)
-        loss, n, self._step = kernels.train_epoch(self._state, self._data.train, order, self._step, rule, self._table)
+        loss, n, self._step = kernels.train_epoch(
+            self._state, self._data.train, order, self._step, rule, self._table, self._data.targets
+        )
         return float(loss / n)
 
     def score(self, lapse: float) -> tuple[Score, float]:

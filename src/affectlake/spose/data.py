@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from affectlake.errors import ContractError
 from affectlake.tasks import Task
 
+_ROUNDING = 1e-5  # of three float32 probabilities that sum to 1
+
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
@@ -28,20 +30,26 @@ class TrainingData:
         Number of stimuli in the table `stimuli`.
     task : {"odd-one-out", "anchored"}
         That of all judgments; it decides the likelihood (`affectlake.spose.model`).
+    targets : (m, 3) float32, C-contiguous, or None
+        Probability that the stimulus in each column of `train` is the odd one out, from which a fit learns in place of
+        the choices; None: it learns from the choices.
     """
 
     train: NDArray[np.int32]
     validation: NDArray[np.int32]
     n_stimuli: int
     task: Task = "odd-one-out"
+    targets: NDArray[np.float32] | None = None
 
     @cached_property
     def sha256(self) -> str:
-        """Hexadecimal digest of both sets of choices, in order, of the number of stimuli, and of the task."""
+        """Hexadecimal digest of both sets of choices, in order, of the number of stimuli, the task and the targets."""
         task = "" if self.task == "odd-one-out" else f" {self.task}"  # checkpoints of earlier releases have no task
         digest = hashlib.sha256(f"{self.n_stimuli} {len(self.train)} {len(self.validation)}{task}".encode())
         digest.update(self.train.data)
         digest.update(self.validation.data)
+        if self.targets is not None:
+            digest.update(self.targets.data)
         return digest.hexdigest()
 
 
@@ -51,6 +59,7 @@ def training_data(
     n_stimuli: int,
     rng: np.random.Generator,
     task: Task = "odd-one-out",
+    targets: NDArray[np.float32] | None = None,
 ) -> TrainingData:
     """Validate choices and put the training rows in random order, for any number of fits.
 
@@ -69,15 +78,23 @@ def training_data(
         Shuffles the training rows.
     task : {"odd-one-out", "anchored"}
         That of all judgments of both sets.
+    targets : (m, 3) float32, optional
+        Probability that the stimulus in each column of `train` is the odd one out; rows sum to 1. They are shuffled
+        with the rows of `train`. Not modified.
 
     Raises
     ------
     ContractError
-        If a set is empty or is not (m, 3) int32, an index is not in 0 … n_stimuli - 1, or a triplet repeats a stimulus.
+        If a set is empty or is not (m, 3) int32, an index is not in 0 … n_stimuli - 1, or a triplet repeats a stimulus;
+        if `targets` are not probabilities of the rows of `train`, or the judgments are anchored.
     """
     for name, pairs in (("training", train), ("validation", validation)):
         _check(name, pairs, n_stimuli, task)
-    return TrainingData(train[rng.permutation(len(train))], np.ascontiguousarray(validation), n_stimuli, task)
+    if targets is not None:
+        _check_targets(targets, len(train), task)
+    order = rng.permutation(len(train))
+    shuffled = None if targets is None else np.ascontiguousarray(targets[order])
+    return TrainingData(train[order], np.ascontiguousarray(validation), n_stimuli, task, shuffled)
 
 
 _COLUMNS: dict[Task, str] = {
@@ -106,3 +123,16 @@ def _check(name: str, pairs: NDArray[np.int32], n_stimuli: int, task: Task) -> N
             wanted="three different stimuli in each",
             found=f"the first is row {int(np.flatnonzero((i == j) | (i == k) | (j == k))[0])}",
         )
+
+
+def _check_targets(targets: NDArray[np.float32], m: int, task: Task) -> None:
+    wanted = f"a float32 array ({m}, 3) of probabilities: one of each stimulus of a training choice, which sum to 1"
+    if task != "odd-one-out":
+        raise ContractError("anchored triplets have no probabilities of three answers", todo="fit their choices")
+    if targets.shape != (m, 3) or targets.dtype != np.float32:
+        raise ContractError("the targets cannot be fitted", wanted=wanted, found=f"{targets.dtype} {targets.shape}")
+    low, high = float(targets.min()), float(targets.max())
+    sums = targets.sum(axis=1, dtype=np.float64)
+    if not (low >= 0.0 and high <= 1.0 and bool(np.all(np.abs(sums - 1.0) < _ROUNDING))):
+        found = f"values from {low:g} to {high:g}, sums of rows from {sums.min():g} to {sums.max():g}"
+        raise ContractError("the targets are not probabilities", wanted=wanted, found=found)

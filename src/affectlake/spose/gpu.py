@@ -48,6 +48,7 @@ class TorchTrainer:
             )
         self._settings, self._step, self._device = settings, start.step, torch.device(device)
         self._train = torch.from_numpy(data.train).to(self._device)
+        self._targets = None if data.targets is None else torch.from_numpy(data.targets).to(self._device)
         self._validation = torch.from_numpy(data.validation).to(self._device)
         self._x, self._m, self._v = (torch.tensor(rows, device=self._device) for rows in start[:3])
         self._n_answers = ANSWERS[data.task]
@@ -61,7 +62,9 @@ class TorchTrainer:
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
         with torch.no_grad():
             for first, end in zip([0, *ends[:-1]], ends, strict=True):
-                self._batch(self._train[rows[first:end]].long(), lapse, loss)
+                batch = rows[first:end]
+                targets = None if self._targets is None else self._targets[batch]
+                self._batch(self._train[batch].long(), targets, lapse, loss)
         return float(loss) / len(self._train)
 
     def score(self, lapse: float) -> tuple[Score, float]:
@@ -93,14 +96,22 @@ class TorchTrainer:
         ends = np.cumsum(np.add.reduceat(lengths, np.arange(0, len(order), per_batch)))
         return torch.from_numpy(rows[rows < n]).to(self._device), ends.tolist()
 
-    def _batch(self, triplets: torch.Tensor, lapse: float, loss: torch.Tensor) -> None:
+    def _batch(self, triplets: torch.Tensor, targets: torch.Tensor | None, lapse: float, loss: torch.Tensor) -> None:
         """Take one step: cross-entropy of the batch, its gradient, Adam, projection."""
         stimuli = self._x[triplets]  # (b, 3, d)
         xi, xj, xk = stimuli.unbind(1)
         logs = torch.log_softmax(_similarities(stimuli, self._n_answers), 1)  # (b, n_answers)
-        said, meant = _said(logs[:, 0], lapse, self._n_answers)
-        loss -= said.sum(dtype=torch.float64)
-        _, ik, *others = (logs.exp() * (meant / len(triplets)).unsqueeze(1)).unsqueeze(2).unbind(1)  # (b, 1) each
+        if targets is None:
+            said, meant = _said(logs[:, 0], lapse, self._n_answers)
+            loss -= said.sum(dtype=torch.float64)
+            by_similarity = logs.exp() * (meant / len(triplets)).unsqueeze(1)
+        else:
+            said, meant = _said(logs, lapse, self._n_answers)
+            of_pairs = targets.flip(1)  # the last stimulus is the odd one of the first pair
+            loss -= (of_pairs * said).sum(dtype=torch.float64)
+            weights = of_pairs * meant
+            by_similarity = (logs.exp() * weights.sum(1, keepdim=True) - weights) / len(triplets)
+        _, ik, *others = by_similarity.unsqueeze(2).unbind(1)  # (b, 1) each
         if others:
             (jk,) = others
             ij = -(ik + jk)
@@ -121,7 +132,7 @@ class TorchTrainer:
 
 
 def _said(logs: torch.Tensor, lapse: float, n_answers: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return each judgment's log-probability and the probability that it was not made by chance: both (b,)."""
+    """Return each answer's log-probability and the probability that it was not given by chance, in the same shape."""
     if lapse == 0.0:
         return logs, torch.ones_like(logs)
     meant = (1.0 - lapse) * logs.exp()

@@ -481,6 +481,73 @@ def add_anchored_gradients(
 
 
 @njit(**_COMPILE)
+def _excess(similarities: Any, targets: Any, first: int, n: int) -> float:
+    """Return by how much the first similarities of `n` triplets exceed the means under `targets`, summed."""
+    total = 0.0
+    for t in range(n):
+        ij, ik, jk = similarities[0, t], similarities[1, t], similarities[2, t]
+        total += targets[first + t, 1] * (ij - ik) + targets[first + t, 0] * (ij - jk)
+    return total
+
+
+@njit(**_COMPILE)
+def _weigh_targets(shares: Any, targets: Any, first: int, n: int, scale: float) -> None:
+    """Turn probabilities times `scale` of `n` triplets into the derivatives of the loss by the similarities."""
+    for t in range(n):
+        shares[1, t] -= scale * targets[first + t, 1]
+        shares[2, t] -= scale * targets[first + t, 0]
+
+
+@njit(**_COMPILE)
+def _weigh_lapsing_targets(shares: Any, targets: Any, first: int, n: int, scale: float, lapse: float) -> float:
+    """Do what :func:`_weigh_targets` does with a lapse rate, and return the summed cross-entropy (nats)."""
+    loss = 0.0
+    for t in range(n):
+        ij, wij = _meant(shares[0, t] / scale, targets[first + t, 2], lapse)
+        ik, wik = _meant(shares[1, t] / scale, targets[first + t, 1], lapse)
+        jk, wjk = _meant(shares[2, t] / scale, targets[first + t, 0], lapse)
+        loss += ij + ik + jk
+        total = wij + wik + wjk
+        shares[1, t] = total * shares[1, t] - scale * wik
+        shares[2, t] = total * shares[2, t] - scale * wjk
+    return loss
+
+
+@njit(**_COMPILE)
+def _meant(share: float, target: float, lapse: float) -> tuple[float, float]:
+    """Return a member's part of the cross-entropy, and `target` times the probability of no lapse."""
+    meant = (1.0 - lapse) * share
+    said = meant + lapse / 3.0
+    return -target * math.log(said), target * meant / said
+
+
+@njit(**_COMPILE)
+def add_soft_gradients(
+    x: Any, triplets: Any, targets: Any, first: int, n: int, scale: float, lapse: float, gradient: Any
+) -> float:
+    """Do what :func:`add_gradients` does, with the probability that each column of a triplet is the odd one out.
+
+    The loss of a triplet is the cross-entropy with `targets`; those of a row sum to 1.
+    """
+    shares = np.empty((3, _CHUNK), np.float32)
+    loss = 0.0
+    for start in range(first, first + n, _CHUNK):
+        size = min(_CHUNK, first + n - start)
+        _similarities(x, triplets, start, size, shares)
+        added = _excess(shares, targets, start, size) + _softmax(shares, size, scale)
+        if lapse > 0.0:
+            added = _weigh_lapsing_targets(shares, targets, start, size, scale, lapse)
+        else:
+            _weigh_targets(shares, targets, start, size, scale)
+        loss += added
+        for t in range(size):
+            row = triplets[start + t]
+            i, j, k = np.intp(row[0]), np.intp(row[1]), np.intp(row[2])
+            _add_gradients(x, gradient, i, j, k, shares[1, t], shares[2, t])
+    return loss
+
+
+@njit(**_COMPILE)
 def _settle(state: State, rows: Any, n_rows: int, step: int, rule: Rule, table: Any) -> None:
     """Advance the first `n_rows` of `rows` to `step`."""
     x, m, v, g, settled = state
@@ -519,7 +586,13 @@ def _behind(triplets: Any, blocks: Any, block_size: int, step: int, settled: Any
 
 @njit(**_COMPILE)
 def train_epoch(
-    state: State, triplets: NDArray[np.int32], order: NDArray[np.int32], step: int, rule: Rule, table: Any
+    state: State,
+    triplets: NDArray[np.int32],
+    order: NDArray[np.int32],
+    step: int,
+    rule: Rule,
+    table: Any,
+    targets: NDArray[np.float32] | None = None,
 ) -> tuple[float, int, int]:
     """Train on every triplet once, block by block in `order`, and settle every row.
 
@@ -536,6 +609,8 @@ def train_epoch(
     rule : Rule
     table : (LONGEST_GAP, 5) float32
         From `gap_table`.
+    targets : (m, 3) float32, optional
+        Probability that the stimulus in each column of `triplets` is the odd one out; by default, it is the last one.
 
     Returns
     -------
@@ -556,7 +631,9 @@ def train_epoch(
         for block in blocks:
             first = block * rule.block_size
             size = min(rule.block_size, triplets.shape[0] - first)
-            if rule.anchored:
+            if targets is not None:  # decided when the function is compiled: without targets, its code is as before
+                loss += add_soft_gradients(x, triplets, targets, first, size, 1.0 / n, rule.lapse, state.gradient)
+            elif rule.anchored:
                 loss += add_anchored_gradients(x, triplets, first, size, 1.0 / n, rule.lapse, state.gradient)
             else:
                 loss += add_gradients(x, triplets, first, size, 1.0 / n, rule.lapse, state.gradient)

@@ -23,6 +23,13 @@ the probability that it was not made by chance, for odd-one-out judgments
     w = (1 - lapse) p / ((1 - lapse) p + lapse / 3),
 
 and the mean of 1 - w over validation judgments is the next estimate of ``lapse`` (expectation maximisation).
+
+A fit can learn from the probabilities q_m that an agent gives to each member of a triplet being the odd one, in place
+of its choice. The loss of a triplet is then the cross-entropy
+
+    -sum_m q_m log((1 - lapse) p_m + lapse / 3),
+
+which is that of the choice if one q_m is 1. Fits are scored on choices in any case.
 """
 
 from __future__ import annotations

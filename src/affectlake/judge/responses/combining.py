@@ -1,7 +1,7 @@
-"""Combination of the answers to one trial in several orders, and correction of position biases, into one choice.
+"""Combination of the answers to one trial in several orders, and correction of position biases.
 
-All functions take and return arrays. Members are the stimuli of a triplet (i, j, k), positions the places at which
-they were shown.
+The result is one choice, or the probability that each member is the odd one out. All functions take and return arrays.
+Members are the stimuli of a triplet (i, j, k), positions the places at which they were shown.
 """
 
 from __future__ import annotations
@@ -74,9 +74,25 @@ def by_log_probability(
     uniform : float64 (n,)
         A uniform number in [0, 1) for each trial, which decides between equal members.
     """
-    logs = np.log(np.maximum(probabilities, FLOOR))
-    by_member = np.take_along_axis(logs, _POSITION_OF[order_code], axis=2)
-    return _largest(by_member.mean(axis=1), np.ones(len(logs), dtype=np.bool_), uniform)
+    scores = _mean_logs(probabilities, order_code)
+    return _largest(scores, np.ones(len(scores), dtype=np.bool_), uniform)
+
+
+def member_probabilities(probabilities: NDArray[np.float64], order_code: NDArray[np.uint8]) -> NDArray[np.float64]:
+    r"""Return the probability that each member is the odd one out, float64 (n, 3); rows sum to 1.
+
+    That of member m is proportional to :math:`\exp \frac{1}{k} \sum_o \log \max(P_o(\pi_o(m)), \epsilon)`, the
+    geometric mean over the orders, so that the most probable member is that of :func:`by_log_probability`. With one
+    order, they are the probabilities of the positions.
+
+    Parameters
+    ----------
+    probabilities : float64 (n, k, 3)
+        Probabilities of the first, second and third position in each of k answers to a trial.
+    order_code : uint8 (n, k)
+        The order in which the trial was shown.
+    """
+    return _softmax(_mean_logs(probabilities, order_code))
 
 
 class PositionBias(NamedTuple):
@@ -116,9 +132,45 @@ def calibrated(
     uniform : float64 (n,)
         A uniform number in [0, 1) for each trial, which decides between equal members.
     """
+    scores = _corrected(probabilities, order_code, bias)
+    return _largest(scores, np.ones(len(scores), dtype=np.bool_), uniform)
+
+
+def calibrated_probabilities(
+    probabilities: NDArray[np.float64], order_code: NDArray[np.uint8], bias: PositionBias
+) -> NDArray[np.float64]:
+    r"""Return the probability that each member is the odd one out after calibration, float64 (n, 3); rows sum to 1.
+
+    That of the member at position p is proportional to :math:`\max(P(p), \epsilon) \exp(-b_p)`, so that the most
+    probable member is that of :func:`calibrated`.
+
+    Parameters
+    ----------
+    probabilities, order_code, bias
+        As in :func:`calibrated`.
+    """
+    return _softmax(_corrected(probabilities, order_code, bias))
+
+
+def _mean_logs(probabilities: NDArray[np.float64], order_code: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return each member's mean log-probability over the orders (n, 3)."""
+    logs = np.log(np.maximum(probabilities, FLOOR))
+    by_member: NDArray[np.float64] = np.take_along_axis(logs, _POSITION_OF[order_code], axis=2).mean(axis=1)
+    return by_member
+
+
+def _corrected(
+    probabilities: NDArray[np.float64], order_code: NDArray[np.uint8], bias: PositionBias
+) -> NDArray[np.float64]:
+    """Return each member's log-probability minus the mean of its position (n, 3)."""
     scores = np.log(np.maximum(probabilities, FLOOR)) - bias.mean_log
-    by_member = np.take_along_axis(scores, _POSITION_OF[order_code], axis=1)
-    return _largest(by_member, np.ones(len(scores), dtype=np.bool_), uniform)
+    return np.take_along_axis(scores, _POSITION_OF[order_code], axis=1)
+
+
+def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    powers = np.exp(scores - scores.max(axis=1, initial=-np.inf, keepdims=True))
+    shares: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return shares
 
 
 def _largest(scores: NDArray[np.float64], is_choice: NDArray[np.bool_], uniform: NDArray[np.float64]) -> Chosen:

@@ -108,6 +108,13 @@ def _choices(n: int) -> dict[str, object]:
     return columns | {"trial_set": ["main"] * len(triplets), "protocol": ["cosine-similarity/1"] * len(triplets)}
 
 
+def _soft_choices(n: int) -> dict[str, object]:
+    triplets = _triplets(n)
+    columns = {"i": triplets[:, 0], "j": triplets[:, 1], "k": triplets[:, 2]}
+    constant = {"q_i": 0.7, "q_j": 0.2, "q_k": 0.1, "trial_set": "main", "protocol": "forced-choice/caption/1"}
+    return columns | {name: [value] * len(triplets) for name, value in constant.items()}
+
+
 def _anchored_choices(n: int) -> dict[str, object]:
     triplets = _triplets(n)
     i, j, k = triplets.T
@@ -231,6 +238,7 @@ _ROWS: dict[str, Callable[[int], dict[str, object]]] = {
     "responses": _responses,
     "proposals": _proposals,
     "choices": _choices,
+    "soft_choices": _soft_choices,
     "anchored_choices": _anchored_choices,
     "unparsed": lambda _n: {"i": [0], "j": [1], "k": [3], "trial_set": ["main"], "protocol": ["describe/1"]},
     "order_effects": lambda _n: {"measure": ["chosen_first"], "value": [0.34], "n": [100], "trial_set": ["main"]},
