@@ -12,7 +12,7 @@ from affectlake.judge.vectors.easy import EASY, draw_easy
 from affectlake.judge.vectors.ratings import families_of, rating_vectors
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import OutputTables, StepContext, Tables, step
-from affectlake.pipelines.steps.responses import choices_of, protocol_file, read_responses
+from affectlake.pipelines.steps.responses import ADDED_ANSWER_PARAMS, ANSWER_PARAMS, choices_of, protocol_file, read_responses
 from affectlake.pipelines.steps.rows import to_table
 from affectlake.seeds import generator
 from affectlake.triplets import TRIPLET
@@ -84,16 +84,8 @@ def choose_easy_trials(tables: Tables, params: Params, context: StepContext) -> 
 @step(
     reads=("stimuli", "captions", "frames", "easy_trials", "responses/{agent}"),
     writes=("easy_scores/{agent}",),
-    params=(
-        "agents.{agent}.model",
-        "agents.{agent}.revision",
-        "agents.{agent}.protocol",
-        "agents.{agent}.modality",
-        "agents.{agent}.sampling",
-        "agents.{agent}.orders",
-        "agents.{agent}.calibrate",
-    ),
-    optional=("agents.{agent}.orders", "agents.{agent}.calibrate"),
+    params=ANSWER_PARAMS,
+    optional=ADDED_ANSWER_PARAMS,
     kinds=("chat",),
     found_files=protocol_file,
     section=SECTION,

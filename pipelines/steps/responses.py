@@ -33,6 +33,16 @@ HAS_CHANCES = pl.all_horizontal(pl.col(CHANCES).is_not_null())
 """Whether the probabilities of the positions in an answer are known."""
 
 
+ADDED_ANSWER_PARAMS = ("agents.{agent}.orders", "agents.{agent}.calibrate")
+"""Those of `ANSWER_PARAMS` that were added later (the `optional` ones of a step)."""
+
+ANSWER_PARAMS = (
+    *(f"agents.{{agent}}.{key}" for key in ("model", "revision", "protocol", "modality", "sampling")),
+    *ADDED_ANSWER_PARAMS,
+)
+"""The parameters on which the choices of a chat agent depend, for steps that read its answers."""
+
+
 def materials(tables: Tables, agent: ChatAgent, *, with_frames: bool = True) -> Materials:
     """Return what the agent can be shown, from the tables ``stimuli`` and ``captions`` or ``frames``.
 
@@ -76,16 +86,8 @@ def protocol_file(params: Params, _lake: Path | None, agent: str) -> list[str]:
 @step(
     reads=("stimuli", "captions", "frames", "triplets", "responses/{agent}"),
     writes=("choices/{agent}", "unparsed/{agent}", "order_effects/{agent}"),
-    params=(
-        "agents.{agent}.model",
-        "agents.{agent}.revision",
-        "agents.{agent}.protocol",
-        "agents.{agent}.modality",
-        "agents.{agent}.sampling",
-        "agents.{agent}.orders",
-        "agents.{agent}.calibrate",
-    ),
-    optional=("agents.{agent}.orders", "agents.{agent}.calibrate"),
+    params=ANSWER_PARAMS,
+    optional=ADDED_ANSWER_PARAMS,
     kinds=("chat",),
     found_files=protocol_file,
     version=6,

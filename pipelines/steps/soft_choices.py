@@ -14,23 +14,15 @@ from affectlake.judge.responses.tables import CHANCES, IDENTITY
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import OutputTables, StepContext, Tables, step
 from affectlake.pipelines.steps.arrays import ODDS
-from affectlake.pipelines.steps.responses import HAS_CHANCES, complete_sets, protocol_file, read_responses
+from affectlake.pipelines.steps.responses import ADDED_ANSWER_PARAMS, ANSWER_PARAMS, HAS_CHANCES, complete_sets, protocol_file, read_responses
 from affectlake.pipelines.steps.rows import to_table
 
 
 @step(
     reads=("stimuli", "captions", "frames", "triplets", "responses/{agent}"),
     writes=("soft_choices/{agent}",),
-    params=(
-        "agents.{agent}.model",
-        "agents.{agent}.revision",
-        "agents.{agent}.protocol",
-        "agents.{agent}.modality",
-        "agents.{agent}.sampling",
-        "agents.{agent}.orders",
-        "agents.{agent}.calibrate",
-    ),
-    optional=("agents.{agent}.orders", "agents.{agent}.calibrate"),
+    params=ANSWER_PARAMS,
+    optional=ADDED_ANSWER_PARAMS,
     kinds=("chat",),
     found_files=protocol_file,
     version=1,
