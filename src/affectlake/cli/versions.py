@@ -140,7 +140,9 @@ def tag(name: str, version: str, lake: Path, as_json: bool, note: str, remove: b
     if remove:
         with repository.writing(root, "affectlake tag", wait_s=math.inf, say=log):
             remove_name(root, name)
-        log(f"{name} is no longer a name here; if it was pushed, origin still has it")
+        log(
+            f"{name} is no longer a name here; `git push origin :refs/tags/lake-name/{name}` removes it from origin too"
+        )
         return
     wanted = resolve(root, version)
     with repository.writing(root, "affectlake tag", wait_s=math.inf, say=log):

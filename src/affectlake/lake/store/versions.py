@@ -357,9 +357,7 @@ def resolve(root: Path, name: str | Version = "") -> Version:
 def _named(root: Path, name: str, known: list[Version]) -> list[Version]:
     """Return the versions that a name may stand for."""
     if is_version_name(name):
-        return [v for v in known if v.name == name] or [
-            v for v in known if len(name) >= 4 and v.commit.startswith(name)
-        ]
+        return [v for v in known if v.name == name]
     if name in (names := version_names(root)):
         return [v for v in known if v.commit == names[name].commit]
     if _DATE.fullmatch(name):
