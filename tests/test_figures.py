@@ -70,7 +70,6 @@ NOT_DRAWN = {
     "participants": "one row per person; `reliability` summarises them",
     "trials": "the triplets of `choices`, with their splits",
     "easy_trials": "a list of trials; `easy_scores` is in the table of each agent's results",
-    "easy_scores": "one number for each agent, in the table of its results",
     "responses": "raw text; `order_effects` and `choices` are drawn",
     "soft_choices": "the probabilities of `choices`, from which fits learn",
     "shared_stimuli": "a choice of stimuli; maps and scores name their number",

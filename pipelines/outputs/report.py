@@ -49,7 +49,7 @@ _POSITIONS = """
 """
 _CHOSEN = {"chosen_first": 1, "chosen_second": 2, "chosen_third": 3}
 _UNREAD = "SELECT agent, unparsed_reason, count(*) AS n FROM unparsed GROUP BY ALL ORDER BY ALL"
-_EASY = "SELECT agent, value, n FROM easy_scores WHERE n > 0 ORDER BY ALL"
+_EASY = "SELECT agent, value, n FROM easy_scores WHERE n > 0 AND value IS NOT NULL ORDER BY ALL"
 _ANCHORED = """
     SELECT agent, protocol, trial_set, NULL AS position, count(*) AS n_choices, 0 AS n_tied
     FROM anchored_choices GROUP BY ALL ORDER BY ALL

@@ -202,7 +202,7 @@ BROKEN = {
     "j = i": "i, j, k do not rise",
     "i = -1": "i is -1, wanted at least 0",
     "k = 3000000000": "it cannot be converted to a row: ComputeError",
-    "trial_set = 'mian'": "trial_set is mian, wanted one of main, noise_ceiling, validation",
+    "trial_set = 'mian'": "trial_set is mian, wanted one of easy, main, noise_ceiling, validation",
     "\"order\" = '[1,2,9]'": "it cannot be converted to a row: IndexError",
     "error_kind = 'Bad Kind'": "error_kind is Bad Kind, wanted a text like",
 }

@@ -6,7 +6,9 @@ bytes of a table: Prefect, DVC, validation, MLflow.
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import Future, ThreadPoolExecutor
+from math import log
 from pathlib import Path
 from random import Random
 
@@ -62,43 +64,60 @@ CAPTIONS = {"kind": "features", "encoder": {"name": "tfidf-svd", "n_components":
 SEES = {"kind": "features", "encoder": {"name": "vision", "library": "transformers", "model": "clip"}, "l1": 0.008}
 WATCHES = {"kind": "features", "encoder": {"name": "videomae", "model": "videomae"}, "l1": 0.008}
 CHATS = ENTRY | {"protocol": "naive-least-similar", "l1": 0.008}
+WEIGHS = ENTRY | {"protocol": "forced-choice", "sampling": {}, "orders": 3, "learn_from": "probabilities", "l1": 0.008}
 AGENTS = {
     "reads": CAPTIONS,
     "sees": SEES,
     "watches": WATCHES,
     "tiny": CHATS,
+    "odds": WEIGHS,
     "people": {"kind": "judgments", "l1": 0.008},
     "raters": {"kind": "anchored", "l1": 0.008},
 }
 
-_COLLECTED = frozenset({"tiny", "people", "raters"})
+_COLLECTED = frozenset({"tiny", "odds", "people", "raters"})
 ANSWERING = Stored(_COLLECTED, _COLLECTED)
-"""What the lake holds, as if the answers of the chat agent and of people were there."""
+"""What the lake holds, as if the answers of the chat agents and of people were there."""
+
+QUESTIONS = ("ingest", "decode", "sample", "choose_easy_trials")
+"""Steps that make what agents are asked; they run before the answers are written."""
 
 
 def study() -> Params:
     """Return the parameters of a study that has every step."""
     raw = yaml.safe_load(override(templates.starting_params("demo"), SETTINGS))
     raw["agents"] = {"human-category": raw["agents"]["human-category"]} | AGENTS
+    raw["easy_trials"] = {"n": 20, "ratings": "category"}
     return parse(yaml.safe_dump(raw, sort_keys=False))
 
 
-def says(question: Question) -> str:
-    """Return an answer by the key of the question; one in sixteen says nothing."""
+def says(question: Question) -> tuple[str, None]:
+    """Return an answer by the key of the question, without log-probabilities; one in sixteen names no video."""
     if question.key[0] < 16:
-        return "I like all of them."
-    return f"Video {question.key[1] % 3 + 1} is noticeably different from the other two."
+        return "I like all of them.", None
+    return f"Video {question.key[1] % 3 + 1} is noticeably different from the other two.", None
 
 
-def answer(lake: Path, params: Params) -> None:
-    """Write the chat agent's answers to the main set."""
-    plan = plan_questions(lake, params, "tiny", "main")
+def weighs(question: Question) -> tuple[str, str]:
+    """Return the most probable number by the key of the question, with the log-probability of each number."""
+    shares = [1 + byte for byte in question.key[:3]]
+    top = [{"token": str(at), "logprob": log(share / sum(shares))} for at, share in enumerate(shares, start=1)]
+    chosen = max(top, key=lambda one: float(str(one["logprob"])))
+    return str(chosen["token"]), json.dumps({"content": [chosen | {"top_logprobs": top}]})
+
+
+def answer(lake: Path, params: Params, agent: str) -> None:
+    """Write a chat agent's answers to the easy and the main set."""
+    reply = weighs if agent == "odds" else says
+    plans = [plan_questions(lake, params, agent, trial_set) for trial_set in ("easy", "main")]
     found: list[Answer] = [
-        answered(question, Reply(says(question), "stop", None, 90, 20, 0, "tiny-llama"), 1, 0.5)
+        answered(question, Reply(text, "stop", logprobs, 90, 20, 0, "tiny-llama"), 1, 0.5)
+        for plan in plans
         for question in plan.questions()
+        for text, logprobs in [reply(question)]
     ]
-    rows = as_responses(response_rows(plan.agent, found)).with_columns(shard=pl.lit(0, pl.Int32))
-    write_parts(rows, contract("responses"), lake / Output("responses", "tiny").folder)
+    rows = as_responses(response_rows(plans[0].agent, found)).with_columns(shard=pl.lit(0, pl.Int32))
+    write_parts(rows, contract("responses"), lake / Output("responses", agent).folder)
 
 
 def judge(lake: Path, params: Params, agent: str) -> None:
@@ -143,14 +162,21 @@ def build(lake: Path) -> None:
     def after(stage: Stage, before: list[Future[None]]) -> None:
         for one in before:
             one.result()
-        if stage.step.name == "choose_by_chat":
-            answer(lake, params)
-        if stage.step.name in ("choose_by_judgments", "choose_by_anchored"):
-            judge(lake, params, stage.agent)
         run(lake, stage, params)
 
+    first = {name: stage for name, stage in graph.items() if stage.step.name in QUESTIONS}
+    for stage in first.values():
+        run(lake, stage, params)
+    for agent in ("tiny", "odds"):
+        answer(lake, params, agent)
+    for agent in ("people", "raters"):
+        judge(lake, params, agent)
     with ThreadPoolExecutor(workers()) as pool:
+        for name in first:
+            ended[name] = pool.submit(lambda: None)
         for name, stage in graph.items():
+            if name in first:
+                continue
             ended[name] = pool.submit(after, stage, [ended[other] for other in upstream(stage, graph)])
         for one in ended.values():
             one.result()

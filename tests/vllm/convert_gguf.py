@@ -1,6 +1,6 @@
 """Convert a GGUF model of the Llama family to a folder that vLLM reads. Runs in vLLM's environment, with gguf.
 
-python benchmarks/convert_gguf.py FILE FOLDER
+python tests/vllm/convert_gguf.py FILE FOLDER
 """
 
 from __future__ import annotations
