@@ -95,7 +95,7 @@ class Tally(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """A plan of the remaining questions, the counts of the run when it was planned, and the easy trials to ask first."""
+    """A plan of the remaining questions, the counts of the run at that time, and the easy trials to ask first."""
 
     plan: Plan
     before: Tally

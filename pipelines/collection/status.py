@@ -13,11 +13,9 @@ import polars as pl
 from affectlake.judge.chat import ChatAgent
 from affectlake.judge.responses.quality import Quality, quality
 from affectlake.judge.responses.tables import CHANCES, read_rows
-from affectlake.judge.vectors.easy import EASY
 from affectlake.judge.trials.request_keys import canonical
-from affectlake.lake.files.outputs import Output
+from affectlake.judge.vectors.easy import EASY
 from affectlake.lake.tables.contracts import contract
-from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.collection.planning import easy_score_of, planned_trials
 from affectlake.pipelines.collection.publishing import in_quarantine, leases, waiting
 from affectlake.pipelines.engine.model_runs import collection_pace
@@ -64,7 +62,7 @@ class Status(NamedTuple):
     verdict : str
         What is wrong with these answers (:class:`affectlake.judge.responses.quality.Quality`); empty if nothing is.
     easy : EasyScore or None
-        How many easy trials were right (:class:`affectlake.pipelines.steps.easy_trials.EasyScore`); None for other trial sets.
+        How many easy trials were right; None for other trial sets.
     prompt_tokens, completion_tokens, cached_tokens : int
         Tokens of the published answers.
     hours : float

@@ -39,7 +39,7 @@ def wrong_families(raw: object) -> Iterator[Mistake]:
             )
     yield from _of_agents(raw, known)
     easy = value_at(raw, "easy_trials.ratings")
-    if isinstance(easy, str) and easy not in (ALL_FAMILIES, *known) or not known and easy is not None:
+    if (isinstance(easy, str) and easy not in (ALL_FAMILIES, *known)) or (not known and easy is not None):
         yield _unknown("easy_trials.ratings", str(easy), known)
 
 

@@ -204,7 +204,7 @@ def _rest(found: Guesses) -> Iterator[str]:
     yield "  label_gap: 0.1"
     yield ""
     if found.ratings and n >= _ENOUGH_FOR_EASY_TRIALS:
-        yield "easy_trials:                # asked of a chat agent before any other trial (docs/collecting.md#easy-trials)"
+        yield "easy_trials:                # asked of a chat agent first (docs/collecting.md#easy-trials)"
         yield "  n: 60"
         yield "  ratings: concatenated     # the ratings from which the odd one out of these trials is known"
         yield ""

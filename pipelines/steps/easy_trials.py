@@ -12,7 +12,13 @@ from affectlake.judge.vectors.easy import EASY, draw_easy
 from affectlake.judge.vectors.ratings import families_of, rating_vectors
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import OutputTables, StepContext, Tables, step
-from affectlake.pipelines.steps.responses import ADDED_ANSWER_PARAMS, ANSWER_PARAMS, choices_of, protocol_file, read_responses
+from affectlake.pipelines.steps.responses import (
+    ADDED_ANSWER_PARAMS,
+    ANSWER_PARAMS,
+    choices_of,
+    protocol_file,
+    read_responses,
+)
 from affectlake.pipelines.steps.rows import to_table
 from affectlake.seeds import generator
 from affectlake.triplets import TRIPLET

@@ -14,7 +14,14 @@ from affectlake.judge.responses.tables import CHANCES, IDENTITY
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import OutputTables, StepContext, Tables, step
 from affectlake.pipelines.steps.arrays import ODDS
-from affectlake.pipelines.steps.responses import ADDED_ANSWER_PARAMS, ANSWER_PARAMS, HAS_CHANCES, complete_sets, protocol_file, read_responses
+from affectlake.pipelines.steps.responses import (
+    ADDED_ANSWER_PARAMS,
+    ANSWER_PARAMS,
+    HAS_CHANCES,
+    complete_sets,
+    protocol_file,
+    read_responses,
+)
 from affectlake.pipelines.steps.rows import to_table
 
 
