@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from affectlake.pipelines.collection.status import statuses
 from affectlake.pipelines.outputs.report import gather, write_report
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import load, override
+from tests.flows.test_collect import change, responses
 from tests.flows.test_judgments import affectlake
 from tests.support.chat import ENTRY
 from tests.support.chat_lakes import SETTINGS, make_lake, run
@@ -47,22 +48,10 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def server() -> Iterator[FaultServer]:
-    with FaultServer(models=("tiny-llama",)).running() as running:
-        yield running
-
-
-@pytest.fixture
 def lake(origin: Path, tmp_path: Path, server: FaultServer) -> Path:
     lake = shutil.copytree(origin, tmp_path / "lake", symlinks=True)
     change(lake, servers=[server.url])
     return lake
-
-
-def change(lake: Path, **entry: object) -> None:
-    raw = yaml.safe_load((lake / "params.yaml").read_text())
-    raw["agents"]["tiny"] |= entry
-    (lake / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
 
 
 def knows(lake: Path) -> Callable[[bytes], str]:
@@ -82,10 +71,6 @@ def knows(lake: Path) -> Callable[[bytes], str]:
         return f"Video {fitting[0].index(known[frozenset(fitting[0])]) + 1}" if fitting else expected_text(body)
 
     return answer
-
-
-def responses(lake: Path) -> pl.DataFrame:
-    return read_output(lake, Output("responses", "tiny")).collect()
 
 
 def test_an_agent_that_knows_is_told_to_be_right_before_anything_else_is_asked(lake: Path, server: FaultServer) -> None:
