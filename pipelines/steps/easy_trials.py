@@ -81,8 +81,9 @@ def choose_easy_trials(tables: Tables, params: Params, context: StepContext) -> 
     vectors = rating_vectors(tables["ratings"].collect(), families, n_stimuli)
     found = draw_easy(vectors, wanted.n, generator(params.seed, SECTION))
     n = len(found.odd)
-    fewer = f" of {wanted.n}, because there are too few stimuli" if n < wanted.n else ""
-    context.log(f"{n} easy trials{fewer}, margins from {found.margin.min(initial=2):.2f} of cosine similarity")
+    few = f" of {wanted.n}: the ratings tell too few triplets apart" if n < wanted.n else ""
+    margins = f"; margins of cosine similarity from {found.margin.min():.2f}" if n else ""
+    context.log(f"{n} easy trials{few}{margins}")
     rows = pl.DataFrame(found.triplets, schema=TRIPLET, orient="row")
     return {"easy_trials": rows.with_columns(odd=pl.Series(found.odd), margin=pl.Series(found.margin))}
 

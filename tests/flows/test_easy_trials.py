@@ -25,6 +25,8 @@ from affectlake.pipelines.collection.status import statuses
 from affectlake.pipelines.outputs.report import gather, write_report
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import load, override
+from affectlake.pipelines.step import StepContext
+from affectlake.pipelines.steps.easy_trials import choose_easy_trials
 from tests.flows.test_collect import change, responses
 from tests.flows.test_judgments import affectlake
 from tests.support.chat import ENTRY
@@ -215,3 +217,14 @@ def test_mistakes_in_the_section_are_named(lake: Path, section: dict[str, object
     with pytest.raises(UsageError) as told:
         load(lake)
     assert words in str(told.value)
+
+
+def test_ratings_that_tell_nothing_apart_give_no_easy_trial(origin: Path) -> None:
+    tables = {name: read_output(origin, Output(name)) for name in ("stimuli", "families", "ratings")}
+    said: list[str] = []
+    context = StepContext("", origin, origin, 1, said.append, lambda _: None)
+    equal = {**tables, "ratings": tables["ratings"].with_columns(score=pl.lit(0.5))}
+    (found,) = choose_easy_trials(equal, load(origin), context).values()
+    assert found.is_empty() and said == [f"0 easy trials of {N}: the ratings tell too few triplets apart"]
+    (found,) = choose_easy_trials(tables, load(origin), context).values()
+    assert found.height == N and said[-1].startswith(f"{N} easy trials; margins of cosine similarity from 0.")
