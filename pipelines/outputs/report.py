@@ -18,6 +18,7 @@ from affectlake.lake.files import layout
 from affectlake.lake.store.known_hashes import whole_files
 from affectlake.lake.store.versions import Manifest, Version, resolve
 from affectlake.lake.tables.contracts import contracts
+from affectlake.lake.tables.derived import headline
 from affectlake.pipelines.outputs.brain_inputs import brain_inputs
 from affectlake.pipelines.outputs.version_tables import VersionTables
 from affectlake.pipelines.params.record import record_at
@@ -336,7 +337,7 @@ def headlines(lake: Path, version: Version) -> list[str]:
     """Return the version's main numbers, one line per agent."""
     read = {name: COLUMNS[name] for name in ("metrics", "fits", "layouts")}
     tables = VersionTables(lake, version, read)
-    rows = tables.rows(_HEADLINES.format(chosen=_REPRESENTATIVES))
+    rows = tables.rows(headline("metrics", _REPRESENTATIVES))
     known = "fits" in tables.present
     moving = set(tables.rows(_MOVING)["agent"]) if known else set()
     lines = [_headline(row, row["agent"] in moving) for row in rows.iter_rows(named=True)]
@@ -347,8 +348,9 @@ def headlines(lake: Path, version: Version) -> list[str]:
 def _headline(row: Mapping[str, Any], moving: bool) -> str:
     numbers = [f"held-out accuracy {_percent(row['accuracy'])}"]
     if row["top3"] is not None:
-        labelled = f"{row['n_labelled']} of {row['n_dimensions']} dimensions with r > 0.95 to one rating"
-        numbers += [f"top-3 nearest centroid {_percent(row['top3'])}", labelled]
+        numbers.append(f"top-3 nearest centroid {_percent(row['top3'])}")
+    if row["n_dimensions"]:
+        numbers.append(f"{row['n_labelled']} of {row['n_dimensions']} dimensions with r > 0.95 to one rating")
     if moving:
         numbers.append("fit not converged")
     return f"{row['agent']}: {', '.join(numbers)}"
@@ -365,19 +367,4 @@ _MOVING = "SELECT agent FROM fits WHERE representative AND n_dimensions > 0 AND 
 _FAILED = """
     SELECT agent, min(note) AS note FROM fits
     GROUP BY agent HAVING count(note) = count(*) AND max(n_dimensions) = 0 ORDER BY agent
-"""
-# of the representative fit of each agent
-_HEADLINES = """
-    WITH chosen AS ({chosen}),
-         best AS (
-             SELECT agent, dimension, max(value) AS r FROM metrics JOIN chosen USING (agent, seed)
-             WHERE analysis = 'rating_correlation' GROUP BY ALL),
-         labels AS (
-             SELECT agent, count(*) AS n_dimensions, count(*) FILTER (WHERE r > 0.95) AS n_labelled
-             FROM best GROUP BY agent)
-    SELECT agent,
-           max(value) FILTER (WHERE analysis = 'held_out' AND measure = 'accuracy') AS accuracy,
-           max(value) FILTER (WHERE analysis = 'nearest_centroid' AND measure = 'top3_accuracy') AS top3,
-           any_value(n_labelled) AS n_labelled, any_value(n_dimensions) AS n_dimensions
-    FROM metrics JOIN chosen USING (agent, seed) JOIN labels USING (agent) GROUP BY agent ORDER BY agent
 """

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import yaml
 
+import affectlake
 from affectlake.lake import repository
 from affectlake.pipelines.collection.planning import keep_answers, plan_questions
 from affectlake.pipelines.params import templates
@@ -52,8 +53,8 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return lake
 
 
-def test_there_are_eleven_questions_and_a_way_out() -> None:
-    assert len(SNIPPETS) == 1 + 11 + 1
+def test_there_are_twelve_questions_parameters_and_a_way_out() -> None:
+    assert len(SNIPPETS) == 1 + 12 + 2 + 1
 
 
 @pytest.fixture(scope="module")
@@ -80,16 +81,37 @@ def test_every_question_has_an_answer(answers: dict[str, pl.DataFrame]) -> None:
 
 def test_the_answers_are_about_what_was_changed(answers: dict[str, pl.DataFrame]) -> None:
     found = list(answers.values())
-    (agreement,) = found[0]["agreement"]
+    assert found[0]["agent"].to_list() == ["caption-tfidf", "human-category", "human-dimension"]
+    assert (found[0]["accuracy_low"] < found[0]["accuracy"]).all() and found[0]["n_test"].n_unique() == 1
+    (agreement,) = found[1]["agreement"]
     assert 1 / 3 < agreement < 1
-    changed = dict(found[1].select("agent", "changed").rows())
+    changed = dict(found[2].select("agent", "changed").rows())
     assert changed["caption-tfidf"] > 0
     assert changed["human-category"] == changed["human-dimension"] == 0
-    assert found[3]["disagreement"].is_between(0, 1).all()
-    assert found[6]["r"].is_between(-1, 1).all()
-    assert found[8]["r"].is_between(-1, 1.0001).all()
-    shares = dict(found[9].group_by("version").agg(pl.col("share_above_threshold").mean()).rows())
+    assert found[4]["disagreement"].is_between(0, 1).all()
+    assert found[7]["r"].is_between(-1, 1).all()
+    assert found[9]["r"].is_between(-1, 1.0001).all()
+    shares = dict(found[10].group_by("version").agg(pl.col("share_above_threshold").mean()).rows())
     assert shares["v2"] < shares["v1"], "a greater λ left no more zeros"
+
+
+def test_the_headline_is_of_each_agents_representative_fit(study: Path) -> None:
+    lake = affectlake.open(study)
+    fits, metrics = lake.table("fits").collect(), lake.table("metrics").collect()
+    ask = "SELECT agent, seed, accuracy, accuracy_high, top1, n_dimensions, n_labelled FROM headline@v2 ORDER BY agent"
+    rows = lake.sql(ask).pl().rows(named=True)
+    assert {row["agent"] for row in rows} == set(fits["agent"])
+    for row in rows:
+        (seed,) = fits.filter(agent=row["agent"], representative=True)["seed"]
+        own = metrics.filter(agent=row["agent"], seed=seed)
+        held_out = own.filter(analysis="held_out", measure="accuracy")
+        assert (row["seed"], row["accuracy"], row["accuracy_high"]) == (
+            seed,
+            *held_out.select("value", "ci_high").row(0),
+        )
+        assert row["top1"] == own.filter(analysis="nearest_centroid", measure="top1_accuracy")["value"].item()
+        best = own.filter(analysis="rating_correlation").group_by("dimension").agg(pl.col("value").max())["value"]
+        assert (row["n_dimensions"], row["n_labelled"]) == (len(best), (best > 0.95).sum())
 
 
 def test_the_position_bias_of_the_second_collection_is_found(answers: dict[str, pl.DataFrame]) -> None:

@@ -31,6 +31,9 @@ CLOSED = [
     "SET lock_configuration = false", "RESET threads", "SET VARIABLE x = 1", "CREATE TABLE t AS SELECT 1",
     "CREATE VIEW t AS SELECT 1", "CREATE MACRO f(x) AS x", "CREATE SECRET s (TYPE s3)", "INSERT INTO stimuli SELECT 1",
     "UPDATE stimuli SET category = 'x'", "DELETE FROM stimuli", "DROP VIEW stimuli", "ALTER VIEW stimuli RENAME TO s",
+    "COPY (PIVOT stimuli ON category USING count(*)) TO 'out.csv'",
+    "CREATE TABLE t AS PIVOT stimuli ON category USING count(*)", "(/* a */ COPY (PIVOT stimuli ON category) TO 'x')",
+    "PIVOT stimuli ON category USING count(*); DROP VIEW stimuli",
     "EXPORT DATABASE 'x'", "IMPORT DATABASE 'x'", "CALL pragma_version()", "CHECKPOINT", "VACUUM", "BEGIN",
     "EXPLAIN ANALYZE SELECT 1", "PREPARE p AS SELECT 1", "EXECUTE p", "SELECT 1; SELECT 2",
     "SELECT 1; DROP VIEW stimuli",
@@ -100,6 +103,47 @@ def test_unknown_names_offer_the_nearest(published: Path) -> None:
         query(published, "SELECT * FROM stimuly@v1")
     with pytest.raises(VersionError):
         query(published, "SELECT 1", at="v1'; DROP TABLE x")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "PIVOT stimuli ON category USING count(*)",
+        "-- wide\n( /* a */ PIVOT stimuli ON category USING count(*));",
+        "SELECT * FROM (PIVOT stimuli ON category USING count(*)) -- end",
+        "WITH wide AS (PIVOT stimuli@v1 ON category USING count(*)) FROM wide",
+    ],
+)
+def test_the_columns_of_pivot_need_not_be_named(published: Path, sql: str, tmp_path: Path) -> None:
+    categories = [name for (name,) in query(published, "SELECT DISTINCT category FROM stimuli").fetchall()]
+    expected = [name for name in categories if name is not None]
+    assert len(expected) > 1
+    for form in FORMS:
+        write_rows(published, sql, "", form, tmp_path / form)
+    assert set(expected) < set(pl.read_parquet(tmp_path / "parquet").columns)
+    assert (tmp_path / "csv").read_text().count("\n") == pl.read_parquet(tmp_path / "parquet").height + 1
+    assert set(expected) < set(query(published, sql).columns)
+
+
+def test_values_are_parameters(published: Path, tmp_path: Path) -> None:
+    sql = "SELECT stimulus_id FROM stimuli WHERE stimulus_index = $index AND stimulus_id <> $other"
+    hostile = "x' OR 1 = 1 --"
+    assert len(query(published, sql, params={"index": 3, "other": hostile}).fetchall()) == 1
+    assert len(query(published, "FROM stimuli WHERE stimulus_index IN (?, ?)", params=[1, 2]).fetchall()) == 2
+    given = ("--param", "index=3", "--param", f"other={hostile}", "--lake", published)
+    found = json.loads(affectlake("query", sql, *given, "--format", "json").stdout)
+    assert found == query(published, "SELECT stimulus_id FROM stimuli WHERE stimulus_index = 3").pl().to_dicts()
+    for form in FORMS:
+        write_rows(published, sql, "", form, tmp_path / form, {"index": 3, "other": "y"})
+    kinds = "SELECT $a::VARCHAR AS a, $b AS b, $c AS c, $d AS d"
+    values = ("--param", 'a="7"', "--param", "b=true", "--param", "c=null", "--param", "d=1=2")
+    assert json.loads(affectlake("query", kinds, *values, "--lake", published, "--format", "jsonl").stdout) == {
+        "a": "7", "b": True, "c": None, "d": "1=2"
+    }  # fmt: skip
+    assert b"--param NAME=VALUE" in affectlake("query", sql, "--lake", published, ok=1).stderr
+    assert b"is not NAME=VALUE" in affectlake("query", sql, "--param", "index", "--lake", published, ok=2).stderr
+    wide = "FROM (PIVOT stimuli ON category USING count(*)) WHERE stimulus_index = $index"
+    assert b"name the columns of PIVOT" in affectlake("query", wide, *given[:2], "--lake", published, ok=1).stderr
 
 
 def affectlake(*arguments: str | Path, ok: int = 0) -> subprocess.CompletedProcess[bytes]:

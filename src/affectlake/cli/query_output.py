@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -15,7 +15,7 @@ import click
 
 from affectlake.errors import UsageError
 from affectlake.lake.files import layout
-from affectlake.lake.query import batches, names, query, stream, tuples
+from affectlake.lake.query import Params, batches, names, query, stream, tuples
 from affectlake.lake.store.versions import Version, cache_folder
 from affectlake.process.text_table import text_table
 
@@ -50,7 +50,7 @@ def print_changed_rows(root: Path, before: Version, after: Version, table: str) 
                 click.echo(json.dumps({"output": str(output), "change": change} | row, default=str))
 
 
-def write_rows(root: Path, sql: str, at: str, form: Form | None, out: Path | None) -> None:
+def write_rows(root: Path, sql: str, at: str, form: Form | None, out: Path | None, params: Params = None) -> None:
     """Run a query, and write its rows to a file or to stdout.
 
     Parameters
@@ -64,6 +64,8 @@ def write_rows(root: Path, sql: str, at: str, form: Form | None, out: Path | Non
         a table if `out` is None.
     out : Path or None
         The file, which appears once it is complete; None: stdout.
+    params : dict, optional
+        Values of the query's parameters.
 
     Raises
     ------
@@ -80,12 +82,40 @@ def write_rows(root: Path, sql: str, at: str, form: Form | None, out: Path | Non
         )
     if form in _BY_ROW:
         limit, write = (ROWS_SHOWN + 1 if form == "table" else -1), _BY_ROW[form]
-        with closing(stream(root, sql, at, limit=limit)) as found, _sink(root, out) as sink:
+        with closing(stream(root, sql, at, limit=limit, params=params)) as found, _sink(root, out) as sink:
             write(found, sink)
         return
-    rows = query(root, sql, at, words_for="times" if form == "csv" else "intervals")
+    rows = query(root, sql, at, words_for="times" if form == "csv" else "intervals", params=params)
     with _sink(root, out) as sink:
         _write(batches(rows), form, sink)
+
+
+def parameters_of(given: Sequence[str]) -> dict[str, object]:
+    """Return the values of a query's parameters by name.
+
+    Parameters
+    ----------
+    given : sequence of str
+        ``NAME=VALUE``. A value is a number, true, false or null, else text; text in double quotes is text in any case.
+
+    Raises
+    ------
+    UsageError
+        If one is not of this form.
+    """
+    found: dict[str, object] = {}
+    for one in given:
+        name, is_given, text = one.partition("=")
+        if not is_given or not name.isidentifier():
+            raise UsageError(
+                f"--param {one!r} is not NAME=VALUE", todo="--param agent=human-category, for $agent in SQL"
+            )
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        found[name] = text if isinstance(value, dict | list) else value
+    return found
 
 
 def _by_ending(out: Path) -> Form:

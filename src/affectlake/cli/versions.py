@@ -161,12 +161,19 @@ def tag(name: str, version: str, lake: Path, as_json: bool, note: str, remove: b
     help="Output format (json: an array; jsonl: a row per line; arrow: a stream); by default from FILE, or a table.",
 )
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="The file to write.")
-def query(sql: str, lake: Path, at: str, form: Form | None, out: Path | None) -> None:
+@click.option(
+    "--param",
+    "given",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="The value of $NAME in SQL: number, true, null or text.",
+)
+def query(sql: str, lake: Path, at: str, form: Form | None, out: Path | None, given: tuple[str, ...]) -> None:
     """Run one SELECT on the tables of a version; `choices@v1` is a table of another version."""
-    from affectlake.cli.query_output import write_rows
+    from affectlake.cli.query_output import parameters_of, write_rows
     from affectlake.lake.store.root import find
 
-    write_rows(find(lake), sql, at, form, out)
+    write_rows(find(lake), sql, at, form, out, parameters_of(given) or None)
 
 
 @click.command()

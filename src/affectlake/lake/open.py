@@ -27,7 +27,7 @@ from affectlake.lake.browsing import (
 )
 from affectlake.lake.diff import OutputDiff, diff
 from affectlake.lake.files.outputs import Output
-from affectlake.lake.query import query
+from affectlake.lake.query import Params, query
 from affectlake.lake.store.known_hashes import whole_files
 from affectlake.lake.store.root import find
 from affectlake.lake.store.versions import Manifest, Version, list_versions, resolve
@@ -187,13 +187,25 @@ class Lake:
         found = diff(self.root, resolve(self.root, before), resolve(self.root, after), table)
         return Listing(found, OutputDiff._fields)
 
-    def sql(self, sql: str, at: str = "") -> duckdb.DuckDBPyRelation:
+    def sql(self, sql: str, at: str = "", params: Params = None) -> duckdb.DuckDBPyRelation:
         """Return the rows of one SELECT over a version's tables; ``table@version`` names another version's.
 
-        The result is not computed yet: ``.pl()`` makes a Polars frame of it, ``.df()`` a pandas frame (if pandas is
-        installed), ``.arrow()`` an Arrow table, ``.fetchall()`` a list.
+        Parameters
+        ----------
+        sql : str
+            The SELECT.
+        at : str
+            The version of tables without ``@version``; the latest if empty.
+        params : dict or sequence, optional
+            Values of the parameters in it: by name, for ``$name``, or in order, for ``?``.
+
+        Returns
+        -------
+        duckdb.DuckDBPyRelation
+            The rows, not computed yet: ``.pl()`` makes a Polars frame of them, ``.df()`` a pandas frame (if pandas is
+            installed), ``.arrow()`` an Arrow table, ``.fetchall()`` a list.
         """
-        return query(self.root, sql, at)
+        return query(self.root, sql, at, params=params)
 
 
 def open_lake(path: str | Path = ".") -> Lake:

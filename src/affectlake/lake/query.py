@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -28,6 +28,9 @@ _END = re.compile(rf"""({_QUOTED}|"(?:[^"]|"")*")|;""", re.DOTALL)
 _NUMBERS = {f"{sign}{name}" for name in ("tinyint", "smallint", "integer", "bigint", "hugeint") for sign in ("", "u")}
 _VALUES = _NUMBERS | {"boolean", "float", "double", "decimal", "varchar", "enum", "uuid", "blob", "null"}
 _TIMES = {"date", "time", "timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns", "timestamp with time zone"}
+
+Params = Mapping[str, object] | Sequence[object] | None
+"""Values of a query's parameters: by name, or in order."""
 
 Words = Literal["nothing", "intervals", "times"]
 # the types of values that are returned unchanged, for each choice of what is converted to text; all if None
@@ -86,7 +89,9 @@ def _quoted(match: re.Match[str]) -> str:
     return f'"{match[3] or match[6]}@{match[4] or match[7]}"'
 
 
-def query(root: Path, sql: str, at: str | Version = "", *, words_for: Words = "nothing") -> duckdb.DuckDBPyRelation:
+def query(
+    root: Path, sql: str, at: str | Version = "", *, words_for: Words = "nothing", params: Params = None
+) -> duckdb.DuckDBPyRelation:
     """Answer one SELECT over the tables of a version.
 
     Parameters
@@ -100,6 +105,8 @@ def query(root: Path, sql: str, at: str | Version = "", *, words_for: Words = "n
     words_for : {"nothing", "intervals", "times"}
         Which values are converted to text by DuckDB: none; those that Arrow or Parquet cannot store, such as intervals;
         or also dates and times, as Python cannot represent all of them.
+    params : dict or sequence, optional
+        Values of the query's parameters: by name, for ``$name``, or in order, for ``?``.
 
     Returns
     -------
@@ -112,12 +119,14 @@ def query(root: Path, sql: str, at: str | Version = "", *, words_for: Words = "n
         If the SQL is not one SELECT, or cannot be answered; for an unknown table, the error suggests the nearest name.
     """
     with _asked(root, sql, at) as (connection, ready):
-        found = connection.sql(ready)
+        found = connection.sql(ready, params=params)
         worded = _worded(ready, found.columns, found.types, _PLAIN[words_for])
-        return connection.sql(worded) if worded else found
+        return connection.sql(worded, params=params) if worded else found
 
 
-def stream(root: Path, sql: str, at: str | Version = "", *, limit: int = -1) -> duckdb.DuckDBPyConnection:
+def stream(
+    root: Path, sql: str, at: str | Version = "", *, limit: int = -1, params: Params = None
+) -> duckdb.DuckDBPyConnection:
     """Start to answer one SELECT as :func:`query` does, with times as text; all rows, or the first `limit`.
 
     Returns
@@ -127,10 +136,10 @@ def stream(root: Path, sql: str, at: str | Version = "", *, limit: int = -1) -> 
     """
     with _asked(root, sql, at) as (connection, statement):
         ready = statement if limit < 0 else f"SELECT * FROM (\n{_unended(statement)}\n) LIMIT {limit}"
-        found = connection.execute(ready)
+        found = connection.execute(ready, params)
         kinds = [column[1] for column in found.description]
         worded = _worded(ready, [column[0] for column in found.description], kinds, _PLAIN["times"])
-        return connection.execute(worded) if worded else found
+        return connection.execute(worded, params) if worded else found
 
 
 def _worded(statement: str, columns: Sequence[str], kinds: Sequence[Any], plain: frozenset[str] | None) -> str:
@@ -219,10 +228,10 @@ def _answering(connected: Connected) -> Iterator[tuple[duckdb.DuckDBPyConnection
     connection, ready, tables, missing = connected
     try:
         statements = connection.extract_statements(ready)
-        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        if len(statements) != 1 or not _is_select(statements[0]):
             raise QueryError(
                 "a query must be one SELECT",
-                found=", ".join(str(s.type).rpartition(".")[2] for s in statements) or "nothing",
+                found=", ".join(map(_kind, statements)) or "nothing",
                 todo="pass one SELECT; tables are only changed by `affectlake run`",
             )
         yield connection, statements[0].query
@@ -232,10 +241,35 @@ def _answering(connected: Connected) -> Iterator[tuple[duckdb.DuckDBPyConnection
             raise missing[named[1].lower()] from error
         todo = nearest(named[1], tables) if named else ""
         raise QueryError(
-            "the query cannot be answered", found=str(error), allowed=", ".join(tables), todo=todo
+            "the query cannot be answered", found=str(error), allowed=", ".join(sorted(tables)), todo=todo
         ) from error
     except (duckdb.Error, UnicodeError) as error:
-        raise QueryError("the query cannot be answered", found=str(error)) from error
+        raise QueryError("the query cannot be answered", found=str(error), todo=_parameters_todo(error)) from error
+
+
+# what a SELECT may begin with; a PIVOT without IN (…), also in a subquery, is several statements for DuckDB
+_BEGINS = re.compile(r"(\s|--[^\n]*(\n|$)|/\*.*?\*/|\()*(select|with|from|pivot|unpivot)\b", re.IGNORECASE | re.DOTALL)
+
+
+def _is_select(statement: duckdb.Statement) -> bool:
+    if statement.type == duckdb.StatementType.MULTI:
+        return _BEGINS.match(statement.query) is not None
+    return bool(statement.type == duckdb.StatementType.SELECT)
+
+
+def _kind(statement: duckdb.Statement) -> str:
+    """Return the kind of a statement; of one that is several for DuckDB, its first word."""
+    kind = str(statement.type).rpartition(".")[2]
+    return statement.query.split(maxsplit=1)[0].upper() if kind == "MULTI" else kind
+
+
+def _parameters_todo(error: Exception) -> str:
+    text = str(error)
+    if "parameters are not supported for a statement that expands" in text:
+        return "name the columns of PIVOT: PIVOT … ON measure IN ('accuracy', 'agreement') …"
+    if "provided for the following parameters" in text:
+        return "give each parameter a value: --param NAME=VALUE, or lake.sql(sql, params={'NAME': value})"
+    return ""
 
 
 def tuples(found: duckdb.DuckDBPyConnection, n_rows: int = 10_000) -> Iterator[list[tuple[Any, ...]]]:

@@ -40,7 +40,7 @@ def built_in(name: str) -> BuiltInProtocol:
     """
     if name not in BUILT_IN:
         raise UsageError(f"there is no protocol {name!r}", allowed=", ".join(BUILT_IN), todo=nearest(name, BUILT_IN))
-    content = yaml.safe_load(text_of(name))
+    content = yaml.load(text_of(name), yaml.CSafeLoader)
     found: BuiltInProtocol = check(BuiltInProtocol, content, name=name)
     return found.named(name)
 

@@ -14,6 +14,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,7 @@ class StageRecords:
         self._repo: Any = None
         self._file: Any = None
         self._known: tuple[bytes | None, dict[str, Any]] = (None, {})  # dvc.lock: its bytes, and what they say
+        self._parsed: dict[str, tuple[bytes, Any]] = {}  # the same of files of parameters, by path
 
     def __enter__(self) -> StageRecords:
         return self
@@ -119,7 +121,29 @@ class StageRecords:
                 self._repo = _repository(self._lake, self._pinned)
                 self._file = load_file(self._repo, str(self._lake / layout.PIPELINE))
             remove_damaged_list(self._repo)
-            yield self._repo
+            with self._parsing_once():
+                yield self._repo
+
+    @contextmanager
+    def _parsing_once(self) -> Iterator[None]:
+        """Let DVC parse a file of parameters again only if its bytes have changed, not once for every stage."""
+        from dvc.dependency import param
+
+        parse = param.load_path
+
+        def parse_once(path: str, fs: Any, **options: Any) -> Any:
+            with fs.open(path, "rb") as file:
+                content = file.read()
+            known = self._parsed.get(path)
+            if known is None or known[0] != content:
+                known = self._parsed[path] = content, parse(path, fs, **options)
+            return known[1]
+
+        param.load_path = parse_once
+        try:
+            yield
+        finally:
+            param.load_path = parse
 
     def _read_lock(self) -> dict[str, Any]:
         path = self._lake / layout.PIPELINE_LOCK
@@ -226,14 +250,13 @@ def repair_lock(lake: Path, say: Callable[[str], None]) -> None:
 
 def read_lock(lake: Path) -> dict[str, Any]:
     """Read ``dvc.lock`` as DVC does: as YAML 1.2, in which ``1e-3`` is a number and ``yes`` a string."""
-    from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
     path = lake / layout.PIPELINE_LOCK
     if not path.exists():
         return {}
     try:
-        found = YAML(typ="safe").load(path.read_bytes())
+        found = _yaml_of(path.read_bytes())
     except (YAMLError, UnicodeError) as error:
         raise LakeError(f"{path} is not YAML", found=str(error), todo="repair it with `affectlake run`") from error
     if not isinstance(found, dict):
@@ -241,6 +264,14 @@ def read_lock(lake: Path) -> dict[str, Any]:
             f"{path} is incomplete", found=f"{path.stat().st_size} bytes", todo="repair it with `affectlake run`"
         )
     return found
+
+
+@lru_cache(maxsize=2)
+def _yaml_of(content: bytes) -> Any:
+    """Parse YAML 1.2; the result is shared by all readers of the same bytes, which do not change it."""
+    from ruamel.yaml import YAML
+
+    return YAML(typ="safe").load(content)
 
 
 class _LockDumper(yaml.CSafeDumper):

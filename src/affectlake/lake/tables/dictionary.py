@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from affectlake.lake.tables.contracts import Column, Contract, Rule, contracts
+from affectlake.lake.tables.derived import DERIVED
 
 
 def render() -> str:
-    """Return the data dictionary of every table as Markdown."""
+    """Return the data dictionary of every table and view as Markdown."""
     lines = [
         "# Tables",
         "",
@@ -15,6 +16,16 @@ def render() -> str:
     ]
     for table in contracts().values():
         lines += _table(table)
+    lines += [
+        "# Views",
+        "",
+        "Queries may also use these. They are computed from the tables of the same version and are not stored.",
+        "",
+    ]
+    for name, view in DERIVED.items():
+        lines += [f"## {name}", "", f"{view.grain[0].upper()}{view.grain[1:]}. Of {' and '.join(view.tables)}.", ""]
+        lines += ["| column | meaning |", "|---|---|"]
+        lines += [*(f"| `{column}` | {meaning} |" for column, meaning in view.columns.items()), ""]
     return "\n".join(lines)
 
 

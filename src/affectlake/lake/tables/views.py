@@ -16,6 +16,7 @@ import duckdb
 from affectlake.errors import VersionError
 from affectlake.lake.store.known_hashes import whole_files
 from affectlake.lake.store.versions import File, Manifest, Version
+from affectlake.lake.tables.derived import DERIVED
 from affectlake.lake.tables.uniting import DUCKDB, unite
 
 _PATTERN = re.compile(r"[\[*?]")  # characters that make a path a pattern for DuckDB; in brackets, each is literal
@@ -48,7 +49,7 @@ class Views(NamedTuple):
 class _View(NamedTuple):
     name: str
     select: str
-    files: Sequence[File]
+    files: Sequence[File] = ()
 
 
 def open_views(root: Path, versions: Sequence[Named], sql: str) -> Views:
@@ -71,9 +72,12 @@ def open_views(root: Path, versions: Sequence[Named], sql: str) -> Views:
     names: list[str] = []
     missing: dict[str, VersionError] = {}
     ask_all = _CATALOGUE.search(sql) is not None
-    for version, suffix, words, known in versions:
+    for version, suffix, given, known in versions:
         manifest = known or Manifest(root, version.commit)
-        for table, outputs in manifest.tables().items():
+        tables = manifest.tables()
+        derived = [name for name, one in DERIVED.items() if set(one.tables) <= set(tables) and name not in tables]
+        words = given.union(*(DERIVED[name].tables for name in derived if name in given))
+        for table, outputs in tables.items():
             name = f"{table}{suffix}"
             names.append(name)
             try:
@@ -88,6 +92,11 @@ def open_views(root: Path, versions: Sequence[Named], sql: str) -> Views:
                 missing[name.lower()] = error
             except duckdb.Error as error:
                 missing[name.lower()] = _unreadable(name, error)
+        for name in derived:
+            names.append(f"{name}{suffix}")
+            if name in words or ask_all:
+                read = {table: in_quotes(f"{table}{suffix}") for table in DERIVED[name].tables}
+                views.append(_View(f"{name}{suffix}", DERIVED[name].select.format(**read)))
     # results larger than memory go here and are removed by DuckDB; its default is the current folder
     spill = Path(tempfile.gettempdir()) / f"affectlake-{os.getpid()}-{secrets.token_hex(4)}"
     paths = {path for view in views for file in view.files for path in (str(file.cached), _pattern(file.cached))}
@@ -101,7 +110,7 @@ def open_views(root: Path, versions: Sequence[Named], sql: str) -> Views:
         try:
             connection.execute(f"CREATE VIEW {in_quotes(view.name)} AS {view.select}")
         except duckdb.Error as error:
-            missing[view.name.lower()] = _unreadable(view.name, error)
+            missing[view.name.lower()] = _unreadable(view.name, error) if view.files else _underived(view.name, error)
     connection.execute("SET lock_configuration = true")
     return Views(connection, names, missing)
 
@@ -109,6 +118,12 @@ def open_views(root: Path, versions: Sequence[Named], sql: str) -> Views:
 def _unreadable(name: str, error: duckdb.Error) -> VersionError:
     what = f"a file of {name} is not a readable Parquet file"
     return VersionError(what, found=str(error), todo="check every file with `affectlake fsck`")
+
+
+def _underived(name: str, error: duckdb.Error) -> VersionError:
+    table, _, version = name.partition("@")
+    what = f"{name} cannot be computed from the tables of {version or 'this version'}"
+    return VersionError(what, found=str(error), todo=f"query {' and '.join(DERIVED[table].tables)} instead")
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, files: Sequence[File]) -> str:
