@@ -8,7 +8,7 @@ stage is up to date, Prefect is not started.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,9 +23,17 @@ from affectlake.lake.store.pinning import NOTHING, Pinned
 from affectlake.lake.store.versions import Version, list_versions
 from affectlake.pipelines.collection.planning import has_question_tables, question_tables
 from affectlake.pipelines.engine import dvcfile
-from affectlake.pipelines.engine.graph import Stage, stage_named, stages, stages_for, upstream, waiting_agents
+from affectlake.pipelines.engine.graph import (
+    Stage,
+    stage_named,
+    stages,
+    stages_for,
+    stages_named,
+    upstream,
+    waiting_agents,
+)
 from affectlake.pipelines.engine.runner import run_stage, workers
-from affectlake.pipelines.engine.source_files import SourceFiles
+from affectlake.pipelines.engine.source_files import SourceFiles, refuse_missing
 from affectlake.pipelines.params.schema import put_schema
 from affectlake.pipelines.params.study import Params, load
 from affectlake.pipelines.stored import stored
@@ -38,14 +46,31 @@ GPU_TAG = "gpu"
 
 
 class Built(NamedTuple):
-    """What a build did: stages that ran, stages that were up to date, and the new version (None: nothing changed)."""
+    """What a build did.
+
+    Attributes
+    ----------
+    ran : list of str
+        Stages that ran.
+    skipped : list of str
+        Stages that were up to date.
+    left : list of str
+        Stages that were not asked for and are not up to date.
+    version : Version or None
+        The new version; None if nothing changed, or if stages are left.
+    """
 
     ran: list[str]
     skipped: list[str]
+    left: list[str]
     version: Version | None
 
+    def stages(self) -> dict[str, list[str]]:
+        """Return the names of the stages, by what was done with them."""
+        return {"ran": self.ran, "up_to_date": self.skipped, "to_run": self.left}
 
-def build(lake: Path, log: Callable[[str], None]) -> Built:
+
+def build(lake: Path, log: Callable[[str], None], only: Sequence[str] = (), *, force: bool = False) -> Built:
     """Bring all tables of the lake up to date and publish one version.
 
     Parameters
@@ -54,6 +79,12 @@ def build(lake: Path, log: Callable[[str], None]) -> Built:
         Root of the lake.
     log : callable
         Takes one line of progress.
+    only : sequence of str
+        Stages such as ``embed@human-category``, or steps such as ``embed``, which means all stages of the step: these
+        and those they depend on are brought up to date, and no others. A version is published if this leaves no stage
+        that is not up to date.
+    force : bool
+        Whether to run stages that are up to date again: those of `only`, or all.
 
     Returns
     -------
@@ -62,6 +93,10 @@ def build(lake: Path, log: Callable[[str], None]) -> Built:
 
     Raises
     ------
+    UsageError
+        If there is no such stage; the message suggests a similar name.
+    SourceError
+        If a source file is missing that all stages to run depend on; nothing is run then.
     AffectlakeError
         If a stage fails, or the lake cannot be published. Tables of stages that finished before are kept for the
         next run; no version is published.
@@ -80,14 +115,21 @@ def build(lake: Path, log: Callable[[str], None]) -> Built:
         gone = forget_stages(lake, stages(params, held))
         if gone:
             log(f"no longer in params.yaml: {', '.join(gone)}")
-        ran = _run_stages(Stages(lake, params, pinned, log, stages(params, held)), log)
-        version = repository.publish(lake, log, pinned)
+        graph = stages(params, held)
+        named = [stage for name in only for stage in stages_named(name, graph)]
+        wanted = stages_for([output for stage in named for output in stage.writes], graph) if only else graph
+        again = {stage.name for stage in named or graph.values()} if force else set[str]()
+        ran = _run_stages(Stages(lake, params, pinned, log, wanted, again), log)
+        left = stale_stages(lake, [name for name in graph if name not in wanted], pinned)
+        if left:
+            log(f"{len(left)} other stages are not up to date, so no version is published; `affectlake run` runs them")
+        version = None if left else repository.publish(lake, log, pinned)
         if (lake / layout.PARAMS).read_bytes() != params.text:
             log(
                 f"{layout.PARAMS} was changed during the run: {'the version' if version else 'the result'} has the"
                 " parameters as they were at the start; run again to apply the change"
             )
-    return Built(ran, [name for name in stages(params, held) if name not in ran], version)
+    return Built(ran, [name for name in wanted if name not in ran], left, version)
 
 
 def _how_to_collect(params: Params, agent: str) -> str:
@@ -150,9 +192,16 @@ class Stages:
     """The stages of one build: run those that are not up to date, and record which ran and which failed."""
 
     def __init__(
-        self, lake: Path, params: Params, pinned: Pinned, log: Callable[[str], None], graph: dict[str, Stage]
+        self,
+        lake: Path,
+        params: Params,
+        pinned: Pinned,
+        log: Callable[[str], None],
+        graph: dict[str, Stage],
+        again: Collection[str] = (),
     ) -> None:
         self.lake, self.params, self.pinned, self.log, self.graph = lake, params, pinned, log, graph
+        self.again = set(again)  # to be run even if they are up to date, once
         self.records = StageRecords(lake, pinned)
         self.ran: list[str] = []
         self.failures: dict[str, Exception] = {}
@@ -163,8 +212,8 @@ class Stages:
         return f"[{list(self.graph).index(name) + 1}/{len(self.graph)}] {name}"
 
     def to_run(self) -> list[str]:
-        """Return the stages that are not up to date, with all stages downstream of them; log the others."""
-        found = dict.fromkeys(name for name in self.graph if not self.records.is_current(name))
+        """Return the stages to run, with all stages downstream of them; log the others, which are up to date."""
+        found = dict.fromkeys(n for n in self.graph if n in self.again or not self.records.is_current(n))
         for name, stage in self.graph.items():
             if name in found or any(other in found for other in upstream(stage, self.graph)):
                 found[name] = None
@@ -181,7 +230,7 @@ class Stages:
     def run(self, name: str) -> None:
         """Run one stage unless it is up to date."""
         log_stage = _stage_logger(self.log, self.place(name))
-        if self.records.is_current(name):
+        if name not in self.again and self.records.is_current(name):
             log_stage("up to date")
             return
         log_stage("started")
@@ -195,6 +244,7 @@ class Stages:
             self.failures[name] = error
             raise
         self.failures.pop(name, None)
+        self.again.discard(name)
         self.ran.append(name)
         log_stage(f"done in {outcome.seconds:.1f} s: {outcome}")
 
@@ -203,6 +253,7 @@ def _run_stages(building: Stages, log: Callable[[str], None]) -> list[str]:
     """Run the stages that are not up to date; return their names."""
     with building.records:
         to_run = building.to_run()
+        refuse_missing(building.lake, building.params, {name: building.graph[name] for name in to_run}, log)
         if to_run:
             with temporary_server(log, "`dvc repro` followed by `affectlake publish` does the same without a server"):
                 _run_flow(building, to_run)

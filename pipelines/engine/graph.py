@@ -120,6 +120,25 @@ def stage_named(name: str, among: dict[str, Stage]) -> Stage:
     return among[name]
 
 
+def stages_named(name: str, among: dict[str, Stage]) -> list[Stage]:
+    """Return the stage `name`, or all stages of the step `name`.
+
+    Raises
+    ------
+    UsageError
+        If there is no such stage or step; the message suggests a similar name.
+    """
+    of_step = [stage for stage in among.values() if stage.step.name == name]
+    if of_step or name in among:
+        return of_step or [among[name]]
+    steps = list(dict.fromkeys(stage.step.name for stage in among.values()))
+    raise UsageError(
+        f"there is no stage {name!r}",
+        allowed=f"{', '.join(steps)}, or one of their stages, as `affectlake steps` lists them",
+        todo=nearest(name, [*steps, *among]),
+    )
+
+
 def reads_for(step: Step, agent: str, params: Params) -> tuple[Output, ...]:
     """Return what a step reads for an agent, in the order in which its inputs are declared."""
     found = (read_for(one, agent, params) for one in step.reads)

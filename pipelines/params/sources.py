@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import Field
@@ -28,6 +30,11 @@ class EmotionSources(Strict):
     frame_sampling: FrameSampling = "equation-1"
     families: ClassVar[tuple[str, ...]] = ("category", "dimension")
 
+    @property
+    def unset(self) -> Mapping[str, str]:
+        """The keys that are null although the study cannot be read without them, and what they should have."""
+        return {} if self.ratings else {"sources.ratings": "the path of CowenKeltnerEmotionalVideos.csv"}
+
 
 class SyntheticSources(Strict):
     """Simulated stimuli, for demonstration and tests."""
@@ -37,6 +44,7 @@ class SyntheticSources(Strict):
     clips: bool = Field(default=False, description="Whether to render a clip of each stimulus.")
     frame_sampling: FrameSampling = "equation-1"
     families: ClassVar[tuple[str, ...]] = ("category", "dimension")
+    unset: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
 
 class StimulusFile(Strict):
@@ -101,6 +109,7 @@ class TableSources(Strict):
     )
     exclude: Annotated[list[Text], UNIQUE] = Field(default_factory=list, description="Ids of stimuli to exclude.")
     frame_sampling: FrameSampling = "equation-1"
+    unset: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     @property
     def families(self) -> tuple[str, ...]:

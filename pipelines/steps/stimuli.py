@@ -48,14 +48,15 @@ def source_tables(params: Params, lake: Path | None, _agent: str = "") -> list[s
 )
 def ingest(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Read the sources: stimuli, their ratings and captions, and exclusions."""
-    study, notes = _study(params, context.source_root)
+    study, notes = read_study(params, context.source_root)
     for note in notes:
         context.log(note)
     context.log(f"{study.stimuli.height:,} stimuli, {study.exclusions.height:,} exclusions")
     return study._asdict()
 
 
-def _study(params: Params, lake: Path) -> Loaded:
+def read_study(params: Params, lake: Path) -> Loaded:
+    """Read the study's stimuli, ratings and captions from its sources; paths are relative to `lake`."""
     sources = params.sources
     if isinstance(sources, SyntheticSources):
         return Loaded(make_synthetic(sources.n_stimuli, generator(params.seed, "synthetic")).study, [])

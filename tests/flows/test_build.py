@@ -237,8 +237,62 @@ def test_misuse_is_one_message(case: str, tmp_path: Path, monkeypatch: pytest.Mo
     assert words in affectlake(*arguments, ok=code).stderr
 
 
-def test_sources_that_are_not_set_are_asked_for(tmp_path: Path) -> None:
-    affectlake("init", tmp_path / "lake", "--study", "emotion")
-    done = affectlake("run", "--lake", tmp_path / "lake", ok=2)
-    assert "sources.ratings is not set" in done.stderr
-    assert list_versions(tmp_path / "lake") == []
+NO_SOURCES = {
+    "not set": ([], ["sources.ratings, the path of CowenKeltnerEmotionalVideos.csv, is not set"]),
+    "no such file": (
+        sets("sources.ratings=/nowhere/ratings.csv", "sources.captions=captions.csv"),
+        ["sources.ratings: there is no file /nowhere/ratings.csv", "sources.captions: there is no file "],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", list(NO_SOURCES))
+def test_missing_sources_are_named_before_anything_starts(case: str, tmp_path: Path) -> None:
+    settings, words = NO_SOURCES[case]
+    lake = tmp_path / "lake"
+    created = affectlake("init", lake, "--study", "emotion", *settings)
+    done = affectlake("run", "--lake", lake, ok=1)
+    for word in words:
+        assert word in created.stderr and word in done.stderr
+    assert "nothing was run" in done.stderr and "ingest: started" not in done.stderr
+    assert list_versions(lake) == []
+
+
+def test_init_reads_the_sources_that_are_there(tmp_path: Path) -> None:
+    (tmp_path / "ratings.csv").write_text("Filename,Joy\n1.mp4,0.5\n")
+    created = affectlake("init", tmp_path / "lake", *sets(f"sources.ratings={tmp_path / 'ratings.csv'}"))
+    assert "the sources cannot be read yet: the ratings file" in created.stderr and "lacks" in created.stderr
+    assert "cannot be read" not in affectlake("init", tmp_path / "demo", "--study", "demo").stderr
+
+
+def test_a_missing_file_of_one_stage_does_not_stop_the_others(lake: Path) -> None:
+    params = yaml.safe_load((lake / "params.yaml").read_text())
+    params["brain"]["sources"] = {"kind": "bdata", "subjects": {"S1": "nowhere.h5"}}
+    params["agents"]["caption-tfidf"]["l1"] *= 2
+    (lake / "params.yaml").write_text(yaml.safe_dump(params))
+    said = affectlake("run", "--lake", lake, ok=1).stderr
+    assert "ingest_brains will fail: brain.sources.subjects.S1: there is no file" in said
+    assert "] embed@caption-tfidf: done" in said
+    assert len(list_versions(lake)) == 1
+
+
+def test_one_stage_can_be_run_alone(lake: Path) -> None:
+    args = ("run", "--lake", lake, *sets("agents.caption-tfidf.l1=0.02", "agents.human-category.l1=0.02"))
+    done = json.loads(affectlake(*args, "--only", "embed@caption-tfidf", "--json").stdout)
+    assert done["ran"] == ["embed@caption-tfidf"] and "embed@human-category" in done["to_run"]
+    assert (done["version"], done["published"]) == (None, False) and len(list_versions(lake)) == 1
+    assert "ingest" in done["up_to_date"] and "measure@caption-tfidf" in done["to_run"]
+    done = json.loads(affectlake("run", "--lake", lake, "--only", "embed", "--json").stdout)
+    assert done["ran"] == ["embed@human-category"]
+    states = {row["stage"]: row["state"] for row in json.loads(affectlake("steps", "--lake", lake, "--json").stdout)}
+    assert states["embed@caption-tfidf"] == states["embed@human-category"] == "up to date"
+    assert states["measure@caption-tfidf"] == "to run"
+
+
+def test_stages_that_are_up_to_date_run_again_when_forced(lake: Path) -> None:
+    before = hashes(lake)
+    done = json.loads(affectlake("run", "--lake", lake, "--only", "sample", "--force", "--json").stdout)
+    assert done["ran"] == ["sample"] and done["up_to_date"] == ["ingest"] and done["to_run"] == []
+    assert (done["version"], done["published"]) == ("v1", False) and len(done["headline"]) == 3
+    assert hashes(lake) == before
+    assert "there is no stage 'sampel'" in affectlake("run", "--lake", lake, "--only", "sampel", ok=2).stderr

@@ -98,6 +98,7 @@ def init(folder: Path, study: str, files: Path | None, settings: tuple[str, ...]
     """Create a new lake for a study in FOLDER."""
     from affectlake.lake import repository
     from affectlake.pipelines.engine import dvcfile as render
+    from affectlake.pipelines.engine.source_files import source_faults
     from affectlake.pipelines.params import study as params
     from affectlake.pipelines.params import templates
     from affectlake.pipelines.params.schema import MODELINE, put_schema
@@ -126,14 +127,24 @@ def init(folder: Path, study: str, files: Path | None, settings: tuple[str, ...]
     if found is not None:
         log(f"created the lake {folder}; next: read the guesses in {folder / 'params.yaml'}, then")
         log(f"  affectlake run --lake {folder}")
-        return
-    log(f"created the lake {folder} for the study {study or 'emotion'}; next: affectlake run --lake {folder}")
+    else:
+        log(f"created the lake {folder} for the study {study or 'emotion'}; next: affectlake run --lake {folder}")
+    for fault in source_faults(folder, params.load(folder)):
+        log(f"the sources cannot be read yet: {fault}")
 
 
 @cli.command()
 @LAKE
 @SET
-def run(lake: Path, settings: tuple[str, ...]) -> None:
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="STAGE",
+    help="Only this stage (embed@human-category) or all stages of a step (embed), and those that it needs; repeatable.",
+)
+@click.option("--force", is_flag=True, help="Run stages again that are up to date: those of --only, or all.")
+@JSON
+def run(lake: Path, settings: tuple[str, ...], only: tuple[str, ...], force: bool, as_json: bool) -> None:
     """Bring all tables up to date, publish a version and write its report."""
     compute_on_one_thread()
     from affectlake.flows.build import build
@@ -157,12 +168,22 @@ def run(lake: Path, settings: tuple[str, ...]) -> None:
         params.parse(text, lake=root)
         write_whole(root / layout.PARAMS, text.encode())
     with exit_on_interrupt(log, "finished stages are kept, the version did not change; run it again to continue"):
-        built = build(root, log)
+        built = build(root, log, only, force=force)
+    counts = f"({len(built.ran)} stages run, {len(built.skipped)} up to date)"
+    if built.left:
+        log(f"no version was published {counts}")
+        if as_json:
+            click.echo(json.dumps({"version": None, "published": False, **built.stages()}, indent=2))
+        return
     version = built.version or versions.resolve(root)
     path = latest_report(root, version)
-    made = _published(version) if built.version else f"{version.name} is up to date"
-    log(f"{made} ({len(built.ran)} stages run, {len(built.skipped)} up to date)")
-    for line in reporting.headlines(root, version):
+    log(f"{_published(version) if built.version else f'{version.name} is up to date'} {counts}")
+    lines = reporting.headlines(root, version)
+    if as_json:
+        said = {"version": version.name, "published": built.version is not None, **built.stages()}
+        click.echo(json.dumps(said | {"report": str(path), "headline": lines}, indent=2))
+        return
+    for line in lines:
         click.echo(line)
     click.echo(f"report: {path}")
 
