@@ -38,6 +38,7 @@ from affectlake.pipelines.params.schema import put_schema
 from affectlake.pipelines.params.study import Params, load
 from affectlake.pipelines.stored import stored
 from affectlake.process.interrupts import notify_on_interrupt
+from affectlake.process.terminal import log_detail
 from affectlake.secrets import hide
 from affectlake.triplets import MIN_JUDGMENTS
 
@@ -212,13 +213,15 @@ class Stages:
         return f"[{list(self.graph).index(name) + 1}/{len(self.graph)}] {name}"
 
     def to_run(self) -> list[str]:
-        """Return the stages to run, with all stages downstream of them; log the others, which are up to date."""
+        """Return the stages to run, with all stages downstream of them; log how many others are up to date."""
         found = dict.fromkeys(n for n in self.graph if n in self.again or not self.records.is_current(n))
         for name, stage in self.graph.items():
             if name in found or any(other in found for other in upstream(stage, self.graph)):
                 found[name] = None
             else:
-                self.log(f"{self.place(name)}: up to date")
+                log_detail(f"{self.place(name)}: up to date")
+        if found:
+            self.log(f"{len(found)} of {len(self.graph)} stages to run, {len(self.graph) - len(found)} up to date")
         return [name for name in self.graph if name in found]
 
     def needs_gpu(self, stage: Stage) -> bool:

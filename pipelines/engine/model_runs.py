@@ -34,6 +34,7 @@ from affectlake.report.figures.learning_curves import embedding_png
 from affectlake.secrets import hide
 
 COLLECTION = " collection"  # suffix of the name of the experiment with a study's rounds of collecting
+_KIND, _OF_MODELS = "mlflow.experimentKind", "custom_model_development"  # by which MLflow's page opens on the runs
 _ONE_AT_A_TIME = threading.Lock()  # SQLite allows one writer, and MLflow creates the database on first use
 Log = Callable[[str], None]
 _Write = Callable[[Any, str], None]  # takes a client and an experiment's id, and writes one run
@@ -215,9 +216,11 @@ def _opened(uri: str, lake: Path, experiment: str) -> tuple[Any, str]:
     client = MlflowClient(uri)
     found = client.get_experiment_by_name(experiment)
     if found is not None:
+        if _KIND not in found.tags:
+            client.set_experiment_tag(found.experiment_id, _KIND, _OF_MODELS)
         return client, str(found.experiment_id)
     files = (lake / layout.MODEL_FILES).as_uri() if uri == _own_uri(lake) else None
-    return client, str(client.create_experiment(experiment, artifact_location=files))
+    return client, str(client.create_experiment(experiment, artifact_location=files, tags={_KIND: _OF_MODELS}))
 
 
 def _place(database: Path) -> None:

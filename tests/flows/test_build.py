@@ -174,6 +174,7 @@ def test_every_fit_is_in_mlflow(built: Path) -> None:
 
     client = MlflowClient(f"sqlite:///{built}/storage/mlflow.db")
     (experiment,) = [e for e in client.search_experiments() if e.name == "demo"]
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"  # its page opens on the runs
     runs = client.search_runs([experiment.experiment_id])
     seeds = yaml.safe_load((built / "params.yaml").read_text())["spose"]["seeds"]
     assert len(runs) == 3 * len(seeds)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from affectlake.cli import completion
 from affectlake.cli.options import JSON, LAKE
-from affectlake.process.terminal import log
+from affectlake.process.terminal import Detail, detail, log
 
 if TYPE_CHECKING:
     from affectlake.judge.requests.answers import FailureKind
@@ -34,7 +35,7 @@ _REASONS_SHOWN = 5
 
 
 @click.command()
-@click.argument("agent")
+@click.argument("agent", shell_complete=completion.agents)
 @LAKE
 @TRIAL_SET
 @click.option("--limit", type=int, metavar="N", help="Ask at most N questions; by default, all remaining ones.")
@@ -235,6 +236,9 @@ def _estimated(root: Path, wanted: CollectionRequest, show: Callable[[Collection
 @contextmanager
 def progress_bar() -> Iterator[Callable[[CollectionProgress], None]]:
     """Yield a function that shows the progress of a run: a bar on a terminal, otherwise a line at intervals."""
+    if detail() is Detail.QUIET:
+        yield lambda _shown: None
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from affectlake.cli import completion
 from affectlake.cli.options import JSON, LAKE
 from affectlake.process.terminal import log
 from affectlake.process.text_table import text_table
@@ -20,7 +21,7 @@ _BAD_SHOWN = 10
 
 
 @click.command("import")
-@click.argument("agent")
+@click.argument("agent", shell_complete=completion.agents)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
 @LAKE
 @click.option(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from affectlake.cli import completion
 from affectlake.cli.collection import TRIAL_SET, progress_bar
 from affectlake.cli.options import AT, JSON, LAKE
 from affectlake.process.terminal import log
@@ -77,7 +78,7 @@ def _flips(value: float | None, n: int) -> str:
 
 
 @click.command()
-@click.argument("agent")
+@click.argument("agent", shell_complete=completion.agents)
 @LAKE
 @TRIAL_SET
 @click.option("--n", default=200, show_default=True, metavar="N", help="Number of trials; each is asked twice.")

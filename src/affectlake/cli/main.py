@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from affectlake.cli.options import AT, JSON, LAKE, SET, VERSION
+from affectlake.cli import completion
+from affectlake.cli.options import AT, JSON, LAKE, SET, VERSION, everywhere
 from affectlake.errors import AffectlakeError, UsageError, nearest
 from affectlake.process.environment import compute_on_one_thread, configure_process
 from affectlake.process.streams import open_closed_streams
-from affectlake.process.terminal import log
+from affectlake.process.terminal import colour, complain, log
 
 if TYPE_CHECKING:
     from affectlake.lake.store.versions import Version
@@ -42,6 +43,7 @@ MODULES = {
     "import": "affectlake.cli.importing",
     "join": "affectlake.cli.joining",
     "verify": "affectlake.cli.verification",
+    "completion": "affectlake.cli.completion",
 }
 
 EARLIER_NAMES = {"plan": "propose", "canaries": "injections"}
@@ -58,15 +60,24 @@ class _Commands(click.Group):
         if cmd_name in EARLIER_NAMES:
             return _renamed(self.get_command(ctx, EARLIER_NAMES[cmd_name]), cmd_name)
         if cmd_name not in MODULES:
-            return super().get_command(ctx, cmd_name)
+            return _with_options(super().get_command(ctx, cmd_name))
         commands: tuple[click.Command, ...] = import_module(MODULES[cmd_name]).COMMANDS
-        return next(command for command in commands if command.name == cmd_name)
+        return _with_options(next(command for command in commands if command.name == cmd_name))
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and self.get_command(ctx, args[0]) is None:
             known = self.list_commands(ctx)
             raise UsageError(f"there is no command {args[0]!r}", allowed=", ".join(known), todo=nearest(args[0], known))
         return super().resolve_command(ctx, args)
+
+
+def _with_options(command: click.Command | None) -> click.Command | None:
+    """Add the options of every command to a command and its subcommands."""
+    if command is not None and not any(parameter.name == "quiet" for parameter in command.params):
+        command.params.extend(everywhere(hidden=True))
+        for one in command.commands.values() if isinstance(command, click.Group) else ():
+            _with_options(one)
+    return command
 
 
 def _renamed(command: click.Command | None, earlier: str) -> click.Command:
@@ -77,11 +88,13 @@ def _renamed(command: click.Command | None, earlier: str) -> click.Command:
     return alias
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, params=everywhere(hidden=False), context_settings={"help_option_names": ["-h", "--help"]})
 @VERSION
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-def cli(debug: bool) -> None:
-    """Ask models how emotions differ, keep the answers in exact versions, and compare with people and brains."""
+def cli() -> None:
+    """Ask models how emotions differ, keep the answers in exact versions, and compare with people and brains.
+
+    The options below may also follow COMMAND.
+    """
 
 
 @cli.command()
@@ -140,6 +153,7 @@ def init(folder: Path, study: str, files: Path | None, settings: tuple[str, ...]
     "--only",
     multiple=True,
     metavar="STAGE",
+    shell_complete=completion.stages,
     help="Only this stage (embed@human-category) or all stages of a step (embed), and those that it needs; repeatable.",
 )
 @click.option("--force", is_flag=True, help="Run stages again that are up to date: those of --only, or all.")
@@ -244,7 +258,8 @@ def steps(lake: Path, as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=2))
         return
     for row in rows:
-        click.echo(f"{row['stage']:<36} {row['state']:<11} {row['does']}")
+        state = click.style(f"{row['state']:<11}", fg="yellow" if row["state"] == "to run" else "green")
+        click.echo(f"{row['stage']:<36} {state} {row['does']}", color=colour())
 
 
 @cli.command()
@@ -409,21 +424,21 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as error:
         shown = StringIO()
         error.show(shown)
-        log(shown.getvalue().rstrip())
+        complain(shown.getvalue().rstrip())
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
-        log("affectlake: interrupted; finished work is kept, the version did not change")
+        complain("affectlake: interrupted; finished work is kept, the version did not change")
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)
     except Exception as error:
         if "--debug" in given:
-            log(traceback.format_exc())
+            complain(traceback.format_exc())
         elif _is_full(error):
-            log(FULL)
+            complain(FULL)
         elif isinstance(error, AffectlakeError):
-            log(f"affectlake: {error}")
+            complain(f"affectlake: {error}")
         else:
             what = ", ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
-            log(f"affectlake: {what}\n  to do: run again with --debug for the traceback")
+            complain(f"affectlake: {what}\n  to do: run again with --debug for the traceback")
         sys.exit(error.exit_code if isinstance(error, AffectlakeError) else 1)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from affectlake.cli import completion
 from affectlake.cli.options import JSON, LAKE
 from affectlake.process.environment import compute_on_one_thread
 from affectlake.process.terminal import log
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("agent")
+@click.argument("agent", shell_complete=completion.agents)
 @LAKE
 @click.option("--n", default=10_000, show_default=True, metavar="N", help="Number of triplets to propose.")
 @JSON

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from affectlake.cli import completion
 from affectlake.cli.collection import TRIAL_SET, progress_bar
 from affectlake.cli.options import JSON, LAKE
 from affectlake.process.terminal import log
@@ -150,7 +151,7 @@ def copy_protocol(source: str, name: str, lake: Path) -> None:
 
 
 @protocols.command("compare")
-@click.argument("agent")
+@click.argument("agent", shell_complete=completion.agents)
 @LAKE
 @click.option("--protocol", "names", multiple=True, required=True, metavar="NAME", help="A protocol; may be repeated.")
 @click.option("--trials", "n_trials", type=int, required=True, metavar="N", help="Number of random trials to ask.")

@@ -16,6 +16,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
     "Import judgments that people gave": ("import",),
     "Read and compare versions": ("versions", "tag", "query", "diff", "checkout", "restore", "cite", "verify"),
     "Keep, check and share data": ("fsck", "gc", "push", "pull", "join"),
+    "Use a shell": ("completion",),
 }
 
 
@@ -28,7 +29,10 @@ def render() -> str:
         "Generated from `affectlake --help` by `make docs`; edit the commands in `src/affectlake/cli/`, not this page.",
         "",
         "Data goes to stdout, progress to stderr. Exit status: 0 done, 1 failed, 2 wrong usage. `--lake DIR` names the",
-        "lake; without it, the lake is the folder you are in. `affectlake --debug COMMAND` shows tracebacks.",
+        "lake; without it, the lake is the folder you are in.",
+        "",
+        "Every command also has `--quiet` (results and errors alone), `--verbose` (more progress, with times), and",
+        "`--debug` (tracebacks). On a terminal, marks are coloured; set `NO_COLOR=1` to leave colours out.",
     ]
     for chapter, names in CHAPTERS.items():
         lines += ["", f"## {chapter}"]

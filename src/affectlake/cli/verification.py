@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from affectlake.cli import completion
 from affectlake.cli.options import JSON, LAKE
 from affectlake.errors import LakeError, VersionError
 from affectlake.process.environment import compute_on_one_thread
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("version", default="latest")
+@click.argument("version", default="latest", shell_complete=completion.versions)
 @LAKE
 @JSON
 @click.option(

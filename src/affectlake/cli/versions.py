@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from affectlake.cli import completion
 from affectlake.cli.options import AT, JSON, LAKE, REMOTE
 from affectlake.errors import UsageError
 from affectlake.process.terminal import log
@@ -80,7 +81,7 @@ def _phrase(version: Version) -> str:
 
 
 @versions.command("show")
-@click.argument("version", default="latest")
+@click.argument("version", default="latest", shell_complete=completion.versions)
 @LAKE
 @JSON
 @click.pass_context
@@ -109,7 +110,7 @@ def show_version(context: click.Context, version: str, lake: Path, as_json: bool
 
 @click.command()
 @click.argument("name", default="")
-@click.argument("version", default="latest")
+@click.argument("version", default="latest", shell_complete=completion.versions)
 @LAKE
 @JSON
 @click.option("--note", default="", help="Why it has this name, such as the journal.")
@@ -177,7 +178,7 @@ def query(sql: str, lake: Path, at: str, form: Form | None, out: Path | None, gi
 
 
 @click.command()
-@click.argument("version")
+@click.argument("version", shell_complete=completion.versions)
 @LAKE
 def checkout(version: str, lake: Path) -> None:
     """Place the tables and parameters of VERSION in the folder, verified; `latest` returns to the latest version."""
@@ -212,9 +213,9 @@ def restore(lake: Path) -> None:
 
 
 @click.command()
-@click.argument("before")
-@click.argument("after")
-@click.argument("table", default="")
+@click.argument("before", shell_complete=completion.versions)
+@click.argument("after", shell_complete=completion.versions)
+@click.argument("table", default="", shell_complete=completion.tables)
 @LAKE
 @JSON
 @click.option("--rows", is_flag=True, help="List the rows instead of counting them.")
@@ -241,17 +242,19 @@ def diff(before: str, after: str, table: str, lake: Path, as_json: bool, rows: b
 
 
 @click.command()
-@click.argument("version", default="")
+@click.argument("version", default="", shell_complete=completion.versions)
 @LAKE
 @REMOTE
 @click.option("--local", is_flag=True, help="Check only the cache, not a remote.")
 @click.option("--repair", is_flag=True, help="Replace a damaged copy by the intact one in the other place.")
-def fsck(version: str, lake: Path, remote: str, local: bool, repair: bool) -> None:
-    """Verify every file of VERSION (by default, of all versions) in the cache and in a DVC remote."""
+@JSON
+def fsck(version: str, lake: Path, remote: str, local: bool, repair: bool, as_json: bool) -> None:
+    """Verify every file of VERSION in the cache and in a DVC remote; by default, of all versions, and the folder's."""
     from affectlake.errors import LakeError, VersionError
     from affectlake.lake import repository
     from affectlake.lake.fsck import check
     from affectlake.lake.store.versions import list_versions, resolve
+    from affectlake.lake.store.working_tables import folder_faults
 
     root = repository.find(lake)
     wanted = [resolve(root, version)] if version else list_versions(root)
@@ -260,9 +263,20 @@ def fsck(version: str, lake: Path, remote: str, local: bool, repair: bool) -> No
     except LakeError as error:
         error.todo += "; or check only the cache with --local"
         raise
-    for finding in found:
-        click.echo(finding)
+    faults = [] if version else folder_faults(root)
+    if as_json:
+        said = {"versions": [one._asdict() for one in found], "folder": [one._asdict() for one in faults]}
+        click.echo(json.dumps(said, indent=2))
+    for line in () if as_json else (*found, *faults):
+        click.echo(line)
     bad = [finding for finding in found if not finding.repaired]
+    if faults and not bad:
+        cut_off = all(one.state == "not recorded" for one in faults)
+        back = "put them back with `affectlake restore`, which moves changed ones to quarantine"
+        raise LakeError(
+            f"{len(faults)} files of tables in the folder are not as recorded; the versions are intact",
+            todo="finish the run with `affectlake run`" if cut_off else back,
+        )
     if bad:
         todo = "rebuild those tables with `affectlake run`" if repair else "try `affectlake fsck --repair`"
         raise VersionError(f"{len(bad)} files differ from those that were published", todo=todo)
@@ -270,7 +284,7 @@ def fsck(version: str, lake: Path, remote: str, local: bool, repair: bool) -> No
 
 
 @click.command()
-@click.argument("names", metavar="[VERSION]...", nargs=-1)
+@click.argument("names", metavar="[VERSION]...", nargs=-1, shell_complete=completion.versions)
 @LAKE
 @REMOTE
 def push(names: tuple[str, ...], lake: Path, remote: str) -> None:
@@ -313,7 +327,8 @@ def pull(lake: Path, remote: str) -> None:
     help="Another repository that uses the same cache; its files are kept. Repeat for each.",
 )
 @click.option("--not-shared", is_flag=True, help="The cache is outside the lake, but no other repository uses it.")
-def gc(lake: Path, remove: bool, days: float | None, others: tuple[Path, ...], not_shared: bool) -> None:
+@JSON
+def gc(lake: Path, remove: bool, days: float | None, others: tuple[Path, ...], not_shared: bool, as_json: bool) -> None:
     """Find cached files that no commit, .dvc file, working table or model run refers to."""
     from affectlake.lake import garbage, repository
     from affectlake.lake.store.dvc_settings import is_shared
@@ -329,13 +344,15 @@ def gc(lake: Path, remove: bool, days: float | None, others: tuple[Path, ...], n
     with repository.writing(root, "affectlake gc", wait_s=math.inf, say=log):
         found = garbage.unreferred(root, young_s=young_s, others=users)
         n_bytes = garbage.remove(found) if remove else sum(one.n_bytes for one in found)
+    if as_json:
+        click.echo(json.dumps({"n_files": len(found), "n_bytes": n_bytes, "removed": remove}))
     log(f"{len(found)} files, {n_bytes / 1e6:,.1f} MB {'removed' if remove else 'can be removed with --remove'}")
     if shared and not users:
         log("the cache is outside the lake, and these may include files of other repositories; see --shared-with")
 
 
 @click.command()
-@click.argument("version", default="latest")
+@click.argument("version", default="latest", shell_complete=completion.versions)
 @LAKE
 def cite(version: str, lake: Path) -> None:
     """Print a citation of VERSION: commit, hashes of its tables and parameters, code version and sources."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from affectlake.errors import LakeError
+from affectlake.errors import LakeError, VersionError
 from affectlake.lake.files import layout
+from affectlake.lake.files.checksums import examine
 from affectlake.lake.files.names import own_path
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.cache import Listed, listing_digest
@@ -50,6 +51,48 @@ def refuse_cut_off(lake: Path) -> None:
             found=", ".join(cut_off),
             todo="finish it first with `affectlake run`",
         )
+
+
+class FolderFault(NamedTuple):
+    """A file of a table in the folder that is not as ``dvc.lock`` records it: its path in the lake, and what it is."""
+
+    path: str
+    state: Literal["changed", "missing", "unknown", "not recorded"]
+
+    def __str__(self) -> str:
+        words = {
+            "changed": "changed since it was recorded",
+            "missing": "missing, although other files of its table are there",
+            "unknown": "not a file of its table",
+            "not recorded": "of a run that was interrupted before it recorded its tables",
+        }
+        return f"{self.path}: {words[self.state]}"
+
+
+def folder_faults(lake: Path) -> list[FolderFault]:
+    """Hash every file of the tables in the folder, and return those that are not as recorded, sorted by path.
+
+    Tables without a folder are left out: runs and checkouts place them. So are tables whose list of files is not in the
+    cache, which :func:`affectlake.lake.fsck.check` reports.
+    """
+    manifest, interrupted, found = Manifest(lake, ""), marked(lake), list[FolderFault]()
+    for output in manifest.digests:
+        folder = own_path(lake, output.folder)
+        try:
+            expected = {str(file.path): file.md5 for file in manifest.files(output)}
+        except VersionError:
+            continue
+        if not folder.is_dir():
+            continue
+        paths = {str(path.relative_to(lake)) for path in folder.rglob("*") if not path.is_dir()}
+        states: dict[str, Literal["changed", "missing", "unknown"]] = dict.fromkeys(paths - set(expected), "unknown")
+        for path, md5 in expected.items():
+            if path not in paths:
+                states[path] = "missing"
+            elif examine(lake / path, md5):
+                states[path] = "changed"
+        found += [FolderFault(path, "not recorded" if output in interrupted else one) for path, one in states.items()]
+    return sorted(found)
 
 
 def _cut_off(lake: Path, modified: list[str]) -> list[str]:
