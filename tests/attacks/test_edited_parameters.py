@@ -39,7 +39,7 @@ def put(path: Path, text: str) -> None:
 
 def run_with_edits(lake: Path, edits: dict[str, Callable[[], None]]) -> subprocess.CompletedProcess[str]:
     """Run `affectlake run`, making each edit when the line that names it has been printed."""
-    command = ["affectlake", "run", "--lake", str(lake)]
+    command = ["affectlake", "run", "--no-report", "--lake", str(lake)]
     said, out = list[str](), list[str]()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stderr is not None

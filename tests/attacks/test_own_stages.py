@@ -121,7 +121,7 @@ def test_a_run_leaves_them_as_they_are(lake: Path) -> None:
 
 
 def test_the_command_run_leaves_them_as_they_are(lake: Path) -> None:
-    affectlake("run", "--lake", lake)
+    affectlake("run", "--no-report", "--lake", lake)
     assert_theirs_stand(lake)
 
 

@@ -70,7 +70,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 
 def run(lake: Path, env: dict[str, str], ok: int = 0) -> str:
-    command = ["affectlake", "run", "--lake", str(lake)]
+    command = ["affectlake", "run", "--no-report", "--lake", str(lake)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == ok, done.stderr
     assert "Traceback" not in done.stderr
@@ -92,7 +92,7 @@ def test_two_runs_at_once_in_a_home_that_the_user_names(lake: Path, home: Path, 
     (home / ".prefect").rename(home / "mine")
     before = files(home / "mine")
     env = environment(home, PREFECT_HOME=str(home / "mine"))
-    commands = [["affectlake", "run", "--lake", str(one)] for one in (lake, other)]
+    commands = [["affectlake", "run", "--no-report", "--lake", str(one)] for one in (lake, other)]
     running = [subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) for command in commands]
     said = [one.communicate(timeout=300)[1] for one in running]
     assert [one.returncode for one in running] == [0, 0], said

@@ -92,7 +92,7 @@ def test_an_agent_taken_out_leaves_the_next_version_alone(lake: Path) -> None:
     params = yaml.safe_load((lake / "params.yaml").read_text())
     del params["agents"]["caption-tfidf"]
     (lake / "params.yaml").write_text(yaml.safe_dump(params))
-    affectlake("run", "--lake", lake)
+    affectlake("run", "--no-report", "--lake", lake)
     sql = "SELECT DISTINCT agent FROM choices{} ORDER BY agent"
     now = affectlake("query", sql.format(""), "--lake", lake, "--format", "csv").stdout.split()
     before = affectlake("query", sql.format("@v1"), "--lake", lake, "--format", "csv").stdout.split()
@@ -134,7 +134,7 @@ def test_the_order_in_which_stages_ended_makes_no_version(lake: Path) -> None:
 def test_lost_tables_come_back_from_the_cache(lake: Path) -> None:
     before = hashes(lake)
     shutil.rmtree(lake / "storage/tables/choices")
-    done = affectlake("run", "--lake", lake)
+    done = affectlake("run", "--no-report", "--lake", lake)
     assert "restoring" in done.stderr
     assert "0 stages run" in done.stderr
     assert hashes(lake) == before
@@ -144,28 +144,28 @@ def test_a_table_changed_by_hand_stops_the_run(lake: Path) -> None:
     (path,) = (lake / "storage/tables/ratings").glob("*.parquet")
     path.chmod(0o644)
     pl.read_parquet(path).head(10).write_parquet(path)
-    done = affectlake("run", "--lake", lake, ok=1)
+    done = affectlake("run", "--no-report", "--lake", lake, ok=1)
     assert "changed by hand" in done.stderr
     assert "dvc checkout --force storage/tables/ratings" in done.stderr
     subprocess.run(["dvc", "checkout", "--force", "--quiet", "storage/tables/ratings"], cwd=lake, check=True)
-    affectlake("run", "--lake", lake)
+    affectlake("run", "--no-report", "--lake", lake)
 
 
 def test_bad_params_leave_the_version_as_it_was(lake: Path) -> None:
     before = (lake / "params.yaml").read_bytes(), resolve(lake)
-    done = affectlake("run", "--lake", lake, *sets("geometry.permutations=many"), ok=2)
+    done = affectlake("run", "--no-report", "--lake", lake, *sets("geometry.permutations=many"), ok=2)
     assert "geometry.permutations" in done.stderr
     assert ((lake / "params.yaml").read_bytes(), resolve(lake)) == before
 
 
 def test_a_failing_stage_publishes_nothing(lake: Path) -> None:
-    done = affectlake("run", "--lake", lake, *sets("triplets.noise_ceiling=1000000"), ok=1)
+    done = affectlake("run", "--no-report", "--lake", lake, *sets("triplets.noise_ceiling=1000000"), ok=1)
     assert "1,000,000" in done.stderr
     assert [v.name for v in list_versions(lake)] == ["v1"]
     assert (
         affectlake("query", "SELECT count(*) AS n FROM stimuli", "--lake", lake, "--format", "csv").stdout == "n\n60\n"
     )
-    affectlake("run", "--lake", lake, *sets("triplets.noise_ceiling=50"))
+    affectlake("run", "--no-report", "--lake", lake, *sets("triplets.noise_ceiling=50"))
     assert [v.name for v in list_versions(lake)] == ["v1"]
 
 
@@ -252,7 +252,7 @@ def test_missing_sources_are_named_before_anything_starts(case: str, tmp_path: P
     settings, words = NO_SOURCES[case]
     lake = tmp_path / "lake"
     created = affectlake("init", lake, "--study", "emotion", *settings)
-    done = affectlake("run", "--lake", lake, ok=1)
+    done = affectlake("run", "--no-report", "--lake", lake, ok=1)
     for word in words:
         assert word in created.stderr and word in done.stderr
     assert "nothing was run" in done.stderr and "ingest: started" not in done.stderr
@@ -271,7 +271,7 @@ def test_a_missing_file_of_one_stage_does_not_stop_the_others(lake: Path) -> Non
     params["brain"]["sources"] = {"kind": "bdata", "subjects": {"S1": "nowhere.h5"}}
     params["agents"]["caption-tfidf"]["l1"] *= 2
     (lake / "params.yaml").write_text(yaml.safe_dump(params))
-    said = affectlake("run", "--lake", lake, ok=1).stderr
+    said = affectlake("run", "--no-report", "--lake", lake, ok=1).stderr
     assert "ingest_brains will fail: brain.sources.subjects.S1: there is no file" in said
     assert "] embed@caption-tfidf: done" in said
     assert len(list_versions(lake)) == 1
@@ -283,7 +283,7 @@ def test_one_stage_can_be_run_alone(lake: Path) -> None:
     assert done["ran"] == ["embed@caption-tfidf"] and "embed@human-category" in done["to_run"]
     assert (done["version"], done["published"]) == (None, False) and len(list_versions(lake)) == 1
     assert "ingest" in done["up_to_date"] and "measure@caption-tfidf" in done["to_run"]
-    done = json.loads(affectlake("run", "--lake", lake, "--only", "embed", "--json").stdout)
+    done = json.loads(affectlake("run", "--no-report", "--lake", lake, "--only", "embed", "--json").stdout)
     assert done["ran"] == ["embed@human-category"]
     states = {row["stage"]: row["state"] for row in json.loads(affectlake("steps", "--lake", lake, "--json").stdout)}
     assert states["embed@caption-tfidf"] == states["embed@human-category"] == "up to date"
@@ -292,8 +292,12 @@ def test_one_stage_can_be_run_alone(lake: Path) -> None:
 
 def test_stages_that_are_up_to_date_run_again_when_forced(lake: Path) -> None:
     before = hashes(lake)
-    done = json.loads(affectlake("run", "--lake", lake, "--only", "sample", "--force", "--json").stdout)
+    done = json.loads(affectlake("run", "--no-report", "--lake", lake, "--only", "sample", "--force", "--json").stdout)
     assert done["ran"] == ["sample"] and done["up_to_date"] == ["ingest"] and done["to_run"] == []
+    assert done["report"] is None
     assert (done["version"], done["published"]) == ("v1", False) and len(done["headline"]) == 3
     assert hashes(lake) == before
-    assert "there is no stage 'sampel'" in affectlake("run", "--lake", lake, "--only", "sampel", ok=2).stderr
+    assert (
+        "there is no stage 'sampel'"
+        in affectlake("run", "--no-report", "--lake", lake, "--only", "sampel", ok=2).stderr
+    )

@@ -83,7 +83,7 @@ def origin(server: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     params = yaml.safe_load((lake / "params.yaml").read_text())
     del params["agents"]["human-dimension"]
     (lake / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    affectlake(server, "run", "--lake", str(lake))
+    affectlake(server, "run", "--no-report", "--lake", str(lake))
     return lake
 
 
@@ -112,7 +112,7 @@ def test_a_build_is_seen_on_the_server(server: str, origin: Path) -> None:
 
 def test_ctrl_c_ends_a_build_at_once_and_the_next_one_goes_on(server: str, origin: Path, tmp_path: Path) -> None:
     lake = shutil.copytree(origin, tmp_path / "lake", symlinks=True)
-    command = ["run", "--lake", str(lake)]
+    command = ["run", "--no-report", "--lake", str(lake)]
     endless = ["--set", "spose.max_epochs=1000000", "--set", "spose.convergence_epochs=1000000"]
     env = os.environ | {"PREFECT_API_URL": server}
     # a session of its own, all of which gets the signal, as a terminal does it

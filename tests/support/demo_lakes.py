@@ -61,6 +61,6 @@ def two_versions() -> Path:
 
     def make(lake: Path) -> None:
         copy_of(one_version(), lake)
-        affectlake("run", "--lake", lake, *sets(*SECOND))
+        affectlake("run", "--lake", lake, "--no-report", *sets(*SECOND))
 
     return built_once("demo-twice", make)

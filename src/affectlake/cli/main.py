@@ -157,8 +157,11 @@ def init(folder: Path, study: str, files: Path | None, settings: tuple[str, ...]
     help="Only this stage (embed@human-category) or all stages of a step (embed), and those that it needs; repeatable.",
 )
 @click.option("--force", is_flag=True, help="Run stages again that are up to date: those of --only, or all.")
+@click.option("--no-report", is_flag=True, help="Write no report; `affectlake report` writes it later.")
 @JSON
-def run(lake: Path, settings: tuple[str, ...], only: tuple[str, ...], force: bool, as_json: bool) -> None:
+def run(
+    lake: Path, settings: tuple[str, ...], only: tuple[str, ...], force: bool, no_report: bool, as_json: bool
+) -> None:
     """Bring all tables up to date, publish a version and write its report."""
     compute_on_one_thread()
     from affectlake.flows.build import build
@@ -190,16 +193,17 @@ def run(lake: Path, settings: tuple[str, ...], only: tuple[str, ...], force: boo
             click.echo(json.dumps({"version": None, "published": False, **built.stages()}, indent=2))
         return
     version = built.version or versions.resolve(root)
-    path = latest_report(root, version)
+    path = None if no_report else latest_report(root, version)
     log(f"{_published(version) if built.version else f'{version.name} is up to date'} {counts}")
     lines = reporting.headlines(root, version)
     if as_json:
         said = {"version": version.name, "published": built.version is not None, **built.stages()}
-        click.echo(json.dumps(said | {"report": str(path), "headline": lines}, indent=2))
+        click.echo(json.dumps(said | {"report": path and str(path), "headline": lines}, indent=2))
         return
     for line in lines:
         click.echo(line)
-    click.echo(f"report: {path}")
+    if path:
+        click.echo(f"report: {path}")
 
 
 @cli.command()
