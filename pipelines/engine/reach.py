@@ -24,6 +24,7 @@ EXCLUDED: dict[str, str] = {
     "affectlake.cli": "commands",
     "affectlake.flows": "when and where steps run",
     "affectlake.errors": "the classes of errors and the form of their messages",
+    "affectlake.extras": "which packages an extra installs",
     "affectlake.mistakes": "how mistakes in params.yaml are reported",
     "affectlake.secrets": "removing secrets from messages",
     "affectlake.process": "signals, locks and terminals",

@@ -5,7 +5,6 @@ DVC decides whether a stage runs, and Prefect when, so that ``affectlake run`` a
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from affectlake.lake.tables.writing import read_output, write_outputs
 from affectlake.pipelines.engine.graph import Stage
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import OutputTables, StepContext
+from affectlake.process.cores import available_cores
 from affectlake.process.variables import integer
 
 PROGRESS_EVERY_S = 5.0
@@ -116,7 +116,7 @@ def workers() -> int:
     UsageError
         If ``AFFECTLAKE_WORKERS`` is not a number of workers.
     """
-    n_cores = len(os.sched_getaffinity(0))
+    n_cores = available_cores()
     return integer(
         "AFFECTLAKE_WORKERS",
         1,

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
-import pyarrow.parquet as pq
 
 from affectlake.errors import UsageError, VersionError, nearest
 from affectlake.judge.responses.quality import quality
@@ -19,10 +18,11 @@ from affectlake.lake.store.known_hashes import whole_files
 from affectlake.lake.store.versions import Manifest, Version, resolve
 from affectlake.lake.tables.contracts import contracts
 from affectlake.lake.tables.derived import headline
+from affectlake.lake.tables.scanning import contract_version_of, n_rows_of
 from affectlake.pipelines.outputs.brain_inputs import brain_inputs
 from affectlake.pipelines.outputs.version_tables import VersionTables
 from affectlake.pipelines.params.record import record_at
-from affectlake.pipelines.steps.easy_trials import score_easy
+from affectlake.pipelines.steps.easy_trials import EasyScore
 from affectlake.report import (
     ReportInputs,
     VersionFacts,
@@ -50,7 +50,9 @@ _POSITIONS = """
 """
 _CHOSEN = {"chosen_first": 1, "chosen_second": 2, "chosen_third": 3}
 _UNREAD = "SELECT agent, unparsed_reason, count(*) AS n FROM unparsed GROUP BY ALL ORDER BY ALL"
-_EASY = "SELECT agent, value, n FROM easy_scores WHERE n > 0 AND value IS NOT NULL ORDER BY ALL"
+_EASY = (
+    "SELECT agent, value, n, ci_low, ci_high, p_value FROM easy_scores WHERE n > 0 AND value IS NOT NULL ORDER BY ALL"
+)
 _ANCHORED = """
     SELECT agent, protocol, trial_set, NULL AS position, count(*) AS n_choices, 0 AS n_tied
     FROM anchored_choices GROUP BY ALL ORDER BY ALL
@@ -232,8 +234,8 @@ def _verdicts(tables: VersionTables) -> dict[str, str]:
         agent: [quality(positions.get(agent, {}), unread.get(agent, {}), weighs=agent in weighs).verdict]
         for agent in sorted({*positions, *unread})
     }
-    for agent, value, n in tables.rows(_EASY).iter_rows():
-        found.setdefault(agent, []).append(score_easy(round(value * n), n).verdict)
+    for agent, value, n, *tested in tables.rows(_EASY).iter_rows():
+        found.setdefault(agent, []).append(EasyScore(n, round(value * n), *tested).verdict)
     return {agent: "; it ".join(filter(None, verdicts)) for agent, verdicts in found.items() if any(verdicts)}
 
 
@@ -317,9 +319,9 @@ def table_sizes(manifest: Manifest) -> pl.DataFrame:
     rows = []
     for output, digest in sorted(manifest.digests.items()):
         files = whole_files(manifest, output)
-        footers = [pq.read_metadata(file.cached) for file in files]
-        n_rows, n_bytes = sum(one.num_rows for one in footers), sum(file.cached.stat().st_size for file in files)
-        known = sorted({(one.metadata or {}).get(b"affectlake.version", b"none").decode() for one in footers})
+        n_rows = sum(n_rows_of(file.cached) for file in files)
+        n_bytes = sum(file.cached.stat().st_size for file in files)
+        known = sorted({contract_version_of(file.cached, "none") for file in files})
         name = digest.removesuffix(".dir")
         rows.append((output.table, output.partition, n_rows, len(files), n_bytes, name, ", ".join(known)))
     names = ["table", "partition", "n_rows", "n_files", "n_bytes", "digest", "contract"]

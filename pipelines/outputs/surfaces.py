@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affectlake.errors import LakeError
+from affectlake.extras import install
 
 Array = NDArray[np.floating]
 
@@ -45,9 +46,7 @@ def draw_surfaces(image: Path, brain: Path | None = None) -> list[Path]:
         from nilearn import datasets, plotting
         from nilearn.surface import SurfaceImage
     except ImportError as error:
-        raise LakeError(
-            "surfaces are drawn by nilearn and plotly", todo="pip install 'affectlake[surfaces]'"
-        ) from error
+        raise LakeError("surfaces are drawn by nilearn and plotly", todo=install("surfaces")) from error
     import matplotlib.pyplot as plt
 
     values = _on_surface(image, brain)

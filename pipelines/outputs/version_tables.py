@@ -15,6 +15,7 @@ import polars as pl
 from affectlake.lake.query import Reader
 from affectlake.lake.store.versions import Manifest, Version
 from affectlake.lake.tables.contracts import contracts
+from affectlake.lake.tables.relations import frame_of
 from affectlake.lake.tables.views import in_quotes
 from affectlake.report.columns import COLUMNS, Columns
 
@@ -56,8 +57,7 @@ class VersionTables:
         The tables in `columns` have the columns to read, without rows that lack a needed value. Other tables are as
         they were published.
         """
-        found: pl.DataFrame = self._reader.query(sql).pl()
-        return found
+        return frame_of(self._reader.query(sql))
 
     def table(self, name: str) -> pl.DataFrame:
         """Return the rows of a table; none if the version does not have it."""

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from affectlake.brain import statistics
@@ -109,6 +108,8 @@ def beta_rows(name: str, found: Aligned, spill: Path) -> pl.DataFrame:
     polars.DataFrame
         The rows.
     """
+    import pyarrow as pa  # imported late: reading a lake does without it
+
     n, v = found.patterns.shape
     # lists of equal length over the memory of the array: nothing is copied before it is written
     lists = pa.LargeListArray.from_arrays(pa.array(np.arange(n + 1) * v), pa.array(found.patterns.ravel()))

@@ -12,6 +12,7 @@
     │   └── LeaseError         another process is collecting this agent's answers
     ├── LakeError              the folder is not a lake, or not in a state to do this
     │   └── VersionError       there is no such version, or its files are damaged or missing
+    ├── ExtraError             a package that only an extra installs is missing
     ├── FigureError            a version does not have the data of a figure
     └── QueryError             SQL that cannot be answered
 """
@@ -92,6 +93,10 @@ class LakeError(AffectlakeError):
 
 class VersionError(LakeError):
     """There is no such version, or its files are damaged or missing."""
+
+
+class ExtraError(AffectlakeError):
+    """A package that only an extra installs, such as ``affectlake[study]``, is missing."""
 
 
 class FigureError(AffectlakeError):

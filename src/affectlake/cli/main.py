@@ -19,6 +19,7 @@ import click
 from affectlake.cli import completion
 from affectlake.cli.options import AT, JSON, LAKE, SET, VERSION, everywhere
 from affectlake.errors import AffectlakeError, UsageError, nearest
+from affectlake.extras import missing_extra, require
 from affectlake.process.environment import compute_on_one_thread, configure_process
 from affectlake.process.streams import open_closed_streams
 from affectlake.process.terminal import colour, complain, log
@@ -46,6 +47,30 @@ MODULES = {
     "completion": "affectlake.cli.completion",
 }
 
+NEEDS = {
+    **dict.fromkeys(("push", "pull"), "remote"),
+    **dict.fromkeys(
+        (
+            *(
+                "init",
+                "run",
+                "steps",
+                "render",
+                "publish",
+                "maps",
+                "step",
+                "collect",
+                "status",
+                "collection",
+                "propose",
+            ),
+            *("positions", "injections", "protocols", "schedule", "serve", "import", "join", "verify"),
+        ),
+        "study",
+    ),
+}
+"""The extra that each command needs; all others read a lake and need none."""
+
 EARLIER_NAMES = {"plan": "propose", "canaries": "injections"}
 """Names of commands before version 0.2. They are hidden, and will be removed in the release after it."""
 
@@ -68,7 +93,11 @@ class _Commands(click.Group):
         if args and self.get_command(ctx, args[0]) is None:
             known = self.list_commands(ctx)
             raise UsageError(f"there is no command {args[0]!r}", allowed=", ".join(known), todo=nearest(args[0], known))
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        named = str(command.name) if command is not None else ""
+        if named in NEEDS and not {"-h", "--help"}.intersection(rest):
+            require(NEEDS[named], f"affectlake {named}")
+        return name, command, rest
 
 
 def _with_options(command: click.Command | None) -> click.Command | None:
@@ -419,7 +448,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its status."""
     given = sys.argv[1:] if arguments is None else arguments
     open_closed_streams()
-    configure_process()
+    named = next((word for word in given if not word.startswith("-")), "")
+    configure_process(for_prefect=NEEDS.get(EARLIER_NAMES.get(named, named)) == "study")
     try:
         cli.main(given, standalone_mode=False)
         sys.stdout.flush()
@@ -436,8 +466,11 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         sys.exit(1)
     except Exception as error:
+        lacking = missing_extra(error, f"affectlake {named}")
         if "--debug" in given:
             complain(traceback.format_exc())
+        elif lacking is not None:
+            complain(f"affectlake: {lacking}")
         elif _is_full(error):
             complain(FULL)
         elif isinstance(error, AffectlakeError):

@@ -1,13 +1,17 @@
-"""Output of query results as a table, CSV, JSON, Parquet or Arrow. All formats except tables are streamed."""
+"""Output of query results as a table, CSV, JSON, Parquet or Arrow. All formats except tables are streamed.
+
+Without pyarrow, CSV, Parquet and Arrow are written by Polars from rows in memory.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from decimal import Decimal
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 
@@ -15,7 +19,7 @@ import click
 
 from affectlake.errors import UsageError
 from affectlake.lake.files import layout
-from affectlake.lake.query import Params, batches, names, query, stream, tuples
+from affectlake.lake.query import Params, batches, frame, names, query, stream, tuples
 from affectlake.lake.store.versions import Version, cache_folder
 from affectlake.process.text_table import text_table
 
@@ -45,8 +49,8 @@ def print_changed_rows(root: Path, before: Version, after: Version, table: str) 
 
     for output in changed_outputs(root, before, after, table):
         rows = diff_rows(root, before, after, output)
-        for change, frame in zip(rows._fields[:3], rows[:3], strict=True):
-            for row in frame.iter_rows(named=True):
+        for change, changed in zip(rows._fields[:3], rows[:3], strict=True):
+            for row in changed.iter_rows(named=True):
                 click.echo(json.dumps({"output": str(output), "change": change} | row, default=str))
 
 
@@ -87,7 +91,10 @@ def write_rows(root: Path, sql: str, at: str, form: Form | None, out: Path | Non
         return
     rows = query(root, sql, at, words_for="times" if form == "csv" else "intervals", params=params)
     with _sink(root, out) as sink:
-        _write(batches(rows), form, sink)
+        if find_spec("pyarrow") is None:
+            _write_at_once(frame(rows), rows.types, form, sink)
+        else:
+            _write(batches(rows), form, sink)
 
 
 def parameters_of(given: Sequence[str]) -> dict[str, object]:
@@ -202,6 +209,17 @@ def _write(pieces: Iterator[pa.RecordBatch], form: Form, sink: IO[bytes]) -> Non
             sink.write(_flat(piece).write_csv(include_header=False).encode())
 
 
+def _write_at_once(rows: pl.DataFrame, kinds: Sequence[Any], form: Form, sink: IO[bytes]) -> None:
+    import polars as pl
+
+    if form == "parquet":
+        rows.write_parquet(sink, compression="zstd", row_group_size=_ROWS_PER_GROUP)
+    elif form == "arrow":
+        rows.write_ipc_stream(sink, compat_level=pl.CompatLevel.oldest())
+    else:
+        sink.write(_as_texts(rows, lambda name: rows[name].to_list(), kinds).write_csv().encode())
+
+
 def _drawn(heads: list[str], kinds: list[str], rows: list[tuple[Any, ...]]) -> str:
     """Return rows as a text table with names, types and values; numbers are aligned to the right."""
     right = [at for at, kind in enumerate(kinds) if kind.partition("(")[0] in _NUMBERS and not kind.endswith("]")]
@@ -223,18 +241,25 @@ def _flat(piece: pa.RecordBatch) -> pl.DataFrame:
     import pyarrow as pa
 
     frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([piece])))
+    return _as_texts(frame, lambda name: piece.column(name).to_pylist(), [None] * frame.width)
+
+
+def _as_texts(rows: pl.DataFrame, values: Callable[[str], list[Any]], kinds: Sequence[Any]) -> pl.DataFrame:
+    """Return `rows` with lists and bytes as text; `values` returns those of a column, `kinds` has DuckDB's types."""
+    import polars as pl
+
     texts = [
-        pl.Series(name, [_csv_text(value) for value in piece.column(name).to_pylist()], dtype=pl.String)
-        for name, kind in frame.schema.items()
+        pl.Series(name, [_csv_text(value, of) for value in values(name)], dtype=pl.String)
+        for (name, kind), of in zip(rows.schema.items(), kinds, strict=True)
         if kind.is_nested() or kind == pl.Binary
     ]
-    return frame.with_columns(texts)
+    return rows.with_columns(texts)
 
 
-def _csv_text(value: Any) -> str | None:
+def _csv_text(value: Any, kind: Any = None) -> str | None:
     if value is None or isinstance(value, bytes):
         return None if value is None else value.hex()
-    return json.dumps(_sayable(value), default=_as_json)
+    return json.dumps(_sayable(value, kind), default=_as_json)
 
 
 def _sayable(value: Any, kind: Any = None) -> Any:

@@ -10,14 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from affectlake.errors import UsageError, VersionError, nearest
 from affectlake.lake.store.known_hashes import whole_files
 from affectlake.lake.store.versions import Manifest, Version
 from affectlake.lake.tables.contracts import contracts
-from affectlake.lake.tables.scanning import scan_published
+from affectlake.lake.tables.scanning import n_rows_of, scan_published
 from affectlake.rsm import correlation_rsm
 
 
@@ -78,7 +77,7 @@ def tables_of(root: Path, version: Version) -> list[TableFacts]:
     """Return the tables of a version, in alphabetical order."""
     manifest, known, found = Manifest(root, version.commit), contracts(), []
     for name, outputs in manifest.tables().items():
-        n_rows = sum(pq.read_metadata(file.cached).num_rows for file in whole_files(manifest, *outputs))
+        n_rows = sum(n_rows_of(file.cached) for file in whole_files(manifest, *outputs))
         partitions = ", ".join(output.partition for output in outputs if output.partition)
         found.append(TableFacts(name, n_rows, partitions, known[name].grain if name in known else ""))
     return found

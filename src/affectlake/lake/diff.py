@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
-import pyarrow.parquet as pq
 
 from affectlake.errors import UsageError, nearest
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.known_hashes import whole_files
 from affectlake.lake.store.versions import File, Manifest, Version
 from affectlake.lake.tables import contracts
-from affectlake.lake.tables.scanning import scan_files, schema_of
+from affectlake.lake.tables.scanning import contract_version_of, scan_files, schema_of
 from affectlake.lake.tables.uniting import POLARS, wider
 
 
@@ -176,16 +175,10 @@ def _key(
     if missing:
         return [], f"rows compared by all columns: {', '.join(missing)} of the key cannot be compared"
     key = list(known.key)
-    todays = all(_contract_version(file) == str(known.version) for file in files)
+    todays = all(contract_version_of(file.cached) == str(known.version) for file in files)
     if not todays and any(side.select(pl.struct(key).is_duplicated().any()).collect().item() for side in sides):
         return [], f"rows compared by all columns: {', '.join(key)} is not unique"
     return key, ""
-
-
-def _contract_version(file: File) -> str:
-    """Return the version of the contract that a part was written under; empty if it is not recorded."""
-    found: dict[bytes, bytes] = pq.read_metadata(file.cached).metadata or {}
-    return found.get(b"affectlake.version", b"").decode()
 
 
 def _whole_rows(left: pl.LazyFrame, right: pl.LazyFrame, columns: list[str], why: str) -> Rows:

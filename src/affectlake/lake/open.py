@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from affectlake.errors import VersionError, nearest
+from affectlake.extras import require_package
 from affectlake.lake.browsing import (
     ColumnFacts,
     StimulusFacts,
@@ -27,7 +28,7 @@ from affectlake.lake.browsing import (
 )
 from affectlake.lake.diff import OutputDiff, diff
 from affectlake.lake.files.outputs import Output
-from affectlake.lake.query import Params, query
+from affectlake.lake.query import Params, frame, query
 from affectlake.lake.store.known_hashes import whole_files
 from affectlake.lake.store.root import find
 from affectlake.lake.store.versions import Manifest, Version, list_versions, resolve
@@ -162,7 +163,13 @@ class Lake:
         float32 (n_stimuli, n_voxels)
             Read-only. Rows are the subject's rows of ``betas`` in order of ``stimulus_index``, columns its rows of
             ``voxels`` in order of ``voxel_index``.
+
+        Raises
+        ------
+        ExtraError
+            If pyarrow, of the extra `study`, is not installed.
         """
+        require_package("pyarrow", "lake.patterns")
         version = resolve(self.root, at)
         manifest, betas = Manifest(self.root, version.commit), Output("betas")
         table = self.table("betas", version)
@@ -202,10 +209,15 @@ class Lake:
         Returns
         -------
         duckdb.DuckDBPyRelation
-            The rows, not computed yet: ``.pl()`` makes a Polars frame of them, ``.df()`` a pandas frame (if pandas is
-            installed), ``.arrow()`` an Arrow table, ``.fetchall()`` a list.
+            The rows, not computed yet: ``.fetchall()`` makes a list of them, and, if pyarrow is installed (with the
+            extra `study`), ``.pl()`` a Polars frame, ``.df()`` a pandas frame, ``.arrow()`` an Arrow table.
+            :meth:`frame` needs no extra.
         """
         return query(self.root, sql, at, params=params)
+
+    def frame(self, sql: str, at: str = "", params: Params = None) -> pl.DataFrame:
+        """Return the rows of one SELECT, as :meth:`sql` does, as a Polars frame."""
+        return frame(query(self.root, sql, at, params=params))
 
 
 def open_lake(path: str | Path = ".") -> Lake:

@@ -74,6 +74,16 @@ def _refuse_half_done(root: Path) -> None:
             )
 
 
+def _reserve(descriptor: int) -> None:
+    """Raise :class:`OSError` unless `ROOM_BYTES` are free on the disk of an open file."""
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        os.posix_fallocate(descriptor, 0, ROOM_BYTES)
+        return
+    disk = os.fstatvfs(descriptor)
+    if disk.f_bavail * disk.f_frsize < ROOM_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def _refuse_unwritable(root: Path, folder: Path, disks: set[int]) -> None:
     """Raise :class:`LakeError` unless a folder is writable and its disk, if not yet in `disks`, has space."""
     try:
@@ -81,7 +91,7 @@ def _refuse_unwritable(root: Path, folder: Path, disks: set[int]) -> None:
         with tempfile.TemporaryFile(dir=folder) as probe:
             disk = os.fstat(probe.fileno()).st_dev
             if disk not in disks:
-                os.posix_fallocate(probe.fileno(), 0, ROOM_BYTES)
+                _reserve(probe.fileno())
                 disks.add(disk)
     except OSError as error:
         if error.errno in _CANNOT_RESERVE:

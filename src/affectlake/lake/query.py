@@ -12,9 +12,11 @@ import duckdb
 
 from affectlake.errors import QueryError, VersionError, nearest
 from affectlake.lake.store.versions import Manifest, Version, resolve
+from affectlake.lake.tables.relations import frame_of, names_apart
 from affectlake.lake.tables.views import Named, in_quotes, open_views
 
 if TYPE_CHECKING:  # imported late: it takes longer than most queries do
+    import polars as pl
     import pyarrow as pa
 
 _QUOTED = r"""[Ee]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|\$(\w*)\$.*?\$\2\$|--[^\n]*|/\*.*?\*/"""  # strings and comments
@@ -111,7 +113,7 @@ def query(
     Returns
     -------
     duckdb.DuckDBPyRelation
-        The rows, not yet computed: take ``.pl()``, ``.df()``, ``.show()``, or :func:`batches`.
+        The rows, not yet computed: take ``.fetchall()``, ``.show()``, :func:`frame`, or :func:`batches`.
 
     Raises
     ------
@@ -150,7 +152,7 @@ def _worded(statement: str, columns: Sequence[str], kinds: Sequence[Any], plain:
     given = [f"c{i}" for i in range(len(casts))]
     chosen = [
         f"{value}::{cast or kind} AS {in_quotes(name)}"
-        for value, cast, kind, name in zip(given, casts, kinds, _apart(columns), strict=True)
+        for value, cast, kind, name in zip(given, casts, kinds, names_apart(columns), strict=True)
     ]
     return f"SELECT {', '.join(chosen)} FROM (\n{_unended(statement)}\n) t({', '.join(given)})"
 
@@ -289,15 +291,25 @@ def tuples(found: duckdb.DuckDBPyConnection, n_rows: int = 10_000) -> Iterator[l
 
 def names(found: duckdb.DuckDBPyConnection) -> list[str]:
     """Return the names of the columns of :func:`stream`; duplicate names are numbered (``x``, ``x_1``)."""
-    return _apart([column[0] for column in found.description])
+    return names_apart([column[0] for column in found.description])
 
 
-def _apart(given: Sequence[str]) -> list[str]:
-    found: list[str] = []
-    for name in given:
-        choices = (name, *(f"{name}_{i}" for i in range(1, len(given) + 1)))
-        found.append(next(choice for choice in choices if choice not in found))
-    return found
+def frame(rows: duckdb.DuckDBPyRelation) -> pl.DataFrame:
+    """Compute all `rows`, as a Polars frame; 128-bit integers, such as sums, become 64 bits.
+
+    Raises
+    ------
+    QueryError
+        If a row cannot be computed.
+    """
+    import polars as pl
+
+    try:
+        found = frame_of(rows)
+        whole = [name for name, kind in found.schema.items() if isinstance(kind, pl.Decimal) and not kind.scale]
+        return found.cast(dict.fromkeys(whole, pl.Int64())) if whole else found
+    except (duckdb.Error, pl.exceptions.PolarsError) as error:
+        raise QueryError("the query cannot be answered", found=str(error)) from error
 
 
 def batches(rows: duckdb.DuckDBPyRelation, n_rows: int = 100_000) -> Iterator[pa.RecordBatch]:
@@ -331,7 +343,7 @@ def _plain(schema: pa.Schema) -> pa.Schema:
     import pyarrow as pa
 
     fields = []
-    for field, name in zip(schema, _apart(schema.names), strict=True):
+    for field, name in zip(schema, names_apart(schema.names), strict=True):
         whole = pa.types.is_decimal(field.type) and field.type.scale == 0
         fields.append(pa.field(name, pa.int64() if whole else field.type))
     return pa.schema(fields)

@@ -28,13 +28,20 @@ SETTINGS = {
 }
 
 
-def configure_process() -> None:
-    """Set variables that the user has not set, and the folder of Prefect's state; remove those of a Git hook."""
+def configure_process(*, for_prefect: bool = True) -> None:
+    """Set variables that the user has not set, and the folder of Prefect's state; remove those of a Git hook.
+
+    Parameters
+    ----------
+    for_prefect : bool
+        Whether the process may start Prefect. If not, the folder of its state is left alone.
+    """
     leave_caller()
     for name, value in SETTINGS.items():
         if not os.environ.get(name, "").strip():  # MLflow does not accept an empty number
             os.environ[name] = value
-    _use_own_prefect_home()
+    if for_prefect:
+        _use_own_prefect_home()
 
 
 def compute_on_one_thread() -> None:
@@ -53,7 +60,7 @@ def _use_own_prefect_home() -> None:
     longer read it. The user's profiles are still read, and a database that the user has set
     (``PREFECT_API_DATABASE_CONNECTION_URL``) is still used.
     """
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
     given, users_home = os.environ.get("PREFECT_HOME"), os.path.expanduser("~")  # noqa: PTH111
     if users_home == "~":
@@ -63,7 +70,10 @@ def _use_own_prefect_home() -> None:
     else:
         users = Path(given).expanduser() if given else Path(users_home) / ".prefect"
         state = users if given else Path(os.environ.get("XDG_STATE_HOME") or Path(users_home) / ".local/state")
-        home = state / "affectlake" / f"prefect-{version('prefect')}"
+        try:
+            home = state / "affectlake" / f"prefect-{version('prefect')}"
+        except PackageNotFoundError:
+            return  # without the extra `study`
         os.environ["PREFECT_HOME"] = str(home)
         os.environ.setdefault("PREFECT_PROFILES_PATH", str(users / "profiles.toml"))
         if (users / "logging.yml").exists():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import time
@@ -12,6 +11,11 @@ from pathlib import Path
 from typing import TextIO
 
 from affectlake.errors import LakeError
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # neither Linux nor macOS: a lake can be read there
+    fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager
@@ -42,9 +46,15 @@ def file_lock(
     Raises
     ------
     LakeError
-        If another process (named in the message) still holds the lock after `wait_s`, or if the file cannot be opened
-        for writing.
+        If another process (named in the message) still holds the lock after `wait_s`, if the file cannot be opened
+        for writing, or if the system has no such locks.
     """
+    if fcntl is None:
+        raise LakeError(
+            f"{path.name} cannot be locked on this system",
+            wanted="Linux or macOS, where the lock of a process ends with the process",
+            todo="read the lake here, and write to it there; on Windows, in WSL",
+        )
     try:
         handle = path.open("a+", encoding="utf-8")
     except OSError as error:

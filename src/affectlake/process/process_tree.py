@@ -31,10 +31,13 @@ class ProcessTree:
     def exit_status(self) -> int | None:
         """Its exit status, negative for a signal; None while it runs, or if it is not known.
 
-        A child that has ended is not reaped here, so that its ID, which is also that of its group, is not reused.
+        A child that has ended is not reaped here, so that its ID, which is also that of its group, is not reused; where
+        the system cannot tell without reaping (macOS before Python 3.13), it is.
         """
         if self._child is None:
             return None
+        if not hasattr(os, "waitid"):  # macOS before Python 3.13
+            return self._child.poll()
         try:
             found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
         except ChildProcessError:  # already reaped
@@ -65,6 +68,8 @@ class ProcessTree:
     def _number_is_its_own(self) -> bool:
         if self._child is None:
             return process_started(self.pid) == self.started
+        if not hasattr(os, "waitid"):
+            return self._child.poll() is None
         try:
             os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
         except ChildProcessError:

@@ -6,13 +6,12 @@ shown about equally often at each position.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
-from affectlake.judge.responses.position_bias import shares_of
 
 ENOUGH = 100
 """Number of answers below which there is no verdict."""
@@ -79,7 +78,11 @@ class Quality(NamedTuple):
     @property
     def p_value(self) -> float:
         """p-value of Pearson's chi-squared test of equal shares, with two degrees of freedom; NaN without choices."""
-        return shares_of(np.array(self.positions, np.int64)).p_value
+        expected = self.n_parsed / 3
+        if not expected:
+            return float("nan")
+        chi_square = sum((n - expected) ** 2 for n in self.positions) / expected
+        return math.exp(-chi_square / 2)
 
     @property
     def is_unreadable(self) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affectlake.errors import SourceError, UsageError
+from affectlake.extras import install
 from affectlake.judge.agents import FeaturesAgent, SentenceTransformers, TfidfSvd
 from affectlake.judge.vectors.similarity import unit_vectors
 from affectlake.judge.vectors.torch_models import refuse_torchvision_of_another_build
@@ -145,7 +146,7 @@ def sentence_transformer(captions: Captions, model: str, device: str = "cpu", ba
         raise UsageError(
             "the sentence-transformers package is not installed",
             wanted=f"the package, to load {model!r}",
-            todo="pip install 'affectlake[text]', or use the tfidf-svd encoder",
+            todo=f"{install('text')}, or use the tfidf-svd encoder",
         ) from error
     try:
         encoder = SentenceTransformer(model, device=device)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affectlake.errors import UsageError
+from affectlake.extras import install
 from affectlake.judge.agents import VideoMAE
 from affectlake.judge.vectors.torch_models import (
     digest,
@@ -94,7 +95,7 @@ def load_video_model(encoder: VideoMAE, home: Path, device: str = "cpu") -> Vide
             "the transformers package cannot be imported",
             wanted=f"the package, to load {encoder.model!r}",
             found=first_line(error),
-            todo="pip install 'affectlake[vision]'",
+            todo=install("vision"),
         ) from error
     except UsageError:
         raise

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from affectlake.errors import SourceError, UsageError
+from affectlake.extras import install
 from affectlake.judge.agents import Library, VisionEncoder
 from affectlake.judge.vectors.torch_models import (
     digest,
@@ -99,7 +100,7 @@ def load_vision_model(encoder: VisionEncoder, home: Path, device: str = "cpu") -
             f"the {encoder.library} package cannot be imported",
             wanted=f"the package, to load {encoder.model!r}",
             found=first_line(error),
-            todo=f"pip install 'affectlake[{extra}]'",
+            todo=install(extra),
         ) from error
     except UsageError:
         raise

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
+from typing import BinaryIO
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # neither Linux nor macOS: files are copied
+    fcntl = None  # type: ignore[assignment]
 
 _FICLONE = 0x40049409  # ioctl of Linux file systems that share blocks: btrfs, XFS, overlayfs on them
 _CANNOT_CLONE = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS)
@@ -22,15 +28,24 @@ def clone(source: Path, target: Path) -> None:
     No hard or symbolic link is made: a program that writes through a link would change the original.
     """
     with source.open("rb") as origin, target.open("wb") as sink:
-        try:
-            fcntl.ioctl(sink, _FICLONE, origin.fileno())
-        except OSError as error:
-            if error.errno not in _CANNOT_CLONE:
-                raise
+        if not _shares_blocks(origin, sink):
             shutil.copyfileobj(origin, sink, _READ_BYTES)
         sink.flush()
         os.fsync(sink.fileno())
     target.chmod(0o444)
+
+
+def _shares_blocks(origin: BinaryIO, sink: BinaryIO) -> bool:
+    """Let an empty file share the blocks of another; return False, with the file still empty, where that cannot be."""
+    if fcntl is None or sys.platform != "linux":
+        return False
+    try:
+        fcntl.ioctl(sink, _FICLONE, origin.fileno())
+    except OSError as error:
+        if error.errno not in _CANNOT_CLONE:
+            raise
+        return False
+    return True
 
 
 def write_whole(path: Path, content: bytes, mode: int = 0o644) -> None:

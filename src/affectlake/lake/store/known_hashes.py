@@ -21,6 +21,7 @@ from affectlake.lake.files import layout
 from affectlake.lake.files.atomic import write_whole
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.versions import File, Manifest
+from affectlake.process.cores import available_cores
 
 _LARGEST = 16 << 20  # bytes, about 150,000 files; the file is then started again
 _SETTLED_NS = 50_000_000  # file systems have coarse clocks: a file this new may change again without a new time
@@ -88,7 +89,7 @@ def _hash_all(paths: Sequence[Path]) -> list[_Hashed]:
         return [_hash(paths[0])]
     from concurrent.futures import ThreadPoolExecutor  # imported late: mostly, all hashes are known
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+    with ThreadPoolExecutor(available_cores()) as threads:
         return list(threads.map(_hash, paths))
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from affectlake.errors import AffectlakeError, LakeError, UsageError, nearest
+from affectlake.extras import EXTRAS, install
 from affectlake.lake.files import names
 from affectlake.lake.files.checksums import State, examine, examine_stream
 
@@ -192,8 +193,7 @@ def open_remote(root: Path, name: str = "") -> Remote:
         fs = kind(**settings)
         _ = fs.fs  # connects
     except RemoteMissingDepsError as error:
-        extra = f"`pip install 'affectlake[{error.protocol}]'`"
-        todo = extra if error.protocol in ("ssh", "s3") else "install it with pip"
+        todo = f"`{install(error.protocol)}`" if error.protocol in EXTRAS else "install it with pip"
         raise LakeError(
             f"the remote {wanted} needs a package that is not installed", found=", ".join(error.missing_deps), todo=todo
         ) from error

@@ -11,27 +11,19 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import pyarrow as pa
 import yaml
 
 from affectlake.errors import ContractError, UsageError, nearest
 
+if TYPE_CHECKING:  # imported late: reading a lake does without it
+    import pyarrow as pa
+
 RuleKind = Literal["unique", "counts_up", "within", "same_length", "increasing", "one_of", "different"]
 
-ARROW_TYPES: dict[str, pa.DataType] = {
-    "string": pa.string(),
-    "bool": pa.bool_(),
-    "binary": pa.binary(),
-    "int8": pa.int8(),
-    "int16": pa.int16(),
-    "int32": pa.int32(),
-    "int64": pa.int64(),
-    "float32": pa.float32(),
-    "float64": pa.float64(),
-    "list<float32>": pa.list_(pa.float32()),
-}
+TYPES = ("string", "bool", "binary", "int8", "int16", "int32", "int64", "float32", "float64", "list<float32>")
+"""Names of the types of columns, as Arrow writes them."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +42,11 @@ class Column:
 
     @property
     def arrow_type(self) -> pa.DataType:
-        return ARROW_TYPES[self.type]
+        import pyarrow as pa
+
+        if self.type == "list<float32>":
+            return pa.list_(pa.float32())
+        return pa.type_for_alias(self.type)
 
 
 @dataclass(frozen=True)
@@ -115,6 +111,8 @@ class Contract:
     @property
     def schema(self) -> pa.Schema:
         """The Arrow schema; its metadata names the table and the contract's version."""
+        import pyarrow as pa
+
         fields = [pa.field(c.name, c.arrow_type, nullable=c.nullable) for c in self.columns]
         return pa.schema(fields, metadata={"affectlake.table": self.name, "affectlake.version": str(self.version)})
 
@@ -175,10 +173,8 @@ def _contract(name: str, raw: dict[str, Any], fields: dict[str, Any]) -> Contrac
 
 
 def _column(name: str, raw: dict[str, Any], *, nullable: bool) -> Column:
-    if raw["type"] not in ARROW_TYPES:
-        raise ContractError(
-            f"schemas/fields.yaml: {name} has no Arrow type {raw['type']!r}", allowed=", ".join(ARROW_TYPES)
-        )
+    if raw["type"] not in TYPES:
+        raise ContractError(f"schemas/fields.yaml: {name} has no Arrow type {raw['type']!r}", allowed=", ".join(TYPES))
     pattern = raw.get("pattern", "")
     re.compile(pattern)
     return Column(

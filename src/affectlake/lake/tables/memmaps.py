@@ -13,14 +13,11 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from affectlake.errors import ContractError
@@ -30,6 +27,9 @@ from affectlake.lake.files.names import own_path
 from affectlake.lake.store.cache import Listed, listing_digest
 from affectlake.lake.store.known_hashes import known_md5s
 from affectlake.lake.tables.scanning import scan_files
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 _ROWS = 64  # of a list column that are decoded at a time
 
@@ -138,6 +138,9 @@ def _fill(
 
 def _blocks(parts: Sequence[Path], column: str, by: str, value: str) -> Iterator[NDArray[np.float32]]:
     """Yield the lists, :data:`_ROWS` rows at a time; row groups whose statistics exclude `value` are not read."""
+    import pyarrow.compute as pc  # imported late: reading a lake does without it
+    import pyarrow.parquet as pq
+
     for part in parts:
         with pq.ParquetFile(part, pre_buffer=False) as file:
             groups = [i for i in range(file.num_row_groups) if _may_hold(file, i, by, value)]
@@ -151,7 +154,7 @@ def _blocks(parts: Sequence[Path], column: str, by: str, value: str) -> Iterator
                 lengths = pc.list_value_length(kept[column])
                 if lengths.null_count or pc.min_max(lengths)["min"] != pc.min_max(lengths)["max"]:
                     raise ContractError(f"the lists in {column} of {by} {value!r} differ in length, or are missing")
-                values: pa.Array = pc.list_flatten(kept[column])
+                values = pc.list_flatten(kept[column])
                 yield values.to_numpy(zero_copy_only=False).reshape(kept.num_rows, -1)
 
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from affectlake.errors import ContractError
 from affectlake.lake.files.atomic import sync_folder
 from affectlake.lake.tables.contracts import Contract, contract
 from affectlake.lake.tables.scanning import scan_files
+
+if TYPE_CHECKING:  # imported late: reading a lake does without it
+    import pyarrow as pa
 
 ROWS_PER_PART = 1_000_000
 ROWS_PER_GROUP = 250_000
@@ -50,6 +51,8 @@ def as_arrow(frame: pl.DataFrame, table: Contract) -> pa.Table:
     ContractError
         If a column is missing or unknown, or a value does not fit its type.
     """
+    import pyarrow as pa
+
     wanted, found = [c.name for c in table.columns], frame.columns
     if set(wanted) != set(found):
         raise ContractError(
@@ -87,6 +90,8 @@ def write_parts(frame: pl.DataFrame, table: Contract, folder: Path, first: int =
     list of Path
         The files written, in order; one part without rows if the frame is empty.
     """
+    import pyarrow.parquet as pq
+
     arrow = as_arrow(frame, table)
     folder.mkdir(parents=True)
     paths: list[Path] = []
@@ -113,6 +118,9 @@ def write_parts(frame: pl.DataFrame, table: Contract, folder: Path, first: int =
 
 def _longest_list(arrow: pa.Table) -> int:
     """Return the number of values in the table's longest list; 1 if it has no lists."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     lists = [column for column in arrow.columns if pa.types.is_list(column.type)]
     return max((pc.max(pc.list_value_length(column)).as_py() or 1 for column in lists), default=1) or 1
 
@@ -190,6 +198,9 @@ def _check_older(path: Path, table: Contract) -> None:
 
 def _footer(path: Path) -> tuple[pa.Schema, str]:
     """Return the schema of a Parquet file, and the version of the contract under which it was written."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         found = pq.read_schema(path)
     except (pa.ArrowInvalid, OSError) as error:
@@ -202,4 +213,6 @@ def _footer(path: Path) -> tuple[pa.Schema, str]:
 
 
 def _nullable(schema: pa.Schema) -> pa.Schema:
+    import pyarrow as pa
+
     return pa.schema([field.with_nullable(True) for field in schema])

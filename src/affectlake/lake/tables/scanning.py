@@ -39,6 +39,16 @@ def scan_files(paths: Sequence[Path], schema: pl.Schema | None = None) -> pl.Laz
     )
 
 
+def n_rows_of(path: Path) -> int:
+    """Return the number of rows of a Parquet file, from its footer."""
+    return int(scan_files([path]).select(pl.len()).collect().item())
+
+
+def contract_version_of(path: Path, unknown: str = "") -> str:
+    """Return the version of the contract under which a Parquet file was written; `unknown` if it is not recorded."""
+    return pl.read_parquet_metadata(path).get("affectlake.version", unknown)
+
+
 def scan_published(files: Sequence[File]) -> pl.LazyFrame:
     """Open files of a published version as they are, regardless of the contract under which they were written.
 
