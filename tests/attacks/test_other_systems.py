@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from affectlake.process.cores import available_cores
 from affectlake.process.process_tree import ProcessTree
 from tests.support.lakes import put
 
@@ -116,6 +118,11 @@ def test_a_full_disk_is_found_without_reserving_space(published: Path) -> None:
     done = run(full + PUBLISH, published)
     assert done.returncode == 1
     assert "there is not enough space in" in done.stderr
+
+
+def test_cores_are_counted_without_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("os.sched_getaffinity")
+    assert available_cores() == os.cpu_count()
 
 
 def test_a_child_is_stopped_without_waitid(monkeypatch: pytest.MonkeyPatch) -> None:
