@@ -12,6 +12,7 @@ from affectlake.lake.files.atomic import write_whole
 from affectlake.lake.files.names import own_path
 from affectlake.lake.store.versions import Version
 from affectlake.pipelines.outputs.report import write_report
+from affectlake.pipelines.outputs.restricted import restricted
 
 _NOTES = layout.SCRATCH / "reports"
 
@@ -19,7 +20,8 @@ _NOTES = layout.SCRATCH / "reports"
 def latest_report(lake: Path, version: Version) -> Path:
     """Return the path of a version's HTML report; write the report first unless it is up to date.
 
-    A report is up to date if it is unchanged since this code wrote it for this commit.
+    A report is up to date if it is unchanged since this code wrote it for this commit, with the same content left out
+    because it may not be republished.
 
     Parameters
     ----------
@@ -30,22 +32,24 @@ def latest_report(lake: Path, version: Version) -> Path:
     """
     path = lake / layout.REPORTS / f"{version.name}.html"
     note = own_path(lake, _NOTES / f"{version.name}.json")
-    if not _is_as_noted(path, note, version):
+    left_out = "; ".join(map(str, restricted(lake, version).values()))
+    if not _is_as_noted(path, note, version, left_out):
         write_report(lake, version.name)
         note.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(note, json.dumps(_facts(path, version)).encode())
+        write_whole(note, json.dumps(_facts(path, version, left_out)).encode())
     return path
 
 
-def _is_as_noted(path: Path, note: Path, version: Version) -> bool:
+def _is_as_noted(path: Path, note: Path, version: Version, left_out: str) -> bool:
     try:
-        return bool(json.loads(note.read_text(encoding="utf-8")) == _facts(path, version))
+        return bool(json.loads(note.read_text(encoding="utf-8")) == _facts(path, version, left_out))
     except (OSError, ValueError):
         return False
 
 
-def _facts(path: Path, version: Version) -> dict[str, str]:
-    return {"commit": version.commit, "code": _code(), "page": sha256(path.read_bytes()).hexdigest()}
+def _facts(path: Path, version: Version, left_out: str) -> dict[str, str]:
+    page = sha256(path.read_bytes()).hexdigest()
+    return {"commit": version.commit, "code": _code(), "left_out": left_out, "page": page}
 
 
 def _code() -> str:

@@ -20,6 +20,7 @@ from affectlake.lake.tables.contracts import contracts
 from affectlake.lake.tables.derived import headline
 from affectlake.lake.tables.scanning import contract_version_of, n_rows_of
 from affectlake.pipelines.outputs.brain_inputs import brain_inputs
+from affectlake.pipelines.outputs.restricted import restricted
 from affectlake.pipelines.outputs.version_tables import VersionTables
 from affectlake.pipelines.params.record import record_at
 from affectlake.pipelines.steps.easy_trials import EasyScore
@@ -59,7 +60,18 @@ _ANCHORED = """
 """
 
 
-def write_report(lake: Path, at: str | Version = "", target: Path | None = None, *, pictures: bool = True) -> Path:
+FOR_MYSELF = "-for-myself"
+"""End of the name of a page or folder that has content that may not be republished."""
+
+
+def write_report(
+    lake: Path,
+    at: str | Version = "",
+    target: Path | None = None,
+    *,
+    pictures: bool = True,
+    for_myself: bool = False,
+) -> Path:
     """Write the HTML report of a version and return its path.
 
     Parameters
@@ -69,9 +81,12 @@ def write_report(lake: Path, at: str | Version = "", target: Path | None = None,
     at : str or Version
         The version; if empty, the latest one.
     target : Path, optional
-        Path of the report; by default, ``storage/reports/VERSION.html``.
+        Path of the report; by default, ``storage/reports/VERSION.html``, or ``VERSION-for-myself.html``.
     pictures : bool
         Whether to include frames of videos; otherwise captions are shown instead.
+    for_myself : bool
+        Whether to include what may not be republished (:mod:`affectlake.pipelines.outputs.restricted`); the page then
+        has a notice.
 
     Returns
     -------
@@ -79,22 +94,24 @@ def write_report(lake: Path, at: str | Version = "", target: Path | None = None,
         Path of the report.
     """
     version = resolve(lake, at)
-    path = target or lake / layout.REPORTS / f"{version.name}.html"
+    path = target or lake / layout.REPORTS / f"{version.name}{FOR_MYSELF if for_myself else ''}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    found = gather(lake, version)
+    found = gather(lake, version, for_myself=for_myself)
     path.write_text(render(found if pictures else replace(found, thumbnails={})), encoding="utf-8")
     return path
 
 
-def write_figures(lake: Path, at: str | Version = "", target: Path | None = None) -> list[Path]:
+def write_figures(
+    lake: Path, at: str | Version = "", target: Path | None = None, *, for_myself: bool = False
+) -> list[Path]:
     """Write every figure of a version's report as SVG, PNG and PDF files, with the numbers behind each as CSV.
 
     Parameters
     ----------
-    lake, at
+    lake, at, for_myself
         As for :func:`write_report`.
     target : Path, optional
-        Folder of the files; by default, ``storage/reports/VERSION-figures``.
+        Folder of the files; by default, ``storage/reports/VERSION-figures``, or ``VERSION-for-myself-figures``.
 
     Returns
     -------
@@ -102,7 +119,8 @@ def write_figures(lake: Path, at: str | Version = "", target: Path | None = None
         Paths of the files.
     """
     version = resolve(lake, at)
-    return figure_files(gather(lake, version), target or lake / layout.REPORTS / f"{version.name}-figures")
+    name = f"{version.name}{FOR_MYSELF if for_myself else ''}-figures"
+    return figure_files(gather(lake, version, for_myself=for_myself), target or lake / layout.REPORTS / name)
 
 
 def write_comparison(lake: Path, before: str, after: str, target: Path | None = None) -> Path:
@@ -174,7 +192,9 @@ def positions(lake: Path, at: str | Version = "") -> Positions:
     return Positions(rows, sorted(set(chat) - {row.agent for row in rows}))
 
 
-def gather(lake: Path, version: Version, *, pictures: bool = True, brain: bool = True) -> ReportInputs:
+def gather(
+    lake: Path, version: Version, *, pictures: bool = True, brain: bool = True, for_myself: bool = False
+) -> ReportInputs:
     """Return the inputs of the report of `version`, from the tables of that version.
 
     Parameters
@@ -185,6 +205,8 @@ def gather(lake: Path, version: Version, *, pictures: bool = True, brain: bool =
         The version.
     pictures, brain : bool
         Whether to read frames of videos, and brain maps.
+    for_myself : bool
+        Whether to read what may not be republished.
 
     Returns
     -------
@@ -192,7 +214,8 @@ def gather(lake: Path, version: Version, *, pictures: bool = True, brain: bool =
         The inputs.
     """
     params = record_at(lake, version)
-    tables = VersionTables(lake, version)
+    unshareable = restricted(lake, version)
+    tables = VersionTables(lake, version, hidden={} if for_myself else unshareable)
     present, sizes = tables.present, table_sizes(tables.manifest)
     return ReportInputs(
         study=params.text("study"),
@@ -215,6 +238,8 @@ def gather(lake: Path, version: Version, *, pictures: bool = True, brain: bool =
         analyses=_Analyses(tables),
         thumbnails=_thumbnails(tables) if pictures else {},
         brain=brain_inputs(tables, params) if brain and "group_stats" in present else None,
+        unshareable=tuple(str(one) for one in unshareable.values() if one.table in COLUMNS),
+        for_myself=for_myself,
         left_out=(*([f"params.yaml: {params.unreadable}"] if params.unreadable else []), *tables.shortcomings),
         **{name: tables.table(name) for name in WHOLE},
     )
@@ -287,7 +312,8 @@ _FRAMES = """
                     row_number() OVER (PARTITION BY agent, dimension ORDER BY weight DESC, stimulus_index) AS place
              FROM embeddings JOIN shown USING (agent, seed))
     SELECT stimulus_index, jpeg FROM frames JOIN videos USING (stimulus_index)
-    WHERE frame_index = n_frames // 2 AND stimulus_index IN (SELECT stimulus_index FROM ranked WHERE place <= {top})
+    WHERE frame_index = n_frames // 2 AND jpeg IS NOT NULL
+          AND stimulus_index IN (SELECT stimulus_index FROM ranked WHERE place <= {top})
     ORDER BY ALL
 """
 

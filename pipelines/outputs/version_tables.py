@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 import polars as pl
 
@@ -17,6 +18,7 @@ from affectlake.lake.store.versions import Manifest, Version
 from affectlake.lake.tables.contracts import contracts
 from affectlake.lake.tables.relations import frame_of
 from affectlake.lake.tables.views import in_quotes
+from affectlake.pipelines.outputs.restricted import Restricted
 from affectlake.report.columns import COLUMNS, Columns
 
 
@@ -31,6 +33,8 @@ class VersionTables:
         The version.
     columns : mapping of str to Columns, optional
         The tables to read, with their columns; by default, those of the report.
+    hidden : mapping of str to Restricted, optional
+        Tables with columns that are read as nulls, because they may not be republished; by default, none.
 
     Attributes
     ----------
@@ -42,11 +46,18 @@ class VersionTables:
         For each table that cannot be shown completely, what is missing.
     """
 
-    def __init__(self, lake: Path, version: Version, columns: Mapping[str, Columns] = COLUMNS) -> None:
+    def __init__(
+        self,
+        lake: Path,
+        version: Version,
+        columns: Mapping[str, Columns] = COLUMNS,
+        hidden: Mapping[str, Restricted] = MappingProxyType({}),
+    ) -> None:
         self.version = version
         self.manifest = Manifest(lake, version.commit)
         self.present = self.manifest.tables()
         self.unread: dict[str, str] = {}
+        self._hidden = {table: one.columns for table, one in hidden.items()}
         self._reader = Reader(self.manifest, version, list(columns))
         for table, wanted in columns.items():
             self._open(table, wanted)
@@ -74,10 +85,14 @@ class VersionTables:
         every = (*wanted.needed, *wanted.optional, *wanted.varying)
         nothing = {name: f"NULL::{_type(name) or 'VARCHAR'} AS {in_quotes(name)}" for name in every}
         if set(wanted.needed) <= set(published):
-            chosen = [_as_read(name, kind, every) for name, kind in published.items()]
+            hidden = self._hidden.get(table, ())
+            chosen = [
+                f"NULL::{kind} AS {in_quotes(name)}" if name in hidden else _as_read(name, kind, every)
+                for name, kind in published.items()
+            ]
             chosen += [null for name, null in nothing.items() if name not in published]
-            whole = " AND ".join(f"{in_quotes(name)} IS NOT NULL" for name in wanted.needed)
-            rows = f"SELECT * FROM (SELECT {', '.join(chosen)} FROM {_as_published(table)}) WHERE {whole}"
+            whole = " AND ".join(f"{in_quotes(name)} IS NOT NULL" for name in wanted.needed if name not in hidden)
+            rows = f"SELECT * FROM (SELECT {', '.join(chosen)} FROM {_as_published(table)}) WHERE {whole or 'true'}"
         else:
             rows = f"SELECT {', '.join(nothing.values())} WHERE false"
         self._reader.connection.execute(f"CREATE TEMP VIEW {in_quotes(table)} AS {rows}")  # hides the published table
@@ -98,7 +113,8 @@ class VersionTables:
         words = [f"no column {', '.join(missing)}"] if missing else []
         if set(missing) & set(wanted.needed):
             return [*words, "its rows cannot be shown"]
-        counted = [name for name in every if name in published and _type(name) not in ("", published[name])]
+        shown = [name for name in every if name in published and name not in self._hidden.get(table, ())]
+        counted = [name for name in shown if _type(name) not in ("", published[name])]
         counts = ", ".join(["count(*)", *(f"count({in_quotes(name)})" for name in counted)])
         n_all, *held = self._reader.query(f"SELECT {counts} FROM {_as_published(table)}").fetchall()[0]
         n_shown, *read = self._reader.query(f"SELECT {counts} FROM {in_quotes(table)}").fetchall()[0]

@@ -113,6 +113,7 @@ def _sources(found: Guesses, lake: Path) -> Iterator[str]:
     if found.media:
         n = ", ".join(f"{count:,} {kind}" for kind, count in found.n_media.items())
         yield f"  media: {_relative(found.media, lake)}   # {n}"
+    yield "  shareable: true           # false: reports and archives leave out captions, ratings and media"
     for path, reason in found.unknown:
         yield f"  # {path.name} is not used: {reason}"
 

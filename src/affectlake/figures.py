@@ -131,7 +131,7 @@ def _inputs(root: Path, version: Version, *, brain: bool, pictures: bool) -> Rep
     """Return a version's tables. They are cached for further figures, because a version does not change."""
     from affectlake.pipelines.outputs.report import gather
 
-    return gather(root, version, brain=brain, pictures=pictures)
+    return gather(root, version, brain=brain, pictures=pictures, for_myself=True)
 
 
 def _about(entry: Entry, inputs: ReportInputs, agent: str) -> Any:

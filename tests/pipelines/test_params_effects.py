@@ -24,12 +24,14 @@ from tests.support.chat import ENTRY
 from tests.support.lakes import ROOT
 
 STEPS, BRAIN = "pipelines/steps", "pipelines/steps/brain_sources.py"
+RESTRICTED = "pipelines/outputs/restricted.py"
 READERS: dict[type[BaseModel], tuple[str, ...]] = {
     Params: ("pipelines", "flows", "src/affectlake/report"),
     study.Wording: ("src/affectlake/report/wording.py",),
-    sources.EmotionSources: ("pipelines/steps/stimuli.py", "pipelines/steps/videos.py"),
-    sources.SyntheticSources: ("pipelines/steps/stimuli.py", "pipelines/steps/videos.py"),
-    sources.TableSources: ("pipelines/steps/stimuli.py", "pipelines/steps/videos.py"),
+    sources.EmotionSources: ("pipelines/steps/stimuli.py", "pipelines/steps/videos.py", RESTRICTED),
+    sources.SyntheticSources: ("pipelines/steps/stimuli.py", "pipelines/steps/videos.py", RESTRICTED),
+    sources.TableSources: ("pipelines/steps/stimuli.py", "pipelines/steps/videos.py", RESTRICTED),
+    sources.Shareable: (RESTRICTED,),
     sources.StimulusFile: ("pipelines/steps/stimuli.py",),
     sources.RatingFile: ("pipelines/steps/stimuli.py",),
     sources.CaptionFile: ("pipelines/steps/stimuli.py",),

@@ -302,6 +302,11 @@ def steps(lake: Path, as_json: bool) -> None:
 @click.option("--compare", nargs=2, default=None, metavar="V1 V2", help="Write a comparison of two versions instead.")
 @click.option("--figures", is_flag=True, help="Also write every figure as SVG, PNG and PDF, and its data as CSV.")
 @click.option("--no-pictures", is_flag=True, help="Show captions instead of video frames.")
+@click.option(
+    "--for-myself",
+    is_flag=True,
+    help="Include captions, ratings and frames that may not be republished; the page has a notice.",
+)
 @click.option("--open", "show", is_flag=True, help="Open the report in the web browser.")
 def report(
     lake: Path,
@@ -310,6 +315,7 @@ def report(
     compare: tuple[str, str] | None,
     figures: bool,
     no_pictures: bool,
+    for_myself: bool,
     show: bool,
 ) -> None:
     """Write the HTML report of a version and print its path."""
@@ -317,16 +323,19 @@ def report(
     from affectlake.pipelines.outputs import report as reporting
 
     root = repository.find(lake)
-    if compare and (at or figures):
-        raise UsageError("--compare cannot be combined with --at or --figures", todo="leave --at and --figures out")
+    if compare and (at or figures or for_myself):
+        raise UsageError(
+            "--compare cannot be combined with --at, --figures or --for-myself", todo="leave the other options out"
+        )
     if compare:
         path = reporting.write_comparison(root, *compare, output)
     else:
-        path = reporting.write_report(root, at, output, pictures=not no_pictures)
+        path = reporting.write_report(root, at, output, pictures=not no_pictures, for_myself=for_myself)
     click.echo(path)
     if figures:
         folder = path.with_name(f"{path.stem}-figures")
-        log(f"{len(reporting.write_figures(root, at, folder)):,} files of figures in {folder}")
+        n_files = len(reporting.write_figures(root, at, folder, for_myself=for_myself))
+        log(f"{n_files:,} files of figures in {folder}")
     if show:
         click.launch(str(path))
 

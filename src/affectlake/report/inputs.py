@@ -132,6 +132,10 @@ class ReportInputs:
         None for a study without brains.
     left_out : tuple of str
         What the page cannot show because the version lacks it, one line each; empty under the current contracts.
+    unshareable : tuple of str
+        What of the version may not be republished, one line each: left out of the tables, unless `for_myself`.
+    for_myself : bool
+        Whether the tables have it nevertheless; the page then has a notice.
     is_todays : bool
         Whether every table was written under the current contract. A figure that cannot be drawn from tables of other
         contracts, older or newer, is left out with the reason.
@@ -158,6 +162,8 @@ class ReportInputs:
     thumbnails: Mapping[int, bytes] = field(default_factory=dict)
     brain: BrainInputs | None = None
     left_out: tuple[str, ...] = ()
+    unshareable: tuple[str, ...] = ()
+    for_myself: bool = False
     is_todays: bool = True
 
     @cached_property

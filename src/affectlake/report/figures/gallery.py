@@ -40,6 +40,8 @@ def gallery(inputs: ReportInputs, facts: AgentFacts) -> tuple[Markup, Drawn]:
         .head(STRONGEST)
         .join(inputs.stimuli.select("stimulus_index", "stimulus_id", "category"), on="stimulus_index", how="left")
     )
+    if inputs.stimuli["category"].count():
+        top = top.with_columns(pl.col("category").fill_null("no category"))
     captions = _captions(inputs)
     words = characteristic_words(weights, inputs.captions)
     own = rows_of(inputs, facts, "reproducibility", "pearson_r").drop_nulls("value")
@@ -107,7 +109,7 @@ def _card(
         element(
             "li",
             _shown(captions.get(row["stimulus_index"]) or row["stimulus_id"], pictures.get(row["stimulus_index"])),
-            element("small", f"{row['stimulus_id']} · {row['category'] or 'no category'} · {decimal(row['weight'])}"),
+            element("small", " · ".join(filter(None, (row["stimulus_id"], row["category"], decimal(row["weight"]))))),
         )
         for row in rows.iter_rows(named=True)
     ]

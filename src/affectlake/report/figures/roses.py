@@ -70,7 +70,7 @@ def roses(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
     n = [int((shown.filter(pl.col("stimulus_index") == index)["weight"] > 0.1 * most).sum()) for index, _ in chosen]
     caption = (
         f"The length of each petal is the weight of the stimulus on one dimension; the three longest petals are named. "
-        f"The stimulus with the largest total weight is shown for each of the largest categories. Each of these "
+        f"{_CHOSEN_BY[inputs.stimuli['category'].count() > 0]} Each of these "
         f"{counted(len(chosen), 'stimulus', 'stimuli')} has {min(n)} to {max(n)} of "
         f"{counted(weights['dimension'].n_unique(), 'dimension')} above a tenth of the largest weight "
         f"({decimal(most)})."
@@ -87,11 +87,19 @@ def _frame(ax: Any, title: str, names: list[Name]) -> None:
         ax.text(name.x, name.y, name.text, ha=name.anchor, va="center", color=SOFT, fontsize=8.5)
 
 
+_CHOSEN_BY = {
+    True: "The stimulus with the largest total weight is shown for each of the largest categories.",
+    False: "The stimuli with the largest total weights are shown.",
+}
+
+
 def _examples(weights: pl.DataFrame, inputs: ReportInputs) -> list[tuple[int, str]]:
-    """Return the stimulus with the largest total weight of each of the largest categories."""
+    """Return the stimulus with the largest total weight of each of the largest categories; without any, of all."""
     total = weights.sort("dimension").group_by("stimulus_index").agg(pl.col("weight").sum())
     stimuli = inputs.stimuli.join(total, on="stimulus_index").with_columns(pl.col("category").fill_null("no category"))
     ranked = stimuli.sort("weight", "stimulus_index", descending=[True, False])
+    if not inputs.stimuli["category"].count():
+        return list(ranked.select("stimulus_index", "stimulus_id").head(ROSES).iter_rows())
     largest = stimuli.group_by("category").len().sort("len", "category", descending=[True, False])["category"][:ROSES]
     return [
         (int(own["stimulus_index"][0]), f"{category}, {own['stimulus_id'][0]}")

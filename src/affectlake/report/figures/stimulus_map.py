@@ -68,11 +68,12 @@ def stimulus_data(inputs: ReportInputs, entries: list[LegendEntry]) -> dict[str,
 def _rated(inputs: ReportInputs, order: list[int]) -> list[object]:
     """Return the three highest category ratings, and valence and arousal, of each stimulus as text."""
     categories = [family.name for family in inputs.families if family.are_categories]
-    named = inputs.ratings.filter(pl.col("family").is_in(categories) & (pl.col("score") > 0))
+    rated = inputs.ratings.drop_nulls("score")
+    named = rated.filter(pl.col("family").is_in(categories) & (pl.col("score") > 0))
     best = (
         named.sort("score", "rating", descending=[True, False]).group_by("stimulus_index", maintain_order=True).head(3)
     )
-    scales = inputs.ratings.filter(pl.col("rating").is_in(["valence", "arousal"])).sort("rating", descending=True)
+    scales = rated.filter(pl.col("rating").is_in(["valence", "arousal"])).sort("rating", descending=True)
     words: dict[int, list[str]] = {}
     for index, rating, score in pl.concat([best, scales]).select("stimulus_index", "rating", "score").iter_rows():
         words.setdefault(index, []).append(f"{rating} {decimal(score)}")
@@ -113,7 +114,7 @@ def stimulus_map(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Dra
             bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "boxstyle": "round,pad=0.1"},
         )  # fmt: skip
         canvas.note(text, class_="name", data_c=str(entry.number))
-    label = f"Map of {count(len(rows))} stimuli for {facts.agent}, coloured by category"
+    label = f"Map of {count(len(rows))} stimuli for {facts.agent}{', coloured by category' if entries else ''}"
     return Drawn(label, _caption(facts, len(rows), entries, len(members[-1])), rows)
 
 
@@ -154,11 +155,14 @@ def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, 
 
 
 def _caption(facts: AgentFacts, n_points: int, entries: list[LegendEntry], n_without: int) -> str:
+    coloured = (
+        f" and coloured by their highest-rated category"
+        f"{f' ({count(n_without)} without a category)' if n_without else ''}; categories with similar ratings have "
+        f"similar hues"
+    )
     placed = (
         f"{counted(n_points, 'stimulus', 'stimuli')} placed by t-SNE of their weights on "
-        f"{counted(facts.n_dimensions, 'dimension')} (seed {facts.seed}) and coloured by their highest-rated category"
-        f"{f' ({count(n_without)} without a category)' if n_without else ''}; categories with similar ratings have "
-        f"similar hues."
+        f"{counted(facts.n_dimensions, 'dimension')} (seed {facts.seed}){coloured if entries else ''}."
     )
     largest = sorted(entries, key=lambda entry: (-entry.n, entry.name))[:3]
     named = listed([f"{entry.name} ({count(entry.n)})" for entry in largest]) if largest else ""

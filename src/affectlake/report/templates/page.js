@@ -66,7 +66,7 @@
       ring.classList.add("at");
       const where = outside(svg, point.x, point.y);
       const found = row.get(point.index);
-      show(where.x, where.y, data.stimuli.id[found], data.categories[data.stimuli.category[found]] ?? "no category", data.stimuli.caption[found], data.stimuli.rated?.[found]);
+      show(where.x, where.y, data.stimuli.id[found], data.categories.length ? data.categories[data.stimuli.category[found]] ?? "no category" : "", data.stimuli.caption[found], data.stimuli.rated?.[found]);
     }
     function leave() { ring.classList.remove("at"); current = null; hide(); }
     const nearby = (event) => {
