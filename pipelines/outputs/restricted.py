@@ -7,10 +7,11 @@ restricted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from affectlake.errors import LakeError
 from affectlake.lake.files import layout
 from affectlake.lake.store.versions import Manifest, Version, list_versions
 from affectlake.pipelines.params.record import StudyRecord, record_at, record_of
@@ -84,6 +85,24 @@ def restricted(lake: Path, version: Version) -> dict[str, Restricted]:
                 keys = (*found[table].keys, key) if table in found else (key,)
                 found[table] = Restricted(table, columns, table in _WHOLE, keys)
     return found
+
+
+def refuse_restricted(lake: Path, versions: Sequence[Version]) -> None:
+    """Raise :class:`LakeError` if any of the versions has tables that may not be republished.
+
+    A version is sent as a whole, so that its tables cannot be left out of it.
+    """
+    found = {version.name: list(restricted(lake, version)) for version in versions}
+    having = {name: tables for name, tables in found.items() if tables}
+    if having:
+        name, tables = next(iter(having.items()))
+        more = f"; and {len(having) - 1} more versions" if len(having) > 1 else ""
+        raise LakeError(
+            "a public remote must not have content that may not be republished; nothing was sent",
+            found=f"{name}: {', '.join(tables)}{more}",
+            todo=f"deposit the other tables with `affectlake archive {name} FILE.zip`, push to a private remote "
+            "without --public, or correct sources.shareable in params.yaml",
+        )
 
 
 def _is_shareable(key: str, own: StudyRecord, records: list[StudyRecord]) -> bool:

@@ -15,6 +15,7 @@ from affectlake.lake.files import layout
 from affectlake.lake.store.merges import refuse_unjoined
 from affectlake.mistakes import Mistake, refusal
 from affectlake.pipelines.params import protocols
+from affectlake.pipelines.params.about import About
 from affectlake.pipelines.params.brain import Brain
 from affectlake.pipelines.params.effects import without_effect
 from affectlake.pipelines.params.families import wrong_families
@@ -182,6 +183,9 @@ class Params(Strict):
 
     study: str = Field(description="Name of the study.", json_schema_extra=study_name)
     seed: int = Field(ge=0, description="Root seed, from which all random numbers are derived.")
+    about: About | None = Field(
+        default=None, description="What the lake is, for its README, citations and archives; null: not stated."
+    )
     wording: Wording | None = Field(
         default=None, description="Words of the report; null: those of the kind of sources."
     )

@@ -32,7 +32,7 @@ def open(path: str | Path = ".") -> Lake:
     Parameters
     ----------
     path : str or Path, default="."
-        A folder in the lake.
+        A folder in the lake, or a file of ``affectlake archive``.
     """
     from affectlake.lake.open import open_lake
 

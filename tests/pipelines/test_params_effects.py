@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from affectlake.errors import UsageError
 from affectlake.judge import agents, chat, sampling, server_command
 from affectlake.lake import repository
-from affectlake.pipelines.params import brain, schedules, sources, study, templates
+from affectlake.pipelines.params import about, brain, schedules, sources, study, templates
 from affectlake.pipelines.params.study import Params, override, parse
 from affectlake.spose.settings import FewJudgments, SharedSettings
 from affectlake.validation import Strict
@@ -27,6 +27,7 @@ STEPS, BRAIN = "pipelines/steps", "pipelines/steps/brain_sources.py"
 RESTRICTED = "pipelines/outputs/restricted.py"
 READERS: dict[type[BaseModel], tuple[str, ...]] = {
     Params: ("pipelines", "flows", "src/affectlake/report"),
+    about.About: ("pipelines/params/about.py", "pipelines/outputs"),
     study.Wording: ("src/affectlake/report/wording.py",),
     sources.EmotionSources: ("pipelines/steps/stimuli.py", "pipelines/steps/videos.py", RESTRICTED),
     sources.SyntheticSources: ("pipelines/steps/stimuli.py", "pipelines/steps/videos.py", RESTRICTED),

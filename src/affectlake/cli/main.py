@@ -45,6 +45,7 @@ MODULES = {
     "join": "affectlake.cli.joining",
     "verify": "affectlake.cli.verification",
     "completion": "affectlake.cli.completion",
+    **dict.fromkeys(("archive", "open", "views"), "affectlake.cli.archiving"),
 }
 
 NEEDS = {
@@ -139,8 +140,10 @@ def cli() -> None:
 def init(folder: Path, study: str, files: Path | None, settings: tuple[str, ...]) -> None:
     """Create a new lake for a study in FOLDER."""
     from affectlake.lake import repository
+    from affectlake.lake.files import layout
     from affectlake.pipelines.engine import dvcfile as render
     from affectlake.pipelines.engine.source_files import source_faults
+    from affectlake.pipelines.outputs.lake_readme import first_readme
     from affectlake.pipelines.params import study as params
     from affectlake.pipelines.params import templates
     from affectlake.pipelines.params.schema import MODELINE, put_schema
@@ -160,8 +163,9 @@ def init(folder: Path, study: str, files: Path | None, settings: tuple[str, ...]
     else:
         text = templates.starting_params(study or "emotion")
     text = override(text, settings)
-    params.parse(text)
+    parsed = params.parse(text)
     repository.init(folder, f"{MODELINE}{text}")
+    (folder / layout.README).write_text(first_readme(parsed.raw), encoding="utf-8")
     put_schema(folder)
     render.write(folder)
     if found is not None and found.stimuli is None:
@@ -244,6 +248,7 @@ def publish(lake: Path) -> None:
     from affectlake.lake.files import layout
     from affectlake.lake.preflight import prepare
     from affectlake.pipelines.engine import dvcfile as render
+    from affectlake.pipelines.outputs.lake_readme import lake_readme
     from affectlake.pipelines.params.study import load
 
     root = repository.find(lake)
@@ -254,7 +259,7 @@ def publish(lake: Path) -> None:
         pinned = {layout.PARAMS: params.text, layout.PIPELINE: (root / layout.PIPELINE).read_bytes()}
         pinned |= params.protocol_files
         unfinished(root, params, pinned)
-        version = repository.publish(root, log, pinned)
+        version = repository.publish(root, log, pinned, lake_readme(root, params.raw))
     log(_published(version) if version else "nothing changed since the last version")
 
 

@@ -15,7 +15,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
     "Ask models": ("collect", "status", "propose", "protocols", "positions", "injections", "schedule"),
     "Import judgments that people gave": ("import",),
     "Read and compare versions": ("versions", "tag", "query", "diff", "checkout", "restore", "cite", "verify"),
-    "Keep, check and share data": ("fsck", "gc", "push", "pull", "join"),
+    "Keep, check and share data": ("fsck", "gc", "push", "pull", "join", "archive", "open", "views"),
     "Use a shell": ("completion",),
 }
 

@@ -287,13 +287,18 @@ def fsck(version: str, lake: Path, remote: str, local: bool, repair: bool, as_js
 @click.argument("names", metavar="[VERSION]...", nargs=-1, shell_complete=completion.versions)
 @LAKE
 @REMOTE
-def push(names: tuple[str, ...], lake: Path, remote: str) -> None:
+@click.option("--public", is_flag=True, help="The remotes are public: refuse versions that may not be republished.")
+def push(names: tuple[str, ...], lake: Path, remote: str, public: bool) -> None:
     """Send versions (by default, all) to a DVC remote, then push their commits and tags to the Git remote origin."""
     from affectlake.lake import repository, transfer
     from affectlake.lake.store.versions import list_versions, resolve
 
     root = repository.find(lake)
     wanted = [resolve(root, name) for name in names] or list_versions(root)
+    if public:
+        from affectlake.pipelines.outputs.restricted import refuse_restricted
+
+        refuse_restricted(root, wanted)
     done = transfer.push(root, wanted, remote, log)
     pushed = f"pushed {', '.join(done.versions)} to origin" if done.versions else "no Git remote origin: no tag pushed"
     log(f"{done.n_files} files sent; {pushed}")
@@ -354,16 +359,31 @@ def gc(lake: Path, remove: bool, days: float | None, others: tuple[Path, ...], n
 @click.command()
 @click.argument("version", default="latest", shell_complete=completion.versions)
 @LAKE
-def cite(version: str, lake: Path) -> None:
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "bibtex", "cff"]),
+    default="text",
+    show_default=True,
+    help="A block of text, a BibTeX entry, or the content of a CITATION.cff; see `about` in params.yaml.",
+)
+def cite(version: str, lake: Path, form: str) -> None:
     """Print a citation of VERSION: commit, hashes of its tables and parameters, code version and sources."""
     from affectlake.lake import repository
     from affectlake.lake.cite import cite as citation
     from affectlake.lake.store.versions import resolve
+    from affectlake.pipelines.outputs.citations import bibtex, cff
+    from affectlake.pipelines.params.about import described
     from affectlake.pipelines.params.record import record_at
 
     root = repository.find(lake)
     found = resolve(root, version)
-    click.echo(citation(root, found, record_at(root, found).text("sources.kind")))
+    record = record_at(root, found)
+    if form == "text":
+        click.echo(citation(root, found, record.text("sources.kind")))
+        return
+    about = described(record.raw)
+    click.echo(bibtex(found, about) if form == "bibtex" else cff(found, about).rstrip("\n"))
 
 
 COMMANDS = (versions, tag, query, checkout, restore, diff, fsck, push, pull, gc, cite)

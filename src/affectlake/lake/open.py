@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import TypeVar
+from zipfile import is_zipfile
 
 import duckdb
 import numpy as np
@@ -221,5 +222,10 @@ class Lake:
 
 
 def open_lake(path: str | Path = ".") -> Lake:
-    """Return the lake that `path` is in."""
-    return Lake(find(Path(path)))
+    """Return the lake that `path` is in; for a file of ``affectlake archive``, a temporary lake with its version."""
+    place = Path(path)
+    if place.is_file() and is_zipfile(place):
+        from affectlake.lake.archived import temporary_lake  # late: it makes a lake, which reading one does not need
+
+        return Lake(temporary_lake(place))
+    return Lake(find(place))

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
 from affectlake.errors import LakeError
 from affectlake.lake.files import layout
+from affectlake.lake.files.atomic import write_whole
 from affectlake.lake.files.git import UNSHALLOW, branch_of, git, git_or_none, identity, is_shallow
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.cache import ensure_intact, refuse_behind
@@ -168,7 +169,16 @@ def writing(
         yield
 
 
-def publish(root: Path, say: Callable[[str], None] = lambda _line: None, pinned: Pinned = NOTHING) -> Version | None:
+Readme = Callable[[Manifest], bytes | None]
+"""From the manifest of a new version to the ``README.md`` of the lake; None if it must not be changed."""
+
+
+def publish(
+    root: Path,
+    say: Callable[[str], None] = lambda _line: None,
+    pinned: Pinned = NOTHING,
+    readme: Readme = lambda _manifest: None,
+) -> Version | None:
     """Publish the working ``params.yaml``, ``dvc.yaml`` and ``dvc.lock`` as the next version.
 
     Parameters
@@ -179,6 +189,8 @@ def publish(root: Path, say: Callable[[str], None] = lambda _line: None, pinned:
         Called with a line if the version was made and something else remains to be done.
     pinned : mapping of Path to bytes
         Contents of these files in the version, in place of the current ones: those that its tables were made with.
+    readme : callable
+        Returns the README of the lake for the manifest of a new version. A change of it alone makes no version.
 
     Returns
     -------
@@ -195,7 +207,7 @@ def publish(root: Path, say: Callable[[str], None] = lambda _line: None, pinned:
     refuse_secrets(root)
     refuse_behind(root)
     sort_lock(root)
-    return _publish(root, [*_present(root), *_removed(root)], pinned, say)
+    return _publish(root, [*_present(root), *_removed(root)], pinned, say, readme)
 
 
 def publish_collected(root: Path, say: Callable[[str], None] = lambda _line: None) -> Version | None:
@@ -226,7 +238,13 @@ def publish_collected(root: Path, say: Callable[[str], None] = lambda _line: Non
     return _publish(root, [path for path in _present(root) if path not in of_runs | known], NOTHING, say)
 
 
-def _publish(root: Path, paths: list[str], pinned: Pinned, say: Callable[[str], None]) -> Version | None:
+def _publish(
+    root: Path,
+    paths: list[str],
+    pinned: Pinned,
+    say: Callable[[str], None],
+    readme: Readme = lambda _manifest: None,
+) -> Version | None:
     """Publish the last commit, with `paths` as in the folder and the `pinned` contents, as the next version."""
     branch, before = branch_of(root), _head(root)
     known = list_versions(root)
@@ -235,9 +253,16 @@ def _publish(root: Path, paths: list[str], pinned: Pinned, say: Callable[[str], 
     if known and before and git(root, "rev-parse", f"{known[-1].commit}^{{tree}}").strip() == tree:
         return None
     manifest, old = Manifest(root, tree), last_sound(root, known)
+    text = readme(manifest)
+    if text is not None:
+        pinned = {**pinned, layout.README: text}
+        tree = _tree(root, before, paths, pinned)
     name = next_name(root)
     commit = _commit(root, tree, before, describe(name, manifest, old))
     git(root, "update-ref", "--stdin", stdin=_move(branch, before, name, commit, "commit"))
+    if text is not None:
+        with suppress(OSError):  # the version has it; the next one writes it again
+            write_whole(root / layout.README, text)
     try:
         git(root, "reset", "--quiet", "HEAD", "--", *dict.fromkeys([*paths, *map(str, pinned)]))
     except LakeError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from affectlake.lake.tables.contracts import Column, Contract, Rule, contracts
 from affectlake.lake.tables.derived import DERIVED
 
@@ -26,6 +28,14 @@ def render() -> str:
         lines += [f"## {name}", "", f"{view.grain[0].upper()}{view.grain[1:]}. Of {' and '.join(view.tables)}.", ""]
         lines += ["| column | meaning |", "|---|---|"]
         lines += [*(f"| `{column}` | {meaning} |" for column, meaning in view.columns.items()), ""]
+    return "\n".join(lines)
+
+
+def render_tables(names: Sequence[str]) -> str:
+    """Return the data dictionary of these tables as Markdown, for readers without this repository."""
+    lines = ["# Data dictionary", ""]
+    for name in names:
+        lines += _table(contracts()[name])
     return "\n".join(lines)
 
 

@@ -83,10 +83,10 @@ def open_views(root: Path, versions: Sequence[Named], sql: str) -> Views:
             try:
                 if table.lower() in words:
                     files = whole_files(manifest, *outputs)
-                    views.append(_View(name, _rows(connection, files), files))
+                    views.append(_View(name, unite_sql(connection, files), files))
                 elif ask_all:
                     files = [file for output in outputs for file in manifest.files(output)]
-                    unseen = f"{_rows(connection, files)} WHERE error('the files were not examined')"
+                    unseen = f"{unite_sql(connection, files)} WHERE error('the files were not examined')"
                     views.append(_View(name, unseen, files))
             except VersionError as error:  # damage to one table must not prevent queries about others
                 missing[name.lower()] = error
@@ -99,9 +99,9 @@ def open_views(root: Path, versions: Sequence[Named], sql: str) -> Views:
                 views.append(_View(f"{name}{suffix}", DERIVED[name].select.format(**read)))
     # results larger than memory go here and are removed by DuckDB; its default is the current folder
     spill = Path(tempfile.gettempdir()) / f"affectlake-{os.getpid()}-{secrets.token_hex(4)}"
-    paths = {path for view in views for file in view.files for path in (str(file.cached), _pattern(file.cached))}
+    paths = {path for view in views for file in view.files for path in (str(file.cached), pattern_of(file.cached))}
     connection.execute(f"SET temp_directory = {_text(str(spill))}")
-    connection.execute(f"SET allowed_paths = {_texts(sorted(paths))}")
+    connection.execute(f"SET allowed_paths = {quoted_texts(sorted(paths))}")
     connection.execute("SET python_enable_replacements = false")  # a name is a table, never a Python variable
     with suppress(duckdb.InvalidInputException):  # there is no progress bar in a notebook without ipywidgets
         connection.execute("SET enable_progress_bar = false")  # it would be printed among the rows
@@ -126,9 +126,9 @@ def _underived(name: str, error: duckdb.Error) -> VersionError:
     return VersionError(what, found=str(error), todo=f"query {' and '.join(DERIVED[table].tables)} instead")
 
 
-def _rows(connection: duckdb.DuckDBPyConnection, files: Sequence[File]) -> str:
+def unite_sql(connection: duckdb.DuckDBPyConnection, files: Sequence[File]) -> str:
     """Return the SELECT of all rows of `files`, united by name where their columns differ."""
-    given = _texts([_pattern(file.cached) for file in files])
+    given = quoted_texts([pattern_of(file.cached) for file in files])
     scan = f"FROM read_parquet({given}, hive_partitioning=false"
     different = _one_of_each_schema(connection, files)
     if len(different) < 2:
@@ -141,7 +141,7 @@ def _rows(connection: duckdb.DuckDBPyConnection, files: Sequence[File]) -> str:
 def _one_of_each_schema(connection: duckdb.DuckDBPyConnection, files: Sequence[File]) -> list[File]:
     if len(files) < 2:
         return list(files)
-    given = _texts([_pattern(file.cached) for file in files])
+    given = quoted_texts([pattern_of(file.cached) for file in files])
     columns = "list((name, type, duckdb_type, num_children) ORDER BY column_id)"
     schemas = f"SELECT file_name, {columns} AS columns FROM parquet_schema({given}) GROUP BY file_name"
     found = connection.execute(f"SELECT min(file_name) FROM ({schemas}) GROUP BY columns").fetchall()
@@ -150,16 +150,16 @@ def _one_of_each_schema(connection: duckdb.DuckDBPyConnection, files: Sequence[F
 
 
 def _types(connection: duckdb.DuckDBPyConnection, file: File) -> dict[str, str]:
-    described = f"DESCRIBE SELECT * FROM read_parquet({_text(_pattern(file.cached))}, hive_partitioning=false)"
+    described = f"DESCRIBE SELECT * FROM read_parquet({_text(pattern_of(file.cached))}, hive_partitioning=false)"
     return {row[0]: row[1] for row in connection.execute(described).fetchall()}
 
 
-def _pattern(path: Path) -> str:
+def pattern_of(path: Path | str) -> str:
     """Return a pattern that only `path` matches: DuckDB treats every path as a pattern."""
     return _PATTERN.sub(lambda match: f"[{match[0]}]", str(path))
 
 
-def _texts(values: list[str]) -> str:
+def quoted_texts(values: list[str]) -> str:
     return "[" + ", ".join(map(_text, values)) + "]"
 
 
