@@ -43,18 +43,7 @@ def keys_of(step: Step, agent: str, params: Params, fitted: Sequence[str]) -> li
             nearest = _nearest(key, params)
             found |= {nearest: None} if nearest else {}
     sections = tuple(f"{key}." for key in found)
-    kept = [key for key in found if not key.startswith(sections)]
-    return [one for key in kept for one in _without_idle(key, params.raw)]
-
-
-IDLE = ("sources.shareable",)
-"""Keys on which no table depends, in sections on which steps depend."""
-
-
-def _without_idle(key: str, raw: Mapping[str, Any]) -> list[str]:
-    """Return a key; for a section that has a key of `IDLE`, its other keys."""
-    idle = [one for one in IDLE if one.startswith(f"{key}.") and _is_in(raw, one)]
-    return [one for word in raw[key] if (one := f"{key}.{word}") not in idle] if idle else [key]
+    return [key for key in found if not key.startswith(sections)]
 
 
 def _nearest(key: str, params: Params) -> str:

@@ -1,6 +1,6 @@
 """What of a version may not be republished: the one definition that reports, archives, bundles and pushes use.
 
-``sources.shareable`` in ``params.yaml`` states whether the terms of the sources allow to republish their content. What
+``shareable`` in ``params.yaml`` states whether the terms of the sources allow to republish their content. What
 is computed from many stimuli, such as choices, embeddings, similarities, dimension labels and metrics, is not
 restricted.
 """
@@ -20,14 +20,14 @@ OWN_KINDS = ("synthetic", "tables")
 """Kinds of sources that may be republished unless ``params.yaml`` states otherwise; others may not."""
 
 PARTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "sources.shareable.stimuli": {"stimuli": ("category",)},
-    "sources.shareable.ratings": {"ratings": ("score",)},
-    "sources.shareable.captions": {
+    "shareable.stimuli": {"stimuli": ("category",)},
+    "shareable.ratings": {"ratings": ("score",)},
+    "shareable.captions": {
         "captions": ("caption",),
         # an answer may quote the captions that it is about, and an error the request
         "responses": ("answer", "thinking", "refusal", "logprobs", "error_words", "oddities"),
     },
-    "sources.shareable.media": {"frames": ("jpeg",)},
+    "shareable.media": {"frames": ("jpeg",)},
 }
 """The columns with content of each part of the sources, by table."""
 
@@ -46,7 +46,7 @@ class Restricted(NamedTuple):
     is_whole : bool
         Whether the table has nothing of use without them, so that copies leave it out.
     keys : tuple of str
-        The settings that restrict it, such as ``sources.shareable.captions``.
+        The settings that restrict it, such as ``shareable.captions``.
     """
 
     table: str
@@ -101,7 +101,7 @@ def refuse_restricted(lake: Path, versions: Sequence[Version]) -> None:
             "a public remote must not have content that may not be republished; nothing was sent",
             found=f"{name}: {', '.join(tables)}{more}",
             todo=f"deposit the other tables with `affectlake archive {name} FILE.zip`, push to a private remote "
-            "without --public, or correct sources.shareable in params.yaml",
+            "without --public, or correct shareable in params.yaml",
         )
 
 
@@ -112,7 +112,7 @@ def _is_shareable(key: str, own: StudyRecord, records: list[StudyRecord]) -> boo
 
 def _stated(record: StudyRecord, key: str) -> Iterator[bool]:
     """Yield what ``params.yaml`` states about a part; anything but true or a section is false."""
-    whole = record.at("sources.shareable")
+    whole = record.at("shareable")
     value = record.at(key) if isinstance(whole, Mapping) else whole
     if value is not None:
         yield value is True
@@ -120,7 +120,7 @@ def _stated(record: StudyRecord, key: str) -> Iterator[bool]:
 
 def _categories(key: str, record: StudyRecord) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield the column of categories, if they are the highest ratings of each stimulus and `key` is that of ratings."""
-    if key == "sources.shareable.ratings" and not record.text("sources.stimuli.category_column"):
+    if key == "shareable.ratings" and not record.text("sources.stimuli.category_column"):
         yield "stimuli", ("category",)
 
 

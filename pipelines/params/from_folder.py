@@ -89,6 +89,8 @@ def _head(found: Guesses) -> Iterator[str]:
 
 
 def _sources(found: Guesses, lake: Path) -> Iterator[str]:
+    yield "shareable: true             # false: reports and archives leave out captions, ratings and media"
+    yield ""
     yield "sources:"
     yield "  kind: tables              # paths are relative to the lake"
     if found.stimuli is None:
@@ -113,7 +115,6 @@ def _sources(found: Guesses, lake: Path) -> Iterator[str]:
     if found.media:
         n = ", ".join(f"{count:,} {kind}" for kind, count in found.n_media.items())
         yield f"  media: {_relative(found.media, lake)}   # {n}"
-    yield "  shareable: true           # false: reports and archives leave out captions, ratings and media"
     for path, reason in found.unknown:
         yield f"  # {path.name} is not used: {reason}"
 

@@ -19,21 +19,6 @@ FrameSampling = Annotated[
 ]
 
 
-SHAREABLE = (
-    "Whether the terms of the sources allow to republish their content: captions, ratings of single stimuli, frames. "
-    "Reports and archives leave out what may not be. It changes no table."
-)
-
-
-class Shareable(Strict):
-    """Which parts of the sources may be given to others, if not all or none of them."""
-
-    stimuli: bool = Field(default=True, description="Whether categories in the file of stimuli may be republished.")
-    ratings: bool = Field(default=True, description="Whether the ratings of single stimuli may be republished.")
-    captions: bool = Field(default=True, description="Whether captions, and answers that quote them, may be.")
-    media: bool = Field(default=True, description="Whether frames of videos and images may be.")
-
-
 class EmotionSources(Strict):
     """The published ratings, captions and videos. Paths are relative to the lake."""
 
@@ -43,7 +28,6 @@ class EmotionSources(Strict):
     exclude: list[int] = Field(description="Videos to exclude, such as duplicates.")
     videos: str | None = Field(default=None, description="Folder of the video files; null: no videos.")
     frame_sampling: FrameSampling = "equation-1"
-    shareable: bool | Shareable = Field(default=False, description=SHAREABLE)
     families: ClassVar[tuple[str, ...]] = ("category", "dimension")
 
     @property
@@ -59,7 +43,6 @@ class SyntheticSources(Strict):
     n_stimuli: int = Field(ge=30, description="Number of stimuli to simulate.")
     clips: bool = Field(default=False, description="Whether to render a clip of each stimulus.")
     frame_sampling: FrameSampling = "equation-1"
-    shareable: bool | Shareable = Field(default=True, description=SHAREABLE)
     families: ClassVar[tuple[str, ...]] = ("category", "dimension")
     unset: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
@@ -126,7 +109,6 @@ class TableSources(Strict):
     )
     exclude: Annotated[list[Text], UNIQUE] = Field(default_factory=list, description="Ids of stimuli to exclude.")
     frame_sampling: FrameSampling = "equation-1"
-    shareable: bool | Shareable = Field(default=True, description=SHAREABLE)
     unset: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     @property

@@ -21,6 +21,7 @@ from affectlake.pipelines.params.effects import without_effect
 from affectlake.pipelines.params.families import wrong_families
 from affectlake.pipelines.params.names import agent_names, schedule_names, study_name, wrong_names
 from affectlake.pipelines.params.schedules import Notify, Schedule, wrong_agents
+from affectlake.pipelines.params.shareable import Shareable
 from affectlake.pipelines.params.sources import Sources
 from affectlake.pipelines.params.text import override as override  # noqa: PLC0414 (re-exported beside `parse`)
 from affectlake.pipelines.params.text import read_yaml, value_at
@@ -185,6 +186,11 @@ class Params(Strict):
     seed: int = Field(ge=0, description="Root seed, from which all random numbers are derived.")
     about: About | None = Field(
         default=None, description="What the lake is, for its README, citations and archives; null: not stated."
+    )
+    shareable: bool | Shareable | None = Field(
+        default=None,
+        description="Whether the terms of the sources allow to republish their content (captions, ratings of single "
+        "stimuli, frames), which reports and archives otherwise leave out; null: not for kind emotion.",
     )
     wording: Wording | None = Field(
         default=None, description="Words of the report; null: those of the kind of sources."

@@ -17,7 +17,13 @@ import yaml
 
 import affectlake as package
 from affectlake.errors import LakeError, UsageError
+from affectlake.lake import repository
 from affectlake.lake.archived import open_archive
+from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
+from affectlake.lake.store.dvc_stages import record_done
+from affectlake.lake.tables import factory, writing
+from affectlake.pipelines.outputs.archive import write_archive
 from tests.support.demo_lakes import affectlake
 from tests.support.disclosure import RATINGS, N, captions, disclosed, planted_copy, runs_of, scores, state
 
@@ -94,6 +100,34 @@ def test_no_restricted_content_is_in_an_archive(shared: Path, whole: Path) -> No
     everything = disclosed(whole)  # the same search finds what is there
     assert len([one for one in captions() if any(run in everything for run in runs_of(one))]) == N
     assert len([value for name in RATINGS for value in scores()[name] if f"{value} " in everything]) > 100
+
+
+def test_answers_that_may_quote_captions_are_left_out_with_them(tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    repository.init(lake, "study: tiny\nsources: {kind: tables}\nshareable: {captions: false}\n")
+    tables = factory.tiny_lake(12)
+    secret = pl.lit("the caption of the first stimulus")
+    hidden = ("answer", "thinking", "refusal", "logprobs", "error_words", "oddities")
+    tables["responses"] = tables["responses"].with_columns(secret.alias(name) for name in hidden)
+    names = ("stimuli", "triplets", "captions", "responses/tiny")
+    outputs = [Output.named(name) for name in names]
+    frames = {output: tables[output.table] for output in outputs}
+    writing.write_outputs(lake, "tiny", frames, {name: frame.lazy() for name, frame in tables.items()})
+    outs = [{f"{layout.TABLES}/{output}": {"persist": True}} for output in outputs]
+    stages = {"tiny": {"cmd": "affectlake step tiny --step-version 1", "outs": outs}}
+    (lake / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}), encoding="utf-8")
+    record_done(lake, "tiny")
+    version = repository.publish(lake)
+    assert version is not None
+    left_out = write_archive(lake, version, tmp_path / "a.zip")
+    assert {one.table: one.columns for one in left_out} == {"captions": ("caption",), "responses": hidden}
+    text = disclosed(tmp_path / "a.zip")
+    assert "the caption of the first" not in text
+    assert [caption for caption in tables["captions"]["caption"] if caption in text] == []
+    with ZipFile(tmp_path / "a.zip") as archive:
+        rows = pl.read_parquet(archive.read("tables/responses/tiny/part-00000.parquet"))
+    assert len(rows) == len(tables["responses"]) and "request_key" in rows.columns
+    assert not set(hidden) & set(rows.columns)
 
 
 def test_for_myself_has_all_and_is_marked(lake: Path, tmp_path: Path) -> None:

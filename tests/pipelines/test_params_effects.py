@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from affectlake.errors import UsageError
 from affectlake.judge import agents, chat, sampling, server_command
 from affectlake.lake import repository
-from affectlake.pipelines.params import about, brain, schedules, sources, study, templates
+from affectlake.pipelines.params import about, brain, schedules, shareable, sources, study, templates
 from affectlake.pipelines.params.study import Params, override, parse
 from affectlake.spose.settings import FewJudgments, SharedSettings
 from affectlake.validation import Strict
@@ -29,10 +29,10 @@ READERS: dict[type[BaseModel], tuple[str, ...]] = {
     Params: ("pipelines", "flows", "src/affectlake/report"),
     about.About: ("pipelines/params/about.py", "pipelines/outputs"),
     study.Wording: ("src/affectlake/report/wording.py",),
-    sources.EmotionSources: ("pipelines/steps/stimuli.py", "pipelines/steps/videos.py", RESTRICTED),
-    sources.SyntheticSources: ("pipelines/steps/stimuli.py", "pipelines/steps/videos.py", RESTRICTED),
-    sources.TableSources: ("pipelines/steps/stimuli.py", "pipelines/steps/videos.py", RESTRICTED),
-    sources.Shareable: (RESTRICTED,),
+    sources.EmotionSources: ("pipelines/steps/stimuli.py", "pipelines/steps/videos.py"),
+    sources.SyntheticSources: ("pipelines/steps/stimuli.py", "pipelines/steps/videos.py"),
+    sources.TableSources: ("pipelines/steps/stimuli.py", "pipelines/steps/videos.py"),
+    shareable.Shareable: (RESTRICTED,),
     sources.StimulusFile: ("pipelines/steps/stimuli.py",),
     sources.RatingFile: ("pipelines/steps/stimuli.py",),
     sources.CaptionFile: ("pipelines/steps/stimuli.py",),

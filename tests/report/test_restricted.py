@@ -148,22 +148,23 @@ def test_parts_are_restricted_one_by_one(tmp_path: Path, stated: object, tables:
 
 
 @pytest.mark.parametrize(
-    ("sources", "expected"),
+    ("settings", "expected"),
     [
-        ("{kind: emotion, ratings: null}", {"stimuli"}),
-        ("{kind: emotion, shareable: false}", {"stimuli"}),
-        ("{kind: emotion, shareable: true}", set()),
-        ("{kind: films}", {"stimuli"}),
-        ("null", {"stimuli"}),
-        ("{kind: synthetic}", set()),
-        ("{kind: tables}", set()),
-        ("{kind: tables, shareable: 'no'}", {"stimuli"}),
+        ("sources: {kind: emotion, ratings: null}", {"stimuli"}),
+        ("sources: {kind: emotion}\nshareable: false", {"stimuli"}),
+        ("sources: {kind: emotion}\nshareable: true", set()),
+        ("sources: {kind: emotion}\nshareable: {captions: false}", {"stimuli"}),
+        ("sources: {kind: films}", {"stimuli"}),
+        ("sources: null", {"stimuli"}),
+        ("sources: {kind: synthetic}", set()),
+        ("sources: {kind: tables}", set()),
+        ("sources: {kind: tables}\nshareable: 'no'", {"stimuli"}),
     ],
 )
-def test_lakes_of_earlier_releases_have_no_such_key(tmp_path: Path, sources: str, expected: set[str]) -> None:
+def test_lakes_of_earlier_releases_have_no_such_key(tmp_path: Path, settings: str, expected: set[str]) -> None:
     """The emotional videos, and sources of a kind that is not known, may not be republished; others may."""
     lake = tmp_path / "lake"
-    repository.init(lake, f"study: old\nsources: {sources}\n")
+    repository.init(lake, f"study: old\n{settings}\n")
     put(lake)
     version = repository.publish(lake)
     assert version is not None

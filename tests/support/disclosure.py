@@ -66,7 +66,7 @@ def planted_study() -> Path:
         affectlake("init", lake, "--from", files)
         path = lake / "params.yaml"
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-        assert settings["sources"]["shareable"] is True
+        assert settings["shareable"] is True
         settings["sources"]["ratings"][0]["are_categories"] = True
         settings["geometry"] |= {"permutations": 20, "resamples": 20, "min_category_size": 2}
         settings["spose"] |= {"seeds": [0], "dimensions": 6}
@@ -85,12 +85,12 @@ def planted_copy(folder: Path) -> Path:
 
 
 def state(lake: Path, shareable: object) -> None:
-    """Set ``sources.shareable`` in the working ``params.yaml``; None: take the key away."""
+    """Set ``shareable`` in the working ``params.yaml``; None: take the key away."""
     path = lake / "params.yaml"
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    settings["sources"].pop("shareable", None)
+    settings.pop("shareable", None)
     if shareable is not None:
-        settings["sources"]["shareable"] = shareable
+        settings["shareable"] = shareable
     path.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
 
 
