@@ -36,6 +36,8 @@ from prefect.types.entrypoint import EntrypointType
 
 from affectlake.errors import LakeError, UsageError
 from affectlake.flows.prefect_server import prefect_server
+from affectlake.flows.schedules.actions import actions_under_way
+from affectlake.flows.schedules.heartbeat import BEAT_S, beat
 from affectlake.flows.schedules.slot_flow import FLOW, collect_slot, notify_failed
 from affectlake.flows.schedules.slots import Slots, grace, next_slots, slots_between
 from affectlake.lake.files import layout
@@ -88,7 +90,10 @@ def run_schedules(lake: Path, log: Log) -> None:
             registrar.delete_removed(client, schedules)
             deployments = {name: registrar.register(client, runner, one) for name, one in schedules.items()}
         log(f"running {len(schedules)} schedules; their runs are at {server.ui} (Ctrl-C stops)")
-        asyncio.run(_run(runner, deployments, log))
+        try:
+            asyncio.run(_run(lake, runner, deployments, log))
+        finally:
+            beat(lake, is_stopped=True)
 
 
 def deployment_name(lake: Path, schedule: str) -> str:
@@ -149,7 +154,7 @@ class _Registrar:
 
     def _end_orphans(self, client: SyncPrefectClient, deployment: UUID, schedule: Schedule) -> None:
         """Mark runs as crashed whose process no longer exists."""
-        if lease.holder(leases(self.lake), schedule.agent) is not None:
+        if lease.holder(leases(self.lake), schedule.agent) is not None or actions_under_way(self.lake):
             return
         under_way = FlowRunFilter(
             deployment_id=FlowRunFilterDeploymentId(any_=[deployment]),
@@ -189,7 +194,13 @@ def _most(schedule: Schedule) -> str:
     return "all remaining questions" if schedule.limit is None else f"at most {schedule.limit:,} questions"
 
 
-async def _run(runner: Runner, deployments: dict[str, UUID], log: Log) -> None:
+async def _beat(lake: Path) -> None:
+    while True:
+        beat(lake)
+        await asyncio.sleep(BEAT_S)
+
+
+async def _run(lake: Path, runner: Runner, deployments: dict[str, UUID], log: Log) -> None:
     """Run slots when due until a signal; then let current runs publish their answers."""
     ended, by = asyncio.Event(), list[signal.Signals]()
     running = asyncio.create_task(runner.start())
@@ -205,6 +216,7 @@ async def _run(runner: Runner, deployments: dict[str, UUID], log: Log) -> None:
         loop.add_signal_handler(number, end, number)
     waiting = asyncio.create_task(ended.wait())
     checking = asyncio.create_task(_check_scheduling(deployments))
+    beating = asyncio.create_task(_beat(lake))
     await asyncio.wait({checking, waiting, running}, return_when=asyncio.FIRST_COMPLETED)
     if not checking.done() or checking.exception() is None:
         await asyncio.wait({waiting, running}, return_when=asyncio.FIRST_COMPLETED)
@@ -213,7 +225,7 @@ async def _run(runner: Runner, deployments: dict[str, UUID], log: Log) -> None:
             log("stopping; current runs publish their answers first (a second signal stops at once)")
         await _end_runs(by)
         await runner.astop()
-    for task in (waiting, checking):
+    for task in (waiting, checking, beating):
         task.cancel()
     for task in (running, checking):
         with suppress(asyncio.CancelledError):

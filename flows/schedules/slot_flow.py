@@ -20,13 +20,17 @@ from prefect.states import Cancelled, Completed
 
 from affectlake.errors import LeaseError, UsageError, nearest
 from affectlake.flows.collect import ask_task
-from affectlake.flows.schedules.slots import Slots, grace
+from affectlake.flows.schedules.actions import failure_of, run_actions
+from affectlake.flows.schedules.health import compared
+from affectlake.flows.schedules.notifications import SlotReport, send
+from affectlake.flows.schedules.slots import SlotCounts, Slots, grace
 from affectlake.flows.schedules.webhook import FailedRun, notify
 from affectlake.judge.chat import ChatAgent
 from affectlake.pipelines.collection.planning import chat_agent
 from affectlake.pipelines.collection.publishing import leases
 from affectlake.pipelines.collection.request import CollectionProgress, CollectionRequest, CollectionResult
 from affectlake.pipelines.collection.run import collect_answers
+from affectlake.pipelines.params.notify import Event
 from affectlake.pipelines.params.schedules import Schedule
 from affectlake.pipelines.params.study import Params, load
 from affectlake.process import lease, terminal
@@ -73,7 +77,25 @@ def notify_failed(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) ->
 
     try:
         agent, secrets = _agent_and_secrets(lake, schedule)
-        Slots(lake).record(schedule, slot, "failed", words)
+        slots = Slots(lake)
+        slots.record(schedule, slot, "failed", words)
+        slots.end_actions(schedule, slot, words)
+        counts = slots.counts(schedule, slot) if slots.actions(schedule, slot) else None
+        own = state.message or "no error message"
+        send(
+            SlotReport(
+                str(lake),
+                schedule,
+                agent,
+                slot,
+                ("failed",),
+                counts,
+                actions=slots.actions(schedule, slot),
+                note=f"error: {' '.join(hide(own).splitlines()[:1])}; `affectlake schedule list` has the details",
+            ),
+            secrets,
+            log,
+        )
     except Exception as error:  # a damaged lake may be the failure to report
         log(f"the outcome of the slot could not be recorded: {error}".splitlines()[0])
     moment = slot.astimezone(UTC).isoformat()
@@ -157,13 +179,35 @@ class _SlotRun:
         if holder is not None:
             return self._held(f"answers of {agent.name} are already being collected by {holder}")
         self.slots.record(self.schedule.name, self.slot, "running")
+        self.slots.forget_actions(self.schedule.name, self.slot)
         done: CollectionResult | LeaseError = ask_task(agent, self.schedule.trial_set, self._ask)()
         if isinstance(done, LeaseError):
             return self._held(f"{done.summary} by {done.found}")
         self.log(str(done))
         stopped = done.ending == "stopped"
         self.slots.record(self.schedule.name, self.slot, "stopped" if stopped else "done", str(done))
-        return Cancelled(message=f"stopped; {done}") if stopped else Completed(message=str(done))
+        return Cancelled(message=f"stopped; {done}") if stopped else self._then(done)
+
+    def _then(self, done: CollectionResult) -> State[Any]:
+        """Run the commands of `then`, and return the final state; raise if one of them failed."""
+        own, version = self.schedule, done.version.name if done.version else ""
+        counts = SlotCounts(done.n_asked, done.n_answered, done.n_parsed, done.n_refused, done.n_failed, version)
+        self.slots.record_counts(own.name, self.slot, counts)
+        fewer = compared(self.slots, own.name, self.slot)
+        if fewer is not None:
+            self.log(f"warning: fewer answers were parsed than usual: {fewer}")
+        outcomes = run_actions(self.lake, own, self.slot, self.name, self.log)
+        failure = failure_of(outcomes, str(done))
+        events: tuple[Event, ...] = (*(() if failure else ("done",)), *(("fewer_parsed",) if fewer else ()))
+        if events:
+            agent, secrets = _agent_and_secrets(self.lake, own.name)
+            told = SlotReport(str(self.lake), own.name, agent, self.slot, events, counts, fewer, outcomes)
+            send(told, secrets, self.log)
+        if failure is not None:
+            raise failure
+        if any(one.state == "stopped" for one in outcomes):
+            return Cancelled(message=f"stopped after the collection; {done}")
+        return Completed(message="; ".join([str(done), *(f"{one.action}: {one.words}" for one in outcomes)]))
 
     def _held(self, why: str) -> State[Any]:
         self.slots.record(self.schedule.name, self.slot, "skipped", why)

@@ -60,6 +60,41 @@ class SlotOutcome(NamedTuple):
     words: str
 
 
+ActionState = Literal["running", "done", "failed", "stopped", "skipped"]
+
+
+class ActionOutcome(NamedTuple):
+    """The outcome of a command that ran after the collection of a slot (``schedules.NAME.then``).
+
+    Attributes
+    ----------
+    action : str
+        ``run``, ``push`` or ``report``.
+    state : {'running', 'done', 'failed', 'stopped', 'skipped'}
+        ``skipped``: `run` failed before it; ``stopped``: a signal ended it.
+    at_s : float
+        When the outcome was recorded, in seconds since 1970.
+    words : str
+        Last line of the command, or why it failed or was skipped.
+    """
+
+    action: str
+    state: ActionState
+    at_s: float
+    words: str
+
+
+class SlotCounts(NamedTuple):
+    """Numbers of questions and answers of a slot's run, and the version that it published (empty: nothing new)."""
+
+    n_asked: int
+    n_answered: int
+    n_parsed: int
+    n_refused: int
+    n_failed: int
+    version: str
+
+
 def slots_between(schedule: Schedule, start: datetime, end: datetime) -> list[datetime]:
     """Return the slots from `start` to `end` (inclusive), in UTC; at most the first `MOST_SLOTS`."""
     return list(islice(takewhile(lambda slot: slot <= end, _slots(schedule, start, end)), MOST_SLOTS))
@@ -153,6 +188,63 @@ class Slots:
                 (schedule, slot.timestamp(), state, time.time(), words),
             )
 
+    def counts(self, schedule: str, slot: datetime) -> SlotCounts | None:
+        """Return the numbers of a slot's run; None if it did not end, or an older version of affectlake ran it."""
+        found = self._counts("AND slot_s = ?", schedule, slot.timestamp())
+        return found[0] if found else None
+
+    def counts_before(self, schedule: str, slot: datetime, n: int) -> list[SlotCounts]:
+        """Return the numbers of the last `n` runs of slots before this one that had an answer, the latest first."""
+        return self._counts(
+            "AND slot_s < ? AND n_answered > 0 ORDER BY slot_s DESC LIMIT ?", schedule, slot.timestamp(), n
+        )
+
+    def record_counts(self, schedule: str, slot: datetime, counts: SlotCounts) -> None:
+        """Record the numbers of a slot's run."""
+        with self._opened() as database:
+            values = (schedule, slot.timestamp(), *counts)
+            database.execute("INSERT OR REPLACE INTO counts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+
+    def _counts(self, rest: str, *values: object) -> list[SlotCounts]:
+        if not self._path.exists():
+            return []
+        with self._opened() as database:
+            rows: Sequence[tuple[int, int, int, int, int, str]] = database.execute(
+                f"SELECT {', '.join(SlotCounts._fields)} FROM counts WHERE schedule = ? {rest}", values
+            ).fetchall()
+        return [SlotCounts(*row) for row in rows]
+
+    def actions(self, schedule: str, slot: datetime) -> list[ActionOutcome]:
+        """Return the outcomes of the commands after a slot's collection, in the order in which they were run."""
+        if not self._path.exists():
+            return []
+        with self._opened() as database:
+            rows: Sequence[tuple[str, ActionState, float, str]] = database.execute(
+                "SELECT action, state, at_s, words FROM actions WHERE schedule = ? AND slot_s = ? ORDER BY place",
+                (schedule, slot.timestamp()),
+            ).fetchall()
+        return [ActionOutcome(*row) for row in rows]
+
+    def record_action(self, schedule: str, slot: datetime, place: int, outcome: ActionOutcome) -> None:
+        """Record the outcome of the command at `place` after a slot's collection."""
+        with self._opened() as database:
+            values = (schedule, slot.timestamp(), place, *outcome)
+            database.execute("INSERT OR REPLACE INTO actions VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+
+    def forget_actions(self, schedule: str, slot: datetime) -> None:
+        """Delete the outcomes of the commands after a slot's collection, before they are run again."""
+        with self._opened() as database:
+            database.execute("DELETE FROM actions WHERE schedule = ? AND slot_s = ?", (schedule, slot.timestamp()))
+
+    def end_actions(self, schedule: str, slot: datetime, words: str) -> None:
+        """Record as failed the commands after a slot's collection that are recorded as running."""
+        with self._opened() as database:
+            database.execute(
+                "UPDATE actions SET state = 'failed', at_s = ?, words = ?"
+                " WHERE schedule = ? AND slot_s = ? AND state = 'running'",
+                (time.time(), words, schedule, slot.timestamp()),
+            )
+
     def _read(self, rest: str, *values: object) -> list[SlotOutcome]:
         if not self._path.exists():
             return []
@@ -169,5 +261,15 @@ class Slots:
             database.execute(
                 "CREATE TABLE IF NOT EXISTS slots (schedule TEXT NOT NULL, slot_s REAL NOT NULL, state TEXT NOT NULL,"
                 " at_s REAL NOT NULL, words TEXT NOT NULL, PRIMARY KEY (schedule, slot_s))"
+            )
+            database.execute(
+                "CREATE TABLE IF NOT EXISTS actions (schedule TEXT NOT NULL, slot_s REAL NOT NULL, place INTEGER"
+                " NOT NULL, action TEXT NOT NULL, state TEXT NOT NULL, at_s REAL NOT NULL, words TEXT NOT NULL,"
+                " PRIMARY KEY (schedule, slot_s, place))"
+            )
+            database.execute(
+                "CREATE TABLE IF NOT EXISTS counts (schedule TEXT NOT NULL, slot_s REAL NOT NULL, n_asked INTEGER"
+                " NOT NULL, n_answered INTEGER NOT NULL, n_parsed INTEGER NOT NULL, n_refused INTEGER NOT NULL,"
+                " n_failed INTEGER NOT NULL, version TEXT NOT NULL, PRIMARY KEY (schedule, slot_s))"
             )
             yield database

@@ -14,7 +14,7 @@ from urllib.request import Request, urlopen
 
 from affectlake.errors import UsageError
 from affectlake.judge.requests.client import Scrubber
-from affectlake.pipelines.params.schedules import notify_of
+from affectlake.pipelines.params.notify import notify_of
 
 TRIES = 3
 TIMEOUT_S = 10.0

@@ -89,6 +89,8 @@ class CollectionResult(NamedTuple):
         Why the run ended.
     version : Version or None
         The last version that the run published; None if there was nothing to publish.
+    n_answered, n_parsed, n_refused : int
+        Answers of this run, with those in quarantine; of these, answers that name a position, and refusals.
     """
 
     request: CollectionRequest
@@ -100,6 +102,9 @@ class CollectionResult(NamedTuple):
     n_set_aside: int
     ending: Ending
     version: Version | None
+    n_answered: int = 0
+    n_parsed: int = 0
+    n_refused: int = 0
 
     @property
     def n_asked(self) -> int:

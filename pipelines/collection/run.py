@@ -68,11 +68,13 @@ class RunContext:
 
 
 class Tally(NamedTuple):
-    """Counts of a run: answered, failed for good, answers set aside in quarantine; and the last version."""
+    """Counts of a run: answered, failed for good, set aside in quarantine, parsed, refused; and the last version."""
 
     n_answered: int = 0
     n_failed: int = 0
     n_set_aside: int = 0
+    n_parsed: int = 0
+    n_refused: int = 0
     version: Version | None = None
 
     @property
@@ -87,7 +89,12 @@ class Tally(NamedTuple):
 
     def asked(self, account: Account) -> Tally:
         """Return the counts after a round."""
-        return self._replace(n_answered=self.n_answered + account.n_answered, n_failed=self.n_failed + account.n_failed)
+        return self._replace(
+            n_answered=self.n_answered + account.n_answered,
+            n_failed=self.n_failed + account.n_failed,
+            n_parsed=self.n_parsed + account.n_read,
+            n_refused=self.n_refused + account.unread.get("refusal", 0),
+        )
 
     def published(self, done: Published) -> Tally:
         """Return the counts after publishing."""
@@ -379,4 +386,7 @@ def _result(context: RunContext, last: Attempt, tally: Tally, ending: Ending) ->
         n_set_aside=tally.n_set_aside,
         ending=ending,
         version=tally.version,
+        n_answered=tally.n_answered,
+        n_parsed=tally.n_parsed,
+        n_refused=tally.n_refused,
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from affectlake.errors import CollectionError
@@ -12,8 +13,9 @@ from affectlake.judge.protocols.wording import Wording
 from affectlake.judge.requests.constraints import PROBE
 from affectlake.judge.requests.request_limits import Limits, Target
 from affectlake.judge.requests.run_statistics import Account
-from affectlake.judge.requests.server_process import serve
+from affectlake.judge.requests.server_process import note_of, serve
 from affectlake.pipelines.collection.publishing import Log, server_log
+from affectlake.process.device_queue import device_state, hold_device
 
 
 @contextmanager
@@ -34,11 +36,32 @@ def agent_servers(lake: Path, agent: ChatAgent, key: str, log: Log) -> Iterator[
     if agent.server is None:
         yield agent.servers
         return
-    log(f"{agent.name}: waiting for the server on port {agent.server.port}, at most {agent.server.start_limit_s:g} s")
-    with serve(agent.server, server_log(lake, agent.name), [key] if key else []) as found:
-        how = f"started in {found.seconds:.0f} s" if found.started_here else "was already running"
-        log(f"{agent.name}: the server at {found.url} {how}")
-        yield agent.servers
+    path = server_log(lake, agent.name)
+    with _device(lake, agent, log):
+        limit = f"at most {agent.server.start_limit_s:g} s"
+        log(f"{agent.name}: waiting for the server on port {agent.server.port}, {limit}")
+        with serve(agent.server, path, [key] if key else []) as found:
+            how = f"started in {found.seconds:.0f} s" if found.started_here else "was already running"
+            log(f"{agent.name}: the server at {found.url} {how}")
+            yield agent.servers
+
+
+def _device(lake: Path, agent: ChatAgent, log: Log) -> AbstractContextManager[None]:
+    """Return a context in which the agent holds the device that its server needs; without a device, an empty one."""
+    server = agent.server
+    if server is None or not server.device:
+        return nullcontext()
+    limit_s = math.inf if server.device_limit_s is None else server.device_limit_s
+    note = note_of(server_log(lake, agent.name))
+    what = f"{agent.name} of {lake}"
+    return hold_device(server.device, what, note, limit_s=limit_s, log=lambda line: log(f"{agent.name}: {line}"))
+
+
+def device_of(agent: ChatAgent) -> str:
+    """Return the device of the agent's server, its holder, and how many wait; empty if the agent has none."""
+    if agent.server is None or not agent.server.device:
+        return ""
+    return f"{agent.server.device}, {device_state(agent.server.device)}"
 
 
 def target_of(agent: ChatAgent, urls: tuple[str, ...]) -> Target:

@@ -18,6 +18,7 @@ from affectlake.judge.vectors.easy import EASY
 from affectlake.lake.tables.contracts import contract
 from affectlake.pipelines.collection.planning import easy_score_of, planned_trials
 from affectlake.pipelines.collection.publishing import in_quarantine, leases, waiting
+from affectlake.pipelines.collection.servers import device_of
 from affectlake.pipelines.engine.model_runs import collection_pace
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.steps.easy_trials import EasyScore
@@ -69,6 +70,8 @@ class Status(NamedTuple):
         Time spent asking, from the records of the rounds; NaN if MLflow does not answer.
     holder : str
         Process that is collecting now; empty if there is none.
+    device : str
+        Device of the agent's server, who holds it, and how many wait for it; empty if it has none.
     """
 
     agent: str
@@ -93,6 +96,7 @@ class Status(NamedTuple):
     cached_tokens: int
     hours: float
     holder: str
+    device: str = ""
 
 
 def statuses(lake: Path, params: Params) -> list[Status]:
@@ -161,6 +165,7 @@ def _status(lake: Path, params: Params, agent: ChatAgent, trial_set: str, n_plan
         cached_tokens=sums[3],
         hours=pace.seconds / 3600 if pace.is_known else float("nan"),
         holder=str(holder) if holder else "",
+        device=device_of(agent),
     )
 
 

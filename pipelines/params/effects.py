@@ -30,7 +30,7 @@ def without_effect(raw: object) -> Iterator[Mistake]:
     yield from _of_participants(raw)
     yield from _of_triplets(raw)
     if value_at(raw, "notify") is not None and not value_at(raw, "schedules"):
-        why = "it reports failed runs of schedules, and the file has no schedules"
+        why = "it reports runs of schedules, and the file has no schedules"
         yield _useless("notify", why, "remove it, or add `schedules:`")
     searchlight = "brain.searchlight"
     if (value_at(raw, f"{searchlight}.selection"), value_at(raw, f"{searchlight}.permutations")) == ("ratings", 0):

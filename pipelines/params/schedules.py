@@ -1,4 +1,4 @@
-"""The sections ``schedules`` and ``notify`` of ``params.yaml``: recurring collections, and reports of failures.
+"""The section ``schedules`` of ``params.yaml``: recurring collections.
 
 No step reads them, so that a change does not make a stage stale. :mod:`affectlake.flows.schedules` computes the slots
 and runs them.
@@ -6,26 +6,21 @@ and runs them.
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from affectlake.errors import UsageError, nearest
 from affectlake.judge.agents import SERVER_KINDS
-from affectlake.lake.files import layout
 from affectlake.mistakes import Mistake
 from affectlake.pipelines.params.cron import check_cron
-from affectlake.pipelines.params.text import read_yaml, value_at
-from affectlake.validation import Entry, Secret, Strict, Text, check, mistake
+from affectlake.pipelines.params.text import value_at
+from affectlake.validation import UNIQUE, Entry, Text, mistake
 
 TrialSet = Literal["main", "validation", "noise_ceiling"]
-_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+Action = Literal["run", "push", "report"]
 
 
 def _cron(text: str) -> str:
@@ -72,6 +67,13 @@ class Schedule(Entry):
         default=False,
         description="Whether each run proposes `limit` triplets of the main set and asks those.",
     )
+    then: Annotated[tuple[Action, ...], UNIQUE] = Field(
+        default=(),
+        strict=False,
+        description="Commands after each collection that published its answers or found nothing to ask, in this order.",
+        examples=[["run", "push", "report"]],
+        json_schema_extra={"uniqueItems": True},
+    )
 
     @model_validator(mode="after")
     def _can_be_proposed(self) -> Self:
@@ -82,69 +84,6 @@ class Schedule(Entry):
                 found=f"limit: {'null' if self.limit is None else self.limit}, trial_set: {self.trial_set}",
             )
         return self
-
-
-def _url(url: str) -> str:
-    if not _is_url(url):
-        raise mistake(
-            "is not a valid URL",
-            wanted="http://… or https://…, without user name and password",
-            todo="put a secret URL in an environment variable, and set webhook_env to its name",
-        )
-    return url
-
-
-def _variable(name: str) -> str:
-    if not re.fullmatch(_VARIABLE.rstrip("$"), name):
-        raise mistake("is not the name of an environment variable", wanted="a name, not the URL")
-    return name
-
-
-class Notify(Strict):
-    """Where failed runs are reported: the URL of a webhook, or an environment variable that contains it."""
-
-    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
-
-    webhook: Annotated[Secret, AfterValidator(_url)] = Field(
-        default="",
-        description="URL of the webhook.",
-        json_schema_extra={"pattern": r"^\s*[hH][tT][tT][pP][sS]?://[^/?#]"},
-    )
-    webhook_env: Annotated[Secret, AfterValidator(_variable)] = Field(
-        default="",
-        description="Name of the environment variable that contains the URL of the webhook.",
-        json_schema_extra={"pattern": _VARIABLE},
-    )
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if len(self.model_fields_set) != 1:
-            raise mistake(
-                "needs exactly one of webhook, webhook_env",
-                wanted="webhook: URL or, if the URL is secret, webhook_env: VARIABLE",
-                found=", ".join(sorted(self.model_fields_set)) or "neither",
-            )
-        return self
-
-    def url(self) -> str:
-        """Return the webhook's URL.
-
-        Raises
-        ------
-        UsageError
-            If the variable is not set, or is not a URL.
-        """
-        if not self.webhook_env:
-            return self.webhook
-        found = os.environ.get(self.webhook_env, "").strip()
-        if not found:
-            raise UsageError(
-                f"the environment variable {self.webhook_env} is not set",
-                wanted="the URL of the webhook, as set in notify.webhook_env",
-            )
-        if not _is_url(found):
-            raise UsageError(f"the environment variable {self.webhook_env} is not a valid URL", wanted="https://…")
-        return found
 
 
 def wrong_agents(raw: object) -> Iterator[Mistake]:
@@ -164,29 +103,3 @@ def wrong_agents(raw: object) -> Iterator[Mistake]:
                 allowed=", ".join(known) or f"none: the file has no agent of kind {', '.join(SERVER_KINDS)}",
                 todo=nearest(name, known),
             )
-
-
-def notify_of(lake: Path) -> Notify | None:
-    """Return the section ``notify`` of ``params.yaml``, even if other sections are invalid; None if it is missing.
-
-    Raises
-    ------
-    UsageError
-        If the file cannot be read, or the section is invalid.
-    """
-    path = lake / layout.PARAMS
-    try:
-        raw: Any = read_yaml(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read", found=str(error).replace("\n", " ")) from error
-    given = value_at(raw, "notify")
-    found: Notify | None = None if given is None else check(Notify, given, str(path), "notify")
-    return found
-
-
-def _is_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
-    except ValueError:
-        return False

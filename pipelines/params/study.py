@@ -20,7 +20,8 @@ from affectlake.pipelines.params.brain import Brain
 from affectlake.pipelines.params.effects import without_effect
 from affectlake.pipelines.params.families import wrong_families
 from affectlake.pipelines.params.names import agent_names, schedule_names, study_name, wrong_names
-from affectlake.pipelines.params.schedules import Notify, Schedule, wrong_agents
+from affectlake.pipelines.params.notify import Notify
+from affectlake.pipelines.params.schedules import Schedule, wrong_agents
 from affectlake.pipelines.params.shareable import Shareable
 from affectlake.pipelines.params.sources import Sources
 from affectlake.pipelines.params.text import override as override  # noqa: PLC0414 (re-exported beside `parse`)
@@ -213,7 +214,7 @@ class Params(Strict):
         description="Recurring collections, by name.",
         json_schema_extra=_schedule_names_or_null,
     )
-    notify: Notify | None = Field(default=None, description="Where failed runs of schedules are reported.")
+    notify: Notify | None = Field(default=None, description="Who is notified of runs of schedules.")
 
     _raw: Mapping[str, Any] = PrivateAttr(default_factory=dict)
     _text: bytes = PrivateAttr(default=b"")

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from affectlake.errors import UsageError
 from affectlake.judge import agents, chat, sampling, server_command
 from affectlake.lake import repository
-from affectlake.pipelines.params import about, brain, schedules, shareable, sources, study, templates
+from affectlake.pipelines.params import about, brain, notify, schedules, shareable, sources, study, templates
 from affectlake.pipelines.params.study import Params, override, parse
 from affectlake.spose.settings import FewJudgments, SharedSettings
 from affectlake.validation import Strict
@@ -55,9 +55,13 @@ READERS: dict[type[BaseModel], tuple[str, ...]] = {
     chat.ChatAgent: ("src/affectlake/judge/chat.py", "pipelines"),
     chat.Price: ("pipelines/collection/cost.py",),
     sampling.Sampling: ("src/affectlake/judge/sampling.py", "src/affectlake/judge/trials"),
-    server_command.ServerCommand: ("src/affectlake/judge/server_command.py", "src/affectlake/judge/requests"),
+    server_command.ServerCommand: (
+        "src/affectlake/judge/server_command.py",
+        "src/affectlake/judge/requests",
+        "pipelines/collection/servers.py",
+    ),
     schedules.Schedule: ("flows/schedules", "src/affectlake/cli/schedules.py"),
-    schedules.Notify: ("pipelines/params/schedules.py",),
+    notify.Notify: ("pipelines/params/notify.py", "flows/schedules/notifications.py"),
     brain.Brain: (STEPS, "pipelines/outputs"),
     brain.SyntheticBrains: (BRAIN,),
     brain.BDataBrains: (BRAIN,),

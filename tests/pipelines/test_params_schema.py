@@ -29,7 +29,15 @@ CHAT = ENTRY | {
     "l1": "auto",
     "api_key_env": "KEY",
     "in_flight": 8,
-    "server": {"command": ["vllm"], "port": 8000, "env": {"A": "1"}, "health": "/h", "start_limit_s": 30},
+    "server": {
+        "command": ["vllm"],
+        "port": 8000,
+        "env": {"A": "1"},
+        "health": "/h",
+        "start_limit_s": 30,
+        "device": "gpu0",
+        "device_limit_s": 60,
+    },
     "price": {"input": 0.15, "output": 1},
 }
 AGENTS = {
@@ -39,7 +47,8 @@ AGENTS = {
     "reads": {"kind": "features", "encoder": {"name": "sentence-transformers", "model": "m"}, "l1": 0.1},
     "sees": {"kind": "features", "encoder": {"name": "vision", "library": "timm", "model": "m"}, "l1": 1},
 }
-NIGHTLY = {"agent": "tiny", "cron": "0 2 * * *", "limit": 10, "trial_set": "main", "timezone": "UTC", "proposed": True}
+NIGHTLY = {"agent": "tiny", "cron": "0 2 * * *", "limit": 10, "trial_set": "main", "timezone": "UTC", "proposed": True,
+           "then": ["run", "push"]}  # fmt: skip
 ATLAS = {"image": "i", "labels": "l"}
 SOURCES = {
     "bdata": {"kind": "bdata", "subjects": {"S1": "a.h5"}},
@@ -154,6 +163,8 @@ BROKEN: dict[str, tuple[str, object]] = {
     "two limits of tokens": ("agents.tiny.sampling", {"max_tokens": 9, "max_completion_tokens": 9}),
     "extra that is ours": ("agents.tiny.sampling.extra", {"messages": []}),
     "health that is not a path": ("agents.tiny.server.health", "health"),
+    "a limit for no device": ("agents.tiny.server.device", ...),
+    "a device that is not a name": ("agents.tiny.server.device", "gpu/0"),
     "number in env": ("agents.tiny.server.env", {"A": 1}),
     "no seeds": ("spose.seeds", []),
     "a seed twice": ("spose.seeds", [0, 0]),
@@ -165,6 +176,14 @@ BROKEN: dict[str, tuple[str, object]] = {
     "schedule's name": ("schedules.a b", dict(NIGHTLY)),
     "two webhooks": ("notify", {"webhook": "http://a", "webhook_env": "B"}),
     "no webhook": ("notify", {}),
+    "a webhook and an address": ("notify", {"webhook_env": "A", "to": ["env:B"]}),
+    "events without an address": ("notify", {"on": ["done"]}),
+    "an event that does not exist": ("notify", {"on": ["dnoe"], "to": ["env:B"]}),
+    "no address": ("notify", {"to": []}),
+    "an address of a service with secrets": ("notify", {"to": ["slack://a/b/c"]}),
+    "an address with a password": ("notify", {"to": ["json://me:s3same@host/x"]}),
+    "a command after a collection that does not exist": ("schedules.nightly.then", ["pull"]),
+    "a command twice": ("schedules.nightly.then", ["run", "run"]),
 }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from affectlake.pipelines.collection.cost import CostEstimate
     from affectlake.pipelines.collection.request import CollectionProgress, CollectionRequest, CollectionResult
     from affectlake.pipelines.collection.status import Status
+    from affectlake.pipelines.params.study import Params
     from affectlake.pipelines.steps.easy_trials import EasyScore
 
 TRIAL_SET = click.option(
@@ -142,21 +144,43 @@ def collection() -> None:
 @click.command()
 @LAKE
 @JSON
-def status(lake: Path, as_json: bool) -> None:
+@click.option("--check", is_flag=True, help="Print only the health of the schedules; the exit status is 1 if failing.")
+def status(lake: Path, as_json: bool, check: bool) -> None:
     """Print planned, answered, parsed and failed questions, positions, tokens and hours by agent and trial set."""
     from affectlake.lake import repository
     from affectlake.pipelines.collection.status import statuses
     from affectlake.pipelines.params.study import load
 
     root = repository.find(lake)
-    found = statuses(root, load(root))
+    params = load(root)
+    if check:
+        _check(root, params, as_json)
+        return
+    found = statuses(root, params)
     if as_json:
-        click.echo(json.dumps([{k: _plain(v) for k, v in one._asdict().items()} for one in found], indent=2))
+        from affectlake.flows.schedules.health import health
+
+        healths = {agent: _plain(health(root, params, agent)) for agent in dict.fromkeys(one.agent for one in found)}
+        rows = [{**{k: _plain(v) for k, v in one._asdict().items()}, "health": healths[one.agent]} for one in found]
+        click.echo(json.dumps(rows, indent=2))
         return
     for one in found:
         click.echo(_format_status(one))
     if not found:
         log("params.yaml has no agent of kind chat")
+
+
+def _check(root: Path, params: Params, as_json: bool) -> None:
+    """Print the health of the schedules; exit with status 1 if it is failing."""
+    from affectlake.flows.schedules.health import health
+
+    found = health(root, params)
+    if as_json:
+        click.echo(json.dumps(_plain(found), indent=2))
+    else:
+        click.echo("\n".join([found.health, *map(str, found.reasons)]))
+    if found.health == "failing":
+        sys.exit(1)
 
 
 def _plain(value: object) -> object:
@@ -165,7 +189,7 @@ def _plain(value: object) -> object:
         return None if math.isnan(value) else value
     if hasattr(value, "_asdict"):
         return {name: _plain(one) for name, one in value._asdict().items()}
-    return [_plain(one) for one in value] if isinstance(value, tuple) else value
+    return [_plain(one) for one in value] if isinstance(value, tuple | list) else value
 
 
 def _most(reasons: Mapping[str, int]) -> list[tuple[str, int]]:
@@ -205,6 +229,8 @@ def _format_status(one: Status) -> str:
         lines.append(f"hours of requests  {one.hours:.2f}")
     if one.holder:
         lines.append(f"collecting now     {one.holder}")
+    if one.device:
+        lines.append(f"device             {one.device}")
     return "\n    ".join(lines)
 
 

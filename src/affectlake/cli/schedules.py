@@ -113,7 +113,10 @@ def _list(root: Path, as_json: bool) -> None:
 
     slots, rows = Slots(root), list[dict[str, Any]]()
     for schedule in load(root).schedules.values():
-        latest = [fate._asdict() for fate in slots.latest(schedule.name, _SHOWN)]
+        latest = [
+            {**fate._asdict(), "then": [one._asdict() for one in slots.actions(schedule.name, fate.slot)]}
+            for fate in slots.latest(schedule.name, _SHOWN)
+        ]
         (coming,) = next_slots(schedule, datetime.now(UTC))
         rows.append({"schedule": schedule.name, "agent": schedule.agent, "next": coming, "latest": latest})
     if as_json:
@@ -123,6 +126,8 @@ def _list(root: Path, as_json: bool) -> None:
         click.echo(f"{row['schedule']}: {row['agent']}; next {row['next']:%Y-%m-%d %H:%M} UTC")
         for fate in row["latest"]:
             click.echo(f"    {fate['slot']:%Y-%m-%d %H:%M} UTC  {fate['state']:<8} {fate['words']}")
+            for one in fate["then"]:
+                click.echo(f"        {one['action']:<8} {one['state']:<8} {one['words']}".rstrip())
     if not rows:
         log("params.yaml has no schedules")
 

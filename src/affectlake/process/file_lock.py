@@ -81,6 +81,15 @@ def file_lock(
             handle.truncate(0)
 
 
+def is_locked(path: Path) -> bool:
+    """Return whether a process holds the lock of a file; False if the file does not exist or cannot be opened."""
+    try:
+        with path.open(encoding="utf-8") as handle:
+            return not _taken(handle)
+    except OSError:
+        return False
+
+
 def _taken(handle: TextIO) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

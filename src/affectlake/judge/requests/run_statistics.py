@@ -104,6 +104,8 @@ class Account(NamedTuple):
         Number of answers by the model name in the reply.
     servers : tuple of ServerAccount
         One for each server.
+    unread : dict
+        Numbers of answers that could not be parsed, by reason.
     """
 
     ending: Ending
@@ -121,6 +123,7 @@ class Account(NamedTuple):
     seconds: float
     models: dict[str, int]
     servers: tuple[ServerAccount, ...]
+    unread: dict[str, int]
 
 
 class Tally:
@@ -213,6 +216,7 @@ class Tally:
             seconds=time.monotonic() - self._started_s,
             models=dict(self.models),
             servers=accounts(pool),
+            unread=dict(self.unread),
         )
 
 

@@ -27,6 +27,11 @@ class Served(NamedTuple):
     seconds: float
 
 
+def note_of(log: Path) -> Path:
+    """Return the path of the note beside a server's log, which identifies its process while it runs."""
+    return log.with_name(f"{log.name}.pid")
+
+
 @contextmanager
 def serve(
     server: ServerCommand, log: Path, secrets: Sequence[str] = (), stop_limit_s: float = 20.0
@@ -50,7 +55,7 @@ def serve(
     CollectionError
         If the server does not start, ends, or is not ready within its limit.
     """
-    note = log.with_name(f"{log.name}.pid")
+    note = note_of(log)
     if find_orphan(note) is None and is_healthy(server.health_url):
         yield Served(server.url, started_here=False, seconds=0.0)
         return
