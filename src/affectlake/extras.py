@@ -16,6 +16,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "s3": ("dvc_s3",),
     "study": (
         "aiohttp",
+        "apprise",
         "av",
         "dvc",
         "fastexcel",
