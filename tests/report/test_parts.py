@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from io import BytesIO
 from itertools import combinations
 
@@ -12,10 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
+from matplotlib.colors import to_hex
 from matplotlib.image import imread
 
-from affectlake.report import number_format
-from affectlake.report.agent_summary import Correlations
+from affectlake.report import number_format, render
+from affectlake.report.agent_summary import Correlations, agents
+from affectlake.report.figures.agent_styles import styles_of
 from affectlake.report.figures.canvas import GROUPS, older_objects_frozen
 from affectlake.report.figures.colours import circular_order, palette
 from affectlake.report.figures.emotion_graph import communities_named
@@ -24,6 +27,8 @@ from affectlake.report.figures.learning_curves import _state, embedding_png
 from affectlake.report.figures.markup import element, number
 from affectlake.report.figures.roses import EDGE, LINE, petal_names
 from affectlake.report.number_format import NBSP
+from tests.report.test_report import Page, make_inputs
+from tests.support.figures import figure_of
 
 
 @pytest.mark.parametrize(
@@ -173,3 +178,54 @@ def test_objects_are_collected_again_after_a_page_was_drawn() -> None:
         assert gc.get_freeze_count() > before
         raise ValueError("drawn")
     assert gc.get_freeze_count() <= before
+
+
+AGENTS = ("human-category", "human-dimension", "human-concat", "caption-tfidf", "qwen2-vl", "smollm2")
+
+
+def test_agents_differ_by_colour_marker_hatch_and_dash() -> None:
+    for names in (AGENTS, [f"model-{at}" for at in range(len(GROUPS))]):
+        found = styles_of(names)
+        for drawn in ("colour", "marker", "hatch", "dash"):
+            assert len({str(getattr(one, drawn)) for one in found.values()}) == len(names)
+    many = styles_of([f"model-{at}" for at in range(3 * len(GROUPS))])
+    assert len({(one.colour, one.marker) for one in many.values()}) == len(many)
+
+
+@given(st.lists(st.text("abcdef-", min_size=1), min_size=1, max_size=30, unique=True))
+def test_an_agent_that_is_added_changes_no_other(names: list[str]) -> None:
+    styles = styles_of(names)
+    assert {name: styles[name] for name in names[:-1]} == styles_of(names[:-1])
+
+
+def test_agents_of_the_built_in_studies_keep_their_styles_without_one_another() -> None:
+    whole = styles_of(AGENTS)
+    for name in AGENTS:
+        assert styles_of([name]) == {name: whole[name]}
+
+
+def test_an_agent_has_one_colour_in_every_figure() -> None:
+    inputs = make_inputs()
+    style = styles_of(agents(inputs))["caption-tfidf"]
+    drawn = {
+        "learning_curves": lambda figure: figure.axes[1].lines[0].get_color(),
+        "roses": lambda figure: to_hex(figure.axes[0].collections[0].get_edgecolor()[0]),
+        "chosen_positions": lambda figure: to_hex(figure.axes[0].patches[0].get_facecolor()),
+    }
+    assert {name: read(figure_of(name, inputs, "caption-tfidf")) for name, read in drawn.items()} == dict.fromkeys(
+        drawn, style.colour
+    )
+    bars = figure_of("accuracy", inputs).axes[0].patches
+    assert [to_hex(bar.get_facecolor()) for bar in bars] == [one.colour for one in styles_of(agents(inputs)).values()]
+    assert [bar.get_hatch() or "" for bar in bars] == [one.hatch for one in styles_of(agents(inputs)).values()]
+    alone = make_inputs(params={"agents": {"caption-tfidf": {"kind": "features"}}})
+    assert styles_of(agents(alone))["caption-tfidf"] == style
+    assert Page(render(inputs)).prose and render(inputs).count(f'style="color:{style.colour}"') == 3
+
+
+def test_hatches_are_drawn_on_the_page() -> None:
+    page = render(make_inputs())
+    used = set(re.findall(r"url\(#([\w.-]+)\)", page))
+    drawn = re.findall(r'<pattern[^>]* id="([^"]+)"|<pattern id="([^"]+)"', page)
+    assert used and {one or other for one, other in drawn} <= used and drawn
+    assert all(f'id="{one}"' in page for one in used)

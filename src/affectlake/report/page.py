@@ -15,6 +15,7 @@ from markupsafe import Markup
 from affectlake.errors import FigureError
 from affectlake.report.agent_summary import AgentFacts, Estimate, agent_facts, agents
 from affectlake.report.figures import brain_viewer, heatmap, stimulus_map
+from affectlake.report.figures.agent_styles import styles_of
 from affectlake.report.figures.brain_maps import METHODS
 from affectlake.report.figures.canvas import older_objects_frozen, styled
 from affectlake.report.figures.catalogue import FIGURES, Entry, Section, of_section
@@ -73,6 +74,7 @@ class _Agent(NamedTuple):
 
     facts: AgentFacts
     kind: str
+    key: Markup
     figures: list[_Block]
     summary: list[dict[str, object]]
 
@@ -133,10 +135,12 @@ def environment() -> Environment:
 def _context(inputs: ReportInputs) -> dict[str, Any]:
     entries = stimulus_map.legend(inputs)
     every = [agent_facts(inputs, agent) for agent in agents(inputs)]
+    styles = styles_of(one.agent for one in every)
     found = [
         _Agent(
             one,
             KINDS.get(one.kind, one.kind or "unknown kind"),
+            styles[one.agent].key,
             _blocks(inputs, "agent", one),
             summary(inputs, one),
         )

@@ -11,12 +11,11 @@ from markupsafe import Markup
 
 from affectlake.errors import FigureError
 from affectlake.report.agent_summary import AgentFacts, first_labels
+from affectlake.report.figures.agent_styles import styles_of
 from affectlake.report.figures.canvas import (
-    ACCENT,
     INK,
     Canvas,
     Drawn,
-    bar_style,
     chance_level,
     colours,
     stack,
@@ -41,8 +40,9 @@ def accuracy(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas)
     values = [one.value for one in found]
     (ax,) = canvas.panels(width=7.2, height=stack(len(shown)), grid="x")
     ends = whiskers(values, [one.ci_low for one in found], [one.ci_high for one in found])
-    bars = ax.barh(range(len(shown)), values, 0.62, xerr=ends, **bar_style(0) | {"color": ACCENT, "alpha": 0.8})
-    for bar, name, value in zip(bars, names, values, strict=True):
+    styles = styles_of(one.agent for one in agents)
+    for at, (name, value) in enumerate(zip(names, values, strict=True)):
+        (bar,) = ax.barh(at, value, 0.62, xerr=ends[:, [at]], **styles[name].bars)
         canvas.note(bar, f"{name}: {percent(value)}", class_="bar")
     known = [(at, ceilings[name]) for at, name in enumerate(names) if name in ceilings]
     ax.vlines([c for _, c in known], [at - 0.42 for at, _ in known], [at + 0.42 for at, _ in known], color=INK, lw=1.8,
@@ -93,14 +93,14 @@ def human_consistency(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas
     humans = sorted(shown["against"].unique().to_list())
     names = [one.agent for one in agents if one.agent in set(shown["agent"])]
     (ax,) = canvas.panels(width=7.2, height=stack(len(names), 0.25 * len(humans) + 0.1, 1.2), grid="x")
-    order = [one.agent for one in agents]
+    styles = styles_of(one.agent for one in agents)
     for at, human in enumerate(humans):
         own = shown.filter(pl.col("against") == human)
         places = [names.index(name) + (at - (len(humans) - 1) / 2) * 0.8 / len(humans) for name in own["agent"]]
         ends = whiskers(own["value"], own["ci_low"], own["ci_high"])
         bars = ax.barh(
             places, own["value"].to_numpy(), 0.72 / len(humans), xerr=ends, label=f"with {shortened(human)}",
-            **bar_style(order.index(human)),
+            **styles[human].bars,
         )  # fmt: skip
         for bar, row in zip(bars, own.iter_rows(named=True), strict=True):
             canvas.note(bar, f"{row['agent']} with {human}: {decimal(row['value'], 3)}", class_="bar")

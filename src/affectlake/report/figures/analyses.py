@@ -10,7 +10,8 @@ import polars as pl
 
 from affectlake.errors import FigureError
 from affectlake.report.agent_summary import AgentFacts, note_of, rows_of
-from affectlake.report.figures.canvas import ACCENT, FAINT, WIDTH_IN, Canvas, Drawn, chance_level, level, whiskers
+from affectlake.report.figures.agent_styles import AgentStyle, style_of
+from affectlake.report.figures.canvas import FAINT, SOFT, WIDTH_IN, Canvas, Drawn, chance_level, level, whiskers
 from affectlake.report.inputs import ReportInputs
 from affectlake.report.number_format import count, counted, decimal, percent
 
@@ -25,10 +26,10 @@ def reproducibility(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> 
             note_of(mean, "the reproducibility of this agent's dimensions was not computed in this version")
         )
     (ax,) = canvas.panels(width=min(WIDTH_IN, 2.5 + 0.27 * len(rows)), height=3.0, grid="y")
-    r = rows["value"].to_numpy()
+    r, style = rows["value"].to_numpy(), style_of(inputs, facts.agent)
     dots = ax.errorbar(
-        range(len(rows)), r, whiskers(r, rows["ci_low"], rows["ci_high"]), fmt="o", color=ACCENT, ms=5, mec="white",
-        mew=0.8, elinewidth=1.6,
+        range(len(rows)), r, whiskers(r, rows["ci_low"], rows["ci_high"]), fmt=style.marker, color=style.colour, ms=5.5,
+        mec="white", mew=0.8, elinewidth=1.6,
     )  # fmt: skip
     canvas.note(
         dots[0], hints=[f"dimension {d}: r = {decimal(v, 3)}" for d, v in rows.select("dimension", "value").iter_rows()]
@@ -63,8 +64,9 @@ def components(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn
     kept, accuracy = rows["setting"].to_numpy(), rows["value"].to_numpy()
     full = float(accuracy[-1])
     (ax,) = canvas.panels(width=5.6, height=3.1, grid="y")
-    ax.axhspan(0.95 * full, 0.99 * full, color=FAINT, alpha=0.25, lw=0)
-    (line,) = ax.plot(kept, accuracy, "o-", color=ACCENT, ms=4.5, mec="white", mew=0.7)
+    style = style_of(inputs, facts.agent)
+    ax.axhspan(0.95 * full, 0.99 * full, fc=(FAINT, 0.25), ec=SOFT, lw=0.6)
+    (line,) = ax.plot(kept, accuracy, style.marker, ls=style.dash, color=style.colour, ms=5, mec="white", mew=0.7)
     canvas.note(line, hints=[f"{k:g} components: {percent(a)}" for k, a in zip(kept, accuracy, strict=True)])
     chance_level(ax, facts.n_answers)
     ax.set(xlabel="components kept per stimulus", ylabel="held-out accuracy", xlim=(0, None))
@@ -109,7 +111,7 @@ def saturation(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn
     panels = canvas.panels(len(parts), width=5.0 * len(parts), height=3.0, grid="y")
     sentences = []
     for ax, ((sweep, column, title), rows) in zip(panels, parts, strict=True):
-        _sweep(canvas, ax, rows, sweep, column)
+        _sweep(canvas, ax, rows, (sweep, column), style_of(inputs, facts.agent))
         if column == "test_accuracy":
             chance_level(ax, facts.n_answers)
         ax.set_ylabel(title)
@@ -117,13 +119,14 @@ def saturation(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn
     return Drawn(f"Saturation of {facts.agent}", " ".join(sentences), every)
 
 
-def _sweep(canvas: Canvas, ax: Any, rows: pl.DataFrame, sweep: str, column: str) -> None:
+def _sweep(canvas: Canvas, ax: Any, rows: pl.DataFrame, shown: tuple[str, str], style: AgentStyle) -> None:
+    sweep, column = shown
     own = rows.sort("setting", column)
     means = own.group_by("setting").agg(pl.col(column).mean()).sort("setting")
     settings = means["setting"].to_list()
-    ax.plot(range(len(settings)), means[column].to_numpy(), "-", color=ACCENT)
+    ax.plot(range(len(settings)), means[column].to_numpy(), ls=style.dash, color=style.colour)
     places = [settings.index(setting) for setting in own["setting"]]
-    (dots,) = ax.plot(places, own[column].to_numpy(), "o", color=ACCENT, ms=5, mew=0, alpha=0.5)
+    (dots,) = ax.plot(places, own[column].to_numpy(), style.marker, color=style.colour, ms=5, mfc="white", mew=1)
     canvas.note(dots, hints=[f"{s:,.0f} {sweep}: {v:g}" for s, v in own.select("setting", column).iter_rows()])
     ax.set_xticks(range(len(settings)), [_short(value) for value in settings])
     ax.set(xlabel=f"{sweep} (not to scale)", xlim=(-0.4, len(settings) - 0.6))

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from affectlake.errors import FigureError
 from affectlake.report.agent_summary import AgentFacts
+from affectlake.report.figures.agent_styles import AgentStyle, styles_of
 from affectlake.report.figures.brain_maps import METHODS, brain_of
-from affectlake.report.figures.canvas import FAINT, GROUPS, INK, Canvas, Drawn, whiskers
+from affectlake.report.figures.canvas import FAINT, INK, Canvas, Drawn, whiskers
 from affectlake.report.figures.voxel_histograms import (
     MOST_AGENTS,
     MOST_SUBJECTS,
@@ -52,10 +53,10 @@ def basis_comparison(
     named = [agent for agent in shown if agent in set(rows["agent"])]
     width = max(4.6, 1.0 + len(regions) * (0.1 * len(named) + 0.16))
     (ax,) = canvas.panels(width=width, height=3.3, grid="y")
+    styles = styles_of(one.agent for one in agents)
     for at, agent in enumerate(named):
-        colour = GROUPS[[one.agent for one in agents].index(agent) % len(GROUPS)]
         shift = 0.7 * ((at + 0.5) / len(named) - 0.5)
-        _differences(canvas, ax, brain, rows.filter(pl.col("agent") == agent), regions, shift, colour)
+        _differences(canvas, ax, brain, rows.filter(pl.col("agent") == agent), regions, shift, styles[agent])
     ax.axhline(0, color=FAINT, lw=0.9)
     _stars(ax, rows, regions, named)
     ax.set_xticks(range(len(regions)), regions, rotation=40, ha="right", rotation_mode="anchor")
@@ -68,14 +69,14 @@ def basis_comparison(
 
 
 def _differences(
-    canvas: Canvas, ax: Any, brain: BrainInputs, rows: pl.DataFrame, regions: list[str], shift: float, colour: str
+    canvas: Canvas, ax: Any, brain: BrainInputs, rows: pl.DataFrame, regions: list[str], shift: float, style: AgentStyle
 ) -> None:
     agent, method = rows["agent"][0], rows["method"][0]
     places = np.array([regions.index(region) for region in rows["region"]]) + shift
     means, low, high = (rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
                         for name in ("difference", "ci_low", "ci_high"))  # fmt: skip
-    ax.errorbar(places, means, whiskers(means, low, high), fmt="none", ecolor=colour, elinewidth=1.1)
-    points = ax.scatter(places, means, s=22, marker="s", color=colour, label=shortened(agent), zorder=3)
+    ax.errorbar(places, means, whiskers(means, low, high), fmt="none", ecolor=style.colour, elinewidth=1.1)
+    points = ax.scatter(places, means, s=24, marker=style.marker, color=style.colour, label=shortened(agent), zorder=3)
     names = {key: name for key, _, name in brain.regions}
     canvas.note(points, hints=[
         f"{agent}, {names[region]}: {decimal(mean, 3)} ({decimal(one, 3)} to {decimal(other, 3)})"

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from affectlake.errors import FigureError
 from affectlake.report.agent_summary import AgentFacts
+from affectlake.report.figures.agent_styles import styles_of
 from affectlake.report.figures.brain_viewer import scales
-from affectlake.report.figures.canvas import FAINT, INK, SOFT, Canvas, Drawn, bar_style, colours
+from affectlake.report.figures.canvas import FAINT, INK, SOFT, Canvas, Drawn, colours
 from affectlake.report.inputs import BrainInputs, ReportInputs
 from affectlake.report.number_format import counted, decimal, shortened
 from affectlake.report.volumes import Volume
@@ -62,8 +63,9 @@ def brain_regions(
     width = max(4.6, 1.0 + len(regions) * (0.11 * len(shown) + 0.16))
     columns = max(1, int((width - 0.7) / (0.6 + 0.08 * max(len(shortened(agent)) for agent in shown))))
     (ax,) = canvas.panels(width=width, height=3.1 + 0.2 * -(-len(shown) // columns), grid="y")
+    styles = styles_of(one.agent for one in agents)
     for at, agent in enumerate(shown):
-        style = bar_style([one.agent for one in agents].index(agent))
+        style = styles[agent].bars
         _bars(canvas, ax, brain, values, regions, agent, (at + 0.5) / len(shown) - 0.5, 0.8 / len(shown), style)
     low, high = ax.get_ylim()
     high = max(high, 0.01)
@@ -115,7 +117,7 @@ def _ceilings(ax: Any, brain: BrainInputs, regions: list[str], high: float) -> N
         if len(rows) and float(rows["ceiling_low"][0]) <= high:
             low = float(rows["ceiling_low"][0])
             top = min(high, float(rows["ceiling_high"][0]))
-            ax.bar(at, top - low, 0.86, bottom=low, color=FAINT, alpha=0.3, zorder=0.5, lw=0)
+            ax.bar(at, top - low, 0.86, bottom=low, fc=(FAINT, 0.3), zorder=0.5, ec=SOFT, lw=0.7, ls=":")
 
 
 def _differs(brain: BrainInputs, method: str, region: str, agent: str) -> bool:

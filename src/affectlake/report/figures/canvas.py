@@ -22,8 +22,8 @@ from affectlake.errors import UsageError
 
 INK, SOFT, FAINT, RULE = "#1c2126", "#565f69", "#8a929b", "#e2e3dd"
 ACCENT, SECOND, HOT = "#1f5f8b", "#b4690e", "#b3262e"
-GROUPS = ("#332288", "#cc6677", "#117733", "#ddcc77", "#88ccee", "#882255", "#44aa99", "#999933", "#aa4499")
-"""Colours of agents, in their order, and of communities: Paul Tol's "muted", distinct with any colour vision."""
+GROUPS = ("#ea630c", "#4570a8", "#a76ef8", "#714e47", "#c47890", "#903a03", "#4f1c01", "#560499", "#04314b")
+"""Colours of agents and of communities: distinct with any colour vision, with a contrast of at least 3 to the page."""
 
 WIDTH_IN = 10.8
 """Width of the report's column."""
@@ -286,12 +286,6 @@ def whiskers(values: Any, low: Any, high: Any) -> NDArray[np.float64]:
     middle = np.asarray(values, float)
     ends = np.asarray(low, float), np.asarray(high, float)
     return np.asarray(np.nan_to_num(np.stack([middle - ends[0], ends[1] - middle]).clip(min=0)))
-
-
-def bar_style(at: int) -> dict[str, Any]:
-    """Return the style of an agent's bars by its index; colours repeat with a hatch after the last one."""
-    hatch = "////" if at >= len(GROUPS) else None
-    return {"color": GROUPS[at % len(GROUPS)], "hatch": hatch, "ecolor": INK, "error_kw": {"elinewidth": 1.1}}
 
 
 def stack(agents: int, each: float = 0.34, rest: float = 0.9) -> float:

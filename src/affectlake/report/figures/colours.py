@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-_SHADES = ((0.60, 0.17), (0.72, 0.14), (0.47, 0.14))
-"""Lightness and chroma in OKLCH, cycled so that neighbours on the hue circle differ."""
+_SHADES = ((0.56, 0.17), (0.63, 0.15), (0.44, 0.13))
+"""Lightness and chroma in OKLCH, cycled so that neighbours on the hue circle differ; contrast to white above 3."""
 
 
 def circular_order(profiles: NDArray[np.floating]) -> NDArray[np.intp]:

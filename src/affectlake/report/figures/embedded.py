@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from io import StringIO
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, fromstring, tostring
@@ -19,6 +19,7 @@ _CLEANED: tuple[tuple[re.Pattern[str], Any], ...] = (  # of attributes, in this 
     (re.compile(r"-?\d+\.\d{3,}"), lambda found: number(float(found[0]))),
 )
 _REFERENCE = re.compile(r"(?<=#)[\w.-]+")
+_HATCH = re.compile(r"(?<=url\(#)[\w.-]+")
 _SEE_THROUGH = re.compile(r"(?:^|; )opacity:")  # the overlap of such marks is visible
 _POINT = 4 / 3  # pixels of the page
 
@@ -47,15 +48,23 @@ def embedded(figure: Figure, name: str, *, focusable: bool = False) -> Markup:
         FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})  # `savefig` would draw it twice
     root = fromstring(file.getvalue())
     referred = (
-        value for one in root.iter() for key, value in one.attrib.items() if key.endswith(("href", "clip-path"))
+        value
+        for one in root.iter()
+        for key, value in one.attrib.items()
+        if key.endswith(("href", "clip-path")) or (key == "style" and "url(#" in value)  # hatches are patterns
     )
-    ids = {one: f"{name}-{at}" for at, one in enumerate(dict.fromkeys(_REFERENCE.findall(" ".join(referred))))}
+    ids = {one: f"{name}-{at}" for at, one in enumerate(dict.fromkeys(_referred(referred)))}
     box = root.attrib["viewBox"]
     drawn = (tostring(part, encoding="unicode") for child in root for part in _kept(child, ids, figure.notes))
     opened = Markup('<svg viewBox="{}" style="--natural:{}px" class="drawn" role="img" aria-label="{}"{}>')
     reached = Markup(' tabindex="0"') if focusable else ""
     natural = number(float(box.split()[2]) * _POINT)
     return opened.format(box, natural, figure.label, reached) + Markup("".join(drawn)) + Markup("</svg>")
+
+
+def _referred(values: Iterable[str]) -> list[str]:
+    """Return the ids to which attributes refer; a style also contains colours, which begin like references."""
+    return [one for value in values for one in (_HATCH if "url(#" in value else _REFERENCE).findall(value)]
 
 
 def _kept(element: Element, ids: Mapping[str, str], notes: Mapping[str, Note]) -> list[Element]:
@@ -88,6 +97,8 @@ def _attributes(element: Element, ids: Mapping[str, str]) -> dict[str, str]:
             value = ids.get(value, "")
         elif key in ("href", "clip-path"):
             value = _REFERENCE.sub(lambda found: ids[found[0]], value.replace(" ", ""))
+        elif key == "style" and "url(#" in value:
+            value = _HATCH.sub(lambda found: ids[found[0]], value)
         if value:
             found[key] = value
     return found

@@ -89,7 +89,7 @@ def _chords(canvas: Canvas, ax: Any, edges: pl.DataFrame, angles: dict[int, floa
     chords = PathCollection(
         paths, facecolors="none", edgecolors=[NEGATIVE if r < 0 else SOFT for *_, r in rows],
         linewidths=[0.5 + 4.5 * abs(r) for *_, r in rows], linestyles=["--" if r < 0 else "-" for *_, r in rows],
-        alpha=[min(0.85, 0.15 + abs(r)) for *_, r in rows], zorder=1,
+        zorder=1,
     )  # fmt: skip
     ax.add_collection(chords, autolim=False)
     canvas.note(chords, hints=[f"dimensions {one} and {other}: r = {decimal(r)}" for one, other, r in rows])

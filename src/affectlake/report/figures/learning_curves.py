@@ -9,7 +9,8 @@ import polars as pl
 
 from affectlake.errors import FigureError
 from affectlake.report.agent_summary import AgentFacts, of_agent, of_fit
-from affectlake.report.figures.canvas import ACCENT, SECOND, Canvas, Drawn, chance_level, styled
+from affectlake.report.figures.agent_styles import style_of
+from affectlake.report.figures.canvas import ACCENT, SOFT, Canvas, Drawn, chance_level, styled
 from affectlake.report.inputs import ReportInputs
 from affectlake.report.number_format import counted, decimal, percent
 
@@ -21,24 +22,24 @@ def learning_curves(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> 
     curves = _named(of_agent(inputs.learning_curves, facts.agent).sort("seed", "epoch"))
     if not len(curves):
         raise FigureError("this version has no learning curves of this agent, because no embedding was fitted")
-    draw_curves(canvas, curves, facts.seed, facts.n_answers)
+    draw_curves(canvas, curves, facts.seed, facts.n_answers, style_of(inputs, facts.agent).colour)
     return Drawn(f"Loss and validation accuracy of {facts.agent} by epoch", _curves_caption(curves, facts), curves)
 
 
-def draw_curves(canvas: Canvas, curves: pl.DataFrame, shown: int | None, n_answers: int) -> None:
+def draw_curves(canvas: Canvas, curves: pl.DataFrame, shown: int | None, n_answers: int, colour: str = ACCENT) -> None:
     """Draw the rows of ``learning_curves`` of one agent, with thick lines for the seed `shown`."""
     loss, accuracy = canvas.panels(2, width=10.0, height=3.0, grid="y")
     parts = [
-        (loss, "train_loss", SECOND, "--", "training triplets"),
-        (loss, "validation_loss", ACCENT, "-", "validation triplets"),
-        (accuracy, "validation_accuracy", ACCENT, "-", "validation triplets"),
+        (loss, "train_loss", SOFT, "--", "training triplets"),
+        (loss, "validation_loss", colour, "-", "validation triplets"),
+        (accuracy, "validation_accuracy", colour, "-", "validation triplets"),
     ]
-    for ax, column, colour, dash, name in parts:
+    for ax, column, own, dash, name in parts:
         for (seed,), rows in curves.drop_nulls(column).group_by("seed", maintain_order=True):
             mine = seed == shown
             ax.plot(
-                rows["epoch"].to_numpy(), rows[column].to_numpy(), dash, color=colour, lw=1.8 if mine else 0.7,
-                alpha=1 if mine else 0.5, zorder=3 if mine else 2, label=name if mine else None,
+                rows["epoch"].to_numpy(), rows[column].to_numpy(), dash, color=own, lw=1.8 if mine else 0.7,
+                alpha=1, zorder=3 if mine else 2, label=name if mine else None,
             )  # fmt: skip
     loss.set(ylabel="cross-entropy (nats)", ylim=(0, None))
     chance = 1 / n_answers

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from affectlake.errors import FigureError
 from affectlake.report.agent_summary import AgentFacts, of_agent
+from affectlake.report.figures.agent_styles import style_of
 from affectlake.report.figures.canvas import ACCENT, INK, RULE, SECOND, WIDTH_IN, Canvas, Drawn
 from affectlake.report.inputs import ReportInputs
 from affectlake.report.number_format import count, counted, listed, percent, percent_range, shortened
@@ -32,25 +33,25 @@ def chosen_positions(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) ->
     groups = counts.partition_by("protocol", "trial_set", maintain_order=True)
     rows = -(-len(groups) // 3)
     axes = canvas.panels(len(groups), columns=3, width=9.6, height=2.3 * rows)
-    pooled = np.zeros(3, np.int64)
+    pooled, colour = np.zeros(3, np.int64), style_of(inputs, facts.agent).colour
     for ax, group in zip(axes, groups, strict=True):
         by_position = dict(group.group_by("position").agg(pl.col("n_choices").sum()).iter_rows())
         chosen = np.array([by_position.get(position, 0) for position in (1, 2, 3)], np.int64)
         pooled += chosen
         name = group["trial_set"][0].replace("_", " ")
-        _bars(canvas, ax, chosen)
+        _bars(canvas, ax, chosen, colour)
         ax.set_title(shortened(f"{name}, {group['protocol'][0]}" if several else name, 34))
     axes[0].set_ylabel("share of choices")
     return Drawn(f"Chosen positions of {facts.agent}", _positions_caption(facts, pooled), counts)
 
 
-def _bars(canvas: Canvas, ax: Any, chosen: NDArray[np.int64]) -> None:
+def _bars(canvas: Canvas, ax: Any, chosen: NDArray[np.int64], colour: str) -> None:
     shares = chosen / max(int(chosen.sum()), 1)
-    bars = ax.bar(POSITIONS, shares, 0.7, color=ACCENT, alpha=0.8)
+    bars = ax.bar(POSITIONS, shares, 0.7, color=colour)
     for bar, name, n, share in zip(bars, POSITIONS, chosen.tolist(), shares.tolist(), strict=True):
         canvas.note(bar, f"{name}: {percent(share, 1)}, {counted(n, 'choice')}", class_="bar")
-        ax.annotate(percent(share, 1), (name, 0), xytext=(0, 5), textcoords="offset points", ha="center", color="white",
-                    weight="bold", fontsize=8.5)  # fmt: skip
+        ax.annotate(percent(share, 1), (name, 0), xytext=(0, 5), textcoords="offset points", ha="center",
+                    weight="bold", fontsize=8.5, bbox={"facecolor": "white", "linewidth": 0, "boxstyle": "round,pad=0.15"})  # fmt: skip
     ax.axhline(THIRD, color=INK, ls=":", lw=1.2)
     ax.annotate("1/3", (1, THIRD), xycoords=("axes fraction", "data"), xytext=(3, 0), textcoords="offset points",
                 va="center", fontsize=8)  # fmt: skip

@@ -9,7 +9,8 @@ import polars as pl
 
 from affectlake.errors import FigureError
 from affectlake.report.agent_summary import AgentFacts, first_labels, of_agent, of_fit
-from affectlake.report.figures.canvas import ACCENT, RULE, SOFT, Canvas, Drawn, bare
+from affectlake.report.figures.agent_styles import style_of
+from affectlake.report.figures.canvas import RULE, SOFT, Canvas, Drawn, bare
 from affectlake.report.inputs import ReportInputs
 from affectlake.report.number_format import counted, decimal, shortened
 
@@ -47,6 +48,7 @@ def roses(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
     names = first_labels(inputs, facts)
     shown = weights.filter(pl.col("stimulus_index").is_in([index for index, _ in chosen]))
     most = float(shown["weight"].to_numpy().max()) or 1.0
+    colour = style_of(inputs, facts.agent).colour
     rows = -(-len(chosen) // COLUMNS)
     axes = canvas.panels(len(chosen), columns=COLUMNS, width=10.8, height=2.7 * rows)
     for ax, (index, title) in zip(axes, chosen, strict=True):
@@ -61,10 +63,12 @@ def roses(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
             reach = min(weight / most, 1.0)
             if reach > 0.003:
                 wedge = Wedge((0, 0), reach, end - 0.86 * step, end)
-                petals[f"{dimension}, {name}: {decimal(weight)}"] = wedge, 0.9 if dimension in longest else 0.4
+                petals[f"{dimension}, {name}: {decimal(weight)}"] = wedge, 1.0 if dimension in longest else 0.3
             if dimension in longest and weight > 0:
                 named.append((math.radians(end - 0.43 * step), shortened(name)))
-        drawn = PatchCollection([w for w, _ in petals.values()], fc=[(ACCENT, a) for _, a in petals.values()], lw=0)
+        drawn = PatchCollection(
+            [w for w, _ in petals.values()], fc=[(colour, a) for _, a in petals.values()], ec=colour, lw=0.7
+        )
         canvas.note(ax.add_collection(drawn, autolim=False), hints=list(petals))
         _frame(ax, title, petal_names(named))
     n = [int((shown.filter(pl.col("stimulus_index") == index)["weight"] > 0.1 * most).sum()) for index, _ in chosen]

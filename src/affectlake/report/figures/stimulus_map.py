@@ -105,7 +105,9 @@ def stimulus_map(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Dra
         own = members[number]
         if own:
             colour, name = colours[number]
-            dots = ax.scatter(*xy[own].T, s=20, color=colour, alpha=0.82, linewidth=0, label=name, clip_on=False)
+            dots = ax.scatter(
+                *xy[own].T, s=20, facecolor=colour, edgecolor="white", linewidth=0.3, label=name, clip_on=False
+            )
             canvas.note(dots, class_="cat", data_c=str(number), each={"data-i": [index[at] for at in own]})
     units = max(extent[0] / WIDTH_IN, extent[1] / height)  # units of the map per inch
     for entry, x, y in _names(xy, members, entries, units):
