@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from affectlake.report.inputs import ReportInputs
+from affectlake.report.number_format import shortened
 from affectlake.tasks import ANSWERS
 
 OF_PEOPLE = ("judgments", "anchored")
@@ -176,6 +177,11 @@ def first_labels(inputs: ReportInputs, facts: AgentFacts) -> dict[int, str]:
         return {}
     first = of_fit(rows, facts.seed).filter(pl.col("label_rank") == 1).select("dimension", "rating", "direction")
     return {d: rating if way == "high" else f"{rating}-low" for d, rating, way in first.iter_rows()}
+
+
+def numbered(dimension: int, labels: Mapping[int, str]) -> str:
+    """Return a dimension's number and its first label, such as ``7 sadness``, by which figures refer to each other."""
+    return shortened(f"{dimension} {labels[dimension]}") if dimension in labels else str(dimension)
 
 
 def categories(inputs: ReportInputs) -> list[Category]:

@@ -13,7 +13,10 @@ import yaml
 from markupsafe import Markup
 
 from affectlake.errors import FigureError
+from affectlake.report import bookkeeping
 from affectlake.report.agent_summary import AgentFacts, Estimate, agent_facts, agents
+from affectlake.report.banner import banner_of
+from affectlake.report.brain_answer import brain_answers
 from affectlake.report.figures import brain_viewer, heatmap, stimulus_map
 from affectlake.report.figures.agent_styles import styles_of
 from affectlake.report.figures.brain_maps import METHODS
@@ -25,7 +28,6 @@ from affectlake.report.figures.markup import scrolling
 from affectlake.report.figures.strip import strip
 from affectlake.report.inputs import ReportInputs
 from affectlake.report.number_format import (
-    MISSING,
     count,
     counted,
     decimal,
@@ -50,8 +52,7 @@ KINDS = {
     "judgments": "people",
     "anchored": "people, anchored triplets",
 }
-SHOWN_IDS = 12
-DIGEST_LENGTH, COMMIT_LENGTH = 8, 10
+COMMIT_LENGTH = 10
 
 
 _BY_KEYBOARD = ("stimulus_map", "heatmap")
@@ -147,6 +148,11 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         for one in every
     ]
     order = inputs.table("order_effects")
+    sections = {
+        "together": _blocks(inputs, "together", every),
+        "order": [] if order is None else _blocks(inputs, "order", every),
+        "brain": [] if inputs.brain is None else _blocks(inputs, "brain", every),
+    }
     data = {
         "stimuli": stimulus_map.stimulus_data(inputs, entries),
         "categories": [entry.name for entry in entries],
@@ -160,27 +166,38 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "created": inputs.version.created_iso[:16].replace("T", " "),
         "lead": _lead(inputs, found),
         "agents": found,
-        "together": _blocks(inputs, "together", every),
-        "order": [] if order is None else _blocks(inputs, "order", every),
+        **sections,
+        "contents": _contents(sections, found),
+        "banner": banner_of(inputs.synthetic, every),
+        "brain_answers": brain_answers(inputs.brain, METHODS),
         "order_rows": [] if order is None else compared(order, [one.agent for one in every]),
         "legend": entries,
-        "brain": [] if inputs.brain is None else _blocks(inputs, "brain", every),
         "colour_rules": stimulus_map.colour_rules(entries),
         "data": _embedded(data),
-        "tiles": _tiles(inputs),
-        "exclusions": _exclusions(inputs.exclusions),
-        "trials": _trials(inputs.trial_counts),
-        "choices": _choices(inputs.choice_counts, [one.agent for one in every]),
-        "files": [
-            row | {"digest": str(row["digest"] or MISSING)[:DIGEST_LENGTH], "partition": row["partition"] or ""}
-            for row in inputs.tables.sort("table", "partition").to_dicts()
-        ],
+        "tiles": bookkeeping.tiles(inputs),
+        "exclusions": bookkeeping.exclusions(inputs.exclusions),
+        "trials": bookkeeping.trials(inputs.trial_counts),
+        "choices": bookkeeping.choices(inputs.choice_counts, [one.agent for one in every]),
+        "files": bookkeeping.files(inputs.tables),
         "n_bytes": int(inputs.tables["n_bytes"].sum()),
         "left_out": inputs.left_out,
-        "params": yaml.safe_dump(_plain(inputs.params), sort_keys=False, allow_unicode=True, width=100),
+        "params": yaml.safe_dump(bookkeeping.plain(inputs.params), sort_keys=False, allow_unicode=True, width=100),
         "strip": strip,
         "spread": _spread,
     }
+
+
+def _contents(sections: Mapping[str, list[_Block]], found: list[_Agent]) -> list[dict[str, object]]:
+    """Return the table of contents, in the page's order: each section's id, title and figures."""
+    titles = {"brain": "Brain", "together": "Comparison of agents", "order": "Position bias"}
+    rows: list[tuple[str, str, list[_Block]]] = [
+        *((key, title, sections[key]) for key, title in titles.items() if sections[key]),
+        *((f"agent-{one.facts.agent}", one.facts.agent, one.figures) for one in found),
+        ("run", "Stimuli, triplets and choices", []),
+        ("provenance", "Provenance", []),
+        ("files", "Files and parameters", []),
+    ]
+    return [{"id": key, "title": title, "figures": figures} for key, title, figures in rows]
 
 
 def _blocks(inputs: ReportInputs, section: Section, about: AgentFacts | Sequence[AgentFacts]) -> list[_Block]:
@@ -257,53 +274,6 @@ def _lead(inputs: ReportInputs, found: list[_Agent]) -> str:
     )
 
 
-def _tiles(inputs: ReportInputs) -> list[tuple[str, str]]:
-    """Return the numbers of stimuli, ratings, captions, triplets and choices, each with its name."""
-    excluded = inputs.exclusions["stimulus_id"].n_unique()
-    triplets = int(inputs.trial_counts["n_triplets"].sum())
-    choices = int(inputs.choice_counts["n_choices"].sum())
-    return [
-        (count(len(inputs.stimuli)), "stimuli"),
-        *((count(len(family.ratings)), family.plural) for family in inputs.families),
-        (count(len(inputs.captions)), "captions"),
-        (count(excluded), "excluded"),
-        (count(triplets), "triplets"),
-        (count(choices), "choices"),
-    ]
-
-
-def _exclusions(exclusions: pl.DataFrame) -> list[dict[str, Any]]:
-    grouped = (
-        exclusions.sort("source", "reason", "stimulus_id")
-        .group_by("source", "reason", maintain_order=True)
-        .agg(pl.col("stimulus_id"), pl.col("n_rows").sum())
-    )
-    rows = []
-    for source, reason, ids, n_rows in grouped.iter_rows():
-        more = len(ids) - SHOWN_IDS
-        shown = ", ".join(ids[:SHOWN_IDS]) + (f" and {count(more)} more" if more > 0 else "")
-        rows.append({"source": source, "reason": reason, "n": len(ids), "n_rows": n_rows, "ids": shown})
-    return rows
-
-
-def _trials(trial_counts: pl.DataFrame) -> list[dict[str, Any]]:
-    """Return one row per trial set with its triplets in each split."""
-    rows: dict[str, dict[str, Any]] = {}
-    for trial_set, split, n in trial_counts.select("trial_set", "split", "n_triplets").sort("trial_set").iter_rows():
-        row = rows.setdefault(trial_set, {"trial_set": trial_set, "train": 0, "validation": 0, "test": 0})
-        row[split] = row.get(split, 0) + n
-    return list(rows.values())
-
-
-def _choices(choice_counts: pl.DataFrame, order: list[str]) -> list[dict[str, Any]]:
-    """Return one row per agent, protocol and trial set, agents in the page's order."""
-    rows = choice_counts.group_by("agent", "protocol", "trial_set").agg(
-        pl.col("n_choices").sum(), pl.col("n_tied").sum()
-    )
-    rows = rows.with_columns(pl.col("protocol", "trial_set").fill_null(MISSING))
-    return sorted(rows.to_dicts(), key=lambda row: (order.index(row["agent"]), row["protocol"], row["trial_set"]))
-
-
 def _spread(estimate: Estimate, n_seeds: int) -> str:
     """Return the range over the fits of all seeds; empty if there is one fit."""
     if n_seeds < 2:
@@ -317,12 +287,3 @@ def _embedded(data: dict[str, Any]) -> Markup:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)
-
-
-def _plain(value: object) -> object:
-    """Return nested mappings and sequences as plain dicts and lists, which YAML can write."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from affectlake.errors import FigureError
-from affectlake.report.agent_summary import AgentFacts, first_labels, of_fit
+from affectlake.report.agent_summary import AgentFacts, first_labels, numbered, of_fit
 from affectlake.report.figures.canvas import GROUPS, SOFT, Canvas, Drawn, bare
 from affectlake.report.inputs import ReportInputs
 from affectlake.report.number_format import count, counted, decimal, listed, shortened
@@ -41,8 +41,8 @@ def emotion_graph(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Dr
     caption = (
         f"Lines join dimensions that correlate above the threshold ({counted(len(edges), 'pair')}). The connected "
         f"dimensions form {counted(len(groups), 'community', 'communities')} (Louvain); "
-        f"{_isolated([names.get(d, str(d)) for d in alone])}. The sizes of the dots show PageRank: the most central "
-        f"dimension is {names.get(central, str(central))}. The strongest edge has r = {decimal(edges['r'][-1])}."
+        f"{_isolated([numbered(d, names) for d in alone])}. The sizes of the dots show PageRank: the most central "
+        f"dimension is {numbered(central, names)}. The strongest edge has r = {decimal(edges['r'][-1])}."
     )
     return Drawn(f"Graph of {len(nodes)} dimensions of {facts.agent} with {len(edges)} edges", caption, edges)
 
@@ -110,6 +110,6 @@ def _nodes(
         left = math.cos(angle) < -1e-9
         x, y = _xy(angle, 1.11)
         ax.text(
-            x, y, shortened(names.get(dimension, str(dimension))), rotation=math.degrees(angle) + (180 if left else 0),
+            x, y, numbered(dimension, names), rotation=math.degrees(angle) + (180 if left else 0),
             rotation_mode="anchor", ha="right" if left else "left", va="center", color=SOFT, fontsize=8.5,
         )  # fmt: skip

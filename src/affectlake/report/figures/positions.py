@@ -51,7 +51,7 @@ def _bars(canvas: Canvas, ax: Any, chosen: NDArray[np.int64], colour: str) -> No
     for bar, name, n, share in zip(bars, POSITIONS, chosen.tolist(), shares.tolist(), strict=True):
         canvas.note(bar, f"{name}: {percent(share, 1)}, {counted(n, 'choice')}", class_="bar")
         ax.annotate(percent(share, 1), (name, 0), xytext=(0, 5), textcoords="offset points", ha="center",
-                    weight="bold", fontsize=8.5, bbox={"facecolor": "white", "linewidth": 0, "boxstyle": "round,pad=0.15"})  # fmt: skip
+                    weight="bold", fontsize=8.5, bbox={"fc": "white", "lw": 0, "pad": 1.5})  # fmt: skip
     ax.axhline(THIRD, color=INK, ls=":", lw=1.2)
     ax.annotate("1/3", (1, THIRD), xycoords=("axes fraction", "data"), xytext=(3, 0), textcoords="offset points",
                 va="center", fontsize=8)  # fmt: skip

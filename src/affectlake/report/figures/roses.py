@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from affectlake.errors import FigureError
-from affectlake.report.agent_summary import AgentFacts, first_labels, of_agent, of_fit
+from affectlake.report.agent_summary import AgentFacts, first_labels, numbered, of_agent, of_fit
 from affectlake.report.figures.agent_styles import style_of
 from affectlake.report.figures.canvas import RULE, SOFT, Canvas, Drawn, bare
 from affectlake.report.inputs import ReportInputs
 from affectlake.report.number_format import counted, decimal, shortened
 
 ROSES, COLUMNS = 6, 3
+NUMBERS, NUMBERED = 1.08, 40  # radius of the numbers, and the largest number of petals that have them
+RIM = 1.23  # radius of the names
 LINE, LETTER, EDGE = 0.16, 0.072, 1.78  # of the names, where the rim has radius 1; half the width of a panel
 
 
@@ -59,13 +61,17 @@ def roses(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
         named, petals = [], {}
         for at, (dimension, weight) in enumerate(own.select("dimension", "weight").iter_rows()):
             end = 90 - at * step  # from the top, clockwise
-            name = names.get(dimension, f"dimension {dimension}")
+            name = numbered(dimension, names)
+            middle = math.radians(end - 0.43 * step)
+            if len(own) <= NUMBERED:
+                x, y = NUMBERS * math.cos(middle), NUMBERS * math.sin(middle)
+                ax.text(x, y, str(dimension), ha="center", va="center", color=SOFT, fontsize=6)
             reach = min(weight / most, 1.0)
             if reach > 0.003:
                 wedge = Wedge((0, 0), reach, end - 0.86 * step, end)
-                petals[f"{dimension}, {name}: {decimal(weight)}"] = wedge, 1.0 if dimension in longest else 0.3
+                petals[f"{name}: {decimal(weight)}"] = wedge, 1.0 if dimension in longest else 0.3
             if dimension in longest and weight > 0:
-                named.append((math.radians(end - 0.43 * step), shortened(name)))
+                named.append((middle, name))
         drawn = PatchCollection(
             [w for w, _ in petals.values()], fc=[(colour, a) for _, a in petals.values()], ec=colour, lw=0.7
         )
@@ -74,6 +80,7 @@ def roses(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
     n = [int((shown.filter(pl.col("stimulus_index") == index)["weight"] > 0.1 * most).sum()) for index, _ in chosen]
     caption = (
         f"The length of each petal is the weight of the stimulus on one dimension; the three longest petals are named. "
+        f"Numbers are those of the dimensions, from the top and clockwise. "
         f"{_CHOSEN_BY[inputs.stimuli['category'].count() > 0]} Each of these "
         f"{counted(len(chosen), 'stimulus', 'stimuli')} has {min(n)} to {max(n)} of "
         f"{counted(weights['dimension'].n_unique(), 'dimension')} above a tenth of the largest weight "
@@ -85,7 +92,7 @@ def roses(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
 
 def _frame(ax: Any, title: str, names: list[Name]) -> None:
     bare(ax)
-    ax.set(xlim=(-EDGE, EDGE), ylim=(-1.35, 1.35))
+    ax.set(xlim=(-EDGE, EDGE), ylim=(-1.45, 1.45))
     ax.set_title(shortened(title, 42), fontsize=9)
     for name in names:
         ax.text(name.x, name.y, name.text, ha=name.anchor, va="center", color=SOFT, fontsize=8.5)
@@ -122,9 +129,9 @@ def petal_names(named: list[tuple[float, str]]) -> list[Name]:
     """
     placed: list[Name] = []
     for angle, text in named:
-        across, y = math.cos(angle), 1.12 * math.sin(angle)
+        across, y = math.cos(angle), RIM * math.sin(angle)
         anchor = "center" if abs(across) < 0.3 else "left" if across > 0 else "right"
-        name = Name(text, 1.12 * across, y, anchor)
+        name = Name(text, RIM * across, y, anchor)
         start, end = name.ends
         name = name._replace(x=name.x + max(0.0, -EDGE - start) - max(0.0, end - EDGE))
         start, end = name.ends
