@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ import polars as pl
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from matplotlib.text import Text
 
 import affectlake
 from affectlake import figures
@@ -325,3 +327,93 @@ def test_matplotlib_is_loaded_only_to_draw() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def media_width_mm(pdf: bytes) -> float:
+    """Return the width of the first page of a PDF, from its MediaBox in points."""
+    box = re.search(rb"/MediaBox \[\s*([\d.]+) ([\d.]+) ([\d.]+) ([\d.]+)\s*\]", pdf)
+    assert box is not None
+    return (float(box[3]) - float(box[1])) / 72 * 25.4
+
+
+@pytest.mark.parametrize(("name", "agent"), [("accuracy", ""), ("components", AGENT), ("prototype_rsms", AGENT)])
+def test_a_figure_of_a_paper_has_its_exact_width(
+    lake: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, agent: str
+) -> None:
+    place = tmp_path / "new" / f"{name}.pdf"
+    options = ["--agent", agent] if agent else []
+    main(["figure", name, str(place), "--lake", str(lake.root), "--width", "89mm", *options], standalone_mode=False)
+    assert capsys.readouterr().out.strip() == str(place)
+    assert media_width_mm(place.read_bytes()) == pytest.approx(89, abs=0.01)
+    figure = figures.draw(name, lake, agent, width_mm=89)
+    sizes = [text.get_fontsize() for text in figure.findobj(Text) if text.get_text()]
+    assert min(sizes) >= 6 and figure.get_figwidth() == pytest.approx(89 / 25.4)
+    assert (
+        figure.stamp.get_text() == "synthetic stimuli" and ">synthetic stimuli</text>" in saved(figure, "svg").decode()
+    )
+    width = imread(BytesIO(saved(figure, "png"))).shape[1]
+    assert width == pytest.approx(89 / 25.4 * 200, abs=1)
+
+
+def test_a_figure_that_cannot_be_read_in_a_width_is_refused(
+    lake: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*options: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main(["figure", *options, "--lake", str(lake.root)])
+        assert ended.value.code == 2
+        return capsys.readouterr().err
+
+    out = str(tmp_path / "figure.pdf")
+    found = said("heatmap", out, "--agent", AGENT, "--width", "60mm")
+    assert "cannot be read in 60 mm" in found and "try --width" in found
+    wide = re.search(r"--width (\d+)mm", found)
+    assert wide is not None and int(wide[1]) > 60
+    assert "is not a width" in said("accuracy", out, "--width", "wide")
+    assert "40 to 500 mm" in said("accuracy", out, "--width", "9mm")
+    assert "cards or a table" in said("gallery", out, "--agent", AGENT)
+    assert "has no value" in said("brain_regions", out, "--choose", "method")
+    assert not Path(out).exists()
+
+
+def test_the_format_of_a_figure_is_chosen(lake: Lake, tmp_path: Path) -> None:
+    for kind, first in (("svg", b"<?xml"), ("png", b"\x89PNG"), ("pdf", b"%PDF")):
+        main(["figure", "accuracy", str(tmp_path / "one"), "--format", kind, "--lake", str(lake.root)],
+             standalone_mode=False)  # fmt: skip
+        assert (tmp_path / f"one.{kind}").read_bytes().startswith(first)
+
+
+def test_similarities_of_prototypes_are_those_of_the_metric(lake: Lake) -> None:
+    for agent in (AGENT, "caption-tfidf"):
+        rows = figures.data("prototype_rsms", lake, agent)
+        found = lake.sql(
+            f"SELECT value FROM metrics JOIN (SELECT agent, seed FROM fits WHERE representative) USING (agent, seed) "
+            f"WHERE agent = '{agent}' AND analysis = 'generalisation' AND measure = 'rsm_pearson_r'"
+        ).fetchall()[0][0]
+        known = rows.filter(pl.col("measured").is_not_nan(), pl.col("predicted").is_not_nan())
+        assert np.corrcoef(known["predicted"], known["measured"])[0, 1] == pytest.approx(found, abs=1e-6)
+        figure = draw(lake, "prototype_rsms") if agent == AGENT else figures.prototype_rsms(lake, agent)
+        images = [ax.images[0].get_array() for ax in figure.axes[:2]]
+        upper = np.triu_indices(len(images[0]), k=1)
+        np.testing.assert_allclose(np.asarray(images[1].filled(np.nan))[upper], rows["measured"])
+
+
+def test_bars_of_meaning_and_overlaps_are_the_table_s(lake: Lake) -> None:
+    chosen = "JOIN (SELECT agent, seed FROM fits WHERE representative) USING (agent, seed)"
+    top3 = dict(lake.sql(f"SELECT agent, value FROM metrics {chosen} WHERE measure = 'top3_accuracy'").fetchall())
+    known = {agent: value for agent, value in top3.items() if value is not None}
+    if known:
+        ax = figures.nearest_centroids(lake).axes[0]
+        names = [text.get_text() for text in ax.get_yticklabels()]
+        assert dict(zip(names, (bar.get_width() for bar in ax.patches), strict=True)) == pytest.approx(known)
+    left, right = figures.label_shares(lake).axes
+    names = [text.get_text() for text in left.get_yticklabels()]
+    for measure, widths in (
+        ("interpretable_share", [bar.get_width() for bar in left.patches]),
+        ("mixed_share", [bar.get_width() for bar in right.patches[2::3]]),
+    ):
+        found = dict(lake.sql(f"SELECT agent, value FROM metrics {chosen} WHERE measure = '{measure}'").fetchall())
+        assert dict(zip(names, widths, strict=True)) == pytest.approx({agent: found[agent] or 0.0 for agent in names})
+    cells = figures.community_matrix(lake).axes[0].images[0].get_array().compressed()
+    drawn = lake.sql("SELECT r FROM community_overlaps").fetchall()
+    np.testing.assert_allclose(np.sort(cells), sorted(r for (r,) in drawn if r is not None))

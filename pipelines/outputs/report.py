@@ -20,6 +20,7 @@ from affectlake.lake.tables.contracts import contracts
 from affectlake.lake.tables.derived import headline
 from affectlake.lake.tables.scanning import contract_version_of, n_rows_of
 from affectlake.pipelines.outputs.brain_inputs import brain_inputs
+from affectlake.pipelines.outputs.prototype_rsms import PrototypeRsms
 from affectlake.pipelines.outputs.restricted import restricted
 from affectlake.pipelines.outputs.version_tables import VersionTables
 from affectlake.pipelines.params.record import record_at
@@ -237,6 +238,7 @@ def gather(
         representatives=tables.rows(_REPRESENTATIVES),
         analyses=_Analyses(tables),
         thumbnails=_thumbnails(tables) if pictures else {},
+        rsms=PrototypeRsms(tables, params, _REPRESENTATIVES),
         brain=brain_inputs(tables, params) if brain and "group_stats" in present else None,
         unshareable=tuple(str(one) for one in unshareable.values() if one.table in COLUMNS),
         for_myself=for_myself,
@@ -330,7 +332,7 @@ def _thumbnails(tables: VersionTables) -> dict[int, bytes]:
             n_unknown += 1
             continue
         small = BytesIO()
-        (image if image.mode in ("L", "RGB") else image.convert("RGB")).save(small, "JPEG", quality=75)
+        (image if image.mode in ("L", "RGB") else image.convert("RGB")).save(small, "WEBP", quality=50, method=6)
         found[index] = small.getvalue()
     if n_unknown:
         tables.unread["frames"] = f"{n_unknown:,} images have a format that cannot be shown"

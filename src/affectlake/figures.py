@@ -44,7 +44,16 @@ def names() -> list[str]:
     return list(_entries())
 
 
-def draw(name: str, lake: Lake | Path | str, agent: str = "", at: str = "", *, axes: Any = None, **choices: str) -> Any:
+def draw(
+    name: str,
+    lake: Lake | Path | str,
+    agent: str = "",
+    at: str = "",
+    *,
+    axes: Any = None,
+    width_mm: float = 0.0,
+    **choices: str,
+) -> Any:
     """Draw a figure by its name.
 
     Parameters
@@ -59,6 +68,8 @@ def draw(name: str, lake: Lake | Path | str, agent: str = "", at: str = "", *, a
         The version; empty: the latest.
     axes : matplotlib.axes.Axes or sequence of them, optional
         Axes to draw on, one for each panel; by default, a new figure is created.
+    width_mm : float
+        Width of a new figure for print, with text of 6 points or more; 0: the figure's own width.
     **choices : str
         Further options of the figure; see the function of its name.
 
@@ -73,7 +84,7 @@ def draw(name: str, lake: Lake | Path | str, agent: str = "", at: str = "", *, a
     FigureError
         If the version does not have the data of the figure.
     UsageError
-        If there is no such figure, agent or choice.
+        If there is no such figure, agent or choice, or the figure cannot be read in this width.
 
     Examples
     --------
@@ -86,7 +97,14 @@ def draw(name: str, lake: Lake | Path | str, agent: str = "", at: str = "", *, a
     root = lake.root if isinstance(lake, Lake) else find(Path(lake))
     version = resolve(root, at)
     inputs = _inputs(root, version, brain=entry.section == "brain", pictures=entry.html)
-    return entry.made(inputs, _about(entry, inputs, agent), axes, **choices)
+    about = _about(entry, inputs, agent)
+    if not width_mm:
+        return entry.made(inputs, about, axes, **choices)
+    if entry.html or axes is not None:
+        raise UsageError(f"{name} has no width", found="cards, a table or axes of your own", todo="leave the width out")
+    from affectlake.report.figures.print_size import printed
+
+    return printed(entry, inputs, about, width_mm, **choices)
 
 
 def data(name: str, lake: Lake | Path | str, agent: str = "", at: str = "", **choices: str) -> pl.DataFrame:
@@ -102,7 +120,7 @@ def data(name: str, lake: Lake | Path | str, agent: str = "", at: str = "", **ch
     >>> affectlake.figures.data("learning_curves", lake, "human-category")["epoch"].min()
     0
     """
-    rows: pl.DataFrame = draw(name, lake, agent, at, **choices).data
+    rows: pl.DataFrame = draw(name, lake, agent, at, **choices).data  # type: ignore[arg-type]
     return rows
 
 

@@ -39,6 +39,7 @@ MODULES = {
     "propose": "affectlake.cli.planning",
     **dict.fromkeys(("collect", "status", "collection"), "affectlake.cli.collection"),
     **dict.fromkeys(("positions", "injections"), "affectlake.cli.judging"),
+    "figure": "affectlake.cli.figures",
     "protocols": "affectlake.cli.protocols",
     **dict.fromkeys(("schedule", "serve"), "affectlake.cli.schedules"),
     "import": "affectlake.cli.importing",

@@ -11,7 +11,7 @@ from affectlake.cli.main import cli
 
 # the commands by purpose; a test checks that every command is in one of the chapters
 CHAPTERS: dict[str, tuple[str, ...]] = {
-    "Make and build a study": ("init", "run", "steps", "render", "publish", "report", "maps", "fetch"),
+    "Make and build a study": ("init", "run", "steps", "render", "publish", "report", "figure", "maps", "fetch"),
     "Ask models": ("collect", "status", "propose", "protocols", "positions", "injections", "schedule"),
     "Import judgments that people gave": ("import",),
     "Read and compare versions": ("versions", "tag", "query", "diff", "checkout", "restore", "cite", "verify"),

@@ -128,6 +128,8 @@ class ReportInputs:
         What is wrong with the answers of an agent, in words; agents whose answers are usable are not in it.
     thumbnails : mapping of int to bytes
         Small JPEG images of the stimuli with large weights, by ``stimulus_index``; empty if there are no videos.
+    rsms : mapping of str to (int64 (n,), float64 (n, n), float64 (n, n))
+        For each agent, the prototypes and their similarities: predicted by its embedding, and measured in its choices.
     brain : BrainInputs, optional
         None for a study without brains.
     left_out : tuple of str
@@ -160,6 +162,7 @@ class ReportInputs:
     analyses: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     verdicts: Mapping[str, str] = field(default_factory=dict)
     thumbnails: Mapping[int, bytes] = field(default_factory=dict)
+    rsms: Mapping[str, tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=dict)
     brain: BrainInputs | None = None
     left_out: tuple[str, ...] = ()
     unshareable: tuple[str, ...] = ()

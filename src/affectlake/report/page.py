@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -53,6 +54,7 @@ KINDS = {
     "anchored": "people, anchored triplets",
 }
 COMMIT_LENGTH = 10
+UNPACKED = 1500  # bytes that compression has to save
 
 
 _BY_KEYBOARD = ("stimulus_map", "heatmap")
@@ -251,12 +253,15 @@ def _brain_data(inputs: ReportInputs, every: Sequence[AgentFacts]) -> dict[str, 
 
 
 def _csv(rows: pl.DataFrame) -> str:
-    """Return rows as a data URL of a CSV file; empty if there are no rows."""
+    """Return rows as a data URL of a CSV file, compressed if it is long; empty if there are no rows."""
     if not len(rows):
         return ""
     kept = rows.select(name for name in rows.columns if rows[name].null_count() < len(rows))
-    text = kept.sort(kept.columns, nulls_last=True).write_csv(float_precision=6)
-    return "data:text/csv;charset=utf-8;base64," + base64.b64encode(text.encode()).decode()
+    text = kept.sort(kept.columns, nulls_last=True).write_csv(float_precision=6).encode()
+    packed = gzip.compress(text, mtime=0)
+    if len(packed) < len(text) - UNPACKED:
+        return "data:application/gzip;base64," + base64.b64encode(packed).decode()
+    return "data:text/csv;charset=utf-8;base64," + base64.b64encode(text).decode()
 
 
 def _lead(inputs: ReportInputs, found: list[_Agent]) -> str:

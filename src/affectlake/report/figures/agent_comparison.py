@@ -10,7 +10,7 @@ import polars as pl
 from markupsafe import Markup
 
 from affectlake.errors import FigureError
-from affectlake.report.agent_summary import AgentFacts, first_labels
+from affectlake.report.agent_summary import AgentFacts, first_labels, numbered
 from affectlake.report.figures.agent_styles import styles_of
 from affectlake.report.figures.canvas import (
     INK,
@@ -194,7 +194,7 @@ def community_overlaps(inputs: ReportInputs, agents: Sequence[AgentFacts]) -> tu
         .unique(["agent", "community", "against"], keep="first")
         .sort("agent", "community", "against")
     )
-    names = {one.agent: _community_names(inputs, one) for one in agents}
+    names = {one.agent: community_names(inputs, one) for one in agents}
     head = element("tr", *(element("th", text, scope="col") for text in ("Agent", "Community", *names)))
     cells = {(r["agent"], r["community"], r["against"]): r for r in best.iter_rows(named=True)}
     lines = []
@@ -216,7 +216,8 @@ def community_overlaps(inputs: ReportInputs, agents: Sequence[AgentFacts]) -> tu
     return scrolling(label, body), Drawn(label, caption, table)
 
 
-def _community_names(inputs: ReportInputs, facts: AgentFacts) -> dict[int, str]:
+def community_names(inputs: ReportInputs, facts: AgentFacts) -> dict[int, str]:
+    """Return the name of each community of an agent: the numbers and labels of its most central dimensions."""
     nodes = inputs.table("graph_nodes", facts.agent)
     if nodes is None or facts.seed is None:
         return {}
@@ -228,7 +229,7 @@ def _community_names(inputs: ReportInputs, facts: AgentFacts) -> dict[int, str]:
     )
     found: dict[int, list[str]] = {}
     for community, dimension in own.select("community", "dimension").iter_rows():
-        found.setdefault(community, []).append(labels.get(dimension, str(dimension)))
+        found.setdefault(community, []).append(numbered(dimension, labels))
     return {community: listed(list(dict.fromkeys(every))[:3]) for community, every in found.items()}
 
 

@@ -13,7 +13,18 @@ from affectlake.report.figures.canvas import GROUPS, INK
 from affectlake.report.inputs import ReportInputs
 
 MARKERS = ("s", "o", "^", "D", "v", "P", "X", "p", "h")
-HATCHES = ("////", "", "....", "\\\\\\\\", "xxxx", "----", "++++", "||||", "oo")
+# lines alone: dots are large in SVG
+HATCHES = (
+    "////",
+    "",
+    "//||",
+    "\\\\\\\\",
+    "xxxx",
+    "----",
+    "++++",
+    "||||",
+    "\\\\--",
+)
 _DASHES: tuple[Any, ...] = ((0, (5, 1.5)), "-", (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (9, 2)), (0, (3, 1)),
                             (0, (4, 1.5, 1, 1.5, 1, 1.5)), (0, (2, 3)), (0, (8, 2, 3, 2)))  # fmt: skip
 _SALT = "3449"  # with it, the agents of the built-in studies have places of their own

@@ -28,6 +28,9 @@ GROUPS = ("#ea630c", "#4570a8", "#a76ef8", "#714e47", "#c47890", "#903a03", "#4f
 WIDTH_IN = 10.8
 """Width of the report's column."""
 
+NARROWEST_IN = 1.7
+"""Width below which panels are placed below one another."""
+
 _STYLE: dict[str, Any] = {
     "font.size": 9,
     "axes.titlesize": 9.5,
@@ -46,6 +49,7 @@ _STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "legend.labelcolor": SOFT,
     "lines.linewidth": 1.7,
+    "path.simplify_threshold": 0.4,
     "text.color": INK,
     "text.parse_math": False,  # dollar signs in names are not markup
     "xtick.color": FAINT,
@@ -102,12 +106,15 @@ class Figure(MatplotlibFigure):
         The data that the figure shows.
     notes : dict
         What the report's page adds to the artists, by `gid`.
+    stamp : matplotlib.text.Text or None
+        The words that mark synthetic stimuli.
     """
 
     label: str = ""
     caption: str = ""
     data: pl.DataFrame = pl.DataFrame()
     notes: Mapping[str, Note] = {}
+    stamp: Any = None
 
     def savefig(self, fname: Any, **options: Any) -> None:
         """Save the figure with text as text and without a date, so that the same figure gives the same bytes.
@@ -135,6 +142,10 @@ class Figure(MatplotlibFigure):
                 engine.execute(self)
             self.set_layout_engine("none")
 
+    def stamped(self, words: str) -> None:
+        """Write words below the figure at the right."""
+        self.stamp = self.supxlabel(words, x=0.995, ha="right", fontsize=6.5, color=SOFT)
+
     def _repr_png_(self) -> bytes:
         file = BytesIO()
         self.savefig(file, format="png", dpi=2 * 72)
@@ -149,10 +160,13 @@ class Canvas:
     ----------
     given : sequence of matplotlib.axes.Axes
         Axes to draw in; empty for a new figure.
+    width_in : float
+        Width of a new figure in inches; 0: the figure's own.
     """
 
     given: Sequence[Any] = ()
     figure: Any = None
+    width_in: float = 0.0
     notes: dict[str, Note] = field(default_factory=dict)
 
     def panels(
@@ -182,12 +196,22 @@ class Canvas:
                 ax.grid(True, axis=grid)
             return list(self.given)
         columns = columns or n
+        if self.width_in:
+            columns, height = self._narrowed(n, columns, width, height, fixed="width_ratios" in settings)
+            width = self.width_in
         self.figure = Figure(figsize=(width, height), layout="constrained")
         rcParams.update({"axes.grid": bool(grid), "axes.grid.axis": grid or "both"})
         every = self.figure.subplots(-(-n // columns), columns, squeeze=False, **settings).ravel()
         for unused in every[n:]:
             unused.remove()
         return list(every[:n])
+
+    def _narrowed(self, n: int, columns: int, width: float, height: float, *, fixed: bool) -> tuple[int, float]:
+        """Return the panels per row and the height in `width_in`; panels have `NARROWEST_IN` or more if possible."""
+        fewer = columns if fixed else max(1, min(columns, int(self.width_in // NARROWEST_IN)))
+        shrunk = (self.width_in / fewer) / (width / columns)
+        rows, before = -(-n // fewer), -(-n // columns)
+        return fewer, height * rows / before * min(1.0, max(0.6, shrunk))
 
     def note(
         self, artist: Any, hint: str = "", *, hints: Sequence[str] = (),

@@ -24,12 +24,15 @@ from affectlake.report.figures.basis_comparison import basis_comparison, basis_v
 from affectlake.report.figures.brain_maps import GROUPS_OF_REGIONS as GROUPS
 from affectlake.report.figures.brain_maps import METHODS, brain_regions, brain_slices, glass_brains
 from affectlake.report.figures.canvas import Canvas, Figure, styled
+from affectlake.report.figures.community_matrix import community_matrix
 from affectlake.report.figures.emotion_graph import emotion_graph
 from affectlake.report.figures.gallery import gallery
 from affectlake.report.figures.heatmap import heatmap
 from affectlake.report.figures.html_figure import HtmlFigure
 from affectlake.report.figures.learning_curves import embedding, learning_curves
+from affectlake.report.figures.meaning_bars import label_shares, nearest_centroids
 from affectlake.report.figures.positions import chosen_positions, order_effects
+from affectlake.report.figures.prototype_rsms import prototype_rsms
 from affectlake.report.figures.roses import roses
 from affectlake.report.figures.stimulus_map import stimulus_map
 from affectlake.report.figures.voxel_histograms import voxel_comparison
@@ -87,7 +90,12 @@ class Entry:
         return self.title.format(**{key: self.choices[key][value] for key, value in chosen.items()})
 
     def made(
-        self, inputs: ReportInputs, about: AgentFacts | Sequence[AgentFacts], axes: Any = None, **chosen: str
+        self,
+        inputs: ReportInputs,
+        about: AgentFacts | Sequence[AgentFacts],
+        axes: Any = None,
+        width_in: Any = 0.0,  # a float; choices are strings
+        **chosen: str,
     ) -> Figure | HtmlFigure:
         """Draw the figure.
 
@@ -99,6 +107,8 @@ class Entry:
             Numbers of one agent in the section "agent", otherwise of all agents.
         axes : matplotlib.axes.Axes or sequence of them, optional
             Axes to draw in; default: those of a new figure.
+        width_in : float
+            Width of a new figure in inches; 0: its own.
         **chosen : str
             Values of its choices.
 
@@ -123,10 +133,12 @@ class Entry:
         with _of_other_contracts(self.name, inputs):
             if self.html:
                 return HtmlFigure(*self.draw(inputs, about))
-            canvas = Canvas(() if axes is None else tuple(np.ravel(axes)))
+            canvas = Canvas(() if axes is None else tuple(np.ravel(axes)), width_in=width_in)
             with styled(own=axes is None):
                 drawn = self.draw(inputs, about, canvas, **chosen)
             figure: Figure = canvas.finished(drawn)
+            if inputs.synthetic and axes is None:
+                figure.stamped("synthetic stimuli")
             return figure
 
 
@@ -150,7 +162,10 @@ def _of_other_contracts(name: str, inputs: ReportInputs) -> Iterator[None]:
 FIGURES: tuple[Entry, ...] = (
     Entry(accuracy, "How well choices are predicted", "together"),
     Entry(human_consistency, "Consistency with human ratings", "together"),
+    Entry(nearest_centroids, "Nearest centroids", "together"),
+    Entry(label_shares, "What the dimensions are labelled by", "together"),
     Entry(agreement, "Agreement on the same triplets", "together"),
+    Entry(community_matrix, "Overlap of communities", "together"),
     Entry(community_overlaps, "Similar communities", "together", html=True),
     Entry(order_effects, "Chosen positions", "order"),
     Entry(stimulus_map, "Stimulus map", "agent"),
@@ -159,6 +174,7 @@ FIGURES: tuple[Entry, ...] = (
     Entry(gallery, "Components", "agent", html=True),
     Entry(roses, "Weights of example stimuli", "agent"),
     Entry(emotion_graph, "Graph of dimensions", "agent"),
+    Entry(prototype_rsms, "Similarities of prototypes", "agent"),
     Entry(reproducibility, "Reproducibility", "agent"),
     Entry(components, "Necessary components", "agent"),
     Entry(saturation, "Saturation", "agent"),

@@ -40,10 +40,17 @@ def embedded(figure: Figure, name: str, *, focusable: bool = False) -> Markup:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     file = StringIO()
+    if figure.stamp is not None:  # the page has these words beside the title
+        figure.stamp.set_in_layout(False)
+        figure.stamp.set_visible(False)
     figure.lay_out()
     with styled():
         for patch in (figure.patch, *(ax.patch for ax in figure.axes)):
             patch.set_visible(False)
+        for ax in figure.axes:
+            for image in ax.images:
+                if image.get_interpolation() in (None, "nearest"):
+                    image.set_interpolation("none")  # its own cells, which browsers enlarge with sharp edges
         figure.set_dpi(2 * 72)  # of images in it
         FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})  # `savefig` would draw it twice
     root = fromstring(file.getvalue())

@@ -36,7 +36,8 @@ def emotion_graph(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Dr
         _nodes(canvas, ax, own, angles, names, GROUPS[at % len(GROUPS)], groups[-1])
     bare(ax)
     ax.set(xlim=(-1.85, 1.85), ylim=(-1.85, 1.85))
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), title="communities", alignment="left", labelspacing=0.8)
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), title="communities", alignment="left", labelspacing=0.8,
+              markerscale=0.45)  # fmt: skip
     central = connected.sort("pagerank", "dimension", descending=[True, False])["dimension"][0]
     caption = (
         f"Lines join dimensions that correlate above the threshold ({counted(len(edges), 'pair')}). The connected "

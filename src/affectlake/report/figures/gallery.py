@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from affectlake.errors import FigureError
 from affectlake.report.agent_summary import AgentFacts, first_labels, of_agent, of_fit, rows_of
 from affectlake.report.figures.canvas import Drawn
-from affectlake.report.figures.markup import element, number
+from affectlake.report.figures.markup import element
 from affectlake.report.inputs import STRONGEST, ReportInputs
 from affectlake.report.number_format import counted, decimal, listed
 
-WORDS, LEAST_LENGTH = 14, 3
+WORDS, RATINGS, LEAST_LENGTH, LEAST_R = 14, 8, 3, 0.1
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
 _COMMON = (
     "the and with his her their she him they are was for from into onto out that this there then who while what when "
@@ -46,7 +46,7 @@ def gallery(inputs: ReportInputs, facts: AgentFacts) -> tuple[Markup, Drawn]:
     words = characteristic_words(weights, inputs.captions)
     own = rows_of(inputs, facts, "reproducibility", "pearson_r").drop_nulls("value")
     again = dict(own.select("dimension", "value").iter_rows())
-    labels = _labels(inputs, facts)
+    labels, rated = _labels(inputs, facts), label_words(facts)
     pictures = inputs.thumbnails
     cards = [
         _card(
@@ -56,6 +56,7 @@ def gallery(inputs: ReportInputs, facts: AgentFacts) -> tuple[Markup, Drawn]:
             captions,
             pictures,
             words.get(dimension, []),
+            rated.get(dimension, []),
             again.get(dimension),
         )
         for (dimension,), rows in top.group_by("dimension", maintain_order=True)
@@ -66,7 +67,8 @@ def gallery(inputs: ReportInputs, facts: AgentFacts) -> tuple[Markup, Drawn]:
     )
     caption = (
         f"A card for each of {counted(len(cards), 'dimension')}: up to three labels with their correlations with the "
-        f"mean ratings, the {STRONGEST} stimuli with the largest weights, and the words whose stimuli have larger "
+        f"mean ratings, the {STRONGEST} stimuli with the largest weights, ratings that correlate with "
+        f"|r| above {LEAST_R} (larger words: larger |r|), and the words of captions whose stimuli have larger "
         f"weights than all stimuli on average (larger words: larger difference).{named}"
     )
     body = element("ol", *cards, class_="gallery", tabindex="0", aria_label="Components")
@@ -94,6 +96,7 @@ def _card(
     captions: dict[int, str],
     pictures: Mapping[int, bytes],
     words: list[tuple[str, float]],
+    rated: list[tuple[str, float]],
     again: float | None,
 ) -> Markup:
     strongest = abs(labels[0]["r"]) if labels else 0.0
@@ -113,14 +116,14 @@ def _card(
         )
         for row in rows.iter_rows(named=True)
     ]
-    cloud = [element("span", word, style=f"font-size:{number(0.8 + 0.75 * size)}rem") for word, size in sorted(words)]
+    clouds = [_cloud("labels", rated), _cloud("captions", words)]
     came = [] if again is None else [element("small", f"reproduced with r = {decimal(again)}", class_="again")]
     return element(
         "li",
         element("h4", element("span", str(dimension), class_="no"), *(named or [element("span", "no label")])),
         *came,
         element("ol", *stimuli, class_="strongest"),
-        *([element("p", Markup(" ").join(cloud), class_="cloud")] if cloud else []),
+        element("div", *filter(None, clouds), class_="clouds"),
         data_d=str(dimension),
         data_r=f"{strongest:.4f}",
         data_again=f"{again if again is not None else -1:.4f}",
@@ -128,12 +131,45 @@ def _card(
     )
 
 
+def _cloud(name: str, words: list[tuple[str, float]]) -> Markup:
+    """Return words in alphabetical order, larger for larger sizes from 0 to 1; empty without words."""
+    if not words:
+        return Markup("")
+    each = [element("span", word, class_=f"w{round(9 * size)}") for word, size in sorted(words)]
+    return element("p", element("small", name), Markup(" "), Markup(" ").join(each), class_=f"cloud {name}")
+
+
+def label_words(facts: AgentFacts) -> dict[int, list[tuple[str, float]]]:
+    """Return, for each dimension, the `RATINGS` strongest ratings with |r| above `LEAST_R`, with |r| as size.
+
+    Names end in ``-low`` where r is negative.
+
+    Parameters
+    ----------
+    facts : AgentFacts
+        Its correlations may be None.
+    """
+    found = facts.correlations
+    if found is None:
+        return {}
+    words: dict[int, list[tuple[str, float]]] = {}
+    for dimension, r in zip(found.dimensions, found.r, strict=True):
+        known = [(abs(float(r[at])), at) for at in range(len(r)) if abs(r[at]) > LEAST_R]
+        best = sorted(known, key=lambda one: (-one[0], one[1]))[:RATINGS]
+        words[dimension] = [(f"{found.ratings[at]}{'-low' if r[at] < 0 else ''}", size) for size, at in best]
+    return words
+
+
 def _shown(text: str, picture: bytes | None) -> Markup:
     """Return a stimulus's frame, or its caption if it has no frame."""
     if picture is None:
         return element("span", text)
     data = b64encode(picture).decode()
-    return Markup('<img src="data:image/jpeg;base64,{}" alt="{}" title="{}">').format(data, text, text)
+    return Markup('<img src="data:image/{};base64,{}" alt="{}">').format(_kind(picture), data, text)
+
+
+def _kind(picture: bytes) -> str:
+    return "webp" if picture[8:12] == b"WEBP" else "jpeg"
 
 
 def characteristic_words(weights: pl.DataFrame, captions: pl.DataFrame) -> dict[int, list[tuple[str, float]]]:

@@ -58,25 +58,23 @@ def roses(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
         longest = set(own.sort("weight", "dimension", descending=[True, False])["dimension"][:3])
         step = 360 / max(len(own), 1)
         ax.add_patch(Circle((0, 0), 1, fill=False, color=RULE, lw=0.8))
-        named, petals = [], {}
+        named, petals, numbers = [], {}, {}
         for at, (dimension, weight) in enumerate(own.select("dimension", "weight").iter_rows()):
             end = 90 - at * step  # from the top, clockwise
             name = numbered(dimension, names)
             middle = math.radians(end - 0.43 * step)
-            if len(own) <= NUMBERED:
-                x, y = NUMBERS * math.cos(middle), NUMBERS * math.sin(middle)
-                ax.text(x, y, str(dimension), ha="center", va="center", color=SOFT, fontsize=6)
+            numbers[dimension] = NUMBERS * math.cos(middle), NUMBERS * math.sin(middle)
             reach = min(weight / most, 1.0)
             if reach > 0.003:
                 wedge = Wedge((0, 0), reach, end - 0.86 * step, end)
                 petals[f"{name}: {decimal(weight)}"] = wedge, 1.0 if dimension in longest else 0.3
             if dimension in longest and weight > 0:
-                named.append((middle, name))
+                named.append((middle, shortened(name, 17)))
         drawn = PatchCollection(
             [w for w, _ in petals.values()], fc=[(colour, a) for _, a in petals.values()], ec=colour, lw=0.7
         )
         canvas.note(ax.add_collection(drawn, autolim=False), hints=list(petals))
-        _frame(ax, title, petal_names(named))
+        _frame(ax, title, petal_names(named), numbers if len(own) <= NUMBERED else {})
     n = [int((shown.filter(pl.col("stimulus_index") == index)["weight"] > 0.1 * most).sum()) for index, _ in chosen]
     caption = (
         f"The length of each petal is the weight of the stimulus on one dimension; the three longest petals are named. "
@@ -90,10 +88,13 @@ def roses(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
     return Drawn(f"Rose diagrams of {counted(len(chosen), 'stimulus', 'stimuli')}: {what}", caption, shown)
 
 
-def _frame(ax: Any, title: str, names: list[Name]) -> None:
+def _frame(ax: Any, title: str, names: list[Name], numbers: dict[int, tuple[float, float]]) -> None:
     bare(ax)
     ax.set(xlim=(-EDGE, EDGE), ylim=(-1.45, 1.45))
     ax.set_title(shortened(title, 42), fontsize=9)
+    for dimension, (x, y) in numbers.items():
+        if not any(one.ends[0] - 0.06 < x < one.ends[1] + 0.06 and abs(y - one.y) < 0.14 for one in names):
+            ax.text(x, y, str(dimension), ha="center", va="center", color=SOFT, fontsize=6)
     for name in names:
         ax.text(name.x, name.y, name.text, ha=name.anchor, va="center", color=SOFT, fontsize=8.5)
 

@@ -169,6 +169,20 @@
     const target = sections.find((section) => "#" + section.id === location.hash);
     if (target?.hidden) { showing(""); target.scrollIntoView(); }
   });
+  for (const image of document.querySelectorAll(".strongest img")) image.title = image.alt;
+  // long tables are compressed: a click saves the CSV file itself where the browser can unpack it
+  for (const link of document.querySelectorAll("a.rows[download$='.gz']")) {
+    if (!window.DecompressionStream) continue;
+    link.addEventListener("click", async (event) => {
+      event.preventDefault();
+      const packed = Uint8Array.from(atob(link.href.split("base64,")[1]), (letter) => letter.charCodeAt(0));
+      const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+      const saved = document.createElement("a");
+      saved.href = URL.createObjectURL(new Blob([await new Response(stream).arrayBuffer()], { type: "text/csv" }));
+      saved.download = link.download.replace(/\.gz$/, "");
+      saved.click();
+    });
+  }
   addEventListener("scroll", hide, { passive: true });
   addEventListener("beforeprint", () => { for (const part of document.querySelectorAll("details")) part.open = true; });
 })();
