@@ -270,28 +270,17 @@ def publish(lake: Path) -> None:
 def steps(lake: Path, as_json: bool) -> None:
     """List the stages of the study, and whether each is up to date."""
     from affectlake.lake import repository
-    from affectlake.lake.files import layout
-    from affectlake.lake.store.dvc_stages import stale_stages
-    from affectlake.pipelines.engine import dvcfile as render
-    from affectlake.pipelines.engine.graph import stages
-    from affectlake.pipelines.params.study import load
-    from affectlake.pipelines.stored import stored
+    from affectlake.pipelines.engine.stage_states import stage_states
 
-    root = repository.find(lake)
-    params = load(root)
-    held = stored(root)
-    pinned = {layout.PIPELINE: render.render(params, held).encode()}  # as the next run writes it
-    graph = stages(params, held)
-    stale = set(stale_stages(root, graph, pinned))
     rows = [
         {
-            "stage": stage.name,
-            "state": "to run" if stage.name in stale else "up to date",
-            "reads": [str(output) for output in stage.reads],
-            "writes": [str(output) for output in stage.writes],
-            "does": stage.step.summary,
+            "stage": one.stage,
+            "state": "to run" if one.is_stale else "up to date",
+            "reads": [str(output) for output in one.reads],
+            "writes": [str(output) for output in one.writes],
+            "does": one.does,
         }
-        for stage in graph.values()
+        for one in stage_states(repository.find(lake))
     ]
     if as_json:
         click.echo(json.dumps(rows, indent=2))

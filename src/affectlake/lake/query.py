@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import duckdb
@@ -127,16 +129,24 @@ def query(
 
 
 def stream(
-    root: Path, sql: str, at: str | Version = "", *, limit: int = -1, params: Params = None
+    root: Path,
+    sql: str,
+    at: str | Version = "",
+    *,
+    limit: int = -1,
+    params: Params = None,
+    seconds: float = math.inf,
 ) -> duckdb.DuckDBPyConnection:
     """Start to answer one SELECT as :func:`query` does, with times as text; all rows, or the first `limit`.
+
+    It is given up after `seconds`.
 
     Returns
     -------
     duckdb.DuckDBPyConnection
         To be read once, by :func:`tuples`; its ``description`` has the names and types of the columns.
     """
-    with _asked(root, sql, at) as (connection, statement):
+    with _asked(root, sql, at) as (connection, statement), within(connection, seconds):
         ready = statement if limit < 0 else f"SELECT * FROM (\n{_unended(statement)}\n) LIMIT {limit}"
         found = connection.execute(ready, params)
         kinds = [column[1] for column in found.description]
@@ -213,6 +223,39 @@ class Reader:
         """Answer one SELECT over the tables, as :func:`query` does."""
         with _answering(Connected(self.connection, sql, self._known, {})) as (connection, ready):
             return connection.sql(ready)
+
+
+@contextmanager
+def within(connection: duckdb.DuckDBPyConnection, seconds: float) -> Iterator[None]:
+    """Interrupt what a connection computes if it takes more than `seconds`.
+
+    Raises
+    ------
+    QueryError
+        If it was interrupted.
+    """
+    if math.isinf(seconds):
+        yield
+        return
+    timer = Timer(max(0.0, seconds), connection.interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except duckdb.InterruptException as error:
+        raise _too_long(seconds) from error
+    except QueryError as error:
+        if isinstance(error.__cause__, duckdb.InterruptException):
+            raise _too_long(seconds) from error
+        raise
+    finally:
+        timer.cancel()
+
+
+def _too_long(seconds: float) -> QueryError:
+    return QueryError(
+        f"the query took more than {seconds:g} s and was ended", todo="read fewer rows, or use `affectlake query`"
+    )
 
 
 @contextmanager

@@ -73,14 +73,14 @@ class Index:
         self._connection = duckdb.connect(":memory:")
         place = str(path).replace("'", "''")
         self._connection.execute(
-            f"CREATE VIEW judgments AS SELECT file_row_number AS at, * EXCLUDE (file_row_number) "
+            f"CREATE VIEW judgments AS SELECT file_row_number AS place, * EXCLUDE (file_row_number) "
             f"FROM read_parquet('{place}', file_row_number = true)"
         )
         self._connection.execute("SET enable_progress_bar = false")
         self._lock = Lock()
 
     def rows(self, sql: str, values: list[object]) -> list[dict[str, Any]]:
-        """Return the rows of a statement over the view `judgments`; its column `at` is the position, from 0."""
+        """Return the rows of a statement over the view `judgments`; its column `place` is the position, from 0."""
         with self._lock:
             cursor = self._connection.cursor()
         found = cursor.execute(sql, values)
@@ -140,7 +140,7 @@ def _open(opened: OpenVersion, name: str) -> Index:
 def _write(opened: OpenVersion, path: Path) -> None:
     import pyarrow.parquet as pq
 
-    reader = opened.cursor().execute(judgments_of(opened)).to_arrow_reader(_ROWS_PER_GROUP)
+    reader = opened.cursor().sql(judgments_of(opened)).to_arrow_reader(_ROWS_PER_GROUP)
     aside = path.with_suffix(f".{os.getpid()}.part")
     try:
         with pq.ParquetWriter(aside, reader.schema, compression="zstd") as writer:

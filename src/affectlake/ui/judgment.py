@@ -100,7 +100,7 @@ def judgment_of(opened: OpenVersion, index: Index, given: Mapping[str, str], peo
         If there is no such judgment.
     """
     i, j, k, repeat = (_whole(given.get(name, "")) for name in ("i", "j", "k", "repeat"))
-    of_triplet = index.rows("SELECT * FROM judgments WHERE i = ? AND j = ? AND k = ? ORDER BY at", [i, j, k])
+    of_triplet = index.rows("SELECT * FROM judgments WHERE i = ? AND j = ? AND k = ? ORDER BY place", [i, j, k])
     wanted = (given.get("agent", ""), given.get("set", ""), given.get("protocol", ""), repeat)
     own = [one for one in of_triplet if (one["agent"], one["trial_set"], one["protocol"], one["repeat"]) == wanted]
     if not own:

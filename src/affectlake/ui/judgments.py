@@ -93,7 +93,7 @@ class Page(NamedTuple):
     Attributes
     ----------
     rows : list of dict
-        ``at, i, j, k, agent, trial_set, protocol, repeat, odd, tied, reason, differs``, in order of position.
+        ``place, i, j, k, agent, trial_set, protocol, repeat, odd, tied, reason, differs``, in order of position.
     before, after : int or None
         Position from which the page before and the page after are read; None if there is none.
     n : int
@@ -151,9 +151,9 @@ def page_of(index: Index, wanted: Filter, *, after: int = -1, before: int | None
     """
     where, values = wanted.where
     backwards = before is not None
-    edge, direction = ("at < ?", "DESC") if backwards else ("at > ?", "ASC")
+    edge, direction = ("place < ?", "DESC") if backwards else ("place > ?", "ASC")
     found = index.rows(
-        f"SELECT * FROM judgments WHERE {where} AND {edge} ORDER BY at {direction} LIMIT {size + 1}",
+        f"SELECT * FROM judgments WHERE {where} AND {edge} ORDER BY place {direction} LIMIT {size + 1}",
         [*values, before if backwards else after],
     )
     more, rows = len(found) > size, found[:size]
@@ -163,8 +163,8 @@ def page_of(index: Index, wanted: Filter, *, after: int = -1, before: int | None
     (counted,) = index.rows(f"SELECT count(*) AS n FROM judgments WHERE {where}", values)
     return Page(
         rows,
-        rows[0]["at"] if rows and has_before else None,
-        rows[-1]["at"] if rows and has_after else None,
+        rows[0]["place"] if rows and has_before else None,
+        rows[-1]["place"] if rows and has_after else None,
         counted["n"],
     )
 
