@@ -47,6 +47,7 @@ MODULES = {
     "verify": "affectlake.cli.verification",
     "completion": "affectlake.cli.completion",
     **dict.fromkeys(("archive", "open", "views"), "affectlake.cli.archiving"),
+    "ui": "affectlake.cli.pages",
 }
 
 NEEDS = {

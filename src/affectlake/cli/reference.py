@@ -14,7 +14,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
     "Make and build a study": ("init", "run", "steps", "render", "publish", "report", "figure", "maps", "fetch"),
     "Ask models": ("collect", "status", "propose", "protocols", "positions", "injections", "schedule"),
     "Import judgments that people gave": ("import",),
-    "Read and compare versions": ("versions", "tag", "query", "diff", "checkout", "restore", "cite", "verify"),
+    "Read and compare versions": ("versions", "ui", "tag", "query", "diff", "checkout", "restore", "cite", "verify"),
     "Keep, check and share data": ("fsck", "gc", "push", "pull", "join", "archive", "open", "views"),
     "Use a shell": ("completion",),
 }

@@ -80,7 +80,7 @@ class Judgment(NamedTuple):
     others: list[Others]
 
 
-def judgment_of(opened: OpenVersion, index: Index, given: Mapping[str, str], people: set[str]) -> Judgment:
+def judgment_of(opened: OpenVersion, index: Index, given: Mapping[str, str]) -> Judgment:
     """Return the judgment that an address names.
 
     Parameters
@@ -91,8 +91,6 @@ def judgment_of(opened: OpenVersion, index: Index, given: Mapping[str, str], peo
         Its judgments.
     given : mapping
         The parameters of the address, `KEY`.
-    people : set of str
-        Names of the agents that stand for people.
 
     Raises
     ------
@@ -112,7 +110,7 @@ def judgment_of(opened: OpenVersion, index: Index, given: Mapping[str, str], peo
         None if row["odd"] is None else opened.stimulus(row["odd"]),
         reason_in_words(row["reason"]),
         _answers(opened, row),
-        _others(of_triplet, people),
+        _others(of_triplet, opened.people),
     )
 
 

@@ -5,7 +5,7 @@ Versions may be older than the current contracts: a missing table has no rows, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple, TypeVar
@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, TypeVar
 from affectlake.errors import UsageError, VersionError
 from affectlake.lake.store.versions import Manifest, Version, resolve
 from affectlake.lake.tables.views import Named, in_quotes, open_views
+from affectlake.pipelines.params.record import StudyRecord, record_at
+from affectlake.report.agent_summary import OF_PEOPLE
 
 T = TypeVar("T")
 
@@ -45,6 +47,8 @@ class OpenVersion:
         Root of the lake.
     version : Version
         The version.
+    withheld : mapping of str to sequence of str
+        Tables that are not read; of those with columns, only these columns are not read.
 
     Attributes
     ----------
@@ -54,7 +58,7 @@ class OpenVersion:
         Why a table cannot be read.
     """
 
-    def __init__(self, root: Path, version: Version) -> None:
+    def __init__(self, root: Path, version: Version, withheld: Mapping[str, Sequence[str]] = {}) -> None:  # noqa: B006
         self.root, self.version = root, version
         self.manifest = Manifest(root, version.commit)
         self.outputs = self.manifest.tables()
@@ -63,9 +67,9 @@ class OpenVersion:
         self._lock = Lock()
         self._kept: dict[object, tuple[Lock, list[Any]]] = {}
         self.columns = {
-            table: [row[0] for row in self.rows(f"DESCRIBE {in_quotes(table)}")]
+            table: [name for name, *_ in self.rows(f"DESCRIBE {in_quotes(table)}") if name not in withheld.get(table, ())]
             for table in READ
-            if table in self.outputs and table not in self.damaged
+            if table in self.outputs and table not in self.damaged and withheld.get(table, True)
         }
 
     def rows(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
@@ -144,6 +148,17 @@ class OpenVersion:
     def _agents(self) -> list[str]:
         of = ("choices", "anchored_choices", "unparsed", "responses", "embeddings")
         return sorted({one.partition for table in of for one in self.outputs.get(table, []) if one.partition})
+
+    @property
+    def record(self) -> StudyRecord:
+        """The parameters of the version."""
+        return self.once("record", lambda: record_at(self.root, self.version))
+
+    @property
+    def people(self) -> set[str]:
+        """The agents that are people, or made of their ratings."""
+        entries = self.record.mapping("agents").items()
+        return {name for name, entry in entries if entry.get("kind") in OF_PEOPLE or "ratings" in entry}
 
     @property
     def embedded(self) -> list[str]:

@@ -1,0 +1,24 @@
+// What pages do beyond showing: read collections again, wait for an index, and run SQL from the keyboard.
+"use strict";
+
+const waiting = document.querySelector("[data-again]");
+if (waiting) setTimeout(() => location.reload(), Number(waiting.dataset.again));
+
+const live = document.querySelector("[data-refresh]");
+if (live) {
+  const refresh = async () => {
+    if (!document.hidden) {
+      try {
+        const answer = await fetch(live.dataset.refresh);
+        if (answer.ok) live.innerHTML = await answer.text();
+      } catch { /* the server was stopped, or starts again */ }
+    }
+    setTimeout(refresh, Number(live.dataset.every));
+  };
+  setTimeout(refresh, Number(live.dataset.every));
+}
+
+const cell = document.querySelector(".cell textarea");
+if (cell) cell.addEventListener("keydown", (pressed) => {
+  if (pressed.key === "Enter" && (pressed.ctrlKey || pressed.metaKey)) cell.form.requestSubmit();
+});
