@@ -47,27 +47,15 @@ MODULES = {
     "verify": "affectlake.cli.verification",
     "completion": "affectlake.cli.completion",
     **dict.fromkeys(("archive", "open", "views"), "affectlake.cli.archiving"),
-    "ui": "affectlake.cli.pages",
+    **dict.fromkeys(("ui", "bundle"), "affectlake.cli.pages"),
 }
 
 NEEDS = {
     **dict.fromkeys(("push", "pull"), "remote"),
     **dict.fromkeys(
         (
-            *(
-                "init",
-                "run",
-                "steps",
-                "render",
-                "publish",
-                "maps",
-                "step",
-                "collect",
-                "status",
-                "collection",
-                "propose",
-            ),
-            *("positions", "injections", "protocols", "schedule", "serve", "import", "join", "verify"),
+            *("init", "run", "steps", "render", "publish", "maps", "step", "ui", "bundle", "collect", "status", "collection"),
+            *("propose", "positions", "injections", "protocols", "schedule", "serve", "import", "join", "verify"),
         ),
         "study",
     ),

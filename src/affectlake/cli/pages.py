@@ -39,4 +39,29 @@ def ui(lake: Path, at: str, host: str, port: int, show: bool) -> None:
     serve(root, at, host, port, ready)
 
 
-COMMANDS = (ui,)
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@LAKE
+@AT
+@click.option(
+    "--sample",
+    type=click.IntRange(min=0),
+    default=200,
+    show_default=True,
+    metavar="N",
+    help="Judgments of each agent that have a page.",
+)
+@click.option("--all-judgments", is_flag=True, help="Also write all choices as data, a Parquet file for each agent.")
+def bundle(folder: Path, lake: Path, at: str, sample: int, all_judgments: bool) -> None:
+    """Write the pages of a version to FOLDER, for a web server, without what `sources.shareable` restricts."""
+    from affectlake.lake.store.root import find
+    from affectlake.ui.bundle import write_bundle
+
+    done = write_bundle(find(lake), folder, at, n_sampled=sample, all_judgments=all_judgments)
+    for words in done.withheld:
+        log(f"not written: {words}")
+    log(f"{done.n_files:,} files; open index.html, or put the folder on a web server")
+    click.echo(done.folder)
+
+
+COMMANDS = (ui, bundle)

@@ -24,7 +24,7 @@ WRITING_PATHS = ("/sql", "/sql.csv")
 """Paths that accept POST: a query may be longer than an address. They change nothing."""
 
 POLICY = (
-    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 HEADERS = {

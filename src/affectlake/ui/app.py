@@ -19,7 +19,7 @@ from affectlake.lake.store.versions import list_versions
 from affectlake.pipelines.engine.stage_states import stage_states
 from affectlake.ui import history, judgments, similarity, sql, stages, stimulus
 from affectlake.ui.counts import counts_of
-from affectlake.ui.index import Index, Indexes
+from affectlake.ui.index import Indexes
 from affectlake.ui.judgment import judgment_of
 from affectlake.ui.opened import OpenVersion, Versions
 from affectlake.ui.rendering import render, served, static_files

@@ -138,10 +138,13 @@ def _answer(opened: OpenVersion, row: dict[str, Any]) -> Answer:
         return Answer(row, None, [Piece(text, False)] if text else [], chosen, "", settings)
     prompt = prompt_of(opened, row)
     if text is None:
-        return Answer(row, prompt, [], None, row["error_words"] or "the request failed", settings)
+        why = "the request failed" if row["error_kind"] else f"the answer is not in {opened.whereabouts}"
+        return Answer(row, prompt, [], None, row["error_words"] or why, settings)
     asked = protocol_named(opened, str(row["protocol"]))
     if asked is None:
-        return Answer(row, prompt, [Piece(text, False)], None, "it is not read again, as its protocol is unknown", settings)
+        return Answer(
+            row, prompt, [Piece(text, False)], None, "it is not read again, as its protocol is unknown", settings
+        )
     finish = row["finish_reason"] or ""
     read = read_answer(asked, text, finish, row["refusal"], row["thinking"])
     spans = deciding_words(text, asked, cut_off=finish == "length")

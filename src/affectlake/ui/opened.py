@@ -54,12 +54,15 @@ class OpenVersion:
     ----------
     columns : dict of str to list of str
         Columns of each table in `READ` that the version has.
+    whereabouts : str
+        Where what it lacks is missing, in words.
     damaged : dict of str to VersionError
         Why a table cannot be read.
     """
 
-    def __init__(self, root: Path, version: Version, withheld: Mapping[str, Sequence[str]] = {}) -> None:  # noqa: B006
+    def __init__(self, root: Path, version: Version, withheld: Mapping[str, Sequence[str]] = {}) -> None:
         self.root, self.version = root, version
+        self.whereabouts = "these files" if withheld else "this version"
         self.manifest = Manifest(root, version.commit)
         self.outputs = self.manifest.tables()
         opened = open_views(root, [Named(version, "", frozenset(READ), self.manifest)], "")
@@ -67,7 +70,9 @@ class OpenVersion:
         self._lock = Lock()
         self._kept: dict[object, tuple[Lock, list[Any]]] = {}
         self.columns = {
-            table: [name for name, *_ in self.rows(f"DESCRIBE {in_quotes(table)}") if name not in withheld.get(table, ())]
+            table: [
+                name for name, *_ in self.rows(f"DESCRIBE {in_quotes(table)}") if name not in withheld.get(table, ())
+            ]
             for table in READ
             if table in self.outputs and table not in self.damaged and withheld.get(table, True)
         }
@@ -117,7 +122,9 @@ class OpenVersion:
               USING (stimulus_index)
             ORDER BY 1
         """
-        return [Stimulus(at, str(id), category or "", text or "", has) for at, id, category, text, has in self.rows(sql)]
+        return [
+            Stimulus(at, str(id), category or "", text or "", has) for at, id, category, text, has in self.rows(sql)
+        ]
 
     def stimulus(self, name: str | int) -> Stimulus:
         """Return a stimulus by its index or its id.
@@ -166,7 +173,10 @@ class OpenVersion:
         return self.once("embedded", self._embedded)
 
     def _embedded(self) -> list[str]:
-        return [agent for (agent,) in self.rows(f"SELECT DISTINCT agent FROM ({self.select('embeddings', 'agent')}) ORDER BY 1")]
+        return [
+            agent
+            for (agent,) in self.rows(f"SELECT DISTINCT agent FROM ({self.select('embeddings', 'agent')}) ORDER BY 1")
+        ]
 
 
 class Versions:

@@ -74,12 +74,12 @@ def prompt_of(opened: OpenVersion, response: Mapping[str, Any]) -> Prompt:
         return Prompt([], "the order in which the stimuli were shown was not recorded")
     if asked.modality == "videos":
         parts = asked.parts_with([(str(stimulus), "") for stimulus in shown])
-        return Prompt([
-            Part("", int(part["uuid"])) if part["type"] == "video_url" else Part(str(part["text"])) for part in parts
-        ])
+        return Prompt(
+            [Part("", int(part["uuid"])) if part["type"] == "video_url" else Part(str(part["text"])) for part in parts]
+        )
     captions = [_caption(opened, shown[n], response[f"caption_{n + 1}"]) for n in range(3)]
     if None in captions:
-        return Prompt([], "a caption that was shown is not in this version")
+        return Prompt([], f"a caption that was shown is not in {opened.whereabouts}")
     return Prompt([Part(asked.text_with([neutralise(text or "") for text in captions]))])
 
 

@@ -44,7 +44,12 @@ def serve(root: Path, at: str, host: str, port: int, ready: Callable[[str], None
     pages = Access(app(root, at), token, named, any_address=host in _ANY)
     shown = "127.0.0.1" if host in _ANY else f"[{host}]" if ":" in host else host
     config = uvicorn.Config(
-        pages, log_level="warning", access_log=False, server_header=False, date_header=False, timeout_graceful_shutdown=2
+        pages,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=2,
     )
     server = uvicorn.Server(config)
     ready(f"http://{shown}:{own_port}/?token={token}")
@@ -60,6 +65,8 @@ def _listen(host: str, port: int) -> socket.socket:
         found.listen(128)
     except OSError as error:
         raise UsageError(
-            f"the pages cannot be served at {host}, port {port}", found=str(error), todo="choose another --port or --host"
+            f"the pages cannot be served at {host}, port {port}",
+            found=str(error),
+            todo="choose another --port or --host",
         ) from error
     return found

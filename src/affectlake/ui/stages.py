@@ -89,9 +89,8 @@ def boxes_of(stages: Iterable[Stage]) -> tuple[list[Box], list[tuple[Box, Box]]]
         for table in {table for stage in box.stages for table in stage.writes}:
             writers.setdefault(table, set()).add(box.step)
     before = {
-        box.step: {
-            maker for stage in box.stages for table in stage.reads for maker in writers.get(table, ())
-        } - {box.step}
+        box.step: {maker for stage in box.stages for table in stage.reads for maker in writers.get(table, ())}
+        - {box.step}
         for box in boxes.values()
     }
     depth = _depths(before)
