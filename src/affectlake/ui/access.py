@@ -127,7 +127,7 @@ def _kept(headers: Headers, name: str) -> str:
         cookies = SimpleCookie(headers.get("cookie", ""))
     except CookieError:
         return ""
-    return cookies[name].value if name in cookies else ""
+    return str(cookies[name].value) if name in cookies else ""
 
 
 def _is_plain(host: str) -> bool:

@@ -199,7 +199,7 @@ class Site:
         name = {"Content-Disposition": 'attachment; filename="rows.csv"'}
         return StreamingResponse(pieces, media_type="text/csv; charset=utf-8", headers=name)
 
-    def failed(self, given: Given, error: AffectlakeError) -> Response:
+    def failed(self, error: AffectlakeError) -> Response:
         """Return the page that shows an error; as text if no version can be read."""
         status = 404 if isinstance(error, UsageError | VersionError) else 400 if isinstance(error, QueryError) else 500
         try:
@@ -246,7 +246,7 @@ def app(root: Path, at: str = "") -> Starlette:
     def route(path: str, answer: Callable[[Given], Response]) -> Route:
         async def endpoint(request: Request) -> Response:
             given = dict(request.query_params)
-            return await run_in_threadpool(_answered, site, given, lambda: answer(given))
+            return await run_in_threadpool(_answered, site, lambda: answer(given))
 
         return Route(path, endpoint, methods=["GET"], name=path)
 
@@ -259,7 +259,7 @@ def app(root: Path, at: str = "") -> Starlette:
                     return PlainTextResponse("the query is too long\n", 413)
                 form = dict(parse_qsl(body.decode("utf-8", "replace")))
                 text, given = form.get("sql", ""), given | {"at": form.get("at", "")}
-            return await run_in_threadpool(_answered, site, given, lambda: answer(given, text))
+            return await run_in_threadpool(_answered, site, lambda: answer(given, text))
 
         return Route(path, endpoint, methods=["GET", "POST"], name=path)
 
@@ -285,8 +285,8 @@ def app(root: Path, at: str = "") -> Starlette:
     return Starlette(routes=routes, lifespan=lifespan)
 
 
-def _answered(site: Site, given: Given, answer: Callable[[], Response]) -> Response:
+def _answered(site: Site, answer: Callable[[], Response]) -> Response:
     try:
         return answer()
     except AffectlakeError as error:
-        return site.failed(given, error)
+        return site.failed(error)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,25 +52,22 @@ class _Files:
 
     def path(self, page: str, given: Mapping[str, Any]) -> str:
         """Return the path of a page; empty if the bundle does not have it."""
-        match page:
-            case "overview":
-                return "index.html"
-            case "similarity" | "versions" | "stages":
-                return f"{page}.html"
-            case "judgments" if set(given) <= {"agent"}:
-                return f"judgments-{self._agents[given['agent']]}.html" if given.get("agent") else "judgments.html"
-            case "judgment":
-                number = self._sampled.get(_name(given))
-                return f"judgment/{number}.html" if number else ""
-            case "stimuli" if not given.get("q"):
-                return f"stimuli-{given['after']}.html" if "after" in given else "stimuli.html"
-            case "stimulus":
-                return f"stimulus/{given['index']}.html"
-            case "frame" if "number" not in given and given["index"] in self._pictures:
-                return f"frame/{given['index']}.jpg"
-            case "matrix":
-                return f"matrix-{self._agents[given['agent']]}-{given['kind']}.png"
-        return f"static/{page.removeprefix('static/')}" if page.startswith("static/") else ""
+        paths: dict[str, Callable[[], str]] = {
+            "overview": lambda: "index.html",
+            "judgments": lambda: f"judgments{self._suffix(given)}.html",
+            "judgment": lambda: f"judgment/{number}.html" if (number := self._sampled.get(_name(given))) else "",
+            "stimuli": lambda: f"stimuli-{given['after']}.html" if "after" in given else "stimuli.html",
+            "stimulus": lambda: f"stimulus/{given['index']}.html",
+            "frame": lambda: f"frame/{given['index']}.jpg" if given["index"] in self._pictures else "",
+            "matrix": lambda: f"matrix{self._suffix(given)}-{given['kind']}.png",
+            **{name: partial("{}.html".format, name) for name in ("similarity", "versions", "stages")},
+        }
+        if page.startswith("static/"):
+            return page
+        return paths[page]() if page in paths and not set(given) & {"stimulus", "number", "q"} else ""
+
+    def _suffix(self, given: Mapping[str, Any]) -> str:
+        return f"-{self._agents[given['agent']]}" if given.get("agent") else ""
 
     def link(self, page: str, **given: Any) -> str:
         """Return the address of a page from one in the bundle's folder."""
@@ -234,6 +232,6 @@ def _write_judgments(opened: OpenVersion, folder: Path) -> None:
     source = opened.select("choices", *columns)
     folder.mkdir(exist_ok=True)
     for at, agent in enumerate(opened.agents, start=1):
-        rows = opened.cursor().execute(f"SELECT * FROM ({source}) WHERE agent = ? ORDER BY ALL", [agent]).pl()
+        rows = opened.cursor().sql(f"SELECT * FROM ({source}) WHERE agent = ? ORDER BY ALL", params=[agent]).pl()
         if rows.height:
             rows.write_parquet(folder / f"choices-{at}.parquet", compression="zstd")

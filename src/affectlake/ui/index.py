@@ -52,7 +52,8 @@ _JUDGMENTS = """
         FROM ({responses}) ANTI JOIN made USING ({key})),
     triplets AS (SELECT i, j, k, min(odd) <> max(odd) AS differs FROM whole GROUP BY i, j, k)
     SELECT i::INTEGER AS i, j::INTEGER AS j, k::INTEGER AS k, agent, trial_set, coalesce(protocol, '') AS protocol,
-           coalesce(repeat, 0)::INTEGER AS repeat, odd::INTEGER AS odd, tied, reason, coalesce(differs, false) AS differs
+           coalesce(repeat, 0)::INTEGER AS repeat, odd::INTEGER AS odd, tied, reason,
+           coalesce(differs, false) AS differs
     FROM whole JOIN triplets USING (i, j, k)
     ORDER BY i, j, k, agent, trial_set, protocol, repeat, reason
 """

@@ -18,7 +18,8 @@ KEY = ("agent", "set", "protocol", "i", "j", "k", "repeat")
 """The parameters of an address that name a judgment."""
 
 _SHOWN = (
-    "request_key", "protocol", "model", "revision", "sampling", "shown_1", "shown_2", "shown_3", "caption_1", "caption_2", "caption_3",
+    "request_key", "protocol", "model", "revision", "sampling", "shown_1", "shown_2", "shown_3",
+    "caption_1", "caption_2", "caption_3",
     "answer", "finish_reason", "p1", "p2", "p3", "error_kind", "error_words", "attempts", "served_model", "thinking",
     "refusal", "participant", "session", "trial", "asked_at", "response_ms", "head", "given_odd", "given_winner",
 )  # fmt: skip

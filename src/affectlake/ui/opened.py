@@ -6,9 +6,10 @@ Versions may be older than the current contracts: a missing table has no rows, a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from affectlake.errors import UsageError, VersionError
 from affectlake.lake.store.versions import Manifest, Version, resolve
@@ -28,7 +29,8 @@ MOST_OPEN = 4
 """Number of versions that are held open."""
 
 
-class Stimulus(NamedTuple):
+@dataclass(frozen=True)
+class Stimulus:
     """A stimulus as lists show it: its index, its id, its category, its first caption, and whether it has frames."""
 
     index: int

@@ -65,7 +65,8 @@ def ratings_of(opened: OpenVersion, stimulus: Stimulus) -> dict[str, list[Rating
     """Return the ratings of a stimulus by family, highest first."""
     ratings = opened.select("ratings", "stimulus_index", "rating", "family", "score")
     sql = f"""
-        WITH every AS ({ratings}), scales AS (SELECT family, min(score) AS low, max(score) AS high FROM every GROUP BY 1)
+        WITH every AS ({ratings}),
+             scales AS (SELECT family, min(score) AS low, max(score) AS high FROM every GROUP BY 1)
         SELECT family, rating, score, coalesce((score - low) / nullif(high - low, 0), 0)
         FROM every JOIN scales USING (family) WHERE stimulus_index = ? ORDER BY family, score DESC, rating
     """
