@@ -253,7 +253,7 @@ def test_leftovers_of_a_killed_push_are_swept_after_a_day(shared: Path, store: S
 def test_a_server_that_is_not_there_is_named(shared: Path, store: SSHStore) -> None:
     config = (shared / ".dvc/config").read_text().replace(f":{store.server.port}", ":1")
     (shared / ".dvc/config").write_text(config)
-    with pytest.raises(LakeError, match=r"the remote storage \(ssh://.*:1/.*could not be used"):
+    with pytest.raises(LakeError, match=r"the remote storage \(ssh://.*:1/.*cannot be reached"):
         push(shared, list_versions(shared))
     done = affectlake("fsck", "--local", "--lake", shared)
     assert "every file is as it was published" in done.stderr

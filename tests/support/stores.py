@@ -20,6 +20,8 @@ from typing import Any, Literal, Protocol
 
 import pytest
 
+from affectlake.lake.repository import commit_config
+
 Way = Literal["push", "pull"]
 SFTP_SERVERS = (Path("/usr/lib/openssh/sftp-server"), Path("/usr/libexec/openssh/sftp-server"))
 BYTES_BEFORE_HOLD = {"push": 20_000, "pull": 6_000}
@@ -71,9 +73,9 @@ class Store(Protocol):
         """Stop transfers in the middle; the context is a function that waits until one has stopped."""
 
 
-def configure(lake: Path, url: str, private: dict[str, str]) -> None:
-    """Set the default remote as a user does: its address for all, what is private in ``config.local``."""
-    for name, settings in (("config", {"url": url}), ("config.local", private)):
+def configure(lake: Path, shared: dict[str, str], private: dict[str, str]) -> None:
+    """Set the default remote as a user does: its address for all, committed; what is private in ``config.local``."""
+    for name, settings in (("config", shared), ("config.local", private)):
         config = configparser.ConfigParser()
         config.read(lake / ".dvc" / name)
         section = "'remote \"storage\"'"
@@ -82,6 +84,7 @@ def configure(lake: Path, url: str, private: dict[str, str]) -> None:
         config[section].update(settings)
         with (lake / ".dvc" / name).open("w") as sink:
             config.write(sink)
+    commit_config(lake, "Set the remote")
 
 
 class SSHStore:
@@ -93,7 +96,7 @@ class SSHStore:
 
     def configure(self, lake: Path) -> None:
         url = f"ssh://{getpass.getuser()}@127.0.0.1:{self.server.port}{self.folder}"
-        configure(lake, url, {"keyfile": str(self.server.folder / "user_key")})
+        configure(lake, {"url": url}, {"keyfile": str(self.server.folder / "user_key")})
 
     def path(self, md5: str) -> Path:
         return self.folder / "files" / "md5" / md5[:2] / md5[2:]
@@ -168,8 +171,8 @@ class S3Store:
         server.client.create_bucket(Bucket=bucket)
 
     def configure(self, lake: Path) -> None:
-        private = {"endpointurl": self.server.url, "access_key_id": "someone", "secret_access_key": "secret"}
-        configure(lake, f"s3://{self.bucket}/lake", private | {"region": "us-east-1"})
+        shared = {"url": f"s3://{self.bucket}/lake", "endpointurl": self.server.url, "region": "us-east-1"}
+        configure(lake, shared, {"access_key_id": "someone", "secret_access_key": "secret"})
 
     def key(self, md5: str) -> str:
         return f"lake/files/md5/{md5[:2]}/{md5[2:]}"

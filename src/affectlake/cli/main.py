@@ -44,6 +44,7 @@ MODULES = {
     **dict.fromkeys(("schedule", "serve"), "affectlake.cli.schedules"),
     "import": "affectlake.cli.importing",
     "join": "affectlake.cli.joining",
+    "remote": "affectlake.cli.remotes",
     "verify": "affectlake.cli.verification",
     "completion": "affectlake.cli.completion",
     **dict.fromkeys(("archive", "open", "views"), "affectlake.cli.archiving"),
@@ -51,7 +52,7 @@ MODULES = {
 }
 
 NEEDS = {
-    **dict.fromkeys(("push", "pull"), "remote"),
+    **dict.fromkeys(("push", "pull", "remote"), "remote"),
     **dict.fromkeys(
         (
             *("init", "run", "steps", "render", "publish", "maps", "step", "ui", "bundle", "collect", "status", "collection"),

@@ -26,7 +26,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
         "cite",
         "verify",
     ),
-    "Keep, check and share data": ("fsck", "gc", "push", "pull", "join", "archive", "open", "views"),
+    "Keep, check and share data": ("remote", "push", "pull", "join", "archive", "open", "views", "fsck", "gc"),
     "Use a shell": ("completion",),
 }
 

@@ -289,19 +289,30 @@ def fsck(version: str, lake: Path, remote: str, local: bool, repair: bool, as_js
 @REMOTE
 @click.option("--public", is_flag=True, help="The remotes are public: refuse versions that may not be republished.")
 def push(names: tuple[str, ...], lake: Path, remote: str, public: bool) -> None:
-    """Send versions (by default, all) to a DVC remote, then push their commits and tags to the Git remote origin."""
+    """Send versions (by default, all) to a DVC remote, then push their commits and tags to the Git remote origin.
+
+    Nothing is pushed to origin unless a clone could fetch the files (see `affectlake remote`).
+    """
+    from affectlake.errors import LakeError
     from affectlake.lake import repository, transfer
     from affectlake.lake.store.versions import list_versions, resolve
 
     root = repository.find(lake)
     wanted = [resolve(root, name) for name in names] or list_versions(root)
+    if not wanted:
+        raise LakeError("there is no version to push yet", todo="`affectlake run` makes one")
     if public:
         from affectlake.pipelines.outputs.restricted import refuse_restricted
 
         refuse_restricted(root, wanted)
     done = transfer.push(root, wanted, remote, log)
-    pushed = f"pushed {', '.join(done.versions)} to origin" if done.versions else "no Git remote origin: no tag pushed"
-    log(f"{done.n_files} files sent; {pushed}")
+    if not done.versions:
+        raise LakeError(
+            f"{done.n_files} files were sent to the DVC remote, but no version was announced",
+            wanted="a Git remote origin, from which others clone",
+            todo="`git remote add origin URL`, then push again",
+        )
+    log(f"{done.n_files} files sent; pushed {', '.join(done.versions)} to origin")
 
 
 @click.command()

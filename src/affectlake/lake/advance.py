@@ -7,7 +7,7 @@ folder to the branch. Which version to advance to is decided by the caller.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from affectlake.errors import LakeError
@@ -17,7 +17,7 @@ from affectlake.lake.files.atomic import write_whole
 from affectlake.lake.files.git import git, git_or_none, refuse_locked_index
 from affectlake.lake.files.layout import STATE
 from affectlake.lake.store.git_objects import blobs
-from affectlake.lake.store.merges import is_fast_forwarded, merging
+from affectlake.lake.store.merges import is_fast_forwarded, merging, unpublished_commits
 from affectlake.lake.store.versions import list_versions
 
 _MARK = layout.STAGING / "moving-on"
@@ -26,6 +26,28 @@ _MARK = layout.STAGING / "moving-on"
 def is_ancestor(root: Path, older: str, newer: str) -> bool:
     """Return whether `older` is an ancestor of `newer`, or the same commit."""
     return git_or_none(root, "merge-base", "--is-ancestor", older, newer) is not None
+
+
+def follows(root: Path, commit: str, version: str, known: Iterable[str]) -> bool:
+    """Return whether a commit has the state of a version's and follows it without a merge by Git.
+
+    Parameters
+    ----------
+    root : Path
+        Root of the lake.
+    commit, version : str
+        The commit, and the version's.
+    known : iterable of str
+        Commits of all versions.
+    """
+    if commit == version:
+        return True
+    state = [*map(str, STATE)]
+    return (
+        not unpublished_commits(root, commit, "--merges", known=known)
+        and is_ancestor(root, version, commit)
+        and blobs(root, commit, state) == blobs(root, version, state)
+    )
 
 
 def refuse_unready(root: Path) -> None:

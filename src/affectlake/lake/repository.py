@@ -25,6 +25,7 @@ from affectlake.lake.store.git_objects import blobs
 from affectlake.lake.store.lake_format import write_format
 from affectlake.lake.store.merges import refuse_unjoined
 from affectlake.lake.store.pinning import NOTHING, Pinned
+from affectlake.lake.store.remote_settings import CONFIG
 from affectlake.lake.store.root import find as find  # noqa: PLC0414 (part of this interface)
 from affectlake.lake.store.step_versions import changed_steps
 from affectlake.lake.store.tags import TAGS, next_name
@@ -54,7 +55,7 @@ TRACKED = (
     Path(".gitignore"),
     Path(".dvcignore"),
     Path(".dvc/.gitignore"),
-    Path(".dvc/config"),
+    CONFIG,
     Path("storage/README.md"),
     layout.FORMAT,
 )
@@ -250,7 +251,7 @@ def _publish(
     known = list_versions(root)
     _refuse_cut_history(root, known, before)
     tree = _tree(root, before, paths, pinned)
-    if known and before and git(root, "rev-parse", f"{known[-1].commit}^{{tree}}").strip() == tree:
+    if known and before and _is_published(root, tree, known[-1], before):
         return None
     manifest, old = Manifest(root, tree), last_sound(root, known)
     text = readme(manifest)
@@ -268,6 +269,40 @@ def _publish(
     except LakeError as error:
         say(f"{name} was published, but Git's index could not be updated ({error.summary}); `git reset` updates it")
     return resolve(root, name)
+
+
+def _is_published(root: Path, tree: str, last: Version, before: str) -> bool:
+    """Return whether a tree is the last version's, apart from settings of remotes that are committed already."""
+    trees = git(root, "rev-parse", f"{last.commit}^{{tree}}", f"{before}^{{tree}}").split()
+    if tree == trees[0] or tree != trees[1]:
+        return tree == trees[0]
+    prefix = git(root, "rev-parse", "--show-prefix").rstrip("\n")
+    return git(root, "diff-tree", "-r", "--name-only", trees[0], tree).splitlines() == [f"{prefix}{CONFIG}"]
+
+
+def commit_config(root: Path, message: str) -> bool:
+    """Commit ``.dvc/config`` alone on the branch, without making a version; the caller holds the writer lock.
+
+    Returns
+    -------
+    bool
+        False if there is no commit yet (the first version will have the file), or nothing to commit.
+
+    Raises
+    ------
+    LakeError
+        If the lake is not on a branch, or the file contains secrets.
+    """
+    branch, before = branch_of(root), _head(root)
+    refuse_secrets(root)
+    if not before:
+        return False
+    tree = _tree(root, before, [str(CONFIG)], NOTHING)
+    if git(root, "rev-parse", f"{before}^{{tree}}").strip() == tree:
+        return False
+    git(root, "update-ref", branch, _commit(root, tree, before, f"{message}\n"), before)
+    git(root, "reset", "--quiet", "HEAD", "--", str(CONFIG))
+    return True
 
 
 def rehearse(root: Path) -> None:

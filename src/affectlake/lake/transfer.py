@@ -1,7 +1,8 @@
 """Push and pull versions: their files through DVC remotes, their commits and tags through Git remotes.
 
-The tag of a version is pushed only after its files are in the DVC remote, and created here only after its files are in
-the cache and verified. Both continue where they were interrupted.
+The tag of a version is pushed only after its files are in the DVC remote, and only if clones can fetch them from there
+(:mod:`~affectlake.lake.announcing`). It is created here only after its files are in the cache and verified
+(:mod:`~affectlake.lake.fetching`). Both continue where they were interrupted.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from affectlake.errors import LakeError, VersionError
-from affectlake.lake.advance import advance, finish_advance, is_ancestor, refuse_in_the_way, refuse_unready
-from affectlake.lake.files.checksums import State, examine
-from affectlake.lake.files.git import UNSHALLOW, branch_of, git, is_shallow
-from affectlake.lake.fsck import Users, users, verify
+from affectlake.errors import LakeError
+from affectlake.lake.advance import advance, finish_advance, follows, is_ancestor, refuse_in_the_way, refuse_unready
+from affectlake.lake.announcing import Clones
+from affectlake.lake.fetching import PER_ROUND, authors_of, not_tables, open_to_fetch, take
+from affectlake.lake.files.checksums import examine
+from affectlake.lake.files.git import UNSHALLOW, branch_of, git, git_or_none, is_shallow
+from affectlake.lake.fsck import users, verify
 from affectlake.lake.recovery import remove_unfinished
 from affectlake.lake.store.lake_format import refuse_newer_at
 from affectlake.lake.store.merges import refuse_merging
@@ -24,7 +27,6 @@ from affectlake.lake.store.version_names import pull_names, unannounced
 from affectlake.lake.store.versions import Version, cache_folder, cached_object, list_versions
 
 _INCOMING = "refs/affectlake/incoming/"
-_PER_ROUND = 32
 _JOIN = "join the two with `affectlake join origin`, which keeps the answers and versions of both"
 
 Say = Callable[[str], None]
@@ -59,7 +61,8 @@ def push(root: Path, versions: list[Version], remote: str = "", say: Say = _quie
     Raises
     ------
     LakeError
-        If not all files reach the remote; no tag is pushed then. Running again continues where it stopped.
+        If not all files reach the remote, or a clone of the branch could not fetch them; no tag is pushed then. Running
+        again continues where it stopped.
     """
     to_origin = has_origin(root)
     branch = branch_of(root) if to_origin else ""
@@ -67,28 +70,35 @@ def push(root: Path, versions: list[Version], remote: str = "", say: Say = _quie
     wanted = users(root, versions)
     absent = [md5 for md5, use in wanted.items() if not use.is_table and examine(cached_object(root, md5), md5)]
     if absent:
-        say(f"{_not_tables(wanted, absent)} not intact in the cache and were not sent")
-    n_files = _send(root, open_remote(root, remote), [md5 for md5 in wanted if md5 not in set(absent)], say)
-    if not to_origin:
+        say(f"{not_tables(wanted, absent)} not intact in the cache and were not sent")
+    sent = [md5 for md5 in wanted if md5 not in set(absent)]
+    away = open_remote(root, remote)
+    clones = Clones(root, git(root, "rev-parse", "HEAD").strip(), away, remote) if to_origin else None
+    n_files = _send(root, away, sent, say)
+    if clones is None:
         return Moved(n_files, [])
+    clones.refuse_lacking({md5: cached_object(root, md5).stat().st_size for md5 in sent}, say)
+    _announce(root, branch, versions, say)
+    return Moved(n_files, [v.name for v in versions])
+
+
+def _announce(root: Path, branch: str, versions: list[Version], say: Say) -> None:
+    """Push the branch, the tags of `versions` and their names to ``origin``: all of them or none."""
     try:
         there = announced(root)  # a version tagged again by an annotated tag has the same commit
         new = [f"{TAGS}{v.name}" for v in versions if there.get(v.name) != v.commit]
         new += unannounced(root, {v.commit for v in versions} | set(there.values()), say)
         git(root, "push", "--quiet", "--atomic", "origin", branch, *new)
     except LakeError as error:
+        is_refused = "rejected]" in error.found
+        reach = error.todo or "check `git remote get-url origin`, the network and your credentials; then push again"
         raise LakeError(
-            "the files are in the remote, but origin refused the versions",
+            f"the files are in the remote, but origin {'refused the versions' if is_refused else 'did not take them'}",
             found=error.found,
-            todo="if origin has newer versions, join them with `affectlake join origin`; then push again",
+            todo="if origin has newer versions, join them with `affectlake join origin`; then push again"
+            if is_refused
+            else reach,
         ) from error
-    return Moved(n_files, [v.name for v in versions])
-
-
-def _not_tables(wanted: dict[str, Users], md5s: list[str]) -> str:
-    paths = sorted({wanted[md5].path for md5 in md5s})
-    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
-    return f"{', '.join(paths[:3])}{more}, of user-defined stages: {len(md5s)} files are"
 
 
 def _send(root: Path, away: Remote, md5s: list[str], say: Say) -> int:
@@ -100,9 +110,9 @@ def _send(root: Path, away: Remote, md5s: list[str], say: Say) -> int:
         lacking = [md5 for md5 in md5s if there.get(md5) != sizes[md5]]
         # listings last: a remote with a listing has all of its files
         lacking.sort(key=lambda md5: md5.endswith(".dir"))
-        for start in range(0, len(lacking), _PER_ROUND):
-            away.send({md5: local[md5] for md5 in lacking[start : start + _PER_ROUND]})
-            say(f"{min(start + _PER_ROUND, len(lacking))} of {len(lacking)} files sent")
+        for start in range(0, len(lacking), PER_ROUND):
+            away.send({md5: local[md5] for md5 in lacking[start : start + PER_ROUND]})
+            say(f"{min(start + PER_ROUND, len(lacking))} of {len(lacking)} files sent")
         there = away.sizes(lacking)
     except LakeError as error:
         raise LakeError(
@@ -138,47 +148,28 @@ def pull(root: Path, remote: str = "", say: Say = _quiet) -> Moved:
     finish_advance(root, say)
     refuse_merging(root)
     incoming = _fetch(root)
+    target = _target(root, incoming, say)
     if incoming:
         refuse_newer_at(root, incoming[-1].commit)
-        _refuse_unready(root, incoming[-1])
+        _refuse_unready(root, incoming[-1], target)
     wanted = incoming or list_versions(root)
     if not wanted:
         return Moved(0, [])
-    away = open_remote(root, remote)
+    authors = authors_of(wanted)
+    away = open_to_fetch(root, remote, target, authors)
     cache_folder(root).mkdir(mode=0o700, parents=True, exist_ok=True)
     first = users(root, wanted)  # listings, and the files of listings that were here
-    n_files = take(root, first, away, say)
+    n_files = take(root, first, away, say, authors)
     # objects of tables are fetched again if the first attempt was for another output, which may be missing
     tried = {md5 for md5, use in first.items() if use.is_table}
     rest = {md5: use for md5, use in users(root, wanted).items() if md5 not in tried}
-    n_files += take(root, {md5: use for md5, use in rest.items() if use.is_table or md5 not in first}, away, say)
-    if incoming:
-        _advance(root, incoming, say)
+    rest = {md5: use for md5, use in rest.items() if use.is_table or md5 not in first}
+    n_files += take(root, rest, away, say, authors)
+    if target:
+        _advance(root, incoming, target, say)
     if has_origin(root):
         pull_names(root, "origin", {v.commit for v in list_versions(root)}, say)
     return Moved(n_files, [v.name for v in incoming])
-
-
-def take(root: Path, wanted: dict[str, Users], away: Remote, say: Say) -> int:
-    """Fetch objects into the cache and verify them; objects with other bytes are not kept."""
-    lacking = [md5 for md5 in wanted if examine(cached_object(root, md5), md5)]
-    bad: dict[str, State] = {}
-    for start in range(0, len(lacking), _PER_ROUND):
-        came = away.fetch({md5: cached_object(root, md5) for md5 in lacking[start : start + _PER_ROUND]})
-        bad |= {md5: state for md5, state in came.items() if state}
-        say(f"{min(start + _PER_ROUND, len(lacking)) - len(bad)} of {len(lacking)} files fetched")
-    theirs = [md5 for md5 in bad if not wanted[md5].is_table]
-    if theirs:  # of user-defined stages, perhaps never pushed
-        say(f"{_not_tables(wanted, theirs)} missing or damaged in the remote {away.name}")
-        bad = {md5: state for md5, state in bad.items() if md5 not in theirs}
-    if bad:
-        lines = [f"{', '.join(wanted[md5].versions)} {wanted[md5].path}: {bad[md5]} ({md5})" for md5 in list(bad)[:5]]
-        raise VersionError(
-            f"{len(bad)} of {len(lacking)} files could not be fetched intact from the remote {away.name}",
-            found="\n         ".join(lines),
-            todo="ask whoever pushed to run `affectlake fsck --repair` and push again, then pull again",
-        )
-    return len(lacking) - len(theirs)
 
 
 def _fetch(root: Path) -> list[Version]:
@@ -199,13 +190,43 @@ def _fetch(root: Path) -> list[Version]:
     return [v for v in list_versions(root, _INCOMING) if v.name in new]
 
 
-def _refuse_unready(root: Path, newest: Version) -> None:
-    """Raise :class:`LakeError` unless the branch can move to `newest` without losing anything in the folder."""
+def _target(root: Path, incoming: list[Version], say: Say) -> str:
+    """Return the commit that the branch moves to: the newest version, or origin's branch if only settings follow it.
+
+    It is empty if the branch stays where it is.
+    """
+    known = [*list_versions(root), *incoming]
+    newest = incoming[-1].commit if incoming else ""
+    branch = git_or_none(root, "symbolic-ref", "--quiet", "HEAD")
+    if not (branch and known and has_origin(root)):
+        return newest
+    listed = git(root, "ls-remote", "--quiet", "origin", branch).split()
+    head = git_or_none(root, "rev-parse", "--verify", "--quiet", "HEAD")
+    if not listed or head is None or listed[0] in (head, newest):
+        return newest
+    git(root, "fetch", "--quiet", "--no-tags", "origin", branch)
+    tip = listed[0]
+    if git_or_none(root, "cat-file", "-e", tip) is None or not is_ancestor(root, head, tip) or is_shallow(root):
+        return newest
+    if not follows(root, tip, known[-1].commit, [version.commit for version in known]):
+        return newest
+    if not incoming:
+        try:
+            refuse_unready(root)
+            refuse_in_the_way(root, tip)
+        except LakeError:
+            say("origin has newer settings, which come when this folder has no unpublished work (`git diff HEAD`)")
+            return ""
+    return tip
+
+
+def _refuse_unready(root: Path, newest: Version, target: str) -> None:
+    """Raise :class:`LakeError` if the branch cannot move to `target`, with `newest`, without losing anything."""
     branch = branch_of(root)
     head = git(root, "rev-parse", "HEAD").strip()
-    if is_ancestor(root, newest.commit, head):
+    if is_ancestor(root, target, head):
         return
-    if not is_ancestor(root, head, newest.commit):
+    if not is_ancestor(root, head, target):
         if is_shallow(root):
             raise LakeError(
                 f"it is unknown whether {newest.name} contains {branch.removeprefix('refs/heads/')}",
@@ -218,15 +239,14 @@ def _refuse_unready(root: Path, newest: Version) -> None:
             todo=_JOIN,
         )
     refuse_unready(root)
-    refuse_in_the_way(root, newest.commit)
+    refuse_in_the_way(root, target)
 
 
-def _advance(root: Path, incoming: list[Version], say: Say) -> None:
-    """Create the tags of `incoming`, and advance branch and folder to the newest unless the branch has it."""
-    newest = incoming[-1]
+def _advance(root: Path, incoming: list[Version], target: str, say: Say) -> None:
+    """Create the tags of `incoming`, and advance branch and folder to `target` unless the branch has it."""
     head = git(root, "rev-parse", "HEAD").strip()
     moves = "".join(f"update {TAGS}{v.name} {v.commit}\ndelete {_INCOMING}{v.name}\n" for v in incoming)
-    if is_ancestor(root, newest.commit, head):
+    if is_ancestor(root, target, head):
         advance(root, moves, head, say)
     else:
-        advance(root, f"{moves}update {branch_of(root)} {newest.commit} {head}\n", newest.commit, say)
+        advance(root, f"{moves}update {branch_of(root)} {target} {head}\n", target, say)

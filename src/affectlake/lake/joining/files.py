@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from affectlake.errors import VersionError
+from affectlake.lake.fetching import take
 from affectlake.lake.files.checksums import examine
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.fsck import Users, users
 from affectlake.lake.joining.other_lake import Theirs
 from affectlake.lake.store.cache import read_listing
 from affectlake.lake.store.versions import Version, cache_folder, cached_object
-from affectlake.lake.transfer import Say, take
+from affectlake.lake.transfer import Say
 
 
 def bring_versions(root: Path, versions: Sequence[Version], theirs: Theirs, remote: str, say: Say) -> None:

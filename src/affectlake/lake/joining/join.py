@@ -18,6 +18,7 @@ from affectlake.errors import UsageError
 from affectlake.lake.advance import (
     advance,
     finish_advance,
+    follows,
     is_ancestor,
     refuse_dirty,
     refuse_in_the_way,
@@ -248,16 +249,7 @@ class _Join:
 
     def _is_last_version(self, commit: str) -> bool:
         """Return whether a commit has the same state as the last version and follows it without a merge by Git."""
-        last = self.commits[self.last]
-        if commit == last:
-            return True
-        merged = unpublished_commits(self.root, commit, "--merges", known=self.commits.values())
-        state = [*map(str, layout.STATE)]
-        return (
-            not merged
-            and is_ancestor(self.root, last, commit)
-            and (blobs(self.root, commit, state) == blobs(self.root, last, state))
-        )
+        return follows(self.root, commit, self.commits[self.last], self.commits.values())
 
     def _moved(self) -> Joined:
         """Create the tags, and advance to a commit that has the last version."""

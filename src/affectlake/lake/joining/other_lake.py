@@ -46,11 +46,12 @@ class Theirs(NamedTuple):
     def files(self, root: Path, remote: str) -> Remote:
         """Return the source of its files: the cache of its folder, or a DVC remote of the lake at `root`."""
         if self.folder is None:
-            return open_remote(root, remote)
+            return open_remote(root, remote, self.tips[-1] if self.tips else "")
         from dvc_objects.fs import local
 
         files: Any = local.LocalFileSystem
-        return Remote(str(self.folder), files(), str(cache_folder(self.folder)))
+        cache = str(cache_folder(self.folder))
+        return Remote(str(self.folder), files(), cache, cache)
 
 
 ALREADY_FETCHED = Theirs("the other side", [], [], announced=False, folder=None)

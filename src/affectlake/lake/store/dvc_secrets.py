@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 
 from affectlake.errors import LakeError
+from affectlake.secrets import hide
 
 _NAMES = re.compile(r"(?!ask_).*(password|passphrase|secret|token|_key|connection_string)")
 _URL = re.compile(r"://[^/\s]*:[^/\s]*@|[?&;](sig|sas|token|key|password)=", re.IGNORECASE)
+_NAME_ONLY = re.compile(r"://[^/\s:@]*@")
 _REMOTE = re.compile(r"remote \"(.*)\"")
 
 
@@ -38,6 +40,12 @@ def secret_keys(root: Path) -> list[tuple[str, str]]:
         for name, value in config.items(section)
         if value and (_NAMES.fullmatch(name) or _URL.search(value))
     ]
+
+
+def has_secret(url: str) -> bool:
+    """Return whether a URL contains a password, a key or a token."""
+    without_name = _NAME_ONLY.sub("://", url)  # a name alone (ssh://ann@host) is not a secret
+    return bool(_URL.search(url)) or hide(without_name) != without_name
 
 
 def refuse_secrets(root: Path) -> None:

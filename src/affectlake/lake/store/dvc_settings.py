@@ -1,4 +1,4 @@
-"""Find DVC's cache as DVC does, without the second that importing DVC takes.
+"""Read DVC's settings and find its cache as DVC does, without the second that importing DVC takes.
 
 Later files override earlier ones: the system's, the user's, ``.dvc/config`` and ``.dvc/config.local``.
 """
@@ -9,6 +9,7 @@ import os
 import sys
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from affectlake.errors import LakeError
 
@@ -21,7 +22,7 @@ def cache_folder(root: Path) -> Path:
     LakeError
         If one of DVC's configuration files cannot be read.
     """
-    files = _files(root, *map(os.environ.get, _VARIABLES))
+    files = setting_files(root)
     return _cache_folder(root, files, tuple(map(_stamp, files)))
 
 
@@ -67,24 +68,65 @@ def _cache_folder(root: Path, files: tuple[Path, ...], _: tuple[tuple[int, ...],
 
 def _cache_dir(path: Path) -> str:
     """Return the cache folder that one configuration file sets; an empty string if it does not set one."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError):
-        return ""
-    except (OSError, UnicodeError) as error:
-        raise LakeError(f"the DVC settings in {path} cannot be read", found=str(error)) from error
+    text = _text(path)
     if "dir" not in text.lower():
         return ""  # most files do not set it, and importing the parser is slow
-    from configobj import ConfigObj, ConfigObjError  # comes with DVC
-
-    try:
-        sections = {name.lower(): section for name, section in ConfigObj(text.splitlines()).dict().items()}
-    except ConfigObjError as error:
-        raise LakeError(f"the DVC settings in {path} cannot be read", found=str(error)) from error
-    named = next((value for key, value in sections.get("cache", {}).items() if key.lower() == "dir"), "")
+    named = read_settings(path, text.encode()).get("cache", {}).get("dir", "")
     if not isinstance(named, str):
         raise LakeError(f"cache.dir in {path} is not a path", found=str(named), todo="put quotes around it")
     return named
+
+
+def setting_files(root: Path) -> tuple[Path, ...]:
+    """Return the files of DVC's settings: the system's, the user's, ``.dvc/config`` and ``.dvc/config.local``."""
+    return _files(root, *map(os.environ.get, _VARIABLES))
+
+
+def read_settings(path: Path, content: bytes | None = None) -> dict[str, dict[str, Any]]:
+    """Return the sections of one of DVC's configuration files, with names in lower case; empty if it does not exist.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    content : bytes, optional
+        Its content, where that is not the file's, such as in a commit.
+
+    Raises
+    ------
+    LakeError
+        If it cannot be read.
+    """
+    try:
+        text = _text(path) if content is None else content.decode()
+    except UnicodeError as error:
+        raise _unreadable(path, error) from error
+    if not text.strip():
+        return {}
+    from configobj import ConfigObj, ConfigObjError  # comes with DVC
+
+    try:
+        sections = ConfigObj(text.splitlines()).dict()
+    except ConfigObjError as error:
+        raise _unreadable(path, error) from error
+    return {
+        title.lower(): {key.lower(): value for key, value in section.items()}
+        for title, section in sections.items()
+        if isinstance(section, dict)
+    }
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except (OSError, UnicodeError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> LakeError:
+    return LakeError(f"the DVC settings in {path} cannot be read", found=str(error))
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from affectlake.errors import AffectlakeError, LakeError, UsageError, nearest
-from affectlake.extras import EXTRAS, install
 from affectlake.lake.files import names
 from affectlake.lake.files.checksums import State, examine, examine_stream
+from affectlake.lake.store.remote_failures import failure, not_installed
+from affectlake.lake.store.remote_settings import Settings, settings_here
 
 _LEFT_OVER = timedelta(days=1)
 _ASIDE = re.compile(r"[0-9a-f]{32}(\.dir)?-[0-9a-f]{8}")
@@ -36,21 +37,26 @@ class Remote:
     Parameters
     ----------
     name : str
-        Its name in ``.dvc/config``.
+        Its name in DVC's settings.
     fs : dvc_objects.fs.base.FileSystem
         The file system.
     path : str
         The remote's root in it.
+    url : str
+        Its URL, for messages.
     """
 
-    def __init__(self, name: str, fs: Any, path: str) -> None:
+    def __init__(self, name: str, fs: Any, path: str, url: str) -> None:
         from dvc_objects.fs.base import ObjectFileSystem
 
         self.name = name
         self.path = path
+        self.url = url
         self._fs = fs
-        # an object store lists an object once it is complete; a file system lists a file from its first byte
-        self._shows_parts = not isinstance(fs, ObjectFileSystem)
+        self._is_store = isinstance(fs, ObjectFileSystem)
+        # an object store lists an object once it is complete; a file system lists a file from its first byte.
+        # By HTTP, nothing can be renamed
+        self._shows_parts = not self._is_store and fs.protocol not in ("http", "https")
 
     def at(self, md5: str) -> str:
         """Return the path of the object `md5` in the remote."""
@@ -61,6 +67,16 @@ class Remote:
         """Return the size in bytes of each of the objects that the remote has."""
         found = self._each(self._size, md5s)
         return {md5: size for md5, size in found.items() if size is not None}
+
+    def has_place(self) -> bool:
+        """Return whether the remote's folder or bucket exists; True where that cannot be asked."""
+        if self._fs.protocol in ("http", "https"):
+            return True
+        place = self.path.lstrip("/").split("/")[0] if self._is_store else self.path
+        try:
+            return bool(self._fs.exists(place))
+        except Exception:  # without the right to list it
+            return True
 
     def examine(self, md5s: Iterable[str]) -> dict[str, State | None]:
         """Read objects and return what is wrong with each (None: nothing), as :func:`.checksums.examine` does."""
@@ -100,7 +116,7 @@ class Remote:
         except AffectlakeError:
             raise
         except Exception as error:  # each kind of remote has its own exceptions
-            raise _unreachable(self.name, str(self._fs.unstrip_protocol(self.path)), error) from error
+            raise failure(self.name, self.url, error) from error
 
     def _size(self, md5: str) -> int | None:
         try:
@@ -161,53 +177,64 @@ class Remote:
                     self._fs.rm_file(path)
 
 
-def open_remote(root: Path, name: str = "") -> Remote:
+def open_remote(root: Path, name: str = "", commit: str = "") -> Remote:
     """Return the lake's DVC remote `name`; the default remote if empty.
+
+    Parameters
+    ----------
+    root : Path
+        Root of the lake.
+    name : str
+        The remote.
+    commit : str
+        A commit whose ``.dvc/config`` overrides the folder's; none if empty.
 
     Raises
     ------
     UsageError
         If there is no remote of that name.
     LakeError
-        If the lake has no default remote, or the remote cannot be reached.
+        If the lake has no default remote, the remote cannot be reached, or it refuses access.
     """
-    from dvc.config import Config, ConfigError
+    return open_in(settings_here(root, commit), name)
+
+
+def open_in(settings: Settings, name: str = "") -> Remote:
+    """Return the DVC remote `name` of these settings, as :func:`open_remote` does."""
+    from dvc.config import ConfigError
     from dvc.fs import RemoteMissingDepsError, get_cloud_fs
 
-    try:
-        config = Config(str(root / ".dvc"))
-    except ConfigError as error:
-        raise LakeError("DVC cannot read .dvc/config", found=str(error)) from error
-    known = sorted(config["remote"])
-    wanted = name or config["core"].get("remote", "")
+    known, wanted = sorted(settings.remotes), (name or settings.default).lower()
     if not wanted:
         raise LakeError(
-            "there is no default remote", allowed=", ".join(known), todo="set one: `dvc remote default NAME`"
+            "no DVC remote is the default one, from which files would come",
+            allowed=", ".join(known),
+            todo="`affectlake remote add NAME URL --default`, or name one with --remote",
         )
     if wanted not in known:
-        todo = nearest(wanted, known) or "add it: `dvc remote add NAME URL`"
+        todo = nearest(wanted, known) or "add it: `affectlake remote add NAME URL`"
         raise UsageError(f"there is no remote {wanted!r}", allowed=", ".join(known), todo=todo)
-    url = config["remote"][wanted]["url"]
-    try:
-        kind, settings, path = get_cloud_fs(config, name=wanted)
-        fs = kind(**settings)
-        _ = fs.fs  # connects
-    except RemoteMissingDepsError as error:
-        todo = f"`{install(error.protocol)}`" if error.protocol in EXTRAS else "install it with pip"
+    url = settings.remotes[wanted].get("url", "")
+    if not url:
         raise LakeError(
-            f"the remote {wanted} needs a package that is not installed", found=", ".join(error.missing_deps), todo=todo
+            f"the remote {wanted} has settings of yours but no URL: whoever added it did not commit it",
+            todo=f"ask for its URL, then `affectlake remote add {wanted} URL`",
+        )
+    try:
+        kind, entry, path = get_cloud_fs({"core": {}, "remote": settings.remotes}, name=wanted)
+        fs = kind(**entry)
+        _ = fs.fs  # connects
+    except (ImportError, RemoteMissingDepsError) as error:
+        raise not_installed(wanted, url) from error
+    except ConfigError as error:
+        raise LakeError(
+            f"DVC does not accept the settings of the remote {wanted}",
+            found=str(error),
+            todo=f"correct them with `dvc remote modify {wanted} …` (`dvc remote modify --help`)",
         ) from error
     except Exception as error:  # each kind of remote has its own exceptions
-        raise _unreachable(wanted, url, error) from error
-    return Remote(wanted, fs, path)
-
-
-def _unreachable(name: str, url: str, error: Exception) -> LakeError:
-    return LakeError(
-        f"the remote {name} ({url}) could not be used",
-        found=f"{type(error).__name__}: {error}".splitlines()[0],
-        todo=f"check `dvc remote list`, the network and your credentials (`dvc remote modify --local {name} …`)",
-    )
+        raise failure(wanted, url, error) from error
+    return Remote(wanted, fs, path, url)
 
 
 def _flush(path: Path) -> None:
