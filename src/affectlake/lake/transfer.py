@@ -156,7 +156,8 @@ def pull(root: Path, remote: str = "", say: Say = _quiet) -> Moved:
     if not wanted:
         return Moved(0, [])
     authors = authors_of(wanted)
-    away = open_to_fetch(root, remote, target, authors)
+    moves = bool(target) and not is_ancestor(root, target, "HEAD")
+    away = open_to_fetch(root, remote, target if moves else "", authors)
     cache_folder(root).mkdir(mode=0o700, parents=True, exist_ok=True)
     first = users(root, wanted)  # listings, and the files of listings that were here
     n_files = take(root, first, away, say, authors)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from affectlake.errors import LakeError, UsageError, nearest
+from affectlake.lake.advance import is_ancestor
 from affectlake.lake.files.git import UNSHALLOW, branch_of, git, is_shallow
 from affectlake.lake.store.remotes import Remote, open_remote
 from affectlake.lake.store.root import find
@@ -46,7 +47,8 @@ class Theirs(NamedTuple):
     def files(self, root: Path, remote: str) -> Remote:
         """Return the source of its files: the cache of its folder, or a DVC remote of the lake at `root`."""
         if self.folder is None:
-            return open_remote(root, remote, self.tips[-1] if self.tips else "")
+            newer = [tip for tip in self.tips[-1:] if not is_ancestor(root, tip, "HEAD")]
+            return open_remote(root, remote, *newer)  # their settings say where their files are
         from dvc_objects.fs import local
 
         files: Any = local.LocalFileSystem
