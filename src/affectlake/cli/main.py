@@ -55,7 +55,20 @@ NEEDS = {
     **dict.fromkeys(("push", "pull", "remote"), "remote"),
     **dict.fromkeys(
         (
-            *("init", "run", "steps", "render", "publish", "maps", "step", "ui", "bundle", "collect", "status", "collection"),
+            *(
+                "init",
+                "run",
+                "steps",
+                "render",
+                "publish",
+                "maps",
+                "step",
+                "ui",
+                "bundle",
+                "collect",
+                "status",
+                "collection",
+            ),
             *("propose", "positions", "injections", "protocols", "schedule", "serve", "import", "join", "verify"),
         ),
         "study",
