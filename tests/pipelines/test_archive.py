@@ -178,8 +178,8 @@ import duckdb, json, sys
 with duckdb.connect() as connection:
     connection.execute(open("views.sql").read())
     rows = connection.sql("SELECT agent, count(*) FROM choices GROUP BY agent ORDER BY agent").fetchall()
-    globbed = connection.sql("SELECT count(*) FROM read_parquet('tables/metrics/**/*.parquet')").fetchone()[0]
-    views = connection.sql("SELECT count(*) FROM duckdb_views() WHERE NOT internal").fetchone()[0]
+    globbed = connection.sql("SELECT count(*) FROM read_parquet('tables/metrics/**/*.parquet')").fetchall()[0][0]
+    views = connection.sql("SELECT count(*) FROM duckdb_views() WHERE NOT internal").fetchall()[0][0]
 assert not [name for name in sys.modules if name.startswith("affectlake")]
 print(json.dumps([rows, globbed, views]))
 """
@@ -275,9 +275,9 @@ def test_views_are_read_by_duckdb_in_a_process_without_affectlake(lake: Path, tm
 import duckdb, json, sys
 with duckdb.connect(sys.argv[1], read_only=True) as connection:
     print(json.dumps([
-        connection.sql("SELECT count(*) FROM choices").fetchone()[0],
-        connection.sql("SELECT count(*) FROM duckdb_views() WHERE NOT internal").fetchone()[0],
-        connection.sql("SELECT comment FROM duckdb_views() WHERE view_name = 'choices'").fetchone()[0],
+        connection.sql("SELECT count(*) FROM choices").fetchall()[0][0],
+        connection.sql("SELECT count(*) FROM duckdb_views() WHERE NOT internal").fetchall()[0][0],
+        connection.sql("SELECT comment FROM duckdb_views() WHERE view_name = 'choices'").fetchall()[0][0],
     ]))
 assert not [name for name in sys.modules if name.startswith("affectlake")]
 """
