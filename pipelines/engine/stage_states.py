@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from affectlake.lake.files import layout
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.dvc_stages import stale_stages
+from affectlake.lake.store.working_tables import unchanged_stages
 from affectlake.pipelines.engine import dvcfile
 from affectlake.pipelines.engine.graph import stages
 from affectlake.pipelines.params.study import load
@@ -15,13 +16,22 @@ from affectlake.pipelines.stored import stored
 
 
 class StageState(NamedTuple):
-    """A stage: its name, its state, the outputs that it reads and writes, and what it does."""
+    """A stage: its name, its state, the outputs that it reads and writes, and what it does.
+
+    A stage that is unchanged, but whose tables are not in the folder, is to be restored if they are in the cache, and to
+    be pulled otherwise.
+    """
 
     stage: str
-    is_stale: bool
+    state: Literal["up to date", "to run", "to restore", "to pull"]
     reads: tuple[Output, ...]
     writes: tuple[Output, ...]
     does: str
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the stage is not up to date."""
+        return self.state != "up to date"
 
 
 def stage_states(root: Path) -> list[StageState]:
@@ -35,8 +45,11 @@ def stage_states(root: Path) -> list[StageState]:
     params, held = load(root), stored(root)
     graph = stages(params, held)
     pinned = {layout.PIPELINE: dvcfile.render(params, held).encode()}  # as the next run writes it
-    stale = set(stale_stages(root, graph, pinned))
+    stale = stale_stages(root, graph, pinned)
+    there = unchanged_stages(root, stale, pinned)
+    states: dict[str, Literal["to run", "to restore", "to pull"]] = dict.fromkeys(stale, "to run")
+    states |= dict.fromkeys(there.to_restore, "to restore") | dict.fromkeys(there.to_pull, "to pull")
     return [
-        StageState(stage.name, stage.name in stale, stage.reads, stage.writes, stage.step.summary)
-        for stage in graph.values()
+        StageState(name, states.get(name, "up to date"), stage.reads, stage.writes, stage.step.summary)
+        for name, stage in graph.items()
     ]

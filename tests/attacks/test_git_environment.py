@@ -214,6 +214,8 @@ SETTINGS = """\
 def test_versions_do_not_depend_on_how_git_is_set(
     published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    config = published / ".dvc/config"
+    config.write_text(config.read_text().replace("../storage/remote", str(tmp_path / "files")))
     plain = shutil.copytree(published, tmp_path / "plain")
     put(plain, 14)
     repository.publish(plain)
@@ -233,7 +235,6 @@ def test_versions_do_not_depend_on_how_git_is_set(
     push(published, list_versions(published))
     other = tmp_path / "other"
     git(tmp_path, "clone", "--quiet", "--no-tags", tmp_path / "origin.git", other)
-    shutil.copytree(published / "storage/remote", other / "storage/remote")
     assert pull(other).versions == ["v1", "v2", "v3"]
     for name in ("v1", "latest"):
         checkout(other, resolve(other, name))

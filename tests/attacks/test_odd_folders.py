@@ -116,7 +116,7 @@ def test_model_runs_are_kept_in_the_lake(odd: Path, monkeypatch: pytest.MonkeyPa
 def test_versions_go_to_a_remote_and_come_back(odd: Path) -> None:
     subprocess.run(["git", "init", "--quiet", "--bare", odd.parent / "origin.git"], check=True)
     subprocess.run(["git", "remote", "add", "origin", odd.parent / "origin.git"], cwd=odd, check=True)
-    subprocess.run(["dvc", "remote", "add", "--quiet", "--default", "store", "../remote"], cwd=odd, check=True)
+    subprocess.run(["affectlake", "remote", "add", "store", "../remote", "--default"], cwd=odd, check=True)
     affectlake("push", "--lake", odd)
     affectlake("fsck", "--lake", odd)
     shutil.rmtree(odd / ".dvc" / "cache")

@@ -80,6 +80,7 @@ def test_git_s_own_words_are_shown_without_it(published: Path) -> None:
     assert "127.0.0.1" in str(caught.value)
     assert PASSWORD not in str(caught.value) + repr(caught.value)
     dvc(published, "remote", "add", "--default", "near", str(published.parent / "remote"))
+    assert repository.commit_config(published, "Add a remote")
     assert PASSWORD not in affectlake(published, "push")
 
 

@@ -41,6 +41,8 @@ def make(lake: Path) -> Path:
     repository.init(lake, "study: tiny\n")
     git(lake, "config", "user.email", "somebody@localhost")
     git(lake, "config", "user.name", "somebody")
+    config = lake / ".dvc/config"
+    config.write_text(config.read_text().replace("../storage/remote", "../../files"))  # for clones beside it too
     outs = [{f"{layout.TABLES}/stimuli": {"persist": True}}]
     (lake / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"made": {"cmd": "true", "outs": outs}}}))
     build(lake, 5)
@@ -74,7 +76,6 @@ def share(ours: Path, theirs: Path) -> None:
     for lake in (ours, theirs):
         git(lake, "remote", "remove", "origin", ok=False)
         git(lake, "remote", "add", "origin", folder / "origin.git")
-        (lake / ".dvc/config.local").write_text(f"['remote \"storage\"']\n    url = {folder / 'files'}\n")
     push(ours, list_versions(ours))
 
 

@@ -8,6 +8,7 @@ import math
 import os
 import sys
 import traceback
+from collections import Counter
 from copy import copy
 from importlib import import_module
 from io import StringIO
@@ -271,25 +272,31 @@ def publish(lake: Path) -> None:
 @LAKE
 @JSON
 def steps(lake: Path, as_json: bool) -> None:
-    """List the stages of the study, and whether each is up to date."""
+    """List the stages of the study: up to date, to run, or (in a clone) unchanged and to be restored from the cache."""
     from affectlake.lake import repository
     from affectlake.pipelines.engine.stage_states import stage_states
 
+    found = stage_states(repository.find(lake))
     rows = [
         {
             "stage": one.stage,
-            "state": "to run" if one.is_stale else "up to date",
+            "state": one.state,
             "reads": [str(output) for output in one.reads],
             "writes": [str(output) for output in one.writes],
             "does": one.does,
         }
-        for one in stage_states(repository.find(lake))
+        for one in found
     ]
+    counts = Counter(one.state for one in found)
+    if n := counts["to restore"]:
+        log(f"{n} stages are unchanged: `affectlake run` restores their tables; {counts['to run']} are to run")
+    if n := counts["to pull"]:
+        log(f"{n} stages are unchanged, but their tables are not on this machine: `affectlake pull`")
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
     for row in rows:
-        state = click.style(f"{row['state']:<11}", fg="yellow" if row["state"] == "to run" else "green")
+        state = click.style(f"{row['state']:<11}", fg="green" if row["state"] == "up to date" else "yellow")
         click.echo(f"{row['stage']:<36} {state} {row['does']}", color=colour())
 
 

@@ -60,7 +60,11 @@ def open_to_fetch(root: Path, remote: str, commit: str, authors: Authors) -> Rem
 
 
 def take(
-    root: Path, wanted: Mapping[str, Users], away: Remote, say: Callable[[str], None], authors: Authors = _NOBODY
+    root: Path,
+    wanted: Mapping[str, Users],
+    reach: Callable[[], Remote],
+    say: Callable[[str], None],
+    authors: Authors = _NOBODY,
 ) -> int:
     """Fetch objects into the cache and verify them; objects with other bytes are not kept.
 
@@ -70,8 +74,8 @@ def take(
         Root of the lake.
     wanted : mapping of str to Users
         The objects by MD5; those that are in the cache and intact are not fetched.
-    away : Remote
-        Where they come from.
+    reach : callable
+        Returns the remote that they come from; called if one of them is needed.
     say : callable
         Called with one line of progress.
     authors : mapping of str to str
@@ -88,6 +92,9 @@ def take(
         If an object of a table is missing or damaged there; the message names the cause.
     """
     lacking = [md5 for md5 in wanted if examine(cached_object(root, md5), md5)]
+    if not lacking:
+        return 0
+    away = reach()
     bad: dict[str, State] = {}
     for start in range(0, len(lacking), PER_ROUND):
         came = away.fetch({md5: cached_object(root, md5) for md5 in lacking[start : start + PER_ROUND]})

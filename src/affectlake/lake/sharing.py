@@ -151,10 +151,12 @@ def set_own(root: Path, name: str, options: Mapping[str, str]) -> list[str]:
     UsageError
         If there is no such remote, or it does not have one of the settings.
     """
-    settings = settings_here(root)
-    name = name.lower()
-    _refuse_unknown(name, settings.remotes)
-    own = _legal_options(settings.remotes[name].get("url", ""), options)
+    name, known = name.lower(), settings_here(root).remotes
+    announced = f"refs/remotes/origin/{branch_of(root).removeprefix('refs/heads/')}"  # as of the last pull or fetch
+    if git_or_none(root, "rev-parse", "--verify", "--quiet", announced):
+        known = committed_settings(root, announced).remotes | known
+    _refuse_unknown(name, known)
+    own = _legal_options(known[name].get("url", ""), options)
     if not own:
         raise UsageError("there is nothing to set", allowed="--user, --keyfile, --ask-password, --profile")
     change_remote(root / LOCAL, name, own)

@@ -8,6 +8,7 @@ The tag of a version is pushed only after its files are in the DVC remote, and o
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -157,15 +158,15 @@ def pull(root: Path, remote: str = "", say: Say = _quiet) -> Moved:
         return Moved(0, [])
     authors = authors_of(wanted)
     moves = bool(target) and not is_ancestor(root, target, "HEAD")
-    away = open_to_fetch(root, remote, target if moves else "", authors)
+    reach = cache(lambda: open_to_fetch(root, remote, target if moves else "", authors))
     cache_folder(root).mkdir(mode=0o700, parents=True, exist_ok=True)
     first = users(root, wanted)  # listings, and the files of listings that were here
-    n_files = take(root, first, away, say, authors)
+    n_files = take(root, first, reach, say, authors)
     # objects of tables are fetched again if the first attempt was for another output, which may be missing
     tried = {md5 for md5, use in first.items() if use.is_table}
     rest = {md5: use for md5, use in users(root, wanted).items() if md5 not in tried}
     rest = {md5: use for md5, use in rest.items() if use.is_table or md5 not in first}
-    n_files += take(root, rest, away, say, authors)
+    n_files += take(root, rest, reach, say, authors)
     if target:
         _advance(root, incoming, target, say)
     if has_origin(root):
@@ -203,9 +204,11 @@ def _target(root: Path, incoming: list[Version], say: Say) -> str:
         return newest
     listed = git(root, "ls-remote", "--quiet", "origin", branch).split()
     head = git_or_none(root, "rev-parse", "--verify", "--quiet", "HEAD")
-    if not listed or head is None or listed[0] in (head, newest):
+    if not listed or head is None or listed[0] == head:
         return newest
-    git(root, "fetch", "--quiet", "--no-tags", "origin", branch)
+    git(root, "fetch", "--quiet", "--no-tags", "origin", branch)  # also refs/remotes/origin, for `remote set`
+    if listed[0] == newest:
+        return newest
     tip = listed[0]
     if git_or_none(root, "cat-file", "-e", tip) is None or not is_ancestor(root, head, tip) or is_shallow(root):
         return newest

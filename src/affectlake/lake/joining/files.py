@@ -52,7 +52,7 @@ def _bring(root: Path, wanted: Mapping[str, Users], theirs: Theirs, remote: str,
         return
     cache_folder(root).mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        take(root, lacking, theirs.files(root, remote), say)
+        take(root, lacking, lambda: theirs.files(root, remote), say)
     except VersionError as error:
         if theirs.folder is not None:
             error.todo = f"`affectlake fsck --repair --lake {theirs.folder}`, then join again"

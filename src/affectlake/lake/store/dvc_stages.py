@@ -12,7 +12,7 @@ import re
 import shutil
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -163,6 +163,20 @@ class StageRecords:
             return False
         with self._opened() as repo, repo.lock:
             return not self._stage(stage).changed()
+
+    def is_unchanged(self, stage: str, missing: Mapping[str, str]) -> bool:
+        """Return whether a stage is current once the `missing` outputs (hash by path in the lake) are restored."""
+        if stage not in (self._read_lock().get("stages") or {}):
+            return False
+        with self._opened() as repo, repo.lock:
+            one = self._stage(stage)
+            if one.changed_stage():
+                return False
+            for dep in (*one.deps, *one.outs):
+                path = os.path.relpath(dep.fs_path, repo.root_dir) if dep.fs_path else ""
+                if missing.get(path, "") != dep.hash_info.value if path in missing else dep.status():
+                    return False
+        return True
 
     def record(self, stage: str, refuse_changed: Callable[[], None] = lambda: None) -> None:
         """Add the stage's outputs to DVC's cache, and record in ``dvc.lock`` what they were made from.

@@ -6,7 +6,7 @@ A table differs from its record if its files do: they are hashed once and again 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -15,13 +15,13 @@ from affectlake.lake.files import layout
 from affectlake.lake.files.checksums import examine
 from affectlake.lake.files.names import own_path
 from affectlake.lake.files.outputs import Output
-from affectlake.lake.store.cache import Listed, listing_digest
-from affectlake.lake.store.dvc_stages import dvc_repository
+from affectlake.lake.store.cache import Listed, listing_digest, read_listing
+from affectlake.lake.store.dvc_stages import StageRecords, dvc_repository, read_lock
 from affectlake.lake.store.git_objects import content_at
 from affectlake.lake.store.known_hashes import known_md5s
 from affectlake.lake.store.pinning import Pinned
 from affectlake.lake.store.unrecorded import marked, unmark
-from affectlake.lake.store.versions import Manifest
+from affectlake.lake.store.versions import Manifest, cached_object, outs_of
 
 
 def refuse_edited(lake: Path) -> None:
@@ -116,6 +116,48 @@ def restore_missing(lake: Path, say: Callable[[str], None]) -> None:
             repo.checkout(targets=[str(lake / path) for path in missing], force=True, allow_missing=True)
         except CheckoutError as error:
             say(f"not in the cache, to be rebuilt: {', '.join(error.target_infos)}")
+
+
+class Missing(NamedTuple):
+    """Stages that are current once their tables are in the folder again: from the cache, or after a pull."""
+
+    to_restore: list[str]
+    to_pull: list[str]
+
+
+def unchanged_stages(lake: Path, stale: Collection[str], pinned: Pinned) -> Missing:
+    """Return those of the `stale` stages that only lack tables in the folder, as in a clone.
+
+    Parameters
+    ----------
+    lake : Path
+        Root of the lake.
+    stale : collection of str
+        Stages that are not current.
+    pinned : mapping of Path to bytes
+        As for :class:`~affectlake.lake.store.dvc_stages.StageRecords`.
+    """
+    missing = {path: digest for path, digest in _digests(lake).items() if not (lake / path).is_dir()}
+    found = Missing([], [])
+    if not missing:
+        return found
+    cached = {path for path, digest in missing.items() if _is_cached(lake, digest)}
+    with StageRecords(lake, pinned) as records:
+        for stage in stale:
+            if records.is_unchanged(stage, missing):
+                writes = {out["path"] for out in outs_of(read_lock(lake)["stages"][stage])} & missing.keys()
+                (found.to_restore if writes <= cached else found.to_pull).append(stage)
+    return found
+
+
+def _digests(lake: Path) -> dict[str, str]:
+    return {str(output.folder): digest for output, digest in Manifest(lake, "").digests.items()}
+
+
+def _is_cached(lake: Path, digest: str) -> bool:
+    if not cached_object(lake, digest).exists():
+        return False
+    return all(cached_object(lake, one.md5).exists() for one in read_listing(lake, digest))
 
 
 def _tables(lake: Path, state: Literal["modified", "deleted"]) -> list[str]:
