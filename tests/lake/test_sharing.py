@@ -112,8 +112,9 @@ def test_the_page_shares_a_lake_between_two_people(
                 with (ssh_server.folder / "user_key.pub").open("a") as keys:
                     keys.write(key.read_text())
     first, cloned, pushed, pulled = said[2], said[3], said[6], said[7]
-    assert "pushed v1, v2 to origin" in first and "pushed v1, v2 to origin" in pushed
-    assert "new versions: v1, v2" in cloned
+    assert "pushed v1, v2 to origin" in first
+    assert "pushed v1, v2 to origin" in pushed
+    assert re.search(r"[1-9]\d* files received", cloned)
     assert re.search(r"^lab  s3://lab-data/emotion .*\[default; committed\]", cloned, re.MULTILINE)
     assert "every file is as it was published" in pulled
     shared = (bob.home / "emotion/.dvc/config").read_text()
@@ -167,7 +168,7 @@ def test_pull_names_the_cause_and_who_can_help(
     clone = bob.home / "emotion"
     bob.types(f"git clone --quiet --no-tags {origin} emotion")
     said = bob.types("affectlake pull", ok=1, cwd=clone)
-    assert "storage is an empty folder of the clone itself" in said
+    assert "storage is an empty folder of the clone" in said
     assert "who published v2 to run `affectlake remote add NAME URL --default`" in said
     files = tmp_path / "files"
     ann.types(f"affectlake remote add lab {files} --default && git push --quiet origin main", cwd=lake)

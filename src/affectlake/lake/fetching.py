@@ -139,7 +139,7 @@ def _empty_place(root: Path, away: Remote, who: str) -> VersionError | None:
     top = Path(git(root, "rev-parse", "--show-toplevel").rstrip("\n"))
     if is_folder and Path(away.url).resolve().is_relative_to(top.resolve()):
         return VersionError(
-            f"this clone knows no DVC remote that has the files: {away.name} is an empty folder of the clone itself",
+            f"no DVC remote of this clone has the files: {away.name} is an empty folder of the clone",
             found=away.url,
             todo=f"ask {who} to {_SHARE}",
         )

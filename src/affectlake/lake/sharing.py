@@ -144,7 +144,7 @@ def add_remote(root: Path, name: str, url: str, options: Mapping[str, str] = _NO
 
 
 def set_own(root: Path, name: str, options: Mapping[str, str]) -> list[str]:
-    """Set what is a user's own for the remote `name`, on this machine only; return the names of the settings.
+    """Set the user's account, key or profile for a remote, on this machine only; return the names of the settings.
 
     Raises
     ------

@@ -206,13 +206,11 @@ def _target(root: Path, incoming: list[Version], say: Say) -> str:
     head = git_or_none(root, "rev-parse", "--verify", "--quiet", "HEAD")
     if not listed or head is None or listed[0] == head:
         return newest
-    git(root, "fetch", "--quiet", "--no-tags", "origin", branch)  # also refs/remotes/origin, for `remote set`
-    if listed[0] == newest:
-        return newest
     tip = listed[0]
-    if git_or_none(root, "cat-file", "-e", tip) is None or not is_ancestor(root, head, tip) or is_shallow(root):
-        return newest
-    if not follows(root, tip, known[-1].commit, [version.commit for version in known]):
+    git(root, "fetch", "--quiet", "--no-tags", "origin", branch)  # also refs/remotes/origin, for `remote set`
+    has_tip = not is_shallow(root) and git_or_none(root, "cat-file", "-e", tip) is not None
+    commits = [version.commit for version in known]
+    if not (has_tip and is_ancestor(root, head, tip) and follows(root, tip, known[-1].commit, commits)):
         return newest
     if not incoming:
         try:
