@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import shutil
 from base64 import b64decode
@@ -81,8 +82,8 @@ def focus(page: Any, selector: str) -> None:
 
 def test_every_figure_is_drawn_inside_the_page(any_page: Any) -> None:
     page = any_page
-    assert len(page.query_selector_all("#together figure")) == 4
-    assert len(page.query_selector_all("section.agent figure")) == 3 * 10
+    assert len(page.query_selector_all("#together figure")) == 7
+    assert len(page.query_selector_all("section.agent figure")) == 3 * 11
     assert page.query_selector("#brain figure svg") is not None
     assert page.query_selector(".absent") is None
     for drawing in page.query_selector_all("figure svg:not(.cuts svg)"):
@@ -261,7 +262,8 @@ def test_paper_and_a_page_without_script_have_the_slices_too(page: Any, browser:
 
 def test_the_rows_behind_a_figure_come_with_the_page(page: Any, lake: Path) -> None:
     link = page.query_selector("#agent-human-category .figure-reproducibility a.rows")
-    text = b64decode(link.get_attribute("href").partition("base64,")[2]).decode()
+    kind, _, sent = link.get_attribute("href").partition("base64,")
+    text = (gzip.decompress if "gzip" in kind else bytes)(b64decode(sent)).decode()
     rows = list(csv.DictReader(io.StringIO(text)))
     found = query(
         lake,
@@ -271,6 +273,29 @@ def test_the_rows_behind_a_figure_come_with_the_page(page: Any, lake: Path) -> N
         "ORDER BY dimension",
     ).fetchall()
     assert [float(row["value"]) for row in rows] == pytest.approx([value for (value,) in found], abs=1e-5)
+
+
+CUT = """() => [...document.querySelectorAll('main *, nav, header *')].filter(one => {
+    const style = getComputedStyle(one);
+    return one.scrollWidth > one.clientWidth + 2 && one.clientWidth > 0 && style.overflowX !== 'visible'
+        && !one.closest('svg, .skip, select, input') && !style.backgroundImage.includes('gradient');
+}).map(one => one.outerHTML.slice(0, 120))"""  # parts that hide some of their content without a shadow
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_what_is_cut_has_a_shadow(browser: Any, written: Path, width: int) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto(written.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(CUT) == []
+    page.close()
+
+
+def test_paper_has_no_dark_ground_and_no_controls(page: Any) -> None:
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(253, 253, 251)"
+    assert page.is_hidden(".sections") and page.locator(".chooser").first.is_hidden()
+    assert page.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
 
 
 def axe_faults(page: Any) -> list[str]:
@@ -309,4 +334,4 @@ def test_figures_are_written_as_files(lake: Path, tmp_path: Path) -> None:
 
 def test_the_report_of_the_first_version_still_shows_the_first(lake: Path) -> None:
     text = report.write_report(lake, "v1").read_text()
-    assert "v1</dd>" in text and "l1: 0.004" in text and "l1: 0.02\n" not in text
+    assert "v1</dd>" in text and "<b>v1</b>" in text and "l1: 0.004" in text and "l1: 0.02\n" not in text

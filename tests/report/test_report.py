@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from dataclasses import replace
 from html import unescape
@@ -184,7 +185,7 @@ def html() -> str:
 def test_the_page_is_well_formed_and_its_inner_links_lead_somewhere(html: str) -> None:
     page = Page(html)
     assert len(page.ids) == len(set(page.ids))
-    own = ("data:text/csv;charset=utf-8;base64,", "data:image/png;base64,")
+    own = ("data:text/csv;charset=utf-8;base64,", "data:application/gzip;base64,", "data:image/png;base64,")
     inner = [link for link in page.links if not link.startswith(own)]
     assert inner and all(link.removeprefix("#") in page.ids for link in inner)
     labelled = re.findall(r'aria-labelledby="([^"]+)"', html)
@@ -297,6 +298,37 @@ def test_synthetic_data_are_named_as_such_at_every_figure(html: str) -> None:
     assert "<title>SYNTHETIC" in written
 
 
+def test_answers_of_a_real_model_about_synthetic_stimuli_are_named_as_such() -> None:
+    def said(**kinds: object) -> str:
+        agents = {"human-category": {"kind": "ratings"}, "caption-tfidf": kinds}
+        return Page(render(make_inputs(synthetic=True, params={"agents": agents}))).prose
+
+    real = said(kind="chat", servers=["http://127.0.0.1:8000/v1"])
+    assert "SYNTHETIC stimuli, answers of a real model." in real and "synthetic stimuli" in real
+    assert "those of caption-tfidf were given by a model that was asked" in real
+    assert "choice on this page was made by a seeded simulation" not in real and "synthetic data" not in real
+    assert "SYNTHETIC stimuli, answers of people." in said(kind="judgments")
+    assert "choice on this page was made by a seeded simulation" in said(kind="features")
+
+
+def test_results_come_before_bookkeeping_and_every_figure_has_an_anchor(html: str) -> None:
+    sections = re.findall(r'<section[^>]* id="([^"]+)"', html)
+    assert sections[:2] == ["headline", "together"] and sections[-3:] == ["run", "provenance", "files"]
+    figures = re.findall(r'<figure class="[^"]+" id="([^"]+)"', html)
+    contents = re.search(r'<details class="contents".*?</details>', html, re.DOTALL)
+    assert contents is not None and len(figures) > 8
+    assert all(f'<a href="#{name}">' in contents[0] for name in figures)
+    assert {"all-accuracy", "human-category-heatmap", "caption-tfidf-roses"} <= set(figures)
+
+
+def test_long_tables_of_numbers_are_compressed(html: str) -> None:
+    packed = re.findall(r'download="([^"]+)" href="data:application/gzip;base64,([^"]+)"', html)
+    assert all(name.endswith(".csv.gz") for name, _ in packed)
+    for _, data in packed:
+        rows = pl.read_csv(gzip.decompress(b64decode(data)))
+        assert len(rows) > 0
+
+
 def test_an_agent_without_a_fit_is_said_in_words() -> None:
     inputs = make_inputs()
     gone = {
@@ -344,7 +376,7 @@ def test_fits_without_weights_and_places_still_have_their_figures() -> None:
         )
     )
     for name in ("roses", "stimulus-map", "learning-curves", "heatmap"):
-        assert f'id="{name}-human-category"' in page and f'class="figure-{name}"' in page
+        assert f'id="human-category-{name}"' in page and f'class="figure-{name}"' in page
 
 
 def test_a_version_with_nothing_in_it_still_has_a_page() -> None:
