@@ -45,7 +45,8 @@ def planted_lake(lake: Path, params: str = "study: planted\nsources: {kind: tabl
     tables["frames"] = tables["frames"].with_columns(jpeg=pl.lit(jpeg()))
     tables["choices"] = tables["choices"].filter(pl.col("k") != 4)
     tables["responses"] = tables["responses"].with_columns(
-        pl.lit(PROTOCOL).alias("protocol"), pl.lit("planted-model").alias("model"), pl.lit("stop").alias("finish_reason"),
+        pl.lit(PROTOCOL).alias("protocol"), pl.lit("planted-model").alias("model"),
+        pl.lit("stop").alias("finish_reason"), pl.lit("main").alias("trial_set"),
         *(pl.lit(0, dtype=pl.Int16).alias(f"caption_{n}") for n in (1, 2, 3)),
         answer=pl.when(pl.col("answer").is_not_null()).then(pl.lit(answer_of(2))),
     )  # fmt: skip

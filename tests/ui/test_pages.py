@@ -1,4 +1,4 @@
-"""What the pages show, compared with the tables; versions of older code; pages of judgments that are cut by position."""
+"""What the pages show, compared with the tables; versions of older code; pages that are cut by position."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_answers_without_choices_yet_are_shown_as_such(old: Path) -> None:
 
 def test_a_judgment_shows_the_prompt_the_marked_answer_and_what_others_chose(planted: Path) -> None:
     client = entered(planted)
-    key = dict(agent="tiny", set="main", protocol="", i=0, j=1, k=2, repeat=0)
+    key = {"agent": "tiny", "set": "main", "protocol": "", "i": 0, "j": 1, "k": 2, "repeat": 0}
     row = next(
         r for r in page_of(opened(planted)[1], Filter(agent="tiny")).rows if (r["i"], r["j"], r["k"]) == (0, 1, 2)
     )

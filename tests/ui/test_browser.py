@@ -1,0 +1,142 @@
+"""The pages in a real browser, from the command: two widths, no serious accessibility fault, texts that stay texts."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from affectlake.ui.bundle import write_bundle
+from tests.support.pages import running
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[dev]'")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed: apt-get install chromium"),
+]
+PAGES = (
+    "", "judgments?agent=tiny", "stimuli", "stimulus?index=2", "similarity", "versions", "compare?before=v1&after=v1",
+    "stages", "collections", "sql",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        found = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def address(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running(planted, cache=tmp_path_factory.mktemp("indexes")) as found:
+        yield found
+
+
+@pytest.fixture(params=[1440, 390], ids=["desktop", "phone"])
+def page(request: pytest.FixtureRequest, browser: Any, address: str) -> Iterator[Any]:
+    """The pages, entered by the address that was printed; whatever the console says is a failure."""
+    found = browser.new_page(viewport={"width": request.param, "height": 900})
+    said: list[str] = []
+    found.on("console", lambda message: said.append(message.text))
+    found.on("pageerror", lambda error: said.append(str(error)))
+    found.goto(address)
+    assert "token" not in found.url
+    yield found
+    found.close()
+    assert said == []
+
+
+def faults(page: Any) -> list[str]:
+    """Everything that axe finds, and what is wider than the page."""
+    found = axe.Axe().run(page).response["violations"]
+    wide = page.evaluate("document.documentElement.scrollWidth") > page.viewport_size["width"]
+    return [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found] + (["too wide"] if wide else [])
+
+
+def test_every_page_is_accessible_fits_and_has_no_script_of_a_caption(page: Any) -> None:
+    start = page.url
+    for path in PAGES:
+        page.goto(start + path)
+        assert faults(page) == [], path
+        assert "owned" not in page.title()
+        assert page.evaluate("[...document.images].every(one => one.getAttribute('src').startsWith('/'))")
+    page.emulate_media(color_scheme="dark")
+    for path in ("judgments", "stages", "sql"):
+        page.goto(start + path)
+        assert faults(page) == [], f"{path}, dark"
+
+
+def test_a_judgment_is_found_by_filters_and_shows_what_decided(page: Any) -> None:
+    page.click("nav a:has-text('Judgments')")
+    page.select_option("[name='agent']", "tiny")
+    page.select_option("[name='agreement']", "differ")
+    page.fill("[name='stimulus']", "tiny-0002")
+    page.press("[name='stimulus']", "Enter")
+    assert page.locator(".card").count() > 3
+    assert page.locator(".triplet li:has-text('tiny-0002')").count() == page.locator(".card").count()
+    page.click(".card .head a")
+    assert page.locator("mark").all_inner_texts() == ["Video 1", "noticeably different"]
+    assert "planted-caption-0" in page.inner_text(".prompt") and "other" in page.inner_text("main table")
+    assert faults(page) == []
+
+
+def test_the_next_page_has_other_judgments_and_back_the_same(page: Any) -> None:
+    page.goto(page.url + "judgments?agent=other")
+    first = page.locator(".card .head").all_inner_texts()
+    page.click("[rel='next']")
+    second = page.locator(".card .head").all_inner_texts()
+    assert len(first) == len(second) == 24 and not set(first) & set(second)
+    page.click("[rel='prev']")
+    assert page.locator(".card .head").all_inner_texts() == first
+
+
+def test_sql_runs_from_the_keyboard_and_downloads_csv(page: Any, tmp_path: Path) -> None:
+    page.goto(page.url + "sql")
+    page.fill("#sql", "SELECT caption FROM captions WHERE stimulus_index = 5")
+    page.press("#sql", "Control+Enter")
+    page.wait_for_selector(".result")
+    assert "planted-caption-5-<script>" in page.inner_text(".result") and page.title().startswith("SQL")
+    assert faults(page) == []
+    with page.expect_download() as started:
+        page.click("text=Download CSV")
+    assert "planted-caption-5" in Path(started.value.path()).read_text()
+
+
+def test_another_website_cannot_read_the_pages_or_ask_sql(browser: Any, address: str, tmp_path: Path) -> None:
+    context = browser.new_context()
+    own = context.new_page()
+    own.goto(address)
+    base = own.url
+    other = context.new_page()
+    other.goto("data:text/html,<title>other</title>")
+    read = """async address => { try { const found = await fetch(address, {credentials: 'include'});
+        return found.status + await found.text(); } catch (error) { return 'blocked'; } }"""
+    assert other.evaluate(read, base + "judgments") == "blocked"
+    posted = """async address => { const found = await fetch(address, {method: 'POST', mode: 'no-cors',
+        credentials: 'include', body: 'sql=SELECT 1'}); return found.type; }"""
+    assert other.evaluate(posted, base + "sql") == "opaque"  # refused by the server: see test_access
+    context.close()
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_the_bundle_is_accessible_without_a_server(browser: Any, planted: Path, tmp_path: Path, width: int) -> None:
+    folder = write_bundle(planted, tmp_path / "site", n_sampled=5).folder
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    for name in ("index", "judgments", "judgment/1", "stimuli", "stimulus/0", "similarity", "versions", "stages"):
+        page.goto((folder / f"{name}.html").as_uri())
+        assert faults(page) == [], name
+        assert page.evaluate("getComputedStyle(document.body).margin") == "0px"  # the style sheet was loaded
+        assert "owned" not in page.title()
+    page.close()
+    assert said == []
