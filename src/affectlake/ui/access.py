@@ -119,7 +119,7 @@ def _refused(why: str) -> Response:
 
 def _given(scope: Scope) -> str:
     found = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])
-    return found[0]
+    return str(found[0])
 
 
 def _kept(headers: Headers, name: str) -> str:
