@@ -144,22 +144,16 @@ def test_neighbours_and_dimensions_are_those_of_the_embedding(old: Path) -> None
     assert place.weights[0].weight == pytest.approx(float(weights.max()))
 
 
-def test_measured_similarities_are_the_shares_of_judgments(old: Path) -> None:
+def test_measured_similarities_are_those_that_the_metrics_compare(old: Path) -> None:
     from affectlake.ui.similarity import agreement, matrices, order_of
 
     version, _ = opened(old)
-    found = matrices(version, "human-category")
+    found = matrices(version, "human-dimension")
     assert [one.kind for one in found] == ["predicted", "measured", "expected"]
-    (i, j, k, odd), *_ = (
-        open_lake(old)
-        .sql("SELECT i, j, k, odd FROM choices WHERE agent = 'human-category' AND trial_set = 'validation'")
-        .fetchall()
-    )
-    a, b = (one for one in (i, j, k) if one != odd)
-    place = found[1].stimuli.tolist().index
-    assert found[1].values[place(a), place(b)] > 0
-    r = open_lake(old).sql("SELECT value FROM metrics WHERE analysis = 'generalisation' AND agent = 'human-category'")
-    assert any(value == pytest.approx(agreement(found), abs=1e-6) for (value,) in r.fetchall())
+    assert len(found[1].stimuli) == 3  # one prototype of each category
+    sql = "SELECT value FROM metrics WHERE analysis = 'generalisation' AND agent = 'human-dimension'"
+    values = [value for (value,) in open_lake(old).sql(sql).fetchall()]
+    assert any(value == pytest.approx(agreement(found), abs=1e-6) for value in values)
     for order in ("similarity", "category", "index"):
         assert sorted(order_of(version, order)) == list(range(30))
 

@@ -76,11 +76,24 @@ def _matrices(opened: OpenVersion, agent: str) -> list[Matrix]:
     if rows:
         judged = np.array(rows, dtype=np.int32)
         triplets, odd = np.ascontiguousarray(judged[:, :3]), np.ascontiguousarray(judged[:, 3])
-        items = np.unique(triplets).astype(np.int64)
+        items = prototypes_in(triplets)
         found.append(Matrix("measured", pair_matrix(triplets, odd_shares(triplets, odd), items), items))
         chances = choice_probabilities(weights, triplets)
         found.append(Matrix("expected", pair_matrix(triplets, chances, items), items))
     return found
+
+
+def prototypes_in(triplets: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Return the prototypes of a validation set, in increasing order.
+
+    Each of its triplets shows two prototypes and a third stimulus. The prototypes are the fewest of the most frequent
+    stimuli of which every triplet has two.
+    """
+    stimuli, counts = np.unique(triplets, return_counts=True)
+    place = np.empty(int(stimuli.max()) + 1, dtype=np.int64)
+    place[stimuli[np.lexsort((stimuli, -counts))]] = np.arange(len(stimuli))
+    n_needed = int(np.sort(place[triplets], axis=1)[:, 1].max()) + 1  # the second most frequent one of each triplet
+    return np.sort(stimuli[place[stimuli] < n_needed]).astype(np.int64)
 
 
 def agreement(found: list[Matrix]) -> float | None:
