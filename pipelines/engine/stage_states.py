@@ -15,15 +15,18 @@ from affectlake.pipelines.params.study import load
 from affectlake.pipelines.stored import stored
 
 
+State = Literal["up to date", "to run", "to restore", "to pull"]
+
+
 class StageState(NamedTuple):
     """A stage: its name, its state, the outputs that it reads and writes, and what it does.
 
-    A stage that is unchanged, but whose tables are not in the folder, is to be restored if they are in the cache, and to
-    be pulled otherwise.
+    A stage that is unchanged, but whose tables are not in the folder, is to be restored if the cache has them, and to be
+    pulled otherwise.
     """
 
     stage: str
-    state: Literal["up to date", "to run", "to restore", "to pull"]
+    state: State
     reads: tuple[Output, ...]
     writes: tuple[Output, ...]
     does: str
@@ -47,8 +50,9 @@ def stage_states(root: Path) -> list[StageState]:
     pinned = {layout.PIPELINE: dvcfile.render(params, held).encode()}  # as the next run writes it
     stale = stale_stages(root, graph, pinned)
     there = unchanged_stages(root, stale, pinned)
-    states: dict[str, Literal["to run", "to restore", "to pull"]] = dict.fromkeys(stale, "to run")
-    states |= dict.fromkeys(there.to_restore, "to restore") | dict.fromkeys(there.to_pull, "to pull")
+    states: dict[str, State] = dict.fromkeys(stale, "to run")
+    states.update(dict.fromkeys(there.to_restore, "to restore"))
+    states.update(dict.fromkeys(there.to_pull, "to pull"))
     return [
         StageState(name, states.get(name, "up to date"), stage.reads, stage.writes, stage.step.summary)
         for name, stage in graph.items()
