@@ -23,7 +23,10 @@ from tests.support.lakes import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 HEAVY = ("torch", "prefect", "mlflow", "great_expectations", "numba", "scipy", "sklearn", "dvc", "pyarrow", "pandas")
-READS = {"versions", "tag", "query", "diff", "checkout", "restore", "cite", "fsck", "gc", "report", "fetch"}
+READS = {
+    "versions", "tag", "query", "diff", "checkout", "restore", "cite", "fsck", "gc", "report", "figure", "fetch",
+    "archive", "open", "views", "completion",
+}  # fmt: skip
 LARGEST_BYTES = 500e6
 
 # a value of every kind that the formats treat in their own way

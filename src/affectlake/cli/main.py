@@ -52,29 +52,11 @@ MODULES = {
     **dict.fromkeys(("ui", "bundle"), "affectlake.cli.pages"),
 }
 
-NEEDS = {
-    **dict.fromkeys(("push", "pull", "remote"), "remote"),
-    **dict.fromkeys(
-        (
-            *(
-                "init",
-                "run",
-                "steps",
-                "render",
-                "publish",
-                "maps",
-                "step",
-                "ui",
-                "bundle",
-                "collect",
-                "status",
-                "collection",
-            ),
-            *("propose", "positions", "injections", "protocols", "schedule", "serve", "import", "join", "verify"),
-        ),
-        "study",
-    ),
-}
+_OF_STUDIES = (
+    "init run steps render publish maps step ui bundle collect status collection propose positions injections protocols"
+    " schedule serve import join verify"
+)
+NEEDS = dict.fromkeys(("push", "pull", "remote"), "remote") | dict.fromkeys(_OF_STUDIES.split(), "study")
 """The extra that each command needs; all others read a lake and need none."""
 
 EARLIER_NAMES = {"plan": "propose", "canaries": "injections"}
