@@ -199,7 +199,7 @@ def test_pull_names_the_cause_and_who_can_help(
         ("lab 'https://host/lake?token=hunter2'", "the URL contains a password or a key"),
         ("lab s4://bucket/lake", "there is no kind of remote s4://"),
         ("lab gs://bucket/lake", "`pip install dvc-gs`"),
-        ("lab ann@host:/lake", "write ssh://ann@host/lake"),
+        ("lab ann@host:/lake", "write ssh://host/lake and --user ann"),
         ("lab storage/remote2", "is in the lake's own folder"),
         ("'a b' /tmp/x", "cannot be the name of a remote"),
         ("lab ssh://host/lake --region x", "has no --region"),

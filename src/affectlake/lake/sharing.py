@@ -252,7 +252,9 @@ def _legal_folder(root: Path, url: str) -> str:
     scp = _LIKE_SCP.fullmatch(url)
     if scp and not Path(url).exists():
         path = scp["path"] if scp["path"].startswith("/") else f"/HOME/{scp['path']}"
-        raise UsageError(f"{url} is not a URL", wanted="ssh://HOST/FOLDER", todo=f"write ssh://{scp['host']}{path}")
+        user, _, host = scp["host"].rpartition("@")
+        todo = f"write ssh://{host}{path}{f' and --user {user}' if user else ''}"
+        raise UsageError(f"{url} is not a URL", wanted="ssh://HOST/FOLDER", todo=todo)
     if not url.strip():
         raise UsageError("the URL is empty", wanted=f"a folder, or a URL of {', '.join(SCHEMES)}")
     folder = Path(os.path.abspath(Path(url).expanduser()))  # noqa: PTH100 (symbolic links stay as they are named)
