@@ -342,7 +342,7 @@ def test_a_figure_of_a_paper_has_its_exact_width(
 ) -> None:
     place = tmp_path / "new" / f"{name}.pdf"
     options = ["--agent", agent] if agent else []
-    main(["figure", name, str(place), "--lake", str(lake.root), "--width", "89mm", *options], standalone_mode=False)
+    main(["figure", name, str(place), "--lake", str(lake.root), "--width", "89mm", *options])
     assert capsys.readouterr().out.strip() == str(place)
     assert media_width_mm(place.read_bytes()) == pytest.approx(89, abs=0.01)
     figure = figures.draw(name, lake, agent, width_mm=89)
@@ -378,8 +378,7 @@ def test_a_figure_that_cannot_be_read_in_a_width_is_refused(
 
 def test_the_format_of_a_figure_is_chosen(lake: Lake, tmp_path: Path) -> None:
     for kind, first in (("svg", b"<?xml"), ("png", b"\x89PNG"), ("pdf", b"%PDF")):
-        main(["figure", "accuracy", str(tmp_path / "one"), "--format", kind, "--lake", str(lake.root)],
-             standalone_mode=False)  # fmt: skip
+        main(["figure", "accuracy", str(tmp_path / "one"), "--format", kind, "--lake", str(lake.root)])
         assert (tmp_path / f"one.{kind}").read_bytes().startswith(first)
 
 
