@@ -14,15 +14,14 @@ from affectlake.pipelines.engine.graph import stages
 from affectlake.pipelines.params.study import load
 from affectlake.pipelines.stored import stored
 
-
 State = Literal["up to date", "to run", "to restore", "to pull"]
 
 
 class StageState(NamedTuple):
     """A stage: its name, its state, the outputs that it reads and writes, and what it does.
 
-    A stage that is unchanged, but whose tables are not in the folder, is to be restored if the cache has them, and to be
-    pulled otherwise.
+    A stage that is unchanged, but whose tables are not in the folder, is to be restored if the cache has them, else to be
+    pulled.
     """
 
     stage: str
