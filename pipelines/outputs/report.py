@@ -332,7 +332,7 @@ def _thumbnails(tables: VersionTables) -> dict[int, bytes]:
             n_unknown += 1
             continue
         small = BytesIO()
-        (image if image.mode in ("L", "RGB") else image.convert("RGB")).save(small, "WEBP", quality=50, method=6)
+        (image if image.mode in ("L", "RGB") else image.convert("RGB")).save(small, "WEBP", quality=40, method=6)
         found[index] = small.getvalue()
     if n_unknown:
         tables.unread["frames"] = f"{n_unknown:,} images have a format that cannot be shown"

@@ -20,7 +20,7 @@ from affectlake.report.figures.markup import element
 from affectlake.report.inputs import STRONGEST, ReportInputs
 from affectlake.report.number_format import counted, decimal, listed
 
-WORDS, RATINGS, LEAST_LENGTH, LEAST_R = 14, 8, 3, 0.1
+WORDS, RATINGS, LEAST_LENGTH, LEAST_R = 12, 8, 3, 0.1
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
 _COMMON = (
     "the and with his her their she him they are was for from into onto out that this there then who while what when "
