@@ -71,7 +71,6 @@ def make_lake(lake: Path, n_stimuli: int, n_agents: int) -> int:
         kinds = pl.DataFrame(found.schema.empty_table()).schema
         ready = frame.select(found.schema.names).cast(kinds).sort(found.key)
         folder = lake / output.folder
-        folder.mkdir(parents=True, exist_ok=True)
         parts.write_parts(ready, found, folder)
     outs = [{f"{layout.TABLES}/{output}": {"persist": True}} for output in tables]
     stage = {"cmd": "affectlake step made --step-version 1", "outs": outs}

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -127,16 +130,38 @@ def test_another_website_cannot_read_the_pages_or_ask_sql(browser: Any, address:
     context.close()
 
 
+@pytest.fixture
+def folder(planted: Path, tmp_path: Path) -> Path:
+    """A bundle."""
+    return write_bundle(planted, tmp_path / "site", n_sampled=5).folder
+
+
+@pytest.fixture
+def site(folder: Path) -> Iterator[str]:
+    """The address of the bundle on a web server."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Print nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
 @pytest.mark.parametrize("width", [1440, 390])
-def test_the_bundle_is_accessible_without_a_server(browser: Any, planted: Path, tmp_path: Path, width: int) -> None:
-    folder = write_bundle(planted, tmp_path / "site", n_sampled=5).folder
+def test_the_bundle_is_accessible_on_a_web_server_and_opens_without_one(
+    browser: Any, folder: Path, site: str, width: int
+) -> None:
     page = browser.new_page(viewport={"width": width, "height": 900})
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text))
     for name in ("index", "judgments", "judgment/1", "stimuli", "stimulus/0", "similarity", "versions", "stages"):
-        page.goto((folder / f"{name}.html").as_uri())
-        assert faults(page) == [], name
+        page.goto((folder / f"{name}.html").as_uri())  # without a server
         assert page.evaluate("getComputedStyle(document.body).margin") == "0px"  # the style sheet was loaded
+        page.goto(f"{site}{name}.html")
+        assert faults(page) == [], name
         assert "owned" not in page.title()
     page.close()
     assert said == []
