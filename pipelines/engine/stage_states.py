@@ -20,8 +20,8 @@ State = Literal["up to date", "to run", "to restore", "to pull"]
 class StageState(NamedTuple):
     """A stage: its name, its state, the outputs that it reads and writes, and what it does.
 
-    A stage that is unchanged, but whose tables are not in the folder, is to be restored if the cache has them, otherwise
-    to be pulled.
+    A stage that is unchanged, but whose tables are not in the folder, is to be restored if the cache has them,
+    otherwise to be pulled.
     """
 
     stage: str
