@@ -18,7 +18,7 @@ from affectlake.flows.schedules.slots import LONGEST_GRACE, grace, next_slots, s
 from affectlake.pipelines.engine.dvcfile import render
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.cron import check_cron
-from affectlake.pipelines.params.schedules import Notify
+from affectlake.pipelines.params.notify import Notify
 from affectlake.pipelines.params.study import Params, parse
 from affectlake.pipelines.stored import NOTHING
 from tests.support.chat import ENTRY

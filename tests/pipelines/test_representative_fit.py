@@ -33,7 +33,7 @@ from affectlake.pipelines.steps import (
 )
 from affectlake.pipelines.steps.rows import to_table
 from affectlake.report import agent_summary
-from affectlake.report.figures.agent_comparison import _community_names
+from affectlake.report.figures.agent_comparison import community_names
 from affectlake.report.figures.emotion_graph import first_labels
 from affectlake.report.page import render
 
@@ -190,7 +190,7 @@ def test_the_report_and_the_headlines_are_of_that_fit(
         assert f" of {facts.n_dimensions} dimensions" in line
         weights = arrays.embedding(lazy(study[agent]), BETTER)
         assert facts.n_dimensions == weights.shape[1]
-        assert set(_community_names(inputs, facts)) == set(
+        assert set(community_names(inputs, facts)) == set(
             study[""]["community_overlaps"].filter(pl.col("agent") == agent)["community"]
         )
         labels = study[agent]["labels"].filter(pl.col("seed") == BETTER, pl.col("label_rank") == 1)
