@@ -61,7 +61,7 @@ def test_a_report_has_no_text_rating_or_picture_of_a_stimulus(lake: Path) -> Non
         assert quoted(text) == []
         assert rated(text) == []
         assert hovers(text) == []
-        assert "image/jpeg" not in text
+        assert "image/webp" not in text
         words = {word for caption in captions() for word in caption.split()} - {"someone"}
         assert [word for word in words if word in text] == []
     raw = page.read_text(encoding="utf-8")
@@ -98,7 +98,7 @@ def test_for_myself_shows_all_under_another_name_with_a_notice(lake: Path) -> No
     assert "For your own use" in page
     assert len(quoted(text)) == N
     assert hovers(text)
-    assert "image/jpeg" in text
+    assert "image/webp" in text
     assert set(data_of(page)["stimuli"]["caption"]) == set(captions())
     done = affectlake("report", "--for-myself", "--compare", "v1", "v1", "--lake", lake, ok=2)
     assert "--for-myself" in done.stderr
