@@ -110,6 +110,26 @@ def clone_of(lake: Path, target: Path) -> Path:
     return target
 
 
+def test_steps_of_a_clone_are_restored_and_not_run(made: Path, tmp_path: Path) -> None:
+    bob = Person(tmp_path, "bob")
+    git(tmp_path, "clone", "--quiet", made, bob.lake)
+    states = [line.split()[1:3] for line in bob.says("steps").splitlines() if "stages are" not in line]
+    n_stages = len(states)
+    assert f"{n_stages} stages are unchanged, but their tables are not on this machine: `affectlake pull`" in bob.says(
+        "steps"
+    )
+    shutil.copytree(made / ".dvc/cache", bob.lake / ".dvc/cache", dirs_exist_ok=True)
+    said = bob.says("steps")
+    assert f"{n_stages} stages are unchanged: `affectlake run` restores their tables; 0 are to run" in said
+    assert said.count(" to restore ") == n_stages > 0
+    raw = yaml.safe_load((bob.lake / "params.yaml").read_text())
+    raw["spose"]["dimensions"] += 1
+    (bob.lake / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    assert " to run " in bob.says("steps")
+    git(bob.lake, "checkout", "--quiet", "params.yaml")
+    assert "(0 stages run," in bob.says("run")
+
+
 @pytest.mark.parametrize("command", ["run", "collect tiny", "publish", "checkout v1", "pull", "plan tiny"])
 def test_commands_refuse_a_merge_by_git_until_it_is_joined(merged: tuple[Person, Person], command: str) -> None:
     assert "join them with `affectlake join`" in merged[0].says(*command.split(), ok=1)
