@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from affectlake.lake import repository
+from affectlake.lake.store.remote_settings import Settings
+from affectlake.lake.store.remotes import open_in
 from affectlake.lake.store.versions import list_versions
 from tests.support.lakes import ROOT
 from tests.support.stores import S3Server, SSHServer
@@ -233,3 +239,48 @@ def test_what_is_a_user_s_own_stays_on_the_machine(ann: Person, lake: Path) -> N
     ann.types("affectlake remote remove lab", cwd=lake)
     assert [one["name"] for one in json.loads(ann.types("affectlake remote list --json", cwd=lake))] == ["storage"]
     assert "lab" not in ann.types("git show HEAD:.dvc/config; cat .dvc/config.local || true", cwd=lake)
+
+
+def test_files_go_to_a_web_server_that_takes_them(tmp_path: Path) -> None:
+    top, source, target = tmp_path / "www", tmp_path / "source", tmp_path / "fetched"
+    top.mkdir()
+    source.write_bytes(b"hello")
+    md5 = hashlib.md5(b"hello", usedforsecurity=False).hexdigest()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Web, directory=str(top)))
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}/lake"
+        remote = open_in(Settings("web", {"web": {"url": url}}))
+        assert remote.sizes([md5]) == {}
+        remote.send({md5: source})
+        assert remote.sizes([md5]) == {md5: 5}
+        assert remote.fetch({md5: target}) == {md5: None}
+        assert target.read_bytes() == b"hello"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class _Web(SimpleHTTPRequestHandler):
+    """A web server that keeps what is posted to it, whole or in chunks."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        data = b""
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            while n_bytes := int(self.rfile.readline(), 16):
+                data += self.rfile.read(n_bytes)
+                self.rfile.readline()
+            self.rfile.readline()
+        else:
+            data = self.rfile.read(int(self.headers["Content-Length"]))
+        path = Path(self.translate_path(self.path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
