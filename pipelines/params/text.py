@@ -53,10 +53,13 @@ def text_editor() -> Any:
 def override(text: str, assignments: tuple[str, ...]) -> str:
     """Return the text of a ``params.yaml`` after assignments ``key.path=value``; comments are kept.
 
+    A key that its section lacks is added at the end of the section; whether there is such a setting is for
+    :func:`affectlake.pipelines.params.study.parse` to check.
+
     Raises
     ------
     UsageError
-        If an assignment has no ``=``, or its key is not in the file.
+        If an assignment has no ``=``, or its section is not in the file.
     """
     if not assignments:
         return text
@@ -70,11 +73,10 @@ def override(text: str, assignments: tuple[str, ...]) -> str:
         place = document
         for word in folders:
             place = place.get(word) if isinstance(place, dict) else None
-        if not isinstance(place, dict) or last not in place:
-            keys = list(_dotted(document))
-            raise UsageError(
-                f"params.yaml has no key {key!r}", todo=nearest(key, keys) or "see params.yaml for its keys"
-            )
+        if not isinstance(place, dict):
+            section = ".".join(folders)
+            todo = nearest(key, _dotted(document)) or f"set the whole section: --set '{section}={{{last}: …}}'"
+            raise UsageError(f"params.yaml has no key {section!r}", todo=todo)
         place[last] = read_yaml(value, f"the value of --set {key.strip()}")
     out = StringIO()
     editor.dump(document, out)

@@ -153,7 +153,7 @@ def _mistake(schema: Schema, error: Any, within: str) -> Mistake:
     if kind in ("extra_forbidden", "missing"):
         known = list(parent.get("properties", {}))
         missing = Mistake(path, "is missing", wanted=_wanted(schema, node))
-        return missing if kind == "missing" else _unknown(path, str(loc[-1]), known, others)
+        return missing if kind == "missing" else _unknown(path, str(loc[-1]), known, others, schema)
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         key, allowed = node["discriminator"]["propertyName"], list(node["discriminator"]["mapping"])
         return _not_one_of(f"{path}.{key}" if path else key, given.get(key, _ABSENT), allowed)
@@ -174,10 +174,15 @@ def _misfit(path: str, given: object, node: Schema, wanted: str) -> Mistake:
     return Mistake(path, f"must be {wanted}", found="" if node.get("writeOnly") else shown(given), todo=todo)
 
 
-def _unknown(path: str, key: str, known: list[str], others: list[Schema]) -> Mistake:
-    """Return the mistake for an unknown key; if another form of the entry has the key, the message names the form."""
+def _unknown(path: str, key: str, known: list[str], others: list[Schema], whole: Schema) -> Mistake:
+    """Return the mistake for an unknown key; if another form of the entry, or the top level, has it, name that."""
     theirs = [_tag(form) for form in others if key in form.get("properties", {})]
-    todo = f"remove it: only {_listed(theirs)} has it" if theirs else nearest(key, known) or "remove it"
+    if theirs:
+        todo = f"remove it: only {_listed(theirs)} has it"
+    elif key in whole.get("properties", {}):
+        todo = f"move it out of its section: {key} is at the top level"
+    else:
+        todo = nearest(key, known) or "remove it"
     return Mistake(path, "is not a known key", allowed=", ".join(known), todo=todo)
 
 

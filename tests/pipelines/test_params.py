@@ -91,7 +91,7 @@ def test_all_mistakes_of_a_file_are_one_message() -> None:
     said = str(caught.value)
     lines = {line.strip().partition(" ")[0]: line for line in said.splitlines()[2:]}
     expected = {
-        "tripletts": "is not a known key; allowed: study, seed, wording, sources, triplets,",
+        "tripletts": "is not a known key; allowed: study, seed, about, shareable, wording,",
         "triplets.per_dyad": "must be null or an integer, 1 or more; found: 'three'",
         "sources.kind": "must be one of emotion, synthetic, tables; found: 'synthetc'; to do: did you mean 'syn",
         "agents:": "is not a name for an agent",
@@ -185,7 +185,21 @@ def test_overrides_keep_comments_and_types() -> None:
 @pytest.mark.parametrize("assignment", ["sources.n_stimulus=60", "nonsense", "a.b.c=1"])
 def test_an_override_of_an_unknown_key_is_refused(assignment: str) -> None:
     with pytest.raises(UsageError):
-        override(DEMO, (assignment,))
+        parse(override(DEMO, (assignment,)))
+
+
+def test_an_override_adds_a_setting_that_the_file_lacks() -> None:
+    text = override(DEMO, ("shareable={captions: false}", "easy_trials={n: 40, ratings: category}", "spose.beta1=0.8"))
+    params = parse(text)
+    assert params.raw["shareable"] == {"captions": False} and params.raw["easy_trials"]["n"] == 40
+    assert params.spose.beta1 == 0.8
+    with pytest.raises(UsageError, match="set the whole section"):
+        override(DEMO, ("easy_trials.n=40",))
+
+
+def test_a_key_of_the_top_level_in_a_section_is_told_its_place() -> None:
+    with pytest.raises(UsageError, match="shareable is at the top level"):
+        parse(override(DEMO, ("sources.shareable=false",)))
 
 
 def test_the_commented_agents_of_the_emotion_study_are_those_of_the_paper() -> None:
