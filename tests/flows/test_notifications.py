@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -24,42 +22,16 @@ from affectlake.validation import check
 from benchmarks.nights import reported
 from tests.support.fault_server import FaultServer, expected_text
 from tests.support.nights import backfill, nightly_lake
+from tests.support.receiver import Receiver, receiving
 from tests.support.stores import free_port
 
 SECRET = "s3cret-path"
 
 
-class Receiver(HTTPServer):
-    """A real HTTP server that keeps what Apprise posts to it; `script` holds the statuses of its next answers."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Post)
-        self.told: list[dict[str, Any]] = []
-        self.script: list[int] = []
-        self.url = f"json://127.0.0.1:{self.server_port}/{SECRET}"
-
-
-class _Post(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        status = self.server.script.pop(0) if self.server.script else 200
-        if status == 200:
-            self.server.told.append(json.loads(body))
-        self.send_response(status)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    with Receiver() as running:
-        threading.Thread(target=running.serve_forever, args=(0.02,), daemon=True).start()
+    with receiving() as running:
         yield running
-        running.shutdown()
 
 
 ALL = ["done", "failed", "fewer_parsed"]
@@ -74,7 +46,7 @@ def test_each_night_is_told_with_its_numbers(tmp_path: Path, server: FaultServer
     lake = nightly_lake(tmp_path / tmp_path.name, server.url, {"on": ALL, "to": ["env:NIGHTS"]}, then=["report"])
     address = lake / "storage/collecting/notify.env"
     address.parent.mkdir(exist_ok=True)
-    address.write_text(f"# not in Git\nNIGHTS={receiver.url}\n")
+    address.write_text(f"# not in Git\nNIGHTS={receiver.url('json', SECRET)}\n")
     server.says = lambda asked: f"{expected_text(asked)} is noticeably different from the other two."
     receiver.script = [500]  # it is tried again
     done = backfill(lake, "01")
@@ -124,10 +96,10 @@ def test_only_chosen_events_are_told_and_secrets_are_not(
     tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "params.yaml").write_text("notify: {on: [failed], to: ['env:NIGHTS', 'env:OTHER']}\n")
-    monkeypatch.setenv("NIGHTS", receiver.url)
+    monkeypatch.setenv("NIGHTS", receiver.url("json", SECRET))
     monkeypatch.setenv("OTHER", f"json://127.0.0.1:{free_port()}/{SECRET}")
     assert told_of(tmp_path, "done", "fewer_parsed") == (0, [])
-    n, log = told_of(tmp_path, "failed", note=f"error: k3y and {receiver.url}")
+    n, log = told_of(tmp_path, "failed", note=f"error: k3y and {receiver.url('json', SECRET)}")
     assert n == 1
     assert log[0] == "env:NIGHTS was notified"
     assert log[1].startswith("env:OTHER could not be notified: ")

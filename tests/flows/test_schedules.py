@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +43,7 @@ from affectlake.process.server_note import find_orphan
 from tests.support.chat import ENTRY
 from tests.support.chat_lakes import SETTINGS
 from tests.support.fault_server import FaultServer, expected_text
+from tests.support.receiver import Receiver, receiving
 from tests.support.stores import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -105,45 +105,18 @@ def model() -> Iterator[FaultServer]:
         yield running
 
 
-class Webhook(HTTPServer):
-    """A real HTTP server that keeps what it is told; `script` holds the statuses of its next answers."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Hook)
-        self.told: list[dict[str, Any]] = []
-        self.script: list[int] = []
-        self.url = f"http://127.0.0.1:{self.server_port}/hook/s3cret"
-
-
-class _Hook(BaseHTTPRequestHandler):
-    server: Webhook
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        status = self.server.script.pop(0) if self.server.script else 204
-        if status < 300:
-            self.server.told.append(json.loads(body))
-        self.send_response(status)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
 @pytest.fixture
-def hook() -> Iterator[Webhook]:
-    with Webhook() as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+def hook() -> Iterator[Receiver]:
+    with receiving() as server:
         yield server
-        server.shutdown()
 
 
 @pytest.fixture
-def lake(origin: Path, tmp_path: Path, model: FaultServer, hook: Webhook, monkeypatch: pytest.MonkeyPatch) -> Path:
+def lake(origin: Path, tmp_path: Path, model: FaultServer, hook: Receiver, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The lake with the schedule ``nightly`` of 20 questions, whose agent has a secret key."""
     lake = shutil.copytree(origin, tmp_path / tmp_path.name, symlinks=True)  # its name is its name on the server
     monkeypatch.setenv("TINY_KEY", KEY)
-    monkeypatch.setenv("HOOK", hook.url)
+    monkeypatch.setenv("HOOK", hook.url("http", "hook/s3cret"))
     model.key = KEY
     change(lake, cron="0 2 * * *")
     raw = yaml.safe_load((lake / "params.yaml").read_text())
@@ -226,7 +199,7 @@ def test_a_schedule_proposes_and_asks_in_turn(lake: Path, api: str, model: Fault
 
 
 def test_a_failure_is_told_without_secrets_and_the_backfill_goes_on_from_there(
-    lake: Path, api: str, model: FaultServer, hook: Webhook
+    lake: Path, api: str, model: FaultServer, hook: Receiver
 ) -> None:
     hook.script = [500]
     model.script.extend(["echo key"] * 20)
@@ -291,7 +264,7 @@ FAILED = FailedRun("", "nightly", "tiny", "2026-03-01T02:00:00+00:00", "Crashed"
     ("script", "n_left", "taken"), [([500, 429], 0, True), ([500, 502, 503, 500], 1, False), ([404, 500], 1, False)]
 )
 def test_a_webhook_is_tried_again_when_that_can_help(
-    lake: Path, hook: Webhook, script: list[int], n_left: int, taken: bool
+    lake: Path, hook: Receiver, script: list[int], n_left: int, taken: bool
 ) -> None:
     hook.script, said = list(script), list[str]()
     assert notify(FAILED._replace(lake=str(lake)), [KEY], said.append, pause_s=0.01) is taken
@@ -450,7 +423,7 @@ def _coming(api: str, lake: Path) -> set[datetime]:
 
 @pytest.mark.slow
 def test_a_killed_run_is_told_and_a_stopped_one_keeps_its_answers(
-    lake: Path, api: str, model: FaultServer, hook: Webhook, served: Callable[[], Serving]
+    lake: Path, api: str, model: FaultServer, hook: Receiver, served: Callable[[], Serving]
 ) -> None:
     import psutil
 

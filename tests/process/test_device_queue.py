@@ -31,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "devices"
 
 
-def until(true: object, seconds: float = 60) -> None:
+def until(true: object, seconds: float = 300) -> None:
     assert callable(true)
     deadline = time.monotonic() + seconds
     while not true():

@@ -8,7 +8,6 @@ occupy the device, and the next holder stops it.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from affectlake.errors import CollectionError
+from affectlake.process.file_lock import take_lock
 from affectlake.process.managed_server import stop_orphan
 from affectlake.process.server_note import find_orphan
 from affectlake.process.user_cache import user_cache
@@ -74,7 +74,7 @@ def hold_device(
     folder = _folder()
     with _queued(folder / f"{name}.queue") as ticket, (folder / f"{name}.lock").open("a+", encoding="utf-8") as handle:
         deadline, named = time.monotonic() + limit_s, ""
-        while not (_is_first(ticket) and _taken(handle)):
+        while not (_is_first(ticket) and take_lock(handle)):
             state = device_state(name)
             if time.monotonic() >= deadline:
                 raise CollectionError(
@@ -108,7 +108,7 @@ def device_state(name: str) -> str:
         return "free"
     with path.open(encoding="utf-8") as handle:
         holder = _holder(handle)
-        if _taken(handle):
+        if take_lock(handle):
             return "free"
     n = sum(not _is_stale(one) for one in _tickets(folder / f"{name}.queue"))
     held = str(holder) if holder else "held by a process that has just started"
@@ -129,7 +129,7 @@ def _queued(folder: Path) -> Iterator[Path]:
     name = f"{time.time_ns():020d}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     new, ticket = folder / f"{_NEW}{name}", folder / name
     with new.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        take_lock(handle)
         new.rename(ticket)  # others see it only with its lock
         try:
             yield ticket
@@ -155,17 +155,9 @@ def _is_first(ticket: Path) -> bool:
 def _is_stale(ticket: Path) -> bool:
     try:
         with ticket.open() as handle:
-            return _taken(handle)
+            return take_lock(handle)
     except FileNotFoundError:
         return True
-
-
-def _taken(handle: TextIO) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _holder(handle: TextIO) -> DeviceHolder | None:

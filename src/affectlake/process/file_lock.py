@@ -62,7 +62,7 @@ def file_lock(
     with handle:
         deadline = time.monotonic() + wait_s
         pause_s, named = 0.01, ""
-        while not _taken(handle):
+        while not take_lock(handle):
             handle.seek(0)
             holder = handle.read().strip() or "a process that has just started"
             if time.monotonic() >= deadline:
@@ -85,12 +85,13 @@ def is_locked(path: Path) -> bool:
     """Return whether a process holds the lock of a file; False if the file does not exist or cannot be opened."""
     try:
         with path.open(encoding="utf-8") as handle:
-            return not _taken(handle)
+            return not take_lock(handle)
     except OSError:
         return False
 
 
-def _taken(handle: TextIO) -> bool:
+def take_lock(handle: TextIO) -> bool:
+    """Take the lock of an open file; return whether it could be taken at once."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
