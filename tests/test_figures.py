@@ -50,6 +50,7 @@ SETTINGS = (
     "geometry.resamples=20",
     "sweeps.dimensions=[1, 6]",
     "sweeps.judgments=[500, 4000]",
+    "geometry.min_category_size=3",
     "sweeps.n_judgments=3000",
     "sweeps.max_epochs=10",
     "agents.caption-tfidf.encoder.n_components=20",

@@ -262,7 +262,8 @@ def _verdicts(tables: VersionTables) -> dict[str, str]:
         for agent in sorted({*positions, *unread})
     }
     for agent, value, n, *tested in tables.rows(_EASY).iter_rows():
-        found.setdefault(agent, []).append(EasyScore(n, round(value * n), *tested).verdict)
+        if None not in tested:  # a version may lack these columns
+            found.setdefault(agent, []).append(EasyScore(n, round(value * n), *tested).verdict)
     return {agent: "; it ".join(filter(None, verdicts)) for agent, verdicts in found.items() if any(verdicts)}
 
 

@@ -33,6 +33,16 @@ def nightly(tmp_path: Path, server: FaultServer) -> Path:
     return nightly_lake(tmp_path / tmp_path.name, server.url, then=["run", "push", "report"])
 
 
+def shared(lake: Path) -> Path:
+    """Give a lake a Git remote and a DVC remote, from which clones can fetch; return the folder of its files."""
+    origin, files = lake.with_name("origin.git"), lake.with_name("files")
+    subprocess.run(["git", "init", "-q", "--bare", str(origin)], check=True)
+    subprocess.run(["git", "remote", "add", "origin", str(origin)], cwd=lake, check=True)
+    done = affectlake("remote", "add", "lab", files, "--default", "--lake", lake)
+    assert done.returncode == 0, done.stderr
+    return files
+
+
 def then(lake: Path) -> list[dict[str, Any]]:
     """The commands after the latest slot, as `schedule list` shows them."""
     return list(listed(lake)["then"])
@@ -53,7 +63,7 @@ def tasks(lake: Path) -> dict[str, tuple[str, str]]:
 
 @pytest.mark.slow
 def test_the_commands_follow_a_collection_in_order(nightly: Path) -> None:
-    n_before = len(list_versions(nightly))
+    n_before, files = len(list_versions(nightly)), shared(nightly)
     done = backfill(nightly, "01")
     assert done.returncode == 0, done.stderr
     versions = [version.name for version in list_versions(nightly)]
@@ -68,7 +78,7 @@ def test_the_commands_follow_a_collection_in_order(nightly: Path) -> None:
     assert run == f"report: {page}"
     assert report == str(page)
     assert "files sent" in push
-    assert any((nightly / layout.REMOTE).rglob("*"))
+    assert any(files.rglob("*"))
     name = "nightly 2026-03-01 02:00 UTC"
     assert tasks(nightly) == {
         "ask-tiny-main": ("COMPLETED", "Completed"),

@@ -25,7 +25,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 @pytest.fixture(scope="session")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The lake with planted captions, answers and frames."""
-    return copy_of(built_once("planted", planted_lake), tmp_path_factory.mktemp("planted") / "lake")
+    return copy_of(built_once("planted-pages", planted_lake), tmp_path_factory.mktemp("planted") / "lake")
 
 
 @pytest.fixture(scope="session")
