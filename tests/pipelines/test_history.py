@@ -413,4 +413,4 @@ def test_a_page_and_maps_ask_git_a_few_times_however_many_tables_there_are(
     for words in (("report", "--at", "v1"), ("maps", str(tmp_path / "maps"), "--at", "v1"), ("positions",)):
         calls.write_text("")
         run(lake, *words)
-        assert 1 <= len(calls.read_text().splitlines()) <= 6  # names, commits, manifests and params.yaml
+        assert 1 <= len(calls.read_text().splitlines()) <= 7  # names, commits, manifests and params.yaml

@@ -362,9 +362,8 @@ def test_why_nothing_was_classified_is_said() -> None:
     metrics = inputs.metrics.with_columns(
         value=pl.when(top3).then(None).otherwise("value"), note=pl.when(top3).then(pl.lit(reason)).otherwise("note")
     )
-    assert (
-        Page(render(replace(inputs, metrics=metrics))).prose.count(reason) == 3
-    )  # in the summary, the section, and in place of the figure
+    page = Page(render(replace(inputs, metrics=metrics)))
+    assert page.prose.count(reason) == 3  # in the summary, the section, and in place of the figure
 
 
 def test_fits_without_weights_and_places_still_have_their_figures() -> None:

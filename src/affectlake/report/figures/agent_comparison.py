@@ -154,12 +154,12 @@ def agreement(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas
         ends = [end for end in (row["ci_low"], row["ci_high"]) if end is not None]
         value = MISSING if row["value"] is None else decimal(row["value"], 3)
         text = ax.text(other, at, value, ha="center", va="bottom" if few and ends else "center",
-                       weight="bold", color="white" if (row["value"] or 0) > 0.75 else INK)  # fmt: skip
+                       weight="bold", color=INK)  # fmt: skip
         canvas.note(text, row["note"] or "")
         if few and ends:
             ax.text(other, at + 0.06, " to ".join(decimal(end, 3) for end in ends), ha="center", va="top", fontsize=8,
                     color=text.get_color())  # fmt: skip
-    ax.imshow(kappa, cmap=colours("Blues"), vmin=0, vmax=1.1, aspect="auto")
+    ax.imshow(kappa, cmap=colours("Blues"), vmin=0, vmax=2, aspect="auto")  # pale enough for ink in both themes
     edges = np.arange(1, len(names)) - 0.5
     ax.hlines(edges, -0.5, len(names) - 0.5, color="white", lw=2)
     ax.vlines(edges, -0.5, len(names) - 0.5, color="white", lw=2)
