@@ -42,7 +42,7 @@ def test_every_link_of_the_bundle_leads_to_a_file(planted: Path, tmp_path: Path)
 @pytest.mark.parametrize("shareable", ["false", "{captions: false, media: false, ratings: false}"])
 def test_what_may_not_be_republished_is_not_in_the_bundle(planted: Path, tmp_path: Path, shareable: str) -> None:
     lake = shutil.copytree(planted, tmp_path / "lake", symlinks=True)
-    (lake / "params.yaml").write_text(f"study: planted\nsources: {{kind: tables, shareable: {shareable}}}\n")
+    (lake / "params.yaml").write_text(f"study: planted\nshareable: {shareable}\nsources: {{kind: tables}}\n")
     command = [
         "affectlake",
         "bundle",

@@ -159,7 +159,7 @@ def agreement(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas
         if few and ends:
             ax.text(other, at + 0.06, " to ".join(decimal(end, 3) for end in ends), ha="center", va="top", fontsize=8,
                     color=text.get_color())  # fmt: skip
-    ax.imshow(kappa, cmap=colours("Blues"), vmin=0, vmax=2, aspect="auto")  # pale enough for ink in both themes
+    ax.imshow(kappa, cmap=colours("Blues"), vmin=0, vmax=2.3, aspect="auto")  # pale enough for ink in both themes
     edges = np.arange(1, len(names)) - 0.5
     ax.hlines(edges, -0.5, len(names) - 0.5, color="white", lw=2)
     ax.vlines(edges, -0.5, len(names) - 0.5, color="white", lw=2)
