@@ -20,10 +20,14 @@ from affectlake.pipelines.params.study import load
 
 
 def ask_task(agent: ChatAgent, trial_set: str, ask: Callable[[], object]) -> Any:
-    """Return `ask` as a Prefect task; it has a GPU to itself if it starts the agent's server."""
+    """Return `ask` as a Prefect task.
+
+    If it starts the agent's server, it has a GPU to itself: the device that the agent names, for which
+    :func:`affectlake.process.device_queue.hold_device` waits, or else one of those that Prefect's server counts.
+    """
     from prefect import task
 
-    tags = {GPU_TAG} if agent.server is not None else set[str]()
+    tags = {GPU_TAG} if agent.server is not None and not agent.server.device else set[str]()
     if tags:
         one_at_a_time_per_gpu()
     return task(name="ask", task_run_name=f"ask-{agent.name}-{trial_set}", tags=tags)(ask)

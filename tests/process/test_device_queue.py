@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
@@ -109,27 +110,36 @@ def test_a_killed_holder_frees_the_device_and_its_server_is_stopped(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_collection_starts_its_server_once_the_device_is_free(tmp_path: Path) -> None:
-    lake = tmp_path / "lake"
-    make_lake(lake, ENTRY)
-    port = free_port()
-    command = [sys.executable, str(ROOT / "tests/support/fault_server.py"), str(port), "tiny-llama"]
-    raw = yaml.safe_load((lake / "params.yaml").read_text())
-    raw["agents"]["tiny"] |= {
-        "servers": [f"http://127.0.0.1:{port}/v1"],
-        "server": {"command": command, "port": port, "device": "gpu0"},
-    }
-    (lake / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
-    words = [str(REAL), "collect", "tiny", "--limit", "30", "--lake", str(lake)]
+def test_agents_of_two_lakes_have_their_servers_in_turn(tmp_path: Path) -> None:
+    lakes = [tmp_path / name for name in ("first", "second")]
+    for lake in lakes:
+        make_lake(lake, ENTRY)
+        port = free_port()
+        command = [sys.executable, str(ROOT / "tests/support/fault_server.py"), str(port), "tiny-llama"]
+        raw = yaml.safe_load((lake / "params.yaml").read_text())
+        raw["agents"]["tiny"] |= {
+            "servers": [f"http://127.0.0.1:{port}/v1"],
+            "server": {"command": command, "port": port, "device": "gpu0"},
+        }
+        (lake / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    running: list[subprocess.Popen[str]] = []
     with hold_device("gpu0", "the test", tmp_path / "note", limit_s=0):
-        running = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        until(lambda: device_state("gpu0").endswith("; 1 waiting") or running.poll() is not None)
-        assert running.poll() is None
-    out, err = running.communicate(timeout=300)
-    assert running.returncode == 0, err
-    assert "tiny · main: +30 (30 of 435)" in out
-    assert "tiny: waiting for device gpu0, held by the test, process " in err
-    assert not list((lake / "storage/collecting/tiny").glob("*.pid"))
+        for n, lake in enumerate(lakes, 1):
+            words = [str(REAL), "collect", "tiny", "--limit", "30", "--lake", str(lake)]
+            running.append(subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+            until(lambda n=n: device_state("gpu0").endswith(f"; {n} waiting"), 120)
+        shown = subprocess.run(
+            ["affectlake", "status", "--json", "--lake", lakes[0]], capture_output=True, text=True, check=True
+        )
+        assert json.loads(shown.stdout)[0]["device"].startswith("gpu0, held by the test, process ")
+    outputs = [one.communicate(timeout=180) for one in running]
+    assert [one.returncode for one in running] == [0, 0], outputs
+    for lake, (out, err) in zip(lakes, outputs, strict=True):
+        assert "tiny · main: +30 (30 of 435)" in out
+        assert "tiny: waiting for device gpu0, held by the test, process " in err
+        assert not list((lake / "storage/collecting/tiny").glob("*.pid"))
+    assert f"waiting for device gpu0, held by tiny of {lakes[0]}, process {running[0].pid} on" in outputs[1][1]
+    assert "held by tiny of" not in outputs[0][1]
     assert device_state("gpu0") == "free"
 
 
