@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import shutil
 from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,17 +16,11 @@ from matplotlib.image import imread
 
 from affectlake.lake.query import query
 from affectlake.pipelines.outputs import report
+from tests.support.browsers import chromium, in_browser, opened
 from tests.support.builds import copy_of
 from tests.support.demo_lakes import two_versions
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[dev]'")
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed: apt-get install chromium"),
-]
+pytestmark = in_browser
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +31,8 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as running:
-        started = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -50,28 +41,18 @@ def written(lake: Path) -> Path:
     return report.write_report(lake)
 
 
-def opened(browser: Any, written: Path, width: int) -> Iterator[Any]:
-    """Open the report at one width; whatever the console says is a failure."""
-    page = browser.new_page(viewport={"width": width, "height": 900})
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.goto(written.as_uri())
-    yield page
-    page.close()
-    assert said == []
-
-
 @pytest.fixture(params=[1280, 390], ids=["desktop", "phone"])
 def any_page(request: pytest.FixtureRequest, browser: Any, written: Path) -> Iterator[Any]:
     """The report on a desktop and on a phone."""
-    yield from opened(browser, written, request.param)
+    with opened(browser, written.as_uri(), request.param) as page:
+        yield page
 
 
 @pytest.fixture(params=[1280, pytest.param(390, marks=pytest.mark.soak)], ids=["desktop", "phone"])
 def page(request: pytest.FixtureRequest, browser: Any, written: Path) -> Iterator[Any]:
     """The report on a desktop; on a phone as well in the long tests."""
-    yield from opened(browser, written, request.param)
+    with opened(browser, written.as_uri(), request.param) as page:
+        yield page
 
 
 def focus(page: Any, selector: str) -> None:

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.slow
 STYLE = files("affectlake.report").joinpath("templates/style.css").read_text(encoding="utf-8")
 PAPERS = dict(zip(("light", "dark"), re.findall(r"--paper: (#[0-9a-f]{6})", STYLE), strict=True))
 TEXT, MARK = 4.5, 3.0
-CROSSED = 0.2  # share of the area of a text that lines may cross
+CROSSED = 0.15  # share of the area of a text that lines may cross
 # the CSS filters invert(1) and hue-rotate(180deg), of sRGB values (Filter Effects Module Level 1)
 TURNED = np.array([[-0.574, 1.43, 0.144], [0.426, 0.43, 0.144], [0.426, 1.43, -0.856]])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -13,17 +12,11 @@ from typing import Any
 import pytest
 
 from affectlake.ui.bundle import write_bundle
+from tests.support.browsers import chromium, in_browser, opened
 from tests.support.pages import running
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[dev]'")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed: apt-get install chromium"),
-]
+pytestmark = in_browser
 PAGES = (
     "", "judgments?agent=tiny", "stimuli", "stimulus?index=2", "similarity", "versions", "compare?before=v1&after=v1",
     "stages", "collections", "sql",
@@ -32,10 +25,8 @@ PAGES = (
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        found = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -47,15 +38,9 @@ def address(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @pytest.fixture(params=[1440, 390], ids=["desktop", "phone"])
 def page(request: pytest.FixtureRequest, browser: Any, address: str) -> Iterator[Any]:
     """The pages, entered by the address that was printed; whatever the console says is a failure."""
-    found = browser.new_page(viewport={"width": request.param, "height": 900})
-    said: list[str] = []
-    found.on("console", lambda message: said.append(message.text))
-    found.on("pageerror", lambda error: said.append(str(error)))
-    found.goto(address)
-    assert "token" not in found.url
-    yield found
-    found.close()
-    assert said == []
+    with opened(browser, address, request.param) as found:
+        assert "token" not in found.url
+        yield found
 
 
 def faults(page: Any) -> list[str]:

@@ -40,6 +40,7 @@ from affectlake.report.number_format import (
 )
 from affectlake.report.order_effects import compared
 from affectlake.report.summary import summary
+from affectlake.report.templating import template_environment
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -119,20 +120,15 @@ def named_figures(inputs: ReportInputs) -> Iterator[tuple[str, Figure | HtmlFigu
 
 def environment() -> Environment:
     """Return the Jinja environment of the templates, with the filters that they use."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    made = Environment(
-        loader=PackageLoader("affectlake.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
+    return template_environment(
+        "affectlake.report",
+        count=count,
+        percent=percent,
+        percent_range=percent_range,
+        decimal=decimal,
+        level=level,
+        size=size,
     )
-    made.filters.update(
-        count=count, percent=percent, percent_range=percent_range, decimal=decimal, level=level, size=size
-    )
-    return made
 
 
 def _context(inputs: ReportInputs) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from importlib.resources import files
 from typing import Any
 from urllib.parse import urlencode
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from affectlake.report.number_format import count, counted, decimal, percent, shortened
+from affectlake.report.templating import template_environment
 from affectlake.ui.judgment import KEY
 from affectlake.ui.judgments import reason_in_words
 from affectlake.ui.opened import OpenVersion
@@ -28,18 +29,17 @@ SECTIONS = (
 @cache
 def environment() -> Environment:
     """Return the environment of the templates; all values are escaped."""
-    made = Environment(
-        loader=PackageLoader("affectlake.ui"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return template_environment(
+        "affectlake.ui",
+        count=count,
+        counted=counted,
+        decimal=decimal,
+        percent=percent,
+        shortened=shortened,
+        reason=reason_in_words,
+        when=lambda iso: iso[:16].replace("T", " "),
+        key=judgment_key,
     )
-    made.filters.update(
-        count=count, counted=counted, decimal=decimal, percent=percent, shortened=shortened, reason=reason_in_words,
-        when=lambda iso: iso[:16].replace("T", " "), key=judgment_key,
-    )  # fmt: skip
-    return made
 
 
 def judgment_key(row: dict[str, Any]) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def roses(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
                 wedge = Wedge((0, 0), reach, end - 0.86 * step, end)
                 petals[f"{name}: {decimal(weight)}"] = wedge, 1.0 if dimension in longest else 0.3
             if dimension in longest and weight > 0:
-                named.append((middle, shortened(name, 17)))
+                named.append((middle, shortened(name, 15)))
         drawn = PatchCollection(
             [w for w, _ in petals.values()], fc=[(colour, a) for _, a in petals.values()], ec=colour, lw=0.7
         )
