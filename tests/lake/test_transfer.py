@@ -64,6 +64,20 @@ def test_pushing_and_pulling_again_move_nothing(shared: Path, tmp_path: Path) ->
     assert pull(other) == (0, [])
 
 
+def test_an_origin_of_which_clones_are_empty_is_pointed_out(shared: Path, tmp_path: Path) -> None:
+    origin = tmp_path / "origin.git"
+    git(origin, "symbolic-ref", "HEAD", "refs/heads/master")  # as `git init --bare` makes it, by default
+    said: list[str] = []
+    push(shared, list_versions(shared), say=said.append)
+    assert "`git symbolic-ref HEAD refs/heads/main`" in said[-1] and "git clone --branch main" in said[-1]
+    git(tmp_path, "clone", "--quiet", "--no-tags", "--branch", "main", origin, tmp_path / "other")
+    assert pull(tmp_path / "other").versions == ["v1", "v2", "v3"]
+    git(origin, "symbolic-ref", "HEAD", "refs/heads/main")
+    said.clear()
+    push(shared, list_versions(shared), say=said.append)
+    assert not any("symbolic-ref" in line for line in said)
+
+
 def test_a_later_version_comes_with_the_next_pull(shared: Path, tmp_path: Path) -> None:
     push(shared, list_versions(shared))
     other = clone(shared, tmp_path / "other")

@@ -80,6 +80,12 @@ def push(root: Path, versions: list[Version], remote: str = "", say: Say = _quie
         return Moved(n_files, [])
     clones.refuse_lacking({md5: cached_object(root, md5).stat().st_size for md5 in sent}, say)
     _announce(root, branch, versions, say)
+    if git(root, "ls-remote", "--quiet", "origin", "HEAD") == "":
+        name = branch.removeprefix("refs/heads/")
+        say(
+            f"a plain clone of origin has no files, since its HEAD names a branch it lacks: `git clone --branch {name}"
+            f" URL`, or once, in the repository on the server, `git symbolic-ref HEAD {branch}`"
+        )
     return Moved(n_files, [v.name for v in versions])
 
 
