@@ -63,13 +63,14 @@ def roses(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> Drawn:
             end = 90 - at * step  # from the top, clockwise
             name = numbered(dimension, names)
             middle = math.radians(end - 0.43 * step)
-            numbers[dimension] = NUMBERS * math.cos(middle), NUMBERS * math.sin(middle)
             reach = min(weight / most, 1.0)
             if reach > 0.003:
                 wedge = Wedge((0, 0), reach, end - 0.86 * step, end)
                 petals[f"{name}: {decimal(weight)}"] = wedge, 1.0 if dimension in longest else 0.3
             if dimension in longest and weight > 0:
-                named.append((middle, shortened(name, 15)))
+                named.append((middle, shortened(name, 15)))  # with its number
+            else:
+                numbers[dimension] = NUMBERS * math.cos(middle), NUMBERS * math.sin(middle)
         drawn = PatchCollection(
             [w for w, _ in petals.values()], fc=[(colour, a) for _, a in petals.values()], ec=colour, lw=0.7
         )
@@ -94,7 +95,7 @@ def _frame(ax: Any, title: str, names: list[Name], numbers: dict[int, tuple[floa
     ax.set_title(shortened(title, 42), fontsize=9)
     for dimension, (x, y) in numbers.items():
         if not any(one.ends[0] - 0.06 < x < one.ends[1] + 0.06 and abs(y - one.y) < 0.14 for one in names):
-            ax.text(x, y, str(dimension), ha="center", va="center", color=SOFT, fontsize=6)
+            ax.text(x, y, str(dimension), ha="center", va="center", color=SOFT, fontsize=7)
     for name in names:
         ax.text(name.x, name.y, name.text, ha=name.anchor, va="center", color=SOFT, fontsize=8.5)
 
