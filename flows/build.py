@@ -122,7 +122,8 @@ def build(lake: Path, log: Callable[[str], None], only: Sequence[str] = (), *, f
         wanted = stages_for([output for stage in named for output in stage.writes], graph) if only else graph
         again = {stage.name for stage in named or graph.values()} if force else set[str]()
         ran = _run_stages(Stages(lake, params, pinned, log, wanted, again), log)
-        left = stale_stages(lake, [name for name in graph if name not in wanted], pinned)
+        others = {name: stage for name, stage in graph.items() if name not in wanted}
+        left = stale_stages(lake, dvcfile.definitions(others, params, lake), pinned)
         if left:
             log(f"{len(left)} other stages are not up to date, so no version is published; `affectlake run` runs them")
         version = None if left else repository.publish(lake, log, pinned, lake_readme(lake, params.raw))
@@ -142,7 +143,7 @@ def _how_to_collect(params: Params, agent: str) -> str:
 
 def unfinished(lake: Path, params: Params, pinned: Pinned = NOTHING) -> None:
     """Raise :class:`LakeError` if a stage is not up to date, because the lake cannot be published then."""
-    stale = stale_stages(lake, stages(params, stored(lake)), pinned)
+    stale = stale_stages(lake, dvcfile.definitions(stages(params, stored(lake)), params, lake), pinned)
     if stale:
         raise LakeError("stages are not up to date", found=", ".join(stale), todo="run `dvc repro` or `affectlake run`")
 
@@ -215,7 +216,8 @@ class Stages:
 
     def to_run(self) -> list[str]:
         """Return the stages to run, with all stages downstream of them; log how many others are up to date."""
-        found = dict.fromkeys(n for n in self.graph if n in self.again or not self.records.is_current(n))
+        stale = self.records.stale(dvcfile.definitions(self.graph, self.params, self.lake))
+        found = dict.fromkeys(name for name in self.graph if name in self.again or name in stale)
         for name, stage in self.graph.items():
             if name in found or any(other in found for other in upstream(stage, self.graph)):
                 found[name] = None

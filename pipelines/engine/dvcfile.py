@@ -6,7 +6,7 @@ the records in ``dvc.lock`` are updated to match (:mod:`affectlake.lake.store.dv
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from affectlake.lake.files import layout
 from affectlake.lake.files.atomic import write_whole
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.dvc_inputs import Inputs, reconcile
+from affectlake.lake.store.stage_definitions import Definition
 from affectlake.pipelines.engine import shared_dvcfile
 from affectlake.pipelines.engine.graph import Stage, agents_of, outputs_of, read_for, reads_for, stages, steps_of
 from affectlake.pipelines.engine.parameters import keys_of
@@ -52,6 +53,19 @@ def write(lake: Path, params: Params | None = None) -> bool:
         return False
     write_whole(path, text.encode())
     return True
+
+
+def definitions(graph: Mapping[str, Stage], params: Params, lake: Path) -> dict[str, Definition]:
+    """Return what ``dvc.lock`` records of each stage of `graph` that is up to date, except for hashes."""
+    return {
+        name: Definition(
+            _command(stage.step, name),
+            {key: params.at(key) for key in keys_of(stage.step, stage.agent, params, stage.agents)},
+            [*source_paths(stage.step, params, lake, stage.agent), *(str(output.folder) for output in stage.reads)],
+            [str(output.folder) for output in stage.writes],
+        )
+        for name, stage in graph.items()
+    }
 
 
 def refuse_stale(lake: Path) -> None:
@@ -142,7 +156,7 @@ def _tables(step: Step, slot: str, fitted: list[str]) -> list[str]:
 def _body(step: Step, slot: str, keys: list[str], paths: list[str], fitted: list[str]) -> dict[str, Any]:
     name = f"{step.name}@{slot}" if slot else step.name
     deps = _tables(step, slot, fitted)
-    body: dict[str, Any] = {"cmd": f"affectlake step {name} --step-version {step.version}"}
+    body: dict[str, Any] = {"cmd": _command(step, name)}
     if paths or deps:
         body["deps"] = [*paths, *deps]
     if keys:
@@ -150,6 +164,10 @@ def _body(step: Step, slot: str, keys: list[str], paths: list[str], fitted: list
     outs = [output for one in step.writes for output in outputs_of(one, slot, fitted)]
     body["outs"] = [{f"{layout.TABLES}/{output}": {"persist": True}} for output in outs]
     return body
+
+
+def _command(step: Step, stage: str) -> str:
+    return f"affectlake step {stage} --step-version {step.version}"
 
 
 def _inputs(stage: Stage, params: Params, fitted: list[str], lake: Path) -> Inputs:

@@ -47,7 +47,7 @@ def stage_states(root: Path) -> list[StageState]:
     params, held = load(root), stored(root)
     graph = stages(params, held)
     pinned = {layout.PIPELINE: dvcfile.render(params, held).encode()}  # as the next run writes it
-    stale = stale_stages(root, graph, pinned)
+    stale = stale_stages(root, dvcfile.definitions(graph, params, root), pinned)
     there = unchanged_stages(root, stale, pinned)
     states: dict[str, State] = dict.fromkeys(stale, "to run")
     states.update(dict.fromkeys(there.to_restore, "to restore"))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,9 @@ import yaml
 
 from affectlake.lake import repository
 from affectlake.lake.files.outputs import Output
+from affectlake.lake.store.dvc_lock import read_lock, write_lock
 from affectlake.lake.store.dvc_stages import is_current
+from affectlake.lake.store.stage_definitions import recorded_as_defined
 from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.engine import dvcfile
 from affectlake.pipelines.engine.graph import stages
@@ -51,9 +56,14 @@ def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def stale(lake: Path) -> set[str]:
-    """The stages that DVC finds stale, once dvc.yaml is what params.yaml gives."""
+    """The stages that DVC finds stale, once dvc.yaml is what params.yaml gives; the quick comparison finds the same."""
     dvcfile.write(lake)
-    return {name for name in stages(load(lake), stored(lake)) if not is_current(lake, name)}
+    params = load(lake)
+    graph = stages(params, stored(lake))
+    found = {name for name in graph if not is_current(lake, name)}
+    same = recorded_as_defined(lake, read_lock(lake), dvcfile.definitions(graph, params, lake))
+    assert same == set(graph) - found
+    return found
 
 
 def of_both(*steps: str) -> set[str]:
@@ -147,3 +157,62 @@ def test_a_key_that_was_added_later_stales_no_lake_without_it_and_is_noticed_whe
     run(lake)
     assert stale(lake) == set()
     assert read_output(lake, Output("frames")).collect().height == n
+
+
+def change_a_byte(part: Path) -> None:
+    """Change a byte, and neither the size nor the time of change of content."""
+    part.chmod(0o644)
+    before, content = part.stat(), bytearray(part.read_bytes())
+    content[len(content) // 2] ^= 1
+    part.unlink()  # it may share its bytes with the cache
+    part.write_bytes(content)
+    os.utime(part, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        change_a_byte,
+        lambda part: part.unlink(),
+        lambda part: part.rename(part.with_name("part-1.parquet")),
+        lambda part: shutil.rmtree(part.parent),
+        lambda part: part.with_name("part-1.parquet").write_bytes(b""),
+        lambda part: (part.parent / "below").mkdir() or (part.parent / "below" / "notes.txt").write_text("x"),
+    ],
+    ids=["a byte", "no part", "another name", "no folder", "another part", "a file below"],
+)
+def test_a_table_that_is_not_as_recorded_stales_its_stage_and_its_readers(
+    lake: Path, damage: Callable[[Path], object]
+) -> None:
+    folder = lake / "storage/tables/fits/human-category"
+    damage(next(folder.glob("part-*.parquet")))
+    graph = stages(load(lake), stored(lake))
+    table = Output("fits", "human-category")
+    assert stale(lake) == {name for name, stage in graph.items() if table in (*stage.reads, *stage.writes)}
+
+
+@pytest.mark.parametrize(
+    "edit_record",
+    [
+        lambda entry: entry.update(cmd=entry["cmd"] + "1"),
+        lambda entry: entry["outs"][0].update(md5="0" * 32 + ".dir"),
+        lambda entry: entry["deps"][0].update(md5="0" * 32 + ".dir"),
+        lambda entry: entry["params"]["params.yaml"].update(seed=7),
+        lambda entry: entry["params"]["params.yaml"].pop("seed"),
+        lambda entry: entry.pop("outs"),
+    ],
+    ids=["command", "output", "input", "value", "no value", "no outputs"],
+)
+def test_a_record_that_differs_stales_its_stage(lake: Path, edit_record: Callable[[Any], object]) -> None:
+    lock = yaml.safe_load((lake / "dvc.lock").read_text())
+    edit_record(lock["stages"]["lay_out@human-category"])
+    write_lock(lake, lock)
+    assert stale(lake) == {"lay_out@human-category"}
+
+
+def test_an_up_to_date_run_does_not_need_dvc(lake: Path) -> None:
+    code = "import sys; from affectlake.cli.main import main\ntry: main()\nfinally: print('dvc.repo' in sys.modules)"
+    command = [sys.executable, "-c", code, "run", "--no-report", "--lake", str(lake)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "up to date" in done.stderr
+    assert done.stdout.splitlines()[-1] == "False"

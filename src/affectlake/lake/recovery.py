@@ -15,7 +15,7 @@ from affectlake.lake.checkout import finish_checkout
 from affectlake.lake.files import layout
 from affectlake.lake.files.atomic import UNFINISHED
 from affectlake.lake.files.names import own_path
-from affectlake.lake.store.dvc_stages import repair_lock
+from affectlake.lake.store.dvc_lock import repair_lock
 from affectlake.lake.store.merges import refuse_unjoined
 from affectlake.lake.store.working_tables import refuse_edited, restore_missing
 from affectlake.lake.tables.appending import place_appended

@@ -18,8 +18,9 @@ from affectlake.lake.files.atomic import write_whole
 from affectlake.lake.files.git import UNSHALLOW, branch_of, git, git_or_none, identity, is_shallow
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.cache import ensure_intact, refuse_behind
+from affectlake.lake.store.dvc_lock import sort_lock
 from affectlake.lake.store.dvc_secrets import refuse_secrets
-from affectlake.lake.store.dvc_stages import dvc_repository, sort_lock
+from affectlake.lake.store.dvc_stages import dvc_repository
 from affectlake.lake.store.git_filters import refuse_altered
 from affectlake.lake.store.git_objects import blobs
 from affectlake.lake.store.lake_format import write_format

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from affectlake.lake.files import layout
-from affectlake.lake.store.dvc_stages import read_lock, write_lock
+from affectlake.lake.store.dvc_lock import read_lock, write_lock
 
 _MISSING = object()
 _FILE = str(layout.PARAMS)

@@ -8,27 +8,21 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shutil
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from affectlake.errors import LakeError
 from affectlake.lake.files import layout
-from affectlake.lake.files.atomic import write_whole
 from affectlake.lake.files.names import is_step, own_path
 from affectlake.lake.files.outputs import Output
+from affectlake.lake.store.dvc_lock import read_lock, write_lock
 from affectlake.lake.store.dvc_path_locks import remove_damaged_list
-from affectlake.lake.store.git_objects import content_at
 from affectlake.lake.store.pinning import NOTHING, Pinned, show_pinned
-from affectlake.lake.store.unrecorded import mark_unrecorded, unmark
+from affectlake.lake.store.stage_definitions import Definition, recorded_as_defined
+from affectlake.lake.store.unrecorded import unmark
 from affectlake.lake.store.versions import Manifest, outs_of
 from affectlake.process.git_caller import without_caller
 
@@ -67,10 +61,10 @@ def is_current(lake: Path, stage: str, pinned: Pinned = NOTHING) -> bool:
         return records.is_current(stage)
 
 
-def stale_stages(lake: Path, names: Iterable[str], pinned: Pinned = NOTHING) -> list[str]:
-    """Return the stages that are not current."""
+def stale_stages(lake: Path, stages: Mapping[str, Definition], pinned: Pinned = NOTHING) -> list[str]:
+    """Return the names of the stages that are not current, as :meth:`StageRecords.stale` does."""
     with StageRecords(lake, pinned) as records:
-        return [name for name in names if not records.is_current(name)]
+        return records.stale(stages)
 
 
 def record_done(
@@ -157,6 +151,20 @@ class StageRecords:
 
         return StageLoader(self._file, self._file.contents, self._read_lock())[name]
 
+    def stale(self, stages: Mapping[str, Definition]) -> list[str]:
+        """Return the names of the stages that are not current.
+
+        DVC is not asked about stages whose records are exactly as they are defined, because it needs 30 ms a stage and
+        would answer the same.
+
+        Parameters
+        ----------
+        stages : mapping of str to Definition
+            The stages by name, as the pipeline defines them.
+        """
+        same = recorded_as_defined(self._lake, self._read_lock(), stages)
+        return [name for name in stages if name not in same and not self.is_current(name)]
+
     def is_current(self, stage: str) -> bool:
         """Return whether a stage's inputs, parameters, version and outputs are unchanged according to DVC."""
         if stage not in (self._read_lock().get("stages") or {}):  # far cheaper than asking DVC
@@ -233,75 +241,3 @@ def forget_stages(lake: Path, keep: Collection[str]) -> list[str]:
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
     return gone
-
-
-def sort_lock(lake: Path) -> None:
-    """Sort the stages of ``dvc.lock`` by name: DVC appends them in the order in which they finish."""
-    lock = read_lock(lake)
-    names = list(lock.get("stages", {}))
-    if names != sorted(names):
-        write_lock(lake, lock | {"stages": {name: lock["stages"][name] for name in sorted(names)}})
-
-
-def repair_lock(lake: Path, say: Callable[[str], None]) -> None:
-    """Replace a ``dvc.lock`` that DVC was interrupted in writing by the last commit's; its stages then run again."""
-    try:
-        read_lock(lake)
-    except LakeError:
-        pass
-    else:
-        return
-    say(f"{layout.PIPELINE_LOCK} was incomplete; replaced by that of the last version")
-    folders = {path.parent for path in (lake / layout.TABLES).rglob("part-*.parquet")}
-    for output in filter(None, (Output.at(str(folder.relative_to(lake))) for folder in folders)):
-        mark_unrecorded(lake, output)
-    content = content_at(lake, "HEAD", layout.PIPELINE_LOCK)
-    if content is not None:
-        write_whole(lake / layout.PIPELINE_LOCK, content)
-    else:
-        (lake / layout.PIPELINE_LOCK).unlink()
-
-
-def read_lock(lake: Path) -> dict[str, Any]:
-    """Read ``dvc.lock`` as DVC does: as YAML 1.2, in which ``1e-3`` is a number and ``yes`` a string."""
-    from ruamel.yaml.error import YAMLError
-
-    path = lake / layout.PIPELINE_LOCK
-    if not path.exists():
-        return {}
-    try:
-        found = _yaml_of(path.read_bytes())
-    except (YAMLError, UnicodeError) as error:
-        raise LakeError(f"{path} is not YAML", found=str(error), todo="repair it with `affectlake run`") from error
-    if not isinstance(found, dict):
-        raise LakeError(
-            f"{path} is incomplete", found=f"{path.stat().st_size} bytes", todo="repair it with `affectlake run`"
-        )
-    return found
-
-
-@lru_cache(maxsize=2)
-def _yaml_of(content: bytes) -> Any:
-    """Parse YAML 1.2; the result is shared by all readers of the same bytes, which do not change it."""
-    from ruamel.yaml import YAML
-
-    return YAML(typ="safe").load(content)
-
-
-class _LockDumper(yaml.CSafeDumper):
-    """Dumper that writes DVC's ordered mappings as mappings, and repeated values without aliases."""
-
-    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
-        """Return True: no value is written as an alias of another."""
-        return True
-
-
-_LockDumper.add_representer(OrderedDict, lambda dumper, found: dumper.represent_dict(found.items()))
-# strings that are numbers in YAML 1.2, as DVC reads it, and not in 1.1, are quoted too
-_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+|0o[0-7]+")
-_LockDumper.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+.0123456789"))
-
-
-def write_lock(lake: Path, lock: dict[str, Any]) -> None:
-    text = yaml.dump(lock, Dumper=_LockDumper, sort_keys=False, allow_unicode=True)
-    write_whole(lake / layout.PIPELINE_LOCK, text.encode())

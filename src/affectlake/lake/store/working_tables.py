@@ -14,11 +14,11 @@ from affectlake.errors import LakeError, VersionError
 from affectlake.lake.files import layout
 from affectlake.lake.files.checksums import examine
 from affectlake.lake.files.names import own_path
-from affectlake.lake.files.outputs import Output
-from affectlake.lake.store.cache import Listed, listing_digest, read_listing
-from affectlake.lake.store.dvc_stages import StageRecords, dvc_repository, read_lock
+from affectlake.lake.store.cache import read_listing
+from affectlake.lake.store.dvc_lock import read_lock
+from affectlake.lake.store.dvc_stages import StageRecords, dvc_repository
+from affectlake.lake.store.folder_hashes import folder_hashes
 from affectlake.lake.store.git_objects import content_at
-from affectlake.lake.store.known_hashes import known_md5s
 from affectlake.lake.store.pinning import Pinned
 from affectlake.lake.store.unrecorded import marked, unmark
 from affectlake.lake.store.versions import Manifest, cached_object, outs_of
@@ -162,18 +162,11 @@ def _is_cached(lake: Path, digest: str) -> bool:
 
 def _tables(lake: Path, state: Literal["modified", "deleted"]) -> list[str]:
     """Return the tables that are in `state` relative to the working ``dvc.lock``."""
-    digests = Manifest(lake, "").digests.items()
-    return [str(output.folder) for output, digest in digests if _state(lake, output, digest) == state]
-
-
-def _state(lake: Path, output: Output, digest: str) -> Literal["same", "modified", "deleted"]:
-    folder = own_path(lake, output.folder)
-    if not folder.is_dir():
-        return "deleted"
-    files = sorted(path for path in folder.rglob("*") if not path.is_dir())
-    names = [path.relative_to(folder).as_posix() for path in files]
-    same = listing_digest(map(Listed, names, known_md5s(lake, files))) == digest
-    return "same" if same else "modified"
+    digests = _digests(lake)
+    found = folder_hashes(lake, digests)
+    if state == "deleted":
+        return [path for path in digests if path not in found]
+    return [path for path, digest in digests.items() if found.get(path, digest) != digest]
 
 
 def _readable(lake: Path) -> Pinned:
