@@ -99,9 +99,9 @@ def encode(
     Du et al. 2025, 'Voxel-wise encoding'. Agrees with himalaya's ``RidgeCV`` and scikit-learn's ``GridSearchCV``.
     """
     x = np.ascontiguousarray(features, dtype=np.float64)
-    _check(x, patterns, folds, penalties)
+    check(x, patterns, folds, penalties)
     with one_blas_thread():  # the matrices are too small for a second thread
-        solver = _solver(x, folds, penalties, standardise)
+        solver = solver_for(x, folds, penalties, standardise)
     n_outer, n_voxels = len(folds.inner), patterns.shape[1]
     found = Encoding(
         np.full(n_voxels, np.nan),
@@ -157,10 +157,10 @@ def relabelled(
         once.
     """
     x = np.ascontiguousarray(features, dtype=np.float64)
-    _check(x, patterns, folds, penalties)
+    check(x, patterns, folds, penalties)
     found = np.full((len(orders), patterns.shape[1]), np.nan, dtype=np.float32)
     with one_blas_thread():
-        solver = _solver(x, folds, penalties, standardise)
+        solver = solver_for(x, folds, penalties, standardise)
 
     def work(voxels: slice) -> None:
         block = np.asarray(patterns[:, voxels])
@@ -182,7 +182,7 @@ def voxel_blocks(n_voxels: int, size: int = _BLOCK) -> Iterator[slice]:
     return (slice(first, min(first + size, n_voxels)) for first in range(0, n_voxels, size))
 
 
-def _solver(x: Array, folds: Folds, penalties: Array, standardise: bool) -> Solver:
+def solver_for(x: Array, folds: Folds, penalties: Array, standardise: bool) -> Solver:
     if x.shape[1] <= FEW_FEATURES:
         from affectlake.brain.encoding.gram import GramSolver
 
@@ -192,7 +192,7 @@ def _solver(x: Array, folds: Folds, penalties: Array, standardise: bool) -> Solv
     return RowSolver(x, folds, penalties, standardise)
 
 
-def _check(x: Array, patterns: NDArray[np.floating] | ZScored, folds: Folds, penalties: Array) -> None:
+def check(x: Array, patterns: NDArray[np.floating] | ZScored, folds: Folds, penalties: Array) -> None:
     if x.ndim != 2 or patterns.ndim != 2 or not len(x) == len(patterns) == len(folds.outer):
         raise SourceError(
             "features, patterns and folds are not of the same stimuli",

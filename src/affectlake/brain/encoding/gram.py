@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from affectlake.brain.encoding.folds import Folds
 from affectlake.brain.encoding.kernels import add_errors, space
-from affectlake.brain.encoding.solver import CONSTANT, Array, Block
+from affectlake.brain.encoding.solver import CONSTANT, Array, Block, Choice, best_of
 
 _SAME = 1e-13  # singular values below this share of the largest do not change an error in double precision
 _RANK = 1e-10  # eigenvalues below this share of the largest are directions without variance
@@ -39,6 +39,15 @@ class _Sums(NamedTuple):
     y: Array
     yy: Array
     xy: Array
+
+
+class _BlockSums(NamedTuple):
+    """ΣY (pieces, v), ΣY² (pieces, v) and X'Y (pieces, d, v) of a block of voxels, and the sums of all stimuli."""
+
+    y: Array
+    yy: Array
+    xy: Array
+    total: _Sums
 
 
 class _Basis(NamedTuple):
@@ -103,28 +112,50 @@ class GramSolver:
 
     def solve(self, patterns: Array) -> Block:
         """Return r, λ and β of a block of voxels (see :class:`~affectlake.brain.encoding.solver.Solver`)."""
+        sums = self._sum(patterns)
+        fold_r, penalty, betas = [], [], []
+        for fold in self._folds:
+            test, train = self._split(fold, sums)
+            best = self._curves(fold, train, sums).argmin(axis=0)  # the smallest λ if several are equal
+            betas.append(_fitted(fold.basis, train, best))
+            fold_r.append(self._correlate(test, betas[-1], sums.total.yy))
+            penalty.append(self._penalties[best])
+        return Block(np.stack(fold_r), np.stack(penalty), np.mean(betas, axis=0))
+
+    def choose(self, patterns: Array) -> Choice:
+        """Return the best penalties of a block of voxels (see :class:`~affectlake.brain.encoding.solver.Solver`)."""
+        sums = self._sum(patterns)
+        return best_of(self._curves(fold, self._split(fold, sums)[1], sums) for fold in self._folds)
+
+    def fit(self, patterns: Array, at: NDArray[np.integer]) -> Array:
+        """Return β at chosen penalties (see :class:`~affectlake.brain.encoding.solver.Solver`)."""
+        sums = self._sum(patterns)
+        return np.stack(
+            [_fitted(fold.basis, self._split(fold, sums)[1], best) for fold, best in zip(self._folds, at, strict=True)]
+        )
+
+    def _sum(self, patterns: Array) -> _BlockSums:
         parts = [patterns[rows] for rows in self._rows]
         xy = np.stack([x.T @ y for x, y in zip(self._x, parts, strict=True)])  # (pieces, d, v)
         y = np.stack([part.sum(axis=0) for part in parts])
         yy = np.stack([np.einsum("nv,nv->v", part, part) for part in parts])
-        total = self._sums(np.concatenate([self._folds[0].test, *self._folds[0].inner]), y, yy, xy)
-        solved = [self._solve(fold, total, y, yy, xy) for fold in self._folds]
-        return Block(
-            np.stack([r for r, _, _ in solved]),
-            np.stack([penalty for _, penalty, _ in solved]),
-            np.mean([beta for _, _, beta in solved], axis=0),
-        )
+        every = np.concatenate([self._folds[0].test, *self._folds[0].inner])
+        return _BlockSums(y, yy, xy, self._sums(every, y, yy, xy))
 
-    def _solve(self, fold: _Fold, total: _Sums, y: Array, yy: Array, xy: Array) -> tuple[Array, Array, Array]:
-        """Return r (v,), λ (v,) and β (d, v) of one outer fold."""
-        test = self._sums(fold.test, y, yy, xy)
-        train = _minus(total, test)
-        compressed = np.zeros((fold.curves.shape[1], y.shape[1]))
-        scratch = space(len(xy[0]), max(ends.shape[1] for ends in fold.ends), len(compressed), y.shape[1])
+    def _split(self, fold: _Fold, sums: _BlockSums) -> tuple[_Sums, _Sums]:
+        """Return the sums of the test set and the training set of an outer fold."""
+        test = self._sums(fold.test, sums.y, sums.yy, sums.xy)
+        return test, _minus(sums.total, test)
+
+    def _curves(self, fold: _Fold, train: _Sums, sums: _BlockSums) -> Array:
+        """Return the validation errors of one outer fold, up to a constant per voxel: (n_penalties, v)."""
+        n_features, n_voxels = train.xy.shape
+        compressed = np.zeros((fold.curves.shape[1], n_voxels))
+        scratch = space(n_features, max(ends.shape[1] for ends in fold.ends), len(compressed), n_voxels)
         for pieces, basis, ends, coefficients in zip(
             fold.inner, fold.inner_bases, fold.ends, fold.coefficients, strict=True
         ):
-            held_out = self._sums(pieces, y, yy, xy)
+            held_out = self._sums(pieces, sums.y, sums.yy, sums.xy)
             add_errors(
                 compressed,
                 scratch,
@@ -134,10 +165,7 @@ class GramSolver:
                 (train.n, train.y, train.xy),
                 (held_out.n, held_out.y, held_out.xy),
             )
-        best = (fold.curves @ compressed).argmin(axis=0)  # the smallest λ if several are equal
-        u = fold.basis.axes @ (train.xy - np.outer(train.x, train.y / train.n))
-        beta = fold.basis.axes.T @ (fold.basis.shrinkage[:, best] * u)
-        return self._correlate(test, beta, total.yy), self._penalties[best], beta
+        return fold.curves @ compressed
 
     @staticmethod
     def _correlate(test: _Sums, beta: Array, total: Array) -> Array:
@@ -214,6 +242,12 @@ class GramSolver:
         i, j = np.triu_indices(len(h))
         twice = np.where(i == j, 1.0, 2.0) * h[i, j]
         return np.concatenate([-2.0 * d, twice[:, None] * d[i] * d[j]]).T / held_out.n
+
+
+def _fitted(basis: _Basis, train: _Sums, at: NDArray[np.integer]) -> Array:
+    """Return β (d, v) of a training set, at the penalty that is chosen for each voxel."""
+    u = basis.axes @ (train.xy - np.outer(train.x, train.y / train.n))
+    return np.asarray(basis.axes.T @ (basis.shrinkage[:, at] * u))
 
 
 def _minus(a: _Sums, b: _Sums) -> _Sums:

@@ -9,13 +9,14 @@ r of about twenty for any k. The r matrix products Z_r = R diag(A_r) u are there
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from affectlake.brain.encoding.folds import Folds
-from affectlake.brain.encoding.solver import CONSTANT, Array, Block
+from affectlake.brain.encoding.solver import CONSTANT, Array, Block, Choice, best_of
 
 _SAME = 1e-12
 _RANK = 1e-10
@@ -49,13 +50,31 @@ class RowSolver:
     def solve(self, patterns: Array) -> Block:
         """Return r, λ and β of a block of voxels (see :class:`~affectlake.brain.encoding.solver.Solver`)."""
         fold_r, penalty, weights = [], [], []
-        for outer, inner in zip(self._outer, self._inner, strict=True):
-            best = np.sum([_errors(split, patterns) for split in inner], axis=0).argmin(axis=0)
+        for outer, curves in zip(self._outer, self._curves(patterns), strict=True):
+            best = curves.argmin(axis=0)
             shrunk = outer.shrinkage[:, best] * _projected(outer, patterns)[0]
             fold_r.append(_correlations(outer.right @ shrunk, patterns[outer.held_out], patterns))
             penalty.append(self._penalties[best])
             weights.append(outer.axes.T @ shrunk)
         return Block(np.stack(fold_r), np.stack(penalty), np.mean(weights, axis=0))
+
+    def choose(self, patterns: Array) -> Choice:
+        """Return the best penalties of a block of voxels (see :class:`~affectlake.brain.encoding.solver.Solver`)."""
+        return best_of(self._curves(patterns))
+
+    def fit(self, patterns: Array, at: NDArray[np.integer]) -> Array:
+        """Return β at chosen penalties (see :class:`~affectlake.brain.encoding.solver.Solver`)."""
+        return np.stack(
+            [
+                outer.axes.T @ (outer.shrinkage[:, best] * _projected(outer, patterns)[0])
+                for outer, best in zip(self._outer, at, strict=True)
+            ]
+        )
+
+    def _curves(self, patterns: Array) -> Iterator[Array]:
+        """Yield the validation errors of each outer fold, up to a constant per voxel: (n_penalties, v)."""
+        for inner in self._inner:
+            yield np.sum([_errors(split, patterns) for split in inner], axis=0)
 
     def _split(self, train: NDArray[np.bool_], held_out: NDArray[np.bool_], keep_axes: bool = True) -> _Split:
         mean = self._x[train].mean(axis=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -21,8 +22,42 @@ class Block(NamedTuple):
     weights: Array
 
 
+class Choice(NamedTuple):
+    """The best penalties of a block of voxels, in each outer fold.
+
+    Parameters
+    ----------
+    error : float64 (n_outer, n_voxels)
+        Sum over the inner folds of the mean squared validation errors, up to a constant per outer fold and voxel that
+        does not depend on the features.
+    at : int64 (n_outer, n_voxels)
+        Position of the penalty among the candidates.
+    """
+
+    error: Array
+    at: NDArray[np.int64]
+
+
 class Solver(Protocol):
-    """Algorithm that encodes a block of voxels; an instance has the data that all blocks share."""
+    """Algorithm that encodes a block of voxels; an instance has the data that all blocks share.
+
+    `patterns` are float64 (n_stimuli, n_voxels), centred and without NaN.
+    """
 
     def solve(self, patterns: Array) -> Block:
-        """Return the results for patterns float64 (n_stimuli, n_voxels), centred and without NaN."""
+        """Return the results for patterns."""
+
+    def choose(self, patterns: Array) -> Choice:
+        """Return the penalties with the smallest validation errors."""
+
+    def fit(self, patterns: Array, at: NDArray[np.integer]) -> Array:
+        """Return β of every outer fold, (n_outer, n_features, n_voxels), at the penalties `at` (n_outer, n_voxels)."""
+
+
+def best_of(curves: Iterable[Array]) -> Choice:
+    """Return the first smallest error of each voxel, of the errors (n_penalties, v) of each outer fold."""
+    found = [(curve, curve.argmin(axis=0)) for curve in curves]
+    return Choice(
+        np.stack([np.take_along_axis(curve, at[None], axis=0)[0] for curve, at in found]),
+        np.stack([at for _, at in found]),
+    )
