@@ -9,6 +9,8 @@ from pydantic import Discriminator, Field, Tag
 from affectlake.pipelines.params.names import subject_names, unique_subject_names
 from affectlake.validation import UNIQUE, Strict
 
+_BAND = r"^[a-z0-9][a-z0-9_-]*$"  # `+` has a meaning in tables
+
 
 class SyntheticBrains(Strict):
     """Simulated subjects on a coarse grid, with planted encoding weights."""
@@ -169,6 +171,25 @@ class SearchlightParams(Strict):
     )
 
 
+class PartitionParams(Strict):
+    """Variance partitioning: how much of each voxel several bands of features explain, alone and together."""
+
+    bands: dict[Annotated[str, Field(pattern=_BAND)], Annotated[list[str], UNIQUE, Field(min_length=1)]] = Field(
+        min_length=1,
+        max_length=3,
+        description="Names of one to three bands, and the agents whose embeddings are the features of each.",
+    )
+    nuisance: Annotated[list[Literal["caption_length", "luminance", "frame_change"]], UNIQUE] = Field(
+        default_factory=list,
+        description="Features that are part of every model, so that what they explain counts for no band.",
+    )
+    ratios: Annotated[list[Annotated[float, Field(gt=0, le=1)]], UNIQUE] = Field(
+        default=[0.01, 0.1, 1.0],
+        min_length=1,
+        description="Candidate weights of a band, relative to the band with the largest weight.",
+    )
+
+
 class PycortexSurfaces(Strict):
     """A subject's own cortex in pycortex, for flat maps."""
 
@@ -188,6 +209,9 @@ class Brain(Strict):
     sources: Annotated[Sources, Field(discriminator="kind")] = Field(description="Source of the recordings.")
     encoding: EncodingParams
     searchlight: SearchlightParams
+    partition: PartitionParams | None = Field(
+        default=None, description="Bands of features among which the variance is divided; null: no such step."
+    )
     device: Literal["cpu", "cuda"] = Field(description="Device of the searchlight.")
     reference: str = Field(
         default="", description="Agent with which the others are compared in figures; empty: no such comparison."

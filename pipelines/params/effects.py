@@ -45,11 +45,29 @@ def without_effect(raw: object) -> Iterator[Mistake]:
     if isinstance(agents, Mapping) and isinstance(reference, str) and reference not in ("", *agents):
         why = "is not an agent of this study"
         yield Mistake("brain.reference", why, todo=f"the agents are {', '.join(map(str, agents))}")
+    yield from _of_bands(raw)
     if known and isinstance(surfaces, Mapping):
         for subject in surfaces:
             if subject not in known:
                 why = "brain.sources has no such subject"
                 yield _useless(f"brain.surfaces.{subject}", why, f"remove it; the subjects are {', '.join(known)}")
+
+
+def _of_bands(raw: object) -> Iterator[Mistake]:
+    bands, agents = value_at(raw, "brain.partition.bands"), value_at(raw, "agents")
+    if isinstance(bands, Mapping) and "all" in bands:
+        yield Mistake(
+            "brain.partition.bands", "all is the name of what all bands explain", todo="give the band another name"
+        )
+    for band, names in bands.items() if isinstance(bands, Mapping) and isinstance(agents, Mapping) else ():
+        for other in names if isinstance(names, list) else ():
+            if isinstance(other, str) and other not in agents:
+                yield Mistake(
+                    f"brain.partition.bands.{band}",
+                    "is not an agent of this study",
+                    found=other,
+                    todo=f"the agents are {', '.join(map(str, agents))}",
+                )
 
 
 def _of_draws(raw: object) -> Iterator[Mistake]:

@@ -111,7 +111,8 @@ def _place(schema: Schema, loc: Iterable[str | int], within: str) -> _Place:
             path, node = f"{path}[{word}]", node["items"]
             continue
         path = f"{path}.{word}" if path else str(word)
-        inner = node.get("properties", {}).get(word, node.get("additionalProperties"))
+        of_any_name = next(iter(node.get("patternProperties", {}).values()), node.get("additionalProperties"))
+        inner = node.get("properties", {}).get(word, of_any_name)
         node = inner if isinstance(inner, Mapping) else {}
     return _Place(path, _simple(schema, node), parent, others)
 
@@ -224,14 +225,22 @@ def _kind(schema: Schema, node: Schema) -> str:
     kind = str(node.get("type"))
     if kind == "object":
         keys = node.get("required") or list(node.get("properties", {}))
-        least = " of one or more entries" if node.get("minProperties") else ""
-        return f"a mapping with {_listed(keys)}" if keys else f"a mapping{least}"
+        amount = _amount(node.get("minProperties"), node.get("maxProperties"))
+        return f"a mapping with {_listed(keys)}" if keys else f"a mapping{f' of {amount}entries' if amount else ''}"
     if kind == "array":
         inner = _simple(schema, node.get("items", {}))
         bounds = _bounds(inner).removeprefix(",")
-        least = "one or more " if node.get("minItems") else ""
-        return f"a list of {least}{_PLURALS.get(str(inner.get('type')), 'entries')}{', each' if bounds else ''}{bounds}"
+        amount = _amount(node.get("minItems"), node.get("maxItems"))
+        return (
+            f"a list of {amount}{_PLURALS.get(str(inner.get('type')), 'entries')}{', each' if bounds else ''}{bounds}"
+        )
     return _SINGULARS.get(kind, "another value") + _bounds(node)
+
+
+def _amount(least: int | None, most: int | None) -> str:
+    if most is not None:
+        return f"{least or 0} to {most} "
+    return "one or more " if least else ""
 
 
 def _bounds(node: Schema) -> str:

@@ -73,6 +73,7 @@ READERS: dict[type[BaseModel], tuple[str, ...]] = {
     brain.AtlasFiles: (BRAIN,),
     brain.EncodingParams: (STEPS,),
     brain.SearchlightParams: (STEPS,),
+    brain.PartitionParams: (STEPS,),
     brain.PycortexSurfaces: ("pipelines/outputs/flatmaps.py",),
 }
 """Where the values of each model are used: files, or folders of them."""

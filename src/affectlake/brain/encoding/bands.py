@@ -32,11 +32,9 @@ from affectlake.brain.recordings.subjects import ZScored
 from affectlake.errors import UsageError
 from affectlake.process.blas_threads import one_blas_thread
 
-RATIOS = (0.01, 0.1, 1.0)
-"""Candidate weights of a band, relative to the band with the largest weight."""
-
-MOST_BANDS = 3
-"""Largest number of bands whose shared variance is computed; there are as many models as subsets of them."""
+_FEW = 300  # features up to which sums choose penalties faster than predictions, if there are many voxels
+_RANK = 1e-10  # eigenvalues below this share of the largest are directions without variance
+_BLOCK = 2048  # voxels at a time, of which a candidate has some
 
 
 class BandedEncoding(NamedTuple):
@@ -52,7 +50,8 @@ class BandedEncoding(NamedTuple):
         (product measure).
     losses : float64 (n_models, n_stimuli, n_regions)
         Squared error of each stimulus when it was held out, divided by the mean of (y_i - ȳ_i)² of its voxel, and
-        averaged over the usable voxels of a region. R² of a region is 1 - losses.mean over stimuli.
+        averaged over the usable voxels of a region; 0 for a region without such voxels. R² of a region, the mean of its
+        voxels, is 1 - losses.mean over stimuli.
     weights : float64 (n_outer, n_bands + n_nuisance, n_voxels)
         w of the model with all bands; 0 for a band that was left out.
     penalty : float64 (n_outer, n_voxels)
@@ -91,8 +90,8 @@ def encode_bands(
     folds: Folds,
     *,
     nuisance: Mapping[str, NDArray[np.floating]] | None = None,
-    regions: NDArray[np.integer] | None = None,
-    ratios: Sequence[float] = RATIOS,
+    regions: NDArray[np.bool_] | None = None,
+    ratios: Sequence[float],
     penalties: Array = PENALTIES,
     workers: int = 1,
     on_candidate: Callable[[int, int], None] | None = None,
@@ -102,17 +101,17 @@ def encode_bands(
     Parameters
     ----------
     bands : mapping of str to float (n_stimuli, n_features)
-        One to three bands, by name.
+        The bands, by name. There are as many models as subsets of them.
     patterns : float (n_stimuli, n_voxels)
         An array, a memory map, or a :class:`~affectlake.brain.recordings.subjects.ZScored`; read block by block.
     folds : Folds
         Outer folds for R², inner folds for weights and penalties.
     nuisance : mapping of str to float (n_stimuli, n_features), optional
         Bands that are part of every model, so that what they explain counts for no band.
-    regions : int (n_voxels,), optional
-        Region of each voxel, from 0; -1 for a voxel in none. By default, there are no regions.
+    regions : bool (n_regions, n_voxels), optional
+        The voxels of each region; regions may overlap. By default, there are no regions.
     ratios : sequence of float
-        Candidate weights of a band, above 0 and at most 1. The largest weight of a candidate is 1.
+        Candidate weights of a band, above 0 and at most 1; 1 is always one. The largest weight of a candidate is 1.
     penalties : float64 (n_penalties,)
         Candidate values of λ, above 0.
     workers : int, default=1
@@ -129,7 +128,7 @@ def encode_bands(
     SourceError
         If features and patterns are not of the same stimuli, or a feature is NaN.
     UsageError
-        If there are no bands or too many, or ratios or penalties are not legal.
+        If there are no bands, one is also a nuisance feature, or ratios or penalties are not legal.
 
     Notes
     -----
@@ -171,39 +170,44 @@ def encode_bands(
 
 
 class _Regions(NamedTuple):
-    """The region of each voxel (-1: none), and the number of usable voxels in each region."""
+    """The usable voxels in each region, bool (n_regions, n_voxels), and their number."""
 
-    place: NDArray[np.int64]
+    inside: NDArray[np.bool_]
     size: NDArray[np.int64]
 
     @classmethod
-    def of(cls, regions: NDArray[np.integer] | None, usable: NDArray[np.bool_]) -> _Regions:
-        place = np.full(len(usable), -1) if regions is None else np.where(usable, regions, -1)
-        n_regions = 0 if regions is None else int(regions.max(initial=-1)) + 1
-        return cls(place, np.bincount(place[place >= 0], minlength=n_regions))
+    def of(cls, regions: NDArray[np.bool_] | None, usable: NDArray[np.bool_]) -> _Regions:
+        inside = np.zeros((0, len(usable)), dtype=bool) if regions is None else regions & usable
+        return cls(inside, np.count_nonzero(inside, axis=1))
+
+    def means(self, values: Array, at: NDArray[np.int64], names: NDArray[np.int64]) -> Array:
+        """Return the part of values (n, voxels) of some voxels in the means of some regions: (n, regions)."""
+        return np.asarray(values @ (self.inside[np.ix_(names, at)] / self.size[names, None]).T)
 
     def present(self, at: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the regions of some voxels."""
-        names = np.unique(self.place[at])
-        return names[names >= 0]
-
-    def means(self, values: Array, at: NDArray[np.int64]) -> tuple[NDArray[np.int64], Array]:
-        """Return the regions of some voxels, and the part of values (n, voxels) in their means: (n, regions)."""
-        names = self.present(at)
-        return names, values @ ((self.place[at][:, None] == names) / self.size[names])
+        return np.flatnonzero(self.inside[:, at].any(axis=1))
 
 
-class _Fitted(NamedTuple):
-    """The solver of a candidate, the features that it has, and the factors by which it multiplies them."""
+class _Training(NamedTuple):
+    """A candidate on the training set of an outer fold, with its features as they are in `x`.
 
-    number: int
-    solver: Solver
-    features: NDArray[np.bool_]
-    factors: Array
+    With X̃ = X √w, X̃'X̃ = V diag(s) V' of the centred training stimuli: √w V (d, k), s (k,), the means (d,), X (n, d).
+    """
+
+    axes: Array
+    values: Array
+    mean: Array
+    x: Array
+
+    def fit(self, patterns: Array, penalties: Array) -> Array:
+        """Return β (d, v) for the features as they are, at a penalty for each voxel; NaN penalties give 0."""
+        projected = self.axes.T @ (self.x.T @ (patterns - patterns.mean(axis=0)))
+        return np.asarray(self.axes @ (projected / (self.values[:, None] + penalties)))
 
 
 class _Gains(NamedTuple):
-    """By how much a candidate reduces squares: by model and voxel, by band and voxel, and by model and region."""
+    """By how much a candidate reduces squares in a fold: by model and voxel, by band and voxel, by model and region."""
 
     at: NDArray[np.int64]
     saved: Array
@@ -230,11 +234,24 @@ class _Work:
         self.penalties, self.candidates, self.models = penalties, candidates, models
         self.workers, self.n_outer, self.n_voxels = max(workers, 1), len(folds.inner), patterns.shape[1]
 
-    def solver(self, candidate: _Candidate) -> tuple[Solver, NDArray[np.bool_], Array]:
-        """Return the solver of a candidate, the features that it has, and the factors by which it multiplies them."""
+    def solver(self, candidate: _Candidate) -> Solver:
+        """Return the algorithm that chooses a candidate's penalties."""
         factors = np.sqrt(np.array(candidate.weights))[self.band_of]
         kept = factors > 0
-        return solver_for(self.x[:, kept] * factors[kept], self.folds, self.penalties, False), kept, factors[kept]
+        return solver_for(self.x[:, kept] * factors[kept], self.folds, self.penalties, standardise=False, few=_FEW)
+
+    def training(self, candidate: _Candidate) -> list[_Training]:
+        """Return a candidate on the training set of each outer fold."""
+        factors = np.sqrt(np.array(candidate.weights))[self.band_of]
+        kept = factors > 0
+        found = []
+        for inner in self.folds.inner:
+            x = self.x[inner >= 0][:, kept]
+            mean = x.mean(axis=0)
+            values, vectors = np.linalg.eigh((x - mean).T @ (x - mean) * np.outer(factors[kept], factors[kept]))
+            some = values > _RANK * max(values[-1], 0.0)
+            found.append(_Training(factors[kept][:, None] * vectors[:, some], values[some], mean, x))
+        return found
 
     def block(self, voxels: slice) -> tuple[Array, NDArray[np.int64]]:
         """Return the usable voxels of a block, centred, and which these are."""
@@ -250,8 +267,9 @@ class _Work:
         usable = np.zeros(self.n_voxels, dtype=bool)
         with ThreadPoolExecutor(self.workers) as pool:
             for number, candidate in enumerate(self.candidates):
-                solver, _, _ = self.solver(candidate)
-                for at, best in pool.map(partial(self._choices, solver=solver), voxel_blocks(self.n_voxels)):
+                for at, best in pool.map(
+                    partial(self._choices, solver=self.solver(candidate)), voxel_blocks(self.n_voxels)
+                ):
                     usable[at] = True
                     if best is None:
                         continue
@@ -273,51 +291,63 @@ class _Work:
         n_bands = int(self.band_of.max()) + 1
         saved, split = np.zeros((len(self.models), self.n_voxels)), np.zeros((n_bands, self.n_voxels))
         losses = np.zeros((len(self.models), len(self.x), len(regions.size)))
-        total = np.full(self.n_voxels, np.nan)
+        total, every_model = np.full(self.n_voxels, np.nan), np.arange(len(self.models))
         with ThreadPoolExecutor(self.workers) as pool:
             for at, squares in pool.map(self._deviations, voxel_blocks(self.n_voxels)):
                 total[at] = squares.sum(axis=0)
-                names, means = regions.means(squares * (len(squares) / total[at]), at)
-                losses[:, :, names] += means
+                names = regions.present(at)
+                losses[:, :, names] += regions.means(squares * (len(squares) / total[at]), at, names)
             for number, candidate in enumerate(self.candidates):
-                if (chosen.candidate == number).any():
-                    fitted = _Fitted(number, *self.solver(candidate))
-                    work = partial(self._gains, fitted=fitted, chosen=chosen, total=total, regions=regions)
-                    for found in pool.map(work, voxel_blocks(self.n_voxels)):  # in order: sums do not depend on threads
-                        saved[:, found.at] += found.saved
+                folds = self.training(candidate) if (chosen.candidate == number).any() else []
+                for fold, training in enumerate(folds):
+                    work = partial(self._gains, number, fold, training, chosen=chosen, total=total, regions=regions)
+                    for found in pool.map(work, voxel_blocks(self.n_voxels, _BLOCK)):
+                        if found is None:
+                            continue
+                        saved[:, found.at] += found.saved  # in order: sums do not depend on threads
                         split[:, found.at] += found.split
-                        losses[:, :, found.names] -= found.losses
+                        losses[np.ix_(every_model, self.folds.inner[fold] == -1, found.names)] -= found.losses
                 progress()
         return saved / total, split / total, losses
 
-    def _gains(self, voxels: slice, fitted: _Fitted, chosen: _Chosen, total: Array, regions: _Regions) -> _Gains:
-        """Return by how much predictions of a candidate reduce the squares of the voxels that have chosen it."""
-        kept, at = self.block(voxels)
-        picked = chosen.candidate[:, :, at] == fitted.number  # (model, fold, voxel)
-        some = picked.any(axis=(0, 1))
-        kept, at, picked = kept[:, some], at[some], picked[:, :, some]
-        n_bands = int(self.band_of.max()) + 1
-        saved, split = np.zeros((len(self.models), len(at))), np.zeros((n_bands, len(at)))
+    def _gains(
+        self,
+        number: int,
+        fold: int,
+        training: _Training,
+        voxels: slice,
+        chosen: _Chosen,
+        total: Array,
+        regions: _Regions,
+    ) -> _Gains | None:
+        """Return by how much predictions of a candidate in a fold reduce the squares of voxels that have chosen it."""
+        at = np.arange(self.n_voxels)[voxels]
+        picked = chosen.candidate[:, fold, at] == number  # (model, voxel)
+        some = picked.any(axis=0)
+        if not some.any():
+            return None
+        at, picked = at[some], picked[:, some]
+        inner = self.folds.inner[fold]
+        block = np.asarray(self.patterns[:, voxels])[:, some].astype(np.float64)
+        y = block[inner >= 0]
+        penalty = self.penalties[np.where(picked, chosen.at[:, fold, at], 0).max(axis=0)]  # the same for all models
+        beta = training.fit(y, penalty)
+        kept = np.isin(self.band_of, np.flatnonzero(self.candidates[number].weights))
+        x, y = self.x[inner == -1][:, kept] - training.mean, block[inner == -1] - y.mean(axis=0)
+        bands, split = self.band_of[kept], np.zeros((int(self.band_of.max()) + 1, len(at)))
+        parts = {int(band): x[:, bands == band] @ beta[bands == band] for band in np.unique(bands)}
+        predicted = np.sum(list(parts.values()), axis=0)
+        left = 2 * y - predicted
+        gain = predicted * left  # y² less the squared error
+        for band, part in parts.items():
+            split[band] = np.where(picked[-1], np.einsum("nv,nv->v", part, left), 0.0)
         names = regions.present(at)
-        losses = np.zeros((len(self.models), len(self.x), len(names)))
-        if not len(at):
-            return _Gains(at, saved, split, names, losses)
-        penalty = np.where(picked, chosen.at[:, :, at], 0).max(axis=0)  # the same for all models that have chosen it
-        betas = fitted.solver.fit(kept, penalty) * fitted.factors[:, None]
-        all_x, bands = self.x[:, fitted.features], self.band_of[fitted.features]
-        for fold, (inner, beta) in enumerate(zip(self.folds.inner, betas, strict=True)):
-            train, test = inner >= 0, inner == -1
-            x, y = all_x[test] - all_x[train].mean(axis=0), kept[test] - kept[train].mean(axis=0)
-            predicted = x @ beta
-            gain = predicted * (2 * y - predicted)  # y² less the squared error
-            for model in np.flatnonzero(picked[:, fold].any(axis=1)):
-                mine = np.where(picked[model, fold], gain, 0.0)
-                saved[model] += mine.sum(axis=0)
-                losses[model, test] = regions.means(mine * (len(self.x) / total[at]), at)[1]
-            for band in np.unique(bands):
-                part = x[:, bands == band] @ beta[bands == band]
-                split[band] += np.where(picked[-1, fold], part * (2 * y - predicted), 0.0).sum(axis=0)
-        return _Gains(at, saved, split, names, losses)
+        losses = np.zeros((len(self.models), len(x), len(names)))
+        if len(names):
+            scaled = gain * (len(self.x) / total[at])
+            for model in np.flatnonzero(picked.any(axis=1)):
+                losses[model] = regions.means(scaled[:, picked[model]], at[picked[model]], names)
+        return _Gains(at, picked * gain.sum(axis=0), split, names, losses)
 
     def _deviations(self, voxels: slice) -> tuple[NDArray[np.int64], Array]:
         """Return the usable voxels of a block, and (y - ȳ)², where ȳ is the mean of the fold's training stimuli."""
@@ -346,13 +376,8 @@ def _scaled(x: NDArray[np.floating]) -> Array:
 
 
 def _check(bands: Mapping[str, object], nuisance: Mapping[str, object], ratios: Sequence[float]) -> None:
-    if not 1 <= len(bands) <= MOST_BANDS:
-        raise UsageError(
-            "the variance cannot be divided among these bands",
-            wanted=f"one to {MOST_BANDS} bands",
-            found=", ".join(bands) or "none",
-            todo="join bands, or move some to the nuisance features",
-        )
+    if not bands:
+        raise UsageError("variance partitioning needs at least one band", found="none")
     twice = sorted(set(bands) & set(nuisance))
     if twice:
         raise UsageError("a band is also a nuisance feature", found=", ".join(twice), todo="leave one of them out")

@@ -182,8 +182,9 @@ def voxel_blocks(n_voxels: int, size: int = _BLOCK) -> Iterator[slice]:
     return (slice(first, min(first + size, n_voxels)) for first in range(0, n_voxels, size))
 
 
-def solver_for(x: Array, folds: Folds, penalties: Array, standardise: bool) -> Solver:
-    if x.shape[1] <= FEW_FEATURES:
+def solver_for(x: Array, folds: Folds, penalties: Array, standardise: bool, few: int = FEW_FEATURES) -> Solver:
+    """Return the faster of the two algorithms; the sums for up to `few` features."""
+    if x.shape[1] <= few:
         from affectlake.brain.encoding.gram import GramSolver
 
         return GramSolver(x, folds, penalties, standardise)

@@ -27,6 +27,7 @@ from affectlake.brain.encoding.kernels import add_errors, space
 from affectlake.brain.encoding.solver import CONSTANT, Array, Block, Choice, best_of
 
 _SAME = 1e-13  # singular values below this share of the largest do not change an error in double precision
+_PROBES = 64  # far above the rank of the curves
 _RANK = 1e-10  # eigenvalues below this share of the largest are directions without variance
 
 
@@ -127,13 +128,6 @@ class GramSolver:
         sums = self._sum(patterns)
         return best_of(self._curves(fold, self._split(fold, sums)[1], sums) for fold in self._folds)
 
-    def fit(self, patterns: Array, at: NDArray[np.integer]) -> Array:
-        """Return β at chosen penalties (see :class:`~affectlake.brain.encoding.solver.Solver`)."""
-        sums = self._sum(patterns)
-        return np.stack(
-            [_fitted(fold.basis, self._split(fold, sums)[1], best) for fold, best in zip(self._folds, at, strict=True)]
-        )
-
     def _sum(self, patterns: Array) -> _BlockSums:
         parts = [patterns[rows] for rows in self._rows]
         xy = np.stack([x.T @ y for x, y in zip(self._x, parts, strict=True)])  # (pieces, d, v)
@@ -202,8 +196,12 @@ class GramSolver:
             for at, held_out in enumerate(sums)
         ]
         coefficients = [self._coefficients(basis, held_out) for basis, held_out in zip(bases, sums, strict=True)]
-        left, values, right = np.linalg.svd(np.concatenate(coefficients, axis=1), full_matrices=False)
-        kept = values > _SAME * values.max(initial=0.0)
+        wide = np.concatenate(coefficients, axis=1)
+        # the span of the columns from random combinations of them: far cheaper than their singular values
+        probe = np.random.default_rng(0).standard_normal((wide.shape[1], min(len(wide), _PROBES)))
+        left, values, _ = np.linalg.svd(wide @ probe, full_matrices=False)
+        curves = left[:, values > _SAME * values.max(initial=0.0)]
+        right = curves.T @ wide
         ends = np.cumsum([part.shape[1] for part in coefficients])[:-1]
         return _Fold(
             test,
@@ -214,8 +212,8 @@ class GramSolver:
                 np.ascontiguousarray((basis.axes @ np.stack([train.x - held_out.x, held_out.x, basis.mean], axis=1)).T)
                 for basis, held_out in zip(bases, sums, strict=True)
             ],
-            [np.ascontiguousarray(part) for part in np.split(right[kept], ends, axis=1)],
-            left[:, kept] * values[kept],
+            [np.ascontiguousarray(part.T) for part in np.split(right, ends, axis=1)],
+            curves,
         )
 
     def _basis(self, sums: _Sums, pieces: NDArray[np.int64]) -> _Basis:

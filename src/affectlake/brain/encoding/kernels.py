@@ -13,8 +13,12 @@ from affectlake.process.compiled import njit
 Array = NDArray[np.float64]
 
 
+_TILE = 1 << 16
+"""Number of products that are made at a time: half a megabyte."""
+
+
 class Space(NamedTuple):
-    """Arrays that the kernel writes to, for at most k axes: (d, v), (k, v), (k, v), (m, v) and (rank, v)."""
+    """Arrays that the kernel writes to, for at most k axes: (d, v), (k, v), (k, v), (at least k, v) and (rank, v)."""
 
     difference: Array
     u: Array
@@ -25,13 +29,8 @@ class Space(NamedTuple):
 
 def space(n_features: int, n_axes: int, rank: int, n_voxels: int) -> Space:
     """Return arrays for blocks of `n_voxels`; calls at the same time need arrays of their own."""
-    rows = n_features, n_axes, n_axes, n_products(n_axes), rank
+    rows = n_features, n_axes, n_axes, max(n_axes, _TILE // max(n_voxels, 1)), rank
     return Space(*(np.empty((n, n_voxels)) for n in rows))
-
-
-def n_products(n_axes: int) -> int:
-    """Return the number of products u_i b_i and u_i u_j, i ≤ j."""
-    return n_axes + n_axes * (n_axes + 1) // 2
 
 
 @njit(nogil=True, fastmath=True, error_model="numpy")
@@ -46,15 +45,15 @@ def add_errors(out: Any, space: Any, axes: Any, ends: Any, coefficients: Any, al
         T of the training stimuli.
     ends : float64 (3, k)
         T times ΣX of the training stimuli, ΣX of those held out, and the mean of the training stimuli.
-    coefficients : float64 (rank, m)
-        Of the m = k + k (k + 1) / 2 products.
+    coefficients : float64 (m, rank)
+        Of the m = k + k (k + 1) / 2 products, which are made and used some at a time, so that they stay in the cache.
     all_sums, held_out : tuple
         n, ΣY (v,) and X'Y (d, v): of both, and of those held out.
     """
     n_all, y_all, xy_all = all_sums
     n_held, y_held, xy_held = held_out
     n_voxels, k = len(y_all), len(axes)
-    u, b, products = space.u[:k], space.b[:k], space.products[: len(coefficients[0])]
+    u, b, products = space.u[:k], space.b[:k], space.products
     for i in range(len(xy_all)):
         for voxel in range(n_voxels):
             space.difference[i, voxel] = xy_all[i, voxel] - xy_held[i, voxel]
@@ -66,13 +65,24 @@ def add_errors(out: Any, space: Any, axes: Any, ends: Any, coefficients: Any, al
             u[i, voxel] -= ends[0, i] * mean[voxel]
             b[i, voxel] -= ends[1, i] * mean[voxel] + ends[2, i] * (y_held[voxel] - n_held * mean[voxel])
             products[i, voxel] = u[i, voxel] * b[i, voxel]
-    row = k
+    np.dot(coefficients[:k].T, products[:k], space.errors)
+    _add(out, space.errors)
+    filled, row = 0, k
     for i in range(k):
+        if filled + k - i > len(products):
+            np.dot(coefficients[row : row + filled].T, products[:filled], space.errors)
+            _add(out, space.errors)
+            filled, row = 0, row + filled
         for j in range(i, k):
             for voxel in range(n_voxels):
-                products[row, voxel] = u[i, voxel] * u[j, voxel]
-            row += 1
-    np.dot(coefficients, products, space.errors)
+                products[filled, voxel] = u[i, voxel] * u[j, voxel]
+            filled += 1
+    np.dot(coefficients[row : row + filled].T, products[:filled], space.errors)
+    _add(out, space.errors)
+
+
+@njit(nogil=True, fastmath=True, error_model="numpy")
+def _add(out: Any, errors: Any) -> None:
     for i in range(len(out)):
-        for voxel in range(n_voxels):
-            out[i, voxel] += space.errors[i, voxel]
+        for voxel in range(len(out[0])):
+            out[i, voxel] += errors[i, voxel]

@@ -62,15 +62,6 @@ class RowSolver:
         """Return the best penalties of a block of voxels (see :class:`~affectlake.brain.encoding.solver.Solver`)."""
         return best_of(self._curves(patterns))
 
-    def fit(self, patterns: Array, at: NDArray[np.integer]) -> Array:
-        """Return β at chosen penalties (see :class:`~affectlake.brain.encoding.solver.Solver`)."""
-        return np.stack(
-            [
-                outer.axes.T @ (outer.shrinkage[:, best] * _projected(outer, patterns)[0])
-                for outer, best in zip(self._outer, at, strict=True)
-            ]
-        )
-
     def _curves(self, patterns: Array) -> Iterator[Array]:
         """Yield the validation errors of each outer fold, up to a constant per voxel: (n_penalties, v)."""
         for inner in self._inner:

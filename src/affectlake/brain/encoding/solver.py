@@ -50,9 +50,6 @@ class Solver(Protocol):
     def choose(self, patterns: Array) -> Choice:
         """Return the penalties with the smallest validation errors."""
 
-    def fit(self, patterns: Array, at: NDArray[np.integer]) -> Array:
-        """Return β of every outer fold, (n_outer, n_features, n_voxels), at the penalties `at` (n_outer, n_voxels)."""
-
 
 def best_of(curves: Iterable[Array]) -> Choice:
     """Return the first smallest error of each voxel, of the errors (n_penalties, v) of each outer fold."""

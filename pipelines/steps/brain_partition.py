@@ -1,0 +1,206 @@
+"""Step that divides the variance of every voxel among bands of features: whose it is, and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from itertools import combinations
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from affectlake.brain import statistics
+from affectlake.brain.encoding.bands import BandedEncoding, encode_bands
+from affectlake.brain.encoding.shares import Intervals, Shares, intervals, shares_of
+from affectlake.brain.recordings import regions
+from affectlake.errors import SourceError
+from affectlake.pipelines.params.brain import PartitionParams
+from affectlake.pipelines.params.study import Params
+from affectlake.pipelines.step import OutputTables, StepContext, Tables, step
+from affectlake.pipelines.steps.arrays import representative
+from affectlake.pipelines.steps.brain_arrays import Subject, brain_of, folds_of, subjects_of
+from affectlake.pipelines.steps.rows import Row, null_nan, to_table
+from affectlake.stimuli.nuisance import NUISANCE
+
+Floats = NDArray[np.float64]
+Bands = dict[str, NDArray[np.floating]]
+
+WHOLE = "all"
+"""Name of the part that all bands explain together."""
+
+
+@step(
+    reads=("stimuli", "captions", "frames", "voxels", "betas", "embeddings/{agents}", "fits/{agents}"),
+    writes=("variance_partition", "partition_maps", "partition_stats"),
+    params=(
+        "seed",
+        "brain.encoding.outer_folds",
+        "brain.encoding.inner_folds",
+        "brain.encoding.by_run",
+        "brain.partition",
+    ),
+    section="brain.partition",
+    version=1,
+)
+def partition_variance(tables: Tables, params: Params, context: StepContext) -> OutputTables:
+    """Divide the variance that several agents explain in each voxel and region: alone, shared, and together."""
+    wanted = brain_of(params).partition
+    assert wanted is not None
+    n_stimuli = tables["stimuli"].select(pl.len()).collect().item()
+    nuisance = _nuisance(tables, wanted, n_stimuli, context)
+    bands, missing = _bands(tables, wanted)
+    if missing:
+        for line in missing.values():
+            context.log(line)
+        named = [(*some,) for n in range(1, len(wanted.bands) + 1) for some in combinations(wanted.bands, n)]
+        rows: list[Row] = [
+            {"subject": subject.name, "region": "all", "part": part, "note": "; ".join(missing.values()),
+             "n_voxels": 0, "n_stimuli": len(subject.stimulus_index)}
+            for subject in subjects_of(tables, context)
+            for part in (*map("+".join, named), WHOLE)
+        ]  # fmt: skip
+        nothing = {name: to_table(name, []) for name in ("partition_maps", "partition_stats")}
+        return {"variance_partition": to_table("variance_partition", rows), **nothing}
+    rows, maps = [], []
+    for subject in subjects_of(tables, context):
+        member = regions.from_words(subject.regions)
+        inside = np.vstack([member.voxels, np.ones(len(subject.regions), dtype=bool)])
+        found = encode_bands(
+            {name: x[subject.stimulus_index] for name, x in bands.items()},
+            subject.z_scored,
+            folds_of(subject, params),
+            nuisance={name: x[subject.stimulus_index] for name, x in nuisance.items()},
+            regions=inside,
+            ratios=wanted.ratios,
+            workers=context.workers,
+            on_candidate=partial(_progress, context, subject.name),
+        )
+        parts = shares_of(found.models)
+        ends = intervals(found.losses, parts, subject.runs)
+        names = [*map("+".join, parts.bands[:-1]), WHOLE]
+        rows += _region_rows(subject, [*member.keys, "all"], inside & found.usable, names, ends)
+        maps.append(_map_rows(subject, list(bands), names, parts, found))
+        context.log(f"{subject.name}: {_of_brain(names, ends)}, {int(found.usable.sum()):,} voxels")
+    table = to_table("variance_partition", rows)
+    return {
+        "variance_partition": table,
+        "partition_maps": null_nan(pl.concat(maps)),
+        "partition_stats": to_table("partition_stats", _across_subjects(table)),
+    }
+
+
+def _progress(context: StepContext, subject: str, done: int, n: int) -> None:
+    context.progress(f"{subject}: {done:,} of {n:,} candidates")
+
+
+def _bands(tables: Tables, wanted: PartitionParams) -> tuple[Bands, dict[str, str]]:
+    """Return the embeddings of each band side by side; and of bands without, why."""
+    bands: Bands = {}
+    missing = dict[str, str]()
+    for name, agents in wanted.bands.items():
+        found = []
+        for agent in agents:
+            own = {table: tables[table].filter(pl.col("agent") == agent) for table in ("embeddings", "fits")}
+            fitted = representative(own)
+            if fitted is None:
+                missing[name] = f"the band {name} has no features: {agent} has no fit with a dimension"
+            else:
+                found.append(fitted[1])
+        if name not in missing:
+            bands[name] = np.concatenate(found, axis=1)
+    return bands, missing
+
+
+def _nuisance(tables: Tables, wanted: PartitionParams, n_stimuli: int, context: StepContext) -> Bands:
+    """Return the nuisance features; a stimulus without media has the mean of the others.
+
+    Raises
+    ------
+    SourceError
+        If no stimulus has what a feature is computed from.
+    """
+    bands: Bands = {}
+    for name in wanted.nuisance:
+        table, compute = NUISANCE[name]
+        found = compute(tables[table].collect(), n_stimuli)
+        without = np.isnan(found).any(axis=1)
+        if without.all():
+            raise SourceError(
+                f"the nuisance feature {name} cannot be computed",
+                wanted=f"{table} of the stimuli",
+                found=f"no stimulus has {table}",
+                todo=f"remove {name} from brain.partition.nuisance, or add {table} to the sources",
+            )
+        if without.any():
+            context.log(f"{int(without.sum()):,} stimuli have no {table}: their {name} is the mean of the others")
+            found[without] = found[~without].mean(axis=0)
+        spread = found.std(axis=0)
+        bands[name] = (found - found.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    return bands
+
+
+def _region_rows(
+    subject: Subject, names: list[str], inside: NDArray[np.bool_], parts: list[str], ends: Intervals
+) -> list[Row]:
+    sizes = np.count_nonzero(inside, axis=1).tolist()
+    return [
+        {
+            "subject": subject.name,
+            "region": region,
+            "part": part,
+            "r2": ends.value[p, r] if size else None,
+            "ci_low": ends.low[p, r] if size else None,
+            "ci_high": ends.high[p, r] if size else None,
+            "p": ends.p[p, r] if size else None,
+            "n_voxels": size,
+            "n_stimuli": len(subject.stimulus_index),
+            "note": None if size else "no voxel of the region can be used",
+        }
+        for r, (region, size) in enumerate(zip(names, sizes, strict=True))
+        for p, part in enumerate(parts)
+    ]
+
+
+def _map_rows(
+    subject: Subject, bands: list[str], names: list[str], parts: Shares, found: BandedEncoding
+) -> pl.DataFrame:
+    values = parts.coefficients @ found.r2
+    split = dict(zip(bands, found.split, strict=False))  # those of nuisance features come last
+    n = found.r2.shape[1]
+    return pl.concat(
+        pl.DataFrame(
+            {
+                "subject": [subject.name] * n,
+                "part": [part] * n,
+                "voxel_index": np.arange(n, dtype=np.int32),
+                "r2": value,
+                "r2_split": split.get(part, np.full(n, np.nan)),
+            }
+        )
+        for part, value in sorted(zip(names, values, strict=True))
+    )
+
+
+def _across_subjects(table: pl.DataFrame) -> list[Row]:
+    """Return the mean of each part and region over subjects, with Student's interval and test."""
+    rows: list[Row] = []
+    for (part,), own in table.group_by("part", maintain_order=True):
+        found: list[Row] = []
+        for (region,), one in own.group_by("region", maintain_order=True):
+            values: Floats = one["r2"].fill_null(np.nan).to_numpy()
+            zero = np.zeros(len(values))
+            tested = statistics.paired_t_test(values, zero)
+            low, high = statistics.paired_interval(values, zero)
+            found.append(
+                {"region": region, "part": part, "r2": tested.difference, "ci_low": low, "ci_high": high,
+                 "t": tested.t, "p": tested.p, "n_subjects": tested.n}
+            )  # fmt: skip
+        levels = statistics.benjamini_hochberg(np.array([row["p"] for row in found], dtype=np.float64))
+        rows += [row | {"p_fdr": level} for row, level in zip(found, levels, strict=True)]
+    return rows
+
+
+def _of_brain(names: list[str], ends: Intervals) -> str:
+    values: Mapping[str, float] = dict(zip(names, ends.value[:, -1].tolist(), strict=True))
+    return ", ".join(f"{name} {value:.4f}" for name, value in values.items())

@@ -1,0 +1,153 @@
+"""Variance partitioning as a step: planted voxels are explained by the agent that they were planted for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from affectlake.brain.recordings.synthetic import CATEGORY, DIMENSION
+from affectlake.errors import SourceError, UsageError
+from affectlake.lake import repository
+from affectlake.lake.files.outputs import Output
+from affectlake.lake.tables.writing import write_outputs
+from affectlake.pipelines.params.study import Params, override, parse
+from affectlake.pipelines.step import OutputTables
+from affectlake.pipelines.steps import brain
+from affectlake.pipelines.steps import stimuli as stimuli_steps
+from affectlake.pipelines.steps.brain_partition import partition_variance
+from affectlake.seeds import generator
+from affectlake.stimuli.nuisance import caption_length
+from tests.support.brain_worlds import AGENTS, TEXT, context, lazy, with_embedding
+
+BANDS = "brain.partition={bands: {category: [human-category], dimension: [human-dimension]}, ratios: [0.1, 1.0]}"
+WANTED = parse(override(TEXT, (BANDS, "brain.sources.n_subjects=2")))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> OutputTables:
+    here = context(tmp_path_factory.mktemp("brains"))
+    study = stimuli_steps.ingest({}, WANTED, here)
+    frames = pl.DataFrame(schema={"stimulus_index": pl.Int32, "frame_index": pl.Int16, "jpeg": pl.Binary})
+    tables = study | brain.ingest_brains(lazy(study), WANTED, here) | {"frames": frames}
+    both = [with_embedding(tables, WANTED, agent) for agent in AGENTS]
+    return tables | {name: pl.concat([one[name] for one in both]) for name in ("embeddings", "fits")}
+
+
+@pytest.fixture(scope="module")
+def found(world: OutputTables, tmp_path_factory: pytest.TempPathFactory) -> OutputTables:
+    return partition_variance(lazy(world), WANTED, context(tmp_path_factory.mktemp("step")))
+
+
+def test_the_tables_keep_their_contracts(world: OutputTables, found: OutputTables, tmp_path: Path) -> None:
+    repository.init(tmp_path / "lake", TEXT)
+    read = {name: world[name].lazy() for name in ("stimuli", "voxels", "betas")}
+    assert write_outputs(tmp_path / "lake", "parts", {Output(name): table for name, table in found.items()}, read) > 0
+    assert found["variance_partition"]["part"].unique().sort().to_list() == [
+        "all",
+        "category",
+        "category+dimension",
+        "dimension",
+    ]
+
+
+def test_planted_voxels_are_explained_by_their_agent_alone(world: OutputTables, found: OutputTables) -> None:
+    """Voxels are driven by what is in the categories and not in the dimensions, the other way round, or by nothing.
+
+    What is in one band beyond the other is predicted better by both, so that the other has a small part too.
+    """
+    maps = (
+        found["partition_maps"].drop_nulls("r2").join(world["voxels"], on=["subject", "voxel_index"])
+        .with_columns(region=pl.col("regions").str.split(" ").list.last())
+        .pivot("part", index=["subject", "voxel_index", "region"], values="r2")
+    )  # fmt: skip
+    of_category, of_dimension = (maps.filter(pl.col("region").is_in(list(some))) for some in (CATEGORY, DIMENSION))
+    nothing = maps.filter(~pl.col("region").is_in([*CATEGORY, *DIMENSION]))
+    assert min(of_category.height, of_dimension.height, nothing.height) > 30
+    for driven, band, other in ((of_category, "category", "dimension"), (of_dimension, "dimension", "category")):
+        assert driven[band].median() > 0.2
+        assert driven[band].median() > 3 * driven[other].median()
+        assert (driven[band] > driven[other]).mean() > 0.95
+    assert abs(nothing["all"].median()) < 0.02
+    parts = maps.select("category", "dimension", "category+dimension").sum_horizontal()
+    assert np.allclose(parts, maps["all"], atol=1e-9)
+
+
+def test_regions_are_the_means_of_their_voxels(found: OutputTables) -> None:
+    maps = found["partition_maps"].drop_nulls("r2").group_by("subject", "part").agg(mean=pl.col("r2").mean())
+    whole = found["variance_partition"].filter(region="all").join(maps, on=["subject", "part"])
+    assert np.allclose(whole["r2"], whole["mean"], atol=1e-9)
+    inside = (whole["ci_low"] < whole["r2"]) & (whole["r2"] < whole["ci_high"])
+    assert inside.all()
+    across = found["partition_stats"].filter(region="all").sort("part")
+    expected = whole.group_by("part").agg(pl.col("r2").mean()).sort("part")
+    assert np.allclose(across["r2"], expected["r2"], atol=1e-12) and (across["n_subjects"] == 2).all()
+
+
+def test_what_a_nuisance_feature_explains_counts_for_no_band(world: OutputTables, tmp_path: Path) -> None:
+    """Patterns that follow the length of the captions, as the categories do in the words of this study."""
+    length = caption_length(world["captions"], world["stimuli"].height)[:, 0]
+    driven = (length - length.mean()) / length.std()
+    rng, n_voxels = generator(1, "lengths"), len(world["betas"]["pattern"][0])
+    patterns = [
+        (driven[at] * 2 + rng.normal(size=n_voxels)).astype(np.float32) for at in world["betas"]["stimulus_index"]
+    ]
+    tables = lazy(world | {"betas": world["betas"].with_columns(pattern=pl.Series([list(row) for row in patterns]))})
+    params = parse(override(TEXT, (BANDS.replace("ratios", "nuisance: [caption_length], ratios"),)))
+
+    def whole(wanted: Params) -> pl.Series:
+        found = partition_variance(tables, wanted, context(tmp_path))["variance_partition"]
+        return found.filter(region="all", part="all")["r2"]
+
+    assert whole(WANTED).min() > 0.05  # type: ignore[operator]
+    assert whole(params).max() < 0.01  # type: ignore[operator]
+
+
+def test_media_that_are_missing_are_one_message(world: OutputTables, tmp_path: Path) -> None:
+    params = parse(override(TEXT, (BANDS.replace("ratios", "nuisance: [luminance], ratios"),)))
+    with pytest.raises(SourceError, match="remove luminance from brain"):
+        partition_variance(lazy(world), params, context(tmp_path))
+
+
+def test_a_band_without_a_fit_is_rows_with_the_reason(world: OutputTables, tmp_path: Path) -> None:
+    fits = world["fits"].with_columns(representative=pl.col("representative") & (pl.col("agent") != "human-dimension"))
+    lines: list[str] = []
+    tables = lazy(world | {"fits": fits})
+    found = partition_variance(tables, WANTED, context(tmp_path, lines=lines))
+    assert found["variance_partition"].height == 2 * 4 and found["partition_maps"].is_empty()
+    assert set(found["variance_partition"]["note"]) == {
+        "the band dimension has no features: human-dimension has no fit with a dimension"
+    }
+    assert len(lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("{bands: {a: [nobody-here]}}", "nobody-here"),
+        ("{bands: {}}", "bands must be a mapping of 1 to 3 entries"),
+        ("{bands: {all: [human-category]}}", "all"),
+        ("{bands: {a+b: [human-category]}}", "a\\+b"),
+        ("{bands: {a: []}}", "bands.a must be a list of one or more"),
+        ("{bands: {a: [human-category]}, nuisance: [loudness]}", "loudness"),
+        ("{bands: {a: [human-category]}, ratios: [0]}", "ratios"),
+        (
+            "{bands: {a: [human-category], b: [human-category], c: [human-category], d: [human-category]}}",
+            "1 to 3 entries",
+        ),
+    ],
+)
+def test_settings_that_are_not_legal(setting: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        parse(override(TEXT, (f"brain.partition={setting}",)))
+
+
+def test_the_step_is_there_only_with_its_section() -> None:
+    from affectlake.pipelines.engine.graph import steps_of
+
+    def names(params: Params) -> set[str]:
+        return {step.name for step in steps_of(params)}
+
+    assert names(WANTED) - names(parse(TEXT)) == {"partition_variance"}
