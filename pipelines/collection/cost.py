@@ -12,11 +12,11 @@ from affectlake.errors import CollectionError
 from affectlake.judge.chat import ChatAgent, Price
 from affectlake.judge.responses.quality import Quality, quality
 from affectlake.judge.responses.tables import parsed_answer, probabilities_of
+from affectlake.pipelines.collection.latest_answers import LOOKED_AT, asked_as
 from affectlake.pipelines.collection.planning import chat_agent, plan_questions
 from affectlake.pipelines.collection.publishing import Log
 from affectlake.pipelines.collection.request import CollectionRequest, OnProgress, ignore_progress
 from affectlake.pipelines.collection.run import Sampled, ask_sample, plan_easy
-from affectlake.pipelines.collection.status import LOOKED_AT, asked_as
 from affectlake.pipelines.engine.model_runs import collection_pace
 from affectlake.pipelines.params.study import Params, load
 from affectlake.pipelines.stored import known_answers

@@ -17,6 +17,7 @@ import yaml
 
 from affectlake.errors import CollectionError, UsageError
 from affectlake.judge.chat import ChatAgent, OwnProtocols, recorded_chat_agent
+from affectlake.judge.requests.answers import Answer
 from affectlake.judge.requests.journal import Count, Journal, QuarantineCount
 from affectlake.judge.trials.request_keys import canonical
 from affectlake.lake import repository
@@ -83,14 +84,28 @@ def server_log(lake: Path, agent: str) -> Path:
 def open_journal(lake: Path, params: Params, agent: ChatAgent) -> Iterator[Journal]:
     """Open the journal of an agent's current entry; create it if it does not exist."""
     entry = {key: value for key, value in params.raw["agents"][agent.name].items() if key != "l1"}
-    name = hashlib.sha256(canonical(agent.identity()).encode()).hexdigest()[:16]
-    folder = lake / layout.COLLECTING / agent.name / name
+    folder = _own_folder(lake, agent)
     own = params.protocol_files.get(path_of(agent.family))
     if own is not None:
         write_whole(folder / _PROTOCOL, own)
     write_whole(folder / _ENTRY, yaml.safe_dump(entry, sort_keys=False).encode())
     with Journal(folder / _ANSWERS) as journal:
         yield journal
+
+
+def unpublished_answers(lake: Path, agent: ChatAgent, trial_set: str, limit: int) -> list[Answer]:
+    """Return the latest answers in the journal of an agent's current entry, at most `limit`; the last one last."""
+    path = _own_folder(lake, agent) / _ANSWERS
+    if not path.exists():
+        return []
+    with Journal(path) as journal:
+        return journal.latest(trial_set, limit)
+
+
+def _own_folder(lake: Path, agent: ChatAgent) -> Path:
+    """Return the folder of the journal of an agent's current entry."""
+    name = hashlib.sha256(canonical(agent.identity()).encode()).hexdigest()[:16]
+    return lake / layout.COLLECTING / agent.name / name
 
 
 def waiting(lake: Path, agent: str) -> list[Count]:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import polars as pl
 
 from affectlake.judge.chat import ChatAgent
 from affectlake.judge.responses.quality import Quality, quality
-from affectlake.judge.responses.tables import CHANCES, read_rows
-from affectlake.judge.trials.request_keys import canonical
 from affectlake.judge.vectors.easy import EASY
 from affectlake.lake.tables.contracts import contract
+from affectlake.pipelines.collection.latest_answers import LOOKED_AT, AnswersParsed, asked_as, quality_of_latest
 from affectlake.pipelines.collection.planning import easy_score_of, planned_trials
 from affectlake.pipelines.collection.publishing import in_quarantine, leases, waiting
 from affectlake.pipelines.collection.servers import device_of
@@ -24,9 +21,6 @@ from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.steps.easy_trials import EasyScore
 from affectlake.pipelines.stored import known_answers
 from affectlake.process import lease
-
-LOOKED_AT = 100_000
-"""Maximum number of answers, the latest ones, from which shares and means are computed."""
 
 
 class Status(NamedTuple):
@@ -46,10 +40,12 @@ class Status(NamedTuple):
         Published rows under other entries.
     n_waiting : int
         Unpublished rows in the journals.
+    n_waiting_failed : int
+        Those of them that are failures.
     quarantined : dict of str to int
         Rows in the journals that cannot be published, by reason; each publishing tries them again.
     n_looked_at : int
-        Number of answers, the latest ones, on which the next two fields are based.
+        Number of answers, the latest ones, published or not, on which the fields up to `verdict` are based.
     share_parsed : float
         Share of these answers that name one position; NaN if there are none.
     positions : tuple of float
@@ -82,6 +78,7 @@ class Status(NamedTuple):
     n_failed: dict[str, int]
     n_other: int
     n_waiting: int
+    n_waiting_failed: int
     quarantined: dict[str, int]
     n_looked_at: int
     share_parsed: float
@@ -98,13 +95,36 @@ class Status(NamedTuple):
     holder: str
     device: str = ""
 
+    @property
+    def n_so_far(self) -> int:
+        """Number of answers, published or not."""
+        return self.n_answered + self.n_waiting - self.n_waiting_failed
 
-def statuses(lake: Path, params: Params) -> list[Status]:
-    """Return the state of every chat agent of the study, by trial set."""
+    @property
+    def n_failed_so_far(self) -> int:
+        """Number of failed questions, published or not."""
+        return sum(self.n_failed.values()) + self.n_waiting_failed
+
+
+def statuses(lake: Path, params: Params, parsed: AnswersParsed | None = None, most: int = LOOKED_AT) -> list[Status]:
+    """Return the state of every chat agent of the study, by trial set.
+
+    Parameters
+    ----------
+    lake : Path
+        Root of the lake.
+    params : Params
+        Its parameters.
+    parsed : AnswersParsed, optional
+        What answers were parsed as before, for a program that asks repeatedly.
+    most : int
+        Maximum number of answers of each state that are parsed.
+    """
+    parsed = parsed or AnswersParsed()
     planned = planned_trials(lake, params).group_by("trial_set").agg(pl.col("n_repeats").sum()).collect()
     sets = dict(planned.sort("trial_set").iter_rows())
     chats = [agent for agent in params.agents.values() if isinstance(agent, ChatAgent)]
-    return [_status(lake, params, agent, name, n) for agent in chats for name, n in sets.items()]
+    return [_status(lake, params, agent, name, n, parsed, most) for agent in chats for name, n in sets.items()]
 
 
 def quality_of(lake: Path, agent: ChatAgent, trial_set: str) -> Quality:
@@ -113,19 +133,12 @@ def quality_of(lake: Path, agent: ChatAgent, trial_set: str) -> Quality:
     if known is None:
         return quality({}, {}, weighs=agent.weighs_answers)
     rows = known.filter(asked_as(agent), pl.col("error_kind").is_null(), pl.col("trial_set") == trial_set)
-    return _quality(rows.tail(LOOKED_AT).collect(), agent)
+    return quality_of_latest(lake, agent, trial_set, rows)
 
 
-def _quality(rows: pl.DataFrame, agent: ChatAgent) -> Quality:
-    read = read_rows(rows, agent.asking)
-    positions, unread = (
-        dict(read[name].drop_nulls().value_counts(name="n").iter_rows()) for name in ("position", "unparsed_reason")
-    )
-    chances = read.select(CHANCES).to_numpy().astype(np.float64)
-    return quality(positions, unread, agent.weighs_answers, chances)
-
-
-def _status(lake: Path, params: Params, agent: ChatAgent, trial_set: str, n_planned: int) -> Status:
+def _status(
+    lake: Path, params: Params, agent: ChatAgent, trial_set: str, n_planned: int, parsed: AnswersParsed, most: int
+) -> Status:
     known = known_answers(lake, agent.name)
     rows = (known if known is not None else _none()).filter(pl.col("trial_set") == trial_set)
     own = rows.filter(asked_as(agent))
@@ -138,8 +151,8 @@ def _status(lake: Path, params: Params, agent: ChatAgent, trial_set: str, n_plan
     )
     failures = dict(still.group_by("error_kind").len().sort("error_kind").collect(engine="streaming").iter_rows())
     n_own = own.select(pl.len()).collect(engine="streaming").item()
-    latest = own.filter(~failed).tail(LOOKED_AT).collect()
-    looked_at = _quality(latest, agent)
+    looked_at = quality_of_latest(lake, agent, trial_set, own.filter(~failed), parsed, most)
+    unpublished = [count for count in waiting(lake, agent.name) if count.trial_set == trial_set]
     pace = collection_pace(lake, params.study, agent.name, trial_set)
     holder = lease.holder(leases(lake), agent.name)
     return Status(
@@ -150,9 +163,10 @@ def _status(lake: Path, params: Params, agent: ChatAgent, trial_set: str, n_plan
         n_answered=sums[0],
         n_failed=failures,
         n_other=n_rows - n_own,
-        n_waiting=sum(count.n for count in waiting(lake, agent.name) if count.trial_set == trial_set),
+        n_waiting=sum(count.n for count in unpublished),
+        n_waiting_failed=sum(count.n for count in unpublished if count.error_kind is not None),
         quarantined=_quarantined(lake, agent.name, trial_set),
-        n_looked_at=latest.height,
+        n_looked_at=looked_at.n_answers,
         share_parsed=looked_at.share_parsed,
         positions=looked_at.shares,
         p_value=looked_at.p_value,
@@ -181,14 +195,3 @@ def _none() -> pl.LazyFrame:
     found = pl.from_arrow(contract("responses").schema.empty_table())
     assert isinstance(found, pl.DataFrame)
     return found.lazy()
-
-
-def asked_as(agent: ChatAgent) -> pl.Expr:
-    """Return an expression: whether a row was asked under the agent's current entry."""
-    wanted: Mapping[str, str] = {
-        "model": agent.model,
-        "revision": agent.revision,
-        "protocol": agent.protocol,
-        "sampling": canonical(agent.sampling.as_mapping()),
-    }
-    return pl.all_horizontal(pl.col(name) == value for name, value in wanted.items())

@@ -63,6 +63,37 @@ def test_every_page_is_accessible_fits_and_has_no_script_of_a_caption(page: Any)
         assert faults(page) == [], f"{path}, dark"
 
 
+TEXT_SIZES = """() => {
+    const found = [], walker = document.createTreeWalker(document.querySelector('main'), NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+        const one = walker.currentNode.parentElement;
+        if (!walker.currentNode.data.trim() || one.tagName === 'title' || !one.checkVisibility()) continue;
+        const scale = one.ownerSVGElement ? one.getScreenCTM().a : 1;
+        found.push([parseFloat(getComputedStyle(one).fontSize) * scale, walker.currentNode.data]);
+    }
+    return found;
+}"""
+"""The size in pixels at which each text is drawn, and the text."""
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_the_stages_of_a_whole_study_can_be_read(browser: Any, old: Path, tmp_path: Path, width: int) -> None:
+    with running(old, cache=tmp_path) as address, opened(browser, address, width) as page:
+        page.goto(page.url + "stages?at=v5")
+        texts = page.evaluate(TEXT_SIZES)
+        for step in ("ingest", "embed", "compare", "encode_brains"):
+            assert step in [text for _, text in texts]
+        assert [(size, text) for size, text in texts if size < 11] == []
+        assert page.locator(".graph").is_visible() == (width == 1440)
+        row = page.inner_text(".steps tr:has(th:text-is('choose_by_ratings'))")
+        assert all(words in row for words in ("sample", "2 of 2 stages to run", "human-dimension (to run)"))
+        wide = (
+            "[...document.querySelectorAll('.steps *')].filter(one => one.getBoundingClientRect().right > innerWidth)"
+        )
+        assert page.evaluate(f"{wide}.length") == 0
+        assert faults(page) == []
+
+
 def test_a_judgment_is_found_by_filters_and_shows_what_decided(page: Any) -> None:
     page.click("nav a:has-text('Judgments')")
     page.select_option("[name='agent']", "tiny")

@@ -209,7 +209,11 @@ def _format_status(one: Status) -> str:
         lines.append(f"in quarantine      {n:,}; each `affectlake collect {one.agent}` tries to publish them again")
         lines += [f"                   {count:,}: {reason}" for reason, count in _most(one.quarantined)]
     if one.n_looked_at:
-        of = f" of the latest {one.n_looked_at:,}" if one.n_looked_at < one.n_answered else ""
+        of = (
+            f" of the latest {one.n_looked_at:,}"
+            if one.n_looked_at < one.n_answered + one.n_waiting - one.n_waiting_failed
+            else ""
+        )
         shares = (one.positions, one.probabilities)
         lines += _format_quality(one.n_looked_at, one.share_parsed, *shares, one.unread, one.verdict, of)
     lines += _easy_lines(one.easy)

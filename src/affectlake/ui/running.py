@@ -8,15 +8,21 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+from affectlake.pipelines.collection.latest_answers import AnswersParsed
 from affectlake.pipelines.collection.status import Status, statuses
 from affectlake.pipelines.params.study import load
 
 FRESH_S = 4.0
 """Seconds for which a state is not read again."""
 
+MOST_PARSED = 10_000
+"""Number of answers, the latest ones, of which the page says how many name a position."""
+
 _WINDOW_S = 900.0
+
+State = Literal["running", "done", "not running", "not begun"]
 
 
 class Collection(NamedTuple):
@@ -25,14 +31,17 @@ class Collection(NamedTuple):
     Attributes
     ----------
     status : Status
-        Its state.
+        Its counts.
+    state : str
+        Whether a process collects answers of the agent now. A collection with all planned answers, or failures in
+        place of some, is done, whatever else the process asks.
     n_answers : int
         Answers so far, with those that are not published yet.
     share : float
         Their share of the planned ones, from 0 to 1.
     per_hour : float or None
-        Answers per hour: of the last minutes if some arrived while this page was open, otherwise of all hours of
-        asking; None if neither is known.
+        Answers per hour: of the last minutes if it is running and some arrived while this page was open, otherwise of
+        all hours of asking; None if neither is known.
     is_recent : bool
         Whether `per_hour` is that of the last minutes.
     hours_left : float or None
@@ -40,6 +49,7 @@ class Collection(NamedTuple):
     """
 
     status: Status
+    state: State
     n_answers: int
     share: float
     per_hour: float | None
@@ -62,19 +72,22 @@ class Collections:
         self._root, self._clock = root, clock
         self._lock = Lock()
         self._seen: dict[tuple[str, str], deque[tuple[float, int]]] = {}
+        self._parsed = AnswersParsed()
         self._read_at, self._found = -math.inf, list[Collection]()
 
     def now(self) -> list[Collection]:
         """Return their state."""
         with self._lock:
             if self._clock() - self._read_at >= FRESH_S:
-                found = [self._with_rate(one) for one in statuses(self._root, load(self._root))]
-                self._found, self._read_at = found, self._clock()
+                read = statuses(self._root, load(self._root), self._parsed, MOST_PARSED)
+                self._found, self._read_at = [self._with_rate(one) for one in read], self._clock()
             return self._found
 
     def _with_rate(self, status: Status) -> Collection:
-        now, n = self._clock(), status.n_answered + status.n_waiting
+        now, n, state = self._clock(), status.n_so_far, _state(status)
         seen = self._seen.setdefault((status.agent, status.trial_set), deque())
+        if state != "running":
+            seen.clear()  # a rate is that of one run
         while len(seen) > 1 and now - seen[0][0] > _WINDOW_S:
             seen.popleft()
         seen.append((now, n))
@@ -84,9 +97,18 @@ class Collections:
         left = max(0, status.n_planned - n)
         return Collection(
             status,
+            state,
             n,
             min(1.0, n / status.n_planned) if status.n_planned else 0.0,
             rate or None,
             recent > 0,
             left / rate if rate else None,
         )
+
+
+def _state(status: Status) -> State:
+    if status.n_so_far + status.n_failed_so_far >= status.n_planned:
+        return "done"
+    if status.holder:
+        return "running"
+    return "not running" if status.n_so_far + status.n_failed_so_far else "not begun"

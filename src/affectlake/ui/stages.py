@@ -1,6 +1,7 @@
 """The graph of the stages of a study, drawn: one box for each step, with the states of its stages.
 
-Boxes are in columns: each is to the right of all whose tables it reads. Arrows that follow from others are left out.
+Boxes are in rows: each is below all whose tables it reads. Arrows that follow from others are left out. The graph is
+never drawn smaller than its texts can be read; on a phone, the list of steps takes its place.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from affectlake.lake.store.versions import Manifest, outs_of
 from affectlake.pipelines.catalogue import STEPS
 
 WIDTH, HEIGHT = 172, 46
-_GAP_X, _GAP_Y, _EDGE = 46, 16, 6
+_GAP_X, _GAP_Y, _EDGE = 16, 40, 6
 
 
 class Stage(NamedTuple):
@@ -36,11 +37,12 @@ class Stage(NamedTuple):
 
 @dataclass
 class Box:
-    """A step, with its stages and its place in the drawing."""
+    """A step, with its stages, the steps from which arrows lead to it, and its place in the drawing."""
 
     step: str
     does: str
     stages: list[Stage] = field(default_factory=list)
+    after: list[str] = field(default_factory=list)
     x: int = 0
     y: int = 0
 
@@ -101,15 +103,22 @@ def boxes_of(stages: Iterable[Stage]) -> tuple[list[Box], list[tuple[Box, Box]]]
         for maker in sorted(makers)
         if not any(maker in above[other] for other in makers - {maker})
     ]
-    columns: dict[int, list[Box]] = {}
-    for box in sorted(boxes.values(), key=lambda one: (depth[one.step], -len(above[one.step]), one.step)):
-        columns.setdefault(depth[box.step], []).append(box)
-    tallest = max(map(len, columns.values()), default=0)
-    for column, some in columns.items():
-        top = (tallest - len(some)) * (HEIGHT + _GAP_Y) // 2
-        for at, box in enumerate(some):
-            box.x, box.y = _EDGE + column * (WIDTH + _GAP_X), _EDGE + top + at * (HEIGHT + _GAP_Y)
+    for maker, box in arrows:
+        box.after.append(maker.step)
+    rows: dict[int, list[Box]] = {}
+    for box in boxes.values():
+        rows.setdefault(depth[box.step], []).append(box)
+    widest = max(map(len, rows.values()), default=0)
+    for row, some in sorted(rows.items()):
+        places = {box.step: _mean([boxes[step].x for step in box.after]) for box in some}
+        left = (widest - len(some)) * (WIDTH + _GAP_X) // 2
+        for at, box in enumerate(sorted(some, key=lambda one: (places[one.step], one.step))):
+            box.x, box.y = _EDGE + left + at * (WIDTH + _GAP_X), _EDGE + row * (HEIGHT + _GAP_Y)
     return list(boxes.values()), arrows
+
+
+def _mean(places: list[int]) -> float:
+    return sum(places) / len(places) if places else 0.0
 
 
 def _depths(before: Mapping[str, set[str]]) -> dict[str, int]:
@@ -150,10 +159,10 @@ def drawing(stages: Iterable[Stage]) -> Markup:
 
 def _arrow(ends: tuple[Box, Box]) -> Markup:
     start, end = ends
-    x1, y1, x2, y2 = start.x + WIDTH, start.y + HEIGHT // 2, end.x, end.y + HEIGHT // 2
-    bend = max(20, (x2 - x1) // 2)
+    x1, y1, x2, y2 = start.x + WIDTH // 2, start.y + HEIGHT, end.x + WIDTH // 2, end.y
+    bend = max(16, (y2 - y1) // 2)
     return Markup('<path class="arrow" d="M{},{} C{},{} {},{} {},{}"/>').format(
-        x1, y1, x1 + bend, y1, x2 - bend, y2, x2, y2
+        x1, y1, x1, y1 + bend, x2, y2 - bend, x2, y2
     )
 
 

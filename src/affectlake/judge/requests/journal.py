@@ -159,6 +159,14 @@ class Journal:
             found.update((row[0], _as_answer(row)) for row in rows)
         return found
 
+    def latest(self, trial_set: str, limit: int) -> list[Answer]:
+        """Return the latest answers to a trial set, without failed questions, at most `limit`; the last one last."""
+        rows = self._all(
+            f"SELECT {COLUMNS} FROM answers WHERE trial_set = ? AND error_kind IS NULL ORDER BY id DESC LIMIT ?",
+            (trial_set, limit),
+        )
+        return [_as_answer(row) for row in reversed(rows)]
+
     def counts(self) -> list[Count]:
         """Return the number of rows by trial set and kind of failure."""
         return [
