@@ -34,7 +34,7 @@ from affectlake.pipelines.engine.graph import (
 )
 from affectlake.pipelines.engine.runner import run_stage, workers
 from affectlake.pipelines.engine.source_files import SourceFiles, refuse_missing
-from affectlake.pipelines.outputs.lake_readme import lake_readme
+from affectlake.pipelines.outputs.root_files import root_files
 from affectlake.pipelines.params.schema import put_schema
 from affectlake.pipelines.params.study import Params, load
 from affectlake.pipelines.stored import stored
@@ -126,7 +126,7 @@ def build(lake: Path, log: Callable[[str], None], only: Sequence[str] = (), *, f
         left = stale_stages(lake, dvcfile.definitions(others, params, lake), pinned)
         if left:
             log(f"{len(left)} other stages are not up to date, so no version is published; `affectlake run` runs them")
-        version = None if left else repository.publish(lake, log, pinned, lake_readme(lake, params.raw))
+        version = None if left else repository.publish(lake, log, pinned, root_files(lake, params.raw))
         if (lake / layout.PARAMS).read_bytes() != params.text:
             log(
                 f"{layout.PARAMS} was changed during the run: {'the version' if version else 'the result'} has the"
@@ -188,7 +188,7 @@ def build_questions(lake: Path, agent: ChatAgent, log: Callable[[str], None]) ->
         text = dvcfile.render(params, held, lake, [stage.step.name for stage in graph.values()])
         pinned = {layout.PARAMS: params.text, layout.PIPELINE: text.encode(), **params.protocol_files}
         _run_stages(Stages(lake, params, pinned, log, graph), log)
-        return repository.publish(lake, log, pinned, lake_readme(lake, params.raw))
+        return repository.publish(lake, log, pinned, root_files(lake, params.raw))
 
 
 class Stages:

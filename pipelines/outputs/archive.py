@@ -125,7 +125,7 @@ def _documents(plan: _Plan, tables: Sequence[Member]) -> Iterator[Member]:
     lake, version = plan.lake, plan.version
     params = git_bytes(lake, "cat-file", "blob", f"{version.commit}:./{layout.PARAMS}")
     yield Member("README.md", _readme(plan).encode(), "what this archive is")
-    yield Member("CITATION.cff", cff(version, plan.about).encode(), "how to cite it")
+    yield Member("CITATION.cff", cff(plan.about, version=version).encode(), "how to cite it")
     yield Member(str(layout.PARAMS), params, "the parameters of the study")
     found = blobs(lake, version.commit, [str(layout.PROTOCOLS)])
     for (path, _), content in zip(found, read_blobs(lake, [blob for _, blob in found]), strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 import yaml
 
@@ -40,26 +41,41 @@ def bibtex(version: Version, about: Described) -> str:
     return "\n".join([f"@misc{{{key}-{version.name},", *lines, "}"])
 
 
-def cff(version: Version, about: Described) -> str:
-    """Return the text of a ``CITATION.cff`` (1.2.0) of a version."""
-    content: dict[str, object] = {
-        "cff-version": "1.2.0",
-        "message": "If you use these data, please cite them.",
-        "type": "dataset",
-        "title": about.title,
-        "authors": [_person(one) for one in about.creators] or [{"name": version.author or "unknown"}],
-        "version": version.name,
-        "commit": version.commit,
-    }
-    if version.created:
-        content["date-released"] = version.created[:10]
-    if about.licence in KNOWN_LICENCES:
-        content["license"] = about.licence
-    abstract = [about.description, f"Made with affectlake {version.code_version}."]
+def cff(about: Described, left_out: Collection[str] = (), version: Version | None = None) -> str:
+    """Return the text of a ``CITATION.cff`` (1.2.0) of a version or, without one, of all versions of a lake.
+
+    Parameters
+    ----------
+    about : Described
+        What the lake is, and who made it. If it has no creators, the author of the version is cited.
+    left_out : collection of str
+        Keys to leave out.
+    version : Version, optional
+        The version.
+    """
+    message = "If you use these data, please cite them."
+    abstract = [about.description]
+    of_version: dict[str, object] = {}
+    if version is None:
+        message = "If you use these data, please cite them with the version that you used: see `affectlake cite`."
+    else:
+        of_version = {"version": version.name, "commit": version.commit}
+        of_version |= {"date-released": version.created[:10]} if version.created else {}
+        abstract.append(f"Made with affectlake {version.code_version}.")
     if about.licence and about.licence not in KNOWN_LICENCES:
         abstract.append(f"Licence: {about.licence}.")
-    content["abstract"] = " ".join(filter(None, abstract))
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+    content: dict[str, object] = {
+        "cff-version": "1.2.0",
+        "message": message,
+        "type": "dataset",
+        "title": about.title,
+        "authors": [_person(one) for one in about.creators or ((version and version.author) or "unknown",)],
+        **of_version,
+        **({"license": about.licence} if about.licence in KNOWN_LICENCES else {}),
+        **({"abstract": words} if (words := " ".join(filter(None, abstract))) else {}),
+    }
+    shown = {name: value for name, value in content.items() if name not in left_out}
+    return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=100)
 
 
 def _person(name: str) -> dict[str, str]:

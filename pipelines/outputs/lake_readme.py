@@ -7,7 +7,7 @@ latest version: copies of a lake publish independently, and would have a conflic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ BEGIN = "<!-- affectlake: this block is generated; write above or below it -->"
 END = "<!-- affectlake: end of the generated block -->"
 
 
-def lake_readme(lake: Path, raw: Mapping[str, Any]) -> Callable[[Manifest], bytes | None]:
-    """Return a function from the manifest of a version to the README of the lake; to None if it must not be changed.
+def lake_readme(lake: Path, raw: Mapping[str, Any], manifest: Manifest) -> bytes | None:
+    """Return the README of a version of a lake; None if it must not be changed.
 
     Parameters
     ----------
@@ -29,12 +29,21 @@ def lake_readme(lake: Path, raw: Mapping[str, Any]) -> Callable[[Manifest], byte
         Root of the lake.
     raw : mapping
         Parsed content of the ``params.yaml`` of the version.
+    manifest : Manifest
+        The manifest of the version.
     """
+    text = own_text(lake / layout.README)
+    return None if text is None else _around(text or f"{BEGIN}{END}\n", _block(raw, list(manifest.tables())))
 
-    def written(manifest: Manifest) -> bytes | None:
-        return _around(lake / layout.README, _block(raw, list(manifest.tables())))
 
-    return written
+def own_text(path: Path) -> str | None:
+    """Return the text of a file, empty if there is no file; None for a link, a folder, or bytes that are not UTF-8."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        return None
+    try:
+        return path.read_bytes().decode() if path.exists() else ""
+    except UnicodeDecodeError:
+        return None
 
 
 def first_readme(raw: Mapping[str, Any]) -> str:
@@ -42,14 +51,8 @@ def first_readme(raw: Mapping[str, Any]) -> str:
     return f"{_block(raw, [])}\n"
 
 
-def _around(path: Path, block: str) -> bytes | None:
-    """Return the file's content with the block in place of the one that it has; None for a file of the user."""
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        return None
-    try:
-        text = path.read_bytes().decode() if path.exists() else f"{BEGIN}{END}\n"
-    except UnicodeDecodeError:
-        return None
+def _around(text: str, block: str) -> bytes | None:
+    """Return a text with the block in place of the one that it has; None for a text of the user."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end or BEGIN in after or END in after:

@@ -13,7 +13,8 @@ from affectlake.lake import repository
 from affectlake.lake.checkout import checkout
 from affectlake.lake.restore import restore
 from affectlake.lake.store.versions import Version, resolve
-from affectlake.pipelines.outputs.lake_readme import BEGIN, END, lake_readme
+from affectlake.pipelines.outputs.lake_readme import BEGIN, END
+from affectlake.pipelines.outputs.root_files import root_files
 from tests.support.lakes import put
 
 RAW = {"study": "tiny", "about": {"title": "Tiny data", "creators": ["Curie, Marie"], "licence": "CC0-1.0"}}
@@ -25,7 +26,7 @@ def git(lake: Path, *words: str) -> str:
 
 def publish(lake: Path, n_stimuli: int = 12) -> Version | None:
     put(lake, n_stimuli)
-    return repository.publish(lake, readme=lake_readme(lake, RAW))
+    return repository.publish(lake, root_files=root_files(lake, RAW))
 
 
 @pytest.fixture

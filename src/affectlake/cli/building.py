@@ -33,10 +33,9 @@ if TYPE_CHECKING:
 def init(folder: Path, study: str, files: Path | None, settings: tuple[str, ...]) -> None:
     """Create a new lake for a study in FOLDER."""
     from affectlake.lake import repository
-    from affectlake.lake.files import layout
     from affectlake.pipelines.engine import dvcfile as render
     from affectlake.pipelines.engine.source_files import source_faults
-    from affectlake.pipelines.outputs.lake_readme import first_readme
+    from affectlake.pipelines.outputs.root_files import write_first_files
     from affectlake.pipelines.params import study as params
     from affectlake.pipelines.params import templates
     from affectlake.pipelines.params.schema import MODELINE, put_schema
@@ -58,7 +57,7 @@ def init(folder: Path, study: str, files: Path | None, settings: tuple[str, ...]
     text = override(text, settings)
     parsed = params.parse(text)
     repository.init(folder, f"{MODELINE}{text}")
-    (folder / layout.README).write_text(first_readme(parsed.raw), encoding="utf-8")
+    write_first_files(folder, parsed.raw)
     put_schema(folder)
     render.write(folder)
     if found is not None and found.stimuli is None:
@@ -141,7 +140,7 @@ def publish(lake: Path) -> None:
     from affectlake.lake.files import layout
     from affectlake.lake.preflight import prepare
     from affectlake.pipelines.engine import dvcfile as render
-    from affectlake.pipelines.outputs.lake_readme import lake_readme
+    from affectlake.pipelines.outputs.root_files import root_files
     from affectlake.pipelines.params.study import load
 
     root = repository.find(lake)
@@ -152,7 +151,7 @@ def publish(lake: Path) -> None:
         pinned = {layout.PARAMS: params.text, layout.PIPELINE: (root / layout.PIPELINE).read_bytes()}
         pinned |= params.protocol_files
         unfinished(root, params, pinned)
-        version = repository.publish(root, log, pinned, lake_readme(root, params.raw))
+        version = repository.publish(root, log, pinned, root_files(root, params.raw))
     log(_published(version) if version else "nothing changed since the last version")
 
 

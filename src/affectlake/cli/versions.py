@@ -268,7 +268,7 @@ def cite(version: str, lake: Path, form: str) -> None:
         click.echo(citation(root, found, record.text("sources.kind")))
         return
     about = described(record.raw)
-    click.echo(bibtex(found, about) if form == "bibtex" else cff(found, about).rstrip("\n"))
+    click.echo(bibtex(found, about) if form == "bibtex" else cff(about, version=found).rstrip("\n"))
 
 
 COMMANDS = (versions, tag, query, checkout, restore, diff, cite)

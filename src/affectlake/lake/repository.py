@@ -7,7 +7,7 @@ version's tag. A crash before it leaves the old version, a crash after it the ne
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
@@ -171,15 +171,15 @@ def writing(
         yield
 
 
-Readme = Callable[[Manifest], bytes | None]
-"""From the manifest of a new version to the ``README.md`` of the lake; None if it must not be changed."""
+RootFiles = Callable[[Manifest], Mapping[Path, bytes | None]]
+"""From the manifest of a new version to files that explain the lake, such as its ``README.md``; None: to remove."""
 
 
 def publish(
     root: Path,
     say: Callable[[str], None] = lambda _line: None,
     pinned: Pinned = NOTHING,
-    readme: Readme = lambda _manifest: None,
+    root_files: RootFiles = lambda _manifest: {},
 ) -> Version | None:
     """Publish the working ``params.yaml``, ``dvc.yaml`` and ``dvc.lock`` as the next version.
 
@@ -191,8 +191,9 @@ def publish(
         Called with a line if the version was made and something else remains to be done.
     pinned : mapping of Path to bytes
         Contents of these files in the version, in place of the current ones: those that its tables were made with.
-    readme : callable
-        Returns the README of the lake for the manifest of a new version. A change of it alone makes no version.
+    root_files : callable
+        Returns files that explain the lake, for the manifest of a new version: their new contents by path, or None if a
+        file is to be removed. A change of them alone makes no version.
 
     Returns
     -------
@@ -209,7 +210,7 @@ def publish(
     refuse_secrets(root)
     refuse_behind(root)
     sort_lock(root)
-    return _publish(root, [*_present(root), *_removed(root)], pinned, say, readme)
+    return _publish(root, [*_present(root), *_removed(root)], pinned, say, root_files)
 
 
 def publish_collected(root: Path, say: Callable[[str], None] = lambda _line: None) -> Version | None:
@@ -245,7 +246,7 @@ def _publish(
     paths: list[str],
     pinned: Pinned,
     say: Callable[[str], None],
-    readme: Readme = lambda _manifest: None,
+    root_files: RootFiles = lambda _manifest: {},
 ) -> Version | None:
     """Publish the last commit, with `paths` as in the folder and the `pinned` contents, as the next version."""
     branch, before = branch_of(root), _head(root)
@@ -255,18 +256,17 @@ def _publish(
     if known and before and _is_published(root, tree, known[-1], before):
         return None
     manifest, old = Manifest(root, tree), last_sound(root, known)
-    text = readme(manifest)
-    if text is not None:
-        pinned = {**pinned, layout.README: text}
-        tree = _tree(root, before, paths, pinned)
+    explaining = root_files(manifest)
+    if explaining:
+        tree = _tree(root, before, paths, {**pinned, **explaining})
     name = next_name(root)
     commit = _commit(root, tree, before, describe(name, manifest, old))
     git(root, "update-ref", "--stdin", stdin=_move(branch, before, name, commit, "commit"))
-    if text is not None:
+    for path, text in explaining.items():
         with suppress(OSError):  # the version has it; the next one writes it again
-            write_whole(root / layout.README, text)
+            (root / path).unlink(missing_ok=True) if text is None else write_whole(root / path, text)
     try:
-        git(root, "reset", "--quiet", "HEAD", "--", *dict.fromkeys([*paths, *map(str, pinned)]))
+        git(root, "reset", "--quiet", "HEAD", "--", *dict.fromkeys([*paths, *map(str, [*pinned, *explaining])]))
     except LakeError as error:
         say(f"{name} was published, but Git's index could not be updated ({error.summary}); `git reset` updates it")
     return resolve(root, name)
@@ -357,8 +357,10 @@ def _removed(root: Path) -> list[str]:
     return [path for path, _ in known if not (root / path).exists()]
 
 
-def _tree(root: Path, before: str, paths: list[str], pinned: Pinned) -> str:
+def _tree(root: Path, before: str, paths: list[str], pinned: Mapping[Path, bytes | None]) -> str:
     """Return the hash of a Git tree: the last commit's, with `paths` as they are now and the `pinned` contents.
+
+    A file whose pinned content is None is left out.
 
     Raises
     ------
@@ -380,6 +382,9 @@ def _tree(root: Path, before: str, paths: list[str], pinned: Pinned) -> str:
             refuse_altered(root, git(root, "ls-files", "--stage", "-z", "--", *added, env=env))
         prefix = git(root, "rev-parse", "--show-prefix").rstrip("\n")
         for path, content in pinned.items():
+            if content is None:
+                git(root, "update-index", "--force-remove", "--", str(path), env=env)
+                continue
             blob = git(root, "hash-object", "-w", "--stdin", stdin=content.decode()).strip()
             git(root, "update-index", "--add", "--cacheinfo", f"100644,{blob},{prefix}{path}", env=env)
         return git(root, "write-tree", env=env).strip()

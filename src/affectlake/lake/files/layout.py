@@ -27,6 +27,7 @@ PIPELINE = Path("dvc.yaml")
 PIPELINE_LOCK = Path("dvc.lock")
 PROTOCOLS = Path("protocols")
 README = Path("README.md")
+CITATION = Path("CITATION.cff")
 
 # files that define which tables a lake holds; a version that joins two lakes has them as given, not as Git merges them
 MANIFEST = (PARAMS, PIPELINE, PIPELINE_LOCK, COLLECTED)
