@@ -154,3 +154,18 @@ def test_the_python_reference_has_every_public_module() -> None:
     assert science - named == INTERNAL, "name the module in docs/reference/, or in INTERNAL above"
     every = _modules("affectlake") | {"affectlake"}
     assert named <= every
+
+
+def test_the_architecture_names_every_package_of_the_import_contract() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    layers = next(one["layers"] for one in contracts if one["name"] == "arrows point one way")
+    names = {name.strip().removeprefix("affectlake.") for layer in layers for name in layer.split("|")}
+    names -= {"__main__", "generated", "omissions"}  # entry points without a part in the drawing
+    drawing = (ROOT / "docs/images/architecture.svg").read_text(encoding="utf-8")
+    drawn = set(re.findall(r"\w+", " ".join(re.findall(r'font-weight="600"[^>]*>([^<]+)<', drawing))))
+    table = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").partition("## The path")[0]
+    described = {one.rpartition("/")[2].removesuffix(".py") for one in re.findall(r"`([\w/.]+)`", table)}
+    assert names == drawn
+    assert names <= described
