@@ -143,6 +143,9 @@ def test_the_page_follows_a_collector_that_is_killed_and_one_that_is_done(
                 wait_until(page, lambda: shown(page) != seen[-1])
                 seen.append(shown(page))
             assert state(page) == "running" and str(collector.pid) in page.inner_text(CARD)
+            assert page.inner_text("article[aria-label='tiny, validation'] .tag").lower() == "not begun"
+            colours = "one => [getComputedStyle(one).color, getComputedStyle(one).backgroundColor]"
+            assert len(set(page.eval_on_selector(f"{CARD} .tag", colours))) == 2  # axe does not judge equal ones
             assert [one.n for one in seen] == sorted(one.n for one in seen)
             assert [one.refused for one in seen] == sorted(one.refused for one in seen) and seen[-1].refused > 0
             assert all(one.looked_at == one.n for one in seen)

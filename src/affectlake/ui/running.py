@@ -33,8 +33,8 @@ class Collection(NamedTuple):
     status : Status
         Its counts.
     state : str
-        Whether a process collects answers of the agent now. A collection with all planned answers, or failures in
-        place of some, is done, whatever else the process asks.
+        Whether a process collects these answers now. A collection with all planned answers, or failures in place of
+        some, is done, and one that gets no answers while another trial set of the agent does is not running.
     n_answers : int
         Answers so far, with those that are not published yet.
     share : float
@@ -80,35 +80,45 @@ class Collections:
         with self._lock:
             if self._clock() - self._read_at >= FRESH_S:
                 read = statuses(self._root, load(self._root), self._parsed, MOST_PARSED)
-                self._found, self._read_at = [self._with_rate(one) for one in read], self._clock()
+                recent = {(one.agent, one.trial_set): self._recent_rate(one) for one in read}
+                busy = {agent for (agent, _), rate in recent.items() if rate > 0}
+                self._found = [_collection(one, recent[one.agent, one.trial_set], one.agent in busy) for one in read]
+                self._read_at = self._clock()
             return self._found
 
-    def _with_rate(self, status: Status) -> Collection:
-        now, n, state = self._clock(), status.n_so_far, _state(status)
+    def _recent_rate(self, status: Status) -> float:
+        """Return the answers per hour of the last minutes of the present run; 0 if none arrived."""
+        now, n = self._clock(), status.n_so_far
         seen = self._seen.setdefault((status.agent, status.trial_set), deque())
-        if state != "running":
-            seen.clear()  # a rate is that of one run
+        if not status.holder:
+            seen.clear()
         while len(seen) > 1 and now - seen[0][0] > _WINDOW_S:
             seen.popleft()
         seen.append((now, n))
-        recent = (n - seen[0][1]) / (now - seen[0][0]) * 3600 if now > seen[0][0] else 0.0
-        mean = status.n_answered / status.hours if status.hours > 0 else 0.0  # NaN is not
-        rate = recent if recent > 0 else mean
-        left = max(0, status.n_planned - n)
-        return Collection(
-            status,
-            state,
-            n,
-            min(1.0, n / status.n_planned) if status.n_planned else 0.0,
-            rate or None,
-            recent > 0,
-            left / rate if rate else None,
-        )
+        return (n - seen[0][1]) / (now - seen[0][0]) * 3600 if now > seen[0][0] else 0.0
 
 
-def _state(status: Status) -> State:
-    if status.n_so_far + status.n_failed_so_far >= status.n_planned:
+def _collection(status: Status, recent: float, is_agent_busy: bool) -> Collection:
+    n, state = status.n_so_far, _state(status, recent, is_agent_busy)
+    mean = status.n_answered / status.hours if status.hours > 0 else 0.0  # NaN is not
+    rate = recent if recent > 0 and state == "running" else mean
+    left = max(0, status.n_planned - n)
+    return Collection(
+        status,
+        state,
+        n,
+        min(1.0, n / status.n_planned) if status.n_planned else 0.0,
+        rate or None,
+        rate != mean,
+        left / rate if rate else None,
+    )
+
+
+def _state(status: Status, recent: float, is_agent_busy: bool) -> State:
+    """Return the state; a lease does not tell which trial set of the agent is asked, but new answers do."""
+    n_done = status.n_so_far + status.n_failed_so_far
+    if n_done >= status.n_planned:
         return "done"
-    if status.holder:
+    if status.holder and (recent > 0 or not is_agent_busy):
         return "running"
-    return "not running" if status.n_so_far + status.n_failed_so_far else "not begun"
+    return "not running" if n_done else "not begun"
