@@ -75,6 +75,21 @@ TEXT_SIZES = """() => {
 }"""
 """The size in pixels at which each text is drawn, and the text."""
 
+CUT_OR_HIDDEN = """() => {
+    const graph = document.querySelector('.graph'), size = graph.viewBox.baseVal, found = [];
+    const boxes = [...graph.querySelectorAll('.box rect')].map(one => one.getBBox());
+    for (const path of graph.querySelectorAll('.arrow')) {
+        const n = path.getTotalLength();
+        for (let at = 2; at < n - 2; at += 4) {
+            const {x, y} = path.getPointAtLength(at);
+            const inside = boxes.some(b => x > b.x && x < b.x + b.width && y > b.y && y < b.y + b.height);
+            if (inside || x < 0 || x > size.width || y > size.height) found.push([x, y]);
+        }
+    }
+    return [boxes.length, found];
+}"""
+"""The number of boxes of the graph, and the points of its lines that are outside the drawing or behind a box."""
+
 
 @pytest.mark.parametrize("width", [1440, 390])
 def test_the_stages_of_a_whole_study_can_be_read(browser: Any, old: Path, tmp_path: Path, width: int) -> None:
@@ -85,6 +100,8 @@ def test_the_stages_of_a_whole_study_can_be_read(browser: Any, old: Path, tmp_pa
             assert step in [text for _, text in texts]
         assert [(size, text) for size, text in texts if size < 11] == []
         assert page.locator(".graph").is_visible() == (width == 1440)
+        if width == 1440:
+            assert page.evaluate(CUT_OR_HIDDEN) == [17, []]
         row = page.inner_text(".steps tr:has(th:text-is('choose_by_ratings'))")
         assert all(words in row for words in ("sample", "2 of 2 stages to run", "human-dimension (to run)"))
         wide = (

@@ -14,9 +14,15 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from affectlake.pipelines.collection.publishing import unpublished_answers, waiting
+from affectlake.judge.responses.parsed import Parsed
+from affectlake.judge.responses.tables import read_answer
+from affectlake.pipelines.collection.publishing import publish_waiting, unpublished_answers, waiting
+from affectlake.pipelines.collection.request import CollectionRequest
+from affectlake.pipelines.collection.run import ask_sample
 from affectlake.pipelines.params.study import load
+from affectlake.ui.running import Collections
 from tests.support.browsers import chromium, in_browser, opened
+from tests.support.builds import copy_of
 from tests.support.chat import ENTRY
 from tests.support.chat_lakes import make_lake
 from tests.support.fault_server import FaultServer, expected_text
@@ -50,8 +56,7 @@ class Counts(NamedTuple):
 @pytest.fixture(scope="module")
 def server() -> Iterator[FaultServer]:
     """A server whose answers take seconds, and which rejects two questions."""
-    with FaultServer(models=("tiny-llama",), says=says, seconds=1.0).running() as found:
-        found.script.extend(["400"] * N_FAILED)
+    with FaultServer(models=("tiny-llama",), says=says, seconds=1.3).running() as found:
         yield found
 
 
@@ -126,9 +131,37 @@ def counts_of(status: Any) -> Counts:
     )
 
 
+def test_an_answer_is_parsed_once_however_often_the_state_is_read(
+    server: FaultServer, lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = copy_of(lake, tmp_path / "lake")
+    sample = CollectionRequest("tiny", sample=30)
+    ask_sample(own, sample, lambda _line: None)
+    n_parsed = 0
+
+    def counting(*words: Any) -> Parsed:
+        nonlocal n_parsed
+        n_parsed += 1
+        return read_answer(*words)
+
+    monkeypatch.setattr("affectlake.pipelines.collection.latest_answers.read_answer", counting)
+    seconds = iter(range(0, 1000, 10))
+    collections = Collections(own, lambda: next(seconds))
+    first = next(one for one in collections.now() if one.status.trial_set == "main")
+    assert n_parsed == first.status.n_looked_at > 20 and first.status.unread["refusal"] > 0
+    again = next(one for one in collections.now() if one.status.trial_set == "main")
+    assert n_parsed == first.status.n_looked_at and again.status == first.status
+    publish_waiting(own, "tiny", lambda _line: None)
+    later = next(one for one in collections.now() if one.status.trial_set == "main")
+    assert n_parsed == first.status.n_looked_at == later.status.n_looked_at  # the same ones, published
+    assert (later.status.n_waiting, later.n_answers) == (0, first.n_answers)
+    assert later.status.unread == first.status.unread
+
+
 def test_the_page_follows_a_collector_that_is_killed_and_one_that_is_done(
     browser: Any, server: FaultServer, lake: Path, tmp_path: Path
 ) -> None:
+    server.script.extend(["400"] * N_FAILED)
     command = [str(REAL), "collect", "tiny", "--lake", str(lake)]
     with running(lake, cache=tmp_path) as address, opened(browser, address, 1440) as page:
         page.goto(page.url + "collections")

@@ -17,7 +17,7 @@ from affectlake.lake.store.versions import Manifest, outs_of
 from affectlake.pipelines.catalogue import STEPS
 
 WIDTH, HEIGHT = 172, 46
-_GAP_X, _GAP_Y, _EDGE = 16, 40, 6
+_GAP_X, _GAP_Y, _EDGE, _PASSAGE = 16, 40, 6, 10
 
 
 class Stage(NamedTuple):
@@ -64,6 +64,20 @@ class Box:
         return "● to run" if n == 1 else f"● {stale} of {stages} to run"
 
 
+@dataclass
+class Arrow:
+    """An arrow from a step to one that reads its tables, and the upper ends of its passages through rows between."""
+
+    start: Box
+    end: Box
+    through: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def x(self) -> int:
+        """Where it leaves the last row in which it has a place."""
+        return self.through[-1][0] if self.through else self.start.x + WIDTH // 2
+
+
 def recorded(manifest: Manifest) -> list[Stage]:
     """Return the stages with which a version was made, from its ``dvc.lock``."""
     found = []
@@ -81,7 +95,7 @@ def _tables(paths: Iterable[str]) -> frozenset[str]:
     return frozenset(output.table for path in paths if (output := Output.at(path)) is not None)
 
 
-def boxes_of(stages: Iterable[Stage]) -> tuple[list[Box], list[tuple[Box, Box]]]:
+def boxes_of(stages: Iterable[Stage]) -> tuple[list[Box], list[Arrow]]:
     """Return the steps of stages, placed, and the arrows between them."""
     boxes: dict[str, Box] = {}
     for stage in stages:
@@ -98,27 +112,44 @@ def boxes_of(stages: Iterable[Stage]) -> tuple[list[Box], list[tuple[Box, Box]]]
     depth = _depths(before)
     above = {step: _all_before(step, before) for step in before}
     arrows = [
-        (boxes[maker], boxes[step])
+        Arrow(boxes[maker], boxes[step])
         for step, makers in before.items()
         for maker in sorted(makers)
         if not any(maker in above[other] for other in makers - {maker})
     ]
-    for maker, box in arrows:
-        box.after.append(maker.step)
-    rows: dict[int, list[Box]] = {}
-    for box in boxes.values():
-        rows.setdefault(depth[box.step], []).append(box)
-    widest = max(map(len, rows.values()), default=0)
-    for row, some in sorted(rows.items()):
-        places = {box.step: _mean([boxes[step].x for step in box.after]) for box in some}
-        left = (widest - len(some)) * (WIDTH + _GAP_X) // 2
-        for at, box in enumerate(sorted(some, key=lambda one: (places[one.step], one.step))):
-            box.x, box.y = _EDGE + left + at * (WIDTH + _GAP_X), _EDGE + row * (HEIGHT + _GAP_Y)
+    for arrow in arrows:
+        arrow.end.after.append(arrow.start.step)
+    _place(list(boxes.values()), arrows, depth)
     return list(boxes.values()), arrows
 
 
-def _mean(places: list[int]) -> float:
-    return sum(places) / len(places) if places else 0.0
+def _place(boxes: list[Box], arrows: list[Arrow], depth: Mapping[str, int]) -> None:
+    """Place boxes in rows, and between them passages of the arrows that cross a row, near what leads to them."""
+    rows: list[list[Box | Arrow]] = [[] for _ in range(1 + max(depth.values(), default=-1))]
+    for box in boxes:
+        rows[depth[box.step]].append(box)
+    for arrow in arrows:
+        for crossed in rows[depth[arrow.start.step] + 1 : depth[arrow.end.step]]:
+            crossed.append(arrow)
+
+    def width(one: Box | Arrow) -> int:
+        return _GAP_X + (WIDTH if isinstance(one, Box) else _PASSAGE)
+
+    def wanted(one: Box | Arrow) -> tuple[float, str]:
+        if isinstance(one, Arrow):
+            return one.x, one.end.step
+        above = [arrow.x for arrow in arrows if arrow.end is one]
+        return (sum(above) / len(above) if above else 0.0), one.step
+
+    widths = [sum(map(width, row)) for row in rows]
+    for at, row in enumerate(rows):
+        x, y = _EDGE + (max(widths) - widths[at]) // 2, _EDGE + at * (HEIGHT + _GAP_Y)
+        for one in sorted(row, key=wanted):
+            if isinstance(one, Box):
+                one.x, one.y = x, y
+            else:
+                one.through.append((x + _PASSAGE // 2, y))
+            x += width(one)
 
 
 def _depths(before: Mapping[str, set[str]]) -> dict[str, int]:
@@ -149,7 +180,8 @@ def _all_before(step: str, before: Mapping[str, set[str]]) -> set[str]:
 def drawing(stages: Iterable[Stage]) -> Markup:
     """Return the graph as an ``svg`` element; each box has a title with its stages, and is described in words."""
     boxes, arrows = boxes_of(stages)
-    width = max((box.x for box in boxes), default=0) + WIDTH + _EDGE
+    right = [box.x + WIDTH for box in boxes] + [x for arrow in arrows for x, _ in arrow.through]
+    width = max(right, default=0) + _EDGE
     height = max((box.y for box in boxes), default=0) + HEIGHT + _EDGE
     opened = Markup(
         '<svg class="graph" viewBox="0 0 {w} {h}" width="{w}" height="{h}" role="img" aria-label="{label}">'
@@ -157,13 +189,13 @@ def drawing(stages: Iterable[Stage]) -> Markup:
     return opened + Markup("").join([*map(_arrow, arrows), *map(_box, boxes)]) + Markup("</svg>")
 
 
-def _arrow(ends: tuple[Box, Box]) -> Markup:
-    start, end = ends
-    x1, y1, x2, y2 = start.x + WIDTH // 2, start.y + HEIGHT, end.x + WIDTH // 2, end.y
-    bend = max(16, (y2 - y1) // 2)
-    return Markup('<path class="arrow" d="M{},{} C{},{} {},{} {},{}"/>').format(
-        x1, y1, x1, y1 + bend, x2, y2 - bend, x2, y2
-    )
+def _arrow(arrow: Arrow) -> Markup:
+    x, y = arrow.start.x + WIDTH // 2, arrow.start.y + HEIGHT
+    path = f"M{x},{y}"
+    for next_x, next_y in [*arrow.through, (arrow.end.x + WIDTH // 2, arrow.end.y)]:
+        path += f" C{x},{y + _GAP_Y // 2} {next_x},{next_y - _GAP_Y // 2} {next_x},{next_y} V{next_y + HEIGHT}"
+        x, y = next_x, next_y + HEIGHT
+    return Markup('<path class="arrow" d="{}"/>').format(path.rpartition(" ")[0])
 
 
 def _box(box: Box) -> Markup:
