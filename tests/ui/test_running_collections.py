@@ -203,7 +203,7 @@ def test_the_page_follows_a_collector_that_is_killed_and_one_that_is_done(
         assert "not published yet" in page.inner_text(CARD)
         assert "last minutes" not in page.inner_text(f"{CARD} dl").lower()
 
-        server.seconds = 0.2
+        server.seconds = 0.02
         assert subprocess.run(command, capture_output=True, check=False).returncode == 0
         wait_until(page, lambda: state(page) == "done")
         assert shown(page) == counts_of(printed(lake))
