@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from affectlake.errors import LeaseError, UsageError
 from affectlake.flows.prefect_server import running_server, temporary_server
+from affectlake.flows.schedules.comparisons import stop_of, to_start_again
 from affectlake.flows.schedules.slot_flow import SKIPPED, collect_slot, schedule_named
 from affectlake.flows.schedules.slots import MOST_SLOTS, Slots, slots_between
 from affectlake.pipelines.params.schedules import Schedule
@@ -28,8 +29,8 @@ class BackfillResult(NamedTuple):
 def backfill(lake: Path, name: str, start: str, end: str, log: Callable[[str], None], *, again: bool) -> BackfillResult:
     """Run the slots of a schedule from `start` to `end` (inclusive), the earliest first.
 
-    The backfill ends at the first run that fails. Slots that are done remain done, so that the same command continues
-    with the rest.
+    The backfill ends at the first run that fails, or with which the schedule stops. Slots that are done remain done, so
+    that the same command continues with the rest.
 
     Parameters
     ----------
@@ -53,13 +54,17 @@ def backfill(lake: Path, name: str, start: str, end: str, log: Callable[[str], N
     Raises
     ------
     UsageError
-        If the schedule does not exist, `start` or `end` is not a date, or there is no slot between them.
+        If the schedule does not exist or has stopped, `start` or `end` is not a date, or there is no slot between them.
     LeaseError
         If another run collects the agent's answers.
     CollectionError
         If a run fails.
     """
-    schedule = schedule_named(load(lake), name)
+    params = load(lake)
+    schedule = schedule_named(params, name)
+    stop = stop_of(lake, params, schedule)
+    if stop is not None:
+        raise UsageError(f"the schedule {name} has stopped", found=str(stop), todo=to_start_again(schedule))
     slots = _past_slots(schedule, start, end, log)
     outcomes = {slot: Slots(lake).outcome(name, slot) for slot in slots}
     known = [slot for slot, one in outcomes.items() if one is not None and one.state == "done" and not again]
@@ -77,6 +82,10 @@ def backfill(lake: Path, name: str, start: str, end: str, log: Callable[[str], N
             state.result()  # raises the error of a run that failed
             if state.name == SKIPPED:
                 raise LeaseError(f"{name} {slot:%Y-%m-%d %H:%M} UTC was not run", found=state.message or "")
+            if stop_of(lake, params, schedule) is not None and slot != to_run[-1]:
+                n = len(to_run) - at - 1
+                log(f"{name}: the schedule has stopped; {n:,} later slot{'s are' if n > 1 else ' is'} not run")
+                return BackfillResult(at + 1, len(known), stopped=False)
     return BackfillResult(len(to_run), len(known), stopped=False)
 
 

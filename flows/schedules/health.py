@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from affectlake.errors import UsageError
 from affectlake.flows.prefect_settings import prefect_settings
 from affectlake.flows.schedules.actions import actions_under_way
+from affectlake.flows.schedules.comparisons import stop_of
 from affectlake.flows.schedules.heartbeat import heartbeat
 from affectlake.flows.schedules.parsed_shares import FewerParsed, Parsed, fewer_parsed
 from affectlake.flows.schedules.slots import SlotOutcome, Slots, grace, slots_between
@@ -72,7 +73,8 @@ def health(lake: Path, params: Params, agent: str = "") -> Health:
     wanted = [one for one in params.schedules.values() if agent in ("", one.agent)]
     reasons = [*_of_disk(lake), *(_of_scheduler(lake) if wanted else ())]
     for schedule in wanted:
-        reasons += _of_schedule(lake, schedule)
+        stop = stop_of(lake, params, schedule)
+        reasons += _of_schedule(lake, schedule) if stop is None else _of_actions(lake, schedule.name, stop.slot)
     return Health(max((one.state for one in reasons), key=_ORDER.index, default="ok"), reasons)
 
 
@@ -123,12 +125,7 @@ def _of_schedule(lake: Path, schedule: Schedule) -> Iterator[Reason]:
         yield Reason(bad[last.state], name, f"the last slot, {when}, was {last.state}: {last.words}")
     if last.state == "running" and _is_killed(lake, schedule, last):
         yield Reason("failing", name, f"the run of the last slot, {when}, was killed")
-    for one in slots.actions(name, last.slot):
-        if one.state in ("failed", "stopped"):
-            state: State = "failing" if one.state == "failed" else "degraded"
-            yield Reason(state, name, f"{one.action} {one.state} after the last slot, {when}: {one.words}")
-        if one.state == "running" and not actions_under_way(lake):
-            yield Reason("failing", name, f"{one.action} was killed after the last slot, {when}")
+    yield from _of_actions(lake, name, last.slot)
     fewer = compared(slots, name, last.slot)
     if fewer is not None:
         yield Reason("failing", name, f"fewer answers were parsed in the last slot, {when}: {fewer}")
@@ -137,6 +134,17 @@ def _of_schedule(lake: Path, schedule: Schedule) -> Iterator[Reason]:
     if missed:
         n = f"{len(missed):,} slots have" if len(missed) > 1 else "1 slot has"
         yield Reason("failing", name, f"{n} not been run since {missed[0]:%Y-%m-%d %H:%M} UTC")
+
+
+def _of_actions(lake: Path, name: str, slot: datetime) -> Iterator[Reason]:
+    """Yield what is wrong with the commands after the last slot, or after the one with which a schedule stopped."""
+    when = f"{slot:%Y-%m-%d %H:%M} UTC"
+    for one in Slots(lake).actions(name, slot):
+        if one.state in ("failed", "stopped"):
+            state: State = "failing" if one.state == "failed" else "degraded"
+            yield Reason(state, name, f"{one.action} {one.state} after the last slot, {when}: {one.words}")
+        if one.state == "running" and not actions_under_way(lake):
+            yield Reason("failing", name, f"{one.action} was killed after the last slot, {when}")
 
 
 def _is_killed(lake: Path, schedule: Schedule, last: SlotOutcome) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from affectlake.errors import UsageError
+from affectlake.flows.schedules.comparisons import Comparison
 from affectlake.flows.schedules.parsed_shares import FewerParsed
 from affectlake.flows.schedules.slots import ActionOutcome, SlotCounts
 from affectlake.judge.requests.client import Scrubber
@@ -32,7 +33,7 @@ class SlotReport(NamedTuple):
         Root of the lake, name of the schedule, and name of the agent.
     slot : datetime
         The scheduled time.
-    events : tuple of {'done', 'failed', 'fewer_parsed'}
+    events : tuple of {'done', 'failed', 'fewer_parsed', 'stopped'}
         What happened; it is sent if one of them is in ``notify.on``.
     counts : SlotCounts or None
         Numbers of questions and answers; None if the collection failed.
@@ -41,7 +42,9 @@ class SlotReport(NamedTuple):
     actions : sequence of ActionOutcome
         The commands after the collection.
     note : str
-        One more line, such as the first line of an error.
+        More lines, such as the first line of an error and what to do.
+    comparison : Comparison or None
+        The comparison of held-out accuracy, if one was made.
     """
 
     lake: str
@@ -53,6 +56,7 @@ class SlotReport(NamedTuple):
     fewer: FewerParsed | None = None
     actions: Sequence[ActionOutcome] = ()
     note: str = ""
+    comparison: Comparison | None = None
 
     @property
     def title(self) -> str:
@@ -70,6 +74,8 @@ class SlotReport(NamedTuple):
             lines.append(f"version: {self.counts.version or 'nothing new to publish'}")
         if self.fewer is not None:
             lines.append(f"fewer parsed: {self.fewer}")
+        if self.comparison is not None:
+            lines.append(f"{'stopped' if self.comparison.has_stopped else 'accuracy'}: {self.comparison}")
         lines += [f"{one.action}: {one.state}" for one in self.actions]
         lines += [f"report: {path}" for path in [report_of(self.actions)] if path]
         return "\n".join([*lines, *([self.note] if self.note else [])])
@@ -129,7 +135,7 @@ def _send_to(url: str, report: SlotReport, secrets: list[str], pause_s: float) -
     scrub, service = Scrubber([*secrets, url]), apprise.Apprise()
     if not service.add(url):
         return "its URL is not one that Apprise knows"
-    kind = apprise.NotifyType.SUCCESS if report.events == ("done",) else apprise.NotifyType.WARNING
+    kind = apprise.NotifyType.SUCCESS if set(report.events) <= {"done", "stopped"} else apprise.NotifyType.WARNING
     if "failed" in report.events:
         kind = apprise.NotifyType.FAILURE
     title, body = scrub(report.title), "\n".join(map(scrub, report.body.splitlines()))

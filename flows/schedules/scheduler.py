@@ -37,13 +37,14 @@ from prefect.types.entrypoint import EntrypointType
 from affectlake.errors import LakeError, UsageError
 from affectlake.flows.prefect_server import prefect_server
 from affectlake.flows.schedules.actions import actions_under_way
+from affectlake.flows.schedules.comparisons import stop_of, to_start_again
 from affectlake.flows.schedules.heartbeat import BEAT_S, beat
 from affectlake.flows.schedules.slot_flow import FLOW, collect_slot, notify_failed
 from affectlake.flows.schedules.slots import Slots, grace, next_slots, slots_between
 from affectlake.lake.files import layout
 from affectlake.pipelines.collection.publishing import leases
 from affectlake.pipelines.params.schedules import Schedule
-from affectlake.pipelines.params.study import load
+from affectlake.pipelines.params.study import Params, load
 from affectlake.process import lease
 from affectlake.process.file_lock import file_lock
 
@@ -71,7 +72,8 @@ def run_schedules(lake: Path, log: Log) -> None:
         If another process runs this lake's schedules, a lake of the same name is registered on the Prefect server, or
         the server is unavailable.
     """
-    schedules = load(lake).schedules
+    params = load(lake)
+    schedules = params.schedules
     if not schedules:
         raise UsageError(
             f"{lake / layout.PARAMS} has no schedules",
@@ -85,7 +87,7 @@ def run_schedules(lake: Path, log: Log) -> None:
         prefect_server(lake, log) as server,
     ):
         runner = Runner(name=f"affectlake-{os.getpid()}", limit=None, pause_on_shutdown=False)
-        registrar = _Registrar(lake, log)
+        registrar = _Registrar(lake, params, log)
         with get_client(sync_client=True) as client:
             registrar.delete_removed(client, schedules)
             deployments = {name: registrar.register(client, runner, one) for name, one in schedules.items()}
@@ -104,8 +106,8 @@ def deployment_name(lake: Path, schedule: str) -> str:
 class _Registrar:
     """Registers the schedules of one lake as deployments on a Prefect server."""
 
-    def __init__(self, lake: Path, log: Log) -> None:
-        self.lake, self.log = lake, log
+    def __init__(self, lake: Path, params: Params, log: Log) -> None:
+        self.lake, self.params, self.log = lake, params, log
         self.slots = Slots(lake)
 
     def delete_removed(self, client: SyncPrefectClient, schedules: Mapping[str, Schedule]) -> None:
@@ -136,7 +138,9 @@ class _Registrar:
         self._record_missed(client, found, schedule)
         (coming,) = next_slots(schedule, datetime.now(UTC))
         what = f"{schedule.agent} · {schedule.trial_set}, {_most(schedule)}"
-        self.log(f"{schedule.name}: {what}; next {coming:%Y-%m-%d %H:%M} UTC")
+        stop = stop_of(self.lake, self.params, schedule)
+        when = f"next {coming:%Y-%m-%d %H:%M} UTC" if stop is None else f"stopped: {stop}; {to_start_again(schedule)}"
+        self.log(f"{schedule.name}: {what}; {when}")
         return found
 
     def _refuse_other_lake(self, client: SyncPrefectClient, schedule: Schedule) -> None:
@@ -172,6 +176,10 @@ class _Registrar:
         if not latest:
             return
         passed = slots_between(schedule, latest[0].slot + timedelta(seconds=1), now)
+        if stop_of(self.lake, self.params, schedule) is not None:
+            for slot in passed:
+                self.slots.record(schedule.name, slot, "skipped", "the schedule has stopped")
+            return
         missed = [slot for slot in passed if now - slot > grace(schedule, slot)]
         for slot in missed:
             self.slots.record(schedule.name, slot, "missed", "the scheduler was not running")

@@ -6,6 +6,7 @@ agent is being collected from already, ends as ``Skipped`` with the reason.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
@@ -18,17 +19,18 @@ from prefect.logging import get_run_logger
 from prefect.logging.loggers import flow_run_logger
 from prefect.states import Cancelled, Completed
 
-from affectlake.errors import LeaseError, UsageError, nearest
+from affectlake.errors import AffectlakeError, LeaseError, UsageError, nearest
 from affectlake.flows.collect import ask_task
 from affectlake.flows.schedules.actions import failure_of, run_actions
+from affectlake.flows.schedules.comparisons import Comparison, stop_of, to_start_again
 from affectlake.flows.schedules.health import compared
 from affectlake.flows.schedules.notifications import SlotReport, send
-from affectlake.flows.schedules.slots import SlotCounts, Slots, grace
+from affectlake.flows.schedules.slots import ActionOutcome, SlotCounts, Slots, grace
 from affectlake.flows.schedules.webhook import FailedRun, notify
 from affectlake.judge.chat import ChatAgent
 from affectlake.pipelines.collection.planning import chat_agent
 from affectlake.pipelines.collection.publishing import leases
-from affectlake.pipelines.collection.request import CollectionProgress, CollectionRequest, CollectionResult
+from affectlake.pipelines.collection.request import CollectionProgress, CollectionRequest, CollectionResult, Tally
 from affectlake.pipelines.collection.run import collect_answers
 from affectlake.pipelines.params.notify import Event
 from affectlake.pipelines.params.schedules import Schedule
@@ -39,6 +41,7 @@ from affectlake.secrets import hide
 FLOW = "collect-slot"
 SKIPPED = "Skipped"
 _LINE_EVERY_S = 60.0
+_COUNTED_EVERY_S = 10.0
 
 
 def schedule_named(params: Params, name: str) -> Schedule:
@@ -80,8 +83,10 @@ def notify_failed(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) ->
         slots = Slots(lake)
         slots.record(schedule, slot, "failed", words)
         slots.end_actions(schedule, slot, words)
-        counts = slots.counts(schedule, slot) if slots.actions(schedule, slot) else None
+        actions = slots.actions(schedule, slot)
+        counts = slots.counts(schedule, slot) if actions else slots.unfinished_counts(schedule, slot)
         own = state.message or "no error message"
+        note = f"error: {' '.join(hide(own).splitlines()[:1])}; `affectlake schedule list` has the details"
         send(
             SlotReport(
                 str(lake),
@@ -90,8 +95,8 @@ def notify_failed(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) ->
                 slot,
                 ("failed",),
                 counts,
-                actions=slots.actions(schedule, slot),
-                note=f"error: {' '.join(hide(own).splitlines()[:1])}; `affectlake schedule list` has the details",
+                actions=actions,
+                note=f"{note}\nto do: {_todo(lake, schedule, slot, actions)}",
             ),
             secrets,
             log,
@@ -100,6 +105,16 @@ def notify_failed(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) ->
         log(f"the outcome of the slot could not be recorded: {error}".splitlines()[0])
     moment = slot.astimezone(UTC).isoformat()
     notify(FailedRun(str(lake), schedule, agent, moment, state.name or "Failed", words, str(flow_run.id)), secrets, log)
+
+
+def _todo(lake: Path, schedule: str, slot: datetime, actions: Sequence[ActionOutcome]) -> str:
+    """Return what to do about a failed run."""
+    if actions:
+        bad = " and ".join(f"`affectlake {one.action}`" for one in actions if one.state in ("failed", "skipped"))
+        return f"correct the cause, then {bad or '`affectlake run`'}; the next slot runs them as well"
+    at = f"{slot.astimezone(UTC):%Y-%m-%dT%H:%M}Z"
+    again = f"`affectlake schedule backfill {schedule} --from {at} --to {at} --lake {lake}`"
+    return f"correct the cause; every answer received is kept, and {again} or the next slot asks the rest"
 
 
 def _moment(given: object) -> datetime | None:
@@ -148,7 +163,8 @@ class _SlotRun:
         self.slots = Slots(lake)
         self.name = named(schedule.name, slot)
         self.logger = get_run_logger()
-        self.logged_s = monotonic()
+        self.logged_s = self.counted_s = monotonic()
+        self.counts = SlotCounts(0, 0, 0, 0, 0, "")
 
     def log(self, line: str) -> None:
         """Log a line on the terminal and in the run's log."""
@@ -160,6 +176,11 @@ class _SlotRun:
         known = self.slots.outcome(self.schedule.name, self.slot)
         if known is not None and known.state == "done" and not again:
             return f"the slot is done: {known.words}"
+        stop = stop_of(self.lake, self.params, self.schedule)
+        if stop is not None:
+            why = f"the schedule has stopped: {stop}; {to_start_again(self.schedule)}"
+            self.slots.record(self.schedule.name, self.slot, "skipped", why)
+            return why
         late, most = datetime.now(UTC) - self.slot, grace(self.schedule, self.slot)
         if late > most and not is_backfill:
             why = f"missed: {_span(late)} after its slot, and {_span(most)} are allowed"
@@ -180,6 +201,7 @@ class _SlotRun:
             return self._held(f"answers of {agent.name} are already being collected by {holder}")
         self.slots.record(self.schedule.name, self.slot, "running")
         self.slots.forget_actions(self.schedule.name, self.slot)
+        self.slots.forget_unfinished_counts(self.schedule.name, self.slot)
         done: CollectionResult | LeaseError = ask_task(agent, self.schedule.trial_set, self._ask)()
         if isinstance(done, LeaseError):
             return self._held(f"{done.summary} by {done.found}")
@@ -197,33 +219,80 @@ class _SlotRun:
         if fewer is not None:
             self.log(f"warning: fewer answers were parsed than usual: {fewer}")
         outcomes = run_actions(self.lake, own, self.slot, self.name, self.log)
-        failure = failure_of(outcomes, str(done))
-        events: tuple[Event, ...] = (*(() if failure else ("done",)), *(("fewer_parsed",) if fewer else ()))
+        failure, compared_as = failure_of(outcomes, str(done)), self._compare(outcomes)
+        has_stopped = compared_as is not None and compared_as.has_stopped
+        happened: dict[Event, bool] = {
+            "done": failure is None,
+            "fewer_parsed": fewer is not None,
+            "stopped": has_stopped,
+        }
+        events = tuple(event for event, is_true in happened.items() if is_true)
         if events:
             agent, secrets = _agent_and_secrets(self.lake, own.name)
             told = SlotReport(str(self.lake), own.name, agent, self.slot, events, counts, fewer, outcomes)
-            send(told, secrets, self.log)
+            again = to_start_again(own) if has_stopped else ""
+            send(told._replace(comparison=compared_as, note=again), secrets, self.log)
         if failure is not None:
             raise failure
         if any(one.state == "stopped" for one in outcomes):
             return Cancelled(message=f"stopped after the collection; {done}")
         return Completed(message="; ".join([str(done), *(f"{one.action}: {one.words}" for one in outcomes)]))
 
+    def _compare(self, outcomes: Sequence[ActionOutcome]) -> Comparison | None:
+        """Compare held-out accuracy if the schedule may stop and `run` is done; log the result."""
+        if self.schedule.stop_when is None or ("run", "done") not in [(one.action, one.state) for one in outcomes]:
+            return None
+        from affectlake.flows.schedules.stopping import compare  # late: kernels are slow to import
+
+        try:
+            found = compare(self.lake, self.params, self.schedule, self.slot)
+        except AffectlakeError as error:
+            self.log(f"warning: held-out accuracy is not compared, and the schedule continues: {error.summary}")
+            return None
+        if isinstance(found, str):
+            self.log(found)
+            return None
+        stopped = f"stopped: {found}; {to_start_again(self.schedule)}"
+        self.log(stopped if found.has_stopped else str(found))
+        return found
+
     def _held(self, why: str) -> State[Any]:
         self.slots.record(self.schedule.name, self.slot, "skipped", why)
         return self.skipped(why)
 
     def _ask(self) -> CollectionResult | LeaseError:
-        planned = self.schedule
         try:
-            if planned.proposed and planned.limit is not None:
-                from affectlake.pipelines.collection.proposed import collect_proposed  # late: fits are slow to import
-
-                return collect_proposed(self.lake, planned.agent, planned.limit, self.log, self._on_progress)
-            request = CollectionRequest(planned.agent, planned.trial_set, planned.limit)
-            return collect_answers(self.lake, request, self.log, self._on_progress)
+            return self._answers()
         except LeaseError as error:
             return error
+        except BaseException:
+            if any(self.counts):
+                self.slots.record_unfinished_counts(self.schedule.name, self.slot, self.counts)
+            raise
+
+    def _answers(self) -> CollectionResult:
+        planned, told = self.schedule, (self.log, self._on_progress, self._on_tally)
+        if planned.proposed and planned.limit is not None:
+            from affectlake.pipelines.collection.proposed import collect_proposed  # late: fits are slow to import
+
+            return collect_proposed(self.lake, planned.agent, planned.limit, *told)
+        request = CollectionRequest(planned.agent, planned.trial_set, planned.limit)
+        return collect_answers(self.lake, request, *told)
+
+    def _on_tally(self, now: Tally) -> None:
+        """Keep the counts of the run, which only grow, also for whoever reports that its process was killed."""
+        last = self.counts
+        self.counts = SlotCounts(
+            max(now.n_asked, last.n_asked),
+            max(now.n_answered, last.n_answered),
+            max(now.n_parsed, last.n_parsed),
+            max(now.n_refused, last.n_refused),
+            max(now.n_failed, last.n_failed),
+            now.version.name if now.version else last.version,
+        )
+        if monotonic() - self.counted_s > _COUNTED_EVERY_S and any(self.counts):
+            self.counted_s = monotonic()
+            self.slots.record_unfinished_counts(self.schedule.name, self.slot, self.counts)
 
     def _on_progress(self, now: CollectionProgress) -> None:
         if monotonic() - self.logged_s < _LINE_EVERY_S:

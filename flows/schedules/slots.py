@@ -190,27 +190,46 @@ class Slots:
 
     def counts(self, schedule: str, slot: datetime) -> SlotCounts | None:
         """Return the numbers of a slot's run; None if it did not end, or an older version of affectlake ran it."""
-        found = self._counts("AND slot_s = ?", schedule, slot.timestamp())
+        found = self._counts("counts", "AND slot_s = ?", schedule, slot.timestamp())
+        return found[0] if found else None
+
+    def unfinished_counts(self, schedule: str, slot: datetime) -> SlotCounts | None:
+        """Return the numbers of a slot's run so far, if it has not ended; None if it has, or none is known."""
+        found = self._counts("unfinished_counts", "AND slot_s = ?", schedule, slot.timestamp())
         return found[0] if found else None
 
     def counts_before(self, schedule: str, slot: datetime, n: int) -> list[SlotCounts]:
         """Return the numbers of the last `n` runs of slots before this one that had an answer, the latest first."""
         return self._counts(
-            "AND slot_s < ? AND n_answered > 0 ORDER BY slot_s DESC LIMIT ?", schedule, slot.timestamp(), n
+            "counts", "AND slot_s < ? AND n_answered > 0 ORDER BY slot_s DESC LIMIT ?", schedule, slot.timestamp(), n
         )
 
     def record_counts(self, schedule: str, slot: datetime, counts: SlotCounts) -> None:
-        """Record the numbers of a slot's run."""
+        """Record the numbers of a slot's run that has ended."""
+        self.forget_unfinished_counts(schedule, slot)
+        self._record_counts("counts", schedule, slot, counts)
+
+    def record_unfinished_counts(self, schedule: str, slot: datetime, counts: SlotCounts) -> None:
+        """Record the numbers of a slot's run so far. They are not among those that other runs are compared with."""
+        self._record_counts("unfinished_counts", schedule, slot, counts)
+
+    def forget_unfinished_counts(self, schedule: str, slot: datetime) -> None:
+        """Delete the numbers of a slot's run that has not ended."""
+        with self._opened() as database:
+            values = (schedule, slot.timestamp())
+            database.execute("DELETE FROM unfinished_counts WHERE schedule = ? AND slot_s = ?", values)
+
+    def _record_counts(self, table: str, schedule: str, slot: datetime, counts: SlotCounts) -> None:
         with self._opened() as database:
             values = (schedule, slot.timestamp(), *counts)
-            database.execute("INSERT OR REPLACE INTO counts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+            database.execute(f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
 
-    def _counts(self, rest: str, *values: object) -> list[SlotCounts]:
+    def _counts(self, table: str, rest: str, *values: object) -> list[SlotCounts]:
         if not self._path.exists():
             return []
         with self._opened() as database:
             rows: Sequence[tuple[int, int, int, int, int, str]] = database.execute(
-                f"SELECT {', '.join(SlotCounts._fields)} FROM counts WHERE schedule = ? {rest}", values
+                f"SELECT {', '.join(SlotCounts._fields)} FROM {table} WHERE schedule = ? {rest}", values
             ).fetchall()
         return [SlotCounts(*row) for row in rows]
 
@@ -267,9 +286,10 @@ class Slots:
                 " NOT NULL, action TEXT NOT NULL, state TEXT NOT NULL, at_s REAL NOT NULL, words TEXT NOT NULL,"
                 " PRIMARY KEY (schedule, slot_s, place))"
             )
-            database.execute(
-                "CREATE TABLE IF NOT EXISTS counts (schedule TEXT NOT NULL, slot_s REAL NOT NULL, n_asked INTEGER"
-                " NOT NULL, n_answered INTEGER NOT NULL, n_parsed INTEGER NOT NULL, n_refused INTEGER NOT NULL,"
-                " n_failed INTEGER NOT NULL, version TEXT NOT NULL, PRIMARY KEY (schedule, slot_s))"
-            )
+            for table in ("counts", "unfinished_counts"):
+                database.execute(
+                    f"CREATE TABLE IF NOT EXISTS {table} (schedule TEXT NOT NULL, slot_s REAL NOT NULL, n_asked INTEGER"
+                    " NOT NULL, n_answered INTEGER NOT NULL, n_parsed INTEGER NOT NULL, n_refused INTEGER NOT NULL,"
+                    " n_failed INTEGER NOT NULL, version TEXT NOT NULL, PRIMARY KEY (schedule, slot_s))"
+                )
             yield database

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from affectlake.judge.requests.run_statistics import Ending, Progress
+from affectlake.judge.requests.run_statistics import Account, Ending, Progress
 from affectlake.judge.trials.shares import Share
 from affectlake.lake.store.versions import Version
 
@@ -51,6 +51,43 @@ class CollectionRequest:
     def label(self) -> str:
         """Agent, trial set and share: ``qwen2-vl · main · share 1 of 2``."""
         return " · ".join([self.agent, self.trial_set, *([str(self.share)] if self.share else [])])
+
+
+class Tally(NamedTuple):
+    """Counts of a run: answered, failed for good, set aside in quarantine, parsed, refused; and the last version."""
+
+    n_answered: int = 0
+    n_failed: int = 0
+    n_set_aside: int = 0
+    n_parsed: int = 0
+    n_refused: int = 0
+    version: Version | None = None
+
+    @property
+    def n_asked(self) -> int:
+        """Questions that were answered or failed for good."""
+        return self.n_answered + self.n_failed
+
+    @property
+    def n_done(self) -> int:
+        """Questions that need not be asked again."""
+        return self.n_asked - self.n_set_aside
+
+    def asked(self, account: Account | Progress) -> Tally:
+        """Return the counts during or after a round."""
+        return self._replace(
+            n_answered=self.n_answered + account.n_answered,
+            n_failed=self.n_failed + account.n_failed,
+            n_parsed=self.n_parsed + account.n_read,
+            n_refused=self.n_refused + account.unread.get("refusal", 0),
+        )
+
+
+OnTally = Callable[[Tally], None]
+
+
+def ignore_tally(_now: Tally) -> None:
+    """Do nothing."""
 
 
 class CollectionProgress(NamedTuple):

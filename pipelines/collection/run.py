@@ -26,11 +26,9 @@ from affectlake.judge.responses.quality import quality, useless
 from affectlake.judge.responses.tables import parsed_answer
 from affectlake.judge.trials.plan import Plan
 from affectlake.judge.vectors.easy import EASY
-from affectlake.lake.store.versions import Version
 from affectlake.pipelines.collection.planning import EASY_TRIALS, chat_agent, easy_score_of, exists, plan_questions
 from affectlake.pipelines.collection.publishing import (
     Log,
-    Published,
     leases,
     open_journal,
     prepare_to_publish,
@@ -41,7 +39,10 @@ from affectlake.pipelines.collection.request import (
     CollectionRequest,
     CollectionResult,
     OnProgress,
+    OnTally,
+    Tally,
     ignore_progress,
+    ignore_tally,
 )
 from affectlake.pipelines.collection.servers import agent_servers, circuit_error, limits_of, target_of
 from affectlake.pipelines.engine.model_runs import record_collection
@@ -65,40 +66,7 @@ class RunContext:
     lease: lease.Lease
     log: Log
     on_progress: OnProgress
-
-
-class Tally(NamedTuple):
-    """Counts of a run: answered, failed for good, set aside in quarantine, parsed, refused; and the last version."""
-
-    n_answered: int = 0
-    n_failed: int = 0
-    n_set_aside: int = 0
-    n_parsed: int = 0
-    n_refused: int = 0
-    version: Version | None = None
-
-    @property
-    def n_asked(self) -> int:
-        """Questions that were answered or failed for good."""
-        return self.n_answered + self.n_failed
-
-    @property
-    def n_done(self) -> int:
-        """Questions that need not be asked again."""
-        return self.n_asked - self.n_set_aside
-
-    def asked(self, account: Account) -> Tally:
-        """Return the counts after a round."""
-        return self._replace(
-            n_answered=self.n_answered + account.n_answered,
-            n_failed=self.n_failed + account.n_failed,
-            n_parsed=self.n_parsed + account.n_read,
-            n_refused=self.n_refused + account.unread.get("refusal", 0),
-        )
-
-    def published(self, done: Published) -> Tally:
-        """Return the counts after publishing."""
-        return self._replace(version=done.version or self.version, n_set_aside=self.n_set_aside + done.n_set_aside)
+    on_tally: OnTally = ignore_tally
 
 
 class Attempt(NamedTuple):
@@ -119,7 +87,11 @@ class _Outcome(NamedTuple):
 
 
 def collect_answers(
-    lake: Path, request: CollectionRequest, log: Log, on_progress: OnProgress = ignore_progress
+    lake: Path,
+    request: CollectionRequest,
+    log: Log,
+    on_progress: OnProgress = ignore_progress,
+    on_tally: OnTally = ignore_tally,
 ) -> CollectionResult:
     """Ask the remaining questions of a trial set, up to a limit, and publish the answers.
 
@@ -133,6 +105,8 @@ def collect_answers(
         Takes one line of progress.
     on_progress : callable
         Called every second with the progress of the run.
+    on_tally : callable
+        Called every second, and when answers were published, with the counts of the run so far.
 
     Returns
     -------
@@ -151,7 +125,7 @@ def collect_answers(
     LakeError
         If an older version is checked out, or a table was changed by hand; nothing is asked then.
     """
-    with open_run(lake, request, log, on_progress) as (context, first):
+    with open_run(lake, request, log, on_progress, on_tally) as (context, first):
         return run_to_end(context, first)
 
 
@@ -182,7 +156,7 @@ def ask_sample(lake: Path, request: CollectionRequest, log: Log, on_progress: On
         context = RunContext(lake, params, agent, replace(request, anyway=True), held, log, on_progress)
         plan = plan_attempt(context, Tally()).plan
         with agent_servers(lake, agent, key, log) as urls:
-            account = _ask(context, plan, target_of(agent, urls), 0, plan.n_left)
+            account = _ask(context, plan, target_of(agent, urls), Tally(), plan.n_left)
         with open_journal(lake, params, agent) as journal:
             answers = list(journal.find(question.key for question in plan.questions()).values())
     if account.ending == "circuit":
@@ -192,7 +166,11 @@ def ask_sample(lake: Path, request: CollectionRequest, log: Log, on_progress: On
 
 @contextmanager
 def open_run(
-    lake: Path, request: CollectionRequest, log: Log, on_progress: OnProgress = ignore_progress
+    lake: Path,
+    request: CollectionRequest,
+    log: Log,
+    on_progress: OnProgress = ignore_progress,
+    on_tally: OnTally = ignore_tally,
 ) -> Iterator[tuple[RunContext, Attempt]]:
     """Hold the agent's lease, publish what an earlier run left in the journals, and plan the remaining questions."""
     if request.limit is not None and request.limit < 1:
@@ -207,7 +185,7 @@ def open_run(
         if left.n_added > left.n_taken_back:
             n = left.n_added - left.n_taken_back
             log(f"{agent.name}: {n:,} answers of an interrupted run are published")
-        context = RunContext(lake, params, agent, request, held, log, on_progress)
+        context = RunContext(lake, params, agent, request, held, log, on_progress, on_tally)
         yield context, plan_attempt(context, Tally(version=left.version))
 
 
@@ -289,7 +267,8 @@ def _ask_easy(context: RunContext, attempt: Attempt, urls: tuple[str, ...]) -> _
         return _Outcome("complete", None, is_retryable=False, tally=before)
     name, n = context.agent.name, attempt.easy.n_left
     context.log(f"{name}: {n:,} requests of easy trials first")
-    own = replace(context, request=replace(context.request, trial_set=EASY, limit=None, anyway=True))
+    wanted = replace(context.request, trial_set=EASY, limit=None, anyway=True)
+    own = replace(context, request=wanted, on_tally=ignore_tally)
     outcome = _ask_plan(own, Attempt(attempt.easy, Tally(version=before.version)), urls, n)
     score = easy_score_of(context.lake, context.agent)
     if score.n:
@@ -313,9 +292,9 @@ def _ask_round(context: RunContext, plan: Plan, urls: tuple[str, ...], tally: Ta
     """Ask a part of a plan, and publish the answers even if the round fails."""
     agent = context.agent
     try:
-        account = _ask(context, plan, target_of(agent, urls), tally.n_asked, n_wanted)
+        account = _ask(context, plan, target_of(agent, urls), tally, n_wanted)
     except CollectionError as error:
-        tally = tally.published(publish_waiting(context.lake, agent.name, context.log))
+        tally = _published(context, tally)
         cause = error.__cause__
         return _Outcome(None, error, isinstance(cause, Failure) and cause.kind in RETRYABLE, tally)
     if context.lease.lost.is_set():
@@ -323,7 +302,7 @@ def _ask_round(context: RunContext, plan: Plan, urls: tuple[str, ...], tally: Ta
             f"another run has taken over the collection of {agent.name}",
             todo="let it continue; its journal holds the answers of this run, which that run or the next publishes",
         )
-    tally = tally.asked(account).published(publish_waiting(context.lake, agent.name, context.log))
+    tally = _published(context, tally.asked(account))
     record_collection(context.lake, context.params, agent, context.request.trial_set, account, context.log)
     if account.ending == "useless":
         return _Outcome(None, _useless_error(context, account.why), is_retryable=False, tally=tally)
@@ -333,9 +312,18 @@ def _ask_round(context: RunContext, plan: Plan, urls: tuple[str, ...], tally: Ta
     return _Outcome("circuit", circuit_error(account), not is_fatal, tally)
 
 
-def _ask(context: RunContext, plan: Plan, target: Target, n_before: int, n_wanted: int) -> Account:
+def _published(context: RunContext, tally: Tally) -> Tally:
+    """Publish the answers in the journals, and return the counts after it."""
+    done = publish_waiting(context.lake, context.agent.name, context.log)
+    found = tally._replace(version=done.version or tally.version, n_set_aside=tally.n_set_aside + done.n_set_aside)
+    context.on_tally(found)
+    return found
+
+
+def _ask(context: RunContext, plan: Plan, target: Target, before: Tally, n_wanted: int) -> Account:
     def show(now: Progress) -> None:
-        context.on_progress(CollectionProgress(n_before + now.n_answered + now.n_failed, n_wanted, now))
+        context.on_progress(CollectionProgress(before.n_asked + now.n_answered + now.n_failed, n_wanted, now))
+        context.on_tally(before.asked(now))
 
     with open_journal(context.lake, context.params, context.agent) as journal:
         account = collect(
@@ -349,7 +337,7 @@ def _ask(context: RunContext, plan: Plan, target: Target, n_before: int, n_wante
             reads=partial(parsed_answer, context.agent.asking),
             useless=_never if context.request.anyway else partial(_useless, context.agent.weighs_answers),
         )
-    for server in () if n_before or context.request.trial_set == EASY else account.servers:
+    for server in () if before.n_asked or context.request.trial_set == EASY else account.servers:
         if server.limited_by:
             context.log(f"{context.agent.name}: {server.url} limits answers to labels by {server.limited_by}")
     return account

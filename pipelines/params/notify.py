@@ -21,7 +21,7 @@ from affectlake.secrets import hide
 from affectlake.validation import UNIQUE, Secret, Strict, check, mistake
 
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
-Event = Literal["done", "failed", "fewer_parsed"]
+Event = Literal["done", "failed", "fewer_parsed", "stopped"]
 ADDRESSES = layout.COLLECTING / "notify.env"
 """File of the lake, ignored by Git, with lines NAME=URL for names that are not environment variables."""
 
@@ -94,7 +94,7 @@ class Notify(Strict):
         json_schema_extra={"pattern": _VARIABLE},
     )
     on: Annotated[tuple[Event, ...], UNIQUE, AfterValidator(_not_empty)] = Field(
-        default=("failed", "fewer_parsed"),
+        default=("failed", "fewer_parsed", "stopped"),
         strict=False,
         description="Which runs are reported to the addresses in `to`.",
         examples=[["failed", "fewer_parsed"]],

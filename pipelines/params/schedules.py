@@ -17,7 +17,7 @@ from affectlake.judge.agents import SERVER_KINDS
 from affectlake.mistakes import Mistake
 from affectlake.pipelines.params.cron import check_cron
 from affectlake.pipelines.params.text import value_at
-from affectlake.validation import UNIQUE, Entry, Text, mistake
+from affectlake.validation import UNIQUE, Entry, Strict, Text, mistake
 
 TrialSet = Literal["main", "validation", "noise_ceiling"]
 Action = Literal["run", "push", "report"]
@@ -45,10 +45,35 @@ _IF_PROPOSED: dict[str, Any] = {
 }
 
 
+_IF_STOPPED: dict[str, Any] = {
+    "if": {"properties": {"stop_when": {"type": "object"}}, "required": ["stop_when"]},
+    "then": {
+        "properties": {"then": {"contains": {"const": "run"}}, "trial_set": {"const": "main"}},
+        "required": ["then"],
+    },
+}
+
+
+class StopWhen(Strict):
+    """When a schedule stops by itself: held-out accuracy no longer rises."""
+
+    gain_below: float = Field(
+        gt=0,
+        lt=1,
+        description="Gain of accuracy, as a share of the choices, below which more answers are not worth asking for.",
+        examples=[0.005],
+    )
+    over: int = Field(
+        default=3,
+        ge=1,
+        description="Compare with the embedding this many versions before, counting those with more answers.",
+    )
+
+
 class Schedule(Entry):
     """A recurring collection."""
 
-    model_config = ConfigDict(json_schema_extra=_IF_PROPOSED)
+    model_config = ConfigDict(json_schema_extra={"allOf": [_IF_PROPOSED, _IF_STOPPED]})
 
     agent: str = Field(description="Agent whose answers are collected, of kind chat.")
     cron: Annotated[Text, AfterValidator(_cron)] = Field(
@@ -74,6 +99,11 @@ class Schedule(Entry):
         examples=[["run", "push", "report"]],
         json_schema_extra={"uniqueItems": True},
     )
+    stop_when: StopWhen | None = Field(
+        default=None,
+        description="Stop when held-out accuracy no longer rises, compared after each `run` in `then`; null: never.",
+        examples=[{"gain_below": 0.005, "over": 3}],
+    )
 
     @model_validator(mode="after")
     def _can_be_proposed(self) -> Self:
@@ -82,6 +112,18 @@ class Schedule(Entry):
                 "cannot propose triplets",
                 wanted="with proposed: true, a limit (number of triplets per run) and the trial set main",
                 found=f"limit: {'null' if self.limit is None else self.limit}, trial_set: {self.trial_set}",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _can_stop(self) -> Self:
+        if self.stop_when is not None and ("run" not in self.then or self.trial_set != "main"):
+            raise mistake(
+                "cannot stop by itself",
+                wanted="with stop_when, `run` in then, which fits the embeddings to compare, and the trial set main, "
+                "from which they learn",
+                found=f"then: [{', '.join(self.then)}], trial_set: {self.trial_set}",
+                todo="add `run` to then, or remove stop_when",
             )
         return self
 

@@ -9,19 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from affectlake.errors import UsageError
 from affectlake.flows.schedules.notifications import SlotReport, send
 from affectlake.flows.schedules.parsed_shares import LEVEL, Parsed, fewer_parsed
 from affectlake.flows.schedules.slots import SlotCounts, Slots
+from affectlake.lake.files.outputs import Output
+from affectlake.lake.store.versions import list_versions
+from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.params.notify import Notify
 from affectlake.pipelines.params.study import load
 from affectlake.secrets import HIDDEN
 from affectlake.validation import check
 from benchmarks.nights import reported
 from tests.support.fault_server import FaultServer, expected_text
-from tests.support.nights import backfill, nightly_lake
+from tests.support.nights import affectlake, backfill, nightly_lake
 from tests.support.receiver import Receiver, receiving
 from tests.support.stores import free_port
 
@@ -80,8 +84,46 @@ def test_each_night_is_told_with_its_numbers(tmp_path: Path, server: FaultServer
     (told,) = receiver.told
     assert "failed" in told["title"] and told["type"] == "failure"
     assert "the servers fail too often" in lines(told)["error"]
-    assert "asked" not in lines(told)
+    assert int(lines(told)["failed"]) > 0
     assert SECRET not in done.stderr + json.dumps(receiver.told)
+
+
+def test_a_failed_night_is_told_with_what_it_has(tmp_path: Path, server: FaultServer, receiver: Receiver) -> None:
+    notify = {"on": ["failed"], "to": [receiver.url("json", SECRET)]}
+    lake = nightly_lake(tmp_path / tmp_path.name, server.url, notify, limit=None)
+    says = "is noticeably different from the other two."
+    server.says = lambda asked: f"{expected_text(asked)} {says}" if asked[-20] % 3 else "I cannot help with that."
+    server.script.extend([*["ok"] * 60, *["400"] * 375])
+    assert backfill(lake, "01").returncode == 1
+    (told,) = receiver.told
+    facts, rows = lines(told), read_output(lake, Output("responses", "tiny")).collect()
+    n_answered = rows.filter(pl.col("error_kind").is_null()).height
+    assert n_answered >= 50  # the servers failed after these
+    counts = {name: int(facts[name]) for name in ("asked", "answered", "parsed", "refused", "failed")}
+    assert (counts["answered"], counts["failed"]) == (n_answered, rows.height - n_answered)
+    assert counts["asked"] == rows.height
+    assert 0 < counts["parsed"] < n_answered
+    assert counts["refused"] == n_answered - counts["parsed"]
+    assert facts["version"] == list_versions(lake)[-1].name
+    again = facts["to do"].split("`")[1]
+    server.script.clear()
+    done = affectlake(*again.split()[1:])  # what the message says to do
+    assert done.returncode == 0, done.stderr
+    assert "1 slots run" in done.stdout
+    counted = Slots(lake).counts("nightly", NIGHT)
+    assert counted is not None
+    assert counted.n_answered == 435 - rows.height
+    assert Slots(lake).unfinished_counts("nightly", NIGHT) is None
+
+
+def test_a_night_that_fails_before_it_asks_has_no_counts(tmp_path: Path, receiver: Receiver) -> None:
+    lake = nightly_lake(
+        tmp_path / tmp_path.name, f"http://127.0.0.1:{free_port()}/v1", {"to": [receiver.url("json", "hook")]}
+    )
+    assert backfill(lake, "01").returncode == 1
+    (told,) = receiver.told
+    assert "asked" not in lines(told)
+    assert "affectlake schedule backfill nightly --from 2026-03-01T02:00Z" in lines(told)["to do"]
 
 
 NIGHT = datetime(2026, 3, 1, 2, tzinfo=UTC)
@@ -139,7 +181,7 @@ def test_earlier_settings_and_plain_addresses_stay_legal(published: Path) -> Non
     for section in ({"webhook": "https://x.org/h"}, {"webhook_env": "HOOK"}):
         assert check(Notify, section).to == ()
     found = check(Notify, {"to": ["json://127.0.0.1:8080/hook", "ntfy://emotions", "env:SLACK"]})
-    assert found.on == ("failed", "fewer_parsed")
+    assert found.on == ("failed", "fewer_parsed", "stopped")
 
 
 def night(share: float, n: int = 1000) -> Parsed:

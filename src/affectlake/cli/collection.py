@@ -161,13 +161,30 @@ def status(lake: Path, as_json: bool, check: bool) -> None:
         from affectlake.flows.schedules.health import health
 
         healths = {agent: _plain(health(root, params, agent)) for agent in dict.fromkeys(one.agent for one in found)}
-        rows = [{**{k: _plain(v) for k, v in one._asdict().items()}, "health": healths[one.agent]} for one in found]
+        rows = [
+            {
+                **{k: _plain(v) for k, v in one._asdict().items()},
+                "health": healths[one.agent],
+                "stopped_schedules": _stopped(root, params, one),
+            }
+            for one in found
+        ]
         click.echo(json.dumps(rows, indent=2))
         return
     for one in found:
-        click.echo(_format_status(one))
+        stopped = [f"schedule {name} stopped: {why}" for name, why in _stopped(root, params, one).items()]
+        click.echo("\n    ".join([_format_status(one), *stopped]))
     if not found:
         log("params.yaml has no agent of kind chat")
+
+
+def _stopped(root: Path, params: Params, one: Status) -> dict[str, str]:
+    """Return why schedules of an agent and trial set have stopped, by schedule."""
+    from affectlake.flows.schedules.comparisons import stop_of, to_start_again
+
+    own = [two for two in params.schedules.values() if (two.agent, two.trial_set) == (one.agent, one.trial_set)]
+    stops = [(schedule, stop_of(root, params, schedule)) for schedule in own]
+    return {schedule.name: f"{stop}; {to_start_again(schedule)}" for schedule, stop in stops if stop is not None}
 
 
 def _check(root: Path, params: Params, as_json: bool) -> None:

@@ -108,22 +108,27 @@ def _backfill(root: Path, name: str, start: str, end: str, again: bool) -> None:
 def _list(root: Path, as_json: bool) -> None:
     from datetime import UTC, datetime
 
+    from affectlake.flows.schedules.comparisons import stop_of, to_start_again
     from affectlake.flows.schedules.slots import Slots, next_slots
     from affectlake.pipelines.params.study import load
 
-    slots, rows = Slots(root), list[dict[str, Any]]()
-    for schedule in load(root).schedules.values():
+    slots, rows, params = Slots(root), list[dict[str, Any]](), load(root)
+    for schedule in params.schedules.values():
         latest = [
             {**fate._asdict(), "then": [one._asdict() for one in slots.actions(schedule.name, fate.slot)]}
             for fate in slots.latest(schedule.name, _SHOWN)
         ]
-        (coming,) = next_slots(schedule, datetime.now(UTC))
-        rows.append({"schedule": schedule.name, "agent": schedule.agent, "next": coming, "latest": latest})
+        stop = stop_of(root, params, schedule)
+        coming = next_slots(schedule, datetime.now(UTC))[0] if stop is None else None
+        why = "" if stop is None else f"{stop}; {to_start_again(schedule)}"
+        named = {"schedule": schedule.name, "agent": schedule.agent}
+        rows.append({**named, "next": coming, "stopped": why, "latest": latest})
     if as_json:
         click.echo(json.dumps(rows, indent=2, default=datetime.isoformat))
         return
     for row in rows:
-        click.echo(f"{row['schedule']}: {row['agent']}; next {row['next']:%Y-%m-%d %H:%M} UTC")
+        when = f"stopped: {row['stopped']}" if row["stopped"] else f"next {row['next']:%Y-%m-%d %H:%M} UTC"
+        click.echo(f"{row['schedule']}: {row['agent']}; {when}")
         for fate in row["latest"]:
             click.echo(f"    {fate['slot']:%Y-%m-%d %H:%M} UTC  {fate['state']:<8} {fate['words']}")
             for one in fate["then"]:

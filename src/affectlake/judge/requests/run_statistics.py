@@ -57,6 +57,8 @@ class Progress(NamedTuple):
         Questions finished per second, over the latest half minute.
     n_read : int
         Number of answers that the caller could parse; all answers if the caller does not parse them.
+    unread : dict
+        Numbers of answers that could not be parsed, by reason.
     errors, retries : dict
         Numbers of failed questions, and of failed attempts, by kind.
     prompt_tokens, completion_tokens, cached_tokens : int
@@ -70,6 +72,7 @@ class Progress(NamedTuple):
     n_held: int
     per_second: float
     n_read: int
+    unread: dict[str, int]
     errors: dict[FailureKind, int]
     retries: dict[FailureKind, int]
     prompt_tokens: int
@@ -182,6 +185,7 @@ class Tally:
             n_held=self.n_held,
             per_second=self._rate(self.n_answered + self.n_failed),
             n_read=self.n_read,
+            unread=dict(self.unread),
             errors=dict(self.errors),
             retries=dict(self.retries),
             prompt_tokens=self.prompt_tokens,
