@@ -61,6 +61,7 @@ READERS: dict[type[BaseModel], tuple[str, ...]] = {
         "pipelines/collection/servers.py",
     ),
     schedules.Schedule: ("flows/schedules", "src/affectlake/cli/schedules.py"),
+    schedules.StopWhen: ("flows/schedules",),
     notify.Notify: ("pipelines/params/notify.py", "flows/schedules/notifications.py"),
     brain.Brain: (STEPS, "pipelines/outputs"),
     brain.SyntheticBrains: (BRAIN,),
