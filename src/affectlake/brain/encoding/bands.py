@@ -43,7 +43,7 @@ class BandedEncoding(NamedTuple):
     Parameters
     ----------
     models : list of tuple of str
-        The bands of each model, from none to all. Nuisance features are in all of them.
+        The bands of each model: first no band, last all. Nuisance features are in all of them.
     r2 : float64 (n_models, n_voxels)
     split : float64 (n_bands + n_nuisance, n_voxels)
         Parts of R² of the model with all bands, one for each band, then for each nuisance band; they add up to it

@@ -45,7 +45,7 @@ def shares_of(models: list[tuple[str, ...]]) -> Shares:
     Parameters
     ----------
     models : list of tuple of str
-        Every combination of the bands, from none to all, as in
+        Every combination of the bands, the empty one first and all bands last, as in
         :class:`~affectlake.brain.encoding.bands.BandedEncoding`.
     """
     every, at = models[-1], {frozenset(model): n for n, model in enumerate(models)}
