@@ -23,7 +23,7 @@ from affectlake.report.figures.agent_styles import styles_of
 from affectlake.report.figures.brain_maps import METHODS
 from affectlake.report.figures.canvas import older_objects_frozen, styled
 from affectlake.report.figures.catalogue import FIGURES, Entry, Section, of_section
-from affectlake.report.figures.embedded import embedded
+from affectlake.report.figures.embedded import SharedStyles, embedded
 from affectlake.report.figures.html_figure import HtmlFigure
 from affectlake.report.figures.markup import scrolling
 from affectlake.report.figures.strip import strip
@@ -134,22 +134,22 @@ def environment() -> Environment:
 def _context(inputs: ReportInputs) -> dict[str, Any]:
     entries = stimulus_map.legend(inputs)
     every = [agent_facts(inputs, agent) for agent in agents(inputs)]
-    styles = styles_of(one.agent for one in every)
+    styles, shared = styles_of(one.agent for one in every), SharedStyles()
     found = [
         _Agent(
             one,
             KINDS.get(one.kind, one.kind or "unknown kind"),
             styles[one.agent].key,
-            _blocks(inputs, "agent", one),
+            _blocks(inputs, "agent", one, shared),
             summary(inputs, one),
         )
         for one in every
     ]
     order = inputs.table("order_effects")
     sections = {
-        "together": _blocks(inputs, "together", every),
-        "order": [] if order is None else _blocks(inputs, "order", every),
-        "brain": [] if inputs.brain is None else _blocks(inputs, "brain", every),
+        "together": _blocks(inputs, "together", every, shared),
+        "order": [] if order is None else _blocks(inputs, "order", every, shared),
+        "brain": [] if inputs.brain is None else _blocks(inputs, "brain", every, shared),
     }
     data = {
         "stimuli": stimulus_map.stimulus_data(inputs, entries),
@@ -171,6 +171,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "order_rows": [] if order is None else compared(order, [one.agent for one in every]),
         "legend": entries,
         "colour_rules": stimulus_map.colour_rules(entries),
+        "drawing_rules": shared.rules,
         "data": _embedded(data),
         "tiles": bookkeeping.tiles(inputs),
         "exclusions": bookkeeping.exclusions(inputs.exclusions),
@@ -198,10 +199,12 @@ def _contents(sections: Mapping[str, list[_Block]], found: list[_Agent]) -> list
     return [{"id": key, "title": title, "figures": figures} for key, title, figures in rows]
 
 
-def _blocks(inputs: ReportInputs, section: Section, about: AgentFacts | Sequence[AgentFacts]) -> list[_Block]:
+def _blocks(
+    inputs: ReportInputs, section: Section, about: AgentFacts | Sequence[AgentFacts], styles: SharedStyles
+) -> list[_Block]:
     """Return the figures of a section; in the section "agent", those of the given agent."""
     return [
-        _block(inputs, entry, about, chosen)
+        _block(inputs, entry, about, chosen, styles)
         for entry in of_section(section)
         if not isinstance(about, AgentFacts) or _has(entry, about)
         for chosen in entry.variants()
@@ -209,8 +212,9 @@ def _blocks(inputs: ReportInputs, section: Section, about: AgentFacts | Sequence
 
 
 def _block(
-    inputs: ReportInputs, entry: Entry, about: AgentFacts | Sequence[AgentFacts], chosen: Mapping[str, str]
-) -> _Block:
+    inputs: ReportInputs, entry: Entry, about: AgentFacts | Sequence[AgentFacts], chosen: Mapping[str, str],
+    styles: SharedStyles,
+) -> _Block:  # fmt: skip
     """Return a figure for the template; its caption has the verdict on the agent's answers, if there is one."""
     name = "-".join([entry.name.replace("_", "-"), *chosen.values()])
     file, title = _file(entry, about, chosen), entry.titled(chosen)
@@ -221,7 +225,7 @@ def _block(
     if isinstance(figure, HtmlFigure):
         body = figure.html
     else:
-        body = embedded(figure, file, focusable=entry.name in _BY_KEYBOARD)
+        body = embedded(figure, styles, focusable=entry.name in _BY_KEYBOARD)
         body = scrolling(figure.label, body)
     agent = about.agent if isinstance(about, AgentFacts) else ""
     verdict = inputs.verdicts.get(agent, "")

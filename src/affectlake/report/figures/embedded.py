@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from io import StringIO
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, fromstring, tostring
@@ -22,9 +23,40 @@ _REFERENCE = re.compile(r"(?<=#)[\w.-]+")
 _HATCH = re.compile(r"(?<=url\(#)[\w.-]+")
 _SEE_THROUGH = re.compile(r"(?:^|; )opacity:")  # the overlap of such marks is visible
 _POINT = 4 / 3  # pixels of the page
+_COMMAND = re.compile(r" ?([A-Za-z]) ?")  # of a path; numbers beside a letter need no space
 
 
-def embedded(figure: Figure, name: str, *, focusable: bool = False) -> Markup:
+@dataclass
+class SharedStyles:
+    """What the drawings of one page share: each style is written once, as a class, and ids are short.
+
+    Parameters
+    ----------
+    classes : dict of str to str
+        Class of each style that a drawing has.
+    n_drawings : int
+        Number of drawings so far.
+    """
+
+    classes: dict[str, str] = field(default_factory=dict)
+    n_drawings: int = 0
+
+    def prefix(self) -> str:
+        """Return the prefix of the ids in the next drawing."""
+        self.n_drawings += 1
+        return f"d{self.n_drawings}"
+
+    def class_of(self, style: str) -> str:
+        """Return the class of a style."""
+        return self.classes.setdefault(style.replace("; ", ";").replace(": ", ":"), f"s{len(self.classes)}")
+
+    @property
+    def rules(self) -> Markup:
+        """The CSS rules of all classes, which have priority over other rules for texts in drawings."""
+        return Markup("\n".join(f".drawn .{name}{{{style}}}" for style, name in self.classes.items()))
+
+
+def embedded(figure: Figure, styles: SharedStyles, *, focusable: bool = False) -> Markup:
     """Return a figure as an ``svg`` element of the page.
 
     Its text is in the page's font. The CSS variable ``--natural`` is the width at which it is as large as on paper.
@@ -32,14 +64,14 @@ def embedded(figure: Figure, name: str, *, focusable: bool = False) -> Markup:
     Parameters
     ----------
     figure : Figure
-    name : str
-        Prefix of the ids inside it, which must be unique on the page.
+    styles : SharedStyles
+        Styles and ids of the page; the styles of this figure are added.
     focusable : bool
         Whether it can be focused with the keyboard. Default False.
     """
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
-    file = StringIO()
+    file, prefix = StringIO(), styles.prefix()
     if figure.stamp is not None:  # the page has these words beside the title
         figure.stamp.set_in_layout(False)
         figure.stamp.set_visible(False)
@@ -60,9 +92,13 @@ def embedded(figure: Figure, name: str, *, focusable: bool = False) -> Markup:
         for key, value in one.attrib.items()
         if key.endswith(("href", "clip-path")) or (key == "style" and "url(#" in value)  # hatches are patterns
     )
-    ids = {one: f"{name}-{at}" for at, one in enumerate(dict.fromkeys(_referred(referred)))}
+    ids = {one: f"{prefix}-{at}" for at, one in enumerate(dict.fromkeys(_referred(referred)))}
     box = root.attrib["viewBox"]
-    drawn = (tostring(part, encoding="unicode") for child in root for part in _kept(child, ids, figure.notes))
+    parts = [part for child in root for part in _kept(child, ids, figure.notes)]
+    for one in (one for part in parts for one in part.iter() if "style" in one.attrib):
+        known = [one.attrib.pop("class")] if "class" in one.attrib else []
+        one.set("class", " ".join([*known, styles.class_of(one.attrib.pop("style"))]))
+    drawn = (tostring(part, encoding="unicode").replace(" />", "/>") for part in parts)
     opened = Markup('<svg viewBox="{}" style="--natural:{}px" class="drawn" role="img" aria-label="{}"{}>')
     reached = Markup(' tabindex="0"') if focusable else ""
     natural = number(float(box.split()[2]) * _POINT)
@@ -104,6 +140,8 @@ def _attributes(element: Element, ids: Mapping[str, str]) -> dict[str, str]:
             value = ids.get(value, "")
         elif key in ("href", "clip-path"):
             value = _REFERENCE.sub(lambda found: ids[found[0]], value.replace(" ", ""))
+        elif key == "d":
+            value = _COMMAND.sub(r"\1", value).strip()
         elif key == "style" and "url(#" in value:
             value = _HATCH.sub(lambda found: ids[found[0]], value)
         if value:
