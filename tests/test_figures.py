@@ -62,11 +62,10 @@ VARIANTS = [(entry.name, chosen) for entry in FIGURES for chosen in entry.varian
 NOT_HERE = {"order_effects", "nearest_centroids"}  # this small study has no chat agent and too few of a category
 DRAWN_OTHERWISE = {  # read by the page, or by SQL, for the figures and their hints
     "choices", "triplets", "frames", "videos", "voxels", "roi_scores", "group_stats", "noise_ceilings", "rsa_maps",
-    "encoding_maps", "fits", "families", "reliability", "anchored_choices", "unparsed",
+    "encoding_maps", "encoding_weights", "fits", "families", "reliability", "anchored_choices", "unparsed",
 }  # fmt: skip
 NOT_DRAWN = {
     "betas": "millions of rows that no figure could show; the maps are made from them",
-    "encoding_weights": "the weights behind `encoding_maps`",
     "features": "the vectors behind `choices`",
     "proposals": "triplets to ask, not results",
     "excluded_judgments": "judgments that are not used; `participants` counts them",

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from affectlake.brain.recordings.regions import regions
 from affectlake.pipelines.outputs.brain_masks import LEVEL, threshold_of
+from affectlake.pipelines.outputs.dimension_maps import BrainDimensions
 from affectlake.pipelines.outputs.version_tables import VersionTables
 from affectlake.pipelines.params.record import StudyRecord
 from affectlake.pipelines.steps.brain_arrays import METHODS
@@ -18,8 +19,11 @@ WHOLE_BRAIN = "all"
 _N_MAPS = " + ".join(f"(SELECT count(DISTINCT agent) FROM {one.table} WHERE basis = 'embedding')" for one in METHODS)
 
 
-def brain_inputs(tables: VersionTables, record: StudyRecord) -> BrainInputs | None:
-    """Return the brain maps, region scores and statistics of a version; None if it has no voxels."""
+def brain_inputs(tables: VersionTables, record: StudyRecord, chosen: str) -> BrainInputs | None:
+    """Return the brain maps, region scores and statistics of a version; None if it has no voxels.
+
+    `chosen` is SQL of ``agent, seed``: the representative fits.
+    """
     threshold = threshold_of(record)
     rows = tables.rows
     subjects = rows("SELECT subject, count(*) AS n FROM voxels GROUP BY subject ORDER BY subject")
@@ -37,7 +41,7 @@ def brain_inputs(tables: VersionTables, record: StudyRecord) -> BrainInputs | No
         rated = _values(rows(_maps_sql(name, "", "vectors")))
         rating_values |= {(name, *key): found for key, found in rated.items()}
         volumes.append(
-            make_volume(name, rows(f"SELECT * FROM voxels WHERE subject = '{name}'"), _shown(own, masked), block)
+            make_volume(name, rows(f"SELECT * FROM voxels WHERE subject = '{name}'"), _marked(own, masked), block)
         )
     scores, named = rows("SELECT * FROM roi_scores ORDER BY ALL"), regions()
     others = sorted(set(scores["region"]) - {*named, WHOLE_BRAIN})  # named differently by an earlier release
@@ -56,6 +60,9 @@ def brain_inputs(tables: VersionTables, record: StudyRecord) -> BrainInputs | No
         reference=record.text("brain.reference"),
         values=values,
         rating_values=rating_values,
+        dimensions=BrainDimensions(
+            tables, chosen, threshold.column if threshold and "encoding" in masked else "", LEVEL, block
+        ),
     )
 
 
@@ -74,10 +81,10 @@ def _values(maps: pl.DataFrame) -> dict[tuple[str, str], NDArray[np.float32]]:
     return found
 
 
-def _shown(maps: pl.DataFrame, masked: list[str]) -> pl.DataFrame:
-    """Return maps without the values of voxels that are not significant, for the methods that are masked."""
-    kept = ~pl.col("method").is_in(masked) | pl.col("level").lt(LEVEL).fill_null(False)
-    return maps.with_columns(value=pl.when(kept).then("value"))
+def _marked(maps: pl.DataFrame, masked: list[str]) -> pl.DataFrame:
+    """Return maps with the column ``significant``, which is null for methods without a mask."""
+    significant = pl.col("level").lt(LEVEL).fill_null(value=False)
+    return maps.with_columns(significant=pl.when(pl.col("method").is_in(masked)).then(significant))
 
 
 def _maps_sql(subject: str, column: str, basis: str = "embedding") -> str:

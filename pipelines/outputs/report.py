@@ -239,7 +239,7 @@ def gather(
         analyses=_Analyses(tables),
         thumbnails=_thumbnails(tables) if pictures else {},
         rsms=PrototypeRsms(tables, params, _REPRESENTATIVES),
-        brain=brain_inputs(tables, params) if brain and "group_stats" in present else None,
+        brain=brain_inputs(tables, params, _REPRESENTATIVES) if brain and "group_stats" in present else None,
         unshareable=tuple(str(one) for one in unshareable.values() if one.table in COLUMNS),
         for_myself=for_myself,
         left_out=(*([f"params.yaml: {params.unreadable}"] if params.unreadable else []), *tables.shortcomings),

@@ -96,7 +96,7 @@ def draw(
     entry = known[name]
     root = lake.root if isinstance(lake, Lake) else find(Path(lake))
     version = resolve(root, at)
-    inputs = _inputs(root, version, brain=entry.section == "brain", pictures=entry.html)
+    inputs = _inputs(root, version, brain=entry.brain, pictures=entry.html)
     about = _about(entry, inputs, agent)
     if not width_mm:
         return entry.made(inputs, about, axes, **choices)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 from affectlake.brain.statistics import share_won
 from affectlake.errors import FigureError
-from affectlake.report import BrainInputs, ReportInputs, make_volume, on_one_grid, render
+from affectlake.report import BrainInputs, ReportInputs, Volume, make_volume, on_one_grid, render
 from affectlake.report.export import write_figures
 from affectlake.report.page import named_figures
 from tests.report.test_report import Page, make_inputs
@@ -147,13 +147,42 @@ def test_pictures_say_which_voxels_they_show() -> None:
         "Only significant voxels are coloured: false discovery rate below 0.05"
         in figure_of("glass_brains", make_inputs(brain=masked), method="encoding").caption
     )
-    none = replace(masked, volumes=tuple(
-        replace(one, values={key: values * np.nan for key, values in one.values.items()}) for one in masked.volumes
-    ))  # fmt: skip
+    both = replace(brains(), thresholds=dict.fromkeys(("searchlight", "encoding"), "false discovery rate below 0.05"))
+    none = replace(both, volumes=tuple(marked(one, lambda values: values > 9) for one in both.volumes))
     for name, chosen in (("glass_brains", {"method": "encoding"}), ("brain_slices", {})):
         figure = figure_of(name, make_inputs(brain=none), **chosen)
         assert "(relabelled stimuli). No voxel is." in figure.caption
         assert not any((np.ma.filled(image.get_array(), -1) > 0).any() for ax in figure.axes for image in ax.images)
+        whole = figure_of(name, make_inputs(brain=none), voxels="all", **chosen)
+        assert "All voxels are shown, significant or not." in whole.caption
+
+
+@pytest.mark.parametrize(("name", "chosen"), [("glass_brains", {"method": "encoding"}), ("brain_slices", {})])
+def test_a_picture_of_all_voxels_has_the_colours_of_that_of_significant_ones(name: str, chosen: dict[str, str]) -> None:
+    some = replace(brains(), thresholds=dict.fromkeys(("searchlight", "encoding"), "false discovery rate below 0.05"))
+    some = replace(some, volumes=tuple(marked(one, lambda values: values > 0.98) for one in some.volumes))
+    n_few = n_every = 0
+    few, every = (
+        figure_of(name, make_inputs(brain=some), voxels=voxels, **chosen) for voxels in ("significant", "all")
+    )
+    for one, other in zip(few.axes, every.axes, strict=True):
+        for masked, whole in zip(one.images, other.images, strict=True):
+            assert masked.get_clim() == whole.get_clim()
+            a, b = (np.ma.filled(image.get_array().astype(float), np.nan) for image in (masked, whole))
+            coloured = a > 0
+            np.testing.assert_array_equal(a[coloured], b[coloured])
+            n_few, n_every = n_few + int(coloured.sum()), n_every + int((b > 0).sum())
+    assert 0 < n_few < n_every
+    html = render(make_inputs(brain=some))
+    assert html.count('data-control="voxels"') == 3 and Page(html).ids
+    assert 'data-control="voxels"' not in render(make_inputs(brain=brains()))  # without a mask, there is no switch
+    written = [one for one, _ in named_figures(make_inputs(brain=brains())) if one.startswith(f"brain-{name[-6:]}")]
+    assert not any(one.endswith("-all") for one in written)
+
+
+def marked(volume: Volume, significant: Callable[[np.ndarray], np.ndarray]) -> Volume:
+    """Give a volume a mask, by its values."""
+    return replace(volume, significant={key: significant(values) for key, values in volume.values.items()})
 
 
 def test_what_is_missing_is_said() -> None:
@@ -303,6 +332,30 @@ def test_differences_of_embeddings_and_ratings_are_those_of_the_tables() -> None
     assert not [text for text in figure.axes[0].texts if text.get_text() == "*"]
     assert "There are no stars" in figure.caption
     assert "finds differences in 1 of 2 for human-category and 1 of 2 for human-concat" in figure.caption
+
+
+def test_pairs_of_bars_are_the_scores_of_ratings_and_embeddings() -> None:
+    figure = figure_of("basis_scores", with_ratings(), method="encoding", group="cortical")
+    (ax,) = figure.axes
+    bars = {one.get_label(): one for one in ax.containers if isinstance(one, BarContainer)}
+    heights = {name: [round(bar.get_height(), 9) for bar in one] for name, one in bars.items()}
+    assert heights == {  # VC, OFC
+        "human-category, ratings": [0.3, 0.3], "human-category, embedding": [0.3, 0.3],
+        "human-concat, ratings": [0.3, 0.3], "human-concat, embedding": [0.1, 0.3],
+    }  # fmt: skip
+    spread = bars["human-concat, embedding"].errorbar.lines[2][0].get_segments()
+    assert [round(top - bottom, 9) for (_, bottom), (_, top) in spread] == [0.2, 0.0]  # twice the s.d. of 0, 0.1, 0.2
+    dots = np.concatenate([line.get_ydata() for line in ax.lines if line.get_marker() == "o"])
+    assert len(dots) == 2 * 2 * 2 * 3  # agents, bases, regions, subjects
+    np.testing.assert_allclose(np.sort(dots)[:3], [0.0, 0.1, 0.2], atol=1e-12)
+    (star,) = [text for text in ax.texts if text.get_text() == "*"]  # human-concat in VC
+    pair = [bars[f"human-concat, {basis}"][0] for basis in ("ratings", "embedding")]
+    assert pair[0].get_x() < star.get_position()[0] < pair[1].get_x() + pair[1].get_width()
+    assert "error bars are standard deviations" in figure.caption and figure.data.height == 24
+    with pytest.raises(FigureError, match="no agent of this version is made of ratings"):
+        figure_of("basis_scores", make_inputs(brain=brains()), method="encoding", group="cortical")
+    with pytest.raises(FigureError, match="subcortical regions"):
+        figure_of("basis_scores", with_ratings(), method="encoding", group="subcortical")
 
 
 def test_voxels_of_embeddings_are_compared_with_those_of_the_agents_own_ratings() -> None:

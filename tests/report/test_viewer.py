@@ -93,7 +93,7 @@ def test_the_script_gets_the_numbers_back() -> None:
     values[3] = np.nan
     regions = ["VC" if at % 2 else "all-of-it" for at in range(len(grid))]
     volume = make_volume("S1", table(grid, np.eye(3, 4) * 3, regions), maps(values))
-    data = viewer_data([volume], ["b", "a"], METHODS, {"OFC": "orbitofrontal", "VC": "visual cortex"})
+    data = viewer_data([volume], ["b", "a"], METHODS, {"OFC": "orbitofrontal", "VC": "visual cortex"}, {})
     sent = data["subjects"][0]
     assert data["agents"] == ["a"] and list(data["methods"]) == ["searchlight"]
     assert data["regions"] == ["visual cortex"]
@@ -105,6 +105,31 @@ def test_the_script_gets_the_numbers_back() -> None:
     low, high = data["methods"]["searchlight"]["low"], data["methods"]["searchlight"]["high"]
     got = np.where(steps == 0, np.nan, low + (steps - 1) / 254 * (high - low))
     np.testing.assert_allclose(got, volume.values["searchlight", "a"], atol=(high - low) / 254 / 2 + 1e-6)
+
+
+def test_a_mask_is_sent_as_one_bit_per_cell_beside_all_values() -> None:
+    grid = np.argwhere(np.ones((5, 4, 3)))
+    values = np.linspace(-0.2, 0.6, len(grid))
+    significant = values > 0.3
+    rows = maps(values).with_columns(significant=pl.Series(significant))
+    volume = make_volume("S1", table(grid, np.eye(3, 4) * 3), rows)
+    np.testing.assert_array_equal(np.isnan(volume.masked("searchlight", "a")), ~significant)
+    data = viewer_data([volume], ["a"], METHODS, {}, {"searchlight": "below 0.05"})
+    sent = data["subjects"][0]
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(sent["significant"]["searchlight"]["a"]), np.uint8))
+    np.testing.assert_array_equal(bits[: len(grid)] == 1, significant)
+    assert 0 not in np.frombuffer(base64.b64decode(sent["maps"]["searchlight"]["a"]), np.uint8)  # all have a value
+    assert data["methods"]["searchlight"]["mask"] == "below 0.05"
+    unmasked = make_volume("S1", table(grid, np.eye(3, 4) * 3), maps(values))
+    assert len(str(data)) < 1.2 * len(str(viewer_data([unmasked], ["a"], METHODS, {}, {})))
+
+
+def test_a_cell_of_several_voxels_is_significant_if_one_of_them_is() -> None:
+    grid = np.argwhere(np.ones((4, 2, 2)))
+    rows = maps(np.arange(16.0)).with_columns(significant=pl.Series(np.arange(16) == 9))
+    volume = make_volume("S1", table(grid, np.eye(3, 4) * 3), rows, block=2)
+    assert volume.significant["searchlight", "a"].tolist() == [False, True]
+    np.testing.assert_array_equal(volume.masked("searchlight", "a"), [np.nan, 11.5])  # the mean of all its voxels
 
 
 def test_a_byte_holds_no_value_apart_from_the_lowest() -> None:

@@ -64,6 +64,7 @@ COLUMNS: dict[str, Columns] = {
         ("subject", "voxel_index", "voxel_i", "voxel_j", "voxel_k", "x_mm", "y_mm", "z_mm"), ("regions",)
     ),
     "encoding_maps": Columns(("agent", "subject", "basis", "voxel_index"), ("encoding_r",), ("p_null_fdr", "p_fwe")),
+    "encoding_weights": Columns(("agent", "subject", "dimension", "voxel_weights")),
     "rsa_maps": Columns(("agent", "subject", "basis", "voxel_index"), ("rho",), ("p_null_fdr", "p_fwe")),
     "roi_scores": Columns(
         ("agent", "subject", "basis", "method", "region"), ("region_score",), ("region_bias", "n_stimuli")

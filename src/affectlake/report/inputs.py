@@ -55,6 +55,27 @@ class RatingFamily(NamedTuple):
     ratings: tuple[str, ...]
 
 
+class DimensionMaps(NamedTuple):
+    """Brain maps of single dimensions of an agent: the weights of its encoding models, and their patterns.
+
+    Parameters
+    ----------
+    dimensions : tuple of int
+        The dimensions that are shown: those with the largest total weights over all stimuli.
+    n_dimensions : int
+        Number of dimensions of the embedding.
+    volumes : tuple of Volume
+        One for each subject. The keys of its values are the effect, "weights" or "patterns", and the dimension.
+    rows : polars.DataFrame
+        ``subject, effect, dimension, voxel_index, value, significant``.
+    """
+
+    dimensions: tuple[int, ...]
+    n_dimensions: int
+    volumes: tuple[Volume, ...]
+    rows: pl.DataFrame
+
+
 @dataclass(frozen=True)
 class BrainInputs:
     """The inputs of the section on the brain.
@@ -70,15 +91,17 @@ class BrainInputs:
     maps : polars.DataFrame
         ``agent, method, voxel_index, value`` of that subject; missing values are null.
     volumes : tuple of Volume
-        The maps of every subject, `subject` first; NaN for voxels that are not shown.
+        The maps of every subject, `subject` first, with the voxels that are significant.
     thresholds : mapping of str to str
-        For each method, which voxels the volumes show; without an entry, all.
+        For each method, which voxels are significant; without an entry, the volumes have no mask.
     reference : str
         The agent with which stars compare the others; empty: there are no stars.
     values : mapping of (subject, method, agent) to float32 (n_voxels,)
         The maps of every subject without a mask, in the order of the voxels; NaN for missing values.
     rating_values : mapping of (subject, method, agent) to float32 (n_voxels,)
         The same for the rating vectors of agents made of ratings, in place of their embeddings.
+    dimensions : mapping of str to DimensionMaps
+        Maps of dimensions of each agent with encoding models.
     """
 
     scores: pl.DataFrame
@@ -92,6 +115,7 @@ class BrainInputs:
     reference: str = ""
     values: Mapping[tuple[str, str, str], NDArray[np.float32]] = field(default_factory=dict)
     rating_values: Mapping[tuple[str, str, str], NDArray[np.float32]] = field(default_factory=dict)
+    dimensions: Mapping[str, DimensionMaps] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import polars as pl
 import yaml
 from markupsafe import Markup
 
@@ -22,10 +19,8 @@ from affectlake.report.figures import brain_viewer, heatmap, stimulus_map
 from affectlake.report.figures.agent_styles import styles_of
 from affectlake.report.figures.brain_maps import METHODS
 from affectlake.report.figures.canvas import older_objects_frozen, styled
-from affectlake.report.figures.catalogue import FIGURES, Entry, Section, of_section
-from affectlake.report.figures.embedded import SharedStyles, embedded
-from affectlake.report.figures.html_figure import HtmlFigure
-from affectlake.report.figures.markup import scrolling
+from affectlake.report.figures.catalogue import FIGURES
+from affectlake.report.figures.embedded import SharedStyles
 from affectlake.report.figures.strip import strip
 from affectlake.report.inputs import ReportInputs
 from affectlake.report.number_format import (
@@ -39,6 +34,7 @@ from affectlake.report.number_format import (
     size,
 )
 from affectlake.report.order_effects import compared
+from affectlake.report.page_figures import Block, blocks, file_name, is_shown
 from affectlake.report.summary import summary
 from affectlake.report.templating import template_environment
 
@@ -46,6 +42,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
     from affectlake.report.figures.canvas import Figure
+    from affectlake.report.figures.html_figure import HtmlFigure
 
 KINDS = {
     "ratings": "simulated from ratings",
@@ -55,22 +52,6 @@ KINDS = {
     "anchored": "people, anchored triplets",
 }
 COMMIT_LENGTH = 10
-UNPACKED = 1500  # bytes that compression has to save
-
-
-_BY_KEYBOARD = ("stimulus_map", "heatmap")
-
-
-class _Block(NamedTuple):
-    """One figure as the template shows it, or the reason why it is missing."""
-
-    name: str
-    file: str
-    title: str
-    body: Markup
-    caption: str
-    rows: str
-    missing: str
 
 
 class _Agent(NamedTuple):
@@ -79,7 +60,7 @@ class _Agent(NamedTuple):
     facts: AgentFacts
     kind: str
     key: Markup
-    figures: list[_Block]
+    figures: list[Block]
     summary: list[dict[str, object]]
 
 
@@ -111,11 +92,13 @@ def named_figures(inputs: ReportInputs) -> Iterator[tuple[str, Figure | HtmlFigu
     every = [agent_facts(inputs, agent) for agent in agents(inputs)]
     for entry in FIGURES:
         for about in every if entry.section == "agent" else [every]:
-            if isinstance(about, AgentFacts) and not _has(entry, about):
-                continue
-            for chosen in entry.variants():
+            caption = ""
+            for chosen in entry.variants() if is_shown(entry, inputs, about) else ():
                 with suppress(FigureError):
-                    yield _file(entry, about, chosen), entry.made(inputs, about, **chosen)
+                    figure = entry.made(inputs, about, **chosen)
+                    if not entry.switched(chosen) or figure.caption != caption:  # without a mask, both are the same
+                        yield file_name(entry, about, chosen), figure
+                    caption = figure.caption
 
 
 def environment() -> Environment:
@@ -140,16 +123,16 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
             one,
             KINDS.get(one.kind, one.kind or "unknown kind"),
             styles[one.agent].key,
-            _blocks(inputs, "agent", one, shared),
+            blocks(inputs, "agent", one, shared),
             summary(inputs, one),
         )
         for one in every
     ]
     order = inputs.table("order_effects")
     sections = {
-        "together": _blocks(inputs, "together", every, shared),
-        "order": [] if order is None else _blocks(inputs, "order", every, shared),
-        "brain": [] if inputs.brain is None else _blocks(inputs, "brain", every, shared),
+        "together": blocks(inputs, "together", every, shared),
+        "order": [] if order is None else blocks(inputs, "order", every, shared),
+        "brain": [] if inputs.brain is None else blocks(inputs, "brain", every, shared),
     }
     data = {
         "stimuli": stimulus_map.stimulus_data(inputs, entries),
@@ -186,10 +169,10 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
     }
 
 
-def _contents(sections: Mapping[str, list[_Block]], found: list[_Agent]) -> list[dict[str, object]]:
+def _contents(sections: Mapping[str, list[Block]], found: list[_Agent]) -> list[dict[str, object]]:
     """Return the table of contents, in the page's order: each section's id, title and figures."""
     titles = {"brain": "Brain", "together": "Comparison of agents", "order": "Position bias"}
-    rows: list[tuple[str, str, list[_Block]]] = [
+    rows: list[tuple[str, str, list[Block]]] = [
         *((key, title, sections[key]) for key, title in titles.items() if sections[key]),
         *((f"agent-{one.facts.agent}", one.facts.agent, one.figures) for one in found),
         ("run", "Stimuli, triplets and choices", []),
@@ -199,69 +182,13 @@ def _contents(sections: Mapping[str, list[_Block]], found: list[_Agent]) -> list
     return [{"id": key, "title": title, "figures": figures} for key, title, figures in rows]
 
 
-def _blocks(
-    inputs: ReportInputs, section: Section, about: AgentFacts | Sequence[AgentFacts], styles: SharedStyles
-) -> list[_Block]:
-    """Return the figures of a section; in the section "agent", those of the given agent."""
-    return [
-        _block(inputs, entry, about, chosen, styles)
-        for entry in of_section(section)
-        if not isinstance(about, AgentFacts) or _has(entry, about)
-        for chosen in entry.variants()
-    ]
-
-
-def _block(
-    inputs: ReportInputs, entry: Entry, about: AgentFacts | Sequence[AgentFacts], chosen: Mapping[str, str],
-    styles: SharedStyles,
-) -> _Block:  # fmt: skip
-    """Return a figure for the template; its caption has the verdict on the agent's answers, if there is one."""
-    name = "-".join([entry.name.replace("_", "-"), *chosen.values()])
-    file, title = _file(entry, about, chosen), entry.titled(chosen)
-    try:
-        figure = entry.made(inputs, about, **chosen)
-    except FigureError as error:
-        return _Block(name, file, title, Markup(""), "", "", f"{error.summary[:1].upper()}{error.summary[1:]}.")
-    if isinstance(figure, HtmlFigure):
-        body = figure.html
-    else:
-        body = embedded(figure, styles, focusable=entry.name in _BY_KEYBOARD)
-        body = scrolling(figure.label, body)
-    agent = about.agent if isinstance(about, AgentFacts) else ""
-    verdict = inputs.verdicts.get(agent, "")
-    caption = f"{figure.caption} Note: {agent} {verdict}." if verdict else figure.caption
-    return _Block(name, file, title, body, caption, _csv(figure.data) if entry.rows_on_page else "", "")
-
-
-def _has(entry: Entry, facts: AgentFacts) -> bool:
-    return facts.is_simulated or not entry.simulated
-
-
-def _file(entry: Entry, about: AgentFacts | Sequence[AgentFacts], chosen: Mapping[str, str]) -> str:
-    """Return the name of a figure's files."""
-    whose = about.agent if isinstance(about, AgentFacts) else "brain" if entry.section == "brain" else "all"
-    name = entry.name.replace("_", "-").removeprefix(f"{whose}-")
-    return "-".join([whose, name, *chosen.values()])
-
-
 def _brain_data(inputs: ReportInputs, every: Sequence[AgentFacts]) -> dict[str, Any] | None:
     """Return the data of the brain viewer; None for a version without brain maps."""
     if inputs.brain is None or not brain_viewer.scales(inputs.brain.volumes):
         return None
     names = {key: name for key, _, name in inputs.brain.regions}
-    return brain_viewer.viewer_data(inputs.brain.volumes, [one.agent for one in every], METHODS, names)
-
-
-def _csv(rows: pl.DataFrame) -> str:
-    """Return rows as a data URL of a CSV file, compressed if it is long; empty if there are no rows."""
-    if not len(rows):
-        return ""
-    kept = rows.select(name for name in rows.columns if rows[name].null_count() < len(rows))
-    text = kept.sort(kept.columns, nulls_last=True).write_csv(float_precision=6).encode()
-    packed = gzip.compress(text, mtime=0)
-    if len(packed) < len(text) - UNPACKED:
-        return "data:application/gzip;base64," + base64.b64encode(packed).decode()
-    return "data:text/csv;charset=utf-8;base64," + base64.b64encode(text).decode()
+    shown = [one.agent for one in every]
+    return brain_viewer.viewer_data(inputs.brain.volumes, shown, METHODS, names, inputs.brain.thresholds)
 
 
 def _lead(inputs: ReportInputs, found: list[_Agent]) -> str:

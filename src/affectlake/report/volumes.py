@@ -7,7 +7,7 @@ axes are permuted and reversed so that they point as nearly as possible to the r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 
 import numpy as np
@@ -39,6 +39,8 @@ class Volume:
         Mean over the cell's voxels; NaN if no voxel has a value.
     block : int
         Number of voxels along each edge of a cell.
+    significant : mapping from (method, agent) to bool (n_cells,)
+        Whether a voxel of the cell is significant; maps without a mask are missing.
     """
 
     subject: str
@@ -48,11 +50,17 @@ class Volume:
     regions: tuple[str, ...]
     values: Mapping[tuple[str, str], NDArray[np.float32]]
     block: int
+    significant: Mapping[tuple[str, str], NDArray[np.bool_]] = field(default_factory=dict)
 
     @property
     def cell_mm(self) -> NDArray[np.float64]:
         """Edge lengths of a cell in mm (3,)."""
         return np.asarray(np.linalg.norm(self.affine[:, :3], axis=0))
+
+    def masked(self, method: str, agent: str) -> NDArray[np.float32]:
+        """Return a map (n_cells,), NaN in cells that are not significant; without a mask, all of its values."""
+        values, kept = self.values[method, agent], self.significant.get((method, agent))
+        return values if kept is None else np.where(kept, values, np.float32(np.nan))
 
     def mm(self, cells: NDArray[np.integer]) -> NDArray[np.float64]:
         """Return the centres of cells (n, 3) in mm."""
@@ -73,7 +81,8 @@ def make_volume(subject: str, voxels: pl.DataFrame, maps: pl.DataFrame, block: i
     voxels : polars.DataFrame
         ``voxel_index, voxel_i, voxel_j, voxel_k, x_mm, y_mm, z_mm, regions``.
     maps : polars.DataFrame
-        ``agent, method, voxel_index, value``; missing values are null.
+        ``agent, method, voxel_index, value``; missing values are null. For maps with a mask also ``significant``,
+        which is null for the others.
     block : int
         Number of voxels along each edge of a cell.
     """
@@ -91,7 +100,7 @@ def make_volume(subject: str, voxels: pl.DataFrame, maps: pl.DataFrame, block: i
     inside, cell = np.unique(flat, return_inverse=True)
     cells = np.stack(np.unravel_index(inside, tuple(shape)), axis=1)
     at = np.searchsorted(rows["voxel_index"].to_numpy(), maps["voxel_index"].to_numpy())
-    groups = maps.with_columns(cell=pl.Series(cell[at])).group_by("method", "agent", maintain_order=True)
+    groups = list(maps.with_columns(cell=pl.Series(cell[at])).group_by("method", "agent", maintain_order=True))
     middle = _middles(cell, mm, len(inside))
     texts = rows["regions"].to_list()
     return Volume(
@@ -102,7 +111,9 @@ def make_volume(subject: str, voxels: pl.DataFrame, maps: pl.DataFrame, block: i
         tuple(texts[voxel] for voxel in middle.tolist()),
         {(str(method), str(agent)): _means(one, len(inside)) for (method, agent), one in groups},
         block,
-    )
+        {(str(method), str(agent)): np.bincount(one["cell"], one["significant"].cast(pl.Float64), len(inside)) > 0
+         for (method, agent), one in groups if "significant" in one and one["significant"].null_count() == 0},
+    )  # fmt: skip
 
 
 def on_one_grid(volumes: Sequence[Volume]) -> tuple[Volume, ...]:

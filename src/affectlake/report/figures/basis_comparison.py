@@ -26,7 +26,7 @@ from affectlake.report.inputs import BrainInputs, ReportInputs
 from affectlake.report.number_format import counted, decimal, listed, shortened
 
 LEVEL = 0.05
-_NONE = "no agent of this version is made of ratings and has brain maps"
+NO_RATINGS = "no agent of this version is made of ratings and has brain maps"
 
 
 def basis_comparison(
@@ -40,7 +40,7 @@ def basis_comparison(
     brain, shown = brain_of(inputs, agents)
     table = inputs.table("basis_stats")
     if not any(one.is_human and one.agent in shown for one in agents):
-        raise FigureError(_NONE)
+        raise FigureError(NO_RATINGS)
     if table is None:
         raise FigureError("this version does not compare embeddings with ratings")
     rows = table.filter(pl.col("agent").is_in(shown), pl.col("method") == method).drop_nulls("difference")
@@ -152,7 +152,7 @@ def basis_voxels(
                 one = histogram(both[0], both[1], (both[0], both[1]))
                 found |= {(subject, agent): one} if one else {}
     if not found:
-        raise FigureError(_NONE)
+        raise FigureError(NO_RATINGS)
     labels = {agent: ("embedding", f"ratings, {shortened(agent, 20)}") for agent in named[:MOST_AGENTS]}
     draw_panels(canvas, found, subjects, labels)
     shares = [

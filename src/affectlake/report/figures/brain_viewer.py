@@ -36,8 +36,9 @@ def scales(volumes: Sequence[Volume]) -> dict[str, Scale]:
 
 
 def viewer_data(
-    volumes: Sequence[Volume], agents: Sequence[str], methods: Mapping[str, str], regions: Mapping[str, str]
-) -> dict[str, Any]:
+    volumes: Sequence[Volume], agents: Sequence[str], methods: Mapping[str, str], regions: Mapping[str, str],
+    thresholds: Mapping[str, str],
+) -> dict[str, Any]:  # fmt: skip
     """Return the data that the script draws, ready for JSON.
 
     Parameters
@@ -49,13 +50,15 @@ def viewer_data(
         Display names of the methods, by their keys.
     regions : mapping from str to str
         Display names of the regions, by their keys.
+    thresholds : mapping from str to str
+        For each method with a mask, which voxels are significant.
 
     Returns
     -------
     dict
         ``subjects[i]`` contains the name, the shape, the affine (12 numbers), the cells inside the brain as bits, a
         region number per cell, and for each method and agent a byte per cell: 0 for no value, 1 to 255 from low to
-        high.
+        high. Maps with a mask have a bit per cell, which is 1 if it is significant.
     """
     ranges = scales(volumes)
     keys = [key for key in regions if any(key in text.split() for one in volumes for text in set(one.regions))]
@@ -63,11 +66,12 @@ def viewer_data(
     return {
         "agents": shown,
         "methods": {
-            name: {"title": title, "low": ranges[name].low, "high": ranges[name].high}
+            name: {"title": title, "low": ranges[name].low, "high": ranges[name].high, "mask": thresholds.get(name, "")}
             for name, title in methods.items()
             if name in ranges
         },
         "regions": [regions[key] for key in keys],
+        "cells": "voxels" if all(one.block == 1 for one in volumes) else "cells",
         "subjects": [
             {
                 "name": one.subject,
@@ -82,6 +86,14 @@ def viewer_data(
                         if (method, agent) in one.values
                     }
                     for method, scale in ranges.items()
+                },
+                "significant": {
+                    method: {
+                        agent: _text(np.packbits(one.significant[method, agent]))
+                        for agent in shown
+                        if (method, agent) in one.significant
+                    }
+                    for method in ranges
                 },
             }
             for one in volumes

@@ -21,10 +21,13 @@ from affectlake.report.agent_summary import AgentFacts
 from affectlake.report.figures.agent_comparison import accuracy, agreement, community_overlaps, human_consistency
 from affectlake.report.figures.analyses import components, reproducibility, saturation
 from affectlake.report.figures.basis_comparison import basis_comparison, basis_voxels
-from affectlake.report.figures.brain_maps import GROUPS_OF_REGIONS as GROUPS
-from affectlake.report.figures.brain_maps import METHODS, brain_regions, brain_slices, glass_brains
+from affectlake.report.figures.basis_scores import basis_scores
+from affectlake.report.figures.brain_maps import METHODS, VOXELS, brain_slices, glass_brains
+from affectlake.report.figures.brain_regions import GROUPS_OF_REGIONS as GROUPS
+from affectlake.report.figures.brain_regions import brain_regions
 from affectlake.report.figures.canvas import Canvas, Figure, styled
 from affectlake.report.figures.community_matrix import community_matrix
+from affectlake.report.figures.dimension_maps import dimension_patterns, dimension_weights
 from affectlake.report.figures.emotion_graph import emotion_graph
 from affectlake.report.figures.gallery import gallery
 from affectlake.report.figures.heatmap import heatmap
@@ -58,8 +61,12 @@ class Entry:
         For each option of the figure, its legal values and their names in the title.
     simulated : bool
         Whether it is drawn only for agents whose answers are computed. Default False: for all agents.
+    switch : str
+        The one of `choices` whose two values share a figure on the page, with a switch from the first to the second.
     html : bool
         Whether `draw` returns HTML instead of drawing in a canvas.
+    needs_brain : bool
+        Whether a figure of one agent shows brain maps. Figures of the section "brain" always do.
     on_page : bool
         Whether it is on the page; if not, it is only in the files and in :mod:`affectlake.figures`.
     rows_on_page : bool
@@ -71,7 +78,9 @@ class Entry:
     section: Section
     choices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     simulated: bool = False
+    switch: str = ""
     html: bool = False
+    needs_brain: bool = False
     on_page: bool = True
     rows_on_page: bool = True
 
@@ -80,10 +89,23 @@ class Entry:
         """Name of the figure: that of its function."""
         return self.draw.__name__
 
+    @property
+    def brain(self) -> bool:
+        """Whether it shows brain maps."""
+        return self.needs_brain or self.section == "brain"
+
     def variants(self) -> Iterator[dict[str, str]]:
         """Yield the combinations of its choices; an empty one if it has no choices."""
         for values in product(*self.choices.values()):
             yield dict(zip(self.choices, values, strict=True))
+
+    def switched(self, chosen: Mapping[str, str]) -> bool:
+        """Return whether a variant is what the switch of the first value's figure shows."""
+        return bool(self.switch) and chosen[self.switch] != next(iter(self.choices[self.switch]))
+
+    def suffixes(self, chosen: Mapping[str, str]) -> list[str]:
+        """Return what a variant adds to the name of its files; the first value of a switch adds nothing."""
+        return [value for key, value in chosen.items() if key != self.switch or self.switched(chosen)]
 
     def titled(self, chosen: Mapping[str, str]) -> str:
         """Return the title of one variant."""
@@ -179,12 +201,38 @@ FIGURES: tuple[Entry, ...] = (
     Entry(components, "Necessary components", "agent"),
     Entry(saturation, "Saturation", "agent"),
     Entry(learning_curves, "Learning curves", "agent"),
+    Entry(
+        dimension_weights,
+        "Dimensions in the brain",
+        "agent",
+        {"voxels": VOXELS},
+        switch="voxels",
+        needs_brain=True,
+        rows_on_page=False,
+    ),
+    Entry(
+        dimension_patterns,
+        "Dimensions in the brain: patterns",
+        "agent",
+        {"voxels": VOXELS},
+        switch="voxels",
+        needs_brain=True,
+        on_page=False,
+    ),
     # for agents that are shown stimuli, `order_effects` shows the positions
     Entry(chosen_positions, "Chosen positions", "agent", simulated=True),
     Entry(brain_regions, "{method}: {group}", "brain", {"method": METHODS, "group": GROUPS}),
-    Entry(brain_slices, "Interactive brain maps", "brain", rows_on_page=False),
-    Entry(glass_brains, "{method}: glass brains", "brain", {"method": METHODS}, rows_on_page=False),
+    Entry(brain_slices, "Interactive brain maps", "brain", {"voxels": VOXELS}, switch="voxels", rows_on_page=False),
+    Entry(
+        glass_brains,
+        "{method}: glass brains",
+        "brain",
+        {"method": METHODS, "voxels": VOXELS},
+        switch="voxels",
+        rows_on_page=False,
+    ),
     Entry(voxel_comparison, "{method}: voxel by voxel", "brain", {"method": METHODS}, rows_on_page=False),
+    Entry(basis_scores, "{method}: ratings and embeddings, {group}", "brain", {"method": METHODS, "group": GROUPS}),
     Entry(basis_comparison, "{method}: embeddings and ratings", "brain", {"method": METHODS}),
     Entry(basis_voxels, "{method}: embeddings and ratings by voxel", "brain", {"method": METHODS}, rows_on_page=False),
 )

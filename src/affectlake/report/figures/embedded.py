@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from io import StringIO
+from io import BytesIO, StringIO
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, fromstring, tostring
 
 from markupsafe import Markup
+from PIL import Image
 
 from affectlake.report.figures.canvas import Figure, Note, styled
 from affectlake.report.figures.markup import number
@@ -22,6 +24,7 @@ _CLEANED: tuple[tuple[re.Pattern[str], Any], ...] = (  # of attributes, in this 
 _REFERENCE = re.compile(r"(?<=#)[\w.-]+")
 _HATCH = re.compile(r"(?<=url\(#)[\w.-]+")
 _SEE_THROUGH = re.compile(r"(?:^|; )opacity:")  # the overlap of such marks is visible
+_PNG = "data:image/png;base64,"
 _POINT = 4 / 3  # pixels of the page
 _COMMAND = re.compile(r" ?([A-Za-z]) ?")  # of a path; numbers beside a letter need no space
 
@@ -138,6 +141,8 @@ def _attributes(element: Element, ids: Mapping[str, str]) -> dict[str, str]:
             value = pattern.sub(by, value)
         if key == "id":
             value = ids.get(value, "")
+        elif value.startswith(_PNG):
+            value = _smaller(value.replace(" ", ""))
         elif key in ("href", "clip-path"):
             value = _REFERENCE.sub(lambda found: ids[found[0]], value.replace(" ", ""))
         elif key == "d":
@@ -147,6 +152,14 @@ def _attributes(element: Element, ids: Mapping[str, str]) -> dict[str, str]:
         if value:
             found[key] = value
     return found
+
+
+def _smaller(address: str) -> str:
+    """Return the data URL of a PNG image as that of a WebP image without loss, if this is shorter."""
+    file = BytesIO()
+    with Image.open(BytesIO(b64decode(address.removeprefix(_PNG)))) as image:
+        image.save(file, "WEBP", lossless=True, quality=100, method=6)
+    return min("data:image/webp;base64," + b64encode(file.getvalue()).decode(), address, key=len)
 
 
 def _annotate(made: Element, note: Note) -> None:

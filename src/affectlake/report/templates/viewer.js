@@ -42,11 +42,26 @@
     }
     return cache.get(key);
   }
-  function mean(some, method, agent) { // over the subjects that have a value
+  function significant(subject, method, agent) { // null for a map without a mask
+    const key = ["mask", subject.name, method, agent].join(" ");
+    if (!cache.has(key)) {
+      const text = subject.significant[method][agent];
+      const bits = text && bytes(text);
+      const found = text ? new Uint8Array(subject.size) : null;
+      for (let at = 0, cell = 0; text && at < subject.size; at++) if (subject.inside[at]) {
+        found[at] = (bits[cell >> 3] >> (7 - (cell & 7))) & 1;
+        cell++;
+      }
+      cache.set(key, found);
+    }
+    return cache.get(key);
+  }
+  function mean(some, method, agent, masked) { // over the subjects that have a value and, if masked, where it is significant
     const every = some.map((one) => values(one, method, agent));
-    return every.length === 1 ? every[0] : Float32Array.from(every[0], (_, at) => {
+    const kept = some.map((one) => (masked ? significant(one, method, agent) : null));
+    return Float32Array.from(every[0], (_, at) => {
       let sum = 0, n = 0;
-      for (const one of every) if (!Number.isNaN(one[at])) { sum += one[at]; n++; }
+      every.forEach((one, who) => { if (!Number.isNaN(one[at]) && (!kept[who] || kept[who][at])) { sum += one[at]; n++; } });
       return n ? sum / n : NaN;
     });
   }
@@ -72,6 +87,9 @@
   const status = made("p", { className: "status" });
   status.setAttribute("aria-live", "polite");
   const bar = made("div", { className: "ramp" });
+  const said = made("p", { className: "voxels" });
+  said.setAttribute("aria-live", "polite");
+  const every = live.closest("figure").querySelector(".switch input"); // also of the pictures for paper; null: no map has a mask
 
   const names = ["x", "y", "z"];
   const planes = [["sagittal", 0, 1, 2], ["coronal", 1, 0, 2], ["axial", 2, 0, 1]];
@@ -89,11 +107,11 @@
   turned.setAttribute("aria-label", "Glass brain: drag it or use the arrow keys to rotate it");
   const turning = made("div", { className: "panel" }, turned, made("p", { textContent: "Drag or use the arrow keys to rotate" }));
   const grid = made("div", { className: "slices" }, ...panels.map((one) => one.panel), turning);
-  live.append(controls, grid, bar, status);
+  live.append(controls, grid, bar, said, status);
   live.closest("figure").classList.add("scripted");
 
   // state
-  let subject = first, shown = null, top = 1, place = [0, 0, 0], angles = [0.6, 0.25];
+  let subject = first, shown = null, whole = null, marks = [], top = 1, place = [0, 0, 0], angles = [0.6, 0.25];
   const index = (i, j, k) => (i * subject.shape[1] + j) * subject.shape[2] + k;
   const mm = (cell) => names.map((_, row) => {
     const a = subject.affine.slice(4 * row, 4 * row + 4);
@@ -109,8 +127,27 @@
     const at = index(...cell);
     const [x, y, z] = mm(cell).map((one) => number(one, 0));
     const where = brain.regions[regionAt(at) - 1] ?? (insideAt(at) ? "no named region" : "outside the brain");
-    const value = Number.isNaN(shown[at]) ? "no value" : number(shown[at], 3);
+    const value = Number.isNaN(whole[at]) ? "no value" : number(Number.isNaN(shown[at]) ? whole[at] : shown[at], 3) + levels(at);
     return [`x ${x}, y ${y}, z ${z} mm`, where, value];
+  }
+
+  function levels(at) { // how many of the maps are significant here, unless all of them are
+    const n = marks.reduce((sum, one) => sum + one[at], 0);
+    if (n === marks.length) return "";
+    return n ? ` (significant in ${n} of ${marks.length} maps)` : " (not significant)";
+  }
+  function tell() { // which voxels are coloured
+    const mask = brain.methods[method.value].mask;
+    const what = minus.value === "" ? "values above 0" : "differences";
+    if (!marks.length) {
+      said.textContent = `Coloured: ${what} of all voxels, significant or not.`;
+      return;
+    }
+    const inside = shown.reduce((n, _, at) => n + (insideAt(at) ? 1 : 0), 0);
+    const n = shown.reduce((sum, _, at) => sum + (insideAt(at) && marks.some((one) => one[at]) ? 1 : 0), 0);
+    const where = marks.length > 1 ? " in at least one map" : "";
+    const count = `${n.toLocaleString("en")} of ${inside.toLocaleString("en")} ${brain.cells} are significant${where} (${mask}, relabelled stimuli)`;
+    said.textContent = every?.checked ? `Coloured: ${what} of all voxels, significant or not; ${count}.` : `Coloured: ${what} of significant voxels alone; ${count}.`;
   }
 
   // drawing
@@ -210,20 +247,22 @@
       made("span", { textContent: number(top, 3) }));
     leastText.textContent = number(threshold(), 3);
     status.textContent = describe(place).join(" · ");
+    tell();
   }
   function choose() { // show another map
     const before = subject.affine;
     subject = who.value === "" ? first : subjects[Number(who.value)];
     const some = who.value === "" ? same : [subject];
-    const own = mean(some, method.value, agent.value);
-    if (minus.value === "") {
-      shown = own;
-      top = Math.max(brain.methods[method.value].high, 1e-6);
-    } else {
-      const other = mean(some, method.value, minus.value);
-      shown = own.map((value, at) => value - other[at]);
-      top = Math.max(1e-6, shown.reduce((most, value) => Math.max(most, Math.abs(value) || 0), 0));
-    }
+    const compared = [agent.value, minus.value].filter(Boolean);
+    const map = (masked) => {
+      const [own, other] = compared.map((one) => mean(some, method.value, one, masked));
+      return other ? own.map((value, at) => value - other[at]) : own;
+    };
+    whole = map(false);
+    shown = every?.checked ? whole : map(true);
+    marks = some.flatMap((person) => compared.map((one) => significant(person, method.value, one))).filter(Boolean);
+    const most = whole.reduce((largest, value) => Math.max(largest, Math.abs(value) || 0), 0);
+    top = Math.max(1e-6, minus.value === "" ? brain.methods[method.value].high : most); // of all voxels, so that colours can be compared
     if (before !== subject.affine) place = place.map((one, axis) => Math.min(one, subject.shape[axis] - 1));
     drawAll();
   }
@@ -244,7 +283,7 @@
   };
 
   // input
-  for (const one of [method, agent, minus, who]) one.addEventListener("change", choose);
+  for (const one of [method, agent, minus, who, every]) one?.addEventListener("change", choose);
   least.addEventListener("input", drawAll);
   peak.addEventListener("click", toPeak);
   const keys = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
