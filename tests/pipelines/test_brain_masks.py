@@ -82,7 +82,9 @@ def test_images_of_significant_voxels_stand_beside_the_whole_maps(
     shown = report.gather(tmp_path / "lake", version).brain
     assert shown is not None
     default = {"": 20, "fwe": 5, "none": N}[in_params]
-    assert {int(np.isfinite(values).sum()) for values in shown.volumes[0].values.values()} == {default}
+    (volume,) = shown.volumes
+    assert {int(np.isfinite(volume.masked(*key)).sum()) for key in volume.values} == {default}
+    assert {int(np.isfinite(values).sum()) for values in volume.values.values()} == {N}  # for the report's switch
     assert len(shown.thresholds) == (0 if in_params == "none" else 2)
     assert shown.maps["value"].null_count() == 0
     assert all(np.isfinite(values).sum() == N for values in shown.values.values())  # histograms count every voxel

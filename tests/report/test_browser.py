@@ -64,7 +64,7 @@ def focus(page: Any, selector: str) -> None:
 def test_every_figure_is_drawn_inside_the_page(any_page: Any) -> None:
     page = any_page
     assert len(page.query_selector_all("#together figure")) == 6
-    assert len(page.query_selector_all("section.agent figure")) == 3 * 11
+    assert len(page.query_selector_all("section.agent figure")) == 3 * 12
     assert page.query_selector("#brain figure svg") is not None
     absent = [one.inner_text() for one in page.query_selector_all(".absent h3")]
     assert absent == ["Nearest centroids"]  # no two categories of this small study are large enough
@@ -275,7 +275,7 @@ def test_what_is_cut_has_a_shadow(browser: Any, written: Path, width: int) -> No
 
 def test_paper_has_no_dark_ground_and_no_controls(page: Any) -> None:
     page.emulate_media(media="print", color_scheme="dark")
-    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(253, 253, 251)"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.is_hidden(".sections") and page.locator(".chooser").first.is_hidden()
     assert page.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
 
