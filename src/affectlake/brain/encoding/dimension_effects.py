@@ -1,4 +1,4 @@
-"""What the encoding models of an agent say of single dimensions, in units that can be compared between dimensions.
+"""Effects of single dimensions in the encoding models of an agent, in units that can be compared between dimensions.
 
 With features X of covariance Σ, standard deviations σ_d, and the weights β of the models ŷ = Xβ of z-scored voxels,
 
