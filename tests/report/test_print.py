@@ -47,7 +47,8 @@ def paper(written: Path) -> Iterator[Any]:
 OUTSIDE = """width => [...document.querySelectorAll('body *')].filter(one => {
     const box = one.getBoundingClientRect(), margin = one.tagName === 'text' ? 26 : 1;
     return box.width > 0 && box.height > 0 && (box.right > width + margin || box.left < -margin)
-        && !one.closest('.skip, #tip') && (!one.ownerSVGElement || one.tagName === 'text') && getComputedStyle(one).visibility !== 'hidden';
+        && !one.closest('.skip, #tip') && (!one.ownerSVGElement || one.tagName === 'text')
+        && getComputedStyle(one).visibility !== 'hidden';
 }).map(one => one.outerHTML.slice(0, 120))"""
 
 
