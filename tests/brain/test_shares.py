@@ -114,3 +114,9 @@ def test_intervals_are_those_of_the_mean() -> None:
 def test_a_band_that_is_never_chosen_has_no_interval() -> None:
     found = intervals(np.ones((2, 20, 1)), shares_of([(), ("a",)]))
     assert found.value[0, 0] == 0 and np.isnan(found.low[0, 0]) and np.isnan(found.p[0, 0])
+
+
+def test_one_run_has_no_interval() -> None:
+    losses = np.random.default_rng(1).gamma(2.0, size=(2, 50, 3))
+    found = intervals(losses, shares_of([(), ("a",)]), np.ones(50, dtype=int))
+    assert np.isfinite(found.value).all() and np.isnan([found.low, found.high, found.p]).all()

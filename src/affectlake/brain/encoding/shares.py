@@ -69,7 +69,8 @@ def _subsets(part: tuple[str, ...]) -> chain[tuple[str, ...]]:
 class Intervals(NamedTuple):
     """Parts of the variance with their 95 % confidence intervals and two-tailed p-values: each (n_parts, n_regions).
 
-    NaN where all stimuli have the same value, as in a region without voxels or for a band that predicts nothing.
+    NaN where all stimuli have the same value, as in a region without voxels or for a band that predicts nothing, and if
+    there is only one run.
     """
 
     value: Array
@@ -106,6 +107,9 @@ def intervals(losses: Array, shares: Shares, runs: NDArray[np.integer] | None = 
     if runs is not None:
         apart = np.stack([apart[:, runs == run].sum(axis=1) for run in np.unique(runs)], axis=1)
     n_groups = apart.shape[1]
+    if n_groups < 2:
+        nothing = np.full(value.shape, np.nan)
+        return Intervals(value, nothing, nothing, nothing)
     error = np.sqrt((apart**2).sum(axis=1) * n_groups / (n_groups - 1)) / gains.shape[1]
     error = np.where(np.ptp(gains, axis=1) > 0, error, np.nan)
     half = stats.t.ppf(0.975, n_groups - 1) * error
