@@ -29,6 +29,9 @@ Bands = dict[str, NDArray[np.floating]]
 WHOLE = "all"
 """Name of the part that all bands explain together."""
 
+NUISANCE_BAND = "+nuisance"
+"""Name of the band of nuisance features, which no band of a study can have."""
+
 
 @step(
     reads=("stimuli", "captions", "frames", "voxels", "betas", "embeddings/{agents}", "fits/{agents}"),
@@ -113,14 +116,14 @@ def _bands(tables: Tables, wanted: PartitionParams) -> tuple[Bands, dict[str, st
 
 
 def _nuisance(tables: Tables, wanted: PartitionParams, n_stimuli: int, context: StepContext) -> Bands:
-    """Return the nuisance features; a stimulus without media has the mean of the others.
+    """Return the nuisance features as one band, each z-scored; a stimulus without media has the mean of the others.
 
     Raises
     ------
     SourceError
         If no stimulus has what a feature is computed from.
     """
-    bands: Bands = {}
+    features = []
     for name in wanted.nuisance:
         table, compute = NUISANCE[name]
         found = compute(tables[table].collect(), n_stimuli)
@@ -136,8 +139,8 @@ def _nuisance(tables: Tables, wanted: PartitionParams, n_stimuli: int, context: 
             context.log(f"{int(without.sum()):,} stimuli have no {table}: their {name} is the mean of the others")
             found[without] = found[~without].mean(axis=0)
         spread = found.std(axis=0)
-        bands[name] = (found - found.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
-    return bands
+        features.append((found - found.mean(axis=0)) / np.where(spread > 0, spread, 1.0))
+    return {NUISANCE_BAND: np.concatenate(features, axis=1)} if features else {}
 
 
 def _region_rows(
