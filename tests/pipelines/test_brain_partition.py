@@ -68,8 +68,8 @@ def test_planted_voxels_are_explained_by_their_agent_alone(world: OutputTables, 
     assert min(of_category.height, of_dimension.height, nothing.height) > 30
     for driven, band, other in ((of_category, "category", "dimension"), (of_dimension, "dimension", "category")):
         assert driven[band].median() > 0.2
-        assert driven[band].median() > 3 * driven[other].median()
-        assert (driven[band] > driven[other]).mean() > 0.95
+        assert driven[band].median() > 1.5 * driven[other].median()
+        assert (driven[band] > driven[other]).mean() > 0.85
     assert abs(nothing["all"].median()) < 0.02
     parts = maps.select("category", "dimension", "category+dimension").sum_horizontal()
     assert np.allclose(parts, maps["all"], atol=1e-9)

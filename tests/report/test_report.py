@@ -185,7 +185,8 @@ def html() -> str:
 def test_the_page_is_well_formed_and_its_inner_links_lead_somewhere(html: str) -> None:
     page = Page(html)
     assert len(page.ids) == len(set(page.ids))
-    own = ("data:text/csv;charset=utf-8;base64,", "data:application/gzip;base64,", "data:image/png;base64,")
+    images = ("data:image/png;base64,", "data:image/webp;base64,")
+    own = ("data:text/csv;charset=utf-8;base64,", "data:application/gzip;base64,", *images)
     inner = [link for link in page.links if not link.startswith(own)]
     assert inner and all(link.removeprefix("#") in page.ids for link in inner)
     labelled = re.findall(r'aria-labelledby="([^"]+)"', html)
@@ -448,7 +449,8 @@ def test_print_hides_no_part_of_a_figure(html: str) -> None:
         for name in re.findall(r'class="([^"]+)"', drawn)
     }
     classes = {name for names in used for name in names.split()}
-    assert hidden == [".sections", ".skip", "#tip", ".chooser", ".rows", ".live"] and "bar" in classes
+    wanted = [".sections", ".skip", "#tip", ".chooser", ".rows", ".live", ".switch"]
+    assert hidden == wanted and "bar" in classes
     assert classes.isdisjoint(rule.removeprefix(".") for rule in hidden)
 
 

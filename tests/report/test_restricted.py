@@ -48,6 +48,10 @@ def rated(text: str) -> list[str]:
     return [value for name in RATINGS for value in map(str, scores()[name].to_list()) if value in numbers]
 
 
+PICTURE = '<img src="data:image/webp'
+"""A frame of a stimulus; drawings of maps are images too."""
+
+
 def hovers(text: str) -> list[str]:
     """Return the ratings of single stimuli that a tooltip would show."""
     return [f"{name} {value:.2f} ·" for name in RATINGS for value in scores()[name] if f"{name} {value:.2f} ·" in text]
@@ -61,7 +65,7 @@ def test_a_report_has_no_text_rating_or_picture_of_a_stimulus(lake: Path) -> Non
         assert quoted(text) == []
         assert rated(text) == []
         assert hovers(text) == []
-        assert "image/webp" not in text
+        assert PICTURE not in text
         words = {word for caption in captions() for word in caption.split()} - {"someone"}
         assert [word for word in words if word in text] == []
     raw = page.read_text(encoding="utf-8")
@@ -98,7 +102,7 @@ def test_for_myself_shows_all_under_another_name_with_a_notice(lake: Path) -> No
     assert "For your own use" in page
     assert len(quoted(text)) == N
     assert hovers(text)
-    assert "image/webp" in text
+    assert PICTURE in text
     assert set(data_of(page)["stimuli"]["caption"]) == set(captions())
     done = affectlake("report", "--for-myself", "--compare", "v1", "v1", "--lake", lake, ok=2)
     assert "--for-myself" in done.stderr
@@ -144,7 +148,7 @@ def test_parts_are_restricted_one_by_one(tmp_path: Path, stated: object, tables:
     page = disclosed(Path(affectlake("report", "--lake", lake).stdout.strip()))
     assert bool(quoted(page)) == ("captions" not in tables)
     assert bool(hovers(page)) == ("ratings" not in tables)
-    assert ("image/webp" in page) == ("frames" not in tables)
+    assert (PICTURE in page) == ("frames" not in tables)
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ def test_the_page_follows_a_collector_that_is_killed_and_one_that_is_done(
             assert len(set(page.eval_on_selector(f"{CARD} .tag", colours))) == 2  # axe does not judge equal ones
             assert [one.n for one in seen] == sorted(one.n for one in seen)
             assert [one.refused for one in seen] == sorted(one.refused for one in seen) and seen[-1].refused > 0
-            assert all(one.looked_at == one.n for one in seen)
+            assert all(abs(one.looked_at - one.n) <= 50 for one in seen)  # read one after the other, while it asks
             assert "last minutes" in page.inner_text(f"{CARD} dl").lower()
             assert whole(fact(page, "Rate").split()[0]) > 1000 and fact(page, "Time left").endswith("min")
             assert axe.Axe().run(page).response["violations"] == []
