@@ -34,7 +34,6 @@ from affectlake.process.blas_threads import one_blas_thread
 
 _FEW = 300  # features up to which sums choose penalties faster than predictions, if there are many voxels
 _RANK = 1e-10  # eigenvalues below this share of the largest are directions without variance
-_BLOCK = 2048  # voxels at a time, of which a candidate has some
 
 
 class BandedEncoding(NamedTuple):
@@ -80,8 +79,8 @@ class _Chosen(NamedTuple):
     """For each model, outer fold and voxel: the smallest error, its candidate (-1: none), and its penalty."""
 
     error: Array
-    candidate: NDArray[np.int16]
-    at: NDArray[np.int16]
+    candidate: NDArray[np.int32]
+    at: NDArray[np.int32]
 
 
 def encode_bands(
@@ -189,25 +188,18 @@ class _Regions(NamedTuple):
         return np.flatnonzero(self.inside[:, at].any(axis=1))
 
 
-class _Training(NamedTuple):
-    """A candidate on the training set of an outer fold, with its features as they are in `x`.
+class _Axes(NamedTuple):
+    """Principal axes of a candidate's features in the training set of an outer fold.
 
-    With X̃ = X √w, X̃'X̃ = V diag(s) V' of the centred training stimuli: √w V (d, k), s (k,), the means (d,), X (n, d).
+    With X̃ = X √w of the centred training stimuli, X̃'X̃ = V diag(s) V': √w V (d, k), and s (k,).
     """
 
     axes: Array
     values: Array
-    mean: Array
-    x: Array
-
-    def fit(self, patterns: Array, penalties: Array) -> Array:
-        """Return β (d, v) for the features as they are, at a penalty for each voxel; NaN penalties give 0."""
-        projected = self.axes.T @ (self.x.T @ (patterns - patterns.mean(axis=0)))
-        return np.asarray(self.axes @ (projected / (self.values[:, None] + penalties)))
 
 
 class _Gains(NamedTuple):
-    """By how much a candidate reduces squares in a fold: by model and voxel, by band and voxel, by model and region."""
+    """By how much predictions reduce the squares of a block: by model and voxel, band and voxel, model and region."""
 
     at: NDArray[np.int64]
     saved: Array
@@ -234,24 +226,24 @@ class _Work:
         self.penalties, self.candidates, self.models = penalties, candidates, models
         self.workers, self.n_outer, self.n_voxels = max(workers, 1), len(folds.inner), patterns.shape[1]
 
+    def factors(self, candidate: _Candidate) -> Array:
+        """Return √w of every feature."""
+        weights: Array = np.array(candidate.weights)[self.band_of]
+        return np.sqrt(weights)
+
     def solver(self, candidate: _Candidate) -> Solver:
         """Return the algorithm that chooses a candidate's penalties."""
-        factors = np.sqrt(np.array(candidate.weights))[self.band_of]
+        factors = self.factors(candidate)
         kept = factors > 0
         return solver_for(self.x[:, kept] * factors[kept], self.folds, self.penalties, standardise=False, few=_FEW)
 
-    def training(self, candidate: _Candidate) -> list[_Training]:
-        """Return a candidate on the training set of each outer fold."""
-        factors = np.sqrt(np.array(candidate.weights))[self.band_of]
-        kept = factors > 0
-        found = []
-        for inner in self.folds.inner:
-            x = self.x[inner >= 0][:, kept]
-            mean = x.mean(axis=0)
-            values, vectors = np.linalg.eigh((x - mean).T @ (x - mean) * np.outer(factors[kept], factors[kept]))
-            some = values > _RANK * max(values[-1], 0.0)
-            found.append(_Training(factors[kept][:, None] * vectors[:, some], values[some], mean, x))
-        return found
+    def axes(self, candidate: _Candidate, fold: int) -> _Axes:
+        """Return the principal axes of a candidate in the training set of an outer fold."""
+        factors, x = self.factors(candidate), self.x[self.folds.inner[fold] >= 0]
+        centred = (x - x.mean(axis=0)) * factors
+        values, vectors = np.linalg.eigh(centred.T @ centred)
+        some = values > _RANK * max(values[-1], 0.0)
+        return _Axes(factors[:, None] * vectors[:, some], values[some])
 
     def block(self, voxels: slice) -> tuple[Array, NDArray[np.int64]]:
         """Return the usable voxels of a block, centred, and which these are."""
@@ -263,7 +255,7 @@ class _Work:
     def choose(self, progress: Callable[[], None]) -> tuple[_Chosen, NDArray[np.bool_]]:
         """Find the best candidate and penalty of every model, outer fold and voxel; the first of equal ones."""
         shape = len(self.models), self.n_outer, self.n_voxels
-        chosen = _Chosen(np.zeros(shape), np.full(shape, -1, dtype=np.int16), np.zeros(shape, dtype=np.int16))
+        chosen = _Chosen(np.zeros(shape), np.full(shape, -1, dtype=np.int32), np.zeros(shape, dtype=np.int32))
         usable = np.zeros(self.n_voxels, dtype=bool)
         with ThreadPoolExecutor(self.workers) as pool:
             for number, candidate in enumerate(self.candidates):
@@ -288,74 +280,61 @@ class _Work:
 
     def evaluate(self, chosen: _Chosen, regions: _Regions, progress: Callable[[], None]) -> tuple[Array, Array, Array]:
         """Return R² of every model, its parts, and the losses of stimuli, from the predictions of held-out stimuli."""
-        n_bands = int(self.band_of.max()) + 1
-        saved, split = np.zeros((len(self.models), self.n_voxels)), np.zeros((n_bands, self.n_voxels))
+        axes = []
+        for number, candidate in enumerate(self.candidates):
+            used = (chosen.candidate == number).any(axis=(0, 2))
+            axes.append([self.axes(candidate, fold) if used[fold] else None for fold in range(self.n_outer)])
+            progress()
+        saved, split = (np.full((n, self.n_voxels), np.nan) for n in (len(self.models), int(self.band_of.max()) + 1))
         losses = np.zeros((len(self.models), len(self.x), len(regions.size)))
-        total, every_model = np.full(self.n_voxels, np.nan), np.arange(len(self.models))
+        work = partial(self._gains, axes=axes, chosen=chosen, regions=regions)
         with ThreadPoolExecutor(self.workers) as pool:
-            for at, squares in pool.map(self._deviations, voxel_blocks(self.n_voxels)):
-                total[at] = squares.sum(axis=0)
-                names = regions.present(at)
-                losses[:, :, names] += regions.means(squares * (len(squares) / total[at]), at, names)
-            for number, candidate in enumerate(self.candidates):
-                folds = self.training(candidate) if (chosen.candidate == number).any() else []
-                for fold, training in enumerate(folds):
-                    work = partial(self._gains, number, fold, training, chosen=chosen, total=total, regions=regions)
-                    for found in pool.map(work, voxel_blocks(self.n_voxels, _BLOCK)):
-                        if found is None:
-                            continue
-                        saved[:, found.at] += found.saved  # in order: sums do not depend on threads
-                        split[:, found.at] += found.split
-                        losses[np.ix_(every_model, self.folds.inner[fold] == -1, found.names)] -= found.losses
-                progress()
-        return saved / total, split / total, losses
+            for found in pool.map(work, voxel_blocks(self.n_voxels)):  # in order: sums do not depend on threads
+                saved[:, found.at], split[:, found.at] = found.saved, found.split
+                losses[:, :, found.names] += found.losses
+        return saved, split, losses
 
-    def _gains(
-        self,
-        number: int,
-        fold: int,
-        training: _Training,
-        voxels: slice,
-        chosen: _Chosen,
-        total: Array,
-        regions: _Regions,
-    ) -> _Gains | None:
-        """Return by how much predictions of a candidate in a fold reduce the squares of voxels that have chosen it."""
-        at = np.arange(self.n_voxels)[voxels]
-        picked = chosen.candidate[:, fold, at] == number  # (model, voxel)
-        some = picked.any(axis=0)
-        if not some.any():
-            return None
-        at, picked = at[some], picked[:, some]
-        inner = self.folds.inner[fold]
-        block = np.asarray(self.patterns[:, voxels])[:, some].astype(np.float64)
-        y = block[inner >= 0]
-        penalty = self.penalties[np.where(picked, chosen.at[:, fold, at], 0).max(axis=0)]  # the same for all models
-        beta = training.fit(y, penalty)
-        kept = np.isin(self.band_of, np.flatnonzero(self.candidates[number].weights))
-        x, y = self.x[inner == -1][:, kept] - training.mean, block[inner == -1] - y.mean(axis=0)
-        bands, split = self.band_of[kept], np.zeros((int(self.band_of.max()) + 1, len(at)))
-        parts = {int(band): x[:, bands == band] @ beta[bands == band] for band in np.unique(bands)}
-        predicted = np.sum(list(parts.values()), axis=0)
-        left = 2 * y - predicted
-        gain = predicted * left  # y² less the squared error
-        for band, part in parts.items():
-            split[band] = np.where(picked[-1], np.einsum("nv,nv->v", part, left), 0.0)
-        names = regions.present(at)
-        losses = np.zeros((len(self.models), len(x), len(names)))
-        if len(names):
-            scaled = gain * (len(self.x) / total[at])
-            for model in np.flatnonzero(picked.any(axis=1)):
-                losses[model] = regions.means(scaled[:, picked[model]], at[picked[model]], names)
-        return _Gains(at, picked * gain.sum(axis=0), split, names, losses)
-
-    def _deviations(self, voxels: slice) -> tuple[NDArray[np.int64], Array]:
-        """Return the usable voxels of a block, and (y - ȳ)², where ȳ is the mean of the fold's training stimuli."""
+    def _gains(self, voxels: slice, axes: list[list[_Axes | None]], chosen: _Chosen, regions: _Regions) -> _Gains:
+        """Return what the models explain of a block of voxels, and its part in the losses of regions."""
         kept, at = self.block(voxels)
+        own, names = chosen.candidate[:, :, at], regions.present(at)
+        squares = self._squares(kept)
+        total = squares.sum(axis=0)
+        scale = len(self.x) / total
+        saved, split = np.zeros((len(self.models), len(at))), np.zeros((int(self.band_of.max()) + 1, len(at)))
+        losses = np.repeat(regions.means(squares * scale, at, names)[None], len(self.models), axis=0)
+        for fold, inner in enumerate(self.folds.inner):
+            train, test = inner >= 0, inner == -1
+            mean, means = self.x[train].mean(axis=0), kept[train].mean(axis=0)
+            xy = self.x[train].T @ (kept[train] - means)
+            x, y = self.x[test] - mean, kept[test] - means
+            for number in np.unique(own[:, fold][own[:, fold] >= 0]).tolist():
+                picked = own[:, fold] == number  # (model, voxel)
+                some = np.flatnonzero(picked.any(axis=0))
+                picked = picked[:, some]
+                penalty = self.penalties[np.where(picked, chosen.at[:, fold, at[some]], 0).max(axis=0)]  # of all models
+                found = axes[number][fold]
+                assert found is not None
+                beta = found.axes @ (found.axes.T @ xy[:, some] / (found.values[:, None] + penalty))
+                left = 2 * y[:, some]
+                parts = [x[:, self.band_of == band] @ beta[self.band_of == band] for band in range(len(split))]
+                predicted = np.sum(parts, axis=0)
+                left -= predicted
+                gain = predicted * left  # y² less the squared error
+                saved[:, some] += picked * gain.sum(axis=0)
+                for band, part in enumerate(parts):
+                    split[band, some] += picked[-1] * np.einsum("nv,nv->v", part, left)
+                for model in np.flatnonzero(picked.any(axis=1)) if len(names) else ():
+                    mine = some[picked[model]]
+                    losses[model, test] -= regions.means(gain[:, picked[model]] * scale[mine], at[mine], names)
+        return _Gains(at, saved / total, split / total, names, losses)
+
+    def _squares(self, kept: Array) -> Array:
+        """Return (y - ȳ)², where ȳ is the mean of the training stimuli of the outer fold in which y is held out."""
         found = np.empty_like(kept)
         for inner in self.folds.inner:
             found[inner == -1] = kept[inner == -1] - kept[inner >= 0].mean(axis=0)
-        return at, found**2
+        return found**2
 
 
 def _candidates(n_bands: int, n_nuisance: int, models: list[tuple[int, ...]], ratios: list[float]) -> list[_Candidate]:
