@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from affectlake.brain.encoding.dimension_effects import dimension_effects
+from affectlake.pipelines.outputs.per_agent import PerAgent
 from affectlake.pipelines.outputs.version_tables import VersionTables
 from affectlake.report import DimensionMaps, Volume, make_volume
 
@@ -33,7 +33,7 @@ _LEVELS = """
 """
 
 
-class BrainDimensions(Mapping[str, DimensionMaps]):
+class BrainDimensions(PerAgent[DimensionMaps]):
     """The maps of each agent that has weights of encoding models.
 
     Parameters
@@ -51,22 +51,8 @@ class BrainDimensions(Mapping[str, DimensionMaps]):
     """
 
     def __init__(self, tables: VersionTables, chosen: str, column: str, level: float, block: int) -> None:
-        self._tables, self._chosen, self._column, self._level, self._block = tables, chosen, column, level, block
-        self._made: dict[str, DimensionMaps] = {}
-
-    def __getitem__(self, agent: str) -> DimensionMaps:
-        if agent not in self._made:
-            found = self._compute(agent) if agent in set(self) else None
-            if found is None:
-                raise KeyError(agent)
-            self._made[agent] = found
-        return self._made[agent]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tables.rows("SELECT DISTINCT agent FROM encoding_weights ORDER BY agent")["agent"].to_list())
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
+        super().__init__(tables, "SELECT DISTINCT agent FROM encoding_weights ORDER BY agent")
+        self._chosen, self._column, self._level, self._block = chosen, column, level, block
 
     def _compute(self, agent: str) -> DimensionMaps | None:
         rows = self._tables.rows  # names of agents and subjects are letters, digits, -, _ and .

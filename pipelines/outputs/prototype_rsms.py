@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from affectlake.geometry.pairs import odd_shares, pair_matrix
+from affectlake.pipelines.outputs.per_agent import PerAgent
 from affectlake.pipelines.outputs.version_tables import VersionTables
 from affectlake.pipelines.params.record import StudyRecord
 from affectlake.spose.model import choice_probabilities
@@ -24,7 +25,7 @@ _WEIGHTS = """
 """
 
 
-class PrototypeRsms(Mapping[str, Rsms]):
+class PrototypeRsms(PerAgent[Rsms]):
     """The matrices of each agent with an embedding and validation choices, as in the step ``measure``.
 
     Parameters
@@ -38,22 +39,8 @@ class PrototypeRsms(Mapping[str, Rsms]):
     """
 
     def __init__(self, tables: VersionTables, record: StudyRecord, chosen: str) -> None:
-        self._tables, self._record, self._chosen = tables, record, chosen
-        self._made: dict[str, Rsms] = {}
-
-    def __getitem__(self, agent: str) -> Rsms:
-        if agent not in self._made:
-            found = self._compute(agent) if agent in set(self) else None
-            if found is None:
-                raise KeyError(agent)
-            self._made[agent] = found
-        return self._made[agent]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tables.rows(self._chosen)["agent"].to_list())
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
+        super().__init__(tables, chosen)
+        self._record, self._chosen = record, chosen
 
     def _compute(self, agent: str) -> Rsms | None:
         rows = self._tables.rows
