@@ -15,6 +15,9 @@ from tests.support.lakes import ROOT
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("*.md")), ROOT / "storage/README.md"]
 # packages of arrays in, arrays out: each module is in the reference, or is named here because only the package uses it
 INTERNAL = {
+    "affectlake.brain.encoding.band_choices",
+    "affectlake.brain.encoding.band_gains",
+    "affectlake.brain.encoding.band_problem",
     "affectlake.brain.encoding.gram",
     "affectlake.brain.encoding.kernels",
     "affectlake.brain.encoding.rows",

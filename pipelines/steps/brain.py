@@ -16,20 +16,24 @@ from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import OutputTables, StepContext, Tables, step
 from affectlake.pipelines.steps.brain_arrays import beta_rows
 from affectlake.pipelines.steps.brain_sources import recording_files, recordings
+from affectlake.pipelines.steps.rows import null_nan
 
 
 @step(
     reads=("stimuli", "ratings"),
-    writes=("voxels", "betas"),
+    writes=("voxels", "voxel_reliability", "betas"),
     params=("seed", "brain.sources"),
     found_files=recording_files,
     section="brain",
-    version=3,
+    version=4,
 )
 def ingest_brains(tables: Tables, params: Params, context: StepContext) -> OutputTables:
-    """Read the recordings: all voxels with their regions, and one pattern per subject and stimulus."""
+    """Read the recordings: all voxels with their regions, and one pattern per subject and stimulus.
+
+    How much of a voxel's variance is explainable is computed here: only the recordings have each presentation.
+    """
     ids = tables["stimuli"].sort("stimulus_index").select("stimulus_id").collect()["stimulus_id"].to_list()
-    voxels, betas = [], []
+    voxels, reliability, betas = [], [], []
     for name, recording in recordings(
         tables, params, context.source_root, ids
     ):  # sorted by name, as the rows of the tables
@@ -52,5 +56,15 @@ def ingest_brains(tables: Tables, params: Params, context: StepContext) -> Outpu
                 | axes | places | {"regions": regions.words(member), "usable": usable_voxels(found.patterns)}
             ).with_columns(pl.lit(size, dtype=pl.Int32).alias(column) for column, size in grid.items())
         )  # fmt: skip
+        reliability.append(
+            pl.DataFrame(
+                {"subject": [name] * n_voxels, "voxel_index": np.arange(n_voxels, dtype=np.int32),
+                 "explainable_variance": found.explainable}
+            )
+        )  # fmt: skip
         betas.append(beta_rows(name, found, context.scratch / f"{name}.arrow"))
-    return {"voxels": pl.concat(voxels), "betas": pl.concat(betas)}
+    return {
+        "voxels": pl.concat(voxels),
+        "voxel_reliability": null_nan(pl.concat(reliability)),
+        "betas": pl.concat(betas),
+    }

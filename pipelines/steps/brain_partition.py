@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from functools import partial
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -12,8 +13,16 @@ from numpy.typing import NDArray
 
 from affectlake.brain import statistics
 from affectlake.brain.encoding.bands import BandedEncoding, encode_bands
-from affectlake.brain.encoding.shares import Intervals, Shares, intervals, shares_of
+from affectlake.brain.encoding.shares import (
+    Intervals,
+    Shares,
+    explained_shares,
+    intervals,
+    known_explainable,
+    shares_of,
+)
 from affectlake.brain.recordings import regions
+from affectlake.brain.repeats import error_of_explainable
 from affectlake.errors import SourceError
 from affectlake.pipelines.params.brain import PartitionParams
 from affectlake.pipelines.params.study import Params
@@ -34,7 +43,16 @@ NUISANCE_BAND = "+nuisance"
 
 
 @step(
-    reads=("stimuli", "captions", "frames", "voxels", "betas", "embeddings/{agents}", "fits/{agents}"),
+    reads=(
+        "stimuli",
+        "captions",
+        "frames",
+        "voxels",
+        "voxel_reliability",
+        "betas",
+        "embeddings/{agents}",
+        "fits/{agents}",
+    ),
     writes=("variance_partition", "partition_maps", "partition_stats"),
     params=(
         "seed",
@@ -44,7 +62,7 @@ NUISANCE_BAND = "+nuisance"
         "brain.partition",
     ),
     section="brain.partition",
-    version=1,
+    version=2,
 )
 def partition_variance(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Divide the variance that several agents explain in each voxel and region: alone, shared, and together."""
@@ -69,21 +87,24 @@ def partition_variance(tables: Tables, params: Params, context: StepContext) -> 
     for subject in subjects_of(tables, context):
         member = regions.from_words(subject.regions)
         inside = np.vstack([member.voxels, np.ones(len(subject.regions), dtype=bool)])
+        folds = folds_of(subject, params)
         found = encode_bands(
             {name: x[subject.stimulus_index] for name, x in bands.items()},
             subject.z_scored,
-            folds_of(subject, params),
+            folds,
             nuisance={name: x[subject.stimulus_index] for name, x in nuisance.items()},
             regions=inside,
             ratios=wanted.ratios,
             workers=context.workers,
-            on_candidate=partial(_progress, context, subject.name),
+            checkpoint=context.scratch / f"{subject.name}.npz",
+            on_candidate=_Progress(context, subject.name),
         )
         parts = shares_of(found.models)
-        ends = intervals(found.losses, parts, subject.runs)
+        ends = intervals(found.losses, parts, int(folds.outer.max()) + 1, subject.runs)
         names = [*map("+".join, parts.bands[:-1]), WHOLE]
-        rows += _region_rows(subject, [*member.keys, "all"], inside & found.usable, names, ends)
-        maps.append(_map_rows(subject, list(bands), names, parts, found))
+        explainable = _explainable(tables, subject.name)
+        rows += _region_rows(subject, [*member.keys, "all"], inside & found.usable, names, ends, explainable)
+        maps.append(_map_rows(subject, list(bands), names, parts, found, explainable))
         context.log(f"{subject.name}: {_of_brain(names, ends)}, {int(found.usable.sum()):,} voxels")
     table = to_table("variance_partition", rows)
     return {
@@ -93,8 +114,42 @@ def partition_variance(tables: Tables, params: Params, context: StepContext) -> 
     }
 
 
-def _progress(context: StepContext, subject: str, done: int, n: int) -> None:
-    context.progress(f"{subject}: {done:,} of {n:,} candidates")
+class _Progress:
+    """Lines of progress with the time that is left, by the time that candidates took so far."""
+
+    def __init__(self, context: StepContext, subject: str) -> None:
+        self.context, self.subject = context, subject
+        self.began, self.first = time.monotonic(), -1
+
+    def __call__(self, done: int, n: int) -> None:
+        if self.first < 0:
+            self.first = done - 1  # what a checkpoint had
+        per_candidate = (time.monotonic() - self.began) / (done - self.first)
+        self.context.progress(
+            f"{self.subject}: {done:,} of {n:,} candidates, about {per_candidate * (n - done):,.0f} s left"
+        )
+
+
+class _Explainable(NamedTuple):
+    """Explainable variance of a subject's voxels (n_voxels,), and the presentations of each stimulus."""
+
+    share: Floats
+    n_presentations: NDArray[np.int32]
+
+    def of(self, inside: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+        """Return the mean over the voxels of each region (n_regions, n_voxels), and its error."""
+        means = statistics.region_means(self.share[None], inside)[0]
+        return means, error_of_explainable(means, self.n_presentations)
+
+    def of_voxels(self) -> Floats:
+        """Return the explainable variance of voxels where it is known to be above 0, else NaN."""
+        return known_explainable(self.share, error_of_explainable(self.share, self.n_presentations))
+
+
+def _explainable(tables: Tables, subject: str) -> _Explainable:
+    own = tables["voxel_reliability"].filter(pl.col("subject") == subject).sort("voxel_index").collect()
+    shown = tables["betas"].filter(pl.col("subject") == subject).select("n_presentations").collect()
+    return _Explainable(own["explainable_variance"].fill_null(np.nan).to_numpy(), shown["n_presentations"].to_numpy())
 
 
 def _bands(tables: Tables, wanted: PartitionParams) -> tuple[Bands, dict[str, str]]:
@@ -144,9 +199,12 @@ def _nuisance(tables: Tables, wanted: PartitionParams, n_stimuli: int, context: 
 
 
 def _region_rows(
-    subject: Subject, names: list[str], inside: NDArray[np.bool_], parts: list[str], ends: Intervals
-) -> list[Row]:
+    subject: Subject, names: list[str], inside: NDArray[np.bool_], parts: list[str], ends: Intervals,
+    explainable: _Explainable,
+) -> list[Row]:  # fmt: skip
     sizes = np.count_nonzero(inside, axis=1).tolist()
+    means, errors = explainable.of(inside)
+    shares = explained_shares(ends, means, errors)
     return [
         {
             "subject": subject.name,
@@ -156,6 +214,10 @@ def _region_rows(
             "ci_low": ends.low[p, r] if size else None,
             "ci_high": ends.high[p, r] if size else None,
             "p": ends.p[p, r] if size else None,
+            "explainable_variance": means[r],
+            "explained_share": shares.value[p, r],
+            "share_low": shares.low[p, r],
+            "share_high": shares.high[p, r],
             "n_voxels": size,
             "n_stimuli": len(subject.stimulus_index),
             "note": None if size else "no voxel of the region can be used",
@@ -166,9 +228,10 @@ def _region_rows(
 
 
 def _map_rows(
-    subject: Subject, bands: list[str], names: list[str], parts: Shares, found: BandedEncoding
-) -> pl.DataFrame:
-    values = parts.coefficients @ found.r2
+    subject: Subject, bands: list[str], names: list[str], parts: Shares, found: BandedEncoding,
+    explainable: _Explainable,
+) -> pl.DataFrame:  # fmt: skip
+    values, known = parts.coefficients @ found.r2, explainable.of_voxels()
     split = dict(zip(bands, found.split, strict=False))  # those of nuisance features come last
     n = found.r2.shape[1]
     return pl.concat(
@@ -179,6 +242,7 @@ def _map_rows(
                 "voxel_index": np.arange(n, dtype=np.int32),
                 "r2": value,
                 "r2_split": split.get(part, np.full(n, np.nan)),
+                "explained_share": value / known,
             }
         )
         for part, value in sorted(zip(names, values, strict=True))
@@ -195,9 +259,13 @@ def _across_subjects(table: pl.DataFrame) -> list[Row]:
             zero = np.zeros(len(values))
             tested = statistics.paired_t_test(values, zero)
             low, high = statistics.paired_interval(values, zero)
+            shares: Floats = one["explained_share"].fill_null(np.nan).to_numpy()
+            share_low, share_high = statistics.paired_interval(shares, zero)
             found.append(
                 {"region": region, "part": part, "r2": tested.difference, "ci_low": low, "ci_high": high,
-                 "t": tested.t, "p": tested.p, "n_subjects": tested.n}
+                 "t": tested.t, "p": tested.p, "n_subjects": tested.n,
+                 "explained_share": statistics.paired_t_test(shares, zero).difference, "share_low": share_low,
+                 "share_high": share_high}
             )  # fmt: skip
         levels = statistics.benjamini_hochberg(np.array([row["p"] for row in found], dtype=np.float64))
         rows += [row | {"p_fdr": level} for row, level in zip(found, levels, strict=True)]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn.model_selection import PredefinedSplit
 
+from affectlake.brain.encoding import band_choices
 from affectlake.brain.encoding.bands import BandedEncoding, encode_bands
 from affectlake.brain.encoding.crossvalidation import encode
 from affectlake.brain.encoding.folds import Folds, nested_folds
@@ -163,3 +166,40 @@ def test_bad_input_is_one_message(change: dict[str, object], error: type[Excepti
     bands, y, folds = world()
     with pytest.raises(error, match=message):
         encode_bands(**({"bands": bands, "patterns": y, "folds": folds, "ratios": RATIOS} | change))
+
+
+def test_a_killed_process_resumes_with_the_candidate_that_was_not_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(band_choices, "_EVERY_S", 0.0)
+    bands, y, folds = world()
+    place, asked = tmp_path / "S1.npz", []
+
+    def killed(done: int, _n: int) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        encode_bands(bands, y, folds, ratios=RATIOS, penalties=COARSE, checkpoint=place, on_candidate=killed)
+
+    def run(**changed: object) -> BandedEncoding:
+        asked.clear()
+        given: dict[str, object] = {"bands": bands, "patterns": y, "folds": folds, "ratios": RATIOS} | changed
+        return encode_bands(**given, penalties=COARSE, checkpoint=place, on_candidate=lambda *at: asked.append(at))  # type: ignore[arg-type]
+
+    whole = encode_bands(bands, y, folds, ratios=RATIOS, penalties=COARSE)
+    resumed = run()
+    assert asked[0][0] == 5 and asked[-1] == (14, 14)
+    for one, other in zip(whole[1:], resumed[1:], strict=True):
+        np.testing.assert_array_equal(one, other)
+    run()
+    assert asked[0][0] == 8  # all candidates were compared
+    for changed in (
+        {"patterns": y + 1},
+        {"bands": {"one": bands["band0"]}},
+        {"folds": nested_folds(N, 5, 4, np.random.default_rng(9))},
+    ):
+        run(**changed)
+        assert asked[0][0] == 1  # choices of other inputs are of no use
+    place.write_bytes(place.read_bytes()[:500])
+    np.testing.assert_array_equal(run().r2, whole.r2)

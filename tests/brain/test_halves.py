@@ -7,6 +7,7 @@ import pytest
 
 from affectlake.brain.halves import FEWEST_REPEATED, split_half_r
 from affectlake.brain.recordings.subjects import align
+from affectlake.brain.repeats import explainable_variance
 from tests.brain.test_sources import recording
 
 
@@ -93,4 +94,7 @@ def test_alignment_has_the_halves_of_the_stimuli_that_were_shown() -> None:
     np.testing.assert_allclose(found.split_half_r, explicit(used, stimulus), atol=1e-9)
     assert "5 stimuli shown repeatedly (averaged; median r of their halves" in found.account("S1")
     once = align(recording(ids), ids)
+    np.testing.assert_array_equal(found.explainable, explainable_variance(used, stimulus))
+    assert np.isfinite(found.explainable).all() and "median explainable variance of a voxel" in found.account("S1")
+    assert np.isnan(once.explainable).all()
     assert np.isnan(once.split_half_r).all() and "0 stimuli shown repeatedly (averaged)" in once.account("S1")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from affectlake.brain.encoding.bands import encode_bands
 from affectlake.brain.encoding.folds import nested_folds
-from affectlake.brain.encoding.shares import intervals, shares_of
+from affectlake.brain.encoding.shares import explained_shares, intervals, shares_of
 
 N, V = 400, 30
 COARSE = np.logspace(-3, 3, 13)
@@ -93,30 +93,48 @@ def test_parts_add_up_to_what_any_model_explains() -> None:
     assert np.allclose(values[-1], r2[-1] - r2[0])
 
 
-def test_intervals_are_those_of_the_mean() -> None:
+def test_intervals_are_those_of_the_corrected_mean() -> None:
+    """Student's intervals, wider by the factor for training sets of folds that overlap (Nadeau & Bengio 2003)."""
     from scipy import stats
 
     rng = np.random.default_rng(1)
     losses = rng.gamma(2.0, size=(4, 50, 3))
     shares = shares_of([(), ("a",), ("b",), ("a", "b")])
-    found = intervals(losses, shares)
+    found = intervals(losses, shares, 5)
     gain = losses[2] - losses[3]  # without a, and with it
     expected = stats.ttest_1samp(gain, 0.0)
-    assert np.allclose(found.value[0], gain.mean(axis=0)) and np.allclose(found.p[0], expected.pvalue)
+    wider = np.sqrt(5 * (1 / 5 + 1 / 4))  # one fold is tested, four are for training
+    assert np.allclose(found.value[0], gain.mean(axis=0))
+    assert np.allclose(found.p[0], 2 * stats.t.sf(np.abs(expected.statistic) / wider, 49))
     ends = expected.confidence_interval(0.95)
-    assert np.allclose(found.low[0], ends.low) and np.allclose(found.high[0], ends.high)
+    assert np.allclose(found.high[0] - found.value[0], wider * (ends.high - gain.mean(axis=0)))
+    assert np.allclose(found.value[0] - found.low[0], wider * (gain.mean(axis=0) - ends.low))
     # ten runs of five stimuli: the interval of the means of the runs
-    by_run = intervals(losses, shares, np.repeat(np.arange(10), 5))
+    by_run = intervals(losses, shares, 5, np.repeat(np.arange(10), 5))
     means = stats.ttest_1samp(gain.reshape(10, 5, 3).mean(axis=1), 0.0)
-    assert np.allclose(by_run.low[0], means.confidence_interval(0.95).low) and np.allclose(by_run.p[0], means.pvalue)
+    assert np.allclose(by_run.high[0] - by_run.low[0], wider * np.diff(means.confidence_interval(0.95), axis=0)[0])
+    assert np.allclose(by_run.p[0], 2 * stats.t.sf(np.abs(means.statistic) / wider, 9))
+
+
+def test_shares_of_what_is_explainable() -> None:
+    """R² over reliability, with both errors; NaN where the explainable variance is not above 0 by 1.645 errors."""
+    parts = intervals(np.random.default_rng(2).gamma(2.0, size=(2, 40, 3)), shares_of([(), ("a",)]), 5)
+    explainable, error = np.array([0.5, 0.5, 0.1]), np.array([0.0, 0.2, 0.08])
+    found = explained_shares(parts, explainable, error)
+    assert np.allclose(found.value[:, :2], parts.value[:, :2] / 0.5) and np.isnan(found.value[:, 2]).all()
+    assert np.allclose(found.low[:, 0], parts.low[:, 0] / 0.5) and np.allclose(found.high[:, 0], parts.high[:, 0] / 0.5)
+    draws = np.random.default_rng(3).normal(size=(2, 400_000))
+    quotient = (parts.value[0, 1] + 0.2 * parts.error[0, 1] * draws[0]) / (0.5 + 0.2 * 0.2 * draws[1])
+    fifth = (found.high[0, 1] - found.low[0, 1]) / (2 * parts.quantile) / 5  # a fifth of the errors: almost linear
+    assert abs(quotient.std() / fifth - 1) < 0.02
 
 
 def test_a_band_that_is_never_chosen_has_no_interval() -> None:
-    found = intervals(np.ones((2, 20, 1)), shares_of([(), ("a",)]))
+    found = intervals(np.ones((2, 20, 1)), shares_of([(), ("a",)]), 5)
     assert found.value[0, 0] == 0 and np.isnan(found.low[0, 0]) and np.isnan(found.p[0, 0])
 
 
 def test_one_run_has_no_interval() -> None:
     losses = np.random.default_rng(1).gamma(2.0, size=(2, 50, 3))
-    found = intervals(losses, shares_of([(), ("a",)]), np.ones(50, dtype=int))
+    found = intervals(losses, shares_of([(), ("a",)]), 5, np.ones(50, dtype=int))
     assert np.isfinite(found.value).all() and np.isnan([found.low, found.high, found.p]).all()

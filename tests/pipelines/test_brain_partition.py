@@ -105,6 +105,37 @@ def test_what_a_nuisance_feature_explains_counts_for_no_band(world: OutputTables
     assert whole(params).max() < 0.01  # type: ignore[operator]
 
 
+def test_parts_as_shares_of_what_is_explainable(world: OutputTables, tmp_path: Path) -> None:
+    """A subject whose stimuli were repeated, and one whose were not; a voxel that repeats no better than noise."""
+    params = parse(override(TEXT, (BANDS.replace("[0.1, 1.0]", "[1.0]"), "brain.sources.n_subjects=2")))
+    first = pl.col("subject") == world["voxels"]["subject"].min()
+    known = pl.when(pl.col("voxel_index") == 0).then(0.01).otherwise(0.25)
+    tables = lazy(
+        world
+        | {
+            "voxel_reliability": world["voxel_reliability"].with_columns(
+                explainable_variance=pl.when(first).then(known)
+            ),
+            "betas": world["betas"].with_columns(n_presentations=pl.when(first).then(5).otherwise(1).cast(pl.Int32)),
+        }
+    )
+    found = partition_variance(tables, params, context(tmp_path))
+    maps = found["partition_maps"].drop_nulls("r2")
+    with_share = maps.drop_nulls("explained_share")
+    assert with_share.select(first.all()).item() and with_share["voxel_index"].min() == 1
+    assert np.allclose(with_share["explained_share"], with_share["r2"] / 0.25)
+    regions = found["variance_partition"].filter(region="VC")
+    own, other = regions.filter(first), regions.filter(~first)
+    assert np.allclose(own["explained_share"], own["r2"] / 0.25) and (own["explainable_variance"] == 0.25).all()
+    assert ((own["share_low"] < own["explained_share"]) & (own["explained_share"] < own["share_high"])).all()
+    assert (own["share_high"] - own["share_low"] >= (own["ci_high"] - own["ci_low"]) / 0.25).all()
+    assert other.select(pl.col("explained_share", "explainable_variance", "share_low").is_null().all()).row(0) == (
+        True, True, True
+    )  # fmt: skip
+    stats = found["partition_stats"].filter(region="VC").sort("part")
+    assert np.allclose(stats["explained_share"], own.sort("part")["explained_share"])
+
+
 def test_media_that_are_missing_are_one_message(world: OutputTables, tmp_path: Path) -> None:
     params = parse(override(TEXT, (BANDS.replace("ratios", "nuisance: [luminance], ratios"),)))
     with pytest.raises(SourceError, match="remove luminance from brain"):

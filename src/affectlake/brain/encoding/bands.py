@@ -17,23 +17,22 @@ where ȳ_i is the mean of the training stimuli. Leaving out bands gives R² of e
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from itertools import combinations, product
+from itertools import combinations
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from affectlake.brain.encoding.crossvalidation import PENALTIES, check, solver_for, voxel_blocks
+from affectlake.brain.encoding.band_choices import choose
+from affectlake.brain.encoding.band_gains import Regions, evaluate
+from affectlake.brain.encoding.band_problem import Problem, candidates
+from affectlake.brain.encoding.crossvalidation import PENALTIES, check
 from affectlake.brain.encoding.folds import Folds
-from affectlake.brain.encoding.solver import Array, Choice, Solver
+from affectlake.brain.encoding.solver import Array
 from affectlake.brain.recordings.subjects import ZScored
 from affectlake.errors import UsageError
 from affectlake.process.blas_threads import one_blas_thread
-
-_FEW = 300  # features up to which sums choose penalties faster than predictions, if there are many voxels
-_RANK = 1e-10  # eigenvalues below this share of the largest are directions without variance
 
 
 class BandedEncoding(NamedTuple):
@@ -68,21 +67,6 @@ class BandedEncoding(NamedTuple):
     usable: NDArray[np.bool_]
 
 
-class _Candidate(NamedTuple):
-    """Weights of the bands, and the models that can choose them."""
-
-    weights: tuple[float, ...]
-    models: list[int]
-
-
-class _Chosen(NamedTuple):
-    """For each model, outer fold and voxel: the smallest error, its candidate (-1: none), and its penalty."""
-
-    error: Array
-    candidate: NDArray[np.int32]
-    at: NDArray[np.int32]
-
-
 def encode_bands(
     bands: Mapping[str, NDArray[np.floating]],
     patterns: NDArray[np.floating] | ZScored,
@@ -93,6 +77,7 @@ def encode_bands(
     ratios: Sequence[float],
     penalties: Array = PENALTIES,
     workers: int = 1,
+    checkpoint: Path | None = None,
     on_candidate: Callable[[int, int], None] | None = None,
 ) -> BandedEncoding:
     """Predict every voxel from every combination of bands of features.
@@ -115,6 +100,8 @@ def encode_bands(
         Candidate values of λ, above 0.
     workers : int, default=1
         Number of threads over blocks of voxels. The result does not depend on it.
+    checkpoint : Path, optional
+        File with the choices so far, from which a process that was killed resumes. A file of other inputs is replaced.
     on_candidate : callable, optional
         Called with the number of candidates that are finished and the number of all, which are run through twice.
 
@@ -142,209 +129,24 @@ def encode_bands(
     x = np.concatenate(scaled, axis=1)
     band_of = np.repeat(np.arange(len(scaled)), [part.shape[1] for part in scaled])
     models = [some for n in range(len(bands) + 1) for some in combinations(range(len(bands)), n)]
-    candidates = _candidates(len(bands), len(apart), models, sorted({*ratios, 1.0}))
-    work = _Work(x, band_of, patterns, folds, penalties, candidates, models, workers)
-    done = 0
-
-    def progress() -> None:
-        nonlocal done
-        done += 1
-        if on_candidate:
-            on_candidate(done, 2 * len(candidates))
-
+    tried = candidates(len(bands), len(apart), models, sorted({*ratios, 1.0}))
+    problem = Problem(x, band_of, patterns, folds, penalties, tried, models, max(workers, 1))
+    progress = on_candidate or (lambda _done, _n: None)
     with one_blas_thread():
-        chosen, usable = work.choose(progress)
-        r2, split, losses = work.evaluate(chosen, _Regions.of(regions, usable), progress)
-    whole, some = chosen.candidate[-1], chosen.candidate[-1] >= 0
-    table = np.array([candidate.weights for candidate in candidates])
+        chosen = choose(problem, checkpoint, lambda done: progress(done, 2 * len(tried)))
+        some = Regions.of(regions, chosen.usable)
+        r2, split, losses = evaluate(problem, chosen, some, lambda done: progress(len(tried) + done, 2 * len(tried)))
+    usable, whole, predicted = chosen.usable, chosen.candidate[-1], chosen.candidate[-1] >= 0
+    table = np.array([candidate.weights for candidate in tried])
     return BandedEncoding(
         [tuple(list(bands)[b] for b in model) for model in models],
         r2,
         split,
         losses,
-        np.where(usable, np.where(some, table[whole].transpose(2, 0, 1), 0.0), np.nan).transpose(1, 0, 2),
-        np.where(usable & some, penalties[chosen.at[-1]], np.nan),
+        np.where(usable, np.where(predicted, table[whole].transpose(2, 0, 1), 0.0), np.nan).transpose(1, 0, 2),
+        np.where(usable & predicted, penalties[chosen.at[-1]], np.nan),
         usable,
     )
-
-
-class _Regions(NamedTuple):
-    """The usable voxels in each region, bool (n_regions, n_voxels), and their number."""
-
-    inside: NDArray[np.bool_]
-    size: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, regions: NDArray[np.bool_] | None, usable: NDArray[np.bool_]) -> _Regions:
-        inside = np.zeros((0, len(usable)), dtype=bool) if regions is None else regions & usable
-        return cls(inside, np.count_nonzero(inside, axis=1))
-
-    def means(self, values: Array, at: NDArray[np.int64], names: NDArray[np.int64]) -> Array:
-        """Return the part of values (n, voxels) of some voxels in the means of some regions: (n, regions)."""
-        return np.asarray(values @ (self.inside[np.ix_(names, at)] / self.size[names, None]).T)
-
-    def present(self, at: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the regions of some voxels."""
-        return np.flatnonzero(self.inside[:, at].any(axis=1))
-
-
-class _Axes(NamedTuple):
-    """Principal axes of a candidate's features in the training set of an outer fold.
-
-    With X̃ = X √w of the centred training stimuli, X̃'X̃ = V diag(s) V': √w V (d, k), and s (k,).
-    """
-
-    axes: Array
-    values: Array
-
-
-class _Gains(NamedTuple):
-    """By how much predictions reduce the squares of a block: by model and voxel, band and voxel, model and region."""
-
-    at: NDArray[np.int64]
-    saved: Array
-    split: Array
-    names: NDArray[np.int64]
-    losses: Array
-
-
-class _Work:
-    """What all candidates share; each is run through all voxels before the next, so that one solver is in memory."""
-
-    def __init__(
-        self,
-        x: Array,
-        band_of: NDArray[np.int64],
-        patterns: NDArray[np.floating] | ZScored,
-        folds: Folds,
-        penalties: Array,
-        candidates: list[_Candidate],
-        models: list[tuple[int, ...]],
-        workers: int,
-    ) -> None:
-        self.x, self.band_of, self.patterns, self.folds = x, band_of, patterns, folds
-        self.penalties, self.candidates, self.models = penalties, candidates, models
-        self.workers, self.n_outer, self.n_voxels = max(workers, 1), len(folds.inner), patterns.shape[1]
-
-    def factors(self, candidate: _Candidate) -> Array:
-        """Return √w of every feature."""
-        weights: Array = np.array(candidate.weights)[self.band_of]
-        return np.sqrt(weights)
-
-    def solver(self, candidate: _Candidate) -> Solver:
-        """Return the algorithm that chooses a candidate's penalties."""
-        factors = self.factors(candidate)
-        kept = factors > 0
-        return solver_for(self.x[:, kept] * factors[kept], self.folds, self.penalties, standardise=False, few=_FEW)
-
-    def axes(self, candidate: _Candidate, fold: int) -> _Axes:
-        """Return the principal axes of a candidate in the training set of an outer fold."""
-        factors, x = self.factors(candidate), self.x[self.folds.inner[fold] >= 0]
-        centred = (x - x.mean(axis=0)) * factors
-        values, vectors = np.linalg.eigh(centred.T @ centred)
-        some = values > _RANK * max(values[-1], 0.0)
-        return _Axes(factors[:, None] * vectors[:, some], values[some])
-
-    def block(self, voxels: slice) -> tuple[Array, NDArray[np.int64]]:
-        """Return the usable voxels of a block, centred, and which these are."""
-        block = np.asarray(self.patterns[:, voxels])
-        usable = np.isfinite(block).all(axis=0) & (block.max(axis=0) > block.min(axis=0))
-        kept = block[:, usable].astype(np.float64)
-        return kept - kept.mean(axis=0), np.arange(self.n_voxels)[voxels][usable]
-
-    def choose(self, progress: Callable[[], None]) -> tuple[_Chosen, NDArray[np.bool_]]:
-        """Find the best candidate and penalty of every model, outer fold and voxel; the first of equal ones."""
-        shape = len(self.models), self.n_outer, self.n_voxels
-        chosen = _Chosen(np.zeros(shape), np.full(shape, -1, dtype=np.int32), np.zeros(shape, dtype=np.int32))
-        usable = np.zeros(self.n_voxels, dtype=bool)
-        with ThreadPoolExecutor(self.workers) as pool:
-            for number, candidate in enumerate(self.candidates):
-                for at, best in pool.map(
-                    partial(self._choices, solver=self.solver(candidate)), voxel_blocks(self.n_voxels)
-                ):
-                    usable[at] = True
-                    if best is None:
-                        continue
-                    for model in candidate.models:  # an error of 0 is that of no prediction
-                        fold, voxel = np.nonzero(best.error < chosen.error[model][:, at])
-                        chosen.error[model, fold, at[voxel]] = best.error[fold, voxel]
-                        chosen.candidate[model, fold, at[voxel]] = number
-                        chosen.at[model, fold, at[voxel]] = best.at[fold, voxel]
-                progress()
-        return chosen, usable
-
-    def _choices(self, voxels: slice, solver: Solver) -> tuple[NDArray[np.int64], Choice | None]:
-        """Return the usable voxels of a block, and their best penalties."""
-        kept, at = self.block(voxels)
-        return at, solver.choose(kept) if len(at) else None
-
-    def evaluate(self, chosen: _Chosen, regions: _Regions, progress: Callable[[], None]) -> tuple[Array, Array, Array]:
-        """Return R² of every model, its parts, and the losses of stimuli, from the predictions of held-out stimuli."""
-        axes = []
-        for number, candidate in enumerate(self.candidates):
-            used = (chosen.candidate == number).any(axis=(0, 2))
-            axes.append([self.axes(candidate, fold) if used[fold] else None for fold in range(self.n_outer)])
-            progress()
-        saved, split = (np.full((n, self.n_voxels), np.nan) for n in (len(self.models), int(self.band_of.max()) + 1))
-        losses = np.zeros((len(self.models), len(self.x), len(regions.size)))
-        work = partial(self._gains, axes=axes, chosen=chosen, regions=regions)
-        with ThreadPoolExecutor(self.workers) as pool:
-            for found in pool.map(work, voxel_blocks(self.n_voxels)):  # in order: sums do not depend on threads
-                saved[:, found.at], split[:, found.at] = found.saved, found.split
-                losses[:, :, found.names] += found.losses
-        return saved, split, losses
-
-    def _gains(self, voxels: slice, axes: list[list[_Axes | None]], chosen: _Chosen, regions: _Regions) -> _Gains:
-        """Return what the models explain of a block of voxels, and its part in the losses of regions."""
-        kept, at = self.block(voxels)
-        own, names = chosen.candidate[:, :, at], regions.present(at)
-        squares = self._squares(kept)
-        total = squares.sum(axis=0)
-        scale = len(self.x) / total
-        saved, split = np.zeros((len(self.models), len(at))), np.zeros((int(self.band_of.max()) + 1, len(at)))
-        losses = np.repeat(regions.means(squares * scale, at, names)[None], len(self.models), axis=0)
-        for fold, inner in enumerate(self.folds.inner):
-            train, test = inner >= 0, inner == -1
-            mean, means = self.x[train].mean(axis=0), kept[train].mean(axis=0)
-            xy = self.x[train].T @ (kept[train] - means)
-            x, y = self.x[test] - mean, kept[test] - means
-            for number in np.unique(own[:, fold][own[:, fold] >= 0]).tolist():
-                picked = own[:, fold] == number  # (model, voxel)
-                some = np.flatnonzero(picked.any(axis=0))
-                picked = picked[:, some]
-                penalty = self.penalties[np.where(picked, chosen.at[:, fold, at[some]], 0).max(axis=0)]  # of all models
-                found = axes[number][fold]
-                assert found is not None
-                beta = found.axes @ (found.axes.T @ xy[:, some] / (found.values[:, None] + penalty))
-                left = 2 * y[:, some]
-                parts = [x[:, self.band_of == band] @ beta[self.band_of == band] for band in range(len(split))]
-                predicted = np.sum(parts, axis=0)
-                left -= predicted
-                gain = predicted * left  # y² less the squared error
-                saved[:, some] += picked * gain.sum(axis=0)
-                for band, part in enumerate(parts):
-                    split[band, some] += picked[-1] * np.einsum("nv,nv->v", part, left)
-                for model in np.flatnonzero(picked.any(axis=1)) if len(names) else ():
-                    mine = some[picked[model]]
-                    losses[model, test] -= regions.means(gain[:, picked[model]] * scale[mine], at[mine], names)
-        return _Gains(at, saved / total, split / total, names, losses)
-
-    def _squares(self, kept: Array) -> Array:
-        """Return (y - ȳ)², where ȳ is the mean of the training stimuli of the outer fold in which y is held out."""
-        found = np.empty_like(kept)
-        for inner in self.folds.inner:
-            found[inner == -1] = kept[inner == -1] - kept[inner >= 0].mean(axis=0)
-        return found**2
-
-
-def _candidates(n_bands: int, n_nuisance: int, models: list[tuple[int, ...]], ratios: list[float]) -> list[_Candidate]:
-    """Return all weights whose largest is 1, each with the models that have all of its bands."""
-    found = []
-    for weights in product([0.0, *ratios], repeat=n_bands + n_nuisance):
-        if max(weights) == 1.0:
-            needs = {band for band in range(n_bands) if weights[band] > 0}
-            found.append(_Candidate(weights, [at for at, model in enumerate(models) if needs <= set(model)]))
-    return found
 
 
 def _scaled(x: NDArray[np.floating]) -> Array:

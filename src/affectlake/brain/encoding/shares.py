@@ -70,21 +70,24 @@ class Intervals(NamedTuple):
     """Parts of the variance with their 95 % confidence intervals and two-tailed p-values: each (n_parts, n_regions).
 
     NaN where all stimuli have the same value, as in a region without voxels or for a band that predicts nothing, and if
-    there is only one run.
+    there is only one run. `error` is the standard error, and `quantile` the number of them on each side of the value.
     """
 
     value: Array
     low: Array
     high: Array
     p: Array
+    error: Array
+    quantile: float
 
 
-def intervals(losses: Array, shares: Shares, runs: NDArray[np.integer] | None = None) -> Intervals:
+def intervals(losses: Array, shares: Shares, n_folds: int, runs: NDArray[np.integer] | None = None) -> Intervals:
     """Return the parts of the variance in each region, with intervals over stimuli.
 
-    The value of a stimulus is the combination of its losses; a part is the mean over stimuli, and its standard error is
-    that of stimuli, or of runs, as independent draws (Student's t). It is the error of the mean for the models as they
-    were fitted: that the models of two folds share training stimuli is not part of it.
+    The value of a stimulus is the combination of its losses; a part is the mean over stimuli. Its variance is that of a
+    mean of independent draws of stimuli, or of runs, s² / n, times 1 + K / (K - 1) for K folds: other training sets
+    would give other models, and those of two folds share stimuli (Nadeau & Bengio 2003, whose variance of a fold's mean
+    is K s² / n here). The interval is Student's, with n - 1 degrees of freedom.
 
     Parameters
     ----------
@@ -92,12 +95,19 @@ def intervals(losses: Array, shares: Shares, runs: NDArray[np.integer] | None = 
         As in :class:`~affectlake.brain.encoding.bands.BandedEncoding`.
     shares : Shares
         The parts.
+    n_folds : int
+        Number of outer folds, at least 2.
     runs : int (n_stimuli,), optional
         Run in which each stimulus was shown, if stimuli of a run are not independent.
 
     Returns
     -------
     Intervals
+
+    Notes
+    -----
+    An unbiased estimate of the variance of cross-validation does not exist (Bengio & Grandvalet 2004). The page on
+    validity has the coverage of this one.
     """
     from scipy import stats  # late: it takes longer to import than an up-to-date run to look
 
@@ -109,8 +119,53 @@ def intervals(losses: Array, shares: Shares, runs: NDArray[np.integer] | None = 
     n_groups = apart.shape[1]
     if n_groups < 2:
         nothing = np.full(value.shape, np.nan)
-        return Intervals(value, nothing, nothing, nothing)
-    error = np.sqrt((apart**2).sum(axis=1) * n_groups / (n_groups - 1)) / gains.shape[1]
+        return Intervals(value, nothing, nothing, nothing, nothing, float("nan"))
+    of_mean = (apart**2).sum(axis=1) * n_groups / (n_groups - 1) / gains.shape[1] ** 2
+    error = np.sqrt(of_mean * (1.0 + n_folds / (n_folds - 1.0)))
     error = np.where(np.ptp(gains, axis=1) > 0, error, np.nan)
-    half = stats.t.ppf(0.975, n_groups - 1) * error
-    return Intervals(value, value - half, value + half, 2 * stats.t.sf(np.abs(value) / error, n_groups - 1))
+    quantile = float(stats.t.ppf(0.975, n_groups - 1))
+    half, p = quantile * error, 2 * stats.t.sf(np.abs(value) / error, n_groups - 1)
+    return Intervals(value, value - half, value + half, p, error, quantile)
+
+
+class ExplainedShares(NamedTuple):
+    """Parts of the variance as shares of what is explainable, with 95 % intervals: each (n_parts, n_regions)."""
+
+    value: Array
+    low: Array
+    high: Array
+
+
+def explained_shares(parts: Intervals, explainable: Array, error: Array) -> ExplainedShares:
+    """Return the parts of the variance divided by the explainable variance.
+
+    It is R² over reliability: the noise of the means is part of the variance that R² divides by, and of nothing else.
+    The error of the quotient S = R² / ρ is √(se(R²)² + S² se(ρ)²) / ρ (delta method).
+
+    Parameters
+    ----------
+    parts : Intervals
+    explainable, error : float64 (n_regions,)
+        Mean explainable variance ρ of the voxels of each region, and its standard error.
+
+    Returns
+    -------
+    ExplainedShares
+        NaN in regions whose ρ is not known to be above 0 (:func:`known_explainable`).
+    """
+    known = known_explainable(explainable, error)
+    value = parts.value / known
+    half = parts.quantile * np.sqrt(parts.error**2 + (value * error) ** 2) / known
+    return ExplainedShares(value, value - half, value + half)
+
+
+def known_explainable(explainable: Array, error: Array) -> Array:
+    """Return explainable variances that are above 0 by 1.645 standard errors (one-tailed test of level 0.05), else NaN.
+
+    Parameters
+    ----------
+    explainable, error : float64, same shape
+        Explainable variances and their standard errors; NaN where they are not known.
+    """
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(explainable > 1.645 * error, explainable, np.nan))

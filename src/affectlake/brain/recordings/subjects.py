@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from affectlake.brain.halves import split_half_r
 from affectlake.brain.recordings.labels import StimulusLabels
+from affectlake.brain.repeats import explainable_variance
 from affectlake.errors import SourceError
 
 _VOXELS = 1024  # standardised at a time: all voxels in float64 would take twice the memory of the patterns
@@ -71,6 +72,9 @@ class Aligned(NamedTuple):
     split_half_r : float64 (n,)
         Agreement of two halves of the presentations (:func:`affectlake.brain.halves.split_half_r`); NaN for a stimulus
         that was presented once.
+    explainable : float64 (n_voxels,)
+        Share of the variance of each voxel that is explainable (:func:`affectlake.brain.repeats.explainable_variance`);
+        NaN without repeated presentations.
     missing : tuple of str
         Stimuli of the study that were not shown to this subject.
     unknown : tuple of str
@@ -84,6 +88,7 @@ class Aligned(NamedTuple):
     runs: NDArray[np.int64]
     n_presentations: NDArray[np.int32]
     split_half_r: NDArray[np.float64]
+    explainable: NDArray[np.float64]
     missing: tuple[str, ...]
     unknown: tuple[str, ...]
     n_bad_voxels: int
@@ -93,6 +98,8 @@ class Aligned(NamedTuple):
         repeated = int((self.n_presentations > 1).sum())
         halves = self.split_half_r[np.isfinite(self.split_half_r)]
         how = f"averaged; median r of their halves {np.median(halves):.3f}" if len(halves) else "averaged"
+        known = self.explainable[np.isfinite(self.explainable)]
+        how += f", median explainable variance of a voxel {np.median(known):.3f}" if len(known) else ""
         some = f" ({', '.join(map(repr, self.unknown[:3]))}{', …' * (len(self.unknown) > 3)})" if self.unknown else ""
         return (
             f"{subject}: {len(self.stimulus_index):,} stimuli × {self.patterns.shape[1]:,} voxels; "
@@ -131,10 +138,12 @@ def align(recording: Recording, stimulus_ids: Sequence[str]) -> Aligned:
     shown, first, place, counts = np.unique(index, return_index=True, return_inverse=True, return_counts=True)
     if len(shown) == len(index):
         patterns, r = recording.patterns[samples[first]], np.full(len(shown), np.nan)
+        explainable = np.full(patterns.shape[1], np.nan)
     else:
         stimulus = np.full(len(recording.labels), -1)
         stimulus[samples] = place
         r = split_half_r(recording.patterns, stimulus)
+        explainable = explainable_variance(recording.patterns, stimulus)
         patterns = np.zeros((len(shown), recording.patterns.shape[1]), dtype=np.float32)
         for sample, at in zip(samples, place, strict=True):
             patterns[at] += recording.patterns[sample]
@@ -143,8 +152,8 @@ def align(recording: Recording, stimulus_ids: Sequence[str]) -> Aligned:
     present = set(shown.tolist())
     missing = tuple(name for at, name in enumerate(stimulus_ids) if at not in present)
     return Aligned(
-        shown.astype(np.int32), patterns, runs.astype(np.int64), counts.astype(np.int32), r, missing,
-        unknown, int((~usable_voxels(patterns)).sum()),
+        shown.astype(np.int32), patterns, runs.astype(np.int64), counts.astype(np.int32), r, explainable,
+        missing, unknown, int((~usable_voxels(patterns)).sum()),
     )  # fmt: skip
 
 

@@ -259,6 +259,7 @@ _ROWS: dict[str, Callable[[int], dict[str, object]]] = {
     "rsa_maps": lambda _n: {"voxel_index": [0, 1], "rho": [0.2, None], "n_members": [2, 1]},
     "encoding_nulls": lambda _n: {"region": ["VC"], "null_scores": [[0.1, -0.1]]},
     "rsa_nulls": lambda _n: {"region": ["VC"], "null_scores": [[0.1, -0.1]]},
+    "voxel_reliability": lambda _n: {"voxel_index": [0, 1], "explainable_variance": [0.4, None]},
     "roi_scores": lambda _n: {"region": ["VC"], "region_score": [0.5], "n_voxels": [1]},
     "group_stats": lambda _n: {"region": ["VC"], "other_agent": ["other"], "n_subjects": [2]},
     "basis_stats": lambda _n: {"region": ["VC"], "difference": [0.1], "n_subjects": [2]},

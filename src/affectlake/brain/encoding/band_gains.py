@@ -1,0 +1,132 @@
+"""How much of held-out stimuli the chosen models of bands explain, per voxel, band and region."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affectlake.brain.encoding.band_choices import Choices
+from affectlake.brain.encoding.band_problem import Candidate, Problem
+from affectlake.brain.encoding.crossvalidation import voxel_blocks
+from affectlake.brain.encoding.solver import Array
+
+_RANK = 1e-10  # eigenvalues below this share of the largest are directions without variance
+
+
+class Regions(NamedTuple):
+    """The usable voxels in each region, bool (n_regions, n_voxels), and their number."""
+
+    inside: NDArray[np.bool_]
+    size: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, regions: NDArray[np.bool_] | None, usable: NDArray[np.bool_]) -> Regions:
+        inside = np.zeros((0, len(usable)), dtype=bool) if regions is None else regions & usable
+        return cls(inside, np.count_nonzero(inside, axis=1))
+
+    def means(self, values: Array, at: NDArray[np.int64], names: NDArray[np.int64]) -> Array:
+        """Return the part of values (n, voxels) of some voxels in the means of some regions: (n, regions)."""
+        return np.asarray(values @ (self.inside[np.ix_(names, at)] / self.size[names, None]).T)
+
+    def present(self, at: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the regions of some voxels."""
+        return np.flatnonzero(self.inside[:, at].any(axis=1))
+
+
+class _Axes(NamedTuple):
+    """Principal axes of a candidate's features in the training set of an outer fold.
+
+    With X̃ = X √w of the centred training stimuli, X̃'X̃ = V diag(s) V': √w V (d, k), and s (k,).
+    """
+
+    axes: Array
+    values: Array
+
+
+class _Gains(NamedTuple):
+    """By how much predictions reduce the squares of a block: by model and voxel, band and voxel, model and region."""
+
+    at: NDArray[np.int64]
+    saved: Array
+    split: Array
+    names: NDArray[np.int64]
+    losses: Array
+
+
+def evaluate(
+    problem: Problem, chosen: Choices, regions: Regions, progress: Callable[[int], None]
+) -> tuple[Array, Array, Array]:
+    """Return R² of every model, its parts, and the losses of stimuli, from the predictions of held-out stimuli."""
+    axes = []
+    for number, candidate in enumerate(problem.candidates):
+        used = (chosen.candidate == number).any(axis=(0, 2))
+        axes.append([_axes(problem, candidate, fold) if used[fold] else None for fold in range(problem.n_outer)])
+        progress(number + 1)
+    saved, split = (np.full((n, problem.n_voxels), np.nan) for n in (len(problem.models), problem.n_bands))
+    losses = np.zeros((len(problem.models), len(problem.x), len(regions.size)))
+    work = partial(_gains, problem=problem, axes=axes, chosen=chosen, regions=regions)
+    with ThreadPoolExecutor(problem.workers) as pool:
+        for found in pool.map(work, voxel_blocks(problem.n_voxels)):  # in order: sums do not depend on threads
+            saved[:, found.at], split[:, found.at] = found.saved, found.split
+            losses[:, :, found.names] += found.losses
+    return saved, split, losses
+
+
+def _gains(
+    voxels: slice, problem: Problem, axes: list[list[_Axes | None]], chosen: Choices, regions: Regions
+) -> _Gains:
+    """Return what the models explain of a block of voxels, and its part in the losses of regions."""
+    kept, at = problem.block(voxels)
+    own, names = chosen.candidate[:, :, at], regions.present(at)
+    squares = _squares(problem, kept)
+    total = squares.sum(axis=0)
+    scale = len(problem.x) / total
+    saved, split = np.zeros((len(problem.models), len(at))), np.zeros((problem.n_bands, len(at)))
+    losses = np.repeat(regions.means(squares * scale, at, names)[None], len(problem.models), axis=0)
+    for fold, inner in enumerate(problem.folds.inner):
+        train, test = inner >= 0, inner == -1
+        mean, means = problem.x[train].mean(axis=0), kept[train].mean(axis=0)
+        xy = problem.x[train].T @ (kept[train] - means)
+        x, y = problem.x[test] - mean, kept[test] - means
+        for number in np.unique(own[:, fold][own[:, fold] >= 0]).tolist():
+            picked = own[:, fold] == number  # (model, voxel)
+            some = np.flatnonzero(picked.any(axis=0))
+            picked = picked[:, some]
+            penalty = problem.penalties[np.where(picked, chosen.at[:, fold, at[some]], 0).max(axis=0)]  # of all models
+            found = axes[number][fold]
+            assert found is not None
+            beta = found.axes @ (found.axes.T @ xy[:, some] / (found.values[:, None] + penalty))
+            left = 2 * y[:, some]
+            parts = [x[:, problem.band_of == band] @ beta[problem.band_of == band] for band in range(len(split))]
+            predicted = np.sum(parts, axis=0)
+            left -= predicted
+            gain = predicted * left  # y² less the squared error
+            saved[:, some] += picked * gain.sum(axis=0)
+            for band, part in enumerate(parts):
+                split[band, some] += picked[-1] * np.einsum("nv,nv->v", part, left)
+            for model in np.flatnonzero(picked.any(axis=1)) if len(names) else ():
+                mine = some[picked[model]]
+                losses[model, test] -= regions.means(gain[:, picked[model]] * scale[mine], at[mine], names)
+    return _Gains(at, saved / total, split / total, names, losses)
+
+
+def _squares(problem: Problem, kept: Array) -> Array:
+    """Return (y - ȳ)², where ȳ is the mean of the training stimuli of the outer fold in which y is held out."""
+    found = np.empty_like(kept)
+    for inner in problem.folds.inner:
+        found[inner == -1] = kept[inner == -1] - kept[inner >= 0].mean(axis=0)
+    return found**2
+
+
+def _axes(problem: Problem, candidate: Candidate, fold: int) -> _Axes:
+    """Return the principal axes of a candidate in the training set of an outer fold."""
+    factors, x = problem.factors(candidate), problem.x[problem.folds.inner[fold] >= 0]
+    centred = (x - x.mean(axis=0)) * factors
+    values, vectors = np.linalg.eigh(centred.T @ centred)
+    some = values > _RANK * max(values[-1], 0.0)
+    return _Axes(factors[:, None] * vectors[:, some], values[some])
