@@ -5,30 +5,31 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from itertools import combinations
-from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from affectlake.brain import statistics
-from affectlake.brain.encoding.bands import BandedEncoding, encode_bands
+from affectlake.brain.encoding.bands import encode_bands
 from affectlake.brain.encoding.shares import (
     Intervals,
-    Shares,
-    explained_shares,
     intervals,
-    known_explainable,
     shares_of,
 )
 from affectlake.brain.recordings import regions
-from affectlake.brain.repeats import error_of_explainable
 from affectlake.errors import SourceError
 from affectlake.pipelines.params.brain import PartitionParams
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import OutputTables, StepContext, Tables, step
 from affectlake.pipelines.steps.arrays import representative
-from affectlake.pipelines.steps.brain_arrays import Subject, brain_of, folds_of, subjects_of
+from affectlake.pipelines.steps.brain_arrays import brain_of, folds_of, subjects_of
+from affectlake.pipelines.steps.partition_rows import (
+    across_subjects,
+    explainable_of,
+    map_rows,
+    region_rows,
+    winner_rows,
+)
 from affectlake.pipelines.steps.rows import Row, null_nan, to_table
 from affectlake.stimuli.nuisance import NUISANCE
 
@@ -53,7 +54,7 @@ NUISANCE_BAND = "+nuisance"
         "embeddings/{agents}",
         "fits/{agents}",
     ),
-    writes=("variance_partition", "partition_maps", "partition_stats"),
+    writes=("variance_partition", "partition_maps", "partition_winners", "partition_stats"),
     params=(
         "seed",
         "brain.encoding.outer_folds",
@@ -81,9 +82,9 @@ def partition_variance(tables: Tables, params: Params, context: StepContext) -> 
             for subject in subjects_of(tables, context)
             for part in (*map("+".join, named), WHOLE)
         ]  # fmt: skip
-        nothing = {name: to_table(name, []) for name in ("partition_maps", "partition_stats")}
+        nothing = {name: to_table(name, []) for name in ("partition_maps", "partition_winners", "partition_stats")}
         return {"variance_partition": to_table("variance_partition", rows), **nothing}
-    rows, maps = [], []
+    rows, maps, best = [], [], []
     for subject in subjects_of(tables, context):
         member = regions.from_words(subject.regions)
         inside = np.vstack([member.voxels, np.ones(len(subject.regions), dtype=bool)])
@@ -94,23 +95,26 @@ def partition_variance(tables: Tables, params: Params, context: StepContext) -> 
             folds,
             nuisance={name: x[subject.stimulus_index] for name, x in nuisance.items()},
             regions=inside,
+            groups=subject.runs,
             ratios=wanted.ratios,
             workers=context.workers,
             checkpoint=context.scratch / f"{subject.name}.npz",
             on_candidate=_Progress(context, subject.name),
         )
-        parts = shares_of(found.models)
-        ends = intervals(found.losses, parts, int(folds.outer.max()) + 1, subject.runs)
+        parts, n_folds = shares_of(found.models), len(folds.inner)
+        ends = intervals(found.losses, parts, n_folds, subject.runs)
         names = [*map("+".join, parts.bands[:-1]), WHOLE]
-        explainable = _explainable(tables, subject.name)
-        rows += _region_rows(subject, [*member.keys, "all"], inside & found.usable, names, ends, explainable)
-        maps.append(_map_rows(subject, list(bands), names, parts, found, explainable))
+        explainable = explainable_of(tables, subject.name)
+        rows += region_rows(subject, [*member.keys, "all"], inside & found.usable, names, ends, explainable)
+        maps.append(map_rows(subject, list(bands), names, parts, found, explainable))
+        best.append(winner_rows(subject, list(bands), parts, found, n_folds))
         context.log(f"{subject.name}: {_of_brain(names, ends)}, {int(found.usable.sum()):,} voxels")
     table = to_table("variance_partition", rows)
     return {
         "variance_partition": table,
         "partition_maps": null_nan(pl.concat(maps)),
-        "partition_stats": to_table("partition_stats", _across_subjects(table)),
+        "partition_winners": null_nan(pl.concat(best)),
+        "partition_stats": to_table("partition_stats", across_subjects(table)),
     }
 
 
@@ -128,28 +132,6 @@ class _Progress:
         self.context.progress(
             f"{self.subject}: {done:,} of {n:,} candidates, about {per_candidate * (n - done):,.0f} s left"
         )
-
-
-class _Explainable(NamedTuple):
-    """Explainable variance of a subject's voxels (n_voxels,), and the presentations of each stimulus."""
-
-    share: Floats
-    n_presentations: NDArray[np.int32]
-
-    def of(self, inside: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-        """Return the mean over the voxels of each region (n_regions, n_voxels), and its error."""
-        means = statistics.region_means(self.share[None], inside)[0]
-        return means, error_of_explainable(means, self.n_presentations)
-
-    def of_voxels(self) -> Floats:
-        """Return the explainable variance of voxels where it is known to be above 0, else NaN."""
-        return known_explainable(self.share, error_of_explainable(self.share, self.n_presentations))
-
-
-def _explainable(tables: Tables, subject: str) -> _Explainable:
-    own = tables["voxel_reliability"].filter(pl.col("subject") == subject).sort("voxel_index").collect()
-    shown = tables["betas"].filter(pl.col("subject") == subject).select("n_presentations").collect()
-    return _Explainable(own["explainable_variance"].fill_null(np.nan).to_numpy(), shown["n_presentations"].to_numpy())
 
 
 def _bands(tables: Tables, wanted: PartitionParams) -> tuple[Bands, dict[str, str]]:
@@ -196,80 +178,6 @@ def _nuisance(tables: Tables, wanted: PartitionParams, n_stimuli: int, context: 
         spread = found.std(axis=0)
         features.append((found - found.mean(axis=0)) / np.where(spread > 0, spread, 1.0))
     return {NUISANCE_BAND: np.concatenate(features, axis=1)} if features else {}
-
-
-def _region_rows(
-    subject: Subject, names: list[str], inside: NDArray[np.bool_], parts: list[str], ends: Intervals,
-    explainable: _Explainable,
-) -> list[Row]:  # fmt: skip
-    sizes = np.count_nonzero(inside, axis=1).tolist()
-    means, errors = explainable.of(inside)
-    shares = explained_shares(ends, means, errors)
-    return [
-        {
-            "subject": subject.name,
-            "region": region,
-            "part": part,
-            "r2": ends.value[p, r] if size else None,
-            "ci_low": ends.low[p, r] if size else None,
-            "ci_high": ends.high[p, r] if size else None,
-            "p": ends.p[p, r] if size else None,
-            "explainable_variance": means[r],
-            "explained_share": shares.value[p, r],
-            "share_low": shares.low[p, r],
-            "share_high": shares.high[p, r],
-            "n_voxels": size,
-            "n_stimuli": len(subject.stimulus_index),
-            "note": None if size else "no voxel of the region can be used",
-        }
-        for r, (region, size) in enumerate(zip(names, sizes, strict=True))
-        for p, part in enumerate(parts)
-    ]
-
-
-def _map_rows(
-    subject: Subject, bands: list[str], names: list[str], parts: Shares, found: BandedEncoding,
-    explainable: _Explainable,
-) -> pl.DataFrame:  # fmt: skip
-    values, known = parts.coefficients @ found.r2, explainable.of_voxels()
-    split = dict(zip(bands, found.split, strict=False))  # those of nuisance features come last
-    n = found.r2.shape[1]
-    return pl.concat(
-        pl.DataFrame(
-            {
-                "subject": [subject.name] * n,
-                "part": [part] * n,
-                "voxel_index": np.arange(n, dtype=np.int32),
-                "r2": value,
-                "r2_split": split.get(part, np.full(n, np.nan)),
-                "explained_share": value / known,
-            }
-        )
-        for part, value in sorted(zip(names, values, strict=True))
-    )
-
-
-def _across_subjects(table: pl.DataFrame) -> list[Row]:
-    """Return the mean of each part and region over subjects, with Student's interval and test."""
-    rows: list[Row] = []
-    for (part,), own in table.group_by("part", maintain_order=True):
-        found: list[Row] = []
-        for (region,), one in own.group_by("region", maintain_order=True):
-            values: Floats = one["r2"].fill_null(np.nan).to_numpy()
-            zero = np.zeros(len(values))
-            tested = statistics.paired_t_test(values, zero)
-            low, high = statistics.paired_interval(values, zero)
-            shares: Floats = one["explained_share"].fill_null(np.nan).to_numpy()
-            share_low, share_high = statistics.paired_interval(shares, zero)
-            found.append(
-                {"region": region, "part": part, "r2": tested.difference, "ci_low": low, "ci_high": high,
-                 "t": tested.t, "p": tested.p, "n_subjects": tested.n,
-                 "explained_share": statistics.paired_t_test(shares, zero).difference, "share_low": share_low,
-                 "share_high": share_high}
-            )  # fmt: skip
-        levels = statistics.benjamini_hochberg(np.array([row["p"] for row in found], dtype=np.float64))
-        rows += [row | {"p_fdr": level} for row, level in zip(found, levels, strict=True)]
-    return rows
 
 
 def _of_brain(names: list[str], ends: Intervals) -> str:

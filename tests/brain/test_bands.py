@@ -126,6 +126,20 @@ def test_losses_of_regions_are_the_means_of_their_voxels() -> None:
         assert np.allclose(1 - found.losses[:, :, region].mean(axis=1), expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("runs", [None, np.repeat(np.arange(15), 10)], ids=["stimuli", "runs"])
+def test_the_covariance_of_what_bands_explain_alone(runs: NDArray[np.int64] | None) -> None:
+    """That of the mean of the stimuli's values, or of the sums of runs, which regions of single voxels have."""
+    bands, y, folds = world(v=20, sizes=(4, 6, 3))
+    found = encode_bands(bands, y, folds, regions=np.eye(20, dtype=bool), groups=runs, ratios=[1.0], penalties=COARSE)
+    names = list(bands)
+    without = [found.models.index(tuple(name for name in names if name != band)) for band in names]
+    values = found.losses[without] - found.losses[-1]
+    for voxel in range(20):
+        own = values[:, :, voxel] if runs is None else values[:, :, voxel].reshape(3, 15, 10).sum(axis=2)
+        expected = np.cov(own) * own.shape[1] / N**2
+        np.testing.assert_allclose(found.covariance[:, :, voxel], expected, atol=1e-12)
+
+
 def test_the_result_does_not_depend_on_workers_or_the_order_of_voxels() -> None:
     bands, y, folds = world(v=1200)
     regions = np.stack([np.arange(1200) % 2 == 0, np.arange(1200) < 900])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from affectlake.brain.encoding.bands import encode_bands
 from affectlake.brain.encoding.folds import nested_folds
-from affectlake.brain.encoding.shares import explained_shares, intervals, shares_of
+from affectlake.brain.encoding.shares import explained_shares, intervals, shares_of, winners
 
 N, V = 400, 30
 COARSE = np.logspace(-3, 3, 13)
@@ -138,3 +138,34 @@ def test_one_run_has_no_interval() -> None:
     losses = np.random.default_rng(1).gamma(2.0, size=(2, 50, 3))
     found = intervals(losses, shares_of([(), ("a",)]), 5, np.ones(50, dtype=int))
     assert np.isfinite(found.value).all() and np.isnan([found.low, found.high, found.p]).all()
+
+
+def test_the_winner_explains_more_alone_than_every_other_band() -> None:
+    """Two draws of stimuli, n = 40: the t-tests of the mean, and of the paired differences, of values of stimuli."""
+    from scipy import stats
+
+    rng = np.random.default_rng(4)
+    values = rng.normal(size=(3, 40, 50)) + rng.normal(size=(3, 1, 50)) * 0.5
+    covariance = np.stack([np.cov(values[:, :, v]) / 40 for v in range(50)], axis=2)
+    found = winners(values.mean(axis=1), covariance, 5, 40)
+    wider = np.sqrt(5 * (1 / 5 + 1 / 4))
+    for voxel in range(50):
+        p = []
+        for band in range(3):
+            tests = [
+                values[band, :, voxel],
+                *(values[band, :, voxel] - values[o, :, voxel] for o in {0, 1, 2} - {band}),
+            ]
+            t = [stats.ttest_1samp(one, 0.0).statistic / wider for one in tests]
+            p.append(max(stats.t.sf(t, 39)))
+        assert found.band[voxel] == np.argmin(p) and np.isclose(found.p[voxel], min(1.0, 3 * min(p)))
+
+
+def test_nothing_wins_where_bands_are_equal_or_nothing_is_known() -> None:
+    alone = np.array([[0.2, 0.0, np.nan, -0.1], [0.2, 0.0, 0.1, -0.2]])
+    covariance = np.stack([np.full((2, 2), 0.01), np.zeros((2, 2)), np.eye(2), 0.01 * np.eye(2)], axis=2)
+    found = winners(alone, covariance, 5, 40)
+    assert found.p[:2].tolist() == [1.0, 1.0] and np.isnan(found.p[2]) and found.p[3] > 0.5
+    assert found.band[2] == -1
+    one = winners(np.array([[0.5, -0.5]]), np.full((1, 1, 2), 0.001), 5, 40)
+    assert one.p[0] < 0.001 and one.p[1] > 0.5 and one.band.tolist() == [0, 0]

@@ -43,7 +43,7 @@ def found(world: OutputTables, tmp_path_factory: pytest.TempPathFactory) -> Outp
 
 def test_the_tables_keep_their_contracts(world: OutputTables, found: OutputTables, tmp_path: Path) -> None:
     repository.init(tmp_path / "lake", TEXT)
-    read = {name: world[name].lazy() for name in ("stimuli", "voxels", "betas")}
+    read = {name: world[name].lazy() for name in ("stimuli", "voxels", "voxel_reliability", "betas")}
     assert write_outputs(tmp_path / "lake", "parts", {Output(name): table for name, table in found.items()}, read) > 0
     assert found["variance_partition"]["part"].unique().sort().to_list() == [
         "all",
@@ -73,6 +73,35 @@ def test_planted_voxels_are_explained_by_their_agent_alone(world: OutputTables, 
     assert abs(nothing["all"].median()) < 0.02
     parts = maps.select("category", "dimension", "category+dimension").sum_horizontal()
     assert np.allclose(parts, maps["all"], atol=1e-9)
+
+
+def test_the_winner_of_a_voxel_is_the_agent_that_was_planted(world: OutputTables, tmp_path: Path) -> None:
+    """A third of the voxels follows the embedding of each agent, the others are noise."""
+    rng, n_voxels = generator(1, "winners"), len(world["betas"]["pattern"][0])
+    place = np.arange(n_voxels) % 3
+    signal = np.zeros((world["stimuli"].height, n_voxels))
+    for number, agent in enumerate(AGENTS):
+        chosen = world["fits"].filter("representative", agent=agent).select("agent", "seed")
+        wide = (
+            world["embeddings"]
+            .join(chosen, on=["agent", "seed"])
+            .pivot("dimension", index="stimulus_index", values="weight")
+        )
+        x = wide.sort("stimulus_index").drop("stimulus_index").to_numpy()
+        driven = (x - x.mean(axis=0)) @ rng.normal(size=(x.shape[1], n_voxels))
+        signal += (place == number) * driven / driven.std(axis=0)
+    patterns = [
+        (signal[at] + 0.5 * rng.normal(size=n_voxels)).astype(np.float32) for at in world["betas"]["stimulus_index"]
+    ]
+    tables = lazy(world | {"betas": world["betas"].with_columns(pattern=pl.Series([list(row) for row in patterns]))})
+    found = partition_variance(tables, WANTED, context(tmp_path))["partition_winners"]
+    assert (found["winner"].is_null() == (found["p_fdr"].fill_null(1.0) >= 0.05)).all()
+    won = found.with_columns(planted=pl.col("voxel_index") % 3)
+    for number, band in enumerate(("category", "dimension")):
+        own = won.filter(planted=number)
+        assert (own["winner"] == band).fill_null(value=False).mean() > 0.7, band  # type: ignore[operator]
+        assert own.drop_nulls("winner").select((pl.col("winner") == band).mean()).item() > 0.95
+    assert won.filter(planted=2)["winner"].is_not_null().mean() < 0.05  # type: ignore[operator]
 
 
 def test_regions_are_the_means_of_their_voxels(found: OutputTables) -> None:

@@ -46,6 +46,9 @@ class BandedEncoding(NamedTuple):
     split : float64 (n_bands + n_nuisance, n_voxels)
         Parts of R² of the model with all bands, one for each band, then for each nuisance band; they add up to it
         (product measure).
+    covariance : float64 (n_bands, n_bands, n_voxels)
+        Covariance, over draws of stimuli (or groups of them), of what only one band explains: R² of all bands less R²
+        of all others. It is that of means of independent values, for the models as they were fitted.
     losses : float64 (n_models, n_stimuli, n_regions)
         Squared error of each stimulus when it was held out, divided by the mean of (y_i - ȳ_i)² of its voxel, and
         averaged over the usable voxels of a region; 0 for a region without such voxels. R² of a region, the mean of its
@@ -61,6 +64,7 @@ class BandedEncoding(NamedTuple):
     models: list[tuple[str, ...]]
     r2: Array
     split: Array
+    covariance: Array
     losses: Array
     weights: Array
     penalty: Array
@@ -74,6 +78,7 @@ def encode_bands(
     *,
     nuisance: Mapping[str, NDArray[np.floating]] | None = None,
     regions: NDArray[np.bool_] | None = None,
+    groups: NDArray[np.integer] | None = None,
     ratios: Sequence[float],
     penalties: Array = PENALTIES,
     workers: int = 1,
@@ -94,6 +99,8 @@ def encode_bands(
         Bands that are part of every model, so that what they explain counts for no band.
     regions : bool (n_regions, n_voxels), optional
         The voxels of each region; regions may overlap. By default, there are no regions.
+    groups : int (n_stimuli,), optional
+        Run in which each stimulus was shown, if stimuli of a run are not independent. By default, all are.
     ratios : sequence of float
         Candidate weights of a band, above 0 and at most 1; 1 is always one. The largest weight of a candidate is 1.
     penalties : float64 (n_penalties,)
@@ -135,14 +142,13 @@ def encode_bands(
     with one_blas_thread():
         chosen = choose(problem, checkpoint, lambda done: progress(done, 2 * len(tried)))
         some = Regions.of(regions, chosen.usable)
-        r2, split, losses = evaluate(problem, chosen, some, lambda done: progress(len(tried) + done, 2 * len(tried)))
+        labels = np.arange(len(x)) if groups is None else np.unique(groups, return_inverse=True)[1]
+        found = evaluate(problem, chosen, some, labels, lambda done: progress(len(tried) + done, 2 * len(tried)))
     usable, whole, predicted = chosen.usable, chosen.candidate[-1], chosen.candidate[-1] >= 0
     table = np.array([candidate.weights for candidate in tried])
     return BandedEncoding(
         [tuple(list(bands)[b] for b in model) for model in models],
-        r2,
-        split,
-        losses,
+        *found,
         np.where(usable, np.where(predicted, table[whole].transpose(2, 0, 1), 0.0), np.nan).transpose(1, 0, 2),
         np.where(usable & predicted, penalties[chosen.at[-1]], np.nan),
         usable,

@@ -121,7 +121,7 @@ def intervals(losses: Array, shares: Shares, n_folds: int, runs: NDArray[np.inte
         nothing = np.full(value.shape, np.nan)
         return Intervals(value, nothing, nothing, nothing, nothing, float("nan"))
     of_mean = (apart**2).sum(axis=1) * n_groups / (n_groups - 1) / gains.shape[1] ** 2
-    error = np.sqrt(of_mean * (1.0 + n_folds / (n_folds - 1.0)))
+    error = np.sqrt(of_mean * _inflation(n_folds))
     error = np.where(np.ptp(gains, axis=1) > 0, error, np.nan)
     quantile = float(stats.t.ppf(0.975, n_groups - 1))
     half, p = quantile * error, 2 * stats.t.sf(np.abs(value) / error, n_groups - 1)
@@ -169,3 +169,63 @@ def known_explainable(explainable: Array, error: Array) -> Array:
     """
     with np.errstate(invalid="ignore"):
         return np.asarray(np.where(explainable > 1.645 * error, explainable, np.nan))
+
+
+class Winners(NamedTuple):
+    """The band of each voxel that explains more alone than every other band, and how sure that is: each (n_voxels,).
+
+    `band` is its number, also where `p` is large; -1 where `p` is NaN.
+    """
+
+    band: NDArray[np.int64]
+    p: Array
+
+
+def winners(alone: Array, covariance: Array, n_folds: int, n_groups: int) -> Winners:
+    """Test in each voxel whether one band explains more alone than all others, and more than nothing.
+
+    Band b wins against the hypotheses that its part is not above 0, and not above that of band c, for every c. All have
+    to be rejected, so p of b is the largest of their one-tailed p-values (intersection-union test; Berger 1982). That
+    of the voxel is the smallest over bands, times their number (Bonferroni).
+
+    Parameters
+    ----------
+    alone : float64 (n_bands, n_voxels)
+        What only one band explains.
+    covariance : float64 (n_bands, n_bands, n_voxels)
+        As in :class:`~affectlake.brain.encoding.bands.BandedEncoding`.
+    n_folds : int
+        Number of outer folds, by which variances are corrected as in :func:`intervals`.
+    n_groups : int
+        Number of independent groups of stimuli; Student's t has one degree of freedom less.
+
+    Returns
+    -------
+    Winners
+    """
+    from scipy import stats
+
+    n = len(alone)
+    variance = covariance * _inflation(n_folds)
+    p = np.empty(alone.shape)
+    for band in range(n):
+        rest = [other for other in range(n) if other != band]
+        gains = np.stack([alone[band], *(alone[band] - alone[other] for other in rest)])
+        errors = np.stack(
+            [variance[band, band],
+             *(variance[band, band] + variance[other, other] - 2 * variance[band, other] for other in rest)]
+        )  # fmt: skip
+        with np.errstate(divide="ignore", invalid="ignore"):
+            t = gains / np.sqrt(np.maximum(errors, 0.0))
+        one_tailed = stats.t.sf(t, max(n_groups - 1, 1))
+        one_tailed[np.isfinite(gains) & (gains == 0)] = 1.0  # a band that is never chosen, or two equal ones
+        p[band] = one_tailed.max(axis=0)
+    known = np.isfinite(p).all(axis=0)
+    best = np.where(known, p, 1.0).argmin(axis=0)
+    lowest = np.minimum(np.take_along_axis(p, best[None], axis=0)[0] * n, 1.0)
+    return Winners(np.where(known, best, -1), np.where(known, lowest, np.nan))
+
+
+def _inflation(n_folds: int) -> float:
+    """Return the factor of the variance of a mean over stimuli for training sets that overlap (:func:`intervals`)."""
+    return 1.0 + n_folds / (n_folds - 1.0)

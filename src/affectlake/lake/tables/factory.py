@@ -265,6 +265,7 @@ _ROWS: dict[str, Callable[[int], dict[str, object]]] = {
     "basis_stats": lambda _n: {"region": ["VC"], "difference": [0.1], "n_subjects": [2]},
     "variance_partition": lambda _n: {"region": ["VC"], "part": ["people"], "r2": [0.1], "n_voxels": [1]},
     "partition_maps": lambda _n: {"voxel_index": [0, 1], "part": ["people", "people"], "r2": [0.1, None]},
+    "partition_winners": lambda _n: {"voxel_index": [0, 1], "winner": ["people", None], "p": [0.001, 0.4]},
     "partition_stats": lambda _n: {"region": ["VC"], "part": ["people"], "r2": [0.1], "n_subjects": [2]},
     "families": _families,
     "labels": lambda _n: {"dimension": [1, 2], "label_rank": [1, 1], "rating": ["joy", "fear"], "r": [0.9, 0.8]},
