@@ -22,7 +22,15 @@ from numpy.typing import NDArray
 from affectlake.brain import statistics
 from affectlake.brain.encoding.bands import encode_bands
 from affectlake.brain.encoding.folds import nested_folds
-from affectlake.brain.encoding.shares import ExplainedShares, Intervals, explained_shares, intervals, shares_of
+from affectlake.brain.encoding.shares import (
+    ExplainedShares,
+    Intervals,
+    Winners,
+    explained_shares,
+    intervals,
+    shares_of,
+    winners,
+)
 from affectlake.brain.repeats import error_of_explainable, explainable_variance
 from affectlake.geometry.intervals import wilson_interval
 
@@ -40,6 +48,7 @@ class Drawn(NamedTuple):
     parts: Intervals
     shares: ExplainedShares
     explainable: Array
+    winners: Winners
 
 
 def drawn(kind: str, n: int, weights: np.random.Generator, rng: np.random.Generator, repeated: float) -> Drawn:
@@ -70,7 +79,9 @@ def drawn(kind: str, n: int, weights: np.random.Generator, rng: np.random.Genera
     )
     parts = intervals(found.losses, shares_of(found.models), 5)
     explainable = statistics.region_means(explainable_variance(shown, stimulus)[None], inside)[0]
-    return Drawn(parts, explained_shares(parts, explainable, error_of_explainable(explainable, counts)), explainable)
+    shares = explained_shares(parts, explainable, error_of_explainable(explainable, counts))
+    alone = np.stack([found.r2[3] - found.r2[2], found.r2[3] - found.r2[1]])
+    return Drawn(parts, shares, explainable, winners(alone, found.covariance, 5, n))
 
 
 def main() -> None:
@@ -82,17 +93,20 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=100)
     given = parser.parse_args()
     print(f"{given.worlds} worlds of {given.stimuli} stimuli; interval above zero (mean R²), % of regions\n")
-    print("| voxels follow | " + " | ".join(PARTS) + " |")
-    print("|---|" + "---|" * len(PARTS))
+    print("| voxels follow | " + " | ".join(PARTS) + " | voxels won by the first, the second (p < 0.05; FDR < 0.05) |")
+    print("|---|" + "---|" * (len(PARTS) + 1))
     for kind in KINDS:
-        above, means = [], []
+        above, means, won = [], [], []
         for world in range(given.worlds):
             found = drawn(
                 kind, given.stimuli, np.random.default_rng([world, 1]), np.random.default_rng(world), given.repeated
             )
             above.append(found.parts.low > 0)  # False for NaN
             means.append(found.parts.value)
+            levels = found.winners.p, statistics.benjamini_hochberg(found.winners.p)
+            won.append([[np.mean((p < 0.05) & (found.winners.band == band)) for band in (0, 1)] for p in levels])
         shares, mean = np.mean(above, axis=(0, 2)), np.mean(means, axis=(0, 2))
+        wins = "; ".join(f"{100 * first:.2f}, {100 * second:.2f}" for first, second in np.mean(won, axis=0))
         ends = [wilson_interval(round(share * given.worlds), given.worlds) for share in shares]
         print(
             f"| {kind} | "
@@ -100,7 +114,7 @@ def main() -> None:
                 f"{100 * share:.1f} ({100 * low:.1f} to {100 * high:.1f}); {value:.4f}"
                 for share, (low, high), value in zip(shares, ends, mean, strict=True)
             )
-            + " |"
+            + f" | {wins} |"
         )
     print(f"\ncoverage over {given.draws} draws of each of ten worlds, %: of R², and of shares of the explainable\n")
     print("| voxels follow | " + " | ".join(PARTS) + " | explainable (error), known |")

@@ -12,7 +12,7 @@ from affectlake.pipelines.outputs.dimension_maps import BrainDimensions
 from affectlake.pipelines.outputs.version_tables import VersionTables
 from affectlake.pipelines.params.record import StudyRecord
 from affectlake.pipelines.steps.brain_arrays import METHODS
-from affectlake.report import BrainInputs, block_of, make_volume, on_one_grid
+from affectlake.report import BrainInputs, Volume, block_of, make_volume, on_one_grid
 
 WHOLE_BRAIN = "all"
 
@@ -63,7 +63,28 @@ def brain_inputs(tables: VersionTables, record: StudyRecord, chosen: str) -> Bra
         dimensions=BrainDimensions(
             tables, chosen, threshold.column if threshold and "encoding" in masked else "", LEVEL, block
         ),
+        winners=_winners(tables, str(subjects["subject"][0]), block),
     )
+
+
+def _winners(tables: VersionTables, subject: str, block: int) -> Volume | None:
+    """Return the voxels of a subject that each band of agents wins; None for a version without partition."""
+    if "partition_winners" not in tables.present:
+        return None
+    won = tables.rows(f"SELECT voxel_index, winner FROM partition_winners WHERE subject = '{subject}' ORDER BY ALL")
+    bands = tables.rows("SELECT DISTINCT part FROM variance_partition WHERE part NOT LIKE '%+%' ORDER BY part")["part"]
+    if not len(won):
+        return None
+    maps = pl.concat(
+        won.select(
+            "voxel_index",
+            agent=pl.lit(band),
+            method=pl.lit("winner"),
+            value=(pl.col("winner") == band).fill_null(value=False).cast(pl.Float64),
+        )
+        for band in bands
+    )
+    return make_volume(subject, tables.rows(f"SELECT * FROM voxels WHERE subject = '{subject}'"), maps, block)
 
 
 def _has_levels(tables: VersionTables, table: str, column: str) -> bool:

@@ -73,6 +73,15 @@ COLUMNS: dict[str, Columns] = {
     "basis_stats": Columns(
         ("agent", "method", "region"), ("difference", "ci_low", "ci_high", "p_both_fdr", "share_won")
     ),
+    "variance_partition": Columns(
+        ("subject", "region", "part"),
+        ("r2", "ci_low", "ci_high", "p"),
+        ("explained_share", "share_low", "share_high", "note"),
+    ),
+    "partition_winners": Columns(("subject", "voxel_index"), ("winner",)),
+    "partition_stats": Columns(
+        ("region", "part"), ("r2", "ci_low", "ci_high", "p_fdr"), ("explained_share", "share_low", "share_high")
+    ),
     "noise_ceilings": Columns(("region",), ("ceiling_low", "ceiling_high")),
 }
 """The columns that the report reads, by table."""

@@ -102,6 +102,8 @@ class BrainInputs:
         The same for the rating vectors of agents made of ratings, in place of their embeddings.
     dimensions : mapping of str to DimensionMaps
         Maps of dimensions of each agent with encoding models.
+    winners : Volume, optional
+        For each band of agents, ``("winner", band)``: the share of a cell's voxels of `subject` that the band wins.
     """
 
     scores: pl.DataFrame
@@ -116,6 +118,7 @@ class BrainInputs:
     values: Mapping[tuple[str, str, str], NDArray[np.float32]] = field(default_factory=dict)
     rating_values: Mapping[tuple[str, str, str], NDArray[np.float32]] = field(default_factory=dict)
     dimensions: Mapping[str, DimensionMaps] = field(default_factory=dict)
+    winners: Volume | None = None
 
 
 @dataclass(frozen=True)

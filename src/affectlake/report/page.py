@@ -128,11 +128,12 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         )
         for one in every
     ]
-    order = inputs.table("order_effects")
+    order, parts = inputs.table("order_effects"), inputs.table("variance_partition")
     sections = {
         "together": blocks(inputs, "together", every, shared),
         "order": [] if order is None else blocks(inputs, "order", every, shared),
         "brain": [] if inputs.brain is None else blocks(inputs, "brain", every, shared),
+        "variance": [] if parts is None else blocks(inputs, "variance", every, shared),
     }
     data = {
         "stimuli": stimulus_map.stimulus_data(inputs, entries),
@@ -171,7 +172,12 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
 
 def _contents(sections: Mapping[str, list[Block]], found: list[_Agent]) -> list[dict[str, object]]:
     """Return the table of contents, in the page's order: each section's id, title and figures."""
-    titles = {"brain": "Brain", "together": "Comparison of agents", "order": "Position bias"}
+    titles = {
+        "brain": "Brain",
+        "variance": "Whose variance",
+        "together": "Comparison of agents",
+        "order": "Position bias",
+    }
     rows: list[tuple[str, str, list[Block]]] = [
         *((key, title, sections[key]) for key, title in titles.items() if sections[key]),
         *((f"agent-{one.facts.agent}", one.facts.agent, one.figures) for one in found),

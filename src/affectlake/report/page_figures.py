@@ -63,7 +63,9 @@ def is_shown(entry: Entry, inputs: ReportInputs, about: AgentFacts | Sequence[Ag
 
 def file_name(entry: Entry, about: AgentFacts | Sequence[AgentFacts], chosen: Mapping[str, str]) -> str:
     """Return the name of a figure's files."""
-    whose = about.agent if isinstance(about, AgentFacts) else "brain" if entry.section == "brain" else "all"
+    whose = (
+        about.agent if isinstance(about, AgentFacts) else "brain" if entry.section in ("brain", "variance") else "all"
+    )
     name = entry.name.replace("_", "-").removeprefix(f"{whose}-")
     return "-".join([whose, name, *entry.suffixes(chosen)])
 

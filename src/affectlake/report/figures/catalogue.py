@@ -38,10 +38,11 @@ from affectlake.report.figures.positions import chosen_positions, order_effects
 from affectlake.report.figures.prototype_rsms import prototype_rsms
 from affectlake.report.figures.roses import roses
 from affectlake.report.figures.stimulus_map import stimulus_map
+from affectlake.report.figures.variance_parts import UNITS, variance_parts, variance_winners
 from affectlake.report.figures.voxel_histograms import voxel_comparison
 from affectlake.report.inputs import ReportInputs
 
-Section = Literal["together", "order", "agent", "brain"]
+Section = Literal["together", "order", "agent", "brain", "variance"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Entry:
     @property
     def brain(self) -> bool:
         """Whether it shows brain maps."""
-        return self.needs_brain or self.section == "brain"
+        return self.needs_brain or self.section in ("brain", "variance")
 
     def variants(self) -> Iterator[dict[str, str]]:
         """Yield the combinations of its choices; an empty one if it has no choices."""
@@ -235,6 +236,8 @@ FIGURES: tuple[Entry, ...] = (
     Entry(basis_scores, "{method}: ratings and embeddings, {group}", "brain", {"method": METHODS, "group": GROUPS}),
     Entry(basis_comparison, "{method}: embeddings and ratings", "brain", {"method": METHODS}),
     Entry(basis_voxels, "{method}: embeddings and ratings by voxel", "brain", {"method": METHODS}, rows_on_page=False),
+    Entry(variance_parts, "{unit}: {group}", "variance", {"unit": UNITS, "group": GROUPS}),
+    Entry(variance_winners, "Which band wins", "variance"),
 )
 
 

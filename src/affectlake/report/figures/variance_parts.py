@@ -1,0 +1,202 @@
+"""Figures of variance partitioning: what bands of agents explain alone and together, and which of them wins where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from matplotlib.colors import ListedColormap
+from matplotlib.patches import Patch
+
+from affectlake.errors import FigureError
+from affectlake.report.agent_summary import AgentFacts
+from affectlake.report.figures.brain_regions import GROUPS_OF_REGIONS, region_names
+from affectlake.report.figures.canvas import FAINT, GROUPS, INK, SOFT, Canvas, Drawn, whiskers
+from affectlake.report.inputs import BrainInputs, ReportInputs
+from affectlake.report.number_format import counted, decimal, listed, percent
+
+UNITS = {"r2": "Share of the variance (R²)", "explained_share": "Share of the explainable variance"}
+LEVEL = 0.05
+_WHOLE = "all"
+_ENDS = {"r2": ("ci_low", "ci_high"), "explained_share": ("share_low", "share_high")}
+_MOST_SLICES = 8
+
+
+def variance_parts(
+    inputs: ReportInputs, _agents: Sequence[AgentFacts], canvas: Canvas, unit: str = "r2", group: str = "cortical"
+) -> Drawn:
+    """Draw what bands of agents explain of each region: parts as stacked bars, and what each explains alone."""
+    brain, bands = _of_partition(inputs)
+    stats, about = _parts(inputs, unit)
+    low, high = _ENDS[unit]
+    present = set(stats["region"])
+    regions = [key for key, where, _ in brain.regions if where == group and key in present]
+    if not regions:
+        raise FigureError(f"no voxel of this version's subjects is in one of the named {GROUPS_OF_REGIONS[group]}")
+    rows = stats.filter(pl.col("region").is_in(regions)).sort("region", "part")
+    values = {(region, part): value for region, part, value in rows.select("region", "part", unit).iter_rows()}
+    parts = sorted({part for _, part in values} - {_WHOLE}, key=lambda part: (part.count("+"), _order(part, bands)))
+    width = max(5.2, 1.4 + 0.42 * len(regions))
+    bars, alone = canvas.panels(
+        2, columns=1, width=width, height=5.2 + 0.2 * (len(parts) // 3), grid="y", height_ratios=[3, 2], sharex=True
+    )
+    names = {key: title for key, _, title in brain.regions}
+    tops = {1: np.zeros(len(regions)), -1: np.zeros(len(regions))}  # of the bars so far, above and below zero
+    for part in parts:
+        heights = np.array([values.get((region, part), np.nan) for region in regions], dtype=float)
+        for sign in (1, -1):
+            mine = np.where(np.nan_to_num(heights) * sign > 0, heights, 0.0)
+            drawn = bars.bar(range(len(regions)), mine, 0.72, bottom=tops[sign], **_style(part, bands))
+            tops[sign] += mine
+            for bar, region, value in zip(drawn, regions, heights, strict=True):
+                canvas.note(bar, f"{part}, {names[region]}: {decimal(float(value), 4)}", class_="bar")
+    of_all = rows.filter(part=_WHOLE).sort(pl.col("region").map_elements(regions.index, return_dtype=pl.Int64))
+    total, *whole_ends = (of_all[name].fill_null(np.nan).to_numpy() for name in (unit, low, high))
+    where = [regions.index(region) for region in of_all["region"]]
+    bars.errorbar(where, total, whiskers(total, *whole_ends), fmt="_", color=INK, elinewidth=1.1, ms=11)
+    for at, band in enumerate(bands):
+        own = rows.filter(part=band)
+        x = np.array([regions.index(region) for region in own["region"]]) + 0.6 * ((at + 0.5) / len(bands) - 0.5)
+        y, *ends_of_band = (own[name].fill_null(np.nan).to_numpy() for name in (unit, low, high))
+        sure = (own["p_fdr"].fill_null(1.0) < LEVEL).to_numpy()
+        colour = GROUPS[at]
+        alone.errorbar(x, y, whiskers(y, *ends_of_band), fmt="none", ecolor=colour, elinewidth=1.1)
+        for kept, fill in ((sure, colour), (~sure, "white")):
+            alone.plot(x[kept], y[kept], "o", ms=3.6, mfc=fill, mec=colour, mew=1.1, ls="none")
+    for ax, label in ((bars, UNITS[unit]), (alone, "alone")):
+        ax.axhline(0, color=FAINT, lw=0.8)
+        ax.set(ylabel=label, xlim=(-0.6, len(regions) - 0.4))
+        ax.tick_params(axis="x", length=0)
+    alone.set_xticks(range(len(regions)), regions, rotation=40, ha="right", rotation_mode="anchor")
+    handles = [Patch(label=part.replace("+", " and "), **_style(part, bands)) for part in parts]
+    bars.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1.02), ncols=4, borderaxespad=0)
+    whose = "variance" if unit == "r2" else "explainable variance"
+    caption = (
+        f"Above: parts of the {whose} of held-out stimuli that only one band of agents explains, and that several "
+        f"share; parts below zero are drawn downwards. The line is the whole, with its 95 % interval. Below: what each "
+        f"band explains alone, with 95 % intervals; filled dots differ from zero ({about.test}). {about.intervals} "
+        f"{_named(inputs, bands)} {region_names(brain, regions)}."
+    ).strip(" .") + "."
+    return Drawn(f"Parts of the variance, {GROUPS_OF_REGIONS[group]}", caption, rows)
+
+
+def variance_winners(inputs: ReportInputs, _agents: Sequence[AgentFacts], canvas: Canvas) -> Drawn:
+    """Draw which band explains more alone than every other one, in slices of one subject."""
+    brain, bands = _of_partition(inputs)
+    volume = brain.winners
+    if volume is None:
+        raise FigureError("this version has no winners of voxels")
+    shares = np.stack([volume.values["winner", band] for band in bands])
+    best = np.where(np.nan_to_num(shares).max(axis=0) > 0.5, np.nan_to_num(shares).argmax(axis=0) + 1, 0)
+    cells = volume.cells
+    heights = np.unique(cells[:, 2])
+    ends = (np.arange(min(_MOST_SLICES, len(heights))) + 0.5) / min(_MOST_SLICES, len(heights))
+    chosen = heights[(ends * len(heights)).astype(int)]
+    columns = min(4, len(chosen))
+    n_rows = -(-len(chosen) // columns)
+    aspect = volume.shape[1] * volume.cell_mm[1] / (volume.shape[0] * volume.cell_mm[0])
+    axes = canvas.panels(
+        len(chosen), columns=columns, width=7.4, height=0.5 + n_rows * (0.2 + 7.4 / columns * min(aspect, 1.4))
+    )
+    colours = ListedColormap(["#dddddd", *GROUPS[: len(bands)]]).with_extremes(bad="none")
+    for ax, z in zip(axes, chosen.tolist(), strict=True):
+        picture = np.full((volume.shape[1], volume.shape[0]), np.nan)
+        here = cells[:, 2] == z
+        picture[volume.shape[1] - 1 - cells[here, 1], cells[here, 0]] = best[here]
+        extent = (0, volume.shape[0] * volume.cell_mm[0], 0, volume.shape[1] * volume.cell_mm[1])
+        ax.imshow(picture, cmap=colours, vmin=0, vmax=len(bands), extent=extent)
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+        mm = float(volume.mm(np.array([[0, 0, z]]))[0, 2])
+        ax.set_title(f"z {decimal(mm, 0)} mm", loc="center", weight="normal", color=SOFT, fontsize=8.5)
+    counts = np.bincount(best, minlength=len(bands) + 1)
+    labels = [("no band", "#dddddd"), *zip(bands, GROUPS, strict=False)]
+    handles = [
+        Patch(facecolor=colour, label=f"{name}, {percent(int(n) / max(len(best), 1), 1)}")
+        for (name, colour), n in zip(labels, counts, strict=True)
+    ]
+    canvas.figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    size = "" if volume.block == 1 else (
+        f" A cell is {' × '.join([str(volume.block)] * 3)} voxels, of which more than half have to be won."
+    )  # fmt: skip
+    caption = (
+        f"Voxels of subject {volume.subject} in which one band explains more alone than every other band does, and "
+        f"more than nothing (false discovery rate below 0.05 over voxels; Student's t over stimuli or runs, corrected "
+        f"for training sets that overlap). In grey voxels, no band does. The left side of the brain is at the left."
+        f"{size}"
+    )
+    rows = pl.DataFrame({"winner": ["", *bands], "n_cells": counts})
+    return Drawn("Slices of one subject with the band that wins each voxel", caption, rows)
+
+
+class _About(NamedTuple):
+    """What intervals and tests of the parts are about, as phrases of the caption."""
+
+    test: str
+    intervals: str
+
+
+def _of_partition(inputs: ReportInputs) -> tuple[BrainInputs, list[str]]:
+    """Return the brain inputs, and the names of the bands.
+
+    Raises
+    ------
+    FigureError
+        If the version has no parts of the variance.
+    """
+    table = inputs.table("variance_partition")
+    if inputs.brain is None or table is None:
+        raise FigureError("this version has no parts of the variance (brain.partition)")
+    notes = table["note"].drop_nulls().unique().sort().to_list() if "note" in table.columns else []
+    if not table["r2"].count():
+        raise FigureError("; ".join(notes) or "no part of the variance is known")
+    given = inputs.params.get("brain", {}).get("partition", {}).get("bands", {})
+    names = [part for part in table["part"].unique().sort() if "+" not in part and part != _WHOLE]
+    return inputs.brain, sorted(
+        names, key=lambda name: (list(given).index(name) if name in given else len(given), name)
+    )
+
+
+def _parts(inputs: ReportInputs, unit: str) -> tuple[pl.DataFrame, _About]:
+    """Return parts of regions with their intervals: over subjects, or those of the only subject."""
+    table, stats = inputs.table("variance_partition"), inputs.table("partition_stats")
+    assert table is not None
+    n = table["subject"].n_unique()
+    rows = table.with_columns(p_fdr=pl.col("p")) if n == 1 or stats is None else stats
+    if unit not in rows.columns or not rows[unit].count():
+        raise FigureError(
+            "the explainable variance is not known: it needs four or more stimuli that were shown repeatedly"
+        )
+    if n == 1:
+        return rows, _About(
+            "Student's t, p < 0.05 without correction for the number of regions",
+            "Intervals are over stimuli of the only subject, for the corrected variance of cross-validation.",
+        )
+    return rows.drop_nulls(unit), _About(
+        "Student's t over subjects, false discovery rate below 0.05 over regions",
+        f"Means and intervals are over {counted(n, 'subject')}, with the same stimuli.",
+    )
+
+
+def _named(inputs: ReportInputs, bands: Sequence[str]) -> str:
+    given = inputs.params.get("brain", {}).get("partition", {})
+    agents = [f"{band}: {listed(given['bands'][band])}" for band in bands if band in given.get("bands", {})]
+    nuisance = given.get("nuisance") or []
+    apart = f" What {listed(nuisance)} explain counts for no band." if nuisance else ""
+    return f"{'; '.join(agents)}.{apart}"
+
+
+def _order(part: str, bands: Sequence[str]) -> list[int]:
+    return [list(bands).index(name) if name in bands else len(bands) for name in part.split("+")]
+
+
+def _style(part: str, bands: Sequence[str]) -> dict[str, Any]:
+    """Return the colours of a part: that of its band, those of both bands, or grey for three."""
+    of = [GROUPS[at % len(GROUPS)] for at in _order(part, bands)]
+    if len(of) == 1:
+        return {"facecolor": of[0], "edgecolor": "white", "linewidth": 0}
+    if len(of) == 2:
+        return {"facecolor": of[0], "edgecolor": of[1], "linewidth": 0, "hatch": "////"}
+    return {"facecolor": SOFT, "edgecolor": "white", "linewidth": 0, "hatch": "xxxx"}
