@@ -57,12 +57,18 @@ SETTINGS = (
     "brain.searchlight={n_stimuli: 40, radius_voxels: 1.5, min_voxels: 5, ranks: counted, permutations: 3}",
 )
 FIRST = ("ingest", "sample", "encode", "choose_by_ratings", "choose_by_features")
-VARIANTS = [(entry.name, chosen) for entry in FIGURES for chosen in entry.variants()]
+VARIANTS = [
+    (entry.name, chosen)
+    for entry in FIGURES
+    for chosen in entry.variants()
+    if chosen.get("unit") != "explained_share"  # the stimuli of the demo are shown once
+]
 
 NOT_HERE = {"order_effects", "nearest_centroids"}  # this small study has no chat agent and too few of a category
 DRAWN_OTHERWISE = {  # read by the page, or by SQL, for the figures and their hints
     "choices", "triplets", "frames", "videos", "voxels", "roi_scores", "group_stats", "noise_ceilings", "rsa_maps",
     "encoding_maps", "encoding_weights", "fits", "families", "reliability", "anchored_choices", "unparsed",
+    "partition_winners",
 }  # fmt: skip
 NOT_DRAWN = {
     "betas": "millions of rows that no figure could show; the maps are made from them",
@@ -75,9 +81,8 @@ NOT_DRAWN = {
     "responses": "raw text; `order_effects` and `choices` are drawn",
     "soft_choices": "the probabilities of `choices`, from which fits learn",
     "shared_stimuli": "a choice of stimuli; maps and scores name their number",
-    "variance_partition": "parts of regions; read by queries",
-    "partition_maps": "parts of voxels; read by queries",
-    "partition_stats": "parts over subjects; read by queries",
+    "partition_maps": "parts of voxels; regions and winners are drawn",
+    "voxel_reliability": "one number per voxel; parts of regions are drawn as shares of it",
     "encoding_nulls": "null distributions, from which levels follow",
     "rsa_nulls": "null distributions, from which levels follow",
     "stimulus_reliability": "a choice of stimuli; the ceilings are drawn",
