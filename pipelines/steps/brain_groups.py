@@ -10,11 +10,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from affectlake.brain import nulls, statistics
+from affectlake.brain.prevalence import Significant, significant_subjects
 from affectlake.brain.recordings import regions
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import EVERY_KIND, OutputTables, StepContext, Tables, step
 from affectlake.pipelines.steps.brain_arrays import METHODS, NULLS, Method, brain_of
-from affectlake.pipelines.steps.rows import Row, null_nan, to_table
+from affectlake.pipelines.steps.brain_effects import UNTESTED, prevalence_rows, with_effect_sizes, with_prevalence
+from affectlake.pipelines.steps.rows import Row, to_table
 
 Floats = NDArray[np.float64]
 LEVEL = 0.05
@@ -66,18 +68,21 @@ def _with_bias(maps: pl.LazyFrame) -> pl.LazyFrame:
         "encoding_nulls/{agents}",
         "rsa_nulls/{agents}",
     ),
-    writes=("group_stats",),
+    writes=("group_stats", "prevalence"),
     params=("brain.reference",),
     section="brain",
-    version=4,
+    version=5,
 )
 def compare_brains(tables: Tables, params: Params, context: StepContext) -> OutputTables:
-    """Test for each region whether one agent's scores are higher than another's across subjects."""
-    rows: list[dict[str, object]] = []
+    """Test for each region whether one agent's scores are higher than another's across subjects, and in how many."""
+    rows: list[Row] = []
+    alone: list[Row] = []
     reference = brain_of(params).reference
     for method in METHODS:
         one_method = _prepared(tables, method, "agent", pl.col("basis") == "embedding")
         scores, agents = one_method.scores, sorted(one_method.scores["name"].unique())
+        raw = pl.col("region_score") + pl.col("region_bias").fill_null(0.0)  # as the null scores: bias included
+        alone += prevalence_rows(method.name, scores.with_columns(region_score=raw), one_method.nulls)
         found = [
             {"method": method.name, "region": region, "agent": one, "other_agent": other}
             | _compare(one_method, region, one, other)
@@ -86,15 +91,14 @@ def compare_brains(tables: Tables, params: Params, context: StepContext) -> Outp
             for other in agents
             if one != other
         ]
+        found = with_effect_sizes(found)
         p = _numbers(found, "p")
         both = np.maximum(p, _numbers(found, "p_null"))  # without relabelled stimuli, t-tests find too much: none
         against = np.array([row["other_agent"] == reference for row in found], dtype=bool)
         families = statistics.benjamini_hochberg(p), statistics.benjamini_hochberg(np.where(against, both, np.nan))
         for row, level, planned in zip(found, *families, strict=True):
             rows.append(row | {"p_fdr": level, "p_reference_fdr": planned})
-    schema = {"method": pl.String, "region": pl.String, "agent": pl.String, "other_agent": pl.String}
-    numbers = dict.fromkeys(("difference", "t", "p", "share_won", "p_fdr", "p_null", "p_reference_fdr"), pl.Float64)
-    return {"group_stats": null_nan(pl.DataFrame(rows, schema=schema | numbers | {"n_subjects": pl.Int32}))}
+    return {"group_stats": to_table("group_stats", rows), "prevalence": to_table("prevalence", alone)}
 
 
 @step(
@@ -109,7 +113,7 @@ def compare_brains(tables: Tables, params: Params, context: StepContext) -> Outp
     writes=("basis_stats/{agent}",),
     kinds=("ratings",),
     section="brain",
-    version=1,
+    version=2,
 )
 def compare_bases(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Test for each region whether an agent's embedding has other scores than its rating vectors across subjects."""
@@ -122,6 +126,7 @@ def compare_bases(tables: Tables, params: Params, context: StepContext) -> Outpu
             interval = statistics.paired_interval(*_pair(both.scores, region, "embedding", "vectors"))
             ends = dict(zip(("ci_low", "ci_high"), interval, strict=True))
             found.append(keys | ends | _compare(both, region, "embedding", "vectors"))
+        found = with_effect_sizes(found)
         p = _numbers(found, "p")
         larger = np.maximum(p, _numbers(found, "p_null"))  # NaN without relabelled stimuli
         families = statistics.benjamini_hochberg(p), statistics.benjamini_hochberg(larger)
@@ -179,18 +184,30 @@ def _compare(found: _Prepared, region: str, one: str, other: str) -> Row:
         for _, group in inside.group_by("subject", maintain_order=True)
     ]
     known = [share for share in shares if not np.isnan(share)]  # of the subjects on whom the other numbers are based
-    return {
+    null = _relabelled(found.scores, found.nulls, region, one, other)
+    row: Row = {
         "difference": tested.difference,
         "t": tested.t,
         "p": tested.p,
         "n_subjects": tested.n,
         "share_won": float(np.mean(known)) if known else float("nan"),
-        "p_null": _relabelled_p(found.scores, found.nulls, region, one, other),
+        "p_null": null.p,
     }
+    return with_prevalence(row, null.significant)
 
 
-def _relabelled_p(scores: pl.DataFrame, drawn: pl.DataFrame, region: str, one: str, other: str) -> float:
-    """Return the two-tailed level of the mean difference over subjects, against that under relabelled stimuli."""
+class _Against(NamedTuple):
+    """The difference of two names against relabelled stimuli: two-tailed level of its mean, and of which subjects."""
+
+    p: float
+    significant: Significant
+
+
+def _relabelled(scores: pl.DataFrame, drawn: pl.DataFrame, region: str, one: str, other: str) -> _Against:
+    """Return the level of the mean difference over subjects, and in how many subjects the first one's score is higher.
+
+    Both are against the same difference under relabelled stimuli.
+    """
     keys = ["name", "subject"]
     own = scores.filter(pl.col("region") == region, pl.col("region_score").is_not_null())
     rows = own.join(drawn.filter(pl.col("region") == region), on=keys, how="inner").sort(keys)
@@ -200,11 +217,12 @@ def _relabelled_p(scores: pl.DataFrame, drawn: pl.DataFrame, region: str, one: s
         pair = [side.filter(pl.col("subject").is_in(sorted(shared))) for side in pair]
     n = int(rows["null_scores"].list.len().min() or 0)  # type: ignore[arg-type]
     if pair[0].is_empty() or n == 0:
-        return float("nan")
+        return _Against(float("nan"), UNTESTED)
     null = [np.array(side["null_scores"].list.head(n).to_list(), dtype=np.float64).reshape(-1, n) for side in pair]
     raw = [(side["region_score"] + side["region_bias"].fill_null(0.0)).to_numpy() for side in pair]
-    difference = (raw[0] - raw[1]).mean(keepdims=True)
-    return float(nulls.levels(difference, (null[0] - null[1]).mean(axis=0)[:, None]).p[0])
+    difference, under_null = raw[0] - raw[1], null[0] - null[1]
+    tested = nulls.levels(difference.mean(keepdims=True), under_null.mean(axis=0)[:, None])
+    return _Against(float(tested.p[0]), significant_subjects(difference, under_null.T, LEVEL))
 
 
 def _numbers(rows: Sequence[Mapping[str, object]], key: str) -> NDArray[np.float64]:

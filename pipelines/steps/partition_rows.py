@@ -14,6 +14,7 @@ from affectlake.brain.encoding.shares import Intervals, Shares, explained_shares
 from affectlake.brain.repeats import error_of_explainable
 from affectlake.pipelines.step import Tables
 from affectlake.pipelines.steps.brain_arrays import Subject
+from affectlake.pipelines.steps.brain_effects import with_effect_sizes
 from affectlake.pipelines.steps.rows import Row
 
 Floats = NDArray[np.float64]
@@ -137,6 +138,7 @@ def across_subjects(table: pl.DataFrame) -> list[Row]:
                  "explained_share": statistics.paired_t_test(shares, zero).difference, "share_low": share_low,
                  "share_high": share_high}
             )  # fmt: skip
+        found = with_effect_sizes(found)
         levels = statistics.benjamini_hochberg(np.array([row["p"] for row in found], dtype=np.float64))
         rows += [row | {"p_fdr": level} for row, level in zip(found, levels, strict=True)]
     return rows
