@@ -1,4 +1,4 @@
-"""Columns beside the t-tests across subjects: effect sizes, Bayes factors, and in how many subjects an effect is found."""
+"""Columns beside t-tests across subjects: effect sizes, Bayes factors, and in how many subjects an effect is found."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def prevalence_rows(method: str, scores: pl.DataFrame, drawn: pl.DataFrame) -> l
     keys = ["agent", "subject", "region"]
     joined = scores.drop_nulls("region_score").join(drawn.select(*keys, "null_scores"), on=keys, how="left")
     named = scores.select("agent", "region").unique().sort("agent", "region")
-    own = {key: rows for key, rows in joined.group_by("agent", "region")}
+    own = dict(iter(joined.group_by("agent", "region")))
     rows = list[Row]()
     for agent, region in named.iter_rows():
         row: Row = {"agent": agent, "method": method, "region": region}
@@ -76,5 +76,5 @@ def _counted(rows: pl.DataFrame) -> tuple[Significant, str]:
     null = np.array(rows["null_scores"].list.head(n).to_list(), dtype=np.float64).T
     count = significant_subjects(rows["region_score"].cast(pl.Float64).to_numpy(), null, LEVEL)
     if np.isnan(count.alpha):
-        return count, f"{n} relabellings are too few for a level of {LEVEL}"
+        return count, f"{n} relabelling{'s are' if n > 1 else ' is'} too few for a level of {LEVEL}"
     return count, ""

@@ -67,10 +67,10 @@ def test_every_table_keeps_its_contract(world: OutputTables, maps: OutputTables,
         for name in ("voxels", "betas", "shared_stimuli", "stimulus_reliability", "noise_ceilings")
     }
     for name in ("encoding_maps", "encoding_weights", "encoding_nulls", "rsa_maps", "rsa_nulls", "roi_scores",
-                 "basis_stats", "group_stats"):  # fmt: skip
-        mine = maps[name]
-        outputs[Output(name, "" if name == "group_stats" else "human-category")] = (
-            mine if name == "group_stats" else mine.filter(pl.col("agent") == "human-category")
+                 "basis_stats", "group_stats", "prevalence"):  # fmt: skip
+        mine, whole = maps[name], name in ("group_stats", "prevalence")
+        outputs[Output(name, "" if whole else "human-category")] = (
+            mine if whole else mine.filter(pl.col("agent") == "human-category")
         )
     assert write_outputs(lake, "brains", outputs, {"stimuli": world["stimuli"].lazy()}) > 0
 
@@ -153,6 +153,43 @@ def test_levels_of_differences_are_those_of_relabelled_stimuli(maps: OutputTable
         pl.col("region") == "VC", pl.col("method") == "searchlight", pl.col("agent") == "human-category"
     )  # fmt: skip
     assert row["p_null"].item() == pytest.approx(expected)
+
+
+def test_subjects_are_significant_by_their_own_relabelled_stimuli(maps: OutputTables) -> None:
+    keys = ["agent", "subject", "region"]
+    scores = maps["roi_scores"].filter(basis="embedding", method="searchlight").drop_nulls("region_score")
+    drawn = maps["rsa_nulls"].filter(basis="embedding").select(*keys, "null_scores")
+    beaten = scores.join(drawn, on=keys).with_columns(
+        best=pl.col("region_score") > pl.col("null_scores").list.max() + 1e-7  # of 19: p = 1 / 20
+    )
+    expected = beaten.group_by("agent", "region").agg(n=pl.len(), k=pl.col("best").sum()).sort("agent", "region")
+    found = maps["prevalence"].filter(method="searchlight").drop_nulls("n_significant").sort("agent", "region")
+    assert found["region"].to_list() == expected["region"].to_list()
+    assert found["n_significant"].to_list() == expected["k"].to_list()
+    assert found["n_subjects"].to_list() == expected["n"].to_list()
+    assert set(found["subject_level"]) == {0.05} and found["note"].null_count() == found.height
+    assert 0 < sum(expected["k"]) < sum(expected["n"])
+    row = found.filter(agent="human-category", region="VC").to_dicts()[0]
+    assert (row["n_significant"], row["prevalence"], row["prevalence_high"]) == (3, 1.0, 1.0)
+    # all of three: the posterior of θ is 4 θ³ above 0.05, of which 5 % are below the bound
+    assert row["prevalence_bound"] == row["prevalence_low"] == pytest.approx((0.05**0.25 - 0.05) / 0.95, abs=1e-4)
+    encoding = maps["prevalence"].filter(method="encoding")
+    assert set(encoding["note"]) == {"1 relabelling is too few for a level of 0.05"}
+
+
+def test_differences_have_effect_sizes_bayes_factors_and_prevalences(maps: OutputTables) -> None:
+    values = ["effect_size", "effect_ci_low", "effect_ci_high", "bayes_factor"]
+    for name in ("group_stats", "basis_stats"):
+        tested, without = maps[name].drop_nulls("t"), maps[name].filter(pl.col("t").is_null())
+        assert tested.height > 20 and tested.select(values).null_count().sum_horizontal().item() == 0
+        assert (tested["effect_size"].sign() == tested["difference"].sign()).all()
+        assert ((tested["effect_ci_low"] * tested["effect_ci_high"] > 0) == (tested["p"] < 0.05)).all()
+        assert without.select(pl.all_horizontal(pl.col(values).is_null()).all()).item()
+    differences = maps["group_stats"].filter(method="searchlight").drop_nulls("n_significant")
+    rows = {(row["agent"], row["region"]): row["n_significant"] for row in differences.to_dicts()}
+    assert rows["human-category", "VC"] == 3 and rows["human-dimension", "VC"] == 0
+    encoding = maps["basis_stats"].filter(method="encoding")
+    assert encoding["n_significant"].null_count() == encoding.height  # ratings have no relabelled encoding
 
 
 @pytest.mark.reference

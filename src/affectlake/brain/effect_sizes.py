@@ -19,7 +19,8 @@ SCALE = float(np.sqrt(0.5))
 """Scale of the Cauchy prior of the standardised effect: the default of Rouder et al., of JASP and of pingouin."""
 
 _STEP = 0.05  # of the trapezoid rule, in the logarithm of the integration variable
-_LARGE = 1e4  # |t| beyond which the noncentral t is its limit, up to 1 / |t|
+_LARGE = 30.0  # |t| beyond which SciPy's quantile of the noncentral t is imprecise
+_HALVINGS = 40
 _LOG_MAX = float(np.log(np.finfo(np.float64).max))
 
 
@@ -46,10 +47,10 @@ class EffectSizes(NamedTuple):
 def effect_sizes(t: ArrayLike, n: ArrayLike, level: float = 0.95) -> EffectSizes:
     """Return the standardised mean differences of paired (or one-sample) t-tests, with exact intervals.
 
-    The ends of the interval are δ / √n of the noncentral t-distributions with n − 1 degrees of freedom and noncentrality
-    δ of which the observed t is the upper and the lower (1 − level)/2 quantile (Steiger & Fouladi 1997; Cumming & Finch
-    2001). It contains 0 if and only if the two-tailed t-test gives p > 1 − `level`. It is exact if the differences are
-    normal.
+    The ends of the interval are δ / √n of the noncentral t-distributions with n − 1 degrees of freedom and
+    noncentrality δ of which the observed t is the upper and the lower (1 − level)/2 quantile (Steiger & Fouladi 1997;
+    Cumming & Finch 2001). It contains 0 if and only if the two-tailed t-test gives p > 1 − `level`. It is exact if the
+    differences are normal.
 
     Parameters
     ----------
@@ -63,7 +64,7 @@ def effect_sizes(t: ArrayLike, n: ArrayLike, level: float = 0.95) -> EffectSizes
     Returns
     -------
     EffectSizes
-        Of the broadcast shape. The ends have at least four significant digits.
+        Of the broadcast shape. The ends are precise to four digits after the point, or five significant digits.
 
     Raises
     ------
@@ -89,14 +90,34 @@ def effect_sizes(t: ArrayLike, n: ArrayLike, level: float = 0.95) -> EffectSizes
 
 
 def _noncentrality(t: Array, df: Array, share: float) -> Array:
-    """Return the noncentrality at which a share of the noncentral t-distribution is at most t."""
+    """Return the noncentrality δ at which a share of the noncentral t-distribution is at most t."""
     from scipy import special
 
     # computed for |t|: P(T(δ) ≤ t) = 1 - P(T(-δ) ≤ -t)
     size, shares = np.abs(t), np.where(t < 0, 1 - share, share)
-    found = special.nctdtrinc(df, shares, np.minimum(size, _LARGE))
-    limit = size * np.sqrt(special.chdtri(df, shares) / df)  # of δ + z = t √(χ² / df), where z is negligible
-    return np.where(t < 0, -1.0, 1.0) * np.where(size > _LARGE, limit, found)
+    found = np.array(special.nctdtrinc(df, shares, np.minimum(size, _LARGE)))
+    for at in np.flatnonzero(size > _LARGE):
+        found.flat[at] = _large_noncentrality(float(size.flat[at]), float(df.flat[at]), float(shares.flat[at]))
+    return np.asarray(np.where(t < 0, -found, found))
+
+
+def _large_noncentrality(t: float, df: float, share: float) -> float:
+    """Return the same for a large t, for which SciPy's function loses its precision.
+
+    T ≤ t if χ² / df, of the denominator, is at least ((z + δ) / t)²: the mean of this probability over the normal z.
+    """
+    from scipy import special
+
+    z = np.arange(-8.0, 8.0, 0.05)
+    weights = np.exp(-(z**2) / 2)
+    weights /= weights.sum()
+    middle = float(t * np.sqrt(special.chdtri(df, share) / df))  # without z
+    low, high = middle - 8.0, middle + 8.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        reached = float(weights @ special.chdtrc(df, df * (np.maximum(z + middle, 0.0) / t) ** 2))
+        low, high = (middle, high) if reached > share else (low, middle)
+    return (low + high) / 2
 
 
 def bayes_factors(t: ArrayLike, n: ArrayLike, scale: float = SCALE) -> Array:

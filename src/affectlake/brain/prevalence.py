@@ -89,11 +89,14 @@ def prevalence(
 
     def at(share: Array) -> Array:
         """Return the quantile of θ: the value below which a share of the posterior is."""
-        return np.clip(special.betaincinv(first, second, np.clip(below + share * inside, 0, 1)), a, power)
+        found = special.betaincinv(first, second, np.clip(below + share * inside, 0, 1))
+        return np.asarray(np.clip(found, a, power))
 
     def rises(left: Array) -> NDArray[np.bool_]:
         """Return whether the density is higher at the end of an interval than at its beginning."""
-        ends = [special.xlogy(k, theta) + special.xlog1py(n - k, -theta) for theta in (at(left), at(left + credibility))]
+        ends = [
+            special.xlogy(k, theta) + special.xlog1py(n - k, -theta) for theta in (at(left), at(left + credibility))
+        ]
         return np.asarray(ends[1] > ends[0])
 
     none, most = np.zeros(k.shape), np.full(k.shape, 1 - credibility)
@@ -112,16 +115,14 @@ def prevalence(
 
 
 class Significant(NamedTuple):
-    """How many subjects are significant on their own: their number, that of the subjects tested, and the tests' level."""
+    """How many subjects are significant on their own: their number, that of tested subjects, and the tests' level."""
 
     n_significant: int
     n_subjects: int
     alpha: float
 
 
-def significant_subjects(
-    scores: NDArray[np.floating], null: NDArray[np.floating], level: float = 0.05
-) -> Significant:
+def significant_subjects(scores: NDArray[np.floating], null: NDArray[np.floating], level: float = 0.05) -> Significant:
     """Count the subjects whose score is higher than under the null hypothesis, by a permutation test of each subject.
 
     Parameters
@@ -147,7 +148,8 @@ def significant_subjects(
 def attained_level(n_permutations: int, level: float = 0.05) -> float:
     """Return the largest level of a permutation test that is at most `level`: p = (1 + number) / (1 + n_permutations).
 
-    With 100 permutations it is 5/101 for 0.05. NaN if no p can be as small: with fewer than 1 / `level` − 1 permutations.
+    With 100 permutations it is 5/101 for 0.05. NaN if no p can be as small: with fewer than 1 / `level` − 1
+    permutations.
     """
     reached = int(np.floor(level * (1 + n_permutations) + 1e-9))
     return reached / (1 + n_permutations) if reached else float("nan")
