@@ -69,6 +69,7 @@ DRAWN_OTHERWISE = {  # read by the page, or by SQL, for the figures and their hi
     "choices", "triplets", "frames", "videos", "voxels", "roi_scores", "group_stats", "noise_ceilings", "rsa_maps",
     "encoding_maps", "encoding_weights", "fits", "families", "reliability", "anchored_choices", "unparsed",
     "partition_winners",
+    "prevalence",
 }  # fmt: skip
 NOT_DRAWN = {
     "betas": "millions of rows that no figure could show; the maps are made from them",

@@ -92,12 +92,16 @@ def bayes_table() -> None:
             """Return |t| at which the Bayes factor is a level; 0 if it is above it for every t."""
             if bayes_factors(0.0, n) > level:
                 return 0.0
-            return float(optimize.brentq(lambda t, n=n, level=level: np.log(bayes_factors(t, n) / level), 0, 1e6))
+
+            def excess(size: float) -> float:
+                return float(np.log(bayes_factors(size, n) / level))
+
+            return float(optimize.brentq(excess, 0, 1e6))
 
         def beyond(t: float, effect: float, n: int = n) -> float:
             """Return the probability that |t| is higher."""
             delta = effect * np.sqrt(n)
-            return float(stats.nct.sf(t, n - 1, delta) + stats.nct.cdf(-t, n - 1, delta))
+            return float(stats.nct.sf(t, n - 1, delta) + stats.nct.sf(t, n - 1, -delta))
 
         ends, usual = [reached(level) for level in (3.0, 10.0, 1 / 3)], stats.t.isf(0.025, n - 1)
         for effect in (0.0, 0.5, 1.0, 2.0):

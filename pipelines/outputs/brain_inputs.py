@@ -49,6 +49,7 @@ def brain_inputs(tables: VersionTables, record: StudyRecord, chosen: str) -> Bra
         scores=scores,
         stats=rows("SELECT * FROM group_stats ORDER BY ALL"),
         ceilings=rows("SELECT * FROM noise_ceilings ORDER BY ALL"),
+        prevalence=rows("SELECT * FROM prevalence ORDER BY ALL"),
         regions=(
             *((one.key, one.group, one.name) for one in named.values()),
             *((name, "cortical", name) for name in others),

@@ -43,7 +43,7 @@ def test_a_build_is_one_version_of_all_tables(built: Path) -> None:
         "learning_curves", "layouts", "metrics", "videos", "frames", "voxels", "betas", "stimulus_reliability",
         "shared_stimuli",
         "noise_ceilings", "encoding_maps", "encoding_weights", "rsa_maps", "roi_scores", "group_stats", "labels",
-        "encoding_nulls", "rsa_nulls", "basis_stats",
+        "encoding_nulls", "rsa_nulls", "basis_stats", "prevalence",
         "graph_nodes", "graph_edges", "sweeps", "comparisons", "community_overlaps", "fits",
     }  # fmt: skip
     assert len(tables["choices"]) == 3
@@ -83,7 +83,8 @@ def test_settings_of_agents_stale_the_stages_of_these_agents_alone() -> None:
     mine = ("embeddings", "learning_curves", "layouts", "metrics", "encoding_maps", "encoding_weights", "rsa_maps")
     assert {f"{table}/human-category" for table in (*mine, "roi_scores")} | {"group_stats"} <= changed
     assert "choices/human-category" not in changed and "choices/caption-tfidf" in changed
-    between = ("group_stats", "comparisons", "community_overlaps")  # tables that set agents beside one another
+    # tables that set agents beside one another
+    between = ("group_stats", "prevalence", "comparisons", "community_overlaps")
     others = [name for name in changed if name.split("/")[0] not in between]
     assert {name.partition("/")[2] for name in others} == {"human-category", "caption-tfidf"}
 
@@ -98,7 +99,8 @@ def test_an_agent_taken_out_leaves_the_next_version_alone(lake: Path) -> None:
     before = affectlake("query", sql.format("@v1"), "--lake", lake, "--format", "csv").stdout.split()
     assert now == ["agent", "human-category", "human-dimension"]
     assert before == ["agent", "caption-tfidf", "human-category", "human-dimension"]
-    for table in ("group_stats", "comparisons", "community_overlaps"):  # they set agents beside one another
+    # they set agents beside one another
+    for table in ("group_stats", "prevalence", "comparisons", "community_overlaps"):
         found = query(lake, f"SELECT DISTINCT agent FROM {table} ORDER BY agent").fetchall()
         assert found == [("human-category",), ("human-dimension",)], table
     assert not (lake / "storage/tables/choices/caption-tfidf").exists()

@@ -54,6 +54,7 @@ TABLES: dict[str, Callable[[World], Rows]] = {
     "shared_stimuli": brains.shared_stimuli,
     "roi_scores": brains.roi_scores,
     "group_stats": brains.group_stats,
+    "prevalence": brains.prevalence,
 }
 READING = {"pipelines.engine.graph", "pipelines.params", "pipelines.step", "pipelines.stored"}
 """Modules of the product that the references may import: they read a lake and its parameters, and run steps."""

@@ -15,6 +15,8 @@ from PIL import Image
 from affectlake.brain.statistics import share_won
 from affectlake.errors import FigureError
 from affectlake.report import BrainInputs, ReportInputs, Volume, make_volume, on_one_grid, render
+from affectlake.report.brain_answer import brain_answers
+from affectlake.report.effect_wording import effect_words, prevalence_words
 from affectlake.report.export import write_figures
 from affectlake.report.page import named_figures
 from tests.report.test_report import Page, make_inputs
@@ -443,3 +445,40 @@ def test_figures_are_files_with_their_rows(tmp_path: Path) -> None:
     with Image.open(tmp_path / f"{name}.png") as image:
         below = np.asarray(image.convert("L"))[int(0.88 * image.height) :]  # where the regions' names stand
     assert (below < 200).sum() > 100
+
+
+def with_effects() -> BrainInputs:
+    """The comparisons of `brains` with effect sizes, and the prevalence of one region and of the whole brain."""
+    inputs = brains()
+    effect = {"effect_size": -1.5, "effect_ci_low": -3.38, "effect_ci_high": -0.324, "bayes_factor": 5.617}
+    alone = {"n_subjects": 3, "n_significant": 2, "prevalence": 0.649, "prevalence_low": 0.22, "prevalence_high": 0.951}
+    rows = [{"agent": agent, "method": "searchlight", "region": region} | alone
+            for agent in AGENTS for region in ("VC", "all")]  # fmt: skip
+    whole = inputs.stats.filter(pl.col("p_reference_fdr") < 0.05).with_columns(region=pl.lit("all"))
+    stats = pl.concat([inputs.stats, whole]).with_columns(pl.lit(value).alias(name) for name, value in effect.items())
+    scores = pl.concat([inputs.scores, inputs.scores.filter(region="VC").with_columns(region=pl.lit("all"))])
+    return replace(inputs, stats=stats, prevalence=pl.DataFrame(rows), scores=scores)
+
+
+def test_hints_of_bars_name_effect_sizes_and_prevalences() -> None:
+    figure = figure_of("brain_regions", make_inputs(brain=with_effects()), method="searchlight", group="cortical")
+    hints = " | ".join(hint for note in figure.notes.values() for hint in note.hints).replace("\N{NO-BREAK SPACE}", " ")
+    minus = "\N{MINUS SIGN}"
+    assert f"g = {minus}1.50 ({minus}3.38 to {minus}0.32), BF₁₀ = 5.6" in hints
+    assert "above relabelled stimuli in 2 of 3 subjects; prevalence 65 % (22 to 95 %)" in hints
+    assert f"minus {AGENTS[0]}" in hints and hints.count("BF₁₀") == 2  # one agent against the reference, two regions
+    assert "Hedges' g" in figure.caption
+    earlier = figure_of("brain_regions", make_inputs(brain=brains()), method="searchlight", group="cortical")
+    assert "Hedges" not in earlier.caption
+    assert not [hint for note in earlier.notes.values() for hint in note.hints if "prevalence" in hint]
+
+
+def test_answers_name_effect_sizes_and_prevalences() -> None:
+    (answer,) = brain_answers(with_effects(), {"searchlight": "Searchlight RSA"})
+    answer = answer.replace("\N{NO-BREAK SPACE}", " ").replace("\N{MINUS SIGN}", "-")
+    assert "caption-tfidf (p = 0.002, g = -1.50 (-3.38 to -0.32), BF₁₀ = 5.6) differs." in answer
+    assert "own data: caption-tfidf in 2 of 3 subjects; prevalence 65 % (22 to 95 %)" in answer
+    (earlier,) = brain_answers(replace(with_effects(), prevalence=pl.DataFrame()), {"searchlight": "Searchlight RSA"})
+    assert "own data" not in earlier
+    assert "> 1,000" in effect_words({"bayes_factor": 5e7}).replace("\N{NO-BREAK SPACE}", " ")
+    assert effect_words({}) == prevalence_words({"n_significant": None}) == ""

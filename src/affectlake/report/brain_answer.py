@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from affectlake.report.effect_wording import effect_words, prevalence_words
 from affectlake.report.inputs import BrainInputs
 from affectlake.report.number_format import counted, decimal, level, listed
 
@@ -41,7 +42,7 @@ def _answer(brain: BrainInputs, method: str, name: str) -> str:
         return f"{name}: over all voxels, the mean of {n} is {values[0]}."
     first, *others = values
     order = f"{name}: {first} is closest to the brain, before {listed(others)}; means of all voxels of {n}."
-    return f"{order}{_tested(brain, method)}"
+    return f"{order}{_tested(brain, method)}{_prevalence(brain, method)}"
 
 
 def _tested(brain: BrainInputs, method: str) -> str:
@@ -53,8 +54,20 @@ def _tested(brain: BrainInputs, method: str) -> str:
     ).drop_nulls("p_reference_fdr")
     if not len(rows):
         return ""
-    found = rows.sort("agent").select("agent", "p_reference_fdr").iter_rows()
-    differ = [f"{agent} ({level(p)})" for agent, p in found if p < 0.05]
+    differ = [
+        f"{row['agent']} ({', '.join(filter(None, [level(row['p_reference_fdr']), effect_words(row)]))})"
+        for row in rows.sort("agent").iter_rows(named=True)
+        if row["p_reference_fdr"] < 0.05
+    ]
     if not differ:
         return f" No agent differs from the reference {brain.reference} (false discovery rate below 0.05)."
     return f" From the reference {brain.reference}, {listed(differ)} differ{'s' if len(differ) == 1 else ''}."
+
+
+def _prevalence(brain: BrainInputs, method: str) -> str:
+    """Return in how many subjects each agent is significant on its own, if the version has it."""
+    if not len(brain.prevalence):
+        return ""
+    rows = brain.prevalence.filter(pl.col("region") == WHOLE_BRAIN, pl.col("method") == method).sort("agent")
+    words = [f"{row['agent']} {found}" for row in rows.iter_rows(named=True) if (found := prevalence_words(row))]
+    return f" Above relabelled stimuli in a subject's own data: {'; '.join(words)}." if words else ""

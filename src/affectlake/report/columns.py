@@ -21,6 +21,8 @@ class Columns(NamedTuple):
 
 
 _FIT = ("agent", "seed")
+_EFFECT = ("effect_size", "effect_ci_low", "effect_ci_high", "bayes_factor")
+_PREVALENCE = ("n_significant", "prevalence", "prevalence_low", "prevalence_high")
 _ESTIMATE = ("value", "ci_low", "ci_high", "chance", "p_value", "n", "note")
 
 COLUMNS: dict[str, Columns] = {
@@ -69,9 +71,12 @@ COLUMNS: dict[str, Columns] = {
     "roi_scores": Columns(
         ("agent", "subject", "basis", "method", "region"), ("region_score",), ("region_bias", "n_stimuli")
     ),
-    "group_stats": Columns(("method", "region", "agent", "other_agent"), ("p_fdr",), ("p_reference_fdr",)),
+    "group_stats": Columns(
+        ("method", "region", "agent", "other_agent"), ("p_fdr",), ("p_reference_fdr", *_EFFECT, *_PREVALENCE)
+    ),
+    "prevalence": Columns(("agent", "method", "region"), (), ("n_subjects", *_PREVALENCE, "note")),
     "basis_stats": Columns(
-        ("agent", "method", "region"), ("difference", "ci_low", "ci_high", "p_both_fdr", "share_won")
+        ("agent", "method", "region"), ("difference", "ci_low", "ci_high", "p_both_fdr", "share_won"), _EFFECT
     ),
     "variance_partition": Columns(
         ("subject", "region", "part"),

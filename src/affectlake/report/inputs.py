@@ -104,6 +104,8 @@ class BrainInputs:
         Maps of dimensions of each agent with encoding models.
     winners : Volume, optional
         For each band of agents, ``("winner", band)``: the share of a cell's voxels of `subject` that the band wins.
+    prevalence : polars.DataFrame
+        The table ``prevalence``; empty in versions before it.
     """
 
     scores: pl.DataFrame
@@ -119,6 +121,7 @@ class BrainInputs:
     rating_values: Mapping[tuple[str, str, str], NDArray[np.float32]] = field(default_factory=dict)
     dimensions: Mapping[str, DimensionMaps] = field(default_factory=dict)
     winners: Volume | None = None
+    prevalence: pl.DataFrame = field(default_factory=pl.DataFrame)
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,21 @@
-"""The rows of `shared_stimuli`, `roi_scores` and `group_stats`, and the maps behind them."""
+"""The rows of `shared_stimuli`, `roi_scores`, `group_stats` and `prevalence`, and the maps behind them."""
 
 from __future__ import annotations
 
-from itertools import product
+import math
+from itertools import pairwise, product
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import integrate, optimize, special, stats
 from scipy.spatial import KDTree
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 from statsmodels.stats.multitest import multipletests
 
-from tests.support.recomputed.cells import Cells, Key, Rows
+from tests.support.recomputed.cells import Cells, Key, Near, Rows, Says
 from tests.support.recomputed.world import Array, Ints, World
 
 PENALTIES = np.logspace(-3, 3, 100)
@@ -258,7 +259,77 @@ def _difference(world: World, method: str, region: str, pair: tuple[str, str]) -
         "p_null": level,
         "n_subjects": len(differences),
         "share_won": float(np.mean(shares)) if shares else None,
+        **_effect(tested, len(differences)),
+        **_prevalence(np.array(differences), np.array(null)),
     }
+
+
+def _effect(tested: Any, n: int) -> Cells:
+    """Return Hedges' g, the interval of the effect size, and the Bayes factor of a t-test."""
+    if not tested:
+        return dict.fromkeys(("effect_size", "effect_ci_low", "effect_ci_high", "bayes_factor"))
+    t, df = float(tested.statistic), n - 1
+
+    def end(share: float) -> float:
+        wide = 2 * abs(t) + 9
+        return float(optimize.brentq(lambda d: stats.nct.cdf(t, df, d) - share, t - wide, t + wide))
+
+    ends = end(0.975), end(0.025)
+    prior = stats.norm  # of z, with a Cauchy effect: a normal one of variance 1 / (2 z²)
+
+    def weighed(z: float) -> float:
+        wide = 1 + n / (2 * z**2)
+        return 2 * prior.pdf(z) * stats.t.pdf(t / np.sqrt(wide), df) / np.sqrt(wide)
+
+    parts = (0, 1e-3, 1e-2, 0.1, 1, 3, 40)
+    mean = sum(integrate.quad(weighed, *part, epsrel=1e-10)[0] for part in pairwise(parts))
+    factor = special.gamma(df / 2) / special.gamma((df - 1) / 2) / np.sqrt(df / 2) if n > 2 else None
+    return {
+        "effect_size": factor and float(factor * t / np.sqrt(n)),
+        "effect_ci_low": Near(ends[0] / np.sqrt(n), 1e-4 * max(1, abs(ends[0]))),
+        "effect_ci_high": Near(ends[1] / np.sqrt(n), 1e-4 * max(1, abs(ends[1]))),
+        "bayes_factor": float(mean / stats.t.pdf(t, df)),
+    }
+
+
+def _prevalence(values: Array, null: Array) -> Cells:
+    """Return in how many subjects values are above relabelled ones, and the posterior of the prevalence on a grid."""
+    names = ("n_significant", "subject_level", "prevalence", "prevalence_low", "prevalence_high", "prevalence_bound")
+    n_draws = null.shape[1] if null.ndim == 2 else 0
+    if n_draws < 19:
+        return dict.fromkeys(names)
+    p = (1 + (null >= values[:, None] - 1e-7).sum(axis=1)) / (1 + n_draws)
+    k, n, level = int((p < 0.05 + 1e-9).sum()), len(values), math.floor(0.05 * (1 + n_draws) + 1e-9) / (1 + n_draws)
+    grid = np.linspace(0, 1, 20_001)
+    density = stats.binom.pmf(k, n, level + (1 - level) * grid)
+    mass = integrate.cumulative_simpson(density, x=grid, initial=0)
+    mass /= mass[-1]
+    widths = np.interp(mass + 0.95, mass, grid, right=np.inf) - grid
+    low = grid[0] if k == 0 else 1 - _width(grid, mass) if k == n else grid[widths.argmin()]
+    high = np.interp(np.interp(low, grid, mass) + 0.95, mass, grid)
+    within = [Near(float(value), 1e-3) for value in (grid[density.argmax()], low, high, np.interp(0.05, mass, grid))]
+    return dict(zip(names, (k, level, *within), strict=True))
+
+
+def _width(grid: Array, mass: Array) -> float:
+    """Return the width of the interval that ends at 1 and has 95 %."""
+    return float(1 - np.interp(0.05, mass, grid))
+
+
+def prevalence(world: World) -> Rows:
+    """Yield the rows of `prevalence`."""
+    every = sorted({region for one in subjects(world) for region in one.inside})
+    for method, agent, region in product(METHODS, sorted(world.agents), every):
+        values, null = [], []
+        for one in subjects(world):
+            inside = one.inside.get(region, np.zeros(len(one.usable), bool))
+            own = _values(world, method, agent, one.name)[inside]
+            if not np.isnan(own).all():
+                values.append(float(np.nanmean(own)))
+                null.append(_null(world, method, agent, one.name, region))
+        cells = _prevalence(np.array(values), np.array(null))
+        note = None if cells["n_significant"] is not None else Says("relabelling" if values else "no subject has")
+        yield (agent, method, region), cells | {"n_subjects": len(values), "note": note}
 
 
 def _null(world: World, method: str, agent: str, subject: str, region: str) -> Array:

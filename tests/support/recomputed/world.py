@@ -36,6 +36,7 @@ KEYS = {
     "shared_stimuli": ("stimulus_index",),
     "roi_scores": ("agent", "subject", "basis", "method", "region"),
     "group_stats": ("method", "region", "agent", "other_agent"),
+    "prevalence": ("agent", "method", "region"),
 }
 """The tables that are recomputed row by row, and the columns of their keys."""
 

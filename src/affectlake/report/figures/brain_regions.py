@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from affectlake.errors import FigureError
 from affectlake.report.agent_summary import AgentFacts
+from affectlake.report.effect_wording import region_words
 from affectlake.report.figures.agent_styles import styles_of
 from affectlake.report.figures.brain_maps import METHODS, brain_of
 from affectlake.report.figures.canvas import FAINT, INK, SOFT, Canvas, Drawn
@@ -42,7 +43,8 @@ def brain_regions(
     styles = styles_of(one.agent for one in agents)
     for at, agent in enumerate(shown):
         style = styles[agent].bars
-        score_bars(canvas, ax, brain, values, regions, agent, (at + 0.5) / len(shown) - 0.5, 0.8 / len(shown), style)
+        score_bars(canvas, ax, brain, values, regions, agent, (at + 0.5) / len(shown) - 0.5, 0.8 / len(shown), style,
+                   method=method)  # fmt: skip
     low, high = ax.get_ylim()
     high = max(high, 0.01)
     if method == "searchlight":
@@ -64,18 +66,19 @@ def brain_regions(
     )
     caption = (
         f"Mean and standard deviation over {counted(scores['subject'].n_unique(), 'subject')}; each dot is a subject. "
-        f"{_stars(brain)}{of_stimuli(scores)}{ceiling} {region_names(brain, regions)}."
+        f"{_stars(brain)}{_hints(brain)}{of_stimuli(scores)}{ceiling} {region_names(brain, regions)}."
     ).strip(" .") + "."
     return Drawn(f"{METHODS[method]} by region, {GROUPS_OF_REGIONS[group]}", caption, own)
 
 
 def score_bars(
     canvas: Canvas, ax: Any, brain: BrainInputs, values: Mapping[Any, NDArray[np.float64]], regions: Sequence[str],
-    agent: str, shift: float, width: float, style: Mapping[str, Any], name: str = "",
+    agent: str, shift: float, width: float, style: Mapping[str, Any], name: str = "", method: str = "",
 ) -> None:  # fmt: skip
     """Draw a bar for each region: mean and standard deviation over subjects, and a dot for each subject.
 
     `values` has the scores of the subjects by region and agent; `name` is what the bars show, by default the agent.
+    With a `method`, hints name effect sizes and prevalences as well.
     """
     known = [(place + 0.8 * shift, region, values[region, agent]) for place, region in enumerate(regions)
              if (region, agent) in values]  # fmt: skip
@@ -85,7 +88,9 @@ def score_bars(
     bars = ax.bar([x for x, *_ in known], mean, 0.92 * width, yerr=spread, label=shortened(name), **style)
     names = {key: title for key, _, title in brain.regions}
     for bar, (_, region, _), m, s in zip(bars, known, mean, spread, strict=True):
-        canvas.note(bar, f"{name}, {names[region]}: {decimal(m, 3)} ± {decimal(s, 3)}", class_="bar")
+        hint = f"{name}, {names[region]}: {decimal(m, 3)} ± {decimal(s, 3)}"
+        added = region_words(brain, method, region, agent) if method else ""
+        canvas.note(bar, f"{hint}; {added}" if added else hint, class_="bar")
     subjects = [(x, float(value)) for x, _, mine in known for value in mine]
     ax.plot(*zip(*subjects, strict=True), "o", ms=2.6, mfc="white", mec=INK, mew=0.6)
 
@@ -115,6 +120,17 @@ def _stars(brain: BrainInputs) -> str:
         f"A star marks an agent that differs from {brain.reference}, the study's reference, both in a paired "
         f"two-tailed t-test across subjects and against relabelled stimuli (false discovery rate below 0.05 over "
         f"regions and agents)."
+    )
+
+
+def _hints(brain: BrainInputs) -> str:
+    """Return what the hints of the bars add, if the version has it."""
+    if not len(brain.prevalence):
+        return ""
+    return (
+        " The hint of a bar has Hedges' g of the difference from the reference with its 95 % interval, the Bayes "
+        "factor (JZS), and in how many subjects the score is above that of relabelled stimuli (p ≤ 0.05 in the "
+        "subject), with the prevalence in the population and its 95 % interval."
     )
 
 
