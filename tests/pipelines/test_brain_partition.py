@@ -113,6 +113,7 @@ def test_regions_are_the_means_of_their_voxels(found: OutputTables) -> None:
     across = found["partition_stats"].filter(region="all").sort("part")
     expected = whole.group_by("part").agg(pl.col("r2").mean()).sort("part")
     assert np.allclose(across["r2"], expected["r2"], atol=1e-12) and (across["n_subjects"] == 2).all()
+    assert (across["effect_ci_low"] < across["t"] / 2**0.5).all() and (across["bayes_factor"] > 0).all()
 
 
 def test_what_a_nuisance_feature_explains_counts_for_no_band(world: OutputTables, tmp_path: Path) -> None:

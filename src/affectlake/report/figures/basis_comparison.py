@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from affectlake.errors import FigureError
 from affectlake.report.agent_summary import AgentFacts
+from affectlake.report.effect_wording import effect_words
 from affectlake.report.figures.agent_styles import AgentStyle, styles_of
 from affectlake.report.figures.brain_maps import METHODS, brain_of
 from affectlake.report.figures.canvas import FAINT, INK, Canvas, Drawn, whiskers
@@ -79,8 +80,9 @@ def _differences(
     points = ax.scatter(places, means, s=24, marker=style.marker, color=style.colour, label=shortened(agent), zorder=3)
     names = {key: name for key, _, name in brain.regions}
     canvas.note(points, hints=[
-        f"{agent}, {names[region]}: {decimal(mean, 3)} ({decimal(one, 3)} to {decimal(other, 3)})"
-        for region, mean, one, other in zip(rows["region"], means, low, high, strict=True)
+        f"{agent}, {names[row['region']]}: {decimal(mean, 3)} ({decimal(one, 3)} to {decimal(other, 3)})"
+        + (f"; {words}" if (words := effect_words(row)) else "")
+        for row, mean, one, other in zip(rows.iter_rows(named=True), means, low, high, strict=True)
     ])  # fmt: skip
     own = subject_differences(brain, agent, method).filter(pl.col("region").is_in(regions))
     x = np.array([regions.index(region) for region in own["region"]]) + shift
