@@ -462,7 +462,7 @@ def with_effects() -> BrainInputs:
 
 def test_hints_of_bars_name_effect_sizes_and_prevalences() -> None:
     figure = figure_of("brain_regions", make_inputs(brain=with_effects()), method="searchlight", group="cortical")
-    hints = " | ".join(hint for note in figure.notes.values() for hint in note.hints).replace("\N{NO-BREAK SPACE}", " ")
+    hints = " | ".join(note.hint for note in figure.notes.values()).replace("\N{NO-BREAK SPACE}", " ")
     minus = "\N{MINUS SIGN}"
     assert f"g = {minus}1.50 ({minus}3.38 to {minus}0.32), BF₁₀ = 5.6" in hints
     assert "above relabelled stimuli in 2 of 3 subjects; prevalence 65 % (22 to 95 %)" in hints
@@ -470,7 +470,7 @@ def test_hints_of_bars_name_effect_sizes_and_prevalences() -> None:
     assert "Hedges' g" in figure.caption
     earlier = figure_of("brain_regions", make_inputs(brain=brains()), method="searchlight", group="cortical")
     assert "Hedges" not in earlier.caption
-    assert not [hint for note in earlier.notes.values() for hint in note.hints if "prevalence" in hint]
+    assert not [note for note in earlier.notes.values() if "prevalence" in note.hint]
 
 
 def test_answers_name_effect_sizes_and_prevalences() -> None:
