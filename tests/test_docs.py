@@ -18,6 +18,7 @@ INTERNAL = {
     "affectlake.brain.encoding.band_choices",
     "affectlake.brain.encoding.band_gains",
     "affectlake.brain.encoding.band_problem",
+    "affectlake.brain.clusters.kernels",
     "affectlake.brain.encoding.gram",
     "affectlake.brain.encoding.kernels",
     "affectlake.brain.encoding.rows",

@@ -99,9 +99,7 @@ def levels(values: NDArray[np.floating], null: NDArray[np.floating]) -> Levels:
     for part in (slice(first, first + _VOXELS) for first in range(0, v, _VOXELS)):
         both = np.vstack([values[None, part], null[:, part]]).astype(np.float64)
         mean[part] = both[1:].mean(axis=0)
-        spread = both.std(axis=0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            z = (both - both.mean(axis=0)) / np.where(spread > 0, spread, np.nan)
+        z = _standardised(both)
         p[part] = (1 + (np.abs(z[1:]) >= np.abs(z[0]) - 1e-6).sum(axis=0)) / (1 + n)
         p[part][np.isnan(z[0])] = np.nan
         scores[:, part] = z
@@ -114,6 +112,31 @@ def levels(values: NDArray[np.floating], null: NDArray[np.floating]) -> Levels:
         highest = np.sort(drawn.max(axis=1))
         familywise[known] = (1 + n - np.searchsorted(highest, own - 1e-6)) / (1 + n)
     return Levels(mean, p, pooled, familywise)
+
+
+def standardised(values: NDArray[np.floating], null: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return a map and its null distribution, standardised per voxel as in :func:`levels`.
+
+    Parameters
+    ----------
+    values : float (n_voxels,)
+    null : float (n_permutations, n_voxels)
+
+    Returns
+    -------
+    float32 (n_permutations + 1, n_voxels)
+        The map, then its null distribution; NaN for a voxel where one of them is NaN, or all are equal.
+    """
+    found = np.empty((len(null) + 1, len(values)), dtype=np.float32)
+    for part in (slice(first, first + _VOXELS) for first in range(0, len(values), _VOXELS)):
+        found[:, part] = _standardised(np.vstack([values[None, part], null[:, part]]).astype(np.float64))
+    return found
+
+
+def _standardised(both: Array) -> Array:
+    spread = both.std(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray((both - both.mean(axis=0)) / np.where(spread > 0, spread, np.nan))
 
 
 def packed(selected: NDArray[np.bool_]) -> list[bytes]:

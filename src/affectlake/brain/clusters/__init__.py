@@ -1,0 +1,1 @@
+"""Inference on clusters of voxels: TFCE, cluster mass, and their levels by relabelled stimuli or flipped signs."""
