@@ -5,6 +5,7 @@ from __future__ import annotations
 from affectlake.pipelines.step import Step
 from affectlake.pipelines.steps import (
     brain,
+    brain_group_maps,
     brain_groups,
     brain_maps,
     brain_partition,
@@ -54,6 +55,7 @@ STEPS: dict[str, Step] = {
         brain_groups.score_regions,
         brain_groups.compare_brains,
         brain_groups.compare_bases,
+        brain_group_maps.group_brain_maps,
     )
 }
 """All steps by name. Add a new step here."""

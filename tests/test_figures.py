@@ -84,6 +84,7 @@ NOT_DRAWN = {
     "shared_stimuli": "a choice of stimuli; maps and scores name their number",
     "partition_maps": "parts of voxels; regions and winners are drawn",
     "voxel_reliability": "one number per voxel; parts of regions are drawn as shares of it",
+    "group_maps": "means over subjects; images by `affectlake maps`",
     "encoding_nulls": "null distributions, from which levels follow",
     "rsa_nulls": "null distributions, from which levels follow",
     "stimulus_reliability": "a choice of stimuli; the ceilings are drawn",

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from affectlake.pipelines.params.record import StudyRecord
 
-Mask = Literal["fdr", "fwe", "none"]
+Mask = Literal["fdr", "fwe", "tfce", "cluster", "none"]
 LEVEL = 0.05
 
 
@@ -21,10 +21,18 @@ class Threshold(NamedTuple):
 THRESHOLDS: dict[str, Threshold] = {
     "fdr": Threshold("fdr", "p_null_fdr", f"false discovery rate below {LEVEL}"),
     "fwe": Threshold("fwe", "p_fwe", f"chance of any false voxel in the map below {LEVEL}"),
+    "tfce": Threshold(
+        "tfce", "p_tfce", f"chance of any false voxel in the map below {LEVEL}, by threshold-free cluster enhancement"
+    ),
+    "cluster": Threshold("cluster", "p_cluster", f"chance of any false cluster in the map below {LEVEL}, by mass"),
 }
 """The masks by name; ``none`` has no threshold. Levels are those under relabelled stimuli."""
 
 
 def threshold_of(record: StudyRecord, mask: str = "") -> Threshold | None:
     """Return the threshold of a version's pictures: `mask`, or ``brain.mask`` of its parameters; None for no mask."""
-    return THRESHOLDS.get(mask or record.text("brain.mask") or "fdr")
+    found = THRESHOLDS.get(mask or record.text("brain.mask") or "fdr")
+    forming = record.text("brain.cluster_forming_p") or "0.001"  # the default, which a file need not have
+    return (
+        found._replace(words=f"{found.words} (formed at p = {forming})") if found and found.mask == "cluster" else found
+    )

@@ -23,7 +23,9 @@ class Cortex(NamedTuple):
     pial: Array
 
 
-def draw_flatmap(image: Path, surfaces: PycortexSurfaces, lake: Path, brain: Path | None = None) -> list[Path]:
+def draw_flatmap(
+    image: Path, surfaces: PycortexSurfaces, lake: Path, brain: Path | None = None, shown: str = ""
+) -> list[Path]:
     """Write ``NAME_flat.png`` beside a map and return its path.
 
     :func:`affectlake.pipelines.outputs.surfaces.sample` defines the value of a vertex.
@@ -38,6 +40,8 @@ def draw_flatmap(image: Path, surfaces: PycortexSurfaces, lake: Path, brain: Pat
         Root of the lake, to which `filestore` is relative.
     brain : Path, optional
         Image on the same grid that is not masked (see :func:`affectlake.pipelines.outputs.surfaces.sample`).
+    shown : str, optional
+        Which voxels the map has, written above the picture.
 
     Returns
     -------
@@ -66,7 +70,7 @@ def draw_flatmap(image: Path, surfaces: PycortexSurfaces, lake: Path, brain: Pat
                 wanted="surfaces in the images' space",
                 todo="set `transform` in brain.surfaces to the transform from this cortex to the images",
             )
-        return [_drawn(cortex, surfaces.subject, values, image)]
+        return [_drawn(cortex, surfaces.subject, values, image, shown)]
 
 
 def _cortex(surfaces: PycortexSurfaces, lake: Path) -> Any:
@@ -118,7 +122,7 @@ def _vertices(cortex: Any, surfaces: PycortexSurfaces, image: Path) -> Cortex:
     return Cortex(*(to_voxels(part) @ affine[:3, :3].T + affine[:3, 3] for part in (white, pial)))
 
 
-def _drawn(cortex: Any, subject: str, values: Array, image: Path) -> Path:
+def _drawn(cortex: Any, subject: str, values: Array, image: Path, shown: str) -> Path:
     import matplotlib.pyplot as plt
 
     highest = float(np.nan_to_num(np.abs(values)).max()) or 1.0
@@ -127,7 +131,7 @@ def _drawn(cortex: Any, subject: str, values: Array, image: Path) -> Path:
         shown, with_rois=False, with_labels=False, with_curvature=True, with_colorbar=True
     )
     name = image.name.removesuffix(".nii.gz")
-    figure.suptitle(name)
+    figure.suptitle(f"{name}: {shown}" if shown else name)
     path = image.with_name(f"{name}_flat.png")
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -25,7 +25,8 @@ _MAP = ("agent", "subject", "basis", "voxel_index")
 _READ: dict[str, Columns] = {
     "voxels": COLUMNS["voxels"],
     **{  # a voxel without a value is NaN in the image
-        table: Columns((*_MAP, value), tuple(one.column for one in THRESHOLDS.values())) for _, table, value in METHODS
+        table: Columns((*_MAP, value), varying=tuple(one.column for one in THRESHOLDS.values()))
+        for _, table, value in METHODS
     },
     "encoding_weights": Columns(("agent", "subject", "dimension", "voxel_weights")),
 }
@@ -60,7 +61,7 @@ def write_maps(
     log : callable
         Takes one line for each table that the version does not have, or not completely, and for each map that is not
         masked or not drawn.
-    mask : {"", "fdr", "fwe", "none"}
+    mask : {"", "fdr", "fwe", "tfce", "cluster", "none"}
         Which voxels are significant (:data:`affectlake.pipelines.outputs.brain_masks.THRESHOLDS`); none: no masked
         image, and all voxels are drawn; empty: ``brain.mask`` of the version's parameters.
 
@@ -104,13 +105,17 @@ def write_maps(
                 path = own_folder / file_name(f"{agent}_{method}_{basis}.nii.gz")
                 placed = grid.select("voxel_index").join(one, on="voxel_index", how="left", maintain_order="left")
                 values = placed[value].cast(pl.Float64).fill_null(float("nan")).to_numpy()
-                write_map(values, voxels, affine, path, shape)
+                write_map(values, voxels, affine, path, shape, f"{value}, all voxels")
                 found.append(path)
-                drawn = path
+                drawn, shown = path, "all voxels"
                 if threshold and placed[threshold.column].count():
                     significant = placed[threshold.column].lt(LEVEL).fill_null(False).to_numpy()
                     drawn = own_folder / file_name(f"{agent}_{method}_{basis}_{threshold.mask}.nii.gz")
-                    write_map(np.where(significant, values, np.nan), voxels, affine, drawn)
+                    shown = threshold.words
+                    write_map(
+                        np.where(significant, values, np.nan), voxels, affine, drawn, shape,
+                        f"{value} where {threshold.column} < {LEVEL} (relabelled stimuli)",
+                    )  # fmt: skip
                     found.append(drawn)
                     if surfaces and basis == "embedding" and not significant.any():
                         log(f"{drawn.name} is not drawn: no voxel is significant ({threshold.words})")
@@ -119,10 +124,11 @@ def write_maps(
                     log(f"{path.name} is not masked: the version has no {table}.{threshold.column}")
                 if surfaces and basis == "embedding":
                     mine = own.get(str(subject))
-                    found += draw_flatmap(drawn, mine, lake, path) if mine else draw_surfaces(drawn, path)
+                    found += draw_flatmap(drawn, mine, lake, path, shown) if mine else draw_surfaces(drawn, path, shown)
         for row in _rows(tables, f"encoding_weights {only}").iter_rows(named=True):
             path = own_folder / file_name(f"{row['agent']}_weights_{row['dimension']:02d}.nii.gz")
-            write_map(np.array(row["voxel_weights"], dtype=np.float32), voxels, affine, path, shape)
+            weights = np.array(row["voxel_weights"], dtype=np.float32)
+            write_map(weights, voxels, affine, path, shape, f"encoding weight of dimension {row['dimension']}")
             found.append(path)
     return found
 

@@ -19,7 +19,7 @@ DEPTHS = (0.1, 0.3, 0.5, 0.7, 0.9)
 VIEWS = (("left", "lateral"), ("left", "medial"), ("right", "lateral"), ("right", "medial"))
 
 
-def draw_surfaces(image: Path, brain: Path | None = None) -> list[Path]:
+def draw_surfaces(image: Path, brain: Path | None = None, shown: str = "") -> list[Path]:
     """Write ``NAME.png`` (four views) and ``NAME.html`` (interactive, offline) beside a map; return their paths.
 
     :func:`sample` defines the value of a vertex; vertices without a value are grey.
@@ -30,6 +30,8 @@ def draw_surfaces(image: Path, brain: Path | None = None) -> list[Path]:
         ``NAME.nii.gz``, a 3-D image in MNI space, NaN for voxels without a value.
     brain : Path, optional
         Image of the same grid that is not masked (see :func:`sample`).
+    shown : str, optional
+        Which voxels the map has, written above the pictures.
 
     Returns
     -------
@@ -55,19 +57,20 @@ def draw_surfaces(image: Path, brain: Path | None = None) -> list[Path]:
     folds = datasets.load_fsaverage_data(mesh="fsaverage5", data_type="sulcal", mesh_type="inflated")
     highest = float(np.nan_to_num(np.abs(np.concatenate(list(values.values())))).max()) or 1.0
     name = image.name.removesuffix(".nii.gz")
-    shown = {"bg_map": folds, "vmax": highest, "cmap": "RdBu_r"}
+    settings = {"bg_map": folds, "vmax": highest, "cmap": "RdBu_r"}
     figure, axes = plt.subplots(1, 4, figsize=(14, 4), subplot_kw={"projection": "3d"})
     for (side, view), place in zip(VIEWS, axes, strict=True):
         last = view == "medial" and side == "right"
         plotting.plot_surf_stat_map(
             stat_map=found, hemi=side, view=view, axes=place, figure=figure, colorbar=last, title=f"{side}, {view}",
-            **shown,
+            **settings,
         )  # fmt: skip
-    figure.suptitle(name)
+    title = f"{name}: {shown}" if shown else name
+    figure.suptitle(title)
     picture, page = image.with_name(f"{name}.png"), image.with_name(f"{name}.html")
     figure.savefig(picture, dpi=110)
     plt.close(figure)
-    plotting.view_surf(surf_map=found, hemi="both", symmetric_cmap=True, title=name, **shown).save_as_html(page)
+    plotting.view_surf(surf_map=found, hemi="both", symmetric_cmap=True, title=title, **settings).save_as_html(page)
     return [picture, page]
 
 

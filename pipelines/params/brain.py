@@ -216,11 +216,15 @@ class Brain(Strict):
     reference: str = Field(
         default="", description="Agent with which the others are compared in figures; empty: no such comparison."
     )
-    mask: Literal["fdr", "fwe", "none"] = Field(
+    cluster_forming_p: float = Field(
+        default=0.001, gt=0, lt=0.5, description="One-tailed p of the threshold above which voxels form a cluster."
+    )
+    mask: Literal["fdr", "fwe", "tfce", "cluster", "none"] = Field(
         default="fdr",
         description=(
             "Voxels that pictures show. fdr: false discovery rate below 0.05; fwe: chance of any false voxel below "
-            "0.05; none: all."
+            "0.05; tfce: the same by threshold-free cluster enhancement; cluster: chance of any false cluster below "
+            "0.05, by cluster mass; none: all."
         ),
     )
     surfaces: dict[str, PycortexSurfaces] = Field(

@@ -10,6 +10,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from affectlake.brain import nulls, statistics
+from affectlake.brain.clusters.levels import ClusterLevels, relabelled_levels
+from affectlake.brain.clusters.neighbours import neighbours_of
 from affectlake.brain.encoding.crossvalidation import Encoding, encode, relabelled
 from affectlake.brain.searchlight.search import Searchlight, search
 from affectlake.brain.searchlight.spheres import make_spheres, sphere_offsets
@@ -33,27 +35,35 @@ Floats = NDArray[np.floating]
 @step(
     reads=("stimuli", "families", "ratings", "voxels", "betas", "embeddings/{agent}", "fits/{agent}"),
     writes=("encoding_maps/{agent}", "encoding_weights/{agent}", "encoding_nulls/{agent}"),
-    params=("seed", "brain.encoding", "agents.{agent}.kind", "agents.{agent}.ratings", "agents.{agent}.scaling"),
+    params=(
+        "seed",
+        "brain.encoding",
+        "brain.cluster_forming_p",
+        "agents.{agent}.kind",
+        "agents.{agent}.ratings",
+        "agents.{agent}.scaling",
+    ),
     kinds=EVERY_KIND,
     section="brain",
-    version=3,
+    version=4,
 )
 def encode_brains(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Predict each voxel from the agent's embedding and, for a ratings agent, from its rating vectors."""
     seed, bases = _bases(tables, params, context)
     if not bases:
         return {name: to_table(name, []) for name in ("encoding_maps", "encoding_weights", "encoding_nulls")}
-    wanted = brain_of(params).encoding
+    wanted, forming_p = brain_of(params).encoding, brain_of(params).cluster_forming_p
     maps, weights, scores = [], [], []
     for subject in subjects_of(tables, context):
-        z, folds = subject.z_scored, folds_of(subject, params)
+        z, folds, neighbours = subject.z_scored, folds_of(subject, params), neighbours_of(subject.voxels)
         for basis, vectors in bases.items():
             features = np.asarray(vectors[subject.stimulus_index], dtype=np.float64)
             found = encode(features, z, folds, standardise=wanted.standardise, workers=context.workers)
             count = wanted.permutations if basis == "embedding" else 0
             orders = null_orders(params, "encoding", subject.stimulus_index, count)
             null = relabelled(features, z, folds, orders, standardise=wanted.standardise, workers=context.workers)
-            maps.append(_encoding_map(context.agent, subject, basis, found, null))
+            levels = relabelled_levels(found.r, null, neighbours, forming_p, workers=context.workers)
+            maps.append(_encoding_map(context.agent, subject, basis, found, null, levels))
             context.log(
                 f"{subject.name}, {basis}: median r {np.nanmedian(found.r):.3f}, {int(found.usable.sum()):,} voxels"
             )
@@ -67,7 +77,9 @@ def encode_brains(tables: Tables, params: Params, context: StepContext) -> Outpu
     }
 
 
-def _encoding_map(agent: str, subject: Subject, basis: str, found: Encoding, null: Floats) -> pl.DataFrame:
+def _encoding_map(
+    agent: str, subject: Subject, basis: str, found: Encoding, null: Floats, clusters: ClusterLevels
+) -> pl.DataFrame:
     p = statistics.correlation_p_values(found.r, len(subject.stimulus_index))
     levels = statistics.pooled_p_values(found.r, null)
     n = len(found.r)
@@ -83,6 +95,8 @@ def _encoding_map(agent: str, subject: Subject, basis: str, found: Encoding, nul
             "p_null": levels,
             "p_null_fdr": statistics.benjamini_hochberg(levels),
             "p_fwe": statistics.maximum_p_values(found.r, null),
+            "p_tfce": clusters.tfce,
+            "p_cluster": clusters.cluster,
             "penalty": np.exp(np.log(found.penalty).mean(axis=0)),
             "n_stimuli": np.full(n, len(subject.stimulus_index), dtype=np.int32),
         }
@@ -122,6 +136,7 @@ def _encoding_weights(agent: str, seed: int, subject: str, found: Encoding) -> p
         "brain.searchlight.min_voxels",
         "brain.searchlight.ranks",
         "brain.searchlight.permutations",
+        "brain.cluster_forming_p",
         "brain.device",
         "agents.{agent}.kind",
         "agents.{agent}.ratings",
@@ -130,11 +145,11 @@ def _encoding_weights(agent: str, seed: int, subject: str, found: Encoding) -> p
     kinds=EVERY_KIND,
     gpu=True,
     section="brain",
-    version=4,
+    version=5,
 )
 def search_brains(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Compare the similarities in the sphere around each voxel with those of the agent."""
-    least = brain_of(params).searchlight.min_voxels
+    least, forming_p = brain_of(params).searchlight.min_voxels, brain_of(params).cluster_forming_p
     _, bases = _bases(tables, params, context)
     if not bases:
         return {name: to_table(name, []) for name in ("rsa_maps", "rsa_nulls")}
@@ -148,9 +163,11 @@ def search_brains(tables: Tables, params: Params, context: StepContext) -> Outpu
         stimuli = _Stimuli(chosen.collect(), rows, orders)
         vectors = {basis: v[subject.stimulus_index].astype(np.float64) for basis, v in bases.items()}
         found, null = _searched(subject, stimuli, vectors, params, context)
+        neighbours = neighbours_of(subject.voxels)
         for at, basis in enumerate(bases):
             one = Searchlight(found.rho[at], found.n_members)
-            maps.append(_rsa_map(context.agent, subject.name, basis, one, null[:, at], stimuli))
+            levels = relabelled_levels(one.rho, null[:, at], neighbours, forming_p, workers=context.workers)
+            maps.append(_rsa_map(context.agent, subject.name, basis, one, null[:, at], stimuli, levels))
             scores.append(region_nulls(context.agent, subject, basis, null[:, at]))
             context.log(f"{subject.name}, {basis}: {_middle(found.rho[at], least)}, {stimuli.n_selected:,} stimuli")
     return {"rsa_maps": null_nan(pl.concat(maps)), "rsa_nulls": pl.concat(scores)}
@@ -216,8 +233,9 @@ def _middle(rho: Floats, min_voxels: int) -> str:
 
 
 def _rsa_map(
-    agent: str, subject: str, basis: str, own: Searchlight, null: NDArray[np.float32], stimuli: _Stimuli
-) -> pl.DataFrame:
+    agent: str, subject: str, basis: str, own: Searchlight, null: NDArray[np.float32], stimuli: _Stimuli,
+    clusters: ClusterLevels,
+) -> pl.DataFrame:  # fmt: skip
     rho, n = own.rho, len(own.rho)
     found = nulls.levels(rho, null)
     return pl.DataFrame(
@@ -233,6 +251,8 @@ def _rsa_map(
             "p_null": found.pooled,
             "p_null_fdr": statistics.benjamini_hochberg(found.pooled),
             "p_fwe": found.familywise,
+            "p_tfce": clusters.tfce,
+            "p_cluster": clusters.cluster,
             "n_members": own.n_members,
             "n_stimuli": np.full(n, stimuli.n_selected, dtype=np.int32),
         }

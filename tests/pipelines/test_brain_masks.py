@@ -24,7 +24,11 @@ from affectlake.pipelines.steps.rows import to_table
 
 AGENT, SIDE = "human-category", 4
 N = SIDE**3
-LEVELS = {"p_null_fdr": np.where(np.arange(N) < 20, 0.01, 0.2), "p_fwe": np.where(np.arange(N) < 5, 0.04, 0.9)}
+LEVELS = {
+    "p_null_fdr": np.where(np.arange(N) < 20, 0.01, 0.2), "p_fwe": np.where(np.arange(N) < 5, 0.04, 0.9),
+    "p_tfce": np.where(np.arange(N) < 11, 0.03, 1.0), "p_cluster": np.where(np.arange(N) < 9, 0.02, 1.0),
+}  # fmt: skip
+COUNTS = {"": 20, "fdr": 20, "fwe": 5, "tfce": 11, "cluster": 9, "none": N}
 
 
 def published(lake: Path, mask: str = "", levels: bool = True) -> Version:
@@ -62,7 +66,8 @@ def published(lake: Path, mask: str = "", levels: bool = True) -> Version:
 
 
 @pytest.mark.parametrize(("in_params", "asked", "kept"), [
-    ("", "", 20), ("fwe", "", 5), ("fwe", "fdr", 20), ("none", "", N), ("", "none", N),
+    ("", "", 20), ("fwe", "", 5), ("fwe", "fdr", 20), ("none", "", N), ("", "none", N), ("tfce", "", 11),
+    ("cluster", "", 9), ("", "cluster", 9),
 ])  # fmt: skip
 def test_images_of_significant_voxels_stand_beside_the_whole_maps(
     tmp_path: Path, in_params: str, asked: str, kept: int
@@ -71,21 +76,29 @@ def test_images_of_significant_voxels_stand_beside_the_whole_maps(
     found = {path.name: path for path in write_maps(tmp_path / "lake", tmp_path / "maps", version, mask=asked)}
     mask = asked or in_params or "fdr"
     for method in ("searchlight", "encoding"):
-        whole = np.asarray(nib.load(found[f"{AGENT}_{method}_embedding.nii.gz"]).dataobj)
+        whole_image = nib.load(found[f"{AGENT}_{method}_embedding.nii.gz"])
+        whole, value = np.asarray(whole_image.dataobj), {"searchlight": "rho", "encoding": "encoding_r"}[method]
+        assert bytes(whole_image.header["descrip"]).rstrip(b"\0") == f"{value}, all voxels".encode()
         assert np.isfinite(whole).sum() == N
         if mask == "none":
             assert len(found) == 2
             continue
-        masked = np.asarray(nib.load(found[f"{AGENT}_{method}_embedding_{mask}.nii.gz"]).dataobj)
+        image = nib.load(found[f"{AGENT}_{method}_embedding_{mask}.nii.gz"])
+        column = {"fdr": "p_null_fdr"}.get(mask, f"p_{mask}")
+        assert bytes(image.header["descrip"]).rstrip(b"\0") == f"{value} where {column} < 0.05 (relabelled stimuli)".encode()
+        masked = np.asarray(image.dataobj)
+        assert masked.shape == whole.shape
         assert np.isfinite(masked).sum() == kept
         assert np.array_equal(masked.ravel()[:kept], whole.ravel()[:kept])
     shown = report.gather(tmp_path / "lake", version).brain
     assert shown is not None
-    default = {"": 20, "fwe": 5, "none": N}[in_params]
+    default = COUNTS[in_params]
     (volume,) = shown.volumes
     assert {int(np.isfinite(volume.masked(*key)).sum()) for key in volume.values} == {default}
     assert {int(np.isfinite(values).sum()) for values in volume.values.values()} == {N}  # for the report's switch
     assert len(shown.thresholds) == (0 if in_params == "none" else 2)
+    assert ("(formed at p = 0.001)" in shown.thresholds.get("encoding", "")) == (in_params == "cluster")
+    assert ("threshold-free" in shown.thresholds.get("encoding", "")) == (in_params == "tfce")
     assert shown.maps["value"].null_count() == 0
     assert all(np.isfinite(values).sum() == N for values in shown.values.values())  # histograms count every voxel
     assert {(subject, method) for subject, method, _ in shown.values} == {

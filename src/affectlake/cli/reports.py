@@ -63,7 +63,7 @@ def report(
 @click.option("--surfaces", is_flag=True, help="Also draw each map on a cortical surface: fsaverage5 or the subject's.")
 @click.option(
     "--mask",
-    type=click.Choice(["fdr", "fwe", "none"]),
+    type=click.Choice(["fdr", "fwe", "tfce", "cluster", "none"]),
     help="Significant voxels, in images of their own and in drawings; by default brain.mask of the version.",
 )
 def maps(folder: Path, lake: Path, at: str, surfaces: bool, mask: str | None) -> None:

@@ -23,6 +23,7 @@ class Columns(NamedTuple):
 _FIT = ("agent", "seed")
 _EFFECT = ("effect_size", "effect_ci_low", "effect_ci_high", "bayes_factor")
 _PREVALENCE = ("n_significant", "prevalence", "prevalence_low", "prevalence_high")
+_LEVELS = ("p_null_fdr", "p_fwe", "p_tfce", "p_cluster")
 _ESTIMATE = ("value", "ci_low", "ci_high", "chance", "p_value", "n", "note")
 
 COLUMNS: dict[str, Columns] = {
@@ -65,9 +66,9 @@ COLUMNS: dict[str, Columns] = {
     "voxels": Columns(
         ("subject", "voxel_index", "voxel_i", "voxel_j", "voxel_k", "x_mm", "y_mm", "z_mm"), ("regions",)
     ),
-    "encoding_maps": Columns(("agent", "subject", "basis", "voxel_index"), ("encoding_r",), ("p_null_fdr", "p_fwe")),
+    "encoding_maps": Columns(("agent", "subject", "basis", "voxel_index"), ("encoding_r",), _LEVELS),
     "encoding_weights": Columns(("agent", "subject", "dimension", "voxel_weights")),
-    "rsa_maps": Columns(("agent", "subject", "basis", "voxel_index"), ("rho",), ("p_null_fdr", "p_fwe")),
+    "rsa_maps": Columns(("agent", "subject", "basis", "voxel_index"), ("rho",), _LEVELS),
     "roi_scores": Columns(
         ("agent", "subject", "basis", "method", "region"), ("region_score",), ("region_bias", "n_stimuli")
     ),

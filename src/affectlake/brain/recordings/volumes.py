@@ -22,8 +22,10 @@ from affectlake.brain.recordings.images import read_mask as read_mask  # noqa: P
 from affectlake.brain.recordings.runs import Run as Run  # noqa: PLC0414
 from affectlake.brain.recordings.runs import events_of, prepare_runs
 from affectlake.brain.recordings.subjects import Recording
-from affectlake.errors import SourceError
+from affectlake.errors import SourceError, UsageError
 from affectlake.grids import affine_of
+
+_DESCRIPTION = 79  # characters of the field ``descrip`` before its final zero
 
 
 def read_patterns(bold: Path, mask: Path, attributes: Path, atlas: Atlas | None = None) -> Recording:
@@ -106,6 +108,7 @@ def write_map(
     affine: NDArray[np.floating],
     to: Path,
     shape: tuple[int, int, int] | None = None,
+    description: str = "",
 ) -> None:
     """Write one value per voxel as a NIfTI image; the rest of the volume is NaN.
 
@@ -118,14 +121,23 @@ def write_map(
     to : Path
     shape : tuple of int, optional
         The grid of the image; by default the smallest that contains the voxels.
+    description : str, optional
+        Text of the header's field ``descrip``: at most 79 ASCII characters.
 
     Raises
     ------
     SourceError
         If a voxel's i, j or k is negative or outside the grid.
+    UsageError
+        If the description does not fit into the header.
     """
     import nibabel as nib
 
+    if not description.isascii() or len(description) > _DESCRIPTION:
+        raise UsageError(
+            "the description does not fit into the header of a NIfTI image", found=description,
+            allowed=f"{_DESCRIPTION} ASCII characters",
+        )  # fmt: skip
     if np.asarray(voxels).min() < 0:
         raise SourceError("a voxel of a map has a negative i, j or k", found=str(np.asarray(voxels).min(axis=0)))
     smallest = tuple(int(n) for n in np.asarray(voxels).max(axis=0) + 1)
@@ -135,7 +147,9 @@ def write_map(
     volume = np.full(grid, np.nan, dtype=np.float32)
     volume[tuple(np.asarray(voxels).T)] = values
     to.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(volume, np.asarray(affine, dtype=np.float64)), to)
+    image = nib.Nifti1Image(volume, np.asarray(affine, dtype=np.float64))
+    image.header["descrip"] = description
+    nib.save(image, to)
 
 
 def fitted_affine(voxels: NDArray[np.integer], mm: NDArray[np.floating]) -> NDArray[np.float64]:
