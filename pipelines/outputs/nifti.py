@@ -14,6 +14,7 @@ from affectlake.lake.files.names import file_name
 from affectlake.lake.store.versions import Version, resolve
 from affectlake.pipelines.outputs.brain_masks import LEVEL, THRESHOLDS, threshold_of
 from affectlake.pipelines.outputs.flatmaps import draw_flatmap
+from affectlake.pipelines.outputs.group_images import GROUP_MAPS, write_group_maps
 from affectlake.pipelines.outputs.surfaces import draw_surfaces
 from affectlake.pipelines.outputs.version_tables import VersionTables
 from affectlake.pipelines.params.brain import PycortexSurfaces
@@ -29,6 +30,7 @@ _READ: dict[str, Columns] = {
         for _, table, value in METHODS
     },
     "encoding_weights": Columns(("agent", "subject", "dimension", "voxel_weights")),
+    "group_maps": GROUP_MAPS,
 }
 
 
@@ -44,7 +46,8 @@ def write_maps(
 
     Images such as ``SUBJECT/AGENT_searchlight_embedding.nii.gz`` contain ρ or r, NaN for voxels without a value;
     ``SUBJECT/AGENT_searchlight_embedding_fdr.nii.gz`` contains the significant voxels alone, and is what is drawn;
-    ``SUBJECT/AGENT_weights_07.nii.gz`` contains the encoding weights of dimension 7.
+    ``SUBJECT/AGENT_weights_07.nii.gz`` contains the encoding weights of dimension 7. Means over subjects on one
+    grid are in ``group`` (:mod:`affectlake.pipelines.outputs.group_images`).
 
     Parameters
     ----------
@@ -81,7 +84,7 @@ def write_maps(
         raise LakeError(
             f"{version.name} has no brain maps", todo="add a section `brain:` to params.yaml and run the study"
         )
-    absent = [f"{table}: not in this version" for table in _READ if table not in tables.present]
+    absent = [f"{table}: not in this version" for table in _READ if table not in (*tables.present, "group_maps")]
     lacking = [*tables.shortcomings, *absent]
     every = _rows(tables, "voxels")
     if every.is_empty():
@@ -130,7 +133,7 @@ def write_maps(
             weights = np.array(row["voxel_weights"], dtype=np.float32)
             write_map(weights, voxels, affine, path, shape, f"encoding weight of dimension {row['dimension']}")
             found.append(path)
-    return found
+    return found + write_group_maps(_rows(tables, "group_maps"), folder, threshold, surfaces, log)
 
 
 def _shape(grid: pl.DataFrame) -> tuple[int, int, int] | None:

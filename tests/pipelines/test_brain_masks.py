@@ -54,7 +54,15 @@ def published(lake: Path, mask: str = "", levels: bool = True) -> Version:
     }  # fmt: skip
     score = keys | {"method": "searchlight", "region": "VC", "region_score": 0.3, "n_voxels": N}
     scores = to_table("roi_scores", [score])
-    frames = {Output("voxels"): voxels, Output("group_stats"): to_table("group_stats", []),
+    group = to_table("group_maps", (
+        {"method": "encoding", "agent": AGENT, "contrast": "mean", "group_value": 0.2 + at / 100, "t": 1.0,
+         "n_subjects": 5, "n_flips": 32}
+        | {f"voxel_{axis}": int(place[at, i]) for i, axis in enumerate("ijk")}
+        | {f"{axis}_mm": 3.0 * place[at, i] for i, axis in enumerate("xyz")}
+        | {name: values[at] for name, values in known.items() if name != "p_null_fdr"}
+        for at in range(N)
+    ))  # fmt: skip
+    frames = {Output("voxels"): voxels, Output("group_stats"): to_table("group_stats", []), Output("group_maps"): group,
               **{Output(table, AGENT): frame for table, frame in (*maps.items(), ("roi_scores", scores))}}  # fmt: skip
     write_outputs(lake, "made", frames, {})
     outs = [{f"{layout.TABLES}/{output}": {"persist": True}} for output in frames]
@@ -81,15 +89,26 @@ def test_images_of_significant_voxels_stand_beside_the_whole_maps(
         assert bytes(whole_image.header["descrip"]).rstrip(b"\0") == f"{value}, all voxels".encode()
         assert np.isfinite(whole).sum() == N
         if mask == "none":
-            assert len(found) == 2
+            assert len(found) == 3
             continue
         image = nib.load(found[f"{AGENT}_{method}_embedding_{mask}.nii.gz"])
         column = {"fdr": "p_null_fdr"}.get(mask, f"p_{mask}")
-        assert bytes(image.header["descrip"]).rstrip(b"\0") == f"{value} where {column} < 0.05 (relabelled stimuli)".encode()
+        assert (
+            bytes(image.header["descrip"]).rstrip(b"\0")
+            == f"{value} where {column} < 0.05 (relabelled stimuli)".encode()
+        )
         masked = np.asarray(image.dataobj)
         assert masked.shape == whole.shape
         assert np.isfinite(masked).sum() == kept
         assert np.array_equal(masked.ravel()[:kept], whole.ravel()[:kept])
+    mean = np.asarray(nib.load(found[f"{AGENT}_encoding_group-mean.nii.gz"]).dataobj)
+    assert np.allclose(mean.ravel(), 0.2 + np.arange(N) / 100)
+    assert (f"{AGENT}_encoding_group-mean_{mask}.nii.gz" in found) == (mask not in ("fdr", "none"))
+    if mask not in ("fdr", "none"):  # no false discovery rate is defined for means over subjects
+        image = nib.load(found[f"{AGENT}_encoding_group-mean_{mask}.nii.gz"])
+        header = bytes(image.header["descrip"]).rstrip(b"\0")
+        assert header == f"mean where p_{mask} < 0.05 (32 flips of signs)".encode()
+        assert np.isfinite(np.asarray(image.dataobj)).sum() == COUNTS[mask]
     shown = report.gather(tmp_path / "lake", version).brain
     assert shown is not None
     default = COUNTS[in_params]
@@ -109,7 +128,7 @@ def test_images_of_significant_voxels_stand_beside_the_whole_maps(
 def test_maps_without_levels_are_whole_and_said_to_be(tmp_path: Path) -> None:
     version, lines = published(tmp_path / "lake", levels=False), list[str]()
     found = write_maps(tmp_path / "lake", tmp_path / "maps", version, log=lines.append)
-    assert len(found) == 2
+    assert len(found) == 3
     assert any("is not masked: the version has no rsa_maps.p_null_fdr" in line for line in lines)
     shown = report.gather(tmp_path / "lake", version).brain
     assert shown is not None
