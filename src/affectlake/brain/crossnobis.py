@@ -1,0 +1,202 @@
+"""Cross-validated distances of patterns (crossnobis), and the covariance of noise by which voxels are whitened.
+
+The distance of two patterns that were measured with noise is positive even where the patterns are equal. The product of
+the differences in two independent measurements has no such bias.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affectlake.errors import SourceError
+
+Array = NDArray[np.float64]
+Shrinkage = Literal["diagonal", "identity", "none"]
+
+
+class Noise(NamedTuple):
+    """Covariance of the noise of voxels.
+
+    Parameters
+    ----------
+    covariance : float64 (n_voxels, n_voxels)
+    shrinkage : float
+        Share of the target, from 0 to 1.
+    """
+
+    covariance: Array
+    shrinkage: float
+
+    @property
+    def precision(self) -> Array:
+        """Inverse of the covariance."""
+        return np.asarray(np.linalg.inv(self.covariance))
+
+
+def crossnobis(
+    presentations: NDArray[np.floating], stimulus: NDArray[np.integer], fold: NDArray[np.integer],
+    precision: NDArray[np.floating] | None = None,
+) -> Array:  # fmt: skip
+    """Return the cross-validated squared Mahalanobis distance of every two stimuli, divided by the number of voxels.
+
+    With the mean pattern a of a stimulus in one fold and b in all other folds, d = (a_i - a_j)ᵀ P (b_i - b_j) / v,
+    averaged over folds. Its expected value is zero where two stimuli have the same pattern; estimates can be below zero.
+
+    Parameters
+    ----------
+    presentations : float (n_samples, n_voxels)
+        One pattern per presentation.
+    stimulus : int (n_samples,)
+        Stimulus of each presentation, from 0 to n - 1; negative for a presentation that is not used.
+    fold : int (n_samples,)
+        Fold of each presentation, such as its run. Noise must be independent between folds.
+    precision : float (n_voxels, n_voxels), optional
+        Inverse covariance of the noise (:attr:`Noise.precision`). Default: the identity, for the squared Euclidean
+        distance.
+
+    Returns
+    -------
+    float64 (n, n)
+        Symmetric, with zeros on the diagonal. NaN for a stimulus that is in fewer than two folds. A fold counts for
+        those pairs of stimuli that are both in it and in other folds.
+
+    Raises
+    ------
+    SourceError
+        If there are fewer than two folds, or sizes do not match.
+
+    Notes
+    -----
+    Walther et al. 2016, 'Reliability of dissimilarity measures for multi-voxel pattern analysis'; equal to rsatoolbox's
+    ``calc_rdm_crossnobis`` where every stimulus is in every fold.
+    """
+    used = np.asarray(stimulus) >= 0
+    x, which, folds = np.asarray(presentations, dtype=np.float64)[used], stimulus[used], fold[used]
+    _check(presentations, stimulus, fold, precision, folds)
+    n = int(which.max()) + 1
+    total, count = np.zeros((n, n)), np.zeros((n, n), dtype=np.int64)
+    for one in np.unique(folds):
+        inside = folds == one
+        a, has_a = _means(x[inside], which[inside], n)
+        b, has_b = _means(x[~inside], which[~inside], n)
+        kernel = (a if precision is None else a @ precision) @ b.T
+        own = np.diag(kernel)
+        both = has_a & has_b
+        known = np.outer(both, both)
+        total += np.where(known, own[:, None] + own[None, :] - (kernel + kernel.T), 0.0)
+        count += known
+    with np.errstate(invalid="ignore"):
+        found = np.where(count > 0, total / count, np.nan) / x.shape[1]
+    np.fill_diagonal(found, np.where(np.diag(count) > 0, 0.0, np.nan))
+    return np.asarray(found)
+
+
+def residuals(presentations: NDArray[np.floating], stimulus: NDArray[np.integer]) -> tuple[Array, int]:
+    """Return presentations minus the mean of their stimulus, and their degrees of freedom.
+
+    Parameters
+    ----------
+    presentations : float (n_samples, n_voxels)
+    stimulus : int (n_samples,)
+        From 0 to n - 1; negative for a presentation that is not used. Stimuli that were presented once have no
+        residuals and are left out.
+
+    Raises
+    ------
+    SourceError
+        If no stimulus was presented repeatedly.
+    """
+    used = np.asarray(stimulus) >= 0
+    counts = np.bincount(stimulus[used], minlength=1)
+    used &= counts[np.where(used, stimulus, 0)] > 1
+    if not used.any():
+        raise SourceError("noise cannot be estimated", wanted="stimuli that were presented repeatedly", found="none")
+    _, which = np.unique(stimulus[used], return_inverse=True)
+    x = np.asarray(presentations, dtype=np.float64)[used]
+    means, _ = _means(x, which, int(which.max()) + 1)
+    return x - means[which], len(x) - len(means)
+
+
+def noise_covariance(
+    residuals: NDArray[np.floating], freedom: int | None = None, shrinkage: Shrinkage = "diagonal"
+) -> Noise:
+    """Return the covariance of residuals, shrunk towards its diagonal or towards a multiple of the identity.
+
+    Parameters
+    ----------
+    residuals : float (n_samples, n_voxels)
+        Their mean is subtracted.
+    freedom : int, optional
+        Degrees of freedom of the residuals. Default: n_samples - 1.
+    shrinkage : {'diagonal', 'identity', 'none'}
+        Target. How far it is approached follows from the residuals.
+
+    Returns
+    -------
+    Noise
+        The covariance. Without shrinkage it cannot be inverted if there are more voxels than degrees of freedom.
+
+    Raises
+    ------
+    SourceError
+        If a voxel is constant or not finite, or there is no degree of freedom.
+
+    Notes
+    -----
+    Identity: Ledoit & Wolf 2004, 'A well-conditioned estimator for large-dimensional covariance matrices'. Diagonal:
+    Schäfer & Strimmer 2005, 'A shrinkage approach to large-scale covariance matrix estimation'.
+    """
+    x = np.asarray(residuals, dtype=np.float64)
+    x = x - x.mean(axis=0)
+    n = len(x)
+    nu = n - 1 if freedom is None else freedom
+    if nu < 1 or not np.isfinite(x).all() or (x.var(axis=0) == 0).any():
+        raise SourceError(
+            "the noise of voxels has no covariance", wanted="finite residuals that vary in every voxel",
+            found=f"{n:,} samples with {nu} degrees of freedom", todo="leave out voxels that are not usable",
+        )  # fmt: skip
+    product, squares = x.T @ x, (x**2).T @ x**2
+    if shrinkage == "none":
+        return Noise(product / nu, 0.0)
+    if shrinkage == "identity":
+        s = product / n
+        target = np.trace(s) / len(s) * np.eye(len(s))
+        distance = ((s - target) ** 2).sum()
+        share = float(min((squares / n - s**2).sum() / n / distance, 1.0)) if distance > 0 else 1.0
+        return Noise((share * target + (1 - share) * s) * n / nu, share)
+    s = product / nu
+    scale = np.sqrt(np.outer(np.diag(s), np.diag(s)))
+    r, second = product / scale / (n - 1), squares / scale**2 / (n - 1)
+    apart = ~np.eye(len(s), dtype=bool)
+    spread, size = (n / nu**2 * (second - r**2))[apart].sum(), (r[apart] ** 2).sum()
+    share = float(np.clip(spread / size, 0.0, 1.0)) if size > 0 else 1.0
+    return Noise(np.where(apart, (1 - share) * s, s), share)
+
+
+def _means(x: Array, which: NDArray[np.integer], n: int) -> tuple[Array, NDArray[np.bool_]]:
+    """Return the mean pattern of each stimulus, zeros for one that is not there, and which are there."""
+    total, count = np.zeros((n, x.shape[1])), np.bincount(which, minlength=n)
+    np.add.at(total, which, x)
+    return total / np.maximum(count, 1)[:, None], count > 0
+
+
+def _check(
+    presentations: NDArray[np.floating], stimulus: NDArray[np.integer], fold: NDArray[np.integer],
+    precision: NDArray[np.floating] | None, folds: NDArray[np.integer],
+) -> None:  # fmt: skip
+    n, v = presentations.shape
+    square = (v, v) if precision is None else precision.shape
+    if len(stimulus) != n or len(fold) != n or square != (v, v):
+        raise SourceError(
+            "the arrays of a cross-validated distance do not fit together",
+            wanted=f"{n:,} stimuli and folds, and a precision of {v:,} × {v:,}",
+            found=f"{len(stimulus):,} stimuli, {len(fold):,} folds, a precision of {' × '.join(map(str, square))}",
+        )
+    if len(np.unique(folds)) < 2:
+        raise SourceError(
+            "cross-validated distances need repeated presentations", wanted="at least two folds", found=f"{len(np.unique(folds))}",
+            todo="use correlations of mean patterns",
+        )  # fmt: skip
