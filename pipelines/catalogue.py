@@ -6,6 +6,7 @@ from affectlake.pipelines.step import Step
 from affectlake.pipelines.steps import (
     brain,
     brain_group_maps,
+    brain_generalisation,
     brain_groups,
     brain_maps,
     brain_partition,
@@ -52,6 +53,7 @@ STEPS: dict[str, Step] = {
         brain_maps.encode_brains,
         brain_maps.search_brains,
         brain_partition.partition_variance,
+        brain_generalisation.generalise_brains,
         brain_groups.score_regions,
         brain_groups.compare_brains,
         brain_groups.compare_bases,

@@ -23,6 +23,7 @@ INTERNAL = {
     "affectlake.brain.encoding.kernels",
     "affectlake.brain.encoding.rows",
     "affectlake.brain.encoding.solver",
+    "affectlake.brain.generalisation.kernels",
     "affectlake.brain.recordings.bdata",
     "affectlake.brain.recordings.fetching",
     "affectlake.brain.recordings.files",

@@ -190,6 +190,15 @@ class PartitionParams(Strict):
     )
 
 
+class GeneralisationParams(Strict):
+    """Bootstrap of the agents' correlations with regions over subjects and stimuli."""
+
+    resamples: int = Field(default=1000, ge=100, description="Number of resamples of subjects and stimuli.")
+    relabellings: int = Field(
+        default=999, ge=0, description="Number of relabellings of the stimuli that test the noise ceilings; 0: no test."
+    )
+
+
 class PycortexSurfaces(Strict):
     """A subject's own cortex in pycortex, for flat maps."""
 
@@ -211,6 +220,9 @@ class Brain(Strict):
     searchlight: SearchlightParams
     partition: PartitionParams | None = Field(
         default=None, description="Bands of features among which the variance is divided; null: no such step."
+    )
+    generalisation: GeneralisationParams | None = Field(
+        default=None, description="Bootstrap over subjects and stimuli; null: no such step, {}: with the defaults."
     )
     device: Literal["cpu", "cuda"] = Field(description="Device of the searchlight.")
     reference: str = Field(

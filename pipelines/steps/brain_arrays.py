@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from affectlake.brain import statistics
 from affectlake.brain.encoding.folds import Folds, folds_by_run, nested_folds
 from affectlake.brain.recordings import regions
-from affectlake.brain.recordings.subjects import Aligned, ZScored
+from affectlake.brain.recordings.subjects import Aligned, ZScored, z_scored
 from affectlake.errors import UsageError
 from affectlake.judge.agents import RatingsAgent
 from affectlake.judge.vectors.ratings import families_of, rating_vectors
@@ -23,6 +23,7 @@ from affectlake.pipelines.params.brain import Brain
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import StepContext, Tables
 from affectlake.pipelines.steps.arrays import representative
+from affectlake.rsm import correlation_rsm
 from affectlake.seeds import generator
 
 
@@ -37,6 +38,9 @@ class Method(NamedTuple):
 METHODS = (Method("encoding", "encoding_maps", "encoding_r"), Method("searchlight", "rsa_maps", "rho"))
 NULLS = {"encoding": "encoding_nulls", "searchlight": "rsa_nulls"}
 """Tables of the region scores under relabelled stimuli, by method."""
+
+FEWEST_COMPARED = 4
+"""Stimuli of a comparison of similarities, below which there is none."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,34 @@ def vectors_of(tables: Tables, params: Params, agent: str) -> tuple[int, dict[st
         families = families_of(tables["families"].collect(), described.ratings, described.scaling, agent)
         found["vectors"] = rating_vectors(tables["ratings"].collect(), families, n_stimuli)
     return seed, found
+
+
+def common_stimuli(stimuli: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
+    """Return the stimuli that all subjects have, sorted: int32 (n,)."""
+    return np.array(sorted(set.intersection(*(set(own.tolist()) for own in stimuli))), dtype=np.int32)
+
+
+def shared_stimuli(tables: Tables, subjects: Sequence[Subject]) -> NDArray[np.int32]:
+    """Return the stimuli that every agent describes and every subject has, sorted: int32 (n,)."""
+    described = (
+        tables["shared_stimuli"].filter("shared").select("stimulus_index").collect()["stimulus_index"].to_numpy()
+    )
+    return common_stimuli([described, *(one.stimulus_index for one in subjects)])
+
+
+def region_rsms(subjects: Sequence[Subject], shared: NDArray[np.int32], region: str) -> NDArray[np.float64]:
+    """Return the RSM of each subject's usable voxels in a region: float64 (n_subjects, n, n).
+
+    Voxels are z-scored over the `shared` stimuli. Subjects with fewer than three such voxels are left out, and all with
+    fewer than four stimuli.
+    """
+    found = []
+    for one in subjects if len(shared) >= FEWEST_COMPARED else ():
+        at = np.ix_(np.isin(one.stimulus_index, shared), one.usable & one.inside(region))
+        patterns = z_scored(one.patterns[at])
+        if patterns.shape[1] >= 3 and np.isfinite(patterns).all():
+            found.append(correlation_rsm(patterns))
+    return np.array(found).reshape(len(found), len(shared), len(shared))
 
 
 def folds_of(subject: Subject, params: Params) -> Folds:

@@ -16,17 +16,25 @@ from affectlake.brain.agreement import agreement
 from affectlake.brain.encoding.crossvalidation import PENALTIES, encode
 from affectlake.brain.encoding.reliability import leave_one_out, most_reliable
 from affectlake.brain.recordings import regions
-from affectlake.brain.recordings.subjects import z_scored
 from affectlake.errors import UsageError
 from affectlake.judge.vectors.ratings import rating_matrix
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import OutputTables, StepContext, Tables, step
-from affectlake.pipelines.steps.brain_arrays import Subject, brain_of, folds_of, null_orders, subjects_of, vectors_of
+from affectlake.pipelines.steps.brain_arrays import (
+    FEWEST_COMPARED,
+    Subject,
+    brain_of,
+    common_stimuli,
+    folds_of,
+    null_orders,
+    region_rsms,
+    subjects_of,
+    vectors_of,
+)
 from affectlake.pipelines.steps.rows import null_nan
 from affectlake.rsm import correlation_rsm
 
 Floats = NDArray[np.floating]
-_FEWEST = 4  # stimuli of a searchlight
 
 
 @step(
@@ -91,7 +99,7 @@ def select_stimuli(tables: Tables, params: Params, context: StepContext) -> Outp
         elif found:
             r[at] = found[subject.name]
             chosen = np.isin(subject.stimulus_index, common) & ~np.isnan(r)
-            if chosen.sum() < _FEWEST:  # hardly any of them was shown to this subject
+            if chosen.sum() < FEWEST_COMPARED:  # hardly any of them was shown to this subject
                 chosen = _best(r, wanted.n_stimuli)
         if selection != "all":
             context.log(
@@ -123,18 +131,18 @@ def _automatic(subjects: list[Subject], rows: dict[str, NDArray[np.bool_]], coun
     do not decide: stimuli that were shown once have no halves and would all be left out.
     """
     own = [one.split_half_r[rows[one.name]] for one in subjects]
-    if all((~np.isnan(r)).sum() >= max(_FEWEST, min(count, len(r))) for r in own):
+    if all((~np.isnan(r)).sum() >= max(FEWEST_COMPARED, min(count, len(r))) for r in own):
         return "halves"
     return "others" if _overlap([one.stimulus_index[rows[one.name]] for one in subjects]) else "all"
 
 
 def _by_halves(subjects: list[Subject], rows: dict[str, NDArray[np.bool_]]) -> dict[str, NDArray[np.float64]]:
     found = {one.name: one.split_half_r[rows[one.name]] for one in subjects}
-    few = {name: int((~np.isnan(r)).sum()) for name, r in found.items() if (~np.isnan(r)).sum() < _FEWEST}
+    few = {name: int((~np.isnan(r)).sum()) for name, r in found.items() if (~np.isnan(r)).sum() < FEWEST_COMPARED}
     if few:
         raise UsageError(
             "brain.searchlight.selection: halves needs stimuli that were shown repeatedly",
-            wanted=f"at least {_FEWEST} such stimuli in each subject",
+            wanted=f"at least {FEWEST_COMPARED} such stimuli in each subject",
             found=", ".join(f"{n:,} in {name}" for name, n in list(few.items())[:5]),
             todo="set selection: others, all or auto",
         )
@@ -144,7 +152,7 @@ def _by_halves(subjects: list[Subject], rows: dict[str, NDArray[np.bool_]]) -> d
 def _overlap(stimuli: list[NDArray[np.int32]]) -> bool:
     """Return whether every subject shares enough stimuli with the others to be compared with them."""
     return len(stimuli) > 1 and all(
-        len(np.intersect1d(own, np.concatenate([*stimuli[:at], *stimuli[at + 1 :]]))) >= _FEWEST
+        len(np.intersect1d(own, np.concatenate([*stimuli[:at], *stimuli[at + 1 :]]))) >= FEWEST_COMPARED
         for at, own in enumerate(stimuli)
     )
 
@@ -232,16 +240,11 @@ def _ceilings(subjects: list[Subject], rows: dict[str, NDArray[np.bool_]]) -> li
 
     Selected stimuli would give too high a ceiling, because subjects agree on them by selection.
     """
-    shared = sorted(set.intersection(*(set(one.stimulus_index[rows[one.name]].tolist()) for one in subjects)))
+    shared = common_stimuli([one.stimulus_index[rows[one.name]] for one in subjects])
     found: list[dict[str, object]] = []
     for region in [*regions.regions(), "all"]:
-        rsms = []
-        for one in subjects if len(shared) >= _FEWEST else []:
-            at = np.ix_(np.isin(one.stimulus_index, shared), one.usable & one.inside(region))
-            patterns = z_scored(one.patterns[at])
-            if patterns.shape[1] >= 3 and np.isfinite(patterns).all():
-                rsms.append(correlation_rsm(patterns))
-        bound = statistics.noise_ceiling(np.stack(rsms)) if len(rsms) > 1 else None
+        rsms = region_rsms(subjects, shared, region)
+        bound = statistics.noise_ceiling(rsms) if len(rsms) > 1 else None
         found.append(
             {
                 "region": region,

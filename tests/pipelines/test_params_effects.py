@@ -75,6 +75,7 @@ READERS: dict[type[BaseModel], tuple[str, ...]] = {
     brain.EncodingParams: (STEPS,),
     brain.SearchlightParams: (STEPS,),
     brain.PartitionParams: (STEPS,),
+    brain.GeneralisationParams: (STEPS,),
     brain.PycortexSurfaces: ("pipelines/outputs/flatmaps.py",),
 }
 """Where the values of each model are used: files, or folders of them."""

@@ -43,7 +43,8 @@ def crossnobis(
     """Return the cross-validated squared Mahalanobis distance of every two stimuli, divided by the number of voxels.
 
     With the mean pattern a of a stimulus in one fold and b in all other folds, d = (a_i - a_j)ᵀ P (b_i - b_j) / v,
-    averaged over folds. Its expected value is zero where two stimuli have the same pattern; estimates can be below zero.
+    averaged over folds. Its expected value is zero where two stimuli have the same pattern, so that estimates can be
+    below zero.
 
     Parameters
     ----------
@@ -195,8 +196,11 @@ def _check(
             wanted=f"{n:,} stimuli and folds, and a precision of {v:,} × {v:,}",
             found=f"{len(stimulus):,} stimuli, {len(fold):,} folds, a precision of {' × '.join(map(str, square))}",
         )
-    if len(np.unique(folds)) < 2:
+    n_folds = len(np.unique(folds))
+    if n_folds < 2:
         raise SourceError(
-            "cross-validated distances need repeated presentations", wanted="at least two folds", found=f"{len(np.unique(folds))}",
+            "cross-validated distances need repeated presentations",
+            wanted="at least two folds",
+            found=f"{n_folds}",
             todo="use correlations of mean patterns",
-        )  # fmt: skip
+        )

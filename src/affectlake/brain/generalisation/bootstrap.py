@@ -92,7 +92,8 @@ def dual_bootstrap(
     rows, sizes = np.array([pairs(one) for one in (*models, *rsms)]), np.ones(n_models + n_subjects, dtype=np.int64)
     if measure == "spearman":
         rows, sizes = _codes(rows, kernels.BINS)
-    every, drawn = np.ones(n_subjects, dtype=np.int64), resamples.subjects
+    every = np.ones(n_subjects, dtype=np.int64)
+    drawn, stimuli_drawn = (np.ascontiguousarray(one, dtype=np.int64) for one in resamples)
     count = len(drawn)
 
     def run(stimuli: NDArray[np.int64], subjects: NDArray[np.int64]) -> tuple[Array, Array]:
@@ -108,12 +109,14 @@ def dual_bootstrap(
     different, place = np.unique(np.vstack([every, drawn]), axis=0, return_inverse=True)
     whole, ceilings = run(np.ones(n, dtype=np.int64), np.ascontiguousarray(different))
     place = place.ravel()
-    own = np.array([[*mean_of(whole, subjects), *ceilings[at]] for at, subjects in zip(place, (every, *drawn), strict=True)])
+    own = np.array(
+        [[*mean_of(whole, subjects), *ceilings[at]] for at, subjects in zip(place, (every, *drawn), strict=True)]
+    )
     found[1] = own[1:]
 
     def block(first: int) -> None:
         for b in range(first, min(first + _CHUNK, count)):
-            r, ends = run(resamples.stimuli[b], np.stack([drawn[b], every]))
+            r, ends = run(stimuli_drawn[b], np.stack([drawn[b], every]))
             found[0, b] = [*mean_of(r, drawn[b]), *ends[0]]
             found[2, b] = [*mean_of(r, every), *ends[1]]
 

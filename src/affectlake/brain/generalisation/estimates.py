@@ -65,7 +65,7 @@ def corrected_variance(variances: NDArray[np.floating], n_subjects: int, n_stimu
     both, subjects, stimuli = np.asarray(variances, dtype=np.float64)
     of_subjects, of_stimuli = n_subjects / (n_subjects - 1), n_stimuli / (n_stimuli - 1)
     found = of_subjects * subjects + of_stimuli * stimuli - of_subjects * of_stimuli * (both - subjects - stimuli)
-    return np.minimum(np.maximum(found, np.maximum(of_subjects * subjects, of_stimuli * stimuli)), both)
+    return np.asarray(np.minimum(np.maximum(found, np.maximum(of_subjects * subjects, of_stimuli * stimuli)), both))
 
 
 def contrasts(
@@ -109,7 +109,7 @@ def contrasts(
     if second is not None:
         samples, value = samples - found.resampled[..., second], value - found.values[second]
     used = samples if over == "both" else samples[[OVER.index(over)]]
-    known = np.isfinite(used).all(axis=0)  # (n_resamples, k)
+    known: NDArray[np.bool_] = np.asarray(np.isfinite(used).all(axis=0))  # (n_resamples, k)
     variance, middle = np.full(len(first), np.nan), value.copy()
     for at in range(len(first)):
         some = used[:, known[:, at], at]

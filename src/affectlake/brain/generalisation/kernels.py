@@ -28,8 +28,8 @@ _COMPILE: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
 
 @njit(**_COMPILE)
-def pairs_of(counts: Any, at: Any, weight: Any) -> int:
-    """Write the position among all pairs, and the number of copies, of each pair of a resample; return their number."""
+def pairs_of(counts: Any, at: Any, weight: Any) -> None:
+    """Write the position among all pairs, and the number of copies, of each pair of a resample."""
     n, found = len(counts), 0
     for i in range(n):
         if counts[i] > 0:
@@ -39,7 +39,6 @@ def pairs_of(counts: Any, at: Any, weight: Any) -> int:
                     at[found] = first + j
                     weight[found] = counts[i] * counts[j]
                     found += 1
-    return found
 
 
 @njit(**_COMPILE)
@@ -69,26 +68,35 @@ def dot(a: Any, b: Any, weight: Any) -> float:
 
 
 @njit(**_COMPILE)
-def pooled_r(total: Any, row: Any, own: float, weight: Any, bound: int, work: Any) -> float:
-    """Return the correlation of a subject's ranks, whose squares have the sum `own`, with the ranks of a sum of ranks.
+def pooled_r(total: Any, row: Any, without: int, own: float, weight: Any, bound: int, table: Any) -> float:
+    """Return the correlation of a subject's ranks with the ranks of `total` - `without` · `row`.
 
-    The sums are between -`bound` and `bound`.
+    `own` is the sum of the squares of the subject's ranks. The sums are between -`bound` and `bound`.
     """
-    codes, table, found = work
-    shift = 0
+    shift, n_pairs = 0, 0
     if 2 * bound >= len(table):
         while (2 * bound) >> shift >= BINS:
             shift += 1
+    size = ((2 * bound) >> shift) + 1
+    table[:size] = 0
     for p in range(len(weight)):
-        codes[p] = (np.int64(total[p]) + bound) >> shift
-    rank_codes(codes[: len(weight)], weight, ((2 * bound) >> shift) + 1, table, found)
-    pooled = found[: len(weight)]
-    scale = np.sqrt(own * dot(pooled, pooled, weight))
-    return dot(pooled, row, weight) / scale if scale > 0 else np.nan
+        table[(np.int64(total[p] - without * row[p]) + bound) >> shift] += weight[p]
+        n_pairs += weight[p]
+    below, squares, product = 0, 0.0, 0.0
+    for code in range(size):
+        copies = table[code]
+        rank = 2 * below + copies - n_pairs
+        table[code] = rank
+        squares += np.float64(copies) * rank * rank
+        below += copies
+    for p in range(len(weight)):
+        product += weight[p] * row[p] * table[(np.int64(total[p] - without * row[p]) + bound) >> shift]
+    scale = np.sqrt(own * squares)
+    return product / scale if scale > 0 else np.nan
 
 
 @njit(**_COMPILE)
-def ceilings_of_ranks(rows: Any, squares: Any, weight: Any, subjects: Any, total: Any, work: Any, found: Any) -> None:
+def ceilings_of_ranks(rows: Any, squares: Any, weight: Any, subjects: Any, total: Any, table: Any, found: Any) -> None:
     """Write the lower and the upper noise ceiling of ranked RSMs for one resample of subjects to `found` (2,)."""
     n_pairs, drawn, kinds, low, high = 0, 0, 0, 0.0, 0.0
     for p in range(len(weight)):
@@ -103,16 +111,11 @@ def ceilings_of_ranks(rows: Any, squares: Any, weight: Any, subjects: Any, total
     if kinds < 2:
         found[:] = np.nan
         return
+    bound = drawn * n_pairs
     for s in range(len(subjects)):
         if subjects[s] > 0:
-            high += pooled_r(total, rows[s], squares[s], weight, drawn * n_pairs, work)
-    for s in range(len(subjects)):
-        if subjects[s] > 0:
-            for p in range(len(weight)):
-                total[p] -= subjects[s] * rows[s, p]
-            low += pooled_r(total, rows[s], squares[s], weight, drawn * n_pairs, work)
-            for p in range(len(weight)):
-                total[p] += subjects[s] * rows[s, p]
+            high += pooled_r(total, rows[s], 0, squares[s], weight, bound, table)
+            low += pooled_r(total, rows[s], subjects[s], squares[s], weight, bound, table)
     found[0], found[1] = low / kinds, high / kinds
 
 
@@ -139,48 +142,51 @@ def ceilings_of_products(gram: Any, subjects: Any, found: Any) -> None:
 
 
 @njit(**_COMPILE)
-def one_resample(rsms: Any, sizes: Any, n_models: int, measure: int, counts: Any, subjects: Any, r: Any, ceilings: Any) -> None:
+def values_of(values: Any, at: Any, weight: Any, centred: bool, found: Any) -> None:
+    """Write the values of some pairs to `found` (p,), minus their weighted mean if asked; NaN if they are all equal."""
+    low, high, mean, copies = values[at[0]], values[at[0]], 0.0, 0
+    for p in range(len(at)):
+        x = values[at[p]]
+        found[p] = x
+        low, high = min(low, x), max(high, x)
+        mean += weight[p] * x
+        copies += weight[p]
+    if centred:
+        mean = mean / copies if high > low else np.nan
+        for p in range(len(at)):
+            found[p] -= mean
+
+
+@njit(**_COMPILE)
+def one_resample(
+    rsms: Any, sizes: Any, n_models: int, measure: int, counts: Any, subjects: Any, r: Any, ceilings: Any
+) -> None:
     """Compare models and subjects on one resample of stimuli, and compute ceilings for several resamples of subjects.
 
     `rsms` (n_models + n_subjects, pairs) has codes below `sizes` for Spearman's correlation, and values otherwise;
     `subjects` is (k, n_subjects). Results go to `r` (n_models, n_subjects) and `ceilings` (k, 2).
     """
     different = np.sum(counts > 0)
-    at, weight = np.empty(different * (different - 1) // 2, np.int64), np.empty(different * (different - 1) // 2, np.int64)
-    n = pairs_of(counts, at, weight)
-    n_rsms = len(rsms)
+    n, n_rsms = different * (different - 1) // 2, len(rsms)
+    at, weight = np.empty(n, np.int64), np.empty(n, np.int64)
+    pairs_of(counts, at, weight)
     rows, squares = np.empty((n_rsms, n)), np.empty(n_rsms)
-    largest = EXACT if measure == SPEARMAN else 1
-    codes, table, ranked, total = np.empty(n, np.int64), np.empty(largest, np.int64), np.empty(n), np.empty(n)
+    codes, table, total = np.empty(n, np.int64), np.empty(EXACT if measure == SPEARMAN else 1, np.int64), np.empty(n)
     for k in range(n_rsms):
-        row = rows[k]
         if measure == SPEARMAN:
             for p in range(n):
                 codes[p] = np.int64(rsms[k, at[p]])
-            rank_codes(codes, weight, sizes[k], table, row)
+            rank_codes(codes, weight, sizes[k], table, rows[k])
         else:
-            for p in range(n):
-                row[p] = rsms[k, at[p]]
-            mean = 0.0
-            if measure == PEARSON:
-                low, high, copies = row[0], row[0], 0
-                for p in range(n):
-                    low, high = min(low, row[p]), max(high, row[p])
-                    mean += weight[p] * row[p]
-                    copies += weight[p]
-                mean = mean / copies if high > low else np.nan
-            for p in range(n):
-                row[p] -= mean
-        squares[k] = dot(row, row, weight)
+            values_of(rsms[k], at, weight, measure == PEARSON, rows[k])
+        squares[k] = dot(rows[k], rows[k], weight)
     for m in range(n_models):
         for s in range(n_rsms - n_models):
             scale = np.sqrt(squares[m] * squares[n_models + s])
             r[m, s] = dot(rows[m], rows[n_models + s], weight) / scale if scale > 0 else np.nan
     if measure == SPEARMAN:
         for k in range(len(subjects)):
-            ceilings_of_ranks(
-                rows[n_models:], squares[n_models:], weight, subjects[k], total, (codes, table, ranked), ceilings[k]
-            )
+            ceilings_of_ranks(rows[n_models:], squares[n_models:], weight, subjects[k], total, table, ceilings[k])
         return
     gram = np.empty((n_rsms - n_models, n_rsms - n_models))
     for s in range(len(gram)):
@@ -189,3 +195,23 @@ def one_resample(rsms: Any, sizes: Any, n_models: int, measure: int, counts: Any
             gram[s, t] = dot(rows[n_models + s], rows[n_models + t], weight) / scale if scale > 0 else np.nan
     for k in range(len(subjects)):
         ceilings_of_products(gram, subjects[k], ceilings[k])
+
+
+@njit(**_COMPILE)
+def relabelled_ceiling(ranked: Any, orders: Any, found: Any) -> None:
+    """Write both noise ceilings of relabelled subjects to `found` (2,).
+
+    `ranked` (n_subjects, n, n) has the doubled, centred ranks of the pairs, and `orders` is (n_subjects, n).
+    """
+    n_subjects, n = orders.shape
+    n_pairs = n * (n - 1) // 2
+    rows, squares, weight = np.empty((n_subjects, n_pairs)), np.empty(n_subjects), np.ones(n_pairs, np.int64)
+    for s in range(n_subjects):
+        p = 0
+        for i in range(n):
+            for j in range(i + 1, n):
+                rows[s, p] = ranked[s, orders[s, i], orders[s, j]]
+                p += 1
+        squares[s] = dot(rows[s], rows[s], weight)
+    every, table = np.ones(n_subjects, np.int64), np.empty(EXACT, np.int64)
+    ceilings_of_ranks(rows, squares, weight, every, np.empty(n_pairs), table, found)
