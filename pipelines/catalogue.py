@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from affectlake.pipelines.step import Step
 from affectlake.pipelines.steps import (
+    agent_maps,
     brain,
     brain_group_maps,
     brain_generalisation,
@@ -47,6 +48,8 @@ STEPS: dict[str, Step] = {
         meaning.measure,
         meaning.describe,
         meaning.compare,
+        agent_maps.align_agents,
+        agent_maps.rank_agents,
         brain.ingest_brains,
         brain_selection.share_stimuli,
         brain_selection.select_stimuli,
