@@ -61,6 +61,8 @@ class Moments(NamedTuple):
         vᵀ1.
     values : float64 (n_eigenvalues, n_numbers)
         vᵀy of each number.
+    sums : float64 (n_numbers,)
+        1ᵀy.
     products : float64 (n_numbers, n_numbers)
         yᵀy' of each pair of numbers.
     """
@@ -69,6 +71,7 @@ class Moments(NamedTuple):
     s: Array
     ones: Array
     values: Array
+    sums: Array
     products: Array
 
 
@@ -109,7 +112,7 @@ def moments(triplets: NDArray[np.integer], values: NDArray[np.floating]) -> Mome
     s, u = np.linalg.eigh(together.reshape(n, n))
     kept = s > _ROUNDING * s[-1]
     turned = (u[:, kept].T @ sums) / np.sqrt(s[kept])[:, None]
-    return Moments(m, s[kept], turned[:, 0], turned[:, 1:], y.T @ y)
+    return Moments(m, s[kept], turned[:, 0], turned[:, 1:], y.sum(axis=0), y.T @ y)
 
 
 def _by_stimulus(rows: NDArray[np.intp], column: Array, n: int) -> Array:
@@ -126,7 +129,7 @@ def combined(found: Moments, weights: NDArray[np.floating]) -> Moments:
         Each sum is Σ weight x number.
     """
     w = np.asarray(weights, np.float64)
-    return found._replace(values=found.values @ w.T, products=w @ found.products @ w.T)
+    return found._replace(values=found.values @ w.T, sums=w @ found.sums, products=w @ found.products @ w.T)
 
 
 def stimulus_means(found: Moments) -> Means:
@@ -154,7 +157,7 @@ def stimulus_means(found: Moments) -> Means:
     -------
     Means
     """
-    square, mean = np.diag(found.products), found.ones @ found.values / found.n
+    square, mean = np.diag(found.products), found.sums / found.n
     constant = square - found.n * mean**2 <= _ROUNDING * np.maximum(square, _TINY)
     ratio = _ratios(found)
     rest = _quadratics(found, ratio)[1] / (found.n - 1)
@@ -192,9 +195,8 @@ def _loss(found: Moments, ratio: Array) -> Array:
 def _quadratics(found: Moments, ratio: Array) -> tuple[Array, Array]:
     """Return 1ᵀV⁻¹1, and the quadratic form of the residuals, with V = I + ratio Z Zᵀ."""
     less = 1 / (1 + ratio[:, None] * found.s) - 1  # V⁻¹ - I in the eigenvectors
-    ones, cross = (found.ones**2).sum(), found.ones @ found.values  # 1 is Z1 / 3, so it has no part outside of them
-    a = ones + less @ found.ones**2
-    b = cross + (less * found.ones * found.values.T).sum(axis=1)
+    a = found.n + less @ found.ones**2  # 1 is Z1 / 3, so it has no part outside of the eigenvectors
+    b = found.sums + (less * found.ones * found.values.T).sum(axis=1)
     square = np.diag(found.products) + (less * found.values.T**2).sum(axis=1)
     return a, np.maximum(square - b**2 / a, _TINY)
 

@@ -290,7 +290,12 @@ _ROWS: dict[str, Callable[[int], dict[str, object]]] = {
     "comparisons": lambda _n: {"against": ["other"], "analysis": ["agreement"], "measure": ["kappa"], "value": [0.5]},
     "community_overlaps": lambda _n: {"against": ["other"], "community": [1], "other_community": [1], "r": [0.5]},
     "alignments": lambda _n: {"against": ["other"], "measure": ["cka"], "value": [0.5]},
-    "dimension_matches": lambda _n: {"against": ["other"], "dimension": [1], "match_kind": ["unique"], "match_r": [0.1]},
+    "dimension_matches": lambda _n: {
+        "against": ["other"],
+        "dimension": [1],
+        "match_kind": ["unique"],
+        "match_r": [0.1],
+    },
     "closeness": lambda _n: {"reference": ["people"], "share_same": [0.5], "n_triplets": [100]},
     "closeness_pairs": lambda _n: {"reference": ["people"], "against": ["other"], "share_difference": [0.1]},
 }
