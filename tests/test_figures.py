@@ -88,6 +88,7 @@ NOT_DRAWN = {
     "brain_generalisation": "intervals over subjects and stimuli; read by queries",
     "brain_generalisation_pairs": "intervals over subjects and stimuli; read by queries",
     "brain_generalisation_ceilings": "intervals over subjects and stimuli; read by queries",
+    "closeness_pairs": "differences of pairs of agents; `closeness` has the ranks that follow from them",
     "encoding_nulls": "null distributions, from which levels follow",
     "rsa_nulls": "null distributions, from which levels follow",
     "stimulus_reliability": "a choice of stimuli; the ceilings are drawn",

@@ -85,7 +85,7 @@ def dimension_matches(
     Returns
     -------
     DimensionMatches
-        A constant dimension has no match, and is none. There are no matches with fewer than ten stimuli.
+        A constant dimension has no match, and matches no other. There are no matches with fewer than ten stimuli.
 
     Raises
     ------

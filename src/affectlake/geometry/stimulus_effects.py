@@ -76,7 +76,7 @@ class Moments(NamedTuple):
 
 
 def moments(triplets: NDArray[np.integer], values: NDArray[np.floating]) -> Moments:
-    """Return what :func:`stimulus_means` needs to know of numbers of triplets.
+    """Return the sums of numbers of triplets from which :func:`stimulus_means` computes.
 
     Parameters
     ----------

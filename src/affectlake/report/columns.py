@@ -57,6 +57,14 @@ COLUMNS: dict[str, Columns] = {
     "sweeps": Columns(("agent", "sweep", "setting", "replicate", "test_accuracy", "n_recovered")),
     "comparisons": Columns(("agent", "against", "analysis", "measure"), _ESTIMATE),
     "community_overlaps": Columns(("agent", "community", "against", "other_community", "r")),
+    "alignments": Columns(("agent", "against", "measure"), _ESTIMATE),
+    "dimension_matches": Columns(
+        ("agent", "against", "dimension"), ("match_kind", "matched_dimension", "match_r", "several_r", "note")
+    ),
+    "closeness": Columns(
+        ("reference", "agent", "n_triplets"),
+        ("share_same", "ci_low", "ci_high", "agent_rank", "rank_low", "rank_high", "tied_with", "note"),
+    ),
     "unparsed": Columns(("agent",), ("unparsed_reason",)),
     "order_effects": Columns(
         ("agent", "protocol", "trial_set", "measure", "n"), ("value", "ci_low", "ci_high", "p_value")

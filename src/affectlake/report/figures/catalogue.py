@@ -19,6 +19,7 @@ import numpy as np
 from affectlake.errors import AffectlakeError, FigureError, UsageError, nearest
 from affectlake.report.agent_summary import AgentFacts
 from affectlake.report.figures.agent_comparison import accuracy, agreement, community_overlaps, human_consistency
+from affectlake.report.figures.agent_maps import alignment, closeness, shared_dimensions
 from affectlake.report.figures.analyses import components, reproducibility, saturation
 from affectlake.report.figures.basis_comparison import basis_comparison, basis_voxels
 from affectlake.report.figures.basis_scores import basis_scores
@@ -188,6 +189,9 @@ FIGURES: tuple[Entry, ...] = (
     Entry(nearest_centroids, "Nearest centroids", "together"),
     Entry(label_shares, "What the dimensions are labelled by", "together"),
     Entry(agreement, "Agreement on the same triplets", "together"),
+    Entry(closeness, "Who is closest to people", "together"),
+    Entry(alignment, "Similarity of embeddings", "together"),
+    Entry(shared_dimensions, "Shared and unique dimensions", "together"),
     Entry(community_matrix, "Overlap of communities", "together"),
     Entry(community_overlaps, "Similar communities", "together", html=True),
     Entry(order_effects, "Chosen positions", "order"),
