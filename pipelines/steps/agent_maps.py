@@ -101,13 +101,11 @@ def _matched(fits: Mapping[str, Embedding], params: Params, agent: str, against:
 
 
 def match_kinds(found: DimensionMatches) -> tuple[list[str | None], NDArray[np.float64], NDArray[np.float64]]:
-    """Return whether each dimension has a match, and both p-values adjusted over all tests of the embedding.
+    """Return whether each dimension has a match, and both p-values, each adjusted over the dimensions.
 
     Without either p-value, the kind is None.
     """
-    n = len(found.p)
-    adjusted = benjamini_hochberg(np.concatenate([found.p, found.several_p]))
-    one, several = adjusted[:n], adjusted[n:]
+    one, several = benjamini_hochberg(found.p), benjamini_hochberg(found.several_p)
     kinds: list[str | None] = [
         None if np.isnan(b) else "one_to_one" if a <= LEVEL else "one_to_several" if b <= LEVEL else "unique"
         for a, b in zip(one, several, strict=True)

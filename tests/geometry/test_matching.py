@@ -41,7 +41,7 @@ def test_a_sum_of_taken_dimensions_is_one_to_several() -> None:
     found = dimension_matches(weights, other, rng, 199)
     kinds, one, several = match_kinds(found)
     assert kinds == ["one_to_one"] * 3 + ["one_to_several"]
-    assert np.isnan(one[3]) and several[3] == pytest.approx(0.005) and found.several_r[3] > 0.99
+    assert np.isnan(one[3]) and several[3] == pytest.approx(1 / 200) and found.several_r[3] > 0.99
     assert found.matched.tolist() == [0, 1, 2, -1] and sorted(found.several[3]) == [0, 1, 2]
 
 
@@ -97,7 +97,7 @@ def test_independent_dimensions_are_rarely_matched() -> None:
     for seed in range(60):
         rng = np.random.default_rng([8, seed])
         kinds.append(match_kinds(dimension_matches(sparse(rng, 60, 8), sparse(rng, 60, 6), rng, 199))[0])
-    assert np.mean([any(one != "unique" for one in own) for own in kinds]) < 0.12
+    assert np.mean([any(one != "unique" for one in own) for own in kinds]) < 0.2
 
 
 @pytest.mark.parametrize("n", [1, 5, 9])

@@ -94,7 +94,7 @@ def alignment(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas
             values[at, other] = row["value"]
             hints[at, other] = _interval(row)
     texts = {place: decimal(values[place], 2) for place in hints}
-    _matrix(canvas, names, values, texts, hints, most=1.6)
+    _matrix(canvas, names, values, texts, hints, most=2.3)
     cka = shown.filter(pl.col("measure") == "cka", pl.col("agent") < pl.col("against")).sort(
         "value", "agent", "against"
     )
@@ -129,7 +129,7 @@ def shared_dimensions(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas
         hints[place] = f"{agent} in {against}: " + ", ".join(
             f"{n} {kind.replace('_', ' ')}" for kind, n in kinds.items()
         )
-    _matrix(canvas, names, values, texts, hints, most=1.6)
+    _matrix(canvas, names, values, texts, hints, most=2.3)
     alone = shown.filter(match_kind="unique").select("agent", "dimension", "against")
     others = shown.group_by("agent").agg(pl.col("against").n_unique().alias("n"))
     never = alone.group_by("agent", "dimension").len().join(others, on="agent").filter(pl.col("len") == pl.col("n"))
