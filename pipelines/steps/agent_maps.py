@@ -257,7 +257,7 @@ def _pair_rows(agents: list[str], found: Closeness) -> Iterator[Row]:
 
 
 def _order(rows: list[Row]) -> str:
-    ranked = sorted((row for row in rows if "agent_rank" in row), key=lambda row: (row["agent_rank"], row["agent"]))  # type: ignore[arg-type, return-value]
+    ranked = sorted((row for row in rows if "agent_rank" in row), key=lambda row: (row["agent_rank"], row["agent"]))
     words = [
         f"{row['agent']} {row['share_same']:.3f} (ranks {row['rank_low']} to {row['rank_high']})" for row in ranked
     ]

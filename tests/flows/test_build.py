@@ -43,8 +43,10 @@ def test_a_build_is_one_version_of_all_tables(built: Path) -> None:
         "learning_curves", "layouts", "metrics", "videos", "frames", "voxels", "betas", "stimulus_reliability",
         "shared_stimuli",
         "noise_ceilings", "encoding_maps", "encoding_weights", "rsa_maps", "roi_scores", "group_stats", "labels",
-        "encoding_nulls", "rsa_nulls", "basis_stats", "prevalence",
+        "encoding_nulls", "rsa_nulls", "basis_stats", "prevalence", "group_maps",
+        "voxel_reliability", "variance_partition", "partition_maps", "partition_winners", "partition_stats",
         "graph_nodes", "graph_edges", "sweeps", "comparisons", "community_overlaps", "fits",
+        "alignments", "dimension_matches", "closeness", "closeness_pairs",
     }  # fmt: skip
     assert len(tables["choices"]) == 3
 
@@ -83,8 +85,11 @@ def test_settings_of_agents_stale_the_stages_of_these_agents_alone() -> None:
     mine = ("embeddings", "learning_curves", "layouts", "metrics", "encoding_maps", "encoding_weights", "rsa_maps")
     assert {f"{table}/human-category" for table in (*mine, "roi_scores")} | {"group_stats"} <= changed
     assert "choices/human-category" not in changed and "choices/caption-tfidf" in changed
-    # tables that set agents beside one another
-    between = ("group_stats", "prevalence", "comparisons", "community_overlaps")
+    between = (  # tables that set agents beside one another
+        "group_stats", "prevalence", "group_maps", "comparisons", "community_overlaps", "alignments",
+        "dimension_matches", "closeness", "closeness_pairs", "variance_partition", "partition_maps",
+        "partition_winners", "partition_stats",
+    )  # fmt: skip
     others = [name for name in changed if name.split("/")[0] not in between]
     assert {name.partition("/")[2] for name in others} == {"human-category", "caption-tfidf"}
 

@@ -32,8 +32,9 @@ def closeness(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas
     panels = canvas.panels(len(references), width=7.2, height=height * len(references), columns=1, grid="x")
     styles = styles_of(one.agent for one in agents)
     for ax, reference in zip(panels, references, strict=True):
-        order = {"descending": [False, True, False], "nulls_last": True}
-        own = shown.filter(reference=reference).sort("agent_rank", "share_same", "agent", **order)
+        falling = [False, True, False]
+        own = shown.filter(reference=reference)
+        own = own.sort("agent_rank", "share_same", "agent", descending=falling, nulls_last=True)
         names = own["agent"].to_list()
         for at, row in enumerate(own.iter_rows(named=True)):
             ends = whiskers([row["share_same"]], [row["ci_low"]], [row["ci_high"]])
