@@ -100,15 +100,20 @@ def planted(n_stimuli: int, d: int, ceiling: float, rng: np.random.Generator) ->
     return np.float32(scale) * weights
 
 
+def simulated_choices(truth: NDArray[np.float32], m: int, rng: np.random.Generator) -> NDArray[np.int32]:
+    """Return `m` judgments of random triplets, odd one last, drawn from the choice probabilities of `truth`."""
+    triplets = random_triplets(len(truth), m, rng)
+    chances = choice_probabilities(truth, triplets).cumsum(axis=1)
+    odd = (rng.random((m, 1)) > chances[:, :2]).sum(axis=1)
+    order = np.array([[1, 2, 0], [0, 2, 1], [0, 1, 2]])[odd]
+    return np.take_along_axis(triplets, order, axis=1)
+
+
 def simulated(n_stimuli: int, d: int, m: int, ceiling: float) -> Judgments:
     """Return a set of `m` judgments, a tenth of it for the test."""
     rng = seeds.generator(0, "foreign", "set")
     truth = planted(n_stimuli, d, ceiling, rng)
-    triplets = random_triplets(n_stimuli, m, rng)
-    chances = choice_probabilities(truth, triplets).cumsum(axis=1)
-    odd = (rng.random((m, 1)) > chances[:, :2]).sum(axis=1)
-    order = np.array([[1, 2, 0], [0, 2, 1], [0, 1, 2]])[odd]
-    choices = np.take_along_axis(triplets, order, axis=1)
+    choices = simulated_choices(truth, m, rng)
     return Judgments(truth, choices[m // 10 :], choices[: m // 10])
 
 

@@ -21,6 +21,7 @@ from affectlake.pipelines.steps import (
     soft_choices,
     stimuli,
     sweeps,
+    vice,
     videos,
 )
 
@@ -44,6 +45,7 @@ STEPS: dict[str, Step] = {
         embedding.embed,
         embedding.rank_fits,
         embedding.lay_out,
+        vice.embed_vice,
         sweeps.sweep,
         meaning.measure,
         meaning.describe,

@@ -27,6 +27,7 @@ from affectlake.pipelines.params.sources import Sources
 from affectlake.pipelines.params.text import override as override  # noqa: PLC0414 (re-exported beside `parse`)
 from affectlake.pipelines.params.text import read_yaml, value_at
 from affectlake.spose.settings import CYCLE_EPOCHS, FewJudgments, Settings, SharedSettings
+from affectlake.spose.vice.settings import ViceSettings
 from affectlake.validation import EACH_NAMED, NULL_AS_EMPTY, UNIQUE, Strict, Text, examine, or_null
 
 if TYPE_CHECKING:
@@ -94,6 +95,19 @@ class Spose(SharedSettings):
     few: FewJudgments = Field(
         default_factory=FewJudgments,
         description="Settings of the fits of agents with l1: auto, and of `affectlake propose`.",
+    )
+
+
+class Vice(ViceSettings):
+    """Fits of variational SPoSE beside those of SPoSE (`docs/fits.md`)."""
+
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], UNIQUE] = Field(
+        default=(0, 1),
+        strict=False,
+        min_length=1,
+        description="Seeds of the fits. Results are those of the first one; the others show how reproducible it is.",
+        examples=[[0, 1]],
+        json_schema_extra=_UNIQUE,
     )
 
 
@@ -207,6 +221,9 @@ class Params(Strict):
     proposals: Proposals = Field(default_factory=Proposals)
     easy_trials: EasyTrials | None = Field(
         default=None, description="Trials that chat agents are asked first; null: none."
+    )
+    vice: Vice | None = Field(
+        default=None, description="Fits of variational SPoSE, with intervals of weights; null: no such step."
     )
     brain: Brain | None = None
     schedules: Annotated[dict[str, Schedule], EACH_NAMED, NULL_AS_EMPTY] = Field(

@@ -41,6 +41,10 @@ COLUMNS: dict[str, Columns] = {
     "fits": Columns(
         (*_FIT, "representative"), ("n_dimensions",), ("n_epochs", "converged", "match", "p_chance", "note")
     ),
+    "fit_methods": Columns(
+        (*_FIT, "fit_method", "n_dimensions", "used"),
+        ("test_accuracy", "ci_low", "ci_high", "reproducibility", "method_r", "converged", "note"),
+    ),
     "layouts": Columns((*_FIT, "stimulus_index", "x", "y")),
     "learning_curves": Columns(
         (*_FIT, "epoch", "n_dimensions"),

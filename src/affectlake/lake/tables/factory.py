@@ -247,6 +247,8 @@ _ROWS: dict[str, Callable[[int], dict[str, object]]] = {
     "embeddings": _embeddings,
     "learning_curves": _learning_curves,
     "fits": lambda _n: {"n_dimensions": [2], "held_out_loss": [0.6], "representative": [True], "converged": [True]},
+    "vice_embeddings": lambda n: _embeddings(n) | {"ci_low": [0.1] * 2 * n, "ci_high": [0.9] * 2 * n},
+    "fit_methods": lambda _n: {"fit_method": ["spose", "vice"], "n_dimensions": [2, 2], "test_accuracy": [0.6, 0.6]},
     "layouts": lambda n: {"stimulus_index": list(range(n)), "x": [float(s) for s in range(n)], "y": [0.0] * n},
     "metrics": _metrics,
     "voxels": lambda _n: {"voxel_index": [0, 1], "voxel_i": [0, 1], "regions": ["VC", ""], "usable": [True, True]},

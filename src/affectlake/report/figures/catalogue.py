@@ -30,6 +30,7 @@ from affectlake.report.figures.canvas import Canvas, Figure, styled
 from affectlake.report.figures.community_matrix import community_matrix
 from affectlake.report.figures.dimension_maps import dimension_patterns, dimension_weights
 from affectlake.report.figures.emotion_graph import emotion_graph
+from affectlake.report.figures.fit_methods import fit_methods
 from affectlake.report.figures.gallery import gallery
 from affectlake.report.figures.heatmap import heatmap
 from affectlake.report.figures.html_figure import HtmlFigure
@@ -69,6 +70,8 @@ class Entry:
         Whether `draw` returns HTML instead of drawing in a canvas.
     needs_brain : bool
         Whether a figure of one agent shows brain maps. Figures of the section "brain" always do.
+    needs : str
+        A table without which the page leaves the figure out, because a study has it only if it asks for it.
     on_page : bool
         Whether it is on the page; if not, it is only in the files and in :mod:`affectlake.figures`.
     rows_on_page : bool
@@ -83,6 +86,7 @@ class Entry:
     switch: str = ""
     html: bool = False
     needs_brain: bool = False
+    needs: str = ""
     on_page: bool = True
     rows_on_page: bool = True
 
@@ -185,6 +189,7 @@ def _of_other_contracts(name: str, inputs: ReportInputs) -> Iterator[None]:
 
 FIGURES: tuple[Entry, ...] = (
     Entry(accuracy, "How well choices are predicted", "together"),
+    Entry(fit_methods, "SPoSE and variational SPoSE", "together", needs="fit_methods"),
     Entry(human_consistency, "Consistency with human ratings", "together"),
     Entry(nearest_centroids, "Nearest centroids", "together"),
     Entry(label_shares, "What the dimensions are labelled by", "together"),

@@ -59,20 +59,6 @@ def deviations(posterior: Posterior) -> Floats:
     return np.sqrt(np.maximum(square - expected**2, 0.0)).astype(np.float32)
 
 
-def interval(posterior: Posterior, widths: float | NDArray[np.float64]) -> tuple[Floats, Floats]:
-    """Return the ends ``max(0, mean - width sd)`` and ``max(0, mean + width sd)`` of an interval for each weight.
-
-    Parameters
-    ----------
-    posterior : Posterior
-    widths : float or array that broadcasts to (n_stimuli, d)
-        Number of standard deviations on each side: 1.96 for 95 % of the posterior. The posterior of a variational fit
-        is too narrow (`affectlake.spose.vice.calibration`).
-    """
-    half = widths * posterior.sd.astype(np.float64)
-    ends = (np.maximum(posterior.mean + sign * half, 0.0).astype(np.float32) for sign in (-1.0, 1.0))
-    low, high = ends
-    return low, high
 
 
 def _density(z: NDArray[np.float64]) -> NDArray[np.float64]:
