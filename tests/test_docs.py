@@ -37,6 +37,7 @@ INTERNAL = {
     "affectlake.spose.gpu",
     "affectlake.spose.kernels",
     "affectlake.spose.state",
+    "affectlake.spose.vice.kernels",
 }
 
 

@@ -1,6 +1,6 @@
 """Whether intervals of the weights of variational SPoSE hold planted weights, and the number of dimensions.
 
-    python -m benchmarks.validity.vice [--worlds 20]
+    python -m benchmarks.validity.vice [--worlds 12]
 
 Judgments are drawn from planted sparse embeddings (`benchmarks.foreign`), whose scale is that of the choice model.
 Dimensions of a fit are assigned to planted ones one to one by correlation; those with r > 0.8 are counted. "Posterior"
@@ -19,13 +19,13 @@ import numpy as np
 
 from affectlake import seeds
 from affectlake.spose.data import training_data
-from affectlake.spose.vice.calibration import partners, calibrate
+from affectlake.spose.vice.calibration import calibrate, partners
 from affectlake.spose.vice.fitting import fit_posterior
 from affectlake.spose.vice.posterior import weights
 from affectlake.spose.vice.settings import ViceSettings
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/foreign.py imports its neighbours
-from foreign import planted, simulated_choices  # noqa: E402
+from foreign import planted, simulated_choices
 
 
 class Case(NamedTuple):
@@ -59,18 +59,20 @@ def world(case: Case, number: int) -> tuple[int, int, dict[str, list[float]] | N
     }  # fmt: skip
     held = []
     for low, high in (narrow, calibration.intervals(found)):
-        low, high = np.maximum(low, 0)[:, others], np.maximum(high, 0)[:, others]
-        held.append((low <= known) & (known <= high))
+        ends = np.maximum(low, 0)[:, others], np.maximum(high, 0)[:, others]
+        held.append((ends[0] <= known) & (known <= ends[1]))
     return found.mean.shape[1], len(own), {name: [float(one[of].mean()) for one in held] for name, of in groups.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--worlds", type=int, default=20)
+    parser.add_argument("--worlds", type=int, default=12)
     n_worlds = parser.parse_args().worlds
     heads = [f"{name}: posterior, published" for name in GROUPS]
     print(f"{n_worlds} planted embeddings per row; share of weights in their 95 % interval.\n")
-    print("| stimuli, dimensions, judgments | found (range) | recovered | without intervals | " + " | ".join(heads) + " |")
+    print(
+        "| stimuli, dimensions, judgments | found (range) | recovered | without intervals | " + " | ".join(heads) + " |"
+    )
     print("|---" * (4 + len(heads)) + "|")
     for case in CASES:
         worlds = [world(case, number) for number in range(n_worlds)]

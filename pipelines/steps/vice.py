@@ -13,7 +13,7 @@ from affectlake.geometry.intervals import wilson_interval
 from affectlake.geometry.reproducibility import agreements, best_matches
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import EVERY_KIND, OutputTables, StepContext, Tables, step
-from affectlake.pipelines.steps.arrays import Embedding, judged, task_of
+from affectlake.pipelines.steps.arrays import Embedding, judged, representative, task_of
 from affectlake.pipelines.steps.arrays import fits as fits_of
 from affectlake.pipelines.steps.rows import Row, to_table
 from affectlake.seeds import generator
@@ -49,9 +49,8 @@ def embed_vice(tables: Tables, params: Params, context: StepContext) -> OutputTa
     fits = _fitted(tables, params, context, task)
     if fits is None:
         context.log(NO_JUDGMENTS)
-        notes = dict.fromkeys(seeds, NO_JUDGMENTS)
         rows = _rows(context.agent, "vice", dict.fromkeys(seeds, np.empty((0, 0), np.float32)), seeds[0], test, task)
-        rows = [row | {"note": notes[row["seed"]]} for row in rows]
+        rows = [row | {"note": NO_JUDGMENTS} for row in rows]
         return {"vice_embeddings": to_table("vice_embeddings", []), "fit_methods": to_table("fit_methods", rows)}
     data, found = fits
     levels = {seed: chance_level(fit.score, 1, task) for seed, fit in found.items()}
@@ -67,14 +66,14 @@ def embed_vice(tables: Tables, params: Params, context: StepContext) -> OutputTa
         context.log(f"seed {seeds[0]}: intervals from simulated fits: {share}")
     embeddings = {seed: weights(posterior) for seed, posterior in learned.items()}
     rows = _rows(context.agent, "vice", embeddings, seeds[0], test, task)
-    for row in rows:
-        fit, level = found[row["seed"]], levels[row["seed"]]
+    for row, (seed, fit) in zip(rows, found.items(), strict=True):
+        level = levels[seed]
         row |= {
             "held_out_loss": fit.score.loss if row["n_dimensions"] else None,
             "n_epochs": fit.curve[-1].epoch,
             "converged": fit.stopped == "converged",
             "p_chance": level,
-            "note": _note(fit, level, calibration is None and row["used"]),
+            "note": _note(fit, level, calibration is None and seed == seeds[0]),
         }
         context.log(_told(row))
     rows += _of_spose(tables, test, task, embeddings[seeds[0]], context.agent)
@@ -143,10 +142,10 @@ def _of_spose(tables: Tables, test: NDArray[np.int32], task: Task, beside: Embed
 
 def _match(rows: list[Row], vice: Embedding, tables: Tables) -> None:
     """Add to the used fit of each method how well its dimensions match those of the other method's used fit."""
-    used = next((row["seed"] for row in rows if row["fit_method"] == "spose" and row["used"]), None)
-    spose = fits_of(tables).get(used)
-    if spose is None or not vice.shape[1]:
+    fitted = representative(tables)
+    if fitted is None or not vice.shape[1]:
         return
+    spose = fitted[1]
     for row in rows:
         if row["used"]:
             own, other = (vice, spose) if row["fit_method"] == "vice" else (spose, vice)
@@ -176,7 +175,11 @@ def _weights(agent: str, seed: int, own: Posterior, calibration: Calibration | N
     """Return the posterior (n_stimuli, d) of the first seed's fit as rows."""
     n_stimuli, d = own.mean.shape
     ends = calibration.intervals(own) if calibration else (np.full((n_stimuli, d), np.nan),) * 2
-    columns = {"weight": weights(own), "weight_sd": deviations(own), "p_positive": positive(own)}
+    columns: dict[str, NDArray[np.floating]] = {
+        "weight": weights(own),
+        "weight_sd": deviations(own),
+        "p_positive": positive(own),
+    }
     columns |= {"ci_low": ends[0].astype(np.float64), "ci_high": ends[1].astype(np.float64)}
     table = pl.DataFrame(
         {

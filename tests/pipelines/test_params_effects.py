@@ -38,6 +38,7 @@ READERS: dict[type[BaseModel], tuple[str, ...]] = {
     sources.CaptionFile: ("pipelines/steps/stimuli.py",),
     study.Triplets: ("pipelines/steps/stimuli.py", "pipelines/steps/meaning.py"),
     study.Spose: ("src/affectlake/spose", "pipelines/params/study.py", "pipelines/collection/proposals.py"),
+    study.Vice: ("src/affectlake/spose/vice", "pipelines/steps/vice.py"),
     study.Geometry: (STEPS,),
     study.Sweeps: ("pipelines/steps/sweeps.py", "pipelines/steps/metrics.py"),
     study.Proposals: ("pipelines/collection/proposals.py",),

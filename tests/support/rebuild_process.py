@@ -52,6 +52,7 @@ SETTINGS = (
     "geometry.permutations=5",
     "geometry.resamples=5",
     "geometry.perplexity=5.0",
+    "vice={dimensions: 5, max_epochs: 20, cycle_epochs: 10}",
     "sweeps.dimensions=[2]",
     "sweeps.n_judgments=100",
     "sweeps.judgments=[100, 200]",

@@ -56,7 +56,7 @@ def blocks(
 
 def is_shown(entry: Entry, inputs: ReportInputs, about: AgentFacts | Sequence[AgentFacts]) -> bool:
     """Return whether a version with these agents can have the figure."""
-    if entry.brain and inputs.brain is None or entry.needs and inputs.table(entry.needs) is None:
+    if (entry.brain and inputs.brain is None) or (entry.needs and inputs.table(entry.needs) is None):
         return False
     return not isinstance(about, AgentFacts) or about.is_simulated or not entry.simulated
 

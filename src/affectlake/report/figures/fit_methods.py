@@ -33,9 +33,9 @@ def fit_methods(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canv
     for ax, column, label in zip(axes, columns, ("test accuracy", "dimensions", "agreement of seeds (r)"), strict=True):
         for (agent, method), own in rows.drop_nulls(column).group_by("agent", "fit_method", maintain_order=True):
             at = names.index(str(agent)) + (0.2 if method == "vice" else -0.2)
-            filled = {"facecolor": styles[str(agent)].colour if method == "vice" else "white"}
-            ax.scatter(own[column].to_numpy(), np.full(len(own), at), s=24, edgecolor=styles[str(agent)].colour, zorder=3,
-                       **filled)  # fmt: skip
+            colour = styles[str(agent)].colour
+            ax.scatter(own[column].to_numpy(), np.full(len(own), at), s=24, zorder=3, edgecolor=colour,
+                       facecolor=colour if method == "vice" else "white")  # fmt: skip
             used = own.filter("used").drop_nulls("ci_low")
             if column == "test_accuracy" and len(used):
                 ends = whiskers(used[column], used["ci_low"], used["ci_high"])
@@ -49,15 +49,18 @@ def fit_methods(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canv
 
 def _caption(rows: pl.DataFrame) -> str:
     used = rows.filter("used").drop_nulls("test_accuracy")
-    wide = used.pivot("fit_method", index="agent", values=["test_accuracy", "n_dimensions", "method_r"])
     parts = []
-    for row in wide.iter_rows(named=True):
-        values = [(row.get(f"test_accuracy_{name}"), row.get(f"n_dimensions_{name}"), METHODS[name]) for name in METHODS]
-        if any(accuracy is None for accuracy, _, _ in values):
-            continue
-        told = " and ".join(f"{percent(a)} with {counted(n, 'dimension')} ({name})" for a, n, name in values)
-        r = row.get("method_r_vice")
-        parts.append(f"{row['agent']}: {told}" + ("" if r is None else f", which match with r = {decimal(r, 2)}"))
+    for (agent,), own in used.group_by("agent", maintain_order=True):
+        fits = {row["fit_method"]: row for row in own.iter_rows(named=True)}
+        told = [
+            f"{percent(fits[name]['test_accuracy'])} with {counted(fits[name]['n_dimensions'], 'dimension')} ({label})"
+            for name, label in METHODS.items()
+            if name in fits
+        ]
+        r = fits.get("vice", {}).get("method_r")
+        parts.append(
+            f"{agent}: {' and '.join(told)}" + ("" if r is None else f", which match with r = {decimal(r, 2)}")
+        )
     return (
         "Fits of SPoSE (frames) and of variational SPoSE (filled, below them), one mark per seed, scored once on the "
         "same test judgments; lines are 95 % intervals of the fits that are used: of SPoSE the representative fit, of "

@@ -112,7 +112,7 @@ def _judged(weights: posteriors.Floats, data: TrainingData, rng: np.random.Gener
         return np.where(first[:, None], data.train, data.train[:, [0, 2, 1]])
     chances = choice_probabilities(weights, data.train).cumsum(axis=1)
     odd = (rng.random((len(data.train), 1)) > chances[:, :2]).sum(axis=1)
-    return np.take_along_axis(data.train, _ROWS_OF_ODD[odd], axis=1)
+    return np.asarray(np.take_along_axis(data.train, _ROWS_OF_ODD[odd], axis=1))
 
 
 def partners(known: posteriors.Floats, found: posteriors.Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -144,7 +144,7 @@ def _unshrunk(known: posteriors.Floats, estimated: posteriors.Floats, posterior:
     mean = np.where(posteriors.positive(posterior) > _SURE, posterior.mean, 0.0).astype(np.float64)
     steep = min((knots[-1] - knots[-3]) / max(shrunk[-1] - shrunk[-3], 1e-3), _STEEPEST)
     beyond = np.maximum(mean - shrunk[-1], 0.0) * steep
-    return (np.interp(mean, shrunk, knots) + beyond).astype(np.float32)
+    return np.asarray(np.interp(mean, shrunk, knots) + beyond, dtype=np.float32)
 
 
 def _groups(posterior: Posterior, edges: Floats) -> NDArray[np.intp]:

@@ -24,7 +24,7 @@ _FALL = 0.01  # of the learning rate in a cycle
 _WARM_UP = 0.8  # share of the first cycle in which the learning rate rises
 _POOL = 8  # normal numbers in the pool for each weight
 _POOL_STEPS = 64  # steps with one pool
-_STABLE = 3  # checks before the last one at which the number of dimensions is the same
+_STABLE = 6  # checks before the last one at which the number of dimensions is the same
 _CHANGE = 0.005  # of the objective between checks; one sample of the complexity term varies by about 0.002 of it
 
 
@@ -168,9 +168,7 @@ class _Trainer:
             loss += self._train_batch(train[rows], None if targets is None else targets[rows], rate)
         return loss / m
 
-    def _train_batch(
-        self, batch: NDArray[np.int32], targets: NDArray[np.float32] | None, rate: float
-    ) -> float:
+    def _train_batch(self, batch: NDArray[np.int32], targets: NDArray[np.float32] | None, rate: float) -> float:
         n, d = self._variables.mean.shape
         if self._step % _POOL_STEPS == 0 or not len(self._pool):
             self._pool = self._rng.standard_normal(_POOL * n * max(d, 1), dtype=np.float32)

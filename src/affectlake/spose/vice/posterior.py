@@ -59,8 +59,6 @@ def deviations(posterior: Posterior) -> Floats:
     return np.sqrt(np.maximum(square - expected**2, 0.0)).astype(np.float32)
 
 
-
-
 def _density(z: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.exp(-0.5 * z**2) / np.sqrt(2.0 * np.pi))
 

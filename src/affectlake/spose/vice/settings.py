@@ -34,7 +34,7 @@ class ViceSettings(Strict):
     cycle_epochs: int = Field(
         default=20, ge=2, description="Epochs of a cycle, in which the learning rate falls to a hundredth."
     )
-    max_epochs: int = Field(default=400, ge=1, description="Maximum number of passes over the training judgments.")
+    max_epochs: int = Field(default=600, ge=1, description="Maximum number of passes over the training judgments.")
     init_mean: float = Field(default=0.1, description="Mean of the normal distribution of the initial means.")
     init_std: float = Field(default=0.1, ge=0, description="Its standard deviation; means below 0 are set to 0.")
     init_sd: float = Field(default=0.05, gt=0, description="Initial standard deviation of each weight's posterior.")
