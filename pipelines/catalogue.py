@@ -6,8 +6,8 @@ from affectlake.pipelines.step import Step
 from affectlake.pipelines.steps import (
     agent_maps,
     brain,
-    brain_group_maps,
     brain_generalisation,
+    brain_group_maps,
     brain_groups,
     brain_maps,
     brain_partition,

@@ -99,9 +99,7 @@ def map_rows(
     )
 
 
-def winner_rows(
-    subject: Subject, bands: list[str], parts: Shares, found: BandedEncoding, n_folds: int
-) -> pl.DataFrame:
+def winner_rows(subject: Subject, bands: list[str], parts: Shares, found: BandedEncoding, n_folds: int) -> pl.DataFrame:
     """Return for each voxel the band that explains more alone than every other one, if it does at the level."""
     alone = (parts.coefficients @ found.r2)[[parts.bands.index((band,)) for band in bands]]
     n_groups = len(subject.stimulus_index) if subject.runs is None else len(np.unique(subject.runs))
