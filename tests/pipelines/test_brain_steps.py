@@ -381,7 +381,7 @@ def test_a_study_without_the_section_has_no_brain_steps() -> None:
     names = {step.name for step in steps_of(PARAMS)} - {step.name for step in steps_of(without)}
     assert names == {
         "ingest_brains", "share_stimuli", "select_stimuli", "encode_brains", "search_brains", "score_regions",
-        "compare_brains", "compare_bases",
+        "compare_brains", "compare_bases", "group_brain_maps",
     }  # fmt: skip
 
 

@@ -87,7 +87,7 @@ PLANTED = {
         ["ingest_brains"]),
     "another column is scored": (
         f"{STEPS_OF}.brain_arrays", "METHODS", "'encoding_r'", "'p'",
-        ["score_regions", "compare_brains", "compare_bases"]),
+        ["score_regions", "compare_brains", "compare_bases", "group_brain_maps"]),
     "fits to more judgments are left out": (
         "affectlake.triplets", "MIN_JUDGMENTS", "100", "100000",
         ["sweep"]),
