@@ -47,7 +47,7 @@ NOT_TEXTS = {
 
 def parsed(key: str, names: Any) -> None:
     raw = yaml.safe_load(templates.starting_params("demo"))
-    raw["brain"]["reference"] = ""
+    raw["brain"] |= {"reference": "", "partition": None}  # they name agents of the demo
     place = raw
     *folders, last = key.split(".")
     for word in folders:

@@ -293,6 +293,7 @@ def test_an_agent_whose_name_leads_elsewhere_is_refused_before_a_path_is_made_of
     affectlake("init", lake, "--study", "demo")
     raw = yaml.safe_load((lake / "params.yaml").read_text())
     raw["agents"][agent] = raw["agents"].pop("human-category")
+    raw["brain"]["partition"] = None  # its bands name agents of the demo
     (lake / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     before = contents(victim)
     done = affectlake("render", "--lake", lake, ok=2)

@@ -39,6 +39,7 @@ Key = tuple[str, int, int, int, int]
 def study() -> Params:
     raw = yaml.safe_load(templates.starting_params("demo"))
     raw["agents"] = {"human-category": raw["agents"]["human-category"], "tiny": chat.ENTRY | {"l1": 0.004}}
+    raw["brain"]["partition"] = None  # its bands are of other agents
     return parse(yaml.safe_dump(raw, sort_keys=False))
 
 

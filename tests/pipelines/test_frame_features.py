@@ -36,6 +36,7 @@ def study(model: Path) -> Params:
         "encoder": {"name": "vision", "library": "transformers", "model": model.name},
     }
     raw["agents"] = {"human-category": raw["agents"]["human-category"], "seer": entry}
+    raw["brain"]["partition"] = None  # its bands are of other agents
     return parse(yaml.safe_dump(raw, sort_keys=False))
 
 
