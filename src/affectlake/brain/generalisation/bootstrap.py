@@ -80,7 +80,7 @@ def dual_bootstrap(
     -----
     Schütt, Kipnis, Diedrichsen & Kriegeskorte 2023, 'Statistical inference on representational geometries', eLife.
     Noise ceilings: Nili et al. 2014. With more than 65,536 different values, an RSM's ranks are those of 65,536 equally
-    large groups of values; the correlation then differs by about 10⁻⁵.
+    large groups of values; the correlation then differs by less than 10⁻⁶.
     """
     from affectlake.brain.generalisation import kernels  # late: they are compiled
 
