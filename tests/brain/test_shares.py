@@ -117,16 +117,16 @@ def test_intervals_are_those_of_the_corrected_mean() -> None:
 
 
 def test_shares_of_what_is_explainable() -> None:
-    """R² over reliability, with both errors; NaN where the explainable variance is not above 0 by 1.645 errors."""
+    """R² over reliability: the ends are those S at which R² - S ρ is just t standard errors from 0 (Fieller)."""
     parts = intervals(np.random.default_rng(2).gamma(2.0, size=(2, 40, 3)), shares_of([(), ("a",)]), 5)
     explainable, error = np.array([0.5, 0.5, 0.1]), np.array([0.0, 0.2, 0.08])
     found = explained_shares(parts, explainable, error)
     assert np.allclose(found.value[:, :2], parts.value[:, :2] / 0.5) and np.isnan(found.value[:, 2]).all()
     assert np.allclose(found.low[:, 0], parts.low[:, 0] / 0.5) and np.allclose(found.high[:, 0], parts.high[:, 0] / 0.5)
-    draws = np.random.default_rng(3).normal(size=(2, 400_000))
-    quotient = (parts.value[0, 1] + 0.2 * parts.error[0, 1] * draws[0]) / (0.5 + 0.2 * 0.2 * draws[1])
-    fifth = (found.high[0, 1] - found.low[0, 1]) / (2 * parts.quantile) / 5  # a fifth of the errors: almost linear
-    assert abs(quotient.std() / fifth - 1) < 0.02
+    for end in (found.low[:, :2], found.high[:, :2]):
+        apart = np.abs(parts.value[:, :2] - end * explainable[:2])
+        assert np.allclose(apart, parts.quantile * np.sqrt(parts.error[:, :2] ** 2 + (end * error[:2]) ** 2))
+    assert (found.low[:, :2] < found.value[:, :2]).all() and (found.value[:, :2] < found.high[:, :2]).all()
 
 
 def test_a_band_that_is_never_chosen_has_no_interval() -> None:

@@ -140,7 +140,7 @@ def explained_shares(parts: Intervals, explainable: Array, error: Array) -> Expl
     """Return the parts of the variance divided by the explainable variance.
 
     It is R² over reliability: the noise of the means is part of the variance that R² divides by, and of nothing else.
-    The error of the quotient S = R² / ρ is √(se(R²)² + S² se(ρ)²) / ρ (delta method).
+    The interval of the quotient S = R² / ρ is Fieller's: all S for which R² - S ρ is within t standard errors of 0.
 
     Parameters
     ----------
@@ -151,24 +151,31 @@ def explained_shares(parts: Intervals, explainable: Array, error: Array) -> Expl
     Returns
     -------
     ExplainedShares
-        NaN in regions whose ρ is not known to be above 0 (:func:`known_explainable`).
+        NaN in regions whose ρ is not known to be above 0 (:func:`known_explainable`): the interval has no ends there.
+
+    Notes
+    -----
+    Fieller 1954, 'Some problems in interval estimation'; errors of R² and of ρ are taken to be independent.
     """
-    known = known_explainable(explainable, error)
+    known = known_explainable(explainable, error, parts.quantile)
+    g = (parts.quantile * error / known) ** 2
     value = parts.value / known
-    half = parts.quantile * np.sqrt(parts.error**2 + (value * error) ** 2) / known
-    return ExplainedShares(value, value - half, value + half)
+    half = parts.quantile / known * np.sqrt((1.0 - g) * parts.error**2 + (value * error) ** 2)
+    return ExplainedShares(value, (value - half) / (1.0 - g), (value + half) / (1.0 - g))
 
 
-def known_explainable(explainable: Array, error: Array) -> Array:
-    """Return explainable variances that are above 0 by 1.645 standard errors (one-tailed test of level 0.05), else NaN.
+def known_explainable(explainable: Array, error: Array, quantile: float = 1.96) -> Array:
+    """Return explainable variances that are above 0 by `quantile` standard errors, else NaN.
 
     Parameters
     ----------
     explainable, error : float64, same shape
         Explainable variances and their standard errors; NaN where they are not known.
+    quantile : float
+        Number of standard errors. By default, that of a two-tailed test of level 0.05.
     """
     with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(explainable > 1.645 * error, explainable, np.nan))
+        return np.asarray(np.where(explainable > quantile * error, explainable, np.nan))
 
 
 class Winners(NamedTuple):
