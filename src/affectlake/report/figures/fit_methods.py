@@ -41,6 +41,8 @@ def fit_methods(inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canv
                 ends = whiskers(used[column], used["ci_low"], used["ci_high"])
                 ax.errorbar(used[column].to_numpy(), [at], xerr=ends, fmt="none", ecolor=INK, elinewidth=1)
         ax.set(xlabel=label)
+        if column == "n_dimensions":
+            ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set_yticks(range(len(names)), [shortened(name) for name in names] if ax is axes[0] else [""] * len(names))
         ax.set_ylim(len(names) - 0.4, -0.6)
         ax.tick_params(axis="y", length=0, labelcolor=INK)
