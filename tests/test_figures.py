@@ -55,7 +55,9 @@ SETTINGS = (
     "sweeps.max_epochs=10",
     "agents.caption-tfidf.encoder.n_components=20",
     "brain.sources={kind: synthetic, n_subjects: 2, voxel_mm: 24.0}",
-    "brain.searchlight={n_stimuli: 40, radius_voxels: 1.5, min_voxels: 5, ranks: counted, permutations: 3}",
+    "brain.searchlight={n_stimuli: 40, radius_voxels: 1.5, min_voxels: 5, ranks: counted, permutations: 19}",
+    "brain.encoding.permutations=19",
+    "brain.generalisation={resamples: 50, relabellings: 9}",
 )
 FIRST = ("ingest", "sample", "encode", "choose_by_ratings", "choose_by_features")
 VARIANTS = [
@@ -70,7 +72,6 @@ DRAWN_OTHERWISE = {  # read by the page, or by SQL, for the figures and their hi
     "choices", "triplets", "frames", "videos", "voxels", "roi_scores", "group_stats", "noise_ceilings", "rsa_maps",
     "encoding_maps", "encoding_weights", "fits", "families", "reliability", "anchored_choices", "unparsed",
     "partition_winners",
-    "prevalence",
 }  # fmt: skip
 NOT_DRAWN = {
     "betas": "millions of rows that no figure could show; the maps are made from them",
@@ -86,9 +87,7 @@ NOT_DRAWN = {
     "partition_maps": "parts of voxels; regions and winners are drawn",
     "voxel_reliability": "one number per voxel; parts of regions are drawn as shares of it",
     "group_maps": "means over subjects; images by `affectlake maps`",
-    "brain_generalisation": "intervals over subjects and stimuli; read by queries",
     "brain_generalisation_pairs": "intervals over subjects and stimuli; read by queries",
-    "brain_generalisation_ceilings": "intervals over subjects and stimuli; read by queries",
     "closeness_pairs": "differences of pairs of agents; `closeness` has the ranks that follow from them",
     "vice_embeddings": "intervals of single weights; `fit_methods` is drawn",
     "encoding_nulls": "null distributions, from which levels follow",

@@ -87,7 +87,12 @@ COLUMNS: dict[str, Columns] = {
     "group_stats": Columns(
         ("method", "region", "agent", "other_agent"), ("p_fdr",), ("p_reference_fdr", *_EFFECT, *_PREVALENCE)
     ),
-    "prevalence": Columns(("agent", "method", "region"), (), ("n_subjects", *_PREVALENCE, "note")),
+    "prevalence": Columns(("agent", "method", "region"), (), ("n_subjects", "subject_level", *_PREVALENCE, "note")),
+    "brain_generalisation": Columns(
+        ("region", "agent"),
+        ("evaluation", "ci_low", "ci_high", "p_above_zero_fdr", "generalises_to", "n_subjects", "n_stimuli", "note"),
+    ),
+    "brain_generalisation_ceilings": Columns(("region",), ("ceiling_low",)),
     "basis_stats": Columns(
         ("agent", "method", "region"), ("difference", "ci_low", "ci_high", "p_both_fdr", "share_won"), _EFFECT
     ),

@@ -19,7 +19,7 @@ from affectlake.report.figures import brain_viewer, heatmap, stimulus_map
 from affectlake.report.figures.agent_styles import styles_of
 from affectlake.report.figures.brain_maps import METHODS
 from affectlake.report.figures.canvas import older_objects_frozen, styled
-from affectlake.report.figures.catalogue import FIGURES
+from affectlake.report.figures.catalogue import FIGURES, OF_BRAIN
 from affectlake.report.figures.embedded import SharedStyles
 from affectlake.report.figures.strip import strip
 from affectlake.report.inputs import ReportInputs
@@ -128,12 +128,11 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         )
         for one in every
     ]
-    order, parts = inputs.table("order_effects"), inputs.table("variance_partition")
-    sections = {
+    order = inputs.table("order_effects")
+    sections: dict[str, list[Block]] = {
         "together": blocks(inputs, "together", every, shared),
         "order": [] if order is None else blocks(inputs, "order", every, shared),
-        "brain": [] if inputs.brain is None else blocks(inputs, "brain", every, shared),
-        "variance": [] if parts is None else blocks(inputs, "variance", every, shared),
+        **{section: blocks(inputs, section, every, shared) for section in OF_BRAIN},
     }
     data = {
         "stimuli": stimulus_map.stimulus_data(inputs, entries),
@@ -175,6 +174,7 @@ def _contents(sections: Mapping[str, list[Block]], found: list[_Agent]) -> list[
     titles = {
         "brain": "Brain",
         "variance": "Whose variance",
+        "certainty": "How sure",
         "together": "Comparison of agents",
         "order": "Position bias",
     }

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from affectlake.errors import FigureError
 from affectlake.report.agent_summary import AgentFacts
-from affectlake.report.figures.catalogue import Entry, Section, of_section
+from affectlake.report.figures.catalogue import OF_BRAIN, Entry, Section, of_section
 from affectlake.report.figures.embedded import SharedStyles, embedded
 from affectlake.report.figures.html_figure import HtmlFigure
 from affectlake.report.figures.markup import scrolling
@@ -63,9 +63,7 @@ def is_shown(entry: Entry, inputs: ReportInputs, about: AgentFacts | Sequence[Ag
 
 def file_name(entry: Entry, about: AgentFacts | Sequence[AgentFacts], chosen: Mapping[str, str]) -> str:
     """Return the name of a figure's files."""
-    whose = (
-        about.agent if isinstance(about, AgentFacts) else "brain" if entry.section in ("brain", "variance") else "all"
-    )
+    whose = about.agent if isinstance(about, AgentFacts) else "brain" if entry.section in OF_BRAIN else "all"
     name = entry.name.replace("_", "-").removeprefix(f"{whose}-")
     return "-".join([whose, name, *entry.suffixes(chosen)])
 

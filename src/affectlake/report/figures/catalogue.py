@@ -27,6 +27,7 @@ from affectlake.report.figures.brain_maps import METHODS, VOXELS, brain_slices, 
 from affectlake.report.figures.brain_regions import GROUPS_OF_REGIONS as GROUPS
 from affectlake.report.figures.brain_regions import brain_regions
 from affectlake.report.figures.canvas import Canvas, Figure, styled
+from affectlake.report.figures.certainty import generalised_scores, prevalences
 from affectlake.report.figures.community_matrix import community_matrix
 from affectlake.report.figures.dimension_maps import dimension_patterns, dimension_weights
 from affectlake.report.figures.emotion_graph import emotion_graph
@@ -44,7 +45,10 @@ from affectlake.report.figures.variance_parts import UNITS, variance_parts, vari
 from affectlake.report.figures.voxel_histograms import voxel_comparison
 from affectlake.report.inputs import ReportInputs
 
-Section = Literal["together", "order", "agent", "brain", "variance"]
+Section = Literal["together", "order", "agent", "brain", "variance", "certainty"]
+
+OF_BRAIN: tuple[Section, ...] = ("brain", "variance", "certainty")
+"""Sections whose figures are all about brains."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ class Entry:
     @property
     def brain(self) -> bool:
         """Whether it shows brain maps."""
-        return self.needs_brain or self.section in ("brain", "variance")
+        return self.needs_brain or self.section in OF_BRAIN
 
     def variants(self) -> Iterator[dict[str, str]]:
         """Yield the combinations of its choices; an empty one if it has no choices."""
@@ -245,8 +249,28 @@ FIGURES: tuple[Entry, ...] = (
     Entry(basis_scores, "{method}: ratings and embeddings, {group}", "brain", {"method": METHODS, "group": GROUPS}),
     Entry(basis_comparison, "{method}: embeddings and ratings", "brain", {"method": METHODS}),
     Entry(basis_voxels, "{method}: embeddings and ratings by voxel", "brain", {"method": METHODS}, rows_on_page=False),
-    Entry(variance_parts, "{unit}: {group}", "variance", {"unit": UNITS, "group": GROUPS}),
-    Entry(variance_winners, "Which band wins", "variance"),
+    Entry(
+        variance_parts,
+        "{unit}: {group}",
+        "variance",
+        {"unit": UNITS, "group": GROUPS},
+        needs="variance_partition",
+    ),
+    Entry(variance_winners, "Which band wins", "variance", needs="variance_partition"),
+    Entry(
+        generalised_scores,
+        "Other subjects and stimuli: {group}",
+        "certainty",
+        {"group": GROUPS},
+        needs="brain_generalisation",
+    ),
+    Entry(
+        prevalences,
+        "Prevalence, {method}: {group}",
+        "certainty",
+        {"method": METHODS, "group": GROUPS},
+        needs="prevalence",
+    ),
 )
 
 
