@@ -95,7 +95,7 @@ def _csv(rows: pl.DataFrame) -> str:
     if not len(rows):
         return ""
     kept = rows.select(name for name in rows.columns if rows[name].null_count() < len(rows))
-    text = kept.sort(kept.columns, nulls_last=True).write_csv(float_precision=6).encode()
+    text = kept.sort(kept.columns, nulls_last=True).write_csv(float_precision=5).encode()
     packed = gzip.compress(text, mtime=0)
     if len(packed) < len(text) - UNPACKED:
         return "data:application/gzip;base64," + base64.b64encode(packed).decode()

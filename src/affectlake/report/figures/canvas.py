@@ -312,6 +312,12 @@ def whiskers(values: Any, low: Any, high: Any) -> NDArray[np.float64]:
     return np.asarray(np.nan_to_num(np.stack([middle - ends[0], ends[1] - middle]).clip(min=0)))
 
 
+def upright_lines(ax: Any, x: Any, low: Any, high: Any, **style: Any) -> None:
+    """Draw a line from `low` to `high` at each x, all as one path, which takes fewer bytes than one for each."""
+    ends = np.stack([np.asarray(low, float), np.asarray(high, float), np.full(len(x), np.nan)], axis=1)
+    ax.plot(np.repeat(np.asarray(x, float), 3), ends.ravel(), **style)
+
+
 def stack(agents: int, each: float = 0.34, rest: float = 0.9) -> float:
     """Return the height in inches of a figure with one row for each agent."""
     return rest + each * max(agents, 2)

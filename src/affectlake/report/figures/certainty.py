@@ -13,7 +13,7 @@ from affectlake.report.agent_summary import AgentFacts
 from affectlake.report.figures.agent_styles import styles_of
 from affectlake.report.figures.brain_maps import METHODS, brain_of
 from affectlake.report.figures.brain_regions import GROUPS_OF_REGIONS, region_names
-from affectlake.report.figures.canvas import FAINT, SOFT, Canvas, Drawn, whiskers
+from affectlake.report.figures.canvas import FAINT, SOFT, Canvas, Drawn, upright_lines
 from affectlake.report.inputs import BrainInputs, ReportInputs
 from affectlake.report.number_format import counted, decimal, percent, shortened
 
@@ -112,14 +112,14 @@ def _points(
         value, low, high = (own[name].fill_null(np.nan).to_numpy() for name in ends)
         sure = np.ones(len(own), dtype=bool) if not level else (own[level].fill_null(1.0) < 0.05).to_numpy()
         colour = styles[agent].colour
-        ax.errorbar(x, value, whiskers(value, low, high), fmt="none", ecolor=colour, elinewidth=1.1)
+        upright_lines(ax, x, low, high, color=colour, lw=1.1)
         ax.plot([], [], styles[agent].marker, color=colour, ms=4.5, label=shortened(agent))
         for kept, fill in ((sure, colour), (~sure, "white")):
             (drawn,) = ax.plot(x[kept], value[kept], styles[agent].marker, ms=4.0, mfc=fill, mec=colour, mew=1.1)
             hints = [
                 f"{agent}, {names[region]}: {decimal(middle, 3)} ({decimal(first, 3)} to {decimal(last, 3)})"
                 for region, middle, first, last, one in zip(own["region"], value, low, high, kept, strict=True)
-                if one
+                if one and level
             ]
             canvas.note(drawn, hints=hints)
     ax.set_xticks(range(len(regions)), regions, rotation=40, ha="right", rotation_mode="anchor")

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from affectlake.errors import FigureError
 from affectlake.report.agent_summary import AgentFacts
 from affectlake.report.figures.brain_regions import GROUPS_OF_REGIONS, region_names
-from affectlake.report.figures.canvas import FAINT, GROUPS, INK, SOFT, Canvas, Drawn, whiskers
+from affectlake.report.figures.canvas import FAINT, GROUPS, INK, SOFT, Canvas, Drawn, upright_lines
 from affectlake.report.inputs import BrainInputs, ReportInputs
 from affectlake.report.number_format import counted, decimal, listed, percent
 
@@ -36,33 +36,36 @@ def variance_parts(
     if not regions:
         raise FigureError(f"no voxel of this version's subjects is in one of the named {GROUPS_OF_REGIONS[group]}")
     rows = stats.filter(pl.col("region").is_in(regions)).sort("region", "part")
+    rows = rows.select("region", "part", unit, low, high, "p_fdr")
     values = {(region, part): value for region, part, value in rows.select("region", "part", unit).iter_rows()}
     parts = sorted({part for _, part in values} - {_WHOLE}, key=lambda part: (part.count("+"), _order(part, bands)))
     width = max(5.2, 1.4 + 0.42 * len(regions))
     bars, alone = canvas.panels(
-        2, columns=1, width=width, height=5.2 + 0.2 * (len(parts) // 3), grid="y", height_ratios=[3, 2], sharex=True
+        2, columns=1, width=width, height=5.2 + 0.2 * len(parts), grid="y", height_ratios=[3, 2], sharex=True
     )
     names = {key: title for key, _, title in brain.regions}
     tops = {1: np.zeros(len(regions)), -1: np.zeros(len(regions))}  # of the bars so far, above and below zero
     for part in parts:
         heights = np.array([values.get((region, part), np.nan) for region in regions], dtype=float)
         for sign in (1, -1):
-            mine = np.where(np.nan_to_num(heights) * sign > 0, heights, 0.0)
-            drawn = bars.bar(range(len(regions)), mine, 0.72, bottom=tops[sign], **_style(part, bands))
-            tops[sign] += mine
-            for bar, region, value in zip(drawn, regions, heights, strict=True):
-                canvas.note(bar, f"{part}, {names[region]}: {decimal(float(value), 4)}", class_="bar")
+            own = np.flatnonzero(np.nan_to_num(heights) * sign > 0)
+            drawn = bars.bar(own, heights[own], 0.72, bottom=tops[sign][own], **_style(part, bands))
+            tops[sign][own] += heights[own]
+            for bar, place in zip(drawn, own.tolist(), strict=True):
+                hint = f"{part}, {names[regions[place]]}: {decimal(float(heights[place]), 4)}"
+                canvas.note(bar, hint, class_="bar")
     of_all = rows.filter(part=_WHOLE).sort(pl.col("region").map_elements(regions.index, return_dtype=pl.Int64))
     total, *whole_ends = (of_all[name].fill_null(np.nan).to_numpy() for name in (unit, low, high))
     where = [regions.index(region) for region in of_all["region"]]
-    bars.errorbar(where, total, whiskers(total, *whole_ends), fmt="_", color=INK, elinewidth=1.1, ms=11)
+    upright_lines(bars, where, *whole_ends, color=INK, lw=1.1)
+    bars.plot(where, total, "_", color=INK, ms=11)
     for at, band in enumerate(bands):
-        own = rows.filter(part=band)
-        x = np.array([regions.index(region) for region in own["region"]]) + 0.6 * ((at + 0.5) / len(bands) - 0.5)
-        y, *ends_of_band = (own[name].fill_null(np.nan).to_numpy() for name in (unit, low, high))
-        sure = (own["p_fdr"].fill_null(1.0) < LEVEL).to_numpy()
+        mine = rows.filter(part=band)
+        x = np.array([regions.index(region) for region in mine["region"]]) + 0.6 * ((at + 0.5) / len(bands) - 0.5)
+        y, first, last = (mine[name].fill_null(np.nan).to_numpy() for name in (unit, low, high))
+        sure = (mine["p_fdr"].fill_null(1.0) < LEVEL).to_numpy()
         colour = GROUPS[at]
-        alone.errorbar(x, y, whiskers(y, *ends_of_band), fmt="none", ecolor=colour, elinewidth=1.1)
+        upright_lines(alone, x, first, last, color=colour, lw=1.1)
         for kept, fill in ((sure, colour), (~sure, "white")):
             alone.plot(x[kept], y[kept], "o", ms=3.6, mfc=fill, mec=colour, mew=1.1, ls="none")
     for ax, label in ((bars, UNITS[unit]), (alone, "alone")):
@@ -71,7 +74,8 @@ def variance_parts(
         ax.tick_params(axis="x", length=0)
     alone.set_xticks(range(len(regions)), regions, rotation=40, ha="right", rotation_mode="anchor")
     handles = [Patch(label=part.replace("+", " and "), **_style(part, bands)) for part in parts]
-    bars.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1.02), ncols=4, borderaxespad=0)
+    columns = max(1, int((width - 0.7) / (0.6 + 0.08 * max(len(part) + 4 for part in parts))))
+    bars.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1.02), ncols=columns, borderaxespad=0)
     whose = "variance" if unit == "r2" else "explainable variance"
     caption = (
         f"Above: parts of the {whose} of held-out stimuli that only one band of agents explains, and that several "
