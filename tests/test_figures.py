@@ -57,7 +57,7 @@ SETTINGS = (
     "brain.sources={kind: synthetic, n_subjects: 2, voxel_mm: 24.0}",
     "brain.searchlight={n_stimuli: 40, radius_voxels: 1.5, min_voxels: 5, ranks: counted, permutations: 19}",
     "brain.encoding.permutations=19",
-    "brain.generalisation={resamples: 50, relabellings: 9}",
+    "brain.generalisation={resamples: 100, relabellings: 9}",
 )
 FIRST = ("ingest", "sample", "encode", "choose_by_ratings", "choose_by_features")
 VARIANTS = [

@@ -72,7 +72,7 @@ def _winners(tables: VersionTables, subject: str, block: int) -> Volume | None:
     """Return the voxels of a subject that each band of agents wins; None for a version without partition."""
     if "partition_winners" not in tables.present:
         return None
-    won = tables.rows(f"SELECT voxel_index, winner FROM partition_winners WHERE subject = '{subject}' ORDER BY ALL")
+    won = tables.rows(f"SELECT voxel_index, best_band FROM partition_winners WHERE subject = '{subject}' ORDER BY ALL")
     bands = tables.rows("SELECT DISTINCT part FROM variance_partition WHERE part NOT LIKE '%+%' ORDER BY part")["part"]
     if not len(won):
         return None
@@ -81,7 +81,7 @@ def _winners(tables: VersionTables, subject: str, block: int) -> Volume | None:
             "voxel_index",
             agent=pl.lit(band),
             method=pl.lit("winner"),
-            value=(pl.col("winner") == band).fill_null(value=False).cast(pl.Float64),
+            value=(pl.col("best_band") == band).fill_null(value=False).cast(pl.Float64),
         )
         for band in bands
     )

@@ -111,7 +111,7 @@ def winner_rows(subject: Subject, bands: list[str], parts: Shares, found: Banded
         {
             "subject": [subject.name] * n,
             "voxel_index": np.arange(n, dtype=np.int32),
-            "winner": pl.Series(names, dtype=pl.String),
+            "best_band": pl.Series(names, dtype=pl.String),
             "p": tested.p,
             "p_fdr": levels,
         }

@@ -35,6 +35,13 @@ def test_every_table_has_a_factory() -> None:
     assert set(factory.tiny_lake()) == set(contracts()), "add rows to src/affectlake/lake/tables/factory.py"
 
 
+def test_no_field_is_defined_twice() -> None:
+    """YAML would take the second definition for both tables."""
+    lines = (ROOT / "schemas/fields.yaml").read_text(encoding="utf-8").splitlines()
+    names = [line.partition(":")[0] for line in lines if line[:1].isalpha()]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_every_field_is_used() -> None:
     import yaml
 

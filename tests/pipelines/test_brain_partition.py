@@ -95,13 +95,13 @@ def test_the_winner_of_a_voxel_is_the_agent_that_was_planted(world: OutputTables
     ]
     tables = lazy(world | {"betas": world["betas"].with_columns(pattern=pl.Series([list(row) for row in patterns]))})
     found = partition_variance(tables, WANTED, context(tmp_path))["partition_winners"]
-    assert (found["winner"].is_null() == (found["p_fdr"].fill_null(1.0) >= 0.05)).all()
+    assert (found["best_band"].is_null() == (found["p_fdr"].fill_null(1.0) >= 0.05)).all()
     won = found.with_columns(planted=pl.col("voxel_index") % 3)
     for number, band in enumerate(("category", "dimension")):
         own = won.filter(planted=number)
-        assert (own["winner"] == band).fill_null(value=False).mean() > 0.7, band  # type: ignore[operator]
-        assert own.drop_nulls("winner").select((pl.col("winner") == band).mean()).item() > 0.95
-    assert won.filter(planted=2)["winner"].is_not_null().mean() < 0.05  # type: ignore[operator]
+        assert (own["best_band"] == band).fill_null(value=False).mean() > 0.7, band  # type: ignore[operator]
+        assert own.drop_nulls("best_band").select((pl.col("best_band") == band).mean()).item() > 0.95
+    assert won.filter(planted=2)["best_band"].is_not_null().mean() < 0.05  # type: ignore[operator]
 
 
 def test_regions_are_the_means_of_their_voxels(found: OutputTables) -> None:

@@ -63,7 +63,7 @@ def focus(page: Any, selector: str) -> None:
 
 def test_every_figure_is_drawn_inside_the_page(any_page: Any) -> None:
     page = any_page
-    assert len(page.query_selector_all("#together figure")) == 6
+    assert len(page.query_selector_all("#together figure")) == 9
     assert len(page.query_selector_all("section.agent figure")) == 3 * 12
     assert page.query_selector("#brain figure svg") is not None
     absent = [one.inner_text() for one in page.query_selector_all(".absent h3")]

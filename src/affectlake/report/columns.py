@@ -101,7 +101,7 @@ COLUMNS: dict[str, Columns] = {
         ("r2", "ci_low", "ci_high", "p"),
         ("explained_share", "share_low", "share_high", "note"),
     ),
-    "partition_winners": Columns(("subject", "voxel_index"), ("winner",)),
+    "partition_winners": Columns(("subject", "voxel_index"), ("best_band",)),
     "partition_stats": Columns(
         ("region", "part"), ("r2", "ci_low", "ci_high", "p_fdr"), ("explained_share", "share_low", "share_high")
     ),

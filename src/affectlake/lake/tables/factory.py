@@ -269,7 +269,7 @@ _ROWS: dict[str, Callable[[int], dict[str, object]]] = {
     "basis_stats": lambda _n: {"region": ["VC"], "difference": [0.1], "n_subjects": [2]},
     "variance_partition": lambda _n: {"region": ["VC"], "part": ["people"], "r2": [0.1], "n_voxels": [1]},
     "partition_maps": lambda _n: {"voxel_index": [0, 1], "part": ["people", "people"], "r2": [0.1, None]},
-    "partition_winners": lambda _n: {"voxel_index": [0, 1], "winner": ["people", None], "p": [0.001, 0.4]},
+    "partition_winners": lambda _n: {"voxel_index": [0, 1], "best_band": ["people", None], "p": [0.001, 0.4]},
     "brain_generalisation": lambda _n: {"region": ["VC"], "evaluation": [0.1], "n_subjects": [2], "n_stimuli": [9]},
     "brain_generalisation_pairs": lambda _n: {
         "region": ["VC"],

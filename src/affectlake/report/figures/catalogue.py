@@ -256,7 +256,7 @@ FIGURES: tuple[Entry, ...] = (
         {"unit": UNITS, "group": GROUPS},
         needs="variance_partition",
     ),
-    Entry(variance_winners, "Which band wins", "variance", needs="variance_partition"),
+    Entry(variance_winners, "Which band wins", "variance", needs="variance_partition", rows_on_page=False),
     Entry(
         generalised_scores,
         "Other subjects and stimuli: {group}",

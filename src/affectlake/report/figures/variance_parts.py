@@ -131,7 +131,8 @@ def variance_winners(inputs: ReportInputs, _agents: Sequence[AgentFacts], canvas
         f"for training sets that overlap). In grey voxels, no band does. The left side of the brain is at the left."
         f"{size}"
     )
-    rows = pl.DataFrame({"winner": ["", *bands], "n_cells": counts})
+    places = dict(zip(("x_mm", "y_mm", "z_mm"), volume.mm(cells).T, strict=True))
+    rows = pl.DataFrame(places | {"best_band": [["", *bands][at] for at in best.tolist()]})
     return Drawn("Slices of one subject with the band that wins each voxel", caption, rows)
 
 
