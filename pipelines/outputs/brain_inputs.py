@@ -74,7 +74,7 @@ def _winners(tables: VersionTables, subject: str, block: int) -> Volume | None:
         return None
     won = tables.rows(f"SELECT voxel_index, best_band FROM partition_winners WHERE subject = '{subject}' ORDER BY ALL")
     bands = tables.rows("SELECT DISTINCT part FROM variance_partition WHERE part NOT LIKE '%+%' ORDER BY part")["part"]
-    if not len(won):
+    if not len(won) or not len(bands):
         return None
     maps = pl.concat(
         won.select(

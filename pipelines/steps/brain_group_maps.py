@@ -33,6 +33,7 @@ class _Grid(NamedTuple):
     reads=("voxels", "encoding_maps/{agents}", "rsa_maps/{agents}"),
     writes=("group_maps",),
     params=("seed", "brain.reference", "brain.cluster_forming_p"),
+    optional=("brain.reference", "brain.cluster_forming_p"),
     section="brain",
     version=1,
 )

@@ -44,6 +44,7 @@ Floats = NDArray[np.floating]
         "agents.{agent}.scaling",
     ),
     kinds=EVERY_KIND,
+    optional=("brain.cluster_forming_p",),
     section="brain",
     version=4,
 )
@@ -143,6 +144,7 @@ def _encoding_weights(agent: str, seed: int, subject: str, found: Encoding) -> p
         "agents.{agent}.scaling",
     ),
     kinds=EVERY_KIND,
+    optional=("brain.cluster_forming_p",),
     gpu=True,
     section="brain",
     version=5,

@@ -45,7 +45,8 @@ def betas(patterns: dict[str, Array], spill: Path) -> pl.DataFrame:
         n = len(values)
         runs = np.full(n, -1) if name == "S2" else np.arange(n) // 3
         shown = np.arange(0, 2 * n, 2, dtype=np.int32)
-        aligned = Aligned(shown, values, runs.astype(np.int64), np.ones(n, np.int32), np.full(n, np.nan), (), (), 0)
+        once, unknown = np.ones(n, np.int32), np.full(values.shape[1], np.nan)
+        aligned = Aligned(shown, values, runs.astype(np.int64), once, np.full(n, np.nan), unknown, (), (), 0)
         frames.append(beta_rows(name, aligned, spill / f"{name}.arrow"))
     return pl.concat(frames)
 

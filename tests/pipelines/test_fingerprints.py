@@ -99,7 +99,7 @@ PLANTED = {
         ["encode_frames", "encode_clips", "encode"]),
     "judgments are of other triplets": (
         f"{STEPS_OF}.arrays", "_of_split", "pl.col('split') == split", "pl.col('split') != split",
-        ["embed", "sweep", "measure"]),
+        ["embed", "embed_vice", "sweep", "measure"]),
 }  # fmt: skip
 
 

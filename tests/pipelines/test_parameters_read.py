@@ -266,7 +266,7 @@ def test_published_ratings_have_keys_of_their_own(tmp_path: Path, monkeypatch: p
         ("geometry.perplexity", {"lay_out"}),
         ("geometry.min_category_size", {"measure"}),
         ("geometry.label_gap", {"measure", "describe"}),
-        ("geometry.permutations", {"measure", "compare"}),
+        ("geometry.permutations", {"measure", "compare", "align_agents"}),
         ("sweeps.share", {"measure"}),
         ("sweeps.recovered_r", {"sweep"}),
         ("sources.clips", {"decode", "encode_clips"}),

@@ -193,7 +193,7 @@ def test_a_lake_of_older_code_is_rebuilt_as_far_as_its_contracts_allow(tmp_path:
     found = rebuilt(lake, tmp_path, "v1")
     assert {found[name].state for name in ("stimuli", "ratings", "captions")} == {"same"}
     assert found["betas"].state == "differs"  # there was no agreement of split halves
-    assert "here it is 3" in " ".join(found["betas"].reasons)
+    assert "here it is 4" in " ".join(found["betas"].reasons)
     assert found["betas"].reasons[0] == "column split_half_r added"
     assert not any("all rows are the same" in reason for reason in found["betas"].reasons)
     assert found["triplets"].state == "differs"  # there was no validation split

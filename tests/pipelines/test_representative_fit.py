@@ -47,6 +47,7 @@ TEXT = override(
         "geometry.permutations=20",
         "geometry.resamples=20",
         "geometry.perplexity=10.0",
+        "brain.partition=null",
         "brain.sources.n_subjects=2",
         "brain.sources.voxel_mm=24.0",
         "brain.encoding.by_run=false",

@@ -95,7 +95,7 @@ def test_an_agents_entry_stales_its_own_stages_even_with_a_dot_in_its_name(lake:
 
 def test_an_agent_taken_out_stales_what_sets_agents_beside_one_another(lake: Path) -> None:
     edit(lake / "params.yaml", lambda body: body["agents"].pop(DOTTED))
-    assert stale(lake) == {"compare"}
+    assert stale(lake) == {"compare", "align_agents", "rank_agents"}
     run(lake)
     assert set(read_output(lake, Output("comparisons")).collect()["agent"]) == {"human-category"}
 

@@ -22,7 +22,7 @@ WIDTH, HEIGHT = (210 - 2 * 14) * MM, (297 - 2 * 14) * MM
 DEMO_BYTES = 2_000_000
 """Limit of the report of the demo study."""
 
-SMALL_BYTES = 955_000
+SMALL_BYTES = 1_040_000
 """Limit of the report of the small study of the tests, which also has three agents: 5 % above its size."""
 
 

@@ -25,6 +25,7 @@ TEXT = override(
         "brain.searchlight.radius_voxels=1.5",
         "brain.searchlight.min_voxels=8",
         "brain.searchlight.permutations=19",
+        "brain.partition=null",
     ),
 )
 PARAMS = parse(TEXT)

@@ -265,7 +265,12 @@ _ROWS: dict[str, Callable[[int], dict[str, object]]] = {
     "roi_scores": lambda _n: {"region": ["VC"], "region_score": [0.5], "n_voxels": [1]},
     "prevalence": lambda _n: {"region": ["VC"], "n_subjects": [5], "n_significant": [4], "prevalence": [0.8]},
     "group_stats": lambda _n: {"region": ["VC"], "other_agent": ["other"], "n_subjects": [2]},
-    "group_maps": lambda _n: {"voxel_i": [0, 1], "group_value": [0.1, None], "n_subjects": [2, 2]},
+    "group_maps": lambda _n: {
+        "voxel_i": [0, 1],
+        "x_mm": [0.0, 2.0],
+        "group_value": [0.1, None],
+        "n_subjects": [2, 2],
+    },
     "basis_stats": lambda _n: {"region": ["VC"], "difference": [0.1], "n_subjects": [2]},
     "variance_partition": lambda _n: {"region": ["VC"], "part": ["people"], "r2": [0.1], "n_voxels": [1]},
     "partition_maps": lambda _n: {"voxel_index": [0, 1], "part": ["people", "people"], "r2": [0.1, None]},

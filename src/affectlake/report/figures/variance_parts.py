@@ -116,12 +116,13 @@ def variance_winners(inputs: ReportInputs, _agents: Sequence[AgentFacts], canvas
         mm = float(volume.mm(np.array([[0, 0, z]]))[0, 2])
         ax.set_title(f"z {decimal(mm, 0)} mm", loc="center", weight="normal", color=SOFT, fontsize=8.5)
     counts = np.bincount(best, minlength=len(bands) + 1)
-    labels = [("no band", "#dddddd"), *zip(bands, GROUPS, strict=False)]
+    none, *won = (percent(int(n) / max(len(best), 1), 1) for n in counts)
     handles = [
-        Patch(facecolor=colour, label=f"{name}, {percent(int(n) / max(len(best), 1), 1)}")
-        for (name, colour), n in zip(labels, counts, strict=True)
+        Patch(facecolor=colour, label=f"{name}, {share}")
+        for name, colour, share in zip(bands, GROUPS, won, strict=False)
     ]
-    canvas.figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    legend = canvas.figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    legend.set_title(f"grey: no band, {none}", prop={"size": 8.5})
     size = "" if volume.block == 1 else (
         f" A cell is {' × '.join([str(volume.block)] * 3)} voxels, of which more than half have to be won."
     )  # fmt: skip
