@@ -60,14 +60,11 @@ SETTINGS = (
     "brain.generalisation={resamples: 100, relabellings: 9}",
 )
 FIRST = ("ingest", "sample", "encode", "choose_by_ratings", "choose_by_features")
-VARIANTS = [
-    (entry.name, chosen)
-    for entry in FIGURES
-    for chosen in entry.variants()
-    if chosen.get("unit") != "explained_share"  # the stimuli of the demo are shown once
-]
+VARIANTS = [(entry.name, chosen) for entry in FIGURES for chosen in entry.variants()]
 
-NOT_HERE = {"order_effects", "nearest_centroids"}  # this small study has no chat agent and too few of a category
+NOT_HERE = {  # this small study has no chat agent, too few of a category, and shows stimuli once
+    "order_effects", "nearest_centroids", "explained_parts"
+}  # fmt: skip
 DRAWN_OTHERWISE = {  # read by the page, or by SQL, for the figures and their hints
     "choices", "triplets", "frames", "videos", "voxels", "roi_scores", "group_stats", "noise_ceilings", "rsa_maps",
     "encoding_maps", "encoding_weights", "fits", "families", "reliability", "anchored_choices", "unparsed",

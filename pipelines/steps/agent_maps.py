@@ -20,7 +20,7 @@ from affectlake.geometry.matching import DimensionMatches, dimension_matches
 from affectlake.geometry.stimulus_effects import FEWEST_TRIPLETS
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import OutputTables, StepContext, Tables, step
-from affectlake.pipelines.steps.arrays import Embedding, representative
+from affectlake.pipelines.steps.arrays import Embedding, representative_of
 from affectlake.pipelines.steps.rows import Row, to_table
 from affectlake.process.blas_threads import one_blas_thread
 from affectlake.seeds import generator
@@ -43,8 +43,7 @@ def align_agents(tables: Tables, params: Params, context: StepContext) -> Output
     """Compare the embeddings of all pairs of agents, as wholes and dimension by dimension."""
     fits: dict[str, Embedding] = {}
     for agent in context.agents:
-        own = {name: tables[name].filter(pl.col("agent") == agent) for name in ("embeddings", "fits")}
-        if (chosen := representative(own)) is not None:
+        if (chosen := representative_of(tables, agent)) is not None:
             fits[agent] = chosen[1]
     aligned, matched = list[Row](), list[Row]()
     with one_blas_thread(), ThreadPoolExecutor(max(context.workers, 1)) as pool:

@@ -162,6 +162,11 @@ def representative(tables: Tables) -> tuple[int, Embedding] | None:
     return (chosen.item(), embedding(tables, chosen.item())) if len(chosen) else None
 
 
+def representative_of(tables: Tables, agent: str) -> tuple[int, Embedding] | None:
+    """Return the same of one agent, if the tables have the rows of several."""
+    return representative({name: tables[name].filter(pl.col("agent") == agent) for name in ("embeddings", "fits")})
+
+
 def ratings(tables: Tables) -> RatingMatrix:
     """Return the ratings of all stimuli and families."""
     found = rating_matrix(tables["ratings"].collect(), tables["stimuli"].select(pl.len()).collect().item())

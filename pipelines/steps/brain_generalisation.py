@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from affectlake.brain import statistics
@@ -16,7 +15,7 @@ from affectlake.brain.generalisation.resamples import FEWEST_STIMULI, Resamples,
 from affectlake.brain.recordings import regions
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import OutputTables, StepContext, Tables, step
-from affectlake.pipelines.steps.arrays import representative
+from affectlake.pipelines.steps.arrays import representative_of
 from affectlake.pipelines.steps.brain_arrays import (
     FEWEST_COMPARED,
     brain_of,
@@ -98,9 +97,7 @@ def _models(tables: Tables, context: StepContext, shared: NDArray[np.int32]) -> 
 
     found: dict[str, Floats | str] = {}
     for agent in sorted(context.agents):
-        fitted = representative(
-            {name: tables[name].filter(pl.col("agent") == agent) for name in ("embeddings", "fits")}
-        )
+        fitted = representative_of(tables, agent)
         if fitted is None:
             found[agent] = f"{agent} has no fit with a dimension"
             continue

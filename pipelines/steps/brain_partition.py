@@ -21,7 +21,7 @@ from affectlake.errors import SourceError
 from affectlake.pipelines.params.brain import PartitionParams
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import OutputTables, StepContext, Tables, step
-from affectlake.pipelines.steps.arrays import representative
+from affectlake.pipelines.steps.arrays import representative_of
 from affectlake.pipelines.steps.brain_arrays import brain_of, folds_of, subjects_of
 from affectlake.pipelines.steps.partition_rows import (
     across_subjects,
@@ -141,8 +141,7 @@ def _bands(tables: Tables, wanted: PartitionParams) -> tuple[Bands, dict[str, st
     for name, agents in wanted.bands.items():
         found = []
         for agent in agents:
-            own = {table: tables[table].filter(pl.col("agent") == agent) for table in ("embeddings", "fits")}
-            fitted = representative(own)
+            fitted = representative_of(tables, agent)
             if fitted is None:
                 missing[name] = f"the band {name} has no features: {agent} has no fit with a dimension"
             else:

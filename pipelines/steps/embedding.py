@@ -178,13 +178,19 @@ def rank_fits(tables: Tables, params: Params, context: StepContext) -> OutputTab
     return {"fits": to_table("fits", rows)}
 
 
+DIVERGED = "the fit diverged: its objective was not finite"
+
+
+def by_chance(level: float) -> str:
+    """Return why a fit that is not better than chance has no dimensions."""
+    return f"the fit learned nothing: validation accuracy is no better than chance (p = {level:.2g})"
+
+
 def _nothing(n_fitted: int, level: float | None) -> str:
     """Return why a fit has no dimensions."""
     if level is None:
-        return "the fit diverged: its objective was not finite"
-    if not n_fitted:
-        return "the fit learned nothing: no dimension survived pruning"
-    return f"the fit learned nothing: validation accuracy is no better than chance (p = {level:.2g})"
+        return DIVERGED
+    return by_chance(level) if n_fitted else "the fit learned nothing: no dimension survived pruning"
 
 
 @step(

@@ -15,6 +15,7 @@ from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import EVERY_KIND, OutputTables, StepContext, Tables, step
 from affectlake.pipelines.steps.arrays import Embedding, judged, representative, task_of
 from affectlake.pipelines.steps.arrays import fits as fits_of
+from affectlake.pipelines.steps.embedding import DIVERGED, by_chance
 from affectlake.pipelines.steps.rows import Row, to_table
 from affectlake.seeds import generator
 from affectlake.spose.chance import LEVEL, chance_level
@@ -30,7 +31,6 @@ from affectlake.tasks import Task
 NO_JUDGMENTS = "not fitted: there are no judgments to learn from, or none for validation"
 NO_DIMENSIONS = "the fit learned nothing: no dimension describes enough stimuli"
 NO_INTERVALS = "simulated fits do not recover the dimensions, so that weights have no intervals"
-DIVERGED = "the fit diverged: its objective was not finite"
 
 
 @step(
@@ -159,7 +159,7 @@ def _note(fit: ViceFit, level: float, without_intervals: bool) -> str | None:
     if not fit.posterior.mean.shape[1]:
         return NO_DIMENSIONS
     if level > LEVEL:
-        return f"the fit learned nothing: validation accuracy is no better than chance (p = {level:.2g})"
+        return by_chance(level)
     return NO_INTERVALS if without_intervals else None
 
 

@@ -29,7 +29,6 @@ def test_unequal_numbers_of_presentations(noise: float) -> None:
     found = explainable_variance(100 + 7 * y, stimulus)
     truth = 1 / (1 + noise**2 * np.mean(1 / counts))
     assert abs(found.mean() - truth) < 0.02
-    assert found.std() < error_of_explainable(np.array(truth), counts) + 0.1
     none = explainable_variance(rng.normal(size=(len(stimulus), 2000)), stimulus)
     assert abs(none.mean()) < 0.02 and (none < 0).any()
 

@@ -58,7 +58,7 @@ def inputs(n_subjects: int = 3, known: float | None = None, **changed: object) -
 
 
 def test_bars_are_the_parts_and_the_line_is_the_whole() -> None:
-    figure = figure_of("variance_parts", inputs(), unit="r2", group="cortical")
+    figure = figure_of("variance_parts", inputs(), group="cortical")
     bars, alone = figure.axes
     assert [text.get_text() for text in alone.get_xticklabels()] == ["VC", "OFC"]
     drawn = [bar for one in bars.containers if isinstance(one, BarContainer) for bar in one if bar.get_height() != 0]
@@ -81,16 +81,16 @@ def test_bars_are_the_parts_and_the_line_is_the_whole() -> None:
 
 
 def test_one_subject_has_its_own_intervals() -> None:
-    figure = figure_of("variance_parts", inputs(1), unit="r2", group="cortical")
+    figure = figure_of("variance_parts", inputs(1), group="cortical")
     assert "over stimuli of the only subject" in figure.caption and len(figure.data) == 8
 
 
 def test_shares_of_what_is_explainable_are_drawn_where_they_are_known() -> None:
-    figure = figure_of("variance_parts", inputs(known=0.5), unit="explained_share", group="cortical")
+    figure = figure_of("explained_parts", inputs(known=0.5), group="cortical")
     whole = next(line for line in figure.axes[0].lines if line.get_marker() == "_")
     np.testing.assert_allclose(whole.get_ydata(), [0.16, 0.08])
     with pytest.raises(FigureError, match="shown repeatedly"):
-        figure_of("variance_parts", inputs(), unit="explained_share", group="cortical")
+        figure_of("explained_parts", inputs(), group="cortical")
 
 
 def test_cells_have_the_colour_of_the_band_that_wins() -> None:
@@ -117,4 +117,4 @@ def test_a_band_without_features_is_the_reason() -> None:
     note = "the band language has no features: caption-tfidf has no fit with a dimension"
     table = inputs().analyses["variance_partition"].with_columns(r2=pl.lit(None, pl.Float64), note=pl.lit(note))
     with pytest.raises(FigureError, match="caption-tfidf has no fit"):
-        figure_of("variance_parts", inputs(variance_partition=table), unit="r2", group="cortical")
+        figure_of("variance_parts", inputs(variance_partition=table), group="cortical")

@@ -19,6 +19,7 @@ from affectlake.report.figures.markup import scrolling
 from affectlake.report.inputs import ReportInputs
 
 UNPACKED = 1500  # bytes that compression has to save
+DIGITS = 4  # significant ones of numbers in the page's data; files of figures have all
 
 _BY_KEYBOARD = ("stimulus_map", "heatmap")
 
@@ -56,9 +57,16 @@ def blocks(
 
 def is_shown(entry: Entry, inputs: ReportInputs, about: AgentFacts | Sequence[AgentFacts]) -> bool:
     """Return whether a version with these agents can have the figure."""
-    if (entry.brain and inputs.brain is None) or (entry.needs and inputs.table(entry.needs) is None):
+    if (entry.brain and inputs.brain is None) or (entry.needs and not _has(inputs, entry.needs)):
         return False
     return not isinstance(about, AgentFacts) or about.is_simulated or not entry.simulated
+
+
+def _has(inputs: ReportInputs, needs: str) -> bool:
+    """Return whether a version has rows of a table or, if a column is named, values in it."""
+    name, _, column = needs.partition(".")
+    table = inputs.table(name)
+    return table is not None and (not column or (column in table.columns and table[column].count() > 0))
 
 
 def file_name(entry: Entry, about: AgentFacts | Sequence[AgentFacts], chosen: Mapping[str, str]) -> str:
@@ -95,7 +103,8 @@ def _csv(rows: pl.DataFrame) -> str:
     if not len(rows):
         return ""
     kept = rows.select(name for name in rows.columns if rows[name].null_count() < len(rows))
-    text = kept.sort(kept.columns, nulls_last=True).write_csv(float_precision=5).encode()
+    rounded = kept.with_columns(pl.col(pl.Float32, pl.Float64).cast(pl.Float64).round_sig_figs(DIGITS))
+    text = rounded.sort(kept.columns, nulls_last=True).write_csv().encode()
     packed = gzip.compress(text, mtime=0)
     if len(packed) < len(text) - UNPACKED:
         return "data:application/gzip;base64," + base64.b64encode(packed).decode()

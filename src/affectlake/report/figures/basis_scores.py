@@ -12,7 +12,7 @@ from affectlake.report.agent_summary import AgentFacts
 from affectlake.report.figures.agent_styles import styles_of
 from affectlake.report.figures.basis_comparison import LEVEL, NO_RATINGS
 from affectlake.report.figures.brain_maps import METHODS, brain_of
-from affectlake.report.figures.brain_regions import GROUPS_OF_REGIONS, of_stimuli, region_names, score_bars
+from affectlake.report.figures.brain_regions import GROUPS_OF_REGIONS, of_stimuli, region_names, regions_of, score_bars
 from affectlake.report.figures.canvas import FAINT, Canvas, Drawn
 from affectlake.report.inputs import ReportInputs
 from affectlake.report.number_format import counted
@@ -34,10 +34,7 @@ def basis_scores(
     named = [agent for agent in shown if agent in rated]
     if not named:
         raise FigureError(NO_RATINGS)
-    present = set(scores["region"])
-    regions = [key for key, where, _ in brain.regions if where == group and key in present]
-    if not regions:
-        raise FigureError(f"no voxel of this version's subjects is in one of the named {GROUPS_OF_REGIONS[group]}")
+    regions = regions_of(brain, scores, group)
     own = scores.filter(
         pl.col("region").is_in(regions), pl.col("agent").is_in(named), pl.col("basis").is_in(list(BASES))
     )

@@ -29,10 +29,7 @@ def brain_regions(
     brain, shown = brain_of(inputs, agents)
     scores = brain.scores.filter((pl.col("method") == method) & (pl.col("basis") == "embedding"))
     scores = scores.drop_nulls("region_score")
-    present = set(scores["region"])
-    regions = [key for key, where, _ in brain.regions if where == group and key in present]
-    if not regions:
-        raise FigureError(f"no voxel of this version's subjects is in one of the named {GROUPS_OF_REGIONS[group]}")
+    regions = regions_of(brain, scores, group)
     own = scores.filter(pl.col("region").is_in(regions)).sort("region", "agent", "subject")
     values = {
         key: rows["region_score"].to_numpy() for key, rows in own.group_by("region", "agent", maintain_order=True)
@@ -69,6 +66,21 @@ def brain_regions(
         f"{_stars(brain)}{_hints(brain)}{of_stimuli(scores)}{ceiling} {region_names(brain, regions)}."
     ).strip(" .") + "."
     return Drawn(f"{METHODS[method]} by region, {GROUPS_OF_REGIONS[group]}", caption, own)
+
+
+def regions_of(brain: BrainInputs, rows: pl.DataFrame, group: str) -> list[str]:
+    """Return the regions of a group that have rows, in the order in which they are shown.
+
+    Raises
+    ------
+    FigureError
+        If none has.
+    """
+    present = set(rows["region"])
+    found = [key for key, where, _ in brain.regions if where == group and key in present]
+    if not found:
+        raise FigureError(f"no voxel of this version's subjects is in one of the named {GROUPS_OF_REGIONS[group]}")
+    return found
 
 
 def score_bars(

@@ -41,7 +41,7 @@ from affectlake.report.figures.positions import chosen_positions, order_effects
 from affectlake.report.figures.prototype_rsms import prototype_rsms
 from affectlake.report.figures.roses import roses
 from affectlake.report.figures.stimulus_map import stimulus_map
-from affectlake.report.figures.variance_parts import UNITS, variance_parts, variance_winners
+from affectlake.report.figures.variance_parts import explained_parts, variance_parts, variance_winners
 from affectlake.report.figures.voxel_histograms import voxel_comparison
 from affectlake.report.inputs import ReportInputs
 
@@ -75,7 +75,8 @@ class Entry:
     needs_brain : bool
         Whether a figure of one agent shows brain maps. Figures of the section "brain" always do.
     needs : str
-        A table without which the page leaves the figure out, because a study has it only if it asks for it.
+        A table, or ``TABLE.COLUMN``, without values of which the page leaves the figure out, because a study has them
+        only if it asks for them.
     on_page : bool
         Whether it is on the page; if not, it is only in the files and in :mod:`affectlake.figures`.
     rows_on_page : bool
@@ -249,12 +250,13 @@ FIGURES: tuple[Entry, ...] = (
     Entry(basis_scores, "{method}: ratings and embeddings, {group}", "brain", {"method": METHODS, "group": GROUPS}),
     Entry(basis_comparison, "{method}: embeddings and ratings", "brain", {"method": METHODS}),
     Entry(basis_voxels, "{method}: embeddings and ratings by voxel", "brain", {"method": METHODS}, rows_on_page=False),
+    Entry(variance_parts, "Share of the variance: {group}", "variance", {"group": GROUPS}, needs="variance_partition"),
     Entry(
-        variance_parts,
-        "{unit}: {group}",
+        explained_parts,
+        "Share of the explainable variance: {group}",
         "variance",
-        {"unit": UNITS, "group": GROUPS},
-        needs="variance_partition",
+        {"group": GROUPS},
+        needs="variance_partition.explained_share",
     ),
     Entry(variance_winners, "Which band wins", "variance", needs="variance_partition", rows_on_page=False),
     Entry(
@@ -269,7 +271,7 @@ FIGURES: tuple[Entry, ...] = (
         "Prevalence, {method}: {group}",
         "certainty",
         {"method": METHODS, "group": GROUPS},
-        needs="prevalence",
+        needs="prevalence.prevalence",
     ),
 )
 

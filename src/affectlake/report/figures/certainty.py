@@ -12,7 +12,7 @@ from affectlake.errors import FigureError
 from affectlake.report.agent_summary import AgentFacts
 from affectlake.report.figures.agent_styles import styles_of
 from affectlake.report.figures.brain_maps import METHODS, brain_of
-from affectlake.report.figures.brain_regions import GROUPS_OF_REGIONS, region_names
+from affectlake.report.figures.brain_regions import GROUPS_OF_REGIONS, region_names, regions_of
 from affectlake.report.figures.canvas import FAINT, SOFT, Canvas, Drawn, upright_lines
 from affectlake.report.inputs import BrainInputs, ReportInputs
 from affectlake.report.number_format import counted, decimal, percent, shortened
@@ -30,7 +30,7 @@ def generalised_scores(
     """Draw how close agents are to regions, with intervals over other subjects and stimuli, and noise ceilings."""
     brain, shown = brain_of(inputs, agents)
     rows = _rows(inputs, "brain_generalisation", "evaluation").filter(pl.col("agent").is_in(shown))
-    regions = _regions(brain, rows, group)
+    regions = regions_of(brain, rows, group)
     rows = rows.filter(pl.col("region").is_in(regions)).sort("region", "agent")
     ax = _points(
         canvas, brain, agents, rows, regions, ("evaluation", "ci_low", "ci_high"), "p_above_zero_fdr",
@@ -63,7 +63,7 @@ def prevalences(
     """Draw in what share of people an agent's score is above that of relabelled stimuli, with its interval."""
     brain, shown = brain_of(inputs, agents)
     rows = _rows(inputs, "prevalence", "prevalence").filter(pl.col("agent").is_in(shown), pl.col("method") == method)
-    regions = _regions(brain, rows, group)
+    regions = regions_of(brain, rows, group)
     rows = rows.filter(pl.col("region").is_in(regions)).sort("region", "agent")
     ends = ("prevalence", "prevalence_low", "prevalence_high")
     ax = _points(canvas, brain, agents, rows, regions, ends, "", f"{METHODS[method]}: prevalence")
@@ -85,14 +85,6 @@ def _rows(inputs: ReportInputs, table: str, value: str) -> pl.DataFrame:
         notes = [] if found is None else found["note"].drop_nulls().unique().sort().to_list()
         raise FigureError("; ".join(notes) or f"this version has no {table.replace('_', ' ')}")
     return known
-
-
-def _regions(brain: BrainInputs, rows: pl.DataFrame, group: str) -> list[str]:
-    present = set(rows["region"])
-    found = [key for key, where, _ in brain.regions if where == group and key in present]
-    if not found:
-        raise FigureError(f"no voxel of this version's subjects is in one of the named {GROUPS_OF_REGIONS[group]}")
-    return found
 
 
 def _points(
@@ -119,7 +111,7 @@ def _points(
             hints = [
                 f"{agent}, {names[region]}: {decimal(middle, 3)} ({decimal(first, 3)} to {decimal(last, 3)})"
                 for region, middle, first, last, one in zip(own["region"], value, low, high, kept, strict=True)
-                if one and level
+                if one
             ]
             canvas.note(drawn, hints=hints)
     ax.set_xticks(range(len(regions)), regions, rotation=40, ha="right", rotation_mode="anchor")

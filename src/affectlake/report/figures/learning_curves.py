@@ -23,11 +23,7 @@ def learning_curves(inputs: ReportInputs, facts: AgentFacts, canvas: Canvas) -> 
     if not len(curves):
         raise FigureError("this version has no learning curves of this agent, because no embedding was fitted")
     draw_curves(canvas, curves, facts.seed, facts.n_answers, style_of(inputs, facts.agent).colour)
-    exact = ("p_chance",)
-    rows = curves.with_columns(
-        pl.col(pl.Float32, pl.Float64).exclude(exact).round(4)
-    )  # the digits are half of the data
-    return Drawn(f"Loss and validation accuracy of {facts.agent} by epoch", _curves_caption(curves, facts), rows)
+    return Drawn(f"Loss and validation accuracy of {facts.agent} by epoch", _curves_caption(curves, facts), curves)
 
 
 def draw_curves(canvas: Canvas, curves: pl.DataFrame, shown: int | None, n_answers: int, colour: str = ACCENT) -> None:

@@ -12,12 +12,12 @@ from matplotlib.patches import Patch
 
 from affectlake.errors import FigureError
 from affectlake.report.agent_summary import AgentFacts
-from affectlake.report.figures.brain_regions import GROUPS_OF_REGIONS, region_names
+from affectlake.report.figures.brain_regions import GROUPS_OF_REGIONS, region_names, regions_of
 from affectlake.report.figures.canvas import FAINT, GROUPS, INK, SOFT, Canvas, Drawn, upright_lines
 from affectlake.report.inputs import BrainInputs, ReportInputs
 from affectlake.report.number_format import counted, decimal, listed, percent
 
-UNITS = {"r2": "Share of the variance (R²)", "explained_share": "Share of the explainable variance"}
+_UNITS = {"r2": "share of the variance (R²)", "explained_share": "share of the explainable variance"}
 LEVEL = 0.05
 _WHOLE = "all"
 _ENDS = {"r2": ("ci_low", "ci_high"), "explained_share": ("share_low", "share_high")}
@@ -25,16 +25,24 @@ _MOST_SLICES = 8
 
 
 def variance_parts(
-    inputs: ReportInputs, _agents: Sequence[AgentFacts], canvas: Canvas, unit: str = "r2", group: str = "cortical"
+    inputs: ReportInputs, _agents: Sequence[AgentFacts], canvas: Canvas, group: str = "cortical"
 ) -> Drawn:
     """Draw what bands of agents explain of each region: parts as stacked bars, and what each explains alone."""
+    return _stacked(inputs, canvas, "r2", group)
+
+
+def explained_parts(
+    inputs: ReportInputs, _agents: Sequence[AgentFacts], canvas: Canvas, group: str = "cortical"
+) -> Drawn:
+    """Draw the same parts as shares of what is explainable in the region."""
+    return _stacked(inputs, canvas, "explained_share", group)
+
+
+def _stacked(inputs: ReportInputs, canvas: Canvas, unit: str, group: str) -> Drawn:
     brain, bands = _of_partition(inputs)
     stats, about = _parts(inputs, unit)
     low, high = _ENDS[unit]
-    present = set(stats["region"])
-    regions = [key for key, where, _ in brain.regions if where == group and key in present]
-    if not regions:
-        raise FigureError(f"no voxel of this version's subjects is in one of the named {GROUPS_OF_REGIONS[group]}")
+    regions = regions_of(brain, stats, group)
     rows = stats.filter(pl.col("region").is_in(regions)).sort("region", "part")
     rows = rows.select("region", "part", unit, low, high, "p_fdr")
     values = {(region, part): value for region, part, value in rows.select("region", "part", unit).iter_rows()}
@@ -68,7 +76,7 @@ def variance_parts(
         upright_lines(alone, x, first, last, color=colour, lw=1.1)
         for kept, fill in ((sure, colour), (~sure, "white")):
             alone.plot(x[kept], y[kept], "o", ms=3.6, mfc=fill, mec=colour, mew=1.1, ls="none")
-    for ax, label in ((bars, UNITS[unit]), (alone, "alone")):
+    for ax, label in ((bars, _UNITS[unit]), (alone, "alone")):
         ax.axhline(0, color=FAINT, lw=0.8)
         ax.set(ylabel=label, xlim=(-0.6, len(regions) - 0.4))
         ax.tick_params(axis="x", length=0)
@@ -170,10 +178,12 @@ def _parts(inputs: ReportInputs, unit: str) -> tuple[pl.DataFrame, _About]:
     table, stats = inputs.table("variance_partition"), inputs.table("partition_stats")
     assert table is not None
     n = table["subject"].n_unique()
-    rows = table.with_columns(p_fdr=pl.col("p")) if n == 1 or stats is None else stats
-    if unit not in rows.columns or not rows[unit].count():
+    rows = table.with_columns(p_fdr=pl.col("p")) if n == 1 else stats
+    if rows is None or unit not in rows.columns or not rows[unit].count():
         raise FigureError(
             "the explainable variance is not known: it needs four or more stimuli that were shown repeatedly"
+            if unit == "explained_share"
+            else "this version lacks the means over subjects (partition_stats)"
         )
     if n == 1:
         return rows, _About(
