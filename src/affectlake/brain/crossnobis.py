@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from affectlake.brain.repeats import means_of_stimuli
 from affectlake.errors import SourceError
 
 Array = NDArray[np.float64]
@@ -81,11 +82,11 @@ def crossnobis(
     total, count = np.zeros((n, n)), np.zeros((n, n), dtype=np.int64)
     for one in np.unique(folds):
         inside = folds == one
-        a, has_a = _means(x[inside], which[inside], n)
-        b, has_b = _means(x[~inside], which[~inside], n)
+        a, n_a = means_of_stimuli(x[inside], which[inside], n)
+        b, n_b = means_of_stimuli(x[~inside], which[~inside], n)
         kernel = (a if precision is None else a @ precision) @ b.T
         own = np.diag(kernel)
-        both = has_a & has_b
+        both = (n_a > 0) & (n_b > 0)
         known = np.outer(both, both)
         total += np.where(known, own[:, None] + own[None, :] - (kernel + kernel.T), 0.0)
         count += known
@@ -117,7 +118,7 @@ def residuals(presentations: NDArray[np.floating], stimulus: NDArray[np.integer]
         raise SourceError("noise cannot be estimated", wanted="stimuli that were presented repeatedly", found="none")
     _, which = np.unique(stimulus[used], return_inverse=True)
     x = np.asarray(presentations, dtype=np.float64)[used]
-    means, _ = _means(x, which, int(which.max()) + 1)
+    means, _ = means_of_stimuli(x, which, int(which.max()) + 1)
     return x - means[which], len(x) - len(means)
 
 
@@ -159,15 +160,14 @@ def noise_covariance(
             "the noise of voxels has no covariance", wanted="finite residuals that vary in every voxel",
             found=f"{n:,} samples with {nu} degrees of freedom", todo="leave out voxels that are not usable",
         )  # fmt: skip
-    product, squares = x.T @ x, (x**2).T @ x**2
     if shrinkage == "none":
-        return Noise(product / nu, 0.0)
+        return Noise(x.T @ x / nu, 0.0)
     if shrinkage == "identity":
-        s = product / n
-        target = np.trace(s) / len(s) * np.eye(len(s))
-        distance = ((s - target) ** 2).sum()
-        share = float(min((squares / n - s**2).sum() / n / distance, 1.0)) if distance > 0 else 1.0
-        return Noise((share * target + (1 - share) * s) * n / nu, share)
+        from sklearn.covariance import ledoit_wolf  # late: it takes longer to import than an up-to-date run to look
+
+        shrunk, share = ledoit_wolf(x, assume_centered=True)
+        return Noise(np.asarray(shrunk) * n / nu, float(share))
+    product, squares = x.T @ x, (x**2).T @ x**2
     s = product / nu
     scale = np.sqrt(np.outer(np.diag(s), np.diag(s)))
     r, second = product / scale / (n - 1), squares / scale**2 / (n - 1)
@@ -175,13 +175,6 @@ def noise_covariance(
     spread, size = (n / nu**2 * (second - r**2))[apart].sum(), (r[apart] ** 2).sum()
     share = float(np.clip(spread / size, 0.0, 1.0)) if size > 0 else 1.0
     return Noise(np.where(apart, (1 - share) * s, s), share)
-
-
-def _means(x: Array, which: NDArray[np.integer], n: int) -> tuple[Array, NDArray[np.bool_]]:
-    """Return the mean pattern of each stimulus, zeros for one that is not there, and which are there."""
-    total, count = np.zeros((n, x.shape[1])), np.bincount(which, minlength=n)
-    np.add.at(total, which, x)
-    return total / np.maximum(count, 1)[:, None], count > 0
 
 
 def _check(

@@ -57,9 +57,7 @@ def explainable_variance(presentations: NDArray[np.floating], stimulus: NDArray[
         block = presentations[used, first : first + _VOXELS].astype(np.float64)
         usable = np.isfinite(block).all(axis=0) & (block.max(axis=0) > block.min(axis=0))
         block = block[:, usable] - block[:, usable].mean(axis=0)
-        means = np.zeros((len(counts), block.shape[1]))
-        np.add.at(means, at, block)
-        means /= counts[:, None]
+        means, _ = means_of_stimuli(block, at, len(counts))
         noise = ((block - means[at]) ** 2).sum(axis=0) / degrees
         spread = means.var(axis=0, ddof=1)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -88,3 +86,15 @@ def error_of_explainable(share: NDArray[np.float64], n_presentations: NDArray[np
     """
     degrees = int((n_presentations - 1).sum())
     return (1.0 - share) * np.sqrt(2.0 / degrees) if degrees else np.full(np.shape(share), np.nan)
+
+
+def means_of_stimuli(
+    presentations: NDArray[np.floating], stimulus: NDArray[np.integer], n: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the mean pattern of each of n stimuli (n, n_voxels), and its number of presentations (n,).
+
+    A stimulus without a presentation has zeros.
+    """
+    total, counts = np.zeros((n, presentations.shape[1])), np.bincount(stimulus, minlength=n)
+    np.add.at(total, stimulus, presentations)
+    return total / np.maximum(counts, 1)[:, None], counts
