@@ -22,7 +22,8 @@ from affectlake.pipelines.step import OutputTables, StepContext
 from affectlake.seeds import generator
 
 PERMUTATIONS = ("brain.encoding.permutations=10", "brain.searchlight.permutations=60")
-TEXT = override(templates.starting_params("demo"), ("spose.seeds=[0]", *PERMUTATIONS))
+BANDS = "brain.partition.bands={categories: [human-category], dimensions: [human-dimension]}"
+TEXT = override(templates.starting_params("demo"), ("spose.seeds=[0]", BANDS, *PERMUTATIONS))
 PARAMS = parse(TEXT.replace("  caption-tfidf:", "  # caption-tfidf:"))
 AGENTS = ("human-category", "human-dimension")
 NOTHING = ("hypothalamus", "pallidum", "brainstem", "accumbens", "cerebellum")
