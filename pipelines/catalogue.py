@@ -6,6 +6,7 @@ from affectlake.pipelines.step import Step
 from affectlake.pipelines.steps import (
     agent_maps,
     brain,
+    brain_contributions,
     brain_generalisation,
     brain_group_maps,
     brain_groups,
@@ -58,6 +59,7 @@ STEPS: dict[str, Step] = {
         brain_maps.encode_brains,
         brain_maps.search_brains,
         brain_partition.partition_variance,
+        brain_contributions.estimate_contributions,
         brain_generalisation.generalise_brains,
         brain_groups.score_regions,
         brain_groups.compare_brains,

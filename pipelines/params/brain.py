@@ -190,6 +190,22 @@ class PartitionParams(Strict):
     )
 
 
+class ContributionParams(Strict):
+    """What the bands of `partition` contribute to regions, by methods that answer different questions."""
+
+    methods: Annotated[
+        list[Literal["stacked_encoding", "voxel_encoded_rsa", "weighted_rsa", "partial_rsa"]], UNIQUE
+    ] = Field(
+        default=["stacked_encoding", "voxel_encoded_rsa", "weighted_rsa", "partial_rsa"],
+        min_length=1,
+        description=(
+            "The methods. stacked_encoding: average of the bands' predictions; voxel_encoded_rsa: distances of the "
+            "predictions; weighted_rsa: non-negative sum of the distances on each dimension; partial_rsa: correlation "
+            "of distances with the other bands held constant."
+        ),
+    )
+
+
 class GeneralisationParams(Strict):
     """Bootstrap of the agents' correlations with regions over subjects and stimuli."""
 
@@ -220,6 +236,10 @@ class Brain(Strict):
     searchlight: SearchlightParams
     partition: PartitionParams | None = Field(
         default=None, description="Bands of features among which the variance is divided; null: no such step."
+    )
+    contributions: ContributionParams | None = Field(
+        default=None,
+        description="Other methods for the bands of `partition`; null: no such step, {}: with the defaults.",
     )
     generalisation: GeneralisationParams | None = Field(
         default=None, description="Bootstrap over subjects and stimuli; null: no such step, {}: with the defaults."

@@ -55,6 +55,12 @@ def without_effect(raw: object) -> Iterator[Mistake]:
 
 def _of_bands(raw: object) -> Iterator[Mistake]:
     bands, agents = value_at(raw, "brain.partition.bands"), value_at(raw, "agents")
+    if value_at(raw, "brain.contributions") is not None and value_at(raw, "brain.partition") is None:
+        yield Mistake(
+            "brain.contributions",
+            "needs the bands of brain.partition",
+            todo="add brain.partition with bands, or remove brain.contributions",
+        )
     if isinstance(bands, Mapping) and "all" in bands:
         yield Mistake(
             "brain.partition.bands", "all is the name of what all bands explain", todo="give the band another name"

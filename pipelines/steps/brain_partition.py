@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from itertools import combinations
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from affectlake.brain.encoding.bands import encode_bands
-from affectlake.brain.encoding.shares import (
-    Intervals,
-    intervals,
-    shares_of,
-)
+from affectlake.brain.encoding.shares import Intervals, intervals, shares_of
 from affectlake.brain.recordings import regions
-from affectlake.errors import SourceError
-from affectlake.pipelines.params.brain import PartitionParams
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import OutputTables, StepContext, Tables, step
-from affectlake.pipelines.steps.arrays import representative_of
+from affectlake.pipelines.steps.band_features import WHOLE, Progress, bands_of, nuisance_of
 from affectlake.pipelines.steps.brain_arrays import brain_of, folds_of, subjects_of
 from affectlake.pipelines.steps.partition_rows import (
     across_subjects,
@@ -31,16 +23,6 @@ from affectlake.pipelines.steps.partition_rows import (
     winner_rows,
 )
 from affectlake.pipelines.steps.rows import Row, null_nan, to_table
-from affectlake.stimuli.nuisance import NUISANCE
-
-Floats = NDArray[np.float64]
-Bands = dict[str, NDArray[np.floating]]
-
-WHOLE = "all"
-"""Name of the part that all bands explain together."""
-
-NUISANCE_BAND = "+nuisance"
-"""Name of the band of nuisance features, which no band of a study can have."""
 
 
 @step(
@@ -70,8 +52,8 @@ def partition_variance(tables: Tables, params: Params, context: StepContext) -> 
     wanted = brain_of(params).partition
     assert wanted is not None
     n_stimuli = tables["stimuli"].select(pl.len()).collect().item()
-    nuisance = _nuisance(tables, wanted, n_stimuli, context)
-    bands, missing = _bands(tables, wanted)
+    nuisance = nuisance_of(tables, wanted, n_stimuli, context)
+    bands, missing = bands_of(tables, wanted)
     if missing:
         for line in missing.values():
             context.log(line)
@@ -99,7 +81,7 @@ def partition_variance(tables: Tables, params: Params, context: StepContext) -> 
             ratios=wanted.ratios,
             workers=context.workers,
             checkpoint=context.scratch / f"{subject.name}.npz",
-            on_candidate=_Progress(context, subject.name),
+            on_candidate=Progress(context, subject.name, "candidates"),
         )
         parts, n_folds = shares_of(found.models), len(folds.inner)
         ends = intervals(found.losses, parts, n_folds, subject.runs)
@@ -116,67 +98,6 @@ def partition_variance(tables: Tables, params: Params, context: StepContext) -> 
         "partition_winners": null_nan(pl.concat(best)),
         "partition_stats": to_table("partition_stats", across_subjects(table)),
     }
-
-
-class _Progress:
-    """Lines of progress with the time that is left, by the time that candidates took so far."""
-
-    def __init__(self, context: StepContext, subject: str) -> None:
-        self.context, self.subject = context, subject
-        self.began, self.first = time.monotonic(), -1
-
-    def __call__(self, done: int, n: int) -> None:
-        if self.first < 0:
-            self.first = done - 1  # what a checkpoint had
-        per_candidate = (time.monotonic() - self.began) / (done - self.first)
-        self.context.progress(
-            f"{self.subject}: {done:,} of {n:,} candidates, about {per_candidate * (n - done):,.0f} s left"
-        )
-
-
-def _bands(tables: Tables, wanted: PartitionParams) -> tuple[Bands, dict[str, str]]:
-    """Return the embeddings of each band side by side; and of bands without, why."""
-    bands: Bands = {}
-    missing = dict[str, str]()
-    for name, agents in wanted.bands.items():
-        found = []
-        for agent in agents:
-            fitted = representative_of(tables, agent)
-            if fitted is None:
-                missing[name] = f"the band {name} has no features: {agent} has no fit with a dimension"
-            else:
-                found.append(fitted[1])
-        if name not in missing:
-            bands[name] = np.concatenate(found, axis=1)
-    return bands, missing
-
-
-def _nuisance(tables: Tables, wanted: PartitionParams, n_stimuli: int, context: StepContext) -> Bands:
-    """Return the nuisance features as one band, each z-scored; a stimulus without media has the mean of the others.
-
-    Raises
-    ------
-    SourceError
-        If no stimulus has what a feature is computed from.
-    """
-    features = []
-    for name in wanted.nuisance:
-        table, compute = NUISANCE[name]
-        found = compute(tables[table].collect(), n_stimuli)
-        without = np.isnan(found).any(axis=1)
-        if without.all():
-            raise SourceError(
-                f"the nuisance feature {name} cannot be computed",
-                wanted=f"{table} of the stimuli",
-                found=f"no stimulus has {table}",
-                todo=f"remove {name} from brain.partition.nuisance, or add {table} to the sources",
-            )
-        if without.any():
-            context.log(f"{int(without.sum()):,} stimuli have no {table}: their {name} is the mean of the others")
-            found[without] = found[~without].mean(axis=0)
-        spread = found.std(axis=0)
-        features.append((found - found.mean(axis=0)) / np.where(spread > 0, spread, 1.0))
-    return {NUISANCE_BAND: np.concatenate(features, axis=1)} if features else {}
 
 
 def _of_brain(names: list[str], ends: Intervals) -> str:

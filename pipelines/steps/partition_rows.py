@@ -124,19 +124,28 @@ def across_subjects(table: pl.DataFrame) -> list[Row]:
     for (part,), own in table.group_by("part", maintain_order=True):
         found: list[Row] = []
         for (region,), one in own.group_by("region", maintain_order=True):
-            values: Floats = one["r2"].fill_null(np.nan).to_numpy()
-            zero = np.zeros(len(values))
-            tested = statistics.paired_t_test(values, zero)
-            low, high = statistics.paired_interval(values, zero)
             shares: Floats = one["explained_share"].fill_null(np.nan).to_numpy()
+            zero = np.zeros(len(shares))
             share_low, share_high = statistics.paired_interval(shares, zero)
             found.append(
-                {"region": region, "part": part, "r2": tested.difference, "ci_low": low, "ci_high": high,
-                 "t": tested.t, "p": tested.p, "n_subjects": tested.n,
-                 "explained_share": statistics.paired_t_test(shares, zero).difference, "share_low": share_low,
-                 "share_high": share_high}
+                {"region": region, "part": part, "explained_share": statistics.paired_t_test(shares, zero).difference,
+                 "share_low": share_low, "share_high": share_high} | mean_over_subjects(one["r2"], "r2")
             )  # fmt: skip
-        found = with_effect_sizes(found)
-        levels = statistics.benjamini_hochberg(np.array([row["p"] for row in found], dtype=np.float64))
-        rows += [row | {"p_fdr": level} for row, level in zip(found, levels, strict=True)]
+        rows += with_levels(found)
     return rows
+
+
+def mean_over_subjects(values: pl.Series, name: str) -> Row:
+    """Return the mean of the subjects' values, under its name, with Student's interval and test against zero."""
+    found: Floats = values.fill_null(np.nan).to_numpy()
+    zero = np.zeros(len(found))
+    tested = statistics.paired_t_test(found, zero)
+    low, high = statistics.paired_interval(found, zero)
+    return {name: tested.difference, "ci_low": low, "ci_high": high, "t": tested.t, "p": tested.p,
+            "n_subjects": tested.n}  # fmt: skip
+
+
+def with_levels(rows: list[Row]) -> list[Row]:
+    """Return rows of a family of tests with effect sizes, Bayes factors, and false discovery rates over the rows."""
+    levels = statistics.benjamini_hochberg(np.array([row["p"] for row in rows], dtype=np.float64))
+    return [row | {"p_fdr": level} for row, level in zip(with_effect_sizes(rows), levels, strict=True)]

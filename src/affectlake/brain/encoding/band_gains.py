@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affectlake.brain.encoding.band_choices import Choices
-from affectlake.brain.encoding.band_problem import Candidate, Problem
+from affectlake.brain.encoding.band_problem import Candidate, Problem, principal_axes
 from affectlake.brain.encoding.crossvalidation import voxel_blocks
+from affectlake.brain.encoding.folds import Folds
 from affectlake.brain.encoding.solver import Array
-
-_RANK = 1e-10  # eigenvalues below this share of the largest are directions without variance
 
 
 class Regions(NamedTuple):
@@ -116,7 +115,7 @@ def _of_block(
     """Return what the models explain of a block of voxels, and its part in the losses of regions."""
     kept, at = problem.block(voxels)
     own, names = chosen.candidate[:, :, at], regions.present(at)
-    squares = _squares(problem, kept)
+    squares = held_out_squares(problem.folds, kept)
     total = squares.sum(axis=0)
     scale = len(problem.x) / total
     saved, split = np.zeros((len(problem.models), len(at))), np.zeros((problem.n_bands, len(at)))
@@ -175,10 +174,10 @@ def _covariance(values: Array, groups: NDArray[np.integer]) -> Array:
     return np.asarray(scale * np.einsum("anv,bnv->abv", sums, sums))
 
 
-def _squares(problem: Problem, kept: Array) -> Array:
+def held_out_squares(folds: Folds, kept: Array) -> Array:
     """Return (y - ȳ)², where ȳ is the mean of the training stimuli of the outer fold in which y is held out."""
     found = np.empty_like(kept)
-    for inner in problem.folds.inner:
+    for inner in folds.inner:
         found[inner == -1] = kept[inner == -1] - kept[inner >= 0].mean(axis=0)
     return found**2
 
@@ -186,7 +185,5 @@ def _squares(problem: Problem, kept: Array) -> Array:
 def _axes(problem: Problem, candidate: Candidate, fold: int) -> _Axes:
     """Return the principal axes of a candidate in the training set of an outer fold."""
     factors, x = problem.factors(candidate), problem.x[problem.folds.inner[fold] >= 0]
-    centred = (x - x.mean(axis=0)) * factors
-    values, vectors = np.linalg.eigh(centred.T @ centred)
-    some = values > _RANK * max(values[-1], 0.0)
-    return _Axes(factors[:, None] * vectors[:, some], values[some])
+    vectors, values = principal_axes((x - x.mean(axis=0)) * factors)
+    return _Axes(factors[:, None] * vectors, values)

@@ -3,18 +3,67 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from affectlake.brain.encoding.crossvalidation import voxel_blocks
+from affectlake.brain.encoding.crossvalidation import check, voxel_blocks
 from affectlake.brain.encoding.folds import Folds
 from affectlake.brain.encoding.solver import Array
 from affectlake.brain.recordings.subjects import ZScored
+from affectlake.errors import UsageError
+
+_RANK = 1e-10  # eigenvalues below this share of the largest are directions without variance
+
+
+def subsets(n_bands: int) -> list[tuple[int, ...]]:
+    """Return every combination of bands: no band first, all bands last."""
+    return [some for n in range(n_bands + 1) for some in combinations(range(n_bands), n)]
+
+
+def scaled_bands(
+    bands: Mapping[str, NDArray[np.floating]],
+    nuisance: Mapping[str, NDArray[np.floating]],
+    patterns: NDArray[np.floating] | ZScored,
+    folds: Folds,
+    penalties: Array,
+) -> list[Array]:
+    """Return the features of each band, then of each nuisance band, divided by the square root of its total variance.
+
+    Raises
+    ------
+    SourceError
+        If features and patterns are not of the same stimuli, or a feature is NaN.
+    UsageError
+        If there are no bands, one is also a nuisance feature, or penalties are not legal.
+    """
+    if not bands:
+        raise UsageError("variance partitioning needs at least one band", found="none")
+    twice = sorted(set(bands) & set(nuisance))
+    if twice:
+        raise UsageError("a band is also a nuisance feature", found=", ".join(twice), todo="leave one of them out")
+    found = [_scaled(x) for x in (*bands.values(), *nuisance.values())]
+    for part in found:
+        check(part, patterns, folds, penalties)
+    return found
+
+
+def _scaled(x: NDArray[np.floating]) -> Array:
+    """Return features as float64, divided by the square root of their total variance, if there is any."""
+    found = np.asarray(x, dtype=np.float64)
+    spread = np.sqrt(found.var(axis=0).sum()) if found.size else 0.0
+    return found / spread if spread > 0 and np.isfinite(spread) else found
+
+
+def principal_axes(centred: Array) -> tuple[Array, Array]:
+    """Return V (d, k) and s (k,) with X'X = V diag(s) V' of centred features X (n, d), without axes of no variance."""
+    values, vectors = np.linalg.eigh(centred.T @ centred)
+    some = values > _RANK * max(values[-1], 0.0)
+    return vectors[:, some], values[some]
 
 
 class Candidate(NamedTuple):

@@ -17,7 +17,6 @@ where ȳ_i is the mean of the training stimuli. Leaving out bands gives R² of e
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,8 +25,8 @@ from numpy.typing import NDArray
 
 from affectlake.brain.encoding.band_choices import choose
 from affectlake.brain.encoding.band_gains import Regions, evaluate
-from affectlake.brain.encoding.band_problem import Problem, candidates
-from affectlake.brain.encoding.crossvalidation import PENALTIES, check
+from affectlake.brain.encoding.band_problem import Problem, candidates, scaled_bands, subsets
+from affectlake.brain.encoding.crossvalidation import PENALTIES
 from affectlake.brain.encoding.folds import Folds
 from affectlake.brain.encoding.solver import Array
 from affectlake.brain.recordings.subjects import ZScored
@@ -129,13 +128,11 @@ def encode_bands(
     ``r2_score_split``.
     """
     apart = nuisance or {}
-    _check(bands, apart, ratios)
-    scaled = [_scaled(x) for x in (*bands.values(), *apart.values())]
-    for part in scaled:
-        check(part, patterns, folds, penalties)
+    _check(ratios)
+    scaled = scaled_bands(bands, apart, patterns, folds, penalties)
     x = np.concatenate(scaled, axis=1)
     band_of = np.repeat(np.arange(len(scaled)), [part.shape[1] for part in scaled])
-    models = [some for n in range(len(bands) + 1) for some in combinations(range(len(bands)), n)]
+    models = subsets(len(bands))
     tried = candidates(len(bands), len(apart), models, sorted({*ratios, 1.0}))
     problem = Problem(x, band_of, patterns, folds, penalties, tried, models, max(workers, 1))
     progress = on_candidate or (lambda _done, _n: None)
@@ -155,19 +152,7 @@ def encode_bands(
     )
 
 
-def _scaled(x: NDArray[np.floating]) -> Array:
-    """Return features as float64, divided by the square root of their total variance, if there is any."""
-    found = np.asarray(x, dtype=np.float64)
-    spread = np.sqrt(found.var(axis=0).sum()) if found.size else 0.0
-    return found / spread if spread > 0 and np.isfinite(spread) else found
-
-
-def _check(bands: Mapping[str, object], nuisance: Mapping[str, object], ratios: Sequence[float]) -> None:
-    if not bands:
-        raise UsageError("variance partitioning needs at least one band", found="none")
-    twice = sorted(set(bands) & set(nuisance))
-    if twice:
-        raise UsageError("a band is also a nuisance feature", found=", ".join(twice), todo="leave one of them out")
+def _check(ratios: Sequence[float]) -> None:
     wrong = [ratio for ratio in ratios if not 0 < ratio <= 1]
     if wrong or not ratios:
         raise UsageError(

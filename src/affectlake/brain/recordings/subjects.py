@@ -183,7 +183,7 @@ class ZScored:
     """Patterns with mean 0 and standard deviation 1 per voxel, computed only for the voxels that are accessed.
 
     It replaces ``z_scored(patterns)`` if the patterns are memory-mapped. It supports ``len``, ``shape`` and
-    ``[rows, voxels]`` with two slices.
+    ``[rows, voxels]`` with a slice of rows, and a slice or the indices of voxels.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ class ZScored:
     def __len__(self) -> int:
         return int(self.shape[0])
 
-    def __getitem__(self, at: tuple[slice, slice]) -> NDArray[np.float32]:
+    def __getitem__(self, at: tuple[slice, slice | NDArray[np.integer]]) -> NDArray[np.float32]:
         rows, voxels = at
         return z_scored(np.asarray(self._patterns[:, voxels]))[rows]
 

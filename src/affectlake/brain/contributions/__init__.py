@@ -1,0 +1,1 @@
+"""What each band of features contributes to a region, by methods that answer different questions."""
