@@ -57,6 +57,7 @@ SETTINGS = (
     "brain.sources={kind: synthetic, n_subjects: 2, voxel_mm: 24.0}",
     "brain.searchlight={n_stimuli: 40, radius_voxels: 1.5, min_voxels: 5, ranks: counted, permutations: 19}",
     "brain.encoding.permutations=19",
+    "brain.contributions={}",
     "brain.generalisation={resamples: 100, relabellings: 9}",
 )
 FIRST = ("ingest", "sample", "encode", "choose_by_ratings", "choose_by_features")
@@ -81,6 +82,7 @@ NOT_DRAWN = {
     "responses": "raw text; `order_effects` and `choices` are drawn",
     "soft_choices": "the probabilities of `choices`, from which fits learn",
     "shared_stimuli": "a choice of stimuli; maps and scores name their number",
+    "band_contributions": "subjects one by one; their means are drawn",
     "partition_maps": "parts of voxels; regions and winners are drawn",
     "voxel_reliability": "one number per voxel; parts of regions are drawn as shares of it",
     "group_maps": "means over subjects; images by `affectlake maps`",

@@ -246,7 +246,7 @@ METHODS: dict[str, Callable[[_OneSubject, NDArray[np.bool_]], list[Row]]] = {
 
 
 def _in_words(rows: list[Row]) -> str:
-    """Return what each method says of the bands on their own."""
+    """Return what each band adds to the others by each method."""
     return ", ".join(
         f"{row['contribution_method']} {row['band']} {row['contribution']:.4f}"
         for row in rows

@@ -118,3 +118,29 @@ def test_a_band_without_features_is_the_reason() -> None:
     table = inputs().analyses["variance_partition"].with_columns(r2=pl.lit(None, pl.Float64), note=pl.lit(note))
     with pytest.raises(FigureError, match="caption-tfidf has no fit"):
         figure_of("variance_parts", inputs(variance_partition=table), group="cortical")
+
+
+def test_contributions_have_a_panel_for_each_method() -> None:
+    methods = {"partial_rsa": 0.2, "stacked_encoding": 0.05, "weighted_rsa": 0.1}
+    stats = pl.DataFrame(
+        [(region, method, quantity, band, times * value, times * value - 0.01, times * value + 0.01,
+          0.01 if band == "people" else 0.5)
+         for region in ("VC", "OFC") for method, value in methods.items() for quantity in ("alone", "unique")
+         for band, times in (("people", 1.0), ("language", 0.5))],
+        schema=["region", "contribution_method", "quantity", "band", "contribution", "ci_low", "ci_high", "p_fdr"],
+        orient="row",
+    )  # fmt: skip
+    each = stats.with_columns(subject=pl.lit("S1"), p=pl.col("p_fdr"))
+    both = pl.concat([each, each.with_columns(subject=pl.lit("S2"))])
+    figure = figure_of("contributions", inputs(band_contributions=both, contribution_stats=stats), group="cortical")
+    assert [ax.get_ylabel() for ax in figure.axes] == ["stacked", "weighted", "partial"]
+    for ax, value in zip(figure.axes, (0.05, 0.1, 0.2), strict=True):
+        dots = [line for line in ax.lines if line.get_marker() == "o"]
+        filled = np.concatenate([line.get_ydata() for line in dots if line.get_markerfacecolor() != "white"])
+        hollow = np.concatenate([line.get_ydata() for line in dots if line.get_markerfacecolor() == "white"])
+        np.testing.assert_allclose(filled, value)
+        np.testing.assert_allclose(hollow, value / 2)
+    assert "people, visual cortex: 0.2000" in {hint for note in figure.notes.values() for hint in note.hints}
+    one = each.drop("p_fdr")
+    alone = figure_of("contributions", inputs(1, band_contributions=one, contribution_stats=stats), group="cortical")
+    assert "only subject" in alone.caption

@@ -105,6 +105,12 @@ COLUMNS: dict[str, Columns] = {
     "partition_stats": Columns(
         ("region", "part"), ("r2", "ci_low", "ci_high", "p_fdr"), ("explained_share", "share_low", "share_high")
     ),
+    "band_contributions": Columns(
+        ("subject", "region", "contribution_method", "quantity", "band"), ("contribution", "ci_low", "ci_high", "p")
+    ),
+    "contribution_stats": Columns(
+        ("region", "contribution_method", "quantity", "band"), ("contribution", "ci_low", "ci_high", "p_fdr")
+    ),
     "noise_ceilings": Columns(("region",), ("ceiling_low", "ceiling_high")),
 }
 """The columns that the report reads, by table."""

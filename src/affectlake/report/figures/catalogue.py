@@ -41,7 +41,12 @@ from affectlake.report.figures.positions import chosen_positions, order_effects
 from affectlake.report.figures.prototype_rsms import prototype_rsms
 from affectlake.report.figures.roses import roses
 from affectlake.report.figures.stimulus_map import stimulus_map
-from affectlake.report.figures.variance_parts import explained_parts, variance_parts, variance_winners
+from affectlake.report.figures.variance_parts import (
+    contributions,
+    explained_parts,
+    variance_parts,
+    variance_winners,
+)
 from affectlake.report.figures.voxel_histograms import voxel_comparison
 from affectlake.report.inputs import ReportInputs
 
@@ -257,6 +262,13 @@ FIGURES: tuple[Entry, ...] = (
         "variance",
         {"group": GROUPS},
         needs="variance_partition.explained_share",
+    ),
+    Entry(
+        contributions,
+        "Contributions by other methods: {group}",
+        "variance",
+        {"group": GROUPS},
+        needs="contribution_stats.contribution",
     ),
     Entry(variance_winners, "Which band wins", "variance", needs="variance_partition", rows_on_page=False),
     Entry(

@@ -18,6 +18,12 @@ from affectlake.report.inputs import BrainInputs, ReportInputs
 from affectlake.report.number_format import counted, decimal, listed, percent
 
 _UNITS = {"r2": "share of the variance (R²)", "explained_share": "share of the explainable variance"}
+_METHODS = {
+    "stacked_encoding": "stacked",
+    "voxel_encoded_rsa": "voxel-encoded",
+    "weighted_rsa": "weighted",
+    "partial_rsa": "partial",
+}
 LEVEL = 0.05
 _WHOLE = "all"
 _ENDS = {"r2": ("ci_low", "ci_high"), "explained_share": ("share_low", "share_high")}
@@ -67,20 +73,14 @@ def _stacked(inputs: ReportInputs, canvas: Canvas, unit: str, group: str) -> Dra
     where = [regions.index(region) for region in of_all["region"]]
     upright_lines(bars, where, *whole_ends, color=INK, lw=1.1)
     bars.plot(where, total, "_", color=INK, ms=11)
-    for at, band in enumerate(bands):
-        mine = rows.filter(part=band)
-        x = np.array([regions.index(region) for region in mine["region"]]) + 0.6 * ((at + 0.5) / len(bands) - 0.5)
-        y, first, last = (mine[name].fill_null(np.nan).to_numpy() for name in (unit, low, high))
-        sure = (mine["p_fdr"].fill_null(1.0) < LEVEL).to_numpy()
-        colour = GROUPS[at]
-        upright_lines(alone, x, first, last, color=colour, lw=1.1)
-        for kept, fill in ((sure, colour), (~sure, "white")):
-            alone.plot(x[kept], y[kept], "o", ms=3.6, mfc=fill, mec=colour, mew=1.1, ls="none")
-    for ax, label in ((bars, _UNITS[unit]), (alone, "alone")):
-        ax.axhline(0, color=FAINT, lw=0.8)
-        ax.set(ylabel=label, xlim=(-0.6, len(regions) - 0.4))
-        ax.tick_params(axis="x", length=0)
-    alone.set_xticks(range(len(regions)), regions, rotation=40, ha="right", rotation_mode="anchor")
+    of_bands = rows.filter(pl.col("part").is_in(bands)).rename(
+        {"part": "band", unit: "value", low: "low", high: "high"}
+    )
+    dots_of_bands(canvas, alone, of_bands, bands, brain, regions)
+    bars.axhline(0, color=FAINT, lw=0.8)
+    bars.set(ylabel=_UNITS[unit])
+    bars.tick_params(axis="x", length=0)
+    alone.set(ylabel="alone")
     handles = [Patch(label=part.replace("+", " and "), **_style(part, bands)) for part in parts]
     columns = max(1, int((width - 0.7) / (0.6 + 0.08 * max(len(part) + 4 for part in parts))))
     bars.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1.02), ncols=columns, borderaxespad=0)
@@ -92,6 +92,65 @@ def _stacked(inputs: ReportInputs, canvas: Canvas, unit: str, group: str) -> Dra
         f"{_named(inputs, bands)} {region_names(brain, regions)}."
     ).strip(" .") + "."
     return Drawn(f"Parts of the variance, {GROUPS_OF_REGIONS[group]}", caption, rows)
+
+
+def dots_of_bands(
+    canvas: Canvas, ax: Any, rows: pl.DataFrame, bands: Sequence[str], brain: BrainInputs, regions: Sequence[str]
+) -> None:
+    """Draw a dot with its interval for each region and band: ``region, band, value, low, high, p_fdr``.
+
+    Dots of values that differ from zero are filled.
+    """
+    names = {key: title for key, _, title in brain.regions}
+    for at, band in enumerate(bands):
+        mine = rows.filter(band=band)
+        x = np.array([list(regions).index(region) for region in mine["region"]])
+        x = x + 0.6 * ((at + 0.5) / len(bands) - 0.5)
+        value, low, high = (mine[name].fill_null(np.nan).to_numpy() for name in ("value", "low", "high"))
+        sure = (mine["p_fdr"].fill_null(1.0) < LEVEL).to_numpy()
+        upright_lines(ax, x, low, high, color=GROUPS[at], lw=1.1)
+        for kept, fill in ((sure, GROUPS[at]), (~sure, "white")):
+            (drawn,) = ax.plot(x[kept], value[kept], "o", ms=3.6, mfc=fill, mec=GROUPS[at], mew=1.1, ls="none")
+            hints = [
+                f"{band}, {names[region]}: {decimal(middle, 4)}"
+                for region, middle, one in zip(mine["region"], value.tolist(), kept, strict=True)
+                if one
+            ]
+            canvas.note(drawn, hints=hints)
+    ax.axhline(0, color=FAINT, lw=0.8)
+    ax.set_xlim(-0.6, len(regions) - 0.4)
+    ax.tick_params(axis="x", length=0)
+    ax.set_xticks(range(len(regions)), regions, rotation=40, ha="right", rotation_mode="anchor")
+
+
+def contributions(
+    inputs: ReportInputs, _agents: Sequence[AgentFacts], canvas: Canvas, group: str = "cortical"
+) -> Drawn:
+    """Draw what each band adds to the others by stacked encoding and kinds of RSA, one panel for each method."""
+    brain, bands = _of_partition(inputs)
+    table, about = _means(inputs, "band_contributions", "contribution_stats", "contribution")
+    unique = table.filter(quantity="unique")
+    regions = regions_of(brain, unique, group)
+    ends = {"contribution": "value", "ci_low": "low", "ci_high": "high"}
+    rows = unique.filter(pl.col("region").is_in(regions)).rename(ends).sort("contribution_method", "region", "band")
+    methods = [method for method in _METHODS if method in set(rows["contribution_method"])]
+    axes = canvas.panels(
+        len(methods), columns=1, width=max(5.2, 1.4 + 0.42 * len(regions)), height=1.0 + 1.6 * len(methods), grid="y",
+        sharex=True,
+    )  # fmt: skip
+    for ax, method in zip(axes, methods, strict=True):
+        dots_of_bands(canvas, ax, rows.filter(contribution_method=method), bands, brain, regions)
+        ax.set_ylabel(_METHODS[method])
+    handles = [Patch(label=band, facecolor=GROUPS[at]) for at, band in enumerate(bands)]
+    axes[0].legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1.02), ncols=len(bands), borderaxespad=0)
+    caption = (
+        f"What each band adds to all others, by methods that answer different questions: R² of averaged predictions "
+        f"(stacked), or Spearman correlations of distances. 95 % intervals; filled dots differ from zero "
+        f"({about.test}). {about.intervals} A partial correlation is above zero for a band that only measures less "
+        f"exactly what another one has. {_named(inputs, bands)} {region_names(brain, regions)}."
+    ).strip(" .") + "."
+    shown = rows.select("contribution_method", "region", "band", "value", "low", "high", "p_fdr")
+    return Drawn(f"Contributions of bands, {GROUPS_OF_REGIONS[group]}", caption, shown)
 
 
 def variance_winners(inputs: ReportInputs, _agents: Sequence[AgentFacts], canvas: Canvas) -> Drawn:
@@ -175,22 +234,28 @@ def _of_partition(inputs: ReportInputs) -> tuple[BrainInputs, list[str]]:
 
 def _parts(inputs: ReportInputs, unit: str) -> tuple[pl.DataFrame, _About]:
     """Return parts of regions with their intervals: over subjects, or those of the only subject."""
-    table, stats = inputs.table("variance_partition"), inputs.table("partition_stats")
-    assert table is not None
-    n = table["subject"].n_unique()
-    rows = table.with_columns(p_fdr=pl.col("p")) if n == 1 else stats
-    if rows is None or unit not in rows.columns or not rows[unit].count():
-        raise FigureError(
-            "the explainable variance is not known: it needs four or more stimuli that were shown repeatedly"
-            if unit == "explained_share"
-            else "this version lacks the means over subjects (partition_stats)"
-        )
+    try:
+        return _means(inputs, "variance_partition", "partition_stats", unit)
+    except FigureError as error:
+        if unit != "explained_share":
+            raise
+        why = "the explainable variance is not known: it needs four or more stimuli that were shown repeatedly"
+        raise FigureError(why) from error
+
+
+def _means(inputs: ReportInputs, of_subjects: str, over_subjects: str, value: str) -> tuple[pl.DataFrame, _About]:
+    """Return the rows of a table over subjects, or of the only subject, that have a value."""
+    table, stats = inputs.table(of_subjects), inputs.table(over_subjects)
+    n = 0 if table is None else table["subject"].n_unique()
+    rows = table.with_columns(p_fdr=pl.col("p")) if table is not None and n == 1 else stats
+    if rows is None or value not in rows.columns or not rows[value].count():
+        raise FigureError(f"this version lacks the means over subjects ({over_subjects})")
     if n == 1:
         return rows, _About(
             "Student's t, p < 0.05 without correction for the number of regions",
             "Intervals are over stimuli of the only subject, for the corrected variance of cross-validation.",
         )
-    return rows.drop_nulls(unit), _About(
+    return rows.drop_nulls(value), _About(
         "Student's t over subjects, false discovery rate below 0.05 over regions",
         f"Means and intervals are over {counted(n, 'subject')}, with the same stimuli.",
     )
