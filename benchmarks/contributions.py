@@ -4,7 +4,7 @@
 
 Stacked encoding and voxel-encoded RSA: three bands of 30 dimensions, 5 x 5 folds, 100 penalties, all eight models.
 Weighted RSA: the weights of 30 dimensions from all pairs of 200 stimuli and of all stimuli; rsatoolbox's
-``fit_regress_nn``, on 200 stimuli only, has an array of all pairs and dimensions, scipy's ``nnls`` the same one, centred.
+``fit_regress_nn``, on 200 stimuli only, has an array of all pairs and dimensions, as scipy's ``nnls`` here.
 """
 
 from __future__ import annotations
