@@ -81,12 +81,14 @@ class Progress:
 
     def __init__(self, context: StepContext, subject: str, units: str) -> None:
         self.context, self.subject, self.units = context, subject, units
-        self.began, self.first = time.monotonic(), -1
+        self.began, self.first = 0.0, -1
 
     def __call__(self, done: int, n: int) -> None:
+        """Report that some units of all are done; how long the others take is known from the second call on."""
+        left = ""
         if self.first < 0:
-            self.first = done - 1  # what a checkpoint had
-        per_unit = (time.monotonic() - self.began) / (done - self.first)
-        self.context.progress(
-            f"{self.subject}: {done:,} of {n:,} {self.units}, about {per_unit * (n - done):,.0f} s left"
-        )
+            self.began, self.first = time.monotonic(), done  # what a checkpoint had, and what compilation delayed
+        else:
+            per_unit = (time.monotonic() - self.began) / max(done - self.first, 1)
+            left = f", about {per_unit * (n - done):,.0f} s left"
+        self.context.progress(f"{self.subject}: {done:,} of {n:,} {self.units}{left}")
