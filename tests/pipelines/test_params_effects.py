@@ -76,6 +76,7 @@ READERS: dict[type[BaseModel], tuple[str, ...]] = {
     brain.EncodingParams: (STEPS,),
     brain.SearchlightParams: (STEPS,),
     brain.PartitionParams: (STEPS,),
+    brain.ContributionParams: ("pipelines/steps/brain_contributions.py",),
     brain.GeneralisationParams: (STEPS,),
     brain.PycortexSurfaces: ("pipelines/outputs/flatmaps.py",),
 }
