@@ -26,7 +26,7 @@ from affectlake.brain.contributions.weighted_rsa import WeightedRSA
 from affectlake.brain.encoding.band_problem import subsets
 from affectlake.brain.encoding.bands import encode_bands
 from affectlake.brain.encoding.folds import Folds, nested_folds
-from affectlake.brain.encoding.shares import Shares, intervals
+from affectlake.brain.encoding.shares import intervals
 from affectlake.geometry.intervals import wilson_interval
 
 N_REGIONS, PER_REGION, D = 4, 25, 10
@@ -78,10 +78,9 @@ def estimated(bands: Mapping[str, Array], patterns: Array, folds: Folds) -> Foun
     banded = encode_bands(bands, patterns, folds, regions=inside, ratios=[0.01, 0.1, 1.0], penalties=PENALTIES)
     stacked = encode_stacked(bands, patterns, folds, penalties=PENALTIES)
     quantities, signs = quantities_of(stacked.models)
-    shares = Shares([], [], signs)
     found: Found = {}
     for name, each in (("banded", banded.losses), ("stacked_encoding", losses(stacked, patterns, folds, inside))):
-        own = intervals(each, shares, n_folds)
+        own = intervals(each, signs, n_folds)
         parts = [Estimates(*(ends[q] for ends in (own.value, own.low, own.high, own.p))) for q in range(len(signs))]
         found[name] = dict(zip(quantities, parts, strict=True))
     features = np.concatenate(list(bands.values()), axis=1)

@@ -77,7 +77,7 @@ def drawn(kind: str, n: int, weights: np.random.Generator, rng: np.random.Genera
         ratios=[0.01, 0.1, 1.0],
         penalties=PENALTIES,
     )
-    parts = intervals(found.losses, shares_of(found.models), 5)
+    parts = intervals(found.losses, shares_of(found.models).coefficients, 5)
     explainable = statistics.region_means(explainable_variance(shown, stimulus)[None], inside)[0]
     shares = explained_shares(parts, explainable, error_of_explainable(explainable, counts))
     alone = np.stack([found.r2[3] - found.r2[2], found.r2[3] - found.r2[1]])

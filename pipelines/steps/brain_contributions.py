@@ -25,7 +25,7 @@ from affectlake.brain.contributions.voxel_encoded_rsa import voxel_encoded_rsa
 from affectlake.brain.contributions.weighted_rsa import WeightedRSA
 from affectlake.brain.encoding.band_problem import subsets
 from affectlake.brain.encoding.folds import Folds
-from affectlake.brain.encoding.shares import Shares, intervals
+from affectlake.brain.encoding.shares import intervals
 from affectlake.brain.recordings import regions
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import OutputTables, StepContext, Tables, step
@@ -210,7 +210,7 @@ def _stacked_encoding(own: _OneSubject, voxels: NDArray[np.bool_]) -> list[Row]:
     if not used.any():
         raise NoValueError("no voxel of the region can be used")
     errors = losses(own.stacked, own.subject.z_scored, own.folds, used[None], workers=own.context.workers)
-    ends = intervals(errors, Shares([], [], own.signs), len(own.folds.inner), own.subject.runs)
+    ends = intervals(errors, own.signs, len(own.folds.inner), own.subject.runs)
     rows = own.rows("stacked_encoding", Estimates(*(part[:, 0] for part in (ends.value, ends.low, ends.high, ends.p))))
     weights = own.stacked.weights[:, -1][..., used].mean(axis=(0, 2), dtype=np.float64)
     return rows + [

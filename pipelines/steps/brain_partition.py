@@ -84,7 +84,7 @@ def partition_variance(tables: Tables, params: Params, context: StepContext) -> 
             on_candidate=Progress(context, subject.name, "candidates"),
         )
         parts, n_folds = shares_of(found.models), len(folds.inner)
-        ends = intervals(found.losses, parts, n_folds, subject.runs)
+        ends = intervals(found.losses, parts.coefficients, n_folds, subject.runs)
         names = [*map("+".join, parts.bands[:-1]), WHOLE]
         explainable = explainable_of(tables, subject.name)
         rows += region_rows(subject, [*member.keys, "all"], inside & found.usable, names, ends, explainable)

@@ -100,7 +100,7 @@ def test_intervals_are_those_of_the_corrected_mean() -> None:
     rng = np.random.default_rng(1)
     losses = rng.gamma(2.0, size=(4, 50, 3))
     shares = shares_of([(), ("a",), ("b",), ("a", "b")])
-    found = intervals(losses, shares, 5)
+    found = intervals(losses, shares.coefficients, 5)
     gain = losses[2] - losses[3]  # without a, and with it
     expected = stats.ttest_1samp(gain, 0.0)
     wider = np.sqrt(5 * (1 / 5 + 1 / 4))  # one fold is tested, four are for training
@@ -110,7 +110,7 @@ def test_intervals_are_those_of_the_corrected_mean() -> None:
     assert np.allclose(found.high[0] - found.value[0], wider * (ends.high - gain.mean(axis=0)))
     assert np.allclose(found.value[0] - found.low[0], wider * (gain.mean(axis=0) - ends.low))
     # ten runs of five stimuli: the interval of the means of the runs
-    by_run = intervals(losses, shares, 5, np.repeat(np.arange(10), 5))
+    by_run = intervals(losses, shares.coefficients, 5, np.repeat(np.arange(10), 5))
     means = stats.ttest_1samp(gain.reshape(10, 5, 3).mean(axis=1), 0.0)
     assert np.allclose(by_run.high[0] - by_run.low[0], wider * np.diff(means.confidence_interval(0.95), axis=0)[0])
     assert np.allclose(by_run.p[0], 2 * stats.t.sf(np.abs(means.statistic) / wider, 9))
@@ -118,7 +118,7 @@ def test_intervals_are_those_of_the_corrected_mean() -> None:
 
 def test_shares_of_what_is_explainable() -> None:
     """R² over reliability: the ends are those S at which R² - S ρ is just t standard errors from 0 (Fieller)."""
-    parts = intervals(np.random.default_rng(2).gamma(2.0, size=(2, 40, 3)), shares_of([(), ("a",)]), 5)
+    parts = intervals(np.random.default_rng(2).gamma(2.0, size=(2, 40, 3)), shares_of([(), ("a",)]).coefficients, 5)
     explainable, error = np.array([0.5, 0.5, 0.1]), np.array([0.0, 0.2, 0.08])
     found = explained_shares(parts, explainable, error)
     assert np.allclose(found.value[:, :2], parts.value[:, :2] / 0.5) and np.isnan(found.value[:, 2]).all()
@@ -130,13 +130,13 @@ def test_shares_of_what_is_explainable() -> None:
 
 
 def test_a_band_that_is_never_chosen_has_no_interval() -> None:
-    found = intervals(np.ones((2, 20, 1)), shares_of([(), ("a",)]), 5)
+    found = intervals(np.ones((2, 20, 1)), shares_of([(), ("a",)]).coefficients, 5)
     assert found.value[0, 0] == 0 and np.isnan(found.low[0, 0]) and np.isnan(found.p[0, 0])
 
 
 def test_one_run_has_no_interval() -> None:
     losses = np.random.default_rng(1).gamma(2.0, size=(2, 50, 3))
-    found = intervals(losses, shares_of([(), ("a",)]), 5, np.ones(50, dtype=int))
+    found = intervals(losses, shares_of([(), ("a",)]).coefficients, 5, np.ones(50, dtype=int))
     assert np.isfinite(found.value).all() and np.isnan([found.low, found.high, found.p]).all()
 
 

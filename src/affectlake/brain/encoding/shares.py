@@ -81,7 +81,7 @@ class Intervals(NamedTuple):
     quantile: float
 
 
-def intervals(losses: Array, shares: Shares, n_folds: int, runs: NDArray[np.integer] | None = None) -> Intervals:
+def intervals(losses: Array, coefficients: Array, n_folds: int, runs: NDArray[np.integer] | None = None) -> Intervals:
     """Return the parts of the variance in each region, with intervals over stimuli.
 
     The value of a stimulus is the combination of its losses; a part is the mean over stimuli. Its variance is that of a
@@ -93,8 +93,8 @@ def intervals(losses: Array, shares: Shares, n_folds: int, runs: NDArray[np.inte
     ----------
     losses : float64 (n_models, n_stimuli, n_regions)
         As in :class:`~affectlake.brain.encoding.bands.BandedEncoding`.
-    shares : Shares
-        The parts.
+    coefficients : float64 (n_parts, n_models)
+        Each part is this combination of the R² of the models: :attr:`Shares.coefficients`.
     n_folds : int
         Number of outer folds, at least 2.
     runs : int (n_stimuli,), optional
@@ -111,7 +111,7 @@ def intervals(losses: Array, shares: Shares, n_folds: int, runs: NDArray[np.inte
     """
     from scipy import stats  # late: it takes longer to import than an up-to-date run to look
 
-    gains = -np.einsum("pm,mnr->pnr", shares.coefficients, losses)
+    gains = -np.einsum("pm,mnr->pnr", coefficients, losses)
     value = gains.mean(axis=1)
     apart = gains - value[:, None]
     if runs is not None:
