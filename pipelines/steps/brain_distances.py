@@ -17,7 +17,7 @@ from affectlake.brain.contributions.pair_scores import correlations, mean_of_pai
 from affectlake.brain.crossfitted import FEWEST_STIMULI, Whitened, crossfitted_distances
 from affectlake.brain.recordings import regions
 from affectlake.brain.recordings.subjects import Recording, stimuli_of_presentations
-from affectlake.brain.repeat_folds import RepeatFolds, repeat_folds
+from affectlake.brain.repeat_folds import RepeatFolds, repeat_folds, without_run_means
 from affectlake.errors import SourceError
 from affectlake.lake.tables.contracts import contract
 from affectlake.pipelines.params.brain import CrossnobisParams
@@ -67,7 +67,7 @@ def measure_distances(tables: Tables, params: Params, context: StepContext) -> O
         inside = np.vstack([member.voxels, np.ones(len(recording.voxels), dtype=bool)])
         names = [*member.keys, "all"]
         for at, (region, voxels) in enumerate(zip(names, inside, strict=True)):
-            own = _measured(recording, folds, voxels, wanted, context.workers)
+            own = _measured(recording, stimulus, folds, voxels, wanted, context.workers)
             keys: Row = {"subject": subject, "region": region, "n_voxels": own.found.n_voxels}
             reliability.append(keys | _reliability(own, folds))
             scores += [keys | row for row in _scores(own, compared, models)]
@@ -93,19 +93,19 @@ def _in_words(subject: str, folds: RepeatFolds) -> str:
 
 
 def _measured(
-    recording: Recording, folds: RepeatFolds, voxels: NDArray[np.bool_], wanted: CrossnobisParams, workers: int
-) -> _Region:
+    recording: Recording, stimulus: NDArray[np.int64], folds: RepeatFolds, voxels: NDArray[np.bool_],
+    wanted: CrossnobisParams, workers: int,
+) -> _Region:  # fmt: skip
     n = len(folds.stimuli)
     nothing = Whitened(np.full((n, n), np.nan), 0, "covariance")
     if n < FEWEST_STIMULI:
         few = f"{n} stimuli were" if n != 1 else "1 stimulus was"
         return _Region(nothing, f"{few} presented repeatedly; {FEWEST_STIMULI} are needed")
-    used = folds.place >= 0
-    patterns = recording.patterns[np.ix_(used, voxels)]
+    patterns: NDArray[np.floating] = recording.patterns[:, voxels]
+    if recording.runs is not None and folds.kind != "runs":
+        patterns = without_run_means(patterns, stimulus, recording.runs)
     try:
-        found = crossfitted_distances(
-            patterns, folds.place[used], folds.fold[used], wanted.regularisation, workers=workers
-        )
+        found = crossfitted_distances(patterns, folds.place, folds.fold, wanted.regularisation, workers=workers)
     except SourceError as error:
         return _Region(nothing, f"{error.summary}: {error.found}; {error.todo}")
     if found.n_voxels < FEWEST_VOXELS:

@@ -111,7 +111,7 @@ def _by_covariance(
     shrinkage: Shrinkage, workers: int,
 ) -> tuple[Array, NDArray[np.int64]]:  # fmt: skip
     n = len(group)
-    left, freedom = residuals(x, stimulus)
+    left, _ = residuals(x, stimulus)
     means = fold_means(np.asarray(x, dtype=np.float64), stimulus, fold)
 
     def of_two(compared: NDArray[np.bool_]) -> tuple[Array, NDArray[np.int64]]:
@@ -120,8 +120,8 @@ def _by_covariance(
         if shrinkage == "none" and own < x.shape[1]:
             raise SourceError(
                 "the covariance of the noise cannot be inverted",
-                wanted=f"at least {x.shape[1]:,} degrees of freedom, one for each voxel",
-                found=f"{own:,} of {freedom:,}, without the stimuli that are compared",
+                wanted=f"at least {x.shape[1]:,} degrees of freedom",
+                found=f"{x.shape[1]:,} voxels and {own:,} degrees of freedom without the stimuli that are compared",
                 todo="shrink it towards its diagonal",
             )
         return summed_distances(means, n, noise_covariance(left[rest], own, shrinkage).precision, compared)

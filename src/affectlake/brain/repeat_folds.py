@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affectlake.brain.halves import halves_of
+from affectlake.brain.repeats import means_of_stimuli
 
 Folds = Literal["runs", "halves_of_runs", "halves"]
 
@@ -48,7 +49,8 @@ def repeat_folds(
     Noise is independent between runs rather than within them. If at least `fewest` stimuli are in two or more runs,
     these are used: folds are the runs if every two of the stimuli share a run; otherwise the first, third, … run of
     each stimulus, and the others. If there are fewer such stimuli, or runs are not known, all repeated stimuli are
-    used, and folds are the first, third, … presentation of each, and the others.
+    used, and folds are the first, third, … presentation of each, and the others. Where runs are known, but are not
+    the folds, use :func:`without_run_means`.
 
     Parameters
     ----------
@@ -85,6 +87,20 @@ def repeat_folds(
     if _share_runs(place, runs):
         return RepeatFolds(chosen, place, runs.astype(np.int64), "runs", len(repeated))
     return RepeatFolds(chosen, place, _halves_of_runs(place, runs), "halves_of_runs", len(repeated))
+
+
+def without_run_means(
+    presentations: NDArray[np.floating], stimulus: NDArray[np.integer], runs: NDArray[np.integer]
+) -> NDArray[np.float64]:
+    """Return presentations (n_samples, n_voxels) minus the mean of their run, over presentations of known stimuli.
+
+    A pattern that all presentations of a run share is a difference between stimuli of different runs. Where folds are
+    runs, it cancels out.
+    """
+    names, run = np.unique(runs, return_inverse=True)
+    used = np.asarray(stimulus) >= 0
+    means, _ = means_of_stimuli(presentations[used], run[used], len(names))
+    return np.asarray(presentations - means[run])
 
 
 def _share_runs(place: NDArray[np.integer], runs: NDArray[np.integer]) -> bool:
