@@ -75,6 +75,9 @@ def crossnobis(
     -----
     Walther et al. 2016, 'Reliability of dissimilarity measures for multi-voxel pattern analysis'; equal to rsatoolbox's
     ``calc_rdm_crossnobis`` where every stimulus is in every fold.
+
+    The expected value is zero only if the precision is independent of the noise of the presentations. It is not if it
+    comes from their own :func:`residuals`: use :func:`affectlake.brain.crossfitted.crossfitted_distances`.
     """
     used = np.asarray(stimulus) >= 0
     x, which, folds = np.asarray(presentations, dtype=np.float64)[used], stimulus[used], fold[used]
