@@ -59,6 +59,7 @@ SETTINGS = (
     "brain.encoding.permutations=19",
     "brain.contributions={}",
     "brain.generalisation={resamples: 100, relabellings: 9}",
+    "brain.crossnobis={}",
 )
 FIRST = ("ingest", "sample", "encode", "choose_by_ratings", "choose_by_features")
 VARIANTS = [(entry.name, chosen) for entry in FIGURES for chosen in entry.variants()]
@@ -86,6 +87,9 @@ NOT_DRAWN = {
     "voxel_reliability": "one number per voxel; parts of regions are drawn as shares of it",
     "group_maps": "means over subjects; images by `affectlake maps`",
     "brain_generalisation_pairs": "intervals over subjects and stimuli; read by queries",
+    "crossnobis_distances": "pairs of stimuli in every region; read by queries",
+    "crossnobis_reliability": "one test for each subject and region; read by queries",
+    "crossnobis_scores": "subjects one by one, of repeated stimuli alone; read by queries",
     "closeness_pairs": "differences of pairs of agents; `closeness` has the ranks that follow from them",
     "vice_embeddings": "intervals of single weights; `fit_methods` is drawn",
     "encoding_nulls": "null distributions, from which levels follow",

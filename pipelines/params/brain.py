@@ -215,6 +215,21 @@ class GeneralisationParams(Strict):
     )
 
 
+class CrossnobisParams(Strict):
+    """Cross-validated, whitened distances of stimuli with repeated presentations."""
+
+    regularisation: Literal["diagonal", "identity", "none"] = Field(
+        default="diagonal",
+        description="Target towards which the covariance of the noise of voxels is shrunk: its diagonal, a multiple of "
+        "the identity, or none.",
+    )
+    max_stimuli: int = Field(
+        default=300,
+        ge=5,
+        description="Number of stimuli of a subject above which only those that were presented most often are used.",
+    )
+
+
 class PycortexSurfaces(Strict):
     """A subject's own cortex in pycortex, for flat maps."""
 
@@ -243,6 +258,10 @@ class Brain(Strict):
     )
     generalisation: GeneralisationParams | None = Field(
         default=None, description="Bootstrap over subjects and stimuli; null: no such step, {}: with the defaults."
+    )
+    crossnobis: CrossnobisParams | None = Field(
+        default=None,
+        description="Cross-validated distances of repeated stimuli; null: no such step, {}: with the defaults.",
     )
     device: Literal["cpu", "cuda"] = Field(description="Device of the searchlight.")
     reference: str = Field(

@@ -22,7 +22,7 @@ from affectlake.lake.tables.memmaps import map_lists
 from affectlake.pipelines.params.brain import Brain
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import StepContext, Tables
-from affectlake.pipelines.steps.arrays import representative
+from affectlake.pipelines.steps.arrays import representative, representative_of
 from affectlake.rsm import correlation_rsm
 from affectlake.seeds import generator
 
@@ -160,12 +160,33 @@ def common_stimuli(stimuli: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
     return np.array(sorted(set.intersection(*(set(own.tolist()) for own in stimuli))), dtype=np.int32)
 
 
+def described_stimuli(tables: Tables) -> NDArray[np.int32]:
+    """Return the stimuli that every agent describes: int32 (n,)."""
+    shared = tables["shared_stimuli"].filter("shared").select("stimulus_index").collect()
+    return shared["stimulus_index"].to_numpy()
+
+
 def shared_stimuli(tables: Tables, subjects: Sequence[Subject]) -> NDArray[np.int32]:
     """Return the stimuli that every agent describes and every subject has, sorted: int32 (n,)."""
-    described = (
-        tables["shared_stimuli"].filter("shared").select("stimulus_index").collect()["stimulus_index"].to_numpy()
-    )
-    return common_stimuli([described, *(one.stimulus_index for one in subjects)])
+    return common_stimuli([described_stimuli(tables), *(one.stimulus_index for one in subjects)])
+
+
+def agent_rsms(
+    tables: Tables, context: StepContext, stimuli: NDArray[np.integer]
+) -> dict[str, NDArray[np.float64] | str]:
+    """Return the RSM of each agent's embedding over `stimuli`; or why it has none. Agents are sorted by name."""
+    from affectlake.brain.searchlight.kernels import MODEL_DECIMALS  # late: with it, kernels are compiled
+
+    found: dict[str, NDArray[np.float64] | str] = {}
+    for agent in sorted(context.agents):
+        fitted = representative_of(tables, agent)
+        if fitted is None:
+            found[agent] = f"{agent} has no fit with a dimension"
+            continue
+        enough = len(stimuli) >= FEWEST_COMPARED
+        rsm = correlation_rsm(fitted[1][stimuli].astype(np.float64)) if enough else np.empty((0, 0))
+        found[agent] = np.round(rsm, MODEL_DECIMALS)  # equal similarities, as in the searchlight
+    return found
 
 
 def region_rsms(subjects: Sequence[Subject], shared: NDArray[np.int32], region: str) -> NDArray[np.float64]:

@@ -15,16 +15,15 @@ from affectlake.brain.generalisation.resamples import FEWEST_STIMULI, Resamples,
 from affectlake.brain.recordings import regions
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import OutputTables, StepContext, Tables, step
-from affectlake.pipelines.steps.arrays import representative_of
 from affectlake.pipelines.steps.brain_arrays import (
     FEWEST_COMPARED,
+    agent_rsms,
     brain_of,
     region_rsms,
     shared_stimuli,
     subjects_of,
 )
 from affectlake.pipelines.steps.rows import Row, to_table
-from affectlake.rsm import correlation_rsm
 from affectlake.seeds import generator
 
 Floats = NDArray[np.float64]
@@ -50,7 +49,7 @@ def generalise_brains(tables: Tables, params: Params, context: StepContext) -> O
     assert wanted is not None
     subjects = list(subjects_of(tables, context))
     shared = shared_stimuli(tables, subjects)
-    models = _models(tables, context, shared)
+    models = agent_rsms(tables, context, shared)
     agents, missing = [name for name, rsm in models.items() if isinstance(rsm, np.ndarray)], _missing(models)
     singles: list[Row] = []
     pairs: list[Row] = []
@@ -89,25 +88,6 @@ def generalise_brains(tables: Tables, params: Params, context: StepContext) -> O
         "brain_generalisation_pairs": to_table("brain_generalisation_pairs", pairs),
         "brain_generalisation_ceilings": to_table("brain_generalisation_ceilings", ceilings),
     }
-
-
-def _models(tables: Tables, context: StepContext, shared: NDArray[np.int32]) -> dict[str, Floats | str]:
-    """Return the RSM of each agent's embedding over the shared stimuli; or why it has none."""
-    from affectlake.brain.searchlight.kernels import MODEL_DECIMALS  # late: with it, kernels are compiled
-
-    found: dict[str, Floats | str] = {}
-    for agent in sorted(context.agents):
-        fitted = representative_of(tables, agent)
-        if fitted is None:
-            found[agent] = f"{agent} has no fit with a dimension"
-            continue
-        rsm = (
-            correlation_rsm(fitted[1][shared].astype(np.float64))
-            if len(shared) >= FEWEST_COMPARED
-            else np.empty((0, 0))
-        )
-        found[agent] = np.round(rsm, MODEL_DECIMALS)  # equal similarities, as in the searchlight
-    return found
 
 
 def _missing(models: dict[str, Floats | str]) -> dict[str, str]:

@@ -81,10 +81,10 @@ PLANTED = {
     "columns of ratings are reversed": (
         "affectlake.judge.vectors.ratings", "rating_matrix", "RatingMatrix(scores,", "RatingMatrix(scores[:, ::-1],",
         ["choose_easy_trials", "choose_by_ratings", "measure", "describe", "ingest_brains", "share_stimuli",
-         "select_stimuli", "encode_brains", "search_brains"]),
+         "select_stimuli", "encode_brains", "search_brains", "measure_distances"]),
     "brains are drawn under another name": (
         f"{STEPS_OF}.brain_sources", "recordings", "params.seed, 'brain', 'synthetic'", "params.seed, 'brain', 'other'",
-        ["ingest_brains"]),
+        ["ingest_brains", "measure_distances"]),
     "another column is scored": (
         f"{STEPS_OF}.brain_arrays", "METHODS", "'encoding_r'", "'p'",
         ["score_regions", "compare_brains", "compare_bases", "group_brain_maps"]),

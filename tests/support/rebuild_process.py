@@ -61,6 +61,7 @@ SETTINGS = (
     "brain.partition={bands: {people: [human-category], vision: [sees]}, nuisance: [luminance]}",
     "brain.contributions={}",
     "brain.generalisation={resamples: 100, relabellings: 9}",
+    "brain.crossnobis={}",
     "brain.encoding={outer_folds: 3, inner_folds: 2, standardise: true, by_run: true, permutations: 1}",
     "brain.searchlight={n_stimuli: 20, radius_voxels: 1.5, min_voxels: 5, ranks: counted, permutations: 2}",
 )

@@ -6,6 +6,7 @@ the differences in two independent measurements has no such bias.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -74,26 +75,83 @@ def crossnobis(
     -----
     Walther et al. 2016, 'Reliability of dissimilarity measures for multi-voxel pattern analysis'; equal to rsatoolbox's
     ``calc_rdm_crossnobis`` where every stimulus is in every fold.
+
+    The expected value is zero only if the precision is independent of the noise of the presentations. It is not if it
+    comes from their own :func:`residuals`: use :func:`affectlake.brain.crossfitted.crossfitted_distances`.
     """
     used = np.asarray(stimulus) >= 0
     x, which, folds = np.asarray(presentations, dtype=np.float64)[used], stimulus[used], fold[used]
     _check(presentations, stimulus, fold, precision, folds)
     n = int(which.max()) + 1
-    total, count = np.zeros((n, n)), np.zeros((n, n), dtype=np.int64)
-    for one in np.unique(folds):
-        inside = folds == one
-        a, n_a = means_of_stimuli(x[inside], which[inside], n)
-        b, n_b = means_of_stimuli(x[~inside], which[~inside], n)
-        kernel = (a if precision is None else a @ precision) @ b.T
-        own = np.diag(kernel)
-        both = (n_a > 0) & (n_b > 0)
-        known = np.outer(both, both)
-        total += np.where(known, own[:, None] + own[None, :] - (kernel + kernel.T), 0.0)
-        count += known
+    total, count = summed_distances(fold_means(x, which, folds), n, precision)
     with np.errstate(invalid="ignore"):
         found = np.where(count > 0, total / count, np.nan) / x.shape[1]
     np.fill_diagonal(found, np.where(np.diag(count) > 0, 0.0, np.nan))
     return np.asarray(found)
+
+
+class FoldMeans(NamedTuple):
+    """Mean patterns of those stimuli that are both in one fold and in others.
+
+    Parameters
+    ----------
+    stimulus : int (n_both,)
+    inside, outside : float64 (n_both, n_voxels)
+        Means over the presentations in the fold, and in all other folds.
+    """
+
+    stimulus: NDArray[np.integer]
+    inside: Array
+    outside: Array
+
+
+def fold_means(x: Array, stimulus: NDArray[np.integer], fold: NDArray[np.integer]) -> list[FoldMeans]:
+    """Return the mean patterns of each fold, of presentations (n_samples, n_voxels) that are all used."""
+    found = []
+    for one in np.unique(fold):
+        inside = fold == one
+        both = np.intersect1d(stimulus[inside], stimulus[~inside])
+        means = []
+        for part in (inside, ~inside):
+            rows = part & np.isin(stimulus, both)
+            means.append(means_of_stimuli(x[rows], np.searchsorted(both, stimulus[rows]), len(both))[0])
+        found.append(FoldMeans(both, means[0], means[1]))
+    return found
+
+
+def summed_distances(
+    means: Sequence[FoldMeans], n: int, precision: NDArray[np.floating] | None = None,
+    kept: NDArray[np.bool_] | None = None,
+) -> tuple[Array, NDArray[np.int64]]:  # fmt: skip
+    """Return the sums of cross-validated distances over folds, not divided by the number of voxels, and their counts.
+
+    Parameters
+    ----------
+    means : sequence of FoldMeans
+    n : int
+        Number of stimuli.
+    precision : float (n_voxels, n_voxels) or (n_voxels,), optional
+        Inverse covariance of the noise, or the inverse variances of voxels whose noise is independent. Default: the
+        identity.
+    kept : bool (n,), optional
+        Stimuli whose distances are computed; those of others have a count of 0. Default: all.
+
+    Returns
+    -------
+    tuple of (float64 (n, n), int64 (n, n))
+    """
+    total, count = np.zeros((n, n)), np.zeros((n, n), dtype=np.int64)
+    for stimulus, inside, outside in means:
+        rows = slice(None) if kept is None else kept[stimulus]
+        own, a, b = stimulus[rows], inside[rows], outside[rows]
+        if precision is not None:
+            a = a @ precision if precision.ndim == 2 else a * precision
+        kernel = a @ b.T
+        diagonal = np.diag(kernel)
+        at = np.ix_(own, own)
+        total[at] += diagonal[:, None] + diagonal[None, :] - (kernel + kernel.T)
+        count[at] += 1
+    return total, count
 
 
 def residuals(presentations: NDArray[np.floating], stimulus: NDArray[np.integer]) -> tuple[Array, int]:

@@ -43,7 +43,7 @@ def split_half_r(presentations: NDArray[np.floating], stimulus: NDArray[np.integ
     """
     size = int(stimulus.max(initial=-1)) + 1
     found = np.full(size, np.nan)
-    half = np.where(stimulus < 0, -1, _halves(stimulus))
+    half = np.where(stimulus < 0, -1, halves_of(stimulus))
     counts = np.stack([np.bincount(stimulus[half == which], minlength=size) for which in (0, 1)])
     repeated = np.flatnonzero(counts[1])
     if len(repeated) < FEWEST_REPEATED:
@@ -64,7 +64,7 @@ def split_half_r(presentations: NDArray[np.floating], stimulus: NDArray[np.integ
     return found
 
 
-def _halves(stimulus: NDArray[np.integer]) -> NDArray[np.int64]:
+def halves_of(stimulus: NDArray[np.integer]) -> NDArray[np.int64]:
     """Return the half of each presentation: 0 for the first, third, … of its stimulus, 1 for the others."""
     order = np.argsort(stimulus, kind="stable")
     shown = stimulus[order]

@@ -1,4 +1,4 @@
-"""Correlations of the pairs of distance matrices, and the influence of each stimulus on them.
+"""Means and correlations of the pairs of distance matrices, and the influence of each stimulus on them.
 
 The pairs of one stimulus depend on one another, so that stimuli are left out, not pairs: delete-one jackknife. Without
 stimulus i, the sums of products over pairs are those of all pairs less those of row i.
@@ -59,6 +59,15 @@ def correlations(data: Array, models: Sequence[Array]) -> Scores:
     return _scores([data, *models], _correlation)
 
 
+def mean_of_pairs(distances: NDArray[np.floating]) -> Scores:
+    """Return the mean of the pairs of a symmetric matrix (n, n), with one score."""
+    n = len(distances)
+    rows = np.asarray(distances, dtype=np.float64).sum(axis=1) - np.diag(distances)
+    whole = rows.sum() / 2
+    without = (whole - rows) / ((n - 1) * (n - 2) / 2)
+    return Scores(np.array([whole / (n * (n - 1) / 2)]), _influence(without[:, None]))
+
+
 def partial_correlations(data: Array, models: Sequence[Array], controls: Sequence[Sequence[int]]) -> Scores:
     """Return the partial Spearman correlation of each model's distances with the data, given other models.
 
@@ -91,7 +100,13 @@ def _scores(matrices: Sequence[Array], statistic: Callable[[Array], Array]) -> S
     left = n * (n - 1) / 2 - (n - 1)
     without = whole - products - rows[:, :, None] * rows[:, None, :] / left
     value, each = statistic(_normed(whole[None]))[0], statistic(_normed(without))
-    return Scores(value, ((n - 1) / n * (each.mean(axis=0) - each)).T)
+    return Scores(value, _influence(each))
+
+
+def _influence(without: Array) -> Array:
+    """Return the influence of each stimulus on scores (m, n), from the scores without it (n, m): the jackknife."""
+    n = len(without)
+    return np.asarray(((n - 1) / n * (without.mean(axis=0) - without)).T)
 
 
 def _normed(covariance: Array) -> Array:

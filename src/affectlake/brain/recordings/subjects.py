@@ -120,21 +120,10 @@ def align(recording: Recording, stimulus_ids: Sequence[str]) -> Aligned:
         If the sizes of the recording's arrays do not match, no label is a stimulus of the study, or files of the same
         name in different folders are the same stimulus.
     """
-    _check(recording)
-    stimuli = StimulusLabels(stimulus_ids)
-    found = [stimuli.index_of(label) for label in recording.labels]
-    _refuse_two_files(recording.labels, found)
-    others = [label for label, at in zip(recording.labels, found, strict=True) if at is None]
-    unknown = tuple(dict.fromkeys([*others, *recording.others]))
-    kept = [(sample, at) for sample, at in enumerate(found) if at is not None]
-    if not kept:
-        raise SourceError(
-            "no label of the recording is a stimulus of the study",
-            wanted=f"ids such as {', '.join(stimulus_ids[:3])}",
-            found=f"labels such as {', '.join(unknown[:3])}",
-            todo="check that the recording belongs to this study",
-        )
-    samples, index = np.array(kept).T
+    at = stimuli_of_presentations(recording, stimulus_ids)
+    unknown = _unknown(recording, at)
+    samples = np.flatnonzero(at >= 0)
+    index = at[samples]
     shown, first, place, counts = np.unique(index, return_index=True, return_inverse=True, return_counts=True)
     if len(shown) == len(index):
         patterns, r = recording.patterns[samples[first]], np.full(len(shown), np.nan)
@@ -155,6 +144,29 @@ def align(recording: Recording, stimulus_ids: Sequence[str]) -> Aligned:
         shown.astype(np.int32), patterns, runs.astype(np.int64), counts.astype(np.int32), r, explainable,
         missing, unknown, int((~usable_voxels(patterns)).sum()),
     )  # fmt: skip
+
+
+def stimuli_of_presentations(recording: Recording, stimulus_ids: Sequence[str]) -> NDArray[np.int64]:
+    """Return the stimulus of each sample of a recording, as its place in `stimulus_ids`; -1 for other labels.
+
+    Raises
+    ------
+    SourceError
+        As in :func:`align`.
+    """
+    _check(recording)
+    stimuli = StimulusLabels(stimulus_ids)
+    found = [stimuli.index_of(label) for label in recording.labels]
+    _refuse_two_files(recording.labels, found)
+    at = np.array([-1 if one is None else one for one in found], dtype=np.int64)
+    if not (at >= 0).any():
+        raise SourceError(
+            "no label of the recording is a stimulus of the study",
+            wanted=f"ids such as {', '.join(stimulus_ids[:3])}",
+            found=f"labels such as {', '.join(_unknown(recording, at)[:3])}",
+            todo="check that the recording belongs to this study",
+        )
+    return at
 
 
 def usable_voxels(patterns: NDArray[np.floating]) -> NDArray[np.bool_]:
@@ -213,6 +225,12 @@ class ZScored:
             voxels = slice(first, first + _VOXELS)
             found[voxels] = self[:, voxels][rows].T
         return found.T
+
+
+def _unknown(recording: Recording, at: NDArray[np.int64]) -> tuple[str, ...]:
+    """Return the labels that are not stimuli of the study, each once."""
+    others = [label for label, one in zip(recording.labels, at, strict=True) if one < 0]
+    return tuple(dict.fromkeys([*others, *recording.others]))
 
 
 def _refuse_two_files(labels: Sequence[str], found: Sequence[int | None]) -> None:

@@ -288,6 +288,14 @@ _ROWS: dict[str, Callable[[int], dict[str, object]]] = {
         "n_subjects": [2],
         "n_stimuli": [9],
     },
+    "crossnobis_distances": lambda _n: {
+        "region": ["VC"],
+        "stimulus_index": [0],
+        "other_stimulus_index": [1],
+        "crossnobis_distance": [-0.01],
+    },
+    "crossnobis_reliability": lambda _n: {"region": ["VC"], "mean_distance": [0.1], "n_voxels": [9], "n_stimuli": [9]},
+    "crossnobis_scores": lambda _n: {"region": ["VC"], "distance_r": [0.1], "n_voxels": [9], "n_stimuli": [9]},
     "partition_stats": lambda _n: {"region": ["VC"], "part": ["people"], "r2": [0.1], "n_subjects": [2]},
     "band_contributions": lambda _n: {
         "region": ["VC"],
