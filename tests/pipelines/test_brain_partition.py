@@ -213,4 +213,4 @@ def test_the_step_is_there_only_with_its_section() -> None:
     def names(params: Params) -> set[str]:
         return {step.name for step in steps_of(params)}
 
-    assert names(WANTED) - names(parse(TEXT)) == {"partition_variance"}
+    assert names(WANTED) - names(parse(TEXT)) == {"partition_variance", "measure_motion"}
