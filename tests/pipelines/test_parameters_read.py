@@ -269,7 +269,7 @@ def test_published_ratings_have_keys_of_their_own(tmp_path: Path, monkeypatch: p
         ("geometry.permutations", {"measure", "compare", "align_agents"}),
         ("sweeps.share", {"measure"}),
         ("sweeps.recovered_r", {"sweep"}),
-        ("sources.clips", {"decode", "encode_clips", "measure_motion"}),
+        ("sources.clips", {"decode", "encode_clips"}),
         ("brain.encoding.permutations", {"encode_brains"}),
         ("brain.searchlight.ranks", {"search_brains"}),
         ("agents.human-category.ratings", {"choose_by_ratings", "share_stimuli", "encode_brains", "search_brains"}),
