@@ -19,6 +19,7 @@ from affectlake.pipelines.steps import (
     embedding,
     judgments,
     meaning,
+    motion,
     responses,
     soft_choices,
     stimuli,
@@ -32,6 +33,7 @@ STEPS: dict[str, Step] = {
     for step in (
         stimuli.ingest,
         videos.decode,
+        motion.measure_motion,
         stimuli.sample,
         easy_trials.choose_easy_trials,
         choices.encode,

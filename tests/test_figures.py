@@ -83,6 +83,7 @@ NOT_DRAWN = {
     "responses": "raw text; `order_effects` and `choices` are drawn",
     "soft_choices": "the probabilities of `choices`, from which fits learn",
     "shared_stimuli": "a choice of stimuli; maps and scores name their number",
+    "motion": "a nuisance feature of the stimuli, not a result",
     "partition_maps": "parts of voxels; regions and winners are drawn",
     "voxel_reliability": "one number per voxel; parts of regions are drawn as shares of it",
     "group_maps": "means over subjects; images by `affectlake maps`",

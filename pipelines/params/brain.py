@@ -179,7 +179,7 @@ class PartitionParams(Strict):
         max_length=3,
         description="Names of one to three bands, and the agents whose embeddings are the features of each.",
     )
-    nuisance: Annotated[list[Literal["caption_length", "luminance", "frame_change"]], UNIQUE] = Field(
+    nuisance: Annotated[list[Literal["caption_length", "luminance", "frame_change", "motion_energy"]], UNIQUE] = Field(
         default_factory=list,
         description="Features that are part of every model, so that what they explain counts for no band.",
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +18,9 @@ WHOLE = "all"
 
 NUISANCE_BAND = "+nuisance"
 """Name of the band of nuisance features, which no band of a study can have."""
+
+_MEDIA = {"motion": "videos of a second or more"}
+"""What the tables of nuisance features are made from, if it has another name than the table."""
 
 
 def bands_of(tables: Tables, wanted: PartitionParams) -> tuple[Bands, dict[str, str]]:
@@ -40,7 +41,10 @@ def bands_of(tables: Tables, wanted: PartitionParams) -> tuple[Bands, dict[str, 
 
 
 def nuisance_of(tables: Tables, wanted: PartitionParams, n_stimuli: int, context: StepContext) -> Bands:
-    """Return the nuisance features as one band, each z-scored; a stimulus without media has the mean of the others.
+    """Return the nuisance features as one band; a stimulus without media has the mean of the others.
+
+    Columns are z-scored and divided by the square root of the number of columns of their feature, so that a feature
+    with many columns does not outweigh the others.
 
     Raises
     ------
@@ -50,45 +54,20 @@ def nuisance_of(tables: Tables, wanted: PartitionParams, n_stimuli: int, context
     features = []
     for name in wanted.nuisance:
         table, compute = NUISANCE[name]
+        media = _MEDIA.get(table, table)
         found = compute(tables[table].collect(), n_stimuli)
         without = np.isnan(found).any(axis=1)
         if without.all():
             raise SourceError(
                 f"the nuisance feature {name} cannot be computed",
-                wanted=f"{table} of the stimuli",
-                found=f"no stimulus has {table}",
-                todo=f"remove {name} from brain.partition.nuisance, or add {table} to the sources",
+                wanted=f"{media} of the stimuli",
+                found=f"no stimulus has {media}",
+                todo=f"remove {name} from brain.partition.nuisance, or add {media} to the sources",
             )
         if without.any():
-            context.log(f"{int(without.sum()):,} stimuli have no {table}: their {name} is the mean of the others")
+            context.log(f"{int(without.sum()):,} stimuli have no {media}: their {name} is the mean of the others")
             found[without] = found[~without].mean(axis=0)
         spread = found.std(axis=0)
-        features.append((found - found.mean(axis=0)) / np.where(spread > 0, spread, 1.0))
+        scale = np.where(spread > 0, spread, 1.0) * np.sqrt(found.shape[1])
+        features.append((found - found.mean(axis=0)) / scale)
     return {NUISANCE_BAND: np.concatenate(features, axis=1)} if features else {}
-
-
-class Progress:
-    """Lines of progress with the time that is left, by the time that units of work took so far.
-
-    Parameters
-    ----------
-    context : StepContext
-    subject : str
-        Name of the subject.
-    units : str
-        What is counted, such as ``candidates``.
-    """
-
-    def __init__(self, context: StepContext, subject: str, units: str) -> None:
-        self.context, self.subject, self.units = context, subject, units
-        self.began, self.first = 0.0, -1
-
-    def __call__(self, done: int, n: int) -> None:
-        """Report that some units of all are done; how long the others take is known from the second call on."""
-        left = ""
-        if self.first < 0:
-            self.began, self.first = time.monotonic(), done  # what a checkpoint had, and what compilation delayed
-        else:
-            per_unit = (time.monotonic() - self.began) / max(done - self.first, 1)
-            left = f", about {per_unit * (n - done):,.0f} s left"
-        self.context.progress(f"{self.subject}: {done:,} of {n:,} {self.units}{left}")

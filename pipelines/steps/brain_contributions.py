@@ -29,9 +29,10 @@ from affectlake.brain.encoding.shares import intervals
 from affectlake.brain.recordings import regions
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import OutputTables, StepContext, Tables, step
-from affectlake.pipelines.steps.band_features import Bands, Progress, bands_of, nuisance_of
+from affectlake.pipelines.steps.band_features import Bands, bands_of, nuisance_of
 from affectlake.pipelines.steps.brain_arrays import Subject, brain_of, folds_of, subjects_of
 from affectlake.pipelines.steps.partition_rows import mean_over_subjects, with_levels
+from affectlake.pipelines.steps.progress import Progress
 from affectlake.pipelines.steps.rows import Row, to_table
 
 Floats = NDArray[np.float64]
@@ -45,7 +46,7 @@ class NoValueError(Exception):
 
 
 @step(
-    reads=("stimuli", "captions", "frames", "voxels", "betas", "embeddings/{agents}", "fits/{agents}"),
+    reads=("stimuli", "captions", "frames", "motion", "voxels", "betas", "embeddings/{agents}", "fits/{agents}"),
     writes=("band_contributions", "contribution_stats"),
     params=(
         "seed",

@@ -13,7 +13,7 @@ from affectlake.brain.encoding.shares import Intervals, intervals, shares_of
 from affectlake.brain.recordings import regions
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import OutputTables, StepContext, Tables, step
-from affectlake.pipelines.steps.band_features import WHOLE, Progress, bands_of, nuisance_of
+from affectlake.pipelines.steps.band_features import WHOLE, bands_of, nuisance_of
 from affectlake.pipelines.steps.brain_arrays import brain_of, folds_of, subjects_of
 from affectlake.pipelines.steps.partition_rows import (
     across_subjects,
@@ -22,6 +22,7 @@ from affectlake.pipelines.steps.partition_rows import (
     region_rows,
     winner_rows,
 )
+from affectlake.pipelines.steps.progress import Progress
 from affectlake.pipelines.steps.rows import Row, null_nan, to_table
 
 
@@ -30,6 +31,7 @@ from affectlake.pipelines.steps.rows import Row, null_nan, to_table
         "stimuli",
         "captions",
         "frames",
+        "motion",
         "voxels",
         "voxel_reliability",
         "betas",
@@ -45,7 +47,7 @@ from affectlake.pipelines.steps.rows import Row, null_nan, to_table
         "brain.partition",
     ),
     section="brain.partition",
-    version=2,
+    version=3,
 )
 def partition_variance(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Divide the variance that several agents explain in each voxel and region: alone, shared, and together."""

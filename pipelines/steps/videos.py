@@ -40,7 +40,7 @@ def decode(tables: Tables, params: Params, context: StepContext) -> OutputTables
     from affectlake.stimuli.frames import FRAMES, VIDEOS, decode_videos, unused_files
 
     ids = tables["stimuli"].sort("stimulus_index").select("stimulus_id").collect()["stimulus_id"].to_list()
-    folder = _folder(ids, params, context)
+    folder = folder_of_videos(ids, params, context)
     if folder is None:
         reasons = {"emotion": "no videos: sources.videos is not set", "tables": "no media: sources.media is not set"}
         context.log(reasons.get(params.sources.kind, "no clips: sources.clips is false"))
@@ -59,7 +59,7 @@ def decode(tables: Tables, params: Params, context: StepContext) -> OutputTables
     return {"videos": found.videos, "frames": found.frames}
 
 
-def _folder(ids: list[str], params: Params, context: StepContext) -> Path | None:
+def folder_of_videos(ids: list[str], params: Params, context: StepContext) -> Path | None:
     """Return the folder of the videos, or None if there are none; simulated clips are rendered into it first."""
     from affectlake.stimuli.clips import render_clips
 
@@ -125,7 +125,7 @@ def encode_clips(tables: Tables, params: Params, context: StepContext) -> Output
     ids, videos = stimuli["stimulus_id"].to_list(), tables["videos"].collect()
     readable = videos.filter(pl.col("unreadable").is_null())
     _refuse(stimuli.join(readable, on="stimulus_index", how="anti", maintain_order="left"), stimuli, videos)
-    folder = _folder(ids, params, context)
+    folder = folder_of_videos(ids, params, context)
     assert folder is not None  # each stimulus has a video
     model = load_video_model(agent.encoder, context.source_root, params.device)
     context.log(f"videomae {agent.encoder.model}, weights {model.sha256[:16]}, on {params.device}")

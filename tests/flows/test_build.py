@@ -44,7 +44,7 @@ def test_a_build_is_one_version_of_all_tables(built: Path) -> None:
         "shared_stimuli",
         "noise_ceilings", "encoding_maps", "encoding_weights", "rsa_maps", "roi_scores", "group_stats", "labels",
         "encoding_nulls", "rsa_nulls", "basis_stats", "prevalence", "group_maps",
-        "voxel_reliability", "variance_partition", "partition_maps", "partition_winners", "partition_stats",
+        "voxel_reliability", "motion", "variance_partition", "partition_maps", "partition_winners", "partition_stats",
         "graph_nodes", "graph_edges", "sweeps", "comparisons", "community_overlaps", "fits",
         "alignments", "dimension_matches", "closeness", "closeness_pairs",
     }  # fmt: skip

@@ -18,6 +18,7 @@ from affectlake.pipelines.step import OutputTables
 from affectlake.pipelines.steps import brain
 from affectlake.pipelines.steps import stimuli as stimuli_steps
 from affectlake.pipelines.steps.brain_partition import partition_variance
+from affectlake.pipelines.steps.rows import to_table
 from affectlake.seeds import generator
 from affectlake.stimuli.nuisance import caption_length
 from tests.support.brain_worlds import AGENTS, TEXT, context, lazy, with_embedding
@@ -31,7 +32,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> OutputTables:
     here = context(tmp_path_factory.mktemp("brains"))
     study = stimuli_steps.ingest({}, WANTED, here)
     frames = pl.DataFrame(schema={"stimulus_index": pl.Int32, "frame_index": pl.Int16, "jpeg": pl.Binary})
-    tables = study | brain.ingest_brains(lazy(study), WANTED, here) | {"frames": frames}
+    media = {"frames": frames, "motion": to_table("motion", [])}
+    tables = study | brain.ingest_brains(lazy(study), WANTED, here) | media
     both = [with_embedding(tables, WANTED, agent) for agent in AGENTS]
     return tables | {name: pl.concat([one[name] for one in both]) for name in ("embeddings", "fits")}
 
@@ -211,4 +213,4 @@ def test_the_step_is_there_only_with_its_section() -> None:
     def names(params: Params) -> set[str]:
         return {step.name for step in steps_of(params)}
 
-    assert names(WANTED) - names(parse(TEXT)) == {"partition_variance"}
+    assert names(WANTED) - names(parse(TEXT)) == {"partition_variance", "measure_motion"}

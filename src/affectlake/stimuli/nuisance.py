@@ -1,6 +1,6 @@
-"""Features of stimuli that are of no interest: the length of captions, the brightness of frames, and their change.
+"""Features of stimuli that are of no interest: length of captions, brightness and change of frames, motion energy.
 
-They are computed from captions and frames as they are shown to models, not from whole videos.
+They are computed from captions, from frames as they are shown to models, and from what was measured in whole videos.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+
+from affectlake.stimuli.motion_energy import CHANNELS, Channel
 
 Features = NDArray[np.float64]
 
@@ -66,7 +68,7 @@ def frame_change(frames: pl.DataFrame, n_stimuli: int) -> Features:
     -------
     float64 (n_stimuli, 2)
         In units of luma, from 0 to 255; 0 for a single frame, NaN for a stimulus without frames. Shown frames are
-        half a second or more apart, so that this is not the motion energy of a video.
+        half a second or more apart, so that this is not the motion energy of a video (`motion_energy`).
     """
 
     def change(images: NDArray[np.float32]) -> tuple[float, float]:
@@ -74,6 +76,28 @@ def frame_change(frames: pl.DataFrame, n_stimuli: int) -> Features:
         return (float(steps.mean()), float(steps.max())) if len(steps) else (0.0, 0.0)
 
     return _of_images(frames, n_stimuli, change)
+
+
+def motion_energy(motion: pl.DataFrame, n_stimuli: int) -> Features:
+    """Return the motion energy of each stimulus's video in each channel: (n_stimuli, 24).
+
+    Parameters
+    ----------
+    motion : polars.DataFrame
+        The table ``motion``.
+    n_stimuli : int
+
+    Returns
+    -------
+    float64 (n_stimuli, 24)
+        As in `affectlake.stimuli.motion_energy.motion_energies`; NaN for a stimulus without a video, or with one that
+        is shorter than a filter.
+    """
+    channels = pl.DataFrame(CHANNELS, schema=Channel._fields, orient="row").with_row_index("channel")
+    rows = motion.drop_nulls("motion_energy").join(channels, on=Channel._fields)
+    found = np.full((n_stimuli, len(CHANNELS)), np.nan)
+    found[rows["stimulus_index"].to_numpy(), rows["channel"].to_numpy()] = rows["motion_energy"].to_numpy()
+    return found
 
 
 def _of_images(
@@ -100,5 +124,6 @@ NUISANCE: dict[str, tuple[str, Callable[[pl.DataFrame, int], Features]]] = {
     "caption_length": ("captions", caption_length),
     "luminance": ("frames", luminance),
     "frame_change": ("frames", frame_change),
+    "motion_energy": ("motion", motion_energy),
 }
 """The table that each feature is computed from, and its function."""

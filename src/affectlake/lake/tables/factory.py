@@ -235,6 +235,7 @@ _ROWS: dict[str, Callable[[int], dict[str, object]]] = {
     },
     "videos": _videos,
     "frames": _frames,
+    "motion": lambda _n: {"stimulus_index": [0, 1], "motion_energy": [0.5, None], "note": [None, "made for a test"]},
     "responses": _responses,
     "proposals": _proposals,
     "choices": _choices,
