@@ -70,7 +70,7 @@ NOT_HERE = {  # this small study has no chat agent, too few of a category, and s
 DRAWN_OTHERWISE = {  # read by the page, or by SQL, for the figures and their hints
     "choices", "triplets", "frames", "videos", "voxels", "roi_scores", "group_stats", "noise_ceilings", "rsa_maps",
     "encoding_maps", "encoding_weights", "fits", "families", "reliability", "anchored_choices", "unparsed",
-    "partition_winners",
+    "partition_winners", "group_maps",
 }  # fmt: skip
 NOT_DRAWN = {
     "betas": "millions of rows that no figure could show; the maps are made from them",
@@ -86,7 +86,6 @@ NOT_DRAWN = {
     "motion": "a nuisance feature of the stimuli, not a result",
     "partition_maps": "parts of voxels; regions and winners are drawn",
     "voxel_reliability": "one number per voxel; parts of regions are drawn as shares of it",
-    "group_maps": "means over subjects; images by `affectlake maps`",
     "brain_generalisation_pairs": "intervals over subjects and stimuli; read by queries",
     "crossnobis_distances": "pairs of stimuli in every region; read by queries",
     "crossnobis_reliability": "one test for each subject and region; read by queries",

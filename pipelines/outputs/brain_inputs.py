@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from affectlake.brain.recordings.regions import regions
 from affectlake.pipelines.outputs.brain_masks import LEVEL, threshold_of
 from affectlake.pipelines.outputs.dimension_maps import BrainDimensions
+from affectlake.pipelines.outputs.group_inputs import group_inputs
 from affectlake.pipelines.outputs.version_tables import VersionTables
 from affectlake.pipelines.params.record import StudyRecord
 from affectlake.pipelines.steps.brain_arrays import METHODS
@@ -65,6 +66,7 @@ def brain_inputs(tables: VersionTables, record: StudyRecord, chosen: str) -> Bra
             tables, chosen, threshold.column if threshold and "encoding" in masked else "", LEVEL, block
         ),
         winners=_winners(tables, str(subjects["subject"][0]), block),
+        group=group_inputs(tables, threshold, block),
     )
 
 

@@ -17,8 +17,12 @@ from affectlake.lake.store.dvc_stages import record_done
 from affectlake.lake.store.versions import Version
 from affectlake.lake.tables.writing import write_outputs
 from affectlake.pipelines.outputs import report
+from affectlake.pipelines.outputs.brain_masks import threshold_of
+from affectlake.pipelines.outputs.group_inputs import group_inputs
 from affectlake.pipelines.outputs.nifti import write_maps
+from affectlake.pipelines.outputs.version_tables import VersionTables
 from affectlake.pipelines.params import templates
+from affectlake.pipelines.params.record import record_at
 from affectlake.pipelines.params.study import override
 from affectlake.pipelines.steps.rows import to_table
 
@@ -134,3 +138,17 @@ def test_maps_without_levels_are_whole_and_said_to_be(tmp_path: Path) -> None:
     assert shown is not None
     assert not shown.thresholds
     assert all(np.isfinite(values).all() for values in shown.volumes[0].values.values())
+
+
+@pytest.mark.parametrize(("mask", "kept"), [("", 5), ("fwe", 5), ("tfce", 11), ("cluster", 9), ("none", None)])
+def test_the_report_reads_means_over_subjects_with_their_mask(tmp_path: Path, mask: str, kept: int | None) -> None:
+    """A false discovery rate, the default, is not defined for these means: the chance of any false voxel is shown."""
+    lake = tmp_path / "lake"
+    version = published(lake, mask)
+    tables = VersionTables(lake, version)
+    found = group_inputs(tables, threshold_of(record_at(lake, version)), 1)
+    assert found is not None and (found.n_subjects, found.n_flips) == (5, 32)
+    values, shown = found.volume.values["encoding", AGENT], found.volume.masked("encoding", AGENT)
+    assert sorted(values.tolist()) == pytest.approx([0.2 + at / 100 for at in range(N)], abs=1e-6)
+    assert np.isfinite(shown).sum() == (N if kept is None else kept)
+    assert (found.threshold == "") == (mask == "none")

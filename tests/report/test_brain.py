@@ -14,7 +14,7 @@ from PIL import Image
 
 from affectlake.brain.statistics import share_won
 from affectlake.errors import FigureError
-from affectlake.report import BrainInputs, ReportInputs, Volume, make_volume, on_one_grid, render
+from affectlake.report import BrainInputs, GroupMaps, ReportInputs, Volume, make_volume, on_one_grid, render
 from affectlake.report.brain_answer import brain_answers
 from affectlake.report.effect_wording import effect_words, prevalence_words
 from affectlake.report.export import write_figures
@@ -482,3 +482,31 @@ def test_answers_name_effect_sizes_and_prevalences() -> None:
     assert "own data" not in earlier
     assert "> 1,000" in effect_words({"bayes_factor": 5e7}).replace("\N{NO-BREAK SPACE}", " ")
     assert effect_words({}) == prevalence_words({"n_significant": None}) == ""
+
+
+def test_means_over_subjects_are_drawn_where_they_are_significant() -> None:
+    whole = brains()
+    volume = whole.volumes[0]
+    kept = {key: np.arange(len(volume.cells)) % 2 == 0 for key in volume.values}
+    group = GroupMaps(replace(volume, significant=kept), "chance of any false voxel in the map below 0.05", 3, 8)
+    figure = figure_of("group_maps", make_inputs(brain=replace(whole, group=group)), method="encoding")
+    images = [image for ax in figure.axes for image in ax.get_images()]
+    assert len(images) >= 2 * 3  # agents and views
+    rows = figure.data.filter(agent=AGENTS[1])
+    np.testing.assert_allclose(
+        rows["value"].fill_null(np.nan).to_numpy(), volume.values["encoding", AGENTS[1]], equal_nan=True
+    )
+    finite = np.isfinite(volume.values["encoding", AGENTS[1]])
+    assert rows["shown"].to_list() == (finite & kept["encoding", AGENTS[1]]).tolist()
+    from_above = np.asarray(images[5].get_array().filled(np.nan))
+    best = np.nanmax(np.where(kept["encoding", AGENTS[1]], volume.values["encoding", AGENTS[1]], np.nan))
+    assert np.nanmax(from_above) == pytest.approx(best)
+    assert "chance of any false voxel in the map below 0.05 (8 flips" in figure.caption
+    assert "below 0.125" in figure.caption and "3\u00a0subjects" in figure.caption
+
+
+def test_without_means_over_subjects_the_figure_is_left_out() -> None:
+    inputs = make_inputs(brain=brains())
+    assert "means over subjects" not in render(inputs)
+    with pytest.raises(FigureError, match="two subjects on one grid"):
+        figure_of("group_maps", inputs, method="encoding")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from affectlake.report.comparison import render_comparison
-from affectlake.report.inputs import BrainInputs, DimensionMaps, ReportInputs, VersionFacts
+from affectlake.report.inputs import BrainInputs, DimensionMaps, GroupMaps, ReportInputs, VersionFacts
 from affectlake.report.volumes import Volume, block_of, make_volume, on_one_grid
 
 __all__ = [
     "BrainInputs",
     "DimensionMaps",
+    "GroupMaps",
     "ReportInputs",
     "VersionFacts",
     "Volume",

@@ -101,6 +101,10 @@ COLUMNS: dict[str, Columns] = {
         ("r2", "ci_low", "ci_high", "p"),
         ("explained_share", "share_low", "share_high", "note"),
     ),
+    "group_maps": Columns(
+        ("method", "agent", "contrast", "voxel_i", "voxel_j", "voxel_k", "x_mm", "y_mm", "z_mm"),
+        ("group_value", "p_fwe", "p_tfce", "p_cluster", "n_subjects", "n_flips"),
+    ),
     "partition_winners": Columns(("subject", "voxel_index"), ("best_band",)),
     "partition_stats": Columns(
         ("region", "part"), ("r2", "ci_low", "ci_high", "p_fdr"), ("explained_share", "share_low", "share_high")

@@ -76,6 +76,25 @@ class DimensionMaps(NamedTuple):
     rows: pl.DataFrame
 
 
+class GroupMaps(NamedTuple):
+    """Means of maps over subjects on one grid.
+
+    Parameters
+    ----------
+    volume : Volume
+        ``(method, agent)``: the mean of the agent's maps, with the voxels that are significant.
+    threshold : str
+        Which voxels are significant; empty: the volume has no mask.
+    n_subjects, n_flips : int
+        Number of subjects, and of the flips of their signs by which means are tested.
+    """
+
+    volume: Volume
+    threshold: str
+    n_subjects: int
+    n_flips: int
+
+
 @dataclass(frozen=True)
 class BrainInputs:
     """The inputs of the section on the brain.
@@ -106,6 +125,8 @@ class BrainInputs:
         For each band of agents, ``("winner", band)``: the share of a cell's voxels of `subject` that the band wins.
     prevalence : polars.DataFrame
         The table ``prevalence``; empty in versions before it.
+    group : GroupMaps, optional
+        Means of the maps over subjects.
     """
 
     scores: pl.DataFrame
@@ -122,6 +143,7 @@ class BrainInputs:
     dimensions: Mapping[str, DimensionMaps] = field(default_factory=dict)
     winners: Volume | None = None
     prevalence: pl.DataFrame = field(default_factory=pl.DataFrame)
+    group: GroupMaps | None = None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import polars as pl
@@ -62,8 +62,10 @@ def is_shown(entry: Entry, inputs: ReportInputs, about: AgentFacts | Sequence[Ag
     return not isinstance(about, AgentFacts) or about.is_simulated or not entry.simulated
 
 
-def _has(inputs: ReportInputs, needs: str) -> bool:
-    """Return whether a version has rows of a table or, if a column is named, values in it."""
+def _has(inputs: ReportInputs, needs: str | Callable[[ReportInputs], bool]) -> bool:
+    """Return whether a version has what a figure needs: rows of a table or, if a column is named, values in it."""
+    if not isinstance(needs, str):
+        return needs(inputs)
     name, _, column = needs.partition(".")
     table = inputs.table(name)
     return table is not None and (not column or (column in table.columns and table[column].count() > 0))

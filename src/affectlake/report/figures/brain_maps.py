@@ -69,6 +69,49 @@ def glass_brains(
     return Drawn(f"Glass brains of every agent, {METHODS[method]}, {VOXELS[voxels]}", caption, _rows(brain, method))
 
 
+def has_group_maps(inputs: ReportInputs) -> bool:
+    """Return whether a version has means of maps over subjects."""
+    return inputs.brain is not None and inputs.brain.group is not None
+
+
+def group_maps(
+    inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas, method: str = "searchlight"
+) -> Drawn:
+    """Draw the mean of each agent's maps over subjects from three sides, where it is significant."""
+    brain, shown = brain_of(inputs, agents)
+    group = brain.group
+    if group is None:
+        raise FigureError("this version has no means of maps over subjects, which need two subjects on one grid")
+    volume = group.volume
+    shown = [agent for agent in shown if (method, agent) in volume.values]
+    maps = {agent: volume.masked(method, agent) for agent in shown}
+    known = _above(maps.values())
+    scaled = known if len(known) else _above(volume.values[method, agent] for agent in shown)
+    if not len(scaled):
+        raise FigureError(_NOTHING)
+    highest = float(np.quantile(scaled, 0.99))
+    _pictures(canvas, maps, _VIEWS, volume, highest, METHODS[method], partial(_flat, volume))
+    which = (
+        f"Only significant voxels are coloured: {group.threshold} ({group.n_flips:,} flips of the subjects' signs, so "
+        f"that no level is below {decimal(1 / max(group.n_flips, 1), 3)}).{'' if len(known) else ' No voxel is.'}"
+        if group.threshold
+        else "All voxels are shown, significant or not."
+    )
+    caption = (
+        f"Means of the maps of {counted(group.n_subjects, 'subject')} on one grid, seen from the right, from behind "
+        f"and from above: the largest value along each line of sight. Colours are saturated from {decimal(highest, 3)} "
+        f"(99th percentile of the values above 0); voxels at or below 0 are grey. {which}"
+    )
+    places = dict(zip(("x_mm", "y_mm", "z_mm"), volume.mm(volume.cells).T, strict=True))
+    rows = pl.concat(
+        pl.DataFrame({"agent": [agent] * len(volume.cells)} | places).with_columns(
+            value=pl.Series(volume.values[method, agent]).fill_nan(None), shown=pl.Series(np.isfinite(maps[agent]))
+        )
+        for agent in shown
+    )
+    return Drawn(f"Means of every agent's maps over subjects, {METHODS[method]}", caption, rows)
+
+
 def brain_slices(
     inputs: ReportInputs, agents: Sequence[AgentFacts], canvas: Canvas, voxels: str = "significant"
 ) -> Drawn:

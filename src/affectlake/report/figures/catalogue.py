@@ -23,7 +23,14 @@ from affectlake.report.figures.agent_maps import alignment, closeness, shared_di
 from affectlake.report.figures.analyses import components, reproducibility, saturation
 from affectlake.report.figures.basis_comparison import basis_comparison, basis_voxels
 from affectlake.report.figures.basis_scores import basis_scores
-from affectlake.report.figures.brain_maps import METHODS, VOXELS, brain_slices, glass_brains
+from affectlake.report.figures.brain_maps import (
+    METHODS,
+    VOXELS,
+    brain_slices,
+    glass_brains,
+    group_maps,
+    has_group_maps,
+)
 from affectlake.report.figures.brain_regions import GROUPS_OF_REGIONS as GROUPS
 from affectlake.report.figures.brain_regions import brain_regions
 from affectlake.report.figures.canvas import Canvas, Figure, styled
@@ -79,9 +86,9 @@ class Entry:
         Whether `draw` returns HTML instead of drawing in a canvas.
     needs_brain : bool
         Whether a figure of one agent shows brain maps. Figures of the section "brain" always do.
-    needs : str
+    needs : str or callable
         A table, or ``TABLE.COLUMN``, without values of which the page leaves the figure out, because a study has them
-        only if it asks for them.
+        only if it asks for them; or a function of the inputs that returns whether they are there.
     on_page : bool
         Whether it is on the page; if not, it is only in the files and in :mod:`affectlake.figures`.
     rows_on_page : bool
@@ -96,7 +103,7 @@ class Entry:
     switch: str = ""
     html: bool = False
     needs_brain: bool = False
-    needs: str = ""
+    needs: str | Callable[[ReportInputs], bool] = ""
     on_page: bool = True
     rows_on_page: bool = True
 
@@ -220,7 +227,7 @@ FIGURES: tuple[Entry, ...] = (
     Entry(reproducibility, "Reproducibility", "agent"),
     Entry(components, "Necessary components", "agent"),
     Entry(saturation, "Saturation", "agent"),
-    Entry(learning_curves, "Learning curves", "agent"),
+    Entry(learning_curves, "Learning curves", "agent", rows_on_page=False),
     Entry(
         dimension_weights,
         "Dimensions in the brain",
@@ -249,6 +256,14 @@ FIGURES: tuple[Entry, ...] = (
         "brain",
         {"method": METHODS, "voxels": VOXELS},
         switch="voxels",
+        rows_on_page=False,
+    ),
+    Entry(
+        group_maps,
+        "{method}: means over subjects",
+        "brain",
+        {"method": METHODS},
+        needs=has_group_maps,
         rows_on_page=False,
     ),
     Entry(voxel_comparison, "{method}: voxel by voxel", "brain", {"method": METHODS}, rows_on_page=False),
