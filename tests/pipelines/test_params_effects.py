@@ -77,6 +77,7 @@ READERS: dict[type[BaseModel], tuple[str, ...]] = {
     brain.SearchlightParams: (STEPS,),
     brain.PartitionParams: (STEPS,),
     brain.ContributionParams: ("pipelines/steps/brain_contributions.py",),
+    brain.CrossnobisParams: ("pipelines/steps/brain_distances.py",),
     brain.GeneralisationParams: (STEPS,),
     brain.PycortexSurfaces: ("pipelines/outputs/flatmaps.py",),
 }
