@@ -74,7 +74,7 @@ def estimate_contributions(tables: Tables, params: Params, context: StepContext)
         own = _OneSubject(subject, folds_of(subject, params), bands, nuisance, list(brain.partition.bands), context)
         member = regions.from_words(subject.regions)
         names = [*member.keys, "all"]
-        inside = np.vstack([member.voxels, np.ones(len(subject.regions), dtype=bool)]) & own.usable
+        inside = np.vstack([member.voxels, np.ones(len(subject.regions), dtype=bool)]) & subject.usable
         progress = Progress(context, subject.name, "regions")
         for at, (region, voxels) in enumerate(zip(names, inside, strict=True)):
             for method in brain.contributions.methods:
@@ -117,10 +117,6 @@ class _OneSubject:
     @cached_property
     def nuisance(self) -> Bands:
         return {name: x[self.subject.stimulus_index] for name, x in self.every_nuisance.items()}
-
-    @cached_property
-    def usable(self) -> NDArray[np.bool_]:
-        return self.subject.usable
 
     @cached_property
     def models(self) -> list[tuple[str, ...]]:

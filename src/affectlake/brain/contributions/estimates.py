@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affectlake.brain.contributions.quantities import Array, Scores
+from affectlake.brain.encoding.shares import inflation
 
 
 class Estimates(NamedTuple):
@@ -55,8 +56,7 @@ def estimates(
         variance += (sums**2).sum(axis=1) * size / (size - 1) if size > 1 else np.nan
         freedom += size - 1
     if folds is not None:
-        n_folds = len(np.unique(folds))
-        variance *= 1.0 + n_folds / (n_folds - 1.0)
+        variance *= inflation(len(np.unique(folds)))
     error = np.where(variance > 0, np.sqrt(variance), np.nan)
     half = stats.t.ppf(0.975, max(freedom, 1)) * error
     with np.errstate(invalid="ignore"):

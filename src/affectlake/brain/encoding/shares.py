@@ -121,7 +121,7 @@ def intervals(losses: Array, coefficients: Array, n_folds: int, runs: NDArray[np
         nothing = np.full(value.shape, np.nan)
         return Intervals(value, nothing, nothing, nothing, nothing, float("nan"))
     of_mean = (apart**2).sum(axis=1) * n_groups / (n_groups - 1) / gains.shape[1] ** 2
-    error = np.sqrt(of_mean * _inflation(n_folds))
+    error = np.sqrt(of_mean * inflation(n_folds))
     error = np.where(np.ptp(gains, axis=1) > 0, error, np.nan)
     quantile = float(stats.t.ppf(0.975, n_groups - 1))
     half, p = quantile * error, 2 * stats.t.sf(np.abs(value) / error, n_groups - 1)
@@ -213,7 +213,7 @@ def winners(alone: Array, covariance: Array, n_folds: int, n_groups: int) -> Win
     from scipy import stats
 
     n = len(alone)
-    variance = covariance * _inflation(n_folds)
+    variance = covariance * inflation(n_folds)
     p = np.empty(alone.shape)
     for band in range(n):
         rest = [other for other in range(n) if other != band]
@@ -233,6 +233,6 @@ def winners(alone: Array, covariance: Array, n_folds: int, n_groups: int) -> Win
     return Winners(np.where(known, best, -1), np.where(known, lowest, np.nan))
 
 
-def _inflation(n_folds: int) -> float:
+def inflation(n_folds: int) -> float:
     """Return the factor of the variance of a mean over stimuli for training sets that overlap (:func:`intervals`)."""
     return 1.0 + n_folds / (n_folds - 1.0)
