@@ -16,12 +16,9 @@ from affectlake.lake.tables.writing import write_outputs
 from affectlake.pipelines.engine.graph import stages, steps_of
 from affectlake.pipelines.params.study import override, parse
 from affectlake.pipelines.step import OutputTables
-from affectlake.pipelines.steps import brain
-from affectlake.pipelines.steps import stimuli as stimuli_steps
 from affectlake.pipelines.steps.brain_contributions import METHODS, estimate_contributions
-from affectlake.pipelines.steps.rows import to_table
 from affectlake.pipelines.stored import Stored
-from tests.support.brain_worlds import AGENTS, TEXT, context, lazy, with_embedding
+from tests.support.brain_worlds import TEXT, context, lazy, world_of_bands
 
 BANDS = "brain.partition={bands: {category: [human-category], dimension: [human-dimension]}, ratios: [1.0]}"
 ASKED = (BANDS, "brain.contributions={}", "brain.sources.n_subjects=2")
@@ -31,13 +28,7 @@ NOTHING = Stored(frozenset(), frozenset())
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> OutputTables:
-    here = context(tmp_path_factory.mktemp("brains"))
-    study = stimuli_steps.ingest({}, WANTED, here)
-    frames = pl.DataFrame(schema={"stimulus_index": pl.Int32, "frame_index": pl.Int16, "jpeg": pl.Binary})
-    media = {"frames": frames, "motion": to_table("motion", [])}
-    tables = study | brain.ingest_brains(lazy(study), WANTED, here) | media
-    both = [with_embedding(tables, WANTED, agent) for agent in AGENTS]
-    return tables | {name: pl.concat([one[name] for one in both]) for name in ("embeddings", "fits")}
+    return world_of_bands(WANTED, tmp_path_factory.mktemp("brains"))
 
 
 @pytest.fixture(scope="module")

@@ -15,13 +15,10 @@ from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables.writing import write_outputs
 from affectlake.pipelines.params.study import Params, override, parse
 from affectlake.pipelines.step import OutputTables
-from affectlake.pipelines.steps import brain
-from affectlake.pipelines.steps import stimuli as stimuli_steps
 from affectlake.pipelines.steps.brain_partition import partition_variance
-from affectlake.pipelines.steps.rows import to_table
 from affectlake.seeds import generator
 from affectlake.stimuli.nuisance import caption_length
-from tests.support.brain_worlds import AGENTS, TEXT, context, lazy, with_embedding
+from tests.support.brain_worlds import AGENTS, TEXT, context, lazy, world_of_bands
 
 BANDS = "brain.partition={bands: {category: [human-category], dimension: [human-dimension]}, ratios: [0.1, 1.0]}"
 WANTED = parse(override(TEXT, (BANDS, "brain.sources.n_subjects=2")))
@@ -29,13 +26,7 @@ WANTED = parse(override(TEXT, (BANDS, "brain.sources.n_subjects=2")))
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> OutputTables:
-    here = context(tmp_path_factory.mktemp("brains"))
-    study = stimuli_steps.ingest({}, WANTED, here)
-    frames = pl.DataFrame(schema={"stimulus_index": pl.Int32, "frame_index": pl.Int16, "jpeg": pl.Binary})
-    media = {"frames": frames, "motion": to_table("motion", [])}
-    tables = study | brain.ingest_brains(lazy(study), WANTED, here) | media
-    both = [with_embedding(tables, WANTED, agent) for agent in AGENTS]
-    return tables | {name: pl.concat([one[name] for one in both]) for name in ("embeddings", "fits")}
+    return world_of_bands(WANTED, tmp_path_factory.mktemp("brains"))
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,11 @@ import polars as pl
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import Params, override, parse
 from affectlake.pipelines.step import OutputTables, StepContext
+from affectlake.pipelines.steps import brain as brain_steps
 from affectlake.pipelines.steps import choices as choices_steps
 from affectlake.pipelines.steps import embedding as embedding_steps
 from affectlake.pipelines.steps import rows
+from affectlake.pipelines.steps import stimuli as stimuli_steps
 
 TEXT = override(
     templates.starting_params("demo"),
@@ -50,3 +52,14 @@ def with_embedding(tables: OutputTables, params: Params, agent: str) -> OutputTa
     weights = ((vectors - vectors.min(0)) / vectors.std(0)).astype(np.float32)
     fit = {"agent": agent, "seed": 0, "n_dimensions": weights.shape[1], "held_out_loss": 1.0, "representative": True}
     return tables | {"embeddings": embedding_steps._weights(agent, 0, weights), "fits": rows.to_table("fits", [fit])}
+
+
+def world_of_bands(params: Params, folder: Path) -> OutputTables:
+    """Return the tables that steps of bands of agents read, with an embedding of each agent and without videos."""
+    here = context(folder)
+    study = stimuli_steps.ingest({}, params, here)
+    frames = pl.DataFrame(schema={"stimulus_index": pl.Int32, "frame_index": pl.Int16, "jpeg": pl.Binary})
+    media = {"frames": frames, "motion": rows.to_table("motion", [])}
+    tables = study | brain_steps.ingest_brains(lazy(study), params, here) | media
+    both = [with_embedding(tables, params, agent) for agent in AGENTS]
+    return tables | {name: pl.concat([one[name] for one in both]) for name in ("embeddings", "fits")}
