@@ -43,7 +43,9 @@ FILES = {
         "ebf641798521943a183fd6f547e35164ac9b944e4628e40d614ac330d782fe76",
     ),
 }
-"""Name of each file, its name in the package, and the SHA-512 of what is kept of it. The second states author and licence (MIT)."""
+"""Name of each file, its name in the package, and the SHA-512 of what is kept of it.
+
+The second states author and licence (MIT)."""
 
 IN_PACKAGE = Path(__file__).with_name("jspsych_files")
 """The folder in which a wheel has the files."""
