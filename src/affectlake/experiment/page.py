@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import string
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -17,14 +18,20 @@ _HERE = Path(__file__).parent
 LANGUAGES = tuple(sorted(path.stem for path in (_HERE / "texts").glob("*.yaml")))
 """Languages whose texts come with affectlake."""
 
+_FIRST = ("title", "language_name", "stop")
+"""Texts that the page has before it asks the server, besides what it says if it cannot begin."""
 
-def render_page(languages: Sequence[str], panel: str = "", *, backend: str = "server", jatos: bool = False) -> str:
+
+def render_page(
+    texts: Mapping[str, Mapping[str, str]], panel: str = "", *, backend: str = "server", jatos: bool = False
+) -> str:
     """Return the HTML shell, in which the scripts show everything else.
 
     Parameters
     ----------
-    languages : sequence of str
-        Languages that a participant may choose; the first is taken if the browser prefers another one.
+    texts : mapping
+        What :func:`texts_of` returns. A participant may choose a language; the first is taken if the browser prefers
+        one that is not there.
     panel : str
         Name of the parameter of the address that has a panel's id; empty: none.
     backend : {"server", "static"}
@@ -33,8 +40,16 @@ def render_page(languages: Sequence[str], panel: str = "", *, backend: str = "se
         Whether it loads ``jatos.js``, which JATOS serves.
     """
     environment = Environment(loader=FileSystemLoader(_HERE / "templates"), autoescape=True)
+    first = {
+        language: {key: text for key, text in known.items() if key in _FIRST or key.startswith("problem_")}
+        for language, known in texts.items()
+    }
     return environment.get_template("page.html").render(
-        languages=list(languages), panel=panel, backend=backend, jatos=jatos
+        language=next(iter(texts)),
+        texts=json.dumps(first, ensure_ascii=False),
+        panel=panel,
+        backend=backend,
+        jatos=jatos,
     )
 
 
