@@ -37,7 +37,7 @@ async function begun(backend, language) {
   await study.join(known?.language ?? language);
   take_over(key, () => (study.stop ? study.stop("elsewhere") : show_elsewhere()));
   stay();
-  if (study.state === "done" || study.state === "left") {
+  if (["done", "left", "withdrawn"].includes(study.state)) {
     await study.open_outbox();
     return study.state;
   }

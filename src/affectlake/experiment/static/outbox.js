@@ -49,7 +49,8 @@ export class Outbox {
       try {
         this.last = await this.send(batch);
         await this.#drop(this.last.stored);
-        if (!batch.some((one) => this.last.stored.includes(one.number))) throw new Refused("not_stored");
+        await this.#drop(this.last.refused ?? []); // no answer of this person: sending it again would not help
+        if (batch.every((one) => this.#pending.has(one.number))) throw new Refused("not_stored");
       } catch (error) {
         if (!(error instanceof Refused && error.code === "not_your_trial")) throw error;
         await this.#send_singly(batch);

@@ -19,13 +19,14 @@ export class Backend {
     return (await sha256(new TextEncoder().encode(text).buffer)).slice(0, 16);
   }
 
-  /** Begin, or continue as the person that the store knows. */
+  /** Begin, or continue as the person that the store knows. The secret is made here: joining twice is joining once. */
   async join(language, store) {
-    const known = (await store.get("session", "me")) ?? {};
-    const body = { ...this.entry, language: known.language && !language ? known.language : language, ...pick(known) };
-    const joined = await this.connection.post("api/join", body);
-    this.#me = { participant: joined.participant, secret: joined.secret ?? known.secret };
-    await store.put("session", "me", { ...this.#me, language: body.language });
+    const known = (await store.get("session", "me")) ?? { secret: random_text() };
+    const me = { participant: known.participant, secret: known.secret };
+    await store.put("session", "me", { ...me, language });
+    const joined = await this.connection.post("api/join", { ...this.entry, ...me, language });
+    this.#me = { participant: joined.participant, secret: joined.secret ?? me.secret };
+    await store.put("session", "me", { ...this.#me, language });
     return joined;
   }
 
@@ -59,6 +60,7 @@ export class Backend {
   }
 }
 
-function pick({ participant, secret }) {
-  return participant && secret ? { participant, secret } : {};
+function random_text() {
+  const bytes = crypto.getRandomValues(new Uint8Array(33));
+  return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_");
 }

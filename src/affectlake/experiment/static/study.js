@@ -7,7 +7,8 @@ const AHEAD = 3;
 const SAVING_AFTER_MS = 1000;
 
 export class Study {
-  #kinds = new Map();
+  #known = new Set();
+  #breaks = new Set();
   #queue = [];
   #refill = null;
   #trial = new AbortController();
@@ -27,7 +28,7 @@ export class Study {
       resumed: joined.resumed,
       settings: joined.settings,
       texts: joined.texts,
-      language: joined.language ?? language,
+      language,
       n_trials: joined.n_trials,
     });
     this.n_left = joined.n_left ?? joined.n_trials;
@@ -73,7 +74,7 @@ export class Study {
   async next(signal) {
     if (!this.#queue.length) await Promise.race([this.#fill(), aborted(signal)]);
     if (!this.#queue.length && this.n_left > 0) {
-      this.#kinds.clear(); // what was given and not answered
+      this.#known.clear(); // what was given and not answered
       await Promise.race([this.#fill(), aborted(signal)]);
     }
     signal.throwIfAborted();
@@ -91,9 +92,10 @@ export class Study {
   async #fetch() {
     const given = await this.backend.trials(this.#queue.length + AHEAD + 1);
     this.#count(given);
+    if (given.break_after) this.#breaks.add(given.trials.at(-1).number);
     for (const trial of given.trials) {
-      if (this.#kinds.has(trial.number) || this.outbox.has(trial.number)) continue;
-      this.#kinds.set(trial.number, trial.kind);
+      if (this.#known.has(trial.number) || this.outbox.has(trial.number)) continue;
+      this.#known.add(trial.number);
       this.#queue.push(trial);
       for (const { media } of trial.stimuli) if (media) this.media.load(media);
     }
@@ -127,9 +129,7 @@ export class Study {
 
   /** Whether a break follows the trial that was just answered. */
   is_break(number) {
-    const every = this.settings.break_every;
-    const is_real = ["trial", "catch"].includes(this.#kinds.get(number));
-    return Boolean(every && is_real && !this.is_over && this.n_left > 0 && this.n_done % every === 0);
+    return this.#breaks.has(number) && !this.is_over && this.n_left > 0;
   }
 
   /** Send everything, then say that this is the end; resolves with {state, return_url}. */
