@@ -109,9 +109,9 @@ async function consent_page(display) {
     const buttons = [
       { text: texts.agree, value: "agree" },
       { text: texts.decline, value: "decline", className: "" },
-      ...others.map((one) => ({ text: first_texts[one].language_name, value: one, className: "quiet", lang: one })),
     ];
-    const pressed = await show_page(display, { title: texts.consent_title, body, buttons });
+    const above = others.map((one) => ({ text: first_texts[one].language_name, value: one, className: "quiet", lang: one }));
+    const pressed = await show_page(display, { title: texts.consent_title, body, buttons, above });
     if (!others.includes(pressed)) return pressed;
     await study.join(pressed);
   }

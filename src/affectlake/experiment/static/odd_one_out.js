@@ -73,7 +73,7 @@ class View {
     this.hint = element("p", { className: "hint", "aria-hidden": "true" }, this.texts.keys_hint);
     this.heard = element("p", { className: "unseen", "aria-live": "polite" });
     display.replaceChildren(
-      element("section", { className: "trial" }, this.kicker, this.heading, this.group, this.below, this.hint, this.said, this.heard),
+      element("section", { className: "trial" }, this.kicker, this.heading, this.group, this.said, this.below, this.hint, this.heard),
     );
     this.heading.focus({ preventScroll: true });
   }
@@ -96,7 +96,10 @@ class View {
 
   /** Say that the trial is not there yet, if it takes long. */
   wait() {
-    const say = (text) => () => this.group.classList.contains("ready") || (this.said.textContent = text);
+    const say = (text) => () => {
+      if (!this.group.hasAttribute("aria-busy")) return;
+      this.kicker.textContent = this.heard.textContent = text;
+    };
     this.group.setAttribute("aria-busy", "true");
     this.#after(LOADING_AFTER_MS, say(this.texts.loading));
     this.#after(LOADING_SLOWLY_AFTER_MS, say(this.texts.loading_slowly));
@@ -105,7 +108,6 @@ class View {
   /** Put the three stimuli in place; resolves when all are visible, throws which of them is not and why. */
   async show(trial) {
     const { signal, texts } = this;
-    this.kicker.textContent = trial.kind === "practice" ? texts.practice : "";
     const ready = await Promise.all(
       trial.stimuli.map((one, at) =>
         this.#prepared(one, at).catch((error) => {
@@ -120,7 +122,7 @@ class View {
       card.button.setAttribute("aria-label", caption ? `${name}: ${caption}` : name);
     });
     if (this.kind === "videos" || this.kind === "sounds") await this.#start();
-    this.said.textContent = "";
+    this.kicker.textContent = trial.kind === "practice" ? texts.practice : "";
     this.group.classList.add("ready");
     this.group.removeAttribute("aria-busy");
     for (const { button } of this.cards) button.disabled = false;
@@ -192,7 +194,8 @@ class View {
 
   #by_tap(all, text) {
     const button = element("button", { type: "button", className: "primary" }, text);
-    this.said.textContent = "";
+    this.group.removeAttribute("aria-busy");
+    this.kicker.textContent = "";
     this.below.replaceChildren(button);
     button.focus({ preventScroll: true });
     return new Promise((resolve, reject) => {

@@ -2,15 +2,16 @@
 
 import { element } from "./dom.js";
 
-/** Show a page; resolves with the value of the pressed button, and never if there is none. */
-export function show_page(display, { title, body = [], buttons = [] }) {
+/** Show a page; resolves with the value of the pressed button, and never if there is none. `above` are languages. */
+export function show_page(display, { title, body = [], buttons = [], above = [] }) {
   const heading = element("h1", { tabIndex: -1 }, title);
-  const made = buttons.map(({ text, value, className = "primary", lang }) =>
-    element("button", { type: "button", className, value, lang }, text),
+  const [top, bottom] = [above, buttons].map((row) =>
+    row.map(({ text, value, className = "primary", lang }) => element("button", { type: "button", className, value, lang }, text)),
   );
-  display.replaceChildren(
-    element("section", { className: "page" }, heading, ...body, element("div", { className: "buttons" }, ...made)),
-  );
+  const made = [...top, ...bottom];
+  const languages = top.length ? element("div", { className: "buttons languages" }, ...top) : null;
+  const below = element("div", { className: "buttons" }, ...bottom);
+  display.replaceChildren(element("section", { className: "page" }, languages, heading, ...body, below));
   scrollTo(0, 0);
   heading.focus({ preventScroll: true });
   return new Promise((resolve) => {
