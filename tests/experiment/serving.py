@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
@@ -60,16 +59,7 @@ class Served:
         )
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().strip()
-        assert self.url.startswith("http://"), (self.folder / "log").read_text()
-        self._wait()
-
-    def _wait(self) -> None:
-        for _ in range(200):
-            with closing(socket.socket()) as one:
-                if one.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.02)
-        raise AssertionError((self.folder / "log").read_text())
+        assert "?study=" in self.url, (self.folder / "log").read_text()
 
     def stop(self, number: int = signal.SIGKILL) -> None:
         """End it by a signal."""

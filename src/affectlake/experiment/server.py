@@ -84,8 +84,7 @@ def serve(
     ):
         experiment = Experiment(store, offer, contents, settings, assets, key)
         listening = listen(host, port)
-        own = f"http://{shown_host(host)}:{listening.getsockname()[1]}/"
-        ready(f"{checked_url(public_url) or own}?study={experiment.sessions.study_token}")
+        own = checked_url(public_url) or f"http://{shown_host(host)}:{listening.getsockname()[1]}/"
         app = application(experiment, _renewing(experiment, renew, renew_s))
         named = [host, socket.gethostname()] if host not in LOOPBACK else []
         guarded = Access(app, experiment.refusals, named, public_url=public_url, any_address=host in ANY)
@@ -100,7 +99,8 @@ def serve(
             timeout_graceful_shutdown=5,
             timeout_keep_alive=75,
         )
-        asyncio.run(_run(_Server(config), listening))
+        address = f"{own}?study={experiment.sessions.study_token}"
+        asyncio.run(_run(_Server(config, lambda: ready(address)), listening))
 
 
 def make_links(store_path: Path, base: str, n: int) -> list[str]:
@@ -135,6 +135,16 @@ def checked_url(url: str) -> str:
 
 class _Server(uvicorn.Server):
     """A server whose signals are handled by :func:`_run`, so that files are closed at the end."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
