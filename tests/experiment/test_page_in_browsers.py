@@ -389,7 +389,9 @@ def test_german_is_chosen_before_consent(people: Served, browser: Any) -> None:
     assert people.rows("SELECT language FROM participants") == [("de",)]
 
 
-@pytest.mark.parametrize(("entry", "said"), [("study=wrong", "not valid"), ("link=wrong", "not valid"), ("", "not valid")])
+@pytest.mark.parametrize(
+    ("entry", "said"), [("study=wrong", "not valid"), ("link=wrong", "not valid"), ("", "not valid")]
+)
 def test_a_wrong_link_says_so(people: Served, page: Any, entry: str, said: str) -> None:
     page.goto(people.address.partition("?")[0] + f"?{entry}")
     page.wait_for_selector(f"main:has-text('{said}')")
