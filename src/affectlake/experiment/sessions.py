@@ -375,6 +375,7 @@ class Sessions:
         if kind is None or person.is_out_of_trials:
             return None
         right: int | None = None
+        n_before = 0
         if kind in {"practice", "catch"}:
             rows = offer.practice if kind == "practice" else offer.catch
             at = schedule.n_given["practice"] if kind == "practice" else schedule.catch(len(rows))
@@ -387,9 +388,9 @@ class Sessions:
             if found is None:
                 person.is_out_of_trials = True
                 return None
-            members = list(found)
+            members, n_before = list(found.trial), found.n_before
         key = key_of(*members)
-        order = schedule.order(kind, self._preference(key, self.allocation.n_taken(key)))
+        order = schedule.order(kind, self._preference(key, n_before))
         schedule.add(kind, key, order)
         person.n += 1
         shown: Triplet = (members[order[0]], members[order[1]], members[order[2]])
