@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from affectlake.errors import LakeError
 from affectlake.flows.prefect_server import temporary_server
+from affectlake.judge.agents import ExperimentAgent
 from affectlake.judge.chat import ChatAgent
 from affectlake.lake import repository
 from affectlake.lake.files import layout
@@ -137,6 +138,8 @@ def build(lake: Path, log: Callable[[str], None], only: Sequence[str] = (), *, f
 
 def _how_to_collect(params: Params, agent: str) -> str:
     command = f"{params.agents[agent].collected_by} {agent}"
+    if isinstance(params.agents[agent], ExperimentAgent):
+        return f"ask people with `affectlake experiment serve {agent}`"
     asked = params.agents[agent].needs_server
     return f"collect answers with `{command}`" if asked else f"import judgments with `{command} FILE...`"
 

@@ -114,7 +114,7 @@ def imported_agent(params: Params, name: str) -> ImportedAgent:
         raise UsageError(
             f"{name!r} is not an agent whose judgments are imported",
             found=f"an agent of kind {agent.kind}" if agent else "no such agent in params.yaml",
-            allowed=", ".join(known) or "none: params.yaml has no agent of kind judgments or anchored",
+            allowed=", ".join(known) or "none: params.yaml has no agent of kind judgments, anchored or experiment",
             todo=nearest(name, known) or f"add `{name}: {{kind: judgments, l1: auto}}` under `agents:`",
         )
     return agent
@@ -220,13 +220,14 @@ def new_rows(lake: Path, read: ReadFiles) -> pl.DataFrame:
         *TRIPLET,
         *GIVEN,
         "repeat",
+        "error_kind",
         "participant",
         "source_file",
         "source_row",
         "stimuli_check",
     ]
     stored = known.select(columns).collect()
-    n_others = stored.filter(pl.col(_chosen(read.agent.task)).is_null()).height
+    n_others = stored.filter(pl.col(_chosen(read.agent.task)).is_null(), pl.col("error_kind").is_null()).height
     if n_others:
         raise SourceError(
             f"{n_others:,} stored judgments of {read.agent.name} are not {read.agent.task} judgments",
