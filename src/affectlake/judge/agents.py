@@ -253,8 +253,11 @@ class ExperimentAgent(ImportedAgent):
         "one out last. Of a list, the first ones are for practice.",
         examples=["ratings", [["joy-01", "joy-02", "fear-01"]]],
     )
-    repeats: Share = Field(
-        default=0, description="Share of a participant's trials that are asked a second time, later in the session."
+    repeats: float = Field(
+        default=0,
+        ge=0,
+        le=0.5,
+        description="Share of a participant's trials that are trials asked a second time, later in the session.",
     )
     languages: Annotated[list[Language], Field(min_length=1), UNIQUE] = Field(
         default=["en", "de"], description="Languages of the page, the preferred one first."
