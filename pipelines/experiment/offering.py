@@ -150,7 +150,7 @@ def _plan(lake: Path, agent: ExperimentAgent, triplets: pl.LazyFrame) -> pl.Data
         if proposals is None:
             raise UsageError(
                 f"no trials are proposed for {agent.name}",
-                todo=f"propose some with `affectlake propose {agent.name} N`, or set trials: main",
+                todo=f"propose some with `affectlake propose {agent.name} --n N`, or set trials: main",
             )
         last = proposals.filter(pl.col("round") == pl.col("round").max(), pl.col("trial_set") == _PROPOSED_SET)
         return last.select(*TRIPLET, pl.lit(1).alias("wanted")).sort(TRIPLET).collect()
