@@ -27,8 +27,8 @@ SESSION = "1"
 
 PRACTICE, CATCH = "practice", "catch"
 WITHDRAWN = "withdrawn"
-PUBLISHED_STATES = ("running", "done", "left")
-"""States of participants who consented and did not withdraw."""
+PUBLISHED = "consented_at IS NOT NULL AND state IN ('running', 'done', 'left')"
+"""The participants whose answers are published: those who consented and did not withdraw."""
 
 _ANSWERS = f"""
 SELECT a.id, a.participant, a.number, a.position, a.reason, a.detail, a.response_ms, a.received_at,
@@ -36,14 +36,14 @@ SELECT a.id, a.participant, a.number, a.position, a.reason, a.detail, a.response
 FROM answers a JOIN given g USING (participant, number) JOIN participants p USING (participant)
 JOIN stimuli s1 ON s1.number = g.shown_1 JOIN stimuli s2 ON s2.number = g.shown_2
 JOIN stimuli s3 ON s3.number = g.shown_3 LEFT JOIN stimuli r ON r.number = g.right_answer
-WHERE g.kind != '{PRACTICE}' AND p.consented_at IS NOT NULL AND p.state IN {PUBLISHED_STATES} ORDER BY a.id
+WHERE g.kind != '{PRACTICE}' AND {PUBLISHED} ORDER BY a.id
 """
 _SESSIONS = f"""
 SELECT p.participant, p.language, p.state, p.joined_at, p.consented_at, p.ended_at, p.last_at,
        count(g.number), count(a.position), count(a.id) - count(a.position)
 FROM participants p LEFT JOIN given g ON g.participant = p.participant AND g.kind != '{PRACTICE}'
 LEFT JOIN answers a ON a.participant = g.participant AND a.number = g.number
-WHERE p.consented_at IS NOT NULL AND p.state IN {PUBLISHED_STATES} GROUP BY p.participant ORDER BY p.participant
+WHERE {PUBLISHED} GROUP BY p.participant ORDER BY p.participant
 """
 _ANSWER_COLUMNS = {
     "source_row": pl.Int64, "participant": pl.String, "trial": pl.Int64, "position": pl.Int64, "reason": pl.String,
