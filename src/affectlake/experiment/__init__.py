@@ -1,0 +1,1 @@
+"""People as judges: the odd-one-out task, served to browsers."""
