@@ -1,1 +1,1 @@
-"""People as judges: the odd-one-out task, served to browsers."""
+"""The odd-one-out task, served to people in a browser."""
