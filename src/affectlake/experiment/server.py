@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,6 +19,7 @@ from affectlake.experiment.assets import Assets
 from affectlake.experiment.offer import Contents, Offer, ServeSettings
 from affectlake.experiment.session_store import SessionStore, add_links
 from affectlake.process.file_lock import file_lock
+from affectlake.process.loop_signals import call_on_signals
 from affectlake.process.own_requests import ANY, LOOPBACK, listen, shown_host
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def serve(
     renew: Renew | None = None,
     renew_s: float = 10.0,
 ) -> None:
-    """Serve an experiment until the process is interrupted.
+    """Serve an experiment until SIGINT or SIGTERM, then answer the requests that are there, and return.
 
     Parameters
     ----------
@@ -83,8 +84,7 @@ def serve(
     ):
         experiment = Experiment(store, offer, contents, settings, assets, key)
         listening = listen(host, port)
-        own = f"http://{shown_host(host)}:{listening.getsockname()[1]}/"
-        ready(f"{checked_url(public_url) or own}?study={experiment.sessions.study_token}")
+        own = checked_url(public_url) or f"http://{shown_host(host)}:{listening.getsockname()[1]}/"
         app = application(experiment, _renewing(experiment, renew, renew_s))
         named = [host, socket.gethostname()] if host not in LOOPBACK else []
         guarded = Access(app, experiment.refusals, named, public_url=public_url, any_address=host in ANY)
@@ -99,7 +99,8 @@ def serve(
             timeout_graceful_shutdown=5,
             timeout_keep_alive=75,
         )
-        uvicorn.Server(config).run(sockets=[listening])
+        address = f"{own}?study={experiment.sessions.study_token}"
+        asyncio.run(_run(_Server(config, lambda: ready(address)), listening))
 
 
 def make_links(store_path: Path, base: str, n: int) -> list[str]:
@@ -130,6 +131,34 @@ def checked_url(url: str) -> str:
     if url and (found.scheme not in {"http", "https"} or not found.hostname or found.query or found.fragment):
         raise UsageError("--public-url is not an address", found=url, allowed="such as https://study.example/")
     return url if not url or url.endswith("/") else f"{url}/"
+
+
+class _Server(uvicorn.Server):
+    """A server whose signals are handled by :func:`_run`, so that files are closed at the end."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+
+async def _run(server: uvicorn.Server, listening: socket.socket) -> None:
+    def end() -> None:
+        server.force_exit = server.should_exit
+        server.should_exit = True
+
+    with call_on_signals(asyncio.get_running_loop(), end):
+        await server.serve(sockets=[listening])
 
 
 @asynccontextmanager
