@@ -5,10 +5,11 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Container
+from typing import NamedTuple
 
 import numpy as np
 
-from affectlake.experiment.offer import Offer, key_of, keys_of
+from affectlake.experiment.offer import Offer, Triplet, key_of, keys_of
 from affectlake.experiment.session_store import Counted
 from affectlake.seeds import generator
 
@@ -16,6 +17,14 @@ MOST_FAILED = 3
 """Number of answers without a choice after each of which a trial is given to somebody else."""
 
 _CHUNK = 4096
+"""Number of trials that are looked at together for free places."""
+
+
+class Taken(NamedTuple):
+    """A trial of which a place was taken, and how many places were taken before."""
+
+    trial: Triplet
+    n_before: int
 
 
 class Allocation:
@@ -61,7 +70,7 @@ class Allocation:
         self._elsewhere = dict(zip(keys[some].tolist(), taken[some].tolist(), strict=True))
         self._order = np.arange(m, dtype=np.int32)
         generator(self._seed, "experiment", "order of trials").shuffle(self._order)
-        self._level, self._next = 1, 0
+        self._level, self._next, self._ready = 1, 0, list[int]()
         self._highest = int(offer.wanted.max(initial=0))
         self._again: deque[int] = deque()
         left = offer.wanted.astype(np.int32)
@@ -76,8 +85,8 @@ class Allocation:
         taken = np.concatenate([self._taken[used], np.array([*self._elsewhere.values()], dtype=np.int64)])
         self._begin(offer, keys, taken.astype(np.int64))
 
-    def take(self, seen: Container[int]) -> tuple[int, int, int] | None:
-        """Take a place of a trial that is open, and return the trial; None if none is.
+    def take(self, seen: Container[int]) -> Taken | None:
+        """Take a place of a trial that is open; None if none is.
 
         Parameters
         ----------
@@ -102,15 +111,11 @@ class Allocation:
                 self._again.append(following)
             else:
                 found = following
+        n_before = int(self._taken[found]) + int(self.offer.answered[found])
         self._taken[found] += 1
         self.n_free -= 1
         i, j, k = self.offer.trials[found].tolist()
-        return i, j, k
-
-    def n_taken(self, key: int) -> int:
-        """Return the number of places that are taken of a trial, published answers included."""
-        at = self._index(key)
-        return self._elsewhere.get(key, 0) if at is None else int(self._taken[at]) + int(self.offer.answered[at])
+        return Taken((i, j, k), n_before)
 
     def fill(self, key: int) -> None:
         """Take a place of the trial with a key, even if none is left."""
@@ -147,18 +152,19 @@ class Allocation:
 
     def _following(self) -> int | None:
         """Return the next trial of the present pass with a free place."""
-        while self._level <= self._highest:
-            while self._next < len(self._order):
-                chunk = self._order[self._next : self._next + _CHUNK]
-                taken = self._taken[chunk] + self.offer.answered[chunk]
-                fits = taken < np.minimum(self._level, self.offer.wanted[chunk])
-                first = int(fits.argmax())
-                if fits[first]:
-                    self._next += first + 1
-                    return int(chunk[first])
-                self._next += len(chunk)
-            self._level, self._next = self._level + 1, 0
-        return None
+        while True:
+            while self._ready:
+                at = self._ready.pop()
+                if self._left(at) > 0 and self._taken[at] + self.offer.answered[at] < self._level:
+                    return at
+            if self._next == len(self._order):
+                self._level, self._next = self._level + 1, 0
+            if self._level > self._highest:
+                return None
+            chunk = self._order[self._next : self._next + _CHUNK]
+            self._next += len(chunk)
+            taken = self._taken[chunk] + self.offer.answered[chunk]
+            self._ready = chunk[taken < np.minimum(self._level, self.offer.wanted[chunk])][::-1].tolist()
 
     def _left(self, at: int) -> int:
         return int(self.offer.wanted[at]) - int(self.offer.answered[at]) - int(self._taken[at])

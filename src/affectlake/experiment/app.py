@@ -65,8 +65,6 @@ class Experiment:
         """Answer one who joins, or who comes back."""
         study, link, panel = (optional_text(body, name) for name in ("study", "link", "panel"))
         participant, secret = optional_text(body, "participant"), optional_text(body, "secret")
-        if not self._joins.allows(link or study):
-            raise Refused("too_fast", "too many people join at once; try again in a moment")
         if (study is None) == (link is None):
             raise bad("one of study and link is wanted")
         if study is not None and not hmac.compare_digest(study.encode(), self.sessions.study_token.encode()):
@@ -75,6 +73,10 @@ class Experiment:
             raise bad("this study takes no ids of a panel")
         if secret is not None and len(secret) < 40:
             raise bad("the secret is too short")
+        if participant is not None and secret is not None:
+            await self._person(body)
+        elif not self._joins.allows(link or study):
+            raise Refused("too_fast", "too many people join at once; try again in a moment")
         language = optional_text(body, "language") or ""
         if language not in self.settings.languages:
             language = self.settings.languages[0]

@@ -6,6 +6,9 @@ import time
 from collections.abc import Callable, Hashable
 
 
+_MOST_KEYS = 100_000
+
+
 class Limit:
     """A token bucket for each key.
 
@@ -32,6 +35,8 @@ class Limit:
         used = max(0.0, used - (at - since) * self._per_s)
         if used + 1 > self._burst:
             return False
+        if len(self._used) >= _MOST_KEYS:
+            self._used.clear()
         self._used[key] = used + 1, at
         return True
 

@@ -40,6 +40,7 @@ class Schedule:
         self.seen = array("q")
         self._shown: dict[bool, list[int]] = {True: [], False: []}
         self._is_last_main = False
+        self._offset = (-1, 0)
 
     @property
     def n_main(self) -> int:
@@ -118,12 +119,16 @@ class Schedule:
             shown.clear()
 
     def _catch_offset(self, block: int) -> int:
-        return int(self._generator("catch offset", block).integers(self._every))
+        if self._offset[0] != block:
+            self._offset = block, int(self._generator("catch offset", block).integers(self._every))
+        return self._offset[1]
 
     @cached_property
     def _sources(self) -> list[int]:
         per = self._settings.per_participant
         n = int(self._settings.repeats * per + 1e-9)
+        if not n:
+            return []
         return [int(one) for one in self._generator("repeated").permutation(per - per // 2)[:n]]
 
     @cached_property

@@ -337,14 +337,34 @@ def given_of(database: sqlite3.Connection, participant: str) -> list[tuple[Given
     return [(GivenRow(*row[:-1]), bool(row[-1])) for row in rows]
 
 
-def add_given(database: sqlite3.Connection, rows: Sequence[GivenRow], last_at: str) -> bool:
-    """Add given trials of one participant, or change the time and release of those there; return False if unknown."""
-    if not _touch(database, rows[0].participant, last_at):
+def add_given(
+    database: sqlite3.Connection, participant: str, new: Sequence[GivenRow], again: Sequence[tuple[int, str]], at: str
+) -> bool:
+    """Add trials that are given to one participant; return False if the participant is unknown.
+
+    Parameters
+    ----------
+    database : sqlite3.Connection
+    participant : str
+        The participant.
+    new : sequence of GivenRow
+        The trials.
+    again : sequence of (int, str)
+        Numbers of released trials that are given again, and the times at which they expire.
+    at : str
+        The present time.
+
+    Raises
+    ------
+    sqlite3.IntegrityError
+        If there is a trial with one of these numbers.
+    """
+    if not _touch(database, participant, at):
         return False
+    database.executemany(f"INSERT INTO given VALUES ({', '.join('?' * len(GivenRow._fields))})", new)
     database.executemany(
-        f"INSERT INTO given VALUES ({', '.join('?' * len(GivenRow._fields))})"
-        " ON CONFLICT DO UPDATE SET expires_at = excluded.expires_at, released = excluded.released",
-        rows,
+        "UPDATE given SET expires_at = ?, released = 0 WHERE participant = ? AND number = ?",
+        [(until, participant, number) for number, until in again],
     )
     return True
 

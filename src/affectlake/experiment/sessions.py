@@ -28,6 +28,12 @@ from affectlake.experiment.writer import Writer
 T = TypeVar("T")
 How = Literal["done", "left", "withdrawn"]
 
+IDLE_S = 3600.0
+"""Seconds after a participant's last request after which memory does not have the participant any more."""
+
+
+_Loaded = tuple[Participant, list[tuple[GivenRow, bool]]]
+
 
 class Refused(Exception):  # noqa: N818  (an answer, not a failure)
     """A request that is not carried out.
@@ -74,8 +80,8 @@ class Person:
     ----------
     id, secret_hash, state, language : str
         As in the store.
-    last : float
-        Time of the last request, in seconds since 1970-01-01.
+    last, used : float
+        Times of the last request that was stored, and of the last one, in seconds since 1970-01-01.
     open : dict of int to Given
         Trials that are given and not answered, by number, in order.
     n : int
@@ -84,11 +90,13 @@ class Person:
         Whether the plan had none left for this participant.
     """
 
-    __slots__ = ("id", "is_out_of_trials", "language", "last", "lock", "n", "open", "schedule", "secret_hash", "state")
+    __slots__ = (
+        "id", "is_out_of_trials", "language", "last", "lock", "n", "open", "schedule", "secret_hash", "state", "used",
+    )  # fmt: skip
 
     def __init__(self, row: Participant, schedule: Schedule) -> None:
         self.id, self.secret_hash, self.state, self.language = row.participant, row.secret_hash, row.state, row.language
-        self.last = store_of.as_seconds(row.last_at)
+        self.last = self.used = store_of.as_seconds(row.last_at)
         self.schedule = schedule
         self.open: dict[int, Given] = {}
         self.n = 0
@@ -153,6 +161,7 @@ class Sessions:
         at = as_text(clock())
         counted = store.do(lambda database: store_of.counted(database, at))
         self.allocation = Allocation(offer, settings.seed, self._in_indices(counted))
+        self._swept = clock()
         self._people: dict[str, Person] = {}
         self._leases: deque[tuple[float, str, int]] = deque()
         self._unloaded: dict[tuple[str, int], int] = {}
@@ -196,7 +205,9 @@ class Sessions:
             first request with it adds a participant, the others find the same.
         """
         if participant is not None and secret is not None:
-            return Joined(await self.person(participant, secret), secret, True)
+            person = await self.person(participant, secret)
+            self._check_resume(person)
+            return Joined(person, secret, True)
         at = as_text(self._clock())
         panel_hash = None
         if panel is not None:
@@ -210,20 +221,21 @@ class Sessions:
         is_full = self.allocation.n_free == 0
         new = Participant(participant, secret_hash, panel_hash, language, "consent", at, None, None, at, link_hash)
 
-        def add(database: Any) -> Participant | None:
-            found = store_of.find_participant(database, new.participant, secret_hash)
-            if found is not None or is_full:
-                return found
-            return store_of.add_participant(database, new)
+        def add(database: Any) -> _Loaded | None:
+            row = store_of.find_participant(database, new.participant, secret_hash)
+            if row is None and not is_full:
+                row = store_of.add_participant(database, new)
+            return None if row is None else (row, store_of.given_of(database, row.participant))
 
-        row = await self._writer.do(add)
-        if row is None:
+        loaded = await self._writer.do(add)
+        if loaded is None:
             if is_full:
                 raise Refused("full", "all trials of this study are answered")
             raise Refused("bad_token", "this link does not exist")
+        row = loaded[0]
         if not hmac.compare_digest(row.secret_hash, secret_hash):
             raise Refused("used_link", "this link was used in another browser")
-        person = await self._loaded(row.participant)
+        person = self._in_memory(loaded)
         self._check_resume(person)
         return Joined(person, secret, row is not new)
 
@@ -236,6 +248,7 @@ class Sessions:
             If there is no such participant, or it has another secret.
         """
         person = self._people.get(participant) or await self._loaded(participant)
+        person.used = self._clock()
         if not hmac.compare_digest(person.secret_hash, store_of.digest(secret)):
             raise _unknown()
         return person
@@ -275,6 +288,7 @@ class Sessions:
             if person.state != "running":
                 return [], False
             self._expire()
+            self._sweep()
             found = list(person.open.values())[:n]
             changed = [one for one in found if one.is_released and self._take_again(one, person)]
             is_break = bool(found) and found[-1].number == person.n and person.schedule.is_before_break()
@@ -284,7 +298,7 @@ class Sessions:
                 new.append(given)
                 is_break = person.schedule.is_before_break()
             if new or changed:
-                await self._keep(person, changed + new)
+                await self._keep(person, new, changed)
             return found, is_break
 
     async def answer(self, person: Person, answers: Sequence[Answer]) -> tuple[list[int], list[int]]:
@@ -299,7 +313,7 @@ class Sessions:
             text = as_text(at)
             rows = [AnswerRow(person.id, *one, text) for one in new]
             if not await self._writer.do(lambda database: store_of.add_answers(database, rows)):
-                self._people.pop(person.id, None)
+                self._drop(person)
                 raise _unknown()
             person.last = at
             for one in new:
@@ -323,20 +337,42 @@ class Sessions:
         for person in self._people.values():
             person.is_out_of_trials = False
 
+    def _drop(self, person: Person) -> None:
+        """Forget a participant in memory; the next request reads the store."""
+        if self._people.pop(person.id, None) is not None:
+            for one in person.open.values():
+                if one.kind == "trial" and not one.is_released:
+                    self._unloaded[person.id, one.number] = one.key
+
+    def _sweep(self) -> None:
+        """Drop those who did not ask for `IDLE_S`."""
+        at = self._clock()
+        if at - self._swept > IDLE_S / 6:
+            self._swept = at
+            for person in [one for one in self._people.values() if at - one.used > IDLE_S and not one.lock.locked()]:
+                self._drop(person)
+
     def _hashed(self, *words: str) -> bytes:
         return hmac.digest(self._key, "\x1f".join(words).encode(), hashlib.sha256)
 
     async def _loaded(self, participant: str) -> Person:
-        def load(database: Any) -> tuple[Participant, list[tuple[GivenRow, bool]]] | None:
+        def load(database: Any) -> _Loaded | None:
             row = store_of.find_participant(database, participant)
             return None if row is None else (row, store_of.given_of(database, participant))
 
         found = await self._writer.do(load)
         if found is None:
             raise _unknown()
-        if participant not in self._people:  # another request may have loaded it meanwhile
-            self._people[participant] = self._person_of(*found)
-        return self._people[participant]
+        return self._in_memory(found)
+
+    def _in_memory(self, loaded: _Loaded) -> Person:
+        """Return the participant in memory; one who is there already has everything that the store has."""
+        participant = loaded[0].participant
+        if participant not in self._people:
+            self._people[participant] = self._person_of(*loaded)
+        person = self._people[participant]
+        person.used = self._clock()
+        return person
 
     def _person_of(self, row: Participant, given: Sequence[tuple[GivenRow, bool]]) -> Person:
         person = Person(row, self._schedule(row.participant))
@@ -364,7 +400,7 @@ class Sessions:
     async def _set_state(self, person: Person, state: str) -> None:
         at = self._clock()
         if not await self._writer.do(lambda database: store_of.set_state(database, person.id, state, as_text(at))):
-            self._people.pop(person.id, None)
+            self._drop(person)
             raise _unknown()
         person.state, person.last = state, at
 
@@ -375,6 +411,7 @@ class Sessions:
         if kind is None or person.is_out_of_trials:
             return None
         right: int | None = None
+        n_before = 0
         if kind in {"practice", "catch"}:
             rows = offer.practice if kind == "practice" else offer.catch
             at = schedule.n_given["practice"] if kind == "practice" else schedule.catch(len(rows))
@@ -387,9 +424,9 @@ class Sessions:
             if found is None:
                 person.is_out_of_trials = True
                 return None
-            members = list(found)
+            members, n_before = list(found.trial), found.n_before
         key = key_of(*members)
-        order = schedule.order(kind, self._preference(key, self.allocation.n_taken(key)))
+        order = schedule.order(kind, self._preference(key, n_before))
         schedule.add(kind, key, order)
         person.n += 1
         shown: Triplet = (members[order[0]], members[order[1]], members[order[2]])
@@ -443,19 +480,24 @@ class Sessions:
                 if one.kind == "trial":
                     self.allocation.put_back(one.key)
 
-    async def _keep(self, person: Person, given: Sequence[Given]) -> None:
+    async def _keep(self, person: Person, new: Sequence[Given], again: Sequence[Given]) -> None:
         """Write given trials; if that fails, forget the participant, who is read from the store at the next request."""
         at = self._clock()
-        rows = [self._row(person, one, as_text(at)) for one in given]
+        text = as_text(at)
+        rows = [self._row(person, one, text) for one in new]
+        times = [(one.number, as_text(one.expires)) for one in again]
         is_known = False
         try:
-            is_known = await self._writer.do(lambda database: store_of.add_given(database, rows, as_text(at)))
+            is_known = await self._writer.do(
+                lambda database: store_of.add_given(database, person.id, rows, times, text)
+            )
         finally:
             if not is_known:
-                self._people.pop(person.id, None)
-                for one in given:
-                    if one.kind == "trial":
+                for one in (*new, *again):
+                    if one.kind == "trial" and not one.is_released:
+                        one.is_released = True
                         self.allocation.put_back(one.key)
+                self._drop(person)
         if not is_known:
             raise _unknown()
         person.last = at
