@@ -1,4 +1,4 @@
-"""Serve the experiment that a file describes, and print its address: ``python -m tests.support.people_process FILE``."""
+"""Serve the experiment that a file describes, and print its address: ``python -m tests.support.people_process X``."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
-
 from affectlake.experiment.assets import Assets, asset
 from affectlake.experiment.offer import Contents, MediaFile, Offer, ServeSettings
-from affectlake.experiment.page import page_files, render_page, texts_of
 from affectlake.experiment.server import serve
+
+from affectlake.experiment.page import page_files, render_page, texts_of
 
 spec = json.loads(Path(sys.argv[1]).read_text())
 

@@ -129,6 +129,7 @@ class View {
     await frame();
     await frame();
     this.since = performance.now();
+    this.display.firstElementChild.dataset.number = trial.number;
     const captions = trial.stimuli.map((one, at) => `${at + 1}: ${one.caption || ""}`);
     if (trial.stimuli.some((one) => one.caption)) this.heard.textContent = captions.join(". ");
   }

@@ -1,5 +1,6 @@
 // The study behind affectlake's server. `static_backend.js` has the same methods.
 
+import { Refused } from "./connection.js";
 import { sha256 } from "./sha256.js";
 
 export class Backend {
@@ -21,6 +22,7 @@ export class Backend {
 
   /** Begin, or continue as the person that the store knows. The secret is made here: joining twice is joining once. */
   async join(language, store) {
+    if (!this.entry.study && !this.entry.link) throw new Refused("bad_token");
     const known = (await store.get("session", "me")) ?? { secret: random_text() };
     const me = { participant: known.participant, secret: known.secret };
     await store.put("session", "me", { ...me, language });
