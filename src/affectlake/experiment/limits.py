@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable
 
-
 _MOST_KEYS = 100_000
 
 
