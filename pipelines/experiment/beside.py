@@ -33,7 +33,7 @@ _AGAIN_AFTER_S = 60.0
 
 
 class Beside:
-    """Publishes every n answers or hours, proposes every n answers, and reads what is offered anew.
+    """Publishes every n answers or hours, proposes every n answers, and reads the offer again when it changed.
 
     Parameters
     ----------

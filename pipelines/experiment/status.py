@@ -1,4 +1,4 @@
-"""How an experiment stands: participants, answers, catch trials, reasons, and what is left of the plan."""
+"""How an experiment stands: participants, answers, catch trials, reasons, and the rest of the plan."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def serve(agent: str, lake: Path, host: str, port: int, public_url: str, n_links
 @LAKE
 @JSON
 def status(agent: str, lake: Path, as_json: bool) -> None:
-    """Print how the experiment of AGENT stands: participants, answers, catch trials, and what is left of the plan."""
+    """Print how the experiment of AGENT stands: participants, answers, catch trials, and the rest of the plan."""
     from affectlake.lake import repository
     from affectlake.pipelines.experiment.status import status_of
     from affectlake.pipelines.params.study import load
