@@ -46,7 +46,7 @@ def test_published_answers_and_those_of_the_store_take_places() -> None:
     counted = Counted(plan.trials[30:34], np.array([1, 2, 0, 0]), np.array([0, 0, 1, 5]), np.array([0, 0, 0, 0]))
     allocation = Allocation(plan, 1, counted)
     left = Counter(all_of(allocation))
-    wanted = {at: 2 for at in range(50)} | {at: 1 for at in range(10)} | {at: 0 for at in range(10, 21)}
+    wanted = dict.fromkeys(range(50), 2) | dict.fromkeys(range(10), 1) | dict.fromkeys(range(10, 21), 0)
     wanted |= {30: 1, 31: 0, 32: 2, 33: 0}
     assert left == Counter({tuple(plan.trials[at].tolist()): n for at, n in wanted.items() if n})
 
@@ -113,7 +113,9 @@ def test_seen_trials_stay_for_others() -> None:
     assert sorted(all_of(allocation)) == sorted([*map(tuple, plan.trials[:9].tolist())] * 2)
 
 
-@pytest.mark.parametrize("rows", [[[0, 2, 1]], [[0, 1, 2], [0, 1, 2]], [[0, 1, 3], [0, 1, 2]], [[-1, 0, 1]], [[1, 1, 2]]])
+@pytest.mark.parametrize(
+    "rows", [[[0, 2, 1]], [[0, 1, 2], [0, 1, 2]], [[0, 1, 3], [0, 1, 2]], [[-1, 0, 1]], [[1, 1, 2]]]
+)
 def test_an_offer_that_is_not_canonical(rows: list[list[int]]) -> None:
     ones = np.ones(len(rows), np.int16)
     with pytest.raises(UsageError, match="not canonical"):
