@@ -130,4 +130,27 @@ def publish(agent: str, lake: Path, direct: bool, as_json: bool) -> None:
         log(f"published {version}; `affectlake run` converts the answers to choices")
 
 
+@experiment.command()
+@click.argument("agent", shell_complete=completion.agents)
+@click.argument("folder", type=click.Path(path_type=Path))
+@LAKE
+@click.option("--lists", "n_lists", type=click.IntRange(1, 10_000), default=100, show_default=True, metavar="N",
+              help="Lists of trials, one for each participant.")  # fmt: skip
+@click.option("--post-url", default="", metavar="URL", help="Where the page sends a participant's answers at the end.")
+@click.option("--jatos", is_flag=True, help="For JATOS, which takes the answers.")
+def export(agent: str, folder: Path, lake: Path, n_lists: int, post_url: str, jatos: bool) -> None:
+    """Write the task of AGENT as a folder of files for another host; `affectlake import` reads what comes back."""
+    from affectlake.flows.experiment import build_offer
+    from affectlake.lake import repository
+    from affectlake.pipelines.experiment.serving import export_site
+    from affectlake.pipelines.params.study import load
+
+    root = repository.find(lake)
+    build_offer(root, agent, log)
+    n = export_site(root, load(root), agent, folder, n_lists, log, post_url=post_url, jatos=jatos)
+    if n < n_lists:
+        log(f"the plan has trials for {n:,} lists")
+    click.echo(f"{folder}: {n:,} lists")
+
+
 COMMANDS: tuple[click.Command, ...] = (experiment,)
