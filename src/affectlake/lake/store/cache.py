@@ -15,6 +15,7 @@ from affectlake.lake.files.atomic import clone, md5_of, sync_file, sync_folder, 
 from affectlake.lake.files.checksums import examine
 from affectlake.lake.files.git import git_or_none
 from affectlake.lake.files.outputs import Output
+from affectlake.lake.store.forgotten import being_forgotten
 from affectlake.lake.store.listings import Listed as Listed  # noqa: PLC0414 (part of this interface)
 from affectlake.lake.store.listings import parse_listing
 from affectlake.lake.store.versions import Manifest, cached_object, last_sound, list_versions
@@ -117,16 +118,17 @@ def refuse_behind(root: Path) -> None:
     """Raise :class:`LakeError` if the latest version has collected rows that the folder does not have.
 
     Collected rows cannot be made again, so no version may drop them: after the checkout of an older version, nothing
-    can be collected or published until the latest version is checked out again.
+    can be collected or published until the latest version is checked out again. Rows that `affectlake forget` is
+    removing are not missed.
     """
     known = list_versions(root)
-    latest, now = last_sound(root, known), Manifest(root, "")
+    latest, now, removed = last_sound(root, known), Manifest(root, ""), being_forgotten(root)
     if latest is None:
         return
     name = next(version.name for version in known if version.commit == latest.commit)
     for output in latest.collected:
         digest = latest.digests[output]
-        if now.digests.get(output) == digest:
+        if now.digests.get(output) in (digest, removed.get(str(output), digest)):
             continue
         apart = git_or_none(root, "merge-base", "--is-ancestor", latest.commit, "HEAD") is None
         unknown = apart and bool(examine(cached_object(root, digest), digest))  # Git fetched its name without its files
