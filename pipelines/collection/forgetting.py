@@ -6,7 +6,7 @@ versions and elsewhere, is found by :mod:`affectlake.lake.remains`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from affectlake.lake import repository
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.preflight import prepare
 from affectlake.lake.remains import Remains, find_remains, purge, refuse_shared_cache
-from affectlake.lake.store.cache import Listed, collected_parts, listing_digest
+from affectlake.lake.store.cache import Listed, collected_parts
 from affectlake.lake.store.forgotten import Forgotten, begin_forgetting, read_forgotten, write_forgotten
 from affectlake.lake.store.versions import Manifest, Version, cached_object
 from affectlake.lake.tables.appending import point_and_place
@@ -60,7 +60,7 @@ def forget(lake: Path, agent: str, participant: str, log: Log) -> Removed:
         found = {output: one for output, one in found.items() if one.n_removed}
         if not found and not forgotten.among(agent, [participant]):
             raise _unknown(lake, agent, participant, parts)
-        _remove(lake, found, forgotten.with_participant(agent, participant))
+        _remove(lake, parts, found, forgotten.with_participant(agent, participant))
         version = repository.publish_collected(lake, log, "rows of one participant were removed")
     return Removed({str(output): one.n_removed for output, one in found.items()}, version)
 
@@ -127,9 +127,12 @@ def _outputs(lake: Path, agent: str) -> list[Output]:
     return of_agent
 
 
-def _remove(lake: Path, found: dict[Output, Rewritten], forgotten: Forgotten) -> None:
+def _remove(
+    lake: Path, before: Mapping[Output, list[Listed]], found: Mapping[Output, Rewritten], forgotten: Forgotten
+) -> None:
     """Point to the rewritten parts; whatever is published next, if this is interrupted, lacks the rows."""
-    begin_forgetting(lake, {str(output): listing_digest(one.listed) for output, one in found.items()})
+    gone = {str(output): {part.md5 for part in set(before[output]) - set(one.listed)} for output, one in found.items()}
+    begin_forgetting(lake, gone)
     write_forgotten(lake, forgotten)
     for output, one in found.items():
         point_and_place(lake, output, one.listed, one.changed)

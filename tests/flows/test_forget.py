@@ -11,10 +11,11 @@ import polars as pl
 import pytest
 
 from affectlake.errors import UsageError
+from affectlake.lake import repository
 from affectlake.lake.files import layout
 from affectlake.lake.files.outputs import Output
-from affectlake.lake.store.cache import Listed, collected_parts, listing_digest
-from affectlake.lake.store.forgotten import NOBODY, Forgotten, begin_forgetting, read_forgotten
+from affectlake.lake.store.cache import Listed, collected_parts
+from affectlake.lake.store.forgotten import NOBODY, Forgotten, read_forgotten
 from affectlake.lake.store.versions import Manifest, list_versions
 from affectlake.lake.tables import appending
 from affectlake.lake.tables.removing import rewrite
@@ -44,9 +45,9 @@ def answered(folder: Path) -> Path:
     outside.mkdir(exist_ok=True)
     imported(lake, export(lake, outside / "first.csv", people="(?!P06)"))
     imported(lake, export(lake, outside / "second.csv", people="P06"))
-    exclude(lake, fewer_than=5, faster_than_ms=600)
+    exclude(lake, fewer_than=5, faster_than_ms=1100)
     build_steps(lake, "choose_by_judgments")
-    affectlake("publish", "--lake", lake)
+    publish(lake)
     return lake
 
 
@@ -54,6 +55,17 @@ def answered(folder: Path) -> Path:
 def lake(tmp_path: Path) -> Path:
     """A lake with the answers of seven participants, one of whom is WHO, and the tables made from them, at v4."""
     return copy_of(built_once("forgetting", answered), tmp_path / "lake")
+
+
+def publish(lake: Path) -> None:
+    with repository.writing(lake, "publish"):
+        repository.publish(lake)
+
+
+def with_origin(lake: Path, origin: Path) -> Path:
+    subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", origin], check=True)
+    subprocess.run(["git", "-C", lake, "remote", "add", "origin", origin], check=True)
+    return origin
 
 
 def of(lake: Path, name: str) -> pl.DataFrame:
@@ -108,13 +120,14 @@ def test_the_rows_go_and_the_rest_stays(lake: Path) -> None:
     assert affectlake("fsck", "--lake", lake, ok=0)
 
 
-def test_no_trace_remains_after_a_purge(lake: Path) -> None:
+def test_no_trace_remains_after_a_purge(lake: Path, tmp_path: Path) -> None:
+    with_origin(lake, tmp_path / "origin.git")
     remote = lake / "storage" / "remote"
     affectlake("push", "--lake", lake)
     assert list(traces(remote))
     affectlake("forget", "people", WHO, "--lake", lake)
     build_steps(lake, "choose_by_judgments")
-    affectlake("publish", "--lake", lake)
+    publish(lake)
     assert list(traces(lake)), "older versions have the rows until they are purged"
     said = affectlake("forget", "people", WHO, "--purge", "--lake", lake).stdout
     assert re.search(r"purged: \d+ files were removed", said)
@@ -141,7 +154,7 @@ def test_a_purge_keeps_what_the_latest_version_needs(lake: Path) -> None:
     assert WHO in of(lake, "participants")["participant"].to_list()
     affectlake("fsck", "--lake", lake)
     build_steps(lake, "choose_by_judgments")
-    affectlake("publish", "--lake", lake)
+    publish(lake)
     affectlake("forget", "people", WHO, "--purge", "--lake", lake)
     assert not list(traces(lake))
 
@@ -181,9 +194,7 @@ def test_a_join_does_not_bring_them_back(forgets: str, lake: Path, tmp_path: Pat
 
 
 def test_a_pull_removes_them_from_a_clone(lake: Path, tmp_path: Path) -> None:
-    origin, clone = tmp_path / "origin.git", tmp_path / "clone"
-    subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", origin], check=True)
-    subprocess.run(["git", "-C", lake, "remote", "add", "origin", origin], check=True)
+    origin, clone = with_origin(lake, tmp_path / "origin.git"), tmp_path / "clone"
     affectlake("remote", "add", "shared", tmp_path / "shared", "--default", "--lake", lake)
     affectlake("push", "--lake", lake)
     subprocess.run(["git", "clone", "--quiet", origin, clone], check=True)
@@ -203,7 +214,7 @@ def test_a_removal_that_was_interrupted_is_published_by_whoever_comes_next(lake:
     output = Output("responses", "people")
     found = rewrite(lake, output, store_parts(lake), [WHO])
     assert found.n_removed == 60
-    forgetting._remove(lake, {output: found}, NOBODY.with_participant("people", WHO))
+    forgetting._remove(lake, {output: store_parts(lake)}, {output: found}, NOBODY.with_participant("people", WHO))
     assert (lake / layout.FORGETTING).exists()
     imported(lake, export(lake, tmp_path / "more.csv", seed=5))
     assert not (lake / layout.FORGETTING).exists()
@@ -214,7 +225,6 @@ def test_a_removal_that_was_interrupted_is_published_by_whoever_comes_next(lake:
 def test_parts_that_were_not_placed_are_placed(lake: Path) -> None:
     output = Output("responses", "people")
     found = rewrite(lake, output, store_parts(lake), [WHO])
-    begin_forgetting(lake, {str(output): listing_digest(found.listed)})
     appending._point(lake, output, found.listed)  # killed here: the folder has the old part
     assert WHO in of(lake, "responses")["participant"].to_list()
     appending.place_appended(lake)

@@ -128,11 +128,12 @@ def refuse_behind(root: Path) -> None:
     name = next(version.name for version in known if version.commit == latest.commit)
     for output in latest.collected:
         digest = latest.digests[output]
-        if now.digests.get(output) in (digest, removed.get(str(output), digest)):
+        if now.digests.get(output) == digest:
             continue
         apart = git_or_none(root, "merge-base", "--is-ancestor", latest.commit, "HEAD") is None
         unknown = apart and bool(examine(cached_object(root, digest), digest))  # Git fetched its name without its files
-        lost = [] if unknown else set(read_listing(root, digest)) - set(collected_parts(root, output))
+        missing = set() if unknown else set(read_listing(root, digest)) - set(collected_parts(root, output))
+        lost = [one for one in missing if one.md5 not in removed.get(str(output), ())]
         if lost or unknown:
             why = "that version belongs to another history" if apart else "an older version is checked out"
             back = "affectlake restore` (edits are moved to quarantine)"

@@ -117,18 +117,18 @@ def write_forgotten(root: Path, forgotten: Forgotten) -> None:
     write_whole(root / layout.FORGOTTEN, forgotten.text())
 
 
-def begin_forgetting(root: Path, digests: Mapping[str, str]) -> None:
-    """Write a mark with the listings (MD5 by output) that lack rows of the latest version on purpose."""
+def begin_forgetting(root: Path, parts: Mapping[str, Collection[str]]) -> None:
+    """Write a mark with the parts (MD5, by output) of the latest version that are missing on purpose."""
     path = root / layout.FORGETTING
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, yaml.safe_dump(dict(digests)).encode())
+    write_whole(path, yaml.safe_dump({output: sorted(md5s) for output, md5s in parts.items()}).encode())
 
 
-def being_forgotten(root: Path) -> dict[str, str]:
+def being_forgotten(root: Path) -> dict[str, frozenset[str]]:
     """Return the mark of :func:`begin_forgetting`; it remains until the removal is published."""
     path = root / layout.FORGETTING
     found = yaml.safe_load(path.read_bytes()) if path.exists() else {}
-    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
+    return {str(output): frozenset(map(str, md5s)) for output, md5s in found.items()}
 
 
 def end_forgetting(root: Path) -> None:
