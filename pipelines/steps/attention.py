@@ -192,7 +192,7 @@ def scored_by_others(
     settings: Settings | None = None
     for at in range(n_folds):
         rng = generator(seed, "attention", at)
-        weights, settings = _fitted(coded[fitted & (folds != at)], n_stimuli, task, settings, rng)
+        weights, settings = trained(coded[fitted & (folds != at)], n_stimuli, task, settings, rng)
         asked = _asked(placed, task)[folds == at]
         of = anchored_probabilities if task == "anchored" else choice_probabilities
         chances = of(weights, np.ascontiguousarray(asked))
@@ -203,10 +203,22 @@ def scored_by_others(
     return found, ""
 
 
-def _fitted(
+def trained(
     judged: NDArray[np.int32], n_stimuli: int, task: Task, settings: Settings | None, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], Settings]:
-    """Return an embedding, and the settings of the candidate with the lowest loss on a tenth of the judgments."""
+    """Return an embedding, and the settings of the candidate with the lowest loss on a tenth of the judgments.
+
+    Parameters
+    ----------
+    judged : int32 array (m, 3)
+        Judgments, the odd one last; or head, winner and loser.
+    n_stimuli, task
+        As for :func:`attention`.
+    settings : Settings or None
+        The settings; None: those of candidates for few judgments are tried.
+    rng : numpy.random.Generator
+        Draws the judgments and the initial weights.
+    """
     mixed = judged[rng.permutation(len(judged))[:MOST_TRAINED]]
     n_aside = max(len(mixed) // 10, 1)
     data = training_data(mixed[n_aside:], mixed[:n_aside], n_stimuli, rng, task)

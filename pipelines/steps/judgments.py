@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 
 from affectlake.errors import SourceError
-from affectlake.geometry.estimates import left_out
-from affectlake.geometry.participants import Agreements, participant_agreements
+from affectlake.geometry.estimates import Estimate, left_out
+from affectlake.geometry.participants import Agreements, participant_agreements, participant_consistency
 from affectlake.judge.agents import Exclude, ImportedAgent
 from affectlake.judge.judgments.identity import stimuli_checks
 from affectlake.judge.trials.orders import order_codes
@@ -27,6 +27,7 @@ _READ = ("shard", "request_key", *TRIPLET, "repeat", *SHOWN, "participant", "ses
          "is_catch", "right_answer", "stimuli_check", "head", "source_file", "source_row")  # fmt: skip
 _GIVEN: dict[Task, str] = {"odd-one-out": "given_odd", "anchored": "given_winner"}
 _OFFERED: dict[Task, list[str]] = {"odd-one-out": SHOWN, "anchored": SHOWN[1:]}
+_NAMELESS = "the judgments do not name the participants"
 _OF_STUDY = ("seed", "triplets.test_fraction", "triplets.validation_fraction", "agents.{agent}.exclude")
 
 
@@ -135,8 +136,8 @@ def _asked(agent: ImportedAgent) -> tuple[pl.Expr, ...]:
 def _tables(found: _Judged, tables: Tables, params: Params) -> OutputTables:
     """Return the tables that do not depend on the task."""
     who = (pl.lit(found.agent.name).alias("agent"),)
-    agreements, names = _agreements(found.used, found.agent.task)
-    reliability = [{"agent": found.agent.name, **one} for one in _reliability(agreements)]
+    agreements, consistency, names = _agreements(found.used, found.agent.task)
+    reliability = [{"agent": found.agent.name, **one} for one in _reliability(agreements, consistency)]
     return {
         "trials": _trials(found.used, tables["triplets"], params).select(*who, pl.all()),
         "excluded_judgments": found.rows.filter(pl.col("rule").is_not_null()).select(
@@ -261,8 +262,8 @@ def _in_order(used: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _agreements(used: pl.DataFrame, task: Task) -> tuple[Agreements | None, list[str]]:
-    """Return the agreements of the named participants on triplets with several answers; None if there are none.
+def _agreements(used: pl.DataFrame, task: Task) -> tuple[Agreements | None, Estimate, list[str]]:
+    """Return agreements and consistency of the named participants, and their names; None if nobody is named.
 
     Anchored triplets of one head are compared.
     """
@@ -270,7 +271,7 @@ def _agreements(used: pl.DataFrame, task: Task) -> tuple[Agreements | None, list
     named = used.filter(pl.col("participant").is_not_null())
     names: list[str] = named["participant"].unique().sort().to_list()
     if not names:
-        return None, []
+        return None, left_out(_NAMELESS), []
     several = named.filter(pl.len().over(asked) > 1)
     smaller = sum(((pl.col(one) < pl.col("chosen")).cast(pl.Int64) for one in TRIPLET), pl.lit(0))
     place = smaller - (pl.col("head") < pl.col("chosen")).cast(pl.Int64) if task == "anchored" else smaller
@@ -280,14 +281,16 @@ def _agreements(used: pl.DataFrame, task: Task) -> tuple[Agreements | None, list
         who=pl.col("participant").replace_strict(names, list(range(len(names))), return_dtype=pl.Int64),
     )
     question, answer, who = (coded[name].to_numpy().astype(np.int64) for name in coded.columns)
-    return participant_agreements(question, answer, who, len(names), ANSWERS[task]), names
+    given = (question, answer, who, len(names), ANSWERS[task])
+    return participant_agreements(*given), participant_consistency(*given), names
 
 
-def _reliability(found: Agreements | None) -> list[Row]:
-    nameless = left_out("the judgments do not name the participants")
+def _reliability(found: Agreements | None, consistency: Estimate) -> list[Row]:
+    nameless = left_out(_NAMELESS)
     measures = {
         "within_participants": found.within if found else nameless,
         "between_participants": found.between if found else nameless,
+        "consistency": consistency,
     }
     rows = [row("", measure, estimate) for measure, estimate in measures.items()]
     return [{key: value for key, value in one.items() if key != "analysis"} for one in rows]
