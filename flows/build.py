@@ -14,14 +14,16 @@ from typing import Any, NamedTuple
 
 from affectlake.errors import LakeError
 from affectlake.flows.prefect_server import temporary_server
+from affectlake.judge.agents import ExperimentAgent
 from affectlake.judge.chat import ChatAgent
 from affectlake.lake import repository
 from affectlake.lake.files import layout
+from affectlake.lake.files.outputs import Output
 from affectlake.lake.preflight import prepare
 from affectlake.lake.store.dvc_stages import StageRecords, forget_stages, stale_stages
 from affectlake.lake.store.pinning import NOTHING, Pinned
 from affectlake.lake.store.versions import Version, list_versions
-from affectlake.pipelines.collection.planning import has_question_tables, question_tables
+from affectlake.pipelines.collection.planning import exists, question_tables
 from affectlake.pipelines.engine import dvcfile
 from affectlake.pipelines.engine.graph import (
     Stage,
@@ -137,6 +139,8 @@ def build(lake: Path, log: Callable[[str], None], only: Sequence[str] = (), *, f
 
 def _how_to_collect(params: Params, agent: str) -> str:
     command = f"{params.agents[agent].collected_by} {agent}"
+    if isinstance(params.agents[agent], ExperimentAgent):
+        return f"ask people with `affectlake experiment serve {agent}`"
     asked = params.agents[agent].needs_server
     return f"collect answers with `{command}`" if asked else f"import judgments with `{command} FILE...`"
 
@@ -149,7 +153,12 @@ def unfinished(lake: Path, params: Params, pinned: Pinned = NOTHING) -> None:
 
 
 def build_questions(lake: Path, agent: ChatAgent, log: Callable[[str], None]) -> Version | None:
-    """Make the tables of an agent's questions in a lake without versions, and publish them as its first version.
+    """Make the tables of an agent's questions in a lake without versions, as :func:`build_tables` does."""
+    return build_tables(lake, question_tables(load(lake), agent), f"affectlake collect {agent.name}", log)
+
+
+def build_tables(lake: Path, wanted: list[Output], command: str, log: Callable[[str], None]) -> Version | None:
+    """Make some tables in a lake without versions, and publish them as its first version.
 
     The version's ``dvc.yaml`` has only the stages of these tables, also after a run that was interrupted; the next
     :func:`build` adds the others. In a lake with versions, nothing is done.
@@ -158,8 +167,10 @@ def build_questions(lake: Path, agent: ChatAgent, log: Callable[[str], None]) ->
     ----------
     lake : Path
         Root of the lake.
-    agent : ChatAgent
-        The agent.
+    wanted : list of Output
+        The tables.
+    command : str
+        The command that needs them, which is named to those who wait for the writer lock.
     log : callable
         Takes one line of progress.
 
@@ -175,11 +186,10 @@ def build_questions(lake: Path, agent: ChatAgent, log: Callable[[str], None]) ->
     """
     if list_versions(lake):
         return None
-    wanted = question_tables(load(lake), agent)
-    if not has_question_tables(lake, load(lake), agent):
+    if not all(exists(lake, output) for output in wanted):
         tables = ", ".join(output.table for output in wanted)
         log(f"making the questions: {tables}; `affectlake run` makes the other tables")
-    with repository.writing(lake, f"affectlake collect {agent.name}", wait_s=math.inf, say=log):
+    with repository.writing(lake, command, wait_s=math.inf, say=log):
         prepare(lake, log)
         params, held = load(lake), stored(lake)
         put_schema(lake)

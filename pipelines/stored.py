@@ -17,6 +17,9 @@ from affectlake.triplets import MIN_JUDGMENTS, TRIPLET
 GROWING = "responses"
 """The table of collected answers, to which rows are added; each agent has one output, ``responses/AGENT``."""
 
+SESSIONS = "sessions"
+"""The table of the sessions of people who were asked in a browser, to which rows are added as to `responses`."""
+
 PROPOSED = "proposals"
 """The table of the triplets that `affectlake propose` proposes, to which one round at a time is added."""
 
@@ -68,6 +71,12 @@ def known_proposals(lake: Path, agent: str) -> pl.LazyFrame | None:
     """Return the proposals for the agent, of all rounds; None if there are none."""
     parts = _parts(lake, agent, PROPOSED)
     return scan_grown(parts, PROPOSED) if parts else None
+
+
+def known_sessions(lake: Path, agent: str) -> pl.LazyFrame | None:
+    """Return the published sessions of the agent's participants, of all shards; None if there are none."""
+    parts = _parts(lake, agent, SESSIONS)
+    return scan_grown(parts, SESSIONS) if parts else None
 
 
 def last_proposed(lake: Path, agent: str, trial_set: str) -> pl.DataFrame:

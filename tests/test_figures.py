@@ -76,6 +76,7 @@ NOT_DRAWN = {
     "betas": "millions of rows that no figure could show; the maps are made from them",
     "features": "the vectors behind `choices`",
     "proposals": "triplets to ask, not results",
+    "sessions": "when participants came and went; `affectlake experiment status` counts them",
     "excluded_judgments": "judgments that are not used; `participants` counts them",
     "attention": "one row per person; `participants` has the rule that they break",
     "participants": "one row per person; `reliability` summarises them",

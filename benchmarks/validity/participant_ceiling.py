@@ -11,7 +11,6 @@ import argparse
 import numpy as np
 from numpy.typing import NDArray
 
-from affectlake.geometry.ceiling import noise_ceiling
 from affectlake.geometry.intervals import wilson_interval
 from affectlake.geometry.participants import participant_consistency
 from benchmarks.validity.participants import DESIGNS, Design, drawn
@@ -21,15 +20,14 @@ RESAMPLES = 200
 
 def counts_of(triplet: NDArray[np.int64], odd: NDArray[np.int64], weights: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the weighted number of each answer to each triplet."""
-    found = np.zeros((int(triplet.max()) + 1, 3), np.int64)
-    np.add.at(found, (triplet, odd), weights)
-    return found
+    flat = np.bincount(triplet * 3 + odd, weights, minlength=3 * (int(triplet.max()) + 1))
+    return flat.reshape(-1, 3).astype(np.int64)
 
 
-def consistency(counts: NDArray[np.int64]) -> float:
-    """Return the mean share of the most frequent answer of triplets with two answers or more."""
+def shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the share of the most frequent answer to each triplet with two answers or more."""
     counts = counts[counts.sum(axis=1) >= 2]
-    return float((counts.max(axis=1) / counts.sum(axis=1)).mean())
+    return np.asarray(counts.max(axis=1) / counts.sum(axis=1))
 
 
 def bootstrapped(
@@ -37,7 +35,7 @@ def bootstrapped(
 ) -> tuple[float, float]:
     """Return the percentile interval over participants drawn with replacement."""
     draws = rng.multinomial(n, [1 / n] * n, RESAMPLES)
-    found = [consistency(counts_of(triplet, odd, times[who])) for times in draws]
+    found = [float(shares(counts_of(triplet, odd, times[who])).mean()) for times in draws]
     return float(np.percentile(found, 2.5)), float(np.percentile(found, 97.5))
 
 
@@ -48,10 +46,11 @@ def row(design: Design, studies: int) -> str:
     for _ in range(studies):
         triplet, odd, who = drawn(design, 3, rng)
         one = participant_consistency(triplet, odd, who, design.n_participants)
-        over_triplets = noise_ceiling(counts_of(triplet, odd, np.ones(len(triplet), np.int64)), 0).consistency
+        each = shares(counts_of(triplet, odd, np.ones(len(triplet), np.int64)))
+        half = 1.96 * float(each.std(ddof=1)) / len(each) ** 0.5
         values.append(one.value)
         intervals["participants"].append((one.ci_low, one.ci_high))
-        intervals["triplets"].append((over_triplets.ci_low, over_triplets.ci_high))
+        intervals["triplets"].append((one.value - half, one.value + half))
         intervals["bootstrap"].append(bootstrapped(triplet, odd, who, design.n_participants, rng))
     truth = float(np.mean(values))
     cells = []

@@ -1,6 +1,7 @@
 """The flow ``collect-slot``: one run of a schedule. Prefect deployments and ``prefect.yaml`` use this flow.
 
-A run belongs to a slot, the time for which it was scheduled. A run that starts too late, whose slot is done, or whose
+A run asks the agent's servers or, for an agent of kind experiment, publishes the answers that people gave. It belongs
+to a slot, the time for which it was scheduled. A run that starts too late, whose slot is done, or whose
 agent is being collected from already, ends as ``Skipped`` with the reason.
 """
 
@@ -21,17 +22,20 @@ from prefect.states import Cancelled, Completed
 
 from affectlake.errors import AffectlakeError, LeaseError, UsageError, nearest
 from affectlake.flows.collect import ask_task
+from affectlake.flows.experiment import publish_task
 from affectlake.flows.schedules.actions import failure_of, run_actions
 from affectlake.flows.schedules.comparisons import Comparison, stop_of, to_start_again
 from affectlake.flows.schedules.health import compared
 from affectlake.flows.schedules.notifications import SlotReport, send
 from affectlake.flows.schedules.slots import ActionOutcome, SlotCounts, Slots, grace
 from affectlake.flows.schedules.webhook import FailedRun, notify
+from affectlake.judge.agents import ExperimentAgent
 from affectlake.judge.chat import ChatAgent
 from affectlake.pipelines.collection.planning import chat_agent
 from affectlake.pipelines.collection.publishing import leases
 from affectlake.pipelines.collection.request import CollectionProgress, CollectionRequest, CollectionResult, Tally
 from affectlake.pipelines.collection.run import collect_answers
+from affectlake.pipelines.experiment.publishing import Wave, publish_received
 from affectlake.pipelines.params.notify import Event
 from affectlake.pipelines.params.schedules import Schedule
 from affectlake.pipelines.params.study import Params, load
@@ -133,7 +137,7 @@ def _agent_and_secrets(lake: Path, schedule: str) -> tuple[str, list[str]]:
 
 @flow(name=FLOW, flow_run_name=_run_name, on_failure=[notify_failed], on_crashed=[notify_failed])
 def collect_slot(lake: str, schedule: str, slot: datetime | None = None, again: bool = False) -> Any:
-    """Collect answers for one slot of a schedule.
+    """Collect answers for one slot of a schedule, or publish those that people gave.
 
     Parameters
     ----------
@@ -194,23 +198,28 @@ class _SlotRun:
         return Completed(name=SKIPPED, message=why)
 
     def collect(self) -> State[Any]:
-        """Collect the answers and return the final state."""
-        agent = chat_agent(self.params, self.schedule.agent)
-        holder = lease.holder(leases(self.lake), agent.name)
+        """Collect or publish the answers and return the final state."""
+        entry = self.params.agents[self.schedule.agent]
+        holder = lease.holder(leases(self.lake), entry.name)
         if holder is not None:
-            return self._held(f"answers of {agent.name} are already being collected by {holder}")
+            return self._held(f"answers of {entry.name} are already being collected by {holder}")
         self.slots.record(self.schedule.name, self.slot, "running")
         self.slots.forget_actions(self.schedule.name, self.slot)
         self.slots.forget_unfinished_counts(self.schedule.name, self.slot)
-        done: CollectionResult | LeaseError = ask_task(agent, self.schedule.trial_set, self._ask)()
+        task = (
+            publish_task(entry.name, self._publish)
+            if isinstance(entry, ExperimentAgent)
+            else ask_task(chat_agent(self.params, entry.name), self.schedule.trial_set, self._ask)
+        )
+        done: CollectionResult | Wave | LeaseError = task()
         if isinstance(done, LeaseError):
             return self._held(f"{done.summary} by {done.found}")
         self.log(str(done))
-        stopped = done.ending == "stopped"
+        stopped = isinstance(done, CollectionResult) and done.ending == "stopped"
         self.slots.record(self.schedule.name, self.slot, "stopped" if stopped else "done", str(done))
         return Cancelled(message=f"stopped; {done}") if stopped else self._then(done)
 
-    def _then(self, done: CollectionResult) -> State[Any]:
+    def _then(self, done: CollectionResult | Wave) -> State[Any]:
         """Run the commands of `then`, and return the final state; raise if one of them failed."""
         own, version = self.schedule, done.version.name if done.version else ""
         counts = SlotCounts(done.n_asked, done.n_answered, done.n_parsed, done.n_refused, done.n_failed, version)
@@ -259,6 +268,14 @@ class _SlotRun:
     def _held(self, why: str) -> State[Any]:
         self.slots.record(self.schedule.name, self.slot, "skipped", why)
         return self.skipped(why)
+
+    def _publish(self) -> Wave | LeaseError:
+        """Publish what people answered; the lease tells others that the slot is under way."""
+        try:
+            with lease.hold(leases(self.lake), self.schedule.agent):
+                return publish_received(self.lake, self.params, self.schedule.agent, self.log)
+        except LeaseError as error:
+            return error
 
     def _ask(self) -> CollectionResult | LeaseError:
         try:

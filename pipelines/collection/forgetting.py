@@ -31,7 +31,7 @@ class Removed(NamedTuple):
     version: Version | None
 
 
-def forget(lake: Path, agent: str, participant: str, log: Log) -> Removed:
+def forget(lake: Path, agent: str, participant: str, log: Log, *, is_known: bool = False) -> Removed:
     """Remove a participant's rows from the collected tables, as a new version, and add them to the list of forgotten.
 
     Parameters
@@ -44,6 +44,8 @@ def forget(lake: Path, agent: str, participant: str, log: Log) -> Removed:
         The id, as in the column ``participant`` of ``responses``.
     log : callable
         Takes one line of progress. No line, file or message of a commit has the id.
+    is_known : bool
+        Whether the participant was found elsewhere, such as among unpublished answers, and need not have rows.
 
     Raises
     ------
@@ -54,11 +56,11 @@ def forget(lake: Path, agent: str, participant: str, log: Log) -> Removed:
     """
     with repository.writing(lake, f"affectlake forget {agent}", wait_s=float("inf"), say=log):
         prepare(lake, log)
-        parts = {output: collected_parts(lake, output) for output in _outputs(lake, agent)}
+        parts = {output: collected_parts(lake, output) for output in _outputs(lake, agent, is_known=is_known)}
         forgotten = read_forgotten(lake)
         found = {output: rewrite(lake, output, listed, [participant]) for output, listed in parts.items()}
         found = {output: one for output, one in found.items() if one.n_removed}
-        if not found and not forgotten.among(agent, [participant]):
+        if not (found or is_known or forgotten.among(agent, [participant])):
             raise _unknown(lake, agent, participant, parts)
         _remove(lake, parts, found, forgotten.with_participant(agent, participant))
         version = repository.publish_collected(lake, log, "rows of one participant were removed")
@@ -115,11 +117,11 @@ def purge_rows(lake: Path, agent: str, participant: str, log: Log) -> tuple[Rema
     return find_remains(lake, agent, participant), n_removed
 
 
-def _outputs(lake: Path, agent: str) -> list[Output]:
+def _outputs(lake: Path, agent: str, *, is_known: bool) -> list[Output]:
     """Return the collected outputs of an agent that name participants."""
     collected = [output for output in Manifest(lake, "").collected if names_people(output.table)]
     of_agent = [output for output in collected if output.partition == agent]
-    if not of_agent:
+    if not of_agent and not is_known:
         known = sorted({output.partition for output in collected})
         raise UsageError(
             f"no answers of {agent!r} are stored", allowed=", ".join(known) or "none", todo=nearest(agent, known)

@@ -115,7 +115,7 @@ def imported_agent(params: Params, name: str) -> ImportedAgent:
         raise UsageError(
             f"{name!r} is not an agent whose judgments are imported",
             found=f"an agent of kind {agent.kind}" if agent else "no such agent in params.yaml",
-            allowed=", ".join(known) or "none: params.yaml has no agent of kind judgments or anchored",
+            allowed=", ".join(known) or "none: params.yaml has no agent of kind judgments, anchored or experiment",
             todo=nearest(name, known) or f"add `{name}: {{kind: judgments, l1: auto}}` under `agents:`",
         )
     return agent
@@ -167,7 +167,7 @@ def read_files(
             todo="correct the rows, or leave them out with --skip-bad",
         )
     _refuse_same_name(found)
-    every = pl.concat([_as_rows(one, agent, catalogue.ids) for one in found])
+    every = pl.concat([_rows_of(one, agent, catalogue.ids) for one in found])
     notes = catalogue.notes()
     every, n_gone = _without_forgotten(lake, agent, every)
     if n_gone:
@@ -206,14 +206,22 @@ def import_files(lake: Path, read: ReadFiles, log: Log) -> Imported:
     with repository.writing(lake, f"affectlake import {name}", wait_s=float("inf"), say=log):
         prepare(lake, log)
         new = new_rows(lake, read)
-        output = Output(GROWING, name)
-        for start in range(0, new.height, PER_PART):
-            part = as_responses(new.slice(start, PER_PART))
-            shard = appending.next_part(lake, output)
-            appending.append(lake, output, part.with_columns(shard=pl.lit(shard, dtype=pl.Int32)), {})
-            log(f"{name}: {min(start + PER_PART, new.height):,} of {new.height:,} judgments stored")
+        add_rows(lake, name, new, log)
         version = publish_grown(lake, log)
     return Imported(new.height, read.rows.height - new.height, version)
+
+
+def add_rows(lake: Path, name: str, new: pl.DataFrame, log: Log) -> None:
+    """Add judgments that are not stored yet, of :func:`new_rows`, to an agent's responses.
+
+    The caller holds the writer lock.
+    """
+    output = Output(GROWING, name)
+    for start in range(0, new.height, PER_PART):
+        part = as_responses(new.slice(start, PER_PART))
+        shard = appending.next_part(lake, output)
+        appending.append(lake, output, part.with_columns(shard=pl.lit(shard, dtype=pl.Int32)), {})
+        log(f"{name}: {min(start + PER_PART, new.height):,} of {new.height:,} judgments stored")
 
 
 def new_rows(lake: Path, read: ReadFiles) -> pl.DataFrame:
@@ -232,13 +240,14 @@ def new_rows(lake: Path, read: ReadFiles) -> pl.DataFrame:
         *TRIPLET,
         *GIVEN,
         "repeat",
+        "error_kind",
         "participant",
         "source_file",
         "source_row",
         "stimuli_check",
     ]
     stored = known.select(columns).collect()
-    n_others = stored.filter(pl.col(_chosen(read.agent.task)).is_null()).height
+    n_others = stored.filter(pl.col(_chosen(read.agent.task)).is_null(), pl.col("error_kind").is_null()).height
     if n_others:
         raise SourceError(
             f"{n_others:,} stored judgments of {read.agent.name} are not {read.agent.task} judgments",
@@ -322,13 +331,29 @@ def _refuse_same_name(found: Sequence[Judgments]) -> None:
             )
 
 
-def _as_rows(found: Judgments, agent: ImportedAgent, ids: list[str]) -> pl.DataFrame:
-    """Return the judgments of a file as rows of ``responses``, without ``shard`` and with ``repeat`` 0."""
+def _rows_of(found: Judgments, agent: ImportedAgent, ids: list[str]) -> pl.DataFrame:
     frame = found.frame.with_columns(source_file=pl.lit(found.raw.file))
+    return as_rows(frame, agent, ids, order_known=found.raw.order_known)
+
+
+def as_rows(frame: pl.DataFrame, agent: ImportedAgent, ids: list[str], *, order_known: bool) -> pl.DataFrame:
+    """Return judgments as rows of ``responses``, without ``shard`` and with ``repeat`` 0.
+
+    Parameters
+    ----------
+    frame : polars.DataFrame
+        As :class:`affectlake.judge.judgments.resolving.Judgments` has it, with ``source_file``. ``chosen`` may be null.
+    agent : ImportedAgent
+        Whose judgments they are.
+    ids : list of str
+        Id of each stimulus.
+    order_known : bool
+        Whether the order shown is known.
+    """
     shown = frame.select(SHOWN).to_numpy()
     triplets = np.sort(shown, axis=1).astype(np.int32)
     keys = request_keys(frame, ids)
-    order = [pl.col(one) if found.raw.order_known else pl.lit(None, dtype=pl.Int32).alias(one) for one in SHOWN]
+    order = [pl.col(one) if order_known else pl.lit(None, dtype=pl.Int32).alias(one) for one in SHOWN]
     return frame.select(
         pl.lit(agent.name).alias("agent"),
         keys,

@@ -1,6 +1,7 @@
 """Proposing triplets: choose the triplets to ask an agent next, and publish them as a round of ``proposals``.
 
-:mod:`affectlake.spose.proposing` computes the expected information. ``affectlake collect --proposed`` asks the agent.
+:mod:`affectlake.spose.proposing` computes the expected information. ``affectlake collect --proposed`` asks a chat
+agent; ``affectlake experiment serve`` gives them to people, if the agent has ``trials: propose``.
 Proposals are trials of the main set. Judgments of proposed and of other trials are therefore one set of judgments, and
 the held-out trials remain a random part of all trials.
 """
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from affectlake import triplets as trials
 from affectlake.errors import UsageError
+from affectlake.judge.agents import ExperimentAgent
 from affectlake.judge.chat import ChatAgent
 from affectlake.judge.protocols.protocol import TABLES
 from affectlake.lake import repository
@@ -30,7 +32,9 @@ from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.collection.planning import chat_agent
 from affectlake.pipelines.collection.publishing import Log, prepare_to_publish, publish_grown
 from affectlake.pipelines.params.study import Params
+from affectlake.pipelines.step import StepContext
 from affectlake.pipelines.steps.arrays import judged
+from affectlake.pipelines.steps.judgments import choose_by_judgments
 from affectlake.pipelines.steps.responses import choices_of, materials, read_responses
 from affectlake.pipelines.stored import PROPOSED, known_answers, known_proposals
 from affectlake.seeds import generator
@@ -126,7 +130,7 @@ class _Known(NamedTuple):
 def propose(
     lake: Path, params: Params, name: str, n: int, log: Log, progress: Callable[[str], None] = lambda _line: None
 ) -> Proposal:
-    """Propose `n` triplets of the main set to ask a chat agent next, and publish them as a round of ``proposals``.
+    """Propose `n` triplets of the main set to ask an agent next, and publish them as a round of ``proposals``.
 
     Until each stimulus has been judged a few times, the triplets are drawn at random. The embeddings that select them
     are fitted to choices, also those of an agent that learns from probabilities.
@@ -138,7 +142,8 @@ def propose(
     params : Params
         Its parameters, with the section ``proposals``.
     name : str
-        Name of the agent.
+        Name of an agent of kind chat, or of kind experiment: of its published judgments, those that `exclude` leaves
+        are learned from.
     n : int
         Number of triplets, at least 1; fewer are proposed if fewer are open.
     log, progress : callable
@@ -156,17 +161,20 @@ def propose(
     LakeError
         If an older version is checked out, or a table was changed by hand.
     """
-    agent = chat_agent(params, name)
+    entry = params.agents.get(name)
+    agent = entry if isinstance(entry, ExperimentAgent) else chat_agent(params, name)
     if n < 1:
         raise UsageError("the number of triplets must be at least 1", found=str(n))
     prepare_to_publish(lake, name, log)
-    known = _known(lake, agent, progress)
+    known = _of_people(lake, params, agent) if isinstance(agent, ExperimentAgent) else _known(lake, agent, progress)
     n_open = len(known.open_train) + len(known.open_validation) + len(known.open_test)
     if not n_open:
         raise UsageError(
             f"there are no triplets to propose for {name}",
             found="every trial of the main set that can be asked is answered or failed for good",
-            todo="ask failed ones again with `affectlake collect --retry-failed`, or raise triplets.per_dyad",
+            todo="raise triplets.per_dyad"
+            if isinstance(agent, ExperimentAgent)
+            else "ask failed ones again with `affectlake collect --retry-failed`, or raise triplets.per_dyad",
         )
     number = _next_round(lake, name)
     rng = generator(params.seed, "proposals", name, number)
@@ -216,6 +224,42 @@ def _known(lake: Path, agent: ChatAgent, progress: Callable[[str], None]) -> _Kn
         choices = {"choices": choices_of(found, agent).table.lazy(), "triplets": tables["triplets"]}
         own = {split: judged(choices, split) for split in _SPLITS}
     return _Known(n_stimuli, *own.values(), *(every[is_open & (splits == split)] for split in _SPLITS))
+
+
+def _of_people(lake: Path, params: Params, agent: ExperimentAgent) -> _Known:
+    """Read the published judgments of people and their open trials, which have no choice of anybody.
+
+    The judgments are the choices that the step `choose_by_judgments` makes of them.
+    """
+    tables = {table: read_output(lake, Output(table)) for table in ("stimuli", "triplets")}
+    main = tables["triplets"].filter(pl.col("trial_set") == "main")
+    rows = main.select(*TRIPLET, "split").sort(TRIPLET).collect()
+    every = np.ascontiguousarray(rows.select(TRIPLET).to_numpy().astype(np.int32))
+    splits = rows["split"].to_numpy()
+    n_stimuli = int(tables["stimuli"].select(pl.len()).collect().item())
+    can_be_shown = np.zeros(n_stimuli, dtype=np.bool_)
+    can_be_shown[_shown(lake, agent)] = True
+    is_open: NDArray[np.bool_] = np.all(can_be_shown[every], axis=1)
+    own = {split: np.empty((0, 3), np.int32) for split in _SPLITS}
+    answers = known_answers(lake, agent.name)
+    if answers is not None:
+        chosen = answers.filter(pl.col("given_odd").is_not_null(), ~pl.col("is_catch")).select(TRIPLET).unique()
+        found = rows.select(TRIPLET).with_row_index("at").join(chosen.collect(), on=TRIPLET, how="semi")
+        is_open[found["at"].to_numpy()] = False
+        context = StepContext(agent.name, lake, lake, 1, lambda _line: None, lambda _line: None)
+        choices = choose_by_judgments(tables | {"responses": answers}, params, context)["choices"]
+        judgments = {"choices": choices.lazy(), "triplets": main}
+        own = {split: judged(judgments, split) for split in _SPLITS}
+    return _Known(n_stimuli, *own.values(), *(every[is_open & (splits == split)] for split in _SPLITS))
+
+
+def _shown(lake: Path, agent: ExperimentAgent) -> NDArray[np.int32]:
+    """Return the indices of the stimuli that have what the agent is shown."""
+    if agent.show == "captions":
+        found = read_output(lake, Output("captions"))
+    else:
+        found = read_output(lake, Output("videos")).filter(pl.col("video_path").is_not_null())
+    return found.select(pl.col("stimulus_index").unique().sort()).collect()["stimulus_index"].to_numpy()
 
 
 def _informative(

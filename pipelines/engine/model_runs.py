@@ -22,6 +22,7 @@ from urllib.parse import quote
 
 import polars as pl
 
+from affectlake.judge.agents import ExperimentAgent
 from affectlake.judge.chat import ChatAgent
 from affectlake.judge.requests.run_statistics import Account
 from affectlake.lake.files import layout
@@ -107,6 +108,37 @@ def record_collection(lake: Path, params: Params, agent: ChatAgent, trial_set: s
         client.set_terminated(run.info.run_id)
 
     _record_runs(lake, f"{params.study}{COLLECTION}", f"the rounds of asking {agent.name}", [write], log)
+
+
+def record_wave(
+    lake: Path, params: Params, agent: ExperimentAgent, measures: Mapping[str, float], version: str, log: Log
+) -> None:
+    """Record a published wave of an experiment as an MLflow run: participants, answers, failures, minutes.
+
+    Parameters
+    ----------
+    lake, params, log
+        As for :func:`record_fits`.
+    agent : ExperimentAgent
+        The agent whose trials people were given.
+    measures : mapping of str to float
+        The metrics.
+    version : str
+        Name of the version that has the answers.
+    """
+    facts = {"agent": agent.name, "trials": agent.trials, "show": agent.show, "protocol": agent.protocol}
+    facts |= {"version": version}
+
+    def write(client: Any, experiment: str) -> None:
+        from mlflow.entities import Metric, Param
+
+        now = int(time.time() * 1000)
+        metrics = [Metric(name, float(value), now, 0) for name, value in measures.items()]
+        run = client.create_run(experiment, run_name=f"{agent.name} wave", tags={"agent": agent.name})
+        client.log_batch(run.info.run_id, metrics, [Param(key, value) for key, value in facts.items() if value])
+        client.set_terminated(run.info.run_id)
+
+    _record_runs(lake, f"{params.study}{COLLECTION}", f"the answers to {agent.name}", [write], log)
 
 
 def _measures(account: Account) -> dict[str, float]:

@@ -40,6 +40,7 @@ def without_effect(raw: object) -> Iterator[Mistake]:
             todo="set at least 20 permutations, or another selection",
         )
     yield from _of_draws(raw)
+    yield from _of_experiments(raw)
     known = _subjects(raw)
     surfaces, reference, agents = (value_at(raw, key) for key in ("brain.surfaces", "brain.reference", "agents"))
     if isinstance(agents, Mapping) and isinstance(reference, str) and reference not in ("", *agents):
@@ -85,6 +86,26 @@ def _of_draws(raw: object) -> Iterator[Mistake]:
             yield Mistake(
                 f"agents.{name}.draws_of", why, found=other, todo=f"the agents are {', '.join(map(str, agents))}"
             )
+
+
+def _of_experiments(raw: object) -> Iterator[Mistake]:
+    agents = value_at(raw, "agents")
+    for name, entry in agents.items() if isinstance(agents, Mapping) else ():
+        if value_at(entry, "kind") != "experiment":
+            continue
+        asks_easy = value_at(entry, "practice") != 0 or value_at(entry, "catch_every") is not None
+        asks_easy |= "catch_every" not in entry
+        if asks_easy and value_at(entry, "catch") in (None, "ratings") and value_at(raw, "easy_trials") is None:
+            yield Mistake(
+                f"agents.{name}.catch",
+                "needs the section easy_trials, from which practice and catch trials are taken",
+                todo="add `easy_trials: {ratings: FAMILY}`, name trials under catch, or set practice: 0 and "
+                "catch_every: null",
+            )
+        given, key = {"main": "triplets.n", "noise_ceiling": "triplets.noise_ceiling"}, value_at(entry, "trials")
+        empty = given.get(key or "main") if isinstance(key, str | None) else None
+        if empty is not None and value_at(raw, empty) == 0:
+            yield Mistake(f"agents.{name}.trials", f"has no trials to give: {empty} is 0", todo=f"raise {empty}")
 
 
 def _of_fits(raw: object) -> Iterator[Mistake]:

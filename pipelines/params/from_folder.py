@@ -184,7 +184,7 @@ def _agents(found: Guesses) -> Iterator[str]:
         yield "  caption-tfidf: {kind: features, encoder: {name: tfidf-svd, n_components: auto}, l1: auto}"
     if found.judgments or not _has_answers(found):
         yield "  people: {kind: judgments, l1: auto}   # answers that people gave: affectlake import people FILE"
-    yield "  # Models are added here: docs/collecting.md"
+    yield "  # Models are added here: docs/collecting.md; people who are asked in a browser: docs/experiments.md"
 
 
 def _rest(found: Guesses) -> Iterator[str]:

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from affectlake.errors import UsageError, nearest
-from affectlake.judge.agents import SERVER_KINDS
+from affectlake.judge.agents import SCHEDULED_KINDS, SERVER_KINDS
 from affectlake.mistakes import Mistake
 from affectlake.pipelines.params.cron import check_cron
 from affectlake.pipelines.params.text import value_at
@@ -75,12 +75,17 @@ class Schedule(Entry):
 
     model_config = ConfigDict(json_schema_extra={"allOf": [_IF_PROPOSED, _IF_STOPPED]})
 
-    agent: str = Field(description="Agent whose answers are collected, of kind chat.")
+    agent: str = Field(
+        description="Agent whose answers are collected, of kind chat; or of kind experiment, whose answers are "
+        "published."
+    )
     cron: Annotated[Text, AfterValidator(_cron)] = Field(
         description="Times: minute, hour, day of month, month, day of week.", examples=["0 2 * * *"]
     )
     limit: Annotated[int, Field(ge=1)] | None = Field(
-        description="Maximum number of questions per run; null: all remaining ones."
+        default=None,
+        description="Maximum number of questions per run; null: all remaining ones. Agents of kind chat need it; those "
+        "of kind experiment have none.",
     )
     trial_set: TrialSet = Field(default="main", description="Trial set that is asked.")
     timezone: Annotated[Text, AfterValidator(_timezone)] = Field(
@@ -134,14 +139,27 @@ def wrong_agents(raw: object) -> Iterator[Mistake]:
     if not isinstance(schedules, Mapping) or not isinstance(agents, Mapping):
         return
     kinds = {key: value_at(entry, "kind") for key, entry in agents.items()}
-    known = [str(key) for key, kind in kinds.items() if kind in SERVER_KINDS]
+    known = [str(key) for key, kind in kinds.items() if kind in SCHEDULED_KINDS]
     for key, entry in schedules.items():
         name = value_at(entry, "agent")
+        if isinstance(entry, Mapping):
+            yield from _wrong_keys(str(key), entry, kinds.get(name) if isinstance(name, str) else None)
         if isinstance(name, str) and name not in known:
             yield Mistake(
                 f"schedules.{key}.agent",
                 f": {name!r} is not an agent that answers are collected from",
                 found=f"an agent of kind {kinds[name]}" if name in kinds else "no such agent in the file",
-                allowed=", ".join(known) or f"none: the file has no agent of kind {', '.join(SERVER_KINDS)}",
+                allowed=", ".join(known) or f"none: the file has no agent of kind {', '.join(SCHEDULED_KINDS)}",
                 todo=nearest(name, known),
             )
+
+
+def _wrong_keys(name: str, entry: Mapping[Any, Any], kind: object) -> Iterator[Mistake]:
+    """Yield the keys that a schedule of an agent of this kind lacks, or that have no effect."""
+    publishes = kind in SCHEDULED_KINDS and kind not in SERVER_KINDS
+    if "limit" not in entry and not publishes:
+        yield Mistake(f"schedules.{name}.limit", "is missing", wanted="null or an integer, 1 or more")
+    for key in ("limit", "trial_set", "proposed", "stop_when"):
+        if publishes and entry.get(key) not in (None, False):
+            why = f"an agent of kind {kind} is not asked; its answers are published"
+            yield Mistake(f"schedules.{name}.{key}", f"has no effect: {why}", todo="remove it")

@@ -24,7 +24,7 @@ from affectlake.triplets import TRIPLET, hashed_shares
 
 SHOWN = ["shown_1", "shown_2", "shown_3"]
 _READ = ("shard", "request_key", *TRIPLET, "repeat", *SHOWN, "participant", "session", "trial", "response_ms",
-         "is_catch", "right_answer", "stimuli_check", "head", "source_file", "source_row")  # fmt: skip
+         "is_catch", "right_answer", "stimuli_check", "head", "error_kind", "source_file", "source_row")  # fmt: skip
 _GIVEN: dict[Task, str] = {"odd-one-out": "given_odd", "anchored": "given_winner"}
 _OFFERED: dict[Task, list[str]] = {"odd-one-out": SHOWN, "anchored": SHOWN[1:]}
 _NAMELESS = "the judgments do not name the participants"
@@ -56,7 +56,7 @@ class _Judged(NamedTuple):
         "order_effects/{agent}",
     ),
     params=_OF_STUDY,
-    kinds=("judgments",),
+    kinds=("judgments", "experiment"),
     version=2,
 )
 def choose_by_judgments(tables: Tables, params: Params, context: StepContext) -> OutputTables:
@@ -104,7 +104,8 @@ def _judged(tables: Tables, params: Params, context: StepContext) -> _Judged:
     agent = params.agents[context.agent]
     assert isinstance(agent, ImportedAgent)
     ids = tables["stimuli"].sort("stimulus_index").select("stimulus_id").collect()["stimulus_id"].to_list()
-    stored = tables["responses"].select(*_READ, pl.col(_GIVEN[agent.task]).alias("chosen")).collect()
+    every = tables["responses"].select(*_READ, pl.col(_GIVEN[agent.task]).alias("chosen")).collect()
+    stored = every.filter(pl.col("error_kind").is_null()).drop("error_kind")
     if stored["chosen"].null_count():
         raise SourceError(
             f"{stored['chosen'].null_count():,} stored judgments of {agent.name} are not {agent.task} judgments",
@@ -125,6 +126,8 @@ def _judged(tables: Tables, params: Params, context: StepContext) -> _Judged:
     used = rows.filter(pl.col("rule").is_null()).sort(*TRIPLET, "repeat", "shard")
     used = used.with_columns(repeat=pl.int_range(pl.len(), dtype=pl.Int16).over(TRIPLET))
     _log(rows, used, people, agent.exclude, context)
+    for reason, n in every.group_by("error_kind").len().drop_nulls("error_kind").sort("error_kind").iter_rows():
+        context.log(f"{n:,} trials have no answer: {reason}")
     return _Judged(agent, rows, used, people, noticed)
 
 

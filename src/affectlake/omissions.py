@@ -18,9 +18,9 @@ from affectlake.lake.tables.contracts import contracts
 from affectlake.pipelines import steps
 from affectlake.pipelines.catalogue import STEPS
 from affectlake.pipelines.step import AGENT, Step
-from affectlake.pipelines.stored import GROWING, PROPOSED
+from affectlake.pipelines.stored import GROWING, PROPOSED, SESSIONS
 
-COLLECTED = (GROWING, PROPOSED)
+COLLECTED = (GROWING, PROPOSED, SESSIONS)
 """Tables that no step writes, because they are collected."""
 
 _CHOICES = Output("choices", AGENT)

@@ -98,7 +98,7 @@ def test_all_mistakes_of_a_file_are_one_message() -> None:
         "agents.GPT-4o.kind": "did you mean 'ratings'?",
         "agents.second.ratings": "there are no 'categories' ratings; allowed: category, dimension, concatenated",
         "agents.second.l1": "is missing; wanted: a number, 0 or more, or auto",
-        "agents.7.kind": "is missing; allowed: anchored, chat, features, judgments, ratings",
+        "agents.7.kind": "is missing; allowed: anchored, chat, experiment, features, judgments, ratings",
         "agents.caption-tfidf.encoder.n_components": "must be an integer, 1 or more, or auto; found: 0",
         "agents.caption-tfidf.encoder.ratings": "is not a known key; allowed: name, n_components",
         "spose.l1": "has no effect",

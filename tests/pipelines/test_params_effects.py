@@ -53,6 +53,8 @@ READERS: dict[type[BaseModel], tuple[str, ...]] = {
     agents.JudgmentsAgent: ("pipelines/steps/judgments.py", "pipelines/params/study.py"),
     agents.AnchoredAgent: ("pipelines/steps/judgments.py", "pipelines/params/study.py"),
     agents.Exclude: ("pipelines/steps/judgments.py",),
+    agents.ExperimentAgent: ("pipelines/experiment", "pipelines/steps/judgments.py", "pipelines/params/study.py"),
+    agents.PublishEvery: ("pipelines/experiment",),
     chat.ChatAgent: ("src/affectlake/judge/chat.py", "pipelines"),
     chat.Price: ("pipelines/collection/cost.py",),
     sampling.Sampling: ("src/affectlake/judge/sampling.py", "src/affectlake/judge/trials"),
@@ -288,13 +290,14 @@ def test_agents_say_what_they_need() -> None:
         "chat": (True, False),
         "judgments": (False, True),
         "anchored": (False, True),
+        "experiment": (False, True),
     }
     collected = {
         get_args(kind.model_fields["kind"].annotation)[0]: kind.collected_by for kind in get_args(agents.Agent)
     }
     assert collected == {
         "ratings": "", "features": "", "chat": "affectlake collect", "judgments": "affectlake import",
-        "anchored": "affectlake import",
+        "anchored": "affectlake import", "experiment": "affectlake experiment",
     }  # fmt: skip
     asked = agents.parse_agent("x", ENTRY)
     assert (asked.needs_server, asked.modality) == (True, "captions")

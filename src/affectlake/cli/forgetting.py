@@ -32,6 +32,7 @@ def forget(agent: str, participant: str, lake: Path, purge: bool, allow_again: b
     from affectlake.lake import repository
     from affectlake.lake.remains import find_remains
     from affectlake.pipelines.collection import forgetting
+    from affectlake.pipelines.experiment.forgetting import forget_session
 
     root = repository.find(lake)
     if allow_again:
@@ -40,7 +41,10 @@ def forget(agent: str, participant: str, lake: Path, purge: bool, allow_again: b
         version = forgetting.allow_again(root, agent, participant, log)
         click.echo(f"rows of this participant are accepted again{f' from {version.name} on' if version else ''}")
         return
-    done = forgetting.forget(root, agent, participant, log)
+    in_session = forget_session(root, agent, participant)
+    if in_session:
+        click.echo("the session was deleted from the file of the experiment's server")
+    done = forgetting.forget(root, agent, participant, log, is_known=in_session)
     for output, n in done.n_rows.items():
         click.echo(f"{output}: {n:,} rows were removed")
     if done.version:

@@ -26,7 +26,7 @@ def ui(lake: Path, at: str, host: str, port: int, show: bool) -> None:
 
     root = find(lake)
     resolve(root, at)  # raises if there is no such version
-    from affectlake.ui.access import LOOPBACK
+    from affectlake.process.own_requests import LOOPBACK
     from affectlake.ui.server import serve
 
     def ready(address: str) -> None:

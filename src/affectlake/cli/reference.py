@@ -13,6 +13,7 @@ from affectlake.cli.main import cli
 CHAPTERS: dict[str, tuple[str, ...]] = {
     "Make and build a study": ("init", "run", "steps", "render", "publish", "report", "figure", "maps", "fetch"),
     "Ask models": ("collect", "status", "propose", "protocols", "positions", "injections", "schedule"),
+    "Ask people": ("experiment",),
     "Import judgments that people gave": ("import",),
     "Read and compare versions": (
         "versions",

@@ -14,7 +14,7 @@ from affectlake.report.inputs import ReportInputs
 from affectlake.report.number_format import shortened
 from affectlake.tasks import ANSWERS
 
-OF_PEOPLE = ("judgments", "anchored")
+OF_PEOPLE = ("judgments", "anchored", "experiment")
 """Kinds of agents whose answers people gave."""
 
 

@@ -50,6 +50,7 @@ KINDS = {
     "chat": "language model",
     "judgments": "people",
     "anchored": "people, anchored triplets",
+    "experiment": "people, asked in a browser",
 }
 COMMIT_LENGTH = 10
 

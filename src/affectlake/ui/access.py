@@ -7,18 +7,16 @@ sent with them. Every answer tells the browser to load nothing from elsewhere.
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
 from collections.abc import Iterable
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-"""Names of this computer that only it can use."""
+from affectlake.process.own_requests import LOOPBACK, is_foreign, is_own_name, with_headers
 
 WRITING_PATHS = ("/sql", "/sql.csv")
 """Paths that accept POST: a query may be longer than an address. They change nothing."""
@@ -62,24 +60,12 @@ class Access:
             await self._app(scope, receive, send)
             return
         answer = self._refusal(scope, Headers(scope=scope)) or self._entry(scope)
-
-        async def send_guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
-            await send(message)
-
-        await (answer or self._app)(scope, receive, send_guarded)
+        await (answer or self._app)(scope, receive, with_headers(send, HEADERS))
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
-        host = headers.get("host", "")
-        if not self._is_own(host):
+        if not is_own_name(headers.get("host", ""), self._hosts, any_address=self._any_address):
             return _refused("this server does not have the name by which it was asked")
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-            return _refused("pages of other websites may not ask this server")
-        if headers.get("sec-fetch-site") == "cross-site" and scope["method"] != "GET":
+        if is_foreign(headers, scope["method"]):
             return _refused("pages of other websites may not ask this server")
         if not self._has_token(scope, headers):
             return _refused("open the address with the token that `affectlake ui` printed")
@@ -87,10 +73,6 @@ class Access:
         if scope["method"] not in allowed:
             return PlainTextResponse("pages can only be read\n", 405, {"Allow": ", ".join(allowed)})
         return None
-
-    def _is_own(self, host: str) -> bool:
-        name = urlsplit(f"//{host}").hostname if _is_plain(host) else None
-        return name is not None and (name in self._hosts or (self._any_address and _is_address(name)))
 
     def _has_token(self, scope: Scope, headers: Headers) -> bool:
         return any(
@@ -128,15 +110,3 @@ def _kept(headers: Headers, name: str) -> str:
     except CookieError:
         return ""
     return str(cookies[name].value) if name in cookies else ""
-
-
-def _is_plain(host: str) -> bool:
-    return bool(host) and not set(host) & set("/@\\?# ") and urlsplit(f"//{host}").username is None
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True

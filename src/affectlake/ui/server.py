@@ -9,11 +9,9 @@ from pathlib import Path
 
 import uvicorn
 
-from affectlake.errors import UsageError
-from affectlake.ui.access import LOOPBACK, Access
+from affectlake.process.own_requests import ANY, LOOPBACK, listen, shown_host
+from affectlake.ui.access import Access
 from affectlake.ui.app import app
-
-_ANY = ("0.0.0.0", "::")
 
 
 def serve(root: Path, at: str, host: str, port: int, ready: Callable[[str], None]) -> None:
@@ -38,11 +36,10 @@ def serve(root: Path, at: str, host: str, port: int, ready: Callable[[str], None
         If the address cannot be used.
     """
     token = secrets.token_urlsafe(24)
-    listening = _listen(host, port)
+    listening = listen(host, port)
     own_port = listening.getsockname()[1]
     named = [host, socket.gethostname()] if host not in LOOPBACK else []
-    pages = Access(app(root, at), token, named, any_address=host in _ANY)
-    shown = "127.0.0.1" if host in _ANY else f"[{host}]" if ":" in host else host
+    pages = Access(app(root, at), token, named, any_address=host in ANY)
     config = uvicorn.Config(
         pages,
         log_level="warning",
@@ -52,21 +49,5 @@ def serve(root: Path, at: str, host: str, port: int, ready: Callable[[str], None
         timeout_graceful_shutdown=2,
     )
     server = uvicorn.Server(config)
-    ready(f"http://{shown}:{own_port}/?token={token}")
+    ready(f"http://{shown_host(host)}:{own_port}/?token={token}")
     server.run(sockets=[listening])
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        found = socket.socket(family, socket.SOCK_STREAM)
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind((host, port))
-        found.listen(128)
-    except OSError as error:
-        raise UsageError(
-            f"the pages cannot be served at {host}, port {port}",
-            found=str(error),
-            todo="choose another --port or --host",
-        ) from error
-    return found

@@ -21,7 +21,6 @@ from affectlake.judge.requests.answers import FATAL, MEANING, RETRYABLE, Answer,
 from affectlake.judge.requests.circuit_breaker import Circuit
 from affectlake.judge.requests.client import Client, Facts, api_key
 from affectlake.judge.requests.constraints import limited
-from affectlake.judge.requests.group_commit import Commits
 from affectlake.judge.requests.journal import Journal
 from affectlake.judge.requests.refusals import advice
 from affectlake.judge.requests.request_limits import Limits, Target, check_urls
@@ -29,6 +28,7 @@ from affectlake.judge.requests.run_statistics import Account, Ending, Progress, 
 from affectlake.judge.requests.server_pool import Pool, Server, Task
 from affectlake.judge.requests.server_tests import tested_server
 from affectlake.judge.trials.questions import Question
+from affectlake.process.group_commit import Commits
 from affectlake.process.loop_signals import call_on_signals
 
 DEFAULT = Limits()
@@ -143,7 +143,7 @@ class _Collector:
     async def run(self, stops: Sequence[Stop], progress: Callable[[Progress], None], every_s: float) -> Account:
         self.loop = asyncio.get_running_loop()
         self.changed = asyncio.Event()
-        self.commits = Commits(self.journal, self.limits.commit_most, self.limits.commit_wait_s, self._kept)
+        self.commits = Commits(self.journal.write, self.limits.commit_most, self.limits.commit_wait_s, self._kept)
         committing = asyncio.create_task(self.commits.run())
         async with self.client:
             await self._examine()

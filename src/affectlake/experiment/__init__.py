@@ -1,0 +1,1 @@
+"""The odd-one-out task, served to people in a browser."""
