@@ -266,7 +266,7 @@ def _in_order(used: pl.DataFrame) -> pl.DataFrame:
 
 
 def _agreements(used: pl.DataFrame, task: Task) -> tuple[Agreements | None, Estimate, list[str]]:
-    """Return agreements and consistency of the named participants, and their names; None if nobody is named.
+    """Return agreements and consistency of the named participants, and their names; None if no participant is named.
 
     Anchored triplets of one head are compared.
     """

@@ -117,7 +117,10 @@ class Inattentive(Strict):
     """The test of whether a participant's answers follow those of the others (:mod:`affectlake.geometry.attention`)."""
 
     level: float = Field(
-        default=0.05, gt=0, lt=1, description="Largest p-value by which answers are told from answers by chance."
+        default=0.05,
+        gt=0,
+        lt=1,
+        description="Largest p-value by which answers are distinguished from answers by chance.",
     )
     power: float = Field(
         default=0.95,
@@ -155,8 +158,8 @@ class Exclude(Strict):
     )
     inattentive: Inattentive | None = Field(
         default=None,
-        description="Leave out participants whose answers cannot be told from answers by chance, by an embedding of the"
-        " others' answers: {level: 0.05, power: 0.95}.",
+        description="Leave out participants whose answers cannot be distinguished from answers by chance, by an embedding"
+        " of the others' answers: {level: 0.05, power: 0.95}.",
         examples=[{"level": 0.05, "power": 0.95}],
     )
 

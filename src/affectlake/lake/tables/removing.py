@@ -51,7 +51,7 @@ def without(root: Path, output: Output, frame: pl.DataFrame, forgotten: Forgotte
 
 
 def participants_in(paths: Sequence[Path]) -> list[str]:
-    """Return the participants whom parts of a table name, in order; parts without the column name nobody."""
+    """Return the participants whom parts of a table name, in order; those without the column name none."""
     found: set[str] = set()
     for path in paths:
         rows = scan_files([path])
