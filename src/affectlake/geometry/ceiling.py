@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -137,6 +138,7 @@ def _mean(shares: NDArray[np.float64]) -> Estimate:
     return Estimate(centre, max(0.0, centre - half), min(1.0, centre + half), n=len(shares))
 
 
+@cache
 def _luck(repeats: int, n_answers: int) -> float:
     drawn = np.random.default_rng(repeats).multinomial(repeats, [1 / n_answers] * n_answers, size=100_000)
     return float(drawn.max(axis=1).mean() / repeats)

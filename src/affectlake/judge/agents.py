@@ -158,8 +158,8 @@ class Exclude(Strict):
     )
     inattentive: Inattentive | None = Field(
         default=None,
-        description="Leave out participants whose answers cannot be distinguished from answers by chance, by an embedding"
-        " of the others' answers: {level: 0.05, power: 0.95}.",
+        description="Leave out participants whose answers cannot be distinguished from answers by chance, by an "
+        "embedding of the others' answers: {level: 0.05, power: 0.95}.",
         examples=[{"level": 0.05, "power": 0.95}],
     )
 
