@@ -78,6 +78,7 @@ NOT_DRAWN = {
     "proposals": "triplets to ask, not results",
     "sessions": "when participants came and went; `affectlake experiment status` counts them",
     "excluded_judgments": "judgments that are not used; `participants` counts them",
+    "attention": "one row per person; `participants` has the rule that they break",
     "participants": "one row per person; `reliability` summarises them",
     "trials": "the triplets of `choices`, with their splits",
     "easy_trials": "a list of trials; `easy_scores` is in the table of each agent's results",

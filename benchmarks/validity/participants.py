@@ -55,6 +55,14 @@ def rates(design: Design, n_answers: int) -> tuple[float, float]:
 
 def simulate(design: Design, n_answers: int, rng: np.random.Generator) -> Agreements:
     """Return the agreements of one study."""
+    triplet, odd, participant = drawn(design, n_answers, rng)
+    return participant_agreements(triplet, odd, participant, design.n_participants, n_answers)
+
+
+def drawn(
+    design: Design, n_answers: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the triplet, answer and participant of each judgment of one study."""
     n = design.n_participants
     lapse = rng.beta(design.b, design.a, n) if design.b else np.zeros(n)
     asked = [rng.permutation(design.n_triplets)[: design.n_each] for _ in range(n)]
@@ -64,7 +72,7 @@ def simulate(design: Design, n_answers: int, rng: np.random.Generator) -> Agreem
     lapses = lapse[participant, None]
     chances = (1 - lapses) * probabilities(design, n_answers)[triplet] + lapses / n_answers
     odd = (rng.random(len(triplet))[:, None] > chances.cumsum(axis=1)).sum(axis=1).clip(0, n_answers - 1)
-    return participant_agreements(triplet, odd, participant, n, n_answers)
+    return triplet, odd, participant
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from affectlake.lake.files.outputs import Output
 from affectlake.lake.preflight import prepare
 from affectlake.lake.store.versions import Version
 from affectlake.lake.tables import appending
+from affectlake.lake.tables.removing import without
 from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.collection.publishing import publish_grown
 from affectlake.pipelines.params.study import Params
@@ -167,8 +168,14 @@ def read_files(
         )
     _refuse_same_name(found)
     every = pl.concat([_rows_of(one, agent, catalogue.ids) for one in found])
-    rows = every.unique("request_key", keep="first", maintain_order=True)
     notes = catalogue.notes()
+    every, n_gone = _without_forgotten(lake, agent, every)
+    if n_gone:
+        notes.append(
+            f"{n_gone:,} judgments of forgotten participants are left out; "
+            f"`affectlake forget {name} PARTICIPANT --allow-again` accepts those of one"
+        )
+    rows = every.unique("request_key", keep="first", maintain_order=True)
     if rows.height < every.height:
         compared = ["request_key", "stimuli_check", *GIVEN]
         both = every.select(*compared, "source_file", "source_row").join(
@@ -177,6 +184,11 @@ def read_files(
         _refuse_contradictions(both, "in several files")
         notes.append(f"{every.height - rows.height:,} judgments are in several of the files, and are used once")
     return ReadFiles(agent, rows, accounts, notes, catalogue.ids)
+
+
+def _without_forgotten(lake: Path, agent: ImportedAgent, rows: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    kept = without(lake, Output(GROWING, agent.name), rows)
+    return kept, rows.height - kept.height
 
 
 def import_files(lake: Path, read: ReadFiles, log: Log) -> Imported:

@@ -8,13 +8,14 @@ import numpy as np
 import polars as pl
 
 from affectlake.errors import SourceError
-from affectlake.geometry.estimates import left_out
-from affectlake.geometry.participants import Agreements, participant_agreements
+from affectlake.geometry.estimates import Estimate, left_out
+from affectlake.geometry.participants import Agreements, participant_agreements, participant_consistency
 from affectlake.judge.agents import Exclude, ImportedAgent
 from affectlake.judge.judgments.identity import stimuli_checks
 from affectlake.judge.trials.orders import order_codes
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import OutputTables, StepContext, Tables, step
+from affectlake.pipelines.steps.attention import attention
 from affectlake.pipelines.steps.responses import order_effects
 from affectlake.pipelines.steps.rows import Row, row, to_table
 from affectlake.seeds import integer
@@ -22,10 +23,11 @@ from affectlake.tasks import ANSWERS, Task
 from affectlake.triplets import TRIPLET, hashed_shares
 
 SHOWN = ["shown_1", "shown_2", "shown_3"]
-_READ = ("shard", "request_key", *TRIPLET, "repeat", *SHOWN, "participant", "response_ms", "is_catch", "right_answer",
-         "stimuli_check", "head", "error_kind")  # fmt: skip
+_READ = ("shard", "request_key", *TRIPLET, "repeat", *SHOWN, "participant", "session", "trial", "response_ms",
+         "is_catch", "right_answer", "stimuli_check", "head", "error_kind", "source_file", "source_row")  # fmt: skip
 _GIVEN: dict[Task, str] = {"odd-one-out": "given_odd", "anchored": "given_winner"}
 _OFFERED: dict[Task, list[str]] = {"odd-one-out": SHOWN, "anchored": SHOWN[1:]}
+_NAMELESS = "the judgments do not name the participants"
 _OF_STUDY = ("seed", "triplets.test_fraction", "triplets.validation_fraction", "agents.{agent}.exclude")
 
 
@@ -39,6 +41,7 @@ class _Judged(NamedTuple):
     rows: pl.DataFrame
     used: pl.DataFrame
     people: pl.DataFrame
+    attention: pl.DataFrame
 
 
 @step(
@@ -48,12 +51,13 @@ class _Judged(NamedTuple):
         "trials/{agent}",
         "excluded_judgments/{agent}",
         "participants/{agent}",
+        "attention/{agent}",
         "reliability/{agent}",
         "order_effects/{agent}",
     ),
     params=_OF_STUDY,
     kinds=("judgments", "experiment"),
-    version=1,
+    version=2,
 )
 def choose_by_judgments(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Use the judgments of people that no rule excludes as choices, and measure how reliable the participants are."""
@@ -76,11 +80,12 @@ def choose_by_judgments(tables: Tables, params: Params, context: StepContext) ->
         "trials/{agent}",
         "excluded_judgments/{agent}",
         "participants/{agent}",
+        "attention/{agent}",
         "reliability/{agent}",
     ),
     params=_OF_STUDY,
     kinds=("anchored",),
-    version=1,
+    version=2,
 )
 def choose_by_anchored(tables: Tables, params: Params, context: StepContext) -> OutputTables:
     """Use the anchored triplets of people that no rule excludes; they have no odd one out, so `choices` has no rows."""
@@ -109,7 +114,13 @@ def _judged(tables: Tables, params: Params, context: StepContext) -> _Judged:
         )
     rows = _stored_once(stored, ids)
     rows = rows.with_columns(rule=_of_judgment(rows, agent.exclude))
-    people = _participants(rows, agent.exclude, _OFFERED[agent.task])
+    usual = _participants(rows, agent.exclude, _OFFERED[agent.task])
+    splits = splits_of(rows.select(TRIPLET).unique(), tables["triplets"], params)
+    placed = rows.join(splits, on=TRIPLET, how="left", maintain_order="left")
+    noticed = attention(
+        placed, usual, agent.exclude, _OFFERED[agent.task], agent.task, len(ids), params.seed, context.log
+    )
+    people = _with_inattentive(usual, noticed, agent.exclude)
     rows = rows.join(people.select("participant", "excluded_by"), on="participant", how="left", maintain_order="left")
     rows = rows.with_columns(rule=pl.coalesce("rule", "excluded_by")).drop("excluded_by")
     used = rows.filter(pl.col("rule").is_null()).sort(*TRIPLET, "repeat", "shard")
@@ -117,7 +128,7 @@ def _judged(tables: Tables, params: Params, context: StepContext) -> _Judged:
     _log(rows, used, people, agent.exclude, context)
     for reason, n in every.group_by("error_kind").len().drop_nulls("error_kind").sort("error_kind").iter_rows():
         context.log(f"{n:,} trials have no answer: {reason}")
-    return _Judged(agent, rows, used, people)
+    return _Judged(agent, rows, used, people, noticed)
 
 
 def _asked(agent: ImportedAgent) -> tuple[pl.Expr, ...]:
@@ -128,14 +139,15 @@ def _asked(agent: ImportedAgent) -> tuple[pl.Expr, ...]:
 def _tables(found: _Judged, tables: Tables, params: Params) -> OutputTables:
     """Return the tables that do not depend on the task."""
     who = (pl.lit(found.agent.name).alias("agent"),)
-    agreements, names = _agreements(found.used, found.agent.task)
-    reliability = [{"agent": found.agent.name, **one} for one in _reliability(agreements)]
+    agreements, consistency, names = _agreements(found.used, found.agent.task)
+    reliability = [{"agent": found.agent.name, **one} for one in _reliability(agreements, consistency)]
     return {
         "trials": _trials(found.used, tables["triplets"], params).select(*who, pl.all()),
         "excluded_judgments": found.rows.filter(pl.col("rule").is_not_null()).select(
             *who, "shard", "request_key", "participant", "rule"
         ),
         "participants": _described(found.people, found.used, agreements, names).select(*who, pl.all()),
+        "attention": found.attention.select(*who, pl.all()),
         "reliability": to_table("reliability", reliability),
     }
 
@@ -197,11 +209,33 @@ def _participants(rows: pl.DataFrame, exclude: Exclude, offered: list[str]) -> p
     return found.with_columns(excluded_by=pl.coalesce(rules)).drop("n_left", "n_checked").sort("participant")
 
 
+def _with_inattentive(usual: pl.DataFrame, noticed: pl.DataFrame, exclude: Exclude) -> pl.DataFrame:
+    """Return the participants with the rule that excludes them, also those by the numbers of ``attention``."""
+    rules = [pl.col("excluded_by")]
+    if exclude.fast_share is not None:
+        rules.append(pl.when(pl.col("fast_share") > exclude.fast_share).then(pl.lit("fast_share")))
+    if exclude.position_run is not None:
+        rules.append(pl.when(pl.col("run_p") < exclude.position_run).then(pl.lit("position_run")))
+    if exclude.inattentive is not None:
+        wanted = exclude.inattentive
+        unlike = (pl.col("random_p") > wanted.level) & (pl.col("random_power") >= wanted.power)
+        rules.append(pl.when(unlike).then(pl.lit("inattentive")))
+    columns = noticed.select("participant", "fast_share", "run_p", "random_p", "random_power")
+    joined = usual.join(columns, on="participant", how="left", maintain_order="left")
+    return joined.with_columns(excluded_by=pl.coalesce(rules)).select(usual.columns)
+
+
 def _trials(used: pl.DataFrame, study: pl.LazyFrame, params: Params) -> pl.DataFrame:
     """Return the answered triplets, each with its split: that of the study's main set, or one by a hash."""
     asked = used.group_by(TRIPLET, maintain_order=True).agg(pl.len().cast(pl.Int16).alias("n_repeats"))
+    found = asked.join(splits_of(asked, study, params), on=TRIPLET, how="left", maintain_order="left")
+    return found.select(pl.lit("main").alias("trial_set"), *TRIPLET, "split", "n_repeats")
+
+
+def splits_of(asked: pl.DataFrame, study: pl.LazyFrame, params: Params) -> pl.DataFrame:
+    """Return different triplets, each with its split: that of the study's main set, or one by a hash."""
     main = study.filter(pl.col("trial_set") == "main").select(*TRIPLET, "split")
-    found = asked.lazy().join(main, on=TRIPLET, how="left", maintain_order="left").collect()
+    found = asked.select(TRIPLET).lazy().join(main, on=TRIPLET, how="left", maintain_order="left").collect()
     wanted = params.triplets
     packed = found.select(TRIPLET).to_numpy().astype(np.int32)
     share = hashed_shares(packed, integer(params.seed, "judgments", "split"))
@@ -211,7 +245,7 @@ def _trials(used: pl.DataFrame, study: pl.LazyFrame, params: Params) -> pl.DataF
         "train",
     )
     split = pl.coalesce("split", pl.Series("hashed", by_hash, dtype=pl.String))
-    return found.select(pl.lit("main").alias("trial_set"), *TRIPLET, split.alias("split"), "n_repeats")
+    return found.select(*TRIPLET, split.alias("split"))
 
 
 def _in_order(used: pl.DataFrame) -> pl.DataFrame:
@@ -231,8 +265,8 @@ def _in_order(used: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _agreements(used: pl.DataFrame, task: Task) -> tuple[Agreements | None, list[str]]:
-    """Return the agreements of the named participants on triplets with several answers; None if there are none.
+def _agreements(used: pl.DataFrame, task: Task) -> tuple[Agreements | None, Estimate, list[str]]:
+    """Return agreements and consistency of the named participants, and their names; None if no participant is named.
 
     Anchored triplets of one head are compared.
     """
@@ -240,7 +274,7 @@ def _agreements(used: pl.DataFrame, task: Task) -> tuple[Agreements | None, list
     named = used.filter(pl.col("participant").is_not_null())
     names: list[str] = named["participant"].unique().sort().to_list()
     if not names:
-        return None, []
+        return None, left_out(_NAMELESS), []
     several = named.filter(pl.len().over(asked) > 1)
     smaller = sum(((pl.col(one) < pl.col("chosen")).cast(pl.Int64) for one in TRIPLET), pl.lit(0))
     place = smaller - (pl.col("head") < pl.col("chosen")).cast(pl.Int64) if task == "anchored" else smaller
@@ -250,14 +284,16 @@ def _agreements(used: pl.DataFrame, task: Task) -> tuple[Agreements | None, list
         who=pl.col("participant").replace_strict(names, list(range(len(names))), return_dtype=pl.Int64),
     )
     question, answer, who = (coded[name].to_numpy().astype(np.int64) for name in coded.columns)
-    return participant_agreements(question, answer, who, len(names), ANSWERS[task]), names
+    given = (question, answer, who, len(names), ANSWERS[task])
+    return participant_agreements(*given), participant_consistency(*given), names
 
 
-def _reliability(found: Agreements | None) -> list[Row]:
-    nameless = left_out("the judgments do not name the participants")
+def _reliability(found: Agreements | None, consistency: Estimate) -> list[Row]:
+    nameless = left_out(_NAMELESS)
     measures = {
         "within_participants": found.within if found else nameless,
         "between_participants": found.between if found else nameless,
+        "consistency": consistency,
     }
     rows = [row("", measure, estimate) for measure, estimate in measures.items()]
     return [{key: value for key, value in one.items() if key != "analysis"} for one in rows]

@@ -254,6 +254,64 @@ def test_exclusions_are_counted_by_their_rule(lake: Path, people: People, tmp_pa
     assert of(lake, "choices").height == stored.height - is_catch.sum()
 
 
+def crowd(lake: Path, path: Path) -> Path:
+    """Write 200 judgments of each of twelve participants; P3 chooses always the second, P7 at random, P8 fast."""
+    people = simulate(ids_of(lake), 2400, 12, seed=3)
+    rng, who = np.random.default_rng(5), people.participant
+    odd, seconds = people.odd.copy(), people.seconds.copy()
+    odd[who == 3] = 1
+    odd[who == 7] = rng.integers(0, 3, int((who == 7).sum()))
+    seconds[who == 8] = 0.3
+    return table(replace(people, odd=odd, seconds=seconds), path)
+
+
+def test_inattentive_participants_are_found_by_speed_runs_and_the_others(lake: Path, tmp_path: Path) -> None:
+    imported(lake, crowd(lake, tmp_path / "crowd.csv"))
+    wanted = {"level": 0.05, "power": 0.9}
+    exclude(lake, faster_than_ms=400, fast_share=0.5, position_run=1e-6, inattentive=wanted)
+    build_steps(lake, "choose_by_judgments")
+    found = dict(of(lake, "participants").select("participant", "excluded_by").rows())
+    assert {who: rule for who, rule in found.items() if rule} == {
+        "P03": "position_run", "P07": "inattentive", "P08": "fast_share",
+    }  # fmt: skip
+    rows = of(lake, "attention").rows_by_key("participant", named=True, unique=True)
+    assert rows["P03"]["longest_run"] == 200
+    assert rows["P03"]["random_p"] > 0.05
+    assert rows["P07"]["follow_low"] == 0.0
+    assert rows["P07"]["follow_high"] < 0.5 < rows["P01"]["follow_share"]
+    assert (rows["P08"]["fast_share"], rows["P08"]["n_scored"]) == (1.0, 0)
+    trials = of(lake, "trials")
+    train = trials.filter(pl.col("split") == "train").select("i", "j", "k")
+    answers = of(lake, "responses").join(train, on=["i", "j", "k"], how="semi")
+    assert rows["P01"]["n_scored"] == answers.filter(pl.col("participant") == "P01").height < 200
+    counted = dict(of(lake, "excluded_judgments").group_by("rule").len().rows())
+    assert counted == {"position_run": 200, "inattentive": 200, "faster_than_ms": 200}
+    exclude(lake)
+    build_steps(lake, "choose_by_judgments")
+    assert of(lake, "choices").height == 2400
+    assert set(of(lake, "attention")["note"]) == {"exclude.inattentive is not set"}
+    exclude(lake, fast_share=0.5)
+    refused = affectlake("run", "--lake", lake, ok=2).stderr
+    assert "has no effect without faster_than_ms" in refused
+
+
+def test_test_answers_do_not_decide_who_is_left_out(lake: Path, people: People, tmp_path: Path) -> None:
+    imported(lake, crowd(lake, tmp_path / "crowd.csv"))
+    exclude(lake, inattentive={})
+    tables = {name: read_output(lake, Output(name)) for name in ("stimuli", "triplets")}
+    stored = of(lake, "responses")
+    context = StepContext("people", lake, tmp_path, 1, lambda _: None, lambda _: None)
+    found = choose_by_judgments(tables | {"responses": stored.lazy()}, load(lake), context)
+    held_out = found["trials"].filter(pl.col("split") != "train").select("i", "j", "k", held_out=True)
+    placed = stored.join(held_out, on=["i", "j", "k"], how="left", maintain_order="left")
+    other = pl.when("held_out").then(pl.col("k")).otherwise("given_odd").alias("given_odd")  # other test answers
+    changed = placed.with_columns(other).drop("held_out")
+    assert not changed["given_odd"].equals(stored["given_odd"])
+    again = choose_by_judgments(tables | {"responses": changed.lazy()}, load(lake), context)
+    columns = ["participant", "n_scored", "follow_share", "random_p", "random_power"]
+    assert again["attention"].select(columns).equals(found["attention"].select(columns))
+
+
 def test_judgments_without_participants_have_no_reliability(lake: Path, people: People, tmp_path: Path) -> None:
     imported(lake, things(people, tmp_path / "data.txt"))
     build_steps(lake, "choose_by_judgments")

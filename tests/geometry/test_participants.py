@@ -7,8 +7,10 @@ from itertools import combinations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import t as student
 
-from affectlake.geometry.participants import Agreements, participant_agreements
+from affectlake.geometry.ceiling import noise_ceiling
+from affectlake.geometry.participants import Agreements, participant_agreements, participant_consistency
 from benchmarks.validity.participants import Design, rates, simulate
 
 
@@ -78,3 +80,35 @@ def test_intervals_contain_the_rates_of_the_population(design: Design, n_answers
             one.ci_low <= true <= one.ci_high for one, true in zip((found.within, found.between), truth, strict=True)
         ]
     assert (hits / n > 0.95 - 3.5 * (0.95 * 0.05 / n) ** 0.5).all()
+
+
+def brute_consistency(asked: NDArray[np.int64], odd: NDArray[np.int64], keep: NDArray[np.bool_]) -> float:
+    shares = []
+    for one in np.unique(asked[keep]):
+        counts = np.bincount(odd[keep & (asked == one)])
+        if counts.sum() >= 2:
+            shares.append(counts.max() / counts.sum())
+    return float(np.mean(shares))
+
+
+def test_the_interval_of_the_consistency_is_the_jackknife_over_participants() -> None:
+    rng = np.random.default_rng(2)
+    asked, who, odd = (rng.integers(0, n, 150).astype(np.int64) for n in (60, 9, 3))
+    found = participant_consistency(asked, odd, who, 10)  # participant 9 answered nothing
+    without = np.array([brute_consistency(asked, odd, who != one) for one in range(9)])
+    half = student.ppf(0.975, 8) * np.sqrt(8 / 9 * ((without - without.mean()) ** 2).sum())
+    assert found.value == pytest.approx(brute_consistency(asked, odd, np.ones(150, bool)))
+    assert (found.ci_low, found.ci_high) == pytest.approx((found.value - half, found.value + half))
+    counts = np.zeros((60, 3), int)
+    np.add.at(counts, (asked, odd), 1)
+    over_triplets = noise_ceiling(counts, 0).consistency
+    assert (found.value, found.chance) == pytest.approx((over_triplets.value, over_triplets.chance))
+    assert found.n == 9
+
+
+def test_few_participants_have_no_interval_of_the_consistency() -> None:
+    three = participant_consistency(np.array([0, 0, 0]), np.array([1, 1, 2]), np.array([0, 1, 2]), 3)
+    assert three.value == pytest.approx(2 / 3)
+    assert np.isnan(three.ci_low)
+    alone = participant_consistency(np.array([0, 1]), np.array([1, 1]), np.array([0, 1]), 2)
+    assert alone.note == "no triplet was answered twice"

@@ -47,6 +47,7 @@ MODULES = {
     "experiment": "affectlake.cli.experiments",
     "import": "affectlake.cli.importing",
     "join": "affectlake.cli.joining",
+    "forget": "affectlake.cli.forgetting",
     "remote": "affectlake.cli.remotes",
     "verify": "affectlake.cli.verification",
     "completion": "affectlake.cli.completion",
@@ -56,7 +57,7 @@ MODULES = {
 
 _OF_STUDIES = (
     "init run steps render publish maps step ui bundle collect status collection propose positions injections protocols"
-    " schedule serve experiment import join verify"
+    " schedule serve experiment import join forget verify"
 )
 NEEDS = dict.fromkeys(("push", "pull", "remote"), "remote") | dict.fromkeys(_OF_STUDIES.split(), "study")
 """The extra that each command needs; all others read a lake and need none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -57,11 +58,16 @@ def noise_ceiling(answers: NDArray[np.integer], n_resamples: int = 200) -> Ceili
     repeats = counts.sum(axis=1)
     modal = counts.max(axis=1) / repeats
     same = (counts * (counts - 1)).sum(axis=1) / (repeats * (repeats - 1))
-    sizes, times = np.unique(repeats, return_counts=True)
     chance = 1 / counts.shape[1]
-    lucky = float(np.average([_luck(int(size), counts.shape[1]) for size in sizes], weights=times))
+    lucky = lucky_consistency(repeats, counts.shape[1])
     attainable = attainable_accuracy(counts, n_resamples)._replace(chance=chance)
     return Ceiling(_mean(modal)._replace(chance=lucky), attainable, _mean(same)._replace(chance=chance))
+
+
+def lucky_consistency(repeats: NDArray[np.integer], n_answers: int) -> float:
+    """Return the mean share of the most frequent answer if answers are guesses, for triplets with `repeats` answers."""
+    sizes, times = np.unique(repeats, return_counts=True)
+    return float(np.average([_luck(int(size), n_answers) for size in sizes], weights=times))
 
 
 class ExplainedShares(NamedTuple):
@@ -132,6 +138,7 @@ def _mean(shares: NDArray[np.float64]) -> Estimate:
     return Estimate(centre, max(0.0, centre - half), min(1.0, centre + half), n=len(shares))
 
 
+@cache
 def _luck(repeats: int, n_answers: int) -> float:
     drawn = np.random.default_rng(repeats).multinomial(repeats, [1 / n_answers] * n_answers, size=100_000)
     return float(drawn.max(axis=1).mean() / repeats)

@@ -7,9 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from affectlake.geometry.ceiling import lucky_consistency
 from affectlake.geometry.estimates import Estimate, left_out
 
 MIN_WITHIN, MIN_BETWEEN = 2, 4
+MIN_ANSWERS = 2
 
 Counts = NDArray[np.int64]
 
@@ -147,3 +149,59 @@ def _estimate(rate: float, variance: float, n: int, chance: float) -> Estimate:
 
     half = float(stdtrit(n - 1, 0.975)) * variance**0.5
     return Estimate(rate, max(0.0, rate - half), min(1.0, rate + half), chance=chance, n=n)
+
+
+def participant_consistency(
+    question: NDArray[np.integer],
+    answer: NDArray[np.integer],
+    participant: NDArray[np.integer],
+    n_participants: int,
+    n_answers: int = 3,
+) -> Estimate:
+    r"""Return the mean share of a triplet's answers that equal its most frequent one, over participants.
+
+    The value is the ``consistency`` of :func:`affectlake.geometry.ceiling.noise_ceiling`, whose interval is over
+    triplets. Here the triplets are given and participants are drawn: with :math:`\theta_{(p)}` the value without
+    participant p, :math:`V = \frac{P - 1}{P} \sum_p (\theta_{(p)} - \bar\theta)^2` (jackknife; Efron & Stein 1981, Ann.
+    Stat. 9, 586-596, who show that it is not too small on average), and Student's t with P - 1 degrees of freedom. A
+    bootstrap of participants counts the answers of a participant who is drawn twice as two equal answers, so that its
+    values are too high (`docs/validity.md`).
+
+    Parameters
+    ----------
+    question, answer, participant, n_participants, n_answers
+        As for :func:`participant_agreements`.
+
+    Returns
+    -------
+    Estimate
+        ``n`` is the number of participants with answers to triplets that have several; ``chance`` is the value for
+        guesses. Missing, with a note, without such triplets; the interval is missing for fewer than four participants.
+    """
+    asked = np.unique(question, return_inverse=True)[1].astype(np.int64)
+    n_asked = int(asked.max()) + 1 if len(asked) else 0
+    counts = np.zeros((n_asked, n_answers), np.int64)
+    np.add.at(counts, (asked, answer), 1)
+    repeats = counts.sum(axis=1)
+    several = repeats >= MIN_ANSWERS
+    if not several.any():
+        return left_out("no triplet was answered twice")
+    shares = np.where(several, counts.max(axis=1, initial=0) / np.maximum(repeats, 1), 0.0)
+    value = float(shares.sum() / several.sum())
+    chance = lucky_consistency(repeats[several], n_answers)
+    pairs, at = np.unique(asked * n_participants + participant.astype(np.int64), return_inverse=True)
+    own = np.zeros((len(pairs), n_answers), np.int64)
+    np.add.at(own, (at, answer), 1)
+    of, who = pairs // n_participants, pairs % n_participants
+    rest = counts[of] - own
+    left = rest.sum(axis=1)
+    keeps = left >= MIN_ANSWERS
+    change = np.where(keeps, rest.max(axis=1) / np.maximum(left, 1), 0.0) - shares[of]
+    changed = shares.sum() + np.bincount(who, change, minlength=n_participants)
+    n_kept = several.sum() - np.bincount(who, several[of] & ~keeps, minlength=n_participants)
+    involved = np.bincount(who, several[of], minlength=n_participants) > 0
+    n = int(involved.sum())
+    if n < MIN_BETWEEN or not (n_kept[involved] > 0).all():
+        return Estimate(value, chance=chance, n=n)
+    without = changed[involved] / n_kept[involved]
+    return _estimate(value, (n - 1) / n * float(((without - without.mean()) ** 2).sum()), n, chance)

@@ -113,6 +113,24 @@ class FeaturesAgent(Respondent):
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
+class Inattentive(Strict):
+    """The test of whether a participant's answers follow those of the others (:mod:`affectlake.geometry.attention`)."""
+
+    level: float = Field(
+        default=0.05,
+        gt=0,
+        lt=1,
+        description="Largest p-value by which answers are distinguished from answers by chance.",
+    )
+    power: float = Field(
+        default=0.95,
+        ge=0,
+        lt=1,
+        description="Judge only participants who, with the attention of the median participant, would be told from"
+        " chance with at least this probability; others answered too few or too similar triplets.",
+    )
+
+
 class Exclude(Strict):
     """Rules by which judgments of people are left out; each is off unless it is set."""
 
@@ -127,6 +145,33 @@ class Exclude(Strict):
     same_position: Share | None = Field(
         default=None, description="Leave out participants of whose choices more than this share fell on one position."
     )
+    fast_share: Share | None = Field(
+        default=None,
+        description="Leave out participants of whose judgments more than this share took less than faster_than_ms.",
+    )
+    position_run: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Leave out participants whose longest run of answers on one position has a smaller probability than"
+        " this if answers fall on all positions equally often.",
+    )
+    inattentive: Inattentive | None = Field(
+        default=None,
+        description="Leave out participants whose answers cannot be distinguished from answers by chance, by an "
+        "embedding of the others' answers: {level: 0.05, power: 0.95}.",
+        examples=[{"level": 0.05, "power": 0.95}],
+    )
+
+    @model_validator(mode="after")
+    def _has_a_limit(self) -> Exclude:
+        if self.fast_share is not None and self.faster_than_ms is None:
+            raise mistake(
+                "has no effect without faster_than_ms",
+                at="fast_share",
+                todo="set faster_than_ms, below which a judgment is fast",
+            )
+        return self
 
 
 class ImportedAgent(Respondent):

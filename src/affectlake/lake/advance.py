@@ -16,7 +16,7 @@ from affectlake.lake.files import layout
 from affectlake.lake.files.atomic import write_whole
 from affectlake.lake.files.git import git, git_or_none, refuse_locked_index
 from affectlake.lake.files.layout import STATE
-from affectlake.lake.store.git_objects import blobs
+from affectlake.lake.store.git_objects import blobs, content_at
 from affectlake.lake.store.merges import is_fast_forwarded, merging, unpublished_commits
 from affectlake.lake.store.versions import list_versions
 
@@ -135,6 +135,9 @@ def _follow(root: Path, before: str, target: str, params: str, say: Callable[[st
         put_over(root, version, say)
         git(root, "add", "--force", "--", *(path for path, _ in blobs(root, target, map(str, STATE))))
     if merging:
+        forgotten = content_at(root, target, layout.FORGOTTEN)
+        if forgotten is not None:
+            write_whole(root / layout.FORGOTTEN, forgotten)
         git(root, "read-tree", target)
         git_or_none(root, "update-index", "-q", "--refresh")
     else:

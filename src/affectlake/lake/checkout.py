@@ -56,7 +56,15 @@ def checkout(root: Path, version: Version) -> CheckedOut:
     refuse_unjoined(root)
     refuse_unpublished(root)
     verify(root, version)
+    _refuse_withdrawn(root, version)
     return put_in_place(root, version)
+
+
+def _refuse_withdrawn(root: Path, version: Version) -> None:
+    """Raise :class:`VersionError` if files of the version were removed with the rows of a forgotten participant."""
+    manifest = Manifest(root, version.commit)
+    for output in manifest.digests:
+        manifest.files(output)
 
 
 def put_in_place(root: Path, version: Version) -> CheckedOut:

@@ -8,7 +8,7 @@ as Git does; damaged ones can only be restored from another clone.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -17,6 +17,7 @@ from affectlake.lake.files import layout
 from affectlake.lake.files.checksums import State, examine
 from affectlake.lake.files.git import git_bytes, git_or_none
 from affectlake.lake.store.cache import keep_file
+from affectlake.lake.store.forgotten import withdrawn
 from affectlake.lake.store.git_memory import forget
 from affectlake.lake.store.git_objects import blobs, read_blobs
 from affectlake.lake.store.listings import parse_listing
@@ -63,13 +64,16 @@ class Users(NamedTuple):
 def users(root: Path, versions: Iterable[Version]) -> dict[str, Users]:
     """Return the objects of `versions` by MD5: listings before their files, tables before other outputs.
 
+    Objects that were removed with the rows of a forgotten participant are left out.
+
     Raises
     ------
     LakeError
         If a manifest or a listing has an entry that is not a table.
     """
-    found = _listings(root, versions)
-    return found | _files(root, found)
+    wanted = list(versions)
+    found = _listings(root, wanted)
+    return found | _files(root, found, withdrawn(root, [version.commit for version in wanted[-1:]]))
 
 
 def verify(root: Path, *versions: Version) -> None:
@@ -123,11 +127,12 @@ def check(
     listings = {md5: use for md5, use in _listings(root, sound).items() if use.is_table or not tables_only}
     expected = {md5 for md5, use in listings.items() if announced & set(use.versions)}
     found += _compare(root, listings, away, expected, repair=repair)
-    files = _files(root, listings)
+    gone = withdrawn(root)
+    files = _files(root, listings, gone)
     if away:
         pushed = set(away.sizes(listings))
         expected = {md5 for md5, use in files.items() if announced & set(use.versions)}
-        expected |= set(_files(root, {md5: use for md5, use in listings.items() if md5 in pushed}))
+        expected |= set(_files(root, {md5: use for md5, use in listings.items() if md5 in pushed}, gone))
     return found + _compare(root, files, away, expected, repair=repair)
 
 
@@ -183,11 +188,11 @@ def _add(found: dict[str, Users], path: str, md5: str, version: str) -> None:
         known.append(version)
 
 
-def _files(root: Path, listings: dict[str, Users]) -> dict[str, Users]:
-    """Return the objects in the listings, as far as the listings are intact."""
+def _files(root: Path, listings: dict[str, Users], gone: Collection[str]) -> dict[str, Users]:
+    """Return the objects in the listings, except those that are `gone`, as far as the listings are intact."""
     found: dict[str, Users] = {}
     for digest, use in listings.items():
-        for wanted in _named(root, use.path, digest):
+        for wanted in (one for one in _named(root, use.path, digest) if one.md5 not in gone):
             for name in use.versions:
                 _add(found, wanted.path, wanted.md5, name)
     return found

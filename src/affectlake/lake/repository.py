@@ -21,6 +21,7 @@ from affectlake.lake.store.cache import ensure_intact, refuse_behind
 from affectlake.lake.store.dvc_lock import sort_lock
 from affectlake.lake.store.dvc_secrets import refuse_secrets
 from affectlake.lake.store.dvc_stages import dvc_repository
+from affectlake.lake.store.forgotten import end_forgetting
 from affectlake.lake.store.git_filters import refuse_altered
 from affectlake.lake.store.git_objects import blobs
 from affectlake.lake.store.lake_format import write_format
@@ -59,6 +60,7 @@ TRACKED = (
     CONFIG,
     Path("storage/README.md"),
     layout.FORMAT,
+    layout.FORGOTTEN,
 )
 
 DVC_CONFIG = f"""\
@@ -90,6 +92,7 @@ Files of the lake. Commands write them; do not edit them by hand.
 | `scratch/` | files that can be made again: checkpoints of running fits, the schema of `params.yaml` | this machine |
 | `staging/` | tables that are not validated yet | this machine |
 | `remote/` | the default DVC remote (`affectlake push`) | this machine |
+| `forgotten.yaml` | hashes of participants whose rows were removed (`affectlake forget`) | Git |
 | `format` | the format of the lake; a version of affectlake that does not support it refuses to open the lake | Git |
 
 Files under `tables/` are read-only, because they are shared with a cache that contains every version. To change a
@@ -213,7 +216,7 @@ def publish(
     return _publish(root, [*_present(root), *_removed(root)], pinned, say, root_files)
 
 
-def publish_collected(root: Path, say: Callable[[str], None] = lambda _line: None) -> Version | None:
+def publish_collected(root: Path, say: Callable[[str], None] = lambda _line: None, how: str = "") -> Version | None:
     """Publish collected rows only, without parameters and tables made by steps, as the next version.
 
     These are taken from the last commit, so that an edit that was not run, or an interrupted run, is not published. New
@@ -224,6 +227,8 @@ def publish_collected(root: Path, say: Callable[[str], None] = lambda _line: Non
     ----------
     root, say
         As for :func:`publish`.
+    how : str
+        What was done, for the version's message; by default, the number of outputs that changed.
 
     Returns
     -------
@@ -238,7 +243,7 @@ def publish_collected(root: Path, say: Callable[[str], None] = lambda _line: Non
     refuse_behind(root)
     of_runs = {str(path) for path in (layout.PARAMS, layout.PIPELINE, layout.PIPELINE_LOCK)}
     known = {path for path, _ in blobs(root, "HEAD", [str(layout.PROTOCOLS)])}
-    return _publish(root, [path for path in _present(root) if path not in of_runs | known], NOTHING, say)
+    return _publish(root, [path for path in _present(root) if path not in of_runs | known], NOTHING, say, how=how)
 
 
 def _publish(
@@ -247,6 +252,7 @@ def _publish(
     pinned: Pinned,
     say: Callable[[str], None],
     root_files: RootFiles = lambda _manifest: {},
+    how: str = "",
 ) -> Version | None:
     """Publish the last commit, with `paths` as in the folder and the `pinned` contents, as the next version."""
     branch, before = branch_of(root), _head(root)
@@ -260,11 +266,12 @@ def _publish(
     if explaining:
         tree = _tree(root, before, paths, {**pinned, **explaining})
     name = next_name(root)
-    commit = _commit(root, tree, before, describe(name, manifest, old))
+    commit = _commit(root, tree, before, describe(name, manifest, old, how))
     git(root, "update-ref", "--stdin", stdin=_move(branch, before, name, commit, "commit"))
     for path, text in explaining.items():
         with suppress(OSError):  # the version has it; the next one writes it again
             (root / path).unlink(missing_ok=True) if text is None else write_whole(root / path, text)
+    end_forgetting(root)
     try:
         git(root, "reset", "--quiet", "HEAD", "--", *dict.fromkeys([*paths, *map(str, [*pinned, *explaining])]))
     except LakeError as error:

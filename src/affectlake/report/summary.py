@@ -26,6 +26,7 @@ _NUMBERS = (
 _PEOPLE = {
     "within_participants": "Agreement within participants, on a triplet that they answered again",
     "between_participants": "Agreement between participants, on the same triplet",
+    "consistency": "Noise ceiling: share of a triplet's most frequent answer, with an interval over participants",
 }
 
 

@@ -21,6 +21,8 @@ MODEL_FILES = Path("storage/mlflow")
 REMOTE = Path("storage/remote")
 WRITER_LOCK = Path("storage/.writer.lock")
 FORMAT = Path("storage/format")
+FORGOTTEN = Path("storage/forgotten.yaml")
+FORGETTING = Path("storage/staging/forgetting")
 
 PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")

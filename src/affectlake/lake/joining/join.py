@@ -43,6 +43,7 @@ from affectlake.lake.joining.tree import merged_tree
 from affectlake.lake.recovery import recover, remove_unfinished
 from affectlake.lake.repository import describe
 from affectlake.lake.store.cache import read_listing
+from affectlake.lake.store.forgotten import every_forgotten
 from affectlake.lake.store.git_objects import blobs, content_at, read_blobs
 from affectlake.lake.store.lake_format import refuse_newer_at
 from affectlake.lake.store.merges import (
@@ -264,9 +265,10 @@ class _Join:
         if self.merged:
             sides.append(_whole(pointers(self.root, "")))
         bring_parts(self.root, sides, self.theirs, self.remote, self.say)
-        united = unite(self.root, _whole(pointers(self.root, self.ours)), sides)
+        forgotten = every_forgotten(self.root, [self.ours, *sources])
+        united = unite(self.root, _whole(pointers(self.root, self.ours)), sides, forgotten)
         params = self.merge_params(self._sides(sources, united.digests))
-        files = {layout.PARAMS: params.text}
+        files = {layout.PARAMS: params.text} | ({layout.FORGOTTEN: forgotten.text()} if forgotten else {})
         for output, digest in united.digests.items():
             text = pointer_text(output, digest, len(read_listing(self.root, digest)))
             files[output.pointer] = text.encode()

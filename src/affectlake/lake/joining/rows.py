@@ -18,9 +18,11 @@ from affectlake.lake.files import layout
 from affectlake.lake.files.atomic import md5_of
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.cache import Listed, keep_file, keep_listing, read_listing
+from affectlake.lake.store.forgotten import NOBODY, Forgotten
 from affectlake.lake.store.versions import cached_object
 from affectlake.lake.tables.contracts import Contract, contract
 from affectlake.lake.tables.parts import scan_grown, write_parts
+from affectlake.lake.tables.removing import names_people, participants_in, rewrite
 from affectlake.lake.tables.writing import Staged, refuse_broken
 
 SHARD, ROUND = "shard", "round"
@@ -43,7 +45,9 @@ class United(NamedTuple):
     gained: dict[Output, Gained]
 
 
-def unite(root: Path, ours: Mapping[Output, str], theirs: Sequence[Mapping[Output, str]]) -> United:
+def unite(
+    root: Path, ours: Mapping[Output, str], theirs: Sequence[Mapping[Output, str]], forgotten: Forgotten = NOBODY
+) -> United:
     """Unite collected outputs, whose objects must be in the cache. Pointers and tables are not changed.
 
     Parameters
@@ -54,6 +58,8 @@ def unite(root: Path, ours: Mapping[Output, str], theirs: Sequence[Mapping[Outpu
         The listing (MD5) of each of our outputs.
     theirs : sequence of mappings of Output to str
         As `ours`, for each other side, in the order in which their rows are added.
+    forgotten : Forgotten
+        Participants whose rows are left out, of both sides.
 
     Raises
     ------
@@ -68,7 +74,20 @@ def unite(root: Path, ours: Mapping[Output, str], theirs: Sequence[Mapping[Outpu
                 before = gained.get(output, Gained(0, 0))
                 gained[output] = Gained(before.n_rows + came.n_rows, before.n_repeats + came.n_repeats)
             digests[output] = one
-    return United(digests, gained)
+    return United(_forgotten(root, digests, forgotten), gained)
+
+
+def _forgotten(root: Path, digests: Mapping[Output, str], forgotten: Forgotten) -> dict[Output, str]:
+    """Return the listings of outputs without the rows of forgotten participants."""
+    found = dict(digests)
+    for output, digest in digests.items():
+        if output.partition in forgotten.agents() and names_people(output.table):
+            listed = read_listing(root, digest)
+            known = participants_in([cached_object(root, one.md5) for one in listed])
+            gone = forgotten.among(output.partition, known)
+            if gone:
+                found[output] = keep_listing(root, rewrite(root, output, listed, gone).listed)
+    return found
 
 
 def _united(root: Path, output: Output, ours: str | None, theirs: str) -> tuple[str, Gained]:

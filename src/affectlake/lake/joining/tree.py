@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from affectlake.lake.files.git import git, git_path
-from affectlake.lake.files.layout import MANIFEST
+from affectlake.lake.files.layout import FORGOTTEN, MANIFEST
 from affectlake.lake.store.merges import is_manifest, merging
 
 _FILE = "100644"
@@ -39,7 +39,7 @@ def merged_tree(root: Path, ours: str, theirs: Sequence[str], files: Mapping[Pat
             git(root, "read-tree", ours, env=env)
             for other in theirs:
                 kept += _merge(root, ours, other, env)
-        entries = git(root, "ls-files", "-z", "--", *map(str, MANIFEST), env=env).split("\0")
+        entries = git(root, "ls-files", "-z", "--", *map(str, (*MANIFEST, FORGOTTEN)), env=env).split("\0")
         no_object = "0" * len(ours)
         lines = [f"0 {no_object}\t{path}" for path in dict.fromkeys(filter(None, entries))]
         for path, content in files.items():

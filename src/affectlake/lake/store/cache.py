@@ -15,6 +15,7 @@ from affectlake.lake.files.atomic import clone, md5_of, sync_file, sync_folder, 
 from affectlake.lake.files.checksums import examine
 from affectlake.lake.files.git import git_or_none
 from affectlake.lake.files.outputs import Output
+from affectlake.lake.store.forgotten import being_forgotten
 from affectlake.lake.store.listings import Listed as Listed  # noqa: PLC0414 (part of this interface)
 from affectlake.lake.store.listings import parse_listing
 from affectlake.lake.store.versions import Manifest, cached_object, last_sound, list_versions
@@ -117,10 +118,11 @@ def refuse_behind(root: Path) -> None:
     """Raise :class:`LakeError` if the latest version has collected rows that the folder does not have.
 
     Collected rows cannot be made again, so no version may drop them: after the checkout of an older version, nothing
-    can be collected or published until the latest version is checked out again.
+    can be collected or published until the latest version is checked out again. Rows that `affectlake forget` is
+    removing are not missed.
     """
     known = list_versions(root)
-    latest, now = last_sound(root, known), Manifest(root, "")
+    latest, now, removed = last_sound(root, known), Manifest(root, ""), being_forgotten(root)
     if latest is None:
         return
     name = next(version.name for version in known if version.commit == latest.commit)
@@ -130,7 +132,8 @@ def refuse_behind(root: Path) -> None:
             continue
         apart = git_or_none(root, "merge-base", "--is-ancestor", latest.commit, "HEAD") is None
         unknown = apart and bool(examine(cached_object(root, digest), digest))  # Git fetched its name without its files
-        lost = [] if unknown else set(read_listing(root, digest)) - set(collected_parts(root, output))
+        missing = set() if unknown else set(read_listing(root, digest)) - set(collected_parts(root, output))
+        lost = [one for one in missing if one.md5 not in removed.get(str(output), ())]
         if lost or unknown:
             why = "that version belongs to another history" if apart else "an older version is checked out"
             back = "affectlake restore` (edits are moved to quarantine)"

@@ -152,7 +152,7 @@ def _digests(root: Path, commit: str) -> list[str]:
 
 def is_manifest(path: str) -> bool:
     """Return whether a join makes a file's content itself, in place of the merge by Git."""
-    return any(Path(path).is_relative_to(place) for place in layout.MANIFEST)
+    return any(Path(path).is_relative_to(place) for place in (*layout.MANIFEST, layout.FORGOTTEN))
 
 
 def untagged_versions(root: Path, heads: Iterable[str], known: Iterable[Version]) -> list[Version]:

@@ -23,6 +23,7 @@ from affectlake.lake.files import layout, names
 from affectlake.lake.files.git import UNSHALLOW, git, is_shallow
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.dvc_settings import cache_folder as cache_folder  # noqa: PLC0414 (part of this interface)
+from affectlake.lake.store.forgotten import withdrawn
 from affectlake.lake.store.git_objects import blobs, read_blobs
 from affectlake.lake.store.listings import parse_listing
 from affectlake.lake.store.tags import TAGS as TAGS  # noqa: PLC0414 (part of this interface)
@@ -211,7 +212,7 @@ class Manifest:
         for entry in parse_listing(content, digest):
             cached = cached_object(self.root, entry.md5)
             if not cached.exists():
-                raise self._missing(output)
+                raise self._withdrawn(output) if entry.md5 in withdrawn(self.root) else self._missing(output)
             found.append(File(output.folder / entry.relpath, entry.md5, cached))
         return found
 
@@ -229,6 +230,13 @@ class Manifest:
             f"{output} of {name} cannot be read: {what} is damaged",
             found=f"bytes that differ from the published ones in {cached}",
             todo="repair it with `affectlake fsck --repair`",
+        )
+
+    def _withdrawn(self, output: Output) -> VersionError:
+        return VersionError(
+            f"files of {output} were removed with the rows of a participant who was forgotten",
+            found=f"a version with these rows{f', {self.commit[:10]}' if self.commit else ''}",
+            todo="read a later version: `affectlake versions` lists them",
         )
 
     def _missing(self, output: Output) -> VersionError:

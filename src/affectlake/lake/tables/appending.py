@@ -20,6 +20,7 @@ import yaml
 from affectlake.errors import UsageError
 from affectlake.lake.files import layout
 from affectlake.lake.files.atomic import clone, md5_of, sync_folder, write_whole
+from affectlake.lake.files.checksums import examine
 from affectlake.lake.files.names import own_path
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.store.cache import Listed, collected_parts, keep_file, keep_listing, refuse_behind
@@ -27,6 +28,7 @@ from affectlake.lake.store.unrecorded import mark_unrecorded, marked, unmark
 from affectlake.lake.store.versions import Manifest, cached_object
 from affectlake.lake.tables.contracts import contract
 from affectlake.lake.tables.parts import scan_grown, write_parts
+from affectlake.lake.tables.removing import without
 from affectlake.lake.tables.writing import Staged, refuse_broken
 
 
@@ -40,7 +42,8 @@ def append(lake: Path, output: Output, frame: pl.DataFrame, others: Mapping[str,
     output : Output
         The output, such as the responses of an agent.
     frame : polars.DataFrame
-        The new rows. None of their keys may be in the output already.
+        The new rows. None of their keys may be in the output already. Those of forgotten participants are left out
+        (:mod:`affectlake.lake.store.forgotten`).
     others : mapping of str to polars.LazyFrame
         Tables that are referred to.
 
@@ -64,9 +67,10 @@ def append(lake: Path, output: Output, frame: pl.DataFrame, others: Mapping[str,
         )
     place_appended(lake)
     refuse_behind(lake)
+    table = contract(output.table)
+    frame = without(lake, output, frame)
     if frame.is_empty():
         return []
-    table = contract(output.table)
     existing = collected_parts(lake, output)
     folder = own_path(lake, output.folder)
     aside = own_path(lake, layout.STAGING / "append" / output.path)
@@ -91,11 +95,18 @@ def next_part(lake: Path, output: Output) -> int:
 
 
 def place_appended(lake: Path) -> None:
-    """Place the parts that pointers name and that an interrupted append did not place."""
+    """Place the parts that pointers name and that an interrupted append or removal did not place."""
     for output in marked(lake):
         if (lake / output.pointer).exists():
             folder = lake / output.folder
-            _place(lake, output, [one for one in collected_parts(lake, output) if not (folder / one.relpath).exists()])
+            missing = [one for one in collected_parts(lake, output) if examine(folder / one.relpath, one.md5)]
+            _place(lake, output, missing)
+
+
+def point_and_place(lake: Path, output: Output, listed: list[Listed], changed: list[Listed]) -> None:
+    """Make a collected output consist of the parts `listed`, which the cache has, and place those that `changed`."""
+    _point(lake, output, listed)
+    _place(lake, output, changed)
 
 
 def _point(lake: Path, output: Output, listed: list[Listed]) -> None:

@@ -223,6 +223,12 @@ _ROWS: dict[str, Callable[[int], dict[str, object]]] = {
         "n_used": [20, 0],
         "excluded_by": [None, "fewer_than"],
     },
+    "attention": lambda _n: {
+        "participant": ["p1", "p2"],
+        "n_scored": [20, 0],
+        "follow_share": [0.8, None],
+        "note": [None, "made for a test"],
+    },
     "excluded_judgments": lambda _n: {
         "request_key": [bytes([32, at]) for at in range(2)],
         "participant": ["p2", None],
