@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: the version comes from Git's tags, and the links in the package must be links."""
+"""What pyproject.toml cannot say: the version from Git's tags, links that must be links, and the files of jsPsych."""
 
 import os
 import sys
@@ -6,6 +6,8 @@ from email.parser import HeaderParser
 from pathlib import Path
 
 from setuptools import setup
+from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
 
 HERE = Path(__file__).resolve().parent
 
@@ -17,6 +19,8 @@ for name in ("flows", "pipelines", "schemas"):
         )
 
 sys.path.insert(0, str(HERE / "src"))
+from affectlake.errors import SourceError  # noqa: E402
+from affectlake.experiment import jspsych  # noqa: E402
 from affectlake.process import code_version  # noqa: E402
 
 IN_GIT = (HERE / ".git").exists()
@@ -43,7 +47,37 @@ def from_git():
     }
 
 
+def add_jspsych(package):
+    """Copy the files of jsPsych into the folder of the package; without them, they are downloaded at first use."""
+    try:
+        found = jspsych.jspsych_files()
+    except SourceError as error:
+        print(f"built without jsPsych: {error}", file=sys.stderr)
+        return
+    folder = Path(package) / "experiment/jspsych_files"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, path in found.items():
+        (folder / name).write_bytes(path.read_bytes())
+
+
+class BuildWithJsPsych(build_py):
+    """Builds what goes into a wheel."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            add_jspsych(Path(self.build_lib) / "affectlake")
+
+
+class SdistWithJsPsych(sdist):
+    """Makes an sdist, whose wheel needs no registry."""
+
+    def make_release_tree(self, base_dir, files):
+        super().make_release_tree(base_dir, files)
+        add_jspsych(Path(base_dir) / "src/affectlake")
+
+
 if (HERE / "PKG-INFO").exists():  # an sdist: its version was found when it was made
     made = HeaderParser().parsestr((HERE / "PKG-INFO").read_text(encoding="utf-8"))["Version"]
     os.environ.setdefault("SETUPTOOLS_SCM_PRETEND_VERSION_FOR_AFFECTLAKE", made)
-setup(use_scm_version=from_git())
+setup(use_scm_version=from_git(), cmdclass={"build_py": BuildWithJsPsych, "sdist": SdistWithJsPsych})

@@ -396,6 +396,11 @@ def set_state(database: sqlite3.Connection, participant: str, state: str, at: st
     return done.rowcount > 0
 
 
+def set_language(database: sqlite3.Connection, participant: str, language: str) -> None:
+    """Set the language of a participant."""
+    database.execute("UPDATE participants SET language = ? WHERE participant = ?", (language, participant))
+
+
 def release(database: sqlite3.Connection, which: Iterable[tuple[str, int]]) -> None:
     """Mark given trials, by participant and number, as ones that may be given to somebody else."""
     database.executemany("UPDATE given SET released = 1 WHERE participant = ? AND number = ?", list(which))

@@ -199,7 +199,7 @@ class Sessions:
         panel : str or None
             The id that a panel gave the participant.
         language : str
-            The language of a new participant.
+            The language of the page.
         participant, secret : str or None
             Those of a participant who continues. A secret without a participant is one that the browser made: the
             first request with it adds a participant, the others find the same.
@@ -207,6 +207,7 @@ class Sessions:
         if participant is not None and secret is not None:
             person = await self.person(participant, secret)
             self._check_resume(person)
+            await self._choose_language(person, language)
             return Joined(person, secret, True)
         at = as_text(self._clock())
         panel_hash = None
@@ -252,6 +253,13 @@ class Sessions:
         if not hmac.compare_digest(person.secret_hash, store_of.digest(secret)):
             raise _unknown()
         return person
+
+    async def _choose_language(self, person: Person, language: str) -> None:
+        """Set the language, which a participant may change until they agree."""
+        async with person.lock:
+            if person.state == "consent" and language != person.language:
+                await self._writer.do(lambda database: store_of.set_language(database, person.id, language))
+                person.language = language
 
     async def consent(self, person: Person) -> None:
         """Record that a participant agrees."""
