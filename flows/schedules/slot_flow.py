@@ -118,7 +118,7 @@ def _todo(lake: Path, schedule: str, slot: datetime, actions: Sequence[ActionOut
         return f"correct the cause, then {bad or '`affectlake run`'}; the next slot runs them as well"
     at = f"{slot.astimezone(UTC):%Y-%m-%dT%H:%M}Z"
     again = f"`affectlake schedule backfill {schedule} --from {at} --to {at} --lake {lake}`"
-    return f"correct the cause; every answer received is kept, and {again} or the next slot asks the rest"
+    return f"correct the cause; every answer received is kept, and {again} or the next slot does the rest"
 
 
 def _moment(given: object) -> datetime | None:

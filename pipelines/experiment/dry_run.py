@@ -38,7 +38,7 @@ _KINDS = ("practice", "trial", "catch", "repeat")
 RECORDED = {
     "participants": {
         "participant": "a random code, or a keyed hash of the panel's id",
-        "secret_hash": "the hash of a random number that the browser keeps, so that nobody else can continue",
+        "secret_hash": "the hash of a random number that the browser keeps, so that others cannot continue",
         "panel_hash": "a keyed hash of the panel's id, if the study uses a panel; the id itself is not stored",
         "language": "the language that was chosen",
         "state": "whether the participant consented, is under way, finished, left or withdrew",

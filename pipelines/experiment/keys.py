@@ -52,7 +52,7 @@ def _checked(key: bytes, where: str) -> bytes:
     if len(key) < LEAST:
         raise UsageError(
             f"{where} is too short to be a key",
-            wanted=f"at least {LEAST} characters that nobody can guess",
+            wanted=f"at least {LEAST} characters, drawn at random",
             found=f"{len(key)}",
         )
     return key

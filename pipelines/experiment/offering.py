@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from affectlake.errors import SourceError, UsageError, nearest
 from affectlake.experiment.offer import Contents, Offer, ServeSettings
@@ -106,6 +107,14 @@ def offer_of(lake: Path, params: Params, name: str) -> Offered:
         practice=_askable(practice, shown, agent, "practice"),
     )
     return Offered(offer, contents, settings_of(params, agent), len(trials), int((~askable).sum()), reasons)
+
+
+def answers_here(lake: Path, agent: ExperimentAgent, offered: Offered) -> NDArray[np.int64]:
+    """Return how many participants chose in each trial of an offer, in the session store, int64 (m,)."""
+    here = triplets_of(received(store_path(lake, agent.name), agent, list(offered.contents.stimulus_ids)).answers)
+    trials = pl.DataFrame(offered.offer.trials, schema=dict.fromkeys(TRIPLET, pl.Int32), orient="row")
+    found = trials.join(here, on=TRIPLET, how="left", maintain_order="left")["n"].fill_null(0)
+    return found.to_numpy().astype(np.int64)
 
 
 def settings_of(params: Params, agent: ExperimentAgent) -> ServeSettings:

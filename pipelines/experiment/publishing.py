@@ -23,7 +23,7 @@ from affectlake.pipelines.collection.importing import ReadFiles, add_rows, new_r
 from affectlake.pipelines.collection.publishing import Log, publish_grown
 from affectlake.pipelines.engine.model_runs import record_wave
 from affectlake.pipelines.experiment.entry import experiment_agent, store_path
-from affectlake.pipelines.experiment.received import received
+from affectlake.pipelines.experiment.received import drop_withdrawn, received
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.stored import SESSIONS, known_sessions
 
@@ -119,6 +119,7 @@ def publish_received(lake: Path, params: Params, name: str, log: Log) -> Wave:
         prepare(lake, log)
         stimuli = read_output(lake, Output("stimuli")).sort("stimulus_index").select("stimulus_id").collect()
         ids = stimuli["stimulus_id"].to_list()
+        drop_withdrawn(store_path(lake, name))
         found = received(store_path(lake, name), agent, ids)
         new = new_rows(lake, ReadFiles(agent, found.answers, [], [], ids))
         add_rows(lake, name, new, lambda _line: None)

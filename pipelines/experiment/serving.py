@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from affectlake.errors import SourceError
 from affectlake.experiment.assets import Assets, asset
 from affectlake.experiment.page import page_files, render_page, texts_of
 from affectlake.experiment.server import make_links, serve
+from affectlake.experiment.static_site import write_site
 from affectlake.judge.agents import ExperimentAgent
 from affectlake.pipelines.collection.publishing import Log
 from affectlake.pipelines.experiment.beside import Beside
 from affectlake.pipelines.experiment.entry import experiment_agent, store_path
 from affectlake.pipelines.experiment.keys import participant_key
-from affectlake.pipelines.experiment.offering import Offered, offer_of
+from affectlake.pipelines.experiment.offering import Offered, answers_here, offer_of
 from affectlake.pipelines.params.study import Params
 
 Ready = Callable[[str, list[str]], None]
@@ -30,12 +34,13 @@ def assets_of(lake: Path, agent: ExperimentAgent) -> Assets:
     UsageError
         If a text is missing or unknown.
     """
-    texts = _texts(lake, agent)
+    texts = texts_in(lake, agent)
     page = render_page(texts, agent.panel or "")
     return Assets(page.encode(), {name: asset(name, path.read_bytes()) for name, path in page_files().items()}, texts)
 
 
-def _texts(lake: Path, agent: ExperimentAgent) -> dict[str, dict[str, str]]:
+def texts_in(lake: Path, agent: ExperimentAgent) -> dict[str, dict[str, str]]:
+    """Return what the page of an agent says, by language and key; raise as :func:`assets_of` does."""
     for key, name in (("texts", agent.texts), ("consent", agent.consent)):
         if name is not None and not (lake / name).exists():
             raise SourceError(
@@ -122,3 +127,49 @@ def lines_of(offered: Offered) -> list[str]:
     if offered.n_unaskable:
         lines.append(f"{offered.n_unaskable:,} of {offered.n_planned:,} trials cannot be shown")
     return lines + [f"{n:,} stimuli cannot be shown: {why}" for why, n in offered.reasons.items()]
+
+
+def export_site(
+    lake: Path,
+    params: Params,
+    name: str,
+    folder: Path,
+    n_lists: int,
+    log: Log,
+    *,
+    post_url: str = "",
+    jatos: bool = False,
+) -> int:
+    """Write the task of an agent as files for another host, and return the number of lists with trials.
+
+    Trials that are answered, in versions or in the session store, are left out.
+
+    Parameters
+    ----------
+    lake, params, name, log
+        As for :func:`serve_experiment`.
+    folder, n_lists, post_url, jatos
+        As for :func:`affectlake.experiment.static_site.write_site`.
+
+    Raises
+    ------
+    AffectlakeError
+        As :func:`affectlake.pipelines.experiment.offering.offer_of` and
+        :func:`affectlake.experiment.static_site.write_site`.
+    """
+    agent = experiment_agent(params, name)
+    found = offer_of(lake, params, name)
+    for line in lines_of(found):
+        log(line)
+    left = np.maximum(0, found.offer.wanted - found.offer.answered - answers_here(lake, agent, found))
+    is_open = left > 0
+    offer = replace(
+        found.offer,
+        trials=found.offer.trials[is_open],
+        wanted=left[is_open].astype(np.int16),
+        answered=np.zeros(int(is_open.sum()), dtype=np.int16),
+    )
+    texts = texts_in(lake, agent)
+    return write_site(
+        offer, found.contents, found.settings, folder, n_lists, texts=texts, post_url=post_url, jatos=jatos
+    )

@@ -1,4 +1,4 @@
-"""How an experiment stands: participants, answers, catch trials, reasons, and what is left of the plan."""
+"""How an experiment stands: participants, answers, catch trials, reasons, and the rest of the plan."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import polars as pl
 
 from affectlake.errors import AffectlakeError
 from affectlake.pipelines.experiment.beside import unpublished
 from affectlake.pipelines.experiment.entry import experiment_agent, store_path
-from affectlake.pipelines.experiment.offering import offer_of
-from affectlake.pipelines.experiment.received import CATCH, PRACTICE, WITHDRAWN, opened, received, triplets_of
+from affectlake.pipelines.experiment.offering import answers_here, offer_of
+from affectlake.pipelines.experiment.received import CATCH, PRACTICE, WITHDRAWN, opened
 from affectlake.pipelines.params.study import Params
-from affectlake.triplets import TRIPLET
 
 WINDOW_MIN = 10
 """Minutes over which the present pace is counted."""
@@ -149,10 +147,7 @@ def _plan(lake: Path, params: Params, name: str) -> tuple[dict[str, int], str]:
     except AffectlakeError as error:
         return {"n_trials": 0, "n_wanted": 0, "n_left": 0, "n_unaskable": 0}, error.summary
     offer, agent = found.offer, experiment_agent(params, name)
-    here = triplets_of(received(store_path(lake, name), agent, list(found.contents.stimulus_ids)).answers)
-    trials = pl.DataFrame(offer.trials, schema=dict.fromkeys(TRIPLET, pl.Int32), orient="row")
-    given = trials.join(here, on=TRIPLET, how="left", maintain_order="left")["n"].fill_null(0).to_numpy()
-    left = np.maximum(0, offer.wanted.astype(np.int64) - offer.answered - given)
+    left = np.maximum(0, offer.wanted.astype(np.int64) - offer.answered - answers_here(lake, agent, found))
     return {
         "n_trials": len(offer.trials),
         "n_wanted": int(offer.wanted.sum(dtype=np.int64)),

@@ -129,6 +129,23 @@ def test_an_answer_outlives_the_browser(people: Served, page: Any) -> None:
     assert given_answers(people) == [(1, 2)]
 
 
+def test_an_answer_arrives_after_the_time_to_continue(tmp_path: Path, page: Any) -> None:
+    """It was given in time; what is over is the time in which to continue."""
+    with served(tmp_path, CAPTIONS, per_participant=3, resume_within_h=3 / 3600) as people:
+        begin(page, people.address)
+        wait_for(page, 1)
+        page.context.set_offline(True)
+        page.keyboard.press("2")
+        page.wait_for_selector("#notice.warn")
+        page.close()
+        page.context.set_offline(False)
+        again = page.context.new_page()
+        again.wait_for_timeout(3500)
+        again.goto(people.address)
+        again.wait_for_selector("text=The time in which you could continue has passed")
+        assert given_answers(people) == [(1, 2)]
+
+
 def test_psiturk_51_an_earlier_answer_is_not_overwritten(people: Served, page: Any) -> None:
     """psiTurk#51: a later answer replaces an earlier one of the same trial."""
     begin(page, people.address)

@@ -11,12 +11,8 @@ import numpy as np
 import yaml
 
 from affectlake.experiment.session_store import (
-    AnswerRow,
-    GivenRow,
     Participant,
     SessionStore,
-    add_answers,
-    add_given,
     add_participant,
     digest,
     number_stimuli,
@@ -106,14 +102,15 @@ def answer(
                 i, j, k = sorted((a, b, c))
                 number, answer = at_trial + 1, None if odd is None else numbers[odd]
                 expires = (at + timedelta(days=365)).isoformat(timespec="milliseconds")
-                given.append(GivenRow(participant, number, kind, i, j, k, a, b, c, answer, times[at_trial], expires, 0))
+                given.append((participant, number, kind, i, j, k, a, b, c, answer, times[at_trial], expires, 0))
                 why = None if position is not None else reason
-                answers.append(
-                    AnswerRow(participant, number, position, why, None, 900.0 + at_trial, times[at_trial + 1])
-                )
-            if given:
-                add_given(database, given, times[0])
-                add_answers(database, answers)
+                answers.append((participant, number, position, why, None, 900.0 + at_trial, times[at_trial + 1]))
+            database.executemany(f"INSERT INTO given VALUES ({', '.join('?' * 13)})", given)
+            database.executemany(
+                "INSERT INTO answers (participant, number, position, reason, detail, response_ms, received_at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                answers,
+            )
             if state != "running":
                 set_state(database, participant, state, times[-1])
 

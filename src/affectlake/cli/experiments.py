@@ -72,7 +72,7 @@ def serve(agent: str, lake: Path, host: str, port: int, public_url: str, n_links
 @LAKE
 @JSON
 def status(agent: str, lake: Path, as_json: bool) -> None:
-    """Print how the experiment of AGENT stands: participants, answers, catch trials, and what is left of the plan."""
+    """Print how the experiment of AGENT stands: participants, answers, catch trials, and the rest of the plan."""
     from affectlake.lake import repository
     from affectlake.pipelines.experiment.status import status_of
     from affectlake.pipelines.params.study import load
@@ -128,6 +128,29 @@ def publish(agent: str, lake: Path, direct: bool, as_json: bool) -> None:
     click.echo(done)
     if version is not None:
         log(f"published {version}; `affectlake run` converts the answers to choices")
+
+
+@experiment.command()
+@click.argument("agent", shell_complete=completion.agents)
+@click.argument("folder", type=click.Path(path_type=Path))
+@LAKE
+@click.option("--lists", "n_lists", type=click.IntRange(1, 10_000), default=100, show_default=True, metavar="N",
+              help="Lists of trials, one for each participant.")  # fmt: skip
+@click.option("--post-url", default="", metavar="URL", help="Where the page sends a participant's answers at the end.")
+@click.option("--jatos", is_flag=True, help="For JATOS, which takes the answers.")
+def export(agent: str, folder: Path, lake: Path, n_lists: int, post_url: str, jatos: bool) -> None:
+    """Write the task of AGENT as a folder of files for another host; `affectlake import` reads what comes back."""
+    from affectlake.flows.experiment import build_offer
+    from affectlake.lake import repository
+    from affectlake.pipelines.experiment.serving import export_site
+    from affectlake.pipelines.params.study import load
+
+    root = repository.find(lake)
+    build_offer(root, agent, log)
+    n = export_site(root, load(root), agent, folder, n_lists, log, post_url=post_url, jatos=jatos)
+    if n < n_lists:
+        log(f"the plan has trials for {n:,} lists")
+    click.echo(f"{folder}: {n:,} lists")
 
 
 COMMANDS: tuple[click.Command, ...] = (experiment,)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 def propose(agent: str, lake: Path, n: int, as_json: bool) -> None:
     """Propose informative triplets to ask AGENT next, so that fewer judgments give the same embedding."""
     compute_on_one_thread()
+    from affectlake.judge.agents import ExperimentAgent
     from affectlake.lake import repository
     from affectlake.pipelines.collection import proposals
     from affectlake.pipelines.params.study import load
@@ -34,9 +35,13 @@ def propose(agent: str, lake: Path, n: int, as_json: bool) -> None:
 
     root = repository.find(lake)
     with exit_on_interrupt(log, "nothing was proposed; run it again"), _status_line() as progress:
-        done = proposals.propose(root, load(root), agent, n, log, progress)
+        params = load(root)
+        done = proposals.propose(root, params, agent, n, log, progress)
     if done.version is not None:
-        log(f"published {done.version.name}; ask them with `affectlake collect {agent} --proposed`")
+        how = f"`affectlake collect {agent} --proposed`"
+        if isinstance(params.agents[agent], ExperimentAgent):
+            how = f"`affectlake experiment serve {agent}`, with `trials: propose`"
+        log(f"published {done.version.name}; ask them with {how}")
     if as_json:
         fits, version = done.fits and done.fits._asdict(), done.version and done.version.name
         click.echo(json.dumps(done._asdict() | {"fits": fits, "version": version}, indent=2))

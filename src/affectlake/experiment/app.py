@@ -242,7 +242,9 @@ def application(experiment: Experiment, beside: AbstractAsyncContextManager[None
         Route("/jspsych/{name}", file, methods=["GET"]),
         Route("/", page, methods=["GET"]),
     ]
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: nothing, 405: not_so})
+    found = Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: nothing, 405: not_so})
+    found.router.redirect_slashes = False
+    return found
 
 
 def refusal(refusals: Refusals, refused: Refused) -> Response:

@@ -7,6 +7,7 @@ import string
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from jinja2 import Environment, FileSystemLoader
@@ -23,7 +24,12 @@ _FIRST = ("title", "language_name", "stop")
 
 
 def render_page(
-    texts: Mapping[str, Mapping[str, str]], panel: str = "", *, backend: str = "server", jatos: bool = False
+    texts: Mapping[str, Mapping[str, str]],
+    panel: str = "",
+    *,
+    backend: Literal["server", "static"] = "server",
+    jatos: bool = False,
+    policy: str = "",
 ) -> str:
     """Return the HTML shell, in which the scripts show everything else.
 
@@ -38,6 +44,8 @@ def render_page(
         Whether the page asks the server of affectlake or works from files alone.
     jatos : bool
         Whether it loads ``jatos.js``, which JATOS serves.
+    policy : str
+        The content security policy, for hosts that set none.
     """
     environment = Environment(loader=FileSystemLoader(_HERE / "templates"), autoescape=True)
     first = {
@@ -50,6 +58,7 @@ def render_page(
         panel=panel,
         backend=backend,
         jatos=jatos,
+        policy=policy,
     )
 
 

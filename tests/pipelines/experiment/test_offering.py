@@ -312,3 +312,45 @@ def test_an_agent_of_another_kind_is_named() -> None:
     assert "found: an agent of kind ratings" in str(error.value) and "allowed: people" in str(error.value)
     with pytest.raises(UsageError, match="did you mean 'people'"):
         experiment_agent(params, "peple")
+
+
+def test_the_task_is_exported_and_what_comes_back_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lists have the open trials alone; rows as the page hands them over are read as answers of the agent."""
+    import json
+
+    from affectlake.errors import SourceError as Missing
+    from affectlake.pipelines.experiment.serving import export_site
+
+    lake = experiment_lake(tmp_path / "lake")
+    trials, ids = trials_of(lake), ids_of(lake)
+    answer(lake, "anna", trials[:6])
+    try:
+        n = export_site(lake, load(lake), AGENT, tmp_path / "site", 3, quiet)
+    except Missing as error:
+        pytest.skip(f"jsPsych is not available: {error.summary}")
+    assert n == 3 and (tmp_path / "site/index.html").is_file()
+    lists = [json.loads((tmp_path / f"site/lists/list_{at}.json").read_text()) for at in (1, 2, 3)]
+    asked = [one for found in lists for one in found["trials"]]
+    index = {one: at for at, one in enumerate(ids)}
+    given = set()
+    rows = []
+    for number, trial in enumerate(asked):
+        shown = [one.get("id") or ids[int(one["id_key"])] for one in trial["stimuli"]]
+        key = tuple(sorted(index[one] for one in shown))
+        if trial["kind"] == "trial":
+            assert key not in given, "no open trial is in two lists"
+            given.add(key)
+            rows.append({
+                "trial_type": "odd-one-out", "trial_index": number, "participant": "bert", "session": "1",
+                "stimuli": shown, "response": shown[1], "rt": 1500, "catch": False, "right_answer": None,
+            })  # fmt: skip
+    assert not given & {tuple(map(int, one)) for one in trials[:6]}
+    rows[0] |= {"response": None, "reason": "timed_out"}
+    file = tmp_path / "bert.json"
+    file.write_text(json.dumps(rows))
+    read = read_files(lake, load(lake), AGENT, [file], ReadingOptions())
+    assert read.rows.height == len(rows) - 1 and read.files[0].layout == "jspsych"
+    import_files(lake, read, quiet)
+    publish_received(lake, load(lake), AGENT, quiet)
+    found = offered(lake).offer
+    assert int(found.answered.sum()) == len(rows) - 1, "what came back is not asked again"

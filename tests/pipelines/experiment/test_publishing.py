@@ -18,6 +18,7 @@ from affectlake.pipelines.experiment import publishing
 from affectlake.pipelines.experiment.beside import unpublished
 from affectlake.pipelines.experiment.entry import store_path
 from affectlake.pipelines.experiment.publishing import Wave, publish_received
+from affectlake.pipelines.experiment.received import opened
 from affectlake.pipelines.params.study import load
 from affectlake.pipelines.step import StepContext
 from affectlake.pipelines.steps.judgments import choose_by_judgments
@@ -108,6 +109,9 @@ def test_who_did_not_consent_or_withdrew_is_in_no_version(lake: Path) -> None:
     answer(lake, "cleo", trials[4:6])
     publish(lake)
     assert rows(lake)["participant"].unique().to_list() == ["cleo"]
+    with opened(store_path(lake, AGENT)) as database:
+        left = database.execute("SELECT DISTINCT participant FROM answers ORDER BY participant").fetchall()
+    assert left == [("cleo",)], "the answers of who withdrew are deleted"
     said: list[str] = []
     with SessionStore(store_path(lake, AGENT)) as store:
         store.do(lambda database: set_state(database, "cleo", "withdrawn", "2026-03-01T10:00:00.000+00:00"))

@@ -34,7 +34,12 @@ async function begun(backend, language) {
   const store = await open_store(key);
   study = new Study(backend, store, shell);
   const known = await store.get("session", "me");
-  await study.join(known?.language ?? language);
+  try {
+    await study.join(known?.language ?? language);
+  } catch (error) {
+    if (error.code === "over") await study.send_rest();
+    throw error;
+  }
   take_over(key, () => (study.stop ? study.stop("elsewhere") : show_elsewhere()));
   stay();
   if (["done", "left", "withdrawn"].includes(study.state)) {

@@ -166,12 +166,12 @@ class View {
         await Promise.all(players.map((one, at) => named(play(one, signal), at)));
         return;
       }
-      const others = players.slice(1).map((one) => bless(one)); // within the tap
+      const others = Promise.all(players.slice(1).map(bless)).catch(() => {}); // within the tap
       for (const [at, one] of players.entries()) {
         this.cards[at].button.classList.add("sounding");
         try {
           await named(play(one, signal), at);
-          await Promise.all(others);
+          await others;
           await named(ended(one, signal), at);
         } finally {
           this.cards[at].button.classList.remove("sounding");

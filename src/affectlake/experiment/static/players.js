@@ -33,9 +33,7 @@ export async function prepare(player, url, signal) {
 export async function play(player, signal) {
   if (player.currentTime > 0) player.currentTime = 0;
   const moves = until(player, ["playing", "timeupdate", "ended"], () => !player.paused && player.readyState >= 3, signal);
-  moves.catch(() => {}); // of the two failures, the first is told
-  await player.play();
-  await moves;
+  await Promise.all([player.play(), moves]);
 }
 
 /** Wait until a player has come to its end. */

@@ -26,6 +26,7 @@ export class Backend {
     const known = (await store.get("session", "me")) ?? { secret: random_text() };
     const me = { participant: known.participant, secret: known.secret };
     await store.put("session", "me", { ...me, language });
+    this.#me = me;
     const joined = await this.connection.post("api/join", { ...this.entry, ...me, language });
     this.#me = { participant: joined.participant, secret: joined.secret ?? me.secret };
     await store.put("session", "me", { ...this.#me, language });

@@ -50,6 +50,12 @@ export class Study {
     return this.outbox.open();
   }
 
+  /** Send what an earlier page left, although the person cannot continue. */
+  async send_rest() {
+    await this.open_outbox();
+    await this.#flush();
+  }
+
   get n_done() {
     return this.n_trials - this.n_left;
   }
@@ -124,6 +130,7 @@ export class Study {
     this.state = state ?? this.state;
     this.n_trials = n_trials ?? this.n_trials;
     this.n_left = n_left ?? this.n_left;
+    if (!this.texts) return;
     this.shell.count(this.n_done, this.n_trials);
   }
 
