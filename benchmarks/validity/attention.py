@@ -71,7 +71,7 @@ def judged(rows: pl.DataFrame, seed: int) -> pl.DataFrame:
 
 def error_rates(studies: int, n_participants: int) -> None:
     """Print how often participants are excluded by mistake, and found."""
-    print("| answers each | by chance | told from chance | judged | attentive, left out | by chance, left out |")
+    print("| answers each | by chance | distinguished | judged | attentive, left out | by chance, left out |")
     print("|---|---|---|---|---|---|")
     for n_each in EACH:
         for clickers in CLICKERS:
@@ -93,7 +93,8 @@ def error_rates(studies: int, n_participants: int) -> None:
 def circularity(studies: int, n_participants: int, n_each: int = 30) -> None:
     """Print the held-out accuracy after exclusion, less that on new answers of the same participants.
 
-    A fifth of the answers are held out. Participants are left out who are not told from chance, whatever the power.
+    A fifth of the answers are held out. Participants are left out who are not distinguished from chance, whatever the
+    power.
     """
     print("\n| participants | exclusion by | left | held out - new answers (points) |")
     print("|---|---|---|---|")

@@ -126,8 +126,8 @@ class Inattentive(Strict):
         default=0.95,
         ge=0,
         lt=1,
-        description="Judge only participants who, with the attention of the median participant, would be told from"
-        " chance with at least this probability; others answered too few or too similar triplets.",
+        description="Judge only participants who, with the attention of the median participant, would be "
+        "distinguished from chance with at least this probability; others answered too few or too similar triplets.",
     )
 
 
