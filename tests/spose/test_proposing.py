@@ -203,7 +203,7 @@ def answered(truth: NDArray[np.float32], rows: NDArray[np.int32], rng: np.random
 
 def test_proposed_trials_are_those_on_which_fits_to_the_answers_of_people_are_wrong() -> None:
     """Fits to 1,500 noisy answers are twice as far from the planted choice probabilities on proposed trials as on open
-    ones. The gain in accuracy at this size (a point in ten seeds, `benchmarks/adaptive.py`) is below the noise of one fit.
+    ones. The gain in accuracy at this size (about a point, `benchmarks/adaptive.py`) is below the noise of one fit.
     """
     how = FewJudgments(learning_rate=0.04, cycle_epochs=20, priors=(1.4, 4.0), init_stds=(0.1, 0.3))
     ratios = []
