@@ -1,7 +1,7 @@
 """How many answers of people random trials need, and trials that `affectlake propose` chooses, for the same accuracy.
 
     python benchmarks/adaptive.py [--stimuli 100] [--dimensions 10] [--seeds 10] [--first-seed 0] [--round 1000]
-        [--proposed 16000] [--random 48000] [--init-stds 0.01 0.1 0.3] [--oracle]
+        [--proposed 16000] [--random 48000] [--init-stds 0.01 0.1] [--oracle]
 
 People are simulated by a planted embedding (`benchmarks/foreign.py`). Answers are drawn from its choice probabilities;
 its scale is such that the most probable answer is given in 67.22 % of random triplets, the noise ceiling of the public
@@ -136,7 +136,8 @@ def as_proposed(
 ) -> Curve:
     """Return the learning curve of proposals, or of trials that the oracle chooses."""
     n, out, still, train = len(own.truth), Curve([], [], []), own.train, np.empty((0, 3), np.int32)
-    validation, fits = own.answer(own.validation, rng), []
+    validation = own.answer(own.validation, rng)
+    fits: list[Fit] = []
     for size in range(batch, last + 1, batch):
         begun = time.perf_counter()
         n_held = held_out(size, batch)
@@ -166,7 +167,8 @@ def _expected(fits: list[Fit], still: Triplets) -> NDArray[np.float32]:
 def _divergence(own: World, fits: list[Fit], still: Triplets) -> NDArray[np.float32]:
     truth = choice_probabilities(own.truth, still) + 1e-9
     each = [(truth * np.log(truth / (choice_probabilities(one.weights, still) + 1e-9))).sum(axis=1) for one in fits]
-    return np.mean(each, axis=0, dtype=np.float32)
+    apart: NDArray[np.float32] = np.mean(each, axis=0, dtype=np.float32)
+    return apart
 
 
 def main() -> None:
@@ -180,14 +182,14 @@ def main() -> None:
     asked.add_argument("--round", type=int, default=1_000, help="answers in a round")
     asked.add_argument("--proposed", type=int, default=16_000, help="answers to proposals")
     asked.add_argument("--random", type=int, default=48_000, help="answers to random trials")
-    asked.add_argument("--init-stds", type=float, nargs="+", default=[0.01, 0.1, 0.3])
+    asked.add_argument("--init-stds", type=float, nargs="+", default=[0.01, 0.1])
     asked.add_argument("--oracle", action="store_true")
     wanted = asked.parse_args()
     init_stds, batch, last = tuple(wanted.init_stds), wanted.round, wanted.proposed
     sizes = [batch]
     while sizes[-1] < wanted.random:
         sizes.append(min(max(sizes[-1] + batch, round(1.2 * sizes[-1] / batch) * batch), wanted.random))
-    curves: dict[str, list[Curve]] = {"random": [], "proposed": []} | ({"oracle": []} if wanted.oracle else {})
+    curves: dict[str, list[Curve]] = {name: [] for name in ("random", "proposed", *["oracle"] * wanted.oracle)}
     for seed in range(wanted.first_seed, wanted.first_seed + wanted.seeds):
         own = world(wanted.stimuli, wanted.dimensions, wanted.per_dyad, seeds.generator(seed, "adaptive", "world"))
         for name, some in curves.items():
