@@ -88,7 +88,7 @@ def texts_of(
         A folder with files such as ``en.yaml`` that override wording, or give the texts of another language in full.
     consent : Path, optional
         The consent text, in a small part of Markdown: headings, lists, paragraphs, ``**bold**``, ``*emphasis*`` and
-        links. ``consent.de.md`` beside ``consent.md`` is taken for German.
+        links. For German, ``consent.de.md`` beside ``consent.md`` is read, if there is one.
 
     Raises
     ------
