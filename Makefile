@@ -105,7 +105,7 @@ site: .venv-docs/.installed
 	@echo "open scratch/site/index.html, or, to search: python -m http.server --directory scratch/site"
 
 benchmarks: $(VENV)/.installed
-	@for name in sampling tables spose collection orders soft_choices brain brain_memory bands contributions generalisation clusters nights stopping ui; do \
+	@for name in sampling tables spose collection orders soft_choices brain brain_memory bands contributions generalisation clusters nights stopping ui experiment; do \
 	  echo "== benchmarks/$$name.py"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 	@echo "== benchmarks/foreign.py"; $(BIN)/python benchmarks/foreign.py $(if $(PEERS),--peer $(PEERS) --peer-epochs 1)
 	@echo "== benchmarks/vice.py"; $(BIN)/python benchmarks/vice.py $(if $(VICE_PEER),--peer $(VICE_PEER))

@@ -112,9 +112,8 @@ def test_answers_that_make_no_sense(browser: Browser, answer: Any, served: Serve
     who, _ = browser.running()
     refused(browser.post("answers", who | {"answers": [answer]}), 400, "bad_request")
     refused(browser.post("answers", who | {"answers": [{"number": 1, "position": 1}, answer]}), 400, "bad_request")
-    with sqlite3.connect(served.store) as database:
+    with closing(sqlite3.connect(served.store)) as database:
         assert not database.execute("SELECT * FROM answers WHERE participant = ?", (who["participant"],)).fetchall()
-    database.close()
 
 
 @pytest.mark.parametrize("n", [None, 0, -1, 51, 1.5, "3", True, 10**40])
@@ -188,9 +187,8 @@ def test_a_replayed_answer_changes_nothing(browser: Browser, served: Served) -> 
     for position in (2, 3, 1):
         status, found = browser.post("answers", who | {"answers": [{"number": number, "position": position}]})
         assert (status, found["stored"]) == (200, [number])
-    with sqlite3.connect(served.store) as database:
+    with closing(sqlite3.connect(served.store)) as database:
         rows = database.execute("SELECT position FROM answers WHERE participant = ?", (who["participant"],)).fetchall()
-    database.close()
     assert rows == [(2,)]
 
 
@@ -210,10 +208,9 @@ def test_text_of_a_participant_is_kept_as_text(browser: Browser, served: Served)
     detail = "<script>alert(1)</script>\x00\n\u202e'; DROP TABLE answers; --" + "x" * 500
     answer = {"number": trials[0]["number"], "reason": "media_failed", "detail": detail, "position": None}
     assert browser.post("answers", who | {"answers": [answer]})[0] == 200
-    with sqlite3.connect(served.store) as database:
+    with closing(sqlite3.connect(served.store)) as database:
         query = "SELECT detail FROM answers WHERE participant = ?"
         kept = database.execute(query, (who["participant"],)).fetchone()[0]
-    database.close()
     assert len(kept) == 200 and kept.isprintable() and kept.startswith("<script>alert(1)</script>")
 
 
@@ -330,11 +327,10 @@ def test_forgetting_beside_the_server(browser: Browser, served: Served) -> None:
         assert store.forget(who["participant"])
     refused(browser.post("answers", who | {"answers": [{"number": 1, "position": 1}]}), 403, "unknown_participant")
     refused(browser.post("trials", who | {"n": 1}), 403, "unknown_participant")
-    with sqlite3.connect(served.store) as database:
+    with closing(sqlite3.connect(served.store)) as database:
         for table in ("participants", "given", "answers"):
             query = f"SELECT count(*) FROM {table} WHERE participant = ?"
             assert database.execute(query, (who["participant"],)).fetchone() == (0,)
-    database.close()
 
 
 def test_a_second_server_on_the_same_store_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ N_ALL = PER + PRACTICE + CATCHES
 
 def habits(seed: int) -> dict[str, object]:
     """Return the habits of a participant: some leave, some reload, some are offline for a while."""
-    found: dict[str, object] = {"think_s": 0.12, "resend": 0.1, "drop": 0.1, "patience_s": 40}
+    found: dict[str, object] = {"think_s": 0.12, "resend": 0.1, "drop": 0.1, "patience_s": 120}
     kind = seed % 5
     if kind == 1:
         found["reload"] = 0.05
@@ -53,12 +54,12 @@ def test_kills(tmp_path: Path) -> None:
         served.start()
     outcomes = []
     for client in clients:
-        text, _ = client.communicate(timeout=50)
+        text, _ = client.communicate(timeout=200)
         assert client.returncode == 0
         outcomes += json.loads(text)
     served.stop(signal.SIGTERM)
 
-    with sqlite3.connect(served.store) as database:
+    with closing(sqlite3.connect(served.store)) as database:
         stored = {
             (row[0], row[1]): row[2] for row in database.execute("SELECT participant, number, position FROM answers")
         }

@@ -6,6 +6,8 @@ import asyncio
 import os
 import sqlite3
 import stat
+import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +60,8 @@ def test_every_commit_is_flushed(tmp_path: Path) -> None:
 def test_a_file_that_is_not_a_store(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "x.sqlite"
     if content is None:
-        with sqlite3.connect(path) as database:
+        with closing(sqlite3.connect(path)) as database:
             database.execute("PRAGMA user_version=99")
-        database.close()
     else:
         path.write_bytes(content)
     with pytest.raises(CollectionError, match="is not a store of sessions") as caught:
@@ -163,3 +164,29 @@ def test_requests_that_come_while_the_disk_is_busy_share_a_transaction(tmp_path:
         done, n_transactions = asyncio.run(test(store))
         assert done == [True] * 100 and n_transactions < 10
         assert store.do(lambda database: database.execute("SELECT count(*) FROM answers").fetchone()[0]) == 102
+
+
+def test_nothing_is_acknowledged_before_it_is_on_the_disk(tmp_path: Path) -> None:
+    async def test(store: SessionStore) -> None:
+        gate, transact = threading.Event(), store.transact
+
+        def slow(operations: Any) -> list[Any]:
+            gate.wait(30)
+            return transact(operations)
+
+        store.transact = slow  # type: ignore[method-assign]
+        writer = Writer(store)
+        writer.start()
+        rows = [AnswerRow("a", 3, 1, None, None, 1, AT)]
+        waiting = asyncio.ensure_future(writer.do(lambda database: store_of.add_answers(database, rows)))
+        await asyncio.sleep(0.2)
+        with closing(sqlite3.connect(store.path)) as database:
+            query = "SELECT count(*) FROM answers"
+            assert not waiting.done() and database.execute(query).fetchone() == (2,)
+            gate.set()
+            assert await waiting
+            assert database.execute(query).fetchone() == (3,)
+        await writer.stop()
+
+    with filled(tmp_path / "x.sqlite", "a") as store:
+        asyncio.run(test(store))

@@ -79,5 +79,5 @@ def test_databases_are_closed() -> None:
         for line in path.read_text(encoding="utf-8").splitlines()
         if "sqlite3.connect(" in line and "closing(sqlite3.connect(" not in line
     }
-    assert {line for line in opened if "self._database = " not in line} == set()  # the journal's, which it closes
-    assert len(opened) == 1
+    assert {line for line in opened if "self._database = " not in line} == set()
+    assert len(opened) == 2  # the journal's and the session store's, which they close

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from affectlake.experiment.app import refusal
 from affectlake.experiment.refusals import Refusals
 from affectlake.experiment.sessions import Refused
-from affectlake.process.own_requests import LOOPBACK, is_foreign, is_own_name, with_headers
+from affectlake.process.own_requests import LOOPBACK, as_sent, is_foreign, is_own_name, with_headers
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self' blob:; "
@@ -26,6 +26,7 @@ HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
     "Cache-Control": "no-store",
 }
+_SENT = as_sent(HEADERS)
 
 
 class Access:
@@ -67,7 +68,7 @@ class Access:
         headers = Headers(scope=scope)
         is_own = is_own_name(headers.get("host", ""), self._names, any_address=self._any_address)
         if is_own and not is_foreign(headers, scope["method"], self._origins):
-            await self._app(scope, receive, with_headers(send, HEADERS))
+            await self._app(scope, receive, with_headers(send, _SENT))
             return
         refused = Refused("bad_origin", "this server is asked only by its own name and from its own page")
-        await refusal(self._refusals, refused)(scope, receive, with_headers(send, HEADERS))
+        await refusal(self._refusals, refused)(scope, receive, with_headers(send, _SENT))

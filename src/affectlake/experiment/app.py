@@ -6,6 +6,7 @@ request can be sent again.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -17,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from affectlake.experiment.assets import Assets
 from affectlake.experiment.limits import Limit
@@ -29,6 +31,9 @@ from affectlake.experiment.sessions import Given, How, Person, Refused, Sessions
 from affectlake.experiment.writer import Writer
 
 log = logging.getLogger(__name__)
+
+BODY_S = 30.0
+"""Longest time in seconds in which the body of a request arrives."""
 
 Call = Callable[[dict[str, Any]], Awaitable[Any]]
 
@@ -178,7 +183,43 @@ class Experiment:
         return found
 
 
-def application(experiment: Experiment, beside: AbstractAsyncContextManager[None] | None = None) -> Starlette:
+class _Calls:
+    """What the page calls, by address: answered here, and everything else by the pages."""
+
+    def __init__(self, pages: ASGIApp, experiment: Experiment) -> None:
+        self._pages, self._refusals = pages, experiment.refusals
+        self._calls: dict[str, Call] = {
+            "/api/join": experiment.join,
+            "/api/consent": experiment.consent,
+            "/api/trials": experiment.trials,
+            "/api/answers": experiment.answers,
+            "/api/end": experiment.end,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        call = self._calls.get(scope["path"]) if scope["type"] == "http" else None
+        if call is None:
+            await self._pages(scope, receive, send)
+            return
+        await (await self._reply(call, scope, receive))(scope, receive, send)
+
+    async def _reply(self, call: Call, scope: Scope, receive: Receive) -> Response:
+        try:
+            if scope["method"] != "POST":
+                raise Refused("bad_method", "this page is not asked in this way")
+            async with asyncio.timeout(BODY_S):
+                body = await body_of(scope, receive)
+            return _json(await call(body))
+        except Refused as refused:
+            return refusal(self._refusals, refused)
+        except TimeoutError:
+            return refusal(self._refusals, bad("the request did not arrive in time"))
+        except Exception as error:  # a full disk, above all
+            log.error("a request could not be carried out: %s", type(error).__name__)
+            return refusal(self._refusals, Refused("unavailable", "nothing was stored; try again in a moment"))
+
+
+def application(experiment: Experiment, beside: AbstractAsyncContextManager[None] | None = None) -> ASGIApp:
     """Return an experiment as an ASGI application, without the check of who may ask (`access`).
 
     Parameters
@@ -188,18 +229,6 @@ def application(experiment: Experiment, beside: AbstractAsyncContextManager[None
     beside : context manager, optional
         What is entered while the application runs.
     """
-
-    def called(call: Call) -> Callable[[Request], Awaitable[Response]]:
-        async def endpoint(request: Request) -> Response:
-            try:
-                return _json(await call(await body_of(request)))
-            except Refused as refused:
-                return refusal(experiment.refusals, refused)
-            except Exception as error:  # a full disk, above all
-                log.error("a request could not be carried out: %s", type(error).__name__)
-                return refusal(experiment.refusals, Refused("unavailable", "nothing was stored; try again in a moment"))
-
-        return endpoint
 
     async def page(_: Request) -> Response:
         return Response(experiment.assets.page, media_type="text/html")
@@ -228,15 +257,7 @@ def application(experiment: Experiment, beside: AbstractAsyncContextManager[None
         await experiment.writer.stop()
         experiment.refusals.write()
 
-    calls: dict[str, Call] = {
-        "join": experiment.join,
-        "consent": experiment.consent,
-        "trials": experiment.trials,
-        "answers": experiment.answers,
-        "end": experiment.end,
-    }
-    routes = [Route(f"/api/{name}", called(call), methods=["POST"]) for name, call in calls.items()]
-    routes += [
+    routes = [
         Route("/media/{name}", media, methods=["GET"]),
         Route("/static/{name}", file, methods=["GET"]),
         Route("/jspsych/{name}", file, methods=["GET"]),
@@ -244,7 +265,7 @@ def application(experiment: Experiment, beside: AbstractAsyncContextManager[None
     ]
     found = Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: nothing, 405: not_so})
     found.router.redirect_slashes = False
-    return found
+    return _Calls(found, experiment)
 
 
 def refusal(refusals: Refusals, refused: Refused) -> Response:

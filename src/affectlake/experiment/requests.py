@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import orjson
-from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive, Scope
 
 from affectlake.experiment.sessions import Answer, Refused
 
@@ -24,27 +24,27 @@ _MOST_NUMBER = 1_000_000
 _MOST_MS = 1e9
 
 
-async def body_of(request: Request) -> dict[str, Any]:
-    """Return the JSON object of a request.
+async def body_of(scope: Scope, receive: Receive) -> dict[str, Any]:
+    """Return the JSON object of a request, read from the server.
 
     Raises
     ------
     Refused
         If it is longer than `MOST_BYTES`, or not a JSON object.
     """
-    if _declared(request) > MOST_BYTES:
-        raise Refused("too_large", f"a request may have at most {MOST_BYTES:,} bytes")
-    parts, n = [], 0
+    content, is_more = b"", _declared(scope) <= MOST_BYTES
+    if not is_more:
+        raise _too_large()
+    while is_more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise bad("the request is not complete")
+        content += message.get("body", b"")
+        if len(content) > MOST_BYTES:
+            raise _too_large()
+        is_more = message.get("more_body", False)
     try:
-        async for part in request.stream():
-            n += len(part)
-            if n > MOST_BYTES:
-                raise Refused("too_large", f"a request may have at most {MOST_BYTES:,} bytes")
-            parts.append(part)
-    except ClientDisconnect as error:
-        raise bad("the request is not complete") from error
-    try:
-        found = orjson.loads(b"".join(parts))
+        found = orjson.loads(content)
     except (orjson.JSONDecodeError, RecursionError) as error:
         raise bad("the request is not JSON") from error
     if not isinstance(found, dict):
@@ -125,6 +125,10 @@ def _cleaned(text: str | None) -> str | None:
     return "".join(one if one.isprintable() else " " for one in text[:_MOST_DETAIL])
 
 
-def _declared(request: Request) -> int:
-    length = request.headers.get("content-length", "0")
-    return int(length) if length.isdecimal() and len(length) < 12 else MOST_BYTES + 1
+def _declared(scope: Scope) -> int:
+    length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+    return int(length) if length.isdigit() and len(length) < 12 else MOST_BYTES + 1
+
+
+def _too_large() -> Refused:
+    return Refused("too_large", f"a request may have at most {MOST_BYTES:,} bytes")

@@ -11,10 +11,12 @@ import socket
 from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import Message, Send
 
 from affectlake.errors import UsageError
+
+RawHeaders = list[tuple[bytes, bytes]]
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """Names of this computer that only it can use."""
@@ -57,14 +59,19 @@ def is_foreign(headers: Headers, method: str, origins: Collection[str] = ()) -> 
     return headers.get("sec-fetch-site") == "cross-site" and method != "GET"
 
 
-def with_headers(send: Send, headers: Mapping[str, str]) -> Send:
+def as_sent(headers: Mapping[str, str]) -> RawHeaders:
+    """Return headers as a server sends them, for :func:`with_headers`."""
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+
+
+def with_headers(send: Send, headers: RawHeaders) -> Send:
     """Return `send` with headers that every answer has, unless it sets them itself."""
 
     async def send_guarded(message: Message) -> None:
         if message["type"] == "http.response.start":
-            found = MutableHeaders(scope=message)
-            for name, value in headers.items():
-                found.setdefault(name, value)
+            given = list(message.get("headers", ()))
+            present = {name for name, _ in given}
+            message["headers"] = given + [one for one in headers if one[0] not in present]
         await send(message)
 
     return send_guarded

@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from affectlake.process.own_requests import LOOPBACK, is_foreign, is_own_name, with_headers
+from affectlake.process.own_requests import LOOPBACK, as_sent, is_foreign, is_own_name, with_headers
 
 WRITING_PATHS = ("/sql", "/sql.csv")
 """Paths that accept POST: a query may be longer than an address. They change nothing."""
@@ -33,6 +33,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+_SENT = as_sent(HEADERS)
 
 
 class Access:
@@ -60,7 +61,7 @@ class Access:
             await self._app(scope, receive, send)
             return
         answer = self._refusal(scope, Headers(scope=scope)) or self._entry(scope)
-        await (answer or self._app)(scope, receive, with_headers(send, HEADERS))
+        await (answer or self._app)(scope, receive, with_headers(send, _SENT))
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         if not is_own_name(headers.get("host", ""), self._hosts, any_address=self._any_address):
