@@ -30,6 +30,7 @@ RUN_COMMANDS = ("attacks", "cli", "flows", "lake", "pipelines", "report", "tests
 """Folders with tests that run commands."""
 
 LONGEST = (
+    "test_page_media", "test_page_in_browsers",
     "test_browser", "test_remotes", "test_schedules", "test_join_histories", "test_prefect_home",
     "test_without_prefect", "test_dead_mlflow", "test_states", "test_build", "test_collect", "test_figures",
     "test_two_people", "test_edited_parameters", "test_history", "test_chat_lake", "test_query", "test_real_study",

@@ -32,29 +32,33 @@ FULL = Size(20, 3, 3, 110, 10, 1500)
 
 PARTICIPANT = """
 window.paused = false;
-const chosen = JSON.parse(localStorage.getItem('chosen') ?? '{}');
+const chosen = JSON.parse(localStorage.getItem('chosen') ?? '{}'), now = new Set();
 setInterval(() => {
     if (window.paused) return;
     const page = document.querySelector('.page .buttons:not(.languages) button.primary');
     if (page) return page.click();
     const trial = document.querySelector('.trial:has(.cards.ready)'), number = trial?.dataset.number;
-    if (!number || number in chosen) return;
+    if (!number || now.has(number)) return;
     const cards = trial.querySelectorAll('.card:not(:disabled)');
     if (cards.length !== 3) return;
     const at = Math.floor(Math.random() * 3);
     cards[at].click();
     if (!cards[at].classList.contains('chosen')) return; // too early
-    chosen[number] = at + 1;
+    now.add(number);
+    chosen[number] = [...(chosen[number] ?? []), at + 1];
     localStorage.setItem('chosen', JSON.stringify(chosen));
 }, 30);
 """
-"""What a participant does. What the page took for an answer is noted beside the page, for comparison."""
+"""What a participant does. What the page took for an answer is noted beside the page, for comparison.
+
+If the page is reloaded in the moment between a choice and its being on disk, the same trial is shown again.
+"""
 
 
-def noted(page: Any) -> dict[int, int]:
+def noted(page: Any) -> dict[int, list[int]]:
     """What the page took for answers."""
     found = json.loads(page.evaluate("localStorage.getItem('chosen')") or "{}")
-    return {int(number): position for number, position in found.items()}
+    return {int(number): positions for number, positions in found.items()}
 
 
 def stored(people: Served) -> dict[str, dict[int, int]]:
@@ -87,7 +91,7 @@ def participant_of(page: Any) -> str:
 def finished(page: Any, until: float) -> None:
     """Wait for the end; say what the page shows instead."""
     while "all your answers have arrived" not in page.inner_text("main"):
-        assert time.monotonic() < until, page.inner_text("body") + str(noted(page))
+        assert time.monotonic() < until, page.inner_text("body")
         page.wait_for_timeout(300)
 
 
@@ -98,7 +102,7 @@ class Crowd:
         self.people, self.contexts, self.size, self.chance = people, contexts, size, random.Random(1)
         self.pages: list[Any | None] = [None] * len(contexts)
         self.codes: dict[int, str] = {}
-        self.gone: dict[int, dict[int, int]] = {}
+        self.gone: dict[int, dict[int, list[int]]] = {}
         self.counts = {"reloads": 0, "offline": 0, "kills": 0}
         self._offline: dict[int, float] = {}
 
@@ -195,15 +199,18 @@ def check(crowd: Crowd) -> None:
     """Compare what the server has with what the pages took for answers."""
     people, size, found = crowd.people, crowd.size, stored(crowd.people)
     assert len(found) == len(people.rows("SELECT * FROM participants")) == size.n_browsers
+    n_again = 0
     for at, page in enumerate(crowd.pages):
-        if page is not None:
-            took = noted(page)
-            assert found[participant_of(page)] == took
-            assert sorted(took) == list(range(1, size.per_participant + 1))
-        else:  # gone for good: the last answer may still be in that browser
-            took, has = crowd.gone[at], found[crowd.codes[at]]
-            assert has.items() <= took.items()
+        took = crowd.gone[at] if page is None else noted(page)
+        has = found[crowd.codes[at] if page is None else participant_of(page)]
+        assert all(position in took[number] for number, position in has.items())
+        n_again += sum(len(positions) - 1 for positions in took.values())
+        if page is None:  # gone for good: the last answer may still be in that browser
             assert len(took) - len(has) <= 1
+        else:
+            assert sorted(took) == sorted(has) == list(range(1, size.per_participant + 1))
+    print(f"{n_again} trials were shown again after a reload")
+    assert n_again <= crowd.counts["reloads"] + size.n_return + size.n_gone
     assert len(people.answers()) >= (size.n_browsers - size.n_gone) * size.per_participant
     ((n_answers, n_trials),) = people.rows(
         "SELECT count(*), count(DISTINCT i || '-' || j || '-' || k) FROM given NATURAL JOIN answers"

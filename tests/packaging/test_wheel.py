@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
+import subprocess
+import sys
 import tarfile
 import zipfile
 from email.parser import HeaderParser
@@ -11,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from affectlake.experiment.jspsych import FILES
 from affectlake.process.code_version import version_of
 from tests.packaging.conftest import Built, ask, build, commit, environment
 
@@ -29,7 +34,13 @@ def test_a_wheel_has_every_file_of_the_package_and_no_other_name(built: Built, s
     }
     assert len(package) > 250
     found = contents(built.wheel)
-    assert {name for name in found if ".dist-info/" not in name} == package
+    jspsych = {f"affectlake/experiment/jspsych_files/{name}" for name in FILES}
+    of_package = {name for name in found if ".dist-info/" not in name}
+    assert of_package - jspsych == package
+    if jspsych & of_package:  # where the registry or the cache had it
+        assert jspsych <= of_package
+        for name, (_, sha512) in FILES.items():
+            assert hashlib.sha512(found[f"affectlake/experiment/jspsych_files/{name}"]).hexdigest() == sha512
     assert {name.partition("/")[0] for name in found if ".dist-info/" in name} == {
         f"affectlake-{version_of(sources)}.dist-info"
     }
@@ -62,6 +73,23 @@ def test_an_sdist_makes_the_same_wheel(built: Built, tmp_path: Path) -> None:
     ours, theirs = contents(built.wheel), contents(again)
     assert ours.keys() == theirs.keys()
     assert {name for name in ours if ours[name] != theirs[name]} == set()
+
+
+def test_without_a_registry_the_wheel_is_built_without_jspsych(repository: Path, tmp_path: Path) -> None:
+    """The build says so; the installed command downloads it, or says how to get it."""
+    module = repository / "src/affectlake/experiment/jspsych.py"
+    module.write_text(module.read_text().replace("https://registry.npmjs.org", "http://127.0.0.1:9"))
+    code = "import sys; from setuptools.build_meta import *; print(build_wheel(sys.argv[1]))"
+    at = tmp_path / "out"
+    at.mkdir()
+    env = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "AFFECTLAKE_JSPSYCH": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", code, at], cwd=repository, env=env, capture_output=True, text=True, check=True
+    )
+    assert "built without jsPsych" in done.stderr
+    assert "to do: " in done.stderr
+    (wheel,) = at.iterdir()
+    assert not [name for name in contents(wheel) if "jspsych_files" in name]
 
 
 def test_a_build_with_changes_says_so(repository: Path, tmp_path: Path) -> None:

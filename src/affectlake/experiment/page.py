@@ -88,7 +88,7 @@ def texts_of(
         A folder with files such as ``en.yaml`` that override wording, or give the texts of another language in full.
     consent : Path, optional
         The consent text, in a small part of Markdown: headings, lists, paragraphs, ``**bold**``, ``*emphasis*`` and
-        links. ``consent.de.md`` beside ``consent.md`` is taken for German.
+        links. For German, ``consent.de.md`` beside ``consent.md`` is read, if there is one.
 
     Raises
     ------
@@ -153,7 +153,7 @@ def fields_of(text: str) -> set[str]:
 def _read(path: Path) -> dict[str, str]:
     text = _text(path)
     try:
-        found = yaml.safe_load(text) or {}
+        found = yaml.load(text, Loader=yaml.BaseLoader) or {}  # every scalar is a text: `agree: Yes`, too
     except yaml.YAMLError as error:
         raise SourceError(f"{path} is not YAML", found=str(error).splitlines()[0]) from error
     if not isinstance(found, dict) or not all(isinstance(one, str) for pair in found.items() for one in pair):
