@@ -436,6 +436,24 @@ def test_practice_time_limit_and_cannot_tell(tmp_path: Path, page: Any) -> None:
         assert 1500 <= found[2][-1] < 2500
 
 
+def test_enter_that_is_held_does_not_skip_the_feedback(tmp_path: Path, page: Any) -> None:
+    with served(tmp_path, CAPTIONS, n_practice=1, per_participant=2) as people:
+        begin(page, people.address)
+        wait_for(page, 1)
+        page.keyboard.press("ArrowRight")
+        for _ in range(5):
+            page.keyboard.down("Enter")
+        page.wait_for_selector(".trial button.primary")
+        for _ in range(5):
+            page.keyboard.down("Enter")
+            page.wait_for_timeout(50)
+        assert page.locator(".trial button.primary").count() == 1
+        page.keyboard.up("Enter")
+        page.keyboard.press("Enter")
+        wait_for(page, 2)
+        assert len(given_answers(people)) == 1
+
+
 def test_scripts_in_captions_are_text(tmp_path: Path, page: Any) -> None:
     evil = [
         "<img src=x onerror=document.title='owned'>",
