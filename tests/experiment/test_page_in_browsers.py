@@ -287,6 +287,25 @@ def test_a_killed_server_loses_nothing(people: Served, page: Any) -> None:
     assert given_answers(people) == [(1, 1), (2, 3), (3, 2)]
 
 
+@pytest.mark.parametrize("name", ["static/media.js", "jspsych/jspsych.js", "static/with_server.js"])
+def test_a_page_whose_script_did_not_arrive_loads_again(people: Served, page: Any, name: str) -> None:
+    failed: list[str] = []
+
+    def fail_once(route: Any) -> None:
+        if failed:
+            route.continue_()
+        else:
+            failed.append(name)
+            route.abort()
+
+    page.route(f"**/{name}", fail_once)
+    begin(page, people.address)
+    answer(page, 1, 1)
+    wait_for(page, 2)
+    assert failed == [name]
+    assert given_answers(people) == [(1, 1)]
+
+
 def test_a_lost_reply_to_joining_does_not_make_a_second_person(people: Served, page: Any) -> None:
     """The browser makes its secret before it joins."""
     lost: list[Any] = []
