@@ -135,6 +135,8 @@ class Crowd:
             self.contexts[at].set_offline(False)
             del self._offline[at]
         open_now = [at for at, page in enumerate(self.pages) if page is not None and at not in self._offline]
+        if not open_now:
+            return
         at = self.chance.choice(open_now)
         if self.chance.random() < 0.5:
             self.contexts[at].set_offline(True)
