@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+
 from affectlake.experiment.assets import Assets, asset
 from affectlake.experiment.offer import Contents, MediaFile, Offer, ServeSettings
-from affectlake.experiment.server import serve
-
 from affectlake.experiment.page import page_files, render_page, texts_of
+from affectlake.experiment.server import serve
 
 spec = json.loads(Path(sys.argv[1]).read_text())
 

@@ -238,10 +238,13 @@ _ROWS: dict[str, Callable[[int], dict[str, object]]] = {
     "motion": lambda _n: {"stimulus_index": [0, 1], "motion_energy": [0.5, None], "note": [None, "made for a test"]},
     "responses": _responses,
     "proposals": _proposals,
-    "sessions": lambda _n: (
-        {name: ["2026-01-01T09:00:00.000+00:00"] for name in ("joined_at", "consented_at", "last_at")}
-        | {"participant": ["p1"], "language": ["en"]}
-    ),
+    "sessions": lambda _n: {
+        "participant": ["p1"],
+        "language": ["en"],
+        "joined_at": ["2026-01-01T09:00:00.000+00:00"],
+        "consented_at": ["2026-01-01T09:00:00.000+00:00"],
+        "last_at": ["2026-01-01T09:00:00.000+00:00"],
+    },
     "choices": _choices,
     "soft_choices": _soft_choices,
     "anchored_choices": _anchored_choices,
