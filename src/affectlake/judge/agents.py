@@ -341,7 +341,7 @@ class ExperimentAgent(ImportedAgent):
     propose_every: int | None = Field(
         default=None,
         ge=1,
-        description="With trials: propose, number of new answers after which trials are proposed anew; null: only by "
+        description="With trials: propose, number of new answers after which trials are proposed again; null: only by "
         "`affectlake propose`.",
     )
 
