@@ -245,7 +245,7 @@ _ROWS: dict[str, Callable[[int], dict[str, object]]] = {
     "responses": _responses,
     "proposals": _proposals,
     "sessions": lambda _n: {
-        **dict.fromkeys(("joined_at", "consented_at", "last_at"), ["2026-01-01T09:00:00.000+00:00"]),
+        **{name: ["2026-01-01T09:00:00.000+00:00"] for name in ("joined_at", "consented_at", "last_at")},
         "participant": ["p1"],
         "language": ["en"],
     },
