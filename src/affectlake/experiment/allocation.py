@@ -31,9 +31,9 @@ class Allocation:
     """The plan, and how many places of each of its trials are taken.
 
     A place is taken by an answer with a choice, by a trial that is given and neither answered nor released, and by each
-    answer without a choice after the first `MOST_FAILED`: a clip that nobody can play is not shown to everybody. A late
-    answer to a released trial takes a place as any other; if somebody else has the last place by then, the trial has
-    one answer more than wanted.
+    answer without a choice after the first `MOST_FAILED`, so that a clip which cannot be played is not shown to all.
+    A late answer to a released trial takes a place as any other; if somebody else has the last place by then, the trial
+    has one answer more than wanted.
 
     Trials are given in passes, in an order drawn with the seed: first those without a taken place, then those with one,
     and so on, so that all trials have equally many answers, plus or minus one, at any time. Released trials come first.

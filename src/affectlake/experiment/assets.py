@@ -1,13 +1,10 @@
-"""The files of the page: what the package has in static/, templates/ and texts/, in memory."""
+"""The files of the page, in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.resources import files
 from typing import Any, NamedTuple
-
-import yaml
 
 _TYPES = {
     "css": "text/css; charset=utf-8",
@@ -49,24 +46,3 @@ class Assets:
 def asset(name: str, content: bytes) -> Asset:
     """Return a file with the MIME type of its name; unknown ones are downloads."""
     return Asset(content, _TYPES.get(name.rpartition(".")[2], "application/octet-stream"))
-
-
-def package_assets(jspsych: Mapping[str, bytes] | None = None) -> Assets:
-    """Return the page of the package.
-
-    Parameters
-    ----------
-    jspsych : mapping of str to bytes, optional
-        The files of jsPsych, by name.
-    """
-    here = files("affectlake.experiment")
-    found = {f"jspsych/{name}": asset(name, content) for name, content in (jspsych or {}).items()}
-    static, texts, page = here / "static", here / "texts", here / "templates" / "page.html"
-    if static.is_dir():
-        found |= {f"static/{one.name}": asset(one.name, one.read_bytes()) for one in static.iterdir() if one.is_file()}
-    words = {}
-    if texts.is_dir():
-        for one in texts.iterdir():
-            if one.name.endswith(".yaml"):
-                words[one.name.removesuffix(".yaml")] = yaml.safe_load(one.read_text(encoding="utf-8"))
-    return Assets(page.read_bytes() if page.is_file() else b"<!doctype html><title>Study</title>", found, words)

@@ -451,7 +451,7 @@ class Sessions:
         return ((mixed >> 32) + n) % 6
 
     def _take_again(self, given: Given, person: Person) -> bool:
-        """Give a released trial to the same participant again, if nobody else has its place."""
+        """Give a released trial to the same participant again, if its place is free."""
         if given.kind != "trial" or not self.allocation.is_open(given.key):
             return False
         self.allocation.fill(given.key)
