@@ -39,7 +39,17 @@ def test_every_text_is_used_and_every_text_that_is_used_exists() -> None:
     problems = {
         f"problem_{name}" for name in re.findall(r'"([a-z_]+)"', scripts[scripts.index("PROBLEMS = [") :][:200])
     }
-    used |= {"picture", "clip", "sound", "item", "end_done", "end_left", "end_withdrawn", "language_name"}
+    used |= {
+        "picture",
+        "clip",
+        "sound",
+        "item",
+        "end_done",
+        "end_left",
+        "end_withdrawn",
+        "language_name",
+        "loading_page",
+    }
     known = set(texts_of(["en"])["en"])
     assert used - known == set()
     assert known - used - problems == set()
@@ -80,6 +90,7 @@ def test_consent_comes_from_a_file_in_each_language(tmp_path: Path) -> None:
 
 def test_the_shell_has_no_inline_code_and_no_foreign_address() -> None:
     page = render_page(texts_of(["en", "de"]), panel='"><script>alert(1)</script>')
+    assert "laden Sie sie bitte neu" in page
     assert not re.search(r"<script(?![^>]*\ssrc=)", page)
     assert not re.search(r"<style|\sstyle=|\son[a-z]+=|https?://", page)
     assert "alert(1)</script>" not in page

@@ -287,6 +287,27 @@ def test_a_killed_server_loses_nothing(people: Served, page: Any) -> None:
     assert given_answers(people) == [(1, 1), (2, 3), (3, 2)]
 
 
+@pytest.mark.parametrize("name", ["static/media.js", "jspsych/jspsych.js", "static/with_server.js"])
+def test_a_page_whose_script_did_not_arrive_loads_again(people: Served, browser: Any, name: str) -> None:
+    page = browser.new_page()  # not one in which an error of a script is a failure
+    failed: list[str] = []
+
+    def fail_once(route: Any) -> None:
+        if failed:
+            route.continue_()
+        else:
+            failed.append(name)
+            route.abort()
+
+    page.route(f"**/{name}", fail_once)
+    begin(page, people.address)
+    answer(page, 1, 1)
+    wait_for(page, 2)
+    page.close()
+    assert failed == [name]
+    assert given_answers(people) == [(1, 1)]
+
+
 def test_a_lost_reply_to_joining_does_not_make_a_second_person(people: Served, page: Any) -> None:
     """The browser makes its secret before it joins."""
     lost: list[Any] = []
@@ -434,6 +455,24 @@ def test_practice_time_limit_and_cannot_tell(tmp_path: Path, page: Any) -> None:
             (3, None, "timed_out"),
         ]
         assert 1500 <= found[2][-1] < 2500
+
+
+def test_enter_that_is_held_does_not_skip_the_feedback(tmp_path: Path, page: Any) -> None:
+    with served(tmp_path, CAPTIONS, n_practice=1, per_participant=2) as people:
+        begin(page, people.address)
+        wait_for(page, 1)
+        page.keyboard.press("ArrowRight")
+        for _ in range(5):
+            page.keyboard.down("Enter")
+        page.wait_for_selector(".trial button.primary")
+        for _ in range(5):
+            page.keyboard.down("Enter")
+            page.wait_for_timeout(50)
+        assert page.locator(".trial button.primary").count() == 1
+        page.keyboard.up("Enter")
+        page.keyboard.press("Enter")
+        wait_for(page, 2)
+        assert len(given_answers(people)) == 1
 
 
 def test_scripts_in_captions_are_text(tmp_path: Path, page: Any) -> None:

@@ -89,9 +89,15 @@ def participant_of(page: Any) -> str:
 
 
 def finished(page: Any, until: float) -> None:
-    """Wait for the end; say what the page shows instead."""
-    while "all your answers have arrived" not in page.inner_text("main"):
+    """Wait for the end; a page that stays empty, because it was loaded when the server was killed, is loaded again."""
+    looked = time.monotonic()
+    while page.locator("text=all your answers have arrived").count() == 0:
         assert time.monotonic() < until, page.inner_text("body")
+        if page.locator("main h1").count():
+            looked = time.monotonic()
+        elif time.monotonic() - looked > 10:
+            page.reload(wait_until="commit")
+            looked = time.monotonic()
         page.wait_for_timeout(300)
 
 
@@ -129,6 +135,8 @@ class Crowd:
             self.contexts[at].set_offline(False)
             del self._offline[at]
         open_now = [at for at, page in enumerate(self.pages) if page is not None and at not in self._offline]
+        if not open_now:
+            return
         at = self.chance.choice(open_now)
         if self.chance.random() < 0.5:
             self.contexts[at].set_offline(True)

@@ -19,7 +19,7 @@ _HERE = Path(__file__).parent
 LANGUAGES = tuple(sorted(path.stem for path in (_HERE / "texts").glob("*.yaml")))
 """Languages whose texts come with affectlake."""
 
-_FIRST = ("title", "language_name", "stop")
+_FIRST = ("title", "language_name", "stop", "loading_page")
 """Texts that the page has before it asks the server, besides what it says if it cannot begin."""
 
 
@@ -54,6 +54,7 @@ def render_page(
     }
     return environment.get_template("page.html").render(
         language=next(iter(texts)),
+        first=first,
         texts=json.dumps(first, ensure_ascii=False),
         panel=panel,
         backend=backend,

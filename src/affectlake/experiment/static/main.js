@@ -20,6 +20,7 @@ let study = null;
 export async function run(Backend) {
   const language = preferred();
   shell.speak(language, first_texts[language]);
+  shell.main.replaceChildren(...markdown(first_texts[language].loading_page));
   try {
     const how = await begun(new Backend(new Connection(say_trouble), document.body.dataset.panel), language);
     await ((await how) === "elsewhere" ? show_elsewhere() : finish(how));

@@ -311,6 +311,8 @@ class View {
     const shown = performance.now();
     await new Promise((resolve) => {
       button.addEventListener("click", (event) => is_click(event, shown) && resolve());
+      // Enter that is still held from the answer
+      button.addEventListener("keydown", (event) => is_press(event) || event.key === "Tab" || event.preventDefault());
       this.signal.addEventListener("abort", resolve, { once: true });
     });
   }

@@ -22,11 +22,11 @@ export function players_of(kind) {
   return made;
 }
 
-/** Wait until a player can play a file; throws why it cannot. */
+/** Wait until a player knows a file; throws why it does not. (Phones decode the first picture only when it plays.) */
 export async function prepare(player, url, signal) {
   player.src = url;
   player.load();
-  await until(player, ["loadeddata", "canplay"], () => player.readyState >= 2, signal);
+  await until(player, ["loadedmetadata"], () => player.readyState >= 1, signal);
 }
 
 /** Play from the start; resolves when it moves; throws an error named NotAllowedError if a tap is needed. */
