@@ -4,7 +4,7 @@
 
 A server and a load generator run as two processes on the loopback. Each participant thinks before an answer, and sends
 it; then the same without thinking, for the largest rate. The plain backends are what tutorials of jsPsych show: they
-append each POSTed JSON text to one file, and know nothing of participants or plans. One is a Node process
+append each POSTed JSON text to one file, and have neither participants nor plans. One is a Node process
 (`fs.appendFile`), one a Python process with the HTTP server of affectlake (uvicorn, Starlette); each without and with
 an `fsync` before the reply. Node is left out where it is not installed.
 """

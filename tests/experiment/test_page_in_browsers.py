@@ -288,7 +288,8 @@ def test_a_killed_server_loses_nothing(people: Served, page: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["static/media.js", "jspsych/jspsych.js", "static/with_server.js"])
-def test_a_page_whose_script_did_not_arrive_loads_again(people: Served, page: Any, name: str) -> None:
+def test_a_page_whose_script_did_not_arrive_loads_again(people: Served, browser: Any, name: str) -> None:
+    page = browser.new_page()  # not one in which an error of a script is a failure
     failed: list[str] = []
 
     def fail_once(route: Any) -> None:
@@ -302,6 +303,7 @@ def test_a_page_whose_script_did_not_arrive_loads_again(people: Served, page: An
     begin(page, people.address)
     answer(page, 1, 1)
     wait_for(page, 2)
+    page.close()
     assert failed == [name]
     assert given_answers(people) == [(1, 1)]
 
