@@ -20,7 +20,7 @@ from affectlake.lake.files.outputs import Output
 from affectlake.pipelines.collection.publishing import Log
 from affectlake.pipelines.experiment.entry import store_path
 from affectlake.pipelines.experiment.offering import offer_of
-from affectlake.pipelines.experiment.received import PRACTICE, PUBLISHED, drop_withdrawn, opened
+from affectlake.pipelines.experiment.received import PRACTICE, PUBLISHED, opened
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.stored import GROWING, PROPOSED, known_sessions
 
@@ -34,8 +34,6 @@ _AGAIN_AFTER_S = 60.0
 
 class Beside:
     """Publishes every n answers or hours, proposes every n answers, and reads the offer again when it changed.
-
-    Answers of who withdrew consent are deleted from the session store.
 
     Parameters
     ----------
@@ -78,7 +76,6 @@ class Beside:
         n_answers : int
             Number of answers in the session store.
         """
-        drop_withdrawn(store_path(self.lake, self.agent.name))
         if self._n_proposed is None:
             self._n_proposed = n_answers
         if self._clock() - self._failed_s >= _AGAIN_AFTER_S:

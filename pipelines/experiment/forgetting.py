@@ -6,6 +6,19 @@ from pathlib import Path
 
 from affectlake.experiment.session_store import SessionStore
 from affectlake.pipelines.experiment.entry import store_path
+from affectlake.pipelines.experiment.received import WITHDRAWN, opened
+
+
+def withdrawn_participants(lake: Path, agent: str) -> list[str]:
+    """Return the participants of an agent's session store who withdrew their consent, in order."""
+    path = store_path(lake, agent)
+    if not path.exists():
+        return []
+    with opened(path) as database:
+        rows = database.execute(
+            "SELECT participant FROM participants WHERE state = ? ORDER BY participant", (WITHDRAWN,)
+        ).fetchall()
+    return [one for (one,) in rows]
 
 
 def forget_session(lake: Path, agent: str, participant: str) -> bool:

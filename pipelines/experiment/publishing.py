@@ -23,7 +23,7 @@ from affectlake.pipelines.collection.importing import ReadFiles, add_rows, new_r
 from affectlake.pipelines.collection.publishing import Log, publish_grown
 from affectlake.pipelines.engine.model_runs import record_wave
 from affectlake.pipelines.experiment.entry import experiment_agent, store_path
-from affectlake.pipelines.experiment.received import drop_withdrawn, received
+from affectlake.pipelines.experiment.received import received
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.stored import SESSIONS, known_sessions
 
@@ -119,7 +119,6 @@ def publish_received(lake: Path, params: Params, name: str, log: Log) -> Wave:
         prepare(lake, log)
         stimuli = read_output(lake, Output("stimuli")).sort("stimulus_index").select("stimulus_id").collect()
         ids = stimuli["stimulus_id"].to_list()
-        drop_withdrawn(store_path(lake, name))
         found = received(store_path(lake, name), agent, ids)
         new = new_rows(lake, ReadFiles(agent, found.answers, [], [], ids))
         add_rows(lake, name, new, lambda _line: None)
@@ -157,9 +156,12 @@ def _warn_of_withdrawn(lake: Path, name: str, withdrawn: tuple[str, ...], log: L
     known = known_sessions(lake, name)
     if known is None or not withdrawn:
         return
-    published = known.filter(pl.col("participant").is_in(withdrawn)).select(pl.col("participant").unique().sort())
-    for participant in published.collect()["participant"]:
-        log(f"{name}: {participant} withdrew consent after publishing: `affectlake forget {name} {participant}`")
+    n = known.filter(pl.col("participant").is_in(withdrawn)).select(pl.col("participant").n_unique()).collect().item()
+    if n:
+        log(
+            f"{name}: {n:,} participant{'s' if n > 1 else ''} withdrew consent after publishing; "
+            f"`affectlake forget {name} --withdrawn` removes their rows"
+        )
 
 
 def _measures(wave: Wave, new: pl.DataFrame) -> dict[str, float]:

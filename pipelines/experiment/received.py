@@ -127,35 +127,6 @@ def received(path: Path, agent: ExperimentAgent, ids: list[str]) -> Received:
     )
 
 
-def drop_withdrawn(path: Path) -> int:
-    """Delete the answers of participants who withdrew their consent from a session store; return their number.
-
-    That a participant withdrew stays, so that published answers can be found and removed as well.
-
-    Raises
-    ------
-    CollectionError
-        If the file cannot be changed.
-    """
-    if not path.exists():
-        return 0
-    try:
-        with closing(sqlite3.connect(path, timeout=60)) as database:
-            database.execute("PRAGMA secure_delete = ON")
-            with database:
-                done = database.execute(
-                    "DELETE FROM answers WHERE participant IN (SELECT participant FROM participants WHERE state = ?)",
-                    (WITHDRAWN,),
-                )
-            if done.rowcount:
-                database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            return done.rowcount
-    except sqlite3.DatabaseError as error:
-        raise CollectionError(
-            f"{path} is not a store of sessions that can be changed", found=str(error), todo="restore it from a copy"
-        ) from error
-
-
 def _as_responses(answers: pl.DataFrame, agent: ExperimentAgent, ids: list[str]) -> pl.DataFrame:
     index = {one: at for at, one in enumerate(ids)}
 

@@ -247,11 +247,17 @@ def test_leaving_gives_the_trials_to_others() -> None:
         await world.answer(person, 1)
         assert world.sessions.allocation.n_free == 99
         assert await world.next(person, 5) == []
+        assert world.sessions.n_answers == 1
         await world.sessions.end(person, "withdrawn")
+        assert (world.sessions.n_answers, world.sessions.allocation.n_free) == (0, 100)
         with pytest.raises(Refused):
             await world.answer(person, 2)
+        with pytest.raises(Refused):  # one that was already on its way
+            person.state = "running"
+            await world.answer(person, 2)
+        assert world.store.do(lambda database: database.execute("SELECT count(*) FROM answers").fetchone()[0]) == 0
         world.restart()
-        assert world.sessions.allocation.n_free == 99
+        assert (world.sessions.n_answers, world.sessions.allocation.n_free) == (0, 100)
 
     in_world(test)
 

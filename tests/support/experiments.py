@@ -17,6 +17,7 @@ from affectlake.experiment.session_store import (
     digest,
     number_stimuli,
     set_state,
+    withdraw,
 )
 from affectlake.lake import repository
 from affectlake.lake.files.outputs import Output
@@ -111,7 +112,9 @@ def answer(
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 answers,
             )
-            if state != "running":
+            if state == "withdrawn":
+                withdraw(database, participant, times[-1])
+            elif state != "running":
                 set_state(database, participant, state, times[-1])
 
         store.do(record)

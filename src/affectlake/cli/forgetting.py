@@ -19,28 +19,47 @@ _SHOWN = 20
 
 @click.command()
 @click.argument("agent", shell_complete=completion.agents)
-@click.argument("participant")
+@click.argument("participant", required=False)
 @LAKE
+@click.option("--withdrawn", is_flag=True, help="All participants of an experiment who withdrew their consent.")
 @click.option("--purge", is_flag=True, help="Also remove this machine's files that hold rows in older versions.")
 @click.option("--allow-again", is_flag=True, help="Undo: accept rows of PARTICIPANT again. Removed rows do not return.")
-def forget(agent: str, participant: str, lake: Path, purge: bool, allow_again: bool) -> None:
+def forget(agent: str, participant: str | None, lake: Path, withdrawn: bool, purge: bool, allow_again: bool) -> None:
     """Remove the rows of PARTICIPANT from the answers of AGENT, and refuse them from now on.
 
     What still holds such rows is listed, with commands that remove it.
     """
     from affectlake.errors import UsageError
     from affectlake.lake import repository
+    from affectlake.pipelines.collection import forgetting
+    from affectlake.pipelines.experiment.forgetting import withdrawn_participants
+
+    root = repository.find(lake)
+    if (participant is None) != withdrawn:
+        raise UsageError(
+            "whom to forget is not clear",
+            wanted="one of PARTICIPANT and --withdrawn",
+            found="both" if withdrawn else "none",
+        )
+    if allow_again:
+        if purge or participant is None:
+            other = "--withdrawn" if participant is None else "--purge"
+            raise UsageError(f"{other} and --allow-again contradict each other", todo="leave one of them out")
+        version = forgetting.allow_again(root, agent, participant, log)
+        click.echo(f"rows of this participant are accepted again{f' from {version.name} on' if version else ''}")
+        return
+    everyone = withdrawn_participants(root, agent) if participant is None else [participant]
+    for one in everyone:
+        _forget_one(root, agent, one, purge=purge)
+    if participant is None:
+        click.echo(f"{len(everyone):,} participants who withdrew are forgotten")
+
+
+def _forget_one(root: Path, agent: str, participant: str, *, purge: bool) -> None:
     from affectlake.lake.remains import find_remains
     from affectlake.pipelines.collection import forgetting
     from affectlake.pipelines.experiment.forgetting import forget_session
 
-    root = repository.find(lake)
-    if allow_again:
-        if purge:
-            raise UsageError("--purge and --allow-again contradict each other", todo="leave one of them out")
-        version = forgetting.allow_again(root, agent, participant, log)
-        click.echo(f"rows of this participant are accepted again{f' from {version.name} on' if version else ''}")
-        return
     in_session = forget_session(root, agent, participant)
     if in_session:
         click.echo("the session was deleted from the file of the experiment's server")

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affectlake.errors import CollectionError
-from affectlake.experiment.offer import Kind
+from affectlake.experiment.offer import Kind, Triplet
 from affectlake.triplets import Triplets
 
 T = TypeVar("T")
@@ -370,7 +370,7 @@ def add_given(
 
 
 def add_answers(database: sqlite3.Connection, rows: Sequence[AnswerRow]) -> bool:
-    """Add answers of one participant; the first one to a number stays. Return False if the participant is unknown."""
+    """Add answers of one participant; the first one to a number stays. Return False if they are unknown, or withdrew."""
     if not _touch(database, rows[0].participant, rows[0].received_at):
         return False
     database.executemany(
@@ -382,7 +382,9 @@ def add_answers(database: sqlite3.Connection, rows: Sequence[AnswerRow]) -> bool
 
 
 def _touch(database: sqlite3.Connection, participant: str, last_at: str) -> bool:
-    done = database.execute("UPDATE participants SET last_at = ? WHERE participant = ?", (last_at, participant))
+    done = database.execute(
+        "UPDATE participants SET last_at = ? WHERE participant = ? AND state != 'withdrawn'", (last_at, participant)
+    )
     return done.rowcount > 0
 
 
@@ -399,6 +401,27 @@ def set_state(database: sqlite3.Connection, participant: str, state: str, at: st
 def set_language(database: sqlite3.Connection, participant: str, language: str) -> None:
     """Set the language of a participant."""
     database.execute("UPDATE participants SET language = ? WHERE participant = ?", (language, participant))
+
+
+def withdraw(database: sqlite3.Connection, participant: str, at: str) -> tuple[int, list[Triplet]] | None:
+    """Delete the answers of a participant who withdraws, and release the trials that were given to them.
+
+    Returns
+    -------
+    (int, list of (int, int, int)) or None
+        Number of deleted answers, and the trials of the plan that had a choice, by their numbers in the store; None if
+        the participant is unknown.
+    """
+    if not set_state(database, participant, "withdrawn", at):
+        return None
+    rows = database.execute(
+        "SELECT i, j, k FROM given JOIN answers USING (participant, number)"
+        " WHERE participant = ? AND kind = 'trial' AND position IS NOT NULL",
+        (participant,),
+    ).fetchall()
+    n = database.execute("DELETE FROM answers WHERE participant = ?", (participant,)).rowcount
+    database.execute("UPDATE given SET released = 1 WHERE participant = ?", (participant,))
+    return n, rows
 
 
 def release(database: sqlite3.Connection, which: Iterable[tuple[str, int]]) -> None:

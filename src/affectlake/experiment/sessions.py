@@ -269,13 +269,13 @@ class Sessions:
                 await self._set_state(person, "running")
 
     async def end(self, person: Person, how: How) -> None:
-        """End the session of a participant; "done" does nothing while trials are left."""
+        """End the session of a participant; "done" does nothing while trials are left, "withdrawn" deletes the answers."""
         async with person.lock:
             if person.state in {"done", "left", "withdrawn"} and how != "withdrawn":
                 return
             if how == "done" and (person.n_left or person.state != "running"):
                 return
-            await self._set_state(person, how)
+            await (self._withdraw(person) if how == "withdrawn" else self._set_state(person, how))
             await self._release([one for one in person.open.values() if not one.is_released], person)
 
     async def trials(self, person: Person, n: int) -> tuple[list[Given], bool]:
@@ -411,6 +411,19 @@ class Sessions:
             self._drop(person)
             raise _unknown()
         person.state, person.last = state, at
+
+    async def _withdraw(self, person: Person) -> None:
+        at = self._clock()
+        gone = await self._writer.do(lambda database: store_of.withdraw(database, person.id, as_text(at)))
+        if gone is None:
+            self._drop(person)
+            raise _unknown()
+        person.state, person.last = "withdrawn", at
+        self.n_answers -= gone[0]
+        for numbers in gone[1]:
+            key = _key_of(*(self._index.get(number, -1) for number in numbers))
+            if key >= 0:
+                self.allocation.put_back(key)
 
     def _next(self, person: Person) -> Given | None:
         """Take the next trial for a participant."""

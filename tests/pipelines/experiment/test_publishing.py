@@ -18,11 +18,11 @@ from affectlake.pipelines.experiment import publishing
 from affectlake.pipelines.experiment.beside import unpublished
 from affectlake.pipelines.experiment.entry import store_path
 from affectlake.pipelines.experiment.publishing import Wave, publish_received
-from affectlake.pipelines.experiment.received import opened
 from affectlake.pipelines.params.study import load
 from affectlake.pipelines.step import StepContext
 from affectlake.pipelines.steps.judgments import choose_by_judgments
 from affectlake.pipelines.stored import known_answers, known_sessions
+from tests.support.demo_lakes import affectlake
 from tests.support.experiments import AGENT, STARTED, answer, experiment_lake, ids_of, trials_of
 from tests.support.power import Switch, points, power
 
@@ -109,15 +109,19 @@ def test_who_did_not_consent_or_withdrew_is_in_no_version(lake: Path) -> None:
     answer(lake, "cleo", trials[4:6])
     publish(lake)
     assert rows(lake)["participant"].unique().to_list() == ["cleo"]
-    with opened(store_path(lake, AGENT)) as database:
-        left = database.execute("SELECT DISTINCT participant FROM answers ORDER BY participant").fetchall()
-    assert left == [("cleo",)], "the answers of who withdrew are deleted"
     said: list[str] = []
     with SessionStore(store_path(lake, AGENT)) as store:
         store.do(lambda database: set_state(database, "cleo", "withdrawn", "2026-03-01T10:00:00.000+00:00"))
     done = publish_received(lake, load(lake), AGENT, said.append)
     assert done.version is None
-    assert "people: cleo withdrew consent after publishing: `affectlake forget people cleo`" in said
+    assert any(
+        "1 participant withdrew consent after publishing; `affectlake forget people --withdrawn`" in one for one in said
+    )
+    asked = affectlake("forget", AGENT, "--withdrawn", "--lake", lake)
+    assert "2 participants who withdrew are forgotten" in asked.stdout
+    assert rows(lake).is_empty()
+    both = affectlake("forget", AGENT, "cleo", "--withdrawn", "--lake", lake, ok=2)
+    assert "one of PARTICIPANT and --withdrawn" in both.stderr
 
 
 def test_an_answer_about_a_stimulus_that_the_study_lost_is_kept_in_the_store(lake: Path) -> None:

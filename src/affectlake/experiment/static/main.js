@@ -155,6 +155,7 @@ async function finish(how) {
   show_page(shell.main, { title: texts.end_title, body: markdown(texts.finishing) });
   const said = await study.end(how);
   const body = markdown(texts[`end_${how}`]);
+  if (how !== "withdrawn") body.push(...markdown(filled(texts.your_code, { code: study.participant })));
   if (said.download) {
     const href = URL.createObjectURL(new Blob([said.download.content], { type: "application/json" }));
     body.push(...markdown(texts.end_download));

@@ -24,6 +24,7 @@ export class Study {
   async join(language) {
     const joined = await this.backend.join(language, this.store);
     Object.assign(this, {
+      participant: joined.participant,
       state: joined.state,
       resumed: joined.resumed,
       settings: joined.settings,
