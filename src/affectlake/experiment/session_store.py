@@ -370,7 +370,7 @@ def add_given(
 
 
 def add_answers(database: sqlite3.Connection, rows: Sequence[AnswerRow]) -> bool:
-    """Add answers of one participant; the first one to a number stays. Return False if they are unknown, or withdrew."""
+    """Add answers of one participant; the first one to a number stays. Return False if they withdrew or are unknown."""
     if not _touch(database, rows[0].participant, rows[0].received_at):
         return False
     database.executemany(

@@ -269,7 +269,7 @@ class Sessions:
                 await self._set_state(person, "running")
 
     async def end(self, person: Person, how: How) -> None:
-        """End the session of a participant; "done" does nothing while trials are left, "withdrawn" deletes the answers."""
+        """End a session; "done" does nothing while trials are left, and "withdrawn" deletes the answers."""
         async with person.lock:
             if person.state in {"done", "left", "withdrawn"} and how != "withdrawn":
                 return
