@@ -234,10 +234,10 @@ def test_status_counts(tmp_path: Path) -> None:
     found = status_of(lake, load(lake), AGENT, STARTED)
     assert (found.n_participants, found.n_complete, found.n_running, found.n_dropped) == (5, 1, 1, 1)
     assert (found.n_no_consent, found.n_withdrawn) == (1, 1)
-    assert (found.n_answers, found.n_catch, found.n_catch_failed) == (4, 2, 1)
+    assert (found.n_answers, found.n_catch, found.n_catch_failed) == (3, 2, 1)
     assert found.unanswered == {"media_failed": 1, "timed_out": 1}
     assert (found.n_unpublished, found.n_wanted - found.n_left) == (7, 3)
-    assert found.per_minute == pytest.approx(0.4)
+    assert found.per_minute == pytest.approx(0.3)
     later = status_of(lake, load(lake), AGENT, STARTED.replace(day=4))
     assert (later.n_running, later.n_dropped, later.per_minute) == (0, 2, 0.0)
 
