@@ -109,7 +109,7 @@ benchmarks: $(VENV)/.installed
 	  echo "== benchmarks/$$name.py"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 	@echo "== benchmarks/foreign.py"; $(BIN)/python benchmarks/foreign.py $(if $(PEERS),--peer $(PEERS) --peer-epochs 1)
 	@echo "== benchmarks/vice.py"; $(BIN)/python benchmarks/vice.py $(if $(VICE_PEER),--peer $(VICE_PEER))
-	@echo "== benchmarks/adaptive.py"; $(BIN)/python benchmarks/adaptive.py --stimuli 60 --dimensions 6 --seeds 1 --proposed 4000 --random 8000
+	@echo "== benchmarks/adaptive.py"; $(BIN)/python benchmarks/adaptive.py --stimuli 60 --dimensions 6 --per-dyad 15 --seeds 1 --round 600 --proposed 3000 --random 6000
 	@echo "== benchmarks/priors.py"; $(BIN)/python benchmarks/priors.py --starts 2
 	@ratings="$${AFFECTLAKE_REAL_DATA:-../shared/data}/cowen_keltner_2017/CowenKeltnerEmotionalVideos.csv"; \
 	if [ -f "$$ratings" ]; then echo "== benchmarks/planning.py"; $(BIN)/python benchmarks/planning.py "$$ratings"; \

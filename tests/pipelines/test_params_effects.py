@@ -53,7 +53,7 @@ READERS: dict[type[BaseModel], tuple[str, ...]] = {
     agents.JudgmentsAgent: ("pipelines/steps/judgments.py", "pipelines/params/study.py"),
     agents.AnchoredAgent: ("pipelines/steps/judgments.py", "pipelines/params/study.py"),
     agents.Exclude: ("pipelines/steps/judgments.py",),
-    agents.Inattentive: ("pipelines/steps/attention.py",),
+    agents.Inattentive: ("pipelines/steps/attention.py", "pipelines/steps/judgments.py"),
     agents.ExperimentAgent: ("pipelines/experiment", "pipelines/steps/judgments.py", "pipelines/params/study.py"),
     agents.PublishEvery: ("pipelines/experiment",),
     chat.ChatAgent: ("src/affectlake/judge/chat.py", "pipelines"),
