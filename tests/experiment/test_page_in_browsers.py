@@ -399,6 +399,17 @@ def test_stopping_costs_nothing(people: Served, page: Any, how: str) -> None:
     assert (code in page.inner_text("main")) == (how == "left")  # with which to ask for deletion later
     assert people.rows("SELECT state FROM participants") == [(how,)]
     assert page.locator("#stop").is_hidden()
+    assert page.inner_text("#progress") == ""
+
+
+def test_what_is_said_while_loading_vanishes(people: Served, page: Any) -> None:
+    page.goto(people.address)
+    for button in ("agree", "begin"):
+        page.wait_for_selector(f"button[value={button}]")
+        assert page.locator("#experiment > *").count() == 1
+        page.click(f"button[value={button}]")
+    wait_for(page, 1)
+    assert page.locator("#experiment > *").count() == 1
 
 
 def test_who_does_not_agree_gives_no_answers(people: Served, page: Any) -> None:

@@ -54,6 +54,7 @@ async function begun(backend, language) {
 async function timeline() {
   let how = "";
   let answered = null;
+  shell.main.replaceChildren(); // jsPsych adds an element of its own
   const js_psych = initJsPsych({ display_element: shell.main });
   study.stop = (reason) => {
     how ||= reason;
@@ -151,9 +152,9 @@ function passing(display, title, text) {
 async function finish(how) {
   const { texts } = study;
   shell.stop.hidden = true;
-  shell.count(0, null);
   show_page(shell.main, { title: texts.end_title, body: markdown(texts.finishing) });
   const said = await study.end(how);
+  shell.count(0, null);
   const body = markdown(texts[`end_${how}`]);
   if (how !== "withdrawn") body.push(...markdown(filled(texts.your_code, { code: study.participant })));
   if (said.download) {
