@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from tests.support.browsers import chromium, in_browser
-from tests.support.participants import SETTLED_MS, answer, begin, entered, heading, until, wait_for
+from tests.support.participants import SETTLED_MS, answer, begin, entered, faults, heading, until, wait_for
 from tests.support.people import Served, served
 
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
 pytestmark = in_browser
 CAPTIONS = [f"Somebody meets a person whom they have not seen for {n} years, and laughs." for n in range(2, 9)]
 BACK = "https://panel.example/complete?code=ABC"
@@ -500,20 +499,6 @@ def test_scripts_in_captions_are_text(tmp_path: Path, page: Any) -> None:
         shown = page.locator(".card .caption").all_text_contents()
         assert sorted(shown) == sorted(evil)
         assert page.title() != "owned"
-
-
-FACTS = """() => ({
-    wide: document.documentElement.scrollWidth > innerWidth,
-    small: [...document.querySelectorAll('button, a.button')].filter(one => one.checkVisibility() &&
-        (one.getBoundingClientRect().height < 44 || one.getBoundingClientRect().width < 44)).map(one => one.outerHTML),
-})"""
-
-
-def faults(page: Any) -> list[str]:
-    """What axe finds, and what is wider than the page or too small for a finger."""
-    found = [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in axe.Axe().run(page).response["violations"]]
-    facts = page.evaluate(FACTS)
-    return found + (["too wide"] if facts["wide"] else []) + facts["small"]
 
 
 @pytest.mark.parametrize(("width", "language"), [(320, "de"), (320, "en"), (768, "en"), (1440, "de")])

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.browsers import chromium, in_browser
 from tests.support.clips import clips, pictures, sounds
-from tests.support.participants import answer, begin, entered, until, wait_for
+from tests.support.participants import answer, begin, entered, faults, until, wait_for
 from tests.support.people import served
 
 pytestmark = in_browser
@@ -335,3 +335,17 @@ def test_an_interrupted_download_waits_for_the_network(tmp_path: Path, page: Any
         answer(page, 1, 1)
         page.wait_for_selector("text=all your answers have arrived")
         assert outcomes(people) == [(1, 1, None, None)]
+
+
+@pytest.mark.parametrize("kind", ["images", "videos", "sounds"])
+@pytest.mark.parametrize("width", [320, 1440])
+def test_trials_with_media_are_accessible_and_fit(tmp_path: Path, browser: Any, kind: str, width: int) -> None:
+    media = {"images": pictures, "videos": clips, "sounds": sounds}[kind](tmp_path, 3)
+    looks = {"viewport": {"width": width, "height": 700}}
+    with (
+        served(tmp_path, CAPTIONS[:3], kind=kind, media=media, per_participant=1, cannot_tell=True) as people,
+        entered(browser, **looks) as page,
+    ):
+        begin(page, people.address)
+        wait_for(page, 1)
+        assert faults(page) == []

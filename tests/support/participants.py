@@ -7,8 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 SETTLED_MS = 230
 """From then on, a press is taken for an answer."""
+
+_FACTS = """() => ({
+    wide: document.documentElement.scrollWidth > innerWidth,
+    small: [...document.querySelectorAll('button, a.button')].filter(one => one.checkVisibility() &&
+        (one.getBoundingClientRect().height < 44 || one.getBoundingClientRect().width < 44)).map(one => one.outerHTML),
+})"""
 
 
 def begin(page: Any, address: str) -> None:
@@ -28,6 +36,14 @@ def answer(page: Any, number: int, position: int) -> None:
     """Answer a trial with a key."""
     wait_for(page, number)
     page.keyboard.press(str(position))
+
+
+def faults(page: Any) -> list[str]:
+    """Return what axe finds, and what is wider than the page or too small for a finger."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+    found = [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in axe.Axe().run(page).response["violations"]]
+    facts = page.evaluate(_FACTS)
+    return found + (["too wide"] if facts["wide"] else []) + facts["small"]
 
 
 def heading(page: Any) -> str:
