@@ -14,7 +14,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
     "Make and build a study": ("init", "run", "steps", "render", "publish", "report", "figure", "maps", "fetch"),
     "Ask models": ("collect", "status", "propose", "protocols", "positions", "injections", "schedule"),
     "Ask people": ("experiment",),
-    "Import judgments that people gave": ("import",),
+    "Import judgments that people gave, and forget participants": ("import", "forget"),
     "Read and compare versions": (
         "versions",
         "ui",
