@@ -93,7 +93,7 @@ PLANTED = {
         ["sweep"]),
     "l1: auto is ignored": (
         f"{PARAMS}.study", "candidates", "if agent in self.auto", "if False",
-        ["embed", "sweep"]),
+        ["choose_by_anchored", "choose_by_judgments", "embed", "sweep"]),
     "features are negated": (
         f"{STEPS_OF}.videos", "feature_rows", "pl.Series(vectors", "pl.Series(-vectors",
         ["encode_frames", "encode_clips", "encode"]),
