@@ -48,7 +48,8 @@ TFIDF = {"name": "tfidf-svd", "n_components": 30}
         ({"kind": "rating"}, "did you mean 'ratings'"),
         (
             {"kind": ["ratings"]},
-            "agents.x.kind must be one of anchored, chat, experiment, features, judgments, ratings\n  found: ['ratings']",
+            "agents.x.kind must be one of anchored, chat, experiment, features, judgments, ratings\n"
+            "  found: ['ratings']",
         ),
         ({"kind": "ratings"}, "agents.x.ratings is missing"),
         ({"kind": "ratings", "ratings": ["category"]}, "agents.x.ratings"),
