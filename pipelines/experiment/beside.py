@@ -74,7 +74,7 @@ class Beside:
         Parameters
         ----------
         n_answers : int
-            Number of answers in the session store.
+            Number of answers to trials of the plan in the session store.
         """
         if self._n_proposed is None:
             self._n_proposed = n_answers

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -366,14 +366,21 @@ STEPS = st.lists(
         st.tuples(st.just("answer"), st.integers(0, 3), st.integers(0, 8)),
         st.tuples(st.just("fail"), st.integers(0, 3), st.integers(0, 8)),
         st.tuples(st.just("wait"), st.just(0), st.integers(1, 40)),
-        st.tuples(st.just("leave"), st.integers(0, 3), st.just(0)),
+        st.tuples(st.just("left"), st.integers(0, 3), st.just(0)),
+        st.tuples(st.just("withdrawn"), st.integers(0, 3), st.just(0)),
         st.tuples(st.just("restart"), st.just(0), st.just(0)),
     ),
     max_size=30,
 )
 
 
+_JOINED = [("join", 0, 0), ("trials", 0, 6)]
+
+
 @hypothesis_settings(max_examples=60, deadline=None)
+@example(steps=[*_JOINED, *[("answer", 0, 0)] * 4, ("restart", 0, 0)], wanted=1)
+@example(steps=[*_JOINED, *[("answer", 0, 0)] * 4, ("withdrawn", 0, 0), ("restart", 0, 0)], wanted=1)
+@example(steps=[*_JOINED, *[("fail", 0, 0)] * 6, ("withdrawn", 0, 0), ("restart", 0, 0)], wanted=1)
 @given(steps=STEPS, wanted=st.integers(1, 3))
 def test_a_restart_changes_nothing(steps: list[tuple[str, int, int]], wanted: int) -> None:
     async def test(world: World) -> None:
@@ -400,9 +407,10 @@ def test_a_restart_changes_nothing(steps: list[tuple[str, int, int]], wanted: in
             elif step in {"answer", "fail"} and person.open:
                 number = sorted(person.open)[n % len(person.open)]
                 await world.answer(person, number, *((1, None) if step == "answer" else (None, "timed_out")))
-            elif step == "leave":
-                await world.sessions.end(person, "left")
+            elif step in {"left", "withdrawn"}:
+                await world.sessions.end(person, step)
         rows = world.rows("SELECT participant, i, j, k FROM given WHERE kind = 'trial'")
         assert len(rows) == len(set(rows))
 
-    in_world(test, offer(N, 12, wanted=wanted), per_participant=10, give_again_after_min=30)
+    kinds = {"practice": 1, "catch_every": 3, "repeats": 0.2}
+    in_world(test, offer(N, 12, wanted=wanted), per_participant=10, give_again_after_min=30, **kinds)

@@ -150,6 +150,14 @@ class Allocation:
         elif n > MOST_FAILED and not had_place:
             self.fill(key)
 
+    def take_back_failure(self, key: int) -> None:
+        """Do not count one of the answers without a choice to the trial with a key any more."""
+        n = self._failed.pop(key)
+        if n > 1:
+            self._failed[key] = n - 1
+        if n > MOST_FAILED:
+            self.put_back(key)
+
     def _following(self) -> int | None:
         """Return the next trial of the present pass with a free place."""
         while True:

@@ -65,7 +65,7 @@ def serve(
     public_url : str
         The address that participants open, such as ``https://study.example/``, if a proxy serves it.
     renew : callable, optional
-        Called in a thread every `renew_s` seconds, with the number of answers so far; returns a new offer, or None if
+        Called in a thread every `renew_s` seconds, with the number of answers to the plan; returns a new offer, or None if
         it stays. The page is answered meanwhile.
     renew_s : float
         Seconds.

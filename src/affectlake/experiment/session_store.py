@@ -403,25 +403,25 @@ def set_language(database: sqlite3.Connection, participant: str, language: str) 
     database.execute("UPDATE participants SET language = ? WHERE participant = ?", (language, participant))
 
 
-def withdraw(database: sqlite3.Connection, participant: str, at: str) -> tuple[int, list[Triplet]] | None:
+def withdraw(database: sqlite3.Connection, participant: str, at: str) -> list[tuple[Triplet, bool]] | None:
     """Delete the answers of a participant who withdraws, and release the trials that were given to them.
 
     Returns
     -------
-    (int, list of (int, int, int)) or None
-        Number of deleted answers, and the trials of the plan that had a choice, by their numbers in the store; None if
-        the participant is unknown.
+    list of ((int, int, int), bool) or None
+        The trials of the plan that were answered, by their numbers in the store, and whether with a choice; None if the
+        participant is unknown.
     """
     if not set_state(database, participant, "withdrawn", at):
         return None
     rows = database.execute(
-        "SELECT i, j, k FROM given JOIN answers USING (participant, number)"
-        " WHERE participant = ? AND kind = 'trial' AND position IS NOT NULL",
+        "SELECT i, j, k, position IS NOT NULL FROM given JOIN answers USING (participant, number)"
+        " WHERE participant = ? AND kind = 'trial'",
         (participant,),
     ).fetchall()
-    n = database.execute("DELETE FROM answers WHERE participant = ?", (participant,)).rowcount
+    database.execute("DELETE FROM answers WHERE participant = ?", (participant,))
     database.execute("UPDATE given SET released = 1 WHERE participant = ?", (participant,))
-    return n, rows
+    return [((i, j, k), bool(is_chosen)) for i, j, k, is_chosen in rows]
 
 
 def release(database: sqlite3.Connection, which: Iterable[tuple[str, int]]) -> None:

@@ -331,9 +331,9 @@ class Sessions:
         return [one.number for one in known], refused
 
     def _count(self, given: Given, answer: Answer) -> None:
-        self.n_answers += 1
         if given.kind != "trial":
             return
+        self.n_answers += 1
         if answer.position is None:
             self.allocation.fail(given.key, had_place=not given.is_released)
         elif given.is_released:
@@ -419,11 +419,11 @@ class Sessions:
             self._drop(person)
             raise _unknown()
         person.state, person.last = "withdrawn", at
-        self.n_answers -= gone[0]
-        for numbers in gone[1]:
+        for numbers, is_chosen in gone:
             key = _key_of(*(self._index.get(number, -1) for number in numbers))
             if key >= 0:
-                self.allocation.put_back(key)
+                self.n_answers -= 1
+                (self.allocation.put_back if is_chosen else self.allocation.take_back_failure)(key)
 
     def _next(self, person: Person) -> Given | None:
         """Take the next trial for a participant."""
