@@ -6,10 +6,12 @@ The collection itself is :mod:`affectlake.pipelines.collection.run`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from affectlake.flows.build import GPU_TAG, build_questions, one_at_a_time_per_gpu
+from affectlake.flows.one_task import run_as_flow
 from affectlake.flows.prefect_server import temporary_server
 from affectlake.judge.chat import ChatAgent
 from affectlake.pipelines.collection.planning import chat_agent
@@ -69,30 +71,11 @@ def run_collection(
 
 def _run_flow(context: RunContext, first: Attempt, on_end: Callable[[CollectionResult], None]) -> CollectionResult:
     """Ask and publish as a Prefect flow."""
-    from prefect import flow
-
-    failures: list[Exception] = []
+    agent, trial_set = context.agent, context.request.trial_set
 
     def ask() -> CollectionResult:
-        try:
-            done = run_to_end(context, first)
-        except Exception as error:
-            failures.append(error)
-            raise
+        done = run_to_end(context, first)
         on_end(done)
         return done
 
-    asking = ask_task(context.agent, context.request.trial_set, ask)
-
-    @flow(name="collect", flow_run_name=f"collect-{context.request.agent}-{context.request.trial_set}")
-    def collect_flow() -> Any:
-        return asking()
-
-    try:
-        result: Any = collect_flow()
-    except Exception:
-        for error in failures:
-            raise error from error.__cause__
-        raise
-    done: CollectionResult = result
-    return done
+    return run_as_flow("collect", f"collect-{agent.name}-{trial_set}", partial(ask_task, agent, trial_set), ask)

@@ -6,10 +6,12 @@ Publishing itself is :mod:`affectlake.pipelines.experiment.publishing`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from affectlake.flows.build import build_tables
+from affectlake.flows.one_task import run_as_flow
 from affectlake.flows.prefect_server import temporary_server
 from affectlake.lake.store.versions import Version
 from affectlake.pipelines.collection.publishing import Log
@@ -53,30 +55,8 @@ def run_publishing(lake: Path, name: str, log: Log) -> Wave:
     AffectlakeError
         As :func:`affectlake.pipelines.experiment.publishing.publish_received`.
     """
-    experiment_agent(load(lake), name)
+    params = load(lake)
+    experiment_agent(params, name)
     with temporary_server(log):
-        from prefect import flow
-
-        failures: list[Exception] = []
-
-        def publish() -> Wave:
-            try:
-                return publish_received(lake, load(lake), name, log)
-            except Exception as error:
-                failures.append(error)
-                raise
-
-        publishing = publish_task(name, publish)
-
-        @flow(name="publish-experiment", flow_run_name=f"publish-{name}")
-        def publish_flow() -> Any:
-            return publishing()
-
-        try:
-            result: Any = publish_flow()
-        except Exception:
-            for error in failures:
-                raise error from error.__cause__
-            raise
-        done: Wave = result
-        return done
+        publish = partial(publish_received, lake, params, name, log)
+        return run_as_flow("publish-experiment", f"publish-{name}", partial(publish_task, name), publish)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from affectlake.errors import SourceError, UsageError, nearest
+from affectlake.errors import SourceError, UsageError
 from affectlake.judge.agents import ImportedAgent
 from affectlake.judge.judgments.identity import request_keys, stimuli_checks
 from affectlake.judge.judgments.layouts import read_raw
@@ -25,6 +25,7 @@ from affectlake.lake.tables import appending
 from affectlake.lake.tables.removing import without
 from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.collection.publishing import publish_grown
+from affectlake.pipelines.params.agent_kinds import agent_of_kind
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.stored import GROWING, as_responses, known_answers
 from affectlake.tasks import Task
@@ -109,16 +110,9 @@ class Imported(NamedTuple):
 
 def imported_agent(params: Params, name: str) -> ImportedAgent:
     """Return the agent `name`, whose judgments are imported; raise :class:`UsageError` if there is no such agent."""
-    known = [key for key, agent in params.agents.items() if isinstance(agent, ImportedAgent)]
-    agent = params.agents.get(name)
-    if not isinstance(agent, ImportedAgent):
-        raise UsageError(
-            f"{name!r} is not an agent whose judgments are imported",
-            found=f"an agent of kind {agent.kind}" if agent else "no such agent in params.yaml",
-            allowed=", ".join(known) or "none: params.yaml has no agent of kind judgments, anchored or experiment",
-            todo=nearest(name, known) or f"add `{name}: {{kind: judgments, l1: auto}}` under `agents:`",
-        )
-    return agent
+    todo = f"add `{name}: {{kind: judgments, l1: auto}}` under `agents:`"
+    what, kinds = "an agent whose judgments are imported", "judgments, anchored or experiment"
+    return agent_of_kind(params, name, ImportedAgent, what, kinds, todo)
 
 
 def read_files(

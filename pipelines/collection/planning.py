@@ -34,6 +34,7 @@ from affectlake.lake.tables import appending
 from affectlake.lake.tables.parts import ROWS_PER_PART, part_files
 from affectlake.lake.tables.writing import read_output
 from affectlake.pipelines.collection.stored_orders import stored_orders
+from affectlake.pipelines.params.agent_kinds import agent_of_kind
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.steps.easy_trials import EasyScore, easy_score, planned, score_easy
 from affectlake.pipelines.steps.responses import materials, response_batches, trials_of
@@ -44,16 +45,9 @@ from affectlake.triplets import TRIPLET
 
 def chat_agent(params: Params, name: str) -> ChatAgent:
     """Return the chat agent `name`; raise :class:`UsageError` if it does not exist or is of another kind."""
-    known = [key for key, agent in params.agents.items() if agent.needs_server]
-    agent = params.agents.get(name)
-    if not isinstance(agent, ChatAgent):
-        raise UsageError(
-            f"{name!r} is not an agent that answers are collected from",
-            found=f"an agent of kind {agent.kind}" if agent else "no such agent in params.yaml",
-            allowed=", ".join(known) or f"none: params.yaml has no agent of kind {', '.join(SERVER_KINDS)}",
-            todo=nearest(name, known) or f"give it an entry of kind {', '.join(SERVER_KINDS)} under `agents:`",
-        )
-    return agent
+    kinds = ", ".join(SERVER_KINDS)
+    what, todo = "an agent that answers are collected from", f"give it an entry of kind {kinds} under `agents:`"
+    return agent_of_kind(params, name, ChatAgent, what, kinds, todo)
 
 
 EASY_TRIALS = Output("easy_trials")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from affectlake.errors import UsageError, nearest
 from affectlake.judge.agents import ExperimentAgent
 from affectlake.lake.files import layout
+from affectlake.pipelines.params.agent_kinds import agent_of_kind
 from affectlake.pipelines.params.study import Params
 
 STORE = "experiment.sqlite"
@@ -20,16 +20,9 @@ def experiment_agent(params: Params, name: str) -> ExperimentAgent:
     UsageError
         If there is no such agent, or it is of another kind.
     """
-    known = [key for key, agent in params.agents.items() if isinstance(agent, ExperimentAgent)]
-    agent = params.agents.get(name)
-    if not isinstance(agent, ExperimentAgent):
-        raise UsageError(
-            f"{name!r} is not an agent whose trials are served to people",
-            found=f"an agent of kind {agent.kind}" if agent else "no such agent in params.yaml",
-            allowed=", ".join(known) or "none: params.yaml has no agent of kind experiment",
-            todo=nearest(name, known) or f"add `{name}: {{kind: experiment, l1: auto}}` under `agents:`",
-        )
-    return agent
+    todo = f"add `{name}: {{kind: experiment, l1: auto}}` under `agents:`"
+    what = "an agent whose trials are served to people"
+    return agent_of_kind(params, name, ExperimentAgent, what, "experiment", todo)
 
 
 def folder_of(lake: Path, name: str) -> Path:
