@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from affectlake.errors import UsageError
 from affectlake.experiment.allocation import MOST_FAILED, Allocation
 from affectlake.experiment.offer import Offer, key_of, keys_of, members_of
-from affectlake.experiment.session_store import Counted
+from affectlake.experiment.store_rows import Counted
 from tests.experiment.worlds import offer
 
 NOTHING = Counted(np.zeros((0, 3), np.int32), *(np.zeros(0, np.int64) for _ in range(3)))

@@ -14,15 +14,16 @@ from typing import Any
 import pytest
 
 from affectlake.errors import CollectionError
-from affectlake.experiment import session_store as store_of
-from affectlake.experiment.session_store import AnswerRow, GivenRow, Participant, SessionStore
+from affectlake.experiment import store_operations as operations
+from affectlake.experiment.session_store import SessionStore
+from affectlake.experiment.store_rows import AnswerRow, GivenRow, Participant
 from affectlake.experiment.writer import Writer
 
 AT = "2026-01-01T00:00:00.000+00:00"
 
 
 def participant(name: str) -> Participant:
-    return Participant(name, store_of.digest(name), f"panel-{name}", "en", "running", AT, AT, None, AT, None)
+    return Participant(name, operations.digest(name), f"panel-{name}", "en", "running", AT, AT, None, AT, None)
 
 
 def filled(path: Path, *names: str) -> SessionStore:
@@ -31,9 +32,9 @@ def filled(path: Path, *names: str) -> SessionStore:
     for name in names:
         rows = [GivenRow(name, n, "trial", 0, 1, n + 2, 0, 1, n + 2, None, AT, AT, 0) for n in (1, 2)]
         answers = [AnswerRow(name, n, 1, None, f"detail of {name}", 500.0, AT) for n in (1, 2)]
-        store.do(lambda database, name=name: store_of.add_participant(database, participant(name)))
-        assert store.do(lambda database, name=name, rows=rows: store_of.add_given(database, name, rows, [], AT))
-        assert store.do(lambda database, answers=answers: store_of.add_answers(database, answers))
+        store.do(lambda database, name=name: operations.add_participant(database, participant(name)))
+        assert store.do(lambda database, name=name, rows=rows: operations.add_given(database, name, rows, [], AT))
+        assert store.do(lambda database, answers=answers: operations.add_answers(database, answers))
     return store
 
 
@@ -76,19 +77,21 @@ def test_an_operation_that_raises_changes_nothing_and_the_others_are_carried_out
             database.execute("DELETE FROM answers")
             raise ValueError("no")
 
-        found = store.transact([half, store_of.study_token, half])
+        found = store.transact([half, operations.study_token, half])
         assert isinstance(found[0], ValueError) and isinstance(found[1], str) and isinstance(found[2], ValueError)
         assert store.do(lambda database: database.execute("SELECT count(*) FROM answers").fetchone()[0]) == 2
-        assert store.do(store_of.study_token) == found[1]
+        assert store.do(operations.study_token) == found[1]
 
 
 def test_answers_and_trials_of_one_who_was_forgotten_are_not_added(tmp_path: Path) -> None:
     with filled(tmp_path / "x.sqlite", "a", "b") as store:
         assert store.forget("a") and not store.forget("a")
-        assert not store.do(lambda database: store_of.add_answers(database, [AnswerRow("a", 3, 1, None, None, 1, AT)]))
+        assert not store.do(
+            lambda database: operations.add_answers(database, [AnswerRow("a", 3, 1, None, None, 1, AT)])
+        )
         rows = [GivenRow("a", 3, "trial", 0, 1, 2, 0, 1, 2, None, AT, AT, 0)]
-        assert not store.do(lambda database: store_of.add_given(database, "a", rows, [], AT))
-        assert not store.do(lambda database: store_of.set_state(database, "a", "left", AT))
+        assert not store.do(lambda database: operations.add_given(database, "a", rows, [], AT))
+        assert not store.do(lambda database: operations.set_state(database, "a", "left", AT))
         for table in ("participants", "given", "answers"):
             query = f"SELECT DISTINCT participant FROM {table}"
             assert store.do(lambda database, query=query: database.execute(query).fetchall()) == [("b",)]
@@ -98,10 +101,10 @@ def test_nothing_of_a_forgotten_participant_is_left_in_the_files(tmp_path: Path)
     name = "zq7forgetme4"
     with filled(tmp_path / "x.sqlite", *(f"other{n}" for n in range(50)), name, "last") as store:
         before = b"".join(path.read_bytes() for path in tmp_path.iterdir())
-        assert name.encode() in before and store_of.digest(name).encode() in before
+        assert name.encode() in before and operations.digest(name).encode() in before
         store.forget(name)
         after = b"".join(path.read_bytes() for path in tmp_path.iterdir())
-        assert name.encode() not in after and store_of.digest(name).encode() not in after
+        assert name.encode() not in after and operations.digest(name).encode() not in after
         assert b"other7" in after and b"detail of last" in after
     assert name.encode() not in (tmp_path / "x.sqlite").read_bytes()
 
@@ -109,7 +112,7 @@ def test_nothing_of_a_forgotten_participant_is_left_in_the_files(tmp_path: Path)
 def test_the_number_of_an_answer_is_not_used_again(tmp_path: Path) -> None:
     with filled(tmp_path / "x.sqlite", "a", "b") as store:
         store.forget("b")
-        store.do(lambda database: store_of.add_answers(database, [AnswerRow("a", 3, 1, None, None, 1, AT)]))
+        store.do(lambda database: operations.add_answers(database, [AnswerRow("a", 3, 1, None, None, 1, AT)]))
         assert store.do(lambda database: database.execute("SELECT max(id) FROM answers").fetchone()[0]) == 5
 
 
@@ -117,13 +120,13 @@ def test_the_same_number_cannot_be_given_twice(tmp_path: Path) -> None:
     with filled(tmp_path / "x.sqlite", "a") as store:
         row = GivenRow("a", 2, "trial", 5, 6, 7, 5, 6, 7, None, AT, AT, 0)
         with pytest.raises(sqlite3.IntegrityError):
-            store.do(lambda database: store_of.add_given(database, "a", [row], [], AT))
+            store.do(lambda database: operations.add_given(database, "a", [row], [], AT))
 
 
 def test_links(tmp_path: Path) -> None:
     path = tmp_path / "x.sqlite"
     with SessionStore(path) as store:
-        tokens = store.do(lambda database: store_of.add_links(database, 3))
+        tokens = store.do(lambda database: operations.add_links(database, 3))
         assert len(set(tokens)) == 3
         content = path.read_bytes() + Path(f"{path}-wal").read_bytes()
         assert all(token.encode() not in content for token in tokens)
@@ -133,7 +136,7 @@ def test_the_numbers_of_stimuli_stay(tmp_path: Path) -> None:
     with SessionStore(tmp_path / "x.sqlite") as store:
 
         def numbers(*ids: str) -> list[int]:
-            return store.do(lambda database: store_of.number_stimuli(database, ids))
+            return store.do(lambda database: operations.number_stimuli(database, ids))
 
         assert numbers("a", "b") == [0, 1]
         assert numbers("new", "b", "a", "newer") == [2, 1, 0, 3]
@@ -152,9 +155,9 @@ def test_requests_that_come_while_the_disk_is_busy_share_a_transaction(tmp_path:
         writer = Writer(store)
         writer.start()
         rows = [[AnswerRow("a", n, 1, None, None, 1, AT)] for n in range(3, 103)]
-        cancelled = asyncio.ensure_future(writer.do(store_of.study_token))
+        cancelled = asyncio.ensure_future(writer.do(operations.study_token))
         cancelled.cancel()
-        done = await asyncio.gather(*(writer.do(lambda d, one=one: store_of.add_answers(d, one)) for one in rows))
+        done = await asyncio.gather(*(writer.do(lambda d, one=one: operations.add_answers(d, one)) for one in rows))
         with pytest.raises(ZeroDivisionError):
             await writer.do(lambda _: 1 // 0)
         await writer.stop()
@@ -178,7 +181,7 @@ def test_nothing_is_acknowledged_before_it_is_on_the_disk(tmp_path: Path) -> Non
         writer = Writer(store)
         writer.start()
         rows = [AnswerRow("a", 3, 1, None, None, 1, AT)]
-        waiting = asyncio.ensure_future(writer.do(lambda database: store_of.add_answers(database, rows)))
+        waiting = asyncio.ensure_future(writer.do(lambda database: operations.add_answers(database, rows)))
         await asyncio.sleep(0.2)
         with closing(sqlite3.connect(store.path)) as database:
             query = "SELECT count(*) FROM answers"

@@ -17,10 +17,12 @@ from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from affectlake.experiment import session_store as store_of
+from affectlake.experiment import store_operations as operations
 from affectlake.experiment.offer import Offer, ServeSettings
+from affectlake.experiment.participants import Answer, Given, Person
+from affectlake.experiment.refusals import Refused
 from affectlake.experiment.session_store import SessionStore
-from affectlake.experiment.sessions import IDLE_S, Answer, Given, Person, Refused, Sessions
+from affectlake.experiment.sessions import IDLE_S, Sessions
 from affectlake.experiment.writer import Writer
 from tests.experiment.worlds import KEY, contents, offer, settings
 
@@ -135,7 +137,7 @@ def test_nobody_is_given_a_trial_twice_and_the_plan_ends() -> None:
 
 async def _secret_of(world: World, person: Person) -> str:
     """Give a participant a known secret."""
-    person.secret_hash = store_of.digest("s" * 43)
+    person.secret_hash = operations.digest("s" * 43)
     return "s" * 43
 
 
@@ -208,7 +210,7 @@ def test_joining_twice_with_the_secret_of_the_browser_is_one_participant() -> No
     async def test(world: World) -> None:
         found = await asyncio.gather(*(world.joined(secret="x" * 43) for _ in range(5)))
         assert len({one.id for one in found}) == 1
-        token = world.store.do(lambda database: store_of.add_links(database, 1))[0]
+        token = world.store.do(lambda database: operations.add_links(database, 1))[0]
         first = await world.joined(link=token, secret="y" * 43)
         assert await world.joined(link=token, secret="y" * 43) is first
         with pytest.raises(Refused) as caught:

@@ -10,15 +10,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from affectlake.experiment.session_store import (
-    Participant,
-    SessionStore,
-    add_participant,
-    digest,
-    number_stimuli,
-    set_state,
-    withdraw,
-)
+from affectlake.experiment.session_store import SessionStore
+from affectlake.experiment.store_operations import add_participant, digest, number_stimuli, set_state, withdraw
+from affectlake.experiment.store_rows import Participant
 from affectlake.lake import repository
 from affectlake.lake.files.outputs import Output
 from affectlake.lake.tables.writing import read_output

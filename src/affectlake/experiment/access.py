@@ -9,8 +9,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from affectlake.experiment.app import refusal
-from affectlake.experiment.refusals import Refusals
-from affectlake.experiment.sessions import Refused
+from affectlake.experiment.refusals import Refusals, Refused
 from affectlake.process.own_requests import LOOPBACK, as_sent, is_foreign, is_own_name, with_headers
 
 POLICY = (

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from affectlake.experiment.offer import Offer, Triplet, key_of, keys_of
-from affectlake.experiment.session_store import Counted
+from affectlake.experiment.store_rows import Counted
 from affectlake.seeds import generator
 
 MOST_FAILED = 3

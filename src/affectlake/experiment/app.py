@@ -24,10 +24,11 @@ from affectlake.experiment.assets import Assets
 from affectlake.experiment.limits import Limit
 from affectlake.experiment.media import Media
 from affectlake.experiment.offer import Contents, Offer, ServeSettings
-from affectlake.experiment.refusals import STATUS, Refusals
+from affectlake.experiment.participants import Given, Person
+from affectlake.experiment.refusals import STATUS, Refusals, Refused
 from affectlake.experiment.requests import MOST_TRIALS, answers_of, bad, body_of, optional_text, text_of, whole_of
 from affectlake.experiment.session_store import SessionStore
-from affectlake.experiment.sessions import Given, How, Person, Refused, Sessions
+from affectlake.experiment.sessions import How, Sessions
 from affectlake.experiment.writer import Writer
 
 log = logging.getLogger(__name__)

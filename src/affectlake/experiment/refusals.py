@@ -31,6 +31,22 @@ EVERY_S = 60.0
 """Shortest time in seconds between two lines of the log."""
 
 
+class Refused(Exception):  # noqa: N818  (an answer, not a failure)
+    """A request that is not carried out.
+
+    Parameters
+    ----------
+    code : str
+        What is wrong, in one word.
+    text : str
+        The same for readers.
+    """
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(code)
+        self.code, self.text = code, text
+
+
 class Refusals:
     """Counts of refused requests.
 

@@ -9,7 +9,8 @@ from typing import Any
 import orjson
 from starlette.types import Receive, Scope
 
-from affectlake.experiment.sessions import Answer, Refused
+from affectlake.experiment.participants import Answer
+from affectlake.experiment.refusals import Refused
 
 MOST_BYTES = 64 * 1024
 """Largest body of a request."""

@@ -17,7 +17,8 @@ from affectlake.experiment.access import Access
 from affectlake.experiment.app import Experiment, application
 from affectlake.experiment.assets import Assets
 from affectlake.experiment.offer import Contents, Offer, ServeSettings
-from affectlake.experiment.session_store import SessionStore, add_links
+from affectlake.experiment.session_store import SessionStore
+from affectlake.experiment.store_operations import add_links
 from affectlake.process.file_lock import file_lock
 from affectlake.process.loop_signals import call_on_signals
 from affectlake.process.own_requests import ANY, LOOPBACK, listen, shown_host
@@ -65,8 +66,8 @@ def serve(
     public_url : str
         The address that participants open, such as ``https://study.example/``, if a proxy serves it.
     renew : callable, optional
-        Called in a thread every `renew_s` seconds, with the number of answers to the plan; returns a new offer, or None if
-        it stays. The page is answered meanwhile.
+        Called in a thread every `renew_s` seconds, with the number of answers to trials of the plan; returns a new
+        offer, or None if it stays. The page is answered meanwhile.
     renew_s : float
         Seconds.
 

@@ -6,7 +6,6 @@ follows the store, and changes after it.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import hmac
@@ -14,15 +13,17 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, TypeVar
 
-import numpy as np
-
-from affectlake.experiment import session_store as store_of
+from affectlake.experiment import store_operations as operations
 from affectlake.experiment.allocation import Allocation
-from affectlake.experiment.offer import Contents, Kind, Offer, ServeSettings, Triplet, key_of, members_of
+from affectlake.experiment.offer import Contents, Offer, ServeSettings, Triplet, key_of, members_of
+from affectlake.experiment.participants import Answer, Given, Joined, Person
+from affectlake.experiment.refusals import Refused
 from affectlake.experiment.schedule import Schedule
-from affectlake.experiment.session_store import AnswerRow, Counted, GivenRow, Participant, SessionStore, as_text
+from affectlake.experiment.session_store import SessionStore
+from affectlake.experiment.stimulus_numbers import StimulusNumbers
+from affectlake.experiment.store_rows import AnswerRow, GivenRow, Participant, as_seconds, as_text
 from affectlake.experiment.writer import Writer
 
 T = TypeVar("T")
@@ -33,93 +34,6 @@ IDLE_S = 3600.0
 
 
 _Loaded = tuple[Participant, list[tuple[GivenRow, bool]]]
-
-
-class Refused(Exception):  # noqa: N818  (an answer, not a failure)
-    """A request that is not carried out.
-
-    Parameters
-    ----------
-    code : str
-        What is wrong, in one word.
-    text : str
-        The same for readers.
-    """
-
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(code)
-        self.code, self.text = code, text
-
-
-class Answer(NamedTuple):
-    """An answer as the page sent it."""
-
-    number: int
-    position: int | None
-    reason: str | None
-    detail: str | None
-    response_ms: float | None
-
-
-class Given:
-    """A trial that is given to a participant and not answered."""
-
-    __slots__ = ("expires", "is_released", "key", "kind", "number", "right", "shown")
-
-    def __init__(
-        self, number: int, kind: Kind, key: int, shown: Triplet, right: int | None, expires: float, is_released: bool
-    ) -> None:
-        self.number, self.kind, self.key, self.shown, self.right = number, kind, key, shown, right
-        self.expires, self.is_released = expires, is_released
-
-
-class Person:
-    """A participant in memory.
-
-    Attributes
-    ----------
-    id, secret_hash, state, language : str
-        As in the store.
-    last, used : float
-        Times of the last request that was stored, and of the last one, in seconds since 1970-01-01.
-    open : dict of int to Given
-        Trials that are given and not answered, by number, in order.
-    n : int
-        Number of trials that were given.
-    is_out_of_trials : bool
-        Whether the plan had none left for this participant.
-    """
-
-    __slots__ = (
-        "id", "is_out_of_trials", "language", "last", "lock", "n", "open", "schedule", "secret_hash", "state", "used",
-    )  # fmt: skip
-
-    def __init__(self, row: Participant, schedule: Schedule) -> None:
-        self.id, self.secret_hash, self.state, self.language = row.participant, row.secret_hash, row.state, row.language
-        self.last = self.used = store_of.as_seconds(row.last_at)
-        self.schedule = schedule
-        self.open: dict[int, Given] = {}
-        self.n = 0
-        self.is_out_of_trials = False
-        self.lock = asyncio.Lock()
-
-    @property
-    def n_trials(self) -> int:
-        """Number of trials in all."""
-        return self.n if self.is_out_of_trials else max(self.n, self.schedule.n_in_all)
-
-    @property
-    def n_left(self) -> int:
-        """Number of trials that are not answered."""
-        return self.n_trials - self.n + len(self.open)
-
-
-class Joined(NamedTuple):
-    """A participant who joined, the secret, and whether there was one before."""
-
-    person: Person
-    secret: str
-    is_resumed: bool
 
 
 class Sessions:
@@ -154,13 +68,12 @@ class Sessions:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._writer, self._settings, self._key, self._clock = writer, settings, key, clock
-        numbers = store.do(lambda database: store_of.number_stimuli(database, contents.stimulus_ids))
-        self._numbers = numbers
-        self._index = {number: index for index, number in enumerate(numbers)}
-        self.study_token = store.do(store_of.study_token)
+        ids = contents.stimulus_ids
+        self._numbers = StimulusNumbers(store.do(lambda database: operations.number_stimuli(database, ids)))
+        self.study_token = store.do(operations.study_token)
         at = as_text(clock())
-        counted = store.do(lambda database: store_of.counted(database, at))
-        self.allocation = Allocation(offer, settings.seed, self._in_indices(counted))
+        counted = store.do(lambda database: operations.counted(database, at))
+        self.allocation = Allocation(offer, settings.seed, self._numbers.in_indices(counted))
         self._swept = clock()
         self._people: dict[str, Person] = {}
         self._leases: deque[tuple[float, str, int]] = deque()
@@ -168,22 +81,10 @@ class Sessions:
         self._lease_rows(store, at)
         self.n_answers = int(counted.chosen.sum() + counted.failed.sum())
 
-    def _in_indices(self, counted: Counted) -> Counted:
-        """Return `counted` with the offer's indices of stimuli, without stimuli that the offer does not know."""
-        if not len(counted.trials):
-            return counted
-        table = np.full(int(counted.trials.max()) + 1, -1, dtype=np.int32)
-        for number, index in self._index.items():
-            if number < len(table):
-                table[number] = index
-        trials = np.sort(table[counted.trials], axis=1)
-        known = trials[:, 0] >= 0
-        return Counted(trials[known], counted.chosen[known], counted.failed[known], counted.open[known])
-
     def _lease_rows(self, store: SessionStore, at: str) -> None:
-        for one in store.do(lambda database: store_of.open_trials(database, at)):
-            self._leases.append((store_of.as_seconds(one.expires_at), one.participant, one.number))
-            key = _key_of(*(self._index.get(number, -1) for number in (one.i, one.j, one.k)))
+        for one in store.do(lambda database: operations.open_trials(database, at)):
+            self._leases.append((as_seconds(one.expires_at), one.participant, one.number))
+            key = self._numbers.key(one.i, one.j, one.k)
             if key >= 0:
                 self._unloaded[one.participant, one.number] = key
 
@@ -212,21 +113,19 @@ class Sessions:
         at = as_text(self._clock())
         panel_hash = None
         if panel is not None:
-            panel_hash = self._hashed("panel", panel).hex()
-            participant = base64.b32encode(bytes.fromhex(panel_hash))[:16].decode().lower()
-            secret = base64.urlsafe_b64encode(self._hashed("secret", panel)).decode().rstrip("=")
+            panel_hash, participant, secret = self._identity(panel)
         else:
             participant = base64.b32encode(secrets.token_bytes(10)).decode().lower()
             secret = secret or secrets.token_urlsafe(32)
-        secret_hash, link_hash = store_of.digest(secret), None if link is None else store_of.digest(link)
+        secret_hash, link_hash = operations.digest(secret), None if link is None else operations.digest(link)
         is_full = self.allocation.n_free == 0
         new = Participant(participant, secret_hash, panel_hash, language, "consent", at, None, None, at, link_hash)
 
         def add(database: Any) -> _Loaded | None:
-            row = store_of.find_participant(database, new.participant, secret_hash)
+            row = operations.find_participant(database, new.participant, secret_hash)
             if row is None and not is_full:
-                row = store_of.add_participant(database, new)
-            return None if row is None else (row, store_of.given_of(database, row.participant))
+                row = operations.add_participant(database, new)
+            return None if row is None else (row, operations.given_of(database, row.participant))
 
         loaded = await self._writer.do(add)
         if loaded is None:
@@ -250,7 +149,7 @@ class Sessions:
         """
         person = self._people.get(participant) or await self._loaded(participant)
         person.used = self._clock()
-        if not hmac.compare_digest(person.secret_hash, store_of.digest(secret)):
+        if not hmac.compare_digest(person.secret_hash, operations.digest(secret)):
             raise _unknown()
         return person
 
@@ -258,7 +157,7 @@ class Sessions:
         """Set the language, which a participant may change until they agree."""
         async with person.lock:
             if person.state == "consent" and language != person.language:
-                await self._writer.do(lambda database: store_of.set_language(database, person.id, language))
+                await self._writer.do(lambda database: operations.set_language(database, person.id, language))
                 person.language = language
 
     async def consent(self, person: Person) -> None:
@@ -320,7 +219,7 @@ class Sessions:
             at = self._clock()
             text = as_text(at)
             rows = [AnswerRow(person.id, *one, text) for one in new]
-            if not await self._writer.do(lambda database: store_of.add_answers(database, rows)):
+            if not await self._writer.do(lambda database: operations.add_answers(database, rows)):
                 self._drop(person)
                 raise _unknown()
             person.last = at
@@ -360,13 +259,18 @@ class Sessions:
             for person in [one for one in self._people.values() if at - one.used > IDLE_S and not one.lock.locked()]:
                 self._drop(person)
 
-    def _hashed(self, *words: str) -> bytes:
-        return hmac.digest(self._key, "\x1f".join(words).encode(), hashlib.sha256)
+    def _identity(self, panel: str) -> tuple[str, str, str]:
+        """Return the hash of a panel's id, the participant and the secret, which are the same on every device."""
+        hashed, secret = (
+            hmac.digest(self._key, f"{word}\x1f{panel}".encode(), hashlib.sha256) for word in ("panel", "secret")
+        )
+        participant = base64.b32encode(hashed)[:16].decode().lower()
+        return hashed.hex(), participant, base64.urlsafe_b64encode(secret).decode().rstrip("=")
 
     async def _loaded(self, participant: str) -> Person:
         def load(database: Any) -> _Loaded | None:
-            row = store_of.find_participant(database, participant)
-            return None if row is None else (row, store_of.given_of(database, participant))
+            row = operations.find_participant(database, participant)
+            return None if row is None else (row, operations.given_of(database, participant))
 
         found = await self._writer.do(load)
         if found is None:
@@ -385,14 +289,14 @@ class Sessions:
     def _person_of(self, row: Participant, given: Sequence[tuple[GivenRow, bool]]) -> Person:
         person = Person(row, self._schedule(row.participant))
         for one, is_answered in given:
-            a, b, c = (self._index.get(number, -1) for number in one.shown)
-            key = _key_of(a, b, c)
+            a, b, c = (self._numbers.index(number) for number in one.shown)
+            key = self._numbers.key(*one.shown)
             person.schedule.add(one.kind, key, _order_of(one))
             person.n = one.number
             was_leased = self._unloaded.pop((person.id, one.number), None) is not None
             if not is_answered and key >= 0:
-                expires = store_of.as_seconds(one.expires_at)
-                right = None if one.right_answer is None else self._index[one.right_answer]
+                expires = as_seconds(one.expires_at)
+                right = None if one.right_answer is None else self._numbers.index(one.right_answer)
                 is_released = bool(one.released) or (expires <= self._clock() and not was_leased)
                 person.open[one.number] = Given(one.number, one.kind, key, (a, b, c), right, expires, is_released)
         return person
@@ -407,20 +311,20 @@ class Sessions:
 
     async def _set_state(self, person: Person, state: str) -> None:
         at = self._clock()
-        if not await self._writer.do(lambda database: store_of.set_state(database, person.id, state, as_text(at))):
+        if not await self._writer.do(lambda database: operations.set_state(database, person.id, state, as_text(at))):
             self._drop(person)
             raise _unknown()
         person.state, person.last = state, at
 
     async def _withdraw(self, person: Person) -> None:
         at = self._clock()
-        gone = await self._writer.do(lambda database: store_of.withdraw(database, person.id, as_text(at)))
+        gone = await self._writer.do(lambda database: operations.withdraw(database, person.id, as_text(at)))
         if gone is None:
             self._drop(person)
             raise _unknown()
         person.state, person.last = "withdrawn", at
         for numbers, is_chosen in gone:
-            key = _key_of(*(self._index.get(number, -1) for number in numbers))
+            key = self._numbers.key(*numbers)
             if key >= 0:
                 self.n_answers -= 1
                 (self.allocation.put_back if is_chosen else self.allocation.take_back_failure)(key)
@@ -475,7 +379,7 @@ class Sessions:
 
     def _expiry(self) -> float:
         """Return the time until which a trial that is given now can be answered, as the store has it."""
-        return store_of.as_seconds(as_text(self._clock() + self._settings.give_again_after_min * 60))
+        return as_seconds(as_text(self._clock() + self._settings.give_again_after_min * 60))
 
     def _expire(self) -> None:
         """Release the trials whose time is over."""
@@ -494,7 +398,7 @@ class Sessions:
 
     async def _release(self, given: Sequence[Given], person: Person) -> None:
         which = [(person.id, one.number) for one in given]
-        await self._writer.do(lambda database: store_of.release(database, which))
+        await self._writer.do(lambda database: operations.release(database, which))
         for one in given:
             if not one.is_released and one.number in person.open:
                 one.is_released = True
@@ -510,7 +414,7 @@ class Sessions:
         is_known = False
         try:
             is_known = await self._writer.do(
-                lambda database: store_of.add_given(database, person.id, rows, times, text)
+                lambda database: operations.add_given(database, person.id, rows, times, text)
             )
         finally:
             if not is_known:
@@ -524,18 +428,12 @@ class Sessions:
         person.last = at
 
     def _row(self, person: Person, given: Given, at: str) -> GivenRow:
-        numbers = self._numbers
+        numbers = self._numbers.of_index
         a, b, c = (numbers[index] for index in given.shown)
         i, j, k = sorted((a, b, c))
         right = None if given.right is None else numbers[given.right]
         until = as_text(given.expires)
         return GivenRow(person.id, given.number, given.kind, i, j, k, a, b, c, right, at, until, 0)
-
-
-def _key_of(*members: int) -> int:
-    """Return the key of three stimuli in any order; -1 if one is unknown."""
-    i, j, k = sorted(members)
-    return key_of(i, j, k) if i >= 0 else -1
 
 
 def _order_of(given: GivenRow) -> Triplet:

@@ -17,8 +17,10 @@ from affectlake.errors import UsageError
 from affectlake.experiment.media import Media
 from affectlake.experiment.offer import Contents, Offer, ServeSettings
 from affectlake.experiment.page import page_files, render_page, texts_of
+from affectlake.experiment.participants import Answer, Given
+from affectlake.experiment.refusals import Refused
 from affectlake.experiment.session_store import SessionStore
-from affectlake.experiment.sessions import Answer, Given, Refused, Sessions
+from affectlake.experiment.sessions import Sessions
 from affectlake.experiment.writer import Writer
 
 _KEY = b"lists of a static page"

@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from affectlake.experiment.session_store import SessionStore, set_state
+from affectlake.experiment.session_store import SessionStore
+from affectlake.experiment.store_operations import set_state
 from affectlake.lake.query import query
 from affectlake.lake.store.versions import list_versions
 from affectlake.pipelines.experiment import publishing
