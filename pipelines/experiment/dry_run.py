@@ -68,7 +68,7 @@ RECORDED = {
         "participant": "the code",
         "number": "the number of the trial in the session",
         "position": "the position that was chosen",
-        "reason": "why there is no choice: timed_out, cannot_tell or media_failed",
+        "reason": "the reason for a missing choice: timed_out, cannot_tell or media_failed",
         "detail": "what the browser said about a file that did not load or play",
         "response_ms": "the time that the answer took, in milliseconds",
         "received_at": "when the answer arrived, by the server's clock",

@@ -93,7 +93,7 @@ def offer_of(lake: Path, params: Params, name: str) -> Offered:
     askable = shown[trials].all(axis=1) if len(trials) else np.zeros(0, dtype=np.bool_)
     if not askable.any():
         raise UsageError(
-            f"there are no trials to give to people for {name}",
+            f"no trial of {name} can be shown to people",
             found=f"{len(trials):,} trials in {agent.trials}, and {int(shown.sum()):,} of {len(ids):,} stimuli with "
             f"{agent.show}" + "".join(f"; {n:,}: {why}" for why, n in reasons.items()),
             todo="set show to what the study has, or trials to a set that is not empty",

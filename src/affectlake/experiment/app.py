@@ -237,15 +237,15 @@ def application(experiment: Experiment, beside: AbstractAsyncContextManager[None
     async def file(request: Request) -> Response:
         found = experiment.assets.files.get(request.url.path.lstrip("/"))
         if found is None:
-            return refusal(experiment.refusals, Refused("not_found", "there is no such file"))
+            return refusal(experiment.refusals, Refused("not_found", "this file does not exist"))
         return Response(found.content, headers={"Cache-Control": "no-cache"}, media_type=found.type)
 
     async def media(request: Request) -> Response:
         found = await experiment.media.response(request.path_params["name"])
-        return found or refusal(experiment.refusals, Refused("not_found", "there is no such file"))
+        return found or refusal(experiment.refusals, Refused("not_found", "this file does not exist"))
 
     async def nothing(_: Request, __: Exception) -> Response:
-        return refusal(experiment.refusals, Refused("not_found", "there is no such page"))
+        return refusal(experiment.refusals, Refused("not_found", "this page does not exist"))
 
     async def not_so(_: Request, __: Exception) -> Response:
         return refusal(experiment.refusals, Refused("bad_method", "this page is not asked in this way"))

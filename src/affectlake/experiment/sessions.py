@@ -442,4 +442,4 @@ def _order_of(given: GivenRow) -> Triplet:
 
 
 def _unknown() -> Refused:
-    return Refused("unknown_participant", "there is no such participant, or the secret is another one")
+    return Refused("unknown_participant", "the participant is unknown, or has another secret")
