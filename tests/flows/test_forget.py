@@ -96,7 +96,7 @@ def test_the_rows_go_and_the_rest_stays(lake: Path) -> None:
     said = affectlake("forget", "people", WHO, "--lake", lake)
     after = of(lake, "responses")
     assert after.equals(before.filter(pl.col("participant") != WHO))
-    assert f"responses/people: {before.height - after.height:,} rows were removed" in said.stdout
+    assert f"removed from responses/people: {before.height - after.height:,} rows" in said.stdout
     assert WHO not in said.stdout + said.stderr
     now = Manifest(lake, "").files(Output("responses", "people"))
     assert [one.path for one in now] == [one.path for one in parts]

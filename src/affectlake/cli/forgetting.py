@@ -65,7 +65,7 @@ def _forget_one(root: Path, agent: str, participant: str, *, purge: bool) -> Non
         click.echo("the session was deleted from the file of the experiment's server")
     done = forgetting.forget(root, agent, participant, log, is_known=in_session)
     for output, n in done.n_rows.items():
-        click.echo(f"{output}: {n:,} rows were removed")
+        click.echo(f"removed from {output}: {n:,} {'row' if n == 1 else 'rows'}")
     if done.version:
         click.echo(f"published {done.version.name}; `affectlake run` makes the other tables without them")
     else:
