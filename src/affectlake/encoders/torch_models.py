@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from affectlake.encoders.unit_vectors import unit_vectors
 from affectlake.errors import UsageError
-from affectlake.judge.vectors.similarity import unit_vectors
 
 Item = TypeVar("Item")
 

@@ -16,10 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from affectlake.errors import SourceError, UsageError
-from affectlake.extras import install
-from affectlake.judge.agents import Library, VisionEncoder
-from affectlake.judge.vectors.torch_models import (
+from affectlake.encoders.settings import Library, PictureModel
+from affectlake.encoders.torch_models import (
     digest,
     first_line,
     one_thread_each,
@@ -27,6 +25,8 @@ from affectlake.judge.vectors.torch_models import (
     refuse_torchvision_of_another_build,
     unit_features,
 )
+from affectlake.errors import SourceError, UsageError
+from affectlake.extras import install
 
 if TYPE_CHECKING:
     import torch
@@ -62,12 +62,12 @@ class VisionModel:
     sha256: str
 
 
-def load_vision_model(encoder: VisionEncoder, home: Path, device: str = "cpu") -> VisionModel:
+def load_vision_model(encoder: PictureModel, home: Path, device: str = "cpu") -> VisionModel:
     """Load an encoder's model and its preprocessing.
 
     Parameters
     ----------
-    encoder : VisionEncoder
+    encoder : PictureModel
         Its ``model`` is a folder (relative to `home`) or a name that the library knows:
 
         - ``torchvision``: a classification model (``resnet50``) or weights (``ResNet50_Weights.IMAGENET1K_V1``), or a
@@ -117,7 +117,7 @@ def load_vision_model(encoder: VisionEncoder, home: Path, device: str = "cpu") -
     return found
 
 
-def _try(model: VisionModel, encoder: VisionEncoder) -> None:
+def _try(model: VisionModel, encoder: PictureModel) -> None:
     """Refuse a model that does not return one vector of features for a single image."""
     try:
         with one_thread_each():
