@@ -11,8 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, get_args
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
-from affectlake.encoders.settings import VideoMAE as VideoMAE
-from affectlake.encoders.settings import VisionEncoder as VisionEncoder
+from affectlake.encoders.settings import VideoMAE, VisionEncoder
 from affectlake.judge.chat import ChatAgent
 from affectlake.judge.protocols.protocol import Modality
 from affectlake.judge.respondent import Respondent
