@@ -50,7 +50,7 @@ def picture_maps(inputs: ReportInputs, agents: Sequence[AgentFacts]) -> tuple[Ma
 
 
 def best_frames(inputs: ReportInputs) -> pl.DataFrame:
-    """Return the maps to show: for each agent and dimension its strongest stimuli, each with its frame of largest value.
+    """Return the maps to show: of the strongest stimuli of each dimension, each with its frame of largest value.
 
     Parameters
     ----------
