@@ -68,5 +68,5 @@ class Tap:
         first = output[0] if isinstance(output, tuple) else output
         leaf = first.detach().clone().requires_grad_(True)
         own["output"] = leaf
-        # a copy goes on, so that operations in place after the layer do not change what was kept
+        # a copy is passed on, so that operations in place after the layer do not change what was kept
         return (leaf.clone(), *output[1:]) if isinstance(output, tuple) else leaf.clone()
