@@ -132,7 +132,8 @@ def test_maps_are_complete_and_equal_to_the_closed_form_and_do_not_depend_on_oth
     torch.testing.assert_close(maps.sum(dim=(2, 3)), features @ weights.T, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(maps, closed, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(maps[2:3, 1:], alone, rtol=1e-5, atol=1e-6)
-    assert float(maps.min()) < 0  # not rectified
+    opposite = maps_of(net, scenes(6, 4)[0], -weights)  # maps are not rectified
+    np.testing.assert_allclose(opposite, -maps.numpy(), atol=1e-6)
 
 
 def test_maps_equal_those_of_captum(trained: tuple[Pooled, torch.Tensor]) -> None:
