@@ -91,7 +91,7 @@ ATTRIBUTES: Mapping[tuple[type, str], tuple[str, ...]] = {
     (ChatAgent, "asking"): ("agents.{agent}.protocol", "agents.{agent}.modality"),
     (ChatAgent, "family"): ("agents.{agent}.protocol",),
 }
-PLACES = {"encode_frames": {"spose.device"}, "encode_clips": {"spose.device"}}
+PLACES = {name: {"spose.device"} for name in ("encode_frames", "encode_clips", "look", "attribute")}
 """Where a step computes, which changes no more than the last digits: nothing is to be made anew for that."""
 
 

@@ -13,10 +13,21 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from affectlake.encoders import settings
 from affectlake.errors import UsageError
 from affectlake.judge import agents, chat, sampling, server_command
 from affectlake.lake import repository
-from affectlake.pipelines.params import about, brain, notify, schedules, shareable, sources, study, templates
+from affectlake.pipelines.params import (
+    about,
+    attribution,
+    brain,
+    notify,
+    schedules,
+    shareable,
+    sources,
+    study,
+    templates,
+)
 from affectlake.pipelines.params.study import Params, override, parse
 from affectlake.spose.settings import FewJudgments, SharedSettings
 from affectlake.validation import Strict
@@ -39,6 +50,8 @@ READERS: dict[type[BaseModel], tuple[str, ...]] = {
     study.Triplets: ("pipelines/steps/stimuli.py", "pipelines/steps/meaning.py"),
     study.Spose: ("src/affectlake/spose", "pipelines/params/study.py", "pipelines/collection/proposals.py"),
     study.Vice: ("src/affectlake/spose/vice", "pipelines/steps/vice.py"),
+    attribution.Attribution: ("pipelines/steps/attribution.py",),
+    settings.PictureModel: ("src/affectlake/encoders/vision.py",),
     study.Geometry: (STEPS,),
     study.Sweeps: ("pipelines/steps/sweeps.py", "pipelines/steps/metrics.py"),
     study.Proposals: ("pipelines/collection/proposals.py",),
@@ -48,8 +61,8 @@ READERS: dict[type[BaseModel], tuple[str, ...]] = {
     agents.FeaturesAgent: ("pipelines/steps/videos.py", "src/affectlake/judge/vectors", "pipelines/params/study.py"),
     agents.TfidfSvd: ("src/affectlake/judge/vectors/text.py",),
     agents.SentenceTransformers: ("src/affectlake/judge/vectors/text.py",),
-    agents.VisionEncoder: ("src/affectlake/judge/vectors/vision.py",),
-    agents.VideoMAE: ("src/affectlake/judge/vectors/videomae.py",),
+    agents.VisionEncoder: ("src/affectlake/encoders/vision.py",),
+    agents.VideoMAE: ("src/affectlake/encoders/videomae.py",),
     agents.JudgmentsAgent: ("pipelines/steps/judgments.py", "pipelines/params/study.py"),
     agents.AnchoredAgent: ("pipelines/steps/judgments.py", "pipelines/params/study.py"),
     agents.Exclude: ("pipelines/steps/judgments.py",),
