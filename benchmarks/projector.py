@@ -1,14 +1,14 @@
 """The projector's perceptron against the ridge regression on held-out videos, and the coverage of its intervals.
 
-    OMP_NUM_THREADS=1 python benchmarks/projector.py RATINGS.csv CAPTIONS.csv [--splits 3] [--width 256] [--cache FILE]
+    OMP_NUM_THREADS=1 python benchmarks/projector.py RATINGS.csv CAPTIONS.csv [--splits 3] [--width 128] [--cache FILE]
     OMP_NUM_THREADS=1 python benchmarks/projector.py --coverage
 
 The embedding is that of the published category ratings (SPoSE, 950,000 choices). Captions go through MiniLM in place of
 CLIP: the mean of captions 1 to 3 is the language feature, that of captions 4 and 5 stands in for image features,
 and the hidden states of one caption's tokens stand in for the tokens of a text encoder. Each split is divided into
 training, stopping and reported videos; every row is of the reported ones. `difference` is paired, over videos, and its
-interval is for the split. Runs of fewer epochs warm up for a twelfth of them. `--coverage` draws worlds in which a ridge
-is learned, and counts how often its intervals contain the mean over worlds.
+interval is for the split. Runs of fewer epochs warm up for a twelfth of them. `--coverage` draws worlds, scores fixed
+linear predictors in each, and counts how often the intervals contain the mean over worlds.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from affectlake.editing.network import TrainingSettings
-from affectlake.editing.projector import Material, Parts, Projector, basis_of, divide, fit_mlp, fit_ridge, score
+from affectlake.editing.projector import Material, Projector, basis_of, divide, fit_mlp, fit_ridge, score
 from affectlake.editing.retrieval import difference, ranks, retrieval, share_interval
+from affectlake.editing.settings import TrainingSettings
 from affectlake.editing.tokens import medoid
 from affectlake.judge.vectors.ratings import families_of, rating_vectors
 from affectlake.judge.vectors.similarity import choose_by_cosine
@@ -102,34 +102,37 @@ def material(ratings: Path, captions: Path, cache: Path | None) -> Material:
 
 
 def compared(every: Material, width: int, splits: int) -> None:
-    """Print a row for each split and model."""
+    """Print a row for each model and split."""
     names = (
         "split | model | epochs (kept) | top-1 | top-5 | top-10 | median rank | cosine | token R² | top-10 - ridge | s"
     )
     print(f"| {names} |")
     print("|---" * 11 + "|", flush=True)
-    recipes = {
-        "40 epochs": TrainingSettings(width=width, epochs=40, warmup_epochs=3, patience=None),
-        "240 epochs": TrainingSettings(width=width, epochs=240, warmup_epochs=20, patience=None),
-        "240, early stopping": TrainingSettings(width=width, epochs=240, warmup_epochs=20, patience=40),
-        "600 (paper)": TrainingSettings(width=width, patience=None),
-        "600, early stopping": TrainingSettings(width=width),
-    }
-    for split in range(splits):
-        parts = divide(len(every.embedding), 0.1, generator(SEED, "benchmark", "split", split))
-        training, stopping, reported = (every.rows(rows) for rows in Parts(*parts))
-        basis = basis_of(training, 256)
-        if not split and basis is not None:
-            print(f"<!-- {len(basis.components)} components hold {basis.explained:.1%} of the variance -->", flush=True)
+    divided = [divide(len(every.embedding), 0.1, generator(SEED, "benchmark", "split", i)) for i in range(splits)]
+    bases = [basis_of(every.rows(parts.training), 256) for parts in divided]
+    found = []
+    for split, (parts, basis) in enumerate(zip(divided, bases, strict=True)):
+        training, stopping, reported = (every.rows(rows) for rows in parts)
         started = time.process_time()
         ridge, penalties = fit_ridge(training, stopping, basis)
-        found = ranks(ridge.joint(reported.embedding), reported.language) <= 10
+        found.append(ranks(ridge.joint(reported.embedding), reported.language) <= 10)
         told(split, f"ridge {penalties['joint']:g}", "", ridge, reported, None, time.process_time() - started)
-        for name, settings in recipes.items():
+    recipes = {
+        "40 epochs": TrainingSettings(width=width, epochs=40, warmup_epochs=3, patience=None),
+        "600, early stopping": TrainingSettings(width=width),
+        "240 epochs": TrainingSettings(width=width, epochs=240, warmup_epochs=20, patience=None),
+        "240, early stopping": TrainingSettings(width=width, epochs=240, warmup_epochs=20),
+        "600 epochs (the paper)": TrainingSettings(width=width, patience=None),
+    }
+    for name, settings in recipes.items():
+        for split, (parts, basis) in enumerate(zip(divided, bases, strict=True)):
+            training, stopping, reported = (every.rows(rows) for rows in parts)
             started = time.process_time()
             mlp, trained = fit_mlp(training, stopping, basis, settings, generator(SEED, "benchmark", "mlp", split))
             epochs = f"{len(trained.curve)} ({trained.kept_epoch})"
-            told(split, f"MLP, {name}", epochs, mlp, reported, found, time.process_time() - started)
+            told(split, f"MLP, {name}", epochs, mlp, reported, found[split], time.process_time() - started)
+    shares = ", ".join(f"{basis.explained:.1%}" for basis in bases if basis is not None)
+    print(f"Shares of the variance of the tokens that 256 components hold: {shares}", flush=True)
 
 
 def told(
@@ -181,7 +184,7 @@ def main() -> None:
     asked.add_argument("ratings", nargs="?", type=Path)
     asked.add_argument("captions", nargs="?", type=Path)
     asked.add_argument("--splits", type=int, default=3)
-    asked.add_argument("--width", type=int, default=256)
+    asked.add_argument("--width", type=int, default=128)
     asked.add_argument("--cache", type=Path)
     asked.add_argument("--coverage", action="store_true")
     asked.add_argument("--worlds", type=int, default=500)

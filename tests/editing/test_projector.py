@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from affectlake.editing.network import TrainingSettings, rate, train
+from affectlake.editing.network import rate, train
 from affectlake.editing.projector import (
     Material,
     Parts,
@@ -16,13 +16,17 @@ from affectlake.editing.projector import (
     fit_mlp,
     fit_ridge,
     from_arrays,
+    learn,
     score,
     token_r2,
 )
 from affectlake.editing.projector import _targets as targets_of
+from affectlake.editing.settings import TrainingSettings
 from affectlake.errors import SourceError
 
-SHORT = TrainingSettings(width=48, epochs=60, warmup_epochs=5, batch_size=64, learning_rate=3e-3, patience=None)
+SHORT = TrainingSettings(
+    width=48, epochs=40, warmup_epochs=5, batch_size=32, learning_rate=6e-3, tokens=10, patience=None
+)
 
 
 def unit(values: np.ndarray) -> np.ndarray:
@@ -52,7 +56,7 @@ def fitted(every: Material, settings: TrainingSettings = SHORT):
 
 
 def test_both_recover_a_planted_linear_map() -> None:
-    mlp, ridge, _, _, stopping, reported = fitted(planted())
+    mlp, ridge, _, _, stopping, reported = fitted(planted(n=400))
     rng = np.random.default_rng(3)
     own, other = score(mlp, reported, rng), score(ridge, reported, rng)
     assert other.token_r2 is not None and other.token_r2 > 0.99
@@ -64,14 +68,14 @@ def test_both_recover_a_planted_linear_map() -> None:
 
 
 def test_the_perceptron_is_chosen_where_the_map_is_curved() -> None:
-    mlp, ridge, _, _, stopping, reported = fitted(planted(n=900, curved=True))
+    mlp, ridge, _, _, stopping, reported = fitted(planted(n=600, curved=True))
     assert better(mlp, ridge, stopping) == "mlp"
     own, other = (score(one, reported, np.random.default_rng(3)).token_r2 for one in (mlp, ridge))
     assert own is not None and other is not None and own > other
 
 
 def test_shuffled_embeddings_are_at_chance() -> None:
-    mlp, ridge, _, _, _, reported = fitted(planted(shuffled=True), SHORT)
+    mlp, ridge, _, _, _, reported = fitted(planted(n=200, shuffled=True))
     for one in (mlp, ridge):
         found = score(one, reported, np.random.default_rng(3))
         assert found.language.top[10].low <= 10 / found.language.n <= found.language.top[10].high
@@ -79,8 +83,8 @@ def test_shuffled_embeddings_are_at_chance() -> None:
 
 
 def test_early_stopping_keeps_the_epoch_of_the_lowest_held_out_loss() -> None:
-    settings = TrainingSettings(width=48, epochs=200, warmup_epochs=2, batch_size=64, learning_rate=3e-3, patience=6)
-    every = planted(n=200, noise=2.0)
+    settings = TrainingSettings(width=48, epochs=50, warmup_epochs=2, batch_size=64, learning_rate=3e-3, patience=6)
+    every = planted(n=200, shuffled=True)
     mlp, _, trained, training, stopping, _ = fitted(every, settings)
     losses = [epoch.held_out_loss for epoch in trained.curve]
     assert trained.stopped == "patience"
@@ -88,7 +92,7 @@ def test_early_stopping_keeps_the_epoch_of_the_lowest_held_out_loss() -> None:
     assert len(losses) == trained.kept_epoch + 6
     again, short = fit_mlp(training, stopping, mlp.basis, TrainingSettings(**{**vars(settings), "patience": None}),
                            np.random.default_rng(2))  # fmt: skip
-    assert short.kept_epoch == 200
+    assert short.kept_epoch == 50
     assert min(losses) < short.curve[-1].held_out_loss
     assert any((again.weights[name] != value).any() for name, value in mlp.weights.items())
 
@@ -177,3 +181,30 @@ def test_r2_of_tokens_is_zero_for_the_mean() -> None:
     tokens = np.random.default_rng(0).normal(size=(9, 2, 3)).astype(np.float32)
     mean = tokens.mean(axis=0)
     assert token_r2(np.broadcast_to(mean, tokens.shape), tokens, mean) == pytest.approx(0)
+
+
+def test_learn_chooses_by_the_stopping_videos_and_scores_the_others() -> None:
+    settings = TrainingSettings(**{**vars(SHORT), "epochs": 3, "warmup_epochs": 1})
+    every = planted(n=150)
+    found = learn(every, settings, np.random.default_rng(5), held_out=0.2, n_components=8)
+    assert found.chosen == "ridge" == better(found.mlp, found.ridge, every.rows(found.parts.stopping))
+    assert [one.language.n for one in found.scores.values()] == [30, 30]
+    assert (
+        found.scores["ridge"].token_r2
+        == score(found.ridge, every.rows(found.parts.reported), np.random.default_rng(0)).token_r2
+    )
+    asked = learn(every, settings, np.random.default_rng(5), kind="mlp", held_out=0.2, n_components=8)
+    assert asked.chosen == "mlp"
+    for name, value in asked.mlp.arrays().items():
+        np.testing.assert_array_equal(value, found.mlp.arrays()[name])
+
+
+def test_material_that_does_not_fit_is_refused() -> None:
+    every, rng = planted(n=60), np.random.default_rng(0)
+    assert every.vision is not None
+    with pytest.raises(SourceError, match="not of one space"):
+        learn(every._replace(vision=every.vision[:, :9]), SHORT, rng)
+    with pytest.raises(SourceError, match="one row per video"):
+        learn(every._replace(language=every.language[1:]), SHORT, rng)
+    with pytest.raises(SourceError, match="not finite"):
+        learn(every._replace(embedding=every.embedding * np.nan), SHORT, rng)

@@ -67,7 +67,7 @@ def test_r2_of_positions_leaves_out_constant_ones() -> None:
 
 
 def test_the_medoid_is_the_caption_nearest_the_mean() -> None:
-    angles = np.array([0.0, 0.9, 0.5, 1.4])
+    angles = np.array([0.0, 0.8, 0.5, 1.4])
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     mean = vectors.mean(axis=0)
     nearest = int(np.linalg.norm(vectors - mean / np.linalg.norm(mean), axis=1).argmin())

@@ -6,19 +6,18 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from affectlake.editing.settings import Directions, Scaling
 
 TEMPERATURE = 0.07
 """The temperature at which learning starts (Radford et al. 2021, section 2.5); the paper does not state one."""
 
 LARGEST_SCALE = 100.0
 """The upper bound of 1 / temperature (Radford et al. 2021, section 2.5); the paper does not state one."""
-
-Directions = Literal["sum", "mean"]
-Scaling = Literal["elements", "rows"]
 
 
 class Temperature(nn.Module):

@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from affectlake.editing.losses import Targets
-from affectlake.editing.network import Epoch, Network, Trained, TrainingSettings, train
+from affectlake.editing.network import Epoch, Network, Trained, train
 from affectlake.editing.retrieval import Retrieval, ranks, retrieval
+from affectlake.editing.settings import TrainingSettings
 from affectlake.editing.tokens import TokenBasis, position_r2, token_basis
 from affectlake.encoders.torch_models import one_thread_each
 from affectlake.errors import SourceError
@@ -336,3 +337,83 @@ def better(mlp: Projector, ridge: Projector, stopping: Material) -> Kind:
 
     found = [float(np.median(ranks(one.joint(stopping.embedding), stopping.language))) for one in (mlp, ridge)]
     return "mlp" if found[0] < found[1] else "ridge"
+
+
+class Learned(NamedTuple):
+    """Both projectors of one embedding, with their scores on the reported videos.
+
+    `chosen` is the better one on the *stopping* videos, or the one that was asked for; `penalties` are those of the
+    ridge, and `parts` the rows of the videos.
+    """
+
+    mlp: Projector
+    ridge: Projector
+    chosen: Kind
+    scores: dict[Kind, Scores]
+    trained: Trained
+    penalties: dict[str, float]
+    parts: Parts
+
+
+def learn(
+    every: Material,
+    settings: TrainingSettings,
+    rng: np.random.Generator,
+    *,
+    kind: Kind | None = None,
+    held_out: float = 0.1,
+    n_components: int = 512,
+    device: str = "cpu",
+    on_epoch: Callable[[Epoch], None] = lambda _epoch: None,
+) -> Learned:
+    """Divide the videos, learn both projectors, choose one, and score both on the reported videos.
+
+    Parameters
+    ----------
+    every : Material
+        All videos.
+    settings : TrainingSettings
+        Of the perceptron.
+    rng : numpy.random.Generator
+        Source of the division, of the training and of the intervals.
+    kind : {'mlp', 'ridge'}, optional
+        The projector to use; None: the better one.
+    held_out : float
+        Share of the stopping and of the reported videos, each.
+    n_components : int
+        Largest number of principal components of the tokens.
+    device, on_epoch
+        See :func:`affectlake.editing.network.train`.
+
+    Raises
+    ------
+    SourceError
+        If there are too few videos, arrays do not have one row per video, or the image features are of another space.
+    """
+    _refuse_unequal(every)
+    division, training_rng, intervals = rng.spawn(3)
+    parts = divide(len(every.embedding), held_out, division)
+    training, stopping, reported = (every.rows(rows) for rows in parts)
+    basis = basis_of(training, n_components)
+    ridge, penalties = fit_ridge(training, stopping, basis)
+    mlp, trained = fit_mlp(training, stopping, basis, settings, training_rng, device, on_epoch)
+    scores: dict[Kind, Scores] = {"mlp": score(mlp, reported, intervals), "ridge": score(ridge, reported, intervals)}
+    return Learned(mlp, ridge, kind or better(mlp, ridge, stopping), scores, trained, penalties, parts)
+
+
+def _refuse_unequal(every: Material) -> None:
+    n = len(every.embedding)
+    for name, value in every._asdict().items():
+        if value is not None and len(value) != n:
+            raise SourceError(f"{name} does not have one row per video", wanted=f"{n} rows", found=f"{len(value)}")
+    if every.vision is not None and every.vision.shape != every.language.shape:
+        raise SourceError(
+            "image and text features are not of one space",
+            wanted=f"{every.language.shape[1]} features, as the captions have",
+            found=f"{every.vision.shape[1]} of the frames",
+            todo="choose a dual encoder such as CLIP, or leave the image features out",
+        )
+    for name in ("embedding", "language", "vision", "tokens"):
+        value = getattr(every, name)
+        if value is not None and not np.isfinite(value).all():
+            raise SourceError(f"{name} has values that are not finite")
