@@ -100,7 +100,7 @@ def position_r2(
     predicted, actual : float (n, n_positions, width)
         Token features.
     mean : float (n_positions, width)
-        Mean token features of the *training* videos, the prediction of a model that knows nothing.
+        Mean token features of the *training* videos, the best prediction without an embedding.
 
     Returns
     -------
