@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from affectlake.encoders.videomae import clip_vectors, load_video_model
+from affectlake.encoders.vision import frame_vectors, load_vision_model
 from affectlake.errors import SourceError
 from affectlake.judge.agents import FeaturesAgent, VideoMAE, VisionEncoder
-from affectlake.judge.vectors.videomae import clip_vectors, load_video_model
-from affectlake.judge.vectors.vision import frame_vectors, load_vision_model
 from affectlake.pipelines.params.sources import EmotionSources, SyntheticSources, TableSources
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import OutputTables, StepContext, Tables, step

@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from affectlake.encoders.videomae import clip_vectors, load_video_model
 from affectlake.errors import SourceError, UsageError
 from affectlake.judge.agents import VideoMAE, parse_agent
-from affectlake.judge.vectors.videomae import clip_vectors, load_video_model
 from affectlake.stimuli.clips import render_clip
 from affectlake.stimuli.frame_sampling import segment_frames
 from affectlake.stimuli.whole_clips import read_clip

@@ -19,12 +19,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from affectlake.encoders.videomae import load_video_model
+from affectlake.encoders.vision import FRAMES_AT_ONCE, frame_vectors, load_vision_model
 from affectlake.errors import SourceError, UsageError
 from affectlake.judge.agents import VideoMAE, VisionEncoder, parse_agent
 from affectlake.judge.vectors.similarity import choose_by_cosine
 from affectlake.judge.vectors.text import sentence_transformer
-from affectlake.judge.vectors.videomae import load_video_model
-from affectlake.judge.vectors.vision import FRAMES_AT_ONCE, frame_vectors, load_vision_model
 
 SIDE = 32
 TINY = {"hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -199,7 +199,7 @@ def test_the_hash_says_which_weights_they_are(tmp_path: Path) -> None:
 
 
 def test_videos_without_frames_and_features_without_direction_are_refused(tmp_path: Path) -> None:
-    from affectlake.judge.vectors.vision import VisionModel
+    from affectlake.encoders.vision import VisionModel
 
     blind = VisionModel(lambda _image: torch.zeros(3, 2, 2), lambda x: x.flatten(1), "")
     with pytest.raises(SourceError, match="2 of 3 stimuli have no frames"):

@@ -10,8 +10,8 @@ import pytest
 import torch
 import yaml
 
+from affectlake.encoders.vision import frame_vectors, load_vision_model
 from affectlake.errors import SourceError
-from affectlake.judge.vectors.vision import frame_vectors, load_vision_model
 from affectlake.pipelines.catalogue import STEPS
 from affectlake.pipelines.params import templates
 from affectlake.pipelines.params.study import Params, parse

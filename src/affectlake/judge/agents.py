@@ -11,6 +11,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, get_args
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
+from affectlake.encoders.settings import VideoMAE as VideoMAE
+from affectlake.encoders.settings import VisionEncoder as VisionEncoder
 from affectlake.judge.chat import ChatAgent
 from affectlake.judge.protocols.protocol import Modality
 from affectlake.judge.respondent import Respondent
@@ -66,28 +68,6 @@ class SentenceTransformers(Strict):
     modality: ClassVar[Modality] = "captions"
 
     name: Literal["sentence-transformers"]
-    model: Text = Field(description="Name of the model, or the folder that holds it.")
-
-
-Library = Literal["torchvision", "timm", "transformers"]
-
-
-class VisionEncoder(Strict):
-    """A vision model of single frames; the features of a video are the mean over its frames."""
-
-    modality: ClassVar[Modality] = "videos"
-
-    name: Literal["vision"]
-    library: Library = Field(description="Whose model it is.")
-    model: Text = Field(description="Name of the model, or the folder that holds it.")
-
-
-class VideoMAE(Strict):
-    """A VideoMAE of the transformers library, a model of clips: frames spread over the video in one forward pass."""
-
-    modality: ClassVar[Shown] = "clips"
-
-    name: Literal["videomae"]
     model: Text = Field(description="Name of the model, or the folder that holds it.")
 
 

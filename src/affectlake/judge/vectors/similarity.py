@@ -117,31 +117,3 @@ def _settle(best: NDArray[np.uint8], triplets: NDArray[np.int32], rng: np.random
     column[at] = table[best[at], rng.integers(0, how_many[best[at]])]
     odd = np.take_along_axis(triplets, column[:, None].astype(np.int64), axis=1)[:, 0]
     return Choices(odd.astype(np.int32, copy=False), tied)
-
-
-def unit_vectors(vectors: NDArray[np.float64], lost_for: str, todo: str) -> NDArray[np.float32]:
-    """Return the rows of `vectors` (n_stimuli, n_features) scaled to length 1.
-
-    Parameters
-    ----------
-    vectors : float64 (n_stimuli, n_features)
-        One vector per stimulus.
-    lost_for : str
-        Description of what such stimuli have, for the message.
-    todo : str
-        What the user should do, for the message.
-
-    Raises
-    ------
-    SourceError
-        If rows are zero or not finite.
-    """
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    lost = np.flatnonzero(~(np.isfinite(length) & (length > 1e-10)))
-    if len(lost):
-        raise SourceError(
-            f"{len(lost):,} of {len(vectors):,} stimuli have {lost_for}",
-            found=f"stimulus_index {', '.join(map(str, lost[:5]))}",
-            todo=todo,
-        )
-    return np.asarray(vectors / length, dtype=np.float32)

@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from affectlake.encoders.torch_models import refuse_torchvision_of_another_build
+from affectlake.encoders.unit_vectors import unit_vectors
 from affectlake.errors import SourceError, UsageError
 from affectlake.extras import install
 from affectlake.judge.agents import FeaturesAgent, SentenceTransformers, TfidfSvd
-from affectlake.judge.vectors.similarity import unit_vectors
-from affectlake.judge.vectors.torch_models import refuse_torchvision_of_another_build
 from affectlake.process.blas_threads import one_thread
 
 Captions = Sequence[Sequence[str]]

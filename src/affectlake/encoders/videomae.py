@@ -1,6 +1,6 @@
 """Feature vectors of stimuli from whole clips: the features of a VideoMAE for frames spread over each video.
 
-:mod:`affectlake.judge.vectors.vision` has the models of single frames. Torch and transformers are imported when a model
+:mod:`affectlake.encoders.vision` has the models of single frames. Torch and transformers are imported when a model
 is loaded.
 """
 
@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affectlake.errors import UsageError
-from affectlake.extras import install
-from affectlake.judge.agents import VideoMAE
-from affectlake.judge.vectors.torch_models import (
+from affectlake.encoders.settings import VideoMAE
+from affectlake.encoders.torch_models import (
     digest,
     first_line,
     one_thread_each,
@@ -25,6 +23,8 @@ from affectlake.judge.vectors.torch_models import (
     refuse_torchvision_of_another_build,
     unit_features,
 )
+from affectlake.errors import UsageError
+from affectlake.extras import install
 
 if TYPE_CHECKING:
     import torch

@@ -1,0 +1,1 @@
+"""What of a stimulus drives a dimension, and stimuli in which a dimension was turned up or down."""
