@@ -59,6 +59,8 @@ PHRASES: list[tuple[str, float | str]] = [
     ("1. A car explodes.\n2. I feel fear.\n3. 8/10", 8),
     ("On a scale of 1 (low) to 10 (high), I'd rate 6.", 6),
     ("The man says: No. I would rate it as 8.", 8),
+    ("I'd place this at a 6 on the 1-10 scale.", 6),
+    ("The answer is 7", 7),
     # zero and no
     ("0", "zero"),
     ("I would rate it 0/10.", "zero"),

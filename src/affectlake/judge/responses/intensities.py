@@ -114,10 +114,10 @@ _AFTER = (
 _RATED = re.compile(rf"\b{_OF_RATING}\b", re.IGNORECASE)
 _LINKED = re.compile(rf"(?:^|{_LINK})\s*(?P<number>{_NUMBER}){_AFTER}", re.IGNORECASE)
 _THEN_RATED = re.compile(
-    rf"(?P<number>{_NUMBER})\s+(?:points?\b|(?:in|of|for)\s+(?:its\s+|the\s+)?intensity\b|on\s+SCALE|SCALE)"
+    rf"(?P<number>{_NUMBER})\s+(?:points?\b|(?:in|of|for)\s+(?:its\s+|the\s+)?intensity\b|on\s+(?:the\s+|a\s+)?SCALE|SCALE)"
 )
 _ALONE = re.compile(
-    rf"^\W*(?:(?:answer|response|rating|score|intensity|yes|i\s+would\s+say|i['’]d\s+say|it['’]?s)\s*[:,.=-]?\s*)*(?:an?\s+)?"
+    rf"^\W*(?:(?:(?:(?:the|my)\s+)?(?:answer|response|rating|score|intensity)(?:\s+is)?|yes|i\s+would\s+say|i['’]d\s+say|it['’]?s)\s*[:,.=-]?\s*)*(?:an?\s+)?"
     rf"(?P<number>{_NUMBER})\s*(?:points?)?\W*$",
     re.IGNORECASE,
 )
