@@ -1,7 +1,7 @@
 """Questions about one clip: `perceive-then-rate` and `describe-then-name`.
 
 The texts of `perceive-then-rate/1` are the two paragraphs of Extended Data Fig. 17, verbatim, with the labels at their
-place. The figure does not show where the video stands; it is shown before the text here. `describe-then-name/1` is not
+place. The figure does not show the place of the video; it is shown before the text here. `describe-then-name/1` is not
 in the paper: no label is named beforehand, so that a question about fear does not suggest fear.
 """
 

@@ -207,7 +207,7 @@ def read_intensity(text: str, labels: str = "", *, cut_off: bool = False) -> Int
 
 
 def read_name(text: str, options: Sequence[str], *, cut_off: bool = False) -> Named:
-    """Return the option that an answer names, by ``Label: NUMBER`` or in full, or the reason why it names none.
+    """Return the option that an answer names, by ``Label: NUMBER`` or in full, or the reason why it does not.
 
     Parameters
     ----------
