@@ -36,7 +36,7 @@ _OF_OPINION = re.compile(
     r"convinced|persuaded|obvious|evident|true|the case)\b",
     re.IGNORECASE,
 )
-_CORRECTION = re.compile(
+CORRECTION = re.compile(
     r"^\W*(?:oh,?\s+|no,?\s+|but\s+|hmm,?\s+)*(?:wait|actually|correction|i mean|scratch that|let me correct|"
     r"i correct myself|on (?:second thoughts?|reflection)|upon reflection|sorry,)(?!\w)",
     re.IGNORECASE,
@@ -67,7 +67,7 @@ class KeyPhraseReader:
         sentences = sentences_of(self._near_phrase(in_english_words(answer) if self._is_default else answer))
         for at, sentence in enumerate(sentences):
             phrases = list(self._phrase.finditer(sentence))
-            corrects = corrects or (not phrases and bool(_CORRECTION.search(sentence)))
+            corrects = corrects or (not phrases and bool(CORRECTION.search(sentence)))
             start = 0
             for number, phrase in enumerate(phrases):
                 before, start = sentence[start : phrase.start()], phrase.end()
@@ -78,7 +78,7 @@ class KeyPhraseReader:
                 if denied and not nothing:
                     continue
                 found = [] if denied else self._subject(before, rest, following)
-                if found and (corrects or _CORRECTION.search(before)):
+                if found and (corrects or CORRECTION.search(before)):
                     claims, corrects = [], False
                 none = none or (not found and nothing)
                 claims += found

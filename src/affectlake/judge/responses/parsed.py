@@ -45,7 +45,7 @@ class Parsed(NamedTuple):
 MARKUP = str.maketrans(dict.fromkeys('*_`"“”‘<>+#[]{}|~', " ") | {"’": "'"})
 """Table by which Markdown and quotation marks become blanks."""
 
-_SENTENCE = re.compile(r"(?<=[.!?。！？;])(?:\s+|(?=[A-Z]))|\n+")
+SENTENCE = re.compile(r"(?<=[.!?。！？;])(?:\s+|(?=[A-Z]))|\n+")
 _ABBREVIATION = re.compile(r"\b(no)\.\s*(?=\d)", re.IGNORECASE)
 
 
@@ -65,4 +65,4 @@ def plain_text(answer: str) -> str:
 
 def sentences_of(answer: str) -> list[str]:
     """Return the sentences of an answer, without Markdown and quotation marks."""
-    return [sentence for sentence in _SENTENCE.split(plain_text(answer)) if sentence.strip()]
+    return [sentence for sentence in SENTENCE.split(plain_text(answer)) if sentence.strip()]

@@ -64,23 +64,23 @@ def parse(text: str, asking: Protocol, *, cut_off: bool = False) -> Parsed:
     The reasoning before ``</think>`` is not part of the answer. Except in JSON, Markdown, quotation marks and the ``+``
     and ``_`` of "Video+ID" are read as blanks.
     """
-    answer = _without_thoughts(text)
+    answer = without_thoughts(text)
     if answer is None:
         return Parsed(None, "truncated")
     if not answer.strip():
         return Parsed(None, "truncated" if cut_off and text.strip() else "empty")
     found = _reader(asking.answer, asking.labels)(answer)
     if found.position is None and found.reason in ("no_key_phrase", "no_position"):
-        if _REFUSAL.search(answer):
+        if REFUSAL.search(answer):
             return Parsed(None, "refusal")
         if cut_off:
             return Parsed(None, "truncated")
-        if found.reason == "no_key_phrase" and _mostly_not_latin(answer):
+        if found.reason == "no_key_phrase" and mostly_not_latin(answer):
             return Parsed(None, "other_language")
     return found
 
 
-_REFUSAL = re.compile(
+REFUSAL = re.compile(
     r"\b(?:i['’]?m sorry|i am sorry|i apologi[sz]e|i (?:can(?:no|['’])t|am unable|['’]?m unable|won['’]?t|do not have "
     r"the ability|don['’]t have the ability)|as an ai\b|unable to (?:view|watch|see|determine|perceive|judge))",
     re.IGNORECASE,
@@ -88,7 +88,7 @@ _REFUSAL = re.compile(
 _THOUGHT = re.compile(r"<think>.*?</think>|^.*?</think>", re.DOTALL)
 
 
-def _without_thoughts(text: str) -> str | None:
+def without_thoughts(text: str) -> str | None:
     """Return the text outside ``<think>``; None if the reasoning is not finished."""
     answer = _THOUGHT.sub(" ", text) if "think>" in text else text
     return None if "<think>" in answer else answer
@@ -205,6 +205,7 @@ def _reader(reading: Reading, labels: Labels) -> Callable[[str], Parsed]:
     return _READERS[type(reading)](reading, labels)
 
 
-def _mostly_not_latin(answer: str) -> bool:
+def mostly_not_latin(answer: str) -> bool:
+    """Return whether more than half of an answer's letters are not Latin."""
     letters = [letter for letter in answer if letter.isalpha()]
     return bool(letters) and sum(letter > "ɏ" for letter in letters) > len(letters) / 2
