@@ -81,7 +81,8 @@ class Schedule:
         """Return the noise in `latents` at the upper level of a step, from the network's prediction."""
         if self.prediction == "epsilon":
             return predicted
-        return predicted * step.upper**0.5 + latents * (1 - step.upper) ** 0.5
+        noise: Tensor = predicted * step.upper**0.5 + latents * (1 - step.upper) ** 0.5
+        return noise
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,8 @@ class Step:
 
 def _move(latents: Tensor, noise: Tensor, start: float, end: float) -> Tensor:
     clean = (latents - (1 - start) ** 0.5 * noise) / start**0.5
-    return clean * end**0.5 + (1 - end) ** 0.5 * noise
+    moved: Tensor = clean * end**0.5 + (1 - end) ** 0.5 * noise
+    return moved
 
 
 def schedule_of(config: Mapping[str, Any], name: str) -> Schedule:
@@ -147,7 +149,7 @@ def schedule_of(config: Mapping[str, Any], name: str) -> Schedule:
             )
     alphas = np.cumprod(1 - _betas(config, str(found["beta_schedule"])))
     return Schedule(
-        alphas=alphas,
+        alphas=alphas.astype(np.float64),
         clean=1.0 if config.get("set_alpha_to_one", True) else float(alphas[0]),
         prediction=found["prediction_type"],
         spacing=str(found["timestep_spacing"]),
