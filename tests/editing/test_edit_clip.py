@@ -151,9 +151,7 @@ def test_the_round_trip_is_exact_at_50_steps_and_8_iterations(parts, frames, tok
     settings = replace(SETTINGS, steps=50, tolerance=0.0)
     with torch.inference_mode():
         unit = replace(parts, scaling=parts.scaling / float(encode(frames[:1], parts).square().mean().sqrt()))
-    errors = [
-        invert_clip(frames[:1], tokens[0], unit, replace(settings, iterations=n)).roundtrip_error for n in (0, 8)
-    ]
+    errors = [invert_clip(frames[:1], tokens[0], unit, replace(settings, iterations=n)).roundtrip_error for n in (0, 8)]
     assert errors == sorted(errors, reverse=True) and errors[-1] < 1e-3
 
 
