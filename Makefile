@@ -114,6 +114,10 @@ benchmarks: $(VENV)/.installed
 	@ratings="$${AFFECTLAKE_REAL_DATA:-../shared/data}/cowen_keltner_2017/CowenKeltnerEmotionalVideos.csv"; \
 	if [ -f "$$ratings" ]; then echo "== benchmarks/planning.py"; $(BIN)/python benchmarks/planning.py "$$ratings"; \
 	else echo "== benchmarks/planning.py is skipped: it needs the published ratings; set AFFECTLAKE_REAL_DATA to their folder"; fi
+	@echo "== benchmarks/projector.py"; data="$${AFFECTLAKE_REAL_DATA:-../shared/data}"; \
+	if [ -f "$$data/horikawa_captions/caption_ck20.csv" ]; then \
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/projector.py "$$data/cowen_keltner_2017/CowenKeltnerEmotionalVideos.csv" "$$data/horikawa_captions/caption_ck20.csv" --splits 1 --coverage; \
+	else OMP_NUM_THREADS=1 $(BIN)/python benchmarks/projector.py --coverage; fi
 	@lake="$${LAKE:-scratch/demo}"; if [ -d "$$lake/storage" ]; then \
 	for file in schedules sweeps few identifiability; do echo "== benchmarks/$$file.py"; $(BIN)/python benchmarks/$$file.py "$$lake"; done; \
 	else echo "== benchmarks/schedules.py, sweeps.py, few.py and identifiability.py are skipped: they need a lake; run make demo first, or set LAKE to its folder"; fi

@@ -5,6 +5,7 @@ from __future__ import annotations
 from affectlake.pipelines.step import Step
 from affectlake.pipelines.steps import (
     agent_maps,
+    attribution,
     brain,
     brain_contributions,
     brain_distances,
@@ -50,6 +51,8 @@ STEPS: dict[str, Step] = {
         embedding.rank_fits,
         embedding.lay_out,
         vice.embed_vice,
+        attribution.look,
+        attribution.attribute,
         sweeps.sweep,
         meaning.measure,
         meaning.describe,

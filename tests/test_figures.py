@@ -75,6 +75,7 @@ DRAWN_OTHERWISE = {  # read by the page, or by SQL, for the figures and their hi
 NOT_DRAWN = {
     "betas": "millions of rows that no figure could show; the maps are made from them",
     "features": "the vectors behind `choices`",
+    "frame_features": "the vectors from which `readouts` are fitted",
     "proposals": "triplets to ask, not results",
     "sessions": "when participants came and went; `affectlake experiment status` counts them",
     "excluded_judgments": "judgments that are not used; `participants` counts them",

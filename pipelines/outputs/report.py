@@ -98,7 +98,7 @@ def write_report(
     path = target or lake / layout.REPORTS / f"{version.name}{FOR_MYSELF if for_myself else ''}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     found = gather(lake, version, for_myself=for_myself)
-    path.write_text(render(found if pictures else replace(found, thumbnails={})), encoding="utf-8")
+    path.write_text(render(found if pictures else replace(found, thumbnails={}, map_frames={})), encoding="utf-8")
     return path
 
 
@@ -238,6 +238,7 @@ def gather(
         representatives=tables.rows(_REPRESENTATIVES),
         analyses=_Analyses(tables),
         thumbnails=_thumbnails(tables) if pictures else {},
+        map_frames=_map_frames(tables) if pictures and "saliency" in present else {},
         rsms=PrototypeRsms(tables, params, _REPRESENTATIVES),
         brain=brain_inputs(tables, params, _REPRESENTATIVES) if brain and "group_stats" in present else None,
         unshareable=tuple(str(one) for one in unshareable.values() if one.table in COLUMNS),
@@ -319,6 +320,24 @@ _FRAMES = """
           AND stimulus_index IN (SELECT stimulus_index FROM ranked WHERE place <= {top})
     ORDER BY ALL
 """
+
+
+# the frame of the largest value of each stimulus and dimension that has a map on the page
+_MAP_FRAMES = """
+    WITH best AS (
+        SELECT stimulus_index, frame_index,
+               row_number() OVER (
+                   PARTITION BY agent, dimension, stimulus_index ORDER BY frame_value DESC, frame_index) AS place
+        FROM saliency WHERE chosen_by <> 'stimulus')
+    SELECT stimulus_index, frame_index, jpeg FROM frames
+    WHERE jpeg IS NOT NULL AND (stimulus_index, frame_index) IN (
+        SELECT (stimulus_index, frame_index) FROM best WHERE place = 1)
+    ORDER BY ALL
+"""
+
+
+def _map_frames(tables: VersionTables) -> dict[tuple[int, int], bytes]:
+    return {(index, frame): jpeg for index, frame, jpeg in tables.rows(_MAP_FRAMES).iter_rows()}
 
 
 def _thumbnails(tables: VersionTables) -> dict[int, bytes]:

@@ -16,6 +16,7 @@ from affectlake.lake.store.merges import refuse_unjoined
 from affectlake.mistakes import Mistake, refusal
 from affectlake.pipelines.params import protocols
 from affectlake.pipelines.params.about import About
+from affectlake.pipelines.params.attribution import Attribution
 from affectlake.pipelines.params.brain import Brain
 from affectlake.pipelines.params.effects import without_effect
 from affectlake.pipelines.params.families import wrong_families
@@ -224,6 +225,9 @@ class Params(Strict):
     )
     vice: Vice | None = Field(
         default=None, description="Fits of variational SPoSE, with intervals of weights; null: no such step."
+    )
+    attribution: Attribution | None = Field(
+        default=None, description="Maps of what in the frames drives dimensions; null: no such step."
     )
     brain: Brain | None = None
     schedules: Annotated[dict[str, Schedule], EACH_NAMED, NULL_AS_EMPTY] = Field(

@@ -8,10 +8,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from affectlake.encoders.settings import VideoMAE, VisionEncoder
 from affectlake.encoders.videomae import clip_vectors, load_video_model
 from affectlake.encoders.vision import frame_vectors, load_vision_model
 from affectlake.errors import SourceError
-from affectlake.judge.agents import FeaturesAgent, VideoMAE, VisionEncoder
+from affectlake.judge.agents import FeaturesAgent
 from affectlake.pipelines.params.sources import EmotionSources, SyntheticSources, TableSources
 from affectlake.pipelines.params.study import Params
 from affectlake.pipelines.step import OutputTables, StepContext, Tables, step

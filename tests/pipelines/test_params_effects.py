@@ -13,10 +13,21 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from affectlake.encoders import settings
 from affectlake.errors import UsageError
 from affectlake.judge import agents, chat, sampling, server_command
 from affectlake.lake import repository
-from affectlake.pipelines.params import about, brain, notify, schedules, shareable, sources, study, templates
+from affectlake.pipelines.params import (
+    about,
+    attribution,
+    brain,
+    notify,
+    schedules,
+    shareable,
+    sources,
+    study,
+    templates,
+)
 from affectlake.pipelines.params.study import Params, override, parse
 from affectlake.spose.settings import FewJudgments, SharedSettings
 from affectlake.validation import Strict
@@ -39,6 +50,8 @@ READERS: dict[type[BaseModel], tuple[str, ...]] = {
     study.Triplets: ("pipelines/steps/stimuli.py", "pipelines/steps/meaning.py"),
     study.Spose: ("src/affectlake/spose", "pipelines/params/study.py", "pipelines/collection/proposals.py"),
     study.Vice: ("src/affectlake/spose/vice", "pipelines/steps/vice.py"),
+    attribution.Attribution: ("pipelines/steps/attribution.py",),
+    settings.PictureModel: ("src/affectlake/encoders/vision.py",),
     study.Geometry: (STEPS,),
     study.Sweeps: ("pipelines/steps/sweeps.py", "pipelines/steps/metrics.py"),
     study.Proposals: ("pipelines/collection/proposals.py",),

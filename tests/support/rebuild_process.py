@@ -53,6 +53,7 @@ SETTINGS = (
     "geometry.resamples=5",
     "geometry.perplexity=5.0",
     "vice={dimensions: 5, max_epochs: 20, cycle_epochs: 10}",
+    "attribution={encoder: {library: transformers, model: clip}, penalties: [10, 1000], folds: 3, permutations: 19}",
     "sweeps.dimensions=[2]",
     "sweeps.n_judgments=100",
     "sweeps.judgments=[100, 200]",

@@ -91,14 +91,26 @@ def unit_features(
     SourceError
         If the features of an item are zero or not finite.
     """
+    return unit_vectors(
+        features_of(items, features, workers, progress),
+        "features that are zero or not finite",
+        "choose another model, or exclude those stimuli",
+    )
+
+
+def features_of(
+    items: Iterable[Item],
+    features: Callable[[Item], NDArray[np.float64]],
+    workers: int,
+    progress: Callable[[int], None],
+) -> NDArray[np.float64]:
+    """Return the features of items as :func:`unit_features` does, without scaling them to length 1."""
     found = []
     with one_thread_each(), ThreadPoolExecutor(workers) as pool:
         for vector in pool.map(features, items):
             found.append(vector)
             progress(len(found))
-    return unit_vectors(
-        np.stack(found), "features that are zero or not finite", "choose another model, or exclude those stimuli"
-    )
+    return np.stack(found)
 
 
 def digest(model: Any) -> str:

@@ -19,6 +19,7 @@ from PIL import Image
 from affectlake.encoders.settings import Library, PictureModel
 from affectlake.encoders.torch_models import (
     digest,
+    features_of,
     first_line,
     one_thread_each,
     quiet,
@@ -55,11 +56,14 @@ class VisionModel:
         Takes inputs (n, 3, height, width), and returns features (n, n_features).
     sha256 : str
         Hash of the weights, which identifies the model regardless of its source.
+    network : torch.nn.Module, optional
+        The network itself, of which :mod:`affectlake.encoders.layers` chooses a layer.
     """
 
     prepare: Callable[[Image.Image], torch.Tensor]
     features: Callable[[torch.Tensor], torch.Tensor]
     sha256: str
+    network: Any = None
 
 
 def load_vision_model(encoder: PictureModel, home: Path, device: str = "cpu") -> VisionModel:
@@ -111,7 +115,7 @@ def load_vision_model(encoder: PictureModel, home: Path, device: str = "cpu") ->
             found=f"{type(error).__name__}: {first_line(error)}",
             todo="correct the encoder's model",
         ) from error
-    found = VisionModel(prepare, lambda inputs: features(inputs.to(device)), digest(model))
+    found = VisionModel(prepare, lambda inputs: features(inputs.to(device)), digest(model), model)
     model.to(device).eval()
     _try(found, encoder)
     return found
@@ -169,6 +173,48 @@ def frame_vectors(
     Du et al. 2025, 'Deriving behavioral responses from non-generative models': "features from individual video frames
     were temporally averaged".
     """
+    _refuse_without(frames)
+    return unit_features(frames, lambda some: _mean(some, model), workers, progress)
+
+
+def frame_means(
+    frames: Sequence[Sequence[bytes]],
+    model: VisionModel,
+    workers: int = 1,
+    progress: Callable[[int], None] = lambda _n: None,
+) -> FloatMatrix:
+    """Return what :func:`frame_vectors` returns before it is scaled to length 1: a linear readout needs this mean.
+
+    A linear function of the mean is the mean of the function over the frames; of a vector of length 1 it is not.
+
+    Parameters
+    ----------
+    frames, model, workers, progress
+        As for :func:`frame_vectors`.
+
+    Returns
+    -------
+    float32 (n_stimuli, n_features)
+        The same bytes for any number of threads.
+
+    Raises
+    ------
+    SourceError
+        If a stimulus has no frames.
+    """
+    _refuse_without(frames)
+    found = features_of(frames, lambda some: _mean(some, model), workers, progress)
+    return np.asarray(found, dtype=np.float32)
+
+
+def frame_inputs(jpegs: Sequence[bytes], model: VisionModel) -> torch.Tensor:
+    """Return the inputs of frames, float32 (n_frames, 3, height, width)."""
+    import torch
+
+    return torch.stack([model.prepare(_image(jpeg)) for jpeg in jpegs])
+
+
+def _refuse_without(frames: Sequence[Sequence[bytes]]) -> None:
     without = [index for index, some in enumerate(frames) if not some]
     if without:
         raise SourceError(
@@ -176,7 +222,6 @@ def frame_vectors(
             found=f"stimulus_index {', '.join(map(str, without[:5]))}",
             todo="provide their videos, exclude them, or remove the vision agents",
         )
-    return unit_features(frames, lambda some: _mean(some, model), workers, progress)
 
 
 def _mean(jpegs: Sequence[bytes], model: VisionModel) -> NDArray[np.float64]:
@@ -186,8 +231,8 @@ def _mean(jpegs: Sequence[bytes], model: VisionModel) -> NDArray[np.float64]:
     total: NDArray[np.float64] | float = 0.0
     with torch.inference_mode():
         for start in range(0, len(jpegs), FRAMES_AT_ONCE):
-            inputs = [model.prepare(_image(jpeg)) for jpeg in jpegs[start : start + FRAMES_AT_ONCE]]
-            found = model.features(torch.stack(inputs)).float().cpu().numpy()  # (n, n_features)
+            inputs = frame_inputs(jpegs[start : start + FRAMES_AT_ONCE], model)
+            found = model.features(inputs).float().cpu().numpy()  # (n, n_features)
             total = total + found.astype(np.float64).sum(axis=0)
     return np.asarray(total / len(jpegs))
 

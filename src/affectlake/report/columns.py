@@ -41,6 +41,20 @@ COLUMNS: dict[str, Columns] = {
     "fits": Columns(
         (*_FIT, "representative"), ("n_dimensions",), ("n_epochs", "converged", "match", "p_chance", "note")
     ),
+    "readouts": Columns((*_FIT, "dimension", "readable"), ("readout_r", "ci_low", "ci_high", "readout_fdr", "note")),
+    "saliency": Columns(
+        (
+            *_FIT,
+            "dimension",
+            "stimulus_index",
+            "frame_index",
+            "chosen_by",
+            "frame_value",
+            "map_height",
+            "map_width",
+            "saliency_map",
+        )
+    ),
     "fit_methods": Columns(
         (*_FIT, "fit_method", "n_dimensions", "used"),
         ("test_accuracy", "ci_low", "ci_high", "reproducibility", "method_r", "converged", "note"),

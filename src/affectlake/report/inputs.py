@@ -180,6 +180,8 @@ class ReportInputs:
         What is wrong with the answers of an agent, in words; agents whose answers are usable are not in it.
     thumbnails : mapping of int to bytes
         Small JPEG images of the stimuli with large weights, by ``stimulus_index``; empty if there are no videos.
+    map_frames : mapping of (int, int) to bytes
+        Frames over which maps are shown, by ``stimulus_index`` and ``frame_index``.
     rsms : mapping of str to (int64 (n,), float64 (n, n), float64 (n, n))
         For each agent, the prototypes and their similarities: predicted by its embedding, and measured in its choices.
     brain : BrainInputs, optional
@@ -214,6 +216,7 @@ class ReportInputs:
     analyses: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     verdicts: Mapping[str, str] = field(default_factory=dict)
     thumbnails: Mapping[int, bytes] = field(default_factory=dict)
+    map_frames: Mapping[tuple[int, int], bytes] = field(default_factory=dict)
     rsms: Mapping[str, tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=dict)
     brain: BrainInputs | None = None
     left_out: tuple[str, ...] = ()

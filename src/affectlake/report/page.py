@@ -132,6 +132,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
     order = inputs.table("order_effects")
     sections: dict[str, list[Block]] = {
         "together": blocks(inputs, "together", every, shared),
+        "picture": blocks(inputs, "picture", every, shared),
         "order": [] if order is None else blocks(inputs, "order", every, shared),
         **{section: blocks(inputs, section, every, shared) for section in OF_BRAIN},
     }
@@ -177,6 +178,7 @@ def _contents(sections: Mapping[str, list[Block]], found: list[_Agent]) -> list[
         "variance": "Whose variance",
         "certainty": "How sure",
         "together": "Comparison of agents",
+        "picture": "What in the picture",
         "order": "Position bias",
     }
     rows: list[tuple[str, str, list[Block]]] = [

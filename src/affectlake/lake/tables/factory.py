@@ -242,6 +242,26 @@ _ROWS: dict[str, Callable[[int], dict[str, object]]] = {
     "videos": _videos,
     "frames": _frames,
     "motion": lambda _n: {"stimulus_index": [0, 1], "motion_energy": [0.5, None], "note": [None, "made for a test"]},
+    "frame_features": lambda n: {
+        "stimulus_index": list(range(n)),
+        "encoder_sha256": ["0" * 64] * n,
+        "feature_mean": [[float(s), 1.0] for s in range(n)],
+    },
+    "readouts": lambda _n: {
+        "dimension": [1, 2],
+        "readout_r": [0.5, None],
+        "readable": [True, False],
+        "note": [None, "made for a test"],
+    },
+    "saliency": lambda _n: {
+        "dimension": [1],
+        "stimulus_index": [0],
+        "frame_index": [0],
+        "frame_value": [0.5],
+        "map_height": [1],
+        "map_width": [2],
+        "saliency_map": [[0.5, -0.1]],
+    },
     "responses": _responses,
     "proposals": _proposals,
     "sessions": lambda _n: {

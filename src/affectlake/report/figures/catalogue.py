@@ -44,6 +44,7 @@ from affectlake.report.figures.heatmap import heatmap
 from affectlake.report.figures.html_figure import HtmlFigure
 from affectlake.report.figures.learning_curves import embedding, learning_curves
 from affectlake.report.figures.meaning_bars import label_shares, nearest_centroids
+from affectlake.report.figures.picture_maps import picture_maps
 from affectlake.report.figures.positions import chosen_positions, order_effects
 from affectlake.report.figures.prototype_rsms import prototype_rsms
 from affectlake.report.figures.roses import roses
@@ -57,7 +58,7 @@ from affectlake.report.figures.variance_parts import (
 from affectlake.report.figures.voxel_histograms import voxel_comparison
 from affectlake.report.inputs import ReportInputs
 
-Section = Literal["together", "order", "agent", "brain", "variance", "certainty"]
+Section = Literal["together", "picture", "order", "agent", "brain", "variance", "certainty"]
 
 OF_BRAIN: tuple[Section, ...] = ("brain", "variance", "certainty")
 """Sections whose figures are all about brains."""
@@ -216,6 +217,7 @@ FIGURES: tuple[Entry, ...] = (
     Entry(shared_dimensions, "Shared and unique dimensions", "together"),
     Entry(community_matrix, "Overlap of communities", "together"),
     Entry(community_overlaps, "Similar communities", "together", html=True),
+    Entry(picture_maps, "What in the picture drives a dimension", "picture", needs="readouts", html=True),
     Entry(order_effects, "Chosen positions", "order"),
     Entry(stimulus_map, "Stimulus map", "agent"),
     Entry(heatmap, "Dimensions and ratings", "agent"),
