@@ -28,7 +28,7 @@ OWN_AUTOENCODERS = {"PatchAutoencoder": "affectlake.editing.tiny.autoencoder"}
 """Modules of autoencoders that are not in diffusers, by the ``_class_name`` in ``vae/config.json``.
 
 Such a class is made from the other keys of the configuration, has the weights of
-``vae/diffusion_pytorch_model.safetensors``, and has the face of AutoencoderKL:
+``vae/diffusion_pytorch_model.safetensors``, and has the methods of AutoencoderKL:
 ``encode(images).latent_dist.mode()``, ``decode(latents).sample``, and a ``config`` with ``scaling_factor``,
 ``latent_channels`` and ``patch``, its pixels per latent along one side."""
 
