@@ -41,6 +41,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "text": ("sentence_transformers",),
     "vision": ("transformers", "safetensors"),
     "torchvision": ("torchvision", "timm"),
+    "editing": ("diffusers", "transformers", "safetensors"),
     "surfaces": ("nilearn", "plotly"),
 }
 """The packages that each extra has, by the names under which they are imported, small extras first."""
