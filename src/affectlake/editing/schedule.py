@@ -92,7 +92,7 @@ class Step:
     Parameters
     ----------
     level : int
-        The upper level, which the network is told.
+        The upper level, which is an input of the network.
     upper, lower : float
         a_t of the noisier and of the less noisy end.
     """
