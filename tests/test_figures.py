@@ -36,6 +36,7 @@ from affectlake.report.figures import catalogue
 from affectlake.report.figures.canvas import Drawn
 from affectlake.report.figures.catalogue import FIGURES, Entry
 from affectlake.report.figures.html_figure import HtmlFigure
+from tests.judge.test_vision import clip
 from tests.support.chat_lakes import build_steps
 from tests.support.lakes import ROOT
 
@@ -60,6 +61,7 @@ SETTINGS = (
     "brain.contributions={}",
     "brain.generalisation={resamples: 100, relabellings: 9}",
     "brain.crossnobis={}",
+    "attribution={encoder: {library: transformers, model: clip}, folds: 3, permutations: 199}",
 )
 FIRST = ("ingest", "sample", "encode", "choose_by_ratings", "choose_by_features")
 VARIANTS = [(entry.name, chosen) for entry in FIGURES for chosen in entry.variants()]
@@ -106,6 +108,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """A lake of the demo study: choices alone in v1, everything in v2."""
     root = tmp_path_factory.mktemp("figures") / "lake"
     repository.init(root, override(templates.starting_params("demo"), SETTINGS))
+    clip(root / "clip")
     for steps in (FIRST, tuple(STEPS)):
         build_steps(root, *steps)
         with repository.writing(root, "test"):

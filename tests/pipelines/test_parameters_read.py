@@ -22,6 +22,7 @@ from affectlake.pipelines.catalogue import STEPS
 from affectlake.pipelines.engine.graph import Stage, stages, upstream
 from affectlake.pipelines.engine.parameters import keys_of
 from affectlake.pipelines.params import brain, sources, study, templates
+from affectlake.pipelines.params.attribution import Attribution
 from affectlake.pipelines.params.study import Params, override, parse
 from affectlake.pipelines.step import StepContext
 from affectlake.pipelines.steps.responses import materials, trials_of
@@ -63,6 +64,16 @@ BRAIN = {
 }
 MODEL = {"name": "vision", "library": "transformers", "model": "clip"}
 
+ATTRIBUTION = {
+    "encoder": {"library": "transformers", "model": "clip"},
+    "layer": None,
+    "penalties": [10.0],
+    "folds": 3,
+    "permutations": 99,
+    "stimuli_per_dimension": 2,
+    "dimensions_per_stimulus": 1,
+}
+
 SECTIONS: Mapping[type, str] = {
     sources.EmotionSources: "sources",
     sources.SyntheticSources: "sources",
@@ -75,6 +86,7 @@ SECTIONS: Mapping[type, str] = {
     judges.RatingsAgent: "agents.{agent}",
     judges.FeaturesAgent: "agents.{agent}",
     ChatAgent: "agents.{agent}",
+    Attribution: "attribution",
     brain.Brain: "brain",
     brain.SyntheticBrains: "brain.sources",
     brain.EncodingParams: "brain.encoding",
@@ -122,6 +134,7 @@ def tiny_study(folder: Path) -> Params:
     raw = yaml.safe_load(override(templates.starting_params("demo"), (*SETTINGS, *TINY)))
     agents = raw["agents"]
     raw["brain"] = BRAIN
+    raw["attribution"] = ATTRIBUTION
     raw["agents"] = {
         "human-category": agents["human-category"],
         "human-dimension": agents["human-dimension"],
