@@ -41,7 +41,8 @@ def picture_maps(inputs: ReportInputs, agents: Sequence[AgentFacts]) -> tuple[Ma
     caption = (
         f"{n_read} of {counted(len(readouts), 'dimension')} can be read from frames: the correlation r of their "
         f"weights with those predicted for held-out stimuli is above chance (false discovery rate 0.05 over the "
-        f"dimensions of an agent; nominal 95 % intervals, which contain the truth in 83 to 97 % of simulations). For each, the frames of its strongest stimuli from which the "
+        f"dimensions of an agent; nominal 95 % intervals, which contain the truth in 83 to 97 % of "
+        f"simulations). For each, the frames of its strongest stimuli from which the "
         f"largest values are read (beside them: the value). Red positions raise the value, blue ones lower it "
         f"(Grad-CAM, neither rectified nor scaled); all frames of a dimension have one colour scale. A map shows what "
         f"the vision model's readout of a dimension depends on, which need not be what the agent looked at."
