@@ -91,15 +91,14 @@ def test_the_map_points_at_the_object_that_drives_the_readout(trained: tuple[Poo
     for own, other in ((0, 1), (1, 0)):
         assert hits(maps[:, own], masks[:, own]) >= 0.75
         assert hits(maps[:, other], masks[:, own]) <= 0.25
+    trained_hits = np.mean([hits(maps[:, at], masks[:, at]) for at in (0, 1)])
     torch.manual_seed(5)
-    found = []
-    for _ in range(20):
+    for _ in range(20):  # above all of 20 networks with permuted weights: p = 1/21
         permuted = Pooled().requires_grad_(False)
         for mine, its in zip(permuted.parameters(), net.parameters(), strict=True):
             mine.copy_(its.flatten()[torch.randperm(its.numel())].reshape(its.shape))
         random = maps_of(permuted, pictures, weights[:, torch.randperm(16)])
-        found += [hits(random[:, at], masks[:, at]) for at in (0, 1)]
-    assert np.mean(found) <= 0.45
+        assert np.mean([hits(random[:, at], masks[:, at]) for at in (0, 1)]) < trained_hits
 
 
 def test_deleting_the_peak_lowers_the_value_faster_than_random_patches(trained: tuple[Pooled, torch.Tensor]) -> None:
